@@ -34,6 +34,7 @@ from stj import __version__
 from stj.config import Config, PromptName
 from stj.errors import ConfigError, StjError
 from stj.load import load, load_use
+from stj.progress import CLEAR_LINE
 from stj.storage import Folder
 
 _CONF_SUFFIXES = {".yaml", ".yml"}
@@ -64,7 +65,9 @@ recorded judgments, a row each:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code; an expected error is one line on stderr, never a traceback."""
     options = _parsed(arguments)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    start_of_line = CLEAR_LINE if sys.stderr.isatty() else ""
+    form = f"{start_of_line}%(asctime)s %(message)s"
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=form, datefmt="%H:%M:%S")
     signal.signal(signal.SIGTERM, _stop)
     try:
         options.verb(options)

@@ -421,6 +421,11 @@ class Config:
             f"iteration={self.iteration}: this run has iterations 1 to {self.iterations}",
         )
 
+    def dollars_per_engine_hour(self, model: ModelConfig) -> float | None:
+        """What the GPUs of one engine of this model cost, where their price is given."""
+        price = self.hardware.dollars_per_gpu_hour
+        return None if price is None or self.engine.device == "cpu" else price * model.gpus
+
 
 def _installed_device() -> Literal["gpu", "cpu"]:
     """The device that the vLLM of this environment was built for."""

@@ -125,10 +125,12 @@ def _looked_at(one: Named, limit: int | None) -> str:
 def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[Named], config: Config) -> None:
     stage = partial(judge_benchmark, heldout=config.heldout, votes=config.votes, prompt=config.prompt)
     spec = Pass(
+        name=artifact.folder.uri.rpartition("/")[2],
         model=model,
         read=partial(read_benchmarks, benchmarks, config.heldout.limit),
         stages={one.name: [stage] for one in benchmarks},
         seed=config.seed,
+        dollars_per_engine_hour=config.dollars_per_engine_hour(model),
     )
     with ray_session(config.ray, [engine_demand(config.engine, [model])]), sole_driver(artifact.folder):
         run_pass(spec, artifact, config.engine)

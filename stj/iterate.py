@@ -87,7 +87,15 @@ def do_pass(run: Run, phase: Phase) -> None:
     """Streams the rows of a phase through its model."""
     limit = run.config.select.limit
     gate = RayGate(limit, phase.artifact) if limit is not None and "pairs" in phase.parts else None
-    spec = Pass(model=phase.model, read=partial(run.read_inputs, phase), stages=run.stages(phase, gate), seed=run.config.seed)
+    spec = Pass(
+        name=phase.name,
+        model=phase.model,
+        read=partial(run.read_inputs, phase),
+        total=run.inputs_of(phase),
+        stages=run.stages(phase, gate),
+        seed=run.config.seed,
+        dollars_per_engine_hour=run.config.dollars_per_engine_hour(phase.model),
+    )
     run_pass(spec, phase.artifact, run.config.engine)
     if "pairs" in phase.parts:
         _require_pairs(run, phase)

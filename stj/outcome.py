@@ -1,13 +1,14 @@
 """What came of a run, read from its artifacts: each judge's scores, each training set's counts, a line for a phase."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stj import __version__
 from stj.artifacts import plain
 from stj.evals.heldout import score_heldout
 from stj.evals.report import IterationReport
+from stj.progress import duration
 from stj.rows import HELDOUT, TRAINING, Row
 from stj.run import Phase, Run
 from stj.stages.counts import Funnel, Judged
@@ -57,7 +58,7 @@ def summary(phase: Phase) -> str:
     if phase.kind == "pass":
         dropped = ", ".join(f"{count} {reason}" for reason, count in manifest["dropped"].items()) or "none"
         written = f"{manifest['rows']} rows, {manifest['output_tokens']:,} tokens written"
-        return f"{written}, dropped: {dropped}; failed: {manifest['failed']}"
+        return f"{written}, dropped: {dropped}; failed: {manifest['failed']}; {_cost(manifest['ledger'])}"
     if phase.kind == "examples":
         judged = Judged(**manifest["judged"])
         return (
@@ -65,6 +66,13 @@ def summary(phase: Phase) -> str:
             f"{judged.draws_per_kept:.2f} draws per kept judgment, A/B {judged.label_a}/{judged.label_b}"
         )
     return f"{manifest['steps']} steps, loss {manifest['loss_first']:.3f} -> {manifest['loss_last']:.3f}"
+
+
+def _cost(ledger: Mapping[str, Any]) -> str:
+    """What a pass has cost, in its summary."""
+    dollars = "" if ledger["dollars"] is None else f", ${ledger['dollars']:,.2f}"
+    wasted = ledger["wasted_tokens"] / max(1, ledger["output_tokens"])
+    return f"{duration(ledger['engine_seconds'])} of engines{dollars}, {wasted:.0%} of all tokens wasted"
 
 
 def facts(run: Run) -> dict[str, Any]:

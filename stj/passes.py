@@ -7,6 +7,7 @@ committed as they come; whatever that order could decide is decided by position 
 
 import asyncio
 import logging
+import math
 import re
 import threading
 import time
@@ -15,7 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import ray
@@ -24,24 +25,30 @@ from ray.data.block import BlockMetadata
 
 from stj import errors
 from stj.artifacts import Artifact
+from stj.commit import Writer
 from stj.config import EngineConfig, ModelConfig
 from stj.engine import Engine
 from stj.engine.hosted import HostedEngine
 from stj.engine.load import Load
 from stj.errors import PassFailed, StjError
+from stj.finished import Finished
+from stj.ledger import Ledger
+from stj.metrics import PassMetrics
+from stj.progress import Progress, Terminal
 from stj.rows import Row, row_from_dict, rows_to_table
 from stj.stages import Stage, run_stages
 from stj.stages.select import Limit, passed_rule
 
 log = logging.getLogger(__name__)
 
-_BLOCKS_PER_ENGINE = 8  # blocks that fill an engine; a slow row holds up the slots of its own block alone
+_BLOCKS_PER_ENGINE = 32  # blocks that fill an engine
+_ROWS_AHEAD = 4  # times the rows that an engine works on: of a block that waits for its slowest row the others are done
 _READ_BLOCK_BYTES = 1 << 20  # small, so that the first rows reach the engine while the rest is still being read
 _OUR_ERROR = re.compile(r"^(?:stj\.errors\.)(\w+): (.+)$", re.MULTILINE)
-_FAILED = "failed"
 _TRIES = 3  # of a row with which engines die; the last one alone
 _HELPER = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
-_FAILING = 64  # so many failed rows, and more than half of all: the engine is at fault, not the rows
+_LOOK_S = 1.0
+_HEARTBEAT_S = 1.0
 
 MakeEngine = Callable[[ModelConfig, EngineConfig, int], Awaitable[Engine]]
 """Starts an engine with this model, these settings and this seed of its sampler."""
@@ -51,6 +58,8 @@ MakeEngine = Callable[[ModelConfig, EngineConfig, int], Awaitable[Engine]]
 class Pass:
     """What one pass does: to whose weights, to which rows, by which stages."""
 
+    name: str = "pass"
+    """For whoever watches."""
     model: ModelConfig
     read: Callable[[], Iterator[Row]]
     """Reads the rows; called on the cluster."""
@@ -60,6 +69,10 @@ class Pass:
     """Where the engines' samplers begin."""
     make_engine: MakeEngine | None = None
     """Another engine than vLLM; called inside the actor."""
+    total: int | None = None
+    """How many rows `read` gives, where that is known."""
+    dollars_per_engine_hour: float | None = None
+    """For the ledger."""
 
 
 class PassActor:
@@ -68,6 +81,8 @@ class PassActor:
     def __init__(self, spec: Pass, config: EngineConfig, ward: Any) -> None:
         self._stages = spec.stages
         self._ward = ward
+        self._started = time.monotonic()
+        self._name = uuid.uuid4().hex
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
         self._slots = asyncio.Semaphore(config.rows_in_flight)
@@ -77,6 +92,7 @@ class PassActor:
         self._engine = asyncio.run_coroutine_threadsafe(_awaited(made), self._loop).result()
         self._load = Load(self._engine, config.max_num_seqs)
         asyncio.run_coroutine_threadsafe(self._load.watch(), self._loop)
+        asyncio.run_coroutine_threadsafe(self._account(), self._loop)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """The rows of a block, finished.
@@ -88,7 +104,9 @@ class PassActor:
         rows = [row_from_dict(record) for record in block.to_pylist()]
         deaths = ray.get(self._ward.deaths.remote([row.id for row in rows]))
         running = [asyncio.run_coroutine_threadsafe(self._run(*each), self._loop) for each in zip(rows, deaths, strict=True)]
-        return rows_to_table([one.result() for one in running])
+        finished = rows_to_table([one.result() for one in running])
+        self._report()
+        return finished
 
     def __del__(self) -> None:
         if hasattr(self, "_engine"):
@@ -103,6 +121,15 @@ class PassActor:
             self._ward.end.remote(row.id)
         return row
 
+    async def _account(self) -> NoReturn:
+        while True:
+            self._report()
+            await asyncio.sleep(_HEARTBEAT_S)
+
+    def _report(self) -> None:
+        spent = Ledger(engine_seconds=time.monotonic() - self._started, usage=self._engine.usage)
+        self._ward.report.remote(self._name, spent)
+
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
         """The engine for one row, so that nobody else is suspected if it dies."""
@@ -113,10 +140,14 @@ class PassActor:
 
 
 class Ward:
-    """How often a row was on an engine when that died: begun, and not ended when somebody asks again."""
+    """What the driver and the engines know of each other: the rows on engines, and what each engine has spent.
+
+    A row that was begun, and not ended when somebody asks again, was on an engine when that died.
+    """
 
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
+        self._spent: dict[str, Ledger] = {}
 
     def deaths(self, row_ids: Sequence[str]) -> list[int]:
         """The deaths that each of these rows, which are on no engine, was there at."""
@@ -129,6 +160,14 @@ class Ward:
     def end(self, row_id: str) -> None:
         """Notes that nothing happened."""
         del self._begun[row_id]
+
+    def report(self, engine: str, spent: Ledger) -> None:
+        """Notes what an engine has spent since its start."""
+        self._spent[engine] = spent
+
+    def look(self) -> tuple[int, Ledger]:
+        """Rows on engines now, and what all engines have spent."""
+        return len(self._begun), sum(self._spent.values(), Ledger())
 
 
 class RayGate:
@@ -171,20 +210,64 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callabl
     Raises PassFailed where more than `max_failed_fraction` of the rows failed, or no engine would start.
     """
     started = time.monotonic()
-    writer = _Writer(artifact, config, tell)
+    writer = Writer(artifact, config, tell)
+    ward = ray.remote(**_HELPER)(Ward).remote()
+    watch = _Watch(spec, writer, ward)
     try:
-        for table in _stream(spec, writer.done, config):
-            writer.add(table)
+        for table in _stream(spec, writer.finished, config, ward):
+            watch.add(writer.add(table))
+            if writer.due:
+                watch.log()
+                writer.commit()
+        watch.look()
     except BrokenPipeError:  # whoever was told has seen enough
         raise
     except Exception as error:
         raise _cause(error) from None
     finally:
+        watch.close()
         writer.commit()
-    writer.finish(seconds=round(time.monotonic() - started, 1))
+    writer.finish(spec.dollars_per_engine_hour, seconds=round(time.monotonic() - started, 1))
 
 
-def _stream(spec: Pass, done: set[str], config: EngineConfig) -> Iterator[pa.Table]:
+class _Watch:
+    """Shows how far the pass is, and asks what it costs, every second in which rows come."""
+
+    def __init__(self, spec: Pass, writer: Writer, ward: Any) -> None:
+        self._writer = writer
+        self._ward = ward
+        self._progress = Progress(name=spec.name, total=spec.total, done=writer.finished.count)
+        self._metrics = PassMetrics(spec.name)
+        self._terminal = Terminal()
+        self._terminal.show(f"{spec.name}: starting engines")
+        self._looked_at = -math.inf
+
+    def add(self, table: pa.Table) -> None:
+        """Counts rows that are new."""
+        self._progress.add(table)
+        if time.monotonic() - self._looked_at > _LOOK_S:
+            self.look()
+
+    def look(self) -> None:
+        """Brings everything up to date."""
+        in_flight, self._writer.spent = ray.get(self._ward.look.remote())
+        done, failed = self._writer.finished.count, self._writer.failed
+        self._progress.look(done=done, failed=failed, in_flight=in_flight, usage=self._writer.spent.usage)
+        self._metrics.show(self._progress)
+        self._terminal.show(self._progress.line())
+        self._looked_at = time.monotonic()
+
+    def log(self) -> None:
+        """A plain line, where there is no terminal to watch."""
+        if not self._terminal.live:
+            log.info("%s", self._progress.line(every_category=True))
+
+    def close(self) -> None:
+        """Leaves the terminal to others."""
+        self._terminal.clear()
+
+
+def _stream(spec: Pass, finished: Finished, config: EngineConfig, ward: Any) -> Iterator[pa.Table]:
     """Finished rows as tables, in the order in which they are finished."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -194,20 +277,22 @@ def _stream(spec: Pass, done: set[str], config: EngineConfig) -> Iterator[pa.Tab
     context.execution_no_progress_timeout_s = -1  # a first download, or a wait for spot machines, may take long
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it has to say comes back as an exception
     gpus = spec.model.gpus if config.device == "gpu" else 0
+    rows = max(1, config.rows_in_flight // _BLOCKS_PER_ENGINE)
+    calls = _ROWS_AHEAD * math.ceil(config.rows_in_flight / rows)
     dataset = (
-        ray.data.read_datasource(_RowSource(spec.read, frozenset(done)), override_num_blocks=1)
-        .repartition(target_num_rows_per_block=max(1, config.rows_in_flight // _BLOCKS_PER_ENGINE), strict=True)
+        ray.data.read_datasource(_RowSource(spec.read, finished), override_num_blocks=1)
+        .repartition(target_num_rows_per_block=rows, strict=True)
         .map_batches(
             PassActor,
-            fn_constructor_args=(spec, config, ray.remote(**_HELPER)(Ward).remote()),
+            fn_constructor_args=(spec, config, ward),
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ActorPoolStrategy(
                 min_size=config.min_replicas,
                 max_size=config.max_replicas,
-                max_tasks_in_flight_per_actor=_BLOCKS_PER_ENGINE * 2,
-                max_concurrent_calls_per_actor=_BLOCKS_PER_ENGINE + 2,
+                max_tasks_in_flight_per_actor=calls + 2,
+                max_concurrent_calls_per_actor=calls,
                 enable_true_multi_threading=True,
             ),
             num_cpus=config.cpus_per_replica,
@@ -220,9 +305,9 @@ def _stream(spec: Pass, done: set[str], config: EngineConfig) -> Iterator[pa.Tab
 class _RowSource(Datasource):  # type: ignore[misc]
     """Rows of a pass that are not done, read by one task that yields them as it goes."""
 
-    def __init__(self, read: Callable[[], Iterator[Row]], done: frozenset[str]) -> None:
+    def __init__(self, read: Callable[[], Iterator[Row]], finished: Finished) -> None:
         self._read = read
-        self._done = done
+        self._finished = finished
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None
@@ -233,83 +318,8 @@ class _RowSource(Datasource):  # type: ignore[misc]
 
     def _tables(self) -> Iterator[pa.Table]:
         for row in self._read():
-            if row.id not in self._done:
+            if not self._finished.has(row.task, row.position):
                 yield rows_to_table([row])
-
-
-class _Writer:
-    """Finished rows on their way into the artifact: committed every few seconds, each row once."""
-
-    def __init__(self, artifact: Artifact, config: EngineConfig, tell: Callable[[Row], None] | None) -> None:
-        self._artifact = artifact
-        self._config = config
-        self._tell = tell
-        artifact.remove_part(_FAILED)  # these are tried again
-        self.done = {record["id"] for record in artifact.records(["id"])}
-        self._pending: list[pa.Table] = []
-        self._failed: dict[str, dict[str, Any]] = {}
-        self._committed_at = time.monotonic()
-        self._logged_at = time.monotonic()
-
-    def add(self, table: pa.Table) -> None:
-        """Takes finished rows; a row that comes twice (Ray repeats the rows of an engine that died) counts once."""
-        for index, row_id in enumerate(table["id"].to_pylist()):
-            if row_id in self.done:
-                continue
-            record = table.slice(index, 1)
-            if record["error"][0].as_py() is not None:
-                self._failed[row_id] = record.to_pylist()[0]
-            else:
-                self.done.add(row_id)
-                self._failed.pop(row_id, None)
-                self._pending.append(record)
-                if self._tell:
-                    self._tell(row_from_dict(record.to_pylist()[0]))
-        if len(self._failed) > max(_FAILING, len(self.done)):
-            raise self._too_many_failed()
-        if time.monotonic() - self._committed_at > self._config.commit_interval_s:
-            self.commit()
-
-    def commit(self) -> None:
-        """Writes the rows that are pending as one immutable file."""
-        if self._pending:
-            self._artifact.write_part(f"part-{uuid.uuid4().hex}", pa.concat_tables(self._pending))
-            self._pending = []
-            log.info("%s: %d rows committed, %d failed", self._artifact.folder.uri, len(self.done), len(self._failed))
-        self._committed_at = time.monotonic()
-
-    def finish(self, **facts: Any) -> None:
-        """Adds the failed rows, if they are few enough, and writes the manifest with all counts."""
-        total = len(self.done) + len(self._failed)
-        if not total:
-            raise PassFailed(f"{self._artifact.folder.uri}: no rows came in; there is nothing to do")
-        if len(self._failed) > self._config.max_failed_fraction * total:
-            raise self._too_many_failed()
-        if self._failed:
-            rows = map(row_from_dict, self._failed.values())
-            self._artifact.write_part(_FAILED, rows_to_table(rows))
-        self._artifact.finish(**_counts(self._artifact), **facts)
-
-    def _too_many_failed(self) -> PassFailed:
-        example_id, record = next(iter(self._failed.items()))
-        return PassFailed(
-            f"{self._artifact.folder.uri}: {len(self._failed)} of {len(self.done) + len(self._failed)} rows failed, more than "
-            f"engine.max_failed_fraction={self._config.max_failed_fraction:g}; row {example_id}: {record['error']}. "
-            "The other rows are kept; run again to retry the failed ones"
-        )
-
-
-def _counts(artifact: Artifact) -> dict[str, Any]:
-    """What became of the rows, for the manifest."""
-    dropped: Counter[str] = Counter()
-    totals: Counter[str] = Counter()
-    for record in artifact.records(["dropped", "error", "prompt_tokens", "output_tokens"]):
-        totals["failed"] += record["error"] is not None
-        totals["prompt_tokens"] += record["prompt_tokens"]
-        totals["output_tokens"] += record["output_tokens"]
-        if record["dropped"]:
-            dropped[record["dropped"]] += 1
-    return {"dropped": dict(sorted(dropped.items())), **totals}
 
 
 async def _awaited(engine: Awaitable[Engine]) -> Engine:

@@ -27,8 +27,9 @@ from stj.errors import ArtifactError
 from stj.models import model_identity
 from stj.prompts import CATEGORIZE, prompt_hash
 from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
-from stj.sources import read_rows, source_identity
-from stj.sources.heldout import heldout_identity, read_pairs
+from stj.sources import read_rows, source_identity, source_size
+from stj.sources.files import at_most
+from stj.sources.heldout import heldout_identity, heldout_size, read_pairs
 from stj.sources.hub import is_hub_dataset
 from stj.sources.near_duplicates import drop_near_duplicates
 from stj.sources.overlap import Place, drop_overlaps, places, places_identity, read_texts
@@ -150,6 +151,18 @@ class Run:
                     yield replace(without_results(row), pair=row.pair, prompt_tokens=0, output_tokens=0)
         if "heldout" in phase.parts:
             yield from read_pairs(self.config.heldout)
+
+    def inputs_of(self, phase: Phase) -> int | None:
+        """How many rows go into a pass, about; None where a source does not tell."""
+        counts: list[int | None] = []
+        if "pairs" in phase.parts:
+            counts.append(source_size(self.config.source))
+        elif "judge" in phase.parts:
+            pairs = self.phase_that("pairs", 1).artifact.manifest().get("pairs")
+            counts.append(None if pairs is None else at_most(self.config.select.limit, pairs))
+        if "heldout" in phase.parts:
+            counts.append(heldout_size(self.config.heldout))
+        return None if None in counts else sum(count for count in counts if count is not None)
 
     def _instructions(self) -> Iterator[Row]:
         """The source's rows, of which those that repeat a benchmark or an earlier row come as tombstones.

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "stj"
 
 # Who may import these, anywhere in a file; they take seconds to import, or mean a GPU or a cluster.
 HEAVY = {
-    "ray": {"session.py", "passes.py", "train/launch.py"},
+    "ray": {"session.py", "passes.py", "metrics.py", "train/launch.py"},
     "vllm": {"engine/vllm.py"},
     "torch": {"train/", "mini/seed.py"},
     "deepspeed": {"train/"},
@@ -49,17 +49,22 @@ ROOMS = {
     "judge_file": SETTINGS | {"stages", "sources", "session", "lease", "passes", "jury"},
     "serve": SETTINGS | {"stages", "judge"},
     "session": {"config", "errors"},
-    "passes": SETTINGS | {"stages"},
+    "finished": set(),
+    "ledger": ENGINE | {"storage"},
+    "progress": ENGINE,
+    "metrics": {"progress"},
+    "commit": SETTINGS | {"finished", "ledger"},
+    "passes": SETTINGS | {"stages", "finished", "ledger", "progress", "metrics", "commit"},
     "run": SETTINGS | {"stages", "sources"},
     "status": SETTINGS | {"run", "load"},
     "lease": {"errors", "storage"},
-    "outcome": SETTINGS | {"run", "stages", "evals"},
+    "outcome": SETTINGS | {"run", "stages", "evals", "progress"},
     "iterate": SETTINGS | {"run", "status", "session", "lease", "outcome", "passes", "stages", "train", "evals"},
     "score": BASE | {"benchmarks", "evals"},
     "compare": BASE | {"artifacts", "benchmarks", "evals"},
     "evaluate": SETTINGS | {"benchmarks", "stages", "passes", "session", "lease"},
     "cli": SETTINGS
-    | {"load", "iterate", "run", "status", "show", "plan", "mini"}
+    | {"load", "iterate", "run", "status", "show", "plan", "mini", "progress"}
     | {"benchmarks", "score", "compare", "evaluate", "judge_file", "serve"},
 }
 

@@ -13,7 +13,7 @@ import pytest
 
 from stj.artifacts import Artifact
 from stj.config import EngineConfig, ModelConfig, SelectConfig
-from stj.engine import Completion, Engine, Generate, Sampling
+from stj.engine import Completion, Engine, Generate, Sampling, Usage
 from stj.engine.scripted import ScriptedEngine
 from stj.errors import ModelError, PassFailed, RequestFailed
 from stj.passes import Pass, RayGate, run_pass
@@ -73,6 +73,8 @@ class Talker:
             self._died.touch()
             os._exit(1)
         return Completion(text="x" * random.randint(50_000, 400_000), finish_reason="stop", prompt_tokens=1, output_tokens=1)
+
+    usage = Usage()
 
     def close(self) -> None:
         """Nothing to release."""

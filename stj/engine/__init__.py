@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 from stj.errors import ConfigError
@@ -39,6 +39,21 @@ class Completion:
     output_tokens: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What an engine has done since it started, for whatever requests: in tokens."""
+
+    prompt_tokens: int = 0
+    """Of all prompts, one for each sample."""
+    computed_tokens: int = 0
+    """Those of them that were computed; the others lay in the prefix cache."""
+    output_tokens: int = 0
+    """Those of requests that were aborted too."""
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)})
+
+
 class Generate(Protocol):
     """What a stage has of a model."""
 
@@ -56,5 +71,8 @@ class Engine(Protocol):
     """A model that is loaded and answers."""
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion: ...
+
+    @property
+    def usage(self) -> Usage: ...
 
     def close(self) -> None: ...

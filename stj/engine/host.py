@@ -139,7 +139,7 @@ async def _answer(engine: Engine, request: Request, writer: asyncio.StreamWriter
     except Exception as error:
         traceback.print_exc()
         result = RequestFailed(_line(error))
-    writer.write(frame(Answer(number=request.number, result=result)))
+    writer.write(frame(Answer(number=request.number, result=result, usage=engine.usage)))
 
 
 def _line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import stj
 from stj.config import EngineConfig, ModelConfig
-from stj.engine import Completion, Sampling
+from stj.engine import Completion, Sampling, Usage
 from stj.engine.wire import Answer, Cancel, Request, Start, frame, receive
 from stj.errors import CapacityError, EngineDied, StjError
 from stj.rows import Turn
@@ -32,6 +32,7 @@ class HostedEngine:
         self._writer = writer
         self._in_actor = in_actor
         self._died = False
+        self.usage = Usage()
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Completion]] = {}
         self._receiving = asyncio.create_task(self._receive())
@@ -87,6 +88,7 @@ class HostedEngine:
         try:
             while True:
                 answer: Answer = await receive(self._reader)
+                self.usage = answer.usage
                 future = self._waiting.pop(answer.number, None)
                 if future is None or future.cancelled():
                     continue

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from stj.engine import Completion, Sampling
+from stj.engine import Completion, Sampling, Usage
 from stj.rows import Turn
 
 Handler = Callable[[Sequence[Turn], Sampling], str]
@@ -17,17 +17,20 @@ class ScriptedEngine:
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
         self.requests: list[tuple[tuple[Turn, ...], Sampling]] = []
+        self.usage = Usage()
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         """The handler's answer."""
         self.requests.append((tuple(messages), sampling))
         words = self._handler(messages, sampling).split(" ")
         cut = len(words) > sampling.max_tokens
+        read, written = sum(len(turn.content.split()) for turn in messages), min(len(words), sampling.max_tokens)
+        self.usage += Usage(prompt_tokens=read, computed_tokens=read, output_tokens=written)
         return Completion(
             text=" ".join(words[: sampling.max_tokens]),
             finish_reason="length" if cut else "stop",
-            prompt_tokens=sum(len(turn.content.split()) for turn in messages),
-            output_tokens=min(len(words), sampling.max_tokens),
+            prompt_tokens=read,
+            output_tokens=written,
         )
 
     def close(self) -> None:

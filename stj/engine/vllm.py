@@ -11,10 +11,11 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.metrics.loggers import StatLoggerBase
 
 from stj.chat import encode_chat
 from stj.config import EngineConfig, ModelConfig
-from stj.engine import Completion, Sampling
+from stj.engine import Completion, Sampling, Usage
 from stj.engine.settings import engine_settings
 from stj.errors import EngineDied, PromptTooLong, RequestFailed
 from stj.models import local_model
@@ -22,13 +23,32 @@ from stj.rows import Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+    from vllm.v1.metrics.stats import IterationStats
+
+
+class Counter(StatLoggerBase):  # type: ignore[misc]
+    """Counts what the engine does, step by step: the requests alone do not tell what was written for aborted ones."""
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+
+    def record(self, scheduler_stats: object, iteration_stats: "IterationStats | None", *_: object, **__: object) -> None:
+        """Adds one step."""
+        if iteration_stats is not None:
+            read = iteration_stats.prompt_token_stats
+            written = iteration_stats.num_generation_tokens
+            self.usage += Usage(prompt_tokens=read.total, computed_tokens=read.computed, output_tokens=written)
+
+    def log_engine_initialized(self) -> None:
+        """Nothing to say."""
 
 
 class VllmEngine:
     """One model on one or several devices, asked in our terms."""
 
-    def __init__(self, llm: AsyncLLM, tokenizer: "PreTrainedTokenizerBase", max_model_len: int) -> None:
+    def __init__(self, llm: AsyncLLM, tokenizer: "PreTrainedTokenizerBase", max_model_len: int, counter: Counter) -> None:
         self._llm = llm
+        self._counter = counter
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
         self._ids = itertools.count()
@@ -47,12 +67,14 @@ class VllmEngine:
         settings = AsyncEngineArgs(**engine_settings(path, model, config, seed), **quiet).create_engine_config()
         if fork_workers:
             os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"  # on a CPU vLLM has just set it to "spawn"
-        return cls(AsyncLLM.from_vllm_config(settings, disable_log_stats=True), tokenizer, model.max_model_len)
+        counter = Counter()
+        llm = AsyncLLM.from_vllm_config(settings, disable_log_stats=True, stat_loggers=[lambda *_: counter])
+        return cls(llm, tokenizer, model.max_model_len, counter)
 
     @classmethod
     def beside(cls, llm: AsyncLLM) -> "VllmEngine":
         """Shares an engine that vLLM's own server has started. Raises ModelError where its model has no chat template."""
-        return cls(llm, _tokenizer(llm.model_config.tokenizer), llm.model_config.max_model_len)
+        return cls(llm, _tokenizer(llm.model_config.tokenizer), llm.model_config.max_model_len, Counter())
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         """One completion.
@@ -84,6 +106,11 @@ class VllmEngine:
             prompt_tokens=len(prompt),
             output_tokens=len(output.token_ids),
         )
+
+    @property
+    def usage(self) -> Usage:
+        """What the engine has done."""
+        return self._counter.usage
 
     @property
     def died(self) -> bool:

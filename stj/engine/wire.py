@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stj.config import EngineConfig, ModelConfig
-from stj.engine import Completion, Sampling
+from stj.engine import Completion, Sampling, Usage
 from stj.errors import StjError
 from stj.rows import Turn
 
@@ -47,6 +47,8 @@ class Answer:
 
     number: int
     result: Completion | StjError
+    usage: Usage
+    """Of the engine, up to here."""
 
 
 def frame(value: Any) -> bytes:

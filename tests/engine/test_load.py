@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from stj.engine import Completion, Sampling, load
+from stj.engine import Completion, Sampling, Usage, load
 from stj.engine.load import Load
 from stj.rows import Turn
 
@@ -19,6 +19,8 @@ class Held:
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         await self.gate.wait()
         return Completion(text="", finish_reason="stop", prompt_tokens=0, output_tokens=0)
+
+    usage = Usage()
 
     def close(self) -> None:
         """Nothing to release."""
