@@ -3,8 +3,9 @@
 instructions -> categories -> pairs -> judgments -> the right ones, balanced -> fine-tune the seed -> the next judge
 """
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -15,13 +16,16 @@ from stj.evals.report import table, write_report
 from stj.lease import sole_driver
 from stj.outcome import facts, judged_rows, report, summary
 from stj.passes import Pass, RayGate, run_pass
-from stj.rows import examples_to_table
+from stj.rows import Example, examples_to_table
 from stj.run import Phase, Run
 from stj.session import Demand, engine_demand, ray_session, training_demand
+from stj.sorting import sorted_by_id
 from stj.stages.counts import Funnel, Judged
-from stj.stages.select import balance, to_example, to_learn
+from stj.stages.select import Draws, Share, to_example, to_learn
 from stj.status import write_run_config
 from stj.train.launch import train
+
+_EXAMPLES_A_FILE = 2048
 
 Tell = Callable[[str], None]
 """Takes one line for the user."""
@@ -113,41 +117,48 @@ def _require_pairs(run: Run, phase: Phase) -> None:
 
 
 def select_examples(run: Run, phase: Phase) -> None:
-    """Keeps one right judgment a pair (and a wrong one, to learn preferences), as many with label A as with label B."""
+    """Keeps one right judgment a pair (and a wrong one, to learn preferences), as many with label A as with label B.
+
+    Pairs are read as streams, once to draw and once to keep: of a million of them a few bytes each are in memory.
+    """
     objective, seed = run.config.train.objective, run.config.seed
-    counts = Judged()
-    kept, compared = [], []
+    counts, kept, compared = Judged(), Draws(seed), Draws(seed)
     for row in judged_rows(run, phase.iteration):
         counts.add(row)
         found = to_learn(row, objective)
         if found is None and row.kept is not None:
             counts.drop("no_wrong_judgment")
         if found is not None:
-            kept.append((row.id, found[0].winner))
+            kept.add(row.id, found[0].winner)
             if found[1] is not None:
-                compared.append((row.id, found[0].winner))
-    chosen = balance(kept, seed)
-    with_wrong = balance(((row_id, winner) for row_id, winner in compared if row_id in chosen), seed)
-    if not chosen or (objective != "sft" and not with_wrong):
+                compared.add(row.id, found[0].winner)
+    chosen = kept.balanced()
+    with_wrong = compared.balanced(within=chosen)
+    if not chosen.size or (objective != "sft" and not with_wrong.size):
         raise _no_examples(phase.iteration, counts, kept if objective == "sft" else compared)
-    examples = []
-    for row in judged_rows(run, phase.iteration):
-        found = to_learn(row, objective) if row.id in chosen else None
-        if found is not None:
-            examples.append(to_example(row, found[0], found[1] if row.id in with_wrong else None))
-    examples.sort(key=lambda example: example.id)  # never in order of arrival
-    phase.artifact.write_part("examples", examples_to_table(examples))
+    examples = sorted_by_id(_examples(run, phase.iteration, chosen, with_wrong))  # never in order of arrival
+    for number in itertools.count():
+        part = list(itertools.islice(examples, _EXAMPLES_A_FILE))
+        if not part:
+            break
+        phase.artifact.write_part(f"examples-{number:05d}", examples_to_table(part))
     funnel = Funnel.of(run.rows_of(run.phase_that("pairs", 1)))
-    phase.artifact.finish(funnel=asdict(funnel), judged=asdict(counts), with_wrong_judgment=len(with_wrong))
+    phase.artifact.finish(funnel=asdict(funnel), judged=asdict(counts), with_wrong_judgment=2 * with_wrong.size)
 
 
-def _no_examples(iteration: int, counts: Judged, usable: Sequence[tuple[str, str]]) -> PassFailed:
+def _examples(run: Run, iteration: int, chosen: Share, with_wrong: Share) -> Iterator[Example]:
+    for row in judged_rows(run, iteration):
+        found = to_learn(row, run.config.train.objective)
+        if found is not None and chosen.has(row.id, found[0].winner):
+            yield to_example(row, found[0], found[1] if found[1] and with_wrong.has(row.id, found[0].winner) else None)
+
+
+def _no_examples(iteration: int, counts: Judged, usable: Draws) -> PassFailed:
     """What to raise where nothing, or nothing but one label, is there to learn."""
-    label_a = sum(winner == "A" for _, winner in usable)
     dropped = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
     return PassFailed(
-        f"iteration {iteration}: no training examples: {counts.judged} pairs were judged, {label_a} can be learned with "
-        f"label A, {len(usable) - label_a} with label B (dropped: {dropped or 'none'}). Judge more pairs, or see with "
+        f"iteration {iteration}: no training examples: {counts.judged} pairs were judged, {usable.count('A')} can be learned "
+        f"with label A, {usable.count('B')} with label B (dropped: {dropped or 'none'}). Judge more pairs, or see with "
         "`stj show` what the judge writes"
     )
 

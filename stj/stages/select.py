@@ -1,15 +1,18 @@
 """Selection: which instructions go on (section 3.2), and which judgments become training examples (section 3.4)."""
 
 import bisect
+from array import array
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+import numpy as np
 
 from stj.config import Objective, SelectConfig
 from stj.engine import Generate
 from stj.randomness import uniform
 from stj.rows import Example, Judgment, Row
-from stj.stages.judge import judge_messages
+from stj.stages.judge import LABELS, judge_messages
 from stj.verdict import Label
 
 OVER_LIMIT = "over_limit"
@@ -118,17 +121,48 @@ def without_results(row: Row) -> Row:
     return replace(row, pair=None, judgments=(), kept=None, dropped=None, detail=None, error=None)
 
 
-def balance(kept: Iterable[tuple[str, Label]], seed: int) -> set[str]:
-    """Ids of as many examples with label A as with label B (section 4.1), chosen by the seed and their ids alone."""
-    by_label: dict[Label, list[str]] = {"A": [], "B": []}
-    for row_id, winner in kept:
-        by_label[winner].append(row_id)
-    size = min(len(ids) for ids in by_label.values())
-    return {
-        row_id
-        for ids in by_label.values()
-        for row_id in sorted(ids, key=lambda row_id: (uniform(seed, row_id, "balance"), row_id))[:size]
-    }
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """As many examples with label A as with label B."""
+
+    seed: int
+    size: int
+    """Of each label."""
+    highest: dict[Label, float]
+    """The draws up to which they belong to it."""
+
+    def has(self, row_id: str, winner: Label) -> bool:
+        """Whether an example, one of those drawn for, belongs to it."""
+        return _draw(self.seed, row_id) <= self.highest[winner]
+
+
+class Draws:
+    """A number for each example, from the seed and its id alone: 8 bytes of memory, whatever the examples' size."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._draws: dict[Label, array[float]] = {label: array("d") for label in LABELS}
+
+    def add(self, row_id: str, winner: Label) -> None:
+        """Draws for an example."""
+        self._draws[winner].append(_draw(self._seed, row_id))
+
+    def count(self, winner: Label) -> int:
+        """Examples with this label."""
+        return len(self._draws[winner])
+
+    def balanced(self, within: Share | None = None) -> Share:
+        """The largest share that is balanced (section 4.1): the lowest draws of each label, within another share."""
+        draws = {label: np.array(found) for label, found in self._draws.items()}
+        if within is not None:
+            draws = {label: found[found <= within.highest[label]] for label, found in draws.items()}
+        size = min(map(len, draws.values()))
+        highest = {label: float(np.partition(found, size - 1)[size - 1]) if size else -1.0 for label, found in draws.items()}
+        return Share(seed=self._seed, size=size, highest=highest)
+
+
+def _draw(seed: int, row_id: str) -> float:
+    return uniform(seed, row_id, "balance")
 
 
 def to_learn(row: Row, objective: Objective) -> tuple[Judgment, Judgment | None] | None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stj.config import Objective, SelectConfig
 from stj.rows import Category, Judgment, Pair, Row, Turn
-from stj.stages.select import Limit, apply_limit, balance, reject_categorized, reject_unasked, to_example, to_learn
+from stj.stages.select import Draws, Limit, apply_limit, reject_categorized, reject_unasked, to_example, to_learn
 from tests.conftest import make_row
 
 REASONING = Category(name="Mathematical reasoning", complexity=5, length="b")
@@ -71,11 +71,35 @@ def test_the_limit_keeps_the_first_k_in_input_order(passing: list[bool], limit: 
 @given(st.lists(st.sampled_from("AB"), max_size=80), st.integers(0, 5), st.randoms(use_true_random=False))
 def test_balance_is_equal_and_independent_of_order(labels: list[str], seed: int, rng: random.Random) -> None:
     kept = [(f"row-{i}", label) for i, label in enumerate(labels)]
-    chosen = balance(kept, seed)  # type: ignore[arg-type]
+    chosen = balance(kept, seed)
     counts = {label: sum(kept_label == label for row_id, kept_label in kept if row_id in chosen) for label in "AB"}
     assert counts["A"] == counts["B"] == min(labels.count("A"), labels.count("B"))
     rng.shuffle(kept)
-    assert balance(kept, seed) == chosen  # type: ignore[arg-type]
+    assert balance(kept, seed) == chosen
+
+
+@given(st.lists(st.tuples(st.sampled_from("AB"), st.booleans()), max_size=80), st.integers(0, 5))
+def test_what_is_compared_is_balanced_within_what_is_chosen(rows: list[tuple[str, bool]], seed: int) -> None:
+    kept = [(f"row-{i}", label) for i, (label, _) in enumerate(rows)]
+    compared = [(f"row-{i}", label) for i, (label, wrong) in enumerate(rows) if wrong]
+    chosen = balance(kept, seed)
+    inside = balance(compared, seed, within=kept)
+    counts = {label: sum(row_id in inside for row_id, own in compared if own == label) for label in "AB"}
+    assert inside <= chosen & {row_id for row_id, _ in compared}
+    assert counts["A"] == counts["B"] == min(sum(i in chosen for i, own in compared if own == label) for label in "AB")
+
+
+def balance(kept: list[tuple[str, str]], seed: int, within: list[tuple[str, str]] | None = None) -> set[str]:
+    """Ids in the balanced share of these examples, within that of others."""
+
+    def draws(examples: list[tuple[str, str]]) -> Draws:
+        found = Draws(seed)
+        for row_id, label in examples:
+            found.add(row_id, label)  # type: ignore[arg-type]
+        return found
+
+    share = draws(kept).balanced(None if within is None else draws(within).balanced())
+    return {row_id for row_id, label in kept if share.has(row_id, label)}  # type: ignore[arg-type]
 
 
 def judged(verdicts: str, kept: int | None = None) -> Row:
