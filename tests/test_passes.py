@@ -132,6 +132,16 @@ def test_every_row_comes_out_once_with_its_answer(tmp_path: Path) -> None:
     assert artifact.manifest()["rows"] == 500
     assert artifact.manifest()["dropped"] == {"answered": 500}
     assert artifact.manifest()["output_tokens"] == 1000
+    assert artifact.manifest()["ledger"] | {"engine_seconds": 0} == {
+        "starts": 1,
+        "engine_seconds": 0,
+        "prompt_tokens": 1000,
+        "computed_tokens": 1000,
+        "output_tokens": 1000,
+        "wasted_tokens": 0,
+        "dollars": None,
+    }
+    assert artifact.manifest()["ledger"]["engine_seconds"] > 0
     assert artifact.begin() is False
 
 
@@ -143,10 +153,14 @@ def test_a_pass_goes_on_from_what_was_committed(tmp_path: Path) -> None:
     committed = set(artifact.parts())
     assert artifact.state()[0] == "partial"
     told: list[int] = []
-    run_pass(a_pass(100), artifact, CONFIG, lambda row: told.append(row.position))
+    dollars = replace(a_pass(100), dollars_per_engine_hour=3600.0)
+    run_pass(dollars, artifact, CONFIG, lambda row: told.append(row.position))
     assert [row.position for row in rows_of(artifact)] == list(range(100))
     assert committed < set(artifact.parts())
     assert sorted(told) == list(range(60, 100))
+    ledger = artifact.manifest()["ledger"]
+    assert (ledger["starts"], ledger["output_tokens"], ledger["wasted_tokens"]) == (2, 200, 0)
+    assert ledger["dollars"] == pytest.approx(ledger["engine_seconds"], abs=0.1)
 
 
 def test_a_listener_that_has_seen_enough_ends_the_pass_and_what_is_done_is_kept(tmp_path: Path) -> None:

@@ -1,0 +1,187 @@
+"""Memory of the driver and of every actor, over 100,000 and over 1,000,000 rows of WildChat's schema.
+
+    python benchmarks/memory.py                 about an hour on two cores
+    python benchmarks/memory.py 5000 50000      other sizes, for a look
+
+Rows go from Parquet files through the source, categorising, selecting, making pairs and judging, with an engine that answers
+at once from a script, into the selected training examples: everything of an iteration but real weights. Writes the key
+driver_rss_1m_over_100k and all raw figures into benchmarks/results/generation.json.
+
+The figures are peaks, in bytes, of what a process holds for itself: resident memory without the pages of Ray's object store,
+which every process of a machine maps and whose size is fixed when Ray starts. The source's index of ids (a digest of 16 bytes
+for each, in a Python set) is in the reading task, which is named apart.
+"""
+
+import hashlib
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "generation.json"
+SIZES = (100_000, 1_000_000)
+_ROWS_A_FILE = 20_000
+_SAMPLE_S = 0.5
+_WORDS = [
+    a + b + c for a in ("ba", "ke", "li", "mo", "nu") for b in ("r", "st", "n", "l") for c in ("a", "en", "is", "or", "um")
+]
+_CATEGORIES = ("Coding", "Mathematical reasoning", "Creative Writing")
+_ANSWER = "The start of Assistant's answer to the modified instruction"
+
+
+def write_source(folder: Path, rows: int) -> None:
+    """Conversations of one or two exchanges, 60 to 6,000 characters each, as WildChat's Parquet files have them."""
+    folder.mkdir()
+    for start in range(0, rows, _ROWS_A_FILE):
+        rng = random.Random(start)
+        records = [_conversation(number, rng) for number in range(start, min(rows, start + _ROWS_A_FILE))]
+        pq.write_table(pa.Table.from_pylist(records), folder / f"train-{start:08d}.parquet", row_group_size=1000)
+
+
+def _conversation(number: int, rng: random.Random) -> dict[str, object]:
+    def text() -> str:
+        return " ".join(rng.choices(_WORDS, k=min(800, max(5, int(rng.lognormvariate(4, 1))))))
+
+    turns = [{"role": role, "content": text()} for _ in range(rng.choice((1, 1, 2))) for role in ("user", "assistant")]
+    digest = hashlib.md5(str(number).encode()).hexdigest()
+    return {"conversation_hash": digest, "conversation": turns, "language": "English", "toxic": False, "redacted": False}
+
+
+async def scripted(model: object, config: object, seed: int) -> object:
+    """An engine that categorises, writes pairs, and judges rightly half of the time."""
+    from stj.engine.scripted import ScriptedEngine
+
+    rng = random.Random(seed)
+
+    def handler(messages: Sequence[object], sampling: object) -> str:
+        text = messages[-1].content  # type: ignore[attr-defined]
+        if messages[0].role == "system":  # type: ignore[attr-defined]
+            return f"{'Both are answers, and one is better. ' * 20}[[{rng.choice('AB')}]]"
+        if "score the instruction in terms of complexity" in text:
+            return f"Category: {rng.choice(_CATEGORIES)}\nComplexity: 5\nLength: (c)"
+        if "generate a modified instruction" in text:
+            answer = " ".join(rng.choices(_WORDS, k=80))
+            return f"User Question Modified\nanother question\n\n{_ANSWER}\n{answer}\n{_ANSWER.replace('start', 'end')}"
+        return " ".join(rng.choices(_WORDS, k=80))
+
+    return ScriptedEngine(handler)
+
+
+def private_bytes(pid: int) -> tuple[str, int] | None:
+    """What a process calls itself, and its resident memory without shared pages; None where it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        name = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+    except OSError:
+        return None
+    kinds = dict(re.findall(r"^(RssAnon|RssFile):\s+(\d+) kB", status, re.MULTILINE))
+    return (name, 1024 * sum(map(int, kinds.values()))) if kinds else None
+
+
+class Sampler(threading.Thread):
+    """The highest private memory of this process and of each Ray process, by name, at twice a second."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peaks: dict[str, int] = {}
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        own = os.getpid()
+        while not self.ended.wait(_SAMPLE_S):
+            for folder in Path("/proc").glob("[0-9]*"):
+                pid = int(folder.name)
+                found = private_bytes(pid)
+                if found and (pid == own or found[0].startswith("ray::")):
+                    name = "driver" if pid == own else re.sub(r"\(.*|\..*", "", found[0].removeprefix("ray::"))
+                    self.peaks[name] = max(self.peaks.get(name, 0), found[1])
+
+
+def measure(source: Path, run_root: Path) -> dict[str, object]:
+    """One pass over the source and the selection after it, in this process."""
+    from stj.config import EngineConfig, RayConfig, SourceConfig
+    from stj.iterate import select_examples
+    from stj.load import load
+    from stj.passes import Pass, run_pass
+    from stj.run import Run
+    from stj.session import engine_demand, ray_session
+
+    settings = [f"run_root={run_root}", "iterations=1", "heldout.path=null", "select.limit=null", "select.categories=null"]
+    settings += ["pairs.answer.max_tokens=500", "pairs.rejected.max_tokens=500", "judge.decoding.max_tokens=500"]
+    config = load([ROOT / "conf" / "mini.yaml"], settings)
+    engine = EngineConfig(device="cpu", cpus_per_replica=1, max_failed_fraction=0)
+    config = replace(
+        config, source=SourceConfig(path=str(source), kind="wildchat"), engine=engine, ray=RayConfig(address="local")
+    )
+    run = Run(config)
+    passing = next(phase for phase in run.phases if phase.kind == "pass")
+    selecting = next(phase for phase in run.phases if phase.kind == "examples")
+    sampler = Sampler()
+    sampler.start()
+    started = time.monotonic()
+    with ray_session(config.ray, [engine_demand(engine, [passing.model])]):
+        for phase in (passing, selecting):
+            phase.artifact.begin()
+        spec = Pass(
+            name="memory",
+            model=passing.model,
+            read=partial(run.read_inputs, passing),
+            total=run.inputs_of(passing),
+            stages=run.stages(passing, None),
+            make_engine=scripted,  # type: ignore[arg-type]
+        )
+        run_pass(spec, passing.artifact, engine)
+        streamed = time.monotonic()
+        after_pass = dict(sampler.peaks)
+        select_examples(run, selecting)
+    sampler.ended.set()
+    return {
+        "rows": passing.artifact.manifest()["rows"],
+        "dropped": passing.artifact.manifest()["dropped"],
+        "examples": selecting.artifact.manifest()["rows"],
+        "pass_s": round(streamed - started),
+        "select_s": round(time.monotonic() - streamed),
+        "peak_bytes_of_the_pass": after_pass,
+        "peak_bytes": sampler.peaks,
+    }
+
+
+def main() -> None:
+    """Measures both sizes, each in a process of its own, the smaller first."""
+    if sys.argv[1:2] == ["one"]:
+        print(json.dumps(measure(Path(sys.argv[2]), Path(sys.argv[3]))))
+        return
+    sizes = tuple(map(int, sys.argv[1:])) or SIZES
+    found = {}
+    for size in sizes:
+        with tempfile.TemporaryDirectory(prefix="stj-memory-") as scratch:
+            write_source(Path(scratch) / "source", size)
+            command = [sys.executable, __file__, "one", f"{scratch}/source", f"{scratch}/run"]
+            said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            found[size] = json.loads(said.splitlines()[-1])
+            print(json.dumps(found[size], indent=1), file=sys.stderr)
+    small, large = (found[size]["peak_bytes"] for size in sizes)
+    ratios = {name: round(large[name] / small[name], 4) for name in large if name in small}
+    print(ratios)
+    if sizes == SIZES:
+        result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+        result["driver_rss_1m_over_100k"] = ratios["driver"]
+        result.setdefault("raw", {})["memory"] = {"ratios": ratios, **{str(size): one for size, one in found.items()}}
+        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
