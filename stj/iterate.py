@@ -4,6 +4,7 @@ instructions -> categories -> pairs -> judgments -> the right ones, balanced -> 
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -19,7 +20,8 @@ from stj.rows import examples_to_table
 from stj.run import Phase, Run
 from stj.session import Demand, engine_demand, ray_session, training_demand
 from stj.stages.counts import Funnel, Judged
-from stj.stages.select import balance, to_example, to_learn
+from stj.stages.examples import assign_kinds, to_example
+from stj.stages.select import balance, to_learn
 from stj.status import write_run_config
 from stj.train.launch import train
 
@@ -106,10 +108,12 @@ def _require_pairs(run: Run, phase: Phase) -> None:
 
 def select_examples(run: Run, phase: Phase) -> None:
     """Keeps one right judgment a pair (and a wrong one, to learn preferences), as many with label A as with label B."""
-    objective, seed = run.config.train.objective, run.config.seed
+    assert phase.source is not None
+    assert phase.objective is not None
+    objective, seed = phase.objective, run.config.seed
     counts = Judged()
     kept, compared = [], []
-    for row in judged_rows(run, phase.iteration):
+    for row in judged_rows(run, phase.source):
         counts.add(row)
         found = to_learn(row, objective)
         if found is None and row.kept is not None:
@@ -121,24 +125,31 @@ def select_examples(run: Run, phase: Phase) -> None:
     chosen = balance(kept, seed)
     with_wrong = balance(((row_id, winner) for row_id, winner in compared if row_id in chosen), seed)
     if not chosen or (objective != "sft" and not with_wrong):
-        raise _no_examples(phase.iteration, counts, kept if objective == "sft" else compared)
+        raise _no_examples(phase, counts, kept if objective == "sft" else compared)
+    kinds = assign_kinds((each for each in kept if each[0] in chosen), with_wrong, run.config.examples, seed)
     examples = []
-    for row in judged_rows(run, phase.iteration):
+    for row in judged_rows(run, phase.source):
         found = to_learn(row, objective) if row.id in chosen else None
         if found is not None:
-            examples.append(to_example(row, found[0], found[1] if row.id in with_wrong else None))
+            wrong = found[1] if row.id in with_wrong else None
+            examples.append(to_example(row, found[0], wrong, kinds.get(row.id, "judgment")))
     examples.sort(key=lambda example: example.id)  # never in order of arrival
     phase.artifact.write_part("examples", examples_to_table(examples))
     funnel = Funnel.of(run.rows_of(run.phase_that("pairs", 1)))
-    phase.artifact.finish(funnel=asdict(funnel), judged=asdict(counts), with_wrong_judgment=len(with_wrong))
+    phase.artifact.finish(
+        funnel=asdict(funnel),
+        judged=asdict(counts),
+        with_wrong_judgment=len(with_wrong),
+        kinds=Counter(example.kind for example in examples),
+    )
 
 
-def _no_examples(iteration: int, counts: Judged, usable: Sequence[tuple[str, str]]) -> PassFailed:
+def _no_examples(phase: Phase, counts: Judged, usable: Sequence[tuple[str, str]]) -> PassFailed:
     """What to raise where nothing, or nothing but one label, is there to learn."""
     label_a = sum(winner == "A" for _, winner in usable)
     dropped = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
     return PassFailed(
-        f"iteration {iteration}: no training examples: {counts.judged} pairs were judged, {label_a} can be learned with "
+        f"{phase.name}: no training examples: {counts.judged} pairs were judged, {label_a} can be learned with "
         f"label A, {len(usable) - label_a} with label B (dropped: {dropped or 'none'}). Judge more pairs, or see with "
         "`stj show` what the judge writes"
     )
@@ -147,8 +158,8 @@ def _no_examples(iteration: int, counts: Judged, usable: Sequence[tuple[str, str
 def fine_tune(run: Run, phase: Phase) -> None:
     """Fine-tunes the seed model, again at each iteration, on the examples of this one; or what was warmed up from the seed."""
     assert phase.train is not None
-    examples = next(p for p in run.of_iteration(phase.iteration) if p.kind == "examples")
-    train(phase.train, phase.model, examples.artifact, phase.artifact)
+    assert phase.source is not None
+    train(phase.train, phase.model, phase.source.artifact, phase.artifact)
 
 
 _DO: dict[str, Callable[[Run, Phase], None]] = {"pass": do_pass, "examples": select_examples, "model": fine_tune}
