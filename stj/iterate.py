@@ -53,6 +53,8 @@ def _go_through(run: Run, phases: Sequence[Phase], tell: Tell, *, overwrite: boo
     missing = [phase for phase, (state, _) in zip(phases, states, strict=True) if state != "done"]
     if missing:
         run.check_inputs()
+        if any(phase.kind == "model" for phase in missing):
+            _check_seed(run)
         if run.config.heldout.path is None:
             tell("heldout.path=null: no judge will be measured")
     with ray_session(run.config.ray, _demands(run, missing)) if missing else nullcontext(), sole_driver(run.folder):
@@ -61,6 +63,13 @@ def _go_through(run: Run, phases: Sequence[Phase], tell: Tell, *, overwrite: boo
         reports = report(run)
         write_report(run.folder, facts(run), reports)
     tell(table(reports))
+
+
+def _check_seed(run: Run) -> None:
+    """Raises ModelError where no training could begin from the seed: before the passes, not after the hours that they take."""
+    from stj.train.check import check_model  # transformers takes seconds, and a run that is done does not need it
+
+    check_model(run.config.models.seed)
 
 
 def _demands(run: Run, missing: Sequence[Phase]) -> list[Demand]:
