@@ -10,10 +10,11 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 
-from stj.config import Config
+from stj.config import Config, ModelsConfig
 from stj.errors import PassFailed
 from stj.evals.report import table, write_report
 from stj.lease import sole_driver
+from stj.models import check_division
 from stj.outcome import facts, judged_rows, report, summary
 from stj.passes import Pass, RayGate, run_pass
 from stj.rows import examples_to_table
@@ -53,8 +54,7 @@ def _go_through(run: Run, phases: Sequence[Phase], tell: Tell, *, overwrite: boo
     missing = [phase for phase, (state, _) in zip(phases, states, strict=True) if state != "done"]
     if missing:
         run.check_inputs()
-        if any(phase.kind == "model" for phase in missing):
-            _check_seed(run)
+        _check_models(run.config.models, missing)
         if run.config.heldout.path is None:
             tell("heldout.path=null: no judge will be measured")
     with ray_session(run.config.ray, _demands(run, missing)) if missing else nullcontext(), sole_driver(run.folder):
@@ -65,11 +65,17 @@ def _go_through(run: Run, phases: Sequence[Phase], tell: Tell, *, overwrite: boo
     tell(table(reports))
 
 
-def _check_seed(run: Run) -> None:
-    """Raises ModelError where no training could begin from the seed: before the passes, not after the hours that they take."""
-    from stj.train.check import check_model  # transformers takes seconds, and a run that is done does not need it
+def _check_models(models: ModelsConfig, missing: Sequence[Phase]) -> None:
+    """Raises ModelError where GPUs cannot share a model, or training could not begin from the seed.
 
-    check_model(run.config.models.seed)
+    It does so before the passes, not after the hours that they take; of models on the hub it fetches all but the weights.
+    """
+    for model in (models.generator, models.first_judge, models.seed):
+        check_division(model)
+    if any(phase.kind == "model" for phase in missing):
+        from stj.train.check import check_model  # transformers takes seconds, and a pass alone does not need it
+
+        check_model(models.seed)
 
 
 def _demands(run: Run, missing: Sequence[Phase]) -> list[Demand]:

@@ -25,7 +25,7 @@ from typing import Literal
 from stj.artifacts import Artifact, Key, plain
 from stj.config import Config, ExamplesConfig, JudgeConfig, ModelConfig, Objective, TrainConfig, check_run_root
 from stj.errors import ArtifactError
-from stj.models import check_division, model_identity
+from stj.models import model_identity
 from stj.prompts import CATEGORIZE, prompt_hash
 from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
 from stj.sources import read_rows, source_identity
@@ -136,10 +136,8 @@ class Run:
     def check_inputs(self) -> None:
         """Reads the held-out pairs, what is kept out, and of instructions that lie on this machine the first few.
 
-        It is to refuse early what is wrong, a model that its GPUs cannot share too. Raises SourceError or ModelError.
+        It is to refuse early what is wrong. Raises SourceError.
         """
-        for model in (self.config.models.generator, self.config.models.first_judge, self.config.models.seed):
-            check_division(model)
         for _ in read_pairs(self.config.heldout):
             pass
         for place in self._kept_out():
