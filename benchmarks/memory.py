@@ -113,7 +113,7 @@ class Sampler(threading.Thread):
 def measure(source: Path, run_root: Path) -> dict[str, object]:
     """One pass over the source and the selection after it, in this process."""
     from stj.config import EngineConfig, RayConfig, SourceConfig
-    from stj.iterate import select_examples
+    from stj.examples import select_examples
     from stj.load import load
     from stj.passes import Pass, run_pass
     from stj.run import Run

@@ -261,12 +261,35 @@ class HeldoutConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExamplesConfig:
+    """What judged pairs become in training (stj/stages/examples.py): judgments, and as many of two other kinds as is said here.
+
+    The paper has judgments alone; 0.15 of each of the others are the shares of Direct Judgement Preference Optimization.
+    """
+
+    verdicts: float = 0
+    """Share of pairs from which the verdict is learned without its reasons."""
+    deductions: float = 0
+    """Share of pairs from which it is learned to tell the two responses from the judgment."""
+
+    def __post_init__(self) -> None:
+        _share("examples.", self, "verdicts", "deductions")
+        _check(
+            self.verdicts + self.deductions <= 1,
+            f"examples.verdicts={self.verdicts}, examples.deductions={self.deductions}: they are shares, at most 1 together",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreferenceConfig:
     """Learning from a right and a wrong judgment of the same comparison: the released recipe's numbers.
 
     Those with a namesake in `train` take its place wherever pairs are learned from.
     """
 
+    source: Literal["judged", "warm_up"] = "judged"
+    """Whose right and wrong judgments: those of the judge's pass; or, for `sft_then_dpo`, new ones of the same pairs by the
+    warmed-up model, so that it learns from what it still gets wrong (RISE, arXiv 2502.11689): a pass more an iteration."""
     beta: float = 0.1
     """How much a gain in log-probability over the reference model counts."""
     nll_scale: float = 1.5
@@ -408,6 +431,7 @@ class Config:
     pairs: PairsConfig = field(default_factory=PairsConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
+    examples: ExamplesConfig = field(default_factory=ExamplesConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
@@ -419,6 +443,15 @@ class Config:
         _check(
             self.iteration is None or 1 <= self.iteration <= self.iterations,
             f"iteration={self.iteration}: this run has iterations 1 to {self.iterations}",
+        )
+        warm_up = self.train.preference.source == "warm_up"
+        _check(
+            not warm_up or self.train.objective == "sft_then_dpo",
+            f"train.preference.source=warm_up: train.objective={self.train.objective} has no warm-up; set it to sft_then_dpo",
+        )
+        _check(
+            not warm_up or self.judge.keep == "correct",
+            "train.preference.source=warm_up: judge.keep=random has no such control; set it to correct",
         )
 
     def dollars_per_engine_hour(self, model: ModelConfig) -> float | None:

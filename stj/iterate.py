@@ -3,29 +3,24 @@
 instructions -> categories -> pairs -> judgments -> the right ones, balanced -> fine-tune the seed -> the next judge
 """
 
-import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from functools import partial
 
-from stj.config import Config
+from stj.config import Config, ModelsConfig
 from stj.errors import PassFailed
 from stj.evals.report import table, write_report
+from stj.examples import select_examples
 from stj.lease import sole_driver
-from stj.outcome import facts, judged_rows, report, summary
+from stj.models import check_division
+from stj.outcome import facts, report, summary
 from stj.passes import Pass, RayGate, run_pass
-from stj.rows import Example, examples_to_table
 from stj.run import Phase, Run
 from stj.session import Demand, engine_demand, ray_session, training_demand
-from stj.sorting import sorted_by_id
-from stj.stages.counts import Funnel, Judged
-from stj.stages.select import Draws, Share, to_example, to_learn
+from stj.stages.counts import Funnel
 from stj.status import write_run_config
 from stj.train.launch import train
-
-_EXAMPLES_A_FILE = 2048
 
 Tell = Callable[[str], None]
 """Takes one line for the user."""
@@ -55,6 +50,7 @@ def _go_through(run: Run, phases: Sequence[Phase], tell: Tell, *, overwrite: boo
     missing = [phase for phase, (state, _) in zip(phases, states, strict=True) if state != "done"]
     if missing:
         run.check_inputs()
+        _check_models(run.config.models, missing)
         if run.config.heldout.path is None:
             tell("heldout.path=null: no judge will be measured")
     with ray_session(run.config.ray, _demands(run, missing)) if missing else nullcontext(), sole_driver(run.folder):
@@ -63,6 +59,19 @@ def _go_through(run: Run, phases: Sequence[Phase], tell: Tell, *, overwrite: boo
         reports = report(run)
         write_report(run.folder, facts(run), reports)
     tell(table(reports))
+
+
+def _check_models(models: ModelsConfig, missing: Sequence[Phase]) -> None:
+    """Raises ModelError where GPUs cannot share a model, or training could not begin from the seed.
+
+    It does so before the passes, not after the hours that they take; of models on the hub it fetches all but the weights.
+    """
+    for model in (models.generator, models.first_judge, models.seed):
+        check_division(model)
+    if any(phase.kind == "model" for phase in missing):
+        from stj.train.check import check_model  # transformers takes seconds, and a pass alone does not need it
+
+        check_model(models.seed)
 
 
 def _demands(run: Run, missing: Sequence[Phase]) -> list[Demand]:
@@ -116,58 +125,11 @@ def _require_pairs(run: Run, phase: Phase) -> None:
         )
 
 
-def select_examples(run: Run, phase: Phase) -> None:
-    """Keeps one right judgment a pair (and a wrong one, to learn preferences), as many with label A as with label B.
-
-    Pairs are read as streams, once to draw and once to keep: of a million of them a few bytes each are in memory.
-    """
-    objective, seed = run.config.train.objective, run.config.seed
-    counts, kept, compared = Judged(), Draws(seed), Draws(seed)
-    for row in judged_rows(run, phase.iteration):
-        counts.add(row)
-        found = to_learn(row, objective)
-        if found is None and row.kept is not None:
-            counts.drop("no_wrong_judgment")
-        if found is not None:
-            kept.add(row.id, found[0].winner)
-            if found[1] is not None:
-                compared.add(row.id, found[0].winner)
-    chosen = kept.balanced()
-    with_wrong = compared.balanced(within=chosen)
-    if not chosen.size or (objective != "sft" and not with_wrong.size):
-        raise _no_examples(phase.iteration, counts, kept if objective == "sft" else compared)
-    examples = sorted_by_id(_examples(run, phase.iteration, chosen, with_wrong))  # never in order of arrival
-    for number in itertools.count():
-        part = list(itertools.islice(examples, _EXAMPLES_A_FILE))
-        if not part:
-            break
-        phase.artifact.write_part(f"examples-{number:05d}", examples_to_table(part))
-    funnel = Funnel.of(run.rows_of(run.phase_that("pairs", 1)))
-    phase.artifact.finish(funnel=asdict(funnel), judged=asdict(counts), with_wrong_judgment=2 * with_wrong.size)
-
-
-def _examples(run: Run, iteration: int, chosen: Share, with_wrong: Share) -> Iterator[Example]:
-    for row in judged_rows(run, iteration):
-        found = to_learn(row, run.config.train.objective)
-        if found is not None and chosen.has(row.id, found[0].winner):
-            yield to_example(row, found[0], found[1] if found[1] and with_wrong.has(row.id, found[0].winner) else None)
-
-
-def _no_examples(iteration: int, counts: Judged, usable: Draws) -> PassFailed:
-    """What to raise where nothing, or nothing but one label, is there to learn."""
-    dropped = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
-    return PassFailed(
-        f"iteration {iteration}: no training examples: {counts.judged} pairs were judged, {usable.count('A')} can be learned "
-        f"with label A, {usable.count('B')} with label B (dropped: {dropped or 'none'}). Judge more pairs, or see with "
-        "`stj show` what the judge writes"
-    )
-
-
 def fine_tune(run: Run, phase: Phase) -> None:
     """Fine-tunes the seed model, again at each iteration, on the examples of this one; or what was warmed up from the seed."""
     assert phase.train is not None
-    examples = next(p for p in run.of_iteration(phase.iteration) if p.kind == "examples")
-    train(phase.train, phase.model, examples.artifact, phase.artifact)
+    assert phase.source is not None
+    train(phase.train, phase.model, phase.source.artifact, phase.artifact)
 
 
 _DO: dict[str, Callable[[Run, Phase], None]] = {"pass": do_pass, "examples": select_examples, "model": fine_tune}

@@ -11,6 +11,7 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from stj.artifacts import MANIFEST
 from stj.config import ModelConfig
@@ -60,15 +61,42 @@ def within_context(model: ModelConfig) -> ModelConfig:
 
     Raises ModelError as `local_model` does; of a model that is elsewhere only its config.json is fetched.
     """
+    own = _own_config(model).get("max_position_embeddings")
+    return replace(model, max_model_len=min(model.max_model_len, own)) if isinstance(own, int) else model
+
+
+def check_division(model: ModelConfig) -> None:
+    """Raises ModelError where tensor_parallel_size does not divide what the engine would share out: the attention heads.
+
+    Of a model that is elsewhere only its config.json is fetched, and nothing where there is nothing to divide.
+    """
+    size = model.tensor_parallel_size
+    if size == 1:
+        return
+    config = _own_config(model)
+    text = config.get("text_config", config)
+    heads = text.get("num_attention_heads")
+    groups = text.get("num_key_value_heads") or heads
+    if isinstance(heads, int) and (heads % size or max(groups, size) % min(groups, size)):
+        right = [n for n in range(1, heads + 1) if not heads % n and not max(groups, n) % min(groups, n)]
+        raise ModelError(
+            f"model {model.path}: tensor_parallel_size={size} GPUs cannot share its {heads} attention heads and {groups} "
+            f"key-value heads evenly: set it to one of {', '.join(map(str, right))}"
+        )
+
+
+def _own_config(model: ModelConfig) -> dict[str, Any]:
     if is_hub_id(model.path):
         text = (_from_hub(model, ["config.json"]) / "config.json").read_bytes()
     else:
         text = _folder(model.path).read("config.json")
     try:
-        own = json.loads(text).get("max_position_embeddings")
-    except (ValueError, AttributeError):
-        raise ModelError(f"model {model.path}: its config.json is not JSON, or no object") from None
-    return replace(model, max_model_len=min(model.max_model_len, own)) if isinstance(own, int) else model
+        config = json.loads(text)
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise ModelError(f"model {model.path}: its config.json is not JSON, or no object")
+    return config
 
 
 def _folder(location: str) -> Folder:

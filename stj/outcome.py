@@ -14,9 +14,9 @@ from stj.run import Phase, Run
 from stj.stages.counts import Funnel, Judged
 
 
-def judged_rows(run: Run, iteration: int) -> Iterator[Row]:
-    """The training pairs of an iteration with their judgments; rows that failed or were dropped before are left out."""
-    for row in run.rows_of(run.phase_that("judge", iteration)):
+def judged_rows(run: Run, judged: Phase) -> Iterator[Row]:
+    """The training pairs of a pass with their judgments; rows that failed or were dropped before are left out."""
+    for row in run.rows_of(judged):
         if row.task == TRAINING and row.pair is not None:
             yield row
 
@@ -61,8 +61,10 @@ def summary(phase: Phase) -> str:
         return f"{written}, dropped: {dropped}; failed: {manifest['failed']}; {_cost(manifest['ledger'])}"
     if phase.kind == "examples":
         judged = Judged(**manifest["judged"])
+        rarer = [f"{count} {kind}s" for kind, count in manifest["kinds"].items() if kind != "judgment"]
+        among = f" ({', '.join(rarer)})" if rarer else ""
         return (
-            f"{manifest['rows']} examples of {judged.judged} judged pairs; accepted {judged.accepted:.1%}, "
+            f"{manifest['rows']} examples{among} of {judged.judged} judged pairs; accepted {judged.accepted:.1%}, "
             f"{judged.draws_per_kept:.2f} draws per kept judgment, A/B {judged.label_a}/{judged.label_b}"
         )
     return f"{manifest['steps']} steps, loss {manifest['loss_first']:.3f} -> {manifest['loss_last']:.3f}"

@@ -39,6 +39,9 @@ OPEN = "open"
 
 Purpose = Literal["training", "sampled", "greedy", "rating"]
 
+Kind = Literal["judgment", "verdict", "deduction"]
+"""What a training example asks for: a judgment with its reasons, the verdict alone, or the responses of a judgment."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
@@ -150,14 +153,15 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One training example: the judge's prompt and the judgment to learn."""
+    """One training example: a prompt, which is the judge's but for the rarer kinds, and what to write there."""
 
     id: str
     winner: Label
+    kind: Kind = "judgment"
     messages: tuple[Turn, ...]
     completion: str
     rejected: str | None = None
-    """A wrong judgment of the same comparison, for objectives that learn from pairs."""
+    """What is wrong there, a wrong judgment of the same comparison for instance, for objectives that learn from pairs."""
 
 
 _TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -215,6 +219,7 @@ EXAMPLE_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("winner", pa.string()),
+        ("kind", pa.string()),
         ("messages", _TURNS),
         ("completion", pa.string()),
         ("rejected", pa.string()),
@@ -250,10 +255,11 @@ def examples_to_table(examples: Iterable[Example]) -> pa.Table:
 
 
 def example_from_dict(record: Mapping[str, Any]) -> Example:
-    """A training example from what Arrow gives back for it."""
+    """A training example from what Arrow gives back for it; in an older artifact all are judgments."""
     return Example(
         id=record["id"],
         winner=record["winner"],
+        kind=record.get("kind", "judgment"),
         messages=turns_from_dicts(record["messages"]),
         completion=record["completion"],
         rejected=record["rejected"],

@@ -4,7 +4,8 @@
       pairs/                  rows: instructions, categories, pairs (and what shares the generator's weights)
       iteration_1/judged/     rows: the judgments of the pairs, and of the held-out pairs, by M_0
       iteration_1/examples/   the training set
-      iteration_1/warm_up/    what M_1 is trained from, where the objective is sft_then_dpo
+      iteration_1/warm_up/    what M_1 is trained from, where the objective is sft_then_dpo: model/; and where it judges again
+                              what to prefer (train.preference.source: warm_up), judged/ and examples/
       iteration_1/model/      M_1
       iteration_2/...
       heldout_3/              rows: the held-out pairs judged by the last model
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from stj.artifacts import Artifact, Key, plain
-from stj.config import Config, ModelConfig, TrainConfig, check_run_root
+from stj.config import Config, ExamplesConfig, JudgeConfig, ModelConfig, Objective, TrainConfig, check_run_root
 from stj.errors import ArtifactError
 from stj.models import model_identity
 from stj.prompts import CATEGORIZE, prompt_hash
@@ -37,10 +38,12 @@ from stj.stages import Stage
 from stj.stages import judge as judging
 from stj.stages import pairs as pairing
 from stj.stages.categorize import categorize
+from stj.stages.examples import PROMPTS as EXAMPLE_PROMPTS
 from stj.stages.select import Gate, apply_limit, reject_unasked, screen, select, without_results
 from stj.storage import Folder
 
-Part = Literal["pairs", "judge", "heldout"]
+Part = Literal["pairs", "judge", "judge_again", "heldout"]
+"""What a pass does; the training pairs are judged again by a model that was warmed up."""
 
 _FIRST_ROWS = 100
 
@@ -71,6 +74,10 @@ class Phase:
     """k of the M_k that judges in this pass; 0 also where the first judge is another model."""
     parts: tuple[Part, ...] = ()
     """What a pass does."""
+    source: "Phase | None" = None
+    """The pass whose judgments examples are selected from, or the examples that a training learns."""
+    objective: Objective | None = None
+    """What examples are for."""
     train: TrainConfig | None = None
     """Settings of a training."""
 
@@ -145,7 +152,7 @@ class Run:
         """The rows that go into a pass, in input order; the held-out pairs come last, to fill the engine's tail."""
         if "pairs" in phase.parts:
             yield from self._instructions()
-        elif "judge" in phase.parts:
+        elif "judge" in phase.parts or "judge_again" in phase.parts:
             for row in self.rows_of(self.phase_that("pairs", 1)):
                 if row.pair is not None:
                     yield replace(without_results(row), pair=row.pair, prompt_tokens=0, output_tokens=0)
@@ -189,8 +196,8 @@ class Run:
                 partial(select, rule=config.select, gate=gate),
                 partial(pairing.make_pair, config=config.pairs),
             ]
-        if "judge" in phase.parts:
-            training.append(partial(judging.judge, config=config.judge, seed=config.seed))
+        if "judge" in phase.parts or "judge_again" in phase.parts:
+            training.append(partial(judging.judge, config=self._judge_config(phase.parts), seed=config.seed))
         return {TRAINING: training, HELDOUT: [partial(judging.judge_heldout, config=config.heldout)]}
 
     def _first_passes(self) -> list[Phase]:
@@ -238,54 +245,72 @@ class Run:
         config = self.config
         key: Key = {"step": "pass", "model": {"weights": weights, "dtype": model.dtype, "max_model_len": model.max_model_len}}
         prompts: list[str] = []
+        judges = "judge" in parts or "judge_again" in parts
         if "pairs" in parts:
             identities = {"path": source_identity(config.source), "keep_out": places_identity(self._kept_out())}
             key["source"] = {**plain(config.source), **identities}
             key["select"] = plain(config.select)
             key |= {"categorize": plain(config.categorize), "pairs": plain(config.pairs)}
             prompts += [CATEGORIZE, pairing.PROMPTS[config.pairs.method]]
-        elif "judge" in parts:
+        elif judges:
             key["pairs"] = before[0].artifact.fingerprint
-        if "judge" in parts:
-            key |= {"judge": plain(config.judge), "seed": config.seed}  # the seed orders A and B
+        if judges:
+            key |= {"judge": plain(self._judge_config(parts)), "seed": config.seed}  # the seed orders A and B
         if "heldout" in parts:
             key["heldout"] = {**plain(config.heldout), "path": heldout_identity(config.heldout)}
-        if "judge" in parts or "heldout" in parts:
+        if judges or "heldout" in parts:
             prompts += judging.PROMPTS
         key["prompts"] = {prompt: prompt_hash(prompt) for prompt in prompts}
         artifact = Artifact(self.folder / name, key)
         return Phase(name=name, iteration=iteration, kind="pass", artifact=artifact, model=model, judge=judge, parts=parts)
 
+    def _judge_config(self, parts: Sequence[Part]) -> JudgeConfig:
+        """How a pass judges: again until there is a right and a wrong judgment, unless every pair has all N of them."""
+        judge = self.config.judge
+        return replace(judge, sampling="first_pair") if "judge_again" in parts and judge.sampling != "all" else judge
+
     def _learning(self, iteration: int, before: list[Phase]) -> list[Phase]:
         """Selecting the training examples of an iteration, and fine-tuning the seed on them."""
+        here, seed, train = f"iteration_{iteration}", self.config.models.seed, self.config.train
         judged = next(p for p in before if "judge" in p.parts and p.iteration == iteration)
-        seed = self.config.models.seed
-        examples = Artifact(
-            self.folder / f"iteration_{iteration}/examples",
-            {
-                "step": "examples",
-                "judged": judged.artifact.fingerprint,
-                "objective": self.config.train.objective,
-                "seed": self.config.seed,
-                "prompts": {prompt: prompt_hash(prompt) for prompt in judging.PROMPTS},
-            },
+        again = train.preference.source == "warm_up"
+        examples = self._examples(f"{here}/examples", judged, "sft" if again else train.objective)
+        start = seed, model_identity(seed)
+        if train.objective != "sft_then_dpo":
+            return [examples, self._training(f"{here}/model", examples, train.objective, start)]
+        warm_up = self._training(f"{here}/warm_up/model", examples, "sft", start)
+        start = _model_in(warm_up.artifact, seed), f"model {warm_up.artifact.fingerprint}"
+        found = [examples, warm_up]
+        if again:
+            judged = self._pass(f"{here}/warm_up/judged", iteration, start[0], ("judge_again",), start[1], before)
+            examples = self._examples(f"{here}/warm_up/examples", judged, "dpo")
+            found += [judged, examples]
+        return [*found, self._training(f"{here}/model", examples, "dpo", start)]
+
+    def _examples(self, name: str, judged: Phase, objective: Objective) -> Phase:
+        """Selecting, from the judgments of one pass, what is to be learned."""
+        config = self.config
+        key: Key = {"step": "examples", "judged": judged.artifact.fingerprint, "objective": objective, "seed": config.seed}
+        prompts: tuple[str, ...] = judging.PROMPTS
+        if config.examples != ExamplesConfig():
+            key["examples"] = plain(config.examples)
+            prompts += EXAMPLE_PROMPTS
+        key["prompts"] = {prompt: prompt_hash(prompt) for prompt in prompts}
+        return Phase(
+            name=name,
+            iteration=judged.iteration,
+            kind="examples",
+            artifact=Artifact(self.folder / name, key),
+            model=config.models.seed,
+            source=judged,
+            objective=objective,
         )
-        found = [
-            Phase(name=f"iteration_{iteration}/examples", iteration=iteration, kind="examples", artifact=examples, model=seed)
-        ]
-        objective, weights = self.config.train.objective, model_identity(seed)
-        if objective == "sft_then_dpo":
-            warm_up = self._training(f"iteration_{iteration}/warm_up/model", iteration, "sft", examples, (seed, weights))
-            found.append(warm_up)
-            objective, seed, weights = "dpo", _model_in(warm_up.artifact, seed), f"model {warm_up.artifact.fingerprint}"
-        return [*found, self._training(f"iteration_{iteration}/model", iteration, objective, examples, (seed, weights))]
 
     def _training(
         self,
         name: str,
-        iteration: int,
+        examples: Phase,
         objective: Literal["sft", "dpo", "rpo"],
-        examples: Artifact,
         start: tuple[ModelConfig, str],
     ) -> Phase:
         """One training, from a model and what its weights are."""
@@ -293,9 +318,18 @@ class Run:
         settings = plain(train)
         for unneeded in (*_OPERATIONAL, *(["preference"] if objective == "sft" else [])):
             del settings[unneeded]
-        key = {"step": "model", "examples": examples.fingerprint, "seed_model": start[1], "train": settings}
+        settings.get("preference", {}).pop("source", None)  # the examples' key says whose judgments they are
+        key = {"step": "model", "examples": examples.artifact.fingerprint, "seed_model": start[1], "train": settings}
         artifact = Artifact(self.folder / name, key)
-        return Phase(name=name, iteration=iteration, kind="model", artifact=artifact, model=start[0], train=train)
+        return Phase(
+            name=name,
+            iteration=examples.iteration,
+            kind="model",
+            artifact=artifact,
+            model=start[0],
+            source=examples,
+            train=train,
+        )
 
     def _trained(self, iteration: int, before: list[Phase]) -> tuple[ModelConfig, str]:
         """M_i as a model to load, and what its weights are."""

@@ -64,7 +64,7 @@ def _finished(artifact: Artifact) -> bool:
 def _record(record: Mapping[str, Any]) -> Iterator[str]:
     if record.keys() >= set(ROW_SCHEMA.names):
         return _row(row_from_dict(record))
-    if record.keys() >= set(EXAMPLE_SCHEMA.names):
+    if record.keys() >= set(EXAMPLE_SCHEMA.names) - {"kind"}:  # which older artifacts do not have
         return _example(record)
     return _facts(record)
 
@@ -126,12 +126,12 @@ def _outcome(row: Row) -> Iterator[str]:
 
 def _example(record: Mapping[str, Any]) -> Iterator[str]:
     example = example_from_dict(record)
-    yield _one_line(f"{example.id}  better answer shown as {example.winner}")
+    yield _one_line(f"{example.id}  {example.kind}, better answer shown as {example.winner}")
     for turn in example.messages:
         yield from _text(turn.role, turn.content)
     yield from _text("completion, what is learned", example.completion)
     if example.rejected is not None:
-        yield from _text("rejected, the wrong judgment", example.rejected)
+        yield from _text(f"rejected, the wrong {example.kind}", example.rejected)
 
 
 def _facts(value: object, name: str = "") -> Iterator[str]:

@@ -29,7 +29,7 @@ class PhaseState:
         """The phase in one line for a terminal."""
         rows = f"  {self.rows} rows" if self.rows else ""
         changed = f"  changed: {'; '.join(self.changed)}" if self.changed else ""
-        return f"{self.name:<24} {self.state:<8}{rows}{changed}"
+        return f"{self.name:<28} {self.state:<8}{rows}{changed}"
 
 
 def phase_states(phases: Sequence[Phase]) -> list[PhaseState]:

@@ -77,7 +77,7 @@ def test_usage_is_2(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_dry_run_prints_phases_and_plan_and_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", MINI, f"run_root={tmp_path}/run", "--dry-run"]) == 0
     text = capsys.readouterr().out
-    assert "iteration_3/model        absent" in text
+    assert "iteration_3/model            absent" in text
     assert "ZeRO-3 over 2 ranks" in text
     assert not (tmp_path / "run").exists()
 

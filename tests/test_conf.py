@@ -57,7 +57,7 @@ def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def test_the_configurations_are_there() -> None:
-    assert [path.stem for path in RUNS] == ["mini", "paper", "released", "small"]
+    assert [path.stem for path in RUNS] == ["mini", "paper", "released", "rise", "small"]
     assert [path.stem for path in HARDWARE] == ["1x80gb", "8xa100-80", "8xh100-80", "8xh200-141", "laptop"]
 
 
@@ -105,6 +105,12 @@ def test_the_released_recipe() -> None:
     pairs = train.stage("dpo")
     assert (pairs.preference.beta, pairs.preference.nll_scale, pairs.lr) == (0.1, 1.5, 5.5e-8)
     assert (pairs.max_seq_len, pairs.gradient_accumulation, pairs.max_grad_norm, pairs.max_steps) == (2048, 4, 1.0, 3000)
+
+
+def test_rise_warms_up_and_then_prefers_among_what_it_misjudges() -> None:
+    config = load([CONF / "rise.yaml"])
+    assert (config.train.objective, config.train.preference.source, config.iterations) == ("sft_then_dpo", "warm_up", 1)
+    assert config.select.limit == 2 * 20_000
 
 
 def test_table_8() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from stj.config import ModelConfig
 from stj.errors import ModelError
-from stj.models import model_identity, within_context
+from stj.models import check_division, model_identity, within_context
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,19 @@ def test_a_damaged_config_is_said(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModelError, match=r"its config.json is not JSON"):
         within_context(ModelConfig(path=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("heads", "groups", "size"), [(64, 8, 1), (64, 8, 4), (64, 8, 8), (64, 8, 16), (6, 6, 3), (24, None, 6)]
+)
+def test_heads_that_can_be_shared(heads: int, groups: int | None, size: int, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": heads, "num_key_value_heads": groups}))
+    check_division(ModelConfig(path=str(tmp_path), tensor_parallel_size=size))
+
+
+@pytest.mark.parametrize(("heads", "groups", "size"), [(64, 8, 3), (6, 6, 4), (24, 8, 3), (24, 8, 12), (24, None, 5)])
+def test_heads_that_cannot_be_shared(heads: int, groups: int | None, size: int, tmp_path: Path) -> None:
+    config = {"text_config": {"num_attention_heads": heads, "num_key_value_heads": groups}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=rf"tensor_parallel_size={size} GPUs cannot share its {heads} attention heads.*1, 2"):
+        check_division(ModelConfig(path=str(tmp_path), tensor_parallel_size=size))

@@ -10,6 +10,7 @@ import pytest
 
 from stj.config import Config
 from stj.errors import ConfigError, ModelError, SourceError
+from stj.finished import Finished
 from stj.load import load
 from stj.passes import _RowSource
 from stj.rows import HELDOUT, TRAINING, row_from_dict
@@ -99,6 +100,48 @@ def test_a_warm_up_comes_between_the_examples_and_the_model(tmp_path: Path) -> N
     assert (model.train.objective, model.train.lr) == ("dpo", 5.5e-8)
     assert (warm_up.model.path, model.model.path) == (run.config.models.seed.path, warm_up.artifact.folder.uri)
     assert run.phase_that("judge", 2).model.path == model.artifact.folder.uri
+
+
+def test_what_was_warmed_up_judges_again_what_it_will_prefer(tmp_path: Path) -> None:
+    rise = ("train.objective=sft_then_dpo", "train.preference.source=warm_up", "iterations=2")
+    run = Run(config(tmp_path, *rise))
+    for iteration in (1, 2):
+        phases = {phase.name.removeprefix(f"iteration_{iteration}/"): phase for phase in run.of_iteration(iteration)}
+        names = [name for name in phases if not name.startswith(("heldout", "pairs", "judged"))]
+        assert names == ["examples", "warm_up/model", "warm_up/judged", "warm_up/examples", "model"]
+        first, warm_up, again, second, model = (phases[name] for name in names)
+        assert (first.objective, second.objective) == ("sft", "dpo")
+        assert first.source == run.phase_that("judge", iteration)
+        assert (warm_up.source, second.source, model.source) == (first, again, second)
+        assert again.model.path == model.model.path == warm_up.artifact.folder.uri
+        assert again.artifact.key["pairs"] == run.phase_that("pairs", 1).artifact.fingerprint
+        assert again.artifact.key["judge"]["sampling"] == "first_pair"
+        assert len(run.stages(again, None)[TRAINING]) == 1
+    assert run.phases[0].artifact.key["judge"]["sampling"] == "first_correct"
+    every = Run(config(tmp_path, *rise, "judge.sampling=all")).phases
+    assert {p.artifact.key["judge"]["sampling"] for p in every if p.kind == "pass" and p.parts != ("heldout",)} == {"all"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.preference.source=warm_up"], "train.objective=sft has no warm-up; set it to sft_then_dpo"),
+        (["train.preference.source=warm_up", "train.objective=dpo"], "train.objective=dpo has no warm-up"),
+        (["train.preference.source=warm_up", "train.objective=sft_then_dpo", "judge.keep=random"], "judge.keep=random"),
+    ],
+)
+def test_a_warm_up_that_is_not_there_cannot_judge(tmp_path: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(tmp_path, *overrides)
+
+
+def test_kinds_of_examples_matter_to_the_examples_alone_and_only_where_there_are_any(tmp_path: Path) -> None:
+    before, same, djpo = (
+        {phase.name: phase.artifact.fingerprint for phase in Run(config(tmp_path, *extra)).phases}
+        for extra in ([], ["examples.verdicts=0"], ["examples.verdicts=0.15"])
+    )
+    assert same == before
+    assert [name for name in before if djpo[name] != before[name]] == list(before)[1:]
 
 
 def test_settings_for_pairs_do_not_matter_to_sft(tmp_path: Path) -> None:
@@ -193,7 +236,10 @@ def test_a_pass_that_goes_on_decides_as_it_did_before(repeats: Callable[..., Run
     read = partial(run.read_inputs, run.phases[0])
     whole = {row.id: row for row in read()}
     for done in [{"c2"}, {"c0", "c2"}, {"c0", "c1", "c2", "c4"}]:  # c2 is what c3 repeats
-        rest = [record for table in _RowSource(read, frozenset(done))._tables() for record in table.to_pylist()]
+        finished = Finished()
+        for row_id in done:
+            finished.add(TRAINING, whole[row_id].position)
+        rest = [record for table in _RowSource(read, finished)._tables() for record in table.to_pylist()]
         assert [row_from_dict(record) for record in rest] == [row for row_id, row in whole.items() if row_id not in done]
 
 

@@ -18,6 +18,10 @@ JUDGE_USER = "judge_user"  # Figure 8, from [[User Question]] on
 BEST_OF_FOUR_SYSTEM = "best_of_four_system"  # Figure 8 for RewardBench 2's four answers; ours
 BEST_OF_FOUR_USER = "best_of_four_user"
 RATE = "rate"  # one answer from 1 to 10, as RewardBench 2 asks; ours
+VERDICT_ONLY_SYSTEM = "verdict_only_system"  # before Figure 8's [[User Question]]: the verdict without its reasons; ours
+DEDUCTION_SYSTEM = "deduction_system"  # from a judgment back to the two responses; ours
+DEDUCTION_USER = "deduction_user"
+DEDUCTION_ANSWER = "deduction_answer"  # how the two responses are written down
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z ]+)\}")
 

@@ -11,8 +11,8 @@ import numpy as np
 from stj.config import Objective, SelectConfig
 from stj.engine import Generate
 from stj.randomness import uniform
-from stj.rows import Example, Judgment, Row
-from stj.stages.judge import LABELS, judge_messages
+from stj.rows import Judgment, Row
+from stj.stages.judge import LABELS
 from stj.verdict import Label
 
 OVER_LIMIT = "over_limit"
@@ -179,11 +179,3 @@ def to_learn(row: Row, objective: Objective) -> tuple[Judgment, Judgment | None]
         return None
     wrong = next((j for j in judgments if not j.correct and j.winner == right.winner), None)
     return None if wrong is None and objective != "sft_then_dpo" else (right, wrong)
-
-
-def to_example(row: Row, right: Judgment, wrong: Judgment | None = None) -> Example:
-    """The training example of a pair: the judge's prompt, the judgment to learn, and one to learn against."""
-    assert row.pair is not None, f"row {row.id} has no pair"
-    messages = tuple(judge_messages(row.instruction, row.pair, right.winner))
-    rejected = None if wrong is None else wrong.text
-    return Example(id=row.id, winner=right.winner, messages=messages, completion=right.text, rejected=rejected)

@@ -2,17 +2,19 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from stj.artifacts import read_artifact
+from stj.config import ModelConfig
 from stj.errors import ModelError, TrainingFailed
 from stj.models import local_model
 from stj.storage import Folder
 from stj.train.committed import check_world_size, committed
-from stj.train.data import read_tokens
+from stj.train.data import end_of_turn, read_tokens
 from stj.train.job import CHECKPOINTS, Job
 from stj.train.packing import micro_batches
 
@@ -26,41 +28,66 @@ def check(job: Job) -> None:
     """
     for newest in committed(Folder.at(job.folder) / CHECKPOINTS, job.fingerprint)[:1]:
         check_world_size(newest, job.config.workers)
-    _check_labels(job)
-    directory = local_model(job.seed_model, weights=False)
-    _check_model(json.loads((directory / "config.json").read_text(encoding="utf-8")), directory)
-    _check_ranks(job, directory)
-
-
-def _check_labels(job: Job) -> None:
-    labels = Counter(record["winner"] for record in read_artifact(Folder.at(job.examples)).records(["winner"]))
+    labels = {record["id"]: record["winner"] for record in read_artifact(Folder.at(job.examples)).records(["id", "winner"])}
     if not labels:
         raise TrainingFailed(f"{job.examples}: no examples to train on: it is empty. Select more")
-    if len(labels) == 1:
-        (label,) = labels
+    _check_labels(labels.values(), job)
+    _check_examples(job, check_model(job.seed_model), labels)
+
+
+def check_model(model: ModelConfig) -> Path:
+    """The directory of a model that training can begin from, maybe without its weights.
+
+    Raises ModelError where it cannot: a tokenizer that cannot be read, has no chat template or more ids than the embedding
+    has rows, or a head that is more than a product.
+    """
+    directory = local_model(model, weights=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory)
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except Exception as error:  # each kind of tokenizer has its own for a file that is missing or damaged
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"model {model.path}: its tokenizer or config.json cannot be read ({cause}). Save it again") from None
+    end_of_turn(tokenizer, directory)
+    _check_config(config, tokenizer, model.path)
+    return directory
+
+
+def _check_labels(labels: Iterable[str], job: Job, of_what: str = "") -> None:
+    counts = Counter(labels)
+    if len(counts) == 1:
+        (label,) = counts
         raise TrainingFailed(
-            f"{job.examples}: all {labels.total()} examples have the label {label}: a judge would learn to say nothing else. "
-            "Balance them: as many with A as with B"
+            f"{job.examples}: all {counts.total()} examples{of_what} have the label {label}: a judge would learn to say "
+            "nothing else. Balance them: as many with A as with B"
         )
 
 
-def _check_model(config: dict[str, Any], directory: Path) -> None:
-    """Refuses a tokenizer that the embedding is too small for, and a head that is more than a product."""
+def _check_config(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     text = config.get("text_config", config)
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    if len(tokenizer) > text["vocab_size"]:
+    rows = text.get("vocab_size")
+    if rows is None:
+        raise ModelError(f"model {name}: its config.json names no vocab_size. Save it again")
+    ids = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if ids > rows:
         raise ModelError(
-            f"model {directory}: its tokenizer has {len(tokenizer):,} tokens and its embedding {text['vocab_size']:,}: "
+            f"model {name}: its tokenizer has ids up to {ids - 1:,} and its embedding {rows:,} rows: "
             "they are not of one model. Put the tokenizer that it was trained with beside its weights"
         )
     if changed := [name for name in _AFTER_THE_HEAD if text.get(name) not in (None, 1)]:
-        raise ModelError(f"model {directory}: {changed[0]} changes its logits, and the training loss does not know it")
+        raise ModelError(f"model {name}: {changed[0]} changes its logits, and the training loss does not know it")
 
 
-def _check_ranks(job: Job, directory: Path) -> None:
-    """Encodes everything once, which finds what cannot be encoded, and counts what the ranks would share out."""
+def _check_examples(job: Job, directory: Path, labels: Mapping[str, str]) -> None:
+    """Encodes everything once, which finds what cannot be encoded, and looks at what is left of it.
+
+    Nothing has to be divisible by the number of ranks: a step's last rows may be empty, and ZeRO-3 pads what it shares out.
+    There must be a row for each of them.
+    """
     config = job.config
-    tokens, _ = read_tokens(job, directory)
+    tokens, dropped = read_tokens(job, directory)
+    of_what = f" that are left (dropped: {', '.join(f'{count} {reason}' for reason, count in dropped.items())})"
+    _check_labels((labels[row.id] for row in tokens), job, of_what)
     lengths = [row.length for row in tokens]
     rows = len(micro_batches([row.id for row in tokens], lengths, config.max_num_tokens, config.seed, 0))
     if rows < config.workers:

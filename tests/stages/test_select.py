@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stj.config import Objective, SelectConfig
 from stj.rows import Category, Judgment, Pair, Row, Turn
-from stj.stages.select import Draws, Limit, apply_limit, reject_categorized, reject_unasked, to_example, to_learn
+from stj.stages.select import Draws, Limit, apply_limit, reject_categorized, reject_unasked, to_learn
 from tests.conftest import make_row
 
 REASONING = Category(name="Mathematical reasoning", complexity=5, length="b")
@@ -138,12 +138,3 @@ def test_what_is_learned_is_the_first_right_judgment_and_the_first_wrong_one(
 ) -> None:
     found = to_learn(judged(verdicts, kept), objective)
     assert (found and [judgment and judgment.text for judgment in found]) == texts
-
-
-def test_an_example_holds_the_prompt_that_was_judged_and_the_judgments() -> None:
-    row = judged("AB", 1)
-    example = to_example(row, row.judgments[1], row.judgments[0])
-    assert (example.winner, example.completion, example.rejected) == ("B", "1: so B", "0: so A")
-    assert to_example(row, row.judgments[1]).rejected is None
-    assert example.messages[0].role == "system"
-    assert "[The Start of Assistant B’s Answer]\nfour" in example.messages[1].content

@@ -9,7 +9,7 @@ import pytest
 from conftest import make_example, write_examples
 
 from stj.artifacts import Artifact
-from stj.config import ModelConfig, TrainConfig
+from stj.config import ModelConfig, PreferenceConfig, TrainConfig
 from stj.errors import ConfigError, ModelError, StjError, TrainingFailed
 from stj.load import load
 from stj.rows import Example
@@ -18,6 +18,7 @@ from stj.train.committed import Checkpoint
 from stj.train.launch import train
 
 CONFIG = TrainConfig(workers=2, max_seq_len=256, max_num_tokens=512)
+SHORT = PreferenceConfig(max_seq_len=256)
 EXAMPLES = [make_example(index) for index in range(12)]
 
 
@@ -47,6 +48,22 @@ def test_examples_of_one_label(tmp_path: Path, seed_directory: Path) -> None:
     assert "all 6 examples have the label A" in str(error)
 
 
+def long(example: Example) -> Example:
+    return replace(example, completion=f"{'word ' * 200}{example.completion}")
+
+
+def test_examples_that_are_of_one_label_when_the_long_ones_are_gone(tmp_path: Path, seed_directory: Path) -> None:
+    examples = [long(example) if example.winner == "B" else example for example in EXAMPLES]
+    error = refusal(tmp_path, seed_directory, examples)
+    assert "all 6 examples that are left (dropped: 6 too_long) have the label A" in str(error)
+
+
+def test_preferences_that_are_of_one_label(tmp_path: Path, seed_directory: Path) -> None:
+    examples = [replace(example, rejected=None) if example.winner == "A" else example for example in EXAMPLES]
+    error = refusal(tmp_path, seed_directory, examples, replace(CONFIG, workers=1, objective="dpo", preference=SHORT))
+    assert "all 6 examples that are left (dropped: 6 no_wrong_judgment) have the label B" in str(error)
+
+
 def test_examples_that_are_all_too_long(tmp_path: Path, seed_directory: Path) -> None:
     error = refusal(tmp_path, seed_directory, config=replace(CONFIG, max_seq_len=8))
     assert isinstance(error, TrainingFailed)
@@ -63,7 +80,32 @@ def test_a_tokenizer_without_chat_template(tmp_path: Path, seed_directory: Path)
 
 def test_a_tokenizer_of_another_vocabulary(tmp_path: Path, seed_directory: Path) -> None:
     error = refusal(tmp_path, changed(seed_directory, tmp_path, vocab_size=200))
-    assert "its tokenizer has 261 tokens and its embedding 200" in str(error)
+    assert "its tokenizer has ids up to 260 and its embedding 200 rows" in str(error)
+
+
+def test_a_tokenizer_with_an_id_beyond_the_embedding(tmp_path: Path, seed_directory: Path) -> None:
+    copy = changed(seed_directory, tmp_path)
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["a"] = 900  # few tokens, of which one has a high id
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert "its tokenizer has ids up to 900 and its embedding 261 rows" in str(refusal(tmp_path, copy))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])
+def test_a_damaged_file_beside_the_weights(tmp_path: Path, seed_directory: Path, name: str) -> None:
+    copy = changed(seed_directory, tmp_path)
+    (copy / name).write_text('{"')
+    error = refusal(tmp_path, copy)
+    assert isinstance(error, ModelError)
+    assert "its tokenizer or config.json cannot be read" in str(error)
+
+
+def test_a_config_that_does_not_say_how_large_the_vocabulary_is(tmp_path: Path, seed_directory: Path) -> None:
+    copy = changed(seed_directory, tmp_path)
+    settings = json.loads((copy / "config.json").read_text())
+    del settings["vocab_size"]
+    (copy / "config.json").write_text(json.dumps(settings))
+    assert "its config.json names no vocab_size" in str(refusal(tmp_path, copy))
 
 
 def test_a_head_that_does_more_than_the_loss_knows(tmp_path: Path, seed_directory: Path) -> None:
