@@ -167,7 +167,7 @@ def fine_tune(run: Run, phase: Phase) -> None:
     """Fine-tunes the seed model, again at each iteration, on the examples of this one; or what was warmed up from the seed."""
     assert phase.train is not None
     examples = next(p for p in run.of_iteration(phase.iteration) if p.kind == "examples")
-    train(phase.train, phase.model, examples.artifact, phase.artifact)
+    train(phase.train, phase.model, examples.artifact, phase.artifact, run.config.ray)
 
 
 _DO: dict[str, Callable[[Run, Phase], None]] = {"pass": do_pass, "examples": select_examples, "model": fine_tune}
