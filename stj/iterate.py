@@ -99,6 +99,7 @@ def do_pass(run: Run, phase: Phase) -> None:
         stages=run.stages(phase, gate),
         seed=run.config.seed,
         dollars_per_engine_hour=run.config.dollars_per_engine_hour(phase.model),
+        capacity_deadline_s=run.config.ray.capacity_deadline_s,
     )
     run_pass(spec, phase.artifact, run.config.engine)
     if "pairs" in phase.parts:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NoReturn
 
 import pyarrow as pa
@@ -25,6 +26,7 @@ from ray.data.block import BlockMetadata
 
 from stj import errors
 from stj.artifacts import Artifact
+from stj.capacity import CapacityWatch
 from stj.commit import Writer
 from stj.config import EngineConfig, ModelConfig
 from stj.engine import Engine
@@ -73,6 +75,8 @@ class Pass:
     """How many rows `read` gives, where that is known."""
     dollars_per_engine_hour: float | None = None
     """For the ledger."""
+    capacity_deadline_s: float = 1800
+    """How long rows may wait for an engine that has no machine."""
 
 
 class PassActor:
@@ -207,7 +211,8 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callabl
     A pass that was killed goes on from the rows that it had committed; failed rows are tried again. Each row that did not
     fail is told of as soon as it is there, a little before it is committed.
 
-    Raises PassFailed where more than `max_failed_fraction` of the rows failed, or no engine would start.
+    Raises PassFailed where more than `max_failed_fraction` of the rows failed, or no engine would start; CapacityError where
+    an engine's machine is lost and no other comes.
     """
     started = time.monotonic()
     writer = Writer(artifact, config, tell)
@@ -275,6 +280,7 @@ def _stream(spec: Pass, finished: Finished, config: EngineConfig, ward: Any) -> 
     context.target_max_block_size = _READ_BLOCK_BYTES
     context.max_consecutive_actor_init_deaths = config.start_attempts - 1
     context.execution_no_progress_timeout_s = -1  # a first download, or a wait for spot machines, may take long
+    context.custom_execution_callback_classes = [partial(CapacityWatch, spec.capacity_deadline_s)]
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it has to say comes back as an exception
     gpus = spec.model.gpus if config.device == "gpu" else 0
     rows = max(1, config.rows_in_flight // _BLOCKS_PER_ENGINE)

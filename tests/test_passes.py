@@ -221,3 +221,34 @@ def test_the_limit_is_exact_whatever_the_order(tmp_path: Path) -> None:
     kept = [row.position for row in apply_limit(lambda: rows_of(artifact), 7) if not row.dropped]
     assert kept == [0, 2, 4, 6, 8, 10, 12]
     assert sum(row.dropped == "over_limit" for row in rows_of(artifact)) > 50  # most are spared the model
+
+
+async def dies_twice(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+    """Ends its process while it starts, as when memory is short, then runs out of memory itself; then it starts."""
+    with Path(model.path).open("a+") as file:
+        file.write("x")
+        file.seek(0)
+        tries = len(file.read())
+    if tries == 1:
+        os._exit(1)
+    if tries == 2 or model.revision == "never":
+        raise MemoryError("no room for the KV cache")
+    return ScriptedEngine(shout)
+
+
+def test_an_engine_that_dies_while_it_starts_is_started_again(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    run_pass(a_pass(20, str(tmp_path / "tries"), make_engine=dies_twice), artifact, replace(CONFIG, start_attempts=3))
+    assert [row.position for row in rows_of(artifact)] == list(range(20))
+    assert (tmp_path / "tries").read_text() == "xxx"
+
+
+def test_an_engine_that_never_starts_is_tried_so_many_times_and_then_a_named_error(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    spec = a_pass(20, make_engine=dies_twice)
+    never = replace(spec, model=ModelConfig(path=str(tmp_path / "tries"), revision="never"))
+    with pytest.raises(PassFailed, match="no room for the KV cache"):
+        run_pass(never, artifact, replace(CONFIG, start_attempts=3))
+    assert (tmp_path / "tries").read_text() == "xxx"
