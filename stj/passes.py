@@ -92,8 +92,10 @@ class PassActor:
         self._slots = asyncio.Semaphore(config.rows_in_flight)
         self._all_slots = config.rows_in_flight
         self._one_alone = asyncio.Lock()
+        _refuse_after_deaths(ward, config)
         made = (spec.make_engine or _vllm_engine)(spec.model, config, spec.seed)
         self._engine = asyncio.run_coroutine_threadsafe(_awaited(made), self._loop).result()
+        ward.started.remote()
         self._load = Load(self._engine, config.max_num_seqs)
         asyncio.run_coroutine_threadsafe(self._load.watch(), self._loop)
         asyncio.run_coroutine_threadsafe(self._account(), self._loop)
@@ -152,6 +154,16 @@ class Ward:
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
         self._spent: dict[str, Ledger] = {}
+        self._starts: Counter[str] = Counter()
+
+    def starting(self, actor: str) -> int:
+        """Notes that an actor starts its engine; how often one did, this or another, since any has started."""
+        self._starts[actor] += 1
+        return max(self._starts.values())
+
+    def started(self) -> None:
+        """Notes that engines do start."""
+        self._starts.clear()
 
     def deaths(self, row_ids: Sequence[str]) -> list[int]:
         """The deaths that each of these rows, which are on no engine, was there at."""
@@ -326,6 +338,19 @@ class _RowSource(Datasource):  # type: ignore[misc]
         for row in self._read():
             if not self._finished.has(row.task, row.position):
                 yield rows_to_table([row])
+
+
+def _refuse_after_deaths(ward: Any, config: EngineConfig) -> None:
+    """Bounds the starts of an engine whose process is killed by them: Ray would start that without end.
+
+    What a constructor raises is bounded by Ray Data; what kills its process, as the kernel does when memory is short, is not.
+    """
+    starts = ray.get(ward.starting.remote(ray.get_runtime_context().get_actor_id()))
+    if starts > config.start_attempts:
+        raise PassFailed(
+            f"an engine's process was killed in each of engine.start_attempts={config.start_attempts} starts; where that is "
+            "for want of memory, lower engine.kv_cache_gib or gpu_memory_utilization, or give it a larger machine"
+        )
 
 
 async def _awaited(engine: Awaitable[Engine]) -> Engine:
