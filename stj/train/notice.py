@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -89,9 +89,10 @@ def asked_to_stop(checkpoints: Folder, run: str) -> Callable[[], Notice | None]:
         nonlocal found, looked
         if found is None and time.monotonic() - looked >= _LOOK_S:
             looked = time.monotonic()
-            asked = json.loads(checkpoints.read(_FILE)) if checkpoints.exists(_FILE) else {}
-            if asked.get("run") == run:  # and not another driver's, that was told to stop before
-                found = Notice(asked["by"], end=True)
+            with suppress(StjError, OSError):  # a store that is away for a moment; the next look may reach it
+                asked = json.loads(checkpoints.read(_FILE)) if checkpoints.exists(_FILE) else {}
+                if asked.get("run") == run:  # and not another driver's, that was told to stop before
+                    found = Notice(asked["by"], end=True)
         return found
 
     return look
