@@ -382,10 +382,13 @@ class RayConfig:
     address: str = "auto"
     """`local` starts Ray on this machine and ignores any cluster that runs; `auto` joins the one that runs; or host:port."""
     capacity_deadline_s: float = 1800
-    """Seconds to wait for a cluster that can grow to do so."""
+    """Seconds to wait for a cluster that can grow to do so, also for what takes the place of a machine that is lost."""
+    stop_notice_s: float | None = None
+    """Seconds from SIGTERM to the kill, in which training may write a checkpoint; None is what RAY_JOB_STOP_WAIT_TIME_S says in
+    the environment, or 30."""
 
     def __post_init__(self) -> None:
-        _at_least(0, "ray.", self, "capacity_deadline_s")
+        _at_least(0, "ray.", self, "capacity_deadline_s", "stop_notice_s")
 
 
 @dataclass(frozen=True, kw_only=True)

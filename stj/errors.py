@@ -8,6 +8,7 @@
     ├── CapacityError            1   more machines asked than there are or can be
     ├── PassFailed               1   too many rows failed, or the engine did not come back
     ├── TrainingFailed           1   a rank ended, or the loss was not finite
+    ├── Stopped                143   told to stop, and everything is kept to go on from
     ├── EngineDied               1   a process of the engine is gone; in a pass, Ray starts it again
     └── RequestFailed            –   one request to a model failed: its row records it
         └── PromptTooLong        –   the prompt leaves no room for an answer: its row is dropped with this reason
@@ -55,6 +56,12 @@ class PassFailed(StjError):
 
 class TrainingFailed(StjError):
     """Training ended without a model."""
+
+
+class Stopped(StjError):
+    """The run was told to stop, and did; the same command goes on with it."""
+
+    exit_code = 143
 
 
 class EngineDied(StjError):

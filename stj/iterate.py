@@ -108,6 +108,7 @@ def do_pass(run: Run, phase: Phase) -> None:
         stages=run.stages(phase, gate),
         seed=run.config.seed,
         dollars_per_engine_hour=run.config.dollars_per_engine_hour(phase.model),
+        capacity_deadline_s=run.config.ray.capacity_deadline_s,
     )
     run_pass(spec, phase.artifact, run.config.engine)
     if "pairs" in phase.parts:
@@ -129,7 +130,7 @@ def fine_tune(run: Run, phase: Phase) -> None:
     """Fine-tunes the seed model, again at each iteration, on the examples of this one; or what was warmed up from the seed."""
     assert phase.train is not None
     assert phase.source is not None
-    train(phase.train, phase.model, phase.source.artifact, phase.artifact)
+    train(phase.train, phase.model, phase.source.artifact, phase.artifact, run.config.ray)
 
 
 _DO: dict[str, Callable[[Run, Phase], None]] = {"pass": do_pass, "examples": select_examples, "model": fine_tune}

@@ -119,7 +119,14 @@ def _judge(sitting: Sitting, panel: Panel, tell: Tell, *, overwrite: bool) -> No
         prompt: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for prompt in panel.prompts
     }
     read = partial(read_responses, _absolute(panel.file), panel.prompts)
-    spec = Pass(name=Path(panel.file).name, model=sitting.model, read=read, stages=chains, seed=panel.config.seed)
+    spec = Pass(
+        name=Path(panel.file).name,
+        model=sitting.model,
+        read=read,
+        stages=chains,
+        seed=panel.config.seed,
+        capacity_deadline_s=panel.config.ray.capacity_deadline_s,
+    )
     run_pass(spec, sitting.artifact, panel.config.engine, lambda row: _tell_of(sitting, [row], tell))
     _tell_of(sitting, (row for row in _rows(sitting) if row.error), tell)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from stj.errors import ArtifactError, StjError
+from stj.errors import ArtifactError, StjError, Stopped
 from stj.storage import Folder, out_of_space_told
 
 _NAME = "driver.lock"
@@ -76,7 +76,7 @@ def _renewed(folder: Folder, me: str) -> Iterator[None]:
     beat.start()
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, Stopped):
         if lost.is_set():
             raise _busy(folder, _signed(folder)) from None
         raise
@@ -99,14 +99,17 @@ def _wait_for_a_sign_of_life(folder: Folder) -> None:
 
 
 def _beat(folder: Folder, me: str, ended: threading.Event, lost: threading.Event) -> None:
-    """Renews the file until the work has ended; where another has signed it, stops the work."""
+    """Renews the file until the work has ended; where another has signed it, stops the work, and at the next beat again.
+
+    For a training that is told to stop first asks its ranks for a checkpoint, and here there is no time for one.
+    """
     number = 0
     while not ended.wait(_BEAT_S):
         with suppress(StjError, OSError):  # a store that is away for a moment; the next beat may reach it
             if not _signed(folder).startswith(me):
                 lost.set()
                 _stop_the_work()
-                return
+                continue
             number += 1
             _sign(folder, me, number)
 

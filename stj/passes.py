@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NoReturn
 
 import pyarrow as pa
@@ -25,6 +26,7 @@ from ray.data.block import BlockMetadata
 
 from stj import errors
 from stj.artifacts import Artifact
+from stj.capacity import CapacityWatch
 from stj.commit import Writer
 from stj.config import EngineConfig, ModelConfig
 from stj.engine import Engine
@@ -73,6 +75,8 @@ class Pass:
     """How many rows `read` gives, where that is known."""
     dollars_per_engine_hour: float | None = None
     """For the ledger."""
+    capacity_deadline_s: float = 1800
+    """How long rows may wait for an engine that has no machine."""
 
 
 class PassActor:
@@ -88,8 +92,10 @@ class PassActor:
         self._slots = asyncio.Semaphore(config.rows_in_flight)
         self._all_slots = config.rows_in_flight
         self._one_alone = asyncio.Lock()
+        _refuse_after_deaths(ward, config)
         made = (spec.make_engine or _vllm_engine)(spec.model, config, spec.seed)
         self._engine = asyncio.run_coroutine_threadsafe(_awaited(made), self._loop).result()
+        ward.started.remote()
         self._load = Load(self._engine, config.max_num_seqs)
         asyncio.run_coroutine_threadsafe(self._load.watch(), self._loop)
         asyncio.run_coroutine_threadsafe(self._account(), self._loop)
@@ -148,6 +154,16 @@ class Ward:
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
         self._spent: dict[str, Ledger] = {}
+        self._starts: Counter[str] = Counter()
+
+    def starting(self, actor: str) -> int:
+        """Notes that an actor starts its engine; how often one did, this or another, since any has started."""
+        self._starts[actor] += 1
+        return max(self._starts.values())
+
+    def started(self) -> None:
+        """Notes that engines do start."""
+        self._starts.clear()
 
     def deaths(self, row_ids: Sequence[str]) -> list[int]:
         """The deaths that each of these rows, which are on no engine, was there at."""
@@ -207,7 +223,8 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callabl
     A pass that was killed goes on from the rows that it had committed; failed rows are tried again. Each row that did not
     fail is told of as soon as it is there, a little before it is committed.
 
-    Raises PassFailed where more than `max_failed_fraction` of the rows failed, or no engine would start.
+    Raises PassFailed where more than `max_failed_fraction` of the rows failed, or no engine would start; CapacityError where
+    an engine's machine is lost and no other comes.
     """
     started = time.monotonic()
     writer = Writer(artifact, config, tell)
@@ -275,6 +292,7 @@ def _stream(spec: Pass, finished: Finished, config: EngineConfig, ward: Any) -> 
     context.target_max_block_size = _READ_BLOCK_BYTES
     context.max_consecutive_actor_init_deaths = config.start_attempts - 1
     context.execution_no_progress_timeout_s = -1  # a first download, or a wait for spot machines, may take long
+    context.custom_execution_callback_classes = [partial(CapacityWatch, spec.capacity_deadline_s)]
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it has to say comes back as an exception
     gpus = spec.model.gpus if config.device == "gpu" else 0
     rows = max(1, config.rows_in_flight // _BLOCKS_PER_ENGINE)
@@ -320,6 +338,19 @@ class _RowSource(Datasource):  # type: ignore[misc]
         for row in self._read():
             if not self._finished.has(row.task, row.position):
                 yield rows_to_table([row])
+
+
+def _refuse_after_deaths(ward: Any, config: EngineConfig) -> None:
+    """Bounds the starts of an engine whose process is killed by them: Ray would start that without end.
+
+    What a constructor raises is bounded by Ray Data; what kills its process, as the kernel does when memory is short, is not.
+    """
+    starts = ray.get(ward.starting.remote(ray.get_runtime_context().get_actor_id()))
+    if starts > config.start_attempts:
+        raise PassFailed(
+            f"an engine's process was killed in each of engine.start_attempts={config.start_attempts} starts; where that is "
+            "for want of memory, lower engine.kv_cache_gib or gpu_memory_utilization, or give it a larger machine"
+        )
 
 
 async def _awaited(engine: Awaitable[Engine]) -> Engine:

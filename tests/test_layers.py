@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "stj"
 
 # Who may import these, anywhere in a file; they take seconds to import, or mean a GPU or a cluster.
 HEAVY = {
-    "ray": {"session.py", "passes.py", "metrics.py", "train/launch.py"},
+    "ray": {"session.py", "passes.py", "capacity.py", "metrics.py", "train/launch.py"},
     "vllm": {"engine/vllm.py"},
     "torch": {"train/", "mini/seed.py"},
     "deepspeed": {"train/"},
@@ -55,7 +55,8 @@ ROOMS = {
     "progress": ENGINE,
     "metrics": {"progress"},
     "commit": SETTINGS | {"finished", "ledger"},
-    "passes": SETTINGS | {"stages", "finished", "ledger", "progress", "metrics", "commit"},
+    "capacity": {"errors"},
+    "passes": SETTINGS | {"stages", "finished", "ledger", "progress", "metrics", "commit", "capacity"},
     "run": SETTINGS | {"stages", "sources"},
     "status": SETTINGS | {"run", "load"},
     "lease": {"errors", "storage"},

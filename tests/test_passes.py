@@ -235,3 +235,39 @@ def test_the_limit_is_exact_whatever_the_order(tmp_path: Path) -> None:
     kept = [row.position for row in apply_limit(lambda: rows_of(artifact), 7) if not row.dropped]
     assert kept == [0, 2, 4, 6, 8, 10, 12]
     assert sum(row.dropped == "over_limit" for row in rows_of(artifact)) > 50  # most are spared the model
+
+
+async def dies(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+    """Dies while it starts: killed, as when memory is short, or by its own error; or twice, and then it starts."""
+    with Path(model.path).open("a+") as file:
+        file.write("x")
+        file.seek(0)
+        tries = len(file.read())
+    if model.revision == "killed" or (model.revision == "twice" and tries == 1):
+        os._exit(1)
+    if model.revision == "out of memory" or (model.revision == "twice" and tries == 2):
+        raise MemoryError("no room for the KV cache")
+    return ScriptedEngine(shout)
+
+
+def run_dying(folder: Path, how: str) -> Artifact:
+    artifact = Artifact(Folder.at(folder / "pass"), {"step": "test"})
+    artifact.begin()
+    spec = replace(a_pass(20, make_engine=dies), model=ModelConfig(path=str(folder / "tries"), revision=how))
+    run_pass(spec, artifact, replace(CONFIG, start_attempts=3))
+    return artifact
+
+
+def test_an_engine_that_dies_while_it_starts_is_started_again(tmp_path: Path) -> None:
+    assert [row.position for row in rows_of(run_dying(tmp_path, "twice"))] == list(range(20))
+    assert (tmp_path / "tries").read_text() == "xxx"
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [("killed", "killed in each of engine.start_attempts=3 starts"), ("out of memory", "no room for the KV cache")],
+)
+def test_an_engine_that_never_starts_is_tried_so_many_times_and_then_a_named_error(how: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(PassFailed, match=told):
+        run_dying(tmp_path, how)
+    assert (tmp_path / "tries").read_text() == "xxx"

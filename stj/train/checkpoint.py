@@ -12,8 +12,9 @@ import json
 import logging
 import os
 import random
+import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,12 @@ from stj.train.committed import Checkpoint, check_world_size, committed, prune
 log = logging.getLogger(__name__)
 
 
-def save(engine: deepspeed.DeepSpeedEngine, folder: Folder, position: Checkpoint) -> None:
+def save(engine: deepspeed.DeepSpeedEngine, folder: Folder, position: Checkpoint) -> Checkpoint:
     """Writes a checkpoint with all ranks; its manifest last, then all but the newest two are deleted.
 
-    `position` comes without files: their hashes are taken here, by the rank that wrote each.
+    `position` comes without files: their hashes are taken here, by the rank that wrote each. Returns what its manifest says.
     """
+    started = time.monotonic()
     target = folder / position.tag
     rank = dist.get_rank()
     if rank == 0:
@@ -46,15 +48,16 @@ def save(engine: deepspeed.DeepSpeedEngine, folder: Folder, position: Checkpoint
         own = {name: _hash_and_sync(written / name) for name in _own(os.listdir(written), rank)}
         for name in own:
             target.upload(written / name)
-    files = _of_all_ranks(own)
+    written_whole = replace(position, files=_of_all_ranks(own), seconds=round(time.monotonic() - started, 3))
     if rank == 0:
-        target.write(MANIFEST, json.dumps({**asdict(position), "files": files}, indent=1).encode())
+        target.write(MANIFEST, json.dumps(asdict(written_whole), indent=1).encode())
         prune(folder, position.fingerprint)
     dist.barrier()
+    return written_whole
 
 
-def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str) -> int:
-    """Loads the newest whole checkpoint of this model, with random states; returns the steps that are done, 0 for none.
+def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str) -> Checkpoint | None:
+    """Loads the newest whole checkpoint of this model, with random states; returns what its manifest says, None for none.
 
     Raises TrainingFailed where it was written by another number of ranks.
     """
@@ -66,8 +69,8 @@ def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str)
                 continue
             _, state = engine.load_checkpoint(str(directory), tag=checkpoint.tag)
         _set_rng_state(state["rng"])
-        return checkpoint.step
-    return 0
+        return checkpoint
+    return None
 
 
 def _own(names: Iterable[str], rank: int) -> list[str]:

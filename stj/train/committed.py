@@ -27,6 +27,8 @@ class Checkpoint:
     world_size: int
     files: dict[str, str]
     """SHA-256 of each file."""
+    seconds: float = 0
+    """How long it took to write: whether another fits into a notice."""
 
     @property
     def tag(self) -> str:

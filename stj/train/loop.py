@@ -6,7 +6,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from stj.train.data import Tokens, read_tokens
 from stj.train.export import export
 from stj.train.job import CHECKPOINTS, METRICS, REFERENCE, Job, Outcome
 from stj.train.model import load_engine
+from stj.train.notice import Notice, Order, Watch, stopped
 from stj.train.packing import Step, plan
 from stj.train.reference import reference_logps, tokenizer_identity
 from stj.train.schedule import warmup_steps
@@ -33,10 +34,13 @@ log = logging.getLogger(__name__)
 _LINES = 20  # progress lines of a run, about
 
 
-def run_rank(job: Job) -> Outcome:
+def run_rank(job: Job, told: Callable[[], Notice | None] = lambda: None) -> Outcome:
     """Trains one rank's part of the model and exports it.
 
-    Raises TrainingFailed, on all ranks at once, where nothing can be trained on or the loss is not finite.
+    Before each step rank 0 asks `told` for a notice, and what follows from it is done by all ranks.
+
+    Raises TrainingFailed, on all ranks at once, where nothing can be trained on or the loss is not finite; Stopped, on all
+    ranks at the same step, where the notice says so.
     """
     _quiet()
     config, world_size = job.config, dist.get_world_size()
@@ -47,7 +51,7 @@ def run_rank(job: Job) -> Outcome:
     engine = load_engine(directory, config)
     torch.manual_seed(config.seed + dist.get_rank())  # dropout, in models that have it
     reference, forwards = _reference(engine, tokens, job, directory)
-    losses = _learn(engine, Material(tokens, reference, config), steps, job)
+    losses = _learn(engine, Material(tokens, reference, config), steps, job, told)
     export(engine.module.language_model, directory, Folder.at(job.model), config.shard_gb)
     return Outcome(
         examples=len(tokens),
@@ -71,24 +75,44 @@ def _reference(
     return reference_logps(engine, tokens, job.config, Folder.at(job.folder) / REFERENCE, identity)
 
 
-def _learn(engine: deepspeed.DeepSpeedEngine, material: Material, steps: Sequence[Step], job: Job) -> list[float]:
+def _learn(
+    engine: deepspeed.DeepSpeedEngine,
+    material: Material,
+    steps: Sequence[Step],
+    job: Job,
+    told: Callable[[], Notice | None],
+) -> list[float]:
     """All steps that are not done yet, with a checkpoint now and then; the loss of each step, on rank 0."""
     folder, every = Folder.at(job.folder), job.config.checkpoint_every_steps
-    checkpoints = folder / CHECKPOINTS
-    done = checkpoint.restore(engine, checkpoints, job.fingerprint)
+    checkpoints, watch = folder / CHECKPOINTS, Watch(told)
+    last = checkpoint.restore(engine, checkpoints, job.fingerprint)
+    done = last.step if last else 0
     with workspace(folder) as directory:
         metrics = directory / METRICS
         _take_up_metrics(folder, metrics, done)
         started = time.monotonic()
         for number in range(done, len(steps)):
+            order = _of_rank_0(watch.order, number, last)
+            if order.save:
+                _keep(metrics, folder)
+                last = checkpoint.save(engine, checkpoints, _position(job, steps, number))
+            if order.end:
+                raise stopped(number, len(steps), last)
             line = train_step(engine, material, steps[number], number, len(steps))
             pace = (time.monotonic() - started) / (number + 1 - done)
             _record(line, metrics, len(steps), eta_s=pace * (len(steps) - number - 1))
             if (number + 1) % every == 0 and number + 1 < len(steps):
                 _keep(metrics, folder)
-                checkpoint.save(engine, checkpoints, _position(job, steps, number + 1))
+                last = checkpoint.save(engine, checkpoints, _position(job, steps, number + 1))
         _keep(metrics, folder)
         return [line["loss"] for line in _lines(metrics.read_text(encoding="utf-8"))] if dist.get_rank() == 0 else [math.nan]
+
+
+def _of_rank_0(order: Callable[[int, Checkpoint | None], Order], done: int, last: Checkpoint | None) -> Order:
+    """What rank 0 has decided, on every rank."""
+    word = [order(done, last) if dist.get_rank() == 0 else Order()]
+    dist.broadcast_object_list(word)
+    return word[0]
 
 
 def _position(job: Job, steps: Sequence[Step], done: int) -> Checkpoint:

@@ -1,0 +1,55 @@
+"""A pass whose engines lose their machine, and get no other: a named error, where Ray Data would wait for ever."""
+
+import math
+import time
+from typing import Any
+
+import ray
+from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.data._internal.execution.operators.actor_pool_map_operator import ActorPoolMapOperator
+
+from stj.errors import CapacityError
+
+_LOOK_S = 1.0
+
+
+class CapacityWatch(ExecutionCallback):  # type: ignore[misc]
+    """Ends a pass in which nothing is finished, and an engine waits for a machine, for longer than the deadline.
+
+    An engine that starts, however long, has its machine and is not waited for here. Ray Data calls this from its own loop.
+    """
+
+    def __init__(self, deadline_s: float) -> None:
+        self._deadline_s = deadline_s
+        self._since: float | None = None
+        self._looked = -math.inf
+        self._outputs = -1
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Raises CapacityError when the deadline is over."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_S:
+            return
+        self._looked = now
+        pools = [op for op in executor._topology if isinstance(op, ActorPoolMapOperator)]
+        outputs = sum(op.metrics.num_outputs_taken for op in pools)
+        if outputs != self._outputs or not any(_waits(op._actor_pool) for op in pools):
+            self._outputs, self._since = outputs, None
+        elif self._since is None:
+            self._since = now
+        elif now - self._since >= self._deadline_s:
+            raise CapacityError(
+                f"an engine found no room within ray.capacity_deadline_s={self._deadline_s:g} s: machines are lost or taken. "
+                "What is finished is kept; add machines and run the same command again"
+            )
+
+
+def _waits(pool: Any) -> bool:
+    """Whether rows wait for an engine without a machine: one that had a machine and rows on it, or the first of all."""
+    restarting = [actor for actor, state in pool._running_actors.items() if state.is_restarting]
+    return any(not _machine(actor) for actor in restarting or ([] if pool._running_actors else pool._pending_actors.values()))
+
+
+def _machine(actor: Any) -> str:
+    """Id of the machine that an actor runs or starts on, empty for none."""
+    return str(ray._private.state.actors(actor._actor_id.hex()).get("Address", {}).get("NodeID", ""))

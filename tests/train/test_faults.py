@@ -1,0 +1,175 @@
+"""Training that is told to stop, and a cluster that loses machines: two real ranks, with weights as if nothing had happened."""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+from conftest import write_examples
+from ray._private.node import Node
+from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
+from test_launch import CONFIG, EXAMPLES, metrics, ranks_of, same_weights, without_speed
+
+from stj.artifacts import Artifact
+from stj.config import ModelConfig, RayConfig
+from stj.errors import CapacityError, Stopped
+from stj.storage import Folder
+from stj.train.launch import train
+
+pytestmark = pytest.mark.engine
+
+LONG = replace(CONFIG, max_epochs=12, checkpoint_every_steps=10)
+
+
+@pytest.fixture(scope="module")
+def cluster(bucket: str) -> Iterator[Cluster]:
+    """A head that has no room for ranks, three machines with room for one each, and Ray's watch for machines that go."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "1")
+        environment.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "0.2")
+        cluster = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        for _ in range(3):
+            cluster.add_node(num_cpus=1)
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def calm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, seed_directory: Path) -> Path:
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("calm")
+    fine_tune(folder, seed_directory)
+    return folder
+
+
+def fine_tune(folder: Path | str, seed: Path, deadline_s: float = 600) -> None:
+    """Makes a model in folder/model, or goes on with it."""
+    examples = write_examples(Folder.at(folder) / "examples", EXAMPLES)
+    model = Artifact(Folder.at(folder) / "model", {"step": "model"})
+    train(LONG, ModelConfig(path=str(seed)), examples, model, RayConfig(capacity_deadline_s=deadline_s, stop_notice_s=600))
+
+
+def when(condition: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
+    """Acts as soon as the condition is met, beside the test, whose main thread trains."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + 600
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def saved(folder: Path) -> list[int]:
+    """Steps of the checkpoints that are whole."""
+    return sorted(int(manifest.parent.name.removeprefix("step_")) for manifest in folder.glob("checkpoints/*/manifest.json"))
+
+
+def with_ranks(cluster: Cluster) -> Node:
+    """A machine that ranks are on."""
+    return next(node for node in cluster.worker_nodes if ranks_on(node))
+
+
+def ranks_on(node: Node) -> list[int]:
+    """Process ids of the ranks of a machine."""
+    return ranks_of(raylet_of(node))
+
+
+def raylet_of(node: Node) -> int:
+    """Process id of Ray's own process of a machine."""
+    return int(node.all_processes["raylet"][0].process.pid)
+
+
+def drain(node: Node) -> None:
+    """Announces, as a spot market does, that a machine will be taken away."""
+    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    gone_ms = int((time.time() + 600) * 1000)
+    accepted, why_not = ray._private.worker.global_worker.gcs_client.drain_node(node.node_id, reason, "spot", gone_ms)
+    assert accepted, why_not
+
+
+def take_away(node: Node) -> None:
+    """Kills a machine's ranks, and Ray there."""
+    for process in [*ranks_on(node), raylet_of(node)]:
+        os.kill(process, signal.SIGKILL)
+
+
+def test_a_drained_machine_is_answered_with_a_checkpoint_and_changes_no_weight(
+    cluster: Cluster, calm: Path, seed_directory: Path, tmp_path: Path
+) -> None:
+    doomed: list[Node] = []
+    early: list[int] = []
+
+    def announce() -> None:
+        doomed.append(with_ranks(cluster))
+        drain(doomed[0])
+
+    def saved_early() -> bool:
+        early[:] = [step for step in saved(tmp_path) if step % LONG.checkpoint_every_steps]
+        return bool(early)
+
+    watching = [when(lambda: bool(saved(tmp_path)), announce), when(saved_early, lambda: take_away(doomed[0]))]
+    fine_tune(tmp_path, seed_directory)
+    for thread in watching:
+        thread.join()
+    assert early
+    assert same_weights(tmp_path, calm)
+    assert without_speed(metrics(tmp_path)) == without_speed(metrics(calm))
+
+
+def test_a_lost_machine_and_no_other_is_a_named_error_and_the_run_goes_on_in_an_object_store(
+    cluster: Cluster, calm: Path, seed_directory: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taking = when(lambda: bool(saved(tmp_path)), lambda: take_away(with_ranks(cluster)))
+    with pytest.raises(CapacityError, match=r"train.workers=2 .* found no room within ray.capacity_deadline_s=2 s"):
+        fine_tune(tmp_path, seed_directory, deadline_s=2)
+    taking.join()
+    cluster.add_node(num_cpus=1)
+    monkeypatch.setattr("stj.models._CACHE", tmp_path / "cache")
+    elsewhere = Folder.at(bucket) / "moved"
+    for file in [file for file in tmp_path.rglob("*") if file.is_file()]:
+        (elsewhere / str(file.parent.relative_to(tmp_path))).upload(file)
+    shutil.rmtree(tmp_path)
+    fine_tune(elsewhere.uri, seed_directory)
+    assert same_weights(elsewhere.uri, calm)
+    assert without_speed(metrics(elsewhere.uri)) == without_speed(metrics(calm))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_sigterm_ends_with_a_checkpoint_and_143_and_a_folder_that_has_moved_goes_on(
+    calm: Path, seed_directory: Path, tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    driver = subprocess.Popen([sys.executable, __file__, str(here), str(seed_directory)])
+    when(lambda: bool(saved(here)), driver.terminate).join()
+    assert driver.wait(timeout=600) == 143
+    (early,) = [step for step in saved(here) if step % LONG.checkpoint_every_steps]
+    assert len(metrics(here)) == early
+    here.rename(there)
+    fine_tune(there, seed_directory)
+    assert same_weights(there, calm)
+    assert without_speed(metrics(there)) == without_speed(metrics(calm))
+
+
+if __name__ == "__main__":  # the driver that is told to stop
+    ray.init(address="local", include_dashboard=False, num_cpus=3, logging_level=logging.ERROR)
+    try:
+        fine_tune(Path(sys.argv[1]), Path(sys.argv[2]))
+    except Stopped as error:
+        ray.shutdown()
+        sys.exit(error.exit_code)
