@@ -29,7 +29,7 @@ import pytest
 
 from stj import iterate, lease
 from stj.config import EngineConfig, ModelConfig
-from stj.engine import Completion, Engine, Sampling
+from stj.engine import Completion, Engine, Sampling, Usage
 from stj.errors import RequestFailed, StjError
 from stj.load import load
 from stj.passes import Pass
@@ -57,6 +57,7 @@ class Scripted:
         self._weights = weights
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._asked: Counter[tuple[Any, ...]] = Counter()
+        self.usage = Usage()
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         key = (*messages, sampling)

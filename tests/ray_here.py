@@ -4,6 +4,7 @@ For tests in which a driver is killed a hundred times. What Ray carries from one
 reading, the engine's actor, the gate, the commits and the manifest are the product's own.
 """
 
+import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
@@ -60,19 +61,24 @@ class _Class:
 
 
 class _Actor:
+    """Does one thing at a time, as Ray's actors do."""
+
     def __init__(self, made: Any) -> None:
         self._made = made
+        self._lock = threading.Lock()
 
     def __getattr__(self, name: str) -> "_Method":
-        return _Method(getattr(self._made, name))
+        return _Method(getattr(self._made, name), self._lock)
 
 
 class _Method:
-    def __init__(self, method: Any) -> None:
+    def __init__(self, method: Any, lock: threading.Lock) -> None:
         self._method = method
+        self._lock = lock
 
     def remote(self, *args: Any) -> "_Value":
-        return _Value(self._method(*args))
+        with self._lock:
+            return _Value(self._method(*args))
 
 
 class _Value:

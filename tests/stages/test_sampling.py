@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.config import JudgeConfig
-from stj.engine import Completion, Sampling
+from stj.engine import Completion, Sampling, Usage
 from stj.engine.load import Load
 from stj.rows import Judgment, Pair, Row, Turn
 from stj.stages import run_stages
@@ -223,6 +223,7 @@ class CountingEngine:
 
     def __init__(self) -> None:
         self.random = random.Random(3)
+        self.usage = Usage()
         self.words = self.judgments = 0
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
