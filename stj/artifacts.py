@@ -116,7 +116,7 @@ class Artifact:
         """Deletes one file of rows of an unfinished artifact, if it is there."""
         self.folder.delete(f"{name}.parquet")
 
-    def finish(self, parts: Sequence[str] | None = None, **facts: Any) -> None:
+    def finish(self, parts: Sequence[str] | None = None, /, **facts: Any) -> None:
         """Writes the manifest: from here on the artifact is done, with these facts beside its key.
 
         It rests on the parts that are named, else on all that are there.
