@@ -13,7 +13,7 @@ the chain, and what would be stale is known without running anything.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import Any, Literal
@@ -105,19 +105,23 @@ class Artifact:
             self.folder.write(_STARTED, _json({"format": _FORMAT, "key": self.key}))
         return True
 
-    def write_part(self, name: str, table: pa.Table) -> None:
-        """Writes one immutable file of rows."""
+    def write_part(self, name: str, table: pa.Table) -> str:
+        """Writes one immutable file of rows, and gives its name back as `parts` has it."""
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         self.folder.write(f"{name}.parquet", sink.getvalue())
+        return f"{name}.parquet"
 
     def remove_part(self, name: str) -> None:
         """Deletes one file of rows of an unfinished artifact, if it is there."""
         self.folder.delete(f"{name}.parquet")
 
-    def finish(self, **facts: Any) -> None:
-        """Writes the manifest: from here on the artifact is done, with these facts beside its key."""
-        parts = self.parts()
+    def finish(self, parts: Sequence[str] | None = None, /, **facts: Any) -> None:
+        """Writes the manifest: from here on the artifact is done, with these facts beside its key.
+
+        It rests on the parts that are named, else on all that are there.
+        """
+        parts = self.parts() if parts is None else sorted(parts)
         rows = 0
         for name in parts:
             with self._parquet(name) as file:
@@ -138,9 +142,12 @@ class Artifact:
         names: list[str] = manifest["files"] if manifest else self.folder.names()
         return [name for name in names if name.endswith(".parquet")]
 
-    def records(self, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-        """Rows as dictionaries, one batch in memory at a time; of an unfinished artifact, those committed so far."""
-        for name in self.parts():
+    def records(self, columns: list[str] | None = None, parts: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Rows as dictionaries, one batch in memory at a time; of an unfinished artifact, those committed so far.
+
+        Those of the parts that are named, else of all.
+        """
+        for name in self.parts() if parts is None else parts:
             with self._parquet(name) as file, self._damage_told(name):
                 for batch in file.iter_batches(batch_size=256, columns=columns):
                     yield from batch.to_pylist()

@@ -1,9 +1,13 @@
-"""Finished rows on their way into a pass's artifact: committed every few seconds, each row once."""
+"""Finished rows on their way into a pass's artifact: committed every few seconds, each row once.
+
+A driver that was suspended, and taken for dead, may write one more file when it wakes up (an object store has no lock that
+would stop it). So a pass rests on the files that its own driver found and wrote, not on all that lie there in the end.
+"""
 
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -29,8 +33,7 @@ class Writer:
         self._tell = tell
         artifact.remove_part(_FAILED)  # these are tried again
         self.finished = Finished()
-        for record in artifact.records(["task", "position"]):
-            self.finished.add(record["task"], record["position"])
+        self._parts = [part for part in artifact.parts() if self._holds_new_rows(part)]
         self._pending: list[pa.Table] = []
         self._pending_bytes = 0
         self._failed: dict[tuple[str, int], dict[str, Any]] = {}
@@ -38,6 +41,15 @@ class Writer:
         self._before = read_ledger(artifact.folder) + Ledger(starts=1)
         self.spent = Ledger()
         """What this start has cost up to now; kept with each commit."""
+
+    def _holds_new_rows(self, part: str) -> bool:
+        """Whether all rows of a part are new, and if so notes them; of a part that repeats other rows none counts."""
+        rows = [(record["task"], record["position"]) for record in self._artifact.records(["task", "position"], [part])]
+        new = not any(self.finished.has(*row) for row in rows)
+        if new:
+            for row in rows:
+                self.finished.add(*row)
+        return new
 
     @property
     def failed(self) -> int:
@@ -80,7 +92,7 @@ class Writer:
         """Writes the rows that are pending as one immutable file; what they cost first, so that it is never too little."""
         (self._before + self.spent).write(self._artifact.folder)
         if self._pending:
-            self._artifact.write_part(f"part-{uuid.uuid4().hex}", pa.concat_tables(self._pending))
+            self._parts.append(self._artifact.write_part(f"part-{uuid.uuid4().hex}", pa.concat_tables(self._pending)))
             self._pending, self._pending_bytes = [], 0
         self._committed_at = time.monotonic()
 
@@ -93,10 +105,10 @@ class Writer:
             raise self._too_many_failed()
         if self._failed:
             rows = map(row_from_dict, self._failed.values())
-            self._artifact.write_part(_FAILED, rows_to_table(rows))
-        counts = _counts(self._artifact)
+            self._parts.append(self._artifact.write_part(_FAILED, rows_to_table(rows)))
+        counts = _counts(self._artifact, self._parts)
         ledger = (self._before + self.spent).facts(counts["output_tokens"], dollars_per_engine_hour)
-        self._artifact.finish(**counts, ledger=ledger, **facts)
+        self._artifact.finish(self._parts, **counts, ledger=ledger, **facts)
 
     def _too_many_failed(self) -> PassFailed:
         record = next(iter(self._failed.values()))
@@ -107,14 +119,14 @@ class Writer:
         )
 
 
-def _counts(artifact: Artifact) -> dict[str, Any]:
+def _counts(artifact: Artifact, parts: Sequence[str]) -> dict[str, Any]:
     """What became of the rows, for the manifest."""
     dropped: Counter[str] = Counter()
     judged: Counter[str] = Counter()
     accepted: Counter[str] = Counter()
     totals = Counter(failed=0, pairs=0, prompt_tokens=0, output_tokens=0)
     nested = ["judgments.list.element.index", "category.name", "pair.method"]
-    for record in artifact.records(["dropped", "error", "kept", "prompt_tokens", "output_tokens", *nested]):
+    for record in artifact.records(["dropped", "error", "kept", "prompt_tokens", "output_tokens", *nested], parts):
         totals["failed"] += record["error"] is not None
         totals["pairs"] += record["pair"] is not None
         totals["prompt_tokens"] += record["prompt_tokens"]

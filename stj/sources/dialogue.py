@@ -1,11 +1,16 @@
 """From whatever a file holds to the turns of a dialogue that asks for an answer."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from stj.errors import SourceError
 from stj.rows import Row, Turn
 
 _REPLACEMENT = "\ufffd"
+
+
+class ContentNotText(SourceError):
+    """What a turn says is no text: one bad row, where another wrong type means another schema."""
 
 
 def clean(text: str) -> str:
@@ -21,7 +26,8 @@ def clean(text: str) -> str:
 def turns_from(value: object, field: str, where: str) -> tuple[Turn, ...]:
     """The turns up to the last one of the user: a string is one turn, a list holds {role, content}; null is none.
 
-    Other members of a turn (moderation, ip, country) are not looked at. Raises SourceError for any other type.
+    Other members of a turn (moderation, ip, country) are not looked at. Raises SourceError for any other type, ContentNotText
+    where it is that of a turn's content.
     """
     if value is None:
         return ()
@@ -32,6 +38,17 @@ def turns_from(value: object, field: str, where: str) -> tuple[Turn, ...]:
     turns = [_turn(member, field, where) for member in value]
     last = max((index for index, turn in enumerate(turns) if turn.role == "user"), default=-1)
     return tuple(turns[: last + 1])
+
+
+def with_turns(row: Row, value: object, field: str, where: str) -> Row:
+    """The row with the turns of `value`, or its tombstone where they are no text or no chat template could show them.
+
+    Raises SourceError as `turns_from` does for values that no row of the schema can have.
+    """
+    try:
+        return usable(replace(row, turns=turns_from(value, field, where)))
+    except ContentNotText as error:
+        return row.drop("content_not_text", clean(str(error)))  # a file may have any name
 
 
 def usable(row: Row) -> Row:
@@ -74,8 +91,10 @@ def wrong_type(value: object, field: str, wanted: str, where: str) -> SourceErro
 def _turn(value: object, field: str, where: str) -> Turn:
     if not isinstance(value, dict) or "role" not in value or "content" not in value:
         raise wrong_type(value, f"{field}[]", "an object with role and content", where)
-    content = optional_text(value["content"], f"{field}[].content", where)
-    return Turn(role=optional_text(value["role"], f"{field}[].role", where) or "", content=content or "")
+    role, content = optional_text(value["role"], f"{field}[].role", where), value["content"]
+    if content is not None and not isinstance(content, str):
+        raise ContentNotText(str(wrong_type(content, f"{field}[].content", "a string", where)))
+    return Turn(role=role or "", content=clean(content or ""))
 
 
 def _shown(value: object) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from stj.config import SourceConfig
 from stj.rows import Row
-from stj.sources.dialogue import turns_from, usable
+from stj.sources.dialogue import with_turns
 from stj.sources.files import Fields, Located
 from stj.sources.ids import Seen, given_id, numbered, training_id
 
@@ -24,5 +24,5 @@ def rows(records: Iterable[Located], config: SourceConfig) -> Iterator[Row]:
     for position, (where, record) in enumerate(records):
         name = config.id_field
         row_id = training_id(given_id(record[name], name, where, seen), name, where) if name else numbered(position)
-        turns = turns_from(record[config.instruction_field], config.instruction_field, where)
-        yield usable(Row(id=row_id, position=position, turns=turns))
+        row = Row(id=row_id, position=position, turns=())
+        yield with_turns(row, record[config.instruction_field], config.instruction_field, where)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from stj.errors import SourceError
 from stj.rows import Row
-from stj.sources.dialogue import optional_bool, optional_text, turns_from, usable
+from stj.sources.dialogue import optional_bool, optional_text, with_turns
 from stj.sources.files import Fields, Located
 from stj.sources.ids import Seen, numbered, training_id
 
@@ -34,12 +34,13 @@ def rows(records: Iterable[Located]) -> Iterator[Row]:
         row = Row(
             id=row_id if fresh else _unique(row_id, position, seen),
             position=position,
-            turns=turns_from(record["conversation"], "conversation", where),
+            turns=(),
             language=optional_text(record.get("language"), "language", where),
             toxic=optional_bool(record.get("toxic"), "toxic", where),
             redacted=optional_bool(record.get("redacted"), "redacted", where),
         )
-        yield usable(row) if fresh else row.drop("duplicate")
+        row = with_turns(row, record["conversation"], "conversation", where)
+        yield row if fresh else row.drop("duplicate")
 
 
 def _unique(row_id: str, position: int, seen: Seen) -> str:

@@ -157,6 +157,14 @@ def test_a_null_conversation_and_a_null_hash_are_rows_too() -> None:
     assert (row.id, row.dropped) == ("row-00000000", "no_user_turn")
 
 
+@pytest.mark.parametrize("content", [5, True, ["x"], {"text": "x"}, [{"type": "text", "text": "x"}]])
+def test_content_that_is_no_text_is_a_tombstone_that_says_so(content: Any) -> None:
+    bad = conversation("a", ("user", "x"), ("assistant", content), ("user", "y"))
+    rows = read_dicts(bad, conversation("b", ("user", "x")), bad)
+    assert [row.dropped for row in rows] == ["content_not_text", None, "duplicate"]
+    assert (rows[0].detail or "").startswith(f"record 0: field 'conversation[].content' is {type(content).__name__} ")
+
+
 def test_nul_lone_surrogates_and_a_megabyte_survive_arrow(tmp_path: Path) -> None:
     line = r'{"conversation_hash": "h\ud800", "conversation": [{"role": "user", "content": "a\u0000b\udfff \ud83d\ude00 %s"}]}'
     (tmp_path / "a.jsonl").write_text(line % ("x" * 1_000_000), encoding="utf-8")
@@ -175,7 +183,6 @@ def test_nul_lone_surrogates_and_a_megabyte_survive_arrow(tmp_path: Path) -> Non
         ({"conversation_hash": "a", "conversation": "[{'role': 'user'}]"}, "'conversation' is a text; WildChat has a list"),
         ({"conversation_hash": "a", "conversation": [["user", "x"]]}, "it must be an object with role and content"),
         ({"conversation_hash": "a", "conversation": [{"role": "user"}]}, "it must be an object with role and content"),
-        ({"conversation_hash": "a", "conversation": [{"role": "user", "content": 5}]}, "'conversation[].content' is int 5"),
         ({"conversation_hash": "a", "conversation": [], "toxic": "no"}, "'toxic' is str 'no'; it must be true, false or null"),
         ({"conversation_hash": "heldout/a", "conversation": []}, "those of held-out pairs"),
     ],

@@ -3,14 +3,21 @@
 import asyncio
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.rows import Judgment
+from stj.config import JudgeConfig
+from stj.engine import Completion, Sampling, Usage
+from stj.engine.load import Load
+from stj.rows import Judgment, Pair, Row, Turn
+from stj.stages import run_stages
+from stj.stages.judge import judge
 from stj.stages.sampling import Drawn, Enough, draw, never, one_correct, one_correct_and_one_wrong
+from tests.conftest import make_row
 
 N = 15
 RULES: list[Enough] = [one_correct, one_correct_and_one_wrong, never]
@@ -194,10 +201,77 @@ def _cumulative(values: list[int]) -> Callable[[int], float]:
     return lambda x: sums[min(x, top + 1)]
 
 
+def share_right() -> float:
+    """How often one judgment of LengthJudge is right: over its lengths, which are geometric."""
+    stay = math.exp(-1 / 8)
+    return sum(stay ** (length - 1) * (1 - stay) * min(0.9, 0.2 + length / 25) for length in range(1, 1000))
+
+
 def test_kept_lengths_are_those_of_a_random_right_one_and_the_first_finished_is_caught() -> None:
     paper = random_correct_of_all(seed=1)
-    assert same_distribution(asyncio.run(kept_lengths(width=4, seed=2))[0], paper)
+    lengths, kept, draws, _ = asyncio.run(kept_lengths(width=4, seed=2))
+    assert same_distribution(lengths, paper)
     assert not same_distribution(asyncio.run(first_finished(seed=2)), paper)
+    p = share_right()
+    rate = 1 - (1 - p) ** N
+    assert abs(kept / PAIRS - rate) <= 3 * math.sqrt(rate * (1 - rate) / PAIRS) + 1e-9
+    assert draws / PAIRS == pytest.approx(rate / p, rel=0.05)
+
+
+class CountingEngine:
+    """Writes judgments that are right half of the time, the more likely the longer, a word in each turn of the loop."""
+
+    def __init__(self) -> None:
+        self.random = random.Random(3)
+        self.usage = Usage()
+        self.words = self.judgments = 0
+
+    async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
+        length = self.random.randint(1, 16)
+        right = self.random.random() < (length - 0.5) / 16
+        self.judgments += 1
+        for _ in range(length):
+            await asyncio.sleep(0)
+            self.words += 1
+        label = "A" if ("A’s Answer]\nbetter" in messages[-1].content) == right else "B"
+        return Completion(text=f"[[{label}]]", finish_reason="stop", prompt_tokens=1, output_tokens=length)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def test_a_judge_that_is_right_half_of_the_time_writes_a_sixth_of_all_n(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is written counts, also by samples that run ahead while the engine drains and are aborted."""
+    monkeypatch.setattr("stj.engine.load._WATCH_S", 0)
+    slots, count = 32, 1_000
+    pair = Pair(method="given", chosen="better", rejected="worse")
+
+    async def run(config: JudgeConfig) -> tuple[CountingEngine, list[Row]]:
+        engine = CountingEngine()
+        load = Load(engine, slots)
+        watching = asyncio.ensure_future(load.watch())
+        gate = asyncio.Semaphore(slots)
+
+        async def one(position: int) -> Row:
+            async with gate:
+                row = make_row(position, pair=pair)
+                return await run_stages(row, [partial(judge, config=config, seed=0)], load.ask, load.room)
+
+        rows = await asyncio.gather(*map(one, range(count)))
+        watching.cancel()
+        return engine, rows
+
+    first, rows = asyncio.run(run(JudgeConfig(samples=N)))
+    every, _ = asyncio.run(run(JudgeConfig(samples=N, sampling="all")))
+    assert every.judgments == N * count
+    assert first.words * 6 <= every.words
+    assert sum(row.aborted for row in rows) > 0
+    assert sum(len(row.judgments) + row.aborted for row in rows) == first.judgments
+    for row in rows:
+        right = [judgment.index for judgment in row.judgments if judgment.correct]
+        assert [judgment.index for judgment in row.judgments] == list(range(len(row.judgments)))
+        assert (row.kept, len(right)) == ((len(row.judgments) - 1, 1) if right else (None, 0))
+        assert row.output_tokens >= sum(judgment.output_tokens for judgment in row.judgments)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.8])

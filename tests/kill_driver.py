@@ -1,0 +1,221 @@
+"""Drivers to be killed: the loop of stj.iterate with a scripted engine and a training that takes no time. No test itself.
+
+It reads orders from stdin, a JSON object a line, runs a driver for each and answers with how that ended. A driver is a fork of
+this process, which has imported what a driver needs, for seconds, and has not touched Ray.
+
+The places where a driver may die are not written down anywhere: whatever changes a file of a run goes through
+`stj.storage.Folder`, and each of its calls is a point before it, one after it and, where a file is renamed into its place, one
+between.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+import re
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stj import iterate, lease
+from stj.config import EngineConfig, ModelConfig
+from stj.engine import Completion, Engine, Sampling, Usage
+from stj.errors import RequestFailed, StjError
+from stj.load import load
+from stj.passes import Pass
+from stj.prompts import CATEGORIZE, MODIFIED_INSTRUCTION, prompt
+from stj.rows import Turn
+from stj.run import Phase, Run
+from stj.storage import Folder
+from tests import ray_here
+
+MINI = Path(__file__).parents[1] / "conf" / "mini.yaml"
+REFUSED = 13
+"""The question that the engine refuses, each time."""
+_WEIGHTS = "weights"
+_QUESTION = re.compile(r"Question (\d+):")
+
+
+class Scripted:
+    """Answers as its weights, the prompt and the number of times that it was asked say, in any order.
+
+    Samples of a prompt are asked for in the order of their numbers, and each start of an engine begins at the first: so the
+    i-th sample is the same however many are asked at once, and whoever asks.
+    """
+
+    def __init__(self, weights: str, log: str) -> None:
+        self._weights = weights
+        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._asked: Counter[tuple[Any, ...]] = Counter()
+        self.usage = Usage()
+
+    async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
+        key = (*messages, sampling)
+        number = self._asked[key]
+        self._asked[key] += 1
+        text = "\n".join(turn.content for turn in messages)
+        question = int(_QUESTION.search(text)[1])  # type: ignore[index]
+        os.write(self._log, f"{os.getpid()} {self._weights} {question}\n".encode())
+        dice = random.Random(f"{self._weights} {number} {sampling.temperature} {text}")
+        words = answer(messages, question, dice).split(" ")
+        await asyncio.sleep(random.random() * 0.002 * len(words))
+        return Completion(text=" ".join(words), finish_reason="stop", prompt_tokens=len(text), output_tokens=len(words))
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def answer(messages: Sequence[Turn], question: int, dice: random.Random) -> str:
+    """What a model says to any of the prompts of the loop; of its judgments two in five are right."""
+    asked, thoughts = messages[-1].content, " ".join(f"thought {dice.random()}" for _ in range(dice.randint(1, 9)))
+    if messages[0].role == "system":
+        return f"{thoughts}. {dice.choice(['[[A]]', '[[B]]', 'I cannot say', '[[A]]', '[[B]]'])}"
+    if asked.startswith(prompt(CATEGORIZE).partition("{")[0]):
+        category = "Coding" if dice.random() < 0.1 else "Mathematical reasoning"
+        return f"Category: {category}\nComplexity: {dice.randint(1, 10)}\nLength: (b)"
+    if asked.startswith(prompt(MODIFIED_INSTRUCTION).partition("{")[0]):
+        head, end = (f"The {word} of Assistant’s answer to the modified instruction" for word in ("start", "end"))
+        return f"User Question Modified\nWhy {thoughts}?\n{head}\nSince {thoughts}.\n{end}"
+    if question == REFUSED:
+        raise RequestFailed("the engine said no")
+    return thoughts
+
+
+async def make_engine(model: ModelConfig, config: EngineConfig, seed: int, log: str) -> Engine:
+    """An engine whose answers follow from the weights: those of a trained model from its examples."""
+    folder = Folder.at(model.path) if model.path.partition("://")[0] != "package" else None
+    return Scripted(folder.read(_WEIGHTS).decode() if folder else "seed", log)
+
+
+def train(run: Run, phase: Phase) -> None:
+    """Weights that are another for any other training set."""
+    examples = next(p for p in run.of_iteration(phase.iteration) if p.kind == "examples").artifact
+    content = b"".join(examples.folder.read(name) for name in examples.parts())
+    phase.artifact.folder.write(_WEIGHTS, hashlib.sha256(content).hexdigest().encode())
+    phase.artifact.finish(steps=1, loss_first=1.0, loss_last=1.0)
+
+
+class Points:
+    """The points that a driver passes; at one of them it sends itself a signal, once."""
+
+    def __init__(self, root: Folder, log: str, deadly: str | None, deadly_signal: int) -> None:
+        self._root = root
+        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._deadly = deadly
+        self._signal = deadly_signal
+        self._within = threading.local()
+
+    def reach(self, point: str) -> None:
+        """Notes a point before it may kill."""
+        os.write(self._log, f"{point}\n".encode())
+        if point == self._deadly:
+            self._deadly = None
+            os.kill(os.getpid(), self._signal)
+
+    def watch(self) -> None:
+        """Puts points into the calls of Folder that change files, and into the rename within them."""
+        for name in ("write", "upload", "delete", "remove"):
+            setattr(Folder, name, self._watched(name, getattr(Folder, name)))
+        rename = Path.rename
+
+        def renamed(path: Path, target: Path) -> Path:
+            if what := getattr(self._within, "what", None):
+                self.reach(f"{what}: before its rename")
+            return rename(path, target)
+
+        Path.rename = renamed  # type: ignore[method-assign, assignment]
+
+    def _watched(self, verb: str, call: Any) -> Any:
+        def watched(folder: Folder, *args: Any) -> Any:
+            with self._around(f"{verb} {self._name(folder, *args)}"):
+                return call(folder, *args)
+
+        return watched
+
+    @contextmanager
+    def _around(self, what: str) -> Any:
+        self.reach(f"{what}: before")
+        self._within.what = what
+        try:
+            yield
+        finally:
+            self._within.what = None
+        self.reach(f"{what}: after")
+
+    def _name(self, folder: Folder, name: str | Path = "", *_: Any) -> str:
+        place = os.path.relpath(folder.path, self._root.path)
+        return re.sub("[0-9a-f]{32}", "*", os.path.normpath(f"{place}/{Path(name).name}"))
+
+
+def drive(order: dict[str, Any]) -> int:
+    """One driver, as `stj run` is one; the exit code."""
+    config = load([MINI], order["settings"])
+    Points(Folder.at(config.run_root), order["points"], order["deadly"], order["signal"]).watch()
+    patch = pytest.MonkeyPatch()
+    patch.setattr(lease, "_BEAT_S", 0.1)  # where the run lies in an object store, a dead driver is waited for
+    patch.setattr(iterate, "Pass", partial(Pass, make_engine=partial(make_engine, log=order["asked"])))
+    patch.setitem(iterate._DO, "model", train)
+    if not order["ray"]:
+        ray_here.install(patch)
+    try:
+        iterate.run_all(config, print)
+    except StjError as error:
+        print(f"{type(error).__name__}: {error}")
+        return error.exit_code
+    return 0
+
+
+def fork(order: dict[str, Any]) -> int:
+    """A driver in a process of its own, which ends as a shell would see it end."""
+    if driver := os.fork():
+        return driver
+    output = os.open(order["output"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    code = 70
+    try:
+        code = drive(order)
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def watch(driver: int, seconds: float | None) -> int:
+    """How a driver ended: its exit code, or a signal as a negative number. It is killed when its time is over."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while True:
+        ended, status = os.waitpid(driver, os.WNOHANG | os.WUNTRACED)
+        if ended and os.WIFSTOPPED(status):
+            return -os.WSTOPSIG(status)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if deadline and time.monotonic() > deadline:
+            os.kill(driver, signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def obey(order: dict[str, Any]) -> dict[str, Any]:
+    """Runs a driver, or lets one that has stopped itself go on."""
+    began = time.monotonic()
+    if driver := order.get("wake"):
+        os.kill(driver, signal.SIGCONT)
+    else:
+        driver = fork(order)
+    code = watch(driver, order.get("seconds"))
+    return {"code": code, "driver": driver, "seconds": time.monotonic() - began}
+
+
+if __name__ == "__main__":
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        print(json.dumps(obey(json.loads(line))), file=answers, flush=True)

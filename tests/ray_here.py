@@ -1,0 +1,90 @@
+"""Passes without Ray's processes, whose start takes ten seconds: the actors of a pass, and all rows, in this process.
+
+For tests in which a driver is killed a hundred times. What Ray carries from one process to another is called directly here;
+reading, the engine's actor, the gate, the commits and the manifest are the product's own.
+"""
+
+import threading
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from stj import iterate, passes
+
+_AT_ONCE = 8
+
+
+def install(patch: pytest.MonkeyPatch) -> None:
+    """Puts this process in the place of a cluster."""
+    patch.setattr(iterate, "ray_session", lambda *_: nullcontext())
+    patch.setattr(passes, "ray", _Ray)
+    patch.setattr(passes, "_stream", _stream)
+
+
+def _stream(spec: passes.Pass, done: Any, config: Any, *ward: Any) -> Iterator[pa.Table]:
+    """Finished rows one by one, in the order in which they are finished."""
+    actor = passes.PassActor(spec, config, *(ward or (_Actor(passes.Ward()),)))
+    blocks = passes._RowSource(spec.read, done)._tables()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        running: set[Future[pa.Table]] = set()
+        while True:
+            running |= {pool.submit(actor, block) for block in islice(blocks, _AT_ONCE - len(running))}
+            if not running:
+                return
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (one.result() for one in ended)
+
+
+class _Ray:
+    """What a pass asks of Ray beside its stream."""
+
+    @staticmethod
+    def remote(**options: Any) -> Callable[[Any], Any]:
+        return _Class
+
+    @staticmethod
+    def get(value: "_Value") -> Any:
+        return value.value
+
+
+class _Class:
+    def __init__(self, made: Any) -> None:
+        self._made = made
+
+    def remote(self, *args: Any) -> "_Actor":
+        return _Actor(self._made(*args))
+
+
+class _Actor:
+    """Does one thing at a time, as Ray's actors do."""
+
+    def __init__(self, made: Any) -> None:
+        self._made = made
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> "_Method":
+        return _Method(getattr(self._made, name), self._lock)
+
+
+class _Method:
+    def __init__(self, method: Any, lock: threading.Lock) -> None:
+        self._method = method
+        self._lock = lock
+
+    def remote(self, *args: Any) -> "_Value":
+        with self._lock:
+            return _Value(self._method(*args))
+
+
+class _Value:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __await__(self) -> Generator[None, None, Any]:
+        yield from ()
+        return self.value
