@@ -61,8 +61,9 @@ def train(config: TrainConfig, seed_model: ModelConfig, examples: Artifact, outp
     checkpoints = output.folder.parent / CHECKPOINTS
     with workspace(checkpoints) as directory:
         outcome = _fit(job, directory)
-    model = {"path": output.folder.uri, "seed": seed_model.path}
-    output.finish(model=model, **asdict(outcome), seconds=round(time.monotonic() - started, 1))
+    facts = asdict(outcome)
+    model = {"path": output.folder.uri, "seed": seed_model.path, "files": facts.pop("files")}
+    output.finish(model=model, **facts, seconds=round(time.monotonic() - started, 1))
     checkpoints.remove()
 
 
