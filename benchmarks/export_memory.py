@@ -46,7 +46,6 @@ def rank(layers: int, shard_gb: float) -> dict[str, Any]:
         num_key_value_heads=4,
         dtype="bfloat16",
     )
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # as in stj/train/model.py
     torch.manual_seed(0)
     with deepspeed.zero.Init(config_dict_or_path=_zero3(), dtype=torch.bfloat16):
         model = LlamaForCausalLM(settings)
