@@ -37,13 +37,15 @@ def rank(size: str) -> dict[str, Any]:
     """The plan's GB of one rank, and the peaks of its phases."""
     from dataclasses import asdict
 
+    from random_llama import random_llama
+
     from stj.config import Config, ModelConfig
     from stj.plan.shapes import shape_of
     from stj.plan.training import training_plan
 
     with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
-        _phases(_seed(Path(folder) / "tiny", **TINY))
-        seed = _seed(Path(folder) / "seed", **SIZES[size])
+        _phases(random_llama(Path(folder) / "tiny", **TINY))
+        seed = random_llama(Path(folder) / "seed", **SIZES[size])
         shape = shape_of(ModelConfig(path=str(seed)))
         assert shape
         planned = training_plan(shape, Config(train=_config()))
@@ -96,32 +98,6 @@ def _config() -> Any:
     from stj.config import TrainConfig
 
     return TrainConfig(device="cpu", workers=RANKS, max_seq_len=TOKENS, max_num_tokens=TOKENS, shard_gb=0.05)
-
-
-def _seed(directory: Path, layers: int, hidden: int, vocabulary: int) -> Path:
-    """A Llama of random weights as files, written with the memory of one tensor."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from stj.storage import Folder
-    from stj.train.shard import write_shard
-
-    shape = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        intermediate_size=3 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden // 64,
-        num_key_value_heads=hidden // 64,
-        dtype="bfloat16",
-    )
-    with torch.device("meta"):
-        layout = {name: weights.to(torch.bfloat16) for name, weights in LlamaForCausalLM(shape).named_parameters()}
-    with write_shard(Folder.at(directory), "model.safetensors", layout) as shard:
-        for tensor in layout.values():
-            shard.add(torch.randn(tensor.shape).mul_(0.02).to(torch.bfloat16))
-    shape.save_pretrained(directory)
-    return directory
 
 
 def main() -> None:

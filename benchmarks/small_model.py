@@ -1,12 +1,12 @@
-"""What the ranks of the training benchmarks share: a Llama of random weights as files, and examples to learn."""
+"""What the ranks of the training benchmarks share: settings, a small Llama, and examples to learn."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from packed_rows import VOCABULARY, examples
+from random_llama import random_llama
 from ranks import RANKS
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from stj.config import TrainConfig
 from stj.train.data import Tokens
@@ -18,22 +18,8 @@ CONFIG = TrainConfig(
 
 
 def seed_model(directory: Path) -> Path:
-    """A Llama of 4 layers and hidden 256 in bf16."""
-    import torch
-
-    torch.manual_seed(0)
-    shape = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=4,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        bos_token_id=None,
-        eos_token_id=0,
-    )
-    LlamaForCausalLM(shape).to(torch.bfloat16).save_pretrained(directory)
-    return directory
+    """A Llama of 4 layers and hidden 256."""
+    return random_llama(directory, layers=4, hidden=256, vocabulary=VOCABULARY)
 
 
 def learnable(count: int, divide: int) -> list[Tokens]:
