@@ -15,7 +15,8 @@ from typing import Any
 
 from stj.artifacts import MANIFEST
 from stj.config import ModelConfig
-from stj.errors import ModelError
+from stj.errors import ModelError, StjError
+from stj.stamp import FileStamp
 from stj.storage import PACKAGE_SCHEME, Folder, content_identity, package_path
 
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))[\w-][\w.-]*/[\w-][\w.-]*")
@@ -48,7 +49,9 @@ def local_model(model: ModelConfig, *, weights: bool = True) -> Path:
 
     Without `weights` all the other files may do: a driver looks at the tokenizer of a 70B, and has no room for 141 GB.
 
-    Raises ModelError where the model is missing or the hub cannot be reached.
+    What is fetched from a URI is held against the manifest that stj wrote beside it, or else against the sizes there.
+
+    Raises ModelError where the model is missing, is not as it was written, or the hub cannot be reached.
     """
     if is_hub_id(model.path):
         return _from_hub(model, (*_FILES_BESIDE, _WEIGHTS) if weights else _FILES_BESIDE)
@@ -124,7 +127,7 @@ def _from_hub(model: ModelConfig, wanted: Sequence[str]) -> Path:
 
 
 def _fetched(folder: Folder, *, weights: bool) -> Path:
-    """The local copy of a model that lies in an object store: whole, or not there.
+    """The local copy of a model that lies in an object store: whole and as it was written, or not there.
 
     The processes of a machine (eight ranks, say) wait for the first of them to fetch it.
     """
@@ -135,11 +138,50 @@ def _fetched(folder: Folder, *, weights: bool) -> Path:
         if not target.exists():
             temporary = target.with_suffix(".part")
             shutil.rmtree(temporary, ignore_errors=True)  # an earlier try was killed
-            with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-                names = [name for name in folder.names() if weights or not fnmatch(name, _WEIGHTS)]
-                list(pool.map(partial(folder.download, to=temporary), names))
+            try:
+                _fetch(folder, temporary, weights=weights)
+            except StjError:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
             temporary.rename(target)
     return target
+
+
+def _fetch(folder: Folder, to: Path, *, weights: bool) -> None:
+    """Copies a model's files, and holds them against its manifest; those that no manifest names, against their sizes there.
+
+    Raises ModelError that names the file which differs.
+    """
+    sizes, stamps = folder.sizes(), _stamps(folder)
+    names = [name for name in sorted({*sizes, *stamps}) if weights or not fnmatch(name, _WEIGHTS)]
+    for name in names:  # before 141 GB are copied
+        _check_size(folder, name, sizes.get(name), stamps[name].size if name in stamps else sizes[name])
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        found = dict(zip(names, pool.map(partial(folder.fetch, to=to), names), strict=True))
+    for name, stamp in found.items():
+        _check_size(folder, name, stamp.size, sizes[name])
+        if name in stamps and stamp != stamps[name]:
+            raise ModelError(
+                f"model {folder.uri}: {name} has the SHA-256 {stamp.sha256}, and {MANIFEST} says {stamps[name].sha256}: "
+                "the copy here is deleted. Run again; if it stays so, the file there is damaged: make the model again"
+            )
+
+
+def _check_size(folder: Folder, name: str, found: int | None, expected: int) -> None:
+    if found != expected:
+        what = "is missing, of" if found is None else f"has {found:,} bytes instead of"
+        raise ModelError(f"model {folder.uri}: {name} {what} {expected:,} bytes; copy or make the model again")
+
+
+def _stamps(folder: Folder) -> dict[str, FileStamp]:
+    """What the files were when stj wrote them, by its manifest; none for a model that it did not write."""
+    if not folder.exists(MANIFEST):
+        return {}
+    try:
+        files = json.loads(folder.read(MANIFEST)).get("model", {}).get("files", {})
+        return {name: FileStamp(**facts) for name, facts in files.items()}
+    except (ValueError, TypeError, AttributeError):
+        raise ModelError(f"model {folder.uri}: its {MANIFEST} is damaged; copy or make the model again") from None
 
 
 def _content_stamp(folder: Folder) -> str:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from stj.errors import ConfigError, StjError
+from stj.stamp import FileStamp, StampedFile
 
 PACKAGE_SCHEME = "package://"
 _SAMPLE_BYTES = 1 << 20
@@ -74,11 +75,15 @@ class Folder:
 
     def names(self) -> list[str]:
         """Names of the files in this folder, sorted; none where it does not exist."""
-        return self._names(fs.FileType.File)
+        return sorted(self.sizes())
+
+    def sizes(self) -> dict[str, int]:
+        """Sizes of the files in this folder, in bytes; none where it does not exist."""
+        return {info.base_name: info.size for info in self._listing() if info.type == fs.FileType.File}
 
     def folders(self) -> list[str]:
         """Names of the folders in this folder, sorted; none where it does not exist."""
-        return self._names(fs.FileType.Directory)
+        return sorted(info.base_name for info in self._listing() if info.type == fs.FileType.Directory)
 
     def read(self, name: str) -> bytes:
         """A file's content."""
@@ -123,12 +128,21 @@ class Folder:
 
     def download(self, name: str, to: Path) -> Path:
         """A file of this folder as a file of the directory `to`, copied there unless `to` is this folder."""
-        file = to / name
         if to != self.local:
-            to.mkdir(parents=True, exist_ok=True)
-            with self.filesystem.open_input_stream(self._at(name)) as source, file.open("wb") as sink:
+            self.fetch(name, to)
+        return to / name
+
+    def fetch(self, name: str, to: Path) -> FileStamp:
+        """Copies a file of this folder into another directory; says what came.
+
+        Raises StjError where it cannot be read.
+        """
+        to.mkdir(parents=True, exist_ok=True)
+        with _unreachable_told(self.uri), (to / name).open("wb") as file:
+            sink = StampedFile(file)
+            with self.filesystem.open_input_stream(self._at(name)) as source:
                 shutil.copyfileobj(source, sink, length=1 << 24)
-        return file
+        return sink.stamp
 
     def delete(self, name: str) -> None:
         """Deletes a file, if it is there."""
@@ -147,10 +161,11 @@ class Folder:
         with _unreachable_told(self.uri):
             return self.filesystem.get_file_info(self._at(name))
 
-    def _names(self, kind: fs.FileType) -> list[str]:
+    def _listing(self) -> list[fs.FileInfo]:
         selector = fs.FileSelector(self.path, allow_not_found=True)
         with _unreachable_told(self.uri):
-            return sorted(info.base_name for info in self.filesystem.get_file_info(selector) if info.type == kind)
+            infos: list[fs.FileInfo] = self.filesystem.get_file_info(selector)
+            return infos
 
     def _uri_parts(self) -> tuple[str, str]:
         """The URI without its options, and the options: `s3://bucket/run`, `?region=eu-west-1`."""

@@ -1,6 +1,8 @@
 """The plan, against figures that are known from elsewhere."""
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from stj.plan import Plan, plan
 from stj.plan.cost import Assumptions
 from stj.plan.shapes import Shape, shape_of
 
-CONF = Path(__file__).parent.parent / "conf"
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
 
 
 def planned(*overrides: str, files: tuple[str, ...] = ("paper.yaml",)) -> Plan:
@@ -89,6 +92,32 @@ def test_training_states_activations_and_logits_of_the_70b() -> None:
     assert training.logits_gb == pytest.approx(0.42, rel=0.01)
     assert training.activations_gb == pytest.approx(1.31e6 * 8192 / 1e9, rel=0.25)  # and what one layer adds while at work
     assert training.fits
+
+
+def test_the_70b_s_export_gathers_one_tensor_at_a_time() -> None:
+    """The embedding is the largest: 128,256 words of 8,192 numbers in bf16; of Mixtral a layer's gates and inputs."""
+    for path, largest in (("meta-llama/Meta-Llama-3-70B-Instruct", 2.1), ("mistralai/Mixtral-8x22B-Instruct-v0.1", 3.2)):
+        training = planned(f"models.seed.path={path}", "train.workers=64").training
+        assert training is not None
+        bucket = 2.0  # 500M gradients in fp32
+        sums = 2 * shape(path).parameters / 64 / 1e9  # in fp32, of which 2 bytes each are among the states
+        assert training.export_gb == pytest.approx(bucket + sums + largest, rel=0.01)
+        assert training.export_gb < training.rank_gb - training.states_gb
+
+
+def test_an_offloaded_optimizer_leaves_the_gpu_its_weights_and_the_bucket() -> None:
+    training = planned("train.offload=optimizer").training
+    assert training is not None
+    assert training.states_gb * training.ranks == pytest.approx(141, rel=0.005)
+    assert training.update_gb == pytest.approx(2.0)
+
+
+@pytest.mark.engine
+def test_real_ranks_hold_what_the_plan_says() -> None:
+    code = "import json, plan_check; print(json.dumps(plan_check.measure('75M')))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "benchmarks", capture_output=True, text=True, check=True)
+    measured = json.loads(ran.stdout.splitlines()[-1])
+    assert measured["over_plan"] == pytest.approx(1, abs=0.15), measured
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,19 @@
 """A run's folder in an object store: a real S3 protocol over loopback, spoken by moto."""
 
+import json
+import re
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from stj.artifacts import Artifact, read_artifact
+from stj.artifacts import MANIFEST, Artifact, read_artifact
 from stj.config import ModelConfig
-from stj.errors import ArtifactError, ConfigError, StjError
+from stj.errors import ArtifactError, ConfigError, ModelError, StjError
 from stj.models import local_model
 from stj.rows import rows_to_table
+from stj.stamp import FileStamp
 from stj.storage import Folder, workspace
 from tests.conftest import make_row
 
@@ -17,7 +21,7 @@ from tests.conftest import make_row
 @pytest.fixture
 def folder(bucket: str, request: pytest.FixtureRequest) -> Folder:
     """A folder of this test alone."""
-    return Folder.at(bucket) / request.node.name
+    return Folder.at(bucket) / re.sub(r"\W", "-", request.node.name)
 
 
 def test_a_name_goes_before_the_options_of_a_uri(bucket: str) -> None:
@@ -105,6 +109,65 @@ def test_a_model_is_fetched_once_by_the_processes_of_a_machine(
     assert fetched == [fetched[0]] * 4
     assert sorted(path.name for path in fetched[0].iterdir()) == ["config.json", "model.safetensors"]
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == [fetched[0]]
+
+
+FILES = {"config.json": b"{}", "model.safetensors": b"weights", "tokenizer.json": b"words"}
+
+
+def put_model(folder: Folder, files: dict[str, bytes]) -> ModelConfig:
+    """A model as stj leaves it: its manifest says what each file was when it was written."""
+    for name, content in files.items():
+        folder.write(name, content)
+    stamps = {name: asdict(FileStamp.of(content)) for name, content in files.items()}
+    folder.write(MANIFEST, json.dumps({"model": {"files": stamps}}).encode())
+    return ModelConfig(path=folder.uri)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("model.safetensors", b"w3ights", "model.safetensors has the SHA-256"),
+        ("model.safetensors", b"weight", "model.safetensors has 6 bytes instead of 7 bytes"),
+        ("tokenizer.json", None, "tokenizer.json is missing, of 5 bytes"),
+        (MANIFEST, b"[]", "its manifest.json is damaged"),
+        (MANIFEST, b'{"model": {"files": {"config.json": {"sise": 2}}}}', "its manifest.json is damaged"),
+    ],
+)
+def test_a_model_that_is_not_as_it_was_written_is_refused_by_its_files_name_and_not_kept(
+    name: str, content: bytes | None, told: str, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.models._CACHE", tmp_path)
+    model = put_model(folder, FILES)
+    if content is None:
+        folder.delete(name)
+    else:
+        folder.write(name, content)
+    with pytest.raises(ModelError, match=told) as error:
+        local_model(model)
+    assert "\n" not in str(error.value)
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+    put_model(folder, FILES)
+    assert (local_model(model) / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_look_at_the_tokenizer_takes_no_weights_and_does_not_miss_them(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.models._CACHE", tmp_path)
+    fetched = local_model(put_model(folder, FILES), weights=False)
+    assert sorted(path.name for path in fetched.iterdir()) == ["config.json", MANIFEST, "tokenizer.json"]
+
+
+def test_a_file_that_no_manifest_names_is_held_against_its_size_there(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.models._CACHE", tmp_path)
+    for name, content in FILES.items():
+        folder.write(name, content)
+    monkeypatch.setattr(Folder, "sizes", lambda folder: {name: len(content) + 1 for name, content in FILES.items()})
+    with pytest.raises(ModelError, match="has 2 bytes instead of 3 bytes"):
+        local_model(ModelConfig(path=folder.uri))
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
 @pytest.mark.parametrize(

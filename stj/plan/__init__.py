@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from stj.config import Config
 from stj.plan.cost import Assumptions, PhasePlan, phases
-from stj.plan.memory import RolePlan, TrainingPlan, role_plan, training_plan
+from stj.plan.memory import RolePlan, role_plan
 from stj.plan.shapes import shape_of
+from stj.plan.training import TrainingPlan, training_plan
 
 
 @dataclass(frozen=True, kw_only=True)

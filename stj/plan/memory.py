@@ -1,17 +1,13 @@
-"""Memory: what an engine and a training rank hold, whether it fits, and what to change where it does not."""
+"""Memory of an engine: what it holds, whether it fits, and what to change where it does not."""
 
 from dataclasses import dataclass
 
-from stj.config import Config, ModelConfig, TrainConfig
+from stj.config import Config, ModelConfig
 from stj.plan.shapes import DTYPE_BYTES, Shape, shape_of
 
 GB = 1e9
 _ENGINE_GB = 2.0
 """What an engine takes on each GPU besides weights and KV cache: activations and graphs."""
-_TRAINING_SHARE = 0.95
-"""Of a GPU's memory; the rest is the driver's, the communication's and fragments."""
-_LOGITS_SHARE = 0.1
-"""Of all logits in fp32, at the most: what the loss and its gradient hold at once (measured in tests/train/test_head.py)."""
 _TENSOR_PARALLEL_SIZES = (1, 2, 4, 8, 16)
 
 
@@ -42,39 +38,7 @@ class RolePlan:
         return (
             f"{self.role:<12} {self.model}: {count(self.parameters)} parameters on {where} of weights; "
             f"KV cache of {max(0, self.kv_room_tokens):,} tokens at {self.kv_bytes_per_token:,} bytes: "
-            f"{_verdict(self.fits, self.remedy)}"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingPlan:
-    """Fine-tuning of the seed with ZeRO-3, for each rank, in GB."""
-
-    ranks: int
-    states_gb: float
-    """This rank's share of 16 bytes a parameter: weights and gradients in bf16; master weights and two moments in fp32."""
-    host_gb: float
-    """Of all ranks of one machine, where the optimizer is offloaded."""
-    gathered_gb: float
-    """Two layers and the head, whole, while they are used."""
-    activations_gb: float
-    logits_gb: float
-    """Of the slice of the vocabulary that is at work (train/head.py), over the whole micro-batch."""
-    fits: bool
-    remedy: str
-
-    @property
-    def rank_gb(self) -> float:
-        """All that one rank holds on its GPU."""
-        return self.states_gb + self.gathered_gb + self.activations_gb + self.logits_gb
-
-    def line(self) -> str:
-        """Training for a reader."""
-        host = f" and {self.host_gb:.3g} GB of host memory a machine" if self.host_gb else ""
-        return (
-            f"{'training':<12} ZeRO-3 over {self.ranks} ranks, each {self.rank_gb:.3g} GB{host} ({self.states_gb:.3g} states, "
-            f"{self.gathered_gb:.2g} gathered layers, {self.activations_gb:.2g} activations, {self.logits_gb:.2g} logits): "
-            f"{_verdict(self.fits, self.remedy)}"
+            f"{verdict(self.fits, self.remedy)}"
         )
 
 
@@ -110,45 +74,12 @@ def kv_room(shape: Shape, model: ModelConfig, config: Config, tensor_parallel: i
     return int(free * model.pipeline_parallel_size * min(tp, shape.kv_heads) / per_token)
 
 
-def training_plan(shape: Shape, config: Config) -> TrainingPlan:
-    """What a rank of the fine-tuning holds, at a full micro-batch."""
-    train, hardware = config.train, config.hardware
-    per_machine = min(train.workers, hardware.gpus or train.workers)
-    offloaded = train.offload == "optimizer"
-    states = (2 if offloaded else 16) * shape.parameters / train.workers / GB
-    host = 16 * shape.parameters * per_machine / train.workers / GB if offloaded else 0.0  # 12 of the optimizer, 4 of gradients
-    gathered = 2 * (2 * shape.layer_parameters(shape.experts) + shape.vocab * shape.hidden) / GB
-    activations = _activation_bytes(shape, train) * train.max_num_tokens / GB
-    logits = _LOGITS_SHARE * 4 * shape.vocab * train.max_num_tokens / GB
-    batch = gathered + activations + logits
-    room = hardware.gpu_memory_gb * _TRAINING_SHARE if train.device == "gpu" else hardware.host_memory_gb / per_machine
-    remedy = _training_remedy(
-        train, host_full=host > hardware.host_memory_gb, batch_full=batch > room, full=states + batch > room
-    )
-    return TrainingPlan(
-        ranks=train.workers,
-        states_gb=states,
-        host_gb=host,
-        gathered_gb=gathered,
-        activations_gb=activations,
-        logits_gb=logits,
-        fits=not remedy,
-        remedy=remedy,
-    )
-
-
 def count(number: float) -> str:
     """A number with a unit: 70.6B."""
     for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{number / size:.1f}{unit}"
     return f"{number:.0f}"
-
-
-def _activation_bytes(shape: Shape, train: TrainConfig) -> int:
-    """Of one token: each layer's input, and about 34 bytes a hidden unit of each layer that is at work at once."""
-    at_work = 1 if train.activation_checkpointing else shape.layers
-    return 2 * shape.layers * shape.hidden + 34 * shape.hidden * at_work
 
 
 def _engine_remedy(role: str, shape: Shape, model: ModelConfig, config: Config) -> str:
@@ -164,15 +95,6 @@ def _engine_remedy(role: str, shape: Shape, model: ModelConfig, config: Config) 
     return f"set {key}={enough[0]}" if full else ""
 
 
-def _training_remedy(train: TrainConfig, *, host_full: bool, batch_full: bool, full: bool) -> str:
-    if host_full:
-        return "the host's memory is too small for the optimizer: raise train.workers over more machines"
-    if batch_full:
-        return "lower train.max_num_tokens"
-    if full:
-        return "raise train.workers" + ("" if train.offload == "optimizer" else ", or set train.offload=optimizer")
-    return ""
-
-
-def _verdict(fits: bool, remedy: str) -> str:
+def verdict(fits: bool, remedy: str) -> str:
+    """Whether it fits, for a reader, and if not what to change."""
     return "fits" if fits else f"DOES NOT FIT: {remedy}"

@@ -39,6 +39,12 @@ class Shape:
         """Parameters that one token goes through."""
         return self._outer + self.layers * self.layer_parameters(self.active_experts)
 
+    @property
+    def largest_parameter(self) -> int:
+        """Numbers of the largest tensor: the embedding, or the gates and inputs of all experts of a layer, which are one."""
+        fused = 2 * self.experts if self.experts > 1 else 1
+        return max(self.vocab * self.hidden, fused * self.mlp * self.hidden)
+
     def layer_parameters(self, experts: int) -> int:
         """Parameters of one layer with so many experts."""
         attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)

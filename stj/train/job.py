@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from stj.config import ModelConfig, TrainConfig
+from stj.stamp import FileStamp
 
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
@@ -43,3 +44,5 @@ class Outcome:
     """Micro-batches whose reference log-probabilities were not known yet."""
     loss_first: float
     loss_last: float
+    files: dict[str, FileStamp]
+    """Of the exported model, by name; on rank 0."""

@@ -135,8 +135,9 @@ def train(
     with asking_to_stop(checkpoints, run, stop_notice(cluster.stop_notice_s)):
         with workspace(checkpoints) as directory:
             outcome = _fit(job, run, directory, cluster)
-        model = {"path": output.folder.uri, "seed": seed_model.path}
-        output.finish(model=model, **asdict(outcome), seconds=round(time.monotonic() - started, 1))
+        facts = asdict(outcome)
+        model = {"path": output.folder.uri, "seed": seed_model.path, "files": facts.pop("files")}
+        output.finish(model=model, **facts, seconds=round(time.monotonic() - started, 1))
         checkpoints.remove()
 
 

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from stj.config import ModelConfig
+from stj.errors import StjError
 from stj.models import local_model
 from stj.storage import Folder, workspace
 from stj.train import checkpoint
@@ -44,7 +46,7 @@ def run_rank(job: Job, told: Callable[[], Notice | None] = lambda: None) -> Outc
     """
     _quiet()
     config, world_size = job.config, dist.get_world_size()
-    directory = local_model(job.seed_model)
+    directory = _fetched_everywhere(job.seed_model)
     tokens, dropped = read_tokens(job, directory)
     steps = plan([row.id for row in tokens], [row.length for row in tokens], config, world_size)
     _tell_start(job, len(tokens), dropped, len(steps))
@@ -52,7 +54,7 @@ def run_rank(job: Job, told: Callable[[], Notice | None] = lambda: None) -> Outc
     torch.manual_seed(config.seed + dist.get_rank())  # dropout, in models that have it
     reference, forwards = _reference(engine, tokens, job, directory)
     losses = _learn(engine, Material(tokens, reference, config), steps, job, told)
-    export(engine.module.language_model, directory, Folder.at(job.model), config.shard_gb)
+    files = export(engine.module.language_model, directory, Folder.at(job.model), config.shard_gb)
     return Outcome(
         examples=len(tokens),
         dropped=dropped,
@@ -62,7 +64,23 @@ def run_rank(job: Job, told: Callable[[], Notice | None] = lambda: None) -> Outc
         reference_forwards=forwards,
         loss_first=losses[0],
         loss_last=losses[-1],
+        files=files,
     )
+
+
+def _fetched_everywhere(model: ModelConfig) -> Path:
+    """The model's directory on this machine; where one rank's copy is not whole, its error on all of them."""
+    directory, refused = Path(), None
+    try:
+        directory = local_model(model)
+    except StjError as error:
+        refused = error
+    refusals: list[StjError | None] = [None] * dist.get_world_size()
+    deepspeed.get_accelerator().set_device(int(os.environ["LOCAL_RANK"]))  # NCCL talks over the current GPU: each its own
+    dist.all_gather_object(refusals, refused)
+    for other in filter(None, refusals):
+        raise other
+    return directory
 
 
 def _reference(

@@ -1,4 +1,25 @@
-from stj.train.export import plan_shards
+"""The export: what is in the files, what is left of one that was killed, and what it holds in memory."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
+
+from stj.config import TrainConfig
+from stj.storage import Folder
+from stj.train.export import export, plan_shards
+from stj.train.model import load_engine
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def test_shards_hold_names_in_order_up_to_their_size() -> None:
@@ -8,3 +29,88 @@ def test_shards_hold_names_in_order_up_to_their_size() -> None:
 
 def test_a_small_model_is_one_shard() -> None:
     assert plan_shards({"a": 1, "b": 2}, shard_gb=5) == [["a", "b"]]
+
+
+def tensors(directory: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for file in directory.glob("*.safetensors") for name, tensor in load_file(file).items()}
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Mixtral in bf16, whose experts are apart in its files and one parameter in memory."""
+    directory = tmp_path_factory.mktemp("mixture")
+    torch.manual_seed(0)
+    config = MixtralConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        dtype="bfloat16",
+    )
+    MixtralForCausalLM(config).to(torch.bfloat16).save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("one_rank")
+@pytest.mark.parametrize("shard_gb", [1e-6, 1])  # 1 kB: less than most tensors
+def test_the_files_hold_the_weights_bit_by_bit_and_are_what_the_manifest_will_say(
+    shard_gb: float, mixture: Path, tmp_path: Path
+) -> None:
+    model = load_engine(mixture, TrainConfig(device="cpu")).module.language_model
+    model.register_buffer("scales", torch.tensor([1.5, 2.5]))
+    target = tmp_path / "model"
+    stamps = export(model, mixture, Folder.at(target), shard_gb)
+    written, expected = tensors(target), tensors(mixture) | {"scales": torch.tensor([1.5, 2.5])}
+    assert written.keys() == expected.keys()
+    assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())
+    files = {path.name: path.read_bytes() for path in target.iterdir()}
+    found = {name: (stamp.size, stamp.sha256) for name, stamp in stamps.items()}
+    assert found == {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()}
+    loaded, seed = (AutoModelForCausalLM.from_pretrained(directory).state_dict() for directory in (target, mixture))
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in seed.items())
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("one_rank")
+def test_an_export_that_is_killed_is_no_model_and_the_next_one_is(seed_directory: Path, tmp_path: Path) -> None:
+    """The killed one had an older model in its place, of other shards."""
+    target = tmp_path / "model"
+    model = load_engine(seed_directory, TrainConfig(device="cpu")).module.language_model
+    export(model, seed_directory, Folder.at(target), shard_gb=1)
+    killed = subprocess.run([sys.executable, __file__, str(seed_directory), str(target), str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert list(target.glob("model-*.safetensors"))
+    assert not (target / "config.json").exists()
+    assert not (target / "model.safetensors.index.json").exists()
+    export(model, seed_directory, Folder.at(target), shard_gb=1)
+    assert [path.name for path in target.glob("*model*")] == ["model.safetensors"]
+    assert not list(target.glob(".*"))
+    assert AutoModelForCausalLM.from_pretrained(target).dtype == torch.bfloat16
+
+
+@pytest.mark.engine
+def test_no_rank_holds_more_than_a_shard() -> None:
+    code = "import json, export_memory; print(json.dumps(export_memory.measure(layers=2)))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=BENCHMARKS, capture_output=True, text=True, check=True)
+    measured = json.loads(ran.stdout.splitlines()[-1])
+    assert measured["raw"]["files"] > 1
+    assert measured["export_peak_over_shard"] <= 1.1
+    assert 2 * measured["raw"]["gathered_bytes"] == measured["raw"]["model_bytes"]
+
+
+def main(seed: Path, target: Path, folder: Path) -> None:
+    """Exports in shards of 1 kB, and is killed where the third one is being committed."""
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=0, world_size=1)
+    model = load_engine(seed, TrainConfig(device="cpu")).module.language_model
+    commits = count()
+    os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(commits) == 2 else None
+    export(model, seed, Folder.at(target), shard_gb=1e-6)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from stj.artifacts import Artifact
 from stj.config import ModelConfig, TrainConfig
 from stj.models import local_model
+from stj.stamp import FileStamp
 from stj.storage import Folder
 from stj.train.launch import train
 
@@ -100,6 +102,9 @@ def test_the_export_is_a_model_that_others_load(undisturbed: Path, seed_director
     stored = weights(undisturbed)
     assert set(index["weight_map"]) == set(stored)
     assert "lm_head.weight" not in stored  # tied to the embedding
+    named = json.loads((directory / "manifest.json").read_text())["model"]["files"]
+    files = {path.name: path for path in directory.iterdir() if path.name not in {"manifest.json", "started.json"}}
+    assert named == {name: asdict(FileStamp.of(path.read_bytes())) for name, path in files.items()}
     assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in stored.values())
     model = AutoModelForCausalLM.from_pretrained(directory)
     assert model.dtype == torch.bfloat16

@@ -1,0 +1,154 @@
+"""Our training loop and TRL's SFTTrainer on the same examples: two ranks each, ZeRO-3 with the same settings, gloo.
+
+Both hold the same Llama in bf16 with fp32 masters, checkpoint activations, clip at 1.0 and learn at the same constant rate. A
+turn is one epoch of optimizer steps over all examples; the groups take turns. Ours packs rows of a token budget; `trl` pads
+batches of four, its steps being about as many; `trl_packed` is its packing (bfd): without flash-attention its
+texts see each other through SDPA, so it computes something else, and is here for the time alone.
+"""
+
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ranks import RANKS, Group, Turns, as_rank, is_rank
+
+BATCH = 4
+WAYS = ("stj", "trl", "trl_packed")
+
+
+def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
+    """Tokens a second over TRL's, by the clock and by the CPU's seconds, and the losses of both."""
+    groups = {way: Group(__file__, way=way, count=count, divide=divide) for way in WAYS}
+    turns: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+    try:
+        for number in range(repeats + 1):  # the first is not counted: what is made once is made in it
+            for way, group in groups.items():
+                ranks = group.turn()
+                turns[way].append(
+                    {
+                        "seconds": max(rank["seconds"] for rank in ranks),
+                        "cpu_seconds": sum(rank["cpu_seconds"] for rank in ranks),
+                        **{key: ranks[0][key] for key in ("loss", "steps", "tokens")},
+                    }
+                )
+                print(number, way, turns[way][-1], flush=True)
+    finally:
+        for group in groups.values():
+            group.end()
+    middle = {
+        clock: {way: median(turn[clock] for turn in of_way[1:]) for way, of_way in turns.items()}
+        for clock in ("seconds", "cpu_seconds")
+    }
+    tokens = turns["stj"][0]["tokens"]
+    return {
+        "over_trl_sft": middle["seconds"]["trl"] / middle["seconds"]["stj"],
+        "raw": {
+            "over_trl_sft_by_cpu_seconds": middle["cpu_seconds"]["trl"] / middle["cpu_seconds"]["stj"],
+            "over_trl_packed": middle["seconds"]["trl_packed"] / middle["seconds"]["stj"],
+            "over_trl_packed_by_cpu_seconds": middle["cpu_seconds"]["trl_packed"] / middle["cpu_seconds"]["stj"],
+            "tokens": tokens,
+            "tokens_per_s": {way: round(tokens / seconds, 1) for way, seconds in middle["seconds"].items()},
+            "seconds": {way: [round(turn["seconds"], 2) for turn in of_way] for way, of_way in turns.items()},
+            "cpu_seconds": {way: [round(turn["cpu_seconds"], 2) for turn in of_way] for way, of_way in turns.items()},
+            "steps": {way: of_way[0]["steps"] for way, of_way in turns.items()},
+            "losses": {way: [round(turn["loss"], 4) for turn in of_way] for way, of_way in turns.items()},
+            "examples": count,
+            "lengths_divided_by": divide,
+        },
+    }
+
+
+def rank(way: str, count: int, divide: int) -> None:
+    """Trains until it is ended."""
+    from small_model import learnable, seed_model
+
+    tokens = learnable(count, divide)
+    with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
+        seed = seed_model(Path(folder) / "seed")
+        if way == "stj":
+            _ours(seed, tokens, 8192 // divide)
+        else:
+            _theirs(seed, tokens, Path(folder), 8192 // divide, packing=way == "trl_packed")
+
+
+def _ours(seed: Path, tokens: list[Any], budget: int) -> None:
+    from dataclasses import replace
+    from itertools import count
+
+    from small_model import CONFIG
+
+    from stj.train.model import load_engine
+    from stj.train.packing import plan
+    from stj.train.step import Material, train_step
+
+    config = replace(CONFIG, max_seq_len=budget, max_num_tokens=budget, max_epochs=1)
+    engine = load_engine(seed, config)
+    material, turns = Material(tokens, None, config), Turns()
+    for epoch in count():
+        steps = plan([row.id for row in tokens], [row.length for row in tokens], replace(config, seed=epoch), RANKS)
+        turns.wait()
+        losses = [train_step(engine, material, step, 1, 1000).loss for step in steps]
+        turns.done(loss=sum(losses) / len(losses), steps=len(steps), tokens=sum(row.length for row in tokens))
+
+
+def _theirs(seed: Path, tokens: list[Any], folder: Path, budget: int, *, packing: bool) -> None:
+    from datasets import Dataset
+    from small_model import CONFIG
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    from stj.train.model import deepspeed_settings
+
+    class TakingTurns(TrainerCallback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.turns, self.losses, self.since = Turns(), [], 0
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+            self.turns.wait()
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **others: Any) -> None:
+            self.losses.append(logs["loss"])
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+            steps, self.since = state.global_step - self.since, state.global_step
+            useful = sum(row.length for row in tokens)
+            self.turns.done(loss=sum(self.losses[-steps:]) / steps, steps=steps, tokens=useful)
+
+    ids = [row.texts[0].tolist() for row in tokens]
+    labels = [[-100] * row.prompt_length + text[row.prompt_length :] for row, text in zip(tokens, ids, strict=True)]
+    batch = 1 if packing else BATCH
+    arguments = SFTConfig(
+        output_dir=str(folder / "out"),
+        deepspeed=deepspeed_settings(CONFIG) | {"train_micro_batch_size_per_gpu": batch},
+        per_device_train_batch_size=batch,
+        learning_rate=CONFIG.lr,
+        adam_beta1=CONFIG.betas[0],
+        adam_beta2=CONFIG.betas[1],
+        weight_decay=CONFIG.weight_decay,
+        lr_scheduler_type="constant",
+        num_train_epochs=1000,
+        max_length=budget,
+        packing=packing,
+        bf16=True,
+        use_cpu=True,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        model_init_kwargs={"dtype": "bfloat16"},
+    )
+    words = Tokenizer(models.WordLevel({str(i): i for i in range(8192)}, unk_token="0"))
+    trainer = SFTTrainer(
+        str(seed),
+        args=arguments,
+        train_dataset=Dataset.from_dict({"input_ids": ids, "labels": labels}),
+        processing_class=PreTrainedTokenizerFast(tokenizer_object=words, eos_token="0", pad_token="0"),
+        callbacks=[TakingTurns()],
+    )
+    trainer.train()
+
+
+if __name__ == "__main__" and is_rank():
+    as_rank(rank)

@@ -1,0 +1,95 @@
+"""Memory and traffic of exporting a model under ZeRO-3: what each of two ranks holds beyond its part, over one shard.
+
+A Llama of random weights in bf16, partitioned as for training but without an optimizer, which an export does not touch.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ranks import as_rank, forget_peak, is_rank, on_ranks, peak
+
+SHARD_GB = 0.2
+
+
+def measure(layers: int = 8) -> dict[str, Any]:
+    """The worst rank's extra memory over the shard size, and all raw figures."""
+    found = on_ranks(__file__, layers=layers, shard_gb=SHARD_GB)
+    extra = [rank["peak_extra_bytes"] for rank in found]
+    return {
+        "export_peak_over_shard": max(extra) / (SHARD_GB * 1e9),
+        "raw": {
+            "peak_extra_bytes": extra,
+            "shard_bytes": int(SHARD_GB * 1e9),
+            **{key: found[0][key] for key in ("model_bytes", "largest_parameter_bytes", "gathered_bytes", "files", "seconds")},
+        },
+    }
+
+
+def rank(layers: int, shard_gb: float) -> dict[str, Any]:
+    """Exports once to warm up what is made once, and once measured."""
+    import time
+
+    import deepspeed
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from stj.storage import Folder
+    from stj.train.export import export
+
+    settings = LlamaConfig(
+        vocab_size=16384,
+        hidden_size=2048,
+        intermediate_size=6144,
+        num_hidden_layers=layers,
+        num_attention_heads=16,
+        num_key_value_heads=4,
+        dtype="bfloat16",
+    )
+    torch.manual_seed(0)
+    with deepspeed.zero.Init(config_dict_or_path=_zero3(), dtype=torch.bfloat16):
+        model = LlamaForCausalLM(settings)
+    gathered = _counted(deepspeed.comm)
+    with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
+        seed, target = Path(folder), Folder.at(folder) / "model"
+        settings.save_pretrained(seed)
+        export(model, seed, target, shard_gb)
+        deepspeed.comm.barrier()
+        gathered.clear()
+        before, started = forget_peak(), time.monotonic()
+        export(model, seed, target, shard_gb)
+        extra, seconds = peak() - before, time.monotonic() - started
+        files = sum(name.endswith(".safetensors") for name in target.names())
+    sizes = [2 * parameter.ds_numel for parameter in model.parameters()]
+    return {
+        "peak_extra_bytes": extra,
+        "model_bytes": sum(sizes),
+        "largest_parameter_bytes": max(sizes),
+        "gathered_bytes": sum(gathered),
+        "files": files,
+        "seconds": round(seconds, 1),
+    }
+
+
+def _zero3() -> dict[str, Any]:
+    return {"train_micro_batch_size_per_gpu": 1, "bf16": {"enabled": True}, "zero_optimization": {"stage": 3}}
+
+
+def _counted(comm: Any) -> list[int]:
+    """Grows by the bytes of each all-gather but for those of this rank's own part."""
+    counted: list[int] = []
+    original = comm.all_gather_into_tensor
+
+    def count(output: Any, part: Any, **options: Any) -> Any:
+        counted.append(output.nbytes - part.nbytes)
+        return original(output, part, **options)
+
+    comm.all_gather_into_tensor = count
+    return counted
+
+
+if __name__ == "__main__":
+    if is_rank():
+        as_rank(rank)
+    else:
+        print(measure())

@@ -1,0 +1,117 @@
+"""The plan's memory of a training rank against what real ranks hold: two of them, ZeRO-3, gloo, on a CPU, in three sizes.
+
+    python benchmarks/plan_check.py [SIZE ...]        about five minutes for all on two CPU cores
+
+Each rank loads a random Llama, makes two steps of full micro-batches and exports, with the code of `stj run`. Its memory is
+the peak of its resident set beyond what it held after the imports and one step of a tiny model, which imports the rest. Writes
+benchmarks/results/plan.json: for each size the plan's GB and both ranks' by phase, and `over_plan`, measured over planned.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ranks import RANKS, as_rank, forget_peak, is_rank, on_ranks, peak
+
+RESULT = Path(__file__).parent / "results" / "plan.json"
+TINY = {"layers": 1, "hidden": 64, "vocabulary": 512}
+SIZES = {
+    "48M": {"layers": 12, "hidden": 512, "vocabulary": 8192},
+    "75M": {"layers": 4, "hidden": 1024, "vocabulary": 8192},
+    "100M": {"layers": 6, "hidden": 1024, "vocabulary": 8192},
+}
+TOKENS = 256
+
+
+def measure(size: str) -> dict[str, Any]:
+    """The plan's and the measured memory of a rank, in GB."""
+    found = on_ranks(__file__, size=size)
+    planned, ranks = found[0]["planned"], [each["measured"] for each in found]
+    most = max(max(phases.values()) for phases in ranks)
+    return {"over_plan": most / planned["rank_gb"], "planned": planned, "measured": ranks}
+
+
+def rank(size: str) -> dict[str, Any]:
+    """The plan's GB of one rank, and the peaks of its phases."""
+    from dataclasses import asdict
+
+    from random_llama import random_llama
+
+    from stj.config import Config, ModelConfig
+    from stj.plan.shapes import shape_of
+    from stj.plan.training import training_plan
+
+    with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
+        _phases(random_llama(Path(folder) / "tiny", **TINY))
+        seed = random_llama(Path(folder) / "seed", **SIZES[size])
+        shape = shape_of(ModelConfig(path=str(seed)))
+        assert shape
+        planned = training_plan(shape, Config(train=_config()))
+        measured = {phase: round(size / 1e9, 3) for phase, size in _phases(seed).items()}
+    return {"planned": {**asdict(planned), "rank_gb": planned.rank_gb}, "measured": measured}
+
+
+def _phases(seed: Path) -> dict[str, int]:
+    """Peaks in bytes of each phase, beyond what the process holds now."""
+    import deepspeed
+    import numpy as np
+
+    from stj.storage import Folder
+    from stj.train.data import Tokens
+    from stj.train.export import export
+    from stj.train.model import load_engine
+    from stj.train.packing import Step
+    from stj.train.step import Material, train_step
+
+    config = _config()
+    texts = np.random.default_rng(0).integers(0, 512, (4 * RANKS, TOKENS // 4), dtype=np.int32)
+    examples = [Tokens(id=str(i), texts=(text,), prompt_length=TOKENS // 8) for i, text in enumerate(texts)]
+    step = Step(epoch=0, micro_batches=(tuple(range(4)), tuple(range(4, 8))))
+    peaks: dict[str, int] = {}
+    before = forget_peak()
+
+    def ended(phase: str) -> None:
+        peaks[phase] = max(peaks.get(phase, 0), peak() - before)
+        forget_peak()
+
+    engine = load_engine(seed, config)
+    ended("load")
+    update = engine.step
+
+    def noted_update() -> None:
+        ended("forward and backward")
+        update()
+        ended("update")
+
+    engine.step = noted_update
+    for number in range(2):
+        train_step(engine, Material(examples, None, config), step, number, 2)
+    export(engine.module.language_model, seed, Folder.at(seed.parent) / "model", config.shard_gb)
+    ended("export")
+    deepspeed.comm.barrier()
+    return peaks
+
+
+def _config() -> Any:
+    from stj.config import TrainConfig
+
+    return TrainConfig(device="cpu", workers=RANKS, max_seq_len=TOKENS, max_num_tokens=TOKENS, shard_gb=0.05)
+
+
+def main() -> None:
+    """Measures the sizes that are named, or all, and merges them into the result."""
+    for size in sys.argv[1:] or SIZES:
+        result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+        result[size] = measure(size)
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+        print(size, result[size]["over_plan"], result[size]["measured"], flush=True)
+
+
+if __name__ == "__main__":
+    if is_rank():
+        as_rank(rank)
+    else:
+        main()

@@ -1,0 +1,33 @@
+"""What the ranks of the training benchmarks share: settings, a small Llama, and examples to learn."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from packed_rows import VOCABULARY, examples
+from random_llama import random_llama
+from ranks import RANKS
+
+from stj.config import TrainConfig
+from stj.train.data import Tokens
+
+CONFIG = TrainConfig(
+    device="cpu", workers=RANKS, lr=1e-4, warmup_steps=0, final_lr_ratio=1.0, max_grad_norm=1.0, activation_checkpointing=True
+)
+"""A constant learning rate, so that each turn is like the one before; the rest is the paper's."""
+
+
+def seed_model(directory: Path) -> Path:
+    """A Llama of 4 layers and hidden 256."""
+    return random_llama(directory, layers=4, hidden=256, vocabulary=VOCABULARY)
+
+
+def learnable(count: int, divide: int) -> list[Tokens]:
+    """Examples in the paper's lengths over `divide`, of words as frequent as in a language (Zipf): something can be learned."""
+    generator = np.random.default_rng(1)
+    drawn = examples(count, 1, divide)
+    return [replace(row, texts=(_words(generator, row.length),)) for row in drawn]
+
+
+def _words(generator: np.random.Generator, length: int) -> np.ndarray:
+    return (1 + generator.zipf(1.3, length) % (VOCABULARY - 1)).astype(np.int32)

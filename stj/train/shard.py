@@ -1,0 +1,68 @@
+"""A safetensors file that is written one tensor after another.
+
+Its header names all tensors with their sizes before the first of them is there, so a file of 5 GB needs the memory of one
+tensor, and its hash is taken on the way. The format: https://huggingface.co/docs/safetensors
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from stj.stamp import StampedFile
+from stj.storage import Folder, out_of_space_told, workspace
+
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_ALIGNMENT = 8  # of the header, in bytes
+
+
+class Shard(StampedFile):
+    """An open file that takes tensors in the order of its layout."""
+
+    def begin(self, layout: Mapping[str, Tensor]) -> None:
+        """Writes the header; `layout` are tensors of the dtypes and shapes to come, on the device `meta` say."""
+        header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+        offset = 0
+        for name, tensor in layout.items():
+            end = offset + tensor.nbytes
+            header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+            offset = end
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % _ALIGNMENT)
+        self.write(len(text).to_bytes(8, "little") + text)
+
+    def add(self, tensor: Tensor) -> None:
+        """Writes the next tensor, which is on the host."""
+        self.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+@contextmanager
+def write_shard(target: Folder, name: str, layout: Mapping[str, Tensor]) -> Iterator[Shard]:
+    """A file of the folder that is there, whole, when this ends without an error; before, only under a temporary name.
+
+    Raises StjError where there is no room.
+    """
+    with out_of_space_told(target.uri), workspace(target) as directory:
+        directory.mkdir(parents=True, exist_ok=True)
+        temporary = directory / f".{name}.tmp"
+        with temporary.open("wb") as file:
+            shard = Shard(file)
+            shard.begin(layout)
+            yield shard
+            file.flush()
+            os.fsync(file.fileno())
+        target.upload(temporary.rename(directory / name))
