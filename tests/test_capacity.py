@@ -71,7 +71,8 @@ def test_an_engine_whose_machine_is_lost_waits_for_another_no_longer_than_the_de
 ) -> None:
     artifact, sign = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"}), tmp_path / "stuck"
     artifact.begin()
-    machine = cluster.worker_nodes[0].all_processes["raylet"][0].process.pid
+    (node,) = cluster.worker_nodes
+    machine = node.all_processes["raylet"][0].process.pid
 
     def take_away() -> None:
         assert soon(lambda: sign.exists() and bool(sign.read_text()), 600)
