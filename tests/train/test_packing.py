@@ -5,7 +5,7 @@ from conftest import make_example, make_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.training import paper_lengths
+from benchmarks.packed_rows import paper_lengths
 from stj.config import TrainConfig
 from stj.train.data import encode_examples
 from stj.train.packing import fill_rows, micro_batches, pack, plan
