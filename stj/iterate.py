@@ -17,6 +17,7 @@ from stj.outcome import facts, judged_rows, report, summary
 from stj.passes import Pass, RayGate, run_pass
 from stj.rows import examples_to_table
 from stj.run import Phase, Run
+from stj.selection import train_and_select
 from stj.session import Demand, engine_demand, ray_session, training_demand
 from stj.stages.counts import Funnel, Judged
 from stj.stages.select import balance, to_example, to_learn
@@ -63,7 +64,7 @@ def _go_through(run: Run, phases: Sequence[Phase], tell: Tell, *, overwrite: boo
 
 def _demands(run: Run, missing: Sequence[Phase]) -> list[Demand]:
     """What the phases that are to be done ask of the cluster."""
-    models = [phase.model for phase in missing if phase.kind == "pass"]
+    models = [phase.model for phase in missing if phase.kind == "pass" or phase.selected_on]
     found = [engine_demand(run.config.engine, models)] if models else []
     if any(phase.kind == "model" for phase in missing):
         found.append(training_demand(run.config.train))
@@ -148,7 +149,10 @@ def fine_tune(run: Run, phase: Phase) -> None:
     """Fine-tunes the seed model, again at each iteration, on the examples of this one; or what was warmed up from the seed."""
     assert phase.train is not None
     examples = next(p for p in run.of_iteration(phase.iteration) if p.kind == "examples")
-    train(phase.train, phase.model, examples.artifact, phase.artifact)
+    if phase.selected_on:
+        train_and_select(run, phase, examples.artifact)
+    else:
+        train(phase.train, phase.model, examples.artifact, phase.artifact)
 
 
 _DO: dict[str, Callable[[Run, Phase], None]] = {"pass": do_pass, "examples": select_examples, "model": fine_tune}

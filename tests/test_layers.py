@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "stj"
 
 # Who may import these, anywhere in a file; they take seconds to import, or mean a GPU or a cluster.
 HEAVY = {
-    "ray": {"session.py", "passes.py", "train/launch.py"},
+    "ray": {"session.py", "passes.py", "train/launch.py", "train/gauges.py"},
     "vllm": {"engine/vllm.py"},
     "torch": {"train/", "mini/seed.py"},
     "deepspeed": {"train/"},
@@ -50,11 +50,12 @@ ROOMS = {
     "serve": SETTINGS | {"stages", "judge"},
     "session": {"config", "errors"},
     "passes": SETTINGS | {"stages"},
-    "run": SETTINGS | {"stages", "sources"},
+    "run": SETTINGS | {"stages", "sources", "benchmarks"},
     "status": SETTINGS | {"run", "load"},
     "lease": {"errors", "storage"},
     "outcome": SETTINGS | {"run", "stages", "evals"},
-    "iterate": SETTINGS | {"run", "status", "session", "lease", "outcome", "passes", "stages", "train", "evals"},
+    "selection": SETTINGS | {"run", "stages", "sources", "passes", "train", "evals"},
+    "iterate": SETTINGS | {"run", "status", "session", "lease", "outcome", "passes", "stages", "train", "evals", "selection"},
     "score": BASE | {"benchmarks", "evals"},
     "compare": BASE | {"artifacts", "benchmarks", "evals"},
     "evaluate": SETTINGS | {"benchmarks", "stages", "passes", "session", "lease"},

@@ -53,12 +53,16 @@ def save(engine: deepspeed.DeepSpeedEngine, folder: Folder, position: Checkpoint
     dist.barrier()
 
 
-def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str) -> int:
+def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str, until: int) -> int:
     """Loads the newest whole checkpoint of this model, with random states; returns the steps that are done, 0 for none.
+
+    One of more than `until` steps is passed by.
 
     Raises TrainingFailed where it was written by another number of ranks.
     """
     for checkpoint in committed(folder, fingerprint):
+        if checkpoint.step > until:
+            continue
         check_world_size(checkpoint, dist.get_world_size())
         with workspace(folder) as directory:
             if not _fetched_whole(folder / checkpoint.tag, checkpoint, directory / checkpoint.tag):

@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,34 +36,48 @@ class _Trainer(TorchTrainer):  # type: ignore[misc]  # ray has no types
         """Leaves Ctrl-C to Python: Ray's handler would end the process with code 0. Ray's ranks end with their driver."""
 
 
-def train(config: TrainConfig, seed_model: ModelConfig, examples: Artifact, output: Artifact) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The beginning of a training, up to a checkpoint that becomes a model of its own."""
+
+    whole: Artifact
+    """The model of the whole training: checkpoints and metrics.jsonl are its own, and lie beside it."""
+    until: int
+    """Steps that are done then; the last part ends with the training."""
+
+
+def train(config: TrainConfig, seed_model: ModelConfig, examples: Artifact, output: Artifact, part: Part | None = None) -> None:
     """Fine-tunes the seed model on the examples; the output artifact is the model, and is done when this returns.
 
-    Ray must be running. Checkpoints and metrics.jsonl lie beside the output folder; a call after a kill goes on from them.
+    Ray must be running. Checkpoints and metrics.jsonl lie beside the output folder; a call after a kill goes on from them. So
+    does the next part after a part, whose checkpoints stay: the parts together make the weights that one call makes.
 
     Raises TrainingFailed where no model came out; it or ModelError, before any rank starts, where none could.
     """
     if not output.begin():
         return
     started = time.monotonic()
+    whole = part.whole if part else output
     job = Job(
         config=config,
         seed_model=seed_model,
         weights=model_identity(seed_model),
-        fingerprint=output.fingerprint,
+        fingerprint=whole.fingerprint,
         examples=examples.folder.uri,
         model=output.folder.uri,
-        folder=output.folder.parent.uri,
+        folder=whole.folder.parent.uri,
+        until=part.until if part else None,
     )
     from stj.train.check import check  # transformers and torch take seconds, and a model that is done needs neither
 
     check(job)
-    checkpoints = output.folder.parent / CHECKPOINTS
+    checkpoints = whole.folder.parent / CHECKPOINTS
     with workspace(checkpoints) as directory:
         outcome = _fit(job, directory)
     model = {"path": output.folder.uri, "seed": seed_model.path}
     output.finish(model=model, **asdict(outcome), seconds=round(time.monotonic() - started, 1))
-    checkpoints.remove()
+    if part is None:
+        checkpoints.remove()
 
 
 def _fit(job: Job, directory: Path) -> Outcome:
@@ -109,11 +123,12 @@ def _rank(settings: dict[str, Job]) -> Outcome | StjError:
         os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is imported, so the import stands below
     import torch
 
+    from stj.train.gauges import gauges
     from stj.train.loop import run_rank
 
     torch.set_num_threads(max(1, int(job.config.cpus_per_worker)))
     try:
-        return run_rank(job)
+        return run_rank(job, gauges(job.folder))
     except (TrainingFailed, ModelError) as error:
         return error
 
