@@ -173,6 +173,7 @@ def _quiet() -> None:
     """Our log to stderr at INFO; what libraries say at each step or start, and nobody can act on, not at all."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("stj").setLevel(logging.INFO)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # a tracker that does not answer is told of once, not at each try
     warnings.simplefilter("ignore", FutureWarning)
     warnings.filterwarnings("ignore", "None of the inputs have requires_grad")  # the reference is asked without gradients
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

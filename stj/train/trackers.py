@@ -103,6 +103,7 @@ class _Sender:
 
     def __init__(self, name: str, training: Tracked) -> None:
         self._name = name
+        self._told = False
         self._queue: SimpleQueue[Metrics | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, args=(training,), name=f"tracker-{name}", daemon=True)
         self._thread.start()
@@ -129,7 +130,9 @@ class _Sender:
             self._warn(f"failed ({type(error).__name__})")
 
     def _warn(self, what: str) -> None:
-        log.warning("train.trackers: %s %s: %s Training goes on without it", self._name, what, _LOOK_AT[self._name])
+        if not self._told:
+            self._told = True
+            log.warning("train.trackers: %s %s: %s Training goes on without it", self._name, what, _LOOK_AT[self._name])
 
 
 class _TensorBoard:
