@@ -291,7 +291,8 @@ class PreferenceConfig:
 class SelectionConfig:
     """Choosing among a training's checkpoints by how well each judges held-out pairs; off without a path.
 
-    They are judged as `heldout` says, in both orders, without its greedy judgments. Of equals the earlier one is chosen.
+    They are judged as `heldout` says, in both orders, without its greedy judgments. Of equals the earlier one is chosen. Each
+    training of a run chooses, a warm-up before DPO too.
     """
 
     path: str | None = None

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from stj.artifacts import MANIFEST, STARTED, Artifact, Key
-from stj.errors import PassFailed
+from stj.errors import ArtifactError, PassFailed
 from stj.evals.heldout import HeldoutScores, score_heldout
 from stj.passes import Pass, run_pass
 from stj.rows import HELDOUT, row_from_dict
@@ -94,7 +94,7 @@ def why_stop(found: Sequence[Candidate], patience: int) -> str | None:
     if last.steps >= last.trained["planned_steps"]:
         return "training has ended"
     since = last.number - best_of(found).number
-    return f"training stopped early, as {since} checkpoints in a row were no better" if since >= patience else None
+    return f"training stopped early, with no better one in the next {since}" if since >= patience else None
 
 
 def _candidate(run: Run, phase: Phase, examples: Artifact, number: int) -> Candidate:
@@ -135,8 +135,11 @@ def _read_scores(folder: Folder, model: Artifact) -> Candidate | None:
     """What an earlier start found of this candidate, if it came so far."""
     if not folder.exists(_SCORES):
         return None
-    record = json.loads(folder.read(_SCORES))
-    return Candidate(**record) if record.pop("fingerprint") == model.fingerprint else None
+    try:
+        record = json.loads(folder.read(_SCORES))
+        return Candidate(**record) if record.pop("fingerprint") == model.fingerprint else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ArtifactError(f"{(folder / _SCORES).uri}: damaged; delete {folder.uri} and run again") from None
 
 
 def _delete_worse(phase: Phase, found: Sequence[Candidate]) -> None:

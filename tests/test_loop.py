@@ -194,7 +194,7 @@ def test_the_checkpoint_that_judges_best_is_the_model_and_training_stops_early(t
     assert manifest["steps"] == best["steps"] == 2 * best["checkpoint"]
     assert len(checkpoints) == best["checkpoint"] + 1
     assert 2 * len(checkpoints) < manifest["planned_steps"], "it was to stop early"
-    assert "training stopped early, as 1 checkpoints in a row were no better" in selected.stdout
+    assert "training stopped early, with no better one in the next 1" in selected.stdout
     for one in checkpoints:
         rows = rows_of(iteration / f"candidates/checkpoint_{one['checkpoint']}/judged")
         right = [judgment.correct for row in rows for judgment in row.judgments]

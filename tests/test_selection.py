@@ -115,7 +115,7 @@ def test_training_stops_when_no_checkpoint_is_better_and_the_best_one_is_the_mod
     ]
     assert all(one["position_consistent"] == one["accuracy"] == one["accuracy_winner_first"] for one in chosen["checkpoints"])
     assert chosen["why"].startswith("checkpoint 2 (step 20 of 35): right on 80.0% of 10 pairs")
-    assert chosen["why"].endswith("the best of 3; training stopped early, as 1 checkpoints in a row were no better")
+    assert chosen["why"].endswith("the best of 3; training stopped early, with no better one in the next 1")
     assert chosen["why"] in summary(phase)
 
 
@@ -226,6 +226,14 @@ def test_only_a_run_that_selects_has_it_in_its_keys(tmp_path: Path) -> None:
     assert "selection" not in off
     for other in ("train.selection.patience=9", "train.checkpoint_every_steps=7", "heldout.samples=7"):
         assert key(other)["selection"] != key()["selection"]
+
+
+def test_a_damaged_file_of_scores_is_one_line(tmp_path: Path, pretend: Any) -> None:
+    pretend([5, 8, 3, 2])
+    run = run_of(tmp_path)
+    (run.folder / "iteration_1/candidates/checkpoint_1").write("scores.json", b'{"finger')
+    with pytest.raises(ArtifactError, match=r"checkpoint_1/scores.json: damaged; delete .*/checkpoint_1 and run again"):
+        go(run)
 
 
 def test_selection_pairs_are_kept_out_of_the_training_pairs(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ class _MLflow:
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         if not uri:
             os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"  # needs no server and no database, and is safe on shared disks
-            uri = f"file://{training.directory}/mlruns"
+            uri = (training.directory / "mlruns").as_uri()
         self._metric, self._client = Metric, MlflowClient(uri)
         found = self._client.search_runs([self._experiment()], f"tags.`stj.model` = '{training.id}'")
         if found:
