@@ -180,8 +180,9 @@ class Run:
         return drop_near_duplicates(rows, source.near_duplicates, lambda row: reject_unasked(row, rule) is None)
 
     def _kept_out(self) -> list[Place]:
-        selected_on = self.config.train.selection.path
-        return places(self.config.source, self.config.heldout) + ([(_SELECTED_ON, selected_on)] if selected_on else [])
+        heldout, selected_on = self.config.heldout, self.config.train.selection.path
+        more = [(_SELECTED_ON, selected_on)] if selected_on and selected_on != heldout.path else []
+        return places(self.config.source, heldout) + more
 
     def stages(self, phase: Phase, gate: Gate | None) -> dict[str, Sequence[Stage]]:
         """The chains of a pass, by the task of a row."""

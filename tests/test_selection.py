@@ -237,4 +237,9 @@ def test_a_damaged_file_of_scores_is_one_line(tmp_path: Path, pretend: Any) -> N
 
 
 def test_selection_pairs_are_kept_out_of_the_training_pairs(tmp_path: Path) -> None:
-    assert ("train.selection.path", "package://mini/data/dev.jsonl") in run_of(tmp_path)._kept_out()
+    def key(*overrides: str) -> Any:
+        return run_of(tmp_path, *overrides).phases[0].artifact.key["source"]["keep_out"]
+
+    assert len(key()) == 2
+    same = key("train.selection.path=package://mini/data/heldout.jsonl")  # heldout.path itself is kept out already
+    assert same == key("train.selection.path=null") == key()[:1]
