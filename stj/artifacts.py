@@ -29,7 +29,7 @@ Key = dict[str, Any]
 State = Literal["done", "partial", "stale", "absent"]
 
 MANIFEST = "manifest.json"
-_STARTED = "started.json"
+STARTED = "started.json"
 _FORMAT = 1
 _NOTHING = object()
 
@@ -74,7 +74,7 @@ class Artifact:
         """Whether the step is done, partial, stale or absent, and for a stale one which fields changed."""
         record = _record(self.folder, MANIFEST)
         found: State = "done" if record else "partial"
-        record = record or _record(self.folder, _STARTED)
+        record = record or _record(self.folder, STARTED)
         if record is None:
             return "absent", []
         changed = differences(record["key"], self.key)
@@ -102,7 +102,7 @@ class Artifact:
         if state == "done":
             return False
         if state != "partial":
-            self.folder.write(_STARTED, _json({"format": _FORMAT, "key": self.key}))
+            self.folder.write(STARTED, _json({"format": _FORMAT, "key": self.key}))
         return True
 
     def write_part(self, name: str, table: pa.Table) -> str:
@@ -172,7 +172,7 @@ def read_artifact(folder: Folder) -> Artifact:
 
     Raises ArtifactError where there is none.
     """
-    for name in (MANIFEST, _STARTED):
+    for name in (MANIFEST, STARTED):
         if record := _record(folder, name):
             return Artifact(folder, record["key"])
     raise ArtifactError(f"{folder.uri}: no artifact here (no {MANIFEST}); `stj status` lists those of a run")

@@ -18,6 +18,7 @@ from stj.rows import CATEGORIES
 PromptName = Literal["figure8", "arena", "prometheus"]
 
 Objective = Literal["sft", "dpo", "rpo", "sft_then_dpo"]
+TRACKERS = ("tensorboard", "mlflow", "wandb")
 REASONING_CATEGORIES = ("Mathematical reasoning", "Knowledge and Reasoning")
 
 
@@ -310,6 +311,25 @@ class PreferenceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SelectionConfig:
+    """Choosing among a training's checkpoints by how well each judges held-out pairs; off without a path.
+
+    They are judged as `heldout` says, in both orders, without its greedy judgments. Of equals the earlier one is chosen. Each
+    training of a run chooses, a warm-up before DPO too.
+    """
+
+    path: str | None = None
+    """A file of pairs like heldout.path's, best another one: a judge looks better than it is on what it was selected on."""
+    limit: int | None = None
+    """Use the first so many pairs."""
+    patience: int = 3
+    """Training stops when so many checkpoints in a row were no better than the best before them."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, "train.selection.", self, "limit", "patience")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Fine-tuning of the seed model: Table 7, with ZeRO-3 for FSDP and tensor parallelism."""
 
@@ -339,6 +359,8 @@ class TrainConfig:
     max_grad_norm: float | None = None
     """Clip the global gradient norm; None does not (the paper names no clipping)."""
     checkpoint_every_steps: int = 100
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    """Which checkpoint becomes the model, and when to stop early; the learning rate's schedule is that of all steps still."""
     seed: int = 2
     activation_checkpointing: bool = True
     offload: Literal["none", "optimizer"] = "none"
@@ -347,6 +369,8 @@ class TrainConfig:
     """Times that training may start again, from its last checkpoint, after a rank has died."""
     shard_gb: float = 5
     """Size of one file of the exported weights, in GB."""
+    trackers: tuple[str, ...] = ()
+    """Where metrics go beside metrics.jsonl: tensorboard, mlflow, wandb."""
 
     def __post_init__(self) -> None:
         whole = ("workers", "gradient_accumulation", "checkpoint_every_steps", "max_epochs", "max_steps", "max_seq_len")
@@ -356,6 +380,8 @@ class TrainConfig:
         _share("train.", self, "final_lr_ratio")
         _numbers("train.", self, ("betas",), lambda beta: 0 <= beta < 1, "0 or more, and below 1")
         _check(0 <= self.seed <= _MAX_SEED, f"train.seed={self.seed}: must be 0 to {_MAX_SEED}")
+        unknown = sorted(set(self.trackers) - set(TRACKERS))
+        _check(not unknown, f"train.trackers: no such tracker: {', '.join(unknown)}; there are {', '.join(TRACKERS)}")
         _check(
             self.max_seq_len <= self.max_num_tokens,
             f"train.max_seq_len={self.max_seq_len} tokens does not fit in train.max_num_tokens={self.max_num_tokens} tokens: "

@@ -17,6 +17,7 @@ from stj.models import check_division
 from stj.outcome import facts, report, summary
 from stj.passes import Pass, RayGate, run_pass
 from stj.run import Phase, Run
+from stj.selection import train_and_select
 from stj.session import Demand, engine_demand, ray_session, training_demand
 from stj.stages.counts import Funnel
 from stj.status import write_run_config
@@ -76,7 +77,7 @@ def _check_models(models: ModelsConfig, missing: Sequence[Phase]) -> None:
 
 def _demands(run: Run, missing: Sequence[Phase]) -> list[Demand]:
     """What the phases that are to be done ask of the cluster."""
-    models = [phase.model for phase in missing if phase.kind == "pass"]
+    models = [phase.model for phase in missing if phase.kind == "pass" or phase.selected_on]
     found = [engine_demand(run.config.engine, models)] if models else []
     if any(phase.kind == "model" for phase in missing):
         found.append(training_demand(run.config.train))
@@ -130,7 +131,10 @@ def fine_tune(run: Run, phase: Phase) -> None:
     """Fine-tunes the seed model, again at each iteration, on the examples of this one; or what was warmed up from the seed."""
     assert phase.train is not None
     assert phase.source is not None
-    train(phase.train, phase.model, phase.source.artifact, phase.artifact, run.config.ray)
+    if phase.selected_on:
+        train_and_select(run, phase, phase.source.artifact)
+    else:
+        train(phase.train, phase.model, phase.source.artifact, phase.artifact, run.config.ray)
 
 
 _DO: dict[str, Callable[[Run, Phase], None]] = {"pass": do_pass, "examples": select_examples, "model": fine_tune}

@@ -67,7 +67,8 @@ def summary(phase: Phase) -> str:
             f"{manifest['rows']} examples{among} of {judged.judged} judged pairs; accepted {judged.accepted:.1%}, "
             f"{judged.draws_per_kept:.2f} draws per kept judgment, A/B {judged.label_a}/{judged.label_b}"
         )
-    return f"{manifest['steps']} steps, loss {manifest['loss_first']:.3f} -> {manifest['loss_last']:.3f}"
+    trained = f"{manifest['steps']} steps, loss {manifest['loss_first']:.3f} -> {manifest['loss_last']:.3f}"
+    return f"{trained}; {manifest['selection']['why']}" if "selection" in manifest else trained
 
 
 def _cost(ledger: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@
       iteration_1/warm_up/    what M_1 is trained from, where the objective is sft_then_dpo: model/; and where it judges again
                               what to prefer (train.preference.source: warm_up), judged/ and examples/
       iteration_1/model/      M_1
+      iteration_1/candidates/ its checkpoints as they judged held-out pairs, where train.selection chooses among them
       iteration_2/...
       heldout_3/              rows: the held-out pairs judged by the last model
       report.json, report.html
@@ -18,13 +19,15 @@ first, `pairs` holds the judgments of iteration 1 too, and there is no `iteratio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from stj.artifacts import Artifact, Key, plain
-from stj.config import Config, ExamplesConfig, JudgeConfig, ModelConfig, Objective, TrainConfig, check_run_root
-from stj.errors import ArtifactError
+from stj.benchmarks.places import is_benchmark
+from stj.config import Config, ExamplesConfig, HeldoutConfig, JudgeConfig, ModelConfig, Objective, TrainConfig, check_run_root
+from stj.errors import ArtifactError, ConfigError
 from stj.models import model_identity
 from stj.prompts import CATEGORIZE, prompt_hash
 from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
@@ -55,8 +58,10 @@ _OPERATIONAL = (
     "shard_gb",
     "offload",
     "activation_checkpointing",
+    "trackers",
 )
 """Settings of training that say when and where it computes, not what."""
+_SELECTED_ON = "train.selection.path"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +85,8 @@ class Phase:
     """What examples are for."""
     train: TrainConfig | None = None
     """Settings of a training."""
+    selected_on: HeldoutConfig | None = None
+    """The pairs that a training's checkpoints are chosen by; None where the last one is the model."""
 
 
 class Run:
@@ -137,9 +144,15 @@ class Run:
     def check_inputs(self) -> None:
         """Reads the held-out pairs, what is kept out, and of instructions that lie on this machine the first few.
 
-        It is to refuse early what is wrong. Raises SourceError.
+        It is to refuse early what is wrong. Raises SourceError, and ConfigError for a tracker that is not installed.
         """
+        for name in self.config.train.trackers:
+            spec = find_spec(name)
+            if spec is None or spec.origin is None:  # without an origin it is a mere directory of this name
+                raise ConfigError(f"train.trackers: {name} is not installed: pip install 'stj[trackers]', or leave it out")
         for _ in read_pairs(self.config.heldout):
+            pass
+        for _ in self.read_selection_pairs():
             pass
         for place in self._kept_out():
             for _ in read_texts(place):
@@ -147,6 +160,10 @@ class Run:
         if not is_hub_dataset(self.config.source.path):
             for _ in islice(read_rows(self.config.source), _FIRST_ROWS):
                 pass
+
+    def read_selection_pairs(self) -> Iterator[Row]:
+        """The held-out pairs that checkpoints are chosen by, if there are any."""
+        return read_pairs(_selected_on(self.config), _SELECTED_ON)
 
     def read_inputs(self, phase: Phase) -> Iterator[Row]:
         """The rows that go into a pass, in input order; the held-out pairs come last, to fill the engine's tail."""
@@ -183,7 +200,9 @@ class Run:
         return drop_near_duplicates(rows, source.near_duplicates, lambda row: reject_unasked(row, rule) is None)
 
     def _kept_out(self) -> list[Place]:
-        return places(self.config.source, self.config.heldout)
+        heldout, selected_on = self.config.heldout, self.config.train.selection.path
+        more = [(_SELECTED_ON, selected_on)] if selected_on and selected_on != heldout.path else []
+        return places(self.config.source, heldout) + more
 
     def stages(self, phase: Phase, gate: Gate | None) -> dict[str, Sequence[Stage]]:
         """The chains of a pass, by the task of a row."""
@@ -243,7 +262,7 @@ class Run:
         judge: int = 0,
     ) -> Phase:
         config = self.config
-        key: Key = {"step": "pass", "model": {"weights": weights, "dtype": model.dtype, "max_model_len": model.max_model_len}}
+        key: Key = {"step": "pass", "model": {"weights": weights, **_as_loaded(model)}}
         prompts: list[str] = []
         judges = "judge" in parts or "judge_again" in parts
         if "pairs" in parts:
@@ -279,7 +298,7 @@ class Run:
         if train.objective != "sft_then_dpo":
             return [examples, self._training(f"{here}/model", examples, train.objective, start)]
         warm_up = self._training(f"{here}/warm_up/model", examples, "sft", start)
-        start = _model_in(warm_up.artifact, seed), f"model {warm_up.artifact.fingerprint}"
+        start = model_in(warm_up.artifact, seed), f"model {warm_up.artifact.fingerprint}"
         found = [examples, warm_up]
         if again:
             judged = self._pass(f"{here}/warm_up/judged", iteration, start[0], ("judge_again",), start[1], before)
@@ -316,10 +335,17 @@ class Run:
         """One training, from a model and what its weights are."""
         train = self.config.train.stage(objective)
         settings = plain(train)
-        for unneeded in (*_OPERATIONAL, *(["preference"] if objective == "sft" else [])):
+        for unneeded in (*_OPERATIONAL, "selection", *(["preference"] if objective == "sft" else [])):
             del settings[unneeded]
         settings.get("preference", {}).pop("source", None)  # the examples' key says whose judgments they are
-        key = {"step": "model", "examples": examples.artifact.fingerprint, "seed_model": start[1], "train": settings}
+        key: Key = {"step": "model", "examples": examples.artifact.fingerprint, "seed_model": start[1], "train": settings}
+        selected_on = None
+        if train.selection.path:
+            selected_on = _selected_on(self.config)
+            pairs = {**plain(selected_on), "path": heldout_identity(selected_on, _SELECTED_ON)}
+            prompts = {prompt: prompt_hash(prompt) for prompt in judging.PROMPTS}
+            steps = {"patience": train.selection.patience, "checkpoint_every_steps": train.checkpoint_every_steps}
+            key["selection"] = {**steps, "pairs": pairs, "prompts": prompts, "engine": _as_loaded(start[0])}
         artifact = Artifact(self.folder / name, key)
         return Phase(
             name=name,
@@ -329,12 +355,13 @@ class Run:
             model=start[0],
             source=examples,
             train=train,
+            selected_on=selected_on,
         )
 
     def _trained(self, iteration: int, before: list[Phase]) -> tuple[ModelConfig, str]:
         """M_i as a model to load, and what its weights are."""
         artifact = next(p.artifact for p in before if p.name == f"iteration_{iteration}/model")
-        return _model_in(artifact, self.config.models.seed), f"model {artifact.fingerprint}"
+        return model_in(artifact, self.config.models.seed), f"model {artifact.fingerprint}"
 
 
 def _with_absolute_paths(config: Config) -> Config:
@@ -346,12 +373,31 @@ def _with_absolute_paths(config: Config) -> Config:
         seed=replace(config.models.seed, path=_absolute(config.models.seed.path)),
     )
     heldout = config.heldout if config.heldout.path is None else replace(config.heldout, path=_absolute(config.heldout.path))
+    selection = config.train.selection
+    if selection.path is not None:
+        if is_benchmark(selection.path):
+            raise ConfigError(
+                f"{_SELECTED_ON}={selection.path}: a benchmark is reported, never selected on: name a file of other pairs"
+            )
+        selection = replace(selection, path=_absolute(selection.path))
+    train = replace(config.train, selection=selection)
     keep_out = tuple(map(_absolute, config.source.keep_out))
     source = replace(config.source, path=_absolute(config.source.path), keep_out=keep_out)
-    return replace(config, models=models, source=source, heldout=heldout)
+    return replace(config, models=models, source=source, heldout=heldout, train=train)
 
 
-def _model_in(artifact: Artifact, like: ModelConfig) -> ModelConfig:
+def _selected_on(config: Config) -> HeldoutConfig:
+    """The pairs that checkpoints are chosen by, which are judged like the other held-out pairs, though not greedily."""
+    selection = config.train.selection
+    return replace(config.heldout, path=selection.path, limit=selection.limit, greedy=False)
+
+
+def _as_loaded(model: ModelConfig) -> Key:
+    """What matters to a pass besides the weights."""
+    return {"dtype": model.dtype, "max_model_len": model.max_model_len}
+
+
+def model_in(artifact: Artifact, like: ModelConfig) -> ModelConfig:
     """A trained model, to be loaded like the one that it was trained from."""
     return replace(like, path=artifact.folder.uri, revision=None)
 

@@ -144,6 +144,19 @@ class Folder:
                 shutil.copyfileobj(source, sink, length=1 << 24)
         return sink.stamp
 
+    def move(self, name: str, to: "Folder") -> None:
+        """Moves a file into another folder of the same disk or store; in a store it is copied, a part at a time."""
+        if to.local:
+            to.local.mkdir(parents=True, exist_ok=True)
+            Path(self._at(name)).rename(to.local / name)
+            _sync_directory(to.local)
+            return
+        with out_of_space_told(to.uri):
+            source, sink = self.filesystem.open_input_stream(self._at(name)), to.filesystem.open_output_stream(to._at(name))
+            with source, sink:
+                shutil.copyfileobj(source, sink, length=_PART_BYTES)
+            self.delete(name)
+
     def delete(self, name: str) -> None:
         """Deletes a file, if it is there."""
         if self.exists(name):

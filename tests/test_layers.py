@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "stj"
 
 # Who may import these, anywhere in a file; they take seconds to import, or mean a GPU or a cluster.
 HEAVY = {
-    "ray": {"session.py", "passes.py", "capacity.py", "metrics.py", "train/launch.py"},
+    "ray": {"session.py", "passes.py", "capacity.py", "metrics.py", "train/launch.py", "train/gauges.py"},
     "vllm": {"engine/vllm.py"},
     "torch": {"train/", "mini/seed.py"},
     "deepspeed": {"train/"},
@@ -58,12 +58,14 @@ ROOMS = {
     "commit": SETTINGS | {"finished", "ledger"},
     "capacity": {"errors"},
     "passes": SETTINGS | {"stages", "finished", "ledger", "progress", "metrics", "commit", "capacity"},
-    "run": SETTINGS | {"stages", "sources"},
+    "run": SETTINGS | {"stages", "sources", "benchmarks"},
     "status": SETTINGS | {"run", "load"},
     "lease": {"errors", "storage"},
     "outcome": SETTINGS | {"run", "stages", "evals", "progress"},
     "examples": SETTINGS | {"run", "outcome", "sorting", "stages"},
-    "iterate": SETTINGS | {"run", "status", "session", "lease", "outcome", "passes", "examples", "stages", "train", "evals"},
+    "selection": SETTINGS | {"run", "stages", "sources", "passes", "train", "evals"},
+    "iterate": SETTINGS
+    | {"run", "status", "session", "lease", "outcome", "passes", "examples", "selection", "stages", "train", "evals"},
     "score": BASE | {"benchmarks", "evals"},
     "compare": BASE | {"artifacts", "benchmarks", "evals"},
     "evaluate": SETTINGS | {"benchmarks", "stages", "passes", "session", "lease"},

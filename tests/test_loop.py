@@ -179,6 +179,33 @@ def test_overwrite_makes_only_what_changed_again_and_training_can_be_interrupted
     assert new != old
 
 
+def test_the_checkpoint_that_judges_best_is_the_model_and_training_stops_early(tmp_path: Path) -> None:
+    """The learning rate is so high that training only does harm: no later checkpoint judges better again and again."""
+    selection = ["path=package://mini/data/dev.jsonl", "limit=12", "patience=1"]
+    overrides = [f"train.selection.{setting}" for setting in selection]
+    overrides += ["train.lr=0.05", "train.checkpoint_every_steps=2", "heldout.path=null"]
+    root = tmp_path / "run"
+    selected = run(root, *overrides)
+    assert selected.returncode == 0, selected.stderr
+    iteration = root / "iteration_1"
+    manifest = json.loads((iteration / "model/manifest.json").read_text())
+    checkpoints = manifest["selection"]["checkpoints"]
+    best = max(checkpoints, key=lambda one: (one["accuracy"], -one["checkpoint"]))
+    assert manifest["steps"] == best["steps"] == 2 * best["checkpoint"]
+    assert len(checkpoints) == best["checkpoint"] + 1
+    assert 2 * len(checkpoints) < manifest["planned_steps"], "it was to stop early"
+    assert "training stopped early, with no better one in the next 1" in selected.stdout
+    for one in checkpoints:
+        rows = rows_of(iteration / f"candidates/checkpoint_{one['checkpoint']}/judged")
+        right = [judgment.correct for row in rows for judgment in row.judgments]
+        assert (len(rows), one["accuracy"]) == (12, pytest.approx(sum(right) / len(right)))
+    assert len((iteration / "metrics.jsonl").read_text().splitlines()) == 2 * len(checkpoints)
+    assert [path.parent.parent.name for path in iteration.rglob("*.safetensors")] == ["iteration_1"]
+    assert not (iteration / "checkpoints").exists()
+    states = json.loads(subprocess.run([*STJ, "status", str(root), "--json"], capture_output=True, check=True).stdout)
+    assert {state["state"] for state in states} == {"done"}
+
+
 def test_a_source_where_no_row_passes_the_rule_is_one_line_with_the_counts(tmp_path: Path) -> None:
     nothing = run(tmp_path / "run", "select.languages=[Klingon]")
     assert nothing.returncode == 1

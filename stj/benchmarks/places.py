@@ -90,6 +90,11 @@ def is_named(word: str) -> bool:
     return word.partition(":")[0] in BENCHMARKS
 
 
+def is_benchmark(word: str) -> bool:
+    """Whether a word names a benchmark, as the command line does or by its data set on the hub."""
+    return is_named(word) or any(part.path == word for benchmark in BENCHMARKS.values() for part in benchmark.hub)
+
+
 def named(word: str) -> Named:
     """The benchmark that NAME or NAME:PLACE names. Raises ConfigError."""
     name, _, place = word.partition(":")

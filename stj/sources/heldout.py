@@ -12,21 +12,22 @@ from stj.sources.ids import HELDOUT_PREFIX, Seen, given_id, numbered
 FIELDS = Fields(required=("instruction", "chosen", "rejected"), optional=("id",))
 
 
-def read_pairs(config: HeldoutConfig) -> Iterator[Row]:
+def read_pairs(config: HeldoutConfig, key: str = "heldout.path") -> Iterator[Row]:
     """The held-out pairs, one at a time, under ids that no training row has; none where no file is named.
 
-    A missing file is told at once, a row that cannot be read when it is reached. Raises SourceError.
+    `key` is the setting that names the file, for errors. A missing file is told at once, a row that cannot be read when it is
+    reached. Raises SourceError.
     """
     if config.path is None:
         return iter(())
-    records = read_files(files_at(config.path, "heldout.path"), FIELDS)
-    empty = f"heldout.path={config.path}: holds no pairs; name a file with pairs, or set heldout.path=null"
+    records = read_files(files_at(config.path, key), FIELDS)
+    empty = f"{key}={config.path}: holds no pairs; name a file with pairs, or set {key}=null"
     return not_empty(itertools.islice(rows(records), config.limit), empty)
 
 
-def heldout_identity(config: HeldoutConfig) -> str | None:
+def heldout_identity(config: HeldoutConfig, key: str = "heldout.path") -> str | None:
     """A hash of the held-out file, for keys; None where none is named. Raises SourceError where it is missing."""
-    return None if config.path is None else files_identity(config.path, "heldout.path")
+    return None if config.path is None else files_identity(config.path, key)
 
 
 def heldout_size(config: HeldoutConfig) -> int | None:

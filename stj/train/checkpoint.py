@@ -56,12 +56,16 @@ def save(engine: deepspeed.DeepSpeedEngine, folder: Folder, position: Checkpoint
     return written_whole
 
 
-def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str) -> Checkpoint | None:
+def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str, until: int | None = None) -> Checkpoint | None:
     """Loads the newest whole checkpoint of this model, with random states; returns what its manifest says, None for none.
+
+    One of more than `until` steps is passed by.
 
     Raises TrainingFailed where it was written by another number of ranks.
     """
     for checkpoint in committed(folder, fingerprint):
+        if until is not None and checkpoint.step > until:
+            continue
         check_world_size(checkpoint, dist.get_world_size())
         with workspace(folder) as directory:
             if not _fetched_whole(folder / checkpoint.tag, checkpoint, directory / checkpoint.tag):

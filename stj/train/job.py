@@ -26,6 +26,8 @@ class Job:
     """Where the model goes."""
     folder: str
     """Where checkpoints/, reference/ and metrics.jsonl go: beside the model."""
+    until: int | None = None
+    """Stop after so many steps, checkpoint and export; None goes on to the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,8 @@ class Outcome:
     dropped: dict[str, int]
     """Examples that were not trained on, by reason."""
     steps: int
+    planned_steps: int
+    """More than `steps` where the training is to go on, or was stopped early."""
     epochs: int
     supervised_tokens: int
     """Tokens that the loss was taken on, over all steps."""

@@ -105,12 +105,28 @@ class _Call:
 _CLUSTER = RayConfig()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The beginning of a training, up to a checkpoint that becomes a model of its own."""
+
+    whole: Artifact
+    """The model of the whole training: checkpoints and metrics.jsonl are its own, and lie beside it."""
+    until: int
+    """Steps that are done then; the last part ends with the training."""
+
+
 def train(
-    config: TrainConfig, seed_model: ModelConfig, examples: Artifact, output: Artifact, cluster: RayConfig = _CLUSTER
+    config: TrainConfig,
+    seed_model: ModelConfig,
+    examples: Artifact,
+    output: Artifact,
+    cluster: RayConfig = _CLUSTER,
+    part: Part | None = None,
 ) -> None:
     """Fine-tunes the seed model on the examples; the output artifact is the model, and is done when this returns.
 
-    Ray must be running. Checkpoints and metrics.jsonl lie beside the output folder; a call after a kill goes on from them.
+    Ray must be running. Checkpoints and metrics.jsonl lie beside the output folder; a call after a kill goes on from them. So
+    does the next part after a part, whose checkpoints stay: the parts together make the weights that one call makes.
 
     Raises TrainingFailed where no model came out; it or ModelError, before any rank starts, where none could; CapacityError
     where machines are lost and no others come; Stopped, with a checkpoint where there was time for it, after SIGTERM.
@@ -118,19 +134,21 @@ def train(
     if not output.begin():
         return
     started = time.monotonic()
+    whole = part.whole if part else output
     job = Job(
         config=config,
         seed_model=seed_model,
         weights=model_identity(seed_model),
-        fingerprint=output.fingerprint,
+        fingerprint=whole.fingerprint,
         examples=examples.folder.uri,
         model=output.folder.uri,
-        folder=output.folder.parent.uri,
+        folder=whole.folder.parent.uri,
+        until=part.until if part else None,
     )
     from stj.train.check import check  # transformers and torch take seconds, and a model that is done needs neither
 
     check(job)
-    checkpoints = output.folder.parent / CHECKPOINTS
+    checkpoints = whole.folder.parent / CHECKPOINTS
     run = uuid.uuid4().hex
     with asking_to_stop(checkpoints, run, stop_notice(cluster.stop_notice_s)):
         with workspace(checkpoints) as directory:
@@ -138,7 +156,8 @@ def train(
         facts = asdict(outcome)
         model = {"path": output.folder.uri, "seed": seed_model.path, "files": facts.pop("files")}
         output.finish(model=model, **facts, seconds=round(time.monotonic() - started, 1))
-        checkpoints.remove()
+        if part is None:
+            checkpoints.remove()
 
 
 def _fit(job: Job, run: str, directory: Path, cluster: RayConfig) -> Outcome:
@@ -186,12 +205,13 @@ def _rank(settings: dict[str, _Call]) -> Outcome | StjError:
         os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is imported, so the import stands below
     import torch
 
+    from stj.train.gauges import gauges
     from stj.train.loop import run_rank
 
     torch.set_num_threads(max(1, int(job.config.cpus_per_worker)))
     asked = asked_to_stop(Folder.at(job.folder) / CHECKPOINTS, call.run)
     try:
-        return run_rank(job, lambda: asked() or _drained(call.driver_node))
+        return run_rank(job, lambda: asked() or _drained(call.driver_node), gauges(job.folder))
     except (TrainingFailed, ModelError, Stopped) as error:
         return error
 

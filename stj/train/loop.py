@@ -23,6 +23,7 @@ from stj.train import checkpoint
 from stj.train.committed import Checkpoint
 from stj.train.data import Tokens, read_tokens
 from stj.train.export import export
+from stj.train.flops import meter_of
 from stj.train.job import CHECKPOINTS, METRICS, REFERENCE, Job, Outcome
 from stj.train.model import load_engine
 from stj.train.notice import Notice, Order, Watch, stopped
@@ -30,14 +31,17 @@ from stj.train.packing import Step, plan
 from stj.train.reference import reference_logps, tokenizer_identity
 from stj.train.schedule import warmup_steps
 from stj.train.step import Material, Metrics, train_step
+from stj.train.trackers import keep_files, tracked
 
 log = logging.getLogger(__name__)
 
 _LINES = 20  # progress lines of a run, about
 
 
-def run_rank(job: Job, told: Callable[[], Notice | None] = lambda: None) -> Outcome:
-    """Trains one rank's part of the model and exports it.
+def run_rank(
+    job: Job, told: Callable[[], Notice | None] = lambda: None, tell: Callable[[Metrics], None] | None = None
+) -> Outcome:
+    """Trains one rank's part of the model and exports it. On rank 0 `tell` is told of each step.
 
     Before each step rank 0 asks `told` for a notice, and what follows from it is done by all ranks.
 
@@ -53,14 +57,17 @@ def run_rank(job: Job, told: Callable[[], Notice | None] = lambda: None) -> Outc
     engine = load_engine(directory, config)
     torch.manual_seed(config.seed + dist.get_rank())  # dropout, in models that have it
     reference, forwards = _reference(engine, tokens, job, directory)
-    losses = _learn(engine, Material(tokens, reference, config), steps, job, told)
+    material = Material(tokens, reference, config, meter_of(engine.module.language_model))
+    losses = _learn(engine, material, steps, job, told, tell)
+    done = steps[: job.until]
     files = export(engine.module.language_model, directory, Folder.at(job.model), config.shard_gb)
     return Outcome(
         examples=len(tokens),
         dropped=dropped,
-        steps=len(steps),
-        epochs=steps[-1].epoch + 1,
-        supervised_tokens=sum(sum(tokens[index].counts) for step in steps for index in step.examples),
+        steps=len(done),
+        planned_steps=len(steps),
+        epochs=done[-1].epoch + 1,
+        supervised_tokens=sum(sum(tokens[index].counts) for step in done for index in step.examples),
         reference_forwards=forwards,
         loss_first=losses[0],
         loss_last=losses[-1],
@@ -99,17 +106,18 @@ def _learn(
     steps: Sequence[Step],
     job: Job,
     told: Callable[[], Notice | None],
+    tell: Callable[[Metrics], None] | None,
 ) -> list[float]:
-    """All steps that are not done yet, with a checkpoint now and then; the loss of each step, on rank 0."""
+    """The steps that are wanted and not done yet, with a checkpoint now and then; the loss of each step, on rank 0."""
     folder, every = Folder.at(job.folder), job.config.checkpoint_every_steps
-    checkpoints, watch = folder / CHECKPOINTS, Watch(told)
-    last = checkpoint.restore(engine, checkpoints, job.fingerprint)
+    checkpoints, until, watch = folder / CHECKPOINTS, len(steps[: job.until]), Watch(told)
+    last = checkpoint.restore(engine, checkpoints, job.fingerprint, until)
     done = last.step if last else 0
-    with workspace(folder) as directory:
+    with workspace(folder) as directory, tracked(job, directory, done) as track:
         metrics = directory / METRICS
         _take_up_metrics(folder, metrics, done)
         started = time.monotonic()
-        for number in range(done, len(steps)):
+        for number in range(done, until):
             order = _of_rank_0(watch.order, number, last)
             if order.save:
                 _keep(metrics, folder)
@@ -119,6 +127,9 @@ def _learn(
             line = train_step(engine, material, steps[number], number, len(steps))
             pace = (time.monotonic() - started) / (number + 1 - done)
             _record(line, metrics, len(steps), eta_s=pace * (len(steps) - number - 1))
+            track(line)
+            if tell is not None and dist.get_rank() == 0:
+                tell(line)
             if (number + 1) % every == 0 and number + 1 < len(steps):
                 _keep(metrics, folder)
                 last = checkpoint.save(engine, checkpoints, _position(job, steps, number + 1))
@@ -166,9 +177,10 @@ def _take_up_metrics(folder: Folder, metrics: Path, done: int) -> None:
 
 
 def _keep(metrics: Path, folder: Folder) -> None:
-    """Brings the file of metrics to where a restart finds it."""
+    """Brings the file of metrics, and what trackers wrote, to where a restart finds it."""
     if dist.get_rank() == 0:
         folder.upload(metrics)
+        keep_files(metrics.parent, folder)
 
 
 def _record(metrics: Metrics, path: Path, total: int, eta_s: float) -> None:
@@ -183,11 +195,12 @@ def _record(metrics: Metrics, path: Path, total: int, eta_s: float) -> None:
 def step_line(metrics: Metrics, total: int, eta_s: float) -> str:
     """One step for a reader; `eta_s` are the seconds to the last step, at the pace so far."""
     preferred = "" if metrics.preferred is None else f" | preferred {metrics.preferred:.0%}"
+    mfu = "" if metrics.mfu is None else f" | mfu {metrics.mfu:.0%}"
     minutes = round(eta_s / 60)
     eta = f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m" if minutes else f"{eta_s:.0f}s"
     return (
         f"step {metrics.step}/{total} | loss {metrics.loss:.3f}{preferred} | grad_norm {metrics.grad_norm:.2f} "
-        f"| lr {metrics.lr:.1e} | {metrics.tokens_per_s:,.0f} tok/s | eta {eta}"
+        f"| lr {metrics.lr:.1e} | {metrics.tokens_per_s:,.0f} tok/s{mfu} | eta {eta}"
     )
 
 
@@ -200,6 +213,7 @@ def _quiet() -> None:
     """Our log to stderr at INFO; what libraries say at each step or start, and nobody can act on, not at all."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("stj").setLevel(logging.INFO)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # a tracker that does not answer is told of once, not at each try
     warnings.simplefilter("ignore", FutureWarning)
     warnings.filterwarnings("ignore", "None of the inputs have requires_grad")  # the reference is asked without gradients
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -13,6 +13,7 @@ from torch import Tensor
 from stj.config import TrainConfig
 from stj.errors import TrainingFailed
 from stj.train.data import Tokens, nothing_to_learn
+from stj.train.flops import Meter
 from stj.train.losses import Totals, margins, preference, sft
 from stj.train.packing import Step, pack
 from stj.train.schedule import learning_rate
@@ -26,6 +27,8 @@ class Material:
     reference: Tensor | None
     """Log-probabilities (examples, 2) of right and wrong judgments, where pairs are learned from."""
     config: TrainConfig
+    meter: Meter | None = None
+    """None where the device's peak is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,8 @@ class Metrics:
     grad_norm: float
     tokens_per_s: float
     """Tokens of examples, of all ranks together."""
+    mfu: float | None = None
+    """Share of the devices' peak (stj/train/flops.py); None where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,17 @@ def train_step(engine: deepspeed.DeepSpeedEngine, material: Material, step: Step
         if len(parts) == len(batches):  # the next line makes the update
             whole = _of_all_ranks(parts, number)
         engine.step()
+    grad_norm = _gradient_norm(engine, examples, number, lr)
+    seconds = time.monotonic() - started
     return Metrics(
         step=number + 1,
         epoch=step.epoch,
         loss=whole.loss,
         preferred=None if material.reference is None else whole.preferred / len(examples),
         lr=lr,
-        grad_norm=_gradient_norm(engine, examples, number, lr),
-        tokens_per_s=round(sum(example.length for example in examples) / (time.monotonic() - started), 1),
+        grad_norm=grad_norm,
+        tokens_per_s=round(sum(example.length for example in examples) / seconds, 1),
+        mfu=None if material.meter is None else round(material.meter.mfu(examples, seconds), 4),
     )
 
 

@@ -1,0 +1,98 @@
+"""What a model computes for its training texts, and what share of its device's peak that is (MFU).
+
+Counted as in PaLM (arXiv 2204.02311, appendix B): for each token, forward and backward, 6 FLOPs a parameter, and for attention
+12 times layers, heads, size of a head and length of the text. What is computed again because of activation checkpointing does
+not count, nor what the reference of a preference loss computes. Two things are smaller here than in a plain count, since
+the work is: attention reaches over a token's own text, not over its packed row, and the language-model head counts at
+the tokens alone that the loss is taken on.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch.nn import Parameter
+from transformers import PreTrainedModel
+
+from stj.train.data import Tokens
+
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+_PEAK_TFLOPS = {
+    "GB200": 2500,
+    "B200": 2250,
+    "GH200": 989,
+    "H200": 989,
+    "H100 PCIe": 756,
+    "H100 NVL": 835,
+    "H100": 989,
+    "A100": 312,
+    "L40S": 362,
+    "L4": 121,
+}
+"""Dense bf16 peaks from NVIDIA's data sheets, by words of the device's name; the first that fits counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a model does for a token."""
+
+    body: int
+    """Parameters that a token goes through, without embedding and head."""
+    head: int
+    """Parameters of the language-model head."""
+    attention: int
+    """Layers times heads times the size of a head."""
+
+    def flops(self, examples: Iterable[Tokens]) -> float:
+        """FLOPs of a forward and a backward over these examples."""
+        return float(sum(self._of_one(example) for example in examples))
+
+    def _of_one(self, example: Tokens) -> int:
+        body = sum(len(text) * (6 * self.body + 12 * self.attention * len(text)) for text in example.texts)
+        return body + 6 * self.head * sum(example.counts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meter:
+    """Tells the share of the peak that steps reach."""
+
+    work: Work
+    peak: float
+    """Of all ranks' devices together, in FLOP/s."""
+
+    def mfu(self, examples: Iterable[Tokens], seconds: float) -> float:
+        """Model FLOPs utilisation of a step that took so long: between 0 and 1."""
+        return self.work.flops(examples) / (seconds * self.peak)
+
+
+def meter_of(model: PreTrainedModel) -> Meter | None:
+    """A meter for this model on all ranks; None on CPU, and for a device whose peak is not known."""
+    peak = peak_of(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+    return None if peak is None else Meter(work=work_of(model), peak=peak * dist.get_world_size())
+
+
+def work_of(model: PreTrainedModel) -> Work:
+    """Counts a model's parameters, whole ones also where ZeRO-3 holds only parts of them here."""
+    config = model.config.get_text_config()
+    head = model.get_output_embeddings().weight
+    outer = {id(head), id(model.get_input_embeddings().weight)}
+    experts = next((getattr(config, name) for name in _EXPERTS if getattr(config, name, None)), 1)
+    active = getattr(config, "num_experts_per_tok", None) or experts
+    body = 0
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in outer:
+            size = _numel(parameter)
+            body += size * active // experts if ".experts." in name else size
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Work(body=body, head=_numel(head), attention=config.num_hidden_layers * config.num_attention_heads * head_dim)
+
+
+def peak_of(device: str) -> float | None:
+    """Dense bf16 peak of a device by its name, in FLOP/s; None where it is not known."""
+    return next((tflops * 1e12 for words, tflops in _PEAK_TFLOPS.items() if re.search(rf"\b{words}\b", device)), None)
+
+
+def _numel(parameter: Parameter) -> int:
+    return int(getattr(parameter, "ds_numel", parameter.numel()))

@@ -1,0 +1,180 @@
+"""The trackers, for real and offline: what they show after a training that was killed and went on, and what an outage costs."""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stj.config import ModelConfig, TrainConfig
+from stj.errors import ConfigError
+from stj.load import load
+from stj.run import Run
+from stj.storage import Folder
+from stj.train import trackers
+from stj.train.gauges import gauges
+from stj.train.job import Job
+from stj.train.step import Metrics
+from stj.train.trackers import tracked
+
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_rank")]
+
+MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
+
+
+def job(folder: Path | str, *names: str) -> Job:
+    return Job(
+        config=TrainConfig(trackers=names),
+        seed_model=ModelConfig(path="seed"),
+        weights="the seed's",
+        fingerprint="0123456789abcdef",
+        examples="examples",
+        model=f"{folder}/model",
+        folder=str(folder),
+    )
+
+
+def step(number: int, loss: float | None = None) -> Metrics:
+    return Metrics(
+        step=number, epoch=0, loss=loss or 1 / number, preferred=None, lr=1e-6, grad_norm=0.5, tokens_per_s=8.0, mfu=0.41
+    )
+
+
+def train_kill_and_go_on(task: Job, directory: Path) -> None:
+    """Steps 1 to 4, of which a checkpoint kept two; then 3 to 6."""
+    with tracked(task, directory, 0) as track:
+        for number in (1, 2, 3, 4):
+            track(step(number))
+    with tracked(task, directory, 2) as track:
+        for number in (3, 4, 5, 6):
+            track(step(number))
+
+
+def test_tensorboard_shows_each_step_once(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra `trackers` is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train_kill_and_go_on(job(tmp_path, "tensorboard"), tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
+    assert events.Scalars("train/mfu")[-1].value == pytest.approx(0.41)
+    assert "train/preferred" not in events.Tags()["scalars"]
+
+
+def test_mlflow_goes_on_with_the_same_run_and_logs_each_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="the extra `trackers` is not installed")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    train_kill_and_go_on(job(tmp_path, "mlflow"), tmp_path)
+    client = mlflow.MlflowClient(f"file://{tmp_path}/mlruns")
+    (run,) = client.search_runs([client.get_experiment_by_name("stj").experiment_id])
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [1, 2, 3, 4, 5, 6]
+    assert (run.data.tags["stj.model"], run.info.status) == ("0123456789abcdef", "FINISHED")
+    assert run.data.params["lr"] == "1e-06"
+
+
+def test_wandb_writes_offline_under_the_models_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="the extra `trackers` is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    train_kill_and_go_on(job(tmp_path, "wandb"), tmp_path)
+    logs = list((tmp_path / "wandb").glob("offline-run-*/run-0123456789abcdef.wandb"))
+    assert len(logs) == 2  # `wandb sync` makes one run of them
+    assert b"grad_norm" in logs[0].read_bytes()
+    written = b"".join(path.read_bytes() for path in (tmp_path / "wandb").rglob("*") if path.is_file())
+    assert b"f" * 40 not in written
+
+
+def test_what_trackers_wrote_comes_to_an_object_store(tmp_path: Path, bucket: str) -> None:
+    pytest.importorskip("tensorboard", reason="the extra `trackers` is not installed")
+    folder = Folder.at(bucket) / "tracked"
+    train_kill_and_go_on(job(folder.uri, "tensorboard"), tmp_path)
+    assert len((folder / "tensorboard").names()) == 2
+
+
+class Broken:
+    """A tracker that cannot be reached, and says so with a password in its words."""
+
+    def __init__(self, training: trackers.Tracked) -> None:
+        raise ConnectionError("http://user:hunter2@host is unreachable")
+
+
+class Weak:
+    """A tracker that fails at the second step."""
+
+    def __init__(self, training: trackers.Tracked) -> None:
+        self.seen: list[int] = []
+
+    def log(self, number: int, values: Any) -> None:
+        if number == 2:
+            raise TimeoutError("token=hunter2")
+
+    def close(self) -> None: ...
+
+
+class Hung:
+    """A tracker whose server accepts the connection, and says nothing."""
+
+    answer = threading.Event()
+
+    def __init__(self, training: trackers.Tracked) -> None:
+        self.answer.wait()
+
+
+@pytest.mark.parametrize(("tracker", "kind"), [(Broken, "ConnectionError"), (Weak, "TimeoutError")])
+def test_an_outage_is_told_once_and_without_secrets(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tracker: Callable[[Any], Any],
+    kind: str,
+) -> None:
+    monkeypatch.setitem(trackers._TRACKERS, "mlflow", tracker)
+    with caplog.at_level(logging.WARNING), tracked(job(tmp_path, "mlflow"), tmp_path, 0) as track:
+        for number in (1, 2, 3, 4):
+            track(step(number))
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert f"mlflow failed ({kind}): does the server at MLFLOW_TRACKING_URI answer?" in said
+    assert "hunter2" not in caplog.text
+
+
+def test_a_tracker_that_hangs_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(trackers._TRACKERS, "wandb", Hung)
+    monkeypatch.setattr(trackers, "_LAST_WORDS_S", 0.1)
+    with tracked(job(tmp_path, "wandb"), tmp_path, 0) as track:
+        track(step(1))
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "wandb does not answer within 0.1 s" in said
+    Hung.answer.set()
+
+
+def test_a_tracker_that_is_not_there_is_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"train.trackers: no such tracker: neptune; there are tensorboard, mlflow, wandb"):
+        load([], ["train.trackers=[neptune]"])
+    (tmp_path / "wandb").mkdir()  # as W&B itself leaves it: a directory of that name is no package
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    monkeypatch.delitem(__import__("sys").modules, "wandb", raising=False)
+    run = Run(load([MINI], [f"run_root={tmp_path}/run", "train.trackers=[wandb]"]))
+    with pytest.raises(ConfigError, match=r"train.trackers: wandb is not installed: pip install 'stj\[trackers\]'"):
+        run.check_inputs()
+
+
+def test_rays_gauges_take_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: dict[str, tuple[float, dict[str, str]]] = {}
+
+    class Gauge:
+        def __init__(self, name: str, words: str, tag_keys: tuple[str, ...]) -> None:
+            self.name = name
+
+        def set(self, value: float, tags: dict[str, str]) -> None:
+            shown[self.name] = (value, tags)
+
+    monkeypatch.setattr("stj.train.gauges.Gauge", Gauge)
+    gauges("runs/mini")(step(4))
+    assert shown["stj_train_loss"] == (0.25, {"training": "runs/mini"})
+    assert shown.keys() == {f"stj_train_{name}" for name in ("loss", "lr", "grad_norm", "tokens_per_s", "mfu")}
