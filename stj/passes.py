@@ -12,7 +12,6 @@ import re
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -39,7 +38,8 @@ from stj.metrics import PassMetrics
 from stj.progress import Progress, Terminal
 from stj.rows import Row, row_from_dict, rows_to_table
 from stj.stages import Stage, run_stages
-from stj.stages.select import Limit, passed_rule
+from stj.stages.select import passed_rule
+from stj.ward import Gatekeeper, Ward
 
 log = logging.getLogger(__name__)
 
@@ -145,54 +145,13 @@ class PassActor:
             yield
 
 
-class Ward:
-    """What the driver and the engines know of each other: the rows on engines, and what each engine has spent.
-
-    A row that was begun, and not ended when somebody asks again, was on an engine when that died.
-    """
-
-    def __init__(self) -> None:
-        self._begun: Counter[str] = Counter()
-        self._spent: dict[str, Ledger] = {}
-        self._starts: Counter[str] = Counter()
-
-    def starting(self, actor: str) -> int:
-        """Notes that an actor starts its engine; how often one did, this or another, since any has started."""
-        self._starts[actor] += 1
-        return max(self._starts.values())
-
-    def started(self) -> None:
-        """Notes that engines do start."""
-        self._starts.clear()
-
-    def deaths(self, row_ids: Sequence[str]) -> list[int]:
-        """The deaths that each of these rows, which are on no engine, was there at."""
-        return [self._begun[row_id] for row_id in row_ids]
-
-    def begin(self, row_id: str) -> None:
-        """Notes that a row goes onto an engine."""
-        self._begun[row_id] += 1
-
-    def end(self, row_id: str) -> None:
-        """Notes that nothing happened."""
-        del self._begun[row_id]
-
-    def report(self, engine: str, spent: Ledger) -> None:
-        """Notes what an engine has spent since its start."""
-        self._spent[engine] = spent
-
-    def look(self) -> tuple[int, Ledger]:
-        """Rows on engines now, and what all engines have spent."""
-        return len(self._begun), sum(self._spent.values(), Ledger())
-
-
 class RayGate:
     """A gate that lives in an actor of its own, told of the rows that an earlier start of the pass has finished."""
 
     def __init__(self, limit: int, artifact: Artifact) -> None:
         finished = [row.position for row in map(row_from_dict, artifact.records()) if passed_rule(row)]
         # A gate that was started anew knows less and spares less; the limit stays exact through apply_limit.
-        self._actor = ray.remote(**_HELPER)(_GateActor).remote(limit, finished)
+        self._actor = ray.remote(**_HELPER)(Gatekeeper).remote(limit, finished)
 
     async def over(self, position: int) -> bool:
         """Whether k passing rows before this one are known."""
@@ -201,20 +160,6 @@ class RayGate:
     async def passed(self, position: int) -> bool:
         """Notes a passing row; True where it is over the limit already."""
         return bool(await self._actor.passed.remote(position))
-
-
-class _GateActor:
-    def __init__(self, limit: int, finished: list[int]) -> None:
-        self._limit = Limit(limit)
-        for position in finished:
-            self._limit.passed(position)
-
-    def over(self, position: int) -> bool:
-        return self._limit.over(position)
-
-    def passed(self, position: int) -> bool:
-        self._limit.passed(position)
-        return self._limit.over(position)
 
 
 def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callable[[Row], None] | None = None) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from stj import selection
 from stj.artifacts import Artifact
-from stj.config import Config, EngineConfig, ModelConfig, TrainConfig
+from stj.config import Config, EngineConfig, ModelConfig, RayConfig, TrainConfig
 from stj.errors import ArtifactError, ConfigError, SourceError
 from stj.load import load
 from stj.outcome import summary
@@ -37,7 +37,9 @@ class World:
     right: list[int]
     trained: list[int]
 
-    def train(self, config: TrainConfig, model: ModelConfig, examples: Artifact, output: Artifact, part: Part) -> None:
+    def train(
+        self, config: TrainConfig, model: ModelConfig, examples: Artifact, output: Artifact, cluster: RayConfig, part: Part
+    ) -> None:
         if not output.begin():
             return
         steps = min(part.until, PLANNED)

@@ -1,8 +1,10 @@
 """The engine: vLLM's AsyncLLM, whose continuous batching serves all the rows in flight at once."""
 
+import asyncio
 import itertools
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from transformers import AutoTokenizer
@@ -24,6 +26,8 @@ from stj.rows import Turn
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from vllm.v1.metrics.stats import IterationStats
+
+_LONG_CHARACTERS = 20_000
 
 
 class Counter(StatLoggerBase):  # type: ignore[misc]
@@ -82,7 +86,10 @@ class VllmEngine:
         Raises PromptTooLong where the model's context leaves no room, RequestFailed where the engine refused, and EngineDied
         where a worker process is gone.
         """
-        prompt = encode_chat(self._tokenizer, messages)
+        # Whatever takes long is not for the event loop, which all other requests need: 1 MB of text takes a second.
+        long = sum(len(turn.content) for turn in messages) > _LONG_CHARACTERS
+        encode = partial(encode_chat, self._tokenizer, messages)
+        prompt = await asyncio.to_thread(encode) if long else encode()
         room = self._max_model_len - len(prompt)
         if room < 1:
             raise PromptTooLong(f"prompt of {len(prompt)} tokens, context of {self._max_model_len} tokens")
