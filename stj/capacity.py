@@ -51,5 +51,5 @@ def _waits(pool: Any) -> bool:
 
 
 def _machine(actor: Any) -> str:
-    """Id of the machine that an actor runs or starts on, empty for none."""
-    return str(ray._private.state.actors(actor._actor_id.hex()).get("Address", {}).get("NodeID", ""))
+    """Address of the machine that an actor runs or starts on, empty for none: a node is named already by where it queues."""
+    return str(ray._private.state.actors(actor._actor_id.hex()).get("Address", {}).get("IPAddress", ""))
