@@ -176,8 +176,8 @@ class EngineConfig:
     cpus_per_replica: float = 1
     max_num_seqs: int = 256
     """Sequences that one engine decodes at once."""
-    rows_in_flight: int = 256
-    """Rows that one engine works on at once."""
+    rows_in_flight: int = 512
+    """Rows that one engine works on at once: more than max_num_seqs, so that a request waits wherever another ends."""
     gpu_memory_utilization: float = 0.9
     """Share of a GPU's memory for weights and KV cache."""
     kv_cache_gib: float = 4

@@ -44,7 +44,7 @@ from stj.ward import Gatekeeper, Ward
 log = logging.getLogger(__name__)
 
 _BLOCKS_PER_ENGINE = 32  # blocks that fill an engine
-_ROWS_AHEAD = 4  # times the rows that an engine works on: of a block that waits for its slowest row the others are done
+_ROWS_AHEAD = 2  # times the rows that an engine works on: of a block that waits for its slowest row the others are done
 _READ_BLOCK_BYTES = 1 << 20  # small, so that the first rows reach the engine while the rest is still being read
 _OUR_ERROR = re.compile(r"^(?:stj\.errors\.)(\w+): (.+)$", re.MULTILINE)
 _TRIES = 3  # of a row with which engines die; the last one alone
@@ -92,6 +92,7 @@ class PassActor:
         self._slots = asyncio.Semaphore(config.rows_in_flight)
         self._all_slots = config.rows_in_flight
         self._one_alone = asyncio.Lock()
+        self._notes = _Notes(ward)
         _refuse_after_deaths(ward, config)
         made = (spec.make_engine or _vllm_engine)(spec.model, config, spec.seed)
         self._engine = asyncio.run_coroutine_threadsafe(_awaited(made), self._loop).result()
@@ -122,14 +123,15 @@ class PassActor:
         if deaths >= _TRIES:
             return replace(row, error=f"quarantined: an engine died {deaths} times with this row on it, the last time alone")
         async with self._alone() if deaths == _TRIES - 1 else self._slots:
-            await self._ward.begin.remote(row.id)
+            await self._notes.begin(row.id)
             row = await run_stages(row, self._stages[row.task], self._load.ask, self._load.room)
-            self._ward.end.remote(row.id)
+            self._notes.end(row.id)
         return row
 
     async def _account(self) -> NoReturn:
         while True:
             self._report()
+            await self._notes.flush()
             await asyncio.sleep(_HEARTBEAT_S)
 
     def _report(self) -> None:
@@ -143,6 +145,38 @@ class PassActor:
             for _ in range(self._all_slots):
                 await slots.enter_async_context(self._slots)
             yield
+
+
+class _Notes:
+    """What is to be noted of rows: rows that begin in the same moment are one call, for whole blocks do."""
+
+    def __init__(self, ward: Any) -> None:
+        self._ward = ward
+        self._begun: list[str] = []
+        self._ended: list[str] = []
+        self._noting: asyncio.Task[None] | None = None
+
+    async def begin(self, row_id: str) -> None:
+        """Returns when it is noted that the row begins: from here on its engine may die of it."""
+        self._begun.append(row_id)
+        if self._noting is None:
+            self._noting = asyncio.create_task(self._note())
+        await self._noting
+
+    def end(self, row_id: str) -> None:
+        """Has it noted with the next row that begins, or soon."""
+        self._ended.append(row_id)
+
+    async def _note(self) -> None:
+        await asyncio.sleep(0)  # whoever begins now is in it too
+        self._noting = None
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Notes what there is."""
+        begun, ended = self._begun, self._ended
+        self._begun, self._ended = [], []
+        await self._ward.note.remote(begun, ended)
 
 
 class RayGate:

@@ -31,13 +31,11 @@ class Ward:
         """The deaths that each of these rows, which are on no engine, was there at."""
         return [self._begun[row_id] for row_id in row_ids]
 
-    def begin(self, row_id: str) -> None:
-        """Notes that a row goes onto an engine."""
-        self._begun[row_id] += 1
-
-    def end(self, row_id: str) -> None:
-        """Notes that nothing happened."""
-        del self._begun[row_id]
+    def note(self, begun: Sequence[str], ended: Sequence[str]) -> None:
+        """Notes rows that go onto an engine, and rows to which nothing happened there."""
+        self._begun.update(begun)
+        for row_id in ended:
+            del self._begun[row_id]
 
     def report(self, engine: str, spent: Ledger) -> None:
         """Notes what an engine has spent since its start."""
