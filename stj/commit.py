@@ -107,7 +107,8 @@ class Writer:
             rows = map(row_from_dict, self._failed.values())
             self._parts.append(self._artifact.write_part(_FAILED, rows_to_table(rows)))
         counts = _counts(self._artifact, self._parts)
-        ledger = (self._before + self.spent).facts(counts["output_tokens"], dollars_per_engine_hour)
+        useful = counts["output_tokens"] - counts["failed_tokens"]
+        ledger = (self._before + self.spent).facts(useful, dollars_per_engine_hour)
         self._artifact.finish(self._parts, **counts, ledger=ledger, **facts)
 
     def _too_many_failed(self) -> PassFailed:
@@ -124,13 +125,14 @@ def _counts(artifact: Artifact, parts: Sequence[str]) -> dict[str, Any]:
     dropped: Counter[str] = Counter()
     judged: Counter[str] = Counter()
     accepted: Counter[str] = Counter()
-    totals = Counter(failed=0, pairs=0, prompt_tokens=0, output_tokens=0)
+    totals = Counter(failed=0, pairs=0, prompt_tokens=0, output_tokens=0, failed_tokens=0)
     nested = ["judgments.list.element.index", "category.name", "pair.method"]
     for record in artifact.records(["dropped", "error", "kept", "prompt_tokens", "output_tokens", *nested], parts):
         totals["failed"] += record["error"] is not None
         totals["pairs"] += record["pair"] is not None
         totals["prompt_tokens"] += record["prompt_tokens"]
         totals["output_tokens"] += record["output_tokens"]
+        totals["failed_tokens"] += record["output_tokens"] if record["error"] is not None else 0
         if record["dropped"]:
             dropped[record["dropped"]] += 1
         if record["judgments"] and record["category"]:

@@ -31,8 +31,8 @@ class Ledger:
         """Keeps it where the next start finds it."""
         folder.write(LEDGER, json.dumps(asdict(self)).encode())
 
-    def facts(self, output_tokens: int, dollars_per_engine_hour: float | None) -> dict[str, Any]:
-        """It as JSON values, for the manifest; `output_tokens` are those of the rows that came out.
+    def facts(self, useful_tokens: int, dollars_per_engine_hour: float | None) -> dict[str, Any]:
+        """It as JSON values, for the manifest; `useful_tokens` are those of the rows that came out, and did not fail.
 
         Wasted are the tokens of aborted samples, failed rows, and rows that were on an engine or not committed at a kill.
         """
@@ -41,7 +41,7 @@ class Ledger:
             "starts": self.starts,
             "engine_seconds": round(self.engine_seconds, 1),
             **asdict(self.usage),
-            "wasted_tokens": max(0, self.usage.output_tokens - output_tokens),
+            "wasted_tokens": max(0, self.usage.output_tokens - useful_tokens),
             "dollars": dollars,
         }
 

@@ -235,7 +235,7 @@ class _Watch:
         self._progress = Progress(name=spec.name, total=spec.total, done=writer.finished.count)
         self._metrics = PassMetrics(spec.name)
         self._terminal = Terminal()
-        self._terminal.show(f"{spec.name}: starting engines")
+        self._say(f"{spec.name}: starting engines")
         self._looked_at = -math.inf
 
     def add(self, table: pa.Table) -> None:
@@ -256,7 +256,13 @@ class _Watch:
     def log(self) -> None:
         """A plain line, where there is no terminal to watch."""
         if not self._terminal.live:
-            log.info("%s", self._progress.line(every_category=True))
+            self._say(self._progress.line(every_category=True))
+
+    def _say(self, line: str) -> None:
+        if self._terminal.live:
+            self._terminal.show(line)
+        else:
+            log.info("%s", line)
 
     def close(self) -> None:
         """Leaves the terminal to others."""

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
+import ray
 
 from stj.artifacts import Artifact
 from stj.config import EngineConfig, ModelConfig, SelectConfig
@@ -20,7 +22,7 @@ from stj.passes import Pass, RayGate, run_pass
 from stj.rows import TRAINING, Category, Row, Turn, row_from_dict
 from stj.stages.select import apply_limit, screen, select
 from stj.storage import Folder
-from tests.conftest import make_row
+from tests.conftest import make_row, soon
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("ray_local")]
 
@@ -143,6 +145,21 @@ def test_every_row_comes_out_once_with_its_answer(tmp_path: Path) -> None:
     }
     assert artifact.manifest()["ledger"]["engine_seconds"] > 0
     assert artifact.begin() is False
+
+
+def test_the_progress_of_a_pass_is_among_the_metrics_of_ray(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    run_pass(replace(a_pass(40), name="watched"), artifact, CONFIG)
+    port = ray.nodes()[0]["MetricsExportPort"]
+
+    def told() -> bool:
+        with urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+            lines = page.read().decode().splitlines()
+        found = [line for line in lines if line.startswith("ray_stj_pass_rows{") and 'pass="watched"' in line]
+        return any('state="done"' in line and line.endswith(" 40.0") for line in found)
+
+    assert soon(told, 60)  # they are sent every ten seconds
 
 
 def test_a_pass_goes_on_from_what_was_committed(tmp_path: Path) -> None:
