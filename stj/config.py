@@ -411,7 +411,7 @@ class RayConfig:
     """Seconds to wait for a cluster that can grow to do so, also for what takes the place of a machine that is lost."""
     stop_notice_s: float | None = None
     """Seconds from SIGTERM to the kill, in which training may write a checkpoint; None is what RAY_JOB_STOP_WAIT_TIME_S says in
-    the environment, or 30."""
+    the environment, else 3 in a Ray job, as Ray has it, and 30 elsewhere."""
 
     def __post_init__(self) -> None:
         _at_least(0, "ray.", self, "capacity_deadline_s", "stop_notice_s")

@@ -41,17 +41,17 @@ def select_examples(run: Run, phase: Phase) -> None:
     with_wrong = compared.balanced(within=chosen)
     if not chosen.size or (phase.objective != "sft" and not with_wrong.size):
         raise _no_examples(phase, counts, kept if phase.objective == "sft" else compared)
-    kinds = Counter[str]()
+    kinds, parts = Counter[str](), list[str]()
     examples = sorted_by_id(_examples(run, phase, chosen, with_wrong))  # never in order of arrival
     for number in itertools.count():
         part = list(itertools.islice(examples, _A_FILE))
         if not part:
             break
         kinds.update(example.kind for example in part)
-        phase.artifact.write_part(f"examples-{number:05d}", examples_to_table(part))
+        parts.append(phase.artifact.write_part(f"examples-{number:05d}", examples_to_table(part)))
     funnel = Funnel.of(run.rows_of(run.phase_that("pairs", 1)))
     facts = {"funnel": asdict(funnel), "judged": asdict(counts), "kinds": dict(sorted(kinds.items()))}
-    phase.artifact.finish(**facts, with_wrong_judgment=2 * with_wrong.size)
+    phase.artifact.finish(parts, **facts, with_wrong_judgment=2 * with_wrong.size)
 
 
 def _found(run: Run, phase: Phase, counts: Judged | None = None) -> Iterator[_Found]:

@@ -113,6 +113,7 @@ class PassActor:
         running = [asyncio.run_coroutine_threadsafe(self._run(*each), self._loop) for each in zip(rows, deaths, strict=True)]
         finished = rows_to_table([one.result() for one in running])
         self._report()
+        asyncio.run_coroutine_threadsafe(self._notes.flush(), self._loop)
         return finished
 
     def __del__(self) -> None:
@@ -206,9 +207,10 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callabl
     an engine's machine is lost and no other comes.
     """
     started = time.monotonic()
-    writer = Writer(artifact, config, tell)
+    terminal = Terminal()
+    writer = Writer(artifact, config, _below(terminal, tell))
     ward = ray.remote(**_HELPER)(Ward).remote()
-    watch = _Watch(spec, writer, ward)
+    watch = _Watch(spec, writer, ward, terminal)
     try:
         for table in _stream(spec, writer.finished, config, ward):
             watch.add(writer.add(table))
@@ -226,15 +228,27 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callabl
     writer.finish(spec.dollars_per_engine_hour, seconds=round(time.monotonic() - started, 1))
 
 
+def _below(terminal: Terminal, tell: Callable[[Row], None] | None) -> Callable[[Row], None] | None:
+    """What is told of a row may be printed on the same terminal: the live line makes room for it."""
+    if tell is None:
+        return None
+
+    def told(row: Row) -> None:
+        terminal.clear()
+        tell(row)
+
+    return told
+
+
 class _Watch:
     """Shows how far the pass is, and asks what it costs, every second in which rows come."""
 
-    def __init__(self, spec: Pass, writer: Writer, ward: Any) -> None:
+    def __init__(self, spec: Pass, writer: Writer, ward: Any, terminal: Terminal) -> None:
         self._writer = writer
         self._ward = ward
         self._progress = Progress(name=spec.name, total=spec.total, done=writer.finished.count)
         self._metrics = PassMetrics(spec.name)
-        self._terminal = Terminal()
+        self._terminal = terminal
         self._say(f"{spec.name}: starting engines")
         self._looked_at = -math.inf
 

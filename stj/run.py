@@ -165,6 +165,10 @@ class Run:
         """The held-out pairs that checkpoints are chosen by, if there are any."""
         return read_pairs(_selected_on(self.config), _SELECTED_ON)
 
+    def selection_pairs(self) -> int | None:
+        """About how many there are."""
+        return heldout_size(_selected_on(self.config), _SELECTED_ON)
+
     def read_inputs(self, phase: Phase) -> Iterator[Row]:
         """The rows that go into a pass, in input order; the held-out pairs come last, to fill the engine's tail."""
         if "pairs" in phase.parts:
@@ -181,7 +185,7 @@ class Run:
         counts: list[int | None] = []
         if "pairs" in phase.parts:
             counts.append(source_size(self.config.source))
-        elif "judge" in phase.parts:
+        elif "judge" in phase.parts or "judge_again" in phase.parts:
             pairs = self.phase_that("pairs", 1).artifact.manifest().get("pairs")
             counts.append(None if pairs is None else at_most(self.config.select.limit, pairs))
         if "heldout" in phase.parts:

@@ -127,6 +127,7 @@ def _judged(run: Run, phase: Phase, model: Artifact, folder: Folder) -> HeldoutS
             name=f"{phase.name}, checkpoint {folder.uri.rpartition('_')[2]}",
             model=model_in(model, phase.model),
             read=run.read_selection_pairs,
+            total=run.selection_pairs(),
             stages=stages,
             seed=run.config.seed,
             dollars_per_engine_hour=run.config.dollars_per_engine_hour(phase.model),
@@ -165,12 +166,14 @@ def _finish(phase: Phase, found: Sequence[Candidate], end: str) -> None:
     for name in sorted(source.names(), key=lambda name: name == "config.json"):
         if name not in (MANIFEST, STARTED):
             source.move(name, target)
-    source.remove()
+    for candidate in (target.parent / "candidates").folders():  # those of other settings too
+        (target.parent / f"candidates/{candidate}/model").remove()
     (target.parent / CHECKPOINTS).remove()
     trained = {
         **best.trained,
         "model": {**best.trained["model"], "path": target.uri},
         "seconds": round(sum(candidate.trained["seconds"] for candidate in found), 1),
+        "reference_forwards": sum(candidate.trained["reference_forwards"] for candidate in found),
     }
     why = f"{best.line()}: the best of {len(found)}; {end}"
     scores = [_as_told(candidate) for candidate in found]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from stj.rows import Example, example_from_dict, examples_to_table
 from stj.storage import out_of_space_told
 
-_RUN_CHARACTERS = 1 << 24  # of one sorted run: what is in memory while runs are made
+_RUN_CHARACTERS = 1 << 26  # of one sorted run: what is in memory while runs are made
 _ROWS_AT_ONCE = 16  # of each run, while they are merged
 
 _by_id = attrgetter("id")
@@ -19,7 +19,7 @@ _by_id = attrgetter("id")
 
 def sorted_by_id(examples: Iterable[Example]) -> Iterator[Example]:
     """The examples in the order of their ids; they wait in TMPDIR. Raises StjError where there is no room."""
-    with tempfile.TemporaryDirectory(prefix="stj-") as scratch, out_of_space_told(scratch):
+    with tempfile.TemporaryDirectory(prefix="stj-") as scratch:
         runs = [_written(run, Path(scratch) / f"{number}.parquet") for number, run in enumerate(_runs(examples))]
         yield from heapq.merge(*map(_read, runs), key=_by_id)
 
@@ -39,7 +39,8 @@ def _runs(examples: Iterable[Example]) -> Iterator[list[Example]]:
 
 def _written(run: list[Example], path: Path) -> Path:
     table = examples_to_table(sorted(run, key=_by_id))
-    pq.write_table(table, path, row_group_size=_ROWS_AT_ONCE, compression="zstd")
+    with out_of_space_told(str(path.parent)):
+        pq.write_table(table, path, row_group_size=_ROWS_AT_ONCE, compression="zstd")
     return path
 
 

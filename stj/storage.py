@@ -138,11 +138,20 @@ class Folder:
         Raises StjError where it cannot be read.
         """
         to.mkdir(parents=True, exist_ok=True)
-        with _unreachable_told(self.uri), (to / name).open("wb") as file:
+        with (to / name).open("wb") as file:
             sink = StampedFile(file)
-            with self.filesystem.open_input_stream(self._at(name)) as source:
-                shutil.copyfileobj(source, sink, length=1 << 24)
+            with _unreachable_told(self.uri):
+                source = self.filesystem.open_input_stream(self._at(name))
+            with source:
+                while part := self._read(source):
+                    with out_of_space_told(str(to)):
+                        sink.write(part)
         return sink.stamp
+
+    def _read(self, source: pa.NativeFile) -> bytes:
+        with _unreachable_told(self.uri):
+            part: bytes = source.read(1 << 24)
+            return part
 
     def move(self, name: str, to: "Folder") -> None:
         """Moves a file into another folder of the same disk or store; in a store it is copied, a part at a time."""

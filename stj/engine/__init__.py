@@ -48,7 +48,7 @@ class Usage:
     computed_tokens: int = 0
     """Those of them that were computed; the others lay in the prefix cache."""
     output_tokens: int = 0
-    """Those of requests that were aborted too."""
+    """Those of requests that were aborted too, as of the engine's last answer."""
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)})

@@ -30,9 +30,9 @@ def heldout_identity(config: HeldoutConfig, key: str = "heldout.path") -> str | 
     return None if config.path is None else files_identity(config.path, key)
 
 
-def heldout_size(config: HeldoutConfig) -> int | None:
+def heldout_size(config: HeldoutConfig, key: str = "heldout.path") -> int | None:
     """About how many pairs the held-out file has; None where none is named. Raises SourceError where it is missing."""
-    return None if config.path is None else at_most(config.limit, files_size(files_at(config.path, "heldout.path")))
+    return None if config.path is None else at_most(config.limit, files_size(files_at(config.path, key)))
 
 
 def rows(records: Iterable[Located]) -> Iterator[Row]:

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
+from stj.config import in_ray_job
 from stj.errors import StjError, Stopped
 from stj.storage import Folder
 from stj.train.committed import Checkpoint
@@ -23,6 +24,7 @@ from stj.train.committed import Checkpoint
 log = logging.getLogger(__name__)
 
 _FILE = "stop.json"
+_RAYS_NOTICE = "RAY_JOB_STOP_WAIT_TIME_S"
 _LOOK_S = 1.0  # a look at an object store takes some 50 ms
 _LEAVING_S = 2.0  # of a notice, for the driver: to hear that its ranks have ended, and to end
 _AGAIN = "Run the same command again to go on from"
@@ -76,8 +78,8 @@ def stopped(done: int, steps: int, last: Checkpoint | None) -> Stopped:
 
 
 def stop_notice(configured: float | None) -> float:
-    """Seconds between SIGTERM and the kill: as configured, or as Ray's job supervisor and its driver are told, or 30."""
-    return configured if configured is not None else float(os.environ.get("RAY_JOB_STOP_WAIT_TIME_S", "30"))
+    """Seconds between SIGTERM and the kill: as configured, or as Ray's job supervisor is told (by itself it waits 3), or 30."""
+    return configured if configured is not None else float(os.environ.get(_RAYS_NOTICE, "3" if in_ray_job() else "30"))
 
 
 def asked_to_stop(checkpoints: Folder, run: str) -> Callable[[], Notice | None]:
@@ -132,6 +134,7 @@ def asking_to_stop(checkpoints: Folder, run: str, notice_s: float) -> Iterator[N
             raise Stopped(f"told to stop, and the ranks were not done in time. {_AGAIN} the last checkpoint") from None
         raise
     finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGTERM, before[0])
         signal.signal(signal.SIGALRM, before[1])
