@@ -99,27 +99,33 @@ def _wait_for_a_sign_of_life(folder: Folder) -> None:
 
 
 def _beat(folder: Folder, me: str, ended: threading.Event, lost: threading.Event) -> None:
-    """Renews the file until the work has ended; where another has signed it, stops the work, and at the next beat again.
-
-    For a training that is told to stop first asks its ranks for a checkpoint, and here there is no time for one.
-    """
+    """Renews the file until the work has ended; where another has signed it, stops the work."""
     number = 0
     while not ended.wait(_BEAT_S):
         with suppress(StjError, OSError):  # a store that is away for a moment; the next beat may reach it
             if not _signed(folder).startswith(me):
                 lost.set()
-                _stop_the_work()
-                continue
+                _stop_the_work(ended)
+                return
             number += 1
             _sign(folder, me, number)
 
 
-def _stop_the_work() -> None:
-    """Interrupts the main thread, as Ctrl-C does; in the background, where that is not heard, as a job's stop does."""
-    heard = signal.getsignal(signal.SIGINT) == signal.default_int_handler
+def _stop_the_work(ended: threading.Event) -> None:
+    """Interrupts the main thread, as Ctrl-C does; in the background, where that is not heard, as a job's stop does.
+
+    A training that is told to stop puts another handler in the place of its own and asks its ranks for a checkpoint; there is
+    no time for one here, so it is told again. Other work is not: it is on its way out.
+    """
     main = threading.main_thread().ident
     assert main is not None
-    signal.pthread_kill(main, signal.SIGINT if heard else signal.SIGTERM)
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.pthread_kill(main, signal.SIGINT)
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    signal.pthread_kill(main, signal.SIGTERM)
+    if not ended.wait(_BEAT_S) and signal.getsignal(signal.SIGTERM) != handler:
+        signal.pthread_kill(main, signal.SIGTERM)
 
 
 def _sign(folder: Folder, me: str, number: int) -> None:
