@@ -11,7 +11,7 @@ UV_VERSION := 0.13.8
 UV := $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") $(if $(PIP_CERT),SSL_CERT_FILE="$(PIP_CERT)") $(BIN)/uv
 BACKEND := $(if $(PIP_FIND_LINKS),,$(if $(filter cpu,$(DEVICE)),--torch-backend cpu))
 
-.PHONY: install demo test test-fast check format lock clean
+.PHONY: install demo test test-long test-fast check format lock clean
 
 install: $(STAMP)
 
@@ -30,8 +30,11 @@ demo: install  ## three self-taught iterations of the mini configuration, on two
 test: install  ## all tests, the real engines included
 	$(BIN)/python -m pytest --cov
 
+test-long: install  ## whole runs on real engines under faults: machines lost and drained, drivers killed on a cluster, model selection
+	$(BIN)/python -m pytest -m long
+
 test-fast: install  ## the tests without engines, in under a minute
-	$(BIN)/python -m pytest -n 2 -m "not engine"
+	$(BIN)/python -m pytest -n 2 -m "not engine and not long"
 
 check: install  ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -23,7 +23,7 @@ from stj.storage import Folder
 from tests.conftest import soon
 from tests.test_passes import answer, read
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 CONFIG = EngineConfig(device="cpu", rows_in_flight=32, commit_interval_s=0, cpus_per_replica=2)
 ROWS = 60

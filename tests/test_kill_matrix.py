@@ -244,6 +244,7 @@ def test_killed_at_random_moments(loops: Loops, undisturbed: Loop) -> None:
     kill_at_random_moments(loops.one_by_one("random"), undisturbed, RANDOM_MOMENTS)
 
 
+@pytest.mark.long
 def test_killed_at_random_moments_on_a_cluster(loops: Loops, undisturbed: Loop, cluster: str) -> None:
     kill_at_random_moments(loops.one_by_one("cluster", address=cluster), undisturbed, RANDOM_MOMENTS_ON_RAY)
 

@@ -179,6 +179,7 @@ def test_overwrite_makes_only_what_changed_again_and_training_can_be_interrupted
     assert new != old
 
 
+@pytest.mark.long
 def test_the_checkpoint_that_judges_best_is_the_model_and_training_stops_early(tmp_path: Path) -> None:
     """The learning rate is so high that training only does harm: no later checkpoint judges better again and again."""
     selection = ["path=package://mini/data/dev.jsonl", "limit=12", "patience=1"]

@@ -26,7 +26,7 @@ from stj.errors import CapacityError, Stopped
 from stj.storage import Folder
 from stj.train.launch import train
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 LONG = replace(CONFIG, max_epochs=12, checkpoint_every_steps=10)
 
