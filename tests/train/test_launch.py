@@ -146,7 +146,7 @@ def test_a_killed_driver_and_a_torn_checkpoint_change_no_weight(
     """The driver is killed after its second checkpoint, which is then damaged: training goes on from the first one."""
     driver = subprocess.Popen([sys.executable, __file__, str(tmp_path), str(seed_directory)])
     newest = tmp_path / "checkpoints/step_00000006"
-    wait_for(Folder.at(newest))
+    wait_for(Folder.at(newest), driver)
     driver.kill()
     driver.wait()
     time.sleep(3)  # its ranks follow it
@@ -157,10 +157,11 @@ def test_a_killed_driver_and_a_torn_checkpoint_change_no_weight(
     assert same_weights(tmp_path, undisturbed)
 
 
-def wait_for(checkpoint: Folder, seconds: float = 600) -> None:
+def wait_for(checkpoint: Folder, driver: "subprocess.Popen[bytes] | None" = None, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not checkpoint.exists("manifest.json"):
         assert time.monotonic() < deadline, f"{checkpoint.uri} did not come"
+        assert driver is None or driver.poll() is None, f"the driver ended with {driver.poll()}"
         time.sleep(0.05)
 
 
