@@ -30,7 +30,7 @@ demo: install  ## three self-taught iterations of the mini configuration, on two
 test: install  ## all tests, the real engines included
 	$(BIN)/python -m pytest --cov
 
-test-long: install  ## whole runs on real engines under faults: machines lost and drained, drivers killed on a cluster, model selection
+test-long: install  ## whole runs on real engines under faults: machines lost and drained, drivers killed on a cluster, checkpoints torn, model selection
 	$(BIN)/python -m pytest -m long
 
 test-fast: install  ## the tests without engines, in under a minute

@@ -112,6 +112,7 @@ def test_an_offloaded_optimizer_leaves_the_gpu_its_weights_and_the_bucket() -> N
     assert training.update_gb == pytest.approx(2.0)
 
 
+@pytest.mark.long
 @pytest.mark.engine
 def test_real_ranks_hold_what_the_plan_says() -> None:
     code = "import json, plan_check; print(json.dumps(plan_check.measure('48M')))"

@@ -140,6 +140,7 @@ def test_a_killed_rank_of_a_run_in_an_object_store_changes_no_weight(
     assert (folder.folders(), folder.names()) == (["examples", "model"], ["metrics.jsonl"])
 
 
+@pytest.mark.long
 def test_a_killed_driver_and_a_torn_checkpoint_change_no_weight(
     undisturbed: Path, seed_directory: Path, tmp_path: Path
 ) -> None:
