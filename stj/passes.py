@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any, NoReturn
 
 import pyarrow as pa
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 _BLOCKS_PER_ENGINE = 32  # blocks that fill an engine
 _ROWS_AHEAD = 2  # times the rows that an engine works on: of a block that waits for its slowest row the others are done
 _READ_BLOCK_BYTES = 1 << 20  # small, so that the first rows reach the engine while the rest is still being read
+_ROWS_READ = 16  # at once: Ray takes some 20 ms for whatever is read, and an engine would wait for single rows
 _OUR_ERROR = re.compile(r"^(?:stj\.errors\.)(\w+): (.+)$", re.MULTILINE)
 _TRIES = 3  # of a row with which engines die; the last one alone
 _HELPER = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
@@ -334,9 +336,9 @@ class _RowSource(Datasource):  # type: ignore[misc]
         return [ReadTask(self._tables, metadata)]
 
     def _tables(self) -> Iterator[pa.Table]:
-        for row in self._read():
-            if not self._finished.has(row.task, row.position):
-                yield rows_to_table([row])
+        rows = (row for row in self._read() if not self._finished.has(row.task, row.position))
+        while some := list(islice(rows, _ROWS_READ)):
+            yield rows_to_table(some)
 
 
 def _refuse_after_deaths(ward: Any, config: EngineConfig) -> None:
