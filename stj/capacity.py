@@ -11,6 +11,7 @@ from ray.data._internal.execution.operators.actor_pool_map_operator import Actor
 from stj.errors import CapacityError
 
 _LOOK_S = 1.0
+_PLACING_S = 10.0  # which a free cluster may take to give an engine its machine
 
 
 class CapacityWatch(ExecutionCallback):  # type: ignore[misc]
@@ -37,7 +38,7 @@ class CapacityWatch(ExecutionCallback):  # type: ignore[misc]
             self._outputs, self._since = outputs, None
         elif self._since is None:
             self._since = now
-        elif now - self._since >= self._deadline_s:
+        elif now - self._since >= max(self._deadline_s, _PLACING_S):
             raise CapacityError(
                 f"an engine found no room within ray.capacity_deadline_s={self._deadline_s:g} s: machines are lost or taken. "
                 "What is finished is kept; add machines and run the same command again"
@@ -51,5 +52,11 @@ def _waits(pool: Any) -> bool:
 
 
 def _machine(actor: Any) -> str:
-    """Address of the machine that an actor runs or starts on, empty for none: a node is named already by where it queues."""
-    return str(ray._private.state.actors(actor._actor_id.hex()).get("Address", {}).get("IPAddress", ""))
+    """Address of the machine that an actor runs or starts on, empty for none: a node is named already by where it queues.
+
+    Where the cluster's head does not answer, that is not for this to say: Ray itself ends the pass if it stays away.
+    """
+    try:
+        return str(ray._private.state.actors(actor._actor_id.hex()).get("Address", {}).get("IPAddress", ""))
+    except Exception:
+        return "unknown"

@@ -241,6 +241,11 @@ class JudgeConfig:
             f"judge.keep=random stops at the first judgment with a verdict; judge.sampling={self.sampling} has no such control",
         )
 
+    @property
+    def again(self) -> "JudgeConfig":
+        """How a warmed-up model judges: until there is a right and a wrong judgment, unless every pair has all N of them."""
+        return self if self.sampling == "all" else replace(self, sampling="first_pair")
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeldoutConfig:
@@ -482,6 +487,12 @@ class Config:
             not warm_up or self.judge.keep == "correct",
             "train.preference.source=warm_up: judge.keep=random has no such control; set it to correct",
         )
+
+    @property
+    def selected_on(self) -> HeldoutConfig:
+        """The pairs that checkpoints are chosen by, which are judged like the other held-out pairs, though not greedily."""
+        selection = self.train.selection
+        return replace(self.heldout, path=selection.path, limit=selection.limit, greedy=False)
 
     def dollars_per_engine_hour(self, model: ModelConfig) -> float | None:
         """What the GPUs of one engine of this model cost, where their price is given."""

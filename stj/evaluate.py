@@ -24,7 +24,7 @@ from stj.config import Config, HeldoutConfig, ModelConfig, PromptName
 from stj.engine import Generate
 from stj.errors import ConfigError, SourceError, StjError
 from stj.lease import sole_driver
-from stj.models import model_identity
+from stj.models import check_division, model_identity
 from stj.passes import Pass, run_pass
 from stj.prompts import prompt_hash
 from stj.prompts.variants import VARIANTS
@@ -64,6 +64,7 @@ def evaluate(path: str, benchmarks: Sequence[Named], config: Config, tell: Tell)
     artifact = _artifact(model, benchmarks, config)
     for one in benchmarks:
         tell(f"{one.name}: {_looked_at(one, config.heldout.limit)}")
+    check_division(model)
     if artifact.begin():
         _judge(artifact, model, benchmarks, config)
     scores: list[BenchmarkScores] = []

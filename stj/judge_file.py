@@ -15,7 +15,7 @@ from stj.artifacts import Artifact, Key, plain
 from stj.config import ModelConfig, PromptName, UseConfig, check_run_root
 from stj.jury import Agreement, Opinion, agreement
 from stj.lease import sole_driver
-from stj.models import model_identity, within_context
+from stj.models import check_division, model_identity, within_context
 from stj.passes import Pass, run_pass
 from stj.prompts import prompt_hash
 from stj.prompts.variants import VARIANTS
@@ -94,6 +94,7 @@ def _sittings(panel: Panel) -> list[Sitting]:
     found = []
     for number, path in enumerate(panel.models, start=1):
         model = within_context(replace(panel.config.model, path=_absolute(path)))
+        check_division(model)
         folder = panel.folder if len(panel.models) == 1 else panel.folder / f"judge_{number}"
         found.append(Sitting(model=model, artifact=Artifact(folder, _key(panel, model))))
     return found

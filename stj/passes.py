@@ -215,10 +215,7 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callabl
     watch = _Watch(spec, writer, ward, terminal)
     try:
         for table in _stream(spec, writer.finished, config, ward):
-            watch.add(writer.add(table))
-            if writer.due:
-                watch.log()
-                writer.commit()
+            watch.add(table)
         watch.look()
     except BrokenPipeError:  # whoever was told has seen enough
         raise
@@ -242,37 +239,66 @@ def _below(terminal: Terminal, tell: Callable[[Row], None] | None) -> Callable[[
     return told
 
 
-class _Watch:
-    """Shows how far the pass is, and asks what it costs, every second in which rows come."""
+class _Watch(threading.Thread):
+    """Every second shows how far the pass is, and commits what is due: also while no row comes, for some take long."""
 
     def __init__(self, spec: Pass, writer: Writer, ward: Any, terminal: Terminal) -> None:
+        super().__init__(name="watch", daemon=True)
         self._writer = writer
         self._ward = ward
         self._progress = Progress(name=spec.name, total=spec.total, done=writer.finished.count)
         self._metrics = PassMetrics(spec.name)
         self._terminal = terminal
-        self._say(f"{spec.name}: starting engines")
-        self._looked_at = -math.inf
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._failure: Exception | None = None
+        self._say(self._line())
+        self.start()
+
+    def run(self) -> None:
+        """Until it is closed; what goes wrong here is raised where rows are added."""
+        try:
+            while not self._closed.wait(_LOOK_S):
+                with self._lock:
+                    self._look()
+                    self._commit_due()
+        except Exception as failure:
+            self._failure = failure
 
     def add(self, table: pa.Table) -> None:
-        """Counts rows that are new."""
-        self._progress.add(table)
-        if time.monotonic() - self._looked_at > _LOOK_S:
-            self.look()
+        """Takes finished rows, and counts those that are new."""
+        with self._lock:
+            self._progress.add(self._writer.add(table))
+            self._commit_due()
+        self._raise_failure()
 
     def look(self) -> None:
         """Brings everything up to date."""
+        with self._lock:
+            self._look()
+        self._raise_failure()
+
+    def _look(self) -> None:
         in_flight, self._writer.spent = ray.get(self._ward.look.remote())
         done, failed = self._writer.finished.count, self._writer.failed
         self._progress.look(done=done, failed=failed, in_flight=in_flight, usage=self._writer.spent.usage)
         self._metrics.show(self._progress)
-        self._terminal.show(self._progress.line())
-        self._looked_at = time.monotonic()
+        self._terminal.show(self._line())
 
-    def log(self) -> None:
-        """A plain line, where there is no terminal to watch."""
-        if not self._terminal.live:
-            self._say(self._progress.line(every_category=True))
+    def _line(self, *, every_category: bool = False) -> str:
+        if self._progress.done or self._progress.failed or self._progress.in_flight:
+            return self._progress.line(every_category=every_category)
+        return f"{self._progress.name}: starting engines"
+
+    def _commit_due(self) -> None:
+        if self._writer.due:
+            if not self._terminal.live:  # nobody watches the line: it goes to the log
+                self._say(self._line(every_category=True))
+            self._writer.commit()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     def _say(self, line: str) -> None:
         if self._terminal.live:
@@ -281,7 +307,9 @@ class _Watch:
             log.info("%s", line)
 
     def close(self) -> None:
-        """Leaves the terminal to others."""
+        """Leaves the terminal to others, and Ray: a thread that is in Ray while that shuts down would crash."""
+        self._closed.set()
+        self.join()
         self._terminal.clear()
 
 

@@ -163,11 +163,11 @@ class Run:
 
     def read_selection_pairs(self) -> Iterator[Row]:
         """The held-out pairs that checkpoints are chosen by, if there are any."""
-        return read_pairs(_selected_on(self.config), _SELECTED_ON)
+        return read_pairs(self.config.selected_on, _SELECTED_ON)
 
     def selection_pairs(self) -> int | None:
         """About how many there are."""
-        return heldout_size(_selected_on(self.config), _SELECTED_ON)
+        return heldout_size(self.config.selected_on, _SELECTED_ON)
 
     def read_inputs(self, phase: Phase) -> Iterator[Row]:
         """The rows that go into a pass, in input order; the held-out pairs come last, to fill the engine's tail."""
@@ -288,9 +288,8 @@ class Run:
         return Phase(name=name, iteration=iteration, kind="pass", artifact=artifact, model=model, judge=judge, parts=parts)
 
     def _judge_config(self, parts: Sequence[Part]) -> JudgeConfig:
-        """How a pass judges: again until there is a right and a wrong judgment, unless every pair has all N of them."""
-        judge = self.config.judge
-        return replace(judge, sampling="first_pair") if "judge_again" in parts and judge.sampling != "all" else judge
+        """How a pass judges."""
+        return self.config.judge.again if "judge_again" in parts else self.config.judge
 
     def _learning(self, iteration: int, before: list[Phase]) -> list[Phase]:
         """Selecting the training examples of an iteration, and fine-tuning the seed on them."""
@@ -345,7 +344,7 @@ class Run:
         key: Key = {"step": "model", "examples": examples.artifact.fingerprint, "seed_model": start[1], "train": settings}
         selected_on = None
         if train.selection.path:
-            selected_on = _selected_on(self.config)
+            selected_on = self.config.selected_on
             pairs = {**plain(selected_on), "path": heldout_identity(selected_on, _SELECTED_ON)}
             prompts = {prompt: prompt_hash(prompt) for prompt in judging.PROMPTS}
             steps = {"patience": train.selection.patience, "checkpoint_every_steps": train.checkpoint_every_steps}
@@ -388,12 +387,6 @@ def _with_absolute_paths(config: Config) -> Config:
     keep_out = tuple(map(_absolute, config.source.keep_out))
     source = replace(config.source, path=_absolute(config.source.path), keep_out=keep_out)
     return replace(config, models=models, source=source, heldout=heldout, train=train)
-
-
-def _selected_on(config: Config) -> HeldoutConfig:
-    """The pairs that checkpoints are chosen by, which are judged like the other held-out pairs, though not greedily."""
-    selection = config.train.selection
-    return replace(config.heldout, path=selection.path, limit=selection.limit, greedy=False)
 
 
 def _as_loaded(model: ModelConfig) -> Key:

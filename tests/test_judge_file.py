@@ -210,6 +210,7 @@ def test_a_bad_file_is_one_line_before_anything_starts(
             "--out nowhere/out.jsonl: no such directory",
         ),
         (["judge", "pairs.jsonl", f"model={SEED_MODEL}", "votes=3"], "unknown key 'votes'"),
+        (["judge", "pairs.jsonl", f"model={SEED_MODEL}", "model.tensor_parallel_size=7"], "tensor_parallel_size=7 GPUs cannot"),
     ],
 )
 def test_bad_words_are_one_line(

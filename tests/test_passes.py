@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
+import pyarrow.parquet as pq
 import pytest
 import ray
 
@@ -106,6 +107,17 @@ async def answer(row: Row, generate: Generate) -> Row:
     return row.drop("answered", completion.text)
 
 
+async def wait_for_the_first(row: Row, generate: Generate, folder: str) -> Row:
+    """The last row ends when all others are committed."""
+
+    def committed() -> bool:
+        return sum(pq.read_metadata(part).num_rows for part in Path(folder).glob("part-*")) == 3
+
+    if row.position == 3 and not await asyncio.to_thread(soon, committed):
+        return replace(row, error="nothing was committed while it waited")
+    return row.drop("answered", "")
+
+
 async def pass_even(row: Row, generate: Generate, gate: RayGate) -> Row:
     row = await screen(row, generate, SelectConfig(categories=None), gate)
     if row.dropped:
@@ -119,6 +131,14 @@ async def pass_even(row: Row, generate: Generate, gate: RayGate) -> Row:
 def a_pass(rows: int, handler: str = "shout", make_engine: object = scripted) -> Pass:
     model = ModelConfig(path=handler)
     return Pass(model=model, read=partial(read, rows), stages={TRAINING: [answer]}, make_engine=make_engine)  # type: ignore[arg-type]
+
+
+def test_finished_rows_are_committed_while_a_long_one_is_waited_for(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    stage = partial(wait_for_the_first, folder=str(tmp_path / "pass"))
+    run_pass(replace(a_pass(4), stages={TRAINING: [stage]}), artifact, replace(CONFIG, commit_interval_s=2))
+    assert [row.error for row in rows_of(artifact)] == [None] * 4
 
 
 def rows_of(artifact: Artifact) -> list[Row]:

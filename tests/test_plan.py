@@ -1,6 +1,8 @@
 """The plan, against figures that are known from elsewhere."""
 
 import json
+import math
+import random
 import subprocess
 import sys
 from dataclasses import asdict
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stj.config import Config, ModelConfig
+from stj.config import Config, JudgeConfig, ModelConfig
 from stj.errors import SourceError
 from stj.load import load
 from stj.plan import Plan, plan
@@ -147,8 +149,38 @@ def test_one_gpu_trains_the_8b_with_its_optimizer_on_the_host() -> None:
 def test_draws_until_the_first_right_judgment() -> None:
     assumed = Assumptions(right=0.5)
     assert assumed.kept(2) == 0.75
-    assert assumed.draws(2) == 1.5
-    assert Assumptions(right=0.7).draws(15) == pytest.approx(1 / 0.7, rel=1e-6)
+    assert assumed.draws(JudgeConfig(samples=2)) == 1.5
+    assert Assumptions(right=0.7).draws(JudgeConfig()) == pytest.approx(1 / 0.7, rel=1e-6)
+
+
+def test_draws_until_both_kinds_are_there() -> None:
+    rng, right = random.Random(0), 0.7
+    drawn = [[rng.random() < right for _ in range(5)] for _ in range(20_000)]
+    until = [next((i for i in range(1, 5) if len(set(one[:i])) == 2), 5) for one in drawn]
+    judge = JudgeConfig(samples=5, sampling="first_pair")
+    assert Assumptions(right=right).draws(judge) == pytest.approx(sum(until) / len(until), rel=0.02)
+    assert Assumptions(right=right).paired(5) == pytest.approx(sum(len(set(one)) == 2 for one in drawn) / len(drawn), rel=0.02)
+    assert Assumptions().draws(JudgeConfig(sampling="all")) == 15
+
+
+def test_every_pass_and_training_of_a_warm_up_with_selection_is_counted() -> None:
+    rise = planned("train.selection.path=package://mini/data/dev.jsonl", "iterations=2", files=("rise.yaml",))
+    found = {phase.name: phase for phase in rise.phases}
+    assert list(found)[-4:] == ["judged again", "selection", "warm-up", "preference"]
+    assert found["judged again"].times == 2
+    assert found["judged again"].tokens_out > found["judgments 1"].tokens_out  # to a wrong one it takes longer
+    checkpoints, odd = divmod(found["selection"].times, 2)
+    assert not odd
+    step = 32 * 8192
+    assert checkpoints == math.ceil(found["warm-up"].tokens_in / step / 100) + math.ceil(
+        found["preference"].tokens_in / step / 4 / 100
+    )
+    assert all(phase.gpu_hours for phase in rise.phases)
+
+
+def test_preference_training_ends_at_its_steps() -> None:
+    short = planned("train.preference.max_steps=10", files=("rise.yaml",)).phases[-1]
+    assert short.tokens_in == 10 * 32 * 4 * 8192
 
 
 def test_the_first_judge_judges_once_and_the_seed_s_kin_four_times() -> None:

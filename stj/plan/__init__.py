@@ -22,7 +22,7 @@ class Plan:
     """None: the seed's shape is not known."""
     phases: tuple[PhasePlan, ...]
     draws_per_pair: float
-    """Expected judgments until the first right one, at most N."""
+    """Expected judgments, by the rule of sampling."""
     kept: float
     """Expected share of pairs with a right judgment."""
     assumptions: Assumptions
@@ -81,7 +81,7 @@ def plan(config: Config, assumptions: Assumptions | None = None) -> Plan:
         roles=tuple(role_plan(name, model, config) for name, model in models.items()),
         training=training_plan(seed, config) if seed else None,
         phases=phases(config, assumptions),
-        draws_per_pair=assumptions.draws(config.judge.samples),
+        draws_per_pair=assumptions.draws(config.judge),
         kept=assumptions.kept(config.judge.samples),
         assumptions=assumptions,
     )

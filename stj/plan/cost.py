@@ -1,8 +1,9 @@
 """Cost: tokens, GPU-hours and dollars of each phase, under assumptions that are said."""
 
+import math
 from dataclasses import dataclass
 
-from stj.config import Config, HardwareConfig, ModelConfig
+from stj.config import Config, HardwareConfig, JudgeConfig, ModelConfig, TrainConfig
 from stj.plan.memory import GB, count, kv_room
 from stj.plan.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.sources import source_size
@@ -33,9 +34,17 @@ class Assumptions:
         """Share of pairs with a right judgment among N: 1 - (1-p)^N."""
         return float(1 - (1 - self.right) ** samples)
 
-    def draws(self, samples: int) -> float:
-        """Expected judgments until the first right one, at most N: (1 - (1-p)^N) / p."""
-        return self.kept(samples) / self.right
+    def paired(self, samples: int) -> float:
+        """Share of pairs with a right and a wrong judgment among N: 1 - (1-p)^N - p^N."""
+        return float(self.kept(samples) - self.right**samples)
+
+    def draws(self, judge: JudgeConfig) -> float:
+        """Expected judgments of a pair: until the first right one (1 - (1-p)^N) / p, until both kinds are there, or all N."""
+        if judge.sampling == "all":
+            return judge.samples
+        if judge.sampling == "first_pair":
+            return 1 + sum(self.right**drawn + (1 - self.right) ** drawn for drawn in range(1, judge.samples))
+        return self.kept(judge.samples) / self.right
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,20 +75,34 @@ def phases(config: Config, a: Assumptions) -> tuple[PhasePlan, ...]:
     """
     models, later = config.models, config.iterations - 1
     read, pairs = _rows(config, a)
-    prompts, judgments = pairs * a.judged, pairs * a.draws(config.judge.samples) * a.judgment
+    judged = _judging(pairs, config.judge, a)
     found = [
         _sampling("categories", 1, (read * (a.instruction + 400), read * 30), models.generator, config, a),
         _sampling(
             "pairs", 1, (pairs * (2 * a.instruction + a.answer + 200), pairs * 2.5 * a.answer), models.generator, config, a
         ),
-        _sampling("judgments 1", 1, (prompts, judgments), models.first_judge, config, a),
+        _sampling("judgments 1", 1, judged, models.first_judge, config, a),
     ]
     if later:
-        found.append(_sampling("judgments 2+", later, (prompts, judgments), models.seed, config, a))
+        found.append(_sampling("judgments 2+", later, judged, models.seed, config, a))
+    if config.train.preference.source == "warm_up":
+        found.append(
+            _sampling("judged again", config.iterations, _judging(pairs, config.judge.again, a), models.seed, config, a)
+        )
     if orders := 2 * (heldout_size(config.heldout) or 0):
         tokens = orders * a.judged, orders * (config.heldout.samples + config.heldout.greedy) * a.judgment
         found.append(_sampling("evaluation", config.iterations + 1, tokens, models.seed, config, a))
-    return (*found, _fine_tuning(pairs * a.kept(config.judge.samples), config, a))
+    trainings = [_Training.of(pairs, name, train, config.judge, a) for name, train in _stages(config.train)]
+    if orders := 2 * (heldout_size(config.selected_on, "train.selection.path") or 0):
+        tokens = orders * a.judged, orders * config.heldout.samples * a.judgment
+        times = config.iterations * sum(training.checkpoints for training in trainings)
+        found.append(_sampling("selection", times, tokens, models.seed, config, a))
+    return (*found, *(_fine_tuning(training, config, a) for training in trainings))
+
+
+def _judging(pairs: float, judge: JudgeConfig, a: Assumptions) -> tuple[float, float]:
+    """Tokens of judging the pairs once."""
+    return pairs * a.judged, pairs * a.draws(judge) * a.judgment
 
 
 def _rows(config: Config, a: Assumptions) -> tuple[float, float]:
@@ -111,16 +134,52 @@ def _gpu_seconds(shape: Shape, model: ModelConfig, tokens: tuple[float, float], 
     return tokens[0] * work + tokens[1] / parallel * max(read, work * parallel)
 
 
-def _fine_tuning(examples: float, config: Config, a: Assumptions) -> PhasePlan:
+def _stages(train: TrainConfig) -> list[tuple[str, TrainConfig]]:
+    """The trainings of an iteration, with the settings of each."""
+    if train.objective == "sft_then_dpo":
+        return [("warm-up", train.stage("sft")), ("preference", train.stage("dpo"))]
+    return [("fine-tuning", train.stage(train.objective))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    """What one training goes through."""
+
+    name: str
+    tokens: float
+    """Of all steps."""
+    learnt: float
+    """Those that the loss is on."""
+    referred: float
+    """Those that the reference model reads, once."""
+    checkpoints: int
+
+    @classmethod
+    def of(cls, pairs: float, name: str, train: TrainConfig, judge: JudgeConfig, a: Assumptions) -> "_Training":
+        """Of one kept judgment a pair, or of a right and a wrong one."""
+        preferring = train.objective != "sft"
+        example = (1 + preferring) * (a.judged + a.judgment)
+        examples = pairs * (a.paired(judge.samples) if preferring else a.kept(judge.samples))
+        step = train.workers * train.gradient_accumulation * train.max_num_tokens
+        steps = min(examples * train.max_epochs * example / step, train.max_steps or math.inf)
+        return cls(
+            name=name,
+            tokens=steps * step,
+            learnt=steps * step * a.judgment / (a.judged + a.judgment),
+            referred=examples * example * preferring,
+            checkpoints=math.ceil(steps / train.checkpoint_every_steps),
+        )
+
+
+def _fine_tuning(training: _Training, config: Config, a: Assumptions) -> PhasePlan:
     """Forward and backward are 6 FLOPs a parameter and token, 8 where the activations are computed again."""
     shape = shape_of(config.models.seed)
-    tokens = examples * config.train.max_epochs * (a.judged + a.judgment)
     hours = None
     if shape and config.train.device == "gpu":
-        flops = (8 if config.train.activation_checkpointing else 6) * shape.active_parameters * tokens
-        hours = config.iterations * flops / (config.hardware.gpu_tflops * 1e12 * a.compute) / 3600
-    learnt = examples * config.train.max_epochs * a.judgment
-    return _phase("fine-tuning", config.iterations, (tokens, learnt), hours, config.hardware)
+        work = (8 if config.train.activation_checkpointing else 6) * training.tokens + 2 * training.referred
+        flops = config.hardware.gpu_tflops * 1e12 * a.compute
+        hours = config.iterations * shape.active_parameters * work / flops / 3600
+    return _phase(training.name, config.iterations, (training.tokens, training.learnt), hours, config.hardware)
 
 
 def _phase(name: str, times: int, tokens: tuple[float, float], hours: float | None, hardware: HardwareConfig) -> PhasePlan:
