@@ -108,13 +108,13 @@ async def answer(row: Row, generate: Generate) -> Row:
 
 
 async def wait_for_the_first(row: Row, generate: Generate, folder: str) -> Row:
-    """The last row ends when all others are committed."""
+    """The last row ends when others are committed; Ray Data holds one block back until the next one comes."""
 
     def committed() -> bool:
-        return sum(pq.read_metadata(part).num_rows for part in Path(folder).glob("part-*")) == 3
+        return sum(pq.read_metadata(part).num_rows for part in Path(folder).glob("part-*")) >= 2
 
     if row.position == 3 and not await asyncio.to_thread(soon, committed):
-        return replace(row, error="nothing was committed while it waited")
+        return replace(row, error="they were not committed while it waited")
     return row.drop("answered", "")
 
 
