@@ -161,9 +161,14 @@ class Artifact:
         """Turns a file that is not what was written into one line for the user."""
         try:
             yield
-        except (pa.ArrowException, OSError) as error:
+        except OSError as error:
             raise ArtifactError(
-                f"{(self.folder / name).uri}: cannot be read ({str(error).splitlines()[0]}); delete it and run again"
+                f"{(self.folder / name).uri}: cannot be read ({str(error).splitlines()[0]}); run the same command again, and "
+                f"where it stays so delete {self.folder.uri}"
+            ) from None
+        except pa.ArrowException as error:
+            raise ArtifactError(
+                f"{(self.folder / name).uri}: damaged ({str(error).splitlines()[0]}); delete it and run again"
             ) from None
 
 
@@ -186,7 +191,7 @@ def _record(folder: Folder, name: str) -> dict[str, Any] | None:
         record: dict[str, Any] = json.loads(folder.read(name))
         if not isinstance(record["key"], dict) or (name == MANIFEST and not {"files", "rows"} <= record.keys()):
             raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ArtifactError(f"{(folder / name).uri}: damaged; delete {folder.uri} and run again") from None
     return record
 

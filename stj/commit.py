@@ -17,7 +17,7 @@ from stj.config import EngineConfig
 from stj.errors import PassFailed
 from stj.finished import Finished
 from stj.ledger import Ledger, read_ledger
-from stj.rows import Row, row_from_dict, rows_to_table
+from stj.rows import TRAINING, Row, row_from_dict, rows_to_table
 
 _FAILED = "failed"
 _FAILING = 64  # so many failed rows, and more than half of all: the engine is at fault, not the rows
@@ -34,6 +34,7 @@ class Writer:
         artifact.remove_part(_FAILED)  # these are tried again
         self.finished = Finished()
         self._parts = [part for part in artifact.parts() if self._holds_new_rows(part)]
+        self._there = self.finished.count
         self._pending: list[pa.Table] = []
         self._pending_bytes = 0
         self._failed: dict[tuple[str, int], dict[str, Any]] = {}
@@ -55,6 +56,11 @@ class Writer:
     def failed(self) -> int:
         """Rows that failed since this start, and did not succeed since."""
         return len(self._failed)
+
+    @property
+    def came(self) -> int:
+        """Rows that came since this start, failed ones too."""
+        return self.finished.count - self._there + self.failed
 
     def add(self, table: pa.Table) -> pa.Table:
         """Takes finished rows and gives back those that are new and did not fail.
@@ -107,7 +113,7 @@ class Writer:
             rows = map(row_from_dict, self._failed.values())
             self._parts.append(self._artifact.write_part(_FAILED, rows_to_table(rows)))
         counts = _counts(self._artifact, self._parts)
-        useful = counts["output_tokens"] - counts["failed_tokens"]
+        useful = counts["output_tokens"] - counts["failed_tokens"] - counts["surplus_tokens"]
         ledger = (self._before + self.spent).facts(useful, dollars_per_engine_hour)
         self._artifact.finish(self._parts, **counts, ledger=ledger, **facts)
 
@@ -125,13 +131,16 @@ def _counts(artifact: Artifact, parts: Sequence[str]) -> dict[str, Any]:
     dropped: Counter[str] = Counter()
     judged: Counter[str] = Counter()
     accepted: Counter[str] = Counter()
-    totals = Counter(failed=0, pairs=0, prompt_tokens=0, output_tokens=0, failed_tokens=0)
+    totals = Counter(failed=0, pairs=0, prompt_tokens=0, output_tokens=0, surplus_tokens=0, failed_tokens=0)
     nested = ["judgments.list.element.index", "category.name", "pair.method"]
-    for record in artifact.records(["dropped", "error", "kept", "prompt_tokens", "output_tokens", *nested], parts):
+    for record in artifact.records(
+        ["task", "dropped", "error", "kept", "prompt_tokens", "output_tokens", "surplus_tokens", *nested], parts
+    ):
         totals["failed"] += record["error"] is not None
-        totals["pairs"] += record["pair"] is not None
+        totals["pairs"] += record["pair"] is not None and record["task"] == TRAINING
         totals["prompt_tokens"] += record["prompt_tokens"]
         totals["output_tokens"] += record["output_tokens"]
+        totals["surplus_tokens"] += 0 if record["error"] is not None else record["surplus_tokens"]
         totals["failed_tokens"] += record["output_tokens"] if record["error"] is not None else 0
         if record["dropped"]:
             dropped[record["dropped"]] += 1

@@ -134,7 +134,7 @@ def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[Named], 
         dollars_per_engine_hour=config.dollars_per_engine_hour(model),
         capacity_deadline_s=config.ray.capacity_deadline_s,
     )
-    with ray_session(config.ray, [engine_demand(config.engine, [model])]), sole_driver(artifact.folder):
+    with sole_driver(artifact.folder), ray_session(config.ray, [engine_demand(config.engine, [model])]):
         run_pass(spec, artifact, config.engine)
 
 

@@ -54,7 +54,7 @@ def _go_through(run: Run, phases: Sequence[Phase], tell: Tell, *, overwrite: boo
         _check_models(run.config.models, missing)
         if run.config.heldout.path is None:
             tell("heldout.path=null: no judge will be measured")
-    with ray_session(run.config.ray, _demands(run, missing)) if missing else nullcontext(), sole_driver(run.folder):
+    with sole_driver(run.folder), ray_session(run.config.ray, _demands(run, missing)) if missing else nullcontext():
         write_run_config(run)
         iterate(run, phases, tell, overwrite=overwrite)
         reports = report(run)

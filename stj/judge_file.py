@@ -77,7 +77,7 @@ def judge_file(panel: Panel, tell: Tell, *, overwrite: bool = False) -> Agreemen
             _tell_of(sitting, _rows(sitting), tell)
     if waiting:
         demand = engine_demand(panel.config.engine, [sitting.model for sitting in waiting])
-        with ray_session(panel.config.ray, [demand]), sole_driver(panel.folder):
+        with sole_driver(panel.folder), ray_session(panel.config.ray, [demand]):
             for sitting in waiting:
                 _judge(sitting, panel, tell, overwrite=overwrite)
     found = _compared(panel, sittings, winners)

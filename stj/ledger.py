@@ -32,9 +32,10 @@ class Ledger:
         folder.write(LEDGER, json.dumps(asdict(self)).encode())
 
     def facts(self, useful_tokens: int, dollars_per_engine_hour: float | None) -> dict[str, Any]:
-        """It as JSON values, for the manifest; `useful_tokens` are those of the rows that came out, and did not fail.
+        """It as JSON values, for the manifest; `useful_tokens` are those that went into rows that came out, and did not fail.
 
-        Wasted are the tokens of aborted samples, failed rows, and rows that were on an engine or not committed at a kill.
+        Wasted are the tokens of samples that were not needed, of failed rows, and of rows that were on an engine or not
+        committed at a kill.
         """
         dollars = None if dollars_per_engine_hour is None else round(self.engine_seconds / 3600 * dollars_per_engine_hour, 4)
         return {

@@ -32,7 +32,8 @@ def is_hub_id(location: str) -> bool:
 
 
 def model_identity(model: ModelConfig) -> str:
-    """What the weights are, for keys: a hub id and revision, a hash of local files, or a URI and a hash of its manifest.
+    """What the weights are, for keys: a hub id and revision, a hash of local files, or a URI and a hash of
+    its manifest, without one of its files' names, sizes and times.
 
     Raises ModelError where a named directory is missing or holds no model.
     """
@@ -185,6 +186,6 @@ def _stamps(folder: Folder) -> dict[str, FileStamp]:
 
 
 def _content_stamp(folder: Folder) -> str:
-    """A name for what a remote folder holds: its manifest's hash where stj wrote it, else its config's."""
-    name = MANIFEST if folder.exists(MANIFEST) else "config.json"
-    return hashlib.sha256(folder.uri.encode() + folder.read(name)).hexdigest()[:24]
+    """A name for what a remote folder holds: its manifest's hash where stj wrote it, else that of its config and listing."""
+    found = folder.read(MANIFEST) if folder.exists(MANIFEST) else folder.read("config.json") + repr(folder.listed()).encode()
+    return hashlib.sha256(folder.uri.encode() + found).hexdigest()[:24]

@@ -23,6 +23,7 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask
 from ray.data.block import BlockMetadata
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from stj import errors
 from stj.artifacts import Artifact
@@ -50,7 +51,10 @@ _READ_BLOCK_BYTES = 1 << 20  # small, so that the first rows reach the engine wh
 _ROWS_READ = 16  # at once: Ray takes some 20 ms for whatever is read, and an engine would wait for single rows
 _OUR_ERROR = re.compile(r"^(?:stj\.errors\.)(\w+): (.+)$", re.MULTILINE)
 _TRIES = 3  # of a row with which engines die; the last one alone
-_HELPER = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+_SUSPECTS = 8  # the part of an engine that rows may take with which one has died: so that few are left to be tried alone
+_ANSWER_S = 30.0
+_ANOTHER_ENGINE = 0.55  # of all engines' calls taken: nearly as many again are started; Ray Data stops some below 0.5
+_SEALED = "rows"
 _LOOK_S = 1.0
 _HEARTBEAT_S = 1.0
 
@@ -93,8 +97,9 @@ class PassActor:
         threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
         self._slots = asyncio.Semaphore(config.rows_in_flight)
         self._all_slots = config.rows_in_flight
+        self._suspects = asyncio.Semaphore(max(1, config.rows_in_flight // _SUSPECTS))
         self._one_alone = asyncio.Lock()
-        self._notes = _Notes(ward)
+        self._notes = _Notes(ward, ray.get_runtime_context().get_node_id())
         _refuse_after_deaths(ward, config)
         made = (spec.make_engine or _vllm_engine)(spec.model, config, spec.seed)
         self._engine = asyncio.run_coroutine_threadsafe(_awaited(made), self._loop).result()
@@ -104,16 +109,17 @@ class PassActor:
         asyncio.run_coroutine_threadsafe(self._account(), self._loop)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """The rows of a block, finished.
+        """The rows of a block, finished and sealed.
 
-        They are given back together: were this engine to die between two outputs, Ray would ask another one for the whole
-        block and pass over as many outputs as it has had, whatever rows were in them. Nothing here waits on the event loop,
-        so that a slow consumer never blocks the engine's.
+        They are given back together, in one cell: of a table that is larger than its blocks are to be Ray Data makes several
+        outputs, and were this engine to die between two of them, Ray would ask another one for the whole block and pass over
+        as many outputs as it has had, whatever rows were in them. Nothing here waits on the event loop, so that a slow
+        consumer never blocks the engine's.
         """
         rows = [row_from_dict(record) for record in block.to_pylist()]
-        deaths = ray.get(self._ward.deaths.remote([row.id for row in rows]))
+        deaths = self._deaths(rows)
         running = [asyncio.run_coroutine_threadsafe(self._run(*each), self._loop) for each in zip(rows, deaths, strict=True)]
-        finished = rows_to_table([one.result() for one in running])
+        finished = _sealed(rows_to_table([one.result() for one in running]))
         self._report()
         asyncio.run_coroutine_threadsafe(self._notes.flush(), self._loop)
         return finished
@@ -122,10 +128,16 @@ class PassActor:
         if hasattr(self, "_engine"):
             self._engine.close()
 
+    def _deaths(self, rows: Sequence[Row]) -> list[int]:
+        """How many engines died with each row; that an engine went with its whole machine is not its rows' doing."""
+        machines = ray.get(self._ward.deaths.remote([row.id for row in rows]))
+        there = {node["NodeID"] for node in ray.nodes() if node["Alive"]} if any(machines) else set()
+        return [sum(machine in there for machine in one) for one in machines]
+
     async def _run(self, row: Row, deaths: int) -> Row:
         if deaths >= _TRIES:
             return replace(row, error=f"quarantined: an engine died {deaths} times with this row on it, the last time alone")
-        async with self._alone() if deaths == _TRIES - 1 else self._slots:
+        async with self._place(deaths):
             await self._notes.begin(row.id)
             row = await run_stages(row, self._stages[row.task], self._load.ask, self._load.room)
             self._notes.end(row.id)
@@ -142,6 +154,19 @@ class PassActor:
         self._ward.report.remote(self._name, spent)
 
     @asynccontextmanager
+    async def _place(self, deaths: int) -> AsyncIterator[None]:
+        """Room for a row that so many engines have died with."""
+        if deaths == _TRIES - 1:
+            async with self._alone():
+                yield
+        else:
+            async with AsyncExitStack() as places:
+                if deaths:
+                    await places.enter_async_context(self._suspects)
+                await places.enter_async_context(self._slots)
+                yield
+
+    @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
         """The engine for one row, so that nobody else is suspected if it dies."""
         async with self._one_alone, AsyncExitStack() as slots:
@@ -153,8 +178,9 @@ class PassActor:
 class _Notes:
     """What is to be noted of rows: rows that begin in the same moment are one call, for whole blocks do."""
 
-    def __init__(self, ward: Any) -> None:
+    def __init__(self, ward: Any, node: str) -> None:
         self._ward = ward
+        self._node = node
         self._begun: list[str] = []
         self._ended: list[str] = []
         self._noting: asyncio.Task[None] | None = None
@@ -179,16 +205,17 @@ class _Notes:
         """Notes what there is."""
         begun, ended = self._begun, self._ended
         self._begun, self._ended = [], []
-        await self._ward.note.remote(begun, ended)
+        await self._ward.note.remote(self._node, begun, ended)
 
 
 class RayGate:
     """A gate that lives in an actor of its own, told of the rows that an earlier start of the pass has finished."""
 
     def __init__(self, limit: int, artifact: Artifact) -> None:
-        finished = [row.position for row in map(row_from_dict, artifact.records()) if passed_rule(row)]
+        records = artifact.records(["position", "category", "dropped"])
+        finished = [record["position"] for record in records if passed_rule(record["category"], record["dropped"])]
         # A gate that was started anew knows less and spares less; the limit stays exact through apply_limit.
-        self._actor = ray.remote(**_HELPER)(Gatekeeper).remote(limit, finished)
+        self._actor = _helper(Gatekeeper, limit, finished)
 
     async def over(self, position: int) -> bool:
         """Whether k passing rows before this one are known."""
@@ -211,20 +238,29 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callabl
     started = time.monotonic()
     terminal = Terminal()
     writer = Writer(artifact, config, _below(terminal, tell))
-    ward = ray.remote(**_HELPER)(Ward).remote()
+    ward = _helper(Ward)
     watch = _Watch(spec, writer, ward, terminal)
     try:
         for table in _stream(spec, writer.finished, config, ward):
             watch.add(table)
         watch.look()
+        _refuse_lost_rows(ray.get(ward.rows_read.remote()), writer)
     except BrokenPipeError:  # whoever was told has seen enough
         raise
     except Exception as error:
         raise _cause(error) from None
     finally:
-        watch.close()
-        writer.commit()
+        try:
+            watch.close()
+        finally:
+            writer.commit()
     writer.finish(spec.dollars_per_engine_hour, seconds=round(time.monotonic() - started, 1))
+
+
+def _helper(made: type, *args: Any) -> Any:
+    """An actor that many talk to, on the driver's machine: what it knows lasts as long as the driver."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(made).remote(*args)
 
 
 def _below(terminal: Terminal, tell: Callable[[Row], None] | None) -> Callable[[Row], None] | None:
@@ -251,35 +287,35 @@ class _Watch(threading.Thread):
         self._terminal = terminal
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._failure: Exception | None = None
+        self._said = ""
         self._say(self._line())
         self.start()
 
     def run(self) -> None:
-        """Until it is closed; what goes wrong here is raised where rows are added."""
-        try:
-            while not self._closed.wait(_LOOK_S):
+        """Until it is closed. What goes wrong here is told and tried again: if it lasts, the driver's own thread meets it."""
+        while not self._closed.wait(_LOOK_S):
+            try:
                 with self._lock:
                     self._look()
                     self._commit_due()
-        except Exception as failure:
-            self._failure = failure
+            except Exception as error:
+                if str(error) != self._said:
+                    log.warning("%s: not committed for now: %s", self._progress.name, error)
+                self._said = str(error)
 
     def add(self, table: pa.Table) -> None:
         """Takes finished rows, and counts those that are new."""
         with self._lock:
             self._progress.add(self._writer.add(table))
             self._commit_due()
-        self._raise_failure()
 
     def look(self) -> None:
         """Brings everything up to date."""
         with self._lock:
             self._look()
-        self._raise_failure()
 
     def _look(self) -> None:
-        in_flight, self._writer.spent = ray.get(self._ward.look.remote())
+        in_flight, self._writer.spent = ray.get(self._ward.look.remote(), timeout=_ANSWER_S)
         done, failed = self._writer.finished.count, self._writer.failed
         self._progress.look(done=done, failed=failed, in_flight=in_flight, usage=self._writer.spent.usage)
         self._metrics.show(self._progress)
@@ -295,10 +331,6 @@ class _Watch(threading.Thread):
             if not self._terminal.live:  # nobody watches the line: it goes to the log
                 self._say(self._line(every_category=True))
             self._writer.commit()
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
 
     def _say(self, line: str) -> None:
         if self._terminal.live:
@@ -320,6 +352,7 @@ def _stream(spec: Pass, finished: Finished, config: EngineConfig, ward: Any) -> 
     context.print_on_execution_start = False
     context.target_max_block_size = _READ_BLOCK_BYTES
     context.max_consecutive_actor_init_deaths = config.start_attempts - 1
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = _ANOTHER_ENGINE
     context.execution_no_progress_timeout_s = -1  # a first download, or a wait for spot machines, may take long
     context.custom_execution_callback_classes = [partial(CapacityWatch, spec.capacity_deadline_s)]
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it has to say comes back as an exception
@@ -327,7 +360,7 @@ def _stream(spec: Pass, finished: Finished, config: EngineConfig, ward: Any) -> 
     rows = max(1, config.rows_in_flight // _BLOCKS_PER_ENGINE)
     calls = _ROWS_AHEAD * math.ceil(config.rows_in_flight / rows)
     dataset = (
-        ray.data.read_datasource(_RowSource(spec.read, finished), override_num_blocks=1)
+        ray.data.read_datasource(_RowSource(spec.read, finished, ward), override_num_blocks=1)
         .repartition(target_num_rows_per_block=rows, strict=True)
         .map_batches(
             PassActor,
@@ -346,15 +379,34 @@ def _stream(spec: Pass, finished: Finished, config: EngineConfig, ward: Any) -> 
             num_gpus=gpus,
         )
     )
-    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        yield from map(_opened, table[_SEALED])
+
+
+def _sealed(table: pa.Table) -> pa.Table:
+    """A table as one cell of another, which cannot be cut in two."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return pa.table({_SEALED: pa.array([sink.getvalue().to_pybytes()], pa.large_binary())})
+
+
+def _opened(cell: pa.LargeBinaryScalar) -> pa.Table:
+    return pa.ipc.open_stream(cell.as_buffer()).read_all()
+
+
+def unfinished(read: Callable[[], Iterator[Row]], finished: Finished) -> Iterator[Row]:
+    """The rows that are not done."""
+    return (row for row in read() if not finished.has(row.task, row.position))
 
 
 class _RowSource(Datasource):  # type: ignore[misc]
-    """Rows of a pass that are not done, read by one task that yields them as it goes."""
+    """Rows of a pass that are not done, read by one task that yields them as it goes, and says in the end how many."""
 
-    def __init__(self, read: Callable[[], Iterator[Row]], finished: Finished) -> None:
+    def __init__(self, read: Callable[[], Iterator[Row]], finished: Finished, ward: Any) -> None:
         self._read = read
         self._finished = finished
+        self._ward = ward
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None
@@ -364,9 +416,11 @@ class _RowSource(Datasource):  # type: ignore[misc]
         return [ReadTask(self._tables, metadata)]
 
     def _tables(self) -> Iterator[pa.Table]:
-        rows = (row for row in self._read() if not self._finished.has(row.task, row.position))
+        rows, count = unfinished(self._read, self._finished), 0
         while some := list(islice(rows, _ROWS_READ)):
+            count += len(some)
             yield rows_to_table(some)
+        ray.get(self._ward.read.remote(count))
 
 
 def _refuse_after_deaths(ward: Any, config: EngineConfig) -> None:
@@ -379,6 +433,15 @@ def _refuse_after_deaths(ward: Any, config: EngineConfig) -> None:
         raise PassFailed(
             f"an engine's process was killed in each of engine.start_attempts={config.start_attempts} starts; where that is "
             "for want of memory, lower engine.kv_cache_gib or gpu_memory_utilization, or give it a larger machine"
+        )
+
+
+def _refuse_lost_rows(read: int, writer: Writer) -> None:
+    """Raises PassFailed where fewer rows came back than went in: no known fault does so, and none shall do it unseen."""
+    if writer.came < read:
+        raise PassFailed(
+            f"{read - writer.came} of {read} rows did not come back from the engines. What came is kept; run the same command "
+            "again for the others"
         )
 
 

@@ -96,16 +96,19 @@ class Terminal:
 
     def show(self, line: str) -> None:
         """Puts the line in the place of the one before."""
-        if self.live:
-            width = shutil.get_terminal_size().columns
-            sys.stderr.write(CLEAR_LINE + line[: max(0, width - 1)])
-            sys.stderr.flush()
+        self._write(CLEAR_LINE + line[: max(0, shutil.get_terminal_size().columns - 1)])
 
     def clear(self) -> None:
         """Leaves an empty line."""
+        self._write(CLEAR_LINE)
+
+    def _write(self, text: str) -> None:
         if self.live:
-            sys.stderr.write(CLEAR_LINE)
-            sys.stderr.flush()
+            try:
+                sys.stderr.write(text)
+                sys.stderr.flush()
+            except OSError:  # the terminal was closed; the pass goes on
+                self.live = False
 
 
 def duration(seconds: float) -> str:

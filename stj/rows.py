@@ -125,6 +125,8 @@ class Row:
     """Index into `judgments` of the one that trains the next judge."""
     aborted: int = 0
     """Samples that were started beside `judgments`, and ended because a lower index was enough."""
+    surplus_tokens: int = 0
+    """Of output_tokens, those of samples that were finished before that was known."""
     dropped: str | None = None
     """Why the row went no further."""
     detail: str | None = None
@@ -207,6 +209,7 @@ ROW_SCHEMA = pa.schema(
         ),
         ("kept", pa.int16()),
         ("aborted", pa.int16()),
+        ("surplus_tokens", pa.int64()),
         ("dropped", pa.string()),
         ("detail", pa.string()),
         ("error", pa.string()),

@@ -175,7 +175,7 @@ class Run:
             yield from self._instructions()
         elif "judge" in phase.parts or "judge_again" in phase.parts:
             for row in self.rows_of(self.phase_that("pairs", 1)):
-                if row.pair is not None:
+                if row.task == TRAINING and row.pair is not None:  # held-out pairs may have shared that pass
                     yield replace(without_results(row), pair=row.pair, prompt_tokens=0, output_tokens=0)
         if "heldout" in phase.parts:
             yield from read_pairs(self.config.heldout)

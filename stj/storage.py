@@ -79,15 +79,19 @@ class Folder:
 
     def sizes(self) -> dict[str, int]:
         """Sizes of the files in this folder, in bytes; none where it does not exist."""
-        return {info.base_name: info.size for info in self._listing() if info.type == fs.FileType.File}
+        return {info.base_name: info.size for info in self._files()}
+
+    def listed(self) -> list[tuple[str, int, int]]:
+        """Names, sizes in bytes and times of writing in ns of the files in this folder, sorted: it changes when they do."""
+        return sorted((info.base_name, info.size, info.mtime_ns) for info in self._files())
 
     def folders(self) -> list[str]:
         """Names of the folders in this folder, sorted; none where it does not exist."""
         return sorted(info.base_name for info in self._listing() if info.type == fs.FileType.Directory)
 
     def read(self, name: str) -> bytes:
-        """A file's content."""
-        with self.filesystem.open_input_stream(self._at(name)) as stream:
+        """A file's content. Raises StjError where it cannot be read."""
+        with _unreachable_told((self / name).uri), self.filesystem.open_input_stream(self._at(name)) as stream:
             data: bytes = stream.read()
             return data
 
@@ -188,6 +192,9 @@ class Folder:
         with _unreachable_told(self.uri):
             infos: list[fs.FileInfo] = self.filesystem.get_file_info(selector)
             return infos
+
+    def _files(self) -> list[fs.FileInfo]:
+        return [info for info in self._listing() if info.type == fs.FileType.File]
 
     def _uri_parts(self) -> tuple[str, str]:
         """The URI without its options, and the options: `s3://bucket/run`, `?region=eu-west-1`."""

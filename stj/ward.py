@@ -14,7 +14,8 @@ class Ward:
     """
 
     def __init__(self) -> None:
-        self._begun: Counter[str] = Counter()
+        self._begun: dict[str, list[str]] = {}
+        self._read = 0
         self._spent: dict[str, Ledger] = {}
         self._starts: Counter[str] = Counter()
 
@@ -27,15 +28,24 @@ class Ward:
         """Notes that engines do start."""
         self._starts.clear()
 
-    def deaths(self, row_ids: Sequence[str]) -> list[int]:
-        """The deaths that each of these rows, which are on no engine, was there at."""
-        return [self._begun[row_id] for row_id in row_ids]
+    def deaths(self, row_ids: Sequence[str]) -> list[list[str]]:
+        """Of each of these rows, which are on no engine, the machines of the engines that died with it."""
+        return [self._begun.get(row_id, []) for row_id in row_ids]
 
-    def note(self, begun: Sequence[str], ended: Sequence[str]) -> None:
-        """Notes rows that go onto an engine, and rows to which nothing happened there."""
-        self._begun.update(begun)
+    def note(self, node: str, begun: Sequence[str], ended: Sequence[str]) -> None:
+        """Notes rows that go onto an engine of this machine, and rows to which nothing happened there."""
+        for row_id in begun:
+            self._begun.setdefault(row_id, []).append(node)
         for row_id in ended:
-            del self._begun[row_id]
+            self._begun.pop(row_id, None)
+
+    def read(self, rows: int) -> None:
+        """Notes how many rows there were to do; reading may be repeated."""
+        self._read = rows
+
+    def rows_read(self) -> int:
+        """How many rows there were to do."""
+        return self._read
 
     def report(self, engine: str, spent: Ledger) -> None:
         """Notes what an engine has spent since its start."""

@@ -18,6 +18,7 @@ import pytest
 from stj import iterate, passes
 
 _AT_ONCE = 8
+_NODE = "ab" * 28
 
 
 def install(patch: pytest.MonkeyPatch) -> None:
@@ -27,10 +28,10 @@ def install(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(passes, "_stream", _stream)
 
 
-def _stream(spec: passes.Pass, done: Any, config: Any, *ward: Any) -> Iterator[pa.Table]:
+def _stream(spec: passes.Pass, done: Any, config: Any, ward: Any) -> Iterator[pa.Table]:
     """Finished rows one by one, in the order in which they are finished."""
-    actor = passes.PassActor(spec, config, *(ward or (_Actor(passes.Ward()),)))
-    blocks = passes._RowSource(spec.read, done)._tables()
+    actor = passes.PassActor(spec, config, ward)
+    blocks = passes._RowSource(spec.read, done, ward)._tables()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         running: set[Future[pa.Table]] = set()
         while True:
@@ -38,7 +39,7 @@ def _stream(spec: passes.Pass, done: Any, config: Any, *ward: Any) -> Iterator[p
             if not running:
                 return
             ended, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (one.result() for one in ended)
+            yield from (passes._opened(cell) for one in ended for cell in one.result()[passes._SEALED])
 
 
 class _Ray:
@@ -49,12 +50,16 @@ class _Ray:
         return _Class
 
     @staticmethod
-    def get(value: "_Value") -> Any:
+    def get(value: "_Value", timeout: float | None = None) -> Any:
         return value.value
 
     @staticmethod
+    def nodes() -> list[dict[str, Any]]:
+        return [{"NodeID": _NODE, "Alive": True}]
+
+    @staticmethod
     def get_runtime_context() -> Any:
-        return SimpleNamespace(get_actor_id=lambda: "here")
+        return SimpleNamespace(get_actor_id=lambda: _NODE, get_node_id=lambda: _NODE)
 
 
 class _Class:

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from stj.commit import Writer
 from stj.config import Config
 from stj.errors import ConfigError, ModelError, SourceError
 from stj.finished import Finished
 from stj.load import load
-from stj.passes import _RowSource
-from stj.rows import HELDOUT, TRAINING, row_from_dict
+from stj.passes import unfinished
+from stj.rows import HELDOUT, TRAINING, rows_to_table
 from stj.run import Run
+from stj.sources.heldout import read_pairs
 from stj.status import phase_states, read_run_config, write_run_config
 from stj.storage import Folder
+from tests.conftest import make_row
 
 MINI = Path(__file__).parents[1] / "conf" / "mini.yaml"
 OTHER = "models.first_judge.path=org/other"
@@ -58,6 +61,24 @@ def test_every_judge_is_measured_once(tmp_path: Path) -> None:
     for overrides in ([], [OTHER], [OTHER, "models.generator.path=org/other"]):
         run = Run(config(tmp_path, *overrides))
         assert [phase.judge for phase in run.phases if "heldout" in phase.parts] == [0, 1, 2, 3]
+
+
+def test_each_judge_reads_every_pair_once_though_held_out_ones_shared_the_first_pass(tmp_path: Path) -> None:
+    overrides = ("train.objective=sft_then_dpo", "train.preference.source=warm_up", "iterations=2")
+    run = Run(config(tmp_path, *overrides))
+    first = run.phases[0]
+    assert first.parts == ("pairs", "judge", "heldout")
+    heldout = list(read_pairs(run.config.heldout))
+    training = [make_row(0), make_row(1, pair=heldout[0].pair), make_row(2, pair=heldout[1].pair)]
+    first.artifact.begin()
+    writer = Writer(first.artifact, run.config.engine, None)
+    writer.add(rows_to_table([*training, *heldout]))
+    writer.commit()
+    writer.finish(None)
+    second, again = run.phase_that("judge", 2), run.phase_that("judge_again", 1)
+    assert [row.id for row in run.read_inputs(second)] == ["row-1", "row-2", *(row.id for row in heldout)]
+    assert run.inputs_of(second) == 2 + len(heldout)
+    assert [row.id for row in run.read_inputs(again)] == ["row-1", "row-2"]
 
 
 def test_without_held_out_pairs_nothing_is_measured(tmp_path: Path) -> None:
@@ -239,8 +260,7 @@ def test_a_pass_that_goes_on_decides_as_it_did_before(repeats: Callable[..., Run
         finished = Finished()
         for row_id in done:
             finished.add(TRAINING, whole[row_id].position)
-        rest = [record for table in _RowSource(read, finished)._tables() for record in table.to_pylist()]
-        assert [row_from_dict(record) for record in rest] == [row for row_id, row in whole.items() if row_id not in done]
+        assert list(unfinished(read, finished)) == [row for row_id, row in whole.items() if row_id not in done]
 
 
 def test_what_is_kept_out_is_part_of_the_key_by_its_content(tmp_path: Path, repeats: Callable[..., Run]) -> None:

@@ -60,7 +60,8 @@ async def run_stages(row: Row, stages: Sequence[Stage], ask: Ask, room: Room = n
         except RequestFailed as error:
             row = replace(row, error=str(error))
         except Exception as error:
-            row = replace(row, error=f"{stage}: {type(error).__name__}: {error}")
+            name = getattr(stage, "func", stage).__name__
+            row = replace(row, error=f"{name}: {type(error).__name__}: {error}")
     return replace(
         row,
         prompt_tokens=row.prompt_tokens + meter.prompt_tokens,

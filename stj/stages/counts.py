@@ -29,7 +29,7 @@ class Funnel:
             if row.task != TRAINING:
                 continue
             funnel.instructions_in += 1
-            funnel.selected += passed_rule(row)
+            funnel.selected += passed_rule(row.category, row.dropped)
             funnel.pairs += row.pair is not None
             funnel.failed += row.error is not None and row.pair is None
             if row.dropped and row.pair is None:

@@ -47,23 +47,31 @@ class Drawn:
     """In index order, from 0 up to the one that was enough, or all N."""
     aborted: int
     """Samples with a higher index that had been started, and came to nothing."""
+    surplus_tokens: int
+    """Written for those of them that were finished all the same."""
 
 
 async def draw(sample: Sample, samples: int, enough: Enough, width: int, room: Callable[[], Awaitable[None]]) -> Drawn:
     """Samples until the lowest indices are enough, at most N; `width` samples at a time, more where there is room.
 
-    A sample whose index is beyond what is enough is aborted as soon as that is known; those below it are waited for.
+    A sample whose index is beyond what is enough is aborted as soon as that is known; those below it are waited for. What a
+    sample raises is raised where it would be if they ran one after the other: when none below it was enough.
     """
     found: dict[int, Judgment] = {}
+    failed: dict[int, Exception] = {}
     running: dict[asyncio.Future[Judgment], int] = {}
     wider = asyncio.ensure_future(room())
     started, wanted = 0, samples
     try:
         while True:
-            wanted = _wanted(found, enough, samples)
+            wanted = _wanted(found, enough, min(failed, default=samples))
             _abort(running, wanted)
             if all(index in found for index in range(wanted)):
-                return Drawn(judgments=tuple(found[index] for index in range(wanted)), aborted=started - wanted)
+                judgments = tuple(found[index] for index in range(wanted))
+                if wanted in failed and not enough(judgments):
+                    raise failed[wanted]
+                surplus = sum(judgment.output_tokens for index, judgment in found.items() if index >= wanted)
+                return Drawn(judgments=judgments, aborted=started - wanted, surplus_tokens=surplus)
             more = max(width - len(running), int(wider.done()))
             for index in range(started, min(started + more, wanted)):
                 running[asyncio.ensure_future(sample(index))] = index
@@ -72,15 +80,19 @@ async def draw(sample: Sample, samples: int, enough: Enough, width: int, room: C
             waited: list[asyncio.Future[Any]] = [*running, *([wider] if started < wanted else [])]
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             for task in [task for task in running if task.done()]:
-                found[running.pop(task)] = task.result()
+                index = running.pop(task)
+                try:
+                    found[index] = task.result()
+                except Exception as error:
+                    failed[index] = error
     finally:
         _abort(running, 0)
         wider.cancel()
 
 
 def _wanted(found: dict[int, Judgment], enough: Enough, samples: int) -> int:
-    """How many of the lowest indices are wanted, by what is known."""
-    known = sorted(found)
+    """How many of the lowest indices are wanted, by what is known of the first `samples`."""
+    known = sorted(index for index in found if index < samples)
     for count, index in enumerate(known, start=1):
         if enough(found[earlier] for earlier in known[:count]):
             return index + 1

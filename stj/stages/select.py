@@ -105,15 +105,16 @@ def apply_limit(rows: Callable[[], Iterable[Row]], limit: int | None) -> Iterato
         return
     gate = Limit(limit)
     for row in rows():
-        if passed_rule(row):
+        if passed_rule(row.category, row.dropped):
             gate.passed(row.position)
     for row in rows():
-        yield without_results(row).drop(OVER_LIMIT) if passed_rule(row) and gate.over(row.position) else row
+        over = passed_rule(row.category, row.dropped) and gate.over(row.position)
+        yield without_results(row).drop(OVER_LIMIT) if over else row
 
 
-def passed_rule(row: Row) -> bool:
-    """Whether a row passed the rule, whatever became of it later."""
-    return row.category is not None and row.dropped not in {"category", "complexity", "length", OVER_LIMIT}
+def passed_rule(category: object, dropped: str | None) -> bool:
+    """Whether a row with such a category, if any, passed the rule, whatever became of it later."""
+    return category is not None and dropped not in {"category", "complexity", "length", OVER_LIMIT}
 
 
 def without_results(row: Row) -> Row:

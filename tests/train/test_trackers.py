@@ -83,7 +83,7 @@ def test_wandb_writes_offline_under_the_models_id(tmp_path: Path, monkeypatch: p
     train_kill_and_go_on(job(tmp_path, "wandb"), tmp_path)
     logs = list((tmp_path / "wandb").glob("offline-run-*/run-0123456789abcdef.wandb"))
     assert len(logs) == 2  # `wandb sync` makes one run of them
-    assert b"grad_norm" in logs[0].read_bytes()
+    assert any(b"grad_norm" in log.read_bytes() for log in logs), "the first one was killed, and may have written nothing"
     written = b"".join(path.read_bytes() for path in (tmp_path / "wandb").rglob("*") if path.is_file())
     assert b"f" * 40 not in written
 
