@@ -18,7 +18,7 @@ import pytest
 from stj import iterate, passes
 
 _AT_ONCE = 8
-_NODE = "ab" * 28
+NODE = "ab" * 28
 
 
 def install(patch: pytest.MonkeyPatch) -> None:
@@ -55,22 +55,22 @@ class _Ray:
 
     @staticmethod
     def nodes() -> list[dict[str, Any]]:
-        return [{"NodeID": _NODE, "Alive": True}]
+        return [{"NodeID": NODE, "Alive": True}]
 
     @staticmethod
     def get_runtime_context() -> Any:
-        return SimpleNamespace(get_actor_id=lambda: _NODE, get_node_id=lambda: _NODE)
+        return SimpleNamespace(get_actor_id=lambda: NODE, get_node_id=lambda: NODE)
 
 
 class _Class:
     def __init__(self, made: Any) -> None:
         self._made = made
 
-    def remote(self, *args: Any) -> "_Actor":
-        return _Actor(self._made(*args))
+    def remote(self, *args: Any) -> "Actor":
+        return Actor(self._made(*args))
 
 
-class _Actor:
+class Actor:
     """Does one thing at a time, as Ray's actors do."""
 
     def __init__(self, made: Any) -> None:

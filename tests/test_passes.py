@@ -145,6 +145,23 @@ def rows_of(artifact: Artifact) -> list[Row]:
     return sorted(map(row_from_dict, artifact.records()), key=lambda row: row.position)
 
 
+async def wait_for_another_engine(row: Row, generate: Generate, folder: str) -> Row:
+    (Path(folder) / str(os.getpid())).touch()
+    if not await asyncio.to_thread(soon, lambda: len(list(Path(folder).iterdir())) > 1, 60):
+        return replace(row, error="no other engine came")
+    return row.drop("answered", "")
+
+
+def test_more_engines_come_while_rows_wait_for_one(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    (tmp_path / "engines").mkdir()
+    stage = partial(wait_for_another_engine, folder=str(tmp_path / "engines"))
+    run_pass(replace(a_pass(400), stages={TRAINING: [stage]}), artifact, replace(CONFIG, max_replicas=2))
+    assert {row.error for row in rows_of(artifact)} == {None}
+    assert len(rows_of(artifact)) == 400
+
+
 def test_every_row_comes_out_once_with_its_answer(tmp_path: Path) -> None:
     artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
     artifact.begin()

@@ -68,7 +68,7 @@ def expected(judgments: list[Judgment], enough: Enough) -> list[Judgment]:
 
 
 @given(
-    outcomes=st.lists(st.sampled_from(["right", "wrong", "unparsed"]), min_size=1, max_size=N),
+    outcomes=st.lists(st.sampled_from(["right", "wrong", "unparsed", "fails"]), min_size=1, max_size=N),
     turns=st.lists(st.integers(0, 20), min_size=N, max_size=N),
     rule=st.sampled_from(RULES),
     width=st.integers(1, N),
@@ -79,7 +79,20 @@ def test_the_outcome_is_that_of_one_after_the_other_whatever_finishes_first(
 ) -> None:
     judgments = [judgment(i, outcome == "right", parsed=outcome != "unparsed") for i, outcome in enumerate(outcomes)]
     judge = Judge(judgments, turns)
-    drawn = asyncio.run(draw(judge.sample, len(judgments), rule, width, room))  # type: ignore[arg-type]
+    failing = next((i for i, outcome in enumerate(outcomes) if outcome == "fails"), N)
+
+    async def sample(index: int) -> Judgment:
+        found = await judge.sample(index)
+        if outcomes[index] == "fails":
+            raise RuntimeError(f"sample {index}")
+        return found
+
+    drawing = draw(sample, len(judgments), rule, width, room)  # type: ignore[arg-type]
+    if len(expected(judgments[:failing], rule)) == failing < len(judgments) and not rule(judgments[:failing]):
+        with pytest.raises(RuntimeError, match=f"sample {failing}$"):
+            asyncio.run(drawing)
+        return
+    drawn = asyncio.run(drawing)
     assert list(drawn.judgments) == expected(judgments, rule)
     assert judge.started == list(range(len(drawn.judgments) + drawn.aborted))
 
@@ -99,6 +112,7 @@ def test_a_right_one_aborts_later_samples_and_waits_for_earlier_ones() -> None:
     drawn = asyncio.run(draw(judge.sample, N, one_correct, N, no_room))
     assert [j.index for j in drawn.judgments] == [0, 1, 2]
     assert drawn.aborted == N - 3
+    assert drawn.surplus_tokens == 3  # sample 5, and 3 and 4, which finish in the same moment as 2
     assert judge.tokens < 50 * 7  # those above 5 ended at once
 
 
