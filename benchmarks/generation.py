@@ -406,7 +406,7 @@ async def watched_engine(model: Any, config: Any, seed: int, path: str) -> Any:
 
 
 def starved(model: str) -> dict[str, Any]:
-    """Lognormal lengths (median 40 tokens, sigma 1), 64 slots, one request a row."""
+    """Lognormal lengths (median 40 tokens, sigma 1), 64 slots, one request a row, rows in flight as in the default settings."""
     rng = random.Random(0)
     lengths = [max(1, min(1500, round(rng.lognormvariate(math.log(40), 1.0)))) for _ in range(STARVED_ROWS)]
     shares, drains, lags = [], [], []
@@ -418,7 +418,7 @@ def starved(model: str) -> dict[str, Any]:
                 path = f"{scratch}/{repeat}{stalled}.json"
                 make = partial(watched_engine, path=path)
                 stall = partial(time.sleep, 0.02) if stalled else lambda: None
-                our_pass(model, prompts, 1, lengths, make, stall, max_num_seqs=SLOTS, rows_in_flight=SLOTS)
+                our_pass(model, prompts, 1, lengths, make, stall, max_num_seqs=SLOTS, rows_in_flight=2 * SLOTS)
                 samples = json.loads(Path(path).read_text())
                 first = next(i for i, one in enumerate(samples) if one[2] > 0)
                 last = next(i for i, one in enumerate(samples) if one[2] == STARVED_ROWS)
