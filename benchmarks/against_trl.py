@@ -1,9 +1,17 @@
 """Our training loop and TRL's SFTTrainer on the same examples: two ranks each, ZeRO-3 with the same settings, gloo.
 
-Both hold the same Llama in bf16 with fp32 masters, checkpoint activations, clip at 1.0 and learn at the same constant rate. A
-turn is one epoch of optimizer steps over all examples; the groups take turns. Ours packs rows of a token budget; `trl` pads
-batches of four, its steps being about as many; `trl_packed` is its packing (bfd): without flash-attention its
-texts see each other through SDPA, so it computes something else, and is here for the time alone.
+Both hold the same Llama in bf16 with fp32 masters, checkpoint activations with the reentrant kind, clip at 1.0 and learn at
+the same constant rate with the same AdamW. A turn is one epoch of optimizer steps over all examples; the groups take turns,
+and make the same number of steps, each of one row or batch a rank. The losses of each epoch are among the raw figures.
+
+over_trl_sft         TRL's default: padded batches of four examples, drawn at random
+over_trl_sft_packed  TRL's packing ("bfd") of rows with our token budget. Without padding, and with position ids that begin
+                     anew in each text, transformers' SDPA masks the other texts: it is our computation, and the equal peer
+
+Where TRL's trainer does something else on a GPU, it is told to do so here: its head scores supervised positions alone where
+Triton runs, and all of them on a CPU, which would count for us. What stays: TRL's head computes entropy and top-1 accuracy
+besides, at each step; its loss is made of plain torch here, not of its Triton kernels; its packed rows go through SDPA with
+a mask of the whole row, where flash-attention would skip the other texts, as ours do here. A GPU is not measured.
 """
 
 import tempfile
@@ -14,6 +22,8 @@ from typing import Any
 from ranks import RANKS, Group, Turns, as_rank, is_rank
 
 BATCH = 4
+SLACK = 1.03
+"""A row's tokens over those of an average batch: as little as both ways of packing need to make as many rows as batches."""
 WAYS = ("stj", "trl", "trl_packed")
 
 
@@ -29,10 +39,11 @@ def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
                     {
                         "seconds": max(rank["seconds"] for rank in ranks),
                         "cpu_seconds": sum(rank["cpu_seconds"] for rank in ranks),
-                        **{key: ranks[0][key] for key in ("loss", "steps", "tokens")},
+                        **{key: ranks[0][key] for key in ("loss", "steps", "rows", "tokens")},
                     }
                 )
                 print(number, way, turns[way][-1], flush=True)
+            _require_same_steps({way: of_way[-1] for way, of_way in turns.items()})
     finally:
         for group in groups.values():
             group.end()
@@ -41,17 +52,19 @@ def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
         for clock in ("seconds", "cpu_seconds")
     }
     tokens = turns["stj"][0]["tokens"]
+    over = {clock: {way: took[way] / took["stj"] for way in WAYS[1:]} for clock, took in middle.items()}
     return {
-        "over_trl_sft": middle["seconds"]["trl"] / middle["seconds"]["stj"],
+        "over_trl_sft": over["seconds"]["trl"],
+        "over_trl_sft_packed": over["seconds"]["trl_packed"],
         "raw": {
-            "over_trl_sft_by_cpu_seconds": middle["cpu_seconds"]["trl"] / middle["cpu_seconds"]["stj"],
-            "over_trl_packed": middle["seconds"]["trl_packed"] / middle["seconds"]["stj"],
-            "over_trl_packed_by_cpu_seconds": middle["cpu_seconds"]["trl_packed"] / middle["cpu_seconds"]["stj"],
+            "over_trl_sft_by_cpu_seconds": over["cpu_seconds"]["trl"],
+            "over_trl_sft_packed_by_cpu_seconds": over["cpu_seconds"]["trl_packed"],
             "tokens": tokens,
             "tokens_per_s": {way: round(tokens / seconds, 1) for way, seconds in middle["seconds"].items()},
             "seconds": {way: [round(turn["seconds"], 2) for turn in of_way] for way, of_way in turns.items()},
             "cpu_seconds": {way: [round(turn["cpu_seconds"], 2) for turn in of_way] for way, of_way in turns.items()},
-            "steps": {way: of_way[0]["steps"] for way, of_way in turns.items()},
+            "steps": turns["stj"][0]["steps"],
+            "rows": turns["stj"][0]["rows"],
             "losses": {way: [round(turn["loss"], 4) for turn in of_way] for way, of_way in turns.items()},
             "examples": count,
             "lengths_divided_by": divide,
@@ -59,17 +72,27 @@ def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
     }
 
 
+def _require_same_steps(turns: dict[str, dict[str, Any]]) -> None:
+    """Raises SystemExit where a rank waited for want of a row, or TRL repeated one to fill a step."""
+    made = {way: (turn["rows"], turn["steps"]) for way, turn in turns.items()}
+    if len(set(made.values())) > 1:
+        raise SystemExit(f"{__file__}: rows and steps differ, so times would tell nothing: {made}; choose other --examples")
+
+
 def rank(way: str, count: int, divide: int) -> None:
     """Trains until it is ended."""
     from small_model import learnable, seed_model
 
+    if count % (BATCH * RANKS):
+        raise SystemExit(f"{__file__}: {count} examples are no whole steps of {RANKS} batches of {BATCH}")
     tokens = learnable(count, divide)
+    budget = int(SLACK * BATCH * sum(row.length for row in tokens) / count)
     with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
         seed = seed_model(Path(folder) / "seed")
         if way == "stj":
-            _ours(seed, tokens, 8192 // divide)
+            _ours(seed, tokens, budget)
         else:
-            _theirs(seed, tokens, Path(folder), 8192 // divide, packing=way == "trl_packed")
+            _theirs(seed, tokens, Path(folder), budget, packing=way == "trl_packed")
 
 
 def _ours(seed: Path, tokens: list[Any], budget: int) -> None:
@@ -89,17 +112,23 @@ def _ours(seed: Path, tokens: list[Any], budget: int) -> None:
         steps = plan([row.id for row in tokens], [row.length for row in tokens], replace(config, seed=epoch), RANKS)
         turns.wait()
         losses = [train_step(engine, material, step, 1, 1000).loss for step in steps]
-        turns.done(loss=sum(losses) / len(losses), steps=len(steps), tokens=sum(row.length for row in tokens))
+        rows = sum(bool(row) for step in steps for row in step.micro_batches)
+        turns.done(loss=sum(losses) / len(losses), steps=len(steps), rows=rows, tokens=sum(row.length for row in tokens))
 
 
 def _theirs(seed: Path, tokens: list[Any], folder: Path, budget: int, *, packing: bool) -> None:
+    import trl.trainer.utils
     from datasets import Dataset
+    from packed_rows import VOCABULARY
     from small_model import CONFIG
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     from stj.train.model import deepspeed_settings
+
+    # This name is asked in utils alone for whether to score supervised positions only; the kernels ask their own.
+    trl.trainer.utils._use_triton = lambda device: True  # type: ignore[attr-defined]
 
     class TakingTurns(TrainerCallback):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -113,8 +142,8 @@ def _theirs(seed: Path, tokens: list[Any], folder: Path, budget: int, *, packing
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
             steps, self.since = state.global_step - self.since, state.global_step
-            useful = sum(row.length for row in tokens)
-            self.turns.done(loss=sum(self.losses[-steps:]) / steps, steps=steps, tokens=useful)
+            useful, rows = sum(row.length for row in tokens), -(-len(trainer.train_dataset) // batch)
+            self.turns.done(loss=sum(self.losses[-steps:]) / steps, steps=steps, rows=rows, tokens=useful)
 
     ids = [row.texts[0].tolist() for row in tokens]
     labels = [[-100] * row.prompt_length + text[row.prompt_length :] for row, text in zip(tokens, ids, strict=True)]
@@ -131,6 +160,9 @@ def _theirs(seed: Path, tokens: list[Any], folder: Path, budget: int, *, packing
         num_train_epochs=1000,
         max_length=budget,
         packing=packing,
+        gradient_checkpointing=True,
+        gradient_checkpointing_kwargs={"use_reentrant": True},  # as ours: the other kind may not go with ZeRO-3
+        max_grad_norm=CONFIG.max_grad_norm,
         bf16=True,
         use_cpu=True,
         logging_steps=1,
@@ -139,7 +171,7 @@ def _theirs(seed: Path, tokens: list[Any], folder: Path, budget: int, *, packing
         disable_tqdm=True,
         model_init_kwargs={"dtype": "bfloat16"},
     )
-    words = Tokenizer(models.WordLevel({str(i): i for i in range(8192)}, unk_token="0"))
+    words = Tokenizer(models.WordLevel({str(i): i for i in range(VOCABULARY)}, unk_token="0"))
     trainer = SFTTrainer(
         str(seed),
         args=arguments,

@@ -1,6 +1,8 @@
 """Memory and traffic of exporting a model under ZeRO-3: what each of two ranks holds beyond its part, over one shard.
 
-A Llama of random weights in bf16, partitioned as for training but without an optimizer, which an export does not touch.
+A Llama of random weights in bf16, partitioned as for training. `export_peak_over_shard` is of an export without an optimizer
+and after a first one in the same processes: what is made once, as gloo's connections, is not in it, and no trained rank has
+exported here. What a rank holds in all when it exports after training, with its optimizer, is a phase of plan_check.py.
 """
 
 import tempfile
@@ -13,7 +15,7 @@ SHARD_GB = 0.2
 
 
 def measure(layers: int = 8) -> dict[str, Any]:
-    """The worst rank's extra memory over the shard size, and all raw figures."""
+    """The worst rank's extra memory in a second export without an optimizer, over the shard size, and all raw figures."""
     found = on_ranks(__file__, layers=layers, shard_gb=SHARD_GB)
     extra = [rank["peak_extra_bytes"] for rank in found]
     return {

@@ -1,9 +1,15 @@
 """Packing and the head: useful tokens, tokens a second and logits, each beside the padded or full computation.
 
 The padded peer is what a trainer does by default: examples in random order, as many in a batch as the longest of them lets in
-under the same token budget, transformers' own SDPA, and all positions through the head. Both take the same examples through
-forward and backward of the same Llama-shaped stack, one after the other. `padded_sorted` pads examples that were sorted by
-length, which is the least that padding can cost, and is no order to train in. Seconds are the CPU's.
+under the same token budget, transformers' own SDPA, and all positions through the head. All ways take the same examples through
+forward and backward of the same weights in fp32, one after the other; seconds are the CPU's, with one thread.
+
+`packed_over_padded` is the product of two ratios: `packing_alone` is over batches that are padded but have our head on
+supervised positions too, `head_alone` is what that head brings to padded batches. The head is small beside the body, as in
+large models: a wide vocabulary on a narrow body would let it lead. `padded_sorted` is the default on examples that were sorted
+by length, which is the least that padding can cost, and is no order to train in. `expected` has the same ratios by counting
+FLOPs, of this shape and of the 70B at full lengths: the latter is not measured here.
+
 `logits_bytes_fraction` is the peak of what the head holds over tokens x vocabulary x 4 bytes.
 """
 
@@ -20,15 +26,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from stj.config import ModelConfig
+from stj.plan.shapes import shape_of
 from stj.train import attention
 from stj.train.data import Tokens
+from stj.train.flops import Work, work_of
 from stj.train.head import SupervisedHead
 from stj.train.model import Judge
 from stj.train.packing import micro_batches, pack
 
 BUDGET = 8192
-VOCABULARY = 8192
+LAYERS, HIDDEN, VOCABULARY = 4, 512, 2048  # the head is 7% of what a token goes through; of the 70B it is 1.5%
 LLAMA_3_VOCABULARY = 128_256
+LARGE = "meta-llama/Meta-Llama-3-70B-Instruct"
 
 
 def paper_lengths(count: int, seed: int) -> list[tuple[int, int]]:
@@ -103,23 +113,23 @@ def examples(count: int, seed: int, divide: int) -> list[Tokens]:
 
 
 def model(attend: str) -> LlamaForCausalLM:
-    """A Llama of 4 layers and hidden 192, the mini seed's shape but for its vocabulary."""
+    """A small Llama in fp32, with the same weights at each call."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=4,
-        num_attention_heads=6,
-        num_key_value_heads=6,
+        hidden_size=HIDDEN,
+        intermediate_size=3 * HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HIDDEN // 64,
+        num_key_value_heads=HIDDEN // 64,
         attn_implementation=attend,
     )
     return LlamaForCausalLM(config).train()
 
 
-def packed_pass(tokens: Sequence[Tokens], rows: Sequence[tuple[int, ...]]) -> float:
+def packed_pass(judge: Judge, tokens: Sequence[Tokens], rows: Sequence[tuple[int, ...]]) -> float:
     """Forward and backward of all rows as the training does them; the loss."""
-    judge = Judge(model(attention.implementation("cpu")))
+    judge.zero_grad()
     total = 0.0
     for row in rows:
         loss = -judge(**pack([tokens[index] for index in row]).on(torch.device("cpu"))).sum()
@@ -139,9 +149,12 @@ def padded_batches(tokens: Sequence[Tokens], budget: int) -> list[list[int]]:
     return batches
 
 
-def padded_pass(tokens: Sequence[Tokens], batches: Sequence[Sequence[int]]) -> float:
-    """The same with padding on the right and logits of all positions."""
-    language_model = model("sdpa")
+def padded_pass(
+    language_model: LlamaForCausalLM, tokens: Sequence[Tokens], batches: Sequence[Sequence[int]], *, supervised_head: bool
+) -> float:
+    """The same with padding on the right, and with logits of all positions or of the supervised ones."""
+    language_model.zero_grad()
+    head = SupervisedHead(language_model.get_output_embeddings())
     total = 0.0
     for batch in batches:
         longest = max(tokens[index].length for index in batch)
@@ -151,8 +164,13 @@ def padded_pass(tokens: Sequence[Tokens], batches: Sequence[Sequence[int]]) -> f
             row, ids = tokens[index], torch.from_numpy(tokens[index].texts[0]).long()
             inputs[place, : row.length] = ids
             labels[place, row.prompt_length : row.length] = ids[row.prompt_length :]
-        logits = language_model(input_ids=inputs, use_cache=False).logits[:, :-1].flatten(0, 1)
-        loss = cross_entropy(logits.float(), labels[:, 1:].flatten(), reduction="sum")
+        targets = labels[:, 1:].flatten()
+        if supervised_head:
+            hidden = language_model.base_model(input_ids=inputs, use_cache=False).last_hidden_state[:, :-1].flatten(0, 1)
+            loss = -head(hidden[targets >= 0], targets[targets >= 0]).sum()
+        else:
+            logits = language_model(input_ids=inputs, use_cache=False).logits[:, :-1].flatten(0, 1)
+            loss = cross_entropy(logits.float(), targets, reduction="sum")
         torch.autograd.backward(loss)
         total += loss.item()
     return total
@@ -180,15 +198,19 @@ def timed(work: Callable[[], float]) -> tuple[float, float]:
 
 def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
     """Ratios, and the raw figures; lengths are the paper's over `divide`."""
+    torch.set_num_threads(1)  # the CPU's seconds of more of them count their waiting for each other
     lengths = [sum(pair) for pair in paper_lengths(4000, seed=0)]
     many = micro_batches([str(i) for i in range(len(lengths))], lengths, BUDGET, seed=0, epoch=0)
     tokens, budget = examples(count, 1, divide), BUDGET // divide
     by_length = sorted(tokens, key=lambda row: row.length)
     rows = micro_batches([row.id for row in tokens], [row.length for row in tokens], budget, seed=0, epoch=0)
+    batches, sorted_batches = padded_batches(tokens, budget), padded_batches(by_length, budget)
+    ours, peer = Judge(model(attention.implementation("cpu"))), model("sdpa")
     passes: dict[str, Callable[[], float]] = {
-        "packed": lambda: packed_pass(tokens, rows),
-        "padded": lambda: padded_pass(tokens, padded_batches(tokens, budget)),
-        "padded_sorted": lambda: padded_pass(by_length, padded_batches(by_length, budget)),
+        "packed": lambda: packed_pass(ours, tokens, rows),
+        "padded": lambda: padded_pass(peer, tokens, batches, supervised_head=False),
+        "padded_supervised_head": lambda: padded_pass(peer, tokens, batches, supervised_head=True),
+        "padded_sorted": lambda: padded_pass(peer, by_length, sorted_batches, supervised_head=False),
     }
     seconds: dict[str, list[float]] = {name: [] for name in passes}
     losses: dict[str, float] = {}
@@ -197,18 +219,32 @@ def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
             took, losses[name] = timed(work)
             seconds[name].append(round(took, 3))
             print(name, seconds[name][-1], flush=True)
-    useful = sum(row.length for row in tokens)
+    useful, middle, here = (
+        sum(row.length for row in tokens),
+        {name: median(took) for name, took in seconds.items()},
+        work_of(peer),
+    )
+    full_lengths = examples(4000, 0, divide=1)
     return {
-        "packed_over_padded": median(seconds["padded"]) / median(seconds["packed"]),
-        "packed_over_padded_sorted": median(seconds["padded_sorted"]) / median(seconds["packed"]),
+        "packed_over_padded": middle["padded"] / middle["packed"],
+        "packing_alone": middle["padded_supervised_head"] / middle["packed"],
+        "head_alone": middle["padded"] / middle["padded_supervised_head"],
+        "packed_over_padded_sorted": middle["padded_sorted"] / middle["packed"],
         "useful_token_fraction": sum(lengths) / (BUDGET * len(many)),
         "logits_bytes_fraction": logits_fraction(examples(4, 1, divide=4), full=False),
         "raw": {
             "cpu_seconds": seconds,
             "losses": losses,
             "tokens": useful,
-            "tokens_per_cpu_s": {name: round(useful / median(values), 1) for name, values in seconds.items()},
+            "tokens_per_cpu_s": {name: round(useful / took, 1) for name, took in middle.items()},
             "padded_useful_fraction": useful / _padded_tokens(tokens, budget),
+            "padded_useful_fraction_of_full_lengths": sum(row.length for row in full_lengths)
+            / _padded_tokens(full_lengths, BUDGET),
+            "head_share_of_parameters": here.head / (here.body + here.head),
+            "expected": {
+                "this_shape": expected(here, tokens, budget),
+                "70b_of_full_lengths": expected(_large(), full_lengths, BUDGET),
+            },
             "full_logits_bytes_fraction": logits_fraction(examples(4, 1, divide=4), full=True),
             "examples": len(tokens),
             "lengths_divided_by": divide,
@@ -216,6 +252,44 @@ def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
         },
     }
+
+
+def expected(work: Work, tokens: Sequence[Tokens], budget: int) -> dict[str, float]:
+    """The ratios as the FLOPs have them, were every FLOP as fast as any other."""
+    packed, padded, supervised_head = (
+        work.flops(rows) for rows in (tokens, _as_padded(tokens, budget, every=True), _as_padded(tokens, budget, every=False))
+    )
+    return {
+        "packed_over_padded": padded / packed,
+        "packing_alone": supervised_head / packed,
+        "head_alone": padded / supervised_head,
+    }
+
+
+def _as_padded(tokens: Sequence[Tokens], budget: int, *, every: bool) -> list[Tokens]:
+    """Examples as long as their padded batches make them, with every position through the head or the supervised ones."""
+    longest = {
+        index: max(tokens[other].length for other in batch) for batch in padded_batches(tokens, budget) for index in batch
+    }
+    return [
+        Tokens(
+            id=row.id,
+            texts=(np.zeros(longest[index], dtype=np.int32),),
+            prompt_length=0 if every else longest[index] - row.counts[0],
+        )
+        for index, row in enumerate(tokens)
+    ]
+
+
+def _large() -> Work:
+    """What the 70B does for a token."""
+    shape = shape_of(ModelConfig(path=LARGE))
+    assert shape
+    return Work(
+        body=shape.layers * shape.layer_parameters(1),
+        head=shape.vocab * shape.hidden,
+        attention=shape.layers * shape.heads * shape.head_dim,
+    )
 
 
 def _padded_tokens(tokens: Sequence[Tokens], budget: int) -> int:

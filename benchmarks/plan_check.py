@@ -1,10 +1,11 @@
-"""The plan's memory of a training rank against what real ranks hold: two of them, ZeRO-3, gloo, on a CPU, in three sizes.
+"""The plan's memory of a training rank against what real ranks hold: two of them, ZeRO-3, gloo, on a CPU.
 
-    python benchmarks/plan_check.py [SIZE ...]        about five minutes for all on two CPU cores
+    python benchmarks/plan_check.py [48M] [75M] [100M]        about five minutes for all three sizes on two CPU cores
 
 Each rank loads a random Llama, makes two steps of full micro-batches and exports, with the code of `stj run`. Its memory is
 the peak of its resident set beyond what it held after the imports and one step of a tiny model, which imports the rest. Writes
-benchmarks/results/plan.json: for each size the plan's GB and both ranks' by phase, and `over_plan`, measured over planned.
+benchmarks/results/plan.json: for each size that was run the plan's GB and both ranks' by phase, and `over_plan`, measured over
+planned.
 """
 
 import json

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from packed_rows import VOCABULARY, examples
+from packed_rows import HIDDEN, LAYERS, VOCABULARY, examples
 from random_llama import random_llama
 from ranks import RANKS
 
@@ -18,8 +18,8 @@ CONFIG = TrainConfig(
 
 
 def seed_model(directory: Path) -> Path:
-    """A Llama of 4 layers and hidden 256."""
-    return random_llama(directory, layers=4, hidden=256, vocabulary=VOCABULARY)
+    """A Llama in the shape of packed_rows.py, whose head is small beside its body."""
+    return random_llama(directory, layers=LAYERS, hidden=HIDDEN, vocabulary=VOCABULARY)
 
 
 def learnable(count: int, divide: int) -> list[Tokens]:

@@ -1,13 +1,14 @@
 """Training beside its peers, in ratios: packing, TRL's SFTTrainer, cached reference log-probabilities, export.
 
-    python benchmarks/training.py [packed] [trl] [dpo] [export]        all four take some minutes on two CPU cores
+    python benchmarks/training.py [packed] [trl] [dpo] [export]        all take ten to twelve minutes on two idle CPU cores
 
-packed  packed rows against padded batches, and the head's memory (packed_rows.py)
-trl     whole steps on two ZeRO-3 ranks against TRL's SFTTrainer on two (against_trl.py)
+packed  packed rows against padded batches, what of it is packing and what the head, and the head's memory (packed_rows.py)
+trl     whole steps on two ZeRO-3 ranks against TRL's SFTTrainer on two, which pads, or packs too (against_trl.py)
 dpo     steps on pairs with the reference's log-probabilities kept, against asking for them each time (kept_reference.py)
 export  memory and traffic of the export (export_memory.py)
 
-Writes benchmarks/results/training.json: ratios at the top, raw figures by part; parts that were not run stay as they are.
+Writes benchmarks/results/training.json: ratios at the top, raw figures by part. Parts that are not named stay there as they
+were last run, and those that never were are not there.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def main() -> None:
 def _packed(options: argparse.Namespace) -> dict[str, Any]:
     import packed_rows
 
-    return packed_rows.measure(options.repeats, options.examples // 2, options.divide)
+    return packed_rows.measure(options.repeats, options.examples, options.divide)
 
 
 def _trl(options: argparse.Namespace) -> dict[str, Any]:
