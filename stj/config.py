@@ -189,7 +189,8 @@ class EngineConfig:
     max_failed_fraction: float = 0.01
     """Share of rows whose requests may fail before a pass does."""
     commit_interval_s: float = 20
-    """Seconds between two commits of finished rows; a kill -9 loses those since the last, and the rows in flight."""
+    """Seconds between two commits of finished rows; a kill -9 loses those since the last, and rows that engines have: those in
+    flight, and at most as many that wait there, or for the slowest of the few that came with them."""
 
     def __post_init__(self) -> None:
         _check(
