@@ -21,6 +21,7 @@ from stj.selection import train_and_select
 from stj.session import Demand, engine_demand, ray_session, training_demand
 from stj.stages.counts import Funnel
 from stj.status import write_run_config
+from stj.train.job import CHECKPOINTS
 from stj.train.launch import train
 
 Tell = Callable[[str], None]
@@ -90,6 +91,8 @@ def iterate(run: Run, phases: Sequence[Phase], tell: Tell, *, overwrite: bool = 
         started = time.monotonic()
         if not phase.artifact.begin(overwrite=overwrite):
             tell(f"{phase.name}: done already, reused")
+            if phase.kind == "model":  # a kill can come when a model is done, and its checkpoints are there still
+                (phase.artifact.folder.parent / CHECKPOINTS).remove()
             if "pairs" in phase.parts and any(later.artifact.state()[0] != "done" for later in phases):
                 _require_pairs(run, phase)
             continue

@@ -1,12 +1,23 @@
 """Does it fit, and what will it take: memory, tokens, GPU-hours, dollars. Needs no weights, no network and no GPU.
 
-Memory follows from the models' shapes. Tokens and hours rest on assumptions, which are printed beside them. GB are 10^9 bytes.
+Memory follows from the models' shapes. Tokens and hours rest on assumptions, which are printed with them. GB are 10^9 bytes.
 """
 
 from dataclasses import dataclass
 
 from stj.config import Config
-from stj.plan.cost import Assumptions, PhasePlan, phases
+from stj.plan.cost import (
+    Assumptions,
+    IterationPlan,
+    PhasePlan,
+    assumed,
+    compared_by,
+    has_rule,
+    iterations,
+    phases,
+    spent_words,
+    total,
+)
 from stj.plan.memory import RolePlan, role_plan
 from stj.plan.shapes import shape_of
 from stj.plan.training import TrainingPlan, training_plan
@@ -21,10 +32,15 @@ class Plan:
     training: TrainingPlan | None
     """None: the seed's shape is not known."""
     phases: tuple[PhasePlan, ...]
+    iterations: tuple[IterationPlan, ...]
     draws_per_pair: float
     """Expected judgments, by the rule of sampling."""
     kept: float
     """Expected share of pairs with a right judgment."""
+    paired: float | None
+    """Expected share of pairs with a right and a wrong one; None where no preferences are learned."""
+    passing: str
+    """Which instructions are assumed to become pairs."""
     assumptions: Assumptions
 
     @property
@@ -40,6 +56,7 @@ class Plan:
             *self._roles(),
             training,
             *(phase.line() for phase in self.phases),
+            *(iteration.line() for iteration in self.iterations),
             *self._total(),
             *self._assuming(),
         ]
@@ -52,19 +69,19 @@ class Plan:
         ]
 
     def _total(self) -> list[str]:
-        hours = [phase.gpu_hours for phase in self.phases if phase.gpu_hours is not None]
-        dollars = [phase.dollars for phase in self.phases if phase.dollars is not None]
-        money = f", ${sum(dollars):,.0f}" if dollars else ""
-        return [f"{'in all':<12} {sum(hours):,.0f} GPU-hours{money}"] if hours else []
+        spent = spent_words(*total((sum(phase.times), phase) for phase in self.phases))
+        return [f"{'in all':<12} {', '.join(spent)}"] if spent else []
 
     def _assuming(self) -> list[str]:
         a = self.assumptions
+        paired = "" if self.paired is None else f", {self.paired:.1%} with a wrong one too"
         return [
-            f"{'assuming':<12} {a.passing:.0%} of instructions pass the rule; {a.right:.0%} of judgments are right, "
-            f"so {self.draws_per_pair:.2f} draws a pair and {self.kept:.1%} of pairs kept;",
+            f"{'assuming':<12} {self.passing}; {a.right:.0%} of judgments are right, so {self.draws_per_pair:.2f} draws a pair "
+            f"and {self.kept:.1%} of pairs kept{paired};",
             f"{'':<12} tokens: {a.instruction} an instruction, {a.answer} an answer, {a.judged} a judge's prompt, "
-            f"{a.judgment} a judgment; {a.compute:.0%} of peak FLOP/s and {a.bandwidth:.0%} of peak bandwidth reached,",
-            f"{'':<12} starts and waiting not counted",
+            f"{a.judgment} a judgment, a text log-normal around them with a spread of {a.spread:.0%};",
+            f"{'':<12} {a.compute:.0%} of peak FLOP/s and {a.bandwidth:.0%} of peak bandwidth reached; "
+            "starts and waiting not counted",
         ]
 
 
@@ -73,15 +90,20 @@ def plan(config: Config, assumptions: Assumptions | None = None) -> Plan:
 
     Raises SourceError where a local source is missing.
     """
-    assumptions = assumptions or Assumptions()
+    assumptions = assumptions or assumed(config)
     models = {"generator": config.models.generator, "first_judge": config.models.first_judge, "seed": config.models.seed}
     seed = shape_of(config.models.seed)
+    found = phases(config, assumptions)
+    rule = "pass the rule" if has_rule(config.select) else "pass, as select.* has no rule"
     return Plan(
         hardware=config.hardware.name,
         roles=tuple(role_plan(name, model, config) for name, model in models.items()),
         training=training_plan(seed, config) if seed else None,
-        phases=phases(config, assumptions),
+        phases=found,
+        iterations=iterations(found),
         draws_per_pair=assumptions.draws(config.judge),
         kept=assumptions.kept(config.judge.samples),
+        paired=None if config.train.objective == "sft" else assumptions.paired(compared_by(config)),
+        passing=f"{assumptions.passing:.0%} of instructions {rule}",
         assumptions=assumptions,
     )

@@ -28,7 +28,7 @@ class TrainingPlan:
     states_gb: float
     """This rank's share of 16 bytes a parameter: weights and gradients in bf16; master weights and two moments in fp32."""
     host_gb: float
-    """Of all ranks of one machine, where the optimizer is offloaded."""
+    """Of all ranks of one machine: a mixture of experts while it loads, then the optimizer where it is offloaded."""
     gathered_gb: float
     """Layers and the head, whole, while they are used."""
     activations_gb: float
@@ -67,11 +67,12 @@ def training_plan(shape: Shape, config: Config) -> TrainingPlan:
     offloaded = train.offload == "optimizer"
     part = shape.parameters / train.workers
     bucket, copies = _bucket_bytes(shape, train)
+    loading = _loading_bytes(shape)
     sums = 0 if offloaded else 2 * part  # beyond bf16; on the host with the optimizer
     plan = TrainingPlan(
         ranks=train.workers,
         states_gb=(2 if offloaded else 16) * part / GB,
-        host_gb=16 * part * per_machine / GB if offloaded else 0.0,  # 12 of the optimizer, 4 of gradients
+        host_gb=max(loading, 16 * part if offloaded else 0) * per_machine / GB,  # 12 of the optimizer, 4 of gradients
         gathered_gb=_gathered_bytes(shape) / GB,
         activations_gb=_activation_bytes(shape, train) * train.max_num_tokens / GB,
         logits_gb=_LOGITS_SHARE * 4 * shape.vocab * train.max_num_tokens / GB,
@@ -84,11 +85,20 @@ def training_plan(shape: Shape, config: Config) -> TrainingPlan:
     room = hardware.gpu_memory_gb * _TRAINING_SHARE if train.device == "gpu" else hardware.host_memory_gb / per_machine
     remedy = _training_remedy(
         train,
+        load_full=loading * per_machine / GB > hardware.host_memory_gb,
         host_full=plan.host_gb > hardware.host_memory_gb,
         batch_full=plan.rank_gb - plan.states_gb > room,
         full=plan.rank_gb > room,
     )
     return replace(plan, fits=not remedy, remedy=remedy)
+
+
+def _loading_bytes(shape: Shape) -> float:
+    """What a rank holds on the host while the seed loads.
+
+    Of a mixture all of it: transformers puts the experts of each layer together on every rank before ZeRO-3 takes its part.
+    """
+    return 2.0 * shape.parameters if shape.experts > 1 else 0.0
 
 
 def _gathered_bytes(shape: Shape) -> float:
@@ -121,7 +131,11 @@ def _activation_bytes(shape: Shape, train: TrainConfig) -> int:
     return 2 * shape.layers * shape.hidden + 34 * shape.hidden * at_work
 
 
-def _training_remedy(train: TrainConfig, *, host_full: bool, batch_full: bool, full: bool) -> str:
+def _training_remedy(train: TrainConfig, *, load_full: bool, host_full: bool, batch_full: bool, full: bool) -> str:
+    if load_full:
+        return (
+            "each rank loads the whole mixture of experts into the host's memory: take machines with more of it or fewer GPUs"
+        )
     if host_full:
         return "the host's memory is too small for the optimizer: raise train.workers over more machines"
     if batch_full:

@@ -63,7 +63,7 @@ def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str,
 
     Raises TrainingFailed where it was written by another number of ranks.
     """
-    for checkpoint in committed(folder, fingerprint):
+    for checkpoint in _committed(folder, fingerprint):
         if until is not None and checkpoint.step > until:
             continue
         check_world_size(checkpoint, dist.get_world_size())
@@ -75,6 +75,13 @@ def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str,
         _set_rng_state(state["rng"])
         return checkpoint
     return None
+
+
+def _committed(folder: Folder, fingerprint: str) -> list[Checkpoint]:
+    """The finished checkpoints as rank 0 sees them: on all ranks the same, or they would wait for each other for ever."""
+    seen = [committed(folder, fingerprint) if dist.get_rank() == 0 else []]
+    dist.broadcast_object_list(seen)
+    return seen[0]
 
 
 def _own(names: Iterable[str], rank: int) -> list[str]:

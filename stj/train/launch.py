@@ -11,6 +11,7 @@ from typing import Any
 import ray
 import ray.train
 from ray._private.worker import get_dashboard_url
+from ray.exceptions import RayActorError
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
@@ -188,6 +189,11 @@ def _fit(job: Job, run: str, directory: Path, cluster: RayConfig) -> Outcome:
         told = trainer.fit().return_value
     except ray.train.TrainingFailedError as error:
         raise _told(error, job) from None
+    except RayActorError as error:  # of the controller: those of ranks are its own to deal with
+        raise TrainingFailed(
+            f"training of {job.model} lost its controller ({type(error).__name__}): run the same command again, "
+            "and it goes on from the last checkpoint"
+        ) from None
     if isinstance(told, StjError):
         raise told
     assert isinstance(told, Outcome)

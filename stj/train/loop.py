@@ -55,8 +55,8 @@ def run_rank(
     steps = plan([row.id for row in tokens], [row.length for row in tokens], config, world_size)
     _tell_start(job, len(tokens), dropped, len(steps))
     engine = load_engine(directory, config)
-    torch.manual_seed(config.seed + dist.get_rank())  # dropout, in models that have it
     reference, forwards = _reference(engine, tokens, job, directory)
+    torch.manual_seed(config.seed + dist.get_rank())  # dropout, in models that have it
     material = Material(tokens, reference, config, meter_of(engine.module.language_model))
     losses = _learn(engine, material, steps, job, told, tell)
     done = steps[: job.until]

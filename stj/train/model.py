@@ -61,9 +61,10 @@ def deepspeed_settings(config: TrainConfig, dtype: torch.dtype = torch.bfloat16)
 
 
 def load_engine(directory: Path, config: TrainConfig, dtype: torch.dtype = torch.bfloat16) -> deepspeed.DeepSpeedEngine:
-    """The seed model under DeepSpeed; no rank ever holds more of it than its part and the layer at hand.
+    """The seed model under DeepSpeed; of a dense model no rank ever holds more than its part and the layer at hand.
 
-    In fp32 for tests of the gradients alone.
+    Of a mixture of experts each rank has all of it in host memory while it loads: transformers puts the experts of a layer
+    together before ZeRO-3 takes its part. In fp32 for tests of the gradients alone.
     """
     # DeepSpeed compiles its shared-memory collectives (a minute of g++) where it finds a compiler; gloo needs none
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -43,9 +43,11 @@ def reference_logps(
     # Whole micro-batches, as they would be without a cache: a text's numbers never depend on when a run was killed.
     missing = [row for row in rows if any(key not in known for index in row for key in keys[index])]
     rounds = _groups(missing, dist.get_world_size())
+    engine.eval()  # dropout, in models that have it, would be kept with the numbers
     for commit in _groups(rounds, config.checkpoint_every_steps):
         found = [_one_round(engine, tokens, keys, batches) for batches in commit]
         known |= _commit({key: value for part in found for key, value in part.items()}, folder)
+    engine.train()
     dist.barrier()
     return torch.tensor([[known[key] for key in of_row] for of_row in keys]), len(missing)
 

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from time import time
@@ -24,6 +25,7 @@ from typing import Any, Protocol
 
 import torch.distributed as dist
 
+from stj.errors import StjError
 from stj.storage import Folder
 from stj.train.job import Job
 from stj.train.step import Metrics
@@ -89,13 +91,28 @@ def tracked(job: Job, directory: Path, done: int) -> Iterator[Callable[[Metrics]
 
 
 def keep_files(directory: Path, folder: Folder) -> None:
-    """Copies what trackers wrote on this machine to where the run is; nothing where they wrote there."""
+    """Copies what trackers wrote on this machine to where the run is; nothing where they wrote there.
+
+    They may be writing still: what cannot be copied, a temporary file that is gone, say, is left out, and told of once.
+    """
     if directory == folder.local:
         return
     for name in _FOLDERS:
-        for file in (directory / name).rglob("*"):
-            if file.is_file():
-                (folder / file.parent.relative_to(directory).as_posix()).upload(file)
+        for parent, _, found in os.walk(directory / name):  # passes by a directory that is gone
+            for file in (Path(parent) / one for one in found):
+                try:
+                    if file.is_file():
+                        (folder / file.parent.relative_to(directory).as_posix()).upload(file)
+                except (OSError, StjError) as error:
+                    _tell_left_out(folder.uri, type(error).__name__)
+
+
+@cache
+def _tell_left_out(where: str, kind: str) -> None:
+    """Warns once of each kind of error, not at each checkpoint."""
+    log.warning(
+        "train.trackers: not all that trackers wrote could be copied to %s (%s). Training goes on without it", where, kind
+    )
 
 
 class _Sender:

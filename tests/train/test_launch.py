@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stj.artifacts import Artifact
 from stj.config import ModelConfig, TrainConfig
+from stj.errors import TrainingFailed
 from stj.models import local_model
 from stj.stamp import FileStamp
 from stj.storage import Folder
@@ -140,6 +141,19 @@ def test_a_killed_rank_of_a_run_in_an_object_store_changes_no_weight(
     assert (folder.folders(), folder.names()) == (["examples", "model"], ["metrics.jsonl"])
 
 
+def test_a_killed_controller_is_one_line(seed_directory: Path, tmp_path: Path) -> None:
+    def kill() -> None:
+        wait_for(Folder.at(tmp_path) / "checkpoints/step_00000003")
+        (controller,) = actors_of(os.getpid(), b"TrainController")
+        os.kill(controller, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(TrainingFailed, match=r"lost its controller \(ActorDiedError\): run the same command again"):
+        fine_tune(tmp_path, seed_directory)
+    killer.join()
+
+
 @pytest.mark.long
 def test_a_killed_driver_and_a_torn_checkpoint_change_no_weight(
     undisturbed: Path, seed_directory: Path, tmp_path: Path
@@ -182,6 +196,11 @@ def kill_a_rank_after(checkpoint: Folder) -> None:
 
 def ranks_of(driver: int) -> list[int]:
     """Process ids of the training workers below a driver."""
+    return actors_of(driver, b"RayTrainWorker")
+
+
+def actors_of(driver: int, kind: bytes) -> list[int]:
+    """Process ids of a kind of actors below a driver."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -194,7 +213,7 @@ def ranks_of(driver: int) -> list[int]:
         process = below.pop()
         below += children.get(process, [])
         try:
-            if b"RayTrainWorker" in Path(f"/proc/{process}/cmdline").read_bytes():
+            if kind in Path(f"/proc/{process}/cmdline").read_bytes():
                 found.append(process)
         except OSError:
             continue

@@ -3,9 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import deepspeed
 import pytest
 import torch
 from conftest import make_example, write_examples
+from deepspeed.utils import safe_get_full_fp32_param
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -14,6 +16,7 @@ from stj.errors import TrainingFailed
 from stj.storage import Folder
 from stj.train.job import Job
 from stj.train.loop import run_rank, step_line
+from stj.train.model import load_engine
 from stj.train.step import Metrics
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_rank")]
@@ -48,6 +51,35 @@ def test_a_loss_that_is_not_finite_names_the_examples(seed_directory: Path, tmp_
         run_rank(job(tmp_path, broken))
     assert (tmp_path / "metrics.jsonl").read_text() == ""
     assert not (tmp_path / "model").exists()
+
+
+def test_a_gradient_that_is_not_finite_names_the_examples_and_changes_no_weight(
+    seed_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is finite: only the gradient of one parameter is not."""
+    engines: list[deepspeed.DeepSpeedEngine] = []
+    before: list[torch.Tensor] = []
+
+    def load(directory: Path, config: TrainConfig) -> deepspeed.DeepSpeedEngine:
+        engine = load_engine(directory, config)
+        engine.module.language_model.model.norm.weight.register_hook(lambda gradient: torch.full_like(gradient, torch.inf))
+        engines.append(engine)
+        before.extend(weights_of(engine))
+        return engine
+
+    monkeypatch.setattr("stj.train.loop.load_engine", load)
+    with pytest.raises(TrainingFailed, match=r"step 1: the gradient is not finite on examples x00\d, x00\d, x00\d; no update"):
+        run_rank(job(tmp_path, seed_directory))
+    assert all(map(torch.equal, before, weights_of(engines[0])))
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+
+
+def weights_of(engine: deepspeed.DeepSpeedEngine) -> list[torch.Tensor]:
+    """All weights in bf16, and the master weights in fp32."""
+    parameters = list(engine.module.parameters())
+    with deepspeed.zero.GatheredParameters(parameters):
+        whole = [parameter.detach().clone() for parameter in parameters]
+    return whole + [safe_get_full_fp32_param(parameter).clone() for parameter in parameters]
 
 
 def test_a_training_in_parts_makes_the_weights_of_one_that_nobody_interrupted(seed_directory: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Learning from pairs, on one real rank in this process: what it learns, and that the reference is asked once."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,23 @@ def test_right_judgments_are_preferred_and_the_reference_is_asked_once(seed_dire
     assert all(torch.equal(weights[name], repeated[name]) for name in weights)
     other = run_rank(replace(task, weights="others"))
     assert other.reference_forwards == first.reference_forwards
+
+
+def test_the_reference_is_asked_without_dropout(seed_directory: Path, tmp_path: Path) -> None:
+    """The same numbers as those of a seed that has none; they are kept, and noise would be kept with them."""
+    dropping = Path(shutil.copytree(seed_directory, tmp_path / "seed"))
+    config = json.loads((dropping / "config.json").read_text())
+    (dropping / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.5}))
+    found, losses = [], []
+    for name, seed in {"without": seed_directory, "with": dropping}.items():
+        task = replace(job(tmp_path / name, seed), config=replace(CONFIG.stage("dpo"), max_steps=1))
+        (tmp_path / name / "model").mkdir()
+        losses.append(run_rank(task).loss_first)
+        (kept,) = (tmp_path / name / "reference").iterdir()
+        found.append(json.loads(kept.read_text()))
+    assert found[0] == found[1]
+    assert losses[0] == pytest.approx(0.693, abs=0.01)
+    assert losses[1] != pytest.approx(losses[0], abs=1e-3)  # the training has it
 
 
 def test_examples_without_a_wrong_judgment_are_counted_and_refused_where_no_other_is_left(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stj.config import ModelConfig, TrainConfig
-from stj.errors import ConfigError
+from stj.errors import ConfigError, StjError
 from stj.load import load
 from stj.run import Run
 from stj.storage import Folder
@@ -17,7 +17,7 @@ from stj.train import trackers
 from stj.train.gauges import gauges
 from stj.train.job import Job
 from stj.train.step import Metrics
-from stj.train.trackers import tracked
+from stj.train.trackers import keep_files, tracked
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_rank")]
 
@@ -93,6 +93,28 @@ def test_what_trackers_wrote_comes_to_an_object_store(tmp_path: Path, bucket: st
     folder = Folder.at(bucket) / "tracked"
     train_kill_and_go_on(job(folder.uri, "tensorboard"), tmp_path)
     assert len((folder / "tensorboard").names()) == 2
+
+
+def test_what_a_tracker_takes_away_while_it_is_copied_ends_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Temporary files of MLflow and W&B come and go; the others are copied."""
+    for name in ("mlruns/a", "mlruns/b.tmp", "mlruns/c", "wandb/d.tmp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    copied: list[str] = []
+
+    def upload(folder: Folder, file: Path) -> None:
+        if file.suffix == ".tmp":
+            raise StjError(f"{file}: cannot write: No such file or directory")
+        copied.append(file.name)
+
+    monkeypatch.setattr(Folder, "upload", upload)
+    with tracked(job(tmp_path / "run"), tmp_path, 0):
+        keep_files(tmp_path, Folder.at(tmp_path / "run"))
+    assert sorted(copied) == ["a", "a", "c", "c"]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "not all that trackers wrote could be copied" in said
 
 
 class Broken:
