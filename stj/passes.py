@@ -353,6 +353,7 @@ def _stream(spec: Pass, finished: Finished, config: EngineConfig, ward: Any) -> 
     context.target_max_block_size = _READ_BLOCK_BYTES
     context.max_consecutive_actor_init_deaths = config.start_attempts - 1
     context.autoscaling_config.actor_pool_util_upscaling_threshold = _ANOTHER_ENGINE
+    context.memory_usage_poll_interval_s = None  # else each call has a thread that looks at memory every second
     context.execution_no_progress_timeout_s = -1  # a first download, or a wait for spot machines, may take long
     context.custom_execution_callback_classes = [partial(CapacityWatch, spec.capacity_deadline_s)]
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it has to say comes back as an exception
