@@ -28,7 +28,8 @@ demo: install  ## three self-taught iterations of the mini configuration, on two
 	@echo "report: runs/mini/report.html"
 
 test: install  ## all tests, the real engines included
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest -n 2 -m "not engine and not long" --cov --cov-report=
+	$(BIN)/python -m pytest -m "engine and not long" --cov --cov-append
 
 test-long: install  ## whole runs on real engines under faults: machines lost and drained, drivers killed on a cluster, checkpoints torn, model selection
 	$(BIN)/python -m pytest -m long

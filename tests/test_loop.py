@@ -151,6 +151,7 @@ def test_a_pass_that_is_told_to_stop_says_so_and_can_be_resumed(tmp_path: Path) 
     assert (tmp_path / "run" / "pairs" / "started.json").exists()
 
 
+@pytest.mark.long
 def test_overwrite_makes_only_what_changed_again_and_training_can_be_interrupted(finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
     shutil.copytree(finished, root)
@@ -207,6 +208,7 @@ def test_the_checkpoint_that_judges_best_is_the_model_and_training_stops_early(t
     assert {state["state"] for state in states} == {"done"}
 
 
+@pytest.mark.long
 def test_a_source_where_no_row_passes_the_rule_is_one_line_with_the_counts(tmp_path: Path) -> None:
     nothing = run(tmp_path / "run", "select.languages=[Klingon]")
     assert nothing.returncode == 1

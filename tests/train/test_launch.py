@@ -141,6 +141,7 @@ def test_a_killed_rank_of_a_run_in_an_object_store_changes_no_weight(
     assert (folder.folders(), folder.names()) == (["examples", "model"], ["metrics.jsonl"])
 
 
+@pytest.mark.long
 def test_a_killed_controller_is_one_line(seed_directory: Path, tmp_path: Path) -> None:
     def kill() -> None:
         wait_for(Folder.at(tmp_path) / "checkpoints/step_00000003")
