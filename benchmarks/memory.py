@@ -1,10 +1,11 @@
 """Memory of the driver and of every actor, over 100,000 and over 1,000,000 rows of WildChat's schema.
 
-    python benchmarks/memory.py                 about an hour on two cores
+    python benchmarks/memory.py                 most of an hour on two cores
     python benchmarks/memory.py 5000 50000      other sizes, for a look
 
 Rows go from Parquet files through the source, categorising, selecting, making pairs and judging, with an engine that answers
-at once from a script, into the selected training examples: everything of an iteration but real weights. Writes the key
+at once from a script, into the selected training examples: everything of an iteration but real weights. As many pass the
+rule as `stj plan` assumes of WildChat, 15%. Writes the key
 driver_rss_1m_over_100k and all raw figures into benchmarks/results/generation.json.
 
 The figures are peaks, in bytes, of what a process holds for itself: resident memory without the pages of Ray's object store,
@@ -38,7 +39,7 @@ _SAMPLE_S = 0.5
 _WORDS = [
     a + b + c for a in ("ba", "ke", "li", "mo", "nu") for b in ("r", "st", "n", "l") for c in ("a", "en", "is", "or", "um")
 ]
-_CATEGORIES = ("Coding", "Mathematical reasoning", "Creative Writing")
+_CATEGORIES = {"Coding": 10, "Mathematical reasoning": 5, "Creative Writing": 85}  # shares in percent
 _ANSWER = "The start of Assistant's answer to the modified instruction"
 
 
@@ -71,7 +72,7 @@ async def scripted(model: object, config: object, seed: int) -> object:
         if messages[0].role == "system":  # type: ignore[attr-defined]
             return f"{'Both are answers, and one is better. ' * 20}[[{rng.choice('AB')}]]"
         if "score the instruction in terms of complexity" in text:
-            return f"Category: {rng.choice(_CATEGORIES)}\nComplexity: 5\nLength: (c)"
+            return f"Category: {rng.choices(*zip(*_CATEGORIES.items(), strict=True))[0]}\nComplexity: 5\nLength: (c)"
         if "generate a modified instruction" in text:
             answer = " ".join(rng.choices(_WORDS, k=80))
             return f"User Question Modified\nanother question\n\n{_ANSWER}\n{answer}\n{_ANSWER.replace('start', 'end')}"
@@ -80,15 +81,27 @@ async def scripted(model: object, config: object, seed: int) -> object:
     return ScriptedEngine(handler)
 
 
-def private_bytes(pid: int) -> tuple[str, int] | None:
-    """What a process calls itself, and its resident memory without shared pages; None where it has ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-        name = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
-    except OSError:
-        return None
-    kinds = dict(re.findall(r"^(RssAnon|RssFile):\s+(\d+) kB", status, re.MULTILINE))
-    return (name, 1024 * sum(map(int, kinds.values()))) if kinds else None
+def private_bytes() -> dict[int, tuple[str, int]]:
+    """Of this process and all below it: what each calls itself, and its resident memory without shared pages, in bytes."""
+    found: dict[int, tuple[str, int]] = {}
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (folder / "status").read_text()
+            name = (folder / "cmdline").read_bytes().split(b"\0")[0].decode()
+        except OSError:
+            continue
+        kinds = dict(re.findall(r"^(PPid|RssAnon|RssFile):\s+(\d+)", status, re.MULTILINE))
+        if "RssAnon" in kinds:
+            parents[int(folder.name)] = int(kinds["PPid"])
+            found[int(folder.name)] = name, 1024 * (int(kinds["RssAnon"]) + int(kinds["RssFile"]))
+    return {pid: one for pid, one in found.items() if _started_here(pid, parents)}
+
+
+def _started_here(pid: int, parents: dict[int, int]) -> bool:
+    while pid in parents and pid != os.getpid():
+        pid = parents[pid]
+    return pid == os.getpid()
 
 
 class Sampler(threading.Thread):
@@ -102,12 +115,10 @@ class Sampler(threading.Thread):
     def run(self) -> None:
         own = os.getpid()
         while not self.ended.wait(_SAMPLE_S):
-            for folder in Path("/proc").glob("[0-9]*"):
-                pid = int(folder.name)
-                found = private_bytes(pid)
-                if found and (pid == own or found[0].startswith("ray::")):
-                    name = "driver" if pid == own else re.sub(r"\(.*|\..*", "", found[0].removeprefix("ray::"))
-                    self.peaks[name] = max(self.peaks.get(name, 0), found[1])
+            for pid, (called, size) in private_bytes().items():
+                if pid == own or called.startswith("ray::"):
+                    name = "driver" if pid == own else re.sub(r"\(.*|\..*|\[.*", "", called.removeprefix("ray::"))
+                    self.peaks[name] = max(self.peaks.get(name, 0), size)
 
 
 def measure(source: Path, run_root: Path) -> dict[str, object]:
@@ -119,7 +130,7 @@ def measure(source: Path, run_root: Path) -> dict[str, object]:
     from stj.run import Run
     from stj.session import engine_demand, ray_session
 
-    settings = [f"run_root={run_root}", "iterations=1", "heldout.path=null", "select.limit=null", "select.categories=null"]
+    settings = [f"run_root={run_root}", "iterations=1", "heldout.path=null", "select.limit=null"]
     settings += ["pairs.answer.max_tokens=500", "pairs.rejected.max_tokens=500", "judge.decoding.max_tokens=500"]
     config = load([ROOT / "conf" / "mini.yaml"], settings)
     engine = EngineConfig(device="cpu", cpus_per_replica=1, max_failed_fraction=0)
