@@ -5,7 +5,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoTokenizer
 from vllm import SamplingParams, TokensPrompt
@@ -13,7 +13,6 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
-from vllm.v1.metrics.loggers import StatLoggerBase
 
 from stj.chat import encode_chat
 from stj.config import EngineConfig, ModelConfig
@@ -25,34 +24,40 @@ from stj.rows import Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-    from vllm.v1.metrics.stats import IterationStats
+    from vllm.v1.engine import EngineCoreOutput
+    from vllm.v1.engine.output_processor import OutputProcessor
 
 _LONG_CHARACTERS = 20_000
 
 
-class Counter(StatLoggerBase):  # type: ignore[misc]
-    """Counts what the engine does, step by step: the requests alone do not tell what was written for aborted ones."""
+class Counter:
+    """Counts what the engine does, step by step: the requests alone do not tell what was written for aborted ones.
 
-    def __init__(self) -> None:
+    It looks at what vLLM's core sends. A stat logger would be told the same, but where there is one vLLM keeps times of every
+    request at every step, in the core too.
+    """
+
+    def __init__(self, processor: "OutputProcessor") -> None:
         self.usage = Usage()
+        self._process = processor.process_outputs
+        processor.process_outputs = self._counted
 
-    def record(self, scheduler_stats: object, iteration_stats: "IterationStats | None", *_: object, **__: object) -> None:
-        """Adds one step."""
-        if iteration_stats is not None:
-            read = iteration_stats.prompt_token_stats
-            written = iteration_stats.num_generation_tokens
-            self.usage += Usage(prompt_tokens=read.total, computed_tokens=read.computed, output_tokens=written)
-
-    def log_engine_initialized(self) -> None:
-        """Nothing to say."""
+    def _counted(self, outputs: "list[EngineCoreOutput]", *args: Any, **named: Any) -> Any:
+        read = [output.prefill_stats for output in outputs if output.prefill_stats is not None]
+        self.usage += Usage(
+            prompt_tokens=sum(one.num_prompt_tokens for one in read),
+            computed_tokens=sum(one.num_computed_tokens for one in read),
+            output_tokens=sum(len(output.new_token_ids) for output in outputs),
+        )
+        return self._process(outputs, *args, **named)
 
 
 class VllmEngine:
     """One model on one or several devices, asked in our terms."""
 
-    def __init__(self, llm: AsyncLLM, tokenizer: "PreTrainedTokenizerBase", max_model_len: int, counter: Counter) -> None:
+    def __init__(self, llm: AsyncLLM, tokenizer: "PreTrainedTokenizerBase", max_model_len: int) -> None:
         self._llm = llm
-        self._counter = counter
+        self._counter = Counter(llm.output_processor)
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
         self._ids = itertools.count()
@@ -71,14 +76,12 @@ class VllmEngine:
         settings = AsyncEngineArgs(**engine_settings(path, model, config, seed), **quiet).create_engine_config()
         if fork_workers:
             os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"  # on a CPU vLLM has just set it to "spawn"
-        counter = Counter()
-        llm = AsyncLLM.from_vllm_config(settings, disable_log_stats=True, stat_loggers=[lambda *_: counter])
-        return cls(llm, tokenizer, model.max_model_len, counter)
+        return cls(AsyncLLM.from_vllm_config(settings, disable_log_stats=True), tokenizer, model.max_model_len)
 
     @classmethod
     def beside(cls, llm: AsyncLLM) -> "VllmEngine":
         """Shares an engine that vLLM's own server has started. Raises ModelError where its model has no chat template."""
-        return cls(llm, _tokenizer(llm.model_config.tokenizer), llm.model_config.max_model_len, Counter())
+        return cls(llm, _tokenizer(llm.model_config.tokenizer), llm.model_config.max_model_len)
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         """One completion.
