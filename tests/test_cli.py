@@ -58,7 +58,7 @@ def test_bad_rows_are_told_before_anything_starts(
     for flags in ([], ["--dry-run"]):
         assert main(["run", MINI, f"run_root={tmp_path}/run", f"{key}={tmp_path}/bad.jsonl", *flags]) == 2
         assert said in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["driver.lock"]
 
 
 def test_one_iteration_in_a_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
