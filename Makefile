@@ -31,7 +31,7 @@ test: install  ## all tests, the real engines included
 	$(BIN)/python -m pytest -n 2 -m "not engine and not long" --cov --cov-report=
 	$(BIN)/python -m pytest -m "engine and not long" --cov --cov-append
 
-test-long: install  ## whole runs on real engines under faults: machines lost and drained, drivers killed on a cluster, checkpoints torn, model selection
+test-long: install  ## whole runs on real engines: Ray jobs, machines lost and drained, drivers killed on a cluster, checkpoints torn, model selection
 	$(BIN)/python -m pytest -m long
 
 test-fast: install  ## the tests without engines, in under a minute

@@ -237,6 +237,7 @@ def heldout(tmp_path: Path) -> str:
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_a_killed_one_goes_on_on_the_real_engine(heldout: str, tmp_path: Path) -> None:
     """kill -9 after the first committed rows; the second start judges the others alone."""
     words = [sys.executable, "-m", "stj.cli", "judge", heldout, f"model={SEED_MODEL}", LIMIT, "engine.commit_interval_s=0"]
