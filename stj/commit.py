@@ -140,7 +140,9 @@ def _counts(artifact: Artifact, parts: Sequence[str]) -> dict[str, Any]:
         totals["pairs"] += record["pair"] is not None and record["task"] == TRAINING
         totals["prompt_tokens"] += record["prompt_tokens"]
         totals["output_tokens"] += record["output_tokens"]
-        totals["surplus_tokens"] += 0 if record["error"] is not None else record["surplus_tokens"]
+        totals["surplus_tokens"] += (
+            0 if record["error"] is not None else record.get("surplus_tokens", 0)
+        )  # files of an older stj have none
         totals["failed_tokens"] += record["output_tokens"] if record["error"] is not None else 0
         if record["dropped"]:
             dropped[record["dropped"]] += 1

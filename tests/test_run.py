@@ -69,7 +69,11 @@ def test_each_judge_reads_every_pair_once_though_held_out_ones_shared_the_first_
     first = run.phases[0]
     assert first.parts == ("pairs", "judge", "heldout")
     heldout = list(read_pairs(run.config.heldout))
-    training = [make_row(0), make_row(1, pair=heldout[0].pair), make_row(2, pair=heldout[1].pair)]
+    training = [
+        make_row(0),
+        make_row(1, pair=heldout[0].pair, aborted=2, surplus_tokens=9, output_tokens=9),
+        make_row(2, pair=heldout[1].pair),
+    ]
     first.artifact.begin()
     writer = Writer(first.artifact, run.config.engine, None)
     writer.add(rows_to_table([*training, *heldout]))
@@ -77,6 +81,7 @@ def test_each_judge_reads_every_pair_once_though_held_out_ones_shared_the_first_
     writer.finish(None)
     second, again = run.phase_that("judge", 2), run.phase_that("judge_again", 1)
     assert [row.id for row in run.read_inputs(second)] == ["row-1", "row-2", *(row.id for row in heldout)]
+    assert {(row.aborted, row.surplus_tokens, row.output_tokens) for row in run.read_inputs(second)} == {(0, 0, 0)}
     assert run.inputs_of(second) == 2 + len(heldout)
     assert [row.id for row in run.read_inputs(again)] == ["row-1", "row-2"]
 

@@ -119,7 +119,8 @@ def passed_rule(category: object, dropped: str | None) -> bool:
 
 def without_results(row: Row) -> Row:
     """The row as it was before it had a pair."""
-    return replace(row, pair=None, judgments=(), kept=None, dropped=None, detail=None, error=None)
+    row = replace(row, pair=None, judgments=(), kept=None, aborted=0, surplus_tokens=0)
+    return replace(row, dropped=None, detail=None, error=None)
 
 
 @dataclass(frozen=True, kw_only=True)
