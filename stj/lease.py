@@ -3,10 +3,14 @@
 On a disk that is a lock of the operating system, which goes with its process. An object store has none, nor have some shared
 disks: there the driver renews a small file, and whoever comes waits to see whether it is renewed. A driver that was killed
 is taken over from, one that lives is left alone.
+
+Each driver has a turn, and the file of its turn is its own: one that is suspended while it writes its sign, and wakes up
+when another has taken over, does not write over the other's. The last file stays, so that turns are never given twice.
 """
 
 import fcntl
 import os
+import re
 import signal
 import socket
 import threading
@@ -20,6 +24,8 @@ from stj.errors import ArtifactError, StjError, Stopped
 from stj.storage import Folder, out_of_space_told
 
 _NAME = "driver.lock"
+_SIGN = "driver-{:06d}.lock"
+_A_SIGN = re.compile(r"driver-(\d+)\.lock")
 _BEAT_S = 15.0
 _MISSED = 4  # beats without a sign of life, after which a driver counts as dead
 
@@ -69,46 +75,52 @@ def _locked(folder: Folder, directory: Path, me: str) -> Iterator[None]:
 
 @contextmanager
 def _renewed(folder: Folder, me: str) -> Iterator[None]:
-    _wait_for_a_sign_of_life(folder)
+    turn = _wait_for_a_sign_of_life(folder) + 1
     ended, lost = threading.Event(), threading.Event()
-    beat = threading.Thread(target=_beat, args=(folder, me, ended, lost), name="lease", daemon=True)
-    _sign(folder, me, 0)
+    beat = threading.Thread(target=_beat, args=(folder, turn, me, ended, lost), name="lease", daemon=True)
+    _sign(folder, turn, f"{me}, sign of life 0")
+    for earlier in _turns(folder):
+        if earlier < turn:
+            folder.delete(_SIGN.format(earlier))
     beat.start()
     try:
         yield
     except (KeyboardInterrupt, SystemExit, Stopped):
         if lost.is_set():
-            raise _busy(folder, _signed(folder)) from None
+            raise _busy(folder, _last(folder)[1]) from None
         raise
     finally:
         ended.set()
         beat.join()
         if not lost.is_set():
-            folder.delete(_NAME)
+            _sign(folder, turn, "")
 
 
-def _wait_for_a_sign_of_life(folder: Folder) -> None:
-    found = _signed(folder)
+def _wait_for_a_sign_of_life(folder: Folder) -> int:
+    """The turn of the last driver, which has ended or counts as dead; raises ArtifactError where it lives."""
+    found = _last(folder)
     deadline = time.monotonic() + _MISSED * _BEAT_S
-    while found and time.monotonic() < deadline:
+    while found[1] and time.monotonic() < deadline:
         time.sleep(_BEAT_S / 2)
-        now = _signed(folder)
-        if now and now != found:
-            raise _busy(folder, now)
+        now = _last(folder)
+        if now[1] and now != found:
+            raise _busy(folder, now[1])
         found = now
+    return found[0]
 
 
-def _beat(folder: Folder, me: str, ended: threading.Event, lost: threading.Event) -> None:
-    """Renews the file until the work has ended; where another has signed it, stops the work."""
+def _beat(folder: Folder, turn: int, me: str, ended: threading.Event, lost: threading.Event) -> None:
+    """Renews the sign until the work has ended; where another has taken over, stops the work."""
     number = 0
     while not ended.wait(_BEAT_S):
         with suppress(StjError, OSError):  # a store that is away for a moment; the next beat may reach it
-            if not _signed(folder).startswith(me):
+            last, sign = _last(folder)
+            if last > turn or (last == turn and not sign.startswith(me)):
                 lost.set()
                 _stop_the_work(ended)
                 return
             number += 1
-            _sign(folder, me, number)
+            _sign(folder, turn, f"{me}, sign of life {number}")
 
 
 def _stop_the_work(ended: threading.Event) -> None:
@@ -128,12 +140,20 @@ def _stop_the_work(ended: threading.Event) -> None:
         signal.pthread_kill(main, signal.SIGTERM)
 
 
-def _sign(folder: Folder, me: str, number: int) -> None:
-    folder.write(_NAME, f"{me}, sign of life {number}".encode())
+def _sign(folder: Folder, turn: int, sign: str) -> None:
+    folder.write(_SIGN.format(turn), sign.encode())
 
 
-def _signed(folder: Folder) -> str:
-    return folder.read(_NAME).decode() if folder.exists(_NAME) else ""
+def _turns(folder: Folder) -> list[int]:
+    return sorted(int(found[1]) for found in map(_A_SIGN.fullmatch, folder.names()) if found)
+
+
+def _last(folder: Folder) -> tuple[int, str]:
+    """The last turn and what its driver signed with: nothing where it has ended; turn 0 where nobody was here yet."""
+    while turns := _turns(folder):
+        with suppress(FileNotFoundError):  # the next driver has just taken over, and deleted it
+            return turns[-1], folder.read(_SIGN.format(turns[-1])).decode()
+    return 0, ""
 
 
 def _busy(folder: Folder, other: str) -> ArtifactError:

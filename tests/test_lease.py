@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -70,26 +71,57 @@ def test_in_an_object_store_a_driver_that_lives_is_left_alone(bucket: str, monke
     folder = Folder.at(bucket) / "lease_1"
     with sole_driver(folder), pytest.raises(ArtifactError, match="another driver"), sole_driver(folder):
         pytest.fail("two drivers at once")
-    assert not folder.exists("driver.lock")
+    with sole_driver(folder):  # the first has ended
+        pass
 
 
 @pytest.mark.usefixtures("quick")
 def test_in_an_object_store_a_dead_driver_is_taken_over_from(bucket: str) -> None:
     folder = Folder.at(bucket) / "lease_2"
-    folder.write("driver.lock", b"process 1 on nowhere, sign of life 7")
+    folder.write("driver-000041.lock", b"process 1 on nowhere, sign of life 7")
     with sole_driver(folder):
-        assert b"nowhere" not in folder.read("driver.lock")
+        assert folder.names() == ["driver-000042.lock"]
+        assert b"nowhere" not in folder.read("driver-000042.lock")
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_driver_that_was_taken_for_dead_stops(bucket: str) -> None:
-    folder = Folder.at(bucket) / "lease_3"
+@pytest.mark.parametrize("turn", [1, 2], ids=["both came at once", "the other came later"])
+def test_a_driver_that_was_taken_for_dead_stops(bucket: str, turn: int) -> None:
+    folder = Folder.at(bucket) / f"lease_3_{turn}"
 
     def work() -> None:
         with sole_driver(folder):
-            folder.write("driver.lock", b"process 1 on elsewhere, sign of life 1")
+            folder.write(f"driver-{turn:06d}.lock", b"process 1 on elsewhere, sign of life 1")
             time.sleep(60)
 
     with pytest.raises(ArtifactError, match="process 1 on elsewhere"):
         work()
-    assert folder.exists("driver.lock")
+    assert folder.read(f"driver-{turn:06d}.lock"), "the other's sign is left alone"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_driver_that_wakes_up_while_it_signs_takes_nobody_s_place(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suspended on its way to the store, it writes a sign of life after another has taken over."""
+    folder = Folder.at(bucket) / "lease_4"
+    signing, awake = threading.Event(), threading.Event()
+    sign = lease._sign
+
+    def sleep_then_sign(where: Folder, turn: int, content: str) -> None:
+        if content.endswith(" 1") and not awake.is_set():
+            signing.set()
+            awake.wait(60)
+        sign(where, turn, content)
+
+    monkeypatch.setattr(lease, "_sign", sleep_then_sign)
+
+    def work() -> None:
+        with sole_driver(folder):
+            signing.wait(60)
+            sign(folder, 2, "process 1 on elsewhere, sign of life 0")
+            folder.delete("driver-000001.lock")
+            awake.set()
+            time.sleep(60)
+
+    with pytest.raises(ArtifactError, match="process 1 on elsewhere"):
+        work()
+    assert folder.read("driver-000002.lock") == b"process 1 on elsewhere, sign of life 0"
