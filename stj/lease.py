@@ -150,10 +150,8 @@ def _turns(folder: Folder) -> list[int]:
 
 def _last(folder: Folder) -> tuple[int, str]:
     """The last turn and what its driver signed with: nothing where it has ended; turn 0 where nobody was here yet."""
-    while turns := _turns(folder):
-        with suppress(FileNotFoundError):  # the next driver has just taken over, and deleted it
-            return turns[-1], folder.read(_SIGN.format(turns[-1])).decode()
-    return 0, ""
+    turns = _turns(folder)
+    return (turns[-1], folder.read(_SIGN.format(turns[-1])).decode()) if turns else (0, "")
 
 
 def _busy(folder: Folder, other: str) -> ArtifactError:
