@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -39,7 +40,7 @@ _SAMPLE_S = 0.5
 _WORDS = [
     a + b + c for a in ("ba", "ke", "li", "mo", "nu") for b in ("r", "st", "n", "l") for c in ("a", "en", "is", "or", "um")
 ]
-_CATEGORIES = {"Coding": 10, "Mathematical reasoning": 5, "Creative Writing": 85}  # shares in percent
+_CATEGORIES = {"Coding": 10, "Mathematical reasoning": 15, "Creative Writing": 75}  # shares in percent
 _ANSWER = "The start of Assistant's answer to the modified instruction"
 
 
@@ -78,7 +79,9 @@ async def scripted(model: object, config: object, seed: int) -> object:
             return f"User Question Modified\nanother question\n\n{_ANSWER}\n{answer}\n{_ANSWER.replace('start', 'end')}"
         return " ".join(rng.choices(_WORDS, k=80))
 
-    return ScriptedEngine(handler)
+    engine = ScriptedEngine(handler)
+    engine.requests = deque(maxlen=0)  # type: ignore[assignment] # for tests it remembers what it was asked
+    return engine
 
 
 def private_bytes() -> dict[int, tuple[str, int]]:

@@ -27,6 +27,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from stj import errors
 from stj.artifacts import Artifact
+from stj.blockstats import ForgetBlockStats
 from stj.capacity import CapacityWatch
 from stj.commit import Writer
 from stj.config import EngineConfig, ModelConfig
@@ -89,6 +90,7 @@ class PassActor:
     """One engine, and the rows that are on it. Ray Data makes and calls it, from several threads at once."""
 
     def __init__(self, spec: Pass, config: EngineConfig, ward: Any) -> None:
+        pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what each of many threads has ever held
         self._stages = spec.stages
         self._ward = ward
         self._started = time.monotonic()
@@ -355,7 +357,7 @@ def _stream(spec: Pass, finished: Finished, config: EngineConfig, ward: Any) -> 
     context.autoscaling_config.actor_pool_util_upscaling_threshold = _ANOTHER_ENGINE
     context.memory_usage_poll_interval_s = None  # else each call has a thread that looks at memory every second
     context.execution_no_progress_timeout_s = -1  # a first download, or a wait for spot machines, may take long
-    context.custom_execution_callback_classes = [partial(CapacityWatch, spec.capacity_deadline_s)]
+    context.custom_execution_callback_classes = [partial(CapacityWatch, spec.capacity_deadline_s), ForgetBlockStats]
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it has to say comes back as an exception
     gpus = spec.model.gpus if config.device == "gpu" else 0
     rows = max(1, config.rows_in_flight // _BLOCKS_PER_ENGINE)

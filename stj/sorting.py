@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from stj.rows import Example, example_from_dict, examples_to_table
 from stj.storage import out_of_space_told
 
-_RUN_CHARACTERS = 1 << 26  # of one sorted run: what is in memory while runs are made
+_RUN_CHARACTERS = 1 << 24  # of one sorted run: what is in memory while runs are made
 _ROWS_AT_ONCE = 16  # of each run, while they are merged
 
 _by_id = attrgetter("id")
