@@ -3,6 +3,7 @@
 from typing import Any
 
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.data._internal.execution.operators.map_operator import MapOperator
 
 
 class ForgetBlockStats(ExecutionCallback):  # type: ignore[misc]
@@ -11,4 +12,5 @@ class ForgetBlockStats(ExecutionCallback):  # type: ignore[misc]
     def on_execution_step(self, executor: Any) -> None:
         """Drops what was noted since the last step."""
         for operator in executor._topology:
-            getattr(operator, "_output_blocks_stats", []).clear()
+            if isinstance(operator, MapOperator):
+                operator._output_blocks_stats.clear()

@@ -4,6 +4,7 @@ A driver that was suspended, and taken for dead, may write one more file when it
 would stop it). So a pass rests on the files that its own driver found and wrote, not on all that lie there in the end.
 """
 
+import math
 import time
 import uuid
 from collections import Counter
@@ -20,16 +21,19 @@ from stj.ledger import Ledger, read_ledger
 from stj.rows import TRAINING, Row, row_from_dict, rows_to_table
 
 _FAILED = "failed"
-_FAILING = 64  # so many failed rows, and more than half of all: the engine is at fault, not the rows
+_FAILING = 64  # so many failed rows, and more than half of all or than may fail of all: nothing that comes can mend it
 _PENDING_BYTES = 1 << 26  # rows that come fast are committed before they fill the memory
 
 
 class Writer:
     """Takes rows, commits them, and says in the end what became of them."""
 
-    def __init__(self, artifact: Artifact, config: EngineConfig, tell: Callable[[Row], None] | None) -> None:
+    def __init__(
+        self, artifact: Artifact, config: EngineConfig, tell: Callable[[Row], None] | None, total: int | None = None
+    ) -> None:
         self._artifact = artifact
         self._config = config
+        self._may_fail = math.inf if total is None else config.max_failed_fraction * total
         self._tell = tell
         artifact.remove_part(_FAILED)  # these are tried again
         self.finished = Finished()
@@ -37,6 +41,7 @@ class Writer:
         self._there = self.finished.count
         self._pending: list[pa.Table] = []
         self._pending_bytes = 0
+        self._pending_rows = 0
         self._failed: dict[tuple[str, int], dict[str, Any]] = {}
         self._committed_at = time.monotonic()
         self._before = read_ledger(artifact.folder) + Ledger(starts=1)
@@ -77,7 +82,7 @@ class Writer:
                 self._failed[task, position] = table.slice(index, 1).to_pylist()[0]
         new = table if all(fresh) else table.filter(pa.array(fresh, pa.bool_()))
         self._take(new)
-        if len(self._failed) > max(_FAILING, self.finished.count):
+        if len(self._failed) > max(_FAILING, min(self.finished.count, self._may_fail)):
             raise self._too_many_failed()
         return new
 
@@ -85,6 +90,7 @@ class Writer:
         if new.num_rows:
             self._pending.append(new)
             self._pending_bytes += new.nbytes
+            self._pending_rows += new.num_rows
             if self._tell is not None:
                 for record in new.to_pylist():
                     self._tell(row_from_dict(record))
@@ -92,14 +98,15 @@ class Writer:
     @property
     def due(self) -> bool:
         """Whether it is time to commit."""
-        return self._pending_bytes > _PENDING_BYTES or time.monotonic() - self._committed_at > self._config.commit_interval_s
+        full = self._pending_bytes > _PENDING_BYTES or self._pending_rows >= self._config.rows_in_flight
+        return full or time.monotonic() - self._committed_at > self._config.commit_interval_s
 
     def commit(self) -> None:
         """Writes the rows that are pending as one immutable file; what they cost first, so that it is never too little."""
         (self._before + self.spent).write(self._artifact.folder)
         if self._pending:
             self._parts.append(self._artifact.write_part(f"part-{uuid.uuid4().hex}", pa.concat_tables(self._pending)))
-            self._pending, self._pending_bytes = [], 0
+            self._pending, self._pending_bytes, self._pending_rows = [], 0, 0
         self._committed_at = time.monotonic()
 
     def finish(self, dollars_per_engine_hour: float | None, **facts: Any) -> None:

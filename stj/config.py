@@ -189,8 +189,9 @@ class EngineConfig:
     max_failed_fraction: float = 0.01
     """Share of rows whose requests may fail before a pass does."""
     commit_interval_s: float = 20
-    """Seconds between two commits of finished rows; a kill -9 loses those since the last, and rows that engines have: those in
-    flight, and at most as many that wait there, or for the slowest of the few that came with them."""
+    """Seconds between two commits of finished rows, which are also committed when there are `rows_in_flight` of them. A kill -9
+    loses those since the last commit, and rows that engines have: those in flight, and at most as many that wait there, or for
+    the slowest of the few that came with them."""
 
     def __post_init__(self) -> None:
         _check(
@@ -484,9 +485,16 @@ class Config:
             not warm_up or self.train.objective == "sft_then_dpo",
             f"train.preference.source=warm_up: train.objective={self.train.objective} has no warm-up; set it to sft_then_dpo",
         )
+        learns_preferences = self.train.objective != "sft"
         _check(
-            not warm_up or self.judge.keep == "correct",
-            "train.preference.source=warm_up: judge.keep=random has no such control; set it to correct",
+            not learns_preferences or self.judge.keep == "correct",
+            f"train.objective={self.train.objective} learns from a right and a wrong judgment of a pair, and judge.keep=random "
+            "stops at the first: set it to correct, or train.objective to sft",
+        )
+        _check(
+            not learns_preferences or self.judge.samples > 1,
+            f"train.objective={self.train.objective} learns from a right and a wrong judgment of a pair, and "
+            f"judge.samples={self.judge.samples} gives one: set it to 2 or more, or train.objective to sft",
         )
 
     @property

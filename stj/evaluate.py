@@ -31,7 +31,7 @@ from stj.prompts.variants import VARIANTS
 from stj.rows import Row, row_from_dict
 from stj.session import engine_demand, ray_session
 from stj.stages.judge import MORE_ANSWERS_PROMPTS, Wanted, greedily, judge_in_every_order, rate
-from stj.storage import Folder
+from stj.storage import Folder, absolute_path
 from stj.verdict import PARSERS, Parser
 
 Tell = Callable[[str], None]
@@ -60,7 +60,7 @@ def evaluate(path: str, benchmarks: Sequence[Named], config: Config, tell: Tell)
     """
     if twice := [name for name, count in Counter(one.name for one in benchmarks).items() if count > 1]:
         raise ConfigError(f"{', '.join(twice)}: named twice; an evaluation has each benchmark once")
-    model = replace(config.models.seed, path=path, revision=None)
+    model = replace(config.models.seed, path=absolute_path(path), revision=None)
     artifact = _artifact(model, benchmarks, config)
     for one in benchmarks:
         tell(f"{one.name}: {_looked_at(one, config.heldout.limit)}")

@@ -25,7 +25,7 @@ from stj.sources.responses import read_responses, read_winners, responses_identi
 from stj.stages import Stage
 from stj.stages.judge import LABELS
 from stj.stages.vote import comparison, vote
-from stj.storage import Folder
+from stj.storage import Folder, absolute_path
 from stj.verdict import Label
 
 Tell = Callable[[Mapping[str, Any]], None]
@@ -93,10 +93,10 @@ def result(row: Row, model: str) -> dict[str, Any]:
 def _sittings(panel: Panel) -> list[Sitting]:
     found = []
     for number, path in enumerate(panel.models, start=1):
-        model = within_context(replace(panel.config.model, path=_absolute(path)))
+        model = within_context(replace(panel.config.model, path=absolute_path(path)))
         check_division(model)
-        folder = panel.folder if len(panel.models) == 1 else panel.folder / f"judge_{number}"
-        found.append(Sitting(model=model, artifact=Artifact(folder, _key(panel, model))))
+        artifact = Artifact(panel.folder / f"judge_{number}", _key(panel, model))  # not in a folder that may hold other things
+        found.append(Sitting(model=model, artifact=artifact))
     return found
 
 
@@ -119,7 +119,7 @@ def _judge(sitting: Sitting, panel: Panel, tell: Tell, *, overwrite: bool) -> No
     chains: dict[str, Sequence[Stage]] = {
         prompt: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for prompt in panel.prompts
     }
-    read = partial(read_responses, _absolute(panel.file), panel.prompts)
+    read = partial(read_responses, absolute_path(panel.file), panel.prompts)
     spec = Pass(
         name=Path(panel.file).name,
         model=sitting.model,
@@ -168,8 +168,3 @@ def _rows(sitting: Sitting) -> Iterator[Row]:
 
 def _id(row: Row) -> str:
     return row.id.removeprefix(f"{row.task}/")
-
-
-def _absolute(location: str) -> str:
-    """The location as processes in other working directories understand it."""
-    return str(Path(location).absolute()) if "://" not in location and Path(location).exists() else location

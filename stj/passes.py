@@ -239,7 +239,7 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callabl
     """
     started = time.monotonic()
     terminal = Terminal()
-    writer = Writer(artifact, config, _below(terminal, tell))
+    writer = Writer(artifact, config, _below(terminal, tell), spec.total)
     ward = _helper(Ward)
     watch = _Watch(spec, writer, ward, terminal)
     try:

@@ -21,13 +21,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import islice
-from pathlib import Path
 from typing import Literal
 
 from stj.artifacts import Artifact, Key, plain
 from stj.benchmarks.places import is_benchmark
 from stj.config import Config, ExamplesConfig, HeldoutConfig, JudgeConfig, ModelConfig, Objective, TrainConfig, check_run_root
-from stj.errors import ArtifactError, ConfigError
+from stj.errors import ArtifactError, ConfigError, SourceError
 from stj.models import model_identity
 from stj.prompts import CATEGORIZE, prompt_hash
 from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
@@ -43,7 +42,7 @@ from stj.stages import pairs as pairing
 from stj.stages.categorize import categorize
 from stj.stages.examples import PROMPTS as EXAMPLE_PROMPTS
 from stj.stages.select import Gate, apply_limit, reject_unasked, screen, select, without_results
-from stj.storage import Folder
+from stj.storage import Folder, absolute_path
 
 Part = Literal["pairs", "judge", "judge_again", "heldout"]
 """What a pass does; the training pairs are judged again by a model that was warmed up."""
@@ -158,8 +157,11 @@ class Run:
             for _ in read_texts(place):
                 pass
         if not is_hub_dataset(self.config.source.path):
-            for _ in islice(read_rows(self.config.source), _FIRST_ROWS):
-                pass
+            first = list(islice(read_rows(self.config.source), _FIRST_ROWS))
+            if first and all(row.dropped == "content_not_text" for row in first):
+                raise SourceError(
+                    f"source.path={self.config.source.path}: {first[0].detail}; so it is in each of the first rows"
+                )
 
     def read_selection_pairs(self) -> Iterator[Row]:
         """The held-out pairs that checkpoints are chosen by, if there are any."""
@@ -371,21 +373,23 @@ def _with_absolute_paths(config: Config) -> Config:
     """The config with paths that other processes, in other working directories, will understand."""
     models = replace(
         config.models,
-        generator=replace(config.models.generator, path=_absolute(config.models.generator.path)),
-        first_judge=replace(config.models.first_judge, path=_absolute(config.models.first_judge.path)),
-        seed=replace(config.models.seed, path=_absolute(config.models.seed.path)),
+        generator=replace(config.models.generator, path=absolute_path(config.models.generator.path)),
+        first_judge=replace(config.models.first_judge, path=absolute_path(config.models.first_judge.path)),
+        seed=replace(config.models.seed, path=absolute_path(config.models.seed.path)),
     )
-    heldout = config.heldout if config.heldout.path is None else replace(config.heldout, path=_absolute(config.heldout.path))
+    heldout = (
+        config.heldout if config.heldout.path is None else replace(config.heldout, path=absolute_path(config.heldout.path))
+    )
     selection = config.train.selection
     if selection.path is not None:
         if is_benchmark(selection.path):
             raise ConfigError(
                 f"{_SELECTED_ON}={selection.path}: a benchmark is reported, never selected on: name a file of other pairs"
             )
-        selection = replace(selection, path=_absolute(selection.path))
+        selection = replace(selection, path=absolute_path(selection.path))
     train = replace(config.train, selection=selection)
-    keep_out = tuple(map(_absolute, config.source.keep_out))
-    source = replace(config.source, path=_absolute(config.source.path), keep_out=keep_out)
+    keep_out = tuple(map(absolute_path, config.source.keep_out))
+    source = replace(config.source, path=absolute_path(config.source.path), keep_out=keep_out)
     return replace(config, models=models, source=source, heldout=heldout, train=train)
 
 
@@ -397,11 +401,6 @@ def _as_loaded(model: ModelConfig) -> Key:
 def model_in(artifact: Artifact, like: ModelConfig) -> ModelConfig:
     """A trained model, to be loaded like the one that it was trained from."""
     return replace(like, path=artifact.folder.uri, revision=None)
-
-
-def _absolute(location: str) -> str:
-    path = Path(location).expanduser()
-    return str(path.absolute()) if "://" not in location and path.exists() else location
 
 
 def _same(one: ModelConfig, other: ModelConfig) -> bool:

@@ -238,6 +238,12 @@ def _unreachable_told(where: str) -> Iterator[None]:
         raise StjError(f"{where}: cannot be read: {reason}. Check the name, the network and this machine's rights") from None
 
 
+def absolute_path(location: str) -> str:
+    """A file or directory of this machine as processes in other working directories understand it; any other as it is."""
+    path = Path(location).expanduser()
+    return str(path.absolute()) if "://" not in location and path.exists() else location
+
+
 def package_path(location: str) -> str:
     """A location with `package://x/y` replaced by where stj carries x/y; any other as it is."""
     if not location.startswith(PACKAGE_SCHEME):

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "stj"
 
 # Who may import these, anywhere in a file; they take seconds to import, or mean a GPU or a cluster.
 HEAVY = {
-    "ray": {"session.py", "passes.py", "capacity.py", "metrics.py", "train/launch.py", "train/gauges.py"},
+    "ray": {"session.py", "passes.py", "capacity.py", "blockstats.py", "metrics.py", "train/launch.py", "train/gauges.py"},
     "vllm": {"engine/vllm.py"},
     "torch": {"train/", "mini/seed.py"},
     "deepspeed": {"train/"},
@@ -57,8 +57,9 @@ ROOMS = {
     "metrics": {"progress"},
     "commit": SETTINGS | {"finished", "ledger"},
     "capacity": {"errors"},
+    "blockstats": set(),
     "ward": {"ledger", "stages"},
-    "passes": SETTINGS | {"stages", "ward", "finished", "ledger", "progress", "metrics", "commit", "capacity"},
+    "passes": SETTINGS | {"stages", "ward", "finished", "ledger", "progress", "metrics", "commit", "capacity", "blockstats"},
     "run": SETTINGS | {"stages", "sources", "benchmarks"},
     "status": SETTINGS | {"run", "load"},
     "lease": {"errors", "storage"},

@@ -60,6 +60,9 @@ class Shape:
         return self.vocab * self.hidden * (1 if self.tied else 2) + self.hidden
 
 
+_MIXED = ("n_routed_experts", "n_shared_experts", "shared_expert_intermediate_size", "mlp_only_layers")
+
+
 def shape_of(model: ModelConfig) -> Shape | None:
     """A model's shape from its local config.json, or of a known id; None where neither tells."""
     config = Path(package_path(model.path)).expanduser() / "config.json"
@@ -71,17 +74,20 @@ def shape_of(model: ModelConfig) -> Shape | None:
         return None
 
 
-def _from_hf(config: Mapping[str, Any]) -> Shape:
+def _from_hf(config: Mapping[str, Any]) -> Shape | None:
+    """None for a mixture whose layers differ or that has shared experts: its size would be guessed."""
+    if any(config.get(key) for key in _MIXED):
+        return None
     heads = config["num_attention_heads"]
     return Shape(
         layers=config["num_hidden_layers"],
         hidden=config["hidden_size"],
-        mlp=config["intermediate_size"],
+        mlp=config.get("moe_intermediate_size") or config["intermediate_size"],
         heads=heads,
         kv_heads=config.get("num_key_value_heads") or heads,
         head_dim=config.get("head_dim") or config["hidden_size"] // heads,
         vocab=config["vocab_size"],
-        experts=config.get("num_local_experts", 1),
+        experts=config.get("num_local_experts") or config.get("num_experts") or 1,
         active_experts=config.get("num_experts_per_tok", 1),
         tied=config.get("tie_word_embeddings", False),
     )

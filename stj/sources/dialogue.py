@@ -10,7 +10,7 @@ _REPLACEMENT = "\ufffd"
 
 
 class ContentNotText(SourceError):
-    """What a turn says is no text: one bad row, where another wrong type means another schema."""
+    """What should be text, or turns of text, is something else: one bad row."""
 
 
 def clean(text: str) -> str:
@@ -26,25 +26,21 @@ def clean(text: str) -> str:
 def turns_from(value: object, field: str, where: str) -> tuple[Turn, ...]:
     """The turns up to the last one of the user: a string is one turn, a list holds {role, content}; null is none.
 
-    Other members of a turn (moderation, ip, country) are not looked at. Raises SourceError for any other type, ContentNotText
-    where it is that of a turn's content.
+    Other members of a turn (moderation, ip, country) are not looked at. Raises ContentNotText for any other type.
     """
     if value is None:
         return ()
     if isinstance(value, str):
         return (Turn(role="user", content=clean(value)),)
     if not isinstance(value, Sequence):
-        raise wrong_type(value, field, "a string or a list of {role, content}", where)
+        raise _not_text(value, field, "a string or a list of {role, content}", where)
     turns = [_turn(member, field, where) for member in value]
     last = max((index for index, turn in enumerate(turns) if turn.role == "user"), default=-1)
     return tuple(turns[: last + 1])
 
 
 def with_turns(row: Row, value: object, field: str, where: str) -> Row:
-    """The row with the turns of `value`, or its tombstone where they are no text or no chat template could show them.
-
-    Raises SourceError as `turns_from` does for values that no row of the schema can have.
-    """
+    """The row with the turns of `value`, or its tombstone where they are no text or no chat template could show them."""
     try:
         return usable(replace(row, turns=turns_from(value, field, where)))
     except ContentNotText as error:
@@ -90,11 +86,19 @@ def wrong_type(value: object, field: str, wanted: str, where: str) -> SourceErro
 
 def _turn(value: object, field: str, where: str) -> Turn:
     if not isinstance(value, dict) or "role" not in value or "content" not in value:
-        raise wrong_type(value, f"{field}[]", "an object with role and content", where)
-    role, content = optional_text(value["role"], f"{field}[].role", where), value["content"]
-    if content is not None and not isinstance(content, str):
-        raise ContentNotText(str(wrong_type(content, f"{field}[].content", "a string", where)))
-    return Turn(role=role or "", content=clean(content or ""))
+        raise _not_text(value, f"{field}[]", "an object with role and content", where)
+    role, content = (_text_or_none(value[name], f"{field}[].{name}", where) for name in ("role", "content"))
+    return Turn(role=clean(role or ""), content=clean(content or ""))
+
+
+def _text_or_none(value: object, field: str, where: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise _not_text(value, field, "a string", where)
+
+
+def _not_text(value: object, field: str, wanted: str, where: str) -> ContentNotText:
+    return ContentNotText(str(wrong_type(value, field, wanted, where)))
 
 
 def _shown(value: object) -> str:

@@ -6,7 +6,6 @@ and of each utterance, never leave the reader.
 
 from collections.abc import Iterable, Iterator
 
-from stj.errors import SourceError
 from stj.rows import Row
 from stj.sources.dialogue import optional_bool, optional_text, with_turns
 from stj.sources.files import Fields, Located
@@ -22,15 +21,13 @@ FIELDS = Fields(
 def rows(records: Iterable[Located]) -> Iterator[Row]:
     """Rows of conversations; one whose hash came before is a tombstone under an id of its own.
 
-    Raises SourceError for a value of the wrong type, and for a hash that looks like the id of a held-out pair.
+    Raises SourceError for a hash, language or mark of the wrong type, and for a hash that looks like the id of a held-out pair.
     """
     seen = Seen()
     for position, (where, record) in enumerate(records):
         given = optional_text(record["conversation_hash"], "conversation_hash", where) or numbered(position)
         row_id = training_id(given, "conversation_hash", where)
         fresh = seen.add(row_id)
-        if isinstance(record["conversation"], str):
-            raise SourceError(f"{where}: 'conversation' is a text; WildChat has a list of {{role, content}} there")
         row = Row(
             id=row_id if fresh else _unique(row_id, position, seen),
             position=position,
@@ -39,7 +36,10 @@ def rows(records: Iterable[Located]) -> Iterator[Row]:
             toxic=optional_bool(record.get("toxic"), "toxic", where),
             redacted=optional_bool(record.get("redacted"), "redacted", where),
         )
-        row = with_turns(row, record["conversation"], "conversation", where)
+        if isinstance(record["conversation"], str):
+            row = row.drop("content_not_text", "'conversation' is one text; WildChat has a list of {role, content} there")
+        else:
+            row = with_turns(row, record["conversation"], "conversation", where)
         yield row if fresh else row.drop("duplicate")
 
 

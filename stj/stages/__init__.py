@@ -1,13 +1,15 @@
 """The stages: async functions from a row to a row that may ask a model. They know neither Ray nor vLLM."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from stj.engine import Completion, Generate, Sampling
 from stj.errors import PromptTooLong, RequestFailed
 from stj.rows import Row, Turn
 
+T = TypeVar("T")
 Stage = Callable[[Row, Generate], Awaitable[Row]]
 
 
@@ -15,6 +17,16 @@ Ask = Callable[[Sequence[Turn], Sampling], Awaitable[Completion]]
 """Asks an engine for one completion."""
 Room = Callable[[], Awaitable[None]]
 """Returns when the engine could take one more request that makes no other wait."""
+
+
+async def together(requests: Iterable[Awaitable[T]]) -> list[T]:
+    """What all of them give; where one fails, the others are not left running."""
+    tasks = [asyncio.ensure_future(request) for request in requests]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def never() -> None:

@@ -1,6 +1,5 @@
 """Judgment annotation: the judge samples judgments of a pair, of which one right one is kept (section 3.4, Figure 8)."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,6 +10,7 @@ from stj.prompts import BEST_OF_FOUR_SYSTEM, BEST_OF_FOUR_USER, JUDGE_SYSTEM, JU
 from stj.prompts.variants import FIGURE_8, Variant
 from stj.randomness import uniform
 from stj.rows import Judgment, Pair, Purpose, Row, Turn
+from stj.stages import together
 from stj.stages.sampling import Enough, draw, never, one_correct, one_correct_and_one_wrong, one_parsed
 from stj.verdict import BEST_OF_FOUR, RATING, Label, Verdict, parse, parse_verdict
 
@@ -67,12 +67,10 @@ async def judge_in_every_order(row: Row, generate: Generate, wanted: Sequence[Wa
     else:
         orders = best_of_four_messages(row.instruction, row.candidates.answers)
     parser = partial(parse, wording=variant.wording if row.candidates is None else BEST_OF_FOUR, parser="strict")
-    judgments = await asyncio.gather(
-        *(
-            _sample(generate, messages, sampling, purpose=purpose, winner=winner, index=index, parser=parser)
-            for purpose, sampling, index in wanted
-            for winner, messages in orders.items()
-        )
+    judgments = await together(
+        _sample(generate, messages, sampling, purpose=purpose, winner=winner, index=index, parser=parser)
+        for purpose, sampling, index in wanted
+        for winner, messages in orders.items()
     )
     return replace(row, judgments=tuple(judgments))
 
@@ -81,13 +79,11 @@ async def rate(row: Row, generate: Generate, sampling: Sampling) -> Row:
     """The row with each of its answers rated from 1 to 10 by itself, greedily (RewardBench 2's ratings)."""
     assert row.candidates is not None, f"row {row.id} has no candidates"
     sampling = greedily(sampling)
-    judgments = await asyncio.gather(
-        *(
-            _sample(
-                generate, _rate_messages(row, answer), sampling, purpose="rating", winner="A", index=index, parser=_parse_rating
-            )
-            for index, answer in enumerate(row.candidates.answers)
+    judgments = await together(
+        _sample(
+            generate, _rate_messages(row, answer), sampling, purpose="rating", winner="A", index=index, parser=_parse_rating
         )
+        for index, answer in enumerate(row.candidates.answers)
     )
     return replace(row, judgments=tuple(judgments))
 

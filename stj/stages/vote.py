@@ -1,6 +1,5 @@
 """A judge at use: judgments of a pair in both orders, each of them one vote (no labels, nothing to be right about)."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +9,7 @@ from stj.config import VoteConfig
 from stj.engine import Completion, Generate, Sampling
 from stj.prompts.variants import VARIANTS
 from stj.rows import Judgment, Row
+from stj.stages import together
 from stj.stages.judge import LABELS, judge_messages
 from stj.verdict import Label, other
 
@@ -71,7 +71,7 @@ async def vote(row: Row, generate: Generate, config: VoteConfig) -> Row:
     sampling = config.decoding if config.votes > 1 else _greedy(config.decoding)
     orders = {winner: judge_messages(row.instruction, row.pair, winner, variant) for winner in LABELS}
     asked = [(winner, index) for index in range(config.votes) for winner in LABELS]
-    completions = await asyncio.gather(*(generate(orders[winner], sampling) for winner, _ in asked))
+    completions = await together(generate(orders[winner], sampling) for winner, _ in asked)
     judgments = (
         Judgment(
             purpose="sampled" if config.votes > 1 else "greedy",
