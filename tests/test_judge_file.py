@@ -142,6 +142,15 @@ def test_other_settings_are_refused_and_overwritten_where_asked(here: Path, caps
     assert len(lines(capsys.readouterr().out)[0]["votes"]) == 4
 
 
+def test_overwriting_takes_away_its_own_rows_alone(here: Path) -> None:
+    """The results may lie beside the pairs."""
+    words = ["judge", write(here / "pairs.jsonl", pair("one", "xx", "x")), f"model={SEED_MODEL}", "run_root=."]
+    assert main(words) == 0
+    (here / "notes.txt").touch()
+    assert main([*words, "--overwrite", "vote.votes=2"]) == 0
+    assert {"pairs.jsonl", "notes.txt", "driver.lock", "agreement.json", "judge_1"} <= {path.name for path in here.iterdir()}
+
+
 def test_prompts_are_compared_and_scored(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [pair(f"q{i}", "xx", "x", winner="B" if i < 2 else "A") for i in range(8)] + [pair("open", "x", "xx", winner=None)]
     file = write(here / "pairs.jsonl", *rows)
@@ -248,7 +257,7 @@ def test_a_killed_one_goes_on_on_the_real_engine(heldout: str, tmp_path: Path) -
     told = [first.stdout.readline() for _ in range(5)]
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    folder = tmp_path / "runs/judge/heldout"
+    folder = tmp_path / "runs/judge/heldout/judge_1"
     committed = len(list(folder.glob("part-*.parquet")))
     assert 1 <= committed < 60
     assert not (folder / "manifest.json").exists()
@@ -259,5 +268,5 @@ def test_a_killed_one_goes_on_on_the_real_engine(heldout: str, tmp_path: Path) -
     assert len(found) == len({row["id"] for row in found}) == 60
     assert set(told) & set(done.stdout.splitlines(keepends=True))  # what was committed is told again as it was
     assert json.loads((folder / "manifest.json").read_text())["rows"] == 60
-    assert json.loads((folder / "agreement.json").read_text())["accuracy"]["figure8"]["accuracy"] > 0.4
+    assert json.loads((folder.parent / "agreement.json").read_text())["accuracy"]["figure8"]["accuracy"] > 0.4
     assert "figure8: accuracy " in done.stderr

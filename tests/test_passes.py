@@ -288,7 +288,7 @@ def test_the_limit_is_exact_whatever_the_order(tmp_path: Path) -> None:
     run_pass(spec, artifact, CONFIG)
     kept = [row.position for row in apply_limit(lambda: rows_of(artifact), 7) if not row.dropped]
     assert kept == [0, 2, 4, 6, 8, 10, 12]
-    assert sum(row.dropped == "over_limit" for row in rows_of(artifact)) > 50  # most are spared the model
+    assert artifact.manifest()["output_tokens"] < 2 * 200 / 2, "most are spared the model, which says two words to a row"
 
 
 async def dies(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:

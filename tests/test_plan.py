@@ -59,6 +59,28 @@ def test_a_local_config_json_tells_the_shape(tmp_path: Path) -> None:
     assert tiny.parameters == 1000 * 192 + 4 * (4 * 192 * 192 + 3 * 192 * 512 + 2 * 192) + 192
 
 
+def test_a_mixture_of_equal_layers_is_known_and_another_is_not_guessed(tmp_path: Path) -> None:
+    config = {
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "moe_intermediate_size": 768,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "mlp_only_layers": [],
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = shape(str(tmp_path))  # Qwen3-30B-A3B: 30.5B parameters, 3.3B for a token
+    assert found.parameters == pytest.approx(30.5e9, rel=0.005)
+    assert found.active_parameters == pytest.approx(3.3e9, rel=0.02)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "n_shared_experts": 1}))
+    assert shape_of(ModelConfig(path=str(tmp_path))) is None
+
+
 @pytest.mark.parametrize("content", ["{}", "not json", "[1]"])
 def test_a_config_json_without_a_shape_is_unknown(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)

@@ -153,10 +153,11 @@ def test_what_was_warmed_up_judges_again_what_it_will_prefer(tmp_path: Path) -> 
     [
         (["train.preference.source=warm_up"], "train.objective=sft has no warm-up; set it to sft_then_dpo"),
         (["train.preference.source=warm_up", "train.objective=dpo"], "train.objective=dpo has no warm-up"),
-        (["train.preference.source=warm_up", "train.objective=sft_then_dpo", "judge.keep=random"], "judge.keep=random"),
+        (["train.objective=sft_then_dpo", "judge.keep=random"], "judge.keep=random stops at the first"),
+        (["train.objective=dpo", "judge.samples=1"], "judge.samples=1 gives one: set it to 2 or more"),
     ],
 )
-def test_a_warm_up_that_is_not_there_cannot_judge(tmp_path: Path, overrides: list[str], message: str) -> None:
+def test_what_gives_no_preferences_to_learn_is_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(tmp_path, *overrides)
 
@@ -288,6 +289,16 @@ def test_bad_files_to_keep_out_are_refused_before_anything_starts(tmp_path: Path
     (tmp_path / "bench.jsonl").write_text('{"question": oops}')
     with pytest.raises(SourceError, match=r"bench\.jsonl, line 1, column 14: not JSON"):
         repeats().check_inputs()
+
+
+def test_a_source_of_another_kind_is_refused_before_anything_starts_and_one_bad_row_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "numbers.jsonl"
+    source = (f"source.path={file}", "source.kind=instructions", "source.limit=null")
+    file.write_text('{"instruction": 5}\n' * 3)
+    with pytest.raises(SourceError, match=r"line 1: field 'instruction' is int 5; it must be a string"):
+        Run(config(tmp_path, *source)).check_inputs()
+    file.write_text('{"instruction": 5}\n{"instruction": "Why?"}')
+    Run(config(tmp_path, *source)).check_inputs()
 
 
 def test_the_mini_world_loses_nothing_to_what_is_kept_out(tmp_path: Path) -> None:

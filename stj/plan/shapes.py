@@ -70,7 +70,7 @@ def shape_of(model: ModelConfig) -> Shape | None:
         return _PUBLISHED.get(model.path)
     try:
         return _from_hf(json.loads(config.read_bytes()))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

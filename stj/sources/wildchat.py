@@ -37,7 +37,7 @@ def rows(records: Iterable[Located]) -> Iterator[Row]:
             redacted=optional_bool(record.get("redacted"), "redacted", where),
         )
         if isinstance(record["conversation"], str):
-            row = row.drop("content_not_text", "'conversation' is one text; WildChat has a list of {role, content} there")
+            row = row.drop("content_not_text", f"{where}: 'conversation' is one text, and no list of {{role, content}}")
         else:
             row = with_turns(row, record["conversation"], "conversation", where)
         yield row if fresh else row.drop("duplicate")

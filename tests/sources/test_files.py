@@ -125,7 +125,6 @@ def test_a_dialogue_may_stand_for_an_instruction(tmp_path: Path) -> None:
         ("a.csv", b"prompt,b\nx,y\n", "no field 'instruction'; the fields there are 'prompt', 'b'"),
         ("a.csv", b'instruction\n"open', "not CSV"),
         ("a.csv", b"instruction\nx,y\n", "line 2: more values than the header has names (1)"),
-        ("a.jsonl", b'{"instruction": 5}\n', "line 1: field 'instruction' is int 5; it must be a string"),
         ("a.parquet", b"PAR1 but not really", "not a Parquet file"),
         ("a.parquet", b"", "not a Parquet file"),
     ],

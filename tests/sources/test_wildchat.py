@@ -179,10 +179,6 @@ def test_nul_lone_surrogates_and_a_megabyte_survive_arrow(tmp_path: Path) -> Non
     ("record", "said"),
     [
         ({"conversation_hash": 7, "conversation": []}, "'conversation_hash' is int 7; it must be a string"),
-        ({"conversation_hash": "a", "conversation": {"role": "user"}}, "it must be a string or a list of {role, content}"),
-        ({"conversation_hash": "a", "conversation": "[{'role': 'user'}]"}, "'conversation' is a text; WildChat has a list"),
-        ({"conversation_hash": "a", "conversation": [["user", "x"]]}, "it must be an object with role and content"),
-        ({"conversation_hash": "a", "conversation": [{"role": "user"}]}, "it must be an object with role and content"),
         ({"conversation_hash": "a", "conversation": [], "toxic": "no"}, "'toxic' is str 'no'; it must be true, false or null"),
         ({"conversation_hash": "heldout/a", "conversation": []}, "those of held-out pairs"),
     ],
@@ -193,6 +189,25 @@ def test_a_wrong_type_is_one_line_that_says_where(record: dict[str, Any], said: 
     assert said in str(caught.value)
     assert str(caught.value).startswith("record 0: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"role": "user"}, "it must be a string or a list of {role, content}"),
+        ("[{'role': 'user'}]", "'conversation' is one text, and no list"),
+        ([["user", "x"]], "it must be an object with role and content"),
+        ([{"role": "user"}], "it must be an object with role and content"),
+        ([{"role": 5, "content": "x"}], "'conversation[].role' is int 5; it must be a string"),
+    ],
+)
+def test_a_conversation_that_is_none_is_a_tombstone_and_the_next_row_goes_on(value: Any, said: str) -> None:
+    bad, good = read_dicts({"conversation_hash": "a", "conversation": value}, conversation("b", ("user", "x")))
+    assert bad.dropped == "content_not_text"
+    assert bad.detail is not None
+    assert bad.detail.startswith("record 0: ")
+    assert said in bad.detail
+    assert good.dropped is None
 
 
 @given(st.lists(st.tuples(st.sampled_from(["user", "assistant", "system", ""]), st.none() | st.text()), max_size=6))

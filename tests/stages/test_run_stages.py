@@ -3,11 +3,13 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from stj.engine import Generate, Sampling
 from stj.engine.scripted import ScriptedEngine
 from stj.errors import PromptTooLong, RequestFailed
 from stj.rows import Row
-from stj.stages import Stage, run_stages
+from stj.stages import Stage, run_stages, together
 from tests.conftest import make_row
 
 
@@ -52,3 +54,24 @@ def test_a_prompt_without_room_is_a_drop() -> None:
 
 def test_a_row_that_no_stage_foresaw_is_kept_with_its_error() -> None:
     assert "KeyError: 'odd'" in (run(fail(KeyError("odd"))).error or "")
+
+
+def test_where_one_request_fails_the_others_are_not_left_running() -> None:
+    """Else they would decode on for a row that has ended, beside the rows that the engine has room for."""
+    ended: list[str] = []
+
+    async def request(seconds: float) -> None:
+        try:
+            await asyncio.sleep(seconds)
+            raise RequestFailed("no")
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    async def row() -> None:
+        with pytest.raises(RequestFailed):
+            await together([request(3600), request(0), request(3600)])
+        await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(row(), 60))
+    assert ended == ["cancelled", "cancelled"]

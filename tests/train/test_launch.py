@@ -163,9 +163,13 @@ def test_a_killed_driver_and_a_torn_checkpoint_change_no_weight(
     driver = subprocess.Popen([sys.executable, __file__, str(tmp_path), str(seed_directory)])
     newest = tmp_path / "checkpoints/step_00000006"
     wait_for(Folder.at(newest), driver)
+    ranks = ranks_of(driver.pid)
     driver.kill()
     driver.wait()
-    time.sleep(3)  # its ranks follow it
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{rank}").exists() for rank in ranks):
+        assert time.monotonic() < deadline, "ranks outlived their driver"
+        time.sleep(0.05)
     assert not (tmp_path / "model/manifest.json").exists()
     part = next(newest.glob("*pp_rank_1_*optim_states.pt"))
     part.write_bytes(part.read_bytes()[:-100])

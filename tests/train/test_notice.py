@@ -83,16 +83,25 @@ def handlers() -> Iterator[None]:
     assert {number: signal.getsignal(number) for number in before} == before
 
 
-def tell(after_s: float = 0.1) -> None:
+def tell() -> None:
     """A SIGTERM to this process, in a moment."""
-    threading.Timer(after_s, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
 
-def be_told(folder: Path, notice_s: float, *after_s: float, work: Callable[[], None] = lambda: time.sleep(600)) -> None:
-    """A driver whose ranks work, and which is told to stop so many seconds from now."""
+def tell_again(asked: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not asked.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    tell()
+
+
+def be_told(folder: Path, notice_s: float, times: int = 1, work: Callable[[], None] = lambda: time.sleep(600)) -> None:
+    """A driver whose ranks work, and which is told to stop in a moment; again when it has asked them."""
     with asking_to_stop(Folder.at(folder), "mine", notice_s):
-        for seconds in after_s:
-            tell(seconds)
+        if times:
+            tell()
+        if times == 2:
+            threading.Thread(target=tell_again, args=(folder / "stop.json",)).start()
         work()
 
 
@@ -107,25 +116,25 @@ def test_sigterm_asks_and_lets_the_ranks_end_by_themselves(tmp_path: Path) -> No
         heard.append(notice)
 
     with pytest.raises(Stopped, match="was finished before"):
-        be_told(tmp_path, 60, 0.1, work=ranks)
+        be_told(tmp_path, 60, work=ranks)
     assert 0 < heard[0].by - time.time() < 60
 
 
 @pytest.mark.usefixtures("handlers")
-@pytest.mark.parametrize(("notice_s", "after_s"), [(2.2, (0.1,)), (600, (0.1, 0.5))], ids=["time is up", "told twice"])
-def test_ranks_that_do_not_end_are_not_waited_for(notice_s: float, after_s: tuple[float, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("notice_s", "times"), [(2.2, 1), (600, 2)], ids=["time is up", "told twice"])
+def test_ranks_that_do_not_end_are_not_waited_for(notice_s: float, times: int, tmp_path: Path) -> None:
     with pytest.raises(Stopped, match="not done in time"):
-        be_told(tmp_path, notice_s, *after_s)
+        be_told(tmp_path, notice_s, times)
 
 
 @pytest.mark.usefixtures("handlers")
 def test_where_the_ranks_cannot_be_asked_it_ends_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Stopped, match="not done in time"):
-        be_told(tmp_path / "file", 600, 0.1)
+        be_told(tmp_path / "file", 600)
 
 
 @pytest.mark.usefixtures("handlers")
 def test_ctrl_c_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        be_told(tmp_path, 600, work=lambda: signal.raise_signal(signal.SIGINT))
+        be_told(tmp_path, 600, 0, work=lambda: signal.raise_signal(signal.SIGINT))
