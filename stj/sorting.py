@@ -1,4 +1,7 @@
-"""Training examples in the order of their ids, however many: sorted runs on a scratch disk, then merged."""
+"""Training examples in the order of their ids, however many: sorted runs on a scratch disk, then merged.
+
+Runs are streams of small Arrow batches, of which a reader holds one: a Parquet reader holds what it knows of the whole file.
+"""
 
 import heapq
 import tempfile
@@ -6,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from pathlib import Path
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
-from stj.rows import Example, example_from_dict, examples_to_table
+from stj.rows import EXAMPLE_SCHEMA, Example, example_from_dict, examples_to_table
 from stj.storage import out_of_space_told
 
 _RUN_CHARACTERS = 1 << 24  # of one sorted run: what is in memory while runs are made
@@ -38,13 +41,18 @@ def _runs(examples: Iterable[Example]) -> Iterator[list[Example]]:
 
 
 def _written(run: list[Example], path: Path) -> Path:
-    table = examples_to_table(sorted(run, key=_by_id))
-    with out_of_space_told(str(path.parent)):
-        pq.write_table(table, path, row_group_size=_ROWS_AT_ONCE, compression="zstd")
+    run.sort(key=_by_id)
+    with (
+        out_of_space_told(str(path.parent)),
+        pa.OSFile(str(path), "wb") as file,
+        pa.ipc.new_stream(file, EXAMPLE_SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer,
+    ):
+        for start in range(0, len(run), _ROWS_AT_ONCE):
+            writer.write_table(examples_to_table(run[start : start + _ROWS_AT_ONCE]))
     return path
 
 
 def _read(path: Path) -> Iterator[Example]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
+        for batch in reader:
             yield from map(example_from_dict, batch.to_pylist())
