@@ -1,7 +1,8 @@
-"""A pass whose engines lose their machine, and get no other: a named error, where Ray Data would wait for ever."""
+"""A pass that waits for a machine, for an engine or to read rows: a named error, where Ray Data would wait for ever."""
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -15,7 +16,7 @@ _PLACING_S = 10.0  # which a free cluster may take to give an engine its machine
 
 
 class CapacityWatch(ExecutionCallback):  # type: ignore[misc]
-    """Ends a pass in which nothing is finished, and an engine waits for a machine, for longer than the deadline.
+    """Ends a pass in which nothing is finished for longer than the deadline, while it waits for a machine.
 
     An engine that starts, however long, has its machine and is not waited for here. Ray Data calls this from its own loop.
     """
@@ -34,15 +35,26 @@ class CapacityWatch(ExecutionCallback):  # type: ignore[misc]
         self._looked = now
         pools = [op for op in executor._topology if isinstance(op, ActorPoolMapOperator)]
         outputs = sum(op.metrics.num_outputs_taken for op in pools)
-        if outputs != self._outputs or not any(_waits(op._actor_pool) for op in pools):
+        missing = _missing(pools)
+        if outputs != self._outputs or missing is None:
             self._outputs, self._since = outputs, None
         elif self._since is None:
             self._since = now
         elif now - self._since >= max(self._deadline_s, _PLACING_S):
             raise CapacityError(
-                f"an engine found no room within ray.capacity_deadline_s={self._deadline_s:g} s: machines are lost or taken. "
+                f"{missing} within ray.capacity_deadline_s={self._deadline_s:g} s: machines are lost or taken. "
                 "What is finished is kept; add machines and run the same command again"
             )
+
+
+def _missing(pools: Sequence[Any]) -> str | None:
+    """What a pass waits for that is not there, if it does."""
+    if any(_waits(op._actor_pool) for op in pools):
+        return "an engine found no room"
+    idle = pools and all(op._actor_pool.num_running_actors() and not op.metrics.num_tasks_running for op in pools)
+    if idle and ray.available_resources().get("CPU", 0) < 1:  # reading a source takes one, and splitting what was read
+        return "no CPU was free to read rows for the engines"
+    return None
 
 
 def _waits(pool: Any) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from stj.artifacts import Artifact
 from stj.config import EngineConfig, ModelConfig
@@ -87,3 +88,21 @@ def test_an_engine_whose_machine_is_lost_waits_for_another_no_longer_than_the_de
     cluster.add_node(num_cpus=2)
     go(artifact, sign, deadline_s=600)
     assert sorted(row_from_dict(record).position for record in artifact.records()) == list(range(ROWS))
+
+
+def test_where_no_cpu_is_free_to_read_rows_the_pass_ends_too(cluster: Cluster, tmp_path: Path) -> None:
+    """Another job took them after the engine had started."""
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    there = NodeAffinitySchedulingStrategy(cluster.head_node.node_id, soft=False)
+    other = ray.remote(num_cpus=1, scheduling_strategy=there)(Taker).remote()
+    ray.get(other.here.remote())
+    with pytest.raises(CapacityError, match=r"no CPU was free to read rows .* within ray.capacity_deadline_s=2 s"):
+        go(artifact, tmp_path / "stuck", deadline_s=2)
+
+
+class Taker:
+    """Holds a CPU."""
+
+    def here(self) -> None:
+        """Returns when it is."""
