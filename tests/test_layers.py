@@ -38,7 +38,7 @@ ROOMS = {
     "models": {"artifacts", "config", "errors", "stamp", "storage"},
     "stages": BASE | {"engine", "config"},
     "sources": BASE | {"config", "storage"},
-    "train": BASE | {"config", "stamp", "storage", "artifacts", "models", "chat"},
+    "train": BASE | {"progress", "config", "stamp", "storage", "artifacts", "models", "chat"},
     "evals": BASE | {"storage"},
     "benchmarks": BASE | {"config", "storage", "artifacts", "sources", "evals"},
     "show": BASE | {"artifacts"},

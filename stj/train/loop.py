@@ -18,6 +18,7 @@ from torch import Tensor
 from stj.config import ModelConfig
 from stj.errors import StjError
 from stj.models import local_model
+from stj.progress import duration
 from stj.storage import Folder, workspace
 from stj.train import checkpoint
 from stj.train.committed import Checkpoint
@@ -196,11 +197,9 @@ def step_line(metrics: Metrics, total: int, eta_s: float) -> str:
     """One step for a reader; `eta_s` are the seconds to the last step, at the pace so far."""
     preferred = "" if metrics.preferred is None else f" | preferred {metrics.preferred:.0%}"
     mfu = "" if metrics.mfu is None else f" | mfu {metrics.mfu:.0%}"
-    minutes = round(eta_s / 60)
-    eta = f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m" if minutes else f"{eta_s:.0f}s"
     return (
         f"step {metrics.step}/{total} | loss {metrics.loss:.3f}{preferred} | grad_norm {metrics.grad_norm:.2f} "
-        f"| lr {metrics.lr:.1e} | {metrics.tokens_per_s:,.0f} tok/s{mfu} | eta {eta}"
+        f"| lr {metrics.lr:.1e} | {metrics.tokens_per_s:,.0f} tok/s{mfu} | eta {duration(eta_s)}"
     )
 
 
