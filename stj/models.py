@@ -3,10 +3,13 @@
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
@@ -22,6 +25,7 @@ from stj.storage import PACKAGE_SCHEME, Folder, content_identity, package_path
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))[\w-][\w.-]*/[\w-][\w.-]*")
 _CACHE = Path("~/.cache/stj/models").expanduser()
 _FILES_AT_ONCE = 8
+_MAY_BE_LOADING_S = 3600
 _WEIGHTS = "*.safetensors"
 _FILES_BESIDE = ("*.json", "*.jinja", "*.model", "*.txt")
 
@@ -136,6 +140,7 @@ def _fetched(folder: Folder, *, weights: bool) -> Path:
     _CACHE.mkdir(parents=True, exist_ok=True)
     with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # let go by the system when its holder dies
+        os.utime(lock.name)
         if not target.exists():
             temporary = target.with_suffix(".part")
             shutil.rmtree(temporary, ignore_errors=True)  # an earlier try was killed
@@ -157,6 +162,7 @@ def _fetch(folder: Folder, to: Path, *, weights: bool) -> None:
     names = [name for name in sorted({*sizes, *stamps}) if weights or not fnmatch(name, _WEIGHTS)]
     for name in names:  # before 141 GB are copied
         _check_size(folder, name, sizes.get(name), stamps[name].size if name in stamps else sizes[name])
+    _make_room(sum(sizes[name] for name in names))
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
         found = dict(zip(names, pool.map(partial(folder.fetch, to=to), names), strict=True))
     for name, stamp in found.items():
@@ -166,6 +172,23 @@ def _fetch(folder: Folder, to: Path, *, weights: bool) -> None:
                 f"model {folder.uri}: {name} has the SHA-256 {stamp.sha256}, and {MANIFEST} says {stamps[name].sha256}: "
                 "the copy here is deleted. Run again; if it stays so, the file there is damaged: make the model again"
             )
+
+
+def _make_room(size: int) -> None:
+    """Deletes other copies, the longest unused first, until there is room for so many bytes: each iteration adds a model.
+
+    A copy that was asked for lately may be what an engine is loading just now.
+    """
+    for file in sorted(_CACHE.glob("*.lock"), key=lambda file: file.stat().st_mtime):
+        if shutil.disk_usage(_CACHE).free > size or time.time() - file.stat().st_mtime < _MAY_BE_LOADING_S:
+            return
+        with file.open("w") as lock, suppress(BlockingIOError):  # one that is being fetched
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            old, temporary = file.with_suffix(""), file.with_suffix(".part")
+            shutil.rmtree(temporary, ignore_errors=True)
+            if old.exists():
+                old.rename(temporary)  # so that a kill leaves nothing that looks whole
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _check_size(folder: Folder, name: str, found: int | None, expected: int) -> None:

@@ -1,10 +1,13 @@
 """A run's folder in an object store: a real S3 protocol over loopback, spoken by moto."""
 
 import json
+import os
 import re
 import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -156,6 +159,28 @@ def test_a_look_at_the_tokenizer_takes_no_weights_and_does_not_miss_them(
     monkeypatch.setattr("stj.models._CACHE", tmp_path)
     fetched = local_model(put_model(folder, FILES), weights=False)
     assert sorted(path.name for path in fetched.iterdir()) == ["config.json", MANIFEST, "tokenizer.json"]
+
+
+def test_where_room_is_short_the_copy_that_was_longest_unused_goes(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.models._CACHE", tmp_path)
+    size = sum((folder / "a").sizes()[name] for _ in [put_model(folder / "a", FILES)] for name in (*FILES, MANIFEST))
+
+    def usage(path: Path) -> SimpleNamespace:
+        held = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        return SimpleNamespace(free=2.5 * size - held)
+
+    monkeypatch.setattr("stj.models.shutil.disk_usage", usage)
+    copies = {name: local_model(put_model(folder / name, FILES)) for name in ("a", "b")}
+    now = time.time()
+    for name, unused_s in (("a", 7200), ("b", 10_000)):
+        os.utime(copies[name].with_suffix(".lock"), (now, now - unused_s))
+    copies["c"] = local_model(put_model(folder / "c", FILES))
+    assert [name for name, copy in copies.items() if copy.exists()] == ["a", "c"]
+    os.utime(copies["a"].with_suffix(".lock"))
+    local_model(put_model(folder / "d", FILES))  # whatever comes of it: what may be loading just now stays
+    assert copies["a"].exists()
 
 
 def test_a_file_that_no_manifest_names_is_held_against_its_size_there(
