@@ -7,6 +7,8 @@ come through here, so a judge is trained on the ids that it is later asked with.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 _SPACE = "\u2003"  # an em space: white space to a template that trims, and in no template itself
 _MARKER = f"{_SPACE}\ue000{{}}\ue001{_SPACE}"  # private-use characters: no template holds them
+_TEMPLATES_KEPT = 256
+_KEPT_CHARACTERS = 20_000
+_TEXTS_KEPT = 512  # a judge's system prompt, and prompts of which several samples are asked for at once
 _MARKED = re.compile(f"({_SPACE}?)\ue000(\\d+)\ue001{_SPACE}?")
 
 
@@ -48,28 +53,60 @@ def require_template(tokenizer: "PreTrainedTokenizerBase") -> None:
         )
 
 
-def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
     """Token ids of plain text: nothing in it becomes a control token."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return ids
+    return _encode_text(tokenizer, text) if len(text) <= _KEPT_CHARACTERS else _encode_text.__wrapped__(tokenizer, text)
+
+
+@lru_cache(maxsize=_TEXTS_KEPT)
+def _encode_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
+    return tuple(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a template shows a message."""
+
+    before: tuple[int, ...]
+    """The template's own tokens since the message before."""
+    message: int
+    trimmed: bool
+    """Whether it shows the message without the white space around it."""
 
 
 def _encode(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn]) -> list[int]:
-    marked = [{"role": turn.role, "content": _MARKER.format(i)} for i, turn in enumerate(messages)]
-    rendered = tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=True)
+    places, end = _places(tokenizer, str(tokenizer.chat_template), tuple(turn.role for turn in messages))
     ids: list[int] = []
-    end = 0
-    if (shown := [int(match[2]) for match in _MARKED.finditer(rendered)]) != list(range(len(messages))):
-        roles = ", ".join(turn.role for turn in messages)
-        raise ModelError(f"model {tokenizer.name_or_path}: of messages {roles} its chat template shows number {shown} alone")
-    for match in _MARKED.finditer(rendered):
-        ids += _encode_template(tokenizer, rendered[end : match.start()])
-        content = messages[int(match[2])].content
-        ids += encode_text(tokenizer, content if match[1] else content.strip())  # a template that trims is obeyed
-        end = match.end()
-    return ids + _encode_template(tokenizer, rendered[end:])
-
-
-def _encode_template(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    for place in places:
+        content = messages[place.message].content
+        ids += place.before
+        ids += encode_text(tokenizer, content.strip() if place.trimmed else content)
+    ids += end
     return ids
+
+
+@lru_cache(maxsize=_TEMPLATES_KEPT)
+def _places(
+    tokenizer: "PreTrainedTokenizerBase", template: str, roles: tuple[str, ...]
+) -> tuple[tuple[_Place, ...], tuple[int, ...]]:
+    """What the tokenizer's template makes of messages with these roles, whatever they say: places, and what comes after them.
+
+    Raises ModelError where it leaves one out.
+    """
+    marked = [{"role": role, "content": _MARKER.format(i)} for i, role in enumerate(roles)]
+    rendered = str(tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=True))
+    found = list(_MARKED.finditer(rendered))
+    if (shown := [int(match[2]) for match in found]) != list(range(len(roles))):
+        raise ModelError(
+            f"model {tokenizer.name_or_path}: of messages {', '.join(roles)} its chat template shows number {shown} alone"
+        )
+
+    def own(start: int, end: int) -> tuple[int, ...]:
+        return tuple(tokenizer(rendered[start:end], add_special_tokens=False)["input_ids"])
+
+    starts = [0, *(match.end() for match in found)]
+    places = (
+        _Place(before=own(start, match.start()), message=int(match[2]), trimmed=not match[1])
+        for start, match in zip(starts, found, strict=False)
+    )
+    return tuple(places), own(starts[-1], len(rendered))
