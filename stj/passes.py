@@ -241,7 +241,7 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callabl
     terminal = Terminal()
     writer = Writer(artifact, config, _below(terminal, tell), spec.total)
     ward = _helper(Ward)
-    watch = _Watch(spec, writer, ward, terminal)
+    watch = _Watch(spec, writer, ward, terminal, config.commit_interval_s)
     try:
         for table in _stream(spec, writer.finished, config, ward):
             watch.add(table)
@@ -280,7 +280,7 @@ def _below(terminal: Terminal, tell: Callable[[Row], None] | None) -> Callable[[
 class _Watch(threading.Thread):
     """Every second shows how far the pass is, and commits what is due: also while no row comes, for some take long."""
 
-    def __init__(self, spec: Pass, writer: Writer, ward: Any, terminal: Terminal) -> None:
+    def __init__(self, spec: Pass, writer: Writer, ward: Any, terminal: Terminal, interval_s: float) -> None:
         super().__init__(name="watch", daemon=True)
         self._writer = writer
         self._ward = ward
@@ -290,6 +290,8 @@ class _Watch(threading.Thread):
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._said = ""
+        self._line_at = time.monotonic()
+        self._line_every_s = interval_s
         self._say(self._line())
         self.start()
 
@@ -329,10 +331,13 @@ class _Watch(threading.Thread):
         return f"{self._progress.name}: starting engines"
 
     def _commit_due(self) -> None:
-        if self._writer.due:
-            if not self._terminal.live:  # nobody watches the line: it goes to the log
-                self._say(self._line(every_category=True))
-            self._writer.commit()
+        if not self._writer.due:
+            return
+        now = time.monotonic()
+        if not self._terminal.live and now - self._line_at > self._line_every_s:  # nobody watches: it goes to the log
+            self._line_at = now
+            self._say(self._line(every_category=True))
+        self._writer.commit()
 
     def _say(self, line: str) -> None:
         if self._terminal.live:
