@@ -21,8 +21,9 @@ class CapacityWatch(ExecutionCallback):  # type: ignore[misc]
     An engine that starts, however long, has its machine and is not waited for here. Ray Data calls this from its own loop.
     """
 
-    def __init__(self, deadline_s: float) -> None:
+    def __init__(self, deadline_s: float, ward: Any) -> None:
         self._deadline_s = deadline_s
+        self._ward = ward
         self._since: float | None = None
         self._looked = -math.inf
         self._outputs = -1
@@ -35,7 +36,7 @@ class CapacityWatch(ExecutionCallback):  # type: ignore[misc]
         self._looked = now
         pools = [op for op in executor._topology if isinstance(op, ActorPoolMapOperator)]
         outputs = sum(op.metrics.num_outputs_taken for op in pools)
-        missing = _missing(pools)
+        missing = self._missing(pools)
         if outputs != self._outputs or missing is None:
             self._outputs, self._since = outputs, None
         elif self._since is None:
@@ -46,15 +47,16 @@ class CapacityWatch(ExecutionCallback):  # type: ignore[misc]
                 "What is finished is kept; add machines and run the same command again"
             )
 
-
-def _missing(pools: Sequence[Any]) -> str | None:
-    """What a pass waits for that is not there, if it does."""
-    if any(_waits(op._actor_pool) for op in pools):
-        return "an engine found no room"
-    idle = pools and all(op._actor_pool.num_running_actors() and not op.metrics.num_tasks_running for op in pools)
-    if idle and ray.available_resources().get("CPU", 0) < 1:  # reading a source takes one, and splitting what was read
-        return "no CPU was free to read rows for the engines"
-    return None
+    def _missing(self, pools: Sequence[Any]) -> str | None:
+        """What a pass waits for that is not there, if it does."""
+        if any(_waits(op._actor_pool) for op in pools):
+            return "an engine found no room"
+        idle = pools and all(op._actor_pool.num_running_actors() and not op.metrics.num_tasks_running for op in pools)
+        if (
+            idle and _free_cpus() < 1 and not ray.get(self._ward.is_reading.remote())
+        ):  # reading takes one, and so does splitting
+            return "no CPU was free to read rows for the engines"
+        return None
 
 
 def _waits(pool: Any) -> bool:
@@ -72,3 +74,11 @@ def _machine(actor: Any) -> str:
         return str(ray._private.state.actors(actor._actor_id.hex()).get("Address", {}).get("IPAddress", ""))
     except Exception:
         return "unknown"
+
+
+def _free_cpus() -> float:
+    """CPUs that nobody has; many where the cluster's head does not answer, as above."""
+    try:
+        return float(ray.available_resources().get("CPU", 0))
+    except Exception:
+        return math.inf

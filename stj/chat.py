@@ -7,6 +7,7 @@ come through here, so a judge is trained on the ids that it is later asked with.
 
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -74,39 +75,58 @@ class _Place:
     """Whether it shows the message without the white space around it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Shown:
+    """What a template makes of messages with certain roles."""
+
+    places: tuple[_Place, ...]
+    end: tuple[int, ...]
+    """Its own tokens after the last message."""
+
+
 def _encode(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn]) -> list[int]:
-    places, end = _places(tokenizer, str(tokenizer.chat_template), tuple(turn.role for turn in messages))
+    shown = _shown(tokenizer, str(tokenizer.chat_template), tuple(turn.role for turn in messages))
+    if isinstance(shown, Exception):
+        raise shown.with_traceback(None)
     ids: list[int] = []
-    for place in places:
+    for place in shown.places:
         content = messages[place.message].content
         ids += place.before
         ids += encode_text(tokenizer, content.strip() if place.trimmed else content)
-    ids += end
+    ids += shown.end
     return ids
 
 
 @lru_cache(maxsize=_TEMPLATES_KEPT)
-def _places(
-    tokenizer: "PreTrainedTokenizerBase", template: str, roles: tuple[str, ...]
-) -> tuple[tuple[_Place, ...], tuple[int, ...]]:
-    """What the tokenizer's template makes of messages with these roles, whatever they say: places, and what comes after them.
-
-    Raises ModelError where it leaves one out.
-    """
+def _shown(tokenizer: "PreTrainedTokenizerBase", template: str, roles: tuple[str, ...]) -> _Shown | TemplateError | ModelError:
+    """What the tokenizer's template makes of messages with these roles, whatever they say, or why it does not take them."""
     marked = [{"role": role, "content": _MARKER.format(i)} for i, role in enumerate(roles)]
-    rendered = str(tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=True))
+    try:
+        rendered = str(tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=True))
+    except TemplateError as error:
+        return error
     found = list(_MARKED.finditer(rendered))
-    if (shown := [int(match[2]) for match in found]) != list(range(len(roles))):
-        raise ModelError(
-            f"model {tokenizer.name_or_path}: of messages {', '.join(roles)} its chat template shows number {shown} alone"
+    if (numbers := [int(match[2]) for match in found]) != list(range(len(roles))):
+        return ModelError(
+            f"model {tokenizer.name_or_path}: of messages {', '.join(roles)} its chat template shows number {numbers} alone"
         )
+    own = _for_templates(tokenizer)
 
-    def own(start: int, end: int) -> tuple[int, ...]:
-        return tuple(tokenizer(rendered[start:end], add_special_tokens=False)["input_ids"])
+    def encode(start: int, end: int) -> tuple[int, ...]:
+        return tuple(own(rendered[start:end], add_special_tokens=False)["input_ids"])
 
     starts = [0, *(match.end() for match in found)]
-    places = (
-        _Place(before=own(start, match.start()), message=int(match[2]), trimmed=not match[1])
+    places = tuple(
+        _Place(before=encode(start, match.start()), message=int(match[2]), trimmed=not match[1])
         for start, match in zip(starts, found, strict=False)
     )
-    return tuple(places), own(starts[-1], len(rendered))
+    return _Shown(places=places, end=encode(starts[-1], len(rendered)))
+
+
+@lru_cache(maxsize=8)
+def _for_templates(tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
+    """A tokenizer for templates alone: whether text may become control tokens is a switch of the whole tokenizer.
+
+    While one thread has it on for a template, another that encodes a long text would find it on.
+    """
+    return deepcopy(tokenizer)

@@ -4,8 +4,9 @@ On a disk that is a lock of the operating system, which goes with its process. A
 disks: there the driver renews a small file, and whoever comes waits to see whether it is renewed. A driver that was killed
 is taken over from, one that lives is left alone.
 
-Each driver has a turn, and the file of its turn is its own: one that is suspended while it writes its sign, and wakes up
-when another has taken over, does not write over the other's. The last file stays, so that turns are never given twice.
+Each driver takes the next turn, and signs that turn's file: one that is suspended while it writes its sign, and wakes up when
+another has taken over, does not write over the other's. Of two that come in the same moment, and sign the same file, the one
+whose sign is gone stops. The last file stays, so that no turn comes again.
 """
 
 import fcntl
@@ -79,21 +80,24 @@ def _renewed(folder: Folder, me: str) -> Iterator[None]:
     ended, lost = threading.Event(), threading.Event()
     beat = threading.Thread(target=_beat, args=(folder, turn, me, ended, lost), name="lease", daemon=True)
     _sign(folder, turn, f"{me}, sign of life 0")
-    for earlier in _turns(folder):
-        if earlier < turn:
-            folder.delete(_SIGN.format(earlier))
+    with suppress(StjError, OSError):  # a file that somebody else has just deleted
+        for earlier in _turns(folder):
+            if earlier < turn:
+                folder.delete(_SIGN.format(earlier))
     beat.start()
     try:
         yield
     except (KeyboardInterrupt, SystemExit, Stopped):
         if lost.is_set():
-            raise _busy(folder, _last(folder)[1]) from None
+            raise _busy(folder, _last(folder)[1] or "and has ended by now") from None
         raise
     finally:
         ended.set()
         beat.join()
-        if not lost.is_set():
-            _sign(folder, turn, "")
+        with suppress(StjError, OSError):  # without it the next driver waits, as after a kill
+            last, sign = _last(folder)
+            if last == turn and sign.startswith(me):
+                _sign(folder, turn, "")
 
 
 def _wait_for_a_sign_of_life(folder: Folder) -> int:

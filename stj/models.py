@@ -26,6 +26,7 @@ _HUB_ID = re.compile(r"(?!.*(--|\.\.))[\w-][\w.-]*/[\w-][\w.-]*")
 _CACHE = Path("~/.cache/stj/models").expanduser()
 _FILES_AT_ONCE = 8
 _MAY_BE_LOADING_S = 3600
+_LOOK = "-without-weights"
 _WEIGHTS = "*.safetensors"
 _FILES_BESIDE = ("*.json", "*.jinja", "*.model", "*.txt")
 
@@ -136,7 +137,7 @@ def _fetched(folder: Folder, *, weights: bool) -> Path:
 
     The processes of a machine (eight ranks, say) wait for the first of them to fetch it.
     """
-    target = _CACHE / (_content_stamp(folder) + ("" if weights else "-without-weights"))
+    target = _CACHE / (_content_stamp(folder) + ("" if weights else _LOOK))
     _CACHE.mkdir(parents=True, exist_ok=True)
     with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # let go by the system when its holder dies
@@ -177,16 +178,17 @@ def _fetch(folder: Folder, to: Path, *, weights: bool) -> None:
 def _make_room(size: int) -> None:
     """Deletes other copies, the longest unused first, until there is room for so many bytes: each iteration adds a model.
 
-    A copy that was asked for lately may be what an engine is loading just now.
+    A copy that was asked for lately may be what an engine is loading just now; small ones without weights stay.
     """
     for file in sorted(_CACHE.glob("*.lock"), key=lambda file: file.stat().st_mtime):
-        if shutil.disk_usage(_CACHE).free > size or time.time() - file.stat().st_mtime < _MAY_BE_LOADING_S:
+        if shutil.disk_usage(_CACHE).free > size:
             return
-        with file.open("w") as lock, suppress(BlockingIOError):  # one that is being fetched
+        with file.open("a") as lock, suppress(BlockingIOError):  # one that is being fetched
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             old, temporary = file.with_suffix(""), file.with_suffix(".part")
-            shutil.rmtree(temporary, ignore_errors=True)
-            if old.exists():
+            unused = time.time() - file.stat().st_mtime > _MAY_BE_LOADING_S
+            if old.exists() and unused and not old.name.endswith(_LOOK):
+                shutil.rmtree(temporary, ignore_errors=True)
                 old.rename(temporary)  # so that a kill leaves nothing that looks whole
                 shutil.rmtree(temporary, ignore_errors=True)
 

@@ -362,7 +362,7 @@ def _stream(spec: Pass, finished: Finished, config: EngineConfig, ward: Any) -> 
     context.autoscaling_config.actor_pool_util_upscaling_threshold = _ANOTHER_ENGINE
     context.memory_usage_poll_interval_s = None  # else each call has a thread that looks at memory every second
     context.execution_no_progress_timeout_s = -1  # a first download, or a wait for spot machines, may take long
-    context.custom_execution_callback_classes = [partial(CapacityWatch, spec.capacity_deadline_s), ForgetBlockStats]
+    context.custom_execution_callback_classes = [partial(CapacityWatch, spec.capacity_deadline_s, ward), ForgetBlockStats]
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it has to say comes back as an exception
     gpus = spec.model.gpus if config.device == "gpu" else 0
     rows = max(1, config.rows_in_flight // _BLOCKS_PER_ENGINE)
@@ -424,6 +424,7 @@ class _RowSource(Datasource):  # type: ignore[misc]
         return [ReadTask(self._tables, metadata)]
 
     def _tables(self) -> Iterator[pa.Table]:
+        ray.get(self._ward.reads.remote())
         rows, count = unfinished(self._read, self._finished), 0
         while some := list(islice(rows, _ROWS_READ)):
             count += len(some)

@@ -23,7 +23,7 @@ _by_id = attrgetter("id")
 def sorted_by_id(examples: Iterable[Example]) -> Iterator[Example]:
     """The examples in the order of their ids; they wait in TMPDIR. Raises StjError where there is no room."""
     with tempfile.TemporaryDirectory(prefix="stj-") as scratch:
-        runs = [_written(run, Path(scratch) / f"{number}.parquet") for number, run in enumerate(_runs(examples))]
+        runs = [_written(run, Path(scratch) / f"{number}.arrow") for number, run in enumerate(_runs(examples))]
         yield from heapq.merge(*map(_read, runs), key=_by_id)
 
 

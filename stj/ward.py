@@ -16,6 +16,7 @@ class Ward:
     def __init__(self) -> None:
         self._begun: dict[str, list[str]] = {}
         self._read = 0
+        self._reading = False
         self._spent: dict[str, Ledger] = {}
         self._starts: Counter[str] = Counter()
 
@@ -39,9 +40,17 @@ class Ward:
         for row_id in ended:
             self._begun.pop(row_id, None)
 
+    def reads(self) -> None:
+        """Notes that reading has begun."""
+        self._reading = True
+
+    def is_reading(self) -> bool:
+        """Whether rows are being read."""
+        return self._reading
+
     def read(self, rows: int) -> None:
         """Notes how many rows there were to do; reading may be repeated."""
-        self._read = rows
+        self._read, self._reading = rows, False
 
     def rows_read(self) -> int:
         """How many rows there were to do."""

@@ -77,8 +77,9 @@ def test_a_mixture_of_equal_layers_is_known_and_another_is_not_guessed(tmp_path:
     found = shape(str(tmp_path))  # Qwen3-30B-A3B: 30.5B parameters, 3.3B for a token
     assert found.parameters == pytest.approx(30.5e9, rel=0.005)
     assert found.active_parameters == pytest.approx(3.3e9, rel=0.02)
-    (tmp_path / "config.json").write_text(json.dumps({**config, "n_shared_experts": 1}))
-    assert shape_of(ModelConfig(path=str(tmp_path))) is None
+    for other in ({"n_shared_experts": 1}, {"decoder_sparse_step": 2}):
+        (tmp_path / "config.json").write_text(json.dumps({**config, **other}))
+        assert shape_of(ModelConfig(path=str(tmp_path))) is None
 
 
 @pytest.mark.parametrize("content", ["{}", "not json", "[1]"])

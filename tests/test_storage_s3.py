@@ -181,6 +181,7 @@ def test_where_room_is_short_the_copy_that_was_longest_unused_goes(
     os.utime(copies["a"].with_suffix(".lock"))
     local_model(put_model(folder / "d", FILES))  # whatever comes of it: what may be loading just now stays
     assert copies["a"].exists()
+    assert copies["c"].exists()
 
 
 def test_a_file_that_no_manifest_names_is_held_against_its_size_there(

@@ -61,6 +61,7 @@ class Shape:
 
 
 _MIXED = ("n_routed_experts", "n_shared_experts", "shared_expert_intermediate_size", "mlp_only_layers")
+_EVERY = ("decoder_sparse_step", "expert_layer_period")  # so many layers is one with experts
 
 
 def shape_of(model: ModelConfig) -> Shape | None:
@@ -76,7 +77,7 @@ def shape_of(model: ModelConfig) -> Shape | None:
 
 def _from_hf(config: Mapping[str, Any]) -> Shape | None:
     """None for a mixture whose layers differ or that has shared experts: its size would be guessed."""
-    if any(config.get(key) for key in _MIXED):
+    if any(config.get(key) for key in _MIXED) or any(config.get(key, 1) > 1 for key in _EVERY):
         return None
     heads = config["num_attention_heads"]
     return Shape(

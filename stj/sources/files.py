@@ -165,9 +165,12 @@ def _json_value(file: Path) -> Any:
 
 def _lines(file: Path) -> int:
     try:
-        with file.open("rb") as content:
+        if file.suffix == ".csv":  # whose lines may end in any way
+            with file.open(encoding="utf-8", errors="replace") as text:
+                return sum(1 for _ in text)
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as content:
             return sum(1 for _ in content)
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{file}: cannot be read: {_first_line(error)}") from None
 
 

@@ -18,7 +18,7 @@ def fields(config: SourceConfig) -> Fields:
 def rows(records: Iterable[Located], config: SourceConfig) -> Iterator[Row]:
     """Rows of instructions: a string, or a dialogue as a list of {role, content}.
 
-    Raises SourceError for a value of the wrong type, and for an id that comes twice.
+    Raises SourceError for an id that is no text, or comes twice.
     """
     seen = Seen()
     for position, (where, record) in enumerate(records):

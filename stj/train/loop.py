@@ -52,6 +52,7 @@ def run_rank(
     _quiet()
     config, world_size = job.config, dist.get_world_size()
     directory = _fetched_everywhere(job.seed_model)
+    beside = _fetched_everywhere(job.seed_model, weights=False)  # for the export: the weights' copy may go while this trains
     tokens, dropped = read_tokens(job, directory)
     steps = plan([row.id for row in tokens], [row.length for row in tokens], config, world_size)
     _tell_start(job, len(tokens), dropped, len(steps))
@@ -61,7 +62,7 @@ def run_rank(
     material = Material(tokens, reference, config, meter_of(engine.module.language_model))
     losses = _learn(engine, material, steps, job, told, tell)
     done = steps[: job.until]
-    files = export(engine.module.language_model, directory, Folder.at(job.model), config.shard_gb)
+    files = export(engine.module.language_model, beside, Folder.at(job.model), config.shard_gb)
     return Outcome(
         examples=len(tokens),
         dropped=dropped,
@@ -76,11 +77,11 @@ def run_rank(
     )
 
 
-def _fetched_everywhere(model: ModelConfig) -> Path:
+def _fetched_everywhere(model: ModelConfig, *, weights: bool = True) -> Path:
     """The model's directory on this machine; where one rank's copy is not whole, its error on all of them."""
     directory, refused = Path(), None
     try:
-        directory = local_model(model)
+        directory = local_model(model, weights=weights)
     except StjError as error:
         refused = error
     refusals: list[StjError | None] = [None] * dist.get_world_size()
