@@ -243,8 +243,9 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callabl
     ward = _helper(Ward)
     watch = _Watch(spec, writer, ward, terminal, config.commit_interval_s)
     try:
-        for table in _stream(spec, writer.finished, config, ward):
-            watch.add(table)
+        with DataContext.current(_context(spec, config, ward)):
+            for table in _stream(spec, writer.finished, config, ward):
+                watch.add(table)
         watch.look()
         _refuse_lost_rows(ray.get(ward.rows_read.remote()), writer)
     except BrokenPipeError:  # whoever was told has seen enough
@@ -352,9 +353,9 @@ class _Watch(threading.Thread):
         self._terminal.clear()
 
 
-def _stream(spec: Pass, finished: Finished, config: EngineConfig, ward: Any) -> Iterator[pa.Table]:
-    """Finished rows as tables, in the order in which they are finished."""
-    context = DataContext.get_current()
+def _context(spec: Pass, config: EngineConfig, ward: Any) -> DataContext:
+    """How Ray Data runs a pass; as long as it lasts, since this process may use Ray Data, or another Ray, afterwards."""
+    context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.target_max_block_size = _READ_BLOCK_BYTES
@@ -363,6 +364,11 @@ def _stream(spec: Pass, finished: Finished, config: EngineConfig, ward: Any) -> 
     context.memory_usage_poll_interval_s = None  # else each call has a thread that looks at memory every second
     context.execution_no_progress_timeout_s = -1  # a first download, or a wait for spot machines, may take long
     context.custom_execution_callback_classes = [partial(CapacityWatch, spec.capacity_deadline_s, ward), ForgetBlockStats]
+    return context
+
+
+def _stream(spec: Pass, finished: Finished, config: EngineConfig, ward: Any) -> Iterator[pa.Table]:
+    """Finished rows as tables, in the order in which they are finished."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it has to say comes back as an exception
     gpus = spec.model.gpus if config.device == "gpu" else 0
     rows = max(1, config.rows_in_flight // _BLOCKS_PER_ENGINE)

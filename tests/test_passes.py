@@ -13,6 +13,7 @@ from urllib.request import urlopen
 import pyarrow.parquet as pq
 import pytest
 import ray
+from ray.data import DataContext
 
 from stj.artifacts import Artifact
 from stj.config import EngineConfig, ModelConfig, SelectConfig
@@ -182,6 +183,17 @@ def test_every_row_comes_out_once_with_its_answer(tmp_path: Path) -> None:
     }
     assert artifact.manifest()["ledger"]["engine_seconds"] > 0
     assert artifact.begin() is False
+
+
+def test_nothing_of_a_pass_stays_in_ray_datas_context(tmp_path: Path) -> None:
+    """Ray Train pickles it, and Ray ends a process that pickles an actor of a Ray that was shut down."""
+    before = DataContext.get_current()
+    values = vars(before).copy()
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    run_pass(a_pass(4), artifact, CONFIG)
+    assert DataContext.get_current() is before
+    assert vars(before) == values
 
 
 def test_the_progress_of_a_pass_is_among_the_metrics_of_ray(tmp_path: Path) -> None:
