@@ -10,14 +10,14 @@ whether a loop runs already where it is asked.
 import asyncio
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, TypeVar
 
 from stj.config import EngineConfig, ModelConfig, PromptName, VoteConfig, installed_engine
 from stj.engine import Engine, Generate, Sampling
-from stj.engine.hosted import HostedEngine
+from stj.engine.hosted import HostedEngine, MakeEngine
 from stj.errors import EngineDied, RequestFailed
 from stj.models import within_context
 from stj.rows import HELDOUT, OPEN, Pair, Row
@@ -30,8 +30,6 @@ _CLOSING_S = 0.2  # in which the loop closes the engine's socket and tells whoev
 T = TypeVar("T")
 Instruction = str | Sequence[Mapping[str, str]]
 """One message of the user, or the turns of a dialogue, each with role and content, of which the last is the user's."""
-MakeEngine = Callable[[ModelConfig, EngineConfig, int], Awaitable[Engine]]
-"""Starts an engine with this model, these settings and this seed of its sampler."""
 
 
 class Judge:
@@ -66,7 +64,7 @@ class Judge:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="stj-judge", daemon=True).start()
         try:
-            self._engine = asyncio.run_coroutine_threadsafe(_awaited(made), self._loop).result()
+            self._engine = asyncio.run_coroutine_threadsafe(made, self._loop).result()
         except BaseException:
             self._loop.call_soon_threadsafe(self._loop.stop)
             raise
@@ -151,7 +149,3 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
 
 async def _own_engine(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
     return await HostedEngine.start(model, config, seed, scope=None)
-
-
-async def _awaited(engine: Awaitable[Engine]) -> Engine:
-    return await engine

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,7 +32,7 @@ from stj.capacity import CapacityWatch
 from stj.commit import Writer
 from stj.config import EngineConfig, ModelConfig
 from stj.engine import Engine
-from stj.engine.hosted import HostedEngine
+from stj.engine.hosted import HostedEngine, MakeEngine
 from stj.engine.load import Load
 from stj.errors import PassFailed, StjError
 from stj.finished import Finished
@@ -58,9 +58,6 @@ _ANOTHER_ENGINE = 0.55  # of all engines' calls taken: nearly as many again are 
 _SEALED = "rows"
 _LOOK_S = 1.0
 _HEARTBEAT_S = 1.0
-
-MakeEngine = Callable[[ModelConfig, EngineConfig, int], Awaitable[Engine]]
-"""Starts an engine with this model, these settings and this seed of its sampler."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +99,9 @@ class PassActor:
         self._suspects = asyncio.Semaphore(max(1, config.rows_in_flight // _SUSPECTS))
         self._one_alone = asyncio.Lock()
         self._notes = _Notes(ward, ray.get_runtime_context().get_node_id())
-        _refuse_after_deaths(ward, config)
-        made = (spec.make_engine or _vllm_engine)(spec.model, config, spec.seed)
-        self._engine = asyncio.run_coroutine_threadsafe(_awaited(made), self._loop).result()
+        seed = spec.seed + _starts_before(ward, config)  # engines of one seed would draw alike
+        made = (spec.make_engine or _vllm_engine)(spec.model, config, seed)
+        self._engine = asyncio.run_coroutine_threadsafe(made, self._loop).result()
         ward.started.remote()
         self._load = Load(self._engine, config.max_num_seqs)
         asyncio.run_coroutine_threadsafe(self._load.watch(), self._loop)
@@ -438,17 +435,19 @@ class _RowSource(Datasource):  # type: ignore[misc]
         ray.get(self._ward.read.remote(count))
 
 
-def _refuse_after_deaths(ward: Any, config: EngineConfig) -> None:
-    """Bounds the starts of an engine whose process is killed by them: Ray would start that without end.
+def _starts_before(ward: Any, config: EngineConfig) -> int:
+    """How many starts of engines there were before this one of the pass.
 
-    What a constructor raises is bounded by Ray Data; what kills its process, as the kernel does when memory is short, is not.
+    Raises PassFailed where an engine's process was killed by each of its starts: Ray would start that without end. What a
+    constructor raises is bounded by Ray Data; what kills its process, as the kernel does when memory is short, is not.
     """
-    starts = ray.get(ward.starting.remote(ray.get_runtime_context().get_actor_id()))
-    if starts > config.start_attempts:
+    before, times = ray.get(ward.starting.remote(ray.get_runtime_context().get_actor_id()))
+    if times > config.start_attempts:
         raise PassFailed(
             f"an engine's process was killed in each of engine.start_attempts={config.start_attempts} starts; where that is "
             "for want of memory, lower engine.kv_cache_gib or gpu_memory_utilization, or give it a larger machine"
         )
+    return int(before)
 
 
 def _refuse_lost_rows(read: int, writer: Writer) -> None:
@@ -458,10 +457,6 @@ def _refuse_lost_rows(read: int, writer: Writer) -> None:
             f"{read - writer.came} of {read} rows did not come back from the engines. What came is kept; run the same command "
             "again for the others"
         )
-
-
-async def _awaited(engine: Awaitable[Engine]) -> Engine:
-    return await engine
 
 
 async def _vllm_engine(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:

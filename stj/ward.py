@@ -18,16 +18,21 @@ class Ward:
         self._read = 0
         self._reading = False
         self._spent: dict[str, Ledger] = {}
-        self._starts: Counter[str] = Counter()
+        self._starts = 0
+        self._unstarted: Counter[str] = Counter()
 
-    def starting(self, actor: str) -> int:
-        """Notes that an actor starts its engine; how often one did, this or another, since any has started."""
-        self._starts[actor] += 1
-        return max(self._starts.values())
+    def starting(self, actor: str) -> tuple[int, int]:
+        """Notes that an actor starts its engine.
+
+        Gives the starts of all actors before this one, and how often one of them, this or another, did since any has started.
+        """
+        self._starts += 1
+        self._unstarted[actor] += 1
+        return self._starts - 1, max(self._unstarted.values())
 
     def started(self) -> None:
         """Notes that engines do start."""
-        self._starts.clear()
+        self._unstarted.clear()
 
     def deaths(self, row_ids: Sequence[str]) -> list[list[str]]:
         """Of each of these rows, which are on no engine, the machines of the engines that died with it."""

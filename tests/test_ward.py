@@ -60,3 +60,26 @@ def test_the_ward_forgets_rows_that_ended() -> None:
     ward.note("b", ["y"], ["x"])
     assert ward.deaths(["x", "y", "z"]) == [[], ["a", "b"], []]
     assert ward.look()[0] == 1
+
+
+def test_the_ward_counts_the_starts_of_engines_and_those_in_vain() -> None:
+    ward = Ward()
+    assert [ward.starting("a"), ward.starting("a"), ward.starting("b"), ward.starting("a")] == [(0, 1), (1, 2), (2, 2), (3, 3)]
+    ward.started()
+    assert [ward.starting("b"), ward.starting("a")] == [(4, 1), (5, 1)]
+
+
+def test_engines_of_one_pass_draw_from_different_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray_here.install(monkeypatch)
+    seeds: list[int] = []
+
+    async def made(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+        seeds.append(seed)
+        return ScriptedEngine(shout)
+
+    spec = Pass(model=ModelConfig(path="scripted"), read=partial(iter, ()), stages={}, seed=7, make_engine=made)
+    ward = ray_here.Actor(Ward())
+    for _ in range(3):
+        PassActor(spec, EngineConfig(device="cpu"), ward)
+    assert len(set(seeds)) == 3
+    assert seeds[0] == 7

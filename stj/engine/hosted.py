@@ -9,15 +9,19 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import stj
 from stj.config import EngineConfig, ModelConfig
-from stj.engine import Completion, Sampling, Usage
+from stj.engine import Completion, Engine, Sampling, Usage
 from stj.engine.wire import Answer, Cancel, Request, Start, frame, receive
 from stj.errors import CapacityError, EngineDied, StjError
 from stj.rows import Turn
+
+MakeEngine = Callable[[ModelConfig, EngineConfig, int], Coroutine[Any, Any, Engine]]
+"""Starts an engine with this model, these settings and this seed of its sampler."""
 
 
 class HostedEngine:
