@@ -4,14 +4,17 @@ Both hold the same Llama in bf16 with fp32 masters, checkpoint activations with 
 the same constant rate with the same AdamW. A turn is one epoch of optimizer steps over all examples; the groups take turns,
 and make the same number of steps, each of one row or batch a rank. The losses of each epoch are among the raw figures.
 
-over_trl_sft         TRL's default: padded batches of four examples, drawn at random
-over_trl_sft_packed  TRL's packing ("bfd") of rows with our token budget. Without padding, and with position ids that begin
-                     anew in each text, transformers' SDPA masks the other texts: it is our computation, and the equal peer
+over_trl_sft               TRL's default: padded batches of four examples, drawn at random
+over_trl_sft_packed        TRL's packing ("bfd") of rows with our token budget. Without padding, and with position ids that
+                           begin anew in each text, transformers' SDPA masks the other texts: it is our computation, and
+                           the equal peer
+over_trl_sft_as_installed  the default once more, as it runs on these two processes if nobody tells it otherwise
 
-Where TRL's trainer does something else on a GPU, it is told to do so here: its head scores supervised positions alone where
-Triton runs, and all of them on a CPU, which would count for us. What stays: TRL's head computes entropy and top-1 accuracy
-besides, at each step; its loss is made of plain torch here, not of its Triton kernels; its packed rows go through SDPA with
-a mask of the whole row, where flash-attention would skip the other texts, as ours do here. A GPU is not measured.
+Where TRL's trainer does something else on a GPU, the first two are told to do so here: its head scores supervised positions
+alone where Triton runs, and all of them on a CPU, which counts for us in the third alone. What stays: TRL's head computes
+entropy and top-1 accuracy besides, at each step; its loss is made of plain torch here, not of its Triton kernels; its packed
+rows go through SDPA with a mask of the whole row, where flash-attention would skip the other texts, as ours do here. A GPU is
+not measured.
 """
 
 import tempfile
@@ -24,7 +27,7 @@ from ranks import RANKS, Group, Turns, as_rank, is_rank
 BATCH = 4
 SLACK = 1.03
 """A row's tokens over those of an average batch: as little as both ways of packing need to make as many rows as batches."""
-WAYS = ("stj", "trl", "trl_packed")
+WAYS = ("stj", "trl", "trl_packed", "trl_as_installed")
 
 
 def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
@@ -56,9 +59,9 @@ def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
     return {
         "over_trl_sft": over["seconds"]["trl"],
         "over_trl_sft_packed": over["seconds"]["trl_packed"],
+        "over_trl_sft_as_installed": over["seconds"]["trl_as_installed"],
         "raw": {
-            "over_trl_sft_by_cpu_seconds": over["cpu_seconds"]["trl"],
-            "over_trl_sft_packed_by_cpu_seconds": over["cpu_seconds"]["trl_packed"],
+            "over_by_cpu_seconds": over["cpu_seconds"],
             "tokens": tokens,
             "tokens_per_s": {way: round(tokens / seconds, 1) for way, seconds in middle["seconds"].items()},
             "seconds": {way: [round(turn["seconds"], 2) for turn in of_way] for way, of_way in turns.items()},
@@ -92,7 +95,7 @@ def rank(way: str, count: int, divide: int) -> None:
         if way == "stj":
             _ours(seed, tokens, budget)
         else:
-            _theirs(seed, tokens, Path(folder), budget, packing=way == "trl_packed")
+            _theirs(seed, tokens, Path(folder), budget, way)
 
 
 def _ours(seed: Path, tokens: list[Any], budget: int) -> None:
@@ -116,7 +119,7 @@ def _ours(seed: Path, tokens: list[Any], budget: int) -> None:
         turns.done(loss=sum(losses) / len(losses), steps=len(steps), rows=rows, tokens=sum(row.length for row in tokens))
 
 
-def _theirs(seed: Path, tokens: list[Any], folder: Path, budget: int, *, packing: bool) -> None:
+def _theirs(seed: Path, tokens: list[Any], folder: Path, budget: int, way: str) -> None:
     import trl.trainer.utils
     from datasets import Dataset
     from packed_rows import VOCABULARY
@@ -127,8 +130,10 @@ def _theirs(seed: Path, tokens: list[Any], folder: Path, budget: int, *, packing
 
     from stj.train.model import deepspeed_settings
 
-    # This name is asked in utils alone for whether to score supervised positions only; the kernels ask their own.
-    trl.trainer.utils._use_triton = lambda device: True  # type: ignore[attr-defined]
+    packing = way == "trl_packed"
+    if way != "trl_as_installed":
+        # This name is asked in utils alone for whether to score supervised positions only; the kernels ask their own.
+        trl.trainer.utils._use_triton = lambda device: True  # type: ignore[attr-defined]
 
     class TakingTurns(TrainerCallback):  # type: ignore[misc]
         def __init__(self) -> None:
