@@ -60,7 +60,7 @@ class SourceConfig:
     path: str = "allenai/WildChat-1M"
     """A local file, a directory of files (.jsonl, .csv, .parquet), or the id of a data set on the hub."""
     revision: str | None = None
-    """Commit of the hub data set; None is its newest."""
+    """Commit of the hub data set; None is its newest. Name one for a run that may be resumed after the set has changed."""
     split: str = "train"
     """Split of the hub data set."""
     instruction_field: str = "instruction"
@@ -130,7 +130,7 @@ class ModelConfig:
     path: str = "meta-llama/Meta-Llama-3-70B-Instruct"
     """A local directory, a URI, `package://` and a path inside stj, or a model's id on the hub."""
     revision: str | None = None
-    """Commit on the hub; None is its newest."""
+    """Commit on the hub; None is its newest. Name one for a run that may be resumed after the model has changed there."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     max_model_len: int = 8192
     """Context of the engine, prompt and answer, in tokens."""
