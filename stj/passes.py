@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data.block import BlockMetadata
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -57,6 +58,7 @@ _ANSWER_S = 30.0  # which the ward may take, before it is asked again
 _ANOTHER_ENGINE = 0.55  # of all engines' calls taken: nearly as many again are started; Ray Data stops some below 0.5
 _SEALED = "rows"
 _LOOK_S = 1.0
+_EXECUTOR_S = 30.0  # Ray Data itself waits 2 for its thread, which is not enough on a busy machine
 _HEARTBEAT_S = 1.0
 
 
@@ -249,6 +251,9 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callabl
         raise
     except Exception as error:
         raise _cause(error) from None
+    except (KeyboardInterrupt, SystemExit):
+        _end_executors()
+        raise
     finally:
         try:
             watch.close()
@@ -448,6 +453,14 @@ def _starts_before(ward: Any, config: EngineConfig) -> int:
             "for want of memory, lower engine.kv_cache_gib or gpu_memory_utilization, or give it a larger machine"
         )
     return int(before)
+
+
+def _end_executors() -> None:
+    """Ends Ray Data's threads: one that is in Ray while that shuts down ends this process, with an exit code of its own."""
+    for thread in threading.enumerate():
+        if isinstance(thread, StreamingExecutor):
+            thread.shutdown(force=True)
+            thread.join(_EXECUTOR_S)
 
 
 def _refuse_lost_rows(read: int, writer: Writer) -> None:
