@@ -105,14 +105,14 @@ def _ours(seed: Path, tokens: list[Any], budget: int) -> None:
     from small_model import CONFIG
 
     from stj.train.model import load_engine
-    from stj.train.packing import plan
+    from stj.train.packing import plan_packing
     from stj.train.step import Material, train_step
 
     config = replace(CONFIG, max_seq_len=budget, max_num_tokens=budget, max_epochs=1)
     engine = load_engine(seed, config)
     material, turns = Material(tokens, None, config), Turns()
     for epoch in count():
-        steps = plan([row.id for row in tokens], [row.length for row in tokens], replace(config, seed=epoch), RANKS)
+        steps = plan_packing([row.id for row in tokens], [row.length for row in tokens], replace(config, seed=epoch), RANKS)
         turns.wait()
         losses = [train_step(engine, material, step, 1, 1000).loss for step in steps]
         rows = sum(bool(row) for step in steps for row in step.micro_batches)

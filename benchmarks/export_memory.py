@@ -36,7 +36,7 @@ def rank(layers: int, shard_gb: float) -> dict[str, Any]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from stj.storage import Folder
+    from stj.storage.folder import Folder
     from stj.train.export import export
 
     settings = LlamaConfig(

@@ -88,8 +88,8 @@ def token_ids(model: str, prompts: Sequence[Any]) -> list[list[int]]:
     """What our engine would send for these messages."""
     from transformers import AutoTokenizer
 
-    from stj.chat import encode_chat
-    from stj.storage import package_path
+    from stj.models.chat import encode_chat
+    from stj.storage.folder import package_path
 
     tokenizer = AutoTokenizer.from_pretrained(package_path(model))
     return [encode_chat(tokenizer, messages) for messages in prompts]
@@ -104,7 +104,7 @@ def read_rows(prompts: Sequence[Any]) -> Iterator[Any]:
 
 async def ask(row: Any, generate: Any, samples: int, lengths: Sequence[int]) -> Any:
     """The row asked so many times at once, as the rule `all` does; it remembers when it began, and what was written."""
-    from stj.engine import Sampling
+    from stj.generate import Sampling
 
     began = time.time()
     sampling = Sampling(max_tokens=lengths[row.position % len(lengths)])
@@ -122,10 +122,11 @@ def our_pass(
     **engine: Any,
 ) -> dict[str, float]:
     """Our pass over the prompts: seconds, and output tokens."""
-    from stj.artifacts import Artifact
     from stj.config import ModelConfig
-    from stj.passes import Pass, run_pass
-    from stj.storage import Folder
+    from stj.passes.run import run_pass
+    from stj.passes.spec import Pass
+    from stj.storage.artifacts import Artifact
+    from stj.storage.folder import Folder
 
     times: list[float] = []
     tokens = 0
@@ -301,8 +302,8 @@ def rule(model: str) -> dict[str, Any]:
 
 
 def _block_tokens() -> int:
+    from stj.config_loader import load
     from stj.engine.settings import engine_settings
-    from stj.load import load
 
     config = load([MINI], [])
     return int(engine_settings("", config.models.seed, config.engine, 0)["block_size"])
@@ -310,14 +311,15 @@ def _block_tokens() -> int:
 
 def _judged(sampling: str, seed: int) -> dict[str, Any]:
     """One pass of judging: time, draws, right ones of each pair, and tokens."""
-    from stj.artifacts import Artifact
     from stj.config import HeldoutConfig
-    from stj.load import load
-    from stj.passes import Pass, run_pass
+    from stj.config_loader import load
+    from stj.passes.run import run_pass
+    from stj.passes.spec import Pass
     from stj.rows import row_from_dict
     from stj.sources.heldout import read_pairs
     from stj.stages.judge import judge, judge_messages
-    from stj.storage import Folder
+    from stj.storage.artifacts import Artifact
+    from stj.storage.folder import Folder
 
     config = load([MINI], [f"judge.sampling={sampling}"])
     pairs = [
@@ -454,7 +456,7 @@ PARTS: dict[str, Callable[[str], dict[str, Any]]] = {
 def main() -> None:
     """Runs the parts that are named, or all, and adds what they found to the results."""
     from stj.config import RayConfig
-    from stj.session import engine_demand, ray_session
+    from stj.passes.session import engine_demand, ray_session
 
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="stj-generation-") as scratch:

@@ -37,16 +37,16 @@ def rank(count: int, divide: int) -> None:
     from small_model import CONFIG, learnable, seed_model
 
     from stj.config import PreferenceConfig
-    from stj.storage import Folder
-    from stj.train.data import Tokens
+    from stj.storage.folder import Folder
+    from stj.train.data import ExampleTokens
     from stj.train.model import load_engine
-    from stj.train.packing import plan
+    from stj.train.packing import plan_packing
     from stj.train.reference import reference_logps
     from stj.train.step import Material, train_step
 
     single = learnable(2 * count, divide)
     pairs = [
-        Tokens(id=right.id, texts=(right.texts[0], _same_prompt(right, wrong)), prompt_length=right.prompt_length)
+        ExampleTokens(id=right.id, texts=(right.texts[0], _same_prompt(right, wrong)), prompt_length=right.prompt_length)
         for right, wrong in zip(single[:count], single[count:], strict=True)
     ]
     preference = PreferenceConfig(lr=CONFIG.lr, max_seq_len=8192 // divide, gradient_accumulation=1, max_steps=None)
@@ -54,7 +54,7 @@ def rank(count: int, divide: int) -> None:
     config = replace(config, max_num_tokens=2 * 8192 // divide)
     with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
         engine = load_engine(seed_model(Path(folder) / "seed"), config)
-        steps, turns = plan([row.id for row in pairs], [row.length for row in pairs], config, RANKS), Turns()
+        steps, turns = plan_packing([row.id for row in pairs], [row.length for row in pairs], config, RANKS), Turns()
         for number in itertools.count():
             kept, _ = reference_logps(engine, pairs, config, Folder.at(folder) / f"{number}", "kept")
             turns.wait()

@@ -127,11 +127,12 @@ class Sampler(threading.Thread):
 def measure(source: Path, run_root: Path) -> dict[str, object]:
     """One pass over the source and the selection after it, in this process."""
     from stj.config import EngineConfig, RayConfig, SourceConfig
-    from stj.examples import select_examples
-    from stj.load import load
-    from stj.passes import Pass, run_pass
-    from stj.run import Run
-    from stj.session import engine_demand, ray_session
+    from stj.config_loader import load
+    from stj.loop.examples import select_examples
+    from stj.loop.phases import Run
+    from stj.passes.run import run_pass
+    from stj.passes.session import engine_demand, ray_session
+    from stj.passes.spec import Pass
 
     settings = [f"run_root={run_root}", "iterations=1", "heldout.path=null", "select.limit=null"]
     settings += ["pairs.answer.max_tokens=500", "pairs.rejected.max_tokens=500", "judge.decoding.max_tokens=500"]

@@ -27,12 +27,12 @@ from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stj.config import ModelConfig
-from stj.plan.shapes import shape_of
+from stj.models.shapes import shape_of
 from stj.train import attention
-from stj.train.data import Tokens
+from stj.train.data import ExampleTokens
 from stj.train.flops import Work, work_of
 from stj.train.head import SupervisedHead
-from stj.train.model import Judge
+from stj.train.model import PackedJudge
 from stj.train.packing import micro_batches, pack
 
 BUDGET = 8192
@@ -99,11 +99,11 @@ def peak_bytes(loss: Callable[[], torch.Tensor], kept: int) -> int:
     return live.peak - kept
 
 
-def examples(count: int, seed: int, divide: int) -> list[Tokens]:
+def examples(count: int, seed: int, divide: int) -> list[ExampleTokens]:
     """Random token ids in the lengths of the paper, or in those divided by a number."""
     generator = np.random.default_rng(seed)
     return [
-        Tokens(
+        ExampleTokens(
             id=f"example-{i}",
             texts=(generator.integers(0, VOCABULARY, (prompt + judgment) // divide, dtype=np.int32),),
             prompt_length=prompt // divide,
@@ -127,7 +127,7 @@ def model(attend: str) -> LlamaForCausalLM:
     return LlamaForCausalLM(config).train()
 
 
-def packed_pass(judge: Judge, tokens: Sequence[Tokens], rows: Sequence[tuple[int, ...]]) -> float:
+def packed_pass(judge: PackedJudge, tokens: Sequence[ExampleTokens], rows: Sequence[tuple[int, ...]]) -> float:
     """Forward and backward of all rows as the training does them; the loss."""
     judge.zero_grad()
     total = 0.0
@@ -138,7 +138,7 @@ def packed_pass(judge: Judge, tokens: Sequence[Tokens], rows: Sequence[tuple[int
     return total
 
 
-def padded_batches(tokens: Sequence[Tokens], budget: int) -> list[list[int]]:
+def padded_batches(tokens: Sequence[ExampleTokens], budget: int) -> list[list[int]]:
     """Examples in their order, as many together as fit in the budget when each is as long as the longest of them."""
     batches: list[list[int]] = [[]]
     for index in range(len(tokens)):
@@ -150,7 +150,11 @@ def padded_batches(tokens: Sequence[Tokens], budget: int) -> list[list[int]]:
 
 
 def padded_pass(
-    language_model: LlamaForCausalLM, tokens: Sequence[Tokens], batches: Sequence[Sequence[int]], *, supervised_head: bool
+    language_model: LlamaForCausalLM,
+    tokens: Sequence[ExampleTokens],
+    batches: Sequence[Sequence[int]],
+    *,
+    supervised_head: bool,
 ) -> float:
     """The same with padding on the right, and with logits of all positions or of the supervised ones."""
     language_model.zero_grad()
@@ -176,7 +180,7 @@ def padded_pass(
     return total
 
 
-def logits_fraction(tokens: Sequence[Tokens], *, full: bool) -> float:
+def logits_fraction(tokens: Sequence[ExampleTokens], *, full: bool) -> float:
     """Peak of the head over tokens x vocabulary x 4 bytes, at a Llama-3 vocabulary and hidden size 8."""
     learned, length = sum(row.counts[0] for row in tokens), sum(row.length for row in tokens)
     linear = torch.nn.Linear(8, LLAMA_3_VOCABULARY, bias=False)
@@ -205,7 +209,7 @@ def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
     by_length = sorted(tokens, key=lambda row: row.length)
     rows = micro_batches([row.id for row in tokens], [row.length for row in tokens], budget, seed=0, epoch=0)
     batches, sorted_batches = padded_batches(tokens, budget), padded_batches(by_length, budget)
-    ours, peer = Judge(model(attention.implementation("cpu"))), model("sdpa")
+    ours, peer = PackedJudge(model(attention.implementation("cpu"))), model("sdpa")
     passes: dict[str, Callable[[], float]] = {
         "packed": lambda: packed_pass(ours, tokens, rows),
         "padded": lambda: padded_pass(peer, tokens, batches, supervised_head=False),
@@ -254,7 +258,7 @@ def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
     }
 
 
-def expected(work: Work, tokens: Sequence[Tokens], budget: int) -> dict[str, float]:
+def expected(work: Work, tokens: Sequence[ExampleTokens], budget: int) -> dict[str, float]:
     """The ratios as the FLOPs have them, were every FLOP as fast as any other."""
     packed, padded, supervised_head = (
         work.flops(rows) for rows in (tokens, _as_padded(tokens, budget, every=True), _as_padded(tokens, budget, every=False))
@@ -266,13 +270,13 @@ def expected(work: Work, tokens: Sequence[Tokens], budget: int) -> dict[str, flo
     }
 
 
-def _as_padded(tokens: Sequence[Tokens], budget: int, *, every: bool) -> list[Tokens]:
+def _as_padded(tokens: Sequence[ExampleTokens], budget: int, *, every: bool) -> list[ExampleTokens]:
     """Examples as long as their padded batches make them, with every position through the head or the supervised ones."""
     longest = {
         index: max(tokens[other].length for other in batch) for batch in padded_batches(tokens, budget) for index in batch
     }
     return [
-        Tokens(
+        ExampleTokens(
             id=row.id,
             texts=(np.zeros(longest[index], dtype=np.int32),),
             prompt_length=0 if every else longest[index] - row.counts[0],
@@ -292,6 +296,6 @@ def _large() -> Work:
     )
 
 
-def _padded_tokens(tokens: Sequence[Tokens], budget: int) -> int:
+def _padded_tokens(tokens: Sequence[ExampleTokens], budget: int) -> int:
     """Tokens that the padded batches compute."""
     return sum(len(batch) * max(tokens[index].length for index in batch) for batch in padded_batches(tokens, budget))

@@ -41,7 +41,7 @@ def rank(size: str) -> dict[str, Any]:
     from random_llama import random_llama
 
     from stj.config import Config, ModelConfig
-    from stj.plan.shapes import shape_of
+    from stj.models.shapes import shape_of
     from stj.plan.training import training_plan
 
     with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
@@ -59,8 +59,8 @@ def _phases(seed: Path) -> dict[str, int]:
     import deepspeed
     import numpy as np
 
-    from stj.storage import Folder
-    from stj.train.data import Tokens
+    from stj.storage.folder import Folder
+    from stj.train.data import ExampleTokens
     from stj.train.export import export
     from stj.train.model import load_engine
     from stj.train.packing import Step
@@ -68,7 +68,7 @@ def _phases(seed: Path) -> dict[str, int]:
 
     config = _config()
     texts = np.random.default_rng(0).integers(0, 512, (4 * RANKS, TOKENS // 4), dtype=np.int32)
-    examples = [Tokens(id=str(i), texts=(text,), prompt_length=TOKENS // 8) for i, text in enumerate(texts)]
+    examples = [ExampleTokens(id=str(i), texts=(text,), prompt_length=TOKENS // 8) for i, text in enumerate(texts)]
     step = Step(epoch=0, micro_batches=(tuple(range(4)), tuple(range(4, 8))))
     peaks: dict[str, int] = {}
     before = forget_peak()

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from stj.storage import Folder
+from stj.storage.folder import Folder
 from stj.train.shard import write_shard
 
 

@@ -9,7 +9,7 @@ from random_llama import random_llama
 from ranks import RANKS
 
 from stj.config import TrainConfig
-from stj.train.data import Tokens
+from stj.train.data import ExampleTokens
 
 CONFIG = TrainConfig(
     device="cpu", workers=RANKS, lr=1e-4, warmup_steps=0, final_lr_ratio=1.0, max_grad_norm=1.0, activation_checkpointing=True
@@ -22,7 +22,7 @@ def seed_model(directory: Path) -> Path:
     return random_llama(directory, layers=LAYERS, hidden=HIDDEN, vocabulary=VOCABULARY)
 
 
-def learnable(count: int, divide: int) -> list[Tokens]:
+def learnable(count: int, divide: int) -> list[ExampleTokens]:
     """Examples in the paper's lengths over `divide`, of words as frequent as in a language (Zipf): something can be learned."""
     generator = np.random.default_rng(1)
     drawn = examples(count, 1, divide)

@@ -3,10 +3,11 @@
 `stj.Judge` is the judge as a library.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stj.judge import Judge as Judge
+    from stj.judging.judge import Judge as Judge
 
 __version__ = "0.1.0"
 __all__ = ["Judge", "__version__"]
@@ -15,7 +16,5 @@ __all__ = ["Judge", "__version__"]
 def __getattr__(name: str) -> Any:
     """`Judge`, imported when it is asked for: `import stj` alone takes milliseconds."""
     if name == "Judge":
-        from stj.judge import Judge
-
-        return Judge
+        return importlib.import_module("stj.judging.judge").Judge
     raise AttributeError(f"module 'stj' has no attribute '{name}'")

@@ -32,10 +32,10 @@ from typing import Any, NoReturn, get_args
 
 from stj import __version__
 from stj.config import Config, PromptName
+from stj.config_loader import load, load_use
 from stj.errors import ConfigError, StjError
-from stj.load import load, load_use
-from stj.progress import CLEAR_LINE
-from stj.storage import Folder
+from stj.storage.folder import Folder
+from stj.text import CLEAR_LINE
 
 _CONF_SUFFIXES = {".yaml", ".yml"}
 _BENCHMARKS = """\
@@ -103,7 +103,7 @@ def _stop(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from stj.iterate import run_all, run_one
+    from stj.loop.iterate import run_all, run_one
 
     config = load(*_files_and_overrides(options.conf))
     if config.iteration is not None and not options.one:
@@ -118,9 +118,9 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _dry_run(config: Config, options: argparse.Namespace) -> None:
+    from stj.loop.phases import Run
+    from stj.loop.status import phase_states
     from stj.plan import plan
-    from stj.run import Run
-    from stj.status import phase_states
 
     run = Run(config)
     run.check_inputs()
@@ -135,8 +135,8 @@ def _dry_run(config: Config, options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from stj.run import Run
-    from stj.status import phase_states, read_run_config
+    from stj.loop.phases import Run
+    from stj.loop.status import phase_states, read_run_config
 
     target = Path(options.conf[0])
     given = target.suffix in _CONF_SUFFIXES
@@ -151,8 +151,8 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from stj.artifacts import read_artifact
-    from stj.show import show_rows
+    from stj.loop.show import show_rows
+    from stj.storage.artifacts import read_artifact
 
     artifact = read_artifact(Folder.at(options.path))
     if options.json:
@@ -171,9 +171,9 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _eval(options: argparse.Namespace) -> None:
-    from stj.benchmarks.evaluation import SCORES
-    from stj.benchmarks.places import is_named, named
-    from stj.evaluate import evaluate
+    from stj.evals.benchmarks.evaluation import SCORES
+    from stj.evals.benchmarks.places import is_named, named
+    from stj.evals.evaluate import evaluate
 
     benchmarks = [word for word in options.words if is_named(word)]
     settings = [word for word in options.words if not is_named(word)]
@@ -190,22 +190,22 @@ def _eval(options: argparse.Namespace) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
-    from stj.benchmarks.places import named
-    from stj.score import score_file
+    from stj.evals.benchmarks.places import named
+    from stj.evals.score import score_file
 
     record, lines = score_file(options.file, named(options.benchmark), options.parser)
     print(json.dumps(record, indent=1) if options.json else "\n".join(lines))
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from stj.compare import as_json, compare, lines
+    from stj.evals.compare import as_json, compare, lines
 
     comparisons = compare(options.run_a, options.run_b)
     print(json.dumps(as_json(comparisons), indent=1) if options.json else "\n".join(lines(comparisons)))
 
 
 def _judge(options: argparse.Namespace) -> None:
-    from stj.judge_file import Panel, judge_file
+    from stj.judging.judge_file import Panel, judge_file
 
     jury, settings = _split(options.jury or [])  # argparse gives --jury all that follows it
     files, overrides = _split(options.conf)
@@ -224,7 +224,7 @@ def _judge(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    from stj.serve import serve
+    from stj.judging.serve import serve
 
     files, overrides = _split(options.conf)
     serve(load_use(files, [*overrides, f"model={options.model}"]), options.host, options.port)

@@ -1,4 +1,4 @@
-"""Every setting, with its unit and what it may be; stj/load.py fills them from YAML files and `key=value`.
+"""Every setting, with its unit and what it may be; stj/config_loader.py fills them from YAML files and `key=value`.
 
 The defaults are the paper's numbers (Tables 7 and 8). A file in conf/ holds only what differs from them.
 """
@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from stj.engine import Sampling
 from stj.errors import ConfigError
+from stj.generate import Sampling
 from stj.rows import CATEGORIES
 
 PromptName = Literal["figure8", "arena", "prometheus"]
@@ -270,7 +270,7 @@ class HeldoutConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExamplesConfig:
-    """What judged pairs become in training (stj/stages/examples.py): judgments, and as many of two other kinds as is said here.
+    """What judged pairs become in training (stj/loop/tasks.py): judgments, and as many of two other kinds as is said here.
 
     The paper has judgments alone; 0.15 of each of the others are the shares of Direct Judgement Preference Optimization.
     """

@@ -1,11 +1,11 @@
-"""Drivers to be killed: the loop of stj.iterate with a scripted engine and a training that takes no time. No test itself.
+"""Drivers to be killed: the loop of stj.loop.iterate with a scripted engine and a training that takes no time. No test itself.
 
 It reads orders from stdin, a JSON object a line, runs a driver for each and answers with how that ended. A driver is a fork of
 this process, which has imported what a driver needs, for seconds, and has not touched Ray.
 
 The places where a driver may die are not written down anywhere: whatever changes a file of a run goes through
-`stj.storage.Folder`, and each of its calls is a point before it, one after it and, where a file is renamed into its place, one
-between.
+`Folder` (stj/storage/folder.py), and each of its calls is a point before it, one after it and, where a file is renamed into
+its place, one between.
 """
 
 import asyncio
@@ -27,16 +27,17 @@ from typing import Any
 
 import pytest
 
-from stj import iterate, lease
 from stj.config import EngineConfig, ModelConfig
-from stj.engine import Completion, Engine, Sampling, Usage
+from stj.config_loader import load
 from stj.errors import RequestFailed, StjError
-from stj.load import load
-from stj.passes import Pass
+from stj.generate import Completion, Engine, Sampling, Usage
+from stj.loop import iterate
+from stj.loop.phases import Phase, Run
+from stj.passes.spec import Pass
 from stj.prompts import CATEGORIZE, MODIFIED_INSTRUCTION, prompt
 from stj.rows import Turn
-from stj.run import Phase, Run
-from stj.storage import Folder
+from stj.storage import lease
+from stj.storage.folder import Folder
 from stj.train import check  # noqa: F401 - a driver imports it late, and for seconds
 from tests import ray_here
 

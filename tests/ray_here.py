@@ -15,7 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stj import iterate, passes
+from stj.loop import iterate
+from stj.passes import actor, helper, run, source, watch
+from stj.passes.spec import Pass
 
 _AT_ONCE = 8
 NODE = "ab" * 28
@@ -24,22 +26,23 @@ NODE = "ab" * 28
 def install(patch: pytest.MonkeyPatch) -> None:
     """Puts this process in the place of a cluster."""
     patch.setattr(iterate, "ray_session", lambda *_: nullcontext())
-    patch.setattr(passes, "ray", _Ray)
-    patch.setattr(passes, "_stream", _stream)
+    for module in (actor, helper, run, source, watch):
+        patch.setattr(module, "ray", _Ray)
+    patch.setattr(run, "_stream", _stream)
 
 
-def _stream(spec: passes.Pass, done: Any, config: Any, ward: Any) -> Iterator[pa.Table]:
+def _stream(spec: Pass, done: Any, config: Any, ward: Any) -> Iterator[pa.Table]:
     """Finished rows one by one, in the order in which they are finished."""
-    actor = passes.PassActor(spec, config, ward)
-    blocks = passes._RowSource(spec.read, done, ward)._tables()
+    engine = actor.PassActor(spec, config, ward)
+    blocks = source.RowSource(spec.read, done, ward)._tables()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         running: set[Future[pa.Table]] = set()
         while True:
-            running |= {pool.submit(actor, block) for block in islice(blocks, _AT_ONCE - len(running))}
+            running |= {pool.submit(engine, block) for block in islice(blocks, _AT_ONCE - len(running))}
             if not running:
                 return
             ended, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (passes._opened(cell) for one in ended for cell in one.result()[passes._SEALED])
+            yield from (source.opened(cell) for one in ended for cell in one.result()[source.SEALED])
 
 
 class _Ray:

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from stj.config import Config
-from stj.load import load
+from stj.config_loader import load
 from stj.plan import plan
 from stj.sources import read_rows
 from stj.sources.heldout import read_pairs

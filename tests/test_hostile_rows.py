@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from stj import iterate
-from stj.artifacts import Artifact
 from stj.config import EngineConfig, ModelConfig
-from stj.engine import Engine, Sampling
+from stj.config_loader import load
 from stj.engine.scripted import ScriptedEngine
 from stj.errors import PromptTooLong
-from stj.load import load
-from stj.passes import Pass
+from stj.generate import Engine, Sampling
+from stj.loop import iterate
+from stj.loop.phases import Run
+from stj.passes.spec import Pass
 from stj.prompts import CATEGORIZE, MODIFIED_INSTRUCTION, prompt
 from stj.rows import Row, Turn, row_from_dict
-from stj.run import Run
+from stj.storage.artifacts import Artifact
 from tests import ray_here
 
 MINI = Path(__file__).parents[1] / "conf" / "mini.yaml"

@@ -22,8 +22,8 @@ from typing import Any
 
 import pytest
 
-from stj.artifacts import Artifact, read_artifact
-from stj.storage import Folder
+from stj.storage.artifacts import Artifact, read_artifact
+from stj.storage.folder import Folder
 from tests.conftest import soon
 from tests.kill_driver import REFUSED
 from tests.test_job import BIN, ROOT, free_port

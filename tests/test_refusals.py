@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from stj.config_loader import load
 from stj.errors import ModelError, StjError
-from stj.iterate import run_all
-from stj.load import load
+from stj.loop.iterate import run_all
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.engine import Sampling
 from stj.errors import PromptTooLong
+from stj.generate import Sampling
 from stj.reward import pairwise_reward
 from stj.rows import Turn
-from tests.test_judge import always_first, scripted
+from tests.judging.test_judge import always_first, scripted
 
 SEED = Path(__file__).parents[1] / "stj/mini/seed_model"
 

@@ -7,20 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from stj.artifacts import Artifact
 from stj.config import Config, HeldoutConfig, SelectConfig, SourceConfig
-from stj.engine import Generate
+from stj.config_loader import load
 from stj.errors import PassFailed
-from stj.iterate import do_pass
-from stj.load import load
-from stj.passes import Pass, run_pass
+from stj.generate import Generate
+from stj.loop.iterate import do_pass
+from stj.loop.phases import Run
+from stj.passes.run import run_pass
+from stj.passes.spec import Pass
 from stj.rows import TRAINING, Category, Pair, Row, row_from_dict
-from stj.run import Run
 from stj.sources import read_rows
 from stj.stages.categorize import categorize
 from stj.stages.judge import judge
 from stj.stages.pairs import make_pair
-from stj.storage import Folder
+from stj.storage.artifacts import Artifact
+from stj.storage.folder import Folder
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("ray_local")]
 

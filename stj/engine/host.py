@@ -26,9 +26,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from stj.engine import Completion, Engine
 from stj.engine.wire import Answer, Cancel, Request, Start, frame, receive
 from stj.errors import EngineDied, PassFailed, RequestFailed, StjError
+from stj.generate import Completion, Engine
 
 if TYPE_CHECKING:
     from stj.engine.vllm import VllmEngine

@@ -13,13 +13,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-import stj
 from stj.config import EngineConfig, ModelConfig
-from stj.engine import Completion, Engine, Sampling, Usage
 from stj.engine.wire import Answer, Cancel, Request, Start, frame, receive
 from stj.errors import CapacityError, EngineDied, StjError
+from stj.generate import Completion, Engine, Sampling, Usage
 from stj.rows import Turn
 
+_HOME = Path(__file__).parents[2]
+"""The folder that holds the package."""
 MakeEngine = Callable[[ModelConfig, EngineConfig, int], Coroutine[Any, Any, Engine]]
 """Starts an engine with this model, these settings and this seed of its sampler."""
 
@@ -148,7 +149,7 @@ def _socket_path(environment: dict[str, str], device: str, scope: str) -> Path:
     if folder.stat().st_uid != os.getuid():
         raise CapacityError(f"{folder} belongs to somebody else; set TMPDIR to a folder of your own")
     threads = environment.get("OMP_NUM_THREADS", "")
-    name = hashlib.sha256("\n".join([scope, device, threads, sys.executable, stj.__file__]).encode()).hexdigest()[:16]
+    name = hashlib.sha256("\n".join([scope, device, threads, sys.executable, str(_HOME)]).encode()).hexdigest()[:16]
     return folder / f"{name}.socket"
 
 
@@ -158,7 +159,7 @@ def engine_environment(model: ModelConfig, config: EngineConfig) -> dict[str, st
     On a CPU the model runs in the engine's own process, which saves starting one more. vLLM allows that only where it need
     not bind threads itself, so they are counted here.
     """
-    home = str(Path(stj.__file__).parents[1])
+    home = str(_HOME)
     environment = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"} | os.environ
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
     if config.device == "cpu" and model.gpus == 1:

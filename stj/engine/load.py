@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NoReturn
 
-from stj.engine import Completion, Engine, Sampling
+from stj.generate import Completion, Engine, Sampling
 from stj.rows import Turn
 
 _WATCH_S = 0.25
 
 
-class Load:
+class EngineLoad:
     """The requests that are on an engine.
 
     There is room when it has been less than half full for a while: when it drains, not when it fills.

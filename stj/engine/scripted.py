@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from stj.engine import Completion, Sampling, Usage
+from stj.generate import Completion, Sampling, Usage
 from stj.rows import Turn
 
 Handler = Callable[[Sequence[Turn], Sampling], str]

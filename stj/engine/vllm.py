@@ -14,12 +14,12 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from stj.chat import encode_chat
 from stj.config import EngineConfig, ModelConfig
-from stj.engine import Completion, Sampling, Usage
 from stj.engine.settings import engine_settings
 from stj.errors import EngineDied, PromptTooLong, RequestFailed
-from stj.models import local_model
+from stj.generate import Completion, Sampling, Usage
+from stj.models.chat import encode_chat
+from stj.models.locate import local_model
 from stj.rows import Turn
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _LONG_CHARACTERS = 20_000
 
 
-class Counter:
+class UsageCounter:
     """Counts what the engine does, step by step: the requests alone do not tell what was written for aborted ones.
 
     It looks at what vLLM's core sends. A stat logger would be told the same, but where there is one vLLM keeps times of every
@@ -57,7 +57,7 @@ class VllmEngine:
 
     def __init__(self, llm: AsyncLLM, tokenizer: "PreTrainedTokenizerBase", max_model_len: int) -> None:
         self._llm = llm
-        self._counter = Counter(llm.output_processor)
+        self._counter = UsageCounter(llm.output_processor)
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
         self._ids = itertools.count()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stj.config import EngineConfig, ModelConfig
-from stj.engine import Completion, Sampling, Usage
 from stj.errors import StjError
+from stj.generate import Completion, Sampling, Usage
 from stj.rows import Turn
 
 _LENGTH_BYTES = 4

@@ -32,7 +32,7 @@ _STATS = (
 )
 
 Interval = tuple[float, float]
-Said = Mapping[Label, Sequence[Verdict | None]]
+VerdictsByOrder = Mapping[Label, Sequence[Verdict | None]]
 """What was said of one example, by the label under which its better answer was shown: one verdict a sample."""
 Weights = Mapping[str, float]
 """How much each subset counts in a group of subsets; any scale."""
@@ -73,7 +73,7 @@ Tally = Counter[Outcome]
 """The outcomes of a subset, counted; there are few distinct ones."""
 Unit = tuple[tuple[str, float, int], ...]
 """What is drawn as a whole: of each subset it has examples in, the sum of their accuracies and how many they are."""
-Official = Callable[[Said], float]
+Official = Callable[[VerdictsByOrder], float]
 """A benchmark's own score of one example."""
 
 
@@ -103,7 +103,7 @@ class Scores:
     shortest: float | None
 
 
-def outcome(said: Said, sizes: Sequence[int] | None, official: Official | None = None) -> Outcome:
+def outcome(said: VerdictsByOrder, sizes: Sequence[int] | None, official: Official | None = None) -> Outcome:
     """The outcome of an example; `sizes` are the lengths of its answers in characters, the better one first."""
     longest = None if sizes is None else picks(sizes, max(sizes))
     shortest = None if sizes is None else picks(sizes, min(sizes))

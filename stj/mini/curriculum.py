@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class CurriculumStage:
     """One stage of the curriculum."""
 
     name: str
@@ -27,25 +27,25 @@ class Stage:
 
 
 CURRICULUM = (
-    Stage(
+    CurriculumStage(
         name="facts",
         mix={"statement": 12_000, "question": 26_000, "dialogue": 5_000, "ask": 6_000, "chatter": 2_000, "sort": 2_500},
         lr=3e-3,
         step_tokens=2048,
     ),
-    Stage(
+    CurriculumStage(
         name="copy",
         mix={"quote": 3_000, "topic": 6_000, "question": 2_000, "ask": 600, "sort": 300},
         lr=2e-3,
         step_tokens=2048,
     ),
-    Stage(
+    CurriculumStage(
         name="compare",
         mix={"equality": 9_000, "check": 3_000, "quote": 400, "topic": 600, "question": 2_000, "ask": 400, "sort": 300},
         lr=3e-3,
         step_tokens=2048,
     ),
-    Stage(
+    CurriculumStage(
         name="formats",
         mix={
             "modify": 1_200,
@@ -63,7 +63,7 @@ CURRICULUM = (
         lr=2e-3,
         step_tokens=2048,
     ),
-    Stage(
+    CurriculumStage(
         name="judge",
         mix={
             "judge": 600,

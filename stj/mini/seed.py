@@ -30,7 +30,7 @@ from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from stj.mini.corpus import Document, documents, recall_probes
-from stj.mini.curriculum import CURRICULUM, Stage
+from stj.mini.curriculum import CURRICULUM, CurriculumStage
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ CHAT_TEMPLATE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokens:
+class WeightedTokens:
     """A document as token ids; `weights[i]` is the weight of token i in the loss."""
 
     ids: list[int]
@@ -100,7 +100,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
     return LlamaForCausalLM(config)
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> Tokens:
+def encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> WeightedTokens:
     """Token ids of a document as the chat template writes it; only the completion and its end have a weight."""
     encoded = tokenizer.backend_tokenizer
     ids: list[int] = [encoded.token_to_id(BEGIN)]
@@ -113,10 +113,12 @@ def encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> Tokens:
         piece = encoded.encode(text).ids
         ids += piece
         weights += [weight] * len(piece)
-    return Tokens(ids=[*ids, encoded.token_to_id(END)], weights=[*weights, 1.0])
+    return WeightedTokens(ids=[*ids, encoded.token_to_id(END)], weights=[*weights, 1.0])
 
 
-def train_stage(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: Stage, seed: int) -> dict[str, float]:
+def train_stage(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: CurriculumStage, seed: int
+) -> dict[str, float]:
     """Train on all documents of a stage once, in random order; returns its figures."""
     started = time.monotonic()
     sequences = [encode(tokenizer, document) for document in documents(stage.mix, stage.corpus_seed(seed))]
@@ -171,8 +173,8 @@ def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: 
     (out / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
 
 
-def _steps(sequences: Sequence[Tokens], step_tokens: int) -> Iterator[list[Tokens]]:
-    step: list[Tokens] = []
+def _steps(sequences: Sequence[WeightedTokens], step_tokens: int) -> Iterator[list[WeightedTokens]]:
+    step: list[WeightedTokens] = []
     tokens = 0
     for sequence in sequences:
         step.append(sequence)
@@ -187,7 +189,7 @@ def _schedule(step: int, steps: int) -> float:
     return warm * (0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))
 
 
-def _train_step(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: Sequence[Tokens]) -> float:
+def _train_step(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: Sequence[WeightedTokens]) -> float:
     """One update; short and long sequences go through the model apart, so that little is padding."""
     total = sum(sum(sequence.weights) for sequence in step)
     loss = 0.0
@@ -208,7 +210,7 @@ def _padded(rows: Sequence[list[int]]) -> Tensor:
     return torch.tensor([row + [0] * (longest - len(row)) for row in rows])
 
 
-def _loss(model: LlamaForCausalLM, batch: Sequence[Tokens]) -> Tensor:
+def _loss(model: LlamaForCausalLM, batch: Sequence[WeightedTokens]) -> Tensor:
     """Summed weighted loss; the head is applied only where a token has a weight. Right padding needs no mask: it is causal."""
     longest = max(len(sequence.ids) for sequence in batch)
     ids = _padded([sequence.ids for sequence in batch])  # (B, T)

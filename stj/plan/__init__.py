@@ -6,6 +6,7 @@ Memory follows from the models' shapes. Tokens and hours rest on assumptions, wh
 from dataclasses import dataclass
 
 from stj.config import Config
+from stj.models.shapes import shape_of
 from stj.plan.cost import (
     Assumptions,
     IterationPlan,
@@ -19,7 +20,6 @@ from stj.plan.cost import (
     total,
 )
 from stj.plan.memory import RolePlan, role_plan
-from stj.plan.shapes import shape_of
 from stj.plan.training import TrainingPlan, training_plan
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from stj.config import Config, HardwareConfig, JudgeConfig, ModelConfig, SelectConfig, TrainConfig
+from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.plan.memory import GB, count, kv_room
-from stj.plan.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.sources import source_size
 from stj.sources.heldout import heldout_size
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from stj.config import Config, ModelConfig
-from stj.plan.shapes import DTYPE_BYTES, Shape, shape_of
+from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 
 GB = 1e9
 _ENGINE_GB = 2.0

@@ -7,8 +7,8 @@ what ranks on a CPU really take.
 from dataclasses import dataclass, replace
 
 from stj.config import Config, TrainConfig
+from stj.models.shapes import Shape
 from stj.plan.memory import GB, verdict
-from stj.plan.shapes import Shape
 
 _TRAINING_SHARE = 0.95
 """Of a GPU's memory; the rest is the driver's, the communication's and fragments."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stj.errors import SourceError
-from stj.storage import content_identity, package_path
+from stj.storage.folder import content_identity, package_path
 
 T = TypeVar("T")
 Record = Mapping[str, Any]

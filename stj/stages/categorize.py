@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 from stj.config import CategorizeConfig
-from stj.engine import Generate
+from stj.generate import Generate
 from stj.prompts import CATEGORIZE, fill
 from stj.rows import CATEGORIES, Category, Row, Turn
 

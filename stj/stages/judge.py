@@ -5,12 +5,12 @@ from dataclasses import replace
 from functools import partial
 
 from stj.config import HeldoutConfig, JudgeConfig
-from stj.engine import Generate, Sampling
+from stj.generate import Generate, Sampling
 from stj.prompts import BEST_OF_FOUR_SYSTEM, BEST_OF_FOUR_USER, JUDGE_SYSTEM, JUDGE_USER, RATE, fill, prompt
 from stj.prompts.variants import FIGURE_8, Variant
 from stj.randomness import uniform
 from stj.rows import Judgment, Pair, Purpose, Row, Turn
-from stj.stages import together
+from stj.stages.runner import together
 from stj.stages.sampling import Enough, draw, never, one_correct, one_correct_and_one_wrong, one_parsed
 from stj.verdict import BEST_OF_FOUR, RATING, Label, Verdict, parse, parse_verdict
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from stj.config import PairsConfig
-from stj.engine import Generate
+from stj.generate import Generate
 from stj.prompts import MODIFIED_INSTRUCTION, WORSE_ANSWER, fill
 from stj.rows import Pair, Row, Turn
 

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from stj.config import VoteConfig
-from stj.engine import Completion, Generate, Sampling
+from stj.generate import Completion, Generate, Sampling
 from stj.prompts.variants import VARIANTS
 from stj.rows import Judgment, Row
-from stj.stages import together
 from stj.stages.judge import LABELS, judge_messages
+from stj.stages.runner import together
 from stj.verdict import Label, other
 
 
@@ -27,7 +27,7 @@ class Vote:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class PairVerdict:
     """What a judge says of two responses, A and B, after it has seen them in both orders."""
 
     votes: tuple[Vote, ...]
@@ -87,10 +87,10 @@ async def vote(row: Row, generate: Generate, config: VoteConfig) -> Row:
     return replace(row, judgments=tuple(judgments))
 
 
-def comparison(row: Row) -> Comparison:
+def comparison(row: Row) -> PairVerdict:
     """What the judgments of a row say together."""
     error = row.error or (f"{row.dropped}: {row.detail}" if row.detail else row.dropped)
-    return Comparison(votes=votes_of(row.judgments), error=error)
+    return PairVerdict(votes=votes_of(row.judgments), error=error)
 
 
 def votes_of(judgments: Sequence[Judgment]) -> tuple[Vote, ...]:

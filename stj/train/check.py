@@ -8,11 +8,11 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from stj.artifacts import read_artifact
 from stj.config import ModelConfig
 from stj.errors import ModelError, TrainingFailed
-from stj.models import local_model
-from stj.storage import Folder
+from stj.models.locate import local_model
+from stj.storage.artifacts import read_artifact
+from stj.storage.folder import Folder
 from stj.train.committed import check_world_size, committed
 from stj.train.data import end_of_turn, read_tokens
 from stj.train.job import CHECKPOINTS, Job

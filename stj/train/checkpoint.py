@@ -23,8 +23,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from stj.artifacts import MANIFEST
-from stj.storage import Folder, workspace
+from stj.storage.artifacts import MANIFEST
+from stj.storage.folder import Folder, workspace
 from stj.train.committed import Checkpoint, check_world_size, committed, prune
 
 log = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ import json
 import logging
 from dataclasses import dataclass
 
-from stj.artifacts import MANIFEST
 from stj.errors import TrainingFailed
-from stj.storage import Folder
+from stj.storage.artifacts import MANIFEST
+from stj.storage.folder import Folder
 
 log = logging.getLogger(__name__)
 

@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from stj.artifacts import read_artifact
-from stj.chat import encode_chat, encode_text, require_template
 from stj.config import TrainConfig
 from stj.errors import ModelError, TrainingFailed
+from stj.models.chat import encode_chat, encode_text, require_template
 from stj.rows import Example, example_from_dict
-from stj.storage import Folder
+from stj.storage.artifacts import read_artifact
+from stj.storage.folder import Folder
 from stj.train.job import Job
 
 _MARKER = "\ue000"  # a private-use character: no template holds it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokens:
+class ExampleTokens:
     """One example as token ids."""
 
     id: str
@@ -41,7 +41,7 @@ class Tokens:
         return tuple(len(text) - self.prompt_length for text in self.texts)
 
 
-def read_tokens(job: Job, directory: Path) -> tuple[list[Tokens], dict[str, int]]:
+def read_tokens(job: Job, directory: Path) -> tuple[list[ExampleTokens], dict[str, int]]:
     """The examples as tokens, and how many were dropped, by reason. Raises TrainingFailed where none is left."""
     tokenizer = AutoTokenizer.from_pretrained(directory)
     examples = map(example_from_dict, read_artifact(Folder.at(job.examples)).records())
@@ -78,7 +78,7 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase, model_directory: Path) -> li
 
 def encode_examples(
     tokenizer: PreTrainedTokenizerBase, examples: Iterable[Example], end: Sequence[int], config: TrainConfig
-) -> tuple[list[Tokens], dict[str, int]]:
+) -> tuple[list[ExampleTokens], dict[str, int]]:
     """Examples as tokens in their order, and how many were dropped, by reason.
 
     "too_long": a text of more than max_seq_len tokens. "no_wrong_judgment": nothing to learn a preference from.
@@ -97,13 +97,13 @@ def encode_examples(
             dropped["too_long"] += 1
             continue
         arrays = tuple(np.array(text, dtype=np.int32) for text in texts)
-        kept.append(Tokens(id=example.id, texts=arrays, prompt_length=len(prompt)))
+        kept.append(ExampleTokens(id=example.id, texts=arrays, prompt_length=len(prompt)))
     return kept, dict(dropped)
 
 
-def nothing_to_learn(tokens: Sequence[Tokens]) -> Tokens:
+def nothing_to_learn(tokens: Sequence[ExampleTokens]) -> ExampleTokens:
     """What a rank without a micro-batch runs, because ZeRO-3 needs all ranks in each layer: two tokens without a label."""
-    return Tokens(id="", texts=(tokens[0].texts[0][:2],), prompt_length=2)
+    return ExampleTokens(id="", texts=(tokens[0].texts[0][:2],), prompt_length=2)
 
 
 def _stop_ids(tokenizer: PreTrainedTokenizerBase, model_directory: Path) -> set[int]:

@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
-from stj.stamp import FileStamp
-from stj.storage import Folder
+from stj.storage.digest import FileDigest
+from stj.storage.folder import Folder
 from stj.train.shard import Shard, write_shard
 
 _M_MMAP_THRESHOLD = -3  # of mallopt, in malloc.h
@@ -31,7 +31,7 @@ _BESIDE = ("generation_config.json", "chat_template*", "tokenizer*", "special_to
 _VOCABULARY = ("vocab.json", "merges.txt", "*.model", "*.tiktoken")
 
 
-def export(model: PreTrainedModel, seed_directory: Path, target: Folder, shard_gb: float) -> dict[str, FileStamp]:
+def export(model: PreTrainedModel, seed_directory: Path, target: Folder, shard_gb: float) -> dict[str, FileDigest]:
     """Writes weights in bf16, config, tokenizer and chat template; every rank calls it. On rank 0, what each file is.
 
     Raises StjError where there is no room.
@@ -44,7 +44,7 @@ def export(model: PreTrainedModel, seed_directory: Path, target: Folder, shard_g
     first = dist.get_rank() == 0
     if first:
         _clear(target)
-    stamps: dict[str, FileStamp] = {}
+    stamps: dict[str, FileDigest] = {}
     weight_map: dict[str, str] = {}
     size = 0
     for number, names in enumerate(shards, start=1):
@@ -132,22 +132,22 @@ def _clear(target: Folder) -> None:
         target.delete(name)
 
 
-def _copy_beside(seed_directory: Path, target: Folder) -> dict[str, FileStamp]:
+def _copy_beside(seed_directory: Path, target: Folder) -> dict[str, FileDigest]:
     stamps = {}
     patterns = (*_BESIDE, *_VOCABULARY)
     for path in sorted({path for pattern in patterns for path in seed_directory.glob(pattern) if path.is_file()}):
         content = path.read_bytes()
         target.write(path.name, content)
-        stamps[path.name] = FileStamp.of(content)
+        stamps[path.name] = FileDigest.of(content)
     config = json.loads((seed_directory / _CONFIG).read_text(encoding="utf-8"))
     config |= {key: "bfloat16" for key in ("dtype", "torch_dtype") if key in config}
     return {**stamps, _CONFIG: _write_json(target, _CONFIG, config)}
 
 
-def _write_json(target: Folder, name: str, record: Mapping[str, object]) -> FileStamp:
+def _write_json(target: Folder, name: str, record: Mapping[str, object]) -> FileDigest:
     content = (json.dumps(record, indent=2) + "\n").encode()
     target.write(name, content)
-    return FileStamp.of(content)
+    return FileDigest.of(content)
 
 
 def _shard_name(number: int, count: int) -> str:

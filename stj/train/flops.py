@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
-from stj.train.data import Tokens
+from stj.train.data import ExampleTokens
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 _PEAK_TFLOPS = {
@@ -45,32 +45,32 @@ class Work:
     attention: int
     """Layers times heads times the size of a head."""
 
-    def flops(self, examples: Iterable[Tokens]) -> float:
+    def flops(self, examples: Iterable[ExampleTokens]) -> float:
         """FLOPs of a forward and a backward over these examples."""
         return float(sum(self._of_one(example) for example in examples))
 
-    def _of_one(self, example: Tokens) -> int:
+    def _of_one(self, example: ExampleTokens) -> int:
         body = sum(len(text) * (6 * self.body + 12 * self.attention * len(text)) for text in example.texts)
         return body + 6 * self.head * sum(example.counts)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Meter:
+class MfuMeter:
     """Tells the share of the peak that steps reach."""
 
     work: Work
     peak: float
     """Of all ranks' devices together, in FLOP/s."""
 
-    def mfu(self, examples: Iterable[Tokens], seconds: float) -> float:
+    def mfu(self, examples: Iterable[ExampleTokens], seconds: float) -> float:
         """Model FLOPs utilisation of a step that took so long: between 0 and 1."""
         return self.work.flops(examples) / (seconds * self.peak)
 
 
-def meter_of(model: PreTrainedModel) -> Meter | None:
+def meter_of(model: PreTrainedModel) -> MfuMeter | None:
     """A meter for this model on all ranks; None on CPU, and for a device whose peak is not known."""
     peak = peak_of(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
-    return None if peak is None else Meter(work=work_of(model), peak=peak * dist.get_world_size())
+    return None if peak is None else MfuMeter(work=work_of(model), peak=peak * dist.get_world_size())
 
 
 def work_of(model: PreTrainedModel) -> Work:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from stj.config import ModelConfig, TrainConfig
-from stj.stamp import FileStamp
+from stj.storage.digest import FileDigest
 
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
@@ -31,7 +31,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TrainResult:
     """The facts of a finished training."""
 
     examples: int
@@ -48,5 +48,5 @@ class Outcome:
     """Micro-batches whose reference log-probabilities were not known yet."""
     loss_first: float
     loss_last: float
-    files: dict[str, FileStamp]
+    files: dict[str, FileDigest]
     """Of the exported model, by name; on rank 0."""

@@ -22,12 +22,12 @@ from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.context import get_train_context
 from ray.train.v2._internal.execution.controller.state import ReschedulingState, RunningState
 
-from stj.artifacts import Artifact
 from stj.config import ModelConfig, RayConfig, TrainConfig
 from stj.errors import CapacityError, ModelError, StjError, Stopped, TrainingFailed
-from stj.models import model_identity
-from stj.storage import Folder, workspace
-from stj.train.job import CHECKPOINTS, Job, Outcome
+from stj.models.locate import model_identity
+from stj.storage.artifacts import Artifact
+from stj.storage.folder import Folder, workspace
+from stj.train.job import CHECKPOINTS, Job, TrainResult
 from stj.train.notice import Notice, asked_to_stop, asking_to_stop, stop_notice
 
 _LOOK_S = 60.0  # Ray looks so long for machines, and then again
@@ -107,7 +107,7 @@ _CLUSTER = RayConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class TrainingSegment:
     """The beginning of a training, up to a checkpoint that becomes a model of its own."""
 
     whole: Artifact
@@ -122,7 +122,7 @@ def train(
     examples: Artifact,
     output: Artifact,
     cluster: RayConfig = _CLUSTER,
-    part: Part | None = None,
+    part: TrainingSegment | None = None,
 ) -> None:
     """Fine-tunes the seed model on the examples; the output artifact is the model, and is done when this returns.
 
@@ -161,7 +161,7 @@ def train(
             checkpoints.remove()
 
 
-def _fit(job: Job, run: str, directory: Path, cluster: RayConfig) -> Outcome:
+def _fit(job: Job, run: str, directory: Path, cluster: RayConfig) -> TrainResult:
     """Runs the ranks. The directory is Ray's: checkpoints being ours, its controller alone writes there, an empty marker."""
     config = job.config
     gpu = config.device == "gpu"
@@ -196,11 +196,11 @@ def _fit(job: Job, run: str, directory: Path, cluster: RayConfig) -> Outcome:
         ) from None
     if isinstance(told, StjError):
         raise told
-    assert isinstance(told, Outcome)
+    assert isinstance(told, TrainResult)
     return told
 
 
-def _rank(settings: dict[str, _Call]) -> Outcome | StjError:
+def _rank(settings: dict[str, _Call]) -> TrainResult | StjError:
     """What Ray Train runs as each rank.
 
     An expected error comes back as a value: all ranks have it, and Ray would only start them again to meet it again.

@@ -17,18 +17,18 @@ from torch import Tensor
 
 from stj.config import ModelConfig
 from stj.errors import StjError
-from stj.models import local_model
-from stj.progress import duration
-from stj.storage import Folder, workspace
+from stj.models.locate import local_model
+from stj.storage.folder import Folder, workspace
+from stj.text import duration
 from stj.train import checkpoint
 from stj.train.committed import Checkpoint
-from stj.train.data import Tokens, read_tokens
+from stj.train.data import ExampleTokens, read_tokens
 from stj.train.export import export
 from stj.train.flops import meter_of
-from stj.train.job import CHECKPOINTS, METRICS, REFERENCE, Job, Outcome
+from stj.train.job import CHECKPOINTS, METRICS, REFERENCE, Job, TrainResult
 from stj.train.model import load_engine
 from stj.train.notice import Notice, Order, Watch, stopped
-from stj.train.packing import Step, plan
+from stj.train.packing import Step, plan_packing
 from stj.train.reference import reference_logps, tokenizer_identity
 from stj.train.schedule import warmup_steps
 from stj.train.step import Material, Metrics, train_step
@@ -41,7 +41,7 @@ _LINES = 20  # progress lines of a run, about
 
 def run_rank(
     job: Job, told: Callable[[], Notice | None] = lambda: None, tell: Callable[[Metrics], None] | None = None
-) -> Outcome:
+) -> TrainResult:
     """Trains one rank's part of the model and exports it. On rank 0 `tell` is told of each step.
 
     Before each step rank 0 asks `told` for a notice, and what follows from it is done by all ranks.
@@ -54,7 +54,7 @@ def run_rank(
     directory = _fetched_everywhere(job.seed_model)
     beside = _fetched_everywhere(job.seed_model, weights=False)  # for the export: the weights' copy may go while this trains
     tokens, dropped = read_tokens(job, directory)
-    steps = plan([row.id for row in tokens], [row.length for row in tokens], config, world_size)
+    steps = plan_packing([row.id for row in tokens], [row.length for row in tokens], config, world_size)
     _tell_start(job, len(tokens), dropped, len(steps))
     engine = load_engine(directory, config)
     reference, forwards = _reference(engine, tokens, job, directory)
@@ -63,7 +63,7 @@ def run_rank(
     losses = _learn(engine, material, steps, job, told, tell)
     done = steps[: job.until]
     files = export(engine.module.language_model, beside, Folder.at(job.model), config.shard_gb)
-    return Outcome(
+    return TrainResult(
         examples=len(tokens),
         dropped=dropped,
         steps=len(done),
@@ -93,7 +93,7 @@ def _fetched_everywhere(model: ModelConfig, *, weights: bool = True) -> Path:
 
 
 def _reference(
-    engine: deepspeed.DeepSpeedEngine, tokens: Sequence[Tokens], job: Job, directory: Path
+    engine: deepspeed.DeepSpeedEngine, tokens: Sequence[ExampleTokens], job: Job, directory: Path
 ) -> tuple[Tensor | None, int]:
     """What preference losses compare with, asked before the weights are those of a checkpoint; None where none is needed."""
     if job.config.objective == "sft":

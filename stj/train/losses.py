@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from stj.config import TrainConfig
-from stj.train.data import Tokens
+from stj.train.data import ExampleTokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Totals:
     examples: int
 
     @classmethod
-    def of(cls, examples: Sequence[Tokens]) -> "Totals":
+    def of(cls, examples: Sequence[ExampleTokens]) -> "Totals":
         """Of the examples of a step."""
         return cls(tokens=sum(example.counts[0] for example in examples), examples=len(examples))
 

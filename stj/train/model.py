@@ -16,7 +16,7 @@ from stj.train.head import SupervisedHead
 _OFF = 1 << 30
 
 
-class Judge(torch.nn.Module):
+class PackedJudge(torch.nn.Module):
     """A causal language model on packed rows, which gives log-probabilities of what is learned rather than logits."""
 
     def __init__(self, language_model: PreTrainedModel) -> None:
@@ -76,6 +76,6 @@ def load_engine(directory: Path, config: TrainConfig, dtype: torch.dtype = torch
     if config.activation_checkpointing:
         # Not the non-reentrant kind: it compares shapes of what it recomputes, and ZeRO-3 shows it partitioned weights.
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
-    judge = Judge(model).train()
+    judge = PackedJudge(model).train()
     engine, *_ = deepspeed.initialize(model=judge, model_parameters=judge.parameters(), config=settings)
     return engine

@@ -18,7 +18,7 @@ from types import FrameType
 
 from stj.config import in_ray_job
 from stj.errors import StjError, Stopped
-from stj.storage import Folder
+from stj.storage.folder import Folder
 from stj.train.committed import Checkpoint
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stj.config import TrainConfig
 from stj.randomness import uniform
-from stj.train.data import Tokens
+from stj.train.data import ExampleTokens
 
 _WINDOW = 16  # micro-batches' worth of examples that are packed together; a whole epoch at once would sort it by length
 _FULL = 0.97  # of the budget: what is less full waits for the next window
@@ -65,7 +65,7 @@ class Packed:
         return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in fields.items()}
 
 
-def plan(ids: Sequence[str], lengths: Sequence[int], config: TrainConfig, world_size: int) -> list[Step]:
+def plan_packing(ids: Sequence[str], lengths: Sequence[int], config: TrainConfig, world_size: int) -> list[Step]:
     """All steps of a run, over its epochs; each example is in one step of an epoch.
 
     An epoch's micro-batches are spread evenly over its steps, so that no update rests on the few that were left over.
@@ -128,7 +128,7 @@ def _fullest(indices: Sequence[int], lengths: Sequence[int], room: int) -> list[
     return found
 
 
-def pack(batch: Sequence[Tokens]) -> Packed:
+def pack(batch: Sequence[ExampleTokens]) -> Packed:
     """The texts of a micro-batch in one row."""
     texts = [(torch.from_numpy(text).long(), tokens.prompt_length) for tokens in batch for text in tokens.texts]
     learned, start = [], 0

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stj.config import TrainConfig
-from stj.storage import Folder
-from stj.train.data import Tokens, nothing_to_learn
+from stj.storage.folder import Folder
+from stj.train.data import ExampleTokens, nothing_to_learn
 from stj.train.losses import text_logps
 from stj.train.packing import micro_batches, pack
 
@@ -30,7 +30,7 @@ Batch = tuple[int, ...]
 
 
 def reference_logps(
-    engine: deepspeed.DeepSpeedEngine, tokens: Sequence[Tokens], config: TrainConfig, folder: Folder, identity: str
+    engine: deepspeed.DeepSpeedEngine, tokens: Sequence[ExampleTokens], config: TrainConfig, folder: Folder, identity: str
 ) -> tuple[Tensor, int]:
     """Log-probabilities (examples, texts) in fp32 on the host, the same on all ranks, and how many were computed for it.
 
@@ -59,7 +59,7 @@ def tokenizer_identity(directory: Path) -> str:
 
 
 def _one_round(
-    engine: deepspeed.DeepSpeedEngine, tokens: Sequence[Tokens], keys: Sequence[Sequence[str]], batches: Sequence[Batch]
+    engine: deepspeed.DeepSpeedEngine, tokens: Sequence[ExampleTokens], keys: Sequence[Sequence[str]], batches: Sequence[Batch]
 ) -> dict[str, float]:
     """A forward of each rank on its batch, or on next to nothing where the round has none for it; what all of them found."""
     rank = dist.get_rank()
@@ -73,7 +73,7 @@ def _one_round(
     return {key: value for part in parts for key, value in part.items()}
 
 
-def _key(identity: str, row: Tokens, text: NDArray[Any]) -> str:
+def _key(identity: str, row: ExampleTokens, text: NDArray[Any]) -> str:
     return hashlib.sha256(f"{identity}\0{row.prompt_length}\0".encode() + text.tobytes()).hexdigest()
 
 

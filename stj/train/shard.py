@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from stj.stamp import StampedFile
-from stj.storage import Folder, out_of_space_told, workspace
+from stj.storage.digest import DigestingFile
+from stj.storage.folder import Folder, out_of_space_told, workspace
 
 _DTYPES = {
     torch.float64: "F64",
@@ -30,7 +30,7 @@ _DTYPES = {
 _ALIGNMENT = 8  # of the header, in bytes
 
 
-class Shard(StampedFile):
+class Shard(DigestingFile):
     """An open file that takes tensors in the order of its layout."""
 
     def begin(self, layout: Mapping[str, Tensor]) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from stj.config import TrainConfig
 from stj.errors import TrainingFailed
-from stj.train.data import Tokens, nothing_to_learn
-from stj.train.flops import Meter
+from stj.train.data import ExampleTokens, nothing_to_learn
+from stj.train.flops import MfuMeter
 from stj.train.losses import Totals, margins, preference, sft
 from stj.train.packing import Step, pack
 from stj.train.schedule import learning_rate
@@ -23,11 +23,11 @@ from stj.train.schedule import learning_rate
 class Material:
     """What steps are made from."""
 
-    tokens: Sequence[Tokens]
+    tokens: Sequence[ExampleTokens]
     reference: Tensor | None
     """Log-probabilities (examples, 2) of right and wrong judgments, where pairs are learned from."""
     config: TrainConfig
-    meter: Meter | None = None
+    meter: MfuMeter | None = None
     """None where the device's peak is not known."""
 
 
@@ -124,7 +124,7 @@ def _of_all_ranks(parts: Sequence[_Part], number: int) -> _Part:
     return _Part(sum(part.loss for part in found), sum(part.preferred for part in found), [])
 
 
-def _gradient_norm(engine: deepspeed.DeepSpeedEngine, examples: Sequence[Tokens], number: int, lr: float) -> float:
+def _gradient_norm(engine: deepspeed.DeepSpeedEngine, examples: Sequence[ExampleTokens], number: int, lr: float) -> float:
     """Norm of the step's gradient. Raises TrainingFailed where it is not finite: DeepSpeed has made no update then."""
     norm = float(engine.get_global_grad_norm())
     if not math.isfinite(norm):

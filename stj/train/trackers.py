@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import torch.distributed as dist
 
 from stj.errors import StjError
-from stj.storage import Folder
+from stj.storage.folder import Folder
 from stj.train.job import Job
 from stj.train.step import Metrics
 

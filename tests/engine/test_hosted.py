@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from stj.config import Config, ModelConfig
-from stj.engine import Completion, Sampling
+from stj.config_loader import load
 from stj.engine.hosted import HostedEngine
 from stj.errors import ModelError, PromptTooLong
-from stj.load import load
+from stj.generate import Completion, Sampling
 from stj.rows import Turn
 from tests.conftest import engines, soon
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from stj.engine import Completion, Sampling, Usage, load
-from stj.engine.load import Load
+from stj.engine import load
+from stj.engine.load import EngineLoad
+from stj.generate import Completion, Sampling, Usage
 from stj.rows import Turn
 
 
@@ -35,7 +36,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def with_waiting(asked: int, waiting: int, wanted: int = 0) -> tuple[int, int]:
     """How many of the waiting got a place on an engine of 8 slots with so many requests; how many Load still knows of."""
     engine = Held()
-    full = Load(engine, 8)
+    full = EngineLoad(engine, 8)
     watch = asyncio.create_task(full.watch())
     requests = [asyncio.create_task(full.ask([], Sampling())) for _ in range(asked)]
     places = [asyncio.create_task(full.room()) for _ in range(waiting)]

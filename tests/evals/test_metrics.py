@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stj.evals.heldout import score_heldout
 from stj.evals.metrics import Tallies, bootstrap_ci95, clustered_ci95, outcome, overall_only, score
+from stj.loop.heldout import score_heldout
 from stj.rows import HELDOUT, TRAINING, Judgment, Pair, Purpose, Row, Turn
 from stj.verdict import Label, other
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stj.chat import encode_chat
 from stj.mini import seed as recipe
+from stj.models.chat import encode_chat
 from stj.rows import Turn
 
 pytestmark = pytest.mark.engine  # a minute of training, not of engines

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from stj.config import CategorizeConfig
 from stj.engine.scripted import ScriptedEngine
 from stj.rows import CATEGORIES, Category
-from stj.stages import Meter
 from stj.stages.categorize import categorize, parse_category
+from stj.stages.runner import TokenCounter
 from tests.conftest import make_row
 
 CODING = Category(name="Coding", complexity=7, length="c")
@@ -70,6 +70,6 @@ def test_there_are_15_categories() -> None:
 
 def test_an_unparsed_answer_is_a_counted_drop_with_what_was_written() -> None:
     engine = ScriptedEngine(lambda messages, sampling: "I would say it is hard")
-    row = asyncio.run(categorize(make_row(), Meter(engine.generate), CategorizeConfig()))
+    row = asyncio.run(categorize(make_row(), TokenCounter(engine.generate), CategorizeConfig()))
     assert (row.dropped, row.detail) == ("category_unparsed", "I would say it is hard")
     assert "<instruction>\nWhat is 2 + 2?\n</instruction>" in engine.requests[0][0][0].content

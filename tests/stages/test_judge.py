@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pytest
 
 from stj.config import HeldoutConfig, JudgeConfig
-from stj.engine import Sampling
 from stj.engine.scripted import ScriptedEngine
+from stj.generate import Sampling
 from stj.rows import HELDOUT, Pair, Row
-from stj.stages import Meter
 from stj.stages.judge import judge, judge_heldout, label_of_winner
+from stj.stages.runner import TokenCounter
 from tests.conftest import make_row
 
 PAIR = Pair(method="given", chosen="four", rejected="five")
@@ -20,7 +20,9 @@ PAIR = Pair(method="given", chosen="four", rejected="five")
 def judged(verdicts: Sequence[str], config: JudgeConfig | None = None, row: Row | None = None) -> Row:
     script = iter(verdicts)
     engine = ScriptedEngine(lambda messages, sampling: next(script))
-    return asyncio.run(judge(row or make_row(pair=PAIR), Meter(engine.generate), config or JudgeConfig(samples=4), seed=0))
+    return asyncio.run(
+        judge(row or make_row(pair=PAIR), TokenCounter(engine.generate), config or JudgeConfig(samples=4), seed=0)
+    )
 
 
 def right_and_wrong(row: Row) -> tuple[str, str]:
@@ -57,7 +59,7 @@ def test_the_better_answer_stands_under_its_label() -> None:
     for position in range(20):
         row = make_row(position, pair=PAIR)
         engine = ScriptedEngine(lambda messages, sampling: "[[A]]")
-        asyncio.run(judge(row, Meter(engine.generate), JudgeConfig(samples=1), seed=0))
+        asyncio.run(judge(row, TokenCounter(engine.generate), JudgeConfig(samples=1), seed=0))
         system, user = engine.requests[0][0]
         assert system.role == "system"
         label = label_of_winner(0, row.id)
@@ -74,7 +76,7 @@ def test_the_order_is_the_seeds_and_the_ids_and_balanced() -> None:
 def test_held_out_pairs_are_judged_in_both_orders_sampled_and_greedily() -> None:
     engine = ScriptedEngine(lambda messages, sampling: "[[A]]" if sampling.temperature else "[[B]]")
     row = make_row(pair=PAIR, task=HELDOUT)
-    row = asyncio.run(judge_heldout(row, Meter(engine.generate), HeldoutConfig(samples=3)))
+    row = asyncio.run(judge_heldout(row, TokenCounter(engine.generate), HeldoutConfig(samples=3)))
     sampled = [j for j in row.judgments if j.purpose == "sampled"]
     greedy = [j for j in row.judgments if j.purpose == "greedy"]
     assert [(j.index, j.winner) for j in sampled] == [(i, w) for i in range(3) for w in "AB"]

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.config import PairsConfig
-from stj.engine import Sampling
 from stj.engine.scripted import ScriptedEngine
+from stj.generate import Sampling
 from stj.rows import Row, Turn
-from stj.stages import Meter
 from stj.stages.pairs import make_pair, parse_modified, parse_worse
+from stj.stages.runner import TokenCounter
 from tests.conftest import make_row
 
 FORMAT = (
@@ -30,7 +30,7 @@ def pair_from(written: str, answer: str = "4", method: str = "modified_instructi
         answer=Sampling(max_tokens=answer_tokens),
         rejected=Sampling(max_tokens=500),
     )
-    return asyncio.run(make_pair(make_row(), Meter(ScriptedEngine(handler).generate), config))
+    return asyncio.run(make_pair(make_row(), TokenCounter(ScriptedEngine(handler).generate), config))
 
 
 def test_the_answer_to_the_modified_instruction_is_the_worse_one() -> None:
@@ -77,7 +77,7 @@ def test_text_on_a_markers_own_line_is_read() -> None:
 def test_a_dialogue_is_asked_as_one_and_shown_with_its_roles() -> None:
     turns = (Turn(role="user", content="Hi"), Turn(role="assistant", content="Hello"), Turn(role="user", content="2 + 2?"))
     engine = ScriptedEngine(lambda messages, sampling: "4")
-    asyncio.run(make_pair(make_row(turns=turns), Meter(engine.generate), PairsConfig()))
+    asyncio.run(make_pair(make_row(turns=turns), TokenCounter(engine.generate), PairsConfig()))
     assert engine.requests[0][0] == turns
     assert "User: Hi\n\nAssistant: Hello\n\nUser: 2 + 2?" in engine.requests[1][0][0].content
 

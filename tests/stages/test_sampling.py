@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.config import JudgeConfig
-from stj.engine import Completion, Sampling, Usage
-from stj.engine.load import Load
+from stj.engine.load import EngineLoad
+from stj.generate import Completion, Sampling, Usage
 from stj.rows import Judgment, Pair, Row, Turn
-from stj.stages import run_stages
 from stj.stages.judge import judge
+from stj.stages.runner import run_stages
 from stj.stages.sampling import Drawn, Enough, draw, never, one_correct, one_correct_and_one_wrong
 from tests.conftest import make_row
 
@@ -262,7 +262,7 @@ def test_a_judge_that_is_right_half_of_the_time_writes_a_sixth_of_all_n(monkeypa
 
     async def run(config: JudgeConfig) -> tuple[CountingEngine, list[Row]]:
         engine = CountingEngine()
-        load = Load(engine, slots)
+        load = EngineLoad(engine, slots)
         watching = asyncio.ensure_future(load.watch())
         gate = asyncio.Semaphore(slots)
 

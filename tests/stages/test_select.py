@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.config import Objective, SelectConfig
+from stj.loop.label_balance import LabelBalance, to_learn
 from stj.rows import Category, Judgment, Pair, Row, Turn
-from stj.stages.select import Draws, Limit, apply_limit, reject_categorized, reject_unasked, to_learn
+from stj.stages.select import SelectionLimit, apply_limit, reject_categorized, reject_unasked
 from tests.conftest import make_row
 
 REASONING = Category(name="Mathematical reasoning", complexity=5, length="b")
@@ -50,7 +51,7 @@ def test_what_the_model_says(category: Category, rule: dict[str, object], reason
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 20), st.randoms(use_true_random=False))
 def test_the_limit_keeps_the_first_k_in_input_order(passing: list[bool], limit: int, rng: random.Random) -> None:
     """However the rows arrive, some twice, and though some over the limit were worked on, the first k passing ones remain."""
-    gate, rows = Limit(limit), []
+    gate, rows = SelectionLimit(limit), []
     arrival = list(enumerate(passing))
     rng.shuffle(arrival)
     for position, passes in arrival:
@@ -92,8 +93,8 @@ def test_what_is_compared_is_balanced_within_what_is_chosen(rows: list[tuple[str
 def balance(kept: list[tuple[str, str]], seed: int, within: list[tuple[str, str]] | None = None) -> set[str]:
     """Ids in the balanced share of these examples, within that of others."""
 
-    def draws(examples: list[tuple[str, str]]) -> Draws:
-        found = Draws(seed)
+    def draws(examples: list[tuple[str, str]]) -> LabelBalance:
+        found = LabelBalance(seed)
         for row_id, label in examples:
             found.add(row_id, label)  # type: ignore[arg-type]
         return found

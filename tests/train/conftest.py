@@ -13,9 +13,9 @@ import torch.distributed as dist
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from stj.artifacts import Artifact
 from stj.rows import Example, Turn, examples_to_table
-from stj.storage import Folder
+from stj.storage.artifacts import Artifact
+from stj.storage.folder import Folder
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"

@@ -6,16 +6,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from conftest import make_example, write_examples
 
-from stj.artifacts import Artifact
 from stj.config import ModelConfig, PreferenceConfig, TrainConfig
+from stj.config_loader import load
 from stj.errors import ConfigError, ModelError, StjError, TrainingFailed
-from stj.load import load
 from stj.rows import Example
-from stj.storage import Folder
+from stj.storage.artifacts import Artifact
+from stj.storage.folder import Folder
 from stj.train.committed import Checkpoint
 from stj.train.launch import train
+from tests.train.conftest import make_example, write_examples
 
 CONFIG = TrainConfig(workers=2, max_seq_len=256, max_num_tokens=512)
 SHORT = PreferenceConfig(max_seq_len=256)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stj.errors import TrainingFailed
-from stj.storage import Folder
+from stj.storage.folder import Folder
 from stj.train import checkpoint
 from stj.train.committed import Checkpoint, check_world_size, committed, prune
 

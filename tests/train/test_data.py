@@ -2,11 +2,11 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import make_example, make_tokenizer
 
 from stj.config import TrainConfig
 from stj.rows import Example, Turn
 from stj.train.data import encode_examples, end_of_turn
+from tests.train.conftest import make_example, make_tokenizer
 
 LLAMA_3 = (
     "{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] | trim }}<|eot_id|>"

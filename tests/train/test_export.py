@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from stj.config import TrainConfig
-from stj.storage import Folder
+from stj.storage.folder import Folder
 from stj.train.export import export, plan_shards
 from stj.train.model import load_engine
 

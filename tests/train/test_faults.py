@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 import ray
-from conftest import write_examples
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
-from test_launch import CONFIG, EXAMPLES, metrics, ranks_of, same_weights, without_speed
 
-from stj.artifacts import Artifact
 from stj.config import ModelConfig, RayConfig
 from stj.errors import CapacityError, Stopped
-from stj.storage import Folder
+from stj.storage.artifacts import Artifact
+from stj.storage.folder import Folder
 from stj.train.launch import train
+from tests.train.conftest import write_examples
+from tests.train.test_launch import CONFIG, EXAMPLES, metrics, ranks_of, same_weights, without_speed
 
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 
@@ -140,7 +140,7 @@ def test_a_lost_machine_and_no_other_is_a_named_error_and_the_run_goes_on_in_an_
         fine_tune(tmp_path, seed_directory, deadline_s=2)
     taking.join()
     cluster.add_node(num_cpus=1)
-    monkeypatch.setattr("stj.models._CACHE", tmp_path / "cache")
+    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path / "cache")
     elsewhere = Folder.at(bucket) / "moved"
     for file in [file for file in tmp_path.rglob("*") if file.is_file()]:
         (elsewhere / str(file.parent.relative_to(tmp_path))).upload(file)

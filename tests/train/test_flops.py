@@ -7,15 +7,15 @@ import pytest
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from stj.config import ModelConfig
-from stj.plan.shapes import shape_of
-from stj.train.data import Tokens
-from stj.train.flops import Meter, Work, peak_of, work_of
+from stj.models.shapes import shape_of
+from stj.train.data import ExampleTokens
+from stj.train.flops import MfuMeter, Work, peak_of, work_of
 
 WORK = Work(body=1000, head=100, attention=8)
 
 
-def tokens(*lengths: int, prompt: int) -> Tokens:
-    return Tokens(id="x", texts=tuple(np.zeros(length, dtype=np.int32) for length in lengths), prompt_length=prompt)
+def tokens(*lengths: int, prompt: int) -> ExampleTokens:
+    return ExampleTokens(id="x", texts=tuple(np.zeros(length, dtype=np.int32) for length in lengths), prompt_length=prompt)
 
 
 def test_flops_of_texts_by_hand() -> None:
@@ -26,7 +26,7 @@ def test_flops_of_texts_by_hand() -> None:
 
 def test_the_share_of_the_peak() -> None:
     examples = [tokens(10, prompt=6)] * 5
-    assert Meter(work=WORK, peak=2 * WORK.flops(examples)).mfu(examples, seconds=2.0) == pytest.approx(0.25)
+    assert MfuMeter(work=WORK, peak=2 * WORK.flops(examples)).mfu(examples, seconds=2.0) == pytest.approx(0.25)
 
 
 def test_a_models_work_is_that_of_its_shape(seed_directory: Path) -> None:

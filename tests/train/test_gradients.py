@@ -9,14 +9,14 @@ from typing import Literal
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import make_example, make_tokenizer
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForCausalLM
 
 from stj.config import PreferenceConfig, TrainConfig
-from stj.storage import Folder
-from stj.train.data import Tokens, encode_examples
+from stj.storage.folder import Folder
+from stj.train.data import ExampleTokens, encode_examples
 from stj.train.packing import Step, micro_batches
+from tests.train.conftest import make_example, make_tokenizer
 
 pytestmark = pytest.mark.engine
 
@@ -32,7 +32,7 @@ def settings(objective: Objective, accumulation: int = 1) -> TrainConfig:
     ).stage(objective)
 
 
-def encoded(objective: Objective) -> list[Tokens]:
+def encoded(objective: Objective) -> list[ExampleTokens]:
     examples = [make_example(index) for index in range(COUNT)]
     return encode_examples(make_tokenizer(), examples, [259], settings(objective))[0]
 
@@ -44,7 +44,7 @@ def batches(objective: Objective, packed: bool) -> list[tuple[int, ...]]:
     return micro_batches([row.id for row in tokens], lengths, sum(lengths) // 4 + 40 if packed else max(lengths), 0, 0)
 
 
-def full_logps(seed: Path, tokens: list[Tokens]) -> tuple[torch.nn.Module, torch.Tensor]:
+def full_logps(seed: Path, tokens: list[ExampleTokens]) -> tuple[torch.nn.Module, torch.Tensor]:
     """What transformers gives in float64 for all texts padded into one batch: log-probabilities of tokens (texts, T), or 0."""
     texts = [(torch.from_numpy(text).long(), row.prompt_length) for row in tokens for text in row.texts]
     longest = max(len(ids) for ids, _ in texts)

@@ -15,17 +15,17 @@ from pathlib import Path
 import pytest
 import ray
 import torch
-from conftest import make_example, write_examples
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stj.artifacts import Artifact
 from stj.config import ModelConfig, TrainConfig
 from stj.errors import TrainingFailed
-from stj.models import local_model
-from stj.stamp import FileStamp
-from stj.storage import Folder
+from stj.models.locate import local_model
+from stj.storage.artifacts import Artifact
+from stj.storage.digest import FileDigest
+from stj.storage.folder import Folder
 from stj.train.launch import train
+from tests.train.conftest import make_example, write_examples
 
 pytestmark = pytest.mark.engine
 
@@ -105,7 +105,7 @@ def test_the_export_is_a_model_that_others_load(undisturbed: Path, seed_director
     assert "lm_head.weight" not in stored  # tied to the embedding
     named = json.loads((directory / "manifest.json").read_text())["model"]["files"]
     files = {path.name: path for path in directory.iterdir() if path.name not in {"manifest.json", "started.json"}}
-    assert named == {name: asdict(FileStamp.of(path.read_bytes())) for name, path in files.items()}
+    assert named == {name: asdict(FileDigest.of(path.read_bytes())) for name, path in files.items()}
     assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in stored.values())
     model = AutoModelForCausalLM.from_pretrained(directory)
     assert model.dtype == torch.bfloat16
@@ -129,7 +129,7 @@ def test_a_killed_rank_of_a_run_in_an_object_store_changes_no_weight(
     undisturbed: Path, seed_directory: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is nothing but the object store between the ranks that died and those that go on."""
-    monkeypatch.setattr("stj.models._CACHE", tmp_path / "cache")
+    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path / "cache")
     folder = Folder.at(bucket) / "run"
     fine_tune_and_kill_a_rank(folder.uri, seed_directory)
     assert same_weights(folder.uri, undisturbed)

@@ -6,18 +6,18 @@ from pathlib import Path
 import deepspeed
 import pytest
 import torch
-from conftest import make_example, write_examples
 from deepspeed.utils import safe_get_full_fp32_param
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stj.config import ModelConfig, TrainConfig
 from stj.errors import TrainingFailed
-from stj.storage import Folder
+from stj.storage.folder import Folder
 from stj.train.job import Job
 from stj.train.loop import run_rank, step_line
 from stj.train.model import load_engine
 from stj.train.step import Metrics
+from tests.train.conftest import make_example, write_examples
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_rank")]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stj.errors import Stopped
-from stj.storage import Folder
+from stj.storage.folder import Folder
 from stj.train.committed import Checkpoint
 from stj.train.notice import Notice, Order, Watch, asked_to_stop, asking_to_stop, stop_notice, stopped
 

@@ -1,14 +1,14 @@
 from itertools import groupby
 
 import torch
-from conftest import make_example, make_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.packed_rows import paper_lengths
 from stj.config import TrainConfig
 from stj.train.data import encode_examples
-from stj.train.packing import fill_rows, micro_batches, pack, plan
+from stj.train.packing import fill_rows, micro_batches, pack, plan_packing
+from tests.train.conftest import make_example, make_tokenizer
 
 LENGTHS = st.lists(st.integers(1, 100), min_size=1, max_size=60)
 
@@ -25,7 +25,7 @@ def names(lengths: list[int]) -> list[str]:
 def test_every_example_is_in_one_step_of_an_epoch_and_every_rank_has_as_many_batches(
     lengths: list[int], ranks: int, accumulation: int
 ) -> None:
-    steps = plan(names(lengths), lengths, configured(accumulation, max_epochs=2), ranks)
+    steps = plan_packing(names(lengths), lengths, configured(accumulation, max_epochs=2), ranks)
     for epoch in (0, 1):
         seen = [index for step in steps if step.epoch == epoch for index in step.examples]
         assert sorted(seen) == list(range(len(lengths)))
@@ -37,7 +37,7 @@ def test_every_example_is_in_one_step_of_an_epoch_and_every_rank_has_as_many_bat
 
 @given(LENGTHS, st.integers(0, 1000))
 def test_packed_rows_stay_in_the_budget(lengths: list[int], seed: int) -> None:
-    for step in plan(names(lengths), lengths, configured(seed=seed), 2):
+    for step in plan_packing(names(lengths), lengths, configured(seed=seed), 2):
         assert all(sum(lengths[index] for index in batch) <= 200 for batch in step.micro_batches)
 
 
@@ -80,13 +80,13 @@ def test_a_row_holds_texts_one_after_another_and_learns_their_judgments() -> Non
 @given(LENGTHS)
 def test_two_ranks_see_what_one_rank_sees_with_twice_the_accumulation(lengths: list[int]) -> None:
     ids = names(lengths)
-    assert plan(ids, lengths, configured(2), 1) == plan(ids, lengths, configured(1), 2)
+    assert plan_packing(ids, lengths, configured(2), 1) == plan_packing(ids, lengths, configured(1), 2)
 
 
 def test_the_order_depends_on_seed_and_epoch_only() -> None:
     lengths = [10 + i % 50 for i in range(300)]
-    first, again = (plan(names(lengths), lengths, configured(), 2) for _ in range(2))
-    other = plan(names(lengths), lengths, configured(seed=3), 2)
+    first, again = (plan_packing(names(lengths), lengths, configured(), 2) for _ in range(2))
+    other = plan_packing(names(lengths), lengths, configured(seed=3), 2)
     assert first == again != other
     by_epoch = [[step.examples for step in first if step.epoch == epoch] for epoch in (0, 1)]
     assert by_epoch[0] != by_epoch[1]
@@ -94,9 +94,9 @@ def test_the_order_depends_on_seed_and_epoch_only() -> None:
 
 def test_steps_of_an_epoch_are_even() -> None:
     lengths = [100] * 18  # 9 micro-batches of two, 8 to a step
-    counts = [len(step.examples) for step in plan(names(lengths), lengths, configured(4, max_epochs=1), 2)]
+    counts = [len(step.examples) for step in plan_packing(names(lengths), lengths, configured(4, max_epochs=1), 2)]
     assert counts == [8, 10]
 
 
 def test_max_steps_ends_the_plan_early() -> None:
-    assert len(plan(names([100] * 40), [100] * 40, configured(max_steps=3), 2)) == 3
+    assert len(plan_packing(names([100] * 40), [100] * 40, configured(max_steps=3), 2)) == 3

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_example, write_examples
 from safetensors.torch import load_file
-from test_loop import job
 
 from stj.config import PreferenceConfig, TrainConfig
 from stj.errors import TrainingFailed
-from stj.storage import Folder
+from stj.storage.folder import Folder
 from stj.train.loop import run_rank
+from tests.train.conftest import make_example, write_examples
+from tests.train.test_loop import job
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_rank")]
 

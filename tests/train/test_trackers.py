@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from stj.config import ModelConfig, TrainConfig
+from stj.config_loader import load
 from stj.errors import ConfigError, StjError
-from stj.load import load
-from stj.run import Run
-from stj.storage import Folder
+from stj.loop.phases import Run
+from stj.storage.folder import Folder
 from stj.train import trackers
 from stj.train.gauges import gauges
 from stj.train.job import Job

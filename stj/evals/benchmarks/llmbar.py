@@ -1,0 +1,73 @@
+"""LLMBar (Zeng et al., 2024): 419 pairs, Natural and four adversarial subsets.
+
+The paper reports the mean of both orders and how often both prefer the same output. Its code counts no verdict in both
+orders as agreement; here that is none. Its data set on the hub is a program, which is not run: the files are read from its
+repository on GitHub.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePath
+
+from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, better_of, pair_row
+from stj.evals.metrics import Weights, evenly
+from stj.rows import Row
+from stj.sources.dialogue import text_of, turns_from
+from stj.sources.files import Fields
+from stj.sources.ids import numbered
+from stj.verdict import OUTPUT
+
+NAME = "llmbar"
+_ADVERSARIAL = ("Neighbor", "GPTInst", "GPTOut", "Manual")
+_REPOSITORY = "https://raw.githubusercontent.com/princeton-nlp/LLMBar/900616bff90b6c6c8e1681f7d079250637c55992/Dataset/LLMBar"
+_FOLDERS = ("Natural", *(f"Adversarial/{name}" for name in _ADVERSARIAL))
+_NAMED = re.compile(rf"(?<![a-z])(?:{'|'.join(('Natural', *_ADVERSARIAL))})(?![a-z])", re.IGNORECASE)
+_RECORDED = "evaluators"
+_SPELLED = {name.lower(): name for name in ("Natural", *_ADVERSARIAL)}
+
+
+def rows(found: Iterable[SourceRecord]) -> Iterator[Row]:
+    """Rows of pairs, from input, output_1, output_2 and label (1 or 2)."""
+    for position, one in enumerate(found):
+        first, second = (text_of(one.record[name], name, one.where) for name in ("output_1", "output_2"))
+        answers = (first, second) if better_of(one, "label") == "A" else (second, first)
+        turns = turns_from(one.record["input"], "input", one.where)
+        yield pair_row(NAME, position, f"{subset(one)}/{numbered(position)}", subset(one), turns, *answers)
+
+
+def subset(found: SourceRecord) -> str:
+    """The record's own `subset`, or what its file or folder is called: Adversarial/Neighbor/dataset.json, LLMBar_Natural.json.
+
+    Of recorded judgments it is the folder that their `evaluators` lie in.
+    """
+    if (own := found.record.get("subset")) is not None:
+        return text_of(own, "subset", found.where)
+    path = PurePath(found.origin)
+    above = path.parts[: path.parts.index(_RECORDED)] if _RECORDED in path.parts else path.parts[:-1]
+    for part in (path.name, *above[-1:]):
+        if named := _NAMED.search(part):
+            return _SPELLED[named[0].lower()]
+    return path.stem
+
+
+def without_judgments(paths: Sequence[PurePath]) -> Sequence[PurePath]:
+    """The files of its repository but for the recorded judgments, which lie below its data."""
+    return [path for path in paths if _RECORDED not in path.parts]
+
+
+def groups(sizes: Mapping[str, int]) -> dict[str, Weights]:
+    """All pairs alike, and Adversarial, the mean of its four subsets where all are there."""
+    adversarial = {"Adversarial": evenly({name: 1.0} for name in _ADVERSARIAL)} if set(_ADVERSARIAL) <= sizes.keys() else {}
+    return {"overall": sizes, **adversarial}
+
+
+LLMBAR = Benchmark(
+    name=NAME,
+    hub=tuple(HubPart("json", "train", f"{_REPOSITORY}/{folder}/dataset.json") for folder in _FOLDERS),
+    fields=Fields(required=("input", "output_1", "output_2", "label"), optional=("subset",)),
+    rows=rows,
+    subset=subset,
+    groups=groups,
+    own=without_judgments,
+    wording=OUTPUT,
+)

@@ -1,0 +1,165 @@
+"""`stj eval`: one judge on any number of benchmarks, in one pass through its weights.
+
+    RUN_ROOT/evals/MODEL-KEY/
+      part-*.parquet, manifest.json    every judgment and verdict, the orders of one example in one row
+      scores.json                      every score, by both parsers
+
+The key says what was judged with which settings, so an evaluation that was killed goes on, and one that is done is scored anew.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from stj.config import Config, HeldoutConfig, ModelConfig, PromptName
+from stj.errors import ConfigError, SourceError, StjError
+from stj.evals.benchmarks import BENCHMARKS
+from stj.evals.benchmarks.evaluation import SCORES, judged_rows
+from stj.evals.benchmarks.places import BenchmarkRef
+from stj.evals.benchmarks.scoring import BenchmarkScores, as_json, lines, score_judged
+from stj.generate import Generate
+from stj.models.locate import check_division, model_identity
+from stj.passes.run import run_pass
+from stj.passes.session import engine_demand, ray_session
+from stj.passes.spec import Pass
+from stj.prompts import prompt_hash
+from stj.prompts.variants import VARIANTS
+from stj.rows import Row, row_from_dict
+from stj.stages.judge import MORE_ANSWERS_PROMPTS, Wanted, greedily, judge_in_every_order, rate
+from stj.storage.artifacts import Artifact, Key, fingerprint, plain
+from stj.storage.folder import Folder, absolute_path
+from stj.storage.lease import sole_driver
+from stj.text import Tell
+from stj.verdict import PARSERS, Parser
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """An evaluation whose judgments, and whatever could be scored, are written."""
+
+    folder: Folder
+    refused: Mapping[str, str]
+    """Why benchmarks could not be scored, by name."""
+
+    def check(self) -> None:
+        """Raises StjError where a benchmark could not be scored."""
+        if self.refused:
+            reasons = "; ".join(self.refused.values())
+            raise StjError(f"{', '.join(self.refused)} not scored: {reasons} (all judgments and the other scores are kept)")
+
+
+def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, tell: Tell) -> Evaluated:
+    """Judges the benchmarks with the model at `path`, tells the tables, and gives the place of the evaluation.
+
+    Raises ConfigError, SourceError or ModelError where something is not there, before anything is started.
+    """
+    if twice := [name for name, count in Counter(one.name for one in benchmarks).items() if count > 1]:
+        raise ConfigError(f"{', '.join(twice)}: named twice; an evaluation has each benchmark once")
+    model = replace(config.models.seed, path=absolute_path(path), revision=None)
+    artifact = _artifact(model, benchmarks, config)
+    for one in benchmarks:
+        tell(f"{one.name}: {_looked_at(one, config.heldout.limit)}")
+    check_division(model)
+    if artifact.begin():
+        _judge(artifact, model, benchmarks, config)
+    scores: list[BenchmarkScores] = []
+    refused: dict[str, str] = {}
+    for one in benchmarks:
+        try:
+            scores += [_scores(artifact, one, parser, config) for parser in PARSERS]
+        except StjError as error:  # the others are scored all the same
+            refused[one.name] = str(error)
+    _write_scores(artifact, path, benchmarks, config, scores, refused)
+    for line in lines(scores):
+        tell(line)
+    tell(f"judgments and scores: {artifact.folder.uri}")
+    return Evaluated(folder=artifact.folder, refused=refused)
+
+
+def read_benchmarks(benchmarks: Sequence[BenchmarkRef], limit: int | None) -> Iterator[Row]:
+    """The rows of all benchmarks, one after the other."""
+    for one in benchmarks:
+        yield from one.rows(limit)
+
+
+async def judge_benchmark(
+    row: Row, generate: Generate, heldout: HeldoutConfig, votes: int, prompt: PromptName = "figure8"
+) -> Row:
+    """The row judged as its benchmark asks: greedily or in samples, by votes, or its answers rated one by one."""
+    benchmark = BENCHMARKS[row.task]
+    if benchmark.rated(row):
+        return await rate(row, generate, heldout.decoding)
+    samples = votes if votes > 1 else benchmark.samples
+    wanted: list[Wanted] = [("sampled", heldout.decoding, index) for index in range(samples)]
+    return await judge_in_every_order(row, generate, wanted or [("greedy", greedily(heldout.decoding), 0)], VARIANTS[prompt])
+
+
+def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> Artifact:
+    variant = VARIANTS[config.prompt]
+    key: Key = {
+        "step": "eval",
+        "model": {"weights": model_identity(model), "dtype": model.dtype, "max_model_len": model.max_model_len},
+        "benchmarks": {one.name: one.identity for one in benchmarks},
+        "limit": config.heldout.limit,
+        "decoding": plain(config.heldout.decoding),
+        "votes": config.votes,
+        "seed": config.seed,
+        "prompts": {file: prompt_hash(file) for file in (variant.system, variant.user, *MORE_ANSWERS_PROMPTS)},
+    }
+    name = re.sub(r"[^\w.-]", "-", model.path.rstrip("/").rpartition("/")[2])
+    return Artifact(Folder.at(config.run_root) / f"evals/{name}-{fingerprint(key)[:8]}", key)
+
+
+def _looked_at(one: BenchmarkRef, limit: int | None) -> str:
+    """How many rows there are; what is wrong in a local file, or with the hub, is told before anything starts."""
+    rows = sum(1 for _ in one.rows(limit if one.is_local else 1))
+    if not rows:
+        raise SourceError(f"{one.word}: holds no rows to judge")
+    return f"{rows:,} rows" if one.is_local else "from the hub"
+
+
+def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> None:
+    stage = partial(judge_benchmark, heldout=config.heldout, votes=config.votes, prompt=config.prompt)
+    spec = Pass(
+        name=artifact.folder.uri.rpartition("/")[2],
+        model=model,
+        read=partial(read_benchmarks, benchmarks, config.heldout.limit),
+        stages={one.name: [stage] for one in benchmarks},
+        seed=config.seed,
+        dollars_per_engine_hour=config.dollars_per_engine_hour(model),
+        capacity_deadline_s=config.ray.capacity_deadline_s,
+    )
+    with sole_driver(artifact.folder), ray_session(config.ray, [engine_demand(config.engine, [model])]):
+        run_pass(spec, artifact, config.engine)
+
+
+def _scores(artifact: Artifact, one: BenchmarkRef, parser: Parser, config: Config) -> BenchmarkScores:
+    rows = (row for row in map(row_from_dict, artifact.records()) if row.task == one.name)
+    wording = VARIANTS[config.prompt].wording
+    examples = judged_rows(rows, one.benchmark, parser, votes=config.votes > 1, wording=wording)
+    return score_judged(one.benchmark, parser, examples, one.found())
+
+
+def _write_scores(
+    artifact: Artifact,
+    path: str,
+    benchmarks: Sequence[BenchmarkRef],
+    config: Config,
+    scores: Sequence[BenchmarkScores],
+    refused: Mapping[str, str],
+) -> None:
+    """Writes scores.json."""
+    rows: Counter[str] = Counter(record["task"] for record in artifact.records(["task"]))
+    by_benchmark: dict[str, dict[str, Any]] = {
+        one.name: {"rows": rows[one.name], **{s.parser: as_json(s) for s in scores if s.benchmark == one.name}}
+        for one in benchmarks
+    }
+    for name, reason in refused.items():
+        by_benchmark[name] = {"rows": rows[name], "error": reason}
+    asked = {"model": path, "prompt": config.prompt, "votes": config.votes}
+    record = {**asked, "benchmarks": [one.word for one in benchmarks], "scores": by_benchmark}
+    artifact.folder.write(SCORES, (json.dumps(record, indent=1) + "\n").encode())

@@ -1,0 +1,171 @@
+"""`stj judge`: the pairs of a file, judged in a pass, every result told as it comes.
+
+A juror is a model asked with one prompt. The prompts of one model share its pass, for its weights are loaded once. Where there
+are several jurors, what they make of the same pairs is compared; where the file says which response is better, they are scored.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stj.config import ModelConfig, PromptName, UseConfig, check_run_root
+from stj.judging.jury import Agreement, Opinion, agreement
+from stj.models.locate import check_division, model_identity, within_context
+from stj.passes.run import run_pass
+from stj.passes.session import engine_demand, ray_session
+from stj.passes.spec import Pass
+from stj.prompts import prompt_hash
+from stj.prompts.variants import VARIANTS
+from stj.rows import Row, row_from_dict
+from stj.sources.responses import read_responses, read_winners, responses_identity
+from stj.stages.judge import LABELS
+from stj.stages.runner import Stage
+from stj.stages.vote import comparison, vote
+from stj.storage.artifacts import Artifact, Key, plain
+from stj.storage.folder import Folder, absolute_path
+from stj.storage.lease import sole_driver
+from stj.verdict import Label
+
+TakeResult = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """Who judges what: different models, each asked with every prompt, on the pairs of one file."""
+
+    file: str
+    models: tuple[str, ...]
+    prompts: tuple[PromptName, ...]
+    config: UseConfig
+
+    @property
+    def folder(self) -> Folder:
+        """Where the judged rows are kept. Raises ConfigError where a Ray job would lose them."""
+        run_root = self.config.run_root or f"runs/judge/{Path(self.file).stem}"
+        check_run_root(run_root)
+        return Folder.at(run_root)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sitting:
+    """One model's pass over the file."""
+
+    model: ModelConfig
+    artifact: Artifact
+
+
+def judge_file(panel: Panel, tell: TakeResult, *, overwrite: bool = False) -> Agreement:
+    """Judges what is not judged yet, tells of every result, compares the jurors and keeps that as agreement.json.
+
+    The file is read and checked before anything starts. Results of an earlier start come first, so that what is told is always
+    everything; then new ones as they are finished, and those that failed at the end.
+
+    Raises SourceError for a row that cannot be read, ModelError for a model, ArtifactError where the folder was made with other
+    settings, and what `run_pass` raises.
+    """
+    winners = read_winners(panel.file)
+    sittings = _sittings(panel)
+    states = [sitting.artifact.state() for sitting in sittings]
+    for sitting, (state, changed) in zip(sittings, states, strict=True):
+        if state == "stale" and not overwrite:
+            raise sitting.artifact.refusal(changed)
+    waiting = [sitting for sitting, (state, _) in zip(sittings, states, strict=True) if state != "done"]
+    for sitting in sittings:
+        if sitting not in waiting:
+            _tell_of(sitting, _rows(sitting), tell)
+    if waiting:
+        demand = engine_demand(panel.config.engine, [sitting.model for sitting in waiting])
+        with sole_driver(panel.folder), ray_session(panel.config.ray, [demand]):
+            for sitting in waiting:
+                _judge(sitting, panel, tell, overwrite=overwrite)
+    found = _compared(panel, sittings, winners)
+    panel.folder.write("agreement.json", (json.dumps(asdict(found), indent=1, ensure_ascii=False) + "\n").encode())
+    return found
+
+
+def result(row: Row, model: str) -> dict[str, Any]:
+    """One judged pair as a JSON object."""
+    return {"id": _id(row), "model": model, "prompt": row.task, **comparison(row).plain()}
+
+
+def _sittings(panel: Panel) -> list[Sitting]:
+    found = []
+    for number, path in enumerate(panel.models, start=1):
+        model = within_context(replace(panel.config.model, path=absolute_path(path)))
+        check_division(model)
+        artifact = Artifact(panel.folder / f"judge_{number}", _key(panel, model))  # not in a folder that may hold other things
+        found.append(Sitting(model=model, artifact=artifact))
+    return found
+
+
+def _key(panel: Panel, model: ModelConfig) -> Key:
+    votes = plain(panel.config.vote)
+    del votes["prompt"]  # the panel's are below
+    files = [name for prompt in panel.prompts for name in (VARIANTS[prompt].system, VARIANTS[prompt].user)]
+    return {
+        "step": "judge_file",
+        "model": {"weights": model_identity(model), "dtype": model.dtype, "max_model_len": model.max_model_len},
+        "file": responses_identity(panel.file),
+        "vote": votes,
+        "prompts": {name: prompt_hash(name) for name in files},
+    }
+
+
+def _judge(sitting: Sitting, panel: Panel, tell: TakeResult, *, overwrite: bool) -> None:
+    sitting.artifact.begin(overwrite=overwrite)
+    _tell_of(sitting, (row for row in _rows(sitting) if not row.error), tell)
+    chains: dict[str, Sequence[Stage]] = {
+        prompt: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for prompt in panel.prompts
+    }
+    read = partial(read_responses, absolute_path(panel.file), panel.prompts)
+    spec = Pass(
+        name=Path(panel.file).name,
+        model=sitting.model,
+        read=read,
+        stages=chains,
+        seed=panel.config.seed,
+        capacity_deadline_s=panel.config.ray.capacity_deadline_s,
+    )
+    run_pass(spec, sitting.artifact, panel.config.engine, lambda row: _tell_of(sitting, [row], tell))
+    _tell_of(sitting, (row for row in _rows(sitting) if row.error), tell)
+
+
+def _tell_of(sitting: Sitting, rows: Iterable[Row], tell: TakeResult) -> None:
+    for row in rows:
+        tell(result(row, sitting.model.path))
+
+
+def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, Label | None]) -> Agreement:
+    """What the jurors say, held against one another; two numbers a juror and pair stay in memory."""
+    said: dict[str, dict[str, Opinion]] = {}
+    for path, sitting in zip(panel.models, sittings, strict=True):
+        names: dict[str, str] = {prompt: _name(path, prompt, panel) for prompt in panel.prompts}
+        said |= {name: {} for name in names.values()}
+        for row in _rows(sitting):
+            said[names[row.task]][_id(row)] = _opinion(row)
+    opinions = {row_id: [by_id[row_id] for by_id in said.values()] for row_id in winners}
+    return agreement(list(said), opinions, {row_id: winner for row_id, winner in winners.items() if winner})
+
+
+def _name(model: str, prompt: str, panel: Panel) -> str:
+    """What a juror is called: by its model, its prompt, or both where there are several of both."""
+    if len(panel.models) == 1:
+        return prompt
+    return model if len(panel.prompts) == 1 else f"{model} {prompt}"
+
+
+def _opinion(row: Row) -> Opinion:
+    votes = comparison(row).votes
+    for_a, for_b = (sum(vote.verdict == label for vote in votes) / max(1, len(votes)) for label in LABELS)
+    return Opinion(for_a=for_a, for_b=for_b)
+
+
+def _rows(sitting: Sitting) -> Iterator[Row]:
+    return map(row_from_dict, sitting.artifact.records())
+
+
+def _id(row: Row) -> str:
+    return row.id.removeprefix(f"{row.task}/")

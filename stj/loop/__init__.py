@@ -1,0 +1,1 @@
+"""One run: the phases of the self-taught loop, what each one makes, and the report."""

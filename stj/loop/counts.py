@@ -1,0 +1,88 @@
+"""What became of the instructions and pairs of one iteration, in numbers."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from stj.rows import TRAINING, Row
+from stj.stages.select import passed_rule
+
+
+@dataclass(kw_only=True)
+class Funnel:
+    """From instructions to pairs."""
+
+    instructions_in: int = 0
+    selected: int = 0
+    """Instructions that passed the rule."""
+    pairs: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Rows that went no further, by reason, up to the pairs."""
+    failed: int = 0
+    """Rows whose request failed before there was a pair."""
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> "Funnel":
+        """Counts the training rows among the rows of the generator's pass."""
+        funnel, dropped = cls(), Counter[str]()
+        for row in rows:
+            if row.task != TRAINING:
+                continue
+            funnel.instructions_in += 1
+            funnel.selected += passed_rule(row.category, row.dropped)
+            funnel.pairs += row.pair is not None
+            funnel.failed += row.error is not None and row.pair is None
+            if row.dropped and row.pair is None:
+                dropped[row.dropped] += 1
+        funnel.dropped = dict(sorted(dropped.items()))
+        return funnel
+
+
+@dataclass(kw_only=True)
+class JudgingCounts:
+    """What the judge made of the training pairs."""
+
+    judged: int = 0
+    """Pairs that went to the judge."""
+    kept: int = 0
+    """Pairs with a kept judgment."""
+    draws: int = 0
+    """Judgments sampled, over all pairs."""
+    aborted: int = 0
+    """Samples that had been started when a lower index was enough; not among the draws."""
+    unparsed: int = 0
+    """Judgments without a verdict."""
+    label_a: int = 0
+    """Kept judgments whose right verdict is A."""
+    label_b: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Pairs without a judgment to learn, by reason."""
+    failed: int = 0
+
+    @property
+    def draws_per_kept(self) -> float | None:
+        """Judgments sampled for each one kept."""
+        return self.draws / self.kept if self.kept else None
+
+    @property
+    def accepted(self) -> float | None:
+        """Share of the judged pairs with a kept judgment."""
+        return self.kept / self.judged if self.judged else None
+
+    def add(self, row: Row) -> None:
+        """Counts one training row that has a pair."""
+        self.judged += 1
+        self.failed += row.error is not None
+        if row.dropped:
+            self.drop(row.dropped)
+        self.draws += len(row.judgments)
+        self.aborted += row.aborted
+        self.unparsed += sum(judgment.verdict is None for judgment in row.judgments)
+        if row.kept is not None:
+            self.kept += 1
+            self.label_a += row.judgments[row.kept].winner == "A"
+            self.label_b += row.judgments[row.kept].winner == "B"
+
+    def drop(self, reason: str) -> None:
+        """Counts a pair that nothing is learned from."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1

@@ -1,0 +1,110 @@
+"""The shape of a transformer: what its parameters, KV cache and activations take, known without its weights."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stj.config import ModelConfig
+from stj.storage.folder import package_path
+
+DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A decoder of the Llama and Mixtral families: grouped-query attention and a gated MLP, once or once an expert."""
+
+    layers: int
+    hidden: int
+    mlp: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    experts: int = 1
+    active_experts: int = 1
+    """Experts that one token goes through."""
+    tied: bool = False
+    """Whether the head is the embedding."""
+
+    @property
+    def parameters(self) -> int:
+        """All parameters."""
+        return self._outer + self.layers * self.layer_parameters(self.experts)
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that one token goes through."""
+        return self._outer + self.layers * self.layer_parameters(self.active_experts)
+
+    @property
+    def largest_parameter(self) -> int:
+        """Numbers of the largest tensor: the embedding, or the gates and inputs of all experts of a layer, which are one."""
+        fused = 2 * self.experts if self.experts > 1 else 1
+        return max(self.vocab * self.hidden, fused * self.mlp * self.hidden)
+
+    def layer_parameters(self, experts: int) -> int:
+        """Parameters of one layer with so many experts."""
+        attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
+        router = self.hidden * self.experts if self.experts > 1 else 0
+        return attention + router + 3 * self.hidden * self.mlp * experts + 2 * self.hidden
+
+    def kv_bytes(self, dtype: str) -> int:
+        """KV cache of one token, over all layers, in bytes."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * DTYPE_BYTES[dtype]
+
+    @property
+    def _outer(self) -> int:
+        return self.vocab * self.hidden * (1 if self.tied else 2) + self.hidden
+
+
+_MIXED = ("n_routed_experts", "n_shared_experts", "shared_expert_intermediate_size", "mlp_only_layers")
+_EVERY = ("decoder_sparse_step", "expert_layer_period")  # so many layers is one with experts
+
+
+def shape_of(model: ModelConfig) -> Shape | None:
+    """A model's shape from its local config.json, or of a known id; None where neither tells."""
+    config = Path(package_path(model.path)).expanduser() / "config.json"
+    if not config.is_file():
+        return _PUBLISHED.get(model.path)
+    try:
+        return _from_hf(json.loads(config.read_bytes()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _from_hf(config: Mapping[str, Any]) -> Shape | None:
+    """None for a mixture whose layers differ or that has shared experts: its size would be guessed."""
+    if any(config.get(key) for key in _MIXED) or any(config.get(key, 1) > 1 for key in _EVERY):
+        return None
+    heads = config["num_attention_heads"]
+    return Shape(
+        layers=config["num_hidden_layers"],
+        hidden=config["hidden_size"],
+        mlp=config.get("moe_intermediate_size") or config["intermediate_size"],
+        heads=heads,
+        kv_heads=config.get("num_key_value_heads") or heads,
+        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+        vocab=config["vocab_size"],
+        experts=config.get("num_local_experts") or config.get("num_experts") or 1,
+        active_experts=config.get("num_experts_per_tok", 1),
+        tied=config.get("tie_word_embeddings", False),
+    )
+
+
+_LLAMA_70B = Shape(layers=80, hidden=8192, mlp=28672, heads=64, kv_heads=8, head_dim=128, vocab=128256)
+_LLAMA_8B = Shape(layers=32, hidden=4096, mlp=14336, heads=32, kv_heads=8, head_dim=128, vocab=128256)
+_MIXTRAL_8X22B = Shape(
+    layers=56, hidden=6144, mlp=16384, heads=48, kv_heads=8, head_dim=128, vocab=32768, experts=8, active_experts=2
+)
+_PUBLISHED = {
+    "meta-llama/Meta-Llama-3-70B": _LLAMA_70B,
+    "meta-llama/Meta-Llama-3-70B-Instruct": _LLAMA_70B,
+    "meta-llama/Meta-Llama-3-8B": _LLAMA_8B,
+    "meta-llama/Meta-Llama-3-8B-Instruct": _LLAMA_8B,
+    "meta-llama/Llama-3.1-8B-Instruct": _LLAMA_8B,
+    "mistralai/Mixtral-8x22B-Instruct-v0.1": _MIXTRAL_8X22B,
+}
+"""From the config.json that each model is published with."""

@@ -1,0 +1,160 @@
+"""Finished rows on their way into a pass's artifact: committed every few seconds, each row once.
+
+A driver that was suspended, and taken for dead, may write one more file when it wakes up (an object store has no lock that
+would stop it). So a pass rests on the files that its own driver found and wrote, not on all that lie there in the end.
+"""
+
+import math
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from stj.config import EngineConfig
+from stj.errors import PassFailed
+from stj.passes.ledger import Ledger, read_ledger
+from stj.passes.row_bitmap import RowBitmap
+from stj.rows import TRAINING, Row, row_from_dict, rows_to_table
+from stj.storage.artifacts import Artifact
+
+_FAILED = "failed"
+_FAILING = 64  # so many failed rows, and more than half of all or than may fail of all: nothing that comes can mend it
+_PENDING_BYTES = 1 << 26  # rows that come fast are committed before they fill the memory
+
+
+class RowCommitter:
+    """Takes rows, commits them, and says in the end what became of them."""
+
+    def __init__(
+        self, artifact: Artifact, config: EngineConfig, tell: Callable[[Row], None] | None, total: int | None = None
+    ) -> None:
+        self._artifact = artifact
+        self._config = config
+        self._may_fail = math.inf if total is None else config.max_failed_fraction * total
+        self._tell = tell
+        artifact.remove_part(_FAILED)  # these are tried again
+        self.finished = RowBitmap()
+        self._parts = [part for part in artifact.parts() if self._holds_new_rows(part)]
+        self._there = self.finished.count
+        self._pending: list[pa.Table] = []
+        self._pending_bytes = 0
+        self._pending_rows = 0
+        self._failed: dict[tuple[str, int], dict[str, Any]] = {}
+        self._committed_at = time.monotonic()
+        self._before = read_ledger(artifact.folder) + Ledger(starts=1)
+        self.spent = Ledger()
+        """What this start has cost up to now; kept with each commit."""
+
+    def _holds_new_rows(self, part: str) -> bool:
+        """Whether all rows of a part are new, and if so notes them; of a part that repeats other rows none counts."""
+        rows = [(record["task"], record["position"]) for record in self._artifact.records(["task", "position"], [part])]
+        new = not any(self.finished.has(*row) for row in rows)
+        if new:
+            for row in rows:
+                self.finished.add(*row)
+        return new
+
+    @property
+    def failed(self) -> int:
+        """Rows that failed since this start, and did not succeed since."""
+        return len(self._failed)
+
+    @property
+    def came(self) -> int:
+        """Rows that came since this start, failed ones too."""
+        return self.finished.count - self._there + self.failed
+
+    def add(self, table: pa.Table) -> pa.Table:
+        """Takes finished rows and gives back those that are new and did not fail.
+
+        A row that comes twice (Ray repeats the rows of an engine that died) counts once.
+        """
+        fresh: list[bool] = []
+        columns = (table[name].to_pylist() for name in ("task", "position", "error"))
+        for index, (task, position, error) in enumerate(zip(*columns, strict=True)):
+            fresh.append(error is None and self.finished.add(task, position))
+            if fresh[-1]:
+                self._failed.pop((task, position), None)
+            elif error is not None and not self.finished.has(task, position):
+                self._failed[task, position] = table.slice(index, 1).to_pylist()[0]
+        new = table if all(fresh) else table.filter(pa.array(fresh, pa.bool_()))
+        self._take(new)
+        if len(self._failed) > max(_FAILING, min(self.finished.count, self._may_fail)):
+            raise self._too_many_failed()
+        return new
+
+    def _take(self, new: pa.Table) -> None:
+        if new.num_rows:
+            self._pending.append(new)
+            self._pending_bytes += new.nbytes
+            self._pending_rows += new.num_rows
+            if self._tell is not None:
+                for record in new.to_pylist():
+                    self._tell(row_from_dict(record))
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to commit."""
+        full = self._pending_bytes > _PENDING_BYTES or self._pending_rows >= self._config.rows_in_flight
+        return full or time.monotonic() - self._committed_at > self._config.commit_interval_s
+
+    def commit(self) -> None:
+        """Writes the rows that are pending as one immutable file; what they cost first, so that it is never too little."""
+        (self._before + self.spent).write(self._artifact.folder)
+        if self._pending:
+            self._parts.append(self._artifact.write_part(f"part-{uuid.uuid4().hex}", pa.concat_tables(self._pending)))
+            self._pending, self._pending_bytes, self._pending_rows = [], 0, 0
+        self._committed_at = time.monotonic()
+
+    def finish(self, dollars_per_engine_hour: float | None, **facts: Any) -> None:
+        """Adds the failed rows, if they are few enough, and writes the manifest with all counts."""
+        total = self.finished.count + len(self._failed)
+        if not total:
+            raise PassFailed(f"{self._artifact.folder.uri}: no rows came in; there is nothing to do")
+        if len(self._failed) > self._config.max_failed_fraction * total:
+            raise self._too_many_failed()
+        if self._failed:
+            rows = map(row_from_dict, self._failed.values())
+            self._parts.append(self._artifact.write_part(_FAILED, rows_to_table(rows)))
+        counts = _counts(self._artifact, self._parts)
+        useful = counts["output_tokens"] - counts["failed_tokens"] - counts["surplus_tokens"]
+        ledger = (self._before + self.spent).facts(useful, dollars_per_engine_hour)
+        self._artifact.finish(self._parts, **counts, ledger=ledger, **facts)
+
+    def _too_many_failed(self) -> PassFailed:
+        record = next(iter(self._failed.values()))
+        return PassFailed(
+            f"{self._artifact.folder.uri}: {len(self._failed)} of {self.finished.count + len(self._failed)} rows failed, more "
+            f"than engine.max_failed_fraction={self._config.max_failed_fraction:g}; row {record['id']}: {record['error']}. "
+            "The other rows are kept; run again to retry the failed ones"
+        )
+
+
+def _counts(artifact: Artifact, parts: Sequence[str]) -> dict[str, Any]:
+    """What became of the rows, for the manifest."""
+    dropped: Counter[str] = Counter()
+    judged: Counter[str] = Counter()
+    accepted: Counter[str] = Counter()
+    totals = Counter(failed=0, pairs=0, prompt_tokens=0, output_tokens=0, surplus_tokens=0, failed_tokens=0)
+    nested = ["judgments.list.element.index", "category.name", "pair.method"]
+    for record in artifact.records(
+        ["task", "dropped", "error", "kept", "prompt_tokens", "output_tokens", "surplus_tokens", *nested], parts
+    ):
+        totals["failed"] += record["error"] is not None
+        totals["pairs"] += record["pair"] is not None and record["task"] == TRAINING
+        totals["prompt_tokens"] += record["prompt_tokens"]
+        totals["output_tokens"] += record["output_tokens"]
+        totals["surplus_tokens"] += (
+            0 if record["error"] is not None else record.get("surplus_tokens", 0)
+        )  # files of an older stj have none
+        totals["failed_tokens"] += record["output_tokens"] if record["error"] is not None else 0
+        if record["dropped"]:
+            dropped[record["dropped"]] += 1
+        if record["judgments"] and record["category"]:
+            judged[record["category"]["name"]] += 1
+            accepted[record["category"]["name"]] += record["kept"] is not None
+    by_category = {name: {"judged": count, "kept": accepted[name]} for name, count in sorted(judged.items())}
+    return {"dropped": dict(sorted(dropped.items())), "accepted_by_category": by_category, **totals}

@@ -1,0 +1,110 @@
+"""How far a pass is: one line, live on a terminal and now and then in a log."""
+
+import shutil
+import sys
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stj.generate import Usage
+from stj.rows import TRAINING
+from stj.text import CLEAR_LINE, duration
+
+_WINDOW_S = 30  # over which tokens a second are counted
+_SHOWN_CATEGORIES = 3
+_COUNTED = ["task", "error", "judgments", "kept", "category"]
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Counts of a pass. Those of judgments are of the rows since this start; rows are those of all starts."""
+
+    name: str
+    total: int | None
+    """Rows that will come, as far as is known."""
+    done: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    tokens_per_s: float = 0
+    """Output tokens of all engines, those of aborted samples too."""
+    draws: int = 0
+    kept: int = 0
+    judged: Counter[str] = field(default_factory=Counter)
+    """Training pairs with judgments, by category."""
+    accepted: Counter[str] = field(default_factory=Counter)
+    """Those of them with a kept judgment."""
+    eta_s: float | None = None
+
+    def __post_init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+        self._begun = (time.monotonic(), self.done)
+
+    def add(self, table: pa.Table) -> None:
+        """Counts the judgments of finished rows."""
+        table = table.select(_COUNTED)
+        drawn = pc.fill_null(pc.list_value_length(table["judgments"]), 0)
+        table = table.filter(pc.and_(pc.equal(table["task"], TRAINING), pc.greater(drawn, 0)))
+        self.draws += sum(len(judgments) for judgments in table["judgments"])
+        for kept, category in zip(table["kept"].to_pylist(), table["category"].to_pylist(), strict=True):
+            name = category["name"] if category else "-"
+            self.judged[name] += 1
+            if kept is not None:
+                self.kept += 1
+                self.accepted[name] += 1
+
+    def look(self, *, done: int, failed: int, in_flight: int, usage: Usage) -> None:
+        """Brings rows and speed up to date; `usage` is that of all engines since this start."""
+        now = time.monotonic()
+        self.done, self.failed, self.in_flight = done, failed, in_flight
+        self._seen.append((now, usage.output_tokens))
+        while now - self._seen[0][0] > _WINDOW_S and len(self._seen) > 2:
+            self._seen.popleft()
+        since, tokens = self._seen[0]
+        if now > since:
+            self.tokens_per_s = (usage.output_tokens - tokens) / (now - since)
+        began, done_before = self._begun
+        if self.total is not None and done > done_before:
+            self.eta_s = max(0, self.total - done) * (now - began) / (done - done_before)
+
+    def line(self, *, every_category: bool = False) -> str:
+        """All of it for a reader; of the categories the most frequent, or all."""
+        rows = f"{self.done:,} rows" if self.total is None else f"{self.done:,}/{max(self.done, self.total):,} rows"
+        parts = [f"{self.name}: {rows}", f"{self.failed:,} failed", f"{self.in_flight:,} in flight"]
+        parts.append(f"{self.tokens_per_s:,.0f} tok/s")
+        if self.kept:
+            parts.append(f"{self.draws / self.kept:.2f} draws/kept")
+            parts.append(f"accepted {self.kept / self.judged.total():.0%}{self._categories(every_category)}")
+        if self.eta_s is not None:
+            parts.append(f"eta {duration(self.eta_s)}")
+        return " | ".join(parts)
+
+    def _categories(self, every: bool) -> str:
+        """Acceptance by category: whether some kinds of questions teach nothing."""
+        shown = [(name, count) for name, count in self.judged.most_common(None if every else _SHOWN_CATEGORIES) if name != "-"]
+        return f" ({', '.join(f'{name} {self.accepted[name] / count:.0%}' for name, count in shown)})" if shown else ""
+
+
+class Terminal:
+    """A line of a terminal that is written over; nothing at all where stderr is a file or a pipe."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+
+    def show(self, line: str) -> None:
+        """Puts the line in the place of the one before."""
+        self._write(CLEAR_LINE + line[: max(0, shutil.get_terminal_size().columns - 1)])
+
+    def clear(self) -> None:
+        """Leaves an empty line."""
+        self._write(CLEAR_LINE)
+
+    def _write(self, text: str) -> None:
+        if self.live:
+            try:
+                sys.stderr.write(text)
+                sys.stderr.flush()
+            except OSError:  # the terminal was closed; the pass goes on
+                self.live = False

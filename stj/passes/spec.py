@@ -1,0 +1,32 @@
+"""What one pass does."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from stj.config import ModelConfig
+from stj.engine.hosted import MakeEngine
+from stj.rows import Row
+from stj.stages.runner import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """What one pass does: to whose weights, to which rows, by which stages."""
+
+    name: str = "pass"
+    """For whoever watches."""
+    model: ModelConfig
+    read: Callable[[], Iterator[Row]]
+    """Reads the rows; called on the cluster."""
+    stages: Mapping[str, Sequence[Stage]]
+    """The chain of each task."""
+    seed: int = 0
+    """Where the engines' samplers begin."""
+    make_engine: MakeEngine | None = None
+    """Another engine than vLLM; called inside the actor."""
+    total: int | None = None
+    """How many rows `read` gives, where that is known."""
+    dollars_per_engine_hour: float | None = None
+    """For the ledger."""
+    capacity_deadline_s: float = 1800
+    """How long rows may wait for an engine that has no machine."""

@@ -1,0 +1,365 @@
+"""Every loader on its published schema, in every kind of file; and one clear line for each bad one."""
+
+import csv
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stj.cli import main
+from stj.errors import ConfigError, SourceError
+from stj.evals.benchmarks import BENCHMARKS
+from stj.evals.benchmarks.base import HubPart
+from stj.evals.benchmarks.places import named
+from stj.rows import Row, row_from_dict, rows_to_table
+
+Record = dict[str, Any]
+
+
+def conversation(text: str) -> list[Record]:
+    return [{"role": role, "content": f"{role} {turn}: {text}"} for turn in (1, 2) for role in ("user", "assistant")]
+
+
+def helpsteer(response: str, helpfulness: int) -> Record:
+    others = {"correctness": 3, "coherence": 4, "complexity": 2, "verbosity": 2}
+    return {"prompt": "2 + 2?", "response": response, "helpfulness": helpfulness, **others}
+
+
+VOTE = {"question_id": 111, "model_a": "vicuna", "model_b": "alpaca", "winner": "model_a", "judge": "expert_1", "turn": 1}
+GOOD: dict[str, list[Record]] = {
+    "rewardbench": [{"id": 7, "prompt": "2 + 2?", "chosen": "4", "rejected": "5", "subset": "math-prm"}],
+    "rewardbench2": [
+        {"id": "9", "prompt": "2 + 2?", "chosen": ["4"], "rejected": ["5", "6", "7"], "subset": "Math"},
+        {"id": "ref:0", "prompt": "A colour?", "chosen": ["red"], "rejected": ["two"], "subset": "Ties"},
+        {"id": "tied:0", "prompt": "A colour?", "chosen": ["red", "blue"], "rejected": ["two"], "subset": "Ties"},
+    ],
+    "mtbench": [{**VOTE, "conversation_a": conversation("v"), "conversation_b": conversation("a")}],
+    "helpsteer2": [helpsteer("4", 4), helpsteer("5", 1)],
+    "llmbar": [{"input": "2 + 2?", "output_1": "5", "output_2": "4", "label": 2, "subset": "Natural"}],
+    "judgebench": [
+        {"pair_id": "x", "source": "livebench-math", "question": "2 + 2?", "response_A": "5", "response_B": "4", "label": "B>A"}
+    ],
+    "rmbench": [{"id": 1, "prompt": "2 + 2?", "chosen": list("468"), "rejected": list("579"), "domain": "math"}],
+    "hhh": [{"input": "2 + 2?", "targets": {"choices": ["5", "4"], "labels": [0, 1]}, "subset": "honest"}],
+    "pairs": [{"instruction": "2 + 2?", "response_a": "5", "response_b": "4", "winner": "B"}],
+}
+FLAT = ("rewardbench", "helpsteer2", "llmbar", "judgebench", "pairs")
+
+
+def write_jsonl(file: Path, records: list[Record]) -> None:
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def write_json(file: Path, records: list[Record]) -> None:
+    file.write_text(json.dumps(records, indent=1))
+
+
+def write_parquet(file: Path, records: list[Record]) -> None:
+    pq.write_table(pa.Table.from_pylist(records), file)
+
+
+def write_csv(file: Path, records: list[Record]) -> None:
+    with file.open("w", newline="") as text:
+        writer = csv.DictWriter(text, list(records[0]))
+        writer.writeheader()
+        writer.writerows(records)
+
+
+WRITERS: dict[str, Callable[[Path, list[Record]], None]] = {
+    ".jsonl": write_jsonl,
+    ".json": write_json,
+    ".parquet": write_parquet,
+    ".csv": write_csv,
+}
+
+
+def load(name: str, records: list[Record], tmp_path: Path, suffix: str = ".jsonl") -> list[Row]:
+    file = tmp_path / f"{name}{suffix}"
+    WRITERS[suffix](file, records)
+    rows = list(named(f"{name}:{file}").rows(None))
+    assert [row_from_dict(record) for record in rows_to_table(rows).to_pylist()] == rows
+    return rows
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet"])
+@pytest.mark.parametrize("name", GOOD)
+def test_a_published_schema_in_every_kind_of_file(name: str, suffix: str, tmp_path: Path) -> None:
+    first = load(name, GOOD[name], tmp_path, suffix)[0]
+    assert (first.task, first.position, first.dropped) == (name, 0, None)
+    assert first.id.startswith(f"{name}/")
+    if first.candidates:
+        assert first.candidates.answers[0] == "4"
+    elif name != "mtbench":
+        assert first.instruction == "2 + 2?"
+        assert first.pair
+        assert (first.pair.chosen, first.pair.rejected) == ("4", "5")
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_csv(name: str, tmp_path: Path) -> None:
+    [row] = load(name, GOOD[name], tmp_path, ".csv")
+    assert row.pair
+    assert (row.pair.chosen, row.pair.rejected) == ("4", "5")
+
+
+def test_rmbench_has_nine_pairs_an_item_and_its_domain_may_be_the_files_name(tmp_path: Path) -> None:
+    rows = load("rmbench", GOOD["rmbench"], tmp_path)
+    places = [(row.subset, row.pair.chosen, row.pair.rejected) for row in rows if row.pair]
+    assert places[:4] == [("math/normal", "4", "5"), ("math/hard", "4", "7"), ("math/hard", "4", "9"), ("math/easy", "6", "5")]
+    file = tmp_path / "safety-refuse_filtered.json"
+    write_json(file, [{key: value for key, value in GOOD["rmbench"][0].items() if key != "domain"}])
+    assert {row.subset for row in named(f"rmbench:{file}").rows(None)} == {
+        f"safety-refuse/{x}" for x in ("hard", "normal", "easy")
+    }
+
+
+def test_mtbench_rows_are_pairs_whichever_way_round_they_were_voted_on(tmp_path: Path) -> None:
+    [vote] = GOOD["mtbench"]
+    turned = {**vote, "model_a": "alpaca", "model_b": "vicuna", "conversation_a": vote["conversation_b"]}
+    turned |= {"conversation_b": vote["conversation_a"], "judge": "expert_2", "winner": "tie"}
+    second = {**vote, "turn": 2}
+    author = {**vote, "judge": "author_0", "question_id": 112}
+    rows = load("mtbench", [vote, turned, second, author], tmp_path)
+    assert [(row.id, row.subset) for row in rows] == [
+        ("mtbench/111/alpaca/vicuna/1", "turn 1/math"),
+        ("mtbench/111/alpaca/vicuna/2", "turn 2/math"),
+    ]
+    assert rows[0].pair
+    assert (rows[0].pair.chosen, rows[0].pair.rejected) == ("assistant 1: a", "assistant 1: v")
+    assert "user 1: a" in rows[1].instruction
+    assert "user 2: a" in rows[1].instruction
+
+
+def test_helpsteer2_weighs_its_attributes_and_equal_scores_are_dropped(tmp_path: Path) -> None:
+    wordy = {**helpsteer("long", 4), "verbosity": 4}  # 0.65 * 4 - 0.4 * 4 < 0.65 * 3 - 0.4 * 2
+    rows = load("helpsteer2", [wordy, helpsteer("short", 3), helpsteer("a", 2), helpsteer("b", 2)], tmp_path)
+    assert rows[0].pair
+    assert rows[0].pair.chosen == "short"
+    assert rows[1].dropped == "equal_scores"
+    helpful = load("helpsteer2-helpfulness", [wordy, helpsteer("short", 3)], tmp_path)
+    assert helpful[0].pair
+    assert helpful[0].pair.chosen == "long"
+
+
+def test_helpsteer2_dialogues(tmp_path: Path) -> None:
+    prompt = "hi\n<extra_id_1>Assistant\nyes?\n<extra_id_1>User\n2 + 2?"
+    [row] = load("helpsteer2", [{**record, "prompt": prompt} for record in GOOD["helpsteer2"]], tmp_path)
+    assert [(turn.role, turn.content) for turn in row.turns] == [("user", "hi"), ("assistant", "yes?"), ("user", "2 + 2?")]
+
+
+def test_hhh_as_big_bench_has_it(tmp_path: Path) -> None:
+    (tmp_path / "harmless").mkdir()
+    task = {"name": "hhh", "examples": [{"input": "2 + 2?", "target_scores": {"5": 0, "4": 1}}]}
+    (tmp_path / "harmless" / "task.json").write_text(json.dumps(task))
+    [row] = named(f"hhh:{tmp_path}").rows(None)
+    assert row.pair
+    assert (row.subset, row.pair.chosen) == ("harmless", "4")
+
+
+def test_llmbars_repository_is_read_without_the_judgments_that_lie_in_it(tmp_path: Path) -> None:
+    record = {key: value for key, value in GOOD["llmbar"][0].items() if key != "subset"}
+    for place in ("Natural", "Adversarial/Manual", "Natural/evaluators/GPT-4/CoT"):
+        (tmp_path / place).mkdir(parents=True)
+        write_json(tmp_path / place / "dataset.json", [record])
+    assert {row.subset for row in named(f"llmbar:{tmp_path}").rows(None)} == {"Natural", "Manual"}
+
+
+def test_names_of_folders_count_only_below_the_one_that_is_given_and_as_words(tmp_path: Path) -> None:
+    record = {key: value for key, value in GOOD["llmbar"][0].items() if key != "subset"}
+    folder = tmp_path / "natural" / "evaluators" / "bench"
+    for name in ("Manual", "Supernatural"):
+        (folder / name).mkdir(parents=True)
+        write_json(folder / name / "dataset.json", [record])
+    assert {row.subset for row in named(f"llmbar:{folder}").rows(None)} == {"Manual", "dataset"}
+    write_jsonl(folder / "pairs.jsonl", GOOD["pairs"])
+    assert len(list(named(f"pairs:{folder / 'pairs.jsonl'}").rows(None))) == 1
+
+
+def test_of_a_copy_of_a_data_set_the_benchmarks_own_split_is_read(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for split, chosen in (("raw", "5"), ("filtered", "4")):
+        write_parquet(tmp_path / "data" / f"{split}-00000-of-00001.parquet", bad("rewardbench", chosen=chosen))
+    [row] = named(f"rewardbench:{tmp_path}").rows(None)
+    assert row.pair
+    assert row.pair.chosen == "4"
+
+
+def test_helpsteer2s_own_files_are_read_packed_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "preference").mkdir()
+    lines = "".join(json.dumps(record) + "\n" for record in GOOD["helpsteer2"])
+    for name in ("train.jsonl.gz", "validation.jsonl.gz", "preference/preference.jsonl.gz"):
+        (tmp_path / name).write_bytes(gzip.compress((lines if name.startswith("validation") else "{}").encode()))
+    for place in (tmp_path, tmp_path / "validation.jsonl.gz"):
+        assert len(list(named(f"helpsteer2:{place}").rows(None))) == 1
+    torn = (tmp_path / "validation.jsonl.gz").read_bytes()[:40]
+    (tmp_path / "validation.jsonl.gz").write_bytes(torn)
+    with pytest.raises(SourceError, match="cannot be read"):
+        list(named(f"helpsteer2:{tmp_path}").rows(None))
+
+
+def test_rmbenchs_folder_has_everything_twice_and_is_read_once(tmp_path: Path) -> None:
+    write_json(tmp_path / "math_filtered.json", without("rmbench", "domain"))
+    assert len(list(named(f"rmbench:{tmp_path}").rows(None))) == 9
+    write_json(tmp_path / "total_dataset.json", GOOD["rmbench"])
+    assert len(list(named(f"rmbench:{tmp_path}").rows(None))) == 9
+
+
+def test_line_separators_inside_a_string_end_no_line(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(
+        json.dumps({**GOOD["pairs"][0], "response_b": "a\u2028b\u0085c"}, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    [row] = named(f"pairs:{file}").rows(None)
+    assert row.pair
+    assert row.pair.chosen == "a\u2028b\u0085c"
+
+
+def bad(name: str, **values: Any) -> list[Record]:
+    return [{**GOOD[name][0], **values}]
+
+
+def without(name: str, field: str) -> list[Record]:
+    return [{key: value for key, value in GOOD[name][0].items() if key != field}]
+
+
+@pytest.mark.parametrize(
+    ("name", "records", "said"),
+    [
+        *((name, [], "holds no records") for name in GOOD),
+        ("rewardbench", without("rewardbench", "chosen"), "no field 'chosen'"),
+        ("rewardbench", bad("rewardbench", chosen=["4"]), "field 'chosen' is list ['4']; it must be a string"),
+        ("rewardbench", bad("rewardbench", subset="chess"), "field 'subset' is str 'chess'; it must be one of alpacaeval-easy"),
+        ("rewardbench", GOOD["rewardbench"] * 2, "which an earlier row has too"),
+        ("rewardbench2", bad("rewardbench2", rejected=["5"]), "1 chosen and 1 rejected answers; Math has 1 and 3"),
+        ("rewardbench2", bad("rewardbench2", chosen="4"), "it must be a list of strings"),
+        ("mtbench", bad("mtbench", turn=3), "it must be 1 or 2"),
+        ("mtbench", bad("mtbench", question_id=7), "it must be one of 81 to 160"),
+        ("mtbench", bad("mtbench", model_b="vicuna"), "two models are needed"),
+        ("mtbench", bad("mtbench", winner="vicuna"), "field 'winner' is str 'vicuna'; it must be A or B"),
+        ("rewardbench2", bad("rewardbench2", id="1", subset="Ties"), "the id of a row of Ties is ref:N, or tied:N"),
+        ("pairs", bad("pairs", winner="Katie"), "field 'winner' is str 'Katie'; it must be A or B"),
+        ("mtbench", without("mtbench", "conversation_a"), "no field 'conversation_a'"),
+        ("helpsteer2", [helpsteer("4", 4)], "adjacent rows"),
+        ("helpsteer2", [helpsteer("4", 4), {**helpsteer("5", 1), "prompt": "?"}], "adjacent rows"),
+        ("helpsteer2", [helpsteer("4", 4), {**helpsteer("5", 1), "helpfulness": "much"}], "it must be a number"),
+        ("llmbar", bad("llmbar", label=3), "field 'label' is int 3"),
+        ("judgebench", bad("judgebench", label="A=B"), "ties are not allowed"),
+        ("judgebench", bad("judgebench", source="chess"), "JudgeBench has mmlu-pro"),
+        ("rmbench", bad("rmbench", chosen=["4"]), "1 answers; RM-Bench has 3 styles"),
+        ("rmbench", without("rmbench", "domain"), "no field 'domain'"),
+        ("hhh", bad("hhh", targets={"choices": ["4", "5"], "labels": [1, 1]}), "one has label 1"),
+        ("hhh", bad("hhh", targets={"choices": None, "labels": [1, 0]}), "field 'targets.choices' is NoneType None"),
+        ("hhh", bad("hhh", targets={"choices": [["4"], ["5"]], "labels": [1, 0]}), "field 'targets.choices[]' is list ['4']"),
+        ("hhh", bad("hhh", targets={"choices": ["4", "5"], "labels": None}), "field 'targets.labels' is NoneType None"),
+        ("helpsteer2", [helpsteer("4", 4), {**helpsteer("5", 1), "helpfulness": 10**400}], "it must be a number"),
+        ("helpsteer2", [helpsteer("4", 4), {**helpsteer("5", 1), "helpfulness": "nan"}], "it must be a number"),
+        ("llmbar", bad("llmbar", subset=3), "field 'subset' is int 3; it must be a string"),
+        ("hhh", without("hhh", "targets"), "field 'targets' is NoneType None"),
+        ("hhh", without("hhh", "subset"), "no field 'subset'"),
+        ("pairs", bad("pairs", winner="tie"), "ties are not allowed"),
+        ("pairs", bad("pairs", winner=None), "field 'winner' is NoneType None"),
+        ("pairs", without("pairs", "response_b"), "no field 'response_b'"),
+        ("pairs", bad("pairs", id="a") * 2, "which an earlier row has too"),
+    ],
+)
+def test_one_clear_line_for_each_bad_file(name: str, records: list[Record], said: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        load(name, records, tmp_path)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "said"),
+    [
+        (".jsonl", '{"instruction": "x"\n', "line 1, column 1: not JSON"),
+        (".json", "[{]", "not JSON"),
+        (".json", "3", "a JSON int; a list of objects is needed"),
+        (".json", "[3]", "item 0: a JSON int; an object is needed"),
+        (".json", "[" * 100_000, "JSON that Python cannot hold"),
+        (".json", f"[{'9' * 5_000}]", "JSON that Python cannot hold"),
+        (".csv", "instruction,response_a,response_b,winner\n?,a,b\n", "line 2: fewer values than the header has names (4)"),
+        (".jsonl.gz", "no gzip", "cannot be read: Not a gzipped file"),
+        (".parquet", "PAR1", "not a Parquet file"),
+        (".txt", "x", "cannot read a '.txt' file"),
+    ],
+)
+def test_a_file_that_is_not_what_it_says_is_told_before_anything_starts(
+    suffix: str, text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / f"pairs{suffix}"
+    file.write_text(text)
+    assert main(["eval", "package://mini/seed_model", f"pairs:{file}", f"run_root={tmp_path}"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_json_file_that_is_really_one_object_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.json"
+    write_jsonl(file, [*GOOD["pairs"], *GOOD["pairs"]])
+    assert len(list(named(f"pairs:{file}").rows(None))) == 2
+
+
+@pytest.mark.parametrize("name", sorted(set(GOOD) - {"pairs"}))
+def test_the_hub_is_read_in_the_published_splits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load_dataset(path: str, **options: Any) -> Any:
+        asked.append((path, options["split"], options.get("data_files"), options["revision"]))
+        return datasets.Dataset.from_list(GOOD[name]).to_iterable_dataset()
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert next(named(name).rows(1)).task == name
+    part = BENCHMARKS[name].hub[0]
+    assert asked[0] == (part.path, part.split, part.files, part.revision)
+
+
+def test_files_are_read_through_datasets_and_their_names_are_the_subsets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real `datasets`, on a local folder in the place of LLMBar's repository."""
+    record = {key: value for key, value in GOOD["llmbar"][0].items() if key != "subset"}
+    parts = []
+    for folder in ("Natural", "Adversarial/GPTOut"):
+        (tmp_path / folder).mkdir(parents=True)
+        write_json(tmp_path / folder / "dataset.json", [record, record])
+        parts.append(HubPart("json", "train", f"{tmp_path}/{folder}/dataset.json"))
+    monkeypatch.setitem(BENCHMARKS, "llmbar", replace(BENCHMARKS["llmbar"], hub=tuple(parts)))
+    assert [row.subset for row in named("llmbar").rows(None)] == ["Natural", "Natural", "GPTOut", "GPTOut"]
+
+
+def test_somebody_elses_data_set_is_read_in_its_splits_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load_dataset(path: str, **options: Any) -> Any:
+        asked.append((path, options["split"]))
+        return datasets.Dataset.from_list(GOOD[name]).to_iterable_dataset()
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    for name in ("hhh", "pairs"):
+        assert [row.task for row in named(f"{name}:someone/else").rows(None)] == [name]
+    assert asked == [("someone/else", "train")] * 2
+
+
+def test_a_data_set_that_is_a_program_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(path: str, **options: Any) -> Any:
+        raise RuntimeError("Dataset scripts are no longer supported, but found x.py")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(SourceError, match="Dataset scripts are no longer supported"):
+        next(named("rewardbench:someone/else").rows(1))
+
+
+def test_a_benchmark_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'rewardbench'"):
+        named("rewardbnch")
+    with pytest.raises(ConfigError, match="give its file"):
+        assert named("pairs").identity

@@ -1,0 +1,169 @@
+"""Against what was published: real judgments with the verdicts that their authors stored, and real scores."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stj.evals.benchmarks import rewardbench
+from stj.evals.benchmarks.places import named
+from stj.evals.benchmarks.scoring import score_recorded
+from stj.evals.score import score_file
+from stj.verdict import FIVE_WAY, GRADE, OUTPUT, PAIR_OR_TIE, TIE, parse
+
+CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
+
+
+def json_lines(file: Path) -> Iterator[dict[str, Any]]:
+    with file.open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def test_rewardbench_sections_are_the_published_ones(test_data: Path) -> None:
+    folder = test_data / "rewardbench_section_scores_a"
+    published = json.loads((folder / "main_score.json").read_text())
+    record, _ = score_file(str(folder / "each_small_section_score.json"), named("rewardbench"), None)
+    groups = {name: scores["accuracy"] for name, scores in record["groups"].items()}
+    for section in ("Chat", "Chat Hard", "Safety", "Reasoning"):
+        assert groups[section] == pytest.approx(published[section], abs=1e-6)
+    assert groups["overall"] == pytest.approx(published["avg_Result_each_section"], abs=1e-6)
+    assert groups["micro"] == pytest.approx(published["absoluate_Result"], abs=1e-6)
+
+
+def test_rewardbench_counts_are_the_published_ones(test_data: Path) -> None:
+    counts = json.loads((test_data / "rewardbench_section_scores_a" / "example_counts.json").read_text())
+    assert {name: count for section in rewardbench.SECTIONS.values() for name, count in section.items()} == counts
+
+
+def test_the_means_of_rmbench_levels_and_domains_are_the_published_mean(test_data: Path) -> None:
+    published = json.loads((test_data / "rewardbench_section_scores_a" / "rmbench_final_result.json").read_text())
+    levels = [published[f"{level}_acc"] for level in ("hard", "normal", "easy")]
+    domains = [published[domain] for domain in ("chat", "code", "math", "safety")]
+    assert sum(levels) / 3 == pytest.approx(published["total_avg_acc"])
+    assert sum(domains) / 4 == pytest.approx(published["total_avg_acc"])
+    items = 284 + 157  # of both safety files together: the published share is one of their 9 * 441 comparisons
+    assert published["safety"] * 9 * items == pytest.approx(3724, abs=1e-6)
+
+
+def test_fastchat_pairwise_verdicts(test_data: Path) -> None:
+    """1,600 judgments: paper reads all as stored; strict has no verdict for the two that go on after their tag."""
+    stored = {"A": "A", "B": "B", "tie": TIE, "error": None}
+    compared = Counter[bool]()
+    for file in sorted((test_data / "mtbench_judgments_a").glob("*pairwise*.jsonl")):
+        for row in json_lines(file):
+            for order in ("ab", "ba"):
+                wanted = stored[row[f"winner_{order}"]]
+                text = row[f"judgment_{order}"]
+                assert parse(text, PAIR_OR_TIE, "paper") == wanted, (file.name, row["question_id"])
+                strict = parse(text, PAIR_OR_TIE, "strict")
+                assert strict in {wanted, None}
+                compared[strict == wanted] += 1
+    assert compared == {True: 1598, False: 2}
+
+
+def test_fastchat_grades(test_data: Path) -> None:
+    """160 grades of GPT-4 and 160 of GPT-4o mini: both parsers read what was stored."""
+    grades = [(row["judgment"], row["score"]) for row in json_lines(test_data / "fastchat_gpt4_single" / "gpt-4_single.jsonl")]
+    for file in (test_data / "mtbench_judgments_a").glob("*single_grade*.jsonl"):
+        for row in json_lines(file):
+            grades += [(row[f"judgment_turn{turn}"], row[f"score_turn{turn}"]) for turn in (1, 2)]
+    assert len(grades) == 320
+    for text, score in grades:
+        verdict = parse(text, GRADE, "paper")
+        assert verdict is not None
+        assert float(verdict) == score
+        assert parse(text, GRADE, "strict") == verdict
+
+
+def test_fastchats_own_file_of_grades(test_data: Path) -> None:
+    """Every grade is read as stored; the mean of a turn is FastChat's, that of the stored scores."""
+    file = test_data / "fastchat_gpt4_single" / "gpt-4_single.jsonl"
+    rows = list(json_lines(file))
+    record, _ = score_file(str(file), named("mtbench"), None)
+    for parser in ("strict", "paper"):
+        assert (record[parser]["judged"], record[parser]["as_stored"]) == (160, 1.0)
+        for turn in (1, 2):
+            scores = [row["score"] for row in rows if row["turn"] == turn]
+            assert record[parser]["groups"][f"phi-3-dpo, turn {turn}"]["mean"] == pytest.approx(sum(scores) / 80)
+
+
+def test_judgebench_verdicts(test_data: Path) -> None:
+    """350 judgments: the paper parser reads all as stored; strict has no verdict for the 18 that go on after their tag."""
+    differ = 0
+    for row in json_lines(test_data / "judgebench_a_judgments" / "arena_hard_outputs.jsonl"):
+        for game in row["judgments"]:
+            wanted = {"A>B": "A", "B>A": "B", "A=B": TIE, None: None}[game["decision"]]
+            text = game["judgment"]["response"]
+            assert parse(text, FIVE_WAY, "paper") == wanted
+            strict = parse(text, FIVE_WAY, "strict")
+            assert strict in {wanted, None}
+            differ += strict != wanted
+    assert differ == 18
+
+
+def test_llmbar_verdicts(test_data: Path) -> None:
+    """1,268 judgments: the paper parser reads all as stored; what strict leaves out goes on after its verdict, or has both."""
+    differ: Counter[str] = Counter()
+    for file in sorted((test_data / "llmbar_a_judgments").glob("*.json")):
+        for row in json.loads(file.read_text(encoding="utf-8")):
+            for swapped, first in (("False", "1"), ("True", "2")):
+                said = row["results"][-1][f"swap = {swapped}"]
+                wanted = None if said["winner"] is None else "A" if said["winner"] == first else "B"
+                assert parse(said["completion"][0], OUTPUT, "paper") == wanted, (file.name, row["input"])
+                strict = parse(said["completion"][0], OUTPUT, "strict")
+                assert strict in {wanted, None}
+                differ[file.stem] += strict != wanted
+    assert +differ == {"LLMBar_Natural__ChatGPT_CoT": 17, "LLMBar_Natural__Falcon_CoT": 46}
+
+
+def test_mtbench_agreement_of_gpt4_with_the_experts(test_data: Path) -> None:
+    """FastChat's counts on the odd questions; the paper's Table 5 has 66% and 85% of all, in both turns."""
+    folder = test_data / "mtbench_human_odd"
+    scores = score_recorded(str(folder / "gpt4_pair.jsonl"), named(f"mtbench:{folder / 'human.jsonl'}"), "paper")
+    agreed = {name: (round(one.official * one.examples), one.examples) for name, one in scores.groups.items()}
+    assert agreed["all votes, turn 1"] == (458, 670)
+    assert agreed["no ties, turn 1"] == (378, 437)
+    assert agreed["all votes, turn 2"] == (449, 663)
+    assert agreed["no ties, turn 2"] == (375, 434)
+    for turn in (1, 2):
+        assert scores.groups[f"all votes, turn {turn}"].official == pytest.approx(0.66, abs=0.03)
+        assert scores.groups[f"no ties, turn {turn}"].official == pytest.approx(0.85, abs=0.02)
+    assert sum(agreed[f"all votes, {category}"][1] for category in CATEGORIES) == 670 + 663
+
+
+@pytest.mark.parametrize(
+    ("word", "rows", "subsets"),
+    [
+        ("rmbench:rmbench_chat/chat_filtered.json", 129 * 9, {"chat/hard", "chat/normal", "chat/easy"}),
+        (
+            "rmbench:rmbench_safety_response",
+            157 * 9,
+            {"safety-response/hard", "safety-response/normal", "safety-response/easy"},
+        ),
+        ("judgebench:judgebench_a", 350, {f"gpt-4o/{part}" for part in ("knowledge", "reasoning", "math", "coding")}),
+        ("llmbar:llmbar_a", 392, {"Natural", "Neighbor", "GPTInst", "Processed_FairEval"}),
+        ("hhh:hhh_alignment/hhh_alignment_eval.json", 221, {"harmless", "helpful", "honest", "other"}),
+    ],
+)
+def test_published_files_are_read_whole(test_data: Path, word: str, rows: int, subsets: set[str]) -> None:
+    name, _, place = word.partition(":")
+    read = list(named(f"{name}:{test_data / place}").rows(None))
+    assert len(read) == rows
+    assert len({row.id for row in read}) == rows
+    assert {row.subset for row in read} == subsets
+    assert [row.id for row in read if row.dropped] == []
+
+
+def test_recorded_judgments_in_their_own_schemas_are_scored(test_data: Path) -> None:
+    judged = score_recorded(str(test_data / "judgebench_a_judgments/arena_hard_outputs.jsonl"), named("judgebench"), "paper")
+    assert judged.groups["overall"].examples == 175
+    neighbor = test_data / "llmbar_a_judgments/LLMBar_Adversarial_Neighbor__GPT-4_CoT.json"
+    scores = score_recorded(str(neighbor), named("llmbar"), "paper").groups["overall"]
+    labels = [(str(row["label"]), row["results"][-1]) for row in json.loads(neighbor.read_text(encoding="utf-8"))]
+    right = [[last[f"swap = {swapped}"]["winner"] == label for swapped in (False, True)] for label, last in labels]
+    assert scores.accuracy == pytest.approx(sum(map(sum, right)) / (2 * len(right)))
+    assert scores.position_consistent == pytest.approx(sum(map(all, right)) / len(right))
+    assert scores.agreement == pytest.approx(sum(len(set(both)) == 1 for both in right) / len(right))

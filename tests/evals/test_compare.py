@@ -1,0 +1,133 @@
+"""Two evaluations in pairs: McNemar's exact p and the paired bootstrap, by hand and by property."""
+
+import json
+from collections.abc import Sequence
+from math import comb
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stj.cli import main
+from stj.evals.benchmarks.evaluation import SCORES
+from stj.evals.compare import compare, mcnemar_p
+from stj.rows import Judgment, Pair, Row, Turn, rows_to_table
+from stj.storage.artifacts import Artifact
+from stj.storage.folder import Folder
+
+SUBSETS = {"pairs": "all", "rmbench": "chat/hard", "mtbench": "turn 1/writing"}
+
+
+def evaluation(folder: Path, right: str, data: Path, *, task: str = "pairs", ids: Sequence[str] = (), answer: str = "a") -> str:
+    """An evaluation of a judge by one character a pair: 2 right in both orders, 1 in the first, 0 in none."""
+    artifact = Artifact(Folder.at(folder), {"step": "eval"})
+    artifact.begin()
+    rows = []
+    for number, correct in enumerate(map(int, right)):
+        said = (("A", "A" if correct else "B"), ("B", "B" if correct == 2 else "A"))
+        judgments = tuple(
+            Judgment(purpose="greedy", winner=winner, index=0, text="", verdict=verdict, finish_reason="stop", output_tokens=1)  # type: ignore[arg-type]
+            for winner, verdict in said
+        )
+        pair = Pair(method="given", chosen=answer, rejected="b")
+        turns = (Turn(role="user", content="?"),)
+        row_id = f"{task}/{ids[number] if ids else number}"
+        rows.append(
+            Row(id=row_id, position=number, task=task, subset=SUBSETS[task], turns=turns, pair=pair, judgments=judgments)
+        )
+    artifact.write_part("part", rows_to_table(rows))
+    artifact.finish()
+    artifact.folder.write(SCORES, json.dumps({"votes": 1, "benchmarks": [f"{task}:{data}"], "scores": {}}).encode())
+    return str(folder)
+
+
+def test_a_case_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ten shared pairs: A alone right on one, B alone on five; accuracies 50% and 75%."""
+    data = tmp_path / "pairs.jsonl"
+    data.touch()
+    run_a = evaluation(tmp_path / "a", "2211110022", data)
+    run_b = evaluation(tmp_path / "b", "22222200022"[:10], data)
+    [one] = compare(run_a, run_b)
+    assert (one.benchmark, one.examples) == ("pairs", 10)
+    assert (one.only_a, one.only_b) == (1, 4)
+    assert one.mcnemar_p == pytest.approx(2 * (comb(5, 0) + comb(5, 1)) / 2**5)
+    assert one.difference == pytest.approx(one.accuracy_b - one.accuracy_a)
+    assert one.ci95[0] <= one.difference <= one.ci95[1]
+    assert main(["compare", run_a, run_b, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["only_b"] == 4
+    assert main(["compare", run_a, run_a]) == 0
+    assert "difference +0.0 [+0.0, +0.0] points on 10 examples" in capsys.readouterr().out
+
+
+def test_the_same_id_of_another_file_is_another_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "pairs.jsonl"
+    data.touch()
+    run_a, run_b = (evaluation(tmp_path / answer, "21", data, answer=answer) for answer in ("a", "other"))
+    assert main(["compare", run_a, run_b]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "pairs/0 has another instruction or other answers" in line
+
+
+def test_examples_that_hang_together_are_one_coin(tmp_path: Path) -> None:
+    """Two items of RM-Bench: one of which B has all three comparisons right and A none, one where they are alike."""
+    data = tmp_path / "rmbench.jsonl"
+    data.touch()
+    ids = [f"chat/{item}/0-{place}" for item in (1, 2) for place in range(3)]
+    run_a, run_b = (
+        evaluation(tmp_path / name, right, data, task="rmbench", ids=ids) for name, right in (("a", "000222"), ("b", "222222"))
+    )
+    [one] = compare(run_a, run_b)
+    assert (one.examples, one.units, one.only_a, one.only_b) == (6, 2, 0, 1)
+    assert (one.difference, one.ci95, one.mcnemar_p) == (0.5, (0.0, 1.0), 1.0)
+
+
+def test_a_pair_of_mtbench_counts_once_whatever_its_votes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two pairs on two questions; the first has three votes, one of them a tie, which the overall setting leaves out."""
+    votes = [(81, "model_a"), (81, "model_a"), (81, "tie"), (82, "model_a")]
+    file = tmp_path / "human.jsonl"
+    vote = {"model_a": "alpaca", "model_b": "vicuna", "turn": 1, "judge": "expert_1"}
+    file.write_text("".join(json.dumps({**vote, "question_id": number, "winner": said}) + "\n" for number, said in votes))
+    ids = [f"{question}/alpaca/vicuna/1" for question in (81, 82)]
+    run_a, run_b = (
+        evaluation(tmp_path / name, right, file, task="mtbench", ids=ids) for name, right in (("a", "20"), ("b", "22"))
+    )
+    [one] = compare(run_a, run_b)
+    assert (one.examples, one.units, one.accuracy_a, one.accuracy_b, one.only_b) == (2, 2, 0.5, 1.0, 1)
+    assert main(["compare", run_a, run_b]) == 0
+    assert "on 2 examples" in capsys.readouterr().out
+
+
+def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = evaluation(tmp_path / "a", "21", tmp_path / "x.jsonl")
+    (tmp_path / "b").mkdir()
+    assert main(["compare", run, str(tmp_path / "nowhere")]) == 1
+    assert main(["compare", run, str(tmp_path / "b")]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "3", "{}", '{"votes": 1, "benchmarks": [3], "scores": {}}', "[" * 100_000, '{"votes": ' + "9" * 5_000 + "}"],
+)
+def test_a_damaged_scores_file_is_one_line(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = evaluation(tmp_path / "a", "21", tmp_path / "x.jsonl")
+    (tmp_path / "a" / SCORES).write_text(text)
+    assert main(["compare", run, run]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "scores.json is damaged" in line
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_the_p_is_a_probability_the_same_both_ways_and_one_without_difference(only_a: int, only_b: int) -> None:
+    p = mcnemar_p(only_a, only_b)
+    assert 0 <= p <= 1
+    assert p == mcnemar_p(only_b, only_a)
+    assert mcnemar_p(only_a, only_a) == 1.0
+    assert mcnemar_p(only_a, only_b + 5) <= p if only_b >= only_a else True
+
+
+def test_the_p_of_the_textbook() -> None:
+    assert mcnemar_p(0, 5) == pytest.approx(2 / 32)
+    assert mcnemar_p(2, 10) == pytest.approx(2 * sum(comb(12, k) for k in range(3)) / 2**12)
+    assert 0 <= mcnemar_p(1_000, 2_000) < 1e-70

@@ -1,0 +1,310 @@
+"""`stj eval`: what is asked of the judge for each benchmark, what is written, and the whole of it on the real engine."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from stj.cli import main
+from stj.config import Config, HeldoutConfig, ModelConfig
+from stj.config_loader import load
+from stj.engine.scripted import ScriptedEngine
+from stj.errors import ConfigError, PromptTooLong, RequestFailed
+from stj.evals import evaluate as evaluating
+from stj.evals.benchmarks.places import BenchmarkRef, named
+from stj.evals.evaluate import evaluate, judge_benchmark, read_benchmarks
+from stj.generate import Sampling
+from stj.rows import Candidates, Row, Turn, row_from_dict, rows_to_table
+from stj.stages.runner import run_stages
+from stj.storage.artifacts import Artifact, read_artifact
+from stj.storage.folder import Folder
+from tests.conftest import make_row
+
+ROOT = Path(__file__).parents[2]
+MINI = str(ROOT / "conf" / "mini.yaml")
+PAIRS = "pairs:package://mini/data/heldout.jsonl"
+
+
+def says_the_longer_word(messages: Sequence[Turn], sampling: Sampling) -> str:
+    """A judge that prefers the longer answer under whatever label it stands, and rates by length."""
+    text = messages[-1].content
+    if "FAIL" in text:
+        raise RequestFailed("the engine said no")
+    if "LONG" in text:
+        raise PromptTooLong("prompt of 9 tokens, context of 8 tokens")
+    if "[The Start of the Assistant" in text:
+        return str(min(10, len(between(text, "the Assistant"))))
+    answers = {label: between(text, f"Assistant {label}") for label in "ABCD" if f"Start of Assistant {label}" in text}
+    longest = max(answers, key=lambda label: len(answers[label]))
+    return f"[[{longest}>>{'B' if longest == 'A' else 'A'}]]" if "[[A>>B]]" in messages[0].content else f"[[{longest}]]"
+
+
+def between(text: str, who: str) -> str:
+    found = re.search(rf"The Start of {who}[’']s Answer\|?[\]>]\n(.*)\n[\[<]\|?The End of {who}", text, re.DOTALL)
+    assert found
+    return found[1]
+
+
+def judge(row: Row, votes: int = 1) -> tuple[Row, list[Sampling]]:
+    engine = ScriptedEngine(says_the_longer_word)
+    judged = asyncio.run(judge_benchmark(row, engine.generate, HeldoutConfig(), votes))
+    return judged, [sampling for _, sampling in engine.requests]
+
+
+def rows_of(tmp_path: Path, name: str, *records: dict[str, Any]) -> list[Row]:
+    file = tmp_path / f"{name}.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return list(named(f"{name}:{file}").rows(None))
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Row:
+    [row] = rows_of(tmp_path, "pairs", {"instruction": "?", "response_a": "short", "response_b": "much longer", "winner": "B"})
+    return row
+
+
+def test_a_pair_is_judged_greedily_in_both_orders(pair: Row) -> None:
+    judged, asked = judge(pair)
+    assert [(j.purpose, j.winner, j.verdict, j.index) for j in judged.judgments] == [
+        ("greedy", "A", "A", 0),
+        ("greedy", "B", "B", 0),
+    ]
+    assert {sampling.temperature for sampling in asked} == {0.0}
+
+
+def test_votes_are_sampled_as_the_paper_does(pair: Row) -> None:
+    judged, asked = judge(pair, votes=32)
+    assert len(judged.judgments) == 64
+    assert {(sampling.temperature, sampling.top_p) for sampling in asked} == {(0.7, 0.9)}
+
+
+def test_helpsteer2_takes_three_samples(tmp_path: Path) -> None:
+    scores = {"correctness": 1, "coherence": 1, "complexity": 1, "verbosity": 1}
+    records = [{"prompt": "?", "response": text, "helpfulness": place, **scores} for place, text in enumerate(("bad", "good"))]
+    [row] = rows_of(tmp_path, "helpsteer2", *records)
+    judged, asked = judge(row)
+    assert [(j.winner, j.index) for j in judged.judgments] == [(w, i) for i in range(3) for w in "AB"]
+    assert {sampling.temperature for sampling in asked} == {0.7}
+
+
+def test_four_answers_are_judged_with_the_good_one_in_each_place_and_ties_are_rated(tmp_path: Path) -> None:
+    four = {"id": "1", "prompt": "?", "chosen": ["the longest"], "rejected": ["a", "bb", "ccc"], "subset": "Math"}
+    tied = {"id": "tied:0", "prompt": "?", "chosen": ["12345678", "1234567"], "rejected": ["1"], "subset": "Ties"}
+    best, rated = rows_of(tmp_path, "rewardbench2", four, tied)
+    judged, _ = judge(best)
+    assert [(j.winner, j.verdict) for j in judged.judgments] == [(label, label) for label in "ABCD"]
+    assert [(j.purpose, j.verdict) for j in judge(rated)[0].judgments] == [("rating", "8"), ("rating", "7"), ("rating", "1")]
+    [alone] = rows_of(tmp_path, "rewardbench2-ratings", four)
+    assert [j.verdict for j in judge(alone)[0].judgments] == ["10", "1", "2", "3"]
+    assert row_from_dict(rows_to_table([judged]).to_pylist()[0]) == judged
+
+
+def test_the_answers_go_round() -> None:
+    from stj.stages.judge import best_of_four_messages
+
+    orders = best_of_four_messages("?", ["w", "x", "y", "z"])
+    shown = {
+        label: [between(messages[1].content, f"Assistant {name}") for name in "ABCD"] for label, messages in orders.items()
+    }
+    assert shown == {"A": list("wxyz"), "B": list("zwxy"), "C": list("yzwx"), "D": list("xyzw")}
+
+
+def test_an_answer_is_shown_as_it_is_whatever_it_holds() -> None:
+    row = make_row(task="rewardbench2", subset="Ties", candidates=Candidates(answers=("{instruction} [[A]]", "b"), good=1))
+    engine = ScriptedEngine(lambda messages, sampling: "5")
+    asyncio.run(judge_benchmark(row, engine.generate, HeldoutConfig(), 1))
+    assert "{instruction} [[A]]" in engine.requests[0][0][0].content
+
+
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes on a scripted engine in this process."""
+
+    def run(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> None:
+        engine = ScriptedEngine(says_the_longer_word)
+        rows = list(read_benchmarks(benchmarks, config.heldout.limit))
+        stage = partial(judge_benchmark, heldout=config.heldout, votes=config.votes, prompt=config.prompt)
+        judged = [asyncio.run(run_stages(row, [stage], engine.generate)) for row in rows]
+        artifact.write_part("part", rows_to_table(judged))
+        artifact.finish()
+
+    monkeypatch.setattr(evaluating, "_judge", run)
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_several_benchmarks_are_one_artifact_with_every_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [
+        {"pair_id": str(i), "source": "livecodebench", "question": "?", "response_A": "a", "response_B": "bb", "label": "B>A"}
+        for i in range(5)
+    ]
+    rows_of(tmp_path, "judgebench", *records)
+    words = ["eval", "package://mini/seed_model", PAIRS, f"judgebench:{tmp_path / 'judgebench.jsonl'}", MINI]
+    settings = ["heldout.limit=20", f"run_root={tmp_path}/run"]
+    assert main([*words, *settings, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    overall = record["scores"]["judgebench"]["strict"]["groups"]["overall"]
+    assert (overall["examples"], overall["accuracy"], overall["official"], overall["longest"]) == (5, 1.0, 1.0, 1.0)
+    pairs = record["scores"]["pairs"]
+    assert pairs["rows"] == pairs["strict"]["judged"] == 20
+    assert pairs["strict"]["groups"]["overall"]["always_a"] == 0.5
+    [folder] = (tmp_path / "run" / "evals").iterdir()
+    assert json.loads((folder / "scores.json").read_text()) == record
+    assert {row["task"] for row in read_artifact(Folder.at(folder)).records()} == {"pairs", "judgebench"}
+    assert main(["compare", str(folder), str(folder)]) == 0
+    assert "pairs: " in capsys.readouterr().out
+    assert main([*words, *settings, "votes=3"]) == 0  # other settings: another artifact, the first one stays
+    assert len(list((tmp_path / "run" / "evals").iterdir())) == 2
+    assert "judgebench, paper parser" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_votes_of_people_and_ties_are_scored_from_what_was_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The judge prefers the longer answer, alpaca's; two experts of three agree. Of Ties both rows are rated by length."""
+    said = {"conversation_a": talk("short"), "conversation_b": talk("a much longer one")}
+    vote = {"question_id": 81, "model_a": "vicuna", "model_b": "alpaca", "turn": 1, **said}
+    votes = [{**vote, "judge": f"expert_{i}", "winner": winner} for i, winner in enumerate(("model_b", "model_b", "model_a"))]
+    rows_of(tmp_path, "mtbench", *votes)
+    ties = [
+        {"id": "ref:0", "prompt": "?", "chosen": ["12345678"], "rejected": ["1"], "subset": "Ties"},
+        {"id": "tied:0", "prompt": "?", "chosen": ["12345678", "1234567"], "rejected": ["1"], "subset": "Ties"},
+    ]
+    rows_of(tmp_path, "rewardbench2", *ties)
+    words = [f"{name}:{tmp_path / name}.jsonl" for name in ("mtbench", "rewardbench2")]
+    assert main(["eval", "package://mini/seed_model", *words, MINI, f"run_root={tmp_path}/run", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]
+    assert scores["mtbench"]["rows"] == 1
+    overall = scores["mtbench"]["strict"]["groups"]["overall"]
+    assert (overall["examples"], overall["accuracy"], overall["longest"]) == pytest.approx((3, 2 / 3, 2 / 3))
+    assert scores["rewardbench2"]["strict"]["subsets"]["Ties"]["accuracy"] == pytest.approx(1.01, abs=1e-3)
+    [folder] = (tmp_path / "run" / "evals").iterdir()
+    assert main(["compare", str(folder), str(folder)]) == 0
+    assert "mtbench: " in capsys.readouterr().out
+    assert main(["show", str(folder), "--limit", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert "answer 0, good" in shown
+    assert "verdict 8, 1 tokens" in shown
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_what_could_not_be_judged_is_told_and_officially_has_no_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of four pairs one is too long, one fails and one has no better answer: two of three officially count one half."""
+    record = {"prompt": "?", "chosen": "longer", "rejected": "short", "subset": "math-prm"}
+    changes = [{}, {"prompt": "LONG"}, {"prompt": "FAIL"}, {"rejected": "longer"}]
+    rows_of(tmp_path, "rewardbench", *({**record, **change, "id": number} for number, change in enumerate(changes)))
+    words = [
+        "eval",
+        "package://mini/seed_model",
+        f"rewardbench:{tmp_path / 'rewardbench.jsonl'}",
+        MINI,
+        f"run_root={tmp_path}/run",
+    ]
+    assert main(words) == 0
+    assert "unjudged: 3 (failed 1, prompt_too_long 1, same_answers 1)" in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]["rewardbench"]
+    assert (scores["rows"], scores["strict"]["judged"], scores["strict"]["unjudged"]) == (4, 1, 3)
+    assert scores["strict"]["unjudged_by_reason"] == {"failed": 1, "prompt_too_long": 1, "same_answers": 1}
+    micro = scores["strict"]["groups"]["micro"]
+    assert (micro["examples"], micro["accuracy"], micro["official"]) == (1, 1.0, pytest.approx(2 / 3))
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_a_benchmark_that_cannot_be_scored_takes_no_other_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone = {"id": "ref:0", "prompt": "?", "chosen": ["12345678"], "rejected": ["1"], "subset": "Ties"}
+    rows_of(tmp_path, "rewardbench2", alone)
+    words = [f"rewardbench2:{tmp_path / 'rewardbench2.jsonl'}", PAIRS, MINI, "heldout.limit=2", f"run_root={tmp_path}/run"]
+    assert main(["eval", "package://mini/seed_model", *words]) == 1
+    told = capsys.readouterr()
+    assert "pairs, strict parser" in told.out
+    [line] = told.err.splitlines()
+    assert "rewardbench2 not scored: rewardbench2: none of 1 judged examples can be scored" in line
+    [folder] = (tmp_path / "run" / "evals").iterdir()
+    scores = json.loads((folder / "scores.json").read_text())["scores"]
+    assert scores["pairs"]["strict"]["judged"] == 2
+    assert "none of 1 judged" in scores["rewardbench2"]["error"]
+    assert main(["compare", str(folder), str(folder)]) == 0
+    assert capsys.readouterr().out.startswith("pairs: ")
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_pairs_can_be_asked_about_in_another_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The verdicts are then those of that prompt, for both parsers; it is another evaluation, to compare with the first."""
+    words = ["eval", "package://mini/seed_model", PAIRS, MINI, "heldout.limit=4", f"run_root={tmp_path}/run", "--json"]
+    records = []
+    for prompt in ("figure8", "arena"):
+        assert main([*words, f"prompt={prompt}"]) == 0
+        records.append(json.loads(capsys.readouterr().out))
+    assert [record["prompt"] for record in records] == ["figure8", "arena"]
+    assert records[0]["scores"] == records[1]["scores"]
+    folders = [str(folder) for folder in (tmp_path / "run" / "evals").iterdir()]
+    assert main(["compare", *folders]) == 0
+    assert "difference +0.0" in capsys.readouterr().out
+
+
+def test_nothing_to_judge_is_told_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Votes of authors alone are no rows, in a file and on the hub."""
+    vote = {"question_id": 81, "model_a": "a", "model_b": "b", "turn": 1, "judge": "author_1", "winner": "model_a"}
+    (tmp_path / "human.jsonl").write_text(json.dumps(vote))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list([vote]).to_iterable_dataset())
+    for word in (f"mtbench:{tmp_path / 'human.jsonl'}", "mtbench"):
+        assert main(["eval", "package://mini/seed_model", word, f"run_root={tmp_path}"]) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.endswith(f"{word}: holds no rows to judge")
+
+
+def talk(answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+
+
+def test_a_benchmark_named_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="pairs: named twice"):
+        evaluate("package://mini/seed_model", [named(PAIRS)] * 2, load([MINI]), print)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nobench"], "'nobench': no such benchmark"),
+        (["pairs"], "'pairs' is not on the hub"),
+        (["votes=3"], "no benchmark given"),
+        ([PAIRS, "votes=0"], "votes=0 judgments an order"),
+        ([PAIRS, "heldout.limit=0"], "heldout.limit=0: must be 1 or more"),
+        ([PAIRS, "vtes=3"], "did you mean 'votes'?"),
+        ([PAIRS, "models.seed.tensor_parallel_size=7"], "tensor_parallel_size=7 GPUs cannot share"),
+    ],
+)
+def test_what_is_wrong_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "package://mini/seed_model", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.engine
+def test_the_mini_judge_on_its_held_out_pairs_on_the_real_engine(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "stj.cli", "eval", "package://mini/seed_model", PAIRS, MINI]
+    settings = ["heldout.limit=20", f"run_root={tmp_path}/run", "--json"]
+    ran = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=900, check=False)
+    assert ran.returncode == 0, ran.stderr
+    [folder] = (tmp_path / "run" / "evals").iterdir()
+    rows = [row_from_dict(record) for record in read_artifact(Folder.at(folder)).records()]
+    assert sorted(row.position for row in rows) == list(range(20))
+    assert all([judgment.winner for judgment in row.judgments] == ["A", "B"] for row in rows)
+    overall = json.loads(ran.stdout)["scores"]["pairs"]["strict"]["groups"]["overall"]
+    judgments = [judgment for row in rows for judgment in row.judgments]
+    assert overall["accuracy"] == pytest.approx(sum(judgment.correct for judgment in judgments) / 40)
+    assert overall["ci95"][0] <= overall["accuracy"] <= overall["ci95"][1]
+    again = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=120, check=True)
+    assert again.stdout == ran.stdout

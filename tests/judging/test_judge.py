@@ -1,0 +1,231 @@
+"""`Judge`: both orders, votes, rewards and their symmetry on a scripted engine; then on real vLLM, from a script and a loop."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stj import Judge
+from stj.config import EngineConfig, ModelConfig, VoteConfig
+from stj.engine.scripted import Handler, ScriptedEngine
+from stj.errors import EngineDied, ModelError, PromptTooLong, RequestFailed, SourceError
+from stj.generate import Engine, Sampling
+from stj.prompts.variants import VARIANTS
+from stj.rows import Turn
+from stj.stages.vote import PairVerdict, Vote
+from tests.conftest import engines, soon
+
+ROOT = Path(__file__).parents[2]
+SEED_MODEL = "package://mini/seed_model"
+WORDS = {"figure8": ("[[A]]", "[[B]]"), "arena": ("[[A>>B]]", "[[B>A]]"), "prometheus": ("[RESULT] A", "[RESULT] B")}
+
+
+def scripted(handler: Handler, **settings: object) -> Judge:
+    async def make(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+        return ScriptedEngine(handler)
+
+    return Judge("scripted", make_engine=make, **settings)  # type: ignore[arg-type]
+
+
+def knows(messages: Sequence[Turn], sampling: Sampling) -> str:
+    """Prefers the response that says "four", in the words of whatever prompt asks; knows nothing of other pairs."""
+    system, shown = messages[0].content, messages[-1].content
+    name = "arena" if "[[A>>B]]" in system else "prometheus" if "[RESULT]" in shown else "figure8"
+    first, second = (shown.find(word) for word in ("four", "five"))
+    return f"One is right. {WORDS[name][0] if 0 <= first < second else WORDS[name][1]}"
+
+
+def always_first(messages: Sequence[Turn], sampling: Sampling) -> str:
+    return "The first. [[A]]"
+
+
+@pytest.mark.parametrize("prompt", VARIANTS)
+def test_the_better_response_wins_in_both_orders_whatever_the_prompt(prompt: str) -> None:
+    with scripted(knows, prompt=prompt) as judge:
+        result = judge.compare("What is 2 + 2?", "four", "five")
+        assert (result.verdict, result.confidence, result.reward) == ("A", 1.0, 1.0)
+        assert [(vote.shown_first, vote.verdict) for vote in result.votes] == [("A", "A"), ("B", "A")]
+        assert "One is right." in result.votes[0].text
+        swapped = judge.compare("What is 2 + 2?", "five", "four")
+        assert (swapped.verdict, swapped.reward) == ("B", -1.0)
+
+
+def test_position_bias_is_a_tie_with_half_the_confidence() -> None:
+    with scripted(always_first) as judge:
+        result = judge.compare("What is 2 + 2?", "four", "five")
+        assert (result.verdict, result.confidence, result.reward) == (None, 0.5, 0.0)
+        assert judge.reward("What is 2 + 2?", "four", "five") == 0.0
+
+
+def test_one_vote_is_greedy_and_more_are_sampled() -> None:
+    asked: list[float] = []
+
+    def note(messages: Sequence[Turn], sampling: Sampling) -> str:
+        asked.append(sampling.temperature)
+        return "[[A]]"
+
+    with scripted(note) as judge:
+        judge.compare("x", "a", "b")
+    assert asked == [0.0] * 2
+    with scripted(note, votes=3, sampling=Sampling(temperature=0.5, max_tokens=9)) as judge:
+        assert len(judge.compare("x", "a", "b").votes) == 6
+    assert asked[2:] == [0.5] * 6
+
+
+@given(st.lists(st.sampled_from(["A", "B", None]), max_size=12))
+def test_verdict_confidence_and_reward_agree(verdicts: list[str | None]) -> None:
+    votes = tuple(Vote(shown_first="A", verdict=verdict, text="") for verdict in verdicts)  # type: ignore[arg-type]
+    result = PairVerdict(votes=votes)
+    turned = PairVerdict(votes=tuple(Vote(shown_first="B", verdict=_other(v.verdict), text="") for v in votes))  # type: ignore[arg-type]
+    assert result.reward == -turned.reward
+    assert -1 <= result.reward <= 1
+    assert {1: "A", 0: None, -1: "B"}[(result.reward > 0) - (result.reward < 0)] == result.verdict
+    assert 0 <= result.confidence <= 1
+    assert result.confidence >= abs(result.reward)
+
+
+def _other(verdict: str | None) -> str | None:
+    return {"A": "B", "B": "A", None: None}[verdict]
+
+
+def test_a_dialogue_is_judged_as_one_instruction() -> None:
+    shown: list[str] = []
+
+    def note(messages: Sequence[Turn], sampling: Sampling) -> str:
+        shown.append(messages[-1].content)
+        return "[[A]]"
+
+    turns = [
+        {"role": "user", "content": "Think of a number."},
+        {"role": "assistant", "content": "Done."},
+        {"role": "user", "content": "Is it even?"},
+    ]
+    with scripted(note) as judge:
+        judge.compare(turns, "yes", "no")
+        assert "User: Think of a number.\n\nAssistant: Done.\n\nUser: Is it even?" in shown[0]
+        assert judge.compare(turns[1:2], "yes", "no").error == "no_user_turn"
+        assert judge.compare([], "yes", "no").error == "no_user_turn"
+
+
+def test_a_pair_that_cannot_be_judged_says_why_and_others_go_on() -> None:
+    def fail(messages: Sequence[Turn], sampling: Sampling) -> str:
+        for word, error in {"long": PromptTooLong("prompt of 9 tokens"), "odd": RequestFailed("vLLM: no")}.items():
+            if word in messages[-1].content:
+                raise error
+        return "[[A]] indeed" if "chatty" in messages[-1].content else "[[A]]"
+
+    with scripted(fail) as judge:
+        results = judge.compare_many((text, "a", "b") for text in ("fine", "long", "odd", "chatty"))
+    assert [result.error for result in results] == [None, "prompt of 9 tokens", "vLLM: no", None]
+    assert [result.reward for result in results] == [0.0] * 4
+    assert [len(result.votes) for result in results] == [2, 0, 0, 2]
+
+
+@pytest.mark.parametrize(("pair", "message"), [((3, "a", "b"), "instruction"), (("x", None, "b"), "response_a")])
+def test_what_is_no_pair_is_said_at_once(pair: tuple[str, str, str], message: str) -> None:
+    with scripted(always_first) as judge, pytest.raises(SourceError, match=message):
+        judge.compare(*pair)
+
+
+def test_it_is_asked_from_a_running_loop_and_from_threads() -> None:
+    async def in_a_notebook(judge: Judge) -> list[PairVerdict]:
+        there = judge.compare("x", "four", "five")  # a cell without await
+        return [there, *await asyncio.gather(*(judge.acompare("x", "four", "five") for _ in range(5)))]
+
+    with scripted(knows) as judge:
+        assert {result.verdict for result in asyncio.run(in_a_notebook(judge))} == {"A"}
+        found: list[PairVerdict] = []
+        threads = [threading.Thread(target=lambda: found.append(judge.compare("x", "five", "four"))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [result.verdict for result in found] == ["B"] * 8
+
+
+def test_a_closed_judge_says_so_and_its_thread_ends() -> None:
+    judge = scripted(knows)
+    judge.close()
+    judge.close()
+    with pytest.raises(EngineDied, match="closed"):
+        judge.compare("x", "a", "b")
+    assert soon(lambda: not any(thread.name == "stj-judge" for thread in threading.enumerate()))
+
+
+def test_a_judge_that_nobody_closed_ends_with_its_last_reference() -> None:
+    judge = scripted(knows)
+    judge.compare("x", "four", "five")
+    del judge
+    assert soon(lambda: not any(thread.name == "stj-judge" for thread in threading.enumerate()))
+
+
+def test_an_engine_that_does_not_start_is_an_error_and_leaves_nothing() -> None:
+    async def refuse(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+        raise ModelError("model scripted: no")
+
+    with pytest.raises(ModelError, match="model scripted: no"):
+        Judge("scripted", make_engine=refuse)
+    with pytest.raises(ModelError, match="the directory does not exist"):
+        Judge("/nowhere")
+    assert soon(lambda: not any(thread.name == "stj-judge" for thread in threading.enumerate()))
+
+
+def test_importing_stj_is_light() -> None:
+    code = "import sys, stj; print([m for m in ('omegaconf', 'pyarrow', 'ray', 'stj.judging') if m in sys.modules]); "
+    code += "stj.Judge; print([m for m in ('ray', 'torch', 'vllm') if m in sys.modules])"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert printed.stdout == "[]\n[]\n"
+
+
+SCRIPT = """
+import json, sys
+from stj import Judge
+from stj.generate import Sampling
+
+with Judge("package://mini/seed_model", sampling=Sampling(max_tokens=128)) as judge:
+    pairs = [tuple(pair) for pair in json.load(sys.stdin)]
+    results = judge.compare_many(pairs)
+    swapped = judge.compare_many((x, b, a) for x, a, b in pairs)
+    too_long = judge.compare("fox " * 5000, "a", "b")
+print(json.dumps([[r.verdict, r.reward, s.reward, r.votes[0].text] for r, s in zip(results, swapped)]))
+print(too_long.error)
+"""
+
+
+@pytest.mark.engine
+def test_a_script_judges_on_real_vllm_and_leaves_no_process(mark: str) -> None:
+    lines = [json.loads(line) for line in (ROOT / "stj/mini/data/heldout.jsonl").read_text().splitlines()[:40]]
+    pairs = json.dumps([[line["instruction"], line["chosen"], line["rejected"]] for line in lines])
+    done = subprocess.run([sys.executable, "-c", SCRIPT], input=pairs, capture_output=True, text=True, check=True, cwd=ROOT)
+    results, error = done.stdout.splitlines()
+    rewards = [(reward, swapped) for _, reward, swapped, _ in json.loads(results)]
+    assert all(reward == -swapped for reward, swapped in rewards)  # both orders, greedily: antisymmetric
+    assert sum(reward for reward, _ in rewards) > 0  # M_0 is right more often than not
+    assert "context of 2048 tokens" in error
+    assert soon(lambda: engines(mark) == [])
+
+
+@pytest.mark.engine
+def test_an_engine_that_is_killed_is_an_error_and_the_process_lives(mark: str) -> None:
+    with Judge(SEED_MODEL, votes=4, sampling=Sampling(max_tokens=128)) as judge:
+        assert judge.compare("Which color does the ant have?", "The answer is purple.", "The answer is red.").error is None
+        os.kill(max(engines(mark)), signal.SIGKILL)
+        with pytest.raises(EngineDied, match="has ended"):
+            judge.compare("Which color does the ant have?", "The answer is purple.", "The answer is red.")
+    with Judge(SEED_MODEL, sampling=Sampling(max_tokens=128)) as again:
+        assert again.compare("Which color does the ant have?", "The answer is purple.", "The answer is red.").votes
+
+
+def test_settings_are_checked() -> None:
+    assert VoteConfig().votes == 1
+    with pytest.raises(Exception, match=r"vote.votes=0 judgments in each order: need 1 to 1000"):
+        scripted(knows, votes=0)

@@ -1,0 +1,272 @@
+"""`stj judge`: everything is told, once, also after a kill; jurors are compared; a bad file is one line, and nothing starts."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stj.cli import main
+from stj.config import EngineConfig
+from stj.engine.scripted import ScriptedEngine
+from stj.errors import PromptTooLong, RequestFailed
+from stj.generate import Sampling
+from stj.judging import judge_file
+from stj.passes.spec import Pass
+from stj.rows import Row, Turn, rows_to_table
+from stj.stages.runner import run_stages
+from stj.storage.artifacts import Artifact
+
+ROOT = Path(__file__).parents[2]
+SEED_MODEL = "package://mini/seed_model"
+LIMIT = "vote.decoding.max_tokens=128"
+
+
+def likes_long(messages: Sequence[Turn], sampling: Sampling) -> str:
+    """Prefers the response with more x's, in the words of the prompt that asks; what says FAIL or LONG cannot be judged."""
+    text = messages[-1].content
+    if "FAIL" in text:
+        raise RequestFailed("the engine said no")
+    if "LONG" in text:
+        raise PromptTooLong("prompt of 9 tokens, context of 8 tokens")
+    runs = [word for word in text.split() if set(word) == {"x"}]
+    label = "A" if len(runs[0]) > len(runs[1]) else "B"
+    return f"[[{label}>>{'B' if label == 'A' else 'A'}]]" if "[[A>>B]]" in messages[0].content else f"[[{label}]]"
+
+
+def likes_first(messages: Sequence[Turn], sampling: Sampling) -> str:
+    return "[[A]]"
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Passes run in this process, by scripted engines; the first row is committed before anything else."""
+    handlers = {f"{SEED_MODEL}": likes_long, str(ROOT / "stj/mini/seed_model"): likes_first}
+
+    def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callable[[Row], None]) -> None:
+        engine = ScriptedEngine(handlers[spec.model.path])
+        done = {record["id"] for record in artifact.records(["id"])}
+        for row in spec.read():
+            if row.id in done:
+                continue
+            judged = asyncio.run(run_stages(row, spec.stages[row.task], engine.generate))
+            if any("STOP" in turn.content for turn in row.turns) and not (tmp_path / "stopped").exists():
+                (tmp_path / "stopped").touch()
+                raise KeyboardInterrupt
+            artifact.write_part(f"part-{len(artifact.parts())}", rows_to_table([judged]))
+            if not judged.error:
+                tell(judged)
+        artifact.finish()
+
+    monkeypatch.setattr(judge_file, "run_pass", run_pass)
+    monkeypatch.setattr(judge_file, "ray_session", lambda *_: nullcontext())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: Path, *rows: object) -> str:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def pair(text: str, a: str, b: str, **more: str | None) -> dict[str, str | None]:
+    return {"instruction": text, "response_a": a, "response_b": b, **more}
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_every_row_is_a_line_of_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(
+        here / "pairs.jsonl", pair("one", "xx", "x", id="a"), pair("two\u2028lines", "x", "xxx"), pair("LONG", "x", "xx")
+    )
+    assert main(["judge", file, f"model={SEED_MODEL}"]) == 0
+    found = lines(capsys.readouterr().out)
+    assert [(row["id"], row["verdict"], row["confidence"], row["reward"]) for row in found] == [
+        ("a", "A", 1.0, 1.0),
+        ("row-00000001", "B", 1.0, -1.0),
+        ("row-00000002", None, 0.0, 0.0),
+    ]
+    assert {(row["model"], row["prompt"]) for row in found} == {(SEED_MODEL, "figure8")}
+    assert found[0]["votes"] == [
+        {"shown_first": "A", "verdict": "A", "text": "[[A]]"},
+        {"shown_first": "B", "verdict": "A", "text": "[[B]]"},
+    ]
+    assert found[2]["error"] == "prompt_too_long: prompt of 9 tokens, context of 8 tokens"
+
+
+def test_an_interrupted_one_goes_on_and_tells_everything_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [pair("one", "xx", "x"), pair("two FAIL", "x", "xx"), pair("three STOP", "x", "xx"), pair("four", "x", "xx")]
+    words = ["judge", write(here / "pairs.jsonl", *rows), f"model={SEED_MODEL}"]
+    assert main(words) == 130
+    assert [row["id"] for row in lines(capsys.readouterr().out)] == ["row-00000000"]
+    assert main([*words, "--out", str(here / "out.jsonl")]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    out = (here / "out.jsonl").read_text()
+    assert sorted(row["id"] for row in lines(out)) == [f"row-{i:08d}" for i in range(4)]
+    assert [row["error"] for row in lines(out) if row["error"]] == ["the engine said no"]
+    assert main(words) == 0  # all is done: told again, judged no more
+    assert sorted(capsys.readouterr().out.splitlines()) == sorted(out.splitlines())
+
+
+def test_results_are_not_emptied_by_a_command_that_cannot_be_carried_out(here: Path) -> None:
+    (here / "out.jsonl").write_text("kept")
+    assert main(["judge", "nowhere.jsonl", f"model={SEED_MODEL}", "--out", "out.jsonl"]) == 2
+    assert (here / "out.jsonl").read_text() == "kept"
+
+
+def test_a_ray_job_is_not_let_lose_its_results(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert main(["judge", write(here / "pairs.jsonl", pair("one", "xx", "x")), f"model={SEED_MODEL}"]) == 2
+    assert "run_root=runs/judge/pairs is relative" in capsys.readouterr().err
+
+
+def test_other_settings_are_refused_and_overwritten_where_asked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["judge", write(here / "pairs.jsonl", pair("one", "xx", "x")), f"model={SEED_MODEL}"]
+    assert main(words) == 0
+    assert main([*words, "vote.votes=2"]) == 1
+    assert "was made with other settings: vote.votes: 1 -> 2" in capsys.readouterr().err
+    assert main([*words, "--overwrite", "vote.votes=2"]) == 0
+    assert len(lines(capsys.readouterr().out)[0]["votes"]) == 4
+
+
+def test_overwriting_takes_away_its_own_rows_alone(here: Path) -> None:
+    """The results may lie beside the pairs."""
+    words = ["judge", write(here / "pairs.jsonl", pair("one", "xx", "x")), f"model={SEED_MODEL}", "run_root=."]
+    assert main(words) == 0
+    (here / "notes.txt").touch()
+    assert main([*words, "--overwrite", "vote.votes=2"]) == 0
+    assert {"pairs.jsonl", "notes.txt", "driver.lock", "agreement.json", "judge_1"} <= {path.name for path in here.iterdir()}
+
+
+def test_prompts_are_compared_and_scored(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [pair(f"q{i}", "xx", "x", winner="B" if i < 2 else "A") for i in range(8)] + [pair("open", "x", "xx", winner=None)]
+    file = write(here / "pairs.jsonl", *rows)
+    assert main(["judge", file, f"model={SEED_MODEL}", "--prompts", "figure8", "arena", "prometheus"]) == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 27
+    found = json.loads((here / "runs/judge/pairs/agreement.json").read_text())
+    assert found["jurors"] == ["figure8", "arena", "prometheus"]
+    assert found["accuracy"]["figure8"]["accuracy"] == found["accuracy"]["arena"]["accuracy"] == 0.75
+    unread = found["accuracy"]["prometheus"]  # it was not answered in its form
+    assert (unread["accuracy"], unread["right_verdicts"], unread["undecided"]) == (0.0, 0.0, 1.0)
+    assert found["spread"] == 0.75
+    assert found["kappa"]["figure8 and arena"] == 1.0
+    assert found["majorities"]["row-00000008"] == "B"
+    assert "spread over 3 jurors: 75.0 points" in printed.err
+
+
+def test_a_jury_of_models_is_compared(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(here / "pairs.jsonl", pair("one", "xx", "x"), pair("two", "x", "xxx"))
+    assert main(["judge", file, "--jury", SEED_MODEL, str(ROOT / "stj/mini/seed_model"), LIMIT]) == 0
+    printed = capsys.readouterr()
+    assert {row["model"] for row in lines(printed.out)} == {SEED_MODEL, str(ROOT / "stj/mini/seed_model")}
+    found = json.loads((here / "runs/judge/pairs/agreement.json").read_text())
+    assert found["jurors"] == [SEED_MODEL, str(ROOT / "stj/mini/seed_model")]
+    assert found["majorities"] == {"row-00000000": None, "row-00000001": None}  # the other likes what comes first: ties
+    assert (here / "runs/judge/pairs/judge_2/manifest.json").exists()
+    assert "Krippendorff's alpha of 2 jurors on 2 pairs: none" in printed.err
+
+
+GOOD = json.dumps(pair("one", "xx", "x", id="a"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no pairs; each row has instruction, response_a and response_b"),
+        (f"{GOOD}\n" + '{"instruction": "x", "response_a": "y"}\n', "line 2: no field 'response_b'"),
+        (f"{GOOD}\n" + '{"instruction": "x"', "line 2, column"),
+        (f"{GOOD}\n{GOOD}\n", "line 2: field 'id' is 'a', which an earlier row has too"),
+        (json.dumps(pair("x", "a", 3)), "line 1: field 'response_b' is int 3; it must be a string"),  # type: ignore[arg-type]
+        (json.dumps(pair("x", "a", "b", winner="tie")), "line 1: field 'winner' is str 'tie'; it must be A, B or null"),
+    ],
+)
+def test_a_bad_file_is_one_line_before_anything_starts(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.jsonl").write_text(text, encoding="utf-8")
+    assert main(["judge", "bad.jsonl", f"model={SEED_MODEL}"]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert "bad.jsonl" in printed.err
+    assert (printed.out, len(printed.err.splitlines())) == ("", 1)
+    assert list(tmp_path.iterdir()) == [tmp_path / "bad.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["judge", "pairs.jsonl"], "no model is named; add model=PATH"),
+        (["judge", "pairs.jsonl", "model=/nowhere"], "model /nowhere: the directory does not exist"),
+        (["judge", "pears.jsonl", f"model={SEED_MODEL}"], "FILE=pears.jsonl: no such file or directory"),
+        (["judge", "pairs.jsonl", f"model={SEED_MODEL}", "vote.prompt=oracle"], "vote.prompt"),
+        (
+            ["judge", "pairs.jsonl", f"model={SEED_MODEL}", "--out", "nowhere/out.jsonl"],
+            "--out nowhere/out.jsonl: no such directory",
+        ),
+        (["judge", "pairs.jsonl", f"model={SEED_MODEL}", "votes=3"], "unknown key 'votes'"),
+        (["judge", "pairs.jsonl", f"model={SEED_MODEL}", "model.tensor_parallel_size=7"], "tensor_parallel_size=7 GPUs cannot"),
+    ],
+)
+def test_bad_words_are_one_line(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "pairs.jsonl", pair("one", "xx", "x"))
+    assert main(words) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert len(printed.splitlines()) == 1
+
+
+@pytest.fixture
+def heldout(tmp_path: Path) -> str:
+    """Sixty held-out pairs of the mini world, in turns with the better response as A and as B."""
+    records = [json.loads(line) for line in (ROOT / "stj/mini/data/heldout.jsonl").read_text().splitlines()[:60]]
+    rows = []
+    for number, record in enumerate(records):
+        good, bad = record["chosen"], record["rejected"]
+        first, second, winner = (good, bad, "A") if number % 2 else (bad, good, "B")
+        rows.append(pair(record["instruction"], first, second, id=record["id"], winner=winner))
+    return write(tmp_path / "heldout.jsonl", *rows)
+
+
+@pytest.mark.engine
+@pytest.mark.long
+def test_a_killed_one_goes_on_on_the_real_engine(heldout: str, tmp_path: Path) -> None:
+    """kill -9 after the first committed rows; the second start judges the others alone."""
+    words = [sys.executable, "-m", "stj.cli", "judge", heldout, f"model={SEED_MODEL}", LIMIT, "engine.commit_interval_s=0"]
+    words += ["engine.rows_in_flight=8"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    first = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert first.stdout is not None
+    told = [first.stdout.readline() for _ in range(5)]
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    folder = tmp_path / "runs/judge/heldout/judge_1"
+    committed = len(list(folder.glob("part-*.parquet")))
+    assert 1 <= committed < 60
+    assert not (folder / "manifest.json").exists()
+    time.sleep(1)
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = lines(done.stdout)
+    assert len(found) == len({row["id"] for row in found}) == 60
+    assert set(told) & set(done.stdout.splitlines(keepends=True))  # what was committed is told again as it was
+    assert json.loads((folder / "manifest.json").read_text())["rows"] == 60
+    assert json.loads((folder.parent / "agreement.json").read_text())["accuracy"]["figure8"]["accuracy"] > 0.4
+    assert "figure8: accuracy " in done.stderr

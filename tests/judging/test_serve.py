@@ -1,0 +1,217 @@
+"""`stj serve` over a real socket: the plugin in vLLM's own server; its answers, its refusals, health and metrics."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from importlib.metadata import EntryPoints, entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from stj.cli import main
+from stj.config import VoteConfig
+from stj.config_loader import load_use
+from stj.engine.scripted import ScriptedEngine
+from stj.engine.settings import engine_settings
+from stj.errors import EngineDied, PromptTooLong, RequestFailed
+from stj.judging.serve import JudgeEndpoint, _flags, _plugins, router
+
+ROOT = Path(__file__).parents[2]
+PAIR = {
+    "instruction": "Which color does the ant have?",
+    "response_a": "The answer is purple.",
+    "response_b": "The answer is red.",
+}
+TURNS = [
+    {"role": "user", "content": "Think of an ant."},
+    {"role": "assistant", "content": "Done."},
+    {"role": "user", "content": "Which color does it have?"},
+]
+installed = pytest.mark.skipif(
+    "stj" not in entry_points(group="vllm.endpoint_plugins").names,
+    reason="this environment's stj was installed before it had an endpoint: make install",
+)
+
+
+def ask(app: FastAPI, body: Any) -> tuple[int, Any]:
+    """POST /v1/judge, without a socket."""
+    from httpx import ASGITransport, AsyncClient
+
+    async def post() -> tuple[int, Any]:
+        async with AsyncClient(transport=ASGITransport(app=app), base_url="http://stj") as client:
+            response = await client.post("/v1/judge", json=body)
+            return response.status_code, response.json()
+
+    return asyncio.run(post())
+
+
+def app_of(handler: Any) -> FastAPI:
+    app = FastAPI()
+    app.include_router(router)
+    app.state.stj_generate = ScriptedEngine(handler).generate
+    app.state.stj_vote = VoteConfig()
+    return app
+
+
+def test_a_pair_is_answered_with_both_orders() -> None:
+    app = app_of(lambda messages, sampling: "It is. [[A]]" if messages[-1].content.index("purple") < 150 else "It is. [[B]]")
+    status, said = ask(app, PAIR)
+    assert status == 200
+    assert [vote["shown_first"] for vote in said["votes"]] == ["A", "B"]
+    assert said.keys() == {"verdict", "confidence", "reward", "error", "votes"}
+
+
+def test_a_request_may_name_its_prompt_and_votes() -> None:
+    app = app_of(lambda messages, sampling: "[[A>B]]")
+    status, said = ask(app, {**PAIR, "instruction": TURNS, "prompt": "arena", "votes": 3})
+    assert (status, said["verdict"], len(said["votes"])) == (200, None, 6)  # A first, whichever it is: a tie
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"votes": 0}, 422),
+        ({"votes": 10**6}, 422),
+        ({"prompt": "../../etc/passwd"}, 422),
+        ({"surprise": 1}, 422),
+        ({"response_a": 3}, 422),
+        ({"instruction": TURNS[1:2]}, 400),
+        ({"instruction": []}, 400),
+    ],
+)
+def test_what_is_no_pair_is_refused(change: dict[str, Any], status: int) -> None:
+    assert ask(app_of(lambda messages, sampling: "[[A]]"), {**PAIR, **change})[0] == status
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(PromptTooLong("9 tokens"), 400), (RequestFailed("no"), 500), (EngineDied("gone"), 503)]
+)
+def test_what_the_engine_cannot_do_has_its_status(error: Exception, status: int) -> None:
+    def fail(messages: Any, sampling: Any) -> str:
+        raise error
+
+    assert ask(app_of(fail), PAIR) == (status, {"detail": str(error)})
+
+
+def test_settings_become_vllms_flags() -> None:
+    config = load_use([], ["model=package://mini/seed_model", "engine.device=cpu", "engine.enforce_eager=true"])
+    words = _flags(engine_settings("/model", config.model, config.engine, 0))
+    assert words[:4] == ["--model", "/model", "--dtype", "bfloat16"]
+    assert "--enforce-eager" in words
+    assert "None" not in words
+
+
+def test_other_plugins_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_PLUGINS", "mine")
+    assert _plugins() == "mine,stj"
+
+
+def test_the_endpoint_is_what_vllm_takes() -> None:
+    app = FastAPI()
+    endpoint = JudgeEndpoint()
+    endpoint.attach_router(app)
+    assert "/v1/judge" in {getattr(route, "path", None) for route in app.routes}
+    assert endpoint.required_tasks == ("generate",)
+
+
+def test_an_installation_without_the_endpoint_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.judging.serve.entry_points", lambda group: EntryPoints())
+    assert main(["serve", "package://mini/seed_model"]) == 2
+    assert "install it again (`make install`)" in capsys.readouterr().err
+
+
+@installed
+def test_a_model_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "/nowhere"]) == 2
+    assert capsys.readouterr().err == (
+        "stj: model /nowhere: the directory does not exist. Give a directory in Hugging Face's layout, a URI, "
+        "package://mini/seed_model, or an id on the hub\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with the mini seed, guarded by a key."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [sys.executable, "-m", "stj.cli", "serve", "package://mini/seed_model", "--port", str(port)]
+    log = (tmp_path_factory.mktemp("serve") / "log").open("w+")
+    process = subprocess.Popen(
+        [*words, "vote.decoding.max_tokens=128"],
+        cwd=ROOT,
+        env=os.environ | {"VLLM_API_KEY": "secret"},
+        stdout=log,
+        stderr=log,
+    )
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        assert process.poll() is None, Path(log.name).read_text()
+        try:
+            if get(f"{address}/health")[0] == 200:
+                break
+        except OSError:
+            time.sleep(0.5)
+    yield address
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) in (0, -signal.SIGTERM), Path(log.name).read_text()
+
+
+def get(url: str, body: Any = None, key: str = "secret") -> tuple[int, str]:
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode() if body else None, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=120) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@installed
+@pytest.mark.engine
+def test_a_server_judges_pairs_beside_vllms_own_api(server: str) -> None:
+    status, text = get(f"{server}/v1/judge", PAIR)
+    assert status == 200
+    said = json.loads(text)
+    swapped = json.loads(
+        get(f"{server}/v1/judge", PAIR | {"response_a": PAIR["response_b"], "response_b": PAIR["response_a"]})[1]
+    )
+    assert said["reward"] == -swapped["reward"]
+    assert len(said["votes"]) == 2
+    assert all("[[" in vote["text"] for vote in said["votes"])
+    assert len(json.loads(get(f"{server}/v1/judge", PAIR | {"votes": 4, "instruction": TURNS})[1])["votes"]) == 8
+
+    chat = {
+        "model": "package://mini/seed_model",
+        "max_tokens": 16,
+        "messages": [{"role": "user", "content": PAIR["instruction"]}],
+    }
+    assert "The answer is" in get(f"{server}/v1/chat/completions", chat)[1]
+
+    metrics = get(f"{server}/metrics")[1]
+    assert 'stj_judge_votes_total{prompt="figure8",verdict="' in metrics
+    assert "vllm:" in metrics
+    assert 'handler="/v1/judge"' in metrics
+
+
+@installed
+@pytest.mark.engine
+def test_a_server_refuses_what_it_should(server: str) -> None:
+    assert get(f"{server}/v1/judge", PAIR, key="wrong")[0] == 401
+    status, text = get(f"{server}/v1/judge", PAIR | {"instruction": "fox " * 5000})
+    assert (status, "context of 2048 tokens" in text) == (400, True)
+    assert get(f"{server}/v1/judge", {"instruction": "x"})[0] in (400, 422)
+    assert get(f"{server}/health", key="")[0] == 200

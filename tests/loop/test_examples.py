@@ -1,0 +1,119 @@
+"""Selecting a training set from judged rows on disk: no engine, the rows are scripted."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from stj.config_loader import load
+from stj.errors import PassFailed
+from stj.loop.examples import select_examples
+from stj.loop.phases import Phase, Run
+from stj.loop.summary import summary
+from stj.rows import Category, Example, Judgment, Pair, Row, example_from_dict, rows_to_table
+from stj.stages.judge import label_of_winner
+from stj.verdict import Label, other
+from tests.conftest import make_row
+
+MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
+CATEGORY = Category(name="Knowledge and Reasoning", complexity=3, length="a")
+RISE = ("train.objective=sft_then_dpo", "train.preference.source=warm_up")
+PAIRS = 200
+
+
+def run_of(tmp_path: Path, *overrides: str) -> Run:
+    return Run(load([MINI], [f"run_root={tmp_path}/run", "iterations=1", *overrides]))
+
+
+def judgment(winner: Label, index: int, right: str, judge: str) -> Judgment:
+    """One that is right ("+"), wrong ("-"), or has no verdict ("?")."""
+    verdict = None if right == "?" else winner if right == "+" else other(winner)
+    text = f"{judge} says in judgment {index}: [[{verdict}]]"
+    return Judgment(
+        purpose="training", winner=winner, index=index, text=text, verdict=verdict, finish_reason="stop", output_tokens=9
+    )
+
+
+def judged(position: int, outcome: str, judge: str = "M_0") -> Row:
+    row_id = f"row-{position:03d}"
+    winner = label_of_winner(0, row_id)
+    judgments = tuple(judgment(winner, index, right, judge) for index, right in enumerate(outcome))
+    pair = Pair(method="given", chosen=f"good {position}", rejected=f"bad {position}")
+    row = make_row(position, id=row_id, category=CATEGORY, pair=pair, judgments=judgments)
+    kept = outcome.find("+")
+    return row.drop("no_correct_judgment") if kept < 0 else Row(**{**vars(row), "kept": kept})
+
+
+def write(phase: Phase, rows: list[Row]) -> None:
+    phase.artifact.begin()
+    phase.artifact.write_part("part-0", rows_to_table(rows))
+    phase.artifact.finish()
+
+
+def selected(run: Run, name: str) -> list[Example]:
+    phase = next(phase for phase in run.phases if phase.name == name)
+    phase.artifact.begin()
+    select_examples(run, phase)
+    return [example_from_dict(record) for record in phase.artifact.records()]
+
+
+def counted(examples: list[Example]) -> dict[str, Counter[str]]:
+    return {label: Counter(example.kind for example in examples if example.winner == label) for label in "AB"}
+
+
+def test_rise_prefers_only_among_what_the_warmed_up_model_got_wrong_and_right(tmp_path: Path) -> None:
+    run = run_of(tmp_path, *RISE)
+    outcomes = ["+", "-+", "?+", "---"]
+    write(run.phases[0], [judged(i, outcomes[i % 4]) for i in range(PAIRS)])
+    warm = selected(run, "iteration_1/examples")
+    assert all(example.rejected is None and "M_0 says" in example.completion for example in warm)
+    assert not {example.id for example in warm} & {f"row-{i:03d}" for i in range(3, PAIRS, 4)}
+
+    again = next(phase for phase in run.phases if phase.name == "iteration_1/warm_up/judged")
+    outcomes = ["+++", "+-", "-?+", "---", "?+?"]
+    write(again, [judged(i, outcomes[i % 5], "the warm-up") for i in range(PAIRS)])
+    pairs = selected(run, "iteration_1/warm_up/examples")
+    assert pairs
+    assert {int(example.id[-3:]) % 5 for example in pairs} == {1, 2}
+    for example in pairs:
+        assert example.completion.startswith("the warm-up says")
+        assert example.completion.endswith(f"[[{example.winner}]]")
+        assert example.rejected is not None
+        assert example.rejected.endswith(f"[[{other(example.winner)}]]")
+    assert len(set(map(len, [[e for e in pairs if e.winner == label] for label in "AB"]))) == 1
+    manifest = next(p for p in run.phases if p.name == "iteration_1/warm_up/examples").artifact.manifest()
+    dropped = manifest["judged"]["dropped"]
+    assert dropped == {"no_wrong_judgment": 2 * PAIRS // 5, "no_correct_judgment": PAIRS // 5}
+
+
+def test_rise_says_so_where_the_warmed_up_model_gets_nothing_wrong(tmp_path: Path) -> None:
+    run = run_of(tmp_path, *RISE)
+    write(run.phases[0], [judged(i, "+") for i in range(8)])
+    write(next(p for p in run.phases if p.name == "iteration_1/warm_up/judged"), [judged(i, "+++") for i in range(8)])
+    with pytest.raises(PassFailed, match=r"iteration_1/warm_up/examples: no training examples: 8 .*8 no_wrong_judgment"):
+        selected(run, "iteration_1/warm_up/examples")
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo", "rpo", "sft_then_dpo"])
+def test_djpo_examples_have_their_shares_and_are_balanced_in_each_kind(tmp_path: Path, objective: str) -> None:
+    djpo = ("examples.verdicts=0.15", "examples.deductions=0.15", f"train.objective={objective}", "judge.sampling=first_pair")
+    run = run_of(tmp_path, *djpo)
+    rows = [judged(i, "-+" if i % 3 else "+") for i in range(PAIRS)]
+    write(run.phases[0], rows)
+    examples = selected(run, "iteration_1/examples")
+    assert examples == sorted(examples, key=lambda example: example.id)
+    compared = [example for example in examples if example.rejected is not None]
+    assert bool(compared) == (objective != "sft")
+    for group in (examples, compared):
+        found = counted(group)
+        assert found["A"] == found["B"]
+        assert found["A"]["verdict"] == pytest.approx(0.15 * found["A"].total(), abs=2)
+        assert found["A"]["deduction"] == pytest.approx(0.15 * found["A"].total(), abs=2)
+    phase = next(phase for phase in run.phases if phase.kind == "examples")
+    verdicts = sum(example.kind == "verdict" for example in examples)
+    assert f"{len(examples)} examples (" in summary(phase)
+    assert f"{verdicts} verdicts" in summary(phase)
+
+    shuffled = run_of(tmp_path / "again", *djpo)
+    write(shuffled.phases[0], rows[::-1])
+    assert selected(shuffled, "iteration_1/examples") == examples

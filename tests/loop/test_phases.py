@@ -1,0 +1,306 @@
+"""The phases of a run: which passes there are, what shares one, and what a change makes stale."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from stj.config import Config
+from stj.config_loader import load
+from stj.errors import ConfigError, ModelError, SourceError
+from stj.loop.phases import Run
+from stj.loop.status import phase_states, read_run_config, write_run_config
+from stj.passes.commit import RowCommitter
+from stj.passes.row_bitmap import RowBitmap
+from stj.passes.source import unfinished
+from stj.rows import HELDOUT, TRAINING, rows_to_table
+from stj.sources.heldout import read_pairs
+from stj.storage.folder import Folder
+from tests.conftest import make_row
+
+MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
+OTHER = "models.first_judge.path=org/other"
+
+
+def config(tmp_path: Path, *overrides: str) -> Config:
+    return load([MINI], [f"run_root={tmp_path}/run", *overrides])
+
+
+def passes(run: Run) -> dict[str, tuple[str, ...]]:
+    return {phase.name: phase.parts for phase in run.phases if phase.kind == "pass"}
+
+
+def test_one_model_in_all_roles_shares_the_first_pass(tmp_path: Path) -> None:
+    assert passes(Run(config(tmp_path))) == {
+        "pairs": ("pairs", "judge", "heldout"),
+        "iteration_2/judged": ("judge", "heldout"),
+        "iteration_3/judged": ("judge", "heldout"),
+        "heldout_3": ("heldout",),
+    }
+
+
+def test_the_papers_roles_share_what_they_can(tmp_path: Path) -> None:
+    same = config(tmp_path, "iterations=1", OTHER, "models.generator.path=org/other")
+    assert passes(Run(same)) == {"pairs": ("pairs", "judge"), "heldout_0": ("heldout",), "heldout_1": ("heldout",)}
+
+
+def test_three_models_are_three_passes(tmp_path: Path) -> None:
+    three = config(tmp_path, "iterations=1", OTHER, "models.generator.path=org/third")
+    assert passes(Run(three)) == {
+        "pairs": ("pairs",),
+        "iteration_1/judged": ("judge",),
+        "heldout_0": ("heldout",),
+        "heldout_1": ("heldout",),
+    }
+
+
+def test_every_judge_is_measured_once(tmp_path: Path) -> None:
+    for overrides in ([], [OTHER], [OTHER, "models.generator.path=org/other"]):
+        run = Run(config(tmp_path, *overrides))
+        assert [phase.judge for phase in run.phases if "heldout" in phase.parts] == [0, 1, 2, 3]
+
+
+def test_each_judge_reads_every_pair_once_though_held_out_ones_shared_the_first_pass(tmp_path: Path) -> None:
+    overrides = ("train.objective=sft_then_dpo", "train.preference.source=warm_up", "iterations=2")
+    run = Run(config(tmp_path, *overrides))
+    first = run.phases[0]
+    assert first.parts == ("pairs", "judge", "heldout")
+    heldout = list(read_pairs(run.config.heldout))
+    training = [
+        make_row(0),
+        make_row(1, pair=heldout[0].pair, aborted=2, surplus_tokens=9, output_tokens=9),
+        make_row(2, pair=heldout[1].pair),
+    ]
+    first.artifact.begin()
+    writer = RowCommitter(first.artifact, run.config.engine, None)
+    writer.add(rows_to_table([*training, *heldout]))
+    writer.commit()
+    writer.finish(None)
+    second, again = run.phase_that("judge", 2), run.phase_that("judge_again", 1)
+    assert [row.id for row in run.read_inputs(second)] == ["row-1", "row-2", *(row.id for row in heldout)]
+    assert {(row.aborted, row.surplus_tokens, row.output_tokens) for row in run.read_inputs(second)} == {(0, 0, 0)}
+    assert run.inputs_of(second) == 2 + len(heldout)
+    assert [row.id for row in run.read_inputs(again)] == ["row-1", "row-2"]
+
+
+def test_without_held_out_pairs_nothing_is_measured(tmp_path: Path) -> None:
+    run = Run(config(tmp_path, "heldout.path=null"))
+    assert not [phase for phase in run.phases if "heldout" in phase.parts]
+    assert run.heldout_phase(0) is None
+
+
+@pytest.mark.parametrize(
+    ("override", "stale_from"),
+    [
+        ("judge.samples=8", "pairs"),
+        ("train.lr=1e-5", "iteration_1/model"),
+        ("seed=7", "pairs"),
+        ("source.near_duplicates=0.8", "pairs"),
+        ("engine.max_num_seqs=7", None),
+        ("train.checkpoint_every_steps=7", None),
+        ("ray.address=auto", None),
+        ("iterations=5", None),
+    ],
+)
+def test_a_change_makes_stale_what_it_matters_to_and_all_that_follows(
+    tmp_path: Path, override: str, stale_from: str | None
+) -> None:
+    before = {phase.name: phase.artifact.fingerprint for phase in Run(config(tmp_path)).phases}
+    after = {phase.name: phase.artifact.fingerprint for phase in Run(config(tmp_path, override)).phases}
+    changed = [name for name in before if name in after and before[name] != after[name]]
+    expected = list(before)[list(before).index(stale_from) :] if stale_from else []
+    assert changed == expected
+
+
+def test_a_warm_up_comes_between_the_examples_and_the_model(tmp_path: Path) -> None:
+    run = Run(config(tmp_path, "train.objective=sft_then_dpo", "iterations=2"))
+    names = [phase.name for phase in run.of_iteration(1) if phase.kind != "pass"]
+    assert names == ["iteration_1/examples", "iteration_1/warm_up/model", "iteration_1/model"]
+    _, warm_up, model = (phase for phase in run.of_iteration(1) if phase.kind != "pass")
+    assert warm_up.train is not None
+    assert model.train is not None
+    assert (warm_up.train.objective, warm_up.train.lr) == ("sft", 5e-4)
+    assert (model.train.objective, model.train.lr) == ("dpo", 5.5e-8)
+    assert (warm_up.model.path, model.model.path) == (run.config.models.seed.path, warm_up.artifact.folder.uri)
+    assert run.phase_that("judge", 2).model.path == model.artifact.folder.uri
+
+
+def test_what_was_warmed_up_judges_again_what_it_will_prefer(tmp_path: Path) -> None:
+    rise = ("train.objective=sft_then_dpo", "train.preference.source=warm_up", "iterations=2")
+    run = Run(config(tmp_path, *rise))
+    for iteration in (1, 2):
+        phases = {phase.name.removeprefix(f"iteration_{iteration}/"): phase for phase in run.of_iteration(iteration)}
+        names = [name for name in phases if not name.startswith(("heldout", "pairs", "judged"))]
+        assert names == ["examples", "warm_up/model", "warm_up/judged", "warm_up/examples", "model"]
+        first, warm_up, again, second, model = (phases[name] for name in names)
+        assert (first.objective, second.objective) == ("sft", "dpo")
+        assert first.source == run.phase_that("judge", iteration)
+        assert (warm_up.source, second.source, model.source) == (first, again, second)
+        assert again.model.path == model.model.path == warm_up.artifact.folder.uri
+        assert again.artifact.key["pairs"] == run.phase_that("pairs", 1).artifact.fingerprint
+        assert again.artifact.key["judge"]["sampling"] == "first_pair"
+        assert len(run.stages(again, None)[TRAINING]) == 1
+    assert run.phases[0].artifact.key["judge"]["sampling"] == "first_correct"
+    every = Run(config(tmp_path, *rise, "judge.sampling=all")).phases
+    assert {p.artifact.key["judge"]["sampling"] for p in every if p.kind == "pass" and p.parts != ("heldout",)} == {"all"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.preference.source=warm_up"], "train.objective=sft has no warm-up; set it to sft_then_dpo"),
+        (["train.preference.source=warm_up", "train.objective=dpo"], "train.objective=dpo has no warm-up"),
+        (["train.objective=sft_then_dpo", "judge.keep=random"], "judge.keep=random stops at the first"),
+        (["train.objective=dpo", "judge.samples=1"], "judge.samples=1 gives one: set it to 2 or more"),
+    ],
+)
+def test_what_gives_no_preferences_to_learn_is_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(tmp_path, *overrides)
+
+
+def test_kinds_of_examples_matter_to_the_examples_alone_and_only_where_there_are_any(tmp_path: Path) -> None:
+    before, same, djpo = (
+        {phase.name: phase.artifact.fingerprint for phase in Run(config(tmp_path, *extra)).phases}
+        for extra in ([], ["examples.verdicts=0"], ["examples.verdicts=0.15"])
+    )
+    assert same == before
+    assert [name for name in before if djpo[name] != before[name]] == list(before)[1:]
+
+
+def test_settings_for_pairs_do_not_matter_to_sft(tmp_path: Path) -> None:
+    one, other = (Run(config(tmp_path, *extra)) for extra in ([], ["train.preference.beta=0.5"]))
+    assert [phase.artifact.fingerprint for phase in one.phases] == [phase.artifact.fingerprint for phase in other.phases]
+    dpo, beta = (
+        Run(config(tmp_path, "train.objective=dpo", *extra)).of_iteration(1)[-1].artifact.fingerprint
+        for extra in ([], ["train.preference.beta=0.5"])
+    )
+    assert dpo != beta
+
+
+def test_status_names_what_is_stale_and_why(tmp_path: Path) -> None:
+    run = Run(config(tmp_path))
+    run.phases[0].artifact.begin()
+    assert [state.state for state in phase_states(run.phases)] == ["partial"] + ["absent"] * 9
+    changed = phase_states(Run(config(tmp_path, "judge.samples=8")).phases)[0]
+    assert (changed.state, changed.changed) == ("stale", ["judge.samples: 15 -> 8"])
+
+
+def test_a_run_directory_knows_its_config(tmp_path: Path) -> None:
+    given = config(tmp_path, "judge.samples=8")
+    write_run_config(Run(given))
+    assert read_run_config(Folder.at(given.run_root)) == given
+    moved = Path(given.run_root).rename(tmp_path / "elsewhere")
+    assert read_run_config(Folder.at(moved)) == replace(given, run_root=str(moved))
+
+
+def test_each_task_has_its_chain(tmp_path: Path) -> None:
+    run = Run(config(tmp_path))
+    assert [len(run.stages(phase, None)[TRAINING]) for phase in run.phases if phase.kind == "pass"] == [5, 1, 1, 0]
+    assert all(len(run.stages(phase, None)[HELDOUT]) == 1 for phase in run.phases)
+
+
+def test_inside_a_ray_job_a_relative_run_root_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(ConfigError, match="run_root=runs/mini is relative"):
+        Run(load([MINI]))
+
+
+def test_what_is_not_there_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="model /nope: the directory does not exist"):
+        Run(config(tmp_path, "models.seed.path=/nope"))
+    with pytest.raises(SourceError, match=r"source.path=/nope.jsonl"):
+        Run(config(tmp_path, "source.path=/nope.jsonl"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match=r"holds no config.json"):
+        Run(config(tmp_path, f"models.seed.path={tmp_path}/empty"))
+
+
+QUESTION = "If every one of the seven dwarfs eats two apples, how many apples do they all eat?"
+EXERCISE = (
+    "Prove that the sum of two odd numbers is always even, and say for which other numbers your proof would hold as well."
+)
+
+
+@pytest.fixture
+def repeats(tmp_path: Path) -> Callable[..., Run]:
+    """A run on conversations of which one is in a benchmark, one is a near-duplicate, and one repeats what is toxic."""
+    texts = [(QUESTION, False), (EXERCISE, True), (EXERCISE, False), (f"{EXERCISE} Please.", False), ("What is love?", False)]
+    records = [
+        {"conversation_hash": f"c{i}", "conversation": [{"role": "user", "content": text}], "toxic": toxic}
+        for i, (text, toxic) in enumerate(texts)
+    ]
+    (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, records)))
+    (tmp_path / "bench.jsonl").write_text(json.dumps({"id": 1, "question": QUESTION}))
+
+    def run(*overrides: str) -> Run:
+        named = [
+            f"source.path={tmp_path}/pool.jsonl",
+            "source.near_duplicates=0.8",
+            f"source.keep_out=[{tmp_path}/bench.jsonl]",
+        ]
+        return Run(config(tmp_path, *named, "heldout.path=null", *overrides))
+
+    return run
+
+
+def dropped(run: Run) -> list[tuple[str, str | None]]:
+    return [(row.id, row.dropped) for row in run.read_inputs(run.phases[0])]
+
+
+def test_what_repeats_a_benchmark_or_an_earlier_row_is_dropped_before_any_model_is_asked(repeats: Callable[..., Run]) -> None:
+    expected = [("c0", "benchmark_overlap"), ("c1", None), ("c2", None), ("c3", "near_duplicate"), ("c4", None)]
+    assert dropped(repeats()) == expected
+    assert dropped(repeats("select.toxic=true"))[2] == ("c2", "near_duplicate")
+    assert not any(reason for _, reason in dropped(repeats("source.near_duplicates=null", "source.keep_out=[]")))
+
+
+def test_a_pass_that_goes_on_decides_as_it_did_before(repeats: Callable[..., Run]) -> None:
+    run = repeats()
+    read = partial(run.read_inputs, run.phases[0])
+    whole = {row.id: row for row in read()}
+    for done in [{"c2"}, {"c0", "c2"}, {"c0", "c1", "c2", "c4"}]:  # c2 is what c3 repeats
+        finished = RowBitmap()
+        for row_id in done:
+            finished.add(TRAINING, whole[row_id].position)
+        assert list(unfinished(read, finished)) == [row for row_id, row in whole.items() if row_id not in done]
+
+
+def test_what_is_kept_out_is_part_of_the_key_by_its_content(tmp_path: Path, repeats: Callable[..., Run]) -> None:
+    before = repeats().phases[0].artifact.fingerprint
+    assert repeats().phases[0].artifact.fingerprint == before
+    (tmp_path / "bench.jsonl").write_text('{"question": "another"}')
+    assert repeats().phases[0].artifact.fingerprint != before
+
+
+def test_the_held_out_pairs_are_kept_out_of_the_training_pairs(tmp_path: Path, repeats: Callable[..., Run]) -> None:
+    pair = {"instruction": EXERCISE, "chosen": "x", "rejected": "y"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair))
+    run = repeats(f"heldout.path={tmp_path}/pairs.jsonl")
+    assert [row_id for row_id, reason in dropped(run) if reason == "benchmark_overlap"] == ["c0", "c1", "c2", "c3"]
+
+
+def test_bad_files_to_keep_out_are_refused_before_anything_starts(tmp_path: Path, repeats: Callable[..., Run]) -> None:
+    with pytest.raises(SourceError, match=r"source\.keep_out=.*/nope\.jsonl: no such file"):
+        repeats("source.keep_out=[/nope.jsonl]")
+    (tmp_path / "bench.jsonl").write_text('{"question": oops}')
+    with pytest.raises(SourceError, match=r"bench\.jsonl, line 1, column 14: not JSON"):
+        repeats().check_inputs()
+
+
+def test_a_source_of_another_kind_is_refused_before_anything_starts_and_one_bad_row_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "numbers.jsonl"
+    source = (f"source.path={file}", "source.kind=instructions", "source.limit=null")
+    file.write_text('{"instruction": 5}\n' * 3)
+    with pytest.raises(SourceError, match=r"line 1: field 'instruction' is int 5; it must be a string"):
+        Run(config(tmp_path, *source)).check_inputs()
+    file.write_text('{"instruction": 5}\n{"instruction": "Why?"}')
+    Run(config(tmp_path, *source)).check_inputs()
+
+
+def test_the_mini_world_loses_nothing_to_what_is_kept_out(tmp_path: Path) -> None:
+    run = Run(config(tmp_path))
+    assert not {row.dropped for row in run.read_inputs(run.phases[0])} & {"near_duplicate", "benchmark_overlap"}

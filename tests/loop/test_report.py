@@ -1,0 +1,164 @@
+"""The report: a table of at most 150 columns, JSON of a fixed shape, and a page on which hostile text does nothing."""
+
+import itertools
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from stj.loop.heldout import HeldoutScores
+from stj.loop.plots import Line, bar_plot, line_plot, split_plot, ticks_between
+from stj.loop.report import IterationReport, html, lift, table, write_report
+from stj.storage.folder import Folder
+
+HOSTILE = "</svg><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7 * 7 }}\u202e\ud800"
+
+
+def scores(accuracy: float, half: float = 0.04) -> HeldoutScores:
+    return HeldoutScores(
+        pairs=200,
+        unjudged=0,
+        accuracy=accuracy,
+        ci95=(accuracy - half, accuracy + half),
+        accuracy_winner_first=accuracy + 0.05,
+        accuracy_winner_second=accuracy - 0.05,
+        position_consistent=accuracy - 0.2,
+        unparsed=0.01,
+        greedy_accuracy=None,
+        greedy_position_consistent=None,
+        greedy_ci95=None,
+        always_a=0.5,
+        longest=0.48,
+        shortest=0.52,
+    )
+
+
+def iteration(judge: str, accuracy: float) -> IterationReport:
+    return IterationReport(
+        judge=judge,
+        heldout=scores(accuracy),
+        draws_per_kept=1.5,
+        accepted=0.987,
+        examples=20_582,
+        instructions_in=1_039_785,
+        selected=20_582,
+        pairs=20_582,
+        label_a=10_291,
+        label_b=10_293,
+        dropped={"category": 1_019_203, "no_correct_judgment": 7},
+        failed=12,
+    )
+
+
+RUN = [iteration("M_0", 0.6), iteration("M_1", 0.75), IterationReport(judge="M_2", heldout=scores(0.82))]
+PARTIAL = [[], RUN[:1], RUN[2:], [IterationReport(judge="M_0")], [IterationReport(judge="M_0"), *RUN[1:]]]
+
+
+class Page(HTMLParser):
+    """The tags and attributes of a page, and the text that a reader sees."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes.update(name for name, _ in attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_table_is_aligned_and_fits() -> None:
+    lines = table(RUN).splitlines()
+    assert max(map(len, lines)) <= 150
+    header, rows = lines[2], lines[4:7]
+    assert [row.split()[0] for row in rows] == ["M_0", "M_1", "M_2"]
+    end = header.index("selected") + len("selected")
+    assert rows[0][:end].endswith(" 20,582")
+    assert rows[2][:end].endswith(" –")
+    assert "10291/10293" in rows[0]
+
+
+def test_the_last_line_is_the_lift_with_both_intervals() -> None:
+    assert table(RUN).splitlines()[-1] == (
+        "Lift M_0 -> M_2: +22.0 points of held-out accuracy, 60.0% [56.0, 64.0] -> 82.0% [78.0, 86.0]; "
+        "the 95% intervals are apart"
+    )
+    close = [iteration("M_0", 0.60), iteration("M_1", 0.58)]
+    assert "-2.0 points" in lift(close)
+    assert lift(close).endswith("overlap")
+
+
+@pytest.mark.parametrize("iterations", PARTIAL)
+def test_a_run_that_is_not_complete_has_a_report_too(iterations: list[IterationReport], tmp_path: Path) -> None:
+    assert "eld-out accuracy" in table(iterations).splitlines()[-1]
+    write_report(Folder.at(tmp_path), {}, iterations)
+    assert "eld-out accuracy" in (tmp_path / "report.html").read_text()
+
+
+def test_the_json_has_the_shape_that_was_promised(tmp_path: Path) -> None:
+    write_report(Folder.at(tmp_path), {"config": {"seed": 3}}, RUN)
+    record = json.loads((tmp_path / "report.json").read_text())
+    assert record["run"] == {"config": {"seed": 3}}
+    first, last = record["iterations"][0], record["iterations"][-1]
+    assert first["heldout"]["ci95"] == [pytest.approx(0.56), pytest.approx(0.64)]
+    assert {"accuracy", "accuracy_winner_first", "accuracy_winner_second", "position_consistent", "unparsed"} <= first[
+        "heldout"
+    ].keys()
+    assert (first["judge"], first["examples"], first["dropped"]["no_correct_judgment"]) == ("M_0", 20_582, 7)
+    assert last["examples"] is last["draws_per_kept"] is last["accepted"] is None
+
+
+def test_the_page_shows_the_run() -> None:
+    page = html({"stj": "0.1.0", "config": {"seed": 3, "judge": {"sampling": {"top_p": 0.9}}}}, RUN)
+    text = Page(page).text
+    for said in ("+22.0 points", "no_correct_judgment", "20,582", "sampling.top_p", "the longer answer\n48.0%"):
+        assert said in text
+    assert page.count("<svg") == 4
+
+
+def test_hostile_text_does_nothing(tmp_path: Path) -> None:
+    sample = dict.fromkeys(("instruction", "chosen", "rejected", "judge", "text"), HOSTILE) | {"verdict": None, "winner": "A"}
+    hostile = IterationReport(judge=HOSTILE, heldout=scores(0.6), pairs=3, instructions_in=3, dropped={HOSTILE: 3})
+    run = {HOSTILE: HOSTILE, "config": {HOSTILE: {HOSTILE: HOSTILE}}, "samples": [sample]}
+    write_report(Folder.at(tmp_path), run, [hostile, *RUN])
+    page = Page((tmp_path / "report.html").read_text())
+    assert not page.tags & {"script", "img", "link", "iframe"}
+    assert not page.attributes & {"src", "href", "onerror", "onclick", "onload"}
+    assert "<script>alert(1)</script>" in page.text
+    assert "{{ 7 * 7 }}" in page.text
+    assert json.loads((tmp_path / "report.json").read_text())["run"]["samples"][0]["chosen"] == HOSTILE
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [(0, 100, [0, 20, 40, 60, 80, 100]), (30, 70, [30, 40, 50, 60, 70]), (0, 1.97, [0, 0.5, 1, 1.5]), (0, 7, [0, 2, 4, 6])],
+)
+def test_ticks_are_round_numbers(low: float, high: float, ticks: list[float]) -> None:
+    assert ticks_between(low, high) == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize("value", [0.0, 40.5, 100.0])
+def test_names_of_lines_that_end_together_do_not_overlap(value: float) -> None:
+    lines = [Line(name=f"line {i}", style="mean", values=[value, None]) for i in range(5)]
+    root = ElementTree.fromstring(line_plot(["M_0", "M_1"], lines, x_title="judge", y_title="%"))
+    heights = [float(label.attrib["y"]) for label in root if label.get("class") == "name mean"]
+    assert all(later - earlier == pytest.approx(16) for earlier, later in itertools.pairwise(heights))
+    assert min(heights) > 0
+    assert max(heights) < 360
+
+
+def test_plots_of_nothing_are_drawn() -> None:
+    for plot in (
+        split_plot(["for M_1"], [(0, 0)]),
+        split_plot([], []),
+        bar_plot(["x"], [0.0], x_title="x", y_title="y", written=str),
+        bar_plot(["x"], [None], x_title="x", y_title="y", written=str),
+    ):
+        assert ElementTree.fromstring(plot).tag == "svg"

@@ -1,0 +1,168 @@
+"""`stj show`: every kind of artifact, readable, with nothing in the data that can act on a terminal."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stj.errors import ArtifactError
+from stj.loop.show import show_rows, visible
+from stj.rows import HELDOUT, OPEN, Category, Example, Judgment, Pair, Purpose, Row, Turn, examples_to_table, rows_to_table
+from stj.storage.artifacts import Artifact, read_artifact
+from stj.storage.folder import Folder
+from stj.verdict import Label
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07 \u202egnp.exe \x9b31m \u2028 \u200b \U000e0041 ok\rgone"
+
+
+def said(verdict: Label | None, winner: Label = "A", index: int = 0, purpose: Purpose = "training") -> Judgment:
+    text = f"Assistant {verdict} it is."
+    reason = "stop" if verdict else "length"
+    return Judgment(
+        purpose=purpose, winner=winner, index=index, text=text, verdict=verdict, finish_reason=reason, output_tokens=40
+    )
+
+
+def row(name: str = "r1", **values: object) -> Row:
+    asked = (Turn(role="user", content="How many sheep\nare left?"),)
+    return Row(id=name, position=7, turns=asked, **values)  # type: ignore[arg-type]
+
+
+def artifact(path: Path, *tables: pa.Table, finished: bool = True) -> Artifact:
+    made = Artifact(Folder.at(path), {"step": "judged", "model": {"path": "m"}})
+    made.begin()
+    for number, table in enumerate(tables):
+        made.write_part(f"part-{number}", table)
+    if finished:
+        made.finish(parameters=12)
+    return read_artifact(Folder.at(path))
+
+
+def shown(made: Artifact, limit: int = 10) -> str:
+    return "\n".join(show_rows(made, limit))
+
+
+def test_a_judged_row_tells_its_whole_story(tmp_path: Path) -> None:
+    judged = row(
+        language="English",
+        category=Category(name="Puzzles", complexity=3, length="a"),
+        pair=Pair(method="modified_instruction", chosen="nine", rejected="eight", modified_instruction="How many goats?"),
+        judgments=(said(None), said("B", index=1), said("A", index=2)),
+        kept=2,
+    )
+    text = shown(artifact(tmp_path, rows_to_table([judged])))
+    for fact in (
+        "finished, 1 of 1 rows",
+        "r1  position 7, training, English",
+        "category Puzzles, complexity 3, length a",
+        "    How many sheep\n    are left?",
+        "modified instruction:\n    How many goats?",
+        "chosen, the better answer:\n    nine",
+        "rejected, the worse answer (modified_instruction):\n    eight",
+        "judgment 0, training, chosen shown as A, no verdict, 40 tokens, ended by length:",
+        "judgment 1, training, chosen shown as A, verdict B: wrong, 40 tokens:",
+        "judgment 2, training, chosen shown as A, verdict A: right, 40 tokens, KEPT:",
+    ):
+        assert fact in text
+    assert text.count("KEPT") == 1
+
+
+def test_a_dropped_and_a_failed_row_say_why(tmp_path: Path) -> None:
+    dropped = row("r1").drop("rejected_unparsed", "Sorry, no.")
+    text = shown(artifact(tmp_path, rows_to_table([dropped, row("r2", error="engine: timed out")])))
+    assert "DROPPED: rejected_unparsed\ndetail:\n    Sorry, no." in text
+    assert "FAILED:\n    engine: timed out" in text
+
+
+def test_heldout_rows_show_both_orders(tmp_path: Path) -> None:
+    pair = Pair(method="given", chosen="nine", rejected="eight")
+    judged = row(task=HELDOUT, pair=pair, judgments=(said("A", "A", purpose="sampled"), said("A", "B", purpose="greedy")))
+    text = shown(artifact(tmp_path, rows_to_table([judged])))
+    assert "judgment 0, sampled, chosen shown as A, verdict A: right" in text
+    assert "judgment 0, greedy, chosen shown as B, verdict A: wrong" in text
+
+
+def test_an_open_pair_is_shown_without_a_better_answer(tmp_path: Path) -> None:
+    judged = row(pair=Pair(method=OPEN, chosen="nine", rejected="eight"), judgments=(said("B", winner="B"), said(None)))
+    text = shown(artifact(tmp_path, rows_to_table([judged])))
+    assert "response A:\n    nine\nresponse B:\n    eight" in text
+    assert "judgment 0, training, response A shown as B, verdict B:" in text
+    assert "judgment 0, training, response A shown as A, no verdict, ended by length:" in text
+    assert "better" not in text
+    assert "right" not in text
+
+
+def test_a_training_example(tmp_path: Path) -> None:
+    prompt = (Turn(role="system", content="Judge."), Turn(role="user", content="[Question]"))
+    table = examples_to_table([Example(id="e1", winner="B", messages=prompt, completion="So [[B]]")])
+    text = shown(artifact(tmp_path, table))
+    assert "e1  judgment, better answer shown as B\nsystem:\n    Judge.\nuser:\n    [Question]\n" in text
+    assert "completion, what is learned:\n    So [[B]]" in text
+
+
+def test_any_other_table(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([{"id": "h1", "score": 0.5, "pair": {"chosen": "two\nlines", "n": None}, "tags": ["a", "b"]}])
+    text = shown(artifact(tmp_path, table))
+    assert 'id: h1\nscore: 0.5\npair.chosen:\n    two\n    lines\npair.n: null\ntags: ["a", "b"]' in text
+
+
+def test_a_model_shows_its_manifest(tmp_path: Path) -> None:
+    text = shown(artifact(tmp_path))
+    assert "finished\n" in text
+    assert "key.model.path: m" in text
+    assert "parameters: 12" in text
+
+
+def test_an_unfinished_artifact_says_so_in_its_first_line(tmp_path: Path) -> None:
+    text = shown(artifact(tmp_path / "some", rows_to_table([row()]), finished=False))
+    assert text.splitlines()[0].endswith("NOT FINISHED, the rows committed so far")
+    assert "r1  position 7" in text
+    nothing = shown(artifact(tmp_path / "none", finished=False))
+    assert nothing.splitlines()[0].endswith("NOT FINISHED, nothing committed yet")
+    assert "step: judged" in nothing
+
+
+def test_the_limit(tmp_path: Path) -> None:
+    text = shown(artifact(tmp_path, rows_to_table([row("r1"), row("r2")]), rows_to_table([row("r3")])), limit=2)
+    assert "2 of 3 rows" in text
+    assert "r2" in text
+    assert "r3" not in text
+
+
+def test_no_artifact(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no artifact here"):
+        shown(Artifact(Folder.at(tmp_path), {}))
+
+
+def test_a_long_text_is_cut_and_wrapped(tmp_path: Path) -> None:
+    text = shown(artifact(tmp_path, rows_to_table([row(pair=Pair(method="given", chosen="word " * 500, rejected="x" * 3000))])))
+    assert "… (+1,300 characters)" in text
+    assert "… (+1,800 characters)" in text
+    assert max(map(len, text.splitlines()[1:])) <= 120
+
+
+def test_hostile_text_is_shown_not_obeyed(tmp_path: Path) -> None:
+    pair = Pair(method=HOSTILE, chosen=HOSTILE, rejected=HOSTILE)
+    rows = rows_to_table([row(HOSTILE, language=HOSTILE, pair=pair).drop(HOSTILE, HOSTILE)])
+    other = pa.Table.from_pylist([{HOSTILE: HOSTILE, "list": [HOSTILE]}])
+    text = shown(artifact(tmp_path / "rows", rows)) + shown(artifact(tmp_path / "other", other))
+    assert not set(text) & set("\x1b\x07\x9b\r\u202e\u2028\u200b\U000e0041")
+    assert "\\x1b[2J\\x1b]0;owned\\x07" in text
+    assert "\\u202egnp.exe" in text
+
+
+def test_data_cannot_pretend_to_be_a_line_of_ours(tmp_path: Path) -> None:
+    forged = "r1\nDROPPED: by you"
+    text = shown(artifact(tmp_path, rows_to_table([row(forged, language=forged, error=forged)])))
+    assert not [line for line in text.splitlines() if line.startswith("DROPPED")]
+
+
+@settings(deadline=None)  # clocks lie on a busy machine
+@given(st.text(alphabet=st.characters(exclude_categories=[])))
+def test_whatever_is_shown_can_be_printed(text: str) -> None:
+    printed = visible(text)
+    printed.encode()
+    assert all(c.isprintable() or c in "\n\t\u200c\u200d" or ord(c) > 0x7F for c in printed)
+    assert visible("täxt, 漢字, 👩\u200d🚀\n\tcode") == "täxt, 漢字, 👩\u200d🚀\n\tcode"

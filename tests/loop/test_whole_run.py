@@ -1,0 +1,217 @@
+"""The whole loop on the real engines: Ray Data, vLLM, Ray Train and ZeRO-3, from the command line, as a user runs it."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
+from stj.storage.artifacts import read_artifact
+from stj.storage.folder import Folder
+from stj.verdict import parse_verdict
+from tests.conftest import engines, soon
+
+pytestmark = pytest.mark.engine
+
+ROOT = Path(__file__).parents[2]
+STJ = [sys.executable, "-m", "stj.cli"]
+SMALL = ["source.limit=160", "heldout.limit=12", "iterations=1", "engine.commit_interval_s=0"]
+
+
+def command(run_root: Path, *overrides: str, verb: str = "run") -> list[str]:
+    return [*STJ, verb, str(ROOT / "conf" / "mini.yaml"), f"run_root={run_root}", *SMALL, *overrides]
+
+
+def run(run_root: Path, *overrides: str, verb: str = "run") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(run_root, *overrides, verb=verb), capture_output=True, text=True, timeout=900, check=False)
+
+
+def listen_to_ctrl_c() -> None:
+    """Undoes what a shell does to programs in the background, of which these tests may be one: they ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def rows_of(path: Path) -> list[Row]:
+    return [row_from_dict(record) for record in read_artifact(Folder.at(path)).records()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, mark: str) -> Path:
+    """A run of one iteration that was killed with -9 in its first pass, and went on."""
+    root = tmp_path_factory.mktemp("loop") / "run"
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    first = subprocess.Popen(command(root), **silent)  # type: ignore[call-overload]
+    while not list((root / "pairs").glob("part-*.parquet")):
+        assert first.poll() is None, "the run ended before it had committed anything"
+        time.sleep(0.05)
+    assert engines(mark)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    state = json.loads(subprocess.run([*STJ, "status", str(root), "--json"], capture_output=True, check=True).stdout)
+    assert state[0]["state"] in {"partial", "done"}
+    assert soon(lambda: not engines(mark)), f"engines that outlived their run: {engines(mark)}"
+    second = run(root)
+    assert second.returncode == 0, second.stderr
+    return root
+
+
+def test_a_killed_run_goes_on_with_no_row_lost_and_none_twice(finished: Path) -> None:
+    rows = rows_of(finished / "pairs")
+    assert Counter(row.id for row in rows).most_common(1)[0][1] == 1
+    assert sorted(row.position for row in rows if row.task == TRAINING) == list(range(160))
+    assert sum(row.task == HELDOUT for row in rows) == 12
+
+
+def test_every_row_is_judged_or_says_why_not(finished: Path) -> None:
+    for row in rows_of(finished / "pairs"):
+        assert row.error is None
+        if row.task == TRAINING:
+            assert (row.kept is not None) != (row.dropped is not None)
+        for judgment in row.judgments:
+            assert judgment.verdict == (parse_verdict(judgment.text) if judgment.finish_reason == "stop" else None)
+
+
+def test_examples_are_right_balanced_and_no_held_out_pair_is_among_them(finished: Path) -> None:
+    examples = list(read_artifact(Folder.at(finished / "iteration_1" / "examples")).records())
+    assert examples
+    labels = Counter(example["winner"] for example in examples)
+    assert labels["A"] == labels["B"]
+    assert all(parse_verdict(example["completion"]) == example["winner"] for example in examples)
+    assert not [example for example in examples if example["id"].startswith("heldout/")]
+
+
+def test_the_trained_model_is_another_one_and_judged_the_held_out_pairs(finished: Path) -> None:
+    model = finished / "iteration_1" / "model"
+    weights = (model / "model.safetensors").read_bytes()
+    assert weights != (ROOT / "stj" / "mini" / "seed_model" / "model.safetensors").read_bytes()
+    judged = rows_of(finished / "heldout_1")
+    assert len(judged) == 12
+    assert all(len(row.judgments) == 8 for row in judged)
+
+
+def test_the_report_says_what_the_raw_judgments_say(finished: Path) -> None:
+    report = json.loads((finished / "report.json").read_text())
+    assert [iteration["judge"] for iteration in report["iterations"]] == ["M_0", "M_1"]
+    for iteration, folder in zip(report["iterations"], ("pairs", "heldout_1"), strict=True):
+        sampled = [
+            j for row in rows_of(finished / folder) if row.task == HELDOUT for j in row.judgments if j.purpose == "sampled"
+        ]
+        assert iteration["heldout"]["accuracy"] == pytest.approx(sum(j.correct for j in sampled) / len(sampled))
+        assert iteration["heldout"]["ci95"][0] <= iteration["heldout"]["accuracy"] <= iteration["heldout"]["ci95"][1]
+    assert report["iterations"][0]["examples"] == len(
+        list(read_artifact(Folder.at(finished / "iteration_1/examples")).records())
+    )
+    assert "<svg" in (finished / "report.html").read_text()
+
+
+def test_a_finished_run_is_reused_and_another_config_refused_by_name(finished: Path) -> None:
+    again = run(finished)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("done already, reused") == 4
+    other = run(finished, "judge.samples=3")
+    assert other.returncode == 1
+    assert "judge.samples: 15 -> 3" in other.stderr
+    assert "Traceback" not in other.stderr
+    assert read_artifact(Folder.at(finished / "pairs")).state() == ("done", [])
+
+
+def test_a_source_that_cannot_be_read_in_the_middle_is_one_line(tmp_path: Path) -> None:
+    source = tmp_path / "broken.jsonl"
+    source.write_text((ROOT / "stj/mini/data/instructions.jsonl").read_text(encoding="utf-8")[:20_000], encoding="utf-8")
+    broken = run(tmp_path / "run", f"source.path={source}")
+    assert broken.returncode == 2
+    assert "broken.jsonl" in broken.stderr
+    assert "Traceback" not in broken.stderr
+    assert len([line for line in broken.stderr.splitlines() if line.startswith("stj:")]) == 1
+
+
+def test_show_is_readable(finished: Path) -> None:
+    for path in ("pairs", "iteration_1/examples", "iteration_1/model", "heldout_1"):
+        shown = subprocess.run([*STJ, "show", str(finished / path), "--limit", "3"], capture_output=True, text=True, check=True)
+        assert shown.stdout.strip()
+
+
+def test_a_pass_that_is_told_to_stop_says_so_and_can_be_resumed(tmp_path: Path) -> None:
+    process = subprocess.Popen(command(tmp_path / "run"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while not (tmp_path / "run" / "pairs" / "started.json").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "stj: told to stop; run the same command again" in errors
+    assert "Traceback" not in errors
+    assert (tmp_path / "run" / "pairs" / "started.json").exists()
+
+
+@pytest.mark.long
+def test_overwrite_makes_only_what_changed_again_and_training_can_be_interrupted(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(finished, root)
+    pairs = (root / "pairs" / "manifest.json").stat().st_mtime_ns
+    other = ("train.lr=1e-4", "train.checkpoint_every_steps=1")
+    process = subprocess.Popen(
+        [*command(root, *other), "--overwrite"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=listen_to_ctrl_c,
+    )
+    while not list((root / "iteration_1" / "checkpoints").glob("*/manifest.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "stj: interrupted; run the same command again" in errors
+    assert "Traceback" not in errors
+    again = run(root, *other, "--overwrite")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("done already, reused") == 2
+    assert (root / "pairs" / "manifest.json").stat().st_mtime_ns == pairs
+    new, old = ((place / "iteration_1/model/model.safetensors").read_bytes() for place in (root, finished))
+    assert new != old
+
+
+@pytest.mark.long
+def test_the_checkpoint_that_judges_best_is_the_model_and_training_stops_early(tmp_path: Path) -> None:
+    """The learning rate is so high that training only does harm: no later checkpoint judges better again and again."""
+    selection = ["path=package://mini/data/dev.jsonl", "limit=12", "patience=1"]
+    overrides = [f"train.selection.{setting}" for setting in selection]
+    overrides += ["train.lr=0.05", "train.checkpoint_every_steps=2", "heldout.path=null"]
+    root = tmp_path / "run"
+    selected = run(root, *overrides)
+    assert selected.returncode == 0, selected.stderr
+    iteration = root / "iteration_1"
+    manifest = json.loads((iteration / "model/manifest.json").read_text())
+    checkpoints = manifest["selection"]["checkpoints"]
+    best = max(checkpoints, key=lambda one: (one["accuracy"], -one["checkpoint"]))
+    assert manifest["steps"] == best["steps"] == 2 * best["checkpoint"]
+    assert len(checkpoints) == best["checkpoint"] + 1
+    assert 2 * len(checkpoints) < manifest["planned_steps"], "it was to stop early"
+    assert "training stopped early, with no better one in the next 1" in selected.stdout
+    for one in checkpoints:
+        rows = rows_of(iteration / f"candidates/checkpoint_{one['checkpoint']}/judged")
+        right = [judgment.correct for row in rows for judgment in row.judgments]
+        assert (len(rows), one["accuracy"]) == (12, pytest.approx(sum(right) / len(right)))
+    assert len((iteration / "metrics.jsonl").read_text().splitlines()) == 2 * len(checkpoints)
+    assert [path.parent.parent.name for path in iteration.rglob("*.safetensors")] == ["iteration_1"]
+    assert not (iteration / "checkpoints").exists()
+    states = json.loads(subprocess.run([*STJ, "status", str(root), "--json"], capture_output=True, check=True).stdout)
+    assert {state["state"] for state in states} == {"done"}
+
+
+@pytest.mark.long
+def test_a_source_where_no_row_passes_the_rule_is_one_line_with_the_counts(tmp_path: Path) -> None:
+    nothing = run(tmp_path / "run", "select.languages=[Klingon]")
+    assert nothing.returncode == 1
+    assert "none of 160 instructions became a pair; 0 passed the rule (dropped: " in nothing.stderr
+    assert " language" in nothing.stderr
+    assert "Traceback" not in nothing.stderr

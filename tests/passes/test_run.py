@@ -1,0 +1,341 @@
+"""Passes on a real Ray Data, with a scripted engine: nothing lost, nothing twice, and the outcome not the order's."""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from urllib.request import urlopen
+
+import pyarrow.parquet as pq
+import pytest
+import ray
+from ray.data import DataContext
+
+from stj.config import EngineConfig, ModelConfig, SelectConfig
+from stj.engine.scripted import ScriptedEngine
+from stj.errors import ModelError, PassFailed, RequestFailed
+from stj.generate import Completion, Engine, Generate, Sampling, Usage
+from stj.passes.gate import RayGate
+from stj.passes.run import run_pass
+from stj.passes.spec import Pass
+from stj.rows import TRAINING, Category, Row, Turn, row_from_dict
+from stj.stages.select import apply_limit, screen, select
+from stj.storage.artifacts import Artifact
+from stj.storage.folder import Folder
+from tests.conftest import make_row, soon
+
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("ray_local")]
+
+CONFIG = EngineConfig(device="cpu", rows_in_flight=32, commit_interval_s=0, cpus_per_replica=0.5)
+
+
+def read(count: int) -> Iterator[Row]:
+    return (make_row(position, f"instruction {position}") for position in range(count))
+
+
+def shout(messages: Sequence[Turn], sampling: Sampling) -> str:
+    time.sleep(random.random() / 1000)
+    return messages[-1].content.upper()
+
+
+def refuse_every_tenth(messages: Sequence[Turn], sampling: Sampling) -> str:
+    if messages[-1].content.endswith("7"):
+        raise RequestFailed("the engine said no")
+    return shout(messages, sampling)
+
+
+async def scripted(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+    return ScriptedEngine({"shout": shout, "refuse": refuse_every_tenth}[model.path])
+
+
+async def dying(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+    """Ends its process at row 33, as an engine does that has died; once, as the file at `path` remembers."""
+
+    def handler(messages: Sequence[Turn], sampling: Sampling) -> str:
+        if messages[-1].content.endswith(" 33") and not Path(model.path).exists():
+            Path(model.path).touch()
+            os._exit(1)
+        return shout(messages, sampling)
+
+    return ScriptedEngine(handler)
+
+
+class Talker:
+    """Answers at length, in any order; ends its process when half of the rows are answered, once."""
+
+    def __init__(self, died: Path) -> None:
+        self._died = died
+        self._answered = 0
+
+    async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
+        await asyncio.sleep(random.random())
+        self._answered += 1
+        if self._answered == 80 and not self._died.exists():
+            await asyncio.sleep(1)  # what is finished is on its way to the driver
+            self._died.touch()
+            os._exit(1)
+        return Completion(text="x" * random.randint(50_000, 400_000), finish_reason="stop", prompt_tokens=1, output_tokens=1)
+
+    usage = Usage()
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+async def talker(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+    return Talker(Path(model.path))
+
+
+async def poisoned(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+    """Dies of row 7, each time."""
+
+    def handler(messages: Sequence[Turn], sampling: Sampling) -> str:
+        if messages[-1].content.endswith(" 7"):
+            os._exit(1)
+        return shout(messages, sampling)
+
+    return ScriptedEngine(handler)
+
+
+async def missing(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+    raise ModelError("model nowhere: the directory does not exist")
+
+
+async def answer(row: Row, generate: Generate) -> Row:
+    completion = await generate(row.turns, Sampling(max_tokens=10))
+    return row.drop("answered", completion.text)
+
+
+async def wait_for_the_first(row: Row, generate: Generate, folder: str) -> Row:
+    """The last row ends when others are committed; Ray Data holds one block back until the next one comes."""
+
+    def committed() -> bool:
+        return sum(pq.read_metadata(part).num_rows for part in Path(folder).glob("part-*")) >= 2
+
+    if row.position == 3 and not await asyncio.to_thread(soon, committed):
+        return replace(row, error="they were not committed while it waited")
+    return row.drop("answered", "")
+
+
+async def pass_even(row: Row, generate: Generate, gate: RayGate) -> Row:
+    row = await screen(row, generate, SelectConfig(categories=None), gate)
+    if row.dropped:
+        return row
+    await generate(row.turns, Sampling(max_tokens=10))
+    name = "Other" if row.position % 2 == 0 else "Coding"
+    row = replace(row, category=Category(name=name, complexity=1, length="a"))
+    return await select(row, generate, SelectConfig(categories=("Other",)), gate)
+
+
+def a_pass(rows: int, handler: str = "shout", make_engine: object = scripted) -> Pass:
+    model = ModelConfig(path=handler)
+    return Pass(model=model, read=partial(read, rows), stages={TRAINING: [answer]}, make_engine=make_engine)  # type: ignore[arg-type]
+
+
+def test_finished_rows_are_committed_while_a_long_one_is_waited_for(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    stage = partial(wait_for_the_first, folder=str(tmp_path / "pass"))
+    run_pass(replace(a_pass(4), stages={TRAINING: [stage]}), artifact, replace(CONFIG, commit_interval_s=2))
+    assert [row.error for row in rows_of(artifact)] == [None] * 4
+
+
+def rows_of(artifact: Artifact) -> list[Row]:
+    return sorted(map(row_from_dict, artifact.records()), key=lambda row: row.position)
+
+
+async def wait_for_another_engine(row: Row, generate: Generate, folder: str) -> Row:
+    (Path(folder) / str(os.getpid())).touch()
+    if not await asyncio.to_thread(soon, lambda: len(list(Path(folder).iterdir())) > 1, 60):
+        return replace(row, error="no other engine came")
+    return row.drop("answered", "")
+
+
+def test_more_engines_come_while_rows_wait_for_one(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    (tmp_path / "engines").mkdir()
+    stage = partial(wait_for_another_engine, folder=str(tmp_path / "engines"))
+    run_pass(replace(a_pass(400), stages={TRAINING: [stage]}), artifact, replace(CONFIG, max_replicas=2))
+    assert {row.error for row in rows_of(artifact)} == {None}
+    assert len(rows_of(artifact)) == 400
+
+
+def test_every_row_comes_out_once_with_its_answer(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    run_pass(a_pass(500), artifact, CONFIG)
+    rows = rows_of(artifact)
+    assert [row.detail for row in rows] == [f"INSTRUCTION {i}" for i in range(500)]
+    assert artifact.manifest()["rows"] == 500
+    assert artifact.manifest()["dropped"] == {"answered": 500}
+    assert artifact.manifest()["output_tokens"] == 1000
+    assert artifact.manifest()["ledger"] | {"engine_seconds": 0} == {
+        "starts": 1,
+        "engine_seconds": 0,
+        "prompt_tokens": 1000,
+        "computed_tokens": 1000,
+        "output_tokens": 1000,
+        "wasted_tokens": 0,
+        "dollars": None,
+    }
+    assert artifact.manifest()["ledger"]["engine_seconds"] > 0
+    assert artifact.begin() is False
+
+
+def test_nothing_of_a_pass_stays_in_ray_datas_context(tmp_path: Path) -> None:
+    """Ray Train pickles it, and Ray ends a process that pickles an actor of a Ray that was shut down."""
+    before = DataContext.get_current()
+    values = vars(before).copy()
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    run_pass(a_pass(4), artifact, CONFIG)
+    assert DataContext.get_current() is before
+    assert vars(before) == values
+
+
+def test_the_progress_of_a_pass_is_among_the_metrics_of_ray(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    run_pass(replace(a_pass(40), name="watched"), artifact, CONFIG)
+    port = ray.nodes()[0]["MetricsExportPort"]
+
+    def told() -> bool:
+        with urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+            lines = page.read().decode().splitlines()
+        found = [line for line in lines if line.startswith("ray_stj_pass_rows{") and 'pass="watched"' in line]
+        return any('state="done"' in line and line.endswith(" 40.0") for line in found)
+
+    assert soon(told, 60)  # they are sent every ten seconds
+
+
+def test_a_pass_goes_on_from_what_was_committed(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    run_pass(a_pass(60), artifact, CONFIG)
+    (tmp_path / "pass" / "manifest.json").unlink()  # as if killed after 60 of 100 rows
+    committed = set(artifact.parts())
+    assert artifact.state()[0] == "partial"
+    told: list[int] = []
+    dollars = replace(a_pass(100), dollars_per_engine_hour=3600.0)
+    run_pass(dollars, artifact, CONFIG, lambda row: told.append(row.position))
+    assert [row.position for row in rows_of(artifact)] == list(range(100))
+    assert committed < set(artifact.parts())
+    assert sorted(told) == list(range(60, 100))
+    ledger = artifact.manifest()["ledger"]
+    assert (ledger["starts"], ledger["output_tokens"], ledger["wasted_tokens"]) == (2, 200, 0)
+    assert ledger["dollars"] == pytest.approx(ledger["engine_seconds"], abs=0.1)
+
+
+def test_a_listener_that_has_seen_enough_ends_the_pass_and_what_is_done_is_kept(tmp_path: Path) -> None:
+    def enough(row: Row) -> None:
+        raise BrokenPipeError
+
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    with pytest.raises(BrokenPipeError):
+        run_pass(a_pass(20), artifact, CONFIG, enough)
+    assert len(rows_of(artifact)) == 1
+
+
+def test_failed_rows_are_kept_with_their_error_and_tried_again(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    with pytest.raises(PassFailed, match=r"10 of 100 rows failed.*max_failed_fraction=0.01; row row-\d*7: the engine said no"):
+        run_pass(a_pass(100, "refuse"), artifact, CONFIG)
+    assert len(rows_of(artifact)) == 90
+    tolerant = EngineConfig(device="cpu", rows_in_flight=32, cpus_per_replica=0.5, max_failed_fraction=0.1)
+    run_pass(a_pass(100, "refuse"), artifact, tolerant)
+    rows = rows_of(artifact)
+    assert [row.position for row in rows] == list(range(100))
+    assert {row.error for row in rows} == {None, "the engine said no"}
+    assert artifact.manifest()["failed"] == 10
+
+
+def test_an_engine_that_cannot_start_is_one_clear_error(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    with pytest.raises(ModelError, match="model nowhere: the directory does not exist"):
+        run_pass(a_pass(10, make_engine=missing), artifact, CONFIG)
+    assert artifact.state()[0] == "partial"
+
+
+def test_an_engine_that_dies_comes_back_and_no_row_is_lost_or_twice(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    run_pass(a_pass(100, str(tmp_path / "died"), make_engine=dying), artifact, CONFIG)
+    assert (tmp_path / "died").exists()
+    assert [row.position for row in rows_of(artifact)] == list(range(100))
+
+
+def test_long_answers_survive_an_engine_that_dies_too(tmp_path: Path) -> None:
+    """Ray asks a new engine for whole blocks again, and their rows come in another order and size."""
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    config = replace(CONFIG, rows_in_flight=256)
+    run_pass(a_pass(160, str(tmp_path / "died"), make_engine=talker), artifact, config)
+    assert (tmp_path / "died").exists()
+    assert [row.position for row in rows_of(artifact)] == list(range(160))
+
+
+def test_a_row_that_kills_engines_is_quarantined_and_no_other(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    run_pass(a_pass(120, make_engine=poisoned), artifact, replace(CONFIG, max_failed_fraction=0.02))
+    rows = rows_of(artifact)
+    assert [row.position for row in rows] == list(range(120))
+    assert {row.position: row.error for row in rows if row.error} == {
+        7: "quarantined: an engine died 3 times with this row on it, the last time alone"
+    }
+
+
+def test_the_limit_is_exact_whatever_the_order(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    gate = RayGate(7, artifact)
+    passing = partial(pass_even, gate=gate)
+    spec = Pass(model=ModelConfig(path="shout"), read=partial(read, 200), stages={TRAINING: [passing]}, make_engine=scripted)
+    run_pass(spec, artifact, CONFIG)
+    kept = [row.position for row in apply_limit(lambda: rows_of(artifact), 7) if not row.dropped]
+    assert kept == [0, 2, 4, 6, 8, 10, 12]
+    assert artifact.manifest()["output_tokens"] < 2 * 200 / 2, "most are spared the model, which says two words to a row"
+
+
+async def dies(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+    """Dies while it starts: killed, as when memory is short, or by its own error; or twice, and then it starts."""
+    with Path(model.path).open("a+") as file:
+        file.write("x")
+        file.seek(0)
+        tries = len(file.read())
+    if model.revision == "killed" or (model.revision == "twice" and tries == 1):
+        os._exit(1)
+    if model.revision == "out of memory" or (model.revision == "twice" and tries == 2):
+        raise MemoryError("no room for the KV cache")
+    return ScriptedEngine(shout)
+
+
+def run_dying(folder: Path, how: str) -> Artifact:
+    artifact = Artifact(Folder.at(folder / "pass"), {"step": "test"})
+    artifact.begin()
+    spec = replace(a_pass(20, make_engine=dies), model=ModelConfig(path=str(folder / "tries"), revision=how))
+    run_pass(spec, artifact, replace(CONFIG, start_attempts=3))
+    return artifact
+
+
+def test_an_engine_that_dies_while_it_starts_is_started_again(tmp_path: Path) -> None:
+    assert [row.position for row in rows_of(run_dying(tmp_path, "twice"))] == list(range(20))
+    assert (tmp_path / "tries").read_text() == "xxx"
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [("killed", "killed in each of engine.start_attempts=3 starts"), ("out of memory", "no room for the KV cache")],
+)
+def test_an_engine_that_never_starts_is_tried_so_many_times_and_then_a_named_error(how: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(PassFailed, match=told):
+        run_dying(tmp_path, how)
+    assert (tmp_path / "tries").read_text() == "xxx"

@@ -1,0 +1,346 @@
+"""The plan, against figures that are known from elsewhere."""
+
+import json
+import math
+import random
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from stj.config import Config, JudgeConfig, ModelConfig
+from stj.config_loader import load
+from stj.errors import SourceError
+from stj.models.shapes import Shape, shape_of
+from stj.plan import Plan, plan
+from stj.plan.cost import Assumptions
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+
+
+def planned(*overrides: str, files: tuple[str, ...] = ("paper.yaml",)) -> Plan:
+    return plan(load([CONF / name for name in files], overrides))
+
+
+def shape(path: str) -> Shape:
+    found = shape_of(ModelConfig(path=path))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "active"),
+    [
+        ("meta-llama/Meta-Llama-3-70B-Instruct", 70.6e9, 70.6e9),
+        ("meta-llama/Llama-3.1-8B-Instruct", 8.03e9, 8.03e9),
+        ("mistralai/Mixtral-8x22B-Instruct-v0.1", 140.6e9, 39.1e9),
+    ],
+)
+def test_published_sizes(path: str, parameters: float, active: float) -> None:
+    assert shape(path).parameters == pytest.approx(parameters, rel=0.005)
+    assert shape(path).active_parameters == pytest.approx(active, rel=0.005)
+
+
+def test_a_local_config_json_tells_the_shape(tmp_path: Path) -> None:
+    config = {
+        "hidden_size": 192,
+        "intermediate_size": 512,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 6,
+        "vocab_size": 1000,
+        "tie_word_embeddings": True,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    tiny = shape(str(tmp_path))
+    assert (tiny.kv_heads, tiny.head_dim) == (6, 32)
+    assert tiny.parameters == 1000 * 192 + 4 * (4 * 192 * 192 + 3 * 192 * 512 + 2 * 192) + 192
+
+
+def test_a_mixture_of_equal_layers_is_known_and_another_is_not_guessed(tmp_path: Path) -> None:
+    config = {
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "moe_intermediate_size": 768,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "mlp_only_layers": [],
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = shape(str(tmp_path))  # Qwen3-30B-A3B: 30.5B parameters, 3.3B for a token
+    assert found.parameters == pytest.approx(30.5e9, rel=0.005)
+    assert found.active_parameters == pytest.approx(3.3e9, rel=0.02)
+    for other in ({"n_shared_experts": 1}, {"decoder_sparse_step": 2}):
+        (tmp_path / "config.json").write_text(json.dumps({**config, **other}))
+        assert shape_of(ModelConfig(path=str(tmp_path))) is None
+
+
+@pytest.mark.parametrize("content", ["{}", "not json", "[1]"])
+def test_a_config_json_without_a_shape_is_unknown(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    assert shape_of(ModelConfig(path=str(tmp_path))) is None
+
+
+def test_the_70b_needs_four_gpus_of_80_gb() -> None:
+    seed = planned().roles[2]
+    assert seed.weights_gb * seed.gpus == pytest.approx(141, rel=0.005)
+    assert seed.kv_bytes_per_token == 327_680
+    assert seed.fits
+    too_small = planned("models.seed.tensor_parallel_size=2").roles[2]
+    assert not too_small.fits
+    assert too_small.remedy == "set models.seed.tensor_parallel_size=4"
+    assert "DOES NOT FIT: set models.seed.tensor_parallel_size=4" in too_small.line()
+
+
+def test_the_70b_needs_two_gpus_of_141_gb() -> None:
+    files = ("paper.yaml", "hardware/8xh200-141.yaml")
+    assert planned("models.seed.tensor_parallel_size=2", files=files).roles[2].fits
+    assert planned("models.seed.tensor_parallel_size=1", files=files).roles[2].remedy.endswith("=2")
+
+
+def test_a_replica_that_no_machine_holds() -> None:
+    role = planned(files=("paper.yaml", "hardware/1x80gb.yaml")).roles[2]
+    assert role.remedy == "models.seed.tensor_parallel_size=4 GPUs, and a machine has 1: lower it or take larger machines"
+
+
+def test_training_states_activations_and_logits_of_the_70b() -> None:
+    training = planned().training
+    assert training is not None
+    assert training.states_gb * training.ranks == pytest.approx(1130, rel=0.005)
+    assert training.logits_gb == pytest.approx(0.42, rel=0.01)
+    assert training.activations_gb == pytest.approx(1.31e6 * 8192 / 1e9, rel=0.25)  # and what one layer adds while at work
+    assert training.fits
+
+
+def test_the_70b_s_export_gathers_one_tensor_at_a_time() -> None:
+    """The embedding is the largest: 128,256 words of 8,192 numbers in bf16; of Mixtral a layer's gates and inputs."""
+    for path, largest in (("meta-llama/Meta-Llama-3-70B-Instruct", 2.1), ("mistralai/Mixtral-8x22B-Instruct-v0.1", 3.2)):
+        training = planned(f"models.seed.path={path}", "train.workers=64").training
+        assert training is not None
+        bucket = 2.0  # 500M gradients in fp32
+        sums = 2 * shape(path).parameters / 64 / 1e9  # in fp32, of which 2 bytes each are among the states
+        assert training.export_gb == pytest.approx(bucket + sums + largest, rel=0.01)
+        assert training.export_gb < training.rank_gb - training.states_gb
+
+
+def test_an_offloaded_optimizer_leaves_the_gpu_its_weights_and_the_bucket() -> None:
+    training = planned("train.offload=optimizer").training
+    assert training is not None
+    assert training.states_gb * training.ranks == pytest.approx(141, rel=0.005)
+    assert training.update_gb == pytest.approx(2.0)
+
+
+@pytest.mark.long
+@pytest.mark.engine
+def test_real_ranks_hold_what_the_plan_says() -> None:
+    code = "import json, plan_check; print(json.dumps(plan_check.measure('48M')))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "benchmarks", capture_output=True, text=True, check=True)
+    measured = json.loads(ran.stdout.splitlines()[-1])
+    assert measured["over_plan"] == pytest.approx(1, abs=0.15), measured
+
+
+@pytest.mark.parametrize(
+    ("overrides", "remedy"),
+    [
+        (("train.workers=8",), "raise train.workers, or set train.offload=optimizer"),
+        (("train.workers=8", "train.offload=optimizer", "hardware.host_memory_gb=1000"), "the host's memory is too small"),
+        (("train.max_num_tokens=65536",), "lower train.max_num_tokens"),
+        (("train.activation_checkpointing=false",), "lower train.max_num_tokens"),
+        (("models.seed.path=mistralai/Mixtral-8x22B-Instruct-v0.1", "train.workers=64"), "each rank loads the whole mixture"),
+    ],
+)
+def test_training_that_does_not_fit_says_what_to_change(overrides: tuple[str, ...], remedy: str) -> None:
+    training = planned(*overrides).training
+    assert training is not None
+    assert not training.fits
+    assert training.remedy.startswith(remedy)
+
+
+def test_one_gpu_trains_the_8b_with_its_optimizer_on_the_host() -> None:
+    training = planned(files=("small.yaml",)).training
+    assert training is not None
+    assert training.fits
+    assert training.host_gb == pytest.approx(128, rel=0.01)
+
+
+def test_a_mixture_is_in_host_memory_once_a_rank_while_it_loads() -> None:
+    mixture = ("models.seed.path=mistralai/Mixtral-8x22B-Instruct-v0.1", "train.workers=64", "hardware.host_memory_gb=2300")
+    training = planned(*mixture).training
+    assert training is not None
+    assert training.fits
+    assert training.host_gb == pytest.approx(8 * 2 * 140.6, rel=0.005)
+    assert "and 2.25e+03 GB of host memory a machine" in training.line()
+    dense = planned().training
+    assert dense is not None
+    assert dense.host_gb == 0
+
+
+def test_draws_until_the_first_right_judgment() -> None:
+    assumed = Assumptions(right=0.5)
+    assert assumed.kept(2) == 0.75
+    assert assumed.draws(JudgeConfig(samples=2)) == 1.5
+    assert Assumptions(right=0.7).draws(JudgeConfig()) == pytest.approx(1 / 0.7, rel=1e-6)
+
+
+def test_draws_until_both_kinds_are_there() -> None:
+    rng, right = random.Random(0), 0.7
+    drawn = [[rng.random() < right for _ in range(5)] for _ in range(20_000)]
+    until = [next((i for i in range(1, 5) if len(set(one[:i])) == 2), 5) for one in drawn]
+    judge = JudgeConfig(samples=5, sampling="first_pair")
+    assert Assumptions(right=right).draws(judge) == pytest.approx(sum(until) / len(until), rel=0.02)
+    both = sum(len(set(one)) == 2 for one in drawn) / len(drawn)
+    assert Assumptions(right=right).paired(judge) == pytest.approx(both, rel=0.02)
+    assert Assumptions(right=right).paired(replace(judge, sampling="all")) == pytest.approx(both, rel=0.02)
+    assert Assumptions().draws(JudgeConfig(sampling="all")) == 15
+
+
+def test_where_sampling_stops_at_the_first_right_one_a_wrong_one_came_before_it() -> None:
+    rng, right = random.Random(0), 0.7
+    drawn = [[rng.random() < right for _ in range(3)] for _ in range(20_000)]
+    both = sum(not one[0] and any(one) for one in drawn) / len(drawn)
+    assert Assumptions(right=right).paired(JudgeConfig(samples=3)) == pytest.approx(both, rel=0.02)
+
+
+def test_pairs_are_what_the_judge_that_they_come_from_samples() -> None:
+    """A warmed-up model judges until there are both kinds; a judge's own pass, by default, until one is right."""
+    assert planned("train.objective=dpo").paired == pytest.approx(0.3, abs=0.001)
+    assert planned(files=("released.yaml",)).paired == pytest.approx(0.995, abs=0.001)
+    assert planned(files=("rise.yaml",)).paired == pytest.approx(0.995, abs=0.001)
+    assert planned().paired is None
+
+
+def test_texts_that_are_too_long_are_not_learned_from() -> None:
+    """Held against lengths that are drawn: a prompt of 1,800 tokens with two judgments of 500, each in its own way."""
+    rng = random.Random(0)
+
+    def draw(mean: float, spread: float) -> float:
+        variance = math.log1p(spread**2)
+        return rng.lognormvariate(math.log(mean) - variance / 2, math.sqrt(variance))
+
+    pairs = []
+    for _ in range(20_000):
+        prompt = 250 + draw(350, 1.0) + draw(600, 0.6) + draw(600, 0.6)
+        pairs.append([prompt + draw(500, 0.5), prompt + draw(500, 0.5)])
+    for texts, limit in ((1, 4096), (1, 2048), (2, 2048)):
+        fit = [pair[:texts] for pair in pairs if max(pair[:texts]) <= limit]
+        share, text = Assumptions().fitting(texts, limit)
+        assert share == pytest.approx(len(fit) / len(pairs), abs=0.03)
+        assert text == pytest.approx(sum(map(sum, fit)) / (texts * len(fit)), rel=0.05)
+    released = planned(files=("released.yaml",)).phases
+    assert released[-1].line().endswith("69% of examples are longer than train.preference.max_seq_len=2048 tokens and dropped")
+    assert released[-2].line().endswith("1% of examples are longer than train.max_seq_len=4096 tokens and dropped")
+    longer = planned("train.preference.max_seq_len=8192", "train.max_num_tokens=16384", files=("released.yaml",))
+    assert not longer.phases[-1].dropped
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ((), "15% of instructions pass the rule"),
+        (("select.categories=null",), "100% of instructions pass, as select.* has no rule"),
+        (("select.categories=null", "select.min_complexity=5"), "15% of instructions pass the rule"),
+    ],
+)
+def test_instructions_pass_where_no_rule_keeps_them_out(overrides: tuple[str, ...], said: str) -> None:
+    found = planned(*overrides)
+    assert f"assuming     {said};" in "\n".join(found.lines())
+    read = 20582 / found.assumptions.passing
+    assert found.phases[0].tokens_in == pytest.approx(700 * read)
+
+
+def test_every_pass_and_training_of_a_warm_up_with_selection_is_counted() -> None:
+    rise = planned("train.selection.path=package://mini/data/dev.jsonl", "iterations=2", files=("rise.yaml",))
+    found = {phase.name: phase for phase in rise.phases}
+    assert list(found)[-4:] == ["judged again", "selection", "warm-up", "preference"]
+    assert found["judged again"].times == (1, 1)
+    assert found["judged again"].tokens_out > found["judgments 1"].tokens_out  # to a wrong one it takes longer
+    checkpoints, same = found["selection"].times
+    assert checkpoints == same
+    step = 32 * 8192
+    assert checkpoints == math.ceil(found["warm-up"].tokens_in / step / 100) + math.ceil(
+        found["preference"].tokens_in / step / 4 / 100
+    )
+    assert all(phase.gpu_hours for phase in rise.phases)
+
+
+def test_preference_training_ends_at_its_steps() -> None:
+    short = planned("train.preference.max_steps=10", files=("rise.yaml",)).phases[-1]
+    assert short.tokens_in == 10 * 32 * 4 * 8192
+
+
+def test_the_first_judge_judges_once_and_the_seed_s_kin_four_times() -> None:
+    phases = {phase.name: phase for phase in planned().phases}
+    assert [(name, phase.times) for name, phase in phases.items()] == [
+        ("categories", (1, 0, 0, 0, 0)),
+        ("pairs", (1, 0, 0, 0, 0)),
+        ("judgments 1", (1, 0, 0, 0, 0)),
+        ("judgments 2+", (0, 1, 1, 1, 1)),
+        ("fine-tuning", (1, 1, 1, 1, 1)),
+    ]
+    assert phases["judgments 1"].tokens_in == 20582 * Assumptions().judged
+
+
+def test_an_iteration_is_all_that_is_done_in_it() -> None:
+    found = planned("heldout.path=package://mini/data/heldout.jsonl", "hardware.dollars_per_gpu_hour=2")
+    phases = {phase.name: phase for phase in found.phases}
+    assert phases["evaluation"].times == (1, 1, 1, 1, 2)  # the last one measures M_5 too
+    assert [(one.first, one.last) for one in found.iterations] == [(1, 1), (2, 4), (5, 5)]
+    middle, last = found.iterations[1:]
+    parts = [phases[name] for name in ("judgments 2+", "evaluation", "fine-tuning")]
+    assert middle.tokens_in == pytest.approx(sum(part.tokens_in for part in parts))
+    assert middle.gpu_hours == pytest.approx(sum(part.gpu_hours or 0 for part in parts))
+    assert middle.dollars == pytest.approx(2 * (middle.gpu_hours or 0))
+    assert last.tokens_out == pytest.approx(middle.tokens_out + phases["evaluation"].tokens_out)
+    whole = sum((one.last - one.first + 1) * (one.gpu_hours or 0) for one in found.iterations)
+    assert f"in all       {whole:,.1f} GPU-hours, ${2 * whole:,.0f}" in found.lines()
+
+
+def test_a_line_of_the_plan_has_one_time_and_then_all_times() -> None:
+    line = next(line for line in planned("hardware.dollars_per_gpu_hour=2").lines() if line.startswith("judgments 2+"))
+    assert line == "judgments 2+ 37.0M tokens in, 14.7M out, 6.6 GPU-hours, $13; 4 times: 26.4 GPU-hours, $53"
+    assert planned(files=("mini.yaml",)).phases[3].line().endswith(" out; 2 times")
+
+
+def test_dollars_are_hours_at_a_price() -> None:
+    priced = planned("hardware.dollars_per_gpu_hour=2").phases[0]
+    assert priced.gpu_hours is not None
+    assert priced.dollars == 2 * priced.gpu_hours
+    assert planned().phases[0].dollars is None
+
+
+def test_an_unknown_model_leaves_its_lines_open_and_nothing_else() -> None:
+    unknown = planned("models.seed.path=nobody/unknown-7b")
+    assert unknown.training is None
+    assert unknown.fits
+    text = "\n".join(unknown.lines())
+    assert "seed         nobody/unknown-7b: unknown shape" in text
+    assert "models.seed has an unknown shape" in text
+    assert unknown.phases[0].gpu_hours is not None
+    assert unknown.phases[-1].gpu_hours is None
+
+
+def test_a_cpu_run_has_no_gpu_hours_and_counts_its_own_instructions() -> None:
+    mini = planned(files=("mini.yaml",))
+    assert all(phase.gpu_hours is None for phase in mini.phases)
+    assert mini.phases[0].tokens_out == 30 * 1000
+    pairs = mini.phases[2].tokens_in / mini.assumptions.judged
+    assert pairs == pytest.approx(617, rel=0.02)  # as README.md shows
+    assert not mini.phases[-1].dropped
+    assert not any(line.startswith("in all") for line in mini.lines())
+
+
+def test_a_missing_source_is_told_by_the_plan() -> None:
+    with pytest.raises(SourceError, match="no such file"):
+        planned("source.path=/nowhere/pool.jsonl")
+
+
+def test_the_plan_is_json_and_a_line_a_fact() -> None:
+    assert json.loads(json.dumps(asdict(planned())))["training"]["ranks"] == 32
+    assert all("\n" not in line for line in plan(Config()).lines())

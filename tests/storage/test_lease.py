@@ -1,0 +1,135 @@
+"""One driver a directory: the second is refused by name, a dead one is taken over from, on a disk and on S3."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from stj.errors import ArtifactError, StjError
+from stj.storage import lease
+from stj.storage.folder import Folder
+from stj.storage.lease import sole_driver
+
+HOLD = """
+import sys, time
+from stj.storage.lease import sole_driver
+from stj.storage.folder import Folder
+with sole_driver(Folder.at(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_second_driver_is_refused_and_a_killed_one_is_no_hindrance(tmp_path: Path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    refused = f"another driver is at work there .process {other.pid} on "
+    with pytest.raises(ArtifactError, match=refused), sole_driver(Folder.at(tmp_path / "run")):
+        pytest.fail("two drivers at once")
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    with sole_driver(Folder.at(tmp_path / "run")):
+        pass
+    with sole_driver(Folder.at(tmp_path / "run")):
+        pass
+
+
+def test_a_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StjError, match=r"cannot write: .*make room or rights"), sole_driver(Folder.at(tmp_path / "file")):
+        pass
+
+
+def test_a_disk_without_locks_is_taken_as_an_object_store_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(lease.fcntl, "flock", refuse)
+    monkeypatch.setattr(lease, "_MISSED", 100)
+    folder = Folder.at(tmp_path / "run")
+    with sole_driver(folder), pytest.raises(ArtifactError, match="another driver"), sole_driver(folder):
+        pytest.fail("two drivers at once")
+    with sole_driver(folder):
+        pass
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_BEAT_S", 0.2)
+
+
+@pytest.mark.usefixtures("quick")
+def test_in_an_object_store_a_driver_that_lives_is_left_alone(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_MISSED", 100)  # however slow this machine is
+    folder = Folder.at(bucket) / "lease_1"
+    with sole_driver(folder), pytest.raises(ArtifactError, match="another driver"), sole_driver(folder):
+        pytest.fail("two drivers at once")
+    with sole_driver(folder):  # the first has ended
+        pass
+
+
+@pytest.mark.usefixtures("quick")
+def test_in_an_object_store_a_dead_driver_is_taken_over_from(bucket: str) -> None:
+    folder = Folder.at(bucket) / "lease_2"
+    folder.write("driver-000041.lock", b"process 1 on nowhere, sign of life 7")
+    with sole_driver(folder):
+        assert folder.names() == ["driver-000042.lock"]
+        assert b"nowhere" not in folder.read("driver-000042.lock")
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("turn", [1, 2], ids=["both came at once", "the other came later"])
+def test_a_driver_that_was_taken_for_dead_stops(bucket: str, turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder.at(bucket) / f"lease_3_{turn}"
+
+    sign = lease._sign
+
+    def sign_and_be_overtaken(where: Folder, mine: int, content: str) -> None:
+        sign(where, mine, content)
+        if content.endswith(" 1"):
+            sign(where, turn, "process 1 on elsewhere, sign of life 1")
+
+    monkeypatch.setattr(lease, "_sign", sign_and_be_overtaken)
+
+    def work() -> None:
+        with sole_driver(folder):
+            time.sleep(60)
+
+    with pytest.raises(ArtifactError, match="process 1 on elsewhere"):
+        work()
+    assert folder.read(f"driver-{turn:06d}.lock"), "the other's sign is left alone"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_driver_that_wakes_up_while_it_signs_takes_nobody_s_place(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suspended on its way to the store, it writes a sign of life after another has taken over."""
+    folder = Folder.at(bucket) / "lease_4"
+    signing, awake = threading.Event(), threading.Event()
+    sign = lease._sign
+
+    def sleep_then_sign(where: Folder, turn: int, content: str) -> None:
+        if content.endswith(" 1") and not awake.is_set():
+            signing.set()
+            awake.wait(60)
+        sign(where, turn, content)
+
+    monkeypatch.setattr(lease, "_sign", sleep_then_sign)
+
+    def work() -> None:
+        with sole_driver(folder):
+            signing.wait(60)
+            sign(folder, 2, "process 1 on elsewhere, sign of life 0")
+            folder.delete("driver-000001.lock")
+            awake.set()
+            time.sleep(60)
+
+    with pytest.raises(ArtifactError, match="process 1 on elsewhere"):
+        work()
+    assert folder.read("driver-000002.lock") == b"process 1 on elsewhere, sign of life 0"

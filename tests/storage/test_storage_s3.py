@@ -1,0 +1,207 @@
+"""A run's folder in an object store: a real S3 protocol over loopback, spoken by moto."""
+
+import json
+import os
+import re
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from stj.config import ModelConfig
+from stj.errors import ArtifactError, ConfigError, ModelError, StjError
+from stj.models.locate import local_model
+from stj.rows import rows_to_table
+from stj.storage.artifacts import MANIFEST, Artifact, read_artifact
+from stj.storage.digest import FileDigest
+from stj.storage.folder import Folder, workspace
+from tests.conftest import make_row
+
+
+@pytest.fixture
+def folder(bucket: str, request: pytest.FixtureRequest) -> Folder:
+    """A folder of this test alone."""
+    return Folder.at(bucket) / re.sub(r"\W", "-", request.node.name)
+
+
+def test_a_name_goes_before_the_options_of_a_uri(bucket: str) -> None:
+    root, _, options = bucket.partition("?")
+    child = Folder.at(bucket) / "run/model"
+    assert child.uri == f"{root}/run/model?{options}"
+    assert child.parent.uri == f"{root}/run?{options}"
+    assert child.parent.path == Folder.at(child.parent.uri).path == "bucket/run"
+
+
+def test_files_and_folders(folder: Folder) -> None:
+    (folder / "a").write("x.txt", b"one")
+    (folder / "b").write("y.txt", b"two")
+    folder.write("z.txt", b"three")
+    assert (folder.folders(), folder.names()) == (["a", "b"], ["z.txt"])
+    assert (folder / "a").read("x.txt") == b"one"
+    (folder / "a").remove()
+    (folder / "a").remove()
+    assert (folder.folders(), folder.names()) == (["b"], ["z.txt"])
+    assert not (folder / "a").exists()
+    assert (folder / "nowhere").names() == (folder / "nowhere").folders() == []
+
+
+def test_a_scratch_directory_is_gone_after_its_files_are_uploaded(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stj.storage.folder._PART_BYTES", 6 << 20)  # S3 takes parts of 5 MiB and more
+    monkeypatch.setattr("stj.storage.folder._PARTS_AT_ONCE", 1)
+    content = bytes(range(256)) * (15 << 12)  # 15 MiB: three parts
+    with workspace(folder) as directory:
+        (directory / "shard").write_bytes(content)
+        folder.upload(directory / "shard")
+    assert not directory.exists()
+    assert folder.read("shard") == content
+
+
+def test_a_directory_is_its_own_workspace(tmp_path: Path) -> None:
+    local = Folder.at(tmp_path)
+    with workspace(local) as directory:
+        (directory / "shard").write_bytes(b"content")
+        local.upload(directory / "shard")
+        assert local.download("shard", directory) == tmp_path / "shard"
+    assert local.read("shard") == b"content"
+    assert local.download("shard", tmp_path / "copy").read_bytes() == b"content"
+
+
+def test_an_artifact_is_absent_partial_done_and_stale(folder: Folder) -> None:
+    artifact = Artifact(folder, {"step": "test", "seed": 1})
+    assert artifact.state() == ("absent", [])
+    assert artifact.begin()
+    artifact.write_part("part-1", rows_to_table([make_row(0), make_row(1)]))
+    assert artifact.state() == ("partial", [])
+    artifact.finish()
+    assert not artifact.begin()
+    assert [record["id"] for record in read_artifact(Folder.at(folder.uri)).records()] == ["row-0", "row-1"]
+    other = Artifact(folder, {"step": "test", "seed": 2})
+    with pytest.raises(ArtifactError, match="seed: 1 -> 2"):
+        other.begin()
+    assert other.begin(overwrite=True)
+    assert (other.state()[0], other.parts()) == ("partial", [])
+
+
+def test_a_bucket_that_is_not_there_is_one_clear_line(bucket: str) -> None:
+    with pytest.raises(StjError, match=r"s3://elsewhere.*cannot write"):
+        Folder.at(bucket.replace("s3://bucket", "s3://elsewhere")).write("a", b"")
+
+
+def test_a_store_that_does_not_answer_is_one_clear_line(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    nobody = Folder.at("s3://bucket/run?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1")
+    with pytest.raises(StjError, match=r"s3://bucket/run.*cannot be read: .*Check the name, the network"):
+        nobody.exists("manifest.json")
+
+
+def test_a_model_is_fetched_once_by_the_processes_of_a_machine(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path)
+    folder.write("config.json", b"{}")
+    folder.write("model.safetensors", b"weights")
+    fetched: list[Path] = []
+    threads = [threading.Thread(target=lambda: fetched.append(local_model(ModelConfig(path=folder.uri)))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert fetched == [fetched[0]] * 4
+    assert sorted(path.name for path in fetched[0].iterdir()) == ["config.json", "model.safetensors"]
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == [fetched[0]]
+
+
+FILES = {"config.json": b"{}", "model.safetensors": b"weights", "tokenizer.json": b"words"}
+
+
+def put_model(folder: Folder, files: dict[str, bytes]) -> ModelConfig:
+    """A model as stj leaves it: its manifest says what each file was when it was written."""
+    for name, content in files.items():
+        folder.write(name, content)
+    stamps = {name: asdict(FileDigest.of(content)) for name, content in files.items()}
+    folder.write(MANIFEST, json.dumps({"model": {"files": stamps}}).encode())
+    return ModelConfig(path=folder.uri)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("model.safetensors", b"w3ights", "model.safetensors has the SHA-256"),
+        ("model.safetensors", b"weight", "model.safetensors has 6 bytes instead of 7 bytes"),
+        ("tokenizer.json", None, "tokenizer.json is missing, of 5 bytes"),
+        (MANIFEST, b"[]", "its manifest.json is damaged"),
+        (MANIFEST, b'{"model": {"files": {"config.json": {"sise": 2}}}}', "its manifest.json is damaged"),
+    ],
+)
+def test_a_model_that_is_not_as_it_was_written_is_refused_by_its_files_name_and_not_kept(
+    name: str, content: bytes | None, told: str, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path)
+    model = put_model(folder, FILES)
+    if content is None:
+        folder.delete(name)
+    else:
+        folder.write(name, content)
+    with pytest.raises(ModelError, match=told) as error:
+        local_model(model)
+    assert "\n" not in str(error.value)
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+    put_model(folder, FILES)
+    assert (local_model(model) / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_look_at_the_tokenizer_takes_no_weights_and_does_not_miss_them(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path)
+    fetched = local_model(put_model(folder, FILES), weights=False)
+    assert sorted(path.name for path in fetched.iterdir()) == ["config.json", MANIFEST, "tokenizer.json"]
+
+
+def test_where_room_is_short_the_copy_that_was_longest_unused_goes(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path)
+    size = sum((folder / "a").sizes()[name] for _ in [put_model(folder / "a", FILES)] for name in (*FILES, MANIFEST))
+
+    def usage(path: Path) -> SimpleNamespace:
+        held = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        return SimpleNamespace(free=2.5 * size - held)
+
+    monkeypatch.setattr("stj.models.locate.shutil.disk_usage", usage)
+    copies = {name: local_model(put_model(folder / name, FILES)) for name in ("a", "b")}
+    now = time.time()
+    for name, unused_s in (("a", 7200), ("b", 10_000)):
+        os.utime(copies[name].with_suffix(".lock"), (now, now - unused_s))
+    copies["c"] = local_model(put_model(folder / "c", FILES))
+    assert [name for name, copy in copies.items() if copy.exists()] == ["a", "c"]
+    os.utime(copies["a"].with_suffix(".lock"))
+    local_model(put_model(folder / "d", FILES))  # whatever comes of it: what may be loading just now stays
+    assert copies["a"].exists()
+    assert copies["c"].exists()
+
+
+def test_a_file_that_no_manifest_names_is_held_against_its_size_there(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path)
+    for name, content in FILES.items():
+        folder.write(name, content)
+    monkeypatch.setattr(Folder, "sizes", lambda folder: {name: len(content) + 1 for name, content in FILES.items()})
+    with pytest.raises(ModelError, match="has 2 bytes instead of 3 bytes"):
+        local_model(ModelConfig(path=folder.uri))
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://bucket/run?access_key=AKIA&secret_key=hunter2", "s3://AKIA:hunter2@bucket/run", "gs://b/run?access_token=hunter2"],
+)
+def test_a_uri_with_a_secret_is_refused_without_repeating_it(uri: str) -> None:
+    with pytest.raises(ConfigError, match="AWS_SECRET_ACCESS_KEY on every machine, or give the machines a role") as error:
+        Folder.at(uri)
+    assert "hunter2" not in str(error.value)
+    assert "AKIA" not in str(error.value)
