@@ -37,10 +37,11 @@ test-long: install  ## whole runs on real engines: Ray jobs, machines lost and d
 test-fast: install  ## the tests without engines, in under a minute
 	$(BIN)/python -m pytest -n 2 -m "not engine and not long"
 
-check: install  ## format, lint and types
+check: install  ## format, lint, types, and which room may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: install
 	$(BIN)/ruff format .
@@ -49,11 +50,13 @@ format: install
 # One resolution serves Python 3.11 to 3.13; lines for other platforms than Linux are left out.
 COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --no-header --no-annotate
 OTHERS = "'never'|== 'win32'|== 'emscripten'|; platform_machine == 's390x'"
-lock: $(BIN)/uv
+lock: $(BIN)/uv  ## pins move only where requirements/*.in asks for it; delete a line of a .txt to let it move
+	for list in cpu gpu dev; do cp requirements/$$list.txt .$$list.tmp; done
 	$(COMPILE) --override requirements/cpu-overrides.txt requirements/cpu.in -o .cpu.tmp && grep -vE $(OTHERS) .cpu.tmp > requirements/cpu.txt
 	$(COMPILE) requirements/gpu.in -o .gpu.tmp && grep -vE $(OTHERS) .gpu.tmp > requirements/gpu.txt
-	$(COMPILE) --override requirements/dev-overrides.txt -c requirements/cpu.txt requirements/dev.in -o .dev.tmp && grep -vE $(OTHERS) .dev.tmp > requirements/dev.txt
-	rm .cpu.tmp .gpu.tmp .dev.tmp
+	$(COMPILE) --override requirements/dev-overrides.txt -c requirements/cpu.txt requirements/dev.in -o .dev.tmp && grep -vE $(OTHERS) .dev.tmp > .devall.tmp
+	awk -F '[=; ]' 'NR == FNR { there[$$1]; next } !($$1 in there)' requirements/cpu.txt .devall.tmp > requirements/dev.txt  # torch is there, for this device
+	rm .cpu.tmp .gpu.tmp .dev.tmp .devall.tmp
 
 $(BIN)/uv: install
 
