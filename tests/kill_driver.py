@@ -33,6 +33,7 @@ from stj.errors import RequestFailed, StjError
 from stj.generate import Completion, Engine, Sampling, Usage
 from stj.loop import iterate
 from stj.loop.phases import Phase, Run
+from stj.passes import spec
 from stj.passes.spec import Pass
 from stj.prompts import CATEGORIZE, MODIFIED_INSTRUCTION, prompt
 from stj.rows import Turn
@@ -165,7 +166,7 @@ def drive(order: dict[str, Any]) -> int:
     Points(Folder.at(config.run_root), order["points"], order["deadly"], order["signal"]).watch()
     patch = pytest.MonkeyPatch()
     patch.setattr(lease, "_BEAT_S", 0.1)  # where the run lies in an object store, a dead driver is waited for
-    patch.setattr(iterate, "Pass", partial(Pass, make_engine=partial(make_engine, log=order["asked"])))
+    patch.setattr(spec, "Pass", partial(Pass, make_engine=partial(make_engine, log=order["asked"])))
     patch.setitem(iterate._DO, "model", train)
     if not order["ray"]:
         ray_here.install(patch)

@@ -15,8 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stj.loop import iterate
-from stj.passes import actor, helper, run, source, watch
+from stj.passes import actor, helper, run, session, source, watch
 from stj.passes.spec import Pass
 
 _AT_ONCE = 8
@@ -25,7 +24,7 @@ NODE = "ab" * 28
 
 def install(patch: pytest.MonkeyPatch) -> None:
     """Puts this process in the place of a cluster."""
-    patch.setattr(iterate, "ray_session", lambda *_: nullcontext())
+    patch.setattr(session, "ray_session", lambda *_: nullcontext())
     for module in (actor, helper, run, source, watch):
         patch.setattr(module, "ray", _Ray)
     patch.setattr(run, "_stream", _stream)

@@ -7,7 +7,6 @@
 The key says what was judged with which settings, so an evaluation that was killed goes on, and one that is done is scored anew.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,17 +21,16 @@ from stj.evals.benchmarks.evaluation import SCORES, judged_rows
 from stj.evals.benchmarks.places import BenchmarkRef
 from stj.evals.benchmarks.scoring import BenchmarkScores, as_json, lines, score_judged
 from stj.generate import Generate
-from stj.models.locate import check_division, model_identity
+from stj.models.locate import check_division, loading_settings, model_identity
 from stj.passes.run import run_pass
-from stj.passes.session import engine_demand, ray_session
-from stj.passes.spec import Pass
+from stj.passes.session import driver_session, engine_demand
+from stj.passes.spec import pass_under
 from stj.prompts import prompt_hash
 from stj.prompts.variants import VARIANTS
 from stj.rows import Row, row_from_dict
 from stj.stages.judge import MORE_ANSWERS_PROMPTS, Wanted, greedily, judge_in_every_order, rate
 from stj.storage.artifacts import Artifact, Key, fingerprint, plain
 from stj.storage.folder import Folder, absolute_path
-from stj.storage.lease import sole_driver
 from stj.text import Tell
 from stj.verdict import PARSERS, Parser
 
@@ -102,7 +100,7 @@ def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Co
     variant = VARIANTS[config.prompt]
     key: Key = {
         "step": "eval",
-        "model": {"weights": model_identity(model), "dtype": model.dtype, "max_model_len": model.max_model_len},
+        "model": {"weights": model_identity(model), **loading_settings(model)},
         "benchmarks": {one.name: one.identity for one in benchmarks},
         "limit": config.heldout.limit,
         "decoding": plain(config.heldout.decoding),
@@ -124,16 +122,14 @@ def _looked_at(one: BenchmarkRef, limit: int | None) -> str:
 
 def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> None:
     stage = partial(judge_benchmark, heldout=config.heldout, votes=config.votes, prompt=config.prompt)
-    spec = Pass(
+    spec = pass_under(
+        config,
         name=artifact.folder.uri.rpartition("/")[2],
         model=model,
         read=partial(read_benchmarks, benchmarks, config.heldout.limit),
         stages={one.name: [stage] for one in benchmarks},
-        seed=config.seed,
-        dollars_per_engine_hour=config.dollars_per_engine_hour(model),
-        capacity_deadline_s=config.ray.capacity_deadline_s,
     )
-    with sole_driver(artifact.folder), ray_session(config.ray, [engine_demand(config.engine, [model])]):
+    with driver_session(artifact.folder, config.ray, [engine_demand(config.engine, [model])]):
         run_pass(spec, artifact, config.engine)
 
 
@@ -162,4 +158,4 @@ def _write_scores(
         by_benchmark[name] = {"rows": rows[name], "error": reason}
     asked = {"model": path, "prompt": config.prompt, "votes": config.votes}
     record = {**asked, "benchmarks": [one.word for one in benchmarks], "scores": by_benchmark}
-    artifact.folder.write(SCORES, (json.dumps(record, indent=1) + "\n").encode())
+    artifact.folder.write_json(SCORES, record)

@@ -4,7 +4,6 @@ A juror is a model asked with one prompt. The prompts of one model share its pas
 are several jurors, what they make of the same pairs is compared; where the file says which response is better, they are scored.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -13,10 +12,10 @@ from typing import Any
 
 from stj.config import ModelConfig, PromptName, UseConfig, check_run_root
 from stj.judging.jury import Agreement, Opinion, agreement
-from stj.models.locate import check_division, model_identity, within_context
+from stj.models.locate import check_division, loading_settings, model_identity, within_context
 from stj.passes.run import run_pass
-from stj.passes.session import engine_demand, ray_session
-from stj.passes.spec import Pass
+from stj.passes.session import driver_session, engine_demand
+from stj.passes.spec import pass_under
 from stj.prompts import prompt_hash
 from stj.prompts.variants import VARIANTS
 from stj.rows import Row, row_from_dict
@@ -24,9 +23,8 @@ from stj.sources.responses import read_responses, read_winners, responses_identi
 from stj.stages.judge import LABELS
 from stj.stages.runner import Stage
 from stj.stages.vote import comparison, vote
-from stj.storage.artifacts import Artifact, Key, plain
+from stj.storage.artifacts import Artifact, Key, artifacts_to_make, plain
 from stj.storage.folder import Folder, absolute_path
-from stj.storage.lease import sole_driver
 from stj.verdict import Label
 
 TakeResult = Callable[[Mapping[str, Any]], None]
@@ -68,21 +66,18 @@ def judge_file(panel: Panel, tell: TakeResult, *, overwrite: bool = False) -> Ag
     """
     winners = read_winners(panel.file)
     sittings = _sittings(panel)
-    states = [sitting.artifact.state() for sitting in sittings]
-    for sitting, (state, changed) in zip(sittings, states, strict=True):
-        if state == "stale" and not overwrite:
-            raise sitting.artifact.refusal(changed)
-    waiting = [sitting for sitting, (state, _) in zip(sittings, states, strict=True) if state != "done"]
+    to_make = artifacts_to_make([sitting.artifact for sitting in sittings], overwrite=overwrite)
+    waiting = [sitting for sitting in sittings if sitting.artifact in to_make]
     for sitting in sittings:
         if sitting not in waiting:
             _tell_of(sitting, _rows(sitting), tell)
     if waiting:
         demand = engine_demand(panel.config.engine, [sitting.model for sitting in waiting])
-        with sole_driver(panel.folder), ray_session(panel.config.ray, [demand]):
+        with driver_session(panel.folder, panel.config.ray, [demand]):
             for sitting in waiting:
                 _judge(sitting, panel, tell, overwrite=overwrite)
     found = _compared(panel, sittings, winners)
-    panel.folder.write("agreement.json", (json.dumps(asdict(found), indent=1, ensure_ascii=False) + "\n").encode())
+    panel.folder.write_json("agreement.json", asdict(found))
     return found
 
 
@@ -107,7 +102,7 @@ def _key(panel: Panel, model: ModelConfig) -> Key:
     files = [name for prompt in panel.prompts for name in (VARIANTS[prompt].system, VARIANTS[prompt].user)]
     return {
         "step": "judge_file",
-        "model": {"weights": model_identity(model), "dtype": model.dtype, "max_model_len": model.max_model_len},
+        "model": {"weights": model_identity(model), **loading_settings(model)},
         "file": responses_identity(panel.file),
         "vote": votes,
         "prompts": {name: prompt_hash(name) for name in files},
@@ -121,14 +116,7 @@ def _judge(sitting: Sitting, panel: Panel, tell: TakeResult, *, overwrite: bool)
         prompt: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for prompt in panel.prompts
     }
     read = partial(read_responses, absolute_path(panel.file), panel.prompts)
-    spec = Pass(
-        name=Path(panel.file).name,
-        model=sitting.model,
-        read=read,
-        stages=chains,
-        seed=panel.config.seed,
-        capacity_deadline_s=panel.config.ray.capacity_deadline_s,
-    )
+    spec = pass_under(panel.config, name=Path(panel.file).name, model=sitting.model, read=read, stages=chains)
     run_pass(spec, sitting.artifact, panel.config.engine, lambda row: _tell_of(sitting, [row], tell))
     _tell_of(sitting, (row for row in _rows(sitting) if row.error), tell)
 

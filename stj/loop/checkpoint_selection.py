@@ -23,7 +23,7 @@ from stj.errors import ArtifactError, PassFailed
 from stj.loop.heldout import HeldoutScores, score_heldout
 from stj.loop.phases import Phase, Run, model_in
 from stj.passes.run import run_pass
-from stj.passes.spec import Pass
+from stj.passes.spec import pass_under
 from stj.rows import HELDOUT, row_from_dict
 from stj.stages.judge import judge_heldout
 from stj.storage.artifacts import MANIFEST, STARTED, Artifact, Key
@@ -111,7 +111,7 @@ def _candidate(run: Run, phase: Phase, examples: Artifact, number: int) -> Candi
     train(phase.train, phase.model, examples, model, run.config.ray, part)
     trained = {name: value for name, value in model.manifest().items() if name not in _OWN}
     candidate = Candidate(number=number, trained=trained, scores=asdict(_judged(run, phase, model, folder)))
-    folder.write(_SCORES, _json({"fingerprint": model.fingerprint, **asdict(candidate)}))
+    folder.write_json(_SCORES, {"fingerprint": model.fingerprint, **asdict(candidate)})
     return candidate
 
 
@@ -124,15 +124,13 @@ def _judged(run: Run, phase: Phase, model: Artifact, folder: Folder) -> HeldoutS
     judged = Artifact(folder / "judged", key)
     if judged.begin(overwrite=True):
         stages = {HELDOUT: [partial(judge_heldout, config=phase.selected_on)]}
-        spec = Pass(
+        spec = pass_under(
+            run.config,
             name=f"{phase.name}, checkpoint {folder.uri.rpartition('_')[2]}",
             model=model_in(model, phase.model),
             read=run.read_selection_pairs,
             total=run.selection_pairs(),
             stages=stages,
-            seed=run.config.seed,
-            dollars_per_engine_hour=run.config.dollars_per_engine_hour(phase.model),
-            capacity_deadline_s=run.config.ray.capacity_deadline_s,
         )
         run_pass(spec, judged, run.config.engine)
     scores = score_heldout(map(row_from_dict, judged.records()))
@@ -189,7 +187,3 @@ def _as_told(candidate: Candidate) -> dict[str, Any]:
 
 def _folder(phase: Phase, number: int) -> Folder:
     return phase.artifact.folder.parent / f"candidates/checkpoint_{number}"
-
-
-def _json(record: dict[str, Any]) -> bytes:
-    return (json.dumps(record, indent=1) + "\n").encode()

@@ -5,7 +5,6 @@ instructions -> categories -> pairs -> judgments -> the right ones, balanced -> 
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import partial
 
 from stj.config import Config, ModelsConfig
@@ -20,9 +19,9 @@ from stj.loop.summary import facts, report, summary
 from stj.models.locate import check_division
 from stj.passes.gate import RayGate
 from stj.passes.run import run_pass
-from stj.passes.session import Demand, engine_demand, ray_session, training_demand
-from stj.passes.spec import Pass
-from stj.storage.lease import sole_driver
+from stj.passes.session import Demand, driver_session, engine_demand, training_demand
+from stj.passes.spec import pass_under
+from stj.storage.artifacts import artifacts_to_make
 from stj.text import Tell
 from stj.train.job import CHECKPOINTS
 from stj.train.launch import train
@@ -45,17 +44,14 @@ def run_one(config: Config, tell: Tell, *, overwrite: bool = False) -> None:
 
 def _go_through(run: Run, phases: Sequence[Phase], tell: Tell, *, overwrite: bool) -> None:
     """Does phases in their order, and writes the report. What is stale is refused before Ray starts."""
-    states = [phase.artifact.state() for phase in phases]
-    for phase, (state, changed) in zip(phases, states, strict=True):
-        if state == "stale" and not overwrite:
-            raise phase.artifact.refusal(changed)
-    missing = [phase for phase, (state, _) in zip(phases, states, strict=True) if state != "done"]
+    to_make = artifacts_to_make([phase.artifact for phase in phases], overwrite=overwrite)
+    missing = [phase for phase in phases if phase.artifact in to_make]
     if missing:
         run.check_inputs()
         _check_models(run.config.models, missing)
         if run.config.heldout.path is None:
             tell("heldout.path=null: no judge will be measured")
-    with sole_driver(run.folder), ray_session(run.config.ray, _demands(run, missing)) if missing else nullcontext():
+    with driver_session(run.folder, run.config.ray, _demands(run, missing)):
         write_run_config(run)
         iterate(run, phases, tell, overwrite=overwrite)
         reports = report(run)
@@ -104,15 +100,13 @@ def do_pass(run: Run, phase: Phase) -> None:
     """Streams the rows of a phase through its model."""
     limit = run.config.select.limit
     gate = RayGate(limit, phase.artifact) if limit is not None and "pairs" in phase.parts else None
-    spec = Pass(
+    spec = pass_under(
+        run.config,
         name=phase.name,
         model=phase.model,
         read=partial(run.read_inputs, phase),
         total=run.inputs_of(phase),
         stages=run.stages(phase, gate),
-        seed=run.config.seed,
-        dollars_per_engine_hour=run.config.dollars_per_engine_hour(phase.model),
-        capacity_deadline_s=run.config.ray.capacity_deadline_s,
     )
     run_pass(spec, phase.artifact, run.config.engine)
     if "pairs" in phase.parts:

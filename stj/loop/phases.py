@@ -27,7 +27,7 @@ from stj.config import Config, ExamplesConfig, HeldoutConfig, JudgeConfig, Model
 from stj.errors import ArtifactError, ConfigError, SourceError
 from stj.evals.benchmarks.places import is_benchmark
 from stj.loop.tasks import PROMPTS as EXAMPLE_PROMPTS
-from stj.models.locate import model_identity
+from stj.models.locate import loading_settings, model_identity
 from stj.prompts import CATEGORIZE, prompt_hash
 from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
 from stj.sources import read_rows, source_identity, source_size
@@ -268,7 +268,7 @@ class Run:
         judge: int = 0,
     ) -> Phase:
         config = self.config
-        key: Key = {"step": "pass", "model": {"weights": weights, **_as_loaded(model)}}
+        key: Key = {"step": "pass", "model": {"weights": weights, **loading_settings(model)}}
         prompts: list[str] = []
         judges = "judge" in parts or "judge_again" in parts
         if "pairs" in parts:
@@ -350,7 +350,7 @@ class Run:
             pairs = {**plain(selected_on), "path": heldout_identity(selected_on, _SELECTED_ON)}
             prompts = {prompt: prompt_hash(prompt) for prompt in judging.PROMPTS}
             steps = {"patience": train.selection.patience, "checkpoint_every_steps": train.checkpoint_every_steps}
-            key["selection"] = {**steps, "pairs": pairs, "prompts": prompts, "engine": _as_loaded(start[0])}
+            key["selection"] = {**steps, "pairs": pairs, "prompts": prompts, "engine": loading_settings(start[0])}
         artifact = Artifact(self.folder / name, key)
         return Phase(
             name=name,
@@ -391,11 +391,6 @@ def _with_absolute_paths(config: Config) -> Config:
     keep_out = tuple(map(absolute_path, config.source.keep_out))
     source = replace(config.source, path=absolute_path(config.source.path), keep_out=keep_out)
     return replace(config, models=models, source=source, heldout=heldout, train=train)
-
-
-def _as_loaded(model: ModelConfig) -> Key:
-    """What matters to a pass besides the weights."""
-    return {"dtype": model.dtype, "max_model_len": model.max_model_len}
 
 
 def model_in(artifact: Artifact, like: ModelConfig) -> ModelConfig:

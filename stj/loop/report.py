@@ -99,7 +99,7 @@ def write_report(folder: Folder, run: dict[str, Any], iterations: Sequence[Itera
     each with instruction, chosen, rejected, judge, text, verdict and winner.
     """
     record = {"run": run, "iterations": [asdict(iteration) for iteration in iterations]}
-    folder.write("report.json", (json.dumps(record, indent=1) + "\n").encode())
+    folder.write_json("report.json", record)
     folder.write("report.html", html(run, iterations).encode(errors="backslashreplace"))
 
 

@@ -44,7 +44,7 @@ def phase_states(phases: Sequence[Phase]) -> list[PhaseState]:
 
 def write_run_config(run: Run) -> None:
     """Leaves the run's own config in its directory, so that `stj status RUN` needs no file."""
-    run.folder.write(RUN_CONFIG, (json.dumps(plain(run.config), indent=1) + "\n").encode())
+    run.folder.write_json(RUN_CONFIG, plain(run.config))
 
 
 def read_run_config(folder: Folder) -> Config:

@@ -15,7 +15,6 @@ probability of 0.5, measured every five steps: a weak judge for want of practice
 model on the same machine and number of threads.
 """
 
-import json
 import logging
 import math
 import time
@@ -31,6 +30,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from stj.mini.corpus import Document, documents, recall_probes
 from stj.mini.curriculum import CURRICULUM, CurriculumStage
+from stj.storage.folder import Folder
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: 
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / "model.safetensors").chmod(0o644)  # safetensors makes it private
-    (out / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
+    Folder.at(out).write_json("recipe.json", recipe)
 
 
 def _steps(sequences: Sequence[WeightedTokens], step_tokens: int) -> Iterator[list[WeightedTokens]]:

@@ -50,6 +50,11 @@ def model_identity(model: ModelConfig) -> str:
     return f"{model.path} {_content_stamp(folder)}"
 
 
+def loading_settings(model: ModelConfig) -> dict[str, Any]:
+    """Settings of an engine, besides the weights, that change what it answers: a part of every pass's key."""
+    return {"dtype": model.dtype, "max_model_len": model.max_model_len}
+
+
 def local_model(model: ModelConfig, *, weights: bool = True) -> Path:
     """A directory on this machine with the model's files; a hub id or a URI is fetched once per machine.
 

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from ray.autoscaler.sdk import request_resources
 
 from stj.config import EngineConfig, ModelConfig, RayConfig, TrainConfig, in_ray_job
 from stj.errors import CapacityError
+from stj.storage.folder import Folder
+from stj.storage.lease import sole_driver
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,16 @@ def engine_demand(engine: EngineConfig, models: Sequence[ModelConfig]) -> Demand
     """What passes through these models ask of the cluster."""
     gpus = max((model.gpus for model in models), default=0) if engine.device == "gpu" else 0
     return Demand("engine.min_replicas", engine.min_replicas, engine.cpus_per_replica, gpus)
+
+
+@contextmanager
+def driver_session(folder: Folder, config: RayConfig, demands: Sequence[Demand]) -> Iterator[None]:
+    """The only driver of a directory, with Ray if anything is asked of it.
+
+    Raises ArtifactError if another driver is at work there, and CapacityError as `ray_session` does.
+    """
+    with sole_driver(folder), ray_session(config, demands) if demands else nullcontext():
+        yield
 
 
 @contextmanager

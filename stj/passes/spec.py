@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from stj.config import ModelConfig
+from stj.config import Config, ModelConfig, UseConfig
 from stj.engine.hosted import MakeEngine
 from stj.rows import Row
 from stj.stages.runner import Stage
@@ -30,3 +30,25 @@ class Pass:
     """For the ledger."""
     capacity_deadline_s: float = 1800
     """How long rows may wait for an engine that has no machine."""
+
+
+def pass_under(
+    config: Config | UseConfig,
+    *,
+    name: str,
+    model: ModelConfig,
+    read: Callable[[], Iterator[Row]],
+    stages: Mapping[str, Sequence[Stage]],
+    total: int | None = None,
+) -> Pass:
+    """A pass with the seed, the price and the deadline of a config."""
+    return Pass(
+        name=name,
+        model=model,
+        read=read,
+        stages=stages,
+        total=total,
+        seed=config.seed,
+        dollars_per_engine_hour=config.dollars_per_engine_hour(model) if isinstance(config, Config) else None,
+        capacity_deadline_s=config.ray.capacity_deadline_s,
+    )

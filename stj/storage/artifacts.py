@@ -13,7 +13,7 @@ the chain, and what would be stale is known without running anything.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import Any, Literal
@@ -102,7 +102,7 @@ class Artifact:
         if state == "done":
             return False
         if state != "partial":
-            self.folder.write(STARTED, _json({"format": _FORMAT, "key": self.key}))
+            self.folder.write_json(STARTED, {"format": _FORMAT, "key": self.key})
         return True
 
     def write_part(self, name: str, table: pa.Table) -> str:
@@ -127,7 +127,7 @@ class Artifact:
             with self._parquet(name) as file:
                 rows += file.metadata.num_rows
         own = {"format": _FORMAT, "stj": __version__, "fingerprint": self.fingerprint, "key": self.key}
-        self.folder.write(MANIFEST, _json({**own, "files": parts, "rows": rows, **facts}))
+        self.folder.write_json(MANIFEST, {**own, "files": parts, "rows": rows, **facts})
 
     def manifest(self) -> dict[str, Any]:
         """The manifest. Raises ArtifactError where the step is not finished."""
@@ -172,6 +172,21 @@ class Artifact:
             ) from None
 
 
+def artifacts_to_make(artifacts: Iterable[Artifact], *, overwrite: bool) -> list[Artifact]:
+    """Those of the artifacts that are not done.
+
+    Raises ArtifactError for the first stale one, unless stale ones may be overwritten. Nothing is written.
+    """
+    to_make = []
+    for artifact in artifacts:
+        state, changed = artifact.state()
+        if state == "stale" and not overwrite:
+            raise artifact.refusal(changed)
+        if state != "done":
+            to_make.append(artifact)
+    return to_make
+
+
 def read_artifact(folder: Folder) -> Artifact:
     """The artifact in a folder, under the key that its own files name.
 
@@ -194,7 +209,3 @@ def _record(folder: Folder, name: str) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ArtifactError(f"{(folder / name).uri}: damaged; delete {folder.uri} and run again") from None
     return record
-
-
-def _json(record: Mapping[str, Any]) -> bytes:
-    return (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()

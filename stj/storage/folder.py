@@ -1,6 +1,7 @@
 """Folders on a disk or in an object store behind one small face, and the atomic write that everything rests on."""
 
 import hashlib
+import json
 import os
 import posixpath
 import re
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files as package_files
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
@@ -113,6 +115,11 @@ class Folder:
             finally:
                 temporary.unlink(missing_ok=True)
             _sync_directory(self.local)
+
+    def write_json(self, name: str, record: Any) -> None:
+        """Writes a value as JSON for people and programs: indented, its text as it is, in UTF-8."""
+        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        self.write(name, text.encode(errors="backslashreplace"))  # half of a surrogate pair becomes its own JSON escape
 
     def upload(self, file: Path) -> None:
         """Copies a file of this machine into the folder, under its own name; one that lies there already stays as it is.

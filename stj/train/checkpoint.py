@@ -8,7 +8,6 @@ DeepSpeed unpickles what it loads, and a pickle can run code: only files whose h
 """
 
 import hashlib
-import json
 import logging
 import os
 import random
@@ -50,7 +49,7 @@ def save(engine: deepspeed.DeepSpeedEngine, folder: Folder, position: Checkpoint
             target.upload(written / name)
     written_whole = replace(position, files=_of_all_ranks(own), seconds=round(time.monotonic() - started, 3))
     if rank == 0:
-        target.write(MANIFEST, json.dumps(asdict(written_whole), indent=1).encode())
+        target.write_json(MANIFEST, asdict(written_whole))
         prune(folder, position.fingerprint)
     dist.barrier()
     return written_whole

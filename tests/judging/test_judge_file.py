@@ -20,6 +20,7 @@ from stj.engine.scripted import ScriptedEngine
 from stj.errors import PromptTooLong, RequestFailed
 from stj.generate import Sampling
 from stj.judging import judge_file
+from stj.passes import session
 from stj.passes.spec import Pass
 from stj.rows import Row, Turn, rows_to_table
 from stj.stages.runner import run_stages
@@ -67,7 +68,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         artifact.finish()
 
     monkeypatch.setattr(judge_file, "run_pass", run_pass)
-    monkeypatch.setattr(judge_file, "ray_session", lambda *_: nullcontext())
+    monkeypatch.setattr(session, "ray_session", lambda *_: nullcontext())
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
