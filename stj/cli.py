@@ -112,7 +112,7 @@ def _run(options: argparse.Namespace) -> None:
         _dry_run(config, options)
         return
     start = run_one if options.one else run_all
-    start(config, _tell_on_stderr if options.json else _tell, overwrite=options.overwrite)
+    start(config, _print_on_stderr if options.json else _print_on_stdout, overwrite=options.overwrite)
     if options.json:
         print((Folder.at(config.run_root).read("report.json")).decode())
 
@@ -183,7 +183,7 @@ def _eval(options: argparse.Namespace) -> None:
     if not wanted:
         raise ConfigError("no benchmark given; `stj eval --help` lists them")
     config = load(files, [word for word in settings if "=" in word])
-    done = evaluate(options.model, wanted, config, _tell_on_stderr if options.json else _tell)
+    done = evaluate(options.model, wanted, config, _print_on_stderr if options.json else _print_on_stdout)
     if options.json:
         print(done.folder.read(SCORES).decode())
     done.check()
@@ -220,7 +220,7 @@ def _judge(options: argparse.Namespace) -> None:
         out = cache(lambda: stack.enter_context(open(options.out, "w", encoding="utf-8")) if options.out else sys.stdout)
         found = judge_file(panel, lambda row: print(json.dumps(row), file=out(), flush=True), overwrite=options.overwrite)
     for line in found.lines():
-        _tell_on_stderr(line)
+        _print_on_stderr(line)
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -248,11 +248,11 @@ def _files_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return files, overrides
 
 
-def _tell(line: str) -> None:
+def _print_on_stdout(line: str) -> None:
     print(line, flush=True)
 
 
-def _tell_on_stderr(line: str) -> None:
+def _print_on_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-Tell = Callable[[str], None]
-"""Takes one line for the user."""
+PrintLine = Callable[[str], None]
+"""Prints one line for the user."""
 
 CLEAR_LINE = "\r\x1b[2K"
 """What takes a live line off a terminal."""

@@ -31,7 +31,7 @@ from stj.rows import Row, row_from_dict
 from stj.stages.judge import MORE_ANSWERS_PROMPTS, Wanted, greedily, judge_in_every_order, rate
 from stj.storage.artifacts import Artifact, Key, fingerprint, plain
 from stj.storage.folder import Folder, absolute_path
-from stj.text import Tell
+from stj.text import PrintLine
 from stj.verdict import PARSERS, Parser
 
 
@@ -50,8 +50,8 @@ class Evaluated:
             raise StjError(f"{', '.join(self.refused)} not scored: {reasons} (all judgments and the other scores are kept)")
 
 
-def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, tell: Tell) -> Evaluated:
-    """Judges the benchmarks with the model at `path`, tells the tables, and gives the place of the evaluation.
+def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, print_line: PrintLine) -> Evaluated:
+    """Judges the benchmarks with the model at `path`, prints the tables, and returns the place of the evaluation.
 
     Raises ConfigError, SourceError or ModelError where something is not there, before anything is started.
     """
@@ -60,7 +60,7 @@ def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, tell
     model = replace(config.models.seed, path=absolute_path(path), revision=None)
     artifact = _artifact(model, benchmarks, config)
     for one in benchmarks:
-        tell(f"{one.name}: {_looked_at(one, config.heldout.limit)}")
+        print_line(f"{one.name}: {_looked_at(one, config.heldout.limit)}")
     check_division(model)
     if artifact.begin():
         _judge(artifact, model, benchmarks, config)
@@ -73,8 +73,8 @@ def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, tell
             refused[one.name] = str(error)
     _write_scores(artifact, path, benchmarks, config, scores, refused)
     for line in lines(scores):
-        tell(line)
-    tell(f"judgments and scores: {artifact.folder.uri}")
+        print_line(line)
+    print_line(f"judgments and scores: {artifact.folder.uri}")
     return Evaluated(folder=artifact.folder, refused=refused)
 
 

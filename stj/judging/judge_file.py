@@ -55,7 +55,7 @@ class Sitting:
     artifact: Artifact
 
 
-def judge_file(panel: Panel, tell: TakeResult, *, overwrite: bool = False) -> Agreement:
+def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) -> Agreement:
     """Judges what is not judged yet, tells of every result, compares the jurors and keeps that as agreement.json.
 
     The file is read and checked before anything starts. Results of an earlier start come first, so that what is told is always
@@ -70,12 +70,12 @@ def judge_file(panel: Panel, tell: TakeResult, *, overwrite: bool = False) -> Ag
     waiting = [sitting for sitting in sittings if sitting.artifact in to_make]
     for sitting in sittings:
         if sitting not in waiting:
-            _tell_of(sitting, _rows(sitting), tell)
+            _report_rows(sitting, _rows(sitting), on_result)
     if waiting:
         demand = engine_demand(panel.config.engine, [sitting.model for sitting in waiting])
         with driver_session(panel.folder, panel.config.ray, [demand]):
             for sitting in waiting:
-                _judge(sitting, panel, tell, overwrite=overwrite)
+                _judge(sitting, panel, on_result, overwrite=overwrite)
     found = _compared(panel, sittings, winners)
     panel.folder.write_json("agreement.json", asdict(found))
     return found
@@ -109,21 +109,21 @@ def _key(panel: Panel, model: ModelConfig) -> Key:
     }
 
 
-def _judge(sitting: Sitting, panel: Panel, tell: TakeResult, *, overwrite: bool) -> None:
+def _judge(sitting: Sitting, panel: Panel, on_result: TakeResult, *, overwrite: bool) -> None:
     sitting.artifact.begin(overwrite=overwrite)
-    _tell_of(sitting, (row for row in _rows(sitting) if not row.error), tell)
+    _report_rows(sitting, (row for row in _rows(sitting) if not row.error), on_result)
     chains: dict[str, Sequence[Stage]] = {
         prompt: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for prompt in panel.prompts
     }
     read = partial(read_responses, absolute_path(panel.file), panel.prompts)
     spec = pass_under(panel.config, name=Path(panel.file).name, model=sitting.model, read=read, stages=chains)
-    run_pass(spec, sitting.artifact, panel.config.engine, lambda row: _tell_of(sitting, [row], tell))
-    _tell_of(sitting, (row for row in _rows(sitting) if row.error), tell)
+    run_pass(spec, sitting.artifact, panel.config.engine, lambda row: _report_rows(sitting, [row], on_result))
+    _report_rows(sitting, (row for row in _rows(sitting) if row.error), on_result)
 
 
-def _tell_of(sitting: Sitting, rows: Iterable[Row], tell: TakeResult) -> None:
+def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult) -> None:
     for row in rows:
-        tell(result(row, sitting.model.path))
+        on_result(result(row, sitting.model.path))
 
 
 def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, Label | None]) -> Agreement:

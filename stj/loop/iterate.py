@@ -22,27 +22,27 @@ from stj.passes.run import run_pass
 from stj.passes.session import Demand, driver_session, engine_demand, training_demand
 from stj.passes.spec import pass_under
 from stj.storage.artifacts import artifacts_to_make
-from stj.text import Tell
+from stj.text import PrintLine
 from stj.train.job import CHECKPOINTS
 from stj.train.launch import train
 
 
-def run_all(config: Config, tell: Tell, *, overwrite: bool = False) -> None:
+def run_all(config: Config, print_line: PrintLine, *, overwrite: bool = False) -> None:
     """All iterations, from the instructions to M_T. What is done already is reused."""
     run = Run(config)
-    _go_through(run, run.phases, tell, overwrite=overwrite)
+    _go_through(run, run.phases, print_line, overwrite=overwrite)
 
 
-def run_one(config: Config, tell: Tell, *, overwrite: bool = False) -> None:
+def run_one(config: Config, print_line: PrintLine, *, overwrite: bool = False) -> None:
     """One iteration: the one that the config names, else the first that is not finished."""
     run = Run(config)
     phases = run.phases_of_one()
     if not phases:
-        tell(f"all {config.iterations} iterations of {run.folder.uri} are done")
-    _go_through(run, phases, tell, overwrite=overwrite)
+        print_line(f"all {config.iterations} iterations of {run.folder.uri} are done")
+    _go_through(run, phases, print_line, overwrite=overwrite)
 
 
-def _go_through(run: Run, phases: Sequence[Phase], tell: Tell, *, overwrite: bool) -> None:
+def _go_through(run: Run, phases: Sequence[Phase], print_line: PrintLine, *, overwrite: bool) -> None:
     """Does phases in their order, and writes the report. What is stale is refused before Ray starts."""
     to_make = artifacts_to_make([phase.artifact for phase in phases], overwrite=overwrite)
     missing = [phase for phase in phases if phase.artifact in to_make]
@@ -50,13 +50,13 @@ def _go_through(run: Run, phases: Sequence[Phase], tell: Tell, *, overwrite: boo
         run.check_inputs()
         _check_models(run.config.models, missing)
         if run.config.heldout.path is None:
-            tell("heldout.path=null: no judge will be measured")
+            print_line("heldout.path=null: no judge will be measured")
     with driver_session(run.folder, run.config.ray, _demands(run, missing)):
         write_run_config(run)
-        iterate(run, phases, tell, overwrite=overwrite)
+        iterate(run, phases, print_line, overwrite=overwrite)
         reports = report(run)
         write_report(run.folder, facts(run), reports)
-    tell(table(reports))
+    print_line(table(reports))
 
 
 def _check_models(models: ModelsConfig, missing: Sequence[Phase]) -> None:
@@ -81,19 +81,19 @@ def _demands(run: Run, missing: Sequence[Phase]) -> list[Demand]:
     return found
 
 
-def iterate(run: Run, phases: Sequence[Phase], tell: Tell, *, overwrite: bool = False) -> None:
+def iterate(run: Run, phases: Sequence[Phase], print_line: PrintLine, *, overwrite: bool = False) -> None:
     """Judging with M_{i-1}, selecting, and fine-tuning the seed to M_i: one iteration is one Ray job."""
     for phase in phases:
         started = time.monotonic()
         if not phase.artifact.begin(overwrite=overwrite):
-            tell(f"{phase.name}: done already, reused")
+            print_line(f"{phase.name}: done already, reused")
             if phase.kind == "model":  # a kill can come when a model is done, and its checkpoints are there still
                 (phase.artifact.folder.parent / CHECKPOINTS).remove()
             if "pairs" in phase.parts and any(later.artifact.state()[0] != "done" for later in phases):
                 _require_pairs(run, phase)
             continue
         _DO[phase.kind](run, phase)
-        tell(f"{phase.name}: {summary(phase)} ({time.monotonic() - started:.0f} s)")
+        print_line(f"{phase.name}: {summary(phase)} ({time.monotonic() - started:.0f} s)")
 
 
 def do_pass(run: Run, phase: Phase) -> None:

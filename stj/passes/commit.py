@@ -29,12 +29,12 @@ class RowCommitter:
     """Takes rows, commits them, and says in the end what became of them."""
 
     def __init__(
-        self, artifact: Artifact, config: EngineConfig, tell: Callable[[Row], None] | None, total: int | None = None
+        self, artifact: Artifact, config: EngineConfig, on_row: Callable[[Row], None] | None, total: int | None = None
     ) -> None:
         self._artifact = artifact
         self._config = config
         self._may_fail = math.inf if total is None else config.max_failed_fraction * total
-        self._tell = tell
+        self._on_row = on_row
         artifact.remove_part(_FAILED)  # these are tried again
         self.finished = RowBitmap()
         self._parts = [part for part in artifact.parts() if self._holds_new_rows(part)]
@@ -91,9 +91,9 @@ class RowCommitter:
             self._pending.append(new)
             self._pending_bytes += new.nbytes
             self._pending_rows += new.num_rows
-            if self._tell is not None:
+            if self._on_row is not None:
                 for record in new.to_pylist():
-                    self._tell(row_from_dict(record))
+                    self._on_row(row_from_dict(record))
 
     @property
     def due(self) -> bool:

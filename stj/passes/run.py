@@ -44,7 +44,7 @@ _ANOTHER_ENGINE = 0.55  # of all engines' calls taken: nearly as many again are 
 _EXECUTOR_S = 30.0  # Ray Data itself waits 2 for its thread, which is not enough on a busy machine
 
 
-def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callable[[Row], None] | None = None) -> None:
+def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Callable[[Row], None] | None = None) -> None:
     """Runs what is not done yet of a pass, and finishes its artifact.
 
     A pass that was killed goes on from the rows that it had committed; failed rows are tried again. Each row that did not
@@ -55,7 +55,7 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callabl
     """
     started = time.monotonic()
     terminal = Terminal()
-    writer = RowCommitter(artifact, config, _below(terminal, tell), spec.total)
+    writer = RowCommitter(artifact, config, _below(terminal, on_row), spec.total)
     ward = helper_actor(PassRegistry)
     watch = PassWatch(spec, writer, ward, terminal, config.commit_interval_s)
     try:
@@ -79,14 +79,14 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callabl
     writer.finish(spec.dollars_per_engine_hour, seconds=round(time.monotonic() - started, 1))
 
 
-def _below(terminal: Terminal, tell: Callable[[Row], None] | None) -> Callable[[Row], None] | None:
+def _below(terminal: Terminal, on_row: Callable[[Row], None] | None) -> Callable[[Row], None] | None:
     """What is told of a row may be printed on the same terminal: the live line makes room for it."""
-    if tell is None:
+    if on_row is None:
         return None
 
     def told(row: Row) -> None:
         terminal.clear()
-        tell(row)
+        on_row(row)
 
     return told
 
