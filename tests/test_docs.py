@@ -118,6 +118,11 @@ def test_every_path_that_the_pages_name_exists() -> None:
     assert not missing
 
 
+def test_every_page_that_help_names_exists() -> None:
+    named_pages = {page for text in strings_of_the_code() for page in re.findall(r"docs/[\w-]+\.md", text)}
+    assert not [page for page in named_pages if not (ROOT / page).exists()]
+
+
 def test_every_link_leads_somewhere() -> None:
     assert not list(broken_links())
 
