@@ -126,6 +126,21 @@ def test_every_link_leads_somewhere() -> None:
     assert not list(broken_links())
 
 
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "start.md").write_text("# Start\n\n## First steps\n")
+    (tmp_path / "README.md").write_text(
+        "[a](docs/start.md#first-steps) [b](docs/start.md#last-steps) [c](gone.py) [d](../x) [e](https://example.com)\n"
+        "```\n[f](in/code)\n```\n"
+    )
+    (tmp_path.parent / "x").write_text("")
+    assert list(broken_links(tmp_path)) == [
+        "README.md: the link docs/start.md#last-steps leads to no heading",
+        "README.md: the link gone.py leads to no file",
+        "README.md: the link ../x leads out of the repository",
+    ]
+
+
 def test_anchors_are_those_of_github() -> None:
     assert anchors("# A\n\n## Rooms and `arrows`\n\n```\n# no heading\n```\n### What's next?") == {
         "a",
