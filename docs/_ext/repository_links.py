@@ -88,7 +88,7 @@ def _shown_files(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     targets = {
         (DOCS / link.partition("#")[0]).resolve() for page in DOCS.glob("*.md") for link in links_of(page) if link[:3] == "../"
     }
-    for target in sorted(targets):
+    for target in sorted(filter(Path.is_file, targets)):
         name = str(target.relative_to(ROOT))
         text = app.builder.highlighter.highlight_block(target.read_text(), _LANGUAGES.get(target.suffix, "text"))
         yield f"{_SHOWN}{name}", {"title": name, "body": f"<h1>{name}</h1>{text}"}, "page.html"
