@@ -4,12 +4,13 @@ One row type serves the whole stream. A row enters as an instruction and gains a
 held-out row enters with its pair. A row that stops on the way stays, as a tombstone that says why (`dropped`, `error`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from stj.storage.arrow import Int8, Int16, Int32, reader_of, schema_of, table_of
 from stj.verdict import Label, Verdict
 
 TRAINING = "training"
@@ -56,7 +57,7 @@ class Category:
     """What the Figure 7 prompt says of an instruction."""
 
     name: str
-    complexity: int
+    complexity: Int8
     """From 1 to 10."""
     length: str
     """Expected length of the answer, "a" (1 sentence) to "e" (3 or more paragraphs)."""
@@ -78,7 +79,7 @@ class Candidates:
 
     answers: tuple[str, ...]
     """The good ones first."""
-    good: int
+    good: Int16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +89,13 @@ class Judgment:
     purpose: Purpose
     winner: Label
     """The label under which the better answer was shown; A where one answer is rated."""
-    index: int
+    index: Int16
     """Which sample of its purpose and order this is, from 0; of a rating, which answer."""
     text: str
     verdict: Verdict | None
     """What the strict parser reads: a label, or a rating."""
     finish_reason: str
-    output_tokens: int
+    output_tokens: Int32
 
     @property
     def correct(self) -> bool:
@@ -121,9 +122,9 @@ class Row:
     pair: Pair | None = None
     candidates: Candidates | None = None
     judgments: tuple[Judgment, ...] = ()
-    kept: int | None = None
+    kept: Int16 | None = None
     """Index into `judgments` of the one that trains the next judge."""
-    aborted: int = 0
+    aborted: Int16 = 0
     """Samples that were started beside `judgments`, and ended because a lower index was enough."""
     surplus_tokens: int = 0
     """Of output_tokens, those of samples that were finished before that was known."""
@@ -166,104 +167,27 @@ class Example:
     """What is wrong there, a wrong judgment of the same comparison for instance, for objectives that learn from pairs."""
 
 
-_TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-
-ROW_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("position", pa.int64()),
-        ("task", pa.string()),
-        ("subset", pa.string()),
-        ("turns", _TURNS),
-        ("language", pa.string()),
-        ("toxic", pa.bool_()),
-        ("redacted", pa.bool_()),
-        ("category", pa.struct([("name", pa.string()), ("complexity", pa.int8()), ("length", pa.string())])),
-        (
-            "pair",
-            pa.struct(
-                [
-                    ("method", pa.string()),
-                    ("chosen", pa.string()),
-                    ("rejected", pa.string()),
-                    ("modified_instruction", pa.string()),
-                ]
-            ),
-        ),
-        ("candidates", pa.struct([("answers", pa.list_(pa.string())), ("good", pa.int16())])),
-        (
-            "judgments",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("purpose", pa.string()),
-                        ("winner", pa.string()),
-                        ("index", pa.int16()),
-                        ("text", pa.string()),
-                        ("verdict", pa.string()),
-                        ("finish_reason", pa.string()),
-                        ("output_tokens", pa.int32()),
-                    ]
-                )
-            ),
-        ),
-        ("kept", pa.int16()),
-        ("aborted", pa.int16()),
-        ("surplus_tokens", pa.int64()),
-        ("dropped", pa.string()),
-        ("detail", pa.string()),
-        ("error", pa.string()),
-        ("prompt_tokens", pa.int64()),
-        ("output_tokens", pa.int64()),
-    ]
-)
-
-EXAMPLE_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("winner", pa.string()),
-        ("kind", pa.string()),
-        ("messages", _TURNS),
-        ("completion", pa.string()),
-        ("rejected", pa.string()),
-    ]
-)
+ROW_SCHEMA = schema_of(Row)
+EXAMPLE_SCHEMA = schema_of(Example)
+_read_row = reader_of(Row)
+_read_example = reader_of(Example)
 
 
 def rows_to_table(rows: Iterable[Row]) -> pa.Table:
     """Rows as an Arrow table of ROW_SCHEMA."""
-    return pa.Table.from_pylist([asdict(row) for row in rows], schema=ROW_SCHEMA)
+    return table_of(rows, ROW_SCHEMA)
 
 
 def row_from_dict(record: Mapping[str, Any]) -> Row:
-    """A row from what Arrow gives back for it; a field that an older artifact does not have yet keeps its default."""
-    values = {field.name: record[field.name] for field in fields(Row) if field.name in record}
-    values["turns"] = turns_from_dicts(record["turns"])
-    values["category"] = Category(**record["category"]) if record["category"] else None
-    values["pair"] = Pair(**record["pair"]) if record["pair"] else None
-    if found := record.get("candidates"):
-        values["candidates"] = Candidates(answers=tuple(found["answers"]), good=found["good"])
-    values["judgments"] = tuple(Judgment(**judgment) for judgment in record["judgments"])
-    return Row(**values)
-
-
-def turns_from_dicts(turns: Sequence[Mapping[str, str]]) -> tuple[Turn, ...]:
-    """Turns from what Arrow gives back for a list of them."""
-    return tuple(Turn(role=turn["role"], content=turn["content"]) for turn in turns)
+    """A row from the record that Arrow gives back; a field that an older artifact lacks takes its default."""
+    return _read_row(record)
 
 
 def examples_to_table(examples: Iterable[Example]) -> pa.Table:
     """Training examples as an Arrow table of EXAMPLE_SCHEMA."""
-    return pa.Table.from_pylist([asdict(example) for example in examples], schema=EXAMPLE_SCHEMA)
+    return table_of(examples, EXAMPLE_SCHEMA)
 
 
 def example_from_dict(record: Mapping[str, Any]) -> Example:
-    """A training example from what Arrow gives back for it; in an older artifact all are judgments."""
-    return Example(
-        id=record["id"],
-        winner=record["winner"],
-        kind=record.get("kind", "judgment"),
-        messages=turns_from_dicts(record["messages"]),
-        completion=record["completion"],
-        rejected=record["rejected"],
-    )
+    """A training example from the record that Arrow gives back; older artifacts lack `kind`: all are judgments."""
+    return _read_example(record)
