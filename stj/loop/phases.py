@@ -276,7 +276,7 @@ class Run:
             key["source"] = {**plain(config.source), **identities}
             key["select"] = plain(config.select)
             key |= {"categorize": plain(config.categorize), "pairs": plain(config.pairs)}
-            prompts += [CATEGORIZE, pairing.PROMPTS[config.pairs.method]]
+            prompts += [CATEGORIZE, pairing.PAIR_PROMPTS[config.pairs.method]]
         elif judges:
             key["pairs"] = before[0].artifact.fingerprint
         if judges:
@@ -284,7 +284,7 @@ class Run:
         if "heldout" in parts:
             key["heldout"] = {**plain(config.heldout), "path": heldout_identity(config.heldout)}
         if judges or "heldout" in parts:
-            prompts += judging.PROMPTS
+            prompts += judging.JUDGE_PROMPTS
         key["prompts"] = {prompt: prompt_hash(prompt) for prompt in prompts}
         artifact = Artifact(self.folder / name, key)
         return Phase(name=name, iteration=iteration, kind="pass", artifact=artifact, model=model, judge=judge, parts=parts)
@@ -315,7 +315,7 @@ class Run:
         """Selecting, from the judgments of one pass, what is to be learned."""
         config = self.config
         key: Key = {"step": "examples", "judged": judged.artifact.fingerprint, "objective": objective, "seed": config.seed}
-        prompts: tuple[str, ...] = judging.PROMPTS
+        prompts: tuple[str, ...] = judging.JUDGE_PROMPTS
         if config.examples != ExamplesConfig():
             key["examples"] = plain(config.examples)
             prompts += EXAMPLE_PROMPTS
@@ -348,7 +348,7 @@ class Run:
         if train.selection.path:
             selected_on = self.config.selected_on
             pairs = {**plain(selected_on), "path": heldout_identity(selected_on, _SELECTED_ON)}
-            prompts = {prompt: prompt_hash(prompt) for prompt in judging.PROMPTS}
+            prompts = {prompt: prompt_hash(prompt) for prompt in judging.JUDGE_PROMPTS}
             steps = {"patience": train.selection.patience, "checkpoint_every_steps": train.checkpoint_every_steps}
             key["selection"] = {**steps, "pairs": pairs, "prompts": prompts, "engine": loading_settings(start[0])}
         artifact = Artifact(self.folder / name, key)

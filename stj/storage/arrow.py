@@ -1,11 +1,13 @@
 """Dataclasses in Arrow and back: the schema of a dataclass, its instances as a table, and an instance from a record.
 
-str, Literal[...]          string
-bool                       bool
-int                        int64; Int8, Int16 and Int32 are narrower
-X | None                   the type of X: every Arrow field may be null
-tuple[X, ...]              a list of X
-another dataclass          a struct of its fields
+    str, Literal[...]          string
+    bool                       bool
+    int                        int64; Int8, Int16 and Int32 are narrower
+    X | None                   the type of X: every Arrow field may be null
+    tuple[X, ...]              a list of X
+    another dataclass          a struct of its fields
+
+Each field is declared only in its dataclass. rows.py derives its schemas and its readers here.
 """
 
 from collections.abc import Callable, Iterable, Mapping

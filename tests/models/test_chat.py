@@ -64,7 +64,7 @@ def test_a_template_that_leaves_the_system_message_out_gets_it_too(tokenizer) ->
     other.chat_template = f"{{% for m in messages %}}{user}{{% endfor %}}<|assistant|>"
     ids = encode_chat(other, [Turn(role="system", content="Judge."), Turn(role="user", content="Who?")])
     assert tokenizer.decode(ids) == "<|user|>Judge.\n\nWho?<|end|><|assistant|>"
-    with pytest.raises(ModelError, match="of messages user, assistant, user its chat template shows"):
+    with pytest.raises(ModelError, match=r"its chat template shows only the messages \[.*\] of user, assistant, user"):
         encode_chat(
             other, [Turn(role="user", content="a"), Turn(role="assistant", content="b"), Turn(role="user", content="c")]
         )

@@ -32,7 +32,7 @@ def test_a_missing_directory_is_not_taken_for_a_model_on_the_hub(path: str) -> N
 @pytest.mark.parametrize("text", ["{", "[]"])
 def test_a_damaged_config_is_said(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ModelError, match=r"its config.json is not JSON"):
+    with pytest.raises(ModelError, match=r"its config.json is not a JSON object"):
         within_context(ModelConfig(path=str(tmp_path)))
 
 

@@ -16,11 +16,11 @@ from stj.generate import Completion, Sampling, Usage
 from stj.rows import Judgment, Pair, Row, Turn
 from stj.stages.judge import judge
 from stj.stages.runner import run_stages
-from stj.stages.sampling import Drawn, Enough, draw, never, one_correct, one_correct_and_one_wrong
+from stj.stages.sampling import Drawn, Enough, draw, never_enough, one_correct, one_correct_and_one_wrong
 from tests.conftest import make_row
 
 N = 15
-RULES: list[Enough] = [one_correct, one_correct_and_one_wrong, never]
+RULES: list[Enough] = [one_correct, one_correct_and_one_wrong, never_enough]
 
 
 def judgment(index: int, correct: bool, length: int = 1, parsed: bool = True) -> Judgment:
@@ -126,7 +126,7 @@ def test_a_failing_sample_ends_the_others() -> None:
     async def run() -> int:
         judge = Fails([judgment(i, False) for i in range(N)], [1000] * N)
         with pytest.raises(RuntimeError, match="no"):
-            await draw(judge.sample, N, never, N, no_room)
+            await draw(judge.sample, N, never_enough, N, no_room)
         before = judge.tokens
         await asyncio.sleep(0.01)
         return judge.tokens - before

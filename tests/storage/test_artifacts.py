@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stj.errors import ArtifactError, ConfigError, StjError
 from stj.rows import Category, Judgment, Pair, Row, Turn, row_from_dict, rows_to_table
 from stj.storage.artifacts import Artifact, differences, fingerprint, read_artifact
-from stj.storage.folder import Folder, content_identity, out_of_space_told
+from stj.storage.folder import Folder, content_identity, explain_write_failure
 from tests.conftest import make_row
 
 
@@ -75,7 +75,7 @@ def test_damage_inside_a_part_is_one_clear_line(tmp_path: Path) -> None:
     content[20:400] = bytes(380)
     file.write_bytes(content)
     with pytest.raises(
-        ArtifactError, match=r"part-1.parquet: cannot be read .*; run the same command again, and where it stays so delete"
+        ArtifactError, match=r"part-1.parquet: cannot be read .*; run the same command again; if the error stays, delete"
     ):
         list(artifact.records())
 
@@ -115,7 +115,11 @@ def test_no_space_is_one_clear_line() -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no /dev/full")
-    with pytest.raises(StjError, match="No space left on device"), out_of_space_told("x"), full.open("wb", buffering=0) as file:
+    with (
+        pytest.raises(StjError, match="No space left on device"),
+        explain_write_failure("x"),
+        full.open("wb", buffering=0) as file,
+    ):
         file.write(b"x")
 
 

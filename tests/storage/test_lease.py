@@ -41,7 +41,7 @@ def test_a_second_driver_is_refused_and_a_killed_one_is_no_hindrance(tmp_path: P
 
 def test_a_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StjError, match=r"cannot write: .*make room or rights"), sole_driver(Folder.at(tmp_path / "file")):
+    with pytest.raises(StjError, match=r"cannot write: .*free some space"), sole_driver(Folder.at(tmp_path / "file")):
         pass
 
 

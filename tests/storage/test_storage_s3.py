@@ -130,8 +130,8 @@ def put_model(folder: Folder, files: dict[str, bytes]) -> ModelConfig:
     ("name", "content", "told"),
     [
         ("model.safetensors", b"w3ights", "model.safetensors has the SHA-256"),
-        ("model.safetensors", b"weight", "model.safetensors has 6 bytes instead of 7 bytes"),
-        ("tokenizer.json", None, "tokenizer.json is missing, of 5 bytes"),
+        ("model.safetensors", b"weight", "model.safetensors has 6 bytes instead of 7;"),
+        ("tokenizer.json", None, "tokenizer.json is missing: it must have 5 bytes"),
         (MANIFEST, b"[]", "its manifest.json is damaged"),
         (MANIFEST, b'{"model": {"files": {"config.json": {"sise": 2}}}}', "its manifest.json is damaged"),
     ],
@@ -191,7 +191,7 @@ def test_a_file_that_no_manifest_names_is_held_against_its_size_there(
     for name, content in FILES.items():
         folder.write(name, content)
     monkeypatch.setattr(Folder, "sizes", lambda folder: {name: len(content) + 1 for name, content in FILES.items()})
-    with pytest.raises(ModelError, match="has 2 bytes instead of 3 bytes"):
+    with pytest.raises(ModelError, match="has 2 bytes instead of 3;"):
         local_model(ModelConfig(path=folder.uri))
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
