@@ -44,6 +44,7 @@ OPEN = "open"
 """`method` of a pair whose better answer is not known: `chosen` is response A, `rejected` is response B."""
 
 Purpose = Literal["training", "sampled", "greedy", "rating"]
+"""Why a judgment is sampled: to train on, to measure the judge at its usual temperature or greedily, or to rate an answer."""
 
 Kind = Literal["judgment", "verdict", "deduction"]
 """What a training example asks for: a judgment with its reasons, only the verdict, or the responses behind a judgment."""
@@ -122,8 +123,11 @@ class Row:
     """Part of the benchmark."""
     turns: tuple[Turn, ...]
     language: str | None = None
+    """Language of the dialogue, as its source names it."""
     toxic: bool | None = None
+    """Whether the source marks the dialogue as toxic; None if it does not say."""
     redacted: bool | None = None
+    """Whether the source marks the dialogue as redacted; None if it does not say."""
     category: Category | None = None
     pair: Pair | None = None
     candidates: Candidates | None = None
@@ -141,7 +145,9 @@ class Row:
     error: str | None = None
     """Message of the request that failed."""
     prompt_tokens: int = 0
+    """Tokens of the prompts of all completed requests for this row."""
     output_tokens: int = 0
+    """Tokens of the completions of all completed requests for this row."""
 
     @property
     def ended(self) -> bool:
@@ -174,7 +180,9 @@ class Example:
 
 
 ROW_SCHEMA = schema_of(Row)
+"""Columns of the Parquet files of a pass."""
 EXAMPLE_SCHEMA = schema_of(Example)
+"""Columns of the Parquet files of training examples."""
 _read_row = reader_of(Row)
 _read_example = reader_of(Example)
 

@@ -221,5 +221,5 @@ def _expected_digests(folder: Folder) -> dict[str, FileDigest]:
 def _content_digest(folder: Folder) -> str:
     """A hash of a remote model: of its manifest if stj wrote it, else of its config.json and file listing."""
     written_by_stj = folder.exists(MANIFEST)
-    content = folder.read(MANIFEST) if written_by_stj else folder.read("config.json") + repr(folder.listed()).encode()
+    content = folder.read(MANIFEST) if written_by_stj else folder.read("config.json") + repr(folder.listing()).encode()
     return hashlib.sha256(folder.uri.encode() + content).hexdigest()[:24]

@@ -69,11 +69,10 @@ async def draw(sample: Sample, samples: int, enough: Enough, width: int, room: C
             wanted = _wanted(finished, enough, min(failed, default=samples))
             _abort(running, wanted)
             if all(index in finished for index in range(wanted)):
-                judgments = tuple(finished[index] for index in range(wanted))
-                if wanted in failed and not enough(judgments):
+                drawn = _drawn(finished, wanted, started)
+                if wanted in failed and not enough(drawn.judgments):
                     raise failed[wanted]
-                surplus = sum(judgment.output_tokens for index, judgment in finished.items() if index >= wanted)
-                return Drawn(judgments=judgments, aborted=started - wanted, surplus_tokens=surplus)
+                return drawn
             more = max(width - len(running), int(wider.done()))
             for index in range(started, min(started + more, wanted)):
                 running[asyncio.ensure_future(sample(index))] = index
@@ -99,6 +98,12 @@ def _wanted(finished: dict[int, Judgment], enough: Enough, samples: int) -> int:
         if enough(finished[earlier] for earlier in known[:count]):
             return index + 1
     return samples
+
+
+def _drawn(finished: dict[int, Judgment], wanted: int, started: int) -> Drawn:
+    judgments = tuple(finished[index] for index in range(wanted))
+    surplus = sum(judgment.output_tokens for index, judgment in finished.items() if index >= wanted)
+    return Drawn(judgments=judgments, aborted=started - wanted, surplus_tokens=surplus)
 
 
 def _abort(running: dict[asyncio.Future[Judgment], int], wanted: int) -> None:

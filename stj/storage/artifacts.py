@@ -2,19 +2,23 @@
 
 When is a step new? One extreme is "every time": nothing is ever stale, and a run that was killed at 90% starts again from
 nothing. The other extreme is "after every change of the code": never wrong, and nothing is ever reused. Here a step is new
-when its *key* changes. The key holds all that decides the result:
+when its *key* changes; changed code alone does not make it new. The key holds:
 
     the settings that matter to this step, the fingerprints of its input artifacts,
     the identity of its model, and the hashes of its prompts
 
 The key's hash is the *fingerprint*. Each step names the fingerprints of its inputs in its own key, so one change makes all
-later steps new as well. Four states follow from the files alone, without running anything:
+later steps new as well. loop/phases.py builds the keys of a run's phases.
+
+What makes a phase stale? Its directory holds another key than the config asks for. Comparing the two needs no run:
 
     absent    no files
     partial   started.json holds this key, and there is no manifest yet: the next run resumes
     done      manifest.json holds this key: the next run reuses the result
-    stale     the file that decides holds another key: the next run stops and names the settings
-              that differ, unless --overwrite lets it delete the old result
+    stale     manifest.json, or started.json if there is no manifest, holds another key: the next run
+              stops and names the settings that differ; with --overwrite it deletes the old result
+
+The files of an artifact:
 
     started.json    the key, written first
     part-*.parquet  rows; each file is complete or absent, and never changes
@@ -61,10 +65,10 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
         for key in sorted(old.keys() | new.keys()):
             changed += differences(old.get(key, _NOTHING), new.get(key, _NOTHING), f"{name}.{key}" if name else key)
         return changed
-    return [] if old == new else [f"{name}: {_shown(old)} -> {_shown(new)}"]
+    return [] if old == new else [f"{name}: {_value_text(old)} -> {_value_text(new)}"]
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return "nothing" if value is _NOTHING else json.dumps(value)
 
 
@@ -99,7 +103,7 @@ class Artifact:
         )
 
     def begin(self, *, overwrite: bool = False) -> bool:
-        """Claims the directory for this key; True if there is work to do, False if the step is done already.
+        """Claims the directory for this key; returns True if there is work to do, False if the step is done already.
 
         Raises ArtifactError if the directory is stale; `overwrite` deletes a stale directory instead.
         """

@@ -86,7 +86,7 @@ class Folder:
         """Sizes of the files in this folder, in bytes; empty if the folder does not exist."""
         return {info.base_name: info.size for info in self._files()}
 
-    def listed(self) -> list[tuple[str, int, int]]:
+    def listing(self) -> list[tuple[str, int, int]]:
         """Name, size in bytes and write time in ns of each file in this folder, sorted: changes whenever a file changes."""
         return sorted((info.base_name, info.size, info.mtime_ns) for info in self._files())
 
@@ -234,7 +234,7 @@ def explain_write_failure(where: str) -> Iterator[None]:
     except OSError as error:
         raise StjError(
             f"{where}: cannot write: {error.strerror or error}. Finished work is kept; "
-            "free some space or get the right to write there, then run the same command again"
+            "check the free space and the permissions, then run the same command again"
         ) from None
 
 

@@ -37,13 +37,13 @@ def sole_driver(folder: Folder) -> Iterator[None]:
 
     Raises ArtifactError, which names the other driver, if one works there already, or if one takes over.
     """
-    me = f"process {os.getpid()} on {socket.gethostname()}"
+    driver = f"process {os.getpid()} on {socket.gethostname()}"
     directory = folder.local
     if directory and _has_locks(folder, directory):
-        with _locked(folder, directory, me):
+        with _locked(folder, directory, driver):
             yield
     else:
-        with _renewed(folder, f"{me}, {uuid.uuid4().hex[:8]}"):
+        with _renewed(folder, f"{driver}, {uuid.uuid4().hex[:8]}"):
             yield
 
 
@@ -61,7 +61,7 @@ def _has_locks(folder: Folder, directory: Path) -> bool:
 
 
 @contextmanager
-def _locked(folder: Folder, directory: Path, me: str) -> Iterator[None]:
+def _locked(folder: Folder, directory: Path, driver: str) -> Iterator[None]:
     with (directory / _LOCK_FILE).open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,17 +69,17 @@ def _locked(folder: Folder, directory: Path, me: str) -> Iterator[None]:
             file.seek(0)
             raise _busy(folder, file.read()) from None
         file.truncate(0)
-        file.write(me)
+        file.write(driver)
         file.flush()
         yield
 
 
 @contextmanager
-def _renewed(folder: Folder, me: str) -> Iterator[None]:
+def _renewed(folder: Folder, driver: str) -> Iterator[None]:
     turn = _wait_for_a_sign_of_life(folder) + 1
     ended, lost = threading.Event(), threading.Event()
-    beat = threading.Thread(target=_beat, args=(folder, turn, me, ended, lost), name="lease", daemon=True)
-    _sign(folder, turn, f"{me}, sign of life 0")
+    beat = threading.Thread(target=_beat, args=(folder, turn, driver, ended, lost), name="lease", daemon=True)
+    _sign(folder, turn, f"{driver}, sign of life 0")
     with suppress(StjError, OSError):  # another driver may have deleted the file a moment ago
         for earlier in _turns(folder):
             if earlier < turn:
@@ -96,7 +96,7 @@ def _renewed(folder: Folder, me: str) -> Iterator[None]:
         beat.join()
         with suppress(StjError, OSError):  # if this fails, the next driver waits, as after a kill
             last, sign = _last(folder)
-            if last == turn and sign.startswith(me):
+            if last == turn and sign.startswith(driver):
                 _sign(folder, turn, "")
 
 
@@ -113,18 +113,18 @@ def _wait_for_a_sign_of_life(folder: Folder) -> int:
     return turn
 
 
-def _beat(folder: Folder, turn: int, me: str, ended: threading.Event, lost: threading.Event) -> None:
+def _beat(folder: Folder, turn: int, driver: str, ended: threading.Event, lost: threading.Event) -> None:
     """Renews the sign until the work ends; stops the work if another driver has taken over."""
     number = 0
     while not ended.wait(_BEAT_S):
         with suppress(StjError, OSError):  # the store may be away for a moment; the next beat may reach it
             last, sign = _last(folder)
-            if last > turn or (last == turn and not sign.startswith(me)):
+            if last > turn or (last == turn and not sign.startswith(driver)):
                 lost.set()
                 _stop_the_work(ended)
                 return
             number += 1
-            _sign(folder, turn, f"{me}, sign of life {number}")
+            _sign(folder, turn, f"{driver}, sign of life {number}")
 
 
 def _stop_the_work(ended: threading.Event) -> None:

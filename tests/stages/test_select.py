@@ -56,7 +56,7 @@ def test_the_limit_keeps_the_first_k_in_input_order(passing: list[bool], limit: 
     rng.shuffle(arrival)
     for position, passes in arrival:
         if passes and rng.random() < 0.3:
-            gate.passed(position)  # an engine that died had told of it
+            gate.passed(position)  # reported by an engine that died later
         row = make_row(position, category=REASONING)
         if gate.over(position):
             rows.append(make_row(position).drop("over_limit"))
@@ -85,19 +85,19 @@ def test_what_is_compared_is_balanced_within_what_is_chosen(rows: list[tuple[str
     compared = [(f"row-{i}", label) for i, (label, wrong) in enumerate(rows) if wrong]
     chosen = balance(kept, seed)
     inside = balance(compared, seed, within=kept)
-    counts = {label: sum(row_id in inside for row_id, own in compared if own == label) for label in "AB"}
+    counts = {label: sum(row_id in inside for row_id, shown in compared if shown == label) for label in "AB"}
     assert inside <= chosen & {row_id for row_id, _ in compared}
-    assert counts["A"] == counts["B"] == min(sum(i in chosen for i, own in compared if own == label) for label in "AB")
+    assert counts["A"] == counts["B"] == min(sum(i in chosen for i, shown in compared if shown == label) for label in "AB")
 
 
 def balance(kept: list[tuple[str, str]], seed: int, within: list[tuple[str, str]] | None = None) -> set[str]:
     """Ids in the balanced share of these examples, within that of others."""
 
     def draws(examples: list[tuple[str, str]]) -> LabelBalance:
-        found = LabelBalance(seed)
+        counted = LabelBalance(seed)
         for row_id, label in examples:
-            found.add(row_id, label)  # type: ignore[arg-type]
-        return found
+            counted.add(row_id, label)  # type: ignore[arg-type]
+        return counted
 
     share = draws(kept).balanced(None if within is None else draws(within).balanced())
     return {row_id for row_id, label in kept if share.has(row_id, label)}  # type: ignore[arg-type]
@@ -137,5 +137,5 @@ def judged(verdicts: str, kept: int | None = None) -> Row:
 def test_what_is_learned_is_the_first_right_judgment_and_the_first_wrong_one(
     verdicts: str, kept: int | None, objective: Objective, texts: list[str | None] | None
 ) -> None:
-    found = to_learn(judged(verdicts, kept), objective)
-    assert (found and [judgment and judgment.text for judgment in found]) == texts
+    learned = to_learn(judged(verdicts, kept), objective)
+    assert (learned and [judgment and judgment.text for judgment in learned]) == texts
