@@ -227,25 +227,25 @@ def workspace(folder: Folder) -> Iterator[Path]:
 
 
 @contextmanager
-def explain_write_failure(where: str) -> Iterator[None]:
+def explain_write_failure(location: str) -> Iterator[None]:
     """Turns a failed write, on a full disk for instance, into one line for the user."""
     try:
         yield
     except OSError as error:
         raise StjError(
-            f"{where}: cannot write: {error.strerror or error}. Finished work is kept; "
+            f"{location}: cannot write: {error.strerror or error}. Finished work is kept; "
             "check the free space and the permissions, then run the same command again"
         ) from None
 
 
 @contextmanager
-def _explain_read_failure(where: str) -> Iterator[None]:
+def _explain_read_failure(location: str) -> Iterator[None]:
     """Turns a failed read, from a store that does not answer for instance, into one line for the user."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
-        raise StjError(f"{where}: cannot be read: {reason}. Check the name, the network and this machine's rights") from None
+        raise StjError(f"{location}: cannot be read: {reason}. Check the name, the network and this machine's rights") from None
 
 
 def absolute_path(location: str) -> str:

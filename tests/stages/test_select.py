@@ -50,7 +50,7 @@ def test_what_the_model_says(category: Category, rule: dict[str, object], reason
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 20), st.randoms(use_true_random=False))
 def test_the_limit_keeps_the_first_k_in_input_order(passing: list[bool], limit: int, rng: random.Random) -> None:
-    """However the rows arrive, some twice, and though some over the limit were worked on, the first k passing ones remain."""
+    """Rows arrive in any order, some twice, and some over the limit are processed: the first k passing rows remain."""
     gate, rows = SelectionLimit(limit), []
     arrival = list(enumerate(passing))
     rng.shuffle(arrival)
@@ -91,7 +91,7 @@ def test_what_is_compared_is_balanced_within_what_is_chosen(rows: list[tuple[str
 
 
 def balance(kept: list[tuple[str, str]], seed: int, within: list[tuple[str, str]] | None = None) -> set[str]:
-    """Ids in the balanced share of these examples, within that of others."""
+    """Ids of the balanced examples, within the balance of others."""
 
     def draws(examples: list[tuple[str, str]]) -> LabelBalance:
         counted = LabelBalance(seed)
