@@ -106,7 +106,7 @@ def judge_messages(instruction: str, pair: Pair, winner: Label, variant: Variant
 
 
 def best_of_four_messages(instruction: str, answers: Sequence[str]) -> dict[Label, list[Turn]]:
-    """Figure 8 for four answers, in four orders, by the label of the first answer; the other answers rotate behind it."""
+    """Figure 8 for four answers, in four orders, by the label of the first (best) answer; the others rotate behind it."""
     orders: dict[Label, list[Turn]] = {}
     for place, label in enumerate(FOUR_LABELS):
         shown = [answers[(index - place) % len(FOUR_LABELS)] for index in range(len(FOUR_LABELS))]
