@@ -1,7 +1,6 @@
 """Instruction selection, second half: which instructions continue, by a rule and a limit (section 3.2)."""
 
 import bisect
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -68,8 +67,9 @@ def reject_categorized(row: Row, rule: SelectConfig) -> str | None:
 class SelectionLimit:
     """Finds the first k passing rows in input order, while rows pass in any order.
 
-    A row is certainly over the limit once k passing rows before it are known. Until then it may continue, so near the end a
-    few rows more than k continue. `apply_limit` removes those, so the result does not depend on which row was faster.
+    A row is certainly over the limit once k passing rows before it are known. Until then it continues, so near the end a few
+    rows more than k continue. The finished pass turns those into tombstones (passes/limit.py), so speed does not change the
+    result.
     """
 
     def __init__(self, limit: int | None) -> None:
@@ -87,23 +87,6 @@ class SelectionLimit:
             self._passed.insert(place, position)
         if self._limit is not None:
             del self._passed[self._limit :]
-
-
-def apply_limit(rows: Callable[[], Iterable[Row]], limit: int | None) -> Iterator[Row]:
-    """The same rows; those that pass the rule after the first k become tombstones.
-
-    If there is a limit, `rows` is called twice: once for the positions, once for the rows.
-    """
-    if limit is None:
-        yield from rows()
-        return
-    gate = SelectionLimit(limit)
-    for row in rows():
-        if passed_rule(row.category, row.dropped):
-            gate.passed(row.position)
-    for row in rows():
-        over = passed_rule(row.category, row.dropped) and gate.over(row.position)
-        yield without_results(row).drop(OVER_LIMIT) if over else row
 
 
 def passed_rule(category: object, dropped: str | None) -> bool:

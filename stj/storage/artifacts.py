@@ -8,7 +8,7 @@ when its *key* changes; changed code alone does not make it new. The key holds:
     the identity of its model, and the hashes of its prompts
 
 The key's hash is the *fingerprint*. Each step names the fingerprints of its inputs in its own key, so one change makes all
-later steps new as well. loop/phases.py builds the keys of a run's phases.
+later steps new as well. loop/keys.py builds the keys of a run's phases.
 
 What makes a phase stale? Its directory holds another key than the config asks for. Comparing the two needs no run:
 
@@ -22,6 +22,7 @@ The files of an artifact:
 
     started.json    the key, written first
     part-*.parquet  rows; each file is complete or absent, and never changes
+    staged-*        rows that count only once the manifest names their file
     manifest.json   the key, the counts and the names of the files, written last
 """
 
@@ -45,6 +46,7 @@ State = Literal["done", "partial", "stale", "absent"]
 MANIFEST = "manifest.json"
 STARTED = "started.json"
 _FORMAT = 1
+_STAGED = "staged-"  # Begins the names of files that count only once the manifest names them.
 _NOTHING = object()
 
 
@@ -126,6 +128,16 @@ class Artifact:
         self.folder.write(f"{name}.parquet", sink.getvalue())
         return f"{name}.parquet"
 
+    def stage_part(self, name: str, table: pa.Table) -> str:
+        """Writes a file of rows that counts only once the manifest names it; returns its name as `parts` lists it."""
+        return self.write_part(f"{_STAGED}{name}", table)
+
+    def remove_staged_parts(self) -> None:
+        """Deletes the staged files of an earlier start that did not finish."""
+        for name in self.folder.names():
+            if name.startswith(_STAGED):
+                self.folder.delete(name)
+
     def remove_part(self, name: str) -> None:
         """Deletes one file of rows of an unfinished artifact, if it exists."""
         self.folder.delete(f"{name}.parquet")
@@ -153,8 +165,9 @@ class Artifact:
     def parts(self) -> list[str]:
         """Names of the Parquet files: those in the manifest if the artifact is finished, else those written so far."""
         manifest = _record(self.folder, MANIFEST)
-        names: list[str] = manifest["files"] if manifest else self.folder.names()
-        return [name for name in names if name.endswith(".parquet")]
+        if manifest:
+            return [name for name in manifest["files"] if name.endswith(".parquet")]
+        return [name for name in self.folder.names() if name.endswith(".parquet") and not name.startswith(_STAGED)]
 
     def records(self, columns: list[str] | None = None, parts: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Rows as dictionaries, from the named parts or by default all `parts`; holds one batch in memory at a time."""
