@@ -1,4 +1,4 @@
-"""What `stj run` refuses before it starts Ray; a refused run writes nothing."""
+"""What `stj run` refuses on the driver: no Ray is started in these tests, and nothing is written."""
 
 import json
 import shutil
@@ -24,11 +24,11 @@ def refusal(tmp_path: Path, *overrides: str) -> StjError:
 
 @pytest.fixture
 def seed(tmp_path: Path) -> Path:
-    """A copy of the mini world's seed, to damage."""
+    """A copy of the mini world's seed, to be spoilt."""
     return Path(shutil.copytree(ROOT / "stj/mini/seed_model", tmp_path / "seed"))
 
 
-def test_a_seed_that_cannot_be_trained_is_refused_before_the_passes(tmp_path: Path, seed: Path) -> None:
+def test_a_seed_that_training_could_not_begin_from_is_refused_before_the_passes(tmp_path: Path, seed: Path) -> None:
     (seed / "chat_template.jinja").unlink()
     error = refusal(tmp_path, f"models.seed.path={seed}")
     assert isinstance(error, ModelError)

@@ -88,7 +88,7 @@ def test_in_an_object_store_a_driver_takes_over_from_a_dead_one(bucket: str) -> 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("turn", [1, 2], ids=["both came at once", "the other came later"])
-def test_a_driver_stops_if_another_has_taken_over(bucket: str, turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_was_taken_for_dead_stops(bucket: str, turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Folder.at(bucket) / f"lease_3_{turn}"
 
     sign = lease._sign
@@ -106,7 +106,7 @@ def test_a_driver_stops_if_another_has_taken_over(bucket: str, turn: int, monkey
 
     with pytest.raises(ArtifactError, match="process 1 on elsewhere"):
         work()
-    assert folder.read(f"driver-{turn:06d}.lock"), "the other driver's sign stays"
+    assert folder.read(f"driver-{turn:06d}.lock"), "the other's sign is left alone"
 
 
 @pytest.mark.usefixtures("quick")
