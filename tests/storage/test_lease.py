@@ -110,9 +110,7 @@ def test_a_driver_that_was_taken_for_dead_stops(bucket: str, turn: int, monkeypa
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_driver_that_was_suspended_while_it_signed_does_not_overwrite_another_s_sign(
-    bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_driver_that_wakes_up_while_it_signs_takes_nobody_s_place(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It writes its sign of life late, after another driver has taken over."""
     folder = Folder.at(bucket) / "lease_4"
     signing, awake = threading.Event(), threading.Event()
