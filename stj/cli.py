@@ -172,14 +172,14 @@ def _plan(options: argparse.Namespace) -> None:
 
 def _eval(options: argparse.Namespace) -> None:
     from stj.evals.benchmarks.evaluation import SCORES
-    from stj.evals.benchmarks.places import is_named, named
+    from stj.evals.benchmarks.refs import benchmark_ref, is_benchmark_ref
     from stj.evals.evaluate import evaluate
 
-    benchmarks = [word for word in options.words if is_named(word)]
-    settings = [word for word in options.words if not is_named(word)]
+    benchmarks = [word for word in options.words if is_benchmark_ref(word)]
+    settings = [word for word in options.words if not is_benchmark_ref(word)]
     files = [word for word in settings if "=" not in word and Path(word).suffix in _CONF_SUFFIXES]
     unknown = [word for word in settings if "=" not in word and word not in files]
-    wanted = [named(word) for word in (*unknown, *benchmarks)]
+    wanted = [benchmark_ref(word) for word in (*unknown, *benchmarks)]
     if not wanted:
         raise ConfigError("no benchmark given; `stj eval --help` lists them")
     config = load(files, [word for word in settings if "=" in word])
@@ -190,10 +190,10 @@ def _eval(options: argparse.Namespace) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
-    from stj.evals.benchmarks.places import named
+    from stj.evals.benchmarks.refs import benchmark_ref
     from stj.evals.score import score_file
 
-    record, tables = score_file(options.file, named(options.benchmark), options.parser)
+    record, tables = score_file(options.file, benchmark_ref(options.benchmark), options.parser)
     for item in [json.dumps(record, indent=1)] if options.json else tables:
         show(item)
 

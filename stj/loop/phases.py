@@ -25,7 +25,7 @@ from typing import Literal
 
 from stj.config import Config, ExamplesConfig, HeldoutConfig, JudgeConfig, ModelConfig, Objective, TrainConfig, check_run_root
 from stj.errors import ArtifactError, ConfigError, SourceError
-from stj.evals.benchmarks.places import is_benchmark
+from stj.evals.benchmarks.refs import is_benchmark
 from stj.loop.tasks import PROMPTS as EXAMPLE_PROMPTS
 from stj.models.locate import loading_settings, model_identity
 from stj.prompts import CATEGORIZE, prompt_hash

@@ -19,7 +19,7 @@ from stj.config_loader import load
 from stj.engine.scripted import ScriptedEngine
 from stj.errors import ConfigError, PromptTooLong, RequestFailed
 from stj.evals import evaluate as evaluating
-from stj.evals.benchmarks.places import BenchmarkRef, named
+from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
 from stj.evals.evaluate import evaluate, judge_benchmark, read_benchmarks
 from stj.generate import Sampling
 from stj.rows import Candidates, Row, Turn, row_from_dict, rows_to_table
@@ -62,7 +62,7 @@ def judge(row: Row, votes: int = 1) -> tuple[Row, list[Sampling]]:
 def rows_of(tmp_path: Path, name: str, *records: dict[str, Any]) -> list[Row]:
     file = tmp_path / f"{name}.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return list(named(f"{name}:{file}").rows(None))
+    return list(benchmark_ref(f"{name}:{file}").rows(None))
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def talk(answer: str) -> list[dict[str, str]]:
 
 def test_a_benchmark_named_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="pairs: named twice"):
-        evaluate("package://mini/seed_model", [named(PAIRS)] * 2, load([MINI]), print)
+        evaluate("package://mini/seed_model", [benchmark_ref(PAIRS)] * 2, load([MINI]), print)
 
 
 @pytest.mark.parametrize(

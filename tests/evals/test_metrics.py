@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stj.evals.metrics import Tallies, bootstrap_ci95, clustered_ci95, outcome, overall_only, score
+from stj.evals.metrics import Tallies, bootstrap_ci95, clustered_ci95, example_outcome, overall_only, score_tallies
 from stj.loop.heldout import score_heldout
 from stj.rows import HELDOUT, TRAINING, Judgment, Pair, Purpose, Row, Turn
 from stj.verdict import Label, other
@@ -21,9 +21,9 @@ Verdicts = Sequence[tuple[Label | None, Label | None]]
 
 def judgments(verdicts: Verdicts, purpose: Purpose = "sampled") -> tuple[Judgment, ...]:
     return tuple(
-        Judgment(purpose=purpose, winner=winner, index=index, text="", verdict=said, finish_reason="stop", output_tokens=1)
+        Judgment(purpose=purpose, winner=winner, index=index, text="", verdict=verdict, finish_reason="stop", output_tokens=1)
         for index, orders in enumerate(verdicts)
-        for winner, said in zip(LABELS, orders, strict=True)
+        for winner, verdict in zip(LABELS, orders, strict=True)
     )
 
 
@@ -149,19 +149,21 @@ def test_clusters_reach_over_the_subsets_of_a_group() -> None:
     for number in range(50):
         for subset in ("hard", "easy"):
             right = (subset == "easy") == (number % 2 == 0)
-            tallies.add(subset, outcome({"A": ["A" if right else "B"], "B": ["B" if right else "A"]}, None), str(number))
-    subsets, groups = score(tallies, overall_only)
+            tallies.add(
+                subset, example_outcome({"A": ["A" if right else "B"], "B": ["B" if right else "A"]}, None), str(number)
+            )
+    subsets, groups = score_tallies(tallies, overall_only)
     assert groups["overall"].ci95 == pytest.approx((0.5, 0.5))
     assert subsets["hard"].ci95[0] < 0.4
 
 
 def test_a_subset_of_which_nothing_was_judged_counts_in_the_official_score() -> None:
     tallies = Tallies()
-    right, none = (outcome({"A": [said], "B": [said and "B"]}, None) for said in ("A", None))
+    right, none = (example_outcome({"A": [verdict], "B": [verdict and "B"]}, None) for verdict in ("A", None))
     tallies.add("short", right)
     for _ in range(3):
         tallies.add_unjudged("long", none)
-    subsets, groups = score(tallies, overall_only)
+    subsets, groups = score_tallies(tallies, overall_only)
     assert set(subsets) == {"short"}
     overall = groups["overall"]
     assert (overall.examples, overall.accuracy, overall.official) == (1, 1.0, 0.25)
@@ -169,11 +171,11 @@ def test_a_subset_of_which_nothing_was_judged_counts_in_the_official_score() -> 
 
 def test_a_resample_without_a_subset_leaves_it_as_it_is() -> None:
     tallies = Tallies()
-    right, wrong = (outcome({"A": [said], "B": ["B"]}, None) for said in ("A", "B"))
+    right, wrong = (example_outcome({"A": [verdict], "B": ["B"]}, None) for verdict in ("A", "B"))
     tallies.add("one", right, "x")
     tallies.add("both", right, "x")
     tallies.add("both", wrong, "y")
-    subsets, _ = score(tallies, overall_only)
+    subsets, _ = score_tallies(tallies, overall_only)
     assert subsets["one"].ci95 == (1.0, 1.0)
     assert subsets["both"].ci95 == (0.5, 1.0)
 

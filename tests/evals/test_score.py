@@ -10,7 +10,7 @@ import pytest
 
 from stj.cli import main
 from stj.evals.benchmarks import rewardbench
-from stj.evals.benchmarks.places import named
+from stj.evals.benchmarks.refs import benchmark_ref
 from stj.evals.benchmarks.scoring import score_recorded
 
 SUBSETS = rewardbench.SUBSETS
@@ -58,7 +58,7 @@ def test_ten_thousand_judgments_in_seconds_without_ray_torch_or_vllm(tmp_path: P
 
 def peak(file: Path) -> int:
     tracemalloc.start()
-    score_recorded(str(file), named("rewardbench"), "strict")
+    score_recorded(str(file), benchmark_ref("rewardbench"), "strict")
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return most
@@ -131,7 +131,7 @@ def test_a_place_that_has_no_meaning_is_refused(tmp_path: Path, capsys: pytest.C
     file = recorded(tmp_path / "judged.jsonl", 46)
     assert main(["score", str(file), "--benchmark", f"rewardbench:{file}"]) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert line.endswith("what is right stands in FILE itself; give --benchmark rewardbench")
+    assert line.endswith("FILE itself holds what is right; give --benchmark rewardbench")
 
 
 def test_four_orders_are_all_shown_and_no_name_obeyed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stj.evals.benchmarks import rewardbench
-from stj.evals.benchmarks.places import named
+from stj.evals.benchmarks.refs import benchmark_ref
 from stj.evals.benchmarks.scoring import score_recorded
 from stj.evals.score import score_file
 from stj.verdict import FIVE_WAY, GRADE, OUTPUT, PAIR_OR_TIE, TIE, parse
@@ -25,7 +25,7 @@ def json_lines(file: Path) -> Iterator[dict[str, Any]]:
 def test_rewardbench_sections_are_the_published_ones(test_data: Path) -> None:
     folder = test_data / "rewardbench_section_scores_a"
     published = json.loads((folder / "main_score.json").read_text())
-    record, _ = score_file(str(folder / "each_small_section_score.json"), named("rewardbench"), None)
+    record, _ = score_file(str(folder / "each_small_section_score.json"), benchmark_ref("rewardbench"), None)
     groups = {name: scores["accuracy"] for name, scores in record["groups"].items()}
     for section in ("Chat", "Chat Hard", "Safety", "Reasoning"):
         assert groups[section] == pytest.approx(published[section], abs=1e-6)
@@ -82,7 +82,7 @@ def test_fastchats_own_file_of_grades(test_data: Path) -> None:
     """Every grade is read as stored; the mean of a turn is FastChat's, that of the stored scores."""
     file = test_data / "fastchat_gpt4_single" / "gpt-4_single.jsonl"
     rows = list(json_lines(file))
-    record, _ = score_file(str(file), named("mtbench"), None)
+    record, _ = score_file(str(file), benchmark_ref("mtbench"), None)
     for parser in ("strict", "paper"):
         assert (record[parser]["judged"], record[parser]["as_stored"]) == (160, 1.0)
         for turn in (1, 2):
@@ -122,7 +122,7 @@ def test_llmbar_verdicts(test_data: Path) -> None:
 def test_mtbench_agreement_of_gpt4_with_the_experts(test_data: Path) -> None:
     """FastChat's counts on the odd questions; the paper's Table 5 has 66% and 85% of all, in both turns."""
     folder = test_data / "mtbench_human_odd"
-    scores = score_recorded(str(folder / "gpt4_pair.jsonl"), named(f"mtbench:{folder / 'human.jsonl'}"), "paper")
+    scores = score_recorded(str(folder / "gpt4_pair.jsonl"), benchmark_ref(f"mtbench:{folder / 'human.jsonl'}"), "paper")
     agreed = {name: (round(one.official * one.examples), one.examples) for name, one in scores.groups.items()}
     assert agreed["all votes, turn 1"] == (458, 670)
     assert agreed["no ties, turn 1"] == (378, 437)
@@ -150,7 +150,7 @@ def test_mtbench_agreement_of_gpt4_with_the_experts(test_data: Path) -> None:
 )
 def test_published_files_are_read_whole(test_data: Path, word: str, rows: int, subsets: set[str]) -> None:
     name, _, place = word.partition(":")
-    read = list(named(f"{name}:{test_data / place}").rows(None))
+    read = list(benchmark_ref(f"{name}:{test_data / place}").rows(None))
     assert len(read) == rows
     assert len({row.id for row in read}) == rows
     assert {row.subset for row in read} == subsets
@@ -158,10 +158,12 @@ def test_published_files_are_read_whole(test_data: Path, word: str, rows: int, s
 
 
 def test_recorded_judgments_in_their_own_schemas_are_scored(test_data: Path) -> None:
-    judged = score_recorded(str(test_data / "judgebench_a_judgments/arena_hard_outputs.jsonl"), named("judgebench"), "paper")
+    judged = score_recorded(
+        str(test_data / "judgebench_a_judgments/arena_hard_outputs.jsonl"), benchmark_ref("judgebench"), "paper"
+    )
     assert judged.groups["overall"].examples == 175
     neighbor = test_data / "llmbar_a_judgments/LLMBar_Adversarial_Neighbor__GPT-4_CoT.json"
-    scores = score_recorded(str(neighbor), named("llmbar"), "paper").groups["overall"]
+    scores = score_recorded(str(neighbor), benchmark_ref("llmbar"), "paper").groups["overall"]
     labels = [(str(row["label"]), row["results"][-1]) for row in json.loads(neighbor.read_text(encoding="utf-8"))]
     right = [[last[f"swap = {swapped}"]["winner"] == label for swapped in (False, True)] for label, last in labels]
     assert scores.accuracy == pytest.approx(sum(map(sum, right)) / (2 * len(right)))

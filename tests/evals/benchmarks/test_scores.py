@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from stj.errors import SourceError
 from stj.evals.benchmarks import BENCHMARKS, judgebench, mtbench, rewardbench, rmbench
 from stj.evals.benchmarks.base import SourceRecord
-from stj.evals.benchmarks.places import named
-from stj.evals.benchmarks.recorded import judged
+from stj.evals.benchmarks.recorded import judged_records
+from stj.evals.benchmarks.refs import benchmark_ref
 from stj.evals.benchmarks.rewardbench2 import groups as groups2
 from stj.evals.benchmarks.rewardbench2 import ties_score
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged, score_recorded
-from stj.evals.metrics import VerdictsByOrder, outcome, weighted
+from stj.evals.metrics import VerdictsByOrder, example_outcome, weighted
 from stj.verdict import TIE, Parser
 
 Record = dict[str, Any]
@@ -27,15 +27,15 @@ Record = dict[str, Any]
 def scored(tmp_path: Path, word: str, *records: Record, parser: Parser = "strict") -> BenchmarkScores:
     file = tmp_path / "recorded.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return score_recorded(str(file), named(word), parser)
+    return score_recorded(str(file), benchmark_ref(word), parser)
 
 
-def said(first: str | None, second: str | None) -> VerdictsByOrder:
+def both_orders(first: str | None, second: str | None) -> VerdictsByOrder:
     return {"A": [first], "B": [second]}
 
 
 def test_rewardbench_counts_an_error_one_half() -> None:
-    assert [rewardbench.official(said("A", b)) for b in ("B", "A", None)] == [1.0, 0.5, 0.75]
+    assert [rewardbench.official(both_orders("A", b)) for b in ("B", "A", None)] == [1.0, 0.5, 0.75]
 
 
 @given(st.lists(st.floats(0, 1), min_size=23, max_size=23))
@@ -55,11 +55,16 @@ def test_a_section_with_a_missing_subset_is_not_reported() -> None:
 
 def test_judgebench_is_right_where_the_sum_of_the_games_is_above_zero() -> None:
     verdicts = [("A", "B"), ("A", TIE), ("A", None), ("A", "A"), (TIE, TIE), ("B", "B"), (None, "A")]
-    assert [judgebench.official(said(*one)) for one in verdicts] == [1, 1, 1, 0, 0, 0, 0]
+    assert [judgebench.official(both_orders(*one)) for one in verdicts] == [1, 1, 1, 0, 0, 0, 0]
 
 
 def test_no_verdict_in_both_orders_is_no_agreement() -> None:
-    assert [outcome(said(*one), None).agreed for one in (("A", "B"), ("B", "A"), (None, None), ("A", "A"))] == [1, 1, 0, 0]
+    assert [example_outcome(both_orders(*one), None).agreed for one in (("A", "B"), ("B", "A"), (None, None), ("A", "A"))] == [
+        1,
+        1,
+        0,
+        0,
+    ]
 
 
 def test_rmbench_levels_are_the_triangles_of_the_matrix() -> None:
@@ -182,7 +187,9 @@ GAMES = {"source": "livecodebench", "label": "A>B", "response_model": "gpt-4o-20
 
 
 def test_judgebench_has_the_pairs_of_both_models_beside_each_other(tmp_path: Path) -> None:
-    right, wrong = ([{"judgment": {"response": f"[[{said}]]"}}] for said in ("A>B", "B>A"))  # one game, as with --single_game
+    right, wrong = (
+        [{"judgment": {"response": f"[[{both_orders}]]"}}] for both_orders in ("A>B", "B>A")
+    )  # one game, as with --single_game
     rows = [
         {**GAMES, "pair_id": "1", "judgments": right},
         {**GAMES, "pair_id": "2", "judgments": wrong},
@@ -209,8 +216,8 @@ def test_rmbenchs_recorded_comparisons_of_an_item_hang_together(tmp_path: Path) 
 
 @pytest.mark.parametrize("completion", ["Output (a)", ["Output (a)", "stop"]])
 def test_a_completion_is_a_text_or_a_list_that_begins_with_it(completion: object, tmp_path: Path) -> None:
-    said = {f"swap = {swapped}": {"completion": completion} for swapped in (True, False)}
-    scores = scored(tmp_path, "llmbar", {"results": [said], "label": 1, "subset": "Natural"}).groups["overall"]
+    both_orders = {f"swap = {swapped}": {"completion": completion} for swapped in (True, False)}
+    scores = scored(tmp_path, "llmbar", {"results": [both_orders], "label": 1, "subset": "Natural"}).groups["overall"]
     assert scores.by_order == (1.0, 0.0)
 
 
@@ -225,7 +232,7 @@ def test_turning_a_recorded_pair_round_changes_no_score(verdicts: list[str | Non
 
 def from_records(records: list[Record]) -> BenchmarkScores:
     found = [SourceRecord(f"row {number}", "file.jsonl", record) for number, record in enumerate(records)]
-    return score_judged(BENCHMARKS["pairs"], "strict", judged(found, BENCHMARKS["pairs"], "strict"), ())
+    return score_judged(BENCHMARKS["pairs"], "strict", judged_records(found, BENCHMARKS["pairs"], "strict"), ())
 
 
 def test_a_verdict_is_never_read_from_the_responses(tmp_path: Path) -> None:
@@ -336,11 +343,11 @@ def test_more_right_verdicts_never_score_less(verdicts: list[tuple[str | None, s
     """Making one verdict after the other right raises accuracy, consistency and the official rules of all pairs."""
     steps = []
     for first, second in verdicts:
-        steps.append([outcome(said(*one), None) for one in ((first, second), ("A", second), ("A", "B"))])
+        steps.append([example_outcome(both_orders(*one), None) for one in ((first, second), ("A", second), ("A", "B"))])
     for chain in steps:
         for before, after in pairwise(chain):
             assert before.accuracy <= after.accuracy
             assert before.consistent <= after.consistent
     for first, second in verdicts:
         for rule in (rewardbench.official, judgebench.official):
-            assert rule(said(first, second)) <= rule(said("A", "B")) == 1
+            assert rule(both_orders(first, second)) <= rule(both_orders("A", "B")) == 1
