@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from stj.judging.jury import Opinion, Verdicts, agreement, cohens_kappa, krippendorffs_alpha, majority, splits
+from stj.judging.jury import Opinion, Verdicts, agreement, cohens_kappa, krippendorffs_alpha, splits, strict_majority
 from stj.verdict import Label
 
 VERDICT = st.sampled_from(["A", "B", None])
@@ -80,9 +80,9 @@ def test_alpha_is_1_exactly_where_nobody_disagrees(rows: list[list[Label | None]
 
 @given(st.lists(VERDICT, max_size=9))
 def test_a_majority_is_strict_and_of_all_jurors(verdicts: Sequence[Label | None]) -> None:
-    found = majority(verdicts)
+    found = strict_majority(verdicts)
     assert found is None or sum(verdict == found for verdict in verdicts) > len(verdicts) / 2
-    assert majority(swapped(verdicts)) == swapped([found])[0]
+    assert strict_majority(swapped(verdicts)) == swapped([found])[0]
     if found is None:
         assert all(2 * list(verdicts).count(label) <= len(verdicts) for label in ("A", "B"))
 
@@ -92,7 +92,7 @@ def test_agreement_without_anything_to_agree_on_is_unknown() -> None:
     assert cohens_kappa(["A", "A"], ["A", "A"]) is None
     assert krippendorffs_alpha([]) is None
     assert krippendorffs_alpha([["A", "A"], ["A", None]]) is None
-    assert majority(["A", None]) is None
+    assert strict_majority(["A", None]) is None
 
 
 def test_what_divides_most_comes_first_and_the_surest_before_the_unsure() -> None:
