@@ -29,7 +29,7 @@ from stj.stages.vote import PairVerdict, comparison, vote
 
 _CLOSING_S = 0.2  # The loop lives this long after `close`: it closes the engine's socket and cancels open requests.
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Instruction = str | Sequence[Mapping[str, str]]
 """One user message, or the turns of a dialogue, each with role and content. The last turn is the user's."""
 
@@ -117,7 +117,7 @@ class Judge:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+    def _start(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
         if not self._end.alive:
             work.close()
             raise EngineDied("this judge is closed; make a new one")

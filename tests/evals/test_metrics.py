@@ -16,7 +16,7 @@ from stj.verdict import Label, other
 
 LABELS: tuple[Label, Label] = ("A", "B")
 Verdicts = Sequence[tuple[Label | None, Label | None]]
-"""Of each sample, what was said with the better answer shown as A, and what with it shown as B."""
+"""For each sample, the verdict with the better answer shown as A, and the verdict with it shown as B."""
 
 
 def judgments(verdicts: Verdicts, purpose: Purpose = "sampled") -> tuple[Judgment, ...]:
@@ -70,7 +70,7 @@ def test_a_case_by_hand() -> None:
 
 
 def test_pairs_of_the_same_instruction_are_drawn_together() -> None:
-    """Two pairs of one instruction are as good as one: the interval is as wide as that of half as many pairs."""
+    """Two pairs of one instruction carry as much information as one: the interval is as wide as for half the pairs."""
 
     def width(of_each: int) -> float:
         verdicts = [[("A", "B")], [("B", "A")]]
@@ -137,13 +137,13 @@ def test_the_interval_of_more_pairs_than_fit_in_memory_at_once() -> None:
     assert bootstrap_ci95(values[::-1]) == (low, high)
 
 
-def test_what_hangs_together_is_drawn_together() -> None:
-    """100 clusters of nine alike say as much as 100 examples, not as 900."""
+def test_the_values_of_a_cluster_are_drawn_together() -> None:
+    """100 clusters of nine equal values carry as much information as 100 examples, not 900."""
     values = [1.0] * 70 + [0.0] * 30
     assert clustered_ci95([value] * 9 for value in values) == pytest.approx(bootstrap_ci95(values))
 
 
-def test_clusters_reach_over_the_subsets_of_a_group() -> None:
+def test_clusters_span_the_subsets_of_a_group() -> None:
     """Each cluster is right in one subset and wrong in the other: drawn together, their mean never moves."""
     tallies = Tallies()
     for number in range(50):
@@ -157,7 +157,7 @@ def test_clusters_reach_over_the_subsets_of_a_group() -> None:
     assert subsets["hard"].ci95[0] < 0.4
 
 
-def test_a_subset_of_which_nothing_was_judged_counts_in_the_official_score() -> None:
+def test_a_subset_without_judged_examples_counts_in_the_official_score() -> None:
     tallies = Tallies()
     right, none = (example_outcome({"A": [verdict], "B": [verdict and "B"]}, None) for verdict in ("A", None))
     tallies.add("short", right)
@@ -200,7 +200,7 @@ def mirrored(row: Row) -> Row:
     return replace(row, judgments=tuple(swapped))
 
 
-@settings(deadline=None)  # clocks lie on a busy machine
+@settings(deadline=None)  # A busy machine is slow.
 @given(ROWS)
 def test_exchanging_the_orders_exchanges_only_their_names(rows: list[Row]) -> None:
     scores, swapped = score_heldout(rows), score_heldout(map(mirrored, rows))
@@ -209,13 +209,13 @@ def test_exchanging_the_orders_exchanges_only_their_names(rows: list[Row]) -> No
     assert swapped == replace(scores, accuracy_winner_first=second, accuracy_winner_second=first, always_a=1 - scores.always_a)
 
 
-@settings(deadline=None)  # clocks lie on a busy machine
+@settings(deadline=None)  # A busy machine is slow.
 @given(ROWS, st.randoms())
 def test_the_order_of_arrival_does_not_matter(rows: list[Row], shuffler: random.Random) -> None:
     assert score_heldout(shuffler.sample(rows, len(rows))) == score_heldout(rows)
 
 
-@settings(deadline=None)  # clocks lie on a busy machine
+@settings(deadline=None)  # A busy machine is slow.
 @given(ROWS)
 def test_bounds(rows: list[Row]) -> None:
     scores = score_heldout(rows)

@@ -1,4 +1,4 @@
-"""Whatever a file holds, it is read or it is one line: never a traceback."""
+"""Any content of a file is read or raises SourceError: no other error escapes."""
 
 import contextlib
 import json

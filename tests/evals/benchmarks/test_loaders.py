@@ -1,4 +1,4 @@
-"""Every loader on its published schema, in every kind of file; and one clear line for each bad one."""
+"""Every loader on its published schema, in every kind of file; one clear line for each bad file."""
 
 import csv
 import gzip
@@ -120,7 +120,7 @@ def test_rmbench_has_nine_pairs_an_item_and_its_domain_may_be_the_files_name(tmp
     }
 
 
-def test_mtbench_rows_are_pairs_whichever_way_round_they_were_voted_on(tmp_path: Path) -> None:
+def test_mtbench_rows_are_pairs_in_either_order_of_the_models(tmp_path: Path) -> None:
     [vote] = GOOD["mtbench"]
     turned = {**vote, "model_a": "alpaca", "model_b": "vicuna", "conversation_a": vote["conversation_b"]}
     turned |= {"conversation_b": vote["conversation_a"], "judge": "expert_2", "winner": "tie"}
@@ -163,7 +163,7 @@ def test_hhh_as_big_bench_has_it(tmp_path: Path) -> None:
     assert (row.subset, row.pair.chosen) == ("harmless", "4")
 
 
-def test_llmbars_repository_is_read_without_the_judgments_that_lie_in_it(tmp_path: Path) -> None:
+def test_llmbars_repository_is_read_without_its_recorded_judgments(tmp_path: Path) -> None:
     record = {key: value for key, value in GOOD["llmbar"][0].items() if key != "subset"}
     for place in ("Natural", "Adversarial/Manual", "Natural/evaluators/GPT-4/CoT"):
         (tmp_path / place).mkdir(parents=True)
@@ -171,7 +171,7 @@ def test_llmbars_repository_is_read_without_the_judgments_that_lie_in_it(tmp_pat
     assert {row.subset for row in benchmark_ref(f"llmbar:{tmp_path}").rows(None)} == {"Natural", "Manual"}
 
 
-def test_names_of_folders_count_only_below_the_one_that_is_given_and_as_words(tmp_path: Path) -> None:
+def test_folder_names_count_as_whole_words_below_the_given_folder(tmp_path: Path) -> None:
     record = {key: value for key, value in GOOD["llmbar"][0].items() if key != "subset"}
     folder = tmp_path / "natural" / "evaluators" / "bench"
     for name in ("Manual", "Supernatural"):
@@ -182,7 +182,7 @@ def test_names_of_folders_count_only_below_the_one_that_is_given_and_as_words(tm
     assert len(list(benchmark_ref(f"pairs:{folder / 'pairs.jsonl'}").rows(None))) == 1
 
 
-def test_of_a_copy_of_a_data_set_the_benchmarks_own_split_is_read(tmp_path: Path) -> None:
+def test_a_copy_of_a_data_set_is_read_in_the_benchmarks_split(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for split, chosen in (("raw", "5"), ("filtered", "4")):
         write_parquet(tmp_path / "data" / f"{split}-00000-of-00001.parquet", bad("rewardbench", chosen=chosen))
@@ -191,7 +191,7 @@ def test_of_a_copy_of_a_data_set_the_benchmarks_own_split_is_read(tmp_path: Path
     assert row.pair.chosen == "4"
 
 
-def test_helpsteer2s_own_files_are_read_packed_as_they_are(tmp_path: Path) -> None:
+def test_helpsteer2s_published_files_are_read_packed(tmp_path: Path) -> None:
     (tmp_path / "preference").mkdir()
     lines = "".join(json.dumps(record) + "\n" for record in GOOD["helpsteer2"])
     for name in ("train.jsonl.gz", "validation.jsonl.gz", "preference/preference.jsonl.gz"):
@@ -204,7 +204,7 @@ def test_helpsteer2s_own_files_are_read_packed_as_they_are(tmp_path: Path) -> No
         list(benchmark_ref(f"helpsteer2:{tmp_path}").rows(None))
 
 
-def test_rmbenchs_folder_has_everything_twice_and_is_read_once(tmp_path: Path) -> None:
+def test_rmbenchs_folder_repeats_its_items_and_is_read_once(tmp_path: Path) -> None:
     write_json(tmp_path / "math_filtered.json", without("rmbench", "domain"))
     assert len(list(benchmark_ref(f"rmbench:{tmp_path}").rows(None))) == 9
     write_json(tmp_path / "total_dataset.json", GOOD["rmbench"])
@@ -230,7 +230,7 @@ def without(name: str, field: str) -> list[Record]:
 
 
 @pytest.mark.parametrize(
-    ("name", "records", "said"),
+    ("name", "records", "message"),
     [
         *((name, [], "holds no records") for name in GOOD),
         ("rewardbench", without("rewardbench", "chosen"), "no field 'chosen'"),
@@ -269,15 +269,15 @@ def without(name: str, field: str) -> list[Record]:
         ("pairs", bad("pairs", id="a") * 2, "which an earlier row has too"),
     ],
 )
-def test_one_clear_line_for_each_bad_file(name: str, records: list[Record], said: str, tmp_path: Path) -> None:
+def test_one_clear_line_for_each_bad_file(name: str, records: list[Record], message: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         load(name, records, tmp_path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("suffix", "text", "said"),
+    ("suffix", "text", "message"),
     [
         (".jsonl", '{"instruction": "x"\n', "line 1, column 1: not JSON"),
         (".json", "[{]", "not JSON"),
@@ -291,14 +291,14 @@ def test_one_clear_line_for_each_bad_file(name: str, records: list[Record], said
         (".txt", "x", "cannot read a '.txt' file"),
     ],
 )
-def test_a_file_that_is_not_what_it_says_is_told_before_anything_starts(
-    suffix: str, text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_damaged_file_fails_before_anything_starts(
+    suffix: str, text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / f"pairs{suffix}"
     file.write_text(text)
     assert main(["eval", "package://mini/seed_model", f"pairs:{file}", f"run_root={tmp_path}"]) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert len(error.splitlines()) == 1
 
 
@@ -325,7 +325,7 @@ def test_the_hub_is_read_in_the_published_splits(name: str, monkeypatch: pytest.
 def test_files_are_read_through_datasets_and_their_names_are_the_subsets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real `datasets`, on a local folder in the place of LLMBar's repository."""
+    """The real `datasets` library, on a local folder in place of LLMBar's repository."""
     record = {key: value for key, value in GOOD["llmbar"][0].items() if key != "subset"}
     parts = []
     for folder in ("Natural", "Adversarial/GPTOut"):
@@ -336,7 +336,7 @@ def test_files_are_read_through_datasets_and_their_names_are_the_subsets(
     assert [row.subset for row in benchmark_ref("llmbar").rows(None)] == ["Natural", "Natural", "GPTOut", "GPTOut"]
 
 
-def test_somebody_elses_data_set_is_read_in_its_splits_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_data_set_is_read_in_each_split_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def load_dataset(path: str, **options: Any) -> Any:
