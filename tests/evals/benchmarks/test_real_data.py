@@ -105,7 +105,7 @@ def test_judgebench_verdicts(test_data: Path) -> None:
 
 
 def test_llmbar_verdicts(test_data: Path) -> None:
-    """1,268 judgments: the paper parser reads all as stored; strict skips texts that continue after their verdict, or that name both."""
+    """1,268 judgments: paper reads all as stored; strict skips texts that continue after their verdict or name both."""
     differ: Counter[str] = Counter()
     for file in sorted((test_data / "llmbar_a_judgments").glob("*.json")):
         for row in json.loads(file.read_text(encoding="utf-8")):
