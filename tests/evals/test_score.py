@@ -1,6 +1,8 @@
 """`stj score` as a program sees it: fast, light, one JSON object, one line for an error."""
 
+import io
 import json
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -82,6 +84,29 @@ def test_the_table_and_the_codes(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["score", str(file), "--benchmark", "nobench"]) == 2
     assert main(["score", str(tmp_path / "none.jsonl"), "--benchmark", "rewardbench"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_a_terminal_gets_a_table_of_its_width_and_json_stays_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    words = ["score", str(recorded(tmp_path / "judged.jsonl", 46)), "--benchmark", "rewardbench", "--parser", "paper"]
+    for extra in ([], ["--json"]):
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        assert main([*words, *extra]) == 0
+        text = sys.stdout.getvalue()  # type: ignore[attr-defined]
+        if extra:
+            assert json.loads(text)["paper"]["judged"] == 46
+        else:
+            plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+            assert plain != text
+            assert max(map(len, plain.splitlines())) <= 80
+            assert "rewardbench, paper parser" in plain
+            assert "unjudged: 0" in plain
 
 
 @pytest.mark.parametrize(
