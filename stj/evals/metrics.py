@@ -3,8 +3,8 @@
 Every pair is shown in both orders. The paper (Table 9) reports the mean of "winner first" and "winner last", not one random
 order. Beside it stands position-consistent accuracy (Table 3): right in both orders. Four answers are shown in four orders.
 
-An `ExampleOutcome` holds what is known of one example, a few shares. The outcomes of a subset are counted, not kept, so a file
-of a million recorded judgments takes no more memory than one of a thousand. Dependent examples form a cluster: RM-Bench's nine
+An `ExampleOutcome` holds the result of one example, a few shares. The outcomes of a subset are counted, not kept: a million
+recorded judgments take no more memory than a thousand. Dependent examples form a cluster: RM-Bench's nine
 comparisons of an item, MT-Bench's votes on a question. Only clusters are independent, so intervals are over clusters.
 """
 
@@ -34,9 +34,9 @@ _STATS = (
 Interval = tuple[float, float]
 VerdictsByOrder = Mapping[Label, Sequence[Verdict | None]]
 """The verdicts on one example, by the label under which its better answer was shown: one verdict for each sample."""
-Weights = Mapping[str, float]
+SubsetWeights = Mapping[str, float]
 """How much each subset counts in a group of subsets; any scale."""
-Groups = Callable[[Mapping[str, int]], dict[str, Weights]]
+Groups = Callable[[Mapping[str, int]], dict[str, SubsetWeights]]
 """Makes the groups (sections, and "overall") from the sizes of the subsets."""
 Means = NDArray[np.float64]
 """Resampled means, shape (resamples,)."""
@@ -191,7 +191,7 @@ def score_tallies(tallies: Tallies, groups: Groups) -> tuple[dict[str, Scores], 
     officially = groups({name: tally.total() for name, tally in tallies.official().items()})
     draws = _draws(tallies.units())
 
-    def of(weights: Weights, whole: Weights) -> Scores:
+    def of(weights: SubsetWeights, whole: SubsetWeights) -> Scores:
         members = {name: weight for name, weight in weights.items() if name in sizes}
         known = [stat for stat in _STATS if all(stat in numbers[name] for name in members)]
         means = {stat: weighted({name: numbers[name][stat] for name in members}, members) for stat in known}
@@ -218,18 +218,18 @@ def clustered_ci95(clusters: Iterable[Sequence[float]]) -> Interval:
     return ci95(_resampled(Counter((("", math.fsum(values), len(values)),) for values in clusters), 0)[""])
 
 
-def weighted(values: Mapping[str, _T], weights: Weights) -> _T:
+def weighted(values: Mapping[str, _T], weights: SubsetWeights) -> _T:
     """The weighted mean of the values that have a weight."""
     total = math.fsum(weights.values())
     return sum((values[name] * (weight / total) for name, weight in weights.items()), start=0 * next(iter(values.values())))
 
 
-def evenly(groups: Iterable[Weights]) -> Weights:
+def evenly(groups: Iterable[SubsetWeights]) -> SubsetWeights:
     """A group in which each of these groups counts the same."""
     return {name: weight / math.fsum(group.values()) for group in groups for name, weight in group.items()}
 
 
-def overall_only(sizes: Mapping[str, int]) -> dict[str, Weights]:
+def overall_only(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
     """The groups of a benchmark without sections: every example counts the same."""
     return {"overall": sizes}
 

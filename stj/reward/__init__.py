@@ -28,7 +28,7 @@ def pairwise_reward(judge: Judge) -> RewardFunction:
 
     A group of n completions takes n (n - 1) / 2 comparisons in both orders, which the engine works on at once. The rewards of a
     group sum to 0. A pair that cannot be judged counts 0, as a tie. A completion that is alone with its prompt gets None, which
-    TRL leaves out, so `num_generations` must be 2 or more, with each group on one process.
+    TRL leaves out. So `num_generations` must be 2 or more, and a group must be on one process.
 
     The reward function raises the errors of `Judge.compare_many`.
     """

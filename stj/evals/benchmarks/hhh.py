@@ -10,7 +10,7 @@ from pathlib import PurePath
 
 from stj.errors import SourceError
 from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, chosen_first, one_of, pair_row, texts_of
-from stj.evals.metrics import Weights, evenly
+from stj.evals.metrics import SubsetWeights, evenly
 from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from, wrong_type
 from stj.sources.files import Fields
@@ -42,7 +42,7 @@ def subset(record: SourceRecord) -> str:
     return known[0]
 
 
-def groups(sizes: Mapping[str, int]) -> dict[str, Weights]:
+def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
     """All pairs with equal weight, and the mean of the subsets as "macro"."""
     return {"overall": sizes, "macro": evenly({name: 1.0} for name in sizes)}
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from stj.errors import SourceError
 from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, better_of, pair_row, unique_id
-from stj.evals.metrics import VerdictsByOrder, Weights
+from stj.evals.metrics import SubsetWeights, VerdictsByOrder
 from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from
 from stj.sources.files import Fields
@@ -43,7 +43,7 @@ def subset(record: SourceRecord) -> str:
     return category if model is None else f"{_model(text_of(model, 'response_model', record.where))}/{category}"
 
 
-def groups(sizes: Mapping[str, int]) -> dict[str, Weights]:
+def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
     """All pairs with equal weight, the pairs of each model, and those of each category."""
     names = dict.fromkeys(name.split("/")[place] for place in (0, -1) for name in sizes if "/" in name)
     parts = {name: {subset: size for subset, size in sizes.items() if name in subset.split("/")} for name in names}

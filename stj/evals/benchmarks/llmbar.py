@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 
 from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, better_of, pair_row
-from stj.evals.metrics import Weights, evenly
+from stj.evals.metrics import SubsetWeights, evenly
 from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from
 from stj.sources.files import Fields
@@ -55,7 +55,7 @@ def without_judgments(paths: Sequence[PurePath]) -> Sequence[PurePath]:
     return [path for path in paths if _RECORDED not in path.parts]
 
 
-def groups(sizes: Mapping[str, int]) -> dict[str, Weights]:
+def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
     """All pairs with equal weight, and Adversarial: the mean of its four subsets, if all are present."""
     adversarial = {"Adversarial": evenly({name: 1.0} for name in _ADVERSARIAL)} if set(_ADVERSARIAL) <= sizes.keys() else {}
     return {"overall": sizes, **adversarial}

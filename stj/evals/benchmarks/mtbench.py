@@ -18,7 +18,7 @@ from typing import Any
 
 from stj.errors import SourceError
 from stj.evals.benchmarks.base import Benchmark, HubPart, JudgedExample, Scored, SourceRecord, better_of, is_tie, pair_row
-from stj.evals.metrics import ExampleOutcome, VerdictsByOrder, Weights, example_outcome
+from stj.evals.metrics import ExampleOutcome, SubsetWeights, VerdictsByOrder, example_outcome
 from stj.rows import Row, Turn
 from stj.sources.dialogue import text_of, wrong_type
 from stj.sources.files import Fields
@@ -82,9 +82,9 @@ def subset(record: SourceRecord) -> str:
     return f"turn {_turn(record)}/{QUESTION_CATEGORIES[place]}"
 
 
-def groups(sizes: Mapping[str, int]) -> dict[str, Weights]:
+def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
     """Each setting's votes, all together, by turn and by category; every vote counts the same."""
-    made: dict[str, Weights] = {}
+    made: dict[str, SubsetWeights] = {}
     for setting in (*SETTINGS, WITHOUT_VOTES):
         in_setting = {name: size for name, size in sizes.items() if name.startswith(f"{setting}/")}
         for label in ("", "turn 1", "turn 2", *QUESTION_CATEGORIES):

@@ -12,7 +12,7 @@ from typing import Any
 
 from stj.errors import SourceError
 from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, chosen_first, one_of, pair_row, unique_id
-from stj.evals.metrics import VerdictsByOrder, Weights, evenly, weighted
+from stj.evals.metrics import SubsetWeights, VerdictsByOrder, evenly, weighted
 from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from
 from stj.sources.files import Fields, read_files
@@ -52,7 +52,7 @@ def subset(record: SourceRecord) -> str:
     return one_of(record, "subset", SUBSETS)
 
 
-def groups(sizes: Mapping[str, int]) -> dict[str, Weights]:
+def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
     """The sections, their mean, and "micro", in which every example counts the same. A section needs all its subsets."""
     whole = {name: weights for name, weights in SECTIONS.items() if weights.keys() <= sizes.keys()}
     overall = {"overall": evenly(whole.values())} if len(whole) == len(SECTIONS) else {}

@@ -11,7 +11,7 @@ from functools import partial
 
 from stj.errors import SourceError
 from stj.evals.benchmarks.base import Benchmark, HubPart, JudgedExample, Scored, SourceRecord, one_of, texts_of, unique_id
-from stj.evals.metrics import ExampleOutcome, VerdictsByOrder, Weights, evenly, example_outcome, pick_score
+from stj.evals.metrics import ExampleOutcome, SubsetWeights, VerdictsByOrder, evenly, example_outcome, pick_score
 from stj.rows import Candidates, Row
 from stj.sources.dialogue import turns_from, usable
 from stj.sources.files import Fields
@@ -54,7 +54,7 @@ def subset(record: SourceRecord) -> str:
     return one_of(record, "subset", _SUBSETS)
 
 
-def groups(sizes: Mapping[str, int]) -> dict[str, Weights]:
+def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
     """The mean of the six subsets, if all are present."""
     return {"overall": evenly({name: 1.0} for name in _SUBSETS)} if set(_SUBSETS) <= sizes.keys() else {}
 
@@ -107,8 +107,8 @@ def ties_score(reference: Sequence[float], reference_good: int, tied: Sequence[f
     """The official score of one Ties prompt, from ratings with the good answers first; between -0.01 and 1.01.
 
     It adds 0.3 for each of the two rows, reference and tied, in which every good answer is above every bad one. It adds 0.2 if
-    the tied row's gap to the bad answers is wider than the spread of its good answers, and 0.2 if the smaller of both gaps is
-    wider, too. Last comes 0.01 of tanh(smaller gap / spread - 1). The official score of a file is the mean of these.
+    the tied row's gap to the bad answers is wider than the spread of its good answers. It adds 0.2 if the smaller of both gaps
+    is wider than that spread, and 0.01 of tanh(smaller gap / spread - 1). The official score of a file is the mean of these.
     """
     rows = ((reference, reference_good), (tied, tied_good))
     gaps = [min(ratings[:good]) - max(ratings[good:]) for ratings, good in rows]

@@ -1,7 +1,7 @@
 """RM-Bench (Liu et al., 2024): three styles of a right answer against three of a wrong one, nine pairs an item.
 
 The three styles are concise, detailed plain and detailed markdown. A pair is hard if the wrong answer has the fancier style,
-normal if both have the same style, and easy if the right answer has the fancier one. A domain is the mean of these levels. The
+and easy if the right answer has it. It is normal if both have the same style. A domain is the mean of these levels. The
 overall score is the mean of chat, code, math and safety. The items of both safety files are one domain: the authors' code pools
 them in one matrix, item by item.
 """
@@ -21,7 +21,7 @@ from stj.evals.benchmarks.base import (
     texts_of,
     unique_id,
 )
-from stj.evals.metrics import Weights, evenly
+from stj.evals.metrics import SubsetWeights, evenly
 from stj.rows import Row
 from stj.sources.dialogue import turns_from, wrong_type
 from stj.sources.files import Fields
@@ -72,7 +72,7 @@ def total_or_parts(paths: Sequence[PurePath]) -> Sequence[PurePath]:
     return [path for path in paths if path.name == "total_dataset.json"] or paths
 
 
-def groups(sizes: Mapping[str, int]) -> dict[str, Weights]:
+def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
     """The complete domains and levels, and overall if all domains are complete."""
     domains = {}
     for domain, files in _DOMAINS.items():
