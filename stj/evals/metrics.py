@@ -4,8 +4,8 @@ Every pair is shown in both orders. The paper (Table 9) reports the mean of "win
 order. Beside it stands position-consistent accuracy (Table 3): right in both orders. Four answers are shown in four orders.
 
 An `ExampleOutcome` holds the result of one example, a few shares. The outcomes of a subset are counted, not kept: a million
-recorded judgments take no more memory than a thousand. Dependent examples form a cluster: RM-Bench's nine
-comparisons of an item, MT-Bench's votes on a question. Only clusters are independent, so intervals are over clusters.
+recorded judgments take no more memory than a thousand. Dependent examples form a cluster: RM-Bench's nine comparisons of an
+item, MT-Bench's votes on a question. Only clusters are independent, so intervals are over clusters.
 """
 
 import math
