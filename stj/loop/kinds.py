@@ -101,7 +101,7 @@ class PassPhase(Phase):
         if self.limit is not None and "passed_rule" not in self.artifact.manifest():
             raise ArtifactError(
                 f"{self.artifact.folder.uri} was made by an older stj, which left the rows over select.limit={self.limit} in "
-                "place. Pass --overwrite to make it again"
+                "place. Delete it and run the same command again"
             )
         self._require_pairs()
 

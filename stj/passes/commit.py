@@ -16,7 +16,7 @@ import pyarrow as pa
 from stj.config import EngineConfig
 from stj.errors import PassFailed
 from stj.passes.ledger import Ledger, read_ledger
-from stj.passes.limit import count_passed, limit_parts, remove_limited_parts
+from stj.passes.limit import count_passed, limit_parts
 from stj.passes.row_bitmap import RowBitmap
 from stj.rows import TRAINING, Row, row_from_dict, rows_to_table
 from stj.storage.artifacts import Artifact
@@ -37,7 +37,7 @@ class RowCommitter:
         self._may_fail = math.inf if total is None else config.max_failed_fraction * total
         self._on_row = on_row
         artifact.remove_part(_FAILED)  # these are tried again
-        remove_limited_parts(artifact)
+        artifact.remove_staged_parts()
         self.finished = RowBitmap()
         self._parts = [part for part in artifact.parts() if self._holds_new_rows(part)]
         self._there = self.finished.count

@@ -2,7 +2,7 @@
 
 Rows finish in any order, so near the limit a few more than N rows pass the rule and are worked on. When the pass finishes,
 rows beyond the first N in input order become tombstones: their part is written again, and the manifest names the new part.
-The replaced part stays until the manifest is there. A start after a kill deletes the new parts and keeps the old ones.
+The replaced part stays until the manifest is there. If a kill comes before that, the next start deletes the new parts.
 """
 
 import uuid
@@ -12,15 +12,6 @@ from typing import Any
 from stj.rows import Row, row_from_dict, rows_to_table
 from stj.stages.select import OVER_LIMIT, SelectionLimit, passed_rule, without_results
 from stj.storage.artifacts import Artifact
-
-_LIMITED = "limited-"
-
-
-def remove_limited_parts(artifact: Artifact) -> None:
-    """Removes the parts that an earlier start wrote again before it could finish."""
-    for part in artifact.parts():
-        if part.startswith(_LIMITED):
-            artifact.remove_part(part.removesuffix(".parquet"))
 
 
 def limit_parts(artifact: Artifact, parts: Sequence[str], limit: int) -> tuple[list[str], list[str]]:
@@ -33,7 +24,7 @@ def limit_parts(artifact: Artifact, parts: Sequence[str], limit: int) -> tuple[l
     for part in parts:
         if any(_passed(record) and selection.over(record["position"]) for record in _records(artifact, [part])):
             rows = [_limited(row_from_dict(record), selection) for record in artifact.records(parts=[part])]
-            kept.append(artifact.write_part(f"{_LIMITED}{uuid.uuid4().hex}", rows_to_table(rows)))
+            kept.append(artifact.stage_part(f"part-{uuid.uuid4().hex}", rows_to_table(rows)))
             replaced.append(part)
         else:
             kept.append(part)

@@ -54,7 +54,7 @@ def test_pairs_whose_limit_an_older_stj_applied_on_reading_are_refused_if_they_a
     pairs.artifact.begin()
     pairs.artifact.finish(pairs=9)
     lines: list[str] = []
-    with pytest.raises(ArtifactError, match=r"left the rows over select.limit=5 in place. Pass --overwrite"):
+    with pytest.raises(ArtifactError, match=r"left the rows over select.limit=5 in place. Delete it and run"):
         make_phase(pairs, lines.append, overwrite=False, needed=True)
     make_phase(pairs, lines.append, overwrite=False, needed=False)
     assert lines == ["pairs: done already, reused"] * 2
