@@ -172,7 +172,7 @@ def test_a_parquet_file_without_the_field(tmp_path: Path) -> None:
         ('""', "and not empty"),
         ("null", "it must be a string or a whole number"),
         ("true", "it must be a string or a whole number"),
-        ('"heldout/a"', "those of held-out pairs"),
+        ('"heldout/a"', "reserved for held-out pairs"),
     ],
 )
 def test_ids_that_cannot_be(tmp_path: Path, ids: str, said: str) -> None:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from stj.config import SourceConfig
 from stj.errors import SourceError
 from stj.rows import Row, row_from_dict, rows_to_table
-from stj.sources import read_rows, wildchat
+from stj.sources import read_rows
 from stj.sources.files import read_files
+from stj.sources.wildchat import WILDCHAT_FIELDS, wildchat_rows
 
 REAL = Path(os.environ.get("STJ_TEST_DATA", "")) / "wildchat_a" / "wildchat.jsonl"
 PRIVATE = "192-0-2-7"
@@ -76,7 +77,7 @@ def conversation(name: str, *turns: tuple[str, str | None], **values: Any) -> di
 
 
 def read_dicts(*records: dict[str, Any]) -> list[Row]:
-    return list(wildchat.rows((f"record {i}", record) for i, record in enumerate(records)))
+    return list(wildchat_rows((f"record {i}", record) for i, record in enumerate(records)))
 
 
 def write_parquet(path: Path, records: list[dict[str, Any]]) -> None:
@@ -118,7 +119,7 @@ def test_the_true_parquet_schema_is_read_without_what_is_private(tmp_path: Path)
 
 def test_only_the_columns_that_are_used_leave_a_parquet_file(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", [conversation("a1", ("user", "2+2?"))])
-    [(_, record)] = read_files([tmp_path / "a.parquet"], wildchat.FIELDS)
+    [(_, record)] = read_files([tmp_path / "a.parquet"], WILDCHAT_FIELDS)
     assert sorted(record) == ["conversation", "conversation_hash", "language", "redacted", "toxic"]
     assert sorted(record["conversation"][0]) == ["content", "role"]
 
@@ -180,7 +181,7 @@ def test_nul_lone_surrogates_and_a_megabyte_survive_arrow(tmp_path: Path) -> Non
     [
         ({"conversation_hash": 7, "conversation": []}, "'conversation_hash' is int 7; it must be a string"),
         ({"conversation_hash": "a", "conversation": [], "toxic": "no"}, "'toxic' is str 'no'; it must be true, false or null"),
-        ({"conversation_hash": "heldout/a", "conversation": []}, "those of held-out pairs"),
+        ({"conversation_hash": "heldout/a", "conversation": []}, "reserved for held-out pairs"),
     ],
 )
 def test_a_wrong_type_is_one_line_that_says_where(record: dict[str, Any], said: str) -> None:
@@ -195,7 +196,7 @@ def test_a_wrong_type_is_one_line_that_says_where(record: dict[str, Any], said: 
     ("value", "said"),
     [
         ({"role": "user"}, "it must be a string or a list of {role, content}"),
-        ("[{'role': 'user'}]", "'conversation' is one text, and no list"),
+        ("[{'role': 'user'}]", "'conversation' is one text, not a list"),
         ([["user", "x"]], "it must be an object with role and content"),
         ([{"role": "user"}], "it must be an object with role and content"),
         ([{"role": 5, "content": "x"}], "'conversation[].role' is int 5; it must be a string"),
