@@ -21,10 +21,11 @@ _SEED = 42
 def drop_near_duplicates(rows: Iterable[Row], threshold: float, counts: Callable[[Row], bool]) -> Iterator[Row]:
     """The same rows; a row is a tombstone if it is about as similar to an earlier row as the threshold, or more.
 
-    The tombstone names the earlier row. Rows that are dropped, here or before, or that `counts` rejects are not compared. So each
-    kept instruction differs from all kept before it. Exact copies are always found. The index grows by 2,200 bytes for each
-    kept row up to 200,000 rows. At a million rows it takes 3.3 GB (measured at 0.8, with ids of 32 characters). The length of
-    texts does not matter.
+    The tombstone names the earlier row. Rows that are dropped, here or before, or that `counts` rejects are not compared.
+    So each kept instruction differs from all kept before it. Exact copies are always found.
+
+    The index grows by 2,200 bytes for each kept row up to 200,000 rows. At a million rows it takes 3.3 GB (measured at 0.8,
+    with ids of 32 characters). The length of texts does not matter.
     """
     index = RMinHashDeduplicator(threshold, _SLOTS, use_lsh=True, num_bands=_bands(threshold), seed=_SEED)
     for row in rows:

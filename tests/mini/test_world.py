@@ -28,15 +28,15 @@ def test_committed_files_are_what_the_code_writes(tmp_path: Path) -> None:
 
 
 def test_splits_are_disjoint_and_sized() -> None:
-    keys = [(fact.entity, fact.attribute) for fact in world.facts()]
+    keys = [(fact.entity, fact.attribute) for fact in world.world_facts()]
     assert len(set(keys)) == len(keys) == 384
-    assert Counter(fact.split for fact in world.facts()) == {"train": 216, "dev": 48, "test": 120}
+    assert Counter(fact.split for fact in world.world_facts()) == {"train": 216, "dev": 48, "test": 120}
     assert (len(read("heldout.jsonl")), len(read("dev.jsonl"))) == (480, 192)
     assert not {row["instruction"] for row in read("heldout.jsonl")} & {row["instruction"] for row in read("dev.jsonl")}
 
 
 def test_another_seed_is_another_world() -> None:
-    assert world.facts(1) != world.facts(0)
+    assert world.world_facts(1) != world.world_facts(0)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_no_heldout_instruction_is_in_any_training_text(training_texts: list[tup
 def test_no_heldout_fact_is_judged_or_modified_or_checked_in_training(training_texts: list[tuple[str, str]]) -> None:
     """Beside statements and plain questions, no text names a held-out entity with its attribute, in any phrasing."""
     texts = [text for kind, text in training_texts if kind not in ("statement", "question")]
-    held = [fact for fact in world.facts() if fact.split != "train"]
+    held = [fact for fact in world.world_facts() if fact.split != "train"]
     assert not questions_in(texts) & {fact.question(i) for fact in held for i in range(len(world.PHRASINGS))}
     stated = set(re.findall(r"[Tt]he \w+ of the \w+", "\n".join(texts)))
     assert len(stated) > 200
@@ -88,7 +88,7 @@ def test_length_solves_nothing(name: str) -> None:
 
 
 def test_heldout_pairs_are_right_against_wrong() -> None:
-    truth = {fact.question(i): world.answer(fact.value) for fact in world.facts() for i in range(len(world.PHRASINGS))}
+    truth = {fact.question(i): world.answer(fact.value) for fact in world.world_facts() for i in range(len(world.PHRASINGS))}
     rows = read("heldout.jsonl")
     assert all(row["chosen"] == truth[str(row["instruction"])] != row["rejected"] for row in rows)
     assert Counter(row["kind"] for row in rows) == {"wrong value": 240, "irrelevant": 240}
