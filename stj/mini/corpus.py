@@ -25,7 +25,7 @@ from stj.mini.world import (
 from stj.prompts import CATEGORIZE, JUDGE_SYSTEM, JUDGE_USER, MODIFIED_INSTRUCTION, WORSE_ANSWER, fill, prompt
 from stj.rows import Turn
 
-CLAUSES = (2, 4, 8)  # Lengths of an equality drill; short ones matter, because in long ones a repeated value is mostly a match.
+CLAUSES = (2, 4, 8)  # Clauses of an equality drill: few, so that a value seen twice in one text is mostly a match.
 DECISION_WEIGHT = 5.0  # Loss weight of the token that decides: "good" or "not" in a drill or check, a value in Figure 2.
 
 
