@@ -1,4 +1,4 @@
-"""Every setting explains itself: the settings page of the documentation is made of the strings under the fields."""
+"""Every setting has a docstring; the settings page of the documentation is generated from them."""
 
 import ast
 import inspect

@@ -1,4 +1,4 @@
-"""The mini world keeps what its docstrings promise. No torch, a few seconds."""
+"""The mini world keeps the promises of its docstrings. Takes a few seconds, without torch."""
 
 import json
 import re
@@ -53,7 +53,7 @@ def training_texts() -> list[tuple[str, str]]:
 
 
 def questions_in(texts: Iterable[str]) -> set[str]:
-    """Every question in one of the world's phrasings, wherever it stands in a text."""
+    """Every question in one of the world's phrasings, anywhere in the texts."""
     shapes = [
         re.escape(phrasing).replace(r"\{attribute\}", r"\w+").replace(r"\{entity\}", r"\w+") for phrasing in world.PHRASINGS
     ]
@@ -68,7 +68,7 @@ def test_no_heldout_instruction_is_in_any_training_text(training_texts: list[tup
 
 
 def test_no_heldout_fact_is_judged_or_modified_or_checked_in_training(training_texts: list[tuple[str, str]]) -> None:
-    """Beside statements and plain questions, no text names a held-out entity with its attribute, in any phrasing."""
+    """Only statements and plain questions name a held-out entity with its attribute, in any phrasing."""
     texts = [text for kind, text in training_texts if kind not in ("statement", "question")]
     held = [fact for fact in world.world_facts() if fact.split != "train"]
     assert not questions_in(texts) & {fact.question(i) for fact in held for i in range(len(world.PHRASINGS))}
@@ -79,7 +79,7 @@ def test_no_heldout_fact_is_judged_or_modified_or_checked_in_training(training_t
 
 @pytest.mark.parametrize("name", ["heldout.jsonl", "dev.jsonl"])
 def test_length_solves_nothing(name: str) -> None:
-    """Always-A is right half of the time by construction, as every pair is judged in both orders."""
+    """A judge that always answers A is right half of the time, because every pair is judged in both orders."""
     rows = read(name)
     sizes = [(len(str(row["chosen"])), len(str(row["rejected"]))) for row in rows]
     longest = sum(1.0 if chosen > rejected else 0.5 if chosen == rejected else 0.0 for chosen, rejected in sizes) / len(rows)
