@@ -1,8 +1,8 @@
 """Our training loop and TRL's SFTTrainer on the same examples: two ranks each, ZeRO-3 with the same settings, gloo.
 
-Both hold the same Llama in bf16 with fp32 masters, use reentrant activation checkpointing, clip at 1.0, and learn at the same
-constant rate with the same AdamW. A turn is one epoch of optimizer steps over all examples. The groups take turns and make the
-same number of steps, each with one row or batch a rank. The losses of each epoch are among the raw figures.
+Both hold the same Llama in bf16 with fp32 masters and use reentrant activation checkpointing. They clip at 1.0 and learn at the
+same constant rate with the same AdamW. A turn is one epoch of optimizer steps over all examples. The groups take turns and make
+the same number of steps, each with one row or batch a rank. The losses of each epoch are among the raw figures.
 
 over_trl_sft               TRL's default: padded batches of four examples, drawn at random
 over_trl_sft_packed        TRL's packing ("bfd") of rows with our token budget. Without padding, and with position ids that

@@ -9,8 +9,8 @@ pairs and judging to the selected training examples. A scripted engine answers a
 benchmarks/results/generation.json.
 
 The figures are peaks in bytes of a process's private memory. This is its resident memory without the pages of Ray's object
-store. Every process of a machine maps these pages, and their size is fixed when Ray starts. The source's index of ids (a digest
-of 16 bytes for each id, in a Python set) is in the reading task, which has a name of its own.
+store. Every process of a machine maps these pages, and their size is fixed when Ray starts. The reading task, which has a name
+of its own, holds the source's index of ids: a digest of 16 bytes for each id, in a Python set.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Packing and the head: useful tokens, tokens a second and logits, against the padded or full computation.
 
-The padded peer does what trainers do by default. Examples are in random order, a batch holds as many as fit into the same token
-budget at the length of its longest, attention is transformers' SDPA, and all positions go through the head. All ways take the
+The padded peer does what trainers do by default. Examples are in random order. A batch holds as many as fit into the same token
+budget at the length of its longest. Attention is transformers' SDPA, and all positions go through the head. All ways take the
 same examples through forward and backward of the same weights in fp32, one way after the other. Seconds are CPU seconds of one
 thread.
 

@@ -65,8 +65,8 @@ class SourceConfig:
     """`wildchat` reads rows in the schema of allenai/WildChat-1M. `instructions` reads one instruction a row, from the field
     that `instruction_field` names."""
     path: str = "allenai/WildChat-1M"
-    """A local file, a directory of files (.jsonl, .jsonl.gz, .csv, .parquet), `package://` and a path inside stj, or the id of
-    a data set on the Hugging Face hub."""
+    """A local file (.jsonl, .csv, .parquet), a directory of such files, or the id of a data set on the Hugging Face hub.
+    `package://` and a path name a file inside stj."""
     revision: str | None = None
     """Commit of the hub data set; `null` is the newest. Set it if you may resume the run after the data set has changed."""
     split: str = "train"

@@ -1,7 +1,7 @@
 """Overlap with benchmarks: an instruction that shares 13 words in a row with a text that must not be trained on.
 
-Only what the user wrote counts. The set phrases of chat models ("feel free to ask and I'll do my best to assist you") also
-occur in a benchmark's answers, and show no overlap with the benchmark.
+Only what the user wrote counts. Chat models have set phrases ("feel free to ask and I'll do my best to assist you") that also
+occur in a benchmark's answers. They show no overlap with the benchmark.
 """
 
 import re
