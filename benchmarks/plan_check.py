@@ -1,11 +1,13 @@
-"""The plan's memory of a training rank against what real ranks hold: two of them, ZeRO-3, gloo, on a CPU.
+"""The plan's memory of a training rank against two real ranks: ZeRO-3, gloo, on a CPU.
 
     python benchmarks/plan_check.py [48M] [75M] [100M]        about five minutes for all three sizes on two CPU cores
 
-Each rank loads a random Llama, makes two steps of full micro-batches and exports, with the code of `stj run`. Its memory is
-the peak of its resident set beyond what it held after the imports and one step of a tiny model, which imports the rest. Writes
-benchmarks/results/plan.json: for each size that was run the plan's GB and both ranks' by phase, and `over_plan`, measured over
-planned.
+Each rank loads a random Llama, makes two steps of full micro-batches, and exports, with the code of `stj run`. Its memory is
+the peak of its resident set beyond a baseline. The baseline is taken after the imports and one step of a tiny model, which
+imports the rest.
+
+Writes benchmarks/results/plan.json. For each size it holds the plan's GB, both ranks' GB by phase, and `over_plan`, which is
+measured over planned.
 """
 
 import json
@@ -28,14 +30,14 @@ TOKENS = 256
 
 def measure(size: str) -> dict[str, Any]:
     """The plan's and the measured memory of a rank, in GB."""
-    found = on_ranks(__file__, size=size)
-    planned, ranks = found[0]["planned"], [each["measured"] for each in found]
+    results = on_ranks(__file__, size=size)
+    planned, ranks = results[0]["planned"], [result["measured"] for result in results]
     most = max(max(phases.values()) for phases in ranks)
     return {"over_plan": most / planned["rank_gb"], "planned": planned, "measured": ranks}
 
 
 def rank(size: str) -> dict[str, Any]:
-    """The plan's GB of one rank, and the peaks of its phases."""
+    """The plan's GB of one rank, and the measured peaks of its phases."""
     from dataclasses import asdict
 
     from random_llama import random_llama
@@ -55,7 +57,7 @@ def rank(size: str) -> dict[str, Any]:
 
 
 def _phases(seed: Path) -> dict[str, int]:
-    """Peaks in bytes of each phase, beyond what the process holds now."""
+    """Peak bytes of each phase, beyond the bytes that the process holds now."""
     import deepspeed
     import numpy as np
 
@@ -102,7 +104,7 @@ def _config() -> Any:
 
 
 def main() -> None:
-    """Measures the sizes that are named, or all, and merges them into the result."""
+    """Measures the named sizes, or all, and merges them into the result."""
     for size in sys.argv[1:] or SIZES:
         result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
         result[size] = measure(size)

@@ -177,7 +177,7 @@ def test_a_tracker_that_hangs_holds_nobody_up(
 
 
 def test_a_tracker_that_is_not_there_is_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"train.trackers: no such tracker: neptune; there are tensorboard, mlflow, wandb"):
+    with pytest.raises(ConfigError, match=r"train.trackers=neptune: no such tracker; stj has tensorboard, mlflow, wandb"):
         load([], ["train.trackers=[neptune]"])
     (tmp_path / "wandb").mkdir()  # as W&B itself leaves it: a directory of that name is no package
     monkeypatch.setattr("sys.path", [str(tmp_path)])
