@@ -70,7 +70,7 @@ class PassActor:
             self._engine.close()
 
     def _engine_deaths(self, rows: Sequence[Row]) -> list[int]:
-        """How many engines died with each row, without those lost with their whole machine: no row causes that."""
+        """How many engines died with each row, not counting those lost with their whole machine: no row causes that."""
         machines = ray.get(self._registry.engine_deaths.remote([row.id for row in rows]))
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} if any(machines) else set()
         return [sum(machine in alive for machine in machines_of_row) for machines_of_row in machines]
@@ -159,7 +159,7 @@ class RowJournal:
 def _earlier_starts(registry: Any, config: EngineConfig) -> int:
     """The number of engine starts of this pass before this one.
 
-    Raises PassFailed if each start killed the engine's process: Ray would start it for ever. Ray Data limits how often a
+    Raises PassFailed if each start killed the engine's process: Ray would restart it for ever. Ray Data limits how often a
     constructor may raise, but not how often its process may be killed, as the kernel does if memory is short.
     """
     earlier, attempts = ray.get(registry.record_start_attempt.remote(ray.get_runtime_context().get_actor_id()))

@@ -2,7 +2,7 @@
 
 This is the only place where rows meet Ray Data and engines. Rows are read as they are needed. Each runs its chain of stages
 as a coroutine on the engine of one actor, and vLLM's continuous batching serves them all. Rows arrive in any order and are
-committed as they arrive; whatever could depend on the order is decided by position and id instead.
+committed as they arrive. Choices that could depend on this order depend on position and id instead.
 """
 
 import logging

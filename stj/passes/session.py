@@ -108,7 +108,7 @@ def _start_local(quiet: dict[str, Any]) -> None:
         try:
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
             return
-        except Exception as error:  # Ray has no narrower one for this
+        except Exception as error:  # Ray has no narrower class for this
             ray.shutdown()
             if "timed out" not in str(error) or attempt + 1 == _START_ATTEMPTS:
                 raise CapacityError(f"Ray did not start on this machine: {' '.join(str(error).split())}") from None
@@ -160,7 +160,7 @@ def _refuse_impossible(demand: Demand) -> None:
             )
     if not _can_add_nodes() and not any(_holds(node, demand) for node in ray.nodes()):
         raise CapacityError(
-            f"{demand.setting}: one of them takes {demand.cpus:g} CPUs and {demand.gpus:g} GPUs of one machine, "
+            f"{demand.setting}: each takes {demand.cpus:g} CPUs and {demand.gpus:g} GPUs of one machine, "
             "and no machine of the cluster has that many. Lower tensor_parallel_size, or add larger machines"
         )
 

@@ -1,4 +1,4 @@
-"""What a pass's driver commits, and which files it rests on."""
+"""What a pass's driver commits, and which files the pass rests on."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +15,14 @@ from tests.conftest import make_row
 
 
 def test_a_file_that_repeats_rows_of_another_counts_for_nothing(tmp_path: Path) -> None:
-    """As it may be left by a driver that was taken for dead: its other rows are done again."""
+    """A driver that was taken for dead may leave such a file. Its other rows are done again."""
     artifact = Artifact(Folder.at(tmp_path), {"step": "test"})
     artifact.begin()
     artifact.write_part("part-1", rows_to_table(map(make_row, [0, 1, 2])))
     artifact.write_part("part-2", rows_to_table(map(make_row, [2, 3])))
     committer = RowCommitter(artifact, EngineConfig(), None)
     assert [committer.finished.has("training", position) for position in range(4)] == [True, True, True, False]
-    artifact.write_part("part-3", rows_to_table(map(make_row, [0, 3])))  # that driver lives, and goes on
+    artifact.write_part("part-3", rows_to_table(map(make_row, [0, 3])))  # that driver is still alive
     committer.add(rows_to_table([make_row(3)]))
     committer.commit()
     committer.finish(None)
@@ -45,7 +45,7 @@ def test_finished_rows_are_due_when_there_are_as_many_as_in_flight(tmp_path: Pat
 
 @pytest.mark.parametrize(("total", "failing"), [(None, 901), (100_000, 901), (1000, 65), (20_000, 201)])
 def test_a_pass_ends_when_it_can_only_fail(tmp_path: Path, total: int | None, failing: int) -> None:
-    """More failed than finished, or more than may fail of all: no row to come can mend that."""
+    """If more rows failed than finished, or than may fail of all, no later row can mend that."""
     artifact = Artifact(Folder.at(tmp_path), {"step": "test"})
     artifact.begin()
     committer = RowCommitter(artifact, EngineConfig(max_failed_fraction=0.01), None, total)

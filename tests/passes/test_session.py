@@ -66,7 +66,7 @@ def test_a_cluster_that_can_grow_from_zero_is_waited_for(cluster, asked) -> None
 
 def test_an_engine_larger_than_any_machine_is_refused(cluster) -> None:  # type: ignore[no-untyped-def]
     cluster({"CPU": 64, "GPU": 16}, {"CPU": 0, "GPU": 0})
-    with pytest.raises(CapacityError, match="one of them takes 1 CPUs and 8 GPUs of one machine"):
+    with pytest.raises(CapacityError, match="each takes 1 CPUs and 8 GPUs of one machine"):
         session._require([Demand("engine.min_replicas", 2, 1, 8)], RayConfig())
 
 
