@@ -21,7 +21,7 @@ from stj.rows import TRAINING, Row, row_from_dict, rows_to_table
 from stj.storage.artifacts import Artifact
 
 _FAILED = "failed"
-_MIN_FAILED = 64  # Stop above it if more rows failed than finished or than may fail: no later row mends that.
+_MIN_FAILED = 64  # Above it, stop if more rows failed than finished or than may fail: no later row mends that.
 _PENDING_BYTES = 1 << 26  # Commit at this size, so that rows that arrive fast do not fill the memory.
 
 
@@ -37,7 +37,7 @@ class RowCommitter:
         self._on_row = on_row
         artifact.remove_part(_FAILED)  # failed rows are tried again
         self.finished = RowBitmap()
-        self._parts = [part for part in artifact.parts() if self._holds_new_rows(part)]
+        self._parts = [part for part in artifact.parts() if self._mark_finished(part)]
         self._finished_before = self.finished.count
         self._pending: list[pa.Table] = []
         self._pending_bytes = 0
@@ -48,7 +48,7 @@ class RowCommitter:
         self.spent = Ledger()
         """Cost of this start so far, written with each commit."""
 
-    def _holds_new_rows(self, part: str) -> bool:
+    def _mark_finished(self, part: str) -> bool:
         """Marks the rows of a part as finished; False, and marks none, if the part repeats a finished row."""
         rows = [(record["task"], record["position"]) for record in self._artifact.records(["task", "position"], [part])]
         new = not any(self.finished.has(*row) for row in rows)
