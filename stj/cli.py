@@ -118,13 +118,16 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _dry_run(config: Config, options: argparse.Namespace) -> None:
+    from stj.loop.inputs import check_inputs
     from stj.loop.phases import Run
     from stj.loop.status import phase_states
     from stj.plan import plan
 
     run = Run(config)
-    run.check_inputs()
-    states, planned = phase_states(run.phases_of_one() if options.one else run.phases), plan(config)
+    check_inputs(run.config)
+    iteration = run.next_iteration() if options.one else None
+    phases = (iteration.phases if iteration else []) if options.one else run.phases
+    states, planned = phase_states(phases), plan(config)
     if options.json:
         print(json.dumps({"phases": [asdict(state) for state in states], "plan": asdict(planned)}, indent=1))
         return

@@ -23,7 +23,7 @@ from stj.models.locate import within_context
 from stj.rows import HELDOUT, OPEN, Pair, Row
 from stj.sources.dialogue import text_of, turns_from, usable
 from stj.stages.runner import TokenCounter
-from stj.stages.vote import PairVerdict, comparison, vote
+from stj.stages.vote import PairVerdict, pair_verdict, vote
 
 _CLOSING_S = 0.2  # in which the loop closes the engine's socket and tells whoever waits that it is over
 
@@ -125,7 +125,7 @@ async def compare(
     Raises SourceError for what is no instruction or response, and PromptTooLong and RequestFailed as the engine does.
     """
     row = _open_row(instruction, response_a, response_b)
-    return comparison(row if row.ended else await vote(row, generate, config))
+    return pair_verdict(row if row.ended else await vote(row, generate, config))
 
 
 def _open_row(instruction: object, response_a: object, response_b: object) -> Row:

@@ -31,7 +31,7 @@ class RayGate:
     def __init__(self, limit: int, artifact: Artifact) -> None:
         records = artifact.records(["position", "category", "dropped"])
         passed = [record["position"] for record in records if passed_rule(record["category"], record["dropped"])]
-        # If Ray restarts the actor, it knows fewer rows and saves less work; apply_limit keeps the limit exact.
+        # If Ray restarts the actor, it knows fewer rows and saves less work; passes/limit.py keeps the limit exact.
         self._actor = driver_actor(SelectionGate, limit, passed)
 
     async def over(self, position: int) -> bool:
