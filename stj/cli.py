@@ -35,7 +35,7 @@ from stj.config import Config, PromptName
 from stj.config_loader import load, load_use
 from stj.errors import ConfigError, StjError
 from stj.storage.folder import Folder
-from stj.text import CLEAR_LINE
+from stj.text import CLEAR_LINE, Table, show
 
 _CONF_SUFFIXES = {".yaml", ".yml"}
 _BENCHMARKS = """\
@@ -175,14 +175,14 @@ def _plan(options: argparse.Namespace) -> None:
 
 def _eval(options: argparse.Namespace) -> None:
     from stj.evals.benchmarks.evaluation import SCORES
-    from stj.evals.benchmarks.places import is_named, named
+    from stj.evals.benchmarks.refs import benchmark_ref, is_benchmark_ref
     from stj.evals.evaluate import evaluate
 
-    benchmarks = [word for word in options.words if is_named(word)]
-    settings = [word for word in options.words if not is_named(word)]
+    benchmarks = [word for word in options.words if is_benchmark_ref(word)]
+    settings = [word for word in options.words if not is_benchmark_ref(word)]
     files = [word for word in settings if "=" not in word and Path(word).suffix in _CONF_SUFFIXES]
     unknown = [word for word in settings if "=" not in word and word not in files]
-    wanted = [named(word) for word in (*unknown, *benchmarks)]
+    wanted = [benchmark_ref(word) for word in (*unknown, *benchmarks)]
     if not wanted:
         raise ConfigError("no benchmark given; `stj eval --help` lists them")
     config = load(files, [word for word in settings if "=" in word])
@@ -193,18 +193,19 @@ def _eval(options: argparse.Namespace) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
-    from stj.evals.benchmarks.places import named
+    from stj.evals.benchmarks.refs import benchmark_ref
     from stj.evals.score import score_file
 
-    record, lines = score_file(options.file, named(options.benchmark), options.parser)
-    print(json.dumps(record, indent=1) if options.json else "\n".join(lines))
+    record, tables = score_file(options.file, benchmark_ref(options.benchmark), options.parser)
+    for item in [json.dumps(record, indent=1)] if options.json else tables:
+        show(item)
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from stj.evals.compare import as_json, compare, lines
+    from stj.evals.compare import compare_evaluations, comparisons_json, comparisons_table
 
-    comparisons = compare(options.run_a, options.run_b)
-    print(json.dumps(as_json(comparisons), indent=1) if options.json else "\n".join(lines(comparisons)))
+    comparisons = compare_evaluations(options.run_a, options.run_b)
+    show(json.dumps(comparisons_json(comparisons), indent=1) if options.json else comparisons_table(comparisons))
 
 
 def _judge(options: argparse.Namespace) -> None:
@@ -222,8 +223,8 @@ def _judge(options: argparse.Namespace) -> None:
         # opened for the first result: a file of results is not emptied by a command that cannot be carried out
         out = cache(lambda: stack.enter_context(open(options.out, "w", encoding="utf-8")) if options.out else sys.stdout)
         found = judge_file(panel, lambda row: print(json.dumps(row), file=out(), flush=True), overwrite=options.overwrite)
-    for line in found.lines():
-        _print_on_stderr(line)
+    for item in found.summary():
+        _print_on_stderr(item)
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -251,12 +252,12 @@ def _files_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return files, overrides
 
 
-def _print_on_stdout(line: str) -> None:
-    print(line, flush=True)
+def _print_on_stdout(item: str | Table) -> None:
+    show(item)
 
 
-def _print_on_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _print_on_stderr(item: str | Table) -> None:
+    show(item, sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
