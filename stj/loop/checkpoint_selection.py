@@ -107,8 +107,8 @@ def _candidate(run: Run, phase: Phase, examples: Artifact, number: int) -> Candi
     if scored := _read_scores(folder, model):
         return scored
     model.begin(overwrite=True)
-    part = TrainingSegment(whole=phase.artifact, until=number * phase.train.checkpoint_every_steps)
-    train(phase.train, phase.model, examples, model, run.config.ray, part)
+    segment = TrainingSegment(whole=phase.artifact, until=number * phase.train.checkpoint_every_steps)
+    train(phase.train, phase.model, examples, model, run.config.ray, segment)
     trained = {name: value for name, value in model.manifest().items() if name not in _OWN}
     candidate = Candidate(number=number, trained=trained, scores=asdict(_judged(run, phase, model, folder)))
     folder.write_json(_SCORES, {"fingerprint": model.fingerprint, **asdict(candidate)})

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from stj.config import PreferenceConfig, TrainConfig
 from stj.storage.folder import Folder
 from stj.train.data import ExampleTokens, encode_examples
-from stj.train.packing import Step, micro_batches
+from stj.train.packing import PackedStep, micro_batches
 from tests.train.conftest import make_example, make_tokenizer
 
 pytestmark = pytest.mark.engine
@@ -104,7 +104,7 @@ def one_step(
 
     from stj.train.model import load_engine
     from stj.train.reference import reference_logps
-    from stj.train.step import Material, train_step
+    from stj.train.step import StepInputs, train_step
 
     accumulation = -(-len(rows) // ranks)  # 4 rows: 1 rank x 4, 2 ranks x 2
     rows = [*rows, *[()] * (accumulation * ranks - len(rows))]
@@ -127,8 +127,8 @@ def one_step(
         update()
 
     engine.step = step
-    whole = Step(epoch=0, micro_batches=tuple(rows))
-    loss = train_step(engine, Material(tokens, reference, config), whole, 0, 10).loss
+    whole = PackedStep(epoch=0, micro_batches=tuple(rows))
+    loss = train_step(engine, StepInputs(tokens, reference, config), whole, 0, 10).loss
     return {**kept, "loss": torch.tensor(loss)}
 
 

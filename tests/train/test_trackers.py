@@ -15,8 +15,8 @@ from stj.loop.phases import Run
 from stj.storage.folder import Folder
 from stj.train import trackers
 from stj.train.gauges import gauges
-from stj.train.job import Job
-from stj.train.step import Metrics
+from stj.train.job import TrainingJob
+from stj.train.metrics import StepMetrics
 from stj.train.trackers import keep_files, tracked
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_rank")]
@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_rank")]
 MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
 
 
-def job(folder: Path | str, *names: str) -> Job:
-    return Job(
+def job(folder: Path | str, *names: str) -> TrainingJob:
+    return TrainingJob(
         config=TrainConfig(trackers=names),
         seed_model=ModelConfig(path="seed"),
         weights="the seed's",
@@ -36,13 +36,13 @@ def job(folder: Path | str, *names: str) -> Job:
     )
 
 
-def step(number: int, loss: float | None = None) -> Metrics:
-    return Metrics(
+def step(number: int, loss: float | None = None) -> StepMetrics:
+    return StepMetrics(
         step=number, epoch=0, loss=loss or 1 / number, preferred=None, lr=1e-6, grad_norm=0.5, tokens_per_s=8.0, mfu=0.41
     )
 
 
-def train_kill_and_go_on(task: Job, directory: Path) -> None:
+def train_kill_and_go_on(task: TrainingJob, directory: Path) -> None:
     """Steps 1 to 4, of which a checkpoint kept two; then 3 to 6."""
     with tracked(task, directory, 0) as track:
         for number in (1, 2, 3, 4):
@@ -120,14 +120,14 @@ def test_what_a_tracker_takes_away_while_it_is_copied_ends_no_training(
 class Broken:
     """A tracker that cannot be reached, and says so with a password in its words."""
 
-    def __init__(self, training: trackers.Tracked) -> None:
+    def __init__(self, training: trackers.TrackedTraining) -> None:
         raise ConnectionError("http://user:hunter2@host is unreachable")
 
 
 class Weak:
     """A tracker that fails at the second step."""
 
-    def __init__(self, training: trackers.Tracked) -> None:
+    def __init__(self, training: trackers.TrackedTraining) -> None:
         self.seen: list[int] = []
 
     def log(self, number: int, values: Any) -> None:
@@ -142,7 +142,7 @@ class Hung:
 
     answer = threading.Event()
 
-    def __init__(self, training: trackers.Tracked) -> None:
+    def __init__(self, training: trackers.TrackedTraining) -> None:
         self.answer.wait()
 
 
@@ -167,7 +167,7 @@ def test_a_tracker_that_hangs_holds_nobody_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(trackers._TRACKERS, "wandb", Hung)
-    monkeypatch.setattr(trackers, "_LAST_WORDS_S", 0.1)
+    monkeypatch.setattr(trackers, "_CLOSE_S", 0.1)
     with tracked(job(tmp_path, "wandb"), tmp_path, 0) as track:
         track(step(1))
     (said,) = [record.getMessage() for record in caplog.records]
