@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -126,12 +127,25 @@ def test_a_finished_model_is_not_trained_again(undisturbed: Path, seed_directory
 
 
 def test_a_killed_rank_of_a_run_in_an_object_store_changes_no_weight(
-    undisturbed: Path, seed_directory: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: Path,
+    seed_directory: Path,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """There is nothing but the object store between the ranks that died and those that go on."""
+    """The ranks that died and those that resume share nothing but the object store. One line reports the restart."""
     monkeypatch.setattr("stj.models.locate._CACHE", tmp_path / "cache")
+    monkeypatch.setattr("stj.train.watch._LOOK_IN_STORE_S", 0.5)
+    caplog.set_level(logging.INFO, logger="stj.train.watch")
     folder = Folder.at(bucket) / "run"
     fine_tune_and_kill_a_rank(folder.uri, seed_directory)
+    shown = [record for record in caplog.records if record.name == "stj.train.watch"]
+    (restart,) = [record.getMessage() for record in shown if record.levelno == logging.WARNING]
+    assert re.match(r"run/model: ranks restart \(attempt 2 of 2\) from step (6|9): rank [01] died: ", restart), restart
+    assert shown[0].getMessage() == "run/model: starting ranks"
+    steps = len(metrics(undisturbed))
+    assert shown[-1].getMessage().startswith(f"run/model: step {steps}/{steps} | loss ")
     assert same_weights(folder.uri, undisturbed)
     assert without_speed(metrics(folder.uri)) == without_speed(metrics(undisturbed))
     fetched = local_model(ModelConfig(path=(folder / "model").uri))

@@ -134,7 +134,13 @@ def test_if_the_ranks_cannot_be_asked_it_ends_at_once(tmp_path: Path) -> None:
         drive(tmp_path / "file", 600)
 
 
-@pytest.mark.usefixtures("handlers")
+@pytest.mark.usefixtures("handlers", "ctrl_c")
 def test_ctrl_c_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         drive(tmp_path, 600, 0, work=lambda: signal.raise_signal(signal.SIGINT))
+
+
+@pytest.mark.usefixtures("handlers", "ctrl_c")
+def test_a_process_that_ignores_ctrl_c_still_does(tmp_path: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts a script's background processes
+    drive(tmp_path, 600, 0, work=lambda: signal.raise_signal(signal.SIGINT))

@@ -1,4 +1,4 @@
-"""Private names of Ray, PyTorch, DeepSpeed and transformers that training uses: an upgrade that removes one fails by its name."""
+"""Private names of Ray, PyTorch, DeepSpeed and transformers in training: an upgrade that removes one fails by its name."""
 
 import ast
 import inspect
