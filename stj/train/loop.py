@@ -215,7 +215,7 @@ class _MetricsFile:
             log.info("resuming after step %d", done)
 
     def add(self, step: StepMetrics) -> None:
-        """Takes a step, and brings it where the driver sees it, if that is due."""
+        """Appends a step, and uploads the file for the driver if that is due."""
         if self._writes:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(_json_line(step))
@@ -223,7 +223,7 @@ class _MetricsFile:
                 self._upload()
 
     def keep(self) -> None:
-        """Brings the file, and what trackers wrote, to where a restart finds it."""
+        """Uploads the file, and what trackers wrote, for a restart."""
         if self._writes:
             self._folder.upload(self._path)
             keep_files(self._path.parent, self._folder)

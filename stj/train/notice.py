@@ -62,7 +62,7 @@ class NoticeHandler:
     def next_action(self, done: int, last: Checkpoint | None) -> RankAction:
         """A checkpoint of the steps that are done, once a notice, if they are not saved yet and there is time for it.
 
-        The last checkpoint shows how long one takes; before the first one, it is tried.
+        The last checkpoint shows how long it takes; the first one is tried in any case.
         """
         notice = self._poll_notice()
         if notice is None or notice == self._handled:

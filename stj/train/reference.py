@@ -5,7 +5,7 @@ would hold 141 GB more for a 70B, and run a forward a step. Here the weights the
 
     reference/HASH.json    the results of some rounds of all ranks: {key of a text: its log-probability}
 
-A text's key is a hash of the weights, the tokenizer, its token ids and where its judgment begins.
+A text's key is a hash of the weights, the tokenizer, its token ids and the position of its judgment.
 """
 
 import hashlib

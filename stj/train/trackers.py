@@ -108,9 +108,9 @@ def keep_files(directory: Path, folder: Folder) -> None:
 
 
 @cache
-def _warn_left_out(where: str, kind: str) -> None:
+def _warn_left_out(target: str, kind: str) -> None:
     """Warns once of each kind of error, not at each checkpoint."""
-    log.warning("train.trackers: not all files of trackers could be copied to %s (%s). Training continues", where, kind)
+    log.warning("train.trackers: not all files of trackers could be copied to %s (%s). Training continues", target, kind)
 
 
 class _Sender:

@@ -1,4 +1,4 @@
-"""Training that is told to stop, and a cluster that loses machines: two real ranks, with weights as if nothing had happened."""
+"""Training that gets SIGTERM, and a cluster that loses machines: two real ranks, with weights as if nothing had happened."""
 
 import logging
 import os
@@ -33,7 +33,7 @@ LONG = replace(CONFIG, max_epochs=12, checkpoint_every_steps=10)
 
 @pytest.fixture(scope="module")
 def cluster(bucket: str) -> Iterator[Cluster]:
-    """A head that has no room for ranks, three machines with room for one each, and Ray's watch for machines that go."""
+    """A head without room for ranks, three machines with room for one rank each, and Ray's watch for drained machines."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "1")
         environment.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "0.2")
@@ -47,21 +47,21 @@ def cluster(bucket: str) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def calm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, seed_directory: Path) -> Path:
-    """A run that nothing happened to."""
+    """A run without any disturbance."""
     folder = tmp_path_factory.mktemp("calm")
     fine_tune(folder, seed_directory)
     return folder
 
 
 def fine_tune(folder: Path | str, seed: Path, deadline_s: float = 600) -> None:
-    """Makes a model in folder/model, or goes on with it."""
+    """Trains the model in folder/model, or resumes its training."""
     examples = write_examples(Folder.at(folder) / "examples", EXAMPLES)
     model = Artifact(Folder.at(folder) / "model", {"step": "model"})
     train(LONG, ModelConfig(path=str(seed)), examples, model, RayConfig(capacity_deadline_s=deadline_s, stop_notice_s=600))
 
 
 def when(condition: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
-    """Acts as soon as the condition is met, beside the test, whose main thread trains."""
+    """Acts as soon as the condition is met, in a thread of its own: the test's main thread trains."""
 
     def wait() -> None:
         deadline = time.monotonic() + 600
@@ -76,12 +76,12 @@ def when(condition: Callable[[], bool], act: Callable[[], None]) -> threading.Th
 
 
 def saved(folder: Path) -> list[int]:
-    """Steps of the checkpoints that are whole."""
+    """Steps of the whole checkpoints."""
     return sorted(int(manifest.parent.name.removeprefix("step_")) for manifest in folder.glob("checkpoints/*/manifest.json"))
 
 
 def with_ranks(cluster: Cluster) -> Node:
-    """A machine that ranks are on."""
+    """A machine with ranks."""
     return next(node for node in cluster.worker_nodes if ranks_on(node))
 
 
@@ -91,7 +91,7 @@ def ranks_on(node: Node) -> list[int]:
 
 
 def raylet_of(node: Node) -> int:
-    """Process id of Ray's own process of a machine."""
+    """Process id of Ray itself on a machine."""
     return int(node.all_processes["raylet"][0].process.pid)
 
 
@@ -166,7 +166,7 @@ def test_sigterm_ends_with_a_checkpoint_and_143_and_a_folder_that_has_moved_goes
     assert without_speed(metrics(there)) == without_speed(metrics(calm))
 
 
-if __name__ == "__main__":  # the driver that is told to stop
+if __name__ == "__main__":  # the driver that gets SIGTERM
     ray.init(address="local", include_dashboard=False, num_cpus=3, logging_level=logging.ERROR)
     try:
         fine_tune(Path(sys.argv[1]), Path(sys.argv[2]))

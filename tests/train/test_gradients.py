@@ -45,7 +45,7 @@ def batches(objective: Objective, packed: bool) -> list[tuple[int, ...]]:
 
 
 def full_logps(seed: Path, tokens: list[ExampleTokens]) -> tuple[torch.nn.Module, torch.Tensor]:
-    """What transformers gives in float64 for all texts padded into one batch: log-probabilities of tokens (texts, T), or 0."""
+    """The log-probabilities (texts, T) of transformers in float64, with all texts padded into one batch; 0 if not learned."""
     texts = [(torch.from_numpy(text).long(), row.prompt_length) for row in tokens for text in row.texts]
     longest = max(len(ids) for ids, _ in texts)
     inputs, mask, learned = (torch.zeros(len(texts), longest, dtype=torch.long) for _ in range(3))
@@ -80,24 +80,26 @@ def test_gradients_and_loss_are_those_of_the_full_computation(ranks: int, seed_d
         for rank in range(ranks)
     ]
     assert [process.wait(timeout=600) for process in processes] == [0] * ranks
-    for (objective, _), found in zip(CASES, torch.load(tmp_path / "found.pt"), strict=True):
+    for (objective, _), gradients in zip(CASES, torch.load(tmp_path / "gradients.pt"), strict=True):
         expected = full(seed_directory, objective)
-        assert found.keys() == expected.keys()
+        assert gradients.keys() == expected.keys()
         for name, tensor in expected.items():
-            assert (found[name] - tensor).norm() <= 1e-5 * tensor.norm(), (objective, name)
+            assert (gradients[name] - tensor).norm() <= 1e-5 * tensor.norm(), (objective, name)
 
 
 def main(rank: int, ranks: int, seed: Path, folder: Path) -> None:
-    """One rank: makes a step of the training loop for each case, and keeps the gradients with which the update is made."""
+    """One rank: makes a step of the training loop for each case, and keeps the gradients of its update."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
-    found = [one_step(seed, ranks, objective, batches(objective, packed), Folder.at(folder)) for objective, packed in CASES]
+    gradients = [
+        make_step(seed, ranks, objective, batches(objective, packed), Folder.at(folder)) for objective, packed in CASES
+    ]
     if rank == 0:
-        torch.save(found, folder / "found.pt")
+        torch.save(gradients, folder / "gradients.pt")
     dist.destroy_process_group()
 
 
-def one_step(
+def make_step(
     seed: Path, ranks: int, objective: Objective, rows: list[tuple[int, ...]], folder: Folder
 ) -> dict[str, torch.Tensor]:
     from deepspeed.utils import safe_get_full_grad

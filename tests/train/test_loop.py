@@ -1,4 +1,4 @@
-"""One real rank under DeepSpeed in this process, without Ray: what it refuses, and what it says."""
+"""One real rank under DeepSpeed in this process, without Ray: what it refuses, and what it reports."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_a_loss_that_is_not_finite_names_the_examples(seed_directory: Path, tmp_
 def test_a_gradient_that_is_not_finite_names_the_examples_and_changes_no_weight(
     seed_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loss is finite: only the gradient of one parameter is not."""
+    """The loss is finite; only the gradient of one parameter is not."""
     engines: list[deepspeed.DeepSpeedEngine] = []
     before: list[torch.Tensor] = []
 
@@ -106,8 +106,8 @@ def exported(task: TrainingJob, name: str) -> TrainingJob:
     return replace(task, model=str(folder))
 
 
-def same_weights(one: Path, other: Path) -> bool:
-    first, second = (load_file(folder / "model.safetensors") for folder in (one, other))
+def same_weights(model: Path, other: Path) -> bool:
+    first, second = (load_file(folder / "model.safetensors") for folder in (model, other))
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 

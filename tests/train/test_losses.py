@@ -63,7 +63,7 @@ def test_the_gradient_raises_the_right_judgment_and_lowers_the_wrong_one() -> No
     totals = StepTotals(tokens=2, examples=1)
     torch.autograd.backward(preference(logps, (2, 2), torch.tensor([[-2.0, -2.0]]), config("dpo", nll_scale=0.0), totals))
     assert logps.grad is not None
-    torch.testing.assert_close(logps.grad, torch.tensor([-0.05, -0.05, 0.05, 0.05]))  # beta / 2 where nothing is gained yet
+    torch.testing.assert_close(logps.grad, torch.tensor([-0.05, -0.05, 0.05, 0.05]))  # beta / 2 as long as nothing is gained
 
 
 def test_sft_is_the_mean_over_tokens_not_over_examples() -> None:
