@@ -61,7 +61,7 @@ def _phases(seed: Path) -> dict[str, int]:
 
     from stj.storage.folder import Folder
     from stj.train.data import ExampleTokens
-    from stj.train.export import export
+    from stj.train.export import export_model
     from stj.train.model import load_engine
     from stj.train.packing import PackedStep
     from stj.train.step import StepInputs, train_step
@@ -89,7 +89,7 @@ def _phases(seed: Path) -> dict[str, int]:
     engine.step = noted_update
     for number in range(2):
         train_step(engine, StepInputs(examples, None, config), step, number, 2)
-    export(engine.module.language_model, seed, Folder.at(seed.parent) / "model", config.shard_gb)
+    export_model(engine.module.language_model, seed, Folder.at(seed.parent) / "model", config.shard_gb)
     ended("export")
     deepspeed.comm.barrier()
     return peaks

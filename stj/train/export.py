@@ -30,7 +30,7 @@ _BESIDE = ("generation_config.json", "chat_template*", "tokenizer*", "special_to
 _VOCABULARY = ("vocab.json", "merges.txt", "*.model", "*.tiktoken")
 
 
-def export(model: PreTrainedModel, seed_directory: Path, target: Folder, shard_gb: float) -> dict[str, FileDigest]:
+def export_model(model: PreTrainedModel, seed_directory: Path, target: Folder, shard_gb: float) -> dict[str, FileDigest]:
     """Writes weights in bf16, config, tokenizer and chat template; every rank must call it. Returns the digests, on rank 0.
 
     Raises StjError if the disk is full.

@@ -23,7 +23,7 @@ from stj.storage.folder import Folder, workspace
 from stj.train import checkpoint
 from stj.train.committed import Checkpoint
 from stj.train.data import ExampleTokens, read_tokens
-from stj.train.export import export
+from stj.train.export import export_model
 from stj.train.flops import mfu_meter
 from stj.train.job import CHECKPOINTS, METRICS, REFERENCE, TrainingJob, TrainResult
 from stj.train.metrics import StepMetrics, read_metrics, step_line
@@ -72,7 +72,7 @@ def run_rank(job: TrainingJob, poll_notice: PollNotice = _no_notice, on_step: On
     losses = _learn(engine, inputs, steps, job, poll_notice, on_step)
     done = steps[: job.until]
     _show(job, EXPORTING)
-    files = export(engine.module.language_model, beside, Folder.at(job.model), config.shard_gb)
+    files = export_model(engine.module.language_model, beside, Folder.at(job.model), config.shard_gb)
     return TrainResult(
         examples=len(tokens),
         dropped=dropped,

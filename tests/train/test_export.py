@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from stj.config import TrainConfig
 from stj.storage.folder import Folder
-from stj.train.export import export, plan_shards
+from stj.train.export import export_model, plan_shards
 from stj.train.model import load_engine
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -63,7 +63,7 @@ def test_the_files_hold_the_weights_bit_by_bit_and_are_what_the_manifest_will_sa
     model = load_engine(mixture, TrainConfig(device="cpu")).module.language_model
     model.register_buffer("scales", torch.tensor([1.5, 2.5]))
     target = tmp_path / "model"
-    stamps = export(model, mixture, Folder.at(target), shard_gb)
+    stamps = export_model(model, mixture, Folder.at(target), shard_gb)
     written, expected = tensors(target), tensors(mixture) | {"scales": torch.tensor([1.5, 2.5])}
     assert written.keys() == expected.keys()
     assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())
@@ -80,13 +80,13 @@ def test_an_export_that_is_killed_is_no_model_and_the_next_one_is(seed_directory
     """An older model, with other shards, lay in the place of the killed export."""
     target = tmp_path / "model"
     model = load_engine(seed_directory, TrainConfig(device="cpu")).module.language_model
-    export(model, seed_directory, Folder.at(target), shard_gb=1)
+    export_model(model, seed_directory, Folder.at(target), shard_gb=1)
     killed = subprocess.run([sys.executable, __file__, str(seed_directory), str(target), str(tmp_path)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert list(target.glob("model-*.safetensors"))
     assert not (target / "config.json").exists()
     assert not (target / "model.safetensors.index.json").exists()
-    export(model, seed_directory, Folder.at(target), shard_gb=1)
+    export_model(model, seed_directory, Folder.at(target), shard_gb=1)
     assert [path.name for path in target.glob("*model*")] == ["model.safetensors"]
     assert not list(target.glob(".*"))
     assert AutoModelForCausalLM.from_pretrained(target).dtype == torch.bfloat16
@@ -109,7 +109,7 @@ def main(seed: Path, target: Path, folder: Path) -> None:
     model = load_engine(seed, TrainConfig(device="cpu")).module.language_model
     commits = count()
     os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(commits) == 2 else None
-    export(model, seed, Folder.at(target), shard_gb=1e-6)
+    export_model(model, seed, Folder.at(target), shard_gb=1e-6)
 
 
 if __name__ == "__main__":
