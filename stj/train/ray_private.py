@@ -23,6 +23,13 @@ from ray.train.v2._internal.execution.controller.state import ReschedulingState,
 
 from stj.errors import StjError
 
+_DEATHS = {
+    "low on memory": "Ray killed it, since its machine was low on memory",
+    "node has died": "its machine is lost",
+    "worker process has died": "its process was killed or crashed",
+}
+"""Ray's words for how a process ended, and ours: Ray's text has 600 characters. Other words are shown as they are."""
+
 
 class RankTrainer(TorchTrainer):  # type: ignore[misc]  # ray has no types
     """Ray's trainer without its handler of Ctrl-C, and without two helpers, each a process that imports for seconds.
@@ -129,7 +136,7 @@ def _fate(failure: Exception) -> str:
     death = failure.health_check_failure
     if isinstance(death, RayActorError) and death.preempted:
         return " lost its machine, which was taken away"
-    return f" died: {_last_line(death)}"
+    return f" died: {next((ours for rays, ours in _DEATHS.items() if rays in str(death)), _last_line(death))}"
 
 
 def _preempted(error: TrainingFailedError) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -110,7 +111,7 @@ def take_away(node: Node) -> None:
 
 
 def test_a_drained_machine_is_answered_with_a_checkpoint_and_changes_no_weight(
-    cluster: Cluster, calm: Path, seed_directory: Path, tmp_path: Path
+    cluster: Cluster, calm: Path, seed_directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     doomed: list[Node] = []
     early: list[int] = []
@@ -128,17 +129,29 @@ def test_a_drained_machine_is_answered_with_a_checkpoint_and_changes_no_weight(
     for thread in watching:
         thread.join()
     assert early
+    assert re.search(
+        r"ranks restart from step \d+: (the machine of rank [01] is taken away|rank [01] lost its machine)", caplog.text
+    )
     assert same_weights(tmp_path, calm)
     assert without_speed(metrics(tmp_path)) == without_speed(metrics(calm))
 
 
 def test_a_lost_machine_and_no_other_is_a_named_error_and_the_run_goes_on_in_an_object_store(
-    cluster: Cluster, calm: Path, seed_directory: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster,
+    calm: Path,
+    seed_directory: Path,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     taking = when(lambda: bool(saved(tmp_path)), lambda: take_away(with_ranks(cluster)))
     with pytest.raises(CapacityError, match=r"train.workers=2 .* found no room within ray.capacity_deadline_s=2 s"):
         fine_tune(tmp_path, seed_directory, deadline_s=2)
     taking.join()
+    assert re.search(
+        r"ranks restart \(attempt 2 of 2\) from step \d+: rank [01] died: its (machine is lost|process was)", caplog.text
+    )
     cluster.add_node(num_cpus=1)
     monkeypatch.setattr("stj.models.locate._CACHE", tmp_path / "cache")
     elsewhere = Folder.at(bucket) / "moved"

@@ -75,6 +75,24 @@ def test_a_restart_names_its_attempt_its_checkpoint_and_the_rank_that_died_first
     ]
 
 
+@pytest.mark.parametrize(
+    ("rays", "ours"),
+    [
+        ("The actor is dead because its worker process has died. Worker exit type: ...", "its process was killed or crashed"),
+        ("The actor died because its node has died. Node Id: 7\n\tthe actor's node was terminated", "its machine is lost"),
+        (
+            "1 worker(s) were killed due to the node running low on memory.",
+            "Ray killed it, since its machine was low on memory",
+        ),
+        ("it is gone", "it is gone"),
+    ],
+)
+def test_how_a_rank_died_is_said_in_few_words(rays: str, ours: str, tmp_path: Path) -> None:
+    callback = starts(tmp_path)
+    update(callback, "RestartingState", killed({1: dead(RayActorError(error_msg=rays))}))
+    assert restarts(tmp_path)[0].endswith(f": rank 1 died: {ours}")
+
+
 def test_an_error_of_ours_is_the_cause_before_all_that_follows_from_it(tmp_path: Path) -> None:
     callback = starts(tmp_path)
     update(callback, "RestartingState", killed({0: BROKEN, 1: StjError("/run: cannot write: No space left on device")}))
