@@ -87,7 +87,7 @@ def test_a_restart_names_its_attempt_its_checkpoint_and_the_rank_that_died_first
         ("it is gone", "it is gone"),
     ],
 )
-def test_how_a_rank_died_is_said_in_few_words(rays: str, ours: str, tmp_path: Path) -> None:
+def test_how_a_rank_died_takes_few_words(rays: str, ours: str, tmp_path: Path) -> None:
     callback = starts(tmp_path)
     update(callback, "RestartingState", killed({1: dead(RayActorError(error_msg=rays))}))
     assert restarts(tmp_path)[0].endswith(f": rank 1 died: {ours}")
