@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ray._private.worker import get_dashboard_url
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorUnavailableError, RayActorError
 from ray.train import ControllerError, PreemptionError, ScalingConfig, TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
@@ -136,6 +136,8 @@ def _fate(failure: Exception) -> str:
     death = failure.health_check_failure
     if isinstance(death, RayActorError) and death.preempted:
         return " lost its machine, which was taken away"
+    if isinstance(death, ActorUnavailableError):  # Ray has lost the connection, and does not know yet what has ended
+        return " cannot be reached: its machine or its process is lost"
     return f" died: {next((ours for rays, ours in _DEATHS.items() if rays in str(death)), _last_line(death))}"
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from ray.exceptions import ActorDiedError, RayActorError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError
 from ray.train import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 
 from stj.config import ModelConfig, RayConfig, TrainConfig
@@ -91,6 +91,12 @@ def test_how_a_rank_died_takes_few_words(rays: str, ours: str, tmp_path: Path) -
     callback = starts(tmp_path)
     update(callback, "RestartingState", killed({1: dead(RayActorError(error_msg=rays))}))
     assert restarts(tmp_path)[0].endswith(f": rank 1 died: {ours}")
+
+
+def test_a_rank_that_cannot_be_reached_is_not_called_dead(tmp_path: Path) -> None:
+    callback = starts(tmp_path)
+    update(callback, "RestartingState", killed({0: BROKEN, 1: dead(ActorUnavailableError("RPC error: refused", None))}))
+    assert restarts(tmp_path)[0].endswith(": rank 1 cannot be reached: its machine or its process is lost")
 
 
 def test_an_error_of_ours_is_the_cause_before_all_that_follows_from_it(tmp_path: Path) -> None:
