@@ -107,11 +107,11 @@ def _ours(seed: Path, tokens: list[Any], budget: int) -> None:
 
     from stj.train.model import load_engine
     from stj.train.packing import plan_packing
-    from stj.train.step import Material, train_step
+    from stj.train.step import StepInputs, train_step
 
     config = replace(CONFIG, max_seq_len=budget, max_num_tokens=budget, max_epochs=1)
     engine = load_engine(seed, config)
-    material, turns = Material(tokens, None, config), Turns()
+    material, turns = StepInputs(tokens, None, config), Turns()
     for epoch in count():
         steps = plan_packing([row.id for row in tokens], [row.length for row in tokens], replace(config, seed=epoch), RANKS)
         turns.wait()

@@ -37,7 +37,7 @@ def rank(layers: int, shard_gb: float) -> dict[str, Any]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from stj.storage.folder import Folder
-    from stj.train.export import export
+    from stj.train.export import export_model
 
     settings = LlamaConfig(
         vocab_size=16384,
@@ -55,11 +55,11 @@ def rank(layers: int, shard_gb: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
         seed, target = Path(folder), Folder.at(folder) / "model"
         settings.save_pretrained(seed)
-        export(model, seed, target, shard_gb)
+        export_model(model, seed, target, shard_gb)
         deepspeed.comm.barrier()
         gathered.clear()
         before, started = forget_peak(), time.monotonic()
-        export(model, seed, target, shard_gb)
+        export_model(model, seed, target, shard_gb)
         extra, seconds = peak() - before, time.monotonic() - started
         files = sum(name.endswith(".safetensors") for name in target.names())
     sizes = [2 * parameter.ds_numel for parameter in model.parameters()]

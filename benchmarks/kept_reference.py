@@ -42,7 +42,7 @@ def rank(count: int, divide: int) -> None:
     from stj.train.model import load_engine
     from stj.train.packing import plan_packing
     from stj.train.reference import reference_logps
-    from stj.train.step import Material, train_step
+    from stj.train.step import StepInputs, train_step
 
     single = learnable(2 * count, divide)
     pairs = [
@@ -59,7 +59,7 @@ def rank(count: int, divide: int) -> None:
             kept, _ = reference_logps(engine, pairs, config, Folder.at(folder) / f"{number}", "kept")
             turns.wait()
             for step in steps:
-                train_step(engine, Material(pairs, kept, config), step, 1, 1000)
+                train_step(engine, StepInputs(pairs, kept, config), step, 1, 1000)
             turns.done()
             turns.wait()
             reference_logps(engine, pairs, config, Folder.at(folder) / f"{number} again", "asked anew")

@@ -31,7 +31,7 @@ from stj.config import ModelConfig
 from stj.models.shapes import shape_of
 from stj.train import attention
 from stj.train.data import ExampleTokens
-from stj.train.flops import Work, work_of
+from stj.train.flops import TokenWork, work_of
 from stj.train.head import SupervisedHead
 from stj.train.model import PackedJudge
 from stj.train.packing import micro_batches, pack
@@ -259,7 +259,7 @@ def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
     }
 
 
-def expected(work: Work, tokens: Sequence[ExampleTokens], budget: int) -> dict[str, float]:
+def expected(work: TokenWork, tokens: Sequence[ExampleTokens], budget: int) -> dict[str, float]:
     """The ratios in FLOPs, as if all FLOPs were equally fast."""
     packed, padded, supervised_head = (
         work.flops(rows) for rows in (tokens, _as_padded(tokens, budget, every=True), _as_padded(tokens, budget, every=False))
@@ -286,11 +286,11 @@ def _as_padded(tokens: Sequence[ExampleTokens], budget: int, *, every: bool) -> 
     ]
 
 
-def _large() -> Work:
+def _large() -> TokenWork:
     """The work of the 70B for a token."""
     shape = shape_of(ModelConfig(path=LARGE))
     assert shape
-    return Work(
+    return TokenWork(
         body=shape.layers * shape.layer_parameters(1),
         head=shape.vocab * shape.hidden,
         attention=shape.layers * shape.heads * shape.head_dim,

@@ -63,15 +63,15 @@ def _phases(seed: Path) -> dict[str, int]:
 
     from stj.storage.folder import Folder
     from stj.train.data import ExampleTokens
-    from stj.train.export import export
+    from stj.train.export import export_model
     from stj.train.model import load_engine
-    from stj.train.packing import Step
-    from stj.train.step import Material, train_step
+    from stj.train.packing import PackedStep
+    from stj.train.step import StepInputs, train_step
 
     config = _config()
     texts = np.random.default_rng(0).integers(0, 512, (4 * RANKS, TOKENS // 4), dtype=np.int32)
     examples = [ExampleTokens(id=str(i), texts=(text,), prompt_length=TOKENS // 8) for i, text in enumerate(texts)]
-    step = Step(epoch=0, micro_batches=(tuple(range(4)), tuple(range(4, 8))))
+    step = PackedStep(epoch=0, micro_batches=(tuple(range(4)), tuple(range(4, 8))))
     peaks: dict[str, int] = {}
     before = forget_peak()
 
@@ -90,8 +90,8 @@ def _phases(seed: Path) -> dict[str, int]:
 
     engine.step = noted_update
     for number in range(2):
-        train_step(engine, Material(examples, None, config), step, number, 2)
-    export(engine.module.language_model, seed, Folder.at(seed.parent) / "model", config.shard_gb)
+        train_step(engine, StepInputs(examples, None, config), step, number, 2)
+    export_model(engine.module.language_model, seed, Folder.at(seed.parent) / "model", config.shard_gb)
     ended("export")
     deepspeed.comm.barrier()
     return peaks
