@@ -134,7 +134,7 @@ class _ChangedFiles:
     def changed(self, *names: str) -> dict[str, str]:
         """The texts of those files that are new, or are not as they were at the last call."""
         texts = {}
-        for name, size, written_ns in self._folder.listed():
+        for name, size, written_ns in self._folder.listing():
             if name in names and self._read.get(name) != (size, written_ns):
                 texts[name] = self._folder.read(name).decode()
                 self._read[name] = size, written_ns
