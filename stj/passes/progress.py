@@ -1,7 +1,5 @@
 """How far a pass is: one line, live on a terminal and now and then in a log."""
 
-import shutil
-import sys
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -11,7 +9,7 @@ import pyarrow.compute as pc
 
 from stj.generate import Usage
 from stj.rows import TRAINING
-from stj.text import CLEAR_LINE, duration
+from stj.text import duration
 
 _WINDOW_S = 30  # over which tokens a second are counted
 _SHOWN_CATEGORIES = 3
@@ -85,26 +83,3 @@ class Progress:
         """Acceptance by category: whether some kinds of questions teach nothing."""
         shown = [(name, count) for name, count in self.judged.most_common(None if every else _SHOWN_CATEGORIES) if name != "-"]
         return f" ({', '.join(f'{name} {self.accepted[name] / count:.0%}' for name, count in shown)})" if shown else ""
-
-
-class Terminal:
-    """A line of a terminal that is written over; nothing at all where stderr is a file or a pipe."""
-
-    def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
-
-    def show(self, line: str) -> None:
-        """Puts the line in the place of the one before."""
-        self._write(CLEAR_LINE + line[: max(0, shutil.get_terminal_size().columns - 1)])
-
-    def clear(self) -> None:
-        """Leaves an empty line."""
-        self._write(CLEAR_LINE)
-
-    def _write(self, text: str) -> None:
-        if self.live:
-            try:
-                sys.stderr.write(text)
-                sys.stderr.flush()
-            except OSError:  # the terminal was closed; the pass goes on
-                self.live = False

@@ -27,7 +27,6 @@ from stj.passes.block_stats import ForgetBlockStats
 from stj.passes.capacity import CapacityWatch
 from stj.passes.commit import RowCommitter
 from stj.passes.helper import helper_actor
-from stj.passes.progress import Terminal
 from stj.passes.registry import PassRegistry
 from stj.passes.row_bitmap import RowBitmap
 from stj.passes.source import SEALED, RowSource, opened
@@ -35,6 +34,7 @@ from stj.passes.spec import Pass
 from stj.passes.watch import PassWatch
 from stj.rows import Row
 from stj.storage.artifacts import Artifact
+from stj.text import LiveLine
 
 _BLOCKS_PER_ENGINE = 32  # blocks that fill an engine
 _ROWS_AHEAD = 2  # times the rows that an engine works on: of a block that waits for its slowest row the others are done
@@ -54,10 +54,10 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Calla
     an engine's machine is lost and no other comes.
     """
     started = time.monotonic()
-    terminal = Terminal()
-    writer = RowCommitter(artifact, config, _below(terminal, on_row), spec.total)
+    live_line = LiveLine()
+    writer = RowCommitter(artifact, config, _below(live_line, on_row), spec.total)
     ward = helper_actor(PassRegistry)
-    watch = PassWatch(spec, writer, ward, terminal, config.commit_interval_s)
+    watch = PassWatch(spec, writer, ward, live_line, config.commit_interval_s)
     try:
         with DataContext.current(_context(spec, config, ward)):
             for table in _stream(spec, writer.finished, config, ward):
@@ -79,13 +79,13 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Calla
     writer.finish(spec.dollars_per_engine_hour, seconds=round(time.monotonic() - started, 1))
 
 
-def _below(terminal: Terminal, on_row: Callable[[Row], None] | None) -> Callable[[Row], None] | None:
+def _below(live_line: LiveLine, on_row: Callable[[Row], None] | None) -> Callable[[Row], None] | None:
     """What is told of a row may be printed on the same terminal: the live line makes room for it."""
     if on_row is None:
         return None
 
     def told(row: Row) -> None:
-        terminal.clear()
+        live_line.clear()
         on_row(row)
 
     return told

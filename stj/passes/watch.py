@@ -10,8 +10,9 @@ import ray
 
 from stj.passes.commit import RowCommitter
 from stj.passes.metrics import PassMetrics
-from stj.passes.progress import Progress, Terminal
+from stj.passes.progress import Progress
 from stj.passes.spec import Pass
+from stj.text import LiveLine
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +23,13 @@ _LOOK_S = 1.0
 class PassWatch(threading.Thread):
     """Every second shows how far the pass is, and commits what is due: also while no row comes, for some take long."""
 
-    def __init__(self, spec: Pass, writer: RowCommitter, ward: Any, terminal: Terminal, interval_s: float) -> None:
+    def __init__(self, spec: Pass, writer: RowCommitter, ward: Any, live_line: LiveLine, interval_s: float) -> None:
         super().__init__(name="watch", daemon=True)
         self._writer = writer
         self._ward = ward
         self._progress = Progress(name=spec.name, total=spec.total, done=writer.finished.count)
         self._metrics = PassMetrics(spec.name)
-        self._terminal = terminal
+        self._live_line = live_line
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._said = ""
@@ -65,7 +66,7 @@ class PassWatch(threading.Thread):
         done, failed = self._writer.finished.count, self._writer.failed
         self._progress.look(done=done, failed=failed, in_flight=in_flight, usage=self._writer.spent.usage)
         self._metrics.show(self._progress)
-        self._terminal.show(self._line())
+        self._live_line.show(self._line())
 
     def _line(self, *, every_category: bool = False) -> str:
         if self._progress.done or self._progress.failed or self._progress.in_flight:
@@ -76,14 +77,14 @@ class PassWatch(threading.Thread):
         if not self._writer.due:
             return
         now = time.monotonic()
-        if not self._terminal.live and now - self._line_at > self._line_every_s:  # nobody watches: it goes to the log
+        if not self._live_line.live and now - self._line_at > self._line_every_s:  # nobody watches: it goes to the log
             self._line_at = now
             self._say(self._line(every_category=True))
         self._writer.commit()
 
     def _say(self, line: str) -> None:
-        if self._terminal.live:
-            self._terminal.show(line)
+        if self._live_line.live:
+            self._live_line.show(line)
         else:
             log.info("%s", line)
 
@@ -91,4 +92,4 @@ class PassWatch(threading.Thread):
         """Leaves the terminal to others, and Ray: a thread that is in Ray while that shuts down would crash."""
         self._closed.set()
         self.join()
-        self._terminal.clear()
+        self._live_line.clear()

@@ -13,7 +13,6 @@ from stj.passes.progress import Progress
 from stj.passes.row_bitmap import RowBitmap
 from stj.rows import HELDOUT, Category, Judgment, Row, rows_to_table
 from stj.storage.folder import Folder
-from stj.text import duration
 from tests.conftest import make_row
 
 
@@ -62,11 +61,6 @@ def test_a_pass_of_unknown_size_without_judgments_says_less() -> None:
     progress.add(rows_to_table([make_row(0)]))
     progress.look(done=1, failed=0, in_flight=0, usage=Usage())
     assert progress.line() == "pairs: 1 rows | 0 failed | 0 in flight | 0 tok/s"
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0s"), (29, "29s"), (31, "1m"), (7860, "2h11m")])
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_a_ledger_adds_up_over_starts_and_says_what_was_wasted(tmp_path: Path) -> None:
