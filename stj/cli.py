@@ -25,7 +25,7 @@ from stj.config import Config, PromptName
 from stj.config_loader import load, load_use
 from stj.errors import ConfigError, StjError
 from stj.storage.folder import Folder
-from stj.text import CLEAR_LINE
+from stj.text import CLEAR_LINE, Table, show
 
 _CONF_SUFFIXES = {".yaml", ".yml"}
 _WIDEST_HELP = 100  # columns; longer lines of help are hard to read
@@ -439,8 +439,9 @@ def _score(
     from stj.evals.benchmarks.places import named
     from stj.evals.score import score_file
 
-    record, lines = score_file(file, named(benchmark), parser)
-    print(json.dumps(record, indent=1) if as_json else "\n".join(lines))
+    record, tables = score_file(file, named(benchmark), parser)
+    for item in [json.dumps(record, indent=1)] if as_json else tables:
+        show(item)
 
 
 @_verb("compare", "stj compare runs/run/evals/A runs/run/evals/B", docs="evaluation")
@@ -453,11 +454,10 @@ def _compare(
 
     Shows the difference with a bootstrap interval, and McNemar's exact p.
     """
-    from stj.evals.compare import as_json as comparisons_json
-    from stj.evals.compare import compare, lines
+    from stj.evals.compare import compare_evaluations, comparisons_json, comparisons_table
 
-    comparisons = compare(run_a, run_b)
-    print(json.dumps(comparisons_json(comparisons), indent=1) if as_json else "\n".join(lines(comparisons)))
+    comparisons = compare_evaluations(run_a, run_b)
+    show(json.dumps(comparisons_json(comparisons), indent=1) if as_json else comparisons_table(comparisons))
 
 
 def _known_prompts(names: list[str] | None) -> list[str] | None:
@@ -515,9 +515,9 @@ def _judge(
     with ExitStack() as stack:
         # Opened for the first result: a command that cannot be carried out must not empty a file of results.
         stream = cache(lambda: stack.enter_context(open(out, "w", encoding="utf-8")) if out else sys.stdout)
-        verdicts = judge_file(panel, lambda row: print(json.dumps(row), file=stream(), flush=True), overwrite=overwrite)
-    for line in verdicts.lines():
-        _print_on_stderr(line)
+        agreement = judge_file(panel, lambda row: print(json.dumps(row), file=stream(), flush=True), overwrite=overwrite)
+    for item in agreement.summary():
+        _print_on_stderr(item)
 
 
 @_verb("serve", "stj serve runs/mini/iteration_3/model --port 8000", docs="judging")
@@ -565,12 +565,12 @@ def _files_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return files, overrides
 
 
-def _print_on_stdout(line: str) -> None:
-    print(line, flush=True)
+def _print_on_stdout(item: str | Table) -> None:
+    show(item)
 
 
-def _print_on_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _print_on_stderr(item: str | Table) -> None:
+    show(item, sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
-"""Text for the user: durations, and a live line on a terminal."""
+"""Text for the user: durations, tables, and a live line on a terminal."""
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    import rich.table
+    from rich.console import Console, ConsoleOptions, RenderResult
 
 PrintLine = Callable[[str], None]
 """Prints one line for the user."""
 
 CLEAR_LINE = "\r\x1b[2K"
 """Erases a live line; log lines on the same terminal start with it."""
+
+_GAP = 2  # Columns of a plain table stand this many spaces apart.
+_RICH_GAP = 3  # rich puts this many characters between two columns: padding, a border of spaces, padding.
 
 
 def duration(seconds: float) -> str:
@@ -59,6 +64,123 @@ class LiveLine:
             self._shown = bool(line)
         except OSError:  # the terminal was closed; the work continues
             self._console = None
+
+
+class Column(NamedTuple):
+    """The head of a column: two lines, and above them the name of a group that begins with this column."""
+
+    upper: str
+    lower: str
+    group: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table as data. `str` gives plain text for logs, pipes and files; `rich` renders it for a terminal.
+
+    The first column is aligned left, all others right. On a terminal that is too narrow, and at every group, the columns
+    continue in a further table below, which repeats the first column.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+    """Cells, one for each column."""
+    title: str = ""
+    plain: Sequence[str] = ()
+    """Lines that replace the plain table; empty for aligned columns."""
+
+    def __str__(self) -> str:
+        if self.plain:
+            return "\n".join(self.plain)
+        widths = [self._width(place) for place in range(len(self.columns))]
+        lines = [_plain_line(cells, widths) for cells in (*self._heads(), *self.rows)]
+        groups = [self._group_line(widths)] if any(column.group for column in self.columns) else []
+        rule = "-" * (sum(widths) + _GAP * (len(widths) - 1))
+        return "\n".join([*groups, *lines[:2], rule, *lines[2:]])
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        from rich.text import Text
+
+        for number, places in enumerate(self._parts(options.max_width)):
+            title = ", ".join(filter(None, ("" if number else self.title, self.columns[places[1]].group)))
+            if number:
+                yield Text("")
+            if title:
+                yield Text(title, style="bold")
+            yield self._rich_part(places)
+
+    def _heads(self) -> list[list[str]]:
+        upper, lower = ([column[line] for column in self.columns] for line in (0, 1))
+        return [[self.title or upper[0], *upper[1:]], lower]
+
+    def _width(self, place: int) -> int:
+        return max(len(cells[place]) for cells in (*self._heads(), *self.rows))
+
+    def _group_line(self, widths: Sequence[int]) -> str:
+        """The names of the groups, each above the left end of its first column."""
+        line = ""
+        for place, column in enumerate(self.columns):
+            if column.group:
+                line = line.ljust(sum(widths[:place]) + _GAP * place) + column.group
+        return line
+
+    def _parts(self, width: int) -> Iterator[list[int]]:
+        """The places of the columns of each table on a terminal, the first column in each."""
+        first = self._rich_width(0)
+        part, used = [0], first
+        for place in range(1, len(self.columns)):
+            needed = _RICH_GAP + self._rich_width(place)
+            if len(part) > 1 and (used + needed > width or self.columns[place].group):
+                yield part
+                part, used = [0], first
+            part.append(place)
+            used += needed
+        yield part
+
+    def _rich_width(self, place: int) -> int:
+        """The width of a column on a terminal, where the title stands above the table."""
+        column = self.columns[place]
+        return max(map(len, (column.upper, column.lower, *(row[place] for row in self.rows))))
+
+    def _rich_part(self, places: Sequence[int]) -> "rich.table.Table":
+        import rich.box
+        import rich.table
+        from rich.text import Text
+
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for place in places:
+            head = "\n".join(self.columns[place][:2])
+            if place == 0:
+                table.add_column(Text(head), style="cyan", vertical="bottom", overflow="fold")
+            else:
+                table.add_column(Text(head), justify="right", no_wrap=True, vertical="bottom")
+        for row in self.rows:
+            table.add_row(*(Text(row[place]) for place in places))
+        return table
+
+
+Show = Callable[[str | Table], None]
+"""Shows the user a line or a table."""
+
+
+def show(item: str | Table, stream: TextIO | None = None) -> None:
+    """Prints a line or a table on `stream`, stdout if none is given.
+
+    A table is plain text, except on a terminal: there it fits the terminal's width and has colours, unless NO_COLOR is set.
+    """
+    stream = stream or sys.stdout
+    if isinstance(item, Table) and stream.isatty():
+        from rich.console import Console
+
+        Console(file=stream, highlight=False).print(item)
+    else:
+        print(item, file=stream, flush=True)
+
+
+def _plain_line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = cells
+    aligned = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+    return (" " * _GAP).join(aligned).rstrip()
 
 
 def _terminal() -> "Console | None":

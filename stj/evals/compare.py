@@ -21,6 +21,7 @@ from stj.evals.metrics import Interval, Outcome, clustered_ci95
 from stj.evals.table import percent
 from stj.rows import Row, row_from_dict
 from stj.storage.artifacts import Artifact
+from stj.text import Column, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class _Example(NamedTuple):
     unit: str
 
 
-def compare(run_a: str, run_b: str) -> list[EvalComparison]:
+def compare_evaluations(run_a: str, run_b: str) -> list[EvalComparison]:
     """The comparison on each benchmark that both runs of `stj eval` judged, by the strict parser.
 
     Raises ArtifactError where a run is no finished evaluation, they have no examples in common, or what they have in common
@@ -73,19 +74,27 @@ def compare(run_a: str, run_b: str) -> list[EvalComparison]:
     return found
 
 
-def as_json(comparisons: list[EvalComparison]) -> list[dict[str, Any]]:
+def comparisons_json(comparisons: Sequence[EvalComparison]) -> list[dict[str, Any]]:
     """The comparisons as JSON values."""
-    return [asdict(one) for one in comparisons]
+    return [asdict(comparison) for comparison in comparisons]
 
 
-def lines(comparisons: list[EvalComparison]) -> list[str]:
-    """A line for each benchmark, in percent."""
-    return [
-        f"{one.benchmark}: {percent(one.accuracy_a)} -> {percent(one.accuracy_b)}, difference {100 * one.difference:+.1f} "
-        f"[{100 * one.ci95[0]:+.1f}, {100 * one.ci95[1]:+.1f}] points on {_counted(one)}, "
-        f"McNemar's exact p = {one.mcnemar_p:.3g}"
-        for one in comparisons
+def comparisons_table(comparisons: Sequence[EvalComparison]) -> Table:
+    """A row for each benchmark, in percent; in plain text, a sentence each."""
+    columns = (
+        *(Column("", "benchmark"), Column("accuracy", "A"), Column("", "B"), Column("difference, points", "B - A [95%]")),
+        *(Column("", "examples"), Column("", "independent"), Column("right in all", "only A"), Column("orders", "only B")),
+        Column("McNemar's", "exact p"),
+    )
+    rows = [
+        [
+            *(compared.benchmark, percent(compared.accuracy_a), percent(compared.accuracy_b), _difference(compared)),
+            *(f"{compared.examples:,}", f"{compared.units:,}", f"{compared.only_a}", f"{compared.only_b}"),
+            f"{compared.mcnemar_p:.3g}",
+        ]
+        for compared in comparisons
     ]
+    return Table(columns=columns, rows=rows, plain=[_sentence(compared) for compared in comparisons])
 
 
 def mcnemar_p(only_a: int, only_b: int) -> float:
@@ -95,11 +104,25 @@ def mcnemar_p(only_a: int, only_b: int) -> float:
     return min(1.0, float(2 * tail / (1 << flips)))
 
 
-def _counted(one: EvalComparison) -> str:
-    if one.units == one.examples:
-        return f"{one.examples:,} examples; right in all orders only in A {one.only_a}, only in B {one.only_b}"
-    units = f"{one.examples:,} examples, {one.units:,} of them independent"
-    return f"{units}; more right in all orders in A {one.only_a}, in B {one.only_b}"
+def _difference(compared: EvalComparison) -> str:
+    low, high = compared.ci95
+    return f"{100 * compared.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _sentence(compared: EvalComparison) -> str:
+    accuracies = f"{percent(compared.accuracy_a)} -> {percent(compared.accuracy_b)}"
+    return (
+        f"{compared.benchmark}: {accuracies}, difference {_difference(compared)} points on {_counted(compared)}, "
+        f"McNemar's exact p = {compared.mcnemar_p:.3g}"
+    )
+
+
+def _counted(compared: EvalComparison) -> str:
+    only_a, only_b = compared.only_a, compared.only_b
+    if compared.units == compared.examples:
+        return f"{compared.examples:,} examples; right in all orders only in A {only_a}, only in B {only_b}"
+    units = f"{compared.examples:,} examples, {compared.units:,} of them independent"
+    return f"{units}; more right in all orders in A {only_a}, in B {only_b}"
 
 
 def _on(benchmark: BenchmarkRef, first: _Run, second: _Run) -> EvalComparison:

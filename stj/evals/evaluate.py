@@ -19,7 +19,7 @@ from stj.errors import ConfigError, SourceError, StjError
 from stj.evals.benchmarks import BENCHMARKS
 from stj.evals.benchmarks.evaluation import SCORES, judged_rows
 from stj.evals.benchmarks.places import BenchmarkRef
-from stj.evals.benchmarks.scoring import BenchmarkScores, as_json, lines, score_judged
+from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged, scores_json, scores_tables
 from stj.generate import Generate
 from stj.models.locate import check_division, loading_settings, model_identity
 from stj.passes.run import run_pass
@@ -31,7 +31,7 @@ from stj.rows import Row, row_from_dict
 from stj.stages.judge import MORE_ANSWERS_PROMPTS, Wanted, greedily, judge_in_every_order, rate
 from stj.storage.artifacts import Artifact, Key, fingerprint, plain
 from stj.storage.folder import Folder, absolute_path
-from stj.text import PrintLine
+from stj.text import Show
 from stj.verdict import PARSERS, Parser
 
 
@@ -50,7 +50,7 @@ class Evaluated:
             raise StjError(f"{', '.join(self.refused)} not scored: {reasons} (all judgments and the other scores are kept)")
 
 
-def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, print_line: PrintLine) -> Evaluated:
+def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, show: Show) -> Evaluated:
     """Judges the benchmarks with the model at `path`, prints the tables, and returns the place of the evaluation.
 
     Raises ConfigError, SourceError or ModelError where something is not there, before anything is started.
@@ -60,7 +60,7 @@ def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, prin
     model = replace(config.models.seed, path=absolute_path(path), revision=None)
     artifact = _artifact(model, benchmarks, config)
     for one in benchmarks:
-        print_line(f"{one.name}: {_looked_at(one, config.heldout.limit)}")
+        show(f"{one.name}: {_looked_at(one, config.heldout.limit)}")
     check_division(model)
     if artifact.begin():
         _judge(artifact, model, benchmarks, config)
@@ -72,9 +72,9 @@ def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, prin
         except StjError as error:  # the others are scored all the same
             refused[one.name] = str(error)
     _write_scores(artifact, path, benchmarks, config, scores, refused)
-    for line in lines(scores):
-        print_line(line)
-    print_line(f"judgments and scores: {artifact.folder.uri}")
+    for item in scores_tables(scores):
+        show(item)
+    show(f"judgments and scores: {artifact.folder.uri}")
     return Evaluated(folder=artifact.folder, refused=refused)
 
 
@@ -151,7 +151,7 @@ def _write_scores(
     """Writes scores.json."""
     rows: Counter[str] = Counter(record["task"] for record in artifact.records(["task"]))
     by_benchmark: dict[str, dict[str, Any]] = {
-        one.name: {"rows": rows[one.name], **{s.parser: as_json(s) for s in scores if s.benchmark == one.name}}
+        one.name: {"rows": rows[one.name], **{s.parser: scores_json(s) for s in scores if s.benchmark == one.name}}
         for one in benchmarks
     }
     for name, reason in refused.items():

@@ -1,40 +1,36 @@
-"""The scores of a benchmark as a table for a terminal: groups first, then subsets, the content-blind baselines beside them."""
+"""The scores of a benchmark as a table: groups first, then subsets, the content-blind baselines beside them."""
 
 from collections.abc import Mapping
 
 from stj.evals.metrics import Interval, Scores
+from stj.text import Column, Table
 
-_FIRST = (("", ""), ("", "n"), ("accuracy, mean of", "orders [95%]"))
-_ORDERS = (("better", "as A"), ("shown", "as B"), ("", "as C"), ("", "as D"))
+_FIRST = (Column("", ""), Column("", "n"), Column("accuracy, mean of", "orders [95%]"))
+_ORDERS = (Column("better", "as A"), Column("shown", "as B"), Column("", "as C"), Column("", "as D"))
 _LAST = (
-    ("all orders", "right"),
-    ("same answer", "preferred"),
-    ("no", "verdict"),
-    ("official", "rule"),
-    ("baseline:", "always A"),
-    ("", "longest"),
-    ("", "shortest"),
+    Column("all orders", "right"),
+    Column("same answer", "preferred"),
+    Column("no", "verdict"),
+    Column("official", "rule"),
+    Column("baseline:", "always A"),
+    Column("", "longest"),
+    Column("", "shortest"),
 )
 _NONE = "–"
 _MOST_SUBSETS = 40
 
 
-def scores_table(title: str, groups: Mapping[str, Scores], subsets: Mapping[str, Scores]) -> str:
-    """Everything in percent; a dash where a number has no meaning. More than 40 subsets are left to the JSON."""
+def scores_table(title: str, groups: Mapping[str, Scores], subsets: Mapping[str, Scores]) -> Table:
+    """All scores in percent; a dash stands for a number without meaning. More than 40 subsets appear in the JSON alone."""
     shown = subsets if len(subsets) <= _MOST_SUBSETS else {}
-    orders = max(2, *(len(one.by_order) for one in (*groups.values(), *shown.values())))
-    body = [_cells(name, one, orders) for name, one in groups.items()]
-    body += [_cells(f"  {name}", one, orders) for name, one in shown.items()]
-    head = (*_FIRST, *_ORDERS[:orders], *_LAST)
-    rows = [*([column[line] for column in head] for line in (0, 1)), *body]
-    rows[0][0] = title
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [_line(cells, widths) for cells in rows]
-    return "\n".join([*lines[:2], "-" * max(map(len, lines)), *lines[2:]])
+    orders = max(2, *(len(scores.by_order) for scores in (*groups.values(), *shown.values())))
+    rows = [_cells(name, scores, orders) for name, scores in groups.items()]
+    rows += [_cells(f"  {name}", scores, orders) for name, scores in shown.items()]
+    return Table(title=title, columns=(*_FIRST, *_ORDERS[:orders], *_LAST), rows=rows)
 
 
 def percent(share: float | None) -> str:
-    """A share as a percentage with one decimal, without its sign."""
+    """A share as a percentage with one decimal, without the percent sign."""
     return _NONE if share is None else f"{100 * share:.1f}"
 
 
@@ -43,26 +39,18 @@ def interval(ends: Interval | None) -> str:
     return f"[{percent(ends[0])}, {percent(ends[1])}]" if ends else _NONE
 
 
-def _cells(name: str, one: Scores, orders: int) -> list[str]:
-    by_order = [*one.by_order, *[None] * orders][:orders]
+def _cells(name: str, scores: Scores, orders: int) -> list[str]:
+    by_order = [*scores.by_order, *[None] * orders][:orders]
     return [
         printable(name),
-        f"{one.examples:,}",
-        f"{percent(one.accuracy)} {interval(one.ci95)}",
+        f"{scores.examples:,}",
+        f"{percent(scores.accuracy)} {interval(scores.ci95)}",
         *(percent(order) for order in by_order),
-        *(percent(share) for share in (one.position_consistent, one.agreement, one.unparsed, one.official)),
-        *(percent(share) for share in (one.always_a, one.longest, one.shortest)),
+        *(percent(share) for share in (scores.position_consistent, scores.agreement, scores.unparsed, scores.official)),
+        *(percent(share) for share in (scores.always_a, scores.longest, scores.shortest)),
     ]
 
 
 def printable(name: str) -> str:
-    """The name of a subset, which a file may have given, without what a terminal would obey."""
+    """The name of a subset, which may come from a file, with control characters escaped."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in name)
-
-
-def _line(cells: list[str], widths: list[int]) -> str:
-    first, *rest = (
-        cell.ljust(width) if place == 0 else cell.rjust(width)
-        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "  ".join((first, *rest)).rstrip()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from stj.evals.metrics import Interval, bootstrap_ci95
+from stj.text import Column, Table
 from stj.verdict import Label
 
 Verdicts = Sequence[Label | None]
@@ -139,12 +140,10 @@ class Agreement:
     majorities: Mapping[str, Label | None]
     """The strict majority on each pair."""
 
-    def lines(self) -> Iterator[str]:
-        """The agreement as a person reads it."""
-        for name, scores in self.accuracy.items():
-            low, high = scores.ci95
-            accuracy = f"accuracy {100 * scores.accuracy:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"
-            yield f"{name}: {accuracy}, verdict right {100 * scores.right_verdicts:.1f}%, none {100 * scores.undecided:.1f}%"
+    def summary(self) -> Iterator[str | Table]:
+        """The agreement for a reader: a table of accuracies if winners are known, then lines."""
+        if self.accuracy:
+            yield self._accuracies_table()
         if self.spread is not None and len(self.jurors) > 1:
             yield f"spread over {len(self.jurors)} jurors: {100 * self.spread:.1f} points"
         for names, kappa in self.kappa.items():
@@ -152,6 +151,23 @@ class Agreement:
         if len(self.jurors) > 1:
             yield f"Krippendorff's alpha of {len(self.jurors)} jurors on {self.pairs:,} pairs: {_shown(self.alpha)}"
             yield f"{len(self.splits):,} pairs divide them; the first: {', '.join(s.id for s in self.splits[:5]) or 'none'}"
+
+    def _accuracies_table(self) -> Table:
+        columns = (Column("", "%"), Column("accuracy", "[95%]"), Column("verdict", "right"), Column("", "none"))
+        rows = [
+            (
+                name,
+                f"{100 * scores.accuracy:.1f} [{100 * scores.ci95[0]:.1f}, {100 * scores.ci95[1]:.1f}]",
+                f"{100 * scores.right_verdicts:.1f}",
+                f"{100 * scores.undecided:.1f}",
+            )
+            for name, scores in self.accuracy.items()
+        ]
+        plain = [
+            f"{name}: accuracy {accuracy.replace(' ', '% ', 1)}, verdict right {right}%, none {none}%"
+            for name, accuracy, right, none in rows
+        ]
+        return Table(columns=columns, rows=rows, plain=plain)
 
 
 def agreement(jurors: Sequence[str], opinions: Mapping[str, Sequence[Opinion]], winners: Mapping[str, Label]) -> Agreement:

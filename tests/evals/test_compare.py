@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stj.cli import main
 from stj.evals.benchmarks.evaluation import SCORES
-from stj.evals.compare import compare, mcnemar_p
+from stj.evals.compare import compare_evaluations, mcnemar_p
 from stj.rows import Judgment, Pair, Row, Turn, rows_to_table
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
@@ -48,7 +48,7 @@ def test_a_case_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     data.touch()
     run_a = evaluation(tmp_path / "a", "2211110022", data)
     run_b = evaluation(tmp_path / "b", "22222200022"[:10], data)
-    [one] = compare(run_a, run_b)
+    [one] = compare_evaluations(run_a, run_b)
     assert (one.benchmark, one.examples) == ("pairs", 10)
     assert (one.only_a, one.only_b) == (1, 4)
     assert one.mcnemar_p == pytest.approx(2 * (comb(5, 0) + comb(5, 1)) / 2**5)
@@ -77,7 +77,7 @@ def test_examples_that_hang_together_are_one_coin(tmp_path: Path) -> None:
     run_a, run_b = (
         evaluation(tmp_path / name, right, data, task="rmbench", ids=ids) for name, right in (("a", "000222"), ("b", "222222"))
     )
-    [one] = compare(run_a, run_b)
+    [one] = compare_evaluations(run_a, run_b)
     assert (one.examples, one.units, one.only_a, one.only_b) == (6, 2, 0, 1)
     assert (one.difference, one.ci95, one.mcnemar_p) == (0.5, (0.0, 1.0), 1.0)
 
@@ -92,7 +92,7 @@ def test_a_pair_of_mtbench_counts_once_whatever_its_votes(tmp_path: Path, capsys
     run_a, run_b = (
         evaluation(tmp_path / name, right, file, task="mtbench", ids=ids) for name, right in (("a", "20"), ("b", "22"))
     )
-    [one] = compare(run_a, run_b)
+    [one] = compare_evaluations(run_a, run_b)
     assert (one.examples, one.units, one.accuracy_a, one.accuracy_b, one.only_b) == (2, 2, 0.5, 1.0, 1)
     assert main(["compare", run_a, run_b]) == 0
     assert "on 2 examples" in capsys.readouterr().out

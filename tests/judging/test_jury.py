@@ -123,5 +123,5 @@ def test_jurors_are_scored_with_their_spread_and_the_majority() -> None:
     assert [split.id for split in found.splits] == ["2"]
     assert found.kappa["one and other"] == cohens_kappa(one, other)  # type: ignore[arg-type]
     assert found.kappa["one and unsure"] is None
-    assert len(list(found.lines())) == 4 + 1 + 3 + 2
+    assert len("\n".join(map(str, found.summary())).splitlines()) == 4 + 1 + 3 + 2
     assert agreement(["one"], {}, {}).accuracy == {}

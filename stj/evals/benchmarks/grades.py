@@ -17,6 +17,7 @@ from stj.evals.table import printable
 from stj.sources.dialogue import optional_text, text_of
 from stj.sources.files import Fields
 from stj.sources.ids import Seen, given_id
+from stj.text import Column, Table
 from stj.verdict import GRADE, Parser, parse, rating
 
 _FIELDS = Fields(required=(), optional=("question_id", "model", "turn", "judgment", "score"))
@@ -81,19 +82,23 @@ def read_grades(file: str, parser: Parser) -> Grades:
     )
 
 
-def as_json(grades: Grades) -> dict[str, Any]:
+def grades_json(grades: Grades) -> dict[str, Any]:
     """The grades as JSON values."""
     return {name: value for name, value in asdict(grades).items() if name != "parser"}
 
 
-def lines(grades: Grades) -> Iterator[str]:
-    """A line a group."""
+def grades_table(grades: Grades) -> Table:
+    """A row for each group, with the mean grade and its interval."""
     stored = "" if grades.as_stored is None else f", {100 * grades.as_stored:.1f}% read as stored"
-    yield f"grades, {grades.parser} parser: {grades.judged:,} judgments, {100 * grades.unparsed:.1f}% without one{stored}"
-    names = [printable(name) for name in grades.groups]
-    width = max(map(len, names), default=0)
-    for name, one in zip(names, grades.groups.values(), strict=True):
-        yield f"  {name:<{width}} {one.mean:5.2f} [{one.ci95[0]:.2f}, {one.ci95[1]:.2f}] of {one.grades:,}"
+    title = f"grades, {grades.parser} parser: {grades.judged:,} judgments, {100 * grades.unparsed:.1f}% without one{stored}"
+    rows = [
+        (printable(name), f"{mean.mean:5.2f} [{mean.ci95[0]:.2f}, {mean.ci95[1]:.2f}]", f"{mean.grades:,}")
+        for name, mean in grades.groups.items()
+    ]
+    width = max((len(name) for name, _, _ in rows), default=0)
+    plain = [title, *(f"  {name:<{width}} {mean} of {count}" for name, mean, count in rows)]
+    columns = (Column("", "model"), Column("mean grade", "[95%]"), Column("", "grades"))
+    return Table(title=title, columns=columns, rows=rows, plain=plain)
 
 
 def _checked(found: Iterator[SourceRecord]) -> Iterator[SourceRecord]:

@@ -1,7 +1,7 @@
 """The scores of one judge on one benchmark, from what it said: one pass, in memory that does not grow with the examples."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from stj.evals.benchmarks.places import BenchmarkRef
 from stj.evals.benchmarks.recorded import judged, read_recorded
 from stj.evals.metrics import Scores, Tallies, score
 from stj.evals.table import scores_table
+from stj.text import Table
 from stj.verdict import Parser
 
 
@@ -68,7 +69,7 @@ def score_recorded(file: str, named: BenchmarkRef, parser: Parser) -> BenchmarkS
     return score_judged(benchmark, parser, judged(read_recorded(file), benchmark, parser), found)
 
 
-def as_json(scores: BenchmarkScores) -> dict[str, Any]:
+def scores_json(scores: BenchmarkScores) -> dict[str, Any]:
     """The scores by one parser as JSON values."""
     return {
         "judged": scores.judged,
@@ -79,12 +80,11 @@ def as_json(scores: BenchmarkScores) -> dict[str, Any]:
     }
 
 
-def lines(scores: Sequence[BenchmarkScores]) -> list[str]:
-    """A table for each parser, and under it what was not judged."""
-    return [
-        f"{scores_table(f'{one.benchmark}, {one.parser} parser', one.groups, one.subsets)}\n{_unjudged(one.unjudged)}\n"
-        for one in scores
-    ]
+def scores_tables(scores: Iterable[BenchmarkScores]) -> Iterator[str | Table]:
+    """A table for each parser, and below it a line that counts the unjudged examples by reason."""
+    for parsed in scores:
+        yield scores_table(f"{parsed.benchmark}, {parsed.parser} parser", parsed.groups, parsed.subsets)
+        yield f"{_unjudged(parsed.unjudged)}\n"
 
 
 def _unjudged(reasons: Mapping[str, int]) -> str:

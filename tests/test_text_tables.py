@@ -1,0 +1,110 @@
+"""Tables for a reader: aligned plain text, and the same cells on a terminal of any width."""
+
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from stj.text import Column, Table, show
+
+TABLE = Table(
+    title="a run",
+    columns=[
+        Column("", "judge"),
+        Column("mean accuracy", "[95% interval]", "held-out pairs, %"),
+        Column("winner", "first"),
+        Column("instr.", "in", "training data"),
+    ],
+    rows=[["M_0", "62.5 [60.1, 64.9]", "70.0", "1,000"], ["M_1", "[bold]", "–", "–"]],
+)
+PLAIN = """\
+       held-out pairs, %          training data
+a run      mean accuracy  winner  instr.
+judge     [95% interval]   first      in
+----------------------------------------
+M_0    62.5 [60.1, 64.9]    70.0   1,000
+M_1               [bold]       –       –"""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def a_plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def test_plain_columns_are_aligned_under_their_groups() -> None:
+    assert str(TABLE) == PLAIN
+
+
+def test_plain_lines_may_replace_the_columns() -> None:
+    assert str(Table(columns=TABLE.columns, rows=TABLE.rows, plain=["M_0: 62.5", "M_1: –"])) == "M_0: 62.5\nM_1: –"
+
+
+def test_a_pipe_gets_plain_text_and_a_terminal_a_table_of_each_group(capsys: pytest.CaptureFixture[str]) -> None:
+    show(TABLE)
+    show("a line [not markup]")
+    assert capsys.readouterr().out == f"{PLAIN}\na line [not markup]\n"
+    terminal = Terminal()
+    show(TABLE, terminal)
+    show("a line [not markup]", terminal)
+    text = terminal.getvalue()
+    assert "\x1b[36m" in text
+    assert "a run, held-out pairs, %" in text
+    assert "[bold]" in text
+    assert text.count("M_0") == 2
+    assert text.endswith("\na line [not markup]\n")
+
+
+def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    terminal = Terminal()
+    show(TABLE, terminal)
+    assert "\x1b[3" not in terminal.getvalue()
+    assert "62.5 [60.1, 64.9]" in terminal.getvalue()
+
+
+@given(st.integers(26, 200), st.lists(st.lists(st.text("0123456789,.[]- ", max_size=16), min_size=9, max_size=9), max_size=4))
+def test_every_cell_is_on_a_terminal_whole_and_no_line_is_too_wide(width: int, rows: list[list[str]]) -> None:
+    names = [f"row {number}" for number in range(len(rows))]
+    table = Table(
+        columns=[Column("", "name"), *(Column("upper", f"lower {place}") for place in range(9))],
+        rows=[[name, *cells] for name, cells in zip(names, rows, strict=True)],
+    )
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    lines = capture.get().splitlines()
+    assert max(map(len, lines)) <= width
+    for name, cells in zip(names, rows, strict=True):
+        shown = " ".join(line for line in lines if line.startswith(name)).split()
+        assert all(word in shown for cell in cells for word in cell.split())
+
+
+def test_a_name_that_is_too_long_for_the_terminal_folds() -> None:
+    table = Table(columns=[Column("", ""), Column("", "n")], rows=[["x" * 50, "123"]])
+    console = Console(width=30, file=io.StringIO(), color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    assert "123" in capture.get()
+    assert capture.get().count("x") == 50
+
+
+def test_a_table_costs_no_import_of_rich_until_it_is_shown_on_a_terminal() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, stj.text; print('rich' in sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
+    )
+    assert ran.stdout == "False\n"
