@@ -257,7 +257,10 @@ def _plan(conf: _Conf, as_json: _AsJson = False) -> None:
     from stj.plan import plan
 
     planned = plan(load(*_files_and_overrides(conf)))
-    print(json.dumps(asdict(planned), indent=1) if as_json else "\n".join(planned.lines()))
+    if as_json:
+        _print_json(asdict(planned))
+    else:
+        print("\n".join(planned.lines()))
 
 
 @_verb("run", "stj run conf/mini.yaml", "stj run conf/small.yaml run_root=/data/small --dry-run", docs="start method resuming")
@@ -314,11 +317,11 @@ def _print_dry_run(run: Any, phases: Any, as_json: bool) -> None:
     run.check_inputs()
     states, planned = phase_states(phases), plan(run.config)
     if as_json:
-        print(json.dumps({"phases": [asdict(state) for state in states], "plan": asdict(planned)}, indent=1))
+        _print_json({"phases": [asdict(state) for state in states], "plan": asdict(planned)})
         return
     print(f"run_root {run.config.run_root}")
     for state in states:
-        print(f"  {state.line()}")
+        show(state.line(indent=2))
     print("\n".join(planned.lines()))
 
 
@@ -345,7 +348,11 @@ def _status(
         raise ConfigError(f"{target[1]}: a run's directory knows its config; to change it give the config file")
     config = load(*_files_and_overrides(target)) if given else read_run_config(Folder.at(target[0]))
     states = phase_states(Run(config).phases)
-    print(json.dumps([asdict(state) for state in states], indent=1) if as_json else "\n".join(s.line() for s in states))
+    if as_json:
+        _print_json([asdict(state) for state in states])
+        return
+    for state in states:
+        show(state.line())
 
 
 @_verb("show", "stj show runs/mini/iteration_2/judged --limit 20", docs="resuming troubleshooting")
@@ -366,8 +373,8 @@ def _show(
         for record in islice(artifact.records(), limit):
             print(json.dumps(record))
     else:
-        for line in show_rows(artifact, limit):
-            print(line)
+        for passage in show_rows(artifact, limit):
+            show(passage)
 
 
 @_verb(
@@ -440,7 +447,10 @@ def _score(
     from stj.evals.score import score_file
 
     record, tables = score_file(file, named(benchmark), parser)
-    for item in [json.dumps(record, indent=1)] if as_json else tables:
+    if as_json:
+        _print_json(record)
+        return
+    for item in tables:
         show(item)
 
 
@@ -457,7 +467,10 @@ def _compare(
     from stj.evals.compare import compare_evaluations, comparisons_json, comparisons_table
 
     comparisons = compare_evaluations(run_a, run_b)
-    show(json.dumps(comparisons_json(comparisons), indent=1) if as_json else comparisons_table(comparisons))
+    if as_json:
+        _print_json(comparisons_json(comparisons))
+    else:
+        show(comparisons_table(comparisons))
 
 
 def _known_prompts(names: list[str] | None) -> list[str] | None:
@@ -563,6 +576,10 @@ def _files_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     if not files:
         raise ConfigError("no config file given; try conf/mini.yaml")
     return files, overrides
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=1))
 
 
 def _print_on_stdout(item: str | Table) -> None:

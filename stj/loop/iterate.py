@@ -22,18 +22,18 @@ from stj.passes.run import run_pass
 from stj.passes.session import Demand, driver_session, engine_demand, training_demand
 from stj.passes.spec import pass_under
 from stj.storage.artifacts import artifacts_to_make
-from stj.text import PrintLine
+from stj.text import Show
 from stj.train.job import CHECKPOINTS
 from stj.train.launch import train
 
 
-def run_all(config: Config, print_line: PrintLine, *, overwrite: bool = False) -> None:
+def run_all(config: Config, print_line: Show, *, overwrite: bool = False) -> None:
     """All iterations, from the instructions to M_T. What is done already is reused."""
     run = Run(config)
     _go_through(run, run.phases, print_line, overwrite=overwrite)
 
 
-def run_one(config: Config, print_line: PrintLine, *, overwrite: bool = False) -> None:
+def run_one(config: Config, print_line: Show, *, overwrite: bool = False) -> None:
     """One iteration: the one that the config names, else the first that is not finished."""
     run = Run(config)
     phases = run.phases_of_one()
@@ -42,7 +42,7 @@ def run_one(config: Config, print_line: PrintLine, *, overwrite: bool = False) -
     _go_through(run, phases, print_line, overwrite=overwrite)
 
 
-def _go_through(run: Run, phases: Sequence[Phase], print_line: PrintLine, *, overwrite: bool) -> None:
+def _go_through(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: bool) -> None:
     """Does phases in their order, and writes the report. What is stale is refused before Ray starts."""
     to_make = artifacts_to_make([phase.artifact for phase in phases], overwrite=overwrite)
     missing = [phase for phase in phases if phase.artifact in to_make]
@@ -81,7 +81,7 @@ def _demands(run: Run, missing: Sequence[Phase]) -> list[Demand]:
     return found
 
 
-def iterate(run: Run, phases: Sequence[Phase], print_line: PrintLine, *, overwrite: bool = False) -> None:
+def iterate(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: bool = False) -> None:
     """Judging with M_{i-1}, selecting, and fine-tuning the seed to M_i: one iteration is one Ray job."""
     for phase in phases:
         started = time.monotonic()

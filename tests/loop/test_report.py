@@ -75,7 +75,7 @@ class Page(HTMLParser):
 
 
 def test_the_table_is_aligned_and_fits() -> None:
-    lines = table(RUN).splitlines()
+    lines = str(table(RUN)).splitlines()
     assert max(map(len, lines)) <= 150
     header, rows = lines[2], lines[4:7]
     assert [row.split()[0] for row in rows] == ["M_0", "M_1", "M_2"]
@@ -86,7 +86,7 @@ def test_the_table_is_aligned_and_fits() -> None:
 
 
 def test_the_last_line_is_the_lift_with_both_intervals() -> None:
-    assert table(RUN).splitlines()[-1] == (
+    assert str(table(RUN)).splitlines()[-1] == (
         "Lift M_0 -> M_2: +22.0 points of held-out accuracy, 60.0% [56.0, 64.0] -> 82.0% [78.0, 86.0]; "
         "the 95% intervals are apart"
     )
@@ -97,7 +97,7 @@ def test_the_last_line_is_the_lift_with_both_intervals() -> None:
 
 @pytest.mark.parametrize("iterations", PARTIAL)
 def test_a_run_that_is_not_complete_has_a_report_too(iterations: list[IterationReport], tmp_path: Path) -> None:
-    assert "eld-out accuracy" in table(iterations).splitlines()[-1]
+    assert "eld-out accuracy" in str(table(iterations)).splitlines()[-1]
     write_report(Folder.at(tmp_path), {}, iterations)
     assert "eld-out accuracy" in (tmp_path / "report.html").read_text()
 

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stj.errors import ArtifactError
-from stj.loop.show import show_rows, visible
+from stj.loop.show import show_rows
 from stj.rows import HELDOUT, OPEN, Category, Example, Judgment, Pair, Purpose, Row, Turn, examples_to_table, rows_to_table
 from stj.storage.artifacts import Artifact, read_artifact
 from stj.storage.folder import Folder
+from stj.text import visible
 from stj.verdict import Label
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \u202egnp.exe \x9b31m \u2028 \u200b \U000e0041 ok\rgone"
@@ -41,7 +42,7 @@ def artifact(path: Path, *tables: pa.Table, finished: bool = True) -> Artifact:
 
 
 def shown(made: Artifact, limit: int = 10) -> str:
-    return "\n".join(show_rows(made, limit))
+    return "\n".join(map(str, show_rows(made, limit)))
 
 
 def test_a_judged_row_tells_its_whole_story(tmp_path: Path) -> None:
