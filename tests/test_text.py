@@ -29,8 +29,10 @@ class Screen:
         """What was written since the last call, without the codes for bold."""
         sys.stderr.write("$")
         sys.stderr.flush()
-        text = os.read(self.main, 10_000).decode()
-        return text.removesuffix("$").replace("\x1b[1m", "").replace("\x1b[0m", "")
+        written = b""
+        while not written.endswith(b"$"):
+            written += os.read(self.main, 10_000)
+        return written.decode().removesuffix("$").replace("\x1b[1m", "").replace("\x1b[0m", "")
 
 
 @pytest.fixture(autouse=True)
