@@ -25,53 +25,57 @@ from stj.config import Config, PromptName
 from stj.config_loader import load, load_use
 from stj.errors import ConfigError, StjError
 from stj.storage.folder import Folder
-from stj.text import CLEAR_LINE, Table, show
+from stj.text import CLEAR_LINE, Passage, Span, Table, show
 
 _CONF_SUFFIXES = {".yaml", ".yml"}
 _WIDEST_HELP = 100  # columns; longer lines of help are hard to read
 _HELP = "The self-taught judge: trains LLM judges without human labels, and puts them to use."
 _ABOUT = """\
 Examples:
-  stj run conf/mini.yaml            the whole loop in the small world, on two CPU cores
+  stj run conf/mini.yaml     the whole loop in the small world, on two CPU cores
   stj judge pairs.jsonl model=runs/mini/iteration_3/model
-  stj COMMAND --help                arguments, options and an example of each command
+  stj COMMAND --help         arguments, options and an example of each command
 
 Settings are written key=value and may stand anywhere after the command.
 Results go to stdout, logs and progress to stderr.
-Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted, 143 told to stop.
+Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted,
+143 told to stop.
 Read more: docs/start.md
 """
 _MINI = """\
 Example:
   stj mini build-seed seed_model
 """
+_SETTINGS = "Single settings, such as seed=3; they may stand anywhere. docs/settings.md lists them."
 _BENCHMARKS = """\
 Benchmarks:
   rewardbench, rewardbench2, rewardbench2-ratings, mtbench, helpsteer2,
   helpsteer2-helpfulness, llmbar, judgebench, rmbench, hhh, pairs
   NAME        read from the hub
-  NAME:PLACE  read from a .jsonl, .jsonl.gz, .json, .csv or .parquet file, or from
-              a directory of them, in the benchmark's published schema. A .json file
-              is held in memory whole; all others are read as a stream.
+  NAME:PLACE  read from a .jsonl, .jsonl.gz, .json, .csv or .parquet file, or
+              from a directory of them, in the benchmark's published schema. A
+              .json file is held in memory whole; others are read as a stream.
   pairs:FILE  any file with instruction, response_a, response_b and winner
 """
 _RECORDED = """\
 Fields of recorded judgments, one judgment a row:
-  texts    judgment_ab (the first response shown as A) and judgment_ba (the second
-           response shown as A). Give one of them if one order was judged, null for
-           no text, a list for several votes. FastChat's g1_judgment and g2_judgment
-           are read too (with question_id, model_1, model_2 and turn), and so are
-           JudgeBench's `judgments` and LLMBar's `results`. For rewardbench2:
-           `judgments` maps the label of the good answer (A to D) to the text; or
-           `ratings` of the answers, the good ones first, with num_correct.
-  better   winner or label: A, B, response_a, model_a, A>B, 1 and the like. Not needed
-           for rewardbench, rmbench and hhh: there the first response is the chosen one.
-  subset   as the benchmark has it: subset, source and response_model, question_id and
-           turn, domain and styles
-  grades   for mtbench, FastChat's grades of single answers: question_id, model, turn,
-           judgment and score
-  id       id, pair_id or the like, unique in its subset; optional. So are the answers
-           (response_a and response_b, or chosen and rejected).
+  texts    judgment_ab (the first response shown as A) and judgment_ba (the
+           second response shown as A). Give one of them if one order was
+           judged, null for no text, a list for several votes. Others that are
+           read: FastChat's g1_judgment and g2_judgment (with question_id,
+           model_1, model_2 and turn), JudgeBench's `judgments`, LLMBar's
+           `results`. For rewardbench2, `judgments` maps the label of the good
+           answer (A to D) to the text; or give `ratings` of the answers, the
+           good ones first, with num_correct.
+  better   winner or label: A, B, response_a, model_a, A>B, 1 and the like. Not
+           needed for rewardbench, rmbench and hhh: there the first response is
+           the chosen one.
+  subset   as the benchmark has it: subset, source and response_model,
+           question_id and turn, domain and styles
+  grades   for mtbench, FastChat's grades of single answers: question_id, model,
+           turn, judgment and score
+  id       id, pair_id or the like, unique in its subset; optional, and so are
+           the answers (response_a and response_b, or chosen and rejected)
 """
 
 # Each verb imports its own module: ray and torch take seconds, and `stj --help` needs neither.
@@ -117,7 +121,9 @@ class _Verb(_Help, TyperCommand):
         """Reads the words of a verb. Raises ConfigError if an option that needs a value has none."""
         options = {flag: option for option in self.params for flag in option.opts if flag.startswith("-")}
         many = {flag for flag, option in options.items() if getattr(option, "multiple", False)}
-        rest = super().parse_args(ctx, list(_one_value_per_flag(args, many)))
+        if not ctx.resilient_parsing:  # A shell completes words that are not complete.
+            args = list(_one_value_per_flag(args, many))
+        rest = super().parse_args(ctx, args)
         for name, value in ctx.params.items():
             if isinstance(value, str) and value in options:
                 raise ConfigError(f"--{name}: give its value before {value}")
@@ -125,12 +131,20 @@ class _Verb(_Help, TyperCommand):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words of the usage line: arguments first."""
-        return [*(str(argument.metavar) for argument in self._params("argument")), "[OPTIONS]"]
+        pieces = []
+        for argument in self._params("argument"):
+            name = argument.metavar if argument.required else f"[{argument.metavar}]"
+            pieces.append(f"{name}... [key=value]..." if argument.nargs == -1 else name)
+        return [*pieces, "[OPTIONS]"]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the arguments and the options, each with its help."""
+        arguments = list(self._params("argument"))
+        rows = [(argument.metavar, argument.help) for argument in arguments]
+        if any(argument.nargs == -1 for argument in arguments):
+            rows.append(("key=value", _SETTINGS))
         with formatter.section("Arguments"):
-            formatter.write_dl([(str(argument.metavar), argument.help) for argument in self._params("argument")])
+            formatter.write_dl(rows)
         with formatter.section("Options"):
             formatter.write_dl([option.get_help_record(ctx) for option in (*self._params("option"), self.get_help_option(ctx))])
 
@@ -214,15 +228,15 @@ def _count(word: str | int) -> int:
 _Conf = Annotated[
     list[str],
     typer.Argument(
-        metavar="CONF.yaml... [key=value]...",
-        help="Config files, merged from left to right; then single settings, such as train.lr=1e-6.",
+        metavar="CONF.yaml",
+        help="Config files, merged from left to right.",
     ),
 ]
 _UseConf = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[CONF.yaml]... [key=value]...",
-        help="Settings of a judge in use (UseConfig in docs/settings.md), such as vote.votes=3.",
+        metavar="CONF.yaml",
+        help="Config files for a judge in use: UseConfig in docs/settings.md.",
     ),
 ]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -246,7 +260,7 @@ def _verb(name: str, *examples: str, docs: str, about: str = "", app: typer.Type
 
 @_verb(
     "plan",
-    "stj plan conf/paper.yaml conf/hardware/8xh100-80.yaml hardware.dollars_per_gpu_hour=2",
+    "stj plan conf/paper.yaml conf/hardware/8xh100-80.yaml",
     docs="costs data-and-models",
 )
 def _plan(conf: _Conf, as_json: _AsJson = False) -> None:
@@ -260,7 +274,7 @@ def _plan(conf: _Conf, as_json: _AsJson = False) -> None:
     if as_json:
         _print_json(asdict(planned))
     else:
-        print("\n".join(planned.lines()))
+        _show_plan(planned.lines())
 
 
 @_verb("run", "stj run conf/mini.yaml", "stj run conf/small.yaml run_root=/data/small --dry-run", docs="start method resuming")
@@ -285,7 +299,7 @@ def _run(conf: _Conf, dry_run: _DryRun = False, overwrite: _Overwrite = False, a
 @_verb(
     "iterate",
     "stj iterate conf/mini.yaml",
-    "ray job submit --working-dir . -- stj iterate conf/paper.yaml run_root=s3://bucket/paper",
+    "ray job submit --working-dir . -- stj iterate conf/paper.yaml run_root=URI",
     docs="method clusters resuming",
 )
 def _iterate(conf: _Conf, dry_run: _DryRun = False, overwrite: _Overwrite = False, as_json: _AsJson = False) -> None:
@@ -322,7 +336,14 @@ def _print_dry_run(run: Any, phases: Any, as_json: bool) -> None:
     print(f"run_root {run.config.run_root}")
     for state in states:
         show(state.line(indent=2))
-    print("\n".join(planned.lines()))
+    _show_plan(planned.lines())
+
+
+def _show_plan(lines: Sequence[str]) -> None:
+    """Shows a plan, whose lines begin with a label of 12 characters."""
+    for line in lines:
+        bad = "bold red" if "DOES NOT FIT" in line else ""
+        show(Passage(line=[Span(line[:12], "bold"), Span(line[12:], bad)], hang=13))
 
 
 @_verb("status", "stj status runs/mini", "stj status conf/mini.yaml seed=3", docs="resuming")
@@ -330,8 +351,8 @@ def _status(
     target: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN|CONF.yaml... [key=value]...",
-            help="A run's directory, which knows its config; or config files and settings.",
+            metavar="RUN|CONF.yaml",
+            help="A run's directory, which knows its config; or config files, merged from left to right.",
         ),
     ],
     as_json: _AsJson = False,
@@ -389,9 +410,8 @@ def _eval(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="BENCHMARK... [CONF.yaml]... [key=value]...",
-            help="Benchmarks, listed below; config files and settings. votes=32 takes majorities, prompt=arena asks with "
-            "another prompt.",
+            metavar="BENCHMARK|CONF.yaml",
+            help="Benchmarks, listed below, and config files. votes=32 takes majorities; prompt=arena changes the prompt.",
         ),
     ],
     as_json: _AsJson = False,

@@ -65,6 +65,8 @@ class Passage:
     text: str | None = None
     dim: bool = False
     """Whether a terminal shows all of it dimmed."""
+    hang: int = 0
+    """The column at which a terminal continues a line that is too long."""
 
     def __str__(self) -> str:
         line = "".join(visible_line(span.text) for span in self.line)
@@ -76,13 +78,18 @@ class Passage:
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
         from rich.constrain import Constrain
         from rich.padding import Padding
+        from rich.table import Table as Grid
         from rich.text import Text
 
         style = "dim" if self.dim else ""
         line = Text(style=style)
         for span in (*self.line, *([Span(":")] if self.text is not None else ())):
             line.append(visible_line(span.text), style=span.style or None)
-        yield line
+        if self.hang:
+            grid = Grid.grid()
+            grid.add_column(width=self.hang)
+            grid.add_row(line[: self.hang], line[self.hang :])
+        yield grid if self.hang else line
         if self.text is not None:
             yield Constrain(Padding(Text(visible(self.text), style=style), (0, 0, 0, 4)), width=min(_WIDEST, options.max_width))
 

@@ -71,7 +71,7 @@ def table(iterations: Sequence[IterationReport]) -> Table:
 
 
 def lift(iterations: Sequence[IterationReport]) -> str:
-    """One line: the gain in held-out mean accuracy from the first measured judge to the last, in points, with both intervals."""
+    """One line: the gain in held-out mean accuracy from the first measured judge to the last, with both intervals."""
     measured = [(iteration.judge, iteration.heldout) for iteration in iterations if iteration.heldout]
     if not measured:
         return "Held-out accuracy: no judge was measured"

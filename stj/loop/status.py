@@ -32,7 +32,8 @@ class PhaseState:
         rows = f"  {self.rows} rows" if self.rows else ""
         changed = f"  changed: {'; '.join(self.changed)}" if self.changed else ""
         name, state = f"{' ' * indent}{self.name:<28} ", f"{self.state:<8}"
-        return Passage(line=[Span(name), Span(state, _STYLES[self.state]), Span(rows), Span(changed)])
+        spans = [Span(name), Span(state, _STYLES[self.state]), Span(rows), Span(changed)]
+        return Passage(line=spans, hang=len(name + state) + 2)
 
 
 def phase_states(phases: Sequence[Phase]) -> list[PhaseState]:
