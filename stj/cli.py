@@ -181,8 +181,7 @@ _mini = typer.Typer(cls=_Group, epilog=_MINI, help="Builds parts of the small wo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. An expected error is one line on stderr, never a traceback."""
-    start_of_line = CLEAR_LINE if sys.stderr.isatty() else ""
-    form = f"{start_of_line}%(asctime)s %(message)s"
+    form = f"{_start_of_line()}%(asctime)s %(message)s"
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=form, datefmt="%H:%M:%S")
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -194,14 +193,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(f"{message}{end} See `{context.command_path if context else 'stj'} --help`", error.exit_code)
 
 
+def _start_of_line() -> str:
+    """The code that erases a live line (text.LiveLine); empty if stderr is no terminal, or a dumb one."""
+    return CLEAR_LINE if sys.stderr.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"} else ""
+
+
 def _failed(message: str, exit_code: int) -> int:
-    print(f"stj: {message}", file=sys.stderr)
+    print(f"{_start_of_line()}stj: {message}", file=sys.stderr)
     return exit_code
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    print("stj: told to stop; run the same command again to resume from what is committed", file=sys.stderr)
-    raise SystemExit(143)
+    raise SystemExit(_failed("told to stop; run the same command again to resume from what is committed", 143))
 
 
 def _print_version(asked: bool) -> None:

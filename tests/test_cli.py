@@ -17,6 +17,7 @@ from typer.main import get_command
 
 from stj import __version__
 from stj.cli import _app, main
+from stj.text import CLEAR_LINE
 from tests.conftest import on_terminal
 
 ROOT = Path(__file__).parents[1]
@@ -284,6 +285,16 @@ def test_a_terminal_gets_colours_and_a_pipe_plain_text(tmp_path: Path) -> None:
     assert "\x1b[2mabsent" in coloured
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured).split() == plain.split()
     assert "\x1b" not in on_terminal(words, TERM="dumb")
+
+
+def test_an_error_replaces_the_live_line_of_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for term, start in (("xterm", CLEAR_LINE), ("dumb", "")):
+        monkeypatch.setenv("TERM", term)
+        assert main(["fly"]) == 2
+        assert capsys.readouterr().err.startswith(f"{start}stj: No such command")
 
 
 def test_a_plan_fits_the_width_of_the_terminal() -> None:
