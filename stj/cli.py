@@ -15,7 +15,7 @@ from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal, NoReturn, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, cast, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -26,6 +26,9 @@ from stj.config_loader import load, load_use
 from stj.errors import ConfigError, StjError
 from stj.storage.folder import Folder
 from stj.text import CLEAR_LINE, Passage, Span, Table, show
+
+if TYPE_CHECKING:
+    from stj.loop.phases import Phase, Run
 
 _CONF_SUFFIXES = {".yaml", ".yml"}
 _WIDEST_HELP = 100  # columns; longer lines of help are hard to read
@@ -174,7 +177,7 @@ _app = typer.Typer(
     epilog=_ABOUT,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"max_content_width": _WIDEST_HELP},
+    context_settings={"max_content_width": _WIDEST_HELP, "help_option_names": ["-h", "--help"]},
 )
 _mini = typer.Typer(cls=_Group, epilog=_MINI, help="Builds parts of the small world.", rich_markup_mode=None)
 
@@ -223,6 +226,7 @@ def _stj(
 
 
 def _count(word: str | int) -> int:
+    """The number that a word writes, or a default as it is. Raises BadParameter."""
     if not str(word).isdecimal():
         raise typer.BadParameter(f"'{word}' is not a whole number, 0 or more.")
     return int(word)
@@ -230,17 +234,11 @@ def _count(word: str | int) -> int:
 
 _Conf = Annotated[
     list[str],
-    typer.Argument(
-        metavar="CONF.yaml",
-        help="Config files, merged from left to right.",
-    ),
+    typer.Argument(metavar="CONF.yaml", help="Config files, merged from left to right."),
 ]
 _UseConf = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="CONF.yaml",
-        help="Config files for a judge in use: UseConfig in docs/settings.md.",
-    ),
+    typer.Argument(metavar="CONF.yaml", help="Config files for a judge in use: UseConfig in docs/settings.md."),
 ]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 _DryRun = Annotated[
@@ -253,7 +251,10 @@ _Model = Annotated[
 ]
 
 
-def _verb(name: str, *examples: str, docs: str, about: str = "", app: typer.Typer = _app) -> Callable[[Any], Any]:
+_Function = TypeVar("_Function", bound=Callable[..., None])
+
+
+def _verb(name: str, *examples: str, docs: str, about: str = "", app: typer.Typer = _app) -> Callable[[_Function], _Function]:
     """Registers a function as a verb, with its examples and where to read more."""
     lines = [f"Example{'s' if len(examples) > 1 else ''}:", *(f"  {example}" for example in examples)]
     pages = ", ".join(f"docs/{page}.md" for page in docs.split())
@@ -261,11 +262,7 @@ def _verb(name: str, *examples: str, docs: str, about: str = "", app: typer.Type
     return app.command(name, cls=_Verb, epilog=epilog)
 
 
-@_verb(
-    "plan",
-    "stj plan conf/paper.yaml conf/hardware/8xh100-80.yaml",
-    docs="costs data-and-models",
-)
+@_verb("plan", "stj plan conf/paper.yaml conf/hardware/8xh100-80.yaml", docs="costs data-and-models")
 def _plan(conf: _Conf, as_json: _AsJson = False) -> None:
     """Shows whether a run fits, and its memory, tokens and GPU-hours.
 
@@ -321,13 +318,13 @@ def _iterate(conf: _Conf, dry_run: _DryRun = False, overwrite: _Overwrite = Fals
         _start(run_one, config, overwrite, as_json)
 
 
-def _start(run: Callable[..., None], config: Config, overwrite: bool, as_json: bool) -> None:
-    run(config, _print_on_stderr if as_json else _print_on_stdout, overwrite=overwrite)
+def _start(run_some: Callable[..., None], config: Config, overwrite: bool, as_json: bool) -> None:
+    run_some(config, _show_on_stderr if as_json else show, overwrite=overwrite)
     if as_json:
         print((Folder.at(config.run_root).read("report.json")).decode())
 
 
-def _print_dry_run(run: Any, phases: Any, as_json: bool) -> None:
+def _print_dry_run(run: "Run", phases: Sequence["Phase"], as_json: bool) -> None:
     from stj.loop.status import phase_states
     from stj.plan import plan
 
@@ -435,7 +432,7 @@ def _eval(
     if not wanted:
         raise ConfigError("no benchmark given; `stj eval --help` lists them")
     config = load(files, [word for word in settings if "=" in word])
-    done = evaluate(model, wanted, config, _print_on_stderr if as_json else _print_on_stdout)
+    done = evaluate(model, wanted, config, _show_on_stderr if as_json else show)
     if as_json:
         print(done.folder.read(SCORES).decode())
     done.check()
@@ -553,7 +550,7 @@ def _judge(
         stream = cache(lambda: stack.enter_context(open(out, "w", encoding="utf-8")) if out else sys.stdout)
         agreement = judge_file(panel, lambda row: print(json.dumps(row), file=stream(), flush=True), overwrite=overwrite)
     for item in agreement.summary():
-        _print_on_stderr(item)
+        _show_on_stderr(item)
 
 
 @_verb("serve", "stj serve runs/mini/iteration_3/model --port 8000", docs="judging")
@@ -578,7 +575,7 @@ def _serve(
 @_verb("build-seed", "stj mini build-seed seed_model --seed 1", docs="method", app=_mini)
 def _build_seed(
     out: Annotated[str, typer.Argument(metavar="DIR", help="The directory to write the model to.")],
-    seed: Annotated[int, typer.Option(metavar="N", parser=_count, help="The seed of all randomness.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="The seed of all randomness.")] = 0,
 ) -> None:
     """Trains the small world's seed model from scratch."""
     from stj.mini.seed import build_seed
@@ -605,11 +602,7 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, indent=1))
 
 
-def _print_on_stdout(item: str | Table) -> None:
-    show(item)
-
-
-def _print_on_stderr(item: str | Table) -> None:
+def _show_on_stderr(item: str | Table) -> None:
     show(item, sys.stderr)
 
 
