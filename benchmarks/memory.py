@@ -26,7 +26,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -128,7 +127,6 @@ def measure(source: Path, run_root: Path) -> dict[str, object]:
     """One pass over the source and the selection after it, in this process."""
     from stj.config import EngineConfig, RayConfig, SourceConfig
     from stj.config_loader import load
-    from stj.loop.examples import select_examples
     from stj.loop.phases import Run
     from stj.passes.run import run_pass
     from stj.passes.session import engine_demand, ray_session
@@ -142,8 +140,7 @@ def measure(source: Path, run_root: Path) -> dict[str, object]:
         config, source=SourceConfig(path=str(source), kind="wildchat"), engine=engine, ray=RayConfig(address="local")
     )
     run = Run(config)
-    passing = next(phase for phase in run.phases if phase.kind == "pass")
-    selecting = next(phase for phase in run.phases if phase.kind == "examples")
+    passing, selecting = run.pairs, run.iterations[0].examples
     sampler = Sampler()
     sampler.start()
     started = time.monotonic()
@@ -153,15 +150,15 @@ def measure(source: Path, run_root: Path) -> dict[str, object]:
         spec = Pass(
             name="memory",
             model=passing.model,
-            read=partial(run.read_inputs, passing),
-            total=run.inputs_of(passing),
-            stages=run.stages(passing, None),
+            read=passing.reader(),
+            total=passing.count_inputs(),
+            stages=passing.stages(None),
             make_engine=scripted,  # type: ignore[arg-type]
         )
         run_pass(spec, passing.artifact, engine)
         streamed = time.monotonic()
         after_pass = dict(sampler.peaks)
-        select_examples(run, selecting)
+        selecting.run()
     sampler.ended.set()
     return {
         "rows": passing.artifact.manifest()["rows"],

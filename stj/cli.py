@@ -28,7 +28,8 @@ from stj.storage.folder import Folder
 from stj.text import CLEAR_LINE, Passage, Span, Table, show
 
 if TYPE_CHECKING:
-    from stj.loop.phases import Phase, Run
+    from stj.loop.kinds import Phase
+    from stj.loop.phases import Run
 
 _CONF_SUFFIXES = {".yaml", ".yml"}
 _WIDEST_HELP = 100  # columns; longer lines of help are hard to read
@@ -313,7 +314,8 @@ def _iterate(conf: _Conf, dry_run: _DryRun = False, overwrite: _Overwrite = Fals
     config = load(*_files_and_overrides(conf))
     if dry_run:
         run = Run(config)
-        _print_dry_run(run, run.phases_of_one(), as_json)
+        iteration = run.next_iteration()
+        _print_dry_run(run, iteration.phases if iteration else [], as_json)
     else:
         _start(run_one, config, overwrite, as_json)
 
@@ -325,10 +327,11 @@ def _start(run_some: Callable[..., None], config: Config, overwrite: bool, as_js
 
 
 def _print_dry_run(run: "Run", phases: Sequence["Phase"], as_json: bool) -> None:
+    from stj.loop.inputs import check_inputs
     from stj.loop.status import phase_states
     from stj.plan import plan
 
-    run.check_inputs()
+    check_inputs(run.config)
     states, planned = phase_states(phases), plan(run.config)
     if as_json:
         _print_json({"phases": [asdict(state) for state in states], "plan": asdict(planned)})

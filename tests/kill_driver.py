@@ -32,7 +32,7 @@ from stj.config_loader import load
 from stj.errors import RequestFailed, StjError
 from stj.generate import Completion, Engine, Sampling, Usage
 from stj.loop import iterate
-from stj.loop.phases import Phase, Run
+from stj.loop.kinds import TrainingPhase
 from stj.passes import spec
 from stj.passes.spec import Pass
 from stj.prompts import CATEGORIZE, MODIFIED_INSTRUCTION, prompt
@@ -100,9 +100,9 @@ async def make_engine(model: ModelConfig, config: EngineConfig, seed: int, log: 
     return Scripted(folder.read(_WEIGHTS).decode() if folder else "seed", log)
 
 
-def train(run: Run, phase: Phase) -> None:
+def train(phase: TrainingPhase) -> None:
     """Weights that are another for any other training set."""
-    examples = next(p for p in run.of_iteration(phase.iteration) if p.kind == "examples").artifact
+    examples = phase.examples.artifact
     content = b"".join(examples.folder.read(name) for name in examples.parts())
     phase.artifact.folder.write(_WEIGHTS, hashlib.sha256(content).hexdigest().encode())
     phase.artifact.finish(steps=1, loss_first=1.0, loss_last=1.0)
@@ -167,7 +167,7 @@ def drive(order: dict[str, Any]) -> int:
     patch = pytest.MonkeyPatch()
     patch.setattr(lease, "_BEAT_S", 0.1)  # where the run lies in an object store, a dead driver is waited for
     patch.setattr(spec, "Pass", partial(Pass, make_engine=partial(make_engine, log=order["asked"])))
-    patch.setitem(iterate._DO, "model", train)
+    patch.setattr(TrainingPhase, "run", train)
     if not order["ray"]:
         ray_here.install(patch)
     try:

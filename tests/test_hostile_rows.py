@@ -16,7 +16,6 @@ from stj.config_loader import load
 from stj.engine.scripted import ScriptedEngine
 from stj.errors import PromptTooLong
 from stj.generate import Engine, Sampling
-from stj.loop import iterate
 from stj.loop.phases import Run
 from stj.passes import spec
 from stj.passes.spec import Pass
@@ -89,7 +88,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
     with pytest.MonkeyPatch.context() as patch:
         ray_here.install(patch)
         patch.setattr(spec, "Pass", partial(Pass, make_engine=scripted))
-        iterate.do_pass(run, phase)
+        phase.run()
     assert phase.artifact.manifest()["rows"] == len(GOOD) + len(BAD) + 3
     return {row.id: row for row in map(row_from_dict, Artifact(phase.artifact.folder, phase.artifact.key).records())}
 

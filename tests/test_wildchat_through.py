@@ -11,7 +11,6 @@ from stj.config import Config, HeldoutConfig, SelectConfig, SourceConfig
 from stj.config_loader import load
 from stj.errors import PassFailed
 from stj.generate import Generate
-from stj.loop.iterate import do_pass
 from stj.loop.phases import Run
 from stj.passes.run import run_pass
 from stj.passes.spec import Pass
@@ -40,13 +39,13 @@ def test_real_conversations(test_data: Path, tmp_path: Path) -> None:
     phase = run.phases[0]
     phase.artifact.begin()
     with contextlib.suppress(PassFailed):  # told at the end, where no row became a pair: nonsense rarely makes one
-        do_pass(run, phase)
+        phase.run()
     assert phase.artifact.state()[0] == "done"
     rows = [row_from_dict(record) for record in Artifact(phase.artifact.folder, phase.artifact.key).records()]
     assert sorted(row.position for row in rows) == list(range(100))
     assert not [row.error for row in rows if row.error]
     assert all(row.dropped or row.kept is not None for row in rows)
-    assert sum(row.category is not None and not row.dropped for row in run.rows_of(phase)) <= 20
+    assert sum(row.category is not None and not row.dropped for row in rows) <= 20
 
 
 async def categorized(row: Row, generate: Generate, config: Config) -> Row:

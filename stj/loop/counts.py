@@ -1,4 +1,4 @@
-"""What became of the instructions and pairs of one iteration, in numbers."""
+"""Counts of one iteration: from instructions to pairs, and from pairs to kept judgments."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ class Funnel:
     """Instructions that passed the rule."""
     pairs: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
-    """Rows that went no further, by reason, up to the pairs."""
+    """Rows dropped before they were pairs, by reason."""
     failed: int = 0
-    """Rows whose request failed before there was a pair."""
+    """Rows whose request failed before they were pairs."""
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> "Funnel":
@@ -40,23 +40,23 @@ class Funnel:
 
 @dataclass(kw_only=True)
 class JudgingCounts:
-    """What the judge made of the training pairs."""
+    """What the judge did with the training pairs."""
 
     judged: int = 0
-    """Pairs that went to the judge."""
+    """Pairs that the judge saw."""
     kept: int = 0
     """Pairs with a kept judgment."""
     draws: int = 0
     """Judgments sampled, over all pairs."""
     aborted: int = 0
-    """Samples that had been started when a lower index was enough; not among the draws."""
+    """Samples ended early because a sample of lower index was right; not among the draws."""
     unparsed: int = 0
     """Judgments without a verdict."""
     label_a: int = 0
-    """Kept judgments whose right verdict is A."""
+    """Kept judgments whose better answer was shown as A."""
     label_b: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
-    """Pairs without a judgment to learn, by reason."""
+    """Pairs that teach nothing, by reason."""
     failed: int = 0
 
     @property
@@ -84,5 +84,5 @@ class JudgingCounts:
             self.label_b += row.judgments[row.kept].winner == "B"
 
     def drop(self, reason: str) -> None:
-        """Counts a pair that nothing is learned from."""
+        """Counts a pair that teaches nothing."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1

@@ -1,92 +1,102 @@
-"""From a judged pass to training examples: read as streams, so that of a million pairs a few bytes each are in memory."""
+"""From a judged pass to training examples, as streams: a million pairs take a few bytes of memory each."""
 
 import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from stj.config import Config, Objective
 from stj.errors import PassFailed
 from stj.loop.counts import Funnel, JudgingCounts
 from stj.loop.external_sort import sorted_by_id
-from stj.loop.label_balance import BalancedShare, LabelBalance, to_learn
-from stj.loop.phases import Phase, Run
-from stj.loop.summary import judged_rows
+from stj.loop.inputs import training_pairs
+from stj.loop.label_balance import LabelBalance, to_learn
 from stj.loop.tasks import TaskMix, to_example
-from stj.rows import Example, Judgment, Row, examples_to_table
+from stj.rows import Example, Judgment, Row, examples_to_table, row_from_dict
+from stj.storage.artifacts import Artifact
 
-_A_FILE = 2048  # examples
+_EXAMPLES_PER_FILE = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Found:
-    """What can be learned from a pair."""
+class _Lesson:
+    """What a pair teaches."""
 
     row: Row
     right: Judgment
     wrong: Judgment | None
 
 
-def select_examples(run: Run, phase: Phase) -> None:
-    """Keeps one right judgment a pair (and a wrong one, to learn preferences), as many with label A as with label B.
+@dataclass(frozen=True, kw_only=True)
+class ExampleSelection:
+    """Keeps one right judgment a pair (and a wrong one, to learn preferences), as many with label A as with label B."""
 
-    Raises PassFailed where nothing, or nothing but one label, is there to learn.
-    """
-    seed = run.config.seed
-    counts, kept, compared = JudgingCounts(), LabelBalance(seed), LabelBalance(seed)
-    for found in _found(run, phase, counts):
-        kept.add(found.row.id, found.right.winner)
-        if found.wrong is not None:
-            compared.add(found.row.id, found.right.winner)
-    chosen = kept.balanced()
-    with_wrong = compared.balanced(within=chosen)
-    if not chosen.size or (phase.objective != "sft" and not with_wrong.size):
-        raise _no_examples(phase, counts, kept if phase.objective == "sft" else compared)
-    kinds, parts = Counter[str](), list[str]()
-    examples = sorted_by_id(_examples(run, phase, chosen, with_wrong))  # never in order of arrival
-    for number in itertools.count():
-        part = list(itertools.islice(examples, _A_FILE))
-        if not part:
-            break
+    name: str
+    """For error messages."""
+    judged: Artifact
+    """The pass that judged the pairs."""
+    pairs: Artifact
+    """The pass that made the pairs."""
+    objective: Objective
+    config: Config
+
+    def write(self, artifact: Artifact) -> None:
+        """Writes the examples and their counts. Raises PassFailed if nothing, or only one label, can be learned."""
+        seed = self.config.seed
+        counts, kept, compared = JudgingCounts(), LabelBalance(seed), LabelBalance(seed)
+        for lesson in self._lessons(counts):
+            kept.add(lesson.row.id, lesson.right.winner)
+            if lesson.wrong is not None:
+                compared.add(lesson.row.id, lesson.right.winner)
+        kept.settle()
+        compared.settle(within=kept)
+        if not kept.size or (self.objective != "sft" and not compared.size):
+            raise self._no_examples(counts, kept if self.objective == "sft" else compared)
+        examples = sorted_by_id(self._examples(kept, compared))  # never in order of arrival
+        parts, kinds = _write_parts(artifact, examples)
+        funnel = Funnel.of(map(row_from_dict, self.pairs.records()))
+        facts = {"funnel": asdict(funnel), "judged": asdict(counts), "kinds": dict(sorted(kinds.items()))}
+        artifact.finish(parts, **facts, with_wrong_judgment=2 * compared.size)
+
+    def _lessons(self, counts: JudgingCounts) -> Iterator[_Lesson]:
+        """The pairs that teach something; all pairs are counted."""
+        for row in training_pairs(map(row_from_dict, self.judged.records())):
+            counts.add(row)
+            judgments = to_learn(row, self.objective)
+            if judgments is not None:
+                yield _Lesson(row=row, right=judgments[0], wrong=judgments[1])
+            elif row.kept is not None:
+                counts.drop("no_wrong_judgment")
+
+    def _examples(self, kept: LabelBalance, compared: LabelBalance) -> Iterator[Example]:
+        def lessons() -> Iterator[_Lesson]:
+            return (lesson for lesson in self._lessons(JudgingCounts()) if kept.has(lesson.row.id, lesson.right.winner))
+
+        def has_wrong(lesson: _Lesson) -> bool:
+            return lesson.wrong is not None and compared.has(lesson.row.id, lesson.right.winner)
+
+        mix = TaskMix(self.config.examples, self.config.seed)
+        if not mix.judgments_alone:
+            mix.share_out((lesson.row.id, lesson.right.winner, has_wrong(lesson)) for lesson in lessons())
+        for lesson in lessons():
+            wrong = lesson.wrong if has_wrong(lesson) else None
+            kind = mix.of(lesson.row.id, lesson.right.winner, wrong is not None)
+            yield to_example(lesson.row, lesson.right, wrong, kind)
+
+    def _no_examples(self, counts: JudgingCounts, usable: LabelBalance) -> PassFailed:
+        dropped = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
+        return PassFailed(
+            f"{self.name}: no training examples: {counts.judged} pairs were judged, {usable.count('A')} can be learned with "
+            f"label A, {usable.count('B')} with label B (dropped: {dropped or 'none'}). Judge more pairs, or look with "
+            "`stj show` at what the judge writes"
+        )
+
+
+def _write_parts(artifact: Artifact, examples: Iterator[Example]) -> tuple[list[str], Counter[str]]:
+    """Writes the examples in files of a few thousand; returns the files' names and the number of examples by kind."""
+    parts: list[str] = []
+    kinds = Counter[str]()
+    while part := list(itertools.islice(examples, _EXAMPLES_PER_FILE)):
         kinds.update(example.kind for example in part)
-        parts.append(phase.artifact.write_part(f"examples-{number:05d}", examples_to_table(part)))
-    funnel = Funnel.of(run.rows_of(run.phase_that("pairs", 1)))
-    facts = {"funnel": asdict(funnel), "judged": asdict(counts), "kinds": dict(sorted(kinds.items()))}
-    phase.artifact.finish(parts, **facts, with_wrong_judgment=2 * with_wrong.size)
-
-
-def _found(run: Run, phase: Phase, counts: JudgingCounts | None = None) -> Iterator[_Found]:
-    """The pairs with something to learn; all are counted."""
-    assert phase.source is not None
-    assert phase.objective is not None
-    counts = counts or JudgingCounts()
-    for row in judged_rows(run, phase.source):
-        counts.add(row)
-        found = to_learn(row, phase.objective)
-        if found is not None:
-            yield _Found(row=row, right=found[0], wrong=found[1])
-        elif row.kept is not None:
-            counts.drop("no_wrong_judgment")
-
-
-def _examples(run: Run, phase: Phase, chosen: BalancedShare, with_wrong: BalancedShare) -> Iterator[Example]:
-    def learned() -> Iterator[_Found]:
-        return (one for one in _found(run, phase) if chosen.has(one.row.id, one.right.winner))
-
-    def compared(one: _Found) -> bool:
-        return one.wrong is not None and with_wrong.has(one.row.id, one.right.winner)
-
-    kinds = TaskMix(run.config.examples, run.config.seed)
-    if not kinds.judgments_alone:
-        kinds.share_out((one.row.id, one.right.winner, compared(one)) for one in learned())
-    for one in learned():
-        pair = compared(one)
-        yield to_example(one.row, one.right, one.wrong if pair else None, kinds.of(one.row.id, one.right.winner, pair))
-
-
-def _no_examples(phase: Phase, counts: JudgingCounts, usable: LabelBalance) -> PassFailed:
-    dropped = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
-    return PassFailed(
-        f"{phase.name}: no training examples: {counts.judged} pairs were judged, {usable.count('A')} can be learned with "
-        f"label A, {usable.count('B')} with label B (dropped: {dropped or 'none'}). Judge more pairs, or see with "
-        "`stj show` what the judge writes"
-    )
+        parts.append(artifact.write_part(f"examples-{len(parts):05d}", examples_to_table(part)))
+    return parts, kinds

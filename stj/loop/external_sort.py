@@ -1,6 +1,6 @@
-"""Training examples in the order of their ids, however many: sorted runs on a scratch disk, then merged.
+"""Sorts any number of training examples by id: sorted runs on a scratch disk, then a merge.
 
-Runs are streams of small Arrow batches, of which a reader holds one: a Parquet reader holds what it knows of the whole file.
+A run is a stream of small Arrow batches, and its reader holds one batch. A Parquet reader would hold the whole file's metadata.
 """
 
 import heapq
@@ -14,14 +14,14 @@ import pyarrow as pa
 from stj.rows import EXAMPLE_SCHEMA, Example, example_from_dict, examples_to_table
 from stj.storage.folder import out_of_space_told
 
-_RUN_CHARACTERS = 1 << 24  # of one sorted run: what is in memory while runs are made
-_ROWS_AT_ONCE = 16  # of each run, while they are merged
+_RUN_CHARACTERS = 1 << 24  # One sorted run holds 16M characters of text.
+_ROWS_AT_ONCE = 16  # The merge holds this many rows of each run.
 
 _by_id = attrgetter("id")
 
 
 def sorted_by_id(examples: Iterable[Example]) -> Iterator[Example]:
-    """The examples in the order of their ids; they wait in TMPDIR. Raises StjError where there is no room."""
+    """The examples in the order of their ids; they wait in TMPDIR. Raises StjError if there is no room."""
     with tempfile.TemporaryDirectory(prefix="stj-") as scratch:
         runs = [_written(run, Path(scratch) / f"{number}.arrow") for number, run in enumerate(_runs(examples))]
         yield from heapq.merge(*map(_read, runs), key=_by_id)

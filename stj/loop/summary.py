@@ -1,24 +1,16 @@
-"""What came of a run, read from its artifacts: each judge's scores, each training set's counts, a line for a phase."""
+"""What a run achieved, read from its artifacts: each judge's scores, each training set's counts."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stj import __version__
 from stj.loop.counts import Funnel, JudgingCounts
 from stj.loop.heldout import score_heldout
-from stj.loop.phases import Phase, Run
+from stj.loop.kinds import PassPhase
+from stj.loop.phases import Run
 from stj.loop.report import IterationReport
-from stj.rows import HELDOUT, TRAINING, Row
+from stj.rows import HELDOUT
 from stj.storage.artifacts import plain
-from stj.text import duration
-
-
-def judged_rows(run: Run, judged: Phase) -> Iterator[Row]:
-    """The training pairs of a pass with their judgments; rows that failed or were dropped before are left out."""
-    for row in run.rows_of(judged):
-        if row.task == TRAINING and row.pair is not None:
-            yield row
 
 
 def report(run: Run) -> list[IterationReport]:
@@ -27,14 +19,12 @@ def report(run: Run) -> list[IterationReport]:
 
 
 def _judge_report(run: Run, judge: int) -> IterationReport:
-    measured = run.heldout_phase(judge)
-    examples = next((p for p in run.phases if p.kind == "examples" and p.iteration == judge + 1), None)
-    scores = None
-    if measured is not None and measured.artifact.state()[0] == "done":
-        scores = score_heldout(row for row in run.rows_of(measured) if row.task == HELDOUT)
-    if examples is None or examples.artifact.state()[0] != "done":
+    measured = _measured(run, judge)
+    scores = score_heldout(row for row in measured.rows() if row.task == HELDOUT) if measured else None
+    iteration = run.iterations[judge] if judge < len(run.iterations) else None
+    if iteration is None or iteration.examples.artifact.state()[0] != "done":
         return IterationReport(judge=f"M_{judge}", heldout=scores)
-    manifest = examples.artifact.manifest()
+    manifest = iteration.examples.artifact.manifest()
     funnel, judged = Funnel(**manifest["funnel"]), JudgingCounts(**manifest["judged"])
     return IterationReport(
         judge=f"M_{judge}",
@@ -52,30 +42,10 @@ def _judge_report(run: Run, judge: int) -> IterationReport:
     )
 
 
-def summary(phase: Phase) -> str:
-    """One line of what a finished phase made."""
-    manifest = phase.artifact.manifest()
-    if phase.kind == "pass":
-        dropped = ", ".join(f"{count} {reason}" for reason, count in manifest["dropped"].items()) or "none"
-        written = f"{manifest['rows']} rows, {manifest['output_tokens']:,} tokens written"
-        return f"{written}, dropped: {dropped}; failed: {manifest['failed']}; {_cost(manifest['ledger'])}"
-    if phase.kind == "examples":
-        judged = JudgingCounts(**manifest["judged"])
-        rarer = [f"{count} {kind}s" for kind, count in manifest["kinds"].items() if kind != "judgment"]
-        among = f" ({', '.join(rarer)})" if rarer else ""
-        return (
-            f"{manifest['rows']} examples{among} of {judged.judged} judged pairs; accepted {judged.accepted:.1%}, "
-            f"{judged.draws_per_kept:.2f} draws per kept judgment, A/B {judged.label_a}/{judged.label_b}"
-        )
-    trained = f"{manifest['steps']} steps, loss {manifest['loss_first']:.3f} -> {manifest['loss_last']:.3f}"
-    return f"{trained}; {manifest['selection']['why']}" if "selection" in manifest else trained
-
-
-def _cost(ledger: Mapping[str, Any]) -> str:
-    """What a pass has cost, in its summary."""
-    dollars = "" if ledger["dollars"] is None else f", ${ledger['dollars']:,.2f}"
-    wasted = ledger["wasted_tokens"] / max(1, ledger["output_tokens"])
-    return f"{duration(ledger['engine_seconds'])} of engines{dollars}, {wasted:.0%} of all tokens wasted"
+def _measured(run: Run, judge: int) -> PassPhase | None:
+    """The finished pass in which M_k judged the held-out pairs, if there is one."""
+    phase = run.heldout_phase(judge)
+    return phase if phase and phase.artifact.state()[0] == "done" else None
 
 
 def facts(run: Run) -> dict[str, Any]:
@@ -86,26 +56,26 @@ def facts(run: Run) -> dict[str, Any]:
 
 
 def _samples(run: Run) -> list[dict[str, str | None]]:
-    """A few judgments of each judge, for the report's reader: the first held-out pair that is in order."""
+    """A judgment of each judge for the reader of the report: of the first held-out pair that has one."""
     samples = []
     for judge in range(run.config.iterations + 1):
-        phase = run.heldout_phase(judge)
-        if phase is None or phase.artifact.state()[0] != "done":
-            continue
-        judged = (row for row in run.rows_of(phase) if row.task == HELDOUT and row.pair and row.judgments)
-        row = min(judged, key=lambda row: row.position, default=None)
-        if row is None or row.pair is None:
-            continue
-        judgment = row.judgments[0]
-        samples.append(
-            {
-                "judge": f"M_{judge}",
-                "instruction": row.instruction,
-                "chosen": row.pair.chosen,
-                "rejected": row.pair.rejected,
-                "winner": judgment.winner,
-                "verdict": judgment.verdict,
-                "text": judgment.text,
-            }
-        )
+        if (phase := _measured(run, judge)) and (sample := _sample(phase, judge)):
+            samples.append(sample)
     return samples
+
+
+def _sample(phase: PassPhase, judge: int) -> dict[str, str | None] | None:
+    judged = (row for row in phase.rows() if row.task == HELDOUT and row.pair and row.judgments)
+    row = min(judged, key=lambda row: row.position, default=None)
+    if row is None or row.pair is None:
+        return None
+    judgment = row.judgments[0]
+    return {
+        "judge": f"M_{judge}",
+        "instruction": row.instruction,
+        "chosen": row.pair.chosen,
+        "rejected": row.pair.rejected,
+        "winner": judgment.winner,
+        "verdict": judgment.verdict,
+        "text": judgment.text,
+    }

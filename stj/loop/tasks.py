@@ -1,4 +1,4 @@
-"""Training examples: what a pair becomes that the judge was right about (section 3.4).
+"""The training tasks: what a pair that the judge was right about becomes (section 3.4).
 
 kind       prompt                            what is learned                   what it is learned against
 judgment   Figure 8                          a right judgment                  a wrong judgment of the same comparison
@@ -7,13 +7,14 @@ deduction  the instruction and a judgment    the two responses that it         t
            that was right                    was about
 
 The first is the paper's, and the only one unless `examples` in the config asks for others. All three, 70:15:15, are the tasks
-of Direct Judgement Preference Optimization (Wang et al., arXiv 2409.14664: critique, standard judgement, response deduction);
-the prompts of the second and third are our own words. What DJPO learns a deduction against, a weaker model has written.
-Exchanged responses need no model, and are as long as the right ones: only what the judgment says of A and B tells them apart.
+of Direct Judgement Preference Optimization (Wang et al., arXiv 2409.14664: critique, standard judgement, response deduction).
+The prompts of the second and third are our own words. DJPO learns a deduction against what a weaker model has written. Here it
+is learned against the exchanged responses: they need no model and have the same length, so only the judgment's words about A
+and B decide.
 
-Every kind is learned against something only where the judge has been wrong about the pair as well (`to_learn`): what it always
-has right has little to teach a preference. A pair's label (which answer is better) is that of its example, so a kind has as
-many examples with A as with B.
+An example has a wrong side only if the judge was also wrong about the pair (`to_learn`): a pair that it always gets right
+teaches a preference little. An example has the label of its pair (which answer is better), so each kind has as many examples
+with A as with B.
 """
 
 from array import array
@@ -31,15 +32,15 @@ from stj.stages.judge import judge_messages
 from stj.verdict import Label, other
 
 PROMPTS = (VERDICT_ONLY_SYSTEM, DEDUCTION_SYSTEM, DEDUCTION_USER, DEDUCTION_ANSWER)
-"""The prompts that the kinds besides judgments are written with."""
+"""The prompts of the kinds other than judgments."""
 _VERDICT_ONLY = Variant(name="verdict_only", system=VERDICT_ONLY_SYSTEM, user=JUDGE_USER, wording=FIGURE_8.wording)
 
 
 class TaskMix:
-    """Which example becomes what: by the seed and its id alone, 8 bytes of memory an example.
+    """Which example becomes which kind, by the seed and its id alone; an example takes 8 bytes of memory.
 
-    The shares hold exactly, but for rounding to whole examples, among those of each label that have a wrong judgment and among
-    those that have none: so they hold for a warm-up, which learns from all, and for the pairs that are learned after it.
+    For each label, the shares hold among the examples with a wrong judgment and among those without, up to rounding to whole
+    examples. So they hold for a warm-up, which learns from all, and for the preferences that are learned after it.
     """
 
     def __init__(self, config: ExamplesConfig, seed: int) -> None:
@@ -49,16 +50,16 @@ class TaskMix:
 
     @property
     def judgments_alone(self) -> bool:
-        """Whether nothing has to be shared out."""
+        """Whether every example is a judgment."""
         return self._config == ExamplesConfig()
 
     def share_out(self, examples: Iterable[tuple[str, Label, bool]]) -> None:
-        """Draws for all examples: their ids, labels, and whether they have a wrong judgment."""
+        """Draws for all examples, given as id, label and whether there is a wrong judgment."""
         draws: dict[tuple[Label, bool], array[float]] = {}
         for row_id, winner, with_wrong in examples:
             draws.setdefault((winner, with_wrong), array("d")).append(uniform(self._seed, row_id, "kind"))
-        for group, found in draws.items():
-            ordered = np.sort(np.array(found))
+        for group, numbers in draws.items():
+            ordered = np.sort(np.array(numbers))
             verdicts = round(len(ordered) * self._config.verdicts)
             both = round(len(ordered) * (self._config.verdicts + self._config.deductions))
             self._ends[group] = _end(ordered, verdicts), _end(ordered, both)
@@ -73,12 +74,12 @@ class TaskMix:
 
 
 def _end(ordered: NDArray[np.float64], count: int) -> float:
-    """The highest of the lowest draws."""
+    """The highest among the `count` lowest draws; -1 if there are none."""
     return float(ordered[count - 1]) if count else -1.0
 
 
 def to_example(row: Row, right: Judgment, wrong: Judgment | None = None, kind: Kind = "judgment") -> Example:
-    """The training example of a pair: what to write there, and what is wrong there if the judge was wrong about it too.
+    """The training example of a pair: the completion to learn and, if the judge was also wrong, one to learn it against.
 
     `right` and `wrong` are judgments with a verdict, in the same order of the responses.
     """
@@ -102,8 +103,8 @@ def _judgment(instruction: str, pair: Pair, right: Judgment, wrong: Judgment | N
 
 
 def _verdict(instruction: str, pair: Pair, right: Judgment, wrong: Judgment | None) -> _Parts:
-    said: Label = "A" if right.verdict == "A" else "B"  # the winner, but for the control that keeps any judgment
-    return judge_messages(instruction, pair, right.winner, _VERDICT_ONLY), f"[[{said}]]", f"[[{other(said)}]]"
+    verdict: Label = "A" if right.verdict == "A" else "B"  # the winner, except in the control that keeps any judgment
+    return judge_messages(instruction, pair, right.winner, _VERDICT_ONLY), f"[[{verdict}]]", f"[[{other(verdict)}]]"
 
 
 def _deduction(instruction: str, pair: Pair, right: Judgment, wrong: Judgment | None) -> _Parts:

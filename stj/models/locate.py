@@ -55,6 +55,11 @@ def loading_settings(model: ModelConfig) -> dict[str, Any]:
     return {"dtype": model.dtype, "max_model_len": model.max_model_len}
 
 
+def model_in(folder: Folder, like: ModelConfig) -> ModelConfig:
+    """The trained model in a folder, loaded like the one that it was trained from."""
+    return replace(like, path=folder.uri, revision=None)
+
+
 def local_model(model: ModelConfig, *, weights: bool = True) -> Path:
     """A directory on this machine with the model's files; a hub id or a URI is fetched once per machine.
 

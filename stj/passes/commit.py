@@ -16,6 +16,7 @@ import pyarrow as pa
 from stj.config import EngineConfig
 from stj.errors import PassFailed
 from stj.passes.ledger import Ledger, read_ledger
+from stj.passes.limit import count_passed, limit_parts
 from stj.passes.row_bitmap import RowBitmap
 from stj.rows import TRAINING, Row, row_from_dict, rows_to_table
 from stj.storage.artifacts import Artifact
@@ -36,6 +37,7 @@ class RowCommitter:
         self._may_fail = math.inf if total is None else config.max_failed_fraction * total
         self._on_row = on_row
         artifact.remove_part(_FAILED)  # these are tried again
+        artifact.remove_staged_parts()
         self.finished = RowBitmap()
         self._parts = [part for part in artifact.parts() if self._holds_new_rows(part)]
         self._there = self.finished.count
@@ -109,8 +111,8 @@ class RowCommitter:
             self._pending, self._pending_bytes, self._pending_rows = [], 0, 0
         self._committed_at = time.monotonic()
 
-    def finish(self, dollars_per_engine_hour: float | None, **facts: Any) -> None:
-        """Adds the failed rows, if they are few enough, and writes the manifest with all counts."""
+    def finish(self, dollars_per_engine_hour: float | None, limit: int | None = None, **facts: Any) -> None:
+        """Adds the failed rows, if they are few enough, applies the limit, and writes the manifest with all counts."""
         total = self.finished.count + len(self._failed)
         if not total:
             raise PassFailed(f"{self._artifact.folder.uri}: no rows came in; there is nothing to do")
@@ -119,10 +121,16 @@ class RowCommitter:
         if self._failed:
             rows = map(row_from_dict, self._failed.values())
             self._parts.append(self._artifact.write_part(_FAILED, rows_to_table(rows)))
+        replaced: list[str] = []
+        if limit is not None:
+            self._parts, replaced = limit_parts(self._artifact, self._parts, limit)
+            facts["passed_rule"] = count_passed(self._artifact, self._parts)
         counts = _counts(self._artifact, self._parts)
         useful = counts["output_tokens"] - counts["failed_tokens"] - counts["surplus_tokens"]
         ledger = (self._before + self.spent).facts(useful, dollars_per_engine_hour)
         self._artifact.finish(self._parts, **counts, ledger=ledger, **facts)
+        for part in replaced:
+            self._artifact.remove_part(part.removesuffix(".parquet"))
 
     def _too_many_failed(self) -> PassFailed:
         record = next(iter(self._failed.values()))

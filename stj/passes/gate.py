@@ -12,7 +12,7 @@ class RayGate:
     def __init__(self, limit: int, artifact: Artifact) -> None:
         records = artifact.records(["position", "category", "dropped"])
         finished = [record["position"] for record in records if passed_rule(record["category"], record["dropped"])]
-        # A gate that was started anew knows less and spares less; the limit stays exact through apply_limit.
+        # A gate that was started anew knows less and spares less; the limit stays exact through passes/limit.py.
         self._actor = helper_actor(Gatekeeper, limit, finished)
 
     async def over(self, position: int) -> bool:

@@ -76,7 +76,7 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Calla
             watch.close()
         finally:
             writer.commit()
-    writer.finish(spec.dollars_per_engine_hour, seconds=round(time.monotonic() - started, 1))
+    writer.finish(spec.dollars_per_engine_hour, spec.limit, seconds=round(time.monotonic() - started, 1))
 
 
 def _below(live_line: LiveLine, on_row: Callable[[Row], None] | None) -> Callable[[Row], None] | None:

@@ -26,6 +26,8 @@ class Pass:
     """Another engine than vLLM; called inside the actor."""
     total: int | None = None
     """How many rows `read` gives, where that is known."""
+    limit: int | None = None
+    """N of the first N rows that pass the instruction rule; rows beyond them become tombstones when the pass finishes."""
     dollars_per_engine_hour: float | None = None
     """For the ledger."""
     capacity_deadline_s: float = 1800
@@ -40,6 +42,7 @@ def pass_under(
     read: Callable[[], Iterator[Row]],
     stages: Mapping[str, Sequence[Stage]],
     total: int | None = None,
+    limit: int | None = None,
 ) -> Pass:
     """A pass with the seed, the price and the deadline of a config."""
     return Pass(
@@ -48,6 +51,7 @@ def pass_under(
         read=read,
         stages=stages,
         total=total,
+        limit=limit,
         seed=config.seed,
         dollars_per_engine_hour=config.dollars_per_engine_hour(model) if isinstance(config, Config) else None,
         capacity_deadline_s=config.ray.capacity_deadline_s,

@@ -1,7 +1,6 @@
 """Selection: which instructions go on (section 3.2), and which judgments become training examples (section 3.4)."""
 
 import bisect
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -66,10 +65,10 @@ def reject_categorized(row: Row, rule: SelectConfig) -> str | None:
 
 
 class SelectionLimit:
-    """The first k passing rows in input order, for rows that pass in any order.
+    """The first N passing rows in input order, for rows that pass in any order.
 
-    A row is over the limit for certain once k passing rows before it are known. Until then it may go on, so near the end a
-    few rows more than k do; `apply_limit` takes those back, so that the outcome does not depend on who was faster.
+    A row is certainly over the limit once N passing rows before it are known. Near the end a few more than N rows are worked
+    on until then; the finished pass turns them into tombstones (passes/limit.py). So speed does not change the outcome.
     """
 
     def __init__(self, limit: int | None) -> None:
@@ -87,23 +86,6 @@ class SelectionLimit:
             self._passed.insert(place, position)
         if self._limit is not None:
             del self._passed[self._limit :]
-
-
-def apply_limit(rows: Callable[[], Iterable[Row]], limit: int | None) -> Iterator[Row]:
-    """The same rows, with those that passed the rule after the first k turned into tombstones.
-
-    `rows` is called twice where there is a limit: once for the positions, once for the rows.
-    """
-    if limit is None:
-        yield from rows()
-        return
-    gate = SelectionLimit(limit)
-    for row in rows():
-        if passed_rule(row.category, row.dropped):
-            gate.passed(row.position)
-    for row in rows():
-        over = passed_rule(row.category, row.dropped) and gate.over(row.position)
-        yield without_results(row).drop(OVER_LIMIT) if over else row
 
 
 def passed_rule(category: object, dropped: str | None) -> bool:

@@ -31,6 +31,7 @@ State = Literal["done", "partial", "stale", "absent"]
 MANIFEST = "manifest.json"
 STARTED = "started.json"
 _FORMAT = 1
+_STAGED = "staged-"
 _NOTHING = object()
 
 
@@ -112,6 +113,16 @@ class Artifact:
         self.folder.write(f"{name}.parquet", sink.getvalue())
         return f"{name}.parquet"
 
+    def stage_part(self, name: str, table: pa.Table) -> str:
+        """Writes a file of rows that counts only once the manifest names it; returns its name as `parts` has it."""
+        return self.write_part(f"{_STAGED}{name}", table)
+
+    def remove_staged_parts(self) -> None:
+        """Deletes the staged files that an earlier start wrote before it could finish."""
+        for name in self.folder.names():
+            if name.startswith(_STAGED):
+                self.folder.delete(name)
+
     def remove_part(self, name: str) -> None:
         """Deletes one file of rows of an unfinished artifact, if it is there."""
         self.folder.delete(f"{name}.parquet")
@@ -139,8 +150,9 @@ class Artifact:
     def parts(self) -> list[str]:
         """Names of the Parquet files: of a finished artifact those that its manifest names, else those committed so far."""
         manifest = _record(self.folder, MANIFEST)
-        names: list[str] = manifest["files"] if manifest else self.folder.names()
-        return [name for name in names if name.endswith(".parquet")]
+        if manifest:
+            return [name for name in manifest["files"] if name.endswith(".parquet")]
+        return [name for name in self.folder.names() if name.endswith(".parquet") and not name.startswith(_STAGED)]
 
     def records(self, columns: list[str] | None = None, parts: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Rows as dictionaries, one batch in memory at a time; of an unfinished artifact, those committed so far.

@@ -12,9 +12,9 @@ from stj.config import Config, EngineConfig, ModelConfig, RayConfig, TrainConfig
 from stj.config_loader import load
 from stj.errors import ArtifactError, ConfigError, SourceError
 from stj.loop import checkpoint_selection as selection
-from stj.loop.checkpoint_selection import train_and_select
-from stj.loop.phases import Phase, Run
-from stj.loop.summary import summary
+from stj.loop.inputs import check_inputs
+from stj.loop.kinds import TrainingPhase
+from stj.loop.phases import Run
 from stj.passes.spec import Pass
 from stj.rows import Judgment, rows_to_table
 from stj.storage.artifacts import Artifact
@@ -84,8 +84,8 @@ def settings(overrides: tuple[str, ...]) -> Config:
     return load([MINI], ["iterations=1", "train.checkpoint_every_steps=10", *named, *overrides])
 
 
-def model_of(run: Run) -> Phase:
-    return next(phase for phase in run.phases if phase.name == "iteration_1/model")
+def model_of(run: Run) -> TrainingPhase:
+    return run.iterations[0].model
 
 
 @pytest.fixture
@@ -101,10 +101,10 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
     return put
 
 
-def go(run: Run) -> Phase:
+def go(run: Run) -> TrainingPhase:
     phase = model_of(run)
     if phase.artifact.begin():
-        train_and_select(run, phase, Artifact(run.folder / "examples", {}))
+        phase.run()
     return phase
 
 
@@ -125,7 +125,7 @@ def test_training_stops_when_no_checkpoint_is_better_and_the_best_one_is_the_mod
     assert all(one["position_consistent"] == one["accuracy"] == one["accuracy_winner_first"] for one in chosen["checkpoints"])
     assert chosen["why"].startswith("checkpoint 2 (step 20 of 35): right on 80.0% of 10 pairs")
     assert chosen["why"].endswith("the best of 3; training stopped early, with no better one in the next 1")
-    assert chosen["why"] in summary(phase)
+    assert chosen["why"] in phase.summary()
 
 
 def test_the_last_checkpoint_is_the_end_of_training(tmp_path: Path, pretend: Any) -> None:
@@ -222,7 +222,7 @@ def test_pairs_that_cannot_be_read_are_refused_by_the_settings_name(tmp_path: Pa
         run_of(tmp_path, "train.selection.path=/nope.jsonl")
     (tmp_path / "bad.jsonl").write_text('{"prompt": "x", "chosen": "y", "rejected": "z"}')
     with pytest.raises(SourceError, match=r"bad.jsonl"):
-        run_of(tmp_path, f"train.selection.path={tmp_path}/bad.jsonl").check_inputs()
+        check_inputs(run_of(tmp_path, f"train.selection.path={tmp_path}/bad.jsonl").config)
 
 
 def test_only_a_run_that_selects_has_it_in_its_keys(tmp_path: Path) -> None:

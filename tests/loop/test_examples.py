@@ -7,9 +7,8 @@ import pytest
 
 from stj.config_loader import load
 from stj.errors import PassFailed
-from stj.loop.examples import select_examples
-from stj.loop.phases import Phase, Run
-from stj.loop.summary import summary
+from stj.loop.kinds import Phase
+from stj.loop.phases import Run
 from stj.rows import Category, Example, Judgment, Pair, Row, example_from_dict, rows_to_table
 from stj.stages.judge import label_of_winner
 from stj.verdict import Label, other
@@ -53,7 +52,7 @@ def write(phase: Phase, rows: list[Row]) -> None:
 def selected(run: Run, name: str) -> list[Example]:
     phase = next(phase for phase in run.phases if phase.name == name)
     phase.artifact.begin()
-    select_examples(run, phase)
+    phase.run()
     return [example_from_dict(record) for record in phase.artifact.records()]
 
 
@@ -109,10 +108,10 @@ def test_djpo_examples_have_their_shares_and_are_balanced_in_each_kind(tmp_path:
         assert found["A"] == found["B"]
         assert found["A"]["verdict"] == pytest.approx(0.15 * found["A"].total(), abs=2)
         assert found["A"]["deduction"] == pytest.approx(0.15 * found["A"].total(), abs=2)
-    phase = next(phase for phase in run.phases if phase.kind == "examples")
+    phase = run.iterations[0].examples
     verdicts = sum(example.kind == "verdict" for example in examples)
-    assert f"{len(examples)} examples (" in summary(phase)
-    assert f"{verdicts} verdicts" in summary(phase)
+    assert f"{len(examples)} examples (" in phase.summary()
+    assert f"{verdicts} verdicts" in phase.summary()
 
     shuffled = run_of(tmp_path / "again", *djpo)
     write(shuffled.phases[0], rows[::-1])

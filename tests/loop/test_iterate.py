@@ -1,24 +1,60 @@
-"""Going through the phases: what a kill left behind is cleared away."""
+"""Going through the phases: their order, and what a kill or an older stj left behind."""
 
 from pathlib import Path
 
+import pytest
+
 from stj.config_loader import load
-from stj.loop.iterate import iterate
+from stj.errors import ArtifactError
+from stj.loop.iterate import iterate, make_phase
+from stj.loop.kinds import Phase
 from stj.loop.phases import Run
 
 MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
 
 
+def run_of(tmp_path: Path, *overrides: str) -> Run:
+    return Run(load([MINI], [f"run_root={tmp_path}/run", *overrides]))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("heldout.path=null",),
+        ("models.first_judge.path=org/other",),
+        ("train.objective=sft_then_dpo",),
+        ("train.objective=sft_then_dpo", "train.preference.source=warm_up"),
+    ],
+)
+def test_an_iteration_makes_its_phases_in_the_order_that_status_shows(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    run = run_of(tmp_path, *overrides)
+    made: list[Phase] = []
+    for iteration in run.iterations:
+        iterate(iteration, made.append)
+    assert [phase.name for phase in made] == [phase.name for phase in run.phases]
+
+
 def test_checkpoints_that_outlived_their_training_are_removed(tmp_path: Path) -> None:
     """The driver was killed when the model was done, and before its checkpoints were deleted."""
-    run = Run(load([MINI], [f"run_root={tmp_path}/run"]))
-    (model,) = [phase for phase in run.of_iteration(1) if phase.kind == "model"]
+    model = run_of(tmp_path).iterations[0].model
     model.artifact.begin()
     model.artifact.finish()
     checkpoint = tmp_path / "run/iteration_1/checkpoints/step_00000100"
     checkpoint.mkdir(parents=True)
     (checkpoint / "optim_states.pt").touch()
-    told: list[str] = []
-    iterate(run, [model], told.append)
-    assert told == ["iteration_1/model: done already, reused"]
+    lines: list[str] = []
+    make_phase(model, lines.append, overwrite=False, needed=True)
+    assert lines == ["iteration_1/model: done already, reused"]
     assert [path.name for path in (tmp_path / "run/iteration_1").iterdir()] == ["model"]
+
+
+def test_pairs_whose_limit_an_older_stj_applied_on_reading_are_refused_if_they_are_read(tmp_path: Path) -> None:
+    pairs = run_of(tmp_path, "select.limit=5").pairs
+    pairs.artifact.begin()
+    pairs.artifact.finish(pairs=9)
+    lines: list[str] = []
+    with pytest.raises(ArtifactError, match=r"left the rows over select.limit=5 in place. Delete it and run"):
+        make_phase(pairs, lines.append, overwrite=False, needed=True)
+    make_phase(pairs, lines.append, overwrite=False, needed=False)
+    assert lines == ["pairs: done already, reused"] * 2

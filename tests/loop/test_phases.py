@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,8 @@ import pytest
 from stj.config import Config
 from stj.config_loader import load
 from stj.errors import ConfigError, ModelError, SourceError
+from stj.loop.inputs import check_inputs
+from stj.loop.kinds import ExamplesPhase, PassPhase, Phase, TrainingPhase
 from stj.loop.phases import Run
 from stj.loop.status import phase_states, read_run_config, write_run_config
 from stj.passes.commit import RowCommitter
@@ -30,7 +31,15 @@ def config(tmp_path: Path, *overrides: str) -> Config:
 
 
 def passes(run: Run) -> dict[str, tuple[str, ...]]:
-    return {phase.name: phase.parts for phase in run.phases if phase.kind == "pass"}
+    return {phase.name: phase.parts for phase in run.passes}
+
+
+def pass_that(run: Run, part: str, iteration: int) -> PassPhase:
+    return next(phase for phase in run.passes if part in phase.parts and phase.iteration == iteration)
+
+
+def others(run: Run, iteration: int) -> list[Phase]:
+    return [phase for phase in run.iterations[iteration - 1].phases if not isinstance(phase, PassPhase)]
 
 
 def test_one_model_in_all_roles_shares_the_first_pass(tmp_path: Path) -> None:
@@ -60,13 +69,13 @@ def test_three_models_are_three_passes(tmp_path: Path) -> None:
 def test_every_judge_is_measured_once(tmp_path: Path) -> None:
     for overrides in ([], [OTHER], [OTHER, "models.generator.path=org/other"]):
         run = Run(config(tmp_path, *overrides))
-        assert [phase.judge for phase in run.phases if "heldout" in phase.parts] == [0, 1, 2, 3]
+        assert [phase.judge for phase in run.passes if "heldout" in phase.parts] == [0, 1, 2, 3]
 
 
 def test_each_judge_reads_every_pair_once_though_held_out_ones_shared_the_first_pass(tmp_path: Path) -> None:
     overrides = ("train.objective=sft_then_dpo", "train.preference.source=warm_up", "iterations=2")
     run = Run(config(tmp_path, *overrides))
-    first = run.phases[0]
+    first = run.pairs
     assert first.parts == ("pairs", "judge", "heldout")
     heldout = list(read_pairs(run.config.heldout))
     training = [
@@ -79,16 +88,16 @@ def test_each_judge_reads_every_pair_once_though_held_out_ones_shared_the_first_
     writer.add(rows_to_table([*training, *heldout]))
     writer.commit()
     writer.finish(None)
-    second, again = run.phase_that("judge", 2), run.phase_that("judge_again", 1)
-    assert [row.id for row in run.read_inputs(second)] == ["row-1", "row-2", *(row.id for row in heldout)]
-    assert {(row.aborted, row.surplus_tokens, row.output_tokens) for row in run.read_inputs(second)} == {(0, 0, 0)}
-    assert run.inputs_of(second) == 2 + len(heldout)
-    assert [row.id for row in run.read_inputs(again)] == ["row-1", "row-2"]
+    second, again = pass_that(run, "judge", 2), pass_that(run, "judge_again", 1)
+    assert [row.id for row in second.reader()()] == ["row-1", "row-2", *(row.id for row in heldout)]
+    assert {(row.aborted, row.surplus_tokens, row.output_tokens) for row in second.reader()()} == {(0, 0, 0)}
+    assert second.count_inputs() == 2 + len(heldout)
+    assert [row.id for row in again.reader()()] == ["row-1", "row-2"]
 
 
 def test_without_held_out_pairs_nothing_is_measured(tmp_path: Path) -> None:
     run = Run(config(tmp_path, "heldout.path=null"))
-    assert not [phase for phase in run.phases if "heldout" in phase.parts]
+    assert not [phase for phase in run.passes if "heldout" in phase.parts]
     assert run.heldout_phase(0) is None
 
 
@@ -117,35 +126,40 @@ def test_a_change_makes_stale_what_it_matters_to_and_all_that_follows(
 
 def test_a_warm_up_comes_between_the_examples_and_the_model(tmp_path: Path) -> None:
     run = Run(config(tmp_path, "train.objective=sft_then_dpo", "iterations=2"))
-    names = [phase.name for phase in run.of_iteration(1) if phase.kind != "pass"]
+    names = [phase.name for phase in others(run, 1)]
     assert names == ["iteration_1/examples", "iteration_1/warm_up/model", "iteration_1/model"]
-    _, warm_up, model = (phase for phase in run.of_iteration(1) if phase.kind != "pass")
-    assert warm_up.train is not None
-    assert model.train is not None
+    _, warm_up, model = others(run, 1)
+    assert isinstance(warm_up, TrainingPhase)
+    assert isinstance(model, TrainingPhase)
     assert (warm_up.train.objective, warm_up.train.lr) == ("sft", 5e-4)
     assert (model.train.objective, model.train.lr) == ("dpo", 5.5e-8)
     assert (warm_up.model.path, model.model.path) == (run.config.models.seed.path, warm_up.artifact.folder.uri)
-    assert run.phase_that("judge", 2).model.path == model.artifact.folder.uri
+    assert pass_that(run, "judge", 2).model.path == model.artifact.folder.uri
 
 
 def test_what_was_warmed_up_judges_again_what_it_will_prefer(tmp_path: Path) -> None:
     rise = ("train.objective=sft_then_dpo", "train.preference.source=warm_up", "iterations=2")
     run = Run(config(tmp_path, *rise))
     for iteration in (1, 2):
-        phases = {phase.name.removeprefix(f"iteration_{iteration}/"): phase for phase in run.of_iteration(iteration)}
+        phases = {phase.name.removeprefix(f"iteration_{iteration}/"): phase for phase in run.iterations[iteration - 1].phases}
         names = [name for name in phases if not name.startswith(("heldout", "pairs", "judged"))]
         assert names == ["examples", "warm_up/model", "warm_up/judged", "warm_up/examples", "model"]
         first, warm_up, again, second, model = (phases[name] for name in names)
+        assert isinstance(first, ExamplesPhase)
+        assert isinstance(warm_up, TrainingPhase)
+        assert isinstance(again, PassPhase)
+        assert isinstance(second, ExamplesPhase)
+        assert isinstance(model, TrainingPhase)
         assert (first.objective, second.objective) == ("sft", "dpo")
-        assert first.source == run.phase_that("judge", iteration)
-        assert (warm_up.source, second.source, model.source) == (first, again, second)
+        assert first.judged == pass_that(run, "judge", iteration)
+        assert (warm_up.examples, second.judged, model.examples) == (first, again, second)
         assert again.model.path == model.model.path == warm_up.artifact.folder.uri
-        assert again.artifact.key["pairs"] == run.phase_that("pairs", 1).artifact.fingerprint
+        assert again.artifact.key["pairs"] == run.pairs.artifact.fingerprint
         assert again.artifact.key["judge"]["sampling"] == "first_pair"
-        assert len(run.stages(again, None)[TRAINING]) == 1
+        assert len(again.stages(None)[TRAINING]) == 1
     assert run.phases[0].artifact.key["judge"]["sampling"] == "first_correct"
-    every = Run(config(tmp_path, *rise, "judge.sampling=all")).phases
-    assert {p.artifact.key["judge"]["sampling"] for p in every if p.kind == "pass" and p.parts != ("heldout",)} == {"all"}
+    every = Run(config(tmp_path, *rise, "judge.sampling=all")).passes
+    assert {p.artifact.key["judge"]["sampling"] for p in every if p.parts != ("heldout",)} == {"all"}
 
 
 @pytest.mark.parametrize(
@@ -175,7 +189,7 @@ def test_settings_for_pairs_do_not_matter_to_sft(tmp_path: Path) -> None:
     one, other = (Run(config(tmp_path, *extra)) for extra in ([], ["train.preference.beta=0.5"]))
     assert [phase.artifact.fingerprint for phase in one.phases] == [phase.artifact.fingerprint for phase in other.phases]
     dpo, beta = (
-        Run(config(tmp_path, "train.objective=dpo", *extra)).of_iteration(1)[-1].artifact.fingerprint
+        Run(config(tmp_path, "train.objective=dpo", *extra)).iterations[0].model.artifact.fingerprint
         for extra in ([], ["train.preference.beta=0.5"])
     )
     assert dpo != beta
@@ -199,8 +213,8 @@ def test_a_run_directory_knows_its_config(tmp_path: Path) -> None:
 
 def test_each_task_has_its_chain(tmp_path: Path) -> None:
     run = Run(config(tmp_path))
-    assert [len(run.stages(phase, None)[TRAINING]) for phase in run.phases if phase.kind == "pass"] == [5, 1, 1, 0]
-    assert all(len(run.stages(phase, None)[HELDOUT]) == 1 for phase in run.phases)
+    assert [len(phase.stages(None)[TRAINING]) for phase in run.passes] == [5, 1, 1, 0]
+    assert all(len(phase.stages(None)[HELDOUT]) == 1 for phase in run.passes)
 
 
 def test_inside_a_ray_job_a_relative_run_root_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +262,7 @@ def repeats(tmp_path: Path) -> Callable[..., Run]:
 
 
 def dropped(run: Run) -> list[tuple[str, str | None]]:
-    return [(row.id, row.dropped) for row in run.read_inputs(run.phases[0])]
+    return [(row.id, row.dropped) for row in run.pairs.reader()()]
 
 
 def test_what_repeats_a_benchmark_or_an_earlier_row_is_dropped_before_any_model_is_asked(repeats: Callable[..., Run]) -> None:
@@ -260,7 +274,7 @@ def test_what_repeats_a_benchmark_or_an_earlier_row_is_dropped_before_any_model_
 
 def test_a_pass_that_goes_on_decides_as_it_did_before(repeats: Callable[..., Run]) -> None:
     run = repeats()
-    read = partial(run.read_inputs, run.phases[0])
+    read = run.pairs.reader()
     whole = {row.id: row for row in read()}
     for done in [{"c2"}, {"c0", "c2"}, {"c0", "c1", "c2", "c4"}]:  # c2 is what c3 repeats
         finished = RowBitmap()
@@ -288,7 +302,7 @@ def test_bad_files_to_keep_out_are_refused_before_anything_starts(tmp_path: Path
         repeats("source.keep_out=[/nope.jsonl]")
     (tmp_path / "bench.jsonl").write_text('{"question": oops}')
     with pytest.raises(SourceError, match=r"bench\.jsonl, line 1, column 14: not JSON"):
-        repeats().check_inputs()
+        check_inputs(repeats().config)
 
 
 def test_a_source_of_another_kind_is_refused_before_anything_starts_and_one_bad_row_is_not(tmp_path: Path) -> None:
@@ -296,11 +310,11 @@ def test_a_source_of_another_kind_is_refused_before_anything_starts_and_one_bad_
     source = (f"source.path={file}", "source.kind=instructions", "source.limit=null")
     file.write_text('{"instruction": 5}\n' * 3)
     with pytest.raises(SourceError, match=r"line 1: field 'instruction' is int 5; it must be a string"):
-        Run(config(tmp_path, *source)).check_inputs()
+        check_inputs(Run(config(tmp_path, *source)).config)
     file.write_text('{"instruction": 5}\n{"instruction": "Why?"}')
-    Run(config(tmp_path, *source)).check_inputs()
+    check_inputs(Run(config(tmp_path, *source)).config)
 
 
 def test_the_mini_world_loses_nothing_to_what_is_kept_out(tmp_path: Path) -> None:
     run = Run(config(tmp_path))
-    assert not {row.dropped for row in run.read_inputs(run.phases[0])} & {"near_duplicate", "benchmark_overlap"}
+    assert not {row.dropped for row in run.pairs.reader()()} & {"near_duplicate", "benchmark_overlap"}

@@ -23,7 +23,7 @@ from stj.passes.gate import RayGate
 from stj.passes.run import run_pass
 from stj.passes.spec import Pass
 from stj.rows import TRAINING, Category, Row, Turn, row_from_dict
-from stj.stages.select import apply_limit, screen, select
+from stj.stages.select import screen, select
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
 from tests.conftest import make_row, soon
@@ -299,8 +299,8 @@ def test_the_limit_is_exact_whatever_the_order(tmp_path: Path) -> None:
     gate = RayGate(7, artifact)
     passing = partial(pass_even, gate=gate)
     spec = Pass(model=ModelConfig(path="shout"), read=partial(read, 200), stages={TRAINING: [passing]}, make_engine=scripted)
-    run_pass(spec, artifact, CONFIG)
-    kept = [row.position for row in apply_limit(lambda: rows_of(artifact), 7) if not row.dropped]
+    run_pass(replace(spec, limit=7), artifact, CONFIG)
+    kept = [row.position for row in rows_of(artifact) if not row.dropped]
     assert kept == [0, 2, 4, 6, 8, 10, 12]
     assert artifact.manifest()["output_tokens"] < 2 * 200 / 2, "most are spared the model, which says two words to a row"
 

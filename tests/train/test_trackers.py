@@ -11,6 +11,7 @@ import pytest
 from stj.config import ModelConfig, TrainConfig
 from stj.config_loader import load
 from stj.errors import ConfigError, StjError
+from stj.loop.inputs import check_inputs
 from stj.loop.phases import Run
 from stj.storage.folder import Folder
 from stj.train import trackers
@@ -183,7 +184,7 @@ def test_a_tracker_that_is_not_there_is_refused_at_the_start(tmp_path: Path, mon
     monkeypatch.delitem(__import__("sys").modules, "wandb", raising=False)
     run = Run(load([MINI], [f"run_root={tmp_path}/run", "train.trackers=[wandb]"]))
     with pytest.raises(ConfigError, match=r"train.trackers: wandb is not installed: pip install 'stj\[trackers\]'"):
-        run.check_inputs()
+        check_inputs(run.config)
 
 
 def test_rays_gauges_take_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,110 @@
+"""The rows that go into each pass: read, counted, and checked before anything starts."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from importlib.util import find_spec
+from itertools import islice
+from typing import Literal
+
+from stj.config import Config, TrainConfig
+from stj.errors import ConfigError, SourceError
+from stj.rows import TRAINING, Row, row_from_dict
+from stj.sources import read_rows, source_size
+from stj.sources.heldout import heldout_size, read_pairs
+from stj.sources.hub import is_hub_dataset
+from stj.sources.near_duplicates import drop_near_duplicates
+from stj.sources.overlap import Place, drop_overlaps, places, read_texts
+from stj.stages.select import reject_unasked, without_results
+from stj.storage.artifacts import Artifact
+
+PassPart = Literal["pairs", "judge", "judge_again", "heldout"]
+"""What a pass does. A model that was warmed up judges the training pairs again."""
+
+SELECTED_ON = "train.selection.path"
+_FIRST_ROWS = 100
+
+
+def read_inputs(config: Config, parts: Collection[PassPart], pairs: Artifact | None) -> Iterator[Row]:
+    """The rows that go into a pass, in input order.
+
+    `pairs` is the pass that made the pairs, None if this pass makes them. The held-out pairs come last: they fill the engine
+    while the last training rows finish.
+    """
+    if "pairs" in parts:
+        yield from instructions(config)
+    elif pairs is not None and ("judge" in parts or "judge_again" in parts):
+        for row in training_pairs(map(row_from_dict, pairs.records())):
+            yield replace(without_results(row), pair=row.pair, prompt_tokens=0, output_tokens=0)
+    if "heldout" in parts:
+        yield from read_pairs(config.heldout)
+
+
+def count_inputs(config: Config, parts: Collection[PassPart], pairs: Artifact | None) -> int | None:
+    """About how many rows go into a pass; None if a source cannot be counted without reading it."""
+    counts: list[int | None] = []
+    if "pairs" in parts:
+        counts.append(source_size(config.source))
+    elif pairs is not None and ("judge" in parts or "judge_again" in parts):
+        counts.append(pairs.manifest().get("pairs"))
+    if "heldout" in parts:
+        counts.append(heldout_size(config.heldout))
+    return None if None in counts else sum(count for count in counts if count is not None)
+
+
+def training_pairs(rows: Iterable[Row]) -> Iterator[Row]:
+    """The training rows that became pairs. Held-out pairs may share a pass with them."""
+    return (row for row in rows if row.task == TRAINING and row.pair is not None)
+
+
+def instructions(config: Config) -> Iterator[Row]:
+    """The rows of the source. Rows that repeat a benchmark or an earlier row become tombstones.
+
+    A row that the rule rejects unasked hides no other row: if the first copy is marked toxic, the second one stays.
+    """
+    rows = drop_overlaps(read_rows(config.source), kept_out(config))
+    if config.source.near_duplicates is None:
+        return rows
+    return drop_near_duplicates(rows, config.source.near_duplicates, lambda row: reject_unasked(row, config.select) is None)
+
+
+def kept_out(config: Config) -> list[Place]:
+    """The files whose texts are kept out of the training pairs: benchmarks, held-out pairs and pairs for selection."""
+    selected_on = config.train.selection.path
+    more = [(SELECTED_ON, selected_on)] if selected_on and selected_on != config.heldout.path else []
+    return places(config.source, config.heldout) + more
+
+
+def read_selection_pairs(config: Config) -> Iterator[Row]:
+    """The held-out pairs that checkpoints are chosen by, if any."""
+    return read_pairs(config.selected_on, SELECTED_ON)
+
+
+def count_selection_pairs(config: Config) -> int | None:
+    """About how many pairs checkpoints are chosen by; None if they cannot be counted without reading them."""
+    return heldout_size(config.selected_on, SELECTED_ON)
+
+
+def check_inputs(config: Config) -> None:
+    """Fails early on bad inputs: reads the held-out pairs, the files to keep out, and the first rows of a local source.
+
+    Raises SourceError, and ConfigError if a tracker is not installed.
+    """
+    _check_trackers(config.train)
+    for _ in read_pairs(config.heldout):
+        pass
+    for _ in read_selection_pairs(config):
+        pass
+    for place in kept_out(config):
+        for _ in read_texts(place):
+            pass
+    if not is_hub_dataset(config.source.path):
+        first = list(islice(read_rows(config.source), _FIRST_ROWS))
+        if first and all(row.dropped == "content_not_text" for row in first):
+            raise SourceError(f"source.path={config.source.path}: {first[0].detail}; each of the first rows is like that")
+
+
+def _check_trackers(train: TrainConfig) -> None:
+    for name in train.trackers:
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:  # without an origin it is only a directory of this name
+            raise ConfigError(f"train.trackers: {name} is not installed: pip install 'stj[trackers]', or leave it out")

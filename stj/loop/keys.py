@@ -1,0 +1,88 @@
+"""What makes a phase stale: the key of each kind of phase.
+
+A key holds the settings that matter to the phase, the hashes of its prompts, the identity of its weights and the fingerprints
+of the phases that it reads. A phase is stale if its key differs from the key on disk (stj/storage/artifacts.py). A setting
+that is not in a key can be changed without redoing anything.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+from stj.config import Config, ExamplesConfig, ModelConfig, Objective
+from stj.loop.inputs import SELECTED_ON, PassPart, kept_out
+from stj.loop.tasks import PROMPTS as EXAMPLE_PROMPTS
+from stj.models.locate import loading_settings
+from stj.prompts import CATEGORIZE, prompt_hash
+from stj.sources import source_identity
+from stj.sources.heldout import heldout_identity
+from stj.sources.overlap import places_identity
+from stj.stages import judge as judging
+from stj.stages import pairs as pairing
+from stj.storage.artifacts import Key, plain
+
+_OPERATIONAL = (
+    "device",
+    "cpus_per_worker",
+    "max_failures",
+    "checkpoint_every_steps",
+    "shard_gb",
+    "offload",
+    "activation_checkpointing",
+    "trackers",
+)
+"""Settings of training that change when and where it computes, not what."""
+
+
+def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, weights: str, pairs: str | None) -> Key:
+    """The key of a pass; `pairs` is the fingerprint of the pass that made the pairs, None if this pass makes them."""
+    key: Key = {"step": "pass", "model": {"weights": weights, **loading_settings(model)}}
+    prompts: list[str] = []
+    judges = "judge" in parts or "judge_again" in parts
+    if "pairs" in parts:
+        identities = {"path": source_identity(config.source), "keep_out": places_identity(kept_out(config))}
+        key["source"] = {**plain(config.source), **identities}
+        key["select"] = plain(config.select)
+        key |= {"categorize": plain(config.categorize), "pairs": plain(config.pairs)}
+        prompts += [CATEGORIZE, pairing.PROMPTS[config.pairs.method]]
+    elif judges:
+        key["pairs"] = pairs
+    if judges:
+        judge = config.judge.again if "judge_again" in parts else config.judge
+        key |= {"judge": plain(judge), "seed": config.seed}  # the seed orders A and B
+    if "heldout" in parts:
+        key["heldout"] = {**plain(config.heldout), "path": heldout_identity(config.heldout)}
+    if judges or "heldout" in parts:
+        prompts += judging.PROMPTS
+    return key | {"prompts": _hashes(prompts)}
+
+
+def examples_key(config: Config, judged: str, objective: Objective) -> Key:
+    """The key of selecting examples from the pass with the fingerprint `judged`."""
+    key: Key = {"step": "examples", "judged": judged, "objective": objective, "seed": config.seed}
+    prompts: tuple[str, ...] = judging.PROMPTS
+    if config.examples != ExamplesConfig():
+        key["examples"] = plain(config.examples)
+        prompts += EXAMPLE_PROMPTS
+    return key | {"prompts": _hashes(prompts)}
+
+
+def training_key(
+    config: Config, examples: str, objective: Literal["sft", "dpo", "rpo"], model: ModelConfig, weights: str
+) -> Key:
+    """The key of a training that begins from these weights and learns the examples with the fingerprint `examples`."""
+    train = config.train.stage(objective)
+    settings = plain(train)
+    for unneeded in (*_OPERATIONAL, "selection", *(["preference"] if objective == "sft" else [])):
+        del settings[unneeded]
+    settings.get("preference", {}).pop("source", None)  # the key of the examples names the pass that judged
+    key: Key = {"step": "model", "examples": examples, "seed_model": weights, "train": settings}
+    if train.selection.path:
+        pairs = {**plain(config.selected_on), "path": heldout_identity(config.selected_on, SELECTED_ON)}
+        steps = {"patience": train.selection.patience, "checkpoint_every_steps": train.checkpoint_every_steps}
+        prompts = _hashes(judging.PROMPTS)
+        key["selection"] = {**steps, "pairs": pairs, "prompts": prompts, "engine": loading_settings(model)}
+    return key
+
+
+def _hashes(prompts: Sequence[str]) -> dict[str, str]:
+    return {prompt: prompt_hash(prompt) for prompt in prompts}

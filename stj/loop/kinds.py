@@ -1,0 +1,241 @@
+"""The three kinds of phases: a pass, the selection of examples, and a training. Each knows how to run.
+
+What a kind needs to run (Ray, Ray Train) takes seconds to import, so it is imported when it runs: `stj status` and a dry run
+only look at the phases.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from stj.config import Config, HeldoutConfig, ModelConfig, Objective, TrainConfig
+from stj.errors import ArtifactError, PassFailed
+from stj.loop.counts import Funnel, JudgingCounts
+from stj.loop.examples import ExampleSelection
+from stj.loop.inputs import PassPart, count_inputs, read_inputs
+from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
+from stj.stages.categorize import categorize
+from stj.stages.judge import judge, judge_heldout
+from stj.stages.pairs import make_pair
+from stj.stages.runner import Stage
+from stj.stages.select import Gate, screen, select
+from stj.storage.artifacts import Artifact
+from stj.text import duration
+from stj.train.job import CHECKPOINTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase(ABC):
+    """One step of a run, done when its artifact is."""
+
+    config: Config
+    name: str
+    """Its directory under run_root."""
+    iteration: int
+    artifact: Artifact
+
+    @property
+    def engine_model(self) -> ModelConfig | None:
+        """The model whose engines the phase starts, if it starts any."""
+        return None
+
+    @abstractmethod
+    def run(self) -> None:
+        """Makes the artifact, which has begun; a part of it may be there from an earlier start."""
+
+    def require_usable(self) -> None:
+        """Raises StjError if later phases cannot build on the finished artifact."""
+        return
+
+    def clean_up(self) -> None:
+        """Removes what a kill may have left beside the finished artifact."""
+        return
+
+    @abstractmethod
+    def summary(self) -> str:
+        """One line about the finished artifact."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassPhase(Phase):
+    """One stream of rows through one set of weights."""
+
+    model: ModelConfig
+    parts: tuple[PassPart, ...]
+    """What the pass does."""
+    judge: int = 0
+    """k of the M_k that judges in this pass; 0 also if the first judge is another model than the seed."""
+    pairs: "PassPhase | None" = None
+    """The pass that made the pairs; None if this one makes them."""
+
+    @property
+    def engine_model(self) -> ModelConfig:
+        """The model that the rows pass through."""
+        return self.model
+
+    @property
+    def makes_pairs(self) -> bool:
+        """Whether this pass turns instructions into pairs."""
+        return "pairs" in self.parts
+
+    def run(self) -> None:
+        """Streams the rows through the model. Raises PassFailed if no instruction became a pair."""
+        from stj.passes.run import run_pass
+        from stj.passes.spec import pass_under
+
+        spec = pass_under(
+            self.config,
+            name=self.name,
+            model=self.model,
+            read=self.reader(),
+            total=self.count_inputs(),
+            stages=self.stages(self._gate()),
+            limit=self.limit,
+        )
+        run_pass(spec, self.artifact, self.config.engine)
+        self.require_usable()
+
+    def require_usable(self) -> None:
+        """Raises PassFailed if no instruction became a pair, and ArtifactError if an older stj left rows over the limit."""
+        if self.limit is not None and "passed_rule" not in self.artifact.manifest():
+            raise ArtifactError(
+                f"{self.artifact.folder.uri} was made by an older stj, which left the rows over select.limit={self.limit} in "
+                "place. Delete it and run the same command again"
+            )
+        self._require_pairs()
+
+    @property
+    def limit(self) -> int | None:
+        """N of the first N instructions that pass the rule, for the pass that selects them."""
+        return self.config.select.limit if self.makes_pairs else None
+
+    def reader(self) -> "partial[Iterator[Row]]":
+        """Reads the rows that go in; Ray carries it to the cluster."""
+        return partial(read_inputs, self.config, self.parts, self.pairs.artifact if self.pairs else None)
+
+    def count_inputs(self) -> int | None:
+        """About how many rows go in; None if that is not known."""
+        return count_inputs(self.config, self.parts, self.pairs.artifact if self.pairs else None)
+
+    def stages(self, gate: Gate | None) -> dict[str, Sequence[Stage]]:
+        """The chain of stages for each task: sections 3.2, 3.3 and 3.4 of the paper."""
+        config = self.config
+        training: list[Stage] = []
+        if self.makes_pairs:
+            training += [
+                partial(screen, rule=config.select, gate=gate),
+                partial(categorize, config=config.categorize),
+                partial(select, rule=config.select, gate=gate),
+                partial(make_pair, config=config.pairs),
+            ]
+        if "judge" in self.parts:
+            training.append(partial(judge, config=config.judge, seed=config.seed))
+        if "judge_again" in self.parts:
+            training.append(partial(judge, config=config.judge.again, seed=config.seed))
+        return {TRAINING: training, HELDOUT: [partial(judge_heldout, config=config.heldout)]}
+
+    def rows(self) -> Iterator[Row]:
+        """The rows on disk."""
+        return map(row_from_dict, self.artifact.records())
+
+    def summary(self) -> str:
+        """Rows, tokens, drops by reason, failures, and the cost."""
+        manifest = self.artifact.manifest()
+        dropped = ", ".join(f"{count} {reason}" for reason, count in manifest["dropped"].items()) or "none"
+        ledger = manifest["ledger"]
+        dollars = "" if ledger["dollars"] is None else f", ${ledger['dollars']:,.2f}"
+        wasted = ledger["wasted_tokens"] / max(1, ledger["output_tokens"])
+        return (
+            f"{manifest['rows']} rows, {manifest['output_tokens']:,} tokens written, dropped: {dropped}; "
+            f"failed: {manifest['failed']}; {duration(ledger['engine_seconds'])} of engines{dollars}, "
+            f"{wasted:.0%} of all tokens wasted"
+        )
+
+    def _gate(self) -> Gate | None:
+        if self.limit is None:
+            return None
+        from stj.passes.gate import RayGate
+
+        return RayGate(self.limit, self.artifact)
+
+    def _require_pairs(self) -> None:
+        """Raises PassFailed, with the counts of what was dropped, if no instruction became a pair."""
+        if not self.makes_pairs or self.artifact.manifest()["pairs"]:
+            return
+        funnel = Funnel.of(self.rows())
+        dropped = ", ".join(f"{count} {reason}" for reason, count in funnel.dropped.items())
+        raise PassFailed(
+            f"none of {funnel.instructions_in} instructions became a pair; {funnel.selected} passed the rule "
+            f"(dropped: {dropped}). Look at select.*, and with `stj show {self.artifact.folder.uri}` at what the model writes"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamplesPhase(Phase):
+    """Selects the training examples from the judgments of one pass."""
+
+    judged: PassPhase
+    pairs: PassPhase
+    """The pass that made the pairs, for the counts from instructions to examples."""
+    objective: Objective
+    """What the examples are for."""
+
+    def run(self) -> None:
+        """Keeps one right judgment a pair, with as many labels A as B. Raises PassFailed if there is nothing to learn."""
+        selection = ExampleSelection(
+            name=self.name,
+            judged=self.judged.artifact,
+            pairs=self.pairs.artifact,
+            objective=self.objective,
+            config=self.config,
+        )
+        selection.write(self.artifact)
+
+    def summary(self) -> str:
+        """Examples, acceptance, draws and the balance of labels."""
+        manifest = self.artifact.manifest()
+        judged = JudgingCounts(**manifest["judged"])
+        rarer = [f"{count} {kind}s" for kind, count in manifest["kinds"].items() if kind != "judgment"]
+        among = f" ({', '.join(rarer)})" if rarer else ""
+        return (
+            f"{manifest['rows']} examples{among} of {judged.judged} judged pairs; accepted {judged.accepted:.1%}, "
+            f"{judged.draws_per_kept:.2f} draws per kept judgment, A/B {judged.label_a}/{judged.label_b}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPhase(Phase):
+    """Fine-tunes the seed model, again at each iteration, on the examples of this one; or what was warmed up from the seed."""
+
+    model: ModelConfig
+    """Where training begins."""
+    examples: ExamplesPhase
+    train: TrainConfig
+    selected_on: HeldoutConfig | None
+    """The pairs that its checkpoints are chosen by; None if the last checkpoint is the model."""
+
+    @property
+    def engine_model(self) -> ModelConfig | None:
+        """Its checkpoints judge if there are pairs to choose them by."""
+        return self.model if self.selected_on else None
+
+    def run(self) -> None:
+        """Trains, and selects among the checkpoints if the config asks for it."""
+        from stj.loop.checkpoint_selection import CheckpointSelection
+        from stj.train.launch import train
+
+        if self.selected_on:
+            CheckpointSelection(training=self, pairs=self.selected_on).run()
+        else:
+            train(self.train, self.model, self.examples.artifact, self.artifact, self.config.ray)
+
+    def clean_up(self) -> None:
+        """Removes the checkpoints: a kill can come after the model is done and before they are removed."""
+        (self.artifact.folder.parent / CHECKPOINTS).remove()
+
+    def summary(self) -> str:
+        """Steps, losses and why this checkpoint was chosen."""
+        manifest = self.artifact.manifest()
+        trained = f"{manifest['steps']} steps, loss {manifest['loss_first']:.3f} -> {manifest['loss_last']:.3f}"
+        return f"{trained}; {manifest['selection']['why']}" if "selection" in manifest else trained

@@ -1,0 +1,49 @@
+"""`select.limit` on disk: later phases see exactly the rows that count.
+
+Rows finish in any order, so near the limit a few more than N rows pass the rule and are worked on. When the pass finishes,
+rows beyond the first N in input order become tombstones: their part is written again, and the manifest names the new part.
+The replaced part stays until the manifest is there. If a kill comes before that, the next start deletes the new parts.
+"""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from stj.rows import Row, row_from_dict, rows_to_table
+from stj.stages.select import OVER_LIMIT, SelectionLimit, passed_rule, without_results
+from stj.storage.artifacts import Artifact
+
+
+def limit_parts(artifact: Artifact, parts: Sequence[str], limit: int) -> tuple[list[str], list[str]]:
+    """The parts with rows beyond the limit as tombstones, and the parts that these replace."""
+    selection = SelectionLimit(limit)
+    for record in _records(artifact, parts):
+        if _passed(record):
+            selection.passed(record["position"])
+    kept, replaced = [], []
+    for part in parts:
+        if any(_passed(record) and selection.over(record["position"]) for record in _records(artifact, [part])):
+            rows = [_limited(row_from_dict(record), selection) for record in artifact.records(parts=[part])]
+            kept.append(artifact.stage_part(f"part-{uuid.uuid4().hex}", rows_to_table(rows)))
+            replaced.append(part)
+        else:
+            kept.append(part)
+    return kept, replaced
+
+
+def count_passed(artifact: Artifact, parts: Sequence[str]) -> int:
+    """How many rows passed the rule and are within the limit."""
+    return sum(_passed(record) for record in _records(artifact, parts))
+
+
+def _records(artifact: Artifact, parts: Sequence[str]) -> Iterator[dict[str, Any]]:
+    return artifact.records(["position", "category.name", "dropped"], parts)
+
+
+def _passed(record: dict[str, Any]) -> bool:
+    return passed_rule(record["category"], record["dropped"])
+
+
+def _limited(row: Row, selection: SelectionLimit) -> Row:
+    over = passed_rule(row.category, row.dropped) and selection.over(row.position)
+    return without_results(row).drop(OVER_LIMIT) if over else row
