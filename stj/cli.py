@@ -424,14 +424,14 @@ def _eval(
     All benchmarks are judged in one pass through the judge's weights.
     """
     from stj.evals.benchmarks.evaluation import SCORES
-    from stj.evals.benchmarks.places import is_named, named
+    from stj.evals.benchmarks.refs import benchmark_ref, is_benchmark_ref
     from stj.evals.evaluate import evaluate
 
-    benchmarks = [word for word in words if is_named(word)]
-    settings = [word for word in words if not is_named(word)]
+    benchmarks = [word for word in words if is_benchmark_ref(word)]
+    settings = [word for word in words if not is_benchmark_ref(word)]
     files = [word for word in settings if "=" not in word and Path(word).suffix in _CONF_SUFFIXES]
     unknown = [word for word in settings if "=" not in word and word not in files]
-    wanted = [named(word) for word in (*unknown, *benchmarks)]
+    wanted = [benchmark_ref(word) for word in (*unknown, *benchmarks)]
     if not wanted:
         raise ConfigError("no benchmark given; `stj eval --help` lists them")
     config = load(files, [word for word in settings if "=" in word])
@@ -466,10 +466,10 @@ def _score(
     as_json: _AsJson = False,
 ) -> None:
     """Scores judgments that are recorded already; needs no model."""
-    from stj.evals.benchmarks.places import named
+    from stj.evals.benchmarks.refs import benchmark_ref
     from stj.evals.score import score_file
 
-    record, tables = score_file(file, named(benchmark), parser)
+    record, tables = score_file(file, benchmark_ref(benchmark), parser)
     if as_json:
         _print_json(record)
         return

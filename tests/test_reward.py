@@ -1,4 +1,4 @@
-"""The judge as TRL's reward function: by hand, and in a step of the installed TRL's own GRPOTrainer, where there is one."""
+"""The judge as TRL's reward function: by hand, and in two steps of TRL's GRPOTrainer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ SEED = Path(__file__).parents[1] / "stj/mini/seed_model"
 
 
 def likes_long(messages: Sequence[Turn], sampling: Sampling) -> str:
-    """Prefers the longer response; says neither where they are as long."""
+    """Prefers the longer response, and neither of two equally long ones."""
     if "endless" in messages[-1].content:
         raise PromptTooLong("prompt of 9 tokens")
     shown = messages[-1].content.split("Answer]\n")
@@ -25,7 +25,7 @@ def likes_long(messages: Sequence[Turn], sampling: Sampling) -> str:
     return "[[C]]" if first == second else "[[A]]" if first > second else "[[B]]"
 
 
-def test_each_completion_is_held_against_the_others_of_its_prompt() -> None:
+def test_each_completion_is_compared_with_the_others_of_its_prompt() -> None:
     prompts = ["p", "p", "q", "p", "r"]
     completions = ["xx", "x", "xxxx", "xxx", "x"]
     with scripted(likes_long) as judge:
@@ -40,7 +40,7 @@ def test_conversations_are_read_and_other_columns_left_alone() -> None:
     assert rewards == [1.0, -1.0]
 
 
-def test_position_bias_and_what_cannot_be_judged_reward_nobody() -> None:
+def test_position_bias_and_failed_pairs_give_no_reward() -> None:
     with scripted(always_first) as judge:
         assert pairwise_reward(judge)(["p"] * 3, ["a", "b", "c"]) == [0.0] * 3
     with scripted(likes_long) as judge:
@@ -83,4 +83,4 @@ def test_trl_trains_on_it(tmp_path: Path) -> None:
         trainer.train()
     logged = [entry for entry in trainer.state.log_history if "rewards/stj_judge/mean" in entry]
     assert len(logged) == 2
-    assert all(abs(entry["rewards/stj_judge/mean"]) < 1e-6 for entry in logged)  # a group's rewards sum to zero
+    assert all(abs(entry["rewards/stj_judge/mean"]) < 1e-6 for entry in logged)  # The rewards of a group sum to zero.

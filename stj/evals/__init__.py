@@ -1,1 +1,1 @@
-"""How good a judge is, and the report that says so."""
+"""Measures how good a judge is: benchmarks, scores with intervals, comparisons."""

@@ -1,9 +1,9 @@
-"""`stj compare`: two judges on the same examples, the difference and how sure it is.
+"""`stj compare`: two judges on the same examples, their difference and how sure it is.
 
-The interval is a paired bootstrap over examples of the difference in accuracy (mean of the orders). McNemar's test takes an
-example as right where it was judged right in all orders (in most samples), and is exact: under no difference, each example
-on which the judges disagree is a fair coin. Examples that hang together are drawn together, and are one coin: it falls for the
-judge that has more of them right. An example with several votes on it (MT-Bench) counts once, with their mean.
+The interval is a paired bootstrap over examples of the difference in accuracy (mean of the orders). McNemar's test counts an
+example as right if it was judged right in all orders (in most samples). The test is exact: without a difference, each example
+on which the judges disagree is a fair coin. Dependent examples are drawn together and are one coin, which falls for the judge
+that has more of them right. An example with several votes on it (MT-Bench) counts once, with the mean of its votes.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from stj.errors import ArtifactError
-from stj.evals.benchmarks.evaluation import judged_rows, read_evaluation
-from stj.evals.benchmarks.places import BenchmarkRef, named
-from stj.evals.metrics import Interval, Outcome, clustered_ci95
+from stj.evals.benchmarks.evaluation import judged_examples, read_evaluation
+from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
+from stj.evals.metrics import ExampleOutcome, Interval, clustered_ci95
 from stj.evals.table import percent
 from stj.rows import Row, row_from_dict
 from stj.storage.artifacts import Artifact
@@ -31,15 +31,17 @@ class EvalComparison:
     benchmark: str
     examples: int
     units: int
-    """Independent ones: RM-Bench's items, MT-Bench's questions, else the examples themselves."""
+    """Number of independent units: RM-Bench's items, MT-Bench's questions, else the examples themselves."""
     accuracy_a: float
     accuracy_b: float
     difference: float
     """B minus A."""
     ci95: Interval
+    """Ends of the 95% bootstrap interval of the difference, over units."""
     only_a: int
-    """Units that A alone judged right in all orders, or of which it has more examples right."""
+    """Units that A alone judged right in all orders. For a unit of several examples: A has more of them right than B."""
     only_b: int
+    """The same for B."""
     mcnemar_p: float
 
 
@@ -53,7 +55,7 @@ class _Run(NamedTuple):
 
 
 class _Example(NamedTuple):
-    """How one judge did on one example, over the votes on it."""
+    """One judge's result on one example, over the votes on it."""
 
     accuracy: float
     right: bool
@@ -63,15 +65,16 @@ class _Example(NamedTuple):
 def compare_evaluations(run_a: str, run_b: str) -> list[EvalComparison]:
     """The comparison on each benchmark that both runs of `stj eval` judged, by the strict parser.
 
-    Raises ArtifactError where a run is no finished evaluation, they have no examples in common, or what they have in common
-    under one id are different examples.
+    Raises ArtifactError if a run is no finished evaluation, or if the runs have no examples in common. Raises it also if one id
+    names different examples in the two runs.
     """
     first, second = (_read(location) for location in (run_a, run_b))
     names = sorted(first.benchmarks.keys() & second.benchmarks.keys())
-    found = [one for one in (_on(first.benchmarks[name], first, second) for name in names) if one.examples]
-    if not found:
+    compared = [_compared_on(first.benchmarks[name], first, second) for name in names]
+    comparisons = [comparison for comparison in compared if comparison.examples]
+    if not comparisons:
         raise ArtifactError(f"{run_a} and {run_b} have no judged examples in common; evaluate both on the same benchmark")
-    return found
+    return comparisons
 
 
 def comparisons_json(comparisons: Sequence[EvalComparison]) -> list[dict[str, Any]]:
@@ -80,7 +83,7 @@ def comparisons_json(comparisons: Sequence[EvalComparison]) -> list[dict[str, An
 
 
 def comparisons_table(comparisons: Sequence[EvalComparison]) -> Table:
-    """A row for each benchmark, in percent; in plain text, a sentence each."""
+    """A row for each benchmark, in percent; plain text has a sentence instead."""
     columns = (
         *(Column("", "benchmark"), Column("accuracy", "A"), Column("", "B"), Column("difference, points", "B - A [95%]")),
         *(Column("", "examples"), Column("", "independent"), Column("right in all", "only A"), Column("orders", "only B")),
@@ -125,25 +128,25 @@ def _counted(compared: EvalComparison) -> str:
     return f"{units}; more right in all orders in A {only_a}, in B {only_b}"
 
 
-def _on(benchmark: BenchmarkRef, first: _Run, second: _Run) -> EvalComparison:
-    """The comparison on one benchmark; both are scored against the records that the first names."""
-    _refuse_others(benchmark, first, second)
-    one, two = (_examples(run, benchmark) for run in (first, second))
-    shared = sorted(one.keys() & two.keys())
+def _compared_on(ref: BenchmarkRef, first: _Run, second: _Run) -> EvalComparison:
+    """The comparison on one benchmark. Both runs are scored against the records that the first run names."""
+    _refuse_others(ref, first, second)
+    by_a, by_b = (_examples(run, ref) for run in (first, second))
+    shared = sorted(by_a.keys() & by_b.keys())
     units: dict[str, list[tuple[_Example, _Example]]] = {}
     for key in shared:
-        units.setdefault(one[key].unit, []).append((one[key], two[key]))
+        units.setdefault(by_a[key].unit, []).append((by_a[key], by_b[key]))
     more = [sum(a.right for a, _ in unit) - sum(b.right for _, b in unit) for unit in units.values()]
     only_a, only_b = sum(count > 0 for count in more), sum(count < 0 for count in more)
     differences = [[b.accuracy - a.accuracy for a, b in unit] for unit in units.values()]
     count = max(1, len(shared))
     return EvalComparison(
-        benchmark=benchmark.name,
+        benchmark=ref.name,
         examples=len(shared),
         units=len(units),
-        accuracy_a=math.fsum(one[key].accuracy for key in shared) / count,
-        accuracy_b=math.fsum(two[key].accuracy for key in shared) / count,
-        difference=math.fsum(math.fsum(own) for own in differences) / count,
+        accuracy_a=math.fsum(by_a[key].accuracy for key in shared) / count,
+        accuracy_b=math.fsum(by_b[key].accuracy for key in shared) / count,
+        difference=math.fsum(math.fsum(unit) for unit in differences) / count,
         ci95=clustered_ci95(differences) if shared else (0.0, 0.0),
         only_a=only_a,
         only_b=only_b,
@@ -152,23 +155,23 @@ def _on(benchmark: BenchmarkRef, first: _Run, second: _Run) -> EvalComparison:
 
 
 def _read(location: str) -> _Run:
-    artifact, facts = read_evaluation(location)
-    refused = [name for name, scores in facts["scores"].items() if "error" in scores]
-    benchmarks = {one.name: one for one in map(named, facts["benchmarks"]) if one.name not in refused}
-    return _Run(location, artifact, benchmarks, votes=facts["votes"] > 1)
+    artifact, record = read_evaluation(location)
+    refused = [name for name, scores in record["scores"].items() if "error" in scores]
+    benchmarks = {ref.name: ref for ref in map(benchmark_ref, record["benchmarks"]) if ref.name not in refused}
+    return _Run(location, artifact, benchmarks, votes=record["votes"] > 1)
 
 
-def _rows(run: _Run, benchmark: BenchmarkRef) -> Iterator[Row]:
-    return (row for row in map(row_from_dict, run.artifact.records()) if row.task == benchmark.name)
+def _rows(run: _Run, ref: BenchmarkRef) -> Iterator[Row]:
+    return (row for row in map(row_from_dict, run.artifact.records()) if row.task == ref.name)
 
 
-def _refuse_others(benchmark: BenchmarkRef, first: _Run, second: _Run) -> None:
-    """Raises ArtifactError where an example of both runs is not the same: files number their rows alike."""
-    shown = {row.id: _digest(row) for row in _rows(first, benchmark)}
-    for row in _rows(second, benchmark):
+def _refuse_others(ref: BenchmarkRef, first: _Run, second: _Run) -> None:
+    """Raises ArtifactError if an id names different examples in the two runs, since two files may number their rows alike."""
+    shown = {row.id: _digest(row) for row in _rows(first, ref)}
+    for row in _rows(second, ref):
         if shown.get(row.id, digest := _digest(row)) != digest:
             raise ArtifactError(
-                f"{benchmark.name}: {row.id} has another instruction or other answers in {second.location} than in "
+                f"{ref.name}: {row.id} has another instruction or other answers in {second.location} than in "
                 f"{first.location}; compare evaluations of the same examples"
             )
 
@@ -178,17 +181,19 @@ def _digest(row: Row) -> bytes:
     return hashlib.blake2b(json.dumps(shown).encode(), digest_size=16).digest()
 
 
-def _examples(run: _Run, named: BenchmarkRef) -> dict[str, _Example]:
-    """What became of each example, of MT-Bench in the setting that is its overall score."""
-    benchmark = named.benchmark
-    outcomes: dict[tuple[str, str | None], list[Outcome]] = {}
-    judged = (one for one in judged_rows(_rows(run, named), benchmark, "strict", votes=run.votes) if not one.unjudged)
-    for one in benchmark.score(benchmark, judged, named.found()):
-        if one.outcome is not None and one.subset.startswith(benchmark.compared):
-            outcomes.setdefault((f"{one.subset}/{one.id}", one.cluster), []).append(one.outcome)
-    return {key: _together(votes, cluster or key) for (key, cluster), votes in outcomes.items()}
+def _examples(run: _Run, ref: BenchmarkRef) -> dict[str, _Example]:
+    """The run's result on each example; MT-Bench's in the setting of its overall score."""
+    benchmark = ref.benchmark
+    outcomes: dict[tuple[str, str | None], list[ExampleOutcome]] = {}
+    examples = judged_examples(_rows(run, ref), benchmark, "strict", votes=run.votes)
+    judged = (example for example in examples if not example.unjudged)
+    for scored in benchmark.score(benchmark, judged, ref.records()):
+        if scored.outcome is not None and scored.subset.startswith(benchmark.compared):
+            outcomes.setdefault((f"{scored.subset}/{scored.id}", scored.cluster), []).append(scored.outcome)
+    return {key: _mean_example(votes, cluster or key) for (key, cluster), votes in outcomes.items()}
 
 
-def _together(votes: Sequence[Outcome], unit: str) -> _Example:
-    accuracy, right = (fmean(values) for values in zip(*((one.accuracy, one.consistent) for one in votes), strict=True))
+def _mean_example(votes: Sequence[ExampleOutcome], unit: str) -> _Example:
+    accuracy = fmean(outcome.accuracy for outcome in votes)
+    right = fmean(outcome.consistent for outcome in votes)
     return _Example(accuracy=accuracy, right=right > 0.5, unit=unit)

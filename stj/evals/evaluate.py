@@ -1,10 +1,11 @@
 """`stj eval`: one judge on any number of benchmarks, in one pass through its weights.
 
     RUN_ROOT/evals/MODEL-KEY/
-      part-*.parquet, manifest.json    every judgment and verdict, the orders of one example in one row
+      part-*.parquet, manifest.json    every judgment and verdict; a row holds all orders of an example
       scores.json                      every score, by both parsers
 
-The key says what was judged with which settings, so an evaluation that was killed goes on, and one that is done is scored anew.
+The key holds what was judged and with which settings. The same command resumes a killed evaluation; a finished one is scored
+again from its judgments.
 """
 
 import re
@@ -17,8 +18,8 @@ from typing import Any
 from stj.config import Config, HeldoutConfig, ModelConfig, PromptName
 from stj.errors import ConfigError, SourceError, StjError
 from stj.evals.benchmarks import BENCHMARKS
-from stj.evals.benchmarks.evaluation import SCORES, judged_rows
-from stj.evals.benchmarks.places import BenchmarkRef
+from stj.evals.benchmarks.evaluation import SCORES, judged_examples
+from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged, scores_json, scores_tables
 from stj.generate import Generate
 from stj.models.locate import check_division, loading_settings, model_identity
@@ -37,40 +38,40 @@ from stj.verdict import PARSERS, Parser
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """An evaluation whose judgments, and whatever could be scored, are written."""
+    """An evaluation with its judgments written, and every score that could be computed."""
 
     folder: Folder
     refused: Mapping[str, str]
     """Why benchmarks could not be scored, by name."""
 
     def check(self) -> None:
-        """Raises StjError where a benchmark could not be scored."""
+        """Raises StjError if a benchmark could not be scored."""
         if self.refused:
             reasons = "; ".join(self.refused.values())
             raise StjError(f"{', '.join(self.refused)} not scored: {reasons} (all judgments and the other scores are kept)")
 
 
 def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, show: Show) -> Evaluated:
-    """Judges the benchmarks with the model at `path`, prints the tables, and returns the place of the evaluation.
+    """Judges the benchmarks with the model at `path`, shows the tables, and returns the place of the evaluation.
 
-    Raises ConfigError, SourceError or ModelError where something is not there, before anything is started.
+    Raises ConfigError, SourceError or ModelError before anything starts if an input is missing or wrong.
     """
-    if twice := [name for name, count in Counter(one.name for one in benchmarks).items() if count > 1]:
-        raise ConfigError(f"{', '.join(twice)}: named twice; an evaluation has each benchmark once")
+    if twice := [name for name, count in Counter(ref.name for ref in benchmarks).items() if count > 1]:
+        raise ConfigError(f"{', '.join(twice)}: named twice; an evaluation takes each benchmark once")
     model = replace(config.models.seed, path=absolute_path(path), revision=None)
     artifact = _artifact(model, benchmarks, config)
-    for one in benchmarks:
-        show(f"{one.name}: {_looked_at(one, config.heldout.limit)}")
+    for ref in benchmarks:
+        show(f"{ref.name}: {_checked_rows(ref, config.heldout.limit)}")
     check_division(model)
     if artifact.begin():
         _judge(artifact, model, benchmarks, config)
     scores: list[BenchmarkScores] = []
     refused: dict[str, str] = {}
-    for one in benchmarks:
+    for ref in benchmarks:
         try:
-            scores += [_scores(artifact, one, parser, config) for parser in PARSERS]
-        except StjError as error:  # the others are scored all the same
-            refused[one.name] = str(error)
+            scores += [_scores(artifact, ref, parser, config) for parser in PARSERS]
+        except StjError as error:  # The other benchmarks are scored all the same.
+            refused[ref.name] = str(error)
     _write_scores(artifact, path, benchmarks, config, scores, refused)
     for item in scores_tables(scores):
         show(item)
@@ -79,15 +80,15 @@ def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
 
 
 def read_benchmarks(benchmarks: Sequence[BenchmarkRef], limit: int | None) -> Iterator[Row]:
-    """The rows of all benchmarks, one after the other."""
-    for one in benchmarks:
-        yield from one.rows(limit)
+    """The rows of all benchmarks, one benchmark after the other."""
+    for ref in benchmarks:
+        yield from ref.rows(limit)
 
 
 async def judge_benchmark(
     row: Row, generate: Generate, heldout: HeldoutConfig, votes: int, prompt: PromptName = "figure8"
 ) -> Row:
-    """The row judged as its benchmark asks: greedily or in samples, by votes, or its answers rated one by one."""
+    """The row, judged by its benchmark's protocol: greedily, in samples, by votes, or with each answer rated alone."""
     benchmark = BENCHMARKS[row.task]
     if benchmark.rated(row):
         return await rate(row, generate, heldout.decoding)
@@ -101,7 +102,7 @@ def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Co
     key: Key = {
         "step": "eval",
         "model": {"weights": model_identity(model), **loading_settings(model)},
-        "benchmarks": {one.name: one.identity for one in benchmarks},
+        "benchmarks": {ref.name: ref.identity for ref in benchmarks},
         "limit": config.heldout.limit,
         "decoding": plain(config.heldout.decoding),
         "votes": config.votes,
@@ -112,12 +113,12 @@ def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Co
     return Artifact(Folder.at(config.run_root) / f"evals/{name}-{fingerprint(key)[:8]}", key)
 
 
-def _looked_at(one: BenchmarkRef, limit: int | None) -> str:
-    """How many rows there are; what is wrong in a local file, or with the hub, is told before anything starts."""
-    rows = sum(1 for _ in one.rows(limit if one.is_local else 1))
+def _checked_rows(ref: BenchmarkRef, limit: int | None) -> str:
+    """The number of rows, for the user. Reads a local file as a whole and the hub's first row, so that errors come early."""
+    rows = sum(1 for _ in ref.rows(limit if ref.is_local else 1))
     if not rows:
-        raise SourceError(f"{one.word}: holds no rows to judge")
-    return f"{rows:,} rows" if one.is_local else "from the hub"
+        raise SourceError(f"{ref.word}: holds no rows to judge")
+    return f"{rows:,} rows" if ref.is_local else "from the hub"
 
 
 def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> None:
@@ -127,17 +128,17 @@ def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[Benchmar
         name=artifact.folder.uri.rpartition("/")[2],
         model=model,
         read=partial(read_benchmarks, benchmarks, config.heldout.limit),
-        stages={one.name: [stage] for one in benchmarks},
+        stages={ref.name: [stage] for ref in benchmarks},
     )
     with driver_session(artifact.folder, config.ray, [engine_demand(config.engine, [model])]):
         run_pass(spec, artifact, config.engine)
 
 
-def _scores(artifact: Artifact, one: BenchmarkRef, parser: Parser, config: Config) -> BenchmarkScores:
-    rows = (row for row in map(row_from_dict, artifact.records()) if row.task == one.name)
+def _scores(artifact: Artifact, ref: BenchmarkRef, parser: Parser, config: Config) -> BenchmarkScores:
+    rows = (row for row in map(row_from_dict, artifact.records()) if row.task == ref.name)
     wording = VARIANTS[config.prompt].wording
-    examples = judged_rows(rows, one.benchmark, parser, votes=config.votes > 1, wording=wording)
-    return score_judged(one.benchmark, parser, examples, one.found())
+    examples = judged_examples(rows, ref.benchmark, parser, votes=config.votes > 1, wording=wording)
+    return score_judged(ref.benchmark, parser, examples, ref.records())
 
 
 def _write_scores(
@@ -151,11 +152,11 @@ def _write_scores(
     """Writes scores.json."""
     rows: Counter[str] = Counter(record["task"] for record in artifact.records(["task"]))
     by_benchmark: dict[str, dict[str, Any]] = {
-        one.name: {"rows": rows[one.name], **{s.parser: scores_json(s) for s in scores if s.benchmark == one.name}}
-        for one in benchmarks
+        ref.name: {"rows": rows[ref.name], **{s.parser: scores_json(s) for s in scores if s.benchmark == ref.name}}
+        for ref in benchmarks
     }
     for name, reason in refused.items():
         by_benchmark[name] = {"rows": rows[name], "error": reason}
-    asked = {"model": path, "prompt": config.prompt, "votes": config.votes}
-    record = {**asked, "benchmarks": [one.word for one in benchmarks], "scores": by_benchmark}
+    settings = {"model": path, "prompt": config.prompt, "votes": config.votes}
+    record = {**settings, "benchmarks": [ref.word for ref in benchmarks], "scores": by_benchmark}
     artifact.folder.write_json(SCORES, record)

@@ -1,7 +1,7 @@
-"""`stj score`: recorded judgments, or a published table of subset accuracies, to scores. Needs no model, and no Ray.
+"""`stj score`: scores of recorded judgments, or of a published table of subset accuracies. Needs no model and no Ray.
 
-FILE holds rows as evals/benchmarks/recorded.py says; for rewardbench also one object {subset: accuracy}, and for mtbench also
-FastChat's grades of single answers.
+FILE holds rows as evals/benchmarks/recorded.py describes them. For rewardbench it may also be one object {subset: accuracy},
+and for mtbench FastChat's grades of single answers.
 """
 
 from collections.abc import Sequence
@@ -10,37 +10,38 @@ from typing import Any
 
 from stj.errors import ConfigError
 from stj.evals.benchmarks import grades, mtbench, rewardbench
-from stj.evals.benchmarks.places import BenchmarkRef
+from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.evals.benchmarks.scoring import score_recorded, scores_json, scores_tables
 from stj.evals.table import percent
 from stj.text import Column, Table
 from stj.verdict import PARSERS, Parser
 
 
-def score_file(file: str, named: BenchmarkRef, parser: Parser | None) -> tuple[dict[str, Any], list[str | Table]]:
+def score_file(file: str, ref: BenchmarkRef, parser: Parser | None) -> tuple[dict[str, Any], list[str | Table]]:
     """The scores as one JSON object, and as tables and lines for a reader; by both parsers if none is named.
 
-    Raises SourceError for a file that cannot be scored, and ConfigError for a place that has no meaning.
+    Raises SourceError if the file cannot be scored, and ConfigError if the benchmark takes no place.
     """
-    if named.place and not named.benchmark.needs_records:
-        raise ConfigError(f"--benchmark {named.word}: what is right stands in FILE itself; give --benchmark {named.name}")
-    table = rewardbench.read_table(Path(file)) if named.name == rewardbench.NAME else None
+    if ref.place and not ref.benchmark.needs_records:
+        raise ConfigError(f"--benchmark {ref.word}: FILE itself holds what is right; give --benchmark {ref.name}")
+    table = rewardbench.read_table(Path(file)) if ref.name == rewardbench.NAME else None
     if table is not None:
         return _table_scores(file, table)
     parsers = (parser,) if parser else PARSERS
-    if named.name == mtbench.NAME and grades.is_graded(file):
-        return _grades(file, named, parsers)
-    scores = [score_recorded(file, named, one) for one in parsers]
-    record: dict[str, Any] = {"file": file, "benchmark": named.name}
-    return record | {one.parser: scores_json(one) for one in scores}, list(scores_tables(scores))
+    if ref.name == mtbench.NAME and grades.is_graded(file):
+        return _grades(file, ref, parsers)
+    scores = [score_recorded(file, ref, name) for name in parsers]
+    record: dict[str, Any] = {"file": file, "benchmark": ref.name}
+    return record | {parsed.parser: scores_json(parsed) for parsed in scores}, list(scores_tables(scores))
 
 
-def _grades(file: str, named: BenchmarkRef, parsers: Sequence[Parser]) -> tuple[dict[str, Any], list[str | Table]]:
-    if named.place:
-        raise ConfigError(f"--benchmark {named.word}: {file} holds grades of single answers, which nobody voted on")
-    read = [grades.read_grades(file, one) for one in parsers]
-    record: dict[str, Any] = {"file": file, "benchmark": named.name}
-    return record | {one.parser: grades.grades_json(one) for one in read}, [grades.grades_table(one) for one in read]
+def _grades(file: str, ref: BenchmarkRef, parsers: Sequence[Parser]) -> tuple[dict[str, Any], list[str | Table]]:
+    if ref.place:
+        raise ConfigError(f"--benchmark {ref.word}: {file} holds grades of single answers, which have no human votes")
+    parsed = [grades.read_grades(file, name) for name in parsers]
+    record: dict[str, Any] = {"file": file, "benchmark": ref.name}
+    by_parser = {graded.parser: grades.grades_json(graded) for graded in parsed}
+    return record | by_parser, [grades.grades_table(graded) for graded in parsed]
 
 
 def _table_scores(file: str, table: dict[str, float]) -> tuple[dict[str, Any], list[str | Table]]:
@@ -53,4 +54,4 @@ def _table_scores(file: str, table: dict[str, float]) -> tuple[dict[str, Any], l
     }
     rows = [(name, percent(value)) for name, value in groups.items()]
     plain = [f"{name:<10} {value:>5}" for name, value in rows]
-    return record, [Table(columns=(Column("", ""), Column("", "accuracy")), rows=rows, plain=plain)]
+    return record, [Table(columns=(Column("", ""), Column("", "accuracy, %")), rows=rows, plain=plain)]

@@ -1,1 +1,1 @@
-"""The product: a trained judge as a library, over files of pairs, as a jury, and over HTTP."""
+"""The product: a trained judge as a library, on files of pairs, as a jury, and over HTTP."""

@@ -1,10 +1,12 @@
-"""`Judge`: a judge for people who only want to use one, in a script, a notebook or a training loop; without Ray.
+"""`Judge`: a judge for scripts, notebooks and training loops, without Ray.
+
+Example::
 
     with Judge("runs/mini/iteration_3/model") as judge:
         judge.compare("What is 2 + 2?", "4", "5").verdict    # "A"
 
-The engine has a process of its own. A Judge talks to it from a thread with an event loop, so that it makes no difference
-whether a loop runs already where it is asked.
+The engine has a process of its own. A Judge talks to it from a thread with an event loop of its own, so it also works inside a
+running event loop.
 """
 
 import asyncio
@@ -25,20 +27,23 @@ from stj.sources.dialogue import text_of, turns_from, usable
 from stj.stages.runner import TokenCounter
 from stj.stages.vote import PairVerdict, comparison, vote
 
-_CLOSING_S = 0.2  # in which the loop closes the engine's socket and tells whoever waits that it is over
+_CLOSING_S = 0.2  # The loop lives this long after `close`: it closes the engine's socket and cancels open requests.
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Instruction = str | Sequence[Mapping[str, str]]
-"""One message of the user, or the turns of a dialogue, each with role and content, of which the last is the user's."""
+"""One user message, or the turns of a dialogue, each with role and content. The last turn is the user's."""
 
 
 class Judge:
     """A model that compares two responses to an instruction, in both orders.
 
-    It is made of a directory, a URI or an id on the hub. Making it starts the engine; `close`, the end of a `with` block or
-    the end of the process stops it. It may be asked from several threads at once.
+    Example::
 
-    Raises ModelError where the model is missing or has no chat template, CapacityError where the engine does not start.
+        with Judge("runs/mini/iteration_3/model") as judge:
+            judge.compare("What is 2 + 2?", "4", "5").verdict    # "A"
+
+    The constructor starts the engine. `close`, the end of a `with` block, or the end of the process stops it. Several threads
+    may use one Judge at once.
     """
 
     def __init__(
@@ -52,14 +57,18 @@ class Judge:
         seed: int = 0,
         make_engine: MakeEngine | None = None,
     ) -> None:
-        """`votes` are judgments in each order: 1 is greedy, more are sampled, as `sampling` says.
+        """Starts the engine of a model: a directory, a URI, or an id on the hub.
 
-        `engine` is one for the device that vLLM was built for where it is not given; `make_engine` starts another than vLLM.
+        `votes` is the number of judgments in each order: one is greedy, more are sampled with `sampling`. `engine` defaults to
+        settings for the device that the installed vLLM is built for. `make_engine` starts another engine in place of vLLM.
+
+        Raises ModelError if the model is missing or has no chat template. Raises CapacityError if the engine does not start,
+        and ConfigError if a setting is out of range.
         """
         self._config = VoteConfig(prompt=prompt, votes=votes, decoding=sampling or VoteConfig().decoding)
         settings = engine or installed_engine()
         given = ModelConfig(path=model) if isinstance(model, str) else model
-        made = make_engine(given, settings, seed) if make_engine else _own_engine(within_context(given), settings, seed)
+        made = make_engine(given, settings, seed) if make_engine else _vllm_engine(within_context(given), settings, seed)
         self._slots = asyncio.Semaphore(settings.rows_in_flight)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="stj-judge", daemon=True).start()
@@ -68,30 +77,38 @@ class Judge:
         except BaseException:
             self._loop.call_soon_threadsafe(self._loop.stop)
             raise
-        self._end = weakref.finalize(self, _end, self._loop, self._engine)  # also where nobody closes it
+        self._end = weakref.finalize(self, _end, self._loop, self._engine)  # Also closes a judge that nobody closed.
 
     def compare(self, instruction: Instruction, response_a: str, response_b: str) -> PairVerdict:
-        """Which response is better, with the votes of both orders and the share that agrees.
+        """Compares two responses: the verdict, the votes of both orders, and the share of votes that agree.
 
-        A pair that cannot be judged (its prompt is longer than the model's context, say) has no verdict and says why in
-        `error`. Raises SourceError for what is no instruction or response, and EngineDied where the engine is gone.
+        A pair that cannot be judged has no verdict, and its `error` says why: for example, its prompt is longer than the
+        model's context. Raises SourceError if the instruction or a response has a wrong type, and EngineDied if the engine has
+        ended or the judge is closed.
         """
         return self._start(self._compare(instruction, response_a, response_b)).result()
 
     def compare_many(self, pairs: Iterable[tuple[Instruction, str, str]]) -> list[PairVerdict]:
-        """Comparisons of (instruction, response_a, response_b), in their order; the engine works on many at once."""
+        """Compares many pairs at once: tuples of instruction, response_a and response_b.
+
+        Returns the results in the order of the pairs. The engine works on up to `engine.rows_in_flight` pairs at a time. Raises
+        the errors of `compare`.
+        """
         return self._start(self._compare_all(list(pairs))).result()
 
     async def acompare(self, instruction: Instruction, response_a: str, response_b: str) -> PairVerdict:
-        """`compare` for a running event loop, of whatever thread."""
+        """Compares two responses from a coroutine, on any event loop in any thread. Raises the errors of `compare`."""
         return await asyncio.wrap_future(self._start(self._compare(instruction, response_a, response_b)))
 
     def reward(self, instruction: Instruction, response: str, reference: str) -> float:
-        """How much better a response is than a reference, from -1 to 1: `Comparison.reward`."""
+        """Scores a response against a reference, from -1 (worse) to 1 (better): the mean vote, `PairVerdict.reward`.
+
+        Position bias cancels because both orders count. A pair that cannot be judged scores 0. Raises the errors of `compare`.
+        """
         return self.compare(instruction, response, reference).reward
 
     def close(self) -> None:
-        """Ends the engine; what is still asked is cancelled."""
+        """Stops the engine and cancels open requests. A second call does nothing."""
         self._end()
 
     def __enter__(self) -> "Judge":
@@ -100,7 +117,7 @@ class Judge:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+    def _start(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
         if not self._end.alive:
             work.close()
             raise EngineDied("this judge is closed; make a new one")
@@ -112,17 +129,20 @@ class Judge:
     async def _compare(self, instruction: Instruction, response_a: str, response_b: str) -> PairVerdict:
         async with self._slots:
             try:
-                return await compare(instruction, response_a, response_b, TokenCounter(self._engine.generate), self._config)
+                return await compare_responses(
+                    instruction, response_a, response_b, TokenCounter(self._engine.generate), self._config
+                )
             except RequestFailed as error:
                 return PairVerdict(votes=(), error=str(error))
 
 
-async def compare(
+async def compare_responses(
     instruction: Instruction, response_a: str, response_b: str, generate: Generate, config: VoteConfig
 ) -> PairVerdict:
-    """Which of two responses is better, by whatever model answers `generate`.
+    """Compares two responses with the model behind `generate`.
 
-    Raises SourceError for what is no instruction or response, and PromptTooLong and RequestFailed as the engine does.
+    Raises SourceError if the instruction or a response has a wrong type. Raises PromptTooLong, RequestFailed and EngineDied as
+    `generate` does.
     """
     row = _open_row(instruction, response_a, response_b)
     return comparison(row if row.ended else await vote(row, generate, config))
@@ -136,7 +156,7 @@ def _open_row(instruction: object, response_a: object, response_b: object) -> Ro
 
 
 def _end(loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
-    """Ends an engine and its loop without waiting: the garbage collector may call this from the loop's own thread."""
+    """Ends an engine and its loop without waiting, because the garbage collector may call this in the loop's thread."""
     loop.call_soon_threadsafe(_cancel_all, loop)
     engine.close()
     loop.call_soon_threadsafe(loop.call_later, _CLOSING_S, loop.stop)
@@ -147,5 +167,5 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
         task.cancel()
 
 
-async def _own_engine(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+async def _vllm_engine(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
     return await HostedEngine.start(model, config, seed, scope=None)

@@ -1,7 +1,7 @@
-"""`stj judge`: the pairs of a file, judged in a pass, every result told as it comes.
+"""`stj judge`: judges the pairs of a file in a pass, and reports each result as it arrives.
 
-A juror is a model asked with one prompt. The prompts of one model share its pass, for its weights are loaded once. Where there
-are several jurors, what they make of the same pairs is compared; where the file says which response is better, they are scored.
+A juror is a model with one prompt. The prompts of one model share its pass, so its weights are loaded once. Several jurors are
+compared on the same pairs. If the file says which response is better, each juror is scored.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +19,7 @@ from stj.passes.spec import pass_under
 from stj.prompts import prompt_hash
 from stj.prompts.variants import VARIANTS
 from stj.rows import Row, row_from_dict
+from stj.sources.ids import id_in_task
 from stj.sources.responses import read_responses, read_winners, responses_identity
 from stj.stages.judge import LABELS
 from stj.stages.runner import Stage
@@ -32,7 +33,7 @@ TakeResult = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """Who judges what: different models, each asked with every prompt, on the pairs of one file."""
+    """Several models, each with every prompt, on the pairs of one file."""
 
     file: str
     models: tuple[str, ...]
@@ -41,7 +42,7 @@ class Panel:
 
     @property
     def folder(self) -> Folder:
-        """Where the judged rows are kept. Raises ConfigError where a Ray job would lose them."""
+        """The folder of the judged rows. Raises ConfigError if a Ray job would lose them."""
         run_root = self.config.run_root or f"runs/judge/{Path(self.file).stem}"
         check_run_root(run_root)
         return Folder.at(run_root)
@@ -56,13 +57,13 @@ class Sitting:
 
 
 def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) -> Agreement:
-    """Judges what is not judged yet, tells of every result, compares the jurors and keeps that as agreement.json.
+    """Judges the pairs that are not judged yet, reports every result, and writes the jurors' agreement to agreement.json.
 
-    The file is read and checked before anything starts. Results of an earlier start come first, so that what is told is always
-    everything; then new ones as they are finished, and those that failed at the end.
+    The file is read and checked before anything starts. Results of an earlier start come first, so every start reports all
+    results. New results follow as they are finished, failed ones last.
 
-    Raises SourceError for a row that cannot be read, ModelError for a model, ArtifactError where the folder was made with other
-    settings, and what `run_pass` raises.
+    Raises SourceError if a row cannot be read, ModelError if a model is missing, and ArtifactError if the folder was made with
+    other settings. Raises also the errors of `run_pass`.
     """
     winners = read_winners(panel.file)
     sittings = _sittings(panel)
@@ -76,29 +77,31 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
         with driver_session(panel.folder, panel.config.ray, [demand]):
             for sitting in waiting:
                 _judge(sitting, panel, on_result, overwrite=overwrite)
-    found = _compared(panel, sittings, winners)
-    panel.folder.write_json("agreement.json", asdict(found))
-    return found
+    compared = _compared(panel, sittings, winners)
+    panel.folder.write_json("agreement.json", asdict(compared))
+    return compared
 
 
 def result(row: Row, model: str) -> dict[str, Any]:
     """One judged pair as a JSON object."""
-    return {"id": _id(row), "model": model, "prompt": row.task, **comparison(row).plain()}
+    return {"id": id_in_task(row), "model": model, "prompt": row.task, **comparison(row).plain()}
 
 
 def _sittings(panel: Panel) -> list[Sitting]:
-    found = []
+    sittings = []
     for number, path in enumerate(panel.models, start=1):
         model = within_context(replace(panel.config.model, path=absolute_path(path)))
         check_division(model)
-        artifact = Artifact(panel.folder / f"judge_{number}", _key(panel, model))  # not in a folder that may hold other things
-        found.append(Sitting(model=model, artifact=artifact))
-    return found
+        artifact = Artifact(
+            panel.folder / f"judge_{number}", _key(panel, model)
+        )  # A folder of its own: run_root may hold other files.
+        sittings.append(Sitting(model=model, artifact=artifact))
+    return sittings
 
 
 def _key(panel: Panel, model: ModelConfig) -> Key:
     votes = plain(panel.config.vote)
-    del votes["prompt"]  # the panel's are below
+    del votes["prompt"]  # "prompts" holds those of the panel.
     files = [name for prompt in panel.prompts for name in (VARIANTS[prompt].system, VARIANTS[prompt].user)]
     return {
         "step": "judge_file",
@@ -127,19 +130,19 @@ def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult) -
 
 
 def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, Label | None]) -> Agreement:
-    """What the jurors say, held against one another; two numbers a juror and pair stay in memory."""
-    said: dict[str, dict[str, Opinion]] = {}
+    """The jurors' agreement. Memory holds two numbers for each juror and pair."""
+    by_juror: dict[str, dict[str, Opinion]] = {}
     for path, sitting in zip(panel.models, sittings, strict=True):
         names: dict[str, str] = {prompt: _name(path, prompt, panel) for prompt in panel.prompts}
-        said |= {name: {} for name in names.values()}
+        by_juror |= {name: {} for name in names.values()}
         for row in _rows(sitting):
-            said[names[row.task]][_id(row)] = _opinion(row)
-    opinions = {row_id: [by_id[row_id] for by_id in said.values()] for row_id in winners}
-    return agreement(list(said), opinions, {row_id: winner for row_id, winner in winners.items() if winner})
+            by_juror[names[row.task]][id_in_task(row)] = _opinion(row)
+    opinions = {row_id: [by_id[row_id] for by_id in by_juror.values()] for row_id in winners}
+    return agreement(list(by_juror), opinions, {row_id: winner for row_id, winner in winners.items() if winner})
 
 
 def _name(model: str, prompt: str, panel: Panel) -> str:
-    """What a juror is called: by its model, its prompt, or both where there are several of both."""
+    """A juror's name: its model, its prompt, or both if the panel has several of both."""
     if len(panel.models) == 1:
         return prompt
     return model if len(panel.prompts) == 1 else f"{model} {prompt}"
@@ -153,7 +156,3 @@ def _opinion(row: Row) -> Opinion:
 
 def _rows(sitting: Sitting) -> Iterator[Row]:
     return map(row_from_dict, sitting.artifact.records())
-
-
-def _id(row: Row) -> str:
-    return row.id.removeprefix(f"{row.task}/")

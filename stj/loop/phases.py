@@ -22,7 +22,7 @@ from typing import Literal
 
 from stj.config import Config, ModelConfig, Objective, check_run_root
 from stj.errors import ArtifactError, ConfigError
-from stj.evals.benchmarks.places import is_benchmark
+from stj.evals.benchmarks.refs import is_benchmark
 from stj.loop.inputs import SELECTED_ON, PassPart
 from stj.loop.keys import examples_key, pass_key, training_key
 from stj.loop.kinds import ExamplesPhase, PassPhase, Phase, TrainingPhase

@@ -1,9 +1,11 @@
 """A judge as a reward function of TRL, for reinforcement learning from pairwise preferences.
 
+Example::
+
     with Judge("runs/mini/iteration_3/model") as judge:
         GRPOTrainer(model, reward_funcs=pairwise_reward(judge), train_dataset=prompts).train()
 
-TRL need not be installed for this module; the function that it gives has the form that TRL's trainers call.
+This module does not need TRL. Its function has the form that TRL's trainers call.
 """
 
 import itertools
@@ -18,27 +20,30 @@ from stj.judging.judge import Instruction, Judge
 Text = str | Sequence[Mapping[str, str]]
 """Plain text, or the messages of TRL's conversational form."""
 RewardFunction = Callable[..., list[float | None]]
+"""Takes prompts, completions and TRL's other columns; returns one reward for each completion."""
 
 
 def pairwise_reward(judge: Judge) -> RewardFunction:
-    """A reward function: how each completion fares on the mean against the others of its prompt, from -1 to 1.
+    """Makes a reward function for TRL: each completion's mean reward against the other completions of its prompt, from -1 to 1.
 
-    A group of n completions takes n (n - 1) / 2 comparisons in both orders, which the engine works on at once. A completion
-    that is alone with its prompt has no reward (None, which TRL leaves out), so `num_generations` must be 2 or more, and a
-    group on one process. What cannot be judged counts 0, as a tie.
+    A group of n completions takes n (n - 1) / 2 comparisons in both orders, which the engine works on at once. The rewards of a
+    group sum to 0. A pair that cannot be judged counts 0, as a tie. A completion that is alone with its prompt gets None, which
+    TRL leaves out. So `num_generations` must be 2 or more, and a group must be on one process.
+
+    The reward function raises the errors of `Judge.compare_many`.
     """
 
     def stj_judge(prompts: Sequence[Text], completions: Sequence[Text], **columns: Any) -> list[float | None]:
         duels = [duel for group in _groups(prompts) for duel in itertools.combinations(group, 2)]
         texts = [_answer(completion) for completion in completions]
-        compared = judge.compare_many((_instruction(prompts[one]), texts[one], texts[other]) for one, other in duels)
+        compared = judge.compare_many((_instruction(prompts[a]), texts[a], texts[b]) for a, b in duels)
         results: defaultdict[int, list[float]] = defaultdict(list)
-        for (one, other), said in zip(duels, compared, strict=True):
-            results[one].append(said.reward)
-            results[other].append(-said.reward)
+        for (a, b), verdict in zip(duels, compared, strict=True):
+            results[a].append(verdict.reward)
+            results[b].append(-verdict.reward)
         return [fmean(results[index]) if results[index] else None for index in range(len(completions))]
 
-    return stj_judge  # TRL logs a reward under its function's name
+    return stj_judge  # TRL logs a reward under the name of its function.
 
 
 def _groups(prompts: Sequence[Text]) -> list[list[int]]:
@@ -54,5 +59,5 @@ def _instruction(prompt: Text) -> Instruction:
 
 
 def _answer(completion: Text) -> str:
-    """What the completion says; of several messages, the last."""
+    """The text of a completion, or of the last of its messages."""
     return completion if isinstance(completion, str) else completion[-1]["content"]

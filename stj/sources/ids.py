@@ -3,6 +3,7 @@
 import hashlib
 
 from stj.errors import SourceError
+from stj.rows import Row
 from stj.sources.dialogue import clean, wrong_type
 
 HELDOUT_PREFIX = "heldout/"
@@ -45,3 +46,8 @@ def training_id(row_id: str, field: str, where: str) -> str:
             f"{where}: field '{field}' is {row_id[:60]!r}; ids that begin with {HELDOUT_PREFIX} are those of held-out pairs"
         )
     return row_id
+
+
+def id_in_task(row: Row) -> str:
+    """A row's id without the name of its task, with which the ids of benchmarks and of judged files begin."""
+    return row.id.removeprefix(f"{row.task}/")

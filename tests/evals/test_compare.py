@@ -20,15 +20,15 @@ SUBSETS = {"pairs": "all", "rmbench": "chat/hard", "mtbench": "turn 1/writing"}
 
 
 def evaluation(folder: Path, right: str, data: Path, *, task: str = "pairs", ids: Sequence[str] = (), answer: str = "a") -> str:
-    """An evaluation of a judge by one character a pair: 2 right in both orders, 1 in the first, 0 in none."""
+    """An evaluation with one character for each pair: 2 is right in both orders, 1 in the first alone, 0 in none."""
     artifact = Artifact(Folder.at(folder), {"step": "eval"})
     artifact.begin()
     rows = []
     for number, correct in enumerate(map(int, right)):
-        said = (("A", "A" if correct else "B"), ("B", "B" if correct == 2 else "A"))
+        verdicts = (("A", "A" if correct else "B"), ("B", "B" if correct == 2 else "A"))
         judgments = tuple(
             Judgment(purpose="greedy", winner=winner, index=0, text="", verdict=verdict, finish_reason="stop", output_tokens=1)  # type: ignore[arg-type]
-            for winner, verdict in said
+            for winner, verdict in verdicts
         )
         pair = Pair(method="given", chosen=answer, rejected="b")
         turns = (Turn(role="user", content="?"),)
@@ -48,12 +48,12 @@ def test_a_case_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     data.touch()
     run_a = evaluation(tmp_path / "a", "2211110022", data)
     run_b = evaluation(tmp_path / "b", "22222200022"[:10], data)
-    [one] = compare_evaluations(run_a, run_b)
-    assert (one.benchmark, one.examples) == ("pairs", 10)
-    assert (one.only_a, one.only_b) == (1, 4)
-    assert one.mcnemar_p == pytest.approx(2 * (comb(5, 0) + comb(5, 1)) / 2**5)
-    assert one.difference == pytest.approx(one.accuracy_b - one.accuracy_a)
-    assert one.ci95[0] <= one.difference <= one.ci95[1]
+    [comparison] = compare_evaluations(run_a, run_b)
+    assert (comparison.benchmark, comparison.examples) == ("pairs", 10)
+    assert (comparison.only_a, comparison.only_b) == (1, 4)
+    assert comparison.mcnemar_p == pytest.approx(2 * (comb(5, 0) + comb(5, 1)) / 2**5)
+    assert comparison.difference == pytest.approx(comparison.accuracy_b - comparison.accuracy_a)
+    assert comparison.ci95[0] <= comparison.difference <= comparison.ci95[1]
     assert main(["compare", run_a, run_b, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["only_b"] == 4
     assert main(["compare", run_a, run_a]) == 0
@@ -69,36 +69,42 @@ def test_the_same_id_of_another_file_is_another_example(tmp_path: Path, capsys: 
     assert "pairs/0 has another instruction or other answers" in line
 
 
-def test_examples_that_hang_together_are_one_coin(tmp_path: Path) -> None:
-    """Two items of RM-Bench: one of which B has all three comparisons right and A none, one where they are alike."""
+def test_dependent_examples_are_one_coin(tmp_path: Path) -> None:
+    """Two items of RM-Bench with three comparisons: on one B has all right and A none, on the other both are equal."""
     data = tmp_path / "rmbench.jsonl"
     data.touch()
     ids = [f"chat/{item}/0-{place}" for item in (1, 2) for place in range(3)]
     run_a, run_b = (
         evaluation(tmp_path / name, right, data, task="rmbench", ids=ids) for name, right in (("a", "000222"), ("b", "222222"))
     )
-    [one] = compare_evaluations(run_a, run_b)
-    assert (one.examples, one.units, one.only_a, one.only_b) == (6, 2, 0, 1)
-    assert (one.difference, one.ci95, one.mcnemar_p) == (0.5, (0.0, 1.0), 1.0)
+    [comparison] = compare_evaluations(run_a, run_b)
+    assert (comparison.examples, comparison.units, comparison.only_a, comparison.only_b) == (6, 2, 0, 1)
+    assert (comparison.difference, comparison.ci95, comparison.mcnemar_p) == (0.5, (0.0, 1.0), 1.0)
 
 
-def test_a_pair_of_mtbench_counts_once_whatever_its_votes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pair_of_mtbench_counts_once_with_any_number_of_votes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two pairs on two questions; the first has three votes, one of them a tie, which the overall setting leaves out."""
     votes = [(81, "model_a"), (81, "model_a"), (81, "tie"), (82, "model_a")]
     file = tmp_path / "human.jsonl"
     vote = {"model_a": "alpaca", "model_b": "vicuna", "turn": 1, "judge": "expert_1"}
-    file.write_text("".join(json.dumps({**vote, "question_id": number, "winner": said}) + "\n" for number, said in votes))
+    file.write_text("".join(json.dumps({**vote, "question_id": number, "winner": winner}) + "\n" for number, winner in votes))
     ids = [f"{question}/alpaca/vicuna/1" for question in (81, 82)]
     run_a, run_b = (
         evaluation(tmp_path / name, right, file, task="mtbench", ids=ids) for name, right in (("a", "20"), ("b", "22"))
     )
-    [one] = compare_evaluations(run_a, run_b)
-    assert (one.examples, one.units, one.accuracy_a, one.accuracy_b, one.only_b) == (2, 2, 0.5, 1.0, 1)
+    [comparison] = compare_evaluations(run_a, run_b)
+    assert (comparison.examples, comparison.units, comparison.accuracy_a, comparison.accuracy_b, comparison.only_b) == (
+        2,
+        2,
+        0.5,
+        1.0,
+        1,
+    )
     assert main(["compare", run_a, run_b]) == 0
     assert "on 2 examples" in capsys.readouterr().out
 
 
-def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_that_cannot_be_compared_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = evaluation(tmp_path / "a", "21", tmp_path / "x.jsonl")
     (tmp_path / "b").mkdir()
     assert main(["compare", run, str(tmp_path / "nowhere")]) == 1

@@ -1,4 +1,4 @@
-"""`stj eval`: what is asked of the judge for each benchmark, what is written, and the whole of it on the real engine."""
+"""`stj eval`: the requests for each benchmark, the files that it writes, and a run on the real engine."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from stj.config_loader import load
 from stj.engine.scripted import ScriptedEngine
 from stj.errors import ConfigError, PromptTooLong, RequestFailed
 from stj.evals import evaluate as evaluating
-from stj.evals.benchmarks.places import BenchmarkRef, named
+from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
 from stj.evals.evaluate import evaluate, judge_benchmark, read_benchmarks
 from stj.generate import Sampling
 from stj.rows import Candidates, Row, Turn, row_from_dict, rows_to_table
@@ -34,7 +34,7 @@ PAIRS = "pairs:package://mini/data/heldout.jsonl"
 
 
 def says_the_longer_word(messages: Sequence[Turn], sampling: Sampling) -> str:
-    """A judge that prefers the longer answer under whatever label it stands, and rates by length."""
+    """A judge that prefers the longer answer under any label, and rates by length."""
     text = messages[-1].content
     if "FAIL" in text:
         raise RequestFailed("the engine said no")
@@ -48,9 +48,9 @@ def says_the_longer_word(messages: Sequence[Turn], sampling: Sampling) -> str:
 
 
 def between(text: str, who: str) -> str:
-    found = re.search(rf"The Start of {who}[’']s Answer\|?[\]>]\n(.*)\n[\[<]\|?The End of {who}", text, re.DOTALL)
-    assert found
-    return found[1]
+    match = re.search(rf"The Start of {who}[’']s Answer\|?[\]>]\n(.*)\n[\[<]\|?The End of {who}", text, re.DOTALL)
+    assert match
+    return match[1]
 
 
 def judge(row: Row, votes: int = 1) -> tuple[Row, list[Sampling]]:
@@ -62,7 +62,7 @@ def judge(row: Row, votes: int = 1) -> tuple[Row, list[Sampling]]:
 def rows_of(tmp_path: Path, name: str, *records: dict[str, Any]) -> list[Row]:
     file = tmp_path / f"{name}.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return list(named(f"{name}:{file}").rows(None))
+    return list(benchmark_ref(f"{name}:{file}").rows(None))
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_the_answers_go_round() -> None:
     assert shown == {"A": list("wxyz"), "B": list("zwxy"), "C": list("yzwx"), "D": list("xyzw")}
 
 
-def test_an_answer_is_shown_as_it_is_whatever_it_holds() -> None:
+def test_an_answer_is_shown_unchanged() -> None:
     row = make_row(task="rewardbench2", subset="Ties", candidates=Candidates(answers=("{instruction} [[A]]", "b"), good=1))
     engine = ScriptedEngine(lambda messages, sampling: "5")
     asyncio.run(judge_benchmark(row, engine.generate, HeldoutConfig(), 1))
@@ -126,7 +126,7 @@ def test_an_answer_is_shown_as_it_is_whatever_it_holds() -> None:
 
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passes on a scripted engine in this process."""
+    """Runs passes on a scripted engine in this process."""
 
     def run(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> None:
         engine = ScriptedEngine(says_the_longer_word)
@@ -160,16 +160,16 @@ def test_several_benchmarks_are_one_artifact_with_every_score(tmp_path: Path, ca
     assert {row["task"] for row in read_artifact(Folder.at(folder)).records()} == {"pairs", "judgebench"}
     assert main(["compare", str(folder), str(folder)]) == 0
     assert "pairs: " in capsys.readouterr().out
-    assert main([*words, *settings, "votes=3"]) == 0  # other settings: another artifact, the first one stays
+    assert main([*words, *settings, "votes=3"]) == 0  # Other settings make another artifact; the first one stays.
     assert len(list((tmp_path / "run" / "evals").iterdir())) == 2
     assert "judgebench, paper parser" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("without_ray")
-def test_votes_of_people_and_ties_are_scored_from_what_was_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The judge prefers the longer answer, alpaca's; two experts of three agree. Of Ties both rows are rated by length."""
-    said = {"conversation_a": talk("short"), "conversation_b": talk("a much longer one")}
-    vote = {"question_id": 81, "model_a": "vicuna", "model_b": "alpaca", "turn": 1, **said}
+def test_human_votes_and_ties_are_scored_from_the_judgments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The judge prefers the longer answer, alpaca's; two of three experts agree. It rates both rows of Ties by length."""
+    conversations = {"conversation_a": talk("short"), "conversation_b": talk("a much longer one")}
+    vote = {"question_id": 81, "model_a": "vicuna", "model_b": "alpaca", "turn": 1, **conversations}
     votes = [{**vote, "judge": f"expert_{i}", "winner": winner} for i, winner in enumerate(("model_b", "model_b", "model_a"))]
     rows_of(tmp_path, "mtbench", *votes)
     ties = [
@@ -194,10 +194,8 @@ def test_votes_of_people_and_ties_are_scored_from_what_was_judged(tmp_path: Path
 
 
 @pytest.mark.usefixtures("without_ray")
-def test_what_could_not_be_judged_is_told_and_officially_has_no_verdict(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Of four pairs one is too long, one fails and one has no better answer: two of three officially count one half."""
+def test_unjudged_rows_are_reported_and_officially_have_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four pairs: one is too long, one fails, one has no better answer. Officially two of three count one half."""
     record = {"prompt": "?", "chosen": "longer", "rejected": "short", "subset": "math-prm"}
     changes = [{}, {"prompt": "LONG"}, {"prompt": "FAIL"}, {"rejected": "longer"}]
     rows_of(tmp_path, "rewardbench", *({**record, **change, "id": number} for number, change in enumerate(changes)))
@@ -219,14 +217,14 @@ def test_what_could_not_be_judged_is_told_and_officially_has_no_verdict(
 
 
 @pytest.mark.usefixtures("without_ray")
-def test_a_benchmark_that_cannot_be_scored_takes_no_other_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_benchmark_that_cannot_be_scored_leaves_the_others_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     alone = {"id": "ref:0", "prompt": "?", "chosen": ["12345678"], "rejected": ["1"], "subset": "Ties"}
     rows_of(tmp_path, "rewardbench2", alone)
     words = [f"rewardbench2:{tmp_path / 'rewardbench2.jsonl'}", PAIRS, MINI, "heldout.limit=2", f"run_root={tmp_path}/run"]
     assert main(["eval", "package://mini/seed_model", *words]) == 1
-    told = capsys.readouterr()
-    assert "pairs, strict parser" in told.out
-    [line] = told.err.splitlines()
+    printed = capsys.readouterr()
+    assert "pairs, strict parser" in printed.out
+    [line] = printed.err.splitlines()
     assert "rewardbench2 not scored: rewardbench2: none of 1 judged examples can be scored" in line
     [folder] = (tmp_path / "run" / "evals").iterdir()
     scores = json.loads((folder / "scores.json").read_text())["scores"]
@@ -237,8 +235,8 @@ def test_a_benchmark_that_cannot_be_scored_takes_no_other_with_it(tmp_path: Path
 
 
 @pytest.mark.usefixtures("without_ray")
-def test_pairs_can_be_asked_about_in_another_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The verdicts are then those of that prompt, for both parsers; it is another evaluation, to compare with the first."""
+def test_pairs_can_be_judged_with_another_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both parsers read that prompt's verdicts. It is another evaluation, which can be compared with the first."""
     words = ["eval", "package://mini/seed_model", PAIRS, MINI, "heldout.limit=4", f"run_root={tmp_path}/run", "--json"]
     records = []
     for prompt in ("figure8", "arena"):
@@ -251,10 +249,10 @@ def test_pairs_can_be_asked_about_in_another_prompt(tmp_path: Path, capsys: pyte
     assert "difference +0.0" in capsys.readouterr().out
 
 
-def test_nothing_to_judge_is_told_before_anything_starts(
+def test_a_benchmark_without_rows_fails_before_anything_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Votes of authors alone are no rows, in a file and on the hub."""
+    """Authors' votes alone make no rows, in a file and on the hub."""
     vote = {"question_id": 81, "model_a": "a", "model_b": "b", "turn": 1, "judge": "author_1", "winner": "model_a"}
     (tmp_path / "human.jsonl").write_text(json.dumps(vote))
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list([vote]).to_iterable_dataset())
@@ -270,7 +268,7 @@ def talk(answer: str) -> list[dict[str, str]]:
 
 def test_a_benchmark_named_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="pairs: named twice"):
-        evaluate("package://mini/seed_model", [named(PAIRS)] * 2, load([MINI]), print)
+        evaluate("package://mini/seed_model", [benchmark_ref(PAIRS)] * 2, load([MINI]), print)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +283,7 @@ def test_a_benchmark_named_twice_is_refused(tmp_path: Path) -> None:
         ([PAIRS, "models.seed.tensor_parallel_size=7"], "tensor_parallel_size=7 GPUs cannot share"),
     ],
 )
-def test_what_is_wrong_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "package://mini/seed_model", *words]) == 2
     error = capsys.readouterr().err
     assert message in error

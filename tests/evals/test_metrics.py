@@ -9,21 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stj.evals.metrics import Tallies, bootstrap_ci95, clustered_ci95, outcome, overall_only, score
+from stj.evals.metrics import Tallies, bootstrap_ci95, clustered_ci95, example_outcome, overall_only, score_tallies
 from stj.loop.heldout import score_heldout
 from stj.rows import HELDOUT, TRAINING, Judgment, Pair, Purpose, Row, Turn
 from stj.verdict import Label, other
 
 LABELS: tuple[Label, Label] = ("A", "B")
 Verdicts = Sequence[tuple[Label | None, Label | None]]
-"""Of each sample, what was said with the better answer shown as A, and what with it shown as B."""
+"""For each sample, the verdict with the better answer shown as A, and the verdict with it shown as B."""
 
 
 def judgments(verdicts: Verdicts, purpose: Purpose = "sampled") -> tuple[Judgment, ...]:
     return tuple(
-        Judgment(purpose=purpose, winner=winner, index=index, text="", verdict=said, finish_reason="stop", output_tokens=1)
+        Judgment(purpose=purpose, winner=winner, index=index, text="", verdict=verdict, finish_reason="stop", output_tokens=1)
         for index, orders in enumerate(verdicts)
-        for winner, said in zip(LABELS, orders, strict=True)
+        for winner, verdict in zip(LABELS, orders, strict=True)
     )
 
 
@@ -70,7 +70,7 @@ def test_a_case_by_hand() -> None:
 
 
 def test_pairs_of_the_same_instruction_are_drawn_together() -> None:
-    """Two pairs of one instruction are as good as one: the interval is as wide as that of half as many pairs."""
+    """Two pairs of one instruction carry as much information as one: the interval is as wide as for half the pairs."""
 
     def width(of_each: int) -> float:
         verdicts = [[("A", "B")], [("B", "A")]]
@@ -137,31 +137,33 @@ def test_the_interval_of_more_pairs_than_fit_in_memory_at_once() -> None:
     assert bootstrap_ci95(values[::-1]) == (low, high)
 
 
-def test_what_hangs_together_is_drawn_together() -> None:
-    """100 clusters of nine alike say as much as 100 examples, not as 900."""
+def test_the_values_of_a_cluster_are_drawn_together() -> None:
+    """100 clusters of nine equal values carry as much information as 100 examples, not 900."""
     values = [1.0] * 70 + [0.0] * 30
     assert clustered_ci95([value] * 9 for value in values) == pytest.approx(bootstrap_ci95(values))
 
 
-def test_clusters_reach_over_the_subsets_of_a_group() -> None:
+def test_clusters_span_the_subsets_of_a_group() -> None:
     """Each cluster is right in one subset and wrong in the other: drawn together, their mean never moves."""
     tallies = Tallies()
     for number in range(50):
         for subset in ("hard", "easy"):
             right = (subset == "easy") == (number % 2 == 0)
-            tallies.add(subset, outcome({"A": ["A" if right else "B"], "B": ["B" if right else "A"]}, None), str(number))
-    subsets, groups = score(tallies, overall_only)
+            tallies.add(
+                subset, example_outcome({"A": ["A" if right else "B"], "B": ["B" if right else "A"]}, None), str(number)
+            )
+    subsets, groups = score_tallies(tallies, overall_only)
     assert groups["overall"].ci95 == pytest.approx((0.5, 0.5))
     assert subsets["hard"].ci95[0] < 0.4
 
 
-def test_a_subset_of_which_nothing_was_judged_counts_in_the_official_score() -> None:
+def test_a_subset_without_judged_examples_counts_in_the_official_score() -> None:
     tallies = Tallies()
-    right, none = (outcome({"A": [said], "B": [said and "B"]}, None) for said in ("A", None))
+    right, none = (example_outcome({"A": [verdict], "B": [verdict and "B"]}, None) for verdict in ("A", None))
     tallies.add("short", right)
     for _ in range(3):
         tallies.add_unjudged("long", none)
-    subsets, groups = score(tallies, overall_only)
+    subsets, groups = score_tallies(tallies, overall_only)
     assert set(subsets) == {"short"}
     overall = groups["overall"]
     assert (overall.examples, overall.accuracy, overall.official) == (1, 1.0, 0.25)
@@ -169,11 +171,11 @@ def test_a_subset_of_which_nothing_was_judged_counts_in_the_official_score() -> 
 
 def test_a_resample_without_a_subset_leaves_it_as_it_is() -> None:
     tallies = Tallies()
-    right, wrong = (outcome({"A": [said], "B": ["B"]}, None) for said in ("A", "B"))
+    right, wrong = (example_outcome({"A": [verdict], "B": ["B"]}, None) for verdict in ("A", "B"))
     tallies.add("one", right, "x")
     tallies.add("both", right, "x")
     tallies.add("both", wrong, "y")
-    subsets, _ = score(tallies, overall_only)
+    subsets, _ = score_tallies(tallies, overall_only)
     assert subsets["one"].ci95 == (1.0, 1.0)
     assert subsets["both"].ci95 == (0.5, 1.0)
 
@@ -198,7 +200,7 @@ def mirrored(row: Row) -> Row:
     return replace(row, judgments=tuple(swapped))
 
 
-@settings(deadline=None)  # clocks lie on a busy machine
+@settings(deadline=None)  # A busy machine is slow.
 @given(ROWS)
 def test_exchanging_the_orders_exchanges_only_their_names(rows: list[Row]) -> None:
     scores, swapped = score_heldout(rows), score_heldout(map(mirrored, rows))
@@ -207,13 +209,13 @@ def test_exchanging_the_orders_exchanges_only_their_names(rows: list[Row]) -> No
     assert swapped == replace(scores, accuracy_winner_first=second, accuracy_winner_second=first, always_a=1 - scores.always_a)
 
 
-@settings(deadline=None)  # clocks lie on a busy machine
+@settings(deadline=None)  # A busy machine is slow.
 @given(ROWS, st.randoms())
 def test_the_order_of_arrival_does_not_matter(rows: list[Row], shuffler: random.Random) -> None:
     assert score_heldout(shuffler.sample(rows, len(rows))) == score_heldout(rows)
 
 
-@settings(deadline=None)  # clocks lie on a busy machine
+@settings(deadline=None)  # A busy machine is slow.
 @given(ROWS)
 def test_bounds(rows: list[Row]) -> None:
     scores = score_heldout(rows)

@@ -1,6 +1,8 @@
-"""`stj score` as a program sees it: quick, light, one JSON object, one line for what is wrong."""
+"""`stj score` as a program sees it: fast, light, one JSON object, one line for an error."""
 
+import io
 import json
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -10,7 +12,7 @@ import pytest
 
 from stj.cli import main
 from stj.evals.benchmarks import rewardbench
-from stj.evals.benchmarks.places import named
+from stj.evals.benchmarks.refs import benchmark_ref
 from stj.evals.benchmarks.scoring import score_recorded
 
 SUBSETS = rewardbench.SUBSETS
@@ -34,7 +36,7 @@ def recorded(file: Path, count: int) -> Path:
 
 
 def test_ten_thousand_judgments_in_seconds_without_ray_torch_or_vllm(tmp_path: Path) -> None:
-    """By both parsers, in a fresh process; with the imports it takes about 2 s of the 5 that are allowed."""
+    """By both parsers, in a fresh process. With the imports it takes about 2 s; the limit is 5 s."""
     file = recorded(tmp_path / "judged.jsonl", 10_000)
     code = (
         "import sys, time\n"
@@ -46,7 +48,7 @@ def test_ten_thousand_judgments_in_seconds_without_ray_torch_or_vllm(tmp_path: P
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     seconds, heavy = ran.stderr.split(" ", 1)
     assert heavy.strip() == "[]"
-    assert float(seconds) < 5  # of CPU, so that a busy machine fails nobody
+    assert float(seconds) < 5  # CPU time, so a busy machine does not fail the test.
     scores = json.loads(ran.stdout)
     assert scores["strict"]["judged"] == 10_000
     overall = scores["strict"]["groups"]["overall"]
@@ -58,14 +60,14 @@ def test_ten_thousand_judgments_in_seconds_without_ray_torch_or_vllm(tmp_path: P
 
 def peak(file: Path) -> int:
     tracemalloc.start()
-    score_recorded(str(file), named("rewardbench"), "strict")
+    score_recorded(str(file), benchmark_ref("rewardbench"), "strict")
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return most
 
 
-def test_memory_does_not_grow_with_the_file_but_for_the_ids(tmp_path: Path) -> None:
-    """A row is 1,000 bytes of text; what stays of it is the digest of its id, about 100 bytes."""
+def test_memory_grows_with_the_ids_alone(tmp_path: Path) -> None:
+    """A row is 1,000 bytes of text; memory keeps the digest of its id, about 100 bytes."""
     peak(recorded(tmp_path / "warm.jsonl", 100))
     small, large = (peak(recorded(tmp_path / f"{count}.jsonl", count)) for count in (1_000, 11_000))
     assert (large - small) / 10_000 < 150
@@ -84,16 +86,39 @@ def test_the_table_and_the_codes(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
+def test_a_terminal_gets_a_table_of_its_width_and_json_stays_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    words = ["score", str(recorded(tmp_path / "judged.jsonl", 46)), "--benchmark", "rewardbench", "--parser", "paper"]
+    for extra in ([], ["--json"]):
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        assert main([*words, *extra]) == 0
+        text = sys.stdout.getvalue()  # type: ignore[attr-defined]
+        if extra:
+            assert json.loads(text)["paper"]["judged"] == 46
+        else:
+            plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+            assert plain != text
+            assert max(map(len, plain.splitlines())) <= 80
+            assert "rewardbench, paper parser" in plain
+            assert "unjudged: 0" in plain
+
+
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"hep-go": None}, "the accuracy of hep-go is None"),
         ({"hep-go": 94.5}, "the accuracy of hep-go is 94.5; it must be a share from 0 to 1 (percent / 100)"),
         ({"hep-go": "0.9"}, "the accuracy of hep-go is '0.9'"),
     ],
 )
-def test_a_published_table_that_is_none(
-    change: dict[str, object], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_published_table_with_a_wrong_value_is_one_line(
+    change: dict[str, object], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "table.json"
     table = dict.fromkeys(SUBSETS, 0.5) | {"model": "m"}
@@ -102,7 +127,7 @@ def test_a_published_table_that_is_none(
     assert json.loads(capsys.readouterr().out)["groups"]["overall"]["accuracy"] == 0.5
     file.write_text(json.dumps(table | change))
     assert main(["score", str(file), "--benchmark", "rewardbench"]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     del table["hep-go"]
     file.write_text(json.dumps(table))
     assert main(["score", str(file), "--benchmark", "rewardbench"]) == 2
@@ -110,7 +135,7 @@ def test_a_published_table_that_is_none(
 
 
 @pytest.mark.parametrize(("name", "text"), [("table.json", "[{}]"), ("table.jsonl", "{}\n")])
-def test_a_published_table_may_stand_in_a_list_or_on_a_line(
+def test_a_published_table_may_be_in_a_list_or_on_a_line(
     name: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / name
@@ -127,14 +152,14 @@ def test_a_table_that_python_cannot_hold_is_one_line(text: str, tmp_path: Path, 
     assert "JSON that Python cannot hold" in line
 
 
-def test_a_place_that_has_no_meaning_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_place_without_meaning_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = recorded(tmp_path / "judged.jsonl", 46)
     assert main(["score", str(file), "--benchmark", f"rewardbench:{file}"]) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert line.endswith("what is right stands in FILE itself; give --benchmark rewardbench")
+    assert line.endswith("FILE itself holds what is right; give --benchmark rewardbench")
 
 
-def test_four_orders_are_all_shown_and_no_name_obeyed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_four_orders_are_shown_and_control_characters_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "judged.jsonl"
     texts = {"A": "[[A]]", "B": "[[B]]", "C": "[[A]]", "D": "[[D]]"}
     file.write_text(json.dumps({"id": "1", "subset": "Math", "judgments": texts}))
@@ -152,7 +177,7 @@ def grade(question: int, turn: int, text: str | None, score: float, model: str =
 
 
 def test_grades_of_single_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One grade differs from what is stored, one judgment has none, as FastChat's -1 says."""
+    """One grade differs from the stored score. One judgment has no grade: FastChat stores -1."""
     rows = [
         grade(81, 1, "Rating: [[8]]", 8),
         grade(81, 2, "Rating: [[6]]", 6.0),
@@ -164,12 +189,12 @@ def test_grades_of_single_answers(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["score", str(file), "--benchmark", "mtbench", "--json"]) == 0
     strict = json.loads(capsys.readouterr().out)["strict"]
     assert (strict["judged"], strict["unparsed"], strict["as_stored"]) == (4, 0.25, 0.75)
-    means = {name: (one["mean"], one["grades"]) for name, one in strict["groups"].items()}
+    means = {name: (mean["mean"], mean["grades"]) for name, mean in strict["groups"].items()}
     assert means == {"m": (23 / 3, 3), "m, turn 1": (8.5, 2), "m, turn 2": (6, 1), "m, writing": (7, 2), "m, math": (9, 1)}
     assert main(["score", str(file), "--benchmark", "mtbench", "--parser", "paper"]) == 0
     assert "grades, paper parser: 4 judgments, 25.0% without one, 75.0% read as stored" in capsys.readouterr().out
     assert main(["score", str(file), "--benchmark", f"mtbench:{file}"]) == 2
-    for bad, said in (
+    for bad, message in (
         (rows[0], "which an earlier row has too"),
         (grade(7, 1, "", 1), "it must be one of 81 to 160"),
         (grade(82, 1, "", float("nan")), "field 'score' is float nan"),
@@ -179,7 +204,7 @@ def test_grades_of_single_answers(tmp_path: Path, capsys: pytest.CaptureFixture[
         capsys.readouterr()
         assert main(["score", str(file), "--benchmark", "mtbench"]) == 2
         [line] = capsys.readouterr().err.splitlines()
-        assert said in line
+        assert message in line
 
 
 def test_the_help_documents_the_fields(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ def scripted(handler: Handler, **settings: object) -> Judge:
 
 
 def knows(messages: Sequence[Turn], sampling: Sampling) -> str:
-    """Prefers the response that says "four", in the words of whatever prompt asks; knows nothing of other pairs."""
+    """Prefers the response that says "four", in the form that the prompt asks for; knows nothing of other pairs."""
     system, shown = messages[0].content, messages[-1].content
     name = "arena" if "[[A>>B]]" in system else "prometheus" if "[RESULT]" in shown else "figure8"
     first, second = (shown.find(word) for word in ("four", "five"))
@@ -49,7 +49,7 @@ def always_first(messages: Sequence[Turn], sampling: Sampling) -> str:
 
 
 @pytest.mark.parametrize("prompt", VARIANTS)
-def test_the_better_response_wins_in_both_orders_whatever_the_prompt(prompt: str) -> None:
+def test_the_better_response_wins_in_both_orders_with_every_prompt(prompt: str) -> None:
     with scripted(knows, prompt=prompt) as judge:
         result = judge.compare("What is 2 + 2?", "four", "five")
         assert (result.verdict, result.confidence, result.reward) == ("A", 1.0, 1.0)
@@ -116,7 +116,7 @@ def test_a_dialogue_is_judged_as_one_instruction() -> None:
         assert judge.compare([], "yes", "no").error == "no_user_turn"
 
 
-def test_a_pair_that_cannot_be_judged_says_why_and_others_go_on() -> None:
+def test_a_pair_that_cannot_be_judged_says_why_and_others_are_judged() -> None:
     def fail(messages: Sequence[Turn], sampling: Sampling) -> str:
         for word, error in {"long": PromptTooLong("prompt of 9 tokens"), "odd": RequestFailed("vLLM: no")}.items():
             if word in messages[-1].content:
@@ -131,25 +131,25 @@ def test_a_pair_that_cannot_be_judged_says_why_and_others_go_on() -> None:
 
 
 @pytest.mark.parametrize(("pair", "message"), [((3, "a", "b"), "instruction"), (("x", None, "b"), "response_a")])
-def test_what_is_no_pair_is_said_at_once(pair: tuple[str, str, str], message: str) -> None:
+def test_a_value_of_a_wrong_type_raises_at_once(pair: tuple[str, str, str], message: str) -> None:
     with scripted(always_first) as judge, pytest.raises(SourceError, match=message):
         judge.compare(*pair)
 
 
-def test_it_is_asked_from_a_running_loop_and_from_threads() -> None:
+def test_it_works_from_a_running_loop_and_from_threads() -> None:
     async def in_a_notebook(judge: Judge) -> list[PairVerdict]:
         there = judge.compare("x", "four", "five")  # a cell without await
         return [there, *await asyncio.gather(*(judge.acompare("x", "four", "five") for _ in range(5)))]
 
     with scripted(knows) as judge:
         assert {result.verdict for result in asyncio.run(in_a_notebook(judge))} == {"A"}
-        found: list[PairVerdict] = []
-        threads = [threading.Thread(target=lambda: found.append(judge.compare("x", "five", "four"))) for _ in range(8)]
+        results: list[PairVerdict] = []
+        threads = [threading.Thread(target=lambda: results.append(judge.compare("x", "five", "four"))) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert [result.verdict for result in found] == ["B"] * 8
+        assert [result.verdict for result in results] == ["B"] * 8
 
 
 def test_a_closed_judge_says_so_and_its_thread_ends() -> None:
@@ -208,8 +208,8 @@ def test_a_script_judges_on_real_vllm_and_leaves_no_process(mark: str) -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], input=pairs, capture_output=True, text=True, check=True, cwd=ROOT)
     results, error = done.stdout.splitlines()
     rewards = [(reward, swapped) for _, reward, swapped, _ in json.loads(results)]
-    assert all(reward == -swapped for reward, swapped in rewards)  # both orders, greedily: antisymmetric
-    assert sum(reward for reward, _ in rewards) > 0  # M_0 is right more often than not
+    assert all(reward == -swapped for reward, swapped in rewards)  # Greedy judgments in both orders are antisymmetric.
+    assert sum(reward for reward, _ in rewards) > 0  # M_0 is right more often than not.
     assert "context of 2048 tokens" in error
     assert soon(lambda: engines(mark) == [])
 

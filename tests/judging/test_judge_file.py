@@ -1,4 +1,4 @@
-"""`stj judge`: everything is told, once, also after a kill; jurors are compared; a bad file is one line, and nothing starts."""
+"""`stj judge`: each result once, also after a kill; jurors are compared; a bad file is one line, and nothing starts."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ LIMIT = "vote.decoding.max_tokens=128"
 
 
 def likes_long(messages: Sequence[Turn], sampling: Sampling) -> str:
-    """Prefers the response with more x's, in the words of the prompt that asks; what says FAIL or LONG cannot be judged."""
+    """Prefers the response with more x's, in the form that the prompt asks for; fails on FAIL and LONG."""
     text = messages[-1].content
     if "FAIL" in text:
         raise RequestFailed("the engine said no")
@@ -49,10 +49,10 @@ def likes_first(messages: Sequence[Turn], sampling: Sampling) -> str:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Passes run in this process, by scripted engines; the first row is committed before anything else."""
+    """Runs passes in this process on scripted engines, which commit each row alone."""
     handlers = {f"{SEED_MODEL}": likes_long, str(ROOT / "stj/mini/seed_model"): likes_first}
 
-    def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, tell: Callable[[Row], None]) -> None:
+    def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Callable[[Row], None]) -> None:
         engine = ScriptedEngine(handlers[spec.model.path])
         done = {record["id"] for record in artifact.records(["id"])}
         for row in spec.read():
@@ -64,7 +64,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
                 raise KeyboardInterrupt
             artifact.write_part(f"part-{len(artifact.parts())}", rows_to_table([judged]))
             if not judged.error:
-                tell(judged)
+                on_row(judged)
         artifact.finish()
 
     monkeypatch.setattr(judge_file, "run_pass", run_pass)
@@ -91,21 +91,21 @@ def test_every_row_is_a_line_of_json(here: Path, capsys: pytest.CaptureFixture[s
         here / "pairs.jsonl", pair("one", "xx", "x", id="a"), pair("two\u2028lines", "x", "xxx"), pair("LONG", "x", "xx")
     )
     assert main(["judge", file, f"model={SEED_MODEL}"]) == 0
-    found = lines(capsys.readouterr().out)
-    assert [(row["id"], row["verdict"], row["confidence"], row["reward"]) for row in found] == [
+    results = lines(capsys.readouterr().out)
+    assert [(row["id"], row["verdict"], row["confidence"], row["reward"]) for row in results] == [
         ("a", "A", 1.0, 1.0),
         ("row-00000001", "B", 1.0, -1.0),
         ("row-00000002", None, 0.0, 0.0),
     ]
-    assert {(row["model"], row["prompt"]) for row in found} == {(SEED_MODEL, "figure8")}
-    assert found[0]["votes"] == [
+    assert {(row["model"], row["prompt"]) for row in results} == {(SEED_MODEL, "figure8")}
+    assert results[0]["votes"] == [
         {"shown_first": "A", "verdict": "A", "text": "[[A]]"},
         {"shown_first": "B", "verdict": "A", "text": "[[B]]"},
     ]
-    assert found[2]["error"] == "prompt_too_long: prompt of 9 tokens, context of 8 tokens"
+    assert results[2]["error"] == "prompt_too_long: prompt of 9 tokens, context of 8 tokens"
 
 
-def test_an_interrupted_one_goes_on_and_tells_everything_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_judging_resumes_and_reports_every_result_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [pair("one", "xx", "x"), pair("two FAIL", "x", "xx"), pair("three STOP", "x", "xx"), pair("four", "x", "xx")]
     words = ["judge", write(here / "pairs.jsonl", *rows), f"model={SEED_MODEL}"]
     assert main(words) == 130
@@ -116,17 +116,17 @@ def test_an_interrupted_one_goes_on_and_tells_everything_once(here: Path, capsys
     out = (here / "out.jsonl").read_text()
     assert sorted(row["id"] for row in lines(out)) == [f"row-{i:08d}" for i in range(4)]
     assert [row["error"] for row in lines(out) if row["error"]] == ["the engine said no"]
-    assert main(words) == 0  # all is done: told again, judged no more
+    assert main(words) == 0  # All is done: reported again, not judged again.
     assert sorted(capsys.readouterr().out.splitlines()) == sorted(out.splitlines())
 
 
-def test_results_are_not_emptied_by_a_command_that_cannot_be_carried_out(here: Path) -> None:
+def test_a_command_that_cannot_run_does_not_empty_a_file_of_results(here: Path) -> None:
     (here / "out.jsonl").write_text("kept")
     assert main(["judge", "nowhere.jsonl", f"model={SEED_MODEL}", "--out", "out.jsonl"]) == 2
     assert (here / "out.jsonl").read_text() == "kept"
 
 
-def test_a_ray_job_is_not_let_lose_its_results(
+def test_a_ray_job_that_would_lose_its_results_is_refused(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
@@ -134,7 +134,7 @@ def test_a_ray_job_is_not_let_lose_its_results(
     assert "run_root=runs/judge/pairs is relative" in capsys.readouterr().err
 
 
-def test_other_settings_are_refused_and_overwritten_where_asked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_settings_are_refused_and_overwritten_on_request(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["judge", write(here / "pairs.jsonl", pair("one", "xx", "x")), f"model={SEED_MODEL}"]
     assert main(words) == 0
     assert main([*words, "vote.votes=2"]) == 1
@@ -143,8 +143,8 @@ def test_other_settings_are_refused_and_overwritten_where_asked(here: Path, caps
     assert len(lines(capsys.readouterr().out)[0]["votes"]) == 4
 
 
-def test_overwriting_takes_away_its_own_rows_alone(here: Path) -> None:
-    """The results may lie beside the pairs."""
+def test_overwriting_removes_only_the_judged_rows(here: Path) -> None:
+    """The results lie in the folder of the pairs."""
     words = ["judge", write(here / "pairs.jsonl", pair("one", "xx", "x")), f"model={SEED_MODEL}", "run_root=."]
     assert main(words) == 0
     (here / "notes.txt").touch()
@@ -158,14 +158,14 @@ def test_prompts_are_compared_and_scored(here: Path, capsys: pytest.CaptureFixtu
     assert main(["judge", file, f"model={SEED_MODEL}", "--prompts", "figure8", "arena", "prometheus"]) == 0
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 27
-    found = json.loads((here / "runs/judge/pairs/agreement.json").read_text())
-    assert found["jurors"] == ["figure8", "arena", "prometheus"]
-    assert found["accuracy"]["figure8"]["accuracy"] == found["accuracy"]["arena"]["accuracy"] == 0.75
-    unread = found["accuracy"]["prometheus"]  # it was not answered in its form
+    agreement = json.loads((here / "runs/judge/pairs/agreement.json").read_text())
+    assert agreement["jurors"] == ["figure8", "arena", "prometheus"]
+    assert agreement["accuracy"]["figure8"]["accuracy"] == agreement["accuracy"]["arena"]["accuracy"] == 0.75
+    unread = agreement["accuracy"]["prometheus"]  # The judge did not answer in the form of this prompt.
     assert (unread["accuracy"], unread["right_verdicts"], unread["undecided"]) == (0.0, 0.0, 1.0)
-    assert found["spread"] == 0.75
-    assert found["kappa"]["figure8 and arena"] == 1.0
-    assert found["majorities"]["row-00000008"] == "B"
+    assert agreement["spread"] == 0.75
+    assert agreement["kappa"]["figure8 and arena"] == 1.0
+    assert agreement["majorities"]["row-00000008"] == "B"
     assert "spread over 3 jurors: 75.0 points" in printed.err
 
 
@@ -174,9 +174,12 @@ def test_a_jury_of_models_is_compared(here: Path, capsys: pytest.CaptureFixture[
     assert main(["judge", file, "--jury", SEED_MODEL, str(ROOT / "stj/mini/seed_model"), LIMIT]) == 0
     printed = capsys.readouterr()
     assert {row["model"] for row in lines(printed.out)} == {SEED_MODEL, str(ROOT / "stj/mini/seed_model")}
-    found = json.loads((here / "runs/judge/pairs/agreement.json").read_text())
-    assert found["jurors"] == [SEED_MODEL, str(ROOT / "stj/mini/seed_model")]
-    assert found["majorities"] == {"row-00000000": None, "row-00000001": None}  # the other likes what comes first: ties
+    agreement = json.loads((here / "runs/judge/pairs/agreement.json").read_text())
+    assert agreement["jurors"] == [SEED_MODEL, str(ROOT / "stj/mini/seed_model")]
+    assert agreement["majorities"] == {
+        "row-00000000": None,
+        "row-00000001": None,
+    }  # The second judge prefers the first response: ties.
     assert (here / "runs/judge/pairs/judge_2/manifest.json").exists()
     assert "Krippendorff's alpha of 2 jurors on 2 pairs: none" in printed.err
 
@@ -236,7 +239,7 @@ def test_bad_words_are_one_line(
 
 @pytest.fixture
 def heldout(tmp_path: Path) -> str:
-    """Sixty held-out pairs of the mini world, in turns with the better response as A and as B."""
+    """Sixty held-out pairs of the mini world; the better response is A and B in turn."""
     records = [json.loads(line) for line in (ROOT / "stj/mini/data/heldout.jsonl").read_text().splitlines()[:60]]
     rows = []
     for number, record in enumerate(records):
@@ -248,14 +251,14 @@ def heldout(tmp_path: Path) -> str:
 
 @pytest.mark.engine
 @pytest.mark.long
-def test_a_killed_one_goes_on_on_the_real_engine(heldout: str, tmp_path: Path) -> None:
-    """kill -9 after the first committed rows; the second start judges the others alone."""
+def test_a_killed_judging_resumes_on_the_real_engine(heldout: str, tmp_path: Path) -> None:
+    """kill -9 after the first committed rows; the second start judges only the other rows."""
     words = [sys.executable, "-m", "stj.cli", "judge", heldout, f"model={SEED_MODEL}", LIMIT, "engine.commit_interval_s=0"]
     words += ["engine.rows_in_flight=8"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     first = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert first.stdout is not None
-    told = [first.stdout.readline() for _ in range(5)]
+    first_lines = [first.stdout.readline() for _ in range(5)]
     first.send_signal(signal.SIGKILL)
     first.communicate()
     folder = tmp_path / "runs/judge/heldout/judge_1"
@@ -265,9 +268,9 @@ def test_a_killed_one_goes_on_on_the_real_engine(heldout: str, tmp_path: Path) -
     time.sleep(1)
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = lines(done.stdout)
-    assert len(found) == len({row["id"] for row in found}) == 60
-    assert set(told) & set(done.stdout.splitlines(keepends=True))  # what was committed is told again as it was
+    results = lines(done.stdout)
+    assert len(results) == len({row["id"] for row in results}) == 60
+    assert set(first_lines) & set(done.stdout.splitlines(keepends=True))  # Committed results are reported again unchanged.
     assert json.loads((folder / "manifest.json").read_text())["rows"] == 60
     assert json.loads((folder.parent / "agreement.json").read_text())["accuracy"]["figure8"]["accuracy"] > 0.4
     assert "figure8: accuracy " in done.stderr

@@ -1,4 +1,4 @@
-"""Agreement among judges: worked examples from the literature, properties, and a slow second reckoning."""
+"""Agreement among judges: worked examples from the literature, properties, and a slow second computation."""
 
 import itertools
 import math
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from stj.judging.jury import Opinion, Verdicts, agreement, cohens_kappa, krippendorffs_alpha, majority, splits
+from stj.judging.jury import Opinion, Verdicts, agreement, cohens_kappa, krippendorffs_alpha, splits, strict_majority
 from stj.verdict import Label
 
 VERDICT = st.sampled_from(["A", "B", None])
@@ -27,9 +27,9 @@ def swapped(verdicts: Verdicts) -> list[Label | None]:
 
 def test_cohens_own_example() -> None:
     """Two readers of 50 grant proposals: 20 both yes, 15 both no, 5 and 10 apart; observed 0.7, chance 0.5."""
-    one: list[Label] = ["A"] * 25 + ["B"] * 25
-    other: list[Label] = ["A"] * 20 + ["B"] * 5 + ["A"] * 10 + ["B"] * 15
-    assert cohens_kappa(one, other) == pytest.approx(0.4)
+    first: list[Label] = ["A"] * 25 + ["B"] * 25
+    second: list[Label] = ["A"] * 20 + ["B"] * 5 + ["A"] * 10 + ["B"] * 15
+    assert cohens_kappa(first, second) == pytest.approx(0.4)
 
 
 def test_krippendorffs_binary_example() -> None:
@@ -41,7 +41,7 @@ def test_krippendorffs_binary_example() -> None:
 
 @given(TABLE)
 def test_alpha_is_what_its_definition_says(rows: list[list[Label | None]]) -> None:
-    """One minus observed over expected disagreement, reckoned over all pairs of values one by one."""
+    """One minus observed over expected disagreement, computed over every pair of values."""
     kept = [[verdict for verdict in row if verdict] for row in rows]
     kept = [row for row in kept if len(row) > 1]
     values = [verdict for row in kept for verdict in row]
@@ -57,20 +57,20 @@ def test_alpha_is_what_its_definition_says(rows: list[list[Label | None]]) -> No
 
 @given(PAIRS)
 def test_kappa_is_symmetric_and_blind_to_names(pairs: list[tuple[Label | None, Label | None]]) -> None:
-    one, other = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    kappa = cohens_kappa(one, other)
-    assert kappa == cohens_kappa(other, one)
-    turned = cohens_kappa(swapped(one), swapped(other))
+    first, second = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    kappa = cohens_kappa(first, second)
+    assert kappa == cohens_kappa(second, first)
+    turned = cohens_kappa(swapped(first), swapped(second))
     assert (kappa is None) == (turned is None)
     if kappa is not None and turned is not None:
         assert math.isclose(kappa, turned, abs_tol=1e-9)
         assert -1 - 1e-9 <= kappa <= 1
-    same = cohens_kappa(one, one)
+    same = cohens_kappa(first, first)
     assert same is None or same == 1
 
 
 @given(TABLE)
-def test_alpha_is_1_exactly_where_nobody_disagrees(rows: list[list[Label | None]]) -> None:
+def test_alpha_is_1_exactly_if_nobody_disagrees(rows: list[list[Label | None]]) -> None:
     alpha = krippendorffs_alpha(rows)
     opinions = {str(i): [sure(verdict) for verdict in row] for i, row in enumerate(rows)}
     assert alpha is None or (alpha == 1) == (not splits(opinions))
@@ -80,10 +80,10 @@ def test_alpha_is_1_exactly_where_nobody_disagrees(rows: list[list[Label | None]
 
 @given(st.lists(VERDICT, max_size=9))
 def test_a_majority_is_strict_and_of_all_jurors(verdicts: Sequence[Label | None]) -> None:
-    found = majority(verdicts)
-    assert found is None or sum(verdict == found for verdict in verdicts) > len(verdicts) / 2
-    assert majority(swapped(verdicts)) == swapped([found])[0]
-    if found is None:
+    verdict = strict_majority(verdicts)
+    assert verdict is None or sum(vote == verdict for vote in verdicts) > len(verdicts) / 2
+    assert strict_majority(swapped(verdicts)) == swapped([verdict])[0]
+    if verdict is None:
         assert all(2 * list(verdicts).count(label) <= len(verdicts) for label in ("A", "B"))
 
 
@@ -92,36 +92,36 @@ def test_agreement_without_anything_to_agree_on_is_unknown() -> None:
     assert cohens_kappa(["A", "A"], ["A", "A"]) is None
     assert krippendorffs_alpha([]) is None
     assert krippendorffs_alpha([["A", "A"], ["A", None]]) is None
-    assert majority(["A", None]) is None
+    assert strict_majority(["A", None]) is None
 
 
 def test_what_divides_most_comes_first_and_the_surest_before_the_unsure() -> None:
     def row(*rewards: float) -> list[Opinion]:
         return [Opinion(for_a=(1 + reward) / 2, for_b=(1 - reward) / 2) for reward in rewards]
 
-    found = splits(
+    divided = splits(
         {"3-1": row(1, 1, 1, -1), "unsure": row(0.5, 0.5, -0.5, -0.5), "sure": row(1, 1, -1, -1), "one": row(1, 1, 0, 1)}
     )
-    assert [split.id for split in found] == ["sure", "unsure", "3-1"]
-    assert [split.disagreement for split in found] == pytest.approx([4 / 6, 4 / 6, 3 / 6])
-    assert found[0].verdicts == ("A", "A", "B", "B")
+    assert [split.id for split in divided] == ["sure", "unsure", "3-1"]
+    assert [split.disagreement for split in divided] == pytest.approx([4 / 6, 4 / 6, 3 / 6])
+    assert divided[0].verdicts == ("A", "A", "B", "B")
 
 
 def test_jurors_are_scored_with_their_spread_and_the_majority() -> None:
-    """Three jurors on four pairs, all won by A, and one that nobody has spoken of."""
-    one, other = ["A", "A", "A", "B", "B"], ["A", "A", "B", "B", "B"]
-    rows = {f"{i}": [sure(one[i]), sure(other[i]), Opinion(for_a=0.5, for_b=0.5)] for i in range(5)}  # type: ignore[arg-type]
-    found = agreement(["one", "other", "unsure"], rows, {str(i): "A" for i in range(4)})
-    assert {name: (s.accuracy, s.right_verdicts, s.undecided) for name, s in found.accuracy.items()} == {
+    """Three jurors on four pairs that A wins, and on one without a known winner."""
+    first, second = ["A", "A", "A", "B", "B"], ["A", "A", "B", "B", "B"]
+    rows = {f"{i}": [sure(first[i]), sure(second[i]), Opinion(for_a=0.5, for_b=0.5)] for i in range(5)}  # type: ignore[arg-type]
+    jury = agreement(["one", "other", "unsure"], rows, {str(i): "A" for i in range(4)})
+    assert {name: (s.accuracy, s.right_verdicts, s.undecided) for name, s in jury.accuracy.items()} == {
         "one": (0.75, 0.75, 0.0),
         "other": (0.5, 0.5, 0.0),
         "unsure": (0.5, 0.0, 1.0),
         "majority": (0.5, 0.5, 0.25),
     }
-    assert found.spread == 0.25
-    assert found.majorities == {"0": "A", "1": "A", "2": None, "3": "B", "4": "B"}
-    assert [split.id for split in found.splits] == ["2"]
-    assert found.kappa["one and other"] == cohens_kappa(one, other)  # type: ignore[arg-type]
-    assert found.kappa["one and unsure"] is None
-    assert len("\n".join(map(str, found.summary())).splitlines()) == 4 + 1 + 3 + 2
+    assert jury.spread == 0.25
+    assert jury.majorities == {"0": "A", "1": "A", "2": None, "3": "B", "4": "B"}
+    assert [split.id for split in jury.splits] == ["2"]
+    assert jury.kappa["one and other"] == cohens_kappa(first, second)  # type: ignore[arg-type]
+    assert jury.kappa["one and unsure"] is None
+    assert len("\n".join(map(str, jury.summary())).splitlines()) == 4 + 1 + 3 + 2
     assert agreement(["one"], {}, {}).accuracy == {}

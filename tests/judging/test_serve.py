@@ -1,4 +1,4 @@
-"""`stj serve` over a real socket: the plugin in vLLM's own server; its answers, its refusals, health and metrics."""
+"""`stj serve` over a real socket, as a plugin of vLLM's server: answers, refusals, health and metrics."""
 
 import asyncio
 import json
@@ -65,16 +65,20 @@ def app_of(handler: Any) -> FastAPI:
 
 def test_a_pair_is_answered_with_both_orders() -> None:
     app = app_of(lambda messages, sampling: "It is. [[A]]" if messages[-1].content.index("purple") < 150 else "It is. [[B]]")
-    status, said = ask(app, PAIR)
+    status, answer = ask(app, PAIR)
     assert status == 200
-    assert [vote["shown_first"] for vote in said["votes"]] == ["A", "B"]
-    assert said.keys() == {"verdict", "confidence", "reward", "error", "votes"}
+    assert [vote["shown_first"] for vote in answer["votes"]] == ["A", "B"]
+    assert answer.keys() == {"verdict", "confidence", "reward", "error", "votes"}
 
 
 def test_a_request_may_name_its_prompt_and_votes() -> None:
     app = app_of(lambda messages, sampling: "[[A>B]]")
-    status, said = ask(app, {**PAIR, "instruction": TURNS, "prompt": "arena", "votes": 3})
-    assert (status, said["verdict"], len(said["votes"])) == (200, None, 6)  # A first, whichever it is: a tie
+    status, answer = ask(app, {**PAIR, "instruction": TURNS, "prompt": "arena", "votes": 3})
+    assert (status, answer["verdict"], len(answer["votes"])) == (
+        200,
+        None,
+        6,
+    )  # The judge always prefers the first response: a tie.
 
 
 @pytest.mark.parametrize(
@@ -89,14 +93,14 @@ def test_a_request_may_name_its_prompt_and_votes() -> None:
         ({"instruction": []}, 400),
     ],
 )
-def test_what_is_no_pair_is_refused(change: dict[str, Any], status: int) -> None:
+def test_a_body_that_is_no_pair_is_refused(change: dict[str, Any], status: int) -> None:
     assert ask(app_of(lambda messages, sampling: "[[A]]"), {**PAIR, **change})[0] == status
 
 
 @pytest.mark.parametrize(
     ("error", "status"), [(PromptTooLong("9 tokens"), 400), (RequestFailed("no"), 500), (EngineDied("gone"), 503)]
 )
-def test_what_the_engine_cannot_do_has_its_status(error: Exception, status: int) -> None:
+def test_each_error_of_the_engine_has_its_status(error: Exception, status: int) -> None:
     def fail(messages: Any, sampling: Any) -> str:
         raise error
 
@@ -116,7 +120,7 @@ def test_other_plugins_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _plugins() == "mine,stj"
 
 
-def test_the_endpoint_is_what_vllm_takes() -> None:
+def test_the_endpoint_has_the_form_that_vllm_takes() -> None:
     app = FastAPI()
     endpoint = JudgeEndpoint()
     endpoint.attach_router(app)
@@ -143,7 +147,7 @@ def test_a_model_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server with the mini seed, guarded by a key."""
+    """The address of a server with the mini seed and an API key."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -185,13 +189,13 @@ def get(url: str, body: Any = None, key: str = "secret") -> tuple[int, str]:
 def test_a_server_judges_pairs_beside_vllms_own_api(server: str) -> None:
     status, text = get(f"{server}/v1/judge", PAIR)
     assert status == 200
-    said = json.loads(text)
+    answer = json.loads(text)
     swapped = json.loads(
         get(f"{server}/v1/judge", PAIR | {"response_a": PAIR["response_b"], "response_b": PAIR["response_a"]})[1]
     )
-    assert said["reward"] == -swapped["reward"]
-    assert len(said["votes"]) == 2
-    assert all("[[" in vote["text"] for vote in said["votes"])
+    assert answer["reward"] == -swapped["reward"]
+    assert len(answer["votes"]) == 2
+    assert all("[[" in vote["text"] for vote in answer["votes"])
     assert len(json.loads(get(f"{server}/v1/judge", PAIR | {"votes": 4, "instruction": TURNS})[1])["votes"]) == 8
 
     chat = {
@@ -209,7 +213,7 @@ def test_a_server_judges_pairs_beside_vllms_own_api(server: str) -> None:
 
 @installed
 @pytest.mark.engine
-def test_a_server_refuses_what_it_should(server: str) -> None:
+def test_a_server_refuses_wrong_keys_and_bad_requests(server: str) -> None:
     assert get(f"{server}/v1/judge", PAIR, key="wrong")[0] == 401
     status, text = get(f"{server}/v1/judge", PAIR | {"instruction": "fox " * 5000})
     assert (status, "context of 2048 tokens" in text) == (400, True)

@@ -1,4 +1,4 @@
-"""The benchmarks, by name: one small file each, that loads and scores."""
+"""The benchmarks by name. Each has one small file that loads and scores it."""
 
 from stj.evals.benchmarks.base import Benchmark
 from stj.evals.benchmarks.helpsteer2 import HELPSTEER2, HELPSTEER2_HELPFULNESS

@@ -1,4 +1,4 @@
-"""What a benchmark is: where it lies, how its records become rows to judge, and how what was said of them is scored."""
+"""The parts of a benchmark: where it lies, how its records become rows to judge, and how verdicts on them become outcomes."""
 
 import math
 import re
@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from stj.errors import SourceError
-from stj.evals.metrics import Groups, Official, Outcome, VerdictsByOrder, outcome, overall_only
+from stj.evals.metrics import ExampleOutcome, Groups, Official, VerdictsByOrder, example_outcome, overall_only
 from stj.rows import Pair, Row, Turn
 from stj.sources.dialogue import text_of, usable, wrong_type
 from stj.sources.files import ALL_KINDS, Fields, files_at, read_files
@@ -21,130 +21,139 @@ class SourceRecord(NamedTuple):
     """One record of a benchmark's files."""
 
     where: str
-    """For the user: the file and the line."""
+    """The file and the line, for error messages."""
     origin: str
-    """What it stands in, by which some benchmarks name their subsets: the file as it was given, of a given directory the path
-    from its own name on, of the hub's data set the part."""
-    record: Mapping[str, Any]
+    """The place of the record, by which some benchmarks name their subsets. For a file it is the file as given. For a directory
+    it is the path that begins with the directory's name. For a data set of the hub it is the part."""
+    values: Mapping[str, Any]
+    """The record's fields."""
 
 
 class HubPart(NamedTuple):
     """A split of a data set of the hub, or files that `datasets` reads."""
 
     path: str
+    """The data set, or the kind of `files`."""
     split: str
     files: str | None = None
-    """Which of its files, where it has no splits of its own; `path` may then be the kind of the files."""
+    """Files to read if the data set has no splits of its own."""
     revision: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedExample:
-    """What a judge said of one example."""
+    """One example with a judge's verdicts."""
 
     id: str
     subset: str
-    said: VerdictsByOrder
+    verdicts: VerdictsByOrder
     sizes: tuple[int, ...] | None = None
-    """Characters of its answers, the better one first, where they are known."""
+    """Characters of its answers, the better one first; None if the answers are unknown."""
     ratings: tuple[float | None, ...] = ()
-    """Of its answers one by one, the good ones first, where they were rated instead."""
+    """Ratings of its answers, the good ones first, if the judge rated each answer alone."""
     good: int = 1
-    """How many of the ratings are those of good answers."""
+    """Number of good answers among the rated ones."""
     unjudged: str | None = None
-    """Why it was not judged, where it was not: all there is to read is then no verdict, or nothing."""
+    """Why the example was not judged. Its verdicts are then None, or it has none."""
 
 
 class Scored(NamedTuple):
-    """The outcome of one example, or of one vote on it."""
+    """The outcome of one example, or of one human vote on it."""
 
     id: str
     subset: str
-    outcome: Outcome | None
-    """None where it cannot be scored."""
+    outcome: ExampleOutcome | None
+    """None if the example cannot be scored."""
     cluster: str | None = None
-    """Examples with the same one are not independent."""
+    """The cluster of the example: examples of one cluster are not independent."""
     unjudged: str | None = None
-    """Why it was not judged, or cannot be scored."""
+    """Why the example was not judged or cannot be scored."""
 
 
-def each_by_itself(benchmark: "Benchmark", judged: Iterable[JudgedExample], found: Iterable[SourceRecord]) -> Iterator[Scored]:
-    """One outcome an example."""
-    for one in judged:
-        result = outcome(one.said, one.sizes, benchmark.official)
-        yield Scored(one.id, one.subset, result, benchmark.cluster(one.id), one.unjudged)
+def score_each(benchmark: "Benchmark", judged: Iterable[JudgedExample], records: Iterable[SourceRecord]) -> Iterator[Scored]:
+    """One outcome for each example."""
+    for example in judged:
+        result = example_outcome(example.verdicts, example.sizes, benchmark.official)
+        yield Scored(example.id, example.subset, result, benchmark.cluster(example.id), example.unjudged)
 
 
-def named_better(found: SourceRecord) -> Label:
-    """What the record's `winner` or `label` says; a `chosen` response is the first one. Raises SourceError without any."""
-    if found.record.get("winner") is None and found.record.get("chosen") is not None:
+def winner_of(record: SourceRecord) -> Label:
+    """The better response by the record's `winner` or `label`; a `chosen` response is the first one.
+
+    Raises SourceError if the record has none of these fields.
+    """
+    if record.values.get("winner") is None and record.values.get("chosen") is not None:
         return "A"
-    field = "label" if "label" in found.record and "winner" not in found.record else "winner"
-    Fields(required=(field,)).check(found.record, found.where)
-    return better_of(found, field)
+    field = "label" if "label" in record.values and "winner" not in record.values else "winner"
+    Fields(required=(field,)).check(record.values, record.where)
+    return better_of(record, field)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """One benchmark."""
+    """One benchmark: everything that loading and scoring it takes."""
 
     name: str
     hub: tuple[HubPart, ...]
-    """Where it is published; nowhere for a private one."""
+    """Its published data sets; empty for a private benchmark."""
     fields: Fields
     rows: Callable[[Iterable[SourceRecord]], Iterator[Row]]
-    """Rows to judge; their `task` is the benchmark's name. Raises SourceError for a record that is not in its schema."""
+    """Makes rows to judge, with the benchmark's name as `task`. Raises SourceError if a record breaks the schema."""
     subset: Callable[[SourceRecord], str]
-    """The subset of a record, of the benchmark or of recorded judgments. Raises SourceError for an unknown one."""
-    score: Callable[["Benchmark", Iterable[JudgedExample], Iterable[SourceRecord]], Iterator[Scored]] = each_by_itself
-    """From what was said to outcomes; the benchmark's own records are at hand for those that need them."""
+    """The subset of a benchmark's record or of recorded judgments. Raises SourceError if the subset is unknown."""
+    score: Callable[["Benchmark", Iterable[JudgedExample], Iterable[SourceRecord]], Iterator[Scored]] = score_each
+    """Makes outcomes from judged examples and, if `needs_records`, from the benchmark's own records."""
     needs_records: bool = False
-    """Whether `score` needs those: the truth then does not stand in the judged rows."""
+    """Whether `score` needs the benchmark's records because the judged rows do not hold the truth."""
     wording: Format = PAIR
-    """How judges of this benchmark write their verdicts, as its own code reads them."""
+    """The form in which judges of this benchmark write their verdicts, as its own code reads them."""
     groups: Groups = overall_only
     official: Official | None = None
-    """Its own score of an example; None is the mean of the orders."""
+    """The benchmark's own score of an example; None means the mean of the orders."""
     cluster: Callable[[str], str | None] = lambda example: None
-    """From an example's id to what it shares with others; None where it is independent of them."""
+    """The cluster of an example's id; None if the example is independent of all others."""
     compared: str = ""
-    """What those subsets begin with in which an example is scored once, where others score it again."""
+    """Prefix of the subsets that `stj compare` counts, if other subsets score the same examples again."""
     samples: int = 0
-    """Sampled judgments an order that its protocol asks for; 0 is one greedy judgment."""
+    """Judgments sampled in each order, by the benchmark's protocol; 0 means one greedy judgment."""
     candidates: bool = False
-    """Whether an example has more answers than two."""
-    own: Callable[[Sequence[PurePath]], Sequence[PurePath]] = lambda paths: paths
-    """Which files of a directory are to be read, where its publisher puts others beside them."""
+    """Whether an example has more than two answers."""
+    select_files: Callable[[Sequence[PurePath]], Sequence[PurePath]] = lambda paths: paths
+    """Selects the files of a directory to read, if the publisher keeps other files beside them."""
     rated: Callable[[Row], bool] = lambda row: False
-    """Which rows have their answers rated one by one."""
-    better: Callable[[SourceRecord], Label] = named_better
-    """Of a record of two judged responses, which is the better: A is the first one."""
+    """Whether the judge rates each answer of a row alone."""
+    better: Callable[[SourceRecord], Label] = winner_of
+    """The better response of a recorded judgment: A is the first one."""
     recorded_id: Callable[[SourceRecord], str | None] | None = None
-    """The id of recorded judgments, None for one that has none; where this is not given, their own `id`."""
-    said: Callable[[SourceRecord], VerdictsByOrder] | None = None
-    """What a recorded row says that has no text, where the benchmark is published with such rows."""
+    """The id of a recorded judgment, None if it has none. Without this function it is the record's `id`."""
+    recorded_verdicts: Callable[[SourceRecord], VerdictsByOrder] | None = None
+    """The verdicts of a recorded judgment without text, if the benchmark is published with such rows."""
 
 
-def read_found(
-    location: str, key: str, fields: Fields, own: Callable[[Sequence[PurePath]], Sequence[PurePath]] = lambda paths: paths
+def read_records(
+    location: str,
+    key: str,
+    fields: Fields,
+    select_files: Callable[[Sequence[PurePath]], Sequence[PurePath]] = lambda paths: paths,
 ) -> Iterator[SourceRecord]:
-    """The records of a file, or of those files of a directory that are the benchmark's `own`, by their paths below it.
+    """The records of a file, or of the selected files of a directory. `select_files` takes paths relative to the directory.
 
-    Raises SourceError.
+    Raises SourceError if a file cannot be read.
     """
     root = Path(package_path(location)).expanduser()
     files = files_at(location, key, ALL_KINDS)
     if not root.is_dir():
-        wanted = {file: str(file) for file in files}
+        origins = {file: str(file) for file in files}
     else:
-        wanted = {root / path: f"{root.name}/{path}" for path in own([file.relative_to(root) for file in files])}
+        selected = select_files([file.relative_to(root) for file in files])
+        origins = {root / path: f"{root.name}/{path}" for path in selected}
     return (
-        SourceRecord(where, origin, record) for file, origin in wanted.items() for where, record in read_files([file], fields)
+        SourceRecord(where, origin, values) for file, origin in origins.items() for where, values in read_files([file], fields)
     )
 
 
 def pair_row(task: str, position: int, row_id: str, subset: str, turns: tuple[Turn, ...], chosen: str, rejected: str) -> Row:
-    """A row of a pair of a benchmark; one whose answers are the same has no better answer, and is a tombstone."""
+    """A benchmark's row of a pair. A pair of equal answers has no better answer: its row is a tombstone."""
     row = Row(
         id=f"{task}/{row_id}",
         position=position,
@@ -156,27 +165,27 @@ def pair_row(task: str, position: int, row_id: str, subset: str, turns: tuple[Tu
     return row.drop("same_answers") if chosen == rejected else usable(row)
 
 
-def identity(found: SourceRecord, field: str, subset: str, seen: Seen) -> str:
-    """An id that is unique in its subset, as the record gives it. Raises SourceError."""
-    return given_id(f"{subset}/{id_of(found.record[field], field, found.where)}", field, found.where, seen)
+def unique_id(record: SourceRecord, field: str, subset: str, seen: Seen) -> str:
+    """The record's id with its subset before it. Raises SourceError if the id is no id or came before."""
+    return given_id(f"{subset}/{id_of(record.values[field], field, record.where)}", field, record.where, seen)
 
 
 def id_of(value: object, field: str, where: str) -> str:
-    """A field that may be an id. Raises SourceError for another type, and for an empty one."""
+    """An id as a string. Raises SourceError if the value is empty, or neither a string nor a whole number."""
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise wrong_type(value, field, "a string or a whole number, and not empty", where)
     return str(value)
 
 
 def texts_of(value: object, field: str, where: str) -> list[str]:
-    """A field that is a list of strings, not empty. Raises SourceError."""
+    """A list of strings. Raises SourceError if the value is no such list, or is empty."""
     if not isinstance(value, list) or not value:
         raise wrong_type(value, field, "a list of strings", where)
     return [text_of(member, f"{field}[]", where) for member in value]
 
 
 def number_of(value: object, field: str, where: str) -> float:
-    """A number, or its digits as CSV has them. Raises SourceError."""
+    """A number, or its digits as CSV holds them. Raises SourceError if the value is no finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise wrong_type(value, field, "a number", where)
     try:
@@ -192,12 +201,12 @@ _FIRST = ("A", "response_a", "response_A", "model_a", "model_1", "A>B", "A>>B", 
 _SECOND = ("B", "response_b", "response_B", "model_b", "model_2", "B>A", "B>>A", "2", "output_2")
 
 
-def better_of(found: SourceRecord, field: str) -> Label:
-    """Which of two responses a field says is better: A is the first one.
+def better_of(record: SourceRecord, field: str) -> Label:
+    """The better of two responses by a field of the record: A is the first one.
 
-    Raises SourceError for a tie, where there is no better one, and for any other word.
+    Raises SourceError if the field names a tie, because a tie has no better response, or any other word.
     """
-    value = found.record[field]
+    value = record.values[field]
     word = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
     if word in _FIRST:
         return "A"
@@ -205,27 +214,27 @@ def better_of(found: SourceRecord, field: str) -> Label:
         return "B"
     if is_tie(word) or word in {"A=B", "C"}:
         raise SourceError(
-            f"{found.where}: field '{field}' is {word[:60]!r}; ties are not allowed here: each pair has a better answer"
+            f"{record.where}: field '{field}' is {word[:60]!r}; ties are not allowed here: each pair needs a better answer"
         )
-    raise wrong_type(value, field, "A or B (also response_a, model_a, A>B or 1 for the first)", found.where)
+    raise wrong_type(value, field, "A or B (also response_a, model_a, A>B or 1 for the first)", record.where)
 
 
 def is_tie(word: str) -> bool:
-    """Whether a winner's name says that there is none: tie, "tie (inconsistent)"; Katie may win."""
+    """Whether a winner's name means a tie, as "tie" and "tie (inconsistent)" do; Katie is a winner."""
     return re.match(r"tie\b", word, re.IGNORECASE) is not None
 
 
-def chosen_first(found: SourceRecord) -> Label:
-    """The first response, the `chosen` one, unless the record names another."""
-    return "A" if found.record.get("winner") is None else better_of(found, "winner")
+def chosen_first(record: SourceRecord) -> Label:
+    """The first response, which is the `chosen` one, unless the record names another `winner`."""
+    return "A" if record.values.get("winner") is None else better_of(record, "winner")
 
 
-def one_of(found: SourceRecord, field: str, known: Iterable[str]) -> str:
-    """A field that names something known. Raises SourceError."""
-    if field not in found.record:
-        Fields(required=(field,)).check(found.record, found.where)
-    value = found.record[field]
+def one_of(record: SourceRecord, field: str, known: Iterable[str]) -> str:
+    """A field's value among the known ones. Raises SourceError if the value is not among them."""
+    if field not in record.values:
+        Fields(required=(field,)).check(record.values, record.where)
+    value = record.values[field]
     names = list(known)
     if value not in names:
-        raise wrong_type(value, field, f"one of {', '.join(names)}", found.where)
+        raise wrong_type(value, field, f"one of {', '.join(names)}", record.where)
     return str(value)

@@ -1,4 +1,4 @@
-"""An evaluation on disk, what `stj eval` writes: from the rows of its pass to what the benchmarks score."""
+"""An evaluation on disk, as `stj eval` writes it: from the rows of its pass to the examples that the benchmarks score."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -9,42 +9,46 @@ from stj.errors import ArtifactError
 from stj.evals.benchmarks.base import Benchmark, JudgedExample
 from stj.evals.metrics import VerdictsByOrder, lengths
 from stj.rows import Judgment, Row
+from stj.sources.ids import id_in_task
 from stj.storage.artifacts import Artifact, read_artifact
 from stj.storage.folder import Folder
 from stj.verdict import BEST_OF_FOUR, PAIR, RATING, Format, Label, Parser, Verdict, majority, parse, rating
 
 SCORES = "scores.json"
-"""Beside the rows: what was evaluated on what, and every score."""
+"""The file beside the rows: the model, the benchmarks and every score."""
 NO_BETTER = ("same_answers", "equal_scores")
-"""Why a row was dropped of which its own benchmark says that no answer is better."""
+"""Reasons for dropping a row without a better answer, by its benchmark's own data."""
 
 
 def read_evaluation(location: str) -> tuple[Artifact, dict[str, Any]]:
-    """The rows of a finished evaluation, and what its scores.json says. Raises ArtifactError where there is none."""
+    """The rows of a finished evaluation, and the content of its scores.json.
+
+    Raises ArtifactError if the location holds no finished evaluation, or a damaged one.
+    """
     artifact = read_artifact(Folder.at(location))
     if not artifact.folder.exists(SCORES):
         raise ArtifactError(f"{location}: no finished evaluation (no {SCORES}); give the directory that `stj eval` names")
     try:
-        facts: dict[str, Any] = json.loads(artifact.folder.read(SCORES))
+        record: dict[str, Any] = json.loads(artifact.folder.read(SCORES))
         whole = (
-            all(isinstance(word, str) for word in facts["benchmarks"])
-            and isinstance(facts["votes"], int)
-            and all(isinstance(scores, dict) for scores in facts["scores"].values())
+            all(isinstance(word, str) for word in record["benchmarks"])
+            and isinstance(record["votes"], int)
+            and all(isinstance(scores, dict) for scores in record["scores"].values())
         )
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
-        raise ArtifactError(f"{location}: {SCORES} is damaged; the same `stj eval` again writes it anew from the judgments")
-    return artifact, facts
+        raise ArtifactError(f"{location}: {SCORES} is damaged; run the same `stj eval` again to write it from the judgments")
+    return artifact, record
 
 
-def judged_rows(
+def judged_examples(
     rows: Iterable[Row], benchmark: Benchmark, parser: Parser, *, votes: bool, wording: Format = PAIR
 ) -> Iterator[JudgedExample]:
-    """What was said in each row; of sampled judgments the majority where they are votes.
+    """The verdicts on each row. If sampled judgments are `votes`, their majority is the verdict.
 
-    The official parser of pairs is that of the `wording` that they were judged in. A row that was not judged says why, and
-    stands there as one without verdict; where it has no better answer, with nothing.
+    The paper's parser of pairs reads the `wording` in which they were judged. An unjudged row gives its reason and counts as
+    judged without a verdict. An unjudged row without a better answer has no verdicts at all.
     """
     for row in rows:
         if not row.judgments:
@@ -57,22 +61,22 @@ def judged_rows(
 
 def _unjudged(row: Row, benchmark: Benchmark) -> JudgedExample:
     reason = "failed" if row.error else row.dropped or "not judged"
-    one = JudgedExample(id=_id(row), subset=row.subset or "", said={}, unjudged=reason)
+    example = JudgedExample(id=id_in_task(row), subset=row.subset or "", verdicts={}, unjudged=reason)
     if reason in NO_BETTER:
-        return one
+        return example
     if row.candidates is None:
-        return replace(one, said={"A": [None], "B": [None]})
+        return replace(example, verdicts={"A": [None], "B": [None]})
     if benchmark.rated(row):
-        return replace(one, ratings=(None,) * len(row.candidates.answers), good=row.candidates.good)
-    return replace(one, said={"A": [None], "B": [None], "C": [None], "D": [None]})
+        return replace(example, ratings=(None,) * len(row.candidates.answers), good=row.candidates.good)
+    return replace(example, verdicts={"A": [None], "B": [None], "C": [None], "D": [None]})
 
 
 def _judged(row: Row, parser: Parser, wording: Format, *, votes: bool) -> JudgedExample:
-    said: dict[Label, list[Verdict | None]] = {}
+    samples: dict[Label, list[Verdict | None]] = {}
     for judgment in sorted(row.judgments, key=lambda judgment: judgment.index):
-        said.setdefault(judgment.winner, []).append(_verdict(judgment, wording, parser))
-    voted: VerdictsByOrder = {label: [majority(own)] for label, own in said.items()}
-    return JudgedExample(id=_id(row), subset=row.subset or "", said=voted if votes else said, sizes=_sizes(row))
+        samples.setdefault(judgment.winner, []).append(_verdict(judgment, wording, parser))
+    verdicts: VerdictsByOrder = {label: [majority(cast)] for label, cast in samples.items()} if votes else samples
+    return JudgedExample(id=id_in_task(row), subset=row.subset or "", verdicts=verdicts, sizes=_sizes(row))
 
 
 def _rated(row: Row, parser: Parser) -> JudgedExample:
@@ -80,12 +84,17 @@ def _rated(row: Row, parser: Parser) -> JudgedExample:
     ordered = sorted(row.judgments, key=lambda judgment: judgment.index)
     ratings = tuple(rating(_verdict(judgment, RATING, parser)) for judgment in ordered)
     return JudgedExample(
-        id=_id(row), subset=row.subset or "", said={}, sizes=_sizes(row), ratings=ratings, good=row.candidates.good
+        id=id_in_task(row),
+        subset=row.subset or "",
+        verdicts={},
+        sizes=_sizes(row),
+        ratings=ratings,
+        good=row.candidates.good,
     )
 
 
 def _verdict(judgment: Judgment, wording: Format, parser: Parser) -> Verdict | None:
-    """The strict one is in the row, where a judgment that was cut has none; the official parsers do not ask."""
+    """The row holds the strict verdict, which is None for a judgment that was cut; official parsers ignore the cut."""
     return judgment.verdict if parser == "strict" else parse(judgment.text, wording, parser)
 
 
@@ -94,7 +103,3 @@ def _sizes(row: Row) -> tuple[int, ...]:
         return tuple(len(answer) for answer in row.candidates.answers)
     assert row.pair is not None, f"row {row.id} was judged without a pair"
     return lengths(row.pair)
-
-
-def _id(row: Row) -> str:
-    return row.id.removeprefix(f"{row.task}/")

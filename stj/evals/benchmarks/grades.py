@@ -1,6 +1,7 @@
-"""FastChat's grades of single answers on MT-Bench, its `single-v1` judgments: what a judge thinks of a model, from 1 to 10.
+"""FastChat's grades of single answers on MT-Bench, its `single-v1` judgments: a judge's grades of a model, from 1 to 10.
 
-A row holds question_id, model, turn, the judge's text as `judgment`, and as `score` what FastChat read from it: -1 for nothing.
+A row holds question_id, model, turn, the judge's text as `judgment`, and as `score` the grade that FastChat read from it. The
+score is -1 if FastChat read none.
 """
 
 import math
@@ -11,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from stj.evals.benchmarks import mtbench
-from stj.evals.benchmarks.base import SourceRecord, number_of, read_found
+from stj.evals.benchmarks.base import SourceRecord, number_of, read_records
 from stj.evals.metrics import Interval, clustered_ci95
 from stj.evals.table import printable
 from stj.sources.dialogue import optional_text, text_of
@@ -22,14 +23,15 @@ from stj.verdict import GRADE, Parser, parse, rating
 
 _FIELDS = Fields(required=(), optional=("question_id", "model", "turn", "judgment", "score"))
 _UNREAD = -1.0
-"""FastChat's score of a judgment without a grade."""
+"""FastChat's stored score of a judgment without a grade."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mean:
-    """The grades of a model on some questions, those without a grade left out as FastChat does."""
+class MeanGrade:
+    """The mean grade of a model on some questions; judgments without a grade are left out, as FastChat does."""
 
     grades: int
+    """Number of grades."""
     mean: float
     ci95: Interval
     """95% bootstrap interval of the mean, over questions."""
@@ -44,35 +46,35 @@ class Grades:
     unparsed: float
     """Share of the judgments without a grade."""
     as_stored: float | None
-    """Share of those with a stored score that are read as it says; None where none has one."""
-    groups: dict[str, Mean]
-    """By model: all together, by turn and by category."""
+    """Share of judgments whose grade equals the stored score; None if no judgment has a stored score."""
+    groups: dict[str, MeanGrade]
+    """Means for each model: over all questions, by turn and by category."""
 
 
 def is_graded(file: str) -> bool:
-    """Whether a file holds grades, by its first row. Raises SourceError for one that cannot be read."""
-    first = next(read_found(file, "FILE", _FIELDS), None)
-    return first is not None and {"judgment", "model"} <= first.record.keys()
+    """Whether a file's first row is a grade. Raises SourceError if the file cannot be read."""
+    first = next(read_records(file, "FILE", _FIELDS), None)
+    return first is not None and {"judgment", "model"} <= first.values.keys()
 
 
 def read_grades(file: str, parser: Parser) -> Grades:
-    """The grades in a file. Raises SourceError for a row that cannot be read, or that comes twice."""
+    """The grades in a file. Raises SourceError if a row cannot be read, or comes twice."""
     by_group: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     judged, unparsed, stored = 0, 0, list[bool]()
-    for one in _checked(read_found(file, "FILE", _FIELDS)):
-        parts = mtbench.subset(one).split("/")
-        text = optional_text(one.record["judgment"], "judgment", one.where)
+    for record in _checked(read_records(file, "FILE", _FIELDS)):
+        parts = mtbench.subset(record).split("/")
+        text = optional_text(record.values["judgment"], "judgment", record.where)
         grade = rating(parse(text or "", GRADE, parser))
         judged += 1
-        if one.record.get("score") is not None:
-            score = number_of(one.record["score"], "score", one.where)
+        if record.values.get("score") is not None:
+            score = number_of(record.values["score"], "score", record.where)
             stored.append(math.isclose(score, _UNREAD if grade is None else grade))
         if grade is None:
             unparsed += 1
             continue
-        model = one.record["model"]
+        model = record.values["model"]
         for label in ("", *(f", {part}" for part in parts)):
-            by_group[f"{model}{label}"][mtbench.question(one)].append(grade)
+            by_group[f"{model}{label}"][mtbench.question(record)].append(grade)
     return Grades(
         parser=parser,
         judged=judged,
@@ -101,15 +103,15 @@ def grades_table(grades: Grades) -> Table:
     return Table(title=title, columns=columns, rows=rows, plain=plain)
 
 
-def _checked(found: Iterator[SourceRecord]) -> Iterator[SourceRecord]:
+def _checked(records: Iterator[SourceRecord]) -> Iterator[SourceRecord]:
     seen = Seen()
-    for one in found:
-        Fields(required=("question_id", "model", "turn", "judgment")).check(one.record, one.where)
-        model = text_of(one.record["model"], "model", one.where)
-        given_id(f"{one.record['question_id']}/{model}/{one.record['turn']}", "question_id", one.where, seen)
-        yield one
+    for record in records:
+        Fields(required=("question_id", "model", "turn", "judgment")).check(record.values, record.where)
+        model = text_of(record.values["model"], "model", record.where)
+        given_id(f"{record.values['question_id']}/{model}/{record.values['turn']}", "question_id", record.where, seen)
+        yield record
 
 
-def _mean(by_question: Sequence[Sequence[float]]) -> Mean:
-    grades = [grade for own in by_question for grade in own]
-    return Mean(grades=len(grades), mean=fmean(grades), ci95=clustered_ci95(by_question))
+def _mean(by_question: Sequence[Sequence[float]]) -> MeanGrade:
+    grades = [grade for question in by_question for grade in question]
+    return MeanGrade(grades=len(grades), mean=fmean(grades), ci95=clustered_ci95(by_question))

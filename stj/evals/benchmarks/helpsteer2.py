@@ -1,7 +1,7 @@
-"""HelpSteer2 validation (Wang et al., 2024): 1,038 rows, two adjacent responses a prompt, each with five attributes.
+"""HelpSteer2 validation (Wang et al., 2024): 1,038 rows, two adjacent responses for each prompt, each with five attributes.
 
-The better response is the one with the higher weighted sum of the attributes (section 4.1 of the self-taught evaluators), or
-with the higher helpfulness; equal scores are dropped. Measured with three samples at T 0.7, both orders.
+The better response has the higher weighted sum of the attributes (section 4.1 of the self-taught evaluators), or the higher
+helpfulness. Equal scores are dropped. The judge is measured with three samples at T 0.7, in both orders.
 """
 
 import re
@@ -19,30 +19,33 @@ from stj.sources.ids import numbered
 _WEIGHTS = {"helpfulness": 0.65, "correctness": 0.8, "coherence": 0.45, "complexity": 0.55, "verbosity": -0.4}
 _HELPFULNESS = {"helpfulness": 1.0}
 _SPEAKER = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
-"""What stands between the turns of a prompt that is a dialogue."""
+"""Separates the turns of a prompt that is a dialogue."""
 
 
-def rows(found: Iterable[SourceRecord], name: str, weights: dict[str, float]) -> Iterator[Row]:
+def rows(records: Iterable[SourceRecord], name: str, weights: dict[str, float]) -> Iterator[Row]:
     """Rows of pairs, from adjacent rows of prompt, response and the attributes."""
-    records = iter(found)
-    for position, (one, two) in enumerate(zip_longest(records, records)):
-        if two is None or one.record["prompt"] != two.record["prompt"]:
+    stream = iter(records)
+    for position, (first, second) in enumerate(zip_longest(stream, stream)):
+        if second is None or first.values["prompt"] != second.values["prompt"]:
             raise SourceError(
-                f"{one.where}: the next row has another prompt; HelpSteer2 has its two responses in adjacent rows"
+                f"{first.where}: the next row has another prompt; HelpSteer2 has the two responses of a prompt in adjacent rows"
             )
-        first, second = (text_of(each.record["response"], "response", each.where) for each in (one, two))
-        scores = [
-            round(sum(w * number_of(each.record[a], a, each.where) for a, w in weights.items()), 6) for each in (one, two)
-        ]
-        answers = (first, second) if scores[0] >= scores[1] else (second, first)
-        turns = _turns(text_of(one.record["prompt"], "prompt", one.where))
-        row = pair_row(name, position, numbered(position), "validation", turns, *answers)
+        answers = [text_of(record.values["response"], "response", record.where) for record in (first, second)]
+        scores = [_score(record, weights) for record in (first, second)]
+        chosen, rejected = answers if scores[0] >= scores[1] else reversed(answers)
+        turns = _turns(text_of(first.values["prompt"], "prompt", first.where))
+        row = pair_row(name, position, numbered(position), "validation", turns, chosen, rejected)
         yield row.drop("equal_scores") if scores[0] == scores[1] else row
 
 
-def subset(found: SourceRecord) -> str:
-    """There is one."""
+def subset(record: SourceRecord) -> str:
+    """The only subset."""
     return "validation"
+
+
+def _score(record: SourceRecord, weights: dict[str, float]) -> float:
+    weighted = (weight * number_of(record.values[name], name, record.where) for name, weight in weights.items())
+    return round(sum(weighted), 6)  # Equal scores stay equal: floating-point sums differ in the last digits.
 
 
 def _turns(prompt: str) -> tuple[Turn, ...]:

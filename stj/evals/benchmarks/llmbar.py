@@ -1,8 +1,8 @@
 """LLMBar (Zeng et al., 2024): 419 pairs, Natural and four adversarial subsets.
 
-The paper reports the mean of both orders and how often both prefer the same output. Its code counts no verdict in both
-orders as agreement; here that is none. Its data set on the hub is a program, which is not run: the files are read from its
-repository on GitHub.
+The paper reports the mean of both orders and how often both prefer the same output. Its code counts two missing verdicts as
+agreement; here they are none. Its data set on the hub is a program, and stj runs no program from the hub: it reads the files
+from the repository on GitHub.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 
 from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, better_of, pair_row
-from stj.evals.metrics import Weights, evenly
+from stj.evals.metrics import SubsetWeights, evenly
 from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from
 from stj.sources.files import Fields
@@ -26,37 +26,37 @@ _RECORDED = "evaluators"
 _SPELLED = {name.lower(): name for name in ("Natural", *_ADVERSARIAL)}
 
 
-def rows(found: Iterable[SourceRecord]) -> Iterator[Row]:
+def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
     """Rows of pairs, from input, output_1, output_2 and label (1 or 2)."""
-    for position, one in enumerate(found):
-        first, second = (text_of(one.record[name], name, one.where) for name in ("output_1", "output_2"))
-        answers = (first, second) if better_of(one, "label") == "A" else (second, first)
-        turns = turns_from(one.record["input"], "input", one.where)
-        yield pair_row(NAME, position, f"{subset(one)}/{numbered(position)}", subset(one), turns, *answers)
+    for position, record in enumerate(records):
+        first, second = (text_of(record.values[name], name, record.where) for name in ("output_1", "output_2"))
+        answers = (first, second) if better_of(record, "label") == "A" else (second, first)
+        turns = turns_from(record.values["input"], "input", record.where)
+        yield pair_row(NAME, position, f"{subset(record)}/{numbered(position)}", subset(record), turns, *answers)
 
 
-def subset(found: SourceRecord) -> str:
-    """The record's own `subset`, or what its file or folder is called: Adversarial/Neighbor/dataset.json, LLMBar_Natural.json.
+def subset(record: SourceRecord) -> str:
+    """The record's `subset`, else the name of its file or folder: Adversarial/Neighbor/dataset.json, LLMBar_Natural.json.
 
-    Of recorded judgments it is the folder that their `evaluators` lie in.
+    For recorded judgments it is the folder that holds their `evaluators`.
     """
-    if (own := found.record.get("subset")) is not None:
-        return text_of(own, "subset", found.where)
-    path = PurePath(found.origin)
+    if (given := record.values.get("subset")) is not None:
+        return text_of(given, "subset", record.where)
+    path = PurePath(record.origin)
     above = path.parts[: path.parts.index(_RECORDED)] if _RECORDED in path.parts else path.parts[:-1]
     for part in (path.name, *above[-1:]):
-        if named := _NAMED.search(part):
-            return _SPELLED[named[0].lower()]
+        if match := _NAMED.search(part):
+            return _SPELLED[match[0].lower()]
     return path.stem
 
 
 def without_judgments(paths: Sequence[PurePath]) -> Sequence[PurePath]:
-    """The files of its repository but for the recorded judgments, which lie below its data."""
+    """The files of its repository without the recorded judgments, which lie in folders below the data."""
     return [path for path in paths if _RECORDED not in path.parts]
 
 
-def groups(sizes: Mapping[str, int]) -> dict[str, Weights]:
-    """All pairs alike, and Adversarial, the mean of its four subsets where all are there."""
+def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
+    """All pairs with equal weight, and Adversarial: the mean of its four subsets, if all are present."""
     adversarial = {"Adversarial": evenly({name: 1.0} for name in _ADVERSARIAL)} if set(_ADVERSARIAL) <= sizes.keys() else {}
     return {"overall": sizes, **adversarial}
 
@@ -68,6 +68,6 @@ LLMBAR = Benchmark(
     rows=rows,
     subset=subset,
     groups=groups,
-    own=without_judgments,
+    select_files=without_judgments,
     wording=OUTPUT,
 )

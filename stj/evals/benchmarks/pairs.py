@@ -1,11 +1,11 @@
-"""Any file of pairs, a private benchmark: instruction, response_a, response_b and winner, or instruction, chosen and rejected.
+"""A private benchmark, any file of pairs: instruction, response_a, response_b and winner, or instruction, chosen and rejected.
 
-`winner` is A or B (also response_a, model_a and the like); `id` and `subset` may be given. Ties are not allowed.
+`winner` is A or B (also response_a, model_a and the like). `id` and `subset` are optional. Ties are not allowed.
 """
 
 from collections.abc import Iterable, Iterator
 
-from stj.evals.benchmarks.base import Benchmark, SourceRecord, better_of, identity, pair_row
+from stj.evals.benchmarks.base import Benchmark, SourceRecord, better_of, pair_row, unique_id
 from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from
 from stj.sources.files import Fields
@@ -15,30 +15,31 @@ NAME = "pairs"
 _RESPONSES = ("response_a", "response_b", "winner")
 
 
-def rows(found: Iterable[SourceRecord]) -> Iterator[Row]:
+def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
     """Rows of pairs."""
     seen = Seen()
-    for position, one in enumerate(found):
-        part = subset(one)
-        named = {**one.record, "id": one.record.get("id") if one.record.get("id") is not None else numbered(position)}
-        row_id = identity(one._replace(record=named), "id", part, seen)
-        turns = turns_from(one.record["instruction"], "instruction", one.where)
-        yield pair_row(NAME, position, row_id, part, turns, *_answers(one))
+    for position, record in enumerate(records):
+        part = subset(record)
+        given = record.values.get("id")
+        values = {**record.values, "id": numbered(position) if given is None else given}
+        row_id = unique_id(record._replace(values=values), "id", part, seen)
+        turns = turns_from(record.values["instruction"], "instruction", record.where)
+        yield pair_row(NAME, position, row_id, part, turns, *_answers(record))
 
 
-def _answers(found: SourceRecord) -> tuple[str, str]:
+def _answers(record: SourceRecord) -> tuple[str, str]:
     """The better answer and the worse one."""
-    chosen_named = any(found.record.get(name) is not None for name in ("chosen", "rejected"))
-    names = ("chosen", "rejected") if chosen_named else _RESPONSES
-    Fields(required=names).check(found.record, found.where)
-    first, second = (text_of(found.record[name], name, found.where) for name in names[:2])
-    return (first, second) if chosen_named or better_of(found, "winner") == "A" else (second, first)
+    is_chosen = any(record.values.get(name) is not None for name in ("chosen", "rejected"))
+    names = ("chosen", "rejected") if is_chosen else _RESPONSES
+    Fields(required=names).check(record.values, record.where)
+    first, second = (text_of(record.values[name], name, record.where) for name in names[:2])
+    return (first, second) if is_chosen or better_of(record, "winner") == "A" else (second, first)
 
 
-def subset(found: SourceRecord) -> str:
-    """The record's own, or "all"."""
-    given = found.record.get("subset")
-    return "all" if given is None else text_of(given, "subset", found.where)
+def subset(record: SourceRecord) -> str:
+    """The record's `subset`, or "all"."""
+    given = record.values.get("subset")
+    return "all" if given is None else text_of(given, "subset", record.where)
 
 
 PAIRS = Benchmark(

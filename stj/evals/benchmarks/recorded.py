@@ -1,21 +1,21 @@
-"""Recorded judgments: what somebody's judge wrote, read back from a file without a model.
+"""Recorded judgments: any judge's texts, read from a file without a model.
 
-A row holds the texts of both orders, and which response is the better one. The fields, of which a row has one of each kind:
+A row holds the texts of both orders, and which response is better. It has one field, or one pair of fields, of each kind:
 
     texts    judgment_ab, judgment_ba    the first response shown as A, the second shown as A. A list of texts is votes, and
                                          their majority is the verdict; null is a judgment without text. One of the two alone
                                          is a judgment in one order (as RewardBench's own, whose order is random)
-             g1_judgment, g2_judgment    FastChat's own names for these
-             judgments                   JudgeBench's: one or two of {"judgment": {"response": text}}; rewardbench2: an object
+             g1_judgment, g2_judgment    FastChat's names for these
+             judgments                   JudgeBench: one or two of {"judgment": {"response": text}}; rewardbench2: an object
                                          from the label under which the good answer was shown (A to D) to the text
-             results                     LLMBar's: the last one's "swap = False" and "swap = True"
+             results                     LLMBar: the last member's "swap = False" and "swap = True"
              ratings                     rewardbench2: the text, or the number from 1 to 10, of each answer, the good ones first
-    better   winner or label             A, B, response_a, model_a, A>B, 1, ...; not needed where the first response is the
+    better   winner or label             A, B, response_a, model_a, A>B, 1, ...; not needed if the first response is the
                                          benchmark's `chosen` one (rewardbench, rmbench, hhh). mtbench takes human votes instead
-    subset   as the benchmark has it     subset, source and response_model, question_id and turn, domain and styles
+    subset   the benchmark's own fields  subset, source and response_model, question_id and turn, domain and styles
     id       id, pair_id or the like     optional; unique in its subset
     answers  response_a and response_b, chosen and rejected, response_A and ..., output_1 and ...: optional, for the baselines
-    num_correct                          rewardbench2's Ties: how many of the ratings are those of good answers
+    num_correct                          rewardbench2's Ties: the number of ratings of good answers
 
 mtbench rows without texts may have `winner`, a combined verdict (lmsys's gpt4_pair).
 """
@@ -25,15 +25,13 @@ from dataclasses import replace
 from typing import Any
 
 from stj.errors import SourceError
-from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord, id_of, read_found
+from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord, id_of, read_records
 from stj.evals.metrics import VerdictsByOrder
 from stj.sources.dialogue import wrong_type
 from stj.sources.files import Fields, not_empty
 from stj.sources.ids import Seen, given_id, numbered
 from stj.verdict import RATING, Format, Label, Parser, Verdict, majority, other, parse, rating
 
-Texts = dict[Label, list[str | None]]
-"""What was written, by the label under which the better answer was shown."""
 _ORDERED = (("judgment_ab", "judgment_ba"), ("g1_judgment", "g2_judgment"))
 _ANSWERS = (("response_a", "response_b"), ("chosen", "rejected"), ("response_A", "response_B"), ("output_1", "output_2"))
 _IDS = ("id", "pair_id", "question_id", "model_1", "model_2", "model_a", "model_b", "turn")
@@ -53,73 +51,73 @@ _KNOWN = Fields(
 
 
 def read_recorded(file: str) -> Iterator[SourceRecord]:
-    """The rows of a file of recorded judgments, in order. Raises SourceError."""
-    return not_empty(read_found(file, "FILE", _KNOWN), f"{file}: holds no recorded judgments")
+    """The rows of a file of recorded judgments, in order. Raises SourceError if the file cannot be read, or is empty."""
+    return not_empty(read_records(file, "FILE", _KNOWN), f"{file}: holds no recorded judgments")
 
 
-def judged(found: Iterable[SourceRecord], benchmark: Benchmark, parser: Parser) -> Iterator[JudgedExample]:
-    """What the rows say, by one of the two parsers.
+def judged_records(records: Iterable[SourceRecord], benchmark: Benchmark, parser: Parser) -> Iterator[JudgedExample]:
+    """The verdicts of the rows, by one of the two parsers.
 
-    Raises SourceError for a row that cannot be read, and for one whose id came before.
+    Raises SourceError if a row cannot be read, or if its id came before.
     """
     seen = Seen()
-    for number, one in enumerate(found):
-        subset = benchmark.subset(one)
-        row_id = _id(one, benchmark, subset)
+    for number, record in enumerate(records):
+        subset = benchmark.subset(record)
+        row_id = _recorded_id(record, benchmark, subset)
         if row_id is not None:
-            given_id(row_id, "id", one.where, seen)
-        yield _judged(one, benchmark, parser, JudgedExample(id=row_id or numbered(number), subset=subset, said={}))
+            given_id(row_id, "id", record.where, seen)
+        yield _judged(record, benchmark, parser, JudgedExample(id=row_id or numbered(number), subset=subset, verdicts={}))
 
 
-def _judged(found: SourceRecord, benchmark: Benchmark, parser: Parser, row: JudgedExample) -> JudgedExample:
+def _judged(record: SourceRecord, benchmark: Benchmark, parser: Parser, example: JudgedExample) -> JudgedExample:
     if benchmark.candidates:
-        return _of_candidates(found, benchmark.wording, parser, row)
-    if benchmark.said is not None and "winner" in found.record and not _has_texts(found.record):
-        return replace(row, said=benchmark.said(found))
-    better = benchmark.better(found)
+        return _judged_candidates(record, benchmark.wording, parser, example)
+    if benchmark.recorded_verdicts is not None and "winner" in record.values and not _has_texts(record.values):
+        return replace(example, verdicts=benchmark.recorded_verdicts(record))
+    better = benchmark.better(record)
     orders: tuple[Label, Label] = (better, other(better))
-    texts = {order: own for order, own in zip(orders, _texts(found), strict=True) if own is not None}
-    said = _said(texts, benchmark.wording, parser)
-    return replace(row, said=said, sizes=_sizes(found.record, better))
+    texts = {order: votes for order, votes in zip(orders, _texts(record), strict=True) if votes is not None}
+    verdicts = _verdicts(texts, benchmark.wording, parser)
+    return replace(example, verdicts=verdicts, sizes=_sizes(record.values, better))
 
 
-def _of_candidates(found: SourceRecord, wording: Format, parser: Parser, row: JudgedExample) -> JudgedExample:
-    if found.record.get("ratings") is not None:
-        ratings, good = _ratings(found, parser)
-        return replace(row, ratings=ratings, good=good)
-    Fields(required=("judgments",)).check(found.record, found.where)
-    texts = {label: _votes(text, f"judgments.{label}", found.where) for label, text in _by_place(found).items()}
-    return replace(row, said=_said(texts, wording, parser))
+def _judged_candidates(record: SourceRecord, wording: Format, parser: Parser, example: JudgedExample) -> JudgedExample:
+    if record.values.get("ratings") is not None:
+        ratings, good = _ratings(record, parser)
+        return replace(example, ratings=ratings, good=good)
+    Fields(required=("judgments",)).check(record.values, record.where)
+    texts = {label: _votes(text, f"judgments.{label}", record.where) for label, text in _by_place(record).items()}
+    return replace(example, verdicts=_verdicts(texts, wording, parser))
 
 
-def _said(texts: Mapping[Label, list[str | None]], wording: Format, parser: Parser) -> VerdictsByOrder:
-    """One verdict an order: of several texts, the majority."""
-    return {label: [majority([_parsed(text, wording, parser) for text in own])] for label, own in texts.items()}
+def _verdicts(texts: Mapping[Label, list[str | None]], wording: Format, parser: Parser) -> VerdictsByOrder:
+    """One verdict for each order: the majority of its texts."""
+    return {label: [majority([_parsed(text, wording, parser) for text in votes])] for label, votes in texts.items()}
 
 
 def _parsed(text: str | None, wording: Format, parser: Parser) -> Verdict | None:
     return None if text is None else parse(text, wording, parser)
 
 
-def _has_texts(record: Mapping[str, Any]) -> bool:
-    return any(record.get(name) is not None for names in (*_ORDERED, ("judgments", "results")) for name in names)
+def _has_texts(values: Mapping[str, Any]) -> bool:
+    return any(values.get(name) is not None for names in (*_ORDERED, ("judgments", "results")) for name in names)
 
 
-def _texts(found: SourceRecord) -> list[list[str | None] | None]:
-    """The texts with the first response shown as A, and with the second; None for an order that was not judged."""
+def _texts(record: SourceRecord) -> list[list[str | None] | None]:
+    """The texts with the first response shown as A, and with the second; None for an order without judgments."""
     for names in _ORDERED:
-        if any(name in found.record for name in names):
-            return [_votes(found.record[name], name, found.where) if name in found.record else None for name in names]
-    for name, reader in _OWN_SCHEMAS.items():
-        if name in found.record:
+        if any(name in record.values for name in names):
+            return [_votes(record.values[name], name, record.where) if name in record.values else None for name in names]
+    for name, reader in _PUBLISHED_SCHEMAS.items():
+        if name in record.values:
             try:
-                texts = [_votes(text, name, found.where) for text in reader(found.record[name])]
+                texts = [_votes(text, name, record.where) for text in reader(record.values[name])]
             except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-                raise SourceError(f"{found.where}: field '{name}' is not in its benchmark's schema") from None
+                raise SourceError(f"{record.where}: field '{name}' is not in its benchmark's schema") from None
             return [*texts, None][:2]
     raise SourceError(
-        f"{found.where}: no judgments: give 'judgment_ab' and 'judgment_ba', or FastChat's 'g1_judgment' and 'g2_judgment'; "
-        f"the fields there are {', '.join(repr(name) for name in found.record) or 'none'}"
+        f"{record.where}: no judgments: give 'judgment_ab' and 'judgment_ba', or FastChat's 'g1_judgment' and 'g2_judgment'; "
+        f"the fields there are {', '.join(repr(name) for name in record.values) or 'none'}"
     )
 
 
@@ -139,28 +137,30 @@ def _judgebench(games: Any) -> list[Any]:
 
 
 def _llmbar(results: Any) -> list[Any]:
-    said = [results[-1][f"swap = {swapped}"]["completion"] for swapped in (False, True)]
-    return [text if isinstance(text, str) else text[0] for text in said]  # the text alone, or beside why it ended
+    completions = [results[-1][f"swap = {swapped}"]["completion"] for swapped in (False, True)]
+    return [text if isinstance(text, str) else text[0] for text in completions]  # A text, or a list of text and stop reason.
 
 
-_OWN_SCHEMAS: dict[str, Callable[[Any], list[Any]]] = {"judgments": _judgebench, "results": _llmbar}
+_PUBLISHED_SCHEMAS: dict[str, Callable[[Any], list[Any]]] = {"judgments": _judgebench, "results": _llmbar}
 
 
-def _by_place(found: SourceRecord) -> dict[Label, Any]:
+def _by_place(record: SourceRecord) -> dict[Label, Any]:
     """RewardBench 2's texts, by the place of the good answer."""
-    texts = found.record["judgments"]
+    texts = record.values["judgments"]
     if not isinstance(texts, dict) or not texts or not texts.keys() <= set("ABCD"):
-        raise wrong_type(texts, "judgments", "an object from A, B, C and D to texts", found.where)
+        raise wrong_type(texts, "judgments", "an object from A, B, C and D to texts", record.where)
     return dict(sorted(texts.items()))
 
 
-def _ratings(found: SourceRecord, parser: Parser) -> tuple[tuple[float | None, ...], int]:
-    """The ratings, and how many of them are those of good answers."""
-    ratings, good = found.record["ratings"], found.record.get("num_correct") or 1
+def _ratings(record: SourceRecord, parser: Parser) -> tuple[tuple[float | None, ...], int]:
+    """The ratings, and the number of good answers among them."""
+    ratings, good = record.values["ratings"], record.values.get("num_correct") or 1
     if not isinstance(ratings, list) or not all(isinstance(rated, str | None) or _is_rating(rated) for rated in ratings):
-        raise wrong_type(ratings, "ratings", "a list of texts, or numbers from 1 to 10", found.where)
+        raise wrong_type(ratings, "ratings", "a list of texts, or numbers from 1 to 10", record.where)
     if isinstance(good, bool) or not isinstance(good, int) or not 1 <= good < len(ratings):
-        raise wrong_type(good, "num_correct", f"a number from 1 to {len(ratings) - 1}, below that of the ratings", found.where)
+        raise wrong_type(
+            good, "num_correct", f"a number from 1 to {len(ratings) - 1}, below the number of ratings", record.where
+        )
     return tuple(rating(_parsed(r, RATING, parser)) if isinstance(r, str | None) else float(r) for r in ratings), good
 
 
@@ -168,18 +168,18 @@ def _is_rating(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= 10
 
 
-def _sizes(record: Mapping[str, Any], better: Label) -> tuple[int, int] | None:
+def _sizes(values: Mapping[str, Any], better: Label) -> tuple[int, int] | None:
     for names in _ANSWERS:
-        first, second = (record.get(name) for name in names)
+        first, second = (values.get(name) for name in names)
         if isinstance(first, str) and isinstance(second, str):
             return (len(first), len(second)) if better == "A" else (len(second), len(first))
     return None
 
 
-def _id(found: SourceRecord, benchmark: Benchmark, subset: str) -> str | None:
-    """The id of a row in its subset; None where it has none."""
+def _recorded_id(record: SourceRecord, benchmark: Benchmark, subset: str) -> str | None:
+    """The id of a row in its subset; None if it has none."""
     if benchmark.recorded_id is not None:
-        return benchmark.recorded_id(found)
-    given = {name: id_of(found.record[name], name, found.where) for name in _IDS if found.record.get(name) is not None}
-    own = [given[name] for name in ("id", "pair_id") if name in given][:1]  # unique by itself, whatever stands beside it
-    return "/".join((subset, *(own or given.values()))) if given else None
+        return benchmark.recorded_id(record)
+    given = {name: id_of(record.values[name], name, record.where) for name in _IDS if record.values.get(name) is not None}
+    unique = [given[name] for name in ("id", "pair_id") if name in given][:1]  # These need no other field to be unique.
+    return "/".join((subset, *(unique or given.values()))) if given else None

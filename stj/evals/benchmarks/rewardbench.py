@@ -1,8 +1,8 @@
 """RewardBench (Lambert et al., 2024): 2,985 pairs in 23 subsets and four sections.
 
-A section is the mean of its subsets weighted by their published counts, of which math-prm's is 984 although it has 447 rows;
-the overall score is the mean of the sections. The fifth section of the old leaderboard, "prior sets", is left out, as the
-paper of the self-taught evaluators does. Officially a verdict that cannot be parsed counts one half.
+A section is the mean of its subsets, weighted by their published counts. The count of math-prm is 984 although it has 447 rows.
+The overall score is the mean of the sections. The fifth section of the old leaderboard, "prior sets", is left out, as in the
+paper of the self-taught evaluators. The official score counts a verdict that cannot be parsed as one half.
 """
 
 import itertools
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from stj.errors import SourceError
-from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, chosen_first, identity, one_of, pair_row
-from stj.evals.metrics import VerdictsByOrder, Weights, evenly, weighted
+from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, chosen_first, one_of, pair_row, unique_id
+from stj.evals.metrics import SubsetWeights, VerdictsByOrder, evenly, weighted
 from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from
 from stj.sources.files import Fields, read_files
@@ -37,45 +37,47 @@ _ROWS = {name: count for section in SECTIONS.values() for name, count in section
 SUBSETS = tuple(_ROWS)
 
 
-def rows(found: Iterable[SourceRecord]) -> Iterator[Row]:
+def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
     """Rows of pairs, from prompt, chosen, rejected, subset and id."""
     seen = Seen()
-    for position, one in enumerate(found):
-        part = subset(one)
-        chosen, rejected = (text_of(one.record[name], name, one.where) for name in ("chosen", "rejected"))
-        turns = turns_from(one.record["prompt"], "prompt", one.where)
-        yield pair_row(NAME, position, identity(one, "id", part, seen), part, turns, chosen, rejected)
+    for position, record in enumerate(records):
+        part = subset(record)
+        chosen, rejected = (text_of(record.values[name], name, record.where) for name in ("chosen", "rejected"))
+        turns = turns_from(record.values["prompt"], "prompt", record.where)
+        yield pair_row(NAME, position, unique_id(record, "id", part, seen), part, turns, chosen, rejected)
 
 
-def subset(found: SourceRecord) -> str:
-    """One of the 23."""
-    return one_of(found, "subset", SUBSETS)
+def subset(record: SourceRecord) -> str:
+    """One of the 23 subsets."""
+    return one_of(record, "subset", SUBSETS)
 
 
-def groups(sizes: Mapping[str, int]) -> dict[str, Weights]:
-    """The sections, their mean, and as "micro" every example alike; sections only where all their subsets are there."""
+def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
+    """The sections, their mean, and "micro", in which every example counts the same. A section needs all its subsets."""
     whole = {name: weights for name, weights in SECTIONS.items() if weights.keys() <= sizes.keys()}
     overall = {"overall": evenly(whole.values())} if len(whole) == len(SECTIONS) else {}
     return {**overall, **whole, "micro": sizes}
 
 
-def official(said: VerdictsByOrder) -> float:
-    """1 for a right verdict, one half for none, over both orders."""
-    values = [1.0 if verdict == order else 0.5 * (verdict is None) for order, own in said.items() for verdict in own]
+def official(verdicts: VerdictsByOrder) -> float:
+    """The mean of both orders: 1 for a right verdict, one half for none."""
+    values = [
+        1.0 if verdict == order else 0.5 * (verdict is None) for order, samples in verdicts.items() for verdict in samples
+    ]
     return sum(values) / len(values)
 
 
 def read_table(file: Path) -> dict[str, float] | None:
-    """A published table {subset: accuracy}, one object or a list of one; None where the file holds something else.
+    """A published table {subset: accuracy}, one object or a list of one; None if the file holds something else.
 
-    Other members, such as the model's name, are passed by. Raises SourceError for a subset that is missing or no share.
+    Skips other members, such as the model's name. Raises SourceError if a subset is missing or its value is no share.
     """
     if file.suffix not in (".json", ".jsonl") or not file.is_file():
         return None
     try:
         records = [record for _, record in itertools.islice(read_files([file], Fields(required=())), 2)]
     except SourceError:
-        return None  # whoever reads its records tells what is wrong with it
+        return None  # The reader of recorded judgments reports what is wrong with the file.
     if len(records) != 1 or not records[0].keys() & _ROWS.keys():
         return None
     [table] = records

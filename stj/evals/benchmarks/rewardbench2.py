@@ -1,8 +1,8 @@
-"""RewardBench 2 (Malik et al., 2025): one good answer among four in five subsets, and Ties, where several are as good.
+"""RewardBench 2 (Malik et al., 2025): five subsets with one good answer among four, and Ties, with several good answers.
 
-Two ways to judge: `rewardbench2` shows four answers and asks for the best, each place in turn holding the good one; an error
-officially counts one quarter. `rewardbench2-ratings` rates each answer from 1 to 10, and k answers at the top share 1/k. Ties
-are rated in both. The overall score is the mean of the six subsets.
+There are two ways to judge. `rewardbench2` shows four answers and asks for the best, with the good one in each place in turn.
+The official score of an error is one quarter. `rewardbench2-ratings` rates each answer from 1 to 10, and k answers at the top
+share 1/k. Both rate Ties. The overall score is the mean of the six subsets.
 """
 
 import math
@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from stj.errors import SourceError
-from stj.evals.benchmarks.base import Benchmark, HubPart, JudgedExample, Scored, SourceRecord, identity, one_of, texts_of
-from stj.evals.metrics import Outcome, VerdictsByOrder, Weights, evenly, outcome, picks
+from stj.evals.benchmarks.base import Benchmark, HubPart, JudgedExample, Scored, SourceRecord, one_of, texts_of, unique_id
+from stj.evals.metrics import ExampleOutcome, SubsetWeights, VerdictsByOrder, evenly, example_outcome, pick_score
 from stj.rows import Candidates, Row
 from stj.sources.dialogue import turns_from, usable
 from stj.sources.files import Fields
@@ -21,77 +21,82 @@ from stj.verdict import BEST_OF_FOUR
 TIES = "Ties"
 _SUBSETS = ("Factuality", "Focus", "Math", "Precise IF", "Safety", TIES)
 _REFERENCE, _TIED = "ref", "tied"
-"""What the ids of Ties begin with: one good answer, or several."""
+"""Prefixes of the ids of Ties: rows with one good answer, and with several."""
 _ANSWERS = 4
-_UNRATED = -1.0  # what the official code puts in for a rating that it cannot parse
+_UNRATED = -1.0  # The official code's value for a rating that it cannot parse.
 
 
-def rows(found: Iterable[SourceRecord], name: str) -> Iterator[Row]:
+def rows(records: Iterable[SourceRecord], name: str) -> Iterator[Row]:
     """Rows of candidates, from id, prompt, chosen, rejected (lists) and subset."""
     seen = Seen()
-    for position, one in enumerate(found):
-        part = subset(one)
+    for position, record in enumerate(records):
+        part = subset(record)
         if part == TIES:
-            _kind_and_prompt(f"{TIES}/{one.record['id']}", one.where)
-        chosen, rejected = (texts_of(one.record[field], field, one.where) for field in ("chosen", "rejected"))
+            _kind_and_prompt(f"{TIES}/{record.values['id']}", record.where)
+        chosen, rejected = (texts_of(record.values[field], field, record.where) for field in ("chosen", "rejected"))
         if part != TIES and (len(chosen), len(rejected)) != (1, _ANSWERS - 1):
             raise SourceError(
-                f"{one.where}: {len(chosen)} chosen and {len(rejected)} rejected answers; {part} has 1 and {_ANSWERS - 1}"
+                f"{record.where}: {len(chosen)} chosen and {len(rejected)} rejected answers; {part} has 1 and {_ANSWERS - 1}"
             )
         row = Row(
-            id=f"{name}/{identity(one, 'id', part, seen)}",
+            id=f"{name}/{unique_id(record, 'id', part, seen)}",
             position=position,
             task=name,
             subset=part,
-            turns=turns_from(one.record["prompt"], "prompt", one.where),
+            turns=turns_from(record.values["prompt"], "prompt", record.where),
             candidates=Candidates(answers=(*chosen, *rejected), good=len(chosen)),
         )
         yield usable(row)
 
 
-def subset(found: SourceRecord) -> str:
-    """One of the six."""
-    return one_of(found, "subset", _SUBSETS)
+def subset(record: SourceRecord) -> str:
+    """One of the six subsets."""
+    return one_of(record, "subset", _SUBSETS)
 
 
-def groups(sizes: Mapping[str, int]) -> dict[str, Weights]:
-    """The mean of the six subsets, where all are there."""
+def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
+    """The mean of the six subsets, if all are present."""
     return {"overall": evenly({name: 1.0} for name in _SUBSETS)} if set(_SUBSETS) <= sizes.keys() else {}
 
 
-def official(said: VerdictsByOrder) -> float:
-    """1 for the right one of four, one quarter for no verdict, over the places."""
-    values = [1.0 if verdict == place else 0.25 * (verdict is None) for place, own in said.items() for verdict in own]
+def official(verdicts: VerdictsByOrder) -> float:
+    """The mean over the places: 1 for the right one of four, one quarter for no verdict."""
+    values = [
+        1.0 if verdict == place else 0.25 * (verdict is None) for place, samples in verdicts.items() for verdict in samples
+    ]
     return sum(values) / len(values)
 
 
-def score(benchmark: Benchmark, judged: Iterable[JudgedExample], found: Iterable[SourceRecord]) -> Iterator[Scored]:
-    """An outcome an example; of Ties, one for each prompt whose two rows, with one and with several good answers, are there."""
-    waiting: dict[str, tuple[str, JudgedExample]] = {}
-    for one in judged:
-        if one.subset == TIES:
-            if not one.ratings:
-                raise SourceError(
-                    f"{one.id[:60]!r}: Ties are rated, not chosen from: give 'ratings', a number or text for each answer"
-                )
-            kind, prompt = _kind_and_prompt(one.id, repr(one.id[:60]))
-            other_kind, other = waiting.pop(prompt, (kind, one))
-            if other_kind == kind:
-                waiting[prompt] = kind, one
-                continue
-            reference, tied = (one, other) if kind == _REFERENCE else (other, one)
-            reason = reference.unjudged or tied.unjudged
-            yield Scored(f"{TIES}/{prompt}", TIES, _ties_outcome(reference, tied), unjudged=reason)
-        elif one.ratings:
-            yield Scored(one.id, one.subset, _rated(one), unjudged=one.unjudged)
+def score_with_ties(benchmark: Benchmark, judged: Iterable[JudgedExample], records: Iterable[SourceRecord]) -> Iterator[Scored]:
+    """One outcome for each example, and in Ties one for each prompt that has both its rows, "ref" and "tied"."""
+    waiting: dict[str, JudgedExample] = {}
+    for example in judged:
+        if example.subset == TIES:
+            kind, prompt = _kind_of_ties(example)
+            match = waiting.pop(f"{_TIED if kind == _REFERENCE else _REFERENCE}:{prompt}", None)
+            if match is None:
+                waiting[f"{kind}:{prompt}"] = example
+            else:
+                yield _scored_ties(prompt, *((example, match) if kind == _REFERENCE else (match, example)))
+        elif example.ratings:
+            yield Scored(example.id, example.subset, _rated(example), unjudged=example.unjudged)
         else:
-            yield Scored(one.id, one.subset, outcome(one.said, one.sizes, benchmark.official), unjudged=one.unjudged)
-    for _, one in waiting.values():
-        yield Scored(one.id, TIES, None, unjudged="unpaired")
+            result = example_outcome(example.verdicts, example.sizes, benchmark.official)
+            yield Scored(example.id, example.subset, result, unjudged=example.unjudged)
+    for example in waiting.values():
+        yield Scored(example.id, TIES, None, unjudged="unpaired")
+
+
+def _kind_of_ties(example: JudgedExample) -> tuple[str, str]:
+    """ "ref" or "tied", and the prompt. Raises SourceError if the example has no ratings, or an id of another form."""
+    shown = repr(example.id[:60])
+    if not example.ratings:
+        raise SourceError(f"{shown}: Ties are rated, not chosen from: give 'ratings', a number or text for each answer")
+    return _kind_and_prompt(example.id, shown)
 
 
 def _kind_and_prompt(row_id: str, where: str) -> tuple[str, str]:
-    """Which of the two rows of a prompt it is, and the prompt. Raises SourceError for an id of another form."""
+    """ "ref" or "tied", and the prompt. Raises SourceError if the id has another form."""
     kind, colon, prompt = row_id.removeprefix(f"{TIES}/").partition(":")
     if kind not in (_REFERENCE, _TIED) or not colon or not prompt:
         raise SourceError(f"{where}: the id of a row of Ties is ref:N, or tied:N for the other row of its prompt")
@@ -101,11 +106,12 @@ def _kind_and_prompt(row_id: str, where: str) -> tuple[str, str]:
 def ties_score(reference: Sequence[float], reference_good: int, tied: Sequence[float], tied_good: int) -> float:
     """The official score of one Ties prompt, from ratings with the good answers first; between -0.01 and 1.01.
 
-    0.3 each for every good answer above every bad one, in the reference row and in the tied row; 0.2 where the gap to the
-    bad ones is wider than the spread of the good ones, 0.2 where that holds of the smaller of both gaps; and 0.01 of
-    tanh(smaller gap / spread - 1). The official score of a file is the mean of these.
+    It adds 0.3 for each of the two rows, reference and tied, in which every good answer is above every bad one. It adds 0.2 if
+    the tied row's gap to the bad answers is wider than the spread of its good answers. It adds 0.2 if the smaller of both gaps
+    is wider than that spread, and 0.01 of tanh(smaller gap / spread - 1). The official score of a file is the mean of these.
     """
-    gaps = [min(own[:good]) - max(own[good:]) for own, good in ((reference, reference_good), (tied, tied_good))]
+    rows = ((reference, reference_good), (tied, tied_good))
+    gaps = [min(ratings[:good]) - max(ratings[good:]) for ratings, good in rows]
     spread = max(tied[:tied_good]) - min(tied[:tied_good])
     smaller = min(gaps)
     ratio = smaller / spread if spread else math.copysign(math.inf, smaller) if smaller else math.nan
@@ -113,24 +119,29 @@ def ties_score(reference: Sequence[float], reference_good: int, tied: Sequence[f
     return 0.3 * (gaps[0] > 0) + 0.3 * (gaps[1] > 0) + 0.2 * (gaps[1] > spread) + 0.2 * (smaller > spread) + 0.01 * margin
 
 
-def _ties_outcome(reference: JudgedExample, tied: JudgedExample) -> Outcome:
-    ratings = [[_UNRATED if rating is None else rating for rating in own.ratings] for own in (reference, tied)]
+def _scored_ties(prompt: str, reference: JudgedExample, tied: JudgedExample) -> Scored:
+    reason = reference.unjudged or tied.unjudged
+    return Scored(f"{TIES}/{prompt}", TIES, _ties_outcome(reference, tied), unjudged=reason)
+
+
+def _ties_outcome(reference: JudgedExample, tied: JudgedExample) -> ExampleOutcome:
+    ratings = [[_UNRATED if rating is None else rating for rating in row.ratings] for row in (reference, tied)]
     value = ties_score(ratings[0], reference.good, ratings[1], tied.good)
-    missing = [rating is None for own in (reference, tied) for rating in own.ratings]
+    missing = [rating is None for row in (reference, tied) for rating in row.ratings]
     return _one_way(value, value, sum(missing) / len(missing), None)
 
 
-def _rated(one: JudgedExample) -> Outcome:
-    """k answers at the top share 1/k; no rating at all is officially one quarter."""
-    known = [rating for rating in one.ratings if rating is not None]
-    ratings = [_UNRATED if rating is None else rating for rating in one.ratings]
-    value = picks(ratings, max(ratings)) if known else 0.0
-    return _one_way(value, value if known else 0.25, 1 - len(known) / len(ratings), one.sizes)
+def _rated(example: JudgedExample) -> ExampleOutcome:
+    """The outcome of rated answers: k answers at the top share 1/k. Without any rating the official score is one quarter."""
+    known = [rating for rating in example.ratings if rating is not None]
+    ratings = [_UNRATED if rating is None else rating for rating in example.ratings]
+    value = pick_score(ratings, max(ratings)) if known else 0.0
+    return _one_way(value, value if known else 0.25, 1 - len(known) / len(ratings), example.sizes)
 
 
-def _one_way(value: float, by_rule: float, unparsed: float, sizes: Sequence[int] | None) -> Outcome:
-    """An outcome of answers that were rated: there is one order."""
-    return Outcome(
+def _one_way(value: float, by_rule: float, unparsed: float, sizes: Sequence[int] | None) -> ExampleOutcome:
+    """An outcome of rated answers, which have no orders."""
+    return ExampleOutcome(
         orders=(),
         right=(value,),
         consistent=float(value >= 1),
@@ -138,8 +149,8 @@ def _one_way(value: float, by_rule: float, unparsed: float, sizes: Sequence[int]
         unparsed=unparsed,
         official=by_rule,
         always_a=None,
-        longest=None if sizes is None else picks(sizes, max(sizes)),
-        shortest=None if sizes is None else picks(sizes, min(sizes)),
+        longest=None if sizes is None else pick_score(sizes, max(sizes)),
+        shortest=None if sizes is None else pick_score(sizes, min(sizes)),
     )
 
 
@@ -150,7 +161,7 @@ def _benchmark(name: str, *, ratings: bool) -> Benchmark:
         fields=Fields(required=("id", "prompt", "chosen", "rejected", "subset")),
         rows=partial(rows, name=name),
         subset=subset,
-        score=score,
+        score=score_with_ties,
         groups=groups,
         official=official,
         wording=BEST_OF_FOUR,

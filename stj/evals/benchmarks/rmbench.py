@@ -1,8 +1,9 @@
 """RM-Bench (Liu et al., 2024): three styles of a right answer against three of a wrong one, nine pairs an item.
 
-Styles go from concise over detailed plain to detailed markdown. Hard is where the wrong answer has the fancier style, normal
-the same, easy where the right one has. A domain is the mean of the three, and the overall score the mean of chat, code, math
-and safety. The items of both safety files are one domain: the authors' code pools them in one matrix, item by item.
+The three styles are concise, detailed plain and detailed markdown. A pair is hard if the wrong answer has the fancier style,
+and easy if the right answer has it. It is normal if both have the same style. A domain is the mean of these levels. The
+overall score is the mean of chat, code, math and safety. The items of both safety files are one domain: the authors' code pools
+them in one matrix, item by item.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,12 +16,12 @@ from stj.evals.benchmarks.base import (
     SourceRecord,
     chosen_first,
     id_of,
-    identity,
     one_of,
     pair_row,
     texts_of,
+    unique_id,
 )
-from stj.evals.metrics import Weights, evenly
+from stj.evals.metrics import SubsetWeights, evenly
 from stj.rows import Row
 from stj.sources.dialogue import turns_from, wrong_type
 from stj.sources.files import Fields
@@ -33,14 +34,14 @@ _LEVELS = ("hard", "normal", "easy")
 _STYLES = 3
 
 
-def rows(found: Iterable[SourceRecord]) -> Iterator[Row]:
-    """Nine rows of pairs an item, from id, prompt, chosen and rejected (three of each), and domain or the file's name."""
+def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
+    """Nine rows of pairs for each item, from id, prompt, three chosen, three rejected, and domain or the file's name."""
     seen, position = Seen(), 0
-    for one in found:
-        domain = _domain(one)
-        item = identity(one, "id", domain, seen)
-        turns = turns_from(one.record["prompt"], "prompt", one.where)
-        chosen, rejected = _three(one, "chosen"), _three(one, "rejected")
+    for record in records:
+        domain = _domain(record)
+        item = unique_id(record, "id", domain, seen)
+        turns = turns_from(record.values["prompt"], "prompt", record.where)
+        chosen, rejected = _three(record, "chosen"), _three(record, "rejected")
         for place in range(_STYLES * _STYLES):
             right, wrong = divmod(place, _STYLES)
             part = f"{domain}/{_level(right, wrong)}"
@@ -48,31 +49,31 @@ def rows(found: Iterable[SourceRecord]) -> Iterator[Row]:
             position += 1
 
 
-def subset(found: SourceRecord) -> str:
-    """Domain and level of a recorded judgment, from `domain` and `styles`, those of the right and of the wrong answer."""
-    Fields(required=("styles",)).check(found.record, found.where)
-    styles = found.record["styles"]
+def subset(record: SourceRecord) -> str:
+    """Domain and level of a recorded judgment, from `domain` and `styles`: the right answer's style and the wrong one's."""
+    Fields(required=("styles",)).check(record.values, record.where)
+    styles = record.values["styles"]
     known = isinstance(styles, list) and len(styles) == 2 and not any(isinstance(style, bool) for style in styles)
     if not known or not all(style in range(_STYLES) for style in styles):
-        raise wrong_type(styles, "styles", "a list of two numbers from 0 to 2", found.where)
-    return f"{_domain(found)}/{_level(styles[0], styles[1])}"
+        raise wrong_type(styles, "styles", "a list of two numbers from 0 to 2", record.where)
+    return f"{_domain(record)}/{_level(styles[0], styles[1])}"
 
 
-def comparison_id(found: SourceRecord) -> str | None:
-    """The id of a recorded comparison, by its item's and its styles; None where the item has none."""
-    if found.record.get("id") is None:
+def comparison_id(record: SourceRecord) -> str | None:
+    """The id of a recorded comparison, from its item's id and its styles; None if the item has no id."""
+    if record.values.get("id") is None:
         return None
-    right, wrong = found.record["styles"]
-    return f"{_domain(found)}/{id_of(found.record['id'], 'id', found.where)}/{right}-{wrong}"
+    right, wrong = record.values["styles"]
+    return f"{_domain(record)}/{id_of(record.values['id'], 'id', record.where)}/{right}-{wrong}"
 
 
 def total_or_parts(paths: Sequence[PurePath]) -> Sequence[PurePath]:
-    """Of the published folder total_dataset.json alone, which holds what the files beside it do."""
+    """total_dataset.json alone if the folder has it, because it repeats the files beside it; else all files."""
     return [path for path in paths if path.name == "total_dataset.json"] or paths
 
 
-def groups(sizes: Mapping[str, int]) -> dict[str, Weights]:
-    """The domains and the levels that are there as a whole, and overall where all domains are."""
+def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
+    """The complete domains and levels, and overall if all domains are complete."""
     domains = {}
     for domain, files in _DOMAINS.items():
         there = [file for file in files if any(name.startswith(f"{file}/") for name in sizes)]
@@ -87,28 +88,28 @@ def groups(sizes: Mapping[str, int]) -> dict[str, Weights]:
 
 
 def item_of(example: str) -> str | None:
-    """The item of a comparison, whose id is `chat/8/0-2`."""
+    """The item of a comparison: `chat/8` for the id `chat/8/0-2`."""
     return example.rpartition("/")[0] or None
 
 
-def _domain(found: SourceRecord) -> str:
-    if "domain" in found.record:
-        return one_of(found, "domain", _FILES)
-    name = PurePath(found.origin).name
+def _domain(record: SourceRecord) -> str:
+    if "domain" in record.values:
+        return one_of(record, "domain", _FILES)
+    name = PurePath(record.origin).name
     for file in _FILES:
         if name.startswith(file):
             return file
-    raise SourceError(f"{found.where}: no field 'domain', and the file's name begins with none of {', '.join(_FILES)}")
+    raise SourceError(f"{record.where}: no field 'domain', and the file's name does not begin with one of {', '.join(_FILES)}")
 
 
 def _level(right: int, wrong: int) -> str:
     return _LEVELS[0] if right < wrong else _LEVELS[1] if right == wrong else _LEVELS[2]
 
 
-def _three(found: SourceRecord, field: str) -> list[str]:
-    texts = texts_of(found.record[field], field, found.where)
+def _three(record: SourceRecord, field: str) -> list[str]:
+    texts = texts_of(record.values[field], field, record.where)
     if len(texts) != _STYLES:
-        raise SourceError(f"{found.where}: field '{field}' has {len(texts)} answers; RM-Bench has {_STYLES} styles")
+        raise SourceError(f"{record.where}: field '{field}' has {len(texts)} answers; RM-Bench has {_STYLES} styles")
     return texts
 
 
@@ -120,7 +121,7 @@ RMBENCH = Benchmark(
     subset=subset,
     groups=groups,
     cluster=item_of,
-    own=total_or_parts,
+    select_files=total_or_parts,
     better=chosen_first,
     recorded_id=comparison_id,
 )

@@ -1,4 +1,4 @@
-"""The scores of one judge on one benchmark, from what it said: one pass, in memory that does not grow with the examples."""
+"""The scores of one judge on one benchmark: one pass over its verdicts, in memory that does not grow with the examples."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,9 +7,9 @@ from typing import Any
 
 from stj.errors import SourceError
 from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord
-from stj.evals.benchmarks.places import BenchmarkRef
-from stj.evals.benchmarks.recorded import judged, read_recorded
-from stj.evals.metrics import Scores, Tallies, score
+from stj.evals.benchmarks.recorded import judged_records, read_recorded
+from stj.evals.benchmarks.refs import BenchmarkRef
+from stj.evals.metrics import Scores, Tallies, score_tallies
 from stj.evals.table import scores_table
 from stj.text import Table
 from stj.verdict import Parser
@@ -22,36 +22,36 @@ class BenchmarkScores:
     benchmark: str
     parser: Parser
     judged: int
-    """Examples of which there are judgments."""
+    """Number of judged examples."""
     unjudged: dict[str, int]
-    """How many others there are, by reason."""
+    """Number of other examples, by reason."""
     groups: dict[str, Scores]
-    """"overall" and the sections, as far as all their subsets were judged."""
+    """"overall" and the sections, if all their subsets were judged."""
     subsets: dict[str, Scores]
 
 
 def score_judged(
-    benchmark: Benchmark, parser: Parser, examples: Iterable[JudgedExample], found: Iterable[SourceRecord]
+    benchmark: Benchmark, parser: Parser, examples: Iterable[JudgedExample], records: Iterable[SourceRecord]
 ) -> BenchmarkScores:
-    """The scores of what was said; `found` are the benchmark's own records, for those that need them.
+    """The scores of judged examples; `records` are the benchmark's own, for benchmarks that need them.
 
-    Raises SourceError where nothing can be scored.
+    Raises SourceError if no example can be scored.
     """
     counted = _Counted(examples)
     tallies = Tallies()
-    for one in benchmark.score(benchmark, counted, found):
-        if one.outcome is None:
-            counted.unjudged[one.unjudged or "not judged"] += 1
-        elif one.unjudged:
-            tallies.add_unjudged(one.subset, one.outcome)
+    for scored in benchmark.score(benchmark, counted, records):
+        if scored.outcome is None:
+            counted.unjudged[scored.unjudged or "not judged"] += 1
+        elif scored.unjudged:
+            tallies.add_unjudged(scored.subset, scored.outcome)
         else:
-            tallies.add(one.subset, one.outcome, one.cluster)
+            tallies.add(scored.subset, scored.outcome, scored.cluster)
     if not tallies.subsets:
         raise SourceError(
             f"{benchmark.name}: none of {counted.judged} judged examples can be scored ({_unjudged(counted.unjudged)}); "
             "mtbench needs human votes on the same questions, models and turns, Ties both rows of a prompt"
         )
-    subsets, groups = score(tallies, benchmark.groups)
+    subsets, groups = score_tallies(tallies, benchmark.groups)
     return BenchmarkScores(
         benchmark=benchmark.name,
         parser=parser,
@@ -62,11 +62,11 @@ def score_judged(
     )
 
 
-def score_recorded(file: str, named: BenchmarkRef, parser: Parser) -> BenchmarkScores:
-    """The scores of a file of recorded judgments. Raises SourceError for a file that cannot be read."""
-    benchmark = named.benchmark
-    found = named.found() if named.place else ()
-    return score_judged(benchmark, parser, judged(read_recorded(file), benchmark, parser), found)
+def score_recorded(file: str, ref: BenchmarkRef, parser: Parser) -> BenchmarkScores:
+    """The scores of a file of recorded judgments. Raises SourceError if the file cannot be read or scored."""
+    benchmark = ref.benchmark
+    records = ref.records() if ref.place else ()
+    return score_judged(benchmark, parser, judged_records(read_recorded(file), benchmark, parser), records)
 
 
 def scores_json(scores: BenchmarkScores) -> dict[str, Any]:
@@ -75,8 +75,8 @@ def scores_json(scores: BenchmarkScores) -> dict[str, Any]:
         "judged": scores.judged,
         "unjudged": sum(scores.unjudged.values()),
         "unjudged_by_reason": scores.unjudged,
-        "groups": {name: asdict(one) for name, one in scores.groups.items()},
-        "subsets": {name: asdict(one) for name, one in scores.subsets.items()},
+        "groups": {name: asdict(group) for name, group in scores.groups.items()},
+        "subsets": {name: asdict(subset) for name, subset in scores.subsets.items()},
     }
 
 
@@ -93,7 +93,7 @@ def _unjudged(reasons: Mapping[str, int]) -> str:
 
 
 class _Counted:
-    """Examples, counted as they go by; those of which nothing is there to score go no further."""
+    """Counts examples as they pass through, and drops those with nothing to score."""
 
     def __init__(self, examples: Iterable[JudgedExample]) -> None:
         self._examples = examples
@@ -106,5 +106,5 @@ class _Counted:
                 self.unjudged[example.unjudged] += 1
             else:
                 self.judged += 1
-            if example.said or example.ratings:
+            if example.verdicts or example.ratings:
                 yield example

@@ -1,4 +1,4 @@
-"""Whatever a file holds, it is read or it is one line: never a traceback."""
+"""Any content of a file is read or raises SourceError: no other error escapes."""
 
 import contextlib
 import json
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from stj.errors import SourceError
 from stj.evals.benchmarks import BENCHMARKS
 from stj.evals.benchmarks.base import SourceRecord
-from stj.evals.benchmarks.places import named
-from stj.evals.benchmarks.recorded import judged
+from stj.evals.benchmarks.recorded import judged_records
+from stj.evals.benchmarks.refs import benchmark_ref
 from stj.evals.benchmarks.scoring import score_judged
 from stj.evals.score import score_file
 from stj.rows import Row, rows_to_table
@@ -50,7 +50,7 @@ RECORDED: list[dict[str, Any]] = [
 HOSTILE = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
-def found(record: dict[str, Any]) -> SourceRecord:
+def source_record(record: dict[str, Any]) -> SourceRecord:
     return SourceRecord("file.jsonl, line 1", "file.jsonl", record)
 
 
@@ -64,7 +64,7 @@ def test_any_value_in_a_benchmarks_record(name: str, data: st.DataObject) -> Non
             record[field] = data.draw(VALUES)
     rows: list[Row] = []
     with contextlib.suppress(SourceError):
-        rows = list(BENCHMARKS[name].rows(map(found, records)))
+        rows = list(BENCHMARKS[name].rows(map(source_record, records)))
     rows_to_table(rows)
 
 
@@ -77,7 +77,7 @@ def test_any_value_in_a_row_of_grades(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(SourceError):
         file = Path(folder) / "grades.jsonl"
         file.write_text(json.dumps(record))
-        score_file(str(file), named("mtbench"), None)
+        score_file(str(file), benchmark_ref("mtbench"), None)
 
 
 @pytest.mark.parametrize("parser", PARSERS)
@@ -90,4 +90,4 @@ def test_any_value_in_a_recorded_row(name: str, parser: Parser, data: st.DataObj
         record[field] = data.draw(VALUES)
     benchmark = BENCHMARKS[name]
     with contextlib.suppress(SourceError):
-        score_judged(benchmark, parser, judged([found(record)], benchmark, parser), ())
+        score_judged(benchmark, parser, judged_records([source_record(record)], benchmark, parser), ())

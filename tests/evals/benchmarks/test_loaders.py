@@ -1,4 +1,4 @@
-"""Every loader on its published schema, in every kind of file; and one clear line for each bad one."""
+"""Every loader on its published schema, in every kind of file; one clear line for each bad file."""
 
 import csv
 import gzip
@@ -17,7 +17,7 @@ from stj.cli import main
 from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks import BENCHMARKS
 from stj.evals.benchmarks.base import HubPart
-from stj.evals.benchmarks.places import named
+from stj.evals.benchmarks.refs import benchmark_ref
 from stj.rows import Row, row_from_dict, rows_to_table
 
 Record = dict[str, Any]
@@ -83,7 +83,7 @@ WRITERS: dict[str, Callable[[Path, list[Record]], None]] = {
 def load(name: str, records: list[Record], tmp_path: Path, suffix: str = ".jsonl") -> list[Row]:
     file = tmp_path / f"{name}{suffix}"
     WRITERS[suffix](file, records)
-    rows = list(named(f"{name}:{file}").rows(None))
+    rows = list(benchmark_ref(f"{name}:{file}").rows(None))
     assert [row_from_dict(record) for record in rows_to_table(rows).to_pylist()] == rows
     return rows
 
@@ -115,12 +115,12 @@ def test_rmbench_has_nine_pairs_an_item_and_its_domain_may_be_the_files_name(tmp
     assert places[:4] == [("math/normal", "4", "5"), ("math/hard", "4", "7"), ("math/hard", "4", "9"), ("math/easy", "6", "5")]
     file = tmp_path / "safety-refuse_filtered.json"
     write_json(file, [{key: value for key, value in GOOD["rmbench"][0].items() if key != "domain"}])
-    assert {row.subset for row in named(f"rmbench:{file}").rows(None)} == {
+    assert {row.subset for row in benchmark_ref(f"rmbench:{file}").rows(None)} == {
         f"safety-refuse/{x}" for x in ("hard", "normal", "easy")
     }
 
 
-def test_mtbench_rows_are_pairs_whichever_way_round_they_were_voted_on(tmp_path: Path) -> None:
+def test_mtbench_rows_are_pairs_in_either_order_of_the_models(tmp_path: Path) -> None:
     [vote] = GOOD["mtbench"]
     turned = {**vote, "model_a": "alpaca", "model_b": "vicuna", "conversation_a": vote["conversation_b"]}
     turned |= {"conversation_b": vote["conversation_a"], "judge": "expert_2", "winner": "tie"}
@@ -158,57 +158,57 @@ def test_hhh_as_big_bench_has_it(tmp_path: Path) -> None:
     (tmp_path / "harmless").mkdir()
     task = {"name": "hhh", "examples": [{"input": "2 + 2?", "target_scores": {"5": 0, "4": 1}}]}
     (tmp_path / "harmless" / "task.json").write_text(json.dumps(task))
-    [row] = named(f"hhh:{tmp_path}").rows(None)
+    [row] = benchmark_ref(f"hhh:{tmp_path}").rows(None)
     assert row.pair
     assert (row.subset, row.pair.chosen) == ("harmless", "4")
 
 
-def test_llmbars_repository_is_read_without_the_judgments_that_lie_in_it(tmp_path: Path) -> None:
+def test_llmbars_repository_is_read_without_its_recorded_judgments(tmp_path: Path) -> None:
     record = {key: value for key, value in GOOD["llmbar"][0].items() if key != "subset"}
     for place in ("Natural", "Adversarial/Manual", "Natural/evaluators/GPT-4/CoT"):
         (tmp_path / place).mkdir(parents=True)
         write_json(tmp_path / place / "dataset.json", [record])
-    assert {row.subset for row in named(f"llmbar:{tmp_path}").rows(None)} == {"Natural", "Manual"}
+    assert {row.subset for row in benchmark_ref(f"llmbar:{tmp_path}").rows(None)} == {"Natural", "Manual"}
 
 
-def test_names_of_folders_count_only_below_the_one_that_is_given_and_as_words(tmp_path: Path) -> None:
+def test_folder_names_count_as_whole_words_below_the_given_folder(tmp_path: Path) -> None:
     record = {key: value for key, value in GOOD["llmbar"][0].items() if key != "subset"}
     folder = tmp_path / "natural" / "evaluators" / "bench"
     for name in ("Manual", "Supernatural"):
         (folder / name).mkdir(parents=True)
         write_json(folder / name / "dataset.json", [record])
-    assert {row.subset for row in named(f"llmbar:{folder}").rows(None)} == {"Manual", "dataset"}
+    assert {row.subset for row in benchmark_ref(f"llmbar:{folder}").rows(None)} == {"Manual", "dataset"}
     write_jsonl(folder / "pairs.jsonl", GOOD["pairs"])
-    assert len(list(named(f"pairs:{folder / 'pairs.jsonl'}").rows(None))) == 1
+    assert len(list(benchmark_ref(f"pairs:{folder / 'pairs.jsonl'}").rows(None))) == 1
 
 
-def test_of_a_copy_of_a_data_set_the_benchmarks_own_split_is_read(tmp_path: Path) -> None:
+def test_a_copy_of_a_data_set_is_read_in_the_benchmarks_split(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for split, chosen in (("raw", "5"), ("filtered", "4")):
         write_parquet(tmp_path / "data" / f"{split}-00000-of-00001.parquet", bad("rewardbench", chosen=chosen))
-    [row] = named(f"rewardbench:{tmp_path}").rows(None)
+    [row] = benchmark_ref(f"rewardbench:{tmp_path}").rows(None)
     assert row.pair
     assert row.pair.chosen == "4"
 
 
-def test_helpsteer2s_own_files_are_read_packed_as_they_are(tmp_path: Path) -> None:
+def test_helpsteer2s_published_files_are_read_packed(tmp_path: Path) -> None:
     (tmp_path / "preference").mkdir()
     lines = "".join(json.dumps(record) + "\n" for record in GOOD["helpsteer2"])
     for name in ("train.jsonl.gz", "validation.jsonl.gz", "preference/preference.jsonl.gz"):
         (tmp_path / name).write_bytes(gzip.compress((lines if name.startswith("validation") else "{}").encode()))
     for place in (tmp_path, tmp_path / "validation.jsonl.gz"):
-        assert len(list(named(f"helpsteer2:{place}").rows(None))) == 1
+        assert len(list(benchmark_ref(f"helpsteer2:{place}").rows(None))) == 1
     torn = (tmp_path / "validation.jsonl.gz").read_bytes()[:40]
     (tmp_path / "validation.jsonl.gz").write_bytes(torn)
     with pytest.raises(SourceError, match="cannot be read"):
-        list(named(f"helpsteer2:{tmp_path}").rows(None))
+        list(benchmark_ref(f"helpsteer2:{tmp_path}").rows(None))
 
 
-def test_rmbenchs_folder_has_everything_twice_and_is_read_once(tmp_path: Path) -> None:
+def test_rmbenchs_folder_repeats_its_items_and_is_read_once(tmp_path: Path) -> None:
     write_json(tmp_path / "math_filtered.json", without("rmbench", "domain"))
-    assert len(list(named(f"rmbench:{tmp_path}").rows(None))) == 9
+    assert len(list(benchmark_ref(f"rmbench:{tmp_path}").rows(None))) == 9
     write_json(tmp_path / "total_dataset.json", GOOD["rmbench"])
-    assert len(list(named(f"rmbench:{tmp_path}").rows(None))) == 9
+    assert len(list(benchmark_ref(f"rmbench:{tmp_path}").rows(None))) == 9
 
 
 def test_line_separators_inside_a_string_end_no_line(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_line_separators_inside_a_string_end_no_line(tmp_path: Path) -> None:
     file.write_text(
         json.dumps({**GOOD["pairs"][0], "response_b": "a\u2028b\u0085c"}, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    [row] = named(f"pairs:{file}").rows(None)
+    [row] = benchmark_ref(f"pairs:{file}").rows(None)
     assert row.pair
     assert row.pair.chosen == "a\u2028b\u0085c"
 
@@ -230,7 +230,7 @@ def without(name: str, field: str) -> list[Record]:
 
 
 @pytest.mark.parametrize(
-    ("name", "records", "said"),
+    ("name", "records", "message"),
     [
         *((name, [], "holds no records") for name in GOOD),
         ("rewardbench", without("rewardbench", "chosen"), "no field 'chosen'"),
@@ -269,15 +269,15 @@ def without(name: str, field: str) -> list[Record]:
         ("pairs", bad("pairs", id="a") * 2, "which an earlier row has too"),
     ],
 )
-def test_one_clear_line_for_each_bad_file(name: str, records: list[Record], said: str, tmp_path: Path) -> None:
+def test_one_clear_line_for_each_bad_file(name: str, records: list[Record], message: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         load(name, records, tmp_path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("suffix", "text", "said"),
+    ("suffix", "text", "message"),
     [
         (".jsonl", '{"instruction": "x"\n', "line 1, column 1: not JSON"),
         (".json", "[{]", "not JSON"),
@@ -291,21 +291,21 @@ def test_one_clear_line_for_each_bad_file(name: str, records: list[Record], said
         (".txt", "x", "cannot read a '.txt' file"),
     ],
 )
-def test_a_file_that_is_not_what_it_says_is_told_before_anything_starts(
-    suffix: str, text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_damaged_file_fails_before_anything_starts(
+    suffix: str, text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / f"pairs{suffix}"
     file.write_text(text)
     assert main(["eval", "package://mini/seed_model", f"pairs:{file}", f"run_root={tmp_path}"]) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert len(error.splitlines()) == 1
 
 
 def test_a_json_file_that_is_really_one_object_a_line(tmp_path: Path) -> None:
     file = tmp_path / "pairs.json"
     write_jsonl(file, [*GOOD["pairs"], *GOOD["pairs"]])
-    assert len(list(named(f"pairs:{file}").rows(None))) == 2
+    assert len(list(benchmark_ref(f"pairs:{file}").rows(None))) == 2
 
 
 @pytest.mark.parametrize("name", sorted(set(GOOD) - {"pairs"}))
@@ -317,7 +317,7 @@ def test_the_hub_is_read_in_the_published_splits(name: str, monkeypatch: pytest.
         return datasets.Dataset.from_list(GOOD[name]).to_iterable_dataset()
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert next(named(name).rows(1)).task == name
+    assert next(benchmark_ref(name).rows(1)).task == name
     part = BENCHMARKS[name].hub[0]
     assert asked[0] == (part.path, part.split, part.files, part.revision)
 
@@ -325,7 +325,7 @@ def test_the_hub_is_read_in_the_published_splits(name: str, monkeypatch: pytest.
 def test_files_are_read_through_datasets_and_their_names_are_the_subsets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real `datasets`, on a local folder in the place of LLMBar's repository."""
+    """The real `datasets` library, on a local folder in place of LLMBar's repository."""
     record = {key: value for key, value in GOOD["llmbar"][0].items() if key != "subset"}
     parts = []
     for folder in ("Natural", "Adversarial/GPTOut"):
@@ -333,10 +333,10 @@ def test_files_are_read_through_datasets_and_their_names_are_the_subsets(
         write_json(tmp_path / folder / "dataset.json", [record, record])
         parts.append(HubPart("json", "train", f"{tmp_path}/{folder}/dataset.json"))
     monkeypatch.setitem(BENCHMARKS, "llmbar", replace(BENCHMARKS["llmbar"], hub=tuple(parts)))
-    assert [row.subset for row in named("llmbar").rows(None)] == ["Natural", "Natural", "GPTOut", "GPTOut"]
+    assert [row.subset for row in benchmark_ref("llmbar").rows(None)] == ["Natural", "Natural", "GPTOut", "GPTOut"]
 
 
-def test_somebody_elses_data_set_is_read_in_its_splits_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_data_set_is_read_in_each_split_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def load_dataset(path: str, **options: Any) -> Any:
@@ -345,7 +345,7 @@ def test_somebody_elses_data_set_is_read_in_its_splits_once_each(monkeypatch: py
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     for name in ("hhh", "pairs"):
-        assert [row.task for row in named(f"{name}:someone/else").rows(None)] == [name]
+        assert [row.task for row in benchmark_ref(f"{name}:someone/else").rows(None)] == [name]
     assert asked == [("someone/else", "train")] * 2
 
 
@@ -355,11 +355,11 @@ def test_a_data_set_that_is_a_program_is_one_line(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with pytest.raises(SourceError, match="Dataset scripts are no longer supported"):
-        next(named("rewardbench:someone/else").rows(1))
+        next(benchmark_ref("rewardbench:someone/else").rows(1))
 
 
 def test_a_benchmark_that_is_not_there() -> None:
     with pytest.raises(ConfigError, match="did you mean 'rewardbench'"):
-        named("rewardbnch")
+        benchmark_ref("rewardbnch")
     with pytest.raises(ConfigError, match="give its file"):
-        assert named("pairs").identity
+        assert benchmark_ref("pairs").identity

@@ -1,4 +1,4 @@
-"""Against what was published: real judgments with the verdicts that their authors stored, and real scores."""
+"""Comparison with published data: real judgments with their stored verdicts, and real scores."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stj.evals.benchmarks import rewardbench
-from stj.evals.benchmarks.places import named
+from stj.evals.benchmarks.refs import benchmark_ref
 from stj.evals.benchmarks.scoring import score_recorded
 from stj.evals.score import score_file
 from stj.verdict import FIVE_WAY, GRADE, OUTPUT, PAIR_OR_TIE, TIE, parse
@@ -25,7 +25,7 @@ def json_lines(file: Path) -> Iterator[dict[str, Any]]:
 def test_rewardbench_sections_are_the_published_ones(test_data: Path) -> None:
     folder = test_data / "rewardbench_section_scores_a"
     published = json.loads((folder / "main_score.json").read_text())
-    record, _ = score_file(str(folder / "each_small_section_score.json"), named("rewardbench"), None)
+    record, _ = score_file(str(folder / "each_small_section_score.json"), benchmark_ref("rewardbench"), None)
     groups = {name: scores["accuracy"] for name, scores in record["groups"].items()}
     for section in ("Chat", "Chat Hard", "Safety", "Reasoning"):
         assert groups[section] == pytest.approx(published[section], abs=1e-6)
@@ -49,7 +49,7 @@ def test_the_means_of_rmbench_levels_and_domains_are_the_published_mean(test_dat
 
 
 def test_fastchat_pairwise_verdicts(test_data: Path) -> None:
-    """1,600 judgments: paper reads all as stored; strict has no verdict for the two that go on after their tag."""
+    """1,600 judgments: paper reads all as stored; strict has no verdict for the two that continue after their tag."""
     stored = {"A": "A", "B": "B", "tie": TIE, "error": None}
     compared = Counter[bool]()
     for file in sorted((test_data / "mtbench_judgments_a").glob("*pairwise*.jsonl")):
@@ -65,7 +65,7 @@ def test_fastchat_pairwise_verdicts(test_data: Path) -> None:
 
 
 def test_fastchat_grades(test_data: Path) -> None:
-    """160 grades of GPT-4 and 160 of GPT-4o mini: both parsers read what was stored."""
+    """160 grades of GPT-4 and 160 of GPT-4o mini: both parsers read the stored grade."""
     grades = [(row["judgment"], row["score"]) for row in json_lines(test_data / "fastchat_gpt4_single" / "gpt-4_single.jsonl")]
     for file in (test_data / "mtbench_judgments_a").glob("*single_grade*.jsonl"):
         for row in json_lines(file):
@@ -79,10 +79,10 @@ def test_fastchat_grades(test_data: Path) -> None:
 
 
 def test_fastchats_own_file_of_grades(test_data: Path) -> None:
-    """Every grade is read as stored; the mean of a turn is FastChat's, that of the stored scores."""
+    """Every grade is read as stored; the mean of a turn is FastChat's mean of the stored scores."""
     file = test_data / "fastchat_gpt4_single" / "gpt-4_single.jsonl"
     rows = list(json_lines(file))
-    record, _ = score_file(str(file), named("mtbench"), None)
+    record, _ = score_file(str(file), benchmark_ref("mtbench"), None)
     for parser in ("strict", "paper"):
         assert (record[parser]["judged"], record[parser]["as_stored"]) == (160, 1.0)
         for turn in (1, 2):
@@ -91,7 +91,7 @@ def test_fastchats_own_file_of_grades(test_data: Path) -> None:
 
 
 def test_judgebench_verdicts(test_data: Path) -> None:
-    """350 judgments: the paper parser reads all as stored; strict has no verdict for the 18 that go on after their tag."""
+    """350 judgments: the paper parser reads all as stored; strict has no verdict for the 18 that continue after their tag."""
     differ = 0
     for row in json_lines(test_data / "judgebench_a_judgments" / "arena_hard_outputs.jsonl"):
         for game in row["judgments"]:
@@ -105,15 +105,15 @@ def test_judgebench_verdicts(test_data: Path) -> None:
 
 
 def test_llmbar_verdicts(test_data: Path) -> None:
-    """1,268 judgments: the paper parser reads all as stored; what strict leaves out goes on after its verdict, or has both."""
+    """1,268 judgments: paper reads all as stored; strict skips texts that continue after their verdict or name both."""
     differ: Counter[str] = Counter()
     for file in sorted((test_data / "llmbar_a_judgments").glob("*.json")):
         for row in json.loads(file.read_text(encoding="utf-8")):
             for swapped, first in (("False", "1"), ("True", "2")):
-                said = row["results"][-1][f"swap = {swapped}"]
-                wanted = None if said["winner"] is None else "A" if said["winner"] == first else "B"
-                assert parse(said["completion"][0], OUTPUT, "paper") == wanted, (file.name, row["input"])
-                strict = parse(said["completion"][0], OUTPUT, "strict")
+                recorded = row["results"][-1][f"swap = {swapped}"]
+                wanted = None if recorded["winner"] is None else "A" if recorded["winner"] == first else "B"
+                assert parse(recorded["completion"][0], OUTPUT, "paper") == wanted, (file.name, row["input"])
+                strict = parse(recorded["completion"][0], OUTPUT, "strict")
                 assert strict in {wanted, None}
                 differ[file.stem] += strict != wanted
     assert +differ == {"LLMBar_Natural__ChatGPT_CoT": 17, "LLMBar_Natural__Falcon_CoT": 46}
@@ -122,8 +122,8 @@ def test_llmbar_verdicts(test_data: Path) -> None:
 def test_mtbench_agreement_of_gpt4_with_the_experts(test_data: Path) -> None:
     """FastChat's counts on the odd questions; the paper's Table 5 has 66% and 85% of all, in both turns."""
     folder = test_data / "mtbench_human_odd"
-    scores = score_recorded(str(folder / "gpt4_pair.jsonl"), named(f"mtbench:{folder / 'human.jsonl'}"), "paper")
-    agreed = {name: (round(one.official * one.examples), one.examples) for name, one in scores.groups.items()}
+    scores = score_recorded(str(folder / "gpt4_pair.jsonl"), benchmark_ref(f"mtbench:{folder / 'human.jsonl'}"), "paper")
+    agreed = {name: (round(group.official * group.examples), group.examples) for name, group in scores.groups.items()}
     assert agreed["all votes, turn 1"] == (458, 670)
     assert agreed["no ties, turn 1"] == (378, 437)
     assert agreed["all votes, turn 2"] == (449, 663)
@@ -150,7 +150,7 @@ def test_mtbench_agreement_of_gpt4_with_the_experts(test_data: Path) -> None:
 )
 def test_published_files_are_read_whole(test_data: Path, word: str, rows: int, subsets: set[str]) -> None:
     name, _, place = word.partition(":")
-    read = list(named(f"{name}:{test_data / place}").rows(None))
+    read = list(benchmark_ref(f"{name}:{test_data / place}").rows(None))
     assert len(read) == rows
     assert len({row.id for row in read}) == rows
     assert {row.subset for row in read} == subsets
@@ -158,10 +158,12 @@ def test_published_files_are_read_whole(test_data: Path, word: str, rows: int, s
 
 
 def test_recorded_judgments_in_their_own_schemas_are_scored(test_data: Path) -> None:
-    judged = score_recorded(str(test_data / "judgebench_a_judgments/arena_hard_outputs.jsonl"), named("judgebench"), "paper")
+    judged = score_recorded(
+        str(test_data / "judgebench_a_judgments/arena_hard_outputs.jsonl"), benchmark_ref("judgebench"), "paper"
+    )
     assert judged.groups["overall"].examples == 175
     neighbor = test_data / "llmbar_a_judgments/LLMBar_Adversarial_Neighbor__GPT-4_CoT.json"
-    scores = score_recorded(str(neighbor), named("llmbar"), "paper").groups["overall"]
+    scores = score_recorded(str(neighbor), benchmark_ref("llmbar"), "paper").groups["overall"]
     labels = [(str(row["label"]), row["results"][-1]) for row in json.loads(neighbor.read_text(encoding="utf-8"))]
     right = [[last[f"swap = {swapped}"]["winner"] == label for swapped in (False, True)] for label, last in labels]
     assert scores.accuracy == pytest.approx(sum(map(sum, right)) / (2 * len(right)))

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from stj.errors import SourceError
 from stj.evals.benchmarks import BENCHMARKS, judgebench, mtbench, rewardbench, rmbench
 from stj.evals.benchmarks.base import SourceRecord
-from stj.evals.benchmarks.places import named
-from stj.evals.benchmarks.recorded import judged
+from stj.evals.benchmarks.recorded import judged_records
+from stj.evals.benchmarks.refs import benchmark_ref
 from stj.evals.benchmarks.rewardbench2 import groups as groups2
 from stj.evals.benchmarks.rewardbench2 import ties_score
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged, score_recorded
-from stj.evals.metrics import VerdictsByOrder, outcome, weighted
+from stj.evals.metrics import VerdictsByOrder, example_outcome, weighted
 from stj.verdict import TIE, Parser
 
 Record = dict[str, Any]
@@ -27,15 +27,15 @@ Record = dict[str, Any]
 def scored(tmp_path: Path, word: str, *records: Record, parser: Parser = "strict") -> BenchmarkScores:
     file = tmp_path / "recorded.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return score_recorded(str(file), named(word), parser)
+    return score_recorded(str(file), benchmark_ref(word), parser)
 
 
-def said(first: str | None, second: str | None) -> VerdictsByOrder:
+def both_orders(first: str | None, second: str | None) -> VerdictsByOrder:
     return {"A": [first], "B": [second]}
 
 
 def test_rewardbench_counts_an_error_one_half() -> None:
-    assert [rewardbench.official(said("A", b)) for b in ("B", "A", None)] == [1.0, 0.5, 0.75]
+    assert [rewardbench.official(both_orders("A", b)) for b in ("B", "A", None)] == [1.0, 0.5, 0.75]
 
 
 @given(st.lists(st.floats(0, 1), min_size=23, max_size=23))
@@ -53,13 +53,14 @@ def test_a_section_with_a_missing_subset_is_not_reported() -> None:
     assert set(rewardbench.groups(sizes)) == {"Chat", "micro"}
 
 
-def test_judgebench_is_right_where_the_sum_of_the_games_is_above_zero() -> None:
+def test_judgebench_is_right_if_the_sum_of_the_games_is_above_zero() -> None:
     verdicts = [("A", "B"), ("A", TIE), ("A", None), ("A", "A"), (TIE, TIE), ("B", "B"), (None, "A")]
-    assert [judgebench.official(said(*one)) for one in verdicts] == [1, 1, 1, 0, 0, 0, 0]
+    assert [judgebench.official(both_orders(*pair)) for pair in verdicts] == [1, 1, 1, 0, 0, 0, 0]
 
 
 def test_no_verdict_in_both_orders_is_no_agreement() -> None:
-    assert [outcome(said(*one), None).agreed for one in (("A", "B"), ("B", "A"), (None, None), ("A", "A"))] == [1, 1, 0, 0]
+    pairs = [("A", "B"), ("B", "A"), (None, None), ("A", "A")]
+    assert [example_outcome(both_orders(*pair), None).agreed for pair in pairs] == [1, 1, 0, 0]
 
 
 def test_rmbench_levels_are_the_triangles_of_the_matrix() -> None:
@@ -182,19 +183,21 @@ GAMES = {"source": "livecodebench", "label": "A>B", "response_model": "gpt-4o-20
 
 
 def test_judgebench_has_the_pairs_of_both_models_beside_each_other(tmp_path: Path) -> None:
-    right, wrong = ([{"judgment": {"response": f"[[{said}]]"}}] for said in ("A>B", "B>A"))  # one game, as with --single_game
+    right, wrong = (
+        [{"judgment": {"response": f"[[{both_orders}]]"}}] for both_orders in ("A>B", "B>A")
+    )  # one game, as with --single_game
     rows = [
         {**GAMES, "pair_id": "1", "judgments": right},
         {**GAMES, "pair_id": "2", "judgments": wrong},
         {**GAMES, "pair_id": "3", "judgments": right, "response_model": "claude-3-5-sonnet-20240620", "source": "mmlu-pro-law"},
     ]
     groups = scored(tmp_path, "judgebench", *rows).groups
-    assert {name: one.official for name, one in groups.items()} == pytest.approx(
+    assert {name: group.official for name, group in groups.items()} == pytest.approx(
         {"overall": 2 / 3, "gpt-4o": 0.5, "claude": 1.0, "coding": 0.5, "knowledge": 1.0}
     )
 
 
-def test_rmbenchs_recorded_comparisons_of_an_item_hang_together(tmp_path: Path) -> None:
+def test_rmbenchs_recorded_comparisons_of_an_item_are_a_cluster(tmp_path: Path) -> None:
     rows = [
         {"id": item, "domain": "chat", "styles": [right, wrong], "judgment_ab": f"[[{'AB'[item]}]]"}
         for item in (0, 1)
@@ -209,14 +212,14 @@ def test_rmbenchs_recorded_comparisons_of_an_item_hang_together(tmp_path: Path) 
 
 @pytest.mark.parametrize("completion", ["Output (a)", ["Output (a)", "stop"]])
 def test_a_completion_is_a_text_or_a_list_that_begins_with_it(completion: object, tmp_path: Path) -> None:
-    said = {f"swap = {swapped}": {"completion": completion} for swapped in (True, False)}
-    scores = scored(tmp_path, "llmbar", {"results": [said], "label": 1, "subset": "Natural"}).groups["overall"]
+    both_orders = {f"swap = {swapped}": {"completion": completion} for swapped in (True, False)}
+    scores = scored(tmp_path, "llmbar", {"results": [both_orders], "label": 1, "subset": "Natural"}).groups["overall"]
     assert scores.by_order == (1.0, 0.0)
 
 
 @given(st.lists(st.sampled_from(["A", "B", None]), min_size=4, max_size=4))
 def test_turning_a_recorded_pair_round_changes_no_score(verdicts: list[str | None]) -> None:
-    """Naming the responses in the other order, with their texts, says the same."""
+    """The responses and their texts in the other order mean the same."""
     texts = [None if verdict is None else f"[[{verdict}]]" for verdict in verdicts]
     rows = [{"winner": "A", "judgment_ab": texts[i], "judgment_ba": texts[i + 1]} for i in (0, 2)]
     turned = [{"winner": "B", "judgment_ab": row["judgment_ba"], "judgment_ba": row["judgment_ab"]} for row in rows]
@@ -224,8 +227,8 @@ def test_turning_a_recorded_pair_round_changes_no_score(verdicts: list[str | Non
 
 
 def from_records(records: list[Record]) -> BenchmarkScores:
-    found = [SourceRecord(f"row {number}", "file.jsonl", record) for number, record in enumerate(records)]
-    return score_judged(BENCHMARKS["pairs"], "strict", judged(found, BENCHMARKS["pairs"], "strict"), ())
+    sources = [SourceRecord(f"row {number}", "file.jsonl", record) for number, record in enumerate(records)]
+    return score_judged(BENCHMARKS["pairs"], "strict", judged_records(sources, BENCHMARKS["pairs"], "strict"), ())
 
 
 def test_a_verdict_is_never_read_from_the_responses(tmp_path: Path) -> None:
@@ -244,7 +247,7 @@ def test_a_verdict_is_never_read_from_the_responses(tmp_path: Path) -> None:
 
 
 def test_fastchats_schema_against_human_votes(tmp_path: Path) -> None:
-    """Three votes on one pair, named the other way round than the judgments are; the judge prefers vicuna in one order only."""
+    """Three votes on one pair name the models in the other order; the judge prefers vicuna in one order only."""
     votes = [
         {"question_id": 81, "model_a": "vicuna", "model_b": "alpaca", "turn": 1, "judge": f"expert_{i}", "winner": winner}
         for i, winner in enumerate(("model_a", "model_b", "tie"))
@@ -257,13 +260,13 @@ def test_fastchats_schema_against_human_votes(tmp_path: Path) -> None:
     assert (groups["overall"].examples, groups["overall"].accuracy) == (2, 0.5)
     assert groups["all votes"].official == pytest.approx(1 / 3)  # the orders differ, a tie: as one of three says
     assert groups["all votes"].accuracy == pytest.approx((0.5 + 0.5 + 0) / 3)
-    assert groups["all votes"].always_a == pytest.approx((0.5 + 0.5 + 0) / 3)  # whoever always says A never says tie
+    assert groups["all votes"].always_a == pytest.approx((0.5 + 0.5 + 0) / 3)  # A judge that always says A never says tie.
     assert groups["all votes"].ci95 == (groups["all votes"].accuracy,) * 2  # one question, so nothing varies
     assert "no ties" not in groups
     assert groups["no human ties, turn 1"].examples == groups["no human ties, writing"].examples == 2
 
 
-def test_votes_that_are_none_of_experts_are_refused(tmp_path: Path) -> None:
+def test_votes_without_experts_are_refused(tmp_path: Path) -> None:
     row = {"question_id": 81, "model_1": "b", "model_2": "a", "turn": 2, "g1_judgment": "[[B]]", "g2_judgment": "[[A]]"}
     vote = {"question_id": 81, "model_a": "a", "model_b": "b", "turn": 2, "judge": "author_1", "winner": "model_a"}
     (tmp_path / "human.jsonl").write_text(json.dumps(vote))
@@ -333,14 +336,14 @@ def test_one_clear_line_for_each_bad_recording(word: str, records: list[Record],
 
 @given(st.lists(st.tuples(*[st.sampled_from(["A", "B", None])] * 2), min_size=1, max_size=9))
 def test_more_right_verdicts_never_score_less(verdicts: list[tuple[str | None, str | None]]) -> None:
-    """Making one verdict after the other right raises accuracy, consistency and the official rules of all pairs."""
+    """Accuracy, consistency and the official rules rise as one verdict after the other becomes right."""
     steps = []
     for first, second in verdicts:
-        steps.append([outcome(said(*one), None) for one in ((first, second), ("A", second), ("A", "B"))])
+        steps.append([example_outcome(both_orders(*pair), None) for pair in ((first, second), ("A", second), ("A", "B"))])
     for chain in steps:
         for before, after in pairwise(chain):
             assert before.accuracy <= after.accuracy
             assert before.consistent <= after.consistent
     for first, second in verdicts:
         for rule in (rewardbench.official, judgebench.official):
-            assert rule(said(first, second)) <= rule(said("A", "B")) == 1
+            assert rule(both_orders(first, second)) <= rule(both_orders("A", "B")) == 1

@@ -1,7 +1,7 @@
-"""Where a benchmark's records are: the hub, or a local file or directory in the schema in which it is published.
+"""The name of a benchmark on the command line, and where its records lie: on the hub, or in local files.
 
-A benchmark is named NAME or NAME:PLACE, where PLACE is a .jsonl, .jsonl.gz, .json, .csv or .parquet file, a directory of them,
-or the id of a data set on the hub with the same schema.
+The form is NAME or NAME:PLACE. PLACE is a .jsonl, .jsonl.gz, .json, .csv or .parquet file, a directory of them, or the id of a
+data set on the hub. Its records have the benchmark's published schema.
 """
 
 import difflib
@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from stj.config import SourceConfig
 from stj.errors import ConfigError
 from stj.evals.benchmarks import BENCHMARKS
-from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, read_found
+from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, read_records
 from stj.rows import Row
 from stj.sources.files import ALL_KINDS, files_identity, not_empty
 from stj.sources.hub import is_hub_dataset, read_hub
@@ -22,7 +22,7 @@ from stj.sources.hub import is_hub_dataset, read_hub
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkRef:
-    """A benchmark as it was named on the command line."""
+    """A benchmark as the command line names it."""
 
     name: str
     place: str | None
@@ -34,19 +34,19 @@ class BenchmarkRef:
 
     @property
     def word(self) -> str:
-        """NAME or NAME:PLACE, as `named` takes it."""
+        """NAME or NAME:PLACE, the argument of `benchmark_ref`."""
         return f"{self.name}:{self.place}" if self.place else self.name
 
     @property
     def is_local(self) -> bool:
-        """Whether it is read from files."""
+        """Whether its records lie in local files."""
         return self.place is not None and not is_hub_dataset(self.place)
 
     @property
     def identity(self) -> str:
-        """What it holds, for keys: a hash of its files, or the names of its data sets on the hub.
+        """Its content for keys: a hash of its files, or the names of its data sets on the hub.
 
-        Raises ConfigError where it is neither on the hub nor given, and SourceError for a file that is missing.
+        Raises ConfigError if it is not on the hub and no file is given. Raises SourceError if a file is missing.
         """
         if self.is_local:
             return files_identity(self.place or "", self.name, ALL_KINDS)
@@ -54,54 +54,58 @@ class BenchmarkRef:
             raise ConfigError(f"'{self.name}' is not on the hub: give its file, as in {self.name}:my_{self.name}.jsonl")
         return ", ".join(f"{part.path}@{part.revision or 'main'}/{part.split}/{part.files or ''}" for part in self._parts())
 
-    def found(self) -> Iterator[SourceRecord]:
-        """Its records, in order. Raises SourceError where it cannot be read, or is empty."""
+    def records(self) -> Iterator[SourceRecord]:
+        """Its records, in order. Raises SourceError if they cannot be read, or if there are none."""
         records = self._in_files() if self.is_local else self._on_the_hub()
         return not_empty(records, f"{self.name}:{self.place or 'the hub'}: holds no records")
 
     def rows(self, limit: int | None) -> Iterator[Row]:
         """The rows to judge, at most `limit` of them."""
-        return itertools.islice(self.benchmark.rows(self.found()), limit)
+        return itertools.islice(self.benchmark.rows(self.records()), limit)
 
     def _in_files(self) -> Iterator[SourceRecord]:
-        return read_found(self.place or "", self.name, self.benchmark.fields, self._own)
+        return read_records(self.place or "", self.name, self.benchmark.fields, self._select_files)
 
-    def _own(self, paths: Sequence[PurePath]) -> Sequence[PurePath]:
-        """Of a copy of a data set of the hub (filtered-00000-of-00001.parquet beside raw-...) the benchmark's own splits."""
+    def _select_files(self, paths: Sequence[PurePath]) -> Sequence[PurePath]:
+        """The files of the benchmark's own splits, if the directory is a copy of its data set on the hub.
+
+        Such a copy may hold filtered-00000-of-00001.parquet beside raw-00000-of-00001.parquet.
+        """
         splits = {part.split for part in self.benchmark.hub if part.files is None}
-        return self.benchmark.own([path for path in paths if re.split("[-._]", path.name)[0] in splits] or paths)
+        in_splits = [path for path in paths if re.split("[-._]", path.name)[0] in splits]
+        return self.benchmark.select_files(in_splits or paths)
 
     def _on_the_hub(self) -> Iterator[SourceRecord]:
         for part in self._parts():
             source = SourceConfig(path=part.path, split=part.split, revision=part.revision)
-            for where, record in read_hub(source, self.benchmark.fields, key=self.name, files=part.files):
-                yield SourceRecord(where, part.files or part.split, record)
+            for where, values in read_hub(source, self.benchmark.fields, key=self.name, files=part.files):
+                yield SourceRecord(where, part.files or part.split, values)
 
     def _parts(self) -> Sequence[HubPart]:
-        """The published data sets, or that of somebody else with the same splits."""
+        """The published data sets, or the same splits of the data set that PLACE names."""
         if self.place is None:
             return self.benchmark.hub
         splits = dict.fromkeys(part.split for part in self.benchmark.hub) or ("train",)
         return [HubPart(self.place, split) for split in splits]
 
 
-def is_named(word: str) -> bool:
-    """Whether a word of the command line begins as a benchmark does."""
+def is_benchmark_ref(word: str) -> bool:
+    """Whether a word of the command line is NAME or NAME:PLACE of a known benchmark."""
     return word.partition(":")[0] in BENCHMARKS
 
 
 def is_benchmark(word: str) -> bool:
-    """Whether a word names a benchmark, as the command line does or by its data set on the hub."""
-    return is_named(word) or any(part.path == word for benchmark in BENCHMARKS.values() for part in benchmark.hub)
+    """Whether a word names a benchmark, by NAME, by NAME:PLACE or by its data set on the hub."""
+    return is_benchmark_ref(word) or any(part.path == word for benchmark in BENCHMARKS.values() for part in benchmark.hub)
 
 
-def named(word: str) -> BenchmarkRef:
-    """The benchmark that NAME or NAME:PLACE names. Raises ConfigError."""
+def benchmark_ref(word: str) -> BenchmarkRef:
+    """The benchmark of NAME or NAME:PLACE. Raises ConfigError if NAME is unknown."""
     name, _, place = word.partition(":")
     if name not in BENCHMARKS:
         close = difflib.get_close_matches(name, BENCHMARKS, n=1)
         guess = f" (did you mean '{close[0]}'?)" if close else ""
-        raise ConfigError(f"'{name}': no such benchmark{guess}; there are {', '.join(BENCHMARKS)}")
+        raise ConfigError(f"'{name}': no such benchmark{guess}; known benchmarks: {', '.join(BENCHMARKS)}")
     if place and not is_hub_dataset(place):
         place = place if "://" in place else str(Path(place).expanduser().absolute())
     return BenchmarkRef(name=name, place=place or None)
