@@ -1,6 +1,6 @@
 """`stj`, the self-taught judge: trains an LLM judge without human labels (Self-Taught Evaluators).
 
-`stj.Judge` is the judge as a library.
+`stj.Judge` is the judge as a Python class.
 """
 
 import importlib
@@ -14,7 +14,7 @@ __all__ = ["Judge", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """`Judge`, imported when it is asked for: `import stj` alone takes milliseconds."""
+    """`Judge`, imported at its first use, so that `import stj` takes milliseconds."""
     if name == "Judge":
         return importlib.import_module("stj.judging.judge").Judge
     raise AttributeError(f"module 'stj' has no attribute '{name}'")

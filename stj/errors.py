@@ -1,53 +1,53 @@
 """The errors a user can meet, and the exit code of each.
 
     StjError                     1
-    ├── ConfigError              2   a key, its value, its unit, the remedy
-    ├── SourceError              2   a file or data set that cannot be read as it was named
-    ├── ModelError               2   a model directory that is missing or cannot be used
-    ├── ArtifactError            1   a directory of another config, a torn or a missing artifact
-    ├── CapacityError            1   more machines asked than there are or can be
+    ├── ConfigError              2   a wrong setting: its key, value, unit and remedy
+    ├── SourceError              2   a file or data set that cannot be read
+    ├── ModelError               2   a model that is missing or cannot be used
+    ├── ArtifactError            1   an artifact that is missing, damaged, or made with other settings
+    ├── CapacityError            1   the cluster lacks the machines that the run asks for
     ├── PassFailed               1   too many rows failed, or the engine did not come back
-    ├── TrainingFailed           1   a rank ended, or the loss was not finite
-    ├── Stopped                143   told to stop, and everything is kept to go on from
-    ├── EngineDied               1   a process of the engine is gone; in a pass, Ray starts it again
-    └── RequestFailed            –   one request to a model failed: its row records it
+    ├── TrainingFailed           1   a rank died, or the loss was not finite
+    ├── Stopped                143   the run was asked to stop; the same command resumes it
+    ├── EngineDied               1   a process of the engine died; in a pass, Ray starts it again
+    └── RequestFailed            –   a request to a model failed: its row records the error
         └── PromptTooLong        –   the prompt leaves no room for an answer: its row is dropped with this reason
 
-An expected error prints as one or two lines, without a traceback. Every error takes only its message, so that Ray can
+An expected error prints as one or two lines, without a traceback. Every error takes only its message, because Ray must
 pickle it between processes.
 """
 
 
 class StjError(Exception):
-    """An expected failure, told to the user in one or two lines."""
+    """An expected failure; the user sees one or two lines."""
 
     exit_code = 1
 
 
 class ConfigError(StjError):
-    """The config or the command line cannot be used as given."""
+    """The config or the command line has a wrong or missing setting."""
 
     exit_code = 2
 
 
 class SourceError(StjError):
-    """A source of instructions or pairs cannot be read as it was named."""
+    """A source of instructions or pairs cannot be read."""
 
     exit_code = 2
 
 
 class ModelError(StjError):
-    """A model cannot be found or lacks what a judge needs."""
+    """A model is missing, or lacks something that a judge needs."""
 
     exit_code = 2
 
 
 class ArtifactError(StjError):
-    """An artifact is missing, unfinished, or made under another config."""
+    """An artifact is missing, unfinished, damaged, or made with other settings."""
 
 
 class CapacityError(StjError):
-    """The cluster has not, and will not get, the machines that were asked for."""
+    """The cluster lacks the machines that the run asks for, and will not get them."""
 
 
 class PassFailed(StjError):
@@ -59,17 +59,17 @@ class TrainingFailed(StjError):
 
 
 class Stopped(StjError):
-    """The run was told to stop, and did; the same command goes on with it."""
+    """The run stopped because it was asked to; the same command resumes it."""
 
     exit_code = 143
 
 
 class EngineDied(StjError):
-    """A worker process of the engine has ended, and with it all requests."""
+    """A worker process of the engine died, and all requests with it."""
 
 
 class RequestFailed(StjError):
-    """One request to a model failed; the pass records it in its row and goes on."""
+    """One request to a model failed; its row records the error and the pass continues."""
 
 
 class PromptTooLong(RequestFailed):

@@ -1,8 +1,8 @@
-"""What a stage may ask of a model: the `Generate` protocol, and the values it takes and gives."""
+"""What a stage may ask of a model: the `Generate` protocol, its arguments and its answer."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 from stj.errors import ConfigError
@@ -27,48 +27,52 @@ class Sampling:
         if self.max_tokens < 1:
             raise ConfigError(f"max_tokens={self.max_tokens}: must be 1 or more")
 
+    def greedy(self) -> "Sampling":
+        """The same sampling at temperature 0, where the model always takes the likeliest token."""
+        return replace(self, temperature=0.0, top_p=1.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What a model wrote."""
+    """One answer of a model."""
 
     text: str
     finish_reason: str
-    """"stop" where the model ended by itself, "length" where it was cut."""
+    """"stop" if the model ended its answer, "length" if max_tokens cut it."""
     prompt_tokens: int
     output_tokens: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What an engine has done since it started, for whatever requests: in tokens."""
+    """The work of an engine since it started, over all requests: in tokens."""
 
     prompt_tokens: int = 0
-    """Of all prompts, one for each sample."""
+    """Tokens of all prompts; a prompt counts once for each of its samples."""
     computed_tokens: int = 0
-    """Those of them that were computed; the others lay in the prefix cache."""
+    """Prompt tokens that the engine computed; the others came from its prefix cache."""
     output_tokens: int = 0
-    """Those of requests that were aborted too, as of the engine's last answer."""
+    """Tokens written, those of aborted requests included, as of the engine's last answer."""
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)})
 
 
 class Generate(Protocol):
-    """What a stage has of a model."""
+    """A model as a stage sees it."""
 
     async def __call__(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         """One completion for one list of messages.
 
-        Raises PromptTooLong where the model's context leaves no room, and RequestFailed where the engine refused.
+        Raises PromptTooLong if the model's context leaves no room, and RequestFailed if the engine refuses.
         """
 
     async def room(self) -> None:
-        """Returns when the engine could take one more request that makes no other wait; never, where nobody knows."""
+        """Returns when the engine has room for a request that delays no other; waits forever if nobody watches the engine."""
 
 
 class Engine(Protocol):
-    """A model that is loaded and answers."""
+    """A loaded model that answers requests."""
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion: ...
 

@@ -1,15 +1,21 @@
-"""The vocabulary: the row that flows through every pass, the training example, and their Arrow schemas.
+"""The vocabulary: the row that flows through every pass, the training example, and how both lie on disk.
 
-One row type serves the whole stream. A row enters as an instruction and gains a category, a pair and judgments on its way; a
-held-out row enters with its pair. A row that stops on the way stays, as a tombstone that says why (`dropped`, `error`).
+    instruction ──► category ──► pair ──► judgments ──► kept        a training row, stage by stage
+                                 pair ──► judgments                 a held-out row: it enters with its pair
+
+One `Row` type serves the whole stream; each stage fills in its fields. A row that stops on the way is not lost. It stays as a
+tombstone, and `dropped` or `error` gives the reason. An `Example` is what training reads, made from a kept judgment.
+
+The Arrow schemas at the end are derived from the dataclasses. So a new field needs a default: older artifacts lack it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from stj.storage.arrow import Int8, Int16, Int32, reader_of, schema_of, table_of
 from stj.verdict import Label, Verdict
 
 TRAINING = "training"
@@ -35,12 +41,13 @@ CATEGORIES = (
 """The categories of Figure 7."""
 
 OPEN = "open"
-"""Method of a pair of which it is asked which answer is better: `chosen` is response A, `rejected` response B."""
+"""`method` of a pair whose better answer is not known: `chosen` is response A, `rejected` is response B."""
 
 Purpose = Literal["training", "sampled", "greedy", "rating"]
+"""Why a judgment is sampled: to train on, to measure the judge at its usual temperature or greedily, or to rate an answer."""
 
 Kind = Literal["judgment", "verdict", "deduction"]
-"""What a training example asks for: a judgment with its reasons, the verdict alone, or the responses of a judgment."""
+"""What a training example asks for: a judgment with its reasons, only the verdict, or the responses behind a judgment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +60,18 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class Category:
-    """What the Figure 7 prompt says of an instruction."""
+    """What the model answers to the prompt of Figure 7."""
 
     name: str
-    complexity: int
+    complexity: Int8
     """From 1 to 10."""
     length: str
-    """Expected length of the answer, "a" (1 sentence) to "e" (3 or more paragraphs)."""
+    """Expected length of an answer, from "a" (1 sentence) to "e" (3 or more paragraphs)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two answers of which the first is better, by construction or by somebody's word (but see OPEN)."""
+    """Two answers to an instruction. `chosen` is the better one, by construction or by a human label (except for OPEN)."""
 
     method: str
     chosen: str
@@ -74,27 +81,28 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """More answers than two, to choose the best of or to rate one by one (RewardBench 2)."""
+    """More than two answers, of which a judge picks the best or rates each (RewardBench 2)."""
 
     answers: tuple[str, ...]
-    """The good ones first."""
-    good: int
+    """Good answers first."""
+    good: Int16
+    """Number of good answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgment:
-    """One judgment: of a pair in one order, of four answers in one order, or of one answer by itself."""
+    """One judgment: of a pair in one order, of four answers in one order, or of a single answer (a rating)."""
 
     purpose: Purpose
     winner: Label
-    """The label under which the better answer was shown; A where one answer is rated."""
-    index: int
-    """Which sample of its purpose and order this is, from 0; of a rating, which answer."""
+    """Label under which the better answer was shown; A for a rating."""
+    index: Int16
+    """Number of the sample among those of its purpose and order, from 0; for a rating, number of the answer."""
     text: str
     verdict: Verdict | None
-    """What the strict parser reads: a label, or a rating."""
+    """Label or rating that the strict parser reads; None if it reads none."""
     finish_reason: str
-    output_tokens: int
+    output_tokens: Int32
 
     @property
     def correct(self) -> bool:
@@ -108,54 +116,59 @@ class Row:
 
     id: str
     position: int
-    """Place in the input, from 0: what "the first k" means."""
+    """Place in the input, from 0; "the first k rows" refers to it."""
     task: str = TRAINING
     """TRAINING, HELDOUT, or the name of a benchmark."""
     subset: str | None = None
-    """The part of its benchmark."""
+    """Part of the benchmark."""
     turns: tuple[Turn, ...]
     language: str | None = None
+    """Language of the dialogue, as its source names it."""
     toxic: bool | None = None
+    """Whether the source marks the dialogue as toxic; None if it does not say."""
     redacted: bool | None = None
+    """Whether the source marks the dialogue as redacted; None if it does not say."""
     category: Category | None = None
     pair: Pair | None = None
     candidates: Candidates | None = None
     judgments: tuple[Judgment, ...] = ()
-    kept: int | None = None
-    """Index into `judgments` of the one that trains the next judge."""
-    aborted: int = 0
-    """Samples that were started beside `judgments`, and ended because a lower index was enough."""
+    kept: Int16 | None = None
+    """Index into `judgments`: this judgment trains the next judge."""
+    aborted: Int16 = 0
+    """Samples that were started and then discarded, because lower indices were enough."""
     surplus_tokens: int = 0
-    """Of output_tokens, those of samples that were finished before that was known."""
+    """Part of output_tokens: written by discarded samples that finished before they could be aborted."""
     dropped: str | None = None
-    """Why the row went no further."""
+    """Reason why the row went no further."""
     detail: str | None = None
-    """What explains `dropped`: what the model wrote, or what the row repeats."""
+    """Evidence for `dropped`: what the model wrote, what the row repeats, or the error message."""
     error: str | None = None
-    """The request that failed, if one did."""
+    """Message of the request that failed."""
     prompt_tokens: int = 0
+    """Tokens of the prompts of all completed requests for this row."""
     output_tokens: int = 0
+    """Tokens of the completions of all completed requests for this row."""
 
     @property
     def ended(self) -> bool:
-        """Whether later stages pass the row by."""
+        """Whether later stages skip the row."""
         return self.dropped is not None or self.error is not None
 
     @property
     def instruction(self) -> str:
-        """The instruction as the prompts show it: a single turn as it is, a dialogue with its roles named."""
+        """The instruction as the prompts show it: a single turn unchanged, a dialogue with the role before each turn."""
         if len(self.turns) == 1:
             return self.turns[0].content
         return "\n\n".join(f"{turn.role.capitalize()}: {turn.content}" for turn in self.turns)
 
     def drop(self, reason: str, detail: str | None = None) -> "Row":
-        """This row as a tombstone; at most 2,000 characters of detail stay."""
+        """This row as a tombstone, with at most 2,000 characters of detail."""
         return replace(self, dropped=reason, detail=detail[:2000] if detail else None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One training example: a prompt, which is the judge's but for the rarer kinds, and what to write there."""
+    """One training example: a prompt and the completion to learn. For kind "judgment" the prompt is the judge's."""
 
     id: str
     winner: Label
@@ -163,107 +176,32 @@ class Example:
     messages: tuple[Turn, ...]
     completion: str
     rejected: str | None = None
-    """What is wrong there, a wrong judgment of the same comparison for instance, for objectives that learn from pairs."""
+    """Worse completion, for objectives that learn from pairs; for kind "judgment" a wrong judgment of the same pair."""
 
 
-_TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-
-ROW_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("position", pa.int64()),
-        ("task", pa.string()),
-        ("subset", pa.string()),
-        ("turns", _TURNS),
-        ("language", pa.string()),
-        ("toxic", pa.bool_()),
-        ("redacted", pa.bool_()),
-        ("category", pa.struct([("name", pa.string()), ("complexity", pa.int8()), ("length", pa.string())])),
-        (
-            "pair",
-            pa.struct(
-                [
-                    ("method", pa.string()),
-                    ("chosen", pa.string()),
-                    ("rejected", pa.string()),
-                    ("modified_instruction", pa.string()),
-                ]
-            ),
-        ),
-        ("candidates", pa.struct([("answers", pa.list_(pa.string())), ("good", pa.int16())])),
-        (
-            "judgments",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("purpose", pa.string()),
-                        ("winner", pa.string()),
-                        ("index", pa.int16()),
-                        ("text", pa.string()),
-                        ("verdict", pa.string()),
-                        ("finish_reason", pa.string()),
-                        ("output_tokens", pa.int32()),
-                    ]
-                )
-            ),
-        ),
-        ("kept", pa.int16()),
-        ("aborted", pa.int16()),
-        ("surplus_tokens", pa.int64()),
-        ("dropped", pa.string()),
-        ("detail", pa.string()),
-        ("error", pa.string()),
-        ("prompt_tokens", pa.int64()),
-        ("output_tokens", pa.int64()),
-    ]
-)
-
-EXAMPLE_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("winner", pa.string()),
-        ("kind", pa.string()),
-        ("messages", _TURNS),
-        ("completion", pa.string()),
-        ("rejected", pa.string()),
-    ]
-)
+ROW_SCHEMA = schema_of(Row)
+"""Columns of the Parquet files of a pass."""
+EXAMPLE_SCHEMA = schema_of(Example)
+"""Columns of the Parquet files of training examples."""
+_read_row = reader_of(Row)
+_read_example = reader_of(Example)
 
 
 def rows_to_table(rows: Iterable[Row]) -> pa.Table:
     """Rows as an Arrow table of ROW_SCHEMA."""
-    return pa.Table.from_pylist([asdict(row) for row in rows], schema=ROW_SCHEMA)
+    return table_of(rows, ROW_SCHEMA)
 
 
 def row_from_dict(record: Mapping[str, Any]) -> Row:
-    """A row from what Arrow gives back for it; a field that an older artifact does not have yet keeps its default."""
-    values = {field.name: record[field.name] for field in fields(Row) if field.name in record}
-    values["turns"] = turns_from_dicts(record["turns"])
-    values["category"] = Category(**record["category"]) if record["category"] else None
-    values["pair"] = Pair(**record["pair"]) if record["pair"] else None
-    if found := record.get("candidates"):
-        values["candidates"] = Candidates(answers=tuple(found["answers"]), good=found["good"])
-    values["judgments"] = tuple(Judgment(**judgment) for judgment in record["judgments"])
-    return Row(**values)
-
-
-def turns_from_dicts(turns: Sequence[Mapping[str, str]]) -> tuple[Turn, ...]:
-    """Turns from what Arrow gives back for a list of them."""
-    return tuple(Turn(role=turn["role"], content=turn["content"]) for turn in turns)
+    """A row from the record that Arrow gives back; a field that an older artifact lacks takes its default."""
+    return _read_row(record)
 
 
 def examples_to_table(examples: Iterable[Example]) -> pa.Table:
     """Training examples as an Arrow table of EXAMPLE_SCHEMA."""
-    return pa.Table.from_pylist([asdict(example) for example in examples], schema=EXAMPLE_SCHEMA)
+    return table_of(examples, EXAMPLE_SCHEMA)
 
 
 def example_from_dict(record: Mapping[str, Any]) -> Example:
-    """A training example from what Arrow gives back for it; in an older artifact all are judgments."""
-    return Example(
-        id=record["id"],
-        winner=record["winner"],
-        kind=record.get("kind", "judgment"),
-        messages=turns_from_dicts(record["messages"]),
-        completion=record["completion"],
-        rejected=record["rejected"],
-    )
+    """A training example from the record that Arrow gives back; older artifacts lack `kind`: all are judgments."""
+    return _read_example(record)

@@ -1,11 +1,13 @@
-"""From the text of a judgment to its verdict: the label of the better answer, a tie, a rating, or none.
+"""From the text of a judgment to its verdict: the label of the better answer, a tie, a rating, or None.
 
-The text is the judge's own output and nothing else: tags inside the responses under judgment never reach this module.
+The text is only the judge's output. Tags inside the responses under judgment never reach this module.
 
-How a verdict is written down is a `Format`; it goes with the prompt that asked for it. Each is read by two parsers, by name:
+Each prompt asks for its verdict in its own `Format`. Two parsers read every format:
 
-    strict   the only distinct verdict in the text, if it is the last thing said
-    paper    the benchmark's own official rule, errors included, so that numbers compare with published ones
+    strict   the verdict if the text gives only one and ends with it; training uses this parser
+    paper    the benchmark's official rule, its errors included, so that scores compare with published ones
+
+The formats are at the end of this file, each with the rules that it needs before it.
 """
 
 import re
@@ -14,61 +16,62 @@ from dataclasses import dataclass
 from typing import Literal
 
 Label = Literal["A", "B", "C", "D"]
-"""Under which an answer is shown: A and B in a pair, A to D among four."""
+"""Label under which a judge sees an answer: A or B in a pair, A to D among four."""
 Verdict = str
-"""A label, TIE, or a rating as it was written."""
+"""A label, TIE, or a rating as the judge wrote it."""
 Parser = Literal["strict", "paper"]
 PARSERS: tuple[Parser, Parser] = ("strict", "paper")
 TIE = "tie"
 
-_CLOSING_MARKS = " \t\r\n*_`'\".!)”’"  # markdown, quotes and punctuation that may close a verdict
+_CLOSING_MARKS = " \t\r\n*_`'\".!)”’"  # markdown, quotes and punctuation that may follow a verdict
 _LETTER = re.compile(r"\[\[([A-Z])\]\]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One way to write a verdict down."""
+    """One way to write a verdict."""
 
     tag: re.Pattern[str]
-    """What counts as a verdict; its one group that took part says which."""
+    """Pattern of a verdict; the group that matched holds its value."""
     means: Callable[[str], Verdict | None]
-    """The verdict of what the group held; None for one that the prompt did not offer."""
+    """Verdict of a group's value; None for a value that the prompt did not offer."""
     paper: Callable[[str], Verdict | None]
-    """The official parser."""
+    """Official parser of a whole text."""
 
 
 def parse(text: str, wording: Format, parser: Parser) -> Verdict | None:
-    """The verdict of one judgment by one of the two parsers."""
+    """The verdict of a judgment in this format, read by the named parser; None if that parser finds none."""
     return wording.paper(text) if parser == "paper" else _strict(text, wording)
 
 
 def parse_verdict(text: str) -> Label | None:
-    """The strict verdict of one judgment of a pair: its only distinct tag, if that tag is the last thing said.
+    """The strict verdict of a judgment of a pair. Figure 8 asks for "[[A]]" or "[[B]]" after the explanation.
 
-    A judgment that names both tags ("neither [[A]] nor [[B]]"), ends before its verdict, goes on after it or declares
-    a tie with [[C]] has none. Figure 8 asks for "[[A]]" or "[[B]]" after the explanation.
+    None for a judgment that names both tags ("neither [[A]] nor [[B]]"), stops before its verdict, continues after it, or
+    declares a tie with [[C]].
     """
-    found = _strict(text, PAIR)
-    if found == "A":
+    verdict = _strict(text, PAIR)
+    if verdict == "A":
         return "A"
-    return "B" if found == "B" else None
+    return "B" if verdict == "B" else None
 
 
 def rating(verdict: Verdict | None) -> float | None:
-    """The number of a rating."""
+    """A rating as a number."""
     return None if verdict is None else float(verdict)
 
 
 def majority(verdicts: Sequence[Verdict | None]) -> Verdict | None:
-    """What most votes say; None where two say it equally often, or nobody says anything."""
-    counts = sorted(((verdicts.count(said), said) for said in set(verdicts) if said is not None), reverse=True)
+    """The most frequent verdict; None if two are equally frequent, or if there is no verdict at all."""
+    given = [verdict for verdict in verdicts if verdict is not None]
+    counts = sorted(((given.count(verdict), verdict) for verdict in set(given)), reverse=True)
     if not counts or (len(counts) > 1 and counts[0][0] == counts[1][0]):
         return None
     return counts[0][1]
 
 
 def other(label: Label) -> Label:
-    """The opposite label of a pair."""
+    """The other label of a pair."""
     return "B" if label == "A" else "A"
 
 
@@ -81,17 +84,17 @@ def _strict(text: str, wording: Format) -> Verdict | None:
 
 
 def _first(*rules: tuple[str, Verdict]) -> Callable[[str], Verdict | None]:
-    """A parser that looks for each pattern in turn, anywhere in the text: the first one that is there decides."""
+    """A parser that searches the whole text for each pattern in turn; the first pattern that matches decides."""
     compiled = [(re.compile(pattern), verdict) for pattern, verdict in rules]
     return lambda text: next((verdict for pattern, verdict in compiled if pattern.search(text)), None)
 
 
-def _letters(offered: str) -> Callable[[str], Verdict | None]:
+def _letters(offered: Sequence[Label]) -> Callable[[str], Verdict | None]:
     return lambda letter: letter if letter in offered else None
 
 
 def _letter_or_tie(letter: str) -> Verdict | None:
-    return TIE if letter == "C" else _letters("AB")(letter)
+    return TIE if letter == "C" else _letters(("A", "B"))(letter)
 
 
 def _five_way(tag: str) -> Verdict | None:
@@ -99,7 +102,7 @@ def _five_way(tag: str) -> Verdict | None:
 
 
 def _arena_hard(text: str) -> Verdict | None:
-    """Arena-Hard's rule, which JudgeBench takes over: one distinct tag, anywhere."""
+    """The rule of Arena-Hard, which JudgeBench uses too: one distinct tag, anywhere in the text."""
     distinct = set(re.findall(r"\[\[([AB<>=]+)\]\]", text))
     return _five_way(distinct.pop()) if len(distinct) == 1 else None
 
@@ -109,36 +112,36 @@ def _five_alone(tag: str) -> Verdict | None:
 
 
 def _prometheus(text: str) -> Verdict | None:
-    """The rule of prometheus-eval for two responses: the first result that names A or B, whatever its case."""
+    """The rule of prometheus-eval for two responses: the first result that names A or B, in either case."""
     named = r"(?:\[(?:RESULT\]|RESULT:|RESPONSE\s)|^RESULT:?)\s*([AB])(?:\]|\s|$)"
-    found = re.search(named, text, re.IGNORECASE | re.MULTILINE)
-    return found[1].upper() if found else None
+    match = re.search(named, text, re.IGNORECASE | re.MULTILINE)
+    return match[1].upper() if match else None
 
 
 def _one_to_ten(number: str) -> Verdict | None:
     return number if 1 <= float(number) <= 10 else None
 
 
-def _out_of_ten(said: str) -> Verdict | None:
-    """The number of "7", "7/10" or "7 (out of 10)"; "7 and 8", "7,5" and "4 out of 5" are no rating."""
-    found = re.fullmatch(rf"(\d+(?:\.\d+)?)(?:{_SCALE})?", said, re.ASCII)
-    return _one_to_ten(found[1]) if found else None
+def _out_of_ten(value: str) -> Verdict | None:
+    """The number of "7", "7/10" or "7 (out of 10)"; None for "7 and 8", "7,5" and "4 out of 5"."""
+    match = re.fullmatch(rf"(\d+(?:\.\d+)?)(?:{_SCALE})?", value, re.ASCII)
+    return _one_to_ten(match[1]) if match else None
 
 
-def _not_negated(said: str) -> Verdict | None:
-    return said.upper() if len(said) == 1 else None
+def _not_negated(value: str) -> Verdict | None:
+    return value.upper() if len(value) == 1 else None
 
 
 def _fastchat_grade(text: str) -> Verdict | None:
     """FastChat's rule for single answers: the first [[number]], else the first [number]."""
-    found = re.search(r"\[\[(\d+\.?\d*)\]\]", text, re.ASCII) or re.search(r"\[(\d+\.?\d*)\]", text, re.ASCII)
-    return found[1] if found else None
+    match = re.search(r"\[\[(\d+\.?\d*)\]\]", text, re.ASCII) or re.search(r"\[(\d+\.?\d*)\]", text, re.ASCII)
+    return match[1] if match else None
 
 
 def _last_whole_number(text: str) -> Verdict | None:
     """RewardBench 2's rule: a whole number from 1 to 10 at the very end; it reads "9/10" as 10 and "8.5" as 5."""
-    found = re.search(r"\b([1-9]|10)\Z", text.strip())
-    return found[1] if found else None
+    match = re.search(r"\b([1-9]|10)\Z", text.strip())
+    return match[1] if match else None
 
 
 _FIVE_WAY_TAG = re.compile(r"\[\[([A-Z<>=]+)\]\]")
@@ -147,21 +150,21 @@ _SCALE = r"\s*(?:/|\(?\s*(?:out\s+)?of)\s*10\b\)?"
 _NUMBER = rf"\d+(?:[.,]\d+)?(?:{_SCALE})?"
 _JOINED = r"\s*(?:and|or|to|(?:out\s+)?of|[,;&–—-])\s*"
 
-PAIR = Format(tag=_LETTER, means=_letters("AB"), paper=_first((r"\[\[A\]\]", "A"), (r"\[\[B\]\]", "B")))
-"""Figure 8, and RewardBench's generative judges: [[A]] is looked for first."""
+PAIR = Format(tag=_LETTER, means=_letters(("A", "B")), paper=_first((r"\[\[A\]\]", "A"), (r"\[\[B\]\]", "B")))
+"""Figure 8, and RewardBench's generative judges: [[A]] or [[B]]. The official parser looks for [[A]] first."""
 PAIR_OR_TIE = Format(
     tag=_LETTER, means=_letter_or_tie, paper=_first((r"\[\[A\]\]", "A"), (r"\[\[B\]\]", "B"), (r"\[\[C\]\]", TIE))
 )
-"""FastChat's pairwise judges on MT-Bench: [[C]] is a tie."""
-BEST_OF_FOUR = Format(tag=_LETTER, means=_letters("ABCD"), paper=_first(*((rf"\[\[{letter}\]\]", letter) for letter in "ABCD")))
-"""RewardBench 2's four answers."""
-FIVE_WAY = Format(tag=_FIVE_WAY_TAG, means=_five_way, paper=_arena_hard)
-"""JudgeBench's Arena-Hard judges: [[A>>B]] to [[B>>A]]; its judges that write [[A]] or [[B]] are read too."""
-FIVE_ALONE = Format(tag=_FIVE_WAY_TAG, means=_five_alone, paper=_arena_hard)
-"""A judge that was offered the five verdicts and no others: our prompt `arena`."""
-RESULT = Format(
-    tag=re.compile(r"\[RESULT\]:?[ \t]*\(?(\w*)"), means=lambda said: said if said in ("A", "B") else None, paper=_prometheus
+"""FastChat's pairwise judges on MT-Bench: [[A]], [[B]], or [[C]] for a tie."""
+BEST_OF_FOUR = Format(
+    tag=_LETTER, means=_letters(("A", "B", "C", "D")), paper=_first(*((rf"\[\[{letter}\]\]", letter) for letter in "ABCD"))
 )
+"""RewardBench 2's four answers: [[A]] to [[D]]."""
+FIVE_WAY = Format(tag=_FIVE_WAY_TAG, means=_five_way, paper=_arena_hard)
+"""JudgeBench's Arena-Hard judges: [[A>>B]] to [[B>>A]]. Some of its judges write [[A]] or [[B]], which is read too."""
+FIVE_ALONE = Format(tag=_FIVE_WAY_TAG, means=_five_alone, paper=_arena_hard)
+"""Our prompt `arena`, which offers only the five verdicts [[A>>B]] to [[B>>A]]."""
+RESULT = Format(tag=re.compile(r"\[RESULT\]:?[ \t]*\(?(\w*)"), means=_letters(("A", "B")), paper=_prometheus)
 """Prometheus: feedback, then [RESULT] A or [RESULT] B."""
 OUTPUT = Format(
     tag=re.compile(rf"\A\s*Output \(([ab])\)(?=\W*\Z)|({_NEGATION}Output \([ab]\)) is better|Output \(([ab])\) is better"),
@@ -173,7 +176,7 @@ OUTPUT = Format(
         (r"\A\s*Output \(b\)\W*\Z", "B"),
     ),
 )
-"""LLMBar: "Output (a)" alone, or "Therefore, Output (a) is better."; officially (a) is looked for first, negated or not."""
+"""LLMBar: only "Output (a)", or "Therefore, Output (a) is better." The official parser looks for (a) first, negated or not."""
 GRADE = Format(tag=re.compile(r"\[\[(\d+(?:\.\d+)?)\]\]", re.ASCII), means=_one_to_ten, paper=_fastchat_grade)
 """FastChat's grades of single answers, [[1]] to [[10]]."""
 RATING = Format(
@@ -181,4 +184,4 @@ RATING = Format(
     means=_out_of_ten,
     paper=_last_whole_number,
 )
-"""RewardBench 2's ratings: a number from 1 to 10 as the last thing said, "7", "7/10" or "7 out of 10"."""
+"""RewardBench 2's ratings: a number from 1 to 10 at the end of the text, "7", "7/10" or "7 out of 10"."""

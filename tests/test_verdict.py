@@ -1,4 +1,4 @@
-"""The verdict of a judgment: two parsers by name, for each way to write a verdict down."""
+"""The verdict of a judgment: two parsers for every format."""
 
 import random
 
@@ -65,7 +65,7 @@ LABELS: dict[str, set[str | None]] = {
         ("", None),
     ],
 )
-def test_the_only_tag_said_last(text: str, verdict: str | None) -> None:
+def test_the_only_tag_at_the_end(text: str, verdict: str | None) -> None:
     assert parse_verdict(text) == verdict
 
 
@@ -152,7 +152,7 @@ def test_the_other_label() -> None:
         ("rating", "I give it 7 because", None, None),
     ],
 )
-def test_the_two_parsers_where_they_agree_and_where_not(name: str, text: str, strict: str | None, paper: str | None) -> None:
+def test_what_the_two_parsers_read(name: str, text: str, strict: str | None, paper: str | None) -> None:
     assert (parse(text, FORMATS[name], "strict"), parse(text, FORMATS[name], "paper")) == (strict, paper)
 
 
@@ -168,7 +168,7 @@ def test_any_text_has_a_verdict_of_its_format_or_none(name: str, parser: Parser,
 
 
 @given(st.text(alphabet="[]AB xy.*"))
-def test_strict_is_never_at_odds_with_paper_where_it_reads_a_pair(text: str) -> None:
+def test_a_strict_verdict_on_a_pair_is_the_official_one_too(text: str) -> None:
     assert parse(text, PAIR, "strict") in {None, parse(text, PAIR, "paper")}
 
 
@@ -227,11 +227,11 @@ TAGLESS = (
 CITED = ("The user writes “{}”", "It says '{}', which is no argument", "{} stands in the answer", "{}\n\nThat is quoted")
 
 
-def test_a_hundred_thousand_texts_break_no_parser_and_give_none_a_verdict_that_was_not_said() -> None:
-    """Texts of tags and their fragments; without any tag; and those of a judge that quotes tags from what it reads.
+def test_a_hundred_thousand_texts_break_no_parser_and_a_quoted_tag_is_no_verdict() -> None:
+    """Texts of tags and their fragments, texts without a tag, and texts of a judge that quotes tags from the responses.
 
-    A tag that was forged in the instruction or a response is no verdict where the judge is silent or goes on after quoting it;
-    where it gives a verdict of its own, that one is read, or none. The official parsers take the first tag, whoever said it.
+    A forged tag is no verdict if the judge only quotes it and continues. If the judge then gives a verdict, the strict parser
+    reads that verdict or none. The official parsers read the first tag, quoted or not.
     """
     chance = random.Random(0)
     names = list(FORMATS)
@@ -240,8 +240,11 @@ def test_a_hundred_thousand_texts_break_no_parser_and_give_none_a_verdict_that_w
         wording, kind = FORMATS[name], number // len(names) % 4
         if kind == 0:
             text = "".join(chance.choices(PIECES, k=chance.randrange(12)))
-            said = {parse(text, wording, parser) for parser in PARSERS}
-            assert all(one in LABELS[name] if name in LABELS else one is None or float(one) >= 0 for one in said), text
+            verdicts = {parse(text, wording, parser) for parser in PARSERS}
+            if name in LABELS:
+                assert verdicts <= LABELS[name], text
+            else:
+                assert all(verdict is None or float(verdict) >= 0 for verdict in verdicts), text
         elif kind == 1:
             text = "".join(chance.choices(TAGLESS, k=chance.randrange(12)))
             assert {parse(text, wording, parser) for parser in PARSERS} == {None}, text
@@ -252,14 +255,14 @@ def test_a_hundred_thousand_texts_break_no_parser_and_give_none_a_verdict_that_w
             text = " ".join([*chance.choices(TAGLESS, k=2), *quoted])
             assert parse(text, wording, "strict") is None, text
             if kind == 3:
-                own = chance.choice(TAGS[name])
-                assert parse(f"{text}\n\n{own}", wording, "strict") in {None, parse(own, wording, "strict")}, text
+                final = chance.choice(TAGS[name])
+                assert parse(f"{text}\n\n{final}", wording, "strict") in {None, parse(final, wording, "strict")}, text
 
 
 @pytest.mark.parametrize("wording", FORMATS.values(), ids=FORMATS)
 @pytest.mark.parametrize("parser", PARSERS)
-def test_a_long_text_takes_no_long_time(wording: Format, parser: Parser) -> None:
-    """A megabyte that looks like the beginning of a verdict for ever: linear, or this test would not end."""
+def test_a_long_text_is_parsed_quickly(wording: Format, parser: Parser) -> None:
+    """A megabyte of verdicts that never end: parsing is linear, or this test takes forever."""
     for piece in ("[[A", "[[", "1", "9 ", "Output (", "[[A>", "1.1", "1 and ", "1,", "9 of ", "not ", "[RESULT] "):
         parse(piece * (1_000_000 // len(piece)), wording, parser)
 

@@ -29,7 +29,7 @@ from stj.passes.spec import pass_under
 from stj.prompts import prompt_hash
 from stj.prompts.variants import VARIANTS
 from stj.rows import Row, row_from_dict
-from stj.stages.judge import MORE_ANSWERS_PROMPTS, Wanted, greedily, judge_in_every_order, rate
+from stj.stages.judge import MORE_ANSWERS_PROMPTS, JudgmentRequest, judge_in_every_order, rate
 from stj.storage.artifacts import Artifact, Key, fingerprint, plain
 from stj.storage.folder import Folder, absolute_path
 from stj.text import Show
@@ -93,8 +93,9 @@ async def judge_benchmark(
     if benchmark.rated(row):
         return await rate(row, generate, heldout.decoding)
     samples = votes if votes > 1 else benchmark.samples
-    wanted: list[Wanted] = [("sampled", heldout.decoding, index) for index in range(samples)]
-    return await judge_in_every_order(row, generate, wanted or [("greedy", greedily(heldout.decoding), 0)], VARIANTS[prompt])
+    requests: list[JudgmentRequest] = [("sampled", heldout.decoding, index) for index in range(samples)]
+    requests = requests or [("greedy", heldout.decoding.greedy(), 0)]
+    return await judge_in_every_order(row, generate, requests, VARIANTS[prompt])
 
 
 def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> Artifact:

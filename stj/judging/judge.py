@@ -25,7 +25,7 @@ from stj.models.locate import within_context
 from stj.rows import HELDOUT, OPEN, Pair, Row
 from stj.sources.dialogue import text_of, turns_from, usable
 from stj.stages.runner import TokenCounter
-from stj.stages.vote import PairVerdict, comparison, vote
+from stj.stages.vote import PairVerdict, pair_verdict, vote
 
 _CLOSING_S = 0.2  # The loop lives this long after `close`: it closes the engine's socket and cancels open requests.
 
@@ -145,7 +145,7 @@ async def compare_responses(
     `generate` does.
     """
     row = _open_row(instruction, response_a, response_b)
-    return comparison(row if row.ended else await vote(row, generate, config))
+    return pair_verdict(row if row.ended else await vote(row, generate, config))
 
 
 def _open_row(instruction: object, response_a: object, response_b: object) -> Row:

@@ -23,7 +23,7 @@ from stj.sources.ids import id_in_task
 from stj.sources.responses import read_responses, read_winners, responses_identity
 from stj.stages.judge import LABELS
 from stj.stages.runner import Stage
-from stj.stages.vote import comparison, vote
+from stj.stages.vote import pair_verdict, vote
 from stj.storage.artifacts import Artifact, Key, artifacts_to_make, plain
 from stj.storage.folder import Folder, absolute_path
 from stj.verdict import Label
@@ -84,7 +84,7 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
 
 def result(row: Row, model: str) -> dict[str, Any]:
     """One judged pair as a JSON object."""
-    return {"id": id_in_task(row), "model": model, "prompt": row.task, **comparison(row).plain()}
+    return {"id": id_in_task(row), "model": model, "prompt": row.task, **pair_verdict(row).plain()}
 
 
 def _sittings(panel: Panel) -> list[Sitting]:
@@ -149,7 +149,7 @@ def _name(model: str, prompt: str, panel: Panel) -> str:
 
 
 def _opinion(row: Row) -> Opinion:
-    votes = comparison(row).votes
+    votes = pair_verdict(row).votes
     for_a, for_b = (sum(vote.verdict == label for vote in votes) / max(1, len(votes)) for label in LABELS)
     return Opinion(for_a=for_a, for_b=for_b)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from stj.rows import EXAMPLE_SCHEMA, Example, example_from_dict, examples_to_table
-from stj.storage.folder import out_of_space_told
+from stj.storage.folder import explain_write_failure
 
 _RUN_CHARACTERS = 1 << 24  # One sorted run holds 16M characters of text.
 _ROWS_AT_ONCE = 16  # The merge holds this many rows of each run.
@@ -43,7 +43,7 @@ def _runs(examples: Iterable[Example]) -> Iterator[list[Example]]:
 def _written(run: list[Example], path: Path) -> Path:
     run.sort(key=_by_id)
     with (
-        out_of_space_told(str(path.parent)),
+        explain_write_failure(str(path.parent)),
         pa.OSFile(str(path), "wb") as file,
         pa.ipc.new_stream(file, EXAMPLE_SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer,
     ):

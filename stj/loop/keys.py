@@ -43,7 +43,7 @@ def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, we
         key["source"] = {**plain(config.source), **identities}
         key["select"] = plain(config.select)
         key |= {"categorize": plain(config.categorize), "pairs": plain(config.pairs)}
-        prompts += [CATEGORIZE, pairing.PROMPTS[config.pairs.method]]
+        prompts += [CATEGORIZE, pairing.PAIR_PROMPTS[config.pairs.method]]
     elif judges:
         key["pairs"] = pairs
     if judges:
@@ -52,14 +52,14 @@ def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, we
     if "heldout" in parts:
         key["heldout"] = {**plain(config.heldout), "path": heldout_identity(config.heldout)}
     if judges or "heldout" in parts:
-        prompts += judging.PROMPTS
+        prompts += judging.JUDGE_PROMPTS
     return key | {"prompts": _hashes(prompts)}
 
 
 def examples_key(config: Config, judged: str, objective: Objective) -> Key:
     """The key of selecting examples from the pass with the fingerprint `judged`."""
     key: Key = {"step": "examples", "judged": judged, "objective": objective, "seed": config.seed}
-    prompts: tuple[str, ...] = judging.PROMPTS
+    prompts: tuple[str, ...] = judging.JUDGE_PROMPTS
     if config.examples != ExamplesConfig():
         key["examples"] = plain(config.examples)
         prompts += EXAMPLE_PROMPTS
@@ -79,7 +79,7 @@ def training_key(
     if train.selection.path:
         pairs = {**plain(config.selected_on), "path": heldout_identity(config.selected_on, SELECTED_ON)}
         steps = {"patience": train.selection.patience, "checkpoint_every_steps": train.checkpoint_every_steps}
-        prompts = _hashes(judging.PROMPTS)
+        prompts = _hashes(judging.JUDGE_PROMPTS)
         key["selection"] = {**steps, "pairs": pairs, "prompts": prompts, "engine": loading_settings(model)}
     return key
 

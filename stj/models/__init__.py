@@ -1,1 +1,1 @@
-"""What a model is without running it: where it lies, its chat format, its shapes."""
+"""A model without running it: where it lies, its chat format, its shape."""

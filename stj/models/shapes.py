@@ -1,4 +1,4 @@
-"""The shape of a transformer: what its parameters, KV cache and activations take, known without its weights."""
+"""The shape of a transformer, which decides the size of its parameters, KV cache and activations; no weights needed."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A decoder of the Llama and Mixtral families: grouped-query attention and a gated MLP, once or once an expert."""
+    """A decoder of the Llama or Mixtral family: grouped-query attention, and one gated MLP or one per expert."""
 
     layers: int
     hidden: int
@@ -25,34 +25,34 @@ class Shape:
     vocab: int
     experts: int = 1
     active_experts: int = 1
-    """Experts that one token goes through."""
+    """Experts that each token uses."""
     tied: bool = False
-    """Whether the head is the embedding."""
+    """Whether the output head shares the embedding's weights."""
 
     @property
     def parameters(self) -> int:
-        """All parameters."""
+        """Number of all parameters."""
         return self._outer + self.layers * self.layer_parameters(self.experts)
 
     @property
     def active_parameters(self) -> int:
-        """Parameters that one token goes through."""
+        """Number of parameters that each token uses."""
         return self._outer + self.layers * self.layer_parameters(self.active_experts)
 
     @property
     def largest_parameter(self) -> int:
-        """Numbers of the largest tensor: the embedding, or the gates and inputs of all experts of a layer, which are one."""
+        """Size of the largest tensor, in elements: the embedding, or the fused gate and input weights of a layer's experts."""
         fused = 2 * self.experts if self.experts > 1 else 1
         return max(self.vocab * self.hidden, fused * self.mlp * self.hidden)
 
     def layer_parameters(self, experts: int) -> int:
-        """Parameters of one layer with so many experts."""
+        """Number of parameters of a layer with this many experts."""
         attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
         router = self.hidden * self.experts if self.experts > 1 else 0
         return attention + router + 3 * self.hidden * self.mlp * experts + 2 * self.hidden
 
     def kv_bytes(self, dtype: str) -> int:
-        """KV cache of one token, over all layers, in bytes."""
+        """Size of the KV cache of one token, over all layers, in bytes."""
         return 2 * self.layers * self.kv_heads * self.head_dim * DTYPE_BYTES[dtype]
 
     @property
@@ -61,11 +61,12 @@ class Shape:
 
 
 _MIXED = ("n_routed_experts", "n_shared_experts", "shared_expert_intermediate_size", "mlp_only_layers")
-_EVERY = ("decoder_sparse_step", "expert_layer_period")  # so many layers is one with experts
+# Keys of mixtures with shared experts, or with layers that have no experts.
+_EVERY = ("decoder_sparse_step", "expert_layer_period")  # Above 1, only some layers have experts.
 
 
 def shape_of(model: ModelConfig) -> Shape | None:
-    """A model's shape from its local config.json, or of a known id; None where neither tells."""
+    """A model's shape from its local config.json or its well-known hub id; None if neither gives it."""
     config = Path(package_path(model.path)).expanduser() / "config.json"
     if not config.is_file():
         return _PUBLISHED.get(model.path)
@@ -76,7 +77,7 @@ def shape_of(model: ModelConfig) -> Shape | None:
 
 
 def _from_hf(config: Mapping[str, Any]) -> Shape | None:
-    """None for a mixture whose layers differ or that has shared experts: its size would be guessed."""
+    """The shape; None for a mixture with different layers or shared experts, whose size would be a guess."""
     if any(config.get(key) for key in _MIXED) or any(config.get(key, 1) > 1 for key in _EVERY):
         return None
     heads = config["num_attention_heads"]
@@ -107,4 +108,4 @@ _PUBLISHED = {
     "meta-llama/Llama-3.1-8B-Instruct": _LLAMA_8B,
     "mistralai/Mixtral-8x22B-Instruct-v0.1": _MIXTRAL_8X22B,
 }
-"""From the config.json that each model is published with."""
+"""Shapes from the config.json files that these models are published with."""

@@ -1,7 +1,11 @@
-"""Judge prompts by name, each with the reading of its own verdict: how far does a judge's word depend on how it is asked?
+"""The prompts that a judge may see, by name, each with the format of its verdict.
 
-`figure8` is the paper's. The other two follow the form of Arena-Hard (five verdicts, [[A>>B]] to [[B>>A]]) and of Prometheus
-(feedback, then [RESULT] A or B); their words are our own, so numbers made with them compare with no published ones.
+    figure8      the paper's prompt; training always uses it
+    arena        the form of Arena-Hard: five verdicts, [[A>>B]] to [[B>>A]]
+    prometheus   the form of Prometheus: feedback, then [RESULT] A or B
+
+The words of the last two are ours, so scores made with them do not compare with published ones. They show how much a judge's
+verdict depends on its prompt.
 """
 
 from dataclasses import dataclass
@@ -12,7 +16,7 @@ from stj.verdict import FIVE_ALONE, PAIR, RESULT, Format, Label, parse
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One way to ask for a judgment."""
+    """A judge prompt: two prompt files and the format of the verdict."""
 
     name: str
     system: str
@@ -20,12 +24,12 @@ class Variant:
     user: str
     """Prompt file of the user message."""
     wording: Format
-    """How a verdict is written that was asked for in this way."""
+    """Format of the verdict that this prompt asks for."""
 
     def parse(self, text: str) -> Label | None:
-        """The strict verdict of a judgment; None for a tie and for what cannot be read."""
-        said = parse(text, self.wording, "strict")
-        return "A" if said == "A" else "B" if said == "B" else None
+        """The strict verdict of a judgment; None for a tie or an unreadable judgment."""
+        verdict = parse(text, self.wording, "strict")
+        return "A" if verdict == "A" else "B" if verdict == "B" else None
 
 
 FIGURE_8 = Variant(name="figure8", system=JUDGE_SYSTEM, user=JUDGE_USER, wording=PAIR)

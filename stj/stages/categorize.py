@@ -1,4 +1,4 @@
-"""Instruction selection, first half: an LLM says what an instruction is (section 3.2, Figure 7)."""
+"""Instruction selection, first half: an LLM gives an instruction's category, complexity and length (section 3.2, Figure 7)."""
 
 import re
 from dataclasses import replace
@@ -9,7 +9,7 @@ from stj.prompts import CATEGORIZE, fill
 from stj.rows import CATEGORIES, Category, Row, Turn
 
 _BY_NAME = {re.sub(r"[^a-z]", "", name.lower()): name for name in CATEGORIES}
-_MARKS = r"[\s*_`\"'#:<>\[\-]*"  # markdown and brackets that models put around a field's name and value
+_MARKS = r"[\s*_`\"'#:<>\[\-]*"  # markdown and brackets that models write around names and values
 _ITEM = r"\s*(?:\d+[.)])?"
 _CATEGORY = re.compile(rf"^{_ITEM}{_MARKS}Category{_MARKS}(.+)$", re.IGNORECASE | re.MULTILINE)
 _COMPLEXITY = re.compile(rf"^{_ITEM}{_MARKS}Complexity{_MARKS}(\d+)(?!\d|[.,]\d|\s*[-–]\s*\d)", re.IGNORECASE | re.MULTILINE)
@@ -19,7 +19,7 @@ _LENGTH = re.compile(
 
 
 async def categorize(row: Row, generate: Generate, config: CategorizeConfig) -> Row:
-    """The row with its category, or dropped as "category_unparsed" with what the model wrote."""
+    """The row with its category; dropped as "category_unparsed" if the answer cannot be parsed."""
     prompt = fill(CATEGORIZE, {"instruction": row.instruction})
     completion = await generate([Turn(role="user", content=prompt)], config.decoding)
     category = parse_category(completion.text)
@@ -27,9 +27,9 @@ async def categorize(row: Row, generate: Generate, config: CategorizeConfig) -> 
 
 
 def parse_category(text: str) -> Category | None:
-    """The three fields of Figure 7's format, or None where one is missing or not one that the prompt offers.
+    """The three fields of Figure 7's format; None if a field is missing or its value is not among the prompt's.
 
-    Case, markdown, "8/10" and a remark after the value are forgiven; a category or a score of the model's own making is not.
+    Accepts any case, markdown, "8/10", and a remark after the value. Rejects an invented category or score.
     """
     category, complexity, length = _CATEGORY.search(text), _COMPLEXITY.search(text), _LENGTH.search(text)
     if not (category and complexity and length):
@@ -42,7 +42,7 @@ def parse_category(text: str) -> Category | None:
 
 
 def _known_category(value: str) -> str | None:
-    """The category that a value names: in full, or followed by a remark."""
+    """The category that a value names, alone or before a remark; None if it names none."""
     return _BY_NAME.get(_letters(value)) or _BY_NAME.get(_letters(re.split(r"[(.;–—]| - ", value)[0]))
 
 

@@ -1,4 +1,13 @@
-"""Judgment annotation: the judge samples judgments of a pair, of which one right one is kept (section 3.4, Figure 8)."""
+"""Judgment annotation: the A/B order of a pair, the prompt that a judge sees, and the judgment that is kept (section 3.4).
+
+    A/B order    `label_of_winner`: a coin from seed and row id (randomness.py); held-out pairs are judged in both orders
+    prompt       `judge_messages`: Figure 8 (prompts/judge_system.txt and judge_user.txt), or another of prompts/variants.py
+    N            stages/sampling.py decides how many judgments are sampled
+    verdict      verdict.py reads it from the text
+    kept         `judge`: the first right judgment in index order
+
+The label under which the better answer is shown is the `winner` of a judgment.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -11,31 +20,32 @@ from stj.prompts.variants import FIGURE_8, Variant
 from stj.randomness import uniform
 from stj.rows import Judgment, Pair, Purpose, Row, Turn
 from stj.stages.runner import together
-from stj.stages.sampling import Enough, draw, never, one_correct, one_correct_and_one_wrong, one_parsed
+from stj.stages.sampling import Enough, draw, never_enough, one_correct, one_correct_and_one_wrong, one_parsed
 from stj.verdict import BEST_OF_FOUR, RATING, Label, Verdict, parse, parse_verdict
 
 LABELS: tuple[Label, Label] = ("A", "B")
 FOUR_LABELS: tuple[Label, Label, Label, Label] = ("A", "B", "C", "D")
-PROMPTS = (JUDGE_SYSTEM, JUDGE_USER)
-"""The prompts that a judgment is asked with."""
+JUDGE_PROMPTS = (JUDGE_SYSTEM, JUDGE_USER)
+"""The prompt files of a training judgment."""
 _ENOUGH: dict[tuple[str, str], Enough] = {
     ("correct", "first_correct"): one_correct,
     ("correct", "first_pair"): one_correct_and_one_wrong,
-    ("correct", "all"): never,
+    ("correct", "all"): never_enough,
     ("random", "first_correct"): one_parsed,
 }
 MORE_ANSWERS_PROMPTS = (BEST_OF_FOUR_SYSTEM, BEST_OF_FOUR_USER, RATE)
-"""Those of benchmarks with more than two answers."""
-Wanted = tuple[Purpose, Sampling, int]
-"""One judgment to ask for in every order: why, how it is sampled, and its index."""
+"""The prompt files of benchmarks with more than two answers."""
+JudgmentRequest = tuple[Purpose, Sampling, int]
+"""A judgment to sample in every order: its purpose, its sampling, and its index."""
 _parse_rating = partial(parse, wording=RATING, parser="strict")
 
 
 async def judge(row: Row, generate: Generate, config: JudgeConfig, seed: int) -> Row:
-    """The row with at most N judgments, of which the first right one is kept; dropped as "no_correct_judgment" without one.
+    """The row with at most N judgments, the first right one kept; dropped as "no_correct_judgment" if none is right.
 
-    Stopping at the first right one in index order gives exactly the distribution of "a random right one of N", for the
-    samples are independent, and the same share of rows kept. The expected number of draws is (1 - (1-p)^N) / p.
+    The paper keeps a random right judgment of N (section 3.4). Samples are independent, so the first right one in index order
+    has exactly the same distribution, and the same share of rows is kept. With a share p of right judgments, the expected
+    number of samples is (1 - (1-p)^N) / p.
     """
     assert row.pair is not None, f"row {row.id} has no pair"
     winner = label_of_winner(seed, row.id)
@@ -52,14 +62,16 @@ async def judge(row: Row, generate: Generate, config: JudgeConfig, seed: int) ->
 
 
 async def judge_heldout(row: Row, generate: Generate, config: HeldoutConfig) -> Row:
-    """The row judged in both orders: sampled as HelpSteer2 is (Table 8), and greedily."""
-    wanted: list[Wanted] = [("sampled", config.decoding, index) for index in range(config.samples)]
+    """The row judged in both orders: sampled as the paper samples HelpSteer2 (Table 8), and greedily."""
+    requests: list[JudgmentRequest] = [("sampled", config.decoding, index) for index in range(config.samples)]
     if config.greedy:
-        wanted.append(("greedy", greedily(config.decoding), 0))
-    return await judge_in_every_order(row, generate, wanted)
+        requests.append(("greedy", config.decoding.greedy(), 0))
+    return await judge_in_every_order(row, generate, requests)
 
 
-async def judge_in_every_order(row: Row, generate: Generate, wanted: Sequence[Wanted], variant: Variant = FIGURE_8) -> Row:
+async def judge_in_every_order(
+    row: Row, generate: Generate, requests: Sequence[JudgmentRequest], variant: Variant = FIGURE_8
+) -> Row:
     """The row judged with its better answer under each label in turn: a pair in two orders, four answers in four."""
     if row.candidates is None:
         assert row.pair is not None, f"row {row.id} has nothing to judge"
@@ -69,39 +81,32 @@ async def judge_in_every_order(row: Row, generate: Generate, wanted: Sequence[Wa
     parser = partial(parse, wording=variant.wording if row.candidates is None else BEST_OF_FOUR, parser="strict")
     judgments = await together(
         _sample(generate, messages, sampling, purpose=purpose, winner=winner, index=index, parser=parser)
-        for purpose, sampling, index in wanted
+        for purpose, sampling, index in requests
         for winner, messages in orders.items()
     )
     return replace(row, judgments=tuple(judgments))
 
 
 async def rate(row: Row, generate: Generate, sampling: Sampling) -> Row:
-    """The row with each of its answers rated from 1 to 10 by itself, greedily (RewardBench 2's ratings)."""
+    """The row with each of its answers rated alone, greedily, from 1 to 10 (RewardBench 2's ratings)."""
     assert row.candidates is not None, f"row {row.id} has no candidates"
-    sampling = greedily(sampling)
+    greedy = sampling.greedy()
     judgments = await together(
-        _sample(
-            generate, _rate_messages(row, answer), sampling, purpose="rating", winner="A", index=index, parser=_parse_rating
-        )
+        _sample(generate, _rate_messages(row, answer), greedy, purpose="rating", winner="A", index=index, parser=_parse_rating)
         for index, answer in enumerate(row.candidates.answers)
     )
     return replace(row, judgments=tuple(judgments))
 
 
-def greedily(sampling: Sampling) -> Sampling:
-    """The same sampling at temperature 0."""
-    return replace(sampling, temperature=0.0, top_p=1.0)
-
-
 def judge_messages(instruction: str, pair: Pair, winner: Label, variant: Variant = FIGURE_8) -> list[Turn]:
-    """The judge's prompt, Figure 8 or another, for a pair: the better answer is shown under the label `winner`."""
+    """The prompt that a judge sees for a pair: Figure 8 or another variant, with the better answer under the label `winner`."""
     first, second = (pair.chosen, pair.rejected) if winner == "A" else (pair.rejected, pair.chosen)
     user = fill(variant.user, {"instruction": instruction, "response A": first, "response B": second})
     return [Turn(role="system", content=prompt(variant.system)), Turn(role="user", content=user)]
 
 
 def best_of_four_messages(instruction: str, answers: Sequence[str]) -> dict[Label, list[Turn]]:
-    """Figure 8 for four answers, by the label under which the first, the best, is shown: the others go round."""
+    """Figure 8 for four answers, in four orders, by the label of the first (best) answer; the others rotate behind it."""
     orders: dict[Label, list[Turn]] = {}
     for place, label in enumerate(FOUR_LABELS):
         shown = [answers[(index - place) % len(FOUR_LABELS)] for index in range(len(FOUR_LABELS))]
@@ -116,7 +121,7 @@ def _rate_messages(row: Row, answer: str) -> list[Turn]:
 
 
 def label_of_winner(seed: int, row_id: str) -> Label:
-    """The label under which a row's better answer is shown: A or B, each for half of the rows (section 3.3)."""
+    """The A/B order of a training pair: its better answer is shown as A for half of the rows, else as B (section 3.3)."""
     return "A" if uniform(seed, row_id, "order") < 0.5 else "B"
 
 

@@ -1,4 +1,7 @@
-"""Response pair construction: a good answer, and one that is worse by construction (section 3.3, Figures 2 and 10)."""
+"""Response pair construction: a good answer, and an answer that is worse by construction (section 3.3, Figures 2 and 10).
+
+The order in which a judge sees the two answers is decided later, in stages/judge.py.
+"""
 
 import re
 from collections.abc import Callable
@@ -10,7 +13,10 @@ from stj.prompts import MODIFIED_INSTRUCTION, WORSE_ANSWER, fill
 from stj.rows import Pair, Row, Turn
 
 _APOSTROPHE = "[’']"
-_BEFORE, _AFTER = r"[ \t*\[#_]*", r"[ \t*\]#_:]*"  # brackets and markdown that models put around a marker, at a line's start
+_BEFORE, _AFTER = (
+    r"[ \t*\[#_]*",
+    r"[ \t*\]#_:]*",
+)  # brackets and markdown that models write around a marker, at the start of a line
 _MODIFIED = re.compile(
     rf"^{_BEFORE}User Question Modified{_AFTER}(?P<instruction>.*?)"
     rf"^{_BEFORE}The start of Assistant{_APOSTROPHE}s answer to the modified instruction{_AFTER}(?P<answer>.*?)"
@@ -23,21 +29,21 @@ _WORSE = re.compile(
     re.IGNORECASE | re.DOTALL | re.MULTILINE,
 )
 
-PROMPTS = {"modified_instruction": MODIFIED_INSTRUCTION, "worse_answer": WORSE_ANSWER}
-"""The prompt of each method."""
+PAIR_PROMPTS = {"modified_instruction": MODIFIED_INSTRUCTION, "worse_answer": WORSE_ANSWER}
+"""The prompt of each method of `pairs.method`."""
 
 
 async def make_pair(row: Row, generate: Generate, config: PairsConfig) -> Row:
     """The row with its pair, or dropped with what the model wrote.
 
-    Reasons: "answer_empty", "answer_truncated" (no end within the tokens given), "rejected_unparsed" (not in the prompt's
-    format), "pair_identical" (no preference between equal answers).
+    Reasons: "answer_empty", "answer_truncated" (max_tokens cut the good answer), "rejected_unparsed" (the worse answer is not
+    in the prompt's format), "pair_identical" (the two answers are equal, so neither is better).
     """
     answer = await generate(row.turns, config.answer)
     chosen = answer.text.strip()
     if not chosen or answer.finish_reason == "length":
         return row.drop("answer_truncated" if chosen else "answer_empty", answer.text)
-    prompt = fill(PROMPTS[config.method], {"Instruction": row.instruction, "Baseline Response": chosen})
+    prompt = fill(PAIR_PROMPTS[config.method], {"Instruction": row.instruction, "Baseline Response": chosen})
     written = await generate([Turn(role="user", content=prompt)], config.rejected)
     pair = _PARSERS[config.method](written.text, chosen)
     if pair is None:
@@ -48,7 +54,7 @@ async def make_pair(row: Row, generate: Generate, config: PairsConfig) -> Row:
 
 
 def parse_modified(text: str, chosen: str) -> Pair | None:
-    """The pair of Figure 2: the answer to the modified instruction is the rejected one. None where the format is not kept."""
+    """The pair of Figure 2: the answer to the modified instruction is rejected. None if the text has another format."""
     match = _MODIFIED.search(text)
     if not match:
         return None
@@ -59,7 +65,7 @@ def parse_modified(text: str, chosen: str) -> Pair | None:
 
 
 def parse_worse(text: str, chosen: str) -> Pair | None:
-    """The pair of Figure 10: the rewritten answer is the rejected one. None where the format is not kept."""
+    """The pair of Figure 10: the rewritten answer is rejected. None if the text has another format."""
     match = _WORSE.search(text)
     rejected = match["answer"].strip() if match else ""
     return Pair(method="worse_answer", chosen=chosen, rejected=rejected) if rejected else None

@@ -1,8 +1,10 @@
-"""How many judgments of a pair are sampled: a rule that says what is enough, and samples that run ahead of it.
+"""Decides how many judgments of a pair are sampled: at most N (`judge.samples`), fewer once they are enough.
 
-Samples are numbered, and a rule is asked of the lowest numbers alone: the outcome is the same whether samples run one after
-the other or all at once, and whichever of them is finished first. So keeping the first right one in index order has exactly
-the distribution of "a random right one of N" (section 3.4), where the first to finish would favour short judgments.
+What is enough is a rule (`judge.sampling`): the first right judgment, a right and a wrong one, or all N. Samples are numbered,
+and a rule sees them only in index order. So the result does not depend on how many run at once, or which finishes first.
+
+The paper keeps a random right judgment of N (section 3.4). The first right one in index order has exactly that distribution.
+The first to finish would not: it favours short judgments.
 """
 
 import asyncio
@@ -13,65 +15,64 @@ from typing import Any
 from stj.rows import Judgment
 
 Sample = Callable[[int], Awaitable[Judgment]]
-"""Samples the judgment of this number."""
+"""Samples the judgment with this index."""
 Enough = Callable[[Iterable[Judgment]], bool]
-"""Whether no more judgments are wanted after these; once it is so, more judgments do not change it."""
+"""Whether these judgments are enough. Once they are, more judgments do not change the answer."""
 
 
 def one_correct(judgments: Iterable[Judgment]) -> bool:
-    """`first_correct`: enough for one training example."""
+    """`first_correct`: a right judgment is enough, for a training example."""
     return any(judgment.correct for judgment in judgments)
 
 
 def one_parsed(judgments: Iterable[Judgment]) -> bool:
-    """The control: any judgment with a verdict."""
+    """The control, `judge.keep=random`: any judgment with a verdict is enough."""
     return any(judgment.verdict is not None for judgment in judgments)
 
 
 def one_correct_and_one_wrong(judgments: Iterable[Judgment]) -> bool:
-    """`first_pair`: enough for one preference example; a judgment without a verdict is neither."""
+    """`first_pair`: a right and a wrong judgment are enough, for a preference example; one without a verdict is neither."""
     verdicts = {judgment.correct for judgment in judgments if judgment.verdict is not None}
     return len(verdicts) == 2
 
 
-def never(judgments: Iterable[Judgment]) -> bool:
-    """`all`: every one of N."""
+def never_enough(judgments: Iterable[Judgment]) -> bool:
+    """`all`: all N judgments are sampled."""
     return False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """The judgments that a rule rests on, and what it cost beside them."""
+    """The judgments that were enough, and the cost of samples beyond them."""
 
     judgments: tuple[Judgment, ...]
-    """In index order, from 0 up to the one that was enough, or all N."""
+    """Judgments in index order: from 0 to the index that made them enough, or all N."""
     aborted: int
-    """Samples with a higher index that had been started, and came to nothing."""
+    """Number of discarded samples: started, with a higher index than needed."""
     surplus_tokens: int
-    """Written for those of them that were finished all the same."""
+    """Tokens of discarded samples that finished before they could be aborted."""
 
 
 async def draw(sample: Sample, samples: int, enough: Enough, width: int, room: Callable[[], Awaitable[None]]) -> Drawn:
-    """Samples until the lowest indices are enough, at most N; `width` samples at a time, more where there is room.
+    """Samples until the lowest indices are enough, at most `samples`; runs `width` at a time, more if the engine has room.
 
-    A sample whose index is beyond what is enough is aborted as soon as that is known; those below it are waited for. What a
-    sample raises is raised where it would be if they ran one after the other: when none below it was enough.
+    A sample with a higher index than needed is aborted as soon as that is known; lower indices are waited for. If a sample
+    fails, its error is raised only if the indices below it are not enough: exactly as if samples ran one after another.
     """
-    found: dict[int, Judgment] = {}
+    finished: dict[int, Judgment] = {}
     failed: dict[int, Exception] = {}
     running: dict[asyncio.Future[Judgment], int] = {}
     wider = asyncio.ensure_future(room())
     started, wanted = 0, samples
     try:
         while True:
-            wanted = _wanted(found, enough, min(failed, default=samples))
+            wanted = _wanted(finished, enough, min(failed, default=samples))
             _abort(running, wanted)
-            if all(index in found for index in range(wanted)):
-                judgments = tuple(found[index] for index in range(wanted))
-                if wanted in failed and not enough(judgments):
+            if all(index in finished for index in range(wanted)):
+                drawn = _drawn(finished, wanted, started)
+                if wanted in failed and not enough(drawn.judgments):
                     raise failed[wanted]
-                surplus = sum(judgment.output_tokens for index, judgment in found.items() if index >= wanted)
-                return Drawn(judgments=judgments, aborted=started - wanted, surplus_tokens=surplus)
+                return drawn
             more = max(width - len(running), int(wider.done()))
             for index in range(started, min(started + more, wanted)):
                 running[asyncio.ensure_future(sample(index))] = index
@@ -82,7 +83,7 @@ async def draw(sample: Sample, samples: int, enough: Enough, width: int, room: C
             for task in [task for task in running if task.done()]:
                 index = running.pop(task)
                 try:
-                    found[index] = task.result()
+                    finished[index] = task.result()
                 except Exception as error:
                     failed[index] = error
     finally:
@@ -90,13 +91,19 @@ async def draw(sample: Sample, samples: int, enough: Enough, width: int, room: C
         wider.cancel()
 
 
-def _wanted(found: dict[int, Judgment], enough: Enough, samples: int) -> int:
-    """How many of the lowest indices are wanted, by what is known of the first `samples`."""
-    known = sorted(index for index in found if index < samples)
+def _wanted(finished: dict[int, Judgment], enough: Enough, samples: int) -> int:
+    """How many of the lowest indices are needed, judged by the finished ones among the first `samples`."""
+    known = sorted(index for index in finished if index < samples)
     for count, index in enumerate(known, start=1):
-        if enough(found[earlier] for earlier in known[:count]):
+        if enough(finished[earlier] for earlier in known[:count]):
             return index + 1
     return samples
+
+
+def _drawn(finished: dict[int, Judgment], wanted: int, started: int) -> Drawn:
+    judgments = tuple(finished[index] for index in range(wanted))
+    surplus = sum(judgment.output_tokens for index, judgment in finished.items() if index >= wanted)
+    return Drawn(judgments=judgments, aborted=started - wanted, surplus_tokens=surplus)
 
 
 def _abort(running: dict[asyncio.Future[Judgment], int], wanted: int) -> None:

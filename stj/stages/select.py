@@ -1,4 +1,4 @@
-"""Selection: which instructions go on (section 3.2), and which judgments become training examples (section 3.4)."""
+"""Instruction selection, second half: which instructions continue, by a rule and a limit (section 3.2)."""
 
 import bisect
 from dataclasses import replace
@@ -12,17 +12,17 @@ OVER_LIMIT = "over_limit"
 
 
 class Gate(Protocol):
-    """The first k rows that pass the rule, across all actors of a pass."""
+    """The limit of a pass, shared by its actors: the first k rows in input order that pass the rule."""
 
     async def over(self, position: int) -> bool:
-        """Whether k passing rows before this one are known."""
+        """Whether k passing rows before this position are known."""
 
     async def passed(self, position: int) -> bool:
-        """Notes a passing row; True where it is over the limit already."""
+        """Records a passing row; True if it is over the limit already."""
 
 
 async def screen(row: Row, generate: Generate, rule: SelectConfig, gate: Gate | None) -> Row:
-    """The row, or dropped before any model is asked: by what the source says of it, or since the limit is reached."""
+    """The row; dropped, before any model is asked, if the rule rejects its source fields or the limit is reached."""
     reason = reject_unasked(row, rule)
     if reason is None and gate is not None and await gate.over(row.position):
         reason = OVER_LIMIT
@@ -30,7 +30,7 @@ async def screen(row: Row, generate: Generate, rule: SelectConfig, gate: Gate | 
 
 
 async def select(row: Row, generate: Generate, rule: SelectConfig, gate: Gate | None) -> Row:
-    """The row, or dropped by its category, complexity or expected length, or since the limit is reached."""
+    """The row; dropped if the rule rejects its category, complexity or expected length, or the limit is reached."""
     reason = reject_categorized(row, rule)
     if reason is None and gate is not None and await gate.passed(row.position):
         reason = OVER_LIMIT
@@ -38,7 +38,7 @@ async def select(row: Row, generate: Generate, rule: SelectConfig, gate: Gate | 
 
 
 def reject_unasked(row: Row, rule: SelectConfig) -> str | None:
-    """Why the rule rejects a row by what the source says of it, before any model is asked; None if it does not."""
+    """Why the rule rejects a row by the fields from its source, before any model is asked; None if it does not."""
     user_turns = sum(turn.role == "user" for turn in row.turns)
     if row.toxic and not rule.toxic:
         return "toxic"
@@ -65,10 +65,11 @@ def reject_categorized(row: Row, rule: SelectConfig) -> str | None:
 
 
 class SelectionLimit:
-    """The first N passing rows in input order, for rows that pass in any order.
+    """Finds the first k passing rows in input order, while rows pass in any order.
 
-    A row is certainly over the limit once N passing rows before it are known. Near the end a few more than N rows are worked
-    on until then; the finished pass turns them into tombstones (passes/limit.py). So speed does not change the outcome.
+    A row is certainly over the limit once k passing rows before it are known. Until then it continues, so near the end a few
+    rows more than k continue. The finished pass turns those into tombstones (passes/limit.py), so speed does not change the
+    result.
     """
 
     def __init__(self, limit: int | None) -> None:
@@ -80,7 +81,7 @@ class SelectionLimit:
         return self._limit is not None and bisect.bisect_left(self._passed, position) >= self._limit
 
     def passed(self, position: int) -> None:
-        """Notes a passing row, of which an engine that died may tell twice; of more than k only the first k matter."""
+        """Records a passing row, which may come twice if an engine dies after reporting it; stores only the first k."""
         place = bisect.bisect_left(self._passed, position)
         if position not in self._passed[place : place + 1]:
             self._passed.insert(place, position)
@@ -89,11 +90,11 @@ class SelectionLimit:
 
 
 def passed_rule(category: object, dropped: str | None) -> bool:
-    """Whether a row with such a category, if any, passed the rule, whatever became of it later."""
+    """Whether a row with this category and drop reason passed the rule; later drops do not matter."""
     return category is not None and dropped not in {"category", "complexity", "length", OVER_LIMIT}
 
 
 def without_results(row: Row) -> Row:
-    """The row as it was before it had a pair."""
+    """The row without its pair, its judgments, and any later failure."""
     row = replace(row, pair=None, judgments=(), kept=None, aborted=0, surplus_tokens=0)
     return replace(row, dropped=None, detail=None, error=None)

@@ -1,1 +1,1 @@
-"""What is on disk: folders and object stores, digests of files, artifacts, and the lease of one driver a directory."""
+"""What is on disk: folders, digests, artifacts, dataclasses in Arrow, and the lease that lets one driver into a directory."""

@@ -1,14 +1,29 @@
-"""Artifacts: a directory of Parquet files and a manifest that is written last.
+"""Artifacts: one step's results on disk, a directory of Parquet files with a manifest that is written last.
 
-When is a step new? One extreme is "whenever it is asked for": nothing is ever stale, and a run that was killed at 90% begins
-again. The other is "whenever a byte of the code changed": never wrong, and nothing is ever reused. Here a step is new when
-its *key* changes: the part of the config that matters to it, the fingerprints of its inputs, the identity of its model and
-the hashes of its prompts. The key's hash is the fingerprint; a later step names it as its input, so a change travels down
-the chain, and what would be stale is known without running anything.
+When is a step new? One extreme is "every time": nothing is ever stale, and a run that was killed at 90% starts again from
+nothing. The other extreme is "after every change of the code": never wrong, and nothing is ever reused. Here a step is new
+when its *key* changes; changed code alone does not make it new. The key holds:
 
-    started.json    the key, written first: to whom the files beside it belong
-    part-*.parquet  immutable, each there whole or not at all
-    manifest.json   the key, the counts and the files, written last: no manifest, not finished
+    the settings that matter to this step, the fingerprints of its input artifacts,
+    the identity of its model, and the hashes of its prompts
+
+The key's hash is the *fingerprint*. Each step names the fingerprints of its inputs in its own key, so one change makes all
+later steps new as well. loop/keys.py builds the keys of a run's phases.
+
+What makes a phase stale? Its directory holds another key than the config asks for. Comparing the two needs no run:
+
+    absent    no files
+    partial   started.json holds this key, and there is no manifest yet: the next run resumes
+    done      manifest.json holds this key: the next run reuses the result
+    stale     manifest.json, or started.json if there is no manifest, holds another key: the next run
+              stops and names the settings that differ; with --overwrite it deletes the old result
+
+The files of an artifact:
+
+    started.json    the key, written first
+    part-*.parquet  rows; each file is complete or absent, and never changes
+    staged-*        rows that count only once the manifest names their file
+    manifest.json   the key, the counts and the names of the files, written last
 """
 
 import hashlib
@@ -31,36 +46,36 @@ State = Literal["done", "partial", "stale", "absent"]
 MANIFEST = "manifest.json"
 STARTED = "started.json"
 _FORMAT = 1
-_STAGED = "staged-"
+_STAGED = "staged-"  # Begins the names of files that count only once the manifest names them.
 _NOTHING = object()
 
 
 def fingerprint(key: Key) -> str:
-    """Hash of a key: 16 hex digits."""
+    """The hash of a key: 16 hex digits."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def plain(value: Any) -> Any:
-    """A config dataclass as JSON values, for a key."""
+    """A config dataclass, or a plain value, as JSON values for a key."""
     return json.loads(json.dumps(asdict(value) if is_dataclass(value) and not isinstance(value, type) else value))
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """What differs between two keys, a line each: `judge.samples: 15 -> 8`."""
+    """The differences between two keys, one line each: `judge.samples: 15 -> 8`."""
     if isinstance(old, dict) and isinstance(new, dict):
-        found = []
+        changed = []
         for key in sorted(old.keys() | new.keys()):
-            found += differences(old.get(key, _NOTHING), new.get(key, _NOTHING), f"{name}.{key}" if name else key)
-        return found
-    return [] if old == new else [f"{name}: {_shown(old)} -> {_shown(new)}"]
+            changed += differences(old.get(key, _NOTHING), new.get(key, _NOTHING), f"{name}.{key}" if name else key)
+        return changed
+    return [] if old == new else [f"{name}: {_value_text(old)} -> {_value_text(new)}"]
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return "nothing" if value is _NOTHING else json.dumps(value)
 
 
 class Artifact:
-    """One step's directory: asked for its state, read, or begun and finished."""
+    """The directory of one step under one key: reports its state, is written part by part, and is read."""
 
     def __init__(self, folder: Folder, key: Key) -> None:
         self.folder = folder
@@ -68,21 +83,21 @@ class Artifact:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the key; later steps name it as their input."""
+        """Hash of the key; later steps name it in their own keys."""
         return fingerprint(self.key)
 
     def state(self) -> tuple[State, list[str]]:
-        """Whether the step is done, partial, stale or absent, and for a stale one which fields changed."""
+        """The state of the step, and the differences of the keys if it is stale."""
         record = _record(self.folder, MANIFEST)
-        found: State = "done" if record else "partial"
+        state: State = "done" if record else "partial"
         record = record or _record(self.folder, STARTED)
         if record is None:
             return "absent", []
         changed = differences(record["key"], self.key)
-        return ("stale", changed) if changed else (found, [])
+        return ("stale", changed) if changed else (state, [])
 
     def refusal(self, changed: list[str]) -> ArtifactError:
-        """What to raise where the directory was made with settings that have changed."""
+        """The error for a stale directory: names up to four settings that changed, and the remedies."""
         return ArtifactError(
             f"{self.folder.uri} was made with other settings: {'; '.join(changed[:4])}"
             f"{' and more' if len(changed) > 4 else ''}. "
@@ -90,15 +105,15 @@ class Artifact:
         )
 
     def begin(self, *, overwrite: bool = False) -> bool:
-        """Takes the directory for this key; True where there is work to do, False where it is done already.
+        """Claims the directory for this key; returns True if there is work to do, False if the step is done already.
 
-        Raises ArtifactError where the directory holds the work of another key, unless it is to be overwritten.
+        Raises ArtifactError if the directory is stale; `overwrite` deletes a stale directory instead.
         """
         state, changed = self.state()
         if state == "stale":
             if not overwrite:
                 raise self.refusal(changed)
-            self.folder.delete(MANIFEST)  # first, so that a kill leaves nothing that looks finished
+            self.folder.delete(MANIFEST)  # first: after a kill nothing looks finished
             self.folder.remove()
         if state == "done":
             return False
@@ -107,76 +122,73 @@ class Artifact:
         return True
 
     def write_part(self, name: str, table: pa.Table) -> str:
-        """Writes one immutable file of rows, and gives its name back as `parts` has it."""
+        """Writes one file of rows, which never changes afterwards; returns its name as `parts` lists it."""
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         self.folder.write(f"{name}.parquet", sink.getvalue())
         return f"{name}.parquet"
 
     def stage_part(self, name: str, table: pa.Table) -> str:
-        """Writes a file of rows that counts only once the manifest names it; returns its name as `parts` has it."""
+        """Writes a file of rows that counts only once the manifest names it; returns its name as `parts` lists it."""
         return self.write_part(f"{_STAGED}{name}", table)
 
     def remove_staged_parts(self) -> None:
-        """Deletes the staged files that an earlier start wrote before it could finish."""
+        """Deletes the staged files of an earlier start that did not finish."""
         for name in self.folder.names():
             if name.startswith(_STAGED):
                 self.folder.delete(name)
 
     def remove_part(self, name: str) -> None:
-        """Deletes one file of rows of an unfinished artifact, if it is there."""
+        """Deletes one file of rows of an unfinished artifact, if it exists."""
         self.folder.delete(f"{name}.parquet")
 
     def finish(self, parts: Sequence[str] | None = None, /, **facts: Any) -> None:
-        """Writes the manifest: from here on the artifact is done, with these facts beside its key.
+        """Writes the manifest, with these facts beside the key: the artifact is done.
 
-        It rests on the parts that are named, else on all that are there.
+        The manifest lists the named parts, or by default all parts in the directory.
         """
         parts = self.parts() if parts is None else sorted(parts)
         rows = 0
         for name in parts:
             with self._parquet(name) as file:
                 rows += file.metadata.num_rows
-        own = {"format": _FORMAT, "stj": __version__, "fingerprint": self.fingerprint, "key": self.key}
-        self.folder.write_json(MANIFEST, {**own, "files": parts, "rows": rows, **facts})
+        origin = {"format": _FORMAT, "stj": __version__, "fingerprint": self.fingerprint, "key": self.key}
+        self.folder.write_json(MANIFEST, {**origin, "files": parts, "rows": rows, **facts})
 
     def manifest(self) -> dict[str, Any]:
-        """The manifest. Raises ArtifactError where the step is not finished."""
+        """The manifest. Raises ArtifactError if the step is not finished."""
         manifest = _record(self.folder, MANIFEST)
         if manifest is None:
             raise ArtifactError(f"{self.folder.uri} is not finished: it has no {MANIFEST}. Run the step that writes it")
         return manifest
 
     def parts(self) -> list[str]:
-        """Names of the Parquet files: of a finished artifact those that its manifest names, else those committed so far."""
+        """Names of the Parquet files: those in the manifest if the artifact is finished, else those written so far."""
         manifest = _record(self.folder, MANIFEST)
         if manifest:
             return [name for name in manifest["files"] if name.endswith(".parquet")]
         return [name for name in self.folder.names() if name.endswith(".parquet") and not name.startswith(_STAGED)]
 
     def records(self, columns: list[str] | None = None, parts: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """Rows as dictionaries, one batch in memory at a time; of an unfinished artifact, those committed so far.
-
-        Those of the parts that are named, else of all.
-        """
+        """Rows as dictionaries, from the named parts or by default all `parts`; holds one batch in memory at a time."""
         for name in self.parts() if parts is None else parts:
-            with self._parquet(name) as file, self._damage_told(name):
+            with self._parquet(name) as file, self._explain_damage(name):
                 for batch in file.iter_batches(batch_size=256, columns=columns):
                     yield from batch.to_pylist()
 
     def _parquet(self, name: str) -> pq.ParquetFile:
-        with self._damage_told(name):
+        with self._explain_damage(name):
             return pq.ParquetFile((self.folder / name).path, filesystem=self.folder.filesystem)
 
     @contextmanager
-    def _damage_told(self, name: str) -> Iterator[None]:
-        """Turns a file that is not what was written into one line for the user."""
+    def _explain_damage(self, name: str) -> Iterator[None]:
+        """Turns the error of a damaged file into one line for the user."""
         try:
             yield
         except OSError as error:
             raise ArtifactError(
-                f"{(self.folder / name).uri}: cannot be read ({str(error).splitlines()[0]}); run the same command again, and "
-                f"where it stays so delete {self.folder.uri}"
+                f"{(self.folder / name).uri}: cannot be read ({str(error).splitlines()[0]}); run the same command again; "
+                f"if the error stays, delete {self.folder.uri}"
             ) from None
         except pa.ArrowException as error:
             raise ArtifactError(
@@ -185,9 +197,9 @@ class Artifact:
 
 
 def artifacts_to_make(artifacts: Iterable[Artifact], *, overwrite: bool) -> list[Artifact]:
-    """Those of the artifacts that are not done.
+    """The artifacts that are not done; writes nothing.
 
-    Raises ArtifactError for the first stale one, unless stale ones may be overwritten. Nothing is written.
+    Raises ArtifactError for the first stale artifact; `overwrite` includes stale artifacts instead.
     """
     to_make = []
     for artifact in artifacts:
@@ -200,18 +212,15 @@ def artifacts_to_make(artifacts: Iterable[Artifact], *, overwrite: bool) -> list
 
 
 def read_artifact(folder: Folder) -> Artifact:
-    """The artifact in a folder, under the key that its own files name.
-
-    Raises ArtifactError where there is none.
-    """
+    """The artifact in a folder, with the key that its files hold. Raises ArtifactError if there is none."""
     for name in (MANIFEST, STARTED):
         if record := _record(folder, name):
             return Artifact(folder, record["key"])
-    raise ArtifactError(f"{folder.uri}: no artifact here (no {MANIFEST}); `stj status` lists those of a run")
+    raise ArtifactError(f"{folder.uri}: no artifact here (no {MANIFEST}); `stj status` lists the artifacts of a run")
 
 
 def _record(folder: Folder, name: str) -> dict[str, Any] | None:
-    """What one of an artifact's own files says, or None where it is not there."""
+    """The content of manifest.json or started.json; None if the file does not exist."""
     if not folder.exists(name):
         return None
     try:

@@ -1,4 +1,7 @@
-"""Folders on a disk or in an object store behind one small face, and the atomic write that everything rests on."""
+"""Folders on a disk or in an object store, with one interface for both.
+
+`Folder.write` is atomic: after a kill or a power cut a file is complete or absent. All resuming relies on this.
+"""
 
 import hashlib
 import json
@@ -24,9 +27,9 @@ from stj.errors import ConfigError, StjError
 from stj.storage.digest import DigestingFile, FileDigest
 
 PACKAGE_SCHEME = "package://"
-_SAMPLE_BYTES = 1 << 20
-_PART_BYTES = 1 << 26  # 64 MiB: S3 takes 10,000 parts of a file, so one of up to 640 GB
-_PARTS_AT_ONCE = 8  # 512 MiB in memory at most
+_SAMPLE_BYTES = 1 << 20  # Hash 1 MiB at each end of a file: cheap for weights of 141 GB.
+_PART_BYTES = 1 << 26  # Upload parts of 64 MiB: S3 allows 10,000 parts a file, so files of up to 640 GB.
+_PARTS_AT_ONCE = 8  # Wait for the network after this many parts: at most 512 MiB are in memory.
 _SECRET = re.compile("key|secret|token|password", re.IGNORECASE)
 
 
@@ -37,13 +40,13 @@ class Folder:
     filesystem: fs.FileSystem
     path: str
     uri: str
-    """As a user would write it."""
+    """The location as a user writes it."""
 
     @classmethod
     def at(cls, location: str | Path) -> "Folder":
         """The folder of a path or URI; it need not exist.
 
-        Raises ConfigError for a URI whose scheme is not known, or that carries a secret.
+        Raises ConfigError if the URI has an unknown scheme or holds a secret.
         """
         text = str(location)
         if "://" not in text:
@@ -53,7 +56,7 @@ class Folder:
         try:
             filesystem, path = fs.FileSystem.from_uri(text)
         except (pa.ArrowInvalid, OSError) as error:
-            raise ConfigError(f"{text}: not a path or URI that can be reached: {str(error).splitlines()[0]}") from None
+            raise ConfigError(f"{text}: not a path or URI that this machine can use: {str(error).splitlines()[0]}") from None
         return cls(filesystem, path, text)
 
     def __truediv__(self, name: str) -> "Folder":
@@ -68,39 +71,39 @@ class Folder:
 
     @property
     def local(self) -> Path | None:
-        """The path where this is a folder of this machine, else None."""
+        """The path if the folder is on this machine, else None."""
         return Path(self.path) if isinstance(self.filesystem, fs.LocalFileSystem) else None
 
     def exists(self, name: str = "") -> bool:
-        """Whether a file or folder of this name is there."""
+        """Whether a file or folder of this name exists."""
         return bool(self._info(name).type != fs.FileType.NotFound)
 
     def names(self) -> list[str]:
-        """Names of the files in this folder, sorted; none where it does not exist."""
+        """Names of the files in this folder, sorted; empty if the folder does not exist."""
         return sorted(self.sizes())
 
     def sizes(self) -> dict[str, int]:
-        """Sizes of the files in this folder, in bytes; none where it does not exist."""
+        """Sizes of the files in this folder, in bytes; empty if the folder does not exist."""
         return {info.base_name: info.size for info in self._files()}
 
-    def listed(self) -> list[tuple[str, int, int]]:
-        """Names, sizes in bytes and times of writing in ns of the files in this folder, sorted: it changes when they do."""
+    def listing(self) -> list[tuple[str, int, int]]:
+        """Name, size in bytes and write time in ns of each file in this folder, sorted: changes whenever a file changes."""
         return sorted((info.base_name, info.size, info.mtime_ns) for info in self._files())
 
     def folders(self) -> list[str]:
-        """Names of the folders in this folder, sorted; none where it does not exist."""
+        """Names of the folders in this folder, sorted; empty if it does not exist."""
         return sorted(info.base_name for info in self._listing() if info.type == fs.FileType.Directory)
 
     def read(self, name: str) -> bytes:
-        """A file's content. Raises StjError where it cannot be read."""
-        with _unreachable_told((self / name).uri), self.filesystem.open_input_stream(self._at(name)) as stream:
+        """The content of a file. Raises StjError if it cannot be read."""
+        with _explain_read_failure((self / name).uri), self.filesystem.open_input_stream(self._at(name)) as stream:
             data: bytes = stream.read()
             return data
 
     def write(self, name: str, data: bytes | memoryview) -> None:
-        """Writes a file so that it is there whole or not at all, even through a kill -9 or a power cut."""
-        with out_of_space_told(self.uri):
-            if self.local is None:  # an object store shows an object only when it is whole, and needs no folders
+        """Writes a file atomically: even after a kill -9 or a power cut it is complete or absent."""
+        with explain_write_failure(self.uri):
+            if self.local is None:  # an object store shows only complete objects, and needs no folders
                 with self.filesystem.open_output_stream(self._at(name)) as stream:
                     stream.write(data)
                 return
@@ -117,73 +120,73 @@ class Folder:
             _sync_directory(self.local)
 
     def write_json(self, name: str, record: Any) -> None:
-        """Writes a value as JSON for people and programs: indented, its text as it is, in UTF-8."""
+        """Writes a value as JSON for people and programs: indented, in UTF-8, without escapes for non-ASCII text."""
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-        self.write(name, text.encode(errors="backslashreplace"))  # half of a surrogate pair becomes its own JSON escape
+        self.write(name, text.encode(errors="backslashreplace"))  # half a surrogate pair becomes a JSON escape
 
     def upload(self, file: Path) -> None:
-        """Copies a file of this machine into the folder, under its own name; one that lies there already stays as it is.
+        """Copies a file of this machine into the folder under the same name; does nothing if it lies there already.
 
-        Raises StjError where it cannot be written.
+        Raises StjError if it cannot be written.
         """
         if file.parent == self.local:
             return
-        with out_of_space_told(self.uri):
+        with explain_write_failure(self.uri):
             if self.local:
                 self.local.mkdir(parents=True, exist_ok=True)
             with file.open("rb") as source, self.filesystem.open_output_stream(self._at(file.name)) as sink:
                 for number, part in enumerate(iter(partial(source.read, _PART_BYTES), b""), start=1):
                     sink.write(part)
                     if number % _PARTS_AT_ONCE == 0:
-                        sink.flush()  # waits: a disk that is faster than the network would fill the memory
+                        sink.flush()  # waits, since a disk faster than the network would fill the memory
 
     def download(self, name: str, to: Path) -> Path:
-        """A file of this folder as a file of the directory `to`, copied there unless `to` is this folder."""
+        """The path of a file in the directory `to`; copies the file there, unless `to` is this folder."""
         if to != self.local:
             self.fetch(name, to)
         return to / name
 
     def fetch(self, name: str, to: Path) -> FileDigest:
-        """Copies a file of this folder into another directory; says what came.
+        """Copies a file of this folder into a directory of this machine; returns the digest of the copy.
 
-        Raises StjError where it cannot be read.
+        Raises StjError if the file cannot be read or the copy cannot be written.
         """
         to.mkdir(parents=True, exist_ok=True)
         with (to / name).open("wb") as file:
             sink = DigestingFile(file)
-            with _unreachable_told(self.uri):
+            with _explain_read_failure(self.uri):
                 source = self.filesystem.open_input_stream(self._at(name))
             with source:
                 while part := self._read(source):
-                    with out_of_space_told(str(to)):
+                    with explain_write_failure(str(to)):
                         sink.write(part)
-        return sink.stamp
+        return sink.digest
 
     def _read(self, source: pa.NativeFile) -> bytes:
-        with _unreachable_told(self.uri):
+        with _explain_read_failure(self.uri):
             part: bytes = source.read(1 << 24)
             return part
 
     def move(self, name: str, to: "Folder") -> None:
-        """Moves a file into another folder of the same disk or store; in a store it is copied, a part at a time."""
+        """Moves a file into another folder of the same disk or store; a store copies it part by part."""
         if to.local:
             to.local.mkdir(parents=True, exist_ok=True)
             Path(self._at(name)).rename(to.local / name)
             _sync_directory(to.local)
             return
-        with out_of_space_told(to.uri):
+        with explain_write_failure(to.uri):
             source, sink = self.filesystem.open_input_stream(self._at(name)), to.filesystem.open_output_stream(to._at(name))
             with source, sink:
                 shutil.copyfileobj(source, sink, length=_PART_BYTES)
             self.delete(name)
 
     def delete(self, name: str) -> None:
-        """Deletes a file, if it is there."""
+        """Deletes a file, if it exists."""
         if self.exists(name):
             self.filesystem.delete_file(self._at(name))
 
     def remove(self) -> None:
-        """Deletes the folder and all in it, if it is there."""
+        """Deletes the folder and its content, if it exists."""
         if self.exists():
             self.filesystem.delete_dir(self.path)
 
@@ -191,12 +194,12 @@ class Folder:
         return f"{self.path.rstrip('/')}/{name}" if name else self.path
 
     def _info(self, name: str) -> fs.FileInfo:
-        with _unreachable_told(self.uri):
+        with _explain_read_failure(self.uri):
             return self.filesystem.get_file_info(self._at(name))
 
     def _listing(self) -> list[fs.FileInfo]:
         selector = fs.FileSelector(self.path, allow_not_found=True)
-        with _unreachable_told(self.uri):
+        with _explain_read_failure(self.uri):
             infos: list[fs.FileInfo] = self.filesystem.get_file_info(selector)
             return infos
 
@@ -211,10 +214,10 @@ class Folder:
 
 @contextmanager
 def workspace(folder: Folder) -> Iterator[Path]:
-    """A directory of this machine to prepare a folder's files in; what is prepared there is uploaded.
+    """A directory of this machine in which to prepare files before `Folder.upload`.
 
-    It is the folder itself, where uploading does nothing, or for an object store a scratch directory under TMPDIR, removed at
-    the end.
+    For a local folder it is the folder itself, so uploading does nothing. For an object store it is a scratch directory under
+    TMPDIR, which is removed at the end.
     """
     if folder.local:
         yield folder.local
@@ -224,35 +227,38 @@ def workspace(folder: Folder) -> Iterator[Path]:
 
 
 @contextmanager
-def out_of_space_told(where: str) -> Iterator[None]:
-    """Turns an operating system's refusal to write into one line for the user."""
+def explain_write_failure(location: str) -> Iterator[None]:
+    """Turns a failed write, on a full disk for instance, into one line for the user."""
     try:
         yield
     except OSError as error:
         raise StjError(
-            f"{where}: cannot write: {error.strerror or error}. What was finished is kept; "
-            "make room or rights and run the same command again"
+            f"{location}: cannot write: {error.strerror or error}. Finished work is kept; "
+            "check the free space and the permissions, then run the same command again"
         ) from None
 
 
 @contextmanager
-def _unreachable_told(where: str) -> Iterator[None]:
-    """Turns a store that does not answer, or refuses, into one line for the user."""
+def _explain_read_failure(location: str) -> Iterator[None]:
+    """Turns a failed read, from a store that does not answer for instance, into one line for the user."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
-        raise StjError(f"{where}: cannot be read: {reason}. Check the name, the network and this machine's rights") from None
+        raise StjError(f"{location}: cannot be read: {reason}. Check the name, the network and this machine's rights") from None
 
 
 def absolute_path(location: str) -> str:
-    """A file or directory of this machine as processes in other working directories understand it; any other as it is."""
+    """The absolute path of an existing file or directory of this machine; any other location unchanged.
+
+    Processes with other working directories need it.
+    """
     path = Path(location).expanduser()
     return str(path.absolute()) if "://" not in location and path.exists() else location
 
 
 def package_path(location: str) -> str:
-    """A location with `package://x/y` replaced by where stj carries x/y; any other as it is."""
+    """The path inside the installed package for a location `package://x/y`; any other location unchanged."""
     if not location.startswith(PACKAGE_SCHEME):
         return location
     return str(package_files("stj").joinpath(location.removeprefix(PACKAGE_SCHEME)))
@@ -261,11 +267,11 @@ def package_path(location: str) -> str:
 def content_identity(path: Path) -> str:
     """A hash of a file or directory: names, sizes, and 1 MiB from both ends of each file.
 
-    Cheap enough for the 141 GB of a 70B. Files up to 2 MiB count whole; a change of the same length in the middle of a larger
-    one is not seen. Raises StjError for what cannot be read.
+    It is cheap enough for the 141 GB of a 70B. Files up to 2 MiB are hashed completely. A change in the middle of a larger
+    file that keeps its length is missed. Raises StjError if a file cannot be read.
     """
     digest = hashlib.sha256()
-    with _unreachable_told(str(path)):
+    with _explain_read_failure(str(path)):
         members = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
         for member in members:
             size = member.stat().st_size
@@ -278,14 +284,14 @@ def content_identity(path: Path) -> str:
 
 
 def _refuse_secrets(uri: str) -> None:
-    """Raises ConfigError for a URI with a password or a key in it: a run's URI is printed, and stored in its manifests."""
+    """Raises ConfigError if a URI holds a password or a key: a run prints its URI and stores it in manifests."""
     parts = urlsplit(uri)
-    found = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if _SECRET.search(name)]
-    found += ["the part before @"] if parts.password is not None else []
-    if found:
+    secrets = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if _SECRET.search(name)]
+    secrets += ["the part before @"] if parts.password is not None else []
+    if secrets:
         raise ConfigError(
-            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: a URI is printed and stored, so it must carry no "
-            f"secret ({', '.join(found)}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on every machine, or give the "
+            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: a URI is printed and stored, so it must hold no "
+            f"secret ({', '.join(secrets)}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on every machine, or give the "
             "machines a role"
         )
 

@@ -1,12 +1,12 @@
-"""One driver a directory: who works there says so, and keeps the others out until it ends, however it ends.
+"""The lease of a directory: one driver works there, and keeps other drivers out until it ends, in any way.
 
-On a disk that is a lock of the operating system, which goes with its process. An object store has none, nor have some shared
-disks: there the driver renews a small file, and whoever comes waits to see whether it is renewed. A driver that was killed
-is taken over from, one that lives is left alone.
+On a disk the lease is a lock of the operating system, which ends with its process. Object stores have no locks, nor do some
+shared disks. There the driver renews a small file, its sign of life. A second driver waits to see whether the sign changes.
+If it does, the first driver lives and the second is refused. If not, the first is dead and the second takes over.
 
-Each driver takes the next turn, and signs that turn's file: one that is suspended while it writes its sign, and wakes up when
-another has taken over, does not write over the other's. Of two that come in the same moment, and sign the same file, the one
-whose sign is gone stops. The last file stays, so that no turn comes again.
+Each driver takes the next turn and signs that turn's file, driver-000042.lock. So a driver that was suspended while it signed
+cannot overwrite the sign of a driver that took over. If two drivers start at the same moment, they sign the same file, and
+the one whose sign was overwritten stops. The last file stays, so that no turn number is used twice.
 """
 
 import fcntl
@@ -22,36 +22,36 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stj.errors import ArtifactError, StjError, Stopped
-from stj.storage.folder import Folder, out_of_space_told
+from stj.storage.folder import Folder, explain_write_failure
 
-_NAME = "driver.lock"
-_SIGN = "driver-{:06d}.lock"
-_A_SIGN = re.compile(r"driver-(\d+)\.lock")
-_BEAT_S = 15.0
-_MISSED = 4  # beats without a sign of life, after which a driver counts as dead
+_LOCK_FILE = "driver.lock"
+_SIGN_FILE = "driver-{:06d}.lock"
+_SIGN_FILE_PATTERN = re.compile(r"driver-(\d+)\.lock")
+_BEAT_S = 15.0  # The time between two signs of life, in seconds.
+_MISSED = 4  # A driver counts as dead after this many beats without a sign of life.
 
 
 @contextmanager
 def sole_driver(folder: Folder) -> Iterator[None]:
-    """Keeps other drivers out of a directory for as long as this one works there.
+    """Keeps other drivers out of a directory while this driver works there.
 
-    Raises ArtifactError, which names the other one, where there is one, or where one has come to think this one dead.
+    Raises ArtifactError, which names the other driver, if one works there already, or if one takes over.
     """
-    me = f"process {os.getpid()} on {socket.gethostname()}"
+    driver = f"process {os.getpid()} on {socket.gethostname()}"
     directory = folder.local
     if directory and _has_locks(folder, directory):
-        with _locked(folder, directory, me):
+        with _locked(folder, directory, driver):
             yield
     else:
-        with _renewed(folder, f"{me}, {uuid.uuid4().hex[:8]}"):
+        with _renewed(folder, f"{driver}, {uuid.uuid4().hex[:8]}"):
             yield
 
 
 def _has_locks(folder: Folder, directory: Path) -> bool:
-    """Whether the file system has locks: some that clusters share, and mounted object stores, have none."""
-    with out_of_space_told(folder.uri):
+    """Whether the file system has locks: some shared disks of clusters, and mounted object stores, have none."""
+    with explain_write_failure(folder.uri):
         directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / _NAME).open("a")
+        file = (directory / _LOCK_FILE).open("a")
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_UN)
@@ -61,29 +61,29 @@ def _has_locks(folder: Folder, directory: Path) -> bool:
 
 
 @contextmanager
-def _locked(folder: Folder, directory: Path, me: str) -> Iterator[None]:
-    with (directory / _NAME).open("a+", encoding="utf-8") as file:
+def _locked(folder: Folder, directory: Path, driver: str) -> Iterator[None]:
+    with (directory / _LOCK_FILE).open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise _busy(folder, file.read()) from None
         file.truncate(0)
-        file.write(me)
+        file.write(driver)
         file.flush()
         yield
 
 
 @contextmanager
-def _renewed(folder: Folder, me: str) -> Iterator[None]:
+def _renewed(folder: Folder, driver: str) -> Iterator[None]:
     turn = _wait_for_a_sign_of_life(folder) + 1
     ended, lost = threading.Event(), threading.Event()
-    beat = threading.Thread(target=_beat, args=(folder, turn, me, ended, lost), name="lease", daemon=True)
-    _sign(folder, turn, f"{me}, sign of life 0")
-    with suppress(StjError, OSError):  # a file that somebody else has just deleted
+    beat = threading.Thread(target=_beat, args=(folder, turn, driver, ended, lost), name="lease", daemon=True)
+    _sign(folder, turn, f"{driver}, sign of life 0")
+    with suppress(StjError, OSError):  # another driver may have deleted the file a moment ago
         for earlier in _turns(folder):
             if earlier < turn:
-                folder.delete(_SIGN.format(earlier))
+                folder.delete(_SIGN_FILE.format(earlier))
     beat.start()
     try:
         yield
@@ -94,44 +94,45 @@ def _renewed(folder: Folder, me: str) -> Iterator[None]:
     finally:
         ended.set()
         beat.join()
-        with suppress(StjError, OSError):  # without it the next driver waits, as after a kill
+        with suppress(StjError, OSError):  # if this fails, the next driver waits, as after a kill
             last, sign = _last(folder)
-            if last == turn and sign.startswith(me):
+            if last == turn and sign.startswith(driver):
                 _sign(folder, turn, "")
 
 
 def _wait_for_a_sign_of_life(folder: Folder) -> int:
-    """The turn of the last driver, which has ended or counts as dead; raises ArtifactError where it lives."""
-    found = _last(folder)
+    """The turn of the last driver, which has ended or counts as dead. Raises ArtifactError if that driver lives."""
+    turn, sign = _last(folder)
     deadline = time.monotonic() + _MISSED * _BEAT_S
-    while found[1] and time.monotonic() < deadline:
+    while sign and time.monotonic() < deadline:
         time.sleep(_BEAT_S / 2)
-        now = _last(folder)
-        if now[1] and now != found:
-            raise _busy(folder, now[1])
-        found = now
-    return found[0]
+        latest_turn, latest_sign = _last(folder)
+        if latest_sign and (latest_turn, latest_sign) != (turn, sign):
+            raise _busy(folder, latest_sign)
+        turn, sign = latest_turn, latest_sign
+    return turn
 
 
-def _beat(folder: Folder, turn: int, me: str, ended: threading.Event, lost: threading.Event) -> None:
-    """Renews the sign until the work has ended; where another has taken over, stops the work."""
+def _beat(folder: Folder, turn: int, driver: str, ended: threading.Event, lost: threading.Event) -> None:
+    """Renews the sign until the work ends; stops the work if another driver has taken over."""
     number = 0
     while not ended.wait(_BEAT_S):
-        with suppress(StjError, OSError):  # a store that is away for a moment; the next beat may reach it
+        with suppress(StjError, OSError):  # the store may be away for a moment; the next beat may reach it
             last, sign = _last(folder)
-            if last > turn or (last == turn and not sign.startswith(me)):
+            if last > turn or (last == turn and not sign.startswith(driver)):
                 lost.set()
                 _stop_the_work(ended)
                 return
             number += 1
-            _sign(folder, turn, f"{me}, sign of life {number}")
+            _sign(folder, turn, f"{driver}, sign of life {number}")
 
 
 def _stop_the_work(ended: threading.Event) -> None:
-    """Interrupts the main thread, as Ctrl-C does; in the background, where that is not heard, as a job's stop does.
+    """Interrupts the main thread with SIGINT, as Ctrl-C does; with SIGTERM if the process ignores SIGINT.
 
-    A training that is told to stop puts another handler in the place of its own and asks its ranks for a checkpoint; there is
-    no time for one here, so it is told again. Other work is not: it is on its way out.
+    A process in the background may ignore SIGINT. A training answers the first SIGTERM with a new handler and asks its ranks
+    for a checkpoint. There is no time for a checkpoint here, so it gets a second SIGTERM. Other work gets only one, because
+    it is stopping already.
     """
     main = threading.main_thread().ident
     assert main is not None
@@ -145,17 +146,17 @@ def _stop_the_work(ended: threading.Event) -> None:
 
 
 def _sign(folder: Folder, turn: int, sign: str) -> None:
-    folder.write(_SIGN.format(turn), sign.encode())
+    folder.write(_SIGN_FILE.format(turn), sign.encode())
 
 
 def _turns(folder: Folder) -> list[int]:
-    return sorted(int(found[1]) for found in map(_A_SIGN.fullmatch, folder.names()) if found)
+    return sorted(int(match[1]) for match in map(_SIGN_FILE_PATTERN.fullmatch, folder.names()) if match)
 
 
 def _last(folder: Folder) -> tuple[int, str]:
-    """The last turn and what its driver signed with: nothing where it has ended; turn 0 where nobody was here yet."""
+    """The last turn and its driver's sign, which is empty if that driver has ended; turn 0 if no driver was here yet."""
     turns = _turns(folder)
-    return (turns[-1], folder.read(_SIGN.format(turns[-1])).decode()) if turns else (0, "")
+    return (turns[-1], folder.read(_SIGN_FILE.format(turns[-1])).decode()) if turns else (0, "")
 
 
 def _busy(folder: Folder, other: str) -> ArtifactError:

@@ -56,7 +56,7 @@ def export(model: PreTrainedModel, seed_directory: Path, target: Folder, shard_g
         weight_map |= dict.fromkeys(layout, file)
         size += _bytes(layout)
         if shard:
-            stamps[file] = shard.stamp
+            stamps[file] = shard.digest
     if first:
         if len(shards) > 1:
             index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stj.storage.digest import DigestingFile
-from stj.storage.folder import Folder, out_of_space_told, workspace
+from stj.storage.folder import Folder, explain_write_failure, workspace
 
 _DTYPES = {
     torch.float64: "F64",
@@ -56,7 +56,7 @@ def write_shard(target: Folder, name: str, layout: Mapping[str, Tensor]) -> Iter
 
     Raises StjError where there is no room.
     """
-    with out_of_space_told(target.uri), workspace(target) as directory:
+    with explain_write_failure(target.uri), workspace(target) as directory:
         directory.mkdir(parents=True, exist_ok=True)
         temporary = directory / f".{name}.tmp"
         with temporary.open("wb") as file:

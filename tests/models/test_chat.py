@@ -1,4 +1,4 @@
-"""From messages to ids: content never becomes a control token, and the template is obeyed."""
+"""From messages to ids: content never becomes a control token, and the ids are those of the template."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def controls(tokenizer, ids: list[int]) -> list[str]:  # type: ignore[no-untyped
     return [tokenizer.convert_ids_to_tokens(i) for i in ids if i in special]
 
 
-def test_an_innocent_dialogue_is_what_the_template_says(tokenizer) -> None:  # type: ignore[no-untyped-def]
+def test_a_plain_dialogue_has_the_ids_of_the_template(tokenizer) -> None:  # type: ignore[no-untyped-def]
     messages = [Turn(role="system", content="Judge."), Turn(role="user", content="What is the color of the fox?")]
     dicts = [{"role": turn.role, "content": turn.content} for turn in messages]
     expected = tokenizer.apply_chat_template(dicts, add_generation_prompt=True, tokenize=False)
@@ -58,13 +58,13 @@ def test_a_template_without_a_system_role_gets_it_at_the_head_of_the_first_messa
     assert tokenizer.decode(ids) == "<|user|>Judge.\n\n Who?<|end|><|assistant|>"
 
 
-def test_a_template_that_leaves_the_system_message_out_gets_it_too(tokenizer) -> None:  # type: ignore[no-untyped-def]
+def test_a_template_that_omits_the_system_message_gets_it_there_too(tokenizer) -> None:  # type: ignore[no-untyped-def]
     other = AutoTokenizer.from_pretrained(SEED_MODEL)
     user = "{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}<|end|>{% endif %}"
     other.chat_template = f"{{% for m in messages %}}{user}{{% endfor %}}<|assistant|>"
     ids = encode_chat(other, [Turn(role="system", content="Judge."), Turn(role="user", content="Who?")])
     assert tokenizer.decode(ids) == "<|user|>Judge.\n\nWho?<|end|><|assistant|>"
-    with pytest.raises(ModelError, match="of messages user, assistant, user its chat template shows"):
+    with pytest.raises(ModelError, match=r"its chat template shows only the messages \[.*\] of user, assistant, user"):
         encode_chat(
             other, [Turn(role="user", content="a"), Turn(role="assistant", content="b"), Turn(role="user", content="c")]
         )

@@ -1,4 +1,4 @@
-"""The context of a model that is put to use: its own, where that is shorter than what is asked for."""
+"""Locating a model: its identity, its context length, and GPUs that can share its heads."""
 
 import json
 from pathlib import Path
@@ -11,16 +11,18 @@ from stj.models.locate import check_division, model_identity, within_context
 
 
 @pytest.mark.parametrize(
-    ("config", "asked", "found"),
+    ("config", "max_model_len", "expected"),
     [
         ({"max_position_embeddings": 2048}, 8192, 2048),
         ({"max_position_embeddings": 131072}, 8192, 8192),
         ({}, 8192, 8192),
     ],
 )
-def test_the_context_is_cut_to_the_models_own(config: dict[str, int], asked: int, found: int, tmp_path: Path) -> None:
+def test_the_context_is_cut_to_what_the_config_states(
+    config: dict[str, int], max_model_len: int, expected: int, tmp_path: Path
+) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert within_context(ModelConfig(path=str(tmp_path), max_model_len=asked)).max_model_len == found
+    assert within_context(ModelConfig(path=str(tmp_path), max_model_len=max_model_len)).max_model_len == expected
 
 
 @pytest.mark.parametrize("path", ["./nope", "../nope", "a/b--c", "a/..b", "nope"])
@@ -30,9 +32,9 @@ def test_a_missing_directory_is_not_taken_for_a_model_on_the_hub(path: str) -> N
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
-def test_a_damaged_config_is_said(text: str, tmp_path: Path) -> None:
+def test_a_damaged_config_is_an_error(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ModelError, match=r"its config.json is not JSON"):
+    with pytest.raises(ModelError, match=r"its config.json is not a JSON object"):
         within_context(ModelConfig(path=str(tmp_path)))
 
 

@@ -1,4 +1,4 @@
-"""The prompts hold the paper's words, all of them and no others."""
+"""The prompts hold exactly the paper's words."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""The judge prompts by name: each asks for the verdict that its own parser reads, and for no other."""
+"""The judge prompts: each asks for the verdicts that its parser reads, and only for those."""
 
 from typing import get_args
 
@@ -10,7 +10,7 @@ from stj.config import PromptName
 from stj.prompts import fill, prompt
 from stj.prompts.variants import ARENA, PROMETHEUS, VARIANTS, Variant
 
-SAID = {
+TAGS_BY_VERDICT = {
     "figure8": {"A": ["[[A]]"], "B": ["[[B]]"], None: ["[[C]]"]},
     "arena": {"A": ["[[A>>B]]", "[[A>B]]"], "B": ["[[B>A]]", "[[B>>A]]"], None: ["[[A=B]]", "[[A]]", "[[A>>>B]]"]},
     "prometheus": {
@@ -19,7 +19,9 @@ SAID = {
         None: ["[RESULT] C", "[RESULT] AB"],
     },
 }
-CASES = [(name, verdict, tag) for name, said in SAID.items() for verdict, tags in said.items() for tag in tags]
+CASES = [
+    (name, verdict, tag) for name, by_verdict in TAGS_BY_VERDICT.items() for verdict, tags in by_verdict.items() for tag in tags
+]
 TAGS = [tag for _, _, tag in CASES]
 
 
@@ -38,7 +40,7 @@ def test_each_reads_its_own_verdicts(name: str, verdict: str | None, tag: str) -
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
 def test_opposite_verdicts_in_one_judgment_are_none(variant: Variant) -> None:
-    a, b = (SAID[variant.name][label][0] for label in ("A", "B"))
+    a, b = (TAGS_BY_VERDICT[variant.name][label][0] for label in ("A", "B"))
     assert variant.parse(f"Neither {a} nor {b}") is None
     assert variant.parse(f"{b} {b}") == "B"
 

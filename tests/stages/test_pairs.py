@@ -83,7 +83,7 @@ def test_a_dialogue_is_asked_as_one_and_shown_with_its_roles() -> None:
 
 
 def test_the_markdown_of_an_answer_is_left_alone() -> None:
-    """What is cut from the worse answer alone would tell the judge which one it is."""
+    """Otherwise only the worse answer would lose its markdown, and the judge would recognise it by that."""
     answer = "## Colors\n\n* red (maybe)\n* **blue**."
     modified = parse_modified(FORMAT.format(x="x?", y=answer), "4")
     worse = parse_worse(f"[The start of a rewritten worse answer]\n{answer}\n[The end of a rewritten worse answer]", "4")

@@ -1,4 +1,4 @@
-"""A chain of stages: a row ends early, fails or goes through, and is never lost."""
+"""A chain of stages: a row stops early, fails or completes, and is never lost."""
 
 import asyncio
 from dataclasses import replace
@@ -39,7 +39,7 @@ def test_tokens_are_counted_over_all_stages() -> None:
     assert (row.prompt_tokens, row.output_tokens, row.ended) == (10, 10, False)
 
 
-def test_a_dropped_row_is_passed_by() -> None:
+def test_later_stages_skip_a_dropped_row() -> None:
     assert run(drop, ask).output_tokens == 0
 
 
@@ -52,12 +52,12 @@ def test_a_prompt_without_room_is_a_drop() -> None:
     assert (row.dropped, row.detail, row.error) == ("prompt_too_long", "prompt of 9000 tokens", None)
 
 
-def test_a_row_that_no_stage_foresaw_is_kept_with_its_error() -> None:
+def test_an_unexpected_exception_is_written_into_its_row() -> None:
     assert "KeyError: 'odd'" in (run(fail(KeyError("odd"))).error or "")
 
 
-def test_where_one_request_fails_the_others_are_not_left_running() -> None:
-    """Else they would decode on for a row that has ended, beside the rows that the engine has room for."""
+def test_if_a_request_fails_the_others_are_cancelled() -> None:
+    """Otherwise they would take the engine's room for a row that has ended."""
     ended: list[str] = []
 
     async def request(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The sampling rules, on judges whose correctness depends on the judgment's length and whose samples finish in any order."""
+"""The sampling rules, with judges that are right more often in long judgments, and samples that finish in any order."""
 
 import asyncio
 import math
@@ -16,11 +16,11 @@ from stj.generate import Completion, Sampling, Usage
 from stj.rows import Judgment, Pair, Row, Turn
 from stj.stages.judge import judge
 from stj.stages.runner import run_stages
-from stj.stages.sampling import Drawn, Enough, draw, never, one_correct, one_correct_and_one_wrong
+from stj.stages.sampling import Drawn, Enough, draw, never_enough, one_correct, one_correct_and_one_wrong
 from tests.conftest import make_row
 
 N = 15
-RULES: list[Enough] = [one_correct, one_correct_and_one_wrong, never]
+RULES: list[Enough] = [one_correct, one_correct_and_one_wrong, never_enough]
 
 
 def judgment(index: int, correct: bool, length: int = 1, parsed: bool = True) -> Judgment:
@@ -44,7 +44,7 @@ async def much_room() -> None:
 
 
 class Judge:
-    """Answers with prepared judgments, each after its own number of turns of the event loop; knows what was asked of it."""
+    """Returns prepared judgments, each after a given number of turns of the event loop; records what was asked."""
 
     def __init__(self, judgments: list[Judgment], turns: list[int]) -> None:
         self.judgments, self.turns = judgments, turns
@@ -60,7 +60,7 @@ class Judge:
 
 
 def expected(judgments: list[Judgment], enough: Enough) -> list[Judgment]:
-    """The rule as one would do it by hand: one after the other."""
+    """The rule applied by hand, to one judgment after another."""
     for count in range(1, len(judgments) + 1):
         if enough(judgments[:count]):
             return judgments[:count]
@@ -74,7 +74,7 @@ def expected(judgments: list[Judgment], enough: Enough) -> list[Judgment]:
     width=st.integers(1, N),
     room=st.sampled_from([no_room, much_room]),
 )
-def test_the_outcome_is_that_of_one_after_the_other_whatever_finishes_first(
+def test_the_result_is_that_of_one_sample_after_another_in_any_order_of_finishing(
     outcomes: list[str], turns: list[int], rule: Enough, width: int, room: Callable[[], object]
 ) -> None:
     judgments = [judgment(i, outcome == "right", parsed=outcome != "unparsed") for i, outcome in enumerate(outcomes)]
@@ -82,10 +82,10 @@ def test_the_outcome_is_that_of_one_after_the_other_whatever_finishes_first(
     failing = next((i for i, outcome in enumerate(outcomes) if outcome == "fails"), N)
 
     async def sample(index: int) -> Judgment:
-        found = await judge.sample(index)
+        sampled = await judge.sample(index)
         if outcomes[index] == "fails":
             raise RuntimeError(f"sample {index}")
-        return found
+        return sampled
 
     drawing = draw(sample, len(judgments), rule, width, room)  # type: ignore[arg-type]
     if len(expected(judgments[:failing], rule)) == failing < len(judgments) and not rule(judgments[:failing]):
@@ -126,7 +126,7 @@ def test_a_failing_sample_ends_the_others() -> None:
     async def run() -> int:
         judge = Fails([judgment(i, False) for i in range(N)], [1000] * N)
         with pytest.raises(RuntimeError, match="no"):
-            await draw(judge.sample, N, never, N, no_room)
+            await draw(judge.sample, N, never_enough, N, no_room)
         before = judge.tokens
         await asyncio.sleep(0.01)
         return judge.tokens - before
@@ -161,7 +161,7 @@ PAIRS = 10_000
 
 
 async def kept_lengths(width: int, seed: int) -> tuple[list[int], int, int, int]:
-    """Lengths of the kept judgments over many pairs, pairs with one, draws, and tokens written."""
+    """Lengths of the kept judgments of many pairs, how many there are, draws, and tokens written."""
     lengths, draws, tokens = [], 0, 0
     for pair in range(PAIRS):
         judge = LengthJudge(seed * PAIRS + pair)
@@ -174,7 +174,7 @@ async def kept_lengths(width: int, seed: int) -> tuple[list[int], int, int, int]
 
 
 def random_correct_of_all(seed: int) -> list[int]:
-    """What the paper does: all N are drawn, and a random right one is kept."""
+    """The paper's way: draw all N, keep a random right judgment."""
     lengths = []
     for pair in range(PAIRS):
         judge = LengthJudge(seed * PAIRS + pair)
@@ -185,7 +185,7 @@ def random_correct_of_all(seed: int) -> list[int]:
 
 
 async def first_finished(seed: int) -> list[int]:
-    """A wrong rule: whichever right one is finished first."""
+    """A wrong rule: keep the right judgment that finishes first."""
     lengths = []
     for pair in range(PAIRS):
         judge = LengthJudge(seed * PAIRS + pair)
@@ -195,12 +195,12 @@ async def first_finished(seed: int) -> list[int]:
     return lengths
 
 
-def same_distribution(one: list[int], other: list[int]) -> bool:
+def same_distribution(first: list[int], second: list[int]) -> bool:
     """The two-sample Kolmogorov-Smirnov test at p = 0.001."""
-    counts_one, counts_other = _cumulative(one), _cumulative(other)
-    top = max(*one, *other)
-    distance = max(abs(counts_one(x) - counts_other(x)) for x in range(top + 1))
-    return distance < 1.949 * math.sqrt((len(one) + len(other)) / (len(one) * len(other)))
+    first_share, second_share = _cumulative(first), _cumulative(second)
+    top = max(*first, *second)
+    distance = max(abs(first_share(x) - second_share(x)) for x in range(top + 1))
+    return distance < 1.949 * math.sqrt((len(first) + len(second)) / (len(first) * len(second)))
 
 
 def _cumulative(values: list[int]) -> Callable[[int], float]:
@@ -216,7 +216,7 @@ def _cumulative(values: list[int]) -> Callable[[int], float]:
 
 
 def share_right() -> float:
-    """How often one judgment of LengthJudge is right: over its lengths, which are geometric."""
+    """The share of right judgments of LengthJudge, summed over its geometric lengths."""
     stay = math.exp(-1 / 8)
     return sum(stay ** (length - 1) * (1 - stay) * min(0.9, 0.2 + length / 25) for length in range(1, 1000))
 
@@ -233,7 +233,7 @@ def test_kept_lengths_are_those_of_a_random_right_one_and_the_first_finished_is_
 
 
 class CountingEngine:
-    """Writes judgments that are right half of the time, the more likely the longer, a word in each turn of the loop."""
+    """Writes judgments that are right half of the time, longer ones more often; a word in each turn of the loop."""
 
     def __init__(self) -> None:
         self.random = random.Random(3)
@@ -266,12 +266,12 @@ def test_a_judge_that_is_right_half_of_the_time_writes_a_sixth_of_all_n(monkeypa
         watching = asyncio.ensure_future(load.watch())
         gate = asyncio.Semaphore(slots)
 
-        async def one(position: int) -> Row:
+        async def judge_row(position: int) -> Row:
             async with gate:
                 row = make_row(position, pair=pair)
                 return await run_stages(row, [partial(judge, config=config, seed=0)], load.ask, load.room)
 
-        rows = await asyncio.gather(*map(one, range(count)))
+        rows = await asyncio.gather(*map(judge_row, range(count)))
         watching.cancel()
         return engine, rows
 

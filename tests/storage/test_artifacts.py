@@ -1,4 +1,4 @@
-"""Artifacts: done, partial, stale and absent; nothing half written; nothing of another config overwritten unasked."""
+"""Artifacts: their four states; writes are atomic; nothing of another config is overwritten without --overwrite."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stj.errors import ArtifactError, ConfigError, StjError
 from stj.rows import Category, Judgment, Pair, Row, Turn, row_from_dict, rows_to_table
 from stj.storage.artifacts import Artifact, differences, fingerprint, read_artifact
-from stj.storage.folder import Folder, content_identity, out_of_space_told
+from stj.storage.folder import Folder, content_identity, explain_write_failure
 from tests.conftest import make_row
 
 
@@ -75,12 +75,12 @@ def test_damage_inside_a_part_is_one_clear_line(tmp_path: Path) -> None:
     content[20:400] = bytes(380)
     file.write_bytes(content)
     with pytest.raises(
-        ArtifactError, match=r"part-1.parquet: cannot be read .*; run the same command again, and where it stays so delete"
+        ArtifactError, match=r"part-1.parquet: cannot be read .*; run the same command again; if the error stays, delete"
     ):
         list(artifact.records())
 
 
-def test_reading_where_nothing_is(tmp_path: Path) -> None:
+def test_reading_a_folder_without_an_artifact(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no artifact here"):
         read_artifact(Folder.at(tmp_path))
 
@@ -105,7 +105,7 @@ def test_an_unknown_scheme_is_one_clear_line() -> None:
         Folder.at("nowhere://x")
 
 
-def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_failed_write_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(StjError, match="cannot write"):
         Folder.at(tmp_path / "file" / "run").write("a", b"")
@@ -115,17 +115,21 @@ def test_no_space_is_one_clear_line() -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no /dev/full")
-    with pytest.raises(StjError, match="No space left on device"), out_of_space_told("x"), full.open("wb", buffering=0) as file:
+    with (
+        pytest.raises(StjError, match="No space left on device"),
+        explain_write_failure("x"),
+        full.open("wb", buffering=0) as file,
+    ):
         file.write(b"x")
 
 
 def test_the_identity_of_files_is_their_content(tmp_path: Path) -> None:
-    for name in ("one", "two"):
+    for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "weights").write_bytes(b"x" * (3 << 20))
-    assert content_identity(tmp_path / "one") == content_identity(tmp_path / "two")
-    (tmp_path / "two" / "weights").write_bytes(b"x" * ((3 << 20) - 1) + b"y")
-    assert content_identity(tmp_path / "one") != content_identity(tmp_path / "two")
+    assert content_identity(tmp_path / "a") == content_identity(tmp_path / "b")
+    (tmp_path / "b" / "weights").write_bytes(b"x" * ((3 << 20) - 1) + b"y")
+    assert content_identity(tmp_path / "a") != content_identity(tmp_path / "b")
 
 
 json_values = st.recursive(
@@ -134,11 +138,11 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.text(), json_values), st.dictionaries(st.text(), json_values))
-def test_keys_differ_exactly_when_their_fingerprints_do(one: dict[str, object], other: dict[str, object]) -> None:
-    assert differences(one, one) == []
-    if differences(one, other):
-        assert fingerprint(one) != fingerprint(other)
-    assert fingerprint(one) == fingerprint(json.loads(json.dumps(one)))
+def test_keys_differ_exactly_when_their_fingerprints_do(old: dict[str, object], new: dict[str, object]) -> None:
+    assert differences(old, old) == []
+    if differences(old, new):
+        assert fingerprint(old) != fingerprint(new)
+    assert fingerprint(old) == fingerprint(json.loads(json.dumps(old)))
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))

@@ -1,4 +1,4 @@
-"""One driver a directory: the second is refused by name, a dead one is taken over from, on a disk and on S3."""
+"""One driver a directory, on a disk and on S3: a second driver is refused; it takes over from a dead one."""
 
 import signal
 import subprocess
@@ -24,7 +24,7 @@ with sole_driver(Folder.at(sys.argv[1])):
 """
 
 
-def test_a_second_driver_is_refused_and_a_killed_one_is_no_hindrance(tmp_path: Path) -> None:
+def test_a_second_driver_is_refused_unless_the_first_was_killed(tmp_path: Path) -> None:
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     assert other.stdout.readline() == "held\n"
@@ -41,11 +41,11 @@ def test_a_second_driver_is_refused_and_a_killed_one_is_no_hindrance(tmp_path: P
 
 def test_a_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StjError, match=r"cannot write: .*make room or rights"), sole_driver(Folder.at(tmp_path / "file")):
+    with pytest.raises(StjError, match=r"cannot write: .*check the free space"), sole_driver(Folder.at(tmp_path / "file")):
         pass
 
 
-def test_a_disk_without_locks_is_taken_as_an_object_store_is(
+def test_a_disk_without_locks_is_treated_as_an_object_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:
     def refuse(*_: object) -> None:
@@ -66,8 +66,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_in_an_object_store_a_driver_that_lives_is_left_alone(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "_MISSED", 100)  # however slow this machine is
+def test_in_an_object_store_a_second_driver_is_refused_while_the_first_lives(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "_MISSED", 100)  # even a slow machine renews its sign in this time
     folder = Folder.at(bucket) / "lease_1"
     with sole_driver(folder), pytest.raises(ArtifactError, match="another driver"), sole_driver(folder):
         pytest.fail("two drivers at once")
@@ -76,7 +78,7 @@ def test_in_an_object_store_a_driver_that_lives_is_left_alone(bucket: str, monke
 
 
 @pytest.mark.usefixtures("quick")
-def test_in_an_object_store_a_dead_driver_is_taken_over_from(bucket: str) -> None:
+def test_in_an_object_store_a_driver_takes_over_from_a_dead_one(bucket: str) -> None:
     folder = Folder.at(bucket) / "lease_2"
     folder.write("driver-000041.lock", b"process 1 on nowhere, sign of life 7")
     with sole_driver(folder):
@@ -109,7 +111,7 @@ def test_a_driver_that_was_taken_for_dead_stops(bucket: str, turn: int, monkeypa
 
 @pytest.mark.usefixtures("quick")
 def test_a_driver_that_wakes_up_while_it_signs_takes_nobody_s_place(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Suspended on its way to the store, it writes a sign of life after another has taken over."""
+    """It writes its sign of life late, after another driver has taken over."""
     folder = Folder.at(bucket) / "lease_4"
     signing, awake = threading.Event(), threading.Event()
     sign = lease._sign

@@ -1,4 +1,4 @@
-"""A run's folder in an object store: a real S3 protocol over loopback, spoken by moto."""
+"""A run's folder in an object store: the real S3 protocol, served by moto on this machine."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.conftest import make_row
 
 @pytest.fixture
 def folder(bucket: str, request: pytest.FixtureRequest) -> Folder:
-    """A folder of this test alone."""
+    """A folder for this test only."""
     return Folder.at(bucket) / re.sub(r"\W", "-", request.node.name)
 
 
@@ -48,7 +48,7 @@ def test_files_and_folders(folder: Folder) -> None:
     assert (folder / "nowhere").names() == (folder / "nowhere").folders() == []
 
 
-def test_a_scratch_directory_is_gone_after_its_files_are_uploaded(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scratch_directory_is_removed_after_its_files_are_uploaded(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stj.storage.folder._PART_BYTES", 6 << 20)  # S3 takes parts of 5 MiB and more
     monkeypatch.setattr("stj.storage.folder._PARTS_AT_ONCE", 1)
     content = bytes(range(256)) * (15 << 12)  # 15 MiB: three parts
@@ -85,7 +85,7 @@ def test_an_artifact_is_absent_partial_done_and_stale(folder: Folder) -> None:
     assert (other.state()[0], other.parts()) == ("partial", [])
 
 
-def test_a_bucket_that_is_not_there_is_one_clear_line(bucket: str) -> None:
+def test_a_missing_bucket_is_one_clear_line(bucket: str) -> None:
     with pytest.raises(StjError, match=r"s3://elsewhere.*cannot write"):
         Folder.at(bucket.replace("s3://bucket", "s3://elsewhere")).write("a", b"")
 
@@ -118,26 +118,26 @@ FILES = {"config.json": b"{}", "model.safetensors": b"weights", "tokenizer.json"
 
 
 def put_model(folder: Folder, files: dict[str, bytes]) -> ModelConfig:
-    """A model as stj leaves it: its manifest says what each file was when it was written."""
+    """A model as stj writes it: the manifest holds the digest of each file."""
     for name, content in files.items():
         folder.write(name, content)
-    stamps = {name: asdict(FileDigest.of(content)) for name, content in files.items()}
-    folder.write(MANIFEST, json.dumps({"model": {"files": stamps}}).encode())
+    digests = {name: asdict(FileDigest.of(content)) for name, content in files.items()}
+    folder.write(MANIFEST, json.dumps({"model": {"files": digests}}).encode())
     return ModelConfig(path=folder.uri)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("model.safetensors", b"w3ights", "model.safetensors has the SHA-256"),
-        ("model.safetensors", b"weight", "model.safetensors has 6 bytes instead of 7 bytes"),
-        ("tokenizer.json", None, "tokenizer.json is missing, of 5 bytes"),
+        ("model.safetensors", b"weight", "model.safetensors has 6 bytes instead of 7;"),
+        ("tokenizer.json", None, "tokenizer.json is missing: it must have 5 bytes"),
         (MANIFEST, b"[]", "its manifest.json is damaged"),
         (MANIFEST, b'{"model": {"files": {"config.json": {"sise": 2}}}}', "its manifest.json is damaged"),
     ],
 )
-def test_a_model_that_is_not_as_it_was_written_is_refused_by_its_files_name_and_not_kept(
-    name: str, content: bytes | None, told: str, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_damaged_model_is_refused_with_the_name_of_the_file_and_not_cached(
+    name: str, content: bytes | None, message: str, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stj.models.locate._CACHE", tmp_path)
     model = put_model(folder, FILES)
@@ -145,7 +145,7 @@ def test_a_model_that_is_not_as_it_was_written_is_refused_by_its_files_name_and_
         folder.delete(name)
     else:
         folder.write(name, content)
-    with pytest.raises(ModelError, match=told) as error:
+    with pytest.raises(ModelError, match=message) as error:
         local_model(model)
     assert "\n" not in str(error.value)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
@@ -153,7 +153,7 @@ def test_a_model_that_is_not_as_it_was_written_is_refused_by_its_files_name_and_
     assert (local_model(model) / "model.safetensors").read_bytes() == b"weights"
 
 
-def test_a_look_at_the_tokenizer_takes_no_weights_and_does_not_miss_them(
+def test_without_weights_only_the_other_files_are_fetched(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stj.models.locate._CACHE", tmp_path)
@@ -161,7 +161,7 @@ def test_a_look_at_the_tokenizer_takes_no_weights_and_does_not_miss_them(
     assert sorted(path.name for path in fetched.iterdir()) == ["config.json", MANIFEST, "tokenizer.json"]
 
 
-def test_where_room_is_short_the_copy_that_was_longest_unused_goes(
+def test_if_space_is_short_the_longest_unused_copy_is_deleted(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stj.models.locate._CACHE", tmp_path)
@@ -179,19 +179,19 @@ def test_where_room_is_short_the_copy_that_was_longest_unused_goes(
     copies["c"] = local_model(put_model(folder / "c", FILES))
     assert [name for name, copy in copies.items() if copy.exists()] == ["a", "c"]
     os.utime(copies["a"].with_suffix(".lock"))
-    local_model(put_model(folder / "d", FILES))  # whatever comes of it: what may be loading just now stays
+    local_model(put_model(folder / "d", FILES))  # a copy that an engine may be loading stays
     assert copies["a"].exists()
     assert copies["c"].exists()
 
 
-def test_a_file_that_no_manifest_names_is_held_against_its_size_there(
+def test_without_a_manifest_a_file_is_checked_against_its_listed_size(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stj.models.locate._CACHE", tmp_path)
     for name, content in FILES.items():
         folder.write(name, content)
     monkeypatch.setattr(Folder, "sizes", lambda folder: {name: len(content) + 1 for name, content in FILES.items()})
-    with pytest.raises(ModelError, match="has 2 bytes instead of 3 bytes"):
+    with pytest.raises(ModelError, match="has 2 bytes instead of 3;"):
         local_model(ModelConfig(path=folder.uri))
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
