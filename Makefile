@@ -11,7 +11,7 @@ UV_VERSION := 0.13.8
 UV := $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") $(if $(PIP_CERT),SSL_CERT_FILE="$(PIP_CERT)") $(BIN)/uv
 BACKEND := $(if $(PIP_FIND_LINKS),,$(if $(filter cpu,$(DEVICE)),--torch-backend cpu))
 
-.PHONY: install demo test test-long test-fast check format lock clean
+.PHONY: install demo test test-long test-fast check docs format lock clean
 
 install: $(STAMP)
 
@@ -37,11 +37,16 @@ test-long: install  ## whole runs on real engines: Ray jobs, machines lost and d
 test-fast: install  ## the tests without engines, in under a minute
 	$(BIN)/python -m pytest -n 2 -m "not engine and not long"
 
-check: install  ## format, lint, types, and which room may import which
+check: install  ## format, lint, types, which room may import which, the docs and their links
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(MAKE) docs
+
+docs: install  ## the pages, into docs/_build/html, without network; a warning, a broken link too, is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -n -d docs/_build/doctrees docs docs/_build/html
+	@echo "docs: docs/_build/html/index.html"
 
 format: install
 	$(BIN)/ruff format .
@@ -61,4 +66,4 @@ lock: $(BIN)/uv  ## pins move only where requirements/*.in asks for it; delete a
 $(BIN)/uv: install
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

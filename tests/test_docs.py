@@ -1,0 +1,219 @@
+"""README and docs/ say what is true: commands, settings, paths, error texts and the tree exist; .github holds valid YAML."""
+
+import ast
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stj.cli import main
+from stj.config import Config, UseConfig
+from stj.config_loader import load, load_use
+from stj.evals.benchmarks import BENCHMARKS
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs" / "_ext"))
+
+from repository_links import anchors, broken_links  # noqa: E402  (docs/_ext is no package)
+from settings import Reference  # noqa: E402
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(?:bash|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`(stj [a-z][^`\n]*)`")
+A_PATH = re.compile(r"(?<![\w/.:-])((?:stj|conf|tests|cluster|benchmarks|requirements|docs)/[\w./-]*\w/?)")
+PLACEHOLDERS = {"MODEL", "MODEL_1", "MODEL_2", "MODEL_3", "RUN", "DIR", "FILE"}
+"""Words of command lines that stand for something of the reader's."""
+GENERATED = ("docs/_build",)
+"""Paths that a command makes."""
+WITH_SETTINGS = {"run", "iterate", "plan", "status", "eval", "judge", "serve"}
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def command_lines() -> Iterator[tuple[str, list[str]]]:
+    """Every command line of the pages that runs stj, with its page, in words."""
+    for page in PAGES:
+        text = page.read_text()
+        lines = [line for block in BLOCK.findall(text) for line in block.replace("\\\n", " ").splitlines()]
+        for line in [*lines, *INLINE.findall(text)]:
+            command = line.removeprefix("$ ").strip()
+            command = command.partition(" -- ")[2] if command.startswith("ray job submit") else command
+            if command.startswith("stj "):
+                yield page.name, shlex.split(command, comments=True)[1:]
+
+
+COMMANDS = [(f"{page}: {' '.join(words)}", words) for page, words in command_lines()]
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
+def test_the_pages_have_commands_to_check() -> None:
+    assert {words[0] for _, words in COMMANDS} >= {"run", "iterate", "status", "show", "plan", "eval", "judge", "serve", "mini"}
+
+
+@pytest.fixture(scope="module")
+def helps() -> dict[str, str]:
+    """Help texts by verb, as they are asked for."""
+    return {}
+
+
+def help_of(verb: str, helps: dict[str, str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The help of a verb; fails for a verb that does not exist."""
+    if verb not in helps:
+        try:
+            code = main([verb, "--help"])
+        except SystemExit as end:
+            code = end.code or 0
+        assert code == 0, f"no such verb: stj {verb}"
+        helps[verb] = ANSI.sub("", capsys.readouterr().out)
+    return helps[verb]
+
+
+@pytest.mark.parametrize(("where", "words"), COMMANDS, ids=[where for where, _ in COMMANDS])
+def test_commands_have_real_verbs_flags_and_settings(
+    where: str,
+    words: list[str],
+    helps: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    verb, *rest = words
+    if verb.startswith("--"):
+        assert verb in {"--install-completion", "--version", "--help"}
+        return
+    text = help_of(verb, helps, capsys)
+    for flag in (word for word in rest if word.startswith("--") and word != "--help"):
+        assert flag in text, f"stj {verb} has no {flag}"
+    if verb in WITH_SETTINGS:
+        check_settings(verb, rest)
+
+
+def check_settings(verb: str, words: list[str]) -> None:
+    """Raises ConfigError for a file or setting that does not exist; fails for a benchmark that does not."""
+    settings = [word for word in words if "=" in word and word.partition("=")[0] not in PLACEHOLDERS]
+    files = [str(ROOT / word) for word in words if word.endswith(".yaml") and word.partition(".")[0] not in PLACEHOLDERS]
+    if verb in {"judge", "serve"}:
+        load_use(files, ["model=M", *settings])
+        return
+    load(files, settings)
+    if verb == "eval":
+        names = {word.partition(":")[0] for word in words[1:] if "=" not in word and not word.endswith(".yaml")}
+        assert names <= BENCHMARKS.keys()
+
+
+def test_every_path_that_the_pages_name_exists() -> None:
+    missing = [
+        f"{page.name}: {path}"
+        for page in PAGES
+        for path in A_PATH.findall(page.read_text())
+        if not path.startswith(GENERATED) and not (ROOT / path).exists()
+    ]
+    assert not missing
+
+
+def test_every_page_that_help_names_exists() -> None:
+    named_pages = {page for text in strings_of_the_code() for page in re.findall(r"docs/[\w-]+\.md", text)}
+    assert not [page for page in named_pages if not (ROOT / page).exists()]
+
+
+def test_every_link_leads_somewhere() -> None:
+    assert not list(broken_links())
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "start.md").write_text("# Start\n\n## First steps\n")
+    (tmp_path / "README.md").write_text(
+        "[a](docs/start.md#first-steps) [b](docs/start.md#last-steps) [c](gone.py) [d](../x) [e](https://example.com)\n"
+        "```\n[f](in/code)\n```\n"
+    )
+    (tmp_path.parent / "x").write_text("")
+    assert list(broken_links(tmp_path)) == [
+        "README.md: the link docs/start.md#last-steps leads to no heading",
+        "README.md: the link gone.py leads to no file",
+        "README.md: the link ../x leads out of the repository",
+    ]
+
+
+def test_anchors_are_those_of_github() -> None:
+    assert anchors("# A\n\n## Rooms and `arrows`\n\n```\n# no heading\n```\n### What's next?") == {
+        "a",
+        "rooms-and-arrows",
+        "whats-next",
+    }
+
+
+def test_the_readme_s_tree_has_the_rooms_of_the_package() -> None:
+    tree = re.search(r"^stj/\n((?: .*\n)+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert tree
+    shown = {line.split()[0] for line in tree[1].splitlines()}
+    rooms = {f"{folder.name}/" for folder in (ROOT / "stj").iterdir() if any(folder.glob("*.py"))}
+    assert {name for name in shown if name.endswith("/")} == rooms
+    assert all((ROOT / "stj" / name).exists() for name in shown)
+
+
+def test_troubleshooting_quotes_the_code() -> None:
+    """A quoted error text, split where a value stands ("…"), is found in one string of the code, in order."""
+    texts = list(strings_of_the_code())
+    rows = re.findall(r"^\| [^|]+ \| ([^|]+) \|", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    quotes = [cell[1 : cell.rindex("`")] for cell in rows if cell.startswith("`")]
+    assert len(quotes) > 20
+    unknown = [quote for quote in quotes if not any(holds(text, quote.split("…")) for text in texts)]
+    assert not unknown, "docs/troubleshooting.md quotes texts that the code does not have"
+
+
+def strings_of_the_code() -> Iterator[str]:
+    """The strings of the package; what an f-string fills in is a NUL."""
+    for file in (ROOT / "stj").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+                yield "".join(map(str, parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def holds(text: str, pieces: list[str]) -> bool:
+    """Whether the pieces come in this text, one after the other."""
+    at = 0
+    for piece in pieces:
+        at = text.find(piece, at)
+        if at < 0:
+            return False
+        at += len(piece)
+    return True
+
+
+def test_the_settings_page_has_every_setting_with_type_default_and_docstring() -> None:
+    lines = list(Reference("").lines(Config))
+    at = lines.index("[`judge.samples`]{#judge-samples} · int · default `15`")
+    assert lines[at + 1].startswith(": N: ")
+    assert '[`train.objective`]{#train-objective} · `sft` or `dpo` or `rpo` or `sft_then_dpo` · default `"sft"`' in lines
+    assert "[`train.preference.beta`]{#train-preference-beta} · float · default `0.1`" in lines
+    headings = {line.strip("# \n") for line in lines if line.startswith("### ")}
+    groups = {name for name, value in vars(Config()).items() if hasattr(value, "__dataclass_fields__")}
+    assert headings == groups
+    assert "[`vote.votes`]{#use-vote-votes} · int · default `1`" in list(Reference("use-").lines(UseConfig))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda file: file.name)
+def test_the_yaml_of_github_can_be_read(file: Path) -> None:
+    assert isinstance(yaml.safe_load(file.read_text()), dict)
+
+
+def test_ci_runs_what_a_developer_runs() -> None:
+    ci = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    steps = [step for job in ci["jobs"].values() for step in job["steps"]]
+    assert ".ci/run" in {step.get("run") for step in steps}
+    assert all(re.fullmatch(r"[\w/-]+@v\d+", step["uses"]) for step in steps if "uses" in step)
+    assert all(job["timeout-minutes"] for job in ci["jobs"].values())
+    assert ci["jobs"]["fast"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+    assert "secrets." not in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    commands = re.findall(r"^make (\w+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert commands == ["check", "demo", "test"]
