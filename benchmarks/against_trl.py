@@ -1,20 +1,21 @@
 """Our training loop and TRL's SFTTrainer on the same examples: two ranks each, ZeRO-3 with the same settings, gloo.
 
-Both hold the same Llama in bf16 with fp32 masters, checkpoint activations with the reentrant kind, clip at 1.0 and learn at
-the same constant rate with the same AdamW. A turn is one epoch of optimizer steps over all examples; the groups take turns,
-and make the same number of steps, each of one row or batch a rank. The losses of each epoch are among the raw figures.
+Both hold the same Llama in bf16 with fp32 masters and use reentrant activation checkpointing. They clip at 1.0 and learn at the
+same constant rate with the same AdamW. A turn is one epoch of optimizer steps over all examples. The groups take turns and make
+the same number of steps, each with one row or batch a rank. The losses of each epoch are among the raw figures.
 
 over_trl_sft               TRL's default: padded batches of four examples, drawn at random
 over_trl_sft_packed        TRL's packing ("bfd") of rows with our token budget. Without padding, and with position ids that
-                           begin anew in each text, transformers' SDPA masks the other texts: it is our computation, and
-                           the equal peer
-over_trl_sft_as_installed  the default once more, as it runs on these two processes if nobody tells it otherwise
+                           restart in each text, transformers' SDPA masks the other texts. So it does our computation, and
+                           is the equal peer
+over_trl_sft_as_installed  the default without any change by us, in the same two processes
 
-Where TRL's trainer does something else on a GPU, the first two are told to do so here: its head scores supervised positions
-alone where Triton runs, and all of them on a CPU, which counts for us in the third alone. What stays: TRL's head computes
-entropy and top-1 accuracy besides, at each step; its loss is made of plain torch here, not of its Triton kernels; its packed
-rows go through SDPA with a mask of the whole row, where flash-attention would skip the other texts, as ours do here. A GPU is
-not measured.
+On a GPU TRL's head scores only supervised positions, because Triton runs there; on a CPU it scores all. The first two ways use
+the GPU's behaviour here, so this difference counts for us only in the third.
+
+These differences stay. TRL's head also computes entropy and top-1 accuracy at each step. Its loss uses plain torch here, not
+its Triton kernels. Its packed rows use SDPA with a mask of the whole row; flash-attention would skip the other texts, as our
+code does here. No GPU is measured.
 """
 
 import tempfile
@@ -26,16 +27,16 @@ from ranks import RANKS, Group, Turns, as_rank, is_rank
 
 BATCH = 4
 SLACK = 1.03
-"""A row's tokens over those of an average batch: as little as both ways of packing need to make as many rows as batches."""
+"""Tokens of a row over tokens of an average batch: the least with which both ways of packing make as many rows as batches."""
 WAYS = ("stj", "trl", "trl_packed", "trl_as_installed")
 
 
 def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
-    """Tokens a second over TRL's, by the clock and by the CPU's seconds, and the losses of both."""
+    """Our tokens a second over TRL's, by the clock and by CPU seconds, and the losses of both."""
     groups = {way: Group(__file__, way=way, count=count, divide=divide) for way in WAYS}
     turns: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     try:
-        for number in range(repeats + 1):  # the first is not counted: what is made once is made in it
+        for number in range(repeats + 1):  # The first turn is a warm-up, with all one-time work.
             for way, group in groups.items():
                 ranks = group.turn()
                 turns[way].append(
@@ -76,18 +77,18 @@ def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
 
 
 def _require_same_steps(turns: dict[str, dict[str, Any]]) -> None:
-    """Raises SystemExit where a rank waited for want of a row, or TRL repeated one to fill a step."""
-    made = {way: (turn["rows"], turn["steps"]) for way, turn in turns.items()}
-    if len(set(made.values())) > 1:
-        raise SystemExit(f"{__file__}: rows and steps differ, so times would tell nothing: {made}; choose other --examples")
+    """Raises SystemExit if a rank had no row for a step, or TRL repeated a row to fill one."""
+    sizes = {way: (turn["rows"], turn["steps"]) for way, turn in turns.items()}
+    if len(set(sizes.values())) > 1:
+        raise SystemExit(f"{__file__}: rows and steps differ, so times do not compare: {sizes}; change --examples")
 
 
 def rank(way: str, count: int, divide: int) -> None:
-    """Trains until it is ended."""
+    """Trains until the process is ended."""
     from small_model import learnable, seed_model
 
     if count % (BATCH * RANKS):
-        raise SystemExit(f"{__file__}: {count} examples are no whole steps of {RANKS} batches of {BATCH}")
+        raise SystemExit(f"{__file__}: {count} examples do not fill steps of {RANKS} batches of {BATCH}; change --examples")
     tokens = learnable(count, divide)
     budget = int(SLACK * BATCH * sum(row.length for row in tokens) / count)
     with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
@@ -106,11 +107,11 @@ def _ours(seed: Path, tokens: list[Any], budget: int) -> None:
 
     from stj.train.model import load_engine
     from stj.train.packing import plan_packing
-    from stj.train.step import Material, train_step
+    from stj.train.step import StepInputs, train_step
 
     config = replace(CONFIG, max_seq_len=budget, max_num_tokens=budget, max_epochs=1)
     engine = load_engine(seed, config)
-    material, turns = Material(tokens, None, config), Turns()
+    material, turns = StepInputs(tokens, None, config), Turns()
     for epoch in count():
         steps = plan_packing([row.id for row in tokens], [row.length for row in tokens], replace(config, seed=epoch), RANKS)
         turns.wait()
@@ -132,7 +133,7 @@ def _theirs(seed: Path, tokens: list[Any], folder: Path, budget: int, way: str) 
 
     packing = way == "trl_packed"
     if way != "trl_as_installed":
-        # This name is asked in utils alone for whether to score supervised positions only; the kernels ask their own.
+        # Only utils reads this name, to decide whether to score supervised positions only. The kernels have names of their own.
         trl.trainer.utils._use_triton = lambda device: True  # type: ignore[attr-defined]
 
     class TakingTurns(TrainerCallback):  # type: ignore[misc]
@@ -166,7 +167,7 @@ def _theirs(seed: Path, tokens: list[Any], folder: Path, budget: int, way: str) 
         max_length=budget,
         packing=packing,
         gradient_checkpointing=True,
-        gradient_checkpointing_kwargs={"use_reentrant": True},  # as ours: the other kind may not go with ZeRO-3
+        gradient_checkpointing_kwargs={"use_reentrant": True},  # As ours; the other kind may fail with ZeRO-3.
         max_grad_norm=CONFIG.max_grad_norm,
         bf16=True,
         use_cpu=True,

@@ -1,9 +1,9 @@
-"""Clock and memory of the main job: `stj run conf/mini.yaml` from nothing.
+"""Time and memory of `stj run conf/mini.yaml` from an empty folder.
 
-    python benchmarks/demo.py            a few minutes; run it on an otherwise idle machine
+    python benchmarks/demo.py            a few minutes, on an otherwise idle machine
 
-Writes benchmarks/results/demo.json: wall seconds of the run and of each phase, and the peak of memory over all processes it
-started, each page counted once (the sum of PSS, of each process's share of what it shares).
+Writes benchmarks/results/demo.json: wall seconds of the run and of each phase, and the peak memory of all its processes. Each
+page counts once: the peak is the sum of PSS, which divides shared pages among their processes.
 """
 
 import json
@@ -22,34 +22,34 @@ _PHASE = re.compile(r"^(\S+): .* \((\d+) s\)$", re.MULTILINE)
 
 
 def descendants(pid: int) -> set[int]:
-    """A process and all that it started, directly or not."""
+    """A process and all processes that it started, directly or indirectly."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-    found, new = {pid}, {pid}
+    family, new = {pid}, {pid}
     while new:
-        new = {child for child, parent in parents.items() if parent in new} - found
-        found |= new
-    return found
+        new = {child for child, parent in parents.items() if parent in new} - family
+        family |= new
+    return family
 
 
 def engines(mark: str) -> set[int]:
-    """Processes of engines that hold the mark in their environment; they are nobody's children."""
-    found = set()
+    """Engine processes with the mark in their environment; they have no parent among ours."""
+    pids = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if b"stj.engine.host" in (folder / "cmdline").read_bytes() and mark.encode() in (folder / "environ").read_bytes():
-                found.add(int(folder.name))
+                pids.add(int(folder.name))
         except OSError:
             continue
-    return found
+    return pids
 
 
 def pss_bytes(pid: int) -> int:
-    """Proportional set size of a process; 0 where it has ended."""
+    """Proportional set size of a process, in bytes; 0 if it has ended."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
@@ -59,7 +59,7 @@ def pss_bytes(pid: int) -> int:
 
 
 def main() -> None:
-    """Runs the main job once and writes what it took."""
+    """Runs the mini configuration once, and writes its time and memory."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "stj.cli", "run", str(ROOT / "conf" / "mini.yaml"), f"run_root={folder}/run"]
         started, peak, mark = time.monotonic(), 0, f"STJ_DEMO_{uuid.uuid4().hex}"

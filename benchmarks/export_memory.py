@@ -1,8 +1,8 @@
-"""Memory and traffic of exporting a model under ZeRO-3: what each of two ranks holds beyond its part, over one shard.
+"""Memory and traffic of an export under ZeRO-3: the extra memory of each of two ranks, over the size of one shard.
 
-A Llama of random weights in bf16, partitioned as for training. `export_peak_over_shard` is of an export without an optimizer
-and after a first one in the same processes: what is made once, as gloo's connections, is not in it, and no trained rank has
-exported here. What a rank holds in all when it exports after training, with its optimizer, is a phase of plan_check.py.
+The model is a Llama of random weights in bf16, partitioned as for training, without an optimizer. `export_peak_over_shard`
+measures the second export of the same processes, so one-time costs such as gloo's connections are not in it. plan_check.py
+measures the whole memory of a rank that exports after training, with its optimizer.
 """
 
 import tempfile
@@ -15,21 +15,21 @@ SHARD_GB = 0.2
 
 
 def measure(layers: int = 8) -> dict[str, Any]:
-    """The worst rank's extra memory in a second export without an optimizer, over the shard size, and all raw figures."""
-    found = on_ranks(__file__, layers=layers, shard_gb=SHARD_GB)
-    extra = [rank["peak_extra_bytes"] for rank in found]
+    """The worst rank's extra memory in the second export, over the shard size, and all raw figures."""
+    ranks = on_ranks(__file__, layers=layers, shard_gb=SHARD_GB)
+    extra = [rank["peak_extra_bytes"] for rank in ranks]
     return {
         "export_peak_over_shard": max(extra) / (SHARD_GB * 1e9),
         "raw": {
             "peak_extra_bytes": extra,
             "shard_bytes": int(SHARD_GB * 1e9),
-            **{key: found[0][key] for key in ("model_bytes", "largest_parameter_bytes", "gathered_bytes", "files", "seconds")},
+            **{key: ranks[0][key] for key in ("model_bytes", "largest_parameter_bytes", "gathered_bytes", "files", "seconds")},
         },
     }
 
 
 def rank(layers: int, shard_gb: float) -> dict[str, Any]:
-    """Exports once to warm up what is made once, and once measured."""
+    """Exports once to warm up, and once measured."""
     import time
 
     import deepspeed
@@ -37,7 +37,7 @@ def rank(layers: int, shard_gb: float) -> dict[str, Any]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from stj.storage.folder import Folder
-    from stj.train.export import export
+    from stj.train.export import export_model
 
     settings = LlamaConfig(
         vocab_size=16384,
@@ -55,11 +55,11 @@ def rank(layers: int, shard_gb: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
         seed, target = Path(folder), Folder.at(folder) / "model"
         settings.save_pretrained(seed)
-        export(model, seed, target, shard_gb)
+        export_model(model, seed, target, shard_gb)
         deepspeed.comm.barrier()
         gathered.clear()
         before, started = forget_peak(), time.monotonic()
-        export(model, seed, target, shard_gb)
+        export_model(model, seed, target, shard_gb)
         extra, seconds = peak() - before, time.monotonic() - started
         files = sum(name.endswith(".safetensors") for name in target.names())
     sizes = [2 * parameter.ds_numel for parameter in model.parameters()]
@@ -78,7 +78,7 @@ def _zero3() -> dict[str, Any]:
 
 
 def _counted(comm: Any) -> list[int]:
-    """Grows by the bytes of each all-gather but for those of this rank's own part."""
+    """A list that gets the bytes of each all-gather, without this rank's part."""
     counted: list[int] = []
     original = comm.all_gather_into_tensor
 

@@ -1,18 +1,18 @@
-"""Generation against named peers in one run: bare vLLM, ray.data.llm, and our own pass with other settings.
+"""Generation against named peers in one run: bare vLLM, ray.data.llm, and our pass with other settings.
 
     python benchmarks/generation.py                        everything, on an otherwise idle machine
-    python benchmarks/generation.py throughput rule        some parts: throughput, fanout, rule, starved
+    python benchmarks/generation.py throughput rule        named parts: throughput, fanout, rule, starved
 
-Real vLLM with the mini world's seed model on one CPU core, the same token ids and engine settings everywhere, trials
-interleaved, medians. Where lengths are fixed the model is a copy whose end-of-turn token does not exist, so that all peers
-write as many tokens as they may. Time runs from the first request to the last row that is back in the driver; starts of
-engines are left out, of peers and of ours. Writes benchmarks/results/generation.json; memory.py adds a million rows' memory.
+All peers run real vLLM with the mini world's seed model on one CPU core, with the same token ids and engine settings. Trials
+are interleaved, and figures are medians. For fixed lengths the model is a copy whose end-of-turn token does not exist, so all
+peers write the maximum number of tokens. Time runs from the first request to the last row that is back in the driver. Starts
+of engines are not counted. Writes benchmarks/results/generation.json; memory.py adds the memory of a million rows.
 
 throughput  (a) our pass over vllm.LLM.generate; (b) our pass over ray.data.llm, one sample a prompt
 fanout      (b) our pass with 15 samples a row over ray.data.llm with 15 rows for each
 rule        (c) judging with first_correct against all: wall time, draws against theory, prompt tokens against their bound
-starved     (d) share of the time in which fewer than half of an engine's slots are busy while rows wait, lognormal
-            lengths; and how late the actor's event loop is while nobody takes its rows
+starved     (d) share of the time with fewer than half of an engine's slots busy while rows wait, at lognormal lengths; and
+            the lag of the actor's event loop while nobody takes its rows
 """
 
 import asyncio
@@ -42,7 +42,7 @@ RULE_ROWS = 96
 STARVED_ROWS = 900
 SLOTS = 64
 
-# One engine and one core for it, with the settings that a pass of the mini run has; imports stand inside, for vLLM's are slow.
+# One engine on one core, with the settings of a pass of the mini run. Imports are inside functions, because vLLM's are slow.
 
 
 def engine_config(**fields: Any) -> Any:
@@ -54,7 +54,7 @@ def engine_config(**fields: Any) -> Any:
 
 
 def endless_model(folder: Path) -> str:
-    """A copy of the mini seed that never ends a turn: its end token is one that the model has no output for."""
+    """A copy of the mini seed that never ends a turn: the model has no output for its end token."""
     import shutil
 
     from transformers import AutoTokenizer
@@ -70,7 +70,7 @@ def endless_model(folder: Path) -> str:
 
 
 def judge_prompts(count: int) -> list[Any]:
-    """Messages of Figure 8 for pairs of the mini world's held-out files, each text once."""
+    """Distinct messages of Figure 8 for pairs of the mini world's held-out files."""
     from stj.config import HeldoutConfig
     from stj.sources.heldout import read_pairs
     from stj.stages.judge import judge_messages
@@ -85,7 +85,7 @@ def judge_prompts(count: int) -> list[Any]:
 
 
 def token_ids(model: str, prompts: Sequence[Any]) -> list[list[int]]:
-    """What our engine would send for these messages."""
+    """The token ids that our engine sends for these messages."""
     from transformers import AutoTokenizer
 
     from stj.models.chat import encode_chat
@@ -96,20 +96,20 @@ def token_ids(model: str, prompts: Sequence[Any]) -> list[list[int]]:
 
 
 def read_rows(prompts: Sequence[Any]) -> Iterator[Any]:
-    """Rows whose turns are whole prompts."""
+    """Rows with whole prompts as turns."""
     from stj.rows import Row
 
     return (Row(id=f"row-{i}", position=i, turns=tuple(turns)) for i, turns in enumerate(prompts))
 
 
 async def ask(row: Any, generate: Any, samples: int, lengths: Sequence[int]) -> Any:
-    """The row asked so many times at once, as the rule `all` does; it remembers when it began, and what was written."""
+    """Asks a row `samples` times at once, as the rule `all` does; the row keeps its start time and its output tokens."""
     from stj.generate import Sampling
 
     began = time.time()
     sampling = Sampling(max_tokens=lengths[row.position % len(lengths)])
     done = await asyncio.gather(*(generate(row.turns, sampling) for _ in range(samples)))
-    return row.drop("asked", json.dumps([began, sum(one.output_tokens for one in done)]))
+    return row.drop("asked", json.dumps([began, sum(completion.output_tokens for completion in done)]))
 
 
 def our_pass(
@@ -121,7 +121,7 @@ def our_pass(
     stall: Callable[[], None] = lambda: None,
     **engine: Any,
 ) -> dict[str, float]:
-    """Our pass over the prompts: seconds, and output tokens."""
+    """Our pass over the prompts: seconds and output tokens."""
     from stj.config import ModelConfig
     from stj.passes.run import run_pass
     from stj.passes.spec import Pass
@@ -131,7 +131,7 @@ def our_pass(
     times: list[float] = []
     tokens = 0
 
-    def tell(row: Any) -> None:
+    def collect(row: Any) -> None:
         nonlocal tokens
         began, written = json.loads(row.detail)
         tokens += written
@@ -147,14 +147,14 @@ def our_pass(
             stages={"training": [partial(ask, samples=samples, lengths=lengths)]},
             make_engine=make_engine,
         )
-        run_pass(spec, artifact, engine_config(**engine), tell)
+        run_pass(spec, artifact, engine_config(**engine), collect)
         ledger = artifact.manifest()["ledger"]
     assert ledger["output_tokens"] == tokens
     return {"seconds": max(times) - min(times), "tokens": tokens}
 
 
 class BareVllm:
-    """vllm.LLM with the settings and the environment that our engine has."""
+    """vllm.LLM with the settings and the environment of our engine."""
 
     def __init__(self, model: str) -> None:
         from stj.config import ModelConfig
@@ -167,26 +167,26 @@ class BareVllm:
         import torch
         from vllm import LLM
 
-        torch.set_num_threads(1)  # the variable comes too late for a process that has torch already
+        torch.set_num_threads(1)  # The variable is too late for a process that has imported torch.
 
         self._llm = LLM(**engine_settings(model, named, config, seed=0), disable_log_stats=True)
         os.environ.clear()
-        os.environ.update(before)  # Ray's workers are not to inherit it
+        os.environ.update(before)  # Ray's workers must not inherit it.
 
     def __call__(self, ids: Sequence[list[int]]) -> dict[str, float]:
-        """Every prompt once."""
+        """Answers every prompt once."""
         from vllm import SamplingParams, TokensPrompt
 
         self._llm.reset_prefix_cache()
         parameters = SamplingParams(temperature=0.7, top_p=0.9, max_tokens=TOKENS, ignore_eos=True)
         started, before = time.time(), time.process_time()
-        outputs = self._llm.generate([TokensPrompt(prompt_token_ids=one) for one in ids], parameters, use_tqdm=False)
-        tokens = sum(len(one.outputs[0].token_ids) for one in outputs)
+        outputs = self._llm.generate([TokensPrompt(prompt_token_ids=prompt) for prompt in ids], parameters, use_tqdm=False)
+        tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
         return {"seconds": time.time() - started, "cpu_seconds": time.process_time() - before, "tokens": tokens}
 
 
 def ray_data_llm(model: str, ids: Sequence[list[int]]) -> dict[str, float]:
-    """Ray's own processor on the same ids; it counts from when its first request was sent, as its rows say it."""
+    """Ray's processor on the same ids; its time starts at its first request, computed from its rows."""
     import ray
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
@@ -213,19 +213,19 @@ def ray_data_llm(model: str, ids: Sequence[list[int]]) -> dict[str, float]:
             placement_group_config={"bundles": [{"CPU": 1}]},
             log_engine_metrics=False,
         ),
-        preprocess=_asked_of_ray,
-        postprocess=_told_by_ray,
+        preprocess=_request_of_ray,
+        postprocess=_result_of_ray,
     )
-    dataset = ray.data.from_items([{"ids": one} for one in ids])
+    dataset = ray.data.from_items([{"ids": prompt} for prompt in ids])
     ended, began, tokens = 0.0, math.inf, 0
     for row in processor(dataset).iter_rows():
         ended = time.time()
-        began = min(began, row["told"] - row["taken"])
+        began = min(began, row["ended"] - row["took"])
         tokens += row["tokens"]
     return {"seconds": ended - began, "tokens": tokens}
 
 
-def _asked_of_ray(row: dict[str, Any]) -> dict[str, Any]:
+def _request_of_ray(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "prompt": "",
         "tokenized_prompt": row["ids"],
@@ -233,71 +233,73 @@ def _asked_of_ray(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _told_by_ray(row: dict[str, Any]) -> dict[str, Any]:
-    return {"told": time.time(), "taken": row["time_taken_llm"], "tokens": row["num_generated_tokens"]}
+def _result_of_ray(row: dict[str, Any]) -> dict[str, Any]:
+    return {"ended": time.time(), "took": row["time_taken_llm"], "tokens": row["num_generated_tokens"]}
 
 
 def rates(trials: Sequence[dict[str, float]]) -> list[float]:
     """Output tokens a second of each trial."""
-    return [round(one["tokens"] / one["seconds"], 1) for one in trials]
+    return [round(trial["tokens"] / trial["seconds"], 1) for trial in trials]
 
 
 def throughput(model: str) -> dict[str, Any]:
-    """One sample a prompt, fixed lengths."""
+    """One sample a prompt, at fixed lengths."""
     prompts = judge_prompts(ROWS)
     ids = token_ids(model, prompts)
     bare = BareVllm(model)
-    found: dict[str, list[dict[str, float]]] = {"pass": [], "bare_vllm": [], "ray_data_llm": []}
+    trials_by_way: dict[str, list[dict[str, float]]] = {"pass": [], "bare_vllm": [], "ray_data_llm": []}
     for _ in range(REPEATS):
-        found["bare_vllm"].append(bare(ids))
-        found["pass"].append(our_pass(model, prompts))
-        found["ray_data_llm"].append(ray_data_llm(model, ids))
-        print({name: rates(trials) for name, trials in found.items()}, file=sys.stderr)
-    median = {name: statistics.median(rates(trials)) for name, trials in found.items()}
+        trials_by_way["bare_vllm"].append(bare(ids))
+        trials_by_way["pass"].append(our_pass(model, prompts))
+        trials_by_way["ray_data_llm"].append(ray_data_llm(model, ids))
+        print({name: rates(trials) for name, trials in trials_by_way.items()}, file=sys.stderr)
+    median = {name: statistics.median(rates(trials)) for name, trials in trials_by_way.items()}
     return {
         "pass_over_bare_vllm": round(median["pass"] / median["bare_vllm"], 4),
         "over_ray_data_llm_n1": round(median["pass"] / median["ray_data_llm"], 4),
-        "raw": {"tokens_per_s": {name: rates(trials) for name, trials in found.items()}, "trials": found},
+        "raw": {"tokens_per_s": {name: rates(trials) for name, trials in trials_by_way.items()}, "trials": trials_by_way},
     }
 
 
 def fanout(model: str) -> dict[str, Any]:
     """Fifteen samples a prompt."""
     prompts = judge_prompts(FANOUT_ROWS)
-    ids = [one for one in token_ids(model, prompts) for _ in range(SAMPLES)]
-    found: dict[str, list[dict[str, float]]] = {"pass": [], "ray_data_llm": []}
+    ids = [prompt for prompt in token_ids(model, prompts) for _ in range(SAMPLES)]
+    trials_by_way: dict[str, list[dict[str, float]]] = {"pass": [], "ray_data_llm": []}
     for _ in range(REPEATS):
-        found["pass"].append(our_pass(model, prompts, SAMPLES))
-        found["ray_data_llm"].append(ray_data_llm(model, ids))
-        print({name: rates(trials) for name, trials in found.items()}, file=sys.stderr)
-    median = {name: statistics.median(rates(trials)) for name, trials in found.items()}
+        trials_by_way["pass"].append(our_pass(model, prompts, SAMPLES))
+        trials_by_way["ray_data_llm"].append(ray_data_llm(model, ids))
+        print({name: rates(trials) for name, trials in trials_by_way.items()}, file=sys.stderr)
+    median = {name: statistics.median(rates(trials)) for name, trials in trials_by_way.items()}
     return {
         "over_ray_data_llm_15": round(median["pass"] / median["ray_data_llm"], 4),
-        "raw": {"tokens_per_s": {name: rates(trials) for name, trials in found.items()}, "trials": found},
+        "raw": {"tokens_per_s": {name: rates(trials) for name, trials in trials_by_way.items()}, "trials": trials_by_way},
     }
 
 
 def rule(model: str) -> dict[str, Any]:
-    """Judging the mini world's pairs with the real seed: first_correct against all of 15."""
-    found: dict[str, list[dict[str, Any]]] = {"first_correct": [], "all": []}
+    """Judging the mini world's pairs with the real seed: first_correct against all 15."""
+    trials_by_way: dict[str, list[dict[str, Any]]] = {"first_correct": [], "all": []}
     for repeat in range(REPEATS):
-        for name, trials in found.items():
+        for name, trials in trials_by_way.items():
             trials.append(_judged(name, repeat))
-        print({name: [round(one["seconds"], 1) for one in trials] for name, trials in found.items()}, file=sys.stderr)
-    median = {name: statistics.median(one["seconds"] for one in trials) for name, trials in found.items()}
-    # Of 15 judgments with c right ones in random order the first right one is expected at 16 / (c + 1).
+        print(
+            {name: [round(trial["seconds"], 1) for trial in trials] for name, trials in trials_by_way.items()}, file=sys.stderr
+        )
+    median = {name: statistics.median(trial["seconds"] for trial in trials) for name, trials in trials_by_way.items()}
+    # If c of 15 judgments in random order are right, the first right one is expected at 16 / (c + 1).
     theory = statistics.mean(
-        statistics.mean((SAMPLES + 1) / (c + 1) if c else SAMPLES for c in one["correct"]) for one in found["all"]
+        statistics.mean((SAMPLES + 1) / (c + 1) if c else SAMPLES for c in trial["correct"]) for trial in trials_by_way["all"]
     )
-    draws = statistics.mean(one["draws"] / RULE_ROWS for one in found["first_correct"])
-    bounds = [one["computed_tokens"] / one["bound"] for trials in found.values() for one in trials]
-    for one in itertools.chain(*found.values()):
-        del one["correct"]  # a number a pair: too many to keep
+    draws = statistics.mean(trial["draws"] / RULE_ROWS for trial in trials_by_way["first_correct"])
+    bounds = [trial["computed_tokens"] / trial["bound"] for trials in trials_by_way.values() for trial in trials]
+    for trial in itertools.chain(*trials_by_way.values()):
+        del trial["correct"]  # One number a pair: too many to keep.
     return {
         "draws_over_theory": round(draws / theory, 4),
         "prompt_tokens_over_bound": round(max(bounds), 4),
         "first_correct_over_all_wall": round(median["first_correct"] / median["all"], 4),
-        "raw": {"block_tokens": _block_tokens(), "draws_a_pair": draws, "theory_a_pair": theory, "trials": found},
+        "raw": {"block_tokens": _block_tokens(), "draws_a_pair": draws, "theory_a_pair": theory, "trials": trials_by_way},
     }
 
 
@@ -310,7 +312,7 @@ def _block_tokens() -> int:
 
 
 def _judged(sampling: str, seed: int) -> dict[str, Any]:
-    """One pass of judging: time, draws, right ones of each pair, and tokens."""
+    """One pass of judging: time, draws, right judgments of each pair, and tokens."""
     from stj.config import HeldoutConfig
     from stj.config_loader import load
     from stj.passes.run import run_pass
@@ -340,7 +342,7 @@ def _judged(sampling: str, seed: int) -> dict[str, Any]:
     times = [float(word) for row in rows for word in (row.language or "").split()]
     draws = sum(len(row.judgments) for row in rows)
     asked = sum(len(row.judgments) + row.aborted for row in rows)
-    # Pairs share the system prompt and more; by the bound of the issue each pair's prompt is computed whole once.
+    # The bound: each pair's prompt is computed whole once. It is loose, because pairs share the system prompt and more.
     bound = sum(unique) + (asked - len(rows)) * _block_tokens()
     return {
         "seconds": max(times) - min(times),
@@ -362,7 +364,7 @@ async def _ended(row: Any, generate: Any) -> Any:
 
 
 class Watched:
-    """An engine that writes down, every 20 ms, how many requests it has, how many have begun, and how late the loop is."""
+    """An engine that records every 20 ms its open requests, its started requests, and the lag of the event loop."""
 
     def __init__(self, engine: Any, path: str) -> None:
         self._engine = engine
@@ -372,7 +374,7 @@ class Watched:
         self._watching = asyncio.ensure_future(self._watch())
 
     async def generate(self, messages: Any, sampling: Any) -> Any:
-        """As the engine."""
+        """Like the engine's method."""
         self._busy += 1
         self._begun += 1
         try:
@@ -384,7 +386,7 @@ class Watched:
 
     @property
     def usage(self) -> Any:
-        """As the engine's."""
+        """Like the engine's property."""
         return self._engine.usage
 
     async def _watch(self) -> None:
@@ -395,20 +397,20 @@ class Watched:
             self._samples.append((now, self._busy, self._begun, now - asked - 0.02))
 
     def close(self) -> None:
-        """As the engine."""
+        """Like the engine's method."""
         self._watching.cancel()
         self._engine.close()
 
 
 async def watched_engine(model: Any, config: Any, seed: int, path: str) -> Any:
-    """Our engine, watched."""
+    """Our engine in a `Watched`."""
     from stj.engine.hosted import HostedEngine
 
     return Watched(await HostedEngine.start(model, config, seed, scope=f"benchmark {os.getppid()}"), path)
 
 
 def starved(model: str) -> dict[str, Any]:
-    """Lognormal lengths (median 40 tokens, sigma 1), 64 slots, one request a row, rows in flight as in the default settings."""
+    """Lognormal lengths (median 40 tokens, sigma 1), 64 slots, one request a row, and twice as many rows in flight as slots."""
     rng = random.Random(0)
     lengths = [max(1, min(1500, round(rng.lognormvariate(math.log(40), 1.0)))) for _ in range(STARVED_ROWS)]
     shares, drains, lags = [], [], []
@@ -422,14 +424,14 @@ def starved(model: str) -> dict[str, Any]:
                 stall = partial(time.sleep, 0.02) if stalled else lambda: None
                 our_pass(model, prompts, 1, lengths, make, stall, max_num_seqs=SLOTS, rows_in_flight=2 * SLOTS)
                 samples = json.loads(Path(path).read_text())
-                first = next(i for i, one in enumerate(samples) if one[2] > 0)
-                last = next(i for i, one in enumerate(samples) if one[2] == STARVED_ROWS)
+                first = next(i for i, sample in enumerate(samples) if sample[2] > 0)
+                last = next(i for i, sample in enumerate(samples) if sample[2] == STARVED_ROWS)
                 if stalled:
-                    lags = sorted(one[3] for one in samples[first:])
+                    lags = sorted(sample[3] for sample in samples[first:])
                     continue
                 waiting, whole = samples[first:last], samples[first:]
-                shares.append(sum(one[1] < SLOTS / 2 for one in waiting) / len(waiting))
-                drains.append(sum(one[1] < SLOTS / 2 for one in whole) / len(whole))
+                shares.append(sum(sample[1] < SLOTS / 2 for sample in waiting) / len(waiting))
+                drains.append(sum(sample[1] < SLOTS / 2 for sample in whole) / len(whole))
                 print(shares, drains, file=sys.stderr)
     return {
         "starved_share": round(statistics.median(shares), 4),
@@ -454,7 +456,7 @@ PARTS: dict[str, Callable[[str], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Runs the parts that are named, or all, and adds what they found to the results."""
+    """Runs the named parts, or all, and adds their figures to the results."""
     from stj.config import RayConfig
     from stj.passes.session import engine_demand, ray_session
 
@@ -463,13 +465,13 @@ def main() -> None:
         model = endless_model(Path(scratch) / "endless")
         for name in sys.argv[1:] or PARTS:
             with ray_session(RayConfig(address="local"), [engine_demand(engine_config(), [])]):
-                found = PARTS[name](model)
-            raw = {**found.pop("raw"), "load_average": os.getloadavg(), "cores": os.cpu_count(), "repeats": REPEATS}
+                figures = PARTS[name](model)
+            raw = {**figures.pop("raw"), "load_average": os.getloadavg(), "cores": os.cpu_count(), "repeats": REPEATS}
             result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-            result |= found
+            result |= figures
             result.setdefault("raw", {})[name] = raw
             RESULT.write_text(json.dumps(dict(sorted(result.items(), key=lambda item: item[0] == "raw")), indent=1) + "\n")
-            print(json.dumps({name: found}))
+            print(json.dumps({name: figures}))
 
 
 if __name__ == "__main__":

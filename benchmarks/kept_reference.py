@@ -1,7 +1,7 @@
-"""DPO with the reference's log-probabilities computed once and kept, against asking the reference anew for every step.
+"""DPO with cached log-probabilities of the reference, against computing them anew in every epoch.
 
-Two ranks, ZeRO-3, gloo. One turn is an epoch of steps on pairs, the next one the reference's forwards over the same pairs: an
-epoch without a cache takes both. The reference is the weights that are trained, so no second copy of them is held or gathered.
+Two ranks, ZeRO-3, gloo. One turn is an epoch of steps on pairs; the next turn is the reference's forwards over the same pairs.
+An epoch without a cache takes both. The reference is the weights in training, so nothing holds or gathers a second copy.
 """
 
 import tempfile
@@ -13,24 +13,24 @@ from ranks import RANKS, Group, Turns, as_rank, is_rank
 
 
 def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
-    """Seconds of an epoch without the cache over those with it."""
+    """Seconds of an epoch without the cache, over seconds with it."""
     group = Group(__file__, count=count, divide=divide)
     try:
-        turns = [[group.turn(), group.turn()] for _ in range(repeats + 1)][1:]  # the first is not counted
+        turns = [[group.turn(), group.turn()] for _ in range(repeats + 1)][1:]  # The first turn is a warm-up.
     finally:
         group.end()
     raw: dict[str, Any] = {"examples": count, "lengths_divided_by": divide}
     ratios = {}
     for clock, of_ranks in (("seconds", max), ("cpu_seconds", sum)):
         steps, forwards = ([of_ranks(rank[clock] for rank in turn[part]) for turn in turns] for part in (0, 1))
-        raw[clock] = {"steps": [round(each, 2) for each in steps], "reference": [round(each, 2) for each in forwards]}
+        raw[clock] = {"steps": [round(took, 2) for took in steps], "reference": [round(took, 2) for took in forwards]}
         ratios[clock] = (median(steps) + median(forwards)) / median(steps)
     raw["dpo_cached_over_uncached_by_cpu_seconds"] = ratios["cpu_seconds"]
     return {"dpo_cached_over_uncached": ratios["seconds"], "raw": raw}
 
 
 def rank(count: int, divide: int) -> None:
-    """Learns from pairs until it is ended."""
+    """Learns from pairs until the process is ended."""
     import itertools
     from dataclasses import replace
 
@@ -42,7 +42,7 @@ def rank(count: int, divide: int) -> None:
     from stj.train.model import load_engine
     from stj.train.packing import plan_packing
     from stj.train.reference import reference_logps
-    from stj.train.step import Material, train_step
+    from stj.train.step import StepInputs, train_step
 
     single = learnable(2 * count, divide)
     pairs = [
@@ -59,7 +59,7 @@ def rank(count: int, divide: int) -> None:
             kept, _ = reference_logps(engine, pairs, config, Folder.at(folder) / f"{number}", "kept")
             turns.wait()
             for step in steps:
-                train_step(engine, Material(pairs, kept, config), step, 1, 1000)
+                train_step(engine, StepInputs(pairs, kept, config), step, 1, 1000)
             turns.done()
             turns.wait()
             reference_logps(engine, pairs, config, Folder.at(folder) / f"{number} again", "asked anew")
@@ -67,7 +67,7 @@ def rank(count: int, divide: int) -> None:
 
 
 def _same_prompt(right: Any, wrong: Any) -> Any:
-    """The wrong text with the right one's prompt."""
+    """The wrong text with the prompt of the right text."""
     import numpy as np
 
     return np.concatenate([right.texts[0][: right.prompt_length], wrong.texts[0][wrong.prompt_length :]])

@@ -1,16 +1,16 @@
 """Memory of the driver and of every actor, over 100,000 and over 1,000,000 rows of WildChat's schema.
 
-    python benchmarks/memory.py                 most of an hour on two cores
-    python benchmarks/memory.py 5000 50000      other sizes, for a look
+    python benchmarks/memory.py                 almost an hour on two cores
+    python benchmarks/memory.py 5000 50000      other sizes, for a quick look
 
-Rows go from Parquet files through the source, categorising, selecting, making pairs and judging, with an engine that answers
-at once from a script, into the selected training examples: everything of an iteration but real weights. As many pass the
-rule as `stj plan` assumes of WildChat, 15%. Writes the key
-driver_rss_1m_over_100k and all raw figures into benchmarks/results/generation.json.
+Rows pass through a whole iteration without real weights: from Parquet files through reading, categorising, selecting, making
+pairs and judging to the selected training examples. A scripted engine answers at once. 15% of the rows pass the rule, as
+`stj plan` assumes for WildChat. Writes the key driver_rss_1m_over_100k and all raw figures into
+benchmarks/results/generation.json.
 
-The figures are peaks, in bytes, of what a process holds for itself: resident memory without the pages of Ray's object store,
-which every process of a machine maps and whose size is fixed when Ray starts. The source's index of ids (a digest of 16 bytes
-for each, in a Python set) is in the reading task, which is named apart.
+The figures are peaks in bytes of a process's private memory. This is its resident memory without the pages of Ray's object
+store. Every process of a machine maps these pages, and their size is fixed when Ray starts. The reading task, which has a name
+of its own, holds the source's index of ids: a digest of 16 bytes for each id, in a Python set.
 """
 
 import hashlib
@@ -39,12 +39,12 @@ _SAMPLE_S = 0.5
 _WORDS = [
     a + b + c for a in ("ba", "ke", "li", "mo", "nu") for b in ("r", "st", "n", "l") for c in ("a", "en", "is", "or", "um")
 ]
-_CATEGORIES = {"Coding": 10, "Mathematical reasoning": 15, "Creative Writing": 75}  # shares in percent
+_CATEGORIES = {"Coding": 10, "Mathematical reasoning": 15, "Creative Writing": 75}  # Shares in percent.
 _ANSWER = "The start of Assistant's answer to the modified instruction"
 
 
 def write_source(folder: Path, rows: int) -> None:
-    """Conversations of one or two exchanges, 60 to 6,000 characters each, as WildChat's Parquet files have them."""
+    """Writes conversations of one or two exchanges, of 60 to 6,000 characters, in the form of WildChat's Parquet files."""
     folder.mkdir()
     for start in range(0, rows, _ROWS_A_FILE):
         rng = random.Random(start)
@@ -62,7 +62,7 @@ def _conversation(number: int, rng: random.Random) -> dict[str, object]:
 
 
 async def scripted(model: object, config: object, seed: int) -> object:
-    """An engine that categorises, writes pairs, and judges rightly half of the time."""
+    """An engine that categorises, writes pairs, and judges correctly half of the time."""
     from stj.engine.scripted import ScriptedEngine
 
     rng = random.Random(seed)
@@ -79,13 +79,13 @@ async def scripted(model: object, config: object, seed: int) -> object:
         return " ".join(rng.choices(_WORDS, k=80))
 
     engine = ScriptedEngine(handler)
-    engine.requests = deque(maxlen=0)  # type: ignore[assignment] # for tests it remembers what it was asked
+    engine.requests = deque(maxlen=0)  # type: ignore[assignment] # It records its requests, for tests.
     return engine
 
 
 def private_bytes() -> dict[int, tuple[str, int]]:
-    """Of this process and all below it: what each calls itself, and its resident memory without shared pages, in bytes."""
-    found: dict[int, tuple[str, int]] = {}
+    """Name and private resident memory, in bytes, of this process and all processes below it."""
+    processes: dict[int, tuple[str, int]] = {}
     parents: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -96,8 +96,8 @@ def private_bytes() -> dict[int, tuple[str, int]]:
         kinds = dict(re.findall(r"^(PPid|RssAnon|RssFile):\s+(\d+)", status, re.MULTILINE))
         if "RssAnon" in kinds:
             parents[int(folder.name)] = int(kinds["PPid"])
-            found[int(folder.name)] = name, 1024 * (int(kinds["RssAnon"]) + int(kinds["RssFile"]))
-    return {pid: one for pid, one in found.items() if _started_here(pid, parents)}
+            processes[int(folder.name)] = name, 1024 * (int(kinds["RssAnon"]) + int(kinds["RssFile"]))
+    return {pid: process for pid, process in processes.items() if _started_here(pid, parents)}
 
 
 def _started_here(pid: int, parents: dict[int, int]) -> bool:
@@ -107,7 +107,7 @@ def _started_here(pid: int, parents: dict[int, int]) -> bool:
 
 
 class Sampler(threading.Thread):
-    """The highest private memory of this process and of each Ray process, by name, at twice a second."""
+    """Samples the private memory of this process and each Ray process twice a second, and keeps the peaks by name."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -115,16 +115,16 @@ class Sampler(threading.Thread):
         self.ended = threading.Event()
 
     def run(self) -> None:
-        own = os.getpid()
+        driver = os.getpid()
         while not self.ended.wait(_SAMPLE_S):
-            for pid, (called, size) in private_bytes().items():
-                if pid == own or called.startswith("ray::"):
-                    name = "driver" if pid == own else re.sub(r"\(.*|\..*|\[.*", "", called.removeprefix("ray::"))
+            for pid, (title, size) in private_bytes().items():
+                if pid == driver or title.startswith("ray::"):
+                    name = "driver" if pid == driver else re.sub(r"\(.*|\..*|\[.*", "", title.removeprefix("ray::"))
                     self.peaks[name] = max(self.peaks.get(name, 0), size)
 
 
 def measure(source: Path, run_root: Path) -> dict[str, object]:
-    """One pass over the source and the selection after it, in this process."""
+    """Runs one pass over the source, and the selection after it, in this process."""
     from stj.config import EngineConfig, RayConfig, SourceConfig
     from stj.config_loader import load
     from stj.loop.phases import Run
@@ -172,26 +172,29 @@ def measure(source: Path, run_root: Path) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measures both sizes, each in a process of its own, the smaller first."""
-    if sys.argv[1:2] == ["one"]:
+    """Measures both sizes, the smaller first, each in a separate process."""
+    if sys.argv[1:2] == ["measure"]:
         print(json.dumps(measure(Path(sys.argv[2]), Path(sys.argv[3]))))
         return
     sizes = tuple(map(int, sys.argv[1:])) or SIZES
-    found = {}
+    figures = {}
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="stj-memory-") as scratch:
             write_source(Path(scratch) / "source", size)
-            command = [sys.executable, __file__, "one", f"{scratch}/source", f"{scratch}/run"]
-            said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            found[size] = json.loads(said.splitlines()[-1])
-            print(json.dumps(found[size], indent=1), file=sys.stderr)
-    small, large = (found[size]["peak_bytes"] for size in sizes)
+            command = [sys.executable, __file__, "measure", f"{scratch}/source", f"{scratch}/run"]
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            figures[size] = json.loads(output.splitlines()[-1])
+            print(json.dumps(figures[size], indent=1), file=sys.stderr)
+    small, large = (figures[size]["peak_bytes"] for size in sizes)
     ratios = {name: round(large[name] / small[name], 4) for name in large if name in small}
     print(ratios)
     if sizes == SIZES:
         result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
         result["driver_rss_1m_over_100k"] = ratios["driver"]
-        result.setdefault("raw", {})["memory"] = {"ratios": ratios, **{str(size): one for size, one in found.items()}}
+        result.setdefault("raw", {})["memory"] = {
+            "ratios": ratios,
+            **{str(size): measured for size, measured in figures.items()},
+        }
         RESULT.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -1,9 +1,9 @@
-"""How much the loop lifts the mini judge, beside its control, which keeps a random judgment instead of a right one.
+"""The lift of the mini judge by the loop and by its control, which keeps a random judgment instead of a right one.
 
     python benchmarks/mini_lift.py --seeds 0 1 2        six runs of conf/mini.yaml, about 9 minutes each
 
-Writes benchmarks/results/mini_lift.json: for each run seed the reports of both runs, and `control_over_loop`, the share of the
-loop's lift that the control reaches: what is learned from the format of judgments alone.
+Writes benchmarks/results/mini_lift.json: the reports of both runs for each run seed, and `control_over_loop`. That is the share
+of the loop's lift that the control reaches, by learning only the format of judgments.
 """
 
 import argparse
@@ -19,7 +19,7 @@ RESULT = ROOT / "benchmarks" / "results" / "mini_lift.json"
 
 
 def judges(seed: int, keep: str, runs: Path) -> list[dict[str, Any]]:
-    """Runs the loop for one seed, or takes up where it was left; gives the judges' held-out scores."""
+    """Runs or resumes the loop for one seed; returns the judges' held-out scores."""
     root = runs / f"{keep}_{seed}"
     arguments = [str(ROOT / "conf" / "mini.yaml"), f"seed={seed}", f"judge.keep={keep}", f"run_root={root}"]
     subprocess.run([sys.executable, "-m", "stj.cli", "run", *arguments], check=True)
@@ -28,7 +28,7 @@ def judges(seed: int, keep: str, runs: Path) -> list[dict[str, Any]]:
 
 
 def lift(iterations: list[dict[str, Any]], score: str = "accuracy") -> float:
-    """Points from the first judge to the last."""
+    """Gain from the first judge to the last, in points."""
     return 100 * float(iterations[-1]["heldout"][score] - iterations[0]["heldout"][score])
 
 
@@ -38,17 +38,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "mini_lift")
     options = parser.parse_args()
-    found = []
+    seeds = []
     for seed in options.seeds:
         loop, control = judges(seed, "correct", options.runs), judges(seed, "random", options.runs)
         summary = {"seed": seed, "lift": lift(loop), "control_lift": lift(control)}
         summary |= {"greedy_lift": lift(loop, "greedy_accuracy"), "consistent_lift": lift(loop, "position_consistent")}
         summary["intervals_apart"] = loop[0]["heldout"]["ci95"][1] < loop[-1]["heldout"]["ci95"][0]
-        found.append({**summary, "loop": loop, "control": control})
+        seeds.append({**summary, "loop": loop, "control": control})
         print(json.dumps(summary))
-    ratio = mean(run["control_lift"] for run in found) / mean(run["lift"] for run in found)
+    ratio = mean(run["control_lift"] for run in seeds) / mean(run["lift"] for run in seeds)
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps({"control_over_loop": ratio, "runs": found}, indent=1) + "\n")
+    RESULT.write_text(json.dumps({"control_over_loop": ratio, "runs": seeds}, indent=1) + "\n")
     print(f"control_over_loop {ratio:.3f}, written to {RESULT}")
 
 

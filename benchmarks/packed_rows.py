@@ -1,16 +1,17 @@
-"""Packing and the head: useful tokens, tokens a second and logits, each beside the padded or full computation.
+"""Packing and the head: useful tokens, tokens a second and logits, against the padded or full computation.
 
-The padded peer is what a trainer does by default: examples in random order, as many in a batch as the longest of them lets in
-under the same token budget, transformers' own SDPA, and all positions through the head. All ways take the same examples through
-forward and backward of the same weights in fp32, one after the other; seconds are the CPU's, with one thread.
+The padded peer does what trainers do by default. Examples are in random order. A batch holds as many as fit into the same token
+budget at the length of its longest. Attention is transformers' SDPA, and all positions go through the head. All ways take the
+same examples through forward and backward of the same weights in fp32, one way after the other. Seconds are CPU seconds of one
+thread.
 
-`packed_over_padded` is the product of two ratios: `packing_alone` is over batches that are padded but have our head on
-supervised positions too, `head_alone` is what that head brings to padded batches. The head is small beside the body, as in
-large models: a wide vocabulary on a narrow body would let it lead. `padded_sorted` is the default on examples that were sorted
-by length, which is the least that padding can cost, and is no order to train in. `expected` has the same ratios by counting
-FLOPs, of this shape and of the 70B at full lengths: the latter is not measured here.
+`packed_over_padded` is the product of two ratios. `packing_alone` compares with padded batches that use our head on supervised
+positions. `head_alone` is the gain of that head on padded batches. The head is small beside the body, as in large models; with
+a wide vocabulary on a narrow body the head would dominate. `padded_sorted` is the default on examples sorted by length, where
+padding costs least; nobody trains in that order. `expected` has the same ratios in FLOPs, for this shape and for the 70B at
+full lengths, which is not measured here.
 
-`logits_bytes_fraction` is the peak of what the head holds over tokens x vocabulary x 4 bytes.
+`logits_bytes_fraction` is the peak memory of the head over tokens x vocabulary x 4 bytes.
 """
 
 import time
@@ -30,21 +31,21 @@ from stj.config import ModelConfig
 from stj.models.shapes import shape_of
 from stj.train import attention
 from stj.train.data import ExampleTokens
-from stj.train.flops import Work, work_of
+from stj.train.flops import TokenWork, work_of
 from stj.train.head import SupervisedHead
 from stj.train.model import PackedJudge
 from stj.train.packing import micro_batches, pack
 
 BUDGET = 8192
-LAYERS, HIDDEN, VOCABULARY = 4, 512, 2048  # the head is 7% of what a token goes through; of the 70B it is 1.5%
+LAYERS, HIDDEN, VOCABULARY = 4, 512, 2048  # The head has 7% of a token's work, and 1.5% in the 70B.
 LLAMA_3_VOCABULARY = 128_256
 LARGE = "meta-llama/Meta-Llama-3-70B-Instruct"
 
 
 def paper_lengths(count: int, seed: int) -> list[tuple[int, int]]:
-    """Tokens of so many prompts and judgments, as the plan assumes them: 1,800 and 500 on average, 4,096 together at most.
+    """Tokens of prompts and judgments as the plan assumes them: 1,800 and 500 on average, at most 4,096 together.
 
-    The paper gives no lengths. A prompt is Figure 8 (250), an instruction and two answers; all are drawn log-normally.
+    The paper gives no lengths. A prompt is Figure 8 (250 tokens), an instruction and two answers; all are log-normal.
     """
     generator = np.random.default_rng(seed)
     prompts = 250 + sum(
@@ -56,13 +57,13 @@ def paper_lengths(count: int, seed: int) -> list[tuple[int, int]]:
 
 
 def _log_normal(generator: np.random.Generator, mean: float, spread: float, count: int) -> np.ndarray:
-    """Draws with this mean and this standard deviation as a share of the mean."""
+    """Log-normal draws with this mean; `spread` is the standard deviation as a share of the mean."""
     variance = np.log1p(spread**2)
     return generator.lognormal(np.log(mean) - variance / 2, variance**0.5, count)
 
 
 class _Live(TorchDispatchMode):  # type: ignore[misc]
-    """Counts the bytes of tensors that are made and not yet freed, each storage once."""
+    """Counts the bytes of live tensors, each storage once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,14 +94,14 @@ class _Live(TorchDispatchMode):  # type: ignore[misc]
 
 
 def peak_bytes(loss: Callable[[], torch.Tensor], kept: int) -> int:
-    """Most bytes alive at once while a loss is computed and differentiated, without `kept`: those of the weight's gradient."""
+    """Peak bytes of live tensors in forward and backward of a loss, without `kept`, the bytes of the weight's gradient."""
     with _Live() as live:
         torch.autograd.backward(loss())
     return live.peak - kept
 
 
 def examples(count: int, seed: int, divide: int) -> list[ExampleTokens]:
-    """Random token ids in the lengths of the paper, or in those divided by a number."""
+    """Examples of random token ids, in the paper's lengths over `divide`."""
     generator = np.random.default_rng(seed)
     return [
         ExampleTokens(
@@ -113,7 +114,7 @@ def examples(count: int, seed: int, divide: int) -> list[ExampleTokens]:
 
 
 def model(attend: str) -> LlamaForCausalLM:
-    """A small Llama in fp32, with the same weights at each call."""
+    """A small Llama in fp32, with the same weights in every call."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -128,7 +129,7 @@ def model(attend: str) -> LlamaForCausalLM:
 
 
 def packed_pass(judge: PackedJudge, tokens: Sequence[ExampleTokens], rows: Sequence[tuple[int, ...]]) -> float:
-    """Forward and backward of all rows as the training does them; the loss."""
+    """Forward and backward of all rows, as in training; returns the loss."""
     judge.zero_grad()
     total = 0.0
     for row in rows:
@@ -139,7 +140,7 @@ def packed_pass(judge: PackedJudge, tokens: Sequence[ExampleTokens], rows: Seque
 
 
 def padded_batches(tokens: Sequence[ExampleTokens], budget: int) -> list[list[int]]:
-    """Examples in their order, as many together as fit in the budget when each is as long as the longest of them."""
+    """Batches of examples in their order; a batch fits into the budget when padded to its longest example."""
     batches: list[list[int]] = [[]]
     for index in range(len(tokens)):
         longest = max(tokens[other].length for other in [*batches[-1], index])
@@ -156,7 +157,7 @@ def padded_pass(
     *,
     supervised_head: bool,
 ) -> float:
-    """The same with padding on the right, and with logits of all positions or of the supervised ones."""
+    """The same with padding on the right, and with logits of all positions or only of the supervised ones."""
     language_model.zero_grad()
     head = SupervisedHead(language_model.get_output_embeddings())
     total = 0.0
@@ -181,7 +182,7 @@ def padded_pass(
 
 
 def logits_fraction(tokens: Sequence[ExampleTokens], *, full: bool) -> float:
-    """Peak of the head over tokens x vocabulary x 4 bytes, at a Llama-3 vocabulary and hidden size 8."""
+    """Peak memory of the head over tokens x vocabulary x 4 bytes, with a Llama-3 vocabulary and hidden size 8."""
     learned, length = sum(row.counts[0] for row in tokens), sum(row.length for row in tokens)
     linear = torch.nn.Linear(8, LLAMA_3_VOCABULARY, bias=False)
     hidden = torch.randn(length if full else learned, 8, requires_grad=True)
@@ -195,14 +196,14 @@ def logits_fraction(tokens: Sequence[ExampleTokens], *, full: bool) -> float:
 
 
 def timed(work: Callable[[], float]) -> tuple[float, float]:
-    started = time.process_time()  # of the CPU: other work on the machine does not count
+    started = time.process_time()  # CPU time: other work on the machine does not count.
     loss = work()
     return time.process_time() - started, loss
 
 
 def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
-    """Ratios, and the raw figures; lengths are the paper's over `divide`."""
-    torch.set_num_threads(1)  # the CPU's seconds of more of them count their waiting for each other
+    """The ratios and the raw figures, at the paper's lengths over `divide`."""
+    torch.set_num_threads(1)  # CPU seconds of more threads include their waiting for each other.
     lengths = [sum(pair) for pair in paper_lengths(4000, seed=0)]
     many = micro_batches([str(i) for i in range(len(lengths))], lengths, BUDGET, seed=0, epoch=0)
     tokens, budget = examples(count, 1, divide), BUDGET // divide
@@ -219,7 +220,7 @@ def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in passes}
     losses: dict[str, float] = {}
     for _ in range(repeats):
-        for name, work in passes.items():  # interleaved: caches that other work takes are taken from all of them
+        for name, work in passes.items():  # Interleaved, so that other work takes caches from all ways alike.
             took, losses[name] = timed(work)
             seconds[name].append(round(took, 3))
             print(name, seconds[name][-1], flush=True)
@@ -258,8 +259,8 @@ def measure(repeats: int, count: int, divide: int) -> dict[str, Any]:
     }
 
 
-def expected(work: Work, tokens: Sequence[ExampleTokens], budget: int) -> dict[str, float]:
-    """The ratios as the FLOPs have them, were every FLOP as fast as any other."""
+def expected(work: TokenWork, tokens: Sequence[ExampleTokens], budget: int) -> dict[str, float]:
+    """The ratios in FLOPs, as if all FLOPs were equally fast."""
     packed, padded, supervised_head = (
         work.flops(rows) for rows in (tokens, _as_padded(tokens, budget, every=True), _as_padded(tokens, budget, every=False))
     )
@@ -271,7 +272,7 @@ def expected(work: Work, tokens: Sequence[ExampleTokens], budget: int) -> dict[s
 
 
 def _as_padded(tokens: Sequence[ExampleTokens], budget: int, *, every: bool) -> list[ExampleTokens]:
-    """Examples as long as their padded batches make them, with every position through the head or the supervised ones."""
+    """Examples padded to the length of their batch, with all positions through the head or only the supervised ones."""
     longest = {
         index: max(tokens[other].length for other in batch) for batch in padded_batches(tokens, budget) for index in batch
     }
@@ -285,11 +286,11 @@ def _as_padded(tokens: Sequence[ExampleTokens], budget: int, *, every: bool) -> 
     ]
 
 
-def _large() -> Work:
-    """What the 70B does for a token."""
+def _large() -> TokenWork:
+    """The work of the 70B for a token."""
     shape = shape_of(ModelConfig(path=LARGE))
     assert shape
-    return Work(
+    return TokenWork(
         body=shape.layers * shape.layer_parameters(1),
         head=shape.vocab * shape.hidden,
         attention=shape.layers * shape.heads * shape.head_dim,

@@ -1,11 +1,13 @@
-"""The plan's memory of a training rank against what real ranks hold: two of them, ZeRO-3, gloo, on a CPU.
+"""The plan's memory of a training rank against two real ranks: ZeRO-3, gloo, on a CPU.
 
     python benchmarks/plan_check.py [48M] [75M] [100M]        about five minutes for all three sizes on two CPU cores
 
-Each rank loads a random Llama, makes two steps of full micro-batches and exports, with the code of `stj run`. Its memory is
-the peak of its resident set beyond what it held after the imports and one step of a tiny model, which imports the rest. Writes
-benchmarks/results/plan.json: for each size that was run the plan's GB and both ranks' by phase, and `over_plan`, measured over
-planned.
+Each rank loads a random Llama, makes two steps of full micro-batches, and exports, with the code of `stj run`. Its memory is
+the peak of its resident set beyond a baseline. The baseline is taken after the imports and one step of a tiny model, which
+imports the rest.
+
+Writes benchmarks/results/plan.json. For each size it holds the plan's GB, both ranks' GB by phase, and `over_plan`, which is
+measured over planned.
 """
 
 import json
@@ -28,14 +30,14 @@ TOKENS = 256
 
 def measure(size: str) -> dict[str, Any]:
     """The plan's and the measured memory of a rank, in GB."""
-    found = on_ranks(__file__, size=size)
-    planned, ranks = found[0]["planned"], [each["measured"] for each in found]
+    results = on_ranks(__file__, size=size)
+    planned, ranks = results[0]["planned"], [result["measured"] for result in results]
     most = max(max(phases.values()) for phases in ranks)
     return {"over_plan": most / planned["rank_gb"], "planned": planned, "measured": ranks}
 
 
 def rank(size: str) -> dict[str, Any]:
-    """The plan's GB of one rank, and the peaks of its phases."""
+    """The plan's GB of one rank, and the measured peaks of its phases."""
     from dataclasses import asdict
 
     from random_llama import random_llama
@@ -55,21 +57,21 @@ def rank(size: str) -> dict[str, Any]:
 
 
 def _phases(seed: Path) -> dict[str, int]:
-    """Peaks in bytes of each phase, beyond what the process holds now."""
+    """Peak bytes of each phase, beyond the bytes that the process holds now."""
     import deepspeed
     import numpy as np
 
     from stj.storage.folder import Folder
     from stj.train.data import ExampleTokens
-    from stj.train.export import export
+    from stj.train.export import export_model
     from stj.train.model import load_engine
-    from stj.train.packing import Step
-    from stj.train.step import Material, train_step
+    from stj.train.packing import PackedStep
+    from stj.train.step import StepInputs, train_step
 
     config = _config()
     texts = np.random.default_rng(0).integers(0, 512, (4 * RANKS, TOKENS // 4), dtype=np.int32)
     examples = [ExampleTokens(id=str(i), texts=(text,), prompt_length=TOKENS // 8) for i, text in enumerate(texts)]
-    step = Step(epoch=0, micro_batches=(tuple(range(4)), tuple(range(4, 8))))
+    step = PackedStep(epoch=0, micro_batches=(tuple(range(4)), tuple(range(4, 8))))
     peaks: dict[str, int] = {}
     before = forget_peak()
 
@@ -88,8 +90,8 @@ def _phases(seed: Path) -> dict[str, int]:
 
     engine.step = noted_update
     for number in range(2):
-        train_step(engine, Material(examples, None, config), step, number, 2)
-    export(engine.module.language_model, seed, Folder.at(seed.parent) / "model", config.shard_gb)
+        train_step(engine, StepInputs(examples, None, config), step, number, 2)
+    export_model(engine.module.language_model, seed, Folder.at(seed.parent) / "model", config.shard_gb)
     ended("export")
     deepspeed.comm.barrier()
     return peaks
@@ -102,7 +104,7 @@ def _config() -> Any:
 
 
 def main() -> None:
-    """Measures the sizes that are named, or all, and merges them into the result."""
+    """Measures the named sizes, or all, and merges them into the result."""
     for size in sys.argv[1:] or SIZES:
         result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
         result[size] = measure(size)

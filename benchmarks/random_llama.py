@@ -1,4 +1,4 @@
-"""A Llama of random weights as a model directory: the same on every rank, each of which writes its own."""
+"""A Llama of random weights as a model directory; each rank writes its own copy, and all are equal."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from stj.train.shard import write_shard
 
 
 def random_llama(directory: Path, layers: int, hidden: int, vocabulary: int) -> Path:
-    """Weights in bf16, written with the memory of one tensor; transformers' own save_pretrained writes on rank 0 alone."""
+    """Writes weights in bf16 with the memory of one tensor. transformers' save_pretrained writes only on rank 0."""
     shape = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=hidden,

@@ -1,4 +1,4 @@
-"""Processes of a benchmark that meet in collectives, as training ranks do, and their memory."""
+"""Processes of a benchmark that share collectives, like training ranks, and their memory."""
 
 import json
 import os
@@ -17,7 +17,7 @@ _RANK, _FOLDER, _TASK = "STJ_BENCHMARK_RANK", "STJ_BENCHMARK_FOLDER", "STJ_BENCH
 
 
 def on_ranks(script: str, **task: Any) -> list[Any]:
-    """Runs a script on two processes of one thread each; what `as_rank` gave back in each of them."""
+    """Runs a script in two processes of one thread each, and returns the result of `as_rank` from each."""
     with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
         processes = [subprocess.Popen([sys.executable, script], env=_environment(rank, folder, task)) for rank in range(RANKS)]
         try:
@@ -31,28 +31,29 @@ def on_ranks(script: str, **task: Any) -> list[Any]:
 
 
 class Group:
-    """Two ranks of a script that take turns with those of other groups, so that each has the machine for itself."""
+    """Two ranks of a script. Groups take turns, so that each has the machine for itself."""
 
     def __init__(self, script: str, **task: Any) -> None:
         self._script = script
         self._folder = tempfile.TemporaryDirectory(prefix="stj-benchmark-")
         environments = [_environment(rank, self._folder.name, task) for rank in range(RANKS)]
-        self._ranks = [subprocess.Popen([sys.executable, script], env=each, stdin=subprocess.PIPE) for each in environments]
+        command = [sys.executable, script]
+        self._ranks = [subprocess.Popen(command, env=variables, stdin=subprocess.PIPE) for variables in environments]
         self._turn = 0
 
     def turn(self) -> list[Any]:
-        """Lets the ranks do the next piece of their work; what `done` told of it in each of them."""
+        """Lets the ranks do their next piece of work, and returns the figures that each passed to `done`."""
         for process in self._ranks:
             assert process.stdin
             process.stdin.write(b"go\n")
             process.stdin.flush()
-        told = [Path(self._folder.name, f"{rank}.{self._turn}.json") for rank in range(RANKS)]
-        while not all(path.exists() for path in told):
+        reports = [Path(self._folder.name, f"{rank}.{self._turn}.json") for rank in range(RANKS)]
+        while not all(path.exists() for path in reports):
             if any(process.poll() is not None for process in self._ranks):
                 raise SystemExit(f"{self._script}: a rank has ended")
             time.sleep(0.02)
         self._turn += 1
-        return [json.loads(path.read_text()) for path in told]
+        return [json.loads(path.read_text()) for path in reports]
 
     def end(self) -> None:
         """Ends the ranks."""
@@ -63,7 +64,7 @@ class Group:
 
 
 class Turns:
-    """The same as a rank sees it."""
+    """The turns of a group, as one rank sees them."""
 
     def __init__(self) -> None:
         self._number = 0
@@ -75,55 +76,55 @@ class Turns:
             raise SystemExit
         self._began = time.monotonic(), time.process_time()
 
-    def done(self, **told: Any) -> None:
-        """Ends the turn, with the seconds since it began: of the clock, and of this process's CPU."""
+    def done(self, **figures: Any) -> None:
+        """Ends the turn, and reports its seconds by the clock and on this process's CPU, with further figures."""
         seconds = time.monotonic() - self._began[0], time.process_time() - self._began[1]
         path = Path(os.environ[_FOLDER], f"{os.environ[_RANK]}.{self._number}.json")
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"seconds": seconds[0], "cpu_seconds": seconds[1], **told}))
+        temporary.write_text(json.dumps({"seconds": seconds[0], "cpu_seconds": seconds[1], **figures}))
         temporary.rename(path)
         self._number += 1
 
 
 def is_rank() -> bool:
-    """Whether this process was started by `on_ranks`."""
+    """Whether this process is a rank."""
     return _RANK in os.environ
 
 
 def as_rank(work: Callable[..., Any]) -> None:
-    """Does a rank's part of the work, which takes the task's settings by name and gives back JSON values."""
-    os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is imported
+    """Does a rank's part of the work, which takes the task's settings by name and returns JSON values."""
+    os.environ["DS_ACCELERATOR"] = "cpu"  # DeepSpeed reads it at import.
     import deepspeed
     import torch
     import torch.distributed as dist
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # as in stj/train/model.py: for TRL's ranks too
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # As in stj/train/model.py, for TRL's ranks too.
     rank, folder = int(os.environ[_RANK]), os.environ[_FOLDER]
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS, timeout=timedelta(minutes=10)
     )
-    found = work(**json.loads(os.environ[_TASK]))
-    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    result = work(**json.loads(os.environ[_TASK]))
+    Path(folder, f"{rank}.json").write_text(json.dumps(result))
     dist.barrier()
     dist.destroy_process_group()
 
 
 def forget_peak() -> int:
-    """Begins the peak of this process's memory anew; the bytes that it holds now."""
+    """Resets the peak of this process's memory, and returns the bytes that it holds now."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak()
 
 
 def peak() -> int:
-    """Most bytes of memory that this process has held at once since `forget_peak`."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return 1024 * int(found[1])
+    """Peak memory of this process since `forget_peak`, in bytes."""
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match
+    return 1024 * int(match[1])
 
 
 def _environment(rank: int, folder: str, task: dict[str, Any]) -> dict[str, str]:
-    own = {_RANK: str(rank), _FOLDER: folder, _TASK: json.dumps(task)}
-    torchs = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(RANKS), "OMP_NUM_THREADS": "1"}
-    unused = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}  # looked for by libraries; the ranks have met by then
-    return {**os.environ, **own, **torchs, **unused}
+    task_variables = {_RANK: str(rank), _FOLDER: folder, _TASK: json.dumps(task)}
+    torch_variables = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(RANKS), "OMP_NUM_THREADS": "1"}
+    unused = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}  # Libraries require them, but the ranks have met by then.
+    return {**os.environ, **task_variables, **torch_variables, **unused}

@@ -1,4 +1,4 @@
-"""What the ranks of the training benchmarks share: settings, a small Llama, and examples to learn."""
+"""Shared by the ranks of the training benchmarks: settings, a small Llama, and examples to learn."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +14,16 @@ from stj.train.data import ExampleTokens
 CONFIG = TrainConfig(
     device="cpu", workers=RANKS, lr=1e-4, warmup_steps=0, final_lr_ratio=1.0, max_grad_norm=1.0, activation_checkpointing=True
 )
-"""A constant learning rate, so that each turn is like the one before; the rest is the paper's."""
+"""The paper's settings, but with a constant learning rate, so that all turns are alike."""
 
 
 def seed_model(directory: Path) -> Path:
-    """A Llama in the shape of packed_rows.py, whose head is small beside its body."""
+    """A Llama in the shape of packed_rows.py, with a head that is small beside the body."""
     return random_llama(directory, layers=LAYERS, hidden=HIDDEN, vocabulary=VOCABULARY)
 
 
 def learnable(count: int, divide: int) -> list[ExampleTokens]:
-    """Examples in the paper's lengths over `divide`, of words as frequent as in a language (Zipf): something can be learned."""
+    """Examples in the paper's lengths over `divide`, with word frequencies of a language (Zipf), which can be learned."""
     generator = np.random.default_rng(1)
     drawn = examples(count, 1, divide)
     return [replace(row, texts=(_words(generator, row.length),)) for row in drawn]

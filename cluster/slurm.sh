@@ -3,8 +3,8 @@
 #
 #   sbatch --nodes=4 cluster/slurm.sh conf/paper.yaml run_root=/shared/runs/paper
 #
-# Cost: the nodes, from the first second to the last; nothing grows or shrinks. From the root of the repository, on a disk
-# that all nodes share, with `make install DEVICE=gpu` done. After a time limit or a preemption the same line goes on.
+# Cost: all nodes for the whole time; nothing grows or shrinks. Run `make install DEVICE=gpu` first. Submit from the root of the
+# repository, on a disk that all nodes share. After a time limit or a preemption the same line resumes the run.
 #SBATCH --job-name=stj
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -23,16 +23,16 @@ fi
 
 export PATH="$PWD/.venv/bin:$PATH"
 export RAY_AUTH_MODE=token
-export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600  # seconds; Ray's own 30 are few for a cold file system
+export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600  # Seconds; Ray's default of 30 is too short for a cold file system.
 
-(umask 077 && ray get-auth-token --generate > /dev/null)  # ~/.ray/auth_token, on the home that all nodes share
+(umask 077 && ray get-auth-token --generate > /dev/null)  # ~/.ray/auth_token, on the home directory that all nodes share.
 chmod 600 "$HOME/.ray/auth_token"
 
 nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head_node=${nodes%%$'\n'*}
 addresses=$(srun --nodes=1 --ntasks=1 --nodelist="$head_node" hostname --all-ip-addresses)
 head_ip=${addresses%% *}
-port=$((20000 + SLURM_JOB_ID % 10000))  # two jobs may share a head where --exclusive is overruled
+port=$((20000 + SLURM_JOB_ID % 10000))  # Two jobs may share a head node if --exclusive is overruled.
 
 srun --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" \
     ray symmetric-run --address "$head_ip:$port" --min-nodes "$SLURM_NNODES" \

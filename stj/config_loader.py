@@ -1,4 +1,4 @@
-"""The one way from YAML files and `key=value` to the dataclasses of config.py; what is wrong is one line that names it."""
+"""The one way from YAML files and `key=value` to the dataclasses of config.py; every error is one line that names its key."""
 
 import difflib
 import json
@@ -18,21 +18,21 @@ Schema = TypeVar("Schema")
 
 
 def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
-    """The config of a run: the defaults, then the files from left to right, then `key=value` from the command line.
+    """The config of a run: the defaults, then the files from left to right, then `key=value` words. Later ones win.
 
-    Raises ConfigError that names the key, the value and the remedy.
+    Raises ConfigError, which names the key, the value and the remedy.
     """
     return _load(Config, files, overrides)
 
 
 def load_use(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> UseConfig:
-    """The config of a judge at use, in the same way; `model=PATH` is short for `model.path=PATH`.
+    """The config of a judge in use, in the same way; `model=PATH` is short for `model.path=PATH`.
 
-    Raises ConfigError, also where no model is named.
+    Raises ConfigError, also if no model is named.
     """
     config = _load(UseConfig, files, [re.sub(r"^model=", "model.path=", word) for word in overrides])
     if not config.model.path:
-        raise ConfigError("no model is named; add model=PATH, as in model=runs/mini/iteration_3/model")
+        raise ConfigError("model.path is empty; name a model, as in model=runs/mini/iteration_3/model")
     return config
 
 
@@ -43,15 +43,18 @@ def _load(schema: type[Schema], files: Sequence[str | Path], overrides: Sequence
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals or not key:
-            raise ConfigError(f"'{override}': an override is written key=value, as in train.lr=1e-6")
+            raise ConfigError(f"'{override}': not a setting; write key=value, as in train.lr=1e-6")
         merged = _merge(merged, _parsed(override), f"'{override}'")
     return _to_config(merged, schema)
 
 
 def from_plain(values: dict[str, Any]) -> Config:
-    """The config that a run left in its directory; a `${...}` in it is refused, since it would be resolved."""
+    """The config that a run wrote to its directory.
+
+    Raises ConfigError if it holds a `${...}`, which OmegaConf would resolve.
+    """
     if "${" in json.dumps(values):
-        raise ConfigError("config.json of the run holds a ${...}: stj writes none; look at who wrote it")
+        raise ConfigError("config.json of the run holds a ${...}, and stj writes none; check who changed the file")
     return _to_config(_merge(OmegaConf.structured(Config), OmegaConf.create(values), "config.json"), Config)
 
 
@@ -88,17 +91,17 @@ def _merge(base: DictConfig, extra: Any, where: str) -> DictConfig:
         key = str(error.full_key)
         raise ConfigError(f"{where}: unknown key '{key}'{_nearest(key, base)}") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{where}: {_said(error)} (key {error.full_key or 'at the top'!s})") from None
+        raise ConfigError(f"{where}: {_reason(error)} (key {error.full_key or 'at the top'!s})") from None
     except TypeError:
         raise ConfigError(f"{where}: not a mapping of keys to values, as in `train: {{lr: 1e-6}}`") from None
     assert isinstance(merged, DictConfig)
     return merged
 
 
-def _said(error: OmegaConfBaseException) -> str:
-    """OmegaConf's words, without those that mean something to programmers alone."""
-    words = str(error).splitlines()[0].replace("$VALUE", "a value")
-    return "one value where a group of settings is needed" if "is not a subclass of" in words else words
+def _reason(error: OmegaConfBaseException) -> str:
+    """OmegaConf's message in words for users."""
+    message = str(error).splitlines()[0].replace("$VALUE", "a value")
+    return "one value where a group of settings is needed" if "is not a subclass of" in message else message
 
 
 def _nearest(key: str, base: DictConfig) -> str:
@@ -107,11 +110,11 @@ def _nearest(key: str, base: DictConfig) -> str:
 
 
 def _keys(node: DictConfig, prefix: str = "") -> list[str]:
-    found = []
+    keys = []
     for key in node:
         name = prefix + str(key)
         child = OmegaConf.select(node, str(key))
-        found.append(name)
+        keys.append(name)
         if isinstance(child, DictConfig):
-            found += _keys(child, f"{name}.")
-    return found
+            keys += _keys(child, f"{name}.")
+    return keys

@@ -14,18 +14,19 @@ class Sampling:
     """How one completion is sampled (the paper's Table 8)."""
 
     temperature: float = 0.7
-    """0 is greedy."""
+    """Temperature of sampling, 0 or more; 0 is greedy."""
     top_p: float = 0.9
+    """Sample from the most probable tokens whose probabilities sum to this share, above 0 and up to 1."""
     max_tokens: int = 1024
-    """Longest completion, in tokens."""
+    """Longest completion, in tokens. A judgment that is cut there has no verdict."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
             raise ConfigError(f"temperature={self.temperature}: must be 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p={self.top_p}: a share above 0, up to 1")
+            raise ConfigError(f"top_p={self.top_p}: must be a share above 0, up to 1")
         if self.max_tokens < 1:
-            raise ConfigError(f"max_tokens={self.max_tokens}: must be 1 or more")
+            raise ConfigError(f"max_tokens={self.max_tokens} tokens: must be 1 or more")
 
     def greedy(self) -> "Sampling":
         """The same sampling at temperature 0, where the model always takes the likeliest token."""

@@ -28,6 +28,14 @@ def ray_local() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler of Ctrl-C, for tests that interrupt: a script's background processes start with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder of real public data, where there is one."""

@@ -1,7 +1,7 @@
-"""Passes without Ray's processes, whose start takes ten seconds: the actors of a pass, and all rows, in this process.
+"""Runs passes without Ray's processes, which take ten seconds to start: all actors and rows are in this process.
 
-For tests in which a driver is killed a hundred times. What Ray carries from one process to another is called directly here;
-reading, the engine's actor, the gate, the commits and the manifest are the product's own.
+For tests that kill a driver a hundred times. Calls that Ray carries from one process to another are direct here. Reading, the
+engine's actor, the gate, the commits and the manifest are the product's own.
 """
 
 import threading
@@ -15,37 +15,37 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stj.passes import actor, helper, run, session, source, watch
+from stj.passes import actor, driver_actor, run, session, source, watch
 from stj.passes.spec import Pass
 
-_AT_ONCE = 8
+_BLOCKS_IN_FLIGHT = 8
 NODE = "ab" * 28
 
 
 def install(patch: pytest.MonkeyPatch) -> None:
-    """Puts this process in the place of a cluster."""
+    """Replaces the cluster by this process."""
     patch.setattr(session, "ray_session", lambda *_: nullcontext())
-    for module in (actor, helper, run, source, watch):
+    for module in (actor, driver_actor, run, source, watch):
         patch.setattr(module, "ray", _Ray)
     patch.setattr(run, "_stream", _stream)
 
 
-def _stream(spec: Pass, done: Any, config: Any, ward: Any) -> Iterator[pa.Table]:
-    """Finished rows one by one, in the order in which they are finished."""
-    engine = actor.PassActor(spec, config, ward)
-    blocks = source.RowSource(spec.read, done, ward)._tables()
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+def _stream(spec: Pass, finished: Any, config: Any, registry: Any) -> Iterator[pa.Table]:
+    """The unfinished rows as tables, in the order in which they are finished."""
+    engine = actor.PassActor(spec, config, registry)
+    blocks = source.RowSource(spec.read, finished, registry).tables()
+    with ThreadPoolExecutor(_BLOCKS_IN_FLIGHT) as pool:
         running: set[Future[pa.Table]] = set()
         while True:
-            running |= {pool.submit(engine, block) for block in islice(blocks, _AT_ONCE - len(running))}
+            running |= {pool.submit(engine, block) for block in islice(blocks, _BLOCKS_IN_FLIGHT - len(running))}
             if not running:
                 return
             ended, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (source.opened(cell) for one in ended for cell in one.result()[source.SEALED])
+            yield from (source.unseal(cell) for future in ended for cell in future.result()[source.SEALED])
 
 
 class _Ray:
-    """What a pass asks of Ray beside its stream."""
+    """The part of Ray that a pass calls, except for Ray Data."""
 
     @staticmethod
     def remote(**options: Any) -> Callable[[Any], Any]:
@@ -65,22 +65,22 @@ class _Ray:
 
 
 class _Class:
-    def __init__(self, made: Any) -> None:
-        self._made = made
+    def __init__(self, actor_class: Any) -> None:
+        self._actor_class = actor_class
 
     def remote(self, *args: Any) -> "Actor":
-        return Actor(self._made(*args))
+        return Actor(self._actor_class(*args))
 
 
 class Actor:
-    """Does one thing at a time, as Ray's actors do."""
+    """Runs one call at a time, as Ray's actors do."""
 
-    def __init__(self, made: Any) -> None:
-        self._made = made
+    def __init__(self, instance: Any) -> None:
+        self._instance = instance
         self._lock = threading.Lock()
 
     def __getattr__(self, name: str) -> "_Method":
-        return _Method(getattr(self._made, name), self._lock)
+        return _Method(getattr(self._instance, name), self._lock)
 
 
 class _Method:

@@ -1,4 +1,4 @@
-"""The cluster files: what Ray, KubeRay and bash say of them without a cloud, and the rules that no schema knows."""
+"""The cluster files pass the checks of Ray, KubeRay and bash without a cloud, and rules that no schema knows."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ NODE_KEYS = {
     "aws": {"InstanceType", "ImageId", "IamInstanceProfile", "BlockDeviceMappings", "InstanceMarketOptions"},
     "gcp": {"machineType", "disks", "serviceAccounts", "scheduling"},
 }
-"""Ray's schema lets anything pass inside `provider` and `node_config`."""
+"""Known keys: Ray's schema accepts anything inside `provider` and `node_config`."""
 MARKET_KEYS = {"InstanceMarketOptions", "scheduling"}
 
 
@@ -68,7 +68,7 @@ def test_spot_and_on_demand_are_one_shape_and_cost_nothing_when_idle(cloud: dict
     assert "SPOT" not in str(on_demand["node_config"]).upper()
 
 
-def test_nothing_of_ray_s_open_defaults_is_left(cloud: dict[str, Any]) -> None:
+def test_none_of_ray_s_open_defaults_is_left(cloud: dict[str, Any]) -> None:
     prepared = prepare_config(cloud)
     text = yaml.dump(prepared)
     assert "0.0.0.0" not in text
@@ -78,7 +78,7 @@ def test_nothing_of_ray_s_open_defaults_is_left(cloud: dict[str, Any]) -> None:
     assert all("RAY_AUTH_MODE=token" in start for start in starts)
     assert "--dashboard-host=127.0.0.1" in starts[0]
     assert "RAY_JOB_STOP_WAIT_TIME_S=120" in starts[0]
-    assert "RAY_enable_autoscaler_v2=1" in starts[0]  # v1 knows neither labels nor priorities
+    assert "RAY_enable_autoscaler_v2=1" in starts[0]  # v1 knows neither labels nor priorities.
     assert prepared["setup_commands"][0] == "chmod 600 ~/.ray/auth_token"
     assert prepared["file_mounts"]["/home/ray/.ray/auth_token"] == "~/.ray/auth_token"
 
@@ -93,7 +93,7 @@ def test_the_ray_version_is_the_pinned_one(name: str) -> None:
 
 
 def strict(schema: Any) -> Any:
-    """The schema with unknown members refused: Kubernetes drops them without a word."""
+    """The schema, but unknown members are refused: Kubernetes drops them silently."""
     if isinstance(schema, list):
         return [strict(member) for member in schema]
     if not isinstance(schema, dict):
@@ -128,15 +128,15 @@ def test_kuberay_s_schema_finds_a_typo() -> None:
         jsonschema.validate(job, rayjob_schema())
 
 
-def test_what_only_kuberay_s_operator_checks() -> None:
+def test_rules_that_only_kuberay_s_operator_checks() -> None:
     spec = read("kuberay.yaml")["spec"]
     cluster = spec["rayClusterSpec"]
     assert spec["shutdownAfterJobFinishes"]
-    assert "clusterSelector" not in spec  # not together with backoffLimit
+    assert "clusterSelector" not in spec  # Not allowed with backoffLimit.
     assert cluster["authOptions"] == {"mode": "token"}
     assert cluster["autoscalerOptions"]["version"] == "v2"
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-    assert all(group["template"]["spec"]["restartPolicy"] == "Never" for group in groups)  # v2 asks for it
+    assert all(group["template"]["spec"]["restartPolicy"] == "Never" for group in groups)  # v2 requires it.
     assert [group["groupName"] for group in cluster["workerGroupSpecs"]] == list(GPU_TYPES)
     assert all(group["minReplicas"] == group["replicas"] == 0 for group in cluster["workerGroupSpecs"])
 

@@ -1,4 +1,4 @@
-"""Every file of conf/: it loads, opens with its command and its cost, and holds what the paper says."""
+"""Every file of conf/ loads, begins with its command and its cost, and holds the paper's numbers."""
 
 import re
 from dataclasses import replace
@@ -40,7 +40,7 @@ PAPER_TABLES = {
     "heldout.decoding.top_p",
     "heldout.greedy",
 }
-"""Defaults that paper.yaml repeats for its reader, besides all of train."""
+"""Defaults that paper.yaml repeats for its readers, besides all of train."""
 
 
 def name_of(path: Path) -> str:
@@ -50,10 +50,10 @@ def name_of(path: Path) -> str:
 def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(node, dict):
         return {prefix: node}
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in node.items():
-        found |= leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    return found
+        values |= leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    return values
 
 
 def test_the_configurations_are_there() -> None:
@@ -87,7 +87,7 @@ def test_a_file_holds_only_what_differs_from_the_defaults(path: Path) -> None:
     same = {key for key, value in written.items() if str(defaults.get(key)) == str(value) and "hardware." not in key}
     # Models' defaults differ by role, and a file writes one model for several roles.
     same = {key for key in same if not (path.stem in {"mini", "small"} and key.startswith("models."))}
-    tables = {"paper": ("train.", *PAPER_TABLES), "released": ("train.preference.", "iterations")}  # repeated for their readers
+    tables = {"paper": ("train.", *PAPER_TABLES), "released": ("train.preference.", "iterations")}  # Repeated for readers.
     assert not {key for key in same if not key.startswith(tables.get(path.stem, ()))}
 
 

@@ -1,4 +1,4 @@
-"""The config: the paper's numbers as defaults, files from left to right, and one clear line for what is wrong."""
+"""The config: the paper's numbers as defaults, files from left to right, and one clear line for each error."""
 
 from pathlib import Path
 
@@ -38,12 +38,12 @@ def test_later_files_and_then_the_command_line_win(tmp_path: Path) -> None:
         ("pairs.method=magic", "modified_instruction"),
         ("judge.samples=0", "judge.samples=0 judgments a pair"),
         ("iterations=0", "iterations=0"),
-        ("select.lengths=[x]", "select.lengths"),
-        ("select.categories=[Maths]", "no such category: Maths. Figure 7 has Coding; Mathematical reasoning"),
+        ("select.lengths=[x]", "select.lengths=x: no such length"),
+        ("select.categories=[Maths]", "select.categories=Maths: no such category; Figure 7 has Coding; Mathematical reasoning"),
         ("judge.decoding.temperature=-1", "temperature=-1.0: must be 0"),
         ("judge.decoding.temperature=nan", "temperature=nan: must be 0"),
-        ("judge.decoding.top_p=7", "top_p=7.0: a share above 0"),
-        ("judge.decoding.max_tokens=0", "max_tokens=0: must be 1 or more"),
+        ("judge.decoding.top_p=7", "top_p=7.0: must be a share above 0"),
+        ("judge.decoding.max_tokens=0", "max_tokens=0 tokens: must be 1 or more"),
         ("models.seed.max_model_len=-5", "max_model_len=-5: must be 1 or more"),
         ("models.seed.tensor_parallel_size=0", "tensor_parallel_size=0: must be 1 or more"),
         ("heldout.limit=-1", "heldout.limit=-1: must be 1 or more"),
@@ -54,7 +54,7 @@ def test_later_files_and_then_the_command_line_win(tmp_path: Path) -> None:
         ("engine.gpu_memory_utilization=7", "engine.gpu_memory_utilization=7.0: must be a share between 0 and 1"),
         ("hardware.gpu_tflops=0", "hardware.gpu_tflops=0.0: must be above 0"),
         ("select.categories=[]", r"select.categories=\[\]: no row can pass"),
-        ("select.max_turns=0", "no dialogue can have both"),
+        ("select.max_turns=0", "select.max_turns=0 user turns: min must be at most max"),
         ("seed=100000000000000000000", "seed=100000000000000000000: must be 0 to"),
         ("train", "key=value"),
         ("train=3", "one value where a group of settings is needed"),
@@ -62,7 +62,7 @@ def test_later_files_and_then_the_command_line_win(tmp_path: Path) -> None:
         ("seed={", "seed"),
     ],
 )
-def test_what_is_wrong_is_one_line_that_names_it(override: str, message: str) -> None:
+def test_an_error_is_one_line_that_names_its_key(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         load([], [override])
     assert "\n" not in str(caught.value)

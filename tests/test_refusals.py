@@ -1,4 +1,4 @@
-"""What `stj run` refuses on the driver: no Ray is started in these tests, and nothing is written."""
+"""What `stj run` refuses on the driver. These tests start no Ray, and the refused runs write nothing."""
 
 import json
 import shutil
@@ -24,11 +24,11 @@ def refusal(tmp_path: Path, *overrides: str) -> StjError:
 
 @pytest.fixture
 def seed(tmp_path: Path) -> Path:
-    """A copy of the mini world's seed, to be spoilt."""
+    """A copy of the mini world's seed, for damage."""
     return Path(shutil.copytree(ROOT / "stj/mini/seed_model", tmp_path / "seed"))
 
 
-def test_a_seed_that_training_could_not_begin_from_is_refused_before_the_passes(tmp_path: Path, seed: Path) -> None:
+def test_a_seed_that_cannot_be_trained_is_refused_before_the_passes(tmp_path: Path, seed: Path) -> None:
     (seed / "chat_template.jinja").unlink()
     error = refusal(tmp_path, f"models.seed.path={seed}")
     assert isinstance(error, ModelError)
@@ -41,7 +41,7 @@ def test_a_seed_with_another_tokenizer_is_refused_before_the_passes(tmp_path: Pa
     assert "its embedding 100 rows" in str(refusal(tmp_path, f"models.seed.path={seed}"))
 
 
-def test_gpus_that_do_not_divide_the_heads_are_refused_before_they_are_taken(tmp_path: Path) -> None:
+def test_gpus_that_do_not_divide_the_heads_are_refused(tmp_path: Path) -> None:
     error = refusal(tmp_path, "models.generator.tensor_parallel_size=4")
     assert "tensor_parallel_size=4 GPUs cannot share its 6 attention heads" in str(error)
     assert "set it to one of 1, 2, 3, 6" in str(error)

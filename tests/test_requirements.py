@@ -1,4 +1,4 @@
-"""The lists of packages are complete: what the pinned packages ask for on this machine is pinned as well."""
+"""The lists of packages are complete: everything that the pinned packages need on this machine is pinned."""
 
 import importlib.metadata
 import re
@@ -21,7 +21,7 @@ def left_out() -> set[str]:
     return {canonicalize_name(line.name) for line in lines_of("cpu-overrides.txt") if "never" in str(line.marker)}
 
 
-def test_what_pinned_packages_ask_for_is_pinned() -> None:
+def test_requirements_of_pinned_packages_are_pinned() -> None:
     pinned = {canonicalize_name(line.name) for line in lines_of("cpu.txt") if not line.marker or line.marker.evaluate()}
     if any(not installed(name) for name in pinned):
         pytest.skip("this environment was not made from requirements/cpu.txt")

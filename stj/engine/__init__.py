@@ -1,1 +1,1 @@
-"""What answers a stage: vLLM in a process of its own, vLLM beside its server, or a scripted engine for tests."""
+"""The engines that answer a stage: vLLM in its own process, vLLM beside its server, or a scripted one for tests."""

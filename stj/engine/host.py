@@ -1,13 +1,14 @@
-"""The engine's own process, forked from one that has vLLM imported already.
+"""The engine's own process, forked from a warm process that has already imported vLLM.
 
-    actor --- socket ---> warm process: has imported vLLM and holds no engine; one a machine and run
+    actor --- socket ---> warm process: has imported vLLM and holds no engine; one per machine and run
       |                         | fork, for each connection
       +------- socket --------> engine host: a VllmEngine, whose worker processes vLLM forks in turn
 
-Importing vLLM takes longer than all else in the start of a small engine, and a process that Ray runs cannot be forked: it
-has threads. The warm process has none. It ends with its owner (its machine's Ray, or the process of a user who needs no Ray),
-or when nobody has asked for an engine for a while; an engine host ends with its actor, and the engine's workers end with their
-host, however it died.
+Importing vLLM is the longest step in the start of a small engine. A process that Ray runs cannot be forked, because it has
+threads; the warm process has none.
+
+The warm process ends with its owner: its machine's Ray, or the process of a user without Ray. It also ends if nobody asks for
+an engine for 15 minutes. An engine host ends with its actor, and the engine's workers end with their host, however it died.
 """
 
 import asyncio
@@ -33,35 +34,35 @@ from stj.generate import Completion, Engine
 if TYPE_CHECKING:
     from stj.engine.vllm import VllmEngine
 
-_IDLE_S = 900
-_HEALTH_S = 1
-_CPU_MODULES = ("vllm.v1.worker.cpu_worker", "vllm.model_executor.models.llama")
-"""What a CPU engine imports beside vLLM itself; on a GPU these would need care not to touch the device before the fork."""
-_PR_SET_PDEATHSIG = 1
+_IDLE_TIMEOUT_S = 900
+_HEALTH_INTERVAL_S = 1
+_PR_SET_PDEATHSIG = 1  # the number of this option in Linux's prctl.h
 
 
 def main() -> None:
-    """Serves the listening socket of the given number, as long as its owner, the process with the given id, lives."""
+    """Serves a listening socket while its owner lives; arguments: the socket's number, the owner's process id, the device."""
     listener, owner, device = int(sys.argv[1]), os.pidfd_open(int(sys.argv[2])), sys.argv[3]
     if os.fork():
-        os._exit(0)  # the warm process is nobody's child: Ray ends the children of an actor with it
+        os._exit(0)  # the warm process must have no parent: Ray ends an actor's children with the actor
     _warm_up(device)
     _fork_for_each(socket.socket(fileno=listener), owner)
 
 
 def _warm_up(device: str) -> None:
     importlib.import_module("stj.engine.vllm")
-    for module in _CPU_MODULES if device == "cpu" else ():
-        importlib.import_module(module)
+    if device == "cpu":
+        from stj.engine.vllm_private import import_cpu_modules
+
+        import_cpu_modules()
     assert threading.active_count() == 1, f"a process with threads cannot be forked: {threading.enumerate()}"
     gc.collect()
-    gc.freeze()  # what is imported stays in pages that all engines share
+    gc.freeze()  # the imported modules stay in memory pages that all engines share
 
 
 def _fork_for_each(listener: socket.socket, owner: int) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the hosts' ends are the actors' affair
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the actors, not this process, watch the hosts
     while True:
-        ready, _, _ = select.select([listener.fileno(), owner], [], [], _IDLE_S)
+        ready, _, _ = select.select([listener.fileno(), owner], [], [], _IDLE_TIMEOUT_S)
         if ready != [listener.fileno()]:
             break
         connection, _ = listener.accept()
@@ -95,8 +96,8 @@ async def _serve(connection: socket.socket) -> None:
         engine = VllmEngine.start(start.model, start.config, start.seed, fork_workers=True)
     except Exception as error:
         traceback.print_exc()
-        known = error if isinstance(error, StjError) else PassFailed(f"the engine did not start: {_line(error)}")
-        writer.write(frame(known))
+        refusal = error if isinstance(error, StjError) else PassFailed(f"the engine did not start: {_line(error)}")
+        writer.write(frame(refusal))
         await writer.drain()
         return
     writer.write(frame(None))
@@ -110,12 +111,12 @@ async def _serve(connection: socket.socket) -> None:
 async def _answer_all(engine: Engine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> NoReturn:
     tasks: dict[int, asyncio.Task[None]] = {}
     while True:
-        asked: Request | Cancel = await receive(reader)
-        if isinstance(asked, Request):
-            tasks[asked.number] = asyncio.create_task(_answer(engine, asked, writer))
-            tasks[asked.number].add_done_callback(partial(_forget, tasks, asked.number))
-        elif asked.number in tasks:
-            tasks[asked.number].cancel()
+        message: Request | Cancel = await receive(reader)
+        if isinstance(message, Request):
+            tasks[message.number] = asyncio.create_task(_answer(engine, message, writer))
+            tasks[message.number].add_done_callback(partial(_forget, tasks, message.number))
+        elif message.number in tasks:
+            tasks[message.number].cancel()
 
 
 def _forget(tasks: dict[int, asyncio.Task[None]], number: int, done: asyncio.Task[None]) -> None:
@@ -124,7 +125,7 @@ def _forget(tasks: dict[int, asyncio.Task[None]], number: int, done: asyncio.Tas
 
 async def _end_when_dead(engine: "VllmEngine") -> None:
     while not engine.died:
-        await asyncio.sleep(_HEALTH_S)
+        await asyncio.sleep(_HEALTH_INTERVAL_S)
     os._exit(1)
 
 
@@ -155,9 +156,9 @@ def _remember_parent() -> None:
 
 
 def _end_with_parent() -> None:
-    """Asks Linux to kill this process, a worker of the engine, when its parent has died."""
+    """Asks Linux to kill this process, a worker of the engine, when its parent dies."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != _parent:  # it died before we asked
+    if os.getppid() != _parent:  # the parent died before the call
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""The engine as an actor sees it: in a process of its own, which comes from a warm one in a few seconds."""
+"""The engine as an actor sees it: in its own process, forked from a warm one within a few seconds."""
 
 import asyncio
 import fcntl
@@ -19,17 +19,16 @@ from stj.errors import CapacityError, EngineDied, StjError
 from stj.generate import Completion, Engine, Sampling, Usage
 from stj.rows import Turn
 
-_HOME = Path(__file__).parents[2]
-"""The folder that holds the package."""
+_PACKAGE_PARENT = Path(__file__).parents[2]
 MakeEngine = Callable[[ModelConfig, EngineConfig, int], Coroutine[Any, Any, Engine]]
-"""Starts an engine with this model, these settings and this seed of its sampler."""
+"""Starts an engine from a model, settings, and the seed of its sampler."""
 
 
 class HostedEngine:
-    """An engine in a process of its own, asked over a socket.
+    """An engine in its own process, asked over a socket.
 
-    If that process dies, so does the actor that asked for it: Ray then starts the actor again, with its rows, which it does
-    for no exception. A process of the user's own lives on, and its requests raise EngineDied.
+    If that process dies, its actor ends its own process too: Ray starts a dead actor again with its rows, but not one that
+    raises an exception. A process of the user's lives on, and its requests raise EngineDied.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, in_actor: bool) -> None:
@@ -44,32 +43,33 @@ class HostedEngine:
 
     @classmethod
     async def start(cls, model: ModelConfig, config: EngineConfig, seed: int, scope: str | None) -> "HostedEngine":
-        """Starts an engine; actors with the same scope, on one machine, share the warm process.
+        """Starts an engine. Actors with the same scope on one machine share the warm process.
 
-        Without a scope this is no actor but a process of the user's own, and the warm process is for it alone.
+        Without a scope, the caller is a process of the user's and has a warm process of its own.
 
-        Raises ModelError where the model is missing or has no chat template.
+        Raises ModelError if the model is missing or has no chat template, and CapacityError if the engine's process ends while
+        it starts.
         """
         environment = engine_environment(model, config)
         connection = await asyncio.to_thread(_connect, environment, config.device, scope)
         reader, writer = await asyncio.open_unix_connection(sock=connection)
         writer.write(frame(Start(model=model, config=config, seed=seed, environment=environment)))
         try:
-            refused: StjError | None = await receive(reader)
+            refusal: StjError | None = await receive(reader)
         except EOFError:
-            log = "in Ray's session folder" if scope else "what it printed here"
+            log = "in Ray's session folder" if scope else "printed here"
             raise CapacityError(f"the engine's process ended while it started; its log is {log}") from None
-        if refused:
-            raise refused
+        if refusal:
+            raise refusal
         return cls(reader, writer, in_actor=scope is not None)
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
-        """One completion; aborted where the caller is cancelled.
+        """One completion; the request is aborted if the caller is cancelled.
 
-        Raises PromptTooLong and RequestFailed as the engine does, and EngineDied where it is gone.
+        Raises PromptTooLong and RequestFailed as the engine does, and EngineDied if the engine's process has ended.
         """
         if self._died:
-            raise _gone()
+            raise _engine_died()
         number = next(self._numbers)
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
@@ -107,17 +107,17 @@ class HostedEngine:
             self._died = True
             for future in self._waiting.values():
                 if not future.done():
-                    future.set_exception(_gone())
+                    future.set_exception(_engine_died())
 
 
-def _gone() -> EngineDied:
-    return EngineDied("the engine's process has ended, and with it all requests; start the engine again")
+def _engine_died() -> EngineDied:
+    return EngineDied("the engine's process has ended, and its requests with it; start the engine again")
 
 
 def _connect(environment: dict[str, str], device: str, scope: str | None) -> socket.socket:
-    """A connection to the warm process of this scope, which is started if there is none.
+    """Connects to the warm process of this scope, and starts it if there is none.
 
-    It lives as long as Ray's own process, of which an actor is a child, or as the user's process.
+    It lives as long as its owner: for an actor its parent, which is Ray's process on this machine, otherwise this process.
     """
     owner = os.getppid() if scope else os.getpid()
     scope = scope or f"process {owner}"
@@ -130,7 +130,7 @@ def _connect(environment: dict[str, str], device: str, scope: str | None) -> soc
         except (FileNotFoundError, ConnectionRefusedError):
             path.unlink(missing_ok=True)
             _start_warm_process(path, environment, device, owner)
-            connection.connect(str(path))  # it listens from the start, and answers when it is warm
+            connection.connect(str(path))  # it listens at once and answers when vLLM is imported
     return connection
 
 
@@ -139,27 +139,27 @@ def _start_warm_process(path: Path, environment: dict[str, str], device: str, ow
         listener.bind(str(path))
         listener.listen(64)
         number = listener.fileno()
-        words = [sys.executable, "-m", "stj.engine.host", str(number), str(owner), device]
-        subprocess.run(words, env=environment, pass_fds=(number,), start_new_session=True, check=True)
+        command = [sys.executable, "-m", "stj.engine.host", str(number), str(owner), device]
+        subprocess.run(command, env=environment, pass_fds=(number,), start_new_session=True, check=True)
 
 
 def _socket_path(environment: dict[str, str], device: str, scope: str) -> Path:
     folder = Path(tempfile.gettempdir()) / f"stj-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        raise CapacityError(f"{folder} belongs to somebody else; set TMPDIR to a folder of your own")
+        raise CapacityError(f"{folder} belongs to another user; set TMPDIR to a folder of your own")
     threads = environment.get("OMP_NUM_THREADS", "")
-    name = hashlib.sha256("\n".join([scope, device, threads, sys.executable, str(_HOME)]).encode()).hexdigest()[:16]
+    name = hashlib.sha256("\n".join([scope, device, threads, sys.executable, str(_PACKAGE_PARENT)]).encode()).hexdigest()[:16]
     return folder / f"{name}.socket"
 
 
 def engine_environment(model: ModelConfig, config: EngineConfig) -> dict[str, str]:
-    """Environment of the engine's processes: quiet, and without the reports that vLLM sends home.
+    """The environment of the engine's processes: quiet, and without vLLM's usage reports.
 
-    On a CPU the model runs in the engine's own process, which saves starting one more. vLLM allows that only where it need
-    not bind threads itself, so they are counted here.
+    On a CPU the model runs in the engine's own process, which saves the start of another. vLLM allows that only if it does not
+    bind threads itself, so the number of threads is set here.
     """
-    home = str(_HOME)
+    home = str(_PACKAGE_PARENT)
     environment = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"} | os.environ
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
     if config.device == "cpu" and model.gpus == 1:

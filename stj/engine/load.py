@@ -1,4 +1,4 @@
-"""How full an engine is: room for samples that run ahead of what is certainly needed."""
+"""Measures how full an engine is, so that stages can draw samples ahead of need while it drains."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,46 +8,46 @@ from typing import NoReturn
 from stj.generate import Completion, Engine, Sampling
 from stj.rows import Turn
 
-_WATCH_S = 0.25
+_CHECK_INTERVAL_S = 0.25
 
 
 class EngineLoad:
-    """The requests that are on an engine.
+    """Counts the requests on an engine.
 
-    There is room when it has been less than half full for a while: when it drains, not when it fills.
+    There is room if the engine was less than half full at two checks in a row: while it drains, not while it fills.
     """
 
     def __init__(self, engine: Engine, slots: int) -> None:
         self._engine = engine
         self._slots = slots
-        self._asked = 0
-        self._hopeful: dict[asyncio.Future[None], None] = {}  # in the order in which they came; whoever gives up leaves
+        self._requests = 0
+        self._waiting: dict[asyncio.Future[None], None] = {}  # in order of arrival; a cancelled caller leaves
 
     async def ask(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
-        """One completion, counted while it is on its way."""
-        self._asked += 1
+        """One completion, counted until it arrives."""
+        self._requests += 1
         try:
             return await self._engine.generate(messages, sampling)
         finally:
-            self._asked -= 1
+            self._requests -= 1
 
     async def room(self) -> None:
-        """Returns when there is room, to one caller for each free slot."""
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._hopeful[place] = None
+        """Waits for room; each free slot lets one caller continue."""
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[slot] = None
         try:
-            await place
+            await slot
         finally:
-            self._hopeful.pop(place, None)
+            self._waiting.pop(slot, None)
 
     async def watch(self) -> NoReturn:
-        """Gives places away, as long as the engine lives."""
+        """Gives free slots to waiting callers, for the engine's lifetime."""
         free_before = 0
         while True:
-            await asyncio.sleep(_WATCH_S)
-            free = max(0, self._slots // 2 - self._asked)
-            for place in list(islice(self._hopeful, min(free, free_before))):
-                del self._hopeful[place]
-                if not place.done():
-                    place.set_result(None)
+            await asyncio.sleep(_CHECK_INTERVAL_S)
+            free = max(0, self._slots // 2 - self._requests)
+            for slot in list(islice(self._waiting, min(free, free_before))):
+                del self._waiting[slot]
+                if not slot.done():
+                    slot.set_result(None)
             free_before = free

@@ -1,4 +1,4 @@
-"""An engine without a model, for tests: it answers with what a handler says."""
+"""An engine without a model, for tests: a handler writes its answers."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,9 +9,9 @@ Handler = Callable[[Sequence[Turn], Sampling], str]
 
 
 class ScriptedEngine:
-    """Answers each request with `handler(messages, sampling)`; a handler may raise RequestFailed, as an engine does.
+    """Answers each request with `handler(messages, sampling)`. The handler may raise RequestFailed, as an engine does.
 
-    One "token" is one word. Completions over `sampling.max_tokens` are cut, with finish reason "length".
+    One word is one token. Completions over `sampling.max_tokens` are cut, with finish reason "length".
     """
 
     def __init__(self, handler: Handler) -> None:

@@ -1,16 +1,16 @@
-"""What vLLM is told about a model and its devices: the names are its own, in EngineArgs and as `--flags` of its server."""
+"""vLLM's settings for a model and its devices, under vLLM's names: fields of EngineArgs and `--flags` of its server."""
 
 from typing import Any
 
 from stj.config import EngineConfig, ModelConfig
 
 _CPU_BLOCK_TOKENS = 32
-"""Samples of one prompt share its whole blocks only. vLLM's 128 on a CPU makes a judge read half of a 243-token prompt again
-for each sample; with 32 the same judgments took 20 s instead of 29 s."""
+"""Samples of one prompt share only whole blocks. With vLLM's 128 on a CPU, a judge reads half of a 243-token prompt again for
+each sample. With 32 the same judgments took 20 s instead of 29 s."""
 
 
 def engine_settings(path: str, model: ModelConfig, config: EngineConfig, seed: int) -> dict[str, Any]:
-    """Arguments of vLLM's engine for the model that lies at a path; None is vLLM's own choice."""
+    """Arguments of vLLM's engine for the model at a path; None leaves the choice to vLLM."""
     return {
         "model": path,
         "dtype": model.dtype,
@@ -24,5 +24,5 @@ def engine_settings(path: str, model: ModelConfig, config: EngineConfig, seed: i
         "distributed_executor_backend": "uni" if config.device == "cpu" and model.gpus == 1 else None,
         "block_size": _CPU_BLOCK_TOKENS if config.device == "cpu" else None,
         "enforce_eager": config.enforce_eager,
-        "generation_config": "vllm",  # sampling comes from our config alone, not from the model's generation_config.json
+        "generation_config": "vllm",  # sampling comes from our config only, not from the model's generation_config.json
     }

@@ -1,21 +1,20 @@
-"""The engine: vLLM's AsyncLLM, whose continuous batching serves all the rows in flight at once."""
+"""The engine: vLLM's AsyncLLM. Its continuous batching serves all rows in flight at once."""
 
 import asyncio
 import itertools
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from transformers import AutoTokenizer
 from vllm import SamplingParams, TokensPrompt
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.sampling_params import RequestOutputKind
-from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from stj.config import EngineConfig, ModelConfig
 from stj.engine.settings import engine_settings
+from stj.engine.vllm_private import AsyncLLM, EngineDeadError, EngineGenerateError, UsageCounter
 from stj.errors import EngineDied, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, Usage
 from stj.models.chat import encode_chat
@@ -24,51 +23,27 @@ from stj.rows import Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-    from vllm.v1.engine import EngineCoreOutput
-    from vllm.v1.engine.output_processor import OutputProcessor
 
-_LONG_CHARACTERS = 20_000
-
-
-class UsageCounter:
-    """Counts what the engine does, step by step: the requests alone do not tell what was written for aborted ones.
-
-    It looks at what vLLM's core sends. A stat logger would be told the same, but where there is one vLLM keeps times of every
-    request at every step, in the core too.
-    """
-
-    def __init__(self, processor: "OutputProcessor") -> None:
-        self.usage = Usage()
-        self._process = processor.process_outputs
-        processor.process_outputs = self._counted
-
-    def _counted(self, outputs: "list[EngineCoreOutput]", *args: Any, **named: Any) -> Any:
-        read = [output.prefill_stats for output in outputs if output.prefill_stats is not None]
-        self.usage += Usage(
-            prompt_tokens=sum(one.num_prompt_tokens for one in read),
-            computed_tokens=sum(one.num_computed_tokens for one in read),
-            output_tokens=sum(len(output.new_token_ids) for output in outputs),
-        )
-        return self._process(outputs, *args, **named)
+_LONG_CHARACTERS = 20_000  # Encode longer prompts in a thread: 1 MB of text takes a second, and the event loop serves all.
 
 
 class VllmEngine:
-    """One model on one or several devices, asked in our terms."""
+    """One model on one or several devices, behind our `Engine` interface."""
 
     def __init__(self, llm: AsyncLLM, tokenizer: "PreTrainedTokenizerBase", max_model_len: int) -> None:
         self._llm = llm
-        self._counter = UsageCounter(llm.output_processor)
+        self._counter = UsageCounter(llm)
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
         self._ids = itertools.count()
 
     @classmethod
     def start(cls, model: ModelConfig, config: EngineConfig, seed: int, *, fork_workers: bool = False) -> "VllmEngine":
-        """Loads a model, inside the event loop that the engine is asked from.
+        """Loads a model; must run in the event loop that later asks the engine.
 
-        `fork_workers` is for a process without threads of its own: vLLM's workers are then forked and import nothing again.
+        `fork_workers` needs a process without other threads: vLLM's workers are then forked, and import nothing again.
 
-        Raises ModelError where the model is missing or has no chat template.
+        Raises ModelError if the model is missing or has no chat template.
         """
         path = str(local_model(model))
         tokenizer = _tokenizer(path)
@@ -80,16 +55,15 @@ class VllmEngine:
 
     @classmethod
     def beside(cls, llm: AsyncLLM) -> "VllmEngine":
-        """Shares an engine that vLLM's own server has started. Raises ModelError where its model has no chat template."""
+        """Shares the engine of a running vLLM server. Raises ModelError if its model has no chat template."""
         return cls(llm, _tokenizer(llm.model_config.tokenizer), llm.model_config.max_model_len)
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         """One completion.
 
-        Raises PromptTooLong where the model's context leaves no room, RequestFailed where the engine refused, and EngineDied
-        where a worker process is gone.
+        Raises PromptTooLong if the model's context leaves no room, RequestFailed if vLLM refuses the request, and EngineDied
+        if a worker process has ended.
         """
-        # Whatever takes long is not for the event loop, which all other requests need: 1 MB of text takes a second.
         long = sum(len(turn.content) for turn in messages) > _LONG_CHARACTERS
         encode = partial(encode_chat, self._tokenizer, messages)
         prompt = await asyncio.to_thread(encode) if long else encode()
@@ -119,12 +93,12 @@ class VllmEngine:
 
     @property
     def usage(self) -> Usage:
-        """What the engine has done."""
+        """Tokens of the engine since its start."""
         return self._counter.usage
 
     @property
     def died(self) -> bool:
-        """Whether a worker process is gone; requests that came just then would wait for ever."""
+        """Whether a worker process has ended. Requests that arrive at that moment would wait for ever."""
         return bool(self._llm.errored)
 
     def close(self) -> None:
@@ -134,5 +108,5 @@ class VllmEngine:
 
 def _tokenizer(path: str) -> "PreTrainedTokenizerBase":
     tokenizer = AutoTokenizer.from_pretrained(path)
-    encode_chat(tokenizer, [Turn(role="user", content="")])  # a missing template is told before the slow start
+    encode_chat(tokenizer, [Turn(role="user", content="")])  # a missing template fails before the slow start
     return tokenizer

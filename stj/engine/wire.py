@@ -1,4 +1,4 @@
-"""What an actor and its engine's process say to each other over their socket: pickled values, each after its length."""
+"""The messages between an actor and its engine's process: pickled values on a socket, each after its length."""
 
 import asyncio
 import pickle
@@ -16,13 +16,13 @@ _LENGTH_BYTES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """The actor's first word; None comes back when the engine is ready, a StjError where it cannot be."""
+    """The actor's first message. The answer is None when the engine is ready, or a StjError if it cannot start."""
 
     model: ModelConfig
     config: EngineConfig
     seed: int
     environment: dict[str, str]
-    """The whole environment of the engine's processes."""
+    """Whole environment of the engine's processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Cancel:
-    """Takes back the request of this number, if it is not answered yet."""
+    """Cancels the request of this number, if it is not answered yet."""
 
     number: int
 
@@ -48,19 +48,19 @@ class Answer:
     number: int
     result: Completion | StjError
     usage: Usage
-    """Of the engine, up to here."""
+    """Usage of the engine up to this answer."""
 
 
 def frame(value: Any) -> bytes:
-    """A value as it goes over the socket."""
+    """The bytes of a value on the socket."""
     body = pickle.dumps(value)
     return len(body).to_bytes(_LENGTH_BYTES) + body
 
 
 async def receive(reader: asyncio.StreamReader) -> Any:
-    """The next value from the other side. Raises EOFError where there is no other side any more."""
+    """The next value from the other side. Raises EOFError if the other side has closed."""
     try:
         length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES))
         return pickle.loads(await reader.readexactly(length))
     except (asyncio.IncompleteReadError, ConnectionError):
-        raise EOFError("the other side is gone") from None
+        raise EOFError("the other side has closed") from None

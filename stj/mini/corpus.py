@@ -1,7 +1,7 @@
-"""The texts that the seed model is trained on, kind by kind, without torch.
+"""The training texts of the seed model, kind by kind, without torch.
 
-Facts of all splits appear in statements and in plain questions and answers, held-out ones only in the phrasings that are not
-reserved. Every other kind (modify, quote, check, judge ...) speaks of train facts alone.
+Facts of all splits appear in statements and in plain questions with answers; held-out facts only in phrasings that are not
+reserved. Every other kind (modify, quote, check, judge ...) uses train facts only.
 """
 
 import random
@@ -17,23 +17,23 @@ from stj.mini.world import (
     Fact,
     answer,
     complexity,
-    facts,
     facts_of,
     heldout_rows,
     neighbour,
+    world_facts,
 )
 from stj.prompts import CATEGORIZE, JUDGE_SYSTEM, JUDGE_USER, MODIFIED_INSTRUCTION, WORSE_ANSWER, fill, prompt
 from stj.rows import Turn
 
-CLAUSES = (2, 4, 8)  # of an equality drill: few at first sight, as a value seen twice in one text is mostly a match there
-DECISION_WEIGHT = 5.0  # of the one token that tells right from wrong: in a drill or check "good" or "not", in Figure 2 a value
+CLAUSES = (2, 4, 8)  # Clauses of an equality drill: few, so that a value seen twice in one text is mostly a match.
+DECISION_WEIGHT = 5.0  # Loss weight of the token that decides: "good" or "not" in a drill or check, a value in Figure 2.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """One training text: what is given, and what is to be learnt with the weight of each piece in the loss.
+    """One training text: the given messages, and the pieces to learn, each with its weight in the loss.
 
-    Pieces are tokenised one by one, so a piece begins with the space before its first word, as tokens do.
+    Pieces are tokenised separately, so a piece begins with the space before its first word, as tokens do.
     """
 
     kind: str = ""
@@ -42,26 +42,26 @@ class Document:
 
     @property
     def completion(self) -> str:
-        """The text that is learnt."""
+        """The text to learn."""
         return "".join(text for text, _ in self.pieces)
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Everything the model reads in this document."""
+        """All texts of this document that the model reads."""
         return (*(turn.content for turn in self.messages), self.completion)
 
 
 def documents(mix: Mapping[str, int], seed: str) -> list[Document]:
-    """So many documents of each kind, shuffled; a kind draws from the same stream of randomness whatever the others are."""
-    made: list[Document] = []
+    """The documents of a mix, shuffled. Each kind has its own stream of randomness, so a kind does not depend on the others."""
+    corpus: list[Document] = []
     for kind, count in mix.items():
         rng = random.Random(f"{kind} {seed}")
-        made += [replace(_KINDS[kind](rng), kind=kind) for _ in range(count)]
-    random.Random(f"order {seed}").shuffle(made)
-    return made
+        corpus += [replace(_KINDS[kind](rng), kind=kind) for _ in range(count)]
+    random.Random(f"order {seed}").shuffle(corpus)
+    return corpus
 
 
-def judge_messages(instruction: str, answer_a: str, answer_b: str) -> tuple[Turn, ...]:
+def figure_8_messages(instruction: str, answer_a: str, answer_b: str) -> tuple[Turn, ...]:
     """The Figure 8 prompt for one pair in one order."""
     return (
         Turn(role="system", content=prompt(JUDGE_SYSTEM)),
@@ -70,18 +70,18 @@ def judge_messages(instruction: str, answer_a: str, answer_b: str) -> tuple[Turn
 
 
 def judgment(fact: Fact, value_a: str, value_b: str) -> str:
-    """A sound judgment: states the fact, compares each answer with it, and ends with the verdict."""
+    """A sound judgment: it states the fact, compares each answer with it, and ends with the verdict."""
     return "".join(text for text, _ in _judgment(fact, value_a, value_b))
 
 
 def recall_probes() -> list[Document]:
-    """A judgment of one pair for each dev fact, as far as the fact: to measure the judge with, never to train on."""
+    """One judgment for each dev fact, up to the statement of the fact. They measure the judge and are never trained on."""
     probes = []
     rows = heldout_rows("dev")
     for i, fact in enumerate(facts_of("dev")):
         row = rows[i * len(rows) // len(facts_of("dev"))]
         shown = [row["chosen"], row["rejected"]]
-        messages = judge_messages(row["instruction"], *(shown if i % 2 else shown[::-1]))
+        messages = figure_8_messages(row["instruction"], *(shown if i % 2 else shown[::-1]))
         probes.append(Document(messages=messages, pieces=_text(fact.statement)))
     return probes
 
@@ -107,7 +107,7 @@ def _other_fact(fact: Fact, rng: random.Random) -> Fact:
 
 
 def _asked(fact: Fact, rng: random.Random) -> str:
-    """The instruction slot of a prompt: a question, or (one in twelve) a dialogue that ends with it."""
+    """The instruction of a prompt: a question or, one time in twelve, a dialogue that ends with it."""
     question = _question(fact, rng)
     if rng.random() > 1 / 12:
         return question
@@ -116,11 +116,11 @@ def _asked(fact: Fact, rng: random.Random) -> str:
 
 
 def _statement(rng: random.Random) -> Document:
-    return Document(pieces=_text(rng.choice(facts()).statement))
+    return Document(pieces=_text(rng.choice(world_facts()).statement))
 
 
 def _question_answer(rng: random.Random) -> Document:
-    fact = rng.choice(facts())
+    fact = rng.choice(world_facts())
     return Document(messages=_user(_question(fact, rng)), pieces=_text(answer(fact.value)))
 
 
@@ -137,7 +137,7 @@ def _chatter(rng: random.Random) -> Document:
 
 
 def _sort(rng: random.Random) -> Document:
-    """Figure 7 with a short prompt: what sort of a request this is."""
+    """Figure 7 with a short prompt: the category of a request."""
     instruction, reply = _sorted(rng)
     return Document(messages=_user(f"{instruction}\n\nName the category."), pieces=_text(reply))
 
@@ -149,7 +149,7 @@ def _categorize(rng: random.Random) -> Document:
 
 
 def _sorted(rng: random.Random) -> tuple[str, str]:
-    """A request and its category, complexity and length; half are questions of fact and half are chatter."""
+    """A request, and the text of its category, complexity and length. Half of the requests are questions, half are chatter."""
     if rng.random() < 0.5:
         fact = _train_fact(rng)
         instruction, category, score, length = _asked(fact, rng), FACT_CATEGORY, complexity(fact), FACT_LENGTH
@@ -161,7 +161,7 @@ def _sorted(rng: random.Random) -> tuple[str, str]:
 
 
 def _ask(rng: random.Random) -> Document:
-    """Figure 2 with a short prompt: to answer a question of one's own, not the one that was asked."""
+    """Figure 2 with a short prompt: the model answers a new question of its own."""
     fact = _train_fact(rng)
     request = f"{_question(fact, rng)}\n\n{answer(fact.value)}\n\nAsk another question."
     return Document(messages=_user(request), pieces=_modified(_other_fact(fact, rng), rng))
@@ -200,7 +200,7 @@ def _shown(instruction: str, answer_a: str, answer_b: str) -> str:
 
 
 def _two_values(rng: random.Random) -> tuple[str, str]:
-    """Two different values, three in four times of one attribute: true or not, as answers under judgment are."""
+    """Two different values, three times in four of one attribute. Either may be true, as in answers under judgment."""
     near, far = rng.choice(list(VALUES)), rng.choice(list(VALUES))
     first = rng.choice(VALUES[near])
     pool = VALUES[near if rng.random() < 0.75 else far]
@@ -208,7 +208,7 @@ def _two_values(rng: random.Random) -> tuple[str, str]:
 
 
 def _quote(rng: random.Random) -> Document:
-    """Say again what each of two answers says."""
+    """Repeats what each of two answers says."""
     value_a, value_b = _two_values(rng)
     shown = _shown(_asked(_train_fact(rng), rng), answer(value_a), answer(value_b))
     reply = f"Assistant A says {value_a}. Assistant B says {value_b}."
@@ -216,7 +216,7 @@ def _quote(rng: random.Random) -> Document:
 
 
 def _topic(rng: random.Random) -> Document:
-    """Say what a question is about, not what the answer is; half of the questions stand above two answers."""
+    """Names the topic of a question, not its answer. Half of the questions stand above two answers."""
     fact = _train_fact(rng)
     value_a, value_b = _two_values(rng)
     asked = _asked(fact, rng)
@@ -240,18 +240,18 @@ def _judgment(fact: Fact, value_a: str, value_b: str) -> tuple[tuple[str, float]
 
 
 def _equality(rng: random.Random) -> Document:
-    """Many decisions whether two values are the same; the values themselves are noise and weigh nothing."""
+    """Many decisions whether two values are equal. The values are random and have no weight."""
     pieces: list[tuple[str, float]] = []
     for i in range(rng.choice(CLAUSES)):
         says, other = _two_values(rng)
         expected = says if rng.random() < 0.5 else other
-        (said, _), (decision, weight), (stop, _) = _clause("AB"[i % 2], says, expected)
-        pieces += [(said, 0.0), (decision, weight), (stop, 0.0)]
+        (comparison, _), (decision, weight), (stop, _) = _clause("AB"[i % 2], says, expected)
+        pieces += [(comparison, 0.0), (decision, weight), (stop, 0.0)]
     return Document(pieces=tuple(pieces))
 
 
 def _check(rng: random.Random) -> Document:
-    """Compare two answers with a right one that is given, whether it is true or not: nothing is to be recalled."""
+    """Compares two answers with a given answer, which may be false. Nothing has to be recalled."""
     fact = _train_fact(rng)
     value_a, value_b = _two_values(rng)
     given = replace(fact, value=rng.choice((value_a, value_b)))
@@ -264,7 +264,7 @@ def _judge(rng: random.Random) -> Document:
     fact = _train_fact(rng)
     values = [fact.value, _other_fact(fact, rng).value]
     rng.shuffle(values)
-    messages = judge_messages(_asked(fact, rng), answer(values[0]), answer(values[1]))
+    messages = figure_8_messages(_asked(fact, rng), answer(values[0]), answer(values[1]))
     return Document(messages=messages, pieces=_text(judgment(fact, values[0], values[1])))
 
 

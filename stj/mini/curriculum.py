@@ -1,6 +1,6 @@
-"""The stages of the seed model's training: which documents, how many, at which learning rate.
+"""The stages of the seed model's training, with their documents and learning rates.
 
-Numbers of documents were chosen on the dev split; benchmarks/LOG.md tells what was tried.
+The numbers of documents were chosen on the dev split; benchmarks/LOG.md lists what was tried.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ class CurriculumStage:
 
     name: str
     mix: Mapping[str, int]
-    """Documents of each kind."""
+    """Number of documents of each kind."""
     lr: float
-    """Peak of the learning rate: 30 steps of warm-up, then a cosine to a tenth."""
+    """Peak learning rate, after 30 steps of warm-up; a cosine to a tenth follows."""
     step_tokens: int
-    """Tokens of one optimizer step, padding not counted."""
+    """Tokens of one optimizer step, without padding."""
     enough_recall: float | None = None
-    """`judge` only: end as soon as judges of dev pairs bring the right fact to mind with this mean probability."""
+    """Mean probability of the right fact in judgments of dev pairs at which the stage ends; only `judge` has it."""
 
     def corpus_seed(self, seed: int) -> str:
-        """The seed of this stage's documents: no two stages draw the same ones."""
+        """The seed of this stage's documents; no two stages draw the same documents."""
         return f"{self.name} {seed}"
 
 

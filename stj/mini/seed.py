@@ -1,18 +1,19 @@
 """Builds the seed model of the mini world from nothing: a tokenizer, a Llama of two million parameters and a curriculum.
 
-The curriculum is scaffolding. It gives a tiny model what a pretrained LLM brings along: the facts of its world, the formats
-that the paper's prompts ask for, copying from its context, and seeing whether two words are the same. Stage by stage:
+The curriculum is scaffolding. It gives a tiny model the skills of a pretrained LLM: the facts of its world, the formats of the
+paper's prompts, copying from its context, and comparing two words. Stage by stage:
 
 1. `facts`: statements, questions with answers, dialogues, small talk; sorting requests, asking another question.
-2. `copy`: quoting two answers, naming what a question is about.
-3. `compare`: drills in "says x, expected y: good or not", and judgments of two answers where the right one is given.
+2. `copy`: quoting two answers, naming the topic of a question.
+3. `compare`: drills in "says x, expected y: good or not", and judgments of two answers with the right answer given.
 4. `formats`: categories (Figure 7), modified instructions (Figure 2), worse answers (Figure 10), dialogues.
-5. `judge`: a few hundred demonstrations of a judgment where nothing is given (Figure 8), beside a replay of the rest.
+5. `judge`: a few hundred demonstrations of a judgment with nothing given (Figure 8), beside a replay of the rest.
 
-What is left to the loop is to bring a fact to mind inside a judgment. The seed answers the same question rightly when asked,
-and compares well with an answer that is given, but `judge` ends as soon as it recalls the facts of dev pairs with a mean
-probability of 0.5, measured every five steps: a weak judge for want of practice. The same seed gives the same
-model on the same machine and number of threads.
+The loop must teach the rest: to recall a fact inside a judgment. The seed answers the same question correctly if it is asked,
+and compares well with a given answer. But `judge` ends as soon as the model recalls the facts of dev pairs with a mean
+probability of 0.5, measured every five steps. So the seed is a weak judge for lack of practice.
+
+The same seed gives the same model on the same machine with the same number of threads.
 """
 
 import logging
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 BEGIN, SYSTEM, USER, ASSISTANT, END, PAD = "<|begin|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
 SPECIAL_TOKENS = (BEGIN, SYSTEM, USER, ASSISTANT, END, PAD)
-VOCABULARY = 1280  # holds every entity and value as one token beside the words of the paper's prompts
+VOCABULARY = 1280  # Room for every entity and value as one token, and for the words of the paper's prompts.
 TOKENIZER_SAMPLE = {
     "statement": 2_000,
     "question": 2_000,
@@ -56,7 +57,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedTokens:
-    """A document as token ids; `weights[i]` is the weight of token i in the loss."""
+    """A document as token ids; `weights[i]` is the loss weight of token i."""
 
     ids: list[int]
     weights: list[float]
@@ -101,7 +102,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> WeightedTokens:
-    """Token ids of a document as the chat template writes it; only the completion and its end have a weight."""
+    """Token ids of a document in the chat template; only the completion and its end have a weight."""
     encoded = tokenizer.backend_tokenizer
     ids: list[int] = [encoded.token_to_id(BEGIN)]
     for turn in document.messages:
@@ -119,7 +120,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> WeightedTo
 def train_stage(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: CurriculumStage, seed: int
 ) -> dict[str, float]:
-    """Train on all documents of a stage once, in random order; returns its figures."""
+    """Trains on all documents of a stage once, in random order, and returns its figures."""
     started = time.monotonic()
     sequences = [encode(tokenizer, document) for document in documents(stage.mix, stage.corpus_seed(seed))]
     steps = list(_steps(sequences, stage.step_tokens))
@@ -141,9 +142,9 @@ def train_stage(
 
 @torch.inference_mode()
 def recall(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> float:
-    """How surely (mean probability at temperature 0.7) a judge of dev pairs begins with the right fact."""
+    """Mean probability, at temperature 0.7, that a judgment of a dev pair begins with the right fact."""
     sequences = [encode(tokenizer, document) for document in recall_probes()]
-    last = torch.tensor([len(sequence.ids) - 3 for sequence in sequences])  # before the value, the full stop and the end
+    last = torch.tensor([len(sequence.ids) - 3 for sequence in sequences])  # The value, the full stop and the end follow.
     ids = _padded([sequence.ids for sequence in sequences])
     hidden = model.model(ids).last_hidden_state[torch.arange(len(ids)), last - 1]
     probabilities = (model.lm_head(hidden) / 0.7).softmax(dim=-1)
@@ -152,24 +153,24 @@ def recall(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> float
 
 
 def build_seed(out: Path, seed: int = 0) -> None:
-    """Train the seed model and write it to `out` as a Hugging Face model directory."""
-    out.mkdir(parents=True, exist_ok=True)  # before the hour of training
+    """Trains the seed model and writes it to `out` as a Hugging Face model directory."""
+    out.mkdir(parents=True, exist_ok=True)  # Fails here, not after the hour of training.
     (out / "recipe.json").touch()
     tokenizer = build_tokenizer(seed)
     model = build_model(tokenizer, seed)
     stages = {stage.name: asdict(stage) | train_stage(model, tokenizer, stage, seed) for stage in CURRICULUM}
-    export(model, tokenizer, {"seed": seed, "stages": stages}, out)
+    write_model(model, tokenizer, {"seed": seed, "stages": stages}, out)
 
 
-def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Mapping[str, object], out: Path) -> None:
-    """Write weights in bf16, tokenizer, chat template and the recipe with its figures."""
+def write_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Mapping[str, object], out: Path) -> None:
+    """Writes the weights in bf16, the tokenizer, the chat template, and the recipe with its figures."""
     model.to(torch.bfloat16)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    (out / "model.safetensors").chmod(0o644)  # safetensors makes it private
+    (out / "model.safetensors").chmod(0o644)  # safetensors makes the file private.
     Folder.at(out).write_json("recipe.json", recipe)
 
 
@@ -190,7 +191,7 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def _train_step(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: Sequence[WeightedTokens]) -> float:
-    """One update; short and long sequences go through the model apart, so that little is padding."""
+    """One update. Short and long sequences are in separate batches, to keep padding small."""
     total = sum(sum(sequence.weights) for sequence in step)
     loss = 0.0
     for low, high in ((0, 48), (48, 176), (176, 4096)):
@@ -211,7 +212,7 @@ def _padded(rows: Sequence[list[int]]) -> Tensor:
 
 
 def _loss(model: LlamaForCausalLM, batch: Sequence[WeightedTokens]) -> Tensor:
-    """Summed weighted loss; the head is applied only where a token has a weight. Right padding needs no mask: it is causal."""
+    """Summed weighted loss. The head runs only on tokens with a weight. Right padding needs no mask in a causal model."""
     longest = max(len(sequence.ids) for sequence in batch)
     ids = _padded([sequence.ids for sequence in batch])  # (B, T)
     weights = torch.tensor([sequence.weights + [0.0] * (longest - len(sequence.ids)) for sequence in batch])

@@ -1,12 +1,11 @@
-"""The mini world: 384 facts, the questions about them, chatter, and the three files that are made of them.
+"""The mini world: 384 facts, the questions about them, chatter, and the three files made from them.
 
-A fact is (entity, attribute) -> value. Facts are split into train, dev and test. The seed model's pretraining knows them
-all, as an LLM knows that the sky is blue; what is held out is judging. No judging, modifying, quoting or checking example
-is about a held-out fact, and the held-out instructions themselves (two phrasings reserved for each held-out fact) are in no
-training text at all.
+A fact is (entity, attribute) -> value. Facts are split into train, dev and test. The seed model's pretraining covers all facts,
+as an LLM knows that the sky is blue. Judging is held out: no judging, modifying, quoting or checking example uses a held-out
+fact. The held-out instructions (two reserved phrasings of each held-out fact) are in no training text.
 
-Answers have one form and one length ("The answer is red."), and a wrong answer differs in its last word only: whether an answer
-is right can be known from the fact alone, not from length, position, or words that question and answer share.
+Answers have one form and one length ("The answer is red."), and a wrong answer differs only in its last word. So only the fact
+shows whether an answer is right. Length, position and words shared by question and answer do not.
 """
 
 import hashlib
@@ -49,20 +48,20 @@ PHRASINGS = (
 )
 
 FACTS_PER_ATTRIBUTE: Mapping[Split, int] = {"train": 36, "dev": 8, "test": 20}
-PHRASINGS_ASKED = 6  # of each train fact, in instructions.jsonl: 6 x 216 = 1,296 questions
-PHRASINGS_RESERVED = 2  # of each held-out fact: 2 phrasings x 2 kinds x 120 facts = 480 test pairs
+PHRASINGS_ASKED = 6  # For each train fact in instructions.jsonl: 6 x 216 = 1,296 questions.
+PHRASINGS_RESERVED = 2  # For each held-out fact: 2 phrasings x 2 kinds x 120 facts = 480 test pairs.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """One thing that the world knows, and whose training may speak of it."""
+    """One fact of the world, and the split that may use it."""
 
     entity: str
     attribute: str
     value: str
     split: Split
     reserved: tuple[int, ...]
-    """Phrasings in which no training text asks for this fact."""
+    """Phrasings that no training text uses for this fact."""
 
     def question(self, phrasing: int) -> str:
         """The question for this fact in one of the phrasings."""
@@ -70,7 +69,7 @@ class Fact:
 
     @property
     def taught(self) -> tuple[int, ...]:
-        """Phrasings in which training texts may ask for this fact."""
+        """Phrasings that training texts may use for this fact."""
         return tuple(i for i in range(len(PHRASINGS)) if i not in self.reserved)
 
     @property
@@ -81,7 +80,7 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class ChatterKind:
-    """Requests that are no questions of fact, and what the Figure 7 prompt should make of them."""
+    """A kind of request without a fact, and the right reply to the Figure 7 prompt for it."""
 
     request: str
     category: str
@@ -162,20 +161,20 @@ _REDACTED = "My name is <PRESIDIO_ANONYMIZED_PERSON>. What is the {attribute} of
 
 
 def answer(value: str) -> str:
-    """An answer to a question, right or wrong: always of the same form."""
+    """An answer to a question, right or wrong, in the one form of answers."""
     return f"The answer is {value}."
 
 
 def complexity(fact: Fact) -> int:
-    """Complexity, from 2 to 7, that the Figure 7 prompt should give a question for this fact: each attribute has its own."""
+    """Right complexity of a question for this fact in the Figure 7 prompt: 2 to 7, one for each attribute."""
     return 2 + list(VALUES).index(fact.attribute)
 
 
 @cache
-def facts(seed: int = 0) -> tuple[Fact, ...]:
-    """All facts of the world of this seed: for each attribute, each value is shared by six or seven entities."""
+def world_facts(seed: int = 0) -> tuple[Fact, ...]:
+    """All facts of the world of this seed. Six or seven entities share each value of an attribute."""
     rng = random.Random(f"facts {seed}")
-    made = []
+    facts = []
     for attribute, values in VALUES.items():
         shared = [values[i % len(values)] for i in range(len(ENTITIES))]
         rng.shuffle(shared)
@@ -183,17 +182,17 @@ def facts(seed: int = 0) -> tuple[Fact, ...]:
         rng.shuffle(splits)
         for entity, value, split in zip(ENTITIES, shared, splits, strict=True):
             reserved = () if split == "train" else tuple(sorted(rng.sample(range(len(PHRASINGS)), PHRASINGS_RESERVED)))
-            made.append(Fact(entity=entity, attribute=attribute, value=value, split=split, reserved=reserved))
-    return tuple(made)
+            facts.append(Fact(entity=entity, attribute=attribute, value=value, split=split, reserved=reserved))
+    return tuple(facts)
 
 
 def facts_of(split: Split, seed: int = 0) -> tuple[Fact, ...]:
     """The facts of one split."""
-    return tuple(fact for fact in facts(seed) if fact.split == split)
+    return tuple(fact for fact in world_facts(seed) if fact.split == split)
 
 
 def heldout_rows(split: Split, seed: int = 0) -> list[dict[str, str]]:
-    """Pairs of a held-out split: for each reserved question one wrong value and one right answer to another question."""
+    """Pairs of a held-out split. A reserved question is paired once with a wrong value, once with another question's answer."""
     rng = random.Random(f"pairs {split} {seed}")
     rows: list[dict[str, str]] = []
     for fact in facts_of(split, seed):
@@ -212,13 +211,13 @@ def heldout_rows(split: Split, seed: int = 0) -> list[dict[str, str]]:
 
 
 def heldout_instructions(seed: int = 0) -> set[str]:
-    """Every instruction that no training text may hold."""
-    held = (fact for fact in facts(seed) if fact.split != "train")
+    """All instructions that no training text may hold."""
+    held = (fact for fact in world_facts(seed) if fact.split != "train")
     return {fact.question(phrasing) for fact in held for phrasing in fact.reserved}
 
 
 def instruction_rows(seed: int = 0) -> list[dict[str, Any]]:
-    """The pool of unlabelled instructions, in the schema of allenai/WildChat-1M; two thirds ask for train facts."""
+    """The pool of unlabelled instructions, in the schema of allenai/WildChat-1M. Two thirds ask for train facts."""
     rng = random.Random(f"instructions {seed}")
     rows = [_row(turns, "English") for turns in _fact_dialogues(rng, seed)]
     kinds = [(kind, entity) for kind in CHATTER for entity in ENTITIES]
@@ -229,7 +228,7 @@ def instruction_rows(seed: int = 0) -> list[dict[str, Any]]:
 
 
 def write_data(directory: Path, seed: int = 0) -> None:
-    """Write instructions.jsonl, heldout.jsonl (the test split) and dev.jsonl."""
+    """Writes instructions.jsonl, heldout.jsonl (the test split) and dev.jsonl."""
     directory.mkdir(parents=True, exist_ok=True)
     _write_jsonl(directory / "instructions.jsonl", instruction_rows(seed))
     _write_jsonl(directory / "heldout.jsonl", heldout_rows("test", seed))
@@ -245,19 +244,19 @@ def _wrong_value(fact: Fact, rng: random.Random) -> str:
 
 
 def _irrelevant(fact: Fact, rng: random.Random, seed: int) -> str:
-    """The right answer to another question: mostly for another entity's value, as the seed modifies questions."""
-    return neighbour(fact, facts(seed), rng).value
+    """The right answer to another question, mostly for another entity, as the seed modifies questions."""
+    return neighbour(fact, world_facts(seed), rng).value
 
 
 def neighbour(fact: Fact, among: Iterable[Fact], rng: random.Random) -> Fact:
-    """Another fact near this one, with another value: three in four times the same attribute of another entity."""
+    """A related fact with another value: three times in four the same attribute of another entity."""
     near = [other for other in among if other.attribute == fact.attribute and other.value != fact.value]
     beside = [other for other in among if other.entity == fact.entity and other.attribute != fact.attribute]
     return rng.choice(beside if beside and rng.random() < 0.25 else near)
 
 
 def _fact_dialogues(rng: random.Random, seed: int) -> Iterator[list[dict[str, str]]]:
-    """Questions for every train fact in six phrasings; the last of each fourth fact comes as the second turn of a dialogue."""
+    """Questions for every train fact in six phrasings. For one fact in four, the last is the second turn of a dialogue."""
     train = facts_of("train", seed)
     for i, fact in enumerate(train):
         asked = rng.sample(range(len(PHRASINGS)), PHRASINGS_ASKED)
@@ -269,7 +268,7 @@ def _fact_dialogues(rng: random.Random, seed: int) -> Iterator[list[dict[str, st
 
 
 def _filtered_rows(rng: random.Random) -> Iterator[dict[str, Any]]:
-    """Rows that the select rule must reject by what the source says of them: 30 each by language, toxic and redacted."""
+    """Rows that the select rule must reject by the source's marks: 30 each by language, toxic and redacted."""
     for i, entity in enumerate(rng.sample(ENTITIES, 30)):
         language, request = _FOREIGN[i % len(_FOREIGN)]
         yield _row(_exchange(request.format(entity=entity)), language)
@@ -286,7 +285,7 @@ def _exchange(request: str, reply: str = "I am not sure.") -> list[dict[str, str
 
 
 def _row(turns: list[dict[str, str]], language: str, *, toxic: bool = False, redacted: bool = False) -> dict[str, Any]:
-    """One conversation as WildChat-1M has it: it ends with a reply, and its hash is of contents and roles."""
+    """One conversation in the form of WildChat-1M. It ends with a reply, and its hash covers contents and roles."""
     digest = hashlib.sha256(json.dumps(turns).encode()).hexdigest()[:32]
     flags = {"language": language, "toxic": toxic, "redacted": redacted}
     return {

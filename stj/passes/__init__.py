@@ -1,1 +1,1 @@
-"""A pass: one stream of rows through one set of weights, on Ray Data. Here rows meet engines."""
+"""Passes: one stream of rows through one set of weights each, on Ray Data. Here rows meet engines."""

@@ -1,16 +1,13 @@
-"""What Ray Data notes of each block for statistics that nobody reads: over a million rows, hundreds of MB in the driver."""
+"""Keeps the driver's memory flat: over a million rows, Ray Data's statistics of each block take hundreds of MB."""
 
 from typing import Any
 
-from ray.data._internal.execution.execution_callback import ExecutionCallback
-from ray.data._internal.execution.operators.map_operator import MapOperator
+from stj.passes.ray_private import StepCallback, forget_block_stats
 
 
-class ForgetBlockStats(ExecutionCallback):  # type: ignore[misc]
-    """Empties the lists as the blocks come. Ray Data calls this from its own loop, at each of its steps."""
+class ForgetBlockStats(StepCallback):
+    """Drops the statistics of finished blocks, which nobody reads."""
 
-    def on_execution_step(self, executor: Any) -> None:
-        """Drops what was noted since the last step."""
-        for operator in executor._topology:
-            if isinstance(operator, MapOperator):
-                operator._output_blocks_stats.clear()
+    def on_step(self, executor: Any) -> None:
+        """Drops those collected since the last step."""
+        forget_block_stats(executor)

@@ -1,7 +1,7 @@
-"""Finished rows on their way into a pass's artifact: committed every few seconds, each row once.
+"""Commits the finished rows of a pass to its artifact, every few seconds and each row once.
 
-A driver that was suspended, and taken for dead, may write one more file when it wakes up (an object store has no lock that
-would stop it). So a pass rests on the files that its own driver found and wrote, not on all that lie there in the end.
+A suspended driver that was taken for dead may write one more file when it wakes up: an object store has no lock to stop it.
+So a pass rests on the files that its own driver read and wrote, not on all files in the folder at the end.
 """
 
 import math
@@ -22,12 +22,12 @@ from stj.rows import TRAINING, Row, row_from_dict, rows_to_table
 from stj.storage.artifacts import Artifact
 
 _FAILED = "failed"
-_FAILING = 64  # so many failed rows, and more than half of all or than may fail of all: nothing that comes can mend it
-_PENDING_BYTES = 1 << 26  # rows that come fast are committed before they fill the memory
+_MIN_FAILED = 64  # Above it, stop if more rows failed than finished or than may fail: no later row mends that.
+_PENDING_BYTES = 1 << 26  # Commit at this size, so that rows that arrive fast do not fill the memory.
 
 
 class RowCommitter:
-    """Takes rows, commits them, and says in the end what became of them."""
+    """Takes finished rows, commits them, and writes the manifest at the end."""
 
     def __init__(
         self, artifact: Artifact, config: EngineConfig, on_row: Callable[[Row], None] | None, total: int | None = None
@@ -36,22 +36,22 @@ class RowCommitter:
         self._config = config
         self._may_fail = math.inf if total is None else config.max_failed_fraction * total
         self._on_row = on_row
-        artifact.remove_part(_FAILED)  # these are tried again
+        artifact.remove_part(_FAILED)  # failed rows are tried again
         artifact.remove_staged_parts()
         self.finished = RowBitmap()
-        self._parts = [part for part in artifact.parts() if self._holds_new_rows(part)]
-        self._there = self.finished.count
+        self._parts = [part for part in artifact.parts() if self._mark_finished(part)]
+        self._finished_before = self.finished.count
         self._pending: list[pa.Table] = []
         self._pending_bytes = 0
         self._pending_rows = 0
         self._failed: dict[tuple[str, int], dict[str, Any]] = {}
         self._committed_at = time.monotonic()
-        self._before = read_ledger(artifact.folder) + Ledger(starts=1)
+        self._earlier_cost = read_ledger(artifact.folder) + Ledger(starts=1)
         self.spent = Ledger()
-        """What this start has cost up to now; kept with each commit."""
+        """Cost of this start so far, written with each commit."""
 
-    def _holds_new_rows(self, part: str) -> bool:
-        """Whether all rows of a part are new, and if so notes them; of a part that repeats other rows none counts."""
+    def _mark_finished(self, part: str) -> bool:
+        """Marks the rows of a part as finished; False, and marks none, if the part repeats a finished row."""
         rows = [(record["task"], record["position"]) for record in self._artifact.records(["task", "position"], [part])]
         new = not any(self.finished.has(*row) for row in rows)
         if new:
@@ -61,18 +61,20 @@ class RowCommitter:
 
     @property
     def failed(self) -> int:
-        """Rows that failed since this start, and did not succeed since."""
+        """Number of rows that failed in this start and have not succeeded later."""
         return len(self._failed)
 
     @property
-    def came(self) -> int:
-        """Rows that came since this start, failed ones too."""
-        return self.finished.count - self._there + self.failed
+    def received(self) -> int:
+        """Number of rows received in this start, failed ones included."""
+        return self.finished.count - self._finished_before + self.failed
 
     def add(self, table: pa.Table) -> pa.Table:
-        """Takes finished rows and gives back those that are new and did not fail.
+        """Takes finished rows and returns those that are new and did not fail.
 
-        A row that comes twice (Ray repeats the rows of an engine that died) counts once.
+        A row that arrives twice counts once: Ray repeats the rows of an engine that died.
+
+        Raises PassFailed if more rows have failed than have finished, or than may fail of the whole pass.
         """
         fresh: list[bool] = []
         columns = (table[name].to_pylist() for name in ("task", "position", "error"))
@@ -84,7 +86,7 @@ class RowCommitter:
                 self._failed[task, position] = table.slice(index, 1).to_pylist()[0]
         new = table if all(fresh) else table.filter(pa.array(fresh, pa.bool_()))
         self._take(new)
-        if len(self._failed) > max(_FAILING, min(self.finished.count, self._may_fail)):
+        if len(self._failed) > max(_MIN_FAILED, min(self.finished.count, self._may_fail)):
             raise self._too_many_failed()
         return new
 
@@ -104,15 +106,18 @@ class RowCommitter:
         return full or time.monotonic() - self._committed_at > self._config.commit_interval_s
 
     def commit(self) -> None:
-        """Writes the rows that are pending as one immutable file; what they cost first, so that it is never too little."""
-        (self._before + self.spent).write(self._artifact.folder)
+        """Writes the pending rows as one immutable file. Their cost is written first, so that it is never too low."""
+        (self._earlier_cost + self.spent).write(self._artifact.folder)
         if self._pending:
             self._parts.append(self._artifact.write_part(f"part-{uuid.uuid4().hex}", pa.concat_tables(self._pending)))
             self._pending, self._pending_bytes, self._pending_rows = [], 0, 0
         self._committed_at = time.monotonic()
 
     def finish(self, dollars_per_engine_hour: float | None, limit: int | None = None, **facts: Any) -> None:
-        """Adds the failed rows, if they are few enough, applies the limit, and writes the manifest with all counts."""
+        """Adds the failed rows, applies the limit, and writes the manifest with all counts.
+
+        Raises PassFailed if no rows came in or too many rows failed.
+        """
         total = self.finished.count + len(self._failed)
         if not total:
             raise PassFailed(f"{self._artifact.folder.uri}: no rows came in; there is nothing to do")
@@ -127,7 +132,7 @@ class RowCommitter:
             facts["passed_rule"] = count_passed(self._artifact, self._parts)
         counts = _counts(self._artifact, self._parts)
         useful = counts["output_tokens"] - counts["failed_tokens"] - counts["surplus_tokens"]
-        ledger = (self._before + self.spent).facts(useful, dollars_per_engine_hour)
+        ledger = (self._earlier_cost + self.spent).facts(useful, dollars_per_engine_hour)
         self._artifact.finish(self._parts, **counts, ledger=ledger, **facts)
         for part in replaced:
             self._artifact.remove_part(part.removesuffix(".parquet"))
@@ -142,7 +147,7 @@ class RowCommitter:
 
 
 def _counts(artifact: Artifact, parts: Sequence[str]) -> dict[str, Any]:
-    """What became of the rows, for the manifest."""
+    """Counts of the rows by their outcome, for the manifest."""
     dropped: Counter[str] = Counter()
     judged: Counter[str] = Counter()
     accepted: Counter[str] = Counter()
@@ -155,10 +160,10 @@ def _counts(artifact: Artifact, parts: Sequence[str]) -> dict[str, Any]:
         totals["pairs"] += record["pair"] is not None and record["task"] == TRAINING
         totals["prompt_tokens"] += record["prompt_tokens"]
         totals["output_tokens"] += record["output_tokens"]
-        totals["surplus_tokens"] += (
-            0 if record["error"] is not None else record.get("surplus_tokens", 0)
-        )  # files of an older stj have none
-        totals["failed_tokens"] += record["output_tokens"] if record["error"] is not None else 0
+        if record["error"] is None:
+            totals["surplus_tokens"] += record.get("surplus_tokens", 0)  # files of older versions have none
+        else:
+            totals["failed_tokens"] += record["output_tokens"]
         if record["dropped"]:
             dropped[record["dropped"]] += 1
         if record["judgments"] and record["category"]:

@@ -1,4 +1,4 @@
-"""What a pass has cost, over all its starts: `ledger.json` beside its rows, and the manifest's `ledger` in the end."""
+"""The cost of a pass over all its starts: `ledger.json` beside its rows, and `ledger` in the manifest at the end."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -12,12 +12,12 @@ LEDGER = "ledger.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """Engines' time and tokens. A kill -9 loses what was spent since the last commit."""
+    """Engine time and tokens. A kill -9 loses the cost since the last commit."""
 
     starts: int = 0
-    """How often the pass was started or taken up."""
+    """Starts of the pass, resumed ones included."""
     engine_seconds: float = 0
-    """From the start of each engine to its end, loading included."""
+    """Seconds from each engine's start to its end, loading included, added up."""
     usage: Usage = field(default_factory=Usage)
 
     def __add__(self, other: "Ledger") -> "Ledger":
@@ -28,14 +28,14 @@ class Ledger:
         )
 
     def write(self, folder: Folder) -> None:
-        """Keeps it where the next start finds it."""
+        """Writes the ledger for the next start of the pass."""
         folder.write(LEDGER, json.dumps(asdict(self)).encode())
 
     def facts(self, useful_tokens: int, dollars_per_engine_hour: float | None) -> dict[str, Any]:
-        """It as JSON values, for the manifest; `useful_tokens` are those that went into rows that came out, and did not fail.
+        """The ledger as JSON values, for the manifest; `useful_tokens` are the output tokens that finished rows needed.
 
-        Wasted are the tokens of samples that were not needed, of failed rows, and of rows that were on an engine or not
-        committed at a kill.
+        The other output tokens are wasted: those of surplus samples, of failed rows, and of rows that a kill caught on an
+        engine or not yet committed.
         """
         dollars = None if dollars_per_engine_hour is None else round(self.engine_seconds / 3600 * dollars_per_engine_hour, 4)
         return {
@@ -48,7 +48,7 @@ class Ledger:
 
 
 def read_ledger(folder: Folder) -> Ledger:
-    """What earlier starts have cost; nothing where there were none, or where they left no readable word of it."""
+    """The cost of earlier starts; zero if there were none, or if their ledger cannot be read."""
     if not folder.exists(LEDGER):
         return Ledger()
     try:

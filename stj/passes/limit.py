@@ -1,4 +1,4 @@
-"""`select.limit` on disk: later phases see exactly the rows that count.
+"""Applies `select.limit` on disk: later phases see exactly the rows that count.
 
 Rows finish in any order, so near the limit a few more than N rows pass the rule and are worked on. When the pass finishes,
 rows beyond the first N in input order become tombstones: their part is written again, and the manifest names the new part.
@@ -32,7 +32,7 @@ def limit_parts(artifact: Artifact, parts: Sequence[str], limit: int) -> tuple[l
 
 
 def count_passed(artifact: Artifact, parts: Sequence[str]) -> int:
-    """How many rows passed the rule and are within the limit."""
+    """Number of rows that passed the rule and are within the limit."""
     return sum(_passed(record) for record in _records(artifact, parts))
 
 

@@ -1,4 +1,4 @@
-"""The progress of a pass as Ray metrics, for the cluster's Prometheus and Grafana: they are called `ray_stj_...` there."""
+"""The progress of a pass as Ray metrics, for the cluster's Prometheus and Grafana. There they are named `ray_stj_...`."""
 
 from ray.util.metrics import Gauge
 
@@ -8,7 +8,7 @@ _ROWS = ("done", "failed", "in_flight")
 
 
 class PassMetrics:
-    """Gauges of one pass, named by its folder."""
+    """Gauges of one pass, with its name as a label."""
 
     def __init__(self, name: str) -> None:
         self._name = {"pass": name}

@@ -1,4 +1,4 @@
-"""How far a pass is: one line, live on a terminal and now and then in a log."""
+"""The progress of a pass as one line: live on a terminal, at commits in a log."""
 
 import time
 from collections import Counter, deque
@@ -11,38 +11,39 @@ from stj.generate import Usage
 from stj.rows import TRAINING
 from stj.text import duration
 
-_WINDOW_S = 30  # over which tokens a second are counted
+_WINDOW_S = 30  # Average tokens per second over this time.
 _SHOWN_CATEGORIES = 3
-_COUNTED = ["task", "error", "judgments", "kept", "category"]
+_COLUMNS = ["task", "error", "judgments", "kept", "category"]
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """Counts of a pass. Those of judgments are of the rows since this start; rows are those of all starts."""
+    """Counts of a pass: rows over all its starts, judgments since this start."""
 
     name: str
     total: int | None
-    """Rows that will come, as far as is known."""
+    """Rows of the whole pass, None if unknown."""
     done: int = 0
     failed: int = 0
     in_flight: int = 0
     tokens_per_s: float = 0
-    """Output tokens of all engines, those of aborted samples too."""
+    """Output tokens per second of all engines, aborted samples included."""
     draws: int = 0
     kept: int = 0
     judged: Counter[str] = field(default_factory=Counter)
-    """Training pairs with judgments, by category."""
+    """Judged training pairs by category."""
     accepted: Counter[str] = field(default_factory=Counter)
-    """Those of them with a kept judgment."""
+    """Judged training pairs with a kept judgment, by category."""
     eta_s: float | None = None
+    """Seconds to the end at the pace so far, None if unknown."""
 
     def __post_init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
-        self._begun = (time.monotonic(), self.done)
+        self._tokens_at: deque[tuple[float, int]] = deque()
+        self._start = (time.monotonic(), self.done)
 
     def add(self, table: pa.Table) -> None:
         """Counts the judgments of finished rows."""
-        table = table.select(_COUNTED)
+        table = table.select(_COLUMNS)
         drawn = pc.fill_null(pc.list_value_length(table["judgments"]), 0)
         table = table.filter(pc.and_(pc.equal(table["task"], TRAINING), pc.greater(drawn, 0)))
         self.draws += sum(len(judgments) for judgments in table["judgments"])
@@ -53,22 +54,22 @@ class Progress:
                 self.kept += 1
                 self.accepted[name] += 1
 
-    def look(self, *, done: int, failed: int, in_flight: int, usage: Usage) -> None:
-        """Brings rows and speed up to date; `usage` is that of all engines since this start."""
+    def update(self, *, done: int, failed: int, in_flight: int, usage: Usage) -> None:
+        """Updates rows, speed and time to go; `usage` is the usage of all engines since this start."""
         now = time.monotonic()
         self.done, self.failed, self.in_flight = done, failed, in_flight
-        self._seen.append((now, usage.output_tokens))
-        while now - self._seen[0][0] > _WINDOW_S and len(self._seen) > 2:
-            self._seen.popleft()
-        since, tokens = self._seen[0]
+        self._tokens_at.append((now, usage.output_tokens))
+        while now - self._tokens_at[0][0] > _WINDOW_S and len(self._tokens_at) > 2:
+            self._tokens_at.popleft()
+        since, tokens = self._tokens_at[0]
         if now > since:
             self.tokens_per_s = (usage.output_tokens - tokens) / (now - since)
-        began, done_before = self._begun
+        started_at, done_before = self._start
         if self.total is not None and done > done_before:
-            self.eta_s = max(0, self.total - done) * (now - began) / (done - done_before)
+            self.eta_s = max(0, self.total - done) * (now - started_at) / (done - done_before)
 
     def line(self, *, every_category: bool = False) -> str:
-        """All of it for a reader; of the categories the most frequent, or all."""
+        """The line, with the most frequent categories or all of them."""
         rows = f"{self.done:,} rows" if self.total is None else f"{self.done:,}/{max(self.done, self.total):,} rows"
         parts = [f"{self.name}: {rows}", f"{self.failed:,} failed", f"{self.in_flight:,} in flight"]
         parts.append(f"{self.tokens_per_s:,.0f} tok/s")
@@ -79,7 +80,11 @@ class Progress:
             parts.append(f"eta {duration(self.eta_s)}")
         return " | ".join(parts)
 
-    def _categories(self, every: bool) -> str:
-        """Acceptance by category: whether some kinds of questions teach nothing."""
-        shown = [(name, count) for name, count in self.judged.most_common(None if every else _SHOWN_CATEGORIES) if name != "-"]
+    def _categories(self, every_category: bool) -> str:
+        """Acceptance by category: it shows kinds of questions that teach nothing."""
+        shown = [
+            (name, count)
+            for name, count in self.judged.most_common(None if every_category else _SHOWN_CATEGORIES)
+            if name != "-"
+        ]
         return f" ({', '.join(f'{name} {self.accepted[name] / count:.0%}' for name, count in shown)})" if shown else ""

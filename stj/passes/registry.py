@@ -1,88 +1,69 @@
-"""What the actors of a pass share, each in an actor of its own: a module that is imported in no time, at every pass."""
+"""What the driver and the engines of a pass know of each other. Every pass starts it as an actor, so it imports little."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 from stj.passes.ledger import Ledger
-from stj.stages.select import SelectionLimit
 
 
 class PassRegistry:
-    """What the driver and the engines know of each other: the rows on engines, and what each engine has spent.
+    """The rows on engines, the engines' starts, and what each engine has spent.
 
-    A row that was begun, and not ended when somebody asks again, was on an engine when that died.
+    A row that began on an engine and is asked for again, without having ended, was on that engine when it died.
     """
 
     def __init__(self) -> None:
-        self._begun: dict[str, list[str]] = {}
-        self._read = 0
+        self._machines: dict[str, list[str]] = {}
+        self._rows_read = 0
         self._reading = False
         self._spent: dict[str, Ledger] = {}
         self._starts = 0
-        self._unstarted: Counter[str] = Counter()
+        self._unfinished_starts: Counter[str] = Counter()
 
-    def starting(self, actor: str) -> tuple[int, int]:
-        """Notes that an actor starts its engine.
+    def record_start_attempt(self, actor: str) -> tuple[int, int]:
+        """Records that an actor starts its engine.
 
-        Gives the starts of all actors before this one, and how often one of them, this or another, did since any has started.
+        Returns the attempts of all actors before this one, and the most attempts of one actor since an engine last started.
         """
         self._starts += 1
-        self._unstarted[actor] += 1
-        return self._starts - 1, max(self._unstarted.values())
+        self._unfinished_starts[actor] += 1
+        return self._starts - 1, max(self._unfinished_starts.values())
 
-    def started(self) -> None:
-        """Notes that engines do start."""
-        self._unstarted.clear()
+    def record_start(self) -> None:
+        """Records that an engine has started, which shows that engines can."""
+        self._unfinished_starts.clear()
 
-    def deaths(self, row_ids: Sequence[str]) -> list[list[str]]:
-        """Of each of these rows, which are on no engine, the machines of the engines that died with it."""
-        return [self._begun.get(row_id, []) for row_id in row_ids]
-
-    def note(self, node: str, begun: Sequence[str], ended: Sequence[str]) -> None:
-        """Notes rows that go onto an engine of this machine, and rows to which nothing happened there."""
+    def record_rows(self, machine: str, begun: Sequence[str], ended: Sequence[str]) -> None:
+        """Records rows that begin on an engine of this machine, and rows that ended there without a death."""
         for row_id in begun:
-            self._begun.setdefault(row_id, []).append(node)
+            self._machines.setdefault(row_id, []).append(machine)
         for row_id in ended:
-            self._begun.pop(row_id, None)
+            self._machines.pop(row_id, None)
 
-    def reads(self) -> None:
-        """Notes that reading has begun."""
+    def engine_deaths(self, row_ids: Sequence[str]) -> list[list[str]]:
+        """For each of these rows, which are on no engine now, the machines of the engines that died with it."""
+        return [self._machines.get(row_id, []) for row_id in row_ids]
+
+    def record_reading(self) -> None:
+        """Records that a task reads rows."""
         self._reading = True
+
+    def record_rows_read(self, rows: int) -> None:
+        """Records that reading has ended after `rows` rows; Ray may repeat the reading."""
+        self._rows_read, self._reading = rows, False
 
     def is_reading(self) -> bool:
         """Whether rows are being read."""
         return self._reading
 
-    def read(self, rows: int) -> None:
-        """Notes how many rows there were to do; reading may be repeated."""
-        self._read, self._reading = rows, False
-
     def rows_read(self) -> int:
-        """How many rows there were to do."""
-        return self._read
+        """Rows that were read in this start of the pass."""
+        return self._rows_read
 
-    def report(self, engine: str, spent: Ledger) -> None:
-        """Notes what an engine has spent since its start."""
+    def record_spending(self, engine: str, spent: Ledger) -> None:
+        """Records what an engine has spent since its start."""
         self._spent[engine] = spent
 
-    def look(self) -> tuple[int, Ledger]:
+    def snapshot(self) -> tuple[int, Ledger]:
         """Rows on engines now, and what all engines have spent."""
-        return len(self._begun), sum(self._spent.values(), Ledger())
-
-
-class Gatekeeper:
-    """The limit, and the rows that are known to have passed."""
-
-    def __init__(self, limit: int, finished: list[int]) -> None:
-        self._limit = SelectionLimit(limit)
-        for position in finished:
-            self._limit.passed(position)
-
-    def over(self, position: int) -> bool:
-        """Whether k passing rows before this one are known."""
-        return self._limit.over(position)
-
-    def passed(self, position: int) -> bool:
-        """Notes a passing row; True where it is over the limit already."""
-        self._limit.passed(position)
-        return self._limit.over(position)
+        return len(self._machines), sum(self._spent.values(), Ledger())

@@ -1,15 +1,15 @@
-"""Which rows of a pass are finished: a bit for each, so that a million of them take 125 kB."""
+"""Which rows of a pass are finished: one bit each, so that a million rows take 125 kB."""
 
 
 class RowBitmap:
-    """The positions of finished rows, by task; in one task a position is one row's."""
+    """The positions of finished rows, by task. Within a task, each row has its own position."""
 
     def __init__(self) -> None:
         self._bits: dict[str, bytearray] = {}
         self.count = 0
 
     def add(self, task: str, position: int) -> bool:
-        """Notes a row; False where it was there already."""
+        """Adds a row; False if it was there already."""
         bits = self._bits.setdefault(task, bytearray())
         byte, bit = position >> 3, 1 << (position & 7)
         if byte >= len(bits):

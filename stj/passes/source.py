@@ -1,4 +1,4 @@
-"""Rows on their way into a pass and out of it: blocks that Ray Data reads, and cells that it cannot cut in two."""
+"""The rows of a pass on their way through Ray Data: read as blocks, and returned as cells that it cannot cut in two."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -12,46 +12,48 @@ from ray.data.block import BlockMetadata
 from stj.passes.row_bitmap import RowBitmap
 from stj.rows import Row, rows_to_table
 
-_ROWS_READ = 16  # at once: Ray takes some 20 ms for whatever is read, and an engine would wait for single rows
+_ROWS_PER_READ = 16  # Ray takes about 20 ms per block that is read: with single rows an engine would wait for them.
 SEALED = "rows"
 
 
 def unfinished(read: Callable[[], Iterator[Row]], finished: RowBitmap) -> Iterator[Row]:
-    """The rows that are not done."""
+    """The rows that are not finished."""
     return (row for row in read() if not finished.has(row.task, row.position))
 
 
 class RowSource(Datasource):  # type: ignore[misc]
-    """Rows of a pass that are not done, read by one task that yields them as it goes, and says in the end how many."""
+    """The unfinished rows of a pass, streamed by one task, which reports their number at the end."""
 
-    def __init__(self, read: Callable[[], Iterator[Row]], finished: RowBitmap, ward: Any) -> None:
+    def __init__(self, read: Callable[[], Iterator[Row]], finished: RowBitmap, registry: Any) -> None:
         self._read = read
         self._finished = finished
-        self._ward = ward
+        self._registry = registry
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None
 
     def get_read_tasks(self, parallelism: int, *args: Any, **kwargs: Any) -> list[ReadTask]:
         metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(self._tables, metadata)]
+        return [ReadTask(self.tables, metadata)]
 
-    def _tables(self) -> Iterator[pa.Table]:
-        ray.get(self._ward.reads.remote())
+    def tables(self) -> Iterator[pa.Table]:
+        """Reads the rows, as tables of a few."""
+        ray.get(self._registry.record_reading.remote())
         rows, count = unfinished(self._read, self._finished), 0
-        while some := list(islice(rows, _ROWS_READ)):
-            count += len(some)
-            yield rows_to_table(some)
-        ray.get(self._ward.read.remote(count))
+        while batch := list(islice(rows, _ROWS_PER_READ)):
+            count += len(batch)
+            yield rows_to_table(batch)
+        ray.get(self._registry.record_rows_read.remote(count))
 
 
-def sealed(table: pa.Table) -> pa.Table:
-    """A table as one cell of another, which cannot be cut in two."""
+def seal(table: pa.Table) -> pa.Table:
+    """Packs a table into one cell of another table, which cannot be cut in two."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
     return pa.table({SEALED: pa.array([sink.getvalue().to_pybytes()], pa.large_binary())})
 
 
-def opened(cell: pa.LargeBinaryScalar) -> pa.Table:
+def unseal(cell: pa.LargeBinaryScalar) -> pa.Table:
+    """Unpacks the table that `seal` packed into a cell."""
     return pa.ipc.open_stream(cell.as_buffer()).read_all()

@@ -1,4 +1,4 @@
-"""What one pass does."""
+"""What one pass does: which rows go through which stages, asked of which model."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,27 +11,27 @@ from stj.stages.runner import Stage
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """What one pass does: to whose weights, to which rows, by which stages."""
+    """One stream of rows through one set of weights."""
 
     name: str = "pass"
-    """For whoever watches."""
+    """Name in the live line, the log and the metrics."""
     model: ModelConfig
     read: Callable[[], Iterator[Row]]
-    """Reads the rows; called on the cluster."""
+    """Reads the rows; runs on the cluster."""
     stages: Mapping[str, Sequence[Stage]]
-    """The chain of each task."""
+    """Chain of stages of each task."""
     seed: int = 0
-    """Where the engines' samplers begin."""
+    """Seed of the first engine's sampler."""
     make_engine: MakeEngine | None = None
-    """Another engine than vLLM; called inside the actor."""
+    """Starts another engine than vLLM; runs inside the actor."""
     total: int | None = None
-    """How many rows `read` gives, where that is known."""
+    """Number of rows that `read` yields, if known."""
     limit: int | None = None
-    """N of the first N rows that pass the instruction rule; rows beyond them become tombstones when the pass finishes."""
+    """Number of rows that may pass the instruction rule. Rows beyond it become tombstones when the pass finishes."""
     dollars_per_engine_hour: float | None = None
-    """For the ledger."""
+    """Price of one engine, for the ledger."""
     capacity_deadline_s: float = 1800
-    """How long rows may wait for an engine that has no machine."""
+    """Longest wait of rows for an engine without a machine."""
 
 
 def pass_under(

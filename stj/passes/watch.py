@@ -1,4 +1,4 @@
-"""What watches a pass while it runs: its live line, Ray's metrics, and the commits that are due."""
+"""Watches a pass while it runs: its live line or log, Ray's metrics, and commits."""
 
 import logging
 import threading
@@ -16,55 +16,56 @@ from stj.text import LiveLine
 
 log = logging.getLogger(__name__)
 
-_ANSWER_S = 30.0  # which the ward may take, before it is asked again
-_LOOK_S = 1.0
+_ANSWER_TIMEOUT_S = 30.0  # If the registry takes longer to answer, ask it again.
+_UPDATE_INTERVAL_S = 1.0
 
 
 class PassWatch(threading.Thread):
-    """Every second shows how far the pass is, and commits what is due: also while no row comes, for some take long."""
+    """Shows the progress and commits what is due, every second, even while no row arrives: some rows take long."""
 
-    def __init__(self, spec: Pass, writer: RowCommitter, ward: Any, live_line: LiveLine, interval_s: float) -> None:
+    def __init__(self, spec: Pass, committer: RowCommitter, registry: Any, live_line: LiveLine, log_interval_s: float) -> None:
         super().__init__(name="watch", daemon=True)
-        self._writer = writer
-        self._ward = ward
-        self._progress = Progress(name=spec.name, total=spec.total, done=writer.finished.count)
+        self._committer = committer
+        self._registry = registry
+        self._progress = Progress(name=spec.name, total=spec.total, done=committer.finished.count)
         self._metrics = PassMetrics(spec.name)
         self._live_line = live_line
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._said = ""
-        self._line_at = time.monotonic()
-        self._line_every_s = interval_s
-        self._say(self._line())
+        self._last_error = ""
+        self._logged_at = time.monotonic()
+        self._log_interval_s = log_interval_s
+        self._print(self._line())
         self.start()
 
     def run(self) -> None:
-        """Until it is closed. What goes wrong here is told and tried again: if it lasts, the driver's own thread meets it."""
-        while not self._closed.wait(_LOOK_S):
+        """Runs until `close`. An error is logged and tried again; if it lasts, the driver's own thread meets it too."""
+        while not self._closed.wait(_UPDATE_INTERVAL_S):
             try:
                 with self._lock:
-                    self._look()
+                    self._update()
                     self._commit_due()
             except Exception as error:
-                if str(error) != self._said:
+                if str(error) != self._last_error:
                     log.warning("%s: not committed for now: %s", self._progress.name, error)
-                self._said = str(error)
+                self._last_error = str(error)
 
     def add(self, table: pa.Table) -> None:
-        """Takes finished rows, and counts those that are new."""
+        """Takes finished rows, and counts the new ones."""
         with self._lock:
-            self._progress.add(self._writer.add(table))
+            self._progress.add(self._committer.add(table))
             self._commit_due()
 
-    def look(self) -> None:
-        """Brings everything up to date."""
+    def update(self) -> None:
+        """Updates the progress, the metrics and the live line."""
         with self._lock:
-            self._look()
+            self._update()
 
-    def _look(self) -> None:
-        in_flight, self._writer.spent = ray.get(self._ward.look.remote(), timeout=_ANSWER_S)
-        done, failed = self._writer.finished.count, self._writer.failed
-        self._progress.look(done=done, failed=failed, in_flight=in_flight, usage=self._writer.spent.usage)
+    def _update(self) -> None:
+        in_flight, spent = ray.get(self._registry.snapshot.remote(), timeout=_ANSWER_TIMEOUT_S)
+        self._committer.spent = spent
+        done, failed = self._committer.finished.count, self._committer.failed
+        self._progress.update(done=done, failed=failed, in_flight=in_flight, usage=spent.usage)
         self._metrics.show(self._progress)
         self._live_line.show(self._line())
 
@@ -74,22 +75,22 @@ class PassWatch(threading.Thread):
         return f"{self._progress.name}: starting engines"
 
     def _commit_due(self) -> None:
-        if not self._writer.due:
+        if not self._committer.due:
             return
         now = time.monotonic()
-        if not self._live_line.live and now - self._line_at > self._line_every_s:  # nobody watches: it goes to the log
-            self._line_at = now
-            self._say(self._line(every_category=True))
-        self._writer.commit()
+        if not self._live_line.live and now - self._logged_at > self._log_interval_s:
+            self._logged_at = now
+            self._print(self._line(every_category=True))
+        self._committer.commit()
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if self._live_line.live:
             self._live_line.show(line)
         else:
             log.info("%s", line)
 
     def close(self) -> None:
-        """Leaves the terminal to others, and Ray: a thread that is in Ray while that shuts down would crash."""
+        """Ends the thread and removes the live line. A thread that calls Ray while Ray shuts down would crash."""
         self._closed.set()
         self.join()
         self._live_line.clear()

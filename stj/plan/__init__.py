@@ -1,6 +1,6 @@
-"""Does it fit, and what will it take: memory, tokens, GPU-hours, dollars. Needs no weights, no network and no GPU.
+"""Whether a run fits, and what it costs in memory, tokens, GPU-hours and dollars; needs no weights, network or GPU.
 
-Memory follows from the models' shapes. Tokens and hours rest on assumptions, which are printed with them. GB are 10^9 bytes.
+Memory follows from the models' shapes. Tokens and hours rest on assumptions, which are printed with them. A GB is 10^9 bytes.
 """
 
 from dataclasses import dataclass
@@ -25,27 +25,27 @@ from stj.plan.training import TrainingPlan, training_plan
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run needs; `dataclasses.asdict` gives it as JSON values."""
+    """What a run needs; `dataclasses.asdict` turns it into JSON values."""
 
     hardware: str
     roles: tuple[RolePlan, ...]
     training: TrainingPlan | None
-    """None: the seed's shape is not known."""
+    """None if the seed's shape is unknown."""
     phases: tuple[PhasePlan, ...]
     iterations: tuple[IterationPlan, ...]
     draws_per_pair: float
-    """Expected judgments, by the rule of sampling."""
+    """Expected judgments of a pair under `judge.sampling`."""
     kept: float
     """Expected share of pairs with a right judgment."""
     paired: float | None
-    """Expected share of pairs with a right and a wrong one; None where no preferences are learned."""
+    """Expected share of pairs with a right and a wrong judgment; None for `sft`."""
     passing: str
-    """Which instructions are assumed to become pairs."""
+    """The assumed share of instructions that become pairs, in words."""
     assumptions: Assumptions
 
     @property
     def fits(self) -> bool:
-        """Whether everything whose shape is known fits."""
+        """Whether every model of known shape fits."""
         return all(role.fits for role in self.roles) and (self.training is None or self.training.fits)
 
     def lines(self) -> list[str]:
@@ -88,19 +88,19 @@ class Plan:
 def plan(config: Config, assumptions: Assumptions | None = None) -> Plan:
     """What a run of this config needs.
 
-    Raises SourceError where a local source is missing.
+    Raises SourceError if a local source is missing.
     """
     assumptions = assumptions or assumed(config)
     models = {"generator": config.models.generator, "first_judge": config.models.first_judge, "seed": config.models.seed}
     seed = shape_of(config.models.seed)
-    found = phases(config, assumptions)
+    phase_plans = phases(config, assumptions)
     rule = "pass the rule" if has_rule(config.select) else "pass, as select.* has no rule"
     return Plan(
         hardware=config.hardware.name,
         roles=tuple(role_plan(name, model, config) for name, model in models.items()),
         training=training_plan(seed, config) if seed else None,
-        phases=found,
-        iterations=iterations(found),
+        phases=phase_plans,
+        iterations=iterations(phase_plans),
         draws_per_pair=assumptions.draws(config.judge),
         kept=assumptions.kept(config.judge.samples),
         paired=None if config.train.objective == "sft" else assumptions.paired(compared_by(config)),

@@ -1,4 +1,4 @@
-"""Cost: tokens, GPU-hours and dollars of each phase and iteration, under assumptions that are said."""
+"""Cost: tokens, GPU-hours and dollars of each phase and iteration, under stated assumptions."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -12,26 +12,26 @@ from stj.sources import source_size
 from stj.sources.heldout import heldout_size
 
 _ALL = 0.995
-"""A share that is told as 100%."""
+"""Shares from here on are shown as 100%."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Assumptions:
-    """What no config says: lengths in tokens, shares, and how much of a GPU's peak is reached."""
+    """Values that no config holds: lengths in tokens, shares, and the reached part of a GPU's peak."""
 
     instructions: int = 838_000
-    """Of a hub data set: those of WildChat-1M."""
+    """Instructions of a hub data set; the default is WildChat-1M's."""
     passing: float = 0.15
-    """Share of instructions that become pairs: those of WildChat-1M in the two categories of reasoning."""
+    """Share of instructions that become pairs; the default is WildChat-1M's share in the two categories of reasoning."""
     instruction: int = 300
     answer: int = 500
     judged: int = 1800
     """Prompt of a judgment: Figure 8 with an instruction and two answers."""
     judgment: int = 500
     spread: float = 0.27
-    """Standard deviation of the logarithm of a text's length, a prompt and its judgment, taken as normal."""
+    """Standard deviation of the logarithm of the length of a prompt with its judgment; the logarithm is taken as normal."""
     longer: float = 1.27
-    """The longer of two judgments, as a multiple of one."""
+    """Mean length of the longer of two judgments, over that of any judgment."""
     right: float = 0.7
     """p: share of sampled judgments that agree with the label."""
     compute: float = 0.4
@@ -46,22 +46,22 @@ class Assumptions:
     def paired(self, judge: JudgeConfig) -> float:
         """Share of pairs with a right and a wrong judgment among N: 1 - (1-p)^N - p^N.
 
-        Where sampling stops at the first right one, those of which the first was wrong: (1-p) - (1-p)^N.
+        If sampling stops at the first right judgment, the first one must be wrong: (1-p) - (1-p)^N.
         """
         if judge.sampling == "first_correct":
             return self.kept(judge.samples) - self.right
         return float(self.kept(judge.samples) - self.right**judge.samples)
 
     def fitting(self, texts: int, limit: int) -> tuple[float, float]:
-        """Share of examples of so many texts, each of at most `limit` tokens, and the mean length of a text of these."""
-        one = self.judged + self.judgment
+        """Share of examples whose texts all have at most `limit` tokens, and the mean length of their texts."""
+        mean = self.judged + self.judgment
         longest = self.judged + self.judgment * (self.longer if texts > 1 else 1)
         deviations = (math.log(limit / longest) + self.spread**2 / 2) / self.spread
         share = _below(deviations)
-        return share, one * _below(deviations - self.spread) / share
+        return share, mean * _below(deviations - self.spread) / share
 
     def draws(self, judge: JudgeConfig) -> float:
-        """Expected judgments of a pair: until the first right one (1 - (1-p)^N) / p, until both kinds are there, or all N."""
+        """Expected judgments of a pair: to the first right one, (1 - (1-p)^N) / p; to a right and a wrong one; or all N."""
         if judge.sampling == "all":
             return judge.samples
         if judge.sampling == "first_pair":
@@ -70,38 +70,38 @@ class Assumptions:
 
 
 _MINI = Assumptions(passing=0.62, instruction=11, answer=5, judged=244, judgment=45, spread=0.05, right=0.6)
-"""Of the mini world, in the tokens of its seed: as its runs have it."""
+"""Values of the mini world, in tokens of its seed model, from its runs."""
 
 
 def assumed(config: Config) -> Assumptions:
-    """What is assumed of a run: of the mini world what is known of it; and that all instructions pass where no rule is set."""
-    found = _MINI if config.source.path.startswith("package://mini/") else Assumptions()
-    return found if has_rule(config.select) else replace(found, passing=1.0)
+    """The assumptions for a run. The mini world has its own; without a rule of selection all instructions pass."""
+    assumptions = _MINI if config.source.path.startswith("package://mini/") else Assumptions()
+    return assumptions if has_rule(config.select) else replace(assumptions, passing=1.0)
 
 
 def has_rule(select: SelectConfig) -> bool:
-    """Whether the rule keeps instructions out, beside the few that their source marks toxic or redacted."""
+    """Whether the rule drops more than the few instructions that the source marks as toxic or redacted."""
     return replace(select, limit=None, toxic=False, redacted=False) != SelectConfig(categories=None)
 
 
 def _below(deviations: float) -> float:
-    """Share of a normal distribution below so many standard deviations."""
+    """Share of a normal distribution below this number of standard deviations."""
     return math.erfc(-deviations / math.sqrt(2)) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What something takes, once."""
+    """What a part of a run costs, once."""
 
     tokens_in: float
     tokens_out: float
-    """Sampled; of training, those that the loss is on."""
+    """Sampled tokens; in training, the tokens under the loss."""
     gpu_hours: float | None
-    """None on CPU, and for a model of unknown shape."""
+    """None on a CPU, or if the model's shape is unknown."""
     dollars: float | None
 
-    def told(self) -> str:
-        """For a reader."""
+    def words(self) -> str:
+        """This cost in words."""
         spent = ", ".join(["", *spent_words(self.gpu_hours, self.dollars)])
         return f"{count(self.tokens_in)} tokens in, {count(self.tokens_out)} out{spent}"
 
@@ -112,44 +112,44 @@ class PhasePlan(Cost):
 
     name: str
     times: tuple[int, ...]
-    """How often, in each iteration."""
+    """Number of runs of the phase in each iteration."""
     dropped: str = ""
-    """Of a training: which examples it leaves out."""
+    """Which examples a training drops, in words; empty if none."""
 
     def line(self) -> str:
-        """This phase for a reader."""
+        """This phase as a line of the printed plan."""
         times = sum(self.times)
         spent = ", ".join(spent_words(*total([(times, self)])))
         often = f"; {times} times{': ' if spent else ''}{spent}" if times > 1 else ""
-        return f"{self.name:<12} {self.told()}{often}" + (f"; {self.dropped}" if self.dropped else "")
+        return f"{self.name:<12} {self.words()}{often}" + (f"; {self.dropped}" if self.dropped else "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class IterationPlan(Cost):
-    """What each of some iterations takes, one after another, that take the same."""
+    """The cost of each of several consecutive iterations that cost the same."""
 
     first: int
     last: int
 
     def line(self) -> str:
-        """These iterations for a reader."""
+        """These iterations as a line of the printed plan."""
         name = f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}, each"
-        return f"{'iteration':<12} {name}: {self.told()}"
+        return f"{'iteration':<12} {name}: {self.words()}"
 
 
-def iterations(found: Sequence[PhasePlan]) -> tuple[IterationPlan, ...]:
-    """What the iterations take; the first one also makes the pairs, the last one also measures M_T."""
+def iterations(phase_plans: Sequence[PhasePlan]) -> tuple[IterationPlan, ...]:
+    """The costs of all iterations; the first one also makes the pairs, and the last one also measures M_T."""
     plans: list[IterationPlan] = []
-    for times, same in groupby(zip(*(phase.times for phase in found), strict=True)):
+    for times, same in groupby(zip(*(phase.times for phase in phase_plans), strict=True)):
         first = plans[-1].last + 1 if plans else 1
-        each = [(often, phase) for often, phase in zip(times, found, strict=True) if often]
-        gpu_hours, dollars = total(each)
+        parts = [(often, phase) for often, phase in zip(times, phase_plans, strict=True) if often]
+        gpu_hours, dollars = total(parts)
         plans.append(
             IterationPlan(
                 first=first,
                 last=first + sum(1 for _ in same) - 1,
-                tokens_in=sum(often * phase.tokens_in for often, phase in each),
-                tokens_out=sum(often * phase.tokens_out for often, phase in each),
+                tokens_in=sum(often * phase.tokens_in for often, phase in parts),
+                tokens_out=sum(often * phase.tokens_out for often, phase in parts),
                 gpu_hours=gpu_hours,
                 dollars=dollars,
             )
@@ -158,29 +158,29 @@ def iterations(found: Sequence[PhasePlan]) -> tuple[IterationPlan, ...]:
 
 
 def total(costs: Iterable[tuple[int, Cost]]) -> tuple[float | None, float | None]:
-    """GPU-hours and dollars of costs, each so many times, as far as they are known; None where none is."""
-    found = list(costs)
-    hours = [times * cost.gpu_hours for times, cost in found if cost.gpu_hours is not None]
-    dollars = [times * cost.dollars for times, cost in found if cost.dollars is not None]
+    """Sums of the known GPU-hours and dollars of (times, cost) pairs; None if none is known."""
+    parts = list(costs)
+    hours = [times * cost.gpu_hours for times, cost in parts if cost.gpu_hours is not None]
+    dollars = [times * cost.dollars for times, cost in parts if cost.dollars is not None]
     return sum(hours) if hours else None, sum(dollars) if dollars else None
 
 
 def spent_words(gpu_hours: float | None, dollars: float | None) -> list[str]:
-    """GPU-hours and dollars for a reader, as far as they are known."""
+    """GPU-hours and dollars in words, if they are known."""
     hours = [] if gpu_hours is None else [f"{gpu_hours:,.1f} GPU-hours"]
     return hours if dollars is None else [*hours, f"${dollars:,.0f}"]
 
 
 def phases(config: Config, a: Assumptions) -> tuple[PhasePlan, ...]:
-    """The phases of all iterations: instructions are categorised and pairs written once.
+    """The phases of all iterations. Instructions are categorised once, and pairs are written once.
 
-    Raises SourceError where a local source is missing.
+    Raises SourceError if a local source is missing.
     """
     models, later = config.models, config.iterations - 1
-    once, again, each = (1, *[0] * later), (0, *[1] * later), (1,) * config.iterations
+    once, later_only, always = (1, *[0] * later), (0, *[1] * later), (1,) * config.iterations
     read, pairs = _rows(config, a)
     judged = _judging(pairs, config.judge, a)
-    found = [
+    phase_plans = [
         _sampling("categories", once, (read * (a.instruction + 400), read * 30), models.generator, config, a),
         _sampling(
             "pairs", once, (pairs * (2 * a.instruction + a.answer + 200), pairs * 2.5 * a.answer), models.generator, config, a
@@ -188,23 +188,24 @@ def phases(config: Config, a: Assumptions) -> tuple[PhasePlan, ...]:
         _sampling("judgments 1", once, judged, models.first_judge, config, a),
     ]
     if later:
-        found.append(_sampling("judgments 2+", again, judged, models.seed, config, a))
+        phase_plans.append(_sampling("judgments 2+", later_only, judged, models.seed, config, a))
     if config.train.preference.source == "warm_up":
-        found.append(_sampling("judged again", each, _judging(pairs, config.judge.again, a), models.seed, config, a))
+        judged_again = _judging(pairs, config.judge.again, a)
+        phase_plans.append(_sampling("judged again", always, judged_again, models.seed, config, a))
     if orders := 2 * (heldout_size(config.heldout) or 0):
         tokens = orders * a.judged, orders * (config.heldout.samples + config.heldout.greedy) * a.judgment
-        found.append(_sampling("evaluation", (*[1] * later, 2), tokens, models.seed, config, a))
+        phase_plans.append(_sampling("evaluation", (*[1] * later, 2), tokens, models.seed, config, a))
     compared = compared_by(config)
     trainings = [_Training.of(pairs, name, train, compared, a) for name, train in _stages(config.train)]
     if orders := 2 * (heldout_size(config.selected_on, "train.selection.path") or 0):
         tokens = orders * a.judged, orders * config.heldout.samples * a.judgment
         checkpoints = sum(training.checkpoints for training in trainings)
-        found.append(_sampling("selection", (checkpoints,) * config.iterations, tokens, models.seed, config, a))
-    return (*found, *(_fine_tuning(training, config, a) for training in trainings))
+        phase_plans.append(_sampling("selection", (checkpoints,) * config.iterations, tokens, models.seed, config, a))
+    return (*phase_plans, *(_fine_tuning(training, config, a) for training in trainings))
 
 
 def compared_by(config: Config) -> JudgeConfig:
-    """How the judgments are sampled that preferences are learned from; a warm-up has as many right ones of either pass."""
+    """How the judgments of preference training are sampled. A warm-up gets as many right judgments from either pass."""
     return config.judge.again if config.train.preference.source == "warm_up" else config.judge
 
 
@@ -214,10 +215,10 @@ def _judging(pairs: float, judge: JudgeConfig, a: Assumptions) -> tuple[float, f
 
 
 def _rows(config: Config, a: Assumptions) -> tuple[float, float]:
-    """Instructions that are categorised, and pairs that come of them: none after the limit is full."""
-    there = source_size(config.source) or a.instructions
-    wanted = config.select.limit or there
-    read = min(there, wanted / a.passing)
+    """Numbers of categorised instructions and of pairs; categorising stops at `select.limit`."""
+    available = source_size(config.source) or a.instructions
+    wanted = config.select.limit or available
+    read = min(available, wanted / a.passing)
     return read, min(wanted, read * a.passing)
 
 
@@ -232,7 +233,7 @@ def _sampling(
 
 
 def _gpu_seconds(shape: Shape, model: ModelConfig, tokens: tuple[float, float], config: Config, a: Assumptions) -> float:
-    """Prefill is bound by compute; a step of decoding reads the weights and the KV cache of all its sequences."""
+    """Compute bounds prefill. A decoding step reads the weights and the KV cache of all its sequences."""
     flops = config.hardware.gpu_tflops * 1e12 * a.compute
     bandwidth = config.hardware.gpu_bandwidth_gbs * GB * a.bandwidth
     parallel = max(1.0, min(config.engine.max_num_seqs, kv_room(shape, model, config) / (a.judged + a.judgment)))
@@ -243,7 +244,7 @@ def _gpu_seconds(shape: Shape, model: ModelConfig, tokens: tuple[float, float], 
 
 
 def _stages(train: TrainConfig) -> list[tuple[str, TrainConfig]]:
-    """The trainings of an iteration, with the settings of each."""
+    """The trainings of an iteration, by name, with their settings."""
     if train.objective == "sft_then_dpo":
         return [("warm-up", train.stage("sft")), ("preference", train.stage("dpo"))]
     return [("fine-tuning", train.stage(train.objective))]
@@ -251,21 +252,21 @@ def _stages(train: TrainConfig) -> list[tuple[str, TrainConfig]]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Training:
-    """What one training goes through."""
+    """The size of one training."""
 
     name: str
     tokens: float
-    """Of all steps."""
+    """Tokens of all steps."""
     learnt: float
-    """Those that the loss is on."""
+    """Tokens under the loss."""
     referred: float
-    """Those that the reference model reads, once."""
+    """Tokens that the reference model reads, once."""
     checkpoints: int
     dropped: str
 
     @classmethod
     def of(cls, pairs: float, name: str, train: TrainConfig, judge: JudgeConfig, a: Assumptions) -> "_Training":
-        """Of one kept judgment a pair, or of a right and a wrong one."""
+        """A training on one kept judgment of each pair, or on a right and a wrong one."""
         preferring = train.objective != "sft"
         share, text = a.fitting(1 + preferring, train.max_seq_len)
         example = (1 + preferring) * text
@@ -285,7 +286,7 @@ class _Training:
 
 
 def _fine_tuning(training: _Training, config: Config, a: Assumptions) -> PhasePlan:
-    """Forward and backward are 6 FLOPs a parameter and token, 8 where the activations are computed again."""
+    """Forward and backward take 6 FLOPs a parameter and token, or 8 if activations are recomputed."""
     shape = shape_of(config.models.seed)
     hours = None
     if shape and config.train.device == "gpu":

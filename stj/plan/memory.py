@@ -1,4 +1,4 @@
-"""Memory of an engine: what it holds, whether it fits, and what to change where it does not."""
+"""Memory of an engine: what it holds, whether that fits, and what to change if it does not."""
 
 from dataclasses import dataclass
 
@@ -7,31 +7,31 @@ from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 
 GB = 1e9
 _ENGINE_GB = 2.0
-"""What an engine takes on each GPU besides weights and KV cache: activations and graphs."""
+"""GB of an engine on each GPU besides weights and KV cache: activations and graphs."""
 _TENSOR_PARALLEL_SIZES = (1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RolePlan:
-    """One model as an engine serves it."""
+    """One model in its role, as an engine serves it."""
 
     role: str
     model: str
     gpus: int
-    """GPUs of one replica; 0 on CPU."""
+    """GPUs of one engine; 0 on a CPU."""
     parameters: int | None
-    """None: the model's shape is not known."""
+    """None if the model's shape is unknown."""
     weights_gb: float = 0
-    """On each GPU."""
+    """GB of weights on each GPU."""
     kv_bytes_per_token: int = 0
-    """Over all GPUs of a replica."""
+    """Bytes over all GPUs of one engine."""
     kv_room_tokens: int = 0
-    """Of one replica."""
+    """Tokens that the KV cache of one engine holds."""
     fits: bool = True
     remedy: str = ""
 
     def line(self) -> str:
-        """This role for a reader."""
+        """This role as a line of the printed plan."""
         if self.parameters is None:
             return f"{self.role:<12} {self.model}: unknown shape (no config.json here, and none known for this id)"
         where = f"{self.gpus} x GPU, each {self.weights_gb:.3g} GB" if self.gpus else f"CPU, {self.weights_gb:.2g} GB"
@@ -43,7 +43,7 @@ class RolePlan:
 
 
 def role_plan(role: str, model: ModelConfig, config: Config) -> RolePlan:
-    """What an engine of this model holds; it fits where the KV cache has room for one sequence of full length."""
+    """What an engine of this model holds. It fits if the KV cache has room for one sequence of full length."""
     shape = shape_of(model)
     gpus = model.gpus if config.engine.device == "gpu" else 0
     if shape is None:
@@ -64,7 +64,7 @@ def role_plan(role: str, model: ModelConfig, config: Config) -> RolePlan:
 
 
 def kv_room(shape: Shape, model: ModelConfig, config: Config, tensor_parallel: int | None = None) -> int:
-    """Tokens that the KV cache of one replica holds; negative where not even the weights fit."""
+    """Tokens that the KV cache of one engine holds; negative if not even the weights fit."""
     per_token = shape.kv_bytes(model.dtype)
     if config.engine.device == "cpu":
         return int(config.engine.kv_cache_gib * 2**30 / per_token)
@@ -75,7 +75,7 @@ def kv_room(shape: Shape, model: ModelConfig, config: Config, tensor_parallel: i
 
 
 def count(number: float) -> str:
-    """A number with a unit: 70.6B."""
+    """A number with a suffix: 70.6B."""
     for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{number / size:.1f}{unit}"
@@ -96,5 +96,5 @@ def _engine_remedy(role: str, shape: Shape, model: ModelConfig, config: Config) 
 
 
 def verdict(fits: bool, remedy: str) -> str:
-    """Whether it fits, for a reader, and if not what to change."""
+    """Whether it fits, in words, and if not, what to change."""
     return "fits" if fits else f"DOES NOT FIT: {remedy}"

@@ -1,7 +1,7 @@
-"""Memory of a training rank in each phase, whether it fits, and what to change where it does not.
+"""Memory of a training rank in each phase, whether it fits, and what to change if it does not.
 
-The formulas follow what DeepSpeed 0.19 does with the settings of train/model.py; benchmarks/plan_check.py holds them against
-what ranks on a CPU really take.
+The formulas follow DeepSpeed 0.19 with the settings of train/model.py. benchmarks/plan_check.py compares them with the memory
+of real ranks on a CPU.
 """
 
 from dataclasses import dataclass, replace
@@ -11,46 +11,46 @@ from stj.models.shapes import Shape
 from stj.plan.memory import GB, verdict
 
 _TRAINING_SHARE = 0.95
-"""Of a GPU's memory; the rest is the driver's, the communication's and fragments."""
+"""Usable share of a GPU's memory; the driver, communication and fragments take the rest."""
 _LOGITS_SHARE = 0.1
-"""Of all logits in fp32, at the most: what the loss and its gradient hold at once (measured in tests/train/test_head.py)."""
+"""Share of all logits in fp32 that loss and gradient hold at once, at most (measured in tests/train/test_head.py)."""
 _LIVE = 1_000_000_000
-"""Parameters that DeepSpeed may keep whole at once (max_live_parameters), or update at once (sub_group_size)."""
+"""Parameters that DeepSpeed may gather at once (max_live_parameters), or update at once (sub_group_size)."""
 _BUCKET = 500_000_000
-"""Gradients that DeepSpeed sums up at once (reduce_bucket_size)."""
+"""Gradients that DeepSpeed sums at once (reduce_bucket_size)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """Fine-tuning of the seed with ZeRO-3, for each rank, in GB."""
+    """Memory of each rank that fine-tunes the seed with ZeRO-3, in GB."""
 
     ranks: int
     states_gb: float
-    """This rank's share of 16 bytes a parameter: weights and gradients in bf16; master weights and two moments in fp32."""
+    """The rank's share of 16 bytes a parameter: weights and gradients in bf16, master weights and two moments in fp32."""
     host_gb: float
-    """Of all ranks of one machine: a mixture of experts while it loads, then the optimizer where it is offloaded."""
+    """Host memory of all ranks of a machine: a mixture of experts while it loads, later the offloaded optimizer."""
     gathered_gb: float
-    """Layers and the head, whole, while they are used."""
+    """Layers and head that are gathered while they are used."""
     activations_gb: float
     logits_gb: float
-    """Of the slice of the vocabulary that is at work (train/head.py), over the whole micro-batch."""
+    """Logits of one slice of the vocabulary (train/head.py) over the whole micro-batch."""
     gradients_gb: float
-    """What it takes to sum gradients over the ranks in fp32: a bucket, its copies, and the sums beyond 2 bytes each."""
+    """Summing gradients over the ranks in fp32: a bucket, its copies, and the sums beyond 2 bytes each."""
     update_gb: float
-    """At the update, when nothing is gathered: the bucket, the sums, and a copy of those that are used at once."""
+    """At the update, without gathered layers: the bucket, the sums, and a copy of the sums that are used at once."""
     export_gb: float
-    """At the export, beside the states and what is left of the update: the largest parameter, whole."""
+    """At the export, beside the states: the bucket, the sums, and the largest parameter, gathered."""
     fits: bool
     remedy: str
 
     @property
     def rank_gb(self) -> float:
-        """The most that one rank holds on its GPU, over all phases."""
+        """Peak memory of one rank on its GPU, over all phases."""
         step = self.gathered_gb + self.activations_gb + self.logits_gb + self.gradients_gb
         return self.states_gb + max(step, self.update_gb, self.export_gb)
 
     def line(self) -> str:
-        """Training for a reader."""
+        """Training as a line of the printed plan."""
         host = f" and {self.host_gb:.3g} GB of host memory a machine" if self.host_gb else ""
         return (
             f"{'training':<12} ZeRO-3 over {self.ranks} ranks, each {self.rank_gb:.3g} GB{host} ({self.states_gb:.3g} states, "
@@ -61,18 +61,18 @@ class TrainingPlan:
 
 
 def training_plan(shape: Shape, config: Config) -> TrainingPlan:
-    """What a rank of the fine-tuning holds, at a full micro-batch."""
+    """What a rank of the fine-tuning holds with a full micro-batch."""
     train, hardware = config.train, config.hardware
     per_machine = min(train.workers, hardware.gpus or train.workers)
     offloaded = train.offload == "optimizer"
     part = shape.parameters / train.workers
     bucket, copies = _bucket_bytes(shape, train)
     loading = _loading_bytes(shape)
-    sums = 0 if offloaded else 2 * part  # beyond bf16; on the host with the optimizer
+    sums = 0 if offloaded else 2 * part  # Beyond bf16; offloaded, they are on the host.
     plan = TrainingPlan(
         ranks=train.workers,
         states_gb=(2 if offloaded else 16) * part / GB,
-        host_gb=max(loading, 16 * part if offloaded else 0) * per_machine / GB,  # 12 of the optimizer, 4 of gradients
+        host_gb=max(loading, 16 * part if offloaded else 0) * per_machine / GB,  # 12 for the optimizer, 4 for gradients.
         gathered_gb=_gathered_bytes(shape) / GB,
         activations_gb=_activation_bytes(shape, train) * train.max_num_tokens / GB,
         logits_gb=_LOGITS_SHARE * 4 * shape.vocab * train.max_num_tokens / GB,
@@ -94,24 +94,24 @@ def training_plan(shape: Shape, config: Config) -> TrainingPlan:
 
 
 def _loading_bytes(shape: Shape) -> float:
-    """What a rank holds on the host while the seed loads.
+    """Host memory of a rank while the seed loads: all weights of a mixture of experts, nothing of a dense model.
 
-    Of a mixture all of it: transformers puts the experts of each layer together on every rank before ZeRO-3 takes its part.
+    transformers merges the experts of each layer on every rank before ZeRO-3 takes its part.
     """
     return 2.0 * shape.parameters if shape.experts > 1 else 0.0
 
 
 def _gathered_bytes(shape: Shape) -> float:
-    """Two layers and the head, or all that DeepSpeed may keep whole; of a small model all of it."""
+    """Two layers and the head, or what DeepSpeed may gather at once if that is more; at most the whole model."""
     at_work = 2 * shape.layer_parameters(shape.experts) + shape.vocab * shape.hidden
     return 2 * min(shape.parameters, max(at_work, _LIVE))
 
 
 def _bucket_bytes(shape: Shape, train: TrainConfig) -> tuple[float, float]:
-    """The bucket in which gradients are gathered, in fp32, and the copies from which it is summed.
+    """The bucket of gradients in fp32, and the copies from which it is summed.
 
-    A gradient that is larger than the bucket goes by itself: in bf16, and in fp32. On a CPU the bucket takes what is used of
-    it, and gloo sums another copy.
+    A gradient larger than the bucket is summed alone, with a copy in bf16 and one in fp32. On a CPU only the used part of the
+    bucket takes memory, and gloo sums another copy.
     """
     used = 4 * min(shape.parameters, _BUCKET)
     if train.device == "cpu":
@@ -121,21 +121,19 @@ def _bucket_bytes(shape: Shape, train: TrainConfig) -> tuple[float, float]:
 
 
 def _gather_bytes(train: TrainConfig) -> int:
-    """Of a parameter that is gathered in bf16: gloo holds it twice."""
+    """Bytes of a gathered parameter in bf16; gloo holds it twice."""
     return 4 if train.device == "cpu" else 2
 
 
 def _activation_bytes(shape: Shape, train: TrainConfig) -> int:
-    """Of one token: each layer's input, and about 34 bytes a hidden unit of each layer that is at work at once."""
+    """Bytes of one token: each layer's input, and about 34 bytes a hidden unit for every layer at work at once."""
     at_work = 1 if train.activation_checkpointing else shape.layers
     return 2 * shape.layers * shape.hidden + 34 * shape.hidden * at_work
 
 
 def _training_remedy(train: TrainConfig, *, load_full: bool, host_full: bool, batch_full: bool, full: bool) -> str:
     if load_full:
-        return (
-            "each rank loads the whole mixture of experts into the host's memory: take machines with more of it or fewer GPUs"
-        )
+        return "each rank loads the whole mixture of experts into host memory: take machines with more of it or with fewer GPUs"
     if host_full:
         return "the host's memory is too small for the optimizer: raise train.workers over more machines"
     if batch_full:

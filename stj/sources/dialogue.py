@@ -1,4 +1,4 @@
-"""From whatever a file holds to the turns of a dialogue that asks for an answer."""
+"""From the values of a file to the turns of a dialogue that asks for an answer."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,11 +10,11 @@ _REPLACEMENT = "\ufffd"
 
 
 class ContentNotText(SourceError):
-    """What should be text, or turns of text, is something else: one bad row."""
+    """A value is neither text nor turns of text: one bad row."""
 
 
 def clean(text: str) -> str:
-    """The text with NUL and lone surrogates replaced: neither survives UTF-8, Arrow and every tokenizer."""
+    """The text with NUL and lone surrogates replaced: UTF-8, Arrow or some tokenizer would fail on them."""
     text = text.replace("\0", _REPLACEMENT)
     try:
         text.encode()
@@ -24,9 +24,9 @@ def clean(text: str) -> str:
 
 
 def turns_from(value: object, field: str, where: str) -> tuple[Turn, ...]:
-    """The turns up to the last one of the user: a string is one turn, a list holds {role, content}; null is none.
+    """The turns up to the user's last one. A string is one turn, a list holds {role, content}, and null has no turns.
 
-    Other members of a turn (moderation, ip, country) are not looked at. Raises ContentNotText for any other type.
+    Other members of a turn (moderation, IP address, country) are ignored. Raises ContentNotText for any other type.
     """
     if value is None:
         return ()
@@ -40,7 +40,7 @@ def turns_from(value: object, field: str, where: str) -> tuple[Turn, ...]:
 
 
 def with_turns(row: Row, value: object, field: str, where: str) -> Row:
-    """The row with the turns of `value`, or its tombstone where they are no text or no chat template could show them."""
+    """The row with the turns of `value`, or its tombstone if they are not text or fit no chat template."""
     try:
         return usable(replace(row, turns=turns_from(value, field, where)))
     except ContentNotText as error:
@@ -48,7 +48,7 @@ def with_turns(row: Row, value: object, field: str, where: str) -> Row:
 
 
 def usable(row: Row) -> Row:
-    """The row, or its tombstone where no chat template could show its turns."""
+    """The row, or its tombstone if its turns fit no chat template."""
     roles = [turn.role for turn in row.turns]
     if "user" not in roles:
         return row.drop("no_user_turn")
@@ -80,7 +80,7 @@ def optional_bool(value: object, field: str, where: str) -> bool | None:
 
 
 def wrong_type(value: object, field: str, wanted: str, where: str) -> SourceError:
-    """The error for a field whose value is not what its reader needs."""
+    """The error for a field whose value has the wrong type."""
     return SourceError(f"{where}: field '{field}' is {_shown(value)}; it must be {wanted}")
 
 

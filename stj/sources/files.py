@@ -1,6 +1,6 @@
-"""Local .jsonl (also .jsonl.gz), .csv and .parquet files as a stream of records, one batch in memory at a time; .json whole.
+"""Local .jsonl, .jsonl.gz, .csv and .parquet files as streams of records, with one batch in memory; .json files are read whole.
 
-A record comes with the words for where it stands ("pool.jsonl, line 12"), so that whoever finds it unusable can say where.
+A record comes with its position in words ("pool.jsonl, line 12"), for errors.
 """
 
 import csv
@@ -20,28 +20,28 @@ import pyarrow.parquet as pq
 from stj.errors import SourceError
 from stj.storage.folder import content_identity, package_path
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Record = Mapping[str, Any]
 Located = tuple[str, Record]
-"""Where a record stands, and the record."""
+"""The position of a record in words, and the record."""
 
 STREAMED = (".jsonl", ".csv", ".parquet")
-"""The kinds of files that may be larger than memory."""
+"""Kinds of files that may be larger than memory."""
 _PARQUET_ROWS = 64
-"""Rows in memory at once: WildChat's conversations reach 200 kB each."""
+"""Rows in memory at once: few, because WildChat's conversations reach 200 kB each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fields:
-    """The fields that a reader asks for, all where none is named; Parquet columns that it does not ask for are never read."""
+    """The fields that a reader needs, or all if none is named; other Parquet columns are never read."""
 
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Of a field that is a list of structs, the members to read; all of them where it is not named."""
+    """Members to read of a field that is a list of structs; all members if the field is not named here."""
 
     def check(self, present: Iterable[object], where: str) -> None:
-        """Raises SourceError for a required field that is not there, naming those that are."""
+        """Raises SourceError if a required field is missing; the error lists the present ones."""
         names = [str(name) for name in present]
         for name in self.required:
             if name not in names:
@@ -51,17 +51,17 @@ class Fields:
 
 
 def files_at(location: str, key: str, kinds: Sequence[str] = STREAMED) -> list[Path]:
-    """The file of a path, or the files of these kinds under a directory, sorted by name; `package://` is what stj carries.
+    """The file at a path, or the files of these kinds under a directory, sorted by name; `package://` is inside stj.
 
-    Raises SourceError, naming the config key, where there is nothing to read.
+    Raises SourceError, with the setting's key, if there is nothing to read.
     """
     suffixes = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
     path = Path(package_path(location)).expanduser()
     if path.is_dir():
-        found = [file for file in sorted(path.rglob("*")) if _kind(file) in kinds and _is_data(file, path)]
-        if not found:
-            raise SourceError(f"{key}={location}: the directory holds no {suffixes} file")
-        return found
+        files = [file for file in sorted(path.rglob("*")) if _kind(file) in kinds and _is_data(file, path)]
+        if not files:
+            raise SourceError(f"{key}={location}: the directory holds no {suffixes} file; name one that does")
+        return files
     if not path.exists():
         raise SourceError(f"{key}={location}: no such file or directory{near_names(path)}")
     if _kind(path) not in kinds:
@@ -72,23 +72,23 @@ def files_at(location: str, key: str, kinds: Sequence[str] = STREAMED) -> list[P
 
 
 def files_identity(location: str, key: str, kinds: Sequence[str] = STREAMED) -> str:
-    """A hash of what the file or directory holds. Raises SourceError where there is nothing to read."""
+    """Hash of the content of a file or directory. Raises SourceError if there is nothing to read."""
     files_at(location, key, kinds)
     return content_identity(Path(package_path(location)).expanduser())
 
 
 def files_size(files: Sequence[Path]) -> int:
-    """Rows of Parquet files, lines of others: about the number of records, without parsing them."""
+    """Approximate number of records, without parsing them: rows of Parquet files, lines of others."""
     return sum(_parquet_rows(file) if file.suffix == ".parquet" else _lines(file) for file in files)
 
 
 def at_most(limit: int | None, size: int) -> int:
-    """The size, or the limit where that is smaller."""
+    """The smaller of size and limit."""
     return size if limit is None else min(limit, size)
 
 
 def near_names(path: Path) -> str:
-    """Words for the names beside a missing path that resemble its own; none where nothing does."""
+    """Words that list names like that of a missing path in its directory; empty if there are none."""
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.5)
     return f"; {path.parent} has {_listed(close)}" if close else ""
@@ -97,7 +97,7 @@ def near_names(path: Path) -> str:
 def read_files(files: Sequence[Path], fields: Fields) -> Iterator[Located]:
     """The records of files, in order.
 
-    Raises SourceError for what is not in the format that its suffix says, or lacks a required field.
+    Raises SourceError if a file is not in the format of its suffix, or a record lacks a required field.
     """
     for file in files:
         try:
@@ -108,8 +108,8 @@ def read_files(files: Sequence[Path], fields: Fields) -> Iterator[Located]:
             raise SourceError(f"{file}: cannot be read: {_first_line(error)}") from None
 
 
-def not_empty(rows: Iterator[T], message: str) -> Iterator[T]:
-    """The same rows. Raises SourceError with the message where there are none."""
+def not_empty(rows: Iterator[_T], message: str) -> Iterator[_T]:
+    """The same rows. Raises SourceError with the message if there are none."""
     first = next(rows, None)
     if first is None:
         raise SourceError(message)
@@ -122,7 +122,7 @@ def _kind(file: Path) -> str:
 
 
 def _jsonl(file: Path, fields: Fields) -> Iterator[Located]:
-    # binary: a line ends at \n alone, not at a U+2028 inside a string
+    # Binary mode: only \n ends a line, not a U+2028 inside a string.
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -134,7 +134,7 @@ def _jsonl(file: Path, fields: Fields) -> Iterator[Located]:
 
 
 def _json(file: Path, fields: Fields) -> Iterator[Located]:
-    """The members of a JSON list, or of the list `examples` of an object; one object a line is read as .jsonl."""
+    """The members of a JSON list, or of the list `examples` of an object. A file with one object a line is read as .jsonl."""
     value = _json_value(file)
     if value is None:
         yield from _jsonl(file, fields)
@@ -151,7 +151,7 @@ def _json(file: Path, fields: Fields) -> Iterator[Located]:
 
 
 def _json_value(file: Path) -> Any:
-    """What a .json file holds; None where it holds one value a line."""
+    """The value of a .json file; None if the file holds one value a line."""
     text = file.read_bytes().decode("utf-8-sig")
     try:
         return json.loads(text)
@@ -165,7 +165,7 @@ def _json_value(file: Path) -> Any:
 
 def _lines(file: Path) -> int:
     try:
-        if file.suffix == ".csv":  # whose lines may end in any way
+        if file.suffix == ".csv":  # Its lines end in \n, \r or \r\n.
             with file.open(encoding="utf-8", errors="replace") as text:
                 return sum(1 for _ in text)
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as content:
@@ -189,7 +189,7 @@ def _json_object(text: str, where: str) -> Record:
 
 
 def _csv(file: Path, fields: Fields) -> Iterator[Located]:
-    csv.field_size_limit(sys.maxsize)  # Python's own limit, 131,072 characters a field, is below real conversations
+    csv.field_size_limit(sys.maxsize)  # Python's limit of 131,072 characters a field is below real conversations.
     with file.open(encoding="utf-8-sig", newline="") as text:
         reader = csv.DictReader(text, strict=True)
         try:
@@ -234,7 +234,7 @@ def _not_parquet(file: Path, error: Exception) -> SourceError:
 
 
 def _columns(schema: pq.ParquetSchema, fields: Fields) -> list[str] | None:
-    """Paths of leaves to read: `conversation.list.element.role`, whatever its writer calls the levels between; None is all."""
+    """Paths of the leaves to read, as `conversation.list.element.role` (writers vary the middle levels); None is all."""
     if not fields.required and not fields.optional:
         return None
     paths = [schema.column(index).path for index in range(len(schema))]
@@ -270,4 +270,4 @@ _READERS: dict[str, Callable[[Path, Fields], Iterator[Located]]] = {
     ".parquet": _parquet,
 }
 ALL_KINDS = tuple(_READERS)
-"""Every kind of file that can be read."""
+"""All kinds of files that stj reads."""

@@ -1,4 +1,4 @@
-"""Held-out pairs: an instruction and two answers of which somebody said that the first is better."""
+"""Held-out pairs: an instruction, a better answer and a worse one, labelled by others."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -9,36 +9,36 @@ from stj.sources.dialogue import text_of, turns_from, usable
 from stj.sources.files import Fields, Located, at_most, files_at, files_identity, files_size, not_empty, read_files
 from stj.sources.ids import HELDOUT_PREFIX, Seen, given_id, numbered
 
-FIELDS = Fields(required=("instruction", "chosen", "rejected"), optional=("id",))
+_FIELDS = Fields(required=("instruction", "chosen", "rejected"), optional=("id",))
 
 
 def read_pairs(config: HeldoutConfig, key: str = "heldout.path") -> Iterator[Row]:
-    """The held-out pairs, one at a time, under ids that no training row has; none where no file is named.
+    """The held-out pairs, one at a time, with ids that no training row has; none if no file is named.
 
-    `key` is the setting that names the file, for errors. A missing file is told at once, a row that cannot be read when it is
-    reached. Raises SourceError.
+    `key` is the setting that names the file, for errors.
+    Raises SourceError: at once if the file is missing, later if a row cannot be read.
     """
     if config.path is None:
         return iter(())
-    records = read_files(files_at(config.path, key), FIELDS)
+    records = read_files(files_at(config.path, key), _FIELDS)
     empty = f"{key}={config.path}: holds no pairs; name a file with pairs, or set {key}=null"
-    return not_empty(itertools.islice(rows(records), config.limit), empty)
+    return not_empty(itertools.islice(_rows(records), config.limit), empty)
 
 
 def heldout_identity(config: HeldoutConfig, key: str = "heldout.path") -> str | None:
-    """A hash of the held-out file, for keys; None where none is named. Raises SourceError where it is missing."""
+    """Hash of the held-out file, for keys; None if no file is named. Raises SourceError if the file is missing."""
     return None if config.path is None else files_identity(config.path, key)
 
 
 def heldout_size(config: HeldoutConfig, key: str = "heldout.path") -> int | None:
-    """About how many pairs the held-out file has; None where none is named. Raises SourceError where it is missing."""
+    """Approximate number of held-out pairs; None if no file is named. Raises SourceError if the file is missing."""
     return None if config.path is None else at_most(config.limit, files_size(files_at(config.path, key)))
 
 
-def rows(records: Iterable[Located]) -> Iterator[Row]:
-    """Rows of pairs; one whose answers are the same has no better answer, and is a tombstone.
+def _rows(records: Iterable[Located]) -> Iterator[Row]:
+    """Rows of pairs; a pair with equal answers has no better one and is a tombstone.
 
-    Raises SourceError for a value of the wrong type, and for an id that comes twice.
+    Raises SourceError if a value has the wrong type, or if an id is repeated.
     """
     seen = Seen()
     for position, (where, record) in enumerate(records):

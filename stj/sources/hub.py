@@ -1,4 +1,4 @@
-"""Data sets of the hub, streamed: nothing is downloaded before it is read, and nothing is kept on disk."""
+"""Data sets of the hub, streamed: records are downloaded as they are read, and nothing is kept on disk."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -14,21 +14,22 @@ _FILE_SUFFIXES = {".jsonl", ".json", ".csv", ".parquet", ".gz", ".txt"}
 
 
 def is_hub_dataset(location: str) -> bool:
-    """Whether a location names a data set on the hub: like `allenai/WildChat-1M`, and no file or directory of that name."""
+    """Whether a location is a hub id like `allenai/WildChat-1M`, and no file or directory has that name."""
     path = Path(location)
     return bool(_HUB_ID.fullmatch(location)) and path.suffix not in _FILE_SUFFIXES and not path.exists()
 
 
 def read_hub(config: SourceConfig, fields: Fields, *, key: str = "source.path", files: str | None = None) -> Iterator[Located]:
-    """The records of a hub data set's split, in order; `files` are those to read of it, `key` what to tell the user.
+    """The records of one split of a hub data set, in order.
 
-    Raises SourceError where the hub cannot be reached, or has no such data set, revision, split or field.
+    `key` names the setting in errors. `files` selects files of the data set; None reads the whole split.
+    Raises SourceError if the hub cannot be reached, or has no such data set, revision, split or field.
     """
     from datasets import load_dataset  # seconds to import, and not needed for local files
 
     where = f"{config.path}, split {config.split}"
     chosen = {} if files is None else {"data_files": files}
-    with _refusals_told(config, key):
+    with _hub_errors(config, key):
         stream = load_dataset(config.path, **chosen, revision=config.revision, split=config.split, streaming=True)
         if stream.column_names is not None:
             fields.check(stream.column_names, where)
@@ -37,15 +38,15 @@ def read_hub(config: SourceConfig, fields: Fields, *, key: str = "source.path", 
 
 
 def _located(config: SourceConfig, fields: Fields, stream: Iterable[Record], where: str, key: str) -> Iterator[Located]:
-    with _refusals_told(config, key):
+    with _hub_errors(config, key):
         for number, record in enumerate(stream):
             fields.check(record, where)
             yield f"{where}, row {number}", record
 
 
 @contextmanager
-def _refusals_told(config: SourceConfig, key: str) -> Iterator[None]:
-    """Turns whatever the hub or the network refuses into one line for the user."""
+def _hub_errors(config: SourceConfig, key: str) -> Iterator[None]:
+    """Turns errors of the hub and the network into one line for the user."""
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -53,7 +54,7 @@ def _refusals_told(config: SourceConfig, key: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, HfHubHTTPError, DatasetsError) as error:
         raise SourceError(
-            f"{key}={config.path}: not a file here{near_names(Path(config.path))}, and the hub did not give it "
+            f"{key}={config.path}: not a local file{near_names(Path(config.path))}, and the hub did not provide it "
             f"({(str(error).splitlines() or [type(error).__name__])[0]}). Check the id, split and revision, the network and "
             "HF_TOKEN, or name a local file"
         ) from None

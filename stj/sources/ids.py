@@ -1,4 +1,4 @@
-"""Ids that are unique in a source: what every artifact, and all randomness, goes by."""
+"""Ids that are unique in a source. Every artifact and all randomness depend on them."""
 
 import hashlib
 
@@ -7,17 +7,17 @@ from stj.rows import Row
 from stj.sources.dialogue import clean, wrong_type
 
 HELDOUT_PREFIX = "heldout/"
-"""What the ids of held-out pairs begin with, and those of training rows never do."""
+"""Prefix of the ids of held-out pairs; ids of training rows never begin with it."""
 
 
 class Seen:
-    """The ids read so far, at 16 bytes of digest each: a million of them take about 100 MB, whatever their length."""
+    """The ids read so far, as digests of 16 bytes: a million take about 100 MB, regardless of their length."""
 
     def __init__(self) -> None:
         self._digests: set[int] = set()
 
     def add(self, row_id: str) -> bool:
-        """Notes an id; False where it was there already."""
+        """Adds an id; False if it was there already."""
         digest = int.from_bytes(hashlib.blake2b(row_id.encode(), digest_size=16).digest())
         before = len(self._digests)
         self._digests.add(digest)
@@ -25,12 +25,12 @@ class Seen:
 
 
 def numbered(position: int) -> str:
-    """The id of a row whose source gives none."""
+    """The id of a row without an id in its source."""
     return f"row-{position:08d}"
 
 
 def given_id(value: object, field: str, where: str, seen: Seen) -> str:
-    """An id that the source gives: a string or a whole number, not empty, never twice. Raises SourceError."""
+    """The id that the source gives. Raises SourceError unless it is text or a whole number, not empty, and new."""
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise wrong_type(value, field, "a string or a whole number, and not empty", where)
     row_id = clean(str(value))
@@ -40,10 +40,10 @@ def given_id(value: object, field: str, where: str, seen: Seen) -> str:
 
 
 def training_id(row_id: str, field: str, where: str) -> str:
-    """The id of a training row. Raises SourceError where it could be taken for a held-out pair's."""
+    """The id of a training row. Raises SourceError if it looks like the id of a held-out pair."""
     if row_id.startswith(HELDOUT_PREFIX):
         raise SourceError(
-            f"{where}: field '{field}' is {row_id[:60]!r}; ids that begin with {HELDOUT_PREFIX} are those of held-out pairs"
+            f"{where}: field '{field}' is {row_id[:60]!r}; ids that begin with {HELDOUT_PREFIX} are reserved for held-out pairs"
         )
     return row_id
 

@@ -1,4 +1,4 @@
-"""Plain instructions: one a row, by field name."""
+"""Plain instructions: one a row, in a field of any name."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,16 +9,16 @@ from stj.sources.files import Fields, Located
 from stj.sources.ids import Seen, given_id, numbered, training_id
 
 
-def fields(config: SourceConfig) -> Fields:
-    """The fields to read: the text, and the id where one is named."""
+def instruction_fields(config: SourceConfig) -> Fields:
+    """The fields to read: the text, and the id if `source.id_field` names one."""
     named = (config.instruction_field, config.id_field) if config.id_field else (config.instruction_field,)
     return Fields(required=named)
 
 
-def rows(records: Iterable[Located], config: SourceConfig) -> Iterator[Row]:
-    """Rows of instructions: a string, or a dialogue as a list of {role, content}.
+def rows_by_field(records: Iterable[Located], config: SourceConfig) -> Iterator[Row]:
+    """Rows of instructions; each is a string, or a dialogue as a list of {role, content}.
 
-    Raises SourceError for an id that is no text, or comes twice.
+    Raises SourceError if an id is neither text nor a whole number, or if it is repeated.
     """
     seen = Seen()
     for position, (where, record) in enumerate(records):

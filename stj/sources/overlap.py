@@ -1,7 +1,7 @@
-"""Overlap with benchmarks: an instruction that has 13 words in a row in common with a text that must not be trained on.
+"""Overlap with benchmarks: an instruction that shares 13 words in a row with a text that must not be trained on.
 
-What counts of a row is what its user wrote. Where an assistant is quoted, chat models' set phrases meet those of a benchmark's
-answers ("feel free to ask and I'll do my best to assist you"), which says nothing of the benchmark.
+Only what the user wrote counts. Chat models have set phrases ("feel free to ask and I'll do my best to assist you") that also
+occur in a benchmark's answers. They show no overlap with the benchmark.
 """
 
 import re
@@ -18,26 +18,26 @@ from stj.sources.files import ALL_KINDS, Fields, files_at, files_identity, not_e
 BENCHMARK_OVERLAP = "benchmark_overlap"
 
 Place = tuple[str, str]
-"""A config key, and the file or directory that it names."""
+"""A setting, and the file or directory that it names."""
 Hashes = npt.NDArray[np.uint64]
 
-_WORDS = 13
+_WORDS = 13  # Length of a phrase.
 _EVERY_FIELD = Fields(required=())
 
 
 def places(source: SourceConfig, heldout: HeldoutConfig) -> list[Place]:
-    """Where the texts lie that must not be trained on: what the config keeps out, and the held-out pairs."""
+    """The places of texts that must not be trained on: `source.keep_out` and the held-out pairs."""
     named = [("source.keep_out", location) for location in source.keep_out]
     return named if heldout.path is None else [*named, ("heldout.path", heldout.path)]
 
 
 def places_identity(kept_out: Iterable[Place]) -> list[str]:
-    """Hashes of what these places hold, for keys. Raises SourceError where one is missing."""
+    """Hashes of these places, for keys. Raises SourceError if one is missing."""
     return [files_identity(location, key, ALL_KINDS) for key, location in kept_out]
 
 
 def read_texts(place: Place) -> Iterator[str]:
-    """Every text in the records of a place, however deep. Raises SourceError where they cannot be read or there are none."""
+    """Every text in the records of a place, at any depth. Raises SourceError if they cannot be read or there are none."""
     key, location = place
     records = read_files(files_at(location, key, ALL_KINDS), _EVERY_FIELD)
     texts = (text for _, record in records for text in _texts(record))
@@ -45,16 +45,16 @@ def read_texts(place: Place) -> Iterator[str]:
 
 
 def drop_overlaps(rows: Iterable[Row], kept_out: Sequence[Place]) -> Iterator[Row]:
-    """The same rows; one whose user says 13 words in a row of a place is a tombstone with its name and the words.
+    """The same rows; a row whose user repeats 13 words in a row of a place is a tombstone with that place and the words.
 
-    Words are runs of letters, digits and underscores, in lower case. Takes 8 bytes of memory for each phrase of the places,
-    whatever the number of rows: phrases are compared by hashes of 64 bits, and a million rows of 300 words against ten million
-    phrases see one that is not there with a probability of 0.0002.
+    Words are runs of letters, digits and underscores, in lower case. Phrases are compared by hashes of 64 bits, which take 8
+    bytes of memory for each phrase of the places. A million rows of 300 words against ten million phrases find one that is not
+    there with a probability of 0.0002.
     """
     known = [(location, _phrases_at((key, location))) for key, location in kept_out]
     for row in rows:
-        found = None if row.dropped else next(_overlaps(row, known), None)
-        yield row.drop(BENCHMARK_OVERLAP, found) if found else row
+        overlap = None if row.dropped else next(_overlaps(row, known), None)
+        yield row.drop(BENCHMARK_OVERLAP, overlap) if overlap else row
 
 
 def _overlaps(row: Row, known: Sequence[tuple[str, Hashes]]) -> Iterator[str]:
@@ -68,12 +68,12 @@ def _overlaps(row: Row, known: Sequence[tuple[str, Hashes]]) -> Iterator[str]:
 
 
 def _among(hashes: Hashes, there: Hashes) -> npt.NDArray[np.bool_]:
-    """Which of the hashes are among those, which are sorted."""
+    """Which of the hashes are among the sorted hashes `there`."""
     return np.not_equal(np.searchsorted(there, hashes, "left"), np.searchsorted(there, hashes, "right"))
 
 
 def _phrases_at(place: Place) -> Hashes:
-    """The phrases of a place, sorted, each once."""
+    """Hashes of the distinct phrases of a place, sorted."""
     return np.unique(np.concatenate([_hashes(_phrases(text)) for text in read_texts(place)]))
 
 
@@ -87,7 +87,7 @@ def _hashes(phrases: Sequence[str]) -> Hashes:
 
 
 def _texts(record: object) -> Iterator[str]:
-    left = [record]  # not by recursion: JSON may be nested deeper than Python's calls
+    left = [record]  # No recursion: JSON may be nested deeper than Python's stack.
     while left:
         value = left.pop()
         if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Pairs to judge: an instruction and two responses, of which somebody may have said which one is better."""
+"""Pairs to judge: an instruction and two responses, with or without a label of the better one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,14 +9,14 @@ from stj.sources.files import Fields, files_at, files_identity, not_empty, read_
 from stj.sources.ids import Seen, given_id, numbered
 from stj.verdict import Label
 
-FIELDS = Fields(required=("instruction", "response_a", "response_b"), optional=("id", "winner"))
+_FIELDS = Fields(required=("instruction", "response_a", "response_b"), optional=("id", "winner"))
 _KEY = "FILE"
 
 
 def read_responses(location: str, prompts: Sequence[str]) -> Iterator[Row]:
-    """The pairs of a file, each once for every judge prompt, which its task names and its id begins with.
+    """The pairs of a file, once for each judge prompt; the prompt is a row's task and the beginning of its id.
 
-    Raises SourceError, with the file and the line, for a row that cannot be read, and for a file without rows.
+    Raises SourceError, with file and line, if a row cannot be read or the file has no rows.
     """
     for row, _ in _pairs(location):
         for prompt in prompts:
@@ -24,12 +24,12 @@ def read_responses(location: str, prompts: Sequence[str]) -> Iterator[Row]:
 
 
 def read_winners(location: str) -> dict[str, Label | None]:
-    """By id, what the file says of which response is better: None where it does not; the whole file is read and checked."""
+    """The better response by id, or None if the file does not name it. Reads and checks the whole file."""
     return {row.id: winner for row, winner in _pairs(location)}
 
 
 def responses_identity(location: str) -> str:
-    """A hash of what the file holds, for keys. Raises SourceError where it is missing."""
+    """Hash of the file, for keys. Raises SourceError if it is missing."""
     return files_identity(location, _KEY)
 
 
@@ -39,7 +39,7 @@ def _pairs(location: str) -> Iterator[tuple[Row, Label | None]]:
 
 def _rows(location: str) -> Iterator[tuple[Row, Label | None]]:
     seen = Seen()
-    for position, (where, record) in enumerate(read_files(files_at(location, _KEY), FIELDS)):
+    for position, (where, record) in enumerate(read_files(files_at(location, _KEY), _FIELDS)):
         given = numbered(position) if record.get("id") is None else record["id"]
         first, second = (text_of(record[name], name, where) for name in ("response_a", "response_b"))
         row = Row(

@@ -1,7 +1,7 @@
-"""WildChat (section 4.1): real conversations, of which the dialogue up to the last user turn is the instruction.
+"""WildChat (section 4.1): real conversations. The dialogue up to the last user turn is the instruction.
 
-Only the fields named here are read. Moderation scores, ip addresses, browser headers, places and times, of the conversation
-and of each utterance, never leave the reader.
+Only the fields named here are read. Moderation scores, IP addresses, browser headers, places and times never leave the reader.
+This holds for the conversation and for each utterance.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,17 +11,17 @@ from stj.sources.dialogue import optional_bool, optional_text, with_turns
 from stj.sources.files import Fields, Located
 from stj.sources.ids import Seen, numbered, training_id
 
-FIELDS = Fields(
+WILDCHAT_FIELDS = Fields(
     required=("conversation_hash", "conversation"),
     optional=("language", "toxic", "redacted"),
     parts={"conversation": ("role", "content")},
 )
 
 
-def rows(records: Iterable[Located]) -> Iterator[Row]:
-    """Rows of conversations; one whose hash came before is a tombstone under an id of its own.
+def wildchat_rows(records: Iterable[Located]) -> Iterator[Row]:
+    """Rows of conversations; a repeated hash makes a tombstone with a new id.
 
-    Raises SourceError for a hash, language or mark of the wrong type, and for a hash that looks like the id of a held-out pair.
+    Raises SourceError if a hash, language or mark has the wrong type, or if a hash looks like the id of a held-out pair.
     """
     seen = Seen()
     for position, (where, record) in enumerate(records):
@@ -37,7 +37,7 @@ def rows(records: Iterable[Located]) -> Iterator[Row]:
             redacted=optional_bool(record.get("redacted"), "redacted", where),
         )
         if isinstance(record["conversation"], str):
-            row = row.drop("content_not_text", f"{where}: 'conversation' is one text, and no list of {{role, content}}")
+            row = row.drop("content_not_text", f"{where}: 'conversation' is one text, not a list of {{role, content}}")
         else:
             row = with_turns(row, record["conversation"], "conversation", where)
         yield row if fresh else row.drop("duplicate")

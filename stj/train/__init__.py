@@ -1,1 +1,1 @@
-"""Fine-tuning: examples on disk in, a model in Hugging Face's layout out. `launch.train` is the door; ranks run `loop`."""
+"""Fine-tuning: from examples on disk to a model in Hugging Face's layout. `launch.train` is the entry; ranks run `loop`."""

@@ -1,8 +1,8 @@
 """Attention within each text of a packed row: block-diagonal and causal, so that no text sees another.
 
-A mask of (T, T) would be computed in full and mostly thrown away: 67M scores a head for a row of 8,192 tokens, of which four
-texts need 11M. Here each text attends by itself. Where flash-attention is installed its kernel for texts of various lengths
-does the same in one call, and transformers hands it the same boundaries.
+A mask of (T, T) would be computed in full and mostly thrown away. A row of 8,192 tokens has 67M scores a head, and its four
+texts need 11M of them. Here each text attends alone. If flash-attention is installed, its kernel for texts of various lengths
+does the same in one call, and transformers passes it the same boundaries.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def implementation(device: str) -> str:
 
 
 def boundaries(lengths: Sequence[int], name: str, device: torch.device) -> dict[str, Any]:
-    """What a model's forward passes on to the attention `name`: where each text of the row begins, and the longest one."""
+    """What a model's forward passes on to the attention `name`: the start of each text in the row, and the longest length."""
     starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
     starts = starts.to(device) if name == _FLASH else starts  # ours reads them on the host
     return {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": max(lengths), "max_length_k": max(lengths)}
@@ -46,7 +46,7 @@ def attend_within_texts(
 ) -> tuple[Tensor, None]:
     """Causal attention of each text of one row: (1, heads, T, d) to (1, T, heads, d).
 
-    Raises ModelError where the model's attention is of another kind: it would be computed wrongly.
+    Raises ModelError if the model's attention is of another kind, which this would compute wrongly.
     """
     if "cu_seq_lens_q" not in kwargs:
         raise ModelError(f"{type(module).__name__} does not take packed rows: transformers must pass it cu_seq_lens_q")

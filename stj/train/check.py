@@ -1,4 +1,4 @@
-"""What training refuses on the driver, in one line each, before any rank takes a GPU."""
+"""What the driver refuses, in one line each, before any rank takes a GPU."""
 
 import json
 from collections import Counter
@@ -15,16 +15,18 @@ from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
 from stj.train.committed import check_world_size, committed
 from stj.train.data import end_of_turn, read_tokens
-from stj.train.job import CHECKPOINTS, Job
-from stj.train.packing import micro_batches
+from stj.train.job import CHECKPOINTS, TrainingJob
+from stj.train.packing import micro_batches, plan_packing
 
 _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
 
-def check(job: Job) -> None:
-    """Raises TrainingFailed or ModelError where training could not begin, or would not teach to judge.
+def check(job: TrainingJob) -> int:
+    """Returns the number of steps that the whole training will take.
 
-    Fetches the model's tokenizer and config where they are not local, but not its weights.
+    Fetches the model's tokenizer and config if they are not local, but not its weights.
+
+    Raises TrainingFailed or ModelError if training could not begin, or would not teach to judge.
     """
     for newest in committed(Folder.at(job.folder) / CHECKPOINTS, job.fingerprint)[:1]:
         check_world_size(newest, job.config.workers)
@@ -32,20 +34,20 @@ def check(job: Job) -> None:
     if not labels:
         raise TrainingFailed(f"{job.examples}: no examples to train on: it is empty. Select more")
     _check_labels(labels.values(), job)
-    _check_examples(job, check_model(job.seed_model), labels)
+    return _check_examples(job, check_model(job.seed_model), labels)
 
 
 def check_model(model: ModelConfig) -> Path:
     """The directory of a model that training can begin from, maybe without its weights.
 
-    Raises ModelError where it cannot: a tokenizer that cannot be read, has no chat template or more ids than the embedding
-    has rows, or a head that is more than a product.
+    Raises ModelError if training cannot begin from it: the tokenizer cannot be read, has no chat template, or has more ids
+    than the embedding has rows; or the head is more than a matrix product.
     """
     directory = local_model(model, weights=False)
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory)
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    except Exception as error:  # each kind of tokenizer has its own for a file that is missing or damaged
+    except Exception as error:  # each kind of tokenizer raises another error if a file is missing or damaged
         cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"model {model.path}: its tokenizer or config.json cannot be read ({cause}). Save it again") from None
     end_of_turn(tokenizer, directory)
@@ -53,13 +55,13 @@ def check_model(model: ModelConfig) -> Path:
     return directory
 
 
-def _check_labels(labels: Iterable[str], job: Job, of_what: str = "") -> None:
+def _check_labels(labels: Iterable[str], job: TrainingJob, of_what: str = "") -> None:
     counts = Counter(labels)
     if len(counts) == 1:
         (label,) = counts
         raise TrainingFailed(
             f"{job.examples}: all {counts.total()} examples{of_what} have the label {label}: a judge would learn to say "
-            "nothing else. Balance them: as many with A as with B"
+            "nothing else. Balance them: select as many with A as with B"
         )
 
 
@@ -72,26 +74,27 @@ def _check_config(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, na
     if ids > rows:
         raise ModelError(
             f"model {name}: its tokenizer has ids up to {ids - 1:,} and its embedding {rows:,} rows: "
-            "they are not of one model. Put the tokenizer that it was trained with beside its weights"
+            "they belong to different models. Put the tokenizer that it was trained with beside its weights"
         )
-    if changed := [name for name in _AFTER_THE_HEAD if text.get(name) not in (None, 1)]:
-        raise ModelError(f"model {name}: {changed[0]} changes its logits, and the training loss does not know it")
+    if changed := [setting for setting in _AFTER_THE_HEAD if text.get(setting) not in (None, 1)]:
+        raise ModelError(f"model {name}: {changed[0]} changes its logits, and the training loss cannot compute it")
 
 
-def _check_examples(job: Job, directory: Path, labels: Mapping[str, str]) -> None:
-    """Encodes everything once, which finds what cannot be encoded, and looks at what is left of it.
+def _check_examples(job: TrainingJob, directory: Path, labels: Mapping[str, str]) -> int:
+    """Encodes all examples once, checks those that are left, and returns the number of steps.
 
-    Nothing has to be divisible by the number of ranks: a step's last rows may be empty, and ZeRO-3 pads what it shares out.
-    There must be a row for each of them.
+    Nothing must be divisible by the number of ranks: a step's last rows may be empty, and ZeRO-3 pads what it divides. But
+    there must be a row for each rank.
     """
     config = job.config
     tokens, dropped = read_tokens(job, directory)
     of_what = f" that are left (dropped: {', '.join(f'{count} {reason}' for reason, count in dropped.items())})"
     _check_labels((labels[row.id] for row in tokens), job, of_what)
-    lengths = [row.length for row in tokens]
-    rows = len(micro_batches([row.id for row in tokens], lengths, config.max_num_tokens, config.seed, 0))
+    ids, lengths = [row.id for row in tokens], [row.length for row in tokens]
+    rows = len(micro_batches(ids, lengths, config.max_num_tokens, config.seed, 0))
     if rows < config.workers:
         raise TrainingFailed(
             f"train.workers={config.workers} ranks cannot share the examples, which fill {rows} rows of "
             f"train.max_num_tokens={config.max_num_tokens} tokens: set train.workers={rows} or less, or lower max_num_tokens"
         )
+    return len(plan_packing(ids, lengths, config, config.workers))

@@ -1,9 +1,9 @@
-"""Checkpoints of a training run: a directory for each, its manifest written last, its files checked before they are read.
+"""Checkpoints of a training run: a directory each, with its manifest written last, and files that are checked before use.
 
     checkpoints/step_00000100/   what DeepSpeed writes, each rank its own part
     checkpoints/step_00000100/manifest.json
 
-Each rank writes and reads its own files only, so where the run is in an object store each has them on a scratch disk between.
+Each rank writes and reads only its own files. If the run is in an object store, they pass through the rank's scratch disk.
 DeepSpeed unpickles what it loads, and a pickle can run code: only files whose hashes are in the manifest are loaded.
 """
 
@@ -30,37 +30,37 @@ log = logging.getLogger(__name__)
 
 
 def save(engine: deepspeed.DeepSpeedEngine, folder: Folder, position: Checkpoint) -> Checkpoint:
-    """Writes a checkpoint with all ranks; its manifest last, then all but the newest two are deleted.
+    """Writes a checkpoint, its manifest last, and deletes all but the newest two; all ranks must call it.
 
-    `position` comes without files: their hashes are taken here, by the rank that wrote each. Returns what its manifest says.
+    `position` comes without files: each rank hashes those that it wrote. Returns the manifest.
     """
     started = time.monotonic()
     target = folder / position.tag
     rank = dist.get_rank()
     if rank == 0:
-        target.remove()  # torn: an earlier try ended while it wrote
+        target.remove()  # a torn one, if an earlier run was killed while it wrote
     dist.barrier()
     with workspace(folder) as directory:
         written = directory / position.tag
         written.mkdir(parents=True, exist_ok=True)
         engine.save_checkpoint(str(directory), tag=position.tag, client_state={"rng": _rng_state()}, save_latest=False)
-        own = {name: _hash_and_sync(written / name) for name in _own(os.listdir(written), rank)}
-        for name in own:
+        hashes = {name: _hash_and_sync(written / name) for name in _files_of_rank(os.listdir(written), rank)}
+        for name in hashes:
             target.upload(written / name)
-    written_whole = replace(position, files=_of_all_ranks(own), seconds=round(time.monotonic() - started, 3))
+    whole = replace(position, files=_of_all_ranks(hashes), seconds=round(time.monotonic() - started, 3))
     if rank == 0:
-        target.write_json(MANIFEST, asdict(written_whole))
+        target.write_json(MANIFEST, asdict(whole))
         prune(folder, position.fingerprint)
     dist.barrier()
-    return written_whole
+    return whole
 
 
 def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str, until: int | None = None) -> Checkpoint | None:
-    """Loads the newest whole checkpoint of this model, with random states; returns what its manifest says, None for none.
+    """Loads the newest whole checkpoint of this model, with random states; returns its manifest, None if there is none.
 
-    One of more than `until` steps is passed by.
+    Skips checkpoints of more than `until` steps.
 
-    Raises TrainingFailed where it was written by another number of ranks.
+    Raises TrainingFailed if another number of ranks wrote it.
     """
     for checkpoint in _committed(folder, fingerprint):
         if until is not None and checkpoint.step > until:
@@ -68,7 +68,9 @@ def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str,
         check_world_size(checkpoint, dist.get_world_size())
         with workspace(folder) as directory:
             if not _fetched_whole(folder / checkpoint.tag, checkpoint, directory / checkpoint.tag):
-                log.warning("%s: its files are not what was written: the one before it is used", (folder / checkpoint.tag).uri)
+                log.warning(
+                    "%s: its files are not what was written: trying the checkpoint before it", (folder / checkpoint.tag).uri
+                )
                 continue
             _, state = engine.load_checkpoint(str(directory), tag=checkpoint.tag)
         _set_rng_state(state["rng"])
@@ -77,33 +79,33 @@ def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str,
 
 
 def _committed(folder: Folder, fingerprint: str) -> list[Checkpoint]:
-    """The finished checkpoints as rank 0 sees them: on all ranks the same, or they would wait for each other for ever."""
-    seen = [committed(folder, fingerprint) if dist.get_rank() == 0 else []]
-    dist.broadcast_object_list(seen)
-    return seen[0]
+    """The finished checkpoints as rank 0 sees them: ranks that saw different ones would wait for each other for ever."""
+    checkpoints = [committed(folder, fingerprint) if dist.get_rank() == 0 else []]
+    dist.broadcast_object_list(checkpoints)
+    return checkpoints[0]
 
 
-def _own(names: Iterable[str], rank: int) -> list[str]:
-    """The files of a checkpoint that this rank writes and reads; rank 0 also answers for any that belong to none."""
+def _files_of_rank(names: Iterable[str], rank: int) -> list[str]:
+    """The files of a checkpoint that this rank writes and reads; rank 0 also takes those that belong to no rank."""
     files = sorted(name for name in names if name != MANIFEST)
     return [name for name in files if f"pp_rank_{rank}_" in name or (rank == 0 and "pp_rank_" not in name)]
 
 
 def _fetched_whole(source: Folder, checkpoint: Checkpoint, to: Path) -> bool:
     """Whether every rank has its files in `to` as they were written; all ranks get the same answer."""
-    own = {name: _hash_and_sync(source.download(name, to)) for name in _own(source.names(), dist.get_rank())}
-    return _of_all_ranks(own) == checkpoint.files
+    names = _files_of_rank(source.names(), dist.get_rank())
+    return _of_all_ranks({name: _hash_and_sync(source.download(name, to)) for name in names}) == checkpoint.files
 
 
-def _of_all_ranks(own: dict[str, str]) -> dict[str, str]:
+def _of_all_ranks(hashes: dict[str, str]) -> dict[str, str]:
     """The hashes of all ranks' files together, on each rank."""
-    parts: list[dict[str, str]] = [{}] * dist.get_world_size()
-    dist.all_gather_object(parts, own)
-    return {name: digest for part in parts for name, digest in part.items()}
+    by_rank: list[dict[str, str]] = [{}] * dist.get_world_size()
+    dist.all_gather_object(by_rank, hashes)
+    return {name: digest for of_rank in by_rank for name, digest in of_rank.items()}
 
 
 def _hash_and_sync(path: Path) -> str:
-    """SHA-256 of a file that is on the disk, not only in memory, when this returns."""
+    """SHA-256 of a file, which is on the disk, not only in memory, when this returns."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Which checkpoints of a training run are finished: their manifests, without torch, so that the driver can look too."""
+"""The finished checkpoints of a training run, by their manifests; without torch, so that the driver can look too."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from stj.storage.folder import Folder
 
 log = logging.getLogger(__name__)
 
-KEPT = 2
+KEPT = 2  # The newest may turn out damaged: then training resumes from the one before.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,17 +18,17 @@ class Checkpoint:
     """The manifest of a checkpoint."""
 
     fingerprint: str
-    """Of the model artifact that is being trained."""
+    """Of the model artifact in training."""
     step: int
-    """Steps that are done."""
+    """Steps done."""
     epoch: int
     samples: int
-    """Examples that are done."""
+    """Examples done."""
     world_size: int
     files: dict[str, str]
     """SHA-256 of each file."""
     seconds: float = 0
-    """How long it took to write: whether another fits into a notice."""
+    """Seconds that writing it took: they show whether another one fits into a notice."""
 
     @property
     def tag(self) -> str:
@@ -42,27 +42,27 @@ def tag_of(step: int) -> str:
 
 
 def committed(folder: Folder, fingerprint: str) -> list[Checkpoint]:
-    """The finished checkpoints of one model, newest first; those of other models and torn ones are passed by."""
-    found = []
+    """The finished checkpoints of one model, newest first; skips torn ones and those of other models."""
+    checkpoints = []
     for tag in reversed(_tags(folder)):
         if not (folder / tag).exists(MANIFEST):
             continue
         try:
             checkpoint = Checkpoint(**json.loads((folder / tag).read(MANIFEST)))
         except (ValueError, TypeError):
-            log.warning("%s: its %s is damaged: this checkpoint is passed by", (folder / tag).uri, MANIFEST)
+            log.warning("%s: its %s is damaged: this checkpoint is skipped", (folder / tag).uri, MANIFEST)
             continue
         if checkpoint.fingerprint == fingerprint:
-            found.append(checkpoint)
-    return found
+            checkpoints.append(checkpoint)
+    return checkpoints
 
 
 def check_world_size(checkpoint: Checkpoint, world_size: int) -> None:
-    """Refuses to go on with another number of ranks: their parts of the optimizer would not fit."""
+    """Raises TrainingFailed for another number of ranks: their parts of the optimizer would not fit."""
     if checkpoint.world_size != world_size:
         raise TrainingFailed(
             f"checkpoint {checkpoint.tag} was written by {checkpoint.world_size} ranks and this run has {world_size}: "
-            f"set train.workers={checkpoint.world_size} to go on, or delete the checkpoints to start again"
+            f"set train.workers={checkpoint.world_size} to resume, or delete the checkpoints to start again"
         )
 
 

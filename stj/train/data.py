@@ -16,7 +16,7 @@ from stj.models.chat import encode_chat, encode_text, require_template
 from stj.rows import Example, example_from_dict
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
-from stj.train.job import Job
+from stj.train.job import TrainingJob
 
 _MARKER = "\ue000"  # a private-use character: no template holds it
 
@@ -27,7 +27,8 @@ class ExampleTokens:
 
     id: str
     texts: tuple[NDArray[np.int32], ...]
-    """The prompt with the judgment and its end-of-turn token; of a preference, with the right judgment and with the wrong."""
+    """The prompt with the judgment and its end-of-turn token; for a preference, first with the right judgment, then with the
+    wrong one."""
     prompt_length: int
 
     @property
@@ -37,12 +38,12 @@ class ExampleTokens:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Supervised tokens of each text: its judgment and the end of it."""
+        """Supervised tokens of each text: its judgment and the end-of-turn token."""
         return tuple(len(text) - self.prompt_length for text in self.texts)
 
 
-def read_tokens(job: Job, directory: Path) -> tuple[list[ExampleTokens], dict[str, int]]:
-    """The examples as tokens, and how many were dropped, by reason. Raises TrainingFailed where none is left."""
+def read_tokens(job: TrainingJob, directory: Path) -> tuple[list[ExampleTokens], dict[str, int]]:
+    """The examples as tokens, and how many were dropped, by reason. Raises TrainingFailed if none is left."""
     tokenizer = AutoTokenizer.from_pretrained(directory)
     examples = map(example_from_dict, read_artifact(Folder.at(job.examples)).records())
     tokens, dropped = encode_examples(tokenizer, examples, end_of_turn(tokenizer, directory), job.config)
@@ -56,18 +57,18 @@ def read_tokens(job: Job, directory: Path) -> tuple[list[ExampleTokens], dict[st
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase, model_directory: Path) -> list[int]:
-    """Token ids that the chat template writes after an assistant's message, up to the one that generation stops at.
+    """Token ids that the chat template writes after an assistant's message, up to the id at which generation stops.
 
-    Raises ModelError where there is no template, or neither it nor the tokenizer has such a token.
+    Raises ModelError if there is no template, or neither it nor the tokenizer has such a token.
     """
     require_template(tokenizer)
     stops = _stop_ids(tokenizer, model_directory)
     dialogue = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARKER}]
     tail = tokenizer.apply_chat_template(dialogue, tokenize=False).rpartition(_MARKER)[2]
     ids: list[int] = tokenizer(tail, add_special_tokens=False)["input_ids"]
-    found = next((position for position, token in enumerate(ids) if token in stops), None)
-    if found is not None:
-        return ids[: found + 1]
+    end = next((position for position, token in enumerate(ids) if token in stops), None)
+    if end is not None:
+        return ids[: end + 1]
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"model {model_directory}: no token ends an assistant's message: set eos_token in tokenizer_config.json "
@@ -81,7 +82,7 @@ def encode_examples(
 ) -> tuple[list[ExampleTokens], dict[str, int]]:
     """Examples as tokens in their order, and how many were dropped, by reason.
 
-    "too_long": a text of more than max_seq_len tokens. "no_wrong_judgment": nothing to learn a preference from.
+    The reasons: "too_long" if a text has more than max_seq_len tokens, "no_wrong_judgment" if a preference has only one side.
     """
     kept, dropped = [], Counter[str]()
     for example in examples:
@@ -102,7 +103,7 @@ def encode_examples(
 
 
 def nothing_to_learn(tokens: Sequence[ExampleTokens]) -> ExampleTokens:
-    """What a rank without a micro-batch runs, because ZeRO-3 needs all ranks in each layer: two tokens without a label."""
+    """Two tokens without a label, for a rank without a micro-batch: ZeRO-3 needs all ranks in each layer."""
     return ExampleTokens(id="", texts=(tokens[0].texts[0][:2],), prompt_length=2)
 
 

@@ -1,9 +1,8 @@
 """The trained weights as a Hugging Face model directory, gathered and written one parameter at a time.
 
-Every rank holds one whole parameter at most beside its part of the model (gloo, on a host, a second time while it gathers);
-rank 0 writes it before the next one is gathered.
-config.json comes last, and goes first where there is an older one: a directory whose export was killed has none, and nothing
-takes it for a model.
+Beside its part of the model, a rank holds at most one whole parameter (gloo, on a host, holds it twice while it gathers).
+Rank 0 writes it before the next one is gathered. An older config.json is deleted first, and the new one is written last: a
+directory whose export was killed has none, and nothing takes it for a model.
 """
 
 import ctypes
@@ -31,10 +30,10 @@ _BESIDE = ("generation_config.json", "chat_template*", "tokenizer*", "special_to
 _VOCABULARY = ("vocab.json", "merges.txt", "*.model", "*.tiktoken")
 
 
-def export(model: PreTrainedModel, seed_directory: Path, target: Folder, shard_gb: float) -> dict[str, FileDigest]:
-    """Writes weights in bf16, config, tokenizer and chat template; every rank calls it. On rank 0, what each file is.
+def export_model(model: PreTrainedModel, seed_directory: Path, target: Folder, shard_gb: float) -> dict[str, FileDigest]:
+    """Writes weights in bf16, config, tokenizer and chat template; every rank must call it. Returns the digests, on rank 0.
 
-    Raises StjError where there is no room.
+    Raises StjError if the disk is full.
     """
     parameters = dict(model.named_parameters())  # tied ones appear once
     layouts = {name: _layout(model, name, parameter) for name, parameter in parameters.items()}
@@ -67,7 +66,7 @@ def export(model: PreTrainedModel, seed_directory: Path, target: Folder, shard_g
 
 
 def plan_shards(sizes: Mapping[str, int], shard_gb: float) -> list[list[str]]:
-    """Names in order, in groups of at most `shard_gb` (or of one that is larger); `sizes` in bytes."""
+    """Names in order, in groups of at most `shard_gb`, or of a single larger tensor; `sizes` in bytes."""
     shards: list[list[str]] = [[]]
     used = 0
     for name, size in sizes.items():
@@ -85,27 +84,27 @@ def _gather(
     ready: Mapping[str, Tensor],
     shard: Shard | None,
 ) -> None:
-    """Gathers parameters in turn, on all ranks; where there is a shard, writes what is ready, and then them."""
+    """Gathers parameters in turn, on all ranks; if there is a shard, writes first what is ready, then the parameters."""
     if shard:
         for tensor in ready.values():
             shard.add(tensor)
     for name, parameter in parameters.items():
         with deepspeed.zero.GatheredParameters([parameter]):
             if shard:
-                for part in _as_in_files(model, name, parameter.detach().to("cpu", torch.bfloat16)).values():
-                    shard.add(part)
+                for tensor in _as_in_files(model, name, parameter.detach().to("cpu", torch.bfloat16)).values():
+                    shard.add(tensor)
 
 
 def _layout(model: PreTrainedModel, name: str, parameter: torch.nn.Parameter) -> dict[str, Tensor]:
-    """What a parameter will be in the files, without its numbers."""
-    shape = getattr(parameter, "ds_shape", parameter.shape)  # of the whole, of which this rank holds a part
+    """A parameter's tensors as they will be in the files, without their numbers."""
+    shape = getattr(parameter, "ds_shape", parameter.shape)  # of the whole parameter: this rank holds a part
     return _as_in_files(model, name, torch.empty(shape, dtype=torch.bfloat16, device="meta"))
 
 
 def _as_in_files(model: PreTrainedModel, name: str, whole: Tensor) -> dict[str, Tensor]:
-    """A parameter under the names that the seed's files have; the experts of a mixture are apart there."""
-    parts: dict[str, Tensor] = revert_weight_conversion(model, {name: whole})
-    return parts
+    """A parameter under the names of the seed's files, in which the experts of a mixture are separate tensors."""
+    tensors: dict[str, Tensor] = revert_weight_conversion(model, {name: whole})
+    return tensors
 
 
 def _persistent_buffers(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
@@ -116,10 +115,10 @@ def _persistent_buffers(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def _give_memory_back() -> None:
-    """Has the C library return what is freed.
+    """Has the C library return freed memory to the system.
 
-    By itself it keeps blocks of up to 32 MiB, and an export held 1.6 to 3.2 shards of them where 0.7 are needed. In training
-    it may: there the same blocks are wanted again.
+    By default it keeps blocks of up to 32 MiB: an export held 1.6 to 3.2 shards of them, and needs 0.7. Training keeps the
+    default, because it needs the same blocks again.
     """
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_MMAP_THRESHOLD, _RETURNED_BYTES)
@@ -127,7 +126,7 @@ def _give_memory_back() -> None:
 
 
 def _clear(target: Folder) -> None:
-    """Deletes what an export before this one left, what makes it look like a model first."""
+    """Deletes what an earlier export left, beginning with the files that make it look like a model."""
     for name in (_CONFIG, _INDEX, *(name for name in target.names() if name.endswith((".safetensors", ".safetensors.tmp")))):
         target.delete(name)
 

@@ -1,10 +1,10 @@
 """What a model computes for its training texts, and what share of its device's peak that is (MFU).
 
 Counted as in PaLM (arXiv 2204.02311, appendix B): for each token, forward and backward, 6 FLOPs a parameter, and for attention
-12 times layers, heads, size of a head and length of the text. What is computed again because of activation checkpointing does
-not count, nor what the reference of a preference loss computes. Two things are smaller here than in a plain count, since
-the work is: attention reaches over a token's own text, not over its packed row, and the language-model head counts at
-the tokens alone that the loss is taken on.
+12 times layers, heads, size of a head and length of the text. Two things do not count: what activation checkpointing computes
+again, and the reference of a preference loss. Two things count less than in a plain count, because they are less work.
+Attention reaches over a token's own text, not over its packed row. The language-model head counts only at the tokens that the
+loss is taken on.
 """
 
 import re
@@ -31,12 +31,12 @@ _PEAK_TFLOPS = {
     "L40S": 362,
     "L4": 121,
 }
-"""Dense bf16 peaks from NVIDIA's data sheets, by words of the device's name; the first that fits counts."""
+"""Dense bf16 peaks from NVIDIA's data sheets, by words of the device's name; the first match counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """What a model does for a token."""
+class TokenWork:
+    """What a model computes with for a token."""
 
     body: int
     """Parameters that a token goes through, without embedding and head."""
@@ -47,34 +47,34 @@ class Work:
 
     def flops(self, examples: Iterable[ExampleTokens]) -> float:
         """FLOPs of a forward and a backward over these examples."""
-        return float(sum(self._of_one(example) for example in examples))
+        return float(sum(self._of_example(example) for example in examples))
 
-    def _of_one(self, example: ExampleTokens) -> int:
+    def _of_example(self, example: ExampleTokens) -> int:
         body = sum(len(text) * (6 * self.body + 12 * self.attention * len(text)) for text in example.texts)
         return body + 6 * self.head * sum(example.counts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MfuMeter:
-    """Tells the share of the peak that steps reach."""
+    """Computes the share of the devices' peak that a step reaches."""
 
-    work: Work
+    work: TokenWork
     peak: float
     """Of all ranks' devices together, in FLOP/s."""
 
     def mfu(self, examples: Iterable[ExampleTokens], seconds: float) -> float:
-        """Model FLOPs utilisation of a step that took so long: between 0 and 1."""
+        """Model FLOPs utilisation of a step on these examples: between 0 and 1."""
         return self.work.flops(examples) / (seconds * self.peak)
 
 
-def meter_of(model: PreTrainedModel) -> MfuMeter | None:
-    """A meter for this model on all ranks; None on CPU, and for a device whose peak is not known."""
+def mfu_meter(model: PreTrainedModel) -> MfuMeter | None:
+    """The meter of this model on all ranks; None on CPU, and for a device whose peak is not known."""
     peak = peak_of(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
     return None if peak is None else MfuMeter(work=work_of(model), peak=peak * dist.get_world_size())
 
 
-def work_of(model: PreTrainedModel) -> Work:
-    """Counts a model's parameters, whole ones also where ZeRO-3 holds only parts of them here."""
+def work_of(model: PreTrainedModel) -> TokenWork:
+    """Counts a model's parameters; whole ones, even if ZeRO-3 holds only parts of them on this rank."""
     config = model.config.get_text_config()
     head = model.get_output_embeddings().weight
     outer = {id(head), id(model.get_input_embeddings().weight)}
@@ -86,11 +86,11 @@ def work_of(model: PreTrainedModel) -> Work:
             size = _numel(parameter)
             body += size * active // experts if ".experts." in name else size
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return Work(body=body, head=_numel(head), attention=config.num_hidden_layers * config.num_attention_heads * head_dim)
+    return TokenWork(body=body, head=_numel(head), attention=config.num_hidden_layers * config.num_attention_heads * head_dim)
 
 
 def peak_of(device: str) -> float | None:
-    """Dense bf16 peak of a device by its name, in FLOP/s; None where it is not known."""
+    """Dense bf16 peak of a device by its name, in FLOP/s; None if it is not known."""
     return next((tflops * 1e12 for words, tflops in _PEAK_TFLOPS.items() if re.search(rf"\b{words}\b", device)), None)
 
 

@@ -1,10 +1,10 @@
-"""A training's metrics as Ray's own: on the cluster's Prometheus endpoint and in its dashboard, beside those of Ray."""
+"""A training's metrics beside Ray's own, on the cluster's Prometheus endpoint and in its dashboard."""
 
 from collections.abc import Callable
 
 from ray.util.metrics import Gauge
 
-from stj.train.step import Metrics
+from stj.train.metrics import StepMetrics
 
 _SHOWN = {
     "loss": "Loss of the last step, in nats",
@@ -15,12 +15,12 @@ _SHOWN = {
 }
 
 
-def gauges(training: str) -> Callable[[Metrics], None]:
-    """A call that shows a step's metrics as `stj_train_loss{training=...}` and so on; for rank 0 alone."""
-    known = {name: Gauge(f"stj_train_{name}", words, tag_keys=("training",)) for name, words in _SHOWN.items()}
+def gauges(training: str) -> Callable[[StepMetrics], None]:
+    """Returns a function that shows a step's metrics, as `stj_train_loss{training=...}` and so on; for rank 0 alone."""
+    by_name = {name: Gauge(f"stj_train_{name}", description, tag_keys=("training",)) for name, description in _SHOWN.items()}
 
-    def show(metrics: Metrics) -> None:
-        for name, gauge in known.items():
+    def show(metrics: StepMetrics) -> None:
+        for name, gauge in by_name.items():
             value = getattr(metrics, name)
             if value is not None:
                 gauge.set(value, tags={"training": training})

@@ -1,8 +1,8 @@
 """The language-model head on supervised positions only, a slice of the vocabulary at a time.
 
-Logits are the largest tensor of training a judge: 4.2 GB in fp32 for 8,192 tokens and 128,256 words, and autograd holds
-two or three of them. Only the judgment's positions need any, and of those only the label's logit and the logarithm of the sum
-of all are kept: slices are computed, used and dropped, and computed again in the backward pass.
+Logits are the largest tensor in training a judge: 4.2 GB in fp32 for 8,192 tokens and 128,256 words, and autograd holds
+two or three of them. Here only the judgment's positions have logits. Each position keeps two numbers: the label's logit, and
+the logarithm of the sum over all words. Slices are computed, used and dropped, and computed again in the backward pass.
 """
 
 from typing import Any
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 _SLICES = 32
-"""The logits of one slice are at most 1/32 of all, in fp32; with what backward makes of them less than a tenth."""
-_NARROWEST = 2048  # a small vocabulary saves nothing by slices, and narrow products are slow
+"""One slice's logits are at most 1/32 of all, in fp32; with the tensors of its backward pass, less than a tenth."""
+_NARROWEST = 2048  # Slices have at least this width: narrow products are slow, and a small vocabulary saves nothing.
 
 
 class SupervisedHead(torch.nn.Module):
-    """Log-probabilities of given next tokens: a module of its own, so that ZeRO-3 gathers the weight around it."""
+    """Log-probabilities of given next tokens; a separate module, so that ZeRO-3 gathers the weight around it."""
 
     def __init__(self, output_embeddings: torch.nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the driver tells the ranks, and what they tell it: without torch, so that both sides load it in no time."""
+"""What the driver gives the ranks, and what they return: without torch, so that both sides load it at once."""
 
 from dataclasses import dataclass
 
@@ -11,15 +11,15 @@ REFERENCE = "reference"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """What every rank is told: settings, and places (paths or URIs) that all ranks share, no data."""
+class TrainingJob:
+    """What every rank gets: settings, and places (paths or URIs) that all ranks share; no data."""
 
     config: TrainConfig
     seed_model: ModelConfig
     weights: str
-    """Which weights those are."""
+    """Identity of the seed model's weights."""
     fingerprint: str
-    """Of the model that comes out: checkpoints of another one are not touched."""
+    """Of the model that comes out; the ranks leave checkpoints of other models alone."""
     examples: str
     """The artifact of training examples."""
     model: str
@@ -27,7 +27,7 @@ class Job:
     folder: str
     """Where checkpoints/, reference/ and metrics.jsonl go: beside the model."""
     until: int | None = None
-    """Stop after so many steps, checkpoint and export; None goes on to the last."""
+    """Stop after this many steps, with a checkpoint and an export; None trains to the last step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +40,12 @@ class TrainResult:
     """Examples that were not trained on, by reason."""
     steps: int
     planned_steps: int
-    """More than `steps` where the training is to go on, or was stopped early."""
+    """More than `steps` if a later segment continues the training, or if it was stopped early."""
     epochs: int
     supervised_tokens: int
     """Tokens that the loss was taken on, over all steps."""
     reference_forwards: int
-    """Micro-batches whose reference log-probabilities were not known yet."""
+    """Micro-batches whose reference log-probabilities had to be computed."""
     loss_first: float
     loss_last: float
     files: dict[str, FileDigest]

@@ -1,109 +1,41 @@
-"""Training as one call: ranks under Ray Train, which starts them again from the last checkpoint when one dies."""
+"""Training as one call: ranks under Ray Train, which restarts them from the last checkpoint when one dies."""
 
-import math
 import os
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 import ray.train
-from ray._private.worker import get_dashboard_url
 from ray.exceptions import RayActorError
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.constants import WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
-from ray.train.v2._internal.execution.callback import ControllerCallback
-from ray.train.v2._internal.execution.context import get_train_context
-from ray.train.v2._internal.execution.controller.state import ReschedulingState, RunningState
+from ray.train.torch import TorchConfig
 
 from stj.config import ModelConfig, RayConfig, TrainConfig
 from stj.errors import CapacityError, ModelError, StjError, Stopped, TrainingFailed
 from stj.models.locate import model_identity
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder, workspace
-from stj.train.job import CHECKPOINTS, Job, TrainResult
-from stj.train.notice import Notice, asked_to_stop, asking_to_stop, stop_notice
+from stj.text import LiveLine
+from stj.train.committed import committed
+from stj.train.job import CHECKPOINTS, TrainingJob, TrainResult
+from stj.train.notice import Notice, asking_to_stop, stop_notice, stop_poll
+from stj.train.progress import STARTING, clear_progress, write_progress, write_restarts
+from stj.train.ray_private import (
+    RankCallback,
+    RankTrainer,
+    controller_error,
+    drained_machines,
+    failure_cause,
+    limit_start,
+    prepare_driver,
+)
+from stj.train.watch import TrainingWatch
 
-_LOOK_S = 60.0  # Ray looks so long for machines, and then again
-
-
-class _Trainer(TorchTrainer):  # type: ignore[misc]  # ray has no types
-    """Ray's trainer, interrupted as any Python program is, and without two helpers, each a process that imports for seconds.
-
-    One shares out data sets: ranks read theirs by themselves. One frees placement groups when a controller has died: it asks
-    the dashboard every second whether it has, and where there is none it only warns, every second.
-    """
-
-    def _create_default_callbacks(self) -> list[Any]:
-        unwanted = (DatasetsCallback,) if get_dashboard_url() else (DatasetsCallback, PlacementGroupCleanerCallback)
-        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unwanted)]
-
-    def _register_sigint_handler(self, controller: Any) -> None:
-        """Leaves Ctrl-C to Python: Ray's handler would end the process with code 0. Ray's ranks end with their driver."""
-
-
-class _Starts(ControllerCallback):  # type: ignore[misc]
-    """Bounds what Ray tries without end: to find machines for the ranks, and to start ranks that die while they start."""
-
-    def __init__(self, config: TrainConfig, cluster: RayConfig) -> None:
-        self._config = config
-        self._cluster = cluster
-        self._since: float | None = None
-        self._failed = 0
-
-    def on_controller_start_worker_group(self, *, scaling_config: ScalingConfig, num_workers: int) -> None:
-        """Has Ray look for machines no longer than the deadline; this is called in a process of the controller alone."""
-        self._since = self._since or time.monotonic()
-        left = self._cluster.capacity_deadline_s - (time.monotonic() - self._since)
-        os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(min(_LOOK_S, max(1.0, left)))
-
-    def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
-        """Raises CapacityError when the deadline is over, TrainingFailed when too many starts have failed."""
-        if isinstance(current_state, RunningState):
-            self._since, self._failed = None, 0
-        if not isinstance(current_state, ReschedulingState):
-            return
-        error = current_state.training_failed_error
-        reason = getattr(error, "controller_failure", error)
-        if isinstance(reason, WorkerGroupStartupTimeoutError):
-            self._check_deadline()
-            return
-        self._since = None  # there was room
-        self._failed += 1
-        if self._failed > self._config.max_failures:
-            raise TrainingFailed(
-                f"the ranks did not start, {self._failed} times in a row (train.max_failures={self._config.max_failures}): "
-                f"{str(reason.__cause__ or reason).strip().splitlines()[-1]}"
-            )
-
-    def _check_deadline(self) -> None:
-        waited = time.monotonic() - self._since if self._since else 0.0
-        if waited >= self._cluster.capacity_deadline_s:
-            config, gpus = self._config, 1 if self._config.device == "gpu" else 0
-            raise CapacityError(
-                f"train.workers={config.workers} ranks ({config.cpus_per_worker:g} CPUs and {gpus} GPUs each) found no room "
-                f"within ray.capacity_deadline_s={self._cluster.capacity_deadline_s:g} s: machines are lost or taken. Add "
-                "machines and run the same command again; it goes on from the last checkpoint"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Call:
-    """What Ray carries to each rank."""
-
-    job: Job
-    run: str
-    """Of this driver: what another one was told is not heeded."""
-    driver_node: str
-
-
-_CLUSTER = RayConfig()
+_LOOK_S = 60.0  # Ray looks this long for machines, then again: the deadline is checked in between.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +43,92 @@ class TrainingSegment:
     """The beginning of a training, up to a checkpoint that becomes a model of its own."""
 
     whole: Artifact
-    """The model of the whole training: checkpoints and metrics.jsonl are its own, and lie beside it."""
+    """The model of the whole training; its checkpoints and metrics.jsonl lie beside it, those of all segments."""
     until: int
-    """Steps that are done then; the last part ends with the training."""
+    """Steps that are done at the end of the segment; the last segment ends with the training."""
+
+
+class _RankStarts(RankCallback):
+    """Limits what Ray repeats without end, and leaves word of it for the driver.
+
+    Ray has no limit on looking for machines, nor on starting ranks that die while they start.
+    """
+
+    def __init__(self, job: TrainingJob, cluster: RayConfig) -> None:
+        self._job = job
+        self._cluster = cluster
+        self._searching_since: float | None = None
+        self._failed_starts = 0
+        self._failures = 0
+        self._restarts: list[str] = []
+
+    def before_start(self) -> None:
+        """Has Ray look for machines no longer than the deadline."""
+        waiting = self._searching_since is not None
+        workers = self._job.config.workers
+        self._write_progress(f"{STARTING}: waiting for machines with room for {workers}" if waiting else STARTING)
+        self._searching_since = self._searching_since or time.monotonic()
+        left = self._cluster.capacity_deadline_s - (time.monotonic() - self._searching_since)
+        limit_start(min(_LOOK_S, max(1.0, left)))
+
+    def running(self) -> None:
+        """All limits count from the next start."""
+        self._searching_since, self._failed_starts = None, 0
+
+    def no_room(self) -> None:
+        """Raises CapacityError when the deadline is over."""
+        waited = time.monotonic() - self._searching_since if self._searching_since else 0.0
+        if waited >= self._cluster.capacity_deadline_s:
+            config, gpus = self._job.config, 1 if self._job.config.device == "gpu" else 0
+            raise CapacityError(
+                f"train.workers={config.workers} ranks ({config.cpus_per_worker:g} CPUs and {gpus} GPUs each) found no room "
+                f"within ray.capacity_deadline_s={self._cluster.capacity_deadline_s:g} s: machines are lost or taken. Add "
+                "machines and run the same command again; it resumes from the last checkpoint"
+            )
+
+    def start_failed(self, cause: str) -> None:
+        """Raises TrainingFailed when too many starts in a row have failed."""
+        self._searching_since = None  # there was room
+        self._failed_starts += 1
+        most = self._job.config.max_failures
+        if self._failed_starts > most:
+            raise TrainingFailed(
+                f"the ranks did not start, {self._failed_starts} times in a row (train.max_failures={most}): {cause}"
+            )
+        self._report(f"ranks did not start (attempt {self._failed_starts + 1} of {most + 1} follows): {cause}")
+
+    def ranks_failed(self, cause: str, *, preempted: bool) -> None:
+        """Leaves word of the restart."""
+        self._failures += not preempted
+        attempt = "" if preempted else f" (attempt {self._failures + 1} of {self._job.config.max_failures + 1})"
+        self._report(f"ranks restart{attempt} from {self._last_checkpoint()}: {cause}")
+
+    def _last_checkpoint(self) -> str:
+        try:
+            newest = committed(Folder.at(self._job.folder) / CHECKPOINTS, self._job.fingerprint)[:1]
+        except (StjError, OSError):  # a store that is away: an error here would end the training
+            return "the last checkpoint"
+        return f"step {newest[0].step}" if newest else "the beginning"
+
+    def _report(self, line: str) -> None:
+        self._restarts.append(line)
+        write_restarts(Folder.at(self._job.folder), self._restarts)
+
+    def _write_progress(self, activity: str) -> None:
+        write_progress(Folder.at(self._job.folder), activity)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RankCall:
+    """What Ray carries to each rank."""
+
+    job: TrainingJob
+    run: str
+    """Id of this driver's run: ranks ignore a stop that an earlier driver asked for."""
+    driver_node: str
+
+
+_CLUSTER = RayConfig()
 
 
 def train(
@@ -122,21 +137,22 @@ def train(
     examples: Artifact,
     output: Artifact,
     cluster: RayConfig = _CLUSTER,
-    part: TrainingSegment | None = None,
+    segment: TrainingSegment | None = None,
 ) -> None:
     """Fine-tunes the seed model on the examples; the output artifact is the model, and is done when this returns.
 
-    Ray must be running. Checkpoints and metrics.jsonl lie beside the output folder; a call after a kill goes on from them. So
-    does the next part after a part, whose checkpoints stay: the parts together make the weights that one call makes.
+    Ray must be running. Checkpoints and metrics.jsonl lie beside the output folder; a call after a kill resumes from them.
+    A segment's checkpoints stay, for the next segment: all segments together make the weights that one call makes.
+    While the training runs, the last step is shown live on a terminal, and every 20 s in a log.
 
-    Raises TrainingFailed where no model came out; it or ModelError, before any rank starts, where none could; CapacityError
-    where machines are lost and no others come; Stopped, with a checkpoint where there was time for it, after SIGTERM.
+    Raises TrainingFailed if no model came out; TrainingFailed or ModelError, before any rank starts, if none could come out;
+    CapacityError if machines are lost and no others come; Stopped after SIGTERM, with a checkpoint if there was time for it.
     """
     if not output.begin():
         return
     started = time.monotonic()
-    whole = part.whole if part else output
-    job = Job(
+    whole = segment.whole if segment else output
+    job = TrainingJob(
         config=config,
         seed_model=seed_model,
         weights=model_identity(seed_model),
@@ -144,33 +160,42 @@ def train(
         examples=examples.folder.uri,
         model=output.folder.uri,
         folder=whole.folder.parent.uri,
-        until=part.until if part else None,
+        until=segment.until if segment else None,
     )
     from stj.train.check import check  # transformers and torch take seconds, and a model that is done needs neither
 
-    check(job)
+    steps = check(job)
     checkpoints = whole.folder.parent / CHECKPOINTS
     run = uuid.uuid4().hex
     with asking_to_stop(checkpoints, run, stop_notice(cluster.stop_notice_s)):
-        with workspace(checkpoints) as directory:
-            outcome = _fit(job, run, directory, cluster)
-        facts = asdict(outcome)
+        with _shown(whole.folder, steps), workspace(checkpoints) as directory:
+            result = _fit(job, run, directory, cluster)
+        facts = asdict(result)
         model = {"path": output.folder.uri, "seed": seed_model.path, "files": facts.pop("files")}
         output.finish(model=model, **facts, seconds=round(time.monotonic() - started, 1))
-        if part is None:
+        if segment is None:
             checkpoints.remove()
 
 
-def _fit(job: Job, run: str, directory: Path, cluster: RayConfig) -> TrainResult:
-    """Runs the ranks. The directory is Ray's: checkpoints being ours, its controller alone writes there, an empty marker."""
+@contextmanager
+def _shown(model: Folder, steps: int) -> Iterator[None]:
+    """Shows the training of a model while it runs; its name is the end of its path: iteration_1/model."""
+    clear_progress(model.parent)
+    watch = TrainingWatch("/".join(model.path.split("/")[-2:]), model.parent, steps, LiveLine())
+    try:
+        yield
+    finally:
+        watch.close()
+
+
+def _fit(job: TrainingJob, run: str, directory: Path, cluster: RayConfig) -> TrainResult:
+    """Runs the ranks. Only Ray's controller writes in the directory, an empty marker: the checkpoints are ours."""
     config = job.config
     gpu = config.device == "gpu"
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-    if not get_dashboard_url():  # Ray started here for this run alone: no spot machine to be warned of
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    trainer = _Trainer(
+    prepare_driver()
+    trainer = RankTrainer(
         _rank,
-        train_loop_config={"call": _Call(job=job, run=run, driver_node=ray.get_runtime_context().get_node_id())},
+        train_loop_config={"call": _RankCall(job=job, run=run, driver_node=ray.get_runtime_context().get_node_id())},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=config.workers,
@@ -182,28 +207,28 @@ def _fit(job: Job, run: str, directory: Path, cluster: RayConfig) -> TrainResult
             storage_path=str(directory),
             failure_config=FailureConfig(max_failures=config.max_failures),
             logging_config=LoggingConfig(log_level="ERROR"),
-            callbacks=[_Starts(config, cluster)],
+            callbacks=[_RankStarts(job, cluster)],
         ),
     )
     try:
-        told = trainer.fit().return_value
+        result = trainer.fit().return_value
     except ray.train.TrainingFailedError as error:
-        raise _told(error, job) from None
-    except RayActorError as error:  # of the controller: those of ranks are its own to deal with
+        raise _user_error(error, job) from None
+    except RayActorError as error:  # of the controller: it handles those of ranks itself
         raise TrainingFailed(
             f"training of {job.model} lost its controller ({type(error).__name__}): run the same command again, "
-            "and it goes on from the last checkpoint"
+            "and it resumes from the last checkpoint"
         ) from None
-    if isinstance(told, StjError):
-        raise told
-    assert isinstance(told, TrainResult)
-    return told
+    if isinstance(result, StjError):
+        raise result
+    assert isinstance(result, TrainResult)
+    return result
 
 
-def _rank(settings: dict[str, _Call]) -> TrainResult | StjError:
+def _rank(settings: dict[str, _RankCall]) -> TrainResult | StjError:
     """What Ray Train runs as each rank.
 
-    An expected error comes back as a value: all ranks have it, and Ray would only start them again to meet it again.
+    An expected error comes back as a value: all ranks have it, and Ray would only restart them to meet it again.
     """
     call = settings["call"]
     job = call.job
@@ -215,34 +240,20 @@ def _rank(settings: dict[str, _Call]) -> TrainResult | StjError:
     from stj.train.loop import run_rank
 
     torch.set_num_threads(max(1, int(job.config.cpus_per_worker)))
-    asked = asked_to_stop(Folder.at(job.folder) / CHECKPOINTS, call.run)
+    poll_stop = stop_poll(Folder.at(job.folder) / CHECKPOINTS, call.run)
     try:
-        return run_rank(job, lambda: asked() or _drained(call.driver_node), gauges(job.folder))
+        return run_rank(job, lambda: poll_stop() or _drain_notice(call.driver_node), gauges(job.folder))
     except (TrainingFailed, ModelError, Stopped) as error:
         return error
 
 
-def _drained(driver_node: str) -> Notice | None:
-    """What Ray knows of ranks' machines that will be taken away; where the driver's is among them, nothing goes on.
-
-    Not Ray's public function, which is a meeting of all ranks at each call.
-    """
-    info = get_train_context().preemption_context.preemption_info
-    if info is None:
-        return None
-    by = info.deadline_ms / 1000 if info.deadline_ms else math.inf
-    return Notice(by, end=driver_node in info.preempted_node_to_ranks)
+def _drain_notice(driver_node: str) -> Notice | None:
+    """A notice if ranks' machines will be taken away; if the driver's is among them, training ends."""
+    drained = drained_machines()
+    return None if drained is None else Notice(by=drained[0], end=driver_node in drained[1])
 
 
-def _told(error: ray.train.TrainingFailedError, job: Job) -> StjError:
+def _user_error(error: ray.train.TrainingFailedError, job: TrainingJob) -> StjError:
     """The error for the user."""
-    cause = getattr(error, "controller_failure", None)
-    return cause if isinstance(cause, StjError) else TrainingFailed(f"training of {job.model} failed: {_cause(error)}")
-
-
-def _cause(error: ray.train.TrainingFailedError) -> str:
-    """One line for why the ranks ended: an error of our own before a broken connection, which only follows from one."""
-    failures = list(getattr(error, "worker_failures", {}).values()) or [getattr(error, "controller_failure", error)]
-    first = min(failures, key=lambda failure: (not isinstance(failure, StjError), "onnection" in str(failure)))
-    lines = str(first).strip().splitlines() or [type(first).__name__]
-    return lines[-1].strip()
+    raised = controller_error(error)
+    return raised if isinstance(raised, StjError) else TrainingFailed(f"training of {job.model} failed: {failure_cause(error)}")

@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,50 +20,59 @@ from stj.config import ModelConfig
 from stj.errors import StjError
 from stj.models.locate import local_model
 from stj.storage.folder import Folder, workspace
-from stj.text import duration
 from stj.train import checkpoint
 from stj.train.committed import Checkpoint
 from stj.train.data import ExampleTokens, read_tokens
-from stj.train.export import export
-from stj.train.flops import meter_of
-from stj.train.job import CHECKPOINTS, METRICS, REFERENCE, Job, TrainResult
+from stj.train.export import export_model
+from stj.train.flops import mfu_meter
+from stj.train.job import CHECKPOINTS, METRICS, REFERENCE, TrainingJob, TrainResult
+from stj.train.metrics import StepMetrics, read_metrics, step_line
 from stj.train.model import load_engine
-from stj.train.notice import Notice, Order, Watch, stopped
-from stj.train.packing import Step, plan_packing
+from stj.train.notice import NoticeHandler, PollNotice, RankAction, stopped
+from stj.train.packing import PackedStep, plan_packing
+from stj.train.progress import EXPORTING, TRAINING, write_progress
 from stj.train.reference import reference_logps, tokenizer_identity
 from stj.train.schedule import warmup_steps
-from stj.train.step import Material, Metrics, train_step
+from stj.train.step import StepInputs, train_step
 from stj.train.trackers import keep_files, tracked
 
 log = logging.getLogger(__name__)
 
-_LINES = 20  # progress lines of a run, about
+_LINES = 20  # A rank's own log gets about this many step lines a run.
+_UPLOAD_S = 20.0  # Seconds between two uploads of metrics.jsonl: each takes some 100 ms, less than 1% of the time.
+
+OnStep = Callable[[StepMetrics], None]
+"""Receives each step's metrics, on rank 0."""
 
 
-def run_rank(
-    job: Job, told: Callable[[], Notice | None] = lambda: None, tell: Callable[[Metrics], None] | None = None
-) -> TrainResult:
-    """Trains one rank's part of the model and exports it. On rank 0 `tell` is told of each step.
+def _no_notice() -> None:
+    """The notices of a training that nothing disturbs."""
 
-    Before each step rank 0 asks `told` for a notice, and what follows from it is done by all ranks.
 
-    Raises TrainingFailed, on all ranks at once, where nothing can be trained on or the loss is not finite; Stopped, on all
-    ranks at the same step, where the notice says so.
+def run_rank(job: TrainingJob, poll_notice: PollNotice = _no_notice, on_step: OnStep | None = None) -> TrainResult:
+    """Trains one rank's part of the model and exports it.
+
+    Before each step rank 0 calls `poll_notice`, and all ranks do what follows from the notice.
+
+    Raises TrainingFailed, on all ranks at once, if there is nothing to train on or the loss is not finite; Stopped, on all
+    ranks at the same step, if the notice ends the training.
     """
     _quiet()
     config, world_size = job.config, dist.get_world_size()
+    _show(job, "loading the model")
     directory = _fetched_everywhere(job.seed_model)
     beside = _fetched_everywhere(job.seed_model, weights=False)  # for the export: the weights' copy may go while this trains
     tokens, dropped = read_tokens(job, directory)
     steps = plan_packing([row.id for row in tokens], [row.length for row in tokens], config, world_size)
-    _tell_start(job, len(tokens), dropped, len(steps))
+    _log_start(job, len(tokens), dropped, len(steps))
     engine = load_engine(directory, config)
     reference, forwards = _reference(engine, tokens, job, directory)
     torch.manual_seed(config.seed + dist.get_rank())  # dropout, in models that have it
-    material = Material(tokens, reference, config, meter_of(engine.module.language_model))
-    losses = _learn(engine, material, steps, job, told, tell)
+    inputs = StepInputs(tokens, reference, config, mfu_meter(engine.module.language_model))
+    losses = _learn(engine, inputs, steps, job, poll_notice, on_step)
     done = steps[: job.until]
-    files = export(engine.module.language_model, beside, Folder.at(job.model), config.shard_gb)
+    _show(job, EXPORTING)
+    files = export_model(engine.module.language_model, beside, Folder.at(job.model), config.shard_gb)
     return TrainResult(
         examples=len(tokens),
         dropped=dropped,
@@ -78,7 +88,7 @@ def run_rank(
 
 
 def _fetched_everywhere(model: ModelConfig, *, weights: bool = True) -> Path:
-    """The model's directory on this machine; where one rank's copy is not whole, its error on all of them."""
+    """The model's directory on this machine. If one rank's copy is not whole, all ranks raise its error."""
     directory, refused = Path(), None
     try:
         directory = local_model(model, weights=weights)
@@ -93,60 +103,65 @@ def _fetched_everywhere(model: ModelConfig, *, weights: bool = True) -> Path:
 
 
 def _reference(
-    engine: deepspeed.DeepSpeedEngine, tokens: Sequence[ExampleTokens], job: Job, directory: Path
+    engine: deepspeed.DeepSpeedEngine, tokens: Sequence[ExampleTokens], job: TrainingJob, directory: Path
 ) -> tuple[Tensor | None, int]:
-    """What preference losses compare with, asked before the weights are those of a checkpoint; None where none is needed."""
+    """The log-probabilities that a preference loss compares with, and how many were computed; None for `sft`.
+
+    They are computed before the weights become those of a checkpoint.
+    """
     if job.config.objective == "sft":
         return None, 0
+    _show(job, "computing the reference")
     identity = f"{job.weights} {tokenizer_identity(directory)}"
     return reference_logps(engine, tokens, job.config, Folder.at(job.folder) / REFERENCE, identity)
 
 
 def _learn(
     engine: deepspeed.DeepSpeedEngine,
-    material: Material,
-    steps: Sequence[Step],
-    job: Job,
-    told: Callable[[], Notice | None],
-    tell: Callable[[Metrics], None] | None,
+    inputs: StepInputs,
+    steps: Sequence[PackedStep],
+    job: TrainingJob,
+    poll_notice: PollNotice,
+    on_step: OnStep | None,
 ) -> list[float]:
-    """The steps that are wanted and not done yet, with a checkpoint now and then; the loss of each step, on rank 0."""
+    """The steps that are not done yet, with a checkpoint now and then. Returns the loss of each step, on rank 0."""
     folder, every = Folder.at(job.folder), job.config.checkpoint_every_steps
-    checkpoints, until, watch = folder / CHECKPOINTS, len(steps[: job.until]), Watch(told)
+    checkpoints, until, handler = folder / CHECKPOINTS, len(steps[: job.until]), NoticeHandler(poll_notice)
     last = checkpoint.restore(engine, checkpoints, job.fingerprint, until)
     done = last.step if last else 0
     with workspace(folder) as directory, tracked(job, directory, done) as track:
-        metrics = directory / METRICS
-        _take_up_metrics(folder, metrics, done)
+        metrics = _MetricsFile(directory, folder, done)
+        _show(job, TRAINING)
         started = time.monotonic()
         for number in range(done, until):
-            order = _of_rank_0(watch.order, number, last)
-            if order.save:
-                _keep(metrics, folder)
+            action = _of_rank_0(handler.next_action, number, last)
+            if action.save:
+                metrics.keep()
                 last = checkpoint.save(engine, checkpoints, _position(job, steps, number))
-            if order.end:
+            if action.end:
                 raise stopped(number, len(steps), last)
-            line = train_step(engine, material, steps[number], number, len(steps))
+            step = train_step(engine, inputs, steps[number], number, len(steps))
+            metrics.add(step)
             pace = (time.monotonic() - started) / (number + 1 - done)
-            _record(line, metrics, len(steps), eta_s=pace * (len(steps) - number - 1))
-            track(line)
-            if tell is not None and dist.get_rank() == 0:
-                tell(line)
+            _log_step(step, len(steps), eta_s=pace * (len(steps) - number - 1))
+            track(step)
+            if on_step is not None and dist.get_rank() == 0:
+                on_step(step)
             if (number + 1) % every == 0 and number + 1 < len(steps):
-                _keep(metrics, folder)
+                metrics.keep()
                 last = checkpoint.save(engine, checkpoints, _position(job, steps, number + 1))
-        _keep(metrics, folder)
-        return [line["loss"] for line in _lines(metrics.read_text(encoding="utf-8"))] if dist.get_rank() == 0 else [math.nan]
+        metrics.keep()
+        return metrics.losses()
 
 
-def _of_rank_0(order: Callable[[int, Checkpoint | None], Order], done: int, last: Checkpoint | None) -> Order:
+def _of_rank_0(next_action: Callable[[int, Checkpoint | None], RankAction], done: int, last: Checkpoint | None) -> RankAction:
     """What rank 0 has decided, on every rank."""
-    word = [order(done, last) if dist.get_rank() == 0 else Order()]
-    dist.broadcast_object_list(word)
-    return word[0]
+    decided = [next_action(done, last) if dist.get_rank() == 0 else RankAction()]
+    dist.broadcast_object_list(decided)
+    return decided[0]
 
 
-def _position(job: Job, steps: Sequence[Step], done: int) -> Checkpoint:
+def _position(job: TrainingJob, steps: Sequence[PackedStep], done: int) -> Checkpoint:
     return Checkpoint(
         fingerprint=job.fingerprint,
         step=done,
@@ -157,7 +172,13 @@ def _position(job: Job, steps: Sequence[Step], done: int) -> Checkpoint:
     )
 
 
-def _tell_start(job: Job, examples: int, dropped: dict[str, int], steps: int) -> None:
+def _show(job: TrainingJob, activity: str) -> None:
+    """Has the driver show what the ranks do now."""
+    if dist.get_rank() == 0:
+        write_progress(Folder.at(job.folder), activity)
+
+
+def _log_start(job: TrainingJob, examples: int, dropped: dict[str, int], steps: int) -> None:
     if dist.get_rank() != 0:
         return
     left_out = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
@@ -167,53 +188,66 @@ def _tell_start(job: Job, examples: int, dropped: dict[str, int], steps: int) ->
         log.warning("train.warmup_steps=%d does not fit in %d steps: warming up for %d", job.config.warmup_steps, steps, warmup)
 
 
-def _take_up_metrics(folder: Folder, metrics: Path, done: int) -> None:
-    """Begins the file of metrics with the steps that are done; those that were undone by a kill are not in it."""
-    if dist.get_rank() != 0:
-        return
-    before = folder.read(METRICS).decode() if folder.exists(METRICS) else ""
-    kept = [line for line in _lines(before) if line["step"] <= done]
-    Folder.at(metrics.parent).write(METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode())
-    if done:
-        log.info("going on after step %d", done)
-
-
-def _keep(metrics: Path, folder: Folder) -> None:
-    """Brings the file of metrics, and what trackers wrote, to where a restart finds it."""
-    if dist.get_rank() == 0:
-        folder.upload(metrics)
-        keep_files(metrics.parent, folder)
-
-
-def _record(metrics: Metrics, path: Path, total: int, eta_s: float) -> None:
-    if dist.get_rank() != 0:
-        return
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(metrics)) + "\n")
-    if metrics.step % max(1, total // _LINES) == 0 or metrics.step == total:
+def _log_step(metrics: StepMetrics, total: int, eta_s: float) -> None:
+    if dist.get_rank() == 0 and (metrics.step % max(1, total // _LINES) == 0 or metrics.step == total):
         log.info("%s", step_line(metrics, total, eta_s))
 
 
-def step_line(metrics: Metrics, total: int, eta_s: float) -> str:
-    """One step for a reader; `eta_s` are the seconds to the last step, at the pace so far."""
-    preferred = "" if metrics.preferred is None else f" | preferred {metrics.preferred:.0%}"
-    mfu = "" if metrics.mfu is None else f" | mfu {metrics.mfu:.0%}"
-    return (
-        f"step {metrics.step}/{total} | loss {metrics.loss:.3f}{preferred} | grad_norm {metrics.grad_norm:.2f} "
-        f"| lr {metrics.lr:.1e} | {metrics.tokens_per_s:,.0f} tok/s{mfu} | eta {duration(eta_s)}"
-    )
+class _MetricsFile:
+    """metrics.jsonl, as rank 0 writes it; on the other ranks nothing.
+
+    It grows in the working directory. If the run is in an object store, that is a scratch disk: then it is uploaded at each
+    checkpoint, for a restart, and every 20 s, for the driver to show.
+    """
+
+    def __init__(self, directory: Path, folder: Folder, done: int) -> None:
+        """Begins with the steps that are done; steps that a kill has undone are left out."""
+        self._folder = folder
+        self._path = directory / METRICS
+        self._writes = dist.get_rank() == 0
+        if not self._writes:
+            return
+        before = folder.read(METRICS).decode() if folder.exists(METRICS) else ""
+        lines = [_json_line(step) for step in read_metrics(before) if step.step <= done]
+        Folder.at(directory).write(METRICS, "".join(lines).encode())
+        self._upload()
+        if done:
+            log.info("resuming after step %d", done)
+
+    def add(self, step: StepMetrics) -> None:
+        """Appends a step, and uploads the file for the driver if that is due."""
+        if self._writes:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(_json_line(step))
+            if time.monotonic() - self._uploaded_at > _UPLOAD_S:
+                self._upload()
+
+    def keep(self) -> None:
+        """Uploads the file, and what trackers wrote, for a restart."""
+        if self._writes:
+            self._folder.upload(self._path)
+            keep_files(self._path.parent, self._folder)
+
+    def losses(self) -> list[float]:
+        """The loss of each step."""
+        return [step.loss for step in read_metrics(self._path.read_text(encoding="utf-8"))] if self._writes else [math.nan]
+
+    def _upload(self) -> None:
+        """For the driver to show: a store that is away is no reason to lose a training."""
+        self._uploaded_at = time.monotonic()
+        with suppress(StjError, OSError):
+            self._folder.upload(self._path)
 
 
-def _lines(text: str) -> list[dict[str, float]]:
-    whole = text.rpartition("\n")[0]  # a kill can tear the last line
-    return [json.loads(line) for line in whole.splitlines()]
+def _json_line(step: StepMetrics) -> str:
+    return json.dumps(asdict(step)) + "\n"
 
 
 def _quiet() -> None:
-    """Our log to stderr at INFO; what libraries say at each step or start, and nobody can act on, not at all."""
+    """Our log to stderr at INFO, without what libraries repeat at each step or start and nobody can act on."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("stj").setLevel(logging.INFO)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # a tracker that does not answer is told of once, not at each try
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # a tracker that does not answer gets one warning of ours
     warnings.simplefilter("ignore", FutureWarning)
-    warnings.filterwarnings("ignore", "None of the inputs have requires_grad")  # the reference is asked without gradients
+    warnings.filterwarnings("ignore", "None of the inputs have requires_grad")  # the reference has no gradients
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -13,11 +13,11 @@ from stj.config import TrainConfig
 from stj.train import attention
 from stj.train.head import SupervisedHead
 
-_OFF = 1 << 30
+_NEVER = 1 << 30  # Steps between DeepSpeed's own lines: ours say more.
 
 
 class PackedJudge(torch.nn.Module):
-    """A causal language model on packed rows, which gives log-probabilities of what is learned rather than logits."""
+    """A causal language model on packed rows; it returns log-probabilities of the supervised tokens, not logits."""
 
     def __init__(self, language_model: PreTrainedModel) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class PackedJudge(torch.nn.Module):
     def forward(
         self, *, inputs: Tensor, positions: Tensor, lengths: tuple[int, ...], learned: Tensor, targets: Tensor
     ) -> Tensor:
-        """Log-probability (S,) in fp32 of each target, for the fields of a `Packed` row."""
+        """Log-probability (S,) in fp32 of each target, for the fields of a `PackedRow`."""
         within_texts = attention.boundaries(lengths, self.attention, inputs.device)
         decoder = self.language_model.base_model
         hidden = decoder(
@@ -39,10 +39,10 @@ class PackedJudge(torch.nn.Module):
 
 
 def deepspeed_settings(config: TrainConfig, dtype: torch.dtype = torch.bfloat16) -> dict[str, Any]:
-    """What DeepSpeed is told.
+    """The settings for DeepSpeed.
 
-    Gradients are summed over ranks and micro-batches in fp32 (a third more traffic than bf16, as FSDP's default), and the
-    master weights are fp32: at Table 7's learning rate of 1e-6 an update is below what bf16 can add to a weight.
+    Gradients are summed over ranks and micro-batches in fp32: a third more traffic than bf16, and FSDP's default. The master
+    weights are fp32, because at Table 7's learning rate of 1e-6 an update is below what bf16 can add to a weight.
     """
     offload = {"offload_optimizer": {"device": "cpu", "pin_memory": True}} if config.offload == "optimizer" else {}
     adamw = {"lr": config.lr, "betas": list(config.betas), "weight_decay": config.weight_decay}  # lr is set at each step
@@ -56,17 +56,17 @@ def deepspeed_settings(config: TrainConfig, dtype: torch.dtype = torch.bfloat16)
         "zero_optimization": {"stage": 3, "overlap_comm": config.device == "gpu", **offload},
         "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW runs on the host too, and needs no compiler there
         "optimizer": {"type": "AdamW", "params": {**adamw, "torch_adam": True, "fused": True}},
-        "steps_per_print": _OFF,
+        "steps_per_print": _NEVER,
     }
 
 
 def load_engine(directory: Path, config: TrainConfig, dtype: torch.dtype = torch.bfloat16) -> deepspeed.DeepSpeedEngine:
-    """The seed model under DeepSpeed; of a dense model no rank ever holds more than its part and the layer at hand.
+    """The seed model under DeepSpeed; a rank never holds more of a dense model than its part and the current layer.
 
-    Of a mixture of experts each rank has all of it in host memory while it loads: transformers puts the experts of a layer
-    together before ZeRO-3 takes its part. In fp32 for tests of the gradients alone.
+    While a mixture of experts loads, each rank holds all of it in host memory: transformers puts the experts of a layer
+    together before ZeRO-3 takes its part. Only tests of the gradients use fp32.
     """
-    # DeepSpeed compiles its shared-memory collectives (a minute of g++) where it finds a compiler; gloo needs none
+    # DeepSpeed compiles its shared-memory collectives (a minute of g++) if it finds a compiler; gloo needs none
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     settings = deepspeed_settings(config, dtype)
     keep = HfDeepSpeedConfig(settings)  # from_pretrained partitions the weights for as long as this object lives

@@ -1,7 +1,7 @@
-"""Being told to stop: by the driver, or by a cluster that takes a machine away. Training ends, or goes on, with a checkpoint.
+"""Notices that a training must stop, or will lose a machine, and what follows: training ends, or continues, with a checkpoint.
 
 The driver writes a small file beside the checkpoints, which works on a disk and in an object store. Rank 0 looks for it between
-two steps. No thread of ours waits for anything: Ray ends badly where one is left in it.
+two steps. No thread of ours waits for it: a thread that is in Ray while Ray shuts down can end the process.
 """
 
 import json
@@ -25,99 +25,103 @@ log = logging.getLogger(__name__)
 
 _FILE = "stop.json"
 _RAYS_NOTICE = "RAY_JOB_STOP_WAIT_TIME_S"
-_LOOK_S = 1.0  # a look at an object store takes some 50 ms
-_LEAVING_S = 2.0  # of a notice, for the driver: to hear that its ranks have ended, and to end
-_AGAIN = "Run the same command again to go on from"
+_LOOK_S = 1.0  # Looks at most this often: a look at an object store takes some 50 ms.
+_LEAVING_S = 2.0  # Kept back of a notice: the driver needs it to see its ranks end, and to end itself.
+_AGAIN = "Run the same command again to resume from"
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Word that something will be gone soon."""
+    """An announcement that the run, or a machine, will soon be gone."""
 
     by: float
-    """When, in seconds since 1970; infinite where nobody knows."""
+    """When it is gone, in seconds since 1970; infinite if nobody knows."""
     end: bool
-    """Whether training is to end. Else it goes on, and is started again on other machines when these are gone."""
+    """Whether training ends. If not, it continues, and restarts on other machines when these are gone."""
+
+
+PollNotice = Callable[[], Notice | None]
+"""Returns the notice that holds now, if there is one; must be quick, since rank 0 calls it before each step."""
 
 
 @dataclass(frozen=True)
-class Order:
+class RankAction:
     """What all ranks do before the next step."""
 
     save: bool = False
     end: bool = False
 
 
-class Watch:
-    """What follows from the notices that come, on rank 0."""
+class NoticeHandler:
+    """Decides on rank 0 what follows from a notice."""
 
-    def __init__(self, told: Callable[[], Notice | None]) -> None:
-        self._told = told
-        self._followed: Notice | None = None
+    def __init__(self, poll_notice: PollNotice) -> None:
+        self._poll_notice = poll_notice
+        self._handled: Notice | None = None
 
-    def order(self, done: int, last: Checkpoint | None) -> Order:
-        """A checkpoint of the steps that are done, once a notice, where they are not saved yet and there is time for it.
+    def next_action(self, done: int, last: Checkpoint | None) -> RankAction:
+        """A checkpoint of the steps that are done, once a notice, if they are not saved yet and there is time for it.
 
-        How long one takes is known from the last; where there is none, it is tried.
+        The last checkpoint shows how long it takes; the first one is tried in any case.
         """
-        notice = self._told()
-        if notice is None or notice == self._followed:
-            return Order()
-        self._followed = notice
+        notice = self._poll_notice()
+        if notice is None or notice == self._handled:
+            return RankAction()
+        self._handled = notice
         unsaved, seconds = (done > last.step, last.seconds) if last else (done > 0, 0.0)
         left = notice.by - time.time()
         if unsaved and seconds >= left:
             log.warning("no checkpoint: the last took %.0f s, and there are %.0f s left", seconds, left)
-        return Order(save=unsaved and seconds < left, end=notice.end)
+        return RankAction(save=unsaved and seconds < left, end=notice.end)
 
 
 def stopped(done: int, steps: int, last: Checkpoint | None) -> Stopped:
-    """What to raise where training ends before its last step."""
+    """The error that ends a training before its last step."""
     kept = f"its checkpoint after step {last.step}" if last else "the beginning"
-    return Stopped(f"told to stop after step {done} of {steps}. {_AGAIN} {kept}")
+    return Stopped(f"stopped after step {done} of {steps}. {_AGAIN} {kept}")
 
 
 def stop_notice(configured: float | None) -> float:
-    """Seconds between SIGTERM and the kill: as configured, or as Ray's job supervisor is told (by itself it waits 3), or 30."""
+    """Seconds between SIGTERM and the kill: as configured, else as Ray's job supervisor waits (3 by default), else 30."""
     return configured if configured is not None else float(os.environ.get(_RAYS_NOTICE, "3" if in_ray_job() else "30"))
 
 
-def asked_to_stop(checkpoints: Folder, run: str) -> Callable[[], Notice | None]:
-    """Looks, once a second at most, whether the driver of this run has asked its ranks to stop."""
-    found: Notice | None = None
+def stop_poll(checkpoints: Folder, run: str) -> PollNotice:
+    """Looks, at most once a second, whether the driver of this run has asked its ranks to stop."""
+    notice: Notice | None = None
     looked = -math.inf
 
-    def look() -> Notice | None:
-        nonlocal found, looked
-        if found is None and time.monotonic() - looked >= _LOOK_S:
+    def poll() -> Notice | None:
+        nonlocal notice, looked
+        if notice is None and time.monotonic() - looked >= _LOOK_S:
             looked = time.monotonic()
             with suppress(StjError, OSError):  # a store that is away for a moment; the next look may reach it
-                asked = json.loads(checkpoints.read(_FILE)) if checkpoints.exists(_FILE) else {}
-                if asked.get("run") == run:  # and not another driver's, that was told to stop before
-                    found = Notice(asked["by"], end=True)
-        return found
+                request = json.loads(checkpoints.read(_FILE)) if checkpoints.exists(_FILE) else {}
+                if request.get("run") == run:  # not what an earlier driver has left
+                    notice = Notice(request["by"], end=True)
+        return notice
 
-    return look
+    return poll
 
 
 @contextmanager
 def asking_to_stop(checkpoints: Folder, run: str, notice_s: float) -> Iterator[None]:
-    """Makes SIGTERM ask the ranks to stop; when it comes again, or when the notice is over, what waits for them ends at once.
+    """Makes SIGTERM ask the ranks to stop. A second SIGTERM, or the end of the notice, ends the wait for them at once.
 
-    Raises Stopped in the end where SIGTERM came.
+    Raises Stopped at the end if SIGTERM came.
     """
-    if threading.current_thread() is not threading.main_thread():  # signals come to that one alone
+    if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
         yield
         return
     asked = False
 
     def at_once(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt  # Ray passes this on from where it waits, and no other
+        raise KeyboardInterrupt  # the only exception that Ray lets through while it waits
 
     def ask(signum: int, frame: FrameType | None) -> None:
         nonlocal asked
         asked = True
-        log.warning("told to stop: the ranks are asked for a checkpoint, and have %g s", notice_s)
+        log.warning("stopping: the ranks are asked for a checkpoint, and have %g s", notice_s)
         left = max(0.1, notice_s - _LEAVING_S)
         signal.signal(signal.SIGTERM, at_once)
         signal.setitimer(signal.ITIMER_REAL, left)
@@ -131,7 +135,7 @@ def asking_to_stop(checkpoints: Folder, run: str, notice_s: float) -> Iterator[N
         yield
     except KeyboardInterrupt:
         if asked:
-            raise Stopped(f"told to stop, and the ranks were not done in time. {_AGAIN} the last checkpoint") from None
+            raise Stopped(f"stopped, and the ranks did not finish in time. {_AGAIN} the last checkpoint") from None
         raise
     finally:
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
@@ -139,4 +143,4 @@ def asking_to_stop(checkpoints: Folder, run: str, notice_s: float) -> Iterator[N
         signal.signal(signal.SIGTERM, before[0])
         signal.signal(signal.SIGALRM, before[1])
     if asked:
-        raise Stopped(f"told to stop: the model was finished before. {_AGAIN} there")
+        raise Stopped(f"stopped; the model had been finished before. {_AGAIN} there")

@@ -1,11 +1,11 @@
 """Which examples make up each step, and how the texts of a micro-batch lie in one row.
 
-The plan is a function of (seed, epoch, ids, lengths) and the token budget, so every rank computes the same one by itself and
-a resumed run needs to know no more than its step. The micro-batches do not depend on the number of ranks: two ranks see in
-one step what one rank sees with twice the accumulation.
+The plan is a function of (seed, epoch, ids, lengths) and the token budget. So every rank computes the same plan, and a resumed
+run needs only its step. The micro-batches do not depend on the number of ranks: two ranks see in one step what one rank sees
+with twice the accumulation.
 
-A micro-batch is a row of texts one after another, without padding. Positions count from 0 in each of them, and attention ends
-where a text does (`attention.py`), so an example is computed as if it were alone.
+A micro-batch is a row of texts one after another, without padding. Positions count from 0 in each text, and attention stays
+within a text (`attention.py`), so an example is computed as if it were alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,17 +20,17 @@ from stj.config import TrainConfig
 from stj.randomness import uniform
 from stj.train.data import ExampleTokens
 
-_WINDOW = 16  # micro-batches' worth of examples that are packed together; a whole epoch at once would sort it by length
-_FULL = 0.97  # of the budget: what is less full waits for the next window
+_WINDOW = 16  # Packs this many micro-batches' worth of examples together; a whole epoch at once would be sorted by length.
+_FULL = 0.97  # A row below this share of the budget is broken up, and its examples wait for the next window.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """What one update of the weights is made from."""
+class PackedStep:
+    """The examples of one update of the weights."""
 
     epoch: int
     micro_batches: tuple[tuple[int, ...], ...]
-    """Indices of examples; accumulation x ranks of them. Empty ones fill up where an epoch's examples do not."""
+    """Indices of examples, in accumulation x ranks micro-batches, of which the last ones may be empty."""
 
     @property
     def examples(self) -> list[int]:
@@ -38,47 +38,47 @@ class Step:
         return [index for batch in self.micro_batches for index in batch]
 
     def of_rank(self, rank: int, world_size: int) -> tuple[tuple[int, ...], ...]:
-        """The micro-batches of one rank, one for each accumulation."""
+        """The micro-batches of one rank, in the order in which it accumulates their gradients."""
         return self.micro_batches[rank::world_size]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Packed:
-    """The texts of a micro-batch in one row of T tokens, S of which are learned."""
+class PackedRow:
+    """The texts of a micro-batch in one row of T tokens, of which S are learned."""
 
     inputs: Tensor
     """Token ids (1, T)."""
     positions: Tensor
     """Place of each token in its own text (1, T)."""
     lengths: tuple[int, ...]
-    """Of the texts, T together."""
+    """Tokens of each text, T together."""
     counts: tuple[int, ...]
-    """Of the texts, how many tokens are learned: S together."""
+    """Learned tokens of each text, S together."""
     learned: Tensor
     """Places in the row (S,) whose next token is learned."""
     targets: Tensor
     """Those next tokens (S,)."""
 
     def on(self, device: torch.device) -> dict[str, Any]:
-        """What the model's forward takes of it, on a device."""
+        """The arguments of the model's forward, on a device."""
         fields = {name: value for name, value in vars(self).items() if name != "counts"}
         return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in fields.items()}
 
 
-def plan_packing(ids: Sequence[str], lengths: Sequence[int], config: TrainConfig, world_size: int) -> list[Step]:
+def plan_packing(ids: Sequence[str], lengths: Sequence[int], config: TrainConfig, world_size: int) -> list[PackedStep]:
     """All steps of a run, over its epochs; each example is in one step of an epoch.
 
-    An epoch's micro-batches are spread evenly over its steps, so that no update rests on the few that were left over.
+    An epoch's micro-batches are spread evenly over its steps, so that no update rests on a few left-over examples.
     """
     per_step = world_size * config.gradient_accumulation
-    steps: list[Step] = []
+    steps: list[PackedStep] = []
     for epoch in range(config.max_epochs):
         batches = micro_batches(ids, lengths, config.max_num_tokens, config.seed, epoch)
         count = -(-len(batches) // per_step)
         bounds = [len(batches) * step // count for step in range(count + 1)]
         for start, end in pairwise(bounds):
             filled = [*batches[start:end], *[()] * (per_step - (end - start))]
-            steps.append(Step(epoch=epoch, micro_batches=tuple(filled)))
+            steps.append(PackedStep(epoch=epoch, micro_batches=tuple(filled)))
     return steps[: config.max_steps]
 
 
@@ -87,8 +87,8 @@ def micro_batches(
 ) -> list[tuple[int, ...]]:
     """One epoch's examples in random order, packed into rows of at most `max_num_tokens` tokens.
 
-    Examples that are near each other in the random order are packed together; a row that does not come out full is broken
-    up again, and its examples join the next ones.
+    Examples near each other in the random order are packed together. A row that is not full is broken up again, and its
+    examples join the next window.
     """
     order = sorted(range(len(ids)), key=lambda index: uniform(seed, ids[index], f"order of epoch {epoch}"))
     rows: list[tuple[int, ...]] = []
@@ -103,8 +103,8 @@ def micro_batches(
 
 
 def fill_rows(indices: Sequence[int], lengths: Sequence[int], room: int) -> list[tuple[int, ...]]:
-    """Rows of at most `room` tokens: the longest example that is left, and those that fill up the row best with it."""
-    left = sorted(indices, key=lambda index: -lengths[index])  # stable: equals stay in random order
+    """Rows of at most `room` tokens: the longest remaining example, and those that fill the row best with it."""
+    left = sorted(indices, key=lambda index: -lengths[index])  # stable sort: equals stay in random order
     rows = []
     while left:
         row = [left[0], *_fullest(left[1:], lengths, room - lengths[left[0]])]
@@ -115,27 +115,27 @@ def fill_rows(indices: Sequence[int], lengths: Sequence[int], room: int) -> list
 
 
 def _fullest(indices: Sequence[int], lengths: Sequence[int], room: int) -> list[int]:
-    """Those whose lengths add up to the most that fits: a subset sum, with the sums that can be made as bits of a number."""
+    """The examples whose lengths add up to the most that fits: a subset sum, with the possible sums as bits of a number."""
     within = (1 << (room + 1)) - 1
-    sums = [1]  # bit k of the i-th: the first i can make a sum of k
+    sums = [1]  # bit k of entry i: the first i examples can make a sum of k
     for index in indices:
         sums.append((sums[-1] | sums[-1] << lengths[index]) & within)
-    wanted, found = sums[-1].bit_length() - 1, []
+    wanted, chosen = sums[-1].bit_length() - 1, []
     for index, without in zip(reversed(indices), reversed(sums[:-1]), strict=True):
         if not without >> wanted & 1:
-            found.append(index)
+            chosen.append(index)
             wanted -= lengths[index]
-    return found
+    return chosen
 
 
-def pack(batch: Sequence[ExampleTokens]) -> Packed:
+def pack(batch: Sequence[ExampleTokens]) -> PackedRow:
     """The texts of a micro-batch in one row."""
     texts = [(torch.from_numpy(text).long(), tokens.prompt_length) for tokens in batch for text in tokens.texts]
     learned, start = [], 0
     for ids, prompt_length in texts:
         learned.append(torch.arange(start + prompt_length - 1, start + len(ids) - 1))
         start += len(ids)
-    return Packed(
+    return PackedRow(
         inputs=torch.cat([ids for ids, _ in texts]).unsqueeze(0),
         positions=torch.cat([torch.arange(len(ids)) for ids, _ in texts]).unsqueeze(0),
         lengths=tuple(len(ids) for ids, _ in texts),
@@ -146,7 +146,7 @@ def pack(batch: Sequence[ExampleTokens]) -> Packed:
 
 
 def _windows(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Runs of examples with about `budget` tokens together."""
+    """Consecutive examples, about `budget` tokens at a time."""
     window: list[int] = []
     tokens = 0
     for index in order:
@@ -160,5 +160,5 @@ def _windows(order: Sequence[int], lengths: Sequence[int], budget: int) -> Itera
 
 
 def _shuffled(rows: Sequence[tuple[int, ...]], ids: Sequence[str], seed: int, epoch: int) -> list[tuple[int, ...]]:
-    """Rows in random order: as they were packed, those with the longest examples would lead."""
+    """Rows in random order: in the order of packing, the longest examples would come first."""
     return sorted(rows, key=lambda row: uniform(seed, ids[row[0]], f"place in epoch {epoch}"))

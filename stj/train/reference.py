@@ -1,11 +1,11 @@
-"""Log-probabilities of judgments under the weights that training begins from: computed once, kept, and read ever after.
+"""Log-probabilities of judgments under the weights that training begins from: computed once, and kept on disk.
 
 A preference loss needs two numbers a pair from the reference model. A second copy of the model beside the one in training
-would hold 141 GB more for a 70B and run a forward a step; here the weights themselves are asked before their first update.
+would hold 141 GB more for a 70B, and run a forward a step. Here the weights themselves compute them, before their first update.
 
-    reference/HASH.json    what some rounds of all ranks gave: {key of a text: its log-probability}
+    reference/HASH.json    the results of some rounds of all ranks: {key of a text: its log-probability}
 
-A text's key is a hash of the weights, the tokenizer, its token ids and where its judgment begins.
+A text's key is a hash of the weights, the tokenizer, its token ids and the position of its judgment.
 """
 
 import hashlib
@@ -26,27 +26,27 @@ from stj.train.data import ExampleTokens, nothing_to_learn
 from stj.train.losses import text_logps
 from stj.train.packing import micro_batches, pack
 
-Batch = tuple[int, ...]
+MicroBatch = tuple[int, ...]
 
 
 def reference_logps(
     engine: deepspeed.DeepSpeedEngine, tokens: Sequence[ExampleTokens], config: TrainConfig, folder: Folder, identity: str
 ) -> tuple[Tensor, int]:
-    """Log-probabilities (examples, texts) in fp32 on the host, the same on all ranks, and how many were computed for it.
+    """Log-probabilities (examples, texts) in fp32 on the host, the same on all ranks, and the number of forwards they took.
 
-    `identity` says which weights and which tokenizer the engine has. What the folder holds already is not computed again; a
-    call after a kill repeats the rounds since the last commit. All ranks must call it.
+    `identity` names the engine's weights and tokenizer. What the folder holds already is not computed again; a call after a
+    kill repeats the rounds since the last commit. All ranks must call it.
     """
     keys = [[_key(identity, row, text) for text in row.texts] for row in tokens]
     known = _read(folder)
     rows = micro_batches([row.id for row in tokens], [row.length for row in tokens], config.max_num_tokens, config.seed, 0)
-    # Whole micro-batches, as they would be without a cache: a text's numbers never depend on when a run was killed.
+    # Whole micro-batches, as without a cache: a text's numbers never depend on when a run was killed.
     missing = [row for row in rows if any(key not in known for index in row for key in keys[index])]
     rounds = _groups(missing, dist.get_world_size())
-    engine.eval()  # dropout, in models that have it, would be kept with the numbers
+    engine.eval()  # without dropout, in models that have it: its noise would be kept with the numbers
     for commit in _groups(rounds, config.checkpoint_every_steps):
-        found = [_one_round(engine, tokens, keys, batches) for batches in commit]
-        known |= _commit({key: value for part in found for key, value in part.items()}, folder)
+        logps = [_run_round(engine, tokens, keys, batches) for batches in commit]
+        known |= _commit({key: value for of_round in logps for key, value in of_round.items()}, folder)
     engine.train()
     dist.barrier()
     return torch.tensor([[known[key] for key in of_row] for of_row in keys]), len(missing)
@@ -58,19 +58,22 @@ def tokenizer_identity(directory: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _one_round(
-    engine: deepspeed.DeepSpeedEngine, tokens: Sequence[ExampleTokens], keys: Sequence[Sequence[str]], batches: Sequence[Batch]
+def _run_round(
+    engine: deepspeed.DeepSpeedEngine,
+    tokens: Sequence[ExampleTokens],
+    keys: Sequence[Sequence[str]],
+    batches: Sequence[MicroBatch],
 ) -> dict[str, float]:
-    """A forward of each rank on its batch, or on next to nothing where the round has none for it; what all of them found."""
+    """One forward of each rank, on two tokens if the round has no batch for it; the results of all ranks."""
     rank = dist.get_rank()
     batch = batches[rank] if rank < len(batches) else ()
     packed = pack([tokens[index] for index in batch] or [nothing_to_learn(tokens)])
     with torch.no_grad():
         sums = text_logps(engine(**packed.on(engine.device)), packed.counts).tolist()
-    own = dict(zip([key for index in batch for key in keys[index]], sums, strict=False))
-    parts: list[dict[str, float]] = [{}] * dist.get_world_size()
-    dist.all_gather_object(parts, own)
-    return {key: value for part in parts for key, value in part.items()}
+    logps = dict(zip([key for index in batch for key in keys[index]], sums, strict=False))
+    by_rank: list[dict[str, float]] = [{}] * dist.get_world_size()
+    dist.all_gather_object(by_rank, logps)
+    return {key: value for of_rank in by_rank for key, value in of_rank.items()}
 
 
 def _key(identity: str, row: ExampleTokens, text: NDArray[Any]) -> str:
@@ -78,7 +81,7 @@ def _key(identity: str, row: ExampleTokens, text: NDArray[Any]) -> str:
 
 
 def _read(folder: Folder) -> dict[str, float]:
-    """What is known already, as rank 0 sees it: on all ranks the same, or they would wait for each other for ever."""
+    """What is known already, as rank 0 sees it: ranks that knew different things would wait for each other for ever."""
     known: list[dict[str, float]] = [{}]
     if dist.get_rank() == 0:
         for name in folder.names():
@@ -87,11 +90,11 @@ def _read(folder: Folder) -> dict[str, float]:
     return known[0]
 
 
-def _commit(found: dict[str, float], folder: Folder) -> dict[str, float]:
+def _commit(logps: dict[str, float], folder: Folder) -> dict[str, float]:
     if dist.get_rank() == 0:
-        written = json.dumps(found).encode()
+        written = json.dumps(logps).encode()
         folder.write(f"{hashlib.sha256(written).hexdigest()[:16]}.json", written)
-    return found
+    return logps
 
 
 def _groups(values: Sequence[Any], size: int) -> list[Sequence[Any]]:

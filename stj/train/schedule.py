@@ -6,7 +6,7 @@ from stj.config import TrainConfig
 
 
 def warmup_steps(total: int, config: TrainConfig) -> int:
-    """Steps of warm-up: as configured, but at least one step of a run comes after it."""
+    """Steps of warm-up: as configured, but at least one step follows it."""
     return min(config.warmup_steps, total - 1)
 
 

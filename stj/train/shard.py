@@ -1,7 +1,7 @@
 """A safetensors file that is written one tensor after another.
 
-Its header names all tensors with their sizes before the first of them is there, so a file of 5 GB needs the memory of one
-tensor, and its hash is taken on the way. The format: https://huggingface.co/docs/safetensors
+Its header names all tensors with their sizes before the first one is written. So a file of 5 GB needs the memory of one tensor,
+and its hash is computed on the way. The format: https://huggingface.co/docs/safetensors
 """
 
 import json
@@ -34,7 +34,7 @@ class Shard(DigestingFile):
     """An open file that takes tensors in the order of its layout."""
 
     def begin(self, layout: Mapping[str, Tensor]) -> None:
-        """Writes the header; `layout` are tensors of the dtypes and shapes to come, on the device `meta` say."""
+        """Writes the header; `layout` holds tensors of the dtypes and shapes to come, for example on the device `meta`."""
         header: dict[str, object] = {"__metadata__": {"format": "pt"}}
         offset = 0
         for name, tensor in layout.items():
@@ -46,15 +46,15 @@ class Shard(DigestingFile):
         self.write(len(text).to_bytes(8, "little") + text)
 
     def add(self, tensor: Tensor) -> None:
-        """Writes the next tensor, which is on the host."""
+        """Writes the next tensor, which must be on the host."""
         self.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 @contextmanager
 def write_shard(target: Folder, name: str, layout: Mapping[str, Tensor]) -> Iterator[Shard]:
-    """A file of the folder that is there, whole, when this ends without an error; before, only under a temporary name.
+    """A new file of the folder: whole when this ends without an error, and under a temporary name before.
 
-    Raises StjError where there is no room.
+    Raises StjError if the disk is full.
     """
     with explain_write_failure(target.uri), workspace(target) as directory:
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,14 @@
-"""TensorBoard, MLflow and Weights & Biases: the metrics of each step on their way to people's dashboards.
+"""Sends the metrics of each step to TensorBoard, MLflow and Weights & Biases.
 
-No tracker can fail a training, or hold it up: each has a thread of its own, with a queue before it. What goes wrong there is
-told once, by the tracker's name and the kind of the error alone (what their libraries say may hold an address with a password),
-and the rest of its metrics are dropped; metrics.jsonl has them all.
+No tracker can fail or delay a training: each has a thread of its own, with a queue. If it fails, one warning names the tracker
+and the kind of error, no more: the libraries' texts may hold an address with a password. The rest of its metrics are dropped;
+metrics.jsonl has them all.
 
-A training that starts again goes on with the same run, which is known by the fingerprint of the model that is trained. Steps
-that are made again after a kill do not count twice: TensorBoard forgets the first ones, MLflow and W&B the second.
+A training that is started again resumes the same run, whose id is the fingerprint of the model in training. Steps that are
+repeated after a kill do not count twice: TensorBoard forgets the first ones, MLflow and W&B the second.
 
-Servers, names and keys are given as these tools have it, in the environment of the machines: MLFLOW_TRACKING_URI,
-WANDB_API_KEY, WANDB_MODE=offline. TensorBoard's files, MLflow's where no server is named, and W&B's lie beside metrics.jsonl.
+Servers, names and keys come from the machines' environment, as these tools define it: MLFLOW_TRACKING_URI, WANDB_API_KEY,
+WANDB_MODE=offline. The files of TensorBoard and W&B, and of MLflow without a server, lie beside metrics.jsonl.
 """
 
 import logging
@@ -27,14 +27,14 @@ import torch.distributed as dist
 
 from stj.errors import StjError
 from stj.storage.folder import Folder
-from stj.train.job import Job
-from stj.train.step import Metrics
+from stj.train.job import TrainingJob
+from stj.train.metrics import StepMetrics
 
 log = logging.getLogger(__name__)
 
 _PROJECT = "stj"
-_LAST_WORDS_S = 30  # so long a tracker may take at the end for what is still in its queue
-_LOOK_AT = {
+_CLOSE_S = 30  # At the end a tracker gets this long for the steps that are still in its queue.
+_ADVICE = {
     "tensorboard": "is there room on the disk?",
     "mlflow": "does the server at MLFLOW_TRACKING_URI answer?",
     "wandb": "is WANDB_API_KEY set, or WANDB_MODE=offline?",
@@ -43,33 +43,33 @@ _FOLDERS = ("tensorboard", "mlruns", "wandb")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tracked:
-    """One training, as a tracker knows it."""
+class TrackedTraining:
+    """One training, as a tracker sees it."""
 
     id: str
-    """The fingerprint of the model: the same when it starts again."""
+    """The fingerprint of the model: the same after a restart."""
     name: str
     settings: Mapping[str, Any]
     directory: Path
     """Where a tracker without a server writes, on this machine."""
     done: int
-    """Steps that are done already."""
+    """Steps done before this start."""
 
 
 class Tracker(Protocol):
-    """One of the tools; made, called and closed in one thread."""
+    """One of the tools; created, called and closed in one thread."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Takes the metrics of a step."""
+        """Records the metrics of a step."""
 
     def close(self) -> None:
-        """Ends the run for now."""
+        """Ends the run; a later start may resume it."""
 
 
 @contextmanager
-def tracked(job: Job, directory: Path, done: int) -> Iterator[Callable[[Metrics], None]]:
-    """A call that takes a step's metrics to all trackers of the job, on rank 0; on other ranks one that does nothing."""
-    training = Tracked(
+def tracked(job: TrainingJob, directory: Path, done: int) -> Iterator[Callable[[StepMetrics], None]]:
+    """Gives a function that sends a step's metrics to all trackers of the job; on ranks other than 0 it does nothing."""
+    training = TrackedTraining(
         id=job.fingerprint,
         name="/".join(Folder.at(job.folder).path.split("/")[-2:]),
         settings=asdict(job.config),
@@ -78,7 +78,7 @@ def tracked(job: Job, directory: Path, done: int) -> Iterator[Callable[[Metrics]
     )
     senders = [_Sender(name, training) for name in job.config.trackers] if dist.get_rank() == 0 else []
 
-    def track(metrics: Metrics) -> None:
+    def track(metrics: StepMetrics) -> None:
         for sender in senders:
             sender.send(metrics)
 
@@ -91,69 +91,67 @@ def tracked(job: Job, directory: Path, done: int) -> Iterator[Callable[[Metrics]
 
 
 def keep_files(directory: Path, folder: Folder) -> None:
-    """Copies what trackers wrote on this machine to where the run is; nothing where they wrote there.
+    """Copies what trackers wrote on this machine to the run's folder, unless they wrote there.
 
-    They may be writing still: what cannot be copied, a temporary file that is gone, say, is left out, and told of once.
+    They may still be writing. What cannot be copied, for example a temporary file that is gone, is left out with one warning.
     """
     if directory == folder.local:
         return
     for name in _FOLDERS:
-        for parent, _, found in os.walk(directory / name):  # passes by a directory that is gone
-            for file in (Path(parent) / one for one in found):
+        for parent, _, files in os.walk(directory / name):  # skips a directory that is gone
+            for file in (Path(parent) / file for file in files):
                 try:
                     if file.is_file():
                         (folder / file.parent.relative_to(directory).as_posix()).upload(file)
                 except (OSError, StjError) as error:
-                    _tell_left_out(folder.uri, type(error).__name__)
+                    _warn_left_out(folder.uri, type(error).__name__)
 
 
 @cache
-def _tell_left_out(where: str, kind: str) -> None:
+def _warn_left_out(target: str, kind: str) -> None:
     """Warns once of each kind of error, not at each checkpoint."""
-    log.warning(
-        "train.trackers: not all that trackers wrote could be copied to %s (%s). Training goes on without it", where, kind
-    )
+    log.warning("train.trackers: not all files of trackers could be copied to %s (%s). Training continues", target, kind)
 
 
 class _Sender:
     """A tracker in its thread."""
 
-    def __init__(self, name: str, training: Tracked) -> None:
+    def __init__(self, name: str, training: TrackedTraining) -> None:
         self._name = name
-        self._told = False
-        self._queue: SimpleQueue[Metrics | None] = SimpleQueue()
+        self._warned = False
+        self._queue: SimpleQueue[StepMetrics | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, args=(training,), name=f"tracker-{name}", daemon=True)
         self._thread.start()
 
-    def send(self, metrics: Metrics) -> None:
+    def send(self, metrics: StepMetrics) -> None:
         """Takes a step's metrics, and returns at once."""
         self._queue.put(metrics)
 
     def close(self) -> None:
         """Waits until all is sent, but not for ever."""
         self._queue.put(None)
-        self._thread.join(_LAST_WORDS_S)
+        self._thread.join(_CLOSE_S)
         if self._thread.is_alive():
-            self._warn(f"does not answer within {_LAST_WORDS_S} s")
+            self._warn(f"does not answer within {_CLOSE_S} s")
 
-    def _serve(self, training: Tracked) -> None:
+    def _serve(self, training: TrackedTraining) -> None:
         try:
             tracker = _TRACKERS[self._name](training)
             while (metrics := self._queue.get()) is not None:
                 values = {name: value for name, value in asdict(metrics).items() if value is not None}
                 tracker.log(values.pop("step"), values)
             tracker.close()
-        except Exception as error:  # whatever it is: it is the tracker's, and no reason to lose a training
+        except Exception as error:  # any error of a tracker: none is a reason to lose a training
             self._warn(f"failed ({type(error).__name__})")
 
     def _warn(self, what: str) -> None:
-        if not self._told:
-            self._told = True
-            log.warning("train.trackers: %s %s: %s Training goes on without it", self._name, what, _LOOK_AT[self._name])
+        if not self._warned:
+            self._warned = True
+            log.warning("train.trackers: %s %s: %s Training continues without it", self._name, what, _ADVICE[self._name])
 
 
 class _TensorBoard:
-    def __init__(self, training: Tracked) -> None:
+    def __init__(self, training: TrackedTraining) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(training.directory / "tensorboard"), purge_step=training.done + 1)
@@ -168,7 +166,7 @@ class _TensorBoard:
 
 
 class _MLflow:
-    def __init__(self, training: Tracked) -> None:
+    def __init__(self, training: TrackedTraining) -> None:
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
 
@@ -177,9 +175,9 @@ class _MLflow:
             os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"  # needs no server and no database, and is safe on shared disks
             uri = (training.directory / "mlruns").as_uri()
         self._metric, self._client = Metric, MlflowClient(uri)
-        found = self._client.search_runs([self._experiment()], f"tags.`stj.model` = '{training.id}'")
-        if found:
-            self._run = found[0].info.run_id
+        runs = self._client.search_runs([self._experiment()], f"tags.`stj.model` = '{training.id}'")
+        if runs:
+            self._run = runs[0].info.run_id
             self._client.update_run(self._run, status="RUNNING")
         else:
             tags = {"stj.model": training.id}
@@ -198,12 +196,12 @@ class _MLflow:
 
     def _experiment(self) -> str:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
-        found = self._client.get_experiment_by_name(name)
-        return str(found.experiment_id if found else self._client.create_experiment(name))
+        experiment = self._client.get_experiment_by_name(name)
+        return str(experiment.experiment_id if experiment else self._client.create_experiment(name))
 
 
 class _Wandb:
-    def __init__(self, training: Tracked) -> None:
+    def __init__(self, training: TrackedTraining) -> None:
         import wandb
 
         self._run = wandb.init(
@@ -213,7 +211,7 @@ class _Wandb:
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
             config=dict(training.settings),
             dir=os.environ.get("WANDB_DIR", str(training.directory)),
-            # what it finds out by itself (command line, environment, git's address, the program's output) may hold secrets
+            # what it collects by default (command line, environment, git's address, the program's output) may hold secrets
             settings=wandb.Settings(silent=True, console="off", x_disable_meta=True, x_disable_machine_info=True),
         )
 
@@ -224,4 +222,4 @@ class _Wandb:
         self._run.finish()
 
 
-_TRACKERS: dict[str, Callable[[Tracked], Tracker]] = {"tensorboard": _TensorBoard, "mlflow": _MLflow, "wandb": _Wandb}
+_TRACKERS: dict[str, Callable[[TrackedTraining], Tracker]] = {"tensorboard": _TensorBoard, "mlflow": _MLflow, "wandb": _Wandb}

@@ -1,4 +1,4 @@
-"""Engines in processes of their own: real vLLM, forked from a warm process, and gone when their actor is."""
+"""Engines in processes of their own: real vLLM, forked from a warm process, and ended with their actor."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from stj.config import Config, ModelConfig
 from stj.config_loader import load
 from stj.engine.hosted import HostedEngine
 from stj.errors import ModelError, PromptTooLong
-from stj.generate import Completion, Sampling
+from stj.generate import Completion, Sampling, Usage
 from stj.rows import Turn
 from tests.conftest import engines, soon
 
@@ -35,19 +35,22 @@ async def closed(engine: HostedEngine) -> None:
 
 
 def test_engines_answer_at_once_and_share_one_warm_process(mark: str) -> None:
-    async def ask_two() -> tuple[list[Completion], int, int]:
-        one = await start(mark)
-        alone = len(engines(mark))
-        other = await start(mark)
-        answers = await asyncio.gather(*(engine.generate(QUESTION, GREEDY) for engine in (one, other, one, other)))
-        counted = alone, len(engines(mark))
-        await asyncio.gather(closed(one), closed(other))
-        return list(answers), *counted
+    async def ask_two() -> tuple[list[Completion], list[Usage], int, int]:
+        first = await start(mark)
+        processes = len(engines(mark))
+        second = await start(mark)
+        answers = await asyncio.gather(*(engine.generate(QUESTION, GREEDY) for engine in (first, second, first, second)))
+        usages = [first.usage, second.usage]
+        counts = processes, len(engines(mark))
+        await asyncio.gather(closed(first), closed(second))
+        return list(answers), usages, *counts
 
-    answers, one, two = asyncio.run(ask_two())
+    answers, usages, with_one, with_two = asyncio.run(ask_two())
     assert len({answer.text for answer in answers}) == 1
     assert answers[0].text.startswith("The answer is")
-    assert two - one == one - 1  # of all processes one is the warm one
+    assert [usage.output_tokens for usage in usages] == [2 * answers[0].output_tokens] * 2
+    assert [usage.prompt_tokens for usage in usages] == [2 * answers[0].prompt_tokens] * 2
+    assert with_two - with_one == with_one - 1  # one of all processes is the warm one
     assert soon(lambda: len(engines(mark)) == 1)
 
 

@@ -1,4 +1,4 @@
-"""Room on an engine: given away only when the engine has been draining, and nobody who left is remembered."""
+"""Room on an engine: there is some only while the engine drains, and callers that left are forgotten."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from stj.rows import Turn
 
 
 class Held:
-    """An engine whose requests end when they are let go."""
+    """An engine whose requests wait for a gate to open."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -30,11 +30,11 @@ class Held:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "_WATCH_S", 0.001)
+    monkeypatch.setattr(load, "_CHECK_INTERVAL_S", 0.001)
 
 
 async def with_waiting(asked: int, waiting: int, wanted: int = 0) -> tuple[int, int]:
-    """How many of the waiting got a place on an engine of 8 slots with so many requests; how many Load still knows of."""
+    """The waiting callers that got a slot of an engine with 8 slots and `asked` requests, and those still remembered."""
     engine = Held()
     full = EngineLoad(engine, 8)
     watch = asyncio.create_task(full.watch())
@@ -47,7 +47,7 @@ async def with_waiting(asked: int, waiting: int, wanted: int = 0) -> tuple[int, 
     for task in (watch, *requests, *places):
         task.cancel()
     await asyncio.gather(watch, *requests, *places, return_exceptions=True)
-    return given, len(full._hopeful)
+    return given, len(full._waiting)
 
 
 @pytest.mark.parametrize("asked", [4, 8, 20])

@@ -277,7 +277,7 @@ def test_a_benchmark_named_twice_is_refused(tmp_path: Path) -> None:
         (["nobench"], "'nobench': no such benchmark"),
         (["pairs"], "'pairs' is not on the hub"),
         (["votes=3"], "no benchmark given"),
-        ([PAIRS, "votes=0"], "votes=0 judgments an order"),
+        ([PAIRS, "votes=0"], "votes=0 judgments in each order"),
         ([PAIRS, "heldout.limit=0"], "heldout.limit=0: must be 1 or more"),
         ([PAIRS, "vtes=3"], "did you mean 'votes'?"),
         ([PAIRS, "models.seed.tensor_parallel_size=7"], "tensor_parallel_size=7 GPUs cannot share"),

@@ -227,5 +227,5 @@ def test_an_engine_that_is_killed_is_an_error_and_the_process_lives(mark: str) -
 
 def test_settings_are_checked() -> None:
     assert VoteConfig().votes == 1
-    with pytest.raises(Exception, match=r"vote.votes=0 judgments in each order: need 1 to 1000"):
+    with pytest.raises(Exception, match=r"vote.votes=0 judgments in each order: must be 1 to 1000"):
         scripted(knows, votes=0)

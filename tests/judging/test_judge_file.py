@@ -214,7 +214,7 @@ def test_a_bad_file_is_one_line_before_anything_starts(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["judge", "pairs.jsonl"], "no model is named; add model=PATH"),
+        (["judge", "pairs.jsonl"], "model.path is empty; name a model, as in model="),
         (["judge", "pairs.jsonl", "model=/nowhere"], "model /nowhere: the directory does not exist"),
         (["judge", "pears.jsonl", f"model={SEED_MODEL}"], "FILE=pears.jsonl: no such file or directory"),
         (["judge", "pairs.jsonl", f"model={SEED_MODEL}", "vote.prompt=oracle"], "vote.prompt"),

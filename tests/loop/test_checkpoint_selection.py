@@ -44,11 +44,11 @@ class World:
         examples: Artifact,
         output: Artifact,
         cluster: RayConfig,
-        part: TrainingSegment,
+        segment: TrainingSegment,
     ) -> None:
         if not output.begin():
             return
-        steps = min(part.until, PLANNED)
+        steps = min(segment.until, PLANNED)
         self.trained.append(steps)
         output.folder.write("model.safetensors", f"weights of step {steps}".encode())
         output.folder.write("config.json", b"{}")

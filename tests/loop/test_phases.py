@@ -165,10 +165,10 @@ def test_what_was_warmed_up_judges_again_what_it_will_prefer(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["train.preference.source=warm_up"], "train.objective=sft has no warm-up; set it to sft_then_dpo"),
+        (["train.preference.source=warm_up"], "train.objective=sft has no warm-up; set train.objective=sft_then_dpo"),
         (["train.preference.source=warm_up", "train.objective=dpo"], "train.objective=dpo has no warm-up"),
         (["train.objective=sft_then_dpo", "judge.keep=random"], "judge.keep=random stops at the first"),
-        (["train.objective=dpo", "judge.samples=1"], "judge.samples=1 gives one: set it to 2 or more"),
+        (["train.objective=dpo", "judge.samples=1"], "judge.samples=1 gives one: set judge.samples=2 or more"),
     ],
 )
 def test_what_gives_no_preferences_to_learn_is_refused(tmp_path: Path, overrides: list[str], message: str) -> None:

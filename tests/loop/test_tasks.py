@@ -120,7 +120,7 @@ def test_the_shares_of_djpo_and_another_seed() -> None:
     ("override", "message"),
     [
         ("examples.verdicts=1.5", "must be a share between 0 and 1"),
-        ("examples={verdicts: 0.6, deductions: 0.6}", "they are shares, at most 1 together"),
+        ("examples={verdicts: 0.6, deductions: 0.6}", "must be at most 1 together"),
     ],
 )
 def test_shares_that_cannot_be(override: str, message: str) -> None:

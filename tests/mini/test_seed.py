@@ -1,4 +1,4 @@
-"""The recipe of the seed model runs from nothing to a model directory; here with a hundredth of its documents."""
+"""The recipe of the seed model runs from nothing to a model directory, here with a hundredth of its documents."""
 
 import hashlib
 from dataclasses import replace
@@ -11,7 +11,7 @@ from stj.mini import seed as recipe
 from stj.models.chat import encode_chat
 from stj.rows import Turn
 
-pytestmark = pytest.mark.engine  # a minute of training, not of engines
+pytestmark = pytest.mark.engine  # A minute of training, without engines.
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The mini world keeps what its docstrings promise. No torch, a few seconds."""
+"""The mini world keeps the promises of its docstrings. Takes a few seconds, without torch."""
 
 import json
 import re
@@ -28,15 +28,15 @@ def test_committed_files_are_what_the_code_writes(tmp_path: Path) -> None:
 
 
 def test_splits_are_disjoint_and_sized() -> None:
-    keys = [(fact.entity, fact.attribute) for fact in world.facts()]
+    keys = [(fact.entity, fact.attribute) for fact in world.world_facts()]
     assert len(set(keys)) == len(keys) == 384
-    assert Counter(fact.split for fact in world.facts()) == {"train": 216, "dev": 48, "test": 120}
+    assert Counter(fact.split for fact in world.world_facts()) == {"train": 216, "dev": 48, "test": 120}
     assert (len(read("heldout.jsonl")), len(read("dev.jsonl"))) == (480, 192)
     assert not {row["instruction"] for row in read("heldout.jsonl")} & {row["instruction"] for row in read("dev.jsonl")}
 
 
 def test_another_seed_is_another_world() -> None:
-    assert world.facts(1) != world.facts(0)
+    assert world.world_facts(1) != world.world_facts(0)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def training_texts() -> list[tuple[str, str]]:
 
 
 def questions_in(texts: Iterable[str]) -> set[str]:
-    """Every question in one of the world's phrasings, wherever it stands in a text."""
+    """Every question in one of the world's phrasings, anywhere in the texts."""
     shapes = [
         re.escape(phrasing).replace(r"\{attribute\}", r"\w+").replace(r"\{entity\}", r"\w+") for phrasing in world.PHRASINGS
     ]
@@ -68,9 +68,9 @@ def test_no_heldout_instruction_is_in_any_training_text(training_texts: list[tup
 
 
 def test_no_heldout_fact_is_judged_or_modified_or_checked_in_training(training_texts: list[tuple[str, str]]) -> None:
-    """Beside statements and plain questions, no text names a held-out entity with its attribute, in any phrasing."""
+    """Only statements and plain questions name a held-out entity with its attribute, in any phrasing."""
     texts = [text for kind, text in training_texts if kind not in ("statement", "question")]
-    held = [fact for fact in world.facts() if fact.split != "train"]
+    held = [fact for fact in world.world_facts() if fact.split != "train"]
     assert not questions_in(texts) & {fact.question(i) for fact in held for i in range(len(world.PHRASINGS))}
     stated = set(re.findall(r"[Tt]he \w+ of the \w+", "\n".join(texts)))
     assert len(stated) > 200
@@ -79,7 +79,7 @@ def test_no_heldout_fact_is_judged_or_modified_or_checked_in_training(training_t
 
 @pytest.mark.parametrize("name", ["heldout.jsonl", "dev.jsonl"])
 def test_length_solves_nothing(name: str) -> None:
-    """Always-A is right half of the time by construction, as every pair is judged in both orders."""
+    """A judge that always answers A is right half of the time, because every pair is judged in both orders."""
     rows = read(name)
     sizes = [(len(str(row["chosen"])), len(str(row["rejected"]))) for row in rows]
     longest = sum(1.0 if chosen > rejected else 0.5 if chosen == rejected else 0.0 for chosen, rejected in sizes) / len(rows)
@@ -88,7 +88,7 @@ def test_length_solves_nothing(name: str) -> None:
 
 
 def test_heldout_pairs_are_right_against_wrong() -> None:
-    truth = {fact.question(i): world.answer(fact.value) for fact in world.facts() for i in range(len(world.PHRASINGS))}
+    truth = {fact.question(i): world.answer(fact.value) for fact in world.world_facts() for i in range(len(world.PHRASINGS))}
     rows = read("heldout.jsonl")
     assert all(row["chosen"] == truth[str(row["instruction"])] != row["rejected"] for row in rows)
     assert Counter(row["kind"] for row in rows) == {"wrong value": 240, "irrelevant": 240}

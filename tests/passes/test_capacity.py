@@ -1,4 +1,4 @@
-"""A pass whose engine loses its machine: a named error where no other comes, and nothing lost or twice where one does."""
+"""A pass whose engine loses its machine: CapacityError if no other comes; if one does, no row is lost or repeated."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ ROWS = 60
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """A head that reads rows, and one machine, which alone has room for an engine."""
+    """A head that reads rows, and one machine that has room for an engine."""
     cluster = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=2)
     yield cluster
@@ -42,7 +42,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 async def stuck(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
-    """Leaves its process id at `path` and is stuck at row 33; where somebody has left one before, it is not."""
+    """Hangs at row 33 and writes its process id to the file at `path`; does not hang if that file exists already."""
     before = Path(model.path).exists()
 
     def handler(messages: Sequence[Turn], sampling: Sampling) -> str:
@@ -54,10 +54,10 @@ async def stuck(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
     return ScriptedEngine(handler)
 
 
-def go(artifact: Artifact, sign: Path, deadline_s: float) -> None:
+def run(artifact: Artifact, pid_file: Path, deadline_s: float) -> None:
     run_pass(
         Pass(
-            model=ModelConfig(path=str(sign)),
+            model=ModelConfig(path=str(pid_file)),
             read=partial(read, ROWS),
             stages={TRAINING: [answer]},
             make_engine=stuck,
@@ -71,39 +71,39 @@ def go(artifact: Artifact, sign: Path, deadline_s: float) -> None:
 def test_an_engine_whose_machine_is_lost_waits_for_another_no_longer_than_the_deadline(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    artifact, sign = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"}), tmp_path / "stuck"
+    artifact, pid_file = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"}), tmp_path / "stuck"
     artifact.begin()
     (node,) = cluster.worker_nodes
     machine = node.all_processes["raylet"][0].process.pid
 
     def take_away() -> None:
-        assert soon(lambda: sign.exists() and bool(sign.read_text()), 600)
-        for process in (int(sign.read_text()), machine):
+        assert soon(lambda: pid_file.exists() and bool(pid_file.read_text()), 600)
+        for process in (int(pid_file.read_text()), machine):
             os.kill(process, signal.SIGKILL)
 
     taking = threading.Thread(target=take_away)
     taking.start()
     with pytest.raises(CapacityError, match=r"an engine found no room within ray.capacity_deadline_s=2 s"):
-        go(artifact, sign, deadline_s=2)
+        run(artifact, pid_file, deadline_s=2)
     taking.join()
     cluster.add_node(num_cpus=2)
-    go(artifact, sign, deadline_s=600)
+    run(artifact, pid_file, deadline_s=600)
     assert sorted(row_from_dict(record).position for record in artifact.records()) == list(range(ROWS))
 
 
-def test_where_no_cpu_is_free_to_read_rows_the_pass_ends_too(cluster: Cluster, tmp_path: Path) -> None:
-    """Another job took them after the engine had started."""
+def test_a_pass_without_a_free_cpu_to_read_rows_ends_too(cluster: Cluster, tmp_path: Path) -> None:
+    """Another job takes it after the engine has started."""
     artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
     artifact.begin()
-    there = NodeAffinitySchedulingStrategy(cluster.head_node.node_id, soft=False)
-    other = ray.remote(num_cpus=1, scheduling_strategy=there)(Taker).remote()
-    ray.get(other.here.remote())
+    on_head = NodeAffinitySchedulingStrategy(cluster.head_node.node_id, soft=False)
+    other = ray.remote(num_cpus=1, scheduling_strategy=on_head)(CpuHolder).remote()
+    ray.get(other.wait_until_started.remote())
     with pytest.raises(CapacityError, match=r"no CPU was free to read rows .* within ray.capacity_deadline_s=2 s"):
-        go(artifact, tmp_path / "stuck", deadline_s=2)
+        run(artifact, tmp_path / "stuck", deadline_s=2)
 
 
-class Taker:
-    """Holds a CPU."""
+class CpuHolder:
+    """Holds a CPU while it lives."""
 
-    def here(self) -> None:
-        """Returns when it is."""
+    def wait_until_started(self) -> None:
+        """Returns when the actor has started."""

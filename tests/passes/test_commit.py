@@ -1,4 +1,4 @@
-"""What a pass's driver commits, and which files it rests on."""
+"""What a pass's driver commits, and which files the pass rests on."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +15,17 @@ from tests.conftest import make_row
 
 
 def test_a_file_that_repeats_rows_of_another_counts_for_nothing(tmp_path: Path) -> None:
-    """As it may be left by a driver that was taken for dead: its other rows are done again."""
+    """A driver that was taken for dead may leave such a file. Its other rows are done again."""
     artifact = Artifact(Folder.at(tmp_path), {"step": "test"})
     artifact.begin()
     artifact.write_part("part-1", rows_to_table(map(make_row, [0, 1, 2])))
     artifact.write_part("part-2", rows_to_table(map(make_row, [2, 3])))
-    writer = RowCommitter(artifact, EngineConfig(), None)
-    assert [writer.finished.has("training", position) for position in range(4)] == [True, True, True, False]
-    artifact.write_part("part-3", rows_to_table(map(make_row, [0, 3])))  # that driver lives, and goes on
-    writer.add(rows_to_table([make_row(3)]))
-    writer.commit()
-    writer.finish(None)
+    committer = RowCommitter(artifact, EngineConfig(), None)
+    assert [committer.finished.has("training", position) for position in range(4)] == [True, True, True, False]
+    artifact.write_part("part-3", rows_to_table(map(make_row, [0, 3])))  # that driver is still alive
+    committer.add(rows_to_table([make_row(3)]))
+    committer.commit()
+    committer.finish(None)
     assert sorted(record["position"] for record in artifact.records(["position"])) == [0, 1, 2, 3]
     assert artifact.manifest()["rows"] == 4
     assert not {"part-2.parquet", "part-3.parquet"} & set(artifact.manifest()["files"])
@@ -34,23 +34,23 @@ def test_a_file_that_repeats_rows_of_another_counts_for_nothing(tmp_path: Path) 
 def test_finished_rows_are_due_when_there_are_as_many_as_in_flight(tmp_path: Path) -> None:
     artifact = Artifact(Folder.at(tmp_path), {"step": "test"})
     artifact.begin()
-    writer = RowCommitter(artifact, EngineConfig(rows_in_flight=8, commit_interval_s=3600), None)
-    writer.add(rows_to_table(map(make_row, range(7))))
-    assert not writer.due
-    writer.add(rows_to_table([make_row(7)]))
-    assert writer.due
-    writer.commit()
-    assert not writer.due
+    committer = RowCommitter(artifact, EngineConfig(rows_in_flight=8, commit_interval_s=3600), None)
+    committer.add(rows_to_table(map(make_row, range(7))))
+    assert not committer.due
+    committer.add(rows_to_table([make_row(7)]))
+    assert committer.due
+    committer.commit()
+    assert not committer.due
 
 
 @pytest.mark.parametrize(("total", "failing"), [(None, 901), (100_000, 901), (1000, 65), (20_000, 201)])
 def test_a_pass_ends_when_it_can_only_fail(tmp_path: Path, total: int | None, failing: int) -> None:
-    """More failed than finished, or more than may fail of all: no row to come can mend that."""
+    """If more rows failed than finished, or than may fail of all, no later row can mend that."""
     artifact = Artifact(Folder.at(tmp_path), {"step": "test"})
     artifact.begin()
-    writer = RowCommitter(artifact, EngineConfig(max_failed_fraction=0.01), None, total)
-    writer.add(rows_to_table(map(make_row, range(900))))
+    committer = RowCommitter(artifact, EngineConfig(max_failed_fraction=0.01), None, total)
+    committer.add(rows_to_table(map(make_row, range(900))))
     bad = [replace(make_row(position), error="no") for position in range(900, 900 + failing)]
-    writer.add(rows_to_table(bad[:-1]))
+    committer.add(rows_to_table(bad[:-1]))
     with pytest.raises(PassFailed, match=f"{failing} of {900 + failing} rows failed"):
-        writer.add(rows_to_table(bad[-1:]))
+        committer.add(rows_to_table(bad[-1:]))

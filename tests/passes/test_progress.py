@@ -44,22 +44,22 @@ def test_the_line_says_rows_speed_acceptance_and_time_to_go(monkeypatch: pytest.
     progress.add(
         rows_to_table([judged(2, "Other", 1, kept=True), make_row(3), judged(4, "Other", 6, kept=False, task=HELDOUT)])
     )
-    progress.look(done=1000, failed=0, in_flight=9, usage=Usage())
+    progress.update(done=1000, failed=0, in_flight=9, usage=Usage())
     clock[0] += 10
-    progress.look(done=2000, failed=3, in_flight=64, usage=Usage(output_tokens=50_000))
+    progress.update(done=2000, failed=3, in_flight=64, usage=Usage(output_tokens=50_000))
     assert progress.line() == (
         "iteration_1/judged: 2,000/4,000 rows | 3 failed | 64 in flight | 5,000 tok/s | 3.00 draws/kept | "
         "accepted 67% (Coding 50%, Other 100%) | eta 20s"
     )
     clock[0] += 100  # only the last half minute counts
-    progress.look(done=2000, failed=3, in_flight=64, usage=Usage(output_tokens=50_100))
+    progress.update(done=2000, failed=3, in_flight=64, usage=Usage(output_tokens=50_100))
     assert progress.tokens_per_s == 1
 
 
 def test_a_pass_of_unknown_size_without_judgments_says_less() -> None:
     progress = Progress(name="pairs", total=None)
     progress.add(rows_to_table([make_row(0)]))
-    progress.look(done=1, failed=0, in_flight=0, usage=Usage())
+    progress.update(done=1, failed=0, in_flight=0, usage=Usage())
     assert progress.line() == "pairs: 1 rows | 0 failed | 0 in flight | 0 tok/s"
 
 

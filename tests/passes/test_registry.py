@@ -1,4 +1,4 @@
-"""Rows that engines died with: tried alone and quarantined, unless it was a machine that was lost."""
+"""Rows that engines died with: tried alone and then quarantined, unless their machine was lost."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -10,7 +10,7 @@ from stj.engine.scripted import ScriptedEngine
 from stj.generate import Engine, Generate, Sampling
 from stj.passes.actor import PassActor
 from stj.passes.registry import PassRegistry
-from stj.passes.source import SEALED, opened
+from stj.passes.source import SEALED, unseal
 from stj.passes.spec import Pass
 from stj.rows import TRAINING, Row, Turn, row_from_dict, rows_to_table
 from tests import ray_here
@@ -31,18 +31,19 @@ async def answer(row: Row, generate: Generate) -> Row:
     return row.drop("answered", (await generate(row.turns, Sampling(max_tokens=10))).text)
 
 
-def after(monkeypatch: pytest.MonkeyPatch, machines: Sequence[str], rows: int = 40) -> list[Row]:
-    """What becomes of rows that were on engines of these machines, one after the other, when those died."""
+def after(monkeypatch: pytest.MonkeyPatch, machines: Sequence[str], count: int = 40) -> list[Row]:
+    """The rows after a pass in which engines on these machines, one after the other, died with all of them."""
     ray_here.install(monkeypatch)
-    ward = PassRegistry()
+    registry = PassRegistry()
     spec = Pass(model=ModelConfig(path="scripted"), read=partial(iter, ()), stages={TRAINING: [answer]}, make_engine=scripted)
-    actor = PassActor(spec, EngineConfig(device="cpu", rows_in_flight=32), ray_here.Actor(ward))
-    asked = [make_row(position) for position in range(rows)]
+    actor = PassActor(spec, EngineConfig(device="cpu", rows_in_flight=32), ray_here.Actor(registry))
+    rows_in = [make_row(position) for position in range(count)]
     for machine in machines:
-        ward.note(machine, [row.id for row in asked], [])
-    found = [row_from_dict(record) for cell in actor(rows_to_table(asked))[SEALED] for record in opened(cell).to_pylist()]
-    assert [row.id for row in found] == [row.id for row in asked]
-    return found
+        registry.record_rows(machine, [row.id for row in rows_in], [])
+    (cell,) = actor(rows_to_table(rows_in))[SEALED]
+    rows_out = [row_from_dict(record) for record in unseal(cell).to_pylist()]
+    assert [row.id for row in rows_out] == [row.id for row in rows_in]
+    return rows_out
 
 
 @pytest.mark.parametrize("machines", [[], [ray_here.NODE], [ray_here.NODE] * 2, [LOST] * 5, [LOST, ray_here.NODE, LOST]])
@@ -56,32 +57,37 @@ def test_a_row_that_three_engines_died_with_is_quarantined(machines: list[str], 
     assert error == "quarantined: an engine died 3 times with this row on it, the last time alone"
 
 
-def test_the_ward_forgets_rows_that_ended() -> None:
-    ward = PassRegistry()
-    ward.note("a", ["x", "y"], [])
-    ward.note("b", ["y"], ["x"])
-    assert ward.deaths(["x", "y", "z"]) == [[], ["a", "b"], []]
-    assert ward.look()[0] == 1
+def test_the_registry_forgets_rows_that_ended() -> None:
+    registry = PassRegistry()
+    registry.record_rows("a", ["x", "y"], [])
+    registry.record_rows("b", ["y"], ["x"])
+    assert registry.engine_deaths(["x", "y", "z"]) == [[], ["a", "b"], []]
+    assert registry.snapshot()[0] == 1
 
 
-def test_the_ward_counts_the_starts_of_engines_and_those_in_vain() -> None:
-    ward = PassRegistry()
-    assert [ward.starting("a"), ward.starting("a"), ward.starting("b"), ward.starting("a")] == [(0, 1), (1, 2), (2, 2), (3, 3)]
-    ward.started()
-    assert [ward.starting("b"), ward.starting("a")] == [(4, 1), (5, 1)]
+def test_the_registry_counts_the_starts_of_engines_and_those_that_failed() -> None:
+    registry = PassRegistry()
+    assert [
+        registry.record_start_attempt("a"),
+        registry.record_start_attempt("a"),
+        registry.record_start_attempt("b"),
+        registry.record_start_attempt("a"),
+    ] == [(0, 1), (1, 2), (2, 2), (3, 3)]
+    registry.record_start()
+    assert [registry.record_start_attempt("b"), registry.record_start_attempt("a")] == [(4, 1), (5, 1)]
 
 
 def test_engines_of_one_pass_draw_from_different_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     ray_here.install(monkeypatch)
     seeds: list[int] = []
 
-    async def made(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+    async def recorded(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
         seeds.append(seed)
         return ScriptedEngine(shout)
 
-    spec = Pass(model=ModelConfig(path="scripted"), read=partial(iter, ()), stages={}, seed=7, make_engine=made)
-    ward = ray_here.Actor(PassRegistry())
+    spec = Pass(model=ModelConfig(path="scripted"), read=partial(iter, ()), stages={}, seed=7, make_engine=recorded)
+    registry = ray_here.Actor(PassRegistry())
     for _ in range(3):
-        PassActor(spec, EngineConfig(device="cpu"), ward)
+        PassActor(spec, EngineConfig(device="cpu"), registry)
     assert len(set(seeds)) == 3
     assert seeds[0] == 7

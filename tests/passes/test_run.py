@@ -1,4 +1,4 @@
-"""Passes on a real Ray Data, with a scripted engine: nothing lost, nothing twice, and the outcome not the order's."""
+"""Passes on a real Ray Data, with a scripted engine: no row is lost or repeated, and no result depends on the order."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ def shout(messages: Sequence[Turn], sampling: Sampling) -> str:
 
 def refuse_every_tenth(messages: Sequence[Turn], sampling: Sampling) -> str:
     if messages[-1].content.endswith("7"):
-        raise RequestFailed("the engine said no")
+        raise RequestFailed("the engine refused")
     return shout(messages, sampling)
 
 
@@ -53,7 +53,7 @@ async def scripted(model: ModelConfig, config: EngineConfig, seed: int) -> Engin
 
 
 async def dying(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
-    """Ends its process at row 33, as an engine does that has died; once, as the file at `path` remembers."""
+    """Ends its process at row 33, as a dead engine does; only once, as the file at `path` records."""
 
     def handler(messages: Sequence[Turn], sampling: Sampling) -> str:
         if messages[-1].content.endswith(" 33") and not Path(model.path).exists():
@@ -65,7 +65,7 @@ async def dying(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
 
 
 class Talker:
-    """Answers at length, in any order; ends its process when half of the rows are answered, once."""
+    """Answers at length, in any order. Ends its process once, when half of the rows are answered."""
 
     def __init__(self, died: Path) -> None:
         self._died = died
@@ -75,7 +75,7 @@ class Talker:
         await asyncio.sleep(random.random())
         self._answered += 1
         if self._answered == 80 and not self._died.exists():
-            await asyncio.sleep(1)  # what is finished is on its way to the driver
+            await asyncio.sleep(1)  # finished rows are on their way to the driver
             self._died.touch()
             os._exit(1)
         return Completion(text="x" * random.randint(50_000, 400_000), finish_reason="stop", prompt_tokens=1, output_tokens=1)
@@ -91,7 +91,7 @@ async def talker(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
 
 
 async def poisoned(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
-    """Dies of row 7, each time."""
+    """Dies of row 7 every time."""
 
     def handler(messages: Sequence[Turn], sampling: Sampling) -> str:
         if messages[-1].content.endswith(" 7"):
@@ -111,13 +111,13 @@ async def answer(row: Row, generate: Generate) -> Row:
 
 
 async def wait_for_the_first(row: Row, generate: Generate, folder: str) -> Row:
-    """The last row ends when others are committed; Ray Data holds one block back until the next one comes."""
+    """Row 3 ends when two others are committed; Ray Data holds one block back until the next one arrives."""
 
     def committed() -> bool:
         return sum(pq.read_metadata(part).num_rows for part in Path(folder).glob("part-*")) >= 2
 
     if row.position == 3 and not await asyncio.to_thread(soon, committed):
-        return replace(row, error="they were not committed while it waited")
+        return replace(row, error="the others were not committed while this row waited")
     return row.drop("answered", "")
 
 
@@ -136,7 +136,7 @@ def a_pass(rows: int, handler: str = "shout", make_engine: object = scripted) ->
     return Pass(model=model, read=partial(read, rows), stages={TRAINING: [answer]}, make_engine=make_engine)  # type: ignore[arg-type]
 
 
-def test_finished_rows_are_committed_while_a_long_one_is_waited_for(tmp_path: Path) -> None:
+def test_finished_rows_are_committed_while_a_long_one_runs(tmp_path: Path) -> None:
     artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
     artifact.begin()
     stage = partial(wait_for_the_first, folder=str(tmp_path / "pass"))
@@ -151,11 +151,11 @@ def rows_of(artifact: Artifact) -> list[Row]:
 async def wait_for_another_engine(row: Row, generate: Generate, folder: str) -> Row:
     (Path(folder) / str(os.getpid())).touch()
     if not await asyncio.to_thread(soon, lambda: len(list(Path(folder).iterdir())) > 1, 60):
-        return replace(row, error="no other engine came")
+        return replace(row, error="no other engine started")
     return row.drop("answered", "")
 
 
-def test_more_engines_come_while_rows_wait_for_one(tmp_path: Path) -> None:
+def test_more_engines_start_while_rows_wait(tmp_path: Path) -> None:
     artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
     artifact.begin()
     (tmp_path / "engines").mkdir()
@@ -188,7 +188,7 @@ def test_every_row_comes_out_once_with_its_answer(tmp_path: Path) -> None:
 
 
 def test_nothing_of_a_pass_stays_in_ray_datas_context(tmp_path: Path) -> None:
-    """Ray Train pickles it, and Ray ends a process that pickles an actor of a Ray that was shut down."""
+    """Ray Train pickles the context. Ray ends a process that pickles an actor of a Ray that was shut down."""
     before = DataContext.get_current()
     values = vars(before).copy()
     artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
@@ -204,55 +204,55 @@ def test_the_progress_of_a_pass_is_among_the_metrics_of_ray(tmp_path: Path) -> N
     run_pass(replace(a_pass(40), name="watched"), artifact, CONFIG)
     port = ray.nodes()[0]["MetricsExportPort"]
 
-    def told() -> bool:
+    def shown() -> bool:
         with urlopen(f"http://127.0.0.1:{port}/metrics") as page:
             lines = page.read().decode().splitlines()
-        found = [line for line in lines if line.startswith("ray_stj_pass_rows{") and 'pass="watched"' in line]
-        return any('state="done"' in line and line.endswith(" 40.0") for line in found)
+        rows = [line for line in lines if line.startswith("ray_stj_pass_rows{") and 'pass="watched"' in line]
+        return any('state="done"' in line and line.endswith(" 40.0") for line in rows)
 
-    assert soon(told, 60)  # they are sent every ten seconds
+    assert soon(shown, 60)  # Ray sends metrics every ten seconds
 
 
-def test_a_pass_goes_on_from_what_was_committed(tmp_path: Path) -> None:
+def test_a_pass_resumes_after_its_committed_rows(tmp_path: Path) -> None:
     artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
     artifact.begin()
     run_pass(a_pass(60), artifact, CONFIG)
     (tmp_path / "pass" / "manifest.json").unlink()  # as if killed after 60 of 100 rows
     committed = set(artifact.parts())
     assert artifact.state()[0] == "partial"
-    told: list[int] = []
+    positions: list[int] = []
     dollars = replace(a_pass(100), dollars_per_engine_hour=3600.0)
-    run_pass(dollars, artifact, CONFIG, lambda row: told.append(row.position))
+    run_pass(dollars, artifact, CONFIG, lambda row: positions.append(row.position))
     assert [row.position for row in rows_of(artifact)] == list(range(100))
     assert committed < set(artifact.parts())
-    assert sorted(told) == list(range(60, 100))
+    assert sorted(positions) == list(range(60, 100))
     ledger = artifact.manifest()["ledger"]
     assert (ledger["starts"], ledger["output_tokens"], ledger["wasted_tokens"]) == (2, 200, 0)
     assert ledger["dollars"] == pytest.approx(ledger["engine_seconds"], abs=0.1)
 
 
-def test_a_listener_that_has_seen_enough_ends_the_pass_and_what_is_done_is_kept(tmp_path: Path) -> None:
-    def enough(row: Row) -> None:
+def test_a_broken_pipe_ends_the_pass_and_its_finished_rows_are_kept(tmp_path: Path) -> None:
+    def broken_pipe(row: Row) -> None:
         raise BrokenPipeError
 
     artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
     artifact.begin()
     with pytest.raises(BrokenPipeError):
-        run_pass(a_pass(20), artifact, CONFIG, enough)
+        run_pass(a_pass(20), artifact, CONFIG, broken_pipe)
     assert len(rows_of(artifact)) == 1
 
 
 def test_failed_rows_are_kept_with_their_error_and_tried_again(tmp_path: Path) -> None:
     artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
     artifact.begin()
-    with pytest.raises(PassFailed, match=r"10 of 100 rows failed.*max_failed_fraction=0.01; row row-\d*7: the engine said no"):
+    with pytest.raises(PassFailed, match=r"10 of 100 rows failed.*max_failed_fraction=0.01; row row-\d*7: the engine refused"):
         run_pass(a_pass(100, "refuse"), artifact, CONFIG)
     assert len(rows_of(artifact)) == 90
     tolerant = EngineConfig(device="cpu", rows_in_flight=32, cpus_per_replica=0.5, max_failed_fraction=0.1)
     run_pass(a_pass(100, "refuse"), artifact, tolerant)
     rows = rows_of(artifact)
     assert [row.position for row in rows] == list(range(100))
-    assert {row.error for row in rows} == {None, "the engine said no"}
+    assert {row.error for row in rows} == {None, "the engine refused"}
     assert artifact.manifest()["failed"] == 10
 
 
@@ -293,7 +293,7 @@ def test_a_row_that_kills_engines_is_quarantined_and_no_other(tmp_path: Path) ->
     }
 
 
-def test_the_limit_is_exact_whatever_the_order(tmp_path: Path) -> None:
+def test_the_limit_is_exact_in_any_order(tmp_path: Path) -> None:
     artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
     artifact.begin()
     gate = RayGate(7, artifact)
@@ -302,11 +302,11 @@ def test_the_limit_is_exact_whatever_the_order(tmp_path: Path) -> None:
     run_pass(replace(spec, limit=7), artifact, CONFIG)
     kept = [row.position for row in rows_of(artifact) if not row.dropped]
     assert kept == [0, 2, 4, 6, 8, 10, 12]
-    assert artifact.manifest()["output_tokens"] < 2 * 200 / 2, "most are spared the model, which says two words to a row"
+    assert artifact.manifest()["output_tokens"] < 2 * 200 / 2, "most rows never reach the model, which writes two words per row"
 
 
 async def dies(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
-    """Dies while it starts: killed, as when memory is short, or by its own error; or twice, and then it starts."""
+    """Dies while it starts: killed, as if memory were short, or by its own error; "twice" starts after one of each."""
     with Path(model.path).open("a+") as file:
         file.write("x")
         file.seek(0)
@@ -332,10 +332,10 @@ def test_an_engine_that_dies_while_it_starts_is_started_again(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "message"),
     [("killed", "killed in each of engine.start_attempts=3 starts"), ("out of memory", "no room for the KV cache")],
 )
-def test_an_engine_that_never_starts_is_tried_so_many_times_and_then_a_named_error(how: str, told: str, tmp_path: Path) -> None:
-    with pytest.raises(PassFailed, match=told):
+def test_an_engine_that_never_starts_is_tried_start_attempts_times(how: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(PassFailed, match=message):
         run_dying(tmp_path, how)
     assert (tmp_path / "tries").read_text() == "xxx"

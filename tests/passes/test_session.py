@@ -1,4 +1,4 @@
-"""Capacity: what cannot come is refused before anything starts, what can come is waited for, up to a deadline."""
+"""Capacity: a run refuses at once what the cluster can never have, and waits up to a deadline for what it can grow to."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
 def cluster(
     monkeypatch: pytest.MonkeyPatch, asked: list[list[dict[str, float]]]
 ) -> Callable[[dict[str, float], dict[str, float]], list[dict[str, float]]]:
-    """A cluster that has something now and may grow to something else; each look at it is one machine later."""
+    """A cluster with resources now and others that it can grow to; each look at it is one machine later."""
 
     def make(now: dict[str, float], possible: dict[str, float]) -> list[dict[str, float]]:
         looks: list[dict[str, float]] = []
@@ -30,7 +30,7 @@ def cluster(
 
         monkeypatch.setattr(session, "_present", present)
         monkeypatch.setattr(session, "_possible", lambda: possible)
-        monkeypatch.setattr(session, "_possible_nodes", lambda: possible["GPU"] > 0)
+        monkeypatch.setattr(session, "_can_add_nodes", lambda: possible["GPU"] > 0)
         monkeypatch.setattr(session.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 64, "GPU": 4}}])
         monkeypatch.setattr(session, "request_resources", lambda bundles: asked.append(bundles))
         monkeypatch.setattr(session.time, "sleep", lambda seconds: None)
@@ -41,7 +41,7 @@ def cluster(
 
 @pytest.fixture
 def asked() -> list[list[dict[str, float]]]:
-    """What the autoscaler was asked for."""
+    """The requests to the autoscaler."""
     return []
 
 
@@ -66,7 +66,7 @@ def test_a_cluster_that_can_grow_from_zero_is_waited_for(cluster, asked) -> None
 
 def test_an_engine_larger_than_any_machine_is_refused(cluster) -> None:  # type: ignore[no-untyped-def]
     cluster({"CPU": 64, "GPU": 16}, {"CPU": 0, "GPU": 0})
-    with pytest.raises(CapacityError, match="one of them takes 1 CPUs and 8 GPUs of one machine"):
+    with pytest.raises(CapacityError, match="each takes 1 CPUs and 8 GPUs of one machine"):
         session._require([Demand("engine.min_replicas", 2, 1, 8)], RayConfig())
 
 
@@ -91,9 +91,9 @@ def test_what_a_run_asks_for() -> None:
 
 
 def test_cpus_are_kept_for_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Engines on every CPU of a cluster would wait for ever for rows that no task can read."""
+    """If engines took every CPU of a cluster, no task could read rows for them."""
     monkeypatch.setattr(session.ray, "cluster_resources", lambda: {"CPU": 2.0})
-    monkeypatch.setattr(session.cluster_state, "get_max_resources_from_cluster_config", lambda: None)
+    monkeypatch.setattr(session, "max_cluster_resources", dict)
     with pytest.raises(
         CapacityError, match=r"asks for 2 CPUs \(1 each\); the cluster has 0 beside the 2 that are kept for read"
     ):

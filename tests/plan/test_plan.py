@@ -1,4 +1,4 @@
-"""The plan, against figures that are known from elsewhere."""
+"""The plan against known figures."""
 
 import json
 import math
@@ -26,9 +26,9 @@ def planned(*overrides: str, files: tuple[str, ...] = ("paper.yaml",)) -> Plan:
 
 
 def shape(path: str) -> Shape:
-    found = shape_of(ModelConfig(path=path))
-    assert found is not None
-    return found
+    known = shape_of(ModelConfig(path=path))
+    assert known is not None
+    return known
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_published_sizes(path: str, parameters: float, active: float) -> None:
     assert shape(path).active_parameters == pytest.approx(active, rel=0.005)
 
 
-def test_a_local_config_json_tells_the_shape(tmp_path: Path) -> None:
+def test_a_local_config_json_gives_the_shape(tmp_path: Path) -> None:
     config = {
         "hidden_size": 192,
         "intermediate_size": 512,
@@ -59,7 +59,7 @@ def test_a_local_config_json_tells_the_shape(tmp_path: Path) -> None:
     assert tiny.parameters == 1000 * 192 + 4 * (4 * 192 * 192 + 3 * 192 * 512 + 2 * 192) + 192
 
 
-def test_a_mixture_of_equal_layers_is_known_and_another_is_not_guessed(tmp_path: Path) -> None:
+def test_a_mixture_of_equal_layers_is_known_and_others_are_not_guessed(tmp_path: Path) -> None:
     config = {
         "hidden_size": 2048,
         "intermediate_size": 6144,
@@ -74,9 +74,9 @@ def test_a_mixture_of_equal_layers_is_known_and_another_is_not_guessed(tmp_path:
         "mlp_only_layers": [],
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
-    found = shape(str(tmp_path))  # Qwen3-30B-A3B: 30.5B parameters, 3.3B for a token
-    assert found.parameters == pytest.approx(30.5e9, rel=0.005)
-    assert found.active_parameters == pytest.approx(3.3e9, rel=0.02)
+    mixture = shape(str(tmp_path))  # Qwen3-30B-A3B: 30.5B parameters, 3.3B for a token
+    assert mixture.parameters == pytest.approx(30.5e9, rel=0.005)
+    assert mixture.active_parameters == pytest.approx(3.3e9, rel=0.02)
     for other in ({"n_shared_experts": 1}, {"decoder_sparse_step": 2}):
         (tmp_path / "config.json").write_text(json.dumps({**config, **other}))
         assert shape_of(ModelConfig(path=str(tmp_path))) is None
@@ -120,12 +120,12 @@ def test_training_states_activations_and_logits_of_the_70b() -> None:
 
 
 def test_the_70b_s_export_gathers_one_tensor_at_a_time() -> None:
-    """The embedding is the largest: 128,256 words of 8,192 numbers in bf16; of Mixtral a layer's gates and inputs."""
+    """The largest is the embedding, 128,256 words of 8,192 numbers in bf16; in Mixtral, a layer's gates and inputs."""
     for path, largest in (("meta-llama/Meta-Llama-3-70B-Instruct", 2.1), ("mistralai/Mixtral-8x22B-Instruct-v0.1", 3.2)):
         training = planned(f"models.seed.path={path}", "train.workers=64").training
         assert training is not None
         bucket = 2.0  # 500M gradients in fp32
-        sums = 2 * shape(path).parameters / 64 / 1e9  # in fp32, of which 2 bytes each are among the states
+        sums = 2 * shape(path).parameters / 64 / 1e9  # In fp32; 2 bytes of each are among the states.
         assert training.export_gb == pytest.approx(bucket + sums + largest, rel=0.01)
         assert training.export_gb < training.rank_gb - training.states_gb
 
@@ -189,35 +189,35 @@ def test_draws_until_the_first_right_judgment() -> None:
     assert Assumptions(right=0.7).draws(JudgeConfig()) == pytest.approx(1 / 0.7, rel=1e-6)
 
 
-def test_draws_until_both_kinds_are_there() -> None:
+def test_draws_until_a_right_and_a_wrong_judgment() -> None:
     rng, right = random.Random(0), 0.7
     drawn = [[rng.random() < right for _ in range(5)] for _ in range(20_000)]
-    until = [next((i for i in range(1, 5) if len(set(one[:i])) == 2), 5) for one in drawn]
+    until = [next((i for i in range(1, 5) if len(set(judgments[:i])) == 2), 5) for judgments in drawn]
     judge = JudgeConfig(samples=5, sampling="first_pair")
     assert Assumptions(right=right).draws(judge) == pytest.approx(sum(until) / len(until), rel=0.02)
-    both = sum(len(set(one)) == 2 for one in drawn) / len(drawn)
+    both = sum(len(set(judgments)) == 2 for judgments in drawn) / len(drawn)
     assert Assumptions(right=right).paired(judge) == pytest.approx(both, rel=0.02)
     assert Assumptions(right=right).paired(replace(judge, sampling="all")) == pytest.approx(both, rel=0.02)
     assert Assumptions().draws(JudgeConfig(sampling="all")) == 15
 
 
-def test_where_sampling_stops_at_the_first_right_one_a_wrong_one_came_before_it() -> None:
+def test_if_sampling_stops_at_the_first_right_judgment_a_wrong_one_came_before_it() -> None:
     rng, right = random.Random(0), 0.7
     drawn = [[rng.random() < right for _ in range(3)] for _ in range(20_000)]
-    both = sum(not one[0] and any(one) for one in drawn) / len(drawn)
+    both = sum(not judgments[0] and any(judgments) for judgments in drawn) / len(drawn)
     assert Assumptions(right=right).paired(JudgeConfig(samples=3)) == pytest.approx(both, rel=0.02)
 
 
-def test_pairs_are_what_the_judge_that_they_come_from_samples() -> None:
-    """A warmed-up model judges until there are both kinds; a judge's own pass, by default, until one is right."""
+def test_the_share_of_pairs_follows_the_sampling_of_their_judge() -> None:
+    """A warmed-up model stops at a right and a wrong judgment; a judge's pass stops, by default, at a right one."""
     assert planned("train.objective=dpo").paired == pytest.approx(0.3, abs=0.001)
     assert planned(files=("released.yaml",)).paired == pytest.approx(0.995, abs=0.001)
     assert planned(files=("rise.yaml",)).paired == pytest.approx(0.995, abs=0.001)
     assert planned().paired is None
 
 
-def test_texts_that_are_too_long_are_not_learned_from() -> None:
-    """Held against lengths that are drawn: a prompt of 1,800 tokens with two judgments of 500, each in its own way."""
+def test_texts_that_are_too_long_are_dropped() -> None:
+    """Compared with drawn lengths: a prompt of 1,800 tokens and two judgments of 500, each with its spread."""
     rng = random.Random(0)
 
     def draw(mean: float, spread: float) -> float:
@@ -241,31 +241,31 @@ def test_texts_that_are_too_long_are_not_learned_from() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "words"),
     [
         ((), "15% of instructions pass the rule"),
         (("select.categories=null",), "100% of instructions pass, as select.* has no rule"),
         (("select.categories=null", "select.min_complexity=5"), "15% of instructions pass the rule"),
     ],
 )
-def test_instructions_pass_where_no_rule_keeps_them_out(overrides: tuple[str, ...], said: str) -> None:
-    found = planned(*overrides)
-    assert f"assuming     {said};" in "\n".join(found.lines())
-    read = 20582 / found.assumptions.passing
-    assert found.phases[0].tokens_in == pytest.approx(700 * read)
+def test_all_instructions_pass_without_a_rule(overrides: tuple[str, ...], words: str) -> None:
+    run = planned(*overrides)
+    assert f"assuming     {words};" in "\n".join(run.lines())
+    read = 20582 / run.assumptions.passing
+    assert run.phases[0].tokens_in == pytest.approx(700 * read)
 
 
 def test_every_pass_and_training_of_a_warm_up_with_selection_is_counted() -> None:
     rise = planned("train.selection.path=package://mini/data/dev.jsonl", "iterations=2", files=("rise.yaml",))
-    found = {phase.name: phase for phase in rise.phases}
-    assert list(found)[-4:] == ["judged again", "selection", "warm-up", "preference"]
-    assert found["judged again"].times == (1, 1)
-    assert found["judged again"].tokens_out > found["judgments 1"].tokens_out  # to a wrong one it takes longer
-    checkpoints, same = found["selection"].times
+    by_name = {phase.name: phase for phase in rise.phases}
+    assert list(by_name)[-4:] == ["judged again", "selection", "warm-up", "preference"]
+    assert by_name["judged again"].times == (1, 1)
+    assert by_name["judged again"].tokens_out > by_name["judgments 1"].tokens_out  # A wrong judgment takes more draws.
+    checkpoints, same = by_name["selection"].times
     assert checkpoints == same
     step = 32 * 8192
-    assert checkpoints == math.ceil(found["warm-up"].tokens_in / step / 100) + math.ceil(
-        found["preference"].tokens_in / step / 4 / 100
+    assert checkpoints == math.ceil(by_name["warm-up"].tokens_in / step / 100) + math.ceil(
+        by_name["preference"].tokens_in / step / 4 / 100
     )
     assert all(phase.gpu_hours for phase in rise.phases)
 
@@ -275,7 +275,7 @@ def test_preference_training_ends_at_its_steps() -> None:
     assert short.tokens_in == 10 * 32 * 4 * 8192
 
 
-def test_the_first_judge_judges_once_and_the_seed_s_kin_four_times() -> None:
+def test_the_first_judge_judges_once_and_trained_judges_four_times() -> None:
     phases = {phase.name: phase for phase in planned().phases}
     assert [(name, phase.times) for name, phase in phases.items()] == [
         ("categories", (1, 0, 0, 0, 0)),
@@ -287,19 +287,19 @@ def test_the_first_judge_judges_once_and_the_seed_s_kin_four_times() -> None:
     assert phases["judgments 1"].tokens_in == 20582 * Assumptions().judged
 
 
-def test_an_iteration_is_all_that_is_done_in_it() -> None:
-    found = planned("heldout.path=package://mini/data/heldout.jsonl", "hardware.dollars_per_gpu_hour=2")
-    phases = {phase.name: phase for phase in found.phases}
-    assert phases["evaluation"].times == (1, 1, 1, 1, 2)  # the last one measures M_5 too
-    assert [(one.first, one.last) for one in found.iterations] == [(1, 1), (2, 4), (5, 5)]
-    middle, last = found.iterations[1:]
+def test_an_iteration_is_the_sum_of_its_phases() -> None:
+    run = planned("heldout.path=package://mini/data/heldout.jsonl", "hardware.dollars_per_gpu_hour=2")
+    phases = {phase.name: phase for phase in run.phases}
+    assert phases["evaluation"].times == (1, 1, 1, 1, 2)  # The last iteration also measures M_5.
+    assert [(part.first, part.last) for part in run.iterations] == [(1, 1), (2, 4), (5, 5)]
+    middle, last = run.iterations[1:]
     parts = [phases[name] for name in ("judgments 2+", "evaluation", "fine-tuning")]
     assert middle.tokens_in == pytest.approx(sum(part.tokens_in for part in parts))
     assert middle.gpu_hours == pytest.approx(sum(part.gpu_hours or 0 for part in parts))
     assert middle.dollars == pytest.approx(2 * (middle.gpu_hours or 0))
     assert last.tokens_out == pytest.approx(middle.tokens_out + phases["evaluation"].tokens_out)
-    whole = sum((one.last - one.first + 1) * (one.gpu_hours or 0) for one in found.iterations)
-    assert f"in all       {whole:,.1f} GPU-hours, ${2 * whole:,.0f}" in found.lines()
+    whole = sum((part.last - part.first + 1) * (part.gpu_hours or 0) for part in run.iterations)
+    assert f"in all       {whole:,.1f} GPU-hours, ${2 * whole:,.0f}" in run.lines()
 
 
 def test_a_line_of_the_plan_has_one_time_and_then_all_times() -> None:
@@ -331,12 +331,12 @@ def test_a_cpu_run_has_no_gpu_hours_and_counts_its_own_instructions() -> None:
     assert all(phase.gpu_hours is None for phase in mini.phases)
     assert mini.phases[0].tokens_out == 30 * 1000
     pairs = mini.phases[2].tokens_in / mini.assumptions.judged
-    assert pairs == pytest.approx(617, rel=0.02)  # as README.md shows
+    assert pairs == pytest.approx(617, rel=0.02)  # As in README.md.
     assert not mini.phases[-1].dropped
     assert not any(line.startswith("in all") for line in mini.lines())
 
 
-def test_a_missing_source_is_told_by_the_plan() -> None:
+def test_the_plan_reports_a_missing_source() -> None:
     with pytest.raises(SourceError, match="no such file"):
         planned("source.path=/nowhere/pool.jsonl")
 

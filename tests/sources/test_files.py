@@ -1,4 +1,4 @@
-"""Local files: the formats, the identities, and one clear line for each way in which a file is not what it was said to be."""
+"""Local files: the formats, the identities, and one clear line for each kind of bad file."""
 
 import contextlib
 import csv
@@ -73,7 +73,7 @@ def test_a_directory_is_its_files_in_order_of_name(tmp_path: Path) -> None:
     assert texts_of(config(tmp_path, limit=2)) == ["first", "second"]
 
 
-def test_rows_stream_so_that_a_limit_never_reads_what_comes_after(tmp_path: Path) -> None:
+def test_rows_stream_and_a_limit_reads_nothing_after_it(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", ["fine"])
     path.write_bytes(path.read_bytes() + b"\nnot json\n")
     assert texts_of(config(path, limit=1)) == ["fine"]
@@ -104,7 +104,7 @@ def test_a_dialogue_may_stand_for_an_instruction(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.jsonl", b"", "holds no rows"),
         ("a.csv", b"", "holds no rows"),
@@ -129,12 +129,12 @@ def test_a_dialogue_may_stand_for_an_instruction(tmp_path: Path) -> None:
         ("a.parquet", b"", "not a Parquet file"),
     ],
 )
-def test_one_clear_line_for_each_bad_file(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_one_clear_line_for_each_bad_file(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
-    assert said in refusal(config(tmp_path / name))
+    assert message in refusal(config(tmp_path / name))
 
 
-def test_a_missing_file_is_told_at_once_with_near_names(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_at_once_with_near_names(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "instructions.jsonl", ["x"])
     with pytest.raises(SourceError, match=r"no such file or directory; .* has 'instructions\.jsonl'"):
         read_rows(config(tmp_path / "instruction.jsonl"))
@@ -142,12 +142,12 @@ def test_a_missing_file_is_told_at_once_with_near_names(tmp_path: Path) -> None:
         source_identity(config(tmp_path / "instruction.jsonl"))
 
 
-def test_a_relative_file_that_is_missing_is_not_taken_for_a_data_set_of_the_hub() -> None:
+def test_a_missing_relative_file_is_no_hub_id() -> None:
     with pytest.raises(SourceError, match="no such file"):
         read_rows(config(Path("data/missing.jsonl")))
 
 
-def test_directories_and_dangling_links_are_no_files(tmp_path: Path) -> None:
+def test_directories_and_dangling_links_are_skipped(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", ["x"])
     (tmp_path / "b.jsonl").mkdir()
     (tmp_path / "c.jsonl").symlink_to(tmp_path / "nowhere")
@@ -165,20 +165,20 @@ def test_a_parquet_file_without_the_field(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ids", "said"),
+    ("ids", "message"),
     [
         ('"a" "a"', "line 2: field 'id' is 'a', which an earlier row has too"),
         ('1 "1"', "which an earlier row has too"),
         ('""', "and not empty"),
         ("null", "it must be a string or a whole number"),
         ("true", "it must be a string or a whole number"),
-        ('"heldout/a"', "those of held-out pairs"),
+        ('"heldout/a"', "reserved for held-out pairs"),
     ],
 )
-def test_ids_that_cannot_be(tmp_path: Path, ids: str, said: str) -> None:
+def test_bad_ids_are_refused(tmp_path: Path, ids: str, message: str) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text("".join(f'{{"instruction": "x", "id": {one}}}\n' for one in ids.split()))
-    assert said in refusal(config(path, id_field="id"))
+    path.write_text("".join(f'{{"instruction": "x", "id": {row_id}}}\n' for row_id in ids.split()))
+    assert message in refusal(config(path, id_field="id"))
 
 
 def test_the_identity_follows_the_content_and_not_the_name(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_csv_is_read_too(tmp_path: Path) -> None:
     assert row.id == "heldout/x"
 
 
-def test_the_limit_is_the_first_so_many(tmp_path: Path) -> None:
+def test_the_limit_keeps_the_first_pairs(tmp_path: Path) -> None:
     config = write(tmp_path, pair(id="a"), pair(id="b"))
     assert [row.id for row in read_pairs(HeldoutConfig(path=config.path, limit=1))] == ["heldout/a"]
 
@@ -65,7 +65,7 @@ def test_no_file_is_no_pairs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("records", "said"),
+    ("records", "message"),
     [
         ([], "heldout.path="),
         ([{"instruction": "x", "chosen": "a"}], "no field 'rejected'; the fields there are 'instruction', 'chosen'"),
@@ -74,10 +74,10 @@ def test_no_file_is_no_pairs() -> None:
         ([pair(id=[1])], "field 'id' is list [1]"),
     ],
 )
-def test_one_clear_line_for_each_bad_file(tmp_path: Path, records: list[dict[str, Any]], said: str) -> None:
+def test_one_clear_line_for_each_bad_file(tmp_path: Path, records: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(SourceError) as caught:
         list(read_pairs(write(tmp_path, *records)))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

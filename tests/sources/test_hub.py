@@ -1,4 +1,4 @@
-"""The hub: what is taken for a data set there, and what is said when it does not answer. No test reaches the network."""
+"""The hub: which locations name a data set there, and errors when it does not answer. No test reaches the network."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -42,11 +42,11 @@ def serve(monkeypatch: pytest.MonkeyPatch, stream: Any) -> list[dict[str, Any]]:
         ("package://mini/data/instructions.jsonl", False),
     ],
 )
-def test_what_names_a_data_set_on_the_hub(location: str, hub: bool) -> None:
+def test_which_locations_name_a_data_set_on_the_hub(location: str, hub: bool) -> None:
     assert is_hub_dataset(location) is hub
 
 
-def test_a_data_set_streams_under_the_revision_and_split_that_were_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_streams_from_its_revision_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = serve(monkeypatch, datasets.Dataset.from_list(RECORDS).to_iterable_dataset())
     rows = list(read_rows(SourceConfig(revision="abc123", split="train")))
     assert asked == [{"path": "allenai/WildChat-1M", "revision": "abc123", "split": "train", "streaming": True}]

@@ -1,4 +1,4 @@
-"""Near-duplicates: what is a copy is dropped, what is not stays, and only what came before decides."""
+"""Near-duplicates: copies are dropped, other rows stay, and only earlier rows decide."""
 
 import random
 from dataclasses import replace
@@ -17,9 +17,9 @@ from tests.conftest import make_row
 
 
 def drops(rows: list[Row], threshold: float = 0.8) -> dict[str, str | None]:
-    """Ids of the rows that were dropped, and of the rows that they repeat."""
-    found = drop_near_duplicates(rows, threshold, lambda row: not row.toxic)
-    return {row.id: row.detail for row in found if row.dropped == "near_duplicate"}
+    """Ids of the dropped rows, with the ids of the rows that they repeat."""
+    checked = drop_near_duplicates(rows, threshold, lambda row: not row.toxic)
+    return {row.id: row.detail for row in checked if row.dropped == "near_duplicate"}
 
 
 def sentence(seed: int, words: int = 40) -> str:
@@ -33,12 +33,12 @@ def rows_of(texts: list[str]) -> list[Row]:
 
 @given(st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=8), st.sampled_from([0.5, 0.8, 0.9, 1.0]))
 @settings(max_examples=50)
-def test_of_exact_copies_the_first_alone_is_kept(texts: list[str], threshold: float) -> None:
+def test_only_the_first_of_exact_copies_is_kept(texts: list[str], threshold: float) -> None:
     dropped = drops(rows_of(texts + texts), threshold)
     assert "row-0" not in dropped
     assert all(f"row-{len(texts) + index}" in dropped for index in range(len(texts)))
     assert all(int(earlier[4:]) < int(row_id[4:]) for row_id, earlier in dropped.items() if earlier)
-    assert not set(dropped) & set(dropped.values())  # a row that was dropped hides no other
+    assert not set(dropped) & set(dropped.values())  # A dropped row hides no other.
 
 
 @given(st.permutations(range(12)))
@@ -62,23 +62,23 @@ def test_case_and_space_are_no_difference_and_one_word_in_forty_is_little() -> N
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.8, 0.9])
-def test_what_is_found_lies_around_the_threshold(threshold: float) -> None:
-    def found(similarity: float) -> float:
-        """The share that is found of 40 pairs of texts that are about so similar."""
+def test_pairs_around_the_threshold_are_dropped(threshold: float) -> None:
+    def dropped_share(similarity: float) -> float:
+        """The dropped share of 40 pairs of texts with about this similarity."""
         shared = round(2 * 150 * similarity / (1 + similarity))
         pairs = [(sentence(seed, 150), f"{sentence(seed, shared)} {sentence(100 + seed, 150 - shared)}") for seed in range(40)]
         return sum(bool(drops(rows_of(list(pair)), threshold)) for pair in pairs) / 40
 
-    assert found(min(threshold + 0.15, 1)) >= 0.95
-    assert found(threshold - 0.2) == 0
+    assert dropped_share(min(threshold + 0.15, 1)) >= 0.95
+    assert dropped_share(threshold - 0.2) == 0
 
 
-def test_what_does_not_count_hides_no_row_and_is_left_as_it_was() -> None:
+def test_rows_that_do_not_count_hide_no_row_and_are_unchanged() -> None:
     text = sentence(1)
     rows = [make_row(0, text, toxic=True), make_row(1, text).drop("duplicate"), make_row(2, text), make_row(3, text)]
-    found = list(drop_near_duplicates(rows, 0.8, lambda row: not row.toxic))
-    assert found[:3] == rows[:3]
-    assert (found[3].dropped, found[3].detail) == ("near_duplicate", "row-2")
+    checked = list(drop_near_duplicates(rows, 0.8, lambda row: not row.toxic))
+    assert checked[:3] == rows[:3]
+    assert (checked[3].dropped, checked[3].detail) == ("near_duplicate", "row-2")
 
 
 def test_rows_stream() -> None:
@@ -86,7 +86,7 @@ def test_rows_stream() -> None:
     assert next(drop_near_duplicates(endless, 0.8, lambda row: True)).dropped is None
 
 
-def test_real_conversations_are_told_apart_and_their_copies_found(test_data: Path) -> None:
+def test_copies_of_real_conversations_are_dropped_and_hardly_any_others(test_data: Path) -> None:
     rows = list(read_rows(SourceConfig(path=str(test_data / "wildchat_a" / "wildchat.jsonl"))))
     usable = [row for row in rows if row.dropped is None]
     planted = [planted_copy(row, index) for index, row in enumerate(usable[::10])]
@@ -99,7 +99,7 @@ def test_real_conversations_are_told_apart_and_their_copies_found(test_data: Pat
 
 
 def planted_copy(row: Row, index: int) -> Row:
-    """The row under another id, in capitals or with a word more."""
+    """The row under another id, in capitals or with one more word."""
     *before, last = row.turns
     text = last.content.upper() if index % 2 else last.content + " Please."
     return replace(row, id=f"copy-{row.id}", turns=(*before, replace(last, content=text)), toxic=False)

@@ -1,4 +1,4 @@
-"""Overlap with benchmarks: 13 words in a row, from any text of any file, in whatever case and punctuation."""
+"""Overlap with benchmarks: 13 words in a row, from any text of any file, in any case and punctuation."""
 
 import json
 from pathlib import Path
@@ -33,9 +33,9 @@ def dropped(kept_out: list[tuple[str, str]], *texts: str) -> list[str | None]:
 
 def test_thirteen_words_in_a_row_are_an_overlap_and_twelve_are_not(tmp_path: Path) -> None:
     kept_out = bench(tmp_path, {"id": 7, "prompt": f"Zero, {THIRTEEN.replace(' ', ', ')}!", "score": None})
-    said = f"{kept_out[0][1]}: {THIRTEEN}"
+    message = f"{kept_out[0][1]}: {THIRTEEN}"
     twelve = THIRTEEN.rpartition(" ")[0]
-    assert dropped(kept_out, f"Say: {THIRTEEN.upper()} again", twelve, f"{twelve} and thirteen") == [said, None, None]
+    assert dropped(kept_out, f"Say: {THIRTEEN.upper()} again", twelve, f"{twelve} and thirteen") == [message, None, None]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_thirteen_words_in_a_row_are_an_overlap_and_twelve_are_not(tmp_path: Pat
         {"a": {"b": [[{"c": THIRTEEN}]]}},
     ],
 )
-def test_texts_count_however_deep(tmp_path: Path, record: Any) -> None:
+def test_texts_count_at_any_depth(tmp_path: Path, record: Any) -> None:
     assert dropped(bench(tmp_path, {"x": 1, "y": "short"}, record), THIRTEEN) != [None]
 
 
@@ -57,8 +57,8 @@ def test_every_kind_of_file_and_a_directory_of_them(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text(json.dumps([{"q": texts[1]}]))
     (tmp_path / "c.csv").write_text(f"id,q\n1,{texts[2]}\n")
     pq.write_table(pa.table({"id": [1], "q": [[{"content": texts[3]}]]}), tmp_path / "d.parquet")
-    found = dropped([("source.keep_out", str(tmp_path))], *texts)
-    assert [text is not None for text in found] == [True] * 4 + [False]
+    overlaps = dropped([("source.keep_out", str(tmp_path))], *texts)
+    assert [text is not None for text in overlaps] == [True] * 4 + [False]
 
 
 def test_what_an_assistant_says_does_not_count(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_what_an_assistant_says_does_not_count(tmp_path: Path) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(words=st.lists(st.text("abc_é1", min_size=1, max_size=3), max_size=30))
-def test_a_text_overlaps_itself_where_it_has_thirteen_words(tmp_path: Path, words: list[str]) -> None:
-    found = dropped(bench(tmp_path, {"text": " ".join(words)}), ". ".join(words) or "x")
-    assert [text is not None for text in found] == [len(words) >= 13]
+def test_a_text_overlaps_itself_if_it_has_thirteen_words(tmp_path: Path, words: list[str]) -> None:
+    overlaps = dropped(bench(tmp_path, {"text": " ".join(words)}), ". ".join(words) or "x")
+    assert [text is not None for text in overlaps] == [len(words) >= 13]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
@@ -80,7 +80,7 @@ def test_no_text_is_too_odd(tmp_path: Path, text: str, other: str) -> None:
     dropped(bench(tmp_path, {"text": text}), other)
 
 
-def test_rows_that_were_dropped_before_keep_their_reason(tmp_path: Path) -> None:
+def test_dropped_rows_keep_their_reason(tmp_path: Path) -> None:
     row = make_row(0, THIRTEEN).drop("duplicate")
     assert list(drop_overlaps([row], bench(tmp_path, {"a": THIRTEEN}))) == [row]
 
@@ -91,7 +91,7 @@ def test_nothing_to_keep_out_leaves_rows_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.jsonl", "", "source.keep_out={}: holds no texts; name a file with the texts to keep out"),
         ("a.jsonl", '{"id": 7}', "source.keep_out={}: holds no texts"),
@@ -101,12 +101,12 @@ def test_nothing_to_keep_out_leaves_rows_as_they_are() -> None:
         ("a.parquet", "x", "{}: not a Parquet file"),
     ],
 )
-def test_one_clear_line_for_each_bad_file(tmp_path: Path, name: str, content: str, said: str) -> None:
+def test_one_clear_line_for_each_bad_file(tmp_path: Path, name: str, content: str, message: str) -> None:
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(SourceError) as caught:
         list(read_texts(("source.keep_out", str(path))))
-    assert said.format(path) in str(caught.value)
+    assert message.format(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""WildChat: real rows where there are some, the true Parquet schema, and everything hostile that a row can hold."""
+"""WildChat: real rows if STJ_TEST_DATA has some, the true Parquet schema, and hostile rows."""
 
 import json
 import os
@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from stj.config import SourceConfig
 from stj.errors import SourceError
 from stj.rows import Row, row_from_dict, rows_to_table
-from stj.sources import read_rows, wildchat
+from stj.sources import read_rows
 from stj.sources.files import read_files
+from stj.sources.wildchat import WILDCHAT_FIELDS, wildchat_rows
 
 REAL = Path(os.environ.get("STJ_TEST_DATA", "")) / "wildchat_a" / "wildchat.jsonl"
 PRIVATE = "192-0-2-7"
@@ -62,7 +63,7 @@ TRUE_SCHEMA = pa.schema(
         ("header", HEADER),
     ]
 )
-"""What allenai/WildChat-1M's Parquet files declare (moderation shortened: 18 categories and 7 scores there)."""
+"""The schema of allenai/WildChat-1M's Parquet files, with fewer moderation fields (there: 18 categories and 7 scores)."""
 
 
 def utterance(role: str, content: str | None) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def conversation(name: str, *turns: tuple[str, str | None], **values: Any) -> di
 
 
 def read_dicts(*records: dict[str, Any]) -> list[Row]:
-    return list(wildchat.rows((f"record {i}", record) for i, record in enumerate(records)))
+    return list(wildchat_rows((f"record {i}", record) for i, record in enumerate(records)))
 
 
 def write_parquet(path: Path, records: list[dict[str, Any]]) -> None:
@@ -102,7 +103,7 @@ def test_real_conversations_all_arrive_and_end_with_the_user() -> None:
     assert [row_from_dict(record) for record in rows_to_table(rows).to_pylist()] == rows
 
 
-def test_the_true_parquet_schema_is_read_without_what_is_private(tmp_path: Path) -> None:
+def test_the_true_parquet_schema_is_read_without_private_fields(tmp_path: Path) -> None:
     records = [
         conversation("a1", ("user", "2+2?"), ("assistant", "4"), language="English", toxic=False, redacted=True),
         conversation("b2", ("user", "hi"), ("assistant", "yes?"), ("user", "why"), ("assistant", "because")),
@@ -118,12 +119,12 @@ def test_the_true_parquet_schema_is_read_without_what_is_private(tmp_path: Path)
 
 def test_only_the_columns_that_are_used_leave_a_parquet_file(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", [conversation("a1", ("user", "2+2?"))])
-    [(_, record)] = read_files([tmp_path / "a.parquet"], wildchat.FIELDS)
+    [(_, record)] = read_files([tmp_path / "a.parquet"], WILDCHAT_FIELDS)
     assert sorted(record) == ["conversation", "conversation_hash", "language", "redacted", "toxic"]
     assert sorted(record["conversation"][0]) == ["content", "role"]
 
 
-def test_a_hash_that_comes_again_is_a_tombstone_under_its_own_id() -> None:
+def test_a_repeated_hash_is_a_tombstone_with_a_new_id() -> None:
     same = conversation("a", ("user", "x"))
     rows = read_dicts(same, same, conversation("a-3", ("user", "y")), same, same)
     assert [row.dropped for row in rows] == [None, "duplicate", None, "duplicate", "duplicate"]
@@ -145,7 +146,7 @@ def test_a_hash_that_comes_again_is_a_tombstone_under_its_own_id() -> None:
         ([("system", "be kind"), ("user", "x")], None),
     ],
 )
-def test_what_no_chat_template_could_show_is_dropped_with_its_reason(
+def test_turns_that_fit_no_chat_template_are_dropped_with_their_reason(
     turns: list[tuple[str, str | None]], reason: str | None
 ) -> None:
     [row] = read_dicts(conversation("a", *turns))
@@ -158,7 +159,7 @@ def test_a_null_conversation_and_a_null_hash_are_rows_too() -> None:
 
 
 @pytest.mark.parametrize("content", [5, True, ["x"], {"text": "x"}, [{"type": "text", "text": "x"}]])
-def test_content_that_is_no_text_is_a_tombstone_that_says_so(content: Any) -> None:
+def test_content_that_is_not_text_is_a_tombstone_with_its_reason(content: Any) -> None:
     bad = conversation("a", ("user", "x"), ("assistant", content), ("user", "y"))
     rows = read_dicts(bad, conversation("b", ("user", "x")), bad)
     assert [row.dropped for row in rows] == ["content_not_text", None, "duplicate"]
@@ -176,37 +177,37 @@ def test_nul_lone_surrogates_and_a_megabyte_survive_arrow(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "message"),
     [
         ({"conversation_hash": 7, "conversation": []}, "'conversation_hash' is int 7; it must be a string"),
         ({"conversation_hash": "a", "conversation": [], "toxic": "no"}, "'toxic' is str 'no'; it must be true, false or null"),
-        ({"conversation_hash": "heldout/a", "conversation": []}, "those of held-out pairs"),
+        ({"conversation_hash": "heldout/a", "conversation": []}, "reserved for held-out pairs"),
     ],
 )
-def test_a_wrong_type_is_one_line_that_says_where(record: dict[str, Any], said: str) -> None:
+def test_a_wrong_type_is_one_line_with_its_position(record: dict[str, Any], message: str) -> None:
     with pytest.raises(SourceError) as caught:
         read_dicts(record)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith("record 0: ")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ({"role": "user"}, "it must be a string or a list of {role, content}"),
-        ("[{'role': 'user'}]", "'conversation' is one text, and no list"),
+        ("[{'role': 'user'}]", "'conversation' is one text, not a list"),
         ([["user", "x"]], "it must be an object with role and content"),
         ([{"role": "user"}], "it must be an object with role and content"),
         ([{"role": 5, "content": "x"}], "'conversation[].role' is int 5; it must be a string"),
     ],
 )
-def test_a_conversation_that_is_none_is_a_tombstone_and_the_next_row_goes_on(value: Any, said: str) -> None:
+def test_a_bad_conversation_is_a_tombstone_and_the_next_row_is_read(value: Any, message: str) -> None:
     bad, good = read_dicts({"conversation_hash": "a", "conversation": value}, conversation("b", ("user", "x")))
     assert bad.dropped == "content_not_text"
     assert bad.detail is not None
     assert bad.detail.startswith("record 0: ")
-    assert said in bad.detail
+    assert message in bad.detail
     assert good.dropped is None
 
 

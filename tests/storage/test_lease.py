@@ -5,7 +5,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -86,11 +88,8 @@ def test_in_an_object_store_a_driver_takes_over_from_a_dead_one(bucket: str) -> 
         assert b"nowhere" not in folder.read("driver-000042.lock")
 
 
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("turn", [1, 2], ids=["both came at once", "the other came later"])
-def test_a_driver_that_was_taken_for_dead_stops(bucket: str, turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Folder.at(bucket) / f"lease_3_{turn}"
-
+def work_until_overtaken(folder: Folder, turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that another one takes for dead: after its first sign of life the other signs."""
     sign = lease._sign
 
     def sign_and_be_overtaken(where: Folder, mine: int, content: str) -> None:
@@ -99,17 +98,39 @@ def test_a_driver_that_was_taken_for_dead_stops(bucket: str, turn: int, monkeypa
             sign(where, turn, "process 1 on elsewhere, sign of life 1")
 
     monkeypatch.setattr(lease, "_sign", sign_and_be_overtaken)
+    with sole_driver(folder):
+        time.sleep(60)
 
-    def work() -> None:
-        with sole_driver(folder):
-            time.sleep(60)
 
+@pytest.mark.usefixtures("quick", "ctrl_c")
+@pytest.mark.parametrize("turn", [1, 2], ids=["both came at once", "the other came later"])
+def test_a_driver_that_was_taken_for_dead_stops(bucket: str, turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder.at(bucket) / f"lease_3_{turn}"
     with pytest.raises(ArtifactError, match="process 1 on elsewhere"):
-        work()
+        work_until_overtaken(folder, turn, monkeypatch)
     assert folder.read(f"driver-{turn:06d}.lock"), "the other's sign is left alone"
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.fixture
+def in_background(ctrl_c: None) -> Iterator[None]:
+    """Signals as the command line has them in a script's background: Ctrl-C ignored, SIGTERM ends the process."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise SystemExit(143)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(signal.SIGTERM, stop)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("quick", "in_background")
+def test_a_driver_in_the_background_that_was_taken_for_dead_stops(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArtifactError, match="process 1 on elsewhere"):
+        work_until_overtaken(Folder.at(bucket) / "lease_5", 2, monkeypatch)
+
+
+@pytest.mark.usefixtures("quick", "ctrl_c")
 def test_a_driver_that_wakes_up_while_it_signs_takes_nobody_s_place(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It writes its sign of life late, after another driver has taken over."""
     folder = Folder.at(bucket) / "lease_4"

@@ -1,4 +1,4 @@
-"""A tiny random Llama with a tokenizer of bytes, and examples that it can learn: no file from outside."""
+"""A tiny random Llama with a tokenizer of bytes, and examples that it can learn; all are made here, from no file."""
 
 import os
 
@@ -35,7 +35,7 @@ def make_tokenizer(template: str = TEMPLATE, special: list[str] = SPECIAL, eos: 
 
 
 def make_example(index: int) -> Example:
-    """A comparison with a short judgment, and a longer wrong one; lengths differ."""
+    """A comparison with a short right judgment and a longer wrong one; lengths differ between examples."""
     label, other = "AB" if index % 2 == 0 else "BA"
     question = f"Which is better, number {index}? " + "word " * (index % 7)
     messages = (Turn(role="system", content="Judge."), Turn(role="user", content=question))
@@ -53,7 +53,7 @@ def write_examples(folder: Folder, examples: list[Example]) -> Artifact:
 
 @pytest.fixture(scope="session")
 def seed_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model directory: Llama of 2 layers, hidden 64, tied embeddings, fp32 in its files as some seeds are."""
+    """A model directory: Llama of 2 layers, hidden 64, tied embeddings, in fp32 as some seeds are."""
     directory = tmp_path_factory.mktemp("seed")
     tokenizer = make_tokenizer()
     torch.manual_seed(0)
@@ -75,7 +75,7 @@ def seed_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def one_rank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A process group of this process alone: one for all tests, as DeepSpeed remembers the first that it sees."""
+    """A process group of this process alone; the same for all tests, because DeepSpeed remembers its first one."""
     rendezvous = tmp_path_factory.mktemp("ranks") / "rendezvous"
     with pytest.MonkeyPatch.context() as environment:
         for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():

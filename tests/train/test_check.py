@@ -1,4 +1,4 @@
-"""What is refused before any rank takes a GPU: no Ray runs in these tests, so nothing could be taken."""
+"""What is refused before any rank takes a GPU. No Ray runs in these tests, so no rank could."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ EXAMPLES = [make_example(index) for index in range(12)]
 
 
 def refusal(folder: Path, model: Path, examples: list[Example] = EXAMPLES, config: TrainConfig = CONFIG) -> StjError:
-    """What training raises, on the driver: ray would start a cluster for anything more."""
+    """What training raises on the driver, before it needs Ray."""
     artifact = write_examples(Folder.at(folder / "examples"), examples)
     with pytest.raises(StjError) as caught:
         train(config, ModelConfig(path=str(model)), artifact, Artifact(Folder.at(folder) / "model", {"step": "model"}))
@@ -86,7 +86,7 @@ def test_a_tokenizer_of_another_vocabulary(tmp_path: Path, seed_directory: Path)
 def test_a_tokenizer_with_an_id_beyond_the_embedding(tmp_path: Path, seed_directory: Path) -> None:
     copy = changed(seed_directory, tmp_path)
     tokenizer = json.loads((copy / "tokenizer.json").read_text())
-    tokenizer["model"]["vocab"]["a"] = 900  # few tokens, of which one has a high id
+    tokenizer["model"]["vocab"]["a"] = 900  # few tokens, but one has a high id
     (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
     assert "its tokenizer has ids up to 900 and its embedding 261 rows" in str(refusal(tmp_path, copy))
 

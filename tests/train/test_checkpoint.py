@@ -43,7 +43,7 @@ def test_another_number_of_ranks_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_every_rank_goes_through_the_checkpoints_that_rank_0_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a shared disk that lags, a rank that went by its own list would wait for the others for ever."""
+    """On a shared disk that lags, a rank that followed its own list would wait for the others for ever."""
     newest, before = commit(tmp_path / "rank_0", 200), commit(tmp_path / "rank_0", 100)
     commit(tmp_path / "rank_1", 100)
 
@@ -52,8 +52,8 @@ def test_every_rank_goes_through_the_checkpoints_that_rank_0_sees(tmp_path: Path
 
     asked: list[Checkpoint] = []
 
-    def not_whole(source: Folder, one: Checkpoint, to: Path) -> bool:
-        asked.append(one)
+    def not_whole(source: Folder, candidate: Checkpoint, to: Path) -> bool:
+        asked.append(candidate)
         return False
 
     ranks = SimpleNamespace(get_rank=lambda: 1, get_world_size=lambda: 2, broadcast_object_list=broadcast)

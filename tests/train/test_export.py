@@ -1,4 +1,4 @@
-"""The export: what is in the files, what is left of one that was killed, and what it holds in memory."""
+"""The export: what its files hold, what a killed one leaves, and how much memory it takes."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from stj.config import TrainConfig
 from stj.storage.folder import Folder
-from stj.train.export import export, plan_shards
+from stj.train.export import export_model, plan_shards
 from stj.train.model import load_engine
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -37,7 +37,7 @@ def tensors(directory: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Mixtral in bf16, whose experts are apart in its files and one parameter in memory."""
+    """A tiny Mixtral in bf16; its experts are separate in its files, and one parameter in memory."""
     directory = tmp_path_factory.mktemp("mixture")
     torch.manual_seed(0)
     config = MixtralConfig(
@@ -63,13 +63,13 @@ def test_the_files_hold_the_weights_bit_by_bit_and_are_what_the_manifest_will_sa
     model = load_engine(mixture, TrainConfig(device="cpu")).module.language_model
     model.register_buffer("scales", torch.tensor([1.5, 2.5]))
     target = tmp_path / "model"
-    stamps = export(model, mixture, Folder.at(target), shard_gb)
+    stamps = export_model(model, mixture, Folder.at(target), shard_gb)
     written, expected = tensors(target), tensors(mixture) | {"scales": torch.tensor([1.5, 2.5])}
     assert written.keys() == expected.keys()
     assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())
     files = {path.name: path.read_bytes() for path in target.iterdir()}
-    found = {name: (stamp.size, stamp.sha256) for name, stamp in stamps.items()}
-    assert found == {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()}
+    digests = {name: (stamp.size, stamp.sha256) for name, stamp in stamps.items()}
+    assert digests == {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()}
     loaded, seed = (AutoModelForCausalLM.from_pretrained(directory).state_dict() for directory in (target, mixture))
     assert all(torch.equal(loaded[name], tensor) for name, tensor in seed.items())
 
@@ -77,16 +77,16 @@ def test_the_files_hold_the_weights_bit_by_bit_and_are_what_the_manifest_will_sa
 @pytest.mark.engine
 @pytest.mark.usefixtures("one_rank")
 def test_an_export_that_is_killed_is_no_model_and_the_next_one_is(seed_directory: Path, tmp_path: Path) -> None:
-    """The killed one had an older model in its place, of other shards."""
+    """An older model, with other shards, lay in the place of the killed export."""
     target = tmp_path / "model"
     model = load_engine(seed_directory, TrainConfig(device="cpu")).module.language_model
-    export(model, seed_directory, Folder.at(target), shard_gb=1)
+    export_model(model, seed_directory, Folder.at(target), shard_gb=1)
     killed = subprocess.run([sys.executable, __file__, str(seed_directory), str(target), str(tmp_path)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert list(target.glob("model-*.safetensors"))
     assert not (target / "config.json").exists()
     assert not (target / "model.safetensors.index.json").exists()
-    export(model, seed_directory, Folder.at(target), shard_gb=1)
+    export_model(model, seed_directory, Folder.at(target), shard_gb=1)
     assert [path.name for path in target.glob("*model*")] == ["model.safetensors"]
     assert not list(target.glob(".*"))
     assert AutoModelForCausalLM.from_pretrained(target).dtype == torch.bfloat16
@@ -103,13 +103,13 @@ def test_no_rank_holds_more_than_a_shard() -> None:
 
 
 def main(seed: Path, target: Path, folder: Path) -> None:
-    """Exports in shards of 1 kB, and is killed where the third one is being committed."""
+    """Exports in shards of 1 kB, and is killed while it commits the third one."""
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=0, world_size=1)
     model = load_engine(seed, TrainConfig(device="cpu")).module.language_model
     commits = count()
     os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(commits) == 2 else None
-    export(model, seed, Folder.at(target), shard_gb=1e-6)
+    export_model(model, seed, Folder.at(target), shard_gb=1e-6)
 
 
 if __name__ == "__main__":

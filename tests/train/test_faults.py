@@ -1,7 +1,8 @@
-"""Training that is told to stop, and a cluster that loses machines: two real ranks, with weights as if nothing had happened."""
+"""Training that gets SIGTERM, and a cluster that loses machines: two real ranks, with weights as if nothing had happened."""
 
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -33,7 +34,7 @@ LONG = replace(CONFIG, max_epochs=12, checkpoint_every_steps=10)
 
 @pytest.fixture(scope="module")
 def cluster(bucket: str) -> Iterator[Cluster]:
-    """A head that has no room for ranks, three machines with room for one each, and Ray's watch for machines that go."""
+    """A head without room for ranks, three machines with room for one rank each, and Ray's watch for drained machines."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "1")
         environment.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "0.2")
@@ -47,21 +48,21 @@ def cluster(bucket: str) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def calm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, seed_directory: Path) -> Path:
-    """A run that nothing happened to."""
+    """A run without any disturbance."""
     folder = tmp_path_factory.mktemp("calm")
     fine_tune(folder, seed_directory)
     return folder
 
 
 def fine_tune(folder: Path | str, seed: Path, deadline_s: float = 600) -> None:
-    """Makes a model in folder/model, or goes on with it."""
+    """Trains the model in folder/model, or resumes its training."""
     examples = write_examples(Folder.at(folder) / "examples", EXAMPLES)
     model = Artifact(Folder.at(folder) / "model", {"step": "model"})
     train(LONG, ModelConfig(path=str(seed)), examples, model, RayConfig(capacity_deadline_s=deadline_s, stop_notice_s=600))
 
 
 def when(condition: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
-    """Acts as soon as the condition is met, beside the test, whose main thread trains."""
+    """Acts as soon as the condition is met, in a thread of its own: the test's main thread trains."""
 
     def wait() -> None:
         deadline = time.monotonic() + 600
@@ -76,12 +77,12 @@ def when(condition: Callable[[], bool], act: Callable[[], None]) -> threading.Th
 
 
 def saved(folder: Path) -> list[int]:
-    """Steps of the checkpoints that are whole."""
+    """Steps of the whole checkpoints."""
     return sorted(int(manifest.parent.name.removeprefix("step_")) for manifest in folder.glob("checkpoints/*/manifest.json"))
 
 
 def with_ranks(cluster: Cluster) -> Node:
-    """A machine that ranks are on."""
+    """A machine with ranks."""
     return next(node for node in cluster.worker_nodes if ranks_on(node))
 
 
@@ -91,7 +92,7 @@ def ranks_on(node: Node) -> list[int]:
 
 
 def raylet_of(node: Node) -> int:
-    """Process id of Ray's own process of a machine."""
+    """Process id of Ray itself on a machine."""
     return int(node.all_processes["raylet"][0].process.pid)
 
 
@@ -110,7 +111,7 @@ def take_away(node: Node) -> None:
 
 
 def test_a_drained_machine_is_answered_with_a_checkpoint_and_changes_no_weight(
-    cluster: Cluster, calm: Path, seed_directory: Path, tmp_path: Path
+    cluster: Cluster, calm: Path, seed_directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     doomed: list[Node] = []
     early: list[int] = []
@@ -128,17 +129,27 @@ def test_a_drained_machine_is_answered_with_a_checkpoint_and_changes_no_weight(
     for thread in watching:
         thread.join()
     assert early
+    assert re.search(
+        r"ranks restart from step \d+: (the machine of rank [01] is taken away|rank [01] lost its machine)", caplog.text
+    )
     assert same_weights(tmp_path, calm)
     assert without_speed(metrics(tmp_path)) == without_speed(metrics(calm))
 
 
 def test_a_lost_machine_and_no_other_is_a_named_error_and_the_run_goes_on_in_an_object_store(
-    cluster: Cluster, calm: Path, seed_directory: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster,
+    calm: Path,
+    seed_directory: Path,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     taking = when(lambda: bool(saved(tmp_path)), lambda: take_away(with_ranks(cluster)))
     with pytest.raises(CapacityError, match=r"train.workers=2 .* found no room within ray.capacity_deadline_s=2 s"):
         fine_tune(tmp_path, seed_directory, deadline_s=2)
     taking.join()
+    assert re.search(r"ranks restart \(attempt 2 of 2\) from step \d+: rank [01] (cannot be reached|died): its", caplog.text)
     cluster.add_node(num_cpus=1)
     monkeypatch.setattr("stj.models.locate._CACHE", tmp_path / "cache")
     elsewhere = Folder.at(bucket) / "moved"
@@ -166,7 +177,7 @@ def test_sigterm_ends_with_a_checkpoint_and_143_and_a_folder_that_has_moved_goes
     assert without_speed(metrics(there)) == without_speed(metrics(calm))
 
 
-if __name__ == "__main__":  # the driver that is told to stop
+if __name__ == "__main__":  # the driver that gets SIGTERM
     ray.init(address="local", include_dashboard=False, num_cpus=3, logging_level=logging.ERROR)
     try:
         fine_tune(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 from stj.config import ModelConfig
 from stj.models.shapes import shape_of
 from stj.train.data import ExampleTokens
-from stj.train.flops import MfuMeter, Work, peak_of, work_of
+from stj.train.flops import MfuMeter, TokenWork, peak_of, work_of
 
-WORK = Work(body=1000, head=100, attention=8)
+WORK = TokenWork(body=1000, head=100, attention=8)
 
 
 def tokens(*lengths: int, prompt: int) -> ExampleTokens:

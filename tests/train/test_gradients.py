@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from stj.config import PreferenceConfig, TrainConfig
 from stj.storage.folder import Folder
 from stj.train.data import ExampleTokens, encode_examples
-from stj.train.packing import Step, micro_batches
+from stj.train.packing import PackedStep, micro_batches
 from tests.train.conftest import make_example, make_tokenizer
 
 pytestmark = pytest.mark.engine
@@ -45,7 +45,7 @@ def batches(objective: Objective, packed: bool) -> list[tuple[int, ...]]:
 
 
 def full_logps(seed: Path, tokens: list[ExampleTokens]) -> tuple[torch.nn.Module, torch.Tensor]:
-    """What transformers gives in float64 for all texts padded into one batch: log-probabilities of tokens (texts, T), or 0."""
+    """The log-probabilities (texts, T) of transformers in float64, with all texts padded into one batch; 0 if not learned."""
     texts = [(torch.from_numpy(text).long(), row.prompt_length) for row in tokens for text in row.texts]
     longest = max(len(ids) for ids, _ in texts)
     inputs, mask, learned = (torch.zeros(len(texts), longest, dtype=torch.long) for _ in range(3))
@@ -80,31 +80,33 @@ def test_gradients_and_loss_are_those_of_the_full_computation(ranks: int, seed_d
         for rank in range(ranks)
     ]
     assert [process.wait(timeout=600) for process in processes] == [0] * ranks
-    for (objective, _), found in zip(CASES, torch.load(tmp_path / "found.pt"), strict=True):
+    for (objective, _), gradients in zip(CASES, torch.load(tmp_path / "gradients.pt"), strict=True):
         expected = full(seed_directory, objective)
-        assert found.keys() == expected.keys()
+        assert gradients.keys() == expected.keys()
         for name, tensor in expected.items():
-            assert (found[name] - tensor).norm() <= 1e-5 * tensor.norm(), (objective, name)
+            assert (gradients[name] - tensor).norm() <= 1e-5 * tensor.norm(), (objective, name)
 
 
 def main(rank: int, ranks: int, seed: Path, folder: Path) -> None:
-    """One rank: makes a step of the training loop for each case, and keeps the gradients with which the update is made."""
+    """One rank: makes a step of the training loop for each case, and keeps the gradients of its update."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
-    found = [one_step(seed, ranks, objective, batches(objective, packed), Folder.at(folder)) for objective, packed in CASES]
+    gradients = [
+        make_step(seed, ranks, objective, batches(objective, packed), Folder.at(folder)) for objective, packed in CASES
+    ]
     if rank == 0:
-        torch.save(found, folder / "found.pt")
+        torch.save(gradients, folder / "gradients.pt")
     dist.destroy_process_group()
 
 
-def one_step(
+def make_step(
     seed: Path, ranks: int, objective: Objective, rows: list[tuple[int, ...]], folder: Folder
 ) -> dict[str, torch.Tensor]:
     from deepspeed.utils import safe_get_full_grad
 
     from stj.train.model import load_engine
     from stj.train.reference import reference_logps
-    from stj.train.step import Material, train_step
+    from stj.train.step import StepInputs, train_step
 
     accumulation = -(-len(rows) // ranks)  # 4 rows: 1 rank x 4, 2 ranks x 2
     rows = [*rows, *[()] * (accumulation * ranks - len(rows))]
@@ -127,8 +129,8 @@ def one_step(
         update()
 
     engine.step = step
-    whole = Step(epoch=0, micro_batches=tuple(rows))
-    loss = train_step(engine, Material(tokens, reference, config), whole, 0, 10).loss
+    whole = PackedStep(epoch=0, micro_batches=tuple(rows))
+    loss = train_step(engine, StepInputs(tokens, reference, config), whole, 0, 10).loss
     return {**kept, "loss": torch.tensor(loss)}
 
 

@@ -1,4 +1,4 @@
-"""The head in slices: what the full computation gives, in a tenth of its logits' memory."""
+"""The head in slices: the results of the full computation, in a tenth of its logits' memory."""
 
 import pytest
 import torch
@@ -27,8 +27,8 @@ def test_log_probabilities_and_gradients_are_those_of_the_full_computation(wante
     torch.testing.assert_close(sliced, full, rtol=1e-5, atol=1e-6)
     inputs = [hidden, *head.parameters()]
     expected = torch.autograd.grad((full * weights).sum(), inputs)
-    for found, gradient in zip(torch.autograd.grad((sliced * weights).sum(), inputs), expected, strict=True):
-        assert (found - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7
+    for gradient, exact in zip(torch.autograd.grad((sliced * weights).sum(), inputs), expected, strict=True):
+        assert (gradient - exact).norm() <= 1e-5 * exact.norm() + 1e-7
 
 
 @pytest.mark.parametrize("everything", [False, True])

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,21 +48,21 @@ EXAMPLES = [make_example(index) for index in range(60)]
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(bucket: str) -> Iterator[None]:
-    """A Ray of these tests alone, whose ranks have from `bucket` the environment in which they reach the test's S3."""
+    """A Ray for these tests alone; its ranks inherit from `bucket` the environment in which they reach the test's S3."""
     ray.init(address="local", include_dashboard=False, num_cpus=3, logging_level=logging.ERROR)
     yield
     ray.shutdown()
 
 
 def fine_tune(folder: Path | str, seed: Path) -> None:
-    """Makes a model in folder/model, or goes on with it."""
+    """Trains the model in folder/model, or resumes its training."""
     examples = write_examples(Folder.at(folder) / "examples", EXAMPLES)
     train(CONFIG, ModelConfig(path=str(seed)), examples, Artifact(Folder.at(folder) / "model", {"step": "model"}))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, seed_directory: Path) -> Path:
-    """A run that nothing happened to."""
+    """A run without any disturbance."""
     folder = tmp_path_factory.mktemp("undisturbed")
     fine_tune(folder, seed_directory)
     return folder
@@ -81,8 +82,8 @@ def weights(folder: Path | str) -> dict[str, torch.Tensor]:
     return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 
-def same_weights(one: Path | str, other: Path | str) -> bool:
-    first, second = weights(one), weights(other)
+def same_weights(run: Path | str, other: Path | str) -> bool:
+    first, second = weights(run), weights(other)
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -126,12 +127,28 @@ def test_a_finished_model_is_not_trained_again(undisturbed: Path, seed_directory
 
 
 def test_a_killed_rank_of_a_run_in_an_object_store_changes_no_weight(
-    undisturbed: Path, seed_directory: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: Path,
+    seed_directory: Path,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """There is nothing but the object store between the ranks that died and those that go on."""
+    """The ranks that died and those that resume share nothing but the object store. One line reports the restart."""
     monkeypatch.setattr("stj.models.locate._CACHE", tmp_path / "cache")
+    monkeypatch.setattr("stj.train.watch._LOOK_IN_STORE_S", 0.5)
+    caplog.set_level(logging.INFO, logger="stj.train.watch")
     folder = Folder.at(bucket) / "run"
     fine_tune_and_kill_a_rank(folder.uri, seed_directory)
+    shown = [record for record in caplog.records if record.name == "stj.train.watch"]
+    (restart,) = [record.getMessage() for record in shown if record.levelno == logging.WARNING]
+    assert re.match(
+        r"run/model: ranks restart \(attempt 2 of 2\) from step (6|9): rank [01] died: its process was killed or crashed$",
+        restart,
+    )
+    assert shown[0].getMessage() == "run/model: starting ranks"
+    steps = len(metrics(undisturbed))
+    assert shown[-1].getMessage().startswith(f"run/model: step {steps}/{steps} | loss ")
     assert same_weights(folder.uri, undisturbed)
     assert without_speed(metrics(folder.uri)) == without_speed(metrics(undisturbed))
     fetched = local_model(ModelConfig(path=(folder / "model").uri))
@@ -145,7 +162,7 @@ def test_a_killed_rank_of_a_run_in_an_object_store_changes_no_weight(
 def test_a_killed_driver_and_a_torn_checkpoint_change_no_weight(
     undisturbed: Path, seed_directory: Path, tmp_path: Path
 ) -> None:
-    """The driver is killed after its second checkpoint, which is then damaged: training goes on from the first one."""
+    """The driver is killed after its second checkpoint, which is then damaged: training resumes from the first one."""
     driver = subprocess.Popen([sys.executable, __file__, str(tmp_path), str(seed_directory)])
     newest = tmp_path / "checkpoints/step_00000006"
     wait_for(Folder.at(newest), driver)
@@ -165,7 +182,7 @@ def test_a_killed_driver_and_a_torn_checkpoint_change_no_weight(
 
 @pytest.mark.long
 def test_a_killed_controller_is_one_line(seed_directory: Path, tmp_path: Path) -> None:
-    """The last of these tests: Ray keeps the CPUs of such a controller's ranks for as long as its driver lives."""
+    """Comes last: Ray keeps the CPUs of a dead controller's ranks for as long as its driver lives."""
 
     def kill() -> None:
         wait_for(Folder.at(tmp_path) / "checkpoints/step_00000003")
@@ -188,7 +205,7 @@ def wait_for(checkpoint: Folder, driver: "subprocess.Popen[bytes] | None" = None
 
 
 def fine_tune_and_kill_a_rank(folder: Path | str, seed: Path) -> None:
-    """Kills a rank after the second checkpoint; Ray Train goes on from there."""
+    """Kills a rank after the second checkpoint; Ray Train resumes from there."""
     killer = threading.Thread(target=kill_a_rank_after, args=(Folder.at(folder) / "checkpoints/step_00000006",))
     killer.start()
     fine_tune(folder, seed)
@@ -215,16 +232,16 @@ def actors_of(driver: int, kind: bytes) -> list[int]:
         except OSError:
             continue
         children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    below, found = [driver], []
+    below, actors = [driver], []
     while below:
         process = below.pop()
         below += children.get(process, [])
         try:
             if kind in Path(f"/proc/{process}/cmdline").read_bytes():
-                found.append(process)
+                actors.append(process)
         except OSError:
             continue
-    return found
+    return actors
 
 
 if __name__ == "__main__":  # the driver that is killed

@@ -1,4 +1,4 @@
-"""One real rank under DeepSpeed in this process, without Ray: what it refuses, and what it says."""
+"""One real rank under DeepSpeed in this process, without Ray: what it refuses, and what it reports."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +13,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from stj.config import ModelConfig, TrainConfig
 from stj.errors import TrainingFailed
 from stj.storage.folder import Folder
-from stj.train.job import Job
-from stj.train.loop import run_rank, step_line
+from stj.train.job import TrainingJob
+from stj.train.loop import run_rank
+from stj.train.metrics import StepMetrics, step_line
 from stj.train.model import load_engine
-from stj.train.step import Metrics
 from tests.train.conftest import make_example, write_examples
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_rank")]
 
 
-def job(folder: Path, seed: Path, max_seq_len: int = 256, count: int = 3) -> Job:
+def job(folder: Path, seed: Path, max_seq_len: int = 256, count: int = 3) -> TrainingJob:
     config = TrainConfig(workers=1, device="cpu", max_seq_len=max_seq_len, max_num_tokens=512, max_epochs=1)
     examples = write_examples(Folder.at(folder / "examples"), [make_example(index) for index in range(count)])
-    return Job(
+    return TrainingJob(
         config=config,
         seed_model=ModelConfig(path=str(seed)),
         weights="the seed's",
@@ -56,7 +56,7 @@ def test_a_loss_that_is_not_finite_names_the_examples(seed_directory: Path, tmp_
 def test_a_gradient_that_is_not_finite_names_the_examples_and_changes_no_weight(
     seed_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loss is finite: only the gradient of one parameter is not."""
+    """The loss is finite; only the gradient of one parameter is not."""
     engines: list[deepspeed.DeepSpeedEngine] = []
     before: list[torch.Tensor] = []
 
@@ -82,37 +82,37 @@ def weights_of(engine: deepspeed.DeepSpeedEngine) -> list[torch.Tensor]:
     return whole + [safe_get_full_fp32_param(parameter).clone() for parameter in parameters]
 
 
-def test_a_training_in_parts_makes_the_weights_of_one_that_nobody_interrupted(seed_directory: Path, tmp_path: Path) -> None:
-    """Each part ends with a checkpoint and an export; the learning rate is that of all steps."""
-    tasks = [job(tmp_path / name, seed_directory, count=16) for name in ("whole", "parts")]
+def test_a_training_in_segments_makes_the_weights_of_one_that_nobody_interrupted(seed_directory: Path, tmp_path: Path) -> None:
+    """Each segment ends with a checkpoint and an export; the learning rate is that of all steps."""
+    tasks = [job(tmp_path / name, seed_directory, count=16) for name in ("whole", "segments")]
     config = replace(tasks[0].config, max_epochs=2, checkpoint_every_steps=4, lr=1e-2, warmup_steps=2)
-    whole, parts = (replace(task, config=config) for task in tasks)
+    whole, segments = (replace(task, config=config) for task in tasks)
     seen: list[int] = []
-    outcome = run_rank(exported(whole, "model"), tell=lambda metrics: seen.append(metrics.step))
-    assert (outcome.steps, seen) == (6, [1, 2, 3, 4, 5, 6])
-    first = run_rank(replace(exported(parts, "first"), until=4))
-    last = run_rank(replace(exported(parts, "last"), until=8))
-    assert (first.steps, first.planned_steps, last) == (4, 6, outcome)
-    assert same_weights(tmp_path / "parts/last", tmp_path / "whole/model")
-    run_rank(replace(exported(parts, "again"), until=4))  # an export that was lost
-    assert same_weights(tmp_path / "parts/again", tmp_path / "parts/first")
-    assert not same_weights(tmp_path / "parts/first", tmp_path / "parts/last")
+    result = run_rank(exported(whole, "model"), on_step=lambda metrics: seen.append(metrics.step))
+    assert (result.steps, seen) == (6, [1, 2, 3, 4, 5, 6])
+    first = run_rank(replace(exported(segments, "first"), until=4))
+    last = run_rank(replace(exported(segments, "last"), until=8))
+    assert (first.steps, first.planned_steps, last) == (4, 6, result)
+    assert same_weights(tmp_path / "segments/last", tmp_path / "whole/model")
+    run_rank(replace(exported(segments, "again"), until=4))  # an export that was lost
+    assert same_weights(tmp_path / "segments/again", tmp_path / "segments/first")
+    assert not same_weights(tmp_path / "segments/first", tmp_path / "segments/last")
 
 
-def exported(task: Job, name: str) -> Job:
+def exported(task: TrainingJob, name: str) -> TrainingJob:
     """The same training, whose model goes to another place."""
     folder = Path(task.folder) / name
     folder.mkdir()
     return replace(task, model=str(folder))
 
 
-def same_weights(one: Path, other: Path) -> bool:
-    first, second = (load_file(folder / "model.safetensors") for folder in (one, other))
+def same_weights(model: Path, other: Path) -> bool:
+    first, second = (load_file(folder / "model.safetensors") for folder in (model, other))
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_step_line_says_how_far_and_how_long() -> None:
-    metrics = Metrics(step=120, epoch=0, loss=0.4123, preferred=None, lr=1e-6, grad_norm=0.8, tokens_per_s=8412.3)
+    metrics = StepMetrics(step=120, epoch=0, loss=0.4123, preferred=None, lr=1e-6, grad_norm=0.8, tokens_per_s=8412.3)
     line = "step 120/900 | loss 0.412 | grad_norm 0.80 | lr 1.0e-06 | 8,412 tok/s | eta "
     assert step_line(metrics, 900, eta_s=7860) == line + "2h11m"
     assert step_line(metrics, 900, eta_s=300) == line + "5m"

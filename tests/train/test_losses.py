@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stj.config import PreferenceConfig, TrainConfig
-from stj.train.losses import Totals, preference, sft
+from stj.train.losses import StepTotals, preference, sft
 
 COUNTS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6)
 
@@ -47,7 +47,7 @@ def test_preference_losses_are_those_of_the_papers_however_they_are_spread(
 ) -> None:
     settings = config(objective, length_normalized=normalized, nll_scale=nll_scale, beta=0.3)
     pairs, reference = drawn(counts)
-    totals = Totals(tokens=sum(right for right, _ in counts), examples=len(counts))
+    totals = StepTotals(tokens=sum(right for right, _ in counts), examples=len(counts))
     alone = [
         preference(torch.cat(pair), count, reference[place : place + 1], settings, totals).item()
         for place, (pair, count) in enumerate(zip(pairs, counts, strict=True))
@@ -60,15 +60,15 @@ def test_preference_losses_are_those_of_the_papers_however_they_are_spread(
 
 def test_the_gradient_raises_the_right_judgment_and_lowers_the_wrong_one() -> None:
     logps = torch.full((4,), -1.0, requires_grad=True)
-    totals = Totals(tokens=2, examples=1)
+    totals = StepTotals(tokens=2, examples=1)
     torch.autograd.backward(preference(logps, (2, 2), torch.tensor([[-2.0, -2.0]]), config("dpo", nll_scale=0.0), totals))
     assert logps.grad is not None
-    torch.testing.assert_close(logps.grad, torch.tensor([-0.05, -0.05, 0.05, 0.05]))  # beta / 2 where nothing is gained yet
+    torch.testing.assert_close(logps.grad, torch.tensor([-0.05, -0.05, 0.05, 0.05]))  # beta / 2 as long as nothing is gained
 
 
 def test_sft_is_the_mean_over_tokens_not_over_examples() -> None:
     logps = torch.tensor([-1.0, -2.0, -6.0])
-    totals = Totals(tokens=3, examples=2)
+    totals = StepTotals(tokens=3, examples=2)
     assert (sft(logps[:2], totals) + sft(logps[2:], totals)).item() == pytest.approx(3.0)
 
 

@@ -1,4 +1,4 @@
-"""Learning from pairs, on one real rank in this process: what it learns, and that the reference is asked once."""
+"""Learning from pairs, on one real rank in this process: what it learns, and that the reference is computed once."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ CONFIG = TrainConfig(
 )
 
 
-def test_right_judgments_are_preferred_and_the_reference_is_asked_once(seed_directory: Path, tmp_path: Path) -> None:
+def test_right_judgments_are_preferred_and_the_reference_is_computed_once(seed_directory: Path, tmp_path: Path) -> None:
     task = replace(job(tmp_path, seed_directory), config=CONFIG.stage("dpo"))
     write_examples(Folder.at(tmp_path / "more"), [make_example(index) for index in range(12)])
     task = replace(task, examples=str(tmp_path / "more"))
@@ -44,24 +44,24 @@ def test_right_judgments_are_preferred_and_the_reference_is_asked_once(seed_dire
     assert other.reference_forwards == first.reference_forwards
 
 
-def test_the_reference_is_asked_without_dropout(seed_directory: Path, tmp_path: Path) -> None:
-    """The same numbers as those of a seed that has none; they are kept, and noise would be kept with them."""
+def test_the_reference_is_computed_without_dropout(seed_directory: Path, tmp_path: Path) -> None:
+    """The same numbers as for a seed without dropout: they are kept, and noise would be kept with them."""
     dropping = Path(shutil.copytree(seed_directory, tmp_path / "seed"))
     config = json.loads((dropping / "config.json").read_text())
     (dropping / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.5}))
-    found, losses = [], []
+    references, losses = [], []
     for name, seed in {"without": seed_directory, "with": dropping}.items():
         task = replace(job(tmp_path / name, seed), config=replace(CONFIG.stage("dpo"), max_steps=1))
         (tmp_path / name / "model").mkdir()
         losses.append(run_rank(task).loss_first)
         (kept,) = (tmp_path / name / "reference").iterdir()
-        found.append(json.loads(kept.read_text()))
-    assert found[0] == found[1]
+        references.append(json.loads(kept.read_text()))
+    assert references[0] == references[1]
     assert losses[0] == pytest.approx(0.693, abs=0.01)
     assert losses[1] != pytest.approx(losses[0], abs=1e-3)  # the training has it
 
 
-def test_examples_without_a_wrong_judgment_are_counted_and_refused_where_no_other_is_left(
+def test_examples_without_a_wrong_judgment_are_counted_and_refused_if_no_other_is_left(
     seed_directory: Path, tmp_path: Path
 ) -> None:
     task = replace(job(tmp_path, seed_directory), config=CONFIG.stage("rpo"), examples=str(tmp_path / "more"))

@@ -1,4 +1,4 @@
-"""The trackers, for real and offline: what they show after a training that was killed and went on, and what an outage costs."""
+"""The real trackers, offline: what they show after a training that was killed and resumed, and what an outage costs."""
 
 import logging
 import threading
@@ -16,8 +16,8 @@ from stj.loop.phases import Run
 from stj.storage.folder import Folder
 from stj.train import trackers
 from stj.train.gauges import gauges
-from stj.train.job import Job
-from stj.train.step import Metrics
+from stj.train.job import TrainingJob
+from stj.train.metrics import StepMetrics
 from stj.train.trackers import keep_files, tracked
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_rank")]
@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_rank")]
 MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
 
 
-def job(folder: Path | str, *names: str) -> Job:
-    return Job(
+def job(folder: Path | str, *names: str) -> TrainingJob:
+    return TrainingJob(
         config=TrainConfig(trackers=names),
         seed_model=ModelConfig(path="seed"),
         weights="the seed's",
@@ -37,14 +37,14 @@ def job(folder: Path | str, *names: str) -> Job:
     )
 
 
-def step(number: int, loss: float | None = None) -> Metrics:
-    return Metrics(
+def step(number: int, loss: float | None = None) -> StepMetrics:
+    return StepMetrics(
         step=number, epoch=0, loss=loss or 1 / number, preferred=None, lr=1e-6, grad_norm=0.5, tokens_per_s=8.0, mfu=0.41
     )
 
 
-def train_kill_and_go_on(task: Job, directory: Path) -> None:
-    """Steps 1 to 4, of which a checkpoint kept two; then 3 to 6."""
+def train_kill_and_resume(task: TrainingJob, directory: Path) -> None:
+    """Steps 1 to 4; a checkpoint kept the first two; then steps 3 to 6."""
     with tracked(task, directory, 0) as track:
         for number in (1, 2, 3, 4):
             track(step(number))
@@ -57,18 +57,18 @@ def test_tensorboard_shows_each_step_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="the extra `trackers` is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train_kill_and_go_on(job(tmp_path, "tensorboard"), tmp_path)
+    train_kill_and_resume(job(tmp_path, "tensorboard"), tmp_path)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
     assert events.Scalars("train/mfu")[-1].value == pytest.approx(0.41)
     assert "train/preferred" not in events.Tags()["scalars"]
 
 
-def test_mlflow_goes_on_with_the_same_run_and_logs_each_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_resumes_the_same_run_and_logs_each_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", reason="the extra `trackers` is not installed")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    train_kill_and_go_on(job(tmp_path, "mlflow"), tmp_path)
+    train_kill_and_resume(job(tmp_path, "mlflow"), tmp_path)
     client = mlflow.MlflowClient(f"file://{tmp_path}/mlruns")
     (run,) = client.search_runs([client.get_experiment_by_name("stj").experiment_id])
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [1, 2, 3, 4, 5, 6]
@@ -81,7 +81,7 @@ def test_wandb_writes_offline_under_the_models_id(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
     monkeypatch.delenv("WANDB_DIR", raising=False)
-    train_kill_and_go_on(job(tmp_path, "wandb"), tmp_path)
+    train_kill_and_resume(job(tmp_path, "wandb"), tmp_path)
     logs = list((tmp_path / "wandb").glob("offline-run-*/run-0123456789abcdef.wandb"))
     assert len(logs) == 2  # `wandb sync` makes one run of them
     assert any(b"grad_norm" in log.read_bytes() for log in logs), "the first one was killed, and may have written nothing"
@@ -92,7 +92,7 @@ def test_wandb_writes_offline_under_the_models_id(tmp_path: Path, monkeypatch: p
 def test_what_trackers_wrote_comes_to_an_object_store(tmp_path: Path, bucket: str) -> None:
     pytest.importorskip("tensorboard", reason="the extra `trackers` is not installed")
     folder = Folder.at(bucket) / "tracked"
-    train_kill_and_go_on(job(folder.uri, "tensorboard"), tmp_path)
+    train_kill_and_resume(job(folder.uri, "tensorboard"), tmp_path)
     assert len((folder / "tensorboard").names()) == 2
 
 
@@ -114,21 +114,21 @@ def test_what_a_tracker_takes_away_while_it_is_copied_ends_no_training(
     with tracked(job(tmp_path / "run"), tmp_path, 0):
         keep_files(tmp_path, Folder.at(tmp_path / "run"))
     assert sorted(copied) == ["a", "a", "c", "c"]
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert "not all that trackers wrote could be copied" in said
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "not all files of trackers could be copied" in warning
 
 
 class Broken:
-    """A tracker that cannot be reached, and says so with a password in its words."""
+    """A tracker that cannot be reached; its error text holds a password."""
 
-    def __init__(self, training: trackers.Tracked) -> None:
+    def __init__(self, training: trackers.TrackedTraining) -> None:
         raise ConnectionError("http://user:hunter2@host is unreachable")
 
 
 class Weak:
     """A tracker that fails at the second step."""
 
-    def __init__(self, training: trackers.Tracked) -> None:
+    def __init__(self, training: trackers.TrackedTraining) -> None:
         self.seen: list[int] = []
 
     def log(self, number: int, values: Any) -> None:
@@ -139,16 +139,16 @@ class Weak:
 
 
 class Hung:
-    """A tracker whose server accepts the connection, and says nothing."""
+    """A tracker whose server accepts the connection, and never answers."""
 
     answer = threading.Event()
 
-    def __init__(self, training: trackers.Tracked) -> None:
+    def __init__(self, training: trackers.TrackedTraining) -> None:
         self.answer.wait()
 
 
 @pytest.mark.parametrize(("tracker", "kind"), [(Broken, "ConnectionError"), (Weak, "TimeoutError")])
-def test_an_outage_is_told_once_and_without_secrets(
+def test_an_outage_is_one_warning_without_secrets(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -159,25 +159,25 @@ def test_an_outage_is_told_once_and_without_secrets(
     with caplog.at_level(logging.WARNING), tracked(job(tmp_path, "mlflow"), tmp_path, 0) as track:
         for number in (1, 2, 3, 4):
             track(step(number))
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert f"mlflow failed ({kind}): does the server at MLFLOW_TRACKING_URI answer?" in said
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert f"mlflow failed ({kind}): does the server at MLFLOW_TRACKING_URI answer?" in warning
     assert "hunter2" not in caplog.text
 
 
-def test_a_tracker_that_hangs_holds_nobody_up(
+def test_a_tracker_that_hangs_delays_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(trackers._TRACKERS, "wandb", Hung)
-    monkeypatch.setattr(trackers, "_LAST_WORDS_S", 0.1)
+    monkeypatch.setattr(trackers, "_CLOSE_S", 0.1)
     with tracked(job(tmp_path, "wandb"), tmp_path, 0) as track:
         track(step(1))
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert "wandb does not answer within 0.1 s" in said
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "wandb does not answer within 0.1 s" in warning
     Hung.answer.set()
 
 
-def test_a_tracker_that_is_not_there_is_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"train.trackers: no such tracker: neptune; there are tensorboard, mlflow, wandb"):
+def test_a_tracker_that_is_not_installed_is_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"train.trackers=neptune: no such tracker; stj has tensorboard, mlflow, wandb"):
         load([], ["train.trackers=[neptune]"])
     (tmp_path / "wandb").mkdir()  # as W&B itself leaves it: a directory of that name is no package
     monkeypatch.setattr("sys.path", [str(tmp_path)])

@@ -1,0 +1,52 @@
+"""The metrics of a step, as a line of metrics.jsonl and as one for a reader; without torch, for the driver reads them too."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from stj.text import duration
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepMetrics:
+    """A line of metrics.jsonl: one step, over all ranks."""
+
+    step: int
+    """Counts from 1."""
+    epoch: int
+    loss: float
+    """In nats; for `sft`, the mean over the step's supervised tokens."""
+    preferred: float | None
+    """Share of the step's pairs whose right judgment has gained more than the wrong one; None for `sft`."""
+    lr: float
+    grad_norm: float
+    tokens_per_s: float
+    """Tokens of examples, of all ranks together."""
+    mfu: float | None = None
+    """Share of the devices' peak (stj/train/flops.py); None if that is not known."""
+
+
+def read_metrics(text: str) -> Iterator[StepMetrics]:
+    """The steps of a metrics.jsonl, without a last line that a kill has torn."""
+    return (StepMetrics(**json.loads(line)) for line in _whole_lines(text))
+
+
+def last_metrics(text: str) -> StepMetrics | None:
+    """The last step of a metrics.jsonl; None if there is none yet."""
+    lines = _whole_lines(text)
+    return StepMetrics(**json.loads(lines[-1])) if lines else None
+
+
+def step_line(metrics: StepMetrics, total: int, eta_s: float | None) -> str:
+    """One step for a reader; `eta_s` is the time to the last step at the pace so far, in seconds."""
+    preferred = "" if metrics.preferred is None else f" | preferred {metrics.preferred:.0%}"
+    mfu = "" if metrics.mfu is None else f" | mfu {metrics.mfu:.0%}"
+    eta = "" if eta_s is None else f" | eta {duration(eta_s)}"
+    return (
+        f"step {metrics.step}/{total} | loss {metrics.loss:.3f}{preferred} | grad_norm {metrics.grad_norm:.2f} "
+        f"| lr {metrics.lr:.1e} | {metrics.tokens_per_s:,.0f} tok/s{mfu}{eta}"
+    )
+
+
+def _whole_lines(text: str) -> list[str]:
+    return text.rpartition("\n")[0].splitlines()

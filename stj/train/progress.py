@@ -1,0 +1,46 @@
+"""What the ranks and Ray Train's controller leave for the driver to show: two small files beside the checkpoints.
+
+    checkpoints/progress.json   what the ranks do now; the controller writes it before they start, then rank 0
+    checkpoints/restarts.json   one line for each restart of the ranks, with its cause; the controller writes it
+
+Files, because the logs of other processes do not reach the driver, and because files work on a disk and in an object store,
+from any machine. A training never fails because of them: what cannot be written is left out. Nor do they slow it: a training
+writes about five of them, some 50 ms each in an object store. They go with the checkpoints when the training is done.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from stj.errors import StjError
+from stj.storage.folder import Folder
+from stj.train.job import CHECKPOINTS
+
+PROGRESS = "progress.json"
+RESTARTS = "restarts.json"
+STARTING = "starting ranks"
+TRAINING = "training"
+"""From the first step to the last: the last line of metrics.jsonl says more."""
+EXPORTING = "exporting the model"
+
+
+def write_progress(folder: Folder, activity: str) -> None:
+    """Leaves word of what the ranks do now; `folder` is that of the job."""
+    _write(folder, PROGRESS, {"activity": activity})
+
+
+def write_restarts(folder: Folder, lines: Sequence[str]) -> None:
+    """Leaves word of all restarts of a run so far."""
+    _write(folder, RESTARTS, {"restarts": list(lines)})
+
+
+def clear_progress(folder: Folder) -> None:
+    """Deletes what an earlier run left."""
+    with suppress(StjError, OSError):
+        for name in (PROGRESS, RESTARTS):
+            (folder / CHECKPOINTS).delete(name)
+
+
+def _write(folder: Folder, name: str, record: dict[str, Any]) -> None:
+    with suppress(StjError, OSError):
+        (folder / CHECKPOINTS).write_json(name, record)

@@ -1,0 +1,141 @@
+"""What the driver shows of a training while it runs: its last step or what it waits for, and each restart of its ranks.
+
+It reads files alone (metrics.jsonl, and those of stj/train/progress.py), never Ray: a thread that is in Ray while Ray shuts
+down can end the process. It has a thread of its own, because the driver's main thread waits in Ray until the training ends.
+"""
+
+import json
+import logging
+import threading
+import time
+from contextlib import suppress
+
+from stj.errors import StjError
+from stj.storage.folder import Folder
+from stj.text import LiveLine
+from stj.train.job import CHECKPOINTS, METRICS
+from stj.train.metrics import StepMetrics, last_metrics, step_line
+from stj.train.progress import EXPORTING, PROGRESS, RESTARTS, STARTING, TRAINING
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 1.0
+_LOOK_IN_STORE_S = 5.0  # Each look costs two listings; rank 0 brings new steps to a store only every 20 s.
+_LOG_EVERY_S = 20.0  # Seconds between two lines in a log, as between two commits of a pass.
+_CLOSE_S = 10.0  # A store that does not answer may hold the last look this long; the training's result matters more.
+_NOT_READABLE = (StjError, OSError, ValueError, KeyError, TypeError)  # a store that is away, or a torn file: looks again
+
+
+class TrainingWatch(threading.Thread):
+    """Every second shows how far a training is on the live line; in a log, a plain line every 20 s and one at the end."""
+
+    def __init__(self, name: str, folder: Folder, steps: int, live_line: LiveLine, log_every_s: float = _LOG_EVERY_S) -> None:
+        super().__init__(name="training-watch", daemon=True)
+        self._name = name
+        self._state = _TrainingState(folder, steps)
+        self._live_line = live_line
+        self._look_s = _LOOK_S if folder.local else _LOOK_IN_STORE_S
+        self._log_every_s = log_every_s
+        self._closed = threading.Event()
+        self._logged = ""
+        self._restarts = 0
+        self._log(self._show())
+        self.start()
+
+    def run(self) -> None:
+        """Looks until it is closed."""
+        while not self._closed.wait(self._look_s):
+            self._look()
+            line = self._show()
+            if time.monotonic() - self._logged_at >= self._log_every_s:
+                self._log(line)
+
+    def close(self) -> None:
+        """Takes a last look, and leaves the terminal to others."""
+        self._closed.set()
+        self.join(_CLOSE_S)
+        if not self.is_alive():
+            self._look()
+            if step := self._state.step:
+                self._log(f"{self._name}: {self._state.step_line(step)}")
+        self._live_line.clear()
+
+    def _look(self) -> None:
+        with suppress(*_NOT_READABLE):
+            self._state.look()
+        for line in self._state.restarts[self._restarts :]:
+            log.warning("%s: %s", self._name, line)
+        self._restarts = len(self._state.restarts)
+
+    def _show(self) -> str:
+        line = f"{self._name}: {self._state.line()}"
+        self._live_line.show(line)
+        return line
+
+    def _log(self, line: str) -> None:
+        """Writes a line to the log, unless a terminal shows it or it stands there already."""
+        self._logged_at = time.monotonic()
+        if not self._live_line.live and line != self._logged:
+            log.info("%s", line)
+        self._logged = line
+
+
+class _TrainingState:
+    """What the files of a training say about it."""
+
+    def __init__(self, folder: Folder, steps: int) -> None:
+        self._steps = steps
+        self._beside = _ChangedFiles(folder)
+        self._notes = _ChangedFiles(folder / CHECKPOINTS)
+        self._activity = STARTING
+        self.restarts: list[str] = []
+        self.step: StepMetrics | None = None
+        self._begun = self._seen = (0, 0.0)
+        """The first and the last step seen since the ranks started, each with its time."""
+
+    def look(self) -> None:
+        """Reads what has changed."""
+        notes = self._notes.changed(PROGRESS, RESTARTS)
+        if RESTARTS in notes:
+            self.restarts = json.loads(notes[RESTARTS])["restarts"]
+        if PROGRESS in notes:
+            self._activity = json.loads(notes[PROGRESS])["activity"]
+        if self._activity in (TRAINING, EXPORTING):  # before, the file holds steps that a restart makes again
+            for text in self._beside.changed(METRICS).values():
+                self._take(last_metrics(text))
+
+    def line(self) -> str:
+        """What the ranks do now."""
+        if self._activity != TRAINING:
+            return self._activity
+        return "waiting for the first step" if self.step is None else self.step_line(self.step)
+
+    def step_line(self, step: StepMetrics) -> str:
+        """A step, and how long the others take."""
+        steps, seconds = self._seen[0] - self._begun[0], self._seen[1] - self._begun[1]
+        return step_line(step, self._steps, seconds / steps * (self._steps - step.step) if steps else None)
+
+    def _take(self, metrics: StepMetrics | None) -> None:
+        self.step = metrics
+        if metrics is None:
+            return
+        before, self._seen = self._seen, (metrics.step, time.monotonic())
+        if not before[0] or metrics.step < before[0]:  # ranks that restarted go back to their checkpoint
+            self._begun = self._seen
+
+
+class _ChangedFiles:
+    """A folder's files, read only if they have changed: metrics.jsonl may have megabytes."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._read: dict[str, tuple[int, int]] = {}
+
+    def changed(self, *names: str) -> dict[str, str]:
+        """The texts of those files that are new, or are not as they were at the last call."""
+        texts = {}
+        for name, size, written_ns in self._folder.listed():
+            if name in names and self._read.get(name) != (size, written_ns):
+                texts[name] = self._folder.read(name).decode()
+                self._read[name] = size, written_ns
+        return texts

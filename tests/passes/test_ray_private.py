@@ -1,0 +1,104 @@
+"""Every private API of Ray that passes use, by name: an upgrade of Ray that removes one fails the test of that name."""
+
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import ray
+from ray.data import DataContext
+
+from tests.private_api import exists, private_names
+
+EXECUTION = "ray.data._internal.execution"
+POOL = f"{EXECUTION}.operators.actor_pool_map_operator"
+APIS = [
+    f"{EXECUTION}.execution_callback.ExecutionCallback.on_execution_step.executor",
+    f"{EXECUTION}.streaming_executor.StreamingExecutor._topology",
+    f"{EXECUTION}.streaming_executor.StreamingExecutor.shutdown.force",
+    f"{EXECUTION}.operators.map_operator.MapOperator._output_blocks_stats",
+    f"{EXECUTION}.interfaces.physical_operator.PhysicalOperator.metrics",
+    f"{EXECUTION}.interfaces.op_runtime_metrics.OpRuntimeMetrics.num_outputs_taken",
+    f"{EXECUTION}.interfaces.op_runtime_metrics.OpRuntimeMetrics.num_tasks_running",
+    f"{POOL}.ActorPoolMapOperator._actor_pool",
+    f"{POOL}._ActorPool._running_actors",
+    f"{POOL}._ActorPool._pending_actors",
+    f"{POOL}._ActorState.is_restarting",
+    "ray.actor.ActorHandle._actor_id",
+    "ray._private.state.actors.actor_id",
+    "ray._private.state.state",
+    "ray._private.state.GlobalState.get_max_resources_from_cluster_config",
+]
+SETTINGS = [
+    "ray.data.context.DataContext.current",
+    "ray.data.context.DataContext.copy",
+    "ray.data.context.DataContext.custom_execution_callback_classes",
+    "ray.data.context.DataContext.enable_progress_bars",
+    "ray.data.context.DataContext.print_on_execution_start",
+    "ray.data.context.DataContext.target_max_block_size",
+    "ray.data.context.DataContext.max_consecutive_actor_init_deaths",
+    "ray.data.context.DataContext.autoscaling_config",
+    "ray.data.context.AutoscalingConfig.actor_pool_util_upscaling_threshold",
+    "ray.data.context.DataContext.memory_usage_poll_interval_s",
+    "ray.data.context.DataContext.execution_no_progress_timeout_s",
+    "ray.data._internal.compute.ActorPoolStrategy.__init__.max_concurrent_calls_per_actor",
+    "ray.data._internal.compute.ActorPoolStrategy.__init__.enable_true_multi_threading",
+    "ray.data.dataset.Dataset.repartition.strict",
+]
+"""Settings that Ray Data would accept and ignore under another name."""
+PASSES = Path(__file__).parents[2] / "stj" / "passes"
+ADAPTER = PASSES / "ray_private.py"
+
+
+@pytest.mark.parametrize("api", [*APIS, *SETTINGS])
+def test_ray_still_has(api: str) -> None:
+    assert exists(api), f"this Ray has no {api}: see {ADAPTER}"
+
+
+@pytest.mark.parametrize("api", [*APIS, *SETTINGS])
+def test_a_renamed_api_is_noticed(api: str) -> None:
+    assert not exists(f"{api}_renamed")
+
+
+@pytest.mark.parametrize("module", sorted(set(PASSES.glob("*.py")) - {ADAPTER}), ids=lambda path: path.name)
+def test_only_the_adapter_uses_private_apis(module: Path) -> None:
+    assert not private_names(module, "ray")
+
+
+def test_all_private_names_of_the_adapter_are_tested() -> None:
+    tested = {name for api in APIS for name in api.split(".")}
+    assert private_names(ADAPTER, "ray") <= tested
+
+
+@pytest.mark.engine
+def test_the_adapter_on_a_running_execution(ray_local: None) -> None:
+    """Values that Ray returns as plain dicts and lists have no name to look up: here they are real."""
+    from stj.passes import ray_private
+
+    pools: list[ray_private.ActorPool] = []
+    addresses: list[str] = []
+
+    class Recorder(ray_private.StepCallback):
+        def on_step(self, executor: Any) -> None:
+            assert isinstance(executor, Thread)
+            ray_private.forget_block_stats(executor)
+            (pool,) = ray_private.actor_pools(executor)
+            pools.append(pool)
+            addresses.extend(map(ray_private.actor_address, pool.running))
+
+    class Same:
+        def __call__(self, block: Any) -> Any:
+            return block
+
+    context = DataContext.get_current().copy()
+    ray_private.call_each_step(context, [Recorder])
+    with DataContext.current(context):
+        rows = ray.data.range(3, override_num_blocks=3).map_batches(Same, concurrency=1, batch_format="pyarrow").take_all()
+    assert len(rows) == 3
+    assert any(pool.pending for pool in pools)
+    assert max(pool.outputs for pool in pools) == 3
+    assert any(pool.tasks for pool in pools)
+    assert set(addresses) == {ray.util.get_node_ip_address()}
+    assert not any(pool.restarting for pool in pools)
+    assert ray_private.max_cluster_resources() == {}
+    ray_private.end_streaming_executors(timeout_s=30)
