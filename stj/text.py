@@ -1,6 +1,8 @@
-"""Text for the user: durations, a live line on a terminal, and tables as data."""
+"""Text for the user: durations, tables, and a live line on a terminal."""
 
 import sys
+import textwrap
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -15,6 +17,9 @@ PrintLine = Callable[[str], None]
 CLEAR_LINE = "\r\x1b[2K"
 """Erases a live line; log lines on the same terminal start with it."""
 
+_WIDEST = 120  # columns; longer lines of text are hard to read
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # control, format (bidi too), surrogate, private use, line and paragraph ends
+_HARMLESS = "\n\t\u200c\u200d"  # Persian and emoji need the joiners.
 _GAP = 2  # Columns of a plain table stand this many spaces apart.
 _RICH_GAP = 3  # rich puts this many characters between two columns: padding, a border of spaces, padding.
 
@@ -23,6 +28,70 @@ def duration(seconds: float) -> str:
     """A duration for a reader: 2h11m, 12m, 40s."""
     minutes = round(seconds / 60)
     return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m" if minutes else f"{seconds:.0f}s"
+
+
+def visible(text: str) -> str:
+    """The text with the code of every character that a terminal obeys or does not show: ESC becomes `\\x1b`."""
+    lines_ended = text.replace("\r\n", "\n")
+    return "".join(_code(c) if unicodedata.category(c) in _INVISIBLE and c not in _HARMLESS else c for c in lines_ended)
+
+
+def visible_line(text: str) -> str:
+    """The text, visible, as one line: data cannot end a line and pretend that the next is ours."""
+    return visible(text).replace("\n", "\\n")
+
+
+def _code(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
+
+
+class Span(NamedTuple):
+    """A part of a line."""
+
+    text: str
+    style: str = ""
+    """rich's style on a terminal, such as "bold green"; empty for plain."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A line, and a text below it if there is one. `str` gives plain text; on a terminal `rich` styles and wraps it.
+
+    All characters are shown, none is obeyed: neither escape sequences nor rich's [markup] and :emoji: codes.
+    """
+
+    line: Sequence[Span]
+    text: str | None = None
+    dim: bool = False
+    """Whether a terminal shows all of it dimmed."""
+    hang: int = 0
+    """The column at which a terminal continues a line that is too long."""
+
+    def __str__(self) -> str:
+        line = "".join(visible_line(span.text) for span in self.line)
+        if self.text is None:
+            return line
+        wrapped = (textwrap.wrap(row, _WIDEST - 4, replace_whitespace=False) for row in visible(self.text).split("\n"))
+        return "\n".join([f"{line}:", *(textwrap.indent("\n".join(rows), "    ") for rows in wrapped)])
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        from rich.constrain import Constrain
+        from rich.padding import Padding
+        from rich.table import Table as Grid
+        from rich.text import Text
+
+        style = "dim" if self.dim else ""
+        line = Text(style=style)
+        for span in (*self.line, *([Span(":")] if self.text is not None else ())):
+            line.append(visible_line(span.text), style=span.style or None)
+        if self.hang:
+            grid = Grid.grid()
+            grid.add_column(width=self.hang)
+            grid.add_row(line[: self.hang], line[self.hang :])
+        yield grid if self.hang else line
+        if self.text is not None:
+            yield Constrain(Padding(Text(visible(self.text), style=style), (0, 0, 0, 4)), width=min(_WIDEST, options.max_width))
 
 
 class LiveLine:
@@ -88,15 +157,18 @@ class Table:
     title: str = ""
     plain: Sequence[str] = ()
     """Lines that replace the plain table; empty for aligned columns."""
+    note: str = ""
+    """A line below the table."""
 
     def __str__(self) -> str:
-        if self.plain:
-            return "\n".join(self.plain)
+        return "\n".join([*(self.plain or self._plain_lines()), *(["", self.note] if self.note else [])])
+
+    def _plain_lines(self) -> list[str]:
         widths = [self._width(place) for place in range(len(self.columns))]
         lines = [_plain_line(cells, widths) for cells in (*self._heads(), *self.rows)]
         groups = [self._group_line(widths)] if any(column.group for column in self.columns) else []
         rule = "-" * (sum(widths) + _GAP * (len(widths) - 1))
-        return "\n".join([*groups, *lines[:2], rule, *lines[2:]])
+        return [*groups, *lines[:2], rule, *lines[2:]]
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
         from rich.text import Text
@@ -108,6 +180,8 @@ class Table:
             if title:
                 yield Text(title, style="bold")
             yield self._rich_part(places)
+        if self.note:
+            yield Text(f"\n{self.note}")
 
     def _heads(self) -> list[list[str]]:
         upper, lower = ([column[line] for column in self.columns] for line in (0, 1))
@@ -163,13 +237,13 @@ Show = Callable[[str | Table], None]
 """Shows the user a line or a table."""
 
 
-def show(item: str | Table, stream: TextIO | None = None) -> None:
-    """Prints a line or a table on `stream`, stdout if none is given.
+def show(item: str | Table | Passage, stream: TextIO | None = None) -> None:
+    """Prints a line, a table or a passage on `stream`, stdout if none is given.
 
-    A table is plain text, except on a terminal: there it fits the terminal's width and has colours, unless NO_COLOR is set.
+    All are plain text, except on a terminal: there tables and passages fit its width and have colours, unless NO_COLOR is set.
     """
     stream = stream or sys.stdout
-    if isinstance(item, Table) and stream.isatty():
+    if not isinstance(item, str) and stream.isatty():
         from rich.console import Console
 
         Console(file=stream, highlight=False).print(item)

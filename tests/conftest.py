@@ -1,10 +1,12 @@
 """What several tests share: a small Ray of their own, rows, and the scripted world."""
 
 import os
+import pty
 import signal
+import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,24 @@ def make_row(position: int = 0, text: str = "What is 2 + 2?", **fields: object) 
     """A training row with one user turn."""
     values: dict[str, object] = {"id": f"row-{position}", "position": position, "turns": (Turn(role="user", content=text),)}
     return Row(**(values | fields))  # type: ignore[arg-type]
+
+
+def on_terminal(words: Sequence[str], columns: int = 80, **environment: str) -> str:
+    """What a command prints on a pseudo-terminal in the place of stdout and stderr, with the terminal's codes."""
+    inherited = {name: os.environ[name] for name in os.environ.keys() - {"NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"}}
+    settings = {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "24"} | environment
+    screen, terminal = pty.openpty()
+    process = subprocess.Popen(words, stdin=terminal, stdout=terminal, stderr=terminal, env=inherited | settings)
+    os.close(terminal)
+    written = b""
+    try:
+        while part := os.read(screen, 65536):
+            written += part
+    except OSError:  # how Linux says that the terminal's other end is closed
+        pass
+    os.close(screen)
+    assert process.wait() == 0, written
+    return written.decode().replace("\r\n", "\n")
 
 
 @pytest.fixture(scope="session")

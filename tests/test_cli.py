@@ -1,17 +1,30 @@
-"""The command line as a program sees it: exit codes, one line for what is wrong, JSON where it may be read."""
+"""The command line as a program and as a reader see it: exit codes, errors of one line, help with examples, JSON, colours."""
 
 import json
 import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
-from stj.cli import main
+from stj import __version__
+from stj.cli import _app, main
+from stj.text import CLEAR_LINE
+from tests.conftest import on_terminal
 
 ROOT = Path(__file__).parents[1]
 MINI = str(ROOT / "conf" / "mini.yaml")
+STJ = [sys.executable, "-m", "stj.cli"]
+VERBS = ["plan", "run", "iterate", "status", "show", "eval", "score", "compare", "judge", "serve", "mini build-seed"]
+HEAVY = ("ray", "torch", "vllm", "transformers", "deepspeed", "datasets", "rich")
 
 
 @pytest.mark.parametrize(
@@ -36,6 +49,43 @@ def test_what_is_wrong_is_one_line_and_a_code(
 ) -> None:
     assert main(words) == code
     printed = capsys.readouterr()
+    assert message in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "Missing command. See `stj --help`"),
+        (["fly"], "No such command 'fly'. See `stj --help`"),
+        (["shwo", "runs"], "No such command 'shwo'. Did you mean 'show'? See `stj --help`"),
+        (["fly", "--help"], "No such command 'fly'. See `stj --help`"),
+        (["mini"], "Missing command. See `stj mini --help`"),
+        (["mini", "seed"], "No such command 'seed'."),
+        (["--jsno"], "No such option: --jsno. See `stj --help`"),
+        (["run"], "Missing argument 'CONF.yaml'. See `stj run --help`"),
+        (["run", MINI, "--dry-rnu"], "No such option: --dry-rnu (Possible options: --dry-run). See `stj run --help`"),
+        (["show", "x", "--json=yes"], "Option '--json' does not take a value."),
+        (["show", "x", "y"], "Got unexpected extra argument(s) (y). See `stj show --help`"),
+        (["show", "x", "seed=1"], "Got unexpected extra argument(s) (seed=1). See `stj show --help`"),
+        (["show", "x", "--limit"], "Option '--limit' requires an argument. See `stj --help`"),
+        (["show", "x", "--limit", "-1"], "Invalid value for '--limit': '-1' is not a whole number, 0 or more."),
+        (["show", "x", "--limit", "five"], "Invalid value for '--limit': 'five' is not a whole number, 0 or more."),
+        (["serve", "m", "--port", "http"], "Invalid value for '--port': 'http' is not a whole number, 0 or more."),
+        (["score", "f"], "Missing option '--benchmark'. See `stj score --help`"),
+        (["score", "f", "--benchmark", "hhh", "--parser", "lax"], "'lax' is not one of 'strict', 'paper'."),
+        (["judge", "f", "--prompts", "figure9"], "'figure9' is no judge prompt; there are figure8, arena"),
+        (["judge", "f", "--jury"], "--jury: give at least one value after it"),
+        (["judge", "f", "--jury", "--overwrite"], "--jury: give at least one value after it"),
+        (["judge", "f", "--jury", "vote.votes=3"], "--jury: give at least one value after it"),
+        (["judge", "f", "--out", "--overwrite"], "--out: give its value before --overwrite"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_code_2(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("stj: ")
     assert message in printed.err
     assert len(printed.err.splitlines()) == 1
     assert printed.out == ""
@@ -68,10 +118,190 @@ def test_one_iteration_in_a_dry_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "iteration_2/model" not in text
 
 
-def test_usage_is_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["fly"])
-    assert caught.value.code == 2
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+def test_help_has_one_line_per_verb_in_the_order_of_use(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    commands = text.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in commands] == [*VERBS[:-1], "mini"]
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_has_examples_that_parse(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*verb.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert re.search(r"^Read more: docs/[a-z-]+\.md", text, re.MULTILINE)
+    examples = re.findall(r"^  (?:ray job submit .* -- )?stj (.+)$", text.partition("\nExample")[2], re.MULTILINE)
+    assert examples
+    for example in examples:
+        assert example.startswith(verb)
+        parse(shlex.split(example))
+
+
+def parse(words: list[str]) -> dict[str, Any]:
+    """The arguments of a verb, which is not called."""
+    command: Any = get_command(_app)
+    context = command.make_context("stj", words)
+    words = [*context._protected_args, *context.args]
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    return dict(command.make_context("verb", words).params)
+
+
+@pytest.mark.parametrize(
+    ("words", "files", "jury", "prompts"),
+    [
+        ("--jury A B C", None, ["A", "B", "C"], None),
+        ("--jury A B vote.votes=3", ["vote.votes=3"], ["A", "B"], None),
+        ("vote.votes=3 --jury A B seed=1", ["vote.votes=3", "seed=1"], ["A", "B"], None),
+        ("--jury A --overwrite seed=1", ["seed=1"], ["A"], None),
+        ("--jury A --jury B", None, ["A", "B"], None),
+        ("--jury=A", None, ["A"], None),
+        (
+            "conf.yaml --jury A B --prompts arena figure8 --out x seed=1",
+            ["conf.yaml", "seed=1"],
+            ["A", "B"],
+            ["arena", "figure8"],
+        ),
+        ("model=m --prompts figure8 arena seed=1", ["model=m", "seed=1"], None, ["figure8", "arena"]),
+        ("--out x model=m conf.yaml", ["model=m", "conf.yaml"], None, None),
+    ],
+)
+def test_several_values_follow_one_flag_and_settings_stand_anywhere(
+    words: str, files: list[str] | None, jury: list[str] | None, prompts: list[str] | None
+) -> None:
+    read = parse(["judge", "pairs.jsonl", *words.split()])
+    assert read["file"] == "pairs.jsonl"
+    assert (read["conf"] or None, read["jury"] or None, read["prompts"] or None) == (files, jury, prompts)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_completes_verbs_and_prompts(shell: str) -> None:
+    def completed(**environment: str) -> str:
+        return subprocess.run(STJ, env=os.environ | environment, capture_output=True, text=True, check=True).stdout
+
+    script = completed(_STJ_COMPLETE=f"source_{shell}")
+    assert f"_STJ_COMPLETE=complete_{shell}" in script
+    assert ("complete -o default -F" if shell == "bash" else "compdef _stj_completion stj") in script
+    for words, answer in (
+        ("stj it", "iterate"),
+        ("stj judge pairs.jsonl --prompts ar", "arena"),
+        ("stj run --dr", "--dry-run"),
+    ):
+        number = str(len(words.split()) - 1)
+        assert answer in completed(
+            _STJ_COMPLETE=f"complete_{shell}", COMP_WORDS=words, COMP_CWORD=number, _TYPER_COMPLETE_ARGS=words
+        )
+
+
+def test_the_completion_script_can_be_shown_and_installed(tmp_path: Path) -> None:
+    environment = os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1", "HOME": str(tmp_path)}
+    shown = subprocess.run([*STJ, "--show-completion", "zsh"], env=environment, capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("#compdef stj")
+    subprocess.run([*STJ, "--install-completion", "bash"], env=environment, capture_output=True, check=True)
+    assert "_STJ_COMPLETE" in (tmp_path / ".bash_completions" / "stj.sh").read_text()
+    assert "stj.sh" in (tmp_path / ".bashrc").read_text()
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def call(*_: object, **__: object) -> None:
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "stj: interrupted; run the same command again to resume from what is committed\n"),
+        (FileNotFoundError(2, "No such file", "/gone"), 1, "stj: [Errno 2] No such file: '/gone'\n"),
+        (OSError(28, "No space left on device"), 1, "stj: [Errno 28] No space left on device\n"),
+        (SystemExit(143), None, ""),
+    ],
+)
+def test_what_interrupts_a_verb_has_its_own_code(
+    error: BaseException, code: int | None, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.plan.plan", raising(error))
+    if code is None:
+        with pytest.raises(SystemExit, match="143"):
+            main(["plan", MINI])
+    else:
+        assert main(["plan", MINI]) == code
+    assert capsys.readouterr().err == message
+
+
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stj.plan.plan", raising(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        main(["plan", MINI])
+
+
+@pytest.mark.parametrize(
+    ("signum", "code", "message"), [(signal.SIGTERM, 143, "told to stop"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_a_signal_ends_a_verb_with_its_code_and_a_line(signum: int, code: int, message: str) -> None:
+    program = (
+        "import signal, sys, time, stj.plan\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
+        "stj.plan.plan = lambda config: print('ready', flush=True) or time.sleep(60)\n"
+        f"from stj.cli import main; sys.exit(main(['plan', {MINI!r}]))"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", program], **pipes)  # type: ignore[call-overload]
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.1)
+    process.send_signal(signum)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert errors == f"stj: {message}; run the same command again to resume from what is committed\n"
+
+
+def test_a_reader_that_closes_the_pipe_is_no_failure() -> None:
+    status = subprocess.run(
+        ["bash", "-c", f"{shlex.join([*STJ, 'status', MINI])} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True
+    )
+    assert (status.stdout, status.stderr) == ("0\n", "")
+
+
+def test_a_terminal_gets_colours_and_a_pipe_plain_text(tmp_path: Path) -> None:
+    words = [*STJ, "status", MINI, f"run_root={tmp_path}/run"]
+    plain = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert plain.splitlines()[0] == "pairs                        absent  "
+    coloured = on_terminal(words)
+    assert "\x1b[2mabsent" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured).split() == plain.split()
+    assert "\x1b" not in on_terminal(words, TERM="dumb")
+
+
+def test_an_error_replaces_the_live_line_of_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for term, start in (("xterm", CLEAR_LINE), ("dumb", "")):
+        monkeypatch.setenv("TERM", term)
+        assert main(["fly"]) == 2
+        assert capsys.readouterr().err.startswith(f"{start}stj: No such command")
+
+
+def test_a_plan_fits_the_width_of_the_terminal() -> None:
+    lines = on_terminal([*STJ, "plan", str(ROOT / "conf" / "paper.yaml")], columns=60, NO_COLOR="1").splitlines()
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    assert max(map(len, lines)) <= 60
+    assert all(line[:13].strip() == "" or line[12] == " " for line in lines)
 
 
 def test_a_dry_run_prints_phases_and_plan_and_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,10 +329,11 @@ def test_status_of_a_config_as_json(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_help_needs_neither_ray_nor_torch() -> None:
     """The command line answers at once: nothing heavy is imported before a verb needs it."""
     code = (
-        "import sys; from stj.cli import _parser; _parser(); print([m for m in ('ray', 'torch', 'vllm') if m in sys.modules])"
+        "import sys; from stj.cli import main; main(['--help']); main(['run', '--help'])\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
-    assert printed.stdout.strip() == "[]"
+    assert printed.stderr.strip() == "[]"
 
 
 @pytest.mark.engine

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from stj.evals.metrics import Interval, Scores
-from stj.text import Column, Table
+from stj.text import Column, Table, visible_line
 
 _FIRST = (Column("", ""), Column("", "n"), Column("accuracy, mean of", "orders [95%]"))
 _ORDERS = (Column("better", "as A"), Column("shown", "as B"), Column("", "as C"), Column("", "as D"))
@@ -42,15 +42,10 @@ def interval(ends: Interval | None) -> str:
 def _cells(name: str, scores: Scores, orders: int) -> list[str]:
     by_order = [*scores.by_order, *[None] * orders][:orders]
     return [
-        printable(name),
+        visible_line(name),
         f"{scores.examples:,}",
         f"{percent(scores.accuracy)} {interval(scores.ci95)}",
         *(percent(order) for order in by_order),
         *(percent(share) for share in (scores.position_consistent, scores.agreement, scores.unparsed, scores.official)),
         *(percent(share) for share in (scores.always_a, scores.longest, scores.shortest)),
     ]
-
-
-def printable(name: str) -> str:
-    """The name of a subset, which may come from a file, with control characters escaped."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in name)

@@ -1,4 +1,4 @@
-"""How good each judge of a run is on its held-out pairs: sampled in both orders, and greedily."""
+"""How good each judge of a run is on its held-out pairs: with sampled judgments in both orders, and with greedy ones."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,52 +10,53 @@ from stj.verdict import Label, Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class HeldoutScores:
-    """One judge on the held-out pairs; every score is a share between 0 and 1, and a judgment without verdict is wrong."""
+    """One judge on the held-out pairs. Every score is a share between 0 and 1. A judgment without verdict is wrong."""
 
     pairs: int
-    """Pairs with sampled judgments in both orders: those that are scored."""
+    """The scored pairs: those with sampled judgments in both orders."""
     unjudged: int
-    """Held-out rows without them, because a request failed or the row was dropped."""
+    """Held-out rows without sampled judgments in both orders: a request failed, or the row was dropped."""
     accuracy: float
     """Mean of the two orders over the sampled judgments."""
     ci95: Interval
-    """Low and high end of its 95% bootstrap interval; pairs of the same instruction are drawn together."""
+    """The 95% bootstrap interval of `accuracy`. Pairs of the same instruction are drawn together."""
     accuracy_winner_first: float
-    """With the better answer shown as A."""
+    """Accuracy if the better answer is shown as A."""
     accuracy_winner_second: float
-    """With the better answer shown as B."""
+    """Accuracy if the better answer is shown as B."""
     position_consistent: float
-    """Share of (pair, sample) that were judged right in both orders."""
+    """Share of (pair, sample) with right verdicts in both orders."""
     unparsed: float
     """Share of the sampled judgments without a verdict."""
     greedy_accuracy: float | None
-    """Mean of the two orders at temperature 0; None where nothing was judged greedily."""
+    """Mean of the two orders at temperature 0; None if nothing was judged greedily."""
     greedy_position_consistent: float | None
     greedy_ci95: Interval | None
     always_a: float
-    """What a judge that always says A scores on the same judgments."""
+    """Baseline: the score of a judge that always says A, on the same judgments."""
     longest: float
-    """What picking the answer with more characters scores; equal lengths count one half."""
+    """Baseline: the score of picking the answer with more characters. Equal lengths count one half."""
     shortest: float
+    """Baseline: the score of picking the answer with fewer characters."""
 
 
 def score_heldout(rows: Iterable[Row]) -> HeldoutScores | None:
-    """The scores of the judge that judged these rows; None where no held-out pair was judged.
+    """The scores of the judge that judged these rows; None if no held-out pair was judged.
 
-    One pass over the rows, whose order does not matter.
+    Reads the rows once; their order does not matter.
     """
     sampled, greedy, unjudged = Tallies(), Tallies(), 0
     for row in rows:
         if row.task != HELDOUT:
             continue
-        said = _verdicts(row.judgments, "sampled")
-        if not _judged_in_every_order(said) or row.pair is None:
+        verdicts = _verdicts(row.judgments, "sampled")
+        if not _judged_in_every_order(verdicts) or row.pair is None:
             unjudged += 1
             continue
-        sampled.add(HELDOUT, example_outcome(said, lengths(row.pair)), row.instruction)
-        at_zero = _verdicts(row.judgments, "greedy")
-        if _judged_in_every_order(at_zero):
-            greedy.add(HELDOUT, example_outcome(at_zero, lengths(row.pair)), row.instruction)
+        sampled.add(HELDOUT, example_outcome(verdicts, lengths(row.pair)), row.instruction)
+        greedy_verdicts = _verdicts(row.judgments, "greedy")
+        if _judged_in_every_order(greedy_verdicts):
+            greedy.add(HELDOUT, example_outcome(greedy_verdicts, lengths(row.pair)), row.instruction)
     if not sampled.subsets:
         return None
     return _heldout_scores(_scores(sampled), _scores(greedy) if greedy.subsets else None, unjudged)
@@ -64,15 +65,15 @@ def score_heldout(rows: Iterable[Row]) -> HeldoutScores | None:
 def _verdicts(judgments: Iterable[Judgment], purpose: Purpose) -> VerdictsByOrder:
     """The strict verdicts of one purpose, by order."""
     asked = sorted((judgment for judgment in judgments if judgment.purpose == purpose), key=lambda judgment: judgment.index)
-    said: dict[Label, list[Verdict | None]] = {}
+    verdicts: dict[Label, list[Verdict | None]] = {}
     for judgment in asked:
-        said.setdefault(judgment.winner, []).append(judgment.verdict)
-    return said
+        verdicts.setdefault(judgment.winner, []).append(judgment.verdict)
+    return verdicts
 
 
-def _judged_in_every_order(said: VerdictsByOrder) -> bool:
-    """Whether there are as many samples with the better answer under one label as under another."""
-    return len(said) > 1 and len({len(samples) for samples in said.values()}) == 1
+def _judged_in_every_order(verdicts: VerdictsByOrder) -> bool:
+    """Whether there are several orders, with equally many verdicts each."""
+    return len(verdicts) > 1 and len({len(samples) for samples in verdicts.values()}) == 1
 
 
 def _scores(tallies: Tallies) -> Scores:

@@ -17,13 +17,13 @@ from stj.loop.summary import facts, report
 from stj.models.locate import check_division
 from stj.passes.session import Demand, driver_session, engine_demand, training_demand
 from stj.storage.artifacts import artifacts_to_make
-from stj.text import PrintLine
+from stj.text import Show
 
 Make = Callable[[Phase], None]
 """Makes the artifact of a phase, or reuses it."""
 
 
-def run_all(config: Config, print_line: PrintLine, *, overwrite: bool = False) -> None:
+def run_all(config: Config, print_line: Show, *, overwrite: bool = False) -> None:
     """All iterations, from the instructions to M_T. Reuses what is done."""
     run = Run(config)
     with _making(run, run.phases, print_line, overwrite=overwrite) as make:
@@ -31,7 +31,7 @@ def run_all(config: Config, print_line: PrintLine, *, overwrite: bool = False) -
             iterate(iteration, make)
 
 
-def run_one(config: Config, print_line: PrintLine, *, overwrite: bool = False) -> None:
+def run_one(config: Config, print_line: Show, *, overwrite: bool = False) -> None:
     """One iteration: the one that the config names, else the first that is not finished."""
     run = Run(config)
     iteration = run.next_iteration()
@@ -57,7 +57,7 @@ def iterate(iteration: Iteration, make: Make) -> None:
 
 
 @contextmanager
-def _making(run: Run, phases: Sequence[Phase], print_line: PrintLine, *, overwrite: bool) -> Iterator[Make]:
+def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: bool) -> Iterator[Make]:
     """The means to make these phases, checked before Ray starts; writes the report afterwards."""
     to_make = artifacts_to_make([phase.artifact for phase in phases], overwrite=overwrite)
     missing = [phase for phase in phases if phase.artifact in to_make]
@@ -78,7 +78,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: PrintLine, *, overwri
     print_line(table(reports))
 
 
-def make_phase(phase: Phase, print_line: PrintLine, *, overwrite: bool, needed: bool) -> None:
+def make_phase(phase: Phase, print_line: Show, *, overwrite: bool, needed: bool) -> None:
     """Runs a phase, or reuses it if it is done; `needed` if other phases will read it."""
     started = time.monotonic()
     if phase.artifact.begin(overwrite=overwrite):

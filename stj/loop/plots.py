@@ -1,7 +1,7 @@
 """Plots as inline SVG: strings made by small functions, coloured by the page's CSS, readable without scripts.
 
-Lengths are SVG user units, which are pixels at the size for which a plot is drawn. Colours come from CSS variables, so that
-one SVG serves light and dark. Names are escaped: they may come from data.
+Lengths are SVG user units: pixels, if the plot has the size for which it is drawn. Colours are CSS variables, so that a plot
+serves light and dark pages. Names are escaped: they may come from data.
 """
 
 import math
@@ -10,24 +10,24 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-_LINE_GAP = 16  # least distance between two labels at the end of lines
+_LINE_GAP = 16  # The least distance between two labels at the ends of lines; the font is 13 high.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of a line plot, with a value (or None) for each place on the x axis."""
+    """One line of a line plot. Each place on the x axis has a value, or None."""
 
     name: str
     style: str
-    """CSS class that gives colour, width and dashes."""
+    """The CSS class for colour, width and dashes."""
     values: Sequence[float | None]
     band: Sequence[tuple[float, float] | None] = ()
-    """Low and high end of an interval for each place."""
+    """The low and high end of an interval at each place."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Frame:
-    """The box of a plot: where places and values lie in it."""
+    """The box of a plot: maps places and values to lengths."""
 
     width: int
     height: int
@@ -58,7 +58,7 @@ class _Frame:
         return self.floor - (value - self.low) / (self.high - self.low) * (self.floor - self.top)
 
     def draw(self, parts: Sequence[str], *, x_title: str, y_title: str) -> Markup:
-        """The whole SVG: grid, axes and their titles, then the parts on top."""
+        """The whole SVG: the grid, the axes and their titles, then the parts on top."""
         middle = (self.top + self.floor) / 2
         ticks = ticks_between(self.low, self.high)
         digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
@@ -76,7 +76,7 @@ class _Frame:
 
 
 def line_plot(labels: Sequence[str], lines: Sequence[Line], *, x_title: str, y_title: str) -> Markup:
-    """Lines over the labels with their bands, each named at its right end; values are percentages."""
+    """Lines with their bands over the labels. Each line is named at its right end. Values are percentages."""
     shown = [value for line in lines for value in line.values if value is not None]
     shown += [end for line in lines for interval in line.band if interval for end in interval]
     low, high = (20 * math.floor(min(shown) / 20), 20 * math.ceil(max(shown) / 20)) if shown else (0, 100)
@@ -94,7 +94,7 @@ def bar_plot(
     written: Callable[[float], str],
     high: float | None = None,
 ) -> Markup:
-    """One bar a label from zero up, its value written on top; `high` is the axis's end where it is known."""
+    """One bar per label, from zero up, with its value on top. `high` is the end of the axis, if it is known."""
     top = high or 1.15 * max([value for value in values if value is not None], default=1.0) or 1.0
     frame = _Frame(width=490, height=270, labels=labels, low=0, high=top, top=22)
     wide = min(56.0, 0.6 * frame.step)
@@ -109,7 +109,7 @@ def bar_plot(
 
 
 def split_plot(labels: Sequence[str], splits: Sequence[tuple[int, int]]) -> Markup:
-    """One bar a label, divided between A (left) and B (right); the line in the middle is balance."""
+    """One bar per label, divided between A (left) and B (right). The line in the middle marks balance."""
     left, end, row, head = 76, 984, 34, 26
     floor = head + row * len(labels)
     parts = [text(left, 14, "label A, kept judgments", anchor="start", style="axis")]
@@ -171,7 +171,7 @@ def _band(frame: _Frame, line: Line) -> str:
 
 
 def _end_labels(frame: _Frame, lines: Sequence[Line]) -> list[str]:
-    """Names and last values at the right end, moved apart where lines end close together, and kept above the floor."""
+    """The last value and name of each line, at its right end. Labels are moved apart if lines end close together."""
     last = [(line, [value for value in line.values if value is not None][-1:]) for line in lines]
     ending = sorted(((frame.y(value), line, value) for line, values in last for value in values), key=lambda end: end[0])
     labels = []

@@ -15,70 +15,64 @@ from stj.evals.table import interval, percent
 from stj.loop.heldout import HeldoutScores
 from stj.loop.plots import Line, bar_plot, line_plot, split_plot
 from stj.storage.folder import Folder
+from stj.text import Column, Table
 
 _NONE = "–"
 _COLUMNS = (
-    # over the group, over the column, the column
-    ("", "", "judge"),
-    ("held-out pairs, %", "mean accuracy", "[95% interval]"),
-    ("", "winner", "first"),
-    ("", "winner", "second"),
-    ("", "position-", "consistent"),
-    ("", "no", "verdict"),
-    ("", "", "greedy"),
-    ("training data for the next judge", "instr.", "in"),
-    ("", "", "selected"),
-    ("", "", "pairs"),
-    ("", "draws", "/ kept"),
-    ("", "", "accepted"),
-    ("", "kept", "A / B"),
-    ("", "training", "examples"),
-    ("", "rows", "failed"),
+    Column("", "judge"),
+    Column("mean accuracy", "[95% interval]", "held-out pairs, %"),
+    Column("winner", "first"),
+    Column("winner", "second"),
+    Column("position-", "consistent"),
+    Column("no", "verdict"),
+    Column("", "greedy"),
+    Column("instr.", "in", "training data for the next judge"),
+    Column("", "selected"),
+    Column("", "pairs"),
+    Column("draws", "/ kept"),
+    Column("", "accepted"),
+    Column("kept", "A / B"),
+    Column("training", "examples"),
+    Column("rows", "failed"),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class IterationReport:
-    """One judge: how good it is, and what became of the training pairs that were judged for the next one.
+    """One judge: how good it is, and what became of the training pairs that it judged for the next one.
 
-    All but `judge` and `heldout` is None for the last judge, M_T, which judges no training pairs.
+    The last judge, M_T, judges no training pairs: all its fields but `judge` and `heldout` are None.
     """
 
     judge: str
     """"M_0" to "M_T"."""
     heldout: HeldoutScores | None = None
     draws_per_kept: float | None = None
-    """Judgments sampled for each one that was kept."""
+    """Judgments sampled for each kept judgment."""
     accepted: float | None = None
-    """Share of the pairs of which a judgment was kept."""
+    """Share of pairs with a kept judgment."""
     examples: int | None = None
     """Training examples, after balancing."""
     instructions_in: int | None = None
     selected: int | None = None
     pairs: int | None = None
     label_a: int | None = None
-    """Kept judgments whose better answer was shown as A, before balancing."""
+    """Kept judgments that show the better answer as A, before balancing."""
     label_b: int | None = None
     dropped: dict[str, int] | None = None
-    """Rows that went no further, by reason."""
+    """Dropped rows, by reason."""
     failed: int | None = None
     """Rows whose request to a model failed."""
 
 
-def table(iterations: Sequence[IterationReport]) -> str:
-    """The table of a run for a terminal, at most 150 columns wide, and under it the lift from the first judge to the last."""
-    body = [_cells(iteration) for iteration in iterations]
-    widths = [
-        max(map(len, column)) for column in zip(*body, *([c[1] for c in _COLUMNS], [c[2] for c in _COLUMNS]), strict=True)
-    ]
-    lines = [_group_line(widths), *(_line([c[row] for c in _COLUMNS], widths) for row in (1, 2))]
-    lines += ["-" * len(lines[2]), *(_line(cells, widths) for cells in body), "", lift(iterations)]
-    return "\n".join(line.rstrip() for line in lines)
+def table(iterations: Sequence[IterationReport]) -> Table:
+    """The table of a run, in plain text at most 150 columns wide; its note is the lift from the first judge to the last."""
+    return Table(columns=_COLUMNS, rows=[_cells(iteration) for iteration in iterations], note=lift(iterations))
 
 
 def lift(iterations: Sequence[IterationReport]) -> str:
-    """One line: from the first measured judge to the last, in points of held-out mean accuracy, with both intervals."""
-    measured = [(one.judge, one.heldout) for one in iterations if one.heldout]
+    """One line: the gain in held-out mean accuracy from the first measured judge to the last, with both intervals."""
+    measured = [(iteration.judge, iteration.heldout) for iteration in iterations if iteration.heldout]
     if not measured:
         return "Held-out accuracy: no judge was measured"
     (first, old), (last, new) = measured[0], measured[-1]
@@ -95,8 +89,8 @@ def lift(iterations: Sequence[IterationReport]) -> str:
 def write_report(folder: Folder, run: dict[str, Any], iterations: Sequence[IterationReport]) -> None:
     """Writes report.json and report.html.
 
-    `run` holds JSON values: facts about the run, its resolved settings as `config`, and as `samples` a few judgments to show,
-    each with instruction, chosen, rejected, judge, text, verdict and winner.
+    `run` holds JSON values: facts about the run, its resolved settings as `config`, and a few judgments to show as `samples`.
+    A sample has instruction, chosen, rejected, judge, text, verdict and winner.
     """
     record = {"run": run, "iterations": [asdict(iteration) for iteration in iterations]}
     folder.write_json("report.json", record)
@@ -105,11 +99,11 @@ def write_report(folder: Folder, run: dict[str, Any], iterations: Sequence[Itera
 
 def html(run: Mapping[str, Any], iterations: Sequence[IterationReport]) -> str:
     """The report as one page that needs neither network nor scripts."""
-    measured = [one for one in iterations if one.heldout]
+    measured = [iteration for iteration in iterations if iteration.heldout]
     trained = _trained(iterations)
     drops = Counter[str]()
-    for _, one in trained:
-        drops.update(one.dropped or {})
+    for _, data in trained:
+        drops.update(data.dropped or {})
     return _template().render(
         facts={key: value for key, value in run.items() if key not in {"config", "samples"}},
         settings=list(_settings(run.get("config") or {})),
@@ -125,52 +119,38 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport]) -> str:
 
 
 def number(value: float | None) -> str:
-    """A count as it is, any other number with two decimals."""
+    """A count without decimals, any other number with two."""
     if value is None:
         return _NONE
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
-def _cells(one: IterationReport) -> list[str]:
-    scores = one.heldout
+def _cells(iteration: IterationReport) -> list[str]:
+    scores = iteration.heldout
     accuracies = [_NONE] * 6
     if scores:
         accuracies = [f"{percent(scores.accuracy)} {interval(scores.ci95)}"]
         accuracies += map(percent, (scores.accuracy_winner_first, scores.accuracy_winner_second, scores.position_consistent))
         accuracies += map(percent, (scores.unparsed, scores.greedy_accuracy))
-    counts = map(number, (one.instructions_in, one.selected, one.pairs, one.draws_per_kept))
-    accepted = _NONE if one.accepted is None else f"{percent(one.accepted)}%"
-    balance = _NONE if one.label_a is None else f"{one.label_a}/{one.label_b}"
-    return [one.judge, *accuracies, *counts, accepted, balance, number(one.examples), number(one.failed)]
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(
-        [cells[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]
-    )
-
-
-def _group_line(widths: Sequence[int]) -> str:
-    """The names of the groups, each above the left end of its first column."""
-    line = ""
-    for i, (group, _, _) in enumerate(_COLUMNS):
-        if group:
-            line = line.ljust(sum(widths[:i]) + 2 * i) + group
-    return line
+    counts = map(number, (iteration.instructions_in, iteration.selected, iteration.pairs, iteration.draws_per_kept))
+    accepted = _NONE if iteration.accepted is None else f"{percent(iteration.accepted)}%"
+    balance = _NONE if iteration.label_a is None else f"{iteration.label_a}/{iteration.label_b}"
+    ends = map(number, (iteration.examples, iteration.failed))
+    return [iteration.judge, *accuracies, *counts, accepted, balance, *ends]
 
 
 def _trained(iterations: Sequence[IterationReport]) -> list[tuple[str, IterationReport]]:
-    """The training data, each under the name of the judge that it trains: that holds whoever judged it."""
-    following = [*(one.judge for one in iterations[1:]), "the next judge"]
-    return [(name, one) for name, one in zip(following, iterations, strict=False) if one.pairs is not None]
+    """Each set of training data under the name of the judge that it trains."""
+    following = [*(iteration.judge for iteration in iterations[1:]), "the next judge"]
+    return [(judge, data) for judge, data in zip(following, iterations, strict=False) if data.pairs is not None]
 
 
 def _plots(iterations: Sequence[IterationReport]) -> dict[str, Markup]:
     trained = _trained(iterations)
-    judges = [f"for {name}" for name, _ in trained]
-    accepted = [None if one.accepted is None else 100 * one.accepted for _, one in trained]
-    draws = [one.draws_per_kept for _, one in trained]
-    splits = [(one.label_a or 0, one.label_b or 0) for _, one in trained]
+    judges = [f"for {judge}" for judge, _ in trained]
+    accepted = [None if data.accepted is None else 100 * data.accepted for _, data in trained]
+    draws = [data.draws_per_kept for _, data in trained]
+    splits = [(data.label_a or 0, data.label_b or 0) for _, data in trained]
     x_title = "training data"
     return {
         "accuracy": _accuracy_plot(iterations),
@@ -183,11 +163,11 @@ def _plots(iterations: Sequence[IterationReport]) -> dict[str, Markup]:
 
 
 def _accuracy_plot(iterations: Sequence[IterationReport]) -> Markup:
-    scores = [one.heldout for one in iterations]
+    by_judge = [iteration.heldout for iteration in iterations]
 
     def line(name: str, style: str, score: str, ends: str | None = None) -> Line:
-        values = [getattr(one, score, None) for one in scores]
-        bands = [getattr(one, ends, None) if ends else None for one in scores]
+        values = [getattr(scores, score, None) for scores in by_judge]
+        bands = [getattr(scores, ends, None) if ends else None for scores in by_judge]
         return Line(
             name=name,
             style=style,
@@ -202,11 +182,13 @@ def _accuracy_plot(iterations: Sequence[IterationReport]) -> Markup:
         line("greedy, both orders", "greedy", "greedy_accuracy", "greedy_ci95"),
         line("sampled, both orders", "mean", "accuracy", "ci95"),
     ]
-    return line_plot([one.judge for one in iterations], lines, x_title="judge", y_title="judgments that are right, %")
+    return line_plot(
+        [iteration.judge for iteration in iterations], lines, x_title="judge", y_title="judgments that are right, %"
+    )
 
 
 def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """The config by section, each with its settings under dotted names; the settings without a section come first."""
+    """The config by section, with settings under dotted names; settings without a section come first."""
     loose = [(key, _written(value)) for key, value in config.items() if not isinstance(value, Mapping)]
     if loose:
         yield "run", loose

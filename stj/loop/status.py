@@ -1,4 +1,4 @@
-"""What is there of a run: each phase done, partial, stale (and which field changed) or absent."""
+"""The state of a run: each phase done, partial, stale (and which field changed) or absent."""
 
 import json
 from collections.abc import Sequence
@@ -11,8 +11,10 @@ from stj.loop.kinds import Phase
 from stj.loop.phases import Run
 from stj.storage.artifacts import State, plain
 from stj.storage.folder import Folder
+from stj.text import Passage, Span
 
 RUN_CONFIG = "config.json"
+_STYLES: dict[State, str] = {"done": "green", "partial": "yellow", "stale": "bold magenta", "absent": "dim"}
 
 
 @dataclass(frozen=True)
@@ -22,39 +24,41 @@ class PhaseState:
     name: str
     state: State
     changed: list[str]
-    """For a stale phase: the fields of its key that differ, old -> new."""
+    """The fields of a stale phase's key that differ, old -> new; empty for other states."""
     fingerprint: str
     rows: int | None
 
-    def line(self) -> str:
-        """The phase in one line for a terminal."""
+    def line(self, indent: int = 0) -> Passage:
+        """The phase in one line, coloured by its state on a terminal."""
         rows = f"  {self.rows} rows" if self.rows else ""
         changed = f"  changed: {'; '.join(self.changed)}" if self.changed else ""
-        return f"{self.name:<28} {self.state:<8}{rows}{changed}"
+        name, state = f"{' ' * indent}{self.name:<28} ", f"{self.state:<8}"
+        spans = [Span(name), Span(state, _STYLES[self.state]), Span(rows), Span(changed)]
+        return Passage(line=spans, hang=len(name + state) + 2)
 
 
 def phase_states(phases: Sequence[Phase]) -> list[PhaseState]:
     """The state of each phase."""
-    found = []
+    states = []
     for phase in phases:
         state, changed = phase.artifact.state()
         rows = phase.artifact.manifest()["rows"] if state == "done" else None
-        found.append(PhaseState(phase.name, state, changed, phase.artifact.fingerprint, rows))
-    return found
+        states.append(PhaseState(phase.name, state, changed, phase.artifact.fingerprint, rows))
+    return states
 
 
 def write_run_config(run: Run) -> None:
-    """Leaves the run's own config in its directory, so that `stj status RUN` needs no file."""
+    """Writes the run's config into its directory: `stj status RUN` then needs no config file."""
     run.folder.write_json(RUN_CONFIG, plain(run.config))
 
 
 def read_run_config(folder: Folder) -> Config:
-    """The config that a run directory, which may have been moved, was last started with.
+    """The config that a run was last started with; its directory may have been moved since.
 
-    Raises ArtifactError where there is none.
+    Raises ArtifactError if the directory has no config, or a damaged one.
     """
     if not folder.exists(RUN_CONFIG):
-        raise ArtifactError(f"{folder.uri}: no run here (no {RUN_CONFIG}). Give a run's directory, or its config file")
+        raise ArtifactError(f"{folder.uri}: no run here (no {RUN_CONFIG}); give a run's directory, or its config file")
     try:
         return replace(from_plain(json.loads(folder.read(RUN_CONFIG))), run_root=folder.uri)
     except ValueError:

@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import os
+import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,6 +15,7 @@ from stj.loop.heldout import HeldoutScores
 from stj.loop.plots import Line, bar_plot, line_plot, split_plot, ticks_between
 from stj.loop.report import IterationReport, html, lift, table, write_report
 from stj.storage.folder import Folder
+from tests.conftest import on_terminal
 
 HOSTILE = "</svg><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7 * 7 }}\u202e\ud800"
 
@@ -75,7 +79,7 @@ class Page(HTMLParser):
 
 
 def test_the_table_is_aligned_and_fits() -> None:
-    lines = table(RUN).splitlines()
+    lines = str(table(RUN)).splitlines()
     assert max(map(len, lines)) <= 150
     header, rows = lines[2], lines[4:7]
     assert [row.split()[0] for row in rows] == ["M_0", "M_1", "M_2"]
@@ -85,8 +89,21 @@ def test_the_table_is_aligned_and_fits() -> None:
     assert "10291/10293" in rows[0]
 
 
+@pytest.mark.parametrize("columns", [80, 120, 160])
+def test_on_a_terminal_the_table_fits_and_no_cell_is_cut(columns: int) -> None:
+    code = (
+        "from stj.text import show; from stj.loop.report import table; from tests.loop.test_report import RUN; show(table(RUN))"
+    )
+    text = on_terminal([sys.executable, "-c", code], columns, NO_COLOR="1", PYTHONPATH=os.pathsep.join(sys.path))
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert max(map(len, text.splitlines())) <= columns
+    for cell in ("held-out pairs, %", "82.0 [78.0, 86.0]", "training data for the next judge", "1,039,785", "10291/10293"):
+        assert cell in text
+    assert "Lift M_0 -> M_2: +22.0 points" in text
+
+
 def test_the_last_line_is_the_lift_with_both_intervals() -> None:
-    assert table(RUN).splitlines()[-1] == (
+    assert str(table(RUN)).splitlines()[-1] == (
         "Lift M_0 -> M_2: +22.0 points of held-out accuracy, 60.0% [56.0, 64.0] -> 82.0% [78.0, 86.0]; "
         "the 95% intervals are apart"
     )
@@ -97,7 +114,7 @@ def test_the_last_line_is_the_lift_with_both_intervals() -> None:
 
 @pytest.mark.parametrize("iterations", PARTIAL)
 def test_a_run_that_is_not_complete_has_a_report_too(iterations: list[IterationReport], tmp_path: Path) -> None:
-    assert "eld-out accuracy" in table(iterations).splitlines()[-1]
+    assert "eld-out accuracy" in str(table(iterations)).splitlines()[-1]
     write_report(Folder.at(tmp_path), {}, iterations)
     assert "eld-out accuracy" in (tmp_path / "report.html").read_text()
 

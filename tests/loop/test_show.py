@@ -1,5 +1,7 @@
 """`stj show`: every kind of artifact, readable, with nothing in the data that can act on a terminal."""
 
+import re
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stj.errors import ArtifactError
-from stj.loop.show import show_rows, visible
+from stj.loop.show import show_rows
 from stj.rows import HELDOUT, OPEN, Category, Example, Judgment, Pair, Purpose, Row, Turn, examples_to_table, rows_to_table
 from stj.storage.artifacts import Artifact, read_artifact
 from stj.storage.folder import Folder
+from stj.text import visible
 from stj.verdict import Label
+from tests.conftest import on_terminal
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \u202egnp.exe \x9b31m \u2028 \u200b \U000e0041 ok\rgone"
 
@@ -41,7 +45,7 @@ def artifact(path: Path, *tables: pa.Table, finished: bool = True) -> Artifact:
 
 
 def shown(made: Artifact, limit: int = 10) -> str:
-    return "\n".join(show_rows(made, limit))
+    return "\n".join(map(str, show_rows(made, limit)))
 
 
 def test_a_judged_row_tells_its_whole_story(tmp_path: Path) -> None:
@@ -151,6 +155,62 @@ def test_hostile_text_is_shown_not_obeyed(tmp_path: Path) -> None:
     assert not set(text) & set("\x1b\x07\x9b\r\u202e\u2028\u200b\U000e0041")
     assert "\\x1b[2J\\x1b]0;owned\\x07" in text
     assert "\\u202egnp.exe" in text
+
+
+MARKED_UP = "[red]x[/red] :smile: [link=http://x]y[/link] " + HOSTILE
+
+
+def shown_on_terminal(path: Path, columns: int = 80, **environment: str) -> str:
+    return on_terminal([sys.executable, "-m", "stj.cli", "show", str(path)], columns, **environment)
+
+
+def test_a_terminal_shows_titles_verdicts_and_tombstones_in_colour(tmp_path: Path) -> None:
+    pair = Pair(method="given", chosen="nine", rejected="eight")
+    judged = row(pair=pair, judgments=(said(None), said("B", index=1), said("A", index=2)), kept=2)
+    artifact(tmp_path / "a", rows_to_table([judged, row("r2").drop("category"), row("r3", error="no")]))
+    text = shown_on_terminal(tmp_path / "a")
+    for styled in (
+        "\x1b[1minstruction\x1b[0m:",
+        "\x1b[1;33mno verdict",
+        "\x1b[1;31mverdict B: wrong",
+        "\x1b[1;32mverdict A: right",
+        "\x1b[1;35m, KEPT",
+        "\x1b[2m  position 7",
+        "\x1b[1;33mDROPPED: category",
+        "\x1b[1;31mFAILED",
+    ):
+        assert styled in text
+
+
+def test_a_terminal_without_colour_shows_what_a_pipe_shows(tmp_path: Path) -> None:
+    made = artifact(tmp_path / "a", rows_to_table([row(pair=Pair(method="given", chosen=HOSTILE, rejected="8"))]))
+    text = shown_on_terminal(tmp_path / "a", columns=200, NO_COLOR="1")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", text)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert plain.split() == shown(made).split()
+    assert "\x1b" not in shown_on_terminal(tmp_path / "a", TERM="dumb")
+
+
+def test_a_terminal_obeys_nothing_in_the_data(tmp_path: Path) -> None:
+    pair = Pair(method=MARKED_UP, chosen=MARKED_UP, rejected=MARKED_UP)
+    judged = row(MARKED_UP, language=MARKED_UP, pair=pair, judgments=(said("A"),))
+    artifact(tmp_path / "rows", rows_to_table([judged, row("r2").drop(MARKED_UP, MARKED_UP)]))
+    artifact(tmp_path / "other", pa.Table.from_pylist([{MARKED_UP: MARKED_UP, "list": [MARKED_UP]}]))
+    for name in ("rows", "other"):
+        text = shown_on_terminal(tmp_path / name, columns=1000)
+        ours = re.sub(r"\x1b\[[0-9;]*m", "", text)
+        assert not set(ours) & set("\x1b\x07\x9b\r\u202e\u2028\u200b\U000e0041")
+        assert ours.count("[red]x[/red] :smile: [link=http://x]y[/link] \\x1b[2J\\x1b]0;owned\\x07 \\u202egnp.exe") >= 2
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_texts_fit_the_width_of_the_terminal(columns: int, tmp_path: Path) -> None:
+    artifact(tmp_path / "a", rows_to_table([row(pair=Pair(method="given", chosen="word " * 90, rejected="判" * 300))]))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown_on_terminal(tmp_path / "a", columns)).splitlines()
+    texts = [line for line in lines if line.startswith("    ")]
+    assert max(len(line.encode("gb18030")) for line in texts) <= columns  # in GB 18030 a wide character is two bytes
+    assert sum(line.count("word") for line in texts) == 90
+    assert sum(line.count("判") for line in texts) == 300
 
 
 def test_data_cannot_pretend_to_be_a_line_of_ours(tmp_path: Path) -> None:

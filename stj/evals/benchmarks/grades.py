@@ -14,11 +14,10 @@ from typing import Any
 from stj.evals.benchmarks import mtbench
 from stj.evals.benchmarks.base import SourceRecord, number_of, read_records
 from stj.evals.metrics import Interval, clustered_ci95
-from stj.evals.table import printable
 from stj.sources.dialogue import optional_text, text_of
 from stj.sources.files import Fields
 from stj.sources.ids import Seen, given_id
-from stj.text import Column, Table
+from stj.text import Column, Table, visible_line
 from stj.verdict import GRADE, Parser, parse, rating
 
 _FIELDS = Fields(required=(), optional=("question_id", "model", "turn", "judgment", "score"))
@@ -94,7 +93,7 @@ def grades_table(grades: Grades) -> Table:
     stored = "" if grades.as_stored is None else f", {100 * grades.as_stored:.1f}% read as stored"
     title = f"grades, {grades.parser} parser: {grades.judged:,} judgments, {100 * grades.unparsed:.1f}% without one{stored}"
     rows = [
-        (printable(name), f"{mean.mean:5.2f} [{mean.ci95[0]:.2f}, {mean.ci95[1]:.2f}]", f"{mean.grades:,}")
+        (visible_line(name), f"{mean.mean:5.2f} [{mean.ci95[0]:.2f}, {mean.ci95[1]:.2f}]", f"{mean.grades:,}")
         for name, mean in grades.groups.items()
     ]
     width = max((len(name) for name, _, _ in rows), default=0)
