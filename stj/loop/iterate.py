@@ -13,7 +13,7 @@ from stj.loop.kinds import Phase, TrainingPhase
 from stj.loop.phases import Iteration, Run
 from stj.loop.report import table, write_report
 from stj.loop.status import write_run_config
-from stj.loop.summary import facts, report
+from stj.loop.summary import RunSummary
 from stj.models.locate import check_division
 from stj.passes.session import Demand, driver_session, engine_demand, training_demand
 from stj.storage.artifacts import artifacts_to_make
@@ -73,9 +73,9 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
             make_phase(phase, print_line, overwrite=overwrite, needed=bool(missing))
 
         yield make
-        reports = report(run)
-        write_report(run.folder, facts(run), reports)
-    print_line(table(reports))
+        summary = RunSummary.of(run)
+        write_report(run.folder, summary.facts, summary.judges)
+    print_line(table(summary.judges))
 
 
 def make_phase(phase: Phase, print_line: Show, *, overwrite: bool, needed: bool) -> None:

@@ -1,6 +1,7 @@
 """What a run achieved, read from its artifacts: each judge's scores, each training set's counts."""
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 from stj import __version__
@@ -13,9 +14,20 @@ from stj.rows import HELDOUT
 from stj.storage.artifacts import plain
 
 
-def report(run: Run) -> list[IterationReport]:
-    """What is known of each judge M_0 ... M_T: its held-out scores, and the training set that it made."""
-    return [_judge_report(run, judge) for judge in range(run.config.iterations + 1)]
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """What the report shows of a run."""
+
+    facts: dict[str, Any]
+    """JSON values about the run as a whole, with its config, and a judgment of each judge."""
+    judges: list[IterationReport]
+    """For each judge M_0 ... M_T its held-out scores, and the training set that it made, as far as they exist."""
+
+    @classmethod
+    def of(cls, run: Run) -> "RunSummary":
+        """The summary of all artifacts that are finished."""
+        judges = [_judge_report(run, judge) for judge in range(run.config.iterations + 1)]
+        return cls(facts=_facts(run), judges=judges)
 
 
 def _judge_report(run: Run, judge: int) -> IterationReport:
@@ -48,8 +60,7 @@ def _measured(run: Run, judge: int) -> PassPhase | None:
     return phase if phase and phase.artifact.state()[0] == "done" else None
 
 
-def facts(run: Run) -> dict[str, Any]:
-    """What the report says of the run as a whole."""
+def _facts(run: Run) -> dict[str, Any]:
     config = run.config
     named = {"run_root": config.run_root, "run seed": config.seed, "judgments kept": config.judge.keep, "stj": __version__}
     return {**named, "config": plain(config), "samples": _samples(run)}
