@@ -43,7 +43,7 @@ def export_model(model: PreTrainedModel, seed_directory: Path, target: Folder, s
     first = dist.get_rank() == 0
     if first:
         _clear(target)
-    stamps: dict[str, FileDigest] = {}
+    digests: dict[str, FileDigest] = {}
     weight_map: dict[str, str] = {}
     size = 0
     for number, names in enumerate(shards, start=1):
@@ -55,14 +55,14 @@ def export_model(model: PreTrainedModel, seed_directory: Path, target: Folder, s
         weight_map |= dict.fromkeys(layout, file)
         size += _bytes(layout)
         if shard:
-            stamps[file] = shard.digest
+            digests[file] = shard.digest
     if first:
         if len(shards) > 1:
             index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
-            stamps[_INDEX] = _write_json(target, _INDEX, index)
-        stamps |= _copy_beside(seed_directory, target)
+            digests[_INDEX] = _write_json(target, _INDEX, index)
+        digests |= _copy_beside(seed_directory, target)
     dist.barrier()
-    return stamps
+    return digests
 
 
 def plan_shards(sizes: Mapping[str, int], shard_gb: float) -> list[list[str]]:
@@ -132,15 +132,15 @@ def _clear(target: Folder) -> None:
 
 
 def _copy_beside(seed_directory: Path, target: Folder) -> dict[str, FileDigest]:
-    stamps = {}
+    digests = {}
     patterns = (*_BESIDE, *_VOCABULARY)
     for path in sorted({path for pattern in patterns for path in seed_directory.glob(pattern) if path.is_file()}):
         content = path.read_bytes()
         target.write(path.name, content)
-        stamps[path.name] = FileDigest.of(content)
+        digests[path.name] = FileDigest.of(content)
     config = json.loads((seed_directory / _CONFIG).read_text(encoding="utf-8"))
     config |= {key: "bfloat16" for key in ("dtype", "torch_dtype") if key in config}
-    return {**stamps, _CONFIG: _write_json(target, _CONFIG, config)}
+    return {**digests, _CONFIG: _write_json(target, _CONFIG, config)}
 
 
 def _write_json(target: Folder, name: str, record: Mapping[str, object]) -> FileDigest:

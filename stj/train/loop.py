@@ -30,7 +30,7 @@ from stj.train.metrics import StepMetrics, read_metrics, step_line
 from stj.train.model import load_engine
 from stj.train.notice import NoticeHandler, PollNotice, RankAction, stopped
 from stj.train.packing import PackedStep, plan_packing
-from stj.train.progress import EXPORTING, TRAINING, write_progress
+from stj.train.progress import EXPORTING, TAKING_STEPS, write_progress
 from stj.train.reference import reference_logps, tokenizer_identity
 from stj.train.schedule import warmup_steps
 from stj.train.step import StepInputs, train_step
@@ -131,7 +131,7 @@ def _learn(
     done = last.step if last else 0
     with workspace(folder) as directory, tracked(job, directory, done) as track:
         metrics = _MetricsFile(directory, folder, done)
-        _show(job, TRAINING)
+        _show(job, TAKING_STEPS)
         started = time.monotonic()
         for number in range(done, until):
             action = _of_rank_0(handler.next_action, number, last)

@@ -19,7 +19,7 @@ from stj.train.job import CHECKPOINTS
 PROGRESS = "progress.json"
 RESTARTS = "restarts.json"
 STARTING = "starting ranks"
-TRAINING = "training"
+TAKING_STEPS = "training"
 """From the first step to the last: the last line of metrics.jsonl says more."""
 EXPORTING = "exporting the model"
 

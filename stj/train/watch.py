@@ -15,7 +15,7 @@ from stj.storage.folder import Folder
 from stj.text import LiveLine
 from stj.train.job import CHECKPOINTS, METRICS
 from stj.train.metrics import StepMetrics, last_metrics, step_line
-from stj.train.progress import EXPORTING, PROGRESS, RESTARTS, STARTING, TRAINING
+from stj.train.progress import EXPORTING, PROGRESS, RESTARTS, STARTING, TAKING_STEPS
 
 log = logging.getLogger(__name__)
 
@@ -100,13 +100,13 @@ class _TrainingState:
             self.restarts = json.loads(notes[RESTARTS])["restarts"]
         if PROGRESS in notes:
             self._activity = json.loads(notes[PROGRESS])["activity"]
-        if self._activity in (TRAINING, EXPORTING):  # before, the file holds steps that a restart makes again
+        if self._activity in (TAKING_STEPS, EXPORTING):  # before, the file holds steps that a restart makes again
             for text in self._beside.changed(METRICS).values():
                 self._take(last_metrics(text))
 
     def line(self) -> str:
         """What the ranks do now."""
-        if self._activity != TRAINING:
+        if self._activity != TAKING_STEPS:
             return self._activity
         return "waiting for the first step" if self.step is None else self.step_line(self.step)
 

@@ -63,12 +63,12 @@ def test_the_files_hold_the_weights_bit_by_bit_and_are_what_the_manifest_will_sa
     model = load_engine(mixture, TrainConfig(device="cpu")).module.language_model
     model.register_buffer("scales", torch.tensor([1.5, 2.5]))
     target = tmp_path / "model"
-    stamps = export_model(model, mixture, Folder.at(target), shard_gb)
+    exported = export_model(model, mixture, Folder.at(target), shard_gb)
     written, expected = tensors(target), tensors(mixture) | {"scales": torch.tensor([1.5, 2.5])}
     assert written.keys() == expected.keys()
     assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())
     files = {path.name: path.read_bytes() for path in target.iterdir()}
-    digests = {name: (stamp.size, stamp.sha256) for name, stamp in stamps.items()}
+    digests = {name: (digest.size, digest.sha256) for name, digest in exported.items()}
     assert digests == {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()}
     loaded, seed = (AutoModelForCausalLM.from_pretrained(directory).state_dict() for directory in (target, mixture))
     assert all(torch.equal(loaded[name], tensor) for name, tensor in seed.items())

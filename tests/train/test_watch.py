@@ -16,7 +16,7 @@ from stj.storage.folder import Folder
 from stj.text import LiveLine
 from stj.train import watch
 from stj.train.job import METRICS
-from stj.train.progress import EXPORTING, TRAINING, clear_progress, write_progress, write_restarts
+from stj.train.progress import EXPORTING, TAKING_STEPS, clear_progress, write_progress, write_restarts
 from stj.train.watch import TrainingWatch
 from tests.conftest import soon
 
@@ -70,7 +70,7 @@ def test_a_log_gets_what_the_ranks_wait_for_then_steps_and_the_last_one_at_the_e
         assert soon(lambda: has(caplog, "iteration_1/model: loading the model"))
         assert not has(caplog, "iteration_1/model: step")
         folder.write(METRICS, b"")
-        write_progress(folder, TRAINING)
+        write_progress(folder, TAKING_STEPS)
         assert soon(lambda: has(caplog, "iteration_1/model: waiting for the first step"))
         write_steps(folder, 1)
         assert soon(lambda: has(caplog, SHOWN.format(step=1)))
@@ -86,7 +86,7 @@ def test_a_log_gets_few_lines_but_always_the_first_and_the_last(tmp_path: Path, 
     caplog.set_level(logging.INFO)
     folder = Folder.at(tmp_path)
     with watching(folder, log_every_s=3600):
-        write_progress(folder, TRAINING)
+        write_progress(folder, TAKING_STEPS)
         write_steps(folder, 9)
     first, last = caplog.messages
     assert (first, last) == ("iteration_1/model: starting ranks", SHOWN.format(step=9))
@@ -111,7 +111,7 @@ def test_a_damaged_file_and_a_folder_that_cannot_be_read_do_not_end_the_watch(
     folder = Folder.at(tmp_path)
     (folder / "checkpoints").write("progress.json", b'{"activ')
     with watching(folder):
-        write_progress(folder, TRAINING)
+        write_progress(folder, TAKING_STEPS)
         write_steps(folder, 3)
         assert soon(lambda: has(caplog, SHOWN.format(step=3)))
 
@@ -132,7 +132,7 @@ def test_on_a_terminal_one_line_is_written_over(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(sys, "stderr", terminal)
         with watching(folder):
             assert soon(lambda: shows("iteration_1/model: starting ranks"))
-            write_progress(folder, TRAINING)
+            write_progress(folder, TAKING_STEPS)
             for step in (1, 2):
                 write_steps(folder, step)
                 assert soon(lambda step=step: shows(SHOWN.format(step=step)))  # type: ignore[misc]
