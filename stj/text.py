@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     import rich.table
     from rich.console import Console, ConsoleOptions, RenderResult
 
-PrintLine = Callable[[str], None]
-"""Prints one line for the user."""
-
 CLEAR_LINE = "\r\x1b[2K"
 """Erases a live line; log lines on the same terminal start with it."""
 
