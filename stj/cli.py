@@ -1,6 +1,7 @@
 """The command line: one typed function per verb, which reads its words and calls the code that does the work.
 
-Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted, 143 told to stop. Results go to stdout, logs to stderr.
+Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted, 143 stopped by SIGTERM. Results go to stdout, logs to
+stderr.
 """
 
 import json
@@ -43,7 +44,7 @@ Examples:
 Settings are written key=value and may stand anywhere after the command.
 Results go to stdout, logs and progress to stderr.
 Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted,
-143 told to stop.
+143 stopped by SIGTERM.
 Read more: docs/start.md
 """
 _MINI = """\
@@ -208,7 +209,7 @@ def _failed(message: str, exit_code: int) -> int:
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(_failed("told to stop; run the same command again to resume from what is committed", 143))
+    raise SystemExit(_failed("stopped by SIGTERM; run the same command again to resume from what is committed", 143))
 
 
 def _print_version(asked: bool) -> None:

@@ -251,7 +251,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("signum", "code", "message"), [(signal.SIGTERM, 143, "told to stop"), (signal.SIGINT, 130, "interrupted")]
+    ("signum", "code", "message"), [(signal.SIGTERM, 143, "stopped by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
 )
 def test_a_signal_ends_a_verb_with_its_code_and_a_line(signum: int, code: int, message: str) -> None:
     program = (

@@ -1,8 +1,8 @@
 """What makes a phase stale: the key of each kind of phase.
 
-A key holds the settings that matter to the phase, the hashes of its prompts, the identity of its weights and the fingerprints
-of the phases that it reads. A phase is stale if its key differs from the key on disk (stj/storage/artifacts.py). A setting
-that is not in a key can be changed without redoing anything.
+A key holds the settings that matter to the phase and the hashes of its prompts. It also holds the identity of its weights and
+the fingerprints of the phases that it reads. A phase is stale if its key differs from the key on disk
+(stj/storage/artifacts.py). A setting that is not in a key can be changed without redoing anything.
 """
 
 from collections.abc import Collection, Sequence

@@ -56,7 +56,7 @@ class Iteration:
 
     number: int
     annotation: tuple[PassPhase, ...]
-    """Sections 3.2 to 3.4: in iteration 1 the passes that make the pairs, judge them and measure M_0; later one pass of
+    """Sections 3.2 to 3.4. In iteration 1: the passes that make the pairs, judge them and measure M_0. Later: one pass of
     M_{i-1}, which judges the pairs and the held-out pairs."""
     examples: ExamplesPhase
     """Section 3.4: one right judgment a pair, as many labels A as B."""

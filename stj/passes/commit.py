@@ -1,7 +1,7 @@
 """Commits the finished rows of a pass to its artifact, every few seconds and each row once.
 
-A suspended driver that was taken for dead may write one more file when it wakes up: an object store has no lock to stop it.
-So a pass rests on the files that its own driver read and wrote, not on all files in the folder at the end.
+A suspended driver that was taken for dead may write one more file when it wakes up. An object store has no lock to stop it. So
+a pass rests on the files that its own driver read and wrote, not on all files in the folder at the end.
 """
 
 import math

@@ -19,7 +19,7 @@ class TrainingJob:
     weights: str
     """Identity of the seed model's weights."""
     fingerprint: str
-    """Of the model that comes out; the ranks leave checkpoints of other models alone."""
+    """Fingerprint of the model that comes out; the ranks leave checkpoints of other models alone."""
     examples: str
     """The artifact of training examples."""
     model: str
@@ -49,4 +49,4 @@ class TrainResult:
     loss_first: float
     loss_last: float
     files: dict[str, FileDigest]
-    """Of the exported model, by name; on rank 0."""
+    """Files of the exported model, by name; on rank 0."""

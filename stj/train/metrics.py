@@ -1,4 +1,4 @@
-"""The metrics of a step, as a line of metrics.jsonl and as one for a reader; without torch, for the driver reads them too."""
+"""The metrics of a step, as a line of metrics.jsonl and as one for a reader. Without torch: the driver reads them too."""
 
 import json
 from collections.abc import Iterator

@@ -3,9 +3,9 @@
     checkpoints/progress.json   what the ranks do now; the controller writes it before they start, then rank 0
     checkpoints/restarts.json   one line for each restart of the ranks, with its cause; the controller writes it
 
-Files, because the logs of other processes do not reach the driver, and because files work on a disk and in an object store,
-from any machine. A training never fails because of them: what cannot be written is left out. Nor do they slow it: a training
-writes about five of them, some 50 ms each in an object store. They go with the checkpoints when the training is done.
+The logs of other processes do not reach the driver. Files do, from any machine, on a disk and in an object store. A training
+never fails because of them: what cannot be written is left out. Nor do they slow it: a training writes about five of them, some
+50 ms each in an object store. They go with the checkpoints when the training is done.
 """
 
 from collections.abc import Sequence

@@ -27,7 +27,7 @@ _NOT_READABLE = (StjError, OSError, ValueError, KeyError, TypeError)  # a store 
 
 
 class TrainingWatch(threading.Thread):
-    """Every second shows how far a training is on the live line; in a log, a plain line every 20 s and one at the end."""
+    """Shows how far a training is: on the live line every second, in a log every 20 s and at the end."""
 
     def __init__(self, name: str, folder: Folder, steps: int, live_line: LiveLine, log_every_s: float = _LOG_EVERY_S) -> None:
         super().__init__(name="training-watch", daemon=True)

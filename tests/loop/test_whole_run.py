@@ -146,7 +146,7 @@ def test_a_pass_that_is_told_to_stop_says_so_and_can_be_resumed(tmp_path: Path) 
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert "stj: told to stop; run the same command again" in errors
+    assert "stj: stopped by SIGTERM; run the same command again" in errors
     assert "Traceback" not in errors
     assert (tmp_path / "run" / "pairs" / "started.json").exists()
 
