@@ -37,7 +37,6 @@ class RowCommitter:
         self._may_fail = math.inf if total is None else config.max_failed_fraction * total
         self._on_row = on_row
         artifact.remove_part(_FAILED)  # failed rows are tried again
-        artifact.remove_staged_parts()
         self.finished = RowBitmap()
         self._parts = [part for part in artifact.parts() if self._mark_finished(part)]
         self._finished_before = self.finished.count
@@ -126,16 +125,13 @@ class RowCommitter:
         if self._failed:
             rows = map(row_from_dict, self._failed.values())
             self._parts.append(self._artifact.write_part(_FAILED, rows_to_table(rows)))
-        replaced: list[str] = []
         if limit is not None:
-            self._parts, replaced = limit_parts(self._artifact, self._parts, limit)
+            self._parts = limit_parts(self._artifact, self._parts, limit)
             facts["passed_rule"] = count_passed(self._artifact, self._parts)
         counts = _counts(self._artifact, self._parts)
         useful = counts["output_tokens"] - counts["failed_tokens"] - counts["surplus_tokens"]
         ledger = (self._earlier_cost + self.spent).facts(useful, dollars_per_engine_hour)
         self._artifact.finish(self._parts, **counts, ledger=ledger, **facts)
-        for part in replaced:
-            self._artifact.remove_part(part.removesuffix(".parquet"))
 
     def _too_many_failed(self) -> PassFailed:
         record = next(iter(self._failed.values()))

@@ -1,8 +1,10 @@
 """Applies `select.limit` on disk: later phases see exactly the rows that count.
 
 Rows finish in any order, so near the limit a few more than N rows pass the rule and are worked on. When the pass finishes, rows
-beyond the first N in input order become tombstones. Their part is written again, and the manifest names the new part. The
-replaced part stays until the manifest is there. If a kill comes before that, the next start deletes the new parts.
+beyond the first N in input order become tombstones. Their part is written again, and the manifest names the new part.
+
+No part is deleted. After a kill the next start reads the replaced parts again. A suspended driver that wakes up beside the next
+one may still name its own new parts. Parts that no manifest names do not count.
 """
 
 import uuid
@@ -14,21 +16,20 @@ from stj.stages.select import OVER_LIMIT, SelectionLimit, passed_rule, without_r
 from stj.storage.artifacts import Artifact
 
 
-def limit_parts(artifact: Artifact, parts: Sequence[str], limit: int) -> tuple[list[str], list[str]]:
-    """The parts with rows beyond the limit as tombstones, and the parts that these replace."""
+def limit_parts(artifact: Artifact, parts: Sequence[str], limit: int) -> list[str]:
+    """The parts with rows beyond the limit as tombstones."""
     selection = SelectionLimit(limit)
     for record in _records(artifact, parts):
         if _passed(record):
             selection.passed(record["position"])
-    kept, replaced = [], []
+    limited = []
     for part in parts:
         if any(_passed(record) and selection.over(record["position"]) for record in _records(artifact, [part])):
             rows = [_limited(row_from_dict(record), selection) for record in artifact.records(parts=[part])]
-            kept.append(artifact.stage_part(f"part-{uuid.uuid4().hex}", rows_to_table(rows)))
-            replaced.append(part)
+            limited.append(artifact.stage_part(f"part-{uuid.uuid4().hex}", rows_to_table(rows)))
         else:
-            kept.append(part)
-    return kept, replaced
+            limited.append(part)
+    return limited
 
 
 def count_passed(artifact: Artifact, parts: Sequence[str]) -> int:

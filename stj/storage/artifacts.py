@@ -132,12 +132,6 @@ class Artifact:
         """Writes a file of rows that counts only once the manifest names it; returns its name as `parts` lists it."""
         return self.write_part(f"{_STAGED}{name}", table)
 
-    def remove_staged_parts(self) -> None:
-        """Deletes the staged files of an earlier start that did not finish."""
-        for name in self.folder.names():
-            if name.startswith(_STAGED):
-                self.folder.delete(name)
-
     def remove_part(self, name: str) -> None:
         """Deletes one file of rows of an unfinished artifact, if it exists."""
         self.folder.delete(f"{name}.parquet")
