@@ -162,6 +162,7 @@ class Points:
 
 def drive(order: dict[str, Any]) -> int:
     """One driver, as `stj run` is one; the exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a script it is ignored
     config = load([MINI], order["settings"])
     Points(Folder.at(config.run_root), order["points"], order["deadly"], order["signal"]).watch()
     patch = pytest.MonkeyPatch()
