@@ -37,7 +37,7 @@ def _check(condition: bool, message: str) -> None:
 
 
 def _numbers(key: str, settings: object, names: Sequence[str], right: Callable[[float], bool], words: str) -> None:
-    """Checks settings that are numbers, tuples of numbers, or None. None is always right; infinity and NaN are always wrong."""
+    """Checks settings that are numbers, tuples of numbers, or None. None is always valid; infinity and NaN never are."""
     for name in names:
         value = getattr(settings, name)
         for number in value if isinstance(value, tuple) else (value,):
@@ -209,8 +209,8 @@ class EngineConfig:
     resumes."""
     commit_interval_s: float = 20
     """Seconds between two commits of finished rows; `rows_in_flight` finished rows are committed without waiting. A kill -9
-    loses the rows since the last commit and the rows on engines. Those are the rows in flight and at most as many again, which
-    wait there or for the slowest row of their block."""
+    loses the rows since the last commit and the rows on engines. An engine holds at most twice `rows_in_flight` rows: the
+    others are queued, or wait for the slowest row of their block."""
 
     def __post_init__(self) -> None:
         _check(
@@ -271,7 +271,7 @@ class JudgeConfig:
 
     @property
     def again(self) -> "JudgeConfig":
-        """Settings of a warmed-up model: it stops at a right and a wrong judgment, unless every pair gets all N."""
+        """The same settings for a warmed-up model: it stops at a right and a wrong judgment, unless every pair gets all N."""
         return self if self.sampling == "all" else replace(self, sampling="first_pair")
 
 
@@ -380,7 +380,7 @@ class TrainConfig:
     """`sft` learns right judgments, as in the paper. `dpo` and `rpo` learn right ones over wrong ones (stj/train/losses.py).
     `sft_then_dpo` does both in turn."""
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
-    """Settings of every objective but `sft`."""
+    """Settings of every objective except `sft`."""
     workers: int = 32
     """Data-parallel ranks, with one GPU each. More ranks make each step larger and each rank's share of the memory smaller."""
     device: Literal["gpu", "cpu"] = "gpu"

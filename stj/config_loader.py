@@ -99,9 +99,9 @@ def _merge(base: DictConfig, extra: Any, where: str) -> DictConfig:
 
 
 def _reason(error: OmegaConfBaseException) -> str:
-    """OmegaConf's message in words for users."""
+    """OmegaConf's message, reworded for users."""
     message = str(error).splitlines()[0].replace("$VALUE", "a value")
-    return "one value where a group of settings is needed" if "is not a subclass of" in message else message
+    return "one value instead of a group of settings" if "is not a subclass of" in message else message
 
 
 def _nearest(key: str, base: DictConfig) -> str:

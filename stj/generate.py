@@ -29,7 +29,7 @@ class Sampling:
             raise ConfigError(f"max_tokens={self.max_tokens} tokens: must be 1 or more")
 
     def greedy(self) -> "Sampling":
-        """The same sampling at temperature 0, where the model always takes the likeliest token."""
+        """The same sampling at temperature 0: the model always takes the likeliest token."""
         return replace(self, temperature=0.0, top_p=1.0)
 
 
@@ -46,7 +46,7 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """The work of an engine since it started, over all requests: in tokens."""
+    """The tokens that an engine has processed since it started, over all requests."""
 
     prompt_tokens: int = 0
     """Tokens of all prompts; a prompt counts once for each of its samples."""

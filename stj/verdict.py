@@ -5,7 +5,7 @@ The text is only the judge's output. Tags inside the responses under judgment ne
 Each prompt asks for its verdict in its own `Format`. Two parsers read every format:
 
     strict   the verdict if the text gives only one and ends with it; training uses this parser
-    paper    the benchmark's official rule, its errors included, so that scores compare with published ones
+    paper    the benchmark's official rule, with its errors, so that scores compare with published ones
 
 The formats are at the end of this file, each with the rules that it needs before it.
 """

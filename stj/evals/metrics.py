@@ -1,7 +1,7 @@
 """How good a judge is: accuracy in each order, position consistency, intervals, content-blind baselines.
 
 Every pair is shown in both orders. The paper (Table 9) reports the mean of "winner first" and "winner last", not one random
-order. Beside it stands position-consistent accuracy (Table 3): right in both orders. Four answers are shown in four orders.
+order. Position-consistent accuracy (Table 3) stands beside it: right in both orders. Four answers are shown in four orders.
 
 An `ExampleOutcome` holds the result of one example, a few shares. The outcomes of a subset are counted, not kept: a million
 recorded judgments take no more memory than a thousand. Dependent examples form a cluster: RM-Bench's nine comparisons of an
@@ -53,7 +53,7 @@ class ExampleOutcome(NamedTuple):
     consistent: float
     """Share that is right in all orders."""
     agreed: float
-    """Share that prefers the same answer in all orders, right or wrong; preferring none is no agreement."""
+    """Share that prefers the same answer in all orders, right or wrong; no preference is not agreement."""
     unparsed: float
     """Share of judgments without a verdict."""
     official: float

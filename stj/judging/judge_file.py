@@ -63,7 +63,7 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     results. New results follow as they are finished, failed ones last.
 
     Raises SourceError if a row cannot be read, ModelError if a model is missing, and ArtifactError if the folder was made with
-    other settings. Raises also the errors of `run_pass`.
+    other settings. Also raises the errors of `run_pass`.
     """
     winners = read_winners(panel.file)
     sittings = _sittings(panel)

@@ -49,7 +49,7 @@ class VoteSplit:
 
 
 def strict_majority(verdicts: Verdicts) -> Label | None:
-    """The verdict of more than half of all jurors, those without a verdict included; None if no verdict has that many."""
+    """The verdict of more than half of all jurors, including those without a verdict; None if no verdict has that many."""
     for label, votes in Counter(verdicts).items():
         if label is not None and 2 * votes > len(verdicts):
             return label

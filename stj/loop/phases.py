@@ -12,7 +12,7 @@
       heldout_3/                        rows: the held-out pairs judged by the last model
       report.json, report.html
 
-What the same weights do is one pass. If one model generates and judges first, `pairs` holds the judgments of iteration 1
+All work of the same weights is one pass. If one model generates and judges first, `pairs` holds the judgments of iteration 1
 too, and there is no `iteration_1/judged`.
 """
 
@@ -33,7 +33,7 @@ from stj.storage.folder import Folder, absolute_path
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A model to load, and what its weights are."""
+    """A model to load, and the identity of its weights."""
 
     model: ModelConfig
     identity: str
@@ -56,7 +56,7 @@ class Iteration:
 
     number: int
     annotation: tuple[PassPhase, ...]
-    """Sections 3.2 to 3.4: in iteration 1 the passes that make the pairs, judge them and measure M_0; later one pass of
+    """Sections 3.2 to 3.4. In iteration 1: the passes that make the pairs, judge them and measure M_0. Later: one pass of
     M_{i-1}, which judges the pairs and the held-out pairs."""
     examples: ExamplesPhase
     """Section 3.4: one right judgment a pair, as many labels A as B."""

@@ -1,7 +1,7 @@
 """Rows of any artifact, as a person reads them in a terminal: `stj show`.
 
 The texts in an artifact were written by strangers and by models. A Passage shows the code of every character that steers a
-terminal or hides what is written (escape sequences, bidirectional overrides, invisible ones), so that no data can act.
+terminal or hides text (escape sequences, bidirectional overrides, invisible characters). So data cannot act on the terminal.
 """
 
 import json

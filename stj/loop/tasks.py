@@ -9,12 +9,12 @@ deduction  the instruction and a judgment    the two responses that it         t
 The first is the paper's, and the only one unless `examples` in the config asks for others. All three, 70:15:15, are the tasks
 of Direct Judgement Preference Optimization (Wang et al., arXiv 2409.14664: critique, standard judgement, response deduction).
 The prompts of the second and third are our own words. DJPO learns a deduction against what a weaker model has written. Here it
-is learned against the exchanged responses: they need no model and have the same length, so only the judgment's words about A
+is learned against the exchanged responses. They need no model and have the same length, so only the judgment's words about A
 and B decide.
 
-An example has a wrong side only if the judge was also wrong about the pair (`to_learn`): a pair that it always gets right
-teaches a preference little. An example has the label of its pair (which answer is better), so each kind has as many examples
-with A as with B.
+An example has a wrong side only if the judge was also wrong about the pair (`to_learn`). A pair that it always gets right
+teaches little about preference. An example has the label of its pair (which answer is better), so each kind has as many
+examples with A as with B.
 """
 
 from array import array

@@ -1,7 +1,7 @@
 """Builds the seed model of the mini world from nothing: a tokenizer, a Llama of two million parameters and a curriculum.
 
-The curriculum is scaffolding. It gives a tiny model the skills of a pretrained LLM: the facts of its world, the formats of the
-paper's prompts, copying from its context, and comparing two words. Stage by stage:
+The curriculum is scaffolding. It gives a tiny model the skills of a pretrained LLM. These are the facts of its world, the
+formats of the paper's prompts, copying from its context, and comparing two words. Stage by stage:
 
 1. `facts`: statements, questions with answers, dialogues, small talk; sorting requests, asking another question.
 2. `copy`: quoting two answers, naming the topic of a question.

@@ -1,6 +1,6 @@
 """Commits the finished rows of a pass to its artifact, every few seconds and each row once.
 
-A suspended driver that was taken for dead may write one more file when it wakes up: an object store has no lock to stop it.
+A suspended driver that was taken for dead may write one more file when it wakes up. An object store has no lock to stop it.
 So a pass rests on the files that its own driver read and wrote, not on all files in the folder at the end.
 """
 
@@ -22,7 +22,7 @@ from stj.rows import TRAINING, Row, row_from_dict, rows_to_table
 from stj.storage.artifacts import Artifact
 
 _FAILED = "failed"
-_MIN_FAILED = 64  # Above it, stop if more rows failed than finished or than may fail: no later row mends that.
+_MIN_FAILED = 64  # Above it, stop if more rows failed than finished or than may fail: later rows cannot change that.
 _PENDING_BYTES = 1 << 26  # Commit at this size, so that rows that arrive fast do not fill the memory.
 
 
@@ -51,7 +51,7 @@ class RowCommitter:
         """Cost of this start so far, written with each commit."""
 
     def _mark_finished(self, part: str) -> bool:
-        """Marks the rows of a part as finished; False, and marks none, if the part repeats a finished row."""
+        """Marks the rows of a part as finished; returns False and marks none if the part repeats a finished row."""
         rows = [(record["task"], record["position"]) for record in self._artifact.records(["task", "position"], [part])]
         new = not any(self.finished.has(*row) for row in rows)
         if new:
@@ -74,7 +74,7 @@ class RowCommitter:
 
         A row that arrives twice counts once: Ray repeats the rows of an engine that died.
 
-        Raises PassFailed if more rows have failed than have finished, or than may fail of the whole pass.
+        Raises PassFailed if more rows have failed than have finished, or than may fail in the whole pass.
         """
         fresh: list[bool] = []
         columns = (table[name].to_pylist() for name in ("task", "position", "error"))

@@ -34,8 +34,8 @@ class Ledger:
     def facts(self, useful_tokens: int, dollars_per_engine_hour: float | None) -> dict[str, Any]:
         """The ledger as JSON values, for the manifest; `useful_tokens` are the output tokens that finished rows needed.
 
-        The other output tokens are wasted: those of surplus samples, of failed rows, and of rows that a kill caught on an
-        engine or not yet committed.
+        The other output tokens are wasted: those of surplus samples, of failed rows, and of rows that a kill lost before their
+        commit.
         """
         dollars = None if dollars_per_engine_hour is None else round(self.engine_seconds / 3600 * dollars_per_engine_hour, 4)
         return {

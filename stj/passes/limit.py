@@ -1,8 +1,8 @@
 """Applies `select.limit` on disk: later phases see exactly the rows that count.
 
-Rows finish in any order, so near the limit a few more than N rows pass the rule and are worked on. When the pass finishes,
-rows beyond the first N in input order become tombstones: their part is written again, and the manifest names the new part.
-The replaced part stays until the manifest is there. If a kill comes before that, the next start deletes the new parts.
+Rows finish in any order, so near the limit a few more than N rows pass the rule and are processed. When the pass finishes, rows
+beyond the first N in input order become tombstones. Their part is written again, and the manifest names the new part. The
+replaced part stays until the manifest is written. If a kill comes before that, the next start deletes the new parts.
 """
 
 import uuid

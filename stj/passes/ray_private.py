@@ -85,7 +85,7 @@ def end_streaming_executors(timeout_s: float) -> None:
 def actor_address(actor: "ray.actor.ActorHandle") -> str:
     """IP address of the machine that an actor runs or starts on, empty if it has none yet.
 
-    An actor without a machine already has a node: the one where it queues. So the node says nothing.
+    An actor without a machine already has a node: the one where it queues. So the node proves nothing.
     """
     return str(actors(actor._actor_id.hex()).get("Address", {}).get("IPAddress", ""))
 

@@ -1,4 +1,4 @@
-"""What the driver and the engines of a pass know of each other. Every pass starts it as an actor, so it imports little."""
+"""What the driver and the engines of a pass know about each other. Every pass starts it as an actor, so it imports little."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -50,7 +50,7 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Calla
     not fail as soon as it arrives, a little before it is committed.
 
     Raises PassFailed if more than `max_failed_fraction` of the rows failed or no engine starts, and CapacityError if an
-    engine's machine is lost and no other comes.
+    engine's machine is lost and not replaced.
     """
     started = time.monotonic()
     live_line = LiveLine()
@@ -138,7 +138,7 @@ def _dataset(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: An
 
 
 def _refuse_lost_rows(read: int, committer: RowCommitter) -> None:
-    """Raises PassFailed if fewer rows came back than were read: no known fault loses rows, and none may do so unseen."""
+    """Raises PassFailed if fewer rows came back than were read: no known fault loses rows, and none may do so unnoticed."""
     if committer.received < read:
         raise PassFailed(
             f"{read - committer.received} of {read} rows did not come back from the engines. The others are kept; run the "

@@ -31,7 +31,7 @@ class Assumptions:
     spread: float = 0.27
     """Standard deviation of the logarithm of the length of a prompt with its judgment; the logarithm is taken as normal."""
     longer: float = 1.27
-    """Mean length of the longer of two judgments, over that of any judgment."""
+    """Mean length of the longer of two judgments, divided by the mean length of a judgment."""
     right: float = 0.7
     """p: share of sampled judgments that agree with the label."""
     compute: float = 0.4

@@ -125,7 +125,7 @@ class Folder:
         self.write(name, text.encode(errors="backslashreplace"))  # half a surrogate pair becomes a JSON escape
 
     def upload(self, file: Path) -> None:
-        """Copies a file of this machine into the folder under the same name; does nothing if it lies there already.
+        """Copies a file of this machine into the folder under the same name; does nothing if it is there already.
 
         Raises StjError if it cannot be written.
         """

@@ -1,8 +1,8 @@
-"""The lease of a directory: one driver works there, and keeps other drivers out until it ends, in any way.
+"""The lease of a directory: one driver works there, and keeps other drivers out until it ends, however it ends.
 
-On a disk the lease is a lock of the operating system, which ends with its process. Object stores have no locks, nor do some
-shared disks. There the driver renews a small file, its sign of life. A second driver waits to see whether the sign changes.
-If it does, the first driver lives and the second is refused. If not, the first is dead and the second takes over.
+On a disk the lease is a lock of the operating system, which ends with its process. Object stores and some shared disks have no
+locks. There the driver renews a small file, its sign of life. A second driver waits to see whether the sign changes. If it
+does, the first driver lives and the second is refused. If not, the first is dead and the second takes over.
 
 Each driver takes the next turn and signs that turn's file, driver-000042.lock. So a driver that was suspended while it signed
 cannot overwrite the sign of a driver that took over. If two drivers start at the same moment, they sign the same file, and

@@ -79,7 +79,7 @@ def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str,
 
 
 def _committed(folder: Folder, fingerprint: str) -> list[Checkpoint]:
-    """The finished checkpoints as rank 0 sees them: ranks that saw different ones would wait for each other for ever."""
+    """The finished checkpoints as rank 0 sees them: ranks that saw different ones would wait for each other forever."""
     checkpoints = [committed(folder, fingerprint) if dist.get_rank() == 0 else []]
     dist.broadcast_object_list(checkpoints)
     return checkpoints[0]
@@ -105,7 +105,7 @@ def _of_all_ranks(hashes: dict[str, str]) -> dict[str, str]:
 
 
 def _hash_and_sync(path: Path) -> str:
-    """SHA-256 of a file, which is on the disk, not only in memory, when this returns."""
+    """SHA-256 of a file; when this returns, the file is on the disk, not only in memory."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()

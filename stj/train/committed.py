@@ -18,7 +18,7 @@ class Checkpoint:
     """The manifest of a checkpoint."""
 
     fingerprint: str
-    """Of the model artifact in training."""
+    """Fingerprint of the model artifact in training."""
     step: int
     """Steps done."""
     epoch: int

@@ -1,8 +1,8 @@
 """The trained weights as a Hugging Face model directory, gathered and written one parameter at a time.
 
-Beside its part of the model, a rank holds at most one whole parameter (gloo, on a host, holds it twice while it gathers).
-Rank 0 writes it before the next one is gathered. An older config.json is deleted first, and the new one is written last: a
-directory whose export was killed has none, and nothing takes it for a model.
+Beside its part of the model, a rank holds at most one whole parameter (gloo, on a host, holds it twice while it gathers). Rank
+0 writes it before the next one is gathered. An older config.json is deleted first, and the new one is written last. So a killed
+export leaves a directory without config.json, which nothing takes for a model.
 """
 
 import ctypes

@@ -1,10 +1,10 @@
 """What a model computes for its training texts, and what share of its device's peak that is (MFU).
 
-Counted as in PaLM (arXiv 2204.02311, appendix B): for each token, forward and backward, 6 FLOPs a parameter, and for attention
-12 times layers, heads, size of a head and length of the text. Two things do not count: what activation checkpointing computes
+Counted as in PaLM (arXiv 2204.02311, appendix B), for each token, forward and backward: 6 FLOPs a parameter. Attention adds 12
+times layers, heads, size of a head and length of the text. Two things do not count: what activation checkpointing computes
 again, and the reference of a preference loss. Two things count less than in a plain count, because they are less work.
-Attention reaches over a token's own text, not over its packed row. The language-model head counts only at the tokens that the
-loss is taken on.
+Attention reaches over a token's own text, not over its packed row. The language-model head counts only at the tokens under the
+loss.
 """
 
 import re
@@ -36,7 +36,7 @@ _PEAK_TFLOPS = {
 
 @dataclass(frozen=True, kw_only=True)
 class TokenWork:
-    """What a model computes with for a token."""
+    """The sizes that decide what a model computes for a token."""
 
     body: int
     """Parameters that a token goes through, without embedding and head."""
@@ -60,7 +60,7 @@ class MfuMeter:
 
     work: TokenWork
     peak: float
-    """Of all ranks' devices together, in FLOP/s."""
+    """Peak of all ranks' devices together, in FLOP/s."""
 
     def mfu(self, examples: Iterable[ExampleTokens], seconds: float) -> float:
         """Model FLOPs utilisation of a step on these examples: between 0 and 1."""

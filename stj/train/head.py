@@ -1,8 +1,8 @@
 """The language-model head on supervised positions only, a slice of the vocabulary at a time.
 
-Logits are the largest tensor in training a judge: 4.2 GB in fp32 for 8,192 tokens and 128,256 words, and autograd holds
-two or three of them. Here only the judgment's positions have logits. Each position keeps two numbers: the label's logit, and
-the logarithm of the sum over all words. Slices are computed, used and dropped, and computed again in the backward pass.
+Logits are the largest tensor in training a judge: 4.2 GB in fp32 for 8,192 tokens and 128,256 words. Autograd holds two or
+three of them. Here only the judgment's positions have logits. Each position keeps two numbers: the label's logit, and the
+logarithm of the sum over all words. Slices are computed, used and dropped, and computed again in the backward pass.
 """
 
 from typing import Any

@@ -49,9 +49,9 @@ class TrainingSegment:
 
 
 class _RankStarts(RankCallback):
-    """Limits what Ray repeats without end, and leaves word of it for the driver.
+    """Limits what Ray would repeat without end, and reports it to the driver.
 
-    Ray has no limit on looking for machines, nor on starting ranks that die while they start.
+    Ray has no limit on looking for machines, or on starting ranks that die while they start.
     """
 
     def __init__(self, job: TrainingJob, cluster: RayConfig) -> None:
@@ -98,7 +98,7 @@ class _RankStarts(RankCallback):
         self._report(f"ranks did not start (attempt {self._failed_starts + 1} of {most + 1} follows): {cause}")
 
     def ranks_failed(self, cause: str, *, preempted: bool) -> None:
-        """Leaves word of the restart."""
+        """Reports the restart to the driver."""
         self._failures += not preempted
         attempt = "" if preempted else f" (attempt {self._failures + 1} of {self._job.config.max_failures + 1})"
         self._report(f"ranks restart{attempt} from {self._last_checkpoint()}: {cause}")
@@ -106,7 +106,7 @@ class _RankStarts(RankCallback):
     def _last_checkpoint(self) -> str:
         try:
             newest = committed(Folder.at(self._job.folder) / CHECKPOINTS, self._job.fingerprint)[:1]
-        except (StjError, OSError):  # a store that is away: an error here would end the training
+        except (StjError, OSError):  # an unreachable store: an error here would end the training
             return "the last checkpoint"
         return f"step {newest[0].step}" if newest else "the beginning"
 
@@ -145,8 +145,9 @@ def train(
     A segment's checkpoints stay, for the next segment: all segments together make the weights that one call makes.
     While the training runs, the last step is shown live on a terminal, and every 20 s in a log.
 
-    Raises TrainingFailed if no model came out; TrainingFailed or ModelError, before any rank starts, if none could come out;
-    CapacityError if machines are lost and no others come; Stopped after SIGTERM, with a checkpoint if there was time for it.
+    Raises TrainingFailed if no model came out. Raises TrainingFailed or ModelError before any rank starts if no model could
+    come out. Raises CapacityError if machines are lost and not replaced. Raises Stopped after SIGTERM, with a checkpoint if
+    there was time for it.
     """
     if not output.begin():
         return

@@ -81,7 +81,7 @@ def _key(identity: str, row: ExampleTokens, text: NDArray[Any]) -> str:
 
 
 def _read(folder: Folder) -> dict[str, float]:
-    """What is known already, as rank 0 sees it: ranks that knew different things would wait for each other for ever."""
+    """What is known already, as rank 0 sees it: ranks that knew different things would wait for each other forever."""
     known: list[dict[str, float]] = [{}]
     if dist.get_rank() == 0:
         for name in folder.names():

@@ -128,7 +128,7 @@ class _Sender:
         self._queue.put(metrics)
 
     def close(self) -> None:
-        """Waits until all is sent, but not for ever."""
+        """Waits until all is sent, but not forever."""
         self._queue.put(None)
         self._thread.join(_CLOSE_S)
         if self._thread.is_alive():

@@ -23,11 +23,11 @@ _LOOK_S = 1.0
 _LOOK_IN_STORE_S = 5.0  # Each look costs two listings; rank 0 brings new steps to a store only every 20 s.
 _LOG_EVERY_S = 20.0  # Seconds between two lines in a log, as between two commits of a pass.
 _CLOSE_S = 10.0  # A store that does not answer may hold the last look this long; the training's result matters more.
-_NOT_READABLE = (StjError, OSError, ValueError, KeyError, TypeError)  # a store that is away, or a torn file: looks again
+_NOT_READABLE = (StjError, OSError, ValueError, KeyError, TypeError)  # an unreachable store, or a torn file: looks again
 
 
 class TrainingWatch(threading.Thread):
-    """Every second shows how far a training is on the live line; in a log, a plain line every 20 s and one at the end."""
+    """Shows how far a training is: on the live line every second; in a log, a plain line every 20 s and one at the end."""
 
     def __init__(self, name: str, folder: Folder, steps: int, live_line: LiveLine, log_every_s: float = _LOG_EVERY_S) -> None:
         super().__init__(name="training-watch", daemon=True)
@@ -73,7 +73,7 @@ class TrainingWatch(threading.Thread):
         return line
 
     def _log(self, line: str) -> None:
-        """Writes a line to the log, unless a terminal shows it or it stands there already."""
+        """Writes a line to the log, unless a terminal shows it or the log has it already."""
         self._logged_at = time.monotonic()
         if not self._live_line.live and line != self._logged:
             log.info("%s", line)
@@ -111,7 +111,7 @@ class _TrainingState:
         return "waiting for the first step" if self.step is None else self.step_line(self.step)
 
     def step_line(self, step: StepMetrics) -> str:
-        """A step, and how long the others take."""
+        """A step, and how long the remaining ones take."""
         steps, seconds = self._seen[0] - self._begun[0], self._seen[1] - self._begun[1]
         return step_line(step, self._steps, seconds / steps * (self._steps - step.step) if steps else None)
 

@@ -1,7 +1,7 @@
 """HHH alignment (Askell et al., 2021): 221 pairs, helpful, honest, harmless and other.
 
 It reads three forms: the hub's (`input`, `targets` with choices and labels), BIG-bench's (`input`, `target_scores`), and
-prometheus-eval's, which has instruction and response inside a rubric prompt.
+prometheus-eval's (instruction and response inside a rubric prompt).
 """
 
 import re
