@@ -44,7 +44,7 @@ Examples:
 Settings are written key=value and may stand anywhere after the command.
 Results go to stdout, logs and progress to stderr.
 Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted,
-143 told to stop.
+143 stopped by SIGTERM.
 Read more: docs/start.md
 """
 _MINI = """\
@@ -65,13 +65,10 @@ Benchmarks:
 _RECORDED = """\
 Fields of recorded judgments, one judgment a row:
   texts    judgment_ab (the first response shown as A) and judgment_ba (the
-           second response shown as A). Give one of them if one order was
-           judged, null for no text, a list for several votes. Others that are
-           read: FastChat's g1_judgment and g2_judgment (with question_id,
-           model_1, model_2 and turn), JudgeBench's `judgments`, LLMBar's
-           `results`. For rewardbench2, `judgments` maps the label of the good
-           answer (A to D) to the text; or give `ratings` of the answers, the
-           good ones first, with num_correct.
+           second response shown as A). Give one of them if one order was judged, null for no text, a list for several votes.
+           Also read: FastChat's g1_judgment and g2_judgment (with question_id, model_1, model_2 and turn), JudgeBench's
+           `judgments`, LLMBar's `results`. For rewardbench2, `judgments` maps the label of the good answer (A to D) to the
+           text; or give `ratings` of the answers, the good ones first, with num_correct.
   better   winner or label: A, B, response_a, model_a, A>B, 1 and the like. Not
            needed for rewardbench, rmbench and hhh: there the first response is
            the chosen one.
@@ -209,7 +206,7 @@ def _failed(message: str, exit_code: int) -> int:
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(_failed("told to stop; run the same command again to resume from what is committed", 143))
+    raise SystemExit(_failed("stopped by SIGTERM; run the same command again to resume from what is committed", 143))
 
 
 def _print_version(asked: bool) -> None:
@@ -500,7 +497,7 @@ def _compare(
 def _known_prompts(names: list[str] | None) -> list[str] | None:
     for name in names or ():
         if name not in get_args(PromptName):
-            raise typer.BadParameter(f"'{name}' is no judge prompt; there are {', '.join(get_args(PromptName))}.")
+            raise typer.BadParameter(f"'{name}' is not a judge prompt; known prompts: {', '.join(get_args(PromptName))}.")
     return names
 
 
@@ -548,7 +545,7 @@ def _judge(
     models = tuple(dict.fromkeys(jury or [config.model.path]))
     panel = Panel(file=file, models=models, prompts=asked, config=config)
     if out and not Path(out).absolute().parent.is_dir():
-        raise ConfigError(f"--out {out}: no such directory as {Path(out).absolute().parent}")
+        raise ConfigError(f"--out {out}: the directory {Path(out).absolute().parent} does not exist")
     with ExitStack() as stack:
         # Opened for the first result: a command that fails early must not empty a file of results.
         stream = cache(lambda: stack.enter_context(open(out, "w", encoding="utf-8")) if out else sys.stdout)
@@ -562,7 +559,7 @@ def _serve(
     model: _Model,
     conf: _UseConf = None,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="The address to listen on; the default is this machine alone.")
+        str, typer.Option(metavar="ADDRESS", help="The address to listen on; the default is only this machine.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="PORT", parser=_count, help="The port to listen on.")] = 8000,
 ) -> None:

@@ -150,8 +150,8 @@ class ModelConfig:
     max_model_len: int = 8192
     """Context of the engine, prompt and answer together, in tokens. A larger context needs more memory for the KV cache."""
     tensor_parallel_size: int = 1
-    """GPUs that share each layer; they must divide the model's attention heads. A 70B model in bfloat16 (141 GB) needs 4 GPUs
-    of 80 GB."""
+    """Number of GPUs that share each layer; it must divide the model's number of attention heads. A 70B model in bfloat16 (141
+    GB) needs 4 GPUs of 80 GB."""
     pipeline_parallel_size: int = 1
     """Groups of GPUs that each hold a part of the layers. An engine takes `tensor_parallel_size` times this many GPUs."""
 
@@ -300,7 +300,7 @@ class HeldoutConfig:
 class ExamplesConfig:
     """What judged pairs become in training (stj/loop/tasks.py): judgments, and a share of two other kinds.
 
-    The paper trains on judgments alone. Direct Judgement Preference Optimization takes a share of 0.15 of each other kind.
+    The paper trains only on judgments. Direct Judgement Preference Optimization takes a share of 0.15 of each other kind.
     """
 
     verdicts: float = 0
@@ -361,7 +361,7 @@ class SelectionConfig:
     """
 
     path: str | None = None
-    """A file of pairs like `heldout.path`; `null` selects nothing and takes the last step. Name another file than
+    """A file of pairs like `heldout.path`; `null` selects nothing and takes the last step. Do not name the file of
     `heldout.path`: a judge looks too good on the pairs that selected it."""
     limit: int | None = None
     """Use only this many pairs, the first ones; `null` uses all. Every checkpoint costs a pass over them."""
@@ -514,7 +514,7 @@ class Config:
     votes: int = 1
     """Only `stj eval`: judgments of each order, from 1 to 1000, whose majority is the verdict. 1 is one greedy judgment."""
     prompt: PromptName = "figure8"
-    """Only `stj eval`: the judge prompt of stj/prompts/variants.py. Judges that stj trains know `figure8`."""
+    """Only `stj eval`: the judge prompt of stj/prompts/variants.py. stj trains judges on `figure8`."""
     source: SourceConfig = field(default_factory=SourceConfig)
     """Where the instructions come from."""
     select: SelectConfig = field(default_factory=SelectConfig)
@@ -599,7 +599,7 @@ class VoteConfig:
     """How a judge in use votes on a pair: in both orders, with one vote for each judgment."""
 
     prompt: PromptName = "figure8"
-    """The judge prompt of stj/prompts/variants.py. Judges that stj trains know `figure8`."""
+    """The judge prompt of stj/prompts/variants.py. stj trains judges on `figure8`."""
     votes: int = 1
     """Judgments in each order, from 1 to 1000: 1 is greedy, more are sampled. Costs grow in proportion."""
     decoding: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))

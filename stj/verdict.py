@@ -62,7 +62,7 @@ def rating(verdict: Verdict | None) -> float | None:
 
 
 def majority(verdicts: Sequence[Verdict | None]) -> Verdict | None:
-    """The most frequent verdict; None if two are equally frequent, or if there is no verdict at all."""
+    """The most frequent verdict; None if two are equally frequent, or if there is no verdict."""
     given = [verdict for verdict in verdicts if verdict is not None]
     counts = sorted(((given.count(verdict), verdict) for verdict in set(given)), reverse=True)
     if not counts or (len(counts) > 1 and counts[0][0] == counts[1][0]):

@@ -65,8 +65,8 @@ class _Example(NamedTuple):
 def compare_evaluations(run_a: str, run_b: str) -> list[EvalComparison]:
     """The comparison on each benchmark that both runs of `stj eval` judged, by the strict parser.
 
-    Raises ArtifactError if a run is no finished evaluation, or if the runs have no examples in common. Also raises it if one id
-    names different examples in the two runs.
+    Raises ArtifactError if a run is not a finished evaluation, or if the runs have no examples in common. Also raises it if one
+    id names different examples in the two runs.
     """
     first, second = (_read(location) for location in (run_a, run_b))
     names = sorted(first.benchmarks.keys() & second.benchmarks.keys())

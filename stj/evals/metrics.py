@@ -91,9 +91,9 @@ class Scores:
     by_order: tuple[float | None, ...]
     """Accuracy with the better answer shown as A, as B, ...; None for an order without judgments, empty if subsets differ."""
     position_consistent: float | None
-    """Share judged right in all orders; None if some examples were judged in one order alone."""
+    """Share judged right in all orders; None if some examples were judged in only one order."""
     agreement: float | None
-    """Share in which all orders prefer the same answer; None if some examples were judged in one order alone."""
+    """Share in which all orders prefer the same answer; None if some examples were judged in only one order."""
     unparsed: float
     """Share of the judgments without a verdict."""
     official: float
@@ -167,7 +167,7 @@ class Tallies:
             self._clusters.setdefault(cluster, {}).setdefault(subset, []).append(outcome.accuracy)
 
     def add_unjudged(self, subset: str, outcome: ExampleOutcome) -> None:
-        """Counts an unjudged example, in the official score alone."""
+        """Counts an unjudged example, only in the official score."""
         self._unjudged.setdefault(subset, Tally())[outcome] += 1
 
     def official(self) -> dict[str, Tally]:

@@ -101,7 +101,7 @@ def _sittings(panel: Panel) -> list[Sitting]:
 
 def _key(panel: Panel, model: ModelConfig) -> Key:
     votes = plain(panel.config.vote)
-    del votes["prompt"]  # "prompts" holds those of the panel.
+    del votes["prompt"]  # "prompts" holds the panel's prompts.
     files = [name for prompt in panel.prompts for name in (VARIANTS[prompt].system, VARIANTS[prompt].user)]
     return {
         "step": "judge_file",

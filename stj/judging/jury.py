@@ -59,7 +59,7 @@ def strict_majority(verdicts: Verdicts) -> Label | None:
 def cohens_kappa(first: Verdicts, second: Verdicts) -> float | None:
     """Cohen's kappa (1960): two jurors' agreement beyond the chance level of their shares of A and B.
 
-    It counts the pairs on which both have a verdict; 1 is full agreement, 0 is chance. None if there is no such pair. None also
+    It counts the pairs on which both have a verdict; 1 is full agreement, 0 is chance. None if there is no such pair. Also None
     if both jurors always give the same verdict, because chance alone then gives full agreement.
     """
     both = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]

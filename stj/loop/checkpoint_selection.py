@@ -172,7 +172,7 @@ def best_of(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def why_stop(candidates: Sequence[Candidate], patience: int) -> str | None:
-    """Why no further checkpoint is wanted; None if another one is."""
+    """Why training needs no further checkpoint; None if it does."""
     if not candidates:
         return None
     last = candidates[-1]
@@ -183,7 +183,7 @@ def why_stop(candidates: Sequence[Candidate], patience: int) -> str | None:
 
 
 def _read_scores(folder: Folder, model: Artifact) -> Candidate | None:
-    """The scores that an earlier start wrote for this candidate, if it did."""
+    """The scores that an earlier start wrote for this candidate, if any."""
     if not folder.exists(_SCORES):
         return None
     try:

@@ -87,8 +87,8 @@ class ExampleSelection:
         dropped = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
         return PassFailed(
             f"{self.name}: no training examples: {counts.judged} pairs were judged, {usable.count('A')} can be learned with "
-            f"label A, {usable.count('B')} with label B (dropped: {dropped or 'none'}). Judge more pairs, or look with "
-            "`stj show` at what the judge writes"
+            f"label A, {usable.count('B')} with label B (dropped: {dropped or 'none'}). Judge more pairs, or read what the "
+            "judge writes with `stj show`"
         )
 
 

@@ -111,7 +111,7 @@ class PassPhase(Phase):
         return self.config.select.limit if self.makes_pairs else None
 
     def reader(self) -> "partial[Iterator[Row]]":
-        """Reads the rows that go in; Ray carries it to the cluster."""
+        """A function that reads the input rows; Ray carries it to the cluster."""
         return partial(read_inputs, self.config, self.parts, self.pairs.artifact if self.pairs else None)
 
     def count_inputs(self) -> int | None:

@@ -246,7 +246,7 @@ def _with_absolute_paths(config: Config) -> Config:
     if selection.path is not None:
         if is_benchmark(selection.path):
             raise ConfigError(
-                f"{SELECTED_ON}={selection.path}: a benchmark is reported, never selected on: name a file of other pairs"
+                f"{SELECTED_ON}={selection.path}: a benchmark must not select checkpoints: name a file of other pairs"
             )
         selection = replace(selection, path=absolute_path(selection.path))
     keep_out = tuple(map(absolute_path, config.source.keep_out))

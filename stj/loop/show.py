@@ -145,7 +145,7 @@ def _example(record: Mapping[str, Any]) -> Iterator[Passage]:
     yield Passage(line=[Span(example.id, "bold cyan"), Span(f"  {example.kind}, better answer shown as {example.winner}")])
     for turn in example.messages:
         yield _text(turn.role, turn.content)
-    yield _text("completion, what is learned", example.completion, "bold green")
+    yield _text("completion, which is learned", example.completion, "bold green")
     if example.rejected is not None:
         yield _text(f"rejected, the wrong {example.kind}", example.rejected, "bold red")
 

@@ -37,7 +37,7 @@ _VERDICT_ONLY = Variant(name="verdict_only", system=VERDICT_ONLY_SYSTEM, user=JU
 
 
 class TaskMix:
-    """Which example becomes which kind, by the seed and its id alone; an example takes 8 bytes of memory.
+    """Which example becomes which kind, only by the seed and its id; an example takes 8 bytes of memory.
 
     For each label, the shares hold among the examples with a wrong judgment and among those without, up to rounding to whole
     examples. So they hold for a warm-up, which learns from all, and for the preferences that are learned after it.

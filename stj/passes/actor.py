@@ -41,7 +41,7 @@ class PassActor:
         threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
         self._slots = EngineSlots(config.rows_in_flight)
         self._journal = RowJournal(registry, ray.get_runtime_context().get_node_id())
-        seed = spec.seed + _earlier_starts(registry, config)  # engines with one seed would draw the same samples
+        seed = spec.seed + _earlier_starts(registry, config)  # engines with the same seed would draw the same samples
         engine = (spec.make_engine or _vllm_engine)(spec.model, config, seed)
         self._engine = asyncio.run_coroutine_threadsafe(engine, self._loop).result()
         registry.record_start.remote()

@@ -39,7 +39,7 @@ class ActorPool:
     tasks: int
     """Tasks running on the actors."""
     running: list[Any]
-    """Actors that have started once, with those that restart."""
+    """Actors that have started once, including those that restart."""
     restarting: list[Any]
     """Running actors that Ray is starting again."""
     pending: list[Any]

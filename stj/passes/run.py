@@ -39,7 +39,7 @@ _BLOCKS_PER_ENGINE = 32  # Split the rows in flight into this many blocks.
 _ROWS_AHEAD = 2  # Queue this multiple of rows_in_flight: finished rows wait for the slowest of their block.
 _READ_BLOCK_BYTES = 1 << 20  # Small, so that the first rows reach the engine while the rest is still being read.
 _OUR_ERROR = re.compile(r"^(?:stj\.errors\.)(\w+): (.+)$", re.MULTILINE)
-_ADD_ENGINES_ABOVE = 0.55  # Share of all engines' calls in use that adds nearly as many engines; below 0.5 Ray Data stops some.
+_ADD_ENGINES_ABOVE = 0.55  # Ray Data adds engines above this share of calls in use, and stops some below 0.5.
 _EXECUTOR_TIMEOUT_S = 30.0  # Ray Data itself waits 2 s for its thread, which is not enough on a busy machine.
 
 
@@ -68,7 +68,7 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Calla
     except Exception as error:
         raise _cause(error) from None
     except (KeyboardInterrupt, SystemExit):
-        # A thread that calls Ray while Ray shuts down ends this process, with an exit code of its own.
+        # A thread that calls Ray while Ray shuts down ends this process, with its own exit code.
         end_streaming_executors(_EXECUTOR_TIMEOUT_S)
         raise
     finally:
@@ -151,7 +151,7 @@ def _cause(error: Exception) -> StjError:
 
     If an actor's constructor fails, Ray passes its error on as text only.
     """
-    cause = getattr(error, "cause", None) or error  # Ray's copy of an error prints with the whole traceback
+    cause = getattr(error, "cause", None) or error  # Ray's copy of an error would print the whole traceback
     if isinstance(cause, StjError):
         return cause
     if ours := _OUR_ERROR.findall(str(error)):

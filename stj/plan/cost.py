@@ -233,7 +233,7 @@ def _sampling(
 
 
 def _gpu_seconds(shape: Shape, model: ModelConfig, tokens: tuple[float, float], config: Config, a: Assumptions) -> float:
-    """Compute bounds prefill. A decoding step reads the weights and the KV cache of all its sequences."""
+    """Compute limits prefill. A decoding step reads the weights and the KV cache of all its sequences."""
     flops = config.hardware.gpu_tflops * 1e12 * a.compute
     bandwidth = config.hardware.gpu_bandwidth_gbs * GB * a.bandwidth
     parallel = max(1.0, min(config.engine.max_num_seqs, kv_room(shape, model, config) / (a.judged + a.judgment)))

@@ -117,7 +117,7 @@ def _beat(folder: Folder, turn: int, driver: str, ended: threading.Event, lost: 
     """Renews the sign until the work ends; stops the work if another driver has taken over."""
     number = 0
     while not ended.wait(_BEAT_S):
-        with suppress(StjError, OSError):  # the store may be away for a moment; the next beat may reach it
+        with suppress(StjError, OSError):  # the store may be unreachable for a moment; the next beat may reach it
             last, sign = _last(folder)
             if last > turn or (last == turn and not sign.startswith(driver)):
                 lost.set()

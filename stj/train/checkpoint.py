@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: a directory each, with its manifest written last, and files that are checked before use.
+"""Checkpoints of a training run: one directory each, whose manifest is written last and whose files are checked before use.
 
     checkpoints/step_00000100/   what DeepSpeed writes, each rank its own part
     checkpoints/step_00000100/manifest.json

@@ -46,7 +46,7 @@ class TokenWork:
     """Layers times heads times the size of a head."""
 
     def flops(self, examples: Iterable[ExampleTokens]) -> float:
-        """FLOPs of a forward and a backward over these examples."""
+        """FLOPs of a forward and a backward pass over these examples."""
         return float(sum(self._of_example(example) for example in examples))
 
     def _of_example(self, example: ExampleTokens) -> int:

@@ -40,7 +40,7 @@ _LOOK_S = 60.0  # Ray looks this long for machines, then again: the deadline is 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSegment:
-    """The beginning of a training, up to a checkpoint that becomes a model of its own."""
+    """The beginning of a training, up to a checkpoint that becomes its own model."""
 
     whole: Artifact
     """The model of the whole training; its checkpoints and metrics.jsonl lie beside it, those of all segments."""

@@ -95,7 +95,7 @@ def _fetched_everywhere(model: ModelConfig, *, weights: bool = True) -> Path:
     except StjError as error:
         refused = error
     refusals: list[StjError | None] = [None] * dist.get_world_size()
-    deepspeed.get_accelerator().set_device(int(os.environ["LOCAL_RANK"]))  # NCCL talks over the current GPU: each its own
+    deepspeed.get_accelerator().set_device(int(os.environ["LOCAL_RANK"]))  # NCCL uses the current GPU: each rank sets its own
     dist.all_gather_object(refusals, refused)
     for other in filter(None, refusals):
         raise other

@@ -1,7 +1,8 @@
 """Log-probabilities of judgments under the weights that training begins from: computed once, and kept on disk.
 
-A preference loss needs two numbers a pair from the reference model. A second copy of the model beside the one in training
-would hold 141 GB more for a 70B, and run a forward a step. Here the weights themselves compute them, before their first update.
+A preference loss needs two numbers a pair from the reference model. A second copy of the model beside the one in training would
+hold 141 GB more for a 70B, and run a forward pass in every step. Here the weights themselves compute them, before their first
+update.
 
     reference/HASH.json    the results of some rounds of all ranks: {key of a text: its log-probability}
 

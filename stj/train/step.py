@@ -22,7 +22,7 @@ from stj.train.schedule import learning_rate
 
 @dataclass(frozen=True)
 class StepInputs:
-    """What all steps are made from."""
+    """What every step needs."""
 
     tokens: Sequence[ExampleTokens]
     reference: Tensor | None

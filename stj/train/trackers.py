@@ -1,6 +1,6 @@
 """Sends the metrics of each step to TensorBoard, MLflow and Weights & Biases.
 
-No tracker can fail or delay a training: each has a thread of its own, with a queue. If it fails, one warning names the tracker
+No tracker can fail or delay a training: each has its own thread, with a queue. If it fails, one warning names the tracker
 and the kind of error, no more: the libraries' texts may hold an address with a password. The rest of its metrics are dropped;
 metrics.jsonl has them all.
 

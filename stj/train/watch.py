@@ -1,7 +1,7 @@
 """What the driver shows of a training while it runs: its last step or what it waits for, and each restart of its ranks.
 
-It reads files alone (metrics.jsonl, and those of stj/train/progress.py), never Ray: a thread that is in Ray while Ray shuts
-down can end the process. It has a thread of its own, because the driver's main thread waits in Ray until the training ends.
+It reads only files (metrics.jsonl, and those of stj/train/progress.py), never Ray: a thread that is in Ray while Ray shuts
+down can end the process. It has its own thread, because the driver's main thread waits in Ray until the training ends.
 """
 
 import json

@@ -230,7 +230,7 @@ def chosen_first(record: SourceRecord) -> Label:
 
 
 def one_of(record: SourceRecord, field: str, known: Iterable[str]) -> str:
-    """A field's value among the known ones. Raises SourceError if the value is not among them."""
+    """A field's value. Raises SourceError if it is not one of the known values."""
     if field not in record.values:
         Fields(required=(field,)).check(record.values, record.where)
     value = record.values[field]
