@@ -215,7 +215,7 @@ def _fit(job: TrainingJob, run: str, directory: Path, cluster: RayConfig) -> Tra
         result = trainer.fit().return_value
     except ray.train.TrainingFailedError as error:
         raise _user_error(error, job) from None
-    except RayActorError as error:  # of the controller: it handles those of ranks itself
+    except RayActorError as error:  # An error of the controller; it handles those of ranks itself.
         raise TrainingFailed(
             f"training of {job.model} lost its controller ({type(error).__name__}): run the same command again, "
             "and it resumes from the last checkpoint"
@@ -234,7 +234,7 @@ def _rank(settings: dict[str, _RankCall]) -> TrainResult | StjError:
     call = settings["call"]
     job = call.job
     if job.config.device == "cpu":
-        os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is imported, so the import stands below
+        os.environ["DS_ACCELERATOR"] = "cpu"  # Read when DeepSpeed is imported, so the import stands below.
     import torch
 
     from stj.train.gauges import gauges

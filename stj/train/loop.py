@@ -61,7 +61,9 @@ def run_rank(job: TrainingJob, poll_notice: PollNotice = _no_notice, on_step: On
     config, world_size = job.config, dist.get_world_size()
     _show(job, "loading the model")
     directory = _fetched_everywhere(job.seed_model)
-    beside = _fetched_everywhere(job.seed_model, weights=False)  # for the export: the weights' copy may go while this trains
+    beside = _fetched_everywhere(
+        job.seed_model, weights=False
+    )  # For the export: the cached weights may be deleted during training.
     tokens, dropped = read_tokens(job, directory)
     steps = plan_packing([row.id for row in tokens], [row.length for row in tokens], config, world_size)
     _log_start(job, len(tokens), dropped, len(steps))
