@@ -43,7 +43,7 @@ class TrainingSegment:
     """The beginning of a training, up to a checkpoint that becomes its own model."""
 
     whole: Artifact
-    """The model of the whole training; its checkpoints and metrics.jsonl lie beside it, those of all segments."""
+    """The model of the whole training; the checkpoints and metrics.jsonl of all segments lie beside it."""
     until: int
     """Steps that are done at the end of the segment; the last segment ends with the training."""
 
@@ -190,7 +190,7 @@ def _shown(model: Folder, steps: int) -> Iterator[None]:
 
 
 def _fit(job: TrainingJob, run: str, directory: Path, cluster: RayConfig) -> TrainResult:
-    """Runs the ranks. Only Ray's controller writes in the directory, an empty marker: the checkpoints are ours."""
+    """Runs the ranks. Ray's controller alone writes to that directory, and only an empty marker: the checkpoints are ours."""
     config = job.config
     gpu = config.device == "gpu"
     prepare_driver()
