@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(DEVICE)
 UV_VERSION := 0.13.8
 
-# uv knows PyTorch's CPU builds by name; where a folder of wheels is given (PIP_FIND_LINKS), it is looked at first.
+# uv knows PyTorch's CPU builds by name; if PIP_FIND_LINKS names a folder of wheels, uv looks there first.
 UV := $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") $(if $(PIP_CERT),SSL_CERT_FILE="$(PIP_CERT)") $(BIN)/uv
 BACKEND := $(if $(PIP_FIND_LINKS),,$(if $(filter cpu,$(DEVICE)),--torch-backend cpu))
 
@@ -27,7 +27,7 @@ demo: install  ## three self-taught iterations of the mini configuration, on two
 	$(BIN)/stj run conf/mini.yaml
 	@echo "report: runs/mini/report.html"
 
-test: install  ## all tests, the real engines included
+test: install  ## all tests, including those with real engines
 	$(BIN)/python -m pytest -n 2 -m "not engine and not long" --cov --cov-report=
 	$(BIN)/python -m pytest -m "engine and not long" --cov --cov-append
 
@@ -44,7 +44,7 @@ check: install  ## format, lint, types, which room may import which, the docs an
 	$(BIN)/lint-imports --no-logo
 	$(MAKE) docs
 
-docs: install  ## the pages, into docs/_build/html, without network; a warning, a broken link too, is an error
+docs: install  ## the pages, into docs/_build/html, without network; a warning, such as a broken link, is an error
 	$(BIN)/python -m sphinx -q -W --keep-going -n -d docs/_build/doctrees docs docs/_build/html
 	@echo "docs: docs/_build/html/index.html"
 

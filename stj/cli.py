@@ -1,4 +1,4 @@
-"""The command line: one typed function per verb, which reads its words and calls the code that does the work.
+"""The command line: each verb is a typed function that parses its words and calls the code that does the work.
 
 Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted, 143 stopped by SIGTERM. Results go to stdout, logs to
 stderr.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _CONF_SUFFIXES = {".yaml", ".yml"}
 _WIDEST_HELP = 100  # columns; longer lines of help are hard to read
-_HELP = "The self-taught judge: trains LLM judges without human labels, and puts them to use."
+_HELP = "The self-taught judge: trains LLM judges without human labels, and uses them."
 _ABOUT = """\
 Examples:
   stj run conf/mini.yaml     the whole loop in the small world, on two CPU cores
@@ -66,12 +66,12 @@ _RECORDED = """\
 Fields of recorded judgments, one judgment a row:
   texts    judgment_ab (the first response shown as A) and judgment_ba (the
            second response shown as A). Give one of them if one order was
-           judged, null for no text, a list for several votes. Others that are
-           read: FastChat's g1_judgment and g2_judgment (with question_id,
-           model_1, model_2 and turn), JudgeBench's `judgments`, LLMBar's
-           `results`. For rewardbench2, `judgments` maps the label of the good
-           answer (A to D) to the text; or give `ratings` of the answers, the
-           good ones first, with num_correct.
+           judged, null for no text, a list for several votes. Also read:
+           FastChat's g1_judgment and g2_judgment (with question_id, model_1,
+           model_2 and turn), JudgeBench's `judgments`, LLMBar's `results`.
+           For rewardbench2, `judgments` maps the label of the good answer
+           (A to D) to the text; or give `ratings` of the answers, the good
+           ones first, with num_correct.
   better   winner or label: A, B, response_a, model_a, A>B, 1 and the like. Not
            needed for rewardbench, rmbench and hhh: there the first response is
            the chosen one.
@@ -87,12 +87,12 @@ Fields of recorded judgments, one judgment a row:
 
 
 class _Help:
-    """Help that ends with its examples, written as they are: click would fill their lines."""
+    """Help that ends with its examples, unchanged: click would rewrap their lines."""
 
     epilog: str | None
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """Writes the epilog without filling its lines."""
+        """Writes the epilog without rewrapping its lines."""
         formatter.write_paragraph()
         formatter.write(self.epilog)
 
@@ -102,7 +102,7 @@ class _Group(_Help, TyperGroup):
 
 
 class _Verbs(_Group):
-    """All verbs. `invoke` returns the exit code: what a verb may raise becomes one line on stderr."""
+    """All verbs. `invoke` returns the exit code, and turns an expected error into one line on stderr."""
 
     def invoke(self, ctx: Any) -> int:
         """Runs the verb. Expected failures are handled here: typer would hide an interrupt, and fail on a closed pipe."""
@@ -115,7 +115,7 @@ class _Verbs(_Group):
         except BrokenPipeError:  # The reader of a pipe (`| head`) has seen enough.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:
-            return _failed(str(error), 1)  # its text names the file
+            return _failed(str(error), 1)  # The error's text names the file.
         return 0
 
 
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _start_of_line() -> str:
-    """The code that erases a live line (text.LiveLine); empty if stderr is no terminal, or a dumb one."""
+    """The code that erases a live line (text.LiveLine); empty if stderr is not a terminal, or is a dumb one."""
     return CLEAR_LINE if sys.stderr.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"} else ""
 
 
@@ -228,7 +228,7 @@ def _stj(
 
 
 def _count(word: str | int) -> int:
-    """The number that a word writes, or a default as it is. Raises BadParameter."""
+    """The number in a word; a default stays as it is. Raises BadParameter."""
     if not str(word).isdecimal():
         raise typer.BadParameter(f"'{word}' is not a whole number, 0 or more.")
     return int(word)
@@ -500,7 +500,7 @@ def _compare(
 def _known_prompts(names: list[str] | None) -> list[str] | None:
     for name in names or ():
         if name not in get_args(PromptName):
-            raise typer.BadParameter(f"'{name}' is no judge prompt; there are {', '.join(get_args(PromptName))}.")
+            raise typer.BadParameter(f"'{name}' is not a judge prompt; known prompts: {', '.join(get_args(PromptName))}.")
     return names
 
 
@@ -534,7 +534,7 @@ def _judge(
         ),
     ] = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write the results to this file instead of stdout.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Judge again what was judged with other settings.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo judgments that were made with other settings.")] = False,
 ) -> None:
     """Judges the pairs of a file; each result is a JSON line.
 
@@ -548,9 +548,9 @@ def _judge(
     models = tuple(dict.fromkeys(jury or [config.model.path]))
     panel = Panel(file=file, models=models, prompts=asked, config=config)
     if out and not Path(out).absolute().parent.is_dir():
-        raise ConfigError(f"--out {out}: no such directory as {Path(out).absolute().parent}")
+        raise ConfigError(f"--out {out}: the directory {Path(out).absolute().parent} does not exist")
     with ExitStack() as stack:
-        # Opened for the first result: a command that cannot be carried out must not empty a file of results.
+        # Opened for the first result: a command that fails early must not empty a file of results.
         stream = cache(lambda: stack.enter_context(open(out, "w", encoding="utf-8")) if out else sys.stdout)
         agreement = judge_file(panel, lambda row: print(json.dumps(row), file=stream(), flush=True), overwrite=overwrite)
     for item in agreement.summary():
@@ -562,7 +562,7 @@ def _serve(
     model: _Model,
     conf: _UseConf = None,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="The address to listen on; the default is this machine alone.")
+        str, typer.Option(metavar="ADDRESS", help="The address to listen on; the default is only this machine.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="PORT", parser=_count, help="The port to listen on.")] = 8000,
 ) -> None:
@@ -591,7 +591,7 @@ _app.add_typer(_mini, name="mini")
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Words without and words with an equals sign: files or models, and settings."""
+    """The words without an equals sign (files or models), and those with one (settings)."""
     return [word for word in words if "=" not in word], [word for word in words if "=" in word]
 
 

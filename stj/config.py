@@ -37,7 +37,7 @@ def _check(condition: bool, message: str) -> None:
 
 
 def _numbers(key: str, settings: object, names: Sequence[str], right: Callable[[float], bool], words: str) -> None:
-    """Checks settings that are numbers, tuples of numbers, or None. None is always right; infinity and NaN are always wrong."""
+    """Checks settings that are numbers, tuples of numbers, or None. None is always valid; infinity and NaN never are."""
     for name in names:
         value = getattr(settings, name)
         for number in value if isinstance(value, tuple) else (value,):
@@ -150,8 +150,8 @@ class ModelConfig:
     max_model_len: int = 8192
     """Context of the engine, prompt and answer together, in tokens. A larger context needs more memory for the KV cache."""
     tensor_parallel_size: int = 1
-    """GPUs that share each layer; they must divide the model's attention heads. A 70B model in bfloat16 (141 GB) needs 4 GPUs
-    of 80 GB."""
+    """Number of GPUs that share each layer; it must divide the model's number of attention heads. A 70B model in bfloat16 (141
+    GB) needs 4 GPUs of 80 GB."""
     pipeline_parallel_size: int = 1
     """Groups of GPUs that each hold a part of the layers. An engine takes `tensor_parallel_size` times this many GPUs."""
 
@@ -209,8 +209,8 @@ class EngineConfig:
     resumes."""
     commit_interval_s: float = 20
     """Seconds between two commits of finished rows; `rows_in_flight` finished rows are committed without waiting. A kill -9
-    loses the rows since the last commit and the rows on engines. Those are the rows in flight and at most as many again, which
-    wait there or for the slowest row of their block."""
+    loses the rows since the last commit and the rows on engines. An engine holds at most twice `rows_in_flight` rows: the
+    others are queued, or wait for the slowest row of their block."""
 
     def __post_init__(self) -> None:
         _check(
@@ -271,7 +271,7 @@ class JudgeConfig:
 
     @property
     def again(self) -> "JudgeConfig":
-        """Settings of a warmed-up model: it stops at a right and a wrong judgment, unless every pair gets all N."""
+        """The same settings for a warmed-up model: it stops at a right and a wrong judgment, unless every pair gets all N."""
         return self if self.sampling == "all" else replace(self, sampling="first_pair")
 
 
@@ -300,7 +300,7 @@ class HeldoutConfig:
 class ExamplesConfig:
     """What judged pairs become in training (stj/loop/tasks.py): judgments, and a share of two other kinds.
 
-    The paper trains on judgments alone. Direct Judgement Preference Optimization takes a share of 0.15 of each other kind.
+    The paper trains only on judgments. Direct Judgement Preference Optimization takes a share of 0.15 of each other kind.
     """
 
     verdicts: float = 0
@@ -361,7 +361,7 @@ class SelectionConfig:
     """
 
     path: str | None = None
-    """A file of pairs like `heldout.path`; `null` selects nothing and takes the last step. Name another file than
+    """A file of pairs like `heldout.path`; `null` selects nothing and takes the last step. Do not name the file of
     `heldout.path`: a judge looks too good on the pairs that selected it."""
     limit: int | None = None
     """Use only this many pairs, the first ones; `null` uses all. Every checkpoint costs a pass over them."""
@@ -380,7 +380,7 @@ class TrainConfig:
     """`sft` learns right judgments, as in the paper. `dpo` and `rpo` learn right ones over wrong ones (stj/train/losses.py).
     `sft_then_dpo` does both in turn."""
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
-    """Settings of every objective but `sft`."""
+    """Settings of every objective except `sft`."""
     workers: int = 32
     """Data-parallel ranks, with one GPU each. More ranks make each step larger and each rank's share of the memory smaller."""
     device: Literal["gpu", "cpu"] = "gpu"
@@ -514,7 +514,7 @@ class Config:
     votes: int = 1
     """Only `stj eval`: judgments of each order, from 1 to 1000, whose majority is the verdict. 1 is one greedy judgment."""
     prompt: PromptName = "figure8"
-    """Only `stj eval`: the judge prompt of stj/prompts/variants.py. Judges that stj trains know `figure8`."""
+    """Only `stj eval`: the judge prompt of stj/prompts/variants.py. stj trains judges on `figure8`."""
     source: SourceConfig = field(default_factory=SourceConfig)
     """Where the instructions come from."""
     select: SelectConfig = field(default_factory=SelectConfig)
@@ -599,7 +599,7 @@ class VoteConfig:
     """How a judge in use votes on a pair: in both orders, with one vote for each judgment."""
 
     prompt: PromptName = "figure8"
-    """The judge prompt of stj/prompts/variants.py. Judges that stj trains know `figure8`."""
+    """The judge prompt of stj/prompts/variants.py. stj trains judges on `figure8`."""
     votes: int = 1
     """Judgments in each order, from 1 to 1000: 1 is greedy, more are sampled. Costs grow in proportion."""
     decoding: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))

@@ -28,7 +28,7 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
 def load_use(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> UseConfig:
     """The config of a judge in use, in the same way; `model=PATH` is short for `model.path=PATH`.
 
-    Raises ConfigError, also if no model is named.
+    Raises ConfigError, for example if no model is named.
     """
     config = _load(UseConfig, files, [re.sub(r"^model=", "model.path=", word) for word in overrides])
     if not config.model.path:
@@ -99,9 +99,9 @@ def _merge(base: DictConfig, extra: Any, where: str) -> DictConfig:
 
 
 def _reason(error: OmegaConfBaseException) -> str:
-    """OmegaConf's message in words for users."""
+    """OmegaConf's message, reworded for users."""
     message = str(error).splitlines()[0].replace("$VALUE", "a value")
-    return "one value where a group of settings is needed" if "is not a subclass of" in message else message
+    return "one value instead of a group of settings" if "is not a subclass of" in message else message
 
 
 def _nearest(key: str, base: DictConfig) -> str:

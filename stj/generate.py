@@ -29,7 +29,7 @@ class Sampling:
             raise ConfigError(f"max_tokens={self.max_tokens} tokens: must be 1 or more")
 
     def greedy(self) -> "Sampling":
-        """The same sampling at temperature 0, where the model always takes the likeliest token."""
+        """The same sampling at temperature 0: the model always takes the likeliest token."""
         return replace(self, temperature=0.0, top_p=1.0)
 
 
@@ -46,14 +46,14 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """The work of an engine since it started, over all requests: in tokens."""
+    """The tokens that an engine has processed since it started, over all requests."""
 
     prompt_tokens: int = 0
     """Tokens of all prompts; a prompt counts once for each of its samples."""
     computed_tokens: int = 0
     """Prompt tokens that the engine computed; the others came from its prefix cache."""
     output_tokens: int = 0
-    """Tokens written, those of aborted requests included, as of the engine's last answer."""
+    """Tokens written up to the engine's last answer, including those of aborted requests."""
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)})

@@ -92,7 +92,8 @@ class Passage:
 
 
 class LiveLine:
-    """One line at the bottom of the terminal, written over in place; prints nothing if stderr is no terminal, or a dumb one.
+    """One line at the bottom of the terminal, written over in place; prints nothing if stderr is not a terminal, or is a dumb
+    one.
 
     rich cuts the line to the terminal's width and colors it, without color under NO_COLOR. rich's own `Live` is not used: it
     hides the cursor, and a killed process would leave it hidden.
@@ -145,7 +146,7 @@ class Table:
     """A table as data. `str` gives plain text for logs, pipes and files; `rich` renders it for a terminal.
 
     The first column is aligned left, all others right. On a terminal that is too narrow, and at every group, the columns
-    continue in a further table below, which repeats the first column.
+    continue in another table below, which repeats the first column.
     """
 
     columns: Sequence[Column]
@@ -209,7 +210,7 @@ class Table:
         yield part
 
     def _rich_width(self, place: int) -> int:
-        """The width of a column on a terminal, where the title stands above the table."""
+        """The width of a column on a terminal; the title stands above the table there."""
         column = self.columns[place]
         return max(map(len, (column.upper, column.lower, *(row[place] for row in self.rows))))
 

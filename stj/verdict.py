@@ -5,7 +5,7 @@ The text is only the judge's output. Tags inside the responses under judgment ne
 Each prompt asks for its verdict in its own `Format`. Two parsers read every format:
 
     strict   the verdict if the text gives only one and ends with it; training uses this parser
-    paper    the benchmark's official rule, its errors included, so that scores compare with published ones
+    paper    the benchmark's official rule, with its errors, so that scores compare with published ones
 
 The formats are at the end of this file, each with the rules that it needs before it.
 """
@@ -62,7 +62,7 @@ def rating(verdict: Verdict | None) -> float | None:
 
 
 def majority(verdicts: Sequence[Verdict | None]) -> Verdict | None:
-    """The most frequent verdict; None if two are equally frequent, or if there is no verdict at all."""
+    """The most frequent verdict; None if two are equally frequent, or if there is no verdict."""
     given = [verdict for verdict in verdicts if verdict is not None]
     counts = sorted(((given.count(verdict), verdict) for verdict in set(given)), reverse=True)
     if not counts or (len(counts) > 1 and counts[0][0] == counts[1][0]):

@@ -30,7 +30,7 @@ def ray_local() -> Iterator[None]:
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Python's own handler of Ctrl-C, for tests that interrupt: a script's background processes start with Ctrl-C ignored."""
+    """Python's handler of Ctrl-C, for tests that interrupt: a script's background processes ignore Ctrl-C from the start."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -38,7 +38,7 @@ def ctrl_c() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """The folder of real public data, where there is one."""
+    """The folder of real public data, if there is one."""
     folder = os.environ.get("STJ_TEST_DATA")
     if not folder or not Path(folder).is_dir():
         pytest.skip("STJ_TEST_DATA does not name a folder with the real data sets")
@@ -52,7 +52,7 @@ def make_row(position: int = 0, text: str = "What is 2 + 2?", **fields: object) 
 
 
 def on_terminal(words: Sequence[str], columns: int = 80, **environment: str) -> str:
-    """What a command prints on a pseudo-terminal in the place of stdout and stderr, with the terminal's codes."""
+    """What a command prints on a pseudo-terminal in place of stdout and stderr, with the terminal's codes."""
     inherited = {name: os.environ[name] for name in os.environ.keys() - {"NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"}}
     settings = {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "24"} | environment
     screen, terminal = pty.openpty()
@@ -89,7 +89,7 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def mark() -> Iterator[str]:
-    """Stands in the environment of the processes that this module starts; its engines are gone when the module ends."""
+    """A mark in the environment of the processes that this module starts; its engines are gone when the module ends."""
     mark = f"STJ_TEST_{uuid.uuid4().hex}"
     os.environ[mark] = "1"
     yield mark
@@ -111,7 +111,7 @@ def engines(mark: str) -> list[int]:
 
 
 def soon(condition: Callable[[], bool], seconds: float = 30) -> bool:
-    """Whether the condition is met before so many seconds have passed."""
+    """Whether the condition is met within this many seconds."""
     deadline = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -1,11 +1,11 @@
-"""Drivers to be killed: the loop of stj.loop.iterate with a scripted engine and a training that takes no time. No test itself.
+"""Drivers for tests to kill: the loop of stj.loop.iterate with a scripted engine and an instant training. Not a test itself.
 
-It reads orders from stdin, a JSON object a line, runs a driver for each and answers with how that ended. A driver is a fork of
-this process, which has imported what a driver needs, for seconds, and has not touched Ray.
+It reads orders from stdin, one JSON object a line. It runs a driver for each, and answers how the driver ended. A driver is a
+fork of this process, which has already imported everything a driver needs (this takes seconds) and has not touched Ray.
 
-The places where a driver may die are not written down anywhere: whatever changes a file of a run goes through
-`Folder` (stj/storage/folder.py), and each of its calls is a point before it, one after it and, where a file is renamed into
-its place, one between.
+No list names the points where a driver may die. Everything that changes a file of a run goes through `Folder`
+(stj/storage/folder.py). Each of its calls makes a point before it and one after it. If a file is renamed into its place, there
+is a third point between.
 """
 
 import asyncio
@@ -39,21 +39,21 @@ from stj.prompts import CATEGORIZE, MODIFIED_INSTRUCTION, prompt
 from stj.rows import Turn
 from stj.storage import lease
 from stj.storage.folder import Folder
-from stj.train import check  # noqa: F401 - a driver imports it late, and for seconds
+from stj.train import check  # noqa: F401 - a driver imports it late, which takes seconds
 from tests import ray_here
 
 MINI = Path(__file__).parents[1] / "conf" / "mini.yaml"
 REFUSED = 3
-"""The question that the engine refuses, each time."""
+"""The question that the engine always refuses."""
 _WEIGHTS = "weights"
 _QUESTION = re.compile(r"Question (\d+):")
 
 
 class Scripted:
-    """Answers as its weights, the prompt and the number of times that it was asked say, in any order.
+    """An engine whose answers depend only on its weights, the prompt and how often it was asked.
 
-    Samples of a prompt are asked for in the order of their numbers, and each start of an engine begins at the first: so the
-    i-th sample is the same however many are asked at once, and whoever asks.
+    Samples of a prompt are asked for in the order of their numbers, and each start of an engine begins at the first. So the
+    i-th sample is always the same, for any caller and any number of samples at once.
     """
 
     def __init__(self, weights: str, log: str) -> None:
@@ -79,7 +79,7 @@ class Scripted:
 
 
 def answer(messages: Sequence[Turn], question: int, dice: random.Random) -> str:
-    """What a model says to any of the prompts of the loop; of its judgments two in five are right."""
+    """What a model says to any of the prompts of the loop; two in five of its judgments are right."""
     asked, thoughts = messages[-1].content, " ".join(f"thought {dice.random()}" for _ in range(dice.randint(1, 9)))
     if messages[0].role == "system":
         return f"{thoughts}. {dice.choice(['[[A]]', '[[B]]', 'I cannot say', '[[A]]', '[[B]]'])}"
@@ -101,7 +101,7 @@ async def make_engine(model: ModelConfig, config: EngineConfig, seed: int, log: 
 
 
 def train(phase: TrainingPhase) -> None:
-    """Weights that are another for any other training set."""
+    """Writes weights that differ for each training set."""
     examples = phase.examples.artifact
     content = b"".join(examples.folder.read(name) for name in examples.parts())
     phase.artifact.folder.write(_WEIGHTS, hashlib.sha256(content).hexdigest().encode())
@@ -161,12 +161,12 @@ class Points:
 
 
 def drive(order: dict[str, Any]) -> int:
-    """One driver, as `stj run` is one; the exit code."""
+    """Runs one driver, as `stj run` does, and returns its exit code."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a script it is ignored
     config = load([MINI], order["settings"])
     Points(Folder.at(config.run_root), order["points"], order["deadly"], order["signal"]).watch()
     patch = pytest.MonkeyPatch()
-    patch.setattr(lease, "_BEAT_S", 0.1)  # where the run lies in an object store, a dead driver is waited for
+    patch.setattr(lease, "_BEAT_S", 0.1)  # in an object store, the next driver waits for a dead one
     patch.setattr(spec, "Pass", partial(Pass, make_engine=partial(make_engine, log=order["asked"])))
     patch.setattr(TrainingPhase, "run", train)
     if not order["ray"]:
@@ -209,7 +209,7 @@ def watch(driver: int, seconds: float | None) -> int:
 
 
 def obey(order: dict[str, Any]) -> dict[str, Any]:
-    """Runs a driver, or lets one that has stopped itself go on."""
+    """Runs a driver, or resumes one that stopped itself."""
     began = time.monotonic()
     if driver := order.get("wake"):
         os.kill(driver, signal.SIGCONT)

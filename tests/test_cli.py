@@ -1,4 +1,4 @@
-"""The command line as a program and as a reader see it: exit codes, errors of one line, help with examples, JSON, colours."""
+"""The command line, as programs and readers see it: exit codes, errors of one line, help with examples, JSON, colours."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def test_what_is_wrong_is_one_line_and_a_code(
         (["serve", "m", "--port", "http"], "Invalid value for '--port': 'http' is not a whole number, 0 or more."),
         (["score", "f"], "Missing option '--benchmark'. See `stj score --help`"),
         (["score", "f", "--benchmark", "hhh", "--parser", "lax"], "'lax' is not one of 'strict', 'paper'."),
-        (["judge", "f", "--prompts", "figure9"], "'figure9' is no judge prompt; there are figure8, arena"),
+        (["judge", "f", "--prompts", "figure9"], "'figure9' is not a judge prompt; known prompts: figure8, arena"),
         (["judge", "f", "--jury"], "--jury: give at least one value after it"),
         (["judge", "f", "--jury", "--overwrite"], "--jury: give at least one value after it"),
         (["judge", "f", "--jury", "vote.votes=3"], "--jury: give at least one value after it"),
@@ -101,7 +101,7 @@ def test_an_iteration_without_the_ones_before_is_refused(
 
 @pytest.mark.parametrize("key", ["source.path", "heldout.path"])
 @pytest.mark.parametrize(("content", "said"), [("", "holds no"), ("{'a': 1}\n", "not JSON"), ('{"x": 1}\n', "no field")])
-def test_bad_rows_are_told_before_anything_starts(
+def test_bad_rows_are_reported_before_anything_starts(
     key: str, content: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad.jsonl").write_text(content)

@@ -93,7 +93,7 @@ def test_the_ray_version_is_the_pinned_one(name: str) -> None:
 
 
 def strict(schema: Any) -> Any:
-    """The schema, but unknown members are refused: Kubernetes drops them silently."""
+    """The schema, except that unknown members are refused: Kubernetes drops them silently."""
     if isinstance(schema, list):
         return [strict(member) for member in schema]
     if not isinstance(schema, dict):

@@ -26,7 +26,7 @@ BLOCK = re.compile(r"^```(?:bash|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(stj [a-z][^`\n]*)`")
 A_PATH = re.compile(r"(?<![\w/.:-])((?:stj|conf|tests|cluster|benchmarks|requirements|docs)/[\w./-]*\w/?)")
 PLACEHOLDERS = {"MODEL", "MODEL_1", "MODEL_2", "MODEL_3", "RUN", "DIR", "FILE"}
-"""Words of command lines that stand for something of the reader's."""
+"""Words of command lines that readers replace with their own."""
 GENERATED = ("docs/_build",)
 """Paths that a command makes."""
 WITH_SETTINGS = {"run", "iterate", "plan", "status", "eval", "judge", "serve"}

@@ -49,7 +49,7 @@ BAD: dict[str, tuple[Any, str]] = {
 
 
 def handler(messages: Sequence[Turn], sampling: Sampling) -> str:
-    """A model that repeats what it is shown, also as a judge, and then decides nothing; of the plain pair it says B."""
+    """A model that repeats what it is shown, even as a judge, and then decides nothing; for the plain pair it says B."""
     asked = messages[-1].content
     if sum(len(turn.content) for turn in messages) > CONTEXT:
         raise PromptTooLong("no room")
@@ -78,7 +78,7 @@ def conversations(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
-    """What became of each conversation, by its name."""
+    """The outcome of each conversation, by its name."""
     folder = tmp_path_factory.mktemp("hostile")
     settings = [f"run_root={folder}/run", f"source.path={conversations(folder / 'pool.jsonl')}", "source.limit=null"]
     settings += ["source.near_duplicates=0.8", "heldout.path=null", "judge.samples=2", "iterations=1"]
@@ -116,6 +116,6 @@ def test_what_is_hostile_goes_through_as_it_is(rows: dict[str, Row]) -> None:
 
 
 def test_no_verdict_is_forged(rows: dict[str, Row]) -> None:
-    """A judge that repeats what it was shown has said nothing of its own, whatever tags there were."""
+    """A judge that only repeats what it was shown gives no verdict, even if the text holds tags."""
     verdicts = {name: {judgment.verdict for judgment in rows[name].judgments} for name in GOOD}
     assert verdicts == {name: {None} for name in GOOD} | {"plain": {"B"}}

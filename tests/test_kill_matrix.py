@@ -1,7 +1,7 @@
 """Drivers killed with -9 at every point at which they change a file, and at random moments: the training sets stay the same.
 
-Two iterations with a scripted engine (tests/kill_driver.py). What a model says follows from its weights and the weights from
-the training set before it, so the last training set shows whatever went wrong anywhere. Most of it runs without Ray's processes
+Two iterations with a scripted engine (tests/kill_driver.py). What a model says follows from its weights, and its weights follow
+from the training set before it. So the last training set shows any fault on the way. Most of it runs without Ray's processes
 (tests/ray_here.py); some of the random moments are on a real cluster.
 """
 
@@ -36,7 +36,7 @@ RANDOM_MOMENTS = 20
 RANDOM_MOMENTS_ON_RAY = 5  # whose processes take seconds to start
 KILLED, STOPPED = -signal.SIGKILL, -signal.SIGSTOP
 LIMITING = re.compile("pairs/staged-")
-"""Points that a run comes to only if it worked on rows beyond the limit, which depends on timing."""
+"""Points that a run reaches only if it processed rows beyond the limit, which depends on timing."""
 IN_FLIGHT = 16
 PASSES = {"pairs": "seed", "iteration_2/judged": "trained"}
 EXAMPLES = ("iteration_1/examples", "iteration_2/examples")
@@ -44,7 +44,7 @@ EXAMPLES = ("iteration_1/examples", "iteration_2/examples")
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Conversations of which the source drops some: one came before, one nearly did, and one has nothing from its user."""
+    """Conversations, three of which the source drops: a repeated one, a near-duplicate, and one without a user's turn."""
 
     def record(name: str, number: int, more: str = "") -> dict[str, Any]:
         words = " ".join(hashlib.sha256(f"{number} {part}".encode()).hexdigest() for part in range(3))
@@ -90,7 +90,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def listens(head: "subprocess.Popen[bytes]", log: Path) -> bool:
-    """Whether a head has started, as it says itself; it ends where it could not."""
+    """Whether a head says that it has started; it ends if it could not start."""
     soon(lambda: head.poll() is not None or b"Ray runtime started" in log.read_bytes(), seconds=120)
     return head.poll() is None
 
@@ -101,15 +101,15 @@ class Loop:
 
     root: str
     logs: Path
-    """Beside the run, what its drivers leave: points, questions that engines were asked, output."""
+    """Folder of what its drivers leave beside the run: points, questions that engines were asked, output."""
     pool: Path
     drivers: "subprocess.Popen[str]"
     address: str | None = None
-    """Of the cluster; without one a driver runs alone."""
+    """Address of the cluster; without one a driver runs alone."""
     settings: tuple[str, ...] = ()
 
     def drive(self, deadly: str | None = None, *, stop: bool = False, seconds: float | None = None) -> int:
-        """One driver, until it ends, or comes to a point that is deadly, or its time is over; and what holds then."""
+        """Runs one driver until it ends, reaches the deadly point, or its time is over; then checks what must hold."""
         committed, before = self.committed(), len(self.asked())
         code, _ = self.order(deadly, stop=stop, seconds=seconds)
         assert code in {0, KILLED, STOPPED}, self.output()
@@ -171,7 +171,7 @@ class Loop:
         return [(int(process), weights, int(question)) for process, weights, question in map(str.split, lines)]
 
     def points(self) -> list[str]:
-        """Names of the points that drivers came to, each once."""
+        """Names of the points that drivers reached, each once."""
         return list(dict.fromkeys((self.logs / "points").read_text().splitlines()))
 
     def examples(self, name: str) -> bytes:
@@ -223,7 +223,7 @@ def undisturbed(loops: Loops) -> Loop:
 
 
 def test_killed_at_every_named_point(loops: Loops, undisturbed: Loop) -> None:
-    """At each point in turn, in one run: at the next one the driver that goes on after the kill is killed."""
+    """At each point in turn, in one run: each driver resumes the run and is killed at the next point."""
     points = [point for point in undisturbed.points() if not LIMITING.search(point)]
     assert len(points) > 60
     loop = loops("points")
@@ -234,7 +234,7 @@ def test_killed_at_every_named_point(loops: Loops, undisturbed: Loop) -> None:
 
 
 def test_killed_while_the_limit_is_applied(loops: Loops, undisturbed: Loop) -> None:
-    """All rows are worked on at once, so rows beyond the limit are on disk when the pass finishes."""
+    """All rows are processed at once, so rows beyond the limit are on disk when the pass finishes."""
     loop = loops("limit", settings=(f"engine.rows_in_flight={2 * QUESTIONS}", "iterations=2"))
     staged = [f"write pairs/staged-part-*.parquet: {moment}" for moment in ("before", "before its rename", "after")]
     for point in [*staged, "write pairs/manifest.json: before"]:
@@ -243,7 +243,7 @@ def test_killed_while_the_limit_is_applied(loops: Loops, undisturbed: Loop) -> N
     assert [loop.examples(name) for name in EXAMPLES] == [undisturbed.examples(name) for name in EXAMPLES]
 
 
-def test_killed_where_it_commits_in_an_object_store(loops: Loops, undisturbed: Loop, bucket: str) -> None:
+def test_killed_while_it_commits_in_an_object_store(loops: Loops, undisturbed: Loop, bucket: str) -> None:
     root, _, options = bucket.partition("?")
     loop = loops("bucket", root=f"{root}/killed?{options}", settings=("iterations=1",))
     for file in ("pairs/part-*.parquet", "pairs/failed.parquet", "pairs/manifest.json", f"{EXAMPLES[0]}/manifest.json"):
@@ -263,7 +263,7 @@ def test_killed_at_random_moments_on_a_cluster(loops: Loops, undisturbed: Loop, 
 
 
 def kill_at_random_moments(fresh: Iterator[Loop], undisturbed: Loop, count: int) -> None:
-    """Kills drivers at so many moments, uniform over the time that a run takes; a run that is done makes room for another."""
+    """Kills drivers at `count` moments, uniform over the time of a run; after a finished run a new one begins."""
     expected = [undisturbed.examples(name) for name in EXAMPLES]
     loop, began = next(fresh), time.monotonic()
     assert loop.drive() == 0
@@ -294,7 +294,7 @@ def test_of_two_drivers_one_commits_and_the_other_says_why_not(loops: Loops, und
 def test_a_driver_that_was_taken_for_dead_and_wakes_up_leaves_no_row_twice(
     loops: Loops, undisturbed: Loop, bucket: str
 ) -> None:
-    """In an object store, where no lock stops its last write: what it writes is not among the files of the pass."""
+    """In an object store no lock stops its last write, but that file is not among the files of the pass."""
     root, _, options = bucket.partition("?")
     loop = loops("suspended", root=f"{root}/suspended?{options}", settings=("iterations=1",))
     code, first = loop.order("write pairs/part-*.parquet: before", stop=True)

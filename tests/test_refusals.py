@@ -1,4 +1,4 @@
-"""What `stj run` refuses on the driver. These tests start no Ray, and the refused runs write nothing."""
+"""Inputs that `stj run` refuses on the driver. These tests start no Ray, and the refused runs write nothing."""
 
 import json
 import shutil

@@ -38,7 +38,7 @@ def test_real_conversations(test_data: Path, tmp_path: Path) -> None:
     run = Run(config)
     phase = run.phases[0]
     phase.artifact.begin()
-    with contextlib.suppress(PassFailed):  # told at the end, where no row became a pair: nonsense rarely makes one
+    with contextlib.suppress(PassFailed):  # raised at the end if no row became a pair: nonsense rarely makes one
         phase.run()
     assert phase.artifact.state()[0] == "done"
     rows = [row_from_dict(record) for record in Artifact(phase.artifact.folder, phase.artifact.key).records()]
@@ -49,13 +49,13 @@ def test_real_conversations(test_data: Path, tmp_path: Path) -> None:
 
 
 async def categorized(row: Row, generate: Generate, config: Config) -> Row:
-    """Categorised, whatever the mini model makes of it."""
+    """Puts the row into a category, regardless of what the mini model answers."""
     row = await categorize(row, generate, config.categorize)
     return replace(row, dropped=None, detail=None, category=Category(name="Other", complexity=1, length="a"))
 
 
 async def paired(row: Row, generate: Generate, config: Config) -> Row:
-    """With a pair, if need be one of its own words."""
+    """Gives the row a pair, if necessary from its own words."""
     row = await make_pair(row, generate, config.pairs)
     words = row.turns[-1].content.split()
     pair = row.pair or Pair(method="given", chosen=" ".join(words), rejected=" ".join(reversed(words)))
@@ -73,6 +73,6 @@ def test_real_instructions_reach_every_stage(test_data: Path, tmp_path: Path) ->
     assert sorted(row.position for row in rows) == list(range(100))
     assert not [row.error for row in rows if row.error]
     judged = [row for row in rows if row.dropped != "prompt_too_long"]
-    assert len(judged) > 20  # the rest is too long for a context of 2,048 tokens, of which the mini tokenizer makes many
+    assert len(judged) > 20  # the rest does not fit into 2,048 tokens: the mini tokenizer makes many
     assert all(row.judgments for row in judged)
     assert any(len(row.turns) > 1 for row in judged)

@@ -1,8 +1,8 @@
 """Links between the repository's files: each leads somewhere, and on the built site a source file opens as a page.
 
-Sphinx checks the links between the pages of docs/. This module checks the links of all Markdown files that people read, those
-that GitHub shows included. If a page links a file outside docs/, the site gets a page with that file's text. Nothing needs the
-network.
+Sphinx checks the links between the pages of docs/. This module checks the links of all Markdown files that people read,
+including those that GitHub shows. If a page links a file outside docs/, the site gets a page with that file's text. Nothing
+needs the network.
 """
 
 import re
@@ -70,7 +70,7 @@ def _check(app: Sphinx) -> None:
 
 
 def _mark_outside_pages(app: Sphinx, page: str, source: list[str]) -> None:
-    """Has MyST take a Markdown file outside docs/ for a file, not for a page of this site."""
+    """Makes MyST treat a Markdown file outside docs/ as a file, not as a page of this site."""
     source[0] = _OUTSIDE_PAGE.sub(r"](path:\1)", source[0])
 
 

@@ -1,7 +1,7 @@
 """The settings page, from the dataclasses of stj/config.py: a line `% settings: Config` in a page becomes their fields.
 
 The docstring under a field is read with `ast`, its default from an instance, its type as the source writes it. So the page
-cannot say something else than the code does.
+cannot differ from the code.
 """
 
 import ast

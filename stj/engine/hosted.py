@@ -27,8 +27,8 @@ MakeEngine = Callable[[ModelConfig, EngineConfig, int], Coroutine[Any, Any, Engi
 class HostedEngine:
     """An engine in its own process, asked over a socket.
 
-    If that process dies, its actor ends its own process too: Ray starts a dead actor again with its rows, but not one that
-    raises an exception. A process of the user's lives on, and its requests raise EngineDied.
+    If that process dies, its actor ends its own process too. Ray restarts a dead actor with its rows, but not one that raises
+    an exception. A user's own process lives on; its requests raise EngineDied.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, in_actor: bool) -> None:
@@ -45,7 +45,7 @@ class HostedEngine:
     async def start(cls, model: ModelConfig, config: EngineConfig, seed: int, scope: str | None) -> "HostedEngine":
         """Starts an engine. Actors with the same scope on one machine share the warm process.
 
-        Without a scope, the caller is a process of the user's and has a warm process of its own.
+        Without a scope, the caller is a user's own process, and it gets its own warm process.
 
         Raises ModelError if the model is missing or has no chat template, and CapacityError if the engine's process ends while
         it starts.

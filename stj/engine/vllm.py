@@ -24,7 +24,7 @@ from stj.rows import Turn
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_LONG_CHARACTERS = 20_000  # Encode longer prompts in a thread: 1 MB of text takes a second, and the event loop serves all.
+_LONG_CHARACTERS = 20_000  # Encode longer prompts in a thread: a second for 1 MB would block the event loop of all requests.
 
 
 class VllmEngine:
@@ -98,7 +98,7 @@ class VllmEngine:
 
     @property
     def died(self) -> bool:
-        """Whether a worker process has ended. Requests that arrive at that moment would wait for ever."""
+        """Whether a worker process has ended. Requests that arrive at that moment would wait forever."""
         return bool(self._llm.errored)
 
     def close(self) -> None:

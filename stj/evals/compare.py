@@ -1,9 +1,9 @@
-"""`stj compare`: two judges on the same examples, their difference and how sure it is.
+"""`stj compare`: two judges on the same examples, their difference and how certain it is.
 
 The interval is a paired bootstrap over examples of the difference in accuracy (mean of the orders). McNemar's test counts an
 example as right if it was judged right in all orders (in most samples). The test is exact: without a difference, each example
-on which the judges disagree is a fair coin. Dependent examples are drawn together and are one coin, which falls for the judge
-that has more of them right. An example with several votes on it (MT-Bench) counts once, with the mean of its votes.
+on which the judges disagree is a fair coin. Dependent examples are drawn together and count as one coin, which goes to the
+judge that has more of them right. An example with several votes on it (MT-Bench) counts once, with the mean of its votes.
 """
 
 import hashlib
@@ -65,8 +65,8 @@ class _Example(NamedTuple):
 def compare_evaluations(run_a: str, run_b: str) -> list[EvalComparison]:
     """The comparison on each benchmark that both runs of `stj eval` judged, by the strict parser.
 
-    Raises ArtifactError if a run is no finished evaluation, or if the runs have no examples in common. Raises it also if one id
-    names different examples in the two runs.
+    Raises ArtifactError if a run is not a finished evaluation, or if the runs have no examples in common. Also raises it if one
+    id names different examples in the two runs.
     """
     first, second = (_read(location) for location in (run_a, run_b))
     names = sorted(first.benchmarks.keys() & second.benchmarks.keys())

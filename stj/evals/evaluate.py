@@ -70,7 +70,7 @@ def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
     for ref in benchmarks:
         try:
             scores += [_scores(artifact, ref, parser, config) for parser in PARSERS]
-        except StjError as error:  # The other benchmarks are scored all the same.
+        except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)
     _write_scores(artifact, path, benchmarks, config, scores, refused)
     for item in scores_tables(scores):

@@ -1,7 +1,7 @@
 """How good a judge is: accuracy in each order, position consistency, intervals, content-blind baselines.
 
 Every pair is shown in both orders. The paper (Table 9) reports the mean of "winner first" and "winner last", not one random
-order. Beside it stands position-consistent accuracy (Table 3): right in both orders. Four answers are shown in four orders.
+order. Position-consistent accuracy (Table 3) stands beside it: right in both orders. Four answers are shown in four orders.
 
 An `ExampleOutcome` holds the result of one example, a few shares. The outcomes of a subset are counted, not kept: a million
 recorded judgments take no more memory than a thousand. Dependent examples form a cluster: RM-Bench's nine comparisons of an
@@ -53,7 +53,7 @@ class ExampleOutcome(NamedTuple):
     consistent: float
     """Share that is right in all orders."""
     agreed: float
-    """Share that prefers the same answer in all orders, right or wrong; preferring none is no agreement."""
+    """Share that prefers the same answer in all orders, right or wrong; no preference is not agreement."""
     unparsed: float
     """Share of judgments without a verdict."""
     official: float
@@ -63,7 +63,7 @@ class ExampleOutcome(NamedTuple):
     longest: float | None
     """Score of picking the longest answer: ties share; None if the answers are unknown."""
     shortest: float | None
-    """Score of picking the shortest answer, likewise."""
+    """Score of picking the shortest answer; ties share; None if the answers are unknown."""
 
     @property
     def accuracy(self) -> float:
@@ -91,9 +91,9 @@ class Scores:
     by_order: tuple[float | None, ...]
     """Accuracy with the better answer shown as A, as B, ...; None for an order without judgments, empty if subsets differ."""
     position_consistent: float | None
-    """Share judged right in all orders; None if some examples were judged in one order alone."""
+    """Share judged right in all orders; None if some examples were judged in only one order."""
     agreement: float | None
-    """Share in which all orders prefer the same answer; None if some examples were judged in one order alone."""
+    """Share in which all orders prefer the same answer; None if some examples were judged in only one order."""
     unparsed: float
     """Share of the judgments without a verdict."""
     official: float
@@ -103,7 +103,7 @@ class Scores:
     longest: float | None
     """Score of picking the answer with more characters; equal lengths share. None if the answers are unknown."""
     shortest: float | None
-    """Score of picking the answer with fewer characters, likewise."""
+    """Score of picking the answer with fewer characters; equal lengths share. None if the answers are unknown."""
 
 
 def example_outcome(verdicts: VerdictsByOrder, sizes: Sequence[int] | None, official: Official | None = None) -> ExampleOutcome:
@@ -167,11 +167,11 @@ class Tallies:
             self._clusters.setdefault(cluster, {}).setdefault(subset, []).append(outcome.accuracy)
 
     def add_unjudged(self, subset: str, outcome: ExampleOutcome) -> None:
-        """Counts an unjudged example, in the official score alone."""
+        """Counts an unjudged example, only in the official score."""
         self._unjudged.setdefault(subset, Tally())[outcome] += 1
 
     def official(self) -> dict[str, Tally]:
-        """The outcomes that the official score counts, those of unjudged examples included."""
+        """The outcomes that the official score counts, including those of unjudged examples."""
         names = sorted(self.subsets.keys() | self._unjudged.keys())
         return {name: self.subsets.get(name, Tally()) + self._unjudged.get(name, Tally()) for name in names}
 

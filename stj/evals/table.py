@@ -21,7 +21,7 @@ _MOST_SUBSETS = 40
 
 
 def scores_table(title: str, groups: Mapping[str, Scores], subsets: Mapping[str, Scores]) -> Table:
-    """All scores in percent; a dash stands for a number without meaning. More than 40 subsets appear in the JSON alone."""
+    """All scores in percent; a dash marks a number that has no meaning. More than 40 subsets appear only in the JSON."""
     shown = subsets if len(subsets) <= _MOST_SUBSETS else {}
     orders = max(2, *(len(scores.by_order) for scores in (*groups.values(), *shown.values())))
     rows = [_cells(name, scores, orders) for name, scores in groups.items()]

@@ -5,7 +5,7 @@ Example::
     with Judge("runs/mini/iteration_3/model") as judge:
         judge.compare("What is 2 + 2?", "4", "5").verdict    # "A"
 
-The engine has a process of its own. A Judge talks to it from a thread with an event loop of its own, so it also works inside a
+The engine has its own process. A Judge talks to it from a thread with its own event loop, so it also works inside a
 running event loop.
 """
 

@@ -63,7 +63,7 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     results. New results follow as they are finished, failed ones last.
 
     Raises SourceError if a row cannot be read, ModelError if a model is missing, and ArtifactError if the folder was made with
-    other settings. Raises also the errors of `run_pass`.
+    other settings. Also raises the errors of `run_pass`.
     """
     winners = read_winners(panel.file)
     sittings = _sittings(panel)
@@ -94,14 +94,14 @@ def _sittings(panel: Panel) -> list[Sitting]:
         check_division(model)
         artifact = Artifact(
             panel.folder / f"judge_{number}", _key(panel, model)
-        )  # A folder of its own: run_root may hold other files.
+        )  # A separate folder: run_root may hold other files.
         sittings.append(Sitting(model=model, artifact=artifact))
     return sittings
 
 
 def _key(panel: Panel, model: ModelConfig) -> Key:
     votes = plain(panel.config.vote)
-    del votes["prompt"]  # "prompts" holds those of the panel.
+    del votes["prompt"]  # "prompts" holds the panel's prompts.
     files = [name for prompt in panel.prompts for name in (VARIANTS[prompt].system, VARIANTS[prompt].user)]
     return {
         "step": "judge_file",

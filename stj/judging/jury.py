@@ -49,7 +49,7 @@ class VoteSplit:
 
 
 def strict_majority(verdicts: Verdicts) -> Label | None:
-    """The verdict of more than half of all jurors, those without a verdict included; None if no verdict has that many."""
+    """The verdict of more than half of all jurors, including those without a verdict; None if no verdict has that many."""
     for label, votes in Counter(verdicts).items():
         if label is not None and 2 * votes > len(verdicts):
             return label
@@ -59,7 +59,7 @@ def strict_majority(verdicts: Verdicts) -> Label | None:
 def cohens_kappa(first: Verdicts, second: Verdicts) -> float | None:
     """Cohen's kappa (1960): two jurors' agreement beyond the chance level of their shares of A and B.
 
-    It counts the pairs on which both have a verdict; 1 is full agreement, 0 is chance. None if there is no such pair. None also
+    It counts the pairs on which both have a verdict; 1 is full agreement, 0 is chance. None if there is no such pair. Also None
     if both jurors always give the same verdict, because chance alone then gives full agreement.
     """
     both = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]

@@ -38,7 +38,7 @@ _MOST_VOTES = 64
 """Limit of a request's judgments in each order."""
 
 router = APIRouter()
-_votes = Counter("stj_judge_votes", "Judgments of pairs, each one vote, by what they are for", ["prompt", "verdict"])
+_votes = Counter("stj_judge_votes", "Judgments of pairs (one vote each), by the verdict they vote for", ["prompt", "verdict"])
 
 
 def serve(config: UseConfig, host: str, port: int) -> NoReturn:

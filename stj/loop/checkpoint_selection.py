@@ -5,11 +5,11 @@
     iteration_1/candidates/checkpoint_1/scores.json  its scores, written last
     iteration_1/model/                               the best one; its manifest has the scores of all, and the reason
 
-The same GPUs train and judge, so they take turns. Training runs to its next checkpoint and its ranks end, an engine judges,
-and training resumes from the checkpoint. The weights are bit by bit those of an uninterrupted training. The learning rate is
+The same GPUs train and judge, so they take turns. Training runs to its next checkpoint and its ranks end; an engine judges;
+then training resumes from the checkpoint. The weights are bit for bit those of an uninterrupted training. The learning rate is
 that of the full plan: a checkpoint that is chosen early has not seen the end of the cosine.
 
-Each file is an artifact or is written whole, so a killed run resumes where it was.
+Each file is an artifact or is written whole, so a killed run resumes at the same point.
 """
 
 import json
@@ -88,7 +88,7 @@ class CheckpointSelection:
     """The pairs that checkpoints are chosen by."""
 
     def run(self) -> None:
-        """Trains to the end, or until no checkpoint is better any more, and makes the best one the model of the phase.
+        """Trains to the end, or until checkpoints no longer improve, and makes the best one the model of the phase.
 
         Raises TrainingFailed, ModelError or PassFailed as training and passes do.
         """
@@ -145,11 +145,11 @@ class CheckpointSelection:
         """Moves the best one's weights to the folder of the model, and writes its manifest last."""
         best = best_of(candidates)
         source, target = self._folder(best.number) / "model", self.training.artifact.folder
-        # The config comes last, as it does when weights are exported. After a kill there is less to move, in the end nothing.
+        # The config comes last, as it does when weights are exported. After a kill, less is left to move, or nothing.
         for name in sorted(source.names(), key=lambda name: name == "config.json"):
             if name not in (MANIFEST, STARTED):
                 source.move(name, target)
-        for candidate in (target.parent / "candidates").folders():  # those of other settings too
+        for candidate in (target.parent / "candidates").folders():  # Those of other settings too.
             (target.parent / f"candidates/{candidate}/model").remove()
         (target.parent / CHECKPOINTS).remove()
         trained = {
@@ -172,7 +172,7 @@ def best_of(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def why_stop(candidates: Sequence[Candidate], patience: int) -> str | None:
-    """Why no further checkpoint is wanted; None if another one is."""
+    """Why training needs no further checkpoint; None if it does."""
     if not candidates:
         return None
     last = candidates[-1]
@@ -183,7 +183,7 @@ def why_stop(candidates: Sequence[Candidate], patience: int) -> str | None:
 
 
 def _read_scores(folder: Folder, model: Artifact) -> Candidate | None:
-    """The scores that an earlier start wrote for this candidate, if it did."""
+    """The scores that an earlier start wrote for this candidate, if any."""
     if not folder.exists(_SCORES):
         return None
     try:

@@ -17,9 +17,9 @@ class Funnel:
     """Instructions that passed the rule."""
     pairs: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
-    """Rows dropped before they were pairs, by reason."""
+    """Rows dropped before they became pairs, by reason."""
     failed: int = 0
-    """Rows whose request failed before they were pairs."""
+    """Rows whose request failed before they became pairs."""
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> "Funnel":

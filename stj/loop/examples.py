@@ -87,13 +87,13 @@ class ExampleSelection:
         dropped = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
         return PassFailed(
             f"{self.name}: no training examples: {counts.judged} pairs were judged, {usable.count('A')} can be learned with "
-            f"label A, {usable.count('B')} with label B (dropped: {dropped or 'none'}). Judge more pairs, or look with "
-            "`stj show` at what the judge writes"
+            f"label A, {usable.count('B')} with label B (dropped: {dropped or 'none'}). Judge more pairs, or read what the "
+            "judge writes with `stj show`"
         )
 
 
 def _write_parts(artifact: Artifact, examples: Iterator[Example]) -> tuple[list[str], Counter[str]]:
-    """Writes the examples in files of a few thousand; returns the files' names and the number of examples by kind."""
+    """Writes files of a few thousand examples; returns the files' names and the number of examples by kind."""
     parts: list[str] = []
     kinds = Counter[str]()
     while part := list(itertools.islice(examples, _EXAMPLES_PER_FILE)):

@@ -10,7 +10,7 @@ from stj.verdict import Label, Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class HeldoutScores:
-    """One judge on the held-out pairs. Every score is a share between 0 and 1. A judgment without verdict is wrong."""
+    """One judge on the held-out pairs. Every score is a share between 0 and 1. A judgment without a verdict counts as wrong."""
 
     pairs: int
     """The scored pairs: those with sampled judgments in both orders."""

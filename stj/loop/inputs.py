@@ -59,7 +59,8 @@ def training_pairs(rows: Iterable[Row]) -> Iterator[Row]:
 def instructions(config: Config) -> Iterator[Row]:
     """The rows of the source. Rows that repeat a benchmark or an earlier row become tombstones.
 
-    A row that the rule rejects unasked hides no other row: if the first copy is marked toxic, the second one stays.
+    A row that the rule rejects before any model is asked hides no other row: if the first copy is marked toxic, the second one
+    stays.
     """
     rows = drop_overlaps(read_rows(config.source), kept_out(config))
     if config.source.near_duplicates is None:
@@ -100,11 +101,11 @@ def check_inputs(config: Config) -> None:
     if not is_hub_dataset(config.source.path):
         first = list(islice(read_rows(config.source), _FIRST_ROWS))
         if first and all(row.dropped == "content_not_text" for row in first):
-            raise SourceError(f"source.path={config.source.path}: {first[0].detail}; each of the first rows is like that")
+            raise SourceError(f"source.path={config.source.path}: {first[0].detail}; all of the first rows are like that")
 
 
 def _check_trackers(train: TrainConfig) -> None:
     for name in train.trackers:
         spec = find_spec(name)
-        if spec is None or spec.origin is None:  # without an origin it is only a directory of this name
+        if spec is None or spec.origin is None:  # Without an origin it is only a directory with this name.
             raise ConfigError(f"train.trackers: {name} is not installed: pip install 'stj[trackers]', or leave it out")

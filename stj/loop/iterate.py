@@ -58,7 +58,7 @@ def iterate(iteration: Iteration, make: Make) -> None:
 
 @contextmanager
 def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: bool) -> Iterator[Make]:
-    """The means to make these phases, checked before Ray starts; writes the report afterwards."""
+    """Gives a function that makes these phases, with their inputs checked before Ray starts; writes the report afterwards."""
     to_make = artifacts_to_make([phase.artifact for phase in phases], overwrite=overwrite)
     missing = [phase for phase in phases if phase.artifact in to_make]
     if missing:
@@ -94,12 +94,13 @@ def make_phase(phase: Phase, print_line: Show, *, overwrite: bool, needed: bool)
 def _check_models(models: ModelsConfig, missing: Sequence[Phase]) -> None:
     """Raises ModelError if GPUs cannot share a model, or if training could not begin from the seed.
 
-    It does so before the passes, not after the hours that they take. Of models on the hub it fetches all but the weights.
+    It does so before the passes, not after the hours they take. For models on the hub, it fetches everything except the
+    weights.
     """
     for model in (models.generator, models.first_judge, models.seed):
         check_division(model)
     if any(isinstance(phase, TrainingPhase) for phase in missing):
-        from stj.train.check import check_model  # transformers takes seconds, and a pass alone does not need it
+        from stj.train.check import check_model  # transformers takes seconds to import, and a pass alone does not need it
 
         check_model(models.seed)
 

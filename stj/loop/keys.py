@@ -30,7 +30,7 @@ _OPERATIONAL = (
     "activation_checkpointing",
     "trackers",
 )
-"""Settings of training that change when and where it computes, not what."""
+"""Settings of training that decide when and where it computes, not what."""
 
 
 def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, weights: str, pairs: str | None) -> Key:

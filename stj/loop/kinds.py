@@ -1,7 +1,7 @@
 """The three kinds of phases: a pass, the selection of examples, and a training. Each knows how to run.
 
-What a kind needs to run (Ray, Ray Train) takes seconds to import, so it is imported when it runs: `stj status` and a dry run
-only look at the phases.
+Ray and Ray Train take seconds to import, so a phase imports them when it runs: `stj status` and a dry run only look at the
+phases.
 """
 
 from abc import ABC, abstractmethod
@@ -42,7 +42,7 @@ class Phase(ABC):
 
     @abstractmethod
     def run(self) -> None:
-        """Makes the artifact, which has begun; a part of it may be there from an earlier start."""
+        """Makes the artifact, which is already claimed; an earlier start may have left a part of it."""
 
     def require_usable(self) -> None:
         """Raises StjError if later phases cannot build on the finished artifact."""
@@ -65,7 +65,7 @@ class PassPhase(Phase):
     parts: tuple[PassPart, ...]
     """What the pass does."""
     judge: int = 0
-    """k of the M_k that judges in this pass; 0 also if the first judge is another model than the seed."""
+    """k of the M_k that judges in this pass; 0 also if the first judge is not the seed."""
     pairs: "PassPhase | None" = None
     """The pass that made the pairs; None if this one makes them."""
 
@@ -107,11 +107,11 @@ class PassPhase(Phase):
 
     @property
     def limit(self) -> int | None:
-        """N of the first N instructions that pass the rule, for the pass that selects them."""
+        """N: the first N instructions that pass the rule are kept; None for a pass that does not select."""
         return self.config.select.limit if self.makes_pairs else None
 
     def reader(self) -> "partial[Iterator[Row]]":
-        """Reads the rows that go in; Ray carries it to the cluster."""
+        """A function that reads the input rows; Ray carries it to the cluster."""
         return partial(read_inputs, self.config, self.parts, self.pairs.artifact if self.pairs else None)
 
     def count_inputs(self) -> int | None:
@@ -206,18 +206,18 @@ class ExamplesPhase(Phase):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPhase(Phase):
-    """Fine-tunes the seed model, again at each iteration, on the examples of this one; or what was warmed up from the seed."""
+    """Fine-tunes the seed model, or the model warmed up from it, anew in each iteration, on the examples of that iteration."""
 
     model: ModelConfig
     """Where training begins."""
     examples: ExamplesPhase
     train: TrainConfig
     selected_on: HeldoutConfig | None
-    """The pairs that its checkpoints are chosen by; None if the last checkpoint is the model."""
+    """The pairs by which its checkpoints are chosen; None if the last checkpoint is the model."""
 
     @property
     def engine_model(self) -> ModelConfig | None:
-        """Its checkpoints judge if there are pairs to choose them by."""
+        """Its checkpoints judge if the config names pairs to choose them by."""
         return self.model if self.selected_on else None
 
     def run(self) -> None:

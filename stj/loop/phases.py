@@ -12,7 +12,7 @@
       heldout_3/                        rows: the held-out pairs judged by the last model
       report.json, report.html
 
-What the same weights do is one pass. If one model generates and judges first, `pairs` holds the judgments of iteration 1
+All work with the same weights is one pass. If one model generates and judges first, `pairs` holds the judgments of iteration 1
 too, and there is no `iteration_1/judged`.
 """
 
@@ -33,7 +33,7 @@ from stj.storage.folder import Folder, absolute_path
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A model to load, and what its weights are."""
+    """A model to load, and the identity of its weights."""
 
     model: ModelConfig
     identity: str
@@ -246,7 +246,7 @@ def _with_absolute_paths(config: Config) -> Config:
     if selection.path is not None:
         if is_benchmark(selection.path):
             raise ConfigError(
-                f"{SELECTED_ON}={selection.path}: a benchmark is reported, never selected on: name a file of other pairs"
+                f"{SELECTED_ON}={selection.path}: a benchmark must not select checkpoints: name a file of other pairs"
             )
         selection = replace(selection, path=absolute_path(selection.path))
     keep_out = tuple(map(absolute_path, config.source.keep_out))

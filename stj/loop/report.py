@@ -39,7 +39,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class IterationReport:
-    """One judge: how good it is, and what became of the training pairs that it judged for the next one.
+    """One judge: how good it is, and what happened to the training pairs that it judged for the next one.
 
     The last judge, M_T, judges no training pairs: all its fields but `judge` and `heldout` are None.
     """

@@ -1,7 +1,7 @@
 """Rows of any artifact, as a person reads them in a terminal: `stj show`.
 
-The texts in an artifact were written by strangers and by models. So no data may act: a Passage shows the code of every
-character that steers a terminal or hides text (escape sequences, bidirectional overrides, invisible ones).
+The texts in an artifact were written by strangers and by models. A Passage shows the code of every character that steers a
+terminal or hides text (escape sequences, bidirectional overrides, invisible characters). So data cannot act on the terminal.
 """
 
 import json
@@ -145,7 +145,7 @@ def _example(record: Mapping[str, Any]) -> Iterator[Passage]:
     yield Passage(line=[Span(example.id, "bold cyan"), Span(f"  {example.kind}, better answer shown as {example.winner}")])
     for turn in example.messages:
         yield _text(turn.role, turn.content)
-    yield _text("completion, what is learned", example.completion, "bold green")
+    yield _text("completion, which is learned", example.completion, "bold green")
     if example.rejected is not None:
         yield _text(f"rejected, the wrong {example.kind}", example.rejected, "bold red")
 

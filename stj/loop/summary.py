@@ -67,7 +67,7 @@ def _facts(run: Run) -> dict[str, Any]:
 
 
 def _samples(run: Run) -> list[dict[str, str | None]]:
-    """A judgment of each judge for the reader of the report: of the first held-out pair that has one."""
+    """Samples for the report: one judgment by each judge, of the first held-out pair that has one."""
     samples = []
     for judge in range(run.config.iterations + 1):
         if (phase := _measured(run, judge)) and (sample := _sample(phase, judge)):

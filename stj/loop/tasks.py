@@ -13,8 +13,8 @@ is learned against the exchanged responses. They need no model and have the same
 and B decide.
 
 An example has a wrong side only if the judge was also wrong about the pair (`to_learn`). A pair that it always gets right
-teaches a preference little. An example has the label of its pair (which answer is better), so each kind has as many examples
-with A as with B.
+teaches little about preference. An example has the label of its pair (which answer is better), so each kind has as many
+examples with A as with B.
 """
 
 from array import array
@@ -37,7 +37,7 @@ _VERDICT_ONLY = Variant(name="verdict_only", system=VERDICT_ONLY_SYSTEM, user=JU
 
 
 class TaskMix:
-    """Which example becomes which kind, by the seed and its id alone; an example takes 8 bytes of memory.
+    """Which example becomes which kind, only by the seed and its id; an example takes 8 bytes of memory.
 
     For each label, the shares hold among the examples with a wrong judgment and among those without, up to rounding to whole
     examples. So they hold for a warm-up, which learns from all, and for the preferences that are learned after it.

@@ -1,7 +1,7 @@
 """Builds the seed model of the mini world from nothing: a tokenizer, a Llama of two million parameters and a curriculum.
 
-The curriculum is scaffolding. It gives a tiny model the skills of a pretrained LLM: facts of its world, formats of the paper's
-prompts, copying from its context, comparing two words. Stage by stage:
+The curriculum is scaffolding. It gives a tiny model the skills of a pretrained LLM. These are the facts of its world, the
+formats of the paper's prompts, copying from its context, and comparing two words. Stage by stage:
 
 1. `facts`: statements, questions with answers, dialogues, small talk; sorting requests, asking another question.
 2. `copy`: quoting two answers, naming the topic of a question.
@@ -10,8 +10,8 @@ prompts, copying from its context, comparing two words. Stage by stage:
 5. `judge`: a few hundred demonstrations of a judgment with nothing given (Figure 8), beside a replay of the rest.
 
 The loop must teach the rest: to recall a fact inside a judgment. The seed answers the same question correctly if it is asked,
-and compares well with a given answer. But `judge` ends as soon as the model recalls the facts of dev pairs with a mean
-probability of 0.5, measured every five steps. So the seed is a weak judge for lack of practice.
+and compares well with a given answer. But `judge` ends when the model recalls the facts of dev pairs with a mean probability of
+0.5, measured every five steps. So the seed is a weak judge for lack of practice.
 
 The same seed gives the same model on the same machine with the same number of threads.
 """

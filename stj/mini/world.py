@@ -1,8 +1,8 @@
 """The mini world: 384 facts, the questions about them, chatter, and the three files made from them.
 
 A fact is (entity, attribute) -> value. Facts are split into train, dev and test. The seed model's pretraining covers all facts,
-as an LLM knows that the sky is blue. Judging is held out: no judging, modifying, quoting or checking example uses a held-out
-fact. The held-out instructions (two reserved phrasings of each held-out fact) are in no training text.
+just as an LLM knows that the sky is blue. Judging is held out: no judging, modifying, quoting or checking example uses a
+held-out fact. The held-out instructions (two reserved phrasings of each held-out fact) are in no training text.
 
 Answers have one form and one length ("The answer is red."), and a wrong answer differs only in its last word. So only the fact
 shows whether an answer is right. Length, position and words shared by question and answer do not.

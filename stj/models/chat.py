@@ -131,7 +131,7 @@ def _render(
 def _for_templates(tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
     """A copy of the tokenizer, used only for templates.
 
-    Whether text may become control tokens is a switch of the whole tokenizer. With one shared tokenizer, a thread that encodes
-    data would run while another has the switch on for a template.
+    Whether text may become control tokens is a switch of the whole tokenizer. With one shared tokenizer, a thread could encode
+    data while another has the switch on for a template.
     """
     return deepcopy(tokenizer)

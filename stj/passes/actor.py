@@ -41,7 +41,7 @@ class PassActor:
         threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
         self._slots = EngineSlots(config.rows_in_flight)
         self._journal = RowJournal(registry, ray.get_runtime_context().get_node_id())
-        seed = spec.seed + _earlier_starts(registry, config)  # engines with one seed would draw the same samples
+        seed = spec.seed + _earlier_starts(registry, config)  # engines with the same seed would draw the same samples
         engine = (spec.make_engine or _vllm_engine)(spec.model, config, seed)
         self._engine = asyncio.run_coroutine_threadsafe(engine, self._loop).result()
         registry.record_start.remote()
@@ -53,9 +53,9 @@ class PassActor:
         """Runs the rows of a block and returns them together, sealed in one cell.
 
         Ray Data splits a table above its block size into several outputs. If this engine died between two of them, Ray would
-        ask another engine for the whole block and skip as many outputs as it already has, whichever rows they hold.
+        ask another engine for the whole block. It would skip as many outputs as it already has, whichever rows they hold.
 
-        Nothing here waits on the event loop, so a slow consumer never blocks the engine.
+        This never waits on the event loop, so a slow consumer never blocks the engine.
         """
         rows = [row_from_dict(record) for record in block.to_pylist()]
         tries = zip(rows, self._engine_deaths(rows), strict=True)
@@ -134,14 +134,14 @@ class RowJournal:
         self._begin_call: asyncio.Task[None] | None = None
 
     async def begin(self, row_id: str) -> None:
-        """Returns when the row's begin is recorded: from then on the engine may die of it."""
+        """Returns when the row's start is recorded: from then on the row may be what kills the engine."""
         self._begun.append(row_id)
         if self._begin_call is None:
             self._begin_call = asyncio.create_task(self._record_begun())
         await self._begin_call
 
     def end(self, row_id: str) -> None:
-        """Records the row's end, with the next row that begins or the next flush."""
+        """Records the row's end, together with the next row that starts or the next flush."""
         self._ended.append(row_id)
 
     async def _record_begun(self) -> None:
@@ -150,7 +150,7 @@ class RowJournal:
         await self.flush()
 
     async def flush(self) -> None:
-        """Records all begins and ends up to now."""
+        """Records all starts and ends of rows up to now."""
         begun, ended = self._begun, self._ended
         self._begun, self._ended = [], []
         await self._registry.record_rows.remote(self._node, begun, ended)
@@ -159,8 +159,8 @@ class RowJournal:
 def _earlier_starts(registry: Any, config: EngineConfig) -> int:
     """The number of engine starts of this pass before this one.
 
-    Raises PassFailed if each start killed the engine's process: Ray would restart it for ever. Ray Data limits how often a
-    constructor may raise, but not how often its process may be killed, as the kernel does if memory is short.
+    Raises PassFailed if each start killed the engine's process: Ray would restart it forever. Ray Data limits how often a
+    constructor may raise, but not how often its process may be killed. The kernel kills processes if memory is short.
     """
     earlier, attempts = ray.get(registry.record_start_attempt.remote(ray.get_runtime_context().get_actor_id()))
     if attempts > config.start_attempts:

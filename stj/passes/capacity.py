@@ -1,4 +1,4 @@
-"""Ends a pass that waits too long for a machine, for an engine or to read rows; Ray Data itself would wait for ever."""
+"""Ends a pass that waits too long for a machine that starts an engine or reads rows; Ray Data itself would wait forever."""
 
 import math
 import time

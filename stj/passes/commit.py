@@ -1,7 +1,7 @@
 """Commits the finished rows of a pass to its artifact, every few seconds and each row once.
 
-A suspended driver that was taken for dead may write one more file when it wakes up. An object store has no lock to stop it. So
-a pass rests on the files that its own driver read and wrote, not on all files in the folder at the end.
+A suspended driver that was taken for dead may write one more file when it wakes up. An object store has no lock to stop it.
+So a pass rests on the files that its own driver read and wrote, not on all files in the folder at the end.
 """
 
 import math
@@ -22,7 +22,7 @@ from stj.rows import TRAINING, Row, row_from_dict, rows_to_table
 from stj.storage.artifacts import Artifact
 
 _FAILED = "failed"
-_MIN_FAILED = 64  # Above it, stop if more rows failed than finished or than may fail: no later row mends that.
+_MIN_FAILED = 64  # Above it, stop if more rows failed than finished or than may fail: later rows cannot change that.
 _PENDING_BYTES = 1 << 26  # Commit at this size, so that rows that arrive fast do not fill the memory.
 
 
@@ -50,7 +50,7 @@ class RowCommitter:
         """Cost of this start so far, written with each commit."""
 
     def _mark_finished(self, part: str) -> bool:
-        """Marks the rows of a part as finished; False, and marks none, if the part repeats a finished row."""
+        """Marks the rows of a part as finished; returns False and marks none if the part repeats a finished row."""
         rows = [(record["task"], record["position"]) for record in self._artifact.records(["task", "position"], [part])]
         new = not any(self.finished.has(*row) for row in rows)
         if new:
@@ -60,12 +60,12 @@ class RowCommitter:
 
     @property
     def failed(self) -> int:
-        """Number of rows that failed in this start and have not succeeded later."""
+        """Number of rows that failed in this start and have not succeeded since."""
         return len(self._failed)
 
     @property
     def received(self) -> int:
-        """Number of rows received in this start, failed ones included."""
+        """Number of rows received in this start, including failed ones."""
         return self.finished.count - self._finished_before + self.failed
 
     def add(self, table: pa.Table) -> pa.Table:
@@ -73,7 +73,7 @@ class RowCommitter:
 
         A row that arrives twice counts once: Ray repeats the rows of an engine that died.
 
-        Raises PassFailed if more rows have failed than have finished, or than may fail of the whole pass.
+        Raises PassFailed if more rows have failed than have finished, or than may fail in the whole pass.
         """
         fresh: list[bool] = []
         columns = (table[name].to_pylist() for name in ("task", "position", "error"))

@@ -15,9 +15,9 @@ class Ledger:
     """Engine time and tokens. A kill -9 loses the cost since the last commit."""
 
     starts: int = 0
-    """Starts of the pass, resumed ones included."""
+    """Number of starts of the pass, including resumed ones."""
     engine_seconds: float = 0
-    """Seconds from each engine's start to its end, loading included, added up."""
+    """Sum of the seconds from each engine's start to its end, including loading."""
     usage: Usage = field(default_factory=Usage)
 
     def __add__(self, other: "Ledger") -> "Ledger":
@@ -34,8 +34,8 @@ class Ledger:
     def facts(self, useful_tokens: int, dollars_per_engine_hour: float | None) -> dict[str, Any]:
         """The ledger as JSON values, for the manifest; `useful_tokens` are the output tokens that finished rows needed.
 
-        The other output tokens are wasted: those of surplus samples, of failed rows, and of rows that a kill caught on an
-        engine or not yet committed.
+        The other output tokens are wasted: those of surplus samples, of failed rows, and of rows that a kill lost before their
+        commit.
         """
         dollars = None if dollars_per_engine_hour is None else round(self.engine_seconds / 3600 * dollars_per_engine_hour, 4)
         return {

@@ -1,6 +1,6 @@
 """Applies `select.limit` on disk: later phases see exactly the rows that count.
 
-Rows finish in any order, so near the limit a few more than N rows pass the rule and are worked on. When the pass finishes, rows
+Rows finish in any order, so near the limit a few more than N rows pass the rule and are processed. When the pass finishes, rows
 beyond the first N in input order become tombstones. Their part is written again, and the manifest names the new part.
 
 No part is deleted. After a kill the next start reads the replaced parts again. A suspended driver that wakes up beside the next

@@ -39,7 +39,7 @@ class ActorPool:
     tasks: int
     """Tasks running on the actors."""
     running: list[Any]
-    """Actors that have started once, with those that restart."""
+    """Actors that have started once, including those that restart."""
     restarting: list[Any]
     """Running actors that Ray is starting again."""
     pending: list[Any]
@@ -85,7 +85,7 @@ def end_streaming_executors(timeout_s: float) -> None:
 def actor_address(actor: "ray.actor.ActorHandle") -> str:
     """IP address of the machine that an actor runs or starts on, empty if it has none yet.
 
-    An actor without a machine already has a node: the one where it queues. So the node says nothing.
+    An actor without a machine already has a node: the one where it queues. So the node proves nothing.
     """
     return str(actors(actor._actor_id.hex()).get("Address", {}).get("IPAddress", ""))
 

@@ -1,4 +1,4 @@
-"""What the driver and the engines of a pass know of each other. Every pass starts it as an actor, so it imports little."""
+"""What the driver and the engines of a pass know about each other. Every pass starts it as an actor, so it imports little."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -30,11 +30,11 @@ class PassRegistry:
         return self._starts - 1, max(self._unfinished_starts.values())
 
     def record_start(self) -> None:
-        """Records that an engine has started, which shows that engines can."""
+        """Records that an engine has started, which shows that engines can start."""
         self._unfinished_starts.clear()
 
     def record_rows(self, machine: str, begun: Sequence[str], ended: Sequence[str]) -> None:
-        """Records rows that begin on an engine of this machine, and rows that ended there without a death."""
+        """Records rows that begin on an engine of this machine, and rows that ended there without an engine's death."""
         for row_id in begun:
             self._machines.setdefault(row_id, []).append(machine)
         for row_id in ended:

@@ -39,7 +39,8 @@ _BLOCKS_PER_ENGINE = 32  # Split the rows in flight into this many blocks.
 _ROWS_AHEAD = 2  # Queue this multiple of rows_in_flight: finished rows wait for the slowest of their block.
 _READ_BLOCK_BYTES = 1 << 20  # Small, so that the first rows reach the engine while the rest is still being read.
 _OUR_ERROR = re.compile(r"^(?:stj\.errors\.)(\w+): (.+)$", re.MULTILINE)
-_ADD_ENGINES_ABOVE = 0.55  # Share of all engines' calls in use that adds nearly as many engines; below 0.5 Ray Data stops some.
+# Ray Data adds engines above this share of calls in use: nearly as many again if all are in use. Below 0.5 it stops some.
+_ADD_ENGINES_ABOVE = 0.55
 _EXECUTOR_TIMEOUT_S = 30.0  # Ray Data itself waits 2 s for its thread, which is not enough on a busy machine.
 
 
@@ -50,7 +51,7 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Calla
     not fail as soon as it arrives, a little before it is committed.
 
     Raises PassFailed if more than `max_failed_fraction` of the rows failed or no engine starts, and CapacityError if an
-    engine's machine is lost and no other comes.
+    engine's machine is lost and not replaced.
     """
     started = time.monotonic()
     live_line = LiveLine()
@@ -68,7 +69,7 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Calla
     except Exception as error:
         raise _cause(error) from None
     except (KeyboardInterrupt, SystemExit):
-        # A thread that calls Ray while Ray shuts down ends this process, with an exit code of its own.
+        # A thread that calls Ray while Ray shuts down ends this process, with an exit code of Ray's.
         end_streaming_executors(_EXECUTOR_TIMEOUT_S)
         raise
     finally:
@@ -138,7 +139,7 @@ def _dataset(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: An
 
 
 def _refuse_lost_rows(read: int, committer: RowCommitter) -> None:
-    """Raises PassFailed if fewer rows came back than were read: no known fault loses rows, and none may do so unseen."""
+    """Raises PassFailed if fewer rows came back than were read: no known fault loses rows, and none may do so unnoticed."""
     if committer.received < read:
         raise PassFailed(
             f"{read - committer.received} of {read} rows did not come back from the engines. The others are kept; run the "
@@ -151,7 +152,7 @@ def _cause(error: Exception) -> StjError:
 
     If an actor's constructor fails, Ray passes its error on as text only.
     """
-    cause = getattr(error, "cause", None) or error  # Ray's copy of an error prints with the whole traceback
+    cause = getattr(error, "cause", None) or error  # Ray's copy of an error would print the whole traceback
     if isinstance(cause, StjError):
         return cause
     if ours := _OUR_ERROR.findall(str(error)):

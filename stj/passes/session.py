@@ -30,7 +30,7 @@ _BESIDE_HELPERS = f" beside the {_HELPER_CPUS} that are kept for reading"
 
 @dataclass(frozen=True)
 class Demand:
-    """The least resources that the engines or ranks of a run take together."""
+    """The minimum resources that the engines or ranks of a run take together."""
 
     setting: str
     """Setting that asks for the bundles."""
@@ -140,12 +140,12 @@ def _require(demands: Sequence[Demand], config: RayConfig) -> None:
     try:
         while lack := _lack(demands, _present()):
             if time.monotonic() > deadline:
-                raise CapacityError(f"{lack} did not come within ray.capacity_deadline_s={config.capacity_deadline_s:g} s")
+                raise CapacityError(f"{lack} did not arrive within ray.capacity_deadline_s={config.capacity_deadline_s:g} s")
             log.info("waiting for %s", lack)
             request_resources(bundles=[*_bundles(demands), *[{"CPU": 1.0}] * _HELPER_CPUS])
             time.sleep(min(5.0, max(0.1, deadline - time.monotonic())))
     finally:
-        request_resources(bundles=[])  # a request outlives its job: its machines would stay up, and cost, for ever
+        request_resources(bundles=[])  # a request outlives its job: its machines would stay up, and cost money, forever
 
 
 def _refuse_impossible(demand: Demand) -> None:

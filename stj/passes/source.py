@@ -37,7 +37,7 @@ class RowSource(Datasource):  # type: ignore[misc]
         return [ReadTask(self.tables, metadata)]
 
     def tables(self) -> Iterator[pa.Table]:
-        """Reads the rows, as tables of a few."""
+        """Reads the rows, in small tables."""
         ray.get(self._registry.record_reading.remote())
         rows, count = unfinished(self._read, self._finished), 0
         while batch := list(islice(rows, _ROWS_PER_READ)):

@@ -1,4 +1,4 @@
-"""What one pass does: which rows go through which stages, asked of which model."""
+"""What one pass does: which rows go through which stages, and which model answers them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Pass:
     seed: int = 0
     """Seed of the first engine's sampler."""
     make_engine: MakeEngine | None = None
-    """Starts another engine than vLLM; runs inside the actor."""
+    """Starts an engine other than vLLM; runs inside the actor."""
     total: int | None = None
     """Number of rows that `read` yields, if known."""
     limit: int | None = None

@@ -31,7 +31,7 @@ class Assumptions:
     spread: float = 0.27
     """Standard deviation of the logarithm of the length of a prompt with its judgment; the logarithm is taken as normal."""
     longer: float = 1.27
-    """Mean length of the longer of two judgments, over that of any judgment."""
+    """Mean length of the longer of two judgments, divided by the mean length of a judgment."""
     right: float = 0.7
     """p: share of sampled judgments that agree with the label."""
     compute: float = 0.4
@@ -91,7 +91,7 @@ def _below(deviations: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a part of a run costs, once."""
+    """The cost of one part of a run, done once."""
 
     tokens_in: float
     tokens_out: float
@@ -233,7 +233,7 @@ def _sampling(
 
 
 def _gpu_seconds(shape: Shape, model: ModelConfig, tokens: tuple[float, float], config: Config, a: Assumptions) -> float:
-    """Compute bounds prefill. A decoding step reads the weights and the KV cache of all its sequences."""
+    """Compute limits prefill. A decoding step reads the weights and the KV cache of all its sequences."""
     flops = config.hardware.gpu_tflops * 1e12 * a.compute
     bandwidth = config.hardware.gpu_bandwidth_gbs * GB * a.bandwidth
     parallel = max(1.0, min(config.engine.max_num_seqs, kv_room(shape, model, config) / (a.judged + a.judgment)))

@@ -133,7 +133,7 @@ def _activation_bytes(shape: Shape, train: TrainConfig) -> int:
 
 def _training_remedy(train: TrainConfig, *, load_full: bool, host_full: bool, batch_full: bool, full: bool) -> str:
     if load_full:
-        return "each rank loads the whole mixture of experts into host memory: take machines with more of it or with fewer GPUs"
+        return "each rank loads the whole mixture of experts into host memory: take machines with more memory or fewer GPUs"
     if host_full:
         return "the host's memory is too small for the optimizer: raise train.workers over more machines"
     if batch_full:

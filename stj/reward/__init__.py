@@ -27,8 +27,8 @@ def pairwise_reward(judge: Judge) -> RewardFunction:
     """Makes a reward function for TRL: each completion's mean reward against the other completions of its prompt, from -1 to 1.
 
     A group of n completions takes n (n - 1) / 2 comparisons in both orders, which the engine works on at once. The rewards of a
-    group sum to 0. A pair that cannot be judged counts 0, as a tie. A completion that is alone with its prompt gets None, which
-    TRL leaves out. So `num_generations` must be 2 or more, and a group must be on one process.
+    group sum to 0. A pair that cannot be judged counts 0, as a tie. The only completion of a prompt gets None, which TRL leaves
+    out. So `num_generations` must be 2 or more, and a group must be on one process.
 
     The reward function raises the errors of `Judge.compare_many`.
     """

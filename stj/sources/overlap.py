@@ -48,8 +48,8 @@ def drop_overlaps(rows: Iterable[Row], kept_out: Sequence[Place]) -> Iterator[Ro
     """The same rows; a row whose user repeats 13 words in a row of a place is a tombstone with that place and the words.
 
     Words are runs of letters, digits and underscores, in lower case. Phrases are compared by hashes of 64 bits, which take 8
-    bytes of memory for each phrase of the places. A million rows of 300 words against ten million phrases find one that is not
-    there with a probability of 0.0002.
+    bytes of memory for each phrase of the places. With a million rows of 300 words and ten million phrases, the probability of
+    a single false match is 0.0002.
     """
     known = [(location, _phrases_at((key, location))) for key, location in kept_out]
     for row in rows:

@@ -30,7 +30,7 @@ async def together(requests: Iterable[Awaitable[_T]]) -> list[_T]:
 
 
 async def wait_forever() -> None:
-    """The room of an engine whose load nobody watches: never returns."""
+    """Waits for room on an engine whose load nobody watches: never returns."""
     await asyncio.Event().wait()
 
 

@@ -1,7 +1,8 @@
 """Decides how many judgments of a pair are sampled: at most N (`judge.samples`), fewer once they are enough.
 
-What is enough is a rule (`judge.sampling`): the first right judgment, a right and a wrong one, or all N. Samples are numbered,
-and a rule sees them only in index order. So the result does not depend on how many run at once, or which finishes first.
+A rule (`judge.sampling`) says what is enough: the first right judgment, a right and a wrong one, or all N. Samples are
+numbered, and a rule sees them only in index order. So the result does not depend on how many run at once, or which finishes
+first.
 
 The paper keeps a random right judgment of N (section 3.4). The first right one in index order has exactly that distribution.
 The first to finish would not: it favours short judgments.
@@ -56,7 +57,7 @@ class Drawn:
 async def draw(sample: Sample, samples: int, enough: Enough, width: int, room: Callable[[], Awaitable[None]]) -> Drawn:
     """Samples until the lowest indices are enough, at most `samples`; runs `width` at a time, more if the engine has room.
 
-    A sample with a higher index than needed is aborted as soon as that is known; lower indices are waited for. If a sample
+    A sample with a higher index than needed is aborted as soon as that is known; lower indices are still awaited. If a sample
     fails, its error is raised only if the indices below it are not enough: exactly as if samples ran one after another.
     """
     finished: dict[int, Judgment] = {}

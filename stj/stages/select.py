@@ -68,7 +68,7 @@ class SelectionLimit:
     """Finds the first k passing rows in input order, while rows pass in any order.
 
     A row is certainly over the limit once k passing rows before it are known. Until then it continues, so near the end a few
-    rows more than k continue. The finished pass turns those into tombstones (passes/limit.py), so speed does not change the
+    more than k rows continue. The finished pass turns those into tombstones (passes/limit.py), so speed does not change the
     result.
     """
 

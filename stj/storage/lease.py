@@ -1,8 +1,8 @@
-"""The lease of a directory: one driver works there, and keeps other drivers out until it ends, in any way.
+"""The lease of a directory: one driver works there, and keeps other drivers out until it ends, however it ends.
 
-On a disk the lease is a lock of the operating system, which ends with its process. Object stores have no locks, nor do some
-shared disks. There the driver renews a small file, its sign of life. A second driver waits to see whether the sign changes.
-If it does, the first driver lives and the second is refused. If not, the first is dead and the second takes over.
+On a disk the lease is a lock of the operating system, which ends with its process. Object stores and some shared disks have no
+locks. There the driver renews a small file, its sign of life. A second driver waits to see whether the sign changes. If it
+does, the first driver lives and the second is refused. If not, the first is dead and the second takes over.
 
 Each driver takes the next turn and signs that turn's file, driver-000042.lock. So a driver that was suspended while it signed
 cannot overwrite the sign of a driver that took over. If two drivers start at the same moment, they sign the same file, and
@@ -117,7 +117,7 @@ def _beat(folder: Folder, turn: int, driver: str, ended: threading.Event, lost: 
     """Renews the sign until the work ends; stops the work if another driver has taken over."""
     number = 0
     while not ended.wait(_BEAT_S):
-        with suppress(StjError, OSError):  # the store may be away for a moment; the next beat may reach it
+        with suppress(StjError, OSError):  # the store may be unreachable for a moment; the next beat may reach it
             last, sign = _last(folder)
             if last > turn or (last == turn and not sign.startswith(driver)):
                 lost.set()

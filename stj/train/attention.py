@@ -26,7 +26,7 @@ def implementation(device: str) -> str:
 
 
 def boundaries(lengths: Sequence[int], name: str, device: torch.device) -> dict[str, Any]:
-    """What a model's forward passes on to the attention `name`: the start of each text in the row, and the longest length."""
+    """What a model's forward pass hands to the attention `name`: the start of each text in the row, and the longest length."""
     starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
     starts = starts.to(device) if name == _FLASH else starts  # ours reads them on the host
     return {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": max(lengths), "max_length_k": max(lengths)}
@@ -46,7 +46,7 @@ def attend_within_texts(
 ) -> tuple[Tensor, None]:
     """Causal attention of each text of one row: (1, heads, T, d) to (1, T, heads, d).
 
-    Raises ModelError if the model's attention is of another kind, which this would compute wrongly.
+    Raises ModelError if the model's attention is of a kind that this function would compute wrongly.
     """
     if "cu_seq_lens_q" not in kwargs:
         raise ModelError(f"{type(module).__name__} does not take packed rows: transformers must pass it cu_seq_lens_q")

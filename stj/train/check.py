@@ -1,4 +1,4 @@
-"""What the driver refuses, in one line each, before any rank takes a GPU."""
+"""The driver's checks before any rank takes a GPU; each refusal is one line."""
 
 import json
 from collections import Counter
@@ -40,8 +40,8 @@ def check(job: TrainingJob) -> int:
 def check_model(model: ModelConfig) -> Path:
     """The directory of a model that training can begin from, maybe without its weights.
 
-    Raises ModelError if training cannot begin from it: the tokenizer cannot be read, has no chat template, or has more ids
-    than the embedding has rows; or the head is more than a matrix product.
+    Raises ModelError if the tokenizer cannot be read, has no chat template, or has more ids than the embedding has rows. Also
+    raises it if the head is more than a matrix product.
     """
     directory = local_model(model, weights=False)
     try:

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: a directory each, with its manifest written last, and files that are checked before use.
+"""Checkpoints of a training run: one directory each, whose manifest is written last and whose files are checked before use.
 
     checkpoints/step_00000100/   what DeepSpeed writes, each rank its own part
     checkpoints/step_00000100/manifest.json
@@ -79,14 +79,14 @@ def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str,
 
 
 def _committed(folder: Folder, fingerprint: str) -> list[Checkpoint]:
-    """The finished checkpoints as rank 0 sees them: ranks that saw different ones would wait for each other for ever."""
+    """The finished checkpoints as rank 0 sees them: ranks that saw different ones would wait for each other forever."""
     checkpoints = [committed(folder, fingerprint) if dist.get_rank() == 0 else []]
     dist.broadcast_object_list(checkpoints)
     return checkpoints[0]
 
 
 def _files_of_rank(names: Iterable[str], rank: int) -> list[str]:
-    """The files of a checkpoint that this rank writes and reads; rank 0 also takes those that belong to no rank."""
+    """The files of a checkpoint that this rank writes and reads; rank 0 also takes the files that belong to no rank."""
     files = sorted(name for name in names if name != MANIFEST)
     return [name for name in files if f"pp_rank_{rank}_" in name or (rank == 0 and "pp_rank_" not in name)]
 
@@ -105,7 +105,7 @@ def _of_all_ranks(hashes: dict[str, str]) -> dict[str, str]:
 
 
 def _hash_and_sync(path: Path) -> str:
-    """SHA-256 of a file, which is on the disk, not only in memory, when this returns."""
+    """SHA-256 of a file; when this returns, the file is on the disk, not only in memory."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,8 +3,8 @@
 Counted as in PaLM (arXiv 2204.02311, appendix B), for each token, forward and backward: 6 FLOPs a parameter. Attention adds 12
 times layers, heads, size of a head and length of the text. Two things do not count: what activation checkpointing computes
 again, and the reference of a preference loss. Two things count less than in a plain count, because they are less work.
-Attention reaches over a token's own text, not over its packed row. The language-model head counts only at the tokens that the
-loss is taken on.
+Attention reaches over a token's own text, not over its packed row. The language-model head counts only at the tokens under the
+loss.
 """
 
 import re
@@ -36,7 +36,7 @@ _PEAK_TFLOPS = {
 
 @dataclass(frozen=True, kw_only=True)
 class TokenWork:
-    """What a model computes with for a token."""
+    """The sizes that decide what a model computes for a token."""
 
     body: int
     """Parameters that a token goes through, without embedding and head."""
@@ -46,7 +46,7 @@ class TokenWork:
     """Layers times heads times the size of a head."""
 
     def flops(self, examples: Iterable[ExampleTokens]) -> float:
-        """FLOPs of a forward and a backward over these examples."""
+        """FLOPs of a forward and a backward pass over these examples."""
         return float(sum(self._of_example(example) for example in examples))
 
     def _of_example(self, example: ExampleTokens) -> int:

@@ -16,7 +16,7 @@ _SHOWN = {
 
 
 def gauges(training: str) -> Callable[[StepMetrics], None]:
-    """Returns a function that shows a step's metrics, as `stj_train_loss{training=...}` and so on; for rank 0 alone."""
+    """Returns a function that shows a step's metrics, as `stj_train_loss{training=...}` and so on; for rank 0 only."""
     by_name = {name: Gauge(f"stj_train_{name}", description, tag_keys=("training",)) for name, description in _SHOWN.items()}
 
     def show(metrics: StepMetrics) -> None:

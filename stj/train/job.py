@@ -1,4 +1,4 @@
-"""What the driver gives the ranks, and what they return: without torch, so that both sides load it at once."""
+"""What the driver gives the ranks, and what they return: without torch, so that both sides load it quickly."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class TrainingJob:
     weights: str
     """Identity of the seed model's weights."""
     fingerprint: str
-    """Fingerprint of the model that comes out; the ranks leave checkpoints of other models alone."""
+    """Fingerprint of the resulting model; the ranks leave checkpoints of other models alone."""
     examples: str
     """The artifact of training examples."""
     model: str
@@ -43,10 +43,10 @@ class TrainResult:
     """More than `steps` if a later segment continues the training, or if it was stopped early."""
     epochs: int
     supervised_tokens: int
-    """Tokens that the loss was taken on, over all steps."""
+    """Tokens under the loss, over all steps."""
     reference_forwards: int
     """Micro-batches whose reference log-probabilities had to be computed."""
     loss_first: float
     loss_last: float
     files: dict[str, FileDigest]
-    """Files of the exported model, by name; on rank 0."""
+    """Digests of the exported model's files, by name; on rank 0."""

@@ -40,18 +40,18 @@ _LOOK_S = 60.0  # Ray looks this long for machines, then again: the deadline is 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSegment:
-    """The beginning of a training, up to a checkpoint that becomes a model of its own."""
+    """The beginning of a training, up to a checkpoint that becomes its own model."""
 
     whole: Artifact
-    """The model of the whole training; its checkpoints and metrics.jsonl lie beside it, those of all segments."""
+    """The model of the whole training; the checkpoints and metrics.jsonl of all segments lie beside it."""
     until: int
     """Steps that are done at the end of the segment; the last segment ends with the training."""
 
 
 class _RankStarts(RankCallback):
-    """Limits what Ray repeats without end, and leaves word of it for the driver.
+    """Limits what Ray would repeat without end, and reports it to the driver.
 
-    Ray has no limit on looking for machines, nor on starting ranks that die while they start.
+    Ray has no limit on looking for machines, or on starting ranks that die while they start.
     """
 
     def __init__(self, job: TrainingJob, cluster: RayConfig) -> None:
@@ -98,7 +98,7 @@ class _RankStarts(RankCallback):
         self._report(f"ranks did not start (attempt {self._failed_starts + 1} of {most + 1} follows): {cause}")
 
     def ranks_failed(self, cause: str, *, preempted: bool) -> None:
-        """Leaves word of the restart."""
+        """Reports the restart to the driver."""
         self._failures += not preempted
         attempt = "" if preempted else f" (attempt {self._failures + 1} of {self._job.config.max_failures + 1})"
         self._report(f"ranks restart{attempt} from {self._last_checkpoint()}: {cause}")
@@ -106,7 +106,7 @@ class _RankStarts(RankCallback):
     def _last_checkpoint(self) -> str:
         try:
             newest = committed(Folder.at(self._job.folder) / CHECKPOINTS, self._job.fingerprint)[:1]
-        except (StjError, OSError):  # a store that is away: an error here would end the training
+        except (StjError, OSError):  # an unreachable store: an error here would end the training
             return "the last checkpoint"
         return f"step {newest[0].step}" if newest else "the beginning"
 
@@ -145,8 +145,9 @@ def train(
     A segment's checkpoints stay, for the next segment: all segments together make the weights that one call makes.
     While the training runs, the last step is shown live on a terminal, and every 20 s in a log.
 
-    Raises TrainingFailed if no model came out; TrainingFailed or ModelError, before any rank starts, if none could come out;
-    CapacityError if machines are lost and no others come; Stopped after SIGTERM, with a checkpoint if there was time for it.
+    Raises TrainingFailed if no model came out. Raises TrainingFailed or ModelError before any rank starts if no model could
+    come out. Raises CapacityError if machines are lost and not replaced. Raises Stopped after SIGTERM, with a checkpoint if
+    there was time for it.
     """
     if not output.begin():
         return
@@ -189,7 +190,7 @@ def _shown(model: Folder, steps: int) -> Iterator[None]:
 
 
 def _fit(job: TrainingJob, run: str, directory: Path, cluster: RayConfig) -> TrainResult:
-    """Runs the ranks. Only Ray's controller writes in the directory, an empty marker: the checkpoints are ours."""
+    """Runs the ranks. Ray's controller alone writes to that directory, and only an empty marker: the checkpoints are ours."""
     config = job.config
     gpu = config.device == "gpu"
     prepare_driver()
@@ -214,7 +215,7 @@ def _fit(job: TrainingJob, run: str, directory: Path, cluster: RayConfig) -> Tra
         result = trainer.fit().return_value
     except ray.train.TrainingFailedError as error:
         raise _user_error(error, job) from None
-    except RayActorError as error:  # of the controller: it handles those of ranks itself
+    except RayActorError as error:  # An error of the controller; it handles those of ranks itself.
         raise TrainingFailed(
             f"training of {job.model} lost its controller ({type(error).__name__}): run the same command again, "
             "and it resumes from the last checkpoint"
@@ -233,7 +234,7 @@ def _rank(settings: dict[str, _RankCall]) -> TrainResult | StjError:
     call = settings["call"]
     job = call.job
     if job.config.device == "cpu":
-        os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is imported, so the import stands below
+        os.environ["DS_ACCELERATOR"] = "cpu"  # Read when DeepSpeed is imported, so the import stands below.
     import torch
 
     from stj.train.gauges import gauges

@@ -46,7 +46,7 @@ OnStep = Callable[[StepMetrics], None]
 
 
 def _no_notice() -> None:
-    """The notices of a training that nothing disturbs."""
+    """The notices of an undisturbed training: none."""
 
 
 def run_rank(job: TrainingJob, poll_notice: PollNotice = _no_notice, on_step: OnStep | None = None) -> TrainResult:
@@ -54,14 +54,15 @@ def run_rank(job: TrainingJob, poll_notice: PollNotice = _no_notice, on_step: On
 
     Before each step rank 0 calls `poll_notice`, and all ranks do what follows from the notice.
 
-    Raises TrainingFailed, on all ranks at once, if there is nothing to train on or the loss is not finite; Stopped, on all
-    ranks at the same step, if the notice ends the training.
+    Raises TrainingFailed, on all ranks at once, if there is nothing to train on or the loss is not finite. Raises Stopped, on
+    all ranks at the same step, if the notice ends the training.
     """
     _quiet()
     config, world_size = job.config, dist.get_world_size()
     _show(job, "loading the model")
     directory = _fetched_everywhere(job.seed_model)
-    beside = _fetched_everywhere(job.seed_model, weights=False)  # for the export: the weights' copy may go while this trains
+    # For the export: the copy with weights may leave the cache while this trains.
+    beside = _fetched_everywhere(job.seed_model, weights=False)
     tokens, dropped = read_tokens(job, directory)
     steps = plan_packing([row.id for row in tokens], [row.length for row in tokens], config, world_size)
     _log_start(job, len(tokens), dropped, len(steps))
@@ -95,7 +96,7 @@ def _fetched_everywhere(model: ModelConfig, *, weights: bool = True) -> Path:
     except StjError as error:
         refused = error
     refusals: list[StjError | None] = [None] * dist.get_world_size()
-    deepspeed.get_accelerator().set_device(int(os.environ["LOCAL_RANK"]))  # NCCL talks over the current GPU: each its own
+    deepspeed.get_accelerator().set_device(int(os.environ["LOCAL_RANK"]))  # NCCL uses the current GPU: each rank sets its own
     dist.all_gather_object(refusals, refused)
     for other in filter(None, refusals):
         raise other
@@ -124,7 +125,7 @@ def _learn(
     poll_notice: PollNotice,
     on_step: OnStep | None,
 ) -> list[float]:
-    """The steps that are not done yet, with a checkpoint now and then. Returns the loss of each step, on rank 0."""
+    """Runs the steps that are not done yet, with regular checkpoints. Returns the loss of each step, on rank 0."""
     folder, every = Folder.at(job.folder), job.config.checkpoint_every_steps
     checkpoints, until, handler = folder / CHECKPOINTS, len(steps[: job.until]), NoticeHandler(poll_notice)
     last = checkpoint.restore(engine, checkpoints, job.fingerprint, until)
@@ -173,7 +174,7 @@ def _position(job: TrainingJob, steps: Sequence[PackedStep], done: int) -> Check
 
 
 def _show(job: TrainingJob, activity: str) -> None:
-    """Has the driver show what the ranks do now."""
+    """Lets the driver show what the ranks do now."""
     if dist.get_rank() == 0:
         write_progress(Folder.at(job.folder), activity)
 
@@ -196,12 +197,12 @@ def _log_step(metrics: StepMetrics, total: int, eta_s: float) -> None:
 class _MetricsFile:
     """metrics.jsonl, as rank 0 writes it; on the other ranks nothing.
 
-    It grows in the working directory. If the run is in an object store, that is a scratch disk: then it is uploaded at each
-    checkpoint, for a restart, and every 20 s, for the driver to show.
+    It grows in the working directory. If the run is in an object store, that directory is on a scratch disk. Then the file is
+    uploaded at each checkpoint, for a restart, and every 20 s, so that the driver can show it.
     """
 
     def __init__(self, directory: Path, folder: Folder, done: int) -> None:
-        """Begins with the steps that are done; steps that a kill has undone are left out."""
+        """Begins with the steps that are done; steps that a kill undid are left out."""
         self._folder = folder
         self._path = directory / METRICS
         self._writes = dist.get_rank() == 0
@@ -233,7 +234,7 @@ class _MetricsFile:
         return [step.loss for step in read_metrics(self._path.read_text(encoding="utf-8"))] if self._writes else [math.nan]
 
     def _upload(self) -> None:
-        """For the driver to show: a store that is away is no reason to lose a training."""
+        """Uploads the file for the driver; an unreachable store is no reason to lose a training."""
         self._uploaded_at = time.monotonic()
         with suppress(StjError, OSError):
             self._folder.upload(self._path)
@@ -244,10 +245,10 @@ def _json_line(step: StepMetrics) -> str:
 
 
 def _quiet() -> None:
-    """Our log to stderr at INFO, without what libraries repeat at each step or start and nobody can act on."""
+    """Our log to stderr at INFO, without library messages that repeat at each step or start and that nobody can act on."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("stj").setLevel(logging.INFO)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # a tracker that does not answer gets one warning of ours
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # we warn once of a tracker that does not answer
     warnings.simplefilter("ignore", FutureWarning)
     warnings.filterwarnings("ignore", "None of the inputs have requires_grad")  # the reference has no gradients
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -1,4 +1,7 @@
-"""The metrics of a step, as a line of metrics.jsonl and as one for a reader. Without torch: the driver reads them too."""
+"""The metrics of a step, as a line of metrics.jsonl and as a line for a reader.
+
+Needs no torch, because the driver reads them too.
+"""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +30,7 @@ class StepMetrics:
 
 
 def read_metrics(text: str) -> Iterator[StepMetrics]:
-    """The steps of a metrics.jsonl, without a last line that a kill has torn."""
+    """The steps of a metrics.jsonl, without a last line that a kill cut short."""
     return (StepMetrics(**json.loads(line)) for line in _whole_lines(text))
 
 

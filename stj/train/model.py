@@ -63,7 +63,7 @@ def deepspeed_settings(config: TrainConfig, dtype: torch.dtype = torch.bfloat16)
 def load_engine(directory: Path, config: TrainConfig, dtype: torch.dtype = torch.bfloat16) -> deepspeed.DeepSpeedEngine:
     """The seed model under DeepSpeed; a rank never holds more of a dense model than its part and the current layer.
 
-    While a mixture of experts loads, each rank holds all of it in host memory: transformers puts the experts of a layer
+    While a mixture of experts loads, each rank holds all of it in host memory. transformers puts the experts of a layer
     together before ZeRO-3 takes its part. Only tests of the gradients use fp32.
     """
     # DeepSpeed compiles its shared-memory collectives (a minute of g++) if it finds a compiler; gloo needs none

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _FILE = "stop.json"
 _RAYS_NOTICE = "RAY_JOB_STOP_WAIT_TIME_S"
 _LOOK_S = 1.0  # Looks at most this often: a look at an object store takes some 50 ms.
-_LEAVING_S = 2.0  # Kept back of a notice: the driver needs it to see its ranks end, and to end itself.
+_LEAVING_S = 2.0  # Seconds of a notice held in reserve: the driver must see its ranks end, and end itself.
 _AGAIN = "Run the same command again to resume from"
 
 
@@ -82,7 +82,7 @@ def stopped(done: int, steps: int, last: Checkpoint | None) -> Stopped:
 
 
 def stop_notice(configured: float | None) -> float:
-    """Seconds between SIGTERM and the kill: as configured, else as Ray's job supervisor waits (3 by default), else 30."""
+    """Seconds between SIGTERM and the kill: as configured, else the wait of Ray's job supervisor (3 by default), else 30."""
     return configured if configured is not None else float(os.environ.get(_RAYS_NOTICE, "3" if in_ray_job() else "30"))
 
 
@@ -95,9 +95,9 @@ def stop_poll(checkpoints: Folder, run: str) -> PollNotice:
         nonlocal notice, looked
         if notice is None and time.monotonic() - looked >= _LOOK_S:
             looked = time.monotonic()
-            with suppress(StjError, OSError):  # a store that is away for a moment; the next look may reach it
+            with suppress(StjError, OSError):  # an unreachable store; the next look may reach it
                 request = json.loads(checkpoints.read(_FILE)) if checkpoints.exists(_FILE) else {}
-                if request.get("run") == run:  # not what an earlier driver has left
+                if request.get("run") == run:  # not one that an earlier driver left
                     notice = Notice(request["by"], end=True)
         return notice
 

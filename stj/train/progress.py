@@ -3,9 +3,9 @@
     checkpoints/progress.json   what the ranks do now; the controller writes it before they start, then rank 0
     checkpoints/restarts.json   one line for each restart of the ranks, with its cause; the controller writes it
 
-The logs of other processes do not reach the driver. Files do, from any machine, on a disk and in an object store. A training
-never fails because of them: what cannot be written is left out. Nor do they slow it: a training writes about five of them, some
-50 ms each in an object store. They go with the checkpoints when the training is done.
+They are files because the logs of other processes do not reach the driver. Files work on a disk and in an object store, from
+any machine. A training never fails because of them: what cannot be written is left out. They do not slow it either: a training
+writes about five of them, some 50 ms each in an object store. They go with the checkpoints when the training is done.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ EXPORTING = "exporting the model"
 
 
 def write_progress(folder: Folder, activity: str) -> None:
-    """Leaves word of what the ranks do now; `folder` is that of the job."""
+    """Writes what the ranks do now; `folder` is that of the job."""
     _write(folder, PROGRESS, {"activity": activity})
 
 
 def write_restarts(folder: Folder, lines: Sequence[str]) -> None:
-    """Leaves word of all restarts of a run so far."""
+    """Writes all restarts of a run so far."""
     _write(folder, RESTARTS, {"restarts": list(lines)})
 
 

@@ -34,8 +34,8 @@ _DEATHS = {
 class RankTrainer(TorchTrainer):  # type: ignore[misc]  # ray has no types
     """Ray's trainer without its handler of Ctrl-C, and without two helpers, each a process that imports for seconds.
 
-    One helper shares out data sets; our ranks read theirs themselves. The other frees placement groups of a dead controller:
-    it asks the dashboard every second whether the controller lives, and without a dashboard it only warns every second.
+    One helper shares out data sets; our ranks read theirs themselves. The other frees placement groups of a dead controller.
+    Every second it asks the dashboard whether the controller lives; without a dashboard it only warns every second.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
@@ -84,9 +84,9 @@ class RankCallback(ControllerCallback):  # type: ignore[misc]
 
 
 def prepare_driver() -> None:
-    """Turns off what Ray Train does for every training and ours does not need; what the environment sets stays."""
+    """Turns off services of Ray Train that our training does not need; the environment's own settings stay."""
     os.environ.setdefault(ENABLE_PRINT_PATCH_ENV_VAR, "0")
-    if not get_dashboard_url():  # Ray started here for this run alone: no spot machine announces its end
+    if not get_dashboard_url():  # Ray started here only for this run: no spot machine announces its end
         os.environ.setdefault(ENABLE_PREEMPTION_WATCHER_ENV_VAR, "0")
 
 
@@ -107,13 +107,13 @@ def drained_machines() -> tuple[float, set[str]] | None:
 
 
 def controller_error(error: TrainingFailedError) -> Exception | None:
-    """What was raised in the controller, by a callback say."""
+    """What was raised in the controller, for example by a callback."""
     failure: Exception | None = error.controller_failure if isinstance(error, ControllerError) else None
     return failure
 
 
 def failure_cause(error: TrainingFailedError) -> str:
-    """One line for why the ranks ended: of several failures the first cause, not the broken connections that follow it."""
+    """One line for why the ranks ended: the first cause if several failed, not the broken connections that follow it."""
     if isinstance(error, PreemptionError):
         return f"the machine of {_ranks(error.preemption_info.preempted_ranks)} is taken away"
     if isinstance(error, WorkerGroupError) and error.worker_failures:

@@ -1,7 +1,8 @@
 """Log-probabilities of judgments under the weights that training begins from: computed once, and kept on disk.
 
-A preference loss needs two numbers a pair from the reference model. A second copy of the model beside the one in training
-would hold 141 GB more for a 70B, and run a forward a step. Here the weights themselves compute them, before their first update.
+A preference loss needs two numbers a pair from the reference model. A second copy of the model beside the one in training would
+hold 141 GB more for a 70B, and run a forward pass in every step. Here the weights themselves compute them, before their first
+update.
 
     reference/HASH.json    the results of some rounds of all ranks: {key of a text: its log-probability}
 
@@ -64,7 +65,7 @@ def _run_round(
     keys: Sequence[Sequence[str]],
     batches: Sequence[MicroBatch],
 ) -> dict[str, float]:
-    """One forward of each rank, on two tokens if the round has no batch for it; the results of all ranks."""
+    """One forward pass on each rank, on two tokens if the round has no batch for it; returns the results of all ranks."""
     rank = dist.get_rank()
     batch = batches[rank] if rank < len(batches) else ()
     packed = pack([tokens[index] for index in batch] or [nothing_to_learn(tokens)])
@@ -81,7 +82,7 @@ def _key(identity: str, row: ExampleTokens, text: NDArray[Any]) -> str:
 
 
 def _read(folder: Folder) -> dict[str, float]:
-    """What is known already, as rank 0 sees it: ranks that knew different things would wait for each other for ever."""
+    """What is known already, as rank 0 sees it: ranks that knew different things would wait for each other forever."""
     known: list[dict[str, float]] = [{}]
     if dist.get_rank() == 0:
         for name in folder.names():

@@ -27,7 +27,7 @@ _DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-_ALIGNMENT = 8  # of the header, in bytes
+_ALIGNMENT = 8  # The limit of the header, in bytes.
 
 
 class Shard(DigestingFile):
@@ -52,7 +52,7 @@ class Shard(DigestingFile):
 
 @contextmanager
 def write_shard(target: Folder, name: str, layout: Mapping[str, Tensor]) -> Iterator[Shard]:
-    """A new file of the folder: whole when this ends without an error, and under a temporary name before.
+    """A new file of the folder: whole when this ends without an error, and under a temporary name until then.
 
     Raises StjError if the disk is full.
     """

@@ -1,6 +1,6 @@
 """Sends the metrics of each step to TensorBoard, MLflow and Weights & Biases.
 
-No tracker can fail or delay a training: each has a thread of its own, with a queue. If it fails, one warning names the tracker
+No tracker can fail or delay a training: each has its own thread, with a queue. If it fails, one warning names the tracker
 and the kind of error, no more: the libraries' texts may hold an address with a password. The rest of its metrics are dropped;
 metrics.jsonl has them all.
 
@@ -128,7 +128,7 @@ class _Sender:
         self._queue.put(metrics)
 
     def close(self) -> None:
-        """Waits until all is sent, but not for ever."""
+        """Waits until all is sent, but not forever."""
         self._queue.put(None)
         self._thread.join(_CLOSE_S)
         if self._thread.is_alive():

@@ -1,7 +1,7 @@
 """What the driver shows of a training while it runs: its last step or what it waits for, and each restart of its ranks.
 
-It reads files alone (metrics.jsonl, and those of stj/train/progress.py), never Ray: a thread that is in Ray while Ray shuts
-down can end the process. It has a thread of its own, because the driver's main thread waits in Ray until the training ends.
+It reads only files (metrics.jsonl, and those of stj/train/progress.py), never Ray: a thread that is in Ray while Ray shuts
+down can end the process. It has its own thread, because the driver's main thread waits in Ray until the training ends.
 """
 
 import json
@@ -23,11 +23,11 @@ _LOOK_S = 1.0
 _LOOK_IN_STORE_S = 5.0  # Each look costs two listings; rank 0 brings new steps to a store only every 20 s.
 _LOG_EVERY_S = 20.0  # Seconds between two lines in a log, as between two commits of a pass.
 _CLOSE_S = 10.0  # A store that does not answer may hold the last look this long; the training's result matters more.
-_NOT_READABLE = (StjError, OSError, ValueError, KeyError, TypeError)  # a store that is away, or a torn file: looks again
+_NOT_READABLE = (StjError, OSError, ValueError, KeyError, TypeError)  # an unreachable store, or a torn file: looks again
 
 
 class TrainingWatch(threading.Thread):
-    """Shows how far a training is: on the live line every second, in a log every 20 s and at the end."""
+    """Shows how far a training is: on the live line every second; in a log, a plain line every 20 s and one at the end."""
 
     def __init__(self, name: str, folder: Folder, steps: int, live_line: LiveLine, log_every_s: float = _LOG_EVERY_S) -> None:
         super().__init__(name="training-watch", daemon=True)
@@ -73,7 +73,7 @@ class TrainingWatch(threading.Thread):
         return line
 
     def _log(self, line: str) -> None:
-        """Writes a line to the log, unless a terminal shows it or it stands there already."""
+        """Writes a line to the log, unless a terminal shows it or the log has it already."""
         self._logged_at = time.monotonic()
         if not self._live_line.live and line != self._logged:
             log.info("%s", line)
@@ -100,7 +100,7 @@ class _TrainingState:
             self.restarts = json.loads(notes[RESTARTS])["restarts"]
         if PROGRESS in notes:
             self._activity = json.loads(notes[PROGRESS])["activity"]
-        if self._activity in (TAKING_STEPS, EXPORTING):  # before, the file holds steps that a restart makes again
+        if self._activity in (TAKING_STEPS, EXPORTING):  # Until then, the file holds steps that a restart makes again.
             for text in self._beside.changed(METRICS).values():
                 self._take(last_metrics(text))
 
@@ -111,7 +111,7 @@ class _TrainingState:
         return "waiting for the first step" if self.step is None else self.step_line(self.step)
 
     def step_line(self, step: StepMetrics) -> str:
-        """A step, and how long the others take."""
+        """A step, and how long the remaining ones take."""
         steps, seconds = self._seen[0] - self._begun[0], self._seen[1] - self._begun[1]
         return step_line(step, self._steps, seconds / steps * (self._steps - step.step) if steps else None)
 

@@ -70,7 +70,7 @@ def test_the_same_id_of_another_file_is_another_example(tmp_path: Path, capsys: 
 
 
 def test_dependent_examples_are_one_coin(tmp_path: Path) -> None:
-    """Two items of RM-Bench with three comparisons: on one B has all right and A none, on the other both are equal."""
+    """Two items of RM-Bench with three comparisons: on one, B gets all right and A none; on the other, both are equal."""
     data = tmp_path / "rmbench.jsonl"
     data.touch()
     ids = [f"chat/{item}/0-{place}" for item in (1, 2) for place in range(3)]

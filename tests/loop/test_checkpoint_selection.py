@@ -1,4 +1,5 @@
-"""Choosing among checkpoints: which, when to stop, and what a kill at any write leaves; training and passes are pretended."""
+"""Choosing among checkpoints: which one, when to stop, and what a kill at any write leaves; training and passes are
+simulated."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -27,12 +28,12 @@ PAIRS = 10
 
 
 class Killed(BaseException):
-    """What a kill -9 is to these tests: nothing of the product catches it."""
+    """Stands for a kill -9 in these tests: no code of the package catches it."""
 
 
 @dataclass
 class World:
-    """Trainings whose checkpoints judge as many of ten pairs right as is written down here."""
+    """Trainings whose checkpoints judge the given numbers of ten pairs right."""
 
     right: list[int]
     trained: list[int]
@@ -112,7 +113,7 @@ def test_training_stops_when_no_checkpoint_is_better_and_the_best_one_is_the_mod
     world = pretend([5, 8, 8, 10])
     phase = go(run_of(tmp_path, "train.selection.patience=1"))
     manifest = phase.artifact.manifest()
-    assert world.trained == [10, 20, 30]  # of 35: the third is as good as the second, and the earlier one is kept
+    assert world.trained == [10, 20, 30]  # The third of 35 is as good as the second, and the earlier one is kept.
     assert phase.artifact.folder.read("model.safetensors") == b"weights of step 20"
     assert (manifest["steps"], manifest["planned_steps"], manifest["seconds"]) == (20, 35, 3.0)
     assert manifest["model"]["path"] == phase.artifact.folder.uri
@@ -186,7 +187,7 @@ def test_a_kill_at_any_write_changes_nothing_in_the_end(tmp_path: Path, pretend:
 
 
 def _killing(call: Any, calls: list[int]) -> Any:
-    """The same method, killed before its work where the count says so."""
+    """The same method, killed before its work when the count says so."""
 
     def counted(*arguments: Any) -> Any:
         if calls[0] == calls[1]:
@@ -212,7 +213,7 @@ def test_a_model_that_was_selected_otherwise_is_refused_and_made_again_on_demand
 
 @pytest.mark.parametrize("path", ["rewardbench", "rewardbench:filtered.parquet", "pairs:mine.jsonl", "allenai/reward-bench"])
 def test_a_benchmark_is_never_selected_on(tmp_path: Path, path: str) -> None:
-    with pytest.raises(ConfigError, match=rf"train.selection.path={path}: a benchmark is reported, never selected on") as told:
+    with pytest.raises(ConfigError, match=rf"train.selection.path={path}: a benchmark must not select checkpoints") as told:
         run_of(tmp_path, f"train.selection.path={path}")
     assert "\n" not in str(told.value)
 

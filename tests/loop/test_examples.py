@@ -25,7 +25,7 @@ def run_of(tmp_path: Path, *overrides: str) -> Run:
 
 
 def judgment(winner: Label, index: int, right: str, judge: str) -> Judgment:
-    """One that is right ("+"), wrong ("-"), or has no verdict ("?")."""
+    """A judgment that is right ("+"), wrong ("-"), or has no verdict ("?")."""
     verdict = None if right == "?" else winner if right == "+" else other(winner)
     text = f"{judge} says in judgment {index}: [[{verdict}]]"
     return Judgment(

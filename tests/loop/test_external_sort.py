@@ -11,7 +11,7 @@ from stj.rows import Example, Turn
 
 @settings(max_examples=20)
 @given(st.lists(st.tuples(st.text(max_size=4), st.text(max_size=400)), unique_by=lambda each: each[0], max_size=120))
-def test_examples_come_in_the_order_of_their_ids_whatever_the_runs(found: list[tuple[str, str]]) -> None:
+def test_examples_come_in_the_order_of_their_ids_for_any_runs(found: list[tuple[str, str]]) -> None:
     examples = [
         Example(id=name, winner="A", messages=(Turn(role="user", content=text),), completion=text, rejected=None)
         for name, text in found

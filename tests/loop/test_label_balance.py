@@ -34,7 +34,7 @@ def test_what_is_compared_is_balanced_within_what_is_chosen(rows: list[tuple[str
 
 
 def balance(kept: list[tuple[str, str]], seed: int, within: list[tuple[str, str]] | None = None) -> set[str]:
-    """Ids in the balanced share of these examples, within that of others."""
+    """Ids in the balanced share of these examples, within the share of others."""
 
     def draws(examples: list[tuple[str, str]]) -> LabelBalance:
         balance = LabelBalance(seed)

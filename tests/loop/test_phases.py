@@ -223,7 +223,7 @@ def test_inside_a_ray_job_a_relative_run_root_is_refused(monkeypatch: pytest.Mon
         Run(load([MINI]))
 
 
-def test_what_is_not_there_is_told_before_anything_starts(tmp_path: Path) -> None:
+def test_missing_inputs_are_reported_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="model /nope: the directory does not exist"):
         Run(config(tmp_path, "models.seed.path=/nope"))
     with pytest.raises(SourceError, match=r"source.path=/nope.jsonl"):
@@ -241,7 +241,7 @@ EXERCISE = (
 
 @pytest.fixture
 def repeats(tmp_path: Path) -> Callable[..., Run]:
-    """A run on conversations of which one is in a benchmark, one is a near-duplicate, and one repeats what is toxic."""
+    """A run on conversations: one is in a benchmark, one is a near-duplicate, and one repeats a toxic one."""
     texts = [(QUESTION, False), (EXERCISE, True), (EXERCISE, False), (f"{EXERCISE} Please.", False), ("What is love?", False)]
     records = [
         {"conversation_hash": f"c{i}", "conversation": [{"role": "user", "content": text}], "toxic": toxic}
@@ -272,7 +272,7 @@ def test_what_repeats_a_benchmark_or_an_earlier_row_is_dropped_before_any_model_
     assert not any(reason for _, reason in dropped(repeats("source.near_duplicates=null", "source.keep_out=[]")))
 
 
-def test_a_pass_that_goes_on_decides_as_it_did_before(repeats: Callable[..., Run]) -> None:
+def test_a_resumed_pass_decides_as_it_did_before(repeats: Callable[..., Run]) -> None:
     run = repeats()
     read = run.pairs.reader()
     whole = {row.id: row for row in read()}

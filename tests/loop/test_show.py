@@ -48,7 +48,7 @@ def shown(made: Artifact, limit: int = 10) -> str:
     return "\n".join(map(str, show_rows(made, limit)))
 
 
-def test_a_judged_row_tells_its_whole_story(tmp_path: Path) -> None:
+def test_a_judged_row_shows_its_whole_story(tmp_path: Path) -> None:
     judged = row(
         language="English",
         category=Category(name="Puzzles", complexity=3, length="a"),
@@ -103,7 +103,7 @@ def test_a_training_example(tmp_path: Path) -> None:
     table = examples_to_table([Example(id="e1", winner="B", messages=prompt, completion="So [[B]]")])
     text = shown(artifact(tmp_path, table))
     assert "e1  judgment, better answer shown as B\nsystem:\n    Judge.\nuser:\n    [Question]\n" in text
-    assert "completion, what is learned:\n    So [[B]]" in text
+    assert "completion, which is learned:\n    So [[B]]" in text
 
 
 def test_any_other_table(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_data_cannot_pretend_to_be_a_line_of_ours(tmp_path: Path) -> None:
 
 @settings(deadline=None)  # clocks lie on a busy machine
 @given(st.text(alphabet=st.characters(exclude_categories=[])))
-def test_whatever_is_shown_can_be_printed(text: str) -> None:
+def test_any_text_can_be_printed(text: str) -> None:
     printed = visible(text)
     printed.encode()
     assert all(c.isprintable() or c in "\n\t\u200c\u200d" or ord(c) > 0x7F for c in printed)

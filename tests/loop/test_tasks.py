@@ -83,10 +83,10 @@ def test_nothing_is_learned_against_where_the_judge_was_never_wrong(kind: Kind) 
     st.integers(0, 5),
     st.randoms(use_true_random=False),
 )
-def test_shares_are_exact_and_labels_balanced_whatever_the_order(
+def test_shares_are_exact_and_labels_balanced_in_any_order(
     with_wrong: int, without: int, verdicts: float, deductions: float, seed: int, rng: random.Random
 ) -> None:
-    """As many with A as with B, of which some have a wrong judgment and some do not, as selection leaves them."""
+    """As many with A as with B, some with a wrong judgment and some without, as selection leaves them."""
     config = ExamplesConfig(verdicts=verdicts, deductions=deductions)
     compared = {f"{label}{i}" for label in "AB" for i in range(with_wrong)}
     rows = [(f"{label}{i}", label) for label in "AB" for i in range(with_wrong + without)]

@@ -33,7 +33,7 @@ def run(run_root: Path, *overrides: str, verb: str = "run") -> subprocess.Comple
 
 
 def listen_to_ctrl_c() -> None:
-    """Undoes what a shell does to programs in the background, of which these tests may be one: they ignore Ctrl-C."""
+    """Lets a program react to Ctrl-C again: a shell makes programs in the background ignore it, perhaps these tests too."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -43,7 +43,7 @@ def rows_of(path: Path) -> list[Row]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, mark: str) -> Path:
-    """A run of one iteration that was killed with -9 in its first pass, and went on."""
+    """A run of one iteration that was killed with -9 in its first pass, and resumed."""
     root = tmp_path_factory.mktemp("loop") / "run"
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     first = subprocess.Popen(command(root), **silent)  # type: ignore[call-overload]
@@ -61,7 +61,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, mark: str) -> Path:
     return root
 
 
-def test_a_killed_run_goes_on_with_no_row_lost_and_none_twice(finished: Path) -> None:
+def test_a_killed_run_resumes_with_no_row_lost_and_none_twice(finished: Path) -> None:
     rows = rows_of(finished / "pairs")
     assert Counter(row.id for row in rows).most_common(1)[0][1] == 1
     assert sorted(row.position for row in rows if row.task == TRAINING) == list(range(160))
@@ -137,7 +137,7 @@ def test_show_is_readable(finished: Path) -> None:
         assert shown.stdout.strip()
 
 
-def test_a_pass_that_is_told_to_stop_says_so_and_can_be_resumed(tmp_path: Path) -> None:
+def test_a_pass_that_gets_sigterm_says_so_and_can_be_resumed(tmp_path: Path) -> None:
     process = subprocess.Popen(command(tmp_path / "run"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     while not (tmp_path / "run" / "pairs" / "started.json").exists():
         assert process.poll() is None
@@ -182,7 +182,7 @@ def test_overwrite_makes_only_what_changed_again_and_training_can_be_interrupted
 
 @pytest.mark.long
 def test_the_checkpoint_that_judges_best_is_the_model_and_training_stops_early(tmp_path: Path) -> None:
-    """The learning rate is so high that training only does harm: no later checkpoint judges better again and again."""
+    """The learning rate is so high that training only does harm: every later checkpoint judges no better."""
     selection = ["path=package://mini/data/dev.jsonl", "limit=12", "patience=1"]
     overrides = [f"train.selection.{setting}" for setting in selection]
     overrides += ["train.lr=0.05", "train.checkpoint_every_steps=2", "heldout.path=null"]

@@ -1,4 +1,4 @@
-"""A pass whose engine loses its machine: CapacityError if no other comes; if one does, no row is lost or repeated."""
+"""A pass whose engine loses its machine: CapacityError if no other arrives; if one does, no row is lost or repeated."""
 
 import os
 import signal
@@ -92,7 +92,7 @@ def test_an_engine_whose_machine_is_lost_waits_for_another_no_longer_than_the_de
 
 
 def test_a_pass_without_a_free_cpu_to_read_rows_ends_too(cluster: Cluster, tmp_path: Path) -> None:
-    """Another job takes it after the engine has started."""
+    """Another job takes the CPU after the engine has started."""
     artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
     artifact.begin()
     on_head = NodeAffinitySchedulingStrategy(cluster.head_node.node_id, soft=False)

@@ -1,4 +1,4 @@
-"""The limit on disk: the first N rows that pass the rule, in input order, whatever the order of arrival."""
+"""The limit on disk: the first N rows that pass the rule, in input order, for any order of arrival."""
 
 import random
 import tempfile
@@ -44,7 +44,7 @@ def kept(artifact: Artifact) -> list[int]:
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 12), st.randoms(use_true_random=False))
 def test_the_first_rows_in_input_order_remain(passing: list[bool], limit: int, rng: random.Random) -> None:
-    """The rows arrive in any order, and some over the limit were worked on."""
+    """The rows arrive in any order, and some over the limit were processed."""
     gate, rows = SelectionLimit(limit), []
     arrival = list(enumerate(passing))
     rng.shuffle(arrival)

@@ -1,4 +1,4 @@
-"""Overlap with benchmarks: 13 words in a row, from any text of any file, in any case and punctuation."""
+"""Overlap with benchmarks: 13 words in a row, from any text of any file, with any case and punctuation."""
 
 import json
 from pathlib import Path

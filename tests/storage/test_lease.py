@@ -89,7 +89,7 @@ def test_in_an_object_store_a_driver_takes_over_from_a_dead_one(bucket: str) -> 
 
 
 def work_until_overtaken(folder: Folder, turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver that another one takes for dead: after its first sign of life the other signs."""
+    """A driver that another driver takes for dead: after its first sign of life the other one signs."""
     sign = lease._sign
 
     def sign_and_be_overtaken(where: Folder, mine: int, content: str) -> None:

@@ -22,7 +22,7 @@ def commit(folder: Path, step: int, fingerprint: str = "mine") -> Checkpoint:
 def test_the_newest_whole_checkpoint_of_this_model_comes_first(tmp_path: Path) -> None:
     first, second = commit(tmp_path, 100), commit(tmp_path, 1000)
     commit(tmp_path, 2000, fingerprint="another")
-    (tmp_path / "step_00003000").mkdir()  # killed before its manifest
+    (tmp_path / "step_00003000").mkdir()  # Killed before its manifest.
     commit(tmp_path, 4000)
     (tmp_path / "step_00004000/manifest.json").write_text("{")
     assert committed(Folder.at(tmp_path), "mine") == [second, first]
@@ -43,7 +43,7 @@ def test_another_number_of_ranks_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_every_rank_goes_through_the_checkpoints_that_rank_0_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a shared disk that lags, a rank that followed its own list would wait for the others for ever."""
+    """On a shared disk that lags, a rank that followed its own list would wait for the others forever."""
     newest, before = commit(tmp_path / "rank_0", 200), commit(tmp_path / "rank_0", 100)
     commit(tmp_path / "rank_1", 100)
 

@@ -1,4 +1,4 @@
-"""Training that gets SIGTERM, and a cluster that loses machines: two real ranks, with weights as if nothing had happened."""
+"""Training that gets SIGTERM, and a cluster that loses machines: two real ranks, and the same weights as without the fault."""
 
 import logging
 import os
@@ -136,7 +136,7 @@ def test_a_drained_machine_is_answered_with_a_checkpoint_and_changes_no_weight(
     assert without_speed(metrics(tmp_path)) == without_speed(metrics(calm))
 
 
-def test_a_lost_machine_and_no_other_is_a_named_error_and_the_run_goes_on_in_an_object_store(
+def test_a_lost_machine_and_no_other_is_a_named_error_and_the_run_resumes_in_an_object_store(
     cluster: Cluster,
     calm: Path,
     seed_directory: Path,
@@ -162,7 +162,7 @@ def test_a_lost_machine_and_no_other_is_a_named_error_and_the_run_goes_on_in_an_
 
 
 @pytest.mark.usefixtures("cluster")
-def test_sigterm_ends_with_a_checkpoint_and_143_and_a_folder_that_has_moved_goes_on(
+def test_sigterm_ends_with_a_checkpoint_and_143_and_a_moved_folder_resumes(
     calm: Path, seed_directory: Path, tmp_path: Path
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"

@@ -44,7 +44,7 @@ def test_a_token_goes_through_two_of_four_experts(tmp_path: Path) -> None:
     shape = shape_of(ModelConfig(path=str(tmp_path)))
     assert shape is not None
     work = work_of(MixtralForCausalLM(config))
-    assert work.body + 2 * work.head == shape.active_parameters  # the embedding is no work, and the head is beside it
+    assert work.body + 2 * work.head == shape.active_parameters  # the embedding costs nothing, and the head is counted apart
 
 
 @pytest.mark.parametrize(

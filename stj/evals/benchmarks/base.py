@@ -1,4 +1,4 @@
-"""The parts of a benchmark: where it lies, how its records become rows to judge, and how verdicts on them become outcomes."""
+"""The parts of a benchmark: where it lies, how its records become rows to judge, and how verdicts become outcomes."""
 
 import math
 import re
@@ -36,7 +36,7 @@ class HubPart(NamedTuple):
     """The data set, or the kind of `files`."""
     split: str
     files: str | None = None
-    """Files to read if the data set has no splits of its own."""
+    """Files to read if the data set defines no splits."""
     revision: str | None = None
 
 
@@ -54,7 +54,7 @@ class JudgedExample:
     good: int = 1
     """Number of good answers among the rated ones."""
     unjudged: str | None = None
-    """Why the example was not judged. Its verdicts are then None, or it has none."""
+    """Why the example was not judged. If so, its verdicts are None or absent."""
 
 
 class Scored(NamedTuple):
@@ -91,7 +91,7 @@ def winner_of(record: SourceRecord) -> Label:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """One benchmark: everything that loading and scoring it takes."""
+    """One benchmark: everything needed to load and score it."""
 
     name: str
     hub: tuple[HubPart, ...]
@@ -166,7 +166,7 @@ def pair_row(task: str, position: int, row_id: str, subset: str, turns: tuple[Tu
 
 
 def unique_id(record: SourceRecord, field: str, subset: str, seen: Seen) -> str:
-    """The record's id with its subset before it. Raises SourceError if the id is no id or came before."""
+    """The record's id with its subset before it. Raises SourceError if the id is invalid or repeated."""
     return given_id(f"{subset}/{id_of(record.values[field], field, record.where)}", field, record.where, seen)
 
 
@@ -178,14 +178,14 @@ def id_of(value: object, field: str, where: str) -> str:
 
 
 def texts_of(value: object, field: str, where: str) -> list[str]:
-    """A list of strings. Raises SourceError if the value is no such list, or is empty."""
+    """A list of strings. Raises SourceError if the value is anything else, or is empty."""
     if not isinstance(value, list) or not value:
         raise wrong_type(value, field, "a list of strings", where)
     return [text_of(member, f"{field}[]", where) for member in value]
 
 
 def number_of(value: object, field: str, where: str) -> float:
-    """A number, or its digits as CSV holds them. Raises SourceError if the value is no finite number."""
+    """A number, or its digits as CSV holds them. Raises SourceError if the value is not a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise wrong_type(value, field, "a number", where)
     try:
@@ -204,7 +204,7 @@ _SECOND = ("B", "response_b", "response_B", "model_b", "model_2", "B>A", "B>>A",
 def better_of(record: SourceRecord, field: str) -> Label:
     """The better of two responses by a field of the record: A is the first one.
 
-    Raises SourceError if the field names a tie, because a tie has no better response, or any other word.
+    Raises SourceError for a tie, which has no better response, and for any other word.
     """
     value = record.values[field]
     word = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
@@ -230,7 +230,7 @@ def chosen_first(record: SourceRecord) -> Label:
 
 
 def one_of(record: SourceRecord, field: str, known: Iterable[str]) -> str:
-    """A field's value among the known ones. Raises SourceError if the value is not among them."""
+    """A field's value. Raises SourceError if it is not one of the known values."""
     if field not in record.values:
         Fields(required=(field,)).check(record.values, record.where)
     value = record.values[field]

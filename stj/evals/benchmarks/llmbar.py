@@ -1,8 +1,8 @@
 """LLMBar (Zeng et al., 2024): 419 pairs, Natural and four adversarial subsets.
 
 The paper reports the mean of both orders and how often both prefer the same output. Its code counts two missing verdicts as
-agreement; here they are none. Its data set on the hub is a program, and stj runs no program from the hub. It reads the files
-from the repository on GitHub.
+agreement; ours does not. Its data set on the hub is a program, and stj runs no program from the hub. It reads the files of the
+repository on GitHub.
 """
 
 import re

@@ -1,11 +1,11 @@
 """MT-Bench human agreement (Zheng et al., 2023): verdicts against every single vote of a human expert, turn 1 and turn 2.
 
 Votes of the paper's authors are left out, and every vote counts alone, without a majority. A vote that names the models in the
-other order is turned round. Three settings differ in ties:
+other order is reversed. Three settings treat ties differently:
 
     all votes        a tie is a vote like any other (the paper's setup S1)
     no human ties    leaves out votes that say tie; this is "overall"
-    no ties          leaves out also the pairs on which the judge's two orders together say tie (S2, FastChat's `ban=["tie"]`)
+    no ties          also leaves out the pairs on which the judge's two orders together say tie (S2, FastChat's `ban=["tie"]`)
 
 "official" is FastChat's agreement: both orders make one verdict, a tie if they differ. Accuracy counts each order alone. The id
 of a question, two models and a turn is `81/alpaca-13b/claude-v1/1`, with the models in alphabetical order. The first model's
@@ -94,7 +94,10 @@ def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
 
 
 def combined(verdicts: VerdictsByOrder) -> Verdict | None:
-    """FastChat's one verdict of two orders, A for the first model: a tie if they differ, None if an order has no verdict."""
+    """FastChat's combined verdict of two orders, A for the first model.
+
+    It is a tie if they differ, and None if an order has no verdict.
+    """
     distinct = {first if order == "A" else _turned(first) for order, (first, *_) in verdicts.items()}
     return None if None in distinct else distinct.pop() if len(distinct) == 1 else TIE
 
@@ -158,7 +161,7 @@ def _votes(records: Iterable[SourceRecord]) -> dict[str, list[Verdict]]:
             turned = winner if winner == TIE or better(record) == "A" else other(winner)
             votes.setdefault(pair_id(record), []).append(turned)
     if record is not None and not votes:
-        raise SourceError(f"{record.origin}: holds no vote of an expert; in such a vote the field 'judge' begins with 'expert'")
+        raise SourceError(f"{record.origin}: holds no vote of an expert, whose field 'judge' begins with 'expert'")
     return votes
 
 

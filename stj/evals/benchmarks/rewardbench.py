@@ -70,7 +70,7 @@ def official(verdicts: VerdictsByOrder) -> float:
 def read_table(file: Path) -> dict[str, float] | None:
     """A published table {subset: accuracy}, one object or a list of one; None if the file holds something else.
 
-    Skips other members, such as the model's name. Raises SourceError if a subset is missing or its value is no share.
+    Skips other members, such as the model's name. Raises SourceError if a subset is missing or its value is not a share.
     """
     if file.suffix not in (".json", ".jsonl") or not file.is_file():
         return None

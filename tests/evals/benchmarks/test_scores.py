@@ -64,7 +64,7 @@ def test_no_verdict_in_both_orders_is_no_agreement() -> None:
 
 
 def test_rmbench_levels_are_the_triangles_of_the_matrix() -> None:
-    """A judge that always prefers the fancier style: right where the right answer is fancier, half right on the diagonal."""
+    """A judge that always prefers the fancier style: right if the right answer is fancier, half right on the diagonal."""
     values = {
         f"{domain}/{level}": value for domain in FILES for level, value in (("hard", 0.0), ("normal", 0.5), ("easy", 1.0))
     }
