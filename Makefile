@@ -27,7 +27,7 @@ demo: install  ## three self-taught iterations of the mini configuration, on two
 	$(BIN)/stj run conf/mini.yaml
 	@echo "report: runs/mini/report.html"
 
-test: install  ## all tests, the real engines included
+test: install  ## all tests, including those with real engines
 	$(BIN)/python -m pytest -n 2 -m "not engine and not long" --cov --cov-report=
 	$(BIN)/python -m pytest -m "engine and not long" --cov --cov-append
 

@@ -66,10 +66,13 @@ Benchmarks:
 _RECORDED = """\
 Fields of recorded judgments, one judgment a row:
   texts    judgment_ab (the first response shown as A) and judgment_ba (the
-           second response shown as A). Give one of them if one order was judged, null for no text, a list for several votes.
-           Also read: FastChat's g1_judgment and g2_judgment (with question_id, model_1, model_2 and turn), JudgeBench's
-           `judgments`, LLMBar's `results`. For rewardbench2, `judgments` maps the label of the good answer (A to D) to the
-           text; or give `ratings` of the answers, the good ones first, with num_correct.
+           second response shown as A). Give one of them if one order was
+           judged, null for no text, a list for several votes. Also read:
+           FastChat's g1_judgment and g2_judgment (with question_id, model_1,
+           model_2 and turn), JudgeBench's `judgments`, LLMBar's `results`.
+           For rewardbench2, `judgments` maps the label of the good answer
+           (A to D) to the text; or give `ratings` of the answers, the good
+           ones first, with num_correct.
   better   winner or label: A, B, response_a, model_a, A>B, 1 and the like. Not
            needed for rewardbench, rmbench and hhh: there the first response is
            the chosen one.

@@ -53,7 +53,7 @@ class Usage:
     computed_tokens: int = 0
     """Prompt tokens that the engine computed; the others came from its prefix cache."""
     output_tokens: int = 0
-    """Tokens written, those of aborted requests included, as of the engine's last answer."""
+    """Tokens written up to the engine's last answer, including those of aborted requests."""
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)})

@@ -30,7 +30,7 @@ def ray_local() -> Iterator[None]:
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Python's own handler of Ctrl-C, for tests that interrupt: a script's background processes start with Ctrl-C ignored."""
+    """Python's handler of Ctrl-C, for tests that interrupt: a script's background processes ignore Ctrl-C from the start."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -89,7 +89,7 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def mark() -> Iterator[str]:
-    """Stands in the environment of the processes that this module starts; its engines are gone when the module ends."""
+    """A mark in the environment of the processes that this module starts; its engines are gone when the module ends."""
     mark = f"STJ_TEST_{uuid.uuid4().hex}"
     os.environ[mark] = "1"
     yield mark

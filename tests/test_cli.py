@@ -1,4 +1,4 @@
-"""The command line as a program and as a reader see it: exit codes, errors of one line, help with examples, JSON, colours."""
+"""The command line, as programs and readers see it: exit codes, errors of one line, help with examples, JSON, colours."""
 
 import json
 import os

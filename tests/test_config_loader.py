@@ -57,7 +57,7 @@ def test_later_files_and_then_the_command_line_win(tmp_path: Path) -> None:
         ("select.max_turns=0", "select.max_turns=0 user turns: min must be at most max"),
         ("seed=100000000000000000000", "seed=100000000000000000000: must be 0 to"),
         ("train", "key=value"),
-        ("train=3", "one value where a group of settings is needed"),
+        ("train=3", "one value instead of a group of settings"),
         ("train.betas=[0.9,x]", "Value 'x'|a value"),
         ("seed={", "seed"),
     ],

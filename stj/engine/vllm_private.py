@@ -21,7 +21,7 @@ _CPU_MODULES = ("vllm.v1.worker.cpu_worker", "vllm.model_executor.models.llama")
 
 
 class UsageCounter:
-    """Counts an engine's tokens at each step, those of aborted requests included: their completions never arrive.
+    """Counts an engine's tokens at each step, including those of aborted requests, whose completions never arrive.
 
     It reads the output of vLLM's core. With a stat logger, vLLM would also keep times of every request at every step.
     """

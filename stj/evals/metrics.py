@@ -63,7 +63,7 @@ class ExampleOutcome(NamedTuple):
     longest: float | None
     """Score of picking the longest answer: ties share; None if the answers are unknown."""
     shortest: float | None
-    """Score of picking the shortest answer, likewise."""
+    """Score of picking the shortest answer; ties share; None if the answers are unknown."""
 
     @property
     def accuracy(self) -> float:
@@ -103,7 +103,7 @@ class Scores:
     longest: float | None
     """Score of picking the answer with more characters; equal lengths share. None if the answers are unknown."""
     shortest: float | None
-    """Score of picking the answer with fewer characters, likewise."""
+    """Score of picking the answer with fewer characters; equal lengths share. None if the answers are unknown."""
 
 
 def example_outcome(verdicts: VerdictsByOrder, sizes: Sequence[int] | None, official: Official | None = None) -> ExampleOutcome:
@@ -171,7 +171,7 @@ class Tallies:
         self._unjudged.setdefault(subset, Tally())[outcome] += 1
 
     def official(self) -> dict[str, Tally]:
-        """The outcomes that the official score counts, those of unjudged examples included."""
+        """The outcomes that the official score counts, including those of unjudged examples."""
         names = sorted(self.subsets.keys() | self._unjudged.keys())
         return {name: self.subsets.get(name, Tally()) + self._unjudged.get(name, Tally()) for name in names}
 

@@ -94,7 +94,7 @@ def _sittings(panel: Panel) -> list[Sitting]:
         check_division(model)
         artifact = Artifact(
             panel.folder / f"judge_{number}", _key(panel, model)
-        )  # A folder of its own: run_root may hold other files.
+        )  # A separate folder: run_root may hold other files.
         sittings.append(Sitting(model=model, artifact=artifact))
     return sittings
 

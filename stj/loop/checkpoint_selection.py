@@ -6,7 +6,7 @@
     iteration_1/model/                               the best one; its manifest has the scores of all, and the reason
 
 The same GPUs train and judge, so they take turns. Training runs to its next checkpoint and its ranks end; an engine judges;
-then training resumes from the checkpoint. The weights are bit by bit those of an uninterrupted training. The learning rate is
+then training resumes from the checkpoint. The weights are bit for bit those of an uninterrupted training. The learning rate is
 that of the full plan: a checkpoint that is chosen early has not seen the end of the cosine.
 
 Each file is an artifact or is written whole, so a killed run resumes at the same point.

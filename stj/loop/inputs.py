@@ -107,5 +107,5 @@ def check_inputs(config: Config) -> None:
 def _check_trackers(train: TrainConfig) -> None:
     for name in train.trackers:
         spec = find_spec(name)
-        if spec is None or spec.origin is None:  # without an origin it is only a directory of this name
+        if spec is None or spec.origin is None:  # Without an origin it is only a directory with this name.
             raise ConfigError(f"train.trackers: {name} is not installed: pip install 'stj[trackers]', or leave it out")

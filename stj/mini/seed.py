@@ -10,8 +10,8 @@ formats of the paper's prompts, copying from its context, and comparing two word
 5. `judge`: a few hundred demonstrations of a judgment with nothing given (Figure 8), beside a replay of the rest.
 
 The loop must teach the rest: to recall a fact inside a judgment. The seed answers the same question correctly if it is asked,
-and compares well with a given answer. But `judge` ends as soon as the model recalls the facts of dev pairs with a mean
-probability of 0.5, measured every five steps. So the seed is a weak judge for lack of practice.
+and compares well with a given answer. But `judge` ends when the model recalls the facts of dev pairs with a mean probability of
+0.5, measured every five steps. So the seed is a weak judge for lack of practice.
 
 The same seed gives the same model on the same machine with the same number of threads.
 """

@@ -66,7 +66,7 @@ class RowCommitter:
 
     @property
     def received(self) -> int:
-        """Number of rows received in this start, failed ones included."""
+        """Number of rows received in this start, including failed ones."""
         return self.finished.count - self._finished_before + self.failed
 
     def add(self, table: pa.Table) -> pa.Table:

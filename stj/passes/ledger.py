@@ -15,9 +15,9 @@ class Ledger:
     """Engine time and tokens. A kill -9 loses the cost since the last commit."""
 
     starts: int = 0
-    """Starts of the pass, resumed ones included."""
+    """Number of starts of the pass, including resumed ones."""
     engine_seconds: float = 0
-    """Seconds from each engine's start to its end, loading included, added up."""
+    """Sum of the seconds from each engine's start to its end, including loading."""
     usage: Usage = field(default_factory=Usage)
 
     def __add__(self, other: "Ledger") -> "Ledger":

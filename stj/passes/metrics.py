@@ -13,7 +13,7 @@ class PassMetrics:
     def __init__(self, name: str) -> None:
         self._name = {"pass": name}
         self._rows = Gauge("stj_pass_rows", "Rows of the pass by state.", ("pass", "state"))
-        self._tokens = Gauge("stj_pass_output_tokens_per_s", "Tokens that its engines write, with aborted samples.", ("pass",))
+        self._tokens = Gauge("stj_pass_output_tokens_per_s", "Tokens that engines write, including aborted samples.", ("pass",))
         self._draws = Gauge("stj_pass_draws_per_kept", "Judgments sampled for each one kept.", ("pass",))
         self._accepted = Gauge("stj_pass_accepted", "Share of the judged pairs with a kept judgment.", ("pass", "category"))
         self._eta = Gauge("stj_pass_eta_s", "Seconds to its end, at the pace so far.", ("pass",))

@@ -27,7 +27,7 @@ class Progress:
     failed: int = 0
     in_flight: int = 0
     tokens_per_s: float = 0
-    """Output tokens per second of all engines, aborted samples included."""
+    """Output tokens per second of all engines, including aborted samples."""
     draws: int = 0
     kept: int = 0
     judged: Counter[str] = field(default_factory=Counter)

@@ -68,7 +68,7 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Calla
     except Exception as error:
         raise _cause(error) from None
     except (KeyboardInterrupt, SystemExit):
-        # A thread that calls Ray while Ray shuts down ends this process, with its own exit code.
+        # A thread that calls Ray while Ray shuts down ends this process, with an exit code of Ray's.
         end_streaming_executors(_EXECUTOR_TIMEOUT_S)
         raise
     finally:

@@ -86,7 +86,7 @@ class Plan:
 
 
 def plan(config: Config, assumptions: Assumptions | None = None) -> Plan:
-    """What a run of this config needs.
+    """The needs of a run of this config.
 
     Raises SourceError if a local source is missing.
     """

@@ -91,7 +91,7 @@ def _below(deviations: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a part of a run costs, once."""
+    """The cost of one part of a run, done once."""
 
     tokens_in: float
     tokens_out: float

@@ -40,7 +40,7 @@ def turns_from(value: object, field: str, where: str) -> tuple[Turn, ...]:
 
 
 def with_turns(row: Row, value: object, field: str, where: str) -> Row:
-    """The row with the turns of `value`, or its tombstone if they are not text or fit no chat template."""
+    """The row with the turns of `value`, or its tombstone if they are not text or do not fit a chat template."""
     try:
         return usable(replace(row, turns=turns_from(value, field, where)))
     except ContentNotText as error:
@@ -48,7 +48,7 @@ def with_turns(row: Row, value: object, field: str, where: str) -> Row:
 
 
 def usable(row: Row) -> Row:
-    """The row, or its tombstone if its turns fit no chat template."""
+    """The row, or its tombstone if its turns do not fit a chat template."""
     roles = [turn.role for turn in row.turns]
     if "user" not in roles:
         return row.drop("no_user_turn")

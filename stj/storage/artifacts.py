@@ -8,7 +8,7 @@ when its *key* changes; changed code alone does not make it new. The key holds:
     the identity of its model, and the hashes of its prompts
 
 The key's hash is the *fingerprint*. Each step names the fingerprints of its inputs in its own key, so one change makes all
-later steps new as well. loop/keys.py builds the keys of a run's phases.
+later steps new too. loop/keys.py builds the keys of a run's phases.
 
 What makes a phase stale? Its directory holds another key than the config asks for. Comparing the two needs no run:
 

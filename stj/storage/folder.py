@@ -228,7 +228,7 @@ def workspace(folder: Folder) -> Iterator[Path]:
 
 @contextmanager
 def explain_write_failure(location: str) -> Iterator[None]:
-    """Turns a failed write, on a full disk for instance, into one line for the user."""
+    """Turns a failed write, for instance on a full disk, into one line for the user."""
     try:
         yield
     except OSError as error:
@@ -240,7 +240,7 @@ def explain_write_failure(location: str) -> Iterator[None]:
 
 @contextmanager
 def _explain_read_failure(location: str) -> Iterator[None]:
-    """Turns a failed read, from a store that does not answer for instance, into one line for the user."""
+    """Turns a failed read, for instance from a store that does not answer, into one line for the user."""
     try:
         yield
     except OSError as error:

@@ -86,7 +86,7 @@ def _committed(folder: Folder, fingerprint: str) -> list[Checkpoint]:
 
 
 def _files_of_rank(names: Iterable[str], rank: int) -> list[str]:
-    """The files of a checkpoint that this rank writes and reads; rank 0 also takes those that belong to no rank."""
+    """The files of a checkpoint that this rank writes and reads; rank 0 also takes the files that belong to no rank."""
     files = sorted(name for name in names if name != MANIFEST)
     return [name for name in files if f"pp_rank_{rank}_" in name or (rank == 0 and "pp_rank_" not in name)]
 

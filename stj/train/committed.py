@@ -42,7 +42,7 @@ def tag_of(step: int) -> str:
 
 
 def committed(folder: Folder, fingerprint: str) -> list[Checkpoint]:
-    """The finished checkpoints of one model, newest first; skips torn ones and those of other models."""
+    """The finished checkpoints of one model, newest first; skips torn ones and other models' checkpoints."""
     checkpoints = []
     for tag in reversed(_tags(folder)):
         if not (folder / tag).exists(MANIFEST):

@@ -22,7 +22,7 @@ from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
 from stj.train.shard import Shard, write_shard
 
-_M_MMAP_THRESHOLD = -3  # of mallopt, in malloc.h
+_M_MMAP_THRESHOLD = -3  # mallopt's option, from malloc.h
 _RETURNED_BYTES = 1 << 20
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
@@ -97,7 +97,7 @@ def _gather(
 
 def _layout(model: PreTrainedModel, name: str, parameter: torch.nn.Parameter) -> dict[str, Tensor]:
     """A parameter's tensors as they will be in the files, without their numbers."""
-    shape = getattr(parameter, "ds_shape", parameter.shape)  # of the whole parameter: this rank holds a part
+    shape = getattr(parameter, "ds_shape", parameter.shape)  # The shape of the whole parameter: this rank holds a part.
     return _as_in_files(model, name, torch.empty(shape, dtype=torch.bfloat16, device="meta"))
 
 

@@ -1,4 +1,4 @@
-"""What the driver gives the ranks, and what they return: without torch, so that both sides load it at once."""
+"""What the driver gives the ranks, and what they return: without torch, so that both sides load it quickly."""
 
 from dataclasses import dataclass
 

@@ -43,7 +43,7 @@ class TrainingSegment:
     """The beginning of a training, up to a checkpoint that becomes its own model."""
 
     whole: Artifact
-    """The model of the whole training; its checkpoints and metrics.jsonl lie beside it, those of all segments."""
+    """The model of the whole training; the checkpoints and metrics.jsonl of all segments lie beside it."""
     until: int
     """Steps that are done at the end of the segment; the last segment ends with the training."""
 
@@ -190,7 +190,7 @@ def _shown(model: Folder, steps: int) -> Iterator[None]:
 
 
 def _fit(job: TrainingJob, run: str, directory: Path, cluster: RayConfig) -> TrainResult:
-    """Runs the ranks. Only Ray's controller writes in the directory, an empty marker: the checkpoints are ours."""
+    """Runs the ranks. Ray's controller alone writes to that directory, and only an empty marker: the checkpoints are ours."""
     config = job.config
     gpu = config.device == "gpu"
     prepare_driver()
@@ -215,7 +215,7 @@ def _fit(job: TrainingJob, run: str, directory: Path, cluster: RayConfig) -> Tra
         result = trainer.fit().return_value
     except ray.train.TrainingFailedError as error:
         raise _user_error(error, job) from None
-    except RayActorError as error:  # of the controller: it handles those of ranks itself
+    except RayActorError as error:  # An error of the controller; it handles those of ranks itself.
         raise TrainingFailed(
             f"training of {job.model} lost its controller ({type(error).__name__}): run the same command again, "
             "and it resumes from the last checkpoint"
@@ -234,7 +234,7 @@ def _rank(settings: dict[str, _RankCall]) -> TrainResult | StjError:
     call = settings["call"]
     job = call.job
     if job.config.device == "cpu":
-        os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is imported, so the import stands below
+        os.environ["DS_ACCELERATOR"] = "cpu"  # Read when DeepSpeed is imported, so the import stands below.
     import torch
 
     from stj.train.gauges import gauges

@@ -61,7 +61,8 @@ def run_rank(job: TrainingJob, poll_notice: PollNotice = _no_notice, on_step: On
     config, world_size = job.config, dist.get_world_size()
     _show(job, "loading the model")
     directory = _fetched_everywhere(job.seed_model)
-    beside = _fetched_everywhere(job.seed_model, weights=False)  # for the export: the weights' copy may go while this trains
+    # For the export: the copy with weights may leave the cache while this trains.
+    beside = _fetched_everywhere(job.seed_model, weights=False)
     tokens, dropped = read_tokens(job, directory)
     steps = plan_packing([row.id for row in tokens], [row.length for row in tokens], config, world_size)
     _log_start(job, len(tokens), dropped, len(steps))
@@ -247,7 +248,7 @@ def _quiet() -> None:
     """Our log to stderr at INFO, without library messages that repeat at each step or start and that nobody can act on."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("stj").setLevel(logging.INFO)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # a tracker that does not answer gets one warning of ours
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # we warn once of a tracker that does not answer
     warnings.simplefilter("ignore", FutureWarning)
     warnings.filterwarnings("ignore", "None of the inputs have requires_grad")  # the reference has no gradients
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -82,7 +82,7 @@ def stopped(done: int, steps: int, last: Checkpoint | None) -> Stopped:
 
 
 def stop_notice(configured: float | None) -> float:
-    """Seconds between SIGTERM and the kill: as configured, else as Ray's job supervisor waits (3 by default), else 30."""
+    """Seconds between SIGTERM and the kill: as configured, else the wait of Ray's job supervisor (3 by default), else 30."""
     return configured if configured is not None else float(os.environ.get(_RAYS_NOTICE, "3" if in_ray_job() else "30"))
 
 

@@ -30,7 +30,7 @@ class PackedStep:
 
     epoch: int
     micro_batches: tuple[tuple[int, ...], ...]
-    """Indices of examples, in accumulation x ranks micro-batches, of which the last ones may be empty."""
+    """Indices of examples, in accumulation x ranks micro-batches; the last ones may be empty."""
 
     @property
     def examples(self) -> list[int]:

@@ -84,9 +84,9 @@ class RankCallback(ControllerCallback):  # type: ignore[misc]
 
 
 def prepare_driver() -> None:
-    """Turns off what Ray Train does for every training and ours does not need; what the environment sets stays."""
+    """Turns off services of Ray Train that our training does not need; the environment's own settings stay."""
     os.environ.setdefault(ENABLE_PRINT_PATCH_ENV_VAR, "0")
-    if not get_dashboard_url():  # Ray started here for this run alone: no spot machine announces its end
+    if not get_dashboard_url():  # Ray started here only for this run: no spot machine announces its end
         os.environ.setdefault(ENABLE_PREEMPTION_WATCHER_ENV_VAR, "0")
 
 

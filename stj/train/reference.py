@@ -65,7 +65,7 @@ def _run_round(
     keys: Sequence[Sequence[str]],
     batches: Sequence[MicroBatch],
 ) -> dict[str, float]:
-    """One forward of each rank, on two tokens if the round has no batch for it; the results of all ranks."""
+    """One forward pass on each rank, on two tokens if the round has no batch for it; returns the results of all ranks."""
     rank = dist.get_rank()
     batch = batches[rank] if rank < len(batches) else ()
     packed = pack([tokens[index] for index in batch] or [nothing_to_learn(tokens)])

@@ -27,7 +27,7 @@ _DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-_ALIGNMENT = 8  # of the header, in bytes
+_ALIGNMENT = 8  # The limit of the header, in bytes.
 
 
 class Shard(DigestingFile):

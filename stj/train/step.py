@@ -82,7 +82,7 @@ def _forward_backward(
     logps = engine(**packed.on(engine.device))  # (S,)
     preferred = 0
     if not batch:
-        share = logps.sum()  # of no tokens: zero, with zero gradients
+        share = logps.sum()  # The loss of no tokens: zero, with zero gradients.
     elif inputs.reference is None:
         share = sft(logps, totals)
     else:

@@ -100,7 +100,7 @@ class _TrainingState:
             self.restarts = json.loads(notes[RESTARTS])["restarts"]
         if PROGRESS in notes:
             self._activity = json.loads(notes[PROGRESS])["activity"]
-        if self._activity in (TRAINING, EXPORTING):  # before, the file holds steps that a restart makes again
+        if self._activity in (TRAINING, EXPORTING):  # Until then, the file holds steps that a restart makes again.
             for text in self._beside.changed(METRICS).values():
                 self._take(last_metrics(text))
 

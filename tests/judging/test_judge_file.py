@@ -220,7 +220,7 @@ def test_a_bad_file_is_one_line_before_anything_starts(
         (["judge", "pairs.jsonl", f"model={SEED_MODEL}", "vote.prompt=oracle"], "vote.prompt"),
         (
             ["judge", "pairs.jsonl", f"model={SEED_MODEL}", "--out", "nowhere/out.jsonl"],
-            "--out nowhere/out.jsonl: no such directory",
+            "--out nowhere/out.jsonl: the directory ",
         ),
         (["judge", "pairs.jsonl", f"model={SEED_MODEL}", "votes=3"], "unknown key 'votes'"),
         (["judge", "pairs.jsonl", f"model={SEED_MODEL}", "model.tensor_parallel_size=7"], "tensor_parallel_size=7 GPUs cannot"),

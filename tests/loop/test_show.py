@@ -103,7 +103,7 @@ def test_a_training_example(tmp_path: Path) -> None:
     table = examples_to_table([Example(id="e1", winner="B", messages=prompt, completion="So [[B]]")])
     text = shown(artifact(tmp_path, table))
     assert "e1  judgment, better answer shown as B\nsystem:\n    Judge.\nuser:\n    [Question]\n" in text
-    assert "completion, what is learned:\n    So [[B]]" in text
+    assert "completion, which is learned:\n    So [[B]]" in text
 
 
 def test_any_other_table(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The limit on disk: the first N rows that pass the rule, in input order, whatever the order of arrival."""
+"""The limit on disk: the first N rows that pass the rule, in input order, for any order of arrival."""
 
 import random
 import tempfile

@@ -48,7 +48,7 @@ EXAMPLES = [make_example(index) for index in range(60)]
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(bucket: str) -> Iterator[None]:
-    """A Ray for these tests alone; its ranks inherit from `bucket` the environment in which they reach the test's S3."""
+    """A Ray only for these tests; its ranks inherit the environment of `bucket`, so they reach the tests' S3."""
     ray.init(address="local", include_dashboard=False, num_cpus=3, logging_level=logging.ERROR)
     yield
     ray.shutdown()

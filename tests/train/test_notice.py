@@ -96,7 +96,7 @@ def terminate_again(asked: Path) -> None:
 
 
 def drive(folder: Path, notice_s: float, signals: int = 1, work: Callable[[], None] = lambda: time.sleep(600)) -> None:
-    """A driver whose ranks work, and which gets SIGTERM in a moment; a second one when it has asked them to stop."""
+    """A driver with working ranks that soon gets SIGTERM, and a second one after it has asked the ranks to stop."""
     with asking_to_stop(Folder.at(folder), "mine", notice_s):
         if signals:
             terminate_soon()

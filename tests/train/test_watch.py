@@ -63,7 +63,7 @@ def test_a_log_gets_what_the_ranks_wait_for_then_steps_and_the_last_one_at_the_e
     folder: Folder, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    write_steps(folder, 8)  # of a run that was killed: some of these steps are made again
+    write_steps(folder, 8)  # A killed run: some of these steps are made again.
     with watching(folder):
         assert has(caplog, "iteration_1/model: starting ranks")
         write_progress(folder, "loading the model")

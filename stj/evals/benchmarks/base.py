@@ -36,7 +36,7 @@ class HubPart(NamedTuple):
     """The data set, or the kind of `files`."""
     split: str
     files: str | None = None
-    """Files to read if the data set has no splits of its own."""
+    """Files to read if the data set defines no splits."""
     revision: str | None = None
 
 

@@ -91,7 +91,7 @@ def _kind_of_ties(example: JudgedExample) -> tuple[str, str]:
     """ "ref" or "tied", and the prompt. Raises SourceError if the example has no ratings, or an id of another form."""
     shown = repr(example.id[:60])
     if not example.ratings:
-        raise SourceError(f"{shown}: Ties are rated, not chosen from: give 'ratings', a number or text for each answer")
+        raise SourceError(f"{shown}: the answers of Ties are rated: give 'ratings', a number or text for each answer")
     return _kind_and_prompt(example.id, shown)
 
 
