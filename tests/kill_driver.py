@@ -162,6 +162,7 @@ class Points:
 
 def drive(order: dict[str, Any]) -> int:
     """Runs one driver, as `stj run` does, and returns its exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a script it is ignored
     config = load([MINI], order["settings"])
     Points(Folder.at(config.run_root), order["points"], order["deadly"], order["signal"]).watch()
     patch = pytest.MonkeyPatch()

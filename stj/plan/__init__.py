@@ -70,7 +70,12 @@ class Plan:
 
     def _total(self) -> list[str]:
         spent = spent_words(*total((sum(phase.times), phase) for phase in self.phases))
-        return [f"{'in all':<12} {', '.join(spent)}"] if spent else []
+        if not spent:
+            return []
+        uncounted = [phase.name for phase in self.phases if phase.gpu_hours is None]
+        if not uncounted:
+            return [f"{'in all':<12} {', '.join(spent)}"]
+        return [f"{'in all':<12} at least {', '.join(spent)}: without {', '.join(uncounted)}, whose models have unknown shapes"]
 
     def _assuming(self) -> list[str]:
         a = self.assumptions
