@@ -28,7 +28,7 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
 def load_use(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> UseConfig:
     """The config of a judge in use, in the same way; `model=PATH` is short for `model.path=PATH`.
 
-    Raises ConfigError, also if no model is named.
+    Raises ConfigError, for example if no model is named.
     """
     config = _load(UseConfig, files, [re.sub(r"^model=", "model.path=", word) for word in overrides])
     if not config.model.path:

@@ -88,7 +88,7 @@ class CheckpointSelection:
     """The pairs that checkpoints are chosen by."""
 
     def run(self) -> None:
-        """Trains to the end, or until no checkpoint is better any more, and makes the best one the model of the phase.
+        """Trains to the end, or until checkpoints no longer improve, and makes the best one the model of the phase.
 
         Raises TrainingFailed, ModelError or PassFailed as training and passes do.
         """

@@ -93,7 +93,7 @@ class ExampleSelection:
 
 
 def _write_parts(artifact: Artifact, examples: Iterator[Example]) -> tuple[list[str], Counter[str]]:
-    """Writes the examples in files of a few thousand; returns the files' names and the number of examples by kind."""
+    """Writes files of a few thousand examples; returns the files' names and the number of examples by kind."""
     parts: list[str] = []
     kinds = Counter[str]()
     while part := list(itertools.islice(examples, _EXAMPLES_PER_FILE)):

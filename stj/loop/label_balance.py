@@ -12,7 +12,7 @@ from stj.verdict import Label
 
 
 class LabelBalance:
-    """As many examples with label A as with label B, chosen only by the seed and each example's id.
+    """As many examples with label A as with label B; the choice depends only on the seed and each example's id.
 
     Every example draws a number, which takes 8 bytes of memory. `settle` keeps the lowest draws of each label.
     """

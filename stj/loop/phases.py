@@ -12,7 +12,7 @@
       heldout_3/                        rows: the held-out pairs judged by the last model
       report.json, report.html
 
-All work of the same weights is one pass. If one model generates and judges first, `pairs` holds the judgments of iteration 1
+All work with the same weights is one pass. If one model generates and judges first, `pairs` holds the judgments of iteration 1
 too, and there is no `iteration_1/judged`.
 """
 

@@ -61,7 +61,7 @@ class RowCommitter:
 
     @property
     def failed(self) -> int:
-        """Number of rows that failed in this start and have not succeeded later."""
+        """Number of rows that failed in this start and have not succeeded since."""
         return len(self._failed)
 
     @property

@@ -39,7 +39,8 @@ _BLOCKS_PER_ENGINE = 32  # Split the rows in flight into this many blocks.
 _ROWS_AHEAD = 2  # Queue this multiple of rows_in_flight: finished rows wait for the slowest of their block.
 _READ_BLOCK_BYTES = 1 << 20  # Small, so that the first rows reach the engine while the rest is still being read.
 _OUR_ERROR = re.compile(r"^(?:stj\.errors\.)(\w+): (.+)$", re.MULTILINE)
-_ADD_ENGINES_ABOVE = 0.55  # Ray Data adds engines above this share of calls in use, and stops some below 0.5.
+# Ray Data adds engines above this share of calls in use: nearly as many again if all are in use. Below 0.5 it stops some.
+_ADD_ENGINES_ABOVE = 0.55
 _EXECUTOR_TIMEOUT_S = 30.0  # Ray Data itself waits 2 s for its thread, which is not enough on a busy machine.
 
 

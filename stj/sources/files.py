@@ -159,7 +159,7 @@ def _json_value(file: Path) -> Any:
         if error.msg == "Extra data":
             return None
         raise SourceError(f"{file}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
-    except (ValueError, RecursionError) as error:  # as in _json_object
+    except (ValueError, RecursionError) as error:  # The same errors as in _json_object.
         raise SourceError(f"{file}: JSON that Python cannot hold ({error})") from None
 
 

@@ -68,7 +68,7 @@ def _choices(record: SourceRecord) -> tuple[str, str]:
         raise wrong_type(targets, "targets", "an object with choices and labels", record.where)
     ranked = sorted(scores.items(), key=lambda choice: -int(choice[1] == 1))
     if len(ranked) != 2 or [score == 1 for _, score in ranked] != [True, False]:
-        raise wrong_type(targets or scores, "targets", "two choices of which one has label 1", record.where)
+        raise wrong_type(targets or scores, "targets", "two choices, only one with label 1", record.where)
     return text_of(ranked[0][0], "targets", record.where), text_of(ranked[1][0], "targets", record.where)
 
 
