@@ -254,7 +254,7 @@ def without(name: str, field: str) -> list[Record]:
         ("judgebench", bad("judgebench", source="chess"), "JudgeBench has mmlu-pro"),
         ("rmbench", bad("rmbench", chosen=["4"]), "1 answers; RM-Bench has 3 styles"),
         ("rmbench", without("rmbench", "domain"), "no field 'domain'"),
-        ("hhh", bad("hhh", targets={"choices": ["4", "5"], "labels": [1, 1]}), "one has label 1"),
+        ("hhh", bad("hhh", targets={"choices": ["4", "5"], "labels": [1, 1]}), "only one with label 1"),
         ("hhh", bad("hhh", targets={"choices": None, "labels": [1, 0]}), "field 'targets.choices' is NoneType None"),
         ("hhh", bad("hhh", targets={"choices": [["4"], ["5"]], "labels": [1, 0]}), "field 'targets.choices[]' is list ['4']"),
         ("hhh", bad("hhh", targets={"choices": ["4", "5"], "labels": None}), "field 'targets.labels' is NoneType None"),
