@@ -14,11 +14,11 @@ project_copyright = "the stj maintainers; Apache-2.0"
 release = version = __version__
 html_title = f"stj {version}"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "settings", "repository_links"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "repository_links"]
 exclude_patterns = ["_build", "README.md"]
 
-myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
-myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 4
 
 autoclass_content = "both"
 autodoc_member_order = "bysource"

@@ -60,7 +60,8 @@ Benchmarks:
   NAME:PLACE  read from a .jsonl, .jsonl.gz, .json, .csv or .parquet file, or
               from a directory of them, in the benchmark's published schema. A
               .json file is held in memory whole; others are read as a stream.
-  pairs:FILE  any file with instruction, response_a, response_b and winner
+  pairs:FILE  any file with instruction, and chosen and rejected, or
+              response_a, response_b and winner
 """
 _RECORDED = """\
 Fields of recorded judgments, one judgment a row:
@@ -404,7 +405,7 @@ def _show(
 
 @_verb(
     "eval",
-    "stj eval runs/mini/iteration_3/model pairs:mine.jsonl",
+    "stj eval runs/mini/iteration_3/model pairs:mine.jsonl conf/mini.yaml",
     "stj eval MODEL rewardbench llmbar conf/small.yaml votes=32",
     about=_BENCHMARKS,
     docs="evaluation",

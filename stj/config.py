@@ -413,7 +413,7 @@ class TrainConfig:
     """Steps between two checkpoints. After a failure at most this many steps are repeated; each checkpoint takes time and
     disk."""
     selection: SelectionConfig = field(default_factory=SelectionConfig)
-    """Which checkpoint becomes the model, and when to stop early. The learning rate still follows the schedule of all steps."""
+    """Choice of a checkpoint, and an early stop. The learning rate still follows the schedule of all steps."""
     seed: int = 2
     """Seed of the order of examples and of dropout, from 0 to 2147483647."""
     activation_checkpointing: bool = True

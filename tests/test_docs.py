@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ from stj.config_loader import load, load_use
 from stj.evals.benchmarks import BENCHMARKS
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "docs" / "_ext"))
+sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "docs" / "_ext")]
 
-from repository_links import anchors, broken_links  # noqa: E402  (docs/_ext is no package)
-from settings import Reference  # noqa: E402
+import settings  # noqa: E402  (docs/ and docs/_ext are no packages)
+from repository_links import anchors, broken_links  # noqa: E402
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(?:bash|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -190,16 +191,32 @@ def holds(text: str, pieces: list[str]) -> bool:
     return True
 
 
+def test_the_settings_page_is_fresh() -> None:
+    assert settings.PAGE.read_text() == settings.page(), f"docs/settings.md is not fresh: run `{settings.COMMAND}`"
+
+
 def test_the_settings_page_has_every_setting_with_type_default_and_docstring() -> None:
-    lines = list(Reference("").lines(Config))
-    at = lines.index("[`judge.samples`]{#judge-samples} · int · default `15`")
-    assert lines[at + 1].startswith(": N: ")
-    assert '[`train.objective`]{#train-objective} · `sft` or `dpo` or `rpo` or `sft_then_dpo` · default `"sft"`' in lines
-    assert "[`train.preference.beta`]{#train-preference-beta} · float · default `0.1`" in lines
+    lines = list(settings.Reference("").lines(Config))
+    at = lines.index('- <a id="judge-samples"></a>**`judge.samples`** · int · default `15`\\')
+    assert lines[at + 1].startswith("  N: ")
+    names = {line.split("**")[1].strip("`"): line for line in lines if line.startswith("- <a id=")}
+    assert names["train.objective"].endswith('· `sft` or `dpo` or `rpo` or `sft_then_dpo` · default `"sft"`\\')
+    assert names["train.preference.beta"].endswith("· float · default `0.1`\\")
     headings = {line.strip("# \n") for line in lines if line.startswith("### ")}
     groups = {name for name, value in vars(Config()).items() if hasattr(value, "__dataclass_fields__")}
     assert headings == groups
-    assert "[`vote.votes`]{#use-vote-votes} · int · default `1`" in list(Reference("use-").lines(UseConfig))
+    use = list(settings.Reference("use-").lines(UseConfig))
+    assert '- <a id="use-vote-votes"></a>**`vote.votes`** · int · default `1`\\' in use
+
+
+def test_the_settings_page_says_no_sentence_twice_in_a_row() -> None:
+    paragraphs = [line for line in settings.page().splitlines() if line and not line.startswith(("-", "#"))]
+    twice = [text for text in paragraphs for first, second in pairwise(text.split(". ")) if first == second.rstrip(".")]
+    assert not twice
+
+
+def test_the_settings_page_is_the_same_for_every_installed_vllm() -> None:
+    assert "`enforce_eager: true`" not in settings.page().partition("- **`engine`**")[2]
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda file: file.name)

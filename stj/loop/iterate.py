@@ -47,7 +47,7 @@ def iterate(iteration: Iteration, make: Make) -> None:
     for annotation in iteration.annotation:  # 3.2, 3.3: select instructions, write pairs (once); 3.4: M_{i-1} judges them
         make(annotation)
     make(iteration.examples)  # 3.4: keep one right judgment a pair, as many labels A as B
-    if iteration.warm_up:  # not in the paper: the seed learns right judgments before preferences (seed 003, "RISE")
+    if iteration.warm_up:  # not in the paper: train.objective=sft_then_dpo learns right judgments first (RISE)
         make(iteration.warm_up)
         for preferences in iteration.again or ():
             make(preferences)

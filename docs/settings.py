@@ -1,26 +1,58 @@
-"""The settings page, from the dataclasses of stj/config.py: a line `% settings: Config` in a page becomes their fields.
+"""The settings page, docs/settings.md, from the dataclasses of stj/config.py.
+
+    python docs/settings.py       writes the page
 
 The docstring under a field is read with `ast`, its default from an instance, its type as the source writes it. So the page
-cannot differ from the code.
+says what the code says. tests/test_docs.py fails if the page is older than the code.
 """
 
 import ast
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sphinx.application import Sphinx
-
 from stj import config as config_module
-from stj.config import Config, UseConfig
+from stj.config import Config, EngineConfig, UseConfig, installed_engine
 
-_MARK = "% settings: "
-_SCHEMAS: dict[str, tuple[type, str]] = {"Config": (Config, ""), "UseConfig": (UseConfig, "use-")}  # with a prefix of anchors
+PAGE = Path(__file__).with_name("settings.md")
+COMMAND = ".venv/bin/python docs/settings.py"
+
+_BEGINNING = """\
+<!-- Do not edit: docs/settings.py makes this page from stj/config.py. -->
+
+# Settings
+
+Every setting is a field of a dataclass in [stj/config.py](../stj/config.py). This page is made from that file.
+
+A YAML file sets fields by group. `key=value` on the command line wins. The defaults are the paper's numbers (Tables 7 and 8).
+A file in `conf/` holds only what differs. An unknown key is refused, with the nearest known one.
+
+```bash
+stj run conf/mini.yaml judge.samples=8 train.lr=1e-6 select.categories=null
+```
+
+## A run
+
+For `stj run`, `stj iterate`, `stj plan`, `stj status` and `stj eval`.
+"""
+_JUDGE_IN_USE = """\
+## A judge in use
+
+For `stj judge` and `stj serve`. `model=PATH` is short for `model.path=PATH`. The defaults of `engine` follow the installed
+vLLM: on a CPU build they are `device: cpu`, `kv_cache_gib: 1` and `enforce_eager: true`.
+"""
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    run = Reference("")
+    lines = [_BEGINNING, *run.lines(Config), _JUDGE_IN_USE]
+    return "\n".join([*lines, *Reference("use-", run.explained).lines(UseConfig)])
 
 
 @cache
@@ -46,7 +78,9 @@ def field_docs(cls: type) -> dict[str, tuple[str, str]]:
 
 
 def default_of(field: "Field[Any]") -> Any:
-    """The default of a field, made if it has a factory."""
+    """The default of a field, made if it has a factory; that of an engine is the same here for every installed vLLM."""
+    if field.default_factory is installed_engine:
+        return EngineConfig()
     return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
@@ -60,59 +94,64 @@ def as_yaml(value: object) -> str:
 class Reference:
     """The Markdown of one config. A class of settings is explained once, where it comes first."""
 
-    def __init__(self, anchor: str) -> None:
+    def __init__(self, anchor: str, explained: Mapping[type, tuple[str, Any]] | None = None) -> None:
         self._anchor = anchor
-        self._explained: dict[type, str] = {}
+        self.explained = dict(explained or {})
+        """For each class that is explained, the group that explains it: its name and its defaults."""
 
     def lines(self, schema: type) -> Iterator[str]:
-        """The config's own fields, then a section for each group of settings."""
+        """The config's own fields, then a section for each group of settings that is new.
+
+        A section begins with the class's docstring alone: the one under the field says the same in fewer words.
+        """
         groups = [field for field in fields(schema) if is_dataclass(default_of(field))]
         yield from self._fields(schema, "", [field for field in fields(schema) if field not in groups])
+        known = [field for field in groups if type(default_of(field)) in self.explained]
         docs = field_docs(schema)
-        for field in groups:
-            yield f"### {field.name}\n"
+        for field in known:
             yield from self._group(field.name, default_of(field), docs[field.name][1])
+        for field in (field for field in groups if field not in known):
+            yield f"### {field.name}\n"
+            yield from self._group(field.name, default_of(field), "")
 
     def _group(self, key: str, default: Any, doc: str) -> Iterator[str]:
         """What a group is, its fields, and the groups inside it."""
         cls = type(default)
-        if cls in self._explained:
-            yield from _like_another(key, default, doc, self._explained[cls])
+        if cls in self.explained:
+            yield from _like_another(key, default, doc, *self.explained[cls])
             return
-        self._explained[cls] = key
+        self.explained[cls] = key, default
         yield f"{doc} {inspect.cleandoc(cls.__doc__ or '')}\n".lstrip()
         inner = [field for field in fields(cls) if is_dataclass(getattr(default, field.name))]
         yield from self._fields(cls, f"{key}.", [field for field in fields(cls) if field not in inner], default)
         docs = field_docs(cls)
         for field in inner:
             name, value = f"{key}.{field.name}", getattr(default, field.name)
-            if type(value) not in self._explained:
+            if type(value) not in self.explained:
                 yield f"#### {name}\n"
             yield from self._group(name, value, docs[field.name][1])
 
     def _fields(self, cls: type, prefix: str, members: "list[Field[Any]]", instance: Any = None) -> Iterator[str]:
-        """Fields as a list of definitions: name, type, default, docstring."""
+        """Fields as a list: name, type, default, and the docstring below. Each has an anchor, on GitHub too."""
         docs = field_docs(cls)
         for field in members:
             kind, doc = docs[field.name]
             value = default_of(field) if instance is None else getattr(instance, field.name)
             name = f"{prefix}{field.name}"
             anchor = self._anchor + name.replace(".", "-")
-            yield f"[`{name}`]{{#{anchor}}} · {_type_words(kind)} · default `{as_yaml(value)}`"
-            yield f": {doc}\n" if doc else ""
+            ending = "\\" if doc else ""
+            yield f'- <a id="{anchor}"></a>**`{name}`** · {_type_words(kind)} · default `{as_yaml(value)}`{ending}'
+            yield f"  {doc}\n" if doc else ""
 
 
-def _like_another(name: str, value: Any, doc: str, like: str) -> Iterator[str]:
-    """A group whose fields are explained already: its defaults if they differ from the class's own."""
-    differing = {
-        field.name: getattr(value, field.name)
-        for field in fields(value)
-        if getattr(value, field.name) != default_of(field) and not is_dataclass(getattr(value, field.name))
-    }
+def _like_another(name: str, value: Any, doc: str, like: str, explained: Any) -> Iterator[str]:
+    """A group whose fields are explained already, in the group `like`: the defaults that differ from that group's."""
+    names = [field.name for field in fields(value) if getattr(value, field.name) != getattr(explained, field.name)]
+    differing = {field: getattr(value, field) for field in names}
     listed = ", ".join(f"`{key}: {as_yaml(item)}`" for key, item in differing.items())
-    defaults = f" Its own defaults: {listed}." if listed else ""
-    yield f"`{name}`"
-    yield f": {doc}{' ' if doc else ''}Fields as in `{like}`.{defaults}\n"
+    defaults = f" Defaults that differ: {listed}." if listed else ""
+    yield f"- **`{name}`**\\"
+    yield f"  {doc}{' ' if doc else ''}Fields as in [`{like}`](#{like.replace('.', '')}).{defaults}\n"
 
 
 def _type_words(kind: str) -> str:
@@ -124,15 +163,5 @@ def _type_words(kind: str) -> str:
     return words.replace("tuple[str, ...]", "list of str").replace("tuple[float, float]", "two floats")
 
 
-def _insert_settings(app: Sphinx, page: str, source: list[str]) -> None:
-    for name, (schema, anchor) in _SCHEMAS.items():
-        mark = _MARK + name
-        if mark in source[0]:
-            source[0] = source[0].replace(mark, "\n".join(Reference(anchor).lines(schema)))
-            app.env.note_dependency(str(Path(config_module.__file__)))
-
-
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers the extension."""
-    app.connect("source-read", _insert_settings)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+if __name__ == "__main__":
+    PAGE.write_text(page())
