@@ -85,6 +85,8 @@ def _parsed(override: str) -> Any:
 
 
 def _merge(base: DictConfig, extra: Any, where: str) -> DictConfig:
+    if OmegaConf.is_config(extra) and (missing := OmegaConf.missing_keys(extra)):  # A merge would leave them out silently.
+        raise ConfigError(f"{where}: {min(missing)}=??? is OmegaConf's word for no value; write a value or leave it out")
     try:
         merged = OmegaConf.merge(base, extra)
     except ConfigKeyError as error:

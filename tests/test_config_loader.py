@@ -60,6 +60,7 @@ def test_later_files_and_then_the_command_line_win(tmp_path: Path) -> None:
         ("train=3", "one value where a group of settings is needed"),
         ("train.betas=[0.9,x]", "Value 'x'|a value"),
         ("seed={", "seed"),
+        ("seed=???", r"seed=\?\?\? is OmegaConf's word for no value"),
     ],
 )
 def test_an_error_is_one_line_that_names_its_key(override: str, message: str) -> None:
