@@ -131,7 +131,7 @@ class LiveLine:
                 self._console.control(erase)
                 self._console.print(visible_line(line), end="", markup=False, emoji=False, no_wrap=True, overflow="crop")
             self._shown = bool(line)
-        except OSError:  # the terminal was closed; the work continues
+        except (OSError, ValueError):  # the terminal or the stream was closed; the work continues
             self._console = None
 
 
