@@ -4,19 +4,21 @@ Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted, 143 stoppe
 stderr.
 """
 
+import io
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO, TypeVar, cast, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -26,13 +28,15 @@ from stj.config import Config, PromptName
 from stj.config_loader import load, load_use
 from stj.errors import ConfigError, StjError
 from stj.storage.folder import Folder
-from stj.text import CLEAR_LINE, Passage, Span, Table, show
+from stj.text import CLEAR_LINE, Passage, Span, Table, show, visible_line
 
 if TYPE_CHECKING:
     from stj.loop.kinds import Phase
     from stj.loop.phases import Run
 
 _CONF_SUFFIXES = {".yaml", ".yml"}
+_SETTING = re.compile(r"[A-Za-z_][\w.]*=")
+_LAST_PORT = 65535
 _WIDEST_HELP = 100  # columns; longer lines of help are hard to read
 _HELP = "The self-taught judge: trains LLM judges without human labels, and uses them."
 _ABOUT = """\
@@ -113,11 +117,16 @@ class _Verbs(_Group):
             return _failed(str(error), error.exit_code)
         except KeyboardInterrupt:
             return _failed("interrupted; run the same command again to resume from what is committed", 130)
-        except BrokenPipeError:  # The reader of a pipe (`| head`) has seen enough.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:
-            return _failed(str(error), 1)  # The error's text names the file.
+            return _failed_io(error)
         return 0
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Reads the words before the verb. `--help` and `--version` are answered here, so their output may fail here."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except OSError as error:
+            raise typer.Exit(_failed_io(error)) from None
 
 
 class _Verb(_Help, TyperCommand):
@@ -129,7 +138,13 @@ class _Verb(_Help, TyperCommand):
         many = {flag for flag, option in options.items() if getattr(option, "multiple", False)}
         if not ctx.resilient_parsing:  # A shell completes words that are not complete.
             args = list(_one_value_per_flag(args, many))
-        rest = super().parse_args(ctx, args)
+        if any(param.nargs == -1 for param in self._params("argument")):
+            args = _settings_last(args, {flag for flag, option in options.items() if not getattr(option, "is_flag", False)})
+        try:
+            rest = super().parse_args(ctx, args)
+        except typer.TyperException as error:
+            cast(Any, error).ctx = ctx  # click leaves it out of some errors; the error names the verb's help
+            raise
         for name, value in ctx.params.items():
             if isinstance(value, str) and value in options:
                 raise ConfigError(f"--{name}: give its value before {value}")
@@ -174,6 +189,16 @@ def _one_value_per_flag(words: Sequence[str], flags: set[str]) -> Iterator[str]:
             yield from (flag, name)
 
 
+def _settings_last(words: Sequence[str], flags: set[str]) -> list[str]:
+    """The words with settings after all others, so that none is taken for a FILE or a MODEL; `flags` take a value."""
+    end = words.index("--") if "--" in words else len(words)
+    places = [
+        place for place, word in enumerate(words[:end]) if _SETTING.match(word) and not (place and words[place - 1] in flags)
+    ]
+    others = [word for place, word in enumerate(words) if place not in places]
+    return [*others, *(words[place] for place in places)]
+
+
 _app = typer.Typer(
     cls=_Verbs,
     help=_HELP,
@@ -187,16 +212,44 @@ _mini = typer.Typer(cls=_Group, epilog=_MINI, help="Builds parts of the small wo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. An expected error is one line on stderr, never a traceback."""
+    _open_streams()
     form = f"{_start_of_line()}%(asctime)s %(message)s"
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=form, datefmt="%H:%M:%S")
     signal.signal(signal.SIGTERM, _stop)
+    code = _run_command(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(typer.main.get_command(_app).main(arguments, prog_name="stj", standalone_mode=False) or 0)
+        sys.stdout.flush()
+    except OSError as error:
+        return code or _failed_io(error)
+    return code
+
+
+def _run_command(words: Sequence[str]) -> int:
+    for word in words:
+        if not _is_utf8(word):
+            return _failed(f"{word}: not UTF-8; rename the file or write the setting in UTF-8", 2)
+    try:
+        return int(typer.main.get_command(_app).main(words, prog_name="stj", standalone_mode=False) or 0)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         message = " ".join(error.format_message().split())
         end = "" if message.endswith((".", "?")) else "."
         return _failed(f"{message}{end} See `{context.command_path if context else 'stj'} --help`", error.exit_code)
+
+
+def _is_utf8(word: str) -> bool:
+    """Whether a word is text. Python reads bytes that are not UTF-8 as halves of surrogate pairs, which no library takes."""
+    return not any("\ud800" <= character <= "\udfff" for character in word)
+
+
+def _open_streams() -> None:
+    """Makes stdout and stderr usable if the shell closed them (`>&-`), and stdout if its encoding lacks a character."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)  # or the next file opened would get the output
+            setattr(sys, name, os.fdopen(descriptor, "w", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _start_of_line() -> str:
@@ -205,8 +258,31 @@ def _start_of_line() -> str:
 
 
 def _failed(message: str, exit_code: int) -> int:
-    print(f"{_start_of_line()}stj: {message}", file=sys.stderr)
+    """Prints the one line of an error, whose words may come from a file or a model; returns the exit code."""
+    try:
+        print(f"{_start_of_line()}stj: {visible_line(message)}", file=sys.stderr, flush=True)
+    except OSError:  # A full disk, or a terminal that was closed: the exit code still counts.
+        _discard(sys.stderr)
     return exit_code
+
+
+def _failed_io(error: OSError) -> int:
+    """The exit code after a file or a stream failed."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would write the rest at its end, fail again, and exit with code 120.
+        _discard(sys.stdout)
+    if isinstance(error, BrokenPipeError):  # The reader of a pipe (`| head`) has seen enough.
+        return 0
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # os.getcwd names no file
+        return _failed("the working directory does not exist any more; change to another one", 1)
+    return _failed(str(error), 1)
+
+
+def _discard(stream: TextIO) -> None:
+    """Sends what is left in a stream nowhere."""
+    with suppress(OSError, ValueError):  # a stream of a test has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
@@ -233,6 +309,13 @@ def _count(word: str | int) -> int:
     if not str(word).isdecimal():
         raise typer.BadParameter(f"'{word}' is not a whole number, 0 or more.")
     return int(word)
+
+
+def _port(word: str | int) -> int:
+    """The number of a port, or a default as it is. Raises BadParameter."""
+    if (port := _count(word)) > _LAST_PORT:
+        raise typer.BadParameter(f"{port} is no port; the last is {_LAST_PORT}.")
+    return port
 
 
 _Conf = Annotated[
@@ -565,7 +648,7 @@ def _serve(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="The address to listen on; the default is only this machine.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="PORT", parser=_count, help="The port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(metavar="PORT", parser=_port, help="The port to listen on.")] = 8000,
 ) -> None:
     """Serves a judge over HTTP, beside vLLM's OpenAI API.
 
@@ -580,7 +663,7 @@ def _serve(
 @_verb("build-seed", "stj mini build-seed seed_model --seed 1", docs="method", app=_mini)
 def _build_seed(
     out: Annotated[str, typer.Argument(metavar="DIR", help="The directory to write the model to.")],
-    seed: Annotated[int, typer.Option(metavar="N", help="The seed of all randomness.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", parser=_count, help="The seed of all randomness.")] = 0,
 ) -> None:
     """Trains the small world's seed model from scratch."""
     from stj.mini.seed import build_seed

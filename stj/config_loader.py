@@ -44,7 +44,7 @@ def _load(schema: type[Schema], files: Sequence[str | Path], overrides: Sequence
         key, equals, _ = override.partition("=")
         if not equals or not key:
             raise ConfigError(f"'{override}': not a setting; write key=value, as in train.lr=1e-6")
-        merged = _merge(merged, _parsed(override), f"'{override}'")
+        merged = _merge(merged, _parsed(override, merged), f"'{override}'")
     return _to_config(merged, schema)
 
 
@@ -77,14 +77,21 @@ def _to_config(merged: DictConfig, schema: type[Schema]) -> Schema:
     return config
 
 
-def _parsed(override: str) -> Any:
+def _parsed(override: str, base: DictConfig) -> Any:
+    """The setting as YAML reads its value; text stays as it is written, as `010` or `yes` in a path."""
+    key, _, text = override.partition("=")
     try:
-        return OmegaConf.from_dotlist([override])
+        parsed = OmegaConf.from_dotlist([override])
+        if isinstance(OmegaConf.select(parsed, key), bool | int | float) and isinstance(OmegaConf.select(base, key), str):
+            OmegaConf.update(parsed, key, text)
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"'{override}': the value cannot be read: {' '.join(str(error).split())}") from None
+    return parsed
 
 
 def _merge(base: DictConfig, extra: Any, where: str) -> DictConfig:
+    if OmegaConf.is_config(extra) and (missing := OmegaConf.missing_keys(extra)):  # A merge would leave them out silently.
+        raise ConfigError(f"{where}: {min(missing)}=??? is OmegaConf's word for no value; write a value or leave it out")
     try:
         merged = OmegaConf.merge(base, extra)
     except ConfigKeyError as error:

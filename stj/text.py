@@ -127,9 +127,9 @@ class LiveLine:
         try:
             with self._console:  # one write to the terminal, so that no other text comes between
                 self._console.control(erase)
-                self._console.print(line, end="", markup=False, emoji=False, no_wrap=True, overflow="crop")
+                self._console.print(visible_line(line), end="", markup=False, emoji=False, no_wrap=True, overflow="crop")
             self._shown = bool(line)
-        except OSError:  # the terminal was closed; the work continues
+        except (OSError, ValueError):  # the terminal or the stream was closed; the work continues
             self._console = None
 
 
@@ -157,6 +157,15 @@ class Table:
     """Lines that replace the plain table; empty for aligned columns."""
     note: str = ""
     """A line below the table."""
+
+    def __post_init__(self) -> None:
+        """Makes all text visible, as a Passage does: names of models and subsets come from files."""
+        visible_columns = [Column(*map(visible_line, column)) for column in self.columns]
+        object.__setattr__(self, "columns", visible_columns)
+        object.__setattr__(self, "rows", [[visible_line(cell) for cell in row] for row in self.rows])
+        object.__setattr__(self, "title", visible_line(self.title))
+        object.__setattr__(self, "plain", [visible_line(line) for line in self.plain])
+        object.__setattr__(self, "note", visible_line(self.note))
 
     def __str__(self) -> str:
         return "\n".join([*(self.plain or self._plain_lines()), *(["", self.note] if self.note else [])])
@@ -246,7 +255,7 @@ def show(item: str | Table | Passage, stream: TextIO | None = None) -> None:
 
         Console(file=stream, highlight=False).print(item)
     else:
-        print(item, file=stream, flush=True)
+        print(visible(item) if isinstance(item, str) else item, file=stream, flush=True)
 
 
 def _plain_line(cells: Sequence[str], widths: Sequence[int]) -> str:

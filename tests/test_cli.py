@@ -42,6 +42,9 @@ HEAVY = ("ray", "torch", "vllm", "transformers", "deepspeed", "datasets", "rich"
         (["status", "runs/mini", "seed=1"], 2, "seed=1: a run's directory knows its config"),
         (["status", "/nowhere"], 1, "no run here"),
         (["show", "/nowhere"], 1, "no artifact here"),
+        (["show", "/no\nwhere\x1b[1m"], 1, "/no\\nwhere\\x1b[1m: no artifact here"),
+        (["show", "/\udcff"], 2, "/\\udcff: not UTF-8"),
+        (["plan", MINI, "run_root=\udcff"], 2, "run_root=\\udcff: not UTF-8"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_a_code(
@@ -69,10 +72,12 @@ def test_what_is_wrong_is_one_line_and_a_code(
         (["show", "x", "--json=yes"], "Option '--json' does not take a value."),
         (["show", "x", "y"], "Got unexpected extra argument(s) (y). See `stj show --help`"),
         (["show", "x", "seed=1"], "Got unexpected extra argument(s) (seed=1). See `stj show --help`"),
-        (["show", "x", "--limit"], "Option '--limit' requires an argument. See `stj --help`"),
+        (["show", "x", "--limit"], "Option '--limit' requires an argument. See `stj show --help`"),
         (["show", "x", "--limit", "-1"], "Invalid value for '--limit': '-1' is not a whole number, 0 or more."),
         (["show", "x", "--limit", "five"], "Invalid value for '--limit': 'five' is not a whole number, 0 or more."),
         (["serve", "m", "--port", "http"], "Invalid value for '--port': 'http' is not a whole number, 0 or more."),
+        (["serve", "m", "--port", "65536"], "Invalid value for '--port': 65536 is no port; the last is 65535."),
+        (["mini", "build-seed", "d", "--seed", "-1"], "'-1' is not a whole number, 0 or more."),
         (["score", "f"], "Missing option '--benchmark'. See `stj score --help`"),
         (["score", "f", "--benchmark", "hhh", "--parser", "lax"], "'lax' is not one of 'strict', 'paper'."),
         (["judge", "f", "--prompts", "figure9"], "'figure9' is not a judge prompt; known prompts: figure8, arena"),
@@ -177,7 +182,7 @@ def parse(words: list[str]) -> dict[str, Any]:
             ["arena", "figure8"],
         ),
         ("model=m --prompts figure8 arena seed=1", ["model=m", "seed=1"], None, ["figure8", "arena"]),
-        ("--out x model=m conf.yaml", ["model=m", "conf.yaml"], None, None),
+        ("--out x model=m conf.yaml", ["conf.yaml", "model=m"], None, None),
     ],
 )
 def test_several_values_follow_one_flag_and_settings_stand_anywhere(
@@ -186,6 +191,21 @@ def test_several_values_follow_one_flag_and_settings_stand_anywhere(
     read = parse(["judge", "pairs.jsonl", *words.split()])
     assert read["file"] == "pairs.jsonl"
     assert (read["conf"] or None, read["jury"] or None, read["prompts"] or None) == (files, jury, prompts)
+
+
+@pytest.mark.parametrize(
+    ("words", "file", "out"),
+    [
+        ("model=m pairs.jsonl", "pairs.jsonl", None),
+        ("model=m seed=1 --out a=b pairs.jsonl", "pairs.jsonl", "a=b"),
+        ("--out=a=b model=m -- pairs.jsonl", "pairs.jsonl", "a=b"),
+        ("model=m data/split=test/pairs.jsonl", "data/split=test/pairs.jsonl", None),
+        ("model=m -- a=b.jsonl", "a=b.jsonl", None),
+    ],
+)
+def test_a_setting_before_the_file_is_not_taken_for_it(words: str, file: str, out: str | None) -> None:
+    read = parse(["judge", *words.split()])
+    assert (read["file"], read["out"], "model=m" in read["conf"]) == (file, out, True)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
@@ -275,6 +295,49 @@ def test_a_reader_that_closes_the_pipe_is_no_failure() -> None:
         ["bash", "-c", f"{shlex.join([*STJ, 'status', MINI])} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True
     )
     assert (status.stdout, status.stderr) == ("0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "redirect", "code", "message"),
+    [
+        (["plan", MINI], ">&-", 0, ""),
+        (["plan", "nope.yaml"], "2>&-", 2, ""),
+        (["plan", "nope.yaml"], "2> /dev/full", 2, ""),
+        (["--help"], "> /dev/full", 1, "stj: [Errno 28] No space left on device\n"),
+        (["plan", MINI, "--json"], "> /dev/full", 1, "stj: [Errno 28] No space left on device\n"),
+        (["--help"], "| true; exit ${PIPESTATUS[0]}", 0, ""),
+    ],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_streams_that_cannot_be_written_leave_the_code_as_it_is(
+    words: list[str], redirect: str, code: int, message: str, unbuffered: str
+) -> None:
+    command = f"{shlex.join([*STJ, *words])} {redirect}"
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    status = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+    assert (status.returncode, status.stderr) == (code, message)
+
+
+def test_a_file_opened_later_does_not_get_the_output_of_a_closed_stream(tmp_path: Path) -> None:
+    program = f"from stj.cli import main; main(['nope']); open({str(tmp_path / 'file')!r}, 'w').fileno() > 2 or exit(3)"
+    command = f"{shlex.join([sys.executable, '-c', program])} >&- 2>&-"
+    assert subprocess.run(["bash", "-c", command]).returncode == 0
+
+
+def test_an_encoding_without_a_character_gets_its_code(tmp_path: Path) -> None:
+    words = [*STJ, "run", MINI, "--dry-run", f"run_root={tmp_path}/数据"]
+    status = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert (status.returncode, status.stdout.splitlines()[0]) == (0, f"run_root {tmp_path}/\\u6570\\u636e")
+
+
+def test_a_directory_that_was_deleted_is_named(tmp_path: Path) -> None:
+    command = f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone && {shlex.join([*STJ, 'show', 'x'])}"
+    environment = os.environ | {"PYTHONPATH": str(Path(MINI).resolve().parents[1])}
+    status = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+    assert (status.returncode, status.stderr) == (
+        1,
+        "stj: the working directory does not exist any more; change to another one\n",
+    )
 
 
 def test_a_terminal_gets_colours_and_a_pipe_plain_text(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stj.config import Config
-from stj.config_loader import load
+from stj.config_loader import load, load_use
 from stj.errors import ConfigError
 
 
@@ -24,6 +24,12 @@ def test_later_files_and_then_the_command_line_win(tmp_path: Path) -> None:
     config = load([tmp_path / "a.yaml", tmp_path / "b.yaml"], ["seed=3", "select.categories=[Coding,Other]"])
     assert (config.seed, config.train.lr, config.train.workers) == (3, 2e-5, 4)
     assert config.select.categories == ("Coding", "Other")
+
+
+@pytest.mark.parametrize("text", ["010", "1e3", "yes", "1_000", "0x10", "1:30", ".5", "2024-01-01", "a=b", "a b", "数据"])
+def test_text_stays_as_it_is_written(text: str) -> None:
+    assert load([], [f"run_root={text}"]).run_root == text
+    assert load_use([], [f"model={text}"]).model.path == text
 
 
 @pytest.mark.parametrize(
@@ -60,6 +66,7 @@ def test_later_files_and_then_the_command_line_win(tmp_path: Path) -> None:
         ("train=3", "one value instead of a group of settings"),
         ("train.betas=[0.9,x]", "Value 'x'|a value"),
         ("seed={", "seed"),
+        ("seed=???", r"seed=\?\?\? is OmegaConf's word for no value"),
     ],
 )
 def test_an_error_is_one_line_that_names_its_key(override: str, message: str) -> None:

@@ -108,3 +108,22 @@ def test_a_table_costs_no_import_of_rich_until_it_is_shown_on_a_terminal() -> No
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
     )
     assert ran.stdout == "False\n"
+
+
+@pytest.mark.parametrize("place", ["title", "note", "plain", "cell", "head", "group", "line"])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_no_text_of_a_table_or_a_line_is_obeyed(place: str, terminal: bool) -> None:
+    hostile = "a\x1b]8;;x\x07\u202eb\ud800[bold]:smile:"
+    shown = "a\\x1b]8;;x\\x07\\u202eb\\ud800[bold]:smile:"
+    column = Column(*(hostile if place == part else "x" for part in ("head", "lower", "group")))
+    table = Table(
+        title=hostile if place == "title" else "",
+        columns=[Column("", "judge"), column],
+        rows=[["M", hostile if place == "cell" else "y"]],
+        plain=[hostile] if place == "plain" else (),
+        note=hostile if place == "note" else "",
+    )
+    stream = Terminal() if terminal else io.StringIO()
+    show(hostile if place == "line" else table, stream)
+    assert not set("\x07\u202e\ud800") & set(stream.getvalue())
+    assert shown in stream.getvalue() or (terminal and place == "plain")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from stj.evals.metrics import Interval, bootstrap_ci95
-from stj.text import Column, Table
+from stj.text import Column, Table, visible_line
 from stj.verdict import Label
 
 Verdicts = Sequence[Label | None]
@@ -150,7 +150,8 @@ class Agreement:
             yield f"Cohen's kappa, {names}: {_shown(kappa)}"
         if len(self.jurors) > 1:
             yield f"Krippendorff's alpha of {len(self.jurors)} jurors on {self.pairs:,} pairs: {_shown(self.alpha)}"
-            yield f"{len(self.splits):,} pairs divide them; the first: {', '.join(s.id for s in self.splits[:5]) or 'none'}"
+            first = ", ".join(visible_line(split.id) for split in self.splits[:5]) or "none"
+            yield f"{len(self.splits):,} pairs divide them; the first: {first}"
 
     def _accuracies_table(self) -> Table:
         columns = (Column("", "%"), Column("accuracy", "[95%]"), Column("verdict", "right"), Column("", "none"))

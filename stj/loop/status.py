@@ -61,5 +61,5 @@ def read_run_config(folder: Folder) -> Config:
         raise ArtifactError(f"{folder.uri}: no run here (no {RUN_CONFIG}); give a run's directory, or its config file")
     try:
         return replace(from_plain(json.loads(folder.read(RUN_CONFIG))), run_root=folder.uri)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ArtifactError(f"{(folder / RUN_CONFIG).uri}: damaged; give the run's config file instead") from None

@@ -219,8 +219,13 @@ def _record(folder: Folder, name: str) -> dict[str, Any] | None:
         return None
     try:
         record: dict[str, Any] = json.loads(folder.read(name))
-        if not isinstance(record["key"], dict) or (name == MANIFEST and not {"files", "rows"} <= record.keys()):
+        if not isinstance(record["key"], dict) or (name == MANIFEST and not _lists_files(record)):
             raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ArtifactError(f"{(folder / name).uri}: damaged; delete {folder.uri} and run again") from None
     return record
+
+
+def _lists_files(manifest: dict[str, Any]) -> bool:
+    files, rows = manifest["files"], manifest["rows"]
+    return isinstance(files, list) and all(isinstance(name, str) for name in files) and isinstance(rows, int)

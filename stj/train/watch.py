@@ -10,7 +10,6 @@ import threading
 import time
 from contextlib import suppress
 
-from stj.errors import StjError
 from stj.storage.folder import Folder
 from stj.text import LiveLine
 from stj.train.job import CHECKPOINTS, METRICS
@@ -23,7 +22,6 @@ _LOOK_S = 1.0
 _LOOK_IN_STORE_S = 5.0  # Each look costs two listings; rank 0 brings new steps to a store only every 20 s.
 _LOG_EVERY_S = 20.0  # Seconds between two lines in a log, as between two commits of a pass.
 _CLOSE_S = 10.0  # A store that does not answer may hold the last look this long; the training's result matters more.
-_NOT_READABLE = (StjError, OSError, ValueError, KeyError, TypeError)  # an unreachable store, or a torn file: looks again
 
 
 class TrainingWatch(threading.Thread):
@@ -43,25 +41,26 @@ class TrainingWatch(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Looks until it is closed."""
+        """Looks until it is closed, and once more after that."""
         while not self._closed.wait(self._look_s):
             self._look()
+            if self._closed.is_set():  # A store took long to answer: the terminal may have gone to others.
+                break
             line = self._show()
             if time.monotonic() - self._logged_at >= self._log_every_s:
                 self._log(line)
+        self._look()
 
     def close(self) -> None:
-        """Takes a last look, and leaves the terminal to others."""
+        """Waits for a last look, and leaves the terminal to others."""
         self._closed.set()
         self.join(_CLOSE_S)
-        if not self.is_alive():
-            self._look()
-            if step := self._state.step:
-                self._log(f"{self._name}: {self._state.step_line(step)}")
+        if not self.is_alive() and self._state.last_step:
+            self._log(f"{self._name}: {self._state.last_step}")
         self._live_line.clear()
 
     def _look(self) -> None:
-        with suppress(*_NOT_READABLE):
+        with suppress(Exception):  # A store that is away, or a damaged file: it looks again. No file ends a training.
             self._state.look()
         for line in self._state.restarts[self._restarts :]:
             log.warning("%s: %s", self._name, line)
@@ -89,7 +88,8 @@ class _TrainingState:
         self._notes = _ChangedFiles(folder / CHECKPOINTS)
         self._activity = STARTING
         self.restarts: list[str] = []
-        self.step: StepMetrics | None = None
+        self.last_step = ""
+        """The last step in words; empty if there is none."""
         self._begun = self._seen = (0, 0.0)
         """The first and the last step seen since the ranks started, each with its time."""
 
@@ -97,9 +97,9 @@ class _TrainingState:
         """Reads what has changed."""
         notes = self._notes.changed(PROGRESS, RESTARTS)
         if RESTARTS in notes:
-            self.restarts = json.loads(notes[RESTARTS])["restarts"]
+            self.restarts = [str(line) for line in json.loads(notes[RESTARTS])["restarts"]]
         if PROGRESS in notes:
-            self._activity = json.loads(notes[PROGRESS])["activity"]
+            self._activity = str(json.loads(notes[PROGRESS])["activity"])
         if self._activity in (TAKING_STEPS, EXPORTING):  # Until then, the file holds steps that a restart makes again.
             for text in self._beside.changed(METRICS).values():
                 self._take(last_metrics(text))
@@ -108,20 +108,18 @@ class _TrainingState:
         """What the ranks do now."""
         if self._activity != TAKING_STEPS:
             return self._activity
-        return "waiting for the first step" if self.step is None else self.step_line(self.step)
-
-    def step_line(self, step: StepMetrics) -> str:
-        """A step, and how long the remaining ones take."""
-        steps, seconds = self._seen[0] - self._begun[0], self._seen[1] - self._begun[1]
-        return step_line(step, self._steps, seconds / steps * (self._steps - step.step) if steps else None)
+        return self.last_step or "waiting for the first step"
 
     def _take(self, metrics: StepMetrics | None) -> None:
-        self.step = metrics
         if metrics is None:
+            self.last_step = ""
             return
-        before, self._seen = self._seen, (metrics.step, time.monotonic())
-        if not before[0] or metrics.step < before[0]:  # ranks that restarted go back to their checkpoint
-            self._begun = self._seen
+        before, seen = self._seen, (metrics.step, time.monotonic())
+        begun = seen if not before[0] or metrics.step < before[0] else self._begun  # Ranks that restart go back.
+        steps, seconds = seen[0] - begun[0], seen[1] - begun[1]
+        eta_s = seconds / steps * (self._steps - metrics.step) if steps else None
+        self.last_step = step_line(metrics, self._steps, eta_s)
+        self._begun, self._seen = begun, seen
 
 
 class _ChangedFiles:

@@ -55,6 +55,7 @@ def test_a_run_that_was_moved_knows_its_config(tmp_path: Path) -> None:
     config = read_run_config(Folder.at(tmp_path / "moved"))
     assert (config.seed, config.run_root) == (7, str(tmp_path / "moved"))
     assert {state.state for state in phase_states(Run(config).phases)} == {"absent"}
-    (tmp_path / "moved" / "config.json").write_text("{")
-    with pytest.raises(ArtifactError, match="damaged; give the run's config file instead"):
-        read_run_config(Folder.at(tmp_path / "moved"))
+    for damaged in ("{", "[" * 100_000):
+        (tmp_path / "moved" / "config.json").write_text(damaged)
+        with pytest.raises(ArtifactError, match="damaged; give the run's config file instead"):
+            read_run_config(Folder.at(tmp_path / "moved"))

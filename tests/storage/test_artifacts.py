@@ -49,7 +49,21 @@ def test_an_unfinished_directory_of_another_config_is_stale_too(tmp_path: Path) 
     assert artifact_at(tmp_path / "a", seed=2).state() == ("stale", ["seed: 1 -> 2"])
 
 
-@pytest.mark.parametrize("text", ['{"key": ', '{"key": 1}', '{"key": {}}', "[]", "null"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"key": ',
+        '{"key": 1}',
+        '{"key": {}}',
+        '{"key": {}, "files": 3, "rows": 1}',
+        '{"key": {}, "files": [null], "rows": 1}',
+        '{"key": {}, "files": [], "rows": "many"}',
+        "[]",
+        "null",
+        "[" * 100_000,
+    ],
+    ids=range(9),
+)
 def test_a_damaged_manifest_is_one_clear_line(text: str, tmp_path: Path) -> None:
     artifact = artifact_at(tmp_path / "a")
     artifact.begin()

@@ -6,6 +6,8 @@ import pty
 import re
 import select
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +116,59 @@ def test_a_damaged_file_and_a_folder_that_cannot_be_read_do_not_end_the_watch(
         write_progress(folder, TAKING_STEPS)
         write_steps(folder, 3)
         assert soon(lambda: has(caplog, SHOWN.format(step=3)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("checkpoints/restarts.json", '{"restarts": null}'),
+        ("checkpoints/restarts.json", '{"restarts": 3}'),
+        ("checkpoints/restarts.json", "[]"),
+        ("checkpoints/restarts.json", "[" * 100_000),
+        ("checkpoints/progress.json", '{"activity": {}}'),
+        ("checkpoints/progress.json", "\x00"),
+        (METRICS, LINE.format(step="null")),
+        (METRICS, LINE.format(step="Infinity")),
+        (METRICS, LINE.format(step=4).replace("0.5", "null")),
+        (METRICS, LINE.format(step=4).replace("0.5", '"low"')),
+        (METRICS, "[]\n"),
+        (METRICS, "\n\n"),
+        (METRICS, '{"step": 1}\n'),
+        (METRICS, "\udcff\n"),
+    ],
+)
+def test_no_content_of_a_file_ends_the_watch_or_the_training(
+    name: str, content: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    folder = Folder.at(tmp_path)
+    with watching(folder):
+        write_progress(folder, TRAINING)
+        write_steps(folder, 2)
+        assert soon(lambda: has(caplog, SHOWN.format(step=2)))
+        (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
+        time.sleep(0.1)
+        write_progress(folder, TRAINING)
+        write_steps(folder, 3)
+        assert soon(lambda: has(caplog, SHOWN.format(step=3)))
+        write_restarts(folder, ["ranks restart"])
+    assert "iteration_1/model: ranks restart" in caplog.messages
+
+
+def test_a_store_that_answers_late_leaves_the_terminal_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    asked, answer = threading.Event(), threading.Event()
+    monkeypatch.setattr(watch, "_CLOSE_S", 0.05)
+    monkeypatch.setattr(watch._TrainingState, "look", lambda state: asked.set() or answer.wait(10))
+    line = LiveLine()
+    monkeypatch.setattr(line, "show", shown.append)
+    training_watch = TrainingWatch("iteration_1/model", Folder.at(tmp_path), 9, line)
+    assert asked.wait(10)
+    training_watch.close()
+    before = list(shown)
+    answer.set()
+    training_watch.join(10)
+    assert shown == before
 
 
 def test_on_a_terminal_one_line_is_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
