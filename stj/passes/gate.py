@@ -29,8 +29,9 @@ class RayGate:
     """The engines' side of the gate. It starts with the rows that earlier starts of the pass have finished."""
 
     def __init__(self, limit: int, artifact: Artifact) -> None:
-        records = artifact.records(["position", "category", "dropped"])
-        passed = [record["position"] for record in records if passed_rule(record["category"], record["dropped"])]
+        records = artifact.records(["position", "category", "dropped", "error"])
+        finished = (record for record in records if record["error"] is None)  # Failed rows are tried again.
+        passed = [record["position"] for record in finished if passed_rule(record["category"], record["dropped"])]
         # If Ray restarts the actor, it knows fewer rows and saves less work; passes/limit.py keeps the limit exact.
         self._actor = driver_actor(SelectionGate, limit, passed)
 

@@ -28,6 +28,7 @@ APIS = [
     "vllm.v1.worker.cpu_worker",
     "vllm.model_executor.models.llama",
     "vllm.envs.VLLM_WORKER_MULTIPROC_METHOD",
+    "vllm.entrypoints.launchers.api_server.entry",  # judging/serve.py becomes this server
 ]
 ENGINE = Path(__file__).parents[2] / "stj" / "engine"
 ADAPTER = ENGINE / "vllm_private.py"
