@@ -16,7 +16,8 @@ import pytest
 from typer.main import get_command
 
 from stj import __version__
-from stj.cli import _app, main
+from stj.cli import main
+from stj.cli.verbs import app
 from stj.text import CLEAR_LINE
 from tests.conftest import on_terminal
 
@@ -158,7 +159,7 @@ def test_the_help_of_a_verb_has_examples_that_parse(
 
 def parse(words: list[str]) -> dict[str, Any]:
     """The arguments of a verb, which is not called."""
-    command: Any = get_command(_app)
+    command: Any = get_command(app)
     context = command.make_context("stj", words)
     words = [*context._protected_args, *context.args]
     while hasattr(command, "commands"):

@@ -1,292 +1,46 @@
-"""The command line: each verb is a typed function that parses its words and calls the code that does the work.
+"""The verbs: one typed function each, which calls the code that does the work.
 
-Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted, 143 stopped by SIGTERM. Results go to stdout, logs to
-stderr.
+A verb imports its own module when it is called: ray and torch take seconds, and `stj --help` needs neither.
 """
 
-import io
 import json
-import logging
-import os
-import re
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cache
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast, get_args
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from stj import __version__
+from stj.cli.help import ABOUT, BENCHMARKS_HELP, HELP, MINI_HELP, RECORDED_HELP
+from stj.cli.words import Verb, VerbGroup, Verbs, split_settings
 from stj.config import Config, PromptName
 from stj.config_loader import load, load_use
-from stj.errors import ConfigError, StjError
+from stj.errors import ConfigError
 from stj.storage.folder import Folder
-from stj.text import CLEAR_LINE, Passage, Span, Table, show, visible_line
+from stj.text import Passage, Span, Table, show
 
 if TYPE_CHECKING:
     from stj.loop.kinds import Phase
     from stj.loop.phases import Run
 
+
 _CONF_SUFFIXES = {".yaml", ".yml"}
-_SETTING = re.compile(r"[A-Za-z_][\w.]*=")
 _LAST_PORT = 65535
 _WIDEST_HELP = 100  # columns; longer lines of help are hard to read
-_HELP = "The self-taught judge: trains LLM judges without human labels, and uses them."
-_ABOUT = """\
-Examples:
-  stj run conf/mini.yaml     the whole loop in the small world, on two CPU cores
-  stj judge pairs.jsonl model=runs/mini/iteration_3/model
-  stj COMMAND --help         arguments, options and an example of each command
-
-Settings are written key=value and may stand anywhere after the command.
-Results go to stdout, logs and progress to stderr.
-Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted,
-143 stopped by SIGTERM.
-Read more: docs/start.md
-"""
-_MINI = """\
-Example:
-  stj mini build-seed seed_model
-"""
-_SETTINGS = "Single settings, such as seed=3; they may stand anywhere. docs/settings.md lists them."
-_BENCHMARKS = """\
-Benchmarks:
-  rewardbench, rewardbench2, rewardbench2-ratings, mtbench, helpsteer2,
-  helpsteer2-helpfulness, llmbar, judgebench, rmbench, hhh, pairs
-  NAME        read from the hub
-  NAME:PLACE  read from a .jsonl, .jsonl.gz, .json, .csv or .parquet file, or
-              from a directory of them, in the benchmark's published schema. A
-              .json file is held in memory whole; others are read as a stream.
-  pairs:FILE  any file with instruction, and chosen and rejected, or
-              response_a, response_b and winner
-"""
-_RECORDED = """\
-Fields of recorded judgments, one judgment a row:
-  texts    judgment_ab (the first response shown as A) and judgment_ba (the
-           second response shown as A). Give one of them if one order was
-           judged, null for no text, a list for several votes. Also read:
-           FastChat's g1_judgment and g2_judgment (with question_id, model_1,
-           model_2 and turn), JudgeBench's `judgments`, LLMBar's `results`.
-           For rewardbench2, `judgments` maps the label of the good answer
-           (A to D) to the text; or give `ratings` of the answers, the good
-           ones first, with num_correct.
-  better   winner or label: A, B, response_a, model_a, A>B, 1 and the like. Not
-           needed for rewardbench, rmbench and hhh: there the first response is
-           the chosen one.
-  subset   as the benchmark has it: subset, source and response_model,
-           question_id and turn, domain and styles
-  grades   for mtbench, FastChat's grades of single answers: question_id, model,
-           turn, judgment and score
-  id       id, pair_id or the like, unique in its subset; optional, and so are
-           the answers (response_a and response_b, or chosen and rejected)
-"""
-
-# Each verb imports its own module: ray and torch take seconds, and `stj --help` needs neither.
-
-
-class _Help:
-    """Help that ends with its examples, unchanged: click would rewrap their lines."""
-
-    epilog: str | None
-
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """Writes the epilog without rewrapping its lines."""
-        formatter.write_paragraph()
-        formatter.write(self.epilog)
-
-
-class _Group(_Help, TyperGroup):
-    """Verbs that share a first word."""
-
-
-class _Verbs(_Group):
-    """All verbs. `invoke` returns the exit code, and turns an expected error into one line on stderr."""
-
-    def invoke(self, ctx: Any) -> int:
-        """Runs the verb. Expected failures are handled here: typer would hide an interrupt, and fail on a closed pipe."""
-        try:
-            super().invoke(ctx)
-        except StjError as error:
-            return _failed(str(error), error.exit_code)
-        except KeyboardInterrupt:
-            return _failed("interrupted; run the same command again to resume from what is committed", 130)
-        except OSError as error:
-            return _failed_io(error)
-        return 0
-
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Reads the words before the verb. `--help` and `--version` are answered here, so their output may fail here."""
-        try:
-            return super().make_context(*args, **kwargs)
-        except OSError as error:
-            raise typer.Exit(_failed_io(error)) from None
-
-
-class _Verb(_Help, TyperCommand):
-    """One verb. Options with several values take them all at once: `--jury M1 M2 M3`. Help shows metavars without types."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Reads the words of a verb. Raises ConfigError if an option that needs a value has none."""
-        options = {flag: option for option in self.params for flag in option.opts if flag.startswith("-")}
-        many = {flag for flag, option in options.items() if getattr(option, "multiple", False)}
-        if not ctx.resilient_parsing:  # A shell completes words that are not complete.
-            args = list(_one_value_per_flag(args, many))
-        if any(param.nargs == -1 for param in self._params("argument")):
-            args = _settings_last(args, {flag for flag, option in options.items() if not getattr(option, "is_flag", False)})
-        try:
-            rest = super().parse_args(ctx, args)
-        except typer.TyperException as error:
-            cast(Any, error).ctx = ctx  # click leaves it out of some errors; the error names the verb's help
-            raise
-        for name, value in ctx.params.items():
-            if isinstance(value, str) and value in options:
-                raise ConfigError(f"--{name}: give its value before {value}")
-        return rest
-
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """The words of the usage line: arguments first."""
-        pieces = []
-        for argument in self._params("argument"):
-            name = argument.metavar if argument.required else f"[{argument.metavar}]"
-            pieces.append(f"{name}... [key=value]..." if argument.nargs == -1 else name)
-        return [*pieces, "[OPTIONS]"]
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Writes the arguments and the options, each with its help."""
-        arguments = list(self._params("argument"))
-        rows = [(argument.metavar, argument.help) for argument in arguments]
-        if any(argument.nargs == -1 for argument in arguments):
-            rows.append(("key=value", _SETTINGS))
-        with formatter.section("Arguments"):
-            formatter.write_dl(rows)
-        with formatter.section("Options"):
-            formatter.write_dl([option.get_help_record(ctx) for option in (*self._params("option"), self.get_help_option(ctx))])
-
-    def _params(self, kind: str) -> Iterator[Any]:
-        return (param for param in self.params if param.param_type_name == kind)
-
-
-def _one_value_per_flag(words: Sequence[str], flags: set[str]) -> Iterator[str]:
-    """`--jury M1 M2 seed=3` in the form that click reads: `seed=3 --jury M1 --jury M2`."""
-    starts = [0, *(place for place, word in enumerate(words) if place and word.startswith("-")), len(words)]
-    for start, end in pairwise(starts):
-        flag, *values = words[start:end] or [""]
-        if flag not in flags:
-            yield from words[start:end]
-            continue
-        names, settings = _split(values)
-        if not names:
-            raise ConfigError(f"{flag}: give at least one value after it")
-        yield from settings
-        for name in names:
-            yield from (flag, name)
-
-
-def _settings_last(words: Sequence[str], flags: set[str]) -> list[str]:
-    """The words with settings after all others, so that none is taken for a FILE or a MODEL; `flags` take a value."""
-    end = words.index("--") if "--" in words else len(words)
-    places = [
-        place for place, word in enumerate(words[:end]) if _SETTING.match(word) and not (place and words[place - 1] in flags)
-    ]
-    others = [word for place, word in enumerate(words) if place not in places]
-    return [*others, *(words[place] for place in places)]
-
-
-_app = typer.Typer(
-    cls=_Verbs,
-    help=_HELP,
-    epilog=_ABOUT,
+app = typer.Typer(
+    cls=Verbs,
+    help=HELP,
+    epilog=ABOUT,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": _WIDEST_HELP, "help_option_names": ["-h", "--help"]},
 )
-_mini = typer.Typer(cls=_Group, epilog=_MINI, help="Builds parts of the small world.", rich_markup_mode=None)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code. An expected error is one line on stderr, never a traceback."""
-    _open_streams()
-    form = f"{_start_of_line()}%(asctime)s %(message)s"
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=form, datefmt="%H:%M:%S")
-    signal.signal(signal.SIGTERM, _stop)
-    code = _run_command(sys.argv[1:] if arguments is None else arguments)
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        return code or _failed_io(error)
-    return code
-
-
-def _run_command(words: Sequence[str]) -> int:
-    for word in words:
-        if not _is_utf8(word):
-            return _failed(f"{word}: not UTF-8; rename the file or write the setting in UTF-8", 2)
-    try:
-        return int(typer.main.get_command(_app).main(words, prog_name="stj", standalone_mode=False) or 0)
-    except typer.TyperException as error:
-        context = getattr(error, "ctx", None)
-        message = " ".join(error.format_message().split())
-        end = "" if message.endswith((".", "?")) else "."
-        return _failed(f"{message}{end} See `{context.command_path if context else 'stj'} --help`", error.exit_code)
-
-
-def _is_utf8(word: str) -> bool:
-    """Whether a word is text. Python reads bytes that are not UTF-8 as halves of surrogate pairs, which no library takes."""
-    return not any("\ud800" <= character <= "\udfff" for character in word)
-
-
-def _open_streams() -> None:
-    """Makes stdout and stderr usable if the shell closed them (`>&-`), and stdout if its encoding lacks a character."""
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        if getattr(sys, name) is None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)  # or the next file opened would get the output
-            setattr(sys, name, os.fdopen(descriptor, "w", closefd=False))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _start_of_line() -> str:
-    """The code that erases a live line (text.LiveLine); empty if stderr is not a terminal, or is a dumb one."""
-    return CLEAR_LINE if sys.stderr.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"} else ""
-
-
-def _failed(message: str, exit_code: int) -> int:
-    """Prints the one line of an error, whose words may come from a file or a model; returns the exit code."""
-    try:
-        print(f"{_start_of_line()}stj: {visible_line(message)}", file=sys.stderr, flush=True)
-    except OSError:  # A full disk, or a terminal that was closed: the exit code still counts.
-        _discard(sys.stderr)
-    return exit_code
-
-
-def _failed_io(error: OSError) -> int:
-    """The exit code after a file or a stream failed."""
-    try:
-        sys.stdout.flush()
-    except OSError:  # Python would write the rest at its end, fail again, and exit with code 120.
-        _discard(sys.stdout)
-    if isinstance(error, BrokenPipeError):  # The reader of a pipe (`| head`) has seen enough.
-        return 0
-    if isinstance(error, FileNotFoundError) and error.filename is None:  # os.getcwd names no file
-        return _failed("the working directory does not exist any more; change to another one", 1)
-    return _failed(str(error), 1)
-
-
-def _discard(stream: TextIO) -> None:
-    """Sends what is left in a stream nowhere."""
-    with suppress(OSError, ValueError):  # a stream of a test has no descriptor
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(_failed("stopped by SIGTERM; run the same command again to resume from what is committed", 143))
+_mini = typer.Typer(cls=VerbGroup, epilog=MINI_HELP, help="Builds parts of the small world.", rich_markup_mode=None)
 
 
 def _print_version(asked: bool) -> None:
@@ -295,7 +49,7 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@_app.callback()
+@app.callback()
 def _stj(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
@@ -335,17 +89,15 @@ _Model = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A directory, a URI, package:// and a path inside stj, or a model's id on the hub."),
 ]
-
-
 _Function = TypeVar("_Function", bound=Callable[..., None])
 
 
-def _verb(name: str, *examples: str, docs: str, about: str = "", app: typer.Typer = _app) -> Callable[[_Function], _Function]:
+def _verb(name: str, *examples: str, docs: str, about: str = "", app: typer.Typer = app) -> Callable[[_Function], _Function]:
     """Registers a function as a verb, with its examples and where to read more."""
     lines = [f"Example{'s' if len(examples) > 1 else ''}:", *(f"  {example}" for example in examples)]
     pages = ", ".join(f"docs/{page}.md" for page in docs.split())
     epilog = "\n".join([*lines, "", *([about] if about else []), f"Read more: {pages}", ""])
-    return app.command(name, cls=_Verb, epilog=epilog)
+    return app.command(name, cls=Verb, epilog=epilog)
 
 
 @_verb("plan", "stj plan conf/paper.yaml conf/hardware/8xh100-80.yaml", docs="costs data-and-models")
@@ -490,7 +242,7 @@ def _show(
     "eval",
     "stj eval runs/mini/iteration_3/model pairs:mine.jsonl conf/mini.yaml",
     "stj eval MODEL rewardbench llmbar conf/small.yaml votes=32",
-    about=_BENCHMARKS,
+    about=BENCHMARKS_HELP,
     docs="evaluation",
 )
 def _eval(
@@ -529,7 +281,7 @@ def _eval(
 @_verb(
     "score",
     "stj score judged.jsonl --benchmark judgebench --parser paper",
-    about=f"{_BENCHMARKS}\n{_RECORDED}",
+    about=f"{BENCHMARKS_HELP}\n{RECORDED_HELP}",
     docs="evaluation",
 )
 def _score(
@@ -626,7 +378,7 @@ def _judge(
     """
     from stj.judging.judge_file import Panel, judge_file
 
-    files, overrides = _split(conf or [])
+    files, overrides = split_settings(conf or [])
     config = load_use(files, [*overrides, *(f"model={model}" for model in (jury or [])[:1])])
     asked = tuple(dict.fromkeys(cast(list[PromptName], prompts) or [config.vote.prompt]))
     models = tuple(dict.fromkeys(jury or [config.model.path]))
@@ -656,7 +408,7 @@ def _serve(
     """
     from stj.judging.serve import serve
 
-    files, overrides = _split(conf or [])
+    files, overrides = split_settings(conf or [])
     serve(load_use(files, [*overrides, f"model={model}"]), host, port)
 
 
@@ -671,16 +423,11 @@ def _build_seed(
     build_seed(Path(out), seed=seed)
 
 
-_app.add_typer(_mini, name="mini")
-
-
-def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words without an equals sign (files or models), and those with one (settings)."""
-    return [word for word in words if "=" not in word], [word for word in words if "=" in word]
+app.add_typer(_mini, name="mini")
 
 
 def _files_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    files, overrides = _split(words)
+    files, overrides = split_settings(words)
     if not files:
         raise ConfigError("no config file given; try conf/mini.yaml")
     return files, overrides
@@ -692,7 +439,3 @@ def _print_json(value: object) -> None:
 
 def _show_on_stderr(item: str | Table) -> None:
     show(item, sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The command line: `main` runs one command.
+
+Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted, 143 stopped by SIGTERM. Results go to stdout, logs to
+stderr.
+"""
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from stj.cli.streams import fail, fail_io, open_streams, start_of_line
+from stj.cli.verbs import app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code. An expected error is one line on stderr, never a traceback."""
+    open_streams()
+    form = f"{start_of_line()}%(asctime)s %(message)s"
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=form, datefmt="%H:%M:%S")
+    signal.signal(signal.SIGTERM, _stop)
+    code = _run_command(sys.argv[1:] if arguments is None else arguments)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return code or fail_io(error)
+    return code
+
+
+def _run_command(words: Sequence[str]) -> int:
+    for word in words:
+        if not _is_utf8(word):
+            return fail(f"{word}: not UTF-8; rename the file or write the setting in UTF-8", 2)
+    try:
+        return int(typer.main.get_command(app).main(words, prog_name="stj", standalone_mode=False) or 0)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        message = " ".join(error.format_message().split())
+        end = "" if message.endswith((".", "?")) else "."
+        return fail(f"{message}{end} See `{context.command_path if context else 'stj'} --help`", error.exit_code)
+
+
+def _is_utf8(word: str) -> bool:
+    """Whether a word is text. Python reads bytes that are not UTF-8 as halves of surrogate pairs, which no library takes."""
+    return not any("\ud800" <= character <= "\udfff" for character in word)
+
+
+def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(fail("stopped by SIGTERM; run the same command again to resume from what is committed", 143))

@@ -1,0 +1,7 @@
+"""`python -m stj.cli` is `stj`."""
+
+import sys
+
+from stj.cli import main
+
+sys.exit(main())

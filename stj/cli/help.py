@@ -1,0 +1,51 @@
+"""The texts of `stj --help` that no verb's function holds."""
+
+HELP = "The self-taught judge: trains LLM judges without human labels, and uses them."
+ABOUT = """\
+Examples:
+  stj run conf/mini.yaml     the whole loop in the small world, on two CPU cores
+  stj judge pairs.jsonl model=runs/mini/iteration_3/model
+  stj COMMAND --help         arguments, options and an example of each command
+
+Settings are written key=value and may stand anywhere after the command.
+Results go to stdout, logs and progress to stderr.
+Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted,
+143 stopped by SIGTERM.
+Read more: docs/start.md
+"""
+MINI_HELP = """\
+Example:
+  stj mini build-seed seed_model
+"""
+SETTINGS = "Single settings, such as seed=3; they may stand anywhere. docs/settings.md lists them."
+BENCHMARKS_HELP = """\
+Benchmarks:
+  rewardbench, rewardbench2, rewardbench2-ratings, mtbench, helpsteer2,
+  helpsteer2-helpfulness, llmbar, judgebench, rmbench, hhh, pairs
+  NAME        read from the hub
+  NAME:PLACE  read from a .jsonl, .jsonl.gz, .json, .csv or .parquet file, or
+              from a directory of them, in the benchmark's published schema. A
+              .json file is held in memory whole; others are read as a stream.
+  pairs:FILE  any file with instruction, and chosen and rejected, or
+              response_a, response_b and winner
+"""
+RECORDED_HELP = """\
+Fields of recorded judgments, one judgment a row:
+  texts    judgment_ab (the first response shown as A) and judgment_ba (the
+           second response shown as A). Give one of them if one order was
+           judged, null for no text, a list for several votes. Also read:
+           FastChat's g1_judgment and g2_judgment (with question_id, model_1,
+           model_2 and turn), JudgeBench's `judgments`, LLMBar's `results`.
+           For rewardbench2, `judgments` maps the label of the good answer
+           (A to D) to the text; or give `ratings` of the answers, the good
+           ones first, with num_correct.
+  better   winner or label: A, B, response_a, model_a, A>B, 1 and the like. Not
+           needed for rewardbench, rmbench and hhh: there the first response is
+           the chosen one.
+  subset   as the benchmark has it: subset, source and response_model,
+           question_id and turn, domain and styles
+  grades   for mtbench, FastChat's grades of single answers: question_id, model,
+           turn, judgment and score
+  id       id, pair_id or the like, unique in its subset; optional, and so are
+           the answers (response_a and response_b, or chosen and rejected)
+"""

@@ -1,0 +1,128 @@
+"""Reads the words of a command line and writes its help: typer's classes with the few changes that stj needs."""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, cast
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from stj.cli.help import SETTINGS
+from stj.cli.streams import fail, fail_io
+from stj.errors import ConfigError, StjError
+
+_SETTING = re.compile(r"[A-Za-z_][\w.]*=")
+
+
+class _Help:
+    """Help that ends with its examples, unchanged: click would rewrap their lines."""
+
+    epilog: str | None
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Writes the epilog without rewrapping its lines."""
+        formatter.write_paragraph()
+        formatter.write(self.epilog)
+
+
+class VerbGroup(_Help, TyperGroup):
+    """Verbs that share a first word."""
+
+
+class Verbs(VerbGroup):
+    """All verbs. `invoke` returns the exit code, and turns an expected error into one line on stderr."""
+
+    def invoke(self, ctx: Any) -> int:
+        """Runs the verb. Expected failures are handled here: typer would hide an interrupt, and fail on a closed pipe."""
+        try:
+            super().invoke(ctx)
+        except StjError as error:
+            return fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            return fail("interrupted; run the same command again to resume from what is committed", 130)
+        except OSError as error:
+            return fail_io(error)
+        return 0
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Reads the words before the verb. `--help` and `--version` are answered here, so their output may fail here."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except OSError as error:
+            raise typer.Exit(fail_io(error)) from None
+
+
+class Verb(_Help, TyperCommand):
+    """One verb. Options with several values take them all at once: `--jury M1 M2 M3`. Help shows metavars without types."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Reads the words of a verb. Raises ConfigError if an option that needs a value has none."""
+        options = {flag: option for option in self.params for flag in option.opts if flag.startswith("-")}
+        many = {flag for flag, option in options.items() if getattr(option, "multiple", False)}
+        if not ctx.resilient_parsing:  # A shell completes words that are not complete.
+            args = list(_one_value_per_flag(args, many))
+        if any(param.nargs == -1 for param in self._params("argument")):
+            args = _settings_last(args, {flag for flag, option in options.items() if not getattr(option, "is_flag", False)})
+        try:
+            rest = super().parse_args(ctx, args)
+        except typer.TyperException as error:
+            cast(Any, error).ctx = ctx  # click leaves it out of some errors; the error names the verb's help
+            raise
+        for name, value in ctx.params.items():
+            if isinstance(value, str) and value in options:
+                raise ConfigError(f"--{name}: give its value before {value}")
+        return rest
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words of the usage line: arguments first."""
+        pieces = []
+        for argument in self._params("argument"):
+            name = argument.metavar if argument.required else f"[{argument.metavar}]"
+            pieces.append(f"{name}... [key=value]..." if argument.nargs == -1 else name)
+        return [*pieces, "[OPTIONS]"]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes the arguments and the options, each with its help."""
+        arguments = list(self._params("argument"))
+        rows = [(argument.metavar, argument.help) for argument in arguments]
+        if any(argument.nargs == -1 for argument in arguments):
+            rows.append(("key=value", SETTINGS))
+        with formatter.section("Arguments"):
+            formatter.write_dl(rows)
+        with formatter.section("Options"):
+            formatter.write_dl([option.get_help_record(ctx) for option in (*self._params("option"), self.get_help_option(ctx))])
+
+    def _params(self, kind: str) -> Iterator[Any]:
+        return (param for param in self.params if param.param_type_name == kind)
+
+
+def _one_value_per_flag(words: Sequence[str], flags: set[str]) -> Iterator[str]:
+    """`--jury M1 M2 seed=3` in the form that click reads: `seed=3 --jury M1 --jury M2`."""
+    starts = [0, *(place for place, word in enumerate(words) if place and word.startswith("-")), len(words)]
+    for start, end in pairwise(starts):
+        flag, *values = words[start:end] or [""]
+        if flag not in flags:
+            yield from words[start:end]
+            continue
+        names, settings = split_settings(values)
+        if not names:
+            raise ConfigError(f"{flag}: give at least one value after it")
+        yield from settings
+        for name in names:
+            yield from (flag, name)
+
+
+def _settings_last(words: Sequence[str], flags: set[str]) -> list[str]:
+    """The words with settings after all others, so that none is taken for a FILE or a MODEL; `flags` take a value."""
+    end = words.index("--") if "--" in words else len(words)
+    places = [
+        place for place, word in enumerate(words[:end]) if _SETTING.match(word) and not (place and words[place - 1] in flags)
+    ]
+    others = [word for place, word in enumerate(words) if place not in places]
+    return [*others, *(words[place] for place in places)]
+
+
+def split_settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words without an equals sign (files or models), and those with one (settings)."""
+    return [word for word in words if "=" not in word], [word for word in words if "=" in word]
