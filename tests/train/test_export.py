@@ -19,7 +19,8 @@ from stj.storage.folder import Folder
 from stj.train.export import export_model, plan_shards
 from stj.train.model import load_engine
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
 
 
 def test_shards_hold_names_in_order_up_to_their_size() -> None:
@@ -81,7 +82,11 @@ def test_an_export_that_is_killed_is_no_model_and_the_next_one_is(seed_directory
     target = tmp_path / "model"
     model = load_engine(seed_directory, TrainConfig(device="cpu")).module.language_model
     export_model(model, seed_directory, Folder.at(target), shard_gb=1)
-    killed = subprocess.run([sys.executable, __file__, str(seed_directory), str(target), str(tmp_path)], check=False)
+    killed = subprocess.run(
+        [sys.executable, "-m", "tests.train.test_export", str(seed_directory), str(target), str(tmp_path)],
+        cwd=ROOT,
+        check=False,
+    )
     assert killed.returncode == -signal.SIGKILL
     assert list(target.glob("model-*.safetensors"))
     assert not (target / "config.json").exists()

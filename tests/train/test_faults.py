@@ -27,6 +27,7 @@ from stj.train.launch import train
 from tests.train.conftest import write_examples
 from tests.train.test_launch import CONFIG, EXAMPLES, metrics, ranks_of, same_weights, without_speed
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 LONG = replace(CONFIG, max_epochs=12, checkpoint_every_steps=10)
@@ -166,7 +167,7 @@ def test_sigterm_ends_with_a_checkpoint_and_143_and_a_moved_folder_resumes(
     calm: Path, seed_directory: Path, tmp_path: Path
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
-    driver = subprocess.Popen([sys.executable, __file__, str(here), str(seed_directory)])
+    driver = subprocess.Popen([sys.executable, "-m", "tests.train.test_faults", str(here), str(seed_directory)], cwd=ROOT)
     when(lambda: bool(saved(here)), driver.terminate).join()
     assert driver.wait(timeout=600) == 143
     (early,) = [step for step in saved(here) if step % LONG.checkpoint_every_steps]

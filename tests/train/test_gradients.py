@@ -18,6 +18,7 @@ from stj.train.data import ExampleTokens, encode_examples
 from stj.train.packing import PackedStep, micro_batches
 from tests.train.conftest import make_example, make_tokenizer
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.engine
 
 Objective = Literal["sft", "dpo"]
@@ -76,7 +77,10 @@ CASES: list[tuple[Objective, bool]] = [("sft", True), ("sft", False), ("dpo", Tr
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_gradients_and_loss_are_those_of_the_full_computation(ranks: int, seed_directory: Path, tmp_path: Path) -> None:
     processes = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(ranks), str(seed_directory), str(tmp_path)])
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.train.test_gradients", str(rank), str(ranks), str(seed_directory), str(tmp_path)],
+            cwd=ROOT,
+        )
         for rank in range(ranks)
     ]
     assert [process.wait(timeout=600) for process in processes] == [0] * ranks

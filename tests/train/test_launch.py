@@ -28,6 +28,7 @@ from stj.storage.folder import Folder
 from stj.train.launch import train
 from tests.train.conftest import make_example, write_examples
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.engine
 
 CONFIG = TrainConfig(
@@ -163,7 +164,7 @@ def test_a_killed_driver_and_a_torn_checkpoint_change_no_weight(
     undisturbed: Path, seed_directory: Path, tmp_path: Path
 ) -> None:
     """The driver is killed after its second checkpoint, which is then damaged: training resumes from the first one."""
-    driver = subprocess.Popen([sys.executable, __file__, str(tmp_path), str(seed_directory)])
+    driver = subprocess.Popen([sys.executable, "-m", "tests.train.test_launch", str(tmp_path), str(seed_directory)], cwd=ROOT)
     newest = tmp_path / "checkpoints/step_00000006"
     wait_for(Folder.at(newest), driver)
     ranks = ranks_of(driver.pid)
