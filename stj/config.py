@@ -168,7 +168,12 @@ class ChatOptions:
     def variables(self) -> dict[str, Any]:
         """The template's variables by name."""
         thinking = {} if self.thinking == "auto" else {THINKING_VARIABLE: self.thinking == "on"}
-        return thinking | json.loads(self.template_kwargs)
+        kwargs: dict[str, Any] = json.loads(self.template_kwargs)
+        return thinking | kwargs
+
+
+NO_CHAT_OPTIONS = ChatOptions()
+"""Leaves everything to the chat template, and the date to the clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,8 +199,8 @@ class ModelConfig:
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     """More variables of the chat template, as in `{reasoning_effort: low}`. The template must read each of them."""
     template_date: str = TEMPLATE_DATE
-    """What a chat template that asks for the date takes for today. The default is the date in Llama 3.1's own template. A trained
-    model's template keeps the date that it was trained with."""
+    """What a chat template that asks for the date takes for today; the default is the date in Llama 3.1's own template. The
+    template of a trained model keeps the date that it was trained with."""
 
     def __post_init__(self) -> None:
         where = f"model {self.path}: "

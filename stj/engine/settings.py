@@ -1,8 +1,10 @@
 """vLLM's settings for a model and its devices, under vLLM's names: fields of EngineArgs and `--flags` of its server."""
 
+from pathlib import Path
 from typing import Any
 
 from stj.config import EngineConfig, ModelConfig
+from stj.models.tokenizer import tokenizer_mode
 
 _CPU_BLOCK_TOKENS = 32
 """Samples of one prompt share only whole blocks. With vLLM's 128 on a CPU, a judge reads half of a 243-token prompt again for
@@ -13,6 +15,7 @@ def engine_settings(path: str, model: ModelConfig, config: EngineConfig, seed: i
     """Arguments of vLLM's engine for the model at a path; None leaves the choice to vLLM."""
     return {
         "model": path,
+        "tokenizer_mode": tokenizer_mode(Path(path)),
         "dtype": model.dtype,
         "seed": seed,
         "max_model_len": model.max_model_len,

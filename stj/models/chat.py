@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from stj.config import ChatOptions
+from stj.config import NO_CHAT_OPTIONS, ChatOptions
 from stj.errors import ModelError
 from stj.models.control_tokens import Names, plain_tokenizer
 from stj.models.template import check_options, template_of, with_options
@@ -34,7 +34,7 @@ _ASKED = (("user",), ("system", "user"), ("user", "assistant", "user"), ("system
 
 
 def encode_chat(
-    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn], options: ChatOptions = ChatOptions()
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn], options: ChatOptions = NO_CHAT_OPTIONS
 ) -> list[int]:
     """Token ids of the prompt that asks for the assistant's next message.
 
@@ -50,7 +50,7 @@ def encode_chat(
 
 
 def encode_reply(
-    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn], reply: str, options: ChatOptions = ChatOptions()
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn], reply: str, options: ChatOptions = NO_CHAT_OPTIONS
 ) -> list[int]:
     """Token ids of the prompt and of the reply behind it, without its end; the prompt's ids are those of `encode_chat`.
 
@@ -72,7 +72,7 @@ def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     return plain_tokenizer(tokenizer).encode_inside(without_surrogates(text))
 
 
-def check_chat(tokenizer: "PreTrainedTokenizerBase", options: ChatOptions = ChatOptions()) -> None:
+def check_chat(tokenizer: "PreTrainedTokenizerBase", options: ChatOptions = NO_CHAT_OPTIONS) -> None:
     """Checks that the chat template can serve what stj asks of it, before anything starts.
 
     Raises ModelError if there is no template, if it refuses or omits messages, if it does not begin the assistant's answer, or
@@ -81,8 +81,8 @@ def check_chat(tokenizer: "PreTrainedTokenizerBase", options: ChatOptions = Chat
     if is_mistral(tokenizer):
         if options.variables:
             raise ModelError(
-                f"model {tokenizer.name_or_path}: mistral_common's encoder takes no thinking and no chat_template_kwargs; leave "
-                "them out"
+                f"model {tokenizer.name_or_path}: mistral_common's encoder takes no thinking and no chat_template_kwargs; "
+                "leave them out"
             )
     else:
         check_options(template_of(tokenizer), options, tokenizer)
@@ -148,9 +148,7 @@ def _joined(turns: Sequence[Turn]) -> Turn:
 
 
 @lru_cache(maxsize=_OUTLINES_CACHED)
-def _outline(
-    tokenizer: "PreTrainedTokenizerBase", template: str, roles: tuple[str, ...]
-) -> tuple[str, ...] | ModelError:
+def _outline(tokenizer: "PreTrainedTokenizerBase", template: str, roles: tuple[str, ...]) -> tuple[str, ...] | ModelError:
     """The template's control tokens around messages that have none, or the error if it refuses or omits such messages."""
     names = Names()
     turns = [Turn(role=role, content=names.of(str(number))) for number, role in enumerate(roles)]

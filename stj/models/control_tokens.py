@@ -1,14 +1,14 @@
 """Encodes a template's text together with messages, so that only the template's control tokens become control tokens.
 
-A tokenizer finds its control tokens by their text, and cannot know who wrote it. So `PlainTokenizer` is a copy that knows them
-only under other names, which are made up anew in each process. The template's control tokens are renamed before the messages are
-put in. Everything else is one text, as for the tokenizer itself: words may join the template's text and a message's.
+A tokenizer finds its control tokens by their text, and cannot know who wrote it. So `PlainTokenizer` is a copy that knows
+control tokens only under other names, made up anew in each process. The template's control tokens get these names, those of the
+messages do not. All else is one text, as for the tokenizer itself: a word may begin in the template and end in a message.
 """
 
 import json
 import re
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,9 @@ class PlainTokenizer:
         if self._spelled():
             self._copy = _copy(_without(backend, self._names), added, self._names)
         self._copy.add_tokens([AddedToken(self._start, normalized=False)])
-        in_copy = {self._copy.token_to_id(self._names.get(token.content, token.content)): number for number, token in added.items()}
+        in_copy = {
+            self._copy.token_to_id(self._names.get(token.content, token.content)): number for number, token in added.items()
+        }
         self._ids = {other: number for other, number in in_copy.items() if other != number}
 
     def find(self, text: str) -> tuple[str, ...]:
@@ -94,10 +96,9 @@ class PlainTokenizer:
 
     def _spelled(self) -> bool:
         """Whether the vocabulary spells a control token from plain text, as those do that hold `<s>` as a word."""
-        texts = list(self._names)
+        texts = [form.format(name) for name in self._names for form in ("{}", " {} ", "a{}a")]
         encoded = self._copy.encode_batch_fast(texts, add_special_tokens=False)
-        in_words = (token.id for text in texts for token in self._copy.model.tokenize(text))
-        return not self._control_ids.isdisjoint({*in_words, *(number for row in encoded for number in row.ids)})
+        return not self._control_ids.isdisjoint(number for row in encoded for number in row.ids)
 
 
 @lru_cache(maxsize=8)
@@ -108,7 +109,9 @@ def plain_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> PlainTokenizer:
 
 def _is_control(token: AddedToken) -> bool:
     """Whether an added token is more than a word or white space of the language."""
-    return token.special or not all(character.isalnum() or character.isspace() or character == "▁" for character in token.content)
+    return token.special or not all(
+        character.isalnum() or character.isspace() or character == "▁" for character in token.content
+    )
 
 
 def _copy(backend: Tokenizer, added: dict[int, AddedToken], names: dict[str, str]) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""A model's chat template with its options written into it: one text for rendering, for vLLM's server and for the trained model.
+"""A model's chat template with its options written into it: one text to render, to serve, and to keep beside a trained model.
 
     {#- today: 2024-07-26 #}{%- macro strftime_now(format) %}...        the date, in place of the clock
     {%- if enable_thinking is not defined %}{%- set enable_thinking = False ...    defaults of the template's variables
@@ -72,8 +72,8 @@ def check_options(template: str, options: ChatOptions, tokenizer: "PreTrainedTok
         )
     if THINKING_VARIABLE in options.variables and THINKING_VARIABLE not in read and not kwargs:
         raise ModelError(
-            f"{model}its chat template has no {THINKING_VARIABLE}, so thinking={options.thinking} would change nothing. Leave it "
-            "at auto, or name the template's own variable in chat_template_kwargs"
+            f"{model}its chat template has no {THINKING_VARIABLE}, so thinking={options.thinking} would change nothing. Leave "
+            "it at auto, or name the template's own variable in chat_template_kwargs"
         )
     written = _WRITTEN_DATE.match(template)
     if options.date not in (None, TEMPLATE_DATE, written and written[1]) and _CLOCK not in read:
@@ -84,7 +84,7 @@ def check_options(template: str, options: ChatOptions, tokenizer: "PreTrainedTok
 class _GenerationTag(Extension):
     """Reads `{% generation %}`, by which templates mark an assistant's text for training."""
 
-    tags = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - jinja2 declares it as a variable of the instance
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         """Returns the statements inside the tag."""

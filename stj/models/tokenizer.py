@@ -37,13 +37,16 @@ def load_tokenizer(directory: str | Path) -> "PreTrainedTokenizerBase":
         tokenizer = AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False, mistral_format=False)
     except Exception as error:  # each kind of tokenizer raises another error if a file is missing or damaged
         cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"model {directory}: its tokenizer cannot be read ({cause}). Save it again") from None
+        raise ModelError(f"model {directory}: its tokenizer or config.json cannot be read ({cause}). Save it again") from None
     assert tokenizer is not None
     return tokenizer
 
 
 def stop_ids(tokenizer: "PreTrainedTokenizerBase", directory: Path) -> set[int]:
-    """Token ids that end an answer: the tokenizer's, and those of generation_config.json, or if it names none of config.json."""
+    """Token ids that end an answer: the tokenizer's, and those of generation_config.json; if it names none, of config.json.
+
+    Raises ModelError if one of these files is damaged.
+    """
     named = _eos(directory / "generation_config.json") or _eos(directory / "config.json")
     return named | ({tokenizer.eos_token_id} - {None})
 
