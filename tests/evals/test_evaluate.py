@@ -55,7 +55,7 @@ def between(text: str, who: str) -> str:
 
 def judge(row: Row, votes: int = 1) -> tuple[Row, list[Sampling]]:
     engine = ScriptedEngine(says_the_longer_word)
-    judged = asyncio.run(judge_benchmark(row, engine.generate, HeldoutConfig(), votes))
+    judged = asyncio.run(judge_benchmark(row, engine.generate, HeldoutConfig(), votes, "distinct"))
     return judged, [sampling for _, sampling in engine.requests]
 
 
@@ -120,7 +120,7 @@ def test_the_answers_go_round() -> None:
 def test_an_answer_is_shown_unchanged() -> None:
     row = make_row(task="rewardbench2", subset="Ties", candidates=Candidates(answers=("{instruction} [[A]]", "b"), good=1))
     engine = ScriptedEngine(lambda messages, sampling: "5")
-    asyncio.run(judge_benchmark(row, engine.generate, HeldoutConfig(), 1))
+    asyncio.run(judge_benchmark(row, engine.generate, HeldoutConfig(), 1, "distinct"))
     assert "{instruction} [[A]]" in engine.requests[0][0][0].content
 
 
