@@ -86,7 +86,12 @@ def read_benchmarks(benchmarks: Sequence[BenchmarkRef], limit: int | None) -> It
 
 
 async def judge_benchmark(
-    row: Row, generate: Generate, heldout: HeldoutConfig, votes: int, parser: Parser, prompt: PromptName = "figure8"
+    row: Row,
+    generate: Generate,
+    heldout: HeldoutConfig,
+    votes: int,
+    prompt: PromptName = "figure8",
+    parser: Parser = "distinct",
 ) -> Row:
     """The row, judged by its benchmark's protocol: greedily, in samples, by votes, or with each answer rated alone."""
     benchmark = BENCHMARKS[row.task]
@@ -125,7 +130,7 @@ def _checked_rows(ref: BenchmarkRef, limit: int | None) -> str:
 
 def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> None:
     stage = partial(
-        judge_benchmark, heldout=config.heldout, votes=config.votes, parser=config.judge.parser, prompt=config.prompt
+        judge_benchmark, heldout=config.heldout, votes=config.votes, prompt=config.prompt, parser=config.judge.parser
     )
     spec = pass_under(
         config,

@@ -61,7 +61,7 @@ async def judge(row: Row, generate: Generate, config: JudgeConfig, seed: int) ->
     return row.drop("no_correct_judgment") if kept is None else replace(row, kept=kept)
 
 
-async def judge_heldout(row: Row, generate: Generate, config: HeldoutConfig, parser: Parser) -> Row:
+async def judge_heldout(row: Row, generate: Generate, config: HeldoutConfig, parser: Parser = "distinct") -> Row:
     """The row judged in both orders: sampled as the paper samples HelpSteer2 (Table 8), and greedily."""
     requests: list[JudgmentRequest] = [("sampled", config.decoding, index) for index in range(config.samples)]
     if config.greedy:

@@ -76,7 +76,7 @@ def test_the_order_is_the_seeds_and_the_ids_and_balanced() -> None:
 def test_held_out_pairs_are_judged_in_both_orders_sampled_and_greedily() -> None:
     engine = ScriptedEngine(lambda messages, sampling: "[[A]]" if sampling.temperature else "[[B]]")
     row = make_row(pair=PAIR, task=HELDOUT)
-    row = asyncio.run(judge_heldout(row, TokenCounter(engine.generate), HeldoutConfig(samples=3), "distinct"))
+    row = asyncio.run(judge_heldout(row, TokenCounter(engine.generate), HeldoutConfig(samples=3)))
     sampled = [j for j in row.judgments if j.purpose == "sampled"]
     greedy = [j for j in row.judgments if j.purpose == "greedy"]
     assert [(j.index, j.winner) for j in sampled] == [(i, w) for i in range(3) for w in "AB"]
