@@ -22,6 +22,7 @@ from typing import Any, Literal
 from stj.errors import ConfigError
 from stj.generate import Sampling
 from stj.rows import CATEGORIES
+from stj.verdict import Parser
 
 PromptName = Literal["figure8", "arena", "prometheus"]
 
@@ -330,6 +331,9 @@ class JudgeConfig:
     keep: Literal["correct", "random"] = "correct"
     """`correct` keeps a right judgment. `random` keeps any judgment that can be parsed: the control that shows what rejection
     sampling adds."""
+    parser: Parser = "distinct"
+    """How verdicts are read, also on held-out pairs and in `stj eval`. `distinct` reads the one distinct tag anywhere in the
+    judgment. `strict` reads it only at the end. `paper` is RewardBench's rule: A if [[A]] occurs anywhere, else B."""
 
     def __post_init__(self) -> None:
         _check(1 <= self.samples <= 1000, f"judge.samples={self.samples} judgments a pair: must be 1 to 1000")
@@ -670,6 +674,8 @@ class VoteConfig:
 
     prompt: PromptName = "figure8"
     """The judge prompt of stj/prompts/variants.py. stj trains judges on `figure8`."""
+    parser: Parser = "distinct"
+    """How verdicts are read, as in `judge.parser`."""
     votes: int = 1
     """Judgments in each order, from 1 to 1000: 1 is greedy, more are sampled. Costs grow in proportion."""
     decoding: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))

@@ -165,7 +165,7 @@ class Table:
     plain: Sequence[str] = ()
     """Lines that replace the plain table; empty for aligned columns."""
     note: str = ""
-    """A line below the table."""
+    """Lines below the table."""
 
     def __post_init__(self) -> None:
         """Makes all text visible, as a Passage does: names of models and subsets come from files."""
@@ -174,7 +174,7 @@ class Table:
         object.__setattr__(self, "rows", [[visible_line(cell) for cell in row] for row in self.rows])
         object.__setattr__(self, "title", visible_line(self.title))
         object.__setattr__(self, "plain", [visible_line(line) for line in self.plain])
-        object.__setattr__(self, "note", visible_line(self.note))
+        object.__setattr__(self, "note", "\n".join(map(visible_line, self.note.split("\n"))))
 
     def __str__(self) -> str:
         return "\n".join([*(self.plain or self._plain_lines()), *(["", self.note] if self.note else [])])

@@ -2,15 +2,22 @@
 
 The text is only the judge's output. Tags inside the responses under judgment never reach this module.
 
-Each prompt asks for its verdict in its own `Format`. Two parsers read every format:
+Each prompt asks for its verdict in its own `Format`. Three parsers read every format:
 
-    strict   the verdict if the text gives only one and ends with it; training uses this parser
-    paper    the benchmark's official rule, with its errors, so that scores compare with published ones
+    distinct   the one distinct tag, anywhere in the text: the paper's own judgments give reasons behind it (Figure 9)
+    strict     the same tag, but only if nothing except closing marks follows it
+    paper      the benchmark's official rule, with its errors, so that scores compare with published ones
+
+`distinct` and `strict` read the text as `_plainly` writes it. Two tags that differ are no verdict, and neither is a tag that is
+negated ("not [[A]]"). So a strict verdict is always the distinct one too. `paper` reads the text as it is.
+
+Every parser takes time in proportion to the text, because a model can write 100,000 blanks or brackets.
 
 The formats are at the end of this file, each with the rules that it needs before it.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,12 +26,15 @@ Label = Literal["A", "B", "C", "D"]
 """Label under which a judge sees an answer: A or B in a pair, A to D among four."""
 Verdict = str
 """A label, TIE, or a rating as the judge wrote it."""
-Parser = Literal["strict", "paper"]
-PARSERS: tuple[Parser, Parser] = ("strict", "paper")
+Parser = Literal["strict", "distinct", "paper"]
+PARSERS: tuple[Parser, ...] = ("strict", "distinct", "paper")
 TIE = "tie"
 
-_CLOSING_MARKS = " \t\r\n*_`'\".!)”’"  # markdown, quotes and punctuation that may follow a verdict
-_LETTER = re.compile(r"\[\[([A-Z])\]\]")
+_BLANKS = re.compile(r"\s{2,}|[^\S \n]")  # A blank or line break alone stays as it is: most are.
+_ESCAPED_BRACKET = re.compile(r"\\([\[\]])")  # Markdown may write [[A]] as \[\[A\]\].
+_END_TAG = re.compile(r"</[^<>]{1,40}>|<\|[^<>]{1,40}\|>|<(?:end_of_turn|eos)>")  # </answer>, <|im_end|>; real ones are short
+_NEGATION = re.compile(r"(?:\b(?:not|nor|neither|never)|n['’]t)[ *_`'\"‘“(]{1,8}\Z", re.IGNORECASE)  # is **not** "[[A]]"
+_NEGATION_REACH = 100  # Characters before a tag among which a negation is looked for: more than any pattern needs.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,28 +42,20 @@ class Format:
     """One way to write a verdict."""
 
     tag: re.Pattern[str]
-    """Pattern of a verdict; the group that matched holds its value."""
+    """Pattern of a verdict in a plainly written text; the group that matched holds its value."""
     means: Callable[[str], Verdict | None]
-    """Verdict of a group's value; None for a value that the prompt did not offer."""
+    """Verdict of a value without its blanks; None for a value that the prompt did not offer."""
     paper: Callable[[str], Verdict | None]
     """Official parser of a whole text."""
+    negation: re.Pattern[str] = _NEGATION
+    """Pattern of the text before a tag that is negated."""
+    only_at_end: bool = False
+    """Whether only its place at the end makes a tag a verdict, as for a bare number: `distinct` reads it like `strict`."""
 
 
 def parse(text: str, wording: Format, parser: Parser) -> Verdict | None:
     """The verdict of a judgment in this format, read by the named parser; None if that parser finds none."""
-    return wording.paper(text) if parser == "paper" else _strict(text, wording)
-
-
-def parse_verdict(text: str) -> Label | None:
-    """The strict verdict of a judgment of a pair. Figure 8 asks for "[[A]]" or "[[B]]" after the explanation.
-
-    None for a judgment that names both tags ("neither [[A]] nor [[B]]"), stops before its verdict, continues after it, or
-    declares a tie with [[C]].
-    """
-    verdict = _strict(text, PAIR)
-    if verdict == "A":
-        return "A"
-    return "B" if verdict == "B" else None
+    return wording.paper(text) if parser == "paper" else _distinct(_plainly(text), wording, at_end=parser == "strict")
 
 
 def rating(verdict: Verdict | None) -> float | None:
@@ -75,12 +77,62 @@ def other(label: Label) -> Label:
     return "B" if label == "A" else "A"
 
 
-def _strict(text: str, wording: Format) -> Verdict | None:
+def _distinct(text: str, wording: Format, *, at_end: bool) -> Verdict | None:
     tags = list(wording.tag.finditer(text))
-    if not tags or text[tags[-1].end() :].strip(_CLOSING_MARKS):
+    if wording.only_at_end:
+        tags, at_end = tags[-1:], True
+    if not tags or (at_end and not _closes(text[tags[-1].end() :])):
         return None
-    distinct = {tag[tag.lastindex or 0] for tag in tags}
-    return wording.means(distinct.pop()) if len(distinct) == 1 else None
+    values = {"".join(tag[tag.lastindex or 0].split()) for tag in tags}
+    if len(values) > 1 or any(_is_negated(text, tag.start(), wording) for tag in tags):
+        return None
+    return wording.means(values.pop())
+
+
+def _plainly(text: str) -> str:
+    r"""The text without invisible characters and escapes, with ASCII for full-width forms, and one blank for a run of blanks.
+
+    Unicode's NFKC is no help: it takes quadratic time for a run of combining marks, and it writes 7½ as 71⁄2.
+    """
+    return _ESCAPED_BRACKET.sub(r"\1", _BLANKS.sub(_one_blank, text.translate(_PLAIN)))
+
+
+def _one_blank(run: re.Match[str]) -> str:
+    return "\n" if "\n" in run[0] else " "
+
+
+class _PlainCharacters(dict[int, str | None]):
+    """A table for `str.translate`, filled with the characters that have come."""
+
+    def __missing__(self, code: int) -> str | None:
+        self[code] = written = _plain_character(chr(code))
+        return written
+
+
+def _plain_character(character: str) -> str | None:
+    """None for a character to leave out: zero-width blanks, byte order marks, directional and other invisible marks."""
+    if "！" <= character <= "～":  # The full-width forms stand in the order of ASCII.
+        return chr(ord(character) - ord("！") + ord("!"))
+    invisible = unicodedata.category(character) in ("Cf", "Cc") and not character.isspace()
+    return None if invisible else character
+
+
+_PLAIN = _PlainCharacters()
+
+
+def _closes(rest: str) -> bool:
+    """Whether only closing marks follow a verdict: punctuation, markup, rules, end tags and stop tokens."""
+    return all(map(_is_closing_mark, _END_TAG.sub("", rest)))
+
+
+def _is_closing_mark(character: str) -> bool:
+    """Blanks, punctuation of any script except opening brackets (Ps), and signs such as $ and | (S), but no emoji (So)."""
+    category = unicodedata.category(character)
+    return character.isspace() or (category[0] in "PS" and category not in ("Ps", "So"))
+
+
+def _is_negated(text: str, start: int, wording: Format) -> bool:
+    return wording.negation.search(text[max(0, start - _NEGATION_REACH) : start]) is not None
 
 
 def _first(*rules: tuple[str, Verdict]) -> Callable[[str], Verdict | None]:
@@ -123,18 +175,15 @@ def _one_to_ten(number: str) -> Verdict | None:
 
 
 def _out_of_ten(value: str) -> Verdict | None:
-    """The number of "7", "7/10" or "7 (out of 10)"; None for "7 and 8", "7,5" and "4 out of 5"."""
+    """The number of "7", "7/10" or "7(outof10)"; None for "7and8", "7,5" and "4outof5"."""
     match = re.fullmatch(rf"(\d+(?:\.\d+)?)(?:{_SCALE})?", value, re.ASCII)
     return _one_to_ten(match[1]) if match else None
 
 
-def _not_negated(value: str) -> Verdict | None:
-    return value.upper() if len(value) == 1 else None
-
-
 def _fastchat_grade(text: str) -> Verdict | None:
     """FastChat's rule for single answers: the first [[number]], else the first [number]."""
-    match = re.search(r"\[\[(\d+\.?\d*)\]\]", text, re.ASCII) or re.search(r"\[(\d+\.?\d*)\]", text, re.ASCII)
+    number = r"\[(\d+(?:\.\d*)?)\]"  # FastChat's own \d+\.?\d* means the same, in quadratic time.
+    match = re.search(rf"\[{number}\]", text, re.ASCII) or re.search(number, text, re.ASCII)
     return match[1] if match else None
 
 
@@ -144,11 +193,13 @@ def _last_whole_number(text: str) -> Verdict | None:
     return match[1] if match else None
 
 
-_FIVE_WAY_TAG = re.compile(r"\[\[([A-Z<>=]+)\]\]")
-_NEGATION = r"\b(?:not|never|neither|nor|no|cannot|hardly|\w{2,8}n['’]t)\b[^.,;:!?\n]{0,80}"
-_SCALE = r"\s*(?:/|\(?\s*(?:out\s+)?of)\s*10\b\)?"
-_NUMBER = rf"\d+(?:[.,]\d+)?(?:{_SCALE})?"
-_JOINED = r"\s*(?:and|or|to|(?:out\s+)?of|[,;&–—-])\s*"
+_LETTER = re.compile(r"\[\[\s?([A-Z])\s?\]\]")
+_FIVE_WAY_TAG = re.compile(r"\[\[\s?([A-Z<>=]+|[A-Z]\s?[<>=]+\s?[A-Z])\s?\]\]")
+_NEGATED_CLAUSE = re.compile(r"\b(?:not|never|neither|nor|no|cannot|hardly|\w{2,8}n['’]t)\b[^.,;:!?\n]{0,80}\Z", re.IGNORECASE)
+_JOINED_LETTER = r"\s?(?:[/&=]|(?:and|or|tie|draw)\b)"  # "A or B", "A tie"
+_SCALE = r"\s?(?:/|\(?\s?(?:out\s?)?of)\s?10\b\)?"
+_NUMBER = rf"\d++(?:[.,]\d++)?+(?:{_SCALE})?+"
+_JOINED = r"\s?(?:and|or|to|(?:out\s)?of|[/,;&–—-])\s?"
 
 PAIR = Format(tag=_LETTER, means=_letters(("A", "B")), paper=_first((r"\[\[A\]\]", "A"), (r"\[\[B\]\]", "B")))
 """Figure 8, and RewardBench's generative judges: [[A]] or [[B]]. The official parser looks for [[A]] first."""
@@ -164,11 +215,16 @@ FIVE_WAY = Format(tag=_FIVE_WAY_TAG, means=_five_way, paper=_arena_hard)
 """JudgeBench's Arena-Hard judges: [[A>>B]] to [[B>>A]]. Some of its judges write [[A]] or [[B]], which is read too."""
 FIVE_ALONE = Format(tag=_FIVE_WAY_TAG, means=_five_alone, paper=_arena_hard)
 """Our prompt `arena`, which offers only the five verdicts [[A>>B]] to [[B>>A]]."""
-RESULT = Format(tag=re.compile(r"\[RESULT\]:?[ \t]*\(?(\w*)"), means=_letters(("A", "B")), paper=_prometheus)
-"""Prometheus: feedback, then [RESULT] A or [RESULT] B."""
+RESULT = Format(
+    tag=re.compile(rf"(?i:\[RESULT(?:\]|:)(?:\W*Response\b)?)\W*(\w*+)(?!{_JOINED_LETTER})"),
+    means=_letters(("A", "B")),
+    paper=_prometheus,
+)
+"""Prometheus: feedback, then [RESULT] A or [RESULT] B; also "[Result]: **A**", "[RESULT: A]" and "[RESULT] Response A"."""
 OUTPUT = Format(
-    tag=re.compile(rf"\A\s*Output \(([ab])\)(?=\W*\Z)|({_NEGATION}Output \([ab]\)) is better|Output \(([ab])\) is better"),
-    means=_not_negated,
+    tag=re.compile(r"\A\s?Output \(([ab])\)(?=\W*\Z)|Output \(([ab])\) is better"),
+    means=str.upper,
+    negation=_NEGATED_CLAUSE,
     paper=_first(
         (r"Output \(a\) is better", "A"),
         (r"Output \(b\) is better", "B"),
@@ -177,11 +233,12 @@ OUTPUT = Format(
     ),
 )
 """LLMBar: only "Output (a)", or "Therefore, Output (a) is better." The official parser looks for (a) first, negated or not."""
-GRADE = Format(tag=re.compile(r"\[\[(\d+(?:\.\d+)?)\]\]", re.ASCII), means=_one_to_ten, paper=_fastchat_grade)
+GRADE = Format(tag=re.compile(r"\[\[\s?(\d+(?:\.\d+)?)\s?\]\]", re.ASCII), means=_one_to_ten, paper=_fastchat_grade)
 """FastChat's grades of single answers, [[1]] to [[10]]."""
 RATING = Format(
-    tag=re.compile(rf"(?<![\w.,/-])((?:{_NUMBER}{_JOINED})?{_NUMBER})(?=[\s*_`'\".!)”’]*\Z)", re.ASCII),
+    tag=re.compile(rf"(?<![\w.,/-])({_NUMBER}(?:{_JOINED}{_NUMBER})*+)(?!\s?%)", re.ASCII),
     means=_out_of_ten,
     paper=_last_whole_number,
+    only_at_end=True,
 )
 """RewardBench 2's ratings: a number from 1 to 10 at the end of the text, "7", "7/10" or "7 out of 10"."""

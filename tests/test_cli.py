@@ -80,7 +80,7 @@ def test_what_is_wrong_is_one_line_and_a_code(
         (["serve", "m", "--port", "65536"], "Invalid value for '--port': 65536 is no port; the last is 65535."),
         (["mini", "build-seed", "d", "--seed", "-1"], "'-1' is not a whole number, 0 or more."),
         (["score", "f"], "Missing option '--benchmark'. See `stj score --help`"),
-        (["score", "f", "--benchmark", "hhh", "--parser", "lax"], "'lax' is not one of 'strict', 'paper'."),
+        (["score", "f", "--benchmark", "hhh", "--parser", "lax"], "'lax' is not one of 'strict', 'distinct', 'paper'."),
         (["judge", "f", "--prompts", "figure9"], "'figure9' is not a judge prompt; known prompts: figure8, arena"),
         (["judge", "f", "--jury"], "--jury: give at least one value after it"),
         (["judge", "f", "--jury", "--overwrite"], "--jury: give at least one value after it"),

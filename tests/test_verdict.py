@@ -1,6 +1,8 @@
-"""The verdict of a judgment: two parsers for every format."""
+"""The verdict of a judgment: three parsers for every format."""
 
 import random
+import re
+import time
 
 import pytest
 from hypothesis import given
@@ -23,7 +25,6 @@ from stj.verdict import (
     majority,
     other,
     parse,
-    parse_verdict,
     rating,
 )
 
@@ -49,34 +50,106 @@ LABELS: dict[str, set[str | None]] = {
 }
 
 
+FIGURE_9 = """**Evaluation:**
+
+**Assistant A:**
+* Accuracy: 5/5 (right)
+
+**Assistant B:**
+* Accuracy: 5/5 (right)
+
+**Final Verdict:**
+
+From this I conclude that **[[A]]** is the better response. Both are right, but Assistant A uses the word that fits better."""
+"""A judgment of the form that the paper's Figure 9 shows: its last paragraph gives the verdict and then the reasons."""
+
+
 @pytest.mark.parametrize(
-    ("text", "verdict"),
+    ("text", "strict", "distinct"),
     [
-        ("Assistant A is right. [[A]]", "A"),
-        ("My final verdict is: **[[B]]**.", "B"),
-        ("“[[A]]”\n", "A"),
-        ("[[A]] it is: [[A]]", "A"),
-        ("neither [[A]] nor [[B]]", None),
-        ("The answer quotes [[A]], but it is worse: [[B]]", None),
-        ("[[C]]", None),
-        ("[[A]] is better, although", None),
-        ("so assistant A is better. [[A", None),
-        ("[[a]]", None),
-        ("", None),
+        ("Assistant A is right. [[A]]", "A", "A"),
+        ("My final verdict is: **[[B]]**.", "B", "B"),
+        ("“[[A]]”\n", "A", "A"),
+        ("[[A]] it is: [[A]]", "A", "A"),
+        (FIGURE_9, None, "A"),
+        ("[[A]] is better, although", None, "A"),
+        ("I would say [[A]] if it were right, but it is not.", None, "A"),
+        ("neither [[A]] nor [[B]]", None, None),
+        ("The answer quotes [[A]], but it is worse: [[B]]", None, None),
+        ('Output your verdict: "[[A]]" if assistant A is better, "[[B]]" if assistant B is better.', None, None),
+        ("[[A]] or a tie, [[C]]", None, None),
+        ("The better one is not [[A]].", None, None),
+        ("It isn't **[[A]]**", None, None),
+        ("Neither [[A]] nor the other", None, None),
+        ("A answers, B does not.\n\n[[A]]", "A", "A"),
+        ("Which one is better or not: [[A]]", "A", "A"),
+        ("[[C]]", None, None),
+        ("so assistant A is better. [[A", None, None),
+        ("[[a]]", None, None),
+        ("", None, None),
     ],
 )
-def test_the_only_tag_at_the_end(text: str, verdict: str | None) -> None:
-    assert parse_verdict(text) == verdict
+def test_the_one_distinct_tag(text: str, strict: str | None, distinct: str | None) -> None:
+    assert (parse(text, PAIR, "strict"), parse(text, PAIR, "distinct")) == (strict, distinct)
+
+
+CLOSED = (
+    *("{}。", "「{}」", "『{}』。", "（{}）", "« {} »", "»{}«", "„{}“", "{}।", "{}…", "【{}】", "{}！", "{}؟", "{}—"),
+    *("{}\u200b", "{}\ufeff", "{}\u00a0", "{}\u202f", "{}\u2060\n", "{}\u200e", "{}\u202c", "{}\u2069", "{}\u3000", "{}\0"),
+    *("\\boxed{{{}}}", "\\boxed{{\\text{{{}}}}}", "**{}**", "***{}***", "`{}`", "```\n{}\n```", "$${}$$"),
+    *("\\[ {} \\]", "| {} |"),
+    *("<answer>{}</answer>", "{}</s>", "{}<|im_end|>", "{}<|eot_id|>\n", "{}<end_of_turn>", "{}<｜end▁of▁sentence｜>"),
+    *("{}\n\n---", "{}\n***\n", "{}\n___", "{}\n======", '{{"verdict": "{}"}}'),
+)
+"""What judges write around the last thing they say."""
+WRITTEN = (
+    *("[[{}]]", "[[ {} ]]", "[[\n{}\n]]", "[[\u200b{}]]", "[[{}\u200b]]", "[\ufeff[{}]\u2060]"),
+    *("\\[\\[{}\\]\\]", "［［{}］］"),
+)
+"""A tag with blanks, invisible characters, escapes, or full-width forms."""
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+@pytest.mark.parametrize("label", ["A", "B"])
+def test_closing_marks_may_follow_a_verdict(label: str, closed: str) -> None:
+    text = "It is right: " + closed.format(f"[[{label}]]")
+    assert parse(text, PAIR, "strict") == parse(text, PAIR, "distinct") == label
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_a_tag_may_hold_what_a_reader_does_not_see(written: str) -> None:
+    for parser in ("strict", "distinct"):
+        assert parse(f"right: {written.format('A')}", PAIR, parser) == "A"
+        assert parse(f"{written.format('A')}, [[A]]", PAIR, parser) == "A"
+        assert parse(f"{written.format('A')}, [[B]]", PAIR, parser) is None
+    assert parse(f"right: {written.format('A')}", PAIR, "paper") == ("A" if "[[A]]" in written.format("A") else None)
+
+
+NOT_CLOSING = ("（", "(", "「", "✅", "x", "好", "7", "<answer>", "<b>", "</" + "x" * 60 + ">", "\nThat is all.")
+
+
+@pytest.mark.parametrize("after", NOT_CLOSING)
+def test_what_is_no_closing_mark_may_not_follow_a_strict_verdict(after: str) -> None:
+    assert parse(f"[[A]]{after}", PAIR, "strict") is None
+    assert parse(f"[[A]]{after}", PAIR, "distinct") == "A"
 
 
 @given(st.text())
 def test_any_text_has_a_verdict_or_none(text: str) -> None:
-    assert parse_verdict(text) in {"A", "B", None}
+    assert {parse(text, PAIR, parser) for parser in PARSERS} <= {"A", "B", None}
 
 
-@given(st.text(alphabet=st.characters(exclude_characters="[]")), st.sampled_from(["A", "B"]))
+WITHOUT_BRACKETS = st.text(alphabet=st.characters(exclude_characters="[]［］\\"))
+
+
+@given(WITHOUT_BRACKETS, st.sampled_from(["A", "B"]))
 def test_a_tag_after_any_explanation_is_found(explanation: str, label: str) -> None:
-    assert parse_verdict(f"{explanation}[[{label}]]") == label
+    assert parse(f"{explanation}.[[{label}]]", PAIR, "strict") == label
+
+
+@given(WITHOUT_BRACKETS, WITHOUT_BRACKETS)
+def test_a_tag_anywhere_is_found(before: str, after: str) -> None:
+    assert parse(f"{before}.[[B]]{after}", PAIR, "distinct") == "B"
 
 
 def test_the_other_label() -> None:
@@ -84,76 +157,104 @@ def test_the_other_label() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "strict", "paper"),
+    ("name", "text", "strict", "distinct", "paper"),
     [
-        ("pair", "neither [[A]] nor [[B]]", None, "A"),
-        ("pair", "It quotes [[A]]. Verdict: [[B]]", None, "A"),
-        ("pair", "[[B]] because it is right", None, "B"),
-        ("pair", "[[C]]", None, None),
-        ("pair", "**[[A]]**", "A", "A"),
-        ("pair", 'Therefore, the final verdict is "[[B]]".', "B", "B"),  # as real judges write it
-        ("pair or tie", "Both are fine: [[C]]", TIE, TIE),
-        ("pair or tie", "not [[C]] but [[B]]", None, "B"),
-        ("pair or tie", '[["A"]]', None, None),
-        ("pair or tie", "[[Assistant A]]", None, None),
-        ("best of four", "[[D]]", "D", "D"),
-        ("best of four", "[[D]] or [[C]]", None, "C"),
-        ("best of four", "[[E]]", None, None),
-        ("five way", "My final verdict is: [[A>>B]]", "A", "A"),
-        ("five way", "[[B>A]] ... [[B>A]]", "B", "B"),
-        ("five way", "[[A=B]]", TIE, TIE),
-        ("five way", "[[A>B]], which is [[A>>B]]", None, None),
-        ("five way", "[[A>B]] since A is right", None, "A"),
-        ("five way", "[[A<B]]", None, None),
-        ("five way", "[[A]] ... [[B>A]]", None, None),
-        ("five way", "[[C]] ... [[B>A]]", None, "B"),
-        ("five alone", "[[A]] ... [[B>A]]", None, None),
-        ("five alone", "[[A]]", None, "A"),
-        ("five alone", "[[A=B]]", TIE, TIE),
-        ("result", "Feedback: both are short. [RESULT] B", "B", "B"),
-        ("result", "[RESULT] C or [RESULT] A", None, "A"),
-        ("result", "[RESULT] A or [RESULT] B", None, "A"),
-        ("result", "[RESULT] (A).", "A", None),
-        ("result", "[Result] a", None, "A"),
-        ("result", "[RESULT] Both", None, None),
-        ("output", "Output (a)", "A", "A"),
-        ("output", "Therefore, Output (b) is better.", "B", "B"),
-        ("output", "Output (b) is better. Output (a) repeats itself.", None, "B"),
-        ("output", "Output (b) is better, so Output (a) is better.", None, "A"),
-        ("output", "I do not think that Output (a) is better.", None, "A"),
-        ("output", "It isn't true that Output (b) is better.", None, "B"),
-        ("output", "Output (a) does not answer, so Output (b) is better.", "B", "B"),
-        ("output", "Neither Output (a) nor Output (b) is better.", None, "B"),
-        ("output", "Both Output (a) and Output (b) are good.", None, None),
-        ("grade", "Rating: [[8]]", "8", "8"),
-        ("grade", "Rating: [[7.5]]", "7.5", "7.5"),
-        ("grade", "Rating: [6]", None, "6"),
-        ("grade", "[[5]] or [[6]]", None, "5"),
-        ("grade", "Rating: [[11]]", None, "11"),
-        ("rating", "Good.\n\n9", "9", "9"),
-        ("rating", "10", "10", "10"),
-        ("rating", "9/10", "9", "10"),
-        ("rating", "8.5", "8.5", "5"),
-        ("rating", "7 out of 10", "7", "10"),
-        ("rating", "7 of 10", "7", "10"),
-        ("rating", "7 (out of 10)", "7", None),
-        ("rating", "Rating (1 to 10): 7.5 / 10.", "7.5", None),
-        ("rating", "between 7 and 8", None, "8"),
-        ("rating", "between 7/10 and 8/10", None, "10"),
-        ("rating", "7 or 8", None, "8"),
-        ("rating", "7-8", None, "8"),
-        ("rating", "7,5", None, "5"),
-        ("rating", "4 out of 5", None, "5"),
-        ("rating", "7/8", None, "8"),
-        ("rating", "10 out of 10", "10", "10"),
-        ("rating", "**7**", "7", None),
-        ("rating", "0", None, None),
-        ("rating", "in 2024", None, None),
-        ("rating", "I give it 7 because", None, None),
+        ("pair", "neither [[A]] nor [[B]]", None, None, "A"),
+        ("pair", "It quotes [[A]]. Verdict: [[B]]", None, None, "A"),
+        ("pair", "[[B]] because it is right", None, "B", "B"),
+        ("pair", "[[C]]", None, None, None),
+        ("pair", "**[[A]]**", "A", "A", "A"),
+        ("pair", 'Therefore, the final verdict is "[[B]]".', "B", "B", "B"),  # as real judges write it
+        ("pair or tie", "Both are fine: [[C]]", TIE, TIE, TIE),
+        ("pair or tie", "not [[C]] but [[B]]", None, None, "B"),
+        ("pair or tie", '[["A"]]', None, None, None),
+        ("pair or tie", "[[Assistant A]]", None, None, None),
+        ("best of four", "[[D]]", "D", "D", "D"),
+        ("best of four", "[[D]] or [[C]]", None, None, "C"),
+        ("best of four", "[[E]]", None, None, None),
+        ("five way", "My final verdict is: [[A>>B]]", "A", "A", "A"),
+        ("five way", "[[B>A]] ... [[B>A]]", "B", "B", "B"),
+        ("five way", "[[A=B]]", TIE, TIE, TIE),
+        ("five way", "[[A>B]], which is [[A>>B]]", None, None, None),
+        ("five way", "[[A>B]] since A is right", None, "A", "A"),
+        ("five way", "[[A<B]]", None, None, None),
+        ("five way", "[[A]] ... [[B>A]]", None, None, None),
+        ("five way", "[[C]] ... [[B>A]]", None, None, "B"),
+        ("five way", "[[A >> B]]", "A", "A", None),
+        ("five way", "［［A＞B］］", "A", "A", None),
+        ("five way", "[[ B>A ]]. [[B > A]]", "B", "B", None),
+        ("five way", "My choice is not [[A=B]]", None, None, TIE),
+        ("five alone", "[[A]] ... [[B>A]]", None, None, None),
+        ("five alone", "[[A]]", None, None, "A"),
+        ("five alone", "[[A=B]]", TIE, TIE, TIE),
+        ("result", "Feedback: both are short. [RESULT] B", "B", "B", "B"),
+        ("result", "[RESULT] C or [RESULT] A", None, None, "A"),
+        ("result", "[RESULT] A or [RESULT] B", None, None, "A"),
+        ("result", "[RESULT] (A).", "A", "A", None),
+        ("result", "[Result] a", None, None, "A"),
+        ("result", "[RESULT] Both", None, None, None),
+        ("result", "Feedback. [RESULT]\nB", "B", "B", "B"),
+        ("result", "**[RESULT] B**", "B", "B", None),
+        ("result", "[RESULT] **B**", "B", "B", None),
+        ("result", "[RESULT] 'B'", "B", "B", None),
+        ("result", "[RESULT] Response B", "B", "B", None),
+        ("result", "[RESULT] B</s>", "B", "B", None),
+        ("result", "[Result]: Ｂ", "B", "B", None),
+        ("result", "[RESULT: B]", "B", "B", "B"),
+        ("result", "[RESULT] B (because it is right)", None, "B", "B"),
+        ("result", "[RESULT] A tie", None, None, "A"),
+        ("result", "[RESULT] A and B are equal", None, None, "A"),
+        ("result", "[RESULT] A/B", None, None, None),
+        ("result", "[RESULT] A.\n\n[RESULT] A", "A", "A", "A"),
+        ("output", "Output (a)", "A", "A", "A"),
+        ("output", "Therefore, Output (b) is better.", "B", "B", "B"),
+        ("output", "Output (b) is better. Output (a) repeats itself.", None, "B", "B"),
+        ("output", "Output (b) is better, so Output (a) is better.", None, None, "A"),
+        ("output", "I do not think that Output (a) is better.", None, None, "A"),
+        ("output", "It isn't true that Output (b) is better.", None, None, "B"),
+        ("output", "Output (a) does not answer, so Output (b) is better.", "B", "B", "B"),
+        ("output", "Neither Output (a) nor Output (b) is better.", None, None, "B"),
+        ("output", "Both Output (a) and Output (b) are good.", None, None, None),
+        ("output", "Ｏutput (a) is better", "A", "A", None),
+        ("output", "Not surprisingly, Output (a) is better.", "A", "A", "A"),
+        ("grade", "Rating: [[8]]", "8", "8", "8"),
+        ("grade", "Rating: [[7.5]]", "7.5", "7.5", "7.5"),
+        ("grade", "Rating: [6]", None, None, "6"),
+        ("grade", "[[5]] or [[6]]", None, None, "5"),
+        ("grade", "Rating: [[11]]", None, None, "11"),
+        ("grade", "Rating: [[ 8 ]] because it is right", None, "8", None),
+        ("grade", "[[８]]。", "8", "8", None),
+        ("rating", "Good.\n\n9", "9", "9", "9"),
+        ("rating", "10", "10", "10", "10"),
+        ("rating", "9/10", "9", "9", "10"),
+        ("rating", "8.5", "8.5", "8.5", "5"),
+        ("rating", "7 out of 10", "7", "7", "10"),
+        ("rating", "7 of 10", "7", "7", "10"),
+        ("rating", "7 (out of 10)", "7", "7", None),
+        ("rating", "Rating (1 to 10): 7.5 / 10.", "7.5", "7.5", None),
+        ("rating", "between 7 and 8", None, None, "8"),
+        ("rating", "between 7/10 and 8/10", None, None, "10"),
+        ("rating", "7 or 8", None, None, "8"),
+        ("rating", "7-8", None, None, "8"),
+        ("rating", "7,5", None, None, "5"),
+        ("rating", "4 out of 5", None, None, "5"),
+        ("rating", "7/8", None, None, "8"),
+        ("rating", "10 out of 10", "10", "10", "10"),
+        ("rating", "**7**", "7", "7", None),
+        ("rating", "0", None, None, None),
+        ("rating", "in 2024", None, None, None),
+        ("rating", "I give it 7 because", None, None, None),
+        ("rating", "1 and 7 and 8", None, None, "8"),
+        ("rating", "７／１０。", "7", "7", None),
+        ("rating", "7½", None, None, None),
+        ("rating", "7%", None, None, None),
+        ("rating", "I am 7 % sure", None, None, None),
+        ("rating", "Rating: 7\u200b", "7", "7", None),
+        ("rating", "3 reasons, rating 7", "7", "7", "7"),
     ],
 )
-def test_what_the_two_parsers_read(name: str, text: str, strict: str | None, paper: str | None) -> None:
-    assert (parse(text, FORMATS[name], "strict"), parse(text, FORMATS[name], "paper")) == (strict, paper)
+def test_what_each_parser_reads(name: str, text: str, strict: str | None, distinct: str | None, paper: str | None) -> None:
+    assert tuple(parse(text, FORMATS[name], parser) for parser in PARSERS) == (strict, distinct, paper)
 
 
 @pytest.mark.parametrize("parser", PARSERS)
@@ -165,11 +266,6 @@ def test_any_text_has_a_verdict_of_its_format_or_none(name: str, parser: Parser,
         assert verdict in LABELS[name]
     else:
         assert verdict is None or rating(verdict) is not None
-
-
-@given(st.text(alphabet="[]AB xy.*"))
-def test_a_strict_verdict_on_a_pair_is_the_official_one_too(text: str) -> None:
-    assert parse(text, PAIR, "strict") in {None, parse(text, PAIR, "paper")}
 
 
 TAGS = {
@@ -256,15 +352,85 @@ def test_a_hundred_thousand_texts_break_no_parser_and_a_quoted_tag_is_no_verdict
             assert parse(text, wording, "strict") is None, text
             if kind == 3:
                 final = chance.choice(TAGS[name])
-                assert parse(f"{text}\n\n{final}", wording, "strict") in {None, parse(final, wording, "strict")}, text
+                for parser in ("strict", "distinct"):
+                    assert parse(f"{text}\n\n{final}", wording, parser) in {None, parse(final, wording, parser)}, text
 
 
-@pytest.mark.parametrize("wording", FORMATS.values(), ids=FORMATS)
+FORMAT = pytest.mark.parametrize("name", FORMATS)
+MORE_PIECES = (*PIECES, *CLOSED, "not ", "never ", "\\", "{", "}", "$", "</s>", "\u200b", "</a")
+TEXTS = st.lists(st.sampled_from(MORE_PIECES), max_size=10).map("".join)
+
+
+@FORMAT
+@given(TEXTS)
+def test_a_strict_verdict_is_the_distinct_one(name: str, text: str) -> None:
+    strict, distinct = (parse(text, FORMATS[name], parser) for parser in ("strict", "distinct"))
+    assert strict in {None, distinct}
+
+
+@given(TEXTS)
+def test_a_verdict_on_a_pair_is_the_official_one_if_there_is_one(text: str) -> None:
+    official = parse(text, PAIR, "paper")
+    assert official is None or {parse(text, PAIR, "strict"), parse(text, PAIR, "distinct")} <= {None, official}
+
+
+SWAPPED = {"A": "B", "B": "A", TIE: TIE, None: None}
+SWAP = str.maketrans({"A": "B", "B": "A", "a": "b", "b": "a", "Ａ": "Ｂ", "Ｂ": "Ａ"})
+SIDES = ("Output (a) is better", "Output (b) is better", "Output (a)", "Output (b)")
+
+
+@pytest.mark.parametrize("parser", ["strict", "distinct"])
+@pytest.mark.parametrize("name", ["pair", "pair or tie", "five way", "five alone", "result", "output"])
+@given(data=st.data())
+def test_the_swapped_text_has_the_swapped_verdict(name: str, parser: Parser, data: st.DataObject) -> None:
+    """The two labels are alike to these parsers. The official parsers look for A first."""
+    pieces = [*TAGS[name], *TAGS["pair"], "A", "B", " ", ".", " not ", "\n", "[[", "]]", "\u200b", *SIDES]
+    text = "".join(data.draw(st.lists(st.sampled_from(pieces), max_size=8)))
+    mirrored = re.sub(r"(?<![A-Za-z])[ABab](?![A-Za-z])", lambda label: label[0].translate(SWAP), text)
+    assert parse(mirrored, FORMATS[name], parser) == SWAPPED[parse(text, FORMATS[name], parser)]
+
+
+CLOSING = (
+    *("。", "」", "】", "»", "…", "।", "}", "**", "`", "'", "</answer>", "</s>", "<|im_end|>"),
+    *("\n", " ", "\u00a0", "\u200b", "\n---\n"),
+)
+
+
+@FORMAT
+@given(tags=st.data(), marks=st.lists(st.sampled_from(CLOSING), max_size=6).map("".join))
+def test_closing_marks_change_no_verdict(name: str, tags: st.DataObject, marks: str) -> None:
+    text = "Reasons. " + " ".join(tags.draw(st.lists(st.sampled_from(TAGS[name]), min_size=1, max_size=3)))
+    for parser in ("strict", "distinct"):
+        assert parse(f"{text} {marks}", FORMATS[name], parser) == parse(text, FORMATS[name], parser)
+
+
+REPEATED = (
+    *(" ", "\n", "\u00a0", "\u200b", "\u0301\u0327", "[", "]", "(", "{", "<", "</", "<|", "\\", "\\[", "**", "，", "x", "_"),
+    *("1", "9 ", "7/", "7.", "7,", "- ", "1.1", "1 and ", "and 7 ", "7 of 10 ", " of 10", "out of ", "( "),
+    *("not ", "n't ", "neither nor ", "[[", "[[A", "[[A]", "[[ ", "[[A>", "[[1", "[[1.", "[[A]]", "[[A]] not "),
+    *("Output (", "Output (a) ", "[RESULT] ", "[RESULT]\n", "[RESULT", "[RESPONSE ", "RESULT:\n", "[RESULT] A "),
+)
+
+
+def _seconds(text: str, wording: Format, parser: Parser) -> float:
+    started = time.thread_time()
+    parse(text, wording, parser)
+    return time.thread_time() - started
+
+
 @pytest.mark.parametrize("parser", PARSERS)
-def test_a_long_text_is_parsed_quickly(wording: Format, parser: Parser) -> None:
-    """A megabyte of verdicts that never end: parsing is linear, or this test takes forever."""
-    for piece in ("[[A", "[[", "1", "9 ", "Output (", "[[A>", "1.1", "1 and ", "1,", "9 of ", "not ", "[RESULT] "):
-        parse(piece * (1_000_000 // len(piece)), wording, parser)
+@FORMAT
+def test_time_grows_with_the_length_of_a_text(name: str, parser: Parser) -> None:
+    """Sixteen times the text takes about sixteen times as long. In quadratic time it would take 256 times as long.
+
+    A measurement can be disturbed, so the fastest of a few counts, and a short one never counts as too long.
+    """
+    for start in ("", "7", "[[7", "[RESULT] "):
+        for piece in REPEATED:
+            text, wording = start + piece * (2_000 // len(piece)), FORMATS[name]
+            long = start + piece * (32_000 // len(piece))
+            short_s = min(_seconds(text, wording, parser) for _ in range(3))
+            assert any(_seconds(long, wording, parser) < 64 * short_s + 0.05 for _ in range(5)), (start, piece)
 
 
 def test_a_majority_is_what_most_votes_say() -> None:

@@ -294,10 +294,11 @@ def _score(
         typer.Option(metavar="NAME", help="A benchmark, listed below; mtbench:VOTES scores against the human votes in a file."),
     ],
     parser: Annotated[
-        Literal["strict", "paper"] | None,
+        Literal["strict", "distinct", "paper"] | None,
         typer.Option(
-            metavar="strict|paper",
-            help="How verdicts are read: by our strict rule, or by the benchmark's official one; both if none is given.",
+            metavar="strict|distinct|paper",
+            help="How verdicts are read: only at the end, the one distinct verdict anywhere, or by the official rule; "
+            "all three if none is given.",
         ),
     ] = None,
     as_json: _AsJson = False,

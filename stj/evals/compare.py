@@ -22,6 +22,7 @@ from stj.evals.table import percent
 from stj.rows import Row, row_from_dict
 from stj.storage.artifacts import Artifact
 from stj.text import Column, Table
+from stj.verdict import Parser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,7 @@ class _Run(NamedTuple):
     artifact: Artifact
     benchmarks: Mapping[str, BenchmarkRef]
     votes: bool
+    parser: Parser
 
 
 class _Example(NamedTuple):
@@ -63,12 +65,17 @@ class _Example(NamedTuple):
 
 
 def compare_evaluations(run_a: str, run_b: str) -> list[EvalComparison]:
-    """The comparison on each benchmark that both runs of `stj eval` judged, by the strict parser.
+    """The comparison on each benchmark that both runs of `stj eval` judged, by the parser of both runs.
 
     Raises ArtifactError if a run is not a finished evaluation, or if the runs have no examples in common. Also raises it if one
-    id names different examples in the two runs.
+    id names different examples in the two runs, or if the runs read verdicts with different parsers.
     """
     first, second = (_read(location) for location in (run_a, run_b))
+    if first.parser != second.parser:
+        raise ArtifactError(
+            f"{run_a} was judged with judge.parser={first.parser}, {run_b} with judge.parser={second.parser}; "
+            "evaluate both with the same parser"
+        )
     names = sorted(first.benchmarks.keys() & second.benchmarks.keys())
     compared = [_compared_on(first.benchmarks[name], first, second) for name in names]
     comparisons = [comparison for comparison in compared if comparison.examples]
@@ -158,7 +165,8 @@ def _read(location: str) -> _Run:
     artifact, record = read_evaluation(location)
     refused = [name for name, scores in record["scores"].items() if "error" in scores]
     benchmarks = {ref.name: ref for ref in map(benchmark_ref, record["benchmarks"]) if ref.name not in refused}
-    return _Run(location, artifact, benchmarks, votes=record["votes"] > 1)
+    parser = record.get("parser", "strict")  # An older stj had no other.
+    return _Run(location, artifact, benchmarks, votes=record["votes"] > 1, parser=parser)
 
 
 def _rows(run: _Run, ref: BenchmarkRef) -> Iterator[Row]:
@@ -185,7 +193,7 @@ def _examples(run: _Run, ref: BenchmarkRef) -> dict[str, _Example]:
     """The run's result on each example; MT-Bench's in the setting of its overall score."""
     benchmark = ref.benchmark
     outcomes: dict[tuple[str, str | None], list[ExampleOutcome]] = {}
-    examples = judged_examples(_rows(run, ref), benchmark, "strict", votes=run.votes)
+    examples = judged_examples(_rows(run, ref), benchmark, None, votes=run.votes)
     judged = (example for example in examples if not example.unjudged)
     for scored in benchmark.score(benchmark, judged, ref.records()):
         if scored.outcome is not None and scored.subset.startswith(benchmark.compared):

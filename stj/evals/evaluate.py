@@ -2,7 +2,7 @@
 
     RUN_ROOT/evals/MODEL-KEY/
       part-*.parquet, manifest.json    every judgment and verdict; a row holds all orders of an example
-      scores.json                      every score, by both parsers
+      scores.json                      every score, by every parser
 
 The key holds what was judged and with which settings. The same command resumes a killed evaluation; a finished one is scored
 again from its judgments.
@@ -73,7 +73,7 @@ def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
         except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)
     _write_scores(artifact, path, benchmarks, config, scores, refused)
-    for item in scores_tables(scores):
+    for item in scores_tables(parsed for parsed in scores if parsed.parser in (config.judge.parser, "paper")):
         show(item)
     show(f"judgments and scores: {artifact.folder.uri}")
     return Evaluated(folder=artifact.folder, refused=refused)
@@ -86,16 +86,21 @@ def read_benchmarks(benchmarks: Sequence[BenchmarkRef], limit: int | None) -> It
 
 
 async def judge_benchmark(
-    row: Row, generate: Generate, heldout: HeldoutConfig, votes: int, prompt: PromptName = "figure8"
+    row: Row,
+    generate: Generate,
+    heldout: HeldoutConfig,
+    votes: int,
+    prompt: PromptName = "figure8",
+    parser: Parser = "distinct",
 ) -> Row:
     """The row, judged by its benchmark's protocol: greedily, in samples, by votes, or with each answer rated alone."""
     benchmark = BENCHMARKS[row.task]
     if benchmark.rated(row):
-        return await rate(row, generate, heldout.decoding)
+        return await rate(row, generate, heldout.decoding, parser)
     samples = votes if votes > 1 else benchmark.samples
     requests: list[JudgmentRequest] = [("sampled", heldout.decoding, index) for index in range(samples)]
     requests = requests or [("greedy", heldout.decoding.greedy(), 0)]
-    return await judge_in_every_order(row, generate, requests, VARIANTS[prompt])
+    return await judge_in_every_order(row, generate, requests, parser, VARIANTS[prompt])
 
 
 def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> Artifact:
@@ -107,6 +112,7 @@ def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Co
         "limit": config.heldout.limit,
         "decoding": plain(config.heldout.decoding),
         "votes": config.votes,
+        "parser": config.judge.parser,
         "seed": config.seed,
         "prompts": {file: prompt_hash(file) for file in (variant.system, variant.user, *MORE_ANSWERS_PROMPTS)},
     }
@@ -123,7 +129,9 @@ def _checked_rows(ref: BenchmarkRef, limit: int | None) -> str:
 
 
 def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> None:
-    stage = partial(judge_benchmark, heldout=config.heldout, votes=config.votes, prompt=config.prompt)
+    stage = partial(
+        judge_benchmark, heldout=config.heldout, votes=config.votes, prompt=config.prompt, parser=config.judge.parser
+    )
     spec = pass_under(
         config,
         name=artifact.folder.uri.rpartition("/")[2],
@@ -158,6 +166,6 @@ def _write_scores(
     }
     for name, reason in refused.items():
         by_benchmark[name] = {"rows": rows[name], "error": reason}
-    settings = {"model": path, "prompt": config.prompt, "votes": config.votes}
+    settings = {"model": path, "prompt": config.prompt, "votes": config.votes, "parser": config.judge.parser}
     record = {**settings, "benchmarks": [ref.word for ref in benchmarks], "scores": by_benchmark}
     artifact.folder.write_json(SCORES, record)

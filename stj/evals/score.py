@@ -18,7 +18,7 @@ from stj.verdict import PARSERS, Parser
 
 
 def score_file(file: str, ref: BenchmarkRef, parser: Parser | None) -> tuple[dict[str, Any], list[str | Table]]:
-    """The scores as one JSON object, and as tables and lines for a reader; by both parsers if none is named.
+    """The scores as one JSON object, and as tables and lines for a reader; by every parser if none is named.
 
     Raises SourceError if the file cannot be scored, and ConfigError if the benchmark takes no place but one is given.
     """

@@ -26,6 +26,7 @@ from stj.rows import HELDOUT, OPEN, Pair, Row
 from stj.sources.dialogue import text_of, turns_from, usable
 from stj.stages.runner import TokenCounter
 from stj.stages.vote import PairVerdict, pair_verdict, vote
+from stj.verdict import Parser
 
 _CLOSING_S = 0.2  # The loop lives this long after `close`: it closes the engine's socket and cancels open requests.
 
@@ -51,6 +52,7 @@ class Judge:
         model: str | ModelConfig,
         *,
         prompt: PromptName = "figure8",
+        parser: Parser = "distinct",
         votes: int = 1,
         sampling: Sampling | None = None,
         engine: EngineConfig | None = None,
@@ -59,13 +61,14 @@ class Judge:
     ) -> None:
         """Starts the engine of a model: a directory, a URI, or an id on the hub.
 
-        `votes` is the number of judgments in each order: one is greedy, more are sampled with `sampling`. `engine` defaults to
-        settings for the device that the installed vLLM is built for. `make_engine` starts another engine in place of vLLM.
+        `parser` reads the verdict of a judgment, like `judge.parser`. `votes` is the number of judgments in each order: one is
+        greedy, more are sampled with `sampling`. `engine` defaults to settings for the device that the installed vLLM is built
+        for. `make_engine` starts another engine in place of vLLM.
 
         Raises ModelError if the model is missing or its chat template cannot serve. Raises CapacityError if the engine
         does not start, and ConfigError if a setting is out of range.
         """
-        self._config = VoteConfig(prompt=prompt, votes=votes, decoding=sampling or VoteConfig().decoding)
+        self._config = VoteConfig(prompt=prompt, parser=parser, votes=votes, decoding=sampling or VoteConfig().decoding)
         settings = engine or installed_engine()
         given = ModelConfig(path=model) if isinstance(model, str) else model
         made = make_engine(given, settings, seed) if make_engine else _vllm_engine(within_context(given), settings, seed)

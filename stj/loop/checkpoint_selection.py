@@ -127,7 +127,7 @@ class CheckpointSelection:
                 model=model_in(model.folder, self.training.model),
                 read=partial(read_selection_pairs, config),
                 total=count_selection_pairs(config),
-                stages={HELDOUT: [partial(judge_heldout, config=self.pairs)]},
+                stages={HELDOUT: [partial(judge_heldout, config=self.pairs, parser=config.judge.parser)]},
             )
             run_pass(spec, judged, config.engine)
         scores = score_heldout(map(row_from_dict, judged.records()))

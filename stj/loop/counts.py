@@ -1,11 +1,13 @@
 """Counts of one iteration: from instructions to pairs, and from pairs to kept judgments."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from stj.rows import TRAINING, Row
 from stj.stages.select import passed_rule
+from stj.verdict import PAIR, PARSERS, Parser, parse
 
 
 @dataclass(kw_only=True)
@@ -46,6 +48,9 @@ class JudgingCounts:
     """Pairs that the judge saw."""
     kept: int = 0
     """Pairs with a kept judgment."""
+    kept_by_parser: dict[str, int] = field(default_factory=dict)
+    """Pairs of whose sampled judgments each parser would keep one. The parser in use decided when sampling stopped, so a parser
+    that reads less might have kept more after further samples."""
     draws: int = 0
     """Judgments sampled, over all pairs."""
     aborted: int = 0
@@ -69,8 +74,8 @@ class JudgingCounts:
         """Share of the judged pairs with a kept judgment."""
         return self.kept / self.judged if self.judged else None
 
-    def add(self, row: Row) -> None:
-        """Counts one training row that has a pair."""
+    def add(self, row: Row, keep: Literal["correct", "random"]) -> None:
+        """Counts one training row that has a pair; `keep` says which judgments of it are kept."""
         self.judged += 1
         self.failed += row.error is not None
         if row.dropped:
@@ -78,6 +83,8 @@ class JudgingCounts:
         self.draws += len(row.judgments)
         self.aborted += row.aborted
         self.unparsed += sum(judgment.verdict is None for judgment in row.judgments)
+        for parser in PARSERS:
+            self.kept_by_parser[parser] = self.kept_by_parser.get(parser, 0) + _keeps(parser, row, keep)
         if row.kept is not None:
             self.kept += 1
             self.label_a += row.judgments[row.kept].winner == "A"
@@ -86,3 +93,15 @@ class JudgingCounts:
     def drop(self, reason: str) -> None:
         """Counts a pair that teaches nothing."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+
+def by_parser(counts: Mapping[str, int]) -> str:
+    """The counts of each parser side by side, for a reader; an older stj counted none."""
+    return ", ".join(f"{parser} {counts[parser]:,}" for parser in PARSERS if parser in counts) or "not counted"
+
+
+def _keeps(parser: Parser, row: Row, keep: Literal["correct", "random"]) -> bool:
+    """Whether a parser reads a verdict that would be kept from one of the row's judgments."""
+    whole = (judgment for judgment in row.judgments if judgment.finish_reason == "stop")
+    verdicts = ((judgment.winner, parse(judgment.text, PAIR, parser)) for judgment in whole)
+    return any(verdict == winner if keep == "correct" else verdict is not None for winner, verdict in verdicts)

@@ -58,19 +58,20 @@ class ExampleSelection:
         facts = {"funnel": asdict(funnel), "judged": asdict(counts), "kinds": dict(sorted(kinds.items()))}
         artifact.finish(parts, **facts, with_wrong_judgment=2 * compared.size)
 
-    def _lessons(self, counts: JudgingCounts) -> Iterator[_Lesson]:
-        """The pairs that teach something; all pairs are counted."""
+    def _lessons(self, counts: JudgingCounts | None = None) -> Iterator[_Lesson]:
+        """The pairs that teach something; all pairs are counted in `counts`."""
         for row in training_pairs(map(row_from_dict, self.judged.records())):
-            counts.add(row)
+            if counts:
+                counts.add(row, self.config.judge.keep)
             judgments = to_learn(row, self.objective)
             if judgments is not None:
                 yield _Lesson(row=row, right=judgments[0], wrong=judgments[1])
-            elif row.kept is not None:
+            elif counts and row.kept is not None:
                 counts.drop("no_wrong_judgment")
 
     def _examples(self, kept: LabelBalance, compared: LabelBalance) -> Iterator[Example]:
         def lessons() -> Iterator[_Lesson]:
-            return (lesson for lesson in self._lessons(JudgingCounts()) if kept.has(lesson.row.id, lesson.right.winner))
+            return (lesson for lesson in self._lessons() if kept.has(lesson.row.id, lesson.right.winner))
 
         def has_wrong(lesson: _Lesson) -> bool:
             return lesson.wrong is not None and compared.has(lesson.row.id, lesson.right.winner)

@@ -63,7 +63,7 @@ def score_heldout(rows: Iterable[Row]) -> HeldoutScores | None:
 
 
 def _verdicts(judgments: Iterable[Judgment], purpose: Purpose) -> VerdictsByOrder:
-    """The strict verdicts of one purpose, by order."""
+    """The verdicts of one purpose, by order."""
     asked = sorted((judgment for judgment in judgments if judgment.purpose == purpose), key=lambda judgment: judgment.index)
     verdicts: dict[Label, list[Verdict | None]] = {}
     for judgment in asked:

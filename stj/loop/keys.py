@@ -50,7 +50,7 @@ def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, we
         judge = config.judge.again if "judge_again" in parts else config.judge
         key |= {"judge": plain(judge), "seed": config.seed}  # the seed orders A and B
     if "heldout" in parts:
-        key["heldout"] = {**plain(config.heldout), "path": heldout_identity(config.heldout)}
+        key["heldout"] = {**plain(config.heldout), "path": heldout_identity(config.heldout), "parser": config.judge.parser}
     if judges or "heldout" in parts:
         prompts += judging.JUDGE_PROMPTS
     return key | {"prompts": _hashes(prompts)}
@@ -79,7 +79,8 @@ def training_key(
     if chat := chat_settings(model):
         key["chat"] = chat
     if train.selection.path:
-        pairs = {**plain(config.selected_on), "path": heldout_identity(config.selected_on, SELECTED_ON)}
+        identity = heldout_identity(config.selected_on, SELECTED_ON)
+        pairs = {**plain(config.selected_on), "path": identity, "parser": config.judge.parser}
         steps = {"patience": train.selection.patience, "checkpoint_every_steps": train.checkpoint_every_steps}
         prompts = _hashes(judging.JUDGE_PROMPTS)
         key["selection"] = {**steps, "pairs": pairs, "prompts": prompts, "engine": loading_settings(model)}

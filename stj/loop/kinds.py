@@ -11,7 +11,7 @@ from functools import partial
 
 from stj.config import Config, HeldoutConfig, ModelConfig, Objective, TrainConfig
 from stj.errors import ArtifactError, PassFailed
-from stj.loop.counts import Funnel, JudgingCounts
+from stj.loop.counts import Funnel, JudgingCounts, by_parser
 from stj.loop.examples import ExampleSelection
 from stj.loop.inputs import PassPart, count_inputs, read_inputs
 from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
@@ -133,7 +133,7 @@ class PassPhase(Phase):
             training.append(partial(judge, config=config.judge, seed=config.seed))
         if "judge_again" in self.parts:
             training.append(partial(judge, config=config.judge.again, seed=config.seed))
-        return {TRAINING: training, HELDOUT: [partial(judge_heldout, config=config.heldout)]}
+        return {TRAINING: training, HELDOUT: [partial(judge_heldout, config=config.heldout, parser=config.judge.parser)]}
 
     def rows(self) -> Iterator[Row]:
         """The rows on disk."""
@@ -200,7 +200,8 @@ class ExamplesPhase(Phase):
         among = f" ({', '.join(rarer)})" if rarer else ""
         return (
             f"{manifest['rows']} examples{among} of {judged.judged} judged pairs; accepted {judged.accepted:.1%}, "
-            f"{judged.draws_per_kept:.2f} draws per kept judgment, A/B {judged.label_a}/{judged.label_b}"
+            f"{judged.draws_per_kept:.2f} draws per kept judgment, A/B {judged.label_a}/{judged.label_b}, "
+            f"kept by parser: {by_parser(judged.kept_by_parser)}"
         )
 
 

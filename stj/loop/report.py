@@ -12,10 +12,12 @@ import jinja2
 from markupsafe import Markup
 
 from stj.evals.table import interval, percent
+from stj.loop.counts import by_parser
 from stj.loop.heldout import HeldoutScores
 from stj.loop.plots import Line, bar_plot, line_plot, split_plot
 from stj.storage.folder import Folder
 from stj.text import Column, Table
+from stj.verdict import PARSERS, Parser
 
 _NONE = "–"
 _COLUMNS = (
@@ -51,6 +53,10 @@ class IterationReport:
     """Judgments sampled for each kept judgment."""
     accepted: float | None = None
     """Share of pairs with a kept judgment."""
+    parser: Parser | None = None
+    """The parser that decided which judgments were kept."""
+    kept_by_parser: dict[str, int] | None = None
+    """Pairs of whose sampled judgments each parser would keep one."""
     examples: int | None = None
     """Training examples, after balancing."""
     instructions_in: int | None = None
@@ -66,8 +72,8 @@ class IterationReport:
 
 
 def table(iterations: Sequence[IterationReport]) -> Table:
-    """The table of a run, in plain text at most 150 columns wide; its note is the lift from the first judge to the last."""
-    return Table(columns=_COLUMNS, rows=[_cells(iteration) for iteration in iterations], note=lift(iterations))
+    """The table of a run, in plain text at most 150 columns wide; its note ends with the lift."""
+    return Table(columns=_COLUMNS, rows=[_cells(iteration) for iteration in iterations], note=_note(iterations))
 
 
 def lift(iterations: Sequence[IterationReport]) -> str:
@@ -112,6 +118,7 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport]) -> str:
         first=measured[0] if measured else None,
         last=measured[-1] if measured else None,
         trained=trained,
+        parsers=PARSERS,
         reasons=[reason for reason, _ in drops.most_common()],
         lift=lift(iterations),
         plots=_plots(iterations),
@@ -137,6 +144,16 @@ def _cells(iteration: IterationReport) -> list[str]:
     balance = _NONE if iteration.label_a is None else f"{iteration.label_a}/{iteration.label_b}"
     ends = map(number, (iteration.examples, iteration.failed))
     return [iteration.judge, *accuracies, *counts, accepted, balance, *ends]
+
+
+def _note(iterations: Sequence[IterationReport]) -> str:
+    """What each parser would keep for each judge, and the lift from the first judge to the last."""
+    kept = [
+        f"Pairs with a judgment to keep for {judge}, by parser: {by_parser(data.kept_by_parser)}; {data.parser} decided"
+        for judge, data in _trained(iterations)
+        if data.kept_by_parser
+    ]
+    return "\n".join([*kept, lift(iterations)])
 
 
 def _trained(iterations: Sequence[IterationReport]) -> list[tuple[str, IterationReport]]:

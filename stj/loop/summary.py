@@ -46,6 +46,8 @@ def _judge_report(run: Run, judge: int) -> IterationReport:
         pairs=funnel.pairs,
         draws_per_kept=judged.draws_per_kept,
         accepted=judged.accepted,
+        parser=run.config.judge.parser,
+        kept_by_parser=judged.kept_by_parser,
         label_a=judged.label_a,
         label_b=judged.label_b,
         examples=manifest["rows"],

@@ -11,7 +11,7 @@ verdict depends on its prompt.
 from dataclasses import dataclass
 
 from stj.prompts import JUDGE_SYSTEM, JUDGE_USER
-from stj.verdict import FIVE_ALONE, PAIR, RESULT, Format, Label, parse
+from stj.verdict import FIVE_ALONE, PAIR, RESULT, Format, Label, Parser, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,9 @@ class Variant:
     wording: Format
     """Format of the verdict that this prompt asks for."""
 
-    def parse(self, text: str) -> Label | None:
-        """The strict verdict of a judgment; None for a tie or an unreadable judgment."""
-        verdict = parse(text, self.wording, "strict")
+    def parse(self, text: str, parser: Parser) -> Label | None:
+        """The verdict of a judgment; None for a tie or an unreadable judgment."""
+        verdict = parse(text, self.wording, parser)
         return "A" if verdict == "A" else "B" if verdict == "B" else None
 
 

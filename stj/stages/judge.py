@@ -3,7 +3,7 @@
     A/B order    `label_of_winner`: a coin from seed and row id (randomness.py); held-out pairs are judged in both orders
     prompt       `judge_messages`: Figure 8 (prompts/judge_system.txt and judge_user.txt), or another of prompts/variants.py
     N            stages/sampling.py decides how many judgments are sampled
-    verdict      verdict.py reads it from the text
+    verdict      verdict.py reads it from the text, with the parser that `judge.parser` names
     kept         `judge`: the first right judgment in index order
 
 The label under which the better answer is shown is the `winner` of a judgment.
@@ -21,7 +21,7 @@ from stj.randomness import uniform
 from stj.rows import Judgment, Pair, Purpose, Row, Turn
 from stj.stages.runner import together
 from stj.stages.sampling import Enough, draw, never_enough, one_correct, one_correct_and_one_wrong, one_parsed
-from stj.verdict import BEST_OF_FOUR, RATING, Label, Verdict, parse, parse_verdict
+from stj.verdict import BEST_OF_FOUR, PAIR, RATING, Label, Parser, Verdict, parse
 
 LABELS: tuple[Label, Label] = ("A", "B")
 FOUR_LABELS: tuple[Label, Label, Label, Label] = ("A", "B", "C", "D")
@@ -37,7 +37,6 @@ MORE_ANSWERS_PROMPTS = (BEST_OF_FOUR_SYSTEM, BEST_OF_FOUR_USER, RATE)
 """The prompt files of benchmarks with more than two answers."""
 JudgmentRequest = tuple[Purpose, Sampling, int]
 """A judgment to sample in every order: its purpose, its sampling, and its index."""
-_parse_rating = partial(parse, wording=RATING, parser="strict")
 
 
 async def judge(row: Row, generate: Generate, config: JudgeConfig, seed: int) -> Row:
@@ -50,9 +49,10 @@ async def judge(row: Row, generate: Generate, config: JudgeConfig, seed: int) ->
     assert row.pair is not None, f"row {row.id} has no pair"
     winner = label_of_winner(seed, row.id)
     messages = judge_messages(row.instruction, row.pair, winner)
+    read = partial(parse, wording=PAIR, parser=config.parser)
 
     def sample(index: int) -> Awaitable[Judgment]:
-        return _sample(generate, messages, config.decoding, purpose="training", winner=winner, index=index)
+        return _sample(generate, messages, config.decoding, purpose="training", winner=winner, index=index, read=read)
 
     width = config.samples if config.sampling == "all" else 1
     drawn = await draw(sample, config.samples, _ENOUGH[config.keep, config.sampling], width, generate.room)
@@ -61,16 +61,16 @@ async def judge(row: Row, generate: Generate, config: JudgeConfig, seed: int) ->
     return row.drop("no_correct_judgment") if kept is None else replace(row, kept=kept)
 
 
-async def judge_heldout(row: Row, generate: Generate, config: HeldoutConfig) -> Row:
+async def judge_heldout(row: Row, generate: Generate, config: HeldoutConfig, parser: Parser = "distinct") -> Row:
     """The row judged in both orders: sampled as the paper samples HelpSteer2 (Table 8), and greedily."""
     requests: list[JudgmentRequest] = [("sampled", config.decoding, index) for index in range(config.samples)]
     if config.greedy:
         requests.append(("greedy", config.decoding.greedy(), 0))
-    return await judge_in_every_order(row, generate, requests)
+    return await judge_in_every_order(row, generate, requests, parser)
 
 
 async def judge_in_every_order(
-    row: Row, generate: Generate, requests: Sequence[JudgmentRequest], variant: Variant = FIGURE_8
+    row: Row, generate: Generate, requests: Sequence[JudgmentRequest], parser: Parser, variant: Variant = FIGURE_8
 ) -> Row:
     """The row judged with its better answer under each label in turn: a pair in two orders, four answers in four."""
     if row.candidates is None:
@@ -78,21 +78,22 @@ async def judge_in_every_order(
         orders = {winner: judge_messages(row.instruction, row.pair, winner, variant) for winner in LABELS}
     else:
         orders = best_of_four_messages(row.instruction, row.candidates.answers)
-    parser = partial(parse, wording=variant.wording if row.candidates is None else BEST_OF_FOUR, parser="strict")
+    read = partial(parse, wording=variant.wording if row.candidates is None else BEST_OF_FOUR, parser=parser)
     judgments = await together(
-        _sample(generate, messages, sampling, purpose=purpose, winner=winner, index=index, parser=parser)
+        _sample(generate, messages, sampling, purpose=purpose, winner=winner, index=index, read=read)
         for purpose, sampling, index in requests
         for winner, messages in orders.items()
     )
     return replace(row, judgments=tuple(judgments))
 
 
-async def rate(row: Row, generate: Generate, sampling: Sampling) -> Row:
+async def rate(row: Row, generate: Generate, sampling: Sampling, parser: Parser) -> Row:
     """The row with each of its answers rated alone, greedily, from 1 to 10 (RewardBench 2's ratings)."""
     assert row.candidates is not None, f"row {row.id} has no candidates"
     greedy = sampling.greedy()
+    read = partial(parse, wording=RATING, parser=parser)
     judgments = await together(
-        _sample(generate, _rate_messages(row, answer), greedy, purpose="rating", winner="A", index=index, parser=_parse_rating)
+        _sample(generate, _rate_messages(row, answer), greedy, purpose="rating", winner="A", index=index, read=read)
         for index, answer in enumerate(row.candidates.answers)
     )
     return replace(row, judgments=tuple(judgments))
@@ -133,7 +134,7 @@ async def _sample(
     purpose: Purpose,
     winner: Label,
     index: int,
-    parser: Callable[[str], Verdict | None] = parse_verdict,
+    read: Callable[[str], Verdict | None],
 ) -> Judgment:
     completion = await generate(messages, sampling)
     return Judgment(
@@ -141,7 +142,7 @@ async def _sample(
         winner=winner,
         index=index,
         text=completion.text,
-        verdict=parser(completion.text) if completion.finish_reason == "stop" else None,
+        verdict=read(completion.text) if completion.finish_reason == "stop" else None,
         finish_reason=completion.finish_reason,
         output_tokens=completion.output_tokens,
     )

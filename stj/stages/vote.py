@@ -110,4 +110,4 @@ def _response(judgment: Judgment) -> Label | None:
 
 
 def _verdict(completion: Completion, config: VoteConfig) -> Label | None:
-    return VARIANTS[config.prompt].parse(completion.text) if completion.finish_reason == "stop" else None
+    return VARIANTS[config.prompt].parse(completion.text, config.parser) if completion.finish_reason == "stop" else None

@@ -131,7 +131,8 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> None:
         engine = ScriptedEngine(says_the_longer_word)
         rows = list(read_benchmarks(benchmarks, config.heldout.limit))
-        stage = partial(judge_benchmark, heldout=config.heldout, votes=config.votes, prompt=config.prompt)
+        settings = {"heldout": config.heldout, "votes": config.votes, "prompt": config.prompt, "parser": config.judge.parser}
+        stage = partial(judge_benchmark, **settings)
         judged = [asyncio.run(run_stages(row, [stage], engine.generate)) for row in rows]
         artifact.write_part("part", rows_to_table(judged))
         artifact.finish()
@@ -223,7 +224,8 @@ def test_a_benchmark_that_cannot_be_scored_leaves_the_others_scored(tmp_path: Pa
     words = [f"rewardbench2:{tmp_path / 'rewardbench2.jsonl'}", PAIRS, MINI, "heldout.limit=2", f"run_root={tmp_path}/run"]
     assert main(["eval", "package://mini/seed_model", *words]) == 1
     printed = capsys.readouterr()
-    assert "pairs, strict parser" in printed.out
+    assert "pairs, distinct parser" in printed.out
+    assert "pairs, paper parser" in printed.out
     [line] = printed.err.splitlines()
     assert "rewardbench2 not scored: rewardbench2: none of 1 judged examples can be scored" in line
     [folder] = (tmp_path / "run" / "evals").iterdir()

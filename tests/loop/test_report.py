@@ -45,6 +45,8 @@ def iteration(judge: str, accuracy: float) -> IterationReport:
         heldout=scores(accuracy),
         draws_per_kept=1.5,
         accepted=0.987,
+        parser="distinct",
+        kept_by_parser={"strict": 20_001, "distinct": 20_314, "paper": 20_315},
         examples=20_582,
         instructions_in=1_039_785,
         selected=20_582,

@@ -13,7 +13,7 @@ from stj.errors import ConfigError
 from stj.loop.tasks import TaskMix, to_example
 from stj.prompts import JUDGE_SYSTEM, prompt
 from stj.rows import Example, Judgment, Kind, Pair, Row, example_from_dict, examples_to_table
-from stj.verdict import Label, parse_verdict
+from stj.verdict import PAIR, Label, parse
 from tests.conftest import make_row
 
 DJPO = ExamplesConfig(verdicts=0.15, deductions=0.15)
@@ -43,9 +43,9 @@ def test_a_judgment_is_learned_in_the_prompt_that_was_judged() -> None:
 @pytest.mark.parametrize("winner", ["A", "B"])
 def test_a_verdict_is_learned_without_its_reasons_from_the_same_comparison(winner: Label) -> None:
     example, asked = made("verdict", winner), made("judgment", winner)
-    assert (parse_verdict(example.completion), example.completion) == (winner, f"[[{winner}]]")
+    assert (parse(example.completion, PAIR, "strict"), example.completion) == (winner, f"[[{winner}]]")
     assert example.rejected is not None
-    assert {parse_verdict(example.completion), parse_verdict(example.rejected)} == {"A", "B"}
+    assert {parse(example.completion, PAIR, "strict"), parse(example.rejected or "", PAIR, "strict")} == {"A", "B"}
     assert example.messages[1] == asked.messages[1]
     assert example.messages[0].content != asked.messages[0].content
 

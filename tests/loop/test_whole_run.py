@@ -14,7 +14,7 @@ import pytest
 from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
-from stj.verdict import parse_verdict
+from stj.verdict import PAIR, parse
 from tests.conftest import engines, soon
 
 pytestmark = pytest.mark.engine
@@ -74,7 +74,7 @@ def test_every_row_is_judged_or_says_why_not(finished: Path) -> None:
         if row.task == TRAINING:
             assert (row.kept is not None) != (row.dropped is not None)
         for judgment in row.judgments:
-            assert judgment.verdict == (parse_verdict(judgment.text) if judgment.finish_reason == "stop" else None)
+            assert judgment.verdict == (parse(judgment.text, PAIR, "distinct") if judgment.finish_reason == "stop" else None)
 
 
 def test_examples_are_right_balanced_and_no_held_out_pair_is_among_them(finished: Path) -> None:
@@ -82,7 +82,7 @@ def test_examples_are_right_balanced_and_no_held_out_pair_is_among_them(finished
     assert examples
     labels = Counter(example["winner"] for example in examples)
     assert labels["A"] == labels["B"]
-    assert all(parse_verdict(example["completion"]) == example["winner"] for example in examples)
+    assert all(parse(example["completion"], PAIR, "distinct") == example["winner"] for example in examples)
     assert not [example for example in examples if example["id"].startswith("heldout/")]
 
 

@@ -33,16 +33,19 @@ def test_every_variant_can_be_named_in_a_config() -> None:
 @pytest.mark.parametrize(("name", "verdict", "tag"), CASES)
 def test_each_reads_its_own_verdicts(name: str, verdict: str | None, tag: str) -> None:
     parse = VARIANTS[name].parse
-    assert parse(f"A is shorter.\n\n{tag}") == verdict
-    assert parse(f"**{tag}**.\n") == verdict
-    assert parse(f"{tag} But then again.") is None
+    for parser in ("strict", "distinct"):
+        assert parse(f"A is shorter.\n\n{tag}", parser) == verdict
+        assert parse(f"**{tag}**.\n", parser) == verdict
+    assert parse(f"{tag} But then again.", "strict") is None
+    assert parse(f"{tag} But then again.", "distinct") == verdict
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
 def test_opposite_verdicts_in_one_judgment_are_none(variant: Variant) -> None:
     a, b = (TAGS_BY_VERDICT[variant.name][label][0] for label in ("A", "B"))
-    assert variant.parse(f"Neither {a} nor {b}") is None
-    assert variant.parse(f"{b} {b}") == "B"
+    for parser in ("strict", "distinct"):
+        assert variant.parse(f"Neither {a} nor {b}", parser) is None
+        assert variant.parse(f"{b} {b}", parser) == "B"
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
@@ -56,7 +59,7 @@ def test_the_system_or_user_prompt_names_the_verdicts_and_shows_the_pair(variant
 @given(st.lists(st.sampled_from(TAGS) | st.text(max_size=5), max_size=6).map("".join))
 def test_any_text_gives_a_verdict_that_stands_at_its_end_or_none(text: str) -> None:
     for variant, tags in ((ARENA, ("[[A>", "[[B>")), (PROMETHEUS, ("[RESULT]",))):
-        verdict = variant.parse(text)
+        verdict = variant.parse(text, "strict")
         assert verdict in ("A", "B", None)
         if verdict:
             assert text.rfind(tags[0] if len(tags) == 1 or verdict == "A" else tags[1]) >= 0
@@ -64,5 +67,5 @@ def test_any_text_gives_a_verdict_that_stands_at_its_end_or_none(text: str) -> N
 
 @given(st.text())
 def test_a_tag_inside_the_reasoning_does_not_count_after_the_final_one(reasoning: str) -> None:
-    assert ARENA.parse(f"{reasoning}[[A>B]] is what I would say, if it were right") is None
-    assert PROMETHEUS.parse(f"{reasoning}[RESULT] A is what I would say") is None
+    assert ARENA.parse(f"{reasoning}[[A>B]] is what I would say, if it were right", "strict") is None
+    assert PROMETHEUS.parse(f"{reasoning}[RESULT] A is what I would say", "strict") is None

@@ -43,12 +43,13 @@ def read_evaluation(location: str) -> tuple[Artifact, dict[str, Any]]:
 
 
 def judged_examples(
-    rows: Iterable[Row], benchmark: Benchmark, parser: Parser, *, votes: bool, wording: Format = PAIR
+    rows: Iterable[Row], benchmark: Benchmark, parser: Parser | None, *, votes: bool, wording: Format = PAIR
 ) -> Iterator[JudgedExample]:
     """The verdicts on each row. If sampled judgments are `votes`, their majority is the verdict.
 
-    The paper's parser of pairs reads the `wording` in which they were judged. An unjudged row gives its reason and counts as
-    judged without a verdict. An unjudged row without a better answer has no verdicts at all.
+    The parser reads the texts, and those of pairs in the `wording` in which they were judged. None takes the verdicts that were
+    read when the rows were judged. An unjudged row gives its reason and counts as judged without a verdict. An unjudged row
+    without a better answer has no verdicts at all.
     """
     for row in rows:
         if not row.judgments:
@@ -71,7 +72,7 @@ def _unjudged(row: Row, benchmark: Benchmark) -> JudgedExample:
     return replace(example, verdicts={"A": [None], "B": [None], "C": [None], "D": [None]})
 
 
-def _judged(row: Row, parser: Parser, wording: Format, *, votes: bool) -> JudgedExample:
+def _judged(row: Row, parser: Parser | None, wording: Format, *, votes: bool) -> JudgedExample:
     samples: dict[Label, list[Verdict | None]] = {}
     for judgment in sorted(row.judgments, key=lambda judgment: judgment.index):
         samples.setdefault(judgment.winner, []).append(_verdict(judgment, wording, parser))
@@ -79,7 +80,7 @@ def _judged(row: Row, parser: Parser, wording: Format, *, votes: bool) -> Judged
     return JudgedExample(id=id_in_task(row), subset=row.subset or "", verdicts=verdicts, sizes=_sizes(row))
 
 
-def _rated(row: Row, parser: Parser) -> JudgedExample:
+def _rated(row: Row, parser: Parser | None) -> JudgedExample:
     assert row.candidates is not None, f"row {row.id} was rated without candidates"
     ordered = sorted(row.judgments, key=lambda judgment: judgment.index)
     ratings = tuple(rating(_verdict(judgment, RATING, parser)) for judgment in ordered)
@@ -93,9 +94,11 @@ def _rated(row: Row, parser: Parser) -> JudgedExample:
     )
 
 
-def _verdict(judgment: Judgment, wording: Format, parser: Parser) -> Verdict | None:
-    """The row holds the strict verdict, which is None for a judgment that was cut; official parsers ignore the cut."""
-    return judgment.verdict if parser == "strict" else parse(judgment.text, wording, parser)
+def _verdict(judgment: Judgment, wording: Format, parser: Parser | None) -> Verdict | None:
+    """A judgment that was cut has no verdict, but official parsers ignore the cut."""
+    if parser is None:
+        return judgment.verdict
+    return parse(judgment.text, wording, parser) if parser == "paper" or judgment.finish_reason == "stop" else None
 
 
 def _sizes(row: Row) -> tuple[int, ...]:

@@ -56,7 +56,7 @@ def read_recorded(file: str) -> Iterator[SourceRecord]:
 
 
 def judged_records(records: Iterable[SourceRecord], benchmark: Benchmark, parser: Parser) -> Iterator[JudgedExample]:
-    """The verdicts of the rows, by one of the two parsers.
+    """The verdicts of the rows, by one of the parsers.
 
     Raises SourceError if a row cannot be read, or if its id came before.
     """
