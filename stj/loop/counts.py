@@ -52,6 +52,8 @@ class JudgingCounts:
     """Samples ended early because a sample of lower index was right; not among the draws."""
     unparsed: int = 0
     """Judgments without a verdict."""
+    truncated: int | None = None
+    """Those of them that max_tokens cut, or that ended inside their thought; None if nobody counted, as in older artifacts."""
     label_a: int = 0
     """Kept judgments whose better answer was shown as A."""
     label_b: int = 0
@@ -69,6 +71,11 @@ class JudgingCounts:
         """Share of the judged pairs with a kept judgment."""
         return self.kept / self.judged if self.judged else None
 
+    @property
+    def truncated_share(self) -> float | None:
+        """Share of the sampled judgments that were cut."""
+        return None if self.truncated is None or not self.draws else self.truncated / self.draws
+
     def add(self, row: Row) -> None:
         """Counts one training row that has a pair."""
         self.judged += 1
@@ -77,7 +84,9 @@ class JudgingCounts:
             self.drop(row.dropped)
         self.draws += len(row.judgments)
         self.aborted += row.aborted
-        self.unparsed += sum(judgment.verdict is None for judgment in row.judgments)
+        unparsed = [judgment for judgment in row.judgments if judgment.verdict is None]
+        self.unparsed += len(unparsed)
+        self.truncated = (self.truncated or 0) + sum(judgment.truncated for judgment in unparsed)
         if row.kept is not None:
             self.kept += 1
             self.label_a += row.judgments[row.kept].winner == "A"

@@ -46,6 +46,7 @@ def _judge_report(run: Run, judge: int) -> IterationReport:
         pairs=funnel.pairs,
         draws_per_kept=judged.draws_per_kept,
         accepted=judged.accepted,
+        truncated=judged.truncated_share,
         label_a=judged.label_a,
         label_b=judged.label_b,
         examples=manifest["rows"],
@@ -88,5 +89,6 @@ def _sample(phase: PassPhase, judge: int) -> dict[str, str | None] | None:
         "rejected": row.pair.rejected,
         "winner": judgment.winner,
         "verdict": judgment.verdict,
+        "thought": judgment.thought,
         "text": judgment.text,
     }

@@ -144,4 +144,5 @@ async def _sample(
         verdict=parser(completion.text) if completion.finish_reason == "stop" else None,
         finish_reason=completion.finish_reason,
         output_tokens=completion.output_tokens,
+        thought=completion.thought,
     )
