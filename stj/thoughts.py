@@ -65,6 +65,17 @@ def answer_of(output: str) -> str:
     return split_thought(output).text
 
 
+def shown(response: str) -> str:
+    """A response as a judge sees it: the answer behind its thought, if it begins with one.
+
+    A pair from a file or a caller may hold what a thinking model wrote, on one side or on both. A response that only mentions
+    the tags is shown whole.
+    """
+    before = response.partition(CLOSE)[0]
+    begins_in_thought = response.lstrip().startswith(OPEN) or (len(before) < len(response) and OPEN not in before)
+    return answer_of(response) if begins_in_thought else response
+
+
 def alike(first: str, second: str) -> bool:
     """Whether two outputs may stand side by side: both have a thought that says something, or their thoughts are the same."""
     return first == second or bool(_words(first) and _words(second))

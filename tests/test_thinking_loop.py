@@ -166,6 +166,20 @@ def test_a_judge_in_use_and_every_parser_read_behind_the_thought(opens: bool) ->
         assert example.ratings == (8, 8, 8, 8)
 
 
+@pytest.mark.parametrize("method", ["given", "open"])
+def test_no_judge_sees_a_thought_on_one_side_of_a_given_pair(method: str) -> None:
+    engine = ScriptedEngine(lambda messages, sampling: "[[A]]")
+    generate = TokenCounter(engine.generate)
+    pair = Pair(method=method, chosen="<think>\n2 + 2\n</think>\n\n4", rejected="5")
+    four = make_row(candidates=Candidates(answers=(pair.chosen, "5", "6", "7"), good=1), subset="Ties")
+    asyncio.run(judge_heldout(make_row(pair=pair, task=HELDOUT), generate, HeldoutConfig()))
+    asyncio.run(vote(make_row(pair=pair), generate, VoteConfig()))
+    asyncio.run(judge_in_every_order(four, generate, [("greedy", Sampling(), 0)]))
+    asyncio.run(rate(four, generate, Sampling()))
+    assert len(engine.requests) == 8 + 2 + 4 + 4
+    assert all("think>" not in turn.content for messages, _ in engine.requests for turn in messages)
+
+
 def test_an_earlier_thought_is_no_part_of_a_dialogue() -> None:
     generate = TokenCounter(ScriptedEngine(lambda messages, sampling: "[[A]]").generate)
     dialogue = [

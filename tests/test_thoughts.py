@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stj.thoughts import CLOSE, OPEN, PromptThought, alike, answer_of, join_thought, split_thought, thought_behind
+from stj.thoughts import CLOSE, OPEN, PromptThought, alike, answer_of, join_thought, shown, split_thought, thought_behind
 
 TEXTS = st.lists(
     st.one_of(
@@ -137,6 +137,21 @@ def test_what_is_written_behind_a_prompt_is_read_back(output: str, prompt: Promp
         assert written.closed
         assert written.text.lstrip() == reply.text.lstrip()
         assert bool(written.thought) == (prompt == "opened" or (prompt == "none" and bool(reply.thought)))
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("4", "4"),
+        (" <think>\n2 + 2\n</think>\n\n4", "4"),
+        ("2 + 2\n</think>\n\n4", "4"),
+        ("<think>2 + 2 is", ""),
+        ("Write <think>, then a thought, then </think>, then 4.", "Write <think>, then a thought, then </think>, then 4."),
+        ("Write <think>.", "Write <think>."),
+    ],
+)
+def test_a_response_is_shown_without_its_thought(response: str, answer: str) -> None:
+    assert shown(response) == answer
 
 
 def test_two_thoughts_stand_side_by_side_only_if_both_say_something() -> None:

@@ -16,7 +16,6 @@ from statistics import fmean
 from typing import Any
 
 from stj.judging.judge import Instruction, Judge
-from stj.thoughts import answer_of
 
 Text = str | Sequence[Mapping[str, str]]
 """Plain text, or the messages of TRL's conversational form."""
@@ -60,5 +59,5 @@ def _instruction(prompt: Text) -> Instruction:
 
 
 def _answer(completion: Text) -> str:
-    """The answer in a completion, or in the last of its messages, behind the thought of a thinking policy."""
-    return answer_of(completion if isinstance(completion, str) else completion[-1]["content"])
+    """The text of a completion, or of the last of its messages."""
+    return completion if isinstance(completion, str) else completion[-1]["content"]
