@@ -382,6 +382,9 @@ class ExamplesConfig:
     deductions: float = 0
     """Share of pairs that teach to deduce the two responses from the judgment, from 0 to 1. Both shares are at most 1
     together."""
+    thoughts: Literal["keep", "drop"] = "keep"
+    """What a judge learns from a thinking judge. `keep` is the judgment with the thought before it, `drop` the judgment alone.
+    Thoughts count in `train.max_seq_len`. A judge that does not think has nothing to keep or drop."""
 
     def __post_init__(self) -> None:
         _share("examples.", self, "verdicts", "deductions")
@@ -389,6 +392,11 @@ class ExamplesConfig:
             self.verdicts + self.deductions <= 1,
             f"examples.verdicts={self.verdicts}, examples.deductions={self.deductions}: must be at most 1 together",
         )
+
+    @property
+    def judgments_alone(self) -> bool:
+        """Whether every example is a judgment."""
+        return not self.verdicts and not self.deductions
 
 
 @dataclass(frozen=True, kw_only=True)

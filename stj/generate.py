@@ -7,6 +7,7 @@ from typing import Protocol
 
 from stj.errors import ConfigError
 from stj.rows import Turn
+from stj.thoughts import Reply
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +38,31 @@ class Sampling:
 class Completion:
     """One answer of a model."""
 
+    thought: str = ""
+    """What a thinking model wrote before its answer, with its tags (stj/thoughts.py)."""
     text: str
+    """The answer, behind the thought."""
     finish_reason: str
-    """"stop" if the model ended its answer, "length" if max_tokens cut it."""
+    """"stop" if the model ended its answer, "length" if max_tokens cut it, or if it ended inside its thought."""
     prompt_tokens: int
     output_tokens: int
+    """Tokens of the thought and the answer."""
+
+    @classmethod
+    def of(cls, reply: Reply, *, finish_reason: str, prompt_tokens: int, output_tokens: int) -> "Completion":
+        """The completion of an engine's reply. A thought that is not closed counts as cut, whatever the engine says."""
+        return cls(
+            thought=reply.thought,
+            text=reply.text,
+            finish_reason=finish_reason if reply.closed else "length",
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+        )
+
+    @property
+    def evidence(self) -> str:
+        """What the model wrote, to show why a row was dropped: the answer, or the thought if there is no answer."""
+        return self.text or self.thought
 
 
 @dataclass(frozen=True, kw_only=True)

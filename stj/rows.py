@@ -16,6 +16,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from stj.storage.arrow import Int8, Int16, Int32, reader_of, schema_of, table_of
+from stj.thoughts import split_thought
 from stj.verdict import Label, Verdict
 
 TRAINING = "training"
@@ -99,10 +100,18 @@ class Judgment:
     index: Int16
     """Number of the sample among those of its purpose and order, from 0; for a rating, number of the answer."""
     text: str
+    """The judgment, behind the thought of a thinking judge."""
     verdict: Verdict | None
     """Label or rating that the strict parser reads; None if it reads none."""
     finish_reason: str
     output_tokens: Int32
+    thought: str = ""
+    """What a thinking judge wrote before the judgment, with its tags (stj/thoughts.py); older artifacts lack it."""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether max_tokens cut the judgment, or it ended inside its thought."""
+        return self.finish_reason == "length"
 
     @property
     def correct(self) -> bool:
@@ -177,6 +186,10 @@ class Example:
     completion: str
     rejected: str | None = None
     """Worse completion, for objectives that learn from pairs; for kind "judgment" a wrong judgment of the same pair."""
+    thought: str = ""
+    """Thought to learn before the completion, with its tags; "" for none."""
+    rejected_thought: str = ""
+    """Thought before `rejected`. Either both completions have a thought, or neither has."""
 
 
 ROW_SCHEMA = schema_of(Row)
@@ -193,8 +206,21 @@ def rows_to_table(rows: Iterable[Row]) -> pa.Table:
 
 
 def row_from_dict(record: Mapping[str, Any]) -> Row:
-    """A row from the record that Arrow gives back; a field that an older artifact lacks takes its default."""
-    return _read_row(record)
+    """A row from the record that Arrow gives back; a field that an older artifact lacks takes its default.
+
+    The judgments of an older artifact hold their thoughts in their texts; they are separated here.
+    """
+    row = _read_row(record)
+    if any("thought" not in judgment for judgment in (record.get("judgments") or ())[:1]):
+        return replace(row, judgments=tuple(map(_separated, row.judgments)))
+    return row
+
+
+def _separated(judgment: Judgment) -> Judgment:
+    """A judgment of an older artifact, its thought apart."""
+    reply = split_thought(judgment.text)
+    verdict = judgment.verdict if reply.closed else None
+    return replace(judgment, thought=reply.thought, text=reply.text, verdict=verdict)
 
 
 def examples_to_table(examples: Iterable[Example]) -> pa.Table:

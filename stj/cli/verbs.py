@@ -417,11 +417,14 @@ def _serve(
 def _build_seed(
     out: Annotated[str, typer.Argument(metavar="DIR", help="The directory to write the model to.")],
     seed: Annotated[int, typer.Option(metavar="N", parser=_count, help="The seed of all randomness.")] = 0,
+    thinking: Annotated[
+        bool, typer.Option("--thinking", help="Teach the seed model that stj carries to think, in about a minute.")
+    ] = False,
 ) -> None:
-    """Trains the small world's seed model from scratch."""
-    from stj.mini.seed import build_seed
+    """Trains the small world's seed model from scratch, or a thinking version of it."""
+    from stj.mini.seed import build_seed, build_thinking_seed
 
-    build_seed(Path(out), seed=seed)
+    (build_thinking_seed if thinking else build_seed)(Path(out), seed=seed)
 
 
 app.add_typer(_mini, name="mini")

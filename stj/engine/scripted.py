@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from stj.generate import Completion, Sampling, Usage
 from stj.rows import Turn
+from stj.thoughts import split_thought
 
 Handler = Callable[[Sequence[Turn], Sampling], str]
 
@@ -11,11 +12,13 @@ Handler = Callable[[Sequence[Turn], Sampling], str]
 class ScriptedEngine:
     """Answers each request with `handler(messages, sampling)`. The handler may raise RequestFailed, as an engine does.
 
-    One word is one token. Completions over `sampling.max_tokens` are cut, with finish reason "length".
+    One word is one token. Completions over `sampling.max_tokens` are cut, with finish reason "length". `opens_thought` stands
+    for a chat template that opens the thought: the handler's answers then begin inside it.
     """
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, *, opens_thought: bool = False) -> None:
         self._handler = handler
+        self._opens_thought = opens_thought
         self.requests: list[tuple[tuple[Turn, ...], Sampling]] = []
         self.usage = Usage()
 
@@ -26,8 +29,8 @@ class ScriptedEngine:
         cut = len(words) > sampling.max_tokens
         read, written = sum(len(turn.content.split()) for turn in messages), min(len(words), sampling.max_tokens)
         self.usage += Usage(prompt_tokens=read, computed_tokens=read, output_tokens=written)
-        return Completion(
-            text=" ".join(words[: sampling.max_tokens]),
+        return Completion.of(
+            split_thought(" ".join(words[: sampling.max_tokens]), opened=self._opens_thought),
             finish_reason="length" if cut else "stop",
             prompt_tokens=read,
             output_tokens=written,

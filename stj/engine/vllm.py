@@ -19,6 +19,7 @@ from stj.errors import EngineDied, ModelError, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, Usage
 from stj.models.chat import check_chat, encode_chat
 from stj.models.locate import local_model
+from stj.models.thinking import ThoughtFormat
 from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.rows import Turn
 
@@ -44,6 +45,7 @@ class VllmEngine:
         self._tokenizer = tokenizer
         self._options = options
         self._stops = list(stops)
+        self._thoughts = ThoughtFormat.of(tokenizer, options)
         self._max_model_len = max_model_len
         self._ids = itertools.count()
 
@@ -110,8 +112,9 @@ class VllmEngine:
             raise EngineDied("a worker process of vLLM has ended") from None
         except (EngineGenerateError, ValueError) as error:
             raise RequestFailed(f"vLLM: {error}") from None
-        return Completion(
-            text=output.text,
+        written = output.token_ids[:-1] if output.finish_reason == "stop" else output.token_ids
+        return Completion.of(
+            self._thoughts.read(written, output.text),
             finish_reason=str(output.finish_reason),
             prompt_tokens=len(prompt),
             output_tokens=len(output.token_ids),

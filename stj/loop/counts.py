@@ -57,6 +57,8 @@ class JudgingCounts:
     """Samples ended early because a sample of lower index was right; not among the draws."""
     unparsed: int = 0
     """Judgments without a verdict."""
+    truncated: int | None = None
+    """Those of them that max_tokens cut, or that ended inside their thought; None if nobody counted, as in older artifacts."""
     label_a: int = 0
     """Kept judgments whose better answer was shown as A."""
     label_b: int = 0
@@ -74,6 +76,11 @@ class JudgingCounts:
         """Share of the judged pairs with a kept judgment."""
         return self.kept / self.judged if self.judged else None
 
+    @property
+    def truncated_share(self) -> float | None:
+        """Share of the sampled judgments that were cut."""
+        return None if self.truncated is None or not self.draws else self.truncated / self.draws
+
     def add(self, row: Row, keep: Literal["correct", "random"]) -> None:
         """Counts one training row that has a pair; `keep` says which judgments of it are kept."""
         self.judged += 1
@@ -82,7 +89,9 @@ class JudgingCounts:
             self.drop(row.dropped)
         self.draws += len(row.judgments)
         self.aborted += row.aborted
-        self.unparsed += sum(judgment.verdict is None for judgment in row.judgments)
+        unparsed = [judgment for judgment in row.judgments if judgment.verdict is None]
+        self.unparsed += len(unparsed)
+        self.truncated = (self.truncated or 0) + sum(judgment.truncated for judgment in unparsed)
         for parser in PARSERS:
             self.kept_by_parser[parser] = self.kept_by_parser.get(parser, 0) + _keeps(parser, row, keep)
         if row.kept is not None:

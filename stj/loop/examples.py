@@ -14,6 +14,7 @@ from stj.loop.label_balance import LabelBalance, to_learn
 from stj.loop.tasks import TaskMix, to_example
 from stj.rows import Example, Judgment, Row, examples_to_table, row_from_dict
 from stj.storage.artifacts import Artifact
+from stj.thoughts import split_thought
 
 _EXAMPLES_PER_FILE = 2048
 
@@ -64,10 +65,11 @@ class ExampleSelection:
             if counts:
                 counts.add(row, self.config.judge.keep)
             judgments = to_learn(row, self.objective)
-            if judgments is not None:
+            in_answer = row.kept is not None and _holds_thought(row)
+            if judgments is not None and not in_answer:
                 yield _Lesson(row=row, right=judgments[0], wrong=judgments[1])
             elif counts and row.kept is not None:
-                counts.drop("no_wrong_judgment")
+                counts.drop("thought_in_answer" if in_answer else "no_wrong_judgment")
 
     def _examples(self, kept: LabelBalance, compared: LabelBalance) -> Iterator[Example]:
         def lessons() -> Iterator[_Lesson]:
@@ -77,20 +79,27 @@ class ExampleSelection:
             return lesson.wrong is not None and compared.has(lesson.row.id, lesson.right.winner)
 
         mix = TaskMix(self.config.examples, self.config.seed)
-        if not mix.judgments_alone:
+        if not self.config.examples.judgments_alone:
             mix.share_out((lesson.row.id, lesson.right.winner, has_wrong(lesson)) for lesson in lessons())
         for lesson in lessons():
             wrong = lesson.wrong if has_wrong(lesson) else None
             kind = mix.of(lesson.row.id, lesson.right.winner, wrong is not None)
-            yield to_example(lesson.row, lesson.right, wrong, kind)
+            yield to_example(lesson.row, lesson.right, wrong, kind, self.config.examples.thoughts)
 
     def _no_examples(self, counts: JudgingCounts, usable: LabelBalance) -> PassFailed:
         dropped = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
+        cut = f" {counts.truncated:,} of {counts.draws:,} judgments were truncated: raise judge.decoding.max_tokens."
         return PassFailed(
             f"{self.name}: no training examples: {counts.judged} pairs were judged, {usable.count('A')} can be learned with "
-            f"label A, {usable.count('B')} with label B (dropped: {dropped or 'none'}). Judge more pairs, or read what the "
-            "judge writes with `stj show`"
+            f"label A, {usable.count('B')} with label B (dropped: {dropped or 'none'}).{cut if counts.truncated else ''} "
+            "Judge more pairs, or read what the judge writes with `stj show`"
         )
+
+
+def _holds_thought(row: Row) -> bool:
+    """Whether the pair was made by an older stj, which left a thinking model's thoughts in its answers."""
+    answers = (row.pair.chosen, row.pair.rejected) if row.pair else ()
+    return any(split_thought(answer).thought for answer in answers)
 
 
 def _write_parts(artifact: Artifact, examples: Iterator[Example]) -> tuple[list[str], Counter[str]]:

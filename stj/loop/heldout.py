@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 
 from stj.evals.metrics import Interval, Scores, Tallies, VerdictsByOrder, example_outcome, lengths, overall_only, score_tallies
 from stj.rows import HELDOUT, Judgment, Purpose, Row
@@ -28,6 +29,8 @@ class HeldoutScores:
     """Share of (pair, sample) with right verdicts in both orders."""
     unparsed: float
     """Share of the sampled judgments without a verdict."""
+    truncated: float
+    """Share of the sampled judgments that have no verdict because max_tokens cut them or their thoughts."""
     greedy_accuracy: float | None
     """Mean of the two orders at temperature 0; None if nothing was judged greedily."""
     greedy_position_consistent: float | None
@@ -46,6 +49,7 @@ def score_heldout(rows: Iterable[Row]) -> HeldoutScores | None:
     Reads the rows once; their order does not matter.
     """
     sampled, greedy, unjudged = Tallies(), Tallies(), 0
+    cut: list[bool] = []
     for row in rows:
         if row.task != HELDOUT:
             continue
@@ -53,13 +57,14 @@ def score_heldout(rows: Iterable[Row]) -> HeldoutScores | None:
         if not _judged_in_every_order(verdicts) or row.pair is None:
             unjudged += 1
             continue
+        cut += [judgment.truncated for judgment in row.judgments if judgment.purpose == "sampled"]
         sampled.add(HELDOUT, example_outcome(verdicts, lengths(row.pair)), row.instruction)
         greedy_verdicts = _verdicts(row.judgments, "greedy")
         if _judged_in_every_order(greedy_verdicts):
             greedy.add(HELDOUT, example_outcome(greedy_verdicts, lengths(row.pair)), row.instruction)
     if not sampled.subsets:
         return None
-    return _heldout_scores(_scores(sampled), _scores(greedy) if greedy.subsets else None, unjudged)
+    return _heldout_scores(_scores(sampled), _scores(greedy) if greedy.subsets else None, unjudged, fmean(cut))
 
 
 def _verdicts(judgments: Iterable[Judgment], purpose: Purpose) -> VerdictsByOrder:
@@ -80,7 +85,7 @@ def _scores(tallies: Tallies) -> Scores:
     return score_tallies(tallies, overall_only)[1]["overall"]
 
 
-def _heldout_scores(sampled: Scores, greedy: Scores | None, unjudged: int) -> HeldoutScores:
+def _heldout_scores(sampled: Scores, greedy: Scores | None, unjudged: int, truncated: float) -> HeldoutScores:
     first, second = sampled.by_order
     assert first is not None, "pairs are judged in two orders"
     assert second is not None
@@ -97,6 +102,7 @@ def _heldout_scores(sampled: Scores, greedy: Scores | None, unjudged: int) -> He
         accuracy_winner_second=second,
         position_consistent=sampled.position_consistent,
         unparsed=sampled.unparsed,
+        truncated=truncated,
         greedy_accuracy=greedy.accuracy if greedy else None,
         greedy_position_consistent=greedy.position_consistent if greedy else None,
         greedy_ci95=greedy.ci95 if greedy else None,

@@ -60,9 +60,13 @@ def examples_key(config: Config, judged: str, objective: Objective) -> Key:
     """The key of selecting examples from the pass with the fingerprint `judged`."""
     key: Key = {"step": "examples", "judged": judged, "objective": objective, "seed": config.seed}
     prompts: tuple[str, ...] = judging.JUDGE_PROMPTS
-    if config.examples != ExamplesConfig():
-        key["examples"] = plain(config.examples)
+    kinds = plain(config.examples)
+    thoughts = kinds.pop("thoughts")
+    if not config.examples.judgments_alone:
+        key["examples"] = kinds
         prompts += EXAMPLE_PROMPTS
+    if thoughts != ExamplesConfig().thoughts:
+        key["thoughts"] = thoughts
     return key | {"prompts": _hashes(prompts)}
 
 

@@ -165,9 +165,12 @@ class PassPhase(Phase):
             return
         funnel = Funnel.of(self.rows())
         dropped = ", ".join(f"{count} {reason}" for reason, count in funnel.dropped.items())
+        cut = any(reason.endswith("_truncated") for reason in funnel.dropped)
+        more_tokens = "Raise max_tokens in categorize.decoding, pairs.answer and pairs.rejected, which holds the thoughts too. "
         raise PassFailed(
             f"none of {funnel.instructions_in} instructions became a pair; {funnel.selected} passed the rule "
-            f"(dropped: {dropped}). Look at select.*, and with `stj show {self.artifact.folder.uri}` at what the model writes"
+            f"(dropped: {dropped}). {more_tokens if cut else ''}"
+            f"Look at select.*, and with `stj show {self.artifact.folder.uri}` at what the model writes"
         )
 
 
@@ -198,9 +201,10 @@ class ExamplesPhase(Phase):
         judged = JudgingCounts(**manifest["judged"])
         rarer = [f"{count} {kind}s" for kind, count in manifest["kinds"].items() if kind != "judgment"]
         among = f" ({', '.join(rarer)})" if rarer else ""
+        cut = f", {judged.truncated:,} of {judged.draws:,} judgments truncated" if judged.truncated else ""
         return (
             f"{manifest['rows']} examples{among} of {judged.judged} judged pairs; accepted {judged.accepted:.1%}, "
-            f"{judged.draws_per_kept:.2f} draws per kept judgment, A/B {judged.label_a}/{judged.label_b}, "
+            f"{judged.draws_per_kept:.2f} draws per kept judgment, A/B {judged.label_a}/{judged.label_b}{cut}, "
             f"kept by parser: {by_parser(judged.kept_by_parser)}"
         )
 

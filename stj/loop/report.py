@@ -57,6 +57,8 @@ class IterationReport:
     """The parser that decided which judgments were kept."""
     kept_by_parser: dict[str, int] | None = None
     """Pairs of whose sampled judgments each parser would keep one."""
+    truncated: float | None = None
+    """Share of the judgments of training pairs that max_tokens cut, in the judgment or in the thought before it."""
     examples: int | None = None
     """Training examples, after balancing."""
     instructions_in: int | None = None
@@ -96,7 +98,7 @@ def write_report(folder: Folder, run: dict[str, Any], iterations: Sequence[Itera
     """Writes report.json and report.html.
 
     `run` holds JSON values: facts about the run, its resolved settings as `config`, and a few judgments to show as `samples`.
-    A sample has instruction, chosen, rejected, judge, text, verdict and winner.
+    A sample has instruction, chosen, rejected, judge, thought, text, verdict and winner.
     """
     record = {"run": run, "iterations": [asdict(iteration) for iteration in iterations]}
     folder.write_json("report.json", record)

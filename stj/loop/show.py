@@ -17,6 +17,7 @@ from stj.text import Passage, Span
 
 _LONGEST_TEXT = 1200  # characters; a longer text would push its neighbours off the screen
 _RULE = "─" * 60
+_LATER_COLUMNS = {"kind", "thought", "rejected_thought"}  # Examples of an older stj lack them.
 
 
 def show_rows(artifact: Artifact, limit: int) -> Iterator[Passage]:
@@ -63,7 +64,7 @@ def _finished(artifact: Artifact) -> bool:
 def _record(record: Mapping[str, Any]) -> Iterator[Passage]:
     if record.keys() >= set(ROW_SCHEMA.names):
         return _row(row_from_dict(record))
-    if record.keys() >= set(EXAMPLE_SCHEMA.names) - {"kind"}:  # older artifacts have no kind
+    if record.keys() >= set(EXAMPLE_SCHEMA.names) - _LATER_COLUMNS:
         return _example(record)
     return _facts(record)
 
@@ -89,6 +90,8 @@ def _story(row: Row) -> Iterator[Passage]:
     is_open = row.pair is not None and row.pair.method == OPEN
     for place, judgment in enumerate(row.judgments):
         title = _vote_title(judgment) if is_open else _judgment_title(judgment, kept=place == row.kept)
+        if judgment.thought:
+            yield _text(f"thought of judgment {judgment.index}", judgment.thought, "dim")
         yield Passage(line=title, text=_cut(judgment.text))
 
 
@@ -145,7 +148,11 @@ def _example(record: Mapping[str, Any]) -> Iterator[Passage]:
     yield Passage(line=[Span(example.id, "bold cyan"), Span(f"  {example.kind}, better answer shown as {example.winner}")])
     for turn in example.messages:
         yield _text(turn.role, turn.content)
+    if example.thought:
+        yield _text("thought, which is learned", example.thought, "bold green")
     yield _text("completion, which is learned", example.completion, "bold green")
+    if example.rejected_thought:
+        yield _text("rejected thought", example.rejected_thought, "bold red")
     if example.rejected is not None:
         yield _text(f"rejected, the wrong {example.kind}", example.rejected, "bold red")
 

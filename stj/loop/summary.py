@@ -48,6 +48,7 @@ def _judge_report(run: Run, judge: int) -> IterationReport:
         accepted=judged.accepted,
         parser=run.config.judge.parser,
         kept_by_parser=judged.kept_by_parser,
+        truncated=judged.truncated_share,
         label_a=judged.label_a,
         label_b=judged.label_b,
         examples=manifest["rows"],
@@ -90,5 +91,6 @@ def _sample(phase: PassPhase, judge: int) -> dict[str, str | None] | None:
         "rejected": row.pair.rejected,
         "winner": judgment.winner,
         "verdict": judgment.verdict,
+        "thought": judgment.thought,
         "text": judgment.text,
     }

@@ -13,12 +13,14 @@ is learned against the exchanged responses. They need no model and have the same
 and B decide.
 
 An example has a wrong side only if the judge was also wrong about the pair (`to_learn`). A pair that it always gets right
-teaches little about preference. An example has the label of its pair (which answer is better), so each kind has as many
+teaches little about preference. A judgment keeps the thought of a thinking judge, unless `examples.thoughts` is `drop`; the
+other kinds have none. An example has the label of its pair (which answer is better), so each kind has as many
 examples with A as with B.
 """
 
 from array import array
 from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,7 @@ from stj.prompts.variants import FIGURE_8, Variant
 from stj.randomness import uniform
 from stj.rows import Example, Judgment, Kind, Pair, Row, Turn
 from stj.stages.judge import judge_messages
+from stj.thoughts import alike
 from stj.verdict import Label, other
 
 PROMPTS = (VERDICT_ONLY_SYSTEM, DEDUCTION_SYSTEM, DEDUCTION_USER, DEDUCTION_ANSWER)
@@ -48,11 +51,6 @@ class TaskMix:
         self._seed = seed
         self._ends: dict[tuple[Label, bool], tuple[float, float]] = {}
 
-    @property
-    def judgments_alone(self) -> bool:
-        """Whether every example is a judgment."""
-        return self._config == ExamplesConfig()
-
     def share_out(self, examples: Iterable[tuple[str, Label, bool]]) -> None:
         """Draws for all examples, given as id, label and whether there is a wrong judgment."""
         draws: dict[tuple[Label, bool], array[float]] = {}
@@ -66,7 +64,7 @@ class TaskMix:
 
     def of(self, row_id: str, winner: Label, with_wrong: bool) -> Kind:
         """The kind of an example."""
-        if self.judgments_alone:
+        if self._config.judgments_alone:
             return "judgment"
         verdicts, both = self._ends[winner, with_wrong]
         draw = uniform(self._seed, row_id, "kind")
@@ -78,13 +76,21 @@ def _end(ordered: NDArray[np.float64], count: int) -> float:
     return float(ordered[count - 1]) if count else -1.0
 
 
-def to_example(row: Row, right: Judgment, wrong: Judgment | None = None, kind: Kind = "judgment") -> Example:
+def to_example(
+    row: Row,
+    right: Judgment,
+    wrong: Judgment | None = None,
+    kind: Kind = "judgment",
+    thoughts: Literal["keep", "drop"] = "keep",
+) -> Example:
     """The training example of a pair: the completion to learn and, if the judge was also wrong, one to learn it against.
 
-    `right` and `wrong` are judgments with a verdict, in the same order of the responses.
+    `right` and `wrong` are judgments with a verdict, in the same order of the responses. If only one of them has a thought, it
+    is left out: the judge must not learn to prefer a thought as such.
     """
     assert row.pair is not None, f"row {row.id} has no pair"
     messages, completion, rejected = _BUILD[kind](row.instruction, row.pair, right, wrong)
+    with_thoughts = thoughts == "keep" and kind == "judgment" and (wrong is None or alike(right.thought, wrong.thought))
     return Example(
         id=row.id,
         winner=right.winner,
@@ -92,6 +98,8 @@ def to_example(row: Row, right: Judgment, wrong: Judgment | None = None, kind: K
         messages=tuple(messages),
         completion=completion,
         rejected=None if wrong is None else rejected,
+        thought=right.thought if with_thoughts else "",
+        rejected_thought=wrong.thought if with_thoughts and wrong else "",
     )
 
 

@@ -19,7 +19,7 @@ The same seed gives the same model on the same machine with the same number of t
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,7 +31,9 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from stj.mini.corpus import Document, documents, recall_probes
 from stj.mini.curriculum import CURRICULUM, CurriculumStage
+from stj.mini.thinking import THINK, THINKING_TEMPLATE, thinking_documents
 from stj.storage.folder import Folder
+from stj.thoughts import CLOSE, OPEN
 
 log = logging.getLogger(__name__)
 
@@ -121,8 +123,15 @@ def train_stage(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: CurriculumStage, seed: int
 ) -> dict[str, float]:
     """Trains on all documents of a stage once, in random order, and returns its figures."""
+    return train_documents(model, tokenizer, stage, documents(stage.mix, stage.corpus_seed(seed)))
+
+
+def train_documents(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: CurriculumStage, corpus: Iterable[Document]
+) -> dict[str, float]:
+    """Trains on these documents once, in their order, with the learning rate of a stage; returns the figures."""
     started = time.monotonic()
-    sequences = [encode(tokenizer, document) for document in documents(stage.mix, stage.corpus_seed(seed))]
+    sequences = [encode(tokenizer, document) for document in corpus]
     steps = list(_steps(sequences, stage.step_tokens))
     optimizer = torch.optim.AdamW(model.parameters(), lr=stage.lr, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     losses: list[float] = []
@@ -160,6 +169,21 @@ def build_seed(out: Path, seed: int = 0) -> None:
     model = build_model(tokenizer, seed)
     stages = {stage.name: asdict(stage) | train_stage(model, tokenizer, stage, seed) for stage in CURRICULUM}
     write_model(model, tokenizer, {"seed": seed, "stages": stages}, out)
+
+
+def build_thinking_seed(out: Path, seed: int = 0) -> None:
+    """Teaches the seed model that stj carries to think before it answers (stj/mini/thinking.py), and writes it to `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.json").touch()
+    carried = Path(__file__).parent / "seed_model"
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(carried)
+    tokenizer.add_tokens([OPEN, CLOSE])
+    tokenizer.chat_template = THINKING_TEMPLATE
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM.from_pretrained(carried, dtype=torch.float32)
+    model.resize_token_embeddings(len(tokenizer))
+    figures = train_documents(model, tokenizer, THINK, thinking_documents(seed))
+    write_model(model, tokenizer, {"seed": seed, "stages": {THINK.name: asdict(THINK) | figures}}, out)
 
 
 def write_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Mapping[str, object], out: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from stj.errors import SourceError
 from stj.rows import Row, Turn
 from stj.text import without_surrogates
+from stj.thoughts import answer_of
 
 _REPLACEMENT = "\ufffd"
 
@@ -22,7 +23,8 @@ def clean(text: str) -> str:
 def turns_from(value: object, field: str, where: str) -> tuple[Turn, ...]:
     """The turns up to the user's last one. A string is one turn, a list holds {role, content}, and null has no turns.
 
-    Other members of a turn (moderation, IP address, country) are ignored. Raises ContentNotText for any other type.
+    An assistant's turn loses its thought, which was never a part of the dialogue. Other members of a turn (moderation, IP
+    address, country) are ignored. Raises ContentNotText for any other type.
     """
     if value is None:
         return ()
@@ -84,7 +86,8 @@ def _turn(value: object, field: str, where: str) -> Turn:
     if not isinstance(value, dict) or "role" not in value or "content" not in value:
         raise _not_text(value, f"{field}[]", "an object with role and content", where)
     role, content = (_text_or_none(value[name], f"{field}[].{name}", where) for name in ("role", "content"))
-    return Turn(role=clean(role or ""), content=clean(content or ""))
+    content = answer_of(content or "") if role == "assistant" else content or ""
+    return Turn(role=clean(role or ""), content=clean(content))
 
 
 def _text_or_none(value: object, field: str, where: str) -> str | None:

@@ -19,11 +19,14 @@ _LENGTH = re.compile(
 
 
 async def categorize(row: Row, generate: Generate, config: CategorizeConfig) -> Row:
-    """The row with its category; dropped as "category_unparsed" if the answer cannot be parsed."""
+    """The row with its category; dropped as "category_unparsed", or "category_truncated" if max_tokens cut the answer."""
     prompt = fill(CATEGORIZE, {"instruction": row.instruction})
     completion = await generate([Turn(role="user", content=prompt)], config.decoding)
     category = parse_category(completion.text)
-    return replace(row, category=category) if category else row.drop("category_unparsed", completion.text)
+    if category is None:
+        cut = completion.finish_reason == "length"
+        return row.drop("category_truncated" if cut else "category_unparsed", completion.evidence)
+    return replace(row, category=category)
 
 
 def parse_category(text: str) -> Category | None:

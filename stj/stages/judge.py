@@ -21,6 +21,7 @@ from stj.randomness import uniform
 from stj.rows import Judgment, Pair, Purpose, Row, Turn
 from stj.stages.runner import together
 from stj.stages.sampling import Enough, draw, never_enough, one_correct, one_correct_and_one_wrong, one_parsed
+from stj.thoughts import shown
 from stj.verdict import BEST_OF_FOUR, PAIR, RATING, Label, Parser, Verdict, parse
 
 LABELS: tuple[Label, Label] = ("A", "B")
@@ -100,9 +101,12 @@ async def rate(row: Row, generate: Generate, sampling: Sampling, parser: Parser)
 
 
 def judge_messages(instruction: str, pair: Pair, winner: Label, variant: Variant = FIGURE_8) -> list[Turn]:
-    """The prompt that a judge sees for a pair: Figure 8 or another variant, with the better answer under the label `winner`."""
+    """The prompt that a judge sees for a pair: Figure 8 or another variant, with the better answer under the label `winner`.
+
+    Neither response shows the thought that a thinking model wrote before it.
+    """
     first, second = (pair.chosen, pair.rejected) if winner == "A" else (pair.rejected, pair.chosen)
-    user = fill(variant.user, {"instruction": instruction, "response A": first, "response B": second})
+    user = fill(variant.user, {"instruction": instruction, "response A": shown(first), "response B": shown(second)})
     return [Turn(role="system", content=prompt(variant.system)), Turn(role="user", content=user)]
 
 
@@ -110,15 +114,15 @@ def best_of_four_messages(instruction: str, answers: Sequence[str]) -> dict[Labe
     """Figure 8 for four answers, in four orders, by the label of the first (best) answer; the others rotate behind it."""
     orders: dict[Label, list[Turn]] = {}
     for place, label in enumerate(FOUR_LABELS):
-        shown = [answers[(index - place) % len(FOUR_LABELS)] for index in range(len(FOUR_LABELS))]
-        values = {f"response {name}": answer for name, answer in zip(FOUR_LABELS, shown, strict=True)}
+        rotated = [answers[(index - place) % len(FOUR_LABELS)] for index in range(len(FOUR_LABELS))]
+        values = {f"response {name}": shown(answer) for name, answer in zip(FOUR_LABELS, rotated, strict=True)}
         user = fill(BEST_OF_FOUR_USER, {"instruction": instruction, **values})
         orders[label] = [Turn(role="system", content=prompt(BEST_OF_FOUR_SYSTEM)), Turn(role="user", content=user)]
     return orders
 
 
 def _rate_messages(row: Row, answer: str) -> list[Turn]:
-    return [Turn(role="user", content=fill(RATE, {"instruction": row.instruction, "response": answer}))]
+    return [Turn(role="user", content=fill(RATE, {"instruction": row.instruction, "response": shown(answer)}))]
 
 
 def label_of_winner(seed: int, row_id: str) -> Label:
@@ -145,4 +149,5 @@ async def _sample(
         verdict=read(completion.text) if completion.finish_reason == "stop" else None,
         finish_reason=completion.finish_reason,
         output_tokens=completion.output_tokens,
+        thought=completion.thought,
     )

@@ -27,6 +27,8 @@ class Vote:
     """Response that the vote is for, A or B in the original order; None for a tie or an unreadable judgment."""
     text: str
     """Text of the judgment; its A and B are the labels that the judge saw, so they are swapped if B was shown first."""
+    thought: str = ""
+    """What a thinking judge wrote before its judgment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +61,10 @@ class PairVerdict:
         return (count["A"] - count["B"]) / max(1, len(self.votes))
 
     def plain(self) -> dict[str, Any]:
-        """The result as JSON values: a line of `stj judge`, or an answer of `stj serve`."""
+        """The result as JSON values: a line of `stj judge`, or an answer of `stj serve`. Only thoughts that exist are in it."""
         shares = {"verdict": self.verdict, "confidence": self.confidence, "reward": self.reward}
-        return {**shares, "error": self.error, "votes": [asdict(vote) for vote in self.votes]}
+        votes = [{name: value for name, value in asdict(vote).items() if name != "thought" or value} for vote in self.votes]
+        return {**shares, "error": self.error, "votes": votes}
 
     def _count(self) -> Counter[Label | None]:
         return Counter(vote.verdict for vote in self.votes)
@@ -84,6 +87,7 @@ async def vote(row: Row, generate: Generate, config: VoteConfig) -> Row:
             verdict=_verdict(completion, config),
             finish_reason=completion.finish_reason,
             output_tokens=completion.output_tokens,
+            thought=completion.thought,
         )
         for (winner, index), completion in zip(ballots, completions, strict=True)
     )
@@ -98,7 +102,10 @@ def pair_verdict(row: Row) -> PairVerdict:
 
 def votes_of(judgments: Sequence[Judgment]) -> tuple[Vote, ...]:
     """Judgments as votes for response A or B, not for the label that each was shown under."""
-    return tuple(Vote(shown_first=judgment.winner, verdict=_response(judgment), text=judgment.text) for judgment in judgments)
+    return tuple(
+        Vote(shown_first=judgment.winner, verdict=_response(judgment), text=judgment.text, thought=judgment.thought)
+        for judgment in judgments
+    )
 
 
 def _response(judgment: Judgment) -> Label | None:

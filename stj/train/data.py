@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from stj.config import NO_CHAT_OPTIONS, ChatOptions, TrainConfig
 from stj.errors import ModelError, TrainingFailed
-from stj.models.chat import encode_chat, encode_reply, is_mistral
+from stj.models.chat import encode_chat, is_mistral
 from stj.models.template import template_of, with_options
+from stj.models.thinking import ThoughtFormat
 from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.rows import Example, example_from_dict
 from stj.storage.artifacts import read_artifact
@@ -93,18 +94,22 @@ def encode_examples(
 ) -> tuple[list[ExampleTokens], dict[str, int]]:
     """Examples as tokens in their order, and how many were dropped, by reason.
 
+    A completion is what the model must write behind the prompt that it will see: the thought to learn, if there is any, then
+    the judgment. If the template opens a thought and there is none to learn, the completion closes it at once.
+
     The reasons: "too_long" if a text has more than max_seq_len tokens, "no_wrong_judgment" if a preference has only one side.
     """
     kept, dropped = [], Counter[str]()
+    thoughts = ThoughtFormat.of(tokenizer, options)
     for example in examples:
-        judgments = [example.completion]
+        judgments = [(example.thought, example.completion)]
         if config.objective != "sft":
             if example.rejected is None:
                 dropped["no_wrong_judgment"] += 1
                 continue
-            judgments.append(example.rejected)
+            judgments.append((example.rejected_thought, example.rejected))
         prompt = encode_chat(tokenizer, example.messages, options)
-        texts = [[*encode_reply(tokenizer, example.messages, judgment, options), *end] for judgment in judgments]
+        texts = [[*thoughts.write(example.messages, *judgment), *end] for judgment in judgments]
         if max(map(len, texts)) > config.max_seq_len:
             dropped["too_long"] += 1
             continue

@@ -179,7 +179,7 @@ def grade(question: int, turn: int, text: str | None, score: float, model: str =
 def test_grades_of_single_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One grade differs from the stored score. One judgment has no grade: FastChat stores -1."""
     rows = [
-        grade(81, 1, "Rating: [[8]]", 8),
+        grade(81, 1, "<think>A [[5]]?</think>Rating: [[8]]", 8),
         grade(81, 2, "Rating: [[6]]", 6.0),
         grade(111, 1, "Rating: [[9]]", 4),
         grade(111, 2, None, -1),

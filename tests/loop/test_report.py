@@ -30,6 +30,7 @@ def scores(accuracy: float, half: float = 0.04) -> HeldoutScores:
         accuracy_winner_second=accuracy - 0.05,
         position_consistent=accuracy - 0.2,
         unparsed=0.01,
+        truncated=0.004,
         greedy_accuracy=None,
         greedy_position_consistent=None,
         greedy_ci95=None,
@@ -47,6 +48,7 @@ def iteration(judge: str, accuracy: float) -> IterationReport:
         accepted=0.987,
         parser="distinct",
         kept_by_parser={"strict": 20_001, "distinct": 20_314, "paper": 20_315},
+        truncated=0.0625,
         examples=20_582,
         instructions_in=1_039_785,
         selected=20_582,
@@ -143,7 +145,10 @@ def test_the_page_shows_the_run() -> None:
 
 
 def test_hostile_text_does_nothing(tmp_path: Path) -> None:
-    sample = dict.fromkeys(("instruction", "chosen", "rejected", "judge", "text"), HOSTILE) | {"verdict": None, "winner": "A"}
+    sample = dict.fromkeys(("instruction", "chosen", "rejected", "judge", "thought", "text"), HOSTILE) | {
+        "verdict": None,
+        "winner": "A",
+    }
     hostile = IterationReport(judge=HOSTILE, heldout=scores(0.6), pairs=3, instructions_in=3, dropped={HOSTILE: 3})
     run = {HOSTILE: HOSTILE, "config": {HOSTILE: {HOSTILE: HOSTILE}}, "samples": [sample]}
     write_report(Folder.at(tmp_path), run, [hostile, *RUN])

@@ -18,6 +18,7 @@ from stj.sources.dialogue import optional_text, text_of
 from stj.sources.files import Fields
 from stj.sources.ids import Seen, given_id
 from stj.text import Column, Table, visible_line
+from stj.thoughts import answer_of
 from stj.verdict import GRADE, Parser, parse, rating
 
 _FIELDS = Fields(required=(), optional=("question_id", "model", "turn", "judgment", "score"))
@@ -63,7 +64,7 @@ def read_grades(file: str, parser: Parser) -> Grades:
     for record in _checked(read_records(file, "FILE", _FIELDS)):
         parts = mtbench.subset(record).split("/")
         text = optional_text(record.values["judgment"], "judgment", record.where)
-        grade = rating(parse(text or "", GRADE, parser))
+        grade = rating(parse(answer_of(text or ""), GRADE, parser))
         judged += 1
         if record.values.get("score") is not None:
             score = number_of(record.values["score"], "score", record.where)

@@ -17,6 +17,8 @@ A row holds the texts of both orders, and which response is better. It has one f
     answers  response_a and response_b, chosen and rejected, response_A and ..., output_1 and ...: optional, for the baselines
     num_correct                          rewardbench2's Ties: the number of ratings of good answers
 
+Of a text by a thinking model, only the answer behind its thought is read.
+
 mtbench rows without texts may have `winner`, a combined verdict (lmsys's gpt4_pair).
 """
 
@@ -30,6 +32,7 @@ from stj.evals.metrics import VerdictsByOrder
 from stj.sources.dialogue import wrong_type
 from stj.sources.files import Fields, not_empty
 from stj.sources.ids import Seen, given_id, numbered
+from stj.thoughts import answer_of
 from stj.verdict import RATING, Format, Label, Parser, Verdict, majority, other, parse, rating
 
 _ORDERED = (("judgment_ab", "judgment_ba"), ("g1_judgment", "g2_judgment"))
@@ -96,7 +99,7 @@ def _verdicts(texts: Mapping[Label, list[str | None]], wording: Format, parser: 
 
 
 def _parsed(text: str | None, wording: Format, parser: Parser) -> Verdict | None:
-    return None if text is None else parse(text, wording, parser)
+    return None if text is None else parse(answer_of(text), wording, parser)
 
 
 def _has_texts(values: Mapping[str, Any]) -> bool:

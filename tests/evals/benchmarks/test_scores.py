@@ -19,7 +19,7 @@ from stj.evals.benchmarks.rewardbench2 import groups as groups2
 from stj.evals.benchmarks.rewardbench2 import ties_score
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged, score_recorded
 from stj.evals.metrics import VerdictsByOrder, example_outcome, weighted
-from stj.verdict import TIE, Parser
+from stj.verdict import PARSERS, TIE, Parser
 
 Record = dict[str, Any]
 
@@ -131,7 +131,7 @@ def test_ratings_share_the_top(tmp_path: Path) -> None:
     rows: list[Record] = [
         {"id": "1", "subset": "Math", "ratings": ["9", "9", "1", "2"]},
         {"id": "2", "subset": "Math", "ratings": [8, 9, 1, 1]},
-        {"id": "3", "subset": "Math", "ratings": ["no", None, "idea", "!"]},
+        {"id": "3", "subset": "Math", "ratings": ["no", None, "<think>10", "10</think>"]},
         {"id": "ref:0", "subset": "Ties", "ratings": [9, 2]},
         {"id": "tied:0", "subset": "Ties", "ratings": [9, 8, 2], "num_correct": 2},
         {"id": "ref:1", "subset": "Ties", "ratings": [9, 2]},
@@ -148,6 +148,7 @@ def test_ratings_share_the_top(tmp_path: Path) -> None:
 PAIR = {"id": "a", "winner": "B", "judgment_ab": "B is right. [[B]]", "judgment_ba": "A is right. [[A]]"}
 
 
+@pytest.mark.parametrize("parser", PARSERS)
 @pytest.mark.parametrize(
     ("record", "first", "second"),
     [
@@ -158,10 +159,13 @@ PAIR = {"id": "a", "winner": "B", "judgment_ab": "B is right. [[B]]", "judgment_
         ({**PAIR, "judgment_ab": ["[[B]]", "[[A]]", "[[B]]"]}, 1.0, 1.0),
         ({"id": "a", "chosen": "4", "rejected": "5", "judgment_ab": "[[A]]", "judgment_ba": "[[A]]"}, 1.0, 0.0),
         ({"id": 1, "label": "B>A", "g1_judgment": "[[B]]", "g2_judgment": "[[A]]"}, 1.0, 1.0),
+        ({**PAIR, "judgment_ab": "<think>\n[[A]]?\n</think>\n\n[[B]]", "judgment_ba": "[[B]]?</think>[[A]]"}, 1.0, 1.0),
+        ({**PAIR, "judgment_ab": "<think>\nIt is [[B]]", "judgment_ba": "<think>[[A]]</think>"}, 0.0, 0.0),
     ],
 )
-def test_recorded_pairs(record: Record, first: float, second: float, tmp_path: Path) -> None:
-    scores = scored(tmp_path, "pairs", record).groups["overall"]
+def test_recorded_pairs(record: Record, first: float, second: float, parser: Parser, tmp_path: Path) -> None:
+    """A thought is not read, whatever it says; one that is not closed gives no verdict."""
+    scores = scored(tmp_path, "pairs", record, parser=parser).groups["overall"]
     assert scores.by_order == (first, second)
 
 
