@@ -145,13 +145,13 @@ def _without(backend: Tokenizer, texts: Collection[str]) -> Tokenizer:
     else:
         model["vocab"] = [[names.get(word, word), score] for word, score in model["vocab"]]
     if "merges" in model:
-        model["merges"] = [merge for merge in model["merges"] if "".join(_pair(merge)) not in names]
+        model["merges"] = [pair for pair in map(_pair, model["merges"]) if names.keys().isdisjoint([*pair, "".join(pair)])]
     if model.get("unk_token") in names:
         model["unk_token"] = names[model["unk_token"]]
     return Tokenizer.from_str(json.dumps(record | {"added_tokens": [], "post_processor": None}))
 
 
-def _pair(merge: Any) -> Iterable[str]:
+def _pair(merge: str | list[str]) -> list[str]:
     return merge.split(" ") if isinstance(merge, str) else merge
 
 
