@@ -41,6 +41,8 @@ _NEGATION_REACH = 100  # Characters before a tag among which a negation is looke
 class Format:
     """One way to write a verdict."""
 
+    form: str
+    """How it is written, for a reader."""
     tag: re.Pattern[str]
     """Pattern of a verdict in a plainly written text; the group that matched holds its value."""
     means: Callable[[str], Verdict | None]
@@ -201,27 +203,40 @@ _SCALE = r"\s?(?:/|\(?\s?(?:out\s?)?of)\s?10\b\)?"
 _NUMBER = rf"\d++(?:[.,]\d++)?+(?:{_SCALE})?+"
 _JOINED = r"\s?(?:and|or|to|(?:out\s)?of|[/,;&–—-])\s?"
 
-PAIR = Format(tag=_LETTER, means=_letters(("A", "B")), paper=_first((r"\[\[A\]\]", "A"), (r"\[\[B\]\]", "B")))
+PAIR = Format(
+    form="[[A]] or [[B]]",
+    tag=_LETTER,
+    means=_letters(("A", "B")),
+    paper=_first((r"\[\[A\]\]", "A"), (r"\[\[B\]\]", "B")),
+)
 """Figure 8, and RewardBench's generative judges: [[A]] or [[B]]. The official parser looks for [[A]] first."""
 PAIR_OR_TIE = Format(
-    tag=_LETTER, means=_letter_or_tie, paper=_first((r"\[\[A\]\]", "A"), (r"\[\[B\]\]", "B"), (r"\[\[C\]\]", TIE))
+    form="[[A]], [[B]] or [[C]]",
+    tag=_LETTER,
+    means=_letter_or_tie,
+    paper=_first((r"\[\[A\]\]", "A"), (r"\[\[B\]\]", "B"), (r"\[\[C\]\]", TIE)),
 )
 """FastChat's pairwise judges on MT-Bench: [[A]], [[B]], or [[C]] for a tie."""
 BEST_OF_FOUR = Format(
-    tag=_LETTER, means=_letters(("A", "B", "C", "D")), paper=_first(*((rf"\[\[{letter}\]\]", letter) for letter in "ABCD"))
+    form="[[A]] to [[D]]",
+    tag=_LETTER,
+    means=_letters(("A", "B", "C", "D")),
+    paper=_first(*((rf"\[\[{letter}\]\]", letter) for letter in "ABCD")),
 )
 """RewardBench 2's four answers: [[A]] to [[D]]."""
-FIVE_WAY = Format(tag=_FIVE_WAY_TAG, means=_five_way, paper=_arena_hard)
+FIVE_WAY = Format(form="[[A>>B]] to [[B>>A]]", tag=_FIVE_WAY_TAG, means=_five_way, paper=_arena_hard)
 """JudgeBench's Arena-Hard judges: [[A>>B]] to [[B>>A]]. Some of its judges write [[A]] or [[B]], which is read too."""
-FIVE_ALONE = Format(tag=_FIVE_WAY_TAG, means=_five_alone, paper=_arena_hard)
+FIVE_ALONE = Format(form="[[A>>B]] to [[B>>A]]", tag=_FIVE_WAY_TAG, means=_five_alone, paper=_arena_hard)
 """Our prompt `arena`, which offers only the five verdicts [[A>>B]] to [[B>>A]]."""
 RESULT = Format(
+    form="[RESULT] A or [RESULT] B",
     tag=re.compile(rf"(?i:\[RESULT(?:\]|:)(?:\W*Response\b)?)\W*(\w*+)(?!{_JOINED_LETTER})"),
     means=_letters(("A", "B")),
     paper=_prometheus,
 )
 """Prometheus: feedback, then [RESULT] A or [RESULT] B; also "[Result]: **A**", "[RESULT: A]" and "[RESULT] Response A"."""
 OUTPUT = Format(
+    form="Output (a) is better",
     tag=re.compile(r"\A\s?Output \(([ab])\)(?=\W*\Z)|Output \(([ab])\) is better"),
     means=str.upper,
     negation=_NEGATED_CLAUSE,
@@ -233,9 +248,12 @@ OUTPUT = Format(
     ),
 )
 """LLMBar: only "Output (a)", or "Therefore, Output (a) is better." The official parser looks for (a) first, negated or not."""
-GRADE = Format(tag=re.compile(r"\[\[\s?(\d+(?:\.\d+)?)\s?\]\]", re.ASCII), means=_one_to_ten, paper=_fastchat_grade)
+GRADE = Format(
+    form="[[1]] to [[10]]", tag=re.compile(r"\[\[\s?(\d+(?:\.\d+)?)\s?\]\]", re.ASCII), means=_one_to_ten, paper=_fastchat_grade
+)
 """FastChat's grades of single answers, [[1]] to [[10]]."""
 RATING = Format(
+    form="1 to 10",
     tag=re.compile(rf"(?<![\w.,/-])({_NUMBER}(?:{_JOINED}{_NUMBER})*+)(?!\s?%)", re.ASCII),
     means=_out_of_ten,
     paper=_last_whole_number,

@@ -10,6 +10,7 @@ from typing import Any
 
 from stj.errors import ConfigError
 from stj.evals.benchmarks import grades, mtbench, rewardbench
+from stj.evals.benchmarks.recorded import seen_instead
 from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.evals.benchmarks.scoring import score_recorded, scores_json, scores_tables
 from stj.evals.table import percent
@@ -32,7 +33,11 @@ def score_file(file: str, ref: BenchmarkRef, parser: Parser | None) -> tuple[dic
         return _grades(file, ref, parsers)
     scores = [score_recorded(file, ref, name) for name in parsers]
     record: dict[str, Any] = {"file": file, "benchmark": ref.name}
-    return record | {parsed.parser: scores_json(parsed) for parsed in scores}, list(scores_tables(scores))
+    items = list(scores_tables(scores))
+    if not ref.benchmark.candidates and all(parsed.without_verdicts for parsed in scores):
+        record["note"] = seen_instead(file, ref.benchmark)
+        items.append(record["note"])
+    return record | {parsed.parser: scores_json(parsed) for parsed in scores}, items
 
 
 def _grades(file: str, ref: BenchmarkRef, parsers: Sequence[Parser]) -> tuple[dict[str, Any], list[str | Table]]:

@@ -104,6 +104,21 @@ def test_a_pair_of_mtbench_counts_once_with_any_number_of_votes(tmp_path: Path, 
     assert "on 2 examples" in capsys.readouterr().out
 
 
+def test_runs_that_were_read_by_different_parsers_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run of an older stj names no parser: it had only `strict`."""
+    data = tmp_path / "pairs.jsonl"
+    data.touch()
+    old, strict, distinct = (evaluation(tmp_path / name, "21", data) for name in ("old", "strict", "distinct"))
+    for name in ("strict", "distinct"):
+        scores = tmp_path / name / SCORES
+        scores.write_text(json.dumps({**json.loads(scores.read_text()), "parser": name}))
+    assert main(["compare", old, strict]) == 0
+    assert main(["compare", strict, distinct]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "judge.parser=strict" in line
+    assert "judge.parser=distinct" in line
+
+
 def test_runs_that_cannot_be_compared_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = evaluation(tmp_path / "a", "21", tmp_path / "x.jsonl")
     (tmp_path / "b").mkdir()
@@ -114,7 +129,16 @@ def test_runs_that_cannot_be_compared_are_one_line(tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "3", "{}", '{"votes": 1, "benchmarks": [3], "scores": {}}', "[" * 100_000, '{"votes": ' + "9" * 5_000 + "}"],
+    [
+        "",
+        "[]",
+        "3",
+        "{}",
+        '{"votes": 1, "benchmarks": [3], "scores": {}}',
+        '{"votes": 1, "benchmarks": [], "scores": {}, "parser": 3}',
+        "[" * 100_000,
+        '{"votes": ' + "9" * 5_000 + "}",
+    ],
 )
 def test_a_damaged_scores_file_is_one_line(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = evaluation(tmp_path / "a", "21", tmp_path / "x.jsonl")

@@ -14,6 +14,7 @@ from stj.cli import main
 from stj.evals.benchmarks import rewardbench
 from stj.evals.benchmarks.refs import benchmark_ref
 from stj.evals.benchmarks.scoring import score_recorded
+from stj.verdict import PARSERS
 
 SUBSETS = rewardbench.SUBSETS
 
@@ -205,6 +206,49 @@ def test_grades_of_single_answers(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert main(["score", str(file), "--benchmark", "mtbench"]) == 2
         [line] = capsys.readouterr().err.splitlines()
         assert message in line
+
+
+def test_a_file_is_scored_by_each_parser_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Official rules read each first judgment as A. The second one says its verdict before its reasons."""
+    texts = [
+        ("[[A]]", "[[B]]"),
+        ("It is [[A]], for it is right.", "[[B]] it is."),
+        ("Not [[B]] but [[A]].", "Not [[A]] but [[B]]."),
+    ]
+    rows = [{"winner": "A", "judgment_ab": ab, "judgment_ba": ba} for ab, ba in texts]
+    file = tmp_path / "judged.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["score", str(file), "--benchmark", "pairs", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    overall = {parser: record[parser]["groups"]["overall"] for parser in PARSERS}
+    unparsed = {parser: scores["unparsed"] for parser, scores in overall.items()}
+    assert unparsed == {"strict": pytest.approx(2 / 3), "distinct": pytest.approx(1 / 3), "paper": 0}
+    assert [overall[parser]["accuracy"] for parser in PARSERS] == pytest.approx([1 / 3, 2 / 3, 5 / 6])
+    for parser in PARSERS:
+        assert main(["score", str(file), "--benchmark", "pairs", "--parser", parser]) == 0
+        printed = capsys.readouterr().out
+        assert [name for name in PARSERS if f"pairs, {name} parser" in printed] == [parser]
+
+
+@pytest.mark.parametrize(
+    ("texts", "seen"),
+    [
+        (("Verdict: [[A>>B]]", "Verdict: [[B>A]]"), 'seems to have [[A>>B]] to [[B>>A]]; one ends with "Verdict: [[A>>B]]"'),
+        (("ok [RESULT] A", "ok [RESULT] B"), 'seems to have [RESULT] A or [RESULT] B; one ends with "ok [RESULT] A"'),
+        (("A\x1b", "B"), 'has no known form; one ends with "A\\x1b"'),
+        ((None, None), 'has no known form; one ends with ""'),
+    ],
+)
+def test_a_file_of_another_form_is_named(
+    texts: tuple[str | None, str | None], seen: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "judged.jsonl"
+    file.write_text(json.dumps({"winner": "A", "judgment_ab": texts[0], "judgment_ba": texts[1]}) + "\n")
+    line = f"no verdict in any judgment: pairs expects [[A]] or [[B]], and this file {seen}"
+    assert main(["score", str(file), "--benchmark", "pairs"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == line
+    assert main(["score", str(file), "--benchmark", "pairs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["note"] == line
 
 
 def test_the_help_documents_the_fields(capsys: pytest.CaptureFixture[str]) -> None:

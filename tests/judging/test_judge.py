@@ -22,6 +22,7 @@ from stj.generate import Engine, Sampling
 from stj.prompts.variants import VARIANTS
 from stj.rows import Turn
 from stj.stages.vote import PairVerdict, Vote
+from stj.verdict import Parser
 from tests.conftest import engines, soon
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,15 @@ def test_position_bias_is_a_tie_with_half_the_confidence() -> None:
         result = judge.compare("What is 2 + 2?", "four", "five")
         assert (result.verdict, result.confidence, result.reward) == (None, 0.5, 0.0)
         assert judge.reward("What is 2 + 2?", "four", "five") == 0.0
+
+
+@pytest.mark.parametrize(("parser", "verdict"), [("strict", None), ("distinct", "A"), ("paper", "A")])
+def test_a_vote_is_read_by_the_parser_that_is_asked_for(parser: Parser, verdict: str | None) -> None:
+    def gives_reasons_last(messages: Sequence[Turn], sampling: Sampling) -> str:
+        return f"{knows(messages, sampling)} is my verdict, because it is right."
+
+    with scripted(gives_reasons_last, parser=parser) as judge:
+        assert judge.compare("What is 2 + 2?", "four", "five").verdict == verdict
 
 
 def test_one_vote_is_greedy_and_more_are_sampled() -> None:

@@ -1,6 +1,7 @@
 """Selecting a training set from judged rows on disk: no engine, the rows are scripted."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from stj.config_loader import load
 from stj.errors import PassFailed
 from stj.loop.kinds import Phase
 from stj.loop.phases import Run
+from stj.loop.summary import RunSummary
 from stj.rows import Category, Example, Judgment, Pair, Row, example_from_dict, rows_to_table
 from stj.stages.judge import label_of_winner
-from stj.verdict import Label, other
+from stj.verdict import PAIR, Label, other, parse
 from tests.conftest import make_row
 
 MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
@@ -116,3 +118,36 @@ def test_djpo_examples_have_their_shares_and_are_balanced_in_each_kind(tmp_path:
     shuffled = run_of(tmp_path / "again", *djpo)
     write(shuffled.phases[0], rows[::-1])
     assert selected(shuffled, "iteration_1/examples") == examples
+
+
+def said(position: int, *texts: str) -> Row:
+    """A row whose judge wrote these texts; "{}" is the label of the better answer. It was read by `distinct`."""
+    row = judged(position, "-" * len(texts))
+    winner = row.judgments[0].winner
+    written = tuple(
+        replace(judgment, text=text.format(winner), verdict=parse(text.format(winner), PAIR, "distinct"))
+        for judgment, text in zip(row.judgments, texts, strict=True)
+    )
+    kept = next((judgment.index for judgment in written if judgment.correct), None)
+    return replace(row, judgments=written, kept=kept, dropped="no_correct_judgment" if kept is None else None)
+
+
+def test_the_report_counts_what_each_parser_would_keep(tmp_path: Path) -> None:
+    """Both labels occur among many rows. Each row has one of five kinds of judgments."""
+    kinds = (
+        ("[[{}]]",),
+        ("I choose [[{}]], because it is right.",),
+        ("who knows", "Not [[{}]], no."),
+        ("[[A]] or [[B]]", "who knows"),
+        ("who knows",),
+    )
+    run = run_of(tmp_path)
+    write(run.pairs, [said(position, *kinds[position % 5]) for position in range(PAIRS)])
+    selected(run, "iteration_1/examples")
+    each = PAIRS // 5
+    shown_as_a = sum(label_of_winner(0, f"row-{position:03d}") == "A" for position in range(3, PAIRS, 5))
+    expected = {"strict": each, "distinct": 2 * each, "paper": 3 * each + shown_as_a}
+    report = RunSummary.of(run).judges[0]
+    assert (report.parser, report.kept_by_parser) == ("distinct", expected)
+    phase = next(phase for phase in run.phases if phase.name == "iteration_1/examples")
+    assert f"kept by parser: strict {expected['strict']}, distinct {expected['distinct']}, " in phase.summary()

@@ -19,6 +19,7 @@ from stj.passes.row_bitmap import RowBitmap
 from stj.passes.source import unfinished
 from stj.rows import HELDOUT, TRAINING, rows_to_table
 from stj.sources.heldout import read_pairs
+from stj.storage.artifacts import differences
 from stj.storage.folder import Folder
 from tests.conftest import make_row
 
@@ -105,6 +106,7 @@ def test_without_held_out_pairs_nothing_is_measured(tmp_path: Path) -> None:
     ("override", "stale_from"),
     [
         ("judge.samples=8", "pairs"),
+        ("judge.parser=strict", "pairs"),
         ("train.lr=1e-5", "iteration_1/model"),
         ("seed=7", "pairs"),
         ("source.near_duplicates=0.8", "pairs"),
@@ -201,6 +203,22 @@ def test_status_names_what_is_stale_and_why(tmp_path: Path) -> None:
     assert [state.state for state in phase_states(run.phases)] == ["partial"] + ["absent"] * 9
     changed = phase_states(Run(config(tmp_path, "judge.samples=8")).phases)[0]
     assert (changed.state, changed.changed) == ("stale", ["judge.samples: 15 -> 8"])
+
+
+@pytest.mark.parametrize("parser", ["strict", "paper"])
+def test_no_verdict_is_reused_as_that_of_another_parser(tmp_path: Path, parser: str) -> None:
+    """Judgments, held-out scores and the choice of a checkpoint each name the parser that read them."""
+    pairs = f"train.selection.path={tmp_path / 'selection.jsonl'}"
+    (tmp_path / "selection.jsonl").write_text('{"instruction": "?", "chosen": "a", "rejected": "b"}\n')
+    before, after = (Run(config(tmp_path, pairs, *words)) for words in ([], [f"judge.parser={parser}"]))
+    changed = {
+        phase.name: differences(phase.artifact.key, other.artifact.key)
+        for phase, other in zip(before.phases, after.phases, strict=True)
+    }
+    line = f'"distinct" -> "{parser}"'
+    assert changed["pairs"] == [f"heldout.parser: {line}", f"judge.parser: {line}"]
+    assert f"selection.pairs.parser: {line}" in changed["iteration_1/model"]
+    assert f"heldout.parser: {line}" in changed[before.phases[-1].name]
 
 
 def test_a_run_directory_knows_its_config(tmp_path: Path) -> None:

@@ -106,6 +106,17 @@ def test_on_a_terminal_the_table_fits_and_no_cell_is_cut(columns: int) -> None:
     assert "Lift M_0 -> M_2: +22.0 points" in text
 
 
+def test_the_table_says_what_each_parser_would_keep() -> None:
+    *_, for_1, for_2, lift_line = str(table(RUN)).splitlines()
+    by_parser = "by parser: strict 20,001, distinct 20,314, paper 20,315; distinct decided"
+    assert for_1 == f"Pairs with a judgment to keep for M_1, {by_parser}"
+    assert for_2.startswith("Pairs with a judgment to keep for M_2, ")
+    assert lift_line.startswith("Lift")
+    old = IterationReport(judge="M_0", pairs=3)  # An older stj did not count this.
+    assert "by parser" not in str(table([old]))
+    assert "decided by" in html({}, [old])
+
+
 def test_the_last_line_is_the_lift_with_both_intervals() -> None:
     assert str(table(RUN)).splitlines()[-1] == (
         "Lift M_0 -> M_2: +22.0 points of held-out accuracy, 60.0% [56.0, 64.0] -> 82.0% [78.0, 86.0]; "
@@ -139,7 +150,7 @@ def test_the_json_has_the_shape_that_was_promised(tmp_path: Path) -> None:
 def test_the_page_shows_the_run() -> None:
     page = html({"stj": "0.1.0", "config": {"seed": 3, "judge": {"sampling": {"top_p": 0.9}}}}, RUN)
     text = Page(page).text
-    for said in ("+22.0 points", "no_correct_judgment", "20,582", "sampling.top_p", "the longer answer\n48.0%"):
+    for said in ("+22.0 points", "no_correct_judgment", "20,582", "20,314", "sampling.top_p", "the longer answer\n48.0%"):
         assert said in text
     assert page.count("<svg") == 4
 

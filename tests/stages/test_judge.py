@@ -12,6 +12,7 @@ from stj.generate import Sampling
 from stj.rows import HELDOUT, Pair, Row
 from stj.stages.judge import judge, judge_heldout, label_of_winner
 from stj.stages.runner import TokenCounter
+from stj.verdict import Parser
 from tests.conftest import make_row
 
 PAIR = Pair(method="given", chosen="four", rejected="five")
@@ -83,6 +84,22 @@ def test_held_out_pairs_are_judged_in_both_orders_sampled_and_greedily() -> None
     assert sum(j.correct for j in sampled) == 3
     assert [j.winner for j in greedy] == ["A", "B"]
     assert {sampling.temperature for _, sampling in engine.requests} == {0.0, 0.7}
+
+
+@pytest.mark.parametrize(("parser", "kept"), [("strict", 2), ("distinct", 0), ("paper", 0)])
+def test_the_parser_decides_which_judgment_is_kept(parser: Parser, kept: int) -> None:
+    """The paper's own judgments give their reasons behind the verdict (Figure 9)."""
+    right, _ = right_and_wrong(make_row())
+    row = judged([f"I choose {right}, because it is right.", "who knows", right], JudgeConfig(samples=3, parser=parser))
+    assert (row.kept, len(row.judgments)) == (kept, kept + 1)
+
+
+@pytest.mark.parametrize(("parser", "verdict"), [("strict", None), ("distinct", "B"), ("paper", "B")])
+def test_held_out_pairs_are_read_by_the_same_parser(parser: Parser, verdict: str | None) -> None:
+    engine = ScriptedEngine(lambda messages, sampling: "It is [[B]], since it is right.")
+    row = make_row(pair=PAIR, task=HELDOUT)
+    row = asyncio.run(judge_heldout(row, TokenCounter(engine.generate), HeldoutConfig(samples=1), parser))
+    assert {judgment.verdict for judgment in row.judgments} == {verdict}
 
 
 @pytest.mark.parametrize("p", [0.2, 0.5, 0.9])

@@ -33,6 +33,7 @@ def read_evaluation(location: str) -> tuple[Artifact, dict[str, Any]]:
         whole = (
             all(isinstance(word, str) for word in record["benchmarks"])
             and isinstance(record["votes"], int)
+            and isinstance(record.get("parser", ""), str)
             and all(isinstance(scores, dict) for scores in record["scores"].values())
         )
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):

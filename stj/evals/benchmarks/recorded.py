@@ -32,12 +32,29 @@ from stj.evals.metrics import VerdictsByOrder
 from stj.sources.dialogue import wrong_type
 from stj.sources.files import Fields, not_empty
 from stj.sources.ids import Seen, given_id, numbered
+from stj.text import visible_line
 from stj.thoughts import answer_of
-from stj.verdict import RATING, Format, Label, Parser, Verdict, majority, other, parse, rating
+from stj.verdict import (
+    FIVE_ALONE,
+    GRADE,
+    OUTPUT,
+    PAIR,
+    RATING,
+    RESULT,
+    Format,
+    Label,
+    Parser,
+    Verdict,
+    majority,
+    other,
+    parse,
+    rating,
+)
 
 _ORDERED = (("judgment_ab", "judgment_ba"), ("g1_judgment", "g2_judgment"))
 _ANSWERS = (("response_a", "response_b"), ("chosen", "rejected"), ("response_A", "response_B"), ("output_1", "output_2"))
 _IDS = ("id", "pair_id", "question_id", "model_1", "model_2", "model_a", "model_b", "turn")
+_WORDINGS = (PAIR, FIVE_ALONE, RESULT, OUTPUT, GRADE)
 _KNOWN = Fields(
     required=(),
     optional=tuple(
@@ -70,6 +87,21 @@ def judged_records(records: Iterable[SourceRecord], benchmark: Benchmark, parser
         if row_id is not None:
             given_id(row_id, "id", record.where, seen)
         yield _judged(record, benchmark, parser, JudgedExample(id=row_id or numbered(number), subset=subset, verdicts={}))
+
+
+def seen_instead(file: str, benchmark: Benchmark) -> str:
+    """A line about a file without any verdict: the form that its first judgment has instead, and the end of that judgment."""
+    first = next((text for record in read_recorded(file) for text in _written(record)), "")
+    forms = [wording.form for wording in _WORDINGS if parse(first, wording, "distinct") is not None]
+    seen = f"this file seems to have {forms[0]}" if forms else "this file has no known form"
+    end = visible_line(first.strip()[-60:])
+    return f'no verdict in any judgment: {benchmark.name} expects {benchmark.wording.form}, and {seen}; one ends with "{end}"'
+
+
+def _written(record: SourceRecord) -> Iterator[str]:
+    if _has_texts(record.values):
+        for votes in _texts(record):
+            yield from (text for text in votes or () if text)
 
 
 def _judged(record: SourceRecord, benchmark: Benchmark, parser: Parser, example: JudgedExample) -> JudgedExample:

@@ -29,6 +29,11 @@ class BenchmarkScores:
     """"overall" and the sections, if all their subsets were judged."""
     subsets: dict[str, Scores]
 
+    @property
+    def without_verdicts(self) -> bool:
+        """Whether the parser read no verdict in any judgment."""
+        return all(subset.unparsed == 1 for subset in self.subsets.values())
+
 
 def score_judged(
     benchmark: Benchmark, parser: Parser, examples: Iterable[JudgedExample], records: Iterable[SourceRecord]

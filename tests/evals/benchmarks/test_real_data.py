@@ -49,7 +49,7 @@ def test_the_means_of_rmbench_levels_and_domains_are_the_published_mean(test_dat
 
 
 def test_fastchat_pairwise_verdicts(test_data: Path) -> None:
-    """1,600 judgments: paper reads all as stored; strict has no verdict for the two that continue after their tag."""
+    """1,600 judgments: all are read as stored; strict has no verdict for the two that continue after their tag."""
     stored = {"A": "A", "B": "B", "tie": TIE, "error": None}
     compared = Counter[bool]()
     for file in sorted((test_data / "mtbench_judgments_a").glob("*pairwise*.jsonl")):
@@ -60,6 +60,7 @@ def test_fastchat_pairwise_verdicts(test_data: Path) -> None:
                 assert parse(text, PAIR_OR_TIE, "paper") == wanted, (file.name, row["question_id"])
                 strict = parse(text, PAIR_OR_TIE, "strict")
                 assert strict in {wanted, None}
+                assert parse(text, PAIR_OR_TIE, "distinct") == wanted
                 compared[strict == wanted] += 1
     assert compared == {True: 1598, False: 2}
 
@@ -91,7 +92,7 @@ def test_fastchats_own_file_of_grades(test_data: Path) -> None:
 
 
 def test_judgebench_verdicts(test_data: Path) -> None:
-    """350 judgments: the paper parser reads all as stored; strict has no verdict for the 18 that continue after their tag."""
+    """350 judgments: all are read as stored; strict has no verdict for the 18 that continue after their tag."""
     differ = 0
     for row in json_lines(test_data / "judgebench_a_judgments" / "arena_hard_outputs.jsonl"):
         for game in row["judgments"]:
@@ -100,13 +101,18 @@ def test_judgebench_verdicts(test_data: Path) -> None:
             assert parse(text, FIVE_WAY, "paper") == wanted
             strict = parse(text, FIVE_WAY, "strict")
             assert strict in {wanted, None}
+            assert parse(text, FIVE_WAY, "distinct") == wanted
             differ += strict != wanted
     assert differ == 18
 
 
 def test_llmbar_verdicts(test_data: Path) -> None:
-    """1,268 judgments: paper reads all as stored; strict skips texts that continue after their verdict or name both."""
+    """1,268 judgments: paper reads all as stored; strict skips texts that continue after their verdict or name both.
+
+    Distinct skips only those that name both.
+    """
     differ: Counter[str] = Counter()
+    named_both: Counter[str] = Counter()
     for file in sorted((test_data / "llmbar_a_judgments").glob("*.json")):
         for row in json.loads(file.read_text(encoding="utf-8")):
             for swapped, first in (("False", "1"), ("True", "2")):
@@ -116,7 +122,11 @@ def test_llmbar_verdicts(test_data: Path) -> None:
                 strict = parse(recorded["completion"][0], OUTPUT, "strict")
                 assert strict in {wanted, None}
                 differ[file.stem] += strict != wanted
+                distinct = parse(recorded["completion"][0], OUTPUT, "distinct")
+                assert distinct in {wanted, None}
+                named_both[file.stem] += distinct != wanted
     assert +differ == {"LLMBar_Natural__ChatGPT_CoT": 17, "LLMBar_Natural__Falcon_CoT": 46}
+    assert +named_both == {"LLMBar_Natural__Falcon_CoT": 3}
 
 
 def test_mtbench_agreement_of_gpt4_with_the_experts(test_data: Path) -> None:
