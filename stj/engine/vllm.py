@@ -107,6 +107,6 @@ class VllmEngine:
 
 
 def _tokenizer(path: str) -> "PreTrainedTokenizerBase":
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     encode_chat(tokenizer, [Turn(role="user", content="")])  # a missing template fails before the slow start
     return tokenizer

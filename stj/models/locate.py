@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -28,6 +28,17 @@ _FILES_AT_ONCE = 8  # Fetch this many files at the same time.
 _MAY_BE_LOADING_S = 3600  # Keep a cached copy for an hour after its last use: an engine may still load it.
 _NO_WEIGHTS = "-without-weights"  # Ends the name of a cached copy that lacks its weights.
 _WEIGHTS = "*.safetensors"
+_CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "model_max_length",
+    "max_sequence_length",
+    "max_seq_length",
+)
+_SCALED_BEYOND = ("linear", "dynamic")
+"""Kinds of RoPE scaling whose factor the stated context does not include."""
 _FILES_BESIDE = ("*.json", "*.jinja", "*.model", "*.txt")
 
 
@@ -81,8 +92,23 @@ def within_context(model: ModelConfig) -> ModelConfig:
 
     Fetches only config.json from the hub or a URI. Raises ModelError as `local_model` does.
     """
-    context = _model_config(model).get("max_position_embeddings")
-    return replace(model, max_model_len=min(model.max_model_len, context)) if isinstance(context, int) else model
+    context = context_of(read_config(model))
+    return model if context is None else replace(model, max_model_len=min(model.max_model_len, context))
+
+
+def context_of(config: Mapping[str, Any]) -> int | None:
+    """The context that a config.json states, in tokens, as vLLM derives it; None if it states none.
+
+    A linear or dynamic scaling of RoPE multiplies it; with the other kinds, the stated number includes the scaling.
+    """
+    text = config.get("text_config") or config
+    stated = [text[key] for key in _CONTEXT_KEYS if isinstance(text.get(key), int)]
+    if not stated:
+        return None
+    scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    kind = scaling.get("rope_type", scaling.get("type")) if isinstance(scaling, Mapping) else None
+    factor = scaling.get("factor") if kind in _SCALED_BEYOND else None
+    return int(min(stated) * (factor or 1))
 
 
 def check_division(model: ModelConfig) -> None:
@@ -93,7 +119,7 @@ def check_division(model: ModelConfig) -> None:
     size = model.tensor_parallel_size
     if size == 1:
         return
-    config = _model_config(model)
+    config = read_config(model)
     text = config.get("text_config", config)
     heads = text.get("num_attention_heads")
     groups = text.get("num_key_value_heads") or heads
@@ -105,14 +131,18 @@ def check_division(model: ModelConfig) -> None:
         )
 
 
-def _model_config(model: ModelConfig) -> dict[str, Any]:
+def read_config(model: ModelConfig) -> dict[str, Any]:
+    """A model's config.json; fetches only this file from the hub or a URI.
+
+    Raises ModelError if the model is missing, or if the file is no JSON object.
+    """
     if is_hub_id(model.path):
         text = (_from_hub(model, ["config.json"]) / "config.json").read_bytes()
     else:
         text = _folder(model.path).read("config.json")
     try:
         config = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise ModelError(f"model {model.path}: its config.json is not a JSON object; save the model again")
@@ -122,6 +152,11 @@ def _model_config(model: ModelConfig) -> dict[str, Any]:
 def _folder(location: str) -> Folder:
     folder = Folder.at(package_path(location))
     if not folder.exists("config.json"):
+        if folder.exists("adapter_config.json"):
+            raise ModelError(
+                f"model {location}: an adapter without its base model: merge them with peft's merge_and_unload(), and save the "
+                "result with its tokenizer"
+            )
         problem = "holds no config.json" if folder.exists() else "does not exist"
         raise ModelError(
             f"model {location}: the directory {problem}. Give a directory in Hugging Face's layout, a URI, "

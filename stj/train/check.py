@@ -1,16 +1,14 @@
 """The driver's checks before any rank takes a GPU; each refusal is one line."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
-
 from stj.config import ModelConfig
 from stj.errors import ModelError, TrainingFailed
-from stj.models.locate import local_model
+from stj.models.check import check_trainable, check_vocabulary, load_tokenizer
+from stj.models.locate import local_model, read_config
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
 from stj.train.committed import check_world_size, committed
@@ -41,17 +39,15 @@ def check_model(model: ModelConfig) -> Path:
     """The directory of a model that training can begin from, maybe without its weights.
 
     Raises ModelError if the tokenizer cannot be read, has no chat template, or has more ids than the embedding has rows. Also
-    raises it if the head is more than a matrix product.
+    raises it if the model is quantized, or if its head is more than a matrix product.
     """
     directory = local_model(model, weights=False)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(directory)
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    except Exception as error:  # each kind of tokenizer raises another error if a file is missing or damaged
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"model {model.path}: its tokenizer or config.json cannot be read ({cause}). Save it again") from None
+    config = read_config(model)
+    tokenizer = load_tokenizer(directory, model.path)
     end_of_turn(tokenizer, directory)
-    _check_config(config, tokenizer, model.path)
+    check_vocabulary(config, tokenizer, model.path)
+    check_trainable(config, model.path)
+    _check_head(config, model.path)
     return directory
 
 
@@ -65,17 +61,8 @@ def _check_labels(labels: Iterable[str], job: TrainingJob, of_what: str = "") ->
         )
 
 
-def _check_config(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+def _check_head(config: Mapping[str, Any], name: str) -> None:
     text = config.get("text_config", config)
-    rows = text.get("vocab_size")
-    if rows is None:
-        raise ModelError(f"model {name}: its config.json names no vocab_size. Save it again")
-    ids = max(tokenizer.get_vocab().values(), default=-1) + 1
-    if ids > rows:
-        raise ModelError(
-            f"model {name}: its tokenizer has ids up to {ids - 1:,} and its embedding {rows:,} rows: "
-            "they belong to different models. Put the tokenizer that it was trained with beside its weights"
-        )
     if changed := [setting for setting in _AFTER_THE_HEAD if text.get(setting) not in (None, 1)]:
         raise ModelError(f"model {name}: {changed[0]} changes its logits, and the training loss cannot compute it")
 

@@ -44,7 +44,7 @@ class ExampleTokens:
 
 def read_tokens(job: TrainingJob, directory: Path) -> tuple[list[ExampleTokens], dict[str, int]]:
     """The examples as tokens, and how many were dropped, by reason. Raises TrainingFailed if none is left."""
-    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     examples = map(example_from_dict, read_artifact(Folder.at(job.examples)).records())
     tokens, dropped = encode_examples(tokenizer, examples, end_of_turn(tokenizer, directory), job.config)
     if not tokens:
