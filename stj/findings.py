@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from stj.errors import CheckFailed, StjError
-from stj.text import visible_line
+from stj.text import Passage, Span, visible_line
 
 Check = Callable[[], str]
 """Looks at one thing: returns facts in words, and raises StjError if something is wrong."""
@@ -29,6 +29,11 @@ class Finding:
         """Whether all is well."""
         return self.error is None
 
+    def line(self) -> Passage:
+        """The finding in one line."""
+        mark = Span("ok     ", "green") if self.ok else Span("WRONG  ", "bold red")
+        return Passage(line=[mark, Span(f"{self.subject}: "), Span(self.words)], hang=len(mark.text))
+
     def plain(self) -> dict[str, object]:
         """The finding as JSON values."""
         return {"subject": self.subject, "ok": self.ok, "words": self.words}
@@ -43,6 +48,13 @@ def look(subject: str, check: Check) -> Finding:
     except OSError as error:
         refusal = CheckFailed(f"{subject}: {error}; check the name and this machine's rights")
         return Finding(subject=subject, words=str(refusal), error=refusal)
+
+
+def joined(subject: str, findings: Iterable[Finding]) -> list[Finding]:
+    """The refusals among findings on one subject, or one finding with all facts."""
+    listed = list(findings)
+    refusals = [finding for finding in listed if not finding.ok]
+    return refusals or [Finding(subject=subject, words=", ".join(filter(None, (finding.words for finding in listed))))]
 
 
 def refused(findings: Iterable[Finding]) -> Iterator[Finding]:

@@ -38,7 +38,9 @@ class Verbs(VerbGroup):
         try:
             super().invoke(ctx)
         except CheckFailed as error:
-            return [fail(line, error.exit_code) for line in str(error).splitlines()][0]
+            for line in str(error).splitlines():
+                fail(line, error.exit_code)
+            return error.exit_code
         except StjError as error:
             return fail(str(error), error.exit_code)
         except KeyboardInterrupt:

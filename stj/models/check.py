@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stj.config import ModelConfig
 from stj.errors import ModelError
-from stj.findings import Finding, look
+from stj.findings import Finding, joined, look
 from stj.models.chat import encode_chat
 from stj.models.locate import check_division, context_of, is_hub_id, local_model, read_config
 from stj.models.shapes import STANDARD_TYPES, check_shapes
@@ -54,8 +54,8 @@ _POINTER_BYTES = 1 << 7
 class ModelUse:
     """What a command does with a model."""
 
-    role: str
-    """The setting that names it, such as `models.seed`."""
+    roles: tuple[str, ...]
+    """The settings that name it, such as `models.seed`."""
     model: ModelConfig
     trained: bool = False
     """Whether it is fine-tuned; otherwise an engine only asks it."""
@@ -64,17 +64,19 @@ class ModelUse:
     limited: bool = True
     """Whether max_model_len must fit in the context; a judge in use takes the model's own context."""
 
+    @property
+    def subject(self) -> str:
+        """The subject of findings on the model."""
+        return ", ".join(self.roles)
+
 
 def check_model_use(use: ModelUse) -> list[Finding]:
     """Every finding on one model: on its files and config, weights, tokenizer and context."""
-    name = use.model.path
-    first = look(use.role, partial(_check_files, use))
+    first = look(use.subject, partial(_check_files, use))
     if not first.ok:
         return [first]
     parts = (_check_config, _check_weights, _check_tokenizer, _check_context)
-    findings = [look(use.role, partial(part, use)) for part in parts]
-    refusals = [finding for finding in findings if not finding.ok]
-    return refusals or [Finding(subject=use.role, words=f"{name}: {', '.join(finding.words for finding in findings)}")]
+    return joined(use.subject, [first, *(look(use.subject, partial(part, use)) for part in parts)])
 
 
 def load_tokenizer(directory: Path, name: str) -> "PreTrainedTokenizerBase":
@@ -118,7 +120,8 @@ def check_trainable(config: Mapping[str, Any], name: str) -> None:
             )
     if senses := [key for key in _OTHER_SENSES if key in config]:
         raise ModelError(
-            f"model {name}: its config.json has a {senses[0]}: training knows models of text alone. Name the text model of its family"
+            f"model {name}: its config.json has a {senses[0]}: training knows models of text alone. "
+            "Name the text model of its family"
         )
 
 
@@ -139,7 +142,7 @@ def _check_files(use: ModelUse) -> str:
             refuse_pointer(file.name, content.read(_POINTER_BYTES), name)
     _refuse_code(config, "config.json", name)
     _refuse_code(_object(directory / "tokenizer_config.json", name), "tokenizer_config.json", name)
-    return ""
+    return name
 
 
 def _config(use: ModelUse) -> dict[str, Any]:
@@ -196,8 +199,8 @@ def _check_architecture(config: Mapping[str, Any], name: str) -> str:
     kind, architectures = config.get("model_type"), config.get("architectures")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise ModelError(
-            f"model {name}: its config.json has model_type={kind}, which the installed transformers {__version__} does not know: "
-            "use a model whose architecture it has"
+            f"model {name}: its config.json has model_type={kind}, which the installed transformers {__version__} does not "
+            "know: use a model whose architecture it has"
         )
     if not isinstance(architectures, list) or not architectures or not all(isinstance(word, str) for word in architectures):
         raise ModelError(f"model {name}: its config.json names no architectures. Save the model again with save_pretrained")
@@ -297,7 +300,8 @@ def _check_tokenizer(use: ModelUse) -> str:
     ends = [config.get("eos_token_id"), _object(directory / "generation_config.json", name).get("eos_token_id")]
     if tokenizer.eos_token_id is None and not any(end is not None for end in ends):
         raise ModelError(
-            f"model {name}: no token ends an answer: set eos_token in tokenizer_config.json or eos_token_id in generation_config.json"
+            f"model {name}: no token ends an answer: set eos_token in tokenizer_config.json, "
+            "or eos_token_id in generation_config.json"
         )
     return f"{len(tokenizer):,} tokens"
 
@@ -323,15 +327,13 @@ def _check_context(use: ModelUse) -> str:
     model, context = use.model, context_of(read_config(use.model))
     if context is None:
         return "an unknown context"
+    states = f"and its config.json states a context of {context}"
     if use.limited and model.max_model_len > context:
-        raise ModelError(
-            f"model {model.path}: {use.role}.max_model_len={model.max_model_len} tokens, and its config.json states a context of "
-            f"{context}: set {use.role}.max_model_len={context} or less"
-        )
+        remedy = " and ".join(f"{role}.max_model_len={context}" for role in use.roles)
+        raise ModelError(f"model {model.path}: max_model_len={model.max_model_len} tokens, {states}: set {remedy} or less")
     if use.trained and use.max_seq_len and use.max_seq_len > context:
         raise ModelError(
-            f"model {model.path}: train.max_seq_len={use.max_seq_len} tokens, and its config.json states a context of "
-            f"{context}: set train.max_seq_len={context} or less"
+            f"model {model.path}: train.max_seq_len={use.max_seq_len} tokens, {states}: set train.max_seq_len={context} or less"
         )
     return f"a context of {context:,} tokens"
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from stj.config import ModelConfig
-from stj.errors import ModelError, StjError
+from stj.errors import ConfigError, ModelError, StjError
 from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
 from stj.storage.folder import PACKAGE_SCHEME, Folder, content_identity, package_path
+from stj.storage.probe import probe
 
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))[\w-][\w.-]*/[\w-][\w.-]*")
 _CACHE = Path("~/.cache/stj/models").expanduser()
@@ -85,6 +86,29 @@ def local_model(model: ModelConfig, *, weights: bool = True) -> Path:
         return _from_hub(model, (*_FILES_BESIDE, _WEIGHTS) if weights else _FILES_BESIDE)
     folder = _folder(model.path)
     return folder.local or _cached_copy(folder, weights=weights)
+
+
+def check_cache(model: ModelConfig, *, weights: bool) -> str:
+    """Facts on where this machine keeps a fetched model. Raises ConfigError if it cannot be written, or lacks the room.
+
+    `weights` says whether engines will fetch the weights to this machine too. Those on the hub have no known size.
+    """
+    if is_hub_id(model.path):
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        probe(HF_HUB_CACHE, "HF_HOME")
+        return f"fetched models are kept in {HF_HUB_CACHE}"
+    folder = _folder(model.path)
+    if folder.local or (_CACHE / _content_digest(folder)).exists():
+        return "the files are on this machine"
+    free, size = probe(str(_CACHE), "HOME") or 0, sum(folder.sizes().values())
+    kept = sum(file.stat().st_size for file in _CACHE.rglob("*.safetensors")) if _CACHE.exists() else 0
+    if weights and size > free + kept:  # Older copies give way.
+        raise ConfigError(
+            f"model {model.path}: {size:,} bytes are to be fetched to {_CACHE}, and {free:,} are free there: free space, or "
+            "set HOME to a directory on a larger disk"
+        )
+    return f"{size:,} bytes are fetched to {_CACHE}"
 
 
 def within_context(model: ModelConfig) -> ModelConfig:

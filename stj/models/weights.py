@@ -1,7 +1,7 @@
 """Safetensors files by their headers alone: whether they are whole, and which tensors they hold.
 
-A header is 8 bytes with its length n, and n bytes of JSON: each tensor's dtype, shape and place. So a model of 141 GB is checked
-by reading a few megabytes. The format: https://github.com/huggingface/safetensors#format
+A header is 8 bytes with its length n, and n bytes of JSON: each tensor's dtype, shape and place. So a model of 141 GB is
+checked by reading a few megabytes. The format: https://github.com/huggingface/safetensors#format
 """
 
 import json
@@ -133,8 +133,8 @@ def _no_safetensors(sizes: Mapping[str, int]) -> str:
     if not others:
         return "the directory holds no safetensors weights: copy or download them"
     return (
-        f"its weights are not safetensors ({', '.join(others[:_SEVERAL_NAMED])}): load them with transformers where you trust them, "
-        "and save them again with save_pretrained"
+        f"its weights are not safetensors ({', '.join(others[:_SEVERAL_NAMED])}): load them with transformers where you trust "
+        "them, and save them again with save_pretrained"
     )
 
 

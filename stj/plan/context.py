@@ -34,7 +34,7 @@ def generator_requests(config: Config) -> Iterator[LongestRequest]:
     answer = {"pairs.answer.max_tokens": config.pairs.answer.max_tokens}
     rejected = {"pairs.rejected.max_tokens": config.pairs.rejected.max_tokens}
     category = {"categorize.decoding.max_tokens": config.categorize.decoding.max_tokens}
-    sorting = fill(CATEGORIZE, {"Instruction": ""})
+    sorting = fill(CATEGORIZE, {"instruction": ""})
     worse = fill(PAIR_PROMPTS[config.pairs.method], {"Instruction": "", "Baseline Response": ""})
     yield LongestRequest(what="categories", messages=_user(sorting), texts=category)
     yield LongestRequest(what="answers", messages=_user(""), texts=answer)
@@ -56,7 +56,9 @@ def heldout_request(setting: str, max_tokens: int, variant: Variant = FIGURE_8) 
     return LongestRequest(what="judgments of given pairs", messages=_judging(variant), texts={setting: max_tokens})
 
 
-def check_requests(requests: Sequence[LongestRequest], model: ModelConfig, role: str, tokenizer: "PreTrainedTokenizerBase") -> str:
+def check_requests(
+    requests: Sequence[LongestRequest], model: ModelConfig, roles: Sequence[str], tokenizer: "PreTrainedTokenizerBase"
+) -> str:
     """The room that is left for instructions, in words.
 
     Raises ConfigError if the context of the model's engine leaves none beside the longest texts.
@@ -67,12 +69,13 @@ def check_requests(requests: Sequence[LongestRequest], model: ModelConfig, role:
         room = model.max_model_len - prompt - sum(request.texts.values())
         if room < 1:
             texts = " + ".join(f"{setting}={tokens}" for setting, tokens in request.texts.items())
+            settings = ", ".join(f"{role}.max_model_len" for role in roles)
             raise ConfigError(
-                f"{role}.max_model_len={model.max_model_len} tokens cannot hold {request.what}: the prompt takes {prompt} tokens, and "
-                f"its longest texts {texts}. Lower these, or raise {role}.max_model_len if the model's context allows it"
+                f"{settings}={model.max_model_len} tokens cannot hold {request.what}: the prompt takes {prompt} tokens, and "
+                f"its longest texts {texts}. Lower these, or raise max_model_len if the model's context allows it"
             )
         rooms.append(room)
-    return f"{min(rooms):,} tokens are left for an instruction beside the longest texts of {role}"
+    return f"{min(rooms):,} tokens are left for an instruction beside the longest texts"
 
 
 def check_examples(config: Config, tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -95,5 +98,3 @@ def _judging(variant: Variant) -> list[Turn]:
 
 def _user(content: str) -> list[Turn]:
     return [Turn(role="user", content=content)]
-
-

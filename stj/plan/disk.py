@@ -27,13 +27,17 @@ class DiskPlan:
 
     def words(self) -> str:
         """This plan in words."""
-        return f"{self.total / GB:,.3g} GB ({self.models / GB:,.3g} of models, {self.checkpoints / GB:,.3g} of checkpoints)"
+        parts = f"{gigabytes(self.models)} of models, {gigabytes(self.checkpoints)} of checkpoints"
+        return f"{gigabytes(self.total)} ({parts})"
+
+
+def gigabytes(size: int) -> str:
+    """A size in words: `0.0121 GB`, `3,250 GB`."""
+    return f"{size / GB:,.0f} GB" if size >= 100 * GB else f"{size / GB:.3g} GB"
 
 
 def disk_plan(parameters: int, trainings: int, config: Config) -> DiskPlan:
     """What this many trainings of a model with this many parameters write."""
     models = trainings + (_CANDIDATES if trainings and config.train.selection.path else 0)
     checkpoints = _CHECKPOINTS if trainings else 0
-    return DiskPlan(
-        models=models * _WEIGHT_BYTES * parameters, checkpoints=checkpoints * _CHECKPOINT_BYTES * parameters
-    )
+    return DiskPlan(models=models * _WEIGHT_BYTES * parameters, checkpoints=checkpoints * _CHECKPOINT_BYTES * parameters)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,41 +57,38 @@ def torch_cuda() -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def check_gpus(gpus: Gpus | None, built_for: tuple[int, int] | None, config: Config) -> str:
-    """Facts on the machine's GPUs in words. Raises CheckFailed if they cannot do what the config asks of one machine."""
+def check_gpus(gpus: Gpus | None, built_for: tuple[int, int] | None, needs: Mapping[str, int]) -> str:
+    """Facts on the machine's GPUs in words.
+
+    Raises CheckFailed if there are too few, or if the driver is too old. `needs` holds the number that each setting asks for.
+    """
     if gpus is None:
         raise CheckFailed(
-            "this machine shows no NVIDIA GPU: install the driver, set engine.device=cpu and train.device=cpu for a small model, "
-            "or name a cluster with GPUs in ray.address"
+            "this machine shows no NVIDIA GPU: install the driver, set engine.device=cpu and train.device=cpu for a small "
+            "model, or name a cluster with GPUs in ray.address"
         )
     count = len(gpus.names)
-    for role, needed in _needs(config).items():
+    for setting, needed in needs.items():
         if needed > count:
-            raise CheckFailed(f"{role} asks for {needed} GPUs, and this machine has {count}: lower it, or name a cluster in ray.address")
+            raise CheckFailed(
+                f"{setting} asks for {needed} GPUs, and this machine has {count}: lower it, or name a cluster in ray.address"
+            )
     if built_for and gpus.cuda[0] < built_for[0]:
         raise CheckFailed(
             f"the NVIDIA driver {gpus.driver} serves CUDA {gpus.cuda[0]}.{gpus.cuda[1]}, and the installed torch was built for "
             f"{built_for[0]}.{built_for[1]}: update the driver"
         )
-    _check_memory(gpus, config)
     return f"{count} x {gpus.names[0]}, {gpus.memory_gb:.0f} GB each, driver {gpus.driver}"
 
 
-def _needs(config: Config) -> dict[str, int]:
-    """GPUs that each setting asks of a machine that is the whole cluster."""
-    models = config.models
-    engines = {f"models.{role}": getattr(models, role).gpus for role in ("generator", "first_judge", "seed")}
-    needs = {role: gpus * config.engine.min_replicas for role, gpus in engines.items()} if config.engine.device == "gpu" else {}
-    return needs | ({"train.workers": config.train.workers} if config.train.device == "gpu" else {})
-
-
-def _check_memory(gpus: Gpus, config: Config) -> None:
+def check_memory(gpus: Gpus, config: Config) -> str:
+    """The models of a run that fit on this machine's GPUs, in words. Raises CheckFailed if one does not."""
     here = replace(config, hardware=replace(config.hardware, gpus=len(gpus.names), gpu_memory_gb=gpus.memory_gb))
-    if config.engine.device == "gpu":
-        for role in ("generator", "first_judge", "seed"):
-            planned = role_plan(role, getattr(config.models, role), here)
-            if not planned.fits:
-                raise CheckFailed(f"models.{role} does not fit on GPUs of {gpus.memory_gb:.0f} GB: {planned.remedy}")
+    for role in ("generator", "first_judge", "seed"):
+        planned = role_plan(role, getattr(config.models, role), here)
+        if not planned.fits:
+            raise CheckFailed(f"models.{role} does not fit on GPUs of {gpus.memory_gb:.0f} GB: {planned.remedy}")
+    return f"all models fit on GPUs of {gpus.memory_gb:.0f} GB"
 
 
 def _visible(names: list[str]) -> tuple[str, ...]:
