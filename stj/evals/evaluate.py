@@ -29,7 +29,7 @@ from stj.passes.check import check_place, gpu_findings, model_findings
 from stj.passes.run import run_pass
 from stj.passes.session import driver_session, engine_demand
 from stj.passes.spec import pass_under
-from stj.plan.context import heldout_request
+from stj.plan.context import given_pairs_request
 from stj.prompts import prompt_hash
 from stj.prompts.variants import VARIANTS
 from stj.rows import Row, row_from_dict
@@ -87,7 +87,7 @@ def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
 def _findings(model: ModelConfig, config: Config) -> list[Finding]:
     """Every finding on the judge, its prompts and the machine."""
     use = ModelUse(roles=("models.seed",), model=model)
-    asked = heldout_request("heldout.decoding.max_tokens", config.heldout.decoding.max_tokens, VARIANTS[config.prompt])
+    asked = given_pairs_request(VARIANTS[config.prompt])
     engines = config.engine.min_replicas if config.engine.device == "gpu" else 0
     place = look("run_root", partial(check_place, config.run_root))
     return [*model_findings(use, [asked], config.ray), place, *gpu_findings({"models.seed": model.gpus * engines}, config.ray)]

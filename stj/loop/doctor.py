@@ -19,7 +19,7 @@ from stj.plan.context import (
     LongestRequest,
     check_examples,
     generator_requests,
-    heldout_request,
+    given_pairs_request,
     judge_requests,
 )
 from stj.plan.disk import disk_plan, gigabytes
@@ -97,7 +97,7 @@ def _requests(use: ModelUse, config: Config) -> Iterator[LongestRequest]:
     if "models.first_judge" in use.roles or (config.iterations > 1 and "models.seed" in use.roles):
         yield from judge_requests(config)
     if config.heldout.path and "models.seed" in use.roles:
-        yield heldout_request("heldout.decoding.max_tokens", config.heldout.decoding.max_tokens)
+        yield given_pairs_request()
 
 
 def _check_training(use: ModelUse, config: Config) -> str:

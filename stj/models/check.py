@@ -75,8 +75,9 @@ def check_model_use(use: ModelUse) -> list[Finding]:
     first = look(use.subject, partial(_check_files, use))
     if not first.ok:
         return [first]
-    parts = (_check_config, _check_weights, _check_tokenizer, _check_context)
-    return joined(use.subject, [first, *(look(use.subject, partial(part, use)) for part in parts)])
+    tokenizer = look(use.subject, partial(_check_tokenizer, use))
+    parts = (_check_config, partial(_check_weights, vocabulary=tokenizer.ok), _check_context)
+    return joined(use.subject, [first, tokenizer, *(look(use.subject, partial(part, use)) for part in parts)])
 
 
 def load_tokenizer(directory: Path, name: str) -> "PreTrainedTokenizerBase":
@@ -126,7 +127,7 @@ def check_trainable(config: Mapping[str, Any], name: str) -> None:
 
 
 def _check_files(use: ModelUse) -> str:
-    """Files that loaders read, before anything reads them: present, whole, and without code."""
+    """Files that loaders read: present, whole and without code; and a config that they understand."""
     name = use.model.path
     if not is_hub_id(name):
         sizes = Folder.at(package_path(name)).sizes()
@@ -142,7 +143,9 @@ def _check_files(use: ModelUse) -> str:
             refuse_pointer(file.name, content.read(_POINTER_BYTES), name)
     _refuse_code(config, "config.json", name)
     _refuse_code(_object(directory / "tokenizer_config.json", name), "tokenizer_config.json", name)
-    return name
+    architecture = _check_architecture(config, name)
+    _load_config(use)
+    return f"{name}, {architecture}"
 
 
 def _config(use: ModelUse) -> dict[str, Any]:
@@ -183,13 +186,10 @@ def _refuse_code(config: Mapping[str, Any], file: str, name: str) -> None:
 
 
 def _check_config(use: ModelUse) -> str:
-    config, name = read_config(use.model), use.model.path
-    architecture = _check_architecture(config, name)
-    _load_config(use)
     check_division(use.model)
     if use.trained:
-        check_trainable(config, name)
-    return architecture
+        check_trainable(read_config(use.model), use.model.path)
+    return ""
 
 
 def _check_architecture(config: Mapping[str, Any], name: str) -> str:
@@ -236,7 +236,7 @@ def _load_config(use: ModelUse) -> "PreTrainedConfig":
         ) from None
 
 
-def _check_weights(use: ModelUse) -> str:
+def _check_weights(use: ModelUse, *, vocabulary: bool) -> str:
     """Facts on the weights. Those on the hub are checked if they are fetched already."""
     name = use.model.path
     folder = Folder.at(local_model(use.model, weights=False) if is_hub_id(name) else package_path(name))
@@ -245,7 +245,7 @@ def _check_weights(use: ModelUse) -> str:
     tensors = read_weights(folder, name, trained=use.trained)
     quantized = bool(read_config(use.model).get("quantization_config"))
     if not quantized:
-        _check_tensors(tensors, use)
+        _check_tensors(tensors, use, vocabulary=vocabulary)
     numbers = sum(_numbers(tensor) for tensor in tensors.values())
     dtypes = ", ".join(sorted({tensor.dtype for tensor in tensors.values()}))
     return f"{numbers:,} numbers in {dtypes}"
@@ -267,7 +267,7 @@ def _numbers(tensor: Tensor) -> int:
     return product
 
 
-def _check_tensors(tensors: Mapping[str, Tensor], use: ModelUse) -> None:
+def _check_tensors(tensors: Mapping[str, Tensor], use: ModelUse, *, vocabulary: bool) -> None:
     name, config = use.model.path, _load_config(use)
     text = config.get_text_config()
     packed = [tensor for tensor in tensors if tensor.endswith("weight") and tensors[tensor].dtype not in _TRAINABLE_DTYPES]
@@ -276,7 +276,7 @@ def _check_tensors(tensors: Mapping[str, Tensor], use: ModelUse) -> None:
             f"model {name}: its files hold {packed[0]} in {tensors[packed[0]].dtype}, and a quantized model cannot be trained: "
             "name the unquantized model that it was made from"
         )
-    check_shapes({tensor: facts.shape for tensor, facts in tensors.items()}, text, name)
+    check_shapes({tensor: facts.shape for tensor, facts in tensors.items()}, text, name, vocabulary=vocabulary)
     _check_head(tensors, config, name)
 
 

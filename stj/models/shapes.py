@@ -70,12 +70,13 @@ _EVERY = ("decoder_sparse_step", "expert_layer_period")  # Above 1, only some la
 def shape_of(model: ModelConfig) -> Shape | None:
     """A model's shape from its local config.json or its well-known hub id; None if neither gives it."""
     config = Path(package_path(model.path)).expanduser() / "config.json"
-    if not config.is_file():
-        return _PUBLISHED.get(model.path)
     try:
-        return _from_hf(json.loads(config.read_bytes()))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        if not config.is_file():
+            return _PUBLISHED.get(model.path)
+        shape = _from_hf(json.loads(config.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ZeroDivisionError):
         return None
+    return shape if shape and all(isinstance(number, int) and number >= 0 for number in vars(shape).values()) else None
 
 
 def _from_hf(config: Mapping[str, Any]) -> Shape | None:
@@ -103,10 +104,11 @@ _OTHER_SENSE = re.compile("vision|audio")  # Tensors of towers beside the text m
 _LAYER = re.compile(r"(?:^|.*\.)layers\.(\d+)\.(.+)")
 
 
-def check_shapes(shapes: Mapping[str, tuple[int, ...]], config: Any, name: str) -> None:
+def check_shapes(shapes: Mapping[str, tuple[int, ...]], config: Any, name: str, *, vocabulary: bool) -> None:
     """Raises ModelError if a tensor is missing, or has another shape than transformers' config of the text model asks for.
 
-    `shapes` are those of the model's files, by tensor. Only models of STANDARD_TYPES are checked: of others we know no names.
+    `shapes` are those of the model's files, by tensor. `vocabulary` also checks the embedding and the head.
+    Only models of STANDARD_TYPES are checked: of others we know no names.
     """
     if config.model_type not in STANDARD_TYPES:
         return
@@ -118,9 +120,8 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], config: Any, name: str) 
     )
     queries, keys = heads * head_dim, (getattr(config, "num_key_value_heads", None) or heads) * head_dim
     hidden, mlp = config.hidden_size, config.intermediate_size
-    expected = {
-        "embed_tokens.weight": (config.vocab_size, hidden),
-        "lm_head.weight": (config.vocab_size, hidden),
+    rows = dict.fromkeys(("embed_tokens.weight", "lm_head.weight"), (config.vocab_size, hidden)) if vocabulary else {}
+    expected = rows | {
         "self_attn.q_proj.weight": (queries, hidden),
         "self_attn.k_proj.weight": (keys, hidden),
         "self_attn.v_proj.weight": (keys, hidden),

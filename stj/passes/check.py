@@ -7,7 +7,7 @@ from stj.config import RayConfig, UseConfig, check_run_root, in_ray_job
 from stj.findings import Finding, joined, look
 from stj.models.check import ModelUse, check_model_use, load_tokenizer
 from stj.models.locate import check_cache, local_model
-from stj.plan.context import LongestRequest, check_requests, heldout_request
+from stj.plan.context import LongestRequest, check_requests, given_pairs_request
 from stj.plan.gpus import check_gpus, gpus_here, torch_cuda
 from stj.prompts.variants import Variant
 from stj.storage.probe import probe
@@ -41,7 +41,7 @@ def judge_findings(
     uses: Sequence[ModelUse], variants: Sequence[Variant], run_root: str | None, config: UseConfig
 ) -> list[Finding]:
     """The findings on judges in use, with their prompts; `run_root` is where rows go, None if they go nowhere."""
-    requests = [heldout_request("vote.decoding.max_tokens", config.vote.decoding.max_tokens, variant) for variant in variants]
+    requests = [given_pairs_request(variant) for variant in variants]
     findings = [finding for use in uses for finding in model_findings(use, requests, config.ray)]
     if run_root is not None:
         findings.append(look("run_root", partial(check_place, run_root)))

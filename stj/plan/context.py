@@ -51,9 +51,9 @@ def judge_requests(config: Config) -> Iterator[LongestRequest]:
     yield LongestRequest(what="judgments", messages=_judging(FIGURE_8), texts=texts)
 
 
-def heldout_request(setting: str, max_tokens: int, variant: Variant = FIGURE_8) -> LongestRequest:
-    """What a judge of given pairs is asked; nothing limits the pairs themselves."""
-    return LongestRequest(what="judgments of given pairs", messages=_judging(variant), texts={setting: max_tokens})
+def given_pairs_request(variant: Variant = FIGURE_8) -> LongestRequest:
+    """What a judge of given pairs is asked. Nothing limits them; the engine cuts a judgment to the room that they leave."""
+    return LongestRequest(what="judgments of given pairs", messages=_judging(variant), texts={})
 
 
 def check_requests(
@@ -69,10 +69,11 @@ def check_requests(
         room = model.max_model_len - prompt - sum(request.texts.values())
         if room < 1:
             texts = " + ".join(f"{setting}={tokens}" for setting, tokens in request.texts.items())
+            longest, remedy = (f", and its longest texts {texts}", "lower these, or ") if texts else ("", "")
             settings = ", ".join(f"{role}.max_model_len" for role in roles)
             raise ConfigError(
-                f"{settings}={model.max_model_len} tokens cannot hold {request.what}: the prompt takes {prompt} tokens, and "
-                f"its longest texts {texts}. Lower these, or raise max_model_len if the model's context allows it"
+                f"{settings}={model.max_model_len} tokens cannot hold {request.what}: the prompt takes {prompt} tokens"
+                f"{longest}: {remedy}raise max_model_len if the model's context allows it"
             )
         rooms.append(room)
     return f"{min(rooms):,} tokens are left for an instruction beside the longest texts"
