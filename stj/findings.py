@@ -40,14 +40,14 @@ class Finding:
 
 
 def look(subject: str, check: Check) -> Finding:
-    """Runs a check. A refusal, or a file that the system does not let us read, becomes a finding."""
+    """Runs a check. A refusal, or a file that the system does not let us read, becomes a finding of exit code 2."""
     try:
         return Finding(subject=subject, words=check())
     except StjError as error:
-        return Finding(subject=subject, words=str(error), error=error)
+        refusal = error if error.exit_code == CheckFailed.exit_code else CheckFailed(str(error))
     except OSError as error:
         refusal = CheckFailed(f"{subject}: {error}; check the name and this machine's rights")
-        return Finding(subject=subject, words=str(refusal), error=refusal)
+    return Finding(subject=subject, words=str(refusal), error=refusal)
 
 
 def joined(subject: str, findings: Iterable[Finding]) -> list[Finding]:
