@@ -1,6 +1,8 @@
 """`stj doctor` and the check at the start of `stj run`: each fault of a model, its data or its place is one line and code 2."""
 
+import ast
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,9 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stj.cli import main
+from stj.errors import ModelError
+from stj.judging.judge import Judge
+from stj.storage.folder import Folder
 from tests.train.conftest import make_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -287,3 +292,179 @@ def test_a_fault_is_one_line_with_its_file_and_the_remedy(
     assert any(name in line and remedy in line and str(model) in line for line in lines), lines
     assert len(lines) == 1, lines
     assert not (tmp_path / MARKER).exists()
+
+
+def test_an_engine_may_be_asked_through_a_quantized_model(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change("config.json", quantization_config={"quant_method": "awq"})(model)
+    assert main(["doctor", MINI, f"run_root={tmp_path}/run", f"models.generator.path={model}"]) == 0
+    assert f"models.generator: {model}, LlamaForCausalLM" in capsys.readouterr().out
+
+
+def test_all_faults_are_listed_not_the_first_alone(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cut(model)
+    (model / "chat_template.jinja").unlink()
+    change("config.json", quantization_config={"quant_method": "gptq"})(model)
+    (tmp_path / "bad.jsonl").write_text('{"x": 1}\n')
+    lines = refusals(model, tmp_path, capsys, f"heldout.path={tmp_path}/bad.jsonl", f"source.path={tmp_path}/nowhere.jsonl")
+    for said in ("is torn", "no chat template", "gptq", "no field 'instruction'", "no such file or directory"):
+        assert sum(said in line for line in lines) == 1, (said, lines)
+
+
+def test_roles_with_one_model_have_one_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cut(model)
+    roles = [f"models.{role}.{key}" for role in ("generator", "first_judge") for key in (f"path={model}", "max_model_len=4096")]
+    (line,) = refusals(model, tmp_path, capsys, *roles)
+    assert line.startswith("models.generator, models.first_judge, models.seed: ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["models.seed.max_model_len=9000"], "states a context of 4096: set models.seed.max_model_len=4096 or less"),
+        (["train.max_seq_len=5000", "train.max_num_tokens=5000"], "context of 4096: set train.max_seq_len=4096 or less"),
+        (["train.max_seq_len=600"], "train.max_seq_len=600 tokens cannot hold an example: the judge's prompt alone takes"),
+        (["models.seed.max_model_len=600"], "models.seed.max_model_len=600 tokens cannot hold judgments: the prompt takes"),
+        (["pairs.answer.max_tokens=3000"], "pairs.answer.max_tokens=3000 + pairs.rejected.max_tokens=128 + judge.decoding"),
+    ],
+)
+def test_prompts_and_texts_that_do_not_fit(
+    settings: list[str], said: str, good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = refusals(good, tmp_path, capsys, *settings)
+    assert any(said in line for line in lines), lines
+
+
+@pytest.mark.parametrize("scaling", [{"rope_type": "linear", "factor": 8.0}, {"type": "dynamic", "factor": 8.0}])
+def test_a_context_that_its_scaling_makes_longer(
+    scaling: dict[str, Any], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change("config.json", max_position_embeddings=512, rope_parameters=None, rope_scaling=scaling)(model)
+    assert refusals(model, tmp_path, capsys) == []
+
+
+@pytest.mark.parametrize("key", ["source.path", "heldout.path", "train.selection.path", "source.keep_out"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "holds no"),
+        (b'{"instruction": "\xff"}\n', "not UTF-8"),
+        (b'{"instruction": ', "not JSON"),
+        (b"[1]\n", "JSON list"),
+    ],
+)
+def test_bad_data_is_one_line(key: str, content: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.jsonl").write_bytes(content)
+    value = f"[{tmp_path}/bad.jsonl]" if key == "source.keep_out" else f"{tmp_path}/bad.jsonl"
+    assert main(["doctor", MINI, f"run_root={tmp_path}/run", f"{key}={value}"]) == 2
+    wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WRONG")]
+    assert len(wrong) == 1, wrong
+    assert said in wrong[0]
+    assert "bad.jsonl" in wrong[0]
+
+
+@pytest.mark.parametrize(
+    ("run_root", "said"),
+    [
+        ("{here}/file", "is a file; name a directory"),
+        ("{here}/file/run", "file is a file; name a directory"),
+        ("/proc/nowhere/run", "a file cannot be written there"),
+        ("nothing://bucket/run", "not a path or URI"),
+    ],
+)
+def test_a_place_that_cannot_be_written(run_root: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    for verb in ("doctor", "run"):
+        assert main([verb, MINI, f"run_root={run_root.format(here=tmp_path)}"]) == 2
+        printed = capsys.readouterr()
+        wrong = printed.err.splitlines() or [line for line in printed.out.splitlines() if line.startswith("WRONG")]
+        assert len(wrong) == 1, wrong
+        assert said in wrong[0]
+
+
+def test_a_disk_that_the_run_would_fill(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The shape of a model of 70B, whose checkpoints take terabytes; its config.json alone decides that."""
+    settings = json.loads((ROOT / "stj/mini/seed_model/config.json").read_text())
+    large = settings | {"hidden_size": 65536, "num_hidden_layers": 4000, "intermediate_size": 262144}
+    model = Path(shutil.copytree(ROOT / "stj/mini/seed_model", tmp_path / "large"))
+    (model / "config.json").write_text(json.dumps(large))
+    assert main(["doctor", MINI, f"run_root={tmp_path}/run", f"models.seed.path={model}"]) == 2
+    assert re.search(r"WRONG  run_root: .* GB are free, and the run writes up to [\d,]+ GB \(", capsys.readouterr().out)
+
+
+def test_json_holds_every_finding(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words("doctor", model, tmp_path, "--json")) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"]
+    assert {finding["subject"] for finding in report["findings"]} >= {"models.seed", "source", "heldout.path", "run_root"}
+    cut(model)
+    assert main(words("doctor", model, tmp_path, "--json")) == 2
+    report = json.loads(capsys.readouterr().out)
+    assert [finding["subject"] for finding in report["findings"] if not finding["ok"]] == ["models.seed"]
+
+
+def test_a_damaged_judge_is_refused_by_every_verb_that_asks_it(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"instruction": "?", "response_a": "a", "response_b": "b", "chosen": "a", "rejected": "b"}\n')
+    place = f"run_root={tmp_path}/run"
+    cut(model)
+    for command in (
+        ["eval", str(model), f"pairs:{pairs}", MINI, place, "models.seed.max_model_len=4096"],
+        ["judge", str(pairs), f"model={model}", place],
+        ["serve", str(model)],
+    ):
+        assert main(command) == 2
+        printed = capsys.readouterr().err
+        assert "model-00002-of-" in printed
+        assert len(printed.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ModelError, match="is torn"):
+        Judge(str(model))
+
+
+def test_a_model_in_an_object_store_is_checked_without_its_weights(
+    bucket: str, good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path / "cache")
+    store = Folder.at(bucket) / "models" / "small"
+    for file in good.iterdir():
+        store.upload(file)
+    assert refusals_at(store.uri, tmp_path, capsys) == []
+    store.write(shard(good).name, shard(good).read_bytes()[:-100])
+    (line,) = refusals_at(store.uri, tmp_path, capsys)
+    assert "is torn" in line
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    assert store.parent.names() == []
+
+
+def refusals_at(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    code = main(["doctor", MINI, f"models.seed.path={uri}", f"run_root={tmp_path}/run", *SETTINGS])
+    wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WRONG")]
+    assert code == (2 if wrong else 0)
+    return wrong
+
+
+def test_a_run_in_an_object_store_is_probed_and_left_empty(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    place = Folder.at(bucket) / "runs" / "probed"
+    assert main(["doctor", MINI, f"run_root={place.uri}"]) == 0
+    assert "can be written" in capsys.readouterr().out
+    assert place.names() == []
+    nowhere = place.uri.replace("bucket", "no-such-bucket", 1)
+    assert main(["doctor", MINI, f"run_root={nowhere}"]) == 2
+    assert "check the bucket's name" in capsys.readouterr().out
+
+
+def test_every_loader_of_transformers_is_forbidden_to_run_code() -> None:
+    calls = [
+        (file, node)
+        for file in (ROOT / "stj").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained"
+    ]
+    assert calls
+    for file, call in calls:
+        values = {keyword.arg: keyword.value for keyword in call.keywords}
+        assert ast.unparse(values["trust_remote_code"]) == "False", file
