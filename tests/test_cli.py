@@ -24,7 +24,7 @@ from tests.conftest import on_terminal
 ROOT = Path(__file__).parents[1]
 MINI = str(ROOT / "conf" / "mini.yaml")
 STJ = [sys.executable, "-m", "stj.cli"]
-VERBS = ["plan", "run", "iterate", "status", "show", "eval", "score", "compare", "judge", "serve", "mini build-seed"]
+VERBS = ["plan", "doctor", "run", "iterate", "status", "show", "eval", "score", "compare", "judge", "serve", "mini build-seed"]
 HEAVY = ("ray", "torch", "vllm", "transformers", "deepspeed", "datasets", "rich")
 
 
@@ -39,7 +39,7 @@ HEAVY = ("ray", "torch", "vllm", "transformers", "deepspeed", "datasets", "rich"
         (["run", "seed=1"], 2, "no config file given"),
         (["run", MINI, "iteration=2"], 2, "`stj iterate` does one"),
         (["run", MINI, f"run_root={MINI}"], 2, "mini.yaml is a file; name a directory"),
-        (["run", MINI, "models.seed.path=" + "x" * 300], 1, "File name too long"),
+        (["run", MINI, "models.seed.path=" + "x" * 300], 2, "File name too long"),
         (["status", "runs/mini", "seed=1"], 2, "seed=1: a run's directory knows its config"),
         (["status", "/nowhere"], 1, "no run here"),
         (["show", "/nowhere"], 1, "no artifact here"),

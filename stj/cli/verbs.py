@@ -115,6 +115,31 @@ def _plan(conf: _Conf, as_json: _AsJson = False) -> None:
         _show_plan(planned.lines())
 
 
+@_verb(
+    "doctor",
+    "stj doctor conf/mini.yaml",
+    "stj doctor conf/small.yaml models.seed.path=/models/my-8b run_root=/data/small",
+    docs="data-and-models troubleshooting",
+)
+def _doctor(conf: _Conf, as_json: _AsJson = False) -> None:
+    """Checks what a run needs, before anything is paid.
+
+    Reads models, data, disk and GPUs, and shows each finding: ok, or what is wrong and the remedy. Starts no engine and
+    fetches no weights. `stj run` begins with the same check.
+    """
+    from stj.loop.doctor import diagnose
+
+    findings = diagnose(load(*_files_and_overrides(conf)))
+    wrong = any(not finding.ok for finding in findings)
+    if as_json:
+        _print_json({"ok": not wrong, "findings": [finding.plain() for finding in findings]})
+    else:
+        for finding in findings:
+            show(finding.line())
+    if wrong:
+        raise typer.Exit(ConfigError.exit_code)
+
+
 @_verb("run", "stj run conf/mini.yaml", "stj run conf/small.yaml run_root=/data/small --dry-run", docs="start method resuming")
 def _run(conf: _Conf, dry_run: _DryRun = False, overwrite: _Overwrite = False, as_json: _AsJson = False) -> None:
     """Runs all iterations of a config.

@@ -10,7 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from stj.cli.help import SETTINGS
 from stj.cli.streams import fail, fail_io
-from stj.errors import ConfigError, StjError
+from stj.errors import CheckFailed, ConfigError, StjError
 
 _SETTING = re.compile(r"[A-Za-z_][\w.]*=")
 
@@ -37,6 +37,10 @@ class Verbs(VerbGroup):
         """Runs the verb. Expected failures are handled here: typer would hide an interrupt, and fail on a closed pipe."""
         try:
             super().invoke(ctx)
+        except CheckFailed as error:
+            for line in str(error).splitlines():
+                fail(line, error.exit_code)
+            return error.exit_code
         except StjError as error:
             return fail(str(error), error.exit_code)
         except KeyboardInterrupt:

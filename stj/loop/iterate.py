@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from stj.config import Config, ModelsConfig
-from stj.loop.inputs import check_inputs
+from stj.config import Config
+from stj.errors import StjError
+from stj.findings import require
+from stj.loop.doctor import diagnose, examine, trainings_among
 from stj.loop.kinds import Phase, TrainingPhase
 from stj.loop.phases import Iteration, Run
 from stj.loop.report import table, write_report
 from stj.loop.status import write_run_config
 from stj.loop.summary import RunSummary
-from stj.models.locate import check_division
 from stj.passes.session import Demand, driver_session, engine_demand, training_demand
 from stj.storage.artifacts import artifacts_to_make
 from stj.text import Show
@@ -25,7 +26,7 @@ Make = Callable[[Phase], None]
 
 def run_all(config: Config, print_line: Show, *, overwrite: bool = False) -> None:
     """All iterations, from the instructions to M_T. Reuses what is done."""
-    run = Run(config)
+    run = _planned(config)
     with _making(run, run.phases, print_line, overwrite=overwrite) as make:
         for iteration in run.iterations:
             iterate(iteration, make)
@@ -33,7 +34,7 @@ def run_all(config: Config, print_line: Show, *, overwrite: bool = False) -> Non
 
 def run_one(config: Config, print_line: Show, *, overwrite: bool = False) -> None:
     """One iteration: the one that the config names, else the first that is not finished."""
-    run = Run(config)
+    run = _planned(config)
     iteration = run.next_iteration()
     if iteration is None:
         print_line(f"all {config.iterations} iterations of {run.folder.uri} are done")
@@ -62,8 +63,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
     to_make = artifacts_to_make([phase.artifact for phase in phases], overwrite=overwrite)
     missing = [phase for phase in phases if phase.artifact in to_make]
     if missing:
-        check_inputs(run.config)
-        _check_models(run.config.models, missing)
+        require(examine(run.config, trainings_among(missing)))
         if run.config.heldout.path is None:
             print_line("heldout.path=null: no judge will be measured")
     with driver_session(run.folder, run.config.ray, _demands(run.config, missing)):
@@ -91,18 +91,13 @@ def make_phase(phase: Phase, print_line: Show, *, overwrite: bool, needed: bool)
             phase.require_usable()
 
 
-def _check_models(models: ModelsConfig, missing: Sequence[Phase]) -> None:
-    """Raises ModelError if GPUs cannot share a model, or if training could not begin from the seed.
-
-    It does so before the passes, not after the hours they take. For models on the hub, it fetches everything except the
-    weights.
-    """
-    for model in (models.generator, models.first_judge, models.seed):
-        check_division(model)
-    if any(isinstance(phase, TrainingPhase) for phase in missing):
-        from stj.train.check import check_model  # transformers takes seconds to import, and a pass alone does not need it
-
-        check_model(models.seed)
+def _planned(config: Config) -> Run:
+    """The run of a config. If it cannot be planned, all that is wrong is raised, not only the first refusal."""
+    try:
+        return Run(config)
+    except (StjError, OSError):
+        require(diagnose(config))
+        raise
 
 
 def _demands(config: Config, missing: Sequence[Phase]) -> list[Demand]:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from stj.config import ModelConfig
-from stj.errors import ModelError, StjError
+from stj.errors import ConfigError, ModelError, StjError
 from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
 from stj.storage.folder import PACKAGE_SCHEME, Folder, content_identity, package_path
+from stj.storage.probe import probe
 
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))[\w-][\w.-]*/[\w-][\w.-]*")
 _CACHE = Path("~/.cache/stj/models").expanduser()
@@ -28,6 +29,17 @@ _FILES_AT_ONCE = 8  # Fetch this many files at the same time.
 _MAY_BE_LOADING_S = 3600  # Keep a cached copy for an hour after its last use: an engine may still load it.
 _NO_WEIGHTS = "-without-weights"  # Ends the name of a cached copy that lacks its weights.
 _WEIGHTS = "*.safetensors"
+_CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "model_max_length",
+    "max_sequence_length",
+    "max_seq_length",
+)
+_SCALED_BEYOND = ("linear", "dynamic")
+"""Kinds of RoPE scaling whose factor the stated context does not include."""
 _FILES_BESIDE = ("*.json", "*.jinja", "*.model", "*.model.v*", "*.txt")
 
 
@@ -83,13 +95,51 @@ def local_model(model: ModelConfig, *, weights: bool = True) -> Path:
     return folder.local or _cached_copy(folder, weights=weights)
 
 
+def check_cache(model: ModelConfig, *, weights: bool) -> str:
+    """Facts on where this machine keeps a fetched model. Raises ConfigError if it cannot be written, or lacks the room.
+
+    `weights` says whether engines will fetch the weights to this machine too. Those on the hub have no known size.
+    """
+    if is_hub_id(model.path):
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        probe(HF_HUB_CACHE, "HF_HOME")
+        return f"fetched models are kept in {HF_HUB_CACHE}"
+    folder = _folder(model.path)
+    if folder.local or (_CACHE / _content_digest(folder)).exists():
+        return "the files are on this machine"
+    free, size = probe(str(_CACHE), "HOME") or 0, sum(folder.sizes().values())
+    kept = sum(file.stat().st_size for file in _CACHE.rglob("*.safetensors")) if _CACHE.exists() else 0
+    if weights and size > free + kept:  # Older copies give way.
+        raise ConfigError(
+            f"model {model.path}: {size:,} bytes are to be fetched to {_CACHE}, and {free:,} are free there: free space, or "
+            "set HOME to a directory on a larger disk"
+        )
+    return f"{size:,} bytes are fetched to {_CACHE}"
+
+
 def within_context(model: ModelConfig) -> ModelConfig:
     """The model with max_model_len cut to the context that its config.json states.
 
     Fetches only config.json from the hub or a URI. Raises ModelError as `local_model` does.
     """
-    context = _model_config(model).get("max_position_embeddings")
-    return replace(model, max_model_len=min(model.max_model_len, context)) if isinstance(context, int) else model
+    context = context_of(read_config(model))
+    return model if context is None else replace(model, max_model_len=min(model.max_model_len, context))
+
+
+def context_of(config: Mapping[str, Any]) -> int | None:
+    """The context that a config.json states, in tokens, as vLLM derives it; None if it states none.
+
+    A linear or dynamic scaling of RoPE multiplies it; with the other kinds, the stated number includes the scaling.
+    """
+    text = config.get("text_config") or config
+    stated = [text[key] for key in _CONTEXT_KEYS if isinstance(text.get(key), int)]
+    if not stated:
+        return None
+    scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    kind = scaling.get("rope_type", scaling.get("type")) if isinstance(scaling, Mapping) else None
+    factor = scaling.get("factor") if kind in _SCALED_BEYOND else None
+    return int(min(stated) * (factor or 1))
 
 
 def check_division(model: ModelConfig) -> None:
@@ -100,7 +150,7 @@ def check_division(model: ModelConfig) -> None:
     size = model.tensor_parallel_size
     if size == 1:
         return
-    config = _model_config(model)
+    config = read_config(model)
     text = config.get("text_config", config)
     heads = text.get("num_attention_heads")
     groups = text.get("num_key_value_heads") or heads
@@ -112,14 +162,18 @@ def check_division(model: ModelConfig) -> None:
         )
 
 
-def _model_config(model: ModelConfig) -> dict[str, Any]:
+def read_config(model: ModelConfig) -> dict[str, Any]:
+    """A model's config.json; fetches only this file from the hub or a URI.
+
+    Raises ModelError if the model is missing, or if the file is no JSON object.
+    """
     if is_hub_id(model.path):
         text = (_from_hub(model, ["config.json"]) / "config.json").read_bytes()
     else:
         text = _folder(model.path).read("config.json")
     try:
         config = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise ModelError(f"model {model.path}: its config.json is not a JSON object; save the model again")
@@ -129,6 +183,11 @@ def _model_config(model: ModelConfig) -> dict[str, Any]:
 def _folder(location: str) -> Folder:
     folder = Folder.at(package_path(location))
     if not folder.exists("config.json"):
+        if folder.exists("adapter_config.json"):
+            raise ModelError(
+                f"model {location}: an adapter without its base model: merge them with peft's merge_and_unload(), and save the "
+                "result with its tokenizer"
+            )
         problem = "holds no config.json" if folder.exists() else "does not exist"
         raise ModelError(
             f"model {location}: the directory {problem}. Give a directory in Hugging Face's layout, a URI, "

@@ -1,12 +1,14 @@
 """The shape of a transformer, which decides the size of its parameters, KV cache and activations; no weights needed."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stj.config import ModelConfig
+from stj.errors import ModelError
 from stj.storage.folder import package_path
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -68,12 +70,13 @@ _EVERY = ("decoder_sparse_step", "expert_layer_period")  # Above 1, only some la
 def shape_of(model: ModelConfig) -> Shape | None:
     """A model's shape from its local config.json or its well-known hub id; None if neither gives it."""
     config = Path(package_path(model.path)).expanduser() / "config.json"
-    if not config.is_file():
-        return _PUBLISHED.get(model.path)
     try:
-        return _from_hf(json.loads(config.read_bytes()))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        if not config.is_file():
+            return _PUBLISHED.get(model.path)
+        shape = _from_hf(json.loads(config.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ZeroDivisionError):
         return None
+    return shape if shape and all(isinstance(number, int) and number >= 0 for number in vars(shape).values()) else None
 
 
 def _from_hf(config: Mapping[str, Any]) -> Shape | None:
@@ -93,6 +96,66 @@ def _from_hf(config: Mapping[str, Any]) -> Shape | None:
         active_experts=config.get("num_experts_per_tok", 1),
         tied=config.get("tie_word_embeddings", False),
     )
+
+
+STANDARD_TYPES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo2", "granite")
+"""Values of model_type whose layers all hold the same tensors, under the names of Llama's."""
+_OTHER_SENSE = re.compile("vision|audio")  # Tensors of towers beside the text model, which has its own names there.
+_LAYER = re.compile(r"(?:^|.*\.)layers\.(\d+)\.(.+)")
+
+
+def check_shapes(shapes: Mapping[str, tuple[int, ...]], config: Any, name: str, *, vocabulary: bool) -> None:
+    """Raises ModelError if a tensor is missing, or has another shape than transformers' config of the text model asks for.
+
+    `shapes` are those of the model's files, by tensor. `vocabulary` also checks the embedding and the head.
+    Only models of STANDARD_TYPES are checked: of others we know no names.
+    """
+    if config.model_type not in STANDARD_TYPES:
+        return
+    shapes = {tensor: shape for tensor, shape in shapes.items() if not _OTHER_SENSE.search(tensor)}
+    _check_layers(shapes, config.num_hidden_layers, name)
+    heads, head_dim = (
+        config.num_attention_heads,
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+    )
+    queries, keys = heads * head_dim, (getattr(config, "num_key_value_heads", None) or heads) * head_dim
+    hidden, mlp = config.hidden_size, config.intermediate_size
+    rows = dict.fromkeys(("embed_tokens.weight", "lm_head.weight"), (config.vocab_size, hidden)) if vocabulary else {}
+    expected = rows | {
+        "self_attn.q_proj.weight": (queries, hidden),
+        "self_attn.k_proj.weight": (keys, hidden),
+        "self_attn.v_proj.weight": (keys, hidden),
+        "self_attn.o_proj.weight": (hidden, queries),
+        "mlp.gate_proj.weight": (mlp, hidden),
+        "mlp.up_proj.weight": (mlp, hidden),
+        "mlp.down_proj.weight": (hidden, mlp),
+    }
+    for tensor, shape in shapes.items():
+        wanted = next((shape for end, shape in expected.items() if tensor == end or tensor.endswith(f".{end}")), shape)
+        if shape != wanted:
+            raise ModelError(
+                f"model {name}: the tensor {tensor} has the shape {list(shape)}, and config.json asks for {list(wanted)}: "
+                "weights and config belong to different models; copy or download the model again"
+            )
+
+
+def _check_layers(shapes: Mapping[str, tuple[int, ...]], layers: int, name: str) -> None:
+    """Raises ModelError unless every layer is there, each with the same tensors."""
+    parts: dict[int, set[str]] = {number: set() for number in range(layers)}
+    for match in filter(None, map(_LAYER.fullmatch, shapes)):
+        parts.setdefault(int(match[1]), set()).add(match[2])
+    every = set[str]().union(*parts.values())
+    for number, part in sorted(parts.items()):
+        if missing := sorted(every - part) or ([] if part else ["all tensors"]):
+            raise ModelError(
+                f"model {name}: its files lack {missing[0]} of layer {number}, and config.json asks for {layers} layers: "
+                "copy or download the model again"
+            )
+    if len(parts) > layers:
+        raise ModelError(
+            f"model {name}: its files hold {len(parts)} layers, and config.json asks for {layers}: "
+            "weights and config belong to different models; copy or download the model again"
+        )
 
 
 _LLAMA_70B = Shape(layers=80, hidden=8192, mlp=28672, heads=64, kv_heads=8, head_dim=128, vocab=128256)

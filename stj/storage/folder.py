@@ -100,6 +100,12 @@ class Folder:
             data: bytes = stream.read()
             return data
 
+    def read_start(self, name: str, size: int) -> bytes:
+        """At most the first `size` bytes of a file. Raises StjError if it cannot be read."""
+        with _explain_read_failure((self / name).uri), self.filesystem.open_input_file(self._at(name)) as file:
+            data: bytes = file.read(size)
+            return data
+
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Writes a file atomically: even after a kill -9 or a power cut it is complete or absent."""
         with explain_write_failure(self.uri):

@@ -1,17 +1,15 @@
 """The driver's checks before any rank takes a GPU; each refusal is one line."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from stj.config import ModelConfig
 from stj.errors import ModelError, TrainingFailed
 from stj.models.chat import check_chat
-from stj.models.locate import local_model
+from stj.models.check import check_trainable, check_vocabulary
+from stj.models.locate import local_model, read_config
 from stj.models.tokenizer import load_tokenizer
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
@@ -43,17 +41,16 @@ def check_model(model: ModelConfig) -> Path:
     """The directory of a model that training can begin from, maybe without its weights.
 
     Raises ModelError if the tokenizer cannot be read, has no chat template that can serve, or has more ids than the embedding
-    has rows. Also raises it if the head is more than a matrix product.
+    has rows. Also raises it if the model is quantized, or if its head is more than a matrix product.
     """
     directory = local_model(model, weights=False)
-    tokenizer = load_tokenizer(directory)
+    config = read_config(model)
+    tokenizer = load_tokenizer(directory, model.path)
     check_chat(tokenizer, model.chat_options)
-    try:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {model.path}: its config.json cannot be read ({error}). Save it again") from None
     end_of_turn(tokenizer, directory, model.chat_options)
-    _check_config(config, tokenizer, model.path)
+    check_vocabulary(config, tokenizer, model.path)
+    check_trainable(config, model.path)
+    _check_head(config, model.path)
     return directory
 
 
@@ -67,17 +64,8 @@ def _check_labels(labels: Iterable[str], job: TrainingJob, of_what: str = "") ->
         )
 
 
-def _check_config(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+def _check_head(config: Mapping[str, Any], name: str) -> None:
     text = config.get("text_config", config)
-    rows = text.get("vocab_size")
-    if rows is None:
-        raise ModelError(f"model {name}: its config.json names no vocab_size. Save it again")
-    ids = max(tokenizer.get_vocab().values(), default=-1) + 1
-    if ids > rows:
-        raise ModelError(
-            f"model {name}: its tokenizer has ids up to {ids - 1:,} and its embedding {rows:,} rows: "
-            "they belong to different models. Put the tokenizer that it was trained with beside its weights"
-        )
     if changed := [setting for setting in _AFTER_THE_HEAD if text.get(setting) not in (None, 1)]:
         raise ModelError(f"model {name}: {changed[0]} changes its logits, and the training loss cannot compute it")
 

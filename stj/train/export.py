@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import deepspeed
 import torch
@@ -30,6 +31,7 @@ _M_MMAP_THRESHOLD = -3  # mallopt's option, from malloc.h
 _RETURNED_BYTES = 1 << 20
 _CONFIG = "config.json"
 _TEMPLATE = "chat_template.jinja"
+_QUANTIZATION = ("quantization_config", "compression_config")
 _INDEX = "model.safetensors.index.json"
 _BESIDE = ("generation_config.json", "chat_template*", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
 _VOCABULARY = ("vocab.json", "merges.txt", "*.model", "*.model.v*", "*tekken*.json", "*.tiktoken")
@@ -147,7 +149,7 @@ def _copy_beside(seed_directory: Path, target: Folder, options: ChatOptions) -> 
         digests[path.name] = _write(target, path.name, path.read_bytes())
     if template := _trained_template(seed_directory, options):
         digests[_TEMPLATE] = _write(target, _TEMPLATE, template.encode())
-    config = json.loads((seed_directory / _CONFIG).read_text(encoding="utf-8"))
+    config = _without_quantization(json.loads((seed_directory / _CONFIG).read_text(encoding="utf-8")))
     config |= {key: "bfloat16" for key in ("dtype", "torch_dtype") if key in config}
     return {**digests, _CONFIG: _write_json(target, _CONFIG, config)}
 
@@ -160,6 +162,13 @@ def _trained_template(seed_directory: Path, options: ChatOptions) -> str | None:
     template = template_of(tokenizer)
     written = with_options(template, options)
     return None if written == template else written
+
+
+def _without_quantization(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without what says how its weights were quantized: ours are plain bf16, and loaders would misread them."""
+    kept = {key: value for key, value in config.items() if key not in _QUANTIZATION}
+    text = kept.get("text_config")
+    return kept | ({"text_config": _without_quantization(text)} if isinstance(text, dict) else {})
 
 
 def _write_json(target: Folder, name: str, record: Mapping[str, object]) -> FileDigest:

@@ -71,7 +71,7 @@ def load_engine(directory: Path, config: TrainConfig, dtype: torch.dtype = torch
     settings = deepspeed_settings(config, dtype)
     keep = HfDeepSpeedConfig(settings)  # from_pretrained partitions the weights for as long as this object lives
     attend = attention.implementation(config.device)
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation=attend)
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation=attend, trust_remote_code=False)
     del keep
     if config.activation_checkpointing:
         # Not the non-reentrant kind: it compares shapes of what it recomputes, and ZeRO-3 shows it partitioned weights.

@@ -282,7 +282,10 @@ def test_a_benchmark_named_twice_is_refused(tmp_path: Path) -> None:
         ([PAIRS, "votes=0"], "votes=0 judgments in each order"),
         ([PAIRS, "heldout.limit=0"], "heldout.limit=0: must be 1 or more"),
         ([PAIRS, "vtes=3"], "did you mean 'votes'?"),
-        ([PAIRS, "models.seed.tensor_parallel_size=7"], "tensor_parallel_size=7 GPUs cannot share"),
+        (
+            [PAIRS, "models.seed.tensor_parallel_size=7", "models.seed.max_model_len=2048"],
+            "tensor_parallel_size=7 GPUs cannot share",
+        ),
     ],
 )
 def test_a_wrong_command_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,8 +64,12 @@ def test_the_files_hold_the_weights_bit_by_bit_and_are_what_the_manifest_will_sa
 ) -> None:
     model = load_engine(mixture, TrainConfig(device="cpu")).module.language_model
     model.register_buffer("scales", torch.tensor([1.5, 2.5]))
-    target = tmp_path / "model"
-    exported = export_model(model, mixture, Folder.at(target), shard_gb)
+    target, seed_files = tmp_path / "model", shutil.copytree(mixture, tmp_path / "seed")
+    settings = json.loads((seed_files / "config.json").read_text())
+    quantized = settings | {"quantization_config": {"quant_method": "awq"}, "compression_config": {}}
+    (seed_files / "config.json").write_text(json.dumps(quantized))
+    exported = export_model(model, seed_files, Folder.at(target), shard_gb)
+    assert json.loads((target / "config.json").read_text()) == settings
     written, expected = tensors(target), tensors(mixture) | {"scales": torch.tensor([1.5, 2.5])}
     assert written.keys() == expected.keys()
     assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())

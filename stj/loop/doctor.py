@@ -1,0 +1,133 @@
+"""The check before a run: models, prompts, inputs, disk and GPUs, before Ray or any engine starts and before anything is paid.
+
+`stj doctor` shows every finding. `stj run` and `stj iterate` begin with the same ones, and stop if one is a refusal.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+from stj.config import Config, ModelConfig, check_run_root
+from stj.errors import ConfigError, StjError
+from stj.findings import Finding, joined, look
+from stj.loop.inputs import input_findings
+from stj.loop.kinds import Phase, TrainingPhase
+from stj.loop.phases import Run
+from stj.models.check import ModelUse
+from stj.models.shapes import shape_of
+from stj.models.tokenizer import load_tokenizer
+from stj.passes.check import gpu_findings, model_findings
+from stj.plan.context import (
+    LongestRequest,
+    check_examples,
+    generator_requests,
+    given_pairs_request,
+    judge_requests,
+)
+from stj.plan.disk import disk_plan, gigabytes
+from stj.plan.gpus import check_memory, gpus_here
+from stj.storage.artifacts import artifacts_to_make
+from stj.storage.probe import probe
+from stj.train.check import check_model
+
+_ROLES = ("generator", "first_judge", "seed")
+
+
+def diagnose(config: Config) -> list[Finding]:
+    """Every finding on what is left to do of a run."""
+    try:
+        phases = Run(config).phases
+        to_make = artifacts_to_make([phase.artifact for phase in phases], overwrite=False)
+    except (StjError, OSError):
+        return _diagnose_without_run(config)
+    return examine(config, trainings_among(phase for phase in phases if phase.artifact in to_make))
+
+
+def trainings_among(phases: Iterable[Phase]) -> int:
+    """The number of phases that train."""
+    return sum(isinstance(phase, TrainingPhase) for phase in phases)
+
+
+def examine(config: Config, trainings: int) -> list[Finding]:
+    """Every finding on a run that still trains this many models."""
+    findings = [finding for use in _uses(config, trainings) for finding in _role_findings(use, config)]
+    findings += input_findings(config)
+    findings.append(look("run_root", partial(_check_run_root, config, trainings)))
+    return findings + _gpu_findings(config)
+
+
+def _diagnose_without_run(config: Config) -> list[Finding]:
+    """The findings of a run that cannot be planned; its models or sources are bad, or its directory holds another run."""
+    trainings = config.iterations * (2 if config.train.objective == "sft_then_dpo" else 1)
+    findings = examine(config, trainings)
+    if all(finding.ok for finding in findings):
+        findings.append(look("run", partial(_plan_again, config)))
+    return findings
+
+
+def _plan_again(config: Config) -> str:
+    artifacts_to_make([phase.artifact for phase in Run(config).phases], overwrite=False)
+    return "its phases can be planned"
+
+
+def _uses(config: Config, trainings: int) -> Iterator[ModelUse]:
+    """The models of the run, each once: roles with the same settings share one."""
+    roles: dict[ModelConfig, list[str]] = {}
+    for role in _ROLES:
+        roles.setdefault(getattr(config.models, role), []).append(f"models.{role}")
+    for model, names in roles.items():
+        yield ModelUse(
+            roles=tuple(names),
+            model=model,
+            trained=bool(trainings) and "models.seed" in names,
+            max_seq_len=config.train.max_seq_len,
+        )
+
+
+def _role_findings(use: ModelUse, config: Config) -> list[Finding]:
+    """The findings on a model in all of its roles."""
+    findings = model_findings(use, list(_requests(use, config)), config.ray)
+    if use.trained and all(finding.ok for finding in findings):
+        findings += joined(use.subject, [look("models.seed", partial(_check_training, use, config))])
+    return findings
+
+
+def _requests(use: ModelUse, config: Config) -> Iterator[LongestRequest]:
+    """What a model is asked in all of its roles. The seed is asked as the judges that it becomes."""
+    if "models.generator" in use.roles:
+        yield from generator_requests(config)
+    if "models.first_judge" in use.roles or (config.iterations > 1 and "models.seed" in use.roles):
+        yield from judge_requests(config)
+    if config.heldout.path and "models.seed" in use.roles:
+        yield given_pairs_request()
+
+
+def _check_training(use: ModelUse, config: Config) -> str:
+    directory = check_model(use.model)
+    return check_examples(config, load_tokenizer(directory, use.model.path))
+
+
+def _check_run_root(config: Config, trainings: int) -> str:
+    check_run_root(config.run_root)
+    free = probe(config.run_root, "run_root")
+    shape = shape_of(config.models.seed)
+    if shape is None:
+        return f"{config.run_root}: can be written; the seed's shape is unknown, so the space that the run takes is too"
+    needed = disk_plan(shape.parameters, trainings, config)
+    if free is not None and needed.total > free:
+        raise ConfigError(
+            f"run_root={config.run_root}: {gigabytes(free)} are free, and the run writes up to {needed.words()}: free space "
+            "there, name a larger disk, or lower iterations"
+        )
+    room = "" if free is None else f"; {gigabytes(free)} are free"
+    return f"{config.run_root}: can be written; the run writes up to {needed.words()}{room}"
+
+
+def _gpu_findings(config: Config) -> list[Finding]:
+    """The findings on this machine's GPUs, if the run uses them."""
+    models, engine, train = config.models, config.engine, config.train
+    needs = {"train.workers": train.workers} if train.device == "gpu" else {}
+    if engine.device == "gpu":
+        needs |= {f"models.{role}": getattr(models, role).gpus * engine.min_replicas for role in _ROLES}
+    findings = gpu_findings(needs, config.ray)
+    gpus = gpus_here() if findings and findings[0].ok and engine.device == "gpu" else None
+    return findings + ([look("GPU memory", partial(check_memory, gpus, config))] if gpus else [])

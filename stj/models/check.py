@@ -1,0 +1,311 @@
+"""Whether a model can be used as the config asks, found out from its small files and the headers of its weights.
+
+No weights are loaded or fetched, and no code that comes with a model is run. Each part of a model is its own check, so that
+one start names all that is wrong: config, weights, tokenizer, context.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stj.config import ModelConfig
+from stj.errors import ModelError
+from stj.findings import Finding, joined, look
+from stj.models.chat import check_chat
+from stj.models.locate import check_division, context_of, is_hub_id, local_model, read_config
+from stj.models.shapes import STANDARD_TYPES, check_shapes
+from stj.models.tokenizer import load_tokenizer, stop_ids
+from stj.models.weights import INDEX, Tensor, read_weights, refuse_pointer, several
+from stj.storage.folder import Folder, package_path
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+_READ_BY_LOADERS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer*.json",
+    "tokenizer*.model",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.*",
+)
+_UNFINISHED = ("*.incomplete", "*.part", "*.aria2", "*.crdownload")
+"""What downloaders leave beside a file, or in its place, until it is whole."""
+_WITHOUT_TEXT = (
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForMaskedLM",
+    "ForMultipleChoice",
+)
+_OTHER_SENSES = ("vision_config", "audio_config")
+_TRAINABLE_DTYPES = {"BF16", "F16", "F32", "F64"}
+_POINTER_BYTES = 1 << 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelUse:
+    """What a command does with a model."""
+
+    roles: tuple[str, ...]
+    """The settings that name it, such as `models.seed`."""
+    model: ModelConfig
+    trained: bool = False
+    """Whether it is fine-tuned; otherwise an engine only asks it."""
+    max_seq_len: int | None = None
+    """The longest text that it learns, in tokens."""
+    limited: bool = True
+    """Whether max_model_len must fit in the context; a judge in use takes the model's own context."""
+
+    @property
+    def subject(self) -> str:
+        """The subject of findings on the model."""
+        return ", ".join(self.roles)
+
+
+def check_model_use(use: ModelUse) -> list[Finding]:
+    """Every finding on one model: on its files and config, weights, tokenizer and context."""
+    first = look(use.subject, partial(_check_files, use))
+    if not first.ok:
+        return [first]
+    tokenizer = look(use.subject, partial(_check_tokenizer, use))
+    parts = (_check_config, partial(_check_weights, vocabulary=tokenizer.ok), _check_context)
+    return joined(use.subject, [first, tokenizer, *(look(use.subject, partial(part, use)) for part in parts)])
+
+
+def check_vocabulary(config: Mapping[str, Any], tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
+    """Raises ModelError if the tokenizer has more ids than the embedding has rows, or if config.json does not say how many."""
+    rows = config.get("text_config", config).get("vocab_size")
+    if rows is None:
+        raise ModelError(f"model {name}: its config.json names no vocab_size. Save it again")
+    ids = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if ids > rows:
+        raise ModelError(
+            f"model {name}: its tokenizer has ids up to {ids - 1:,} and its embedding {rows:,} rows: "
+            "they belong to different models. Put the tokenizer that it was trained with beside its weights"
+        )
+
+
+def check_trainable(config: Mapping[str, Any], name: str) -> None:
+    """Raises ModelError if training cannot begin from a model with this config: it is quantized, or not of text alone."""
+    text = config.get("text_config", config)
+    for key in ("quantization_config", "compression_config"):
+        quantization = config.get(key) or text.get(key)
+        if quantization:
+            method = (
+                quantization.get("quant_method", "an unnamed method") if isinstance(quantization, Mapping) else quantization
+            )
+            raise ModelError(
+                f"model {name}: its config.json has a {key} ({method}), and a quantized model cannot be trained: "
+                "name the unquantized model that it was made from. An engine alone can use a quantized one"
+            )
+    if senses := [key for key in _OTHER_SENSES if key in config]:
+        raise ModelError(
+            f"model {name}: its config.json has a {senses[0]}: training knows models of text alone. "
+            "Name the text model of its family"
+        )
+
+
+def _check_files(use: ModelUse) -> str:
+    """Files that loaders read: present, whole and without code; and a config that they understand."""
+    name = use.model.path
+    if not is_hub_id(name):
+        sizes = Folder.at(package_path(name)).sizes()
+        if unfinished := [file for file in sizes if any(fnmatch(file, pattern) for pattern in _UNFINISHED)]:
+            raise ModelError(
+                f"model {name}: {several(sorted(unfinished))} left by an unfinished download: finish it, "
+                "or delete the file if the download is complete"
+            )
+    config = _config(use)
+    directory = local_model(use.model, weights=False)
+    for file in sorted({file for pattern in _READ_BY_LOADERS for file in directory.glob(pattern) if file.is_file()}):
+        with file.open("rb") as content:
+            refuse_pointer(file.name, content.read(_POINTER_BYTES), name)
+    _refuse_code(config, "config.json", name)
+    _refuse_code(_object(directory / "tokenizer_config.json", name), "tokenizer_config.json", name)
+    architecture = _check_architecture(config, name)
+    _load_config(use)
+    return f"{name}, {architecture}"
+
+
+def _config(use: ModelUse) -> dict[str, Any]:
+    """The model's config.json; a pointer in its place is named as such."""
+    name = use.model.path
+    if not is_hub_id(name):
+        folder = Folder.at(package_path(name))
+        if folder.exists("config.json"):
+            refuse_pointer("config.json", folder.read_start("config.json", _POINTER_BYTES), name)
+    return read_config(use.model)
+
+
+def _object(file: Path, name: str) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        value = json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ModelError(f"model {name}: its {file.name} is not a JSON object; copy or save the model again")
+    return value
+
+
+def _refuse_code(config: Mapping[str, Any], file: str, name: str) -> None:
+    """Raises ModelError if a file names code of the model's own.
+
+    Even if transformers has a class for the model, the two may compute different things: only the user can know.
+    """
+    code = config.get("auto_map")
+    if code:
+        values = code.values() if isinstance(code, Mapping) else [code]
+        named = next((text for value in values for text in (value if isinstance(value, list) else [value]) if text), "code")
+        raise ModelError(
+            f"model {name}: its {file} names code of its own (auto_map: {named}), and stj never runs code that comes with a "
+            "model: use a model whose architecture transformers has. If transformers has this one, delete auto_map from a copy"
+        )
+
+
+def _check_config(use: ModelUse) -> str:
+    check_division(use.model)
+    if use.trained:
+        check_trainable(read_config(use.model), use.model.path)
+    return ""
+
+
+def _check_architecture(config: Mapping[str, Any], name: str) -> str:
+    """The architecture's name. Raises ModelError if transformers does not know it, or if it writes no text."""
+    from transformers import CONFIG_MAPPING, __version__
+
+    kind, architectures = config.get("model_type"), config.get("architectures")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        raise ModelError(
+            f"model {name}: its config.json has model_type={kind}, which the installed transformers {__version__} does not "
+            "know: use a model whose architecture it has"
+        )
+    if not isinstance(architectures, list) or not architectures or not all(isinstance(word, str) for word in architectures):
+        raise ModelError(f"model {name}: its config.json names no architectures. Save the model again with save_pretrained")
+    architecture: str = architectures[0]
+    if config.get("is_encoder_decoder") or not _writes_text(architecture, kind):
+        raise ModelError(
+            f"model {name}: {architecture} is no decoder that writes text: name an instruction-tuned causal language model"
+        )
+    return architecture
+
+
+def _writes_text(architecture: str, kind: str) -> bool:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
+
+    if architecture.endswith(_WITHOUT_TEXT):
+        return False
+    known = {MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind), MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(kind)}
+    return architecture in known or architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"))
+
+
+def _load_config(use: ModelUse) -> "PreTrainedConfig":
+    """The config with the architecture's defaults. Raises ModelError if transformers refuses it."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(local_model(use.model, weights=False), trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds
+        raise ModelError(
+            f"model {use.model.path}: transformers refuses its config.json ({_first_line(error)}). Save it again"
+        ) from None
+
+
+def _check_weights(use: ModelUse, *, vocabulary: bool) -> str:
+    """Facts on the weights. Those on the hub are checked if they are fetched already."""
+    name = use.model.path
+    folder = Folder.at(local_model(use.model, weights=False) if is_hub_id(name) else package_path(name))
+    if is_hub_id(name) and not _complete(folder):
+        return "weights on the hub"
+    tensors = read_weights(folder, name, trained=use.trained)
+    quantized = bool(read_config(use.model).get("quantization_config"))
+    if not quantized:
+        _check_tensors(tensors, use, vocabulary=vocabulary)
+    numbers = sum(_numbers(tensor) for tensor in tensors.values())
+    dtypes = ", ".join(sorted({tensor.dtype for tensor in tensors.values()}))
+    return f"{numbers:,} numbers in {dtypes}"
+
+
+def _complete(folder: Folder) -> bool:
+    """Whether the snapshot of a hub model holds all of its weights."""
+    names = folder.names()
+    if INDEX in names:
+        wanted = set(json.loads(folder.read(INDEX)).get("weight_map", {}).values())
+        return wanted <= {*names}
+    return "model.safetensors" in names
+
+
+def _numbers(tensor: Tensor) -> int:
+    product = 1
+    for side in tensor.shape:
+        product *= side
+    return product
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], use: ModelUse, *, vocabulary: bool) -> None:
+    name, config = use.model.path, _load_config(use)
+    text = config.get_text_config()
+    packed = [tensor for tensor in tensors if tensor.endswith("weight") and tensors[tensor].dtype not in _TRAINABLE_DTYPES]
+    if use.trained and packed:
+        raise ModelError(
+            f"model {name}: its files hold {packed[0]} in {tensors[packed[0]].dtype}, and a quantized model cannot be trained: "
+            "name the unquantized model that it was made from"
+        )
+    check_shapes({tensor: facts.shape for tensor, facts in tensors.items()}, text, name, vocabulary=vocabulary)
+    _check_head(tensors, config, name)
+
+
+def _check_head(tensors: Mapping[str, Tensor], config: "PreTrainedConfig", name: str) -> None:
+    """Raises ModelError if the output head is neither in the files nor the embedding: it would be random numbers."""
+    text = config.get_text_config()
+    tied = getattr(config, "tie_word_embeddings", False) or getattr(text, "tie_word_embeddings", False)
+    if text.model_type in STANDARD_TYPES and not tied and not any(tensor.endswith("lm_head.weight") for tensor in tensors):
+        raise ModelError(
+            f"model {name}: its files hold no lm_head.weight, and config.json does not tie it to the embedding: set "
+            "tie_word_embeddings to true if the model was trained so; otherwise download the model again"
+        )
+
+
+def _check_tokenizer(use: ModelUse) -> str:
+    name, config = use.model.path, read_config(use.model)
+    directory = local_model(use.model, weights=False)
+    tokenizer = load_tokenizer(directory, name)
+    check_vocabulary(config, tokenizer, name)
+    check_chat(tokenizer, use.model.chat_options)
+    if not stop_ids(tokenizer, directory):
+        raise ModelError(
+            f"model {name}: no token ends an answer: set eos_token in tokenizer_config.json, "
+            "or eos_token_id in generation_config.json"
+        )
+    return f"{len(tokenizer):,} tokens"
+
+
+def _check_context(use: ModelUse) -> str:
+    model, context = use.model, context_of(read_config(use.model))
+    if context is None:
+        return "an unknown context"
+    states = f"and its config.json states a context of {context}"
+    if use.limited and model.max_model_len > context:
+        remedy = " and ".join(f"{role}.max_model_len={context}" for role in use.roles)
+        raise ModelError(f"model {model.path}: max_model_len={model.max_model_len} tokens, {states}: set {remedy} or less")
+    if use.trained and use.max_seq_len and use.max_seq_len > context:
+        raise ModelError(
+            f"model {model.path}: train.max_seq_len={use.max_seq_len} tokens, {states}: set train.max_seq_len={context} or less"
+        )
+    return f"a context of {context:,} tokens"
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,62 @@
+"""The check before a pass: its models, their prompts, the place of its rows, and GPUs. It needs neither Ray nor an engine."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from stj.config import RayConfig, UseConfig, check_run_root, in_ray_job
+from stj.findings import Finding, joined, look
+from stj.models.check import ModelUse, check_model_use
+from stj.models.locate import check_cache, local_model
+from stj.models.tokenizer import load_tokenizer
+from stj.plan.context import LongestRequest, check_requests, given_pairs_request
+from stj.plan.gpus import check_gpus, gpus_here, torch_cuda
+from stj.prompts.variants import Variant
+from stj.storage.probe import probe
+
+
+def on_this_machine(ray: RayConfig) -> bool:
+    """Whether engines and ranks will run on this machine; of a cluster's other machines the driver knows nothing."""
+    return ray.address == "local" and not in_ray_job()
+
+
+def model_findings(use: ModelUse, requests: Sequence[LongestRequest], ray: RayConfig) -> list[Finding]:
+    """The refusals of one model, or one finding with its facts; prompts are counted only if the tokenizer is good."""
+    findings = check_model_use(use)
+    if all(finding.ok for finding in findings):
+        findings.append(look(use.subject, partial(_check_prompts, use, requests)))
+        findings.append(look(use.subject, partial(check_cache, use.model, weights=on_this_machine(ray))))
+    return joined(use.subject, findings)
+
+
+def gpu_findings(needs: Mapping[str, int], ray: RayConfig) -> list[Finding]:
+    """The finding on this machine's GPUs; none if it needs no GPU, or if a cluster has them.
+
+    `needs` holds the number of GPUs that each setting asks for.
+    """
+    if not any(needs.values()) or not on_this_machine(ray):
+        return []
+    return [look("GPUs", lambda: check_gpus(gpus_here(), torch_cuda(), needs))]
+
+
+def judge_findings(
+    uses: Sequence[ModelUse], variants: Sequence[Variant], run_root: str | None, config: UseConfig
+) -> list[Finding]:
+    """The findings on judges in use, with their prompts; `run_root` is where rows go, None if they go nowhere."""
+    requests = [given_pairs_request(variant) for variant in variants]
+    findings = [finding for use in uses for finding in model_findings(use, requests, config.ray)]
+    if run_root is not None:
+        findings.append(look("run_root", partial(check_place, run_root)))
+    engines = config.engine.min_replicas if config.engine.device == "gpu" else 0
+    return findings + gpu_findings({"model": max(use.model.gpus for use in uses) * engines}, config.ray)
+
+
+def check_place(run_root: str) -> str:
+    """Facts on the place of a run. Raises ConfigError if it cannot be written."""
+    check_run_root(run_root)
+    probe(run_root, "run_root")
+    return f"{run_root}: can be written"
+
+
+def _check_prompts(use: ModelUse, requests: Sequence[LongestRequest]) -> str:
+    tokenizer = load_tokenizer(local_model(use.model, weights=False), use.model.path)
+    return check_requests(requests, use.model, use.roles, tokenizer)

@@ -1,0 +1,100 @@
+"""The GPUs of this machine and their driver, as NVIDIA's management library reports them; no CUDA is started."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from stj.config import Config
+from stj.errors import CheckFailed
+from stj.plan.memory import GB, role_plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpus:
+    """What this machine has."""
+
+    names: tuple[str, ...]
+    memory_gb: float
+    """Memory of the smallest GPU, in GB (10^9 bytes)."""
+    driver: str
+    cuda: tuple[int, int]
+    """The newest CUDA that the driver serves: major and minor version."""
+
+
+def gpus_here() -> Gpus | None:
+    """The GPUs of this machine; None if there are none, or if the library is not installed (it comes with vLLM's GPU build)."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        names = [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+        memory = [pynvml.nvmlDeviceGetMemoryInfo(handle).total for handle in handles]
+        cuda = divmod(pynvml.nvmlSystemGetCudaDriverVersion(), 1000)
+        driver = str(pynvml.nvmlSystemGetDriverVersion())
+    finally:
+        pynvml.nvmlShutdown()
+    if not names:
+        return None
+    return Gpus(names=_visible(names), memory_gb=min(memory) / GB, driver=driver, cuda=(cuda[0], cuda[1] // 10))
+
+
+def torch_cuda() -> tuple[int, int] | None:
+    """The CUDA that the installed torch was built for, read from its version file; None for a CPU build."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
+    match = re.search(r"^cuda\b[^=\n]*= '(\d+)\.(\d+)", text, re.MULTILINE)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def check_gpus(gpus: Gpus | None, built_for: tuple[int, int] | None, needs: Mapping[str, int]) -> str:
+    """Facts on the machine's GPUs in words.
+
+    Raises CheckFailed if there are too few, or if the driver is too old. `needs` holds the number that each setting asks for.
+    """
+    if gpus is None:
+        raise CheckFailed(
+            "this machine shows no NVIDIA GPU: install the driver, set engine.device=cpu and train.device=cpu for a small "
+            "model, or name a cluster with GPUs in ray.address"
+        )
+    count = len(gpus.names)
+    for setting, needed in needs.items():
+        if needed > count:
+            raise CheckFailed(
+                f"{setting} asks for {needed} GPUs, and this machine has {count}: lower it, or name a cluster in ray.address"
+            )
+    if built_for and gpus.cuda[0] < built_for[0]:
+        raise CheckFailed(
+            f"the NVIDIA driver {gpus.driver} serves CUDA {gpus.cuda[0]}.{gpus.cuda[1]}, and the installed torch was built for "
+            f"{built_for[0]}.{built_for[1]}: update the driver"
+        )
+    return f"{count} x {gpus.names[0]}, {gpus.memory_gb:.0f} GB each, driver {gpus.driver}"
+
+
+def check_memory(gpus: Gpus, config: Config) -> str:
+    """The models of a run that fit on this machine's GPUs, in words. Raises CheckFailed if one does not."""
+    here = replace(config, hardware=replace(config.hardware, gpus=len(gpus.names), gpu_memory_gb=gpus.memory_gb))
+    for role in ("generator", "first_judge", "seed"):
+        planned = role_plan(role, getattr(config.models, role), here)
+        if not planned.fits:
+            raise CheckFailed(f"models.{role} does not fit on GPUs of {gpus.memory_gb:.0f} GB: {planned.remedy}")
+    return f"all models fit on GPUs of {gpus.memory_gb:.0f} GB"
+
+
+def _visible(names: list[str]) -> tuple[str, ...]:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves; all if it is not set."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return tuple(names)
+    count = len([word for word in visible.split(",") if word.strip() not in ("", "-1")])
+    return tuple(names[:count])
