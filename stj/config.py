@@ -197,7 +197,7 @@ class ModelConfig:
     thinking: Thinking = "auto"
     """Whether a thinking model thinks before it answers: `off` and `on` set the chat template's variable `enable_thinking`.
     `auto` leaves it to the template."""
-    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict, hash=False)  # A dict has no hash; models need one.
     """More variables of the chat template, as in `{reasoning_effort: low}`. The template must read each of them."""
     template_date: str = TEMPLATE_DATE
     """What a chat template that asks for the date takes for today; the default is the date in Llama 3.1's own template. The
