@@ -4,6 +4,7 @@
     ├── ConfigError              2   a wrong setting: its key, value, unit and remedy
     ├── SourceError              2   a file or data set that cannot be read
     ├── ModelError               2   a model that is missing or cannot be used
+    ├── EndpointError            2   an API that would refuse every request: a wrong key, name or address
     ├── ArtifactError            1   an artifact that is missing, damaged, or made with other settings
     ├── CapacityError            1   the cluster lacks the machines that the run asks for
     ├── PassFailed               1   too many rows failed, or the engine did not come back
@@ -38,6 +39,12 @@ class SourceError(StjError):
 
 class ModelError(StjError):
     """A model is missing, or lacks something that a judge needs."""
+
+    exit_code = 2
+
+
+class EndpointError(StjError):
+    """The API of a model refuses not one request but all: the key, the model's name or the address is wrong."""
 
     exit_code = 2
 

@@ -39,9 +39,15 @@ class Completion:
 
     text: str
     finish_reason: str
-    """"stop" if the model ended its answer, "length" if max_tokens cut it."""
+    """"stop" if the model ended its answer, "length" if max_tokens cut it. From an API also "refusal" if the model refuses, and
+    "content_filter" if a filter does."""
     prompt_tokens: int
     output_tokens: int
+
+    @property
+    def refused(self) -> bool:
+        """Whether the text is no answer but a refusal, or what a filter has left."""
+        return self.finish_reason in ("refusal", "content_filter")
 
 
 @dataclass(frozen=True, kw_only=True)

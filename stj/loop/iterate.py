@@ -14,6 +14,7 @@ from stj.loop.phases import Iteration, Run
 from stj.loop.report import table, write_report
 from stj.loop.status import write_run_config
 from stj.loop.summary import RunSummary
+from stj.models.api_key import api_key
 from stj.models.locate import check_division
 from stj.passes.session import Demand, driver_session, engine_demand, training_demand
 from stj.storage.artifacts import artifacts_to_make
@@ -92,13 +93,14 @@ def make_phase(phase: Phase, print_line: Show, *, overwrite: bool, needed: bool)
 
 
 def _check_models(models: ModelsConfig, missing: Sequence[Phase]) -> None:
-    """Raises ModelError if GPUs cannot share a model, or if training could not begin from the seed.
+    """Raises ModelError if GPUs cannot share a model, or if training could not begin from the seed; ConfigError without a key.
 
     It does so before the passes, not after the hours they take. For models on the hub, it fetches everything except the
     weights.
     """
     for model in (models.generator, models.first_judge, models.seed):
         check_division(model)
+        api_key(model)
     if any(isinstance(phase, TrainingPhase) for phase in missing):
         from stj.train.check import check_model  # transformers takes seconds to import, and a pass alone does not need it
 

@@ -20,7 +20,7 @@ from stj.config import ModelConfig
 from stj.errors import ModelError, StjError
 from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
-from stj.storage.folder import PACKAGE_SCHEME, Folder, content_identity, package_path
+from stj.storage.folder import PACKAGE_SCHEME, Folder, absolute_path, content_identity, package_path
 
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))[\w-][\w.-]*/[\w-][\w.-]*")
 _CACHE = Path("~/.cache/stj/models").expanduser()
@@ -39,10 +39,12 @@ def is_hub_id(location: str) -> bool:
 def model_identity(model: ModelConfig) -> str:
     """The identity of a model's weights, for keys.
 
-    For the hub: id and revision. For local files: a hash of their content. For a URI: a hash of its manifest, or if it has
-    none, of its config.json and its files' names, sizes and times. Raises ModelError if a directory is missing or holds no
-    model.
+    For a model behind an API: its name there and the address. For the hub: id and revision. For local files: a hash of their
+    content. For a URI: a hash of its manifest, or if it has none, of its config.json and its files' names, sizes and times.
+    Raises ModelError if a directory is missing or holds no model.
     """
+    if model.endpoint:
+        return model.label
     if is_hub_id(model.path):
         return f"{model.path}@{model.revision or 'main'}"
     folder = _folder(model.path)
@@ -53,7 +55,14 @@ def model_identity(model: ModelConfig) -> str:
 
 def loading_settings(model: ModelConfig) -> dict[str, Any]:
     """Settings of an engine, besides the weights, that change its answers: part of every pass's key."""
+    if model.endpoint:
+        return {"fixed_sampling": model.fixed_sampling}
     return {"dtype": model.dtype, "max_model_len": model.max_model_len}
+
+
+def with_absolute_path(model: ModelConfig) -> ModelConfig:
+    """The model with a path that processes in other working directories understand."""
+    return replace(model, path=absolute_path(model.path)) if model.path else model
 
 
 def model_in(folder: Folder, like: ModelConfig) -> ModelConfig:
@@ -79,8 +88,11 @@ def local_model(model: ModelConfig, *, weights: bool = True) -> Path:
 def within_context(model: ModelConfig) -> ModelConfig:
     """The model with max_model_len cut to the context that its config.json states.
 
-    Fetches only config.json from the hub or a URI. Raises ModelError as `local_model` does.
+    A model behind an API stays as it is. Fetches only config.json from the hub or a URI. Raises ModelError as `local_model`
+    does.
     """
+    if model.endpoint:
+        return model
     context = _model_config(model).get("max_position_embeddings")
     return replace(model, max_model_len=min(model.max_model_len, context)) if isinstance(context, int) else model
 
@@ -91,7 +103,7 @@ def check_division(model: ModelConfig) -> None:
     Fetches only config.json from the hub or a URI, and nothing for a single GPU.
     """
     size = model.tensor_parallel_size
-    if size == 1:
+    if size == 1 or model.endpoint:
         return
     config = _model_config(model)
     text = config.get("text_config", config)

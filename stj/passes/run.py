@@ -60,7 +60,7 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Calla
     watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s)
     try:
         with DataContext.current(_context(spec, config, registry)):
-            for table in _stream(spec, committer.finished, config, registry):
+            for table in _stream(spec, committer.finished, config.serving(spec.model), registry):
                 watch.add(table)
         watch.update()
         _refuse_lost_rows(ray.get(registry.rows_read.remote()), committer)
@@ -77,7 +77,7 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Calla
             watch.close()
         finally:
             committer.commit()
-    committer.finish(spec.dollars_per_engine_hour, spec.limit, seconds=round(time.monotonic() - started, 1))
+    committer.finish(spec.dollars, spec.limit, seconds=round(time.monotonic() - started, 1))
 
 
 def _clearing(live_line: LiveLine, on_row: Callable[[Row], None] | None) -> Callable[[Row], None] | None:

@@ -36,11 +36,14 @@ PAIR_PROMPTS = {"modified_instruction": MODIFIED_INSTRUCTION, "worse_answer": WO
 async def make_pair(row: Row, generate: Generate, config: PairsConfig) -> Row:
     """The row with its pair, or dropped with what the model wrote.
 
-    Reasons: "answer_empty", "answer_truncated" (max_tokens cut the good answer), "rejected_unparsed" (the worse answer is not
-    in the prompt's format), "pair_identical" (the two answers are equal, so neither is better).
+    Reasons: "answer_refused" (by the model behind an API, or by its filter), "answer_empty", "answer_truncated" (max_tokens cut
+    the good answer), "rejected_unparsed" (the worse answer is not in the prompt's format), "pair_identical" (the two answers
+    are equal, so neither is better).
     """
     answer = await generate(row.turns, config.answer)
     chosen = answer.text.strip()
+    if answer.refused:
+        return row.drop("answer_refused", answer.text)
     if not chosen or answer.finish_reason == "length":
         return row.drop("answer_truncated" if chosen else "answer_empty", answer.text)
     prompt = fill(PAIR_PROMPTS[config.method], {"Instruction": row.instruction, "Baseline Response": chosen})
