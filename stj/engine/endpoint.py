@@ -87,24 +87,23 @@ class EndpointEngine:
         self._slots = asyncio.Semaphore(model.parallel_requests)
         self._loop = asyncio.get_running_loop()
         self._length_parameter = "max_tokens"
+        self._hopeless: EndpointError | None = None
         self.usage = Usage()
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         """One completion; the request is aborted if the caller is cancelled.
 
-        Raises PromptTooLong, RequestFailed if the API does not answer this request, and EndpointError if it would answer none.
+        Raises PromptTooLong, RequestFailed if the API does not answer this request, and EndpointError if it would answer none:
+        then no further request is sent.
         """
         async with self._slots:
+            if self._hopeless:
+                raise EndpointError(str(self._hopeless))
             try:
                 return await self._complete(messages, sampling, sampling.max_tokens)
-            except openai.APIStatusError as error:
-                if _is_filtered(error, self._reason(error)):
-                    return Completion(text="", finish_reason=_FILTERED, prompt_tokens=0, output_tokens=0)
-                raise self._failure(error) from None
-            except openai.APIError as error:
-                raise RequestFailed(f"{self._model.label}: {self._reason(error)}") from None
-            except _Unreadable as error:
-                raise RequestFailed(f"{self._model.label}: {error}") from None
+            except EndpointError as error:
+                self._hopeless = error
+                raise
 
     def close(self) -> None:
         """Closes the connections."""
@@ -114,14 +113,20 @@ class EndpointEngine:
         body = self._body(messages, sampling, max_tokens)
         try:
             return self._completion(await self._answer(body))
-        except openai.BadRequestError as error:
+        except openai.APIStatusError as error:
             reason = self._reason(error)
             if "max_tokens" in body and "max_completion_tokens" in reason:  # what newer models of OpenAI call it
                 self._length_parameter = "max_completion_tokens"
                 return await self._complete(messages, sampling, max_tokens)
             if 0 < (room := _room(reason)) < max_tokens:
                 return await self._complete(messages, sampling, room)
-            raise
+            if _is_filtered(error, reason):
+                return Completion(text="", finish_reason=_FILTERED, prompt_tokens=0, output_tokens=0)
+            raise self._failure(error) from None
+        except openai.APIError as error:
+            raise RequestFailed(f"{self._model.label}: {self._reason(error)}") from None
+        except _Unreadable as error:
+            raise RequestFailed(f"{self._model.label}: {error}") from None
 
     def _body(self, messages: Sequence[Turn], sampling: Sampling, max_tokens: int) -> dict[str, Any]:
         body: dict[str, Any] = {

@@ -15,7 +15,7 @@ import ray
 from stj.config import EngineConfig, ModelConfig
 from stj.engine.load import EngineLoad
 from stj.engine.start import start_engine
-from stj.errors import PassFailed
+from stj.errors import EndpointError, PassFailed
 from stj.generate import Engine
 from stj.passes.ledger import Ledger
 from stj.passes.source import seal
@@ -81,7 +81,11 @@ class PassActor:
             return replace(row, error=f"quarantined: an engine died {deaths} times with this row on it, the last time alone")
         async with self._slots.for_row(deaths):
             await self._journal.begin(row.id)
-            row = await run_stages(row, self._stages[row.task], self._load.ask, self._load.room)
+            try:
+                row = await run_stages(row, self._stages[row.task], self._load.ask, self._load.room)
+            except EndpointError as error:  # the driver ends the pass, when it has the rows that were answered before
+                await self._registry.record_refusal.remote(str(error))
+                row = replace(row, error=str(error))
             self._journal.end(row.id)
         return row
 

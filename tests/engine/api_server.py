@@ -100,7 +100,11 @@ def api(answer: Callable[[dict[str, Any], int], Reply]) -> Iterator[Api]:
         def log_message(self, *args: Any) -> None:
             """Prints nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Clients may break off."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     running = Api(url=f"http://127.0.0.1:{server.server_address[1]}/v1")
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
