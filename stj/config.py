@@ -12,12 +12,14 @@ A file in conf/ holds only what differs from the defaults. stj/config_loader.py 
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from stj.errors import ConfigError
 from stj.generate import Sampling
@@ -38,6 +40,7 @@ TEMPLATE_DATE = "2024-07-26"
 THINKING_VARIABLE = "enable_thinking"
 """The name that most thinking models' chat templates read."""
 
+_CLIENT_CPUS = 0.1  # CPUs of the client of a model behind an API, which mostly waits.
 _MAX_SEED = 2**31 - 1  # The largest seed that every random generator takes.
 
 
@@ -181,8 +184,9 @@ NO_CHAT_OPTIONS = ChatOptions()
 class ModelConfig:
     """One model and the GPUs of one engine."""
 
-    path: str = "meta-llama/Meta-Llama-3-70B-Instruct"
-    """A local directory, a URI, `package://` and a path inside stj, or the id of a model on the Hugging Face hub."""
+    path: str = ""
+    """A local directory, a URI, `package://` and a path inside stj, or the id of a model on the Hugging Face hub. Empty for a
+    model behind an API."""
     revision: str | None = None
     """Commit on the hub; `null` is the newest. Set it if you may resume the run after the model has changed there."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
@@ -203,11 +207,38 @@ class ModelConfig:
     """What a chat template that asks for the date takes for today; the default is the date in Llama 3.1's own template. The
     template of a trained model keeps the date that it was trained with."""
 
+    endpoint: str | None = None
+    """In place of `path`: the URL of an OpenAI-compatible API, up to and with its `/v1`. The model runs there, not on the
+    cluster."""
+    name: str | None = None
+    """Only with `endpoint`: the model's name there."""
+    key_variable: str | None = None
+    """Only with `endpoint`: the environment variable that holds the key; `null` sends no key. A key itself is no setting."""
+    requests_per_minute: float | None = None
+    """Only with `endpoint`: most requests a minute of a pass, retries included; `null` sets no limit."""
+    parallel_requests: int = 32
+    """Only with `endpoint`: most requests of a pass at once, and the number of rows in flight."""
+    request_timeout_s: float = 600
+    """Only with `endpoint`: seconds that the API may take for one answer before the request is sent again."""
+    fixed_sampling: bool = False
+    """Only with `endpoint`: send neither temperature nor top_p. Some reasoning models refuse them. Greedy judgments are then
+    sampled too, as the API chooses."""
+    dollars_per_million_prompt_tokens: float | None = None
+    """Only with `endpoint`: the API's price in dollars for a million tokens read; `null` shows no costs in dollars."""
+    dollars_per_million_output_tokens: float | None = None
+    """Only with `endpoint`: the API's price in dollars for a million tokens written; `null` shows no costs in dollars."""
+
     def __post_init__(self) -> None:
-        where = f"model {self.path}: "
-        _at_least(1, where, self, "max_model_len", "tensor_parallel_size", "pipeline_parallel_size")
-        _check(_is_date(self.template_date), f"{where}template_date={self.template_date}: must be a date, as in 2024-07-26")
-        _check_template_kwargs(where, self)
+        key = f"model {self.label}: "
+        _at_least(1, key, self, "max_model_len", "tensor_parallel_size", "pipeline_parallel_size", "parallel_requests")
+        _above_0(key, self, "requests_per_minute", "request_timeout_s")
+        _at_least(0, key, self, "dollars_per_million_prompt_tokens", "dollars_per_million_output_tokens")
+        _check(_is_date(self.template_date), f"{key}template_date={self.template_date}: must be a date, as in 2024-07-26")
+        _check_template_kwargs(key, self)
+        if self.endpoint is None:
+            _check(self.name is None, f"{key}name={self.name} names a model behind an API: set endpoint too")
+        else:
+            _check_endpoint(self)
 
     @property
     def chat_options(self) -> ChatOptions:
@@ -217,8 +248,51 @@ class ModelConfig:
 
     @property
     def gpus(self) -> int:
-        """GPUs of one engine."""
-        return self.tensor_parallel_size * self.pipeline_parallel_size
+        """GPUs of one engine; 0 for a model behind an API."""
+        return 0 if self.endpoint else self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @property
+    def label(self) -> str:
+        """The model for a reader: its path, or its name and the address of its API."""
+        return f"{self.name} at {self.endpoint}" if self.endpoint else self.path
+
+    @property
+    def dollars_per_million_tokens(self) -> tuple[float, float] | None:
+        """The API's prices for tokens read and written; None unless both are known."""
+        read, written = self.dollars_per_million_prompt_tokens, self.dollars_per_million_output_tokens
+        return None if self.endpoint is None or read is None or written is None else (read, written)
+
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _check_endpoint(model: ModelConfig) -> None:
+    """Checks the settings of a model behind an API. The messages never show a value that may be a secret."""
+    url = urlsplit(model.endpoint or "")
+    secret = "@" in url.netloc or url.query or url.fragment
+    _check(
+        not secret,
+        f"endpoint of the model {model.name}: holds a user name, a query or a fragment; give only https://HOST/v1, and the key "
+        "by the environment variable that key_variable names",
+    )
+    _check(
+        url.scheme in ("http", "https") and bool(url.hostname),
+        f"endpoint={model.endpoint}: not a URL; give one like https://HOST/v1",
+    )
+    _check(bool(model.name), f"endpoint={model.endpoint}: set name to the name of a model there")
+    _check(
+        model.template_date == TEMPLATE_DATE,
+        f"{model.label}: template_date={model.template_date} has no effect there: the API's server writes the prompts. Leave it out",
+    )
+    _check(
+        not model.path,
+        f"model {model.path}: endpoint={model.endpoint} is another place for the same model: keep path or endpoint, and leave "
+        "the other out",
+    )
+    _check(
+        model.key_variable is None or bool(_VARIABLE.fullmatch(model.key_variable)),
+        f"key_variable of {model.label}: not a name of an environment variable, such as API_KEY; the key itself is no setting",
+    )
 
 
 def _check_template_kwargs(where: str, model: ModelConfig) -> None:
@@ -239,6 +313,10 @@ def _mixtral() -> ModelConfig:
     return ModelConfig(path="mistralai/Mixtral-8x22B-Instruct-v0.1", tensor_parallel_size=8)
 
 
+def _llama() -> ModelConfig:
+    return ModelConfig(path="meta-llama/Meta-Llama-3-70B-Instruct", tensor_parallel_size=4)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelsConfig:
     """The three roles of the method. Roles with the same settings share their passes."""
@@ -247,8 +325,14 @@ class ModelsConfig:
     """Categorises instructions and writes the pairs."""
     first_judge: ModelConfig = field(default_factory=_mixtral)
     """Judges the pairs of iteration 1. The model trained in an iteration judges those of the next."""
-    seed: ModelConfig = field(default_factory=lambda: ModelConfig(tensor_parallel_size=4))
+    seed: ModelConfig = field(default_factory=_llama)
     """M_0, which every iteration fine-tunes anew."""
+
+    def __post_init__(self) -> None:
+        _check(
+            self.seed.endpoint is None,
+            f"models.seed.endpoint={self.seed.endpoint}: the seed is fine-tuned, which needs its weights: set models.seed.path",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,6 +377,18 @@ class EngineConfig:
         _at_least(1, "engine.", self, "rows_in_flight", "max_num_seqs", "start_attempts")
         _at_least(0, "engine.", self, "cpus_per_replica", "commit_interval_s")
         _above_0("engine.", self, "kv_cache_gib")
+
+    def serving(self, model: ModelConfig) -> "EngineConfig":
+        """The pool for a model: for one behind an API a single client, which keeps its limits exactly and needs no GPU."""
+        if model.endpoint is None:
+            return self
+        return replace(
+            self,
+            min_replicas=1,
+            max_replicas=1,
+            cpus_per_replica=_CLIENT_CPUS,
+            rows_in_flight=model.parallel_requests,  # a row is paid for when it is asked for: take up no more than are asked
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -655,9 +751,9 @@ class Config:
         return replace(self.heldout, path=selection.path, limit=selection.limit, greedy=False)
 
     def dollars_per_engine_hour(self, model: ModelConfig) -> float | None:
-        """Price of the GPUs of one engine of this model; None on a CPU or without a price."""
+        """Price of the GPUs of one engine of this model; None on a CPU, behind an API, or without a price."""
         price = self.hardware.dollars_per_gpu_hour
-        return None if price is None or self.engine.device == "cpu" else price * model.gpus
+        return None if price is None or self.engine.device == "cpu" or model.endpoint else price * model.gpus
 
 
 def _installed_device() -> Literal["gpu", "cpu"]:
@@ -697,7 +793,7 @@ class VoteConfig:
 class UseConfig:
     """A judge in use: `stj judge` and `stj serve`."""
 
-    model: ModelConfig = field(default_factory=lambda: ModelConfig(path=""))
+    model: ModelConfig = field(default_factory=ModelConfig)
     """The judge. If `max_model_len` exceeds the model's context, the model's context is used."""
     vote: VoteConfig = field(default_factory=VoteConfig)
     """How the judge votes on a pair."""

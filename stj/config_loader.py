@@ -3,7 +3,8 @@
 import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from stj.config import Config, UseConfig
+from stj.config import Config, ModelConfig, UseConfig
 from stj.errors import ConfigError
 
 Schema = TypeVar("Schema")
@@ -26,26 +27,77 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
 
 
 def load_use(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> UseConfig:
-    """The config of a judge in use, in the same way; `model=PATH` is short for `model.path=PATH`.
+    """The config of a judge in use, in the same way; `model=MODEL` is short for `model.path=MODEL`, as `load_model` reads it.
 
     Raises ConfigError, for example if no model is named.
     """
     config = _load(UseConfig, files, [re.sub(r"^model=", "model.path=", word) for word in overrides])
-    if not config.model.path:
+    model = load_model(config.model.path, replace(config.model, path=""))
+    if not model.path and not model.endpoint:
         raise ConfigError("model.path is empty; name a model, as in model=runs/mini/iteration_3/model")
-    return config
+    return replace(config, model=model)
+
+
+def load_model(word: str, like: ModelConfig) -> ModelConfig:
+    """The model that a word names: a file NAME.yaml of its settings, or a path, loaded like another model.
+
+    Raises ConfigError.
+    """
+    if Path(word).suffix in {".yaml", ".yml"}:
+        return _to_config(_merge(OmegaConf.structured(ModelConfig), _read(Path(word)), word), ModelConfig)
+    return replace(like, path=word, endpoint=None, name=None) if word else like
 
 
 def _load(schema: type[Schema], files: Sequence[str | Path], overrides: Sequence[str]) -> Schema:
     merged: DictConfig = OmegaConf.structured(schema)
     for file in files:
-        merged = _merge(merged, _read(Path(file)), str(file))
+        content = _read(Path(file))
+        _move_models(merged, content)
+        merged = _merge(merged, content, str(file))
+    moved: set[str] = set()
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals or not key:
             raise ConfigError(f"'{override}': not a setting; write key=value, as in train.lr=1e-6")
-        merged = _merge(merged, _parsed(override, merged), f"'{override}'")
+        parsed = _parsed(override, merged)
+        moved |= _move_models(merged, parsed, moved)
+        merged = _merge(merged, parsed, f"'{override}'")
     return _to_config(merged, schema)
+
+
+def _move_models(base: DictConfig, extra: Any, but: Collection[str] = ()) -> set[str]:
+    """Makes a layer of settings clear the place of each model, `path` or `endpoint`, that it replaces by the other.
+
+    The defaults name a path for each role, so a file that gives an endpoint need not empty it. A layer that gives both is left
+    as it is, to be refused; all words of a command are one layer, and `but` holds the models that earlier words have placed.
+    Returns the models that the layer places.
+    """
+    placed = set()
+    for key in _models(base):
+        places = [name for name in ("path", "endpoint") if _given(extra, f"{key}.{name}")]
+        if places:
+            placed.add(key)
+        if key not in but and len(places) == 1:
+            other = {"path": ""} if places == ["endpoint"] else {"endpoint": None, "name": None}
+            OmegaConf.update(extra, key, other)
+    return placed
+
+
+def _given(layer: Any, key: str) -> bool:
+    """Whether a layer of settings gives a key a value; a layer of another form gives none, and is refused later."""
+    try:
+        return bool(OmegaConf.is_dict(layer) and OmegaConf.select(layer, key))
+    except OmegaConfBaseException:
+        return False
+
+
+def _models(node: DictConfig, prefix: str = "") -> list[str]:
+    """The keys of all models in a config."""
+    keys = []
+    for name, child in ((str(name), OmegaConf.select(node, str(name))) for name in node):
+        if isinstance(child, DictConfig):
+            keys += [prefix + name] if OmegaConf.get_type(child) is ModelConfig else _models(child, f"{prefix}{name}.")
+    return keys
 
 
 def from_plain(values: dict[str, Any]) -> Config:

@@ -5,6 +5,7 @@
     ├── SourceError              2   a file or data set that cannot be read
     ├── ModelError               2   a model that is missing or cannot be used
     ├── CheckFailed              2   what the check before a start refuses, one line each
+    ├── EndpointError            2   an API that would refuse every request: a wrong key, name or address
     ├── ArtifactError            1   an artifact that is missing, damaged, or made with other settings
     ├── CapacityError            1   the cluster lacks the machines that the run asks for
     ├── PassFailed               1   too many rows failed, or the engine did not come back
@@ -45,6 +46,10 @@ class ModelError(StjError):
 
 class CheckFailed(StjError):
     """The check before a start refuses the run; the message has one line for each refusal."""
+
+
+class EndpointError(StjError):
+    """The API of a model refuses not one request but all: the key, the model's name or the address is wrong."""
 
     exit_code = 2
 

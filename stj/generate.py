@@ -43,7 +43,8 @@ class Completion:
     text: str
     """The answer, behind the thought."""
     finish_reason: str
-    """"stop" if the model ended its answer, "length" if max_tokens cut it, or if it ended inside its thought."""
+    """"stop" if the model ended its answer, "length" if max_tokens cut it, or if it ended inside its thought. From an API also
+    "refusal" if the model refuses, and "content_filter" if a filter does."""
     prompt_tokens: int
     output_tokens: int
     """Tokens of the thought and the answer."""
@@ -63,6 +64,11 @@ class Completion:
     def evidence(self) -> str:
         """What the model wrote, to show why a row was dropped: the answer, or the thought if there is no answer."""
         return self.text or self.thought
+
+    @property
+    def refused(self) -> bool:
+        """Whether the text is no answer but a refusal, or what a filter has left."""
+        return self.finish_reason in ("refusal", "content_filter")
 
 
 @dataclass(frozen=True, kw_only=True)

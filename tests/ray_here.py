@@ -61,7 +61,7 @@ class _Ray:
 
     @staticmethod
     def get_runtime_context() -> Any:
-        return SimpleNamespace(get_actor_id=lambda: NODE, get_node_id=lambda: NODE)
+        return SimpleNamespace(get_actor_id=lambda: NODE, get_node_id=lambda: NODE, get_job_id=lambda: NODE)
 
 
 class _Class:

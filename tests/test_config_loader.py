@@ -1,11 +1,12 @@
 """The config: the paper's numbers as defaults, files from left to right, and one clear line for each error."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stj.config import Config
-from stj.config_loader import load, load_use
+from stj.config_loader import load, load_model, load_use
 from stj.errors import ConfigError
 
 
@@ -85,3 +86,62 @@ def test_a_missing_and_a_broken_file_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- 1\n- 2\n")
     with pytest.raises(ConfigError, match=r"list.yaml"):
         load([tmp_path / "list.yaml"])
+
+
+API = "endpoint: https://api.example.com/v1\n    name: judge-1"
+
+
+def api_file(folder: Path, text: str) -> str:
+    (folder / "api.yaml").write_text(text)
+    return str(folder / "api.yaml")
+
+
+def test_an_endpoint_replaces_the_path_of_earlier_layers_and_a_path_an_endpoint(tmp_path: Path) -> None:
+    file = api_file(tmp_path, f"models:\n  generator:\n    {API}\n")
+    generator = load([file]).models.generator
+    assert (generator.path, generator.label, generator.gpus) == ("", "judge-1 at https://api.example.com/v1", 0)
+    again = load([file], ["models.generator.path=/model"]).models.generator
+    assert (again.path, again.endpoint, again.name) == ("/model", None, None)
+    words = ["models.first_judge.endpoint=http://h/v1", "models.first_judge.name=x", "models.first_judge.key_variable=K"]
+    assert load([], words).models.first_judge.label == "x at http://h/v1"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["endpoint=http://h/v1", "name=x", "path=/model"], "keep path or endpoint"),
+        (["path=/model", "endpoint=http://h/v1", "name=x"], "keep path or endpoint"),
+        (["endpoint=http://h/v1"], "set name"),
+        (["endpoint=ftp://h/v1", "name=x"], "not a URL"),
+        (["endpoint=h/v1", "name=x"], "not a URL"),
+        (["endpoint=https://user:hunter2@h/v1", "name=x"], "key_variable"),
+        (["endpoint=https://h/v1?key=hunter2", "name=x"], "key_variable"),
+        (["endpoint=http://h/v1", "name=x", "key_variable=sk-hunter2"], "key_variable"),
+        (["endpoint=http://h/v1", "name=x", "requests_per_minute=0"], "above 0"),
+        (["endpoint=http://h/v1", "name=x", "parallel_requests=0"], "1 or more"),
+        (["name=x"], "set endpoint"),
+    ],
+)
+def test_wrong_settings_of_an_endpoint_are_one_line_without_secrets(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load([], [f"models.generator.{word}" for word in words])
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_both_places_in_one_file_and_a_seed_behind_an_api_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="keep path or endpoint"):
+        load([api_file(tmp_path, f"models:\n  generator:\n    path: /model\n    {API}\n")])
+    with pytest.raises(ConfigError, match=r"set models\.seed\.path"):
+        load([api_file(tmp_path, f"models:\n  seed:\n    {API}\n")])
+    with pytest.raises(ConfigError, match=r"api\.yaml"):
+        load([api_file(tmp_path, "models: [1]\n")])
+
+
+def test_a_judge_in_use_may_be_a_file_of_its_settings(tmp_path: Path) -> None:
+    file = api_file(tmp_path, "endpoint: http://h/v1\nname: judge-1\nparallel_requests: 4\n")
+    assert load_use([], [f"model={file}"]).model.parallel_requests == 4
+    assert load_use([], ["model.endpoint=http://h/v1", "model.name=x"]).model.label == "x at http://h/v1"
+    local = load_use([], ["model=/model", "model.max_model_len=9"]).model
+    assert load_model(file, local).label == "judge-1 at http://h/v1"
+    assert load_model("/other", local) == replace(local, path="/other")

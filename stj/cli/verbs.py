@@ -19,7 +19,7 @@ from stj import __version__
 from stj.cli.help import ABOUT, BENCHMARKS_HELP, HELP, MINI_HELP, RECORDED_HELP
 from stj.cli.words import Verb, VerbGroup, Verbs, split_settings
 from stj.config import Config, PromptName
-from stj.config_loader import load, load_use
+from stj.config_loader import load, load_model, load_use
 from stj.errors import ConfigError
 from stj.storage.folder import Folder
 from stj.text import Passage, Span, Table, show
@@ -87,7 +87,10 @@ _DryRun = Annotated[
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Redo phases that were made with other settings.")]
 _Model = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A directory, a URI, package:// and a path inside stj, or a model's id on the hub."),
+    typer.Argument(
+        metavar="MODEL",
+        help="A directory, a URI, package:// and a path inside stj, a model's id on the hub, or a .yaml file of its settings.",
+    ),
 ]
 _Function = TypeVar("_Function", bound=Callable[..., None])
 
@@ -407,7 +410,7 @@ def _judge(
     files, overrides = split_settings(conf or [])
     config = load_use(files, [*overrides, *(f"model={model}" for model in (jury or [])[:1])])
     asked = tuple(dict.fromkeys(cast(list[PromptName], prompts) or [config.vote.prompt]))
-    models = tuple(dict.fromkeys(jury or [config.model.path]))
+    models = tuple(dict.fromkeys([load_model(word, config.model) for word in jury] if jury else [config.model]))
     panel = Panel(file=file, models=models, prompts=asked, config=config)
     if out and not Path(out).absolute().parent.is_dir():
         raise ConfigError(f"--out {out}: the directory {Path(out).absolute().parent} does not exist")

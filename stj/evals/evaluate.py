@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from stj.config import Config, HeldoutConfig, ModelConfig, PromptName
+from stj.config_loader import load_model
 from stj.errors import ConfigError, SourceError, StjError
 from stj.evals.benchmarks import BENCHMARKS
 from stj.evals.benchmarks.evaluation import SCORES, judged_examples
@@ -24,7 +25,7 @@ from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged, scores_j
 from stj.findings import Finding, look, require
 from stj.generate import Generate
 from stj.models.check import ModelUse
-from stj.models.locate import loading_settings, model_identity
+from stj.models.locate import loading_settings, model_identity, with_absolute_path
 from stj.passes.check import check_place, gpu_findings, model_findings
 from stj.passes.run import run_pass
 from stj.passes.session import driver_session, engine_demand
@@ -35,7 +36,7 @@ from stj.prompts.variants import VARIANTS
 from stj.rows import Row, row_from_dict
 from stj.stages.judge import MORE_ANSWERS_PROMPTS, JudgmentRequest, judge_in_every_order, rate
 from stj.storage.artifacts import Artifact, Key, fingerprint, plain
-from stj.storage.folder import Folder, absolute_path
+from stj.storage.folder import Folder
 from stj.text import Show
 from stj.verdict import PARSERS, Parser
 
@@ -55,14 +56,16 @@ class Evaluated:
             raise StjError(f"{', '.join(self.refused)} not scored: {reasons} (all judgments and the other scores are kept)")
 
 
-def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, show: Show) -> Evaluated:
-    """Judges the benchmarks with the model at `path`, shows the tables, and returns the place of the evaluation.
+def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show: Show) -> Evaluated:
+    """Judges the benchmarks with the model that a word names, shows the tables, and returns the place of the evaluation.
+
+    The word is a path, or a file NAME.yaml of a model's settings.
 
     Raises ConfigError, SourceError or ModelError before anything starts if an input is missing or wrong.
     """
     if twice := [name for name, count in Counter(ref.name for ref in benchmarks).items() if count > 1]:
         raise ConfigError(f"{', '.join(twice)}: named twice; an evaluation takes each benchmark once")
-    model = replace(config.models.seed, path=absolute_path(path), revision=None)
+    model = with_absolute_path(load_model(word, replace(config.models.seed, revision=None)))
     artifact = _artifact(model, benchmarks, config)
     for ref in benchmarks:
         show(f"{ref.name}: {_checked_rows(ref, config.heldout.limit)}")
@@ -77,7 +80,7 @@ def evaluate(path: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
             scores += [_scores(artifact, ref, parser, config) for parser in PARSERS]
         except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)
-    _write_scores(artifact, path, benchmarks, config, scores, refused)
+    _write_scores(artifact, word, benchmarks, config, scores, refused)
     for item in scores_tables(parsed for parsed in scores if parsed.parser in (config.judge.parser, "paper")):
         show(item)
     show(f"judgments and scores: {artifact.folder.uri}")
@@ -130,7 +133,7 @@ def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Co
         "seed": config.seed,
         "prompts": {file: prompt_hash(file) for file in (variant.system, variant.user, *MORE_ANSWERS_PROMPTS)},
     }
-    name = re.sub(r"[^\w.-]", "-", model.path.rstrip("/").rpartition("/")[2])
+    name = re.sub(r"[^\w.-]", "-", (model.name or model.path).rstrip("/").rpartition("/")[2])
     return Artifact(Folder.at(config.run_root) / f"evals/{name}-{fingerprint(key)[:8]}", key)
 
 

@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from stj.config import EngineConfig, ModelConfig, PromptName, VoteConfig, installed_engine
-from stj.engine.hosted import HostedEngine, MakeEngine
+from stj.engine.hosted import MakeEngine
+from stj.engine.start import start_engine
 from stj.errors import EngineDied, RequestFailed
 from stj.findings import require
 from stj.generate import Engine, Generate, Sampling
@@ -61,7 +62,7 @@ class Judge:
         seed: int = 0,
         make_engine: MakeEngine | None = None,
     ) -> None:
-        """Starts the engine of a model: a directory, a URI, or an id on the hub.
+        """Starts the engine of a model: a directory, a URI, or an id on the hub; a ModelConfig may name one behind an API.
 
         `parser` reads the verdict of a judgment, like `judge.parser`. `votes` is the number of judgments in each order: one is
         greedy, more are sampled with `sampling`. `engine` defaults to settings for the device that the installed vLLM is built
@@ -71,9 +72,9 @@ class Judge:
         does not start, and ConfigError if a setting is out of range.
         """
         self._config = VoteConfig(prompt=prompt, parser=parser, votes=votes, decoding=sampling or VoteConfig().decoding)
-        settings = engine or installed_engine()
         given = ModelConfig(path=model) if isinstance(model, str) else model
-        made = make_engine(given, settings, seed) if make_engine else _vllm_engine(_checked(given), settings, seed)
+        settings = (engine or installed_engine()).serving(given)
+        made = make_engine(given, settings, seed) if make_engine else start_engine(_checked(given), settings, seed, scope=None)
         self._slots = asyncio.Semaphore(settings.rows_in_flight)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="stj-judge", daemon=True).start()
@@ -177,7 +178,3 @@ def _checked(model: ModelConfig) -> ModelConfig:
     model = within_context(model)
     require(check_model_use(ModelUse(roles=("model",), model=model, limited=False)))
     return model
-
-
-async def _vllm_engine(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
-    return await HostedEngine.start(model, config, seed, scope=None)

@@ -14,7 +14,7 @@ from stj.config import ModelConfig, PromptName, UseConfig, check_run_root
 from stj.findings import require
 from stj.judging.jury import Agreement, Opinion, agreement
 from stj.models.check import ModelUse
-from stj.models.locate import loading_settings, model_identity, within_context
+from stj.models.locate import loading_settings, model_identity, with_absolute_path, within_context
 from stj.passes.check import judge_findings
 from stj.passes.run import run_pass
 from stj.passes.session import driver_session, engine_demand
@@ -39,7 +39,7 @@ class Panel:
     """Several models, each with every prompt, on the pairs of one file."""
 
     file: str
-    models: tuple[str, ...]
+    models: tuple[ModelConfig, ...]
     prompts: tuple[PromptName, ...]
     config: UseConfig
 
@@ -95,8 +95,8 @@ def result(row: Row, model: str) -> dict[str, Any]:
 
 def _sittings(panel: Panel) -> list[Sitting]:
     sittings = []
-    for number, path in enumerate(panel.models, start=1):
-        model = within_context(replace(panel.config.model, path=absolute_path(path)))
+    for number, named in enumerate(panel.models, start=1):
+        model = within_context(with_absolute_path(named))
         artifact = Artifact(
             panel.folder / f"judge_{number}", _key(panel, model)
         )  # A separate folder: run_root may hold other files.
@@ -131,14 +131,14 @@ def _judge(sitting: Sitting, panel: Panel, on_result: TakeResult, *, overwrite: 
 
 def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult) -> None:
     for row in rows:
-        on_result(result(row, sitting.model.path))
+        on_result(result(row, sitting.model.label))
 
 
 def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, Label | None]) -> Agreement:
     """The jurors' agreement. Memory holds two numbers for each juror and pair."""
     by_juror: dict[str, dict[str, Opinion]] = {}
-    for path, sitting in zip(panel.models, sittings, strict=True):
-        names: dict[str, str] = {prompt: _name(path, prompt, panel) for prompt in panel.prompts}
+    for model, sitting in zip(panel.models, sittings, strict=True):
+        names: dict[str, str] = {prompt: _name(model.label, prompt, panel) for prompt in panel.prompts}
         by_juror |= {name: {} for name in names.values()}
         for row in _rows(sitting):
             by_juror[names[row.task]][id_in_task(row)] = _opinion(row)

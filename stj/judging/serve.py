@@ -52,9 +52,11 @@ _votes = Counter("stj_judge_votes", "Judgments of pairs (one vote each), by the 
 def serve(config: UseConfig, host: str, port: int) -> NoReturn:
     """Replaces this process with vLLM's server for this model.
 
-    Raises ModelError if the model is missing or its chat template cannot serve, and ConfigError if vLLM would not find the
-    plugin.
+    Raises ModelError if the model is missing or its chat template cannot serve, and ConfigError if the model is behind an API
+    or if vLLM would not find the plugin.
     """
+    if config.model.endpoint:
+        raise ConfigError(f"{config.model.label} is served there already; `stj serve` takes a model's directory, URI or hub id")
     if _PLUGIN not in entry_points(group=_GROUP).names:
         raise ConfigError("this installation of stj has no entry point for vLLM; install it again (`make install`)")
     model = within_context(config.model)

@@ -26,7 +26,7 @@ from stj.evals.benchmarks.refs import is_benchmark
 from stj.loop.inputs import SELECTED_ON, PassPart
 from stj.loop.keys import examples_key, pass_key, training_key
 from stj.loop.kinds import ExamplesPhase, PassPhase, Phase, TrainingPhase
-from stj.models.locate import model_identity, model_in
+from stj.models.locate import model_identity, model_in, with_absolute_path
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder, absolute_path
 
@@ -235,9 +235,9 @@ def _with_absolute_paths(config: Config) -> Config:
     """The config with paths that processes in other working directories understand."""
     models = replace(
         config.models,
-        generator=_absolute(config.models.generator),
-        first_judge=_absolute(config.models.first_judge),
-        seed=_absolute(config.models.seed),
+        generator=with_absolute_path(config.models.generator),
+        first_judge=with_absolute_path(config.models.first_judge),
+        seed=with_absolute_path(config.models.seed),
     )
     heldout = config.heldout
     if heldout.path is not None:
@@ -253,7 +253,3 @@ def _with_absolute_paths(config: Config) -> Config:
     source = replace(config.source, path=absolute_path(config.source.path), keep_out=keep_out)
     train = replace(config.train, selection=selection)
     return replace(config, models=models, source=source, heldout=heldout, train=train)
-
-
-def _absolute(model: ModelConfig) -> ModelConfig:
-    return replace(model, path=absolute_path(model.path))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from stj.config import ModelConfig
 from stj.errors import ModelError
 from stj.findings import Finding, joined, look
+from stj.models.api_key import api_key
 from stj.models.chat import check_chat
 from stj.models.locate import check_division, context_of, is_hub_id, local_model, read_config
 from stj.models.shapes import STANDARD_TYPES, check_shapes
@@ -71,7 +72,9 @@ class ModelUse:
 
 
 def check_model_use(use: ModelUse) -> list[Finding]:
-    """Every finding on one model: on its files and config, weights, tokenizer and context."""
+    """Every finding on one model: on its files and config, weights, tokenizer and context, or on the key of its API."""
+    if use.model.endpoint:
+        return [look(use.subject, partial(_check_endpoint, use.model))]
     first = look(use.subject, partial(_check_files, use))
     if not first.ok:
         return [first]
@@ -111,6 +114,12 @@ def check_trainable(config: Mapping[str, Any], name: str) -> None:
             f"model {name}: its config.json has a {senses[0]}: training knows models of text alone. "
             "Name the text model of its family"
         )
+
+
+def _check_endpoint(model: ModelConfig) -> str:
+    """Facts on a model behind an API; nothing is sent there. Raises ConfigError without its key, if it names one."""
+    api_key(model)
+    return f"{model.label}: not asked yet; its key is {'set' if model.key_variable else 'not needed'}"
 
 
 def _check_files(use: ModelUse) -> str:

@@ -20,7 +20,7 @@ from stj.config import ModelConfig
 from stj.errors import ConfigError, ModelError, StjError
 from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
-from stj.storage.folder import PACKAGE_SCHEME, Folder, content_identity, package_path
+from stj.storage.folder import PACKAGE_SCHEME, Folder, absolute_path, content_identity, package_path
 from stj.storage.probe import probe
 
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))[\w-][\w.-]*/[\w-][\w.-]*")
@@ -51,10 +51,12 @@ def is_hub_id(location: str) -> bool:
 def model_identity(model: ModelConfig) -> str:
     """The identity of a model's weights, for keys.
 
-    For the hub: id and revision. For local files: a hash of their content. For a URI: a hash of its manifest, or if it has
-    none, of its config.json and its files' names, sizes and times. Raises ModelError if a directory is missing or holds no
-    model.
+    For a model behind an API: its name there and the address. For the hub: id and revision. For local files: a hash of their
+    content. For a URI: a hash of its manifest, or if it has none, of its config.json and its files' names, sizes and times.
+    Raises ModelError if a directory is missing or holds no model.
     """
+    if model.endpoint:
+        return model.label
     if is_hub_id(model.path):
         return f"{model.path}@{model.revision or 'main'}"
     folder = _folder(model.path)
@@ -65,6 +67,8 @@ def model_identity(model: ModelConfig) -> str:
 
 def loading_settings(model: ModelConfig) -> dict[str, Any]:
     """Settings of an engine, besides the weights, that change its answers: part of every pass's key."""
+    if model.endpoint:
+        return {"fixed_sampling": model.fixed_sampling, **chat_settings(model)}
     return {"dtype": model.dtype, "max_model_len": model.max_model_len, **chat_settings(model)}
 
 
@@ -73,6 +77,11 @@ def chat_settings(model: ModelConfig) -> dict[str, Any]:
     default = ModelConfig()
     names = ("thinking", "chat_template_kwargs", "template_date")
     return {name: getattr(model, name) for name in names if getattr(model, name) != getattr(default, name)}
+
+
+def with_absolute_path(model: ModelConfig) -> ModelConfig:
+    """The model with a path that processes in other working directories understand."""
+    return replace(model, path=absolute_path(model.path)) if model.path else model
 
 
 def model_in(folder: Folder, like: ModelConfig) -> ModelConfig:
@@ -121,8 +130,11 @@ def check_cache(model: ModelConfig, *, weights: bool) -> str:
 def within_context(model: ModelConfig) -> ModelConfig:
     """The model with max_model_len cut to the context that its config.json states.
 
-    Fetches only config.json from the hub or a URI. Raises ModelError as `local_model` does.
+    A model behind an API stays as it is. Fetches only config.json from the hub or a URI. Raises ModelError as `local_model`
+    does.
     """
+    if model.endpoint:
+        return model
     context = context_of(read_config(model))
     return model if context is None else replace(model, max_model_len=min(model.max_model_len, context))
 
@@ -148,7 +160,7 @@ def check_division(model: ModelConfig) -> None:
     Fetches only config.json from the hub or a URI, and nothing for a single GPU.
     """
     size = model.tensor_parallel_size
-    if size == 1:
+    if size == 1 or model.endpoint:
         return
     config = read_config(model)
     text = config.get("text_config", config)

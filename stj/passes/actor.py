@@ -13,9 +13,9 @@ import pyarrow as pa
 import ray
 
 from stj.config import EngineConfig, ModelConfig
-from stj.engine.hosted import HostedEngine
 from stj.engine.load import EngineLoad
-from stj.errors import PassFailed
+from stj.engine.start import start_engine
+from stj.errors import EndpointError, PassFailed
 from stj.generate import Engine
 from stj.passes.ledger import Ledger
 from stj.passes.source import seal
@@ -42,11 +42,12 @@ class PassActor:
         self._slots = EngineSlots(config.rows_in_flight)
         self._journal = RowJournal(registry, ray.get_runtime_context().get_node_id())
         seed = spec.seed + _earlier_starts(registry, config)  # engines with the same seed would draw the same samples
-        engine = (spec.make_engine or _vllm_engine)(spec.model, config, seed)
+        engine = (spec.make_engine or _scoped_engine)(spec.model, config, seed)
         self._engine = asyncio.run_coroutine_threadsafe(engine, self._loop).result()
         registry.record_start.remote()
         self._load = EngineLoad(self._engine, config.max_num_seqs)
-        asyncio.run_coroutine_threadsafe(self._load.watch(), self._loop)
+        if not spec.model.endpoint:  # an API has room at any time, and each surplus sample has its price
+            asyncio.run_coroutine_threadsafe(self._load.watch(), self._loop)
         asyncio.run_coroutine_threadsafe(self._heartbeat(), self._loop)
 
     def __call__(self, block: pa.Table) -> pa.Table:
@@ -80,7 +81,11 @@ class PassActor:
             return replace(row, error=f"quarantined: an engine died {deaths} times with this row on it, the last time alone")
         async with self._slots.for_row(deaths):
             await self._journal.begin(row.id)
-            row = await run_stages(row, self._stages[row.task], self._load.ask, self._load.room)
+            try:
+                row = await run_stages(row, self._stages[row.task], self._load.ask, self._load.room)
+            except EndpointError as error:  # the driver ends the pass, when it has the rows that were answered before
+                await self._registry.record_refusal.remote(str(error))
+                row = replace(row, error=str(error))
             self._journal.end(row.id)
         return row
 
@@ -171,6 +176,6 @@ def _earlier_starts(registry: Any, config: EngineConfig) -> int:
     return int(earlier)
 
 
-async def _vllm_engine(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+async def _scoped_engine(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
     context = ray.get_runtime_context()
-    return await HostedEngine.start(model, config, seed, scope=f"{context.get_job_id()} {context.get_node_id()}")
+    return await start_engine(model, config, seed, scope=f"{context.get_job_id()} {context.get_node_id()}")

@@ -22,7 +22,7 @@ def on_this_machine(ray: RayConfig) -> bool:
 def model_findings(use: ModelUse, requests: Sequence[LongestRequest], ray: RayConfig) -> list[Finding]:
     """The refusals of one model, or one finding with its facts; prompts are counted only if the tokenizer is good."""
     findings = check_model_use(use)
-    if all(finding.ok for finding in findings):
+    if not use.model.endpoint and all(finding.ok for finding in findings):
         findings.append(look(use.subject, partial(_check_prompts, use, requests)))
         findings.append(look(use.subject, partial(check_cache, use.model, weights=on_this_machine(ray))))
     return joined(use.subject, findings)

@@ -112,8 +112,8 @@ class RowCommitter:
             self._pending, self._pending_bytes, self._pending_rows = [], 0, 0
         self._committed_at = time.monotonic()
 
-    def finish(self, dollars_per_engine_hour: float | None, limit: int | None = None, **facts: Any) -> None:
-        """Adds the failed rows, applies the limit, and writes the manifest with all counts.
+    def finish(self, price: Callable[[Ledger], float | None] | None, limit: int | None = None, **facts: Any) -> None:
+        """Adds the failed rows, applies the limit, and writes the manifest with all counts; `price` is in dollars.
 
         Raises PassFailed if no rows came in or too many rows failed.
         """
@@ -130,8 +130,8 @@ class RowCommitter:
             facts["passed_rule"] = count_passed(self._artifact, self._parts)
         counts = _counts(self._artifact, self._parts)
         useful = counts["output_tokens"] - counts["failed_tokens"] - counts["surplus_tokens"]
-        ledger = (self._earlier_cost + self.spent).facts(useful, dollars_per_engine_hour)
-        self._artifact.finish(self._parts, **counts, ledger=ledger, **facts)
+        spent = self._earlier_cost + self.spent
+        self._artifact.finish(self._parts, **counts, ledger=spent.facts(useful, price(spent) if price else None), **facts)
 
     def _too_many_failed(self) -> PassFailed:
         record = next(iter(self._failed.values()))

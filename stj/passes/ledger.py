@@ -31,19 +31,18 @@ class Ledger:
         """Writes the ledger for the next start of the pass."""
         folder.write(LEDGER, json.dumps(asdict(self)).encode())
 
-    def facts(self, useful_tokens: int, dollars_per_engine_hour: float | None) -> dict[str, Any]:
+    def facts(self, useful_tokens: int, dollars: float | None) -> dict[str, Any]:
         """The ledger as JSON values, for the manifest; `useful_tokens` are the output tokens that finished rows needed.
 
         The other output tokens are wasted: those of surplus samples, of failed rows, and of rows that a kill lost before their
         commit.
         """
-        dollars = None if dollars_per_engine_hour is None else round(self.engine_seconds / 3600 * dollars_per_engine_hour, 4)
         return {
             "starts": self.starts,
             "engine_seconds": round(self.engine_seconds, 1),
             **asdict(self.usage),
             "wasted_tokens": max(0, self.usage.output_tokens - useful_tokens),
-            "dollars": dollars,
+            "dollars": None if dollars is None else round(dollars, 4),
         }
 
 

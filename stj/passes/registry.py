@@ -19,6 +19,7 @@ class PassRegistry:
         self._spent: dict[str, Ledger] = {}
         self._starts = 0
         self._unfinished_starts: Counter[str] = Counter()
+        self._refusal = ""
 
     def record_start_attempt(self, actor: str) -> tuple[int, int]:
         """Records that an actor starts its engine.
@@ -43,6 +44,14 @@ class PassRegistry:
     def engine_deaths(self, row_ids: Sequence[str]) -> list[list[str]]:
         """For each of these rows, which are on no engine now, the machines of the engines that died with it."""
         return [self._machines.get(row_id, []) for row_id in row_ids]
+
+    def record_refusal(self, reason: str) -> None:
+        """Records why an API would refuse every further row."""
+        self._refusal = reason
+
+    def refusal(self) -> str:
+        """Why an API would refuse every further row; empty if it would not."""
+        return self._refusal
 
     def record_reading(self) -> None:
         """Records that a task reads rows."""

@@ -9,17 +9,18 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from stj import errors
 from stj.config import EngineConfig
-from stj.errors import PassFailed, StjError
+from stj.errors import EndpointError, PassFailed, StjError
 from stj.passes.actor import PassActor
 from stj.passes.block_stats import ForgetBlockStats
 from stj.passes.capacity import CapacityWatch
@@ -41,6 +42,7 @@ _READ_BLOCK_BYTES = 1 << 20  # Small, so that the first rows reach the engine wh
 _OUR_ERROR = re.compile(r"^(?:stj\.errors\.)(\w+): (.+)$", re.MULTILINE)
 # Ray Data adds engines above this share of calls in use: nearly as many again if all are in use. Below 0.5 it stops some.
 _ADD_ENGINES_ABOVE = 0.55
+_LAST_ROWS_S = 5.0  # Rows that an API answered before it refused may arrive after rows that it refused.
 _EXECUTOR_TIMEOUT_S = 30.0  # Ray Data itself waits 2 s for its thread, which is not enough on a busy machine.
 
 
@@ -50,8 +52,8 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Calla
     A killed pass resumes after the rows that it has committed, and tries failed rows again. `on_row` gets each row that did
     not fail as soon as it arrives, a little before it is committed.
 
-    Raises PassFailed if more than `max_failed_fraction` of the rows failed or no engine starts, and CapacityError if an
-    engine's machine is lost and not replaced.
+    Raises PassFailed if more than `max_failed_fraction` of the rows failed or no engine starts, CapacityError if an engine's
+    machine is lost and not replaced, and EndpointError if the API of the model refuses every request.
     """
     started = time.monotonic()
     live_line = LiveLine()
@@ -60,7 +62,8 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Calla
     watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s)
     try:
         with DataContext.current(_context(spec, config, registry)):
-            for table in _stream(spec, committer.finished, config, registry):
+            tables = _stream(spec, committer.finished, config.serving(spec.model), registry)
+            for table in _until_refused(tables, registry) if spec.model.endpoint else tables:
                 watch.add(table)
         watch.update()
         _refuse_lost_rows(ray.get(registry.rows_read.remote()), committer)
@@ -77,7 +80,7 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Calla
             watch.close()
         finally:
             committer.commit()
-    committer.finish(spec.dollars_per_engine_hour, spec.limit, seconds=round(time.monotonic() - started, 1))
+    committer.finish(spec.dollars, spec.limit, seconds=round(time.monotonic() - started, 1))
 
 
 def _clearing(live_line: LiveLine, on_row: Callable[[Row], None] | None) -> Callable[[Row], None] | None:
@@ -136,6 +139,20 @@ def _dataset(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: An
             num_gpus=spec.model.gpus if config.device == "gpu" else 0,
         )
     )
+
+
+def _until_refused(tables: Iterable[pa.Table], registry: Any) -> Iterator[pa.Table]:
+    """The tables. If an API comes to refuse every request: the rows that it answered before, and then EndpointError."""
+    refusal, deadline = "", math.inf
+    for table in tables:
+        unanswered = table["error"].null_count < table.num_rows
+        if unanswered and not refusal and (refusal := ray.get(registry.refusal.remote())):
+            deadline = time.monotonic() + _LAST_ROWS_S
+        yield table.filter(pc.is_null(table["error"])) if refusal else table
+        if time.monotonic() > deadline:
+            break
+    if refusal:
+        raise EndpointError(refusal)
 
 
 def _refuse_lost_rows(read: int, committer: RowCommitter) -> None:

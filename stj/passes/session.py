@@ -53,7 +53,11 @@ def training_demand(train: TrainConfig) -> Demand:
 
 
 def engine_demand(engine: EngineConfig, models: Sequence[ModelConfig]) -> Demand:
-    """The resources that passes through these models take; the largest model counts."""
+    """The resources that passes through these models take; the largest model counts, and models behind an API take no GPU."""
+    local = [model for model in models if not model.endpoint]
+    if models and not local:
+        client = engine.serving(models[0])
+        return Demand("clients of models behind an API", client.min_replicas, client.cpus_per_replica, 0)
     gpus = max((model.gpus for model in models), default=0) if engine.device == "gpu" else 0
     return Demand("engine.min_replicas", engine.min_replicas, engine.cpus_per_replica, gpus)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from stj.config import Config, ModelConfig, UseConfig
 from stj.engine.hosted import MakeEngine
+from stj.passes.ledger import Ledger
 from stj.rows import Row
 from stj.stages.runner import Stage
 
@@ -29,9 +30,15 @@ class Pass:
     limit: int | None = None
     """Number of rows that may pass the instruction rule. Rows beyond it become tombstones when the pass finishes."""
     dollars_per_engine_hour: float | None = None
-    """Price of one engine, for the ledger."""
+    """Price of one engine on our machines, for the ledger."""
     capacity_deadline_s: float = 1800
     """Longest wait of rows for an engine without a machine."""
+
+    def dollars(self, spent: Ledger) -> float | None:
+        """The price of what was spent: of engine hours, or of an API's tokens. None if no price is known."""
+        if prices := self.model.dollars_per_million_tokens:
+            return (spent.usage.prompt_tokens * prices[0] + spent.usage.output_tokens * prices[1]) / 1e6
+        return None if self.dollars_per_engine_hour is None else spent.engine_seconds / 3600 * self.dollars_per_engine_hour
 
 
 def pass_under(

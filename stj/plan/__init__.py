@@ -69,13 +69,15 @@ class Plan:
         ]
 
     def _total(self) -> list[str]:
-        spent = spent_words(*total((sum(phase.times), phase) for phase in self.phases))
+        hours, dollars = total((sum(phase.times), phase) for phase in self.phases)
+        spent = ", ".join(spent_words(hours, dollars))
         if not spent:
             return []
-        uncounted = [phase.name for phase in self.phases if phase.gpu_hours is None]
+        priced = dollars is not None
+        uncounted = [phase.name for phase in self.phases if phase.gpu_hours is None or (priced and phase.dollars is None)]
         if not uncounted:
-            return [f"{'in all':<12} {', '.join(spent)}"]
-        return [f"{'in all':<12} at least {', '.join(spent)}: without {', '.join(uncounted)}, whose models have unknown shapes"]
+            return [f"{'in all':<12} {spent}"]
+        return [f"{'in all':<12} at least {spent}: without {', '.join(uncounted)}, whose shape or price is unknown"]
 
     def _assuming(self) -> list[str]:
         a = self.assumptions

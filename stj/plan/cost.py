@@ -167,7 +167,7 @@ def total(costs: Iterable[tuple[int, Cost]]) -> tuple[float | None, float | None
 
 def spent_words(gpu_hours: float | None, dollars: float | None) -> list[str]:
     """GPU-hours and dollars in words, if they are known."""
-    hours = [] if gpu_hours is None else [f"{gpu_hours:,.1f} GPU-hours"]
+    hours = [] if not gpu_hours else [f"{gpu_hours:,.1f} GPU-hours"]
     return hours if dollars is None else [*hours, f"${dollars:,.0f}"]
 
 
@@ -225,11 +225,20 @@ def _rows(config: Config, a: Assumptions) -> tuple[float, float]:
 def _sampling(
     name: str, times: tuple[int, ...], tokens: tuple[float, float], model: ModelConfig, config: Config, a: Assumptions
 ) -> PhasePlan:
+    if model.endpoint:
+        return _bought(name, times, tokens, model)
     shape = shape_of(model)
     hours = None
     if shape and config.engine.device == "gpu":
         hours = _gpu_seconds(shape, model, tokens, config, a) / 3600
     return _phase(name, times, tokens, hours, config.hardware)
+
+
+def _bought(name: str, times: tuple[int, ...], tokens: tuple[float, float], model: ModelConfig) -> PhasePlan:
+    """A phase behind an API: it takes no GPU, and its tokens have a price if the config names one."""
+    prices = model.dollars_per_million_tokens
+    dollars = (tokens[0] * prices[0] + tokens[1] * prices[1]) / 1e6 if prices else None
+    return PhasePlan(name=name, times=times, tokens_in=tokens[0], tokens_out=tokens[1], gpu_hours=0.0, dollars=dollars)
 
 
 def _gpu_seconds(shape: Shape, model: ModelConfig, tokens: tuple[float, float], config: Config, a: Assumptions) -> float:

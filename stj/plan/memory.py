@@ -18,7 +18,7 @@ class RolePlan:
     role: str
     model: str
     gpus: int
-    """GPUs of one engine; 0 on a CPU."""
+    """GPUs of one engine; 0 on a CPU and for a model behind an API."""
     parameters: int | None
     """None if the model's shape is unknown."""
     weights_gb: float = 0
@@ -27,11 +27,14 @@ class RolePlan:
     """Bytes over all GPUs of one engine."""
     kv_room_tokens: int = 0
     """Tokens that the KV cache of one engine holds."""
+    behind_api: bool = False
     fits: bool = True
     remedy: str = ""
 
     def line(self) -> str:
         """This role as a line of the printed plan."""
+        if self.behind_api:
+            return f"{self.role:<12} {self.model}: behind an API, so it takes no GPU"
         if self.parameters is None:
             return f"{self.role:<12} {self.model}: unknown shape (no config.json here, and none known for this id)"
         where = f"{self.gpus} x GPU, each {self.weights_gb:.3g} GB" if self.gpus else f"CPU, {self.weights_gb:.2g} GB"
@@ -44,6 +47,8 @@ class RolePlan:
 
 def role_plan(role: str, model: ModelConfig, config: Config) -> RolePlan:
     """What an engine of this model holds. It fits if the KV cache has room for one sequence of full length."""
+    if model.endpoint:
+        return RolePlan(role=role, model=model.label, gpus=0, parameters=None, behind_api=True)
     shape = shape_of(model)
     gpus = model.gpus if config.engine.device == "gpu" else 0
     if shape is None:

@@ -36,12 +36,15 @@ PAIR_PROMPTS = {"modified_instruction": MODIFIED_INSTRUCTION, "worse_answer": WO
 async def make_pair(row: Row, generate: Generate, config: PairsConfig) -> Row:
     """The row with its pair, or dropped with what the model wrote.
 
-    Reasons: "answer_truncated" (max_tokens cut the good answer, or the thought before it), "answer_empty", "rejected_truncated"
-    and "rejected_unparsed" (the worse answer is cut, or not in the prompt's format), "pair_identical" (the two answers are
-    equal, so neither is better). Neither answer holds the thought before it: it would show which answer is the better one.
+    Reasons: "answer_refused" (by the model behind an API, or by its filter), "answer_truncated" (max_tokens cut the good
+    answer, or the thought before it), "answer_empty", "rejected_truncated" and "rejected_unparsed" (the worse answer is cut, or
+    not in the prompt's format), "pair_identical" (the two answers are equal, so neither is better). Neither answer holds the
+    thought before it: it would show which answer is the better one.
     """
     answer = await generate(row.turns, config.answer)
     chosen = answer.text.strip()
+    if answer.refused:
+        return row.drop("answer_refused", answer.text)
     if not chosen or answer.finish_reason == "length":
         return row.drop("answer_truncated" if answer.finish_reason == "length" else "answer_empty", answer.evidence)
     prompt = fill(PAIR_PROMPTS[config.method], {"Instruction": row.instruction, "Baseline Response": chosen})

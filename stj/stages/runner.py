@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from stj.errors import PromptTooLong, RequestFailed
+from stj.errors import EndpointError, PromptTooLong, RequestFailed
 from stj.generate import Completion, Generate, Sampling
 from stj.rows import Row, Turn
 
@@ -60,6 +60,8 @@ async def run_stages(row: Row, stages: Sequence[Stage], ask: Ask, room: Room = w
 
     A row is never lost: every failure is written into it. This includes unexpected exceptions, because a single odd row must
     not end a pass of a million. Failed rows count towards `engine.max_failed_fraction`.
+
+    Raises EndpointError: an API would refuse every other row too.
     """
     counter = TokenCounter(ask, room)
     for stage in stages:
@@ -71,6 +73,8 @@ async def run_stages(row: Row, stages: Sequence[Stage], ask: Ask, room: Room = w
             row = row.drop("prompt_too_long", str(error))
         except RequestFailed as error:
             row = replace(row, error=str(error))
+        except EndpointError:
+            raise
         except Exception as error:
             name = getattr(stage, "func", stage).__name__
             row = replace(row, error=f"{name}: {type(error).__name__}: {error}")

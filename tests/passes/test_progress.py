@@ -69,7 +69,7 @@ def test_a_ledger_adds_up_over_starts_and_says_what_was_wasted(tmp_path: Path) -
     first = Ledger(starts=1, engine_seconds=1800, usage=Usage(prompt_tokens=30, computed_tokens=10, output_tokens=50))
     first.write(folder)
     both = read_ledger(folder) + Ledger(starts=1, engine_seconds=1800, usage=Usage(output_tokens=50))
-    facts = both.facts(useful_tokens=80, dollars_per_engine_hour=16)
+    facts = both.facts(useful_tokens=80, dollars=16)
     assert facts == {
         "starts": 2,
         "engine_seconds": 3600,
@@ -79,6 +79,6 @@ def test_a_ledger_adds_up_over_starts_and_says_what_was_wasted(tmp_path: Path) -
         "wasted_tokens": 20,
         "dollars": 16,
     }
-    assert both.facts(useful_tokens=80, dollars_per_engine_hour=None)["dollars"] is None
+    assert both.facts(useful_tokens=80, dollars=None)["dollars"] is None
     folder.write("ledger.json", b"{torn")
     assert read_ledger(folder) == Ledger()

@@ -326,7 +326,7 @@ def test_an_unknown_model_leaves_its_lines_open_and_nothing_else() -> None:
     assert unknown.phases[-1].gpu_hours is None
     (total,) = (line for line in unknown.lines() if line.startswith("in all"))
     assert "at least" in total
-    assert total.endswith("fine-tuning, whose models have unknown shapes")
+    assert total.endswith("fine-tuning, whose shape or price is unknown")
 
 
 def test_a_cpu_run_has_no_gpu_hours_and_counts_its_own_instructions() -> None:
