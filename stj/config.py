@@ -282,7 +282,7 @@ def _check_endpoint(model: ModelConfig) -> None:
     _check(bool(model.name), f"endpoint={model.endpoint}: set name to the name of a model there")
     _check(
         model.template_date == TEMPLATE_DATE,
-        f"{model.label}: template_date={model.template_date} has no effect there: the API's server writes the prompts. Leave it out",
+        f"{model.label}: template_date={model.template_date} has no effect: the server writes the prompts. Leave it out",
     )
     _check(
         not model.path,
