@@ -9,13 +9,15 @@ A setting gets its value from three places, and later ones win:
 A file in conf/ holds only what differs from the defaults. stj/config_loader.py reads files and words.
 """
 
+import json
 import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stj.errors import ConfigError
 from stj.generate import Sampling
@@ -23,10 +25,17 @@ from stj.rows import CATEGORIES
 
 PromptName = Literal["figure8", "arena", "prometheus"]
 
+Thinking = Literal["auto", "off", "on"]
+
 Objective = Literal["sft", "dpo", "rpo", "sft_then_dpo"]
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 REASONING_CATEGORIES = ("Mathematical reasoning", "Knowledge and Reasoning")
 
+
+TEMPLATE_DATE = "2024-07-26"
+"""A fixed day: with the clock's, a run that is resumed tomorrow, or the judge that it trained, would see other prompts."""
+THINKING_VARIABLE = "enable_thinking"
+"""The name that most thinking models' chat templates read."""
 
 _MAX_SEED = 2**31 - 1  # The largest seed that every random generator takes.
 
@@ -137,6 +146,36 @@ class SelectConfig:
         _check(not bad, f"select.lengths={', '.join(bad)}: no such length; Figure 7 has a, b, c, d and e")
 
 
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatOptions:
+    """What a chat template is given besides the messages."""
+
+    thinking: Thinking = "auto"
+    """Whether the model thinks before it answers; `auto` leaves it to the template."""
+    template_kwargs: str = "{}"
+    """More variables of the template, as a JSON object. It is text because options are keys of caches."""
+    date: str | None = None
+    """What the template takes for today, as 2024-07-26; None leaves it to the clock."""
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The template's variables by name."""
+        thinking = {} if self.thinking == "auto" else {THINKING_VARIABLE: self.thinking == "on"}
+        kwargs: dict[str, Any] = json.loads(self.template_kwargs)
+        return thinking | kwargs
+
+
+NO_CHAT_OPTIONS = ChatOptions()
+"""Leaves everything to the chat template, and the date to the clock."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """One model and the GPUs of one engine."""
@@ -154,14 +193,45 @@ class ModelConfig:
     GB) needs 4 GPUs of 80 GB."""
     pipeline_parallel_size: int = 1
     """Groups of GPUs that each hold a part of the layers. An engine takes `tensor_parallel_size` times this many GPUs."""
+    thinking: Thinking = "auto"
+    """Whether a thinking model thinks before it answers: `off` and `on` set the chat template's variable `enable_thinking`.
+    `auto` leaves it to the template."""
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """More variables of the chat template, as in `{reasoning_effort: low}`. The template must read each of them."""
+    template_date: str = TEMPLATE_DATE
+    """What a chat template that asks for the date takes for today; the default is the date in Llama 3.1's own template. The
+    template of a trained model keeps the date that it was trained with."""
 
     def __post_init__(self) -> None:
-        _at_least(1, f"model {self.path}: ", self, "max_model_len", "tensor_parallel_size", "pipeline_parallel_size")
+        where = f"model {self.path}: "
+        _at_least(1, where, self, "max_model_len", "tensor_parallel_size", "pipeline_parallel_size")
+        _check(_is_date(self.template_date), f"{where}template_date={self.template_date}: must be a date, as in 2024-07-26")
+        _check_template_kwargs(where, self)
+
+    @property
+    def chat_options(self) -> ChatOptions:
+        """What the model's chat template is given besides the messages."""
+        kwargs = json.dumps(self.chat_template_kwargs, sort_keys=True)
+        return ChatOptions(thinking=self.thinking, template_kwargs=kwargs, date=self.template_date)
 
     @property
     def gpus(self) -> int:
         """GPUs of one engine."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
+
+
+def _check_template_kwargs(where: str, model: ModelConfig) -> None:
+    kwargs = model.chat_template_kwargs
+    for name in kwargs:
+        _check(str(name).isidentifier(), f"{where}chat_template_kwargs has '{name}', which no template can read as a name")
+    try:
+        json.dumps(kwargs, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{where}chat_template_kwargs={kwargs}: must hold only text, numbers, lists and mappings") from None
+    _check(
+        model.thinking == "auto" or THINKING_VARIABLE not in kwargs,
+        f"{where}thinking={model.thinking} and chat_template_kwargs.{THINKING_VARIABLE} set the same variable; leave one out",
+    )
 
 
 def _mixtral() -> ModelConfig:

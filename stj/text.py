@@ -27,6 +27,15 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m" if minutes else f"{seconds:.0f}s"
 
 
+def without_surrogates(text: str) -> str:
+    """The text with each lone surrogate replaced by U+FFFD: UTF-8, Arrow and tokenizers fail on them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
 def visible(text: str) -> str:
     """The text with the code of every character that a terminal obeys or does not show: ESC becomes `\\x1b`."""
     lines_ended = text.replace("\r\n", "\n")

@@ -22,7 +22,7 @@ from stj.loop.heldout import score_heldout
 from stj.loop.phases import Run
 from stj.loop.tasks import to_example
 from stj.models.chat import encode_chat
-from stj.models.thinking import ThoughtFormat
+from stj.models.thinking import ThoughtReader
 from stj.rows import HELDOUT, Candidates, Example, Pair, Row, Turn, example_from_dict, rows_to_table
 from stj.stages.categorize import categorize
 from stj.stages.judge import judge, judge_heldout, judge_in_every_order, rate
@@ -220,7 +220,7 @@ def test_what_is_learned_is_what_the_model_must_write_behind_its_prompt(
         assert seen_whole == (judgment if seed_template == TEMPLATE else f"<think>\n\n</think>\n\n{judgment}")
 
     ids = [int(token) for token in tokens.texts[0][tokens.prompt_length : -1]]
-    reply = ThoughtFormat.of(tokenizer, prompt).read(ids, tokenizer.decode(ids, skip_special_tokens=True))
+    reply = ThoughtReader.of(tokenizer).read(ids, tokenizer.decode(ids, skip_special_tokens=True))
     assert (reply.text, reply.closed) == (judgment, True)
 
 

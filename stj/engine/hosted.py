@@ -47,8 +47,8 @@ class HostedEngine:
 
         Without a scope, the caller is a user's own process, and it gets its own warm process.
 
-        Raises ModelError if the model is missing or has no chat template, and CapacityError if the engine's process ends while
-        it starts.
+        Raises ModelError if the model is missing or its chat template cannot serve, and CapacityError if the engine's
+        process ends while it starts.
         """
         environment = engine_environment(model, config)
         connection = await asyncio.to_thread(_connect, environment, config.device, scope)

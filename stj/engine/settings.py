@@ -1,8 +1,10 @@
 """vLLM's settings for a model and its devices, under vLLM's names: fields of EngineArgs and `--flags` of its server."""
 
+from pathlib import Path
 from typing import Any
 
 from stj.config import EngineConfig, ModelConfig
+from stj.models.tokenizer import tokenizer_mode
 
 _CPU_BLOCK_TOKENS = 32
 """Samples of one prompt share only whole blocks. With vLLM's 128 on a CPU, a judge reads half of a 243-token prompt again for
@@ -14,6 +16,7 @@ def engine_settings(path: str, model: ModelConfig, config: EngineConfig, seed: i
     return {
         "model": path,
         "dtype": model.dtype,
+        "tokenizer_mode": tokenizer_mode(Path(path)),
         "seed": seed,
         "max_model_len": model.max_model_len,
         "tensor_parallel_size": model.tensor_parallel_size,

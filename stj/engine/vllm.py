@@ -5,21 +5,22 @@ import itertools
 import os
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformers import AutoTokenizer
 from vllm import SamplingParams, TokensPrompt
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.sampling_params import RequestOutputKind
 
-from stj.config import EngineConfig, ModelConfig
+from stj.config import ChatOptions, EngineConfig, ModelConfig
 from stj.engine.settings import engine_settings
 from stj.engine.vllm_private import AsyncLLM, EngineDeadError, EngineGenerateError, UsageCounter
-from stj.errors import EngineDied, PromptTooLong, RequestFailed
+from stj.errors import EngineDied, ModelError, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, Usage
-from stj.models.chat import encode_chat
+from stj.models.chat import check_chat, encode_chat
 from stj.models.locate import local_model
-from stj.models.thinking import ThoughtFormat
+from stj.models.thinking import ThoughtReader
+from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.rows import Turn
 
 if TYPE_CHECKING:
@@ -31,11 +32,20 @@ _LONG_CHARACTERS = 20_000  # Encode longer prompts in a thread: a second for 1 M
 class VllmEngine:
     """One model on one or several devices, behind our `Engine` interface."""
 
-    def __init__(self, llm: AsyncLLM, tokenizer: "PreTrainedTokenizerBase", max_model_len: int) -> None:
+    def __init__(
+        self,
+        llm: AsyncLLM,
+        tokenizer: "PreTrainedTokenizerBase",
+        options: ChatOptions,
+        stops: Sequence[int],
+        max_model_len: int,
+    ) -> None:
         self._llm = llm
         self._counter = UsageCounter(llm)
         self._tokenizer = tokenizer
-        self._thoughts = ThoughtFormat.of(tokenizer, encode_chat(tokenizer, [Turn(role="user", content="?")]))
+        self._options = options
+        self._stops = list(stops)
+        self._thoughts = ThoughtReader.of(tokenizer, options)
         self._max_model_len = max_model_len
         self._ids = itertools.count()
 
@@ -45,30 +55,45 @@ class VllmEngine:
 
         `fork_workers` needs a process without other threads: vLLM's workers are then forked, and import nothing again.
 
-        Raises ModelError if the model is missing or has no chat template.
+        Raises ModelError if the model is missing, or if its chat template cannot serve.
         """
-        path = str(local_model(model))
-        tokenizer = _tokenizer(path)
+        directory = local_model(model)
+        path, options = str(directory), model.chat_options
+        tokenizer = load_tokenizer(directory)
+        check_chat(tokenizer, options)  # before the slow start
+        stops = sorted(stop_ids(tokenizer, directory))
         quiet = {"use_tqdm_on_load": False, "disable_log_stats": True}
         settings = AsyncEngineArgs(**engine_settings(path, model, config, seed), **quiet).create_engine_config()
         if fork_workers:
             os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"  # on a CPU vLLM has just set it to "spawn"
-        return cls(AsyncLLM.from_vllm_config(settings, disable_log_stats=True), tokenizer, model.max_model_len)
+        llm = AsyncLLM.from_vllm_config(settings, disable_log_stats=True)
+        return cls(llm, tokenizer, options, stops, model.max_model_len)
 
     @classmethod
-    def beside(cls, llm: AsyncLLM) -> "VllmEngine":
-        """Shares the engine of a running vLLM server. Raises ModelError if its model has no chat template."""
-        return cls(llm, _tokenizer(llm.model_config.tokenizer), llm.model_config.max_model_len)
+    def beside(cls, llm: AsyncLLM, options: ChatOptions, template: str | None) -> "VllmEngine":
+        """Shares the engine of a running vLLM server and its chat template; None is the model's own.
+
+        Raises ModelError if the chat template cannot serve.
+        """
+        directory = Path(llm.model_config.tokenizer)
+        tokenizer = load_tokenizer(directory)
+        if template:
+            tokenizer.chat_template = template
+        check_chat(tokenizer, options)
+        return cls(llm, tokenizer, options, sorted(stop_ids(tokenizer, directory)), llm.model_config.max_model_len)
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         """One completion.
 
-        Raises PromptTooLong if the model's context leaves no room, RequestFailed if vLLM refuses the request, and EngineDied
-        if a worker process has ended.
+        Raises PromptTooLong if the model's context leaves no room, RequestFailed if vLLM or the chat template refuses the
+        request, and EngineDied if a worker process has ended.
         """
         long = sum(len(turn.content) for turn in messages) > _LONG_CHARACTERS
-        encode = partial(encode_chat, self._tokenizer, messages)
-        prompt = await asyncio.to_thread(encode) if long else encode()
+        encode = partial(encode_chat, self._tokenizer, messages, self._options)
+        try:
+            prompt = await asyncio.to_thread(encode) if long else encode()
+        except ModelError as error:  # the template serves other dialogues, as check_chat has seen
+            raise RequestFailed(str(error)) from None
         room = self._max_model_len - len(prompt)
         if room < 1:
             raise PromptTooLong(f"prompt of {len(prompt)} tokens, context of {self._max_model_len} tokens")
@@ -76,6 +101,7 @@ class VllmEngine:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=min(sampling.max_tokens, room),
+            stop_token_ids=self._stops,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         request = self._llm.generate(TokensPrompt(prompt_token_ids=prompt), parameters, str(next(self._ids)))
@@ -107,9 +133,3 @@ class VllmEngine:
     def close(self) -> None:
         """Ends the engine's processes."""
         self._llm.shutdown()
-
-
-def _tokenizer(path: str) -> "PreTrainedTokenizerBase":
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    encode_chat(tokenizer, [Turn(role="user", content="")])  # a missing template fails before the slow start
-    return tokenizer

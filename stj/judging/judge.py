@@ -62,8 +62,8 @@ class Judge:
         `votes` is the number of judgments in each order: one is greedy, more are sampled with `sampling`. `engine` defaults to
         settings for the device that the installed vLLM is built for. `make_engine` starts another engine in place of vLLM.
 
-        Raises ModelError if the model is missing or has no chat template. Raises CapacityError if the engine does not start,
-        and ConfigError if a setting is out of range.
+        Raises ModelError if the model is missing or its chat template cannot serve. Raises CapacityError if the engine
+        does not start, and ConfigError if a setting is out of range.
         """
         self._config = VoteConfig(prompt=prompt, votes=votes, decoding=sampling or VoteConfig().decoding)
         settings = engine or installed_engine()

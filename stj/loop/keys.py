@@ -11,7 +11,7 @@ from typing import Literal
 from stj.config import Config, ExamplesConfig, ModelConfig, Objective
 from stj.loop.inputs import SELECTED_ON, PassPart, kept_out
 from stj.loop.tasks import PROMPTS as EXAMPLE_PROMPTS
-from stj.models.locate import loading_settings
+from stj.models.locate import chat_settings, loading_settings
 from stj.prompts import CATEGORIZE, prompt_hash
 from stj.sources import source_identity
 from stj.sources.heldout import heldout_identity
@@ -80,6 +80,8 @@ def training_key(
         del settings[unneeded]
     settings.get("preference", {}).pop("source", None)  # the key of the examples names the pass that judged
     key: Key = {"step": "model", "examples": examples, "seed_model": weights, "train": settings}
+    if chat := chat_settings(model):
+        key["chat"] = chat
     if train.selection.path:
         pairs = {**plain(config.selected_on), "path": heldout_identity(config.selected_on, SELECTED_ON)}
         steps = {"patience": train.selection.patience, "checkpoint_every_steps": train.checkpoint_every_steps}

@@ -1,137 +1,223 @@
-"""From messages to token ids through a model's chat template; text from data never becomes a control token.
+"""From messages to token ids: exactly those of the model's own chat template, but no text from data becomes a control token.
 
-Text from data may hold strings that look like control tokens (`<|eot_id|>`). So the template is rendered around markers.
-Only the template's own pieces may become control tokens; each message is tokenised as plain text. Sampling and training both
-use this module, so a judge is trained on the same prompt ids that it later sees.
+    1. hold      control tokens in the messages get made-up names             "<|im_end|>" -> 4071...
+    2. render    the model's template around the messages
+    3. hide      control tokens, now only the template's, get other made-up names
+    4. restore   the messages' text, and encode it all in one piece (stj/models/control_tokens.py)
+
+Engine, training and server use this module, so a judge is trained on the prompt ids that it later sees. For Mistral's own
+format, mistral_common's encoder takes the place of all four steps.
 """
 
 import re
-from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError
-
+from stj.config import NO_CHAT_OPTIONS, ChatOptions
 from stj.errors import ModelError
+from stj.models.control_tokens import Names, plain_tokenizer
+from stj.models.template import check_options, template_of, with_options
 from stj.rows import Turn
+from stj.text import without_surrogates
+from stj.thoughts import CLOSE, OPEN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_SPACE = "\u2003"  # An em space: a template that trims removes it, and no template contains it.
-_MARKER = f"{_SPACE}\ue000{{}}\ue001{_SPACE}"  # Private-use characters: no template contains them.
-_TEMPLATES_CACHED = 256  # Cache this many renderings: one for each sequence of roles.
-_CACHED_CHARACTERS = 20_000  # Do not cache longer texts.
-_TEXTS_CACHED = 512  # Cache this many texts: the judge's system prompt, and prompts that are sampled several times.
-_MARKED = re.compile(f"({_SPACE}?)\ue000(\\d+)\ue001{_SPACE}?")
+_OUTLINES_CACHED = 256  # Cache this many renderings: one for each sequence of roles.
+_CACHED_CHARACTERS = 20_000  # Do not cache longer prompts.
+_PROMPTS_CACHED = 512  # Cache this many prompts: a prompt that is sampled several times is encoded once.
+_ASKED = (("user",), ("system", "user"), ("user", "assistant", "user"), ("system", "user", "assistant", "user"))
+"""The dialogues that stj asks about."""
 
 
-def encode_chat(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn]) -> list[int]:
+def encode_chat(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn], options: ChatOptions = NO_CHAT_OPTIONS
+) -> list[int]:
     """Token ids of the prompt that asks for the assistant's next message.
 
-    If the template refuses or omits a system message, its text goes to the head of the first user message.
+    If the template refuses or omits a system message, its text goes to the head of the first user message. If it also refuses
+    two messages of one role in a row, they become one, with a blank line between them. A lone surrogate becomes U+FFFD.
 
-    Raises ModelError if the tokenizer has no chat template, or if the template omits other messages.
+    Raises ModelError if there is no chat template, or if it refuses or omits messages.
     """
-    require_template(tokenizer)
+    turns = tuple(messages)
+    if sum(len(turn.content) for turn in turns) > _CACHED_CHARACTERS:
+        return list(_encode.__wrapped__(tokenizer, _template(tokenizer), turns, options))
+    return list(_encode(tokenizer, _template(tokenizer), turns, options))
+
+
+def encode_reply(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Turn],
+    reply: str,
+    options: ChatOptions = NO_CHAT_OPTIONS,
+    thought: str = "",
+) -> list[int]:
+    """Token ids of the prompt and of the reply behind it, without its end; the prompt's ids are those of `encode_chat`.
+
+    Nothing in the reply becomes a control token, and in the thought before it only the tags of a thought (stj/thoughts.py).
+    Raises ModelError as `encode_chat` does.
+    """
+    prompt = encode_chat(tokenizer, messages, options)
+    if is_mistral(tokenizer):
+        return prompt + encode_text(tokenizer, thought + reply)
+    text, plain = _prompt(tokenizer, _template(tokenizer), messages, options), plain_tokenizer(tokenizer)
+    written = plain.hide_only(without_surrogates(thought), (OPEN, CLOSE)) + without_surrogates(reply)
+    together = plain.encode(text + written)
+    return together if together[: len(prompt)] == prompt else prompt + plain.encode_inside(written)
+
+
+def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Token ids of plain text inside a prompt; nothing in it becomes a control token."""
+    if is_mistral(tokenizer):
+        ids: list[int] = tokenizer.tokenizer.instruct_tokenizer.tokenizer.encode(without_surrogates(text), bos=False, eos=False)
+        return ids
+    return plain_tokenizer(tokenizer).encode_inside(without_surrogates(text))
+
+
+def check_chat(tokenizer: "PreTrainedTokenizerBase", options: ChatOptions = NO_CHAT_OPTIONS) -> None:
+    """Checks that the chat template can serve what stj asks of it, before anything starts.
+
+    Raises ModelError if there is no template, if it refuses or omits messages, if it does not begin the assistant's answer, or
+    if an option would have no effect.
+    """
+    if is_mistral(tokenizer):
+        if options.variables:
+            raise ModelError(
+                f"model {tokenizer.name_or_path}: mistral_common's encoder takes no thinking and no chat_template_kwargs; "
+                "leave them out"
+            )
+    else:
+        check_options(template_of(tokenizer), options, tokenizer)
+    for roles in _ASKED:
+        encode_chat(tokenizer, [Turn(role=role, content="?") for role in roles], options)
+    if not is_mistral(tokenizer):
+        _check_generation_prompt(tokenizer, options)
+
+
+def is_mistral(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Whether mistral_common reads the tokenizer; it has no chat template."""
+    return type(tokenizer).__name__ == "MistralCommonBackend"
+
+
+@lru_cache(maxsize=_PROMPTS_CACHED)
+def _encode(
+    tokenizer: "PreTrainedTokenizerBase", template: str, turns: tuple[Turn, ...], options: ChatOptions
+) -> tuple[int, ...]:
+    if is_mistral(tokenizer):
+        return _mistral_ids(tokenizer, turns)
+    return tuple(plain_tokenizer(tokenizer).encode(_prompt(tokenizer, template, turns, options)))
+
+
+def _prompt(tokenizer: "PreTrainedTokenizerBase", template: str, turns: Sequence[Turn], options: ChatOptions) -> str:
+    """The prompt's text; the template's control tokens have their hidden names."""
+    plain, own = plain_tokenizer(tokenizer), with_options(template, options)
+    shown = _shown(tokenizer, own, turns)
+    outline = _outline(tokenizer, own, tuple(turn.role for turn in shown))
+    if isinstance(outline, ModelError):
+        raise outline.with_traceback(None)
+    names = Names()
+    held = [replace(turn, content=plain.hold(without_surrogates(turn.content), names)) for turn in shown]
+    text = _render(tokenizer, own, held)
+    if plain.find(text) != outline:  # a message may have completed a control token that the template's text begins
+        text = _render(tokenizer, own, [replace(turn, content=_hold_ends(turn.content, names)) for turn in held])
+    return names.restore(plain.hide(text))
+
+
+def _hold_ends(text: str, names: Names) -> str:
+    """The text with its first and last visible character under names, so that it completes no word of the template's."""
+    return re.sub(r"^\s*\S|\S\s*$", lambda match: match[0].replace(match[0].strip(), names.of(match[0].strip())), text)
+
+
+def _shown(tokenizer: "PreTrainedTokenizerBase", template: str, turns: Sequence[Turn]) -> Sequence[Turn]:
+    """The dialogue in the first form in which the template shows all of it; the dialogue itself if there is none."""
+    for form in _forms(turns):
+        if not isinstance(_outline(tokenizer, template, tuple(turn.role for turn in form)), ModelError):
+            return form
+    return turns
+
+
+def _forms(turns: Sequence[Turn]) -> Iterator[Sequence[Turn]]:
+    """The dialogue as it is, without a system message of its own, and without two messages of one role in a row."""
+    yield turns
+    if turns[0].role == "system" and len(turns) > 1:
+        turns = [_joined(turns[:2]), *turns[2:]]
+        yield turns
+    yield [_joined(list(same)) for _, same in groupby(turns, key=lambda turn: turn.role)]
+
+
+def _joined(turns: Sequence[Turn]) -> Turn:
+    return Turn(role=turns[-1].role, content="\n\n".join(turn.content for turn in turns))
+
+
+@lru_cache(maxsize=_OUTLINES_CACHED)
+def _outline(tokenizer: "PreTrainedTokenizerBase", template: str, roles: tuple[str, ...]) -> tuple[str, ...] | ModelError:
+    """The template's control tokens around messages that have none, or the error if it refuses or omits such messages."""
+    names = Names()
+    turns = [Turn(role=role, content=names.of(str(number))) for number, role in enumerate(roles)]
     try:
-        return _encode(tokenizer, messages)
-    except (TemplateError, ModelError):
-        if messages[0].role != "system" or len(messages) < 2:
-            raise
-        first = Turn(role=messages[1].role, content=f"{messages[0].content}\n\n{messages[1].content}")
-        return _encode(tokenizer, [first, *messages[2:]])
-
-
-def require_template(tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Raises ModelError if the tokenizer has no chat template."""
-    if not tokenizer.chat_template:
-        raise ModelError(
-            f"model {tokenizer.name_or_path}: its tokenizer has no chat template. Use an instruction-tuned model, or put "
-            "chat_template.jinja beside its tokenizer.json"
-        )
-
-
-def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
-    """Token ids of plain text; nothing in it becomes a control token."""
-    return _encode_text(tokenizer, text) if len(text) <= _CACHED_CHARACTERS else _encode_text.__wrapped__(tokenizer, text)
-
-
-@lru_cache(maxsize=_TEXTS_CACHED)
-def _encode_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
-    return tuple(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Slot:
-    """The place of a message in a rendered template."""
-
-    before: tuple[int, ...]
-    """The template's own tokens since the previous message."""
-    message: int
-    """Index of the message."""
-    trimmed: bool
-    """Whether the template strips the white space around the message."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Rendering:
-    """A template rendered for one sequence of roles, with slots for the messages."""
-
-    slots: tuple[_Slot, ...]
-    end: tuple[int, ...]
-    """The template's own tokens after the last message."""
-
-
-def _encode(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn]) -> list[int]:
-    rendering = _render(tokenizer, str(tokenizer.chat_template), tuple(turn.role for turn in messages))
-    if isinstance(rendering, Exception):
-        raise rendering.with_traceback(None)
-    ids: list[int] = []
-    for slot in rendering.slots:
-        content = messages[slot.message].content
-        ids += slot.before
-        ids += encode_text(tokenizer, content.strip() if slot.trimmed else content)
-    ids += rendering.end
-    return ids
-
-
-@lru_cache(maxsize=_TEMPLATES_CACHED)
-def _render(
-    tokenizer: "PreTrainedTokenizerBase", template: str, roles: tuple[str, ...]
-) -> _Rendering | TemplateError | ModelError:
-    """The tokenizer's template around any messages with these roles, or the error if it refuses such roles."""
-    marked = [{"role": role, "content": _MARKER.format(i)} for i, role in enumerate(roles)]
-    try:
-        rendered = str(tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=True))
-    except TemplateError as error:
+        text = _render(tokenizer, template, turns)
+    except ModelError as error:
         return error
-    markers = list(_MARKED.finditer(rendered))
-    if (numbers := [int(marker[2]) for marker in markers]) != list(range(len(roles))):
+    shown = [number for number, turn in enumerate(turns) if turn.content in text]
+    if len(shown) < len(roles):
         return ModelError(
-            f"model {tokenizer.name_or_path}: its chat template shows only the messages {numbers} of {', '.join(roles)}, "
+            f"model {tokenizer.name_or_path}: its chat template shows only the messages {shown} of {', '.join(roles)}, "
             "counted from 0. Use a model whose template shows every message"
         )
-    template_tokenizer = _for_templates(tokenizer)
-
-    def encode(start: int, end: int) -> tuple[int, ...]:
-        return tuple(template_tokenizer(rendered[start:end], add_special_tokens=False)["input_ids"])
-
-    starts = [0, *(marker.end() for marker in markers)]
-    slots = tuple(
-        _Slot(before=encode(start, marker.start()), message=int(marker[2]), trimmed=not marker[1])
-        for start, marker in zip(starts, markers, strict=False)
-    )
-    return _Rendering(slots=slots, end=encode(starts[-1], len(rendered)))
+    return plain_tokenizer(tokenizer).find(text)
 
 
-@lru_cache(maxsize=8)
-def _for_templates(tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
-    """A copy of the tokenizer, used only for templates.
+def _render(
+    tokenizer: "PreTrainedTokenizerBase", template: str, turns: Sequence[Turn], *, add_generation_prompt: bool = True
+) -> str:
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                messages, chat_template=template, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        )
+    except Exception as error:  # a template is a program: it may raise anything
+        roles = ", ".join(turn.role for turn in turns)
+        raise ModelError(f"model {tokenizer.name_or_path}: its chat template refuses {roles}: {error}") from None
 
-    Whether text may become control tokens is a switch of the whole tokenizer. With one shared tokenizer, a thread could encode
-    data while another has the switch on for a template.
-    """
-    return deepcopy(tokenizer)
+
+def _mistral_ids(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn]) -> tuple[int, ...]:
+    refusals: list[Exception] = []
+    for form in _forms(turns):
+        messages = [{"role": turn.role, "content": without_surrogates(turn.content)} for turn in form]
+        try:
+            return tuple(tokenizer.apply_chat_template(messages, return_dict=False))
+        except Exception as error:  # mistral_common has a dozen errors for what its formats refuse
+            refusals.append(error)
+    roles = ", ".join(turn.role for turn in turns)
+    raise ModelError(f"model {tokenizer.name_or_path}: mistral_common's encoder refuses {roles}: {refusals[0]}")
+
+
+def _template(tokenizer: "PreTrainedTokenizerBase") -> str:
+    return "" if is_mistral(tokenizer) else template_of(tokenizer)
+
+
+def _check_generation_prompt(tokenizer: "PreTrainedTokenizerBase", options: ChatOptions) -> None:
+    """Raises ModelError if the prompt stops before the words that begin an assistant's message."""
+    names = Names()
+    turns = [Turn(role="user", content=names.of("question")), Turn(role="assistant", content=names.of("answer"))]
+    template = with_options(template_of(tokenizer), options)
+    asked, unasked = (_render(tokenizer, template, turns[:1], add_generation_prompt=asks) for asks in (True, False))
+    try:
+        answered = _render(tokenizer, template, turns, add_generation_prompt=False)
+    except ModelError:
+        return
+    tail = asked.rpartition(turns[0].content)[2]
+    header = answered.rpartition(turns[0].content)[2].partition(turns[1].content)[0]
+    missing = header.removeprefix(tail).strip()
+    if asked == unasked and header.startswith(tail) and missing:
+        raise ModelError(
+            f"model {tokenizer.name_or_path}: its chat template has no generation prompt: it writes {missing!r} before an "
+            "assistant's message, but not where add_generation_prompt asks for one. Add that to its chat_template.jinja"
+        )

@@ -28,7 +28,7 @@ _FILES_AT_ONCE = 8  # Fetch this many files at the same time.
 _MAY_BE_LOADING_S = 3600  # Keep a cached copy for an hour after its last use: an engine may still load it.
 _NO_WEIGHTS = "-without-weights"  # Ends the name of a cached copy that lacks its weights.
 _WEIGHTS = "*.safetensors"
-_FILES_BESIDE = ("*.json", "*.jinja", "*.model", "*.txt")
+_FILES_BESIDE = ("*.json", "*.jinja", "*.model", "*.model.v*", "*.txt")
 
 
 def is_hub_id(location: str) -> bool:
@@ -53,7 +53,14 @@ def model_identity(model: ModelConfig) -> str:
 
 def loading_settings(model: ModelConfig) -> dict[str, Any]:
     """Settings of an engine, besides the weights, that change its answers: part of every pass's key."""
-    return {"dtype": model.dtype, "max_model_len": model.max_model_len}
+    return {"dtype": model.dtype, "max_model_len": model.max_model_len, **chat_settings(model)}
+
+
+def chat_settings(model: ModelConfig) -> dict[str, Any]:
+    """Settings of the chat template that differ from their defaults: part of the key of whatever is prompted or trained."""
+    default = ModelConfig()
+    names = ("thinking", "chat_template_kwargs", "template_date")
+    return {name: getattr(model, name) for name in names if getattr(model, name) != getattr(default, name)}
 
 
 def model_in(folder: Folder, like: ModelConfig) -> ModelConfig:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from stj.errors import SourceError
 from stj.rows import Row, Turn
+from stj.text import without_surrogates
 from stj.thoughts import answer_of
 
 _REPLACEMENT = "\ufffd"
@@ -16,12 +17,7 @@ class ContentNotText(SourceError):
 
 def clean(text: str) -> str:
     """The text with NUL and lone surrogates replaced: UTF-8, Arrow or some tokenizer would fail on them."""
-    text = text.replace("\0", _REPLACEMENT)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
+    return without_surrogates(text.replace("\0", _REPLACEMENT))
 
 
 def turns_from(value: object, field: str, where: str) -> tuple[Turn, ...]:

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from stj.config import ModelConfig
 from stj.errors import ModelError, TrainingFailed
+from stj.models.chat import check_chat
 from stj.models.locate import local_model
+from stj.models.tokenizer import load_tokenizer
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
 from stj.train.committed import check_world_size, committed
@@ -40,17 +42,17 @@ def check(job: TrainingJob) -> int:
 def check_model(model: ModelConfig) -> Path:
     """The directory of a model that training can begin from, maybe without its weights.
 
-    Raises ModelError if the tokenizer cannot be read, has no chat template, or has more ids than the embedding has rows. Also
-    raises it if the head is more than a matrix product.
+    Raises ModelError if the tokenizer cannot be read, has no chat template that can serve, or has more ids than the embedding
+    has rows. Also raises it if the head is more than a matrix product.
     """
     directory = local_model(model, weights=False)
+    tokenizer = load_tokenizer(directory)
+    check_chat(tokenizer, model.chat_options)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory)
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    except Exception as error:  # each kind of tokenizer raises another error if a file is missing or damaged
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"model {model.path}: its tokenizer or config.json cannot be read ({cause}). Save it again") from None
-    end_of_turn(tokenizer, directory)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {model.path}: its config.json cannot be read ({error}). Save it again") from None
+    end_of_turn(tokenizer, directory, model.chat_options)
     _check_config(config, tokenizer, model.path)
     return directory
 

@@ -1,6 +1,5 @@
 """Examples as token ids: the judge's prompt, then the judgment to learn with its end-of-turn token."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,15 +7,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from stj.config import TrainConfig
+from stj.config import NO_CHAT_OPTIONS, ChatOptions, TrainConfig
 from stj.errors import ModelError, TrainingFailed
-from stj.models.chat import encode_chat, require_template
-from stj.models.thinking import ThoughtFormat
-from stj.rows import Example, Turn, example_from_dict
+from stj.models.chat import encode_chat, encode_reply, is_mistral
+from stj.models.template import template_of, with_options
+from stj.models.thinking import prompt_thought
+from stj.models.tokenizer import load_tokenizer, stop_ids
+from stj.rows import Example, example_from_dict
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
+from stj.thoughts import thought_behind
 from stj.train.job import TrainingJob
 
 _MARKER = "\ue000"  # a private-use character: no template holds it
@@ -45,9 +47,10 @@ class ExampleTokens:
 
 def read_tokens(job: TrainingJob, directory: Path) -> tuple[list[ExampleTokens], dict[str, int]]:
     """The examples as tokens, and how many were dropped, by reason. Raises TrainingFailed if none is left."""
-    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer, options = load_tokenizer(directory), job.seed_model.chat_options
     examples = map(example_from_dict, read_artifact(Folder.at(job.examples)).records())
-    tokens, dropped = encode_examples(tokenizer, examples, end_of_turn(tokenizer, directory), job.config)
+    end = end_of_turn(tokenizer, directory, options)
+    tokens, dropped = encode_examples(tokenizer, examples, end, job.config, options)
     if not tokens:
         raise TrainingFailed(
             f"{job.examples}: no examples to train on ({dropped.get('too_long', 0)} are longer than "
@@ -57,29 +60,38 @@ def read_tokens(job: TrainingJob, directory: Path) -> tuple[list[ExampleTokens],
     return tokens, dropped
 
 
-def end_of_turn(tokenizer: PreTrainedTokenizerBase, model_directory: Path) -> list[int]:
+def end_of_turn(tokenizer: PreTrainedTokenizerBase, model_directory: Path, options: ChatOptions = NO_CHAT_OPTIONS) -> list[int]:
     """Token ids that the chat template writes after an assistant's message, up to the id at which generation stops.
 
     Raises ModelError if there is no template, or neither it nor the tokenizer has such a token.
     """
-    require_template(tokenizer)
-    stops = _stop_ids(tokenizer, model_directory)
-    dialogue = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARKER}]
-    tail = tokenizer.apply_chat_template(dialogue, tokenize=False).rpartition(_MARKER)[2]
-    ids: list[int] = tokenizer(tail, add_special_tokens=False)["input_ids"]
-    end = next((position for position, token in enumerate(ids) if token in stops), None)
-    if end is not None:
-        return ids[: end + 1]
-    if tokenizer.eos_token_id is None:
+    stops = stop_ids(tokenizer, model_directory)
+    if not stops:
         raise ModelError(
             f"model {model_directory}: no token ends an assistant's message: set eos_token in tokenizer_config.json "
             "or eos_token_id in generation_config.json"
         )
-    return [tokenizer.eos_token_id]
+    ids = [] if is_mistral(tokenizer) else _after_an_answer(tokenizer, options)
+    end = next((position for position, token in enumerate(ids) if token in stops), None)
+    if end is not None:
+        return ids[: end + 1]
+    return [min(stops) if tokenizer.eos_token_id is None else tokenizer.eos_token_id]
+
+
+def _after_an_answer(tokenizer: PreTrainedTokenizerBase, options: ChatOptions) -> list[int]:
+    dialogue = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARKER}]
+    template = with_options(template_of(tokenizer), options)
+    tail = tokenizer.apply_chat_template(dialogue, chat_template=template, tokenize=False).rpartition(_MARKER)[2]
+    ids: list[int] = tokenizer(tail, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def encode_examples(
-    tokenizer: PreTrainedTokenizerBase, examples: Iterable[Example], end: Sequence[int], config: TrainConfig
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Iterable[Example],
+    end: Sequence[int],
+    config: TrainConfig,
+    options: ChatOptions = NO_CHAT_OPTIONS,
 ) -> tuple[list[ExampleTokens], dict[str, int]]:
     """Examples as tokens in their order, and how many were dropped, by reason.
 
@@ -89,7 +101,7 @@ def encode_examples(
     The reasons: "too_long" if a text has more than max_seq_len tokens, "no_wrong_judgment" if a preference has only one side.
     """
     kept, dropped = [], Counter[str]()
-    thoughts = ThoughtFormat.of(tokenizer, encode_chat(tokenizer, [Turn(role="user", content="?")]))
+    opened = prompt_thought(tokenizer, options)
     for example in examples:
         judgments = [(example.thought, example.completion)]
         if config.objective != "sft":
@@ -97,8 +109,11 @@ def encode_examples(
                 dropped["no_wrong_judgment"] += 1
                 continue
             judgments.append((example.rejected_thought, example.rejected))
-        prompt = encode_chat(tokenizer, example.messages)
-        texts = [[*prompt, *thoughts.write(*judgment), *end] for judgment in judgments]
+        prompt = encode_chat(tokenizer, example.messages, options)
+        texts = [
+            [*encode_reply(tokenizer, example.messages, judgment, options, thought_behind(opened, thought)), *end]
+            for thought, judgment in judgments
+        ]
         if max(map(len, texts)) > config.max_seq_len:
             dropped["too_long"] += 1
             continue
@@ -110,12 +125,3 @@ def encode_examples(
 def nothing_to_learn(tokens: Sequence[ExampleTokens]) -> ExampleTokens:
     """Two tokens without a label, for a rank without a micro-batch: ZeRO-3 needs all ranks in each layer."""
     return ExampleTokens(id="", texts=(tokens[0].texts[0][:2],), prompt_length=2)
-
-
-def _stop_ids(tokenizer: PreTrainedTokenizerBase, model_directory: Path) -> set[int]:
-    stops = {tokenizer.eos_token_id}
-    settings = model_directory / "generation_config.json"
-    if settings.exists():
-        named = json.loads(settings.read_text(encoding="utf-8")).get("eos_token_id")
-        stops |= set(named) if isinstance(named, list) else {named}
-    return stops - {None}

@@ -18,6 +18,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
+from stj.config import NO_CHAT_OPTIONS, ChatOptions
+from stj.models.chat import is_mistral
+from stj.models.template import template_of, with_options
+from stj.models.tokenizer import load_tokenizer
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
 from stj.train.shard import Shard, write_shard
@@ -25,13 +29,18 @@ from stj.train.shard import Shard, write_shard
 _M_MMAP_THRESHOLD = -3  # mallopt's option, from malloc.h
 _RETURNED_BYTES = 1 << 20
 _CONFIG = "config.json"
+_TEMPLATE = "chat_template.jinja"
 _INDEX = "model.safetensors.index.json"
 _BESIDE = ("generation_config.json", "chat_template*", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
-_VOCABULARY = ("vocab.json", "merges.txt", "*.model", "*.tiktoken")
+_VOCABULARY = ("vocab.json", "merges.txt", "*.model", "*.model.v*", "*tekken*.json", "*.tiktoken")
 
 
-def export_model(model: PreTrainedModel, seed_directory: Path, target: Folder, shard_gb: float) -> dict[str, FileDigest]:
+def export_model(
+    model: PreTrainedModel, seed_directory: Path, target: Folder, shard_gb: float, options: ChatOptions = NO_CHAT_OPTIONS
+) -> dict[str, FileDigest]:
     """Writes weights in bf16, config, tokenizer and chat template; every rank must call it. Returns the digests, on rank 0.
+
+    The template keeps the options with which the model was trained: the date, and defaults of its variables.
 
     Raises StjError if the disk is full.
     """
@@ -60,7 +69,7 @@ def export_model(model: PreTrainedModel, seed_directory: Path, target: Folder, s
         if len(shards) > 1:
             index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
             digests[_INDEX] = _write_json(target, _INDEX, index)
-        digests |= _copy_beside(seed_directory, target)
+        digests |= _copy_beside(seed_directory, target, options)
     dist.barrier()
     return digests
 
@@ -131,20 +140,35 @@ def _clear(target: Folder) -> None:
         target.delete(name)
 
 
-def _copy_beside(seed_directory: Path, target: Folder) -> dict[str, FileDigest]:
+def _copy_beside(seed_directory: Path, target: Folder, options: ChatOptions) -> dict[str, FileDigest]:
     digests = {}
     patterns = (*_BESIDE, *_VOCABULARY)
     for path in sorted({path for pattern in patterns for path in seed_directory.glob(pattern) if path.is_file()}):
-        content = path.read_bytes()
-        target.write(path.name, content)
-        digests[path.name] = FileDigest.of(content)
+        digests[path.name] = _write(target, path.name, path.read_bytes())
+    if template := _trained_template(seed_directory, options):
+        digests[_TEMPLATE] = _write(target, _TEMPLATE, template.encode())
     config = json.loads((seed_directory / _CONFIG).read_text(encoding="utf-8"))
     config |= {key: "bfloat16" for key in ("dtype", "torch_dtype") if key in config}
     return {**digests, _CONFIG: _write_json(target, _CONFIG, config)}
 
 
+def _trained_template(seed_directory: Path, options: ChatOptions) -> str | None:
+    """The chat template with the options in it, if they change it."""
+    if options == NO_CHAT_OPTIONS:
+        return None
+    tokenizer = load_tokenizer(seed_directory)
+    if is_mistral(tokenizer):
+        return None
+    template = template_of(tokenizer)
+    written = with_options(template, options)
+    return None if written == template else written
+
+
 def _write_json(target: Folder, name: str, record: Mapping[str, object]) -> FileDigest:
-    content = (json.dumps(record, indent=2) + "\n").encode()
+    return _write(target, name, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _write(target: Folder, name: str, content: bytes) -> FileDigest:
     target.write(name, content)
     return FileDigest.of(content)
 

@@ -73,7 +73,8 @@ def run_rank(job: TrainingJob, poll_notice: PollNotice = _no_notice, on_step: On
     losses = _learn(engine, inputs, steps, job, poll_notice, on_step)
     done = steps[: job.until]
     _show(job, EXPORTING)
-    files = export_model(engine.module.language_model, beside, Folder.at(job.model), config.shard_gb)
+    trained, options = engine.module.language_model, job.seed_model.chat_options
+    files = export_model(trained, beside, Folder.at(job.model), config.shard_gb, options)
     return TrainResult(
         examples=len(tokens),
         dropped=dropped,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,8 +26,13 @@ from stj.engine.scripted import ScriptedEngine
 from stj.engine.settings import engine_settings
 from stj.errors import EngineDied, PromptTooLong, RequestFailed
 from stj.judging.serve import JudgeEndpoint, _flags, _plugins, router
+from stj.models.chat import encode_chat
+from stj.models.tokenizer import load_tokenizer
+from stj.rows import Turn
 
 ROOT = Path(__file__).parents[2]
+SEED_MODEL = ROOT / "stj/mini/seed_model"
+CHAT_SETTINGS = ["model.thinking=off", "model.chat_template_kwargs={effort: low}", "model.template_date=2024-03-05"]
 PAIR = {
     "instruction": "Which color does the ant have?",
     "response_a": "The answer is purple.",
@@ -146,15 +152,27 @@ def test_a_model_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server with the mini seed and an API key."""
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mini seed, with a chat template that asks for the date and may think if its system message is "Options"."""
+    folder = tmp_path_factory.mktemp("serve") / "model"
+    shutil.copytree(SEED_MODEL, folder)
+    template = folder / "chat_template.jinja"
+    options = "{{ strftime_now('%d %b %Y') }}{% if enable_thinking is false %} quick{% endif %} {{ effort }}"
+    shown = f"{{% if messages[0]['content'] == 'Options' %}}{options}{{% endif %}}"
+    template.write_text(shown + template.read_text())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with this model and an API key."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = [sys.executable, "-m", "stj.cli", "serve", "package://mini/seed_model", "--port", str(port)]
+    words = [sys.executable, "-m", "stj.cli", "serve", str(model), "--port", str(port)]
     log = (tmp_path_factory.mktemp("serve") / "log").open("w+")
     process = subprocess.Popen(
-        [*words, "vote.decoding.max_tokens=128"],
+        [*words, "vote.decoding.max_tokens=128", *CHAT_SETTINGS],
         cwd=ROOT,
         env=os.environ | {"VLLM_API_KEY": "secret"},
         stdout=log,
@@ -186,7 +204,7 @@ def get(url: str, body: Any = None, key: str = "secret") -> tuple[int, str]:
 
 @installed
 @pytest.mark.engine
-def test_a_server_judges_pairs_beside_vllms_own_api(server: str) -> None:
+def test_a_server_judges_pairs_beside_vllms_own_api(server: str, model: Path) -> None:
     status, text = get(f"{server}/v1/judge", PAIR)
     assert status == 200
     answer = json.loads(text)
@@ -199,7 +217,7 @@ def test_a_server_judges_pairs_beside_vllms_own_api(server: str) -> None:
     assert len(json.loads(get(f"{server}/v1/judge", PAIR | {"votes": 4, "instruction": TURNS})[1])["votes"]) == 8
 
     chat = {
-        "model": "package://mini/seed_model",
+        "model": str(model),
         "max_tokens": 16,
         "messages": [{"role": "user", "content": PAIR["instruction"]}],
     }
@@ -209,6 +227,27 @@ def test_a_server_judges_pairs_beside_vllms_own_api(server: str) -> None:
     assert 'stj_judge_votes_total{prompt="figure8",verdict="' in metrics
     assert "vllm:" in metrics
     assert 'handler="/v1/judge"' in metrics
+
+
+@installed
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    "dialogue",
+    [
+        [("user", "Which color does the ant have?")],
+        [("system", "Options"), ("user", "Who?")],
+        [("system", " Judge.\n"), ("user", "\n\n a"), ("assistant", "数据 🎉 "), ("user", "def f(x):\n\treturn x\n")],
+    ],
+)
+def test_vllms_chat_endpoint_has_the_prompt_of_the_judge(server: str, model: Path, dialogue: list[tuple[str, str]]) -> None:
+    messages = [{"role": role, "content": content} for role, content in dialogue]
+    answer = json.loads(get(f"{server}/tokenize", {"model": str(model), "messages": messages})[1])
+    options = load_use([], [f"model={model}", *CHAT_SETTINGS]).model.chat_options
+    turns = [Turn(role=role, content=content) for role, content in dialogue]
+    tokenizer = load_tokenizer(model)
+    ids = encode_chat(tokenizer, turns, options)
+    assert answer["tokens"] == ids
+    assert ("05 Mar 2024 quick low" in tokenizer.decode(ids)) == (dialogue[0][1] == "Options")
 
 
 @installed

@@ -8,9 +8,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from stj.mini.thinking import thinking_documents
-from stj.models.chat import encode_chat
-from stj.models.thinking import ThoughtFormat
-from stj.rows import TRAINING, Row, Turn, example_from_dict, row_from_dict
+from stj.models.chat import encode_chat, encode_reply
+from stj.models.thinking import prompt_thought
+from stj.rows import TRAINING, Row, example_from_dict, row_from_dict
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
 from stj.thoughts import CLOSE, OPEN, split_thought
@@ -92,11 +92,11 @@ def test_the_examples_hold_what_the_judge_wrote_behind_its_prompt(finished: Path
     examples = list(map(example_from_dict, read_artifact(Folder.at(finished / "iteration_1" / "examples")).records()))
     assert examples
     tokenizer = AutoTokenizer.from_pretrained(seed)
-    thoughts = ThoughtFormat.of(tokenizer, encode_chat(tokenizer, [Turn(role="user", content="?")]))
-    assert thoughts.prompt == "opened"
+    assert prompt_thought(tokenizer) == "opened"
     for example in examples:
         assert example.thought.count(CLOSE) == 1
-        ids = thoughts.write(example.thought, example.completion)
+        prompt = encode_chat(tokenizer, example.messages)
+        ids = encode_reply(tokenizer, example.messages, example.completion, thought=example.thought)[len(prompt) :]
         assert tokenizer.decode(ids) == example.thought + example.completion
         assert ids.count(tokenizer.convert_tokens_to_ids(CLOSE)) == 1
         assert parse_verdict(example.completion) == example.winner

@@ -1,0 +1,78 @@
+"""The tokenizer of a model directory, and the tokens at which its answers end."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stj.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_MISTRAL_FILES = ("tekken*.json", "*tekken*.json", "*.model.v*")
+_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+
+
+def tokenizer_mode(directory: Path) -> Literal["hf", "mistral"]:
+    """Which library reads the tokenizer, under vLLM's names: transformers ("hf"), or mistral_common ("mistral").
+
+    Mistral's own format (tekken.json, tokenizer.model.v3) holds no chat template: mistral_common's encoder takes its place. It
+    is used if the directory has no template for transformers.
+    """
+    mistral = any(path.is_file() for pattern in _MISTRAL_FILES for path in directory.glob(pattern))
+    return "mistral" if mistral and not _has_template(directory) else "hf"
+
+
+def load_tokenizer(directory: str | Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a local model directory, the same for engine, training and Judge; its own code is never run.
+
+    Raises ModelError if it cannot be read.
+    """
+    from transformers import AutoTokenizer
+    from transformers.tokenization_mistral_common import MistralCommonBackend
+
+    try:
+        if tokenizer_mode(Path(directory)) == "mistral":
+            return MistralCommonBackend.from_pretrained(str(directory), mode="test")  # the mode that vLLM uses
+        tokenizer = AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False, mistral_format=False)
+    except Exception as error:  # each kind of tokenizer raises another error if a file is missing or damaged
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"model {directory}: its tokenizer or config.json cannot be read ({cause}). Save it again") from None
+    assert tokenizer is not None
+    return tokenizer
+
+
+def stop_ids(tokenizer: "PreTrainedTokenizerBase", directory: Path) -> set[int]:
+    """Token ids that end an answer: the tokenizer's, and those of generation_config.json; if it names none, of config.json.
+
+    Raises ModelError if one of these files is damaged.
+    """
+    named = _eos(directory / "generation_config.json") or _eos(directory / "config.json")
+    return named | ({tokenizer.eos_token_id} - {None})
+
+
+def _eos(file: Path) -> set[int]:
+    if not file.is_file():
+        return set()
+    try:
+        record = json.loads(file.read_bytes())
+        ids = _named_ids(record) or _named_ids(record.get("text_config") or {})
+    except (ValueError, AttributeError):
+        raise ModelError(f"model {file.parent}: its {file.name} is not a JSON object") from None
+    if not all(type(number) is int for number in ids):
+        raise ModelError(f"model {file.parent}: {file.name}: eos_token_id={ids} must be token ids")
+    return set(ids)
+
+
+def _named_ids(record: dict[str, Any]) -> list[Any]:
+    named = record.get("eos_token_id")
+    return named if isinstance(named, list) else [] if named is None else [named]
+
+
+def _has_template(directory: Path) -> bool:
+    if any((directory / name).is_file() for name in _TEMPLATE_FILES):
+        return True
+    try:
+        return bool(json.loads((directory / "tokenizer_config.json").read_bytes()).get("chat_template"))
+    except (OSError, ValueError, AttributeError):
+        return False
