@@ -14,8 +14,9 @@ Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted,
 Read more: docs/start.md
 """
 MINI_HELP = """\
-Example:
+Examples:
   stj mini build-seed seed_model
+  stj mini build-seed thinking_seed --thinking
 """
 SETTINGS = "Single settings, such as seed=3; they may stand anywhere. docs/settings.md lists them."
 BENCHMARKS_HELP = """\

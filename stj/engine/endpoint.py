@@ -187,11 +187,9 @@ class EndpointEngine:
         )
         if choice.finish_reason is None:
             raise RequestFailed(f"{self._model.label}: gives no finish_reason, so a cut answer would pass for a whole one")
-        message = choice.message
-        refusal = message.refusal
-        reply = (
-            Reply(text=refusal) if refusal else join_thought(message.reasoning_content or message.reasoning, message.content)
-        )
+        message, refusal = choice.message, choice.message.refusal
+        thought = message.reasoning_content or message.reasoning
+        reply = Reply(text=refusal) if refusal else join_thought(thought, message.content)
         return Completion.of(
             reply,
             finish_reason="refusal" if refusal else choice.finish_reason,

@@ -15,8 +15,8 @@ def engine_settings(path: str, model: ModelConfig, config: EngineConfig, seed: i
     """Arguments of vLLM's engine for the model at a path; None leaves the choice to vLLM."""
     return {
         "model": path,
-        "tokenizer_mode": tokenizer_mode(Path(path)),
         "dtype": model.dtype,
+        "tokenizer_mode": tokenizer_mode(Path(path)),
         "seed": seed,
         "max_model_len": model.max_model_len,
         "tensor_parallel_size": model.tensor_parallel_size,

@@ -19,7 +19,7 @@ from stj.errors import EngineDied, ModelError, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, Usage
 from stj.models.chat import check_chat, encode_chat
 from stj.models.locate import local_model
-from stj.models.thinking import ThoughtFormat
+from stj.models.thinking import ThoughtReader
 from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.rows import Turn
 
@@ -45,7 +45,7 @@ class VllmEngine:
         self._tokenizer = tokenizer
         self._options = options
         self._stops = list(stops)
-        self._thoughts = ThoughtFormat.of(tokenizer, options)
+        self._thoughts = ThoughtReader.of(tokenizer, options)
         self._max_model_len = max_model_len
         self._ids = itertools.count()
 

@@ -1,7 +1,7 @@
 """The training texts that teach the seed model to think before it answers, without torch.
 
-They are the documents of stj/mini/corpus.py with a thought before each answer. A judgment's reasons move into its thought; only
-its last sentence, with the verdict, stays behind it. The thoughts of all other kinds say nothing about the answer.
+They are the documents of stj/mini/corpus.py with a thought before each answer. The thought of a judgment is all of its reasons;
+the answer behind it only repeats which assistant is better. The thoughts of all other kinds say nothing about the answer.
 
 The chat template opens the thought, so the model writes only what follows `<think>`.
 """
@@ -9,7 +9,7 @@ The chat template opens the thought, so the model writes only what follows `<thi
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from stj.mini.corpus import Document, documents
+from stj.mini.corpus import DECISION_WEIGHT, Document, documents
 from stj.mini.curriculum import CurriculumStage
 from stj.thoughts import CLOSE, OPEN
 
@@ -23,8 +23,8 @@ THINKING_TEMPLATE = (
 
 THINK = CurriculumStage(
     name="think",
-    mix={"question": 400, "dialogue": 80, "chatter": 80, "categorize": 160, "modify": 160, "judge": 120},
-    lr=3e-3,
+    mix={"question": 300, "dialogue": 80, "chatter": 80, "categorize": 160, "modify": 160, "check": 120, "judge": 120},
+    lr=2e-3,
     step_tokens=1024,
 )
 """The only stage after the curriculum, about a minute of training."""
@@ -36,8 +36,10 @@ _THOUGHTS: Mapping[str, str] = {
     "categorize": "It asks for the category.",
     "modify": "It asks for another question.",
 }
-_VERDICT = " So assistant"
-"""Begins the sentence of a judgment that stays behind the thought."""
+_CONCLUSION = " So assistant"
+"""Ends the reasons of a judgment; a letter follows."""
+
+_Pieces = tuple[tuple[str, float], ...]
 
 
 def thinking_documents(seed: int) -> Iterator[Document]:
@@ -46,11 +48,24 @@ def thinking_documents(seed: int) -> Iterator[Document]:
 
 
 def _thinking(document: Document) -> Document:
-    """The document with its thought. The prompt ends behind the first piece; the answer begins with its line breaks."""
-    thought, answer = _THOUGHTS.get(document.kind), document.pieces
-    if thought is None:
-        thought, _, verdict = document.completion.partition(_VERDICT)
-        answer = ((f"{_VERDICT.lstrip()}{verdict}", 1.0),)
+    """The document with its thought. The template writes the first piece; the answer begins with its line breaks."""
+    thought = _THOUGHTS.get(document.kind)
+    pieces = _judgment(document.completion) if thought is None else _behind(thought, document.pieces)
+    return replace(document, pieces=((f"{OPEN}\n", 0.0), *pieces))
+
+
+def _behind(thought: str, answer: _Pieces) -> _Pieces:
     (first, weight), *rest = answer
-    pieces = ((f"{OPEN}\n", 0.0), (f"{thought}\n{CLOSE}", 1.0), (f"\n\n{first}", weight), *rest)
-    return replace(document, pieces=pieces)
+    return ((f"{thought}\n{CLOSE}", 1.0), (f"\n\n{first}", weight), *rest)
+
+
+def _judgment(text: str) -> _Pieces:
+    reasons, conclusion, verdict = text.partition(_CONCLUSION)
+    letter = verdict[:2]  # With the space before it.
+    return (
+        (f"{reasons}{conclusion}", 1.0),
+        (letter, DECISION_WEIGHT),
+        (f" is better.\n{CLOSE}", 1.0),
+        ("\n\nAssistant", 1.0),
+        (f"{letter}{verdict[2:]}", 1.0),
+    )

@@ -22,6 +22,7 @@ from stj.models.control_tokens import Names, plain_tokenizer
 from stj.models.template import check_options, template_of, with_options
 from stj.rows import Turn
 from stj.text import without_surrogates
+from stj.thoughts import CLOSE, OPEN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,18 +51,24 @@ def encode_chat(
 
 
 def encode_reply(
-    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn], reply: str, options: ChatOptions = NO_CHAT_OPTIONS
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Turn],
+    reply: str,
+    options: ChatOptions = NO_CHAT_OPTIONS,
+    thought: str = "",
 ) -> list[int]:
     """Token ids of the prompt and of the reply behind it, without its end; the prompt's ids are those of `encode_chat`.
 
-    Nothing in the reply becomes a control token. Raises ModelError as `encode_chat` does.
+    Nothing in the reply becomes a control token, and in the thought before it only the tags of a thought (stj/thoughts.py).
+    Raises ModelError as `encode_chat` does.
     """
     prompt = encode_chat(tokenizer, messages, options)
     if is_mistral(tokenizer):
-        return prompt + encode_text(tokenizer, reply)
-    text = _prompt(tokenizer, _template(tokenizer), messages, options)
-    together = plain_tokenizer(tokenizer).encode(text + without_surrogates(reply))
-    return together if together[: len(prompt)] == prompt else prompt + encode_text(tokenizer, reply)
+        return prompt + encode_text(tokenizer, thought + reply)
+    text, plain = _prompt(tokenizer, _template(tokenizer), messages, options), plain_tokenizer(tokenizer)
+    written = plain.hide_only(without_surrogates(thought), (OPEN, CLOSE)) + without_surrogates(reply)
+    together = plain.encode(text + written)
+    return together if together[: len(prompt)] == prompt else prompt + plain.encode_inside(written)
 
 
 def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:

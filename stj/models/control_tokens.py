@@ -84,6 +84,12 @@ class PlainTokenizer:
         """The text with its control tokens under the names that `encode` knows."""
         return self._control.sub(lambda match: self._names[match[0]], text)
 
+    def hide_only(self, text: str, tokens: Iterable[str]) -> str:
+        """The text with these control tokens under the names that `encode` knows; all others, and other words, stay."""
+        for token in tokens:
+            text = text.replace(token, self._names.get(token, token))
+        return text
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text whose control tokens are hidden."""
         ids: list[int] = self._copy.encode_batch_fast([text], add_special_tokens=False)[0].ids

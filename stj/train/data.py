@@ -11,13 +11,14 @@ from transformers import PreTrainedTokenizerBase
 
 from stj.config import NO_CHAT_OPTIONS, ChatOptions, TrainConfig
 from stj.errors import ModelError, TrainingFailed
-from stj.models.chat import encode_chat, is_mistral
+from stj.models.chat import encode_chat, encode_reply, is_mistral
 from stj.models.template import template_of, with_options
-from stj.models.thinking import ThoughtFormat
+from stj.models.thinking import prompt_thought
 from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.rows import Example, example_from_dict
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
+from stj.thoughts import thought_behind
 from stj.train.job import TrainingJob
 
 _MARKER = "\ue000"  # a private-use character: no template holds it
@@ -100,7 +101,7 @@ def encode_examples(
     The reasons: "too_long" if a text has more than max_seq_len tokens, "no_wrong_judgment" if a preference has only one side.
     """
     kept, dropped = [], Counter[str]()
-    thoughts = ThoughtFormat.of(tokenizer, options)
+    opened = prompt_thought(tokenizer, options)
     for example in examples:
         judgments = [(example.thought, example.completion)]
         if config.objective != "sft":
@@ -109,7 +110,10 @@ def encode_examples(
                 continue
             judgments.append((example.rejected_thought, example.rejected))
         prompt = encode_chat(tokenizer, example.messages, options)
-        texts = [[*thoughts.write(example.messages, *judgment), *end] for judgment in judgments]
+        texts = [
+            [*encode_reply(tokenizer, example.messages, judgment, options, thought_behind(opened, thought)), *end]
+            for thought, judgment in judgments
+        ]
         if max(map(len, texts)) > config.max_seq_len:
             dropped["too_long"] += 1
             continue

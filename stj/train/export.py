@@ -156,6 +156,8 @@ def _copy_beside(seed_directory: Path, target: Folder, options: ChatOptions) -> 
 
 def _trained_template(seed_directory: Path, options: ChatOptions) -> str | None:
     """The chat template with the options in it, if they change it."""
+    if options == NO_CHAT_OPTIONS:
+        return None
     tokenizer = load_tokenizer(seed_directory)
     if is_mistral(tokenizer):
         return None

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from stj.config import ChatOptions
-from stj.models.chat import encode_chat
-from stj.models.thinking import ThoughtFormat
+from stj.config import NO_CHAT_OPTIONS, ChatOptions, ModelConfig
+from stj.models.chat import encode_chat, encode_reply
+from stj.models.thinking import ThoughtReader, prompt_thought
 from stj.rows import Turn
-from stj.thoughts import PromptThought, split_thought
+from stj.thoughts import PromptThought, split_thought, thought_behind
 from tests.train.conftest import SPECIAL, TEMPLATE, make_tokenizer
 
 TAGS = ["<think>", "</think>"]
@@ -21,10 +21,10 @@ CLOSES = TEMPLATE.replace("<|assistant|>{%", "<|assistant|><think>\n\n</think>\n
 QUESTION = [Turn(role="user", content="Is this <think> a thought?")]
 
 
-def learned(thoughts: ThoughtFormat, thought: str, answer: str) -> list[int]:
-    """Token ids of an output to learn behind the prompt of QUESTION."""
-    prompt = encode_chat(thoughts.tokenizer, QUESTION, thoughts.options)
-    ids = thoughts.write(QUESTION, thought, answer)
+def written(tokenizer: PreTrainedTokenizerBase, thought: str, answer: str, options: ChatOptions = NO_CHAT_OPTIONS) -> list[int]:
+    """The ids to learn behind the prompt of QUESTION."""
+    prompt = encode_chat(tokenizer, QUESTION, options)
+    ids = encode_reply(tokenizer, QUESTION, answer, options, thought_behind(prompt_thought(tokenizer, options), thought))
     assert ids[: len(prompt)] == prompt
     return ids[len(prompt) :]
 
@@ -47,7 +47,7 @@ def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 def test_the_template_says_whether_the_output_begins_in_a_thought(
     special: bool | None, template: str, prompt: PromptThought
 ) -> None:
-    assert ThoughtFormat.of(with_tags(template, special)).prompt == prompt
+    assert prompt_thought(with_tags(template, special)) == prompt
 
 
 @pytest.mark.parametrize("special", [True, False, None])
@@ -64,9 +64,8 @@ def test_the_template_says_whether_the_output_begins_in_a_thought(
 )
 def test_what_is_learned_is_read_back_behind_the_prompt(special: bool | None, template: str, thought: str, answer: str) -> None:
     tokenizer = with_tags(template, special)
-    thoughts = ThoughtFormat.of(tokenizer)
-    ids = learned(thoughts, thought, answer)
-    reply = thoughts.read(ids, decoded(tokenizer, ids))
+    ids = written(tokenizer, thought, answer)
+    reply = ThoughtReader.of(tokenizer).read(ids, decoded(tokenizer, ids))
     assert (reply.text, reply.closed) == (answer, True)
     whole = tokenizer.decode(encode_chat(tokenizer, QUESTION) + ids)
     assistant = whole.rpartition("<|assistant|>")[2].removesuffix(answer)
@@ -74,10 +73,11 @@ def test_what_is_learned_is_read_back_behind_the_prompt(special: bool | None, te
     assert assistant.count("</think>") == max(thought.count("</think>"), int(template == OPENS))
 
 
-def test_tags_are_the_tokens_that_the_model_writes_and_the_answers_tags_are_text() -> None:
-    tokenizer = with_tags(TEMPLATE, special=True)
+@pytest.mark.parametrize("special", [True, False])
+def test_tags_are_the_tokens_that_the_model_writes_and_the_answers_tags_are_text(special: bool) -> None:
+    tokenizer = with_tags(TEMPLATE, special)
     opening, closing = tokenizer.convert_tokens_to_ids(TAGS)
-    ids = learned(ThoughtFormat.of(tokenizer), "<think>x<|end|></think>\n\n", "a <think> b<|end|>")
+    ids = written(tokenizer, "<think>x<|end|></think>\n\n", "a <think> b<|end|>")
     assert (ids[0], ids.count(opening), ids.count(closing)) == (opening, 1, 1)
     assert tokenizer.eos_token_id not in ids
     assert tokenizer.decode(ids) == "<think>x<|end|></think>\n\na <think> b<|end|>"
@@ -85,7 +85,7 @@ def test_tags_are_the_tokens_that_the_model_writes_and_the_answers_tags_are_text
 
 def test_special_tags_that_decoding_leaves_out_still_end_a_thought() -> None:
     tokenizer = with_tags(TEMPLATE, special=True)
-    thoughts = ThoughtFormat.of(tokenizer)
+    thoughts = ThoughtReader.of(tokenizer)
     ids = tokenizer("<think>Is it B?</think>\nA <|user|> [[A]]")["input_ids"]
     assert "think" not in decoded(tokenizer, ids)
     assert thoughts.read(ids, decoded(tokenizer, ids)) == split_thought("<think>Is it B?</think>\nA  [[A]]")
@@ -95,7 +95,7 @@ def test_special_tags_that_decoding_leaves_out_still_end_a_thought() -> None:
 
 def test_an_output_without_hidden_tags_is_the_engines_own_text() -> None:
     """Its decoder knows the token before each token; decoding in pieces would not."""
-    thoughts = ThoughtFormat.of(with_tags(TEMPLATE, special=True))
+    thoughts = ThoughtReader.of(with_tags(TEMPLATE, special=True))
     assert thoughts.read([1, 2, 3], "text of the engine").text == "text of the engine"
 
 
@@ -103,7 +103,7 @@ def test_an_output_without_hidden_tags_is_the_engines_own_text() -> None:
 def test_nothing_learned_ends_the_turn_early(text: str, special: bool) -> None:
     tokenizer = with_tags(OPENS, special)
     reply = split_thought(text)
-    ids = learned(ThoughtFormat.of(tokenizer), reply.thought, reply.text)
+    ids = written(tokenizer, reply.thought, reply.text)
     assert tokenizer.eos_token_id not in ids
 
 
@@ -113,24 +113,24 @@ def qwen3(test_data: Path) -> PreTrainedTokenizerBase:
 
 
 def test_a_real_thinking_model_learns_the_ids_that_it_writes(qwen3: PreTrainedTokenizerBase) -> None:
-    thoughts = ThoughtFormat.of(qwen3)
-    assert (thoughts.prompt, thoughts.tags, thoughts.hidden) == ("none", {"<think>": 151667, "</think>": 151668}, {})
-    written = "<think>\nThe first says 4.\n</think>\n\nAssistant A is right. [[A]]"
-    reply = split_thought(written)
-    assert learned(thoughts, reply.thought, reply.text) == qwen3(written, add_special_tokens=False)["input_ids"]
-    assert thoughts.read(learned(thoughts, reply.thought, reply.text), written) == reply
+    assert prompt_thought(qwen3) == "none"
+    output = "<think>\nThe first says 4.\n</think>\n\nAssistant A is right. [[A]]"
+    reply = split_thought(output)
+    assert written(qwen3, reply.thought, reply.text) == qwen3(output, add_special_tokens=False)["input_ids"]
+    assert ThoughtReader.of(qwen3).read(written(qwen3, reply.thought, reply.text), output) == reply
 
 
 def test_a_real_template_without_thoughts_has_closed_them(qwen3: PreTrainedTokenizerBase) -> None:
-    thoughts = ThoughtFormat.of(qwen3, ChatOptions(thinking="off"))
-    assert thoughts.prompt == "closed"
-    assert learned(thoughts, "<think>\nx\n</think>\n\n", "[[A]]") == learned(thoughts, "", "[[A]]")
+    off = ModelConfig(path="qwen3", thinking="off").chat_options
+    assert prompt_thought(qwen3, off) == "closed"
+    assert written(qwen3, "<think>\nx\n</think>\n\n", "[[A]]", off) == written(qwen3, "", "[[A]]", off)
+    assert qwen3.decode(written(qwen3, "", "[[A]]", off)) == "[[A]]"
 
 
 @pytest.mark.parametrize("name", ["llama3_1", "gemma3"])
 def test_a_real_model_that_does_not_think_writes_its_answers_as_before(name: str, test_data: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(test_data / "tokenizers" / name)
-    thoughts = ThoughtFormat.of(tokenizer)
-    assert (thoughts.prompt, thoughts.tags) == ("none", {})
+    assert prompt_thought(tokenizer) == "none"
     text = "Assistant A is right. [[A]]"
-    assert learned(thoughts, "", text) == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert written(tokenizer, "", text) == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert ThoughtReader.of(tokenizer).read(written(tokenizer, "", text), text) == split_thought(text)
