@@ -156,7 +156,7 @@ def _like_another(name: str, value: Any, doc: str, like: str, explained: Any) ->
 
 def _type_words(kind: str) -> str:
     """A type for a reader of YAML: the values of a Literal, `float or null`."""
-    resolved = str(getattr(config_module, kind)) if kind in ("PromptName", "Objective") else kind
+    resolved = str(getattr(config_module, kind)) if kind in ("PromptName", "Objective", "Parser") else kind
     words = resolved.replace("typing.", "").replace("'", '"').replace(" | None", " or null")
     if words.startswith("Literal["):
         return " or ".join(f"`{value.strip()}`" for value in words[len("Literal[") : -1].replace('"', "").split(","))

@@ -32,7 +32,7 @@ TIE = "tie"
 
 _BLANKS = re.compile(r"\s{2,}|[^\S \n]")  # A blank or line break alone stays as it is: most are.
 _ESCAPED_BRACKET = re.compile(r"\\([\[\]])")  # Markdown may write [[A]] as \[\[A\]\].
-_END_TAG = re.compile(r"</[^<>]{1,40}>|<\|[^<>]{1,40}\|>|<(?:end_of_turn|eos)>")  # </answer>, <|im_end|>; real ones are short
+_END_TAG = re.compile(r"</[^<>\s]{1,40}>|<\|[^<>\s]{1,40}\|>|<(?:end_of_turn|eos)>")  # </answer>, <|im_end|>
 _NEGATION = re.compile(r"(?:\b(?:not|nor|neither|never)|n['’]t)[ *_`'\"‘“(]{1,8}\Z", re.IGNORECASE)  # is **not** "[[A]]"
 _NEGATION_REACH = 100  # Characters before a tag among which a negation is looked for: more than any pattern needs.
 

@@ -125,7 +125,20 @@ def test_a_tag_may_hold_what_a_reader_does_not_see(written: str) -> None:
     assert parse(f"right: {written.format('A')}", PAIR, "paper") == ("A" if "[[A]]" in written.format("A") else None)
 
 
-NOT_CLOSING = ("（", "(", "「", "✅", "x", "好", "7", "<answer>", "<b>", "</" + "x" * 60 + ">", "\nThat is all.")
+NOT_CLOSING = (
+    "（",
+    "(",
+    "「",
+    "✅",
+    "x",
+    "好",
+    "7",
+    "<answer>",
+    "<b>",
+    "</" + "x" * 60 + ">",
+    "</ or not, after all>",
+    "\nThat is all.",
+)
 
 
 @pytest.mark.parametrize("after", NOT_CLOSING)
@@ -372,6 +385,13 @@ def test_a_strict_verdict_is_the_distinct_one(name: str, text: str) -> None:
 def test_a_verdict_on_a_pair_is_the_official_one_if_there_is_one(text: str) -> None:
     official = parse(text, PAIR, "paper")
     assert official is None or {parse(text, PAIR, "strict"), parse(text, PAIR, "distinct")} <= {None, official}
+
+
+@given(st.text(alphabet="[].12x"))
+def test_fastchats_rule_for_grades_is_its_own(text: str) -> None:
+    """Its pattern takes quadratic time; ours must read the same."""
+    match = re.search(r"\[\[(\d+\.?\d*)\]\]", text) or re.search(r"\[(\d+\.?\d*)\]", text)
+    assert parse(text, GRADE, "paper") == (match[1] if match else None)
 
 
 SWAPPED = {"A": "B", "B": "A", TIE: TIE, None: None}

@@ -8,6 +8,7 @@ import pytest
 
 from stj.config_loader import load
 from stj.errors import PassFailed
+from stj.loop.counts import JudgingCounts
 from stj.loop.kinds import Phase
 from stj.loop.phases import Run
 from stj.loop.summary import RunSummary
@@ -120,7 +121,7 @@ def test_djpo_examples_have_their_shares_and_are_balanced_in_each_kind(tmp_path:
     assert selected(shuffled, "iteration_1/examples") == examples
 
 
-def said(position: int, *texts: str) -> Row:
+def judge_wrote(position: int, *texts: str) -> Row:
     """A row whose judge wrote these texts; "{}" is the label of the better answer. It was read by `distinct`."""
     row = judged(position, "-" * len(texts))
     winner = row.judgments[0].winner
@@ -142,7 +143,7 @@ def test_the_report_counts_what_each_parser_would_keep(tmp_path: Path) -> None:
         ("who knows",),
     )
     run = run_of(tmp_path)
-    write(run.pairs, [said(position, *kinds[position % 5]) for position in range(PAIRS)])
+    write(run.pairs, [judge_wrote(position, *kinds[position % 5]) for position in range(PAIRS)])
     selected(run, "iteration_1/examples")
     each = PAIRS // 5
     shown_as_a = sum(label_of_winner(0, f"row-{position:03d}") == "A" for position in range(3, PAIRS, 5))
@@ -151,3 +152,16 @@ def test_the_report_counts_what_each_parser_would_keep(tmp_path: Path) -> None:
     assert (report.parser, report.kept_by_parser) == ("distinct", expected)
     phase = next(phase for phase in run.phases if phase.name == "iteration_1/examples")
     assert f"kept by parser: strict {expected['strict']}, distinct {expected['distinct']}, " in phase.summary()
+
+
+def test_the_control_counts_any_verdict_but_none_of_a_judgment_that_was_cut() -> None:
+    row = judge_wrote(0, "[[A]]")
+    cut = replace(row, judgments=(replace(row.judgments[0], finish_reason="length"),))
+    for judged_row, keep, kept in (
+        (judge_wrote(1, "[[A]], it seems"), "random", 1),
+        (cut, "random", 0),
+        (judge_wrote(2, "none"), "random", 0),
+    ):
+        counts = JudgingCounts()
+        counts.add(judged_row, keep)
+        assert counts.kept_by_parser == {"strict": 0, "distinct": kept, "paper": kept}

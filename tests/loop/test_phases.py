@@ -1,5 +1,6 @@
 """The phases of a run: which passes there are, what shares one, and what a change makes stale."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 
 from stj.config import Config
 from stj.config_loader import load
+from stj.engine.scripted import ScriptedEngine
 from stj.errors import ConfigError, ModelError, SourceError
 from stj.loop.inputs import check_inputs
 from stj.loop.kinds import ExamplesPhase, PassPhase, Phase, TrainingPhase
@@ -17,8 +19,9 @@ from stj.loop.status import phase_states, read_run_config, write_run_config
 from stj.passes.commit import RowCommitter
 from stj.passes.row_bitmap import RowBitmap
 from stj.passes.source import unfinished
-from stj.rows import HELDOUT, TRAINING, rows_to_table
+from stj.rows import HELDOUT, TRAINING, Pair, rows_to_table
 from stj.sources.heldout import read_pairs
+from stj.stages.runner import run_stages
 from stj.storage.artifacts import differences
 from stj.storage.folder import Folder
 from tests.conftest import make_row
@@ -203,6 +206,18 @@ def test_status_names_what_is_stale_and_why(tmp_path: Path) -> None:
     assert [state.state for state in phase_states(run.phases)] == ["partial"] + ["absent"] * 9
     changed = phase_states(Run(config(tmp_path, "judge.samples=8")).phases)[0]
     assert (changed.state, changed.changed) == ("stale", ["judge.samples: 15 -> 8"])
+
+
+@pytest.mark.parametrize(("parser", "read"), [("strict", False), ("distinct", True), ("paper", True)])
+def test_training_and_held_out_judgments_are_read_by_the_parser_of_the_run(tmp_path: Path, parser: str, read: bool) -> None:
+    run = Run(config(tmp_path, f"judge.parser={parser}", "judge.samples=1"))
+    pair = Pair(method="given", chosen="good", rejected="bad")
+    engine = ScriptedEngine(lambda messages, sampling: "[[A]] is my verdict, because it is right.")
+    [*_, judge] = pass_that(run, "judge", 2).stages(None)[TRAINING]
+    [heldout] = pass_that(run, "judge", 2).stages(None)[HELDOUT]
+    for task, stage in ((TRAINING, judge), (HELDOUT, heldout)):
+        row = asyncio.run(run_stages(make_row(task=task, pair=pair), [stage], engine.generate))
+        assert {judgment.verdict for judgment in row.judgments} == {"A" if read else None}
 
 
 @pytest.mark.parametrize("parser", ["strict", "paper"])
