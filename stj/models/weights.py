@@ -57,6 +57,8 @@ def read_weights(folder: Folder, name: str, *, trained: bool) -> dict[str, Tenso
     tensors: dict[str, Tensor] = {}
     for file in files:
         tensors |= _read_header(folder, file, sizes[file], name)
+    if not tensors:
+        raise ModelError(f"model {name}: {files[0]} holds no tensors: copy or download the model again")
     for tensor, file in weight_map.items():
         if tensor not in tensors or tensors[tensor].file != file:
             raise ModelError(
@@ -163,8 +165,10 @@ def _read_header(folder: Folder, file: str, size: int, name: str) -> dict[str, T
 
 
 def _place(facts: Mapping[str, object]) -> tuple[int, int]:
-    begin, end = facts["data_offsets"]  # type: ignore[misc]
-    return int(begin), int(end)  # type: ignore[has-type]
+    places = facts["data_offsets"]
+    if not isinstance(places, list) or len(places) != 2 or not all(isinstance(place, int) for place in places):
+        raise ValueError("data_offsets are two numbers of bytes")
+    return places[0], places[1]
 
 
 def _check_places(places: Mapping[str, tuple[int, int]], data: int, where: str) -> None:
