@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 from transformers import AutoTokenizer
 from vllm import SamplingParams, TokensPrompt
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind
 
 from stj.config import EngineConfig, ModelConfig
-from stj.engine.settings import engine_settings
+from stj.engine.settings import adapter_settings, engine_settings
 from stj.engine.vllm_private import AsyncLLM, EngineDeadError, EngineGenerateError, UsageCounter
 from stj.errors import EngineDied, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, Usage
 from stj.models.chat import encode_chat
-from stj.models.locate import local_model
+from stj.models.locate import adapter_of, local_model
 from stj.rows import Turn
 
 if TYPE_CHECKING:
@@ -30,11 +31,14 @@ _LONG_CHARACTERS = 20_000  # Encode longer prompts in a thread: a second for 1 M
 class VllmEngine:
     """One model on one or several devices, behind our `Engine` interface."""
 
-    def __init__(self, llm: AsyncLLM, tokenizer: "PreTrainedTokenizerBase", max_model_len: int) -> None:
+    def __init__(
+        self, llm: AsyncLLM, tokenizer: "PreTrainedTokenizerBase", max_model_len: int, adapter: LoRARequest | None = None
+    ) -> None:
         self._llm = llm
         self._counter = UsageCounter(llm)
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
+        self._adapter = adapter
         self._ids = itertools.count()
 
     @classmethod
@@ -45,18 +49,25 @@ class VllmEngine:
 
         Raises ModelError if the model is missing or has no chat template.
         """
-        path = str(local_model(model))
+        adapter, path = adapter_of(model), str(local_model(model))
         tokenizer = _tokenizer(path)
+        base = str(local_model(adapter.base)) if adapter else path
         quiet = {"use_tqdm_on_load": False, "disable_log_stats": True}
-        settings = AsyncEngineArgs(**engine_settings(path, model, config, seed), **quiet).create_engine_config()
+        arguments = {**engine_settings(base, model, config, seed), **adapter_settings(adapter), **quiet}
+        settings = AsyncEngineArgs(**arguments).create_engine_config()
         if fork_workers:
             os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"  # on a CPU vLLM has just set it to "spawn"
-        return cls(AsyncLLM.from_vllm_config(settings, disable_log_stats=True), tokenizer, model.max_model_len)
+        llm = AsyncLLM.from_vllm_config(settings, disable_log_stats=True)
+        return cls(llm, tokenizer, model.max_model_len, _adapter_request(path) if adapter else None)
 
     @classmethod
-    def beside(cls, llm: AsyncLLM) -> "VllmEngine":
-        """Shares the engine of a running vLLM server. Raises ModelError if its model has no chat template."""
-        return cls(llm, _tokenizer(llm.model_config.tokenizer), llm.model_config.max_model_len)
+    def beside(cls, llm: AsyncLLM, adapter: str | None = None) -> "VllmEngine":
+        """Shares the engine of a running vLLM server, whose only adapter may lie in the directory `adapter`.
+
+        Raises ModelError if its model has no chat template.
+        """
+        tokenizer = _tokenizer(llm.model_config.tokenizer)
+        return cls(llm, tokenizer, llm.model_config.max_model_len, _adapter_request(adapter) if adapter else None)
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         """One completion.
@@ -76,7 +87,9 @@ class VllmEngine:
             max_tokens=min(sampling.max_tokens, room),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        request = self._llm.generate(TokensPrompt(prompt_token_ids=prompt), parameters, str(next(self._ids)))
+        request = self._llm.generate(
+            TokensPrompt(prompt_token_ids=prompt), parameters, str(next(self._ids)), lora_request=self._adapter
+        )
         try:
             async for final in request:
                 output = final.outputs[0]
@@ -110,3 +123,8 @@ def _tokenizer(path: str) -> "PreTrainedTokenizerBase":
     tokenizer = AutoTokenizer.from_pretrained(path)
     encode_chat(tokenizer, [Turn(role="user", content="")])  # a missing template fails before the slow start
     return tokenizer
+
+
+def _adapter_request(directory: str) -> LoRARequest:
+    """What vLLM wants beside each request; 1 is the number of the only adapter, for a server too."""
+    return LoRARequest(lora_name=directory, lora_int_id=1, lora_path=directory)

@@ -1,4 +1,7 @@
-"""Locates a model: a local directory, a URI, a directory of this package, or an id on the hub."""
+"""Locates a model: a local directory, a URI, a directory of this package, or an id on the hub.
+
+A model may be an adapter (stj/models/adapter.py). Then the facts about its layers are those of its base.
+"""
 
 import fcntl
 import hashlib
@@ -18,6 +21,7 @@ from typing import Any
 
 from stj.config import ModelConfig
 from stj.errors import ModelError, StjError
+from stj.models.adapter import ADAPTER_CONFIG, Adapter, read_adapter
 from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
 from stj.storage.folder import PACKAGE_SCHEME, Folder, content_identity, package_path
@@ -28,6 +32,7 @@ _FILES_AT_ONCE = 8  # Fetch this many files at the same time.
 _MAY_BE_LOADING_S = 3600  # Keep a cached copy for an hour after its last use: an engine may still load it.
 _NO_WEIGHTS = "-without-weights"  # Ends the name of a cached copy that lacks its weights.
 _WEIGHTS = "*.safetensors"
+_WHOLE = ("model.safetensors", "model.safetensors.index.json")  # Beside these, adapter_config.json is only a note.
 _FILES_BESIDE = ("*.json", "*.jinja", "*.model", "*.txt")
 
 
@@ -40,15 +45,15 @@ def model_identity(model: ModelConfig) -> str:
     """The identity of a model's weights, for keys.
 
     For the hub: id and revision. For local files: a hash of their content. For a URI: a hash of its manifest, or if it has
-    none, of its config.json and its files' names, sizes and times. Raises ModelError if a directory is missing or holds no
-    model.
+    none, of its config.json and its files' names, sizes and times. An adapter's identity holds that of its base too, except on
+    the hub. Raises ModelError if a directory is missing or holds no model.
     """
     if is_hub_id(model.path):
         return f"{model.path}@{model.revision or 'main'}"
     folder = _folder(model.path)
-    if folder.local:
-        return content_identity(folder.local)
-    return f"{model.path} {_content_digest(folder)}"
+    files = content_identity(folder.local) if folder.local else f"{model.path} {_content_digest(folder)}"
+    adapter = adapter_of(model)
+    return f"{files} on {model_identity(adapter.base)}" if adapter else files
 
 
 def loading_settings(model: ModelConfig) -> dict[str, Any]:
@@ -59,6 +64,31 @@ def loading_settings(model: ModelConfig) -> dict[str, Any]:
 def model_in(folder: Folder, like: ModelConfig) -> ModelConfig:
     """The trained model in a folder, loaded like the one that it was trained from."""
     return replace(like, path=folder.uri, revision=None)
+
+
+def adapter_of(model: ModelConfig) -> Adapter | None:
+    """The adapter that a model is; None if it is whole. Fetches no weights.
+
+    Raises ModelError if the model or the adapter's base is missing, or if the base is an adapter too.
+    """
+    folder = Folder.at(_from_hub(model, _FILES_BESIDE)) if is_hub_id(model.path) else _folder(model.path)
+    if not _is_adapter(folder):
+        return None
+    adapter = read_adapter(folder.read(ADAPTER_CONFIG), model)
+    if not is_hub_id(adapter.base.path):
+        try:
+            base = _folder(adapter.base.path)
+        except ModelError as error:
+            raise ModelError(f"model {model.path} is an adapter, and its base is not there: {error}") from None
+        if _is_adapter(base):
+            raise ModelError(f"model {model.path}: its base {adapter.base.path} is an adapter too; merge that one first")
+    return adapter
+
+
+def whole_model(model: ModelConfig) -> ModelConfig:
+    """The model itself, or an adapter's base. Raises ModelError as `adapter_of` does."""
+    adapter = adapter_of(model)
+    return adapter.base if adapter else model
 
 
 def local_model(model: ModelConfig, *, weights: bool = True) -> Path:
@@ -106,6 +136,7 @@ def check_division(model: ModelConfig) -> None:
 
 
 def _model_config(model: ModelConfig) -> dict[str, Any]:
+    model = whole_model(model)
     if is_hub_id(model.path):
         text = (_from_hub(model, ["config.json"]) / "config.json").read_bytes()
     else:
@@ -121,13 +152,17 @@ def _model_config(model: ModelConfig) -> dict[str, Any]:
 
 def _folder(location: str) -> Folder:
     folder = Folder.at(package_path(location))
-    if not folder.exists("config.json"):
+    if not folder.exists("config.json") and not folder.exists(ADAPTER_CONFIG):
         problem = "holds no config.json" if folder.exists() else "does not exist"
         raise ModelError(
             f"model {location}: the directory {problem}. Give a directory in Hugging Face's layout, a URI, "
             f"{PACKAGE_SCHEME}mini/seed_model, or an id on the hub"
         )
     return folder
+
+
+def _is_adapter(folder: Folder) -> bool:
+    return folder.exists(ADAPTER_CONFIG) and not any(folder.exists(name) for name in _WHOLE)
 
 
 def _from_hub(model: ModelConfig, patterns: Sequence[str]) -> Path:
@@ -226,5 +261,6 @@ def _expected_digests(folder: Folder) -> dict[str, FileDigest]:
 def _content_digest(folder: Folder) -> str:
     """A hash of a remote model: of its manifest if stj wrote it, else of its config.json and file listing."""
     written_by_stj = folder.exists(MANIFEST)
-    content = folder.read(MANIFEST) if written_by_stj else folder.read("config.json") + repr(folder.listing()).encode()
+    config = ADAPTER_CONFIG if _is_adapter(folder) else "config.json"
+    content = folder.read(MANIFEST) if written_by_stj else folder.read(config) + repr(folder.listing()).encode()
     return hashlib.sha256(folder.uri.encode() + content).hexdigest()[:24]

@@ -1,0 +1,39 @@
+"""What an adapter says of itself: a directory in peft's layout, whose adapter_config.json names the model under it."""
+
+import json
+from dataclasses import dataclass, replace
+
+from stj.config import MOST_RANK, ModelConfig
+from stj.errors import ModelError
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A low-rank adapter, which engines load over its base."""
+
+    base: ModelConfig
+    """The whole model that it was trained on, loaded with the adapter's own settings of the engine."""
+    rank: int
+
+
+def read_adapter(text: bytes, model: ModelConfig) -> Adapter:
+    """The adapter that a model's adapter_config.json describes. Raises ModelError if no engine here could load it."""
+    try:
+        settings = json.loads(text)
+        kind, base, rank = settings["peft_type"], settings["base_model_name_or_path"], settings["r"]
+        revision = settings.get("revision")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ModelError(
+            f"model {model.path}: its {ADAPTER_CONFIG} does not name peft_type, base_model_name_or_path and r. Save it again"
+        ) from None
+    if kind != "LORA" or not isinstance(rank, int) or not 1 <= rank <= MOST_RANK:
+        raise ModelError(
+            f"model {model.path}: its {ADAPTER_CONFIG} has peft_type={kind} and r={rank}, and vLLM loads LORA with a rank of 1 "
+            f"to {MOST_RANK}. Merge it into its base and give the whole model"
+        )
+    if not isinstance(base, str) or not base:
+        raise ModelError(f"model {model.path}: its {ADAPTER_CONFIG} names no base_model_name_or_path. Write the base's there")
+    return Adapter(base=replace(model, path=base, revision=revision), rank=rank)
