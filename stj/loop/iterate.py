@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from stj.config import Config, ModelsConfig
+from stj.config import Config
 from stj.loop.inputs import check_inputs
 from stj.loop.kinds import Phase, TrainingPhase
 from stj.loop.phases import Iteration, Run
@@ -63,7 +63,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
     missing = [phase for phase in phases if phase.artifact in to_make]
     if missing:
         check_inputs(run.config)
-        _check_models(run.config.models, missing)
+        _check_models(run.config, missing)
         if run.config.heldout.path is None:
             print_line("heldout.path=null: no judge will be measured")
     with driver_session(run.folder, run.config.ray, _demands(run.config, missing)):
@@ -91,18 +91,19 @@ def make_phase(phase: Phase, print_line: Show, *, overwrite: bool, needed: bool)
             phase.require_usable()
 
 
-def _check_models(models: ModelsConfig, missing: Sequence[Phase]) -> None:
+def _check_models(config: Config, missing: Sequence[Phase]) -> None:
     """Raises ModelError if GPUs cannot share a model, or if training could not begin from the seed.
 
     It does so before the passes, not after the hours they take. For models on the hub, it fetches everything except the
     weights.
     """
+    models = config.models
     for model in (models.generator, models.first_judge, models.seed):
         check_division(model)
     if any(isinstance(phase, TrainingPhase) for phase in missing):
         from stj.train.check import check_model  # transformers takes seconds to import, and a pass alone does not need it
 
-        check_model(models.seed)
+        check_model(models.seed, config.train.lora)
 
 
 def _demands(config: Config, missing: Sequence[Phase]) -> list[Demand]:

@@ -68,10 +68,9 @@ def adapters_of(model: Module) -> dict[str, Parameter]:
 
 def adapter_config(model: Module, seed: ModelConfig) -> dict[str, Any]:
     """The content of adapter_config.json: peft's settings, and the seed by name."""
-    settings = _settings(model)
+    settings = _settings(model).to_dict()
     return {
-        **settings.to_dict(),
-        "target_modules": sorted(settings.target_modules),
+        **{name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()},
         "inference_mode": True,
         "base_model_name_or_path": seed.path,
         "revision": seed.revision,

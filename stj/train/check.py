@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from stj.config import ModelConfig
+from stj.config import LoraConfig, ModelConfig
 from stj.errors import ModelError, TrainingFailed
-from stj.models.locate import local_model
+from stj.models.locate import adapter_of, local_model
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
 from stj.train.committed import check_world_size, committed
@@ -34,15 +34,19 @@ def check(job: TrainingJob) -> int:
     if not labels:
         raise TrainingFailed(f"{job.examples}: no examples to train on: it is empty. Select more")
     _check_labels(labels.values(), job)
-    return _check_examples(job, check_model(job.seed_model), labels)
+    return _check_examples(job, check_model(job.seed_model, job.config.lora), labels)
 
 
-def check_model(model: ModelConfig) -> Path:
+def check_model(model: ModelConfig, lora: LoraConfig | None = None) -> Path:
     """The directory of a model that training can begin from, maybe without its weights.
 
     Raises ModelError if the tokenizer cannot be read, has no chat template, or has more ids than the embedding has rows. Also
-    raises it if the head is more than a matrix product.
+    raises it if the head is more than a matrix product, if the model is an adapter, or if adapters' targets do not exist.
     """
+    if adapter := adapter_of(model):
+        raise ModelError(
+            f"model {model.path} is an adapter of {adapter.base.path}, and training begins from a whole model: merge it first"
+        )
     directory = local_model(model, weights=False)
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory)
@@ -52,6 +56,10 @@ def check_model(model: ModelConfig) -> Path:
         raise ModelError(f"model {model.path}: its tokenizer or config.json cannot be read ({cause}). Save it again") from None
     end_of_turn(tokenizer, directory)
     _check_config(config, tokenizer, model.path)
+    if lora:
+        from stj.train.lora import check_targets  # peft takes seconds to import
+
+        check_targets(directory, lora)
     return directory
 
 

@@ -36,8 +36,12 @@ def add_adapters(model: PreTrainedModel, lora: LoraConfig, seed: int) -> None:
 
 def check_targets(directory: Path, lora: LoraConfig) -> None:
     """Raises ModelError if a target is no layer of the model in a directory; reads its config.json, and needs no weights."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory))
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory))
+    except Exception as error:  # each architecture raises another error for a config.json that it cannot take
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{directory}: its config.json makes no causal language model ({cause})") from None
     target_layers(model, lora.targets)
 
 
