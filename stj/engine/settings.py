@@ -3,7 +3,7 @@
 from typing import Any
 
 from stj.config import EngineConfig, ModelConfig
-from stj.models.adapter import Adapter
+from stj.models.adapter import Adapter, has_tokenizer
 
 _CPU_BLOCK_TOKENS = 32
 """Samples of one prompt share only whole blocks. With vLLM's 128 on a CPU, a judge reads half of a 243-token prompt again for
@@ -32,9 +32,10 @@ def engine_settings(path: str, model: ModelConfig, config: EngineConfig, seed: i
     }
 
 
-def adapter_settings(adapter: Adapter | None) -> dict[str, Any]:
-    """More arguments for an engine of an adapter's base; none for a whole model."""
+def adapter_settings(adapter: Adapter | None, path: str) -> dict[str, Any]:
+    """More arguments for an engine of the base of the adapter at a path; none for a whole model."""
     if adapter is None:
         return {}
     room = next(rank for rank in _ADAPTER_RANKS if rank >= adapter.rank)
-    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
+    tokenizer = path if has_tokenizer(path) else None
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": room, "tokenizer": tokenizer}

@@ -18,6 +18,7 @@ from stj.engine.settings import adapter_settings, engine_settings
 from stj.engine.vllm_private import AsyncLLM, EngineDeadError, EngineGenerateError, UsageCounter
 from stj.errors import EngineDied, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, Usage
+from stj.models.adapter import has_tokenizer
 from stj.models.chat import encode_chat
 from stj.models.locate import adapter_of, local_model
 from stj.rows import Turn
@@ -50,10 +51,10 @@ class VllmEngine:
         Raises ModelError if the model is missing or has no chat template.
         """
         adapter, path = adapter_of(model), str(local_model(model))
-        tokenizer = _tokenizer(path)
         base = str(local_model(adapter.base)) if adapter else path
+        tokenizer = _tokenizer(path if has_tokenizer(path) else base)
         quiet = {"use_tqdm_on_load": False, "disable_log_stats": True}
-        arguments = {**engine_settings(base, model, config, seed), **adapter_settings(adapter), **quiet}
+        arguments = {**engine_settings(base, model, config, seed), **adapter_settings(adapter, path), **quiet}
         settings = AsyncEngineArgs(**arguments).create_engine_config()
         if fork_workers:
             os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"  # on a CPU vLLM has just set it to "spawn"

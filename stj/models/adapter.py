@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from stj.config import MOST_RANK, ModelConfig
 from stj.errors import ModelError
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "tekken.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,3 +39,8 @@ def read_adapter(text: bytes, model: ModelConfig) -> Adapter:
     if not isinstance(base, str) or not base:
         raise ModelError(f"model {model.path}: its {ADAPTER_CONFIG} names no base_model_name_or_path. Write the base's there")
     return Adapter(base=replace(model, path=base, revision=revision), rank=rank)
+
+
+def has_tokenizer(directory: str | Path) -> bool:
+    """Whether a model's directory holds a tokenizer; many adapters leave it to their base."""
+    return any((Path(directory) / name).exists() for name in _TOKENIZERS)
