@@ -71,7 +71,11 @@ def adapter_of(model: ModelConfig) -> Adapter | None:
 
     Raises ModelError if the model or the adapter's base is missing, or if the base is an adapter too.
     """
-    folder = Folder.at(_from_hub(model, _FILES_BESIDE)) if is_hub_id(model.path) else _folder(model.path)
+    folder = (
+        Folder.at(_from_hub(model, (ADAPTER_CONFIG, "config.json", *_WHOLE[1:])))
+        if is_hub_id(model.path)
+        else _folder(model.path)
+    )
     if not _is_adapter(folder):
         return None
     adapter = read_adapter(folder.read(ADAPTER_CONFIG), model)
