@@ -39,7 +39,7 @@ class Weight:
         weight = self.parameter.detach()
         if self.adapter:
             a, b = (part.detach().float() for part in self.adapter)
-            weight = torch.addmm(weight.float(), b, a, alpha=self.scale)
+            weight = weight.to(torch.float32, copy=True).addmm_(b, a, alpha=self.scale)
         return weight.to(torch.bfloat16)
 
 
