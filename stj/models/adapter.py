@@ -9,6 +9,8 @@ from stj.errors import ModelError
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_NOT_LOADED = ("use_dora", "modules_to_save", "lora_bias", "alora_invocation_tokens", "layer_replication", "use_qalora")
+"""What peft has and vLLM refuses (vllm/lora/peft_helper.py)."""
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "tekken.json")
 
 
@@ -26,7 +28,6 @@ def read_adapter(text: bytes, model: ModelConfig) -> Adapter:
     try:
         settings = json.loads(text)
         kind, base, rank = settings["peft_type"], settings["base_model_name_or_path"], settings["r"]
-        revision = settings.get("revision")
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ModelError(
             f"model {model.path}: its {ADAPTER_CONFIG} does not name peft_type, base_model_name_or_path and r. Save it again"
@@ -36,9 +37,14 @@ def read_adapter(text: bytes, model: ModelConfig) -> Adapter:
             f"model {model.path}: its {ADAPTER_CONFIG} has peft_type={kind} and r={rank}, and vLLM loads LORA with a rank of 1 "
             f"to {MOST_RANK}. Merge it into its base and give the whole model"
         )
+    if lacking := [name for name in _NOT_LOADED if settings.get(name)]:
+        raise ModelError(
+            f"model {model.path}: its {ADAPTER_CONFIG} sets {lacking[0]}, which vLLM cannot load. Merge it into its base and "
+            "give the whole model"
+        )
     if not isinstance(base, str) or not base:
         raise ModelError(f"model {model.path}: its {ADAPTER_CONFIG} names no base_model_name_or_path. Write the base's there")
-    return Adapter(base=replace(model, path=base, revision=revision), rank=rank)
+    return Adapter(base=replace(model, path=base, revision=settings.get("revision")), rank=rank)
 
 
 def has_tokenizer(directory: str | Path) -> bool:
