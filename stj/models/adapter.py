@@ -21,6 +21,7 @@ class Adapter:
     base: ModelConfig
     """The whole model that it was trained on, loaded with the adapter's own settings of the engine."""
     rank: int
+    """The highest rank of its layers."""
 
 
 def read_adapter(text: bytes, model: ModelConfig) -> Adapter:
@@ -32,10 +33,11 @@ def read_adapter(text: bytes, model: ModelConfig) -> Adapter:
         raise ModelError(
             f"model {model.path}: its {ADAPTER_CONFIG} does not name peft_type, base_model_name_or_path and r. Save it again"
         ) from None
-    if kind != "LORA" or not isinstance(rank, int) or not 1 <= rank <= MOST_RANK:
+    ranks = [rank, *(settings.get("rank_pattern") or {}).values()]
+    if kind != "LORA" or not all(isinstance(rank, int) and 1 <= rank <= MOST_RANK for rank in ranks):
         raise ModelError(
-            f"model {model.path}: its {ADAPTER_CONFIG} has peft_type={kind} and r={rank}, and vLLM loads LORA with a rank of 1 "
-            f"to {MOST_RANK}. Merge it into its base and give the whole model"
+            f"model {model.path}: its {ADAPTER_CONFIG} has peft_type={kind} and ranks {ranks}, and vLLM loads LORA with ranks "
+            f"of 1 to {MOST_RANK}. Merge it into its base and give the whole model"
         )
     if lacking := [name for name in _NOT_LOADED if settings.get(name)]:
         raise ModelError(
@@ -44,7 +46,7 @@ def read_adapter(text: bytes, model: ModelConfig) -> Adapter:
         )
     if not isinstance(base, str) or not base:
         raise ModelError(f"model {model.path}: its {ADAPTER_CONFIG} names no base_model_name_or_path. Write the base's there")
-    return Adapter(base=replace(model, path=base, revision=settings.get("revision")), rank=rank)
+    return Adapter(base=replace(model, path=base, revision=settings.get("revision")), rank=max(ranks))
 
 
 def has_tokenizer(directory: str | Path) -> bool:

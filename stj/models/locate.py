@@ -113,7 +113,7 @@ def local_model(model: ModelConfig, *, weights: bool = True) -> Path:
 def within_context(model: ModelConfig) -> ModelConfig:
     """The model with max_model_len cut to the context that its config.json states.
 
-    Fetches only config.json from the hub or a URI. Raises ModelError as `local_model` does.
+    Fetches only the config from the hub or a URI. Raises ModelError as `local_model` does.
     """
     context = _model_config(model).get("max_position_embeddings")
     return replace(model, max_model_len=min(model.max_model_len, context)) if isinstance(context, int) else model
@@ -122,7 +122,7 @@ def within_context(model: ModelConfig) -> ModelConfig:
 def check_division(model: ModelConfig) -> None:
     """Raises ModelError if tensor_parallel_size GPUs cannot share the model's attention heads evenly.
 
-    Fetches only config.json from the hub or a URI, and nothing for a single GPU.
+    Fetches only the config from the hub or a URI, and nothing for a single GPU.
     """
     size = model.tensor_parallel_size
     if size == 1:

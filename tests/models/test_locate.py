@@ -76,6 +76,9 @@ def test_an_adapter_is_loaded_over_the_base_that_it_names(tmp_path: Path) -> Non
     model = adapter(tmp_path / "adapter", whole(tmp_path / "base"))
     assert adapter_of(model) == Adapter(base=replace(model, path=str(tmp_path / "base")), rank=8)
     assert adapter_of(ModelConfig(path=str(tmp_path / "base"))) is None
+    higher = adapter_of(adapter(tmp_path / "adapter", tmp_path / "base", rank_pattern={"q_proj": 32}))
+    assert higher is not None
+    assert higher.rank == 32
 
 
 def test_context_and_heads_of_an_adapter_are_its_base_s(tmp_path: Path) -> None:
@@ -109,9 +112,9 @@ def test_a_whole_model_may_keep_the_config_of_the_adapter_that_was_merged_into_i
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"peft_type": "IA3"}, r"has peft_type=IA3 and r=8, and vLLM loads LORA with a rank of 1 to 512"),
-        ({"r": 513}, r"has peft_type=LORA and r=513"),
-        ({"r": None}, r"has peft_type=LORA and r=None"),
+        ({"peft_type": "IA3"}, r"has peft_type=IA3 and ranks \[8\], and vLLM loads LORA with ranks of 1 to 512"),
+        ({"r": 513}, r"has peft_type=LORA and ranks \[513\]"),
+        ({"r": None}, r"has peft_type=LORA and ranks \[None\]"),
         ({"use_dora": True}, r"use_dora, which vLLM cannot load"),
         ({"modules_to_save": ["lm_head"]}, r"modules_to_save, which vLLM cannot load"),
         ({"base_model_name_or_path": None}, r"names no base_model_name_or_path"),
