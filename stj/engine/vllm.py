@@ -16,7 +16,7 @@ from vllm.sampling_params import RequestOutputKind
 from stj.config import EngineConfig, ModelConfig
 from stj.engine.settings import adapter_settings, engine_settings
 from stj.engine.vllm_private import AsyncLLM, EngineDeadError, EngineGenerateError, UsageCounter
-from stj.errors import EngineDied, PromptTooLong, RequestFailed
+from stj.errors import EngineDied, ModelError, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, Usage
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import encode_chat
@@ -26,6 +26,7 @@ from stj.rows import Turn
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_CAUSE_CHARACTERS = 300  # vLLM's message may list every layer of the model.
 _LONG_CHARACTERS = 20_000  # Encode longer prompts in a thread: a second for 1 MB would block the event loop of all requests.
 
 
@@ -69,6 +70,18 @@ class VllmEngine:
         """
         tokenizer = _tokenizer(llm.model_config.tokenizer)
         return cls(llm, tokenizer, llm.model_config.max_model_len, _adapter_request(adapter) if adapter else None)
+
+    async def load_adapter(self) -> None:
+        """Loads the model's adapter, if it is one: otherwise vLLM would do so at the first request.
+
+        Raises ModelError if vLLM cannot load it, for example because its base has no such layers.
+        """
+        if self._adapter:
+            try:
+                await self._llm.add_lora(self._adapter)
+            except Exception as error:  # vLLM carries any error of its worker here
+                cause = " ".join(str(error).split())[:_CAUSE_CHARACTERS]
+                raise ModelError(f"model {self._adapter.lora_path}: vLLM cannot load this adapter: {cause}") from None
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         """One completion.

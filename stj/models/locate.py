@@ -21,7 +21,7 @@ from typing import Any
 
 from stj.config import ModelConfig
 from stj.errors import ModelError, StjError
-from stj.models.adapter import ADAPTER_CONFIG, Adapter, read_adapter
+from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, read_adapter
 from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
 from stj.storage.folder import PACKAGE_SCHEME, Folder, content_identity, package_path
@@ -79,6 +79,8 @@ def adapter_of(model: ModelConfig) -> Adapter | None:
     if not _is_adapter(folder):
         return None
     adapter = read_adapter(folder.read(ADAPTER_CONFIG), model)
+    if not is_hub_id(model.path) and not folder.exists(ADAPTER_WEIGHTS):
+        raise ModelError(f"model {model.path} is an adapter without {ADAPTER_WEIGHTS}; copy or save it again, as safetensors")
     if not is_hub_id(adapter.base.path):
         try:
             base = _folder(adapter.base.path)

@@ -88,6 +88,10 @@ def test_an_adapter_answers_over_its_base_as_the_merged_model_does(mark: str, tm
         asyncio.run(answers(replace(CONFIG.models.seed, path=str(path)))) for path in (adapter, merged, CONFIG.models.seed.path)
     )
     assert of_adapter == of_merged != of_base
+    weights = adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"/adapter: vLLM cannot load this adapter: .*incomplete"):
+        asyncio.run(start(mark, replace(CONFIG.models.seed, path=str(adapter))))
 
 
 def make_adapter(base: Path, folder: Path) -> tuple[Path, Path]:

@@ -118,6 +118,7 @@ def test_settings_become_vllms_flags() -> None:
 def test_an_adapter_is_served_under_its_name_beside_its_base(tmp_path: Path) -> None:
     described = {"peft_type": "LORA", "r": 12, "base_model_name_or_path": "package://mini/seed_model"}
     (tmp_path / "adapter_config.json").write_text(json.dumps(described))
+    (tmp_path / "adapter_model.safetensors").touch()
     config = load_use([], [f"model={tmp_path}", "engine.device=cpu"])
     settings = _model_settings(config.model, config)
     assert settings["model"].endswith("stj/mini/seed_model")

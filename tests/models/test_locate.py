@@ -8,7 +8,7 @@ import pytest
 
 from stj.config import ModelConfig
 from stj.errors import ModelError
-from stj.models.adapter import ADAPTER_CONFIG, Adapter
+from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter
 from stj.models.locate import adapter_of, check_division, model_identity, within_context
 from stj.models.shapes import shape_of
 
@@ -69,6 +69,7 @@ def adapter(folder: Path, base: Path | str, **settings: object) -> ModelConfig:
     folder.mkdir(exist_ok=True)
     described = {"peft_type": "LORA", "r": 8, "base_model_name_or_path": str(base), "revision": None, **settings}
     (folder / ADAPTER_CONFIG).write_text(json.dumps(described))
+    (folder / ADAPTER_WEIGHTS).touch()
     return ModelConfig(path=str(folder), tensor_parallel_size=3)
 
 
@@ -133,6 +134,13 @@ def test_a_damaged_adapter_config(text: str, tmp_path: Path) -> None:
     (tmp_path / ADAPTER_CONFIG).write_text(text)
     with pytest.raises(ModelError, match="does not name peft_type, base_model_name_or_path and r"):
         model_identity(ModelConfig(path=str(tmp_path)))
+
+
+def test_an_adapter_without_its_weights_is_refused(tmp_path: Path) -> None:
+    model = adapter(tmp_path / "adapter", whole(tmp_path / "base"))
+    (tmp_path / "adapter" / ADAPTER_WEIGHTS).unlink()
+    with pytest.raises(ModelError, match=r"is an adapter without adapter_model.safetensors"):
+        model_identity(model)
 
 
 def test_an_adapter_of_an_adapter_is_refused(tmp_path: Path) -> None:
