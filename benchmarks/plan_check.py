@@ -1,8 +1,9 @@
 """The plan's memory of a training rank against two real ranks: ZeRO-3, gloo, on a CPU.
 
-    python benchmarks/plan_check.py [48M] [75M] [100M]        about five minutes for all three sizes on two CPU cores
+    python benchmarks/plan_check.py [48M] [75M] [100M] [100M-lora]        about seven minutes for all on two CPU cores
 
-Each rank loads a random Llama, makes two steps of full micro-batches, and exports, with the code of `stj run`. Its memory is
+Each rank loads a random Llama, makes two steps of full micro-batches, and exports, with the code of `stj run`. `-lora` trains
+adapters of rank 64. A rank's memory is
 the peak of its resident set beyond a baseline. The baseline is taken after the imports and one step of a tiny model, which
 imports the rest.
 
@@ -24,6 +25,7 @@ SIZES = {
     "48M": {"layers": 12, "hidden": 512, "vocabulary": 8192},
     "75M": {"layers": 4, "hidden": 1024, "vocabulary": 8192},
     "100M": {"layers": 6, "hidden": 1024, "vocabulary": 8192},
+    "100M-lora": {"layers": 6, "hidden": 1024, "vocabulary": 8192},
 }
 TOKENS = 256
 
@@ -47,16 +49,17 @@ def rank(size: str) -> dict[str, Any]:
     from stj.plan.training import training_plan
 
     with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
-        _phases(random_llama(Path(folder) / "tiny", **TINY))
+        config = _config(lora=size.endswith("-lora"))
+        _phases(random_llama(Path(folder) / "tiny", **TINY), config)
         seed = random_llama(Path(folder) / "seed", **SIZES[size])
         shape = shape_of(ModelConfig(path=str(seed)))
         assert shape
-        planned = training_plan(shape, Config(train=_config()))
-        measured = {phase: round(size / 1e9, 3) for phase, size in _phases(seed).items()}
+        planned = training_plan(shape, Config(train=config))
+        measured = {phase: round(size / 1e9, 3) for phase, size in _phases(seed, config).items()}
     return {"planned": {**asdict(planned), "rank_gb": planned.rank_gb}, "measured": measured}
 
 
-def _phases(seed: Path) -> dict[str, int]:
+def _phases(seed: Path, config: Any) -> dict[str, int]:
     """Peak bytes of each phase, beyond the bytes that the process holds now."""
     import deepspeed
     import numpy as np
@@ -68,7 +71,6 @@ def _phases(seed: Path) -> dict[str, int]:
     from stj.train.packing import PackedStep
     from stj.train.step import StepInputs, train_step
 
-    config = _config()
     texts = np.random.default_rng(0).integers(0, 512, (4 * RANKS, TOKENS // 4), dtype=np.int32)
     examples = [ExampleTokens(id=str(i), texts=(text,), prompt_length=TOKENS // 8) for i, text in enumerate(texts)]
     step = PackedStep(epoch=0, micro_batches=(tuple(range(4)), tuple(range(4, 8))))
@@ -97,10 +99,11 @@ def _phases(seed: Path) -> dict[str, int]:
     return peaks
 
 
-def _config() -> Any:
-    from stj.config import TrainConfig
+def _config(*, lora: bool) -> Any:
+    from stj.config import LoraConfig, TrainConfig
 
-    return TrainConfig(device="cpu", workers=RANKS, max_seq_len=TOKENS, max_num_tokens=TOKENS, shard_gb=0.05)
+    adapters = LoraConfig(rank=64) if lora else None
+    return TrainConfig(device="cpu", workers=RANKS, max_seq_len=TOKENS, max_num_tokens=TOKENS, shard_gb=0.05, lora=adapters)
 
 
 def main() -> None:

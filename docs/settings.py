@@ -84,6 +84,13 @@ def default_of(field: "Field[Any]") -> Any:
     return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
+def optional_group(kind: str) -> type | None:
+    """The class of settings that a type like `LoraConfig | None` names; None for other types."""
+    named, _, rest = kind.partition(" | ")
+    cls = getattr(config_module, named, None)
+    return cls if rest == "None" and is_dataclass(cls) and isinstance(cls, type) else None
+
+
 def as_yaml(value: object) -> str:
     """A value as it is written in a YAML file."""
     if isinstance(value, float):
@@ -122,14 +129,19 @@ class Reference:
             return
         self.explained[cls] = key, default
         yield f"{doc} {inspect.cleandoc(cls.__doc__ or '')}\n".lstrip()
+        docs = field_docs(cls)
+        optional = {field.name: optional_group(docs[field.name][0]) for field in fields(cls)}
         inner = [field for field in fields(cls) if is_dataclass(getattr(default, field.name))]
         yield from self._fields(cls, f"{key}.", [field for field in fields(cls) if field not in inner], default)
-        docs = field_docs(cls)
-        for field in inner:
-            name, value = f"{key}.{field.name}", getattr(default, field.name)
+        for field in fields(cls):
+            name = f"{key}.{field.name}"
+            group = optional[field.name]
+            value = group() if group else getattr(default, field.name)
+            if not is_dataclass(value):
+                continue
             if type(value) not in self.explained:
                 yield f"#### {name}\n"
-            yield from self._group(name, value, docs[field.name][1])
+            yield from self._group(name, value, "" if group else docs[field.name][1])
 
     def _fields(self, cls: type, prefix: str, members: "list[Field[Any]]", instance: Any = None) -> Iterator[str]:
         """Fields as a list: name, type, default, and the docstring below. Each has an anchor, on GitHub too."""
@@ -156,7 +168,9 @@ def _like_another(name: str, value: Any, doc: str, like: str, explained: Any) ->
 
 def _type_words(kind: str) -> str:
     """A type for a reader of YAML: the values of a Literal, `float or null`."""
-    resolved = str(getattr(config_module, kind)) if kind in ("PromptName", "Objective", "Parser") else kind
+    if optional_group(kind):
+        return "a group of settings or null"
+    resolved = str(getattr(config_module, kind)) if kind in ("PromptName", "Objective", "Parser", "Thinking") else kind
     words = resolved.replace("typing.", "").replace("'", '"').replace(" | None", " or null")
     if words.startswith("Literal["):
         return " or ".join(f"`{value.strip()}`" for value in words[len("Literal[") : -1].replace('"', "").split(","))

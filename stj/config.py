@@ -40,6 +40,9 @@ TEMPLATE_DATE = "2024-07-26"
 THINKING_VARIABLE = "enable_thinking"
 """The name that most thinking models' chat templates read."""
 
+MOST_RANK = 512
+"""The highest rank of an adapter that vLLM loads (MaxLoRARanks in vllm/config/lora.py)."""
+
 _CLIENT_CPUS = 0.1  # CPUs of the client of a model behind an API, which mostly waits.
 _MAX_SEED = 2**31 - 1  # The largest seed that every random generator takes.
 
@@ -551,6 +554,40 @@ class SelectionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adapters in place of whole weights: LoRA (Hu et al., arXiv 2106.09685).
+
+    A layer computes W x + alpha / rank * B A x. W stays as it is, and only A and B are trained. They need a higher learning
+    rate than whole weights, about ten times as high (Schulman et al., "LoRA Without Regret", 2025): set `train.lr`.
+    """
+
+    rank: int = 16
+    """Rank of A and B. A layer of m x n weights trains rank * (m + n) numbers."""
+    alpha: int = 32
+    """Adapters are multiplied by `alpha / rank`. 32 is the value of "LoRA Without Regret"; the best learning rate depends on
+    it."""
+    dropout: float = 0
+    """Share of each adapter's inputs that training sets to 0, from 0 to below 1. Only in training."""
+    targets: tuple[str, ...] | None = None
+    """Names of the linear layers that get adapters, as `[q_proj, v_proj]`. `null` takes every linear layer except the head, as
+    QLoRA does (arXiv 2305.14314). Experts that a model keeps in one tensor get none."""
+    export: Literal["merged", "adapter"] = "merged"
+    """`merged` adds the adapters to the weights and writes a whole model in bf16. `adapter` writes the adapters alone; engines
+    load them over the seed, which must stay where it is."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, "train.lora.", self, "rank", "alpha")
+        _numbers("train.lora.", self, ("dropout",), lambda share: 0 <= share < 1, "0 or more, and below 1")
+        _check(self.targets != (), "train.lora.targets=[]: nothing would be trained; null takes every linear layer")
+        _check(self.targets is None or all(self.targets), "train.lora.targets holds an empty name")
+        _check(
+            self.export == "merged" or self.rank <= MOST_RANK,
+            f"train.lora.rank={self.rank}: vLLM loads adapters of a rank up to {MOST_RANK}: lower it, or set "
+            "train.lora.export=merged",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Fine-tuning of the seed model: Table 7, with ZeRO-3 in place of FSDP and tensor parallelism."""
 
@@ -602,6 +639,9 @@ class TrainConfig:
     """Number of times that training restarts from its last checkpoint after a rank has died."""
     shard_gb: float = 5
     """Size of one file of the exported weights, in GB."""
+    lora: LoraConfig | None = None
+    """Adapters that are trained instead of all weights: `train.lora={}` or `train.lora.rank=8`. `null` trains all weights, as
+    the paper does."""
     trackers: tuple[str, ...] = ()
     """Where metrics go beside metrics.jsonl: any of `tensorboard`, `mlflow` and `wandb`."""
 
@@ -630,7 +670,11 @@ class TrainConfig:
     def stage(self, objective: Literal["sft", "dpo", "rpo"]) -> "TrainConfig":
         """The settings of one training; for pairs of judgments, settings under `preference` replace those of the same name."""
         if objective == "sft":
-            return replace(self, objective=objective)
+            # A warm-up's adapters are merged: the preference training begins from its weights, with new adapters.
+            lora = self.lora
+            if lora and self.objective == "sft_then_dpo":
+                lora = replace(lora, export="merged")
+            return replace(self, objective=objective, lora=lora)
         names = {field.name for field in fields(self.preference)} & vars(self).keys()
         return replace(self, objective=objective, **{name: getattr(self.preference, name) for name in names})
 

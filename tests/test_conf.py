@@ -57,7 +57,7 @@ def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def test_the_configurations_are_there() -> None:
-    assert [path.stem for path in RUNS] == ["mini", "paper", "released", "rise", "small"]
+    assert [path.stem for path in RUNS] == ["laptop_gpu", "mini", "paper", "released", "rise", "small"]
     assert [path.stem for path in HARDWARE] == ["1x80gb", "8xa100-80", "8xh100-80", "8xh200-141", "laptop"]
 
 
@@ -86,9 +86,20 @@ def test_a_file_holds_only_what_differs_from_the_defaults(path: Path) -> None:
     written = leaves(OmegaConf.to_container(OmegaConf.load(path)))
     same = {key for key, value in written.items() if str(defaults.get(key)) == str(value) and "hardware." not in key}
     # Models' defaults differ by role, and a file writes one model for several roles.
-    same = {key for key in same if not (path.stem in {"mini", "small"} and key.startswith("models."))}
+    same = {key for key in same if not (path.stem in {"laptop_gpu", "mini", "small"} and key.startswith("models."))}
     tables = {"paper": ("train.", *PAPER_TABLES), "released": ("train.preference.", "iterations")}  # Repeated for readers.
     assert not {key for key in same if not key.startswith(tables.get(path.stem, ()))}
+
+
+def test_an_8b_learns_on_one_card_of_24_gb_only_by_adapters() -> None:
+    config = load([CONF / "laptop_gpu.yaml"])
+    assert (config.hardware.gpus, config.hardware.gpu_memory_gb, config.train.workers) == (1, 24, 1)
+    training = plan(config).training
+    assert training is not None
+    assert training.fits
+    assert training.line().endswith(": fits")
+    assert training.rank_gb < 0.95 * 24
+    assert not plan(load([CONF / "laptop_gpu.yaml"], ["train.lora=null"])).fits
 
 
 def test_table_7() -> None:

@@ -94,6 +94,7 @@ async def _serve(connection: socket.socket) -> None:
     os.environ.update(start.environment)
     try:
         engine = VllmEngine.start(start.model, start.config, start.seed, fork_workers=True)
+        await engine.load_adapter()
     except Exception as error:
         traceback.print_exc()
         refusal = error if isinstance(error, StjError) else PassFailed(f"the engine did not start: {_line(error)}")

@@ -4,11 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from stj.config import EngineConfig, ModelConfig
+from stj.models.adapter import Adapter, has_tokenizer
 from stj.models.tokenizer import tokenizer_mode
 
 _CPU_BLOCK_TOKENS = 32
 """Samples of one prompt share only whole blocks. With vLLM's 128 on a CPU, a judge reads half of a 243-token prompt again for
 each sample. With 32 the same judgments took 20 s instead of 29 s."""
+
+_ADAPTER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks that vLLM has room for; an adapter of another rank takes the next one."""
 
 
 def engine_settings(path: str, model: ModelConfig, config: EngineConfig, seed: int) -> dict[str, Any]:
@@ -29,3 +33,12 @@ def engine_settings(path: str, model: ModelConfig, config: EngineConfig, seed: i
         "enforce_eager": config.enforce_eager,
         "generation_config": "vllm",  # sampling comes from our config only, not from the model's generation_config.json
     }
+
+
+def adapter_settings(adapter: Adapter | None, path: str) -> dict[str, Any]:
+    """More arguments for an engine of the base of the adapter at a path; none for a whole model."""
+    if adapter is None:
+        return {}
+    room = next(rank for rank in _ADAPTER_RANKS if rank >= adapter.rank)
+    tokenizer = path if has_tokenizer(path) else None
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": room, "tokenizer": tokenizer}

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 
 from vllm import SamplingParams, TokensPrompt
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind
 
 from stj.config import ChatOptions, EngineConfig, ModelConfig
-from stj.engine.settings import engine_settings
+from stj.engine.settings import adapter_settings, engine_settings
 from stj.engine.vllm_private import AsyncLLM, EngineDeadError, EngineGenerateError, UsageCounter
 from stj.errors import EngineDied, ModelError, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, Usage
+from stj.models.adapter import has_tokenizer
 from stj.models.chat import check_chat, encode_chat
-from stj.models.locate import local_model
+from stj.models.locate import adapter_of, local_model
 from stj.models.thinking import ThoughtReader
 from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.rows import Turn
@@ -26,6 +28,7 @@ from stj.rows import Turn
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_CAUSE_CHARACTERS = 300  # vLLM's message may list every layer of the model.
 _LONG_CHARACTERS = 20_000  # Encode longer prompts in a thread: a second for 1 MB would block the event loop of all requests.
 
 
@@ -39,6 +42,7 @@ class VllmEngine:
         options: ChatOptions,
         stops: Sequence[int],
         max_model_len: int,
+        adapter: LoRARequest | None = None,
     ) -> None:
         self._llm = llm
         self._counter = UsageCounter(llm)
@@ -47,6 +51,7 @@ class VllmEngine:
         self._stops = list(stops)
         self._thoughts = ThoughtReader.of(tokenizer, options)
         self._max_model_len = max_model_len
+        self._adapter = adapter
         self._ids = itertools.count()
 
     @classmethod
@@ -57,30 +62,46 @@ class VllmEngine:
 
         Raises ModelError if the model is missing, or if its chat template cannot serve.
         """
-        directory = local_model(model)
-        path, options = str(directory), model.chat_options
-        tokenizer = load_tokenizer(directory)
+        adapter, path = adapter_of(model), local_model(model)
+        base = local_model(adapter.base) if adapter else path
+        tokenizer_at, options = path if has_tokenizer(path) else base, model.chat_options
+        tokenizer = load_tokenizer(tokenizer_at)
         check_chat(tokenizer, options)  # before the slow start
-        stops = sorted(stop_ids(tokenizer, directory))
+        stops = sorted(stop_ids(tokenizer, tokenizer_at))
         quiet = {"use_tqdm_on_load": False, "disable_log_stats": True}
-        settings = AsyncEngineArgs(**engine_settings(path, model, config, seed), **quiet).create_engine_config()
+        arguments = {**engine_settings(str(base), model, config, seed), **adapter_settings(adapter, str(path)), **quiet}
+        settings = AsyncEngineArgs(**arguments).create_engine_config()
         if fork_workers:
             os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"  # on a CPU vLLM has just set it to "spawn"
         llm = AsyncLLM.from_vllm_config(settings, disable_log_stats=True)
-        return cls(llm, tokenizer, options, stops, model.max_model_len)
+        return cls(llm, tokenizer, options, stops, model.max_model_len, _adapter_request(str(path)) if adapter else None)
 
     @classmethod
-    def beside(cls, llm: AsyncLLM, options: ChatOptions, template: str | None) -> "VllmEngine":
+    def beside(cls, llm: AsyncLLM, options: ChatOptions, template: str | None, adapter: str | None = None) -> "VllmEngine":
         """Shares the engine of a running vLLM server and its chat template; None is the model's own.
 
-        Raises ModelError if the chat template cannot serve.
+        `adapter` is the directory of the server's only adapter, if it has one. Raises ModelError if the chat template cannot
+        serve.
         """
         directory = Path(llm.model_config.tokenizer)
         tokenizer = load_tokenizer(directory)
         if template:
             tokenizer.chat_template = template
         check_chat(tokenizer, options)
-        return cls(llm, tokenizer, options, sorted(stop_ids(tokenizer, directory)), llm.model_config.max_model_len)
+        stops, request = sorted(stop_ids(tokenizer, directory)), _adapter_request(adapter) if adapter else None
+        return cls(llm, tokenizer, options, stops, llm.model_config.max_model_len, request)
+
+    async def load_adapter(self) -> None:
+        """Loads the model's adapter, if it is one: otherwise vLLM would do so at the first request.
+
+        Raises ModelError if vLLM cannot load it, for example because its base has no such layers.
+        """
+        if self._adapter:
+            try:
+                await self._llm.add_lora(self._adapter)
+            except Exception as error:  # vLLM carries any error of its worker here
+                cause = " ".join(str(error).split())[:_CAUSE_CHARACTERS]
+                raise ModelError(f"model {self._adapter.lora_path}: vLLM cannot load this adapter: {cause}") from None
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         """One completion.
@@ -104,7 +125,9 @@ class VllmEngine:
             stop_token_ids=self._stops,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        request = self._llm.generate(TokensPrompt(prompt_token_ids=prompt), parameters, str(next(self._ids)))
+        request = self._llm.generate(
+            TokensPrompt(prompt_token_ids=prompt), parameters, str(next(self._ids)), lora_request=self._adapter
+        )
         try:
             async for final in request:
                 output = final.outputs[0]
@@ -133,3 +156,8 @@ class VllmEngine:
     def close(self) -> None:
         """Ends the engine's processes."""
         self._llm.shutdown()
+
+
+def _adapter_request(directory: str) -> LoRARequest:
+    """What vLLM wants beside each request; 1 is the number of the only adapter, for a server too."""
+    return LoRARequest(lora_name=directory, lora_int_id=1, lora_path=directory)

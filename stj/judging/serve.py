@@ -6,7 +6,7 @@
     /v1/chat/completions and the rest are vLLM's
 
 The server, its sockets, its batching and its authentication (VLLM_API_KEY guards /v1) are vLLM's. The plugin also works in a
-server that you start yourself: `VLLM_PLUGINS=stj vllm serve MODEL`.
+server that you start yourself: `VLLM_PLUGINS=stj vllm serve MODEL`. If a server has one adapter, the adapter judges.
 """
 
 import json
@@ -24,14 +24,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stj.config import ChatOptions, ModelConfig, PromptName, UseConfig, VoteConfig
 from stj.engine.hosted import engine_environment
-from stj.engine.settings import engine_settings
+from stj.engine.settings import adapter_settings, engine_settings
 from stj.errors import ConfigError, EngineDied, PromptTooLong, RequestFailed
 from stj.findings import require
 from stj.generate import Sampling
 from stj.judging.judge import compare_responses
+from stj.models.adapter import has_tokenizer
 from stj.models.chat import is_mistral
 from stj.models.check import ModelUse
-from stj.models.locate import local_model, within_context
+from stj.models.locate import adapter_of, local_model, within_context
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
 from stj.passes.check import judge_findings
@@ -62,9 +63,7 @@ def serve(config: UseConfig, host: str, port: int) -> NoReturn:
     model = within_context(config.model)
     use = ModelUse(roles=("model",), model=model, limited=False)
     require(judge_findings([use], [VARIANTS[config.vote.prompt]], None, config))
-    directory = local_model(model)
-    settings = engine_settings(str(directory), model, config.engine, config.seed)
-    settings |= {"host": host, "port": port, "served_model_name": config.model.path, **_chat_settings(directory, model)}
+    settings = {**_model_settings(model, config), "host": host, "port": port}
     environment = engine_environment(model, config.engine) | {
         "VLLM_PLUGINS": _plugins(),
         _VOTE: json.dumps(asdict(config.vote)),
@@ -72,6 +71,23 @@ def serve(config: UseConfig, host: str, port: int) -> NoReturn:
     print(f"stj: {config.model.path} will judge at http://{host}:{port}/v1/judge", file=sys.stderr, flush=True)
     words = [sys.executable, "-m", _SERVER, *_flags(settings)]
     os.execve(sys.executable, words, environment)
+
+
+def _model_settings(model: ModelConfig, config: UseConfig) -> dict[str, Any]:
+    """Arguments for the model under the name that the user gave it; an adapter is served beside its base."""
+    adapter, directory = adapter_of(model), local_model(model)
+    path = str(directory)
+    if adapter is None:
+        settings = engine_settings(path, model, config.engine, config.seed)
+        return {**settings, "served_model_name": model.path, **_chat_settings(directory, model)}
+    base = local_model(adapter.base)
+    return {
+        **engine_settings(str(base), model, config.engine, config.seed),
+        **adapter_settings(adapter, path),
+        **_chat_settings(directory if has_tokenizer(directory) else base, model),
+        "served_model_name": adapter.base.path,
+        "lora_modules": json.dumps({"name": model.path, "path": path}),
+    }
 
 
 class JudgeEndpoint:
@@ -92,7 +108,10 @@ class JudgeEndpoint:
         from stj.engine.vllm import VllmEngine
 
         options = ChatOptions(template_kwargs=json.dumps(args.default_chat_template_kwargs or {}))
-        state.stj_generate = VllmEngine.beside(engine_client, options, _template_text(args.chat_template)).generate
+        adapters = getattr(args, "lora_modules", None) or []
+        adapter = adapters[0].path if len(adapters) == 1 else None
+        engine = VllmEngine.beside(engine_client, options, _template_text(args.chat_template), adapter)
+        state.stj_generate = engine.generate
         state.stj_vote = _vote_config(os.environ.get(_VOTE, "{}"))
 
 

@@ -102,7 +102,7 @@ def _requests(use: ModelUse, config: Config) -> Iterator[LongestRequest]:
 
 
 def _check_training(use: ModelUse, config: Config) -> str:
-    directory = check_model(use.model)
+    directory = check_model(use.model, config.train.lora)
     return check_examples(config, load_tokenizer(directory, use.model.path))
 
 

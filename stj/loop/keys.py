@@ -78,6 +78,8 @@ def training_key(
     settings = plain(train)
     for unneeded in (*_OPERATIONAL, "selection", *(["preference"] if objective == "sft" else [])):
         del settings[unneeded]
+    if train.lora is None:  # trainings of all weights keep the keys that they had before there were adapters
+        del settings["lora"]
     settings.get("preference", {}).pop("source", None)  # the key of the examples names the pass that judged
     key: Key = {"step": "model", "examples": examples, "seed_model": weights, "train": settings}
     if chat := chat_settings(model):

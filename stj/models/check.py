@@ -6,7 +6,7 @@ one start names all that is wrong: config, weights, tokenizer, context.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from stj.errors import ModelError
 from stj.findings import Finding, joined, look
 from stj.models.api_key import api_key
 from stj.models.chat import check_chat
-from stj.models.locate import check_division, context_of, is_hub_id, local_model, read_config
+from stj.models.locate import adapter_of, check_division, context_of, is_hub_id, local_model, read_config, whole_model
 from stj.models.shapes import STANDARD_TYPES, check_shapes
 from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.models.weights import INDEX, Tensor, read_weights, refuse_pointer, several
@@ -75,6 +75,10 @@ def check_model_use(use: ModelUse) -> list[Finding]:
     """Every finding on one model: on its files and config, weights, tokenizer and context, or on the key of its API."""
     if use.model.endpoint:
         return [look(use.subject, partial(_check_endpoint, use.model))]
+    whole = look(use.subject, partial(_check_adapter, use))
+    if not whole.ok:
+        return [whole]
+    use = replace(use, model=whole_model(use.model))
     first = look(use.subject, partial(_check_files, use))
     if not first.ok:
         return [first]
@@ -93,6 +97,14 @@ def check_vocabulary(config: Mapping[str, Any], tokenizer: "PreTrainedTokenizerB
         raise ModelError(
             f"model {name}: its tokenizer has ids up to {ids - 1:,} and its embedding {rows:,} rows: "
             "they belong to different models. Put the tokenizer that it was trained with beside its weights"
+        )
+
+
+def check_whole(model: ModelConfig) -> None:
+    """Raises ModelError if the model is an adapter: training begins from a whole model."""
+    if adapter := adapter_of(model):
+        raise ModelError(
+            f"model {model.path} is an adapter of {adapter.base.path}, and training begins from a whole model: merge it first"
         )
 
 
@@ -120,6 +132,15 @@ def _check_endpoint(model: ModelConfig) -> str:
     """Facts on a model behind an API; nothing is sent there. Raises ConfigError without its key, if it names one."""
     api_key(model)
     return f"{model.label}: not asked yet; its key is {'set' if model.key_variable else 'not needed'}"
+
+
+def _check_adapter(use: ModelUse) -> str:
+    """Raises ModelError if the model is an adapter that cannot be loaded over its base, or that is to be trained."""
+    if use.trained:
+        check_whole(use.model)
+    else:
+        adapter_of(use.model)
+    return ""
 
 
 def _check_files(use: ModelUse) -> str:

@@ -1,4 +1,7 @@
-"""Locates a model: a local directory, a URI, a directory of this package, or an id on the hub."""
+"""Locates a model: a local directory, a URI, a directory of this package, or an id on the hub.
+
+A model may be an adapter (stj/models/adapter.py). Then the facts about its layers are those of its base.
+"""
 
 import fcntl
 import hashlib
@@ -18,6 +21,7 @@ from typing import Any
 
 from stj.config import ModelConfig
 from stj.errors import ConfigError, ModelError, StjError
+from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, read_adapter
 from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
 from stj.storage.folder import PACKAGE_SCHEME, Folder, absolute_path, content_identity, package_path
@@ -29,6 +33,7 @@ _FILES_AT_ONCE = 8  # Fetch this many files at the same time.
 _MAY_BE_LOADING_S = 3600  # Keep a cached copy for an hour after its last use: an engine may still load it.
 _NO_WEIGHTS = "-without-weights"  # Ends the name of a cached copy that lacks its weights.
 _WEIGHTS = "*.safetensors"
+_WHOLE = ("model.safetensors", "model.safetensors.index.json")  # Beside these, adapter_config.json is only a note.
 _CONTEXT_KEYS = (
     "max_position_embeddings",
     "n_positions",
@@ -52,17 +57,18 @@ def model_identity(model: ModelConfig) -> str:
     """The identity of a model's weights, for keys.
 
     For a model behind an API: its name there and the address. For the hub: id and revision. For local files: a hash of their
-    content. For a URI: a hash of its manifest, or if it has none, of its config.json and its files' names, sizes and times.
-    Raises ModelError if a directory is missing or holds no model.
+    content. For a URI: a hash of its manifest, or if it has none, of its config.json and its files' names, sizes and times. An
+    adapter's identity holds that of its base too, except on the hub. Raises ModelError if a directory is missing or holds no
+    model.
     """
     if model.endpoint:
         return model.label
     if is_hub_id(model.path):
         return f"{model.path}@{model.revision or 'main'}"
     folder = _folder(model.path)
-    if folder.local:
-        return content_identity(folder.local)
-    return f"{model.path} {_content_digest(folder)}"
+    files = content_identity(folder.local) if folder.local else f"{model.path} {_content_digest(folder)}"
+    adapter = adapter_of(model)
+    return f"{files} on {model_identity(adapter.base)}" if adapter else files
 
 
 def loading_settings(model: ModelConfig) -> dict[str, Any]:
@@ -87,6 +93,37 @@ def with_absolute_path(model: ModelConfig) -> ModelConfig:
 def model_in(folder: Folder, like: ModelConfig) -> ModelConfig:
     """The trained model in a folder, loaded like the one that it was trained from."""
     return replace(like, path=folder.uri, revision=None)
+
+
+def adapter_of(model: ModelConfig) -> Adapter | None:
+    """The adapter that a model is; None if it is whole. Fetches no weights.
+
+    Raises ModelError if the model or the adapter's base is missing, or if the base is an adapter too.
+    """
+    folder = (
+        Folder.at(_from_hub(model, (ADAPTER_CONFIG, "config.json", *_WHOLE[1:])))
+        if is_hub_id(model.path)
+        else _folder(model.path)
+    )
+    if not _is_adapter(folder):
+        return None
+    adapter = read_adapter(folder.read(ADAPTER_CONFIG), model)
+    if not is_hub_id(model.path) and not folder.exists(ADAPTER_WEIGHTS):
+        raise ModelError(f"model {model.path} is an adapter without {ADAPTER_WEIGHTS}; copy or save it again, as safetensors")
+    if not is_hub_id(adapter.base.path):
+        try:
+            base = _folder(adapter.base.path)
+        except ModelError as error:
+            raise ModelError(f"model {model.path} is an adapter, and its base is not there: {error}") from None
+        if _is_adapter(base):
+            raise ModelError(f"model {model.path}: its base {adapter.base.path} is an adapter too; merge that one first")
+    return adapter
+
+
+def whole_model(model: ModelConfig) -> ModelConfig:
+    """The model itself, or an adapter's base. Raises ModelError as `adapter_of` does."""
+    adapter = adapter_of(model)
+    return adapter.base if adapter else model
 
 
 def local_model(model: ModelConfig, *, weights: bool = True) -> Path:
@@ -130,7 +167,7 @@ def check_cache(model: ModelConfig, *, weights: bool) -> str:
 def within_context(model: ModelConfig) -> ModelConfig:
     """The model with max_model_len cut to the context that its config.json states.
 
-    A model behind an API stays as it is. Fetches only config.json from the hub or a URI. Raises ModelError as `local_model`
+    A model behind an API stays as it is. Fetches only the config from the hub or a URI. Raises ModelError as `local_model`
     does.
     """
     if model.endpoint:
@@ -157,7 +194,7 @@ def context_of(config: Mapping[str, Any]) -> int | None:
 def check_division(model: ModelConfig) -> None:
     """Raises ModelError if tensor_parallel_size GPUs cannot share the model's attention heads evenly.
 
-    Fetches only config.json from the hub or a URI, and nothing for a single GPU.
+    Fetches only the config from the hub or a URI, and nothing for a single GPU.
     """
     size = model.tensor_parallel_size
     if size == 1 or model.endpoint:
@@ -175,10 +212,11 @@ def check_division(model: ModelConfig) -> None:
 
 
 def read_config(model: ModelConfig) -> dict[str, Any]:
-    """A model's config.json; fetches only this file from the hub or a URI.
+    """A model's config.json, or that of an adapter's base; fetches only small files from the hub or a URI.
 
     Raises ModelError if the model is missing, or if the file is no JSON object.
     """
+    model = whole_model(model)
     if is_hub_id(model.path):
         text = (_from_hub(model, ["config.json"]) / "config.json").read_bytes()
     else:
@@ -194,18 +232,17 @@ def read_config(model: ModelConfig) -> dict[str, Any]:
 
 def _folder(location: str) -> Folder:
     folder = Folder.at(package_path(location))
-    if not folder.exists("config.json"):
-        if folder.exists("adapter_config.json"):
-            raise ModelError(
-                f"model {location}: an adapter without its base model: merge them with peft's merge_and_unload(), and save the "
-                "result with its tokenizer"
-            )
+    if not folder.exists("config.json") and not folder.exists(ADAPTER_CONFIG):
         problem = "holds no config.json" if folder.exists() else "does not exist"
         raise ModelError(
             f"model {location}: the directory {problem}. Give a directory in Hugging Face's layout, a URI, "
             f"{PACKAGE_SCHEME}mini/seed_model, or an id on the hub"
         )
     return folder
+
+
+def _is_adapter(folder: Folder) -> bool:
+    return folder.exists(ADAPTER_CONFIG) and not any(folder.exists(name) for name in _WHOLE)
 
 
 def _from_hub(model: ModelConfig, patterns: Sequence[str]) -> Path:
@@ -304,5 +341,6 @@ def _expected_digests(folder: Folder) -> dict[str, FileDigest]:
 def _content_digest(folder: Folder) -> str:
     """A hash of a remote model: of its manifest if stj wrote it, else of its config.json and file listing."""
     written_by_stj = folder.exists(MANIFEST)
-    content = folder.read(MANIFEST) if written_by_stj else folder.read("config.json") + repr(folder.listing()).encode()
+    config = ADAPTER_CONFIG if _is_adapter(folder) else "config.json"
+    content = folder.read(MANIFEST) if written_by_stj else folder.read(config) + repr(folder.listing()).encode()
     return hashlib.sha256(folder.uri.encode() + content).hexdigest()[:24]

@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stj.config import ModelConfig
 from stj.errors import ModelError
+from stj.models.adapter import ADAPTER_CONFIG, read_adapter
 from stj.storage.folder import package_path
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -53,6 +54,20 @@ class Shape:
         router = self.hidden * self.experts if self.experts > 1 else 0
         return attention + router + 3 * self.hidden * self.mlp * experts + 2 * self.hidden
 
+    def adapter_parameters(self, rank: int, targets: Collection[str] | None = None) -> int:
+        """Number of parameters of adapters (LoRA) on the layers that the targets name by their last parts.
+
+        None, or a name that Llama's layers do not have, counts all of them; experts have no adapters.
+        """
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        sizes = {"q_proj": queries, "k_proj": keys, "v_proj": keys, "o_proj": queries}
+        sizes = {name: self.hidden + size for name, size in sizes.items()}
+        if self.experts == 1:
+            sizes |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), self.hidden + self.mlp)
+        names = {target.rpartition(".")[2] for target in targets or ()}
+        chosen = names if names and names <= sizes.keys() else sizes.keys()
+        return rank * self.layers * sum(sizes[name] for name in chosen)
+
     def kv_bytes(self, dtype: str) -> int:
         """Size of the KV cache of one token, over all layers, in bytes."""
         return 2 * self.layers * self.kv_heads * self.head_dim * DTYPE_BYTES[dtype]
@@ -68,8 +83,14 @@ _EVERY = ("decoder_sparse_step", "expert_layer_period")  # Above 1, only some la
 
 
 def shape_of(model: ModelConfig) -> Shape | None:
-    """A model's shape from its local config.json or its well-known hub id; None if neither gives it."""
-    config = Path(package_path(model.path)).expanduser() / "config.json"
+    """A model's shape from its local config.json or its well-known hub id, for an adapter its base's; None if none gives it.
+
+    Raises ModelError if an adapter does not name its base.
+    """
+    directory = Path(package_path(model.path)).expanduser()
+    config, adapter = directory / "config.json", directory / ADAPTER_CONFIG
+    if adapter.is_file() and not config.is_file():
+        return shape_of(read_adapter(adapter.read_bytes(), model).base)
     try:
         if not config.is_file():
             return _PUBLISHED.get(model.path)

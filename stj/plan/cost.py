@@ -295,13 +295,18 @@ class _Training:
 
 
 def _fine_tuning(training: _Training, config: Config, a: Assumptions) -> PhasePlan:
-    """Forward and backward take 6 FLOPs a parameter and token, or 8 if activations are recomputed."""
+    """Forward and backward take 6 FLOPs a parameter and token, or 8 if activations are recomputed.
+
+    A frozen parameter takes 2 less: nothing computes its gradient. Adapters come on top.
+    """
     shape = shape_of(config.models.seed)
     hours = None
     if shape and config.train.device == "gpu":
-        work = (8 if config.train.activation_checkpointing else 6) * training.tokens + 2 * training.referred
+        lora, again = config.train.lora, 2 if config.train.activation_checkpointing else 0
+        adapters = shape.adapter_parameters(lora.rank, lora.targets) if lora else 0
+        work = shape.active_parameters * ((4 if lora else 6) + again) + adapters * (6 + again)
         flops = config.hardware.gpu_tflops * 1e12 * a.compute
-        hours = shape.active_parameters * work / flops / 3600
+        hours = (work * training.tokens + 2 * shape.active_parameters * training.referred) / flops / 3600
     tokens = training.tokens, training.learnt
     return _phase(training.name, (1,) * config.iterations, tokens, hours, config.hardware, training.dropped)
 

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stj.config import ModelConfig
+from stj.config import LoraConfig, ModelConfig
 from stj.errors import ModelError, TrainingFailed
 from stj.models.chat import check_chat
-from stj.models.check import check_trainable, check_vocabulary
+from stj.models.check import check_trainable, check_vocabulary, check_whole
 from stj.models.locate import local_model, read_config
 from stj.models.tokenizer import load_tokenizer
 from stj.storage.artifacts import read_artifact
@@ -34,15 +34,17 @@ def check(job: TrainingJob) -> int:
     if not labels:
         raise TrainingFailed(f"{job.examples}: no examples to train on: it is empty. Select more")
     _check_labels(labels.values(), job)
-    return _check_examples(job, check_model(job.seed_model), labels)
+    return _check_examples(job, check_model(job.seed_model, job.config.lora), labels)
 
 
-def check_model(model: ModelConfig) -> Path:
+def check_model(model: ModelConfig, lora: LoraConfig | None = None) -> Path:
     """The directory of a model that training can begin from, maybe without its weights.
 
     Raises ModelError if the tokenizer cannot be read, has no chat template that can serve, or has more ids than the embedding
-    has rows. Also raises it if the model is quantized, or if its head is more than a matrix product.
+    has rows. Also raises it if the model is quantized or an adapter, if its head is more than a matrix product, or if adapters'
+    targets do not exist.
     """
+    check_whole(model)
     directory = local_model(model, weights=False)
     config = read_config(model)
     tokenizer = load_tokenizer(directory, model.path)
@@ -51,6 +53,10 @@ def check_model(model: ModelConfig) -> Path:
     check_vocabulary(config, tokenizer, model.path)
     check_trainable(config, model.path)
     _check_head(config, model.path)
+    if lora:
+        from stj.train.lora import check_targets  # peft takes seconds to import
+
+        check_targets(directory, lora)
     return directory
 
 

@@ -3,6 +3,8 @@
     checkpoints/step_00000100/   what DeepSpeed writes, each rank its own part
     checkpoints/step_00000100/manifest.json
 
+What is frozen is not in a checkpoint: a training of adapters takes the seed's weights from the seed.
+
 Each rank writes and reads only its own files. If the run is in an object store, they pass through the rank's scratch disk.
 DeepSpeed unpickles what it loads, and a pickle can run code: only files whose hashes are in the manifest are loaded.
 """
@@ -43,7 +45,10 @@ def save(engine: deepspeed.DeepSpeedEngine, folder: Folder, position: Checkpoint
     with workspace(folder) as directory:
         written = directory / position.tag
         written.mkdir(parents=True, exist_ok=True)
-        engine.save_checkpoint(str(directory), tag=position.tag, client_state={"rng": _rng_state()}, save_latest=False)
+        rng = {"rng": _rng_state()}
+        engine.save_checkpoint(
+            str(directory), tag=position.tag, client_state=rng, save_latest=False, exclude_frozen_parameters=True
+        )
         hashes = {name: _hash_and_sync(written / name) for name in _files_of_rank(os.listdir(written), rank)}
         for name in hashes:
             target.upload(written / name)
@@ -72,7 +77,8 @@ def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str,
                     "%s: its files are not what was written: trying the checkpoint before it", (folder / checkpoint.tag).uri
                 )
                 continue
-            _, state = engine.load_checkpoint(str(directory), tag=checkpoint.tag)
+            whole = all(parameter.requires_grad for parameter in engine.module.parameters())
+            _, state = engine.load_checkpoint(str(directory), tag=checkpoint.tag, load_module_strict=whole)
         _set_rng_state(state["rng"])
         return checkpoint
     return None

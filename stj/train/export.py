@@ -1,5 +1,11 @@
 """The trained weights as a Hugging Face model directory, gathered and written one parameter at a time.
 
+Adapters are merged into the weights, each when its weight is gathered. Or they are written alone, in peft's layout, which vLLM
+loads too:
+
+    adapter_model.safetensors   A and B of each adapted layer
+    adapter_config.json         rank, alpha and targets, and the name of the seed that they belong to
+
 Beside its part of the model, a rank holds at most one whole parameter (gloo, on a host, holds it twice while it gathers). Rank
 0 writes it before the next one is gathered. An older config.json is deleted first, and the new one is written last. So a killed
 export leaves a directory without config.json, which nothing takes for a model.
@@ -16,15 +22,18 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn import Parameter
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
-from stj.config import NO_CHAT_OPTIONS, ChatOptions
+from stj.config import NO_CHAT_OPTIONS, ChatOptions, ModelConfig
+from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from stj.models.chat import is_mistral
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
+from stj.train.adapters import Weight, adapter_config, adapters_of, weights_of
 from stj.train.shard import Shard, write_shard
 
 _M_MMAP_THRESHOLD = -3  # mallopt's option, from malloc.h
@@ -46,8 +55,8 @@ def export_model(
 
     Raises StjError if the disk is full.
     """
-    parameters = dict(model.named_parameters())  # tied ones appear once
-    layouts = {name: _layout(model, name, parameter) for name, parameter in parameters.items()}
+    weights = weights_of(model)
+    layouts = {name: _layout(model, name, weight) for name, weight in weights.items()}
     buffers = dict(_persistent_buffers(model))
     shards = plan_shards({name: _bytes(layout) for name, layout in layouts.items()}, shard_gb)
     _give_memory_back()
@@ -62,7 +71,7 @@ def export_model(
         ready = buffers if number == 1 else {}
         layout = ready | {key: tensor for name in names for key, tensor in layouts[name].items()}
         with write_shard(target, file, layout) if first else nullcontext() as shard:
-            _gather(model, {name: parameters[name] for name in names}, ready, shard)
+            _gather(model, {name: weights[name] for name in names}, ready, shard)
         weight_map |= dict.fromkeys(layout, file)
         size += _bytes(layout)
         if shard:
@@ -72,6 +81,30 @@ def export_model(
             index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
             digests[_INDEX] = _write_json(target, _INDEX, index)
         digests |= _copy_beside(seed_directory, target, options)
+    dist.barrier()
+    return digests
+
+
+def export_adapter(model: PreTrainedModel, seed: ModelConfig, seed_directory: Path, target: Folder) -> dict[str, FileDigest]:
+    """Writes the adapters in bf16, and the seed's config, tokenizer and chat template; every rank must call it.
+
+    Returns the digests, on rank 0. Raises StjError if the disk is full.
+    """
+    adapters = adapters_of(model)
+    layout = {name: torch.empty(_shape(parameter), dtype=torch.bfloat16, device="meta") for name, parameter in adapters.items()}
+    first = dist.get_rank() == 0
+    if first:
+        _clear(target)
+    with write_shard(target, ADAPTER_WEIGHTS, layout) if first else nullcontext() as shard:
+        for parameter in adapters.values():
+            with deepspeed.zero.GatheredParameters([parameter]):
+                if shard:
+                    shard.add(parameter.detach().to("cpu", torch.bfloat16))
+    digests: dict[str, FileDigest] = {}
+    if shard:
+        described = _write_json(target, ADAPTER_CONFIG, adapter_config(model, seed))
+        beside = _copy_beside(seed_directory, target, seed.chat_options)
+        digests = {ADAPTER_WEIGHTS: shard.digest, ADAPTER_CONFIG: described, **beside}
     dist.barrier()
     return digests
 
@@ -91,7 +124,7 @@ def plan_shards(sizes: Mapping[str, int], shard_gb: float) -> list[list[str]]:
 
 def _gather(
     model: PreTrainedModel,
-    parameters: Mapping[str, torch.nn.Parameter],
+    weights: Mapping[str, Weight],
     ready: Mapping[str, Tensor],
     shard: Shard | None,
 ) -> None:
@@ -99,17 +132,22 @@ def _gather(
     if shard:
         for tensor in ready.values():
             shard.add(tensor)
-    for name, parameter in parameters.items():
-        with deepspeed.zero.GatheredParameters([parameter]):
+    for name, weight in weights.items():
+        with deepspeed.zero.GatheredParameters(weight.parts):
             if shard:
-                for tensor in _as_in_files(model, name, parameter.detach().to("cpu", torch.bfloat16)).values():
+                for tensor in _as_in_files(model, name, weight.merged().cpu()).values():
                     shard.add(tensor)
 
 
-def _layout(model: PreTrainedModel, name: str, parameter: torch.nn.Parameter) -> dict[str, Tensor]:
+def _layout(model: PreTrainedModel, name: str, weight: Weight) -> dict[str, Tensor]:
     """A parameter's tensors as they will be in the files, without their numbers."""
-    shape = getattr(parameter, "ds_shape", parameter.shape)  # The shape of the whole parameter: this rank holds a part.
-    return _as_in_files(model, name, torch.empty(shape, dtype=torch.bfloat16, device="meta"))
+    return _as_in_files(model, name, torch.empty(_shape(weight.parameter), dtype=torch.bfloat16, device="meta"))
+
+
+def _shape(parameter: Parameter) -> torch.Size:
+    """The shape of the whole parameter: this rank holds a part."""
+    shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
+    return shape
 
 
 def _as_in_files(model: PreTrainedModel, name: str, whole: Tensor) -> dict[str, Tensor]:
@@ -138,7 +176,12 @@ def _give_memory_back() -> None:
 
 def _clear(target: Folder) -> None:
     """Deletes what an earlier export left, beginning with the files that make it look like a model."""
-    for name in (_CONFIG, _INDEX, *(name for name in target.names() if name.endswith((".safetensors", ".safetensors.tmp")))):
+    for name in (
+        _CONFIG,
+        ADAPTER_CONFIG,
+        _INDEX,
+        *(name for name in target.names() if name.endswith((".safetensors", ".safetensors.tmp"))),
+    ):
         target.delete(name)
 
 

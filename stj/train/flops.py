@@ -1,6 +1,7 @@
 """What a model computes for its training texts, and what share of its device's peak that is (MFU).
 
-Counted as in PaLM (arXiv 2204.02311, appendix B), for each token, forward and backward: 6 FLOPs a parameter. Attention adds 12
+Counted as in PaLM (arXiv 2204.02311, appendix B), for each token, forward and backward: 6 FLOPs a parameter, or 4 if it is
+frozen, because nothing computes its gradient. Attention adds 12
 times layers, heads, size of a head and length of the text. Two things do not count: what activation checkpointing computes
 again, and the reference of a preference loss. Two things count less than in a plain count, because they are less work.
 Attention reaches over a token's own text, not over its packed row. The language-model head counts only at the tokens under the
@@ -44,14 +45,18 @@ class TokenWork:
     """Parameters of the language-model head."""
     attention: int
     """Layers times heads times the size of a head."""
+    frozen_body: int = 0
+    """How many of the body's parameters are frozen."""
+    frozen_head: bool = False
 
     def flops(self, examples: Iterable[ExampleTokens]) -> float:
         """FLOPs of a forward and a backward pass over these examples."""
         return float(sum(self._of_example(example) for example in examples))
 
     def _of_example(self, example: ExampleTokens) -> int:
-        body = sum(len(text) * (6 * self.body + 12 * self.attention * len(text)) for text in example.texts)
-        return body + 6 * self.head * sum(example.counts)
+        of_token = 6 * self.body - 2 * self.frozen_body
+        body = sum(len(text) * (of_token + 12 * self.attention * len(text)) for text in example.texts)
+        return body + (4 if self.frozen_head else 6) * self.head * sum(example.counts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +85,19 @@ def work_of(model: PreTrainedModel) -> TokenWork:
     outer = {id(head), id(model.get_input_embeddings().weight)}
     experts = next((getattr(config, name) for name in _EXPERTS if getattr(config, name, None)), 1)
     active = getattr(config, "num_experts_per_tok", None) or experts
-    body = 0
+    sizes = {True: 0, False: 0}  # by whether they are trained
     for name, parameter in model.named_parameters():
         if id(parameter) not in outer:
             size = _numel(parameter)
-            body += size * active // experts if ".experts." in name else size
+            sizes[parameter.requires_grad] += size * active // experts if ".experts." in name else size
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return TokenWork(body=body, head=_numel(head), attention=config.num_hidden_layers * config.num_attention_heads * head_dim)
+    return TokenWork(
+        body=sum(sizes.values()),
+        head=_numel(head),
+        attention=config.num_hidden_layers * config.num_attention_heads * head_dim,
+        frozen_body=sizes[False],
+        frozen_head=not head.requires_grad,
+    )
 
 
 def peak_of(device: str) -> float | None:

@@ -45,12 +45,13 @@ class _TargetLogps(torch.autograd.Function):
         return chosen - total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         hidden, weight, bias, targets, total = ctx.saved_tensors
         upstream = gradients[0].unsqueeze(1)  # (S, 1)
         of_hidden = torch.zeros_like(hidden, dtype=torch.float32)
-        of_weight = torch.empty_like(weight)
-        of_bias = None if bias is None else torch.empty_like(bias)
+        _, weight_learns, bias_learns, _ = ctx.needs_input_grad  # a frozen head has no gradients of its own
+        of_weight = torch.empty_like(weight) if weight_learns else None
+        of_bias = torch.empty_like(bias) if bias_learns else None
         for start, end in _slices(len(weight)):
             of_logits = _logits(hidden, weight, bias, start, end).sub_(total.unsqueeze(1)).exp_().mul_(-upstream)
             inside = ((targets >= start) & (targets < end)).nonzero().squeeze(1)
@@ -58,7 +59,8 @@ class _TargetLogps(torch.autograd.Function):
             if of_bias is not None:
                 of_bias[start:end] = of_logits.sum(dim=0)
             narrow = of_logits.to(weight.dtype)
-            of_weight[start:end] = narrow.T @ hidden
+            if of_weight is not None:
+                of_weight[start:end] = narrow.T @ hidden
             of_hidden += narrow @ weight[start:end]
         return of_hidden.to(hidden.dtype), of_weight, of_bias, None
 

@@ -15,15 +15,17 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from stj.config import ModelConfig
 from stj.errors import StjError
 from stj.models.locate import local_model
+from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, workspace
 from stj.train import checkpoint
 from stj.train.committed import Checkpoint
 from stj.train.data import ExampleTokens, read_tokens
-from stj.train.export import export_model
+from stj.train.export import export_adapter, export_model
 from stj.train.flops import mfu_meter
 from stj.train.job import CHECKPOINTS, METRICS, REFERENCE, TrainingJob, TrainResult
 from stj.train.metrics import StepMetrics, read_metrics, step_line
@@ -68,13 +70,12 @@ def run_rank(job: TrainingJob, poll_notice: PollNotice = _no_notice, on_step: On
     _log_start(job, len(tokens), dropped, len(steps))
     engine = load_engine(directory, config)
     reference, forwards = _reference(engine, tokens, job, directory)
-    torch.manual_seed(config.seed + dist.get_rank())  # dropout, in models that have it
+    torch.manual_seed(config.seed + dist.get_rank())  # dropout, in adapters and in models that have it
     inputs = StepInputs(tokens, reference, config, mfu_meter(engine.module.language_model))
     losses = _learn(engine, inputs, steps, job, poll_notice, on_step)
     done = steps[: job.until]
     _show(job, EXPORTING)
-    trained, options = engine.module.language_model, job.seed_model.chat_options
-    files = export_model(trained, beside, Folder.at(job.model), config.shard_gb, options)
+    files = _export(engine.module.language_model, job, beside)
     return TrainResult(
         examples=len(tokens),
         dropped=dropped,
@@ -87,6 +88,14 @@ def run_rank(job: TrainingJob, poll_notice: PollNotice = _no_notice, on_step: On
         loss_last=losses[-1],
         files=files,
     )
+
+
+def _export(model: PreTrainedModel, job: TrainingJob, beside: Path) -> dict[str, FileDigest]:
+    """Writes the model of the job: whole, or its adapters alone. Returns the digests of its files, on rank 0."""
+    target, lora = Folder.at(job.model), job.config.lora
+    if lora and lora.export == "adapter":
+        return export_adapter(model, job.seed_model, beside, target)
+    return export_model(model, beside, target, job.config.shard_gb, job.seed_model.chat_options)
 
 
 def _fetched_everywhere(model: ModelConfig, *, weights: bool = True) -> Path:

@@ -6,9 +6,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stj.config import Config, ModelConfig
 from stj.config_loader import load
@@ -16,6 +20,7 @@ from stj.engine.hosted import HostedEngine
 from stj.errors import ModelError, PromptTooLong
 from stj.generate import Completion, Sampling, Usage
 from stj.rows import Turn
+from stj.storage.folder import package_path
 from tests.conftest import engines, soon
 
 pytestmark = pytest.mark.engine
@@ -66,6 +71,41 @@ def test_what_is_wrong_with_a_request_or_a_model_comes_through(mark: str, tmp_pa
         asyncio.run(too_long())
     with pytest.raises(ModelError, match="the directory does not exist"):
         asyncio.run(start(mark, ModelConfig(path=str(tmp_path / "nowhere"))))
+
+
+def test_an_adapter_answers_over_its_base_as_the_merged_model_does(mark: str, tmp_path: Path) -> None:
+    """The adapter comes from peft, without a tokenizer: the base's is used."""
+    adapter, merged = make_adapter(Path(str(package_path(CONFIG.models.seed.path))), tmp_path)
+    questions = [[Turn(role="user", content=f"What is the {fact}?")] for fact in ("color of the fox", "food of the owl")]
+
+    async def answers(model: ModelConfig) -> list[str]:
+        engine = await start(mark, replace(model, dtype="float32"))
+        completions = await asyncio.gather(*(engine.generate(question, GREEDY) for question in questions))
+        await closed(engine)
+        return [completion.text for completion in completions]
+
+    of_adapter, of_merged, of_base = (
+        asyncio.run(answers(replace(CONFIG.models.seed, path=str(path)))) for path in (adapter, merged, CONFIG.models.seed.path)
+    )
+    assert of_adapter == of_merged != of_base
+    weights = adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"/adapter: vLLM cannot load this adapter: .*incomplete"):
+        asyncio.run(start(mark, replace(CONFIG.models.seed, path=str(adapter))))
+
+
+def make_adapter(base: Path, folder: Path) -> tuple[Path, Path]:
+    """A random adapter of a rank that vLLM has no room of, and the base with it merged in."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    adapted = get_peft_model(model, LoraConfig(r=12, lora_alpha=24, target_modules="all-linear", task_type="CAUSAL_LM"))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.3)
+    adapted.save_pretrained(folder / "adapter")
+    adapted.merge_and_unload().save_pretrained(folder / "merged")
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder / "merged")
+    return folder / "adapter", folder / "merged"
 
 
 ACTOR = """

@@ -25,7 +25,7 @@ from stj.config_loader import load_use
 from stj.engine.scripted import ScriptedEngine
 from stj.engine.settings import engine_settings
 from stj.errors import EngineDied, PromptTooLong, RequestFailed
-from stj.judging.serve import JudgeEndpoint, _flags, _plugins, router
+from stj.judging.serve import JudgeEndpoint, _flags, _model_settings, _plugins, router
 from stj.models.chat import encode_chat
 from stj.models.tokenizer import load_tokenizer
 from stj.rows import Turn
@@ -119,6 +119,19 @@ def test_settings_become_vllms_flags() -> None:
     assert words[:4] == ["--model", "/model", "--dtype", "bfloat16"]
     assert "--enforce-eager" in words
     assert "None" not in words
+
+
+def test_an_adapter_is_served_under_its_name_beside_its_base(tmp_path: Path) -> None:
+    described = {"peft_type": "LORA", "r": 12, "base_model_name_or_path": "package://mini/seed_model"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(described))
+    (tmp_path / "adapter_model.safetensors").touch()
+    config = load_use([], [f"model={tmp_path}", "engine.device=cpu"])
+    settings = _model_settings(config.model, config)
+    assert settings["model"].endswith("stj/mini/seed_model")
+    assert settings["served_model_name"] == "package://mini/seed_model"
+    assert (settings["enable_lora"], settings["max_lora_rank"], settings["tokenizer"]) == (True, 16, None)
+    assert json.loads(settings["lora_modules"]) == {"name": str(tmp_path), "path": str(tmp_path)}
+    assert {"--enable-lora", "--lora-modules"} < set(_flags(settings))
 
 
 def test_other_plugins_stay(monkeypatch: pytest.MonkeyPatch) -> None:

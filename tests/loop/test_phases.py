@@ -111,6 +111,8 @@ def test_without_held_out_pairs_nothing_is_measured(tmp_path: Path) -> None:
         ("judge.samples=8", "pairs"),
         ("judge.parser=strict", "pairs"),
         ("train.lr=1e-5", "iteration_1/model"),
+        ("train.lora={}", "iteration_1/model"),
+        ("train.lora=null", None),
         ("seed=7", "pairs"),
         ("source.near_duplicates=0.8", "pairs"),
         ("engine.max_num_seqs=7", None),
@@ -198,6 +200,17 @@ def test_settings_for_pairs_do_not_matter_to_sft(tmp_path: Path) -> None:
         for extra in ([], ["train.preference.beta=0.5"])
     )
     assert dpo != beta
+
+
+def test_adapters_are_in_the_key_of_a_training_only_if_there_are_any(tmp_path: Path) -> None:
+    """Models that were trained before there were adapters stay as they are."""
+    whole, adapters, alone = (
+        Run(config(tmp_path, *extra)).iterations[0].model.artifact
+        for extra in ([], ["train.lora.rank=8"], ["train.lora.rank=8", "train.lora.export=adapter"])
+    )
+    assert "lora" not in whole.key["train"]
+    assert adapters.key["train"]["lora"]["rank"] == 8
+    assert len({whole.fingerprint, adapters.fingerprint, alone.fingerprint}) == 3
 
 
 def test_status_names_what_is_stale_and_why(tmp_path: Path) -> None:

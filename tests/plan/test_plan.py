@@ -137,6 +137,56 @@ def test_an_offloaded_optimizer_leaves_the_gpu_its_weights_and_the_bucket() -> N
     assert training.update_gb == pytest.approx(2.0)
 
 
+def test_adapters_leave_a_rank_the_frozen_weights_and_little_else() -> None:
+    whole, adapters = (planned("train.workers=8", *words).training for words in ((), ("train.lora={}",)))
+    assert whole is not None
+    assert adapters is not None
+    # Rank 16 on the seven matrices of each of 80 layers.
+    heads, mlp = 2 * (8192 + 8192) + 2 * (8192 + 1024), 3 * (8192 + 28672)
+    assert (whole.adapters, adapters.adapters) == (0, 16 * 80 * (heads + mlp))
+    assert adapters.states_gb == pytest.approx((2 * 70.6 + 16 * 0.207) / 8, rel=0.005)
+    assert whole.checkpoint_gb == pytest.approx(12 * 70.6, rel=0.005)
+    assert adapters.checkpoint_gb == pytest.approx(12 * 0.207, rel=0.005)
+    assert (adapters.model_gb, whole.activations_gb) == (whole.model_gb, adapters.activations_gb)
+    assert "adapters of 207.1M parameters" in adapters.line()
+
+
+@pytest.mark.parametrize(
+    ("targets", "of_a_layer"),
+    [
+        (None, 2 * 128 + 2 * 96 + 3 * 192),
+        (("q_proj",), 128),
+        (("self_attn.q_proj", "layers.1.mlp.up_proj"), 128 + 192),
+        (("c_attn",), 2 * 128 + 2 * 96 + 3 * 192),  # Llama has no such layer: all are counted
+    ],
+)
+def test_targets_decide_how_many_parameters_adapters_have(targets: tuple[str, ...] | None, of_a_layer: int) -> None:
+    small = Shape(layers=3, hidden=64, mlp=128, heads=4, kv_heads=2, head_dim=16, vocab=100)
+    assert small.adapter_parameters(5, targets) == 5 * 3 * of_a_layer
+
+
+def test_an_adapter_alone_takes_little_disk_and_merging_takes_memory_only_for_a_whole_model() -> None:
+    merged, alone = (
+        planned("train.lora={}", f"train.lora.export={export}", files=("laptop_gpu.yaml",)).training
+        for export in ("merged", "adapter")
+    )
+    assert merged is not None
+    assert alone is not None
+    assert (merged.model_gb, alone.model_gb) == (pytest.approx(16.1, rel=0.005), pytest.approx(0.084, rel=0.005))
+    assert merged.export_gb > alone.export_gb
+
+
+def test_fine_tuning_adapters_takes_three_quarters_of_the_work() -> None:
+    """6 FLOPs a frozen parameter instead of 8, if activations are recomputed; and 8 for each parameter of the adapters."""
+    whole, adapters = (
+        next(phase.gpu_hours for phase in planned(*words).phases if phase.name == "fine-tuning")
+        for words in ((), ("train.lora={}",))
+    )
+    assert whole is not None
+    assert adapters is not None
+    assert adapters / whole == pytest.approx(6 / 8 + 0.207 / 70.6, rel=1e-3)
+
+
 @pytest.mark.long
 @pytest.mark.engine
 def test_real_ranks_hold_what_the_plan_says() -> None:

@@ -10,14 +10,16 @@ import sys
 from itertools import count
 from pathlib import Path
 
+import deepspeed
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from stj.config import TrainConfig
+from stj.config import LoraConfig, ModelConfig, TrainConfig
 from stj.storage.folder import Folder
-from stj.train.export import export_model, plan_shards
+from stj.train.export import export_adapter, export_model, plan_shards
 from stj.train.model import load_engine
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +80,53 @@ def test_the_files_hold_the_weights_bit_by_bit_and_are_what_the_manifest_will_sa
     assert digests == {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()}
     loaded, seed = (AutoModelForCausalLM.from_pretrained(directory).state_dict() for directory in (target, mixture))
     assert all(torch.equal(loaded[name], tensor) for name, tensor in seed.items())
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("one_rank")
+@pytest.mark.parametrize("name", ["mixture", "seed_directory"])  # the second has tied embeddings, and weights in fp32
+def test_merged_weights_are_the_seed_s_with_their_adapters_and_all_others_the_seed_s_bit_by_bit(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    seed: Path = request.getfixturevalue(name)
+    lora = LoraConfig(rank=4, alpha=12, targets=("q_proj", "layers.1.self_attn.o_proj"))
+    model = load_engine(seed, TrainConfig(device="cpu", lora=lora)).module.language_model
+    fill_adapters(model)
+    export_model(model, seed, Folder.at(tmp_path / "merged"), shard_gb=1e-5)
+    export_adapter(model, ModelConfig(path=str(seed), revision="abc"), seed, Folder.at(tmp_path / "adapter"))
+    written, before, adapters = (tensors(folder) for folder in (tmp_path / "merged", seed, tmp_path / "adapter"))
+    assert written.keys() == before.keys()
+    adapted = {f"model.layers.{layer}.self_attn.{part}_proj" for layer, part in ((0, "q"), (1, "q"), (1, "o"))}
+    assert adapters.keys() == {f"base_model.model.{layer}.lora_{half}.weight" for layer in adapted for half in "AB"}
+    for tensor, weight in written.items():
+        layer = tensor.removesuffix(".weight")
+        if layer in adapted:
+            a, b = (adapters[f"base_model.model.{layer}.lora_{half}.weight"].float() for half in "AB")
+            expected = before[tensor].bfloat16().float() + 12 / 4 * (b @ a)
+            assert not torch.equal(weight, before[tensor].bfloat16())
+            assert torch.allclose(weight.float(), expected, rtol=2**-8, atol=1e-6)  # one rounding to bf16
+        else:
+            assert torch.equal(weight, before[tensor].bfloat16())
+    assert same_answers(tmp_path / "merged", seed, tmp_path / "adapter")
+
+
+def fill_adapters(model: torch.nn.Module) -> None:
+    """Gives B values, as training does."""
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            with deepspeed.zero.GatheredParameters(parameter, modifier_rank=0):
+                parameter.data.normal_(std=0.2, generator=torch.Generator().manual_seed(1))
+
+
+def same_answers(merged: Path, seed: Path, adapter: Path) -> bool:
+    """Whether transformers loads the whole model, and peft the adapter over the seed, and they compute alike."""
+    ids = torch.arange(12)[None]
+    whole = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(seed, dtype=torch.float32)
+    with torch.no_grad():
+        before = base(ids).logits
+        first, second = whole(ids).logits, PeftModel.from_pretrained(base, adapter)(ids).logits
+    return bool((first - second).norm() < 0.02 * (second - before).norm())
 
 
 @pytest.mark.engine

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from stj.config import ModelConfig
+from stj.config import LoraConfig, ModelConfig
 from stj.models.shapes import shape_of
 from stj.train.data import ExampleTokens
 from stj.train.flops import MfuMeter, TokenWork, peak_of, work_of
+from stj.train.lora import add_adapters
 
 WORK = TokenWork(body=1000, head=100, attention=8)
 
@@ -34,6 +35,19 @@ def test_a_models_work_is_that_of_its_shape(seed_directory: Path) -> None:
     assert shape is not None
     assert work.body + work.head == shape.active_parameters
     assert (work.head, work.attention) == (shape.vocab * shape.hidden, shape.layers * shape.heads * shape.head_dim)
+
+
+def test_a_frozen_parameter_takes_two_thirds(seed_directory: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(seed_directory)
+    before = work_of(model)
+    add_adapters(model, LoraConfig(rank=4), seed=0)
+    work, text = work_of(model), tokens(10, prompt=6)
+    seed = shape_of(ModelConfig(path=str(seed_directory)))
+    assert seed is not None
+    assert work.body - before.body == seed.adapter_parameters(4)
+    adapters, attention = 10 * 6 * seed.adapter_parameters(4), 10 * 12 * before.attention * 10
+    full = before.flops([text]) - attention
+    assert work.flops([text]) == adapters + attention + full * 4 / 6
 
 
 def test_a_token_goes_through_two_of_four_experts(tmp_path: Path) -> None:

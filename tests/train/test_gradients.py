@@ -1,10 +1,14 @@
-"""Gradients of one step on real DeepSpeed ranks in fp32: the same however its examples are packed, spread and accumulated."""
+"""Gradients of one step on real DeepSpeed ranks in fp32: the same however its examples are packed, spread and accumulated.
+
+With adapters, only A and B have gradients. B is not 0 here, as it is in a new adapter: then A's gradients would be 0.
+"""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Literal
+from zlib import crc32
 
 import pytest
 import torch
@@ -12,7 +16,7 @@ import torch.distributed as dist
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForCausalLM
 
-from stj.config import PreferenceConfig, TrainConfig
+from stj.config import LoraConfig, PreferenceConfig, TrainConfig
 from stj.storage.folder import Folder
 from stj.train.data import ExampleTokens, encode_examples
 from stj.train.packing import PackedStep, micro_batches
@@ -26,10 +30,18 @@ COUNT = 12
 SHIFT = torch.linspace(-30, 30, 2 * COUNT).reshape(COUNT, 2)  # so that pairs weigh differently
 
 
-def settings(objective: Objective, accumulation: int = 1) -> TrainConfig:
+LORA = LoraConfig(rank=4, alpha=8)
+
+
+def settings(objective: Objective, accumulation: int = 1, lora: bool = False) -> TrainConfig:
     preference = PreferenceConfig(gradient_accumulation=accumulation)
     return TrainConfig(
-        device="cpu", objective="sft", max_num_tokens=8192, gradient_accumulation=accumulation, preference=preference
+        device="cpu",
+        objective="sft",
+        max_num_tokens=8192,
+        gradient_accumulation=accumulation,
+        preference=preference,
+        lora=LORA if lora else None,
     ).stage(objective)
 
 
@@ -45,33 +57,56 @@ def batches(objective: Objective, packed: bool) -> list[tuple[int, ...]]:
     return micro_batches([row.id for row in tokens], lengths, sum(lengths) // 4 + 40 if packed else max(lengths), 0, 0)
 
 
-def full_logps(seed: Path, tokens: list[ExampleTokens]) -> tuple[torch.nn.Module, torch.Tensor]:
+def weights_for(adapter: str, shape: torch.Size) -> torch.Tensor:
+    """Values of A or B, by its name."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(crc32(adapter.encode()))) / 10
+
+
+def full_model(seed: Path, lora: bool) -> torch.nn.Module:
+    """The seed in float64, with peft's adapters on all its linear layers."""
+    model = AutoModelForCausalLM.from_pretrained(seed, dtype=torch.float64)
+    if lora:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        inject_adapter_in_model(LoraConfig(r=LORA.rank, lora_alpha=LORA.alpha, target_modules="all-linear"), model)
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data = weights_for(name, parameter.shape).double()
+    return model
+
+
+def full_logps(model: torch.nn.Module, tokens: list[ExampleTokens]) -> torch.Tensor:
     """The log-probabilities (texts, T) of transformers in float64, with all texts padded into one batch; 0 if not learned."""
     texts = [(torch.from_numpy(text).long(), row.prompt_length) for row in tokens for text in row.texts]
     longest = max(len(ids) for ids, _ in texts)
     inputs, mask, learned = (torch.zeros(len(texts), longest, dtype=torch.long) for _ in range(3))
     for place, (ids, prompt_length) in enumerate(texts):
         inputs[place, : len(ids)], mask[place, : len(ids)], learned[place, prompt_length : len(ids)] = ids, 1, 1
-    model = AutoModelForCausalLM.from_pretrained(seed, dtype=torch.float64)
     logps = model(input_ids=inputs, attention_mask=mask).logits[:, :-1].log_softmax(-1)
-    return model, logps.gather(2, inputs[:, 1:, None])[:, :, 0] * learned[:, 1:]
+    return logps.gather(2, inputs[:, 1:, None])[:, :, 0] * learned[:, 1:]
 
 
-def full(seed: Path, objective: Objective) -> dict[str, torch.Tensor]:
+def full(seed: Path, objective: Objective, lora: bool) -> dict[str, torch.Tensor]:
     """Loss and gradients of the full computation; of pairs also the log-probabilities of judgments."""
-    tokens = encoded(objective)
-    model, logps = full_logps(seed, tokens)
-    sums = logps.sum(dim=1).reshape(COUNT, -1)
+    tokens, model = encoded(objective), full_model(seed, lora)
+    sums = full_logps(model, tokens).sum(dim=1).reshape(COUNT, -1)
     loss = -sums[:, 0].sum() / sum(row.counts[0] for row in tokens)
     if objective == "dpo":
         gained = sums - (sums.detach() + SHIFT)
         loss = 1.5 * loss - logsigmoid(0.1 * (gained[:, 0] - gained[:, 1])).mean()
     loss.backward()
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
     return {**gradients, "loss": loss.detach(), **({"reference": sums.detach()} if objective == "dpo" else {})}
 
 
-CASES: list[tuple[Objective, bool]] = [("sft", True), ("sft", False), ("dpo", True)]
+CASES: list[tuple[Objective, bool, bool]] = [
+    ("sft", True, False),
+    ("sft", False, False),
+    ("dpo", True, False),
+    ("sft", True, True),
+    ("dpo", True, True),
+]
+"""Objective, whether examples are packed, and whether adapters are trained."""
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -84,11 +119,11 @@ def test_gradients_and_loss_are_those_of_the_full_computation(ranks: int, seed_d
         for rank in range(ranks)
     ]
     assert [process.wait(timeout=600) for process in processes] == [0] * ranks
-    for (objective, _), gradients in zip(CASES, torch.load(tmp_path / "gradients.pt"), strict=True):
-        expected = full(seed_directory, objective)
+    for (objective, _, lora), gradients in zip(CASES, torch.load(tmp_path / "gradients.pt"), strict=True):
+        expected = full(seed_directory, objective, lora)
         assert gradients.keys() == expected.keys()
         for name, tensor in expected.items():
-            assert (gradients[name] - tensor).norm() <= 1e-5 * tensor.norm(), (objective, name)
+            assert (gradients[name] - tensor).norm() <= 1e-5 * tensor.norm(), (objective, lora, name)
 
 
 def main(rank: int, ranks: int, seed: Path, folder: Path) -> None:
@@ -96,7 +131,8 @@ def main(rank: int, ranks: int, seed: Path, folder: Path) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
     gradients = [
-        make_step(seed, ranks, objective, batches(objective, packed), Folder.at(folder)) for objective, packed in CASES
+        make_step(seed, ranks, objective, batches(objective, packed), Folder.at(folder), lora)
+        for objective, packed, lora in CASES
     ]
     if rank == 0:
         torch.save(gradients, folder / "gradients.pt")
@@ -106,8 +142,9 @@ def main(rank: int, ranks: int, seed: Path, folder: Path) -> None:
 
 
 def make_step(
-    seed: Path, ranks: int, objective: Objective, rows: list[tuple[int, ...]], folder: Folder
+    seed: Path, ranks: int, objective: Objective, rows: list[tuple[int, ...]], folder: Folder, lora: bool
 ) -> dict[str, torch.Tensor]:
+    import deepspeed
     from deepspeed.utils import safe_get_full_grad
 
     from stj.train.model import load_engine
@@ -116,13 +153,17 @@ def make_step(
 
     accumulation = -(-len(rows) // ranks)  # 4 rows: 1 rank x 4, 2 ranks x 2
     rows = [*rows, *[()] * (accumulation * ranks - len(rows))]
-    config, tokens = settings(objective, accumulation), encoded(objective)
+    config, tokens = settings(objective, accumulation, lora), encoded(objective)
     engine = load_engine(seed, config, dtype=torch.float32)
+    learning = {name: p for name, p in engine.module.language_model.named_parameters() if p.requires_grad}
+    for name, parameter in learning.items() if lora else ():
+        with deepspeed.zero.GatheredParameters(parameter, modifier_rank=0):
+            parameter.data.copy_(weights_for(name, parameter.shape))
     kept: dict[str, torch.Tensor] = {}
-    reference = None
+    reference, identity = None, "the adapters" if lora else "the seed"
     if objective == "dpo":
-        kept["reference"], forwards = reference_logps(engine, tokens, config, folder / "reference", "the seed")
-        again, none = reference_logps(engine, tokens, config, folder / "reference", "the seed")
+        kept["reference"], forwards = reference_logps(engine, tokens, config, folder / "reference", identity)
+        again, none = reference_logps(engine, tokens, config, folder / "reference", identity)
         assert forwards > 0 == none
         assert torch.equal(kept["reference"], again)
         reference = kept["reference"] + SHIFT
@@ -130,7 +171,7 @@ def make_step(
 
     def step() -> None:
         if engine.is_gradient_accumulation_boundary():
-            for name, parameter in engine.module.language_model.named_parameters():
+            for name, parameter in learning.items():
                 kept[name] = safe_get_full_grad(parameter).reshape(parameter.ds_shape).clone()
         update()
 

@@ -10,16 +10,20 @@ from deepspeed.utils import safe_get_full_fp32_param
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stj.config import ModelConfig, TrainConfig
+from stj.config import LoraConfig, ModelConfig, TrainConfig
 from stj.errors import TrainingFailed
 from stj.storage.folder import Folder
 from stj.train.job import TrainingJob
 from stj.train.loop import run_rank
-from stj.train.metrics import StepMetrics, step_line
+from stj.train.metrics import StepMetrics, read_metrics, step_line
 from stj.train.model import load_engine
 from tests.train.conftest import make_example, write_examples
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_rank")]
+
+ADAPTERS = LoraConfig(rank=4, dropout=0.3, export="adapter")
+ADAPTED = 2 * 4 * (2 * (64 + 64) + 2 * (64 + 32) + 3 * (64 + 128))
+"""Numbers in them: two layers of q and o, k and v, and three projections of the MLP."""
 
 
 def job(folder: Path, seed: Path, max_seq_len: int = 256, count: int = 3) -> TrainingJob:
@@ -82,17 +86,22 @@ def weights_of(engine: deepspeed.DeepSpeedEngine) -> list[torch.Tensor]:
     return whole + [safe_get_full_fp32_param(parameter).clone() for parameter in parameters]
 
 
-def test_a_training_in_segments_makes_the_weights_of_one_that_nobody_interrupted(seed_directory: Path, tmp_path: Path) -> None:
-    """Each segment ends with a checkpoint and an export; the learning rate is that of all steps."""
+@pytest.mark.parametrize("lora", [None, ADAPTERS], ids=["all weights", "adapters"])
+def test_a_training_in_segments_makes_the_weights_of_one_that_nobody_interrupted(
+    lora: LoraConfig | None, seed_directory: Path, tmp_path: Path
+) -> None:
+    """Each segment ends with a checkpoint and an export; the learning rate is that of all steps. Adapters draw dropout too."""
     tasks = [job(tmp_path / name, seed_directory, count=16) for name in ("whole", "segments")]
-    config = replace(tasks[0].config, max_epochs=2, checkpoint_every_steps=4, lr=1e-2, warmup_steps=2)
+    config = replace(tasks[0].config, max_epochs=2, checkpoint_every_steps=4, lr=1e-2, warmup_steps=2, lora=lora)
     whole, segments = (replace(task, config=config) for task in tasks)
     seen: list[int] = []
     result = run_rank(exported(whole, "model"), on_step=lambda metrics: seen.append(metrics.step))
     assert (result.steps, seen) == (6, [1, 2, 3, 4, 5, 6])
     first = run_rank(replace(exported(segments, "first"), until=4))
+    assert adapters_alone(tmp_path / "segments/checkpoints/step_00000004") == (lora is not None)
     last = run_rank(replace(exported(segments, "last"), until=8))
     assert (first.steps, first.planned_steps, last) == (4, 6, result)
+    assert losses(tmp_path / "segments") == losses(tmp_path / "whole")
     assert same_weights(tmp_path / "segments/last", tmp_path / "whole/model")
     run_rank(replace(exported(segments, "again"), until=4))  # an export that was lost
     assert same_weights(tmp_path / "segments/again", tmp_path / "segments/first")
@@ -106,8 +115,20 @@ def exported(task: TrainingJob, name: str) -> TrainingJob:
     return replace(task, model=str(folder))
 
 
+def adapters_alone(checkpoint: Path) -> bool:
+    """Whether a checkpoint holds the adapters' fp32 weights and two moments, and nothing of the seed."""
+    state = torch.load(next(checkpoint.glob("*model_states.pt")), weights_only=False)
+    held = {name for group in state["param_shapes"] for name in group}
+    size = sum(file.stat().st_size for file in checkpoint.glob("*.pt"))
+    return all("lora_" in name for name in held) and state["frozen_param_fragments"] is None and size < 12 * ADAPTED + 60_000
+
+
+def losses(folder: Path) -> list[float]:
+    return [step.loss for step in read_metrics((folder / "metrics.jsonl").read_text())]
+
+
 def same_weights(model: Path, other: Path) -> bool:
-    first, second = (load_file(folder / "model.safetensors") for folder in (model, other))
+    first, second = (load_file(next(folder.glob("*model.safetensors"))) for folder in (model, other))
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
