@@ -541,6 +541,7 @@ class Config:
     """The machine that the plan assumes."""
 
     def __post_init__(self) -> None:
+        _check(bool(self.run_root), "run_root is empty; name a directory or a URI")
         _at_least(1, "", self, "iterations")
         _check(0 <= self.seed <= _MAX_SEED, f"seed={self.seed}: must be 0 to {_MAX_SEED}")
         _check(1 <= self.votes <= 1000, f"votes={self.votes} judgments in each order: must be 1 to 1000")
@@ -625,6 +626,9 @@ class UseConfig:
     """Seed of the engine's sampler."""
     ray: RayConfig = field(default_factory=lambda: RayConfig(address="local"))
     """Only `stj judge`: the Ray cluster."""
+
+    def __post_init__(self) -> None:
+        _check(self.run_root != "", "run_root is empty; name a directory or a URI, or leave it out")
 
 
 def in_ray_job() -> bool:

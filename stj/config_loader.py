@@ -3,18 +3,20 @@
 import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from stj.config import Config, UseConfig
 from stj.errors import ConfigError
+from stj.setting_text import Setting, fields_of, is_setting, setting_in_word, settings_in_file
 
 Schema = TypeVar("Schema")
+
+_WANTED = {"Integer": "a whole number", "Float": "a number"}
 
 
 def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
@@ -30,22 +32,10 @@ def load_use(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> UseC
 
     Raises ConfigError, for example if no model is named.
     """
-    config = _load(UseConfig, files, [re.sub(r"^model=", "model.path=", word) for word in overrides])
+    config = _load(UseConfig, files, [_short_model(word) for word in overrides])
     if not config.model.path:
         raise ConfigError("model.path is empty; name a model, as in model=runs/mini/iteration_3/model")
     return config
-
-
-def _load(schema: type[Schema], files: Sequence[str | Path], overrides: Sequence[str]) -> Schema:
-    merged: DictConfig = OmegaConf.structured(schema)
-    for file in files:
-        merged = _merge(merged, _read(Path(file)), str(file))
-    for override in overrides:
-        key, equals, _ = override.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"'{override}': not a setting; write key=value, as in train.lr=1e-6")
-        merged = _merge(merged, _parsed(override, merged), f"'{override}'")
-    return _to_config(merged, schema)
 
 
 def from_plain(values: dict[str, Any]) -> Config:
@@ -55,73 +45,143 @@ def from_plain(values: dict[str, Any]) -> Config:
     """
     if "${" in json.dumps(values):
         raise ConfigError("config.json of the run holds a ${...}, and stj writes none; check who changed the file")
-    return _to_config(_merge(OmegaConf.structured(Config), OmegaConf.create(values), "config.json"), Config)
-
-
-def _read(file: Path) -> Any:
     try:
-        return OmegaConf.load(file)
+        merged: Any = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(values))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"config.json: {_first_line(error)} (key {error.full_key or 'at the top'!s})") from None
+    return _to_config(merged, Config)
+
+
+def _short_model(word: str) -> str:
+    """The word, with the path of a model for a model: `model={path: M}` is a group."""
+    return re.sub(r"^model=(?!\{)", "model.path=", word)
+
+
+def _load(schema: type[Schema], files: Sequence[str | Path], overrides: Sequence[str]) -> Schema:
+    merged: Any = OmegaConf.structured(schema)
+    for file in files:
+        merged = _merge(merged, settings_in_file(_read(Path(file)), str(file), schema), schema)
+    for word in overrides:
+        merged = _merge(merged, setting_in_word(word, schema), schema)
+    return _to_config(merged, schema)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"{file}: no such config file; conf/ has mini.yaml, small.yaml and paper.yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: not a YAML file: {error.strerror or error}") from None
+
+
+def _merge(base: Any, settings: Sequence[Setting], schema: type) -> Any:
+    """The config with these settings. Merging takes some ms, so they are merged together, and one by one only for an error."""
+    for setting in settings:
+        _check_key(setting, schema)
+        if "???" in (setting.value if isinstance(setting.value, list) else [setting.value]):
+            raise ConfigError(f"{setting.where}=??? is OmegaConf's word for no value; write a value or leave it out")
+    try:
+        return OmegaConf.merge(base, _nested(settings))
+    except OmegaConfBaseException:
+        for setting in settings:
+            base = _merge_one(base, setting)
+        return base
+
+
+def _merge_one(base: Any, setting: Setting) -> Any:
+    try:
+        return OmegaConf.merge(base, _nested([setting]))
+    except OmegaConfBaseException as error:
+        wanted = _wanted(error) or _first_line(error)
+        raise ConfigError(f"{setting.where}={_shown(setting.value)}: {wanted}") from None
+
+
+def _nested(settings: Sequence[Setting]) -> dict[str, Any]:
+    """The settings as mappings inside mappings."""
+    root: dict[str, Any] = {}
+    for setting in settings:
+        place = root
+        for name in setting.path[:-1]:
+            place = place.setdefault(name, {})
+        place[setting.path[-1]] = setting.value
+    return root
 
 
 def _to_config(merged: DictConfig, schema: type[Schema]) -> Schema:
     try:
         config = OmegaConf.to_object(merged)
+    except InterpolationResolutionError as error:
+        raise ConfigError(
+            f"{error.full_key}: {_first_line(error)}; ${{...}} names another setting, as ${{seed}} does"
+        ) from None
     except OmegaConfBaseException as error:
         cause = error.__cause__ or error
         raise ConfigError(str(cause).splitlines()[0]) from None
     assert isinstance(config, schema)
+    _refuse_references(OmegaConf.to_container(merged, resolve=True))
     return config
 
 
-def _parsed(override: str, base: DictConfig) -> Any:
-    """The setting as YAML reads its value; text stays as it is written, as `010` or `yes` in a path."""
-    key, _, text = override.partition("=")
-    try:
-        parsed = OmegaConf.from_dotlist([override])
-        if isinstance(OmegaConf.select(parsed, key), bool | int | float) and isinstance(OmegaConf.select(base, key), str):
-            OmegaConf.update(parsed, key, text)
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"'{override}': the value cannot be read: {' '.join(str(error).split())}") from None
-    return parsed
+def _refuse_references(values: Any) -> None:
+    """Raises ConfigError if a text holds `${`: the run's config.json could not be read again."""
+    for key, value in _leaves(values):
+        if isinstance(value, str) and "${" in value:
+            raise ConfigError(f"{key}={value}: no setting may hold the characters ${{, with which a reference begins")
 
 
-def _merge(base: DictConfig, extra: Any, where: str) -> DictConfig:
-    if OmegaConf.is_config(extra) and (missing := OmegaConf.missing_keys(extra)):  # A merge would leave them out silently.
-        raise ConfigError(f"{where}: {min(missing)}=??? is OmegaConf's word for no value; write a value or leave it out")
-    try:
-        merged = OmegaConf.merge(base, extra)
-    except ConfigKeyError as error:
-        key = str(error.full_key)
-        raise ConfigError(f"{where}: unknown key '{key}'{_nearest(key, base)}") from None
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{where}: {_reason(error)} (key {error.full_key or 'at the top'!s})") from None
-    except TypeError:
-        raise ConfigError(f"{where}: not a mapping of keys to values, as in `train: {{lr: 1e-6}}`") from None
-    assert isinstance(merged, DictConfig)
-    return merged
+def _leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _leaves(value, key)
+    else:
+        yield key, values
 
 
-def _reason(error: OmegaConfBaseException) -> str:
-    """OmegaConf's message, reworded for users."""
-    message = str(error).splitlines()[0].replace("$VALUE", "a value")
-    return "one value instead of a group of settings" if "is not a subclass of" in message else message
+def _wanted(error: OmegaConfBaseException) -> str | None:
+    """What a setting must be, from OmegaConf's message; None for a message that is not known."""
+    message = str(error)
+    if match := re.search(r"could not be converted to (Integer|Float)", message):
+        return f"must be {_WANTED[match[1]]}"
+    if "is not a valid bool" in message:
+        return "must be true or false"
+    if match := re.search(r"expected one of \[(.*?)\]", message):
+        return f"must be one of {match[1]}"
+    if "Incompatible value 'None'" in message:
+        return "must have a value; in quotes, 'null' is text"
+    if "is not Optional" in message:
+        return "is an empty group; write settings under it, or leave it out"
+    if "Invalid value assigned" in message:
+        return "must be a list, as in [a, b]"
+    return "must be text, not a list or a group" if "to string" in message else None
 
 
-def _nearest(key: str, base: DictConfig) -> str:
-    close = difflib.get_close_matches(key, list(_keys(base)), n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else f"; the keys at the top are {', '.join(str(name) for name in base)}"
+def _shown(value: Any) -> str:
+    return "null" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _keys(node: DictConfig, prefix: str = "") -> list[str]:
-    keys = []
-    for key in node:
-        name = prefix + str(key)
-        child = OmegaConf.select(node, str(key))
-        keys.append(name)
-        if isinstance(child, DictConfig):
-            keys += _keys(child, f"{name}.")
-    return keys
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].replace("$VALUE", "a value")
+
+
+def _check_key(setting: Setting, schema: type) -> None:
+    """Raises ConfigError for an unknown key, which names the nearest known one."""
+    for length in range(1, len(setting.path) + 1):
+        if not is_setting(setting.path[:length], schema):
+            key = ".".join(setting.path[:length])
+            place = f"{setting.place}: " if setting.place else ""
+            raise ConfigError(f"{place}unknown key '{key}'{_nearest(key, schema)}")
+
+
+def _nearest(key: str, schema: type) -> str:
+    close = difflib.get_close_matches(key, list(_keys(schema)), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; the keys at the top are {', '.join(fields_of(schema))}"
+
+
+def _keys(schema: Any, prefix: str = "") -> Iterator[str]:
+    for name, hint in fields_of(schema).items():
+        yield prefix + name
+        yield from _keys(hint, f"{prefix}{name}.")

@@ -17,7 +17,7 @@ import typer
 
 from stj import __version__
 from stj.cli.help import ABOUT, BENCHMARKS_HELP, HELP, MINI_HELP, RECORDED_HELP
-from stj.cli.words import Verb, VerbGroup, Verbs, split_settings
+from stj.cli.words import Verb, VerbGroup, Verbs, is_setting, split_settings
 from stj.config import Config, PromptName
 from stj.config_loader import load, load_use
 from stj.errors import ConfigError
@@ -266,12 +266,12 @@ def _eval(
 
     benchmarks = [word for word in words if is_benchmark_ref(word)]
     settings = [word for word in words if not is_benchmark_ref(word)]
-    files = [word for word in settings if "=" not in word and Path(word).suffix in _CONF_SUFFIXES]
-    unknown = [word for word in settings if "=" not in word and word not in files]
+    files = [word for word in settings if not is_setting(word) and Path(word).suffix in _CONF_SUFFIXES]
+    unknown = [word for word in settings if not is_setting(word) and word not in files]
     wanted = [benchmark_ref(word) for word in (*unknown, *benchmarks)]
     if not wanted:
         raise ConfigError("no benchmark given; `stj eval --help` lists them")
-    config = load(files, [word for word in settings if "=" in word])
+    config = load(files, [word for word in settings if is_setting(word)])
     done = evaluate(model, wanted, config, _show_on_stderr if as_json else show)
     if as_json:
         print(done.folder.read(SCORES).decode())
