@@ -65,12 +65,15 @@ class SourceConfig:
     """`wildchat` reads rows in the schema of allenai/WildChat-1M. `instructions` reads one instruction a row, from the field
     that `instruction_field` names."""
     path: str = "allenai/WildChat-1M"
-    """A local file (.jsonl, .csv, .parquet), a directory of such files, or the id of a data set on the Hugging Face hub.
-    `package://` and a path name a file inside stj."""
+    """A local file (.jsonl, .ndjson, .json, .csv, each also as .gz, or .parquet), a directory of such files, or the id of a
+    data set on the Hugging Face hub. `package://` and a path name a file inside stj."""
     revision: str | None = None
     """Commit of the hub data set; `null` is the newest. Set it if you may resume the run after the data set has changed."""
     split: str = "train"
-    """Split of the hub data set."""
+    """Split of the hub data set, or of a directory whose files or folders name splits, as train-00000-of-00002.parquet does.
+    `all` reads every file of a directory."""
+    config_name: str | None = None
+    """Config of a data set that has several. In a directory it names a folder."""
     instruction_field: str = "instruction"
     """Only for `instructions`: the field that holds the text, or a dialogue as a list of {role, content}."""
     id_field: str | None = None
@@ -81,7 +84,7 @@ class SourceConfig:
     """Drop an instruction that is at least this similar to an earlier one. The unit is the Jaccard index, from 0.5 to 1. `null`
     keeps all."""
     keep_out: tuple[str, ...] = ()
-    """Benchmarks as files (.jsonl, .jsonl.gz, .json, .csv, .parquet) or directories of them. An instruction that shares 13
+    """Benchmarks as files or directories, as in `path`. An instruction that shares 13
     words in a row with one of their texts is dropped. `heldout.path` and `train.selection.path` are always kept out in the same
     way."""
 
@@ -280,8 +283,8 @@ class HeldoutConfig:
     """The held-out pairs on which every judge M_0 to M_T is measured, in both orders."""
 
     path: str | None = None
-    """A .jsonl, .csv or .parquet file with the fields instruction, chosen, rejected and, optionally, id. `null` skips the
-    measurement."""
+    """A file or directory, in the formats of `source.path`, with the fields instruction, chosen, rejected and, optionally, id.
+    `null` skips the measurement."""
     limit: int | None = None
     """Use only this many pairs, the first ones; `null` uses all. `stj eval` also reads this setting."""
     samples: int = 3

@@ -41,6 +41,8 @@ def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, we
     if "pairs" in parts:
         identities = {"path": source_identity(config.source), "keep_out": places_identity(kept_out(config))}
         key["source"] = {**plain(config.source), **identities}
+        if config.source.config_name is None:
+            del key["source"]["config_name"]  # so that a key is as it was before this setting
         key["select"] = plain(config.select)
         key |= {"categorize": plain(config.categorize), "pairs": plain(config.pairs)}
         prompts += [CATEGORIZE, pairing.PAIR_PROMPTS[config.pairs.method]]

@@ -28,6 +28,14 @@ _FILES_AT_ONCE = 8  # Fetch this many files at the same time.
 _MAY_BE_LOADING_S = 3600  # Keep a cached copy for an hour after its last use: an engine may still load it.
 _NO_WEIGHTS = "-without-weights"  # Ends the name of a cached copy that lacks its weights.
 _WEIGHTS = "*.safetensors"
+_OLD_WEIGHTS = (".bin", ".pt", ".pth")
+_INDEX = "model.safetensors.index.json"
+_READ_BESIDE = (
+    *("config.json", "generation_config.json", "*.index.json", "chat_template*", "*.jinja"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken"),
+    *("tekken.json", "params.json", "processor_config.json", "preprocessor_config.json"),
+    *("adapter_config.json", "hf_quant_config.json", "quantize_config.json", "quant_config.json"),
+)
 _FILES_BESIDE = ("*.json", "*.jinja", "*.model", "*.txt")
 
 
@@ -39,16 +47,40 @@ def is_hub_id(location: str) -> bool:
 def model_identity(model: ModelConfig) -> str:
     """The identity of a model's weights, for keys.
 
-    For the hub: id and revision. For local files: a hash of their content. For a URI: a hash of its manifest, or if it has
-    none, of its config.json and its files' names, sizes and times. Raises ModelError if a directory is missing or holds no
-    model.
+    For the hub: id and revision. For local files: a hash of those that are loaded. For a URI: a hash of its manifest, or if it
+    has none, of its config.json and its loaded files' names, sizes and times. Raises ModelError if a directory is missing or
+    holds no model.
     """
     if is_hub_id(model.path):
         return f"{model.path}@{model.revision or 'main'}"
     folder = _folder(model.path)
     if folder.local:
-        return content_identity(folder.local)
+        return content_identity(folder.local, [folder.local / name for name in loaded_files(folder)])
     return f"{model.path} {_content_digest(folder)}"
+
+
+def loaded_files(folder: Folder) -> list[str]:
+    """Names of the files in a model's directory that an engine or a training reads, sorted: a README is none of them.
+
+    Where an index names the shards of the weights, other weights beside them are not read. Weights of other formats count only
+    if there are no safetensors.
+    """
+    names = folder.names()
+    beside = [name for name in names if any(fnmatch(name, pattern) for pattern in _READ_BESIDE)]
+    weights = _indexed_shards(folder, names) or [name for name in names if fnmatch(name, _WEIGHTS)]
+    weights = weights or [name for name in names if name.endswith(_OLD_WEIGHTS)]
+    return sorted({*beside, *weights})
+
+
+def _indexed_shards(folder: Folder, names: Sequence[str]) -> list[str]:
+    """The shards in the index of the weights; empty without an index, or if it is damaged (loading will say so)."""
+    if _INDEX not in names:
+        return []
+    try:
+        shards = set(json.loads(folder.read(_INDEX))["weight_map"].values())
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return []
+    return [name for name in names if name in shards]
 
 
 def loading_settings(model: ModelConfig) -> dict[str, Any]:
@@ -226,5 +258,7 @@ def _expected_digests(folder: Folder) -> dict[str, FileDigest]:
 def _content_digest(folder: Folder) -> str:
     """A hash of a remote model: of its manifest if stj wrote it, else of its config.json and file listing."""
     written_by_stj = folder.exists(MANIFEST)
-    content = folder.read(MANIFEST) if written_by_stj else folder.read("config.json") + repr(folder.listing()).encode()
+    loaded = loaded_files(folder)
+    listing = [entry for entry in folder.listing() if entry[0] in loaded]
+    content = folder.read(MANIFEST) if written_by_stj else folder.read("config.json") + repr(listing).encode()
     return hashlib.sha256(folder.uri.encode() + content).hexdigest()[:24]

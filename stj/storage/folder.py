@@ -11,10 +11,10 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -264,22 +264,32 @@ def package_path(location: str) -> str:
     return str(package_files("stj").joinpath(location.removeprefix(PACKAGE_SCHEME)))
 
 
-def content_identity(path: Path) -> str:
-    """A hash of a file or directory: names, sizes, and 1 MiB from both ends of each file.
+def content_identity(root: Path, files: Sequence[Path]) -> str:
+    """A hash of files below a root: names, sizes, and 1 MiB from both ends of each file.
 
     It is cheap enough for the 141 GB of a 70B. Files up to 2 MiB are hashed completely. A change in the middle of a larger
-    file that keeps its length is missed. Raises StjError if a file cannot be read.
+    file that keeps its length is missed. A process reads the same files only once. Raises StjError if a file cannot be read.
     """
+    with _explain_read_failure(str(root)):
+        return _sampled_hash(tuple((str(file.relative_to(root)), file, _state(file)) for file in files))
+
+
+def _state(file: Path) -> tuple[int, ...]:
+    """What changes whenever a file is written: device, inode, size and times."""
+    status = file.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+@cache
+def _sampled_hash(members: tuple[tuple[str, Path, tuple[int, ...]], ...]) -> str:
     digest = hashlib.sha256()
-    with _explain_read_failure(str(path)):
-        members = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-        for member in members:
-            size = member.stat().st_size
-            digest.update(f"{member.relative_to(path)}\0{size}\0".encode())
-            with member.open("rb") as file:
-                digest.update(file.read(_SAMPLE_BYTES))
-                file.seek(max(0, size - _SAMPLE_BYTES))
-                digest.update(file.read(_SAMPLE_BYTES))
+    for name, file, state in members:
+        size = state[2]
+        digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
+        with file.open("rb") as content:
+            digest.update(content.read(_SAMPLE_BYTES))
+            content.seek(max(0, size - _SAMPLE_BYTES))
+            digest.update(content.read(_SAMPLE_BYTES))
     return digest.hexdigest()
 
 
