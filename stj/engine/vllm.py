@@ -18,7 +18,7 @@ from stj.engine.vllm_private import AsyncLLM, EngineDeadError, EngineGenerateErr
 from stj.errors import EngineDied, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, Usage
 from stj.models.chat import encode_chat
-from stj.models.locate import local_model
+from stj.models.locate import local_model, plain_path
 from stj.rows import Turn
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class VllmEngine:
 
         Raises ModelError if the model is missing or has no chat template.
         """
-        path = str(local_model(model))
+        path = str(plain_path(local_model(model)))
         tokenizer = _tokenizer(path)
         quiet = {"use_tqdm_on_load": False, "disable_log_stats": True}
         settings = AsyncEngineArgs(**engine_settings(path, model, config, seed), **quiet).create_engine_config()

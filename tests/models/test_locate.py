@@ -1,5 +1,6 @@
 """Locating a model: its identity, its context length, and GPUs that can share its heads."""
 
+import glob
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from stj.config import ModelConfig
 from stj.errors import ModelError
-from stj.models.locate import check_division, loaded_files, model_identity, within_context
+from stj.models.locate import check_division, loaded_files, model_identity, plain_path, within_context
 from stj.storage.folder import Folder
 
 
@@ -138,3 +139,14 @@ def test_the_weights_are_read_once_in_a_process(shards: Path, monkeypatch: pytes
     opened.clear()
     assert model_identity(ModelConfig(path=str(shards))) == first
     assert not opened
+
+
+@pytest.mark.parametrize("name", ["a b", "mödel [v2]", "数据", "*", "a?b", "a'b", "a%20b", "a#b", "a:b"])
+def test_a_path_for_vllm_holds_no_character_that_it_takes_for_a_pattern(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "a.safetensors").write_text("weights")
+    for _ in range(2):
+        path = plain_path(tmp_path / name)
+        assert path.as_posix().isascii()
+        assert glob.glob(f"{path}/*.safetensors") == [f"{path}/a.safetensors"]  # as vLLM looks for weights
+    assert plain_path(tmp_path) == tmp_path

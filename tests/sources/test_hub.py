@@ -48,14 +48,14 @@ def test_which_locations_name_a_data_set_on_the_hub(location: str, hub: bool) ->
 
 def test_a_data_set_streams_from_its_revision_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = serve(monkeypatch, datasets.Dataset.from_list(RECORDS).to_iterable_dataset())
-    rows = list(read_rows(SourceConfig(revision="abc123", split="train")))
+    rows = list(read_rows(SourceConfig(revision="abc123", split="train", config_name="en")))
     expected = {"path": "allenai/WildChat-1M", "name": "en", "revision": "abc123", "split": "train", "streaming": True}
     assert asked == [expected]
     assert [(row.id, row.toxic) for row in rows] == [("a", None), ("b", True)]
 
 
 def test_the_identity_is_the_name_and_the_revision() -> None:
-    assert source_identity(SourceConfig(revision="abc123", config_name="en")) == "allenai/WildChat-1M@abc123/train"
+    assert source_identity(SourceConfig(revision="abc123")) == "allenai/WildChat-1M@abc123/train"
     assert source_identity(SourceConfig()) == "allenai/WildChat-1M@main/train"
 
 
