@@ -5,6 +5,7 @@
     ├── SourceError              2   a file or data set that cannot be read
     ├── ModelError               2   a model that is missing or cannot be used
     ├── ArtifactError            1   an artifact that is missing, damaged, or made with other settings
+    ├── StorageFailed            1   a disk or store that takes no more: full, over its quota, read-only, or not allowed
     ├── CapacityError            1   the cluster lacks the machines that the run asks for
     ├── PassFailed               1   too many rows failed, or the engine did not come back
     ├── TrainingFailed           1   a rank died, or the loss was not finite
@@ -44,6 +45,10 @@ class ModelError(StjError):
 
 class ArtifactError(StjError):
     """An artifact is missing, unfinished, damaged, or made with other settings."""
+
+
+class StorageFailed(StjError):
+    """A disk or store takes no more until a person acts: trying again cannot help."""
 
 
 class CapacityError(StjError):
