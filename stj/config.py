@@ -205,6 +205,9 @@ class EngineConfig:
     """Only with `device=cpu`: memory for the KV cache of one engine, in GiB."""
     enforce_eager: bool = False
     """Skip graph capture: engines start faster, and large models decode more slowly."""
+    deterministic: bool = False
+    """Give every request a seed of its own, and have the engine compute each one as if it were alone. Then a pass gives the
+    same texts again on the same kind of machine, whatever is batched together (docs/resuming.md)."""
     start_attempts: int = 3
     """The pass fails if an engine dies in this many starts in a row."""
     max_failed_fraction: float = 0.01
@@ -225,6 +228,10 @@ class EngineConfig:
         _at_least(1, "engine.", self, "rows_in_flight", "max_num_seqs", "start_attempts")
         _at_least(0, "engine.", self, "cpus_per_replica", "commit_interval_s")
         _above_0("engine.", self, "kv_cache_gib")
+
+    def drawn_by(self, seed: int) -> dict[str, int]:
+        """What a key says of the seed if it decides every answer; nothing if answers also depend on what is batched."""
+        return {"request_seed": seed} if self.deterministic else {}
 
 
 @dataclass(frozen=True, kw_only=True)

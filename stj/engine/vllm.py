@@ -16,7 +16,7 @@ from stj.config import EngineConfig, ModelConfig
 from stj.engine.settings import engine_settings
 from stj.engine.vllm_private import AsyncLLM, EngineDeadError, EngineGenerateError, UsageCounter
 from stj.errors import EngineDied, PromptTooLong, RequestFailed
-from stj.generate import Completion, Sampling, Usage
+from stj.generate import Completion, Sampling, SeededSampling, Usage
 from stj.models.chat import encode_chat
 from stj.models.locate import local_model, plain_path
 from stj.rows import Turn
@@ -74,6 +74,7 @@ class VllmEngine:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=min(sampling.max_tokens, room),
+            seed=sampling.seed if isinstance(sampling, SeededSampling) else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         request = self._llm.generate(TokensPrompt(prompt_token_ids=prompt), parameters, str(next(self._ids)))

@@ -104,7 +104,7 @@ def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Co
     variant = VARIANTS[config.prompt]
     key: Key = {
         "step": "eval",
-        "model": {"weights": model_identity(model), **loading_settings(model)},
+        "model": {"weights": model_identity(model), **loading_settings(model), **config.engine.drawn_by(config.seed)},
         "benchmarks": {ref.name: ref.identity for ref in benchmarks},
         "limit": config.heldout.limit,
         "decoding": plain(config.heldout.decoding),

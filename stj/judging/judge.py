@@ -24,7 +24,7 @@ from stj.generate import Engine, Generate, Sampling
 from stj.models.locate import within_context
 from stj.rows import HELDOUT, OPEN, Pair, Row
 from stj.sources.dialogue import text_of, turns_from, usable
-from stj.stages.runner import TokenCounter
+from stj.stages.runner import RequestSeeds, TokenCounter
 from stj.stages.vote import PairVerdict, pair_verdict, vote
 
 _CLOSING_S = 0.2  # The loop lives this long after `close`: it closes the engine's socket and cancels open requests.
@@ -69,6 +69,7 @@ class Judge:
         settings = engine or installed_engine()
         given = ModelConfig(path=model) if isinstance(model, str) else model
         made = make_engine(given, settings, seed) if make_engine else _vllm_engine(within_context(given), settings, seed)
+        self._seed = seed if settings.deterministic else None
         self._slots = asyncio.Semaphore(settings.rows_in_flight)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="stj-judge", daemon=True).start()
@@ -123,6 +124,10 @@ class Judge:
             raise EngineDied("this judge is closed; make a new one")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
+    def _seeds(self) -> RequestSeeds | None:
+        """The seeds of one comparison: they come from what is asked, so the same pair gets the same votes again."""
+        return None if self._seed is None else RequestSeeds(self._seed, "")
+
     async def _compare_all(self, pairs: Sequence[tuple[Instruction, str, str]]) -> list[PairVerdict]:
         return list(await asyncio.gather(*(self._compare(*pair) for pair in pairs)))
 
@@ -130,7 +135,7 @@ class Judge:
         async with self._slots:
             try:
                 return await compare_responses(
-                    instruction, response_a, response_b, TokenCounter(self._engine.generate), self._config
+                    instruction, response_a, response_b, TokenCounter(self._engine.generate, seeds=self._seeds()), self._config
                 )
             except RequestFailed as error:
                 return PairVerdict(votes=(), error=str(error))

@@ -35,7 +35,7 @@ _OPERATIONAL = (
 
 def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, weights: str, pairs: str | None) -> Key:
     """The key of a pass; `pairs` is the fingerprint of the pass that made the pairs, None if this pass makes them."""
-    key: Key = {"step": "pass", "model": {"weights": weights, **loading_settings(model)}}
+    key: Key = {"step": "pass", "model": {"weights": weights, **loading_settings(model), **config.engine.drawn_by(config.seed)}}
     prompts: list[str] = []
     judges = "judge" in parts or "judge_again" in parts
     if "pairs" in parts:
@@ -82,7 +82,12 @@ def training_key(
         pairs = {**plain(config.selected_on), "path": heldout_identity(config.selected_on, SELECTED_ON)}
         steps = {"patience": train.selection.patience, "checkpoint_every_steps": train.checkpoint_every_steps}
         prompts = _hashes(judging.JUDGE_PROMPTS)
-        key["selection"] = {**steps, "pairs": pairs, "prompts": prompts, "engine": loading_settings(model)}
+        key["selection"] = {
+            **steps,
+            "pairs": pairs,
+            "prompts": prompts,
+            "engine": {**loading_settings(model), **config.engine.drawn_by(config.seed)},
+        }
     return key
 
 

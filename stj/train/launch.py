@@ -147,8 +147,8 @@ def train(
     While the training runs, the last step is shown live on a terminal, and every 20 s in a log.
 
     Raises TrainingFailed if no model came out, and StorageFailed at once if a disk is full. Raises TrainingFailed or ModelError
-    before any rank starts if no model could come out. Raises CapacityError if machines are lost and not replaced. Raises Stopped
-    after SIGTERM, with a checkpoint if there was time for it.
+    before any rank starts if no model could come out. Raises CapacityError if machines are lost and not replaced. Raises
+    Stopped after SIGTERM, with a checkpoint if there was time for it.
     """
     if not output.begin():
         return
