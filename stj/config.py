@@ -81,12 +81,15 @@ class SourceConfig:
     """`wildchat` reads rows in the schema of allenai/WildChat-1M. `instructions` reads one instruction a row, from the field
     that `instruction_field` names."""
     path: str = "allenai/WildChat-1M"
-    """A local file (.jsonl, .csv, .parquet), a directory of such files, or the id of a data set on the Hugging Face hub.
-    `package://` and a path name a file inside stj."""
+    """A local file (.jsonl, .ndjson, .json, .csv, each also as .gz, or .parquet), a directory of such files, or the id of a
+    data set on the Hugging Face hub. `package://` and a path name a file inside stj."""
     revision: str | None = None
     """Commit of the hub data set; `null` is the newest. Set it if you may resume the run after the data set has changed."""
     split: str = "train"
-    """Split of the hub data set."""
+    """Split of the hub data set, or of a directory whose files or folders name splits, as train-00000-of-00002.parquet does.
+    `all` reads every file of a directory."""
+    config_name: str | None = None
+    """Config of a data set that has several. In a directory it names a folder."""
     instruction_field: str = "instruction"
     """Only for `instructions`: the field that holds the text, or a dialogue as a list of {role, content}."""
     id_field: str | None = None
@@ -97,7 +100,7 @@ class SourceConfig:
     """Drop an instruction that is at least this similar to an earlier one. The unit is the Jaccard index, from 0.5 to 1. `null`
     keeps all."""
     keep_out: tuple[str, ...] = ()
-    """Benchmarks as files (.jsonl, .jsonl.gz, .json, .csv, .parquet) or directories of them. An instruction that shares 13
+    """Benchmarks as files or directories, as in `path`. An instruction that shares 13
     words in a row with one of their texts is dropped. `heldout.path` and `train.selection.path` are always kept out in the same
     way."""
 
@@ -360,6 +363,9 @@ class EngineConfig:
     """Only with `device=cpu`: memory for the KV cache of one engine, in GiB."""
     enforce_eager: bool = False
     """Skip graph capture: engines start faster, and large models decode more slowly."""
+    deterministic: bool = False
+    """Give every request a seed of its own, and have the engine compute each one as if it were alone. Then a pass gives the
+    same texts again on the same kind of machine, whatever is batched together (docs/resuming.md)."""
     start_attempts: int = 3
     """The pass fails if an engine dies in this many starts in a row."""
     max_failed_fraction: float = 0.01
@@ -392,6 +398,10 @@ class EngineConfig:
             cpus_per_replica=_CLIENT_CPUS,
             rows_in_flight=model.parallel_requests,  # a row is paid for when it is asked for: take up no more than are asked
         )
+
+    def drawn_by(self, seed: int) -> dict[str, int]:
+        """What a key says of the seed if it decides every answer; nothing if answers also depend on what is batched."""
+        return {"request_seed": seed} if self.deterministic else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -453,8 +463,8 @@ class HeldoutConfig:
     """The held-out pairs on which every judge M_0 to M_T is measured, in both orders."""
 
     path: str | None = None
-    """A .jsonl, .csv or .parquet file with the fields instruction, chosen, rejected and, optionally, id. `null` skips the
-    measurement."""
+    """A file or directory, in the formats of `source.path`, with the fields instruction, chosen, rejected and, optionally, id.
+    `null` skips the measurement."""
     limit: int | None = None
     """Use only this many pairs, the first ones; `null` uses all. `stj eval` also reads this setting."""
     samples: int = 3
@@ -763,6 +773,7 @@ class Config:
     """The machine that the plan assumes."""
 
     def __post_init__(self) -> None:
+        _check(bool(self.run_root), "run_root is empty; name a directory or a URI")
         _at_least(1, "", self, "iterations")
         _check(0 <= self.seed <= _MAX_SEED, f"seed={self.seed}: must be 0 to {_MAX_SEED}")
         _check(1 <= self.votes <= 1000, f"votes={self.votes} judgments in each order: must be 1 to 1000")
@@ -849,6 +860,9 @@ class UseConfig:
     """Seed of the engine's sampler."""
     ray: RayConfig = field(default_factory=lambda: RayConfig(address="local"))
     """Only `stj judge`: the Ray cluster."""
+
+    def __post_init__(self) -> None:
+        _check(self.run_root != "", "run_root is empty; name a directory or a URI, or leave it out")
 
 
 def in_ray_job() -> bool:

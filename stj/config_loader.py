@@ -3,19 +3,21 @@
 import difflib
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from stj.config import Config, ModelConfig, UseConfig
 from stj.errors import ConfigError
+from stj.setting_text import Setting, fields_of, is_setting, setting_in_word, settings_in_file
 
 Schema = TypeVar("Schema")
+
+_WANTED = {"Integer": "a whole number", "Float": "a number"}
 
 
 def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
@@ -27,11 +29,11 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
 
 
 def load_use(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> UseConfig:
-    """The config of a judge in use, in the same way; `model=MODEL` is short for `model.path=MODEL`, as `load_model` reads it.
+    """The config of a judge in use, in the same way; `model=PATH` is short for `model.path=PATH`.
 
     Raises ConfigError, for example if no model is named.
     """
-    config = _load(UseConfig, files, [re.sub(r"^model=", "model.path=", word) for word in overrides])
+    config = _load(UseConfig, files, [_short_model(word) for word in overrides])
     model = load_model(config.model.path, replace(config.model, path=""))
     if not model.path and not model.endpoint:
         raise ConfigError("model.path is empty; name a model, as in model=runs/mini/iteration_3/model")
@@ -44,60 +46,8 @@ def load_model(word: str, like: ModelConfig) -> ModelConfig:
     Raises ConfigError.
     """
     if Path(word).suffix in {".yaml", ".yml"}:
-        return _to_config(_merge(OmegaConf.structured(ModelConfig), _read(Path(word)), word), ModelConfig)
+        return _load(ModelConfig, [word], [])
     return replace(like, path=word, endpoint=None, name=None) if word else like
-
-
-def _load(schema: type[Schema], files: Sequence[str | Path], overrides: Sequence[str]) -> Schema:
-    merged: DictConfig = OmegaConf.structured(schema)
-    for file in files:
-        content = _read(Path(file))
-        _move_models(merged, content)
-        merged = _merge(merged, content, str(file))
-    moved: set[str] = set()
-    for override in overrides:
-        key, equals, _ = override.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"'{override}': not a setting; write key=value, as in train.lr=1e-6")
-        parsed = _parsed(override, merged)
-        moved |= _move_models(merged, parsed, moved)
-        merged = _merge(merged, parsed, f"'{override}'")
-    return _to_config(merged, schema)
-
-
-def _move_models(base: DictConfig, extra: Any, but: Collection[str] = ()) -> set[str]:
-    """Makes a layer of settings clear the place of each model, `path` or `endpoint`, that it replaces by the other.
-
-    The defaults name a path for each role, so a file that gives an endpoint need not empty it. A layer that gives both is left
-    as it is, to be refused; all words of a command are one layer, and `but` holds the models that earlier words have placed.
-    Returns the models that the layer places.
-    """
-    placed = set()
-    for key in _models(base):
-        places = [name for name in ("path", "endpoint") if _given(extra, f"{key}.{name}")]
-        if places:
-            placed.add(key)
-        if key not in but and len(places) == 1:
-            other = {"path": ""} if places == ["endpoint"] else {"endpoint": None, "name": None}
-            OmegaConf.update(extra, key, other)
-    return placed
-
-
-def _given(layer: Any, key: str) -> bool:
-    """Whether a layer of settings gives a key a value; a layer of another form gives none, and is refused later."""
-    try:
-        return bool(OmegaConf.is_dict(layer) and OmegaConf.select(layer, key))
-    except OmegaConfBaseException:
-        return False
-
-
-def _models(node: DictConfig, prefix: str = "") -> list[str]:
-    """The keys of all models in a config."""
-    keys = []
-    for name, child in ((str(name), OmegaConf.select(node, str(name))) for name in node):
-        if isinstance(child, DictConfig):
-            keys += [prefix + name] if OmegaConf.get_type(child) is ModelConfig else _models(child, f"{prefix}{name}.")
-    return keys
 
 
 def from_plain(values: dict[str, Any]) -> Config:
@@ -107,73 +57,170 @@ def from_plain(values: dict[str, Any]) -> Config:
     """
     if "${" in json.dumps(values):
         raise ConfigError("config.json of the run holds a ${...}, and stj writes none; check who changed the file")
-    return _to_config(_merge(OmegaConf.structured(Config), OmegaConf.create(values), "config.json"), Config)
-
-
-def _read(file: Path) -> Any:
     try:
-        return OmegaConf.load(file)
+        merged: Any = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(values))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"config.json: {_first_line(error)} (key {error.full_key or 'at the top'!s})") from None
+    return _to_config(merged, Config)
+
+
+def _short_model(word: str) -> str:
+    """The word, with the path of a model for a model: `model={path: M}` is a group."""
+    return re.sub(r"^model=(?!\{)", "model.path=", word)
+
+
+def _load(schema: type[Schema], files: Sequence[str | Path], overrides: Sequence[str]) -> Schema:
+    merged: Any = OmegaConf.structured(schema)
+    for file in files:
+        settings = settings_in_file(_read(Path(file)), str(file), schema)
+        merged = _merge(_with_models_moved(merged, settings, schema), settings, schema)
+    words = [setting_in_word(word, schema) for word in overrides]
+    merged = _with_models_moved(merged, [setting for word in words for setting in word], schema)
+    for word in words:
+        merged = _merge(merged, word, schema)
+    return _to_config(merged, schema)
+
+
+def _with_models_moved(base: Any, layer: Sequence[Setting], schema: type) -> Any:
+    """The config without the place of each model, `path` or `endpoint`, that a layer of settings replaces by the other.
+
+    The defaults name a path for each role, so a file that gives an endpoint need not empty it. All words of a command are one
+    layer. A layer that gives both places is left as it is, to be refused.
+    """
+    given = {setting.path for setting in layer if setting.value}
+    for model in _models(schema):
+        places = [name for name in ("path", "endpoint") if (*model, name) in given]
+        if len(places) == 1:
+            other = {"path": ""} if places == ["endpoint"] else {"endpoint": None, "name": None}
+            base = OmegaConf.merge(base, _nested([Setting(path=(*model, name), value=value) for name, value in other.items()]))
+    return base
+
+
+def _models(schema: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of all models in a config."""
+    for name, hint in fields_of(schema).items():
+        if hint is ModelConfig:
+            yield (*prefix, name)
+        else:
+            yield from _models(hint, (*prefix, name))
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"{file}: no such config file; conf/ has mini.yaml, small.yaml and paper.yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: not a YAML file: {error.strerror or error}") from None
+
+
+def _merge(base: Any, settings: Sequence[Setting], schema: type) -> Any:
+    """The config with these settings. Merging takes some ms, so they are merged together, and one by one only for an error."""
+    for setting in settings:
+        _check_key(setting, schema)
+        if "???" in (setting.value if isinstance(setting.value, list) else [setting.value]):
+            raise ConfigError(f"{setting.where}=??? is OmegaConf's word for no value; write a value or leave it out")
+    try:
+        return OmegaConf.merge(base, _nested(settings))
+    except OmegaConfBaseException:
+        for setting in settings:
+            base = _merge_one(base, setting)
+        return base
+
+
+def _merge_one(base: Any, setting: Setting) -> Any:
+    try:
+        return OmegaConf.merge(base, _nested([setting]))
+    except OmegaConfBaseException as error:
+        wanted = _wanted(error) or _first_line(error)
+        raise ConfigError(f"{setting.where}={_shown(setting.value)}: {wanted}") from None
+
+
+def _nested(settings: Sequence[Setting]) -> dict[str, Any]:
+    """The settings as mappings inside mappings."""
+    root: dict[str, Any] = {}
+    for setting in settings:
+        place = root
+        for name in setting.path[:-1]:
+            place = place.setdefault(name, {})
+        place[setting.path[-1]] = setting.value
+    return root
 
 
 def _to_config(merged: DictConfig, schema: type[Schema]) -> Schema:
     try:
         config = OmegaConf.to_object(merged)
+    except InterpolationResolutionError as error:
+        raise ConfigError(
+            f"{error.full_key}: {_first_line(error)}; ${{...}} names another setting, as ${{seed}} does"
+        ) from None
     except OmegaConfBaseException as error:
         cause = error.__cause__ or error
         raise ConfigError(str(cause).splitlines()[0]) from None
     assert isinstance(config, schema)
+    _refuse_references(OmegaConf.to_container(merged, resolve=True))
     return config
 
 
-def _parsed(override: str, base: DictConfig) -> Any:
-    """The setting as YAML reads its value; text stays as it is written, as `010` or `yes` in a path."""
-    key, _, text = override.partition("=")
-    try:
-        parsed = OmegaConf.from_dotlist([override])
-        if isinstance(OmegaConf.select(parsed, key), bool | int | float) and isinstance(OmegaConf.select(base, key), str):
-            OmegaConf.update(parsed, key, text)
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"'{override}': the value cannot be read: {' '.join(str(error).split())}") from None
-    return parsed
+def _refuse_references(values: Any) -> None:
+    """Raises ConfigError if a text holds `${`: the run's config.json could not be read again."""
+    for key, value in _leaves(values):
+        if isinstance(value, str) and "${" in value:
+            raise ConfigError(f"{key}={value}: no setting may hold the characters ${{, with which a reference begins")
 
 
-def _merge(base: DictConfig, extra: Any, where: str) -> DictConfig:
-    if OmegaConf.is_config(extra) and (missing := OmegaConf.missing_keys(extra)):  # A merge would leave them out silently.
-        raise ConfigError(f"{where}: {min(missing)}=??? is OmegaConf's word for no value; write a value or leave it out")
-    try:
-        merged = OmegaConf.merge(base, extra)
-    except ConfigKeyError as error:
-        key = str(error.full_key)
-        raise ConfigError(f"{where}: unknown key '{key}'{_nearest(key, base)}") from None
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{where}: {_reason(error)} (key {error.full_key or 'at the top'!s})") from None
-    except TypeError:
-        raise ConfigError(f"{where}: not a mapping of keys to values, as in `train: {{lr: 1e-6}}`") from None
-    assert isinstance(merged, DictConfig)
-    return merged
+def _leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _leaves(value, key)
+    else:
+        yield key, values
 
 
-def _reason(error: OmegaConfBaseException) -> str:
-    """OmegaConf's message, reworded for users."""
-    message = str(error).splitlines()[0].replace("$VALUE", "a value")
-    return "one value instead of a group of settings" if "is not a subclass of" in message else message
+def _wanted(error: OmegaConfBaseException) -> str | None:
+    """What a setting must be, from OmegaConf's message; None for a message that is not known."""
+    message = str(error)
+    if match := re.search(r"could not be converted to (Integer|Float)", message):
+        return f"must be {_WANTED[match[1]]}"
+    if "is not a valid bool" in message:
+        return "must be true or false"
+    if match := re.search(r"expected one of \[(.*?)\]", message):
+        return f"must be one of {match[1]}"
+    if "Incompatible value 'None'" in message:
+        return "must have a value; in quotes, 'null' is text"
+    if "is not Optional" in message:
+        return "is an empty group; write settings under it, or leave it out"
+    if "Invalid value assigned" in message:
+        return "must be a list, as in [a, b]"
+    return "must be text, not a list or a group" if "to string" in message else None
 
 
-def _nearest(key: str, base: DictConfig) -> str:
-    close = difflib.get_close_matches(key, list(_keys(base)), n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else f"; the keys at the top are {', '.join(str(name) for name in base)}"
+def _shown(value: Any) -> str:
+    return "null" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _keys(node: DictConfig, prefix: str = "") -> list[str]:
-    keys = []
-    for key in node:
-        name = prefix + str(key)
-        child = OmegaConf.select(node, str(key))
-        keys.append(name)
-        if isinstance(child, DictConfig):
-            keys += _keys(child, f"{name}.")
-    return keys
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].replace("$VALUE", "a value")
+
+
+def _check_key(setting: Setting, schema: type) -> None:
+    """Raises ConfigError for an unknown key, which names the nearest known one."""
+    for length in range(1, len(setting.path) + 1):
+        if not is_setting(setting.path[:length], schema):
+            key = ".".join(setting.path[:length])
+            place = f"{setting.place}: " if setting.place else ""
+            raise ConfigError(f"{place}unknown key '{key}'{_nearest(key, schema)}")
+
+
+def _nearest(key: str, schema: type) -> str:
+    close = difflib.get_close_matches(key, list(_keys(schema)), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; the keys at the top are {', '.join(fields_of(schema))}"
+
+
+def _keys(schema: Any, prefix: str = "") -> Iterator[str]:
+    for name, hint in fields_of(schema).items():
+        yield prefix + name
+        yield from _keys(hint, f"{prefix}{name}.")

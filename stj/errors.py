@@ -7,6 +7,7 @@
     ├── CheckFailed              2   what the check before a start refuses, one line each
     ├── EndpointError            2   an API that would refuse every request: a wrong key, name or address
     ├── ArtifactError            1   an artifact that is missing, damaged, or made with other settings
+    ├── StorageFailed            1   a disk or store that takes no more: full, over its quota, read-only, or not allowed
     ├── CapacityError            1   the cluster lacks the machines that the run asks for
     ├── PassFailed               1   too many rows failed, or the engine did not come back
     ├── TrainingFailed           1   a rank died, or the loss was not finite
@@ -56,6 +57,10 @@ class EndpointError(StjError):
 
 class ArtifactError(StjError):
     """An artifact is missing, unfinished, damaged, or made with other settings."""
+
+
+class StorageFailed(StjError):
+    """A disk or store takes no more until a person acts: trying again cannot help."""
 
 
 class CapacityError(StjError):

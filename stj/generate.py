@@ -35,6 +35,14 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SeededSampling(Sampling):
+    """Sampling whose random numbers come from a seed of the request alone, not from the engine's own generator."""
+
+    seed: int
+    """From 0 to 2^53."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Completion:
     """One answer of a model."""
 

@@ -1,10 +1,13 @@
 """Text for the user: durations, tables, and a live line on a terminal."""
 
+import json
+import re
 import sys
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ CLEAR_LINE = "\r\x1b[2K"
 _WIDEST = 120  # columns; longer lines of text are hard to read
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # control, format (bidi too), surrogate, private use, line and paragraph ends
 _HARMLESS = "\n\t\u200c\u200d"  # Persian and emoji need the joiners.
+_NOT_PLAIN = re.compile(r"[^\n -~]")
 _GAP = 2  # Columns of a plain table stand this many spaces apart.
 _RICH_GAP = 3  # rich puts this many characters between two columns: padding, a border of spaces, padding.
 
@@ -45,6 +49,28 @@ def visible(text: str) -> str:
 def visible_line(text: str) -> str:
     """The text, visible, as one line: data cannot end a line and pretend that the next is ours."""
     return visible(text).replace("\n", "\\n")
+
+
+def in_ascii(text: str) -> str:
+    """The text with the codes of all other characters: `\\u6570\\u636e.jsonl`."""
+    return text.encode("ascii", "backslashreplace").decode()
+
+
+def json_text(value: object, stream: TextIO, *, indent: int | None = None) -> str:
+    """A value as JSON for a stream: text of every script as it is written, so that a person can read it.
+
+    What the stream's encoding lacks, and what a terminal obeys or does not show, is a JSON escape.
+    """
+    encoding = stream.encoding or "utf-8"
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return _NOT_PLAIN.sub(lambda match: _json_character(match[0], encoding), text)
+
+
+@cache
+def _json_character(character: str, encoding: str) -> str:
+    plain = character in _HARMLESS or unicodedata.category(character) not in _INVISIBLE
+    lacking = not character.encode(encoding, "ignore")
+    return character if plain and not lacking else json.dumps(character)[1:-1]
 
 
 def _code(character: str) -> str:

@@ -11,18 +11,18 @@ from dataclasses import asdict
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO, TypeVar, cast, get_args
 
 import typer
 
 from stj import __version__
 from stj.cli.help import ABOUT, BENCHMARKS_HELP, HELP, MINI_HELP, RECORDED_HELP
-from stj.cli.words import Verb, VerbGroup, Verbs, split_settings
+from stj.cli.words import Verb, VerbGroup, Verbs, is_setting, split_settings
 from stj.config import Config, PromptName
 from stj.config_loader import load, load_model, load_use
 from stj.errors import ConfigError
 from stj.storage.folder import Folder
-from stj.text import Passage, Span, Table, show
+from stj.text import Passage, Span, Table, json_text, show
 
 if TYPE_CHECKING:
     from stj.loop.kinds import Phase
@@ -188,7 +188,7 @@ def _iterate(conf: _Conf, dry_run: _DryRun = False, overwrite: _Overwrite = Fals
 def _start(run_some: Callable[..., None], config: Config, overwrite: bool, as_json: bool) -> None:
     run_some(config, _show_on_stderr if as_json else show, overwrite=overwrite)
     if as_json:
-        print((Folder.at(config.run_root).read("report.json")).decode())
+        _print_json(json.loads(Folder.at(config.run_root).read("report.json")))
 
 
 def _print_dry_run(run: "Run", phases: Sequence["Phase"], as_json: bool) -> None:
@@ -260,7 +260,7 @@ def _show(
     artifact = read_artifact(Folder.at(path))
     if as_json:
         for record in islice(artifact.records(), limit):
-            print(json.dumps(record))
+            print(json_text(record, sys.stdout))
     else:
         for passage in show_rows(artifact, limit):
             show(passage)
@@ -294,15 +294,15 @@ def _eval(
 
     benchmarks = [word for word in words if is_benchmark_ref(word)]
     settings = [word for word in words if not is_benchmark_ref(word)]
-    files = [word for word in settings if "=" not in word and Path(word).suffix in _CONF_SUFFIXES]
-    unknown = [word for word in settings if "=" not in word and word not in files]
+    files = [word for word in settings if not is_setting(word) and Path(word).suffix in _CONF_SUFFIXES]
+    unknown = [word for word in settings if not is_setting(word) and word not in files]
     wanted = [benchmark_ref(word) for word in (*unknown, *benchmarks)]
     if not wanted:
         raise ConfigError("no benchmark given; `stj eval --help` lists them")
-    config = load(files, [word for word in settings if "=" in word])
+    config = load(files, [word for word in settings if is_setting(word)])
     done = evaluate(model, wanted, config, _show_on_stderr if as_json else show)
     if as_json:
-        print(done.folder.read(SCORES).decode())
+        _print_json(json.loads(done.folder.read(SCORES)))
     done.check()
 
 
@@ -417,7 +417,7 @@ def _judge(
     with ExitStack() as stack:
         # Opened for the first result: a command that fails early must not empty a file of results.
         stream = cache(lambda: stack.enter_context(open(out, "w", encoding="utf-8")) if out else sys.stdout)
-        agreement = judge_file(panel, lambda row: print(json.dumps(row), file=stream(), flush=True), overwrite=overwrite)
+        agreement = judge_file(panel, lambda row: _print_row(row, stream()), overwrite=overwrite)
     for item in agreement.summary():
         _show_on_stderr(item)
 
@@ -466,7 +466,11 @@ def _files_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=1))
+    print(json_text(value, sys.stdout, indent=1))
+
+
+def _print_row(row: object, stream: TextIO) -> None:
+    print(json_text(row, stream), file=stream, flush=True)
 
 
 def _show_on_stderr(item: str | Table) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, cast
 
 import typer
@@ -120,13 +121,19 @@ def _one_value_per_flag(words: Sequence[str], flags: set[str]) -> Iterator[str]:
 def _settings_last(words: Sequence[str], flags: set[str]) -> list[str]:
     """The words with settings after all others, so that none is taken for a FILE or a MODEL; `flags` take a value."""
     end = words.index("--") if "--" in words else len(words)
-    places = [
-        place for place, word in enumerate(words[:end]) if _SETTING.match(word) and not (place and words[place - 1] in flags)
-    ]
+    places = [place for place, word in enumerate(words[:end]) if is_setting(word) and not (place and words[place - 1] in flags)]
     others = [word for place, word in enumerate(words) if place not in places]
     return [*others, *(words[place] for place in places)]
 
 
+def is_setting(word: str) -> bool:
+    """Whether a word is `key=value`, and not the path of a file or model with an equals sign in it.
+
+    A path with a slash in front of the equals sign is never a setting: `./lr=1.yaml` is a file.
+    """
+    return bool(_SETTING.match(word)) and not ("." in word and Path(word).is_file())
+
+
 def split_settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words without an equals sign (files or models), and those with one (settings)."""
-    return [word for word in words if "=" not in word], [word for word in words if "=" in word]
+    """The words that are files or models, and those that are settings."""
+    return [word for word in words if not is_setting(word)], [word for word in words if is_setting(word)]

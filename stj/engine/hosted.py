@@ -162,6 +162,8 @@ def engine_environment(model: ModelConfig, config: EngineConfig) -> dict[str, st
     home = str(_PACKAGE_PARENT)
     environment = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"} | os.environ
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
+    if config.deterministic and config.device == "gpu":
+        environment["VLLM_BATCH_INVARIANT"] = "1"  # kernels whose result for a request does not depend on the others
     if config.device == "cpu" and model.gpus == 1:
         environment |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         environment["OMP_NUM_THREADS"] = str(max(1, int(config.cpus_per_replica)))

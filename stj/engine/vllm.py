@@ -17,10 +17,10 @@ from stj.config import ChatOptions, EngineConfig, ModelConfig
 from stj.engine.settings import adapter_settings, engine_settings
 from stj.engine.vllm_private import AsyncLLM, EngineDeadError, EngineGenerateError, UsageCounter
 from stj.errors import EngineDied, ModelError, PromptTooLong, RequestFailed
-from stj.generate import Completion, Sampling, Usage
+from stj.generate import Completion, Sampling, SeededSampling, Usage
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import check_chat, encode_chat
-from stj.models.locate import adapter_of, local_model
+from stj.models.locate import adapter_of, local_model, plain_path
 from stj.models.thinking import ThoughtReader
 from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.rows import Turn
@@ -62,8 +62,8 @@ class VllmEngine:
 
         Raises ModelError if the model is missing, or if its chat template cannot serve.
         """
-        adapter, path = adapter_of(model), local_model(model)
-        base = local_model(adapter.base) if adapter else path
+        adapter, path = adapter_of(model), plain_path(local_model(model))
+        base = plain_path(local_model(adapter.base)) if adapter else path
         tokenizer_at, options = path if has_tokenizer(path) else base, model.chat_options
         tokenizer = load_tokenizer(tokenizer_at)
         check_chat(tokenizer, options)  # before the slow start
@@ -123,6 +123,7 @@ class VllmEngine:
             top_p=sampling.top_p,
             max_tokens=min(sampling.max_tokens, room),
             stop_token_ids=self._stops,
+            seed=sampling.seed if isinstance(sampling, SeededSampling) else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         request = self._llm.generate(

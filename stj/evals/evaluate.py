@@ -40,6 +40,8 @@ from stj.storage.folder import Folder
 from stj.text import Show
 from stj.verdict import PARSERS, Parser
 
+_NAME_BYTES = 200  # A folder's name may have 255 bytes; a fingerprint follows.
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
@@ -124,7 +126,7 @@ def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Co
     variant = VARIANTS[config.prompt]
     key: Key = {
         "step": "eval",
-        "model": {"weights": model_identity(model), **loading_settings(model)},
+        "model": {"weights": model_identity(model), **loading_settings(model), **config.engine.drawn_by(config.seed)},
         "benchmarks": {ref.name: ref.identity for ref in benchmarks},
         "limit": config.heldout.limit,
         "decoding": plain(config.heldout.decoding),
@@ -133,8 +135,13 @@ def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Co
         "seed": config.seed,
         "prompts": {file: prompt_hash(file) for file in (variant.system, variant.user, *MORE_ANSWERS_PROMPTS)},
     }
+    return Artifact(Folder.at(config.run_root) / f"evals/{_short_name(model)}-{fingerprint(key)[:8]}", key)
+
+
+def _short_name(model: ModelConfig) -> str:
+    """The last part of a model's path as part of a folder's name: no disk takes a name of more than 255 bytes."""
     name = re.sub(r"[^\w.-]", "-", (model.name or model.path).rstrip("/").rpartition("/")[2])
-    return Artifact(Folder.at(config.run_root) / f"evals/{name}-{fingerprint(key)[:8]}", key)
+    return name.encode()[:_NAME_BYTES].decode(errors="ignore")
 
 
 def _checked_rows(ref: BenchmarkRef, limit: int | None) -> str:

@@ -27,7 +27,7 @@ from stj.models.check import ModelUse, check_model_use
 from stj.models.locate import within_context
 from stj.rows import HELDOUT, OPEN, Pair, Row
 from stj.sources.dialogue import text_of, turns_from, usable
-from stj.stages.runner import TokenCounter
+from stj.stages.runner import RequestSeeds, TokenCounter
 from stj.stages.vote import PairVerdict, pair_verdict, vote
 from stj.verdict import Parser
 
@@ -75,6 +75,7 @@ class Judge:
         given = ModelConfig(path=model) if isinstance(model, str) else model
         settings = (engine or installed_engine()).serving(given)
         made = make_engine(given, settings, seed) if make_engine else start_engine(_checked(given), settings, seed, scope=None)
+        self._seed = seed if settings.deterministic else None
         self._slots = asyncio.Semaphore(settings.rows_in_flight)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="stj-judge", daemon=True).start()
@@ -129,6 +130,10 @@ class Judge:
             raise EngineDied("this judge is closed; make a new one")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
+    def _seeds(self) -> RequestSeeds | None:
+        """The seeds of one comparison: they come from what is asked, so the same pair gets the same votes again."""
+        return None if self._seed is None else RequestSeeds(self._seed, "")
+
     async def _compare_all(self, pairs: Sequence[tuple[Instruction, str, str]]) -> list[PairVerdict]:
         return list(await asyncio.gather(*(self._compare(*pair) for pair in pairs)))
 
@@ -136,7 +141,7 @@ class Judge:
         async with self._slots:
             try:
                 return await compare_responses(
-                    instruction, response_a, response_b, TokenCounter(self._engine.generate), self._config
+                    instruction, response_a, response_b, TokenCounter(self._engine.generate, seeds=self._seeds()), self._config
                 )
             except RequestFailed as error:
                 return PairVerdict(votes=(), error=str(error))

@@ -110,7 +110,11 @@ def _key(panel: Panel, model: ModelConfig) -> Key:
     files = [name for prompt in panel.prompts for name in (VARIANTS[prompt].system, VARIANTS[prompt].user)]
     return {
         "step": "judge_file",
-        "model": {"weights": model_identity(model), **loading_settings(model)},
+        "model": {
+            "weights": model_identity(model),
+            **loading_settings(model),
+            **panel.config.engine.drawn_by(panel.config.seed),
+        },
         "file": responses_identity(panel.file),
         "vote": votes,
         "prompts": {name: prompt_hash(name) for name in files},

@@ -32,7 +32,7 @@ from stj.judging.judge import compare_responses
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import is_mistral
 from stj.models.check import ModelUse
-from stj.models.locate import adapter_of, local_model, within_context
+from stj.models.locate import adapter_of, local_model, plain_path, within_context
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
 from stj.passes.check import judge_findings
@@ -75,12 +75,12 @@ def serve(config: UseConfig, host: str, port: int) -> NoReturn:
 
 def _model_settings(model: ModelConfig, config: UseConfig) -> dict[str, Any]:
     """Arguments for the model under the name that the user gave it; an adapter is served beside its base."""
-    adapter, directory = adapter_of(model), local_model(model)
+    adapter, directory = adapter_of(model), plain_path(local_model(model))
     path = str(directory)
     if adapter is None:
         settings = engine_settings(path, model, config.engine, config.seed)
         return {**settings, "served_model_name": model.path, **_chat_settings(directory, model)}
-    base = local_model(adapter.base)
+    base = plain_path(local_model(adapter.base))
     return {
         **engine_settings(str(base), model, config.engine, config.seed),
         **adapter_settings(adapter, path),
@@ -162,7 +162,8 @@ def _flags(settings: dict[str, Any]) -> list[str]:
     flags = []
     for name, value in settings.items():
         if value is not None and value is not False:
-            flags += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+            flag = f"--{name.replace('_', '-')}"
+            flags.append(flag if value is True else f"{flag}={value}")  # a value may begin with a dash
     return flags
 
 

@@ -35,12 +35,14 @@ _OPERATIONAL = (
 
 def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, weights: str, pairs: str | None) -> Key:
     """The key of a pass; `pairs` is the fingerprint of the pass that made the pairs, None if this pass makes them."""
-    key: Key = {"step": "pass", "model": {"weights": weights, **loading_settings(model)}}
+    key: Key = {"step": "pass", "model": {"weights": weights, **loading_settings(model), **config.engine.drawn_by(config.seed)}}
     prompts: list[str] = []
     judges = "judge" in parts or "judge_again" in parts
     if "pairs" in parts:
         identities = {"path": source_identity(config.source), "keep_out": places_identity(kept_out(config))}
         key["source"] = {**plain(config.source), **identities}
+        if config.source.config_name is None:
+            del key["source"]["config_name"]  # so that a key is as it was before this setting
         key["select"] = plain(config.select)
         key |= {"categorize": plain(config.categorize), "pairs": plain(config.pairs)}
         prompts += [CATEGORIZE, pairing.PAIR_PROMPTS[config.pairs.method]]
@@ -89,7 +91,12 @@ def training_key(
         pairs = {**plain(config.selected_on), "path": identity, "parser": config.judge.parser}
         steps = {"patience": train.selection.patience, "checkpoint_every_steps": train.checkpoint_every_steps}
         prompts = _hashes(judging.JUDGE_PROMPTS)
-        key["selection"] = {**steps, "pairs": pairs, "prompts": prompts, "engine": loading_settings(model)}
+        key["selection"] = {
+            **steps,
+            "pairs": pairs,
+            "prompts": prompts,
+            "engine": {**loading_settings(model), **config.engine.drawn_by(config.seed)},
+        }
     return key
 
 

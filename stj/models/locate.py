@@ -29,6 +29,8 @@ from stj.storage.probe import probe
 
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))[\w-][\w.-]*/[\w-][\w.-]*")
 _CACHE = Path("~/.cache/stj/models").expanduser()
+_LINKS = Path("~/.cache/stj/links").expanduser()
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@=,~-]*")
 _FILES_AT_ONCE = 8  # Fetch this many files at the same time.
 _MAY_BE_LOADING_S = 3600  # Keep a cached copy for an hour after its last use: an engine may still load it.
 _NO_WEIGHTS = "-without-weights"  # Ends the name of a cached copy that lacks its weights.
@@ -45,6 +47,14 @@ _CONTEXT_KEYS = (
 )
 _SCALED_BEYOND = ("linear", "dynamic")
 """Kinds of RoPE scaling whose factor the stated context does not include."""
+_OLD_WEIGHTS = (".bin", ".pt", ".pth")
+_INDEX = "model.safetensors.index.json"
+_READ_BESIDE = (
+    *("config.json", "generation_config.json", "*.index.json", "chat_template*", "*.jinja"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken"),
+    *("*tekken*.json", "*.model.v*", "params.json", "processor_config.json", "preprocessor_config.json"),
+    *("adapter_config.json", "adapter_model.safetensors", "hf_quant_config.json", "quantize_config.json", "quant_config.json"),
+)
 _FILES_BESIDE = ("*.json", "*.jinja", "*.model", "*.model.v*", "*.txt")
 
 
@@ -56,19 +66,46 @@ def is_hub_id(location: str) -> bool:
 def model_identity(model: ModelConfig) -> str:
     """The identity of a model's weights, for keys.
 
-    For a model behind an API: its name there and the address. For the hub: id and revision. For local files: a hash of their
-    content. For a URI: a hash of its manifest, or if it has none, of its config.json and its files' names, sizes and times. An
-    adapter's identity holds that of its base too, except on the hub. Raises ModelError if a directory is missing or holds no
-    model.
+    For a model behind an API: its name there and the address. For the hub: id and revision. For local files: a hash of those
+    that are loaded. For a URI: a hash of its manifest, or if it has none, of its config.json and its loaded files' names, sizes
+    and times. An adapter's identity holds that of its base too, except on the hub. Raises ModelError if a directory is missing
+    or holds no model.
     """
     if model.endpoint:
         return model.label
     if is_hub_id(model.path):
         return f"{model.path}@{model.revision or 'main'}"
     folder = _folder(model.path)
-    files = content_identity(folder.local) if folder.local else f"{model.path} {_content_digest(folder)}"
+    if folder.local:
+        files = content_identity(folder.local, [folder.local / name for name in loaded_files(folder)])
+    else:
+        files = f"{model.path} {_content_digest(folder)}"
     adapter = adapter_of(model)
     return f"{files} on {model_identity(adapter.base)}" if adapter else files
+
+
+def loaded_files(folder: Folder) -> list[str]:
+    """Names of the files in a model's directory that an engine or a training reads, sorted: a README is none of them.
+
+    Where an index names the shards of the weights, other weights beside them are not read. Weights of other formats count only
+    if there are no safetensors.
+    """
+    names = folder.names()
+    beside = [name for name in names if any(fnmatch(name, pattern) for pattern in _READ_BESIDE)]
+    weights = _indexed_shards(folder, names) or [name for name in names if fnmatch(name, _WEIGHTS)]
+    weights = weights or [name for name in names if name.endswith(_OLD_WEIGHTS)]
+    return sorted({*beside, *weights})
+
+
+def _indexed_shards(folder: Folder, names: Sequence[str]) -> list[str]:
+    """The shards in the index of the weights; empty without an index, or if it is damaged (loading will say so)."""
+    if _INDEX not in names:
+        return []
+    try:
+        shards = set(json.loads(folder.read(_INDEX))["weight_map"].values())
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return []
+    return [name for name in names if name in shards]
 
 
 def loading_settings(model: ModelConfig) -> dict[str, Any]:
@@ -162,6 +199,26 @@ def check_cache(model: ModelConfig, *, weights: bool) -> str:
             "set HOME to a directory on a larger disk"
         )
     return f"{size:,} bytes are fetched to {_CACHE}"
+
+
+def plain_path(directory: Path) -> Path:
+    """The directory, or a link to it if its path has other characters than letters, digits and a few marks of ASCII.
+
+    vLLM looks for weights by patterns, in which `[v2]` matches a `v` or a `2`. Raises ModelError if no link can be made.
+    """
+    if _PLAIN_PATH.fullmatch(str(directory)):
+        return directory
+    link = _LINKS / hashlib.sha256(os.fsencode(directory.absolute())).hexdigest()[:24]
+    try:
+        _LINKS.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            link.symlink_to(directory.absolute())
+    except OSError as error:
+        raise ModelError(
+            f"model {directory}: vLLM needs a path in plain ASCII, and {link} cannot be made ({error.strerror}): "
+            "rename the directory"
+        ) from None
+    return link
 
 
 def within_context(model: ModelConfig) -> ModelConfig:
@@ -341,6 +398,7 @@ def _expected_digests(folder: Folder) -> dict[str, FileDigest]:
 def _content_digest(folder: Folder) -> str:
     """A hash of a remote model: of its manifest if stj wrote it, else of its config.json and file listing."""
     written_by_stj = folder.exists(MANIFEST)
-    config = ADAPTER_CONFIG if _is_adapter(folder) else "config.json"
-    content = folder.read(MANIFEST) if written_by_stj else folder.read(config) + repr(folder.listing()).encode()
+    loaded, config = loaded_files(folder), ADAPTER_CONFIG if _is_adapter(folder) else "config.json"
+    listing = [entry for entry in folder.listing() if entry[0] in loaded]
+    content = folder.read(MANIFEST) if written_by_stj else folder.read(config) + repr(listing).encode()
     return hashlib.sha256(folder.uri.encode() + content).hexdigest()[:24]

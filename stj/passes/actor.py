@@ -21,7 +21,7 @@ from stj.passes.ledger import Ledger
 from stj.passes.source import seal
 from stj.passes.spec import Pass
 from stj.rows import Row, row_from_dict, rows_to_table
-from stj.stages.runner import run_stages
+from stj.stages.runner import RequestSeeds, run_stages
 
 _TRIES = 3  # Quarantine a row after this many engine deaths; on its last try it has the engine alone.
 _SUSPECT_SHARE = 8  # Rows that an engine died with take 1/8 of the next engine: few are left to be tried alone.
@@ -34,6 +34,7 @@ class PassActor:
     def __init__(self, spec: Pass, config: EngineConfig, registry: Any) -> None:
         pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool keeps the peak of each of its many threads
         self._stages = spec.stages
+        self._seed, self._deterministic = spec.seed, config.deterministic
         self._registry = registry
         self._started = time.monotonic()
         self._name = uuid.uuid4().hex
@@ -81,8 +82,9 @@ class PassActor:
             return replace(row, error=f"quarantined: an engine died {deaths} times with this row on it, the last time alone")
         async with self._slots.for_row(deaths):
             await self._journal.begin(row.id)
+            seeds = RequestSeeds(self._seed, row.id) if self._deterministic else None
             try:
-                row = await run_stages(row, self._stages[row.task], self._load.ask, self._load.room)
+                row = await run_stages(row, self._stages[row.task], self._load.ask, self._load.room, seeds)
             except EndpointError as error:  # the driver ends the pass, when it has the rows that were answered before
                 await self._registry.record_refusal.remote(str(error))
                 row = replace(row, error=str(error))

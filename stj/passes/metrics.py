@@ -3,6 +3,7 @@
 from ray.util.metrics import Gauge
 
 from stj.passes.progress import Progress
+from stj.text import in_ascii
 
 _ROWS = ("done", "failed", "in_flight")
 
@@ -11,7 +12,7 @@ class PassMetrics:
     """Gauges of one pass, with its name as a label."""
 
     def __init__(self, name: str) -> None:
-        self._name = {"pass": name}
+        self._name = {"pass": in_ascii(name)}
         self._rows = Gauge("stj_pass_rows", "Rows of the pass by state.", ("pass", "state"))
         self._tokens = Gauge("stj_pass_output_tokens_per_s", "Tokens that engines write, including aborted samples.", ("pass",))
         self._draws = Gauge("stj_pass_draws_per_kept", "Judgments sampled for each one kept.", ("pass",))

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from stj.config import SourceConfig
 from stj.rows import Row
-from stj.sources.files import Located, at_most, files_at, files_identity, files_size, not_empty, read_files
+from stj.sources.directory import DataFiles, files_at
+from stj.sources.files import Located, at_most, files_size, not_empty, read_files
 from stj.sources.hub import is_hub_dataset, read_hub
 from stj.sources.instructions import instruction_fields, rows_by_field
 from stj.sources.wildchat import WILDCHAT_FIELDS, wildchat_rows
@@ -29,8 +30,9 @@ def source_identity(config: SourceConfig) -> str:
     Raises SourceError if a named file is missing.
     """
     if is_hub_dataset(config.path):
-        return f"{config.path}@{config.revision or 'main'}/{config.split}"
-    return files_identity(config.path, "source.path")
+        name = f"{config.path}/{config.config_name}" if config.config_name else config.path
+        return f"{name}@{config.revision or 'main'}/{config.split}"
+    return _files(config).identity()
 
 
 def source_size(config: SourceConfig) -> int | None:
@@ -40,11 +42,15 @@ def source_size(config: SourceConfig) -> int | None:
     """
     if is_hub_dataset(config.path):
         return config.limit
-    return at_most(config.limit, files_size(files_at(config.path, "source.path")))
+    return at_most(config.limit, files_size(_files(config).files))
 
 
 def _records(config: SourceConfig) -> Iterator[Located]:
     fields = WILDCHAT_FIELDS if config.kind == "wildchat" else instruction_fields(config)
     if is_hub_dataset(config.path):
         return read_hub(config, fields)
-    return read_files(files_at(config.path, "source.path"), fields)
+    return read_files(_files(config).files, fields)
+
+
+def _files(config: SourceConfig) -> DataFiles:
+    return files_at(config.path, "source.path", split=config.split, config_name=config.config_name)

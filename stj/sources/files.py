@@ -1,4 +1,4 @@
-"""Local .jsonl, .jsonl.gz, .csv and .parquet files as streams of records, with one batch in memory; .json files are read whole.
+"""Local .jsonl, .csv and .parquet files as streams of records, with one batch in memory; .json files are read whole.
 
 A record comes with its position in words ("pool.jsonl, line 12"), for errors.
 """
@@ -6,27 +6,27 @@ A record comes with its position in words ("pool.jsonl, line 12"), for errors.
 import csv
 import difflib
 import gzip
+import io
 import json
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stj.errors import SourceError
-from stj.storage.folder import content_identity, package_path
 
 _T = TypeVar("_T")
 Record = Mapping[str, Any]
 Located = tuple[str, Record]
 """The position of a record in words, and the record."""
 
-STREAMED = (".jsonl", ".csv", ".parquet")
-"""Kinds of files that may be larger than memory."""
+KIND_NAMES = ".jsonl, .ndjson, .json, .csv (each also as .gz) or .parquet"
+"""The formats, for errors."""
 _PARQUET_ROWS = 64
 """Rows in memory at once: few, because WildChat's conversations reach 200 kB each."""
 
@@ -50,36 +50,15 @@ class Fields:
                 raise SourceError(f"{where}: no field '{name}'; the fields there are {_listed(names)}{guess}")
 
 
-def files_at(location: str, key: str, kinds: Sequence[str] = STREAMED) -> list[Path]:
-    """The file at a path, or the files of these kinds under a directory, sorted by name; `package://` is inside stj.
-
-    Raises SourceError, with the setting's key, if there is nothing to read.
-    """
-    suffixes = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
-    path = Path(package_path(location)).expanduser()
-    if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if _kind(file) in kinds and _is_data(file, path)]
-        if not files:
-            raise SourceError(f"{key}={location}: the directory holds no {suffixes} file; name one that does")
-        return files
-    if not path.exists():
-        raise SourceError(f"{key}={location}: no such file or directory{near_names(path)}")
-    if _kind(path) not in kinds:
-        raise SourceError(
-            f"{key}={location}: cannot read a '{path.suffix}' file; give a {suffixes} file or a directory of them"
-        )
-    return [path]
-
-
-def files_identity(location: str, key: str, kinds: Sequence[str] = STREAMED) -> str:
-    """Hash of the content of a file or directory. Raises SourceError if there is nothing to read."""
-    files_at(location, key, kinds)
-    return content_identity(Path(package_path(location)).expanduser())
+def kind_of(file: Path) -> str | None:
+    """The format that a file's name ends with, in lower case and with its .gz; None if it is not one that stj reads."""
+    name = file.name.lower()
+    return next((kind for kind in _READERS if name.endswith(kind) and name != kind), None)
 
 
 def files_size(files: Sequence[Path]) -> int:
     """Approximate number of records, without parsing them: rows of Parquet files, lines of others."""
-    return sum(_parquet_rows(file) if file.suffix == ".parquet" else _lines(file) for file in files)
+    return sum(_SIZES.get(_format(file), _lines)(file) for file in files)
 
 
 def at_most(limit: int | None, size: int) -> int:
@@ -101,7 +80,7 @@ def read_files(files: Sequence[Path], fields: Fields) -> Iterator[Located]:
     """
     for file in files:
         try:
-            yield from _READERS[_kind(file)](file, fields)
+            yield from _READERS[_format(file)](file, fields)
         except UnicodeDecodeError as error:
             raise SourceError(f"{file}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from None
         except (OSError, EOFError, zlib.error) as error:
@@ -117,13 +96,20 @@ def not_empty(rows: Iterator[_T], message: str) -> Iterator[_T]:
     yield from rows
 
 
-def _kind(file: Path) -> str:
-    return ".jsonl.gz" if file.name.endswith(".jsonl.gz") else file.suffix
+def _format(file: Path) -> str:
+    kind = kind_of(file)
+    if kind is None:
+        raise SourceError(f"{file}: cannot read a '{file.suffix}' file; give a file in {KIND_NAMES}")
+    return kind
+
+
+def _opened(file: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(file)) if file.name.lower().endswith(".gz") else file.open("rb")
 
 
 def _jsonl(file: Path, fields: Fields) -> Iterator[Located]:
     # Binary mode: only \n ends a line, not a U+2028 inside a string.
-    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
+    with _opened(file) as lines:
         for number, line in enumerate(lines, start=1):
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             if text.strip():
@@ -135,13 +121,10 @@ def _jsonl(file: Path, fields: Fields) -> Iterator[Located]:
 
 def _json(file: Path, fields: Fields) -> Iterator[Located]:
     """The members of a JSON list, or of the list `examples` of an object. A file with one object a line is read as .jsonl."""
-    value = _json_value(file)
-    if value is None:
+    records = _json_records(file)
+    if records is None:
         yield from _jsonl(file, fields)
         return
-    records = value.get("examples", [value]) if isinstance(value, dict) else value
-    if not isinstance(records, list):
-        raise SourceError(f"{file}: a JSON {type(records).__name__}; a list of objects is needed")
     for number, record in enumerate(records):
         where = f"{file}, item {number}"
         if not isinstance(record, dict):
@@ -150,9 +133,26 @@ def _json(file: Path, fields: Fields) -> Iterator[Located]:
         yield where, record
 
 
+def _json_records(file: Path) -> list[Any] | None:
+    """The members of a .json file; None if the file holds one value a line."""
+    value = _json_value(file)
+    if value is None:
+        return None
+    records = value.get("examples", [value]) if isinstance(value, dict) else value
+    if not isinstance(records, list):
+        raise SourceError(f"{file}: a JSON {type(records).__name__}; a list of objects is needed")
+    return records
+
+
+def _json_size(file: Path) -> int:
+    records = _json_records(file)
+    return _lines(file) if records is None else len(records)
+
+
 def _json_value(file: Path) -> Any:
     """The value of a .json file; None if the file holds one value a line."""
-    text = file.read_bytes().decode("utf-8-sig")
+    with _opened(file) as stream:
+        text = stream.read().decode("utf-8-sig")
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -165,10 +165,9 @@ def _json_value(file: Path) -> Any:
 
 def _lines(file: Path) -> int:
     try:
-        if file.suffix == ".csv":  # Its lines end in \n, \r or \r\n.
-            with file.open(encoding="utf-8", errors="replace") as text:
-                return sum(1 for _ in text)
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as content:
+        with _opened(file) as content:
+            if ".csv" in _format(file):  # Its lines end in \n, \r or \r\n.
+                return sum(1 for _ in io.TextIOWrapper(content, encoding="utf-8", errors="replace"))
             return sum(1 for _ in content)
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{file}: cannot be read: {_first_line(error)}") from None
@@ -190,7 +189,7 @@ def _json_object(text: str, where: str) -> Record:
 
 def _csv(file: Path, fields: Fields) -> Iterator[Located]:
     csv.field_size_limit(sys.maxsize)  # Python's limit of 131,072 characters a field is below real conversations.
-    with file.open(encoding="utf-8-sig", newline="") as text:
+    with _opened(file) as content, io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as text:
         reader = csv.DictReader(text, strict=True)
         try:
             if reader.fieldnames is None:
@@ -250,10 +249,6 @@ def _wanted(path: str, parts: tuple[str, ...] | None) -> bool:
     return parts is None or path.rsplit(".", 1)[-1] in parts
 
 
-def _is_data(file: Path, root: Path) -> bool:
-    return file.is_file() and not any(part.startswith(".") for part in file.relative_to(root).parts)
-
-
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names[:20]) or "none"
 
@@ -265,9 +260,12 @@ def _first_line(error: BaseException) -> str:
 _READERS: dict[str, Callable[[Path, Fields], Iterator[Located]]] = {
     ".jsonl": _jsonl,
     ".jsonl.gz": _jsonl,
+    ".ndjson": _jsonl,
+    ".ndjson.gz": _jsonl,
     ".json": _json,
+    ".json.gz": _json,
     ".csv": _csv,
+    ".csv.gz": _csv,
     ".parquet": _parquet,
 }
-ALL_KINDS = tuple(_READERS)
-"""All kinds of files that stj reads."""
+_SIZES: dict[str, Callable[[Path], int]] = {".parquet": _parquet_rows, ".json": _json_size, ".json.gz": _json_size}

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from stj.config import HeldoutConfig
 from stj.rows import HELDOUT, Pair, Row
 from stj.sources.dialogue import text_of, turns_from, usable
-from stj.sources.files import Fields, Located, at_most, files_at, files_identity, files_size, not_empty, read_files
+from stj.sources.directory import files_at
+from stj.sources.files import Fields, Located, at_most, files_size, not_empty, read_files
 from stj.sources.ids import HELDOUT_PREFIX, Seen, given_id, numbered
 
 _FIELDS = Fields(required=("instruction", "chosen", "rejected"), optional=("id",))
@@ -20,19 +21,19 @@ def read_pairs(config: HeldoutConfig, key: str = "heldout.path") -> Iterator[Row
     """
     if config.path is None:
         return iter(())
-    records = read_files(files_at(config.path, key), _FIELDS)
+    records = read_files(files_at(config.path, key).files, _FIELDS)
     empty = f"{key}={config.path}: holds no pairs; name a file with pairs, or set {key}=null"
     return not_empty(itertools.islice(_rows(records), config.limit), empty)
 
 
 def heldout_identity(config: HeldoutConfig, key: str = "heldout.path") -> str | None:
     """Hash of the held-out file, for keys; None if no file is named. Raises SourceError if the file is missing."""
-    return None if config.path is None else files_identity(config.path, key)
+    return None if config.path is None else files_at(config.path, key).identity()
 
 
 def heldout_size(config: HeldoutConfig, key: str = "heldout.path") -> int | None:
     """Approximate number of held-out pairs; None if no file is named. Raises SourceError if the file is missing."""
-    return None if config.path is None else at_most(config.limit, files_size(files_at(config.path, key)))
+    return None if config.path is None else at_most(config.limit, files_size(files_at(config.path, key).files))
 
 
 def _rows(records: Iterable[Located]) -> Iterator[Row]:

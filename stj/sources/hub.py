@@ -10,13 +10,13 @@ from stj.errors import SourceError
 from stj.sources.files import Fields, Located, Record, near_names
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_FILE_SUFFIXES = {".jsonl", ".json", ".csv", ".parquet", ".gz", ".txt"}
+_FILE_SUFFIXES = {".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".gz", ".txt"}
 
 
 def is_hub_dataset(location: str) -> bool:
     """Whether a location is a hub id like `allenai/WildChat-1M`, and no file or directory has that name."""
     path = Path(location)
-    return bool(_HUB_ID.fullmatch(location)) and path.suffix not in _FILE_SUFFIXES and not path.exists()
+    return bool(_HUB_ID.fullmatch(location)) and path.suffix.lower() not in _FILE_SUFFIXES and not path.exists()
 
 
 def read_hub(config: SourceConfig, fields: Fields, *, key: str = "source.path", files: str | None = None) -> Iterator[Located]:
@@ -27,10 +27,12 @@ def read_hub(config: SourceConfig, fields: Fields, *, key: str = "source.path", 
     """
     from datasets import load_dataset  # seconds to import, and not needed for local files
 
-    where = f"{config.path}, split {config.split}"
+    where = f"{config.path}{', config ' + config.config_name if config.config_name else ''}, split {config.split}"
     chosen = {} if files is None else {"data_files": files}
     with _hub_errors(config, key):
-        stream = load_dataset(config.path, **chosen, revision=config.revision, split=config.split, streaming=True)
+        stream = load_dataset(
+            config.path, name=config.config_name, **chosen, revision=config.revision, split=config.split, streaming=True
+        )
         if stream.column_names is not None:
             fields.check(stream.column_names, where)
             stream = stream.select_columns([name for name in stream.column_names if name in fields.required + fields.optional])
@@ -55,6 +57,6 @@ def _hub_errors(config: SourceConfig, key: str) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, HfHubHTTPError, DatasetsError) as error:
         raise SourceError(
             f"{key}={config.path}: not a local file{near_names(Path(config.path))}, and the hub did not provide it "
-            f"({(str(error).splitlines() or [type(error).__name__])[0]}). Check the id, split and revision, the network and "
-            "HF_TOKEN, or name a local file"
+            f"({(str(error).splitlines() or [type(error).__name__])[0]}). Check the id, config, split and revision, the "
+            "network and HF_TOKEN, or name a local file"
         ) from None

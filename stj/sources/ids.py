@@ -48,6 +48,15 @@ def training_id(row_id: str, field: str, where: str) -> str:
     return row_id
 
 
+def joined_id(*parts: object) -> str:
+    """Parts joined by slashes, so that different parts give different ids.
+
+    A slash in any part but the last is written %2F, and a percent sign %25: "a/b" and "c" are not "a" and "b/c".
+    """
+    *first, last = map(str, parts)
+    return "/".join([*(part.replace("%", "%25").replace("/", "%2F") for part in first), last])
+
+
 def id_in_task(row: Row) -> str:
     """A row's id without the name of its task, with which the ids of benchmarks and of judged files begin."""
     return row.id.removeprefix(f"{row.task}/")

@@ -13,7 +13,8 @@ from xxhash import xxh3_64_intdigest
 
 from stj.config import HeldoutConfig, SourceConfig
 from stj.rows import Row
-from stj.sources.files import ALL_KINDS, Fields, files_at, files_identity, not_empty, read_files
+from stj.sources.directory import files_at
+from stj.sources.files import Fields, not_empty, read_files
 
 BENCHMARK_OVERLAP = "benchmark_overlap"
 
@@ -33,13 +34,13 @@ def places(source: SourceConfig, heldout: HeldoutConfig) -> list[Place]:
 
 def places_identity(kept_out: Iterable[Place]) -> list[str]:
     """Hashes of these places, for keys. Raises SourceError if one is missing."""
-    return [files_identity(location, key, ALL_KINDS) for key, location in kept_out]
+    return [files_at(location, key).identity() for key, location in kept_out]
 
 
 def read_texts(place: Place) -> Iterator[str]:
     """Every text in the records of a place, at any depth. Raises SourceError if they cannot be read or there are none."""
     key, location = place
-    records = read_files(files_at(location, key, ALL_KINDS), _EVERY_FIELD)
+    records = read_files(files_at(location, key).files, _EVERY_FIELD)
     texts = (text for _, record in records for text in _texts(record))
     return not_empty(texts, f"{key}={location}: holds no texts; name a file with the texts to keep out")
 

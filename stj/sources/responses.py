@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from stj.rows import OPEN, Pair, Row
 from stj.sources.dialogue import text_of, turns_from, usable, wrong_type
-from stj.sources.files import Fields, files_at, files_identity, not_empty, read_files
+from stj.sources.directory import files_at
+from stj.sources.files import Fields, not_empty, read_files
 from stj.sources.ids import Seen, given_id, numbered
 from stj.verdict import Label
 
@@ -30,7 +31,7 @@ def read_winners(location: str) -> dict[str, Label | None]:
 
 def responses_identity(location: str) -> str:
     """Hash of the file, for keys. Raises SourceError if it is missing."""
-    return files_identity(location, _KEY)
+    return files_at(location, _KEY).identity()
 
 
 def _pairs(location: str) -> Iterator[tuple[Row, Label | None]]:
@@ -39,7 +40,7 @@ def _pairs(location: str) -> Iterator[tuple[Row, Label | None]]:
 
 def _rows(location: str) -> Iterator[tuple[Row, Label | None]]:
     seen = Seen()
-    for position, (where, record) in enumerate(read_files(files_at(location, _KEY), _FIELDS)):
+    for position, (where, record) in enumerate(read_files(files_at(location, _KEY).files, _FIELDS)):
         given = numbered(position) if record.get("id") is None else record["id"]
         first, second = (text_of(record[name], name, where) for name in ("response_a", "response_b"))
         row = Row(

@@ -3,6 +3,7 @@
 `Folder.write` is atomic: after a kill or a power cut a file is complete or absent. All resuming relies on this.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -11,10 +12,10 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,16 @@ from urllib.parse import parse_qsl, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from stj.errors import ConfigError, StjError
+from stj.errors import ConfigError, StjError, StorageFailed
 from stj.storage.digest import DigestingFile, FileDigest
 
 PACKAGE_SCHEME = "package://"
 _SAMPLE_BYTES = 1 << 20  # Hash 1 MiB at each end of a file: cheap for weights of 141 GB.
 _PART_BYTES = 1 << 26  # Upload parts of 64 MiB: S3 allows 10,000 parts a file, so files of up to 640 GB.
 _PARTS_AT_ONCE = 8  # Wait for the network after this many parts: at most 512 MiB are in memory.
+_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+"""Failures of a write that do not heal: full, over the quota, read-only, not allowed, too large for the disk."""
+_REFUSED = re.compile("ACCESS_DENIED|NO_SUCH_BUCKET|QuotaExceeded|InsufficientCapacity")  # Arrow's words for a store's answer
 _SECRET = re.compile("key|secret|token|password", re.IGNORECASE)
 
 
@@ -234,14 +238,34 @@ def workspace(folder: Folder) -> Iterator[Path]:
 
 @contextmanager
 def explain_write_failure(location: str) -> Iterator[None]:
-    """Turns a failed write, for instance on a full disk, into one line for the user."""
+    """Turns a failed write into one line for the user.
+
+    Raises StorageFailed if only a person can help, for instance on a full disk, and StjError for other failures.
+    """
     try:
         yield
     except OSError as error:
-        raise StjError(
-            f"{location}: cannot write: {error.strerror or error}. Finished work is kept; "
-            "check the free space and the permissions, then run the same command again"
-        ) from None
+        lasting = error.errno in _LASTING or _REFUSED.search(str(error)) is not None
+        raise write_failure(location, error.strerror or str(error), lasting=lasting) from None
+
+
+def write_failure(location: str, reason: str, *, lasting: bool) -> StjError:
+    """The error for a failed write at a path or URI: the reason, the free space of a disk, and the remedy."""
+    free = _free_space(location)
+    return (StorageFailed if lasting else StjError)(
+        f"{location}: cannot write: {' '.join(reason.split())}{f' ({free})' if free else ''}. Finished work is kept; "
+        "check the free space and the permissions, then run the same command again"
+    )
+
+
+def _free_space(location: str) -> str:
+    """The free space of the disk of a path; empty for a URI, or if the disk does not answer."""
+    if "://" in location:
+        return ""
+    with suppress(OSError):
+        place = next(folder for folder in (Path(location), *Path(location).parents) if folder.exists())
+        return f"{shutil.disk_usage(place).free / 1e9:,.2f} GB are free there"
+    return ""
 
 
 @contextmanager
@@ -270,22 +294,32 @@ def package_path(location: str) -> str:
     return str(package_files("stj").joinpath(location.removeprefix(PACKAGE_SCHEME)))
 
 
-def content_identity(path: Path) -> str:
-    """A hash of a file or directory: names, sizes, and 1 MiB from both ends of each file.
+def content_identity(root: Path, files: Sequence[Path]) -> str:
+    """A hash of files below a root: names, sizes, and 1 MiB from both ends of each file.
 
     It is cheap enough for the 141 GB of a 70B. Files up to 2 MiB are hashed completely. A change in the middle of a larger
-    file that keeps its length is missed. Raises StjError if a file cannot be read.
+    file that keeps its length is missed. A process reads the same files only once. Raises StjError if a file cannot be read.
     """
+    with _explain_read_failure(str(root)):
+        return _sampled_hash(tuple((str(file.relative_to(root)), file, _state(file)) for file in files))
+
+
+def _state(file: Path) -> tuple[int, ...]:
+    """What changes whenever a file is written: device, inode, size and times."""
+    status = file.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+@cache
+def _sampled_hash(members: tuple[tuple[str, Path, tuple[int, ...]], ...]) -> str:
     digest = hashlib.sha256()
-    with _explain_read_failure(str(path)):
-        members = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-        for member in members:
-            size = member.stat().st_size
-            digest.update(f"{member.relative_to(path)}\0{size}\0".encode())
-            with member.open("rb") as file:
-                digest.update(file.read(_SAMPLE_BYTES))
-                file.seek(max(0, size - _SAMPLE_BYTES))
-                digest.update(file.read(_SAMPLE_BYTES))
+    for name, file, state in members:
+        size = state[2]
+        digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
+        with file.open("rb") as content:
+            digest.update(content.read(_SAMPLE_BYTES))
+            content.seek(max(0, size - _SAMPLE_BYTES))
+            digest.update(content.read(_SAMPLE_BYTES))
     return digest.hexdigest()
 
 

@@ -13,8 +13,10 @@ import hashlib
 import logging
 import os
 import random
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,16 +27,20 @@ import torch
 import torch.distributed as dist
 
 from stj.storage.artifacts import MANIFEST
-from stj.storage.folder import Folder, workspace
+from stj.storage.folder import Folder, explain_write_failure, workspace, write_failure
 from stj.train.committed import Checkpoint, check_world_size, committed, prune
 
 log = logging.getLogger(__name__)
+
+_TORCH_WRITER = re.compile("PytorchStreamWriter|inline_container")  # its failures are RuntimeErrors that name its source file
 
 
 def save(engine: deepspeed.DeepSpeedEngine, folder: Folder, position: Checkpoint) -> Checkpoint:
     """Writes a checkpoint, its manifest last, and deletes all but the newest two; all ranks must call it.
 
     `position` comes without files: each rank hashes those that it wrote. Returns the manifest.
+
+    Raises StorageFailed, on the rank that meets it, if the disk is full.
     """
     started = time.monotonic()
     target = folder / position.tag
@@ -42,7 +48,7 @@ def save(engine: deepspeed.DeepSpeedEngine, folder: Folder, position: Checkpoint
     if rank == 0:
         target.remove()  # a torn one, if an earlier run was killed while it wrote
     dist.barrier()
-    with workspace(folder) as directory:
+    with workspace(folder) as directory, _explained(directory):
         written = directory / position.tag
         written.mkdir(parents=True, exist_ok=True)
         rng = {"rng": _rng_state()}
@@ -58,6 +64,18 @@ def save(engine: deepspeed.DeepSpeedEngine, folder: Folder, position: Checkpoint
         prune(folder, position.fingerprint)
     dist.barrier()
     return whole
+
+
+@contextmanager
+def _explained(directory: Path) -> Iterator[None]:
+    """Turns a failed write into one line. PyTorch's writer of files names no reason: it is mostly a full disk."""
+    try:
+        with explain_write_failure(str(directory)):
+            yield
+    except RuntimeError as error:
+        if not _TORCH_WRITER.search(str(error)):
+            raise
+        raise write_failure(str(directory), "the disk took only a part of a checkpoint", lasting=True) from None
 
 
 def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str, until: int | None = None) -> Checkpoint | None:

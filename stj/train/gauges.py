@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ray.util.metrics import Gauge
 
+from stj.text import in_ascii
 from stj.train.metrics import StepMetrics
 
 _SHOWN = {
@@ -19,10 +20,12 @@ def gauges(training: str) -> Callable[[StepMetrics], None]:
     """Returns a function that shows a step's metrics, as `stj_train_loss{training=...}` and so on; for rank 0 only."""
     by_name = {name: Gauge(f"stj_train_{name}", description, tag_keys=("training",)) for name, description in _SHOWN.items()}
 
+    label = in_ascii(training)  # Ray takes no other labels
+
     def show(metrics: StepMetrics) -> None:
         for name, gauge in by_name.items():
             value = getattr(metrics, name)
             if value is not None:
-                gauge.set(value, tags={"training": training})
+                gauge.set(value, tags={"training": label})
 
     return show

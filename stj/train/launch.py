@@ -32,6 +32,7 @@ from stj.train.ray_private import (
     failure_cause,
     limit_start,
     prepare_driver,
+    storage_failure,
 )
 from stj.train.watch import TrainingWatch
 
@@ -145,9 +146,9 @@ def train(
     A segment's checkpoints stay, for the next segment: all segments together make the weights that one call makes.
     While the training runs, the last step is shown live on a terminal, and every 20 s in a log.
 
-    Raises TrainingFailed if no model came out. Raises TrainingFailed or ModelError before any rank starts if no model could
-    come out. Raises CapacityError if machines are lost and not replaced. Raises Stopped after SIGTERM, with a checkpoint if
-    there was time for it.
+    Raises TrainingFailed if no model came out, and StorageFailed at once if a disk is full. Raises TrainingFailed or ModelError
+    before any rank starts if no model could come out. Raises CapacityError if machines are lost and not replaced. Raises
+    Stopped after SIGTERM, with a checkpoint if there was time for it.
     """
     if not output.begin():
         return
@@ -256,5 +257,5 @@ def _drain_notice(driver_node: str) -> Notice | None:
 
 def _user_error(error: ray.train.TrainingFailedError, job: TrainingJob) -> StjError:
     """The error for the user."""
-    raised = controller_error(error)
+    raised = storage_failure(error) or controller_error(error)
     return raised if isinstance(raised, StjError) else TrainingFailed(f"training of {job.model} failed: {failure_cause(error)}")

@@ -21,7 +21,7 @@ from stj.config import ModelConfig
 from stj.errors import StjError
 from stj.models.locate import local_model
 from stj.storage.digest import FileDigest
-from stj.storage.folder import Folder, workspace
+from stj.storage.folder import Folder, explain_write_failure, workspace
 from stj.train import checkpoint
 from stj.train.committed import Checkpoint
 from stj.train.data import ExampleTokens, read_tokens
@@ -228,7 +228,7 @@ class _MetricsFile:
     def add(self, step: StepMetrics) -> None:
         """Appends a step, and uploads the file for the driver if that is due."""
         if self._writes:
-            with self._path.open("a", encoding="utf-8") as file:
+            with explain_write_failure(str(self._path.parent)), self._path.open("a", encoding="utf-8") as file:
                 file.write(_json_line(step))
             if time.monotonic() - self._uploaded_at > _UPLOAD_S:
                 self._upload()

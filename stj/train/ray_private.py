@@ -21,7 +21,7 @@ from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.context import get_train_context
 from ray.train.v2._internal.execution.controller.state import ReschedulingState, RestartingState, RunningState
 
-from stj.errors import StjError
+from stj.errors import StjError, StorageFailed
 
 _DEATHS = {
     "low on memory": "Ray killed it, since its machine was low on memory",
@@ -62,7 +62,10 @@ class RankCallback(ControllerCallback):  # type: ignore[misc]
         """Ranks died while they started, and Ray starts them again."""
 
     def ranks_failed(self, cause: str, *, preempted: bool) -> None:
-        """Ranks died, and Ray starts all of them again. If a machine was taken away, Ray counts no failure."""
+        """Ranks died, and Ray starts all of them again. If a machine was taken away, Ray counts no failure.
+
+        Not called for a full disk: that ends the training.
+        """
 
     def on_controller_start_worker_group(self, *, scaling_config: ScalingConfig, num_workers: int) -> None:
         """Ray's call before each start."""
@@ -74,6 +77,8 @@ class RankCallback(ControllerCallback):  # type: ignore[misc]
             self.running()
         elif isinstance(current_state, RestartingState):
             error = current_state.training_failed_error
+            if (full := storage_failure(error)) is not None:
+                raise full
             self.ranks_failed(failure_cause(error), preempted=_preempted(error))
         elif isinstance(current_state, ReschedulingState):
             error = current_state.training_failed_error
@@ -110,6 +115,12 @@ def controller_error(error: TrainingFailedError) -> Exception | None:
     """What was raised in the controller, for example by a callback."""
     failure: Exception | None = error.controller_failure if isinstance(error, ControllerError) else None
     return failure
+
+
+def storage_failure(error: TrainingFailedError) -> StorageFailed | None:
+    """A rank's failure to write that trying again cannot heal, if there is one."""
+    failures = getattr(error, "worker_failures", {}).values()
+    return next((failure for failure in failures if isinstance(failure, StorageFailed)), None)
 
 
 def failure_cause(error: TrainingFailedError) -> str:

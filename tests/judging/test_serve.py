@@ -116,7 +116,7 @@ def test_each_error_of_the_engine_has_its_status(error: Exception, status: int) 
 def test_settings_become_vllms_flags() -> None:
     config = load_use([], ["model=package://mini/seed_model", "engine.device=cpu", "engine.enforce_eager=true"])
     words = _flags(engine_settings("/model", config.model, config.engine, 0))
-    assert words[:4] == ["--model", "/model", "--dtype", "bfloat16"]
+    assert words[:2] == ["--model=/model", "--dtype=bfloat16"]
     assert "--enforce-eager" in words
     assert "None" not in words
 

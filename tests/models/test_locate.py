@@ -1,5 +1,6 @@
 """Locating a model: its identity, its context length, and GPUs that can share its heads."""
 
+import glob
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 from stj.config import ModelConfig
 from stj.errors import ModelError
 from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter
-from stj.models.locate import adapter_of, check_division, model_identity, within_context
+from stj.models.locate import adapter_of, check_division, loaded_files, model_identity, plain_path, within_context
 from stj.models.shapes import shape_of
+from stj.storage.folder import Folder
 
 
 @pytest.mark.parametrize(
@@ -147,3 +149,99 @@ def test_an_adapter_of_an_adapter_is_refused(tmp_path: Path) -> None:
     adapter(tmp_path / "first", whole(tmp_path / "base"))
     with pytest.raises(ModelError, match=r"its base .*/first is an adapter too; merge that one first"):
         adapter_of(adapter(tmp_path / "second", tmp_path / "first"))
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """A model in two shards with an index, as links like those in the cache of the hub."""
+    (tmp_path / "blobs").mkdir()
+    model = tmp_path / "snapshot 数据"
+    model.mkdir()
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    contents = {"config.json": "{}", "tokenizer.json": "{}", "model.safetensors.index.json": json.dumps(index)}
+    contents |= dict.fromkeys(index["weight_map"].values(), "weights")
+    for number, (name, content) in enumerate(contents.items()):
+        (tmp_path / "blobs" / f"{number}").write_text(content)
+        (model / name).symlink_to(tmp_path / "blobs" / f"{number}")
+    return model
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "LICENSE.txt", ".gitattributes", "consolidated.safetensors", "pytorch_model.bin", "modeling_x.py", "a.gguf"],
+)
+def test_a_file_that_is_not_loaded_changes_no_identity(shards: Path, name: str) -> None:
+    model = ModelConfig(path=str(shards))
+    before = model_identity(model)
+    (shards / name).write_text("new")
+    for folder in (".git", ".cache", "original", "onnx"):
+        (shards / folder).mkdir(exist_ok=True)
+        (shards / folder / "config.json").write_text("new")
+    assert model_identity(model) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "tokenizer.model",
+            "chat_template.jinja",
+        ),
+        *(
+            "special_tokens_map.json",
+            "added_tokens.json",
+            "vocab.json",
+            "merges.txt",
+            "tekken.json",
+            "model-00002-of-00002.safetensors",
+        ),
+        "model.safetensors.index.json",
+    ],
+)
+def test_a_file_that_is_loaded_changes_the_identity(shards: Path, name: str) -> None:
+    model = ModelConfig(path=str(shards))
+    before = model_identity(model)
+    (shards / name).unlink(missing_ok=True)
+    (shards / name).write_text("new")
+    assert model_identity(model) != before
+
+
+def test_weights_without_an_index_are_all_loaded_and_old_formats_only_alone(tmp_path: Path) -> None:
+    for name in ("config.json", "a.safetensors", "b.safetensors", "c.bin"):
+        (tmp_path / name).write_text("{}")
+    assert loaded_files(Folder.at(tmp_path)) == ["a.safetensors", "b.safetensors", "config.json"]
+    for name in ("a.safetensors", "b.safetensors"):
+        (tmp_path / name).unlink()
+    assert loaded_files(Folder.at(tmp_path)) == ["c.bin", "config.json"]
+    for damaged in ("{", "[]", '{"weight_map": 1}'):
+        (tmp_path / "model.safetensors.index.json").write_text(damaged)
+        (tmp_path / "a.safetensors").write_text("")
+        assert "a.safetensors" in loaded_files(Folder.at(tmp_path))
+
+
+def test_the_weights_are_read_once_in_a_process(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    open_file = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, *mode, **options: opened.append(path.name) or open_file(path, *mode, **options)
+    )
+    first = model_identity(ModelConfig(path=str(shards)))
+    assert opened
+    opened.clear()
+    assert model_identity(ModelConfig(path=str(shards))) == first
+    assert not opened
+
+
+@pytest.mark.parametrize("name", ["a b", "mödel [v2]", "数据", "*", "a?b", "a'b", "a%20b", "a#b", "a:b"])
+def test_a_path_for_vllm_holds_no_character_that_it_takes_for_a_pattern(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "a.safetensors").write_text("weights")
+    for _ in range(2):
+        path = plain_path(tmp_path / name)
+        assert path.as_posix().isascii()
+        assert glob.glob(f"{path}/*.safetensors") == [f"{path}/a.safetensors"]  # as vLLM looks for weights
+    assert plain_path(tmp_path) == tmp_path

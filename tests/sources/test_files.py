@@ -109,7 +109,7 @@ def test_a_dialogue_may_stand_for_an_instruction(tmp_path: Path) -> None:
         ("a.jsonl", b"", "holds no rows"),
         ("a.csv", b"", "holds no rows"),
         ("a.csv", b"instruction\n", "holds no rows"),
-        ("a.txt", b"x", "cannot read a '.txt' file; give a .jsonl, .csv or .parquet file"),
+        ("a.txt", b"x", "cannot read a '.txt' file; give a file in .jsonl"),
         ("a.jsonl", b'{"instruction": "x"}\n{"instruction": oops}\n', "a.jsonl, line 2, column 17: not JSON"),
         ("a.jsonl", b'{"instruction": "cut', "line 1, column 17: not JSON"),
         ("a.jsonl", b'["x"]\n', "line 1: a JSON list"),
@@ -156,7 +156,7 @@ def test_directories_and_dangling_links_are_skipped(tmp_path: Path) -> None:
 
 
 def test_an_empty_directory(tmp_path: Path) -> None:
-    assert "holds no .jsonl, .csv or .parquet file" in refusal(config(tmp_path))
+    assert "holds no file to read" in refusal(config(tmp_path))
 
 
 def test_a_parquet_file_without_the_field(tmp_path: Path) -> None:

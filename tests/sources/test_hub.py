@@ -48,8 +48,9 @@ def test_which_locations_name_a_data_set_on_the_hub(location: str, hub: bool) ->
 
 def test_a_data_set_streams_from_its_revision_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = serve(monkeypatch, datasets.Dataset.from_list(RECORDS).to_iterable_dataset())
-    rows = list(read_rows(SourceConfig(revision="abc123", split="train")))
-    assert asked == [{"path": "allenai/WildChat-1M", "revision": "abc123", "split": "train", "streaming": True}]
+    rows = list(read_rows(SourceConfig(revision="abc123", split="train", config_name="en")))
+    expected = {"path": "allenai/WildChat-1M", "name": "en", "revision": "abc123", "split": "train", "streaming": True}
+    assert asked == [expected]
     assert [(row.id, row.toxic) for row in rows] == [("a", None), ("b", True)]
 
 

@@ -1,6 +1,8 @@
 """Artifacts: their four states; writes are atomic; nothing of another config is overwritten without --overwrite."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.errors import ArtifactError, ConfigError, StjError
+from stj.errors import ArtifactError, ConfigError, StjError, StorageFailed
 from stj.rows import Category, Judgment, Pair, Row, Turn, row_from_dict, rows_to_table
 from stj.storage.artifacts import Artifact, differences, fingerprint, read_artifact
 from stj.storage.folder import Folder, content_identity, explain_write_failure
@@ -130,20 +132,35 @@ def test_no_space_is_one_clear_line() -> None:
     if not full.exists():
         pytest.skip("this system has no /dev/full")
     with (
-        pytest.raises(StjError, match="No space left on device"),
+        pytest.raises(StorageFailed, match=r"x: cannot write: No space left on device \([\d.,]+ GB are free there\)"),
         explain_write_failure("x"),
         full.open("wb", buffering=0) as file,
     ):
         file.write(b"x")
 
 
+def test_a_full_disk_and_a_closed_folder_are_failures_that_do_not_heal(small_disk: Path) -> None:
+    artifact = Artifact(Folder.at(small_disk / "run"), {"step": "x"})
+    artifact.begin()
+    noise = pa.table({"a": [os.urandom(4 << 20)]})
+    with pytest.raises(StorageFailed, match=r"run: cannot write: No space left on device \(0.00 GB are free there\)"):
+        artifact.write_part("part", noise)
+    assert artifact.parts() == []
+    for code, lasting in ((errno.EROFS, True), (errno.EACCES, True), (errno.EDQUOT, True), (errno.EIO, False)):
+        with pytest.raises(StjError) as caught, explain_write_failure("s3://bucket/run"):
+            raise OSError(code, os.strerror(code))
+        assert isinstance(caught.value, StorageFailed) == lasting
+        assert "free there" not in str(caught.value)
+
+
 def test_the_identity_of_files_is_their_content(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "weights").write_bytes(b"x" * (3 << 20))
-    assert content_identity(tmp_path / "a") == content_identity(tmp_path / "b")
+    a, b = (tmp_path / name / "weights" for name in ("a", "b"))
+    assert content_identity(a.parent, [a]) == content_identity(b.parent, [b])
     (tmp_path / "b" / "weights").write_bytes(b"x" * ((3 << 20) - 1) + b"y")
-    assert content_identity(tmp_path / "a") != content_identity(tmp_path / "b")
+    assert content_identity(a.parent, [a]) != content_identity(b.parent, [b])
 
 
 json_values = st.recursive(

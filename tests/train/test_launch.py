@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stj.config import ModelConfig, TrainConfig
-from stj.errors import TrainingFailed
+from stj.errors import StorageFailed, TrainingFailed
 from stj.models.locate import local_model
 from stj.storage.artifacts import Artifact
 from stj.storage.digest import FileDigest
@@ -248,3 +248,15 @@ def actors_of(driver: int, kind: bytes) -> list[int]:
 if __name__ == "__main__":  # the driver that is killed
     ray.init(address="local", include_dashboard=False, num_cpus=3, logging_level=logging.ERROR)
     fine_tune(Path(sys.argv[1]), Path(sys.argv[2]))
+
+
+def test_a_full_disk_ends_a_training_at_once_and(
+    seed_directory: Path, small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(
+        StorageFailed, match=r"checkpoints: cannot write: .*0.00 GB are free there.*check the free space"
+    ) as caught:
+        fine_tune(small_disk / "run", seed_directory)
+    assert "\n" not in str(caught.value)
+    assert "restart" not in caplog.text
+    assert len(metrics(small_disk / "run")) == CONFIG.checkpoint_every_steps

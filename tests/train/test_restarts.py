@@ -9,7 +9,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError
 from ray.train import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 
 from stj.config import ModelConfig, RayConfig, TrainConfig
-from stj.errors import CapacityError, StjError, TrainingFailed
+from stj.errors import CapacityError, StjError, StorageFailed, TrainingFailed
 from stj.storage.folder import Folder
 from stj.train import launch
 from stj.train.committed import Checkpoint
@@ -153,3 +153,12 @@ def test_a_store_that_is_away_ends_no_training(tmp_path: Path) -> None:
     callback = starts(tmp_path / "file")
     callback.before_start()
     update(callback, "RestartingState", killed({0: BROKEN}))
+
+
+def test_a_full_disk_ends_the_training_instead_of_a_restart(tmp_path: Path) -> None:
+    callback = starts(tmp_path)
+    full = StorageFailed("/run: cannot write: No space left on device")
+    with pytest.raises(StorageFailed, match="No space left"):
+        update(callback, "RestartingState", killed({0: BROKEN, 1: full}))
+    assert not (tmp_path / "checkpoints" / RESTARTS).exists()
+    assert launch._user_error(killed({0: BROKEN, 1: full}), callback._job) is full

@@ -4,17 +4,20 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from stj.errors import SourceError
 from stj.evals.metrics import ExampleOutcome, Groups, Official, VerdictsByOrder, example_outcome, overall_only
 from stj.rows import Pair, Row, Turn
 from stj.sources.dialogue import text_of, usable, wrong_type
-from stj.sources.files import ALL_KINDS, Fields, files_at, read_files
-from stj.sources.ids import Seen, given_id
-from stj.storage.folder import package_path
+from stj.sources.directory import DataFiles, files_at
+from stj.sources.files import Fields, read_files
+from stj.sources.ids import Seen, given_id, joined_id
 from stj.verdict import PAIR, Format, Label
+
+SelectFiles = Callable[[Sequence[PurePath]], Sequence[PurePath]]
+"""From the files of a directory, by their paths in it, to those that are read."""
 
 
 class SourceRecord(NamedTuple):
@@ -118,7 +121,7 @@ class Benchmark:
     """Judgments sampled in each order, by the benchmark's protocol; 0 means one greedy judgment."""
     candidates: bool = False
     """Whether an example has more than two answers."""
-    select_files: Callable[[Sequence[PurePath]], Sequence[PurePath]] = lambda paths: paths
+    select_files: SelectFiles = lambda paths: paths
     """Selects the files of a directory to read, if the publisher keeps other files beside them."""
     rated: Callable[[Row], bool] = lambda row: False
     """Whether the judge rates each answer of a row alone."""
@@ -134,22 +137,27 @@ def read_records(
     location: str,
     key: str,
     fields: Fields,
-    select_files: Callable[[Sequence[PurePath]], Sequence[PurePath]] = lambda paths: paths,
+    select_files: SelectFiles = lambda paths: paths,
 ) -> Iterator[SourceRecord]:
     """The records of a file, or of the selected files of a directory. `select_files` takes paths relative to the directory.
 
     Raises SourceError if a file cannot be read.
     """
-    root = Path(package_path(location)).expanduser()
-    files = files_at(location, key, ALL_KINDS)
-    if not root.is_dir():
-        origins = {file: str(file) for file in files}
-    else:
-        selected = select_files([file.relative_to(root) for file in files])
-        origins = {root / path: f"{root.name}/{path}" for path in selected}
+    data = record_files(location, key, select_files)
+    origins = {
+        file: f"{data.root.name}/{file.relative_to(data.root)}" if file != data.root else str(file) for file in data.files
+    }
     return (
         SourceRecord(where, origin, values) for file, origin in origins.items() for where, values in read_files([file], fields)
     )
+
+
+def record_files(location: str, key: str, select_files: SelectFiles = lambda paths: paths) -> DataFiles:
+    """The file, or the selected files of a directory. Raises SourceError if there is nothing to read."""
+    data = files_at(location, key)
+    if data.files == (data.root,):
+        return data
+    return DataFiles(root=data.root, files=tuple(data.root / path for path in select_files(data.names())))
 
 
 def pair_row(task: str, position: int, row_id: str, subset: str, turns: tuple[Turn, ...], chosen: str, rejected: str) -> Row:
@@ -167,7 +175,7 @@ def pair_row(task: str, position: int, row_id: str, subset: str, turns: tuple[Tu
 
 def unique_id(record: SourceRecord, field: str, subset: str, seen: Seen) -> str:
     """The record's id with its subset before it. Raises SourceError if the id is invalid or repeated."""
-    return given_id(f"{subset}/{id_of(record.values[field], field, record.where)}", field, record.where, seen)
+    return given_id(joined_id(subset, id_of(record.values[field], field, record.where)), field, record.where, seen)
 
 
 def id_of(value: object, field: str, where: str) -> str:

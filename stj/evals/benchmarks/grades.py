@@ -16,7 +16,7 @@ from stj.evals.benchmarks.base import SourceRecord, number_of, read_records
 from stj.evals.metrics import Interval, clustered_ci95
 from stj.sources.dialogue import optional_text, text_of
 from stj.sources.files import Fields
-from stj.sources.ids import Seen, given_id
+from stj.sources.ids import Seen, given_id, joined_id
 from stj.text import Column, Table, visible_line
 from stj.thoughts import answer_of
 from stj.verdict import GRADE, Parser, parse, rating
@@ -108,7 +108,7 @@ def _checked(records: Iterator[SourceRecord]) -> Iterator[SourceRecord]:
     for record in records:
         Fields(required=("question_id", "model", "turn", "judgment")).check(record.values, record.where)
         model = text_of(record.values["model"], "model", record.where)
-        given_id(f"{record.values['question_id']}/{model}/{record.values['turn']}", "question_id", record.where, seen)
+        given_id(joined_id(record.values["question_id"], model, record.values["turn"]), "question_id", record.where, seen)
         yield record
 
 

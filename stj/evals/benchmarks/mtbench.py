@@ -22,6 +22,7 @@ from stj.evals.metrics import ExampleOutcome, SubsetWeights, VerdictsByOrder, ex
 from stj.rows import Row, Turn
 from stj.sources.dialogue import text_of, wrong_type
 from stj.sources.files import Fields
+from stj.sources.ids import joined_id
 from stj.verdict import PAIR_OR_TIE, TIE, Label, Verdict, other
 
 NAME = "mtbench"
@@ -55,7 +56,7 @@ def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
 def pair_id(record: SourceRecord) -> str:
     """The pair's id, the same for both orders of its models."""
     first, second = sorted(_models(record))
-    return f"{question(record)}/{first}/{second}/{_turn(record)}"
+    return joined_id(question(record), first, second, _turn(record))
 
 
 def question(record: SourceRecord) -> int:

@@ -31,7 +31,7 @@ from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord, id
 from stj.evals.metrics import VerdictsByOrder
 from stj.sources.dialogue import wrong_type
 from stj.sources.files import Fields, not_empty
-from stj.sources.ids import Seen, given_id, numbered
+from stj.sources.ids import Seen, given_id, joined_id, numbered
 from stj.text import visible_line
 from stj.thoughts import answer_of
 from stj.verdict import (
@@ -217,4 +217,4 @@ def _recorded_id(record: SourceRecord, benchmark: Benchmark, subset: str) -> str
         return benchmark.recorded_id(record)
     given = {name: id_of(record.values[name], name, record.where) for name in _IDS if record.values.get(name) is not None}
     unique = [given[name] for name in ("id", "pair_id") if name in given][:1]  # These need no other field to be unique.
-    return "/".join((subset, *(unique or given.values()))) if given else None
+    return joined_id(subset, *(unique or given.values())) if given else None

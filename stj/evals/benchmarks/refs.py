@@ -14,9 +14,9 @@ from pathlib import Path, PurePath
 from stj.config import SourceConfig
 from stj.errors import ConfigError
 from stj.evals.benchmarks import BENCHMARKS
-from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, read_records
+from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, read_records, record_files
 from stj.rows import Row
-from stj.sources.files import ALL_KINDS, files_identity, not_empty
+from stj.sources.files import not_empty
 from stj.sources.hub import is_hub_dataset, read_hub
 
 
@@ -49,7 +49,7 @@ class BenchmarkRef:
         Raises ConfigError if it is not on the hub and no file is given. Raises SourceError if a file is missing.
         """
         if self.is_local:
-            return files_identity(self.place or "", self.name, ALL_KINDS)
+            return record_files(self.place or "", self.name, self._select_files).identity()
         if not self._parts():
             raise ConfigError(f"'{self.name}' is not on the hub: give its file, as in {self.name}:my_{self.name}.jsonl")
         return ", ".join(f"{part.path}@{part.revision or 'main'}/{part.split}/{part.files or ''}" for part in self._parts())

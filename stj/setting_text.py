@@ -1,0 +1,231 @@
+"""Settings as they are written: the values of a YAML file, or of a `key=value` word, by the types of a dataclass.
+
+YAML 1.1 guesses a type from a value's spelling: it reads 010 as 8, 2024_05_01 as 20240501, 8601e45 as a number and `no` as
+false. Here the type of the setting decides. Text stays as it is written, and OmegaConf converts the text of a number.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from stj.errors import ConfigError
+
+_NULL = "tag:yaml.org,2002:null"
+_MERGE = "tag:yaml.org,2002:merge"
+_YAML_TAGS = "tag:yaml.org,2002:"  # Python's own tags, which name functions to call, begin with this and "python/".
+_NULLS = ("", "~", "null", "Null", "NULL")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # No path or file in UTF-8 can hold these.
+_FREE: Any = object()
+"""The type of a value that no dataclass describes: a value of a mapping, or of an unknown key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One setting as a user wrote it."""
+
+    path: tuple[str, ...]
+    """The keys from the top: ("train", "lr")."""
+    value: Any
+    """Text, None, a list of such values, or a mapping."""
+    place: str = ""
+    """Its file and line for errors; empty for a word, whose key says enough."""
+
+    @property
+    def key(self) -> str:
+        """The key as a word of the command line has it: `train.lr`."""
+        return ".".join(self.path)
+
+    @property
+    def where(self) -> str:
+        """Place and key, with which an error begins."""
+        return f"{self.place}: {self.key}" if self.place else self.key
+
+
+def settings_in_file(content: bytes, name: str, schema: type) -> list[Setting]:
+    """The settings of a YAML file. A key may be nested or flat: `train: {lr: 1e-6}` and `train.lr: 1e-6` are the same.
+
+    Raises ConfigError if it is not YAML, holds no mapping, or sets a key twice.
+    """
+    root = _node(content, name)
+    if root is None:
+        return []
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{name}: not a mapping of keys to values, as in `train: {{lr: 1e-6}}`")
+    try:
+        return _each_once(list(_Reader(name).group(root, (), schema)))
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deeply, or an alias inside its own anchor") from None
+
+
+def setting_in_word(word: str, schema: type) -> list[Setting]:
+    """The settings of a `key=value` word: more than one if the value is a group, as in `train={lr: 1e-6, workers: 2}`.
+
+    Text is everything behind the first equals sign. The value of a list or a group is YAML. Raises ConfigError.
+    """
+    key, equals, text = word.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"'{word}': not a setting; write key=value, as in train.lr=1e-6")
+    path, where = tuple(key.split(".")), f"'{word}'"
+    hint = _type_at(path, schema)
+    required = _required(hint)
+    if get_origin(required) in (tuple, list, dict) or is_dataclass(required):
+        node = _node(text.encode(errors="surrogatepass"), where)
+        if isinstance(node, yaml.ScalarNode) and node.tag != _NULL and is_dataclass(required):
+            raise _not_a_group(where, key)
+        try:
+            return _each_once(list(_Reader(where, lines=False).setting(path, node, hint)))
+        except RecursionError:
+            raise ConfigError(f"{where}: nested too deeply") from None
+    if hint is _FREE:
+        return [Setting(path=path, value=_free_value(_text(text, where)))]
+    null = text in _NULLS and (text != "" or required is not hint)
+    return [Setting(path=path, value=None if null else _text(text, where))]
+
+
+def fields_of(hint: Any) -> Mapping[str, Any]:
+    """The settings of a group, with their types; nothing for a type that is no group. `X | None` has those of X."""
+    return _hints(_required(hint))
+
+
+def is_setting(path: Sequence[str], schema: type) -> bool:
+    """Whether there is a setting or a group at a path; inside a mapping any key is one."""
+    parent = _required(_type_at(path[:-1], schema))
+    return path[-1] in fields_of(parent) or get_origin(parent) is dict
+
+
+def _type_at(path: Sequence[str], hint: Any) -> Any:
+    for name in path:
+        required = _required(hint)
+        hint = _FREE if get_origin(required) is dict else fields_of(required).get(name, _FREE)
+    return hint
+
+
+class _Reader:
+    """Reads YAML nodes by types, and gives every setting its place."""
+
+    def __init__(self, name: str, *, lines: bool = True) -> None:
+        self._name = name
+        self._lines = lines
+
+    def group(self, node: yaml.MappingNode, path: tuple[str, ...], hint: Any) -> Iterator[Setting]:
+        """The settings of a mapping whose keys are fields of a dataclass."""
+        for key, value in self._pairs(node):
+            names = tuple(key.split("."))
+            yield from self.setting((*path, *names), value, _type_at(names, hint))
+
+    def setting(self, path: tuple[str, ...], node: yaml.Node | None, hint: Any) -> Iterator[Setting]:
+        """The settings of one key: itself, or those of its group."""
+        required = _required(hint)
+        place = self._where(node) if self._lines else ""
+        if not is_dataclass(required) or node is None or node.tag == _NULL:
+            yield Setting(path=path, value=None if node is None else self._value(node, required), place=place)
+        elif not isinstance(node, yaml.MappingNode):
+            raise _not_a_group(self._where(node), ".".join(path))
+        elif node.value:
+            yield from self.group(node, path, required)
+        else:
+            yield Setting(path=path, value={}, place=place)
+
+    def _value(self, node: yaml.Node, hint: Any) -> Any:
+        self._check_tag(node)
+        if isinstance(node, yaml.MappingNode):
+            return {key: self._value(value, _FREE) for key, value in self._pairs(node)}
+        if isinstance(node, yaml.SequenceNode):
+            item = get_args(hint)[0] if get_origin(hint) in (tuple, list) else _FREE
+            return [self._value(member, _required(item)) for member in node.value]
+        if node.tag == _NULL:
+            return None
+        text = _text(node.value, self._where(node))
+        plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        return _free_value(text) if hint is _FREE and plain else text
+
+    def _pairs(self, node: yaml.MappingNode) -> list[tuple[str, yaml.Node]]:
+        """Keys and values; those of a merged mapping (`<<: *other`) where the mapping itself has none."""
+        self._check_tag(node)
+        pairs: list[tuple[str, yaml.Node]] = []
+        merged: dict[str, yaml.Node] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{self._where(key)}: a key that is not text")
+            if key.tag == _MERGE:
+                for other in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    merged = dict(self._pairs(other)) | merged if isinstance(other, yaml.MappingNode) else merged
+            else:
+                pairs.append((key.value, value))
+        given = {key for key, _ in pairs}
+        return [*((key, value) for key, value in merged.items() if key not in given), *pairs]
+
+    def _check_tag(self, node: yaml.Node) -> None:
+        if not node.tag.startswith(_YAML_TAGS) or ":python/" in node.tag:
+            raise ConfigError(f"{self._where(node)}: the tag {node.tag} is not read; write the value alone")
+
+    def _where(self, node: yaml.Node | None) -> str:
+        return f"{self._name}, line {node.start_mark.line + 1}" if node is not None and self._lines else self._name
+
+
+def _node(content: bytes, name: str) -> yaml.Node | None:
+    """The root of a YAML document. PyYAML's reader finds the encoding: UTF-8, or UTF-16 with its mark."""
+    try:
+        node: yaml.Node | None = yaml.compose(content, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deeply") from None
+    return node
+
+
+def _each_once(settings: list[Setting]) -> list[Setting]:
+    """The settings. Raises ConfigError if two set the same key, or one a key and another a part of it."""
+    seen: dict[tuple[str, ...], Setting] = {}
+    groups: dict[tuple[str, ...], Setting] = {}
+    for setting in settings:
+        parents = [setting.path[:length] for length in range(1, len(setting.path))]
+        other = (
+            seen.get(setting.path) or groups.get(setting.path) or next((seen[path] for path in parents if path in seen), None)
+        )
+        if other is not None:
+            raise ConfigError(f"{setting.where} is set twice; the other is {other.where}. Keep one of them")
+        seen[setting.path] = setting
+        groups |= dict.fromkeys(parents, setting)
+    return settings
+
+
+def _text(text: str, where: str) -> str:
+    """The text, with JSON's pairs of surrogates (`\\ud83d\\ude00`) as the characters that they mean."""
+    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    if (bad := _NO_TEXT.search(text)) is not None:
+        raise ConfigError(f"{where}: holds the character U+{ord(bad[0]):04X}, which no name or path can hold")
+    return text
+
+
+def _free_value(text: str) -> Any:
+    """A value without a declared type, as JSON reads it: true, false and numbers. All else is text."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
+def _not_a_group(where: str, key: str) -> ConfigError:
+    return ConfigError(f"{where}: {key} has one value instead of a group of settings, as in {key}: {{...}}")
+
+
+def _required(hint: Any) -> Any:
+    """X of `X | None`; any other type as it is."""
+    if get_origin(hint) not in (Union, UnionType):
+        return hint
+    options = [option for option in get_args(hint) if option is not NoneType]
+    return options[0] if len(options) == 1 else hint
+
+
+@cache
+def _hints(hint: Any) -> Mapping[str, Any]:
+    """The fields of a dataclass with their types; nothing for another type."""
+    return get_type_hints(hint) if is_dataclass(hint) and isinstance(hint, type) else {}
