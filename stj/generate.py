@@ -19,7 +19,7 @@ class Sampling:
     top_p: float = 0.9
     """Sample from the most probable tokens whose probabilities sum to this share, above 0 and up to 1."""
     max_tokens: int = 1024
-    """Longest completion, in tokens. A judgment that is cut there has no verdict."""
+    """Longest completion, in tokens; the thought of a thinking model counts. A judgment that is cut there has no verdict."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
