@@ -50,11 +50,11 @@ class Completion:
 
     @classmethod
     def of(cls, reply: Reply, *, finish_reason: str, prompt_tokens: int, output_tokens: int) -> "Completion":
-        """The completion of an engine's reply. A thought that is not closed counts as cut, whatever the engine says."""
+        """The completion of an engine's reply. A thought that is not closed counts as cut, even if the model ended it."""
         return cls(
             thought=reply.thought,
             text=reply.text,
-            finish_reason=finish_reason if reply.closed else "length",
+            finish_reason="length" if finish_reason == "stop" and not reply.closed else finish_reason,
             prompt_tokens=prompt_tokens,
             output_tokens=output_tokens,
         )
