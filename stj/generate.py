@@ -19,7 +19,7 @@ class Sampling:
     top_p: float = 0.9
     """Sample from the most probable tokens whose probabilities sum to this share, above 0 and up to 1."""
     max_tokens: int = 1024
-    """Longest completion, in tokens. A judgment that is cut there has no verdict."""
+    """Longest completion, in tokens; the thought of a thinking model counts. A judgment that is cut there has no verdict."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
@@ -59,11 +59,11 @@ class Completion:
 
     @classmethod
     def of(cls, reply: Reply, *, finish_reason: str, prompt_tokens: int, output_tokens: int) -> "Completion":
-        """The completion of an engine's reply. A thought that is not closed counts as cut, whatever the engine says."""
+        """The completion of an engine's reply. A thought that is not closed counts as cut, even if the model ended it."""
         return cls(
             thought=reply.thought,
             text=reply.text,
-            finish_reason=finish_reason if reply.closed else "length",
+            finish_reason="length" if finish_reason == "stop" and not reply.closed else finish_reason,
             prompt_tokens=prompt_tokens,
             output_tokens=output_tokens,
         )

@@ -40,6 +40,16 @@ def test_conversations_are_read_and_other_columns_left_alone() -> None:
     assert rewards == [1.0, -1.0]
 
 
+def test_thoughts_of_the_policy_are_not_judged() -> None:
+    completions = [
+        "<think>\nlong and longer\n</think>\n\nx",
+        "xx",
+        "a long thought, which the template opened\n</think>\n\nxxx",
+    ]
+    with scripted(likes_long) as judge:
+        assert pairwise_reward(judge)(["p"] * 3, completions) == [-1.0, 0.0, 1.0]
+
+
 def test_position_bias_and_failed_pairs_give_no_reward() -> None:
     with scripted(always_first) as judge:
         assert pairwise_reward(judge)(["p"] * 3, ["a", "b", "c"]) == [0.0] * 3

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from stj.config import NO_CHAT_OPTIONS, ChatOptions
-from stj.models.chat import encode_chat
+from stj.models.chat import encode_chat, is_mistral
 from stj.rows import Turn
 from stj.thoughts import CLOSE, OPEN, PromptThought, Reply, split_thought
 
@@ -36,8 +36,8 @@ class ThoughtReader:
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase", options: ChatOptions = NO_CHAT_OPTIONS) -> "ThoughtReader":
         """The reader for a model's outputs. Raises ModelError as `encode_chat` does."""
-        added = tokenizer.added_tokens_decoder.items()
-        hidden = {number: str(token) for number, token in added if token.special and str(token) in (OPEN, CLOSE)}
+        added = {} if is_mistral(tokenizer) else tokenizer.added_tokens_decoder  # Mistral's own format has no such tags.
+        hidden = {number: str(token) for number, token in added.items() if token.special and str(token) in (OPEN, CLOSE)}
         return cls(tokenizer=tokenizer, opened=prompt_thought(tokenizer, options) == "opened", hidden=hidden)
 
     def read(self, ids: Sequence[int], text: str) -> Reply:

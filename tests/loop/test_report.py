@@ -127,6 +127,16 @@ def test_the_last_line_is_the_lift_with_both_intervals() -> None:
     assert lift(close).endswith("overlap")
 
 
+def test_the_page_has_the_truncated_judgments_and_the_thought_of_a_sample() -> None:
+    sample = {"judge": "M_0", "instruction": "?", "chosen": "4", "rejected": "5", "winner": "A", "verdict": "A"}
+    page = html({"samples": [{**sample, "thought": "<think>4 or 5?", "text": "4. [[A]]"}]}, RUN)
+    assert page.count("<th>truncated, %") == 2
+    assert "<td>0.4</td>" in page
+    assert "<td>6.2</td>" in page
+    assert "&lt;think&gt;4 or 5?" in page
+    assert "<h3>Thought</h3>" not in html({"samples": [{**sample, "thought": "", "text": "4. [[A]]"}]}, RUN)
+
+
 @pytest.mark.parametrize("iterations", PARTIAL)
 def test_a_run_that_is_not_complete_has_a_report_too(iterations: list[IterationReport], tmp_path: Path) -> None:
     assert "eld-out accuracy" in str(table(iterations)).splitlines()[-1]

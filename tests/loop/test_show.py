@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -71,6 +72,28 @@ def test_a_judged_row_shows_its_whole_story(tmp_path: Path) -> None:
     ):
         assert fact in text
     assert text.count("KEPT") == 1
+
+
+def test_thoughts_are_shown_beside_what_follows_them(tmp_path: Path) -> None:
+    judgment = replace(said("A"), thought="<think>\nA or B?\n</think>\n\n")
+    text = shown(artifact(tmp_path / "rows", rows_to_table([row(judgments=(judgment, said("B", index=1)))])))
+    assert "thought of judgment 0:\n    <think>\n    A or B?\n    </think>" in text
+    assert text.index("A or B?") < text.index("Assistant A it is.")
+    assert "thought of judgment 1" not in text
+    messages = (Turn(role="user", content="?"),)
+    example = Example(id="e", winner="A", messages=messages, completion="[[A]]", thought="A?</think>")
+    text = shown(artifact(tmp_path / "examples", examples_to_table([example])))
+    assert "thought, which is learned:\n    A?</think>\ncompletion, which is learned:\n    [[A]]" in text
+    assert "rejected" not in text
+    pair = replace(example, rejected="[[B]]", rejected_thought="B?</think>")
+    text = shown(artifact(tmp_path / "pairs", examples_to_table([pair])))
+    assert "rejected thought:\n    B?</think>\nrejected, the wrong judgment:\n    [[B]]" in text
+
+
+def test_examples_of_an_older_stj_are_shown_as_examples(tmp_path: Path) -> None:
+    table = examples_to_table([Example(id="e", winner="A", messages=(Turn(role="user", content="?"),), completion="[[A]]")])
+    older = table.drop_columns(["kind", "thought", "rejected_thought"])
+    assert "completion, which is learned:\n    [[A]]" in shown(artifact(tmp_path, older))
 
 
 def test_a_dropped_and_a_failed_row_say_why(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from stj.models.chat import encode_chat, encode_reply
 from stj.models.thinking import ThoughtReader, prompt_thought
 from stj.rows import Turn
 from stj.thoughts import PromptThought, split_thought, thought_behind
+from tests.models.test_chat import MISTRAL_FILES, mistral
 from tests.train.conftest import SPECIAL, TEMPLATE, make_tokenizer
 
 TAGS = ["<think>", "</think>"]
@@ -134,3 +135,13 @@ def test_a_real_model_that_does_not_think_writes_its_answers_as_before(name: str
     text = "Assistant A is right. [[A]]"
     assert written(tokenizer, "", text) == tokenizer(text, add_special_tokens=False)["input_ids"]
     assert ThoughtReader.of(tokenizer).read(written(tokenizer, "", text), text) == split_thought(text)
+
+
+@pytest.mark.parametrize("file", MISTRAL_FILES, ids=lambda file: file.name)
+def test_a_model_with_mistrals_own_tokenizer_may_write_the_tags_as_text(file: Path) -> None:
+    tokenizer = mistral(file)
+    assert prompt_thought(tokenizer) == "none"
+    ids = written(tokenizer, "<think>x</think>", "A. [[A]]")
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    reply = ThoughtReader.of(tokenizer).read(ids, text)
+    assert (reply.thought.strip(), reply.text) == ("<think>x</think>", "A. [[A]]")
