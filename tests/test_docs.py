@@ -30,7 +30,7 @@ PLACEHOLDERS = {"MODEL", "MODEL_1", "MODEL_2", "MODEL_3", "RUN", "DIR", "FILE"}
 """Words of command lines that readers replace with their own."""
 GENERATED = ("docs/_build",)
 """Paths that a command makes."""
-WITH_SETTINGS = {"run", "iterate", "plan", "status", "eval", "judge", "serve"}
+WITH_SETTINGS = {"doctor", "run", "iterate", "plan", "status", "eval", "judge", "serve"}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 

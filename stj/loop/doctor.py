@@ -15,7 +15,7 @@ from stj.loop.phases import Run
 from stj.models.check import ModelUse
 from stj.models.shapes import shape_of
 from stj.models.tokenizer import load_tokenizer
-from stj.passes.check import gpu_findings, model_findings
+from stj.passes.check import gpu_findings, model_findings, on_this_machine
 from stj.plan.context import (
     LongestRequest,
     check_examples,
@@ -34,6 +34,11 @@ _ROLES = ("generator", "first_judge", "seed")
 
 def diagnose(config: Config) -> list[Finding]:
     """Every finding on what is left to do of a run."""
+    return diagnose_here(config) + _cluster_findings(config)
+
+
+def diagnose_here(config: Config) -> list[Finding]:
+    """The findings that need no cluster."""
     try:
         phases = Run(config).phases
         to_make = artifacts_to_make([phase.artifact for phase in phases], overwrite=False)
@@ -120,6 +125,18 @@ def _check_run_root(config: Config, trainings: int) -> str:
         )
     room = "" if free is None else f"; {gigabytes(free)} are free"
     return f"{config.run_root}: can be written; the run writes up to {needed.words()}{room}"
+
+
+def _cluster_findings(config: Config) -> list[Finding]:
+    """The findings on the cluster that the config names; none if the run stays on this machine."""
+    if on_this_machine(config.ray):
+        return []
+    from stj.passes.cluster import cluster_findings  # ray takes seconds to import
+    from stj.passes.session import engine_demand, training_demand
+
+    models = [getattr(config.models, role) for role in _ROLES]
+    demands = [engine_demand(config.engine, models), training_demand(config.train)]
+    return cluster_findings(config.ray, demands, linked=config.train.device == "gpu" and config.train.workers > 1)
 
 
 def _gpu_findings(config: Config) -> list[Finding]:

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 
 from stj.config import Config
 from stj.errors import StjError
-from stj.findings import require
-from stj.loop.doctor import diagnose, examine, trainings_among
+from stj.findings import Finding, require
+from stj.loop.doctor import diagnose_here, examine, trainings_among
 from stj.loop.kinds import Phase, TrainingPhase
 from stj.loop.phases import Iteration, Run
 from stj.loop.report import table, write_report
 from stj.loop.status import write_run_config
 from stj.loop.summary import RunSummary
+from stj.passes.link import link_findings
 from stj.passes.session import Demand, driver_session, engine_demand, training_demand
 from stj.storage.artifacts import artifacts_to_make
 from stj.text import Show
@@ -67,6 +68,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
         if run.config.heldout.path is None:
             print_line("heldout.path=null: no judge will be measured")
     with driver_session(run.folder, run.config.ray, _demands(run.config, missing)):
+        require(_link_findings(run.config, missing))
         write_run_config(run)
 
         def make(phase: Phase) -> None:
@@ -91,12 +93,18 @@ def make_phase(phase: Phase, print_line: Show, *, overwrite: bool, needed: bool)
             phase.require_usable()
 
 
+def _link_findings(config: Config, missing: Sequence[Phase]) -> list[Finding]:
+    """The finding on the links between the machines that will train; none on one machine."""
+    trains = trainings_among(missing) > 0 and config.train.device == "gpu" and config.train.workers > 1
+    return link_findings("gpu") if trains else []
+
+
 def _planned(config: Config) -> Run:
     """The run of a config. If it cannot be planned, all that is wrong is raised, not only the first refusal."""
     try:
         return Run(config)
     except (StjError, OSError):
-        require(diagnose(config))
+        require(diagnose_here(config))
         raise
 
 

@@ -78,9 +78,16 @@ def ray_session(config: RayConfig, demands: Sequence[Demand]) -> Iterator[None]:
 
     Raises CapacityError if no cluster answers, or if the cluster does not have the capacity and cannot grow to it in time.
     """
+    with joined_cluster(config):
+        _require(demands, config)
+        yield
+
+
+@contextmanager
+def joined_cluster(config: RayConfig) -> Iterator[None]:
+    """Starts or joins Ray, and leaves it at the end; waits for nothing. Raises CapacityError if no cluster answers."""
     _connect(config)
     try:
-        _require(demands, config)
         yield
     finally:
         ray.shutdown()
@@ -139,7 +146,7 @@ def _unreachable(address: str, error: Exception) -> CapacityError:
 def _require(demands: Sequence[Demand], config: RayConfig) -> None:
     """Refuses at once a capacity that the cluster can never have; waits for one that it can grow to."""
     for demand in demands:
-        _refuse_impossible(demand)
+        refuse_impossible(demand)
     deadline = time.monotonic() + config.capacity_deadline_s
     try:
         while lack := _lack(demands, _present()):
@@ -152,7 +159,8 @@ def _require(demands: Sequence[Demand], config: RayConfig) -> None:
         request_resources(bundles=[])  # a request outlives its job: its machines would stay up, and cost money, forever
 
 
-def _refuse_impossible(demand: Demand) -> None:
+def refuse_impossible(demand: Demand) -> None:
+    """Raises CapacityError if the joined cluster can never hold a demand."""
     now = _present()
     most = {name: max(now[name], limit) for name, limit in _possible().items()}
     for name, amount in demand.total.items():
