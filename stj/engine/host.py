@@ -27,8 +27,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from stj.engine.root_cause import start_error
 from stj.engine.wire import Answer, Cancel, Request, Start, frame, receive
-from stj.errors import EngineDied, PassFailed, RequestFailed, StjError
+from stj.errors import EngineDied, RequestFailed, StjError
 from stj.generate import Completion, Engine
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ def _fork_for_each(listener: socket.socket, owner: int) -> None:
             os.close(owner)
             _host(connection)
         connection.close()
-    Path(listener.getsockname()).unlink(missing_ok=True)
+    path = Path(listener.getsockname())
+    path.unlink(missing_ok=True)
+    path.with_suffix(".log").unlink(missing_ok=True)
 
 
 def _host(connection: socket.socket) -> None:
@@ -92,11 +95,13 @@ async def _serve(connection: socket.socket) -> None:
     start: Start = await receive(reader)
     os.environ.clear()
     os.environ.update(start.environment)
+    print_to(start.log)
     try:
         engine = VllmEngine.start(start.model, start.config, start.seed, fork_workers=True)
     except Exception as error:
+        log = Path(start.log).read_text(errors="replace")  # the other processes have written theirs
         traceback.print_exc()
-        refusal = error if isinstance(error, StjError) else PassFailed(f"the engine did not start: {_line(error)}")
+        refusal = error if isinstance(error, StjError) else start_error(start.model, start.config, _line(error), log)
         writer.write(frame(refusal))
         await writer.drain()
         return
@@ -106,6 +111,7 @@ async def _serve(connection: socket.socket) -> None:
         await _answer_all(engine, reader, writer)
     watch.cancel()
     engine.close()
+    Path(start.log).unlink(missing_ok=True)  # only the logs of engines that failed are of use
 
 
 async def _answer_all(engine: Engine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> NoReturn:
@@ -117,6 +123,16 @@ async def _answer_all(engine: Engine, reader: asyncio.StreamReader, writer: asyn
             tasks[message.number].add_done_callback(partial(_forget, tasks, message.number))
         elif message.number in tasks:
             tasks[message.number].cancel()
+
+
+def print_to(log: str) -> None:
+    """Sends all that this process and its children print to a file, from now on."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    for number in (1, 2):
+        os.dup2(descriptor, number)
+    os.close(descriptor)
 
 
 def _forget(tasks: dict[int, asyncio.Task[None]], number: int, done: asyncio.Task[None]) -> None:

@@ -15,6 +15,7 @@ from vllm.sampling_params import RequestOutputKind
 from stj.config import EngineConfig, ModelConfig
 from stj.engine.settings import engine_settings
 from stj.engine.vllm_private import AsyncLLM, EngineDeadError, EngineGenerateError, UsageCounter
+from stj.engine.weights import check_weights
 from stj.errors import EngineDied, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, Usage
 from stj.models.chat import encode_chat
@@ -43,10 +44,11 @@ class VllmEngine:
 
         `fork_workers` needs a process without other threads: vLLM's workers are then forked, and import nothing again.
 
-        Raises ModelError if the model is missing or has no chat template.
+        Raises ModelError if the model is missing, lacks some of its weights or has no chat template.
         """
         path = str(local_model(model))
         tokenizer = _tokenizer(path)
+        check_weights(path, model.label)
         quiet = {"use_tqdm_on_load": False, "disable_log_stats": True}
         settings = AsyncEngineArgs(**engine_settings(path, model, config, seed), **quiet).create_engine_config()
         if fork_workers:
