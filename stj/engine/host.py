@@ -99,10 +99,7 @@ async def _serve(connection: socket.socket) -> None:
     try:
         engine = VllmEngine.start(start.model, start.config, start.seed, fork_workers=True)
     except Exception as error:
-        log = Path(start.log).read_text(errors="replace")  # the other processes have written theirs
-        traceback.print_exc()
-        refusal = error if isinstance(error, StjError) else start_error(start.model, start.config, _line(error), log)
-        writer.write(frame(refusal))
+        writer.write(frame(_refusal(start, error)))
         await writer.drain()
         return
     writer.write(frame(None))
@@ -123,6 +120,17 @@ async def _answer_all(engine: Engine, reader: asyncio.StreamReader, writer: asyn
             tasks[message.number].add_done_callback(partial(_forget, tasks, message.number))
         elif message.number in tasks:
             tasks[message.number].cancel()
+
+
+def _refusal(start: Start, error: Exception) -> StjError:
+    """The error for the user. One of our own says everything; any other is explained by what all processes have printed."""
+    log = Path(start.log)
+    if isinstance(error, StjError):
+        log.unlink(missing_ok=True)
+        return error
+    refusal = start_error(start.model, start.config, _line(error), log)
+    traceback.print_exc()
+    return refusal
 
 
 def print_to(log: str) -> None:

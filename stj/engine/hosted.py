@@ -64,10 +64,9 @@ class HostedEngine:
         try:
             refusal: StjError | None = await receive(reader)
         except EOFError:
-            log = log if log.exists() else _warm_log(environment, config.device, scope)
-            refusal = start_error(model, config, "", log.read_text(errors="replace"))
+            refusal = start_error(model, config, "", log if log.exists() else _warm_log(environment, config.device, scope))
         if refusal:
-            raise type(refusal)(f"{refusal} (log: {log} on {socket.gethostname()})")
+            raise refusal
         return cls(reader, writer, str(log), in_actor=scope is not None)
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:

@@ -8,6 +8,8 @@ exceptions ends with the one that says the most.
 import math
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from socket import gethostname
 
 from stj.config import EngineConfig, ModelConfig
 from stj.errors import CapacityError, ConfigError, ModelError, StjError
@@ -24,30 +26,34 @@ _MAY_HEAL = re.compile(
     re.IGNORECASE,
 )
 _KV_CACHE = re.compile(r"max seq len \((\d+)\).*?\(?([\d.]+) GiB KV cache is needed.*?maximum model length is (\d+)", re.DOTALL)
+_VALIDATION = re.compile(
+    r"^(?:[\w.]+\.)?ValidationError: \d+ validation errors? for \w+ (?:Value error, )?"
+)  # pydantic's words
 _LONGEST = 500  # Characters of a cause in the one line of an error; the log holds the rest.
 
 
-def start_error(model: ModelConfig, config: EngineConfig, reported: str, log: str) -> StjError:
-    """The error of an engine that did not start, from the exception that its process got and from the text of its log.
+def start_error(model: ModelConfig, config: EngineConfig, reported: str, log: Path) -> StjError:
+    """The error of an engine that did not start, from the exception that its process got, if any, and from its log.
 
     A CapacityError may heal: memory that another process still holds, a port, a lost connection, a process that was killed. It
     is worth another start. A ModelError or ConfigError cannot heal: the model's files or the settings are wrong.
     """
-    cause = root_cause(reported, log)
-    if not cause:
-        return CapacityError(f"{model.label}: the engine's process ended while it started; if memory is short, give it more")
+    cause = root_cause(reported, log.read_text(errors="replace") if log.exists() else "")
+    where = f"(log: {log} on {gethostname()})"
     if kv := _KV_CACHE.search(cause):
-        return ConfigError(f"{model.label}: {_kv_remedy(config, *kv.groups())}")
+        return ConfigError(f"{model.label}: {_kv_remedy(config, *kv.groups())} {where}")
+    if not cause:
+        return CapacityError(f"{model.label}: the engine's process ended while it started; is memory short? {where}")
     text = cause if len(cause) <= _LONGEST else f"{cause[:_LONGEST]}..."
     if _MAY_HEAL.search(cause) or _REPORT.search(cause):
-        return CapacityError(f"{model.label}: the engine did not start: {text}")
-    return ModelError(f"{model.label}: vLLM cannot load it: {text}")
+        return CapacityError(f"{model.label}: the engine did not start: {text} {where}")
+    return ModelError(f"{model.label}: vLLM cannot load it: {text} {where}")
 
 
 def root_cause(reported: str, log: str) -> str:
     """The exception that names the cause: the one reported, or the first in the log if that one only points to another."""
     if reported and not _REPORT.search(reported):
-        return reported
+        return _VALIDATION.sub("", reported)
     for chain in _chains(log):
         for exception in reversed(chain):
             if not _REPORT.search(exception):
