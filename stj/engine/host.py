@@ -27,8 +27,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from stj.engine.root_cause import start_error
 from stj.engine.wire import Answer, Cancel, Request, Start, frame, receive
-from stj.errors import EngineDied, PassFailed, RequestFailed, StjError
+from stj.errors import EngineDied, RequestFailed, StjError
 from stj.generate import Completion, Engine
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ def _fork_for_each(listener: socket.socket, owner: int) -> None:
             os.close(owner)
             _host(connection)
         connection.close()
-    Path(listener.getsockname()).unlink(missing_ok=True)
+    path = Path(listener.getsockname())
+    path.unlink(missing_ok=True)
+    path.with_suffix(".log").unlink(missing_ok=True)
 
 
 def _host(connection: socket.socket) -> None:
@@ -92,13 +95,12 @@ async def _serve(connection: socket.socket) -> None:
     start: Start = await receive(reader)
     os.environ.clear()
     os.environ.update(start.environment)
+    print_to(start.log)
     try:
         engine = VllmEngine.start(start.model, start.config, start.seed, fork_workers=True)
         await engine.load_adapter()
     except Exception as error:
-        traceback.print_exc()
-        refusal = error if isinstance(error, StjError) else PassFailed(f"the engine did not start: {_line(error)}")
-        writer.write(frame(refusal))
+        writer.write(frame(_refusal(start, error)))
         await writer.drain()
         return
     writer.write(frame(None))
@@ -107,6 +109,7 @@ async def _serve(connection: socket.socket) -> None:
         await _answer_all(engine, reader, writer)
     watch.cancel()
     engine.close()
+    Path(start.log).unlink(missing_ok=True)  # only the logs of engines that failed are of use
 
 
 async def _answer_all(engine: Engine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> NoReturn:
@@ -118,6 +121,27 @@ async def _answer_all(engine: Engine, reader: asyncio.StreamReader, writer: asyn
             tasks[message.number].add_done_callback(partial(_forget, tasks, message.number))
         elif message.number in tasks:
             tasks[message.number].cancel()
+
+
+def _refusal(start: Start, error: Exception) -> StjError:
+    """The error for the user. One of our own says everything; any other is explained by what all processes have printed."""
+    log = Path(start.log)
+    if isinstance(error, StjError):
+        log.unlink(missing_ok=True)
+        return error
+    refusal = start_error(start.model, start.config, _line(error), log)
+    traceback.print_exc()
+    return refusal
+
+
+def print_to(log: str) -> None:
+    """Sends all that this process and its children print to a file, from now on."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    for number in (1, 2):
+        os.dup2(descriptor, number)
+    os.close(descriptor)
 
 
 def _forget(tasks: dict[int, asyncio.Task[None]], number: int, done: asyncio.Task[None]) -> None:

@@ -9,16 +9,22 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
+import uuid
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from stj.config import EngineConfig, ModelConfig
+from stj.engine.root_cause import start_error
 from stj.engine.wire import Answer, Cancel, Request, Start, frame, receive
 from stj.errors import CapacityError, EngineDied, StjError
 from stj.generate import Completion, Engine, Sampling, Usage
 from stj.rows import Turn
 
+LOG_SUFFIX = ".log"
+_KEEP_LOGS_S = 7 * 24 * 3600
 _PACKAGE_PARENT = Path(__file__).parents[2]
 MakeEngine = Callable[[ModelConfig, EngineConfig, int], Coroutine[Any, Any, Engine]]
 """Starts an engine from a model, settings, and the seed of its sampler."""
@@ -31,9 +37,10 @@ class HostedEngine:
     an exception. A user's own process lives on; its requests raise EngineDied.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, in_actor: bool) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, log: str, *, in_actor: bool) -> None:
         self._reader = reader
         self._writer = writer
+        self._log = log
         self._in_actor = in_actor
         self._died = False
         self.usage = Usage()
@@ -47,21 +54,21 @@ class HostedEngine:
 
         Without a scope, the caller is a user's own process, and it gets its own warm process.
 
-        Raises ModelError if the model is missing or its chat template cannot serve, and CapacityError if the engine's
-        process ends while it starts.
+        Raises ModelError if the model is missing, cannot be loaded, or its chat template cannot serve; ConfigError if its KV
+        cache does not fit; and CapacityError if another start may succeed. Each names the cause and the log of the engine's
+        processes.
         """
-        environment = engine_environment(model, config)
+        environment, log = engine_environment(model, config), _new_log()
         connection = await asyncio.to_thread(_connect, environment, config.device, scope)
         reader, writer = await asyncio.open_unix_connection(sock=connection)
-        writer.write(frame(Start(model=model, config=config, seed=seed, environment=environment)))
+        writer.write(frame(Start(model=model, config=config, seed=seed, environment=environment, log=str(log))))
         try:
             refusal: StjError | None = await receive(reader)
         except EOFError:
-            log = "in Ray's session folder" if scope else "printed here"
-            raise CapacityError(f"the engine's process ended while it started; its log is {log}") from None
+            refusal = start_error(model, config, "", log if log.exists() else _warm_log(environment, config.device, scope))
         if refusal:
             raise refusal
-        return cls(reader, writer, in_actor=scope is not None)
+        return cls(reader, writer, str(log), in_actor=scope is not None)
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         """One completion; the request is aborted if the caller is cancelled.
@@ -69,7 +76,7 @@ class HostedEngine:
         Raises PromptTooLong and RequestFailed as the engine does, and EngineDied if the engine's process has ended.
         """
         if self._died:
-            raise _engine_died()
+            raise self._engine_died()
         number = next(self._numbers)
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
@@ -107,11 +114,12 @@ class HostedEngine:
             self._died = True
             for future in self._waiting.values():
                 if not future.done():
-                    future.set_exception(_engine_died())
+                    future.set_exception(self._engine_died())
 
-
-def _engine_died() -> EngineDied:
-    return EngineDied("the engine's process has ended, and its requests with it; start the engine again")
+    def _engine_died(self) -> EngineDied:
+        return EngineDied(
+            f"the engine's process has ended, and its requests with it; start the engine again (log: {self._log})"
+        )
 
 
 def _connect(environment: dict[str, str], device: str, scope: str | None) -> socket.socket:
@@ -119,8 +127,6 @@ def _connect(environment: dict[str, str], device: str, scope: str | None) -> soc
 
     It lives as long as its owner: for an actor its parent, which is Ray's process on this machine, otherwise this process.
     """
-    owner = os.getppid() if scope else os.getpid()
-    scope = scope or f"process {owner}"
     path = _socket_path(environment, device, scope)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -129,9 +135,13 @@ def _connect(environment: dict[str, str], device: str, scope: str | None) -> soc
             connection.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
             path.unlink(missing_ok=True)
-            _start_warm_process(path, environment, device, owner)
+            _start_warm_process(path, environment, device, _owner(scope))
             connection.connect(str(path))  # it listens at once and answers when vLLM is imported
     return connection
+
+
+def _owner(scope: str | None) -> int:
+    return os.getppid() if scope else os.getpid()
 
 
 def _start_warm_process(path: Path, environment: dict[str, str], device: str, owner: int) -> None:
@@ -140,31 +150,55 @@ def _start_warm_process(path: Path, environment: dict[str, str], device: str, ow
         listener.listen(64)
         number = listener.fileno()
         command = [sys.executable, "-m", "stj.engine.host", str(number), str(owner), device]
-        subprocess.run(command, env=environment, pass_fds=(number,), start_new_session=True, check=True)
+        with path.with_suffix(LOG_SUFFIX).open("wb") as log:
+            subprocess.run(
+                command, env=environment, stdout=log, stderr=log, pass_fds=(number,), start_new_session=True, check=True
+            )
 
 
-def _socket_path(environment: dict[str, str], device: str, scope: str) -> Path:
+def _warm_log(environment: dict[str, str], device: str, scope: str | None) -> Path:
+    return _socket_path(environment, device, scope).with_suffix(LOG_SUFFIX)
+
+
+def _new_log() -> Path:
+    """The path of a new engine's log. Engines that end well delete theirs; those of failed ones are kept for a week."""
+    folder = _folder()
+    for old in folder.glob(f"engine-*{LOG_SUFFIX}"):
+        with suppress(FileNotFoundError):  # another process may delete it at the same time
+            if time.time() - old.stat().st_mtime > _KEEP_LOGS_S:
+                old.unlink()
+    return folder / f"engine-{time.strftime('%Y-%m-%dT%H-%M-%S')}-{uuid.uuid4().hex[:8]}{LOG_SUFFIX}"
+
+
+def _folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"stj-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise CapacityError(f"{folder} belongs to another user; set TMPDIR to a folder of your own")
+    return folder
+
+
+def _socket_path(environment: dict[str, str], device: str, scope: str | None) -> Path:
+    scope = scope or f"process {_owner(scope)}"
     threads = environment.get("OMP_NUM_THREADS", "")
     name = hashlib.sha256("\n".join([scope, device, threads, sys.executable, str(_PACKAGE_PARENT)]).encode()).hexdigest()[:16]
-    return folder / f"{name}.socket"
+    return _folder() / f"{name}.socket"
 
 
 def engine_environment(model: ModelConfig, config: EngineConfig) -> dict[str, str]:
     """The environment of the engine's processes: quiet, and without vLLM's usage reports.
 
-    On a CPU the model runs in the engine's own process, which saves the start of another. vLLM allows that only if it does not
-    bind threads itself, so the number of threads is set here.
+    On a CPU a model on one device runs in the engine's own process, which saves the start of another. vLLM allows that, and
+    several workers on a machine with one memory node, only if it does not bind threads itself. So the number of threads is set.
     """
     home = str(_PACKAGE_PARENT)
     environment = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"} | os.environ
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
     if config.deterministic and config.device == "gpu":
         environment["VLLM_BATCH_INVARIANT"] = "1"  # kernels whose result for a request does not depend on the others
-    if config.device == "cpu" and model.gpus == 1:
-        environment |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-        environment["OMP_NUM_THREADS"] = str(max(1, int(config.cpus_per_replica)))
+    if config.device == "cpu":
+        environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        environment["OMP_NUM_THREADS"] = str(max(1, int(config.cpus_per_replica / model.gpus)))
+        if model.gpus == 1:
+            environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     return environment

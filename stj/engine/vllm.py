@@ -16,6 +16,7 @@ from vllm.sampling_params import RequestOutputKind
 from stj.config import ChatOptions, EngineConfig, ModelConfig
 from stj.engine.settings import adapter_settings, engine_settings
 from stj.engine.vllm_private import AsyncLLM, EngineDeadError, EngineGenerateError, UsageCounter
+from stj.engine.weights import check_weights
 from stj.errors import EngineDied, ModelError, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, SeededSampling, Usage
 from stj.models.adapter import has_tokenizer
@@ -60,7 +61,7 @@ class VllmEngine:
 
         `fork_workers` needs a process without other threads: vLLM's workers are then forked, and import nothing again.
 
-        Raises ModelError if the model is missing, or if its chat template cannot serve.
+        Raises ModelError if the model is missing, lacks some of its weights, or if its chat template cannot serve.
         """
         adapter, path = adapter_of(model), plain_path(local_model(model))
         base = plain_path(local_model(adapter.base)) if adapter else path
@@ -68,6 +69,7 @@ class VllmEngine:
         tokenizer = load_tokenizer(tokenizer_at)
         check_chat(tokenizer, options)  # before the slow start
         stops = sorted(stop_ids(tokenizer, tokenizer_at))
+        check_weights(str(base), model.label)
         quiet = {"use_tqdm_on_load": False, "disable_log_stats": True}
         arguments = {**engine_settings(str(base), model, config, seed), **adapter_settings(adapter, str(path)), **quiet}
         settings = AsyncEngineArgs(**arguments).create_engine_config()

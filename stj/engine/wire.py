@@ -23,6 +23,8 @@ class Start:
     seed: int
     environment: dict[str, str]
     """Whole environment of the engine's processes."""
+    log: str
+    """Path of the file for all that the engine's processes print."""
 
 
 @dataclass(frozen=True, kw_only=True)

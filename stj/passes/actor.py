@@ -15,7 +15,7 @@ import ray
 from stj.config import EngineConfig, ModelConfig
 from stj.engine.load import EngineLoad
 from stj.engine.start import start_engine
-from stj.errors import EndpointError, PassFailed
+from stj.errors import ConfigError, EndpointError, ModelError, PassFailed, StjError
 from stj.generate import Engine
 from stj.passes.ledger import Ledger
 from stj.passes.source import seal
@@ -44,7 +44,12 @@ class PassActor:
         self._journal = RowJournal(registry, ray.get_runtime_context().get_node_id())
         seed = spec.seed + _earlier_starts(registry, config)  # engines with the same seed would draw the same samples
         engine = (spec.make_engine or _scoped_engine)(spec.model, config, seed)
-        self._engine = asyncio.run_coroutine_threadsafe(engine, self._loop).result()
+        self._refusal: StjError | None = None
+        try:
+            self._engine = asyncio.run_coroutine_threadsafe(engine, self._loop).result()
+        except (ConfigError, ModelError) as error:
+            self._refusal = error  # Ray Data would start an actor again whose constructor raises; the first call raises this
+            return
         registry.record_start.remote()
         self._load = EngineLoad(self._engine, config.max_num_seqs)
         if not spec.model.endpoint:  # an API has room at any time, and each surplus sample has its price
@@ -58,7 +63,11 @@ class PassActor:
         ask another engine for the whole block. It would skip as many outputs as it already has, whichever rows they hold.
 
         This never waits on the event loop, so a slow consumer never blocks the engine.
+
+        Raises ConfigError or ModelError if the engine did not start, and no other start would succeed.
         """
+        if self._refusal:
+            raise self._refusal
         rows = [row_from_dict(record) for record in block.to_pylist()]
         tries = zip(rows, self._engine_deaths(rows), strict=True)
         running = [asyncio.run_coroutine_threadsafe(self._run(row, deaths), self._loop) for row, deaths in tries]

@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +15,13 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stj.config import Config, ModelConfig
 from stj.config_loader import load
 from stj.engine.hosted import HostedEngine
-from stj.errors import ModelError, PromptTooLong
+from stj.errors import ConfigError, ModelError, PromptTooLong
 from stj.generate import Completion, Sampling, Usage
 from stj.rows import Turn
 from stj.storage.folder import package_path
@@ -26,6 +30,7 @@ from tests.conftest import engines, soon
 pytestmark = pytest.mark.engine
 
 CONFIG: Config = load([Path(__file__).parents[2] / "conf" / "mini.yaml"])
+SEED = Path(__file__).parents[2] / "stj" / "mini" / "seed_model"
 QUESTION = [Turn(role="user", content="What is the color of the fox?")]
 GREEDY = Sampling(temperature=0.0, max_tokens=16)
 
@@ -106,6 +111,50 @@ def make_adapter(base: Path, folder: Path) -> tuple[Path, Path]:
     adapted.merge_and_unload().save_pretrained(folder / "merged")
     AutoTokenizer.from_pretrained(base).save_pretrained(folder / "merged")
     return folder / "adapter", folder / "merged"
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> ModelConfig:
+    """The mini seed without one weight of a layer, which vLLM itself would not miss."""
+    shutil.copytree(SEED, tmp_path / "broken 数据")
+    weights = load_file(SEED / "model.safetensors")
+    del weights["model.layers.1.mlp.down_proj.weight"]
+    save_file(weights, tmp_path / "broken 数据" / "model.safetensors", {"format": "pt"})
+    return replace(CONFIG.models.seed, path=str(tmp_path / "broken 数据"))
+
+
+def test_a_start_that_fails_says_why_in_one_line(mark: str, broken: ModelConfig, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ModelError, match=r"lack the weights model\.layers\.1\.mlp\.down_proj\.weight"):
+        asyncio.run(start(mark, broken))
+    small = replace(CONFIG.engine, kv_cache_gib=0.001)
+    for model in (CONFIG.models.seed, replace(CONFIG.models.seed, tensor_parallel_size=2)):
+        with pytest.raises(ConfigError, match=r"engine\.kv_cache_gib=0\.02 or more") as caught:
+            asyncio.run(HostedEngine.start(model, small, 0, mark))
+        log = re.search(r"\(log: (\S+) on ", str(caught.value))
+        assert log is not None
+        assert "Traceback" in Path(log[1]).read_text()
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_a_command_with_a_broken_model_ends_with_one_line_after_one_start(broken: ModelConfig) -> None:
+    pairs = Path(broken.path).parent / "pairs.jsonl"
+    pairs.write_text('{"instruction": "2 + 2?", "response_a": "4", "response_b": "5"}\n')
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # a short path: it holds sockets
+        words = ["judge", str(pairs), f"model={SEED}", f"run_root={pairs.parent / 'run'}", "engine.kv_cache_gib=0.001"]
+        words += ["model.max_model_len=2048", "engine.device=cpu", "engine.enforce_eager=true"]
+        done = subprocess.run(
+            [sys.executable, "-m", "stj.cli", *words],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"TMPDIR": folder},
+            cwd=Path(__file__).parents[2],
+        )
+        logs = list(Path(folder).glob("stj-*/engine-*.log"))
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "engine.kv_cache_gib=0.02 or more" in done.stderr.splitlines()[-1]
+    assert str(logs[0]) in done.stderr.splitlines()[-1]
+    assert len(logs) == 1
 
 
 ACTOR = """

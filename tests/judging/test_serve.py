@@ -4,14 +4,12 @@ import asyncio
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
@@ -19,16 +17,19 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from stj import Judge
 from stj.cli import main
-from stj.config import VoteConfig
+from stj.config import ModelConfig, VoteConfig
 from stj.config_loader import load_use
 from stj.engine.scripted import ScriptedEngine
 from stj.engine.settings import engine_settings
-from stj.errors import EngineDied, PromptTooLong, RequestFailed
+from stj.errors import EndpointError, EngineDied, PromptTooLong, RequestFailed
+from stj.generate import Sampling
 from stj.judging.serve import JudgeEndpoint, _flags, _model_settings, _plugins, router
 from stj.models.chat import encode_chat
 from stj.models.tokenizer import load_tokenizer
 from stj.rows import Turn
+from tests.judging.mini_server import mini_server
 
 ROOT = Path(__file__).parents[2]
 SEED_MODEL = ROOT / "stj/mini/seed_model"
@@ -179,33 +180,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server with this model and an API key."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = [sys.executable, "-m", "stj.cli", "serve", str(model), "--port", str(port)]
-    log = (tmp_path_factory.mktemp("serve") / "log").open("w+")
-    process = subprocess.Popen(
-        [*words, "vote.decoding.max_tokens=128", *CHAT_SETTINGS],
-        cwd=ROOT,
-        env=os.environ | {"VLLM_API_KEY": "secret"},
-        stdout=log,
-        stderr=log,
-    )
-    address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline:
-        assert process.poll() is None, Path(log.name).read_text()
-        try:
-            if get(f"{address}/health")[0] == 200:
-                break
-        except OSError:
-            time.sleep(0.5)
-    yield address
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) in (0, -signal.SIGTERM), Path(log.name).read_text()
+    with mini_server(tmp_path_factory.mktemp("serve") / "log", "secret-of-the-server", model, CHAT_SETTINGS) as address:
+        yield address
 
 
-def get(url: str, body: Any = None, key: str = "secret") -> tuple[int, str]:
+def get(url: str, body: Any = None, key: str = "secret-of-the-server") -> tuple[int, str]:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(url, json.dumps(body).encode() if body else None, headers)
     try:
@@ -261,6 +240,59 @@ def test_vllms_chat_endpoint_has_the_prompt_of_the_judge(server: str, model: Pat
     ids = encode_chat(tokenizer, turns, options)
     assert answer["tokens"] == ids
     assert ("05 Mar 2024 quick low" in tokenizer.decode(ids)) == (dialogue[0][1] == "Options")
+
+
+@installed
+@pytest.mark.engine
+def test_a_judge_behind_an_api_answers_as_the_server_does(server: str, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STJ_TEST_KEY", "secret-of-the-server")
+    served = ModelConfig(endpoint=f"{server}/v1", name=str(model), key_variable="STJ_TEST_KEY")
+    with Judge(served, sampling=Sampling(max_tokens=128)) as judge:
+        result = judge.compare(PAIR["instruction"], PAIR["response_a"], PAIR["response_b"])
+        assert result.votes[0].text == json.loads(get(f"{server}/v1/judge", PAIR)[1])["votes"][0]["text"]
+        assert "context" in str(judge.compare("fox " * 5000, "a", "b").error)
+    for wrong, message in (({"name": "nobody"}, "Check endpoint and name"), ({"key_variable": None}, "whether it needs a key")):
+        with Judge(replace(served, **wrong)) as judge, pytest.raises(EndpointError, match=message):
+            judge.compare("x", "a", "b")
+
+
+@installed
+@pytest.mark.engine
+def test_a_pass_through_an_api_that_is_killed_resumes(server: str, model: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (ROOT / "stj/mini/data/heldout.jsonl").read_text().splitlines()[:60]]
+    pairs = [
+        {"instruction": row["instruction"], "response_a": row["chosen"], "response_b": row["rejected"], "winner": "A"}
+        for row in rows
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    settings = {"endpoint": f"{server}/v1", "name": str(model), "key_variable": "STJ_TEST_KEY"}
+    words = [sys.executable, "-m", "stj.cli", "judge", str(tmp_path / "pairs.jsonl"), f"run_root={tmp_path / 'run'}"]
+    words += [f"model.{name}={value}" for name, value in settings.items()]
+    words += ["vote.decoding.max_tokens=128", "engine.commit_interval_s=0", "model.parallel_requests=4"]
+    environment = os.environ | {"STJ_TEST_KEY": "secret-of-the-server"}
+    slow = subprocess.Popen(
+        [*words, "model.requests_per_minute=600"],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert slow.stdout is not None
+    first = [slow.stdout.readline() for _ in range(8)]
+    slow.kill()
+    printed = "".join(slow.communicate())
+    done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len({result["id"] for result in results}) == len(results) == 60
+    manifest = json.loads((tmp_path / "run" / "judge_1" / "manifest.json").read_text())
+    assert manifest["ledger"]["starts"] == 2
+    assert manifest["output_tokens"] > 0
+    assert json.loads(first[0]) in results
+    printed += "".join(first) + done.stdout + done.stderr
+    files = [path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert not [text for text in (printed.encode(), *files) if b"secret-of-the-server" in text]
 
 
 @installed

@@ -306,11 +306,16 @@ def test_the_limit_is_exact_in_any_order(tmp_path: Path) -> None:
 
 
 async def dies(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
-    """Dies while it starts: killed, as if memory were short, or by its own error; "twice" starts after one of each."""
+    """Dies while it starts: killed, as if memory were short, or by its own error; "twice" starts after one of each.
+
+    "broken" is what cannot heal.
+    """
     with Path(model.path).open("a+") as file:
         file.write("x")
         file.seek(0)
         tries = len(file.read())
+    if model.revision == "broken":
+        raise ModelError("its files lack a tensor")
     if model.revision == "killed" or (model.revision == "twice" and tries == 1):
         os._exit(1)
     if model.revision == "out of memory" or (model.revision == "twice" and tries == 2):
@@ -339,3 +344,9 @@ def test_an_engine_that_never_starts_is_tried_start_attempts_times(how: str, mes
     with pytest.raises(PassFailed, match=message):
         run_dying(tmp_path, how)
     assert (tmp_path / "tries").read_text() == "xxx"
+
+
+def test_an_engine_that_cannot_start_is_not_tried_again(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="its files lack a tensor"):
+        run_dying(tmp_path, "broken")
+    assert (tmp_path / "tries").read_text() == "x"

@@ -1,0 +1,49 @@
+"""`stj serve` of the mini seed or another model, as a process that tests ask over HTTP."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def mini_server(
+    log: Path, key: str, model: str | Path = "package://mini/seed_model", settings: Sequence[str] = ()
+) -> Iterator[str]:
+    """The address of a server that demands a key; it ends with the block."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [sys.executable, "-m", "stj.cli", "serve", str(model), "--port", str(port)]
+    with log.open("w") as printed:
+        process = subprocess.Popen(
+            [*words, "vote.decoding.max_tokens=128", *settings],
+            cwd=_ROOT,
+            env=os.environ | {"VLLM_API_KEY": key},
+            stdout=printed,
+            stderr=printed,
+        )
+        address = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 600
+        while not _healthy(address) and time.monotonic() < deadline:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.5)
+        yield address
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) in (0, -signal.SIGTERM), log.read_text()
+
+
+def _healthy(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=120) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
