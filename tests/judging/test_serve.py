@@ -220,7 +220,7 @@ def test_a_server_judges_pairs_beside_vllms_own_api(server: str, model: Path) ->
     assert answer["reward"] == -swapped["reward"]
     assert len(answer["votes"]) == 2
     assert all("[[" in vote["text"] for vote in answer["votes"])
-    assert all(vote["text"].count("final verdict") == 1 for vote in answer["votes"])  # it ends where config.json says
+    assert all(vote["text"].endswith("]]") for vote in answer["votes"])  # it ends where config.json says
     assert len(json.loads(get(f"{server}/v1/judge", PAIR | {"votes": 4, "instruction": TURNS})[1])["votes"]) == 8
 
     chat = {
