@@ -31,6 +31,19 @@ def test_log_probabilities_and_gradients_are_those_of_the_full_computation(wante
         assert (gradient - exact).norm() <= 1e-5 * exact.norm() + 1e-7
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_frozen_head_passes_the_same_gradient_on_and_has_none(bias: bool) -> None:
+    torch.manual_seed(0)
+    head = torch.nn.Linear(16, VOCABULARY, bias=bias)
+    hidden, targets = torch.randn(9, 16, requires_grad=True), torch.randint(VOCABULARY, (9,))
+    (expected,) = torch.autograd.grad(SupervisedHead(head)(hidden, targets).sum(), hidden)
+    head.requires_grad_(False)
+    SupervisedHead(head)(hidden, targets).sum().backward()
+    assert hidden.grad is not None
+    assert torch.equal(hidden.grad, expected)
+    assert all(parameter.grad is None for parameter in head.parameters())
+
+
 @pytest.mark.parametrize("everything", [False, True])
 def test_logits_take_a_tenth_of_tokens_times_vocabulary(everything: bool) -> None:
     lengths, vocabulary = paper_lengths(4, seed=0), 128_256
