@@ -16,9 +16,9 @@ from stj.config import ModelConfig
 from stj.errors import ModelError
 from stj.findings import Finding, joined, look
 from stj.models.chat import encode_chat
-from stj.models.locate import check_division, context_of, is_hub_id, local_model, read_config
+from stj.models.locate import check_division, context_of, hub_files, is_hub_id, local_model, read_config
 from stj.models.shapes import STANDARD_TYPES, check_shapes
-from stj.models.weights import INDEX, Tensor, read_weights, refuse_pointer, several
+from stj.models.weights import Tensor, read_index, read_weights, refuse_pointer, several, weight_files
 from stj.rows import Turn
 from stj.storage.folder import Folder, package_path
 
@@ -119,7 +119,7 @@ def check_trainable(config: Mapping[str, Any], name: str) -> None:
                 f"model {name}: its config.json has a {key} ({method}), and a quantized model cannot be trained: "
                 "name the unquantized model that it was made from. An engine alone can use a quantized one"
             )
-    if senses := [key for key in _OTHER_SENSES if key in config]:
+    if senses := [key for key in _OTHER_SENSES if config.get(key) is not None]:
         raise ModelError(
             f"model {name}: its config.json has a {senses[0]}: training knows models of text alone. "
             "Name the text model of its family"
@@ -237,11 +237,13 @@ def _load_config(use: ModelUse) -> "PreTrainedConfig":
 
 
 def _check_weights(use: ModelUse, *, vocabulary: bool) -> str:
-    """Facts on the weights. Those on the hub are checked if they are fetched already."""
+    """Facts on the weights. Of those that are still on the hub only the names are known."""
     name = use.model.path
-    folder = Folder.at(local_model(use.model, weights=False) if is_hub_id(name) else package_path(name))
-    if is_hub_id(name) and not _complete(folder):
-        return "weights on the hub"
+    on_hub = is_hub_id(name)
+    folder = Folder.at(local_model(use.model, weights=False) if on_hub else package_path(name))
+    if on_hub and not _complete(folder, use):
+        files = weight_files(hub_files(use.model), read_index(folder, name), name, trained=use.trained)
+        return f"{len(files)} safetensors files on the hub"
     tensors = read_weights(folder, name, trained=use.trained)
     quantized = bool(read_config(use.model).get("quantization_config"))
     if not quantized:
@@ -251,13 +253,13 @@ def _check_weights(use: ModelUse, *, vocabulary: bool) -> str:
     return f"{numbers:,} numbers in {dtypes}"
 
 
-def _complete(folder: Folder) -> bool:
+def _complete(folder: Folder, use: ModelUse) -> bool:
     """Whether the snapshot of a hub model holds all of its weights."""
-    names = folder.names()
-    if INDEX in names:
-        wanted = set(json.loads(folder.read(INDEX)).get("weight_map", {}).values())
-        return wanted <= {*names}
-    return "model.safetensors" in names
+    try:
+        weight_files(folder.names(), read_index(folder, use.model.path), use.model.path, trained=use.trained)
+    except ModelError:
+        return False
+    return True
 
 
 def _numbers(tensor: Tensor) -> int:
