@@ -5,7 +5,7 @@ one start names all that is wrong: config, weights, tokenizer, context.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
@@ -72,12 +72,25 @@ class ModelUse:
 
 def check_model_use(use: ModelUse) -> list[Finding]:
     """Every finding on one model: on its files and config, weights, tokenizer and context."""
-    first = look(use.subject, partial(_check_files, use))
-    if not first.ok:
-        return [first]
-    tokenizer = look(use.subject, partial(_check_tokenizer, use))
-    parts = (_check_config, partial(_check_weights, vocabulary=tokenizer.ok), _check_context)
-    return joined(use.subject, [first, tokenizer, *(look(use.subject, partial(part, use)) for part in parts)])
+    files = look_at(use, _check_files)
+    if not files.ok:
+        return [files]
+    tokenizer = look_at(use, _check_tokenizer)
+    weights = look_at(use, partial(_check_weights, vocabulary=tokenizer.ok))
+    return joined(use.subject, [files, tokenizer, look_at(use, _check_config), weights, look_at(use, _check_context)])
+
+
+def look_at(use: ModelUse, part: Callable[[ModelUse], str]) -> Finding:
+    """The finding on one part of a model. A value of a wrong type in its files, which any library may trip over, is one too."""
+
+    def check() -> str:
+        try:
+            return part(use)
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            cause = f"model {use.model.path}: its files hold a value that cannot be used ({_first_line(error)})"
+            raise ModelError(f"{cause}. Save the model again") from None
+
+    return look(use.subject, check)
 
 
 def load_tokenizer(directory: Path, name: str) -> "PreTrainedTokenizerBase":
