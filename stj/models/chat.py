@@ -71,7 +71,7 @@ def encode_reply(
         together = plain.encode(text + written)
         if together[: len(prompt)] == prompt:
             return together
-    return prompt + plain.encode_inside(written)
+    return prompt + plain.encode_behind_control(written)
 
 
 def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:

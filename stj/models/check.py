@@ -5,7 +5,7 @@ one start names all that is wrong: config, weights, tokenizer, context.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import partial
@@ -17,10 +17,19 @@ from stj.errors import ModelError
 from stj.findings import Finding, joined, look
 from stj.models.api_key import api_key
 from stj.models.chat import check_chat
-from stj.models.locate import adapter_of, check_division, context_of, is_hub_id, local_model, read_config, whole_model
+from stj.models.locate import (
+    adapter_of,
+    check_division,
+    context_of,
+    hub_files,
+    is_hub_id,
+    local_model,
+    read_config,
+    whole_model,
+)
 from stj.models.shapes import STANDARD_TYPES, check_shapes
 from stj.models.tokenizer import load_tokenizer, stop_ids
-from stj.models.weights import INDEX, Tensor, read_weights, refuse_pointer, several
+from stj.models.weights import Tensor, read_index, read_weights, refuse_pointer, several, weight_files
 from stj.storage.folder import Folder, package_path
 
 if TYPE_CHECKING:
@@ -75,16 +84,29 @@ def check_model_use(use: ModelUse) -> list[Finding]:
     """Every finding on one model: on its files and config, weights, tokenizer and context, or on the key of its API."""
     if use.model.endpoint:
         return [look(use.subject, partial(_check_endpoint, use.model))]
-    whole = look(use.subject, partial(_check_adapter, use))
+    whole = look_at(use, _check_adapter)
     if not whole.ok:
         return [whole]
     use = replace(use, model=whole_model(use.model))
-    first = look(use.subject, partial(_check_files, use))
-    if not first.ok:
-        return [first]
-    tokenizer = look(use.subject, partial(_check_tokenizer, use))
-    parts = (_check_config, partial(_check_weights, vocabulary=tokenizer.ok), _check_context)
-    return joined(use.subject, [first, tokenizer, *(look(use.subject, partial(part, use)) for part in parts)])
+    files = look_at(use, _check_files)
+    if not files.ok:
+        return [files]
+    tokenizer = look_at(use, _check_tokenizer)
+    weights = look_at(use, partial(_check_weights, vocabulary=tokenizer.ok))
+    return joined(use.subject, [files, tokenizer, look_at(use, _check_config), weights, look_at(use, _check_context)])
+
+
+def look_at(use: ModelUse, part: Callable[[ModelUse], str]) -> Finding:
+    """The finding on one part of a model. A value of a wrong type in its files, which any library may trip over, is one too."""
+
+    def check() -> str:
+        try:
+            return part(use)
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            cause = f"model {use.model.path}: its files hold a value that cannot be used ({_first_line(error)})"
+            raise ModelError(f"{cause}. Save the model again") from None
+
+    return look(use.subject, check)
 
 
 def check_vocabulary(config: Mapping[str, Any], tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
@@ -121,7 +143,7 @@ def check_trainable(config: Mapping[str, Any], name: str) -> None:
                 f"model {name}: its config.json has a {key} ({method}), and a quantized model cannot be trained: "
                 "name the unquantized model that it was made from. An engine alone can use a quantized one"
             )
-    if senses := [key for key in _OTHER_SENSES if key in config]:
+    if senses := [key for key in _OTHER_SENSES if config.get(key) is not None]:
         raise ModelError(
             f"model {name}: its config.json has a {senses[0]}: training knows models of text alone. "
             "Name the text model of its family"
@@ -254,11 +276,13 @@ def _load_config(use: ModelUse) -> "PreTrainedConfig":
 
 
 def _check_weights(use: ModelUse, *, vocabulary: bool) -> str:
-    """Facts on the weights. Those on the hub are checked if they are fetched already."""
+    """Facts on the weights. Of those that are still on the hub only the names are known."""
     name = use.model.path
-    folder = Folder.at(local_model(use.model, weights=False) if is_hub_id(name) else package_path(name))
-    if is_hub_id(name) and not _complete(folder):
-        return "weights on the hub"
+    on_hub = is_hub_id(name)
+    folder = Folder.at(local_model(use.model, weights=False) if on_hub else package_path(name))
+    if on_hub and not _complete(folder, use):
+        files = weight_files(hub_files(use.model), read_index(folder, name), name, trained=use.trained)
+        return f"{len(files)} safetensors files on the hub"
     tensors = read_weights(folder, name, trained=use.trained)
     quantized = bool(read_config(use.model).get("quantization_config"))
     if not quantized:
@@ -268,13 +292,13 @@ def _check_weights(use: ModelUse, *, vocabulary: bool) -> str:
     return f"{numbers:,} numbers in {dtypes}"
 
 
-def _complete(folder: Folder) -> bool:
+def _complete(folder: Folder, use: ModelUse) -> bool:
     """Whether the snapshot of a hub model holds all of its weights."""
-    names = folder.names()
-    if INDEX in names:
-        wanted = set(json.loads(folder.read(INDEX)).get("weight_map", {}).values())
-        return wanted <= {*names}
-    return "model.safetensors" in names
+    try:
+        weight_files(folder.names(), read_index(folder, use.model.path), use.model.path, trained=use.trained)
+    except ModelError:
+        return False
+    return True
 
 
 def _numbers(tensor: Tensor) -> int:

@@ -10,9 +10,9 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
@@ -302,12 +302,29 @@ def _is_adapter(folder: Folder) -> bool:
     return folder.exists(ADAPTER_CONFIG) and not any(folder.exists(name) for name in _WHOLE)
 
 
+def hub_files(model: ModelConfig) -> list[str]:
+    """The names of a hub model's files; fetches none. Raises ModelError if the hub does not list them."""
+    from huggingface_hub import HfApi
+
+    with _hub_errors(model):
+        names: list[str] = HfApi().list_repo_files(model.path, revision=model.revision)
+        return names
+
+
 def _from_hub(model: ModelConfig, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
+
+    with _hub_errors(model):
+        return Path(snapshot_download(model.path, revision=model.revision, allow_patterns=list(patterns)))
+
+
+@contextmanager
+def _hub_errors(model: ModelConfig) -> Iterator[None]:
+    """Turns errors of the hub and the network into one line for the user."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(model.path, revision=model.revision, allow_patterns=list(patterns)))
+        yield
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
             f"model {model.path}: not a local directory, and the hub does not deliver it ({str(error).splitlines()[0]}). "

@@ -7,7 +7,7 @@ checked by reading a few megabytes. The format: https://github.com/huggingface/s
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from stj.errors import ModelError
@@ -48,12 +48,8 @@ def read_weights(folder: Folder, name: str, *, trained: bool) -> dict[str, Tenso
     Raises ModelError if a file is missing, a git-lfs pointer, torn or damaged, or lacks a tensor that the index places in it.
     """
     sizes = folder.sizes()
-    weight_map = _weight_map(folder, name) if INDEX in sizes else {}
-    files = sorted(set(weight_map.values())) or _files_without_index(sizes, name, trained=trained)
-    if missing := [file for file in files if file not in sizes]:
-        raise ModelError(
-            f"model {name}: {several(missing)} missing, of {len(files)} safetensors files: copy or download the model again"
-        )
+    weight_map = read_index(folder, name)
+    files = weight_files(sizes, weight_map, name, trained=trained)
     tensors: dict[str, Tensor] = {}
     for file in files:
         tensors |= _read_header(folder, file, sizes[file], name)
@@ -66,6 +62,24 @@ def read_weights(folder: Folder, name: str, *, trained: bool) -> dict[str, Tenso
                 "the files belong to different versions; copy or download the model again"
             )
     return tensors
+
+
+def read_index(folder: Folder, name: str) -> dict[str, str]:
+    """The file of each tensor, by the index; empty if there is none. Raises ModelError if the index is damaged."""
+    return _weight_map(folder, name) if folder.exists(INDEX) else {}
+
+
+def weight_files(names: Collection[str], index: Mapping[str, str], name: str, *, trained: bool) -> list[str]:
+    """The safetensors files among the names of a model's files.
+
+    Raises ModelError if one is missing or if there are none; `trained` also asks for the index if there are several.
+    """
+    files = sorted(set(index.values())) or _files_without_index(names, name, trained=trained)
+    if missing := [file for file in files if file not in names]:
+        raise ModelError(
+            f"model {name}: {several(missing)} missing, of {len(files)} safetensors files: copy or download the model again"
+        )
+    return files
 
 
 def is_pointer(start: bytes) -> bool:
@@ -104,12 +118,12 @@ def _weight_map(folder: Folder, name: str) -> dict[str, str]:
     return plain
 
 
-def _files_without_index(sizes: Mapping[str, int], name: str, *, trained: bool) -> list[str]:
-    if "model.safetensors" in sizes:
+def _files_without_index(names: Collection[str], name: str, *, trained: bool) -> list[str]:
+    if "model.safetensors" in names:
         return ["model.safetensors"]
-    files = [file for file in sorted(sizes) if file.endswith(".safetensors") and not file.startswith("adapter")]
+    files = [file for file in sorted(names) if file.endswith(".safetensors") and not file.startswith("adapter")]
     if not files:
-        raise ModelError(f"model {name}: {_no_safetensors(sizes)}")
+        raise ModelError(f"model {name}: {_no_safetensors(names)}")
     for shard in filter(None, map(_SHARD.fullmatch, files)):
         count = int(shard["count"])
         missing = {f"{shard['stem']}-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)} - {*files}
@@ -124,13 +138,13 @@ def _files_without_index(sizes: Mapping[str, int], name: str, *, trained: bool) 
     return files
 
 
-def _no_safetensors(sizes: Mapping[str, int]) -> str:
-    if "adapter_config.json" in sizes:
+def _no_safetensors(names: Collection[str]) -> str:
+    if "adapter_config.json" in names:
         return (
             "its weights are an adapter without its base model: merge them with peft's merge_and_unload(), and save the result"
         )
     others = sorted(
-        file for file in sizes if file.endswith(_OTHER_FORMATS) and file not in ("training_args.bin", "optimizer.bin")
+        file for file in names if file.endswith(_OTHER_FORMATS) and file not in ("training_args.bin", "optimizer.bin")
     )
     if not others:
         return "the directory holds no safetensors weights: copy or download them"

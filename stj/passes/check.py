@@ -5,7 +5,7 @@ from functools import partial
 
 from stj.config import RayConfig, UseConfig, check_run_root, in_ray_job
 from stj.findings import Finding, joined, look
-from stj.models.check import ModelUse, check_model_use
+from stj.models.check import ModelUse, check_model_use, look_at
 from stj.models.locate import check_cache, local_model
 from stj.models.tokenizer import load_tokenizer
 from stj.plan.context import LongestRequest, check_requests, given_pairs_request
@@ -23,7 +23,7 @@ def model_findings(use: ModelUse, requests: Sequence[LongestRequest], ray: RayCo
     """The refusals of one model, or one finding with its facts; prompts are counted only if the tokenizer is good."""
     findings = check_model_use(use)
     if not use.model.endpoint and all(finding.ok for finding in findings):
-        findings.append(look(use.subject, partial(_check_prompts, use, requests)))
+        findings.append(look_at(use, partial(_check_prompts, requests=requests)))
         findings.append(look(use.subject, partial(check_cache, use.model, weights=on_this_machine(ray))))
     return joined(use.subject, findings)
 

@@ -238,7 +238,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "quantization_config (awq)",
         "unquantized",
     ),
-    "a model of images": (change("config.json", vision_config={}), "vision_config", "text model"),
+    "a model of images": (change("config.json", vision_config={"hidden_size": 8}), "vision_config", "text model"),
     "tokenizer missing": (
         lambda m: [(m / f).unlink() for f in ("tokenizer.json", "tokenizer_config.json")],
         "tokenizer",

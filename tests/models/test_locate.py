@@ -4,6 +4,7 @@ import glob
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,10 +22,15 @@ from stj.storage.folder import Folder
         ({"max_position_embeddings": 2048}, 8192, 2048),
         ({"max_position_embeddings": 131072}, 8192, 8192),
         ({}, 8192, 8192),
+        ({"n_positions": 1024}, 8192, 1024),
+        ({"text_config": {"max_position_embeddings": 4096}}, 8192, 4096),
+        ({"max_position_embeddings": 2048, "rope_scaling": {"type": "linear", "factor": 2.0}}, 8192, 4096),
+        ({"max_position_embeddings": 2048, "rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, 8192, 2048),
+        ({"max_position_embeddings": 2048, "rope_scaling": None}, 8192, 2048),
     ],
 )
 def test_the_context_is_cut_to_what_the_config_states(
-    config: dict[str, int], max_model_len: int, expected: int, tmp_path: Path
+    config: dict[str, Any], max_model_len: int, expected: int, tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert within_context(ModelConfig(path=str(tmp_path), max_model_len=max_model_len)).max_model_len == expected

@@ -1,0 +1,47 @@
+"""The GPUs of one machine against what a config asks of it. No GPU is needed: the facts are given."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stj.config_loader import load
+from stj.errors import CheckFailed
+from stj.plan.gpus import Gpus, check_gpus, check_memory, gpus_here, torch_cuda
+
+EIGHT = Gpus(names=("NVIDIA H100 80GB HBM3",) * 8, memory_gb=85.5, driver="580.65.06", cuda=(13, 0))
+
+
+def test_enough_gpus_are_facts() -> None:
+    words = check_gpus(EIGHT, (13, 0), {"models.seed": 4, "train.workers": 8})
+    assert words == "8 x NVIDIA H100 80GB HBM3, 86 GB each, driver 580.65.06"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "built_for", "needs", "said"),
+    [
+        (None, None, {"models.seed": 1}, "this machine shows no NVIDIA GPU"),
+        (EIGHT, None, {"train.workers": 32}, "train.workers asks for 32 GPUs, and this machine has 8"),
+        (replace(EIGHT, driver="535.1", cuda=(12, 2)), (13, 0), {}, "driver 535.1 serves CUDA 12.2, .* built for 13.0: update"),
+    ],
+)
+def test_what_a_machine_lacks(gpus: Gpus | None, built_for: tuple[int, int] | None, needs: dict[str, int], said: str) -> None:
+    with pytest.raises(CheckFailed, match=said):
+        check_gpus(gpus, built_for, needs)
+
+
+def test_a_newer_minor_version_of_cuda_needs_no_newer_driver() -> None:
+    assert check_gpus(replace(EIGHT, cuda=(12, 2)), (12, 9), {})
+
+
+def test_models_are_measured_against_the_real_memory() -> None:
+    config = load([Path(__file__).parents[2] / "conf" / "paper.yaml"])
+    assert check_memory(EIGHT, config) == "all models fit on GPUs of 86 GB"
+    with pytest.raises(CheckFailed, match=r"models.generator does not fit on GPUs of 24 GB: take larger machines"):
+        check_memory(replace(EIGHT, memory_gb=24), config)
+
+
+def test_this_machine_is_asked_without_starting_cuda() -> None:
+    here = gpus_here()
+    assert here is None or here.names
+    assert torch_cuda() is None or torch_cuda() >= (11, 0)  # type: ignore[operator]
