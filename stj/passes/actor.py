@@ -46,7 +46,7 @@ class PassActor:
         engine = (spec.make_engine or _vllm_engine)(spec.model, config, seed)
         self._engine = asyncio.run_coroutine_threadsafe(engine, self._loop).result()
         registry.record_start.remote()
-        self._load = EngineLoad(self._engine, config.max_num_seqs)
+        self._load = EngineLoad(self._engine, config.slots)
         asyncio.run_coroutine_threadsafe(self._load.watch(), self._loop)
         asyncio.run_coroutine_threadsafe(self._heartbeat(), self._loop)
 
