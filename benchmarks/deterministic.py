@@ -1,4 +1,4 @@
-"""What a seed fixes of the texts that a model samples, and what `engine.deterministic` costs, with the mini world's seed on a CPU.
+"""What a seed fixes of the texts that a model samples, and the cost of `engine.deterministic`: the mini seed on a CPU.
 
     python benchmarks/deterministic.py
 
@@ -61,7 +61,7 @@ async def compare(name: str, config: EngineConfig, prompts: Sequence[str], *, se
 async def main() -> None:
     """Compares the three ways."""
     with POOL.open(encoding="utf-8") as lines:
-        prompts = [json.loads(line)["instruction"] for line, _ in zip(lines, range(PROMPTS), strict=False)]
+        prompts = [json.loads(line)["conversation"][0]["content"] for line, _ in zip(lines, range(PROMPTS), strict=False)]
     await compare("default", ENGINE, prompts, seeded=False)
     await compare("seeds alone", ENGINE, prompts, seeded=True)
     await compare("deterministic", replace(ENGINE, deterministic=True), prompts, seeded=True)

@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from stj.config import Config, ModelConfig
 from stj.config_loader import load
 from stj.engine.hosted import HostedEngine
 from stj.errors import ModelError, PromptTooLong
-from stj.generate import Completion, Sampling, Usage
+from stj.generate import Completion, Sampling, SeededSampling, Usage
 from stj.rows import Turn
 from tests.conftest import engines, soon
 
@@ -66,6 +67,24 @@ def test_what_is_wrong_with_a_request_or_a_model_comes_through(mark: str, tmp_pa
         asyncio.run(too_long())
     with pytest.raises(ModelError, match="the directory does not exist"):
         asyncio.run(start(mark, ModelConfig(path=str(tmp_path / "nowhere"))))
+
+
+def test_deterministic_texts_do_not_depend_on_what_runs_beside_them(mark: str) -> None:
+    """Real vLLM: the same requests in another order, all at once, and one alone, on engines with other seeds."""
+    config = replace(CONFIG.engine, deterministic=True)
+    prompts = [[Turn(role="user", content=f"What is the color of the {animal}?")] for animal in ("fox", "ant", "goose", "cat")]
+
+    async def texts(order: Sequence[int], seed: int) -> dict[int, str]:
+        engine = await HostedEngine.start(CONFIG.models.seed, config, seed, mark)
+        asked = {i: SeededSampling(temperature=1.5, top_p=1.0, max_tokens=24, seed=1000 + i) for i in order}
+        answers = await asyncio.gather(*(engine.generate(prompts[i % 4], asked[i]) for i in order))
+        await closed(engine)
+        return {i: answer.text for i, answer in zip(order, answers, strict=True)}
+
+    every = asyncio.run(texts(range(24), seed=0))
+    assert len(set(every.values())) > 12
+    assert asyncio.run(texts(range(23, -1, -1), seed=1)) == every
+    assert asyncio.run(texts([17], seed=2)) == {17: every[17]}
 
 
 ACTOR = """

@@ -18,7 +18,7 @@ from ray.data import DataContext
 from stj.config import EngineConfig, ModelConfig, SelectConfig
 from stj.engine.scripted import ScriptedEngine
 from stj.errors import ModelError, PassFailed, RequestFailed
-from stj.generate import Completion, Engine, Generate, Sampling, Usage
+from stj.generate import Completion, Engine, Generate, Sampling, SeededSampling, Usage
 from stj.passes.gate import RayGate
 from stj.passes.run import run_pass
 from stj.passes.spec import Pass
@@ -50,6 +50,16 @@ def refuse_every_tenth(messages: Sequence[Turn], sampling: Sampling) -> str:
 
 async def scripted(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
     return ScriptedEngine({"shout": shout, "refuse": refuse_every_tenth}[model.path])
+
+
+async def seed_reader(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+    """Answers with the request's own seed after a random time; without one, with the engine's."""
+
+    def handler(messages: Sequence[Turn], sampling: Sampling) -> str:
+        time.sleep(random.random() / 200)
+        return str(sampling.seed if isinstance(sampling, SeededSampling) else seed)
+
+    return ScriptedEngine(handler)
 
 
 async def dying(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
@@ -339,3 +349,24 @@ def test_an_engine_that_never_starts_is_tried_start_attempts_times(how: str, mes
     with pytest.raises(PassFailed, match=message):
         run_dying(tmp_path, how)
     assert (tmp_path / "tries").read_text() == "xxx"
+
+
+def test_with_seeds_of_their_own_requests_do_not_depend_on_engines_or_arrival(tmp_path: Path) -> None:
+    def details(name: str, config: EngineConfig, seed: int = 5) -> dict[str, str]:
+        spec = Pass(
+            model=ModelConfig(path="any"),
+            read=partial(read, 60),
+            stages={TRAINING: [answer]},
+            seed=seed,
+            make_engine=seed_reader,
+        )
+        artifact = Artifact(Folder.at(tmp_path / name), {"step": name})
+        artifact.begin()
+        run_pass(spec, artifact, config)
+        return {row.id: row.detail or "" for row in map(row_from_dict, artifact.records())}
+
+    alone = details("alone", replace(CONFIG, deterministic=True))
+    assert len(set(alone.values())) == 60
+    assert details("two", replace(CONFIG, deterministic=True, min_replicas=2, max_replicas=2, rows_in_flight=8)) == alone
+    assert set(details("other", replace(CONFIG, deterministic=True), seed=6).values()).isdisjoint(alone.values())
+    assert set(details("default", CONFIG).values()) == {"5"}
