@@ -17,7 +17,7 @@ from ray.data import DataContext
 
 from stj.config import EngineConfig, ModelConfig, SelectConfig
 from stj.engine.scripted import ScriptedEngine
-from stj.errors import ModelError, PassFailed, RequestFailed
+from stj.errors import ModelError, PassFailed, RequestFailed, StorageFailed
 from stj.generate import Completion, Engine, Generate, Sampling, SeededSampling, Usage
 from stj.passes.gate import RayGate
 from stj.passes.run import run_pass
@@ -60,6 +60,11 @@ async def seed_reader(model: ModelConfig, config: EngineConfig, seed: int) -> En
         return str(sampling.seed if isinstance(sampling, SeededSampling) else seed)
 
     return ScriptedEngine(handler)
+
+
+async def noisy(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+    """Answers with 100 kB that no compression makes smaller."""
+    return ScriptedEngine(lambda messages, sampling: os.urandom(50_000).hex())
 
 
 async def dying(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
@@ -370,3 +375,15 @@ def test_with_seeds_of_their_own_requests_do_not_depend_on_engines_or_arrival(tm
     assert details("two", replace(CONFIG, deterministic=True, min_replicas=2, max_replicas=2, rows_in_flight=8)) == alone
     assert set(details("other", replace(CONFIG, deterministic=True), seed=6).values()).isdisjoint(alone.values())
     assert set(details("default", CONFIG).values()) == {"5"}
+
+
+def test_a_full_disk_ends_a_pass_at_once_in_one_line(small_disk: Path) -> None:
+    spec = Pass(model=ModelConfig(path="any"), read=partial(read, 200), stages={TRAINING: [answer]}, make_engine=noisy)
+    artifact = Artifact(Folder.at(small_disk / "pass"), {"step": "pass"})
+    artifact.begin()
+    with pytest.raises(
+        StorageFailed, match=r"pass: cannot write: No space left on device \(0.00 GB are free there\)"
+    ) as caught:
+        run_pass(spec, artifact, CONFIG)
+    assert "\n" not in str(caught.value)
+    assert artifact.state()[0] == "partial"
