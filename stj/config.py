@@ -207,7 +207,7 @@ class EngineConfig:
     """Skip graph capture: engines start faster, and large models decode more slowly."""
     deterministic: bool = False
     """Give every request a seed of its own, and have the engine compute each one as if it were alone. Then a pass gives the
-    same texts again on the same kind of machine. Passes take longer (docs/method.md)."""
+    same texts again on the same kind of machine. Passes take longer (docs/method.md). Not for `stj serve`."""
     start_attempts: int = 3
     """The pass fails if an engine dies in this many starts in a row."""
     max_failed_fraction: float = 0.01

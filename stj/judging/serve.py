@@ -48,6 +48,10 @@ def serve(config: UseConfig, host: str, port: int) -> NoReturn:
     """
     if _PLUGIN not in entry_points(group=_GROUP).names:
         raise ConfigError("this installation of stj has no entry point for vLLM; install it again (`make install`)")
+    if config.engine.deterministic:
+        raise ConfigError(
+            "engine.deterministic=true: a server's requests have no seeds of their own; use `stj judge`, or Judge"
+        )
     model = within_context(config.model)
     settings = engine_settings(str(plain_path(local_model(model))), model, config.engine, config.seed)
     settings |= {"host": host, "port": port, "served_model_name": config.model.path}
