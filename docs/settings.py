@@ -29,7 +29,10 @@ _BEGINNING = """\
 
 Every setting is a field of a dataclass in [stj/config.py](../stj/config.py). This page is made from that file.
 
-A YAML file sets fields by group. `key=value` on the command line wins. The defaults are the paper's numbers (Tables 7 and 8).
+A YAML file sets fields by group, nested (`train: {lr: 1e-6}`) or flat (`train.lr: 1e-6`). `key=value` on the command line wins.
+The type of a field says how its value is read. Text stays as it is written: `run_root: 2024_05_01`, `revision: 8601e45` and
+`id_field: no` need no quotes. In a word of the command line, text is everything behind the equals sign. `null`, `~` and nothing
+are no value. `${seed}` names another setting. The defaults are the paper's numbers (Tables 7 and 8).
 A file in `conf/` holds only what differs. An unknown key is refused, with the nearest known one.
 
 ```bash

@@ -370,7 +370,7 @@ class EngineConfig:
     """Skip graph capture: engines start faster, and large models decode more slowly."""
     deterministic: bool = False
     """Give every request a seed of its own, and have the engine compute each one as if it were alone. Then a pass gives the
-    same texts again on the same kind of machine, whatever is batched together (docs/resuming.md)."""
+    same texts again on the same kind of machine. Passes take longer (docs/method.md). Not for `stj serve`."""
     start_attempts: int = 3
     """The pass fails if an engine dies in this many starts in a row."""
     max_failed_fraction: float = 0.01
@@ -403,6 +403,11 @@ class EngineConfig:
             cpus_per_replica=_CLIENT_CPUS,
             rows_in_flight=model.parallel_requests,  # a row is paid for when it is asked for: take up no more than are asked
         )
+
+    @property
+    def slots(self) -> int:
+        """Sequences that one engine decodes at once. A CPU rounds sums by the size of the batch: only alone is the same."""
+        return 1 if self.deterministic and self.device == "cpu" else self.max_num_seqs
 
     def drawn_by(self, seed: int) -> dict[str, int]:
         """What a key says of the seed if it decides every answer; nothing if answers also depend on what is batched."""

@@ -1,11 +1,14 @@
 """The config: the paper's numbers as defaults, files from left to right, and one clear line for each error."""
 
 import json
+import re
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from stj.config import Config
 from stj.config_loader import from_plain, load, load_model, load_use
 from stj.errors import ConfigError
+from stj.setting_text import fields_of
 
 ODD_TEXTS = (
     *(
@@ -145,14 +149,51 @@ def test_what_a_yaml_library_writes_is_read_back(first: str, second: str) -> Non
         assert config.train.lr == 1e-6
 
 
+def leaves(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting with its type."""
+    for name, hint in fields_of(schema).items():
+        if is_dataclass(hint):
+            assert isinstance(hint, type)
+            yield from leaves(hint, f"{prefix}{name}.")
+        else:
+            yield prefix + name, hint
+
+
+LEAVES = dict(leaves(Config))
+
+
+def written(hint: Any, draw: st.DataObject) -> Any:
+    """A value of a type, as a user may write it."""
+    if get_origin(hint) is Literal:
+        return draw.draw(st.sampled_from(get_args(hint)))
+    if get_origin(hint) is tuple:
+        count = draw.draw(st.integers(0, 3)) if ... in get_args(hint) else len(get_args(hint))
+        return [written(get_args(hint)[0], draw) for _ in range(count)]
+    if NoneType in get_args(hint):
+        options = [option for option in get_args(hint) if option is not NoneType]
+        return draw.draw(st.none()) if draw.draw(st.booleans()) else written(options[0], draw)
+    values = {bool: st.booleans(), int: st.integers(-5, 10**6), float: st.floats(0, 1e6), str: SAFE_TEXT}
+    return draw.draw(values[hint])
+
+
+def outcome(read: Callable[[], Config]) -> Config | str:
+    """The config, or the message of its error without the place."""
+    try:
+        return read()
+    except ConfigError as error:
+        return re.sub(r"^\S*conf\.yaml, line \d+: ", "", str(error))
+
+
 @FAST
-@given(st.integers(1, 10**6), st.floats(1e-9, 1, exclude_min=True), st.booleans(), SAFE_TEXT)
-def test_a_file_and_words_agree_and_config_json_reads_back_exactly(workers: int, lr: float, offload: bool, text: str) -> None:
-    written: dict[str, Any] = {"train.workers": workers, "train.lr": lr, "select.toxic": offload, "source.id_field": text}
-    by_words = load([], [f"{key}={json.dumps(value) if key != 'source.id_field' else value}" for key, value in written.items()])
-    assert (by_words.train.workers, by_words.train.lr, by_words.select.toxic) == (workers, lr, offload)
-    assert read_file(json.dumps(written)) == by_words
-    assert from_plain(json.loads(json.dumps(asdict(by_words)))) == by_words
+@given(st.sampled_from(sorted(LEAVES)), st.data())
+def test_a_file_and_a_word_agree_on_every_setting_and_config_json_reads_back_exactly(key: str, data: st.DataObject) -> None:
+    value = written(LEAVES[key], data)
+    word = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    by_word = outcome(lambda: load([], [f"{key}={word}"]))
+    assert outcome(lambda: read_file(json.dumps({key: value}))) == by_word
+    assert outcome(lambda: read_file(yaml.safe_dump({key: value}, allow_unicode=True))) == by_word
+    if isinstance(by_word, Config):
+        assert from_plain(json.loads(json.dumps(asdict(by_word)))) == by_word
 
 
 @pytest.mark.parametrize("word", ["null", "~"])

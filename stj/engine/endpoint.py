@@ -26,7 +26,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from stj.config import ModelConfig
 from stj.errors import EndpointError, PromptTooLong, RequestFailed
-from stj.generate import Completion, Sampling, Usage
+from stj.generate import Completion, Sampling, SeededSampling, Usage
 from stj.models.api_key import api_key
 from stj.rows import Turn
 from stj.thoughts import Reply, join_thought
@@ -137,6 +137,8 @@ class EndpointEngine:
             "messages": [{"role": turn.role, "content": turn.content} for turn in messages],
             self._length_parameter: max_tokens,
         }
+        if isinstance(sampling, SeededSampling):
+            body["seed"] = sampling.seed
         if variables := self._model.chat_options.variables:  # a field of vLLM's and SGLang's servers
             body["extra_body"] = {"chat_template_kwargs": variables}
         if not self._model.fixed_sampling:

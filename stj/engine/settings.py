@@ -25,7 +25,8 @@ def engine_settings(path: str, model: ModelConfig, config: EngineConfig, seed: i
         "max_model_len": model.max_model_len,
         "tensor_parallel_size": model.tensor_parallel_size,
         "pipeline_parallel_size": model.pipeline_parallel_size,
-        "max_num_seqs": config.max_num_seqs,
+        "max_num_seqs": config.slots,
+        "enable_prefix_caching": False if config.deterministic else None,  # what is cached decides how a prompt is computed
         "gpu_memory_utilization": config.gpu_memory_utilization,
         "kv_cache_memory_bytes": int(config.kv_cache_gib * 2**30) if config.device == "cpu" else None,
         "distributed_executor_backend": "uni" if config.device == "cpu" and model.gpus == 1 else None,

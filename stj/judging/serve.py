@@ -60,6 +60,10 @@ def serve(config: UseConfig, host: str, port: int) -> NoReturn:
         raise ConfigError(f"{config.model.label} is served there already; `stj serve` takes a model's directory, URI or hub id")
     if _PLUGIN not in entry_points(group=_GROUP).names:
         raise ConfigError("this installation of stj has no entry point for vLLM; install it again (`make install`)")
+    if config.engine.deterministic:
+        raise ConfigError(
+            "engine.deterministic=true: a server's requests have no seeds of their own; use `stj judge`, or Judge"
+        )
     model = within_context(config.model)
     use = ModelUse(roles=("model",), model=model, limited=False)
     require(judge_findings([use], [VARIANTS[config.vote.prompt]], None, config))

@@ -51,7 +51,7 @@ class PassActor:
             self._refusal = error  # Ray Data would start an actor again whose constructor raises; the first call raises this
             return
         registry.record_start.remote()
-        self._load = EngineLoad(self._engine, config.max_num_seqs)
+        self._load = EngineLoad(self._engine, config.slots)
         if not spec.model.endpoint:  # an API has room at any time, and each surplus sample has its price
             asyncio.run_coroutine_threadsafe(self._load.watch(), self._loop)
         asyncio.run_coroutine_threadsafe(self._heartbeat(), self._loop)

@@ -245,7 +245,7 @@ def _gpu_seconds(shape: Shape, model: ModelConfig, tokens: tuple[float, float], 
     """Compute limits prefill. A decoding step reads the weights and the KV cache of all its sequences."""
     flops = config.hardware.gpu_tflops * 1e12 * a.compute
     bandwidth = config.hardware.gpu_bandwidth_gbs * GB * a.bandwidth
-    parallel = max(1.0, min(config.engine.max_num_seqs, kv_room(shape, model, config) / (a.judged + a.judgment)))
+    parallel = max(1.0, min(config.engine.slots, kv_room(shape, model, config) / (a.judged + a.judgment)))
     cache = parallel * (a.judged + a.judgment / 2) * shape.kv_bytes(model.dtype)
     read = (shape.parameters * DTYPE_BYTES[model.dtype] + cache) / bandwidth
     work = 2 * shape.active_parameters / flops

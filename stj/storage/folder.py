@@ -19,7 +19,7 @@ from functools import cache, partial
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -34,6 +34,7 @@ _PARTS_AT_ONCE = 8  # Wait for the network after this many parts: at most 512 Mi
 _LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 """Failures of a write that do not heal: full, over the quota, read-only, not allowed, too large for the disk."""
 _REFUSED = re.compile("ACCESS_DENIED|NO_SUCH_BUCKET|QuotaExceeded|InsufficientCapacity")  # Arrow's words for a store's answer
+_LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _SECRET = re.compile("key|secret|token|password", re.IGNORECASE)
 
 
@@ -48,7 +49,7 @@ class Folder:
 
     @classmethod
     def at(cls, location: str | Path) -> "Folder":
-        """The folder of a path or URI; it need not exist.
+        """The folder of a path or URI; it need not exist. The path in a URI may have any characters, encoded (%20) or not.
 
         Raises ConfigError if the URI has an unknown scheme or holds a secret.
         """
@@ -58,14 +59,15 @@ class Folder:
             return cls(fs.LocalFileSystem(), absolute, absolute)
         _refuse_secrets(text)
         try:
-            filesystem, path = fs.FileSystem.from_uri(text)
+            filesystem, path = fs.FileSystem.from_uri(_encoded(text))
         except (pa.ArrowInvalid, OSError) as error:
             raise ConfigError(f"{text}: not a path or URI that this machine can use: {str(error).splitlines()[0]}") from None
         return cls(filesystem, path, text)
 
     def __truediv__(self, name: str) -> "Folder":
         location, options = self._uri_parts()
-        return Folder(self.filesystem, self._at(name), f"{location}/{name}{options}")
+        encoded = name if "://" not in location else name.replace("%", "%25")
+        return Folder(self.filesystem, self._at(name), f"{location}/{encoded}{options}")
 
     @property
     def parent(self) -> "Folder":
@@ -321,6 +323,13 @@ def _sampled_hash(members: tuple[tuple[str, Path, tuple[int, ...]], ...]) -> str
             content.seek(max(0, size - _SAMPLE_BYTES))
             digest.update(content.read(_SAMPLE_BYTES))
     return digest.hexdigest()
+
+
+def _encoded(uri: str) -> str:
+    """The URI with codes for all characters that Arrow refuses in a URI, or that would end its path unseen, as `#` does."""
+    escaped = _LONE_PERCENT.sub("%25", uri)
+    options = "" if uri.startswith("file://") else "?"  # a file's path may hold a question mark
+    return quote(escaped, safe=f"%:/=&@+,;~!$'()*{options}")
 
 
 def _refuse_secrets(uri: str) -> None:

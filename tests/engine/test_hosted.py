@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from stj.config import Config, ModelConfig
 from stj.config_loader import load
 from stj.engine.hosted import HostedEngine
 from stj.errors import ConfigError, ModelError, PromptTooLong
-from stj.generate import Completion, Sampling, Usage
+from stj.generate import Completion, Sampling, SeededSampling, Usage
 from stj.rows import Turn
 from stj.storage.folder import package_path
 from tests.conftest import engines, soon
@@ -155,6 +155,24 @@ def test_a_command_with_a_broken_model_ends_with_one_line_after_one_start(broken
     assert "engine.kv_cache_gib=0.02 or more" in done.stderr.splitlines()[-1]
     assert str(logs[0]) in done.stderr.splitlines()[-1]
     assert len(logs) == 1
+
+
+def test_deterministic_texts_do_not_depend_on_what_runs_beside_them(mark: str) -> None:
+    """Real vLLM: the same requests in another order, all at once, and one alone, on engines with other seeds."""
+    config = replace(CONFIG.engine, deterministic=True)
+    prompts = [[Turn(role="user", content=f"What is the color of the {animal}?")] for animal in ("fox", "ant", "goose", "cat")]
+
+    async def texts(order: Sequence[int], seed: int) -> dict[int, str]:
+        engine = await HostedEngine.start(CONFIG.models.seed, config, seed, mark)
+        asked = {i: SeededSampling(temperature=1.5, top_p=1.0, max_tokens=24, seed=1000 + i) for i in order}
+        answers = await asyncio.gather(*(engine.generate(prompts[i % 4], asked[i]) for i in order))
+        await closed(engine)
+        return {i: answer.text for i, answer in zip(order, answers, strict=True)}
+
+    every = asyncio.run(texts(range(24), seed=0))
+    assert len(set(every.values())) > 12
+    assert asyncio.run(texts(range(23, -1, -1), seed=1)) == every
+    assert asyncio.run(texts([17], seed=2)) == {17: every[17]}
 
 
 ACTOR = """

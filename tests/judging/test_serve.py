@@ -23,9 +23,9 @@ from stj.config import ModelConfig, VoteConfig
 from stj.config_loader import load_use
 from stj.engine.scripted import ScriptedEngine
 from stj.engine.settings import engine_settings
-from stj.errors import EndpointError, EngineDied, PromptTooLong, RequestFailed
+from stj.errors import ConfigError, EndpointError, EngineDied, PromptTooLong, RequestFailed
 from stj.generate import Sampling
-from stj.judging.serve import JudgeEndpoint, _flags, _model_settings, _plugins, router
+from stj.judging.serve import JudgeEndpoint, _flags, _model_settings, _plugins, router, serve
 from stj.models.chat import encode_chat
 from stj.models.tokenizer import load_tokenizer
 from stj.rows import Turn
@@ -310,3 +310,9 @@ def test_a_server_refuses_wrong_keys_and_bad_requests(server: str) -> None:
     assert (status, "context of 2048 tokens" in text) == (400, True)
     assert get(f"{server}/v1/judge", {"instruction": "x"})[0] in (400, 422)
     assert get(f"{server}/health", key="")[0] == 200
+
+
+def test_a_server_refuses_to_promise_what_only_a_pass_keeps() -> None:
+    config = load_use([], ["model=package://mini/seed_model", "engine.device=cpu", "engine.deterministic=true"])
+    with pytest.raises(ConfigError, match=r"engine\.deterministic=true: a server's requests have no seeds"):
+        serve(config, "127.0.0.1", 8000)

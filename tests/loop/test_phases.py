@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from stj.storage.folder import Folder
 from tests.conftest import make_row
 
 MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
+SEED = Path(__file__).parents[2] / "stj" / "mini" / "seed_model"
 OTHER = "models.first_judge.path=org/other"
 
 
@@ -379,3 +381,41 @@ def test_a_source_of_another_kind_is_refused_before_anything_starts_and_one_bad_
 def test_the_mini_world_loses_nothing_to_what_is_kept_out(tmp_path: Path) -> None:
     run = Run(config(tmp_path))
     assert not {row.dropped for row in run.pairs.reader()()} & {"near_duplicate", "benchmark_overlap"}
+
+
+def test_a_seed_that_decides_every_answer_is_in_the_keys(tmp_path: Path) -> None:
+    plain, fixed = (Run(config(tmp_path, f"engine.deterministic={word}")) for word in ("false", "true"))
+    other = Run(config(tmp_path, "engine.deterministic=true", "seed=1"))
+    assert [phase.artifact.fingerprint for phase in plain.phases] == [
+        phase.artifact.fingerprint for phase in Run(config(tmp_path)).phases
+    ]
+    assert all("request_seed" not in json.dumps(phase.artifact.key) for phase in plain.phases)
+    models = [pass_that(run, "pairs", 1).artifact.key["model"] for run in (plain, fixed, other)]
+    assert models == [models[0], models[0] | {"request_seed": 0}, models[0] | {"request_seed": 1}]
+
+
+def test_a_config_of_a_data_set_is_in_the_key_only_if_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "en").mkdir()
+    (tmp_path / "en" / "a.jsonl").write_text(json.dumps({"conversation_hash": "a", "conversation": []}))
+    for setting, named in (("source.config_name=null", False), ("source.config_name=en", True)):
+        run = Run(config(tmp_path, f"source.path={tmp_path}", setting))
+        assert ("config_name" in pass_that(run, "pairs", 1).artifact.key["source"]) == named
+
+
+def test_what_lies_beside_a_model_or_the_data_makes_no_phase_stale(tmp_path: Path) -> None:
+    shutil.copytree(SEED, tmp_path / "model")
+    (tmp_path / "pool").mkdir()
+    shutil.copy(SEED.parent / "data" / "instructions.jsonl", tmp_path / "pool" / "a.JSONL")
+    settings = [f"models.{role}.path={tmp_path}/model" for role in ("generator", "first_judge", "seed")]
+
+    def fingerprints() -> list[str]:
+        return [phase.artifact.fingerprint for phase in Run(config(tmp_path, *settings, f"source.path={tmp_path}/pool")).phases]
+
+    before = fingerprints()
+    for folder in (tmp_path / "model", tmp_path / "pool"):
+        (folder / "README.md").write_text("new")
+        (folder / ".cache" / "huggingface").mkdir(parents=True)
+        (folder / ".cache" / "huggingface" / "a.jsonl").write_text("{}")
+    assert fingerprints() == before
+    (tmp_path / "pool" / "b.ndjson.gz").write_bytes(b"more")
+    assert fingerprints() != before

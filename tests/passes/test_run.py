@@ -17,8 +17,8 @@ from ray.data import DataContext
 
 from stj.config import EngineConfig, ModelConfig, SelectConfig
 from stj.engine.scripted import ScriptedEngine
-from stj.errors import ModelError, PassFailed, RequestFailed
-from stj.generate import Completion, Engine, Generate, Sampling, Usage
+from stj.errors import ModelError, PassFailed, RequestFailed, StorageFailed
+from stj.generate import Completion, Engine, Generate, Sampling, SeededSampling, Usage
 from stj.passes.gate import RayGate
 from stj.passes.run import run_pass
 from stj.passes.spec import Pass
@@ -50,6 +50,21 @@ def refuse_every_tenth(messages: Sequence[Turn], sampling: Sampling) -> str:
 
 async def scripted(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
     return ScriptedEngine({"shout": shout, "refuse": refuse_every_tenth}[model.path])
+
+
+async def seed_reader(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+    """Answers with the request's own seed after a random time; without one, with the engine's."""
+
+    def handler(messages: Sequence[Turn], sampling: Sampling) -> str:
+        time.sleep(random.random() / 200)
+        return str(sampling.seed if isinstance(sampling, SeededSampling) else seed)
+
+    return ScriptedEngine(handler)
+
+
+async def noisy(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+    """Answers with 100 kB that no compression makes smaller."""
+    return ScriptedEngine(lambda messages, sampling: os.urandom(50_000).hex())
 
 
 async def dying(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
@@ -350,3 +365,36 @@ def test_an_engine_that_cannot_start_is_not_tried_again(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="its files lack a tensor"):
         run_dying(tmp_path, "broken")
     assert (tmp_path / "tries").read_text() == "x"
+
+
+def test_with_seeds_of_their_own_requests_do_not_depend_on_engines_or_arrival(tmp_path: Path) -> None:
+    def details(name: str, config: EngineConfig, seed: int = 5) -> dict[str, str]:
+        spec = Pass(
+            model=ModelConfig(path="any"),
+            read=partial(read, 60),
+            stages={TRAINING: [answer]},
+            seed=seed,
+            make_engine=seed_reader,
+        )
+        artifact = Artifact(Folder.at(tmp_path / name), {"step": name})
+        artifact.begin()
+        run_pass(spec, artifact, config)
+        return {row.id: row.detail or "" for row in map(row_from_dict, artifact.records())}
+
+    alone = details("alone", replace(CONFIG, deterministic=True))
+    assert len(set(alone.values())) == 60
+    assert details("two", replace(CONFIG, deterministic=True, min_replicas=2, max_replicas=2, rows_in_flight=8)) == alone
+    assert set(details("other", replace(CONFIG, deterministic=True), seed=6).values()).isdisjoint(alone.values())
+    assert set(details("default", CONFIG).values()) == {"5"}
+
+
+def test_a_full_disk_ends_a_pass_at_once_in_one_line(small_disk: Path) -> None:
+    spec = Pass(model=ModelConfig(path="any"), read=partial(read, 200), stages={TRAINING: [answer]}, make_engine=noisy)
+    artifact = Artifact(Folder.at(small_disk / "pass"), {"step": "pass"})
+    artifact.begin()
+    with pytest.raises(
+        StorageFailed, match=r"pass: cannot write: No space left on device \(0.00 GB are free there\)"
+    ) as caught:
+        run_pass(spec, artifact, CONFIG)
+    assert "\n" not in str(caught.value)
+    assert artifact.state()[0] == "partial"

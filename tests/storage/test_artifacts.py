@@ -15,6 +15,7 @@ from stj.rows import Category, Judgment, Pair, Row, Turn, row_from_dict, rows_to
 from stj.storage.artifacts import Artifact, differences, fingerprint, read_artifact
 from stj.storage.folder import Folder, content_identity, explain_write_failure
 from tests.conftest import make_row
+from tests.sources.test_directory import ODD_NAMES
 
 
 def artifact_at(path: Path, **key: object) -> Artifact:
@@ -114,6 +115,20 @@ def test_a_folder_may_be_a_uri(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "sub" / "a.txt").read_bytes() == b"hello"
     assert (folder / "sub").names() == ["a.txt"]
     assert (folder / "sub").uri == f"file://{tmp_path}/run/sub"
+
+
+@pytest.mark.parametrize("name", [name for name in ODD_NAMES if "\n" not in name], ids=ascii)
+def test_a_uri_may_hold_any_name(tmp_path: Path, name: str) -> None:
+    folder = Folder.at(f"file://{tmp_path}/{name.replace('%', '%25')}")
+    (folder / "sub%20").write("a.txt", b"hello")
+    assert (tmp_path / name / "sub%20" / "a.txt").read_bytes() == b"hello"
+    assert Folder.at((folder / "sub%20").uri).read("a.txt") == b"hello"
+    assert Folder.at(tmp_path / name / "sub%20").read("a.txt") == b"hello"
+
+
+def test_a_uri_may_be_encoded_or_not(tmp_path: Path) -> None:
+    written = Folder.at(f"file://{tmp_path}/a b 数%")
+    assert written.path == Folder.at(f"file://{tmp_path}/a%20b%20%E6%95%B0%25").path == f"{tmp_path}/a b 数%"
 
 
 def test_an_unknown_scheme_is_one_clear_line() -> None:

@@ -205,3 +205,11 @@ def test_a_uri_with_a_secret_is_refused_without_repeating_it(uri: str) -> None:
         Folder.at(uri)
     assert "hunter2" not in str(error.value)
     assert "AKIA" not in str(error.value)
+
+
+def test_a_folder_of_any_name_in_a_store(bucket: str) -> None:
+    location, _, options = bucket.partition("?")
+    folder = Folder.at(f"{location}/数据 #1 [v2]?{options}" if options else f"{location}/数据 #1 [v2]")
+    (folder / "größe").write("a.txt", b"hello")
+    assert Folder.at((folder / "größe").uri).read("a.txt") == b"hello"
+    assert (folder / "größe").path.endswith("/数据 #1 [v2]/größe")
