@@ -1,13 +1,15 @@
 """Locating a model: its identity, its context length, and GPUs that can share its heads."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stj.config import ModelConfig
 from stj.errors import ModelError
-from stj.models.locate import check_division, model_identity, within_context
+from stj.models.api_key import api_key
+from stj.models.locate import check_division, loading_settings, model_identity, with_absolute_path, within_context
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,19 @@ def test_heads_that_cannot_be_shared(heads: int, groups: int | None, size: int, 
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match=rf"tensor_parallel_size={size} GPUs cannot share its {heads} attention heads.*1, 2"):
         check_division(ModelConfig(path=str(tmp_path), tensor_parallel_size=size))
+
+
+API = ModelConfig(endpoint="https://api.example.com/v1", name="judge-1", tensor_parallel_size=3)
+
+
+def test_a_model_behind_an_api_is_its_name_and_address_and_has_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_division(API)
+    assert within_context(API) is API
+    assert with_absolute_path(API) is API
+    priced = replace(API, dollars_per_million_output_tokens=2.0, parallel_requests=1, max_model_len=9)
+    keys = [(model_identity(model), loading_settings(model)) for model in (API, priced, replace(API, fixed_sampling=True))]
+    assert keys[0] == keys[1] != keys[2]
+    assert keys[0][0] == "judge-1 at https://api.example.com/v1"
+    monkeypatch.setenv("A_KEY", " sk-1 ")
+    assert api_key(replace(API, key_variable="A_KEY")) == "sk-1"
+    assert api_key(API) is None

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from stj.engine.scripted import ScriptedEngine
-from stj.errors import PromptTooLong, RequestFailed
+from stj.errors import EndpointError, PromptTooLong, RequestFailed
 from stj.generate import Generate, Sampling
 from stj.rows import Row
 from stj.stages.runner import Stage, run_stages, together
@@ -75,3 +75,8 @@ def test_if_a_request_fails_the_others_are_cancelled() -> None:
 
     asyncio.run(asyncio.wait_for(row(), 60))
     assert ended == ["cancelled", "cancelled"]
+
+
+def test_an_api_that_refuses_everything_ends_the_pass() -> None:
+    with pytest.raises(EndpointError, match="wrong key"):
+        run(fail(EndpointError("wrong key")))
