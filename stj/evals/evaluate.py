@@ -67,7 +67,6 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
     for ref in benchmarks:
         show(f"{ref.name}: {_checked_rows(ref, config.heldout.limit)}")
     check_division(model)
-    api_key(model)
     if artifact.begin():
         _judge(artifact, model, benchmarks, config)
     scores: list[BenchmarkScores] = []
@@ -136,6 +135,7 @@ def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[Benchmar
         read=partial(read_benchmarks, benchmarks, config.heldout.limit),
         stages={ref.name: [stage] for ref in benchmarks},
     )
+    api_key(model)
     with driver_session(artifact.folder, config.ray, [engine_demand(config.engine, [model])]):
         run_pass(spec, artifact, config.engine)
 

@@ -70,6 +70,8 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     sittings = _sittings(panel)
     to_make = artifacts_to_make([sitting.artifact for sitting in sittings], overwrite=overwrite)
     waiting = [sitting for sitting in sittings if sitting.artifact in to_make]
+    for sitting in waiting:
+        api_key(sitting.model)  # a missing key fails before the first juror is paid
     for sitting in sittings:
         if sitting not in waiting:
             _report_rows(sitting, _rows(sitting), on_result)
@@ -93,7 +95,6 @@ def _sittings(panel: Panel) -> list[Sitting]:
     for number, named in enumerate(panel.models, start=1):
         model = within_context(with_absolute_path(named))
         check_division(model)
-        api_key(model)  # a missing key fails before the first juror is paid
         artifact = Artifact(
             panel.folder / f"judge_{number}", _key(panel, model)
         )  # A separate folder: run_root may hold other files.

@@ -100,7 +100,9 @@ def _check_models(models: ModelsConfig, missing: Sequence[Phase]) -> None:
     """
     for model in (models.generator, models.first_judge, models.seed):
         check_division(model)
-        api_key(model)
+    for phase in missing:
+        if phase.engine_model:
+            api_key(phase.engine_model)
     if any(isinstance(phase, TrainingPhase) for phase in missing):
         from stj.train.check import check_model  # transformers takes seconds to import, and a pass alone does not need it
 
