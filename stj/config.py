@@ -340,6 +340,9 @@ class ModelsConfig:
     """M_0, which every iteration fine-tunes anew."""
 
     def __post_init__(self) -> None:
+        for role in fields(self):
+            model: ModelConfig = getattr(self, role.name)
+            _check(bool(model.path or model.endpoint), f"models.{role.name}.path is empty; name a model")
         _check(
             self.seed.endpoint is None,
             f"models.seed.endpoint={self.seed.endpoint}: the seed is fine-tuned, which needs its weights: set models.seed.path",

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from stj.config import Config
-from stj.config_loader import load
+from stj.config import Config, ModelConfig
+from stj.config_loader import load, load_model
 from stj.plan import plan
 from stj.sources import read_rows
 from stj.sources.heldout import read_pairs
@@ -17,6 +17,7 @@ from stj.sources.heldout import read_pairs
 CONF = Path(__file__).parent.parent / "conf"
 RUNS = sorted(CONF.glob("*.yaml"))
 HARDWARE = sorted((CONF / "hardware").glob("*.yaml"))
+MODELS = sorted((CONF / "models").glob("*.yaml"))
 PAPER_TABLES = {
     "iterations",
     "source.kind",
@@ -64,6 +65,14 @@ def test_the_configurations_are_there() -> None:
 @pytest.mark.parametrize("path", RUNS, ids=name_of)
 def test_a_run_loads_and_its_models_fit(path: Path) -> None:
     assert plan(load([path])).fits
+
+
+@pytest.mark.parametrize("path", MODELS, ids=name_of)
+def test_a_model_loads_and_its_head_gives_command_and_cost(path: Path) -> None:
+    assert load_model(str(path), ModelConfig()).label
+    head = path.read_text().split("\n\n")[0]
+    assert "#   stj " in head
+    assert "# Cost: " in head
 
 
 @pytest.mark.parametrize("path", HARDWARE, ids=name_of)

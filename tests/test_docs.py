@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from stj.cli import main
-from stj.config import Config, UseConfig
-from stj.config_loader import load, load_use
+from stj.config import Config, ModelConfig, UseConfig
+from stj.config_loader import load, load_model, load_use
 from stj.evals.benchmarks import BENCHMARKS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,6 +99,9 @@ def check_settings(verb: str, words: list[str]) -> None:
     """Raises ConfigError for a file or setting that does not exist; fails for a benchmark that does not."""
     settings = [word for word in words if "=" in word and word.partition("=")[0] not in PLACEHOLDERS]
     files = [str(ROOT / word) for word in words if word.endswith(".yaml") and word.partition(".")[0] not in PLACEHOLDERS]
+    for model in [file for file in files if Path(file).parent.name == "models"]:
+        load_model(model, ModelConfig())
+        files.remove(model)
     if verb in {"judge", "serve"}:
         load_use(files, ["model=M", *settings])
         return

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from stj.engine.root_cause import start_error
-from stj.engine.wire import Answer, Cancel, Request, Start, frame, receive
+from stj.engine.wire import LOG_SUFFIX, Answer, Cancel, Request, Start, frame, receive
 from stj.errors import EngineDied, RequestFailed, StjError
 from stj.generate import Completion, Engine
 
@@ -75,7 +75,7 @@ def _fork_for_each(listener: socket.socket, owner: int) -> None:
         connection.close()
     path = Path(listener.getsockname())
     path.unlink(missing_ok=True)
-    path.with_suffix(".log").unlink(missing_ok=True)
+    path.with_suffix(LOG_SUFFIX).unlink(missing_ok=True)
 
 
 def _host(connection: socket.socket) -> None:

@@ -18,12 +18,11 @@ from typing import Any
 
 from stj.config import EngineConfig, ModelConfig
 from stj.engine.root_cause import start_error
-from stj.engine.wire import Answer, Cancel, Request, Start, frame, receive
+from stj.engine.wire import LOG_SUFFIX, Answer, Cancel, Request, Start, frame, receive
 from stj.errors import CapacityError, EngineDied, StjError
 from stj.generate import Completion, Engine, Sampling, Usage
 from stj.rows import Turn
 
-LOG_SUFFIX = ".log"
 _KEEP_LOGS_S = 7 * 24 * 3600
 _PACKAGE_PARENT = Path(__file__).parents[2]
 MakeEngine = Callable[[ModelConfig, EngineConfig, int], Coroutine[Any, Any, Engine]]

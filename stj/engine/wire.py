@@ -11,6 +11,8 @@ from stj.errors import StjError
 from stj.generate import Completion, Sampling, Usage
 from stj.rows import Turn
 
+LOG_SUFFIX = ".log"
+"""Ends the names of the files that take what the processes of engines print."""
 _LENGTH_BYTES = 4
 
 

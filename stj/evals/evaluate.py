@@ -82,7 +82,7 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
             scores += [_scores(artifact, ref, parser, config) for parser in PARSERS]
         except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)
-    _write_scores(artifact, word, benchmarks, config, scores, refused)
+    _write_scores(artifact, model.label if model.endpoint else word, benchmarks, config, scores, refused)
     for item in scores_tables(parsed for parsed in scores if parsed.parser in (config.judge.parser, "paper")):
         show(item)
     show(f"judgments and scores: {artifact.folder.uri}")

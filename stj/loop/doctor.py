@@ -3,7 +3,7 @@
 `stj doctor` shows every finding. `stj run` and `stj iterate` begin with the same ones, and stop if one is a refusal.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from stj.config import Config, ModelConfig, check_run_root
@@ -44,7 +44,7 @@ def diagnose_here(config: Config) -> list[Finding]:
         to_make = artifacts_to_make([phase.artifact for phase in phases], overwrite=False)
     except (StjError, OSError):
         return _diagnose_without_run(config)
-    return examine(config, trainings_among(phase for phase in phases if phase.artifact in to_make))
+    return examine(config, [phase for phase in phases if phase.artifact in to_make])
 
 
 def trainings_among(phases: Iterable[Phase]) -> int:
@@ -52,9 +52,13 @@ def trainings_among(phases: Iterable[Phase]) -> int:
     return sum(isinstance(phase, TrainingPhase) for phase in phases)
 
 
-def examine(config: Config, trainings: int) -> list[Finding]:
-    """Every finding on a run that still trains this many models."""
-    findings = [finding for use in _uses(config, trainings) for finding in _role_findings(use, config)]
+def examine(config: Config, to_make: Sequence[Phase] | None) -> list[Finding]:
+    """Every finding on a run that still makes these phases; None if it cannot be planned: then it may make all."""
+    warm_ups = config.iterations if config.train.objective == "sft_then_dpo" else 0
+    trainings = config.iterations + warm_ups if to_make is None else trainings_among(to_make)
+    asked = None if to_make is None else [phase.engine_model for phase in to_make]
+    uses = [use for use in _uses(config, trainings) if asked is None or not use.model.endpoint or use.model in asked]
+    findings = [finding for use in uses for finding in _role_findings(use, config)]
     findings += input_findings(config)
     findings.append(look("run_root", partial(_check_run_root, config, trainings)))
     return findings + _gpu_findings(config)
@@ -62,8 +66,7 @@ def examine(config: Config, trainings: int) -> list[Finding]:
 
 def _diagnose_without_run(config: Config) -> list[Finding]:
     """The findings of a run that cannot be planned; its models or sources are bad, or its directory holds another run."""
-    trainings = config.iterations * (2 if config.train.objective == "sft_then_dpo" else 1)
-    findings = examine(config, trainings)
+    findings = examine(config, None)
     if all(finding.ok for finding in findings):
         findings.append(look("run", partial(_plan_again, config)))
     return findings

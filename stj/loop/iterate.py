@@ -64,7 +64,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
     to_make = artifacts_to_make([phase.artifact for phase in phases], overwrite=overwrite)
     missing = [phase for phase in phases if phase.artifact in to_make]
     if missing:
-        require(examine(run.config, trainings_among(missing)))
+        require(examine(run.config, missing))
         if run.config.heldout.path is None:
             print_line("heldout.path=null: no judge will be measured")
     with driver_session(run.folder, run.config.ray, _demands(run.config, missing)):

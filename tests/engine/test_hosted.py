@@ -136,11 +136,11 @@ def test_a_start_that_fails_says_why_in_one_line(mark: str, broken: ModelConfig,
     assert "".join(capfd.readouterr()) == ""
 
 
-def test_a_command_with_a_broken_model_ends_with_one_line_after_one_start(broken: ModelConfig) -> None:
-    pairs = Path(broken.path).parent / "pairs.jsonl"
+def test_a_command_whose_engine_cannot_start_ends_with_one_line_after_one_start(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
     pairs.write_text('{"instruction": "2 + 2?", "response_a": "4", "response_b": "5"}\n')
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # a short path: it holds sockets
-        words = ["judge", str(pairs), f"model={SEED}", f"run_root={pairs.parent / 'run'}", "engine.kv_cache_gib=0.001"]
+        words = ["judge", str(pairs), f"model={SEED}", f"run_root={tmp_path / 'run'}", "engine.kv_cache_gib=0.001"]
         words += ["model.max_model_len=2048", "engine.device=cpu", "engine.enforce_eager=true"]
         done = subprocess.run(
             [sys.executable, "-m", "stj.cli", *words],

@@ -11,7 +11,17 @@ import pytest
 from stj.config import ModelConfig
 from stj.errors import ModelError
 from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter
-from stj.models.locate import adapter_of, check_division, loaded_files, model_identity, plain_path, within_context
+from stj.models.api_key import api_key
+from stj.models.locate import (
+    adapter_of,
+    check_division,
+    loaded_files,
+    loading_settings,
+    model_identity,
+    plain_path,
+    with_absolute_path,
+    within_context,
+)
 from stj.models.shapes import shape_of
 from stj.storage.folder import Folder
 
@@ -251,3 +261,19 @@ def test_a_path_for_vllm_holds_no_character_that_it_takes_for_a_pattern(tmp_path
         assert path.as_posix().isascii()
         assert glob.glob(f"{path}/*.safetensors") == [f"{path}/a.safetensors"]  # as vLLM looks for weights
     assert plain_path(tmp_path) == tmp_path
+
+
+API = ModelConfig(endpoint="https://api.example.com/v1", name="judge-1", tensor_parallel_size=3)
+
+
+def test_a_model_behind_an_api_is_its_name_and_address_and_has_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_division(API)
+    assert within_context(API) is API
+    assert with_absolute_path(API) is API
+    priced = replace(API, dollars_per_million_output_tokens=2.0, parallel_requests=1, max_model_len=9)
+    keys = [(model_identity(model), loading_settings(model)) for model in (API, priced, replace(API, fixed_sampling=True))]
+    assert keys[0] == keys[1] != keys[2]
+    assert keys[0][0] == "judge-1 at https://api.example.com/v1"
+    monkeypatch.setenv("A_KEY", " sk-1 ")
+    assert api_key(replace(API, key_variable="A_KEY")) == "sk-1"
+    assert api_key(API) is None

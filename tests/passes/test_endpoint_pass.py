@@ -117,7 +117,16 @@ def test_a_missing_key_and_a_model_that_nobody_can_serve_are_one_line(
         assert server.requests == []
 
 
-def test_a_jury_may_mix_apis(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_is_done_needs_no_key(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with api(lambda body, number: said(JUDGMENT)) as server:
+        assert judge(folder, server) == 0
+        first = capfd.readouterr().out
+        monkeypatch.delenv("TEST_API_KEY")
+        assert judge(folder, server) == 0
+    assert sorted(capfd.readouterr().out.splitlines()) == sorted(first.splitlines())
+
+
+def test_a_jury_may_mix_apis(folder: Path) -> None:
     with api(lambda body, number: said(f"[[{body['model']}]]")) as server:
         for name in ("A", "B"):
             (folder / f"{name}.yaml").write_text(f"endpoint: {server.url}\nname: {name}\nkey_variable: TEST_API_KEY\n")

@@ -98,3 +98,15 @@ def test_cpus_are_kept_for_reading(monkeypatch: pytest.MonkeyPatch) -> None:
         CapacityError, match=r"asks for 2 CPUs \(1 each\); the cluster has 0 beside the 2 that are kept for read"
     ):
         session._require([engine_demand(load([MINI]).engine, [ModelConfig()])], RayConfig())
+
+
+API = ModelConfig(endpoint="https://api.example.com/v1", name="judge-1", parallel_requests=8)
+
+
+def test_models_behind_an_api_ask_for_no_gpu_and_nearly_no_cpu() -> None:
+    engine = EngineConfig(min_replicas=2, max_replicas=4)
+    assert engine_demand(engine, [API]).total == {"CPU": pytest.approx(0.1), "GPU": 0}
+    assert engine_demand(engine, [API, ModelConfig()]) == engine_demand(engine, [ModelConfig()])
+    pool = engine.serving(API)
+    assert (pool.min_replicas, pool.max_replicas, pool.rows_in_flight) == (1, 1, 8)
+    assert engine.serving(ModelConfig()) is engine

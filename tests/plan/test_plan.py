@@ -397,3 +397,24 @@ def test_the_plan_reports_a_missing_source() -> None:
 def test_the_plan_is_json_and_a_line_a_fact() -> None:
     assert json.loads(json.dumps(asdict(planned())))["training"]["ranks"] == 32
     assert all("\n" not in line for line in plan(Config()).lines())
+
+
+def behind_api(*words: str) -> Plan:
+    place = ["endpoint=https://api.example.com/v1", "name=large", *words]
+    return planned(*(f"models.generator.{word}" for word in place), "hardware.dollars_per_gpu_hour=2")
+
+
+def test_a_model_behind_an_api_takes_no_gpu_and_costs_its_tokens() -> None:
+    bought = behind_api("dollars_per_million_prompt_tokens=2", "dollars_per_million_output_tokens=10")
+    assert bought.fits
+    assert "generator    large at https://api.example.com/v1: behind an API, so it takes no GPU" in bought.lines()
+    pairs = bought.phases[1]
+    assert pairs.gpu_hours == 0
+    assert pairs.dollars == pytest.approx((pairs.tokens_in * 2 + pairs.tokens_out * 10) / 1e6)
+    (whole,) = (line for line in bought.lines() if line.startswith("in all"))
+    assert "at least" not in whole
+
+
+def test_an_api_without_a_price_leaves_the_sum_open() -> None:
+    (whole,) = (line for line in behind_api().lines() if line.startswith("in all"))
+    assert whole.endswith("without categories, pairs, whose shape or price is unknown")

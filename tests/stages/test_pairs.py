@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stj.config import PairsConfig
 from stj.engine.scripted import ScriptedEngine
-from stj.generate import Sampling
+from stj.generate import Completion, Sampling
 from stj.rows import Row, Turn
 from stj.stages.pairs import make_pair, parse_modified, parse_worse
 from stj.stages.runner import TokenCounter
@@ -58,6 +58,19 @@ def test_the_ablation_asks_for_a_worse_answer() -> None:
 )
 def test_what_is_no_pair_is_dropped_with_its_reason(written: str, answer: str, reason: str) -> None:
     assert pair_from(written, answer, answer_tokens=4).dropped == reason
+
+
+@pytest.mark.parametrize("reason", ["refusal", "content_filter"])
+def test_a_refusal_of_an_api_is_no_answer(reason: str) -> None:
+    class Refusing:
+        async def __call__(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
+            return Completion(text="I cannot help.", finish_reason=reason, prompt_tokens=1, output_tokens=3)
+
+        async def room(self) -> None:
+            """Never asked for."""
+
+    row = asyncio.run(make_pair(make_row(), Refusing(), PairsConfig()))
+    assert (row.dropped, row.detail, row.pair) == ("answer_refused", "I cannot help.", None)
 
 
 def test_markdown_and_straight_apostrophes_are_forgiven() -> None:

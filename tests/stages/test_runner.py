@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from stj.engine.scripted import ScriptedEngine
-from stj.errors import PromptTooLong, RequestFailed
+from stj.errors import EndpointError, PromptTooLong, RequestFailed
 from stj.generate import Completion, Generate, Sampling, SeededSampling
 from stj.rows import Row, Turn
 from stj.stages.runner import RequestSeeds, Stage, run_stages, together
@@ -122,3 +122,8 @@ def test_without_seeds_a_request_goes_to_the_engine_as_it_is() -> None:
     asyncio.run(run_stages(make_row(), [ask], engine))
     assert sampled == [Sampling()]
     assert type(sampled[0]) is Sampling
+
+
+def test_an_api_that_refuses_everything_ends_the_pass() -> None:
+    with pytest.raises(EndpointError, match="wrong key"):
+        run(fail(EndpointError("wrong key")))
