@@ -48,6 +48,8 @@ class ModelError(StjError):
 class CheckFailed(StjError):
     """The check before a start refuses the run; the message has one line for each refusal."""
 
+    exit_code = 2
+
 
 class EndpointError(StjError):
     """The API of a model refuses not one request but all: the key, the model's name or the address is wrong."""

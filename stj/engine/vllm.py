@@ -66,7 +66,7 @@ class VllmEngine:
         adapter, path = adapter_of(model), plain_path(local_model(model))
         base = plain_path(local_model(adapter.base)) if adapter else path
         tokenizer_at, options = path if has_tokenizer(path) else base, model.chat_options
-        tokenizer = load_tokenizer(tokenizer_at)
+        tokenizer = load_tokenizer(tokenizer_at, model.path)
         check_chat(tokenizer, options)  # before the slow start
         stops = sorted(stop_ids(tokenizer, tokenizer_at))
         check_weights(str(base), model.label)

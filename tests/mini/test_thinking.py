@@ -14,7 +14,7 @@ from stj.rows import TRAINING, Row, example_from_dict, row_from_dict
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
 from stj.thoughts import CLOSE, OPEN, split_thought
-from stj.verdict import parse_verdict
+from stj.verdict import PAIR, parse
 
 ROOT = Path(__file__).parents[2]
 STJ = [sys.executable, "-m", "stj.cli"]
@@ -28,7 +28,7 @@ def test_every_document_opens_its_thought_once_and_closes_it() -> None:
         answer = split_thought(text).text
         assert answer
         if document.kind in {"judge", "check"}:
-            assert parse_verdict(answer)
+            assert parse(answer, PAIR, "strict")
             assert "[[" not in split_thought(text).thought
         elif document.kind == "categorize":
             assert answer.startswith("Category: ")
@@ -99,4 +99,4 @@ def test_the_examples_hold_what_the_judge_wrote_behind_its_prompt(finished: Path
         ids = encode_reply(tokenizer, example.messages, example.completion, thought=example.thought)[len(prompt) :]
         assert tokenizer.decode(ids) == example.thought + example.completion
         assert ids.count(tokenizer.convert_tokens_to_ids(CLOSE)) == 1
-        assert parse_verdict(example.completion) == example.winner
+        assert parse(example.completion, PAIR, "strict") == example.winner

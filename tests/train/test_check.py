@@ -97,7 +97,9 @@ def test_a_damaged_file_beside_the_weights(tmp_path: Path, seed_directory: Path,
     (copy / name).write_text('{"')
     error = refusal(tmp_path, copy)
     assert isinstance(error, ModelError)
-    assert ("its tokenizer cannot be read" if name == "tokenizer.json" else "config.json is not a JSON object") in str(error)
+    assert (
+        "its tokenizer or config.json cannot be read" if name == "tokenizer.json" else "config.json is not a JSON object"
+    ) in str(error)
 
 
 def test_a_config_that_does_not_say_how_large_the_vocabulary_is(tmp_path: Path, seed_directory: Path) -> None:
