@@ -16,7 +16,7 @@ from stj.config import ModelConfig
 from stj.errors import ModelError
 from stj.findings import Finding, joined, look
 from stj.models.chat import encode_chat
-from stj.models.locate import check_division, context_of, hub_files, is_hub_id, local_model, read_config
+from stj.models.locate import check_division, context_of, hub_files, hub_is_offline, is_hub_id, local_model, read_config
 from stj.models.shapes import STANDARD_TYPES, check_shapes
 from stj.models.weights import Tensor, read_index, read_weights, refuse_pointer, several, weight_files
 from stj.rows import Turn
@@ -254,6 +254,8 @@ def _check_weights(use: ModelUse, *, vocabulary: bool) -> str:
     name = use.model.path
     on_hub = is_hub_id(name)
     folder = Folder.at(local_model(use.model, weights=False) if on_hub else package_path(name))
+    if on_hub and hub_is_offline() and not any(name.endswith(".safetensors") for name in folder.names()):
+        return "no weights on this machine, and the hub is offline"  # The machines of a cluster may have them.
     if on_hub and not _complete(folder, use):
         files = weight_files(hub_files(use.model), read_index(folder, name), name, trained=use.trained)
         return f"{len(files)} safetensors files on the hub"
