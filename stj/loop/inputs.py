@@ -13,7 +13,7 @@ from stj.findings import Check, Finding, look, require
 from stj.rows import TRAINING, Row, row_from_dict
 from stj.sources import read_rows, source_size
 from stj.sources.heldout import heldout_size, read_pairs
-from stj.sources.hub import is_hub_dataset
+from stj.sources.hub import check_reachable, is_hub_dataset
 from stj.sources.near_duplicates import drop_near_duplicates
 from stj.sources.overlap import Place, drop_overlaps, places, read_texts
 from stj.stages.select import reject_unasked, without_results
@@ -123,6 +123,8 @@ def _check_source(config: Config, hub: bool) -> str:
     on_hub = is_hub_dataset(source.path)
     if on_hub and not hub:
         return f"{source.path} on the hub"
+    if on_hub:
+        check_reachable(source)
     first = list(islice(read_rows(source), _FIRST_ROWS_OF_HUB if on_hub else _FIRST_ROWS))
     if all(row.dropped == "content_not_text" for row in first):
         raise SourceError(f"source.path={source.path}: {first[0].detail}; all of the first rows are like that")

@@ -22,6 +22,7 @@ from stj.models.locate import (
     check_division,
     context_of,
     hub_files,
+    hub_is_offline,
     is_hub_id,
     local_model,
     read_config,
@@ -280,6 +281,8 @@ def _check_weights(use: ModelUse, *, vocabulary: bool) -> str:
     name = use.model.path
     on_hub = is_hub_id(name)
     folder = Folder.at(local_model(use.model, weights=False) if on_hub else package_path(name))
+    if on_hub and hub_is_offline() and not any(name.endswith(".safetensors") for name in folder.names()):
+        return "no weights on this machine, and the hub is offline"  # The machines of a cluster may have them.
     if on_hub and not _complete(folder, use):
         files = weight_files(hub_files(use.model), read_index(folder, name), name, trained=use.trained)
         return f"{len(files)} safetensors files on the hub"

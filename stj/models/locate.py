@@ -10,9 +10,9 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
@@ -178,22 +178,20 @@ def local_model(model: ModelConfig, *, weights: bool = True) -> Path:
     return folder.local or _cached_copy(folder, weights=weights)
 
 
-def check_cache(model: ModelConfig, *, weights: bool) -> str:
-    """Facts on where this machine keeps a fetched model. Raises ConfigError if it cannot be written, or lacks the room.
+def check_cache(model: ModelConfig) -> str:
+    """Facts on where this machine keeps the weights of a fetched model; empty if they are here already.
 
-    `weights` says whether engines will fetch the weights to this machine too. Those on the hub have no known size.
+    Raises ConfigError if they are still to be fetched, and the place cannot be written or has too little room. The size of
+    those on the hub is not known.
     """
     if is_hub_id(model.path):
-        from huggingface_hub.constants import HF_HUB_CACHE
-
-        probe(HF_HUB_CACHE, "HF_HOME")
-        return f"fetched models are kept in {HF_HUB_CACHE}"
+        return "" if any(local_model(model, weights=False).glob(_WEIGHTS)) else _check_hub_cache(model)
     folder = _folder(model.path)
     if folder.local or (_CACHE / _content_digest(folder)).exists():
-        return "the files are on this machine"
+        return ""
     free, size = probe(str(_CACHE), "HOME") or 0, sum(folder.sizes().values())
-    kept = sum(file.stat().st_size for file in _CACHE.rglob("*.safetensors")) if _CACHE.exists() else 0
-    if weights and size > free + kept:  # Older copies give way.
+    kept = sum(file.stat().st_size for file in _CACHE.rglob(_WEIGHTS)) if _CACHE.exists() else 0
+    if size > free + kept:  # Older copies give way.
         raise ConfigError(
             f"model {model.path}: {size:,} bytes are to be fetched to {_CACHE}, and {free:,} are free there: free space, or "
             "set HOME to a directory on a larger disk"
@@ -219,6 +217,18 @@ def plain_path(directory: Path) -> Path:
             "rename the directory"
         ) from None
     return link
+
+
+def _check_hub_cache(model: ModelConfig) -> str:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    if hub_is_offline():
+        raise ModelError(
+            f"model {model.path}: its weights are not on this machine, and HF_HUB_OFFLINE forbids to fetch them: unset it, or "
+            f"fetch them first with `hf download {model.path}`"
+        )
+    probe(HF_HUB_CACHE, "HF_HOME")
+    return f"the weights are fetched to {HF_HUB_CACHE}"
 
 
 def within_context(model: ModelConfig) -> ModelConfig:
@@ -302,34 +312,40 @@ def _is_adapter(folder: Folder) -> bool:
     return folder.exists(ADAPTER_CONFIG) and not any(folder.exists(name) for name in _WHOLE)
 
 
+def hub_is_offline() -> bool:
+    """Whether the user's HF_HUB_OFFLINE forbids to ask the hub."""
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    return bool(HF_HUB_OFFLINE)
+
+
 def hub_files(model: ModelConfig) -> list[str]:
     """The names of a hub model's files; fetches none. Raises ModelError if the hub does not list them."""
     from huggingface_hub import HfApi
 
-    with _hub_errors(model):
+    try:
         names: list[str] = HfApi().list_repo_files(model.path, revision=model.revision)
-        return names
+    except Exception as error:  # the client's errors, and those of the HTTP library that it happens to use
+        raise _not_delivered(model, error) from None
+    return names
 
 
 def _from_hub(model: ModelConfig, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
-
-    with _hub_errors(model):
-        return Path(snapshot_download(model.path, revision=model.revision, allow_patterns=list(patterns)))
-
-
-@contextmanager
-def _hub_errors(model: ModelConfig) -> Iterator[None]:
-    """Turns errors of the hub and the network into one line for the user."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        yield
+        return Path(snapshot_download(model.path, revision=model.revision, allow_patterns=list(patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(
-            f"model {model.path}: not a local directory, and the hub does not deliver it ({str(error).splitlines()[0]}). "
-            "Check the name, the network and HF_TOKEN"
-        ) from None
+        raise _not_delivered(model, error) from None
+
+
+def _not_delivered(model: ModelConfig, error: Exception) -> ModelError:
+    cause = (str(error).splitlines() or [type(error).__name__])[0]
+    return ModelError(
+        f"model {model.path}: not a local directory, and the hub does not deliver it ({cause}). "
+        "Check the name, the network and HF_TOKEN"
+    )
 
 
 def _cached_copy(folder: Folder, *, weights: bool) -> Path:

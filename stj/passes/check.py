@@ -24,7 +24,8 @@ def model_findings(use: ModelUse, requests: Sequence[LongestRequest], ray: RayCo
     findings = check_model_use(use)
     if not use.model.endpoint and all(finding.ok for finding in findings):
         findings.append(look_at(use, partial(_check_prompts, requests=requests)))
-        findings.append(look(use.subject, partial(check_cache, use.model, weights=on_this_machine(ray))))
+        if on_this_machine(ray):
+            findings.append(look(use.subject, partial(check_cache, use.model)))
     return joined(use.subject, findings)
 
 

@@ -39,6 +39,19 @@ def read_hub(config: SourceConfig, fields: Fields, *, key: str = "source.path", 
     return _located(config, fields, stream, where, key)
 
 
+def check_reachable(config: SourceConfig, key: str = "source.path") -> None:
+    """Raises SourceError if the hub has no such data set, or does not answer now; `read_hub` would try for half a minute."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    if HF_HUB_OFFLINE:  # Data sets that were read before come from this machine.
+        return
+    try:
+        HfApi().dataset_info(config.path, revision=config.revision)
+    except Exception as error:  # the client's errors, and those of the HTTP library that it happens to use
+        raise _not_provided(config, key, error) from None
+
+
 def _located(config: SourceConfig, fields: Fields, stream: Iterable[Record], where: str, key: str) -> Iterator[Located]:
     with _hub_errors(config, key):
         for number, record in enumerate(stream):
@@ -55,8 +68,12 @@ def _hub_errors(config: SourceConfig, key: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError, HfHubHTTPError, DatasetsError) as error:
-        raise SourceError(
-            f"{key}={config.path}: not a local file{near_names(Path(config.path))}, and the hub did not provide it "
-            f"({(str(error).splitlines() or [type(error).__name__])[0]}). Check the id, config, split and revision, the "
-            "network and HF_TOKEN, or name a local file"
-        ) from None
+        raise _not_provided(config, key, error) from None
+
+
+def _not_provided(config: SourceConfig, key: str, error: Exception) -> SourceError:
+    return SourceError(
+        f"{key}={config.path}: not a local file{near_names(Path(config.path))}, and the hub did not provide it "
+        f"({(str(error).splitlines() or [type(error).__name__])[0]}). Check the id, config, split and revision, the "
+        "network and HF_TOKEN, or name a local file"
+    )

@@ -308,8 +308,8 @@ def test_all_faults_are_listed_not_the_first_alone(model: Path, tmp_path: Path, 
     change("config.json", quantization_config={"quant_method": "gptq"})(model)
     (tmp_path / "bad.jsonl").write_text('{"x": 1}\n')
     lines = refusals(model, tmp_path, capsys, f"heldout.path={tmp_path}/bad.jsonl", f"source.path={tmp_path}/nowhere.jsonl")
-    for said in ("is torn", "no chat template", "gptq", "no field 'instruction'", "no such file or directory"):
-        assert sum(said in line for line in lines) == 1, (said, lines)
+    for message in ("is torn", "no chat template", "gptq", "no field 'instruction'", "no such file or directory"):
+        assert sum(message in line for line in lines) == 1, (message, lines)
 
 
 def test_roles_with_one_model_have_one_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -320,7 +320,7 @@ def test_roles_with_one_model_have_one_line(model: Path, tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (["models.seed.max_model_len=9000"], "states a context of 4096: set models.seed.max_model_len=4096 or less"),
         (["train.max_seq_len=5000", "train.max_num_tokens=5000"], "context of 4096: set train.max_seq_len=4096 or less"),
@@ -330,10 +330,10 @@ def test_roles_with_one_model_have_one_line(model: Path, tmp_path: Path, capsys:
     ],
 )
 def test_prompts_and_texts_that_do_not_fit(
-    settings: list[str], said: str, good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    settings: list[str], message: str, good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = refusals(good, tmp_path, capsys, *settings)
-    assert any(said in line for line in lines), lines
+    assert any(message in line for line in lines), lines
 
 
 @pytest.mark.parametrize("scaling", [{"rope_type": "linear", "factor": 8.0}, {"type": "dynamic", "factor": 8.0}])
@@ -346,7 +346,7 @@ def test_a_context_that_its_scaling_makes_longer(
 
 @pytest.mark.parametrize("key", ["source.path", "heldout.path", "train.selection.path", "source.keep_out"])
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "holds no"),
         (b'{"instruction": "\xff"}\n', "not UTF-8"),
@@ -354,18 +354,20 @@ def test_a_context_that_its_scaling_makes_longer(
         (b"[1]\n", "JSON list"),
     ],
 )
-def test_bad_data_is_one_line(key: str, content: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_data_is_one_line(
+    key: str, content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "bad.jsonl").write_bytes(content)
     value = f"[{tmp_path}/bad.jsonl]" if key == "source.keep_out" else f"{tmp_path}/bad.jsonl"
     assert main(["doctor", MINI, f"run_root={tmp_path}/run", f"{key}={value}"]) == 2
     wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WRONG")]
     assert len(wrong) == 1, wrong
-    assert said in wrong[0]
+    assert message in wrong[0]
     assert "bad.jsonl" in wrong[0]
 
 
 @pytest.mark.parametrize(
-    ("run_root", "said"),
+    ("run_root", "message"),
     [
         ("{here}/file", "is a file; name a directory"),
         ("{here}/file/run", "file is a file; name a directory"),
@@ -373,14 +375,16 @@ def test_bad_data_is_one_line(key: str, content: bytes, said: str, tmp_path: Pat
         ("nothing://bucket/run", "not a path or URI"),
     ],
 )
-def test_a_place_that_cannot_be_written(run_root: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_place_that_cannot_be_written(
+    run_root: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("")
     for verb in ("doctor", "run"):
         assert main([verb, MINI, f"run_root={run_root.format(here=tmp_path)}"]) == 2
         printed = capsys.readouterr()
         wrong = printed.err.splitlines() or [line for line in printed.out.splitlines() if line.startswith("WRONG")]
         assert len(wrong) == 1, wrong
-        assert said in wrong[0]
+        assert message in wrong[0]
 
 
 def test_a_disk_that_the_run_would_fill(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

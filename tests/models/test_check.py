@@ -61,8 +61,8 @@ def use_of(directory: Path) -> ModelUse:
     ],
 )
 def test_a_whole_model_of_a_known_architecture_passes(kind: str, tmp_path: Path) -> None:
-    own = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 4096} if kind == "gpt2" else {}
-    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**SIZES, **own)).to(torch.bfloat16)
+    special = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 4096} if kind == "gpt2" else {}
+    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**SIZES, **special)).to(torch.bfloat16)
     model.save_pretrained(tmp_path)
     make_tokenizer().save_pretrained(tmp_path)
     (finding,) = check_model_use(use_of(tmp_path))

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -69,13 +70,13 @@ def hub(tmp_path: Path) -> Iterator[tuple[type[Hub], str]]:
     server.server_close()
 
 
-def doctor(address: str, tmp_path: Path) -> tuple[int, list[str]]:
-    """The exit code and the findings on models.seed."""
+def doctor(address: str, tmp_path: Path, *more: str) -> tuple[int, list[str]]:
+    """The exit code and the findings on models.seed and the source."""
     environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
-    words = [sys.executable, "-m", "stj.cli", "doctor", MINI, "models.seed.path=org/small", f"run_root={tmp_path}/run"]
+    words = [sys.executable, "-m", "stj.cli", "doctor", MINI, "models.seed.path=org/small", f"run_root={tmp_path}/run", *more]
     ran = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert "Traceback" not in ran.stderr, ran.stderr
-    return ran.returncode, [line for line in ran.stdout.splitlines() if "models.seed: " in line]
+    return ran.returncode, [line for line in ran.stdout.splitlines() if "models.seed: " in line or "source: source" in line]
 
 
 def test_a_model_on_the_hub_is_checked_by_its_small_files(hub: tuple[type[Hub], str], tmp_path: Path) -> None:
@@ -95,7 +96,10 @@ def test_a_model_without_safetensors_on_the_hub_is_refused(hub: tuple[type[Hub],
 
 
 def test_a_hub_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
-    code, lines = doctor("http://127.0.0.1:1", tmp_path)
+    started = time.monotonic()
+    code, lines = doctor("http://127.0.0.1:1", tmp_path, "source.path=org/data")
     assert code == 2
-    assert len(lines) == 1
     assert "the hub does not deliver it" in lines[0]
+    assert "and the hub did not provide it" in lines[1]
+    assert len(lines) == 2
+    assert time.monotonic() - started < 60  # not after all of the libraries' retries

@@ -18,15 +18,17 @@ def test_enough_gpus_are_facts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpus", "built_for", "needs", "said"),
+    ("gpus", "built_for", "needs", "message"),
     [
         (None, None, {"models.seed": 1}, "this machine shows no NVIDIA GPU"),
         (EIGHT, None, {"train.workers": 32}, "train.workers asks for 32 GPUs, and this machine has 8"),
         (replace(EIGHT, driver="535.1", cuda=(12, 2)), (13, 0), {}, "driver 535.1 serves CUDA 12.2, .* built for 13.0: update"),
     ],
 )
-def test_what_a_machine_lacks(gpus: Gpus | None, built_for: tuple[int, int] | None, needs: dict[str, int], said: str) -> None:
-    with pytest.raises(CheckFailed, match=said):
+def test_what_a_machine_lacks(
+    gpus: Gpus | None, built_for: tuple[int, int] | None, needs: dict[str, int], message: str
+) -> None:
+    with pytest.raises(CheckFailed, match=message):
         check_gpus(gpus, built_for, needs)
 
 
