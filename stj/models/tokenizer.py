@@ -9,7 +9,7 @@ from stj.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_MISTRAL_FILES = ("tekken*.json", "*tekken*.json", "*.model.v*")
+_MISTRAL_FILES = ("tekken.json", "*.model.v*")
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 
