@@ -43,7 +43,7 @@ _TEMPLATE = "chat_template.jinja"
 _QUANTIZATION = ("quantization_config", "compression_config")
 _INDEX = "model.safetensors.index.json"
 _BESIDE = ("generation_config.json", "chat_template*", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
-_VOCABULARY = ("vocab.json", "merges.txt", "*.model", "*.model.v*", "*tekken*.json", "*.tiktoken")
+_VOCABULARY = ("vocab.json", "merges.txt", "*.model", "*.model.v*", "tekken.json", "*.tiktoken")
 
 
 def export_model(
