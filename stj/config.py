@@ -596,7 +596,7 @@ class LoraConfig:
     QLoRA does (arXiv 2305.14314). Experts that a model keeps in one tensor get none."""
     export: Literal["merged", "adapter"] = "merged"
     """`merged` adds the adapters to the weights and writes a whole model in bf16. `adapter` writes the adapters alone; engines
-    load them over the seed, which must stay where it is."""
+    load them over the model that training began from, which must stay where it is."""
 
     def __post_init__(self) -> None:
         _at_least(1, "train.lora.", self, "rank", "alpha")

@@ -144,12 +144,13 @@ def _bucket_bytes(shape: Shape, trained: int, train: TrainConfig) -> tuple[float
     """The bucket of gradients in fp32, and the copies from which it is summed.
 
     A gradient larger than the bucket is summed alone, with a copy in bf16 and one in fp32. On a CPU only the used part of the
-    bucket takes memory, and gloo sums another copy.
+    bucket takes memory, and gloo sums another copy. There the same memory takes gloo's copy of the layers that it gathers: it
+    counts if it is larger, as with adapters.
     """
     bucket = _ADAPTERS_BUCKET if train.lora else _BUCKET
     used = 4 * min(trained, bucket)
     if train.device == "cpu":
-        return used, 2 * used
+        return used, max(2 * used, _gathered_bytes(shape, train))
     alone = 6 * shape.largest_parameter if not train.lora and shape.largest_parameter > _BUCKET else 0
     return 4 * bucket, max(used, alone)
 
