@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
+from stj.models.check import QUANTIZATION_KEYS
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
 from stj.train.shard import Shard, write_shard
@@ -26,7 +27,6 @@ from stj.train.shard import Shard, write_shard
 _M_MMAP_THRESHOLD = -3  # mallopt's option, from malloc.h
 _RETURNED_BYTES = 1 << 20
 _CONFIG = "config.json"
-_QUANTIZATION = ("quantization_config", "compression_config")
 _INDEX = "model.safetensors.index.json"
 _BESIDE = ("generation_config.json", "chat_template*", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
 _VOCABULARY = ("vocab.json", "merges.txt", "*.model", "*.tiktoken")
@@ -147,7 +147,7 @@ def _copy_beside(seed_directory: Path, target: Folder) -> dict[str, FileDigest]:
 
 def _without_quantization(config: dict[str, Any]) -> dict[str, Any]:
     """The config without what says how its weights were quantized: ours are plain bf16, and loaders would misread them."""
-    kept = {key: value for key, value in config.items() if key not in _QUANTIZATION}
+    kept = {key: value for key, value in config.items() if key not in QUANTIZATION_KEYS}
     text = kept.get("text_config")
     return kept | ({"text_config": _without_quantization(text)} if isinstance(text, dict) else {})
 
