@@ -75,8 +75,9 @@ class ModelUse:
 def check_model_use(use: ModelUse) -> list[Finding]:
     """Every finding on one model: on its files and config, weights, tokenizer and context."""
     files = look_at(use, _check_files)
-    if not files.ok:
-        return joined(use.subject, [files, look_at(use, _check_headers)])
+    if not files.ok:  # If the directory cannot be read at all, its weights cannot be read either.
+        readable = isinstance(files.error, ModelError)
+        return joined(use.subject, [files, look_at(use, _check_headers)] if readable else [files])
     tokenizer = look_at(use, _check_tokenizer)
     weights = look_at(use, partial(_check_weights, vocabulary=tokenizer.ok))
     return joined(use.subject, [files, tokenizer, look_at(use, _check_config), weights, look_at(use, _check_context)])
