@@ -47,6 +47,8 @@ _READ_BY_LOADERS = (
     "added_tokens.json",
     "chat_template.*",
 )
+QUANTIZATION_KEYS = ("quantization_config", "compression_config")
+"""Keys of a config.json, or of its text_config, that say how the weights are quantized."""
 _UNFINISHED = ("*.incomplete", "*.part", "*.aria2", "*.crdownload")
 """What downloaders leave beside a file, or in its place, until it is whole."""
 _WITHOUT_TEXT = (
@@ -90,8 +92,9 @@ def check_model_use(use: ModelUse) -> list[Finding]:
         return [whole]
     use = replace(use, model=whole_model(use.model))
     files = look_at(use, _check_files)
-    if not files.ok:
-        return [files]
+    if not files.ok:  # If the directory cannot be read at all, its weights cannot be read either.
+        readable = isinstance(files.error, ModelError)
+        return joined(use.subject, [files, look_at(use, _check_headers)] if readable else [files])
     tokenizer = look_at(use, _check_tokenizer)
     weights = look_at(use, partial(_check_weights, vocabulary=tokenizer.ok))
     return joined(use.subject, [files, tokenizer, look_at(use, _check_config), weights, look_at(use, _check_context)])
@@ -133,17 +136,13 @@ def check_whole(model: ModelConfig) -> None:
 
 def check_trainable(config: Mapping[str, Any], name: str) -> None:
     """Raises ModelError if training cannot begin from a model with this config: it is quantized, or not of text alone."""
-    text = config.get("text_config", config)
-    for key in ("quantization_config", "compression_config"):
-        quantization = config.get(key) or text.get(key)
-        if quantization:
-            method = (
-                quantization.get("quant_method", "an unnamed method") if isinstance(quantization, Mapping) else quantization
-            )
-            raise ModelError(
-                f"model {name}: its config.json has a {key} ({method}), and a quantized model cannot be trained: "
-                "name the unquantized model that it was made from. An engine alone can use a quantized one"
-            )
+    if quantization := _quantization(config):
+        key, value = quantization
+        method = value.get("quant_method", "an unnamed method") if isinstance(value, Mapping) else value
+        raise ModelError(
+            f"model {name}: its config.json has a {key} ({method}), and a quantized model cannot be trained: "
+            "name the unquantized model that it was made from. An engine alone can use a quantized one"
+        )
     if senses := [key for key in _OTHER_SENSES if config.get(key) is not None]:
         raise ModelError(
             f"model {name}: its config.json has a {senses[0]}: training knows models of text alone. "
@@ -164,6 +163,13 @@ def _check_adapter(use: ModelUse) -> str:
     else:
         adapter_of(use.model)
     return ""
+
+
+def _quantization(config: Mapping[str, Any]) -> tuple[str, object] | None:
+    """The key that says how a model is quantized, and its value; None if it is not."""
+    text = config.get("text_config") or {}
+    given = ((key, settings.get(key)) for settings in (config, text) for key in QUANTIZATION_KEYS)
+    return next(((key, value) for key, value in given if value), None)
 
 
 def _check_files(use: ModelUse) -> str:
@@ -276,6 +282,14 @@ def _load_config(use: ModelUse) -> "PreTrainedConfig":
         ) from None
 
 
+def _check_headers(use: ModelUse) -> str:
+    """Checks only the headers of weights on this machine or in a store: for a model whose other files are bad."""
+    name = use.model.path
+    if not is_hub_id(name) and (folder := Folder.at(package_path(name))).exists("config.json"):
+        read_weights(folder, name, trained=use.trained)
+    return ""
+
+
 def _check_weights(use: ModelUse, *, vocabulary: bool) -> str:
     """Facts on the weights. Of those that are still on the hub only the names are known."""
     name = use.model.path
@@ -287,8 +301,7 @@ def _check_weights(use: ModelUse, *, vocabulary: bool) -> str:
         files = weight_files(hub_files(use.model), read_index(folder, name), name, trained=use.trained)
         return f"{len(files)} safetensors files on the hub"
     tensors = read_weights(folder, name, trained=use.trained)
-    quantized = bool(read_config(use.model).get("quantization_config"))
-    if not quantized:
+    if _quantization(read_config(use.model)) is None:
         _check_tensors(tensors, use, vocabulary=vocabulary)
     numbers = sum(_numbers(tensor) for tensor in tensors.values())
     dtypes = ", ".join(sorted({tensor.dtype for tensor in tensors.values()}))

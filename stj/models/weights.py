@@ -82,14 +82,9 @@ def weight_files(names: Collection[str], index: Mapping[str, str], name: str, *,
     return files
 
 
-def is_pointer(start: bytes) -> bool:
-    """Whether a file that begins so is a git-lfs pointer, which stands for a file that was not fetched."""
-    return start.startswith(_POINTER)
-
-
 def refuse_pointer(file: str, start: bytes, name: str) -> None:
-    """Raises ModelError if a file that begins so is a git-lfs pointer, or empty."""
-    if is_pointer(start):
+    """Raises ModelError if a file that begins so is empty, or a git-lfs pointer: a note for a file that was not fetched."""
+    if start.startswith(_POINTER):
         raise ModelError(f"model {name}: {file} is a git-lfs pointer, not the file itself: run `git lfs pull` in its directory")
     if not start:
         raise ModelError(f"model {name}: {file} is empty: copy or download the model again")

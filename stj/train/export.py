@@ -29,6 +29,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from stj.config import NO_CHAT_OPTIONS, ChatOptions, ModelConfig
 from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from stj.models.chat import is_mistral
+from stj.models.check import QUANTIZATION_KEYS
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
 from stj.storage.digest import FileDigest
@@ -40,7 +41,6 @@ _M_MMAP_THRESHOLD = -3  # mallopt's option, from malloc.h
 _RETURNED_BYTES = 1 << 20
 _CONFIG = "config.json"
 _TEMPLATE = "chat_template.jinja"
-_QUANTIZATION = ("quantization_config", "compression_config")
 _INDEX = "model.safetensors.index.json"
 _BESIDE = ("generation_config.json", "chat_template*", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
 _VOCABULARY = ("vocab.json", "merges.txt", "*.model", "*.model.v*", "tekken.json", "*.tiktoken")
@@ -211,7 +211,7 @@ def _trained_template(seed_directory: Path, options: ChatOptions) -> str | None:
 
 def _without_quantization(config: dict[str, Any]) -> dict[str, Any]:
     """The config without what says how its weights were quantized: ours are plain bf16, and loaders would misread them."""
-    kept = {key: value for key, value in config.items() if key not in _QUANTIZATION}
+    kept = {key: value for key, value in config.items() if key not in QUANTIZATION_KEYS}
     text = kept.get("text_config")
     return kept | ({"text_config": _without_quantization(text)} if isinstance(text, dict) else {})
 

@@ -312,6 +312,15 @@ def test_all_faults_are_listed_not_the_first_alone(model: Path, tmp_path: Path, 
         assert sum(message in line for line in lines) == 1, (message, lines)
 
 
+def test_bad_weights_are_named_beside_a_bad_config(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cut(model)
+    change("config.json", model_type="llamb")(model)
+    lines = refusals(model, tmp_path, capsys)
+    assert len(lines) == 2
+    assert "does not know" in lines[0]
+    assert "is torn" in lines[1]
+
+
 def test_roles_with_one_model_have_one_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut(model)
     roles = [f"models.{role}.{key}" for role in ("generator", "first_judge") for key in (f"path={model}", "max_model_len=4096")]
