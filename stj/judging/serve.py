@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from stj.config import PromptName, UseConfig, VoteConfig
 from stj.engine.hosted import engine_environment
 from stj.engine.settings import engine_settings
+from stj.engine.weights import check_weights
 from stj.errors import ConfigError, EngineDied, PromptTooLong, RequestFailed
 from stj.generate import Sampling
 from stj.judging.judge import compare_responses
@@ -44,14 +45,17 @@ _votes = Counter("stj_judge_votes", "Judgments of pairs (one vote each), by the 
 def serve(config: UseConfig, host: str, port: int) -> NoReturn:
     """Replaces this process with vLLM's server for this model.
 
-    Raises ModelError if the model is missing, and ConfigError if it is behind an API or if vLLM would not find the plugin.
+    Raises ModelError if the model or some of its weights are missing, and ConfigError if it is behind an API or if vLLM would
+    not find the plugin.
     """
     if config.model.endpoint:
         raise ConfigError(f"{config.model.label} is served there already; `stj serve` takes a model's directory, URI or hub id")
     if _PLUGIN not in entry_points(group=_GROUP).names:
         raise ConfigError("this installation of stj has no entry point for vLLM; install it again (`make install`)")
     model = within_context(config.model)
-    settings = engine_settings(str(local_model(model)), model, config.engine, config.seed)
+    path = str(local_model(model))
+    check_weights(path, model.label)
+    settings = engine_settings(path, model, config.engine, config.seed)
     settings |= {"host": host, "port": port, "served_model_name": config.model.path}
     environment = engine_environment(model, config.engine) | {
         "VLLM_PLUGINS": _plugins(),
