@@ -70,7 +70,7 @@ def _kv_remedy(config: EngineConfig, length: str, needed: str, fitting: str) -> 
         else "a higher engine.gpu_memory_utilization or tensor_parallel_size"
     )
     return (
-        f"a sequence of max_model_len={length} tokens needs {needed} GiB of KV cache: set {more}, "
+        f"a sequence of max_model_len={length} tokens needs up to {asked:g} GiB of KV cache on each device: set {more}, "
         f"or max_model_len={fitting} or less"
     )
 

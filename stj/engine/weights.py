@@ -35,6 +35,8 @@ def check_weights(path: str, label: str) -> None:
 
 def _send_fault(path: str, sender: Connection) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)  # transformers prints tables of what it finds
     try:
         sender.send(_fault(path))
     except Exception:

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from stj.config import ChatOptions, ModelConfig, PromptName, UseConfig, VoteConfig
 from stj.engine.hosted import engine_environment
 from stj.engine.settings import adapter_settings, engine_settings
+from stj.engine.weights import check_weights
 from stj.errors import ConfigError, EngineDied, PromptTooLong, RequestFailed
 from stj.findings import require
 from stj.generate import Sampling
@@ -32,7 +33,7 @@ from stj.judging.judge import compare_responses
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import is_mistral
 from stj.models.check import ModelUse
-from stj.models.locate import adapter_of, local_model, plain_path, within_context
+from stj.models.locate import adapter_of, local_model, plain_path, whole_model, within_context
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
 from stj.passes.check import judge_findings
@@ -53,8 +54,8 @@ _votes = Counter("stj_judge_votes", "Judgments of pairs (one vote each), by the 
 def serve(config: UseConfig, host: str, port: int) -> NoReturn:
     """Replaces this process with vLLM's server for this model.
 
-    Raises ModelError if the model is missing or its chat template cannot serve, and ConfigError if the model is behind an API
-    or if vLLM would not find the plugin.
+    Raises ModelError if the model or some of its weights are missing, or if its chat template cannot serve. Raises ConfigError
+    if the model is behind an API or if vLLM would not find the plugin.
     """
     if config.model.endpoint:
         raise ConfigError(f"{config.model.label} is served there already; `stj serve` takes a model's directory, URI or hub id")
@@ -81,6 +82,7 @@ def _model_settings(model: ModelConfig, config: UseConfig) -> dict[str, Any]:
     """Arguments for the model under the name that the user gave it; an adapter is served beside its base."""
     adapter, directory = adapter_of(model), plain_path(local_model(model))
     path = str(directory)
+    check_weights(str(local_model(whole_model(model))), model.label)
     if adapter is None:
         settings = engine_settings(path, model, config.engine, config.seed)
         return {**settings, "served_model_name": model.path, **_chat_settings(directory, model)}

@@ -108,7 +108,10 @@ def test_a_kv_cache_that_does_not_fit_says_what_would(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(printed("EngineCore", *raised(KV)))
     on_cpu, on_gpu = (str(start_error(ModelConfig(path="/model"), config, REPORTED, log)) for config in (CPU, GPU))
-    assert "max_model_len=2048 tokens needs 0.01 GiB of KV cache: set engine.kv_cache_gib=0.02 or more" in on_cpu
+    assert (
+        "max_model_len=2048 tokens needs up to 0.02 GiB of KV cache on each device: set engine.kv_cache_gib=0.02 or more"
+        in on_cpu
+    )
     assert "or max_model_len=288 or less" in on_cpu
     assert "engine.gpu_memory_utilization" in on_gpu
 
