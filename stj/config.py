@@ -751,7 +751,8 @@ class Config:
     """Where everything is written: a directory or a URI. On a cluster it must be an absolute path or URI that all nodes
     share."""
     seed: int = 0
-    """Seed of the run, from 0 to 2147483647. Every random choice is a function of it, a row's id and a purpose."""
+    """Seed of the run, from 0 to 2147483647. Every choice of `stj` itself is a function of it, a row's id and a purpose. The
+    models' texts are so only with `engine.deterministic`."""
     iterations: int = 5
     """T: number of iterations of judging and training. Every iteration costs a judging pass and a training."""
     iteration: int | None = None

@@ -85,7 +85,8 @@ def setting_in_word(word: str, schema: type) -> list[Setting]:
     if hint is _FREE:
         return [Setting(path=path, value=_free_value(_text(text, where)))]
     null = text in _NULLS and (text != "" or required is not hint)
-    return [Setting(path=path, value=None if null else _text(text, where))]
+    value = _free_value(_text(text, where)) if hint is _FREE else _text(text, where)
+    return [Setting(path=path, value=None if null else value)]
 
 
 def fields_of(hint: Any) -> Mapping[str, Any]:
