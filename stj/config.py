@@ -222,8 +222,13 @@ class ModelConfig:
 
 def _check_template_kwargs(where: str, model: ModelConfig) -> None:
     kwargs = model.chat_template_kwargs
-    for name in kwargs:
+    for name, value in kwargs.items():
         _check(str(name).isidentifier(), f"{where}chat_template_kwargs has '{name}', which no template can read as a name")
+        text = value in ("true", "false")  # a template takes any text for true
+        _check(
+            not text,
+            f"{where}chat_template_kwargs.{name} is the text '{value}'; write chat_template_kwargs={{{name}: {value}}}",
+        )
     try:
         json.dumps(kwargs, allow_nan=False)
     except (TypeError, ValueError):

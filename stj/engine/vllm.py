@@ -59,7 +59,7 @@ class VllmEngine:
         """
         directory = local_model(model)
         path, options = str(directory), model.chat_options
-        tokenizer = load_tokenizer(directory)
+        tokenizer = load_tokenizer(directory, model.path)
         check_chat(tokenizer, options)  # before the slow start
         stops = sorted(stop_ids(tokenizer, directory))
         quiet = {"use_tqdm_on_load": False, "disable_log_stats": True}

@@ -141,7 +141,7 @@ def _flags(settings: dict[str, Any]) -> list[str]:
 
 def _chat_settings(directory: Path, model: ModelConfig) -> dict[str, Any]:
     """The flags that give vLLM's chat endpoint the template and variables of `/v1/judge`."""
-    tokenizer, options = load_tokenizer(directory), model.chat_options
+    tokenizer, options = load_tokenizer(directory, model.path), model.chat_options
     check_chat(tokenizer, options)
     if is_mistral(tokenizer):
         return {}

@@ -65,18 +65,24 @@ def encode_reply(
     prompt = encode_chat(tokenizer, messages, options)
     if is_mistral(tokenizer):
         return prompt + encode_text(tokenizer, thought + reply)
-    text, plain = _prompt(tokenizer, _template(tokenizer), messages, options), plain_tokenizer(tokenizer)
+    plain, text = plain_tokenizer(tokenizer), _prompt(tokenizer, _template(tokenizer), messages, options)
     written = plain.hide_only(without_surrogates(thought), (OPEN, CLOSE)) + without_surrogates(reply)
-    together = plain.encode(text + written)
-    return together if together[: len(prompt)] == prompt else prompt + plain.encode_inside(written)
+    if not plain.ends_with_control(text):
+        together = plain.encode(text + written)
+        if together[: len(prompt)] == prompt:
+            return together
+    return prompt + plain.encode_behind_control(written)
 
 
 def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    """Token ids of plain text inside a prompt; nothing in it becomes a control token."""
-    if is_mistral(tokenizer):
-        ids: list[int] = tokenizer.tokenizer.instruct_tokenizer.tokenizer.encode(without_surrogates(text), bos=False, eos=False)
-        return ids
-    return plain_tokenizer(tokenizer).encode_inside(without_surrogates(text))
+    """Token ids of plain text behind a prompt; nothing in it becomes a control token."""
+    text = without_surrogates(text)
+    if not is_mistral(tokenizer):
+        return plain_tokenizer(tokenizer).encode_behind_control(text)
+    encoder = tokenizer.tokenizer.instruct_tokenizer.tokenizer
+    spaced = type(encoder).__name__ == "SentencePieceTokenizer"  # it puts a space before the text
+    ids: list[int] = encoder.encode(text.removeprefix(" ") if spaced else text, bos=False, eos=False)
+    return ids
 
 
 def check_chat(tokenizer: "PreTrainedTokenizerBase", options: ChatOptions = NO_CHAT_OPTIONS) -> None:

@@ -19,7 +19,8 @@ from stj.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_DIGITS = 20  # A message guesses this many digits with a chance of 1e-20.
+_NONCES = 10**20  # A message guesses a nonce with a chance of 1e-20.
+_SPACES = ("▁", "Ġ")  # How vocabularies write a space before a word.
 _RENAMED = "\ue000{}"  # Names control tokens in a model's vocabulary that plain text could spell.
 
 
@@ -27,7 +28,7 @@ class Names:
     """Made-up names for pieces of text. They are digits, which no normalizer and no template changes."""
 
     def __init__(self) -> None:
-        self._nonce = "".join(str(secrets.randbelow(10)) for _ in range(_DIGITS))
+        self._nonce = f"{secrets.randbelow(_NONCES):020d}"
         self._numbers: dict[str, int] = {}
 
     def of(self, piece: str) -> str:
@@ -61,6 +62,7 @@ class PlainTokenizer:
         names = Names()
         self._names = {token.content: names.of(token.content) for token in control.values()}
         self._start = names.of("")
+        self._hidden = frozenset(self._names.values())
         self._control = _any_of(self._names)
         self._control_ids = frozenset(control)
         self._copy = _copy(backend, added, self._names)
@@ -71,6 +73,8 @@ class PlainTokenizer:
             self._copy.token_to_id(self._names.get(token.content, token.content)): number for number, token in added.items()
         }
         self._ids = {other: number for other, number in in_copy.items() if other != number}
+        _, first, *_ = self._copy.encode(f"{self._start}a", add_special_tokens=False).tokens
+        self._spaced = first.startswith(_SPACES)
 
     def find(self, text: str) -> tuple[str, ...]:
         """The control tokens in a text, in order; the longest where several begin."""
@@ -96,9 +100,16 @@ class PlainTokenizer:
         numbers = self._ids
         return [numbers.get(number, number) for number in ids]
 
-    def encode_inside(self, text: str) -> list[int]:
-        """Token ids of plain text that stands inside a prompt, where a tokenizer may write no space before it."""
-        return self.encode(self._start + text)[1:]
+    def encode_behind_control(self, text: str) -> list[int]:
+        """Token ids of plain text behind a control token.
+
+        Some tokenizers put a space before it. That space is the text's own, if it begins with one.
+        """
+        return self.encode(self._start + (text.removeprefix(" ") if self._spaced else text))[1:]
+
+    def ends_with_control(self, text: str) -> bool:
+        """Whether a text whose control tokens are hidden ends with one."""
+        return text[-len(self._start) :] in self._hidden
 
     def _spelled(self) -> bool:
         """Whether the vocabulary spells a control token from plain text, as those do that hold `<s>` as a word."""

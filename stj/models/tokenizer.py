@@ -23,22 +23,26 @@ def tokenizer_mode(directory: Path) -> Literal["hf", "mistral"]:
     return "mistral" if mistral and not _has_template(directory) else "hf"
 
 
-def load_tokenizer(directory: str | Path) -> "PreTrainedTokenizerBase":
+def load_tokenizer(directory: str | Path, name: str | None = None) -> "PreTrainedTokenizerBase":
     """The tokenizer of a local model directory, the same for engine, training and Judge; its own code is never run.
+
+    `name` is the model's name in errors, by default the directory.
 
     Raises ModelError if it cannot be read.
     """
     from transformers import AutoTokenizer
     from transformers.tokenization_mistral_common import MistralCommonBackend
 
+    name = name or str(directory)
     try:
         if tokenizer_mode(Path(directory)) == "mistral":
-            return MistralCommonBackend.from_pretrained(str(directory), mode="test")  # the mode that vLLM uses
-        tokenizer = AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False, mistral_format=False)
+            tokenizer = MistralCommonBackend.from_pretrained(str(directory), mode="test")  # the mode that vLLM uses
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False, mistral_format=False)
     except Exception as error:  # each kind of tokenizer raises another error if a file is missing or damaged
         cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"model {directory}: its tokenizer or config.json cannot be read ({cause}). Save it again") from None
-    assert tokenizer is not None
+        raise ModelError(f"model {name}: its tokenizer or config.json cannot be read ({cause}). Save it again") from None
+    tokenizer.name_or_path = name
     return tokenizer
 
 

@@ -46,7 +46,7 @@ def check_model(model: ModelConfig) -> Path:
     has rows. Also raises it if the head is more than a matrix product.
     """
     directory = local_model(model, weights=False)
-    tokenizer = load_tokenizer(directory)
+    tokenizer = load_tokenizer(directory, model.path)
     check_chat(tokenizer, model.chat_options)
     try:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))

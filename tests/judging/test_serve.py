@@ -153,9 +153,15 @@ def test_a_model_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The mini seed, with a chat template that asks for the date and may think if its system message is "Options"."""
+    """The mini seed, with a chat template that asks for the date and may think if its system message is "Options".
+
+    Only its config.json names the token that ends an answer.
+    """
     folder = tmp_path_factory.mktemp("serve") / "model"
-    shutil.copytree(SEED_MODEL, folder)
+    shutil.copytree(SEED_MODEL, folder, ignore=shutil.ignore_patterns("generation_config.json"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["eos_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     template = folder / "chat_template.jinja"
     options = "{{ strftime_now('%d %b %Y') }}{% if enable_thinking is false %} quick{% endif %} {{ effort }}"
     shown = f"{{% if messages[0]['content'] == 'Options' %}}{options}{{% endif %}}"
@@ -214,6 +220,7 @@ def test_a_server_judges_pairs_beside_vllms_own_api(server: str, model: Path) ->
     assert answer["reward"] == -swapped["reward"]
     assert len(answer["votes"]) == 2
     assert all("[[" in vote["text"] for vote in answer["votes"])
+    assert all(vote["text"].endswith("]]") for vote in answer["votes"])  # it ends where config.json says
     assert len(json.loads(get(f"{server}/v1/judge", PAIR | {"votes": 4, "instruction": TURNS})[1])["votes"]) == 8
 
     chat = {

@@ -195,6 +195,21 @@ def test_settings_for_pairs_do_not_matter_to_sft(tmp_path: Path) -> None:
     assert dpo != beta
 
 
+@pytest.mark.parametrize(
+    "override", ["thinking=off", "chat_template_kwargs={effort: low}", "template_date=2025-01-01", "thinking=auto"]
+)
+def test_what_the_chat_template_is_given_matters_to_passes_and_training_if_it_is_not_the_default(
+    tmp_path: Path, override: str
+) -> None:
+    before, after = (Run(config(tmp_path, *more)) for more in ([], [f"models.seed.{override}"]))
+    changed = override != "thinking=auto"
+    training = [next(p for p in run.phases if isinstance(p, TrainingPhase)).artifact for run in (before, after)]
+    assert (training[0].key.get("chat") != training[1].key.get("chat")) == changed
+    heldout = [pass_that(run, "heldout", 1).artifact.key["model"] for run in (before, after)]
+    assert (heldout[0] != heldout[1]) == changed
+    assert "chat" not in training[0].key
+
+
 def test_status_names_what_is_stale_and_why(tmp_path: Path) -> None:
     run = Run(config(tmp_path))
     run.phases[0].artifact.begin()

@@ -74,7 +74,9 @@ def tokenizers() -> Mapping[str, PreTrainedTokenizerFast]:
         "legacy": _bpe(None, legacy),
         "spaces replaced": _bpe(pre_tokenizers.Split(" ", "merged_with_previous"), gemma),
         "unigram": _made(models.Unigram(), trainers.UnigramTrainer, metaspace(), None, special_tokens=list(_CONTROL)),
-        "word pieces": _made(models.WordPiece(unk_token="<unk>"), trainers.WordPieceTrainer, words, normalizers.BertNormalizer()),
+        "word pieces": _made(
+            models.WordPiece(unk_token="<unk>"), trainers.WordPieceTrainer, words, normalizers.BertNormalizer()
+        ),
         "words": _made(models.WordLevel(unk_token="<unk>"), trainers.WordLevelTrainer, words, None),
         "white space as tokens": _bpe(bytes_(add_prefix_space=False), words=("\n\n", "\n\n\n", "  ", "   ", "世界")),
         "tokens that take the space around them": _bpe(metaspace(), around=True),

@@ -39,11 +39,14 @@ THINKS = (
     "<|assistant|>{% if enable_thinking is defined and enable_thinking is false %}off{% endif %}{% endif %}{{ effort }}"
 )
 PIECES = (
-    "How are you?", "  ", "\n", "\n\n\n", "\t", "\r\n", "def f(x):\n    return x + 1\n", "```", "数据", "你好，", "🎉", "👨‍👩‍👧",
-    "e\u0301", "\u0301", "\u0338", "\u00a0", "\u3000", "\u200b", "▁", "[", "]", "<", ">", "|", "/", "> quote", "- a\n- b", "=",
-    "123", "USER:", "### User:", "Ünïcödé", "'s", ".", "\0", "{{ x }}", "{% if %}",
+    "How are you?", "  ", "\n", "\n\n\n", "\t", "\r\n", "def f(x):\n    return x + 1\n", "```", "数据", "你好，", "🎉",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467", "e\u0301", "\u0301", "\u0338", "\u00a0", "\u3000", "\u200b", "▁", "[", "]",
+    "<", ">", "|", "/", "> quote", "- a\n- b", "=", "123", "USER:", "### User:", "Ünïcödé", "'s", ".", "\0", "{{ x }}",
+    "{% if %}",
 )  # fmt: skip
-TEXTS = st.lists(st.sampled_from(PIECES) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8), max_size=6).map("".join)
+TEXTS = st.lists(st.sampled_from(PIECES) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8), max_size=6).map(
+    "".join
+)
 
 
 @st.composite
@@ -200,7 +203,9 @@ def test_no_added_token_of_a_real_model_comes_from_a_message(name: str) -> None:
             assert controls(tokenizer, encode_text(tokenizer, content)) == []
 
 
-FRAGMENTS = st.sampled_from(["<", "|", ">", "<|", "|>", "im_", "start", "end", "im_end", "</", "s>", "s", "think>", "[", "/INST]", " "])
+FRAGMENTS = st.sampled_from(
+    ["<", "|", ">", "<|", "|>", "im_", "start", "end", "im_end", "</", "s>", "s", "think>", "[", "/INST]", " "]
+)
 
 
 @pytest.mark.parametrize("kind", chat_formats.KINDS)
@@ -301,7 +306,11 @@ def test_a_template_that_trims_keeps_its_own_spaces(tokenizer: PreTrainedTokeniz
 
 
 def test_a_thinking_template_cuts_thoughts_only_if_they_are_its_own() -> None:
-    turns = [Turn(role="user", content="a"), Turn(role="assistant", content="<think>b</think>c"), Turn(role="user", content="d")]
+    turns = [
+        Turn(role="user", content="a"),
+        Turn(role="assistant", content="<think>b</think>c"),
+        Turn(role="user", content="d"),
+    ]
     assert "<think>b</think>c" in real("qwen3").decode(encode_chat(real("qwen3"), turns))
 
 
@@ -345,7 +354,11 @@ NO_PROMPT = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>
     [
         (None, ChatOptions(), "has no chat template"),
         (NO_PROMPT, ChatOptions(), "has no generation prompt: it writes '<|assistant|>' before"),
-        (THINKS, ChatOptions(template_kwargs='{"efort": 1}'), "never reads chat_template_kwargs.efort; it reads effort, enable_"),
+        (
+            THINKS,
+            ChatOptions(template_kwargs='{"efort": 1}'),
+            "never reads chat_template_kwargs.efort; it reads effort, enable_",
+        ),
         (THINKS, ChatOptions(template_kwargs='{"messages": []}'), "chat_template_kwargs.messages cannot be set"),
         (CLOCK, ChatOptions(thinking="off"), "has no enable_thinking, so thinking=off would change nothing"),
         (THINKS, ChatOptions(date="2025-02-03"), "never asks for the date; leave template_date=2025-02-03 out"),
@@ -391,6 +404,32 @@ def test_a_reply_follows_the_prompt_that_was_asked(kind: str, turns: list[Turn],
     ids = encode_reply(tokenizer, turns, reply)
     assert ids[: len(prompt)] == prompt
     assert controls(tokenizer, ids) == controls(tokenizer, prompt)
+
+
+@pytest.mark.parametrize("reply", ["The first.", " The first."])
+@pytest.mark.parametrize("kind", ["legacy", "every part begins with a space"])
+def test_a_space_that_the_tokenizer_writes_is_not_written_twice(kind: str, reply: str) -> None:
+    tokenizer = synthetic()[kind]
+    tokenizer.chat_template = chat_formats.MISTRAL
+    turns = [Turn(role="user", content="Which?")]
+    answered = own_ids(tokenizer, [*turns, Turn(role="assistant", content="The first.")])
+    ids = encode_reply(tokenizer, turns, reply)
+    assert tokenizer.decode(ids[-1:]) == tokenizer.decode(answered[-2:-1])
+    assert "▁▁" not in "".join(tokenizer.convert_ids_to_tokens(ids[len(encode_chat(tokenizer, turns)) :]))
+
+
+def test_a_reply_of_mistrals_has_the_ids_of_an_assistants_message() -> None:
+    from mistral_common.protocol.instruct.request import ChatCompletionRequest
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    file = next(file for file in MISTRAL_FILES if file.name.endswith("model.v3"))
+    turns = [Turn(role="user", content="Which?"), Turn(role="assistant", content="The first."), Turn(role="user", content="?")]
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    request: Any = ChatCompletionRequest.from_openai(messages)
+    whole = _reference(MistralTokenizer, file).encode_chat_completion(request).tokens
+    for reply in ("The first.", " The first."):
+        ids = encode_reply(mistral(file), turns[:1], reply)
+        assert whole[: len(ids)] == ids
 
 
 def test_a_reply_behind_a_words_prompt_begins_as_the_model_writes_it() -> None:

@@ -14,14 +14,15 @@ from stj.models.template import with_options
 
 TEMPLATE = (
     "\n  {%- macro day() %}{{ strftime_now('%d-%m-%Y, %A %-d %B %y') }}{% endmacro %}\n{{ day() }} {{ value }}"
-    "{% for m in messages %}{% if value is defined and value is not none %}{{ m['content'] }}{{ strftime_now('%Y') }}{% endif %}"
-    "{% endfor %}{% generation %}x{% endgeneration %}"
+    "{% for m in messages %}{% if value is defined and value is not none %}{{ m['content'] }}{{ strftime_now('%Y') }}"
+    "{% endif %}{% endfor %}{% generation %}x{% endgeneration %}"
 )
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=6,
-)  # fmt: skip
+)
 
 
 def rendered(template: str, **variables: Any) -> str:

@@ -64,7 +64,7 @@ def test_code_beside_a_tokenizer_is_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"])
 def test_a_tokenizer_that_cannot_be_read_is_one_line(content: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="its tokenizer or config.json cannot be read") as error:
+    with pytest.raises(ModelError, match=r"its tokenizer or config\.json cannot be read") as error:
         load_tokenizer(changed(tmp_path, "tokenizer.json", content))
     assert "\n" not in str(error.value)
 

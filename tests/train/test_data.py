@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from stj.config import TrainConfig
+from stj.config import ChatOptions, TrainConfig
+from stj.errors import ModelError
+from stj.models.chat import encode_chat
 from stj.rows import Example, Turn
 from stj.train.data import encode_examples, end_of_turn
 from tests.train.conftest import make_example, make_tokenizer
@@ -45,6 +47,27 @@ def test_end_of_turn_is_where_generation_stops_even_if_eos_is_another_token(tmp_
     stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [tokenizer.eos_token_id, stop]}))
     assert end_of_turn(tokenizer, tmp_path) == [stop]
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_an_end_that_only_a_config_names_is_learned(file: str, tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(ENDLESS, ["</s>", "<|end|>"], "</s>")
+    tokenizer.eos_token = None
+    with pytest.raises(ModelError, match="no token ends an assistant's message"):
+        end_of_turn(tokenizer, tmp_path)
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    (tmp_path / file).write_text(json.dumps({"eos_token_id": end}))
+    assert end_of_turn(tokenizer, tmp_path) == [end]
+
+
+def test_examples_have_the_prompts_of_the_seeds_options(tmp_path: Path) -> None:
+    template = LLAMA_3.replace("{% for m", "{{ strftime_now('%Y') }}{% if enable_thinking %}!{% endif %}{% for m", 1)
+    tokenizer = make_tokenizer(template, ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"], "<|eot_id|>")
+    options = ChatOptions(thinking="on", date="1999-01-01")
+    end = end_of_turn(tokenizer, tmp_path, options)
+    (row,), _ = encode_examples(tokenizer, [make_example(0)], end, TrainConfig(), options)
+    assert list(row.texts[0][: row.prompt_length]) == encode_chat(tokenizer, make_example(0).messages, options)
+    assert tokenizer.decode(row.texts[0]).startswith("1999!<|start_header_id|>")
 
 
 def test_what_is_learned_is_the_judgment_and_its_end(tmp_path: Path) -> None:

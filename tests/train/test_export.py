@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from stj.config import TrainConfig
+from stj.config import ChatOptions, TrainConfig
+from stj.errors import ModelError
+from stj.models.chat import check_chat, encode_chat
+from stj.models.template import template_of
+from stj.models.tokenizer import load_tokenizer
+from stj.rows import Turn
 from stj.storage.folder import Folder
 from stj.train.export import export_model, plan_shards
 from stj.train.model import load_engine
@@ -73,6 +79,29 @@ def test_the_files_hold_the_weights_bit_by_bit_and_are_what_the_manifest_will_sa
     assert digests == {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()}
     loaded, seed = (AutoModelForCausalLM.from_pretrained(directory).state_dict() for directory in (target, mixture))
     assert all(torch.equal(loaded[name], tensor) for name, tensor in seed.items())
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("one_rank")
+def test_a_trained_model_keeps_the_date_and_the_variables_of_its_prompts(seed_directory: Path, tmp_path: Path) -> None:
+    seed = tmp_path / "seed"
+    shutil.copytree(seed_directory, seed)
+    tokenizer = load_tokenizer(seed)
+    tokenizer.chat_template = "{{ strftime_now('%d %b') }}{% if enable_thinking is false %}quick{% endif %}" + template_of(
+        tokenizer
+    )
+    tokenizer.save_pretrained(seed)
+    options = ChatOptions(thinking="off", date="2024-03-05")
+    model = load_engine(seed, TrainConfig(device="cpu")).module.language_model
+    exported = export_model(model, seed, Folder.at(tmp_path / "model"), 1, options)
+    trained, turns = load_tokenizer(tmp_path / "model"), [Turn(role="user", content="Hi")]
+    assert encode_chat(trained, turns) == encode_chat(tokenizer, turns, options)
+    assert tokenizer.decode(encode_chat(trained, turns)).startswith("05 Marquick")
+    check_chat(trained, options)
+    with pytest.raises(ModelError, match="keeps the date 2024-03-05, with which it was trained"):
+        check_chat(trained, ChatOptions(date="2025-01-01"))
+    content = (tmp_path / "model/chat_template.jinja").read_bytes()
+    assert exported["chat_template.jinja"].sha256 == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.engine
