@@ -9,7 +9,7 @@ from stj.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_MISTRAL_FILES = ("tekken*.json", "*tekken*.json", "*.model.v*")
+_MISTRAL_FILES = ("tekken.json", "*.model.v*")
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 
@@ -30,15 +30,12 @@ def load_tokenizer(directory: str | Path, name: str | None = None) -> "PreTraine
 
     Raises ModelError if it cannot be read.
     """
-    from transformers import AutoTokenizer
-    from transformers.tokenization_mistral_common import MistralCommonBackend
-
     name = name or str(directory)
     try:
         if tokenizer_mode(Path(directory)) == "mistral":
-            tokenizer = MistralCommonBackend.from_pretrained(str(directory), mode="test")  # the mode that vLLM uses
+            tokenizer = _mistral_tokenizer(str(directory))
         else:
-            tokenizer = AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False, mistral_format=False)
+            tokenizer = _tokenizer(str(directory))
     except Exception as error:  # each kind of tokenizer raises another error if a file is missing or damaged
         cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"model {name}: its tokenizer or config.json cannot be read ({cause}). Save it again") from None
@@ -53,6 +50,18 @@ def stop_ids(tokenizer: "PreTrainedTokenizerBase", directory: Path) -> set[int]:
     """
     named = _eos(directory / "generation_config.json") or _eos(directory / "config.json")
     return named | ({tokenizer.eos_token_id} - {None})
+
+
+def _tokenizer(directory: str) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(directory, trust_remote_code=False, mistral_format=False)
+
+
+def _mistral_tokenizer(directory: str) -> "PreTrainedTokenizerBase":
+    from transformers.tokenization_mistral_common import MistralCommonBackend
+
+    return MistralCommonBackend.from_pretrained(directory, mode="test")  # the mode that vLLM uses
 
 
 def _eos(file: Path) -> set[int]:

@@ -32,7 +32,7 @@ _CONFIG = "config.json"
 _TEMPLATE = "chat_template.jinja"
 _INDEX = "model.safetensors.index.json"
 _BESIDE = ("generation_config.json", "chat_template*", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
-_VOCABULARY = ("vocab.json", "merges.txt", "*.model", "*.model.v*", "*tekken*.json", "*.tiktoken")
+_VOCABULARY = ("vocab.json", "merges.txt", "*.model", "*.model.v*", "tekken.json", "*.tiktoken")
 
 
 def export_model(

@@ -1,7 +1,9 @@
 """From messages to ids: those of the model's own template, and nothing in a message becomes a control token."""
 
+import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -70,11 +72,9 @@ def real(name: str) -> PreTrainedTokenizerBase:
 @cache
 def mistral(file: Path) -> PreTrainedTokenizerBase:
     """A model directory with Mistral's own file, under the name that Mistral publishes it with."""
-    import tempfile
-
-    folder = Path(tempfile.mkdtemp())
-    shutil.copy(file, folder / ("tekken.json" if "tekken" in file.name else f"tokenizer.model.{file.suffix[1:]}"))
-    return load_tokenizer(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(file, Path(folder, "tekken.json" if "tekken" in file.name else f"tokenizer.model.{file.suffix[1:]}"))
+        return load_tokenizer(folder)
 
 
 def seed(template: str) -> PreTrainedTokenizerBase:
@@ -170,6 +170,29 @@ def test_mistrals_own_format_has_the_ids_of_mistral_common(file: Path, turns: li
     request: Any = ChatCompletionRequest.from_openai(messages)
     reference = _reference(MistralTokenizer, file).encode_chat_completion(request).tokens
     assert encode_chat(mistral(file), turns) == reference
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("file", [file for file in MISTRAL_FILES if "tekken" not in file.name], ids=lambda file: file.name)
+@many(30)
+@given(turns=dialogues(), template=st.sampled_from([chat_formats.MISTRAL, chat_formats.LLAMA_2, chat_formats.VICUNA]))
+def test_sentencepiece_read_by_transformers_has_the_ids_of_its_template(
+    file: Path, legacy: bool, turns: list[Turn], template: str
+) -> None:
+    tokenizer = sentencepiece(file, legacy)
+    tokenizer.chat_template = template
+    spoken = [turn for turn in turns if turn.role != "system"]
+    if free_of_control_tokens(tokenizer, spoken):
+        assert encode_chat(tokenizer, spoken) == own_ids(tokenizer, spoken)
+
+
+@cache
+def sentencepiece(file: Path, legacy: bool) -> PreTrainedTokenizerBase:
+    settings = {"tokenizer_class": "LlamaTokenizer", "legacy": legacy, "bos_token": "<s>", "eos_token": "</s>"}
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(file, Path(folder, "tokenizer.model"))
+        Path(folder, "tokenizer_config.json").write_text(json.dumps(settings))
+        return load_tokenizer(folder)
 
 
 @cache
