@@ -65,7 +65,7 @@ def answer_of(output: str) -> str:
     return split_thought(output).text
 
 
-def shown(response: str) -> str:
+def shown_response(response: str) -> str:
     """A response as a judge sees it: the answer behind its thought, if it begins with one.
 
     A pair from a file or a caller may hold what a thinking model wrote, on one side or on both. A response that only mentions
@@ -76,7 +76,7 @@ def shown(response: str) -> str:
     return answer_of(response) if begins_in_thought else response
 
 
-def alike(first: str, second: str) -> bool:
+def comparable_thoughts(first: str, second: str) -> bool:
     """Whether two outputs may stand side by side: both have a thought that says something, or their thoughts are the same."""
     return first == second or bool(_words(first) and _words(second))
 

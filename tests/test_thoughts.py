@@ -6,7 +6,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stj.thoughts import CLOSE, OPEN, PromptThought, alike, answer_of, join_thought, shown, split_thought, thought_behind
+from stj.thoughts import (
+    CLOSE,
+    OPEN,
+    PromptThought,
+    answer_of,
+    comparable_thoughts,
+    join_thought,
+    shown_response,
+    split_thought,
+    thought_behind,
+)
 
 TEXTS = st.lists(
     st.one_of(
@@ -151,13 +161,13 @@ def test_what_is_written_behind_a_prompt_is_read_back(output: str, prompt: Promp
     ],
 )
 def test_a_response_is_shown_without_its_thought(response: str, answer: str) -> None:
-    assert shown(response) == answer
+    assert shown_response(response) == answer
 
 
 def test_two_thoughts_stand_side_by_side_only_if_both_say_something() -> None:
-    assert alike("<think>a</think>", "b</think>")
-    assert alike("", "")
-    assert alike("<think></think>", "<think></think>")
-    assert not alike("<think>a</think>", "")
-    assert not alike("<think>a</think>", "<think>\n\n</think>\n\n")
-    assert not alike("", "<think></think>")
+    assert comparable_thoughts("<think>a</think>", "b</think>")
+    assert comparable_thoughts("", "")
+    assert comparable_thoughts("<think></think>", "<think></think>")
+    assert not comparable_thoughts("<think>a</think>", "")
+    assert not comparable_thoughts("<think>a</think>", "<think>\n\n</think>\n\n")
+    assert not comparable_thoughts("", "<think></think>")

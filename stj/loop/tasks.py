@@ -31,7 +31,7 @@ from stj.prompts.variants import FIGURE_8, Variant
 from stj.randomness import uniform
 from stj.rows import Example, Judgment, Kind, Pair, Row, Turn
 from stj.stages.judge import judge_messages
-from stj.thoughts import alike
+from stj.thoughts import comparable_thoughts
 from stj.verdict import Label, other
 
 PROMPTS = (VERDICT_ONLY_SYSTEM, DEDUCTION_SYSTEM, DEDUCTION_USER, DEDUCTION_ANSWER)
@@ -90,7 +90,9 @@ def to_example(
     """
     assert row.pair is not None, f"row {row.id} has no pair"
     messages, completion, rejected = _BUILD[kind](row.instruction, row.pair, right, wrong)
-    with_thoughts = thoughts == "keep" and kind == "judgment" and (wrong is None or alike(right.thought, wrong.thought))
+    with_thoughts = (
+        thoughts == "keep" and kind == "judgment" and (wrong is None or comparable_thoughts(right.thought, wrong.thought))
+    )
     return Example(
         id=row.id,
         winner=right.winner,

@@ -65,7 +65,7 @@ def encode_reply(
     prompt = encode_chat(tokenizer, messages, options)
     if is_mistral(tokenizer):
         return prompt + encode_text(tokenizer, thought + reply)
-    text, plain = _prompt(tokenizer, _template(tokenizer), messages, options), plain_tokenizer(tokenizer)
+    plain, text = plain_tokenizer(tokenizer), _prompt(tokenizer, _template(tokenizer), messages, options)
     written = plain.hide_only(without_surrogates(thought), (OPEN, CLOSE)) + without_surrogates(reply)
     if not plain.ends_with_control(text):
         together = plain.encode(text + written)

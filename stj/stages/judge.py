@@ -21,7 +21,7 @@ from stj.randomness import uniform
 from stj.rows import Judgment, Pair, Purpose, Row, Turn
 from stj.stages.runner import together
 from stj.stages.sampling import Enough, draw, never_enough, one_correct, one_correct_and_one_wrong, one_parsed
-from stj.thoughts import shown
+from stj.thoughts import shown_response
 from stj.verdict import BEST_OF_FOUR, PAIR, RATING, Label, Parser, Verdict, parse
 
 LABELS: tuple[Label, Label] = ("A", "B")
@@ -106,7 +106,9 @@ def judge_messages(instruction: str, pair: Pair, winner: Label, variant: Variant
     Neither response shows the thought that a thinking model wrote before it.
     """
     first, second = (pair.chosen, pair.rejected) if winner == "A" else (pair.rejected, pair.chosen)
-    user = fill(variant.user, {"instruction": instruction, "response A": shown(first), "response B": shown(second)})
+    user = fill(
+        variant.user, {"instruction": instruction, "response A": shown_response(first), "response B": shown_response(second)}
+    )
     return [Turn(role="system", content=prompt(variant.system)), Turn(role="user", content=user)]
 
 
@@ -115,14 +117,14 @@ def best_of_four_messages(instruction: str, answers: Sequence[str]) -> dict[Labe
     orders: dict[Label, list[Turn]] = {}
     for place, label in enumerate(FOUR_LABELS):
         rotated = [answers[(index - place) % len(FOUR_LABELS)] for index in range(len(FOUR_LABELS))]
-        values = {f"response {name}": shown(answer) for name, answer in zip(FOUR_LABELS, rotated, strict=True)}
+        values = {f"response {name}": shown_response(answer) for name, answer in zip(FOUR_LABELS, rotated, strict=True)}
         user = fill(BEST_OF_FOUR_USER, {"instruction": instruction, **values})
         orders[label] = [Turn(role="system", content=prompt(BEST_OF_FOUR_SYSTEM)), Turn(role="user", content=user)]
     return orders
 
 
 def _rate_messages(row: Row, answer: str) -> list[Turn]:
-    return [Turn(role="user", content=fill(RATE, {"instruction": row.instruction, "response": shown(answer)}))]
+    return [Turn(role="user", content=fill(RATE, {"instruction": row.instruction, "response": shown_response(answer)}))]
 
 
 def label_of_winner(seed: int, row_id: str) -> Label:
