@@ -22,6 +22,7 @@ from stj.passes.spec import Pass
 from stj.prompts import CATEGORIZE, MODIFIED_INSTRUCTION, prompt
 from stj.rows import Row, Turn, row_from_dict
 from stj.storage.artifacts import Artifact
+from stj.verdict import PAIR, Parser, Verdict, parse
 from tests import ray_here
 
 MINI = Path(__file__).parents[1] / "conf" / "mini.yaml"
@@ -116,6 +117,13 @@ def test_what_is_hostile_goes_through_as_it_is(rows: dict[str, Row]) -> None:
 
 
 def test_no_verdict_is_forged(rows: dict[str, Row]) -> None:
-    """A judge that only repeats what it was shown gives no verdict, even if the text holds tags."""
-    verdicts = {name: {judgment.verdict for judgment in rows[name].judgments} for name in GOOD}
-    assert verdicts == {name: {None} for name in GOOD} | {"plain": {"B"}}
+    """A judge that only repeats what it was shown gives no verdict, even if the text holds tags.
+
+    The parser `distinct` reads the one tag that a judge quotes, which `strict` does not: docs/evaluation.md says so.
+    """
+
+    def verdicts(parser: Parser) -> dict[str, set[Verdict | None]]:
+        return {name: {parse(judgment.text, PAIR, parser) for judgment in rows[name].judgments} for name in GOOD}
+
+    assert verdicts("strict") == {name: {None} for name in GOOD} | {"plain": {"B"}}
+    assert verdicts("distinct") == verdicts("strict") | {"control": {"A"}}

@@ -122,7 +122,7 @@ def test_a_thought_that_is_not_closed_is_a_truncated_answer_in_every_stage(opens
     judged = asyncio.run(judge(paired, generate, JudgeConfig(samples=3), 0))
     assert judged.dropped == "no_correct_judgment"
     counts = JudgingCounts()
-    counts.add(judged)
+    counts.add(judged, "correct")
     assert (counts.draws, counts.unparsed, counts.truncated, counts.truncated_share) == (3, 3, 3, 1.0)
 
     heldout = asyncio.run(judge_heldout(replace(paired, task=HELDOUT), generate, HeldoutConfig()))
@@ -133,8 +133,8 @@ def test_a_thought_that_is_not_closed_is_a_truncated_answer_in_every_stage(opens
     for row in (
         judged,
         heldout,
-        asyncio.run(judge_in_every_order(four, generate, [("greedy", Sampling(), 0)])),
-        asyncio.run(rate(four, generate, Sampling())),
+        asyncio.run(judge_in_every_order(four, generate, [("greedy", Sampling(), 0)], "distinct")),
+        asyncio.run(rate(four, generate, Sampling(), "distinct")),
         asyncio.run(vote(paired, generate, VoteConfig())),
     ):
         assert row.judgments
@@ -160,7 +160,7 @@ def test_a_judge_in_use_and_every_parser_read_behind_the_thought(opens: bool) ->
     assert all("a thought" in vote["thought"] for vote in verdict.plain()["votes"])
 
     four = make_row(candidates=Candidates(answers=("4", "5", "6", "7"), good=1), subset="Ties")
-    rated = asyncio.run(rate(four, generate, Sampling()))
+    rated = asyncio.run(rate(four, generate, Sampling(), "distinct"))
     for parser in ("strict", "paper"):
         (example,) = judged_examples([rated], BENCHMARKS["rewardbench2"], parser, votes=False)  # type: ignore[arg-type]
         assert example.ratings == (8, 8, 8, 8)
@@ -174,8 +174,8 @@ def test_no_judge_sees_a_thought_on_one_side_of_a_given_pair(method: str) -> Non
     four = make_row(candidates=Candidates(answers=(pair.chosen, "5", "6", "7"), good=1), subset="Ties")
     asyncio.run(judge_heldout(make_row(pair=pair, task=HELDOUT), generate, HeldoutConfig()))
     asyncio.run(vote(make_row(pair=pair), generate, VoteConfig()))
-    asyncio.run(judge_in_every_order(four, generate, [("greedy", Sampling(), 0)]))
-    asyncio.run(rate(four, generate, Sampling()))
+    asyncio.run(judge_in_every_order(four, generate, [("greedy", Sampling(), 0)], "distinct"))
+    asyncio.run(rate(four, generate, Sampling(), "distinct"))
     assert len(engine.requests) == 8 + 2 + 4 + 4
     assert all("think>" not in turn.content for messages, _ in engine.requests for turn in messages)
 

@@ -50,7 +50,7 @@ def _fault(path: str) -> str:
     config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False)
     model_class = getattr(transformers, config.architectures[0])
     _, loaded = model_class.from_pretrained(
-        path, config=config, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
+        path, config=config, trust_remote_code=False, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
     )
     if missing := sorted(loaded["missing_keys"]):
         return f"its files lack the weights {_listed(missing)}"

@@ -176,11 +176,11 @@ def build_thinking_seed(out: Path, seed: int = 0) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.json").touch()
     carried = Path(__file__).parent / "seed_model"
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(carried)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(carried, trust_remote_code=False)
     tokenizer.add_tokens([OPEN, CLOSE])
     tokenizer.chat_template = THINKING_TEMPLATE
     torch.manual_seed(seed)
-    model = LlamaForCausalLM.from_pretrained(carried, dtype=torch.float32)
+    model = LlamaForCausalLM.from_pretrained(carried, dtype=torch.float32, trust_remote_code=False)
     model.resize_token_embeddings(len(tokenizer))
     figures = train_documents(model, tokenizer, THINK, thinking_documents(seed))
     write_model(model, tokenizer, {"seed": seed, "stages": {THINK.name: asdict(THINK) | figures}}, out)

@@ -190,7 +190,10 @@ def _render(
         )
     except Exception as error:  # a template is a program: it may raise anything
         roles = ", ".join(turn.role for turn in turns)
-        raise ModelError(f"model {tokenizer.name_or_path}: its chat template refuses {roles}: {error}") from None
+        raise ModelError(
+            f"model {tokenizer.name_or_path}: its chat template refuses {roles}: {error}. "
+            "Put one that takes them in chat_template.jinja"
+        ) from None
 
 
 def _mistral_ids(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn]) -> tuple[int, ...]:

@@ -60,7 +60,9 @@ def check_options(template: str, options: ChatOptions, tokenizer: "PreTrainedTok
     try:
         read = _variables(template)
     except TemplateError as error:
-        raise ModelError(f"{model}its chat template cannot be read: {error}") from None
+        raise ModelError(
+            f"{model}its chat template cannot be read: {error}. Put one of its family in chat_template.jinja"
+        ) from None
     given = _GIVEN | set(tokenizer.special_tokens_map)
     kwargs = options.variables.keys() - {THINKING_VARIABLE}
     if taken := sorted(kwargs & given):

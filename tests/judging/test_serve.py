@@ -132,7 +132,7 @@ def test_an_adapter_is_served_under_its_name_beside_its_base(tmp_path: Path) -> 
     assert settings["served_model_name"] == "package://mini/seed_model"
     assert (settings["enable_lora"], settings["max_lora_rank"], settings["tokenizer"]) == (True, 16, None)
     assert json.loads(settings["lora_modules"]) == {"name": str(tmp_path), "path": str(tmp_path)}
-    assert {"--enable-lora", "--lora-modules"} < set(_flags(settings))
+    assert {"--enable-lora", f"--lora-modules={settings['lora_modules']}"} < set(_flags(settings))
 
 
 def test_other_plugins_stay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,7 +220,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "fewer layers in config.json": (change("config.json", num_hidden_layers=1), "2 layers", "asks for 1"),
     "another width in config.json": (change("config.json", intermediate_size=256), "mlp", "[256, 64]"),
     "weights of another format": (bin_only, "pytorch_model.bin", "save_pretrained"),
-    "adapter": (adapter_only, "an adapter without its base model", "merge_and_unload"),
+    "adapter": (adapter_only, "adapter_config.json does not name peft_type", "Save it again"),
     "unfinished download": (write("model-00002.safetensors.incomplete", "x"), ".incomplete", "unfinished download"),
     "config a pointer": (write("config.json", POINTER), "config.json", "run `git lfs pull`"),
     "config empty": (write("config.json", ""), "config.json is empty", "download"),
@@ -248,7 +248,11 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "tokenizer torn": (lambda m: write("tokenizer.json", (m / "tokenizer.json").read_bytes()[:999])(m), "tokenizer", "Save it"),
     "tokenizer of another model": (change("config.json", vocab_size=100), "its embedding 100 rows", "trained with"),
     "no template": (delete("chat_template.jinja"), "no chat template", "chat_template.jinja"),
-    "a broken template": (write("chat_template.jinja", "{% for m in messages %}"), "chat template", "chat_template.jinja"),
+    "a broken template": (
+        write("chat_template.jinja", "{% for m in messages %}"),
+        "its chat template cannot be read",
+        "endfor",
+    ),
     "a template without messages": (write("chat_template.jinja", "Hello"), "chat template shows only", "every message"),
     "code for the config": (
         remote("config.json", "AutoConfig", "configuration_evil.Evil"),
@@ -266,7 +270,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "never runs",
     ),
     "code for an unknown type": (evil_type, "configuration_evil.Evil", "never runs"),
-    "code in the template": (evil_template, "chat template", "chat_template.jinja"),
+    "code in the template": (evil_template, "its chat template refuses user", "__class__"),
 }
 
 
@@ -475,7 +479,10 @@ def test_every_loader_of_transformers_is_forbidden_to_run_code() -> None:
         (file, node)
         for file in (ROOT / "stj").rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained"
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "from_pretrained"
+        and ast.unparse(node.func.value) != "MistralCommonBackend"  # It has no code to run, and knows no such argument.
     ]
     assert calls
     for file, call in calls:
