@@ -83,19 +83,16 @@ _EVERY = ("decoder_sparse_step", "expert_layer_period")  # Above 1, only some la
 
 
 def shape_of(model: ModelConfig) -> Shape | None:
-    """A model's shape from its local config.json or its well-known hub id, for an adapter its base's; None if none gives it.
-
-    Raises ModelError if an adapter does not name its base.
-    """
+    """A model's shape from its local config.json or its well-known hub id, for an adapter its base's; None if none gives it."""
     directory = Path(package_path(model.path)).expanduser()
     config, adapter = directory / "config.json", directory / ADAPTER_CONFIG
-    if adapter.is_file() and not config.is_file():
-        return shape_of(read_adapter(adapter.read_bytes(), model).base)
     try:
+        if adapter.is_file() and not config.is_file():
+            return shape_of(read_adapter(adapter.read_bytes(), model).base)
         if not config.is_file():
             return _PUBLISHED.get(model.path)
         shape = _from_hf(json.loads(config.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ZeroDivisionError):
+    except (ModelError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ZeroDivisionError):
         return None
     return shape if shape and all(isinstance(number, int) and number >= 0 for number in vars(shape).values()) else None
 

@@ -251,7 +251,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a broken template": (
         write("chat_template.jinja", "{% for m in messages %}"),
         "its chat template cannot be read",
-        "endfor",
+        "chat_template.jinja",
     ),
     "a template without messages": (write("chat_template.jinja", "Hello"), "chat template shows only", "every message"),
     "code for the config": (
@@ -270,7 +270,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "never runs",
     ),
     "code for an unknown type": (evil_type, "configuration_evil.Evil", "never runs"),
-    "code in the template": (evil_template, "its chat template refuses user", "__class__"),
+    "code in the template": (evil_template, "its chat template refuses user", "chat_template.jinja"),
 }
 
 
