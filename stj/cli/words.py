@@ -1,9 +1,9 @@
 """Reads the words of a command line and writes its help: typer's classes with the few changes that stj needs."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, cast
 
 import typer
@@ -131,7 +131,7 @@ def is_setting(word: str) -> bool:
 
     A path with a slash in front of the equals sign is never a setting: `./lr=1.yaml` is a file.
     """
-    return bool(_SETTING.match(word)) and not ("." in word and Path(word).is_file())
+    return bool(_SETTING.match(word)) and not ("." in word and os.path.isfile(word))
 
 
 def split_settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
