@@ -1,6 +1,5 @@
 """What a stage may ask of a model: the `Generate` protocol, its arguments and its answer."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
@@ -9,21 +8,23 @@ from stj.errors import ConfigError
 from stj.rows import Turn
 from stj.thoughts import Reply
 
+_HOTTEST = 2  # vLLM, like OpenAI's API, refuses requests above it.
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How one completion is sampled (the paper's Table 8)."""
 
     temperature: float = 0.7
-    """Temperature of sampling, 0 or more; 0 is greedy."""
+    """Temperature of sampling, from 0 to 2; 0 is greedy."""
     top_p: float = 0.9
     """Sample from the most probable tokens whose probabilities sum to this share, above 0 and up to 1."""
     max_tokens: int = 1024
     """Longest completion, in tokens; the thought of a thinking model counts. A judgment that is cut there has no verdict."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < math.inf:
-            raise ConfigError(f"temperature={self.temperature}: must be 0 (greedy) or more")
+        if not 0 <= self.temperature <= _HOTTEST:
+            raise ConfigError(f"temperature={self.temperature}: must be 0 (greedy) to {_HOTTEST}")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p={self.top_p}: must be a share above 0, up to 1")
         if self.max_tokens < 1:
