@@ -84,7 +84,7 @@ def test_the_trained_judge_still_thinks_and_is_measured_behind_its_thoughts(fini
     thought = [judgment for judgment in judgments if judgment.thought.strip().removesuffix(CLOSE)]
     assert len(thought) > 9
     assert sum(judgment.verdict is not None for judgment in judgments) > 9
-    assert all("expected" not in judgment.text for judgment in thought)
+    assert not [judgment for judgment in judgments if "think>" in judgment.text]
 
 
 @pytest.mark.engine

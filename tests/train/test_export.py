@@ -26,6 +26,7 @@ from stj.rows import Turn
 from stj.storage.folder import Folder
 from stj.train.export import export_adapter, export_model, plan_shards
 from stj.train.model import load_engine
+from tests.train.conftest import make_tokenizer
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
@@ -60,6 +61,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dtype="bfloat16",
     )
     MixtralForCausalLM(config).to(torch.bfloat16).save_pretrained(directory)
+    make_tokenizer().save_pretrained(directory)
     return directory
 
 
