@@ -120,7 +120,7 @@ def _check_run_root(config: Config, trainings: int) -> str:
     shape = shape_of(config.models.seed)
     if shape is None:
         return f"{config.run_root}: can be written; the seed's shape is unknown, so the space that the run takes is too"
-    needed = disk_plan(shape.parameters, trainings, config)
+    needed = disk_plan(shape, trainings, config)
     if free is not None and needed.total > free:
         raise ConfigError(
             f"run_root={config.run_root}: {gigabytes(free)} are free, and the run writes up to {needed.words()}: free space "
