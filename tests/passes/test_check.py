@@ -1,4 +1,4 @@
-"""The check of a model before a pass: an adapter counts as its base, with its own weights and, if it has one, its own tokenizer."""
+"""The check of a model before a pass: an adapter counts as its base, with weights and maybe a tokenizer of its own."""
 
 import json
 import shutil
