@@ -61,7 +61,7 @@ def examine(config: Config, to_make: Sequence[Phase] | None) -> list[Finding]:
     findings = [finding for use in uses for finding in _role_findings(use, config)]
     findings += input_findings(config)
     findings.append(look("run_root", partial(_check_run_root, config, trainings)))
-    return findings + _gpu_findings(config)
+    return findings + _gpu_findings(config, trains=trainings > 0)
 
 
 def _diagnose_without_run(config: Config) -> list[Finding]:
@@ -142,12 +142,12 @@ def _cluster_findings(config: Config) -> list[Finding]:
     return cluster_findings(config.ray, demands, linked=config.train.device == "gpu" and config.train.workers > 1)
 
 
-def _gpu_findings(config: Config) -> list[Finding]:
+def _gpu_findings(config: Config, *, trains: bool) -> list[Finding]:
     """The findings on this machine's GPUs, if the run uses them."""
     models, engine, train = config.models, config.engine, config.train
-    needs = {"train.workers": train.workers} if train.device == "gpu" else {}
+    needs = {"train.workers": train.workers} if trains and train.device == "gpu" else {}
     if engine.device == "gpu":
         needs |= {f"models.{role}": getattr(models, role).gpus * engine.min_replicas for role in _ROLES}
     findings = gpu_findings(needs, config.ray)
     gpus = gpus_here() if findings and findings[0].ok and engine.device == "gpu" else None
-    return findings + ([look("GPU memory", partial(check_memory, gpus, config))] if gpus else [])
+    return findings + ([look("GPU memory", partial(check_memory, gpus, config, trains=trains))] if gpus else [])
