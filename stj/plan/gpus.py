@@ -100,8 +100,8 @@ def check_memory(gpus: Gpus, config: Config, *, trains: bool) -> str:
     training = training_plan(shape, here)
     if training.rank_gb > gpus.memory_gb:
         raise CheckFailed(
-            f"the training of models.seed takes {training.rank_gb:.0f} GB on each of train.workers={config.train.workers} GPUs, "
-            f"which have {gpus.memory_gb:.0f} GB: {training.remedy}"
+            f"the training of models.seed takes {training.rank_gb:.0f} GB on each of train.workers={config.train.workers} "
+            f"GPUs, which have {gpus.memory_gb:.0f} GB: {training.remedy}"
         )
     return f"all models and the training fit on GPUs of {gpus.memory_gb:.0f} GB"
 
