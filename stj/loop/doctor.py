@@ -103,9 +103,11 @@ def _requests(use: ModelUse, config: Config) -> Iterator[LongestRequest]:
     """What a model is asked in all of its roles. The seed is asked as the judges that it becomes."""
     if "models.generator" in use.roles:
         yield from generator_requests(config)
-    if "models.first_judge" in use.roles or (config.iterations > 1 and "models.seed" in use.roles):
+    seed = "models.seed" in use.roles
+    judges_training = config.iterations > 1 or config.train.preference.source == "warm_up"
+    if "models.first_judge" in use.roles or (seed and judges_training):
         yield from judge_requests(config)
-    if config.heldout.path and "models.seed" in use.roles:
+    if seed and (config.heldout.path or config.train.selection.path):
         yield given_pairs_request()
 
 
