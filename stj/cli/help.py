@@ -24,9 +24,10 @@ Benchmarks:
   rewardbench, rewardbench2, rewardbench2-ratings, mtbench, helpsteer2,
   helpsteer2-helpfulness, llmbar, judgebench, rmbench, hhh, pairs
   NAME        read from the hub
-  NAME:PLACE  read from a .jsonl, .jsonl.gz, .json, .csv or .parquet file, or
-              from a directory of them, in the benchmark's published schema. A
-              .json file is held in memory whole; others are read as a stream.
+  NAME:PLACE  read from a .jsonl, .ndjson, .json, .csv (each also as .gz) or
+              .parquet file, or from a directory of them, in the benchmark's
+              published schema. A .json file is held in memory whole; others are
+              read as a stream.
   pairs:FILE  any file with instruction, and chosen and rejected, or
               response_a, response_b and winner
 """

@@ -381,7 +381,7 @@ def _judge(
         str,
         typer.Argument(
             metavar="FILE",
-            help="A .jsonl, .csv or .parquet file with instruction, response_a, response_b and, if known, id and winner.",
+            help="A file, or a directory of files, with instruction, response_a, response_b and, if known, id and winner.",
         ),
     ],
     conf: _UseConf = None,

@@ -111,23 +111,11 @@ class VllmEngine:
         Raises PromptTooLong if the model's context leaves no room, RequestFailed if vLLM or the chat template refuses the
         request, and EngineDied if a worker process has ended.
         """
-        long = sum(len(turn.content) for turn in messages) > _LONG_CHARACTERS
-        encode = partial(encode_chat, self._tokenizer, messages, self._options)
-        try:
-            prompt = await asyncio.to_thread(encode) if long else encode()
-        except ModelError as error:  # the template serves other dialogues, as check_chat has seen
-            raise RequestFailed(str(error)) from None
+        prompt = await self._prompt(messages)
         room = self._max_model_len - len(prompt)
         if room < 1:
             raise PromptTooLong(f"prompt of {len(prompt)} tokens, context of {self._max_model_len} tokens")
-        parameters = SamplingParams(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=min(sampling.max_tokens, room),
-            stop_token_ids=self._stops,
-            seed=sampling.seed if isinstance(sampling, SeededSampling) else None,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        parameters = self._parameters(sampling, room)
         request = self._llm.generate(
             TokensPrompt(prompt_token_ids=prompt), parameters, str(next(self._ids)), lora_request=self._adapter
         )
@@ -144,6 +132,25 @@ class VllmEngine:
             finish_reason=str(output.finish_reason),
             prompt_tokens=len(prompt),
             output_tokens=len(output.token_ids),
+        )
+
+    async def _prompt(self, messages: Sequence[Turn]) -> list[int]:
+        """The ids of a prompt. Raises RequestFailed if the chat template refuses the messages."""
+        long = sum(len(turn.content) for turn in messages) > _LONG_CHARACTERS
+        encode = partial(encode_chat, self._tokenizer, messages, self._options)
+        try:
+            return await asyncio.to_thread(encode) if long else encode()
+        except ModelError as error:  # the template serves other dialogues, as check_chat has seen
+            raise RequestFailed(str(error)) from None
+
+    def _parameters(self, sampling: Sampling, room: int) -> SamplingParams:
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=min(sampling.max_tokens, room),
+            stop_token_ids=self._stops,
+            seed=sampling.seed if isinstance(sampling, SeededSampling) else None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
     @property

@@ -61,7 +61,7 @@ def examine(config: Config, to_make: Sequence[Phase] | None) -> list[Finding]:
     findings = [finding for use in uses for finding in _role_findings(use, config)]
     findings += input_findings(config)
     findings.append(look("run_root", partial(_check_run_root, config, trainings)))
-    return findings + _gpu_findings(config)
+    return findings + _gpu_findings(config, trains=trainings > 0)
 
 
 def _diagnose_without_run(config: Config) -> list[Finding]:
@@ -103,9 +103,11 @@ def _requests(use: ModelUse, config: Config) -> Iterator[LongestRequest]:
     """What a model is asked in all of its roles. The seed is asked as the judges that it becomes."""
     if "models.generator" in use.roles:
         yield from generator_requests(config)
-    if "models.first_judge" in use.roles or (config.iterations > 1 and "models.seed" in use.roles):
+    seed = "models.seed" in use.roles
+    judges_training = config.iterations > 1 or config.train.preference.source == "warm_up"
+    if "models.first_judge" in use.roles or (seed and judges_training):
         yield from judge_requests(config)
-    if config.heldout.path and "models.seed" in use.roles:
+    if seed and (config.heldout.path or config.train.selection.path):
         yield given_pairs_request()
 
 
@@ -120,7 +122,7 @@ def _check_run_root(config: Config, trainings: int) -> str:
     shape = shape_of(config.models.seed)
     if shape is None:
         return f"{config.run_root}: can be written; the seed's shape is unknown, so the space that the run takes is too"
-    needed = disk_plan(shape.parameters, trainings, config)
+    needed = disk_plan(shape, trainings, config)
     if free is not None and needed.total > free:
         raise ConfigError(
             f"run_root={config.run_root}: {gigabytes(free)} are free, and the run writes up to {needed.words()}: free space "
@@ -142,12 +144,12 @@ def _cluster_findings(config: Config) -> list[Finding]:
     return cluster_findings(config.ray, demands, linked=config.train.device == "gpu" and config.train.workers > 1)
 
 
-def _gpu_findings(config: Config) -> list[Finding]:
+def _gpu_findings(config: Config, *, trains: bool) -> list[Finding]:
     """The findings on this machine's GPUs, if the run uses them."""
     models, engine, train = config.models, config.engine, config.train
-    needs = {"train.workers": train.workers} if train.device == "gpu" else {}
+    needs = {"train.workers": train.workers} if trains and train.device == "gpu" else {}
     if engine.device == "gpu":
         needs |= {f"models.{role}": getattr(models, role).gpus * engine.min_replicas for role in _ROLES}
     findings = gpu_findings(needs, config.ray)
     gpus = gpus_here() if findings and findings[0].ok and engine.device == "gpu" else None
-    return findings + ([look("GPU memory", partial(check_memory, gpus, config))] if gpus else [])
+    return findings + ([look("GPU memory", partial(check_memory, gpus, config, trains=trains))] if gpus else [])

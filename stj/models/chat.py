@@ -121,16 +121,16 @@ def _encode(
 
 def _prompt(tokenizer: "PreTrainedTokenizerBase", template: str, turns: Sequence[Turn], options: ChatOptions) -> str:
     """The prompt's text; the template's control tokens have their hidden names."""
-    plain, own = plain_tokenizer(tokenizer), with_options(template, options)
-    shown = _shown(tokenizer, own, turns)
-    outline = _outline(tokenizer, own, tuple(turn.role for turn in shown))
+    plain, dated = plain_tokenizer(tokenizer), with_options(template, options)
+    shown = _shown(tokenizer, dated, turns)
+    outline = _outline(tokenizer, dated, tuple(turn.role for turn in shown))
     if isinstance(outline, ModelError):
         raise outline.with_traceback(None)
     names = Names()
     held = [replace(turn, content=plain.hold(without_surrogates(turn.content), names)) for turn in shown]
-    text = _render(tokenizer, own, held)
+    text = _render(tokenizer, dated, held)
     if plain.find(text) != outline:  # a message may have completed a control token that the template's text begins
-        text = _render(tokenizer, own, [replace(turn, content=_hold_ends(turn.content, names)) for turn in held])
+        text = _render(tokenizer, dated, [replace(turn, content=_hold_ends(turn.content, names)) for turn in held])
     return names.restore(plain.hide(text))
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from stj.config import ModelConfig
 from stj.errors import ModelError
 from stj.findings import Finding, joined, look
+from stj.models.adapter import ADAPTER_WEIGHTS
 from stj.models.api_key import api_key
 from stj.models.chat import check_chat
 from stj.models.locate import (
@@ -26,11 +27,12 @@ from stj.models.locate import (
     is_hub_id,
     local_model,
     read_config,
+    tokenizer_directory,
     whole_model,
 )
 from stj.models.shapes import STANDARD_TYPES, check_shapes
 from stj.models.tokenizer import load_tokenizer, stop_ids
-from stj.models.weights import Tensor, read_index, read_weights, refuse_pointer, several, weight_files
+from stj.models.weights import Tensor, read_index, read_tensors, read_weights, refuse_pointer, several, weight_files
 from stj.storage.folder import Folder, package_path
 
 if TYPE_CHECKING:
@@ -90,14 +92,14 @@ def check_model_use(use: ModelUse) -> list[Finding]:
     whole = look_at(use, _check_adapter)
     if not whole.ok:
         return [whole]
-    use = replace(use, model=whole_model(use.model))
+    asked, use = use, replace(use, model=whole_model(use.model))
     files = look_at(use, _check_files)
     if not files.ok:  # If the directory cannot be read at all, its weights cannot be read either.
         readable = isinstance(files.error, ModelError)
         return joined(use.subject, [files, look_at(use, _check_headers)] if readable else [files])
-    tokenizer = look_at(use, _check_tokenizer)
+    tokenizer = look_at(asked, _check_tokenizer)  # An adapter may have a tokenizer of its own.
     weights = look_at(use, partial(_check_weights, vocabulary=tokenizer.ok))
-    return joined(use.subject, [files, tokenizer, look_at(use, _check_config), weights, look_at(use, _check_context)])
+    return joined(use.subject, [whole, files, tokenizer, look_at(use, _check_config), weights, look_at(use, _check_context)])
 
 
 def look_at(use: ModelUse, part: Callable[[ModelUse], str]) -> Finding:
@@ -157,12 +159,19 @@ def _check_endpoint(model: ModelConfig) -> str:
 
 
 def _check_adapter(use: ModelUse) -> str:
-    """Raises ModelError if the model is an adapter that cannot be loaded over its base, or that is to be trained."""
+    """Facts on an adapter; none on a whole model.
+
+    Raises ModelError if the adapter is damaged, cannot be loaded over its base, or is to be trained.
+    """
+    name = use.model.path
     if use.trained:
         check_whole(use.model)
-    else:
-        adapter_of(use.model)
-    return ""
+    adapter = adapter_of(use.model)
+    if adapter is None:
+        return ""
+    if not is_hub_id(name):
+        read_tensors(Folder.at(package_path(name)), ADAPTER_WEIGHTS, name)
+    return f"{name}, an adapter of rank {adapter.rank} over {adapter.base.path}"
 
 
 def _quantization(config: Mapping[str, Any]) -> tuple[str, object] | None:
@@ -350,7 +359,7 @@ def _check_head(tensors: Mapping[str, Tensor], config: "PreTrainedConfig", name:
 
 def _check_tokenizer(use: ModelUse) -> str:
     name, config = use.model.path, read_config(use.model)
-    directory = local_model(use.model, weights=False)
+    directory = tokenizer_directory(use.model)
     tokenizer = load_tokenizer(directory, name)
     check_vocabulary(config, tokenizer, name)
     check_chat(tokenizer, use.model.chat_options)

@@ -21,7 +21,7 @@ from typing import Any
 
 from stj.config import ModelConfig
 from stj.errors import ConfigError, ModelError, StjError
-from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, read_adapter
+from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, has_tokenizer, read_adapter
 from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
 from stj.storage.folder import PACKAGE_SCHEME, Folder, absolute_path, content_identity, package_path
@@ -176,6 +176,15 @@ def local_model(model: ModelConfig, *, weights: bool = True) -> Path:
         return _from_hub(model, (*_FILES_BESIDE, _WEIGHTS) if weights else _FILES_BESIDE)
     folder = _folder(model.path)
     return folder.local or _cached_copy(folder, weights=weights)
+
+
+def tokenizer_directory(model: ModelConfig) -> Path:
+    """The directory of the tokenizer that a model is asked with: an adapter's own if it has one, otherwise its base's.
+
+    Fetches no weights. Raises ModelError as `local_model` does.
+    """
+    directory, adapter = local_model(model, weights=False), adapter_of(model)
+    return local_model(adapter.base, weights=False) if adapter and not has_tokenizer(directory) else directory
 
 
 def check_cache(model: ModelConfig) -> str:

@@ -64,6 +64,14 @@ def read_weights(folder: Folder, name: str, *, trained: bool) -> dict[str, Tenso
     return tensors
 
 
+def read_tensors(folder: Folder, file: str, name: str) -> dict[str, Tensor]:
+    """The tensors of one safetensors file. Raises ModelError as `read_weights` does, also if there are none."""
+    tensors = _read_header(folder, file, folder.sizes()[file], name)
+    if not tensors:
+        raise ModelError(f"model {name}: {file} holds no tensors: copy or download the model again")
+    return tensors
+
+
 def read_index(folder: Folder, name: str) -> dict[str, str]:
     """The file of each tensor, by the index; empty if there is none. Raises ModelError if the index is damaged."""
     return _weight_map(folder, name) if folder.exists(INDEX) else {}

@@ -6,7 +6,7 @@ from functools import partial
 from stj.config import RayConfig, UseConfig, check_run_root, in_ray_job
 from stj.findings import Finding, joined, look
 from stj.models.check import ModelUse, check_model_use, look_at
-from stj.models.locate import check_cache, local_model
+from stj.models.locate import check_cache, tokenizer_directory, whole_model
 from stj.models.tokenizer import load_tokenizer
 from stj.plan.context import LongestRequest, check_requests, given_pairs_request
 from stj.plan.gpus import check_gpus, gpus_here, torch_cuda
@@ -25,7 +25,7 @@ def model_findings(use: ModelUse, requests: Sequence[LongestRequest], ray: RayCo
     if not use.model.endpoint and all(finding.ok for finding in findings):
         findings.append(look_at(use, partial(_check_prompts, requests=requests)))
         if on_this_machine(ray):
-            findings.append(look(use.subject, partial(check_cache, use.model)))
+            findings.append(look(use.subject, lambda: check_cache(whole_model(use.model))))
     return joined(use.subject, findings)
 
 
@@ -59,5 +59,5 @@ def check_place(run_root: str) -> str:
 
 
 def _check_prompts(use: ModelUse, requests: Sequence[LongestRequest]) -> str:
-    tokenizer = load_tokenizer(local_model(use.model, weights=False), use.model.path)
+    tokenizer = load_tokenizer(tokenizer_directory(use.model), use.model.path)
     return check_requests(requests, use.model, use.roles, tokenizer)

@@ -59,7 +59,7 @@ def given_pairs_request(variant: Variant = FIGURE_8) -> LongestRequest:
 def check_requests(
     requests: Sequence[LongestRequest], model: ModelConfig, roles: Sequence[str], tokenizer: "PreTrainedTokenizerBase"
 ) -> str:
-    """The room that is left for instructions, in words.
+    """The room that is left for instructions, in words; empty if the model is asked nothing.
 
     Raises ConfigError if the context of the model's engine leaves none beside the longest texts.
     """
@@ -76,7 +76,7 @@ def check_requests(
                 f"{longest}: {remedy}raise max_model_len if the model's context allows it"
             )
         rooms.append(room)
-    return f"{min(rooms):,} tokens are left for an instruction beside the longest texts"
+    return "" if not rooms else f"{min(rooms):,} tokens are left for an instruction beside the longest texts"
 
 
 def check_examples(config: Config, tokenizer: "PreTrainedTokenizerBase") -> str:

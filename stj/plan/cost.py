@@ -8,6 +8,7 @@ from itertools import groupby
 from stj.config import Config, HardwareConfig, JudgeConfig, ModelConfig, SelectConfig, TrainConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.plan.memory import GB, count, kv_room
+from stj.plan.training import stages
 from stj.sources import source_size
 from stj.sources.heldout import heldout_size
 
@@ -196,7 +197,7 @@ def phases(config: Config, a: Assumptions) -> tuple[PhasePlan, ...]:
         tokens = orders * a.judged, orders * (config.heldout.samples + config.heldout.greedy) * a.judgment
         phase_plans.append(_sampling("evaluation", (*[1] * later, 2), tokens, models.seed, config, a))
     compared = compared_by(config)
-    trainings = [_Training.of(pairs, name, train, compared, a) for name, train in _stages(config.train)]
+    trainings = [_Training.of(pairs, name, train, compared, a) for name, train in stages(config.train)]
     if orders := 2 * (heldout_size(config.selected_on, "train.selection.path") or 0):
         tokens = orders * a.judged, orders * config.heldout.samples * a.judgment
         checkpoints = sum(training.checkpoints for training in trainings)
@@ -250,13 +251,6 @@ def _gpu_seconds(shape: Shape, model: ModelConfig, tokens: tuple[float, float], 
     read = (shape.parameters * DTYPE_BYTES[model.dtype] + cache) / bandwidth
     work = 2 * shape.active_parameters / flops
     return tokens[0] * work + tokens[1] / parallel * max(read, work * parallel)
-
-
-def _stages(train: TrainConfig) -> list[tuple[str, TrainConfig]]:
-    """The trainings of an iteration, by name, with their settings."""
-    if train.objective == "sft_then_dpo":
-        return [("warm-up", train.stage("sft")), ("preference", train.stage("dpo"))]
-    return [("fine-tuning", train.stage(train.objective))]
 
 
 @dataclass(frozen=True, kw_only=True)

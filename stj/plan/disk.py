@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from stj.config import Config
+from stj.models.shapes import Shape
 from stj.plan.memory import GB
+from stj.plan.training import CHECKPOINT_BYTES, exported_parameters, stages, trained_parameters
 
 _WEIGHT_BYTES = 2  # Exported weights are bfloat16.
-_CHECKPOINT_BYTES = 12  # Weights and two moments of AdamW in fp32, for each parameter (ZeRO-3, over all ranks).
 _CHECKPOINTS = 3  # Two are kept, and a third is written before the oldest is deleted.
 _CANDIDATES = 2  # With train.selection, the best checkpoint so far and the newest one wait as models.
 
@@ -36,8 +37,11 @@ def gigabytes(size: int) -> str:
     return f"{size / GB:,.0f} GB" if size >= 100 * GB else f"{size / GB:.3g} GB"
 
 
-def disk_plan(parameters: int, trainings: int, config: Config) -> DiskPlan:
-    """What this many trainings of a model with this many parameters write."""
+def disk_plan(shape: Shape, trainings: int, config: Config) -> DiskPlan:
+    """What this many trainings of a seed of this shape write. If a run has trainings of two kinds, the larger one counts."""
+    kinds = [train for _, train in stages(config.train)]
+    exported = max(exported_parameters(shape, train) for train in kinds)
+    trained = max(trained_parameters(shape, train) for train in kinds)
     models = trainings + (_CANDIDATES if trainings and config.train.selection.path else 0)
     checkpoints = _CHECKPOINTS if trainings else 0
-    return DiskPlan(models=models * _WEIGHT_BYTES * parameters, checkpoints=checkpoints * _CHECKPOINT_BYTES * parameters)
+    return DiskPlan(models=models * _WEIGHT_BYTES * exported, checkpoints=checkpoints * CHECKPOINT_BYTES * trained)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from stj.config import Config
 from stj.errors import CheckFailed
+from stj.models.shapes import shape_of
 from stj.plan.memory import GB, role_plan
+from stj.plan.training import training_plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +83,27 @@ def check_gpus(gpus: Gpus | None, built_for: tuple[int, int] | None, needs: Mapp
     return f"{count} x {gpus.names[0]}, {gpus.memory_gb:.0f} GB each, driver {gpus.driver}"
 
 
-def check_memory(gpus: Gpus, config: Config) -> str:
-    """The models of a run that fit on this machine's GPUs, in words. Raises CheckFailed if one does not."""
+def check_memory(gpus: Gpus, config: Config, *, trains: bool) -> str:
+    """What fits on this machine's GPUs, in words.
+
+    `trains` says whether a training is left to do. Raises CheckFailed if a model does not fit, or if a rank of the training
+    needs more than the whole memory of a GPU.
+    """
     here = replace(config, hardware=replace(config.hardware, gpus=len(gpus.names), gpu_memory_gb=gpus.memory_gb))
     for role in ("generator", "first_judge", "seed"):
         planned = role_plan(role, getattr(config.models, role), here)
         if not planned.fits:
             raise CheckFailed(f"models.{role} does not fit on GPUs of {gpus.memory_gb:.0f} GB: {planned.remedy}")
-    return f"all models fit on GPUs of {gpus.memory_gb:.0f} GB"
+    shape = shape_of(config.models.seed)
+    if not trains or shape is None or config.train.device != "gpu":
+        return f"all models fit on GPUs of {gpus.memory_gb:.0f} GB"
+    training = training_plan(shape, here)
+    if training.rank_gb > gpus.memory_gb:
+        raise CheckFailed(
+            f"the training of models.seed takes {training.rank_gb:.0f} GB on each of train.workers={config.train.workers} "
+            f"GPUs, which have {gpus.memory_gb:.0f} GB: {training.remedy}"
+        )
+    return f"all models and the training fit on GPUs of {gpus.memory_gb:.0f} GB"
 
 
 def _visible(names: list[str]) -> tuple[str, ...]:

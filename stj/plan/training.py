@@ -20,7 +20,7 @@ _BUCKET = 500_000_000
 """Gradients that DeepSpeed sums at once (reduce_bucket_size)."""
 _ADAPTERS_BUCKET = 50_000_000
 """The same if only adapters are trained, as train/model.py sets it."""
-_CHECKPOINT_BYTES = 12
+CHECKPOINT_BYTES = 12
 """Bytes of a trained parameter in a checkpoint: weight and two moments in fp32. What is frozen is not in it."""
 
 
@@ -73,6 +73,13 @@ class TrainingPlan:
         )
 
 
+def stages(train: TrainConfig) -> list[tuple[str, TrainConfig]]:
+    """The trainings of an iteration, by name, with their settings."""
+    if train.objective == "sft_then_dpo":
+        return [("warm-up", train.stage("sft")), ("preference", train.stage("dpo"))]
+    return [("fine-tuning", train.stage(train.objective))]
+
+
 def trained_parameters(shape: Shape, train: TrainConfig) -> int:
     """Number of parameters that are trained: all of the seed's, or those of adapters on it."""
     return shape.adapter_parameters(train.lora.rank, train.lora.targets) if train.lora else shape.parameters
@@ -105,7 +112,7 @@ def training_plan(shape: Shape, config: Config) -> TrainingPlan:
         gradients_gb=(bucket + copies + sums) / GB,
         update_gb=(bucket + sums + (0 if offloaded else 4 * min(part, _LIVE))) / GB,
         export_gb=(bucket + sums + _export_bytes(shape, train)) / GB,
-        checkpoint_gb=_CHECKPOINT_BYTES * trained / GB,
+        checkpoint_gb=CHECKPOINT_BYTES * trained / GB,
         model_gb=2 * exported_parameters(shape, train) / GB,
         fits=True,
         remedy="",

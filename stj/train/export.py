@@ -77,9 +77,7 @@ def export_model(
         if shard:
             digests[file] = shard.digest
     if first:
-        if len(shards) > 1:
-            index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
-            digests[_INDEX] = _write_json(target, _INDEX, index)
+        digests |= _write_index(target, weight_map, size) if len(shards) > 1 else {}
         digests |= _copy_beside(seed_directory, target, options)
     dist.barrier()
     return digests
@@ -172,6 +170,11 @@ def _give_memory_back() -> None:
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_MMAP_THRESHOLD, _RETURNED_BYTES)
     libc.malloc_trim(0)
+
+
+def _write_index(target: Folder, weight_map: Mapping[str, str], size: int) -> dict[str, FileDigest]:
+    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
+    return {_INDEX: _write_json(target, _INDEX, index)}
 
 
 def _clear(target: Folder) -> None:

@@ -410,6 +410,25 @@ def test_a_disk_that_the_run_would_fill(tmp_path: Path, capsys: pytest.CaptureFi
     assert re.search(r"WRONG  run_root: .* GB are free, and the run writes up to [\d,]+ GB \(", capsys.readouterr().out)
 
 
+def test_a_seed_that_is_trained_and_never_asked(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refusals(model, tmp_path, capsys, "iterations=1", "heldout.path=null") == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("train.selection.path=package://mini/data/heldout.jsonl",),
+        ("train.objective=sft_then_dpo", "train.preference.source=warm_up", "train.preference.max_seq_len=2048"),
+    ],
+)
+def test_a_seed_that_only_its_own_training_asks(
+    settings: tuple[str, ...], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("iterations=1", "heldout.path=null", "models.seed.max_model_len=500", *settings)
+    (refusal,) = refusals(model, tmp_path, capsys, *words)
+    assert "models.seed.max_model_len=500 tokens cannot hold judgments" in refusal
+
+
 def test_json_holds_every_finding(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words("doctor", model, tmp_path, "--json")) == 0
     report = json.loads(capsys.readouterr().out)

@@ -111,24 +111,21 @@ def _made(
     around: bool = False,
     **more: object,
 ) -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(model)
-    if splits:
-        tokenizer.pre_tokenizer = splits
-    if normalizer:
-        tokenizer.normalizer = normalizer
-    if decoder:
-        tokenizer.decoder = decoder
+    def with_parts(tokenizer: Tokenizer) -> Tokenizer:
+        if splits:
+            tokenizer.pre_tokenizer = splits
+        if normalizer:
+            tokenizer.normalizer = normalizer
+        if decoder:
+            tokenizer.decoder = decoder
+        return tokenizer
+
+    tokenizer = with_parts(Tokenizer(model))
     more = {"special_tokens": list(_CONTROL), **more}
     if trainer is trainers.UnigramTrainer:
         more["unk_token"] = "<unk>"
     tokenizer.train_from_iterator(_CORPUS, trainer(vocab_size=700, show_progress=False, **more))
-    bare = Tokenizer(tokenizer.model)  # training marks the bytes as control tokens too
-    if splits:
-        bare.pre_tokenizer = splits
-    if normalizer:
-        bare.normalizer = normalizer
-    if decoder:
-        bare.decoder = decoder
+    bare = with_parts(Tokenizer(tokenizer.model))  # training marks the bytes as control tokens too
     flags = {"normalized": False, "lstrip": around, "rstrip": around}
     bare.add_special_tokens([AddedToken(name, **flags) for name in _CONTROL])
     bare.add_tokens([AddedToken(name, normalized=True) for name in _NOT_SPECIAL])

@@ -36,11 +36,25 @@ def test_a_newer_minor_version_of_cuda_needs_no_newer_driver() -> None:
     assert check_gpus(replace(EIGHT, cuda=(12, 2)), (12, 9), {})
 
 
+CONF = Path(__file__).parents[2] / "conf"
+
+
 def test_models_are_measured_against_the_real_memory() -> None:
-    config = load([Path(__file__).parents[2] / "conf" / "paper.yaml"])
-    assert check_memory(EIGHT, config) == "all models fit on GPUs of 86 GB"
+    config = load([CONF / "paper.yaml"])
+    assert check_memory(EIGHT, config, trains=False) == "all models fit on GPUs of 86 GB"
     with pytest.raises(CheckFailed, match=r"models.generator does not fit on GPUs of 24 GB: take larger machines"):
-        check_memory(replace(EIGHT, memory_gb=24), config)
+        check_memory(replace(EIGHT, memory_gb=24), config, trains=True)
+
+
+def test_a_training_is_measured_too() -> None:
+    """The weights of an 8B fit on a card of 24 GB. Only adapters can be trained there."""
+    card = replace(EIGHT, names=("NVIDIA GeForce RTX 4090",), memory_gb=25.3)
+    adapters, whole = (load([CONF / "laptop_gpu.yaml"], words) for words in ((), ("train.lora=null",)))
+    assert check_memory(card, adapters, trains=True) == "all models and the training fit on GPUs of 25 GB"
+    assert check_memory(card, whole, trains=False) == "all models fit on GPUs of 25 GB"
+    refusal = r"the training of models.seed takes \d+ GB on each of train.workers=1 GPUs, which have 25 GB: .*train.lora"
+    with pytest.raises(CheckFailed, match=refusal):
+        check_memory(card, whole, trains=True)
 
 
 def test_this_machine_is_asked_without_starting_cuda() -> None:
