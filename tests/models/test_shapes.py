@@ -37,5 +37,5 @@ def test_a_tensor_that_no_file_holds_is_named(ending: str) -> None:
 
 
 def test_a_config_of_endless_layers_takes_no_time() -> None:
-    with pytest.raises(ModelError, match="all tensors of layer 2, and config.json asks for 1000000000000 layers"):
+    with pytest.raises(ModelError, match=r"all tensors of layer 2, and config\.json asks for 1000000000000 layers"):
         check_shapes(SHAPES, config(num_hidden_layers=10**12), "m", vocabulary=True)
