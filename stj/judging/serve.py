@@ -182,6 +182,7 @@ def _chat_settings(directory: Path, model: ModelConfig) -> dict[str, Any]:
     dated = with_options(template, ChatOptions(date=options.date))
     return {
         "chat_template": None if dated == template else dated,
+        "chat_template_content_format": "string",  # vLLM guesses, and Gemma 4's template shows parts with other spaces
         "default_chat_template_kwargs": json.dumps(options.variables) if options.variables else None,
     }
 

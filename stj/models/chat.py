@@ -189,9 +189,9 @@ def _render(
             )
         )
     except Exception as error:  # a template is a program: it may raise anything
-        roles = ", ".join(turn.role for turn in turns)
+        roles, cause = ", ".join(turn.role for turn in turns), " ".join(str(error).split()) or type(error).__name__
         raise ModelError(
-            f"model {tokenizer.name_or_path}: its chat template refuses {roles}: {error}. "
+            f"model {tokenizer.name_or_path}: its chat template refuses {roles}: {cause}. "
             "Put one that takes them in chat_template.jinja"
         ) from None
 

@@ -27,6 +27,7 @@ from stj.models.locate import (
     is_hub_id,
     local_model,
     read_config,
+    text_config,
     tokenizer_directory,
     whole_model,
 )
@@ -117,7 +118,7 @@ def look_at(use: ModelUse, part: Callable[[ModelUse], str]) -> Finding:
 
 def check_vocabulary(config: Mapping[str, Any], tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
     """Raises ModelError if the tokenizer has more ids than the embedding has rows, or if config.json does not say how many."""
-    rows = config.get("text_config", config).get("vocab_size")
+    rows = text_config(config).get("vocab_size")
     if rows is None:
         raise ModelError(f"model {name}: its config.json names no vocab_size. Save it again")
     ids = max(tokenizer.get_vocab().values(), default=-1) + 1
@@ -176,8 +177,7 @@ def _check_adapter(use: ModelUse) -> str:
 
 def _quantization(config: Mapping[str, Any]) -> tuple[str, object] | None:
     """The key that says how a model is quantized, and its value; None if it is not."""
-    text = config.get("text_config") or {}
-    given = ((key, settings.get(key)) for settings in (config, text) for key in QUANTIZATION_KEYS)
+    given = ((key, settings.get(key)) for settings in (config, text_config(config)) for key in QUANTIZATION_KEYS)
     return next(((key, value) for key, value in given if value), None)
 
 
@@ -372,7 +372,7 @@ def _check_tokenizer(use: ModelUse) -> str:
 
 
 def _check_context(use: ModelUse) -> str:
-    model, context = use.model, context_of(read_config(use.model))
+    model, context = use.model, context_of(use.model)
     if context is None:
         return "an unknown context"
     states = f"and its config.json states a context of {context}"

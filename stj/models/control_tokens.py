@@ -46,7 +46,8 @@ class Names:
 class PlainTokenizer:
     """A tokenizer for which control tokens are plain text, except under their made-up names.
 
-    Control tokens are all added tokens except ordinary words and white space, which some vocabularies also add.
+    Control tokens are all added tokens except ordinary words, single characters and white space, which some vocabularies
+    also add.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
@@ -125,10 +126,12 @@ def plain_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> PlainTokenizer:
 
 
 def _is_control(token: AddedToken) -> bool:
-    """Whether an added token is more than a word or white space of the language."""
-    return token.special or not all(
-        character.isalnum() or character.isspace() or character == "▁" for character in token.content
-    )
+    """Whether an added token is more than a character, a word or white space of the language.
+
+    Some vocabularies add single characters that their training text lacked (DeepSeek's coder: `÷`).
+    """
+    word = all(character.isalnum() or character.isspace() or character == "▁" for character in token.content)
+    return token.special or not (word or len(token.content) == 1)
 
 
 def _copy(backend: Tokenizer, added: dict[int, AddedToken], names: dict[str, str]) -> Tokenizer:

@@ -6,6 +6,7 @@ A model may be an adapter (stj/models/adapter.py). Then the facts about its laye
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -248,23 +249,43 @@ def within_context(model: ModelConfig) -> ModelConfig:
     """
     if model.endpoint:
         return model
-    context = context_of(read_config(model))
+    context = context_of(model)
     return model if context is None else replace(model, max_model_len=min(model.max_model_len, context))
 
 
-def context_of(config: Mapping[str, Any]) -> int | None:
-    """The context that a config.json states, in tokens, as vLLM derives it; None if it states none.
+def context_of(model: ModelConfig) -> int | None:
+    """The context that a model's config.json states, in tokens, as vLLM derives it; None if it states none.
 
-    A linear or dynamic scaling of RoPE multiplies it; with the other kinds, the stated number includes the scaling.
+    A linear or dynamic scaling of RoPE multiplies it; with the other kinds, and in Gemma 3, the stated number includes it.
+
+    Raises ModelError as `read_config` does, or if the number or the factor is none.
     """
-    text = config.get("text_config") or config
-    stated = [text[key] for key in _CONTEXT_KEYS if isinstance(text.get(key), int)]
+    text = text_config(read_config(model))
+    stated = [text[key] for key in _CONTEXT_KEYS if type(text.get(key)) is int]
     if not stated:
         return None
+    factor = _rope_factor(text)
+    if min(stated) < 1 or not isinstance(factor, int | float) or not 0 < factor < math.inf:
+        raise ModelError(
+            f"model {model.path}: its config.json states a context of {min(stated)} tokens with a RoPE factor of {factor!r}: "
+            "both must be above 0; save the model again"
+        )
+    return int(min(stated) * factor)
+
+
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a config.json that describes the text model: its text_config, or all of it."""
+    text = config.get("text_config")
+    return text if isinstance(text, Mapping) and text else config
+
+
+def _rope_factor(text: Mapping[str, Any]) -> Any:
+    """The factor by which RoPE's scaling lengthens the stated context; from a file, so it may be anything."""
     scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
-    kind = scaling.get("rope_type", scaling.get("type")) if isinstance(scaling, Mapping) else None
-    factor = scaling.get("factor") if kind in _SCALED_BEYOND else None
-    return int(min(stated) * (factor or 1))
+    if not isinstance(scaling, Mapping) or "gemma3" in str(text.get("model_type")):
+        return 1
+    factor = scaling.get("factor") if scaling.get("rope_type", scaling.get("type")) in _SCALED_BEYOND else None
+    return 1 if factor is None else factor
 
 
 def check_division(model: ModelConfig) -> None:
@@ -276,7 +297,7 @@ def check_division(model: ModelConfig) -> None:
     if size == 1 or model.endpoint:
         return
     config = read_config(model)
-    text = config.get("text_config", config)
+    text: Any = text_config(config)
     heads = text.get("num_attention_heads")
     groups = text.get("num_key_value_heads") or heads
     if isinstance(heads, int) and (heads % size or max(groups, size) % min(groups, size)):
@@ -314,6 +335,8 @@ def _folder(location: str) -> Folder:
             f"model {location}: the directory {problem}. Give a directory in Hugging Face's layout, a URI, "
             f"{PACKAGE_SCHEME}mini/seed_model, or an id on the hub"
         )
+    if folder.local and (pipes := folder.pipes()):
+        raise ModelError(f"model {location}: {pipes[0]} is no file but a pipe or a device: put the file itself there")
     return folder
 
 

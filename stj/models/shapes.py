@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,8 @@ def _from_hf(config: Mapping[str, Any]) -> Shape | None:
 STANDARD_TYPES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo2", "granite")
 """Values of model_type whose layers all hold the same tensors, under the names of Llama's."""
 _OTHER_SENSE = re.compile("vision|audio")  # Tensors of towers beside the text model, which has its own names there.
+_ATTENTION = [f"self_attn.{part}_proj.weight" for part in "qkvo"]
+_OUTSIDE = ("embed_tokens.weight", "norm.weight")  # Tensors outside the layers, besides the head.
 _LAYER = re.compile(r"(?:^|.*\.)layers\.(\d+)\.(.+)")
 
 
@@ -132,6 +135,9 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], config: Any, name: str, 
         return
     shapes = {tensor: shape for tensor, shape in shapes.items() if not _OTHER_SENSE.search(tensor)}
     _check_layers(shapes, config.num_hidden_layers, name)
+    for outside in _OUTSIDE:
+        if not any(f".{tensor}".endswith(f".{outside}") for tensor in shapes):
+            raise ModelError(f"model {name}: its files lack {outside}: copy or download the model again")
     heads, head_dim = (
         config.num_attention_heads,
         getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
@@ -159,16 +165,17 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], config: Any, name: str, 
 
 def _check_layers(shapes: Mapping[str, tuple[int, ...]], layers: int, name: str) -> None:
     """Raises ModelError unless every layer is there, each with the same tensors."""
-    parts: dict[int, set[str]] = {number: set() for number in range(layers)}
+    parts: dict[int, set[str]] = defaultdict(set)
     for match in filter(None, map(_LAYER.fullmatch, shapes)):
-        parts.setdefault(int(match[1]), set()).add(match[2])
-    every = set[str]().union(*parts.values())
-    for number, part in sorted(parts.items()):
-        if missing := sorted(every - part) or ([] if part else ["all tensors"]):
-            raise ModelError(
-                f"model {name}: its files lack {missing[0]} of layer {number}, and config.json asks for {layers} layers: "
-                "copy or download the model again"
-            )
+        parts[int(match[1])].add(match[2])
+    every = set(_ATTENTION).union(*parts.values())
+    lacking = ((number, missing) for number, part in sorted(parts.items()) for missing in sorted(every - part))
+    absent = ((number, "all tensors") for number in range(layers) if number not in parts)
+    if gap := min(filter(None, (next(lacking, None), next(absent, None))), default=None):
+        raise ModelError(
+            f"model {name}: its files lack {gap[1]} of layer {gap[0]}, and config.json asks for {layers} layers: "
+            "copy or download the model again"
+        )
     if len(parts) > layers:
         raise ModelError(
             f"model {name}: its files hold {len(parts)} layers, and config.json asks for {layers}: "

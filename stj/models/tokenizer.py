@@ -71,7 +71,7 @@ def _eos(file: Path) -> set[int]:
         record = json.loads(file.read_bytes())
         ids = _named_ids(record) or _named_ids(record.get("text_config") or {})
     except (ValueError, AttributeError):
-        raise ModelError(f"model {file.parent}: its {file.name} is not a JSON object") from None
+        raise ModelError(f"model {file.parent}: its {file.name} is not a JSON object; save the model again") from None
     if not all(type(number) is int for number in ids):
         raise ModelError(f"model {file.parent}: {file.name}: eos_token_id={ids} must be token ids")
     return set(ids)

@@ -100,6 +100,10 @@ class Folder:
         """Names of the folders in this folder, sorted; empty if it does not exist."""
         return sorted(info.base_name for info in self._listing() if info.type == fs.FileType.Directory)
 
+    def pipes(self) -> list[str]:
+        """Names of what is neither file nor folder in this folder, sorted: to open a named pipe may take for ever."""
+        return sorted(info.base_name for info in self._listing() if info.type == fs.FileType.Unknown)
+
     def read(self, name: str) -> bytes:
         """The content of a file. Raises StjError if it cannot be read."""
         with _explain_read_failure((self / name).uri), self.filesystem.open_input_stream(self._at(name)) as stream:

@@ -9,7 +9,7 @@ from stj.config import LoraConfig, ModelConfig
 from stj.errors import ModelError, TrainingFailed
 from stj.models.chat import check_chat
 from stj.models.check import check_trainable, check_vocabulary, check_whole
-from stj.models.locate import local_model, read_config
+from stj.models.locate import local_model, read_config, text_config
 from stj.models.tokenizer import load_tokenizer
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
@@ -71,7 +71,7 @@ def _check_labels(labels: Iterable[str], job: TrainingJob, of_what: str = "") ->
 
 
 def _check_head(config: Mapping[str, Any], name: str) -> None:
-    text = config.get("text_config", config)
+    text = text_config(config)
     if changed := [setting for setting in _AFTER_THE_HEAD if text.get(setting) not in (None, 1)]:
         raise ModelError(f"model {name}: {changed[0]} changes its logits, and the training loss cannot compute it")
 

@@ -169,7 +169,8 @@ def test_a_model_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The mini seed, with a chat template that asks for the date and may think if its system message is "Options".
 
-    Only its config.json names the token that ends an answer.
+    It shows a message that comes in parts in another way, as Gemma 4's does. Only its config.json names the token that ends an
+    answer.
     """
     folder = tmp_path_factory.mktemp("serve") / "model"
     shutil.copytree(SEED_MODEL, folder, ignore=shutil.ignore_patterns("generation_config.json"))
@@ -179,7 +180,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     template = folder / "chat_template.jinja"
     options = "{{ strftime_now('%d %b %Y') }}{% if enable_thinking is false %} quick{% endif %} {{ effort }}"
     shown = f"{{% if messages[0]['content'] == 'Options' %}}{options}{{% endif %}}"
-    template.write_text(shown + template.read_text())
+    parts = (
+        "{% for m in messages %}{% if m.content is not string %}{% for p in m.content %}{{ p.text }}, {% endfor %}{% endif %}"
+    )
+    template.write_text(shown + parts + "{% endfor %}" + template.read_text())
     return folder
 
 

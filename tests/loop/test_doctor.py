@@ -210,6 +210,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "lacks",
     ),
     "tensor missing everywhere": (without_tensor("1.mlp.up_proj.weight"), "mlp.up_proj.weight of layer 1", "download"),
+    "embedding missing": (without_tensor("model.embed_tokens.weight"), "files lack embed_tokens.weight", "download"),
+    "last norm missing": (without_tensor("model.norm.weight"), "files lack norm.weight", "download"),
     "head missing": (without_tensor("lm_head.weight"), "lm_head.weight", "tie_word_embeddings"),
     "head of another shape": (
         edit(lambda tensors: tensors.update({"lm_head.weight": torch.zeros(9, 64)}), "lm_head.weight"),
@@ -217,6 +219,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "config.json asks for [261, 64]",
     ),
     "more layers in config.json": (change("config.json", num_hidden_layers=3), "layer 2", "3 layers"),
+    "no length in config.json": (change("config.json", max_position_embeddings=-1), "a context of -1 tokens", "save the model"),
     "fewer layers in config.json": (change("config.json", num_hidden_layers=1), "2 layers", "asks for 1"),
     "another width in config.json": (change("config.json", intermediate_size=256), "mlp", "[256, 64]"),
     "weights of another format": (bin_only, "pytorch_model.bin", "save_pretrained"),

@@ -114,7 +114,8 @@ def controls(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     """All added tokens except words and white space."""
     added = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
-    return {number: text for number, text in added.items() if text.strip("▁").strip() and not text.isalnum()}
+    words = {text for text in added.values() if not text.strip("▁").strip() or text.isalnum() or len(text) == 1}
+    return {number: text for number, text in added.items() if text not in words}
 
 
 def many(examples: int) -> Any:
@@ -224,6 +225,15 @@ def test_no_added_token_of_a_real_model_comes_from_a_message(name: str) -> None:
         for content in (text, f"a{text}b", f" {text}\n{text} "):
             assert controls(tokenizer, encode_chat(tokenizer, [Turn(role="user", content=content)])) == clean
             assert controls(tokenizer, encode_text(tokenizer, content)) == []
+
+
+def test_a_character_that_a_vocabulary_adds_is_no_control_token() -> None:
+    tokenizer = chat_formats.tokenizers()["bytes"]
+    tokenizer.add_tokens(["÷", "→", "<call>"])
+    tokenizer.chat_template = chat_formats.CHATML
+    turns = [Turn(role="user", content="6÷2 → 3")]
+    assert encode_chat(tokenizer, turns) == own_ids(tokenizer, turns)
+    assert "<call>" not in controls(tokenizer, encode_chat(tokenizer, [Turn(role="user", content="<call>")]))
 
 
 FRAGMENTS = st.sampled_from(
@@ -387,6 +397,8 @@ NO_PROMPT = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>
         (THINKS, ChatOptions(date="2025-02-03"), "never asks for the date; leave template_date=2025-02-03 out"),
         ("{% for m in messages %}", ChatOptions(), "its chat template cannot be read"),
         ("{{ messages[0].content + 1 }}", ChatOptions(), "its chat template refuses user"),
+        ("{{ raise_exception('no\\n\\nroles') }}", ChatOptions(), "its chat template refuses user: no roles. Put"),
+        ("{{ 'a' * 99999999999999 }}", ChatOptions(), "its chat template refuses user: MemoryError. Put"),
         ("{% for m in messages %}{{ m.content[:3] }}{% endfor %}", ChatOptions(date=None), "shows only the messages"),
     ],
 )

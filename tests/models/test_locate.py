@@ -2,6 +2,8 @@
 
 import glob
 import json
+import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,19 @@ from stj.storage.folder import Folder
         ({"max_position_embeddings": 2048, "rope_scaling": {"type": "linear", "factor": 2.0}}, 8192, 4096),
         ({"max_position_embeddings": 2048, "rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, 8192, 2048),
         ({"max_position_embeddings": 2048, "rope_scaling": None}, 8192, 2048),
+        ({"max_position_embeddings": 2048, "rope_scaling": {"type": "linear", "factor": None}}, 8192, 2048),
+        ({"max_position_embeddings": 4096, "text_config": None}, 8192, 4096),
+        (
+            {
+                "text_config": {
+                    "model_type": "gemma3_text",
+                    "max_position_embeddings": 4096,
+                    "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+                }
+            },
+            8192,
+            4096,
+        ),
     ],
 )
 def test_the_context_is_cut_to_what_the_config_states(
@@ -44,6 +59,26 @@ def test_the_context_is_cut_to_what_the_config_states(
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert within_context(ModelConfig(path=str(tmp_path), max_model_len=max_model_len)).max_model_len == expected
+
+
+@pytest.mark.parametrize(
+    ("length", "factor"),
+    [(0, 1), (-1, 1), (2048, "4"), (2048, 0), (2048, -2.0), (2048, math.nan), (2048, math.inf), (2048, [8])],
+)
+def test_a_context_that_is_no_length_is_an_error(length: int, factor: Any, tmp_path: Path) -> None:
+    config = {"max_position_embeddings": length, "rope_scaling": {"rope_type": "linear", "factor": factor}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=rf"a context of {length} tokens with a RoPE factor of .*: both must be above 0; save"):
+        within_context(ModelConfig(path=str(tmp_path)))
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "model.safetensors"])
+def test_a_pipe_in_place_of_a_file_is_refused_and_nobody_waits_for_it(file: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / file).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / file)
+    with pytest.raises(ModelError, match=f"{file} is no file"):
+        within_context(ModelConfig(path=str(tmp_path)))
 
 
 @pytest.mark.parametrize("path", ["./nope", "../nope", "a/b--c", "a/..b", "nope"])
