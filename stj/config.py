@@ -19,7 +19,7 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from stj.errors import ConfigError
 from stj.generate import Sampling
@@ -270,11 +270,12 @@ class ModelConfig:
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NOT_IN_URLS = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 def _check_endpoint(model: ModelConfig) -> None:
     """Checks the settings of a model behind an API. The messages never show a value that may be a secret."""
-    url = urlsplit(model.endpoint or "")
+    url = _url(model)
     secret = "@" in url.netloc or url.query or url.fragment
     _check(
         not secret,
@@ -299,6 +300,21 @@ def _check_endpoint(model: ModelConfig) -> None:
         model.key_variable is None or bool(_VARIABLE.fullmatch(model.key_variable)),
         f"key_variable of {model.label}: not a name of an environment variable, such as API_KEY; the key itself is no setting",
     )
+
+
+def _url(model: ModelConfig) -> SplitResult:
+    """The endpoint in its parts. Raises ConfigError for what is no URL, without showing it: it may hold a secret."""
+    endpoint = model.endpoint or ""
+    try:
+        url = urlsplit(endpoint)
+        readable = url.port is None or url.port > 0  # the port is read here, and may be no number
+    except ValueError:
+        readable = False
+    _check(
+        readable and _NOT_IN_URLS.search(endpoint) is None,
+        f"endpoint of the model {model.name}: not a URL; give one like https://HOST/v1 or http://HOST:8000/v1, without blanks",
+    )
+    return url
 
 
 def _check_template_kwargs(where: str, model: ModelConfig) -> None:
