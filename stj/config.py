@@ -270,6 +270,7 @@ class ModelConfig:
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_KEY_LIKE = re.compile(r"(?=\w*[a-z])(?=\w*[0-9])\w{20}")  # some services' keys could be names: gsk_8aB3...
 _NOT_IN_URLS = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
@@ -297,7 +298,7 @@ def _check_endpoint(model: ModelConfig) -> None:
         "the other out",
     )
     _check(
-        model.key_variable is None or bool(_VARIABLE.fullmatch(model.key_variable)),
+        model.key_variable is None or bool(_VARIABLE.fullmatch(model.key_variable) and not _KEY_LIKE.match(model.key_variable)),
         f"key_variable of {model.label}: not a name of an environment variable, such as API_KEY; the key itself is no setting",
     )
 
@@ -907,5 +908,5 @@ def check_run_root(run_root: str) -> None:
             f"run_root={run_root} is relative, and a Ray job's working directory is gone when it ends: "
             "give an absolute path or a URI that all nodes share"
         )
-    place = Path(run_root).expanduser()
+    place = Path(os.path.expanduser(run_root))  # pathlib raises for ~NAME of no user
     _check("://" in run_root or place.is_dir() or not place.exists(), f"run_root={run_root} is a file; name a directory")
