@@ -92,7 +92,8 @@ def _in_directory(root: Path, location: str, key: str, split: str, config_name: 
     if not data:
         raise SourceError(f"{key}={location}: the directory holds no file to read; name one with files in {KIND_NAMES}")
     chosen = _of_split(data, folder, split, f"{key}={location}")
-    _log_left_out(str(folder), len(chosen), tuple(str(file.relative_to(folder)) for file in entries if file not in set(chosen)))
+    read = set(chosen)
+    _log_left_out(str(folder), len(chosen), tuple(str(file.relative_to(folder)) for file in entries if file not in read))
     return DataFiles(root=folder, files=tuple(chosen))
 
 

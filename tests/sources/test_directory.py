@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -292,3 +293,16 @@ def test_text_in_another_encoding_is_one_line_from_every_reader(tmp_path: Path, 
     if ".json" in name and "jsonl" not in name:  # counted by reading it
         with pytest.raises(SourceError, match="not UTF-8 text"):
             source_size(source(tmp_path / name))
+
+
+def test_the_time_for_a_directory_is_in_proportion_to_its_files(tmp_path: Path) -> None:
+    def seconds(files: int) -> float:
+        folder = tmp_path / str(files)
+        folder.mkdir()
+        for number in range(files):
+            (folder / f"{number}.jsonl").touch()
+        start = time.process_time()
+        files_at(str(folder), "source.path")
+        return time.process_time() - start
+
+    assert seconds(4000) < 20 * max(seconds(400), 0.01)
