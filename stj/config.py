@@ -19,7 +19,7 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from stj.errors import ConfigError
 from stj.generate import Sampling
@@ -270,11 +270,13 @@ class ModelConfig:
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_KEY_LIKE = re.compile(r"(?=\w*[a-z])(?=\w*[0-9])\w{20}")  # some services' keys could be names: gsk_8aB3...
+_NOT_IN_URLS = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 def _check_endpoint(model: ModelConfig) -> None:
     """Checks the settings of a model behind an API. The messages never show a value that may be a secret."""
-    url = urlsplit(model.endpoint or "")
+    url = _url(model)
     secret = "@" in url.netloc or url.query or url.fragment
     _check(
         not secret,
@@ -296,9 +298,24 @@ def _check_endpoint(model: ModelConfig) -> None:
         "the other out",
     )
     _check(
-        model.key_variable is None or bool(_VARIABLE.fullmatch(model.key_variable)),
+        model.key_variable is None or bool(_VARIABLE.fullmatch(model.key_variable) and not _KEY_LIKE.match(model.key_variable)),
         f"key_variable of {model.label}: not a name of an environment variable, such as API_KEY; the key itself is no setting",
     )
+
+
+def _url(model: ModelConfig) -> SplitResult:
+    """The endpoint in its parts. Raises ConfigError for what is no URL, without showing it: it may hold a secret."""
+    endpoint = model.endpoint or ""
+    try:
+        url = urlsplit(endpoint)
+        readable = url.port is None or url.port > 0  # the port is read here, and may be no number
+    except ValueError:
+        readable = False
+    _check(
+        readable and _NOT_IN_URLS.search(endpoint) is None,
+        f"endpoint of the model {model.name}: not a URL; give one like https://HOST/v1 or http://HOST:8000/v1, without blanks",
+    )
+    return url
 
 
 def _check_template_kwargs(where: str, model: ModelConfig) -> None:
@@ -891,5 +908,5 @@ def check_run_root(run_root: str) -> None:
             f"run_root={run_root} is relative, and a Ray job's working directory is gone when it ends: "
             "give an absolute path or a URI that all nodes share"
         )
-    place = Path(run_root).expanduser()
+    place = Path(os.path.expanduser(run_root))  # pathlib raises for ~NAME of no user
     _check("://" in run_root or place.is_dir() or not place.exists(), f"run_root={run_root} is a file; name a directory")

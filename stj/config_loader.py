@@ -17,6 +17,8 @@ from stj.setting_text import Setting, fields_of, is_setting, setting_in_word, se
 
 Schema = TypeVar("Schema")
 
+_LONGEST_SHOWN = 200  # Characters of a value in an error.
+_A_MAPPING = "must be a mapping, as in {name: value}"
 _WANTED = {"Integer": "a whole number", "Float": "a number"}
 
 
@@ -122,7 +124,7 @@ def _merge(base: Any, settings: Sequence[Setting], schema: type) -> Any:
             raise ConfigError(f"{setting.where}=??? is OmegaConf's word for no value; write a value or leave it out")
     try:
         return OmegaConf.merge(base, _nested(settings))
-    except OmegaConfBaseException:
+    except (OmegaConfBaseException, TypeError):
         for setting in settings:
             base = _merge_one(base, setting)
         return base
@@ -133,7 +135,9 @@ def _merge_one(base: Any, setting: Setting) -> Any:
         return OmegaConf.merge(base, _nested([setting]))
     except OmegaConfBaseException as error:
         wanted = _wanted(error) or _first_line(error)
-        raise ConfigError(f"{setting.where}={_shown(setting.value)}: {wanted}") from None
+    except TypeError:  # OmegaConf's answer to a list where a mapping is wanted, or a mapping where a list is
+        wanted = "must be a list, as in [a, b]" if isinstance(setting.value, dict) else _A_MAPPING
+    raise ConfigError(f"{setting.where}={_shown(setting.value)}: {wanted}")
 
 
 def _nested(settings: Sequence[Setting]) -> dict[str, Any]:
@@ -193,13 +197,18 @@ def _wanted(error: OmegaConfBaseException) -> str | None:
         return "must have a value; in quotes, 'null' is text"
     if "is not Optional" in message:
         return "is an empty group; write settings under it, or leave it out"
+    if match := re.search(r"length \d+ does not match type hint length (\d+)", message):
+        return f"must be a list of {match[1]} values"
+    if "to Dict" in message:
+        return _A_MAPPING
     if "Invalid value assigned" in message:
         return "must be a list, as in [a, b]"
     return "must be text, not a list or a group" if "to string" in message else None
 
 
 def _shown(value: Any) -> str:
-    return "null" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = "null" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _first_line(error: Exception) -> str:

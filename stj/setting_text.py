@@ -139,6 +139,9 @@ class _Reader:
             return {key: self._value(value, _FREE) for key, value in self._pairs(node)}
         if isinstance(node, yaml.SequenceNode):
             item = get_args(hint)[0] if get_origin(hint) in (tuple, list) else _FREE
+            for member in node.value:
+                if item is str and not isinstance(member, yaml.ScalarNode):
+                    raise ConfigError(f"{self._where(member)}: a list of texts holds a list or a group, which is no text")
             return [self._value(member, _required(item)) for member in node.value]
         if node.tag == _NULL:
             return None
@@ -156,7 +159,9 @@ class _Reader:
                 raise ConfigError(f"{self._where(key)}: a key that is not text")
             if key.tag == _MERGE:
                 for other in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                    merged = dict(self._pairs(other)) | merged if isinstance(other, yaml.MappingNode) else merged
+                    if not isinstance(other, yaml.MappingNode):
+                        raise ConfigError(f"{self._where(other)}: `<<` merges a mapping, as in <<: *other")
+                    merged = dict(self._pairs(other)) | merged
             else:
                 pairs.append((key.value, value))
         given = {key for key, _ in pairs}

@@ -406,3 +406,45 @@ def test_a_judge_in_use_may_be_a_file_of_its_settings(tmp_path: Path) -> None:
     local = load_use([], ["model=/model", "model.max_model_len=9"]).model
     assert load_model(file, local).label == "judge-1 at http://h/v1"
     assert load_model("/other", local) == replace(local, path="/other")
+
+
+@pytest.mark.parametrize("value", ["[low]", "low", "[[low]]"])
+def test_a_mapping_is_wanted_where_a_setting_is_one(value: str, tmp_path: Path) -> None:
+    key = "models.seed.chat_template_kwargs"
+    (tmp_path / "c.yaml").write_text(f"{key}: {value}\n")
+    for files, words in (([], [f"{key}={value}"]), ([tmp_path / "c.yaml"], [])):
+        with pytest.raises(ConfigError, match=rf"{key}=.*low.*: must be a mapping, as in {{name: value}}"):
+            load(files, words)
+
+
+def test_only_a_mapping_is_merged(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("train:\n  <<: [{lr: 1e-6}, 3]\n")
+    with pytest.raises(ConfigError, match=r"c.yaml, line 2: `<<` merges a mapping"):
+        load([tmp_path / "c.yaml"])
+
+
+def test_an_error_shows_the_start_of_a_long_value() -> None:
+    with pytest.raises(ConfigError, match=r"^seed=9{200}\.\.\.: must be a whole number$"):
+        load([], ["seed=" + "9" * 5000])
+
+
+@pytest.mark.parametrize("key", ["gsk_8aB3cD4eF5gH6iJ7kL8m", "sk-8aB3", "hf_abcdefghijklmnopqrstuvwxyz1"])
+def test_a_key_in_place_of_its_variable_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(ConfigError, match="the key itself is no setting") as error:
+        load_use([], ["model.endpoint=http://host/v1", "model.name=m", f"model.key_variable={key}"])
+    assert key not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("train.betas=[0.9]", r'train.betas=\["0.9"\]: must be a list of 2 values'),
+        ("train.betas={a: b}", r'train.betas={"a": "b"}: must be a list, as in \[a, b\]'),
+        ("train.trackers={a: b}", r'train.trackers={"a": "b"}: must be a list, as in \[a, b\]'),
+        ("train.trackers=[[wandb]]", r"a list of texts holds a list or a group"),
+        ("source.keep_out=[{a: b}]", r"a list of texts holds a list or a group"),
+    ],
+)
+def test_what_is_wrong_with_a_list_is_told(word: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        load([], [word])

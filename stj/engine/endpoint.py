@@ -11,24 +11,26 @@ What the server answers decides what becomes of a request:
     another 4xx, or no tries left           RequestFailed
     a refusal of the model                  a completion with finish reason "refusal"
 
-The key is sent in a header and nowhere else. Servers may repeat it in their messages, so it is taken out of every error.
+The key is sent in a header and nowhere else. Servers may repeat it, so it is taken out of every error and every answer.
 """
 
 import asyncio
+import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Annotated, Any
 
 import openai
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from stj.config import ModelConfig
-from stj.errors import EndpointError, PromptTooLong, RequestFailed
+from stj.errors import ConfigError, EndpointError, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, SeededSampling, Usage
 from stj.models.api_key import api_key
 from stj.rows import Turn
+from stj.text import without_surrogates
 from stj.thoughts import Reply, join_thought
 
 _WAITS_S = (0.5, 1, 2, 4, 8, 16, 30)  # Waits between the tries of a request; about a minute in all.
@@ -41,13 +43,55 @@ _NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "bill
 _TOO_LONG = re.compile(r"maximum context length|context[_ ]length|context window|prompt is too long", re.IGNORECASE)
 _ROOM = re.compile(r"maximum context length is (\d+) tokens.*?\((\d+) in the (?:messages|prompt|input)", re.DOTALL)
 _FILTERED = "content_filter"
+_MOST_TOKENS = 10**9  # No answer counts more; a column of the artifact could not hold 10**30.
+
+
+def _words(value: Any) -> Any:
+    """The text of a field, without lone surrogates; None for what is not text."""
+    return without_surrogates(value) if isinstance(value, str) else None
+
+
+def _text_of(parts: Any, kind: str) -> str:
+    """The text of the parts of one kind in a content that is a list of parts; a thought is a list of parts itself."""
+    texts = (
+        _text_of(part.get(kind), "text") if isinstance(part.get(kind), list) else _words(part.get(kind)) or ""
+        for part in (parts if isinstance(parts, list) else [])
+        if isinstance(part, dict)
+    )
+    return "".join(texts)
+
+
+def _content(value: Any) -> Any:
+    return _text_of(value, "text") if isinstance(value, list) else _words(value)
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens; None for what is no such number, because an answer is paid for whatever its usage says."""
+    is_count = isinstance(value, int | float) and 0 <= value <= _MOST_TOKENS and value == int(value)
+    return int(value) if is_count else None
+
+
+def _mapping(value: Any) -> Any:
+    return value if isinstance(value, dict) else None
+
+
+_Words = Annotated[str | None, BeforeValidator(_words)]
+_Count = Annotated[int | None, BeforeValidator(_count)]
 
 
 class _Message(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None  # what newer versions of vLLM's server call it
+    content: Annotated[str | None, BeforeValidator(_content)] = None
+    refusal: _Words = None
+    reasoning_content: _Words = None
+    reasoning: _Words = None  # what newer versions of vLLM's server call it
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_thought(cls, message: Any) -> Any:
+        """The message of Mistral's API, whose content has a thought among its parts, with the thought apart."""
+        if isinstance(message, dict) and (thought := _text_of(message.get("content"), "thinking")):
+            return {"reasoning_content": thought, **message}
+        return message
 
 
 class _Choice(BaseModel):
@@ -56,35 +100,30 @@ class _Choice(BaseModel):
 
 
 class _CachedTokens(BaseModel):
-    cached_tokens: int | None = None
+    cached_tokens: _Count = None
 
 
 class _Tokens(BaseModel):
-    prompt_tokens: int = Field(default=0, ge=0)
-    completion_tokens: int = Field(default=0, ge=0)
-    prompt_tokens_details: _CachedTokens | None = None
+    prompt_tokens: _Count = None
+    completion_tokens: _Count = None
+    prompt_tokens_details: Annotated[_CachedTokens | None, BeforeValidator(_mapping)] = None
 
 
 class _Answer(BaseModel):
     """The part of a chat completion that stj reads. Other fields may have any form."""
 
     choices: list[_Choice] = Field(min_length=1)
-    usage: _Tokens | None = None
+    usage: Annotated[_Tokens | None, BeforeValidator(_mapping)] = None
 
 
 class EndpointEngine:
     """A model behind an API, as an `Engine`. It must be used in one event loop."""
 
     def __init__(self, model: ModelConfig) -> None:
-        """Connects to nothing yet. Raises ConfigError if the environment does not hold the key."""
+        """Connects to nothing yet. Raises ConfigError if the environment lacks the key, or holds proxies that are of no use."""
         self._model = model
         self._key = api_key(model)
-        self._client = openai.AsyncOpenAI(
-            base_url=model.endpoint,
-            api_key=self._key or "none",  # without one the client would look for OPENAI_API_KEY, the key of another service
-            timeout=model.request_timeout_s,
-            max_retries=0,
-        )
+        self._client = _client(model, self._key)
         self._headers = None if self._key else {"Authorization": openai.Omit()}
         self._pace = Pace(model.requests_per_minute)
         self._slots = asyncio.Semaphore(model.parallel_requests)
@@ -134,7 +173,7 @@ class EndpointEngine:
     def _body(self, messages: Sequence[Turn], sampling: Sampling, max_tokens: int) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self._model.name,
-            "messages": [{"role": turn.role, "content": turn.content} for turn in messages],
+            "messages": [{"role": turn.role, "content": without_surrogates(turn.content)} for turn in messages],
             self._length_parameter: max_tokens,
         }
         if isinstance(sampling, SeededSampling):
@@ -169,34 +208,35 @@ class EndpointEngine:
         except TimeoutError:
             raise _Unreadable(f"no answer within request_timeout_s={self._model.request_timeout_s:g} s") from None
         try:
-            return _Answer.model_validate_json(content)
-        except ValidationError:
+            return _Answer.model_validate(json.loads(content))
+        except (ValidationError, ValueError, RecursionError):
             start = self._without_key(" ".join(content.decode(errors="replace").split()))[:_LONGEST_REASON]
             raise _Unreadable(f"not a chat completion: {start or 'nothing'}") from None
 
     def _completion(self, answer: _Answer) -> Completion:
         choice, tokens = answer.choices[0], answer.usage or _Tokens()
-        if answer.usage is None and self._model.dollars_per_million_tokens:
+        read, written = tokens.prompt_tokens, tokens.completion_tokens
+        if (read is None or written is None) and self._model.dollars_per_million_tokens:
             raise EndpointError(
                 f"{self._model.label} reports no usage, so its dollars cannot be counted; leave out "
                 "dollars_per_million_prompt_tokens and dollars_per_million_output_tokens"
             )
         cached = tokens.prompt_tokens_details.cached_tokens if tokens.prompt_tokens_details else None
         self.usage += Usage(
-            prompt_tokens=tokens.prompt_tokens,
-            computed_tokens=max(0, tokens.prompt_tokens - (cached or 0)),
-            output_tokens=tokens.completion_tokens,
+            prompt_tokens=read or 0,
+            computed_tokens=max(0, (read or 0) - (cached or 0)),
+            output_tokens=written or 0,
         )
-        if choice.finish_reason is None:
+        if not choice.finish_reason:
             raise RequestFailed(f"{self._model.label}: gives no finish_reason, so a cut answer would pass for a whole one")
-        message, refusal = choice.message, choice.message.refusal
-        thought = message.reasoning_content or message.reasoning
-        reply = Reply(text=refusal) if refusal else join_thought(thought, message.content)
+        message, refusal = choice.message, self._without_key(choice.message.refusal or "")
+        thought = self._without_key(message.reasoning_content or message.reasoning or "")
+        reply = Reply(text=refusal) if refusal else join_thought(thought, self._without_key(message.content or ""))
         return Completion.of(
             reply,
-            finish_reason="refusal" if refusal else choice.finish_reason,
-            prompt_tokens=tokens.prompt_tokens,
-            output_tokens=tokens.completion_tokens,
+            finish_reason="refusal" if refusal else self._without_key(choice.finish_reason),
+            prompt_tokens=read or 0,
+            output_tokens=written or 0,
         )
 
     def _failure(self, error: openai.APIStatusError) -> EndpointError | RequestFailed:
@@ -220,12 +260,29 @@ class EndpointEngine:
     def _reason(self, error: openai.APIError) -> str:
         """The server's words, or what happened on the way, on one line and without the key."""
         body = error.body
-        words = body.get("message") if isinstance(body, dict) else body
+        words = body.get("message") or body.get("detail") or body if isinstance(body, dict) else body
         text = str(words or error.__cause__ or error.message)
         return self._without_key(" ".join(text.split()))[:_LONGEST_REASON]
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key else text
+
+
+def _client(model: ModelConfig, key: str | None) -> openai.AsyncOpenAI:
+    """The client. Raises ConfigError for what it cannot use in this machine's environment."""
+    try:
+        return openai.AsyncOpenAI(
+            base_url=model.endpoint,
+            api_key=key or "none",  # without one the client would look for OPENAI_API_KEY, the key of another service
+            timeout=model.request_timeout_s,
+            max_retries=0,
+        )
+    except (ValueError, ImportError, OSError) as error:  # a proxy of an unknown kind, no file of certificates
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"{model.label}: no client can be made: {reason}. Check the variables ALL_PROXY, HTTPS_PROXY, HTTP_PROXY and "
+            "SSL_CERT_FILE of this machine"
+        ) from None
 
 
 class Pace:

@@ -1,6 +1,7 @@
 """The shape of a transformer, which decides the size of its parameters, KV cache and activations; no weights needed."""
 
 import json
+import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
@@ -85,7 +86,7 @@ _EVERY = ("decoder_sparse_step", "expert_layer_period")  # Above 1, only some la
 
 def shape_of(model: ModelConfig) -> Shape | None:
     """A model's shape from its local config.json or its well-known hub id, for an adapter its base's; None if none gives it."""
-    directory = Path(package_path(model.path)).expanduser()
+    directory = Path(os.path.expanduser(package_path(model.path)))
     config, adapter = directory / "config.json", directory / ADAPTER_CONFIG
     try:
         if adapter.is_file() and not config.is_file():

@@ -64,12 +64,16 @@ def files_at(location: str, key: str, *, split: str = EVERY_SPLIT, config_name: 
 
     Raises SourceError, with the setting's key, if there is nothing to read, or no such split or config.
     """
-    root = Path(package_path(location)).expanduser()
+    root = Path(os.path.expanduser(package_path(location)))
     try:
         if root.is_dir():
             return _in_directory(root, location, key, split, config_name)
         if not root.exists():
+            if root.is_symlink():
+                raise SourceError(f"{key}={location}: a link to {os.readlink(root)}, where nothing is")
             raise SourceError(f"{key}={location}: no such file or directory{near_names(root)}")
+        if not root.is_file():
+            raise SourceError(f"{key}={location}: neither a file nor a directory; a pipe or a device cannot be read twice")
     except OSError as error:
         raise SourceError(f"{key}={location}: cannot be read: {error.strerror or error}") from None
     if config_name is not None:
@@ -88,7 +92,8 @@ def _in_directory(root: Path, location: str, key: str, split: str, config_name: 
     if not data:
         raise SourceError(f"{key}={location}: the directory holds no file to read; name one with files in {KIND_NAMES}")
     chosen = _of_split(data, folder, split, f"{key}={location}")
-    _log_left_out(str(folder), len(chosen), tuple(str(file.relative_to(folder)) for file in entries if file not in set(chosen)))
+    read = set(chosen)
+    _log_left_out(str(folder), len(chosen), tuple(str(file.relative_to(folder)) for file in entries if file not in read))
     return DataFiles(root=folder, files=tuple(chosen))
 
 

@@ -11,6 +11,7 @@ import json
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -58,7 +59,7 @@ def kind_of(file: Path) -> str | None:
 
 def files_size(files: Sequence[Path]) -> int:
     """Approximate number of records, without parsing them: rows of Parquet files, lines of others."""
-    return sum(_SIZES.get(_format(file), _lines)(file) for file in files)
+    return sum(map(_size, files))
 
 
 def at_most(limit: int | None, size: int) -> int:
@@ -79,12 +80,8 @@ def read_files(files: Sequence[Path], fields: Fields) -> Iterator[Located]:
     Raises SourceError if a file is not in the format of its suffix, or a record lacks a required field.
     """
     for file in files:
-        try:
+        with _explained(file):
             yield from _READERS[_format(file)](file, fields)
-        except UnicodeDecodeError as error:
-            raise SourceError(f"{file}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from None
-        except (OSError, EOFError, zlib.error) as error:
-            raise SourceError(f"{file}: cannot be read: {_first_line(error)}") from None
 
 
 def not_empty(rows: Iterator[_T], message: str) -> Iterator[_T]:
@@ -94,6 +91,22 @@ def not_empty(rows: Iterator[_T], message: str) -> Iterator[_T]:
         raise SourceError(message)
     yield first
     yield from rows
+
+
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    """Turns a file that cannot be read into one line for the user."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{file}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise SourceError(f"{file}: cannot be read: {_first_line(error)}") from None
+
+
+def _size(file: Path) -> int:
+    with _explained(file):
+        return _SIZES.get(_format(file), _lines)(file)
 
 
 def _format(file: Path) -> str:
@@ -164,13 +177,10 @@ def _json_value(file: Path) -> Any:
 
 
 def _lines(file: Path) -> int:
-    try:
-        with _opened(file) as content:
-            if ".csv" in _format(file):  # Its lines end in \n, \r or \r\n.
-                return sum(1 for _ in io.TextIOWrapper(content, encoding="utf-8", errors="replace"))
-            return sum(1 for _ in content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise SourceError(f"{file}: cannot be read: {_first_line(error)}") from None
+    with _opened(file) as content:
+        if ".csv" in _format(file):  # Its lines end in \n, \r or \r\n.
+            return sum(1 for _ in io.TextIOWrapper(content, encoding="utf-8", errors="replace"))
+        return sum(1 for _ in content)
 
 
 def _json_object(text: str, where: str) -> Record:

@@ -289,7 +289,7 @@ def absolute_path(location: str) -> str:
 
     Processes with other working directories need it.
     """
-    path = Path(location).expanduser()
+    path = Path(os.path.expanduser(location))
     return str(path.absolute()) if "://" not in location and path.exists() else location
 
 

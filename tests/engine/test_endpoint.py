@@ -165,6 +165,99 @@ def test_refusals_and_cut_answers_are_data(reply: Reply, completion: tuple[str, 
     assert answer.refused == (completion[1] in ("refusal", "content_filter"))
 
 
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": None, "completion_tokens": None},
+        {"prompt_tokens": -1, "completion_tokens": 10**30},
+        {"prompt_tokens": "many", "completion_tokens": 1.5},
+        {},
+        [],
+        "none",
+    ],
+)
+def test_an_answer_is_paid_for_and_kept_whatever_its_usage_says(usage: Any) -> None:
+    with api(served([Reply(said("It is 4.").body | {"usage": usage})])) as server:
+        [completion], counted = ask(server)
+        [priced], _ = ask(server, dollars_per_million_prompt_tokens=1, dollars_per_million_output_tokens=1)
+        assert len(server.requests) == 2
+    assert (completion.text, counted) == ("It is 4.", Usage())
+    assert "reports no usage" in str(priced)
+
+
+def test_details_of_the_usage_may_have_any_form() -> None:
+    usage = {"prompt_tokens": 7.0, "completion_tokens": 2, "prompt_tokens_details": [{"modality": "TEXT", "tokenCount": 7}]}
+    with api(served([Reply(said("It is 4.").body | {"usage": usage})])) as server:
+        assert ask(server)[1] == Usage(prompt_tokens=7, computed_tokens=7, output_tokens=2)
+
+
+def test_a_content_in_parts_is_read() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "2 and 2 "}, {"type": "text", "text": "are 4"}]}
+    parts = [thought, {"type": "text", "text": "It is "}, {"type": "reference"}, {"type": "text", "text": "4."}, "?"]
+    with api(served([said(parts)])) as server:  # type: ignore[arg-type]
+        [completion], _ = ask(server)
+    assert (completion.thought, completion.text) == ("<think>\n2 and 2 are 4\n</think>\n\n", "It is 4.")
+
+
+def test_half_a_surrogate_pair_and_fields_of_other_kinds_are_no_reason_to_ask_again() -> None:
+    with api(served([said("It is 4 \ud83d.", reasoning={"steps": 1}, refusal=False)])) as server:
+        [completion], _ = ask(server)
+        assert len(server.requests) == 1
+    assert completion.text == "It is 4 \ufffd."
+
+
+def test_half_a_surrogate_pair_in_a_prompt_is_sent_as_a_replacement() -> None:
+    async def generate() -> Completion:
+        return await EndpointEngine(model(server)).generate([Turn(role="user", content="2 \ud83d?")], SAMPLING)
+
+    with api(served([said("It is 4.")])) as server:
+        assert asyncio.run(generate()).text == "It is 4."
+        assert server.requests[0]["messages"][0]["content"] == "2 \ufffd?"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        said(f"You sent {KEY}."),
+        said("yes", reasoning_content=KEY),
+        said(None, refusal=KEY),
+        said([{"type": "text", "text": KEY}]),
+    ],  # type: ignore[arg-type]
+)
+def test_a_server_that_repeats_the_key_in_an_answer_does_not_bring_it_to_the_disk(reply: Reply) -> None:
+    with api(served([reply])) as server:
+        [completion], _ = ask(server)
+    assert "[key]" in completion.thought + completion.text
+    assert KEY not in repr(completion)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"ALL_PROXY": "ftp://proxy"}, {"ALL_PROXY": "socks5://127.0.0.1:9"}, {"SSL_CERT_FILE": "/nowhere/certificates.pem"}],
+)
+def test_an_environment_that_no_client_can_use_is_one_line(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with api(served([said("It is 4.")])) as server, pytest.raises(ConfigError, match=r"no client can be made.*SSL_CERT_FILE"):
+        ask(server)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1/v1", "http://host:99999/v1", "http://host:abc/v1", "http://host\0/v1", "http://ho st/v1", "http://host/v1 "],
+)
+def test_an_endpoint_that_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="endpoint of the model m: not a URL"):
+        ModelConfig(endpoint=url, name="m")
+
+
+def test_the_detail_of_a_refusal_is_told() -> None:
+    with api(served([Reply({"detail": "Not authenticated"}, 401)])) as server:
+        assert "status 401, Not authenticated" in str(ask(server)[0][0])
+
+
 def test_an_answer_without_a_finish_reason_fails_the_row() -> None:
     with api(served([said("The answer", None)])) as server:
         [error], _ = ask(server)

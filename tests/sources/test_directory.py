@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -263,3 +264,45 @@ def test_each_file_is_in_exactly_one_split(tmp_path_factory: pytest.TempPathFact
     names = {split_of(file.relative_to(root)) for file in every} - {None}
     read = [file for name in names for file in files_at(str(root), "key", split=str(name)).files]
     assert len(read) == len(set(read)) == sum(split_of(file.relative_to(root)) is not None for file in every)
+
+
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "zeros.jsonl").symlink_to("/dev/zero")
+    (tmp_path / "lost.jsonl").symlink_to("nowhere")
+    for name, reason in (
+        ("pipe", "neither a file"),
+        ("zeros", "neither a file"),
+        ("lost", "a link to nowhere, where nothing is"),
+    ):
+        with pytest.raises(SourceError, match=reason):
+            files_at(str(tmp_path / f"{name}.jsonl"), "source.path")
+
+
+def test_a_home_of_nobody_is_no_such_file() -> None:
+    with pytest.raises(SourceError, match="no such file or directory"):
+        files_at("~no-such-user/pool.jsonl", "source.path")
+
+
+@pytest.mark.parametrize("name", ["pool.json", "pool.jsonl", "pool.csv", "pool.json.gz"])
+def test_text_in_another_encoding_is_one_line_from_every_reader(tmp_path: Path, name: str) -> None:
+    content = '[{"instruction": "größe"}]'.encode("latin-1")
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(SourceError, match="not UTF-8 text"):
+        list(read_rows(source(tmp_path / name)))
+    if ".json" in name and "jsonl" not in name:  # counted by reading it
+        with pytest.raises(SourceError, match="not UTF-8 text"):
+            source_size(source(tmp_path / name))
+
+
+def test_the_time_for_a_directory_is_in_proportion_to_its_files(tmp_path: Path) -> None:
+    def seconds(files: int) -> float:
+        folder = tmp_path / str(files)
+        folder.mkdir()
+        for number in range(files):
+            (folder / f"{number}.jsonl").touch()
+        start = time.process_time()
+        files_at(str(folder), "source.path")
+        return time.process_time() - start
+
+    assert seconds(4000) < 20 * max(seconds(400), 0.01)

@@ -6,10 +6,11 @@ data set on the hub. Its records have the benchmark's published schema.
 
 import difflib
 import itertools
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from stj.config import SourceConfig
 from stj.errors import ConfigError
@@ -107,5 +108,5 @@ def benchmark_ref(word: str) -> BenchmarkRef:
         guess = f" (did you mean '{close[0]}'?)" if close else ""
         raise ConfigError(f"'{name}': no such benchmark{guess}; known benchmarks: {', '.join(BENCHMARKS)}")
     if place and not is_hub_dataset(place):
-        place = place if "://" in place else str(Path(place).expanduser().absolute())
+        place = place if "://" in place else os.path.abspath(os.path.expanduser(place))
     return BenchmarkRef(name=name, place=place or None)
