@@ -157,7 +157,7 @@ def _check_endpoint(model: ModelConfig) -> str:
 
 
 def _check_adapter(use: ModelUse) -> str:
-    """Raises ModelError if the model is an adapter that cannot be loaded over its base, or that is to be trained."""
+    """Raises ModelError if the model is an adapter that cannot be loaded over its base, or if training starts from it."""
     if use.trained:
         check_whole(use.model)
     else:

@@ -4,7 +4,7 @@
     {%- if enable_thinking is not defined %}{%- set enable_thinking = False ...    defaults of the template's variables
     the model's own template
 
-So whoever loads a trained judge gives it the prompts that it was trained on, and a request may still set a variable itself.
+So any program that loads a trained judge gives it the prompts of its training, and a request may still set a variable itself.
 """
 
 import re
