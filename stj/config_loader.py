@@ -1,10 +1,12 @@
 """The one way from YAML files and `key=value` to the dataclasses of config.py; every error is one line that names its key."""
 
+import copy
 import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,7 +62,7 @@ def from_plain(values: dict[str, Any]) -> Config:
     if "${" in json.dumps(values):
         raise ConfigError("config.json of the run holds a ${...}, and stj writes none; check who changed the file")
     try:
-        merged: Any = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(values))
+        merged: Any = OmegaConf.unsafe_merge(_defaults(Config), values)
     except OmegaConfBaseException as error:
         raise ConfigError(f"config.json: {_first_line(error)} (key {error.full_key or 'at the top'!s})") from None
     return _to_config(merged, Config)
@@ -72,7 +74,7 @@ def _short_model(word: str) -> str:
 
 
 def _load(schema: type[Schema], files: Sequence[str | Path], overrides: Sequence[str]) -> Schema:
-    merged: Any = OmegaConf.structured(schema)
+    merged = _defaults(schema)
     for file in files:
         settings = settings_in_file(_read(Path(file)), str(file), schema)
         merged = _merge(_with_models_moved(merged, settings, schema), settings, schema)
@@ -83,8 +85,18 @@ def _load(schema: type[Schema], files: Sequence[str | Path], overrides: Sequence
     return _to_config(merged, schema)
 
 
+def _defaults(schema: type) -> Any:
+    """The defaults in OmegaConf, free to be changed: a copy takes 4 ms, a new reading of the dataclasses 20 ms."""
+    return copy.deepcopy(_read_once(schema))
+
+
+@cache
+def _read_once(schema: Any) -> Any:
+    return OmegaConf.structured(schema)
+
+
 def _with_models_moved(base: Any, layer: Sequence[Setting], schema: type) -> Any:
-    """The config without the place of each model, `path` or `endpoint`, that a layer of settings replaces by the other.
+    """`base`, changed: it loses the place of each model, `path` or `endpoint`, that a layer of settings replaces by the other.
 
     The defaults name a path for each role, so a file that gives an endpoint need not empty it. All words of a command are one
     layer. A layer that gives both places is left as it is, to be refused.
@@ -94,7 +106,9 @@ def _with_models_moved(base: Any, layer: Sequence[Setting], schema: type) -> Any
         places = [name for name in ("path", "endpoint") if (*model, name) in given]
         if len(places) == 1:
             other = {"path": ""} if places == ["endpoint"] else {"endpoint": None, "name": None}
-            base = OmegaConf.merge(base, _nested([Setting(path=(*model, name), value=value) for name, value in other.items()]))
+            base = OmegaConf.unsafe_merge(
+                base, _nested([Setting(path=(*model, name), value=value) for name, value in other.items()])
+            )
     return base
 
 
@@ -117,13 +131,16 @@ def _read(file: Path) -> bytes:
 
 
 def _merge(base: Any, settings: Sequence[Setting], schema: type) -> Any:
-    """The config with these settings. Merging takes some ms, so they are merged together, and one by one only for an error."""
+    """`base`, changed: the config with these settings.
+
+    A merge into a copy takes 8 ms, a merge in place 0.4 ms. The settings are merged together, and one by one only for an error.
+    """
     for setting in settings:
         _check_key(setting, schema)
         if "???" in (setting.value if isinstance(setting.value, list) else [setting.value]):
             raise ConfigError(f"{setting.where}=??? is OmegaConf's word for no value; write a value or leave it out")
     try:
-        return OmegaConf.merge(base, _nested(settings))
+        return OmegaConf.unsafe_merge(base, _nested(settings))
     except (OmegaConfBaseException, TypeError):
         for setting in settings:
             base = _merge_one(base, setting)
@@ -132,7 +149,7 @@ def _merge(base: Any, settings: Sequence[Setting], schema: type) -> Any:
 
 def _merge_one(base: Any, setting: Setting) -> Any:
     try:
-        return OmegaConf.merge(base, _nested([setting]))
+        return OmegaConf.unsafe_merge(base, _nested([setting]))
     except OmegaConfBaseException as error:
         wanted = _wanted(error) or _first_line(error)
     except TypeError:  # OmegaConf's answer to a list where a mapping is wanted, or a mapping where a list is

@@ -114,6 +114,15 @@ def test_later_files_and_then_the_command_line_win(tmp_path: Path) -> None:
     assert config.select.categories == ("Coding", "Other")
 
 
+def test_what_is_read_once_does_not_change_what_is_read_next() -> None:
+    words = ["models.seed.chat_template_kwargs={effort: low}", "source.keep_out=[a]", "models.generator.endpoint=http://x"]
+    for rejected in ("train.lr=fast", "models.seed={dtype: float16, max_model_len: x}"):
+        with pytest.raises(ConfigError):
+            load([], [*words, "models.generator.name=x", rejected])
+    assert load([], [*words, "models.generator.name=x"]) != Config()
+    assert load([]) == Config()
+
+
 @FAST
 @given(SAFE_TEXT)
 @example("010")

@@ -289,9 +289,9 @@ def test_lone_surrogates_become_replacement_characters(tokenizer: PreTrainedToke
 @pytest.mark.parametrize("text", ["word ", "<|end|>", "<", "\n", "<|", "数"])
 def test_a_long_message_takes_time_in_proportion(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
     def seconds(characters: int) -> float:
-        begin = time.perf_counter()
+        begin = time.process_time()
         encode_chat(tokenizer, [Turn(role="user", content=text * (characters // len(text)))])
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     seconds(1000)
     assert seconds(800_000) < 40 * max(0.01, min(seconds(100_000) for _ in range(2)))

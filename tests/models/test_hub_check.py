@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(BaseHTTPRequestHandler):
-    """A hub with one model, whose files lie in `directory`."""
+    """A hub whose models lie in `directory`."""
 
     directory: Path
     asked: list[str]
@@ -33,17 +34,18 @@ class Hub(BaseHTTPRequestHandler):
     def answer(self, *, body: bool) -> None:
         """A list of files, or a file."""
         path = self.path.partition("?")[0]
-        files = sorted(self.directory.iterdir())
-        if path.startswith("/api/models/org/small/tree/"):
+        model = self.directory / path.removeprefix("/api/models").split("/")[2]
+        files = sorted(model.iterdir()) if model.is_dir() else []
+        if path.startswith(f"/api/models/org/{model.name}/tree/"):
             listed = [{"type": "file", "path": file.name, "size": file.stat().st_size, "oid": file.name} for file in files]
             content = json.dumps(listed).encode()
-        elif path.startswith("/api/models/org/small"):
+        elif path.startswith("/api/models/"):
             siblings = [{"rfilename": file.name} for file in files]
-            content = json.dumps({"id": "org/small", "sha": COMMIT, "siblings": siblings, "tags": []}).encode()
+            content = json.dumps({"id": f"org/{model.name}", "sha": COMMIT, "siblings": siblings, "tags": []}).encode()
         else:
-            file = self.directory / path.rpartition("/")[2]
+            file = model / path.rpartition("/")[2]
             self.asked.append(file.name)
-            if not (path.startswith("/org/small/resolve/") and file.is_file()):
+            if not (path.startswith(f"/org/{model.name}/resolve/") and file.is_file()):
                 self.send_error(404)
                 return
             content = file.read_bytes()
@@ -60,9 +62,12 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[tuple[type[Hub], str]]:
-    """A hub on this machine, and its address."""
-    model = Path(shutil.copytree(ROOT / "stj/mini/seed_model", tmp_path / "small"))
-    handler = type("OneModel", (Hub,), {"directory": model, "asked": []})
+    """A hub on this machine, and its address: `org/small`, and `org/pickled`, whose weights are not safetensors."""
+    models = tmp_path / "models"
+    for name in ("small", "pickled"):
+        shutil.copytree(ROOT / "stj/mini/seed_model", models / name)
+    (models / "pickled" / "model.safetensors").rename(models / "pickled" / "pytorch_model.bin")
+    handler = type("TwoModels", (Hub,), {"directory": models, "asked": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield handler, f"http://127.0.0.1:{server.server_port}"
@@ -71,28 +76,28 @@ def hub(tmp_path: Path) -> Iterator[tuple[type[Hub], str]]:
 
 
 def doctor(address: str, tmp_path: Path, *more: str) -> tuple[int, list[str]]:
-    """The exit code and the findings on models.seed and the source."""
+    """The exit code and the findings on the hub's models and the source."""
     environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
     words = [sys.executable, "-m", "stj.cli", "doctor", MINI, "models.seed.path=org/small", f"run_root={tmp_path}/run", *more]
     ran = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert "Traceback" not in ran.stderr, ran.stderr
-    return ran.returncode, [line for line in ran.stdout.splitlines() if "models.seed: " in line or "source: source" in line]
+    return ran.returncode, [
+        line
+        for line in ran.stdout.splitlines()
+        if re.search("models.seed: |models.generator: .*org/pickled|source: source", line)
+    ]
 
 
-def test_a_model_on_the_hub_is_checked_by_its_small_files(hub: tuple[type[Hub], str], tmp_path: Path) -> None:
-    code, lines = doctor(hub[1], tmp_path)
-    assert code == 0, lines
-    assert "1 safetensors files on the hub" in lines[0]
+def test_models_on_the_hub_are_checked_by_their_small_files(hub: tuple[type[Hub], str], tmp_path: Path) -> None:
+    code, lines = doctor(hub[1], tmp_path, "models.generator.path=org/pickled")
+    assert code == 2, lines
+    generator, seed = (next(line for line in lines if f"models.{role}: " in line) for role in ("generator", "seed"))
+    assert seed.startswith("ok ")
+    assert "1 safetensors files on the hub" in seed
+    assert generator.startswith("WRONG ")
+    assert "its weights are not safetensors (pytorch_model.bin)" in generator
     assert "tokenizer.json" in hub[0].asked
-    assert not [name for name in hub[0].asked if name.endswith(".safetensors")]
-
-
-def test_a_model_without_safetensors_on_the_hub_is_refused(hub: tuple[type[Hub], str], tmp_path: Path) -> None:
-    (hub[0].directory / "model.safetensors").rename(hub[0].directory / "pytorch_model.bin")
-    code, lines = doctor(hub[1], tmp_path)
-    assert code == 2
-    assert "its weights are not safetensors (pytorch_model.bin)" in lines[0]
-    assert "pytorch_model.bin" not in hub[0].asked
+    assert not [name for name in hub[0].asked if name.endswith((".safetensors", ".bin"))]
 
 
 def test_a_hub_that_does_not_answer_is_one_line(tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from stj.config import NO_CHAT_OPTIONS, ChatOptions, ModelConfig
 from stj.models.chat import encode_chat, encode_reply
 from stj.models.thinking import ThoughtReader, prompt_thought
 from stj.rows import Turn
 from stj.thoughts import PromptThought, split_thought, thought_behind
-from tests.models.test_chat import MISTRAL_FILES, mistral
+from tests.models.test_chat import MISTRAL_FILES, mistral, real
 from tests.train.conftest import SPECIAL, TEMPLATE, make_tokenizer
 
 TAGS = ["<think>", "</think>"]
@@ -108,9 +108,9 @@ def test_nothing_learned_ends_the_turn_early(text: str, special: bool) -> None:
     assert tokenizer.eos_token_id not in ids
 
 
-@pytest.fixture(scope="module")
-def qwen3(test_data: Path) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(test_data / "tokenizers" / "qwen3")
+@pytest.fixture
+def qwen3() -> PreTrainedTokenizerBase:
+    return real("qwen3")
 
 
 def test_a_real_thinking_model_learns_the_ids_that_it_writes(qwen3: PreTrainedTokenizerBase) -> None:
@@ -129,8 +129,8 @@ def test_a_real_template_without_thoughts_has_closed_them(qwen3: PreTrainedToken
 
 
 @pytest.mark.parametrize("name", ["llama3_1", "gemma3"])
-def test_a_real_model_that_does_not_think_writes_its_answers_as_before(name: str, test_data: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(test_data / "tokenizers" / name)
+def test_a_real_model_that_does_not_think_writes_its_answers_as_before(name: str) -> None:
+    tokenizer = real(name)
     assert prompt_thought(tokenizer) == "none"
     text = "Assistant A is right. [[A]]"
     assert written(tokenizer, "", text) == tokenizer(text, add_special_tokens=False)["input_ids"]

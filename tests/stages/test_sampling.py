@@ -257,7 +257,7 @@ class CountingEngine:
 def test_a_judge_that_is_right_half_of_the_time_writes_a_sixth_of_all_n(monkeypatch: pytest.MonkeyPatch) -> None:
     """All written tokens count, even those of samples that run ahead while the engine drains and are aborted."""
     monkeypatch.setattr("stj.engine.load._CHECK_INTERVAL_S", 0)
-    slots, count = 32, 1_000
+    slots, count = 32, 500
     pair = Pair(method="given", chosen="better", rejected="worse")
 
     async def run(config: JudgeConfig) -> tuple[CountingEngine, list[Row]]:
