@@ -5,7 +5,7 @@ engine's actor, the gate, the commits and the manifest are the product's own.
 """
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from itertools import islice
@@ -30,7 +30,7 @@ def install(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(run, "_stream", _stream)
 
 
-def _stream(spec: Pass, finished: Any, config: Any, registry: Any) -> Iterator[pa.Table]:
+def _stream(spec: Pass, finished: Any, config: Any, registry: Any) -> Generator[pa.Table, None, None]:
     """The unfinished rows as tables, in the order in which they are finished."""
     engine = actor.PassActor(spec, config, registry)
     blocks = source.RowSource(spec.read, finished, registry).tables()

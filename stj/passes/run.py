@@ -9,7 +9,8 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -61,8 +62,11 @@ def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Calla
     registry = driver_actor(PassRegistry)
     watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s)
     try:
-        with DataContext.current(_context(spec, config, registry)):
-            tables = _stream(spec, committer.finished, config.serving(spec.model), registry)
+        # The stream is closed here after an error too: Ray Data's iterator would start another Ray when it is collected.
+        with (
+            DataContext.current(_context(spec, config, registry)),
+            closing(_stream(spec, committer.finished, config.serving(spec.model), registry)) as tables,
+        ):
             for table in _until_refused(tables, registry) if spec.model.endpoint else tables:
                 watch.add(table)
         watch.update()
@@ -109,11 +113,13 @@ def _context(spec: Pass, config: EngineConfig, registry: Any) -> DataContext:
     return context
 
 
-def _stream(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: Any) -> Iterator[pa.Table]:
+def _stream(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: Any) -> Generator[pa.Table, None, None]:
     """The unfinished rows as tables, in the order in which engines finish them."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors come back as exceptions
-    for table in _dataset(spec, finished, config, registry).iter_batches(batch_size=None, batch_format="pyarrow"):
-        yield from map(unseal, table[SEALED])
+    batches = iter(_dataset(spec, finished, config, registry).iter_batches(batch_size=None, batch_format="pyarrow"))
+    with closing(batches):
+        for table in batches:
+            yield from map(unseal, table[SEALED])
 
 
 def _dataset(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: Any) -> Dataset:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from ray.data import DataContext
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from stj.config import EngineConfig, ModelConfig, SelectConfig
 from stj.engine.scripted import ScriptedEngine
@@ -398,3 +400,4 @@ def test_a_full_disk_ends_a_pass_at_once_in_one_line(small_disk: Path) -> None:
         run_pass(spec, artifact, CONFIG)
     assert "\n" not in str(caught.value)
     assert artifact.state()[0] == "partial"
+    assert not [thread.name for thread in threading.enumerate() if isinstance(thread, StreamingExecutor)]  # caught holds frames
