@@ -25,6 +25,7 @@ PromptThought = Literal["none", "opened", "closed"]
 
 _NO_THOUGHT = f"\n{CLOSE}\n\n"  # Behind an opened thought. This is how thinking models write an empty one.
 _OPENED = re.compile(rf"^[ \t]*{OPEN}", re.MULTILINE)
+_CLOSING = re.compile(rf"^[ \t]*{CLOSE}|{CLOSE}[ \t]*$", re.MULTILINE)
 _OPENING = re.compile(rf"\s*{OPEN}\n*")
 
 
@@ -69,11 +70,11 @@ def shown_response(response: str) -> str:
     """A response as a judge sees it: the answer behind its thought, if it begins with one.
 
     A pair from a file or a caller may hold what a thinking model wrote, on one side or on both. A response that only mentions
-    the tags is shown whole.
+    the tags is shown whole: a `</think>` without a `<think>` closes a thought only if it begins or ends a line.
     """
-    before = response.partition(CLOSE)[0]
-    begins_in_thought = response.lstrip().startswith(OPEN) or (len(before) < len(response) and OPEN not in before)
-    return answer_of(response) if begins_in_thought else response
+    closing = _CLOSING.search(response)
+    opened_before = closing is not None and OPEN not in response[: closing.start()]
+    return answer_of(response) if response.lstrip().startswith(OPEN) or opened_before else response
 
 
 def comparable_thoughts(first: str, second: str) -> bool:

@@ -158,6 +158,8 @@ def test_what_is_written_behind_a_prompt_is_read_back(output: str, prompt: Promp
         ("<think>2 + 2 is", ""),
         ("Write <think>, then a thought, then </think>, then 4.", "Write <think>, then a thought, then </think>, then 4."),
         ("Write <think>.", "Write <think>."),
+        ("The tag `</think>` closes a thought.", "The tag `</think>` closes a thought."),
+        ("So it is 4.</think>\n4", "4"),
     ],
 )
 def test_a_response_is_shown_without_its_thought(response: str, answer: str) -> None:

@@ -43,6 +43,7 @@ _NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "bill
 _TOO_LONG = re.compile(r"maximum context length|context[_ ]length|context window|prompt is too long", re.IGNORECASE)
 _ROOM = re.compile(r"maximum context length is (\d+) tokens.*?\((\d+) in the (?:messages|prompt|input)", re.DOTALL)
 _FILTERED = "content_filter"
+_ACCOUNT_HEADERS = ("OpenAI-Organization", "OpenAI-Project")  # The client takes them from the environment for any server.
 _MOST_TOKENS = 10**9  # No answer counts more; a column of the artifact could not hold 10**30.
 
 
@@ -124,7 +125,8 @@ class EndpointEngine:
         self._model = model
         self._key = api_key(model)
         self._client = _client(model, self._key)
-        self._headers = None if self._key else {"Authorization": openai.Omit()}
+        unsent = _ACCOUNT_HEADERS if self._key else (*_ACCOUNT_HEADERS, "Authorization")
+        self._headers = {name: openai.Omit() for name in unsent}
         self._pace = Pace(model.requests_per_minute)
         self._slots = asyncio.Semaphore(model.parallel_requests)
         self._loop = asyncio.get_running_loop()

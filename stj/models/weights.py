@@ -14,6 +14,7 @@ from stj.errors import ModelError
 from stj.storage.folder import Folder
 
 INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _LENGTH_BYTES = 8
 _LONGEST_HEADER = 100_000_000  # The format's own limit, in bytes.
@@ -55,6 +56,11 @@ def read_weights(folder: Folder, name: str, *, trained: bool) -> dict[str, Tenso
         tensors |= _read_header(folder, file, sizes[file], name)
     if not tensors:
         raise ModelError(f"model {name}: {files[0]} holds no tensors: copy or download the model again")
+    if trained and weight_map and _SINGLE in sizes and _SINGLE not in files:
+        raise ModelError(
+            f"model {name}: it has {_SINGLE} beside {INDEX}: training would load the one and engines the shards of the other. "
+            "Delete the older of the two"
+        )
     for tensor, file in weight_map.items():
         if tensor not in tensors or tensors[tensor].file != file:
             raise ModelError(
@@ -122,8 +128,8 @@ def _weight_map(folder: Folder, name: str) -> dict[str, str]:
 
 
 def _files_without_index(names: Collection[str], name: str, *, trained: bool) -> list[str]:
-    if "model.safetensors" in names:
-        return ["model.safetensors"]
+    if _SINGLE in names:
+        return [_SINGLE]
     files = [file for file in sorted(names) if file.endswith(".safetensors") and not file.startswith("adapter")]
     if not files:
         raise ModelError(f"model {name}: {_no_safetensors(names)}")

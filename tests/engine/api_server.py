@@ -41,11 +41,12 @@ def refused(status: int, message: str, code: str | None = None, param: str | Non
 
 @dataclass
 class Api:
-    """A running server: its address, and the bodies and keys of all requests."""
+    """A running server: its address, and the bodies, keys and accounts of all requests."""
 
     url: str
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    accounts: list[str | None] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     most_at_once: int = 0
 
@@ -68,6 +69,7 @@ def api(answer: Callable[[dict[str, Any], int], Reply]) -> Iterator[Api]:
                 number = len(running.requests)
                 running.requests.append(body)
                 running.keys.append(self.headers.get("Authorization"))
+                running.accounts += [self.headers.get(f"OpenAI-{name}") for name in ("Organization", "Project")]
                 running.times.append(time.monotonic())
             try:
                 self._send(answer(body, number))

@@ -223,6 +223,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "fewer layers in config.json": (change("config.json", num_hidden_layers=1), "2 layers", "asks for 1"),
     "another width in config.json": (change("config.json", intermediate_size=256), "mlp", "[256, 64]"),
     "weights of another format": (bin_only, "pytorch_model.bin", "save_pretrained"),
+    "two sets of weights": (write("model.safetensors", "x"), "model.safetensors beside", "Delete the older"),
     "adapter": (adapter_only, "adapter_config.json does not name peft_type", "Save it again"),
     "unfinished download": (write("model-00002.safetensors.incomplete", "x"), ".incomplete", "unfinished download"),
     "config a pointer": (write("config.json", POINTER), "config.json", "run `git lfs pull`"),
