@@ -5,8 +5,8 @@ A verb imports its own module when it is called: ray and torch take seconds, and
 
 import json
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import cache
 from itertools import islice
@@ -21,7 +21,7 @@ from stj.cli.words import Verb, VerbGroup, Verbs, is_setting, split_settings
 from stj.config import Config, PromptName
 from stj.config_loader import load, load_model, load_use
 from stj.errors import ConfigError
-from stj.storage.folder import Folder
+from stj.storage.folder import Folder, explain_write_failure
 from stj.text import Passage, Span, Table, json_text, show
 
 if TYPE_CHECKING:
@@ -416,7 +416,7 @@ def _judge(
         raise ConfigError(f"--out {out}: the directory {Path(out).absolute().parent} does not exist")
     with ExitStack() as stack:
         # Opened for the first result: a command that fails early must not empty a file of results.
-        stream = cache(lambda: stack.enter_context(open(out, "w", encoding="utf-8")) if out else sys.stdout)
+        stream = cache(lambda: stack.enter_context(_results_file(out)) if out else sys.stdout)
         agreement = judge_file(panel, lambda row: _print_row(row, stream()), overwrite=overwrite)
     for item in agreement.summary():
         _show_on_stderr(item)
@@ -467,6 +467,13 @@ def _files_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _print_json(value: object) -> None:
     print(json_text(value, sys.stdout, indent=1))
+
+
+@contextmanager
+def _results_file(path: str) -> Iterator[TextIO]:
+    """A file to write results to. Raises StorageFailed if a disk is full, also when the file is closed."""
+    with explain_write_failure(path), open(path, "w", encoding="utf-8") as stream:
+        yield stream
 
 
 def _print_row(row: object, stream: TextIO) -> None:

@@ -134,3 +134,14 @@ def test_a_jury_may_mix_apis(folder: Path) -> None:
         assert main(["judge", str(folder / "pairs.jsonl"), f"run_root={folder / 'run'}", "--jury", *jury]) == 0
     agreement = json.loads((folder / "run" / "agreement.json").read_text())
     assert agreement["jurors"] == [f"A at {server.url}", f"B at {server.url}"]
+
+
+def test_a_file_of_results_on_a_full_disk_is_one_line_and_the_judged_rows_are_kept(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with api(lambda body, number: said(JUDGMENT)) as server:
+        assert judge(folder, server, "--out", "/dev/full") == 1
+        line = capfd.readouterr().err.splitlines()[-1]
+        assert line.startswith("stj: /dev/full: cannot write: No space left on device")
+        assert judge(folder, server) == 0
+    assert len(capfd.readouterr().out.splitlines()) == 40
