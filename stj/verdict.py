@@ -33,7 +33,8 @@ TIE = "tie"
 _BLANKS = re.compile(r"\s{2,}|[^\S \n]")  # A blank or line break alone stays as it is: most are.
 _ESCAPED_BRACKET = re.compile(r"\\([\[\]])")  # Markdown may write [[A]] as \[\[A\]\].
 _END_TAG = re.compile(r"</[^<>\s]{1,40}>|<\|[^<>\s]{1,40}\|>|<(?:end_of_turn|eos)>")  # </answer>, <|im_end|>
-_NEGATION = re.compile(r"(?:\b(?:not|nor|neither|never)|n['’]t)[ *_`'\"‘“(]{1,8}\Z", re.IGNORECASE)  # is **not** "[[A]]"
+_NEGATION = re.compile(r"(?:\b(?:not|nor|neither|never)|n['’]t)(?: (?:be|quite|really))?[ *_`'\"‘“(]{1,8}\Z", re.IGNORECASE)
+"""Before a tag: is **not** "[[A]]", shouldn't be [[A]]."""
 _NEGATION_REACH = 100  # Characters before a tag among which a negation is looked for: more than any pattern needs.
 
 
@@ -198,7 +199,7 @@ def _last_whole_number(text: str) -> Verdict | None:
 _LETTER = re.compile(r"\[\[\s?([A-Z])\s?\]\]")
 _FIVE_WAY_TAG = re.compile(r"\[\[\s?([A-Z<>=]+|[A-Z]\s?[<>=]+\s?[A-Z])\s?\]\]")
 _NEGATED_CLAUSE = re.compile(r"\b(?:not|never|neither|nor|no|cannot|hardly|\w{2,8}n['’]t)\b[^.,;:!?\n]{0,80}\Z", re.IGNORECASE)
-_JOINED_LETTER = r"\s?(?:[/&=]|(?:and|or|tie|draw)\b)"  # "A or B", "A tie"
+_JOINED_LETTER = r"\s?(?:[/&=]|,\s?[AB]\b|(?:and|or|tie|draw)\b)"  # "A or B", "A, B", "A tie"
 _SCALE = r"\s?(?:/|\(?\s?(?:out\s?)?of)\s?10\b\)?"
 _NUMBER = rf"\d++(?:[.,]\d++)?+(?:{_SCALE})?+"
 _JOINED = r"\s?(?:and|or|to|(?:out\s)?of|[/,;&–—-])\s?"
