@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _OUTLINES_CACHED = 256  # Cache this many renderings: one for each sequence of roles.
 _CACHED_CHARACTERS = 20_000  # Do not cache longer prompts.
 _PROMPTS_CACHED = 512  # Cache this many prompts: a prompt that is sampled several times is encoded once.
+_OTHER_THOUGHTS = ("[THINK]", "<|channel|>", "<seed:think>", "◁think▷")  # Magistral, GPT-OSS, Seed-OSS, Kimi
 _ASKED = (("user",), ("system", "user"), ("user", "assistant", "user"), ("system", "user", "assistant", "user"))
 """The dialogues that stj asks about."""
 
@@ -88,8 +89,8 @@ def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
 def check_chat(tokenizer: "PreTrainedTokenizerBase", options: ChatOptions = NO_CHAT_OPTIONS) -> None:
     """Checks that the chat template can serve what stj asks of it, before anything starts.
 
-    Raises ModelError if there is no template, if it refuses or omits messages, if it does not begin the assistant's answer, or
-    if an option would have no effect.
+    Raises ModelError if there is no template, if it refuses or omits messages, if it does not begin the assistant's answer, if
+    an option would have no effect, or if the model writes its thoughts in marks that are not known.
     """
     if is_mistral(tokenizer):
         if options.variables:
@@ -99,10 +100,22 @@ def check_chat(tokenizer: "PreTrainedTokenizerBase", options: ChatOptions = NO_C
             )
     else:
         check_options(template_of(tokenizer), options, tokenizer)
+        _check_thought_marks(tokenizer)
     for roles in _ASKED:
         encode_chat(tokenizer, [Turn(role=role, content="?") for role in roles], options)
     if not is_mistral(tokenizer):
         _check_generation_prompt(tokenizer, options)
+
+
+def _check_thought_marks(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Raises ModelError if the template shows that thoughts stand between other marks than `<think>`: they would be answers."""
+    template = template_of(tokenizer)
+    marks = [mark for mark in _OTHER_THOUGHTS if mark in template]
+    if marks and CLOSE not in template:
+        raise ModelError(
+            f"model {tokenizer.name_or_path}: it writes its thoughts behind {marks[0]}, and stj knows only {OPEN}: they would "
+            "count as answers. Serve it with a server that separates its thoughts, and name that as an endpoint"
+        )
 
 
 def is_mistral(tokenizer: "PreTrainedTokenizerBase") -> bool:

@@ -387,6 +387,7 @@ NO_PROMPT = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>
     [
         (None, ChatOptions(), "has no chat template"),
         (NO_PROMPT, ChatOptions(), "has no generation prompt: it writes '<|assistant|>' before"),
+        (f"{THINKS}{{{{ '[THINK]' if false }}}}", ChatOptions(), "behind [THINK], and stj knows only <think>"),
         (
             THINKS,
             ChatOptions(template_kwargs='{"efort": 1}'),
