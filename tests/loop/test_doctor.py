@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from stj.cli import main
 from stj.errors import ModelError
 from stj.judging.judge import Judge
 from stj.storage.folder import Folder
-from tests.train.conftest import make_tokenizer
+from tests.train.conftest import llama_config, make_tokenizer
 
 ROOT = Path(__file__).parents[2]
 MINI = str(ROOT / "conf" / "mini.yaml")
@@ -32,17 +32,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models") / "my model 数据"
     tokenizer = make_tokenizer()
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=128,
-        max_position_embeddings=4096,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
+    config = llama_config(tokenizer, max_position_embeddings=4096)
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(directory, max_shard_size="50KB")
     tokenizer.save_pretrained(directory)
     assert len(list(directory.glob("*.safetensors"))) >= 4

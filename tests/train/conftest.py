@@ -6,6 +6,7 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read when DeepSpeed is importe
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,24 +52,20 @@ def write_examples(folder: Folder, examples: list[Example]) -> Artifact:
     return artifact
 
 
+def llama_config(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> LlamaConfig:
+    """A Llama of 2 layers, hidden 64."""
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    return LlamaConfig(vocab_size=len(tokenizer), intermediate_size=128, **sizes, **ends, **changes)
+
+
 @pytest.fixture(scope="session")
 def seed_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory: Llama of 2 layers, hidden 64, tied embeddings, in fp32 as some seeds are."""
     directory = tmp_path_factory.mktemp("seed")
     tokenizer = make_tokenizer()
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=128,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
-    LlamaForCausalLM(config).save_pretrained(directory)
+    LlamaForCausalLM(llama_config(tokenizer, tie_word_embeddings=True)).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
 
