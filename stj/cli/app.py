@@ -1,0 +1,115 @@
+"""The command itself, and what its verbs share: arguments, options, output."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, TextIO, TypeVar
+
+import typer
+
+from stj import __version__
+from stj.cli.help import ABOUT, HELP
+from stj.cli.words import Verb, Verbs, split_settings
+from stj.errors import ConfigError
+from stj.storage.folder import explain_write_failure
+from stj.text import Table, json_text, show
+
+CONF_SUFFIXES = {".yaml", ".yml"}
+_LAST_PORT = 65535
+_WIDEST_HELP = 100  # columns; longer lines of help are hard to read
+app = typer.Typer(
+    cls=Verbs,
+    help=HELP,
+    epilog=ABOUT,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"max_content_width": _WIDEST_HELP, "help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _stj(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def whole_number(word: str | int) -> int:
+    """The number in a word; a default stays as it is. Raises BadParameter."""
+    if not str(word).isdecimal():
+        raise typer.BadParameter(f"'{word}' is not a whole number, 0 or more.")
+    return int(word)
+
+
+def port_number(word: str | int) -> int:
+    """The number of a port, or a default as it is. Raises BadParameter."""
+    if (port := whole_number(word)) > _LAST_PORT:
+        raise typer.BadParameter(f"{port} is no port; the last is {_LAST_PORT}.")
+    return port
+
+
+Conf = Annotated[
+    list[str],
+    typer.Argument(metavar="CONF.yaml", help="Config files, merged from left to right."),
+]
+UseConf = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="CONF.yaml", help="Config files for a judge in use: UseConfig in docs/settings.md."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the phases, what would be reused, and the plan; start nothing.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Redo phases that were made with other settings.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A directory, a URI, package:// and a path inside stj, a model's id on the hub, or a .yaml file of its settings.",
+    ),
+]
+_Function = TypeVar("_Function", bound=Callable[..., None])
+
+
+def verb(name: str, *examples: str, docs: str, about: str = "", app: typer.Typer = app) -> Callable[[_Function], _Function]:
+    """Registers a function as a verb, with its examples and where to read more."""
+    lines = [f"Example{'s' if len(examples) > 1 else ''}:", *(f"  {example}" for example in examples)]
+    pages = ", ".join(f"docs/{page}.md" for page in docs.split())
+    epilog = "\n".join([*lines, "", *([about] if about else []), f"Read more: {pages}", ""])
+    return app.command(name, cls=Verb, epilog=epilog)
+
+
+def files_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The config files among the words, at least one, and the settings. Raises ConfigError."""
+    files, overrides = split_settings(words)
+    if not files:
+        raise ConfigError("no config file given; try conf/mini.yaml")
+    return files, overrides
+
+
+def print_json(value: object) -> None:
+    """Prints a value as JSON on stdout."""
+    print(json_text(value, sys.stdout, indent=1))
+
+
+@contextmanager
+def results_file(path: str) -> Iterator[TextIO]:
+    """A file to write results to. Raises StorageFailed if a disk is full, also when the file is closed."""
+    with explain_write_failure(path), open(path, "w", encoding="utf-8") as stream:
+        yield stream
+
+
+def print_row(row: object, stream: TextIO) -> None:
+    """Prints a value as one line of JSON, at once."""
+    print(json_text(row, stream), file=stream, flush=True)
+
+
+def show_on_stderr(item: str | Table) -> None:
+    """Shows a line or a table where logs and progress appear."""
+    show(item, sys.stderr)

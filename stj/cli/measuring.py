@@ -1,0 +1,117 @@
+"""The verbs that measure a judge: eval, score, compare."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from stj.cli.app import (
+    CONF_SUFFIXES,
+    AsJson,
+    Model,
+    print_json,
+    show_on_stderr,
+    verb,
+)
+from stj.cli.help import BENCHMARKS_HELP, RECORDED_HELP
+from stj.cli.words import is_setting
+from stj.config_loader import load
+from stj.errors import ConfigError
+from stj.text import show
+
+
+@verb(
+    "eval",
+    "stj eval runs/mini/iteration_3/model pairs:mine.jsonl conf/mini.yaml",
+    "stj eval MODEL rewardbench llmbar conf/small.yaml votes=32",
+    about=BENCHMARKS_HELP,
+    docs="evaluation",
+)
+def _eval(
+    model: Model,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BENCHMARK|CONF.yaml",
+            help="Benchmarks, listed below, and config files. votes=32 takes majorities; prompt=arena changes the prompt.",
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Measures a judge on benchmarks, in both orders.
+
+    All benchmarks are judged in one pass through the judge's weights.
+    """
+    from stj.evals.benchmarks.evaluation import SCORES
+    from stj.evals.benchmarks.refs import benchmark_ref, is_benchmark_ref
+    from stj.evals.evaluate import evaluate
+
+    benchmarks = [word for word in words if is_benchmark_ref(word)]
+    settings = [word for word in words if not is_benchmark_ref(word)]
+    files = [word for word in settings if not is_setting(word) and Path(word).suffix in CONF_SUFFIXES]
+    unknown = [word for word in settings if not is_setting(word) and word not in files]
+    wanted = [benchmark_ref(word) for word in (*unknown, *benchmarks)]
+    if not wanted:
+        raise ConfigError("no benchmark given; `stj eval --help` lists them")
+    config = load(files, [word for word in settings if is_setting(word)])
+    done = evaluate(model, wanted, config, show_on_stderr if as_json else show)
+    if as_json:
+        print_json(json.loads(done.folder.read(SCORES)))
+    done.check()
+
+
+@verb(
+    "score",
+    "stj score judged.jsonl --benchmark judgebench --parser paper",
+    about=f"{BENCHMARKS_HELP}\n{RECORDED_HELP}",
+    docs="evaluation",
+)
+def _score(
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="Rows of recorded judgments; for rewardbench also one object {subset: accuracy}."),
+    ],
+    benchmark: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="A benchmark, listed below; mtbench:VOTES scores against the human votes in a file."),
+    ],
+    parser: Annotated[
+        Literal["strict", "distinct", "paper"] | None,
+        typer.Option(
+            metavar="strict|distinct|paper",
+            help="How verdicts are read: only at the end, the one distinct verdict anywhere, or by the official rule; "
+            "all three if none is given.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Scores judgments that are recorded already; needs no model."""
+    from stj.evals.benchmarks.refs import benchmark_ref
+    from stj.evals.score import score_file
+
+    record, tables = score_file(file, benchmark_ref(benchmark), parser)
+    if as_json:
+        print_json(record)
+        return
+    for item in tables:
+        show(item)
+
+
+@verb("compare", "stj compare runs/run/evals/A runs/run/evals/B", docs="evaluation")
+def _compare(
+    run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="The directory that `stj eval` wrote for one judge.")],
+    run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="The directory of another judge, on the same examples.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compares two evaluations, paired by example.
+
+    Shows the difference with a bootstrap interval, and McNemar's exact p.
+    """
+    from stj.evals.compare import compare_evaluations, comparisons_json, comparisons_table
+
+    comparisons = compare_evaluations(run_a, run_b)
+    if as_json:
+        print_json(comparisons_json(comparisons))
+    else:
+        show(comparisons_table(comparisons))

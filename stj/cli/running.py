@@ -1,0 +1,196 @@
+"""The verbs of a run: plan, doctor, run, iterate, status, show."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stj.cli.app import (
+    CONF_SUFFIXES,
+    AsJson,
+    Conf,
+    DryRun,
+    Overwrite,
+    files_and_overrides,
+    print_json,
+    show_on_stderr,
+    verb,
+    whole_number,
+)
+from stj.config import Config
+from stj.config_loader import load
+from stj.errors import ConfigError
+from stj.storage.folder import Folder
+from stj.text import Passage, Span, json_text, show
+
+if TYPE_CHECKING:
+    from stj.loop.kinds import Phase
+    from stj.loop.phases import Run
+
+
+@verb("plan", "stj plan conf/paper.yaml conf/hardware/8xh100-80.yaml", docs="costs data-and-models")
+def _plan(conf: Conf, as_json: AsJson = False) -> None:
+    """Shows whether a run fits, and its memory, tokens and GPU-hours.
+
+    Needs neither weights nor network. The plan names every assumption that it makes.
+    """
+    from stj.plan import plan
+
+    planned = plan(load(*files_and_overrides(conf)))
+    if as_json:
+        print_json(asdict(planned))
+    else:
+        _show_plan(planned.lines())
+
+
+@verb(
+    "doctor",
+    "stj doctor conf/mini.yaml",
+    "stj doctor conf/small.yaml models.seed.path=/models/my-8b run_root=/data/small",
+    docs="data-and-models troubleshooting",
+)
+def _doctor(conf: Conf, as_json: AsJson = False) -> None:
+    """Checks what a run needs, before anything is paid.
+
+    Reads models, data, disk and GPUs, and shows each finding: ok, or what is wrong and the remedy. Starts no engine and
+    fetches no weights. `stj run` begins with the same check.
+    """
+    from stj.loop.doctor import diagnose
+
+    findings = diagnose(load(*files_and_overrides(conf)))
+    wrong = any(not finding.ok for finding in findings)
+    if as_json:
+        print_json({"ok": not wrong, "findings": [finding.plain() for finding in findings]})
+    else:
+        for finding in findings:
+            show(finding.line())
+    if wrong:
+        raise typer.Exit(ConfigError.exit_code)
+
+
+@verb("run", "stj run conf/mini.yaml", "stj run conf/small.yaml run_root=/data/small --dry-run", docs="start method resuming")
+def _run(conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, as_json: AsJson = False) -> None:
+    """Runs all iterations of a config.
+
+    Finished phases are reused. A run that was stopped resumes from its last commit.
+    """
+    from stj.loop.iterate import run_all
+    from stj.loop.phases import Run
+
+    config = load(*files_and_overrides(conf))
+    if config.iteration is not None:
+        raise ConfigError(f"iteration={config.iteration}: `stj run` does all of them; `stj iterate` does one")
+    if dry_run:
+        run = Run(config)
+        _print_dry_run(run, run.phases, as_json)
+    else:
+        _start(run_all, config, overwrite, as_json)
+
+
+@verb(
+    "iterate",
+    "stj iterate conf/mini.yaml",
+    "ray job submit --working-dir . -- stj iterate conf/paper.yaml run_root=URI",
+    docs="method clusters resuming",
+)
+def _iterate(conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, as_json: AsJson = False) -> None:
+    """Runs one iteration: the next, or iteration=N.
+
+    One iteration is one Ray job: it judges with one model, and trains the next.
+    """
+    from stj.loop.iterate import run_one
+    from stj.loop.phases import Run
+
+    config = load(*files_and_overrides(conf))
+    if dry_run:
+        run = Run(config)
+        iteration = run.next_iteration()
+        _print_dry_run(run, iteration.phases if iteration else [], as_json)
+    else:
+        _start(run_one, config, overwrite, as_json)
+
+
+def _start(run_some: Callable[..., None], config: Config, overwrite: bool, as_json: bool) -> None:
+    run_some(config, show_on_stderr if as_json else show, overwrite=overwrite)
+    if as_json:
+        print_json(json.loads(Folder.at(config.run_root).read("report.json")))
+
+
+def _print_dry_run(run: "Run", phases: Sequence["Phase"], as_json: bool) -> None:
+    from stj.loop.inputs import check_inputs
+    from stj.loop.status import phase_states
+    from stj.plan import plan
+
+    check_inputs(run.config)
+    states, planned = phase_states(phases), plan(run.config)
+    if as_json:
+        print_json({"phases": [asdict(state) for state in states], "plan": asdict(planned)})
+        return
+    print(f"run_root {run.config.run_root}")
+    for state in states:
+        show(state.line(indent=2))
+    _show_plan(planned.lines())
+
+
+def _show_plan(lines: Sequence[str]) -> None:
+    """Shows a plan, whose lines begin with a label of 12 characters."""
+    for line in lines:
+        bad = "bold red" if "DOES NOT FIT" in line else ""
+        show(Passage(line=[Span(line[:12], "bold"), Span(line[12:], bad)], hang=13))
+
+
+@verb("status", "stj status runs/mini", "stj status conf/mini.yaml seed=3", docs="resuming")
+def _status(
+    target: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|CONF.yaml",
+            help="A run's directory, which knows its config; or config files, merged from left to right.",
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Shows each phase of a run: done, partial, stale or absent.
+
+    A stale phase was made with other settings. Its line names what changed.
+    """
+    from stj.loop.phases import Run
+    from stj.loop.status import phase_states, read_run_config
+
+    given = Path(target[0]).suffix in CONF_SUFFIXES
+    if not given and len(target) > 1:
+        raise ConfigError(f"{target[1]}: a run's directory knows its config; to change it give the config file")
+    config = load(*files_and_overrides(target)) if given else read_run_config(Folder.at(target[0]))
+    states = phase_states(Run(config).phases)
+    if as_json:
+        print_json([asdict(state) for state in states])
+        return
+    for state in states:
+        show(state.line())
+
+
+@verb("show", "stj show runs/mini/iteration_2/judged --limit 20", docs="resuming troubleshooting")
+def _show(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="An artifact's directory or URI.")],
+    limit: Annotated[int, typer.Option(metavar="N", parser=whole_number, help="The number of rows to show.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a row.")] = False,
+) -> None:
+    """Shows rows of an artifact: answers, judgments, why dropped.
+
+    An artifact that is not finished shows the rows committed so far. A model shows its manifest.
+    """
+    from stj.loop.show import show_rows
+    from stj.storage.artifacts import read_artifact
+
+    artifact = read_artifact(Folder.at(path))
+    if as_json:
+        for record in islice(artifact.records(), limit):
+            print(json_text(record, sys.stdout))
+    else:
+        for passage in show_rows(artifact, limit):
+            show(passage)

@@ -1,0 +1,94 @@
+"""The verbs of a judge in use: judge, serve."""
+
+import sys
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+
+from stj.cli.app import Model, UseConf, port_number, print_row, results_file, show_on_stderr, verb
+from stj.cli.words import split_settings
+from stj.config import PromptName
+from stj.config_loader import load_model, load_use
+from stj.errors import ConfigError
+
+
+def _known_prompts(names: list[str] | None) -> list[str] | None:
+    for name in names or ():
+        if name not in get_args(PromptName):
+            raise typer.BadParameter(f"'{name}' is not a judge prompt; known prompts: {', '.join(get_args(PromptName))}.")
+    return names
+
+
+@verb(
+    "judge",
+    "stj judge pairs.jsonl model=runs/mini/iteration_3/model --out results.jsonl",
+    "stj judge pairs.jsonl --jury MODEL_1 MODEL_2 MODEL_3 vote.votes=3",
+    "stj judge pairs.jsonl model=MODEL --prompts figure8 arena",
+    docs="judging",
+)
+def _judge(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A file, or a directory of files, with instruction, response_a, response_b and, if known, id and winner.",
+        ),
+    ],
+    conf: UseConf = None,
+    jury: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL...", help="Several judges instead of model=PATH: all results, and how far they agree."),
+    ] = None,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PROMPT...",
+            help=f"Ask with each of these prompts, and compare: {', '.join(get_args(PromptName))}.",
+            callback=_known_prompts,
+            autocompletion=lambda: list(get_args(PromptName)),
+        ),
+    ] = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write the results to this file instead of stdout.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo judgments that were made with other settings.")] = False,
+) -> None:
+    """Judges the pairs of a file; each result is a JSON line.
+
+    Name the judge by model=PATH. The same command resumes where it was stopped.
+    """
+    from stj.judging.judge_file import Panel, judge_file
+
+    files, overrides = split_settings(conf or [])
+    config = load_use(files, [*overrides, *(f"model={model}" for model in (jury or [])[:1])])
+    asked = tuple(dict.fromkeys(cast(list[PromptName], prompts) or [config.vote.prompt]))
+    models = tuple(dict.fromkeys([load_model(word, config.model) for word in jury] if jury else [config.model]))
+    panel = Panel(file=file, models=models, prompts=asked, config=config)
+    if out and not Path(out).absolute().parent.is_dir():
+        raise ConfigError(f"--out {out}: the directory {Path(out).absolute().parent} does not exist")
+    with ExitStack() as stack:
+        # Opened for the first result: a command that fails early must not empty a file of results.
+        stream = cache(lambda: stack.enter_context(results_file(out)) if out else sys.stdout)
+        agreement = judge_file(panel, lambda row: print_row(row, stream()), overwrite=overwrite)
+    for item in agreement.summary():
+        show_on_stderr(item)
+
+
+@verb("serve", "stj serve runs/mini/iteration_3/model --port 8000", docs="judging")
+def _serve(
+    model: Model,
+    conf: UseConf = None,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The address to listen on; the default is only this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="PORT", parser=port_number, help="The port to listen on.")] = 8000,
+) -> None:
+    """Serves a judge over HTTP, beside vLLM's OpenAI API.
+
+    Answers POST /v1/judge, GET /health and GET /metrics.
+    """
+    from stj.judging.serve import serve
+
+    files, overrides = split_settings(conf or [])
+    serve(load_use(files, [*overrides, f"model={model}"]), host, port)
