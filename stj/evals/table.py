@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from stj.evals.metrics import Interval, Scores
+from stj.evals.intervals import Interval
+from stj.evals.metrics import Scores
 from stj.text import Column, Table, visible_line
 
 _FIRST = (Column("", ""), Column("", "n"), Column("accuracy, mean of", "orders [95%]"))
