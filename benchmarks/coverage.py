@@ -1,9 +1,9 @@
-"""How often the 95% intervals of evals/intervals.py hold the truth: examples from 5 to 5,000, accuracies from 0.5 to 1, clusters.
+"""How often the 95% intervals of evals/intervals.py hold the truth: 5 to 5,000 examples, accuracies from 0.5 to 1, clusters.
 
-    .venv/bin/python benchmarks/coverage.py          about 15 minutes; writes results/coverage.json
+    .venv/bin/python benchmarks/coverage.py          about an hour; writes results/coverage.json
 
-Each number is the share of 2,000 simulated evaluations whose interval holds the accuracy that made them; the standard error of a
-share of 95% is 0.5 points. Beside it stands the share of the percentile bootstrap (scipy's), which stj used before: the peer.
+Each number is the share of 2,000 simulated evaluations whose interval holds the accuracy that made them; the standard error of
+a share of 95% is 0.5 points. Beside it stands the share of the percentile bootstrap (scipy's), which stj used before: the peer.
 
     example     one judgment
     two orders  both orders of a pair: independent, or equal
