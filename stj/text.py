@@ -217,7 +217,10 @@ class Table:
         return lines[1:]
 
     def _plain_part(self, places: Sequence[int], widths: Sequence[int]) -> list[str]:
-        lines = [_plain_line([cells[place] for place in places], widths) for cells in (*self._heads(), *self.rows)]
+        heads = self._heads()
+        if places[1:2] != [1]:  # The title stands above the first part only.
+            heads[0][0] = self.columns[0].upper
+        lines = [_plain_line([cells[place] for place in places], widths) for cells in (*heads, *self.rows)]
         groups = [self._group_line(places, widths)] if any(self.columns[place].group for place in places) else []
         rule = "-" * (sum(widths) + _GAP * (len(widths) - 1))
         return [*groups, *lines[:2], rule, *lines[2:]]

@@ -12,8 +12,8 @@ _LAST = (
     Column("all orders", "right"),
     Column("same answer", "preferred"),
     Column("no", "verdict"),
-    Column("official", "rule"),
-    Column("baseline:", "always A"),
+    Column("official", "rule", "official score, and content-blind baselines"),
+    Column("", "always A"),
     Column("", "longest"),
     Column("", "shortest"),
 )
