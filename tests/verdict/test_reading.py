@@ -399,7 +399,7 @@ def test_a_hundred_thousand_texts_break_no_parser_and_a_quoted_tag_is_no_verdict
             ]
             text = " ".join([*chance.choices(TAGLESS[name == "letter" :], k=2), *quoted])
             assert parse(text, wording, "strict") is None, text
-            if kind == 3:
+            if kind == 3 and name not in FIRST_LINE:
                 final = chance.choice(TAGS[name])
                 for parser in ("strict", "distinct"):
                     assert parse(f"{text}\n\n{final}", wording, parser) in {None, parse(final, wording, parser)}, text
