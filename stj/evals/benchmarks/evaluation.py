@@ -56,14 +56,14 @@ def judged_examples(
         if not row.judgments:
             yield _unjudged(row, benchmark)
         elif row.judgments[0].purpose == "rating":
-            yield _rated(row, parser)
+            yield _rated(row, benchmark, parser)
         else:
-            yield _judged(row, parser, wording if row.candidates is None else BEST_OF_FOUR, votes=votes)
+            yield _judged(row, benchmark, parser, wording if row.candidates is None else BEST_OF_FOUR, votes=votes)
 
 
 def _unjudged(row: Row, benchmark: Benchmark) -> JudgedExample:
     reason = "failed" if row.error else row.dropped or "not judged"
-    example = JudgedExample(id=id_in_task(row), subset=row.subset or "", verdicts={}, unjudged=reason)
+    example = JudgedExample(id=benchmark.row_parts(id_in_task(row)), subset=row.subset or "", verdicts={}, unjudged=reason)
     if reason in NO_BETTER:
         return example
     if row.candidates is None:
@@ -73,20 +73,20 @@ def _unjudged(row: Row, benchmark: Benchmark) -> JudgedExample:
     return replace(example, verdicts={"A": [None], "B": [None], "C": [None], "D": [None]})
 
 
-def _judged(row: Row, parser: Parser | None, wording: Format, *, votes: bool) -> JudgedExample:
+def _judged(row: Row, benchmark: Benchmark, parser: Parser | None, wording: Format, *, votes: bool) -> JudgedExample:
     samples: dict[Label, list[Verdict | None]] = {}
     for judgment in sorted(row.judgments, key=lambda judgment: judgment.index):
         samples.setdefault(judgment.winner, []).append(_verdict(judgment, wording, parser))
     verdicts: VerdictsByOrder = {label: [majority(cast)] for label, cast in samples.items()} if votes else samples
-    return JudgedExample(id=id_in_task(row), subset=row.subset or "", verdicts=verdicts, sizes=_sizes(row))
+    return JudgedExample(id=benchmark.row_parts(id_in_task(row)), subset=row.subset or "", verdicts=verdicts, sizes=_sizes(row))
 
 
-def _rated(row: Row, parser: Parser | None) -> JudgedExample:
+def _rated(row: Row, benchmark: Benchmark, parser: Parser | None) -> JudgedExample:
     assert row.candidates is not None, f"row {row.id} was rated without candidates"
     ordered = sorted(row.judgments, key=lambda judgment: judgment.index)
     ratings = tuple(rating(_verdict(judgment, RATING, parser)) for judgment in ordered)
     return JudgedExample(
-        id=id_in_task(row),
+        id=benchmark.row_parts(id_in_task(row)),
         subset=row.subset or "",
         verdicts={},
         sizes=_sizes(row),

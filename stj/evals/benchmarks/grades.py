@@ -12,16 +12,17 @@ from statistics import fmean
 from typing import Any
 
 from stj.evals.benchmarks import mtbench
+from stj.evals.benchmarks.judge_names import JUDGE_FIELDS, JudgeNames
 from stj.evals.benchmarks.base import SourceRecord, number_of, read_records
 from stj.evals.metrics import Interval, clustered_ci95
 from stj.sources.dialogue import optional_text, text_of
 from stj.sources.files import Fields
-from stj.sources.ids import Seen, given_id, joined_id
+from stj.sources.ids import Seen, refuse_seen
 from stj.text import Column, Table, visible_line
 from stj.thoughts import answer_of
 from stj.verdict import GRADE, Parser, parse, rating
 
-_FIELDS = Fields(required=(), optional=("question_id", "model", "turn", "judgment", "score"))
+_FIELDS = Fields(required=(), optional=("question_id", "model", "turn", "judgment", "score", *JUDGE_FIELDS))
 _UNREAD = -1.0
 """FastChat's stored score of a judgment without a grade."""
 
@@ -104,11 +105,13 @@ def grades_table(grades: Grades) -> Table:
 
 
 def _checked(records: Iterator[SourceRecord]) -> Iterator[SourceRecord]:
-    seen = Seen()
+    seen, judge = Seen(), JudgeNames()
     for record in records:
         Fields(required=("question_id", "model", "turn", "judgment")).check(record.values, record.where)
         model = text_of(record.values["model"], "model", record.where)
-        given_id(joined_id(record.values["question_id"], model, record.values["turn"]), "question_id", record.where, seen)
+        judge.check(record)
+        row_id = (str(record.values["question_id"]), model, str(record.values["turn"]))
+        refuse_seen(row_id, "question_id", record.where, seen)
         yield record
 
 
