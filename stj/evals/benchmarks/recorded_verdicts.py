@@ -16,7 +16,8 @@ from stj.sources.dialogue import wrong_type
 from stj.thoughts import answer_of
 from stj.verdict import DECISION, RATING, TIE, Format, Parser, Verdict, parse, rating
 
-_ORDERED = (("judgment_ab", "judgment_ba"), ("g1_judgment", "g2_judgment"))
+TEXT_FIELDS = (("judgment_ab", "judgment_ba"), ("g1_judgment", "g2_judgment"))
+"""Fields with the texts of both orders: the first response shown as A, and as B."""
 _WINS = {"1": "A>B", "2": "B>A"}
 _TURNED = {"A>B": "B>A", "B>A": "A>B"}
 
@@ -66,7 +67,7 @@ def recorded_judgments(record: SourceRecord) -> tuple[Judgments, Judgments]:
 
     Raises SourceError if a field is not in its schema.
     """
-    for names in _ORDERED:
+    for names in TEXT_FIELDS:
         if any(name in record.values for name in names):
             first, second = (votes_of(record.values.get(name), name, record.where) for name in names)
             return first, second
@@ -81,7 +82,7 @@ def recorded_judgments(record: SourceRecord) -> tuple[Judgments, Judgments]:
 
 def votes_of(value: object, field: str, where: str) -> Judgments:
     """The judgments of one order, a text or a list of texts, without those that were not asked for (null)."""
-    texts = [text for text in (value if isinstance(value, list) else [value]) if text is not None]
+    texts: list[Any] = [text for text in (value if isinstance(value, list) else [value]) if text is not None]
     for text in texts:
         if not isinstance(text, str):
             raise wrong_type(text, field, "the judge's text, a list of texts, or null", where)
@@ -104,13 +105,13 @@ def _judgebench(games: Any) -> tuple[Judgments, Judgments]:
 
 
 def _game(game: Any) -> Judgments:
+    """A game has a text, a decision, or both; Parquet fills what it has not with null."""
     if game is None:
         return ()
-    judgment = game["judgment"] if game.get("judgment") or "decision" not in game else {"response": None}
-    text = judgment["response"] if "decision" not in game else judgment.get("response")
-    if text is None and game.get("decision") is None:
-        return ()
-    return [RecordedJudgment(_text(text or ""), _optional_text(game.get("decision")), "decision" in game)]
+    decision = _optional_text(game.get("decision"))
+    judgment = game["judgment"] if "judgment" in game or decision is None else None
+    text = None if judgment is None else judgment["response"] if decision is None else judgment.get("response")
+    return () if text is None and decision is None else [RecordedJudgment(_text(text or ""), decision, decision is not None)]
 
 
 def _llmbar(results: Any) -> tuple[Judgments, Judgments]:
@@ -119,28 +120,23 @@ def _llmbar(results: Any) -> tuple[Judgments, Judgments]:
         return (), ()
     result = results[-1]
     orders = [result[f"swap = {swapped}"] for swapped in (False, True)]
-    decisions = [_winner(order) for order in orders]
-    decided = ["winner" in order for order in orders]
-    if "score_1" in result:
-        scores = [_completion(result[f"score_{place}"]) for place in (1, 2)]
-        texts = [("", tuple(scores)), ("", tuple(reversed(scores)))]
+    if result.get("score_1") is not None:
+        scores = _completion(result["score_1"]), _completion(result["score_2"])
+        read = [RecordedJudgment("", ratings=scores), RecordedJudgment("", ratings=scores[::-1])]
     else:
-        texts = [(_completion(order["completion"]), ()) for order in orders]
+        read = [RecordedJudgment(_completion(order["completion"])) for order in orders]
     first, second = (
-        [RecordedJudgment(text, decision, known, ratings)]
-        for (text, ratings), decision, known in zip(texts, (decisions[0], _turned(decisions[1])), decided, strict=True)
+        [judgment._replace(decision=_decision(order, swapped=place == 1), decided="winner" in order)]
+        for place, (judgment, order) in enumerate(zip(read, orders, strict=True))
     )
     return first, second
 
 
-def _winner(order: Any) -> str | None:
-    """LLMBar's winner as a decision between its first and second output, in any order."""
+def _decision(order: Any, *, swapped: bool) -> str | None:
+    """LLMBar's winner, which names an output by its place in the file, as a decision between the outputs as shown."""
     winner = order.get("winner")
-    return None if winner is None else _WINS[str(winner)]
-
-
-def _turned(decision: str | None) -> str | None:
-    return None if decision is None else _TURNED[decision]
+    decision = None if winner is None else _WINS[str(winner)]
+    return _TURNED[decision] if decision and swapped else decision
 
 
 def _completion(value: Any) -> str:
@@ -158,4 +154,18 @@ def _optional_text(value: Any) -> str | None:
     return None if value is None else _text(value)
 
 
-_SCHEMAS: dict[str, Callable[[Any], tuple[Judgments, Judgments]]] = {"judgments": _judgebench, "results": _llmbar}
+def _result_votes(votes: Any) -> tuple[Judgments, Judgments]:
+    """The votes of a line of `stj judge`, by the response that each vote's judge saw first."""
+    if any(vote["shown_first"] not in ("A", "B") for vote in votes):
+        raise ValueError("a response that is neither A nor B")
+    first, second = (
+        [RecordedJudgment(_text(vote["text"])) for vote in votes if vote["shown_first"] == label] for label in ("A", "B")
+    )
+    return first, second
+
+
+_SCHEMAS: dict[str, Callable[[Any], tuple[Judgments, Judgments]]] = {
+    "judgments": _judgebench,
+    "results": _llmbar,
+    "votes": _result_votes,
+}
