@@ -50,7 +50,7 @@ def score_judged(
 
     Raises SourceError if no example can be scored.
     """
-    counted = _Counted(examples)
+    counted = _Counted(examples, parser)
     tallies = Tallies()
     for scored in benchmark.score(benchmark, counted, records):
         if scored.outcome is None:
@@ -72,7 +72,7 @@ def score_judged(
         unjudged=dict(sorted(counted.unjudged.items())),
         groups=groups,
         subsets=subsets,
-        readings=counted.survey.readings(parser),
+        readings=counted.survey.readings(),
     )
 
 
@@ -115,9 +115,9 @@ def _unjudged(reasons: Mapping[str, int]) -> str:
 class _Counted:
     """Counts examples as they pass through, and drops those with nothing to score."""
 
-    def __init__(self, examples: Iterable[JudgedExample]) -> None:
+    def __init__(self, examples: Iterable[JudgedExample], parser: Parser) -> None:
         self._examples = examples
-        self.survey = Survey()
+        self.survey = Survey(parser)
         self.judged = 0
         self.unjudged: Counter[str] = Counter()
 
