@@ -1,16 +1,15 @@
-"""Pairs to judge: an instruction and two responses, with or without a label of the better one."""
+"""The pairs of a file as rows to judge, with or without a label of the better response."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from stj.rows import OPEN, Pair, Row
-from stj.sources.dialogue import text_of, turns_from, usable, wrong_type
+from stj.sources.dialogue import usable
 from stj.sources.directory import files_at
-from stj.sources.files import Fields, not_empty, read_files
-from stj.sources.ids import Seen, given_id, numbered
+from stj.sources.files import not_empty, read_files
+from stj.sources.ids import id_in_task, id_parts, joined_id
+from stj.sources.pairs import PAIR_FIELDS, GivenPair, given_pairs
 from stj.verdict import Label
 
-_FIELDS = Fields(required=("instruction", "response_a", "response_b"), optional=("id", "winner"))
 _KEY = "FILE"
 
 
@@ -19,14 +18,29 @@ def read_responses(location: str, prompts: Sequence[str]) -> Iterator[Row]:
 
     Raises SourceError, with file and line, if a row cannot be read or the file has no rows.
     """
-    for row, _ in _pairs(location):
+    for pair in _pairs(location):
         for prompt in prompts:
-            yield replace(row, id=f"{prompt}/{row.id}", task=prompt)
+            yield usable(
+                Row(
+                    id=f"{prompt}/{_id(pair)}",
+                    position=pair.position,
+                    task=prompt,
+                    subset=pair.subset,
+                    turns=pair.turns,
+                    pair=Pair(method=OPEN, chosen=pair.first, rejected=pair.second),
+                )
+            )
 
 
 def read_winners(location: str) -> dict[str, Label | None]:
-    """The better response by id, or None if the file does not name it. Reads and checks the whole file."""
-    return {row.id: winner for row, winner in _pairs(location)}
+    """The better response by the row's id in its task, or None if the file does not name it. Reads and checks the whole file."""
+    return {_id(pair): pair.winner for pair in _pairs(location)}
+
+
+def source_id(row: Row) -> str:
+    """The id of a row as its file has it."""
+    within = id_in_task(row)
+    return within if row.subset is None else id_parts(within, 2)[1]
 
 
 def responses_identity(location: str) -> str:
@@ -34,30 +48,11 @@ def responses_identity(location: str) -> str:
     return files_at(location, _KEY).identity()
 
 
-def _pairs(location: str) -> Iterator[tuple[Row, Label | None]]:
-    return not_empty(_rows(location), f"{location}: holds no pairs; each row has instruction, response_a and response_b")
+def _pairs(location: str) -> Iterator[GivenPair]:
+    pairs = given_pairs(read_files(files_at(location, _KEY).files, PAIR_FIELDS))
+    wanted = "each row has instruction, and response_a and response_b, or chosen and rejected"
+    return not_empty(pairs, f"{location}: holds no pairs; {wanted}")
 
 
-def _rows(location: str) -> Iterator[tuple[Row, Label | None]]:
-    seen = Seen()
-    for position, (where, record) in enumerate(read_files(files_at(location, _KEY).files, _FIELDS)):
-        given = numbered(position) if record.get("id") is None else record["id"]
-        first, second = (text_of(record[name], name, where) for name in ("response_a", "response_b"))
-        row = Row(
-            id=given_id(given, "id", where, seen),
-            position=position,
-            turns=turns_from(record["instruction"], "instruction", where),
-            pair=Pair(method=OPEN, chosen=first, rejected=second),
-        )
-        yield usable(row), _winner(record.get("winner"), where)
-
-
-def _winner(value: object, where: str) -> Label | None:
-    match value:
-        case "A":
-            return "A"
-        case "B":
-            return "B"
-        case None | "":
-            return None
-    raise wrong_type(value, "winner", "A, B or null", where)
+def _id(pair: GivenPair) -> str:
+    return pair.id if pair.subset is None else joined_id(pair.subset, pair.id)
