@@ -236,7 +236,7 @@ def test_a_file_is_scored_by_each_parser_side_by_side(tmp_path: Path, capsys: py
         (("Verdict: [[A>>B]]", "Verdict: [[B>A]]"), 'seems to have [[A>>B]] to [[B>>A]]; one ends with "Verdict: [[A>>B]]"'),
         (("ok [RESULT] A", "ok [RESULT] B"), 'seems to have [RESULT] A or [RESULT] B; one ends with "ok [RESULT] A"'),
         (("A\x1b", "B"), 'has no known form; one ends with "A\\x1b"'),
-        ((None, None), 'has no known form; one ends with ""'),
+        (("", None), 'has no known form; one ends with ""'),
     ],
 )
 def test_a_file_of_another_form_is_named(

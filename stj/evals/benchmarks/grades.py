@@ -12,8 +12,8 @@ from statistics import fmean
 from typing import Any
 
 from stj.evals.benchmarks import mtbench
-from stj.evals.benchmarks.judge_names import JUDGE_FIELDS, JudgeNames
 from stj.evals.benchmarks.base import SourceRecord, number_of, read_records
+from stj.evals.benchmarks.judge_names import JUDGE_FIELDS, JudgeNames
 from stj.evals.metrics import Interval, clustered_ci95
 from stj.sources.dialogue import optional_text, text_of
 from stj.sources.files import Fields
