@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from stj.errors import SourceError
+from stj.evals.benchmarks.unread import Unread
 from stj.evals.metrics import ExampleOutcome, Groups, Official, VerdictsByOrder, example_outcome, overall_only
 from stj.rows import Pair, Row, Turn
 from stj.sources.dialogue import text_of, usable, wrong_type
@@ -60,6 +61,10 @@ class JudgedExample:
     """Number of good answers among the rated ones."""
     unjudged: str | None = None
     """Why the example was not judged. If so, its verdicts are None or absent."""
+    judgments: int = 0
+    """Number of texts of the judge that were read."""
+    unread: tuple[Unread, ...] = ()
+    """The texts among them that hold no verdict."""
 
 
 class Scored(NamedTuple):
@@ -119,6 +124,8 @@ class Benchmark:
     """Whether `score` needs the benchmark's records because the judged rows do not hold the truth."""
     wording: Format = PAIR
     """The form in which judges of this benchmark write their verdicts, as its own code reads them."""
+    recorded_wording: Callable[[SourceRecord], Format | None] = lambda record: None
+    """The form of a recorded judgment, if its record names the judge; None means `wording`."""
     groups: Groups = overall_only
     official: Official | None = None
     """The benchmark's own score of an example; None means the mean of the orders."""

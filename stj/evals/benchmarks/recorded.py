@@ -27,7 +27,7 @@ mtbench rows without texts may have `winner`, a combined verdict (lmsys's gpt4_p
 accuracy by order and no position consistency. A row in which nothing was asked counts as not judged.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,34 +35,18 @@ from stj.errors import SourceError
 from stj.evals.benchmarks.asked import NOT_ASKED, without_nulls
 from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord, read_records
 from stj.evals.benchmarks.judge_names import JUDGE_FIELDS, RESULT_FIELDS, JudgeNames
-from stj.evals.metrics import VerdictsByOrder
+from stj.evals.benchmarks.recorded_verdicts import TEXT_FIELDS, Judgments, ReadAs, recorded_judgments, votes_of
+from stj.evals.benchmarks.unread import Unread
 from stj.prompts.variants import VARIANTS
 from stj.sources.dialogue import wrong_type
 from stj.sources.files import Fields, not_empty
 from stj.sources.ids import RowId, Seen, id_of, numbered, refuse_seen
 from stj.sources.truth import CHOSEN, JUDGES_WINNERS, RESPONSES, better_response
-from stj.text import visible_line
 from stj.thoughts import answer_of
-from stj.verdict import (
-    FIVE_ALONE,
-    GRADE,
-    OUTPUT,
-    PAIR,
-    RATING,
-    RESULT,
-    Format,
-    Label,
-    Parser,
-    Verdict,
-    majority,
-    other,
-    parse,
-    rating,
-)
+from stj.verdict import BEST_OF_FOUR, RATING, Label, Parser, majority, other, parse, rating
 
-_ORDERED = (("judgment_ab", "judgment_ba"), ("g1_judgment", "g2_judgment"))
 _ANSWERS = (*RESPONSES, CHOSEN)
-_JUDGMENTS = (*(name for names in _ORDERED for name in names), "judgments", "results", "votes", "ratings")
+_JUDGMENTS = (*(name for names in TEXT_FIELDS for name in names), "judgments", "results", "votes", "ratings")
 _IDS = ("id", "pair_id")
 _QUESTION = "question_id"
 _OF_QUESTION = ("model_1", "model_2", "model_a", "model_b", "turn")
@@ -71,13 +55,12 @@ _CONTENT = ("instruction", "prompt", "input", "question", *(name for names in _A
 """Fields that tell two examples without ids apart."""
 _NO_WINNER = "no winner"
 """Why a line of `stj judge` is not scored: its file does not say which response is better."""
-_WORDINGS = (PAIR, FIVE_ALONE, RESULT, OUTPUT, GRADE)
 _KNOWN = Fields(
     required=(),
     optional=tuple(
         dict.fromkeys(
             (
-                *(name for names in (*_ORDERED, *_ANSWERS) for name in names),
+                *(name for names in (*TEXT_FIELDS, *_ANSWERS) for name in names),
                 *("judgments", "results", "ratings", "num_correct", "winner", "label", "subset", "source", "domain"),
                 *("response_model", "styles", *_IDS, _QUESTION, *_OF_QUESTION),
                 *("instruction", "prompt", "input", "question", "votes", "error"),
@@ -93,11 +76,14 @@ def read_recorded(file: str) -> Iterator[SourceRecord]:
     return not_empty(read_records(file, "FILE", _KNOWN), f"{file}: holds no recorded judgments")
 
 
-def judged_records(records: Iterable[SourceRecord], benchmark: Benchmark, parser: Parser) -> Iterator[JudgedExample]:
-    """The verdicts of the rows, by one of the parsers.
+def judged_records(
+    records: Iterable[SourceRecord], benchmark: Benchmark, parser: Parser, read_as: ReadAs | None = None
+) -> Iterator[JudgedExample]:
+    """The verdicts of the rows, by one of the parsers, in the benchmark's own format if no other is given.
 
     Raises SourceError if a row cannot be read, or if its id came before.
     """
+    read_as = read_as or ReadAs(wording=benchmark.wording)
     judge, examples = JudgeNames(), _Examples()
     silent: SourceRecord | None = None  # The first record, until something was asked.
     asked = False
@@ -108,7 +94,7 @@ def judged_records(records: Iterable[SourceRecord], benchmark: Benchmark, parser
         row_id = _recorded_id(record, benchmark, subset)
         examples.check(row_id, subset, record)
         example = JudgedExample(id=row_id or (numbered(number),), subset=subset, verdicts={})
-        judged = _judged(record, benchmark, parser, example)
+        judged = _judged(record, benchmark, read_as, parser, example)
         asked = asked or judged.unjudged != NOT_ASKED
         silent = silent or given
         yield judged
@@ -150,35 +136,29 @@ def _nothing_asked(record: SourceRecord, benchmark: Benchmark) -> SourceError:
     )
 
 
-def seen_instead(file: str, benchmark: Benchmark) -> str:
-    """A line about a file without any verdict: the form that its first judgment has instead, and the end of that judgment."""
-    first = next((text for record in map(without_nulls, read_recorded(file)) for text in _written(record)), "")
-    forms = [wording.form for wording in _WORDINGS if parse(first, wording, "distinct") is not None]
-    seen = f"this file seems to have {forms[0]}" if forms else "this file has no known form"
-    end = visible_line(first.strip()[-60:])
-    return f'no verdict in any judgment: {benchmark.name} expects {benchmark.wording.form}, and {seen}; one ends with "{end}"'
-
-
-def _written(record: SourceRecord) -> Iterator[str]:
-    for votes in _texts(record):
-        yield from (text for text in votes if text)
-
-
-def _judged(record: SourceRecord, benchmark: Benchmark, parser: Parser, example: JudgedExample) -> JudgedExample:
+def _judged(
+    record: SourceRecord, benchmark: Benchmark, read_as: ReadAs, parser: Parser, example: JudgedExample
+) -> JudgedExample:
     if benchmark.candidates:
-        return _judged_candidates(record, benchmark.wording, parser, example)
-    texts = _texts(record)
-    if benchmark.recorded_verdict is not None and "winner" in record.values and not any(texts):
+        return _judged_candidates(record, read_as, parser, example)
+    judgments = recorded_judgments(record)
+    if benchmark.recorded_verdict is not None and "winner" in record.values and not any(judgments):
         return replace(example, verdicts={"A": [benchmark.recorded_verdict(record)]}, orders_known=False)
     if "votes" in record.values and (unscored := _unscored_result(record)):
         return replace(example, verdicts={"A": [None], "B": [None]} if unscored == "failed" else {}, unjudged=unscored)
     better = benchmark.better(record)
     orders: tuple[Label, Label] = (better, other(better))
-    asked = {order: votes for order, votes in zip(orders, texts, strict=True) if votes}
+    asked = {order: votes for order, votes in zip(orders, judgments, strict=True) if votes}
     if not asked:
         return replace(example, unjudged=NOT_ASKED)
-    verdicts = _verdicts(asked, _wording(record, benchmark), parser)
-    return replace(example, verdicts=verdicts, sizes=_sizes(record.values, better))
+    example = replace(example, sizes=_sizes(record.values, better), orders_known=not _is_decision_alone(judgments))
+    return _with_verdicts(example, asked, _of_its_prompt(record, read_as), parser)
+
+
+def _is_decision_alone(judgments: tuple[Judgments, Judgments]) -> bool:
+    """Whether the only judgment is a decision without a text: a reward model scores each response alone, in no order."""
+    (first, second) = judgments
+    return len(first) == 1 and not second and first[0].decided and not first[0].text
 
 
 def _unscored_result(record: SourceRecord) -> str | None:
@@ -188,93 +168,48 @@ def _unscored_result(record: SourceRecord) -> str | None:
     return _NO_WINNER if better_response(record.values, record.where) is None else None
 
 
-def _wording(record: SourceRecord, benchmark: Benchmark) -> Format:
-    """The form of a row's verdicts: that of its prompt for the lines of `stj judge`."""
-    prompt = record.values.get("prompt") if "votes" in record.values else None
-    return VARIANTS[prompt].wording if isinstance(prompt, str) and prompt in VARIANTS else benchmark.wording
+def _of_its_prompt(record: SourceRecord, read_as: ReadAs) -> ReadAs:
+    """How a row is read: a line of `stj judge` in the format of its prompt."""
+    prompt = record.values.get("prompt") if "votes" in record.values and read_as.stored else None
+    return replace(read_as, wording=VARIANTS[prompt].wording) if isinstance(prompt, str) and prompt in VARIANTS else read_as
 
 
-def _judged_candidates(record: SourceRecord, wording: Format, parser: Parser, example: JudgedExample) -> JudgedExample:
+def _judged_candidates(record: SourceRecord, read_as: ReadAs, parser: Parser, example: JudgedExample) -> JudgedExample:
     if "ratings" in record.values:
         rated = _ratings(record)
         if None in rated:
             return replace(example, unjudged=NOT_ASKED if not any(rated) else "not all rated")
-        ratings = tuple(rating(_parsed(r, RATING, parser)) if isinstance(r, str) else r for r in rated)
-        return replace(example, ratings=ratings, good=_good(record, len(ratings)))
-    texts = {label: _votes(text, f"judgments.{label}", record.where) for label, text in _by_place(record).items()}
+        return _with_ratings(example, [r for r in rated if r is not None], _good(record, len(rated)), read_as, parser)
+    texts = {label: votes_of(text, f"judgments.{label}", record.where) for label, text in _by_place(record).items()}
     asked = {label: votes for label, votes in texts.items() if votes}
     if not asked:
         return replace(example, unjudged=NOT_ASKED)
-    return replace(example, verdicts=_verdicts(asked, wording, parser))
+    of_four = read_as if read_as.wording.answers == len("ABCD") else replace(read_as, wording=BEST_OF_FOUR)
+    return _with_verdicts(example, asked, of_four, parser)
 
 
-def _verdicts(texts: Mapping[Label, list[str]], wording: Format, parser: Parser) -> VerdictsByOrder:
-    """One verdict for each order: the majority of its texts."""
-    return {label: [majority([_parsed(text, wording, parser) for text in votes])] for label, votes in texts.items()}
+def _with_verdicts(example: JudgedExample, asked: Mapping[Label, Judgments], read_as: ReadAs, parser: Parser) -> JudgedExample:
+    """The example with one verdict for each order: the majority of its judgments."""
+    read = {label: [(vote, read_as.verdict(vote, parser)) for vote in votes] for label, votes in asked.items()}
+    return replace(
+        example,
+        verdicts={label: [majority([verdict for _, verdict in votes])] for label, votes in read.items()},
+        judgments=sum(map(len, read.values())),
+        unread=tuple(read_as.unread(vote) for votes in read.values() for vote, verdict in votes if verdict is None),
+    )
 
 
-def _parsed(text: str, wording: Format, parser: Parser) -> Verdict | None:
-    return parse(answer_of(text), wording, parser)
-
-
-def _texts(record: SourceRecord) -> tuple[list[str], list[str]]:
-    """The texts with the first response shown as A, and those with the second; none for an order that was not asked."""
-    for names in _ORDERED:
-        if any(name in record.values for name in names):
-            first, second = (_votes(record.values.get(name), name, record.where) for name in names)
-            return first, second
-    for name, reader in _SCHEMAS.items():
-        if name in record.values:
-            try:
-                first, second = (_votes(text, name, record.where) for text in reader(record.values[name]))
-            except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-                raise SourceError(f"{record.where}: field '{name}' is not in its benchmark's schema") from None
-            return first, second
-    return [], []
-
-
-def _votes(value: object, field: str, where: str) -> list[str]:
-    """The texts of one order, without those that were not asked for."""
-    texts: list[Any] = [text for text in (value if isinstance(value, list) else [value]) if text is not None]
-    for text in texts:
-        if not isinstance(text, str):
-            raise wrong_type(text, field, "the judge's text, a list of texts, or null", where)
-    return texts
-
-
-def _judgebench(games: Any) -> tuple[Any, Any]:
-    """The responses of one or two games; None for a game that was not played."""
-    first, *others = [_member(_member(game, "judgment", "decision"), "response", "judge_model", "prompt") for game in games]
-    if len(others) > 1:
-        raise ValueError("more than two games")
-    return first, others[0] if others else None
-
-
-def _llmbar(results: Any) -> tuple[Any, Any]:
-    """The completions of the last result, each a text or a list of text and stop reason."""
-    if not results:
-        return None, None
-    orders = [_member(results[-1], f"swap = {swapped}", f"swap = {not swapped}") for swapped in (False, True)]
-    first, second = (_member(order, "completion", "winner") for order in orders)
-    return first if isinstance(first, str) else first and first[0], second if isinstance(second, str) else second and second[0]
-
-
-def _result_votes(votes: Any) -> tuple[Any, Any]:
-    """The votes of a line of `stj judge`, by the response that each vote's judge saw first."""
-    if any(vote["shown_first"] not in ("A", "B") for vote in votes):
-        raise ValueError("a response that is neither A nor B")
-    first, second = ([vote["text"] for vote in votes if vote["shown_first"] == label] for label in ("A", "B"))
-    return first, second
-
-
-def _member(value: Any, name: str, *others: str) -> Any:
-    """A member of an object, None if the object or the member is null. Raises KeyError if it has none of these members."""
-    if value is None or (value and value.get(name) is None and not value.keys().isdisjoint((name, *others))):
-        return None
-    return value[name] if value else None
-
-
-_SCHEMAS: dict[str, Callable[[Any], tuple[Any, Any]]] = {"judgments": _judgebench, "results": _llmbar, "votes": _result_votes}
+def _with_ratings(
+    example: JudgedExample, rated: Sequence[str | float], good: int, read_as: ReadAs, parser: Parser
+) -> JudgedExample:
+    """The example with the ratings of its answers, each a number or a text."""
+    wording = read_as.wording if read_as.wording.answers == 1 else RATING
+    ratings = tuple(rating(parse(answer_of(r), wording, parser)) if isinstance(r, str) else r for r in rated)
+    unread = tuple(
+        Unread(answer_of(r), wording) for r, read in zip(rated, ratings, strict=True) if read is None and isinstance(r, str)
+    )
+    judgments = sum(isinstance(r, str) for r in rated)
+    return replace(example, ratings=ratings, good=good, judgments=judgments, unread=unread)
 
 
 def _by_place(record: SourceRecord) -> dict[Label, Any]:

@@ -1,0 +1,155 @@
+"""Judgments without a verdict: how many, why, and which format they seem to be in. No score is zero in silence.
+
+A judgment without a verdict counts as wrong, so a file that is read in the wrong format would score 0. If more than half of the
+judgments hold no verdict in the format that is read, there is no score but an error. If more than one in twenty hold none, the
+scores come with a warning: the unread judgments then move an accuracy by more than its 95% interval on 400 examples, which is
+plus or minus 5 points. Both say which format the judgments seem to be in.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from stj.text import visible_line
+from stj.verdict import DECISION, FORMATS, Format, Parser, Verdict, parse
+
+MOST_UNREAD = 0.5
+"""Share of judgments without a verdict above which a file is not scored."""
+WARNED_UNREAD = 0.05
+"""Share of judgments without a verdict above which the scores come with a warning."""
+_SURVEYED = 1_000  # Unread judgments that are read in every format; a judge that writes another format shows it long before.
+_END = 60  # Characters of a judgment that no format fits.
+
+
+class Unread(NamedTuple):
+    """A judgment that was read and holds no verdict."""
+
+    text: str
+    wording: Format
+    """The format in which it was read."""
+    decision: str | None = None
+    """The decision that its file records beside it."""
+    cut: bool = False
+    """Whether the judge's output was cut at its limit of tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readings:
+    """How the judgments of a file or an evaluation were read by one of the parsers."""
+
+    parser: Parser
+    judgments: int
+    unread: int
+    """Number of judgments without a verdict."""
+    empty: int
+    """Number of unread judgments without any text."""
+    cut: int
+    """Number of unread judgments that were cut at their limit of tokens."""
+    wording: Format | None
+    """The format of the first unread judgment; None if all were read."""
+    surveyed: int
+    """Number of unread judgments with a text, at most 1,000, that were read in every format."""
+    fits: dict[str, int]
+    """How many of the surveyed judgments the `distinct` parser reads in each format, the best format first."""
+    agreed: str | None
+    """The format in which all surveyed judgments have a verdict. None if there is none, or if two such formats differ."""
+    end: str
+    """The end of the first surveyed judgment."""
+
+    @property
+    def share(self) -> float:
+        """Share of the judgments without a verdict."""
+        return self.unread / self.judgments if self.judgments else 0.0
+
+    @property
+    def guess(self) -> Format | None:
+        """The format to read the judgments in, if none of them could be read and all of them agree on one other format."""
+        if self.unread < self.judgments or self.agreed is None or self.wording is None:
+            return None
+        agreed = FORMATS[self.agreed]
+        return agreed if agreed.answers == self.wording.answers and agreed is not self.wording else None
+
+    def shortfall(self) -> str:
+        """How many judgments hold no verdict, and why."""
+        assert self.wording is not None, "all judgments were read"
+        reasons = [f"{count:,} {reason}" for count, reason in ((self.empty, "are empty"), (self.cut, "were cut")) if count]
+        why = f" ({', '.join(reasons)})" if reasons else ""
+        of = f"{self.unread:,} of {self.judgments:,} judgments hold no verdict{why}"
+        return f"{self.parser}: {of} in the format {self.wording.name}, {self.wording.form}"
+
+    def hint(self, option: str) -> str:
+        """Which format the unread judgments seem to be in, and what to do; `option` sets the format, as in "--format"."""
+        assert self.wording is not None, "all judgments were read"
+        if not self.surveyed:
+            return "the judge wrote nothing that could be read"
+        if not self.fits:
+            return f'no known format fits; one ends with "{self.end}"'
+        name, count = next(iter(self.fits.items()))
+        best = FORMATS[name]
+        seem = f"{count:,} of {self.surveyed:,} looked at"
+        if best is self.wording:
+            return f"{seem} hold one elsewhere in the text, which the parser 'distinct' reads"
+        if best.answers != self.wording.answers:
+            return f"{seem} seem to hold {best.form}, which is for {_KINDS[best.answers]}, not {_KINDS[self.wording.answers]}"
+        return f"{seem} seem to be in the format {best.name}, {best.form}: give {option}{best.name}"
+
+
+_KINDS = {1: "grades of single answers", 2: "pairs of answers", 4: "four answers"}
+
+
+class Survey:
+    """The judgments read so far, and what the unread ones look like."""
+
+    def __init__(self) -> None:
+        self._judgments = self._unread = self._empty = self._cut = 0
+        self._first: Format | None = None
+        self._end = ""
+        self._verdicts: dict[str, list[Verdict | None]] = {name: [] for name in FORMATS}
+
+    def add(self, judgments: int, unread: Iterable[Unread]) -> None:
+        """Counts judgments, and those of them without a verdict."""
+        self._judgments += judgments
+        for judgment in unread:
+            self._unread += 1
+            self._cut += judgment.cut
+            self._first = self._first or judgment.wording
+            if judgment.text.strip() or judgment.decision:
+                self._look(judgment)
+            else:
+                self._empty += 1
+
+    def readings(self, parser: Parser) -> Readings:
+        """What the judgments look like so far."""
+        counts = {name: len(verdicts) - verdicts.count(None) for name, verdicts in self._verdicts.items()}
+        # The first of equally good formats is the one that offers the fewest verdicts.
+        fits = {name: count for name, count in sorted(counts.items(), key=lambda item: -item[1]) if count}
+        return Readings(
+            parser=parser,
+            judgments=self._judgments,
+            unread=self._unread,
+            empty=self._empty,
+            cut=self._cut,
+            wording=self._first,
+            surveyed=len(self._verdicts[DECISION.name]),
+            fits=fits,
+            agreed=self._agreed(),
+            end=self._end,
+        )
+
+    def _look(self, judgment: Unread) -> None:
+        if len(self._verdicts[DECISION.name]) == _SURVEYED:
+            return
+        self._end = self._end or visible_line(judgment.text.strip()[-_END:])
+        for name, wording in FORMATS.items():
+            text = judgment.decision if wording is DECISION and judgment.decision else judgment.text
+            self._verdicts[name].append(parse(text, wording, "distinct"))
+
+    def _agreed(self) -> str | None:
+        answers = self._first.answers if self._first else 0
+        whole = [
+            name
+            for name, verdicts in self._verdicts.items()
+            if verdicts and None not in verdicts and FORMATS[name].answers == answers
+        ]
+        same = all(self._verdicts[name] == self._verdicts[whole[0]] for name in whole)
+        return whole[0] if whole and same else None
