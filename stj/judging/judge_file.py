@@ -23,7 +23,7 @@ from stj.prompts import prompt_hash
 from stj.prompts.variants import VARIANTS
 from stj.rows import Row, row_from_dict
 from stj.sources.ids import id_in_task
-from stj.sources.responses import read_responses, read_winners, responses_identity
+from stj.sources.responses import PairLabel, read_labels, read_responses, responses_identity
 from stj.stages.judge import LABELS
 from stj.stages.runner import Stage
 from stj.stages.vote import pair_verdict, vote
@@ -68,7 +68,9 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     Raises SourceError if a row cannot be read, ModelError if a model is missing, and ArtifactError if the folder was made with
     other settings. Also raises the errors of `run_pass`.
     """
-    winners = read_winners(panel.file)
+    labels = read_labels(panel.file)
+    winners = {row_id: label.winner for row_id, label in labels.items()}
+    on_result = _labelled(on_result, labels)
     sittings = _sittings(panel)
     to_make = artifacts_to_make([sitting.artifact for sitting in sittings], overwrite=overwrite)
     waiting = [sitting for sitting in sittings if sitting.artifact in to_make]
@@ -86,6 +88,18 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     compared = _compared(panel, sittings, winners)
     panel.folder.write_json("agreement.json", asdict(compared))
     return compared
+
+
+def _labelled(take: TakeResult, labels: Mapping[str, PairLabel]) -> TakeResult:
+    """Takes results with the id, the subset and the winner that their file has, so that `stj score` reads them as they are."""
+
+    def take_labelled(result: Mapping[str, Any]) -> None:
+        label = labels[result["id"]]
+        given = {"id": label.id, "subset": label.subset, "winner": label.winner}
+        known = {name: value for name, value in given.items() if value is not None}
+        take({**known, **{name: value for name, value in result.items() if name != "id"}})
+
+    return take_labelled
 
 
 def result(row: Row, model: str) -> dict[str, Any]:
