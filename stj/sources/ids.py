@@ -70,11 +70,11 @@ def id_of(value: object, field: str, where: str) -> str:
     return clean(str(value))
 
 
-def refuse_seen(row_id: RowId, field: str, where: str, seen: Seen) -> None:
-    """Raises SourceError if the id came before."""
+def refuse_seen(row_id: RowId, field: str, where: str, seen: Seen, *, shown: str | None = None) -> None:
+    """Raises SourceError if the id came before; the error has it as `shown`, else all its parts."""
     if not seen.add(row_id):
-        shown = joined_id(*row_id)[:60]
-        raise SourceError(f"{where}: field '{field}' is {shown!r}, which an earlier row has too; ids must be unique")
+        text = (shown or joined_id(*row_id))[:60]
+        raise SourceError(f"{where}: field '{field}' is {text!r}, which an earlier row has too; ids must be unique")
 
 
 def training_id(row_id: str, field: str, where: str) -> str:

@@ -57,7 +57,7 @@ def given_pairs(records: Iterable[Located], *, labelled: bool = False, in_subset
     for position, (where, values) in enumerate(records):
         pair = _pair(values, where, position)
         key = (pair.subset or ALL, pair.id) if in_subsets else (pair.id,)
-        refuse_seen(key, "id", where, seen)
+        refuse_seen(key, "id", where, seen, shown=pair.id)
         if labelled and pair.first != pair.second:
             required_better(values, where)
         yield pair

@@ -33,7 +33,7 @@ def read_responses(location: str, prompts: Sequence[str]) -> Iterator[Row]:
 
 
 def read_winners(location: str) -> dict[str, Label | None]:
-    """The better response by the row's id in its task, or None if the file does not name it. Reads and checks the whole file."""
+    """The better response by the row's id in its task, None if it is not known. Reads and checks the whole file."""
     return {_id(pair): pair.winner for pair in _pairs(location)}
 
 
@@ -50,7 +50,7 @@ def responses_identity(location: str) -> str:
 
 def _pairs(location: str) -> Iterator[GivenPair]:
     pairs = given_pairs(read_files(files_at(location, _KEY).files, PAIR_FIELDS))
-    wanted = "each row has instruction, and response_a and response_b, or chosen and rejected"
+    wanted = "each row has instruction, response_a and response_b, or chosen and rejected"
     return not_empty(pairs, f"{location}: holds no pairs; {wanted}")
 
 

@@ -4,7 +4,7 @@ A judgment that is an empty text was asked, and has no verdict. CSV cannot hold 
 """
 
 import json
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any
 
 from stj.evals.benchmarks.base import SourceRecord
@@ -20,7 +20,7 @@ _AS_JSON = ("judgments", "results", "ratings", "styles", "votes", "num_correct")
 def without_nulls(record: SourceRecord) -> SourceRecord:
     """The record without the fields that are null."""
     values = {name: value for name, value in record.values.items() if value is not None}
-    if (kind_of(PurePath(record.origin)) or "").startswith(".csv"):
+    if (kind_of(Path(record.origin)) or "").startswith(".csv"):
         values = {name: _cell(name, value) for name, value in values.items() if value != ""}
     return record._replace(values=values)
 

@@ -148,8 +148,7 @@ class Benchmark:
     recorded_id: Callable[[SourceRecord], RowId | None] | None = None
     """The id of a recorded judgment, None if it has none. Without this function it is the record's `id`."""
     recorded_verdict: Callable[[SourceRecord], Verdict] | None = None
-    """The combined verdict of a recorded judgment without text, A for the better answer, if the benchmark is published with such
-    rows."""
+    """The combined verdict of a recorded judgment without text, A for the better answer, if its publisher has such rows."""
 
 
 def read_records(

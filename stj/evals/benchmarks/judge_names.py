@@ -30,8 +30,8 @@ class JudgeNames:
             before = self._names.setdefault(field, name)
             if name != before:
                 raise SourceError(
-                    f"{record.where}: {field} is {name[:60]!r}, and {before[:60]!r} in an earlier row: the judgments of several "
-                    "judges are not pooled; give the file or folder of one judge"
+                    f"{record.where}: {field} is {name[:60]!r}, and {before[:60]!r} in an earlier row: the judgments of "
+                    "several judges are not pooled; give the file or folder of one judge"
                 )
 
 

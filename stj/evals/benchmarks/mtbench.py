@@ -34,8 +34,7 @@ _OVERALL = "no human ties"
 WITHOUT_VOTES = "first model preferred"
 """Replaces the settings for recorded judgments without human votes."""
 INCONSISTENT = "tie (inconsistent)"
-"""FastChat's name for a combined verdict whose orders differ: a tie in its agreement with human votes, but neither order said so
-alone."""
+"""FastChat's name for a combined verdict of two orders that differ: a tie in its agreement with human votes."""
 _NOT_A_TIE = "not a tie"
 _FIRST_QUESTION, _PER_CATEGORY = 81, 10
 _VOTE = ("question_id", "model_a", "model_b", "turn", "judge", "winner")

@@ -13,8 +13,8 @@ A row holds the texts of both orders, and which response is better. It has one f
              ratings                     rewardbench2: the text, or the number from 1 to 10, of each answer, the good ones first
              votes                       the lines of `stj judge`: each vote's shown_first and text
     better   label or winner             A, B, response_a, model_a, A>B, 1, ...; not needed if the first response is the
-                                         benchmark's `chosen` one (rewardbench, rmbench, hhh). mtbench takes human votes instead.
-                                         A judge's own `winner` is not the truth (stj/sources/truth.py)
+                                         benchmark's `chosen` one (rewardbench, rmbench, hhh). mtbench takes human votes
+                                         instead. A judge's own `winner` is not the truth (stj/sources/truth.py)
     subset   the benchmark's own fields  subset, source and response_model, question_id and turn, domain and styles
     id       id, pair_id or question_id  optional; unique in its subset, a question_id with its models and turn
     judge    judge, judge_name, ...      optional; the judgments of several judges are refused (judge_names.py)
@@ -46,6 +46,7 @@ from stj.thoughts import answer_of
 from stj.verdict import BEST_OF_FOUR, RATING, Label, Parser, majority, other, parse, rating
 
 _ANSWERS = (*RESPONSES, CHOSEN)
+_JUDGMENTS = (*(name for names in TEXT_FIELDS for name in names), "judgments", "results", "votes", "ratings")
 _IDS = ("id", "pair_id")
 _QUESTION = "question_id"
 _OF_QUESTION = ("model_1", "model_2", "model_a", "model_b", "turn")
@@ -86,7 +87,8 @@ def judged_records(
     judge, examples = JudgeNames(), _Examples()
     silent: SourceRecord | None = None  # The first record, until something was asked.
     asked = False
-    for number, record in enumerate(map(without_nulls, records)):
+    for number, given in enumerate(records):
+        record = without_nulls(given)
         judge.check(record)
         subset = benchmark.subset(record)
         row_id = _recorded_id(record, benchmark, subset)
@@ -94,7 +96,7 @@ def judged_records(
         example = JudgedExample(id=row_id or (numbered(number),), subset=subset, verdicts={})
         judged = _judged(record, benchmark, read_as, parser, example)
         asked = asked or judged.unjudged != NOT_ASKED
-        silent = silent or record
+        silent = silent or given
         yield judged
     if silent and not asked:
         raise _nothing_asked(silent, benchmark)
@@ -115,13 +117,16 @@ class _Examples:
         new_in_file = self._in_files.add((record.origin, subset, *content))
         if content and not self._contents.add((subset, *content)) and new_in_file:
             raise SourceError(
-                f"{record.where}: an earlier file has the same pair, both without an id: the judgments of several judges are not "
-                "pooled; give the file of one judge"
+                f"{record.where}: an earlier file has the same pair, both without an id: the judgments of several judges are "
+                "not pooled; give the file of one judge"
             )
 
 
 def _nothing_asked(record: SourceRecord, benchmark: Benchmark) -> SourceError:
     """The error for a file without any judgment."""
+    wanted = ("judgments", "ratings") if benchmark.candidates else _JUDGMENTS
+    if empty := [repr(name) for name in wanted if name in record.values]:
+        return SourceError(f"{record.where}: no judgment was asked for: no row has a text in {', '.join(empty)}")
     fields = ", ".join(repr(name) for name in record.values) or "none"
     if benchmark.candidates:
         return SourceError(f"{record.where}: no field 'judgments', and no 'ratings'; the fields there are {fields}")
@@ -146,8 +151,14 @@ def _judged(
     asked = {order: votes for order, votes in zip(orders, judgments, strict=True) if votes}
     if not asked:
         return replace(example, unjudged=NOT_ASKED)
-    example = replace(example, sizes=_sizes(record.values, better))
+    example = replace(example, sizes=_sizes(record.values, better), orders_known=not _is_decision_alone(judgments))
     return _with_verdicts(example, asked, _of_its_prompt(record, read_as), parser)
+
+
+def _is_decision_alone(judgments: tuple[Judgments, Judgments]) -> bool:
+    """Whether the only judgment is a decision without a text: a reward model scores each response alone, in no order."""
+    (first, second) = judgments
+    return len(first) == 1 and not second and first[0].decided and not first[0].text
 
 
 def _unscored_result(record: SourceRecord) -> str | None:

@@ -105,36 +105,49 @@ def _judgebench(games: Any) -> tuple[Judgments, Judgments]:
 
 
 def _game(game: Any) -> Judgments:
-    """A game has a text, a decision, or both; Parquet fills what it has not with null."""
-    if game is None:
+    """A game has a text, a decision, or both; what it has not is null or absent."""
+    judgment, decision = _members(game, "judgment", "decision")
+    text, *_ = _members(judgment, "response", "judge_model", "prompt")
+    if text is None and decision is None:
         return ()
-    decision = _optional_text(game.get("decision"))
-    judgment = game["judgment"] if "judgment" in game or decision is None else None
-    text = None if judgment is None else judgment["response"] if decision is None else judgment.get("response")
-    return () if text is None and decision is None else [RecordedJudgment(_text(text or ""), decision, decision is not None)]
+    return [RecordedJudgment(_text(text or ""), _optional_text(decision), decision is not None)]
+
+
+def _members(value: Any, *names: str) -> tuple[Any, ...]:
+    """Members of an object; null and absent ones are None, because Parquet cannot tell one from the other.
+
+    Raises KeyError if the object has members, but none of these.
+    """
+    if value and value.keys().isdisjoint(names):
+        raise KeyError(names[0])
+    return tuple(value.get(name) if value else None for name in names)
 
 
 def _llmbar(results: Any) -> tuple[Judgments, Judgments]:
-    """Both orders of the last result: a completion each, or one rating of each output."""
+    """Both orders of the last result: a completion each, or one rating of each output. An order that is null was not asked."""
     if not results:
         return (), ()
-    result = results[-1]
-    orders = [result[f"swap = {swapped}"] for swapped in (False, True)]
-    if result.get("score_1") is not None:
-        scores = _completion(result["score_1"]), _completion(result["score_2"])
-        read = [RecordedJudgment("", ratings=scores), RecordedJudgment("", ratings=scores[::-1])]
-    else:
-        read = [RecordedJudgment(_completion(order["completion"])) for order in orders]
-    first, second = (
-        [judgment._replace(decision=_decision(order, swapped=place == 1), decided="winner" in order)]
-        for place, (judgment, order) in enumerate(zip(read, orders, strict=True))
-    )
+    orders = _members(results[-1], "swap = False", "swap = True")
+    scores = [_completion(results[-1][name]) for name in ("score_1", "score_2") if results[-1].get(name) is not None]
+    first, second = (_order(order, scores, swapped=bool(place)) for place, order in enumerate(orders))
     return first, second
 
 
-def _decision(order: Any, *, swapped: bool) -> str | None:
+def _order(order: Any, scores: Sequence[str], *, swapped: bool) -> Judgments:
+    completion, winner = _members(order, "completion", "winner")
+    if scores:
+        first, second = reversed(scores) if swapped else scores
+        judgment = RecordedJudgment("", ratings=(first, second))
+    elif completion is None and winner is None:
+        return ()
+    else:
+        judgment = RecordedJudgment("" if completion is None else _completion(completion))
+    decided = bool(order) and "winner" in order
+    return [judgment._replace(decision=_decision(winner, swapped=swapped), decided=decided)]
+
+
+def _decision(winner: Any, *, swapped: bool) -> str | None:
     """LLMBar's winner, which names an output by its place in the file, as a decision between the outputs as shown."""
-    winner = order.get("winner")
     decision = None if winner is None else _WINS[str(winner)]
     return _TURNED[decision] if decision and swapped else decision
 
