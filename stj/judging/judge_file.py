@@ -23,7 +23,7 @@ from stj.prompts import prompt_hash
 from stj.prompts.variants import VARIANTS
 from stj.rows import Row, row_from_dict
 from stj.sources.ids import id_in_task
-from stj.sources.responses import read_responses, read_winners, responses_identity, source_id
+from stj.sources.responses import PairLabel, read_labels, read_responses, responses_identity
 from stj.stages.judge import LABELS
 from stj.stages.runner import Stage
 from stj.stages.vote import pair_verdict, vote
@@ -32,8 +32,6 @@ from stj.storage.folder import Folder, absolute_path
 from stj.verdict import Label
 
 TakeResult = Callable[[Mapping[str, Any]], None]
-TakeRow = Callable[[Row, str], None]
-"""Takes a judged row and the name of its model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +68,15 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     Raises SourceError if a row cannot be read, ModelError if a model is missing, and ArtifactError if the folder was made with
     other settings. Also raises the errors of `run_pass`.
     """
-    winners = read_winners(panel.file)
-    take = partial(_take_row, winners=winners, on_result=on_result)
+    labels = read_labels(panel.file)
+    winners = {row_id: label.winner for row_id, label in labels.items()}
+    on_result = _labelled(on_result, labels)
     sittings = _sittings(panel)
     to_make = artifacts_to_make([sitting.artifact for sitting in sittings], overwrite=overwrite)
     waiting = [sitting for sitting in sittings if sitting.artifact in to_make]
     for sitting in sittings:
         if sitting not in waiting:
-            _report_rows(sitting, _rows(sitting), take)
+            _report_rows(sitting, _rows(sitting), on_result)
     if waiting:
         uses = [ModelUse(roles=("model",), model=sitting.model, limited=False) for sitting in waiting]
         variants = [VARIANTS[prompt] for prompt in panel.prompts]
@@ -85,17 +84,27 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
         demand = engine_demand(panel.config.engine, [sitting.model for sitting in waiting])
         with driver_session(panel.folder, panel.config.ray, [demand]):
             for sitting in waiting:
-                _judge(sitting, panel, take, overwrite=overwrite)
+                _judge(sitting, panel, on_result, overwrite=overwrite)
     compared = _compared(panel, sittings, winners)
     panel.folder.write_json("agreement.json", asdict(compared))
     return compared
 
 
-def result(row: Row, model: str, winner: Label | None) -> dict[str, Any]:
-    """One judged pair as a JSON object, which `stj score --benchmark pairs` and `stj compare` read as it is."""
-    subset = {} if row.subset is None else {"subset": row.subset}
-    truth = {} if winner is None else {"winner": winner}
-    return {"id": source_id(row), **subset, **truth, "model": model, "prompt": row.task, **pair_verdict(row).plain()}
+def _labelled(take: TakeResult, labels: Mapping[str, PairLabel]) -> TakeResult:
+    """Takes results with the id, the subset and the winner that their file has, so that `stj score` reads them as they are."""
+
+    def take_labelled(result: Mapping[str, Any]) -> None:
+        label = labels[result["id"]]
+        given = {"id": label.id, "subset": label.subset, "winner": label.winner}
+        known = {name: value for name, value in given.items() if value is not None}
+        take({**known, **{name: value for name, value in result.items() if name != "id"}})
+
+    return take_labelled
+
+
+def result(row: Row, model: str) -> dict[str, Any]:
+    """One judged pair as a JSON object."""
+    return {"id": id_in_task(row), "model": model, "prompt": row.task, **pair_verdict(row).plain()}
 
 
 def _sittings(panel: Panel) -> list[Sitting]:
@@ -126,25 +135,21 @@ def _key(panel: Panel, model: ModelConfig) -> Key:
     }
 
 
-def _judge(sitting: Sitting, panel: Panel, take: TakeRow, *, overwrite: bool) -> None:
+def _judge(sitting: Sitting, panel: Panel, on_result: TakeResult, *, overwrite: bool) -> None:
     sitting.artifact.begin(overwrite=overwrite)
-    _report_rows(sitting, (row for row in _rows(sitting) if not row.error), take)
+    _report_rows(sitting, (row for row in _rows(sitting) if not row.error), on_result)
     chains: dict[str, Sequence[Stage]] = {
         prompt: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for prompt in panel.prompts
     }
     read = partial(read_responses, absolute_path(panel.file), panel.prompts)
     spec = pass_under(panel.config, name=Path(panel.file).name, model=sitting.model, read=read, stages=chains)
-    run_pass(spec, sitting.artifact, panel.config.engine, lambda row: _report_rows(sitting, [row], take))
-    _report_rows(sitting, (row for row in _rows(sitting) if row.error), take)
+    run_pass(spec, sitting.artifact, panel.config.engine, lambda row: _report_rows(sitting, [row], on_result))
+    _report_rows(sitting, (row for row in _rows(sitting) if row.error), on_result)
 
 
-def _report_rows(sitting: Sitting, rows: Iterable[Row], take: TakeRow) -> None:
+def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult) -> None:
     for row in rows:
-        take(row, sitting.model.label)
-
-
-def _take_row(row: Row, model: str, *, winners: Mapping[str, Label | None], on_result: TakeResult) -> None:
-    on_result(result(row, model, winners[id_in_task(row)]))
+        on_result(result(row, sitting.model.label))
 
 
 def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, Label | None]) -> Agreement:

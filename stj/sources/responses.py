@@ -1,16 +1,26 @@
 """The pairs of a file as rows to judge, with or without a label of the better response."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from stj.rows import OPEN, Pair, Row
 from stj.sources.dialogue import usable
 from stj.sources.directory import files_at
 from stj.sources.files import not_empty, read_files
-from stj.sources.ids import id_in_task, id_parts, joined_id
-from stj.sources.pairs import PAIR_FIELDS, GivenPair, given_pairs
+from stj.sources.ids import Seen, joined_id, refuse_seen
+from stj.sources.pairs import ALL, PAIR_FIELDS, GivenPair, given_pairs
 from stj.verdict import Label
 
 _KEY = "FILE"
+
+
+class PairLabel(NamedTuple):
+    """What a file says about a pair, beside its texts."""
+
+    id: str
+    subset: str | None
+    winner: Label | None
+    """The better response; None if it is not known."""
 
 
 def read_responses(location: str, prompts: Sequence[str]) -> Iterator[Row]:
@@ -18,11 +28,11 @@ def read_responses(location: str, prompts: Sequence[str]) -> Iterator[Row]:
 
     Raises SourceError, with file and line, if a row cannot be read or the file has no rows.
     """
-    for pair in _pairs(location):
+    for row_id, pair in _pairs(location):
         for prompt in prompts:
             yield usable(
                 Row(
-                    id=f"{prompt}/{_id(pair)}",
+                    id=f"{prompt}/{row_id}",
                     position=pair.position,
                     task=prompt,
                     subset=pair.subset,
@@ -32,15 +42,14 @@ def read_responses(location: str, prompts: Sequence[str]) -> Iterator[Row]:
             )
 
 
+def read_labels(location: str) -> dict[str, PairLabel]:
+    """The label of each pair by the id of its row in a task. Reads and checks the whole file."""
+    return {row_id: PairLabel(pair.id, pair.subset, pair.winner) for row_id, pair in _pairs(location)}
+
+
 def read_winners(location: str) -> dict[str, Label | None]:
-    """The better response by the row's id in its task, None if it is not known. Reads and checks the whole file."""
-    return {_id(pair): pair.winner for pair in _pairs(location)}
-
-
-def source_id(row: Row) -> str:
-    """The id of a row as its file has it."""
-    within = id_in_task(row)
-    return within if row.subset is None else id_parts(within, 2)[1]
+    """The better response of each pair by the id of its row in a task, None if it is not known. Reads and checks the file."""
+    return {row_id: label.winner for row_id, label in read_labels(location).items()}
 
 
 def responses_identity(location: str) -> str:
@@ -48,11 +57,14 @@ def responses_identity(location: str) -> str:
     return files_at(location, _KEY).identity()
 
 
-def _pairs(location: str) -> Iterator[GivenPair]:
+def _pairs(location: str) -> Iterator[tuple[str, GivenPair]]:
+    """The pairs with the ids of their rows: the pair's own id, or its subset and id if another subset had that id before."""
     pairs = given_pairs(read_files(files_at(location, _KEY).files, PAIR_FIELDS))
     wanted = "each row has instruction, response_a and response_b, or chosen and rejected"
-    return not_empty(pairs, f"{location}: holds no pairs; {wanted}")
-
-
-def _id(pair: GivenPair) -> str:
-    return pair.id if pair.subset is None else joined_id(pair.subset, pair.id)
+    seen = Seen()
+    for pair in not_empty(pairs, f"{location}: holds no pairs; {wanted}"):
+        row_id = pair.id
+        if not seen.add(row_id):
+            row_id = joined_id(pair.subset or ALL, pair.id)
+            refuse_seen((row_id,), "id", location, seen)
+        yield row_id, pair
