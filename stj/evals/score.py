@@ -66,9 +66,9 @@ def _judgments(
 
 
 def _refuse_unread(file: str, readings: Sequence[Readings]) -> None:
-    """Raises SourceError if most judgments hold no verdict, whichever parser reads them."""
+    """Raises SourceError if most judgments hold no verdict, or if no parser reads any."""
     best = min(readings, key=lambda read: (read.missing, read.parser != "distinct"))
-    if best.missing > MOST_UNREAD:
+    if best.missing > MOST_UNREAD or 0 < best.judgments == best.unread:
         raise SourceError(f"{file}: {best.shortfall()}; {best.hint(FORMAT_OPTION)}")
 
 

@@ -10,14 +10,11 @@ from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord
 from stj.evals.benchmarks.recorded import judged_records, read_recorded
 from stj.evals.benchmarks.recorded_verdicts import ReadAs
 from stj.evals.benchmarks.refs import BenchmarkRef
-from stj.evals.benchmarks.unread import WARNED_UNREAD, Readings, Survey
+from stj.evals.benchmarks.unread import JUDGE_OPTION, WARNED_UNREAD, Readings, Survey
 from stj.evals.metrics import Scores, Tallies, score_tallies
 from stj.evals.table import scores_table
 from stj.text import Table
 from stj.verdict import Parser
-
-JUDGE_OPTION = "the judge its own prompt, prompt=FILE prompt_format="
-"""How a judge is asked in another format; a judgment that is recorded already is read in one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,8 @@ MOST_UNREAD = 0.5
 """Share of judgments without a verdict above which a file is not scored."""
 WARNED_UNREAD = 0.05
 """Share of judgments without a verdict above which the scores come with a warning."""
+JUDGE_OPTION = "the judge its own prompt, prompt=FILE prompt_format="
+"""How a judge is asked in another format. A recorded judgment is only read in another one."""
 _SURVEYED = 1_000  # Unread judgments that are read in every format; a judge that writes another format shows it long before.
 _END = 60  # Characters of a judgment that no format fits.
 
@@ -98,11 +100,12 @@ class Readings:
         if best is self.wording:
             return f"{seem} hold one elsewhere in the text, which the parser 'distinct' reads"
         if best.answers != self.wording.answers:
-            return f"{seem} seem to hold {best.form}, which is for {_KINDS[best.answers]}, not {_KINDS[self.wording.answers]}"
+            kinds = _KINDS[best.answers], _KINDS[self.wording.answers]
+            return f"{seem} seem to be {kinds[0]} in the format {best.name}, {best.form}; here {kinds[1]} are wanted"
         return f"{seem} seem to be in the format {best.name}, {best.form}: give {option}{best.name}"
 
 
-_KINDS = {1: "grades of single answers", 2: "pairs of answers", 4: "four answers"}
+_KINDS = {1: "grades of single answers", 2: "judgments of pairs", 4: "judgments of four answers"}
 
 
 class Survey:
