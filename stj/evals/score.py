@@ -49,7 +49,7 @@ def _judgments(
     chosen = chosen_format(format_name, ref.benchmark)
     read_as = ReadAs(wording=chosen or named_format(file, ref.benchmark), stored=chosen is None)
     scores = [score_recorded(file, ref, name, read_as) for name in parsers]
-    guess = None if chosen else guessed_format(file, [parsed.readings for parsed in scores])
+    guess = None if chosen else guessed_format(file, ref.benchmark, [parsed.readings for parsed in scores])
     if guess:
         guessed = [score_recorded(file, ref, name, ReadAs(wording=guess)) for name in parsers]
         if all(parsed.readings.unread == parsed.readings.empty for parsed in guessed if parsed.parser == "distinct"):
@@ -66,9 +66,9 @@ def _judgments(
 
 
 def _refuse_unread(file: str, readings: Sequence[Readings]) -> None:
-    """Raises SourceError if most judgments hold no verdict, whichever parser reads them."""
-    best = min(readings, key=lambda read: (read.share, read.parser != "distinct"))
-    if best.share > MOST_UNREAD:
+    """Raises SourceError if most judgments hold no verdict, or if no parser reads any."""
+    best = min(readings, key=lambda read: (read.missing, read.parser != "distinct"))
+    if best.missing > MOST_UNREAD or 0 < best.judgments == best.unread:
         raise SourceError(f"{file}: {best.shortfall()}; {best.hint(FORMAT_OPTION)}")
 
 

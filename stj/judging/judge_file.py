@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stj.config import ModelConfig, PromptName, UseConfig, check_run_root
+from stj.evals.benchmarks.unread import JUDGE_OPTION, WARNED_UNREAD, Survey, Unread
 from stj.findings import require
 from stj.judging.jury import Agreement, Opinion, agreement
 from stj.models.check import ModelUse
@@ -29,7 +30,7 @@ from stj.stages.runner import Stage
 from stj.stages.vote import pair_verdict, vote
 from stj.storage.artifacts import Artifact, Key, artifacts_to_make, plain
 from stj.storage.folder import Folder, absolute_path
-from stj.verdict import Label
+from stj.verdict import Label, parse
 
 TakeResult = Callable[[Mapping[str, Any]], None]
 
@@ -105,6 +106,25 @@ def _labelled(take: TakeResult, labels: Mapping[str, PairLabel]) -> TakeResult:
 def result(row: Row, model: str) -> dict[str, Any]:
     """One judged pair as a JSON object."""
     return {"id": id_in_task(row), "model": model, "prompt": row.task, **pair_verdict(row).plain()}
+
+
+def unread_votes(panel: Panel) -> Iterator[str]:
+    """A line for each juror whose judgments often hold no verdict in the format of its prompt."""
+    parser = panel.config.vote.parser
+    for sitting in _sittings(panel):
+        surveys: dict[str, Survey] = {prompt: Survey(parser) for prompt in panel.prompts}
+        for row in _rows(sitting):
+            wording = VARIANTS[row.task].wording
+            unread = [
+                Unread(judgment.text, wording, cut=judgment.finish_reason != "stop")
+                for judgment in row.judgments
+                if judgment.verdict is None and parse(judgment.text, wording, parser) is None
+            ]
+            surveys[row.task].add(len(row.judgments), unread)
+        for prompt, survey in surveys.items():
+            readings = survey.readings()
+            if readings.share > WARNED_UNREAD:
+                yield f"warning: {sitting.model.label}, prompt {prompt}, {readings.shortfall()}; {readings.hint(JUDGE_OPTION)}"
 
 
 def _sittings(panel: Panel) -> list[Sitting]:

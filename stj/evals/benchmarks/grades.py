@@ -64,7 +64,7 @@ def is_graded(file: str) -> bool:
 def read_grades(file: str, parser: Parser, wording: Format = GRADE) -> Grades:
     """The grades in a file, read in this format. Raises SourceError if a row cannot be read, or comes twice."""
     by_group: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    judged, unparsed, stored, survey = 0, 0, list[bool](), Survey()
+    judged, unparsed, stored, survey = 0, 0, list[bool](), Survey(parser)
     for record in _checked(read_records(file, "FILE", _FIELDS)):
         parts = mtbench.subset(record).split("/")
         text = optional_text(record.values["judgment"], "judgment", record.where)
@@ -87,7 +87,7 @@ def read_grades(file: str, parser: Parser, wording: Format = GRADE) -> Grades:
         unparsed=unparsed / judged,
         as_stored=fmean(stored) if stored else None,
         groups={name: _mean(list(by_group[name].values())) for name in sorted(by_group)},
-        readings=survey.readings(parser),
+        readings=survey.readings(),
     )
 
 

@@ -1,10 +1,11 @@
-"""The format that the judgments of a file are read in: what the user says, else their judge's or benchmark's own, else a guess."""
+"""The format in which the judgments of a file are read: the named one, else that of their judge or benchmark, else a guess."""
 
 import difflib
 from collections.abc import Sequence
 
 from stj.errors import ConfigError
-from stj.evals.benchmarks.base import Benchmark
+from stj.evals.benchmarks.asked import without_nulls
+from stj.evals.benchmarks.base import Benchmark, SourceRecord
 from stj.evals.benchmarks.recorded import read_recorded
 from stj.evals.benchmarks.recorded_verdicts import recorded_judgments
 from stj.evals.benchmarks.unread import Readings
@@ -33,15 +34,26 @@ def chosen_format(name: str | None, benchmark: Benchmark, answers: int | None = 
 
 def named_format(file: str, benchmark: Benchmark) -> Format:
     """The format of the judge that a file's first record names, else the benchmark's own."""
-    return benchmark.recorded_wording(next(read_recorded(file))) or benchmark.wording
+    return benchmark.recorded_wording(_first(file)) or benchmark.wording
 
 
-def guessed_format(file: str, readings: Sequence[Readings]) -> Format | None:
+def guessed_format(file: str, benchmark: Benchmark, readings: Sequence[Readings]) -> Format | None:
     """The one other format that fits all judgments, if no parser read a verdict in the format so far.
 
     Decisions that the file records do not count: `paper` reads them, whatever the texts are.
     """
-    decided = any(judgment.decided for order in recorded_judgments(next(read_recorded(file))) for judgment in order)
-    from_texts = [read for read in readings if read.parser != "paper" or not decided]
-    guesses = {read.guess for read in from_texts}
-    return guesses.pop() if len(guesses) == 1 else None
+    guesses = {read.guess for read in readings if read.parser != "paper"} or {read.guess for read in readings}
+    if len(guesses) > 1 or None in guesses:
+        return None
+    read_otherwise = any(read.unread < read.judgments for read in readings)
+    return None if read_otherwise and not _has_decisions(file, benchmark) else guesses.pop()
+
+
+def _has_decisions(file: str, benchmark: Benchmark) -> bool:
+    """Whether a file's first record holds decisions beside the texts."""
+    orders = () if benchmark.candidates else recorded_judgments(_first(file))
+    return any(judgment.decided for order in orders for judgment in order)
+
+
+def _first(file: str) -> SourceRecord:
+    return without_nulls(next(read_recorded(file)))

@@ -37,6 +37,7 @@ from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord, re
 from stj.evals.benchmarks.judge_names import JUDGE_FIELDS, RESULT_FIELDS, JudgeNames
 from stj.evals.benchmarks.recorded_verdicts import TEXT_FIELDS, Judgments, ReadAs, recorded_judgments, votes_of
 from stj.evals.benchmarks.unread import Unread
+from stj.evals.metrics import VerdictsByOrder
 from stj.prompts.variants import VARIANTS
 from stj.sources.dialogue import wrong_type
 from stj.sources.files import Fields, not_empty
@@ -150,7 +151,9 @@ def _judged(
     orders: tuple[Label, Label] = (better, other(better))
     asked = {order: votes for order, votes in zip(orders, judgments, strict=True) if votes}
     if not asked:
-        return replace(example, unjudged=NOT_ASKED)
+        # JudgeBench writes null for a game that failed, and its authors count a pair of them as not right.
+        unread: VerdictsByOrder = {"A": [None], "B": [None]} if record.values.get("judgments") else {}
+        return replace(example, verdicts=unread, unjudged=NOT_ASKED)
     example = replace(example, sizes=_sizes(record.values, better), orders_known=not _is_decision_alone(judgments))
     return _with_verdicts(example, asked, _of_its_prompt(record, read_as), parser)
 

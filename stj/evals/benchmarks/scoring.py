@@ -10,14 +10,11 @@ from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord
 from stj.evals.benchmarks.recorded import judged_records, read_recorded
 from stj.evals.benchmarks.recorded_verdicts import ReadAs
 from stj.evals.benchmarks.refs import BenchmarkRef
-from stj.evals.benchmarks.unread import WARNED_UNREAD, Readings, Survey
+from stj.evals.benchmarks.unread import JUDGE_OPTION, WARNED_UNREAD, Readings, Survey
 from stj.evals.metrics import Scores, Tallies, score_tallies
 from stj.evals.table import scores_table
 from stj.text import Table
 from stj.verdict import Parser
-
-JUDGE_OPTION = "the judge its own prompt, prompt=FILE prompt_format="
-"""How a judge is asked in another format; a judgment that is recorded already is read in one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +47,7 @@ def score_judged(
 
     Raises SourceError if no example can be scored.
     """
-    counted = _Counted(examples)
+    counted = _Counted(examples, parser)
     tallies = Tallies()
     for scored in benchmark.score(benchmark, counted, records):
         if scored.outcome is None:
@@ -72,7 +69,7 @@ def score_judged(
         unjudged=dict(sorted(counted.unjudged.items())),
         groups=groups,
         subsets=subsets,
-        readings=counted.survey.readings(parser),
+        readings=counted.survey.readings(),
     )
 
 
@@ -115,9 +112,9 @@ def _unjudged(reasons: Mapping[str, int]) -> str:
 class _Counted:
     """Counts examples as they pass through, and drops those with nothing to score."""
 
-    def __init__(self, examples: Iterable[JudgedExample]) -> None:
+    def __init__(self, examples: Iterable[JudgedExample], parser: Parser) -> None:
         self._examples = examples
-        self.survey = Survey()
+        self.survey = Survey(parser)
         self.judged = 0
         self.unjudged: Counter[str] = Counter()
 
