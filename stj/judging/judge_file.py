@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stj.config import ModelConfig, PromptName, UseConfig, check_run_root
+from stj.config import ModelConfig, UseConfig, check_run_root
 from stj.findings import require
 from stj.judging.jury import Agreement, Opinion, agreement
 from stj.models.check import ModelUse
@@ -19,8 +19,7 @@ from stj.passes.check import judge_findings
 from stj.passes.run import run_pass
 from stj.passes.session import driver_session, engine_demand
 from stj.passes.spec import pass_under
-from stj.prompts import prompt_hash
-from stj.prompts.variants import VARIANTS
+from stj.prompts.given import variant_of
 from stj.rows import Row, row_from_dict
 from stj.sources.ids import id_in_task
 from stj.sources.responses import read_responses, read_winners, responses_identity
@@ -40,8 +39,14 @@ class Panel:
 
     file: str
     models: tuple[ModelConfig, ...]
-    prompts: tuple[PromptName, ...]
+    prompts: tuple[str, ...]
+    """Prompts as `vote.prompt` holds them."""
     config: UseConfig
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The prompts by their names, which are the tasks of the judged rows."""
+        return {variant_of(prompt).name: prompt for prompt in self.prompts}
 
     @property
     def folder(self) -> Folder:
@@ -77,7 +82,7 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
             _report_rows(sitting, _rows(sitting), on_result)
     if waiting:
         uses = [ModelUse(roles=("model",), model=sitting.model, limited=False) for sitting in waiting]
-        variants = [VARIANTS[prompt] for prompt in panel.prompts]
+        variants = [variant_of(prompt) for prompt in panel.prompts]
         require(judge_findings(uses, variants, panel.folder.uri, panel.config))
         demand = engine_demand(panel.config.engine, [sitting.model for sitting in waiting])
         with driver_session(panel.folder, panel.config.ray, [demand]):
@@ -106,8 +111,7 @@ def _sittings(panel: Panel) -> list[Sitting]:
 
 def _key(panel: Panel, model: ModelConfig) -> Key:
     votes = plain(panel.config.vote)
-    del votes["prompt"]  # "prompts" holds the panel's prompts.
-    files = [name for prompt in panel.prompts for name in (VARIANTS[prompt].system, VARIANTS[prompt].user)]
+    del votes["prompt"], votes["prompt_format"]  # "prompts" holds the panel's prompts.
     return {
         "step": "judge_file",
         "model": {
@@ -117,7 +121,7 @@ def _key(panel: Panel, model: ModelConfig) -> Key:
         },
         "file": responses_identity(panel.file),
         "vote": votes,
-        "prompts": {name: prompt_hash(name) for name in files},
+        "prompts": {name: digest for prompt in panel.prompts for name, digest in variant_of(prompt).hashes.items()},
     }
 
 
@@ -125,9 +129,9 @@ def _judge(sitting: Sitting, panel: Panel, on_result: TakeResult, *, overwrite: 
     sitting.artifact.begin(overwrite=overwrite)
     _report_rows(sitting, (row for row in _rows(sitting) if not row.error), on_result)
     chains: dict[str, Sequence[Stage]] = {
-        prompt: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for prompt in panel.prompts
+        name: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for name, prompt in panel.names.items()
     }
-    read = partial(read_responses, absolute_path(panel.file), panel.prompts)
+    read = partial(read_responses, absolute_path(panel.file), list(panel.names))
     spec = pass_under(panel.config, name=Path(panel.file).name, model=sitting.model, read=read, stages=chains)
     run_pass(spec, sitting.artifact, panel.config.engine, lambda row: _report_rows(sitting, [row], on_result))
     _report_rows(sitting, (row for row in _rows(sitting) if row.error), on_result)
@@ -142,7 +146,7 @@ def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, L
     """The jurors' agreement. Memory holds two numbers for each juror and pair."""
     by_juror: dict[str, dict[str, Opinion]] = {}
     for model, sitting in zip(panel.models, sittings, strict=True):
-        names: dict[str, str] = {prompt: _name(model.label, prompt, panel) for prompt in panel.prompts}
+        names: dict[str, str] = {name: _name(model.label, name, panel) for name in panel.names}
         by_juror |= {name: {} for name in names.values()}
         for row in _rows(sitting):
             by_juror[names[row.task]][id_in_task(row)] = _opinion(row)

@@ -58,8 +58,8 @@ def judge(row: Row, votes: int = 1) -> tuple[Row, list[Sampling]]:
     return judged, [sampling for _, sampling in engine.requests]
 
 
-def rows_of(tmp_path: Path, name: str, *records: dict[str, Any]) -> list[Row]:
-    file = tmp_path / f"{name}.jsonl"
+def rows_of(tmp_path: Path, stem: str, *records: dict[str, Any], name: str | None = None) -> list[Row]:
+    file, name = tmp_path / f"{stem}.jsonl", name or stem
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     return list(benchmark_ref(f"{name}:{file}").rows(None))
 
@@ -194,6 +194,26 @@ def test_human_votes_and_ties_are_scored_from_the_judgments(tmp_path: Path, caps
 
 
 @pytest.mark.usefixtures("without_ray")
+def test_mtbench_says_loudly_which_reference_answers_were_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    conversations = {"conversation_a": talk("short"), "conversation_b": talk("longer")}
+    vote = {"model_a": "a", "model_b": "b", "turn": 1, "judge": "expert_1", "winner": "model_b", **conversations}
+    rows_of(tmp_path, "human", *({**vote, "question_id": number} for number in (81, 101, 111)), name="mtbench")
+    words = ["eval", "package://mini/seed_model", f"mtbench:{tmp_path}", MINI, f"run_root={tmp_path}/run"]
+    for missing in ("2 of 2", "1 of 2", None):
+        assert main(words) == 0
+        printed = capsys.readouterr().out
+        note = f"NO REFERENCE ANSWERS: {missing} pairs judged without one in math, reasoning and coding"
+        assert printed.count("NO REFERENCE ANSWERS") == (2 if missing else 0)
+        assert (note in printed) == (missing is not None)
+        assert main([*words, "--json"]) == 0
+        notes = json.loads(capsys.readouterr().out)["scores"]["mtbench"].get("notes", [])
+        assert [text.partition(";")[0] for text in notes] == ([note] if missing else [])
+        with (tmp_path / "reference_answer.jsonl").open("a") as file:
+            number = 101 if missing == "2 of 2" else 111
+            file.write(json.dumps({"question_id": number, "choices": [{"turns": ["r1", "r2"]}]}) + "\n")
+
+
+@pytest.mark.usefixtures("without_ray")
 def test_unjudged_rows_are_reported_and_officially_have_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Four pairs: one is too long, one fails, one has no better answer. Officially two of three count one half."""
     record = {"prompt": "?", "chosen": "longer", "rejected": "short", "subset": "math-prm"}
@@ -268,6 +288,28 @@ def test_a_limit_on_the_hub_names_the_published_size_if_it_is_known(
     assert json.loads(printed.out)["scores"][name]["part"] == part
     assert f"{name}: {part} rows, from the hub" in printed.err
     assert f"{name} ({part}), paper parser" in printed.err
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_pairs_can_be_judged_in_a_published_judges_own_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "<Q>{instruction}</Q>\nThe Start of Assistant A's Answer]\n{response A}\n[The End of Assistant A's Answer]\n"
+    words += "[The Start of Assistant B's Answer]\n{response B}\n[The End of Assistant B's Answer]"
+    command = ["eval", "package://mini/seed_model", PAIRS, MINI, "heldout.limit=4", f"run_root={tmp_path}/run", "--json"]
+    records = []
+    for name in ("mine", "moved"):
+        (tmp_path / name).write_text(json.dumps({"user": words.replace("\nThe", "\n[The")}))
+        assert main([*command, f"prompt={tmp_path / name}", "prompt_format=fastchat"]) == 0
+        records.append(json.loads(capsys.readouterr().out))
+    assert records[0] == records[1], "the words are in the key, and the file's place is not"
+    assert records[0]["prompt"].startswith("file-")
+    assert records[0]["scores"]["pairs"]["strict"]["groups"]["overall"]["unparsed"] == 0
+    assert len(list((tmp_path / "run" / "evals").iterdir())) == 1
+    assert main([*command, f"prompt={tmp_path / 'mine'}", "prompt_format=boxed"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"]["pairs"]["strict"]["groups"]["overall"]["unparsed"] == 1
+    assert len(list((tmp_path / "run" / "evals").iterdir())) == 2
+    assert main([*command, f"prompt={tmp_path / 'mine'}"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "name the format of its verdicts with prompt_format" in line
 
 
 @pytest.mark.usefixtures("without_ray")

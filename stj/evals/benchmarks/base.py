@@ -93,6 +93,21 @@ def winner_of(record: SourceRecord) -> Label:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferenceAnswers:
+    """Reference answers that a benchmark shows beside some of its rows, from files that lie beside its own."""
+
+    select_files: SelectFiles
+    """The files of a directory that hold them, and no rows."""
+    fields: Fields
+    shown: Callable[[Iterator[Row], Iterable[SourceRecord]], Iterator[Row]]
+    """The rows, with the reference answers of these records. Raises SourceError if a record breaks the schema."""
+    wanted: Callable[[Row], bool]
+    """Whether the benchmark's own code shows a reference answer beside the row."""
+    where: str
+    """The rows that want one, and where their reference answers are published, for a reader."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """One benchmark: everything needed to load and score it."""
 
@@ -127,6 +142,8 @@ class Benchmark:
     """Selects the files of a directory to read, if the publisher keeps other files beside them."""
     rated: Callable[[Row], bool] = lambda row: False
     """Whether the judge rates each answer of a row alone."""
+    reference_answers: ReferenceAnswers | None = None
+    """Its reference answers; None if it shows none."""
     without_better: Callable[[SourceRecord], str | None] = lambda record: None
     """Why a recorded judgment has no better answer to score it by; None if it has one."""
     better: Callable[[SourceRecord], Label] = winner_of

@@ -23,6 +23,8 @@ class BenchmarkScores:
     parser: Parser
     part: str = ""
     """Which rows of the benchmark were read, as in "first 100 of 2,985"; empty if all were."""
+    notes: tuple[str, ...] = ()
+    """What else a reader must know to compare these scores with others."""
     judged: int
     """Number of judged examples."""
     unjudged: dict[str, int]
@@ -92,7 +94,7 @@ def scores_tables(scores: Iterable[BenchmarkScores]) -> Iterator[str | Table]:
     for parsed in scores:
         part = f" ({parsed.part})" if parsed.part else ""
         yield scores_table(f"{parsed.benchmark}{part}, {parsed.parser} parser", parsed.groups, parsed.subsets)
-        yield f"{_unjudged(parsed.unjudged)}\n"
+        yield "\n".join([_unjudged(parsed.unjudged), *parsed.notes, ""])
 
 
 def _unjudged(reasons: Mapping[str, int]) -> str:
