@@ -34,7 +34,7 @@ def _eval(
         list[str],
         typer.Argument(
             metavar="BENCHMARK|CONF.yaml",
-            help="Benchmarks, listed below, and config files. votes=32 takes majorities; prompt=arena changes the prompt.",
+            help="Benchmarks, listed below, and config files. votes=32 takes majorities; prompt=FILE asks in other words.",
         ),
     ],
     as_json: AsJson = False,

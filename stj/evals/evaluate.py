@@ -33,6 +33,7 @@ from stj.passes.spec import pass_under
 from stj.plan.context import given_pairs_request
 from stj.prompts import prompt_hash
 from stj.prompts.given import variant_of
+from stj.prompts.variants import FIGURE_8, Variant
 from stj.rows import Row, row_from_dict
 from stj.stages.judge import MORE_ANSWERS_PROMPTS, JudgmentRequest, judge_in_every_order, rate
 from stj.storage.artifacts import Artifact, Key, fingerprint, plain
@@ -76,7 +77,7 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
         _judge(artifact, model, benchmarks, config)
     counted = Counter(record["task"] for record in artifact.records(["task"]))
     parts = {ref.name: part_of(counted[ref.name], sizes[ref.name], config.heldout.limit) for ref in benchmarks}
-    notes = {ref.name: _notes(artifact, ref) for ref in benchmarks}
+    notes = {ref.name: _notes(artifact, ref, variant_of(config.prompt)) for ref in benchmarks}
     scores: list[BenchmarkScores] = []
     refused: dict[str, str] = {}
     for ref in benchmarks:
@@ -161,16 +162,27 @@ def _about(rows: int, part: str, notes: tuple[str, ...]) -> dict[str, Any]:
     return {"rows": rows, **({"part": part} if part else {}), **({"notes": list(notes)} if notes else {})}
 
 
-def _notes(artifact: Artifact, ref: BenchmarkRef) -> tuple[str, ...]:
-    """Whether reference answers were missing that the benchmark's own code shows."""
+def _notes(artifact: Artifact, ref: BenchmarkRef, prompt: Variant) -> tuple[str, ...]:
+    """What makes these scores differ from those by the benchmark's own code: its reference answers, or another prompt."""
+    return tuple(filter(None, (_without_reference(artifact, ref), _in_other_words(ref, prompt))))
+
+
+def _without_reference(artifact: Artifact, ref: BenchmarkRef) -> str:
     answers = ref.benchmark.reference_answers
     if answers is None:
-        return ()
+        return ""
     rows = (row for row in map(row_from_dict, artifact.records()) if row.task == ref.name and answers.wanted(row))
     wanted = Counter(row.reference is not None for row in rows)
-    if not wanted[False]:
-        return ()
-    return (f"NO REFERENCE ANSWERS: {wanted[False]:,} of {wanted.total():,} pairs judged without one {answers.where}",)
+    missing = f"{wanted[False]:,} of {wanted.total():,} pairs judged without one {answers.where}"
+    return f"NO REFERENCE ANSWERS: {missing}" if wanted[False] else ""
+
+
+def _in_other_words(ref: BenchmarkRef, prompt: Variant) -> str:
+    if not ref.benchmark.candidates or prompt is FIGURE_8:
+        return ""
+    return (
+        f"NOT ASKED WITH prompt={prompt.name}, which compares two answers: stj's own words ask about four, or about each alone"
+    )
 
 
 def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from stj.evals import evaluate as evaluating
 from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
 from stj.evals.evaluate import judge_benchmark, read_benchmarks
 from stj.generate import Sampling
+from stj.prompts.variants import VARIANTS
 from stj.rows import Candidates, Row, Turn, row_from_dict, rows_to_table
 from stj.stages.runner import run_stages
 from stj.storage.artifacts import Artifact, read_artifact
@@ -193,6 +195,21 @@ def test_human_votes_and_ties_are_scored_from_the_judgments(tmp_path: Path, caps
     assert "verdict 8, 1 tokens" in shown
 
 
+@pytest.mark.parametrize("votes", [1, 3])
+def test_a_reference_answer_is_shown_in_both_orders_with_every_prompt(votes: int, tmp_path: Path) -> None:
+    conversations = {"conversation_a": talk("short"), "conversation_b": talk("longer")}
+    vote = {"model_a": "a", "model_b": "b", "turn": 1, "judge": "expert_1", "winner": "model_b", **conversations}
+    [row] = rows_of(tmp_path, "human", {**vote, "question_id": 111}, name="mtbench")
+    for prompt in VARIANTS:
+        engine = ScriptedEngine(lambda messages, sampling: "[[A]]")
+        asyncio.run(judge_benchmark(replace(row, reference="it is 4"), engine.generate, HeldoutConfig(), votes, prompt))
+        assert len(engine.requests) == 2 * votes
+        for messages, _ in engine.requests:
+            assert "[The Start of Reference Answer]\nit is 4\n[The End of Reference Answer]" in messages[-1].content
+            if prompt == "mtbench":
+                assert "You will be given a reference answer" in messages[0].content
+
+
 @pytest.mark.usefixtures("without_ray")
 def test_mtbench_says_loudly_which_reference_answers_were_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     conversations = {"conversation_a": talk("short"), "conversation_b": talk("longer")}
@@ -211,6 +228,36 @@ def test_mtbench_says_loudly_which_reference_answers_were_missing(tmp_path: Path
         with (tmp_path / "reference_answer.jsonl").open("a") as file:
             number = 101 if missing == "2 of 2" else 111
             file.write(json.dumps({"question_id": number, "choices": [{"turns": ["r1", "r2"]}]}) + "\n")
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_four_answers_are_never_said_to_be_asked_about_in_the_words_for_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows_of(tmp_path, "rewardbench2", {"id": "1", "prompt": "?", "chosen": ["aaa"], "rejected": list("abc"), "subset": "Math"})
+    words = [
+        "eval",
+        "package://mini/seed_model",
+        f"rewardbench2:{tmp_path}/rewardbench2.jsonl",
+        MINI,
+        f"run_root={tmp_path}/run",
+    ]
+    for prompt, notes in (("figure8", 0), ("arena", 2)):
+        assert main([*words, f"prompt={prompt}"]) == 0
+        assert capsys.readouterr().out.count(f"NOT ASKED WITH prompt={prompt}") == notes
+
+
+def test_a_prompt_that_does_not_fit_in_the_context_is_refused_at_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The longest of its words counts."""
+    file = tmp_path / "long.json"
+    asked = "{instruction} {response A} {response B}"
+    file.write_text(json.dumps({"user": asked, "user_with_reference": f"{'word ' * 9000} {asked} {{reference}}"}))
+    settings = [PAIRS, MINI, f"run_root={tmp_path}/run", f"prompt={file}", "prompt_format=figure8"]
+    assert main(["eval", "package://mini/seed_model", *settings]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "cannot hold judgments of given pairs: the prompt takes" in line
 
 
 @pytest.mark.usefixtures("without_ray")
