@@ -39,10 +39,10 @@ def prompt(name: str) -> str:
 
 def fill(name: str, values: Mapping[str, str]) -> str:
     """A prompt with its placeholders replaced."""
-    return filled(prompt(name), values)
+    return fill_text(prompt(name), values)
 
 
-def filled(text: str, values: Mapping[str, str]) -> str:
+def fill_text(text: str, values: Mapping[str, str]) -> str:
     """A text with its placeholders replaced, in a single pass: braces inside a value stay unchanged."""
     return _PLACEHOLDER.sub(lambda match: values[match["name"]] if match["name"] else f"{{{match['text']}}}", text)
 

@@ -14,7 +14,7 @@ class TwoTurns(NamedTuple):
     second: str
 
 
-def two_turns(text: str, mark: str) -> TwoTurns | None:
+def split_turns(text: str, mark: str) -> TwoTurns | None:
     """The turns of a text that the mark joins; None if it holds one turn."""
     first, joint, second = text.partition(mark)
     return TwoTurns(first, second) if joint else None

@@ -12,8 +12,8 @@ a judge's verdict depends on its prompt. given.py reads the prompt of a publishe
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stj.prompts import JUDGE_SYSTEM, JUDGE_USER, filled, prompt, prompt_hash
-from stj.prompts.two_turns import SECOND_ANSWER, SECOND_QUESTION, SECOND_REFERENCE, TwoTurns, two_turns
+from stj.prompts import JUDGE_SYSTEM, JUDGE_USER, fill_text, prompt, prompt_hash
+from stj.prompts.two_turns import SECOND_ANSWER, SECOND_QUESTION, SECOND_REFERENCE, TwoTurns, split_turns
 from stj.verdict import FIVE_ALONE, PAIR, PAIR_OR_TIE, RESULT, Format, Label, Parser, parse
 
 _REFERENCE = "{instruction}\n\n[The Start of Reference Answer]\n{reference}\n[The End of Reference Answer]"
@@ -31,7 +31,7 @@ class Words:
 
     def filled(self, values: Mapping[str, str]) -> "Words":
         """The same words with their placeholders replaced."""
-        return Words(system=filled(self.system, values), user=filled(self.user, values))
+        return Words(system=fill_text(self.system, values), user=fill_text(self.user, values))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Variant:
             return self.plain.filled(values)
         if self.with_reference:
             return self.with_reference.filled(values | {"reference": reference})
-        return self.plain.filled(values | {"instruction": filled(_REFERENCE, values | {"reference": reference})})
+        return self.plain.filled(values | {"instruction": fill_text(_REFERENCE, values | {"reference": reference})})
 
     def longest(self) -> Words:
         """The longest of its words, around nothing."""
@@ -89,7 +89,7 @@ def _by_turn(values: Mapping[str, str], reference: str | None) -> dict[str, str]
         ("answer B", values["response B"], SECOND_ANSWER),
         *([("reference", reference, SECOND_REFERENCE)] if reference is not None else []),
     ]
-    turns = {name: two_turns(text, mark) for name, text, mark in texts}
+    turns = {name: split_turns(text, mark) for name, text, mark in texts}
     by_turn = {f"{place} {name}": getattr(both, place) for name, both in turns.items() if both for place in both._fields}
     return by_turn if all(turns.values()) else None
 
