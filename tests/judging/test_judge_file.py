@@ -272,8 +272,8 @@ def test_bad_words_are_one_line(
 
 @pytest.fixture
 def heldout(tmp_path: Path) -> str:
-    """Sixty held-out pairs of the mini world; the better response is A and B in turn."""
-    records = [json.loads(line) for line in (ROOT / "stj/mini/data/heldout.jsonl").read_text().splitlines()[:60]]
+    """Thirty held-out pairs of the mini world; the better response is A and B in turn."""
+    records = [json.loads(line) for line in (ROOT / "stj/mini/data/heldout.jsonl").read_text().splitlines()[:30]]
     rows = []
     for number, record in enumerate(records):
         good, bad = record["chosen"], record["rejected"]
@@ -305,18 +305,18 @@ def test_a_killed_judging_resumes_on_the_real_engine(heldout: str, tmp_path: Pat
     first.communicate()
     folder = tmp_path / "runs/judge/heldout/judge_1"
     committed = len(list(folder.glob("part-*.parquet")))
-    assert 1 <= committed < 120
+    assert 1 <= committed < 60
     assert not (folder / "manifest.json").exists()
     time.sleep(1)
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     results = lines(done.stdout)
-    assert len(results) == len({(row["id"], row["prompt"]) for row in results}) == 120
+    assert len(results) == len({(row["id"], row["prompt"]) for row in results}) == 60
     by_prompt = [
         {row["id"]: row["votes"] for row in results if row["prompt"] == name} for name in {r["prompt"] for r in results}
     ]
     assert by_prompt[0] == by_prompt[1]
     assert set(first_lines) & set(done.stdout.splitlines(keepends=True))  # Committed results are reported again unchanged.
-    assert json.loads((folder / "manifest.json").read_text())["rows"] == 120
+    assert json.loads((folder / "manifest.json").read_text())["rows"] == 60
     assert json.loads((folder.parent / "agreement.json").read_text())["accuracy"]["figure8"]["accuracy"] > 0.4
     assert "figure8: accuracy " in done.stderr
