@@ -11,7 +11,7 @@ import typer
 
 from stj.cli.app import Model, UseConf, port_number, print_row, results_file, show_on_stderr, verb
 from stj.cli.words import split_settings
-from stj.config import VoteConfig, check_format_is_used
+from stj.config import VoteConfig
 from stj.config_loader import load_model, load_use
 from stj.errors import ConfigError
 from stj.prompts.variants import VARIANTS
@@ -19,9 +19,7 @@ from stj.prompts.variants import VARIANTS
 
 def _asked(words: list[str] | None, vote: VoteConfig) -> tuple[str, ...]:
     """The prompts that words name, each once; the one of `vote.prompt` if there are none. Raises ConfigError."""
-    prompts = tuple(dict.fromkeys(replace(vote, prompt=word).prompt for word in words or [vote.prompt]))
-    check_format_is_used(vote.prompt_format, prompts, "vote.prompt")
-    return prompts
+    return tuple(dict.fromkeys(replace(vote, prompt=word).prompt for word in words or [vote.prompt]))
 
 
 @verb(

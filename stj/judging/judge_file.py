@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stj.config import ModelConfig, UseConfig, check_run_root
+from stj.config import ModelConfig, UseConfig, check_format_is_used, check_run_root
 from stj.findings import require
 from stj.judging.jury import Agreement, Opinion, agreement
 from stj.models.check import ModelUse
@@ -70,9 +70,11 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     The file is read and checked before anything starts. Results of an earlier start come first, so every start reports all
     results. New results follow as they are finished, failed ones last.
 
-    Raises SourceError if a row cannot be read, ModelError if a model is missing, and ArtifactError if the folder was made with
-    other settings. Also raises the errors of `run_pass`.
+    Raises ConfigError if a format of verdicts is named that no prompt needs, and SourceError if a row cannot be read. Raises
+    ModelError if a model is missing, and ArtifactError if the folder was made with other settings. Also raises the errors of
+    `run_pass`.
     """
+    check_format_is_used(panel.config.vote.prompt_format, panel.prompts, "vote.prompt")
     winners = read_winners(panel.file)
     sittings = _sittings(panel)
     to_make = artifacts_to_make([sitting.artifact for sitting in sittings], overwrite=overwrite)
