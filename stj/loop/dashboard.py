@@ -60,11 +60,8 @@ class CategoryYield:
 
     judged: int
     kept: int
-
-    @property
-    def accepted(self) -> float:
-        """Share of the pairs with a kept judgment."""
-        return self.kept / self.judged
+    accepted: float
+    """Share of the pairs with a kept judgment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +150,7 @@ class DashboardTally:
             pairs=self.pairs,
             kept=self.kept,
             by_category={
-                name: CategoryYield(judged=count, kept=self.kept_in[name])
+                name: CategoryYield(judged=count, kept=self.kept_in[name], accepted=self.kept_in[name] / count)
                 for name, count in sorted(self.judged_in.items(), key=lambda item: (-item[1], item[0]))
             },
             draws=self.draws,
