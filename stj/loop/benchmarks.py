@@ -26,9 +26,15 @@ from stj.storage.artifacts import Artifact
 
 
 def run_benchmarks(config: Config) -> list[BenchmarkRef]:
-    """The benchmarks of a run. Raises ConfigError for an unknown name, or if a name comes twice."""
+    """The benchmarks of a run.
+
+    Raises ConfigError for an unknown name, a name that comes twice, or one that is not on the hub and has no place.
+    """
     try:
-        return benchmark_refs(config.benchmarks)
+        refs = benchmark_refs(config.benchmarks)
+        for ref in refs:
+            ref.require_place()
+        return refs
     except ConfigError as error:
         raise ConfigError(f"benchmarks: {error}") from None
 
