@@ -70,11 +70,31 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
     artifact = _artifact(model, benchmarks, config)
     sizes = {ref.name: ref.size() for ref in benchmarks}
     for ref in benchmarks:
-        show(f"{ref.name}: {_checked_rows(ref, sizes[ref.name], config.heldout.limit)}")
+        show(f"{ref.name}: {checked_rows(ref, sizes[ref.name], config.heldout.limit)}")
     if artifact.state()[0] != "done":
         require(_findings(model, config))
     if artifact.begin():
         _judge(artifact, model, benchmarks, config)
+    scores, refused = score_evaluation(artifact, model.label if model.endpoint else word, benchmarks, config, sizes)
+    for item in scores_tables(parsed for parsed in scores if parsed.parser in (config.judge.parser, "paper")):
+        show(item)
+    show(f"judgments and scores: {artifact.folder.uri}")
+    return Evaluated(folder=artifact.folder, refused=refused)
+
+
+def score_evaluation(
+    artifact: Artifact,
+    judge: str,
+    benchmarks: Sequence[BenchmarkRef],
+    config: Config,
+    sizes: Mapping[str, int | None],
+) -> tuple[list[BenchmarkScores], dict[str, str]]:
+    """Scores judged benchmarks by every parser and writes scores.json; `judge` names the judge there.
+
+    `sizes` are the numbers of all rows of each benchmark, None if not known.
+
+    Returns the scores, and by name why benchmarks could not be scored.
+    """
     counted = Counter(record["task"] for record in artifact.records(["task"]))
     parts = {ref.name: part_of(counted[ref.name], sizes[ref.name], config.heldout.limit) for ref in benchmarks}
     notes = {ref.name: _notes(artifact, ref, variant_of(config.prompt)) for ref in benchmarks}
@@ -87,11 +107,8 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
         except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)
     about = {ref.name: _about(counted[ref.name], parts[ref.name], notes[ref.name]) for ref in benchmarks}
-    _write_scores(artifact, model.label if model.endpoint else word, benchmarks, config, about, scores, refused)
-    for item in scores_tables(parsed for parsed in scores if parsed.parser in (config.judge.parser, "paper")):
-        show(item)
-    show(f"judgments and scores: {artifact.folder.uri}")
-    return Evaluated(folder=artifact.folder, refused=refused)
+    _write_scores(artifact, judge, benchmarks, config, about, scores, refused)
+    return scores, refused
 
 
 def _findings(model: ModelConfig, config: Config) -> list[Finding]:
@@ -148,7 +165,7 @@ def _short_name(model: ModelConfig) -> str:
     return name.encode()[:_NAME_BYTES].decode(errors="ignore")
 
 
-def _checked_rows(ref: BenchmarkRef, size: int | None, limit: int | None) -> str:
+def checked_rows(ref: BenchmarkRef, size: int | None, limit: int | None) -> str:
     """What will be judged, for the user. Reads the hub's first row, so that errors come early."""
     if not (size if ref.is_local else any(True for _ in ref.rows(1))):
         raise SourceError(f"{ref.word}: holds no rows to judge")
