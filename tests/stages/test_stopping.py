@@ -15,9 +15,9 @@ from stj.errors import ConfigError
 from stj.evals.benchmarks.evaluation import judged_examples
 from stj.evals.benchmarks.pairs import PAIRS
 from stj.evals.evaluate import judge_benchmark
-from stj.generate import Completion, Sampling
+from stj.generate import Completion, Sampling, SeededSampling
 from stj.rows import Pair, Turn
-from stj.stages.runner import wait_forever
+from stj.stages.runner import RequestSeeds, TokenCounter, wait_forever
 from stj.stages.stopping import Stopping, VotesAsked, greatest_error, stopping_lead
 from stj.stages.vote import PairVerdict, first_rounds, pair_verdict, vote
 from stj.verdict import PARSERS
@@ -79,6 +79,26 @@ def test_exact_gives_the_verdict_of_all_votes_and_no_rule_depends_on_what_arrive
         assert left == 0 or abs(count["A"] - count["B"]) > left
         before = Counter(vote.verdict for vote in stopped.votes[:-2])
         assert abs(before["A"] - before["B"]) <= left + 2
+
+
+def test_a_vote_has_the_seed_of_its_number_whenever_the_others_stop() -> None:
+    def seeds(rule: StopRule) -> list[int]:
+        asked: list[int] = []
+
+        async def ask(messages: Sequence[Turn], sampling: Sampling) -> Completion:
+            assert isinstance(sampling, SeededSampling)
+            asked.append(sampling.seed)
+            return Completion(
+                text="[[A]]" if sampling.seed % 3 else "[[B]]", finish_reason="stop", prompt_tokens=1, output_tokens=1
+            )
+
+        row = make_row(pair=PAIR)
+        asyncio.run(vote(row, TokenCounter(ask, seeds=RequestSeeds(0, row.id)), VoteConfig(votes=32, stop=rule)))
+        return asked
+
+    every, few = seeds("all"), seeds("unlikely")
+    assert few == every[: len(few)]
+    assert len(set(every)) == 64
 
 
 @pytest.mark.parametrize(("rule", "asked"), [("all", 64), ("exact", 34), ("unlikely", 14)])
