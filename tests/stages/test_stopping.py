@@ -5,6 +5,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 
 from stj.config import HeldoutConfig, StopRule, VoteConfig
 from stj.errors import ConfigError
+from stj.evals.benchmarks import BENCHMARKS
+from stj.evals.benchmarks.base import JudgedExample
 from stj.evals.benchmarks.evaluation import judged_examples
-from stj.evals.benchmarks.pairs import PAIRS
 from stj.evals.evaluate import judge_benchmark
 from stj.generate import Completion, Sampling, SeededSampling
-from stj.rows import Pair, Turn
+from stj.rows import Candidates, Pair, Row, Turn
 from stj.stages.runner import RequestSeeds, TokenCounter, wait_forever
 from stj.stages.stopping import Stopping, VotesAsked, greatest_error, stopping_lead
 from stj.stages.vote import PairVerdict, first_rounds, pair_verdict, vote
@@ -24,21 +26,29 @@ from stj.verdict import PARSERS
 from tests.conftest import make_row
 
 PAIR = Pair(method="open", chosen="the first", rejected="the second")
-TEXTS = {"A": "It is [[A]]", "B": "It is [[B]]", "tie": "[[C]]", "none": "I do not know", "late": "[[A]] because it is."}
+TEXTS = {
+    **{label: f"It is [[{label}]]" for label in "ABCD"},
+    "tie": "[[A=B]]",
+    "none": "I do not know",
+    "late": "[[A]] because it is.",
+}
 
 
 class Judge:
     """Answers the n-th request of each order with the n-th of its texts, after a number of turns of the event loop."""
 
     def __init__(self, votes: Sequence[Sequence[str]], turns: random.Random) -> None:
-        self._texts = [iter(TEXTS[vote] for vote in order) for order in votes]
+        self._orders = iter(votes)
+        self._texts: dict[str, Iterator[str]] = {}
         self._turns = turns
         self.asked = 0
 
     async def __call__(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         self.asked += 1
         shown = messages[-1].content
-        text = next(self._texts[shown.index("the first") > shown.index("the second")])
+        if shown not in self._texts:
+            self._texts[shown] = iter(next(self._orders))
+        text = TEXTS[next(self._texts[shown])]
         for _ in range(self._turns.randrange(5)):
             await asyncio.sleep(0)
         return Completion(text=text, finish_reason="stop", prompt_tokens=1, output_tokens=1)
@@ -53,13 +63,13 @@ def judged(votes: Sequence[Sequence[str]], turns: int = 0, **settings: object) -
     return pair_verdict(asyncio.run(vote(make_row(pair=PAIR), judge, config)), config), judge.asked
 
 
-def orders_of_votes(most: int) -> st.SearchStrategy[list[list[str]]]:
-    """The votes of both orders, often nearly unanimous or nearly tied."""
+def orders_of_votes(most: int, orders: int = 2) -> st.SearchStrategy[list[list[str]]]:
+    """The votes of each order, often nearly unanimous or nearly tied."""
     word = st.sampled_from(sorted(TEXTS))
     near = st.builds(
         lambda n, flips: [("B" if i in flips else "A") for i in range(n)], st.just(most), st.sets(st.integers(0, most))
     )
-    return st.lists(st.lists(word, min_size=most, max_size=most) | near, min_size=2, max_size=2)
+    return st.lists(st.lists(word, min_size=most, max_size=most) | near, min_size=orders, max_size=orders)
 
 
 @given(votes=st.integers(1, 12).flatmap(orders_of_votes), turns=st.integers(0, 99), rule=st.sampled_from(["exact", "unlikely"]))
@@ -116,18 +126,21 @@ def test_one_order_is_decided_by_17_equal_votes_of_32() -> None:
     assert exact.rounds_needed(Counter(A=17), 15, 32, 1) == 0
 
 
-@given(st.integers(1, 10).flatmap(orders_of_votes), st.booleans())
-def test_an_evaluation_scores_the_same_with_every_parser(votes: list[list[str]], four: bool) -> None:
-    """The parsers read "[[A]] because it is." differently, so a majority is settled only for all of them."""
+FOUR = Candidates(answers=("one", "two", "three", "four"), good=1)
 
-    def examples(stopping: Stopping) -> list[object]:
-        row = make_row(task="pairs", pair=PAIR)
-        settings = {"votes": len(votes[0]), "stopping": stopping}
-        row = asyncio.run(judge_benchmark(row, Judge(votes, random.Random(0)), HeldoutConfig(), **settings))  # type: ignore[arg-type]
-        return [list(judged_examples([row], PAIRS, parser, votes=True)) for parser in PARSERS]
 
-    if len(votes[0]) > 1:
-        assert examples(Stopping(rule="exact")) == examples(Stopping(rule="all"))
+@pytest.mark.parametrize("row", [make_row(task="pairs", pair=PAIR), make_row(task="rewardbench2", candidates=FOUR)])
+@pytest.mark.parametrize("rule", [Stopping(rule="exact"), Stopping(rule="unlikely", error=1e-9)])
+@given(votes=st.integers(2, 9).flatmap(partial(orders_of_votes, orders=4)))
+def test_an_evaluation_scores_the_same_with_every_parser(row: Row, rule: Stopping, votes: list[list[str]]) -> None:
+    """The parsers read "[[A]] because it is." differently, so a majority is settled only if it is for all of them."""
+
+    def examples(stopping: Stopping) -> list[list[JudgedExample]]:
+        judge = Judge(votes, random.Random(0))
+        judged = asyncio.run(judge_benchmark(row, judge, HeldoutConfig(), len(votes[0]), stopping=stopping))
+        return [list(judged_examples([judged], BENCHMARKS[row.task], parser, votes=True)) for parser in PARSERS]
+
+    assert examples(rule) == examples(Stopping(rule="all"))
 
 
 def sets_of_votes(votes: int) -> list[tuple[int, int, int]]:
