@@ -33,7 +33,7 @@ RESULT = ROOT / "benchmarks" / "results" / "votes.json"
 ROWS_IN_FLIGHT = 16
 RULES: dict[str, Stopping] = {
     "exact": Stopping(rule="exact"),
-    "unlikely 1%": Stopping(rule="unlikely"),
+    "unlikely 2%": Stopping(rule="unlikely"),
     "unlikely 5%": Stopping(rule="unlikely", error=0.05),
 }
 Round = Sequence[Verdict | None]
@@ -108,7 +108,7 @@ async def measure(word: str, pairs: Sequence[Asked], votes: int) -> dict[str, An
     configs = {
         "all": every_vote,
         "exact": replace(every_vote, stop="exact"),
-        "unlikely 1%": replace(every_vote, stop="unlikely"),
+        "unlikely 2%": replace(every_vote, stop="unlikely"),
         "greedy, counted": replace(every_vote, votes=1),
         "greedy, distribution": replace(every_vote, votes=1, aggregate="distribution"),
     }

@@ -139,7 +139,7 @@ def test_votes_that_stop_are_counted_for_each_result_and_in_all(here: Path, caps
         here / "pairs.jsonl", pair("one", "xx", "x"), pair("two", "x", "xx") | {"winner": "B"}, pair("FAIL", "xx", "x")
     )
     words = ["judge", file, f"model={SEED_MODEL}", "engine.max_failed_fraction=1", "vote.votes=32"]
-    for rule, asked in (("all", 64), ("exact", 34), ("unlikely", 14)):
+    for rule, asked in (("all", 64), ("exact", 34), ("unlikely", 10)):
         assert main([*words, f"vote.stop={rule}", f"run_root={here}/{rule}"]) == 0
         printed = capsys.readouterr()
         judged = [result for result in map(json.loads, printed.out.splitlines()) if not result["error"]]

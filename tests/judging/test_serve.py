@@ -93,7 +93,7 @@ def test_a_request_may_name_its_prompt_and_votes() -> None:
 
 def test_a_request_may_say_when_its_votes_stop_and_how_they_are_counted() -> None:
     app = app_of(lambda messages, sampling: "[[A]]" if messages[-1].content.index("purple") < 150 else "[[B]]")
-    for change, asked in (({}, 34), ({"stop": "all"}, 64), ({"stop": "unlikely"}, 14), ({"aggregate": "distribution"}, 64)):
+    for change, asked in (({}, 34), ({"stop": "all"}, 64), ({"stop": "unlikely"}, 10), ({"aggregate": "distribution"}, 64)):
         status, answer = ask(app, {**PAIR, "votes": 32, **change})
         assert (status, answer["verdict"], len(answer["votes"]), answer["most_votes"]) == (200, "A", asked, 64)
     status, answer = ask(app, {**PAIR, "aggregate": "distribution", "stop": "unlikely"})
