@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stj.config import ModelConfig, UseConfig, check_format_is_used, check_run_root
+from stj.config import ModelConfig, UseConfig, VoteConfig, check_format_is_used, check_run_root
 from stj.evals.benchmarks.unread import JUDGE_OPTION, WARNED_UNREAD, Survey, Unread
 from stj.findings import require
 from stj.judging.jury import Agreement, Opinion, agreement
@@ -26,7 +26,8 @@ from stj.sources.ids import id_in_task
 from stj.sources.responses import PairLabel, read_labels, read_responses, responses_identity
 from stj.stages.judge import LABELS
 from stj.stages.runner import Stage
-from stj.stages.vote import pair_verdict, vote
+from stj.stages.stopping import VotesAsked
+from stj.stages.vote import PairVerdict, first_rounds, pair_verdict, vote
 from stj.storage.artifacts import Artifact, Key, artifacts_to_make, plain
 from stj.storage.folder import Folder, absolute_path
 from stj.verdict import Label, parse
@@ -84,7 +85,7 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     waiting = [sitting for sitting in sittings if sitting.artifact in to_make]
     for sitting in sittings:
         if sitting not in waiting:
-            _report_rows(sitting, _rows(sitting), on_result)
+            _report_rows(sitting, _rows(sitting), on_result, panel.config.vote)
     if waiting:
         uses = [ModelUse(roles=("model",), model=sitting.model, limited=False) for sitting in waiting]
         variants = [variant_of(prompt) for prompt in panel.prompts]
@@ -110,9 +111,9 @@ def _labelled(take: TakeResult, labels: Mapping[str, PairLabel]) -> TakeResult:
     return take_labelled
 
 
-def result(row: Row, model: str) -> dict[str, Any]:
+def result(row: Row, model: str, config: VoteConfig) -> dict[str, Any]:
     """One judged pair as a JSON object."""
-    return {"id": id_in_task(row), "model": model, "prompt": row.task, **pair_verdict(row).plain()}
+    return {"id": id_in_task(row), "model": model, "prompt": row.task, **pair_verdict(row, config).plain()}
 
 
 def unread_votes(panel: Panel) -> Iterator[str]:
@@ -146,7 +147,7 @@ def _sittings(panel: Panel) -> list[Sitting]:
 
 
 def _key(panel: Panel, model: ModelConfig) -> Key:
-    votes = plain(panel.config.vote)
+    votes = plain(panel.config.vote.key)
     del votes["prompt"], votes["prompt_format"]  # "prompts" holds the panel's prompts.
     return {
         "step": "judge_file",
@@ -163,31 +164,36 @@ def _key(panel: Panel, model: ModelConfig) -> Key:
 
 def _judge(sitting: Sitting, panel: Panel, on_result: TakeResult, *, overwrite: bool) -> None:
     sitting.artifact.begin(overwrite=overwrite)
-    _report_rows(sitting, (row for row in _rows(sitting) if not row.error), on_result)
+    report = partial(_report_rows, sitting, on_result=on_result, config=panel.config.vote)
+    report(row for row in _rows(sitting) if not row.error)
     chains: dict[str, Sequence[Stage]] = {
         name: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for name, prompt in panel.names.items()
     }
     read = partial(read_responses, absolute_path(panel.file), list(panel.names))
     spec = pass_under(panel.config, name=Path(panel.file).name, model=sitting.model, read=read, stages=chains)
-    run_pass(spec, sitting.artifact, panel.config.engine, lambda row: _report_rows(sitting, [row], on_result))
-    _report_rows(sitting, (row for row in _rows(sitting) if row.error), on_result)
+    run_pass(spec, sitting.artifact, panel.config.engine, lambda row: report([row]))
+    report(row for row in _rows(sitting) if row.error)
 
 
-def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult) -> None:
+def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult, config: VoteConfig) -> None:
     for row in rows:
-        on_result(result(row, sitting.model.label))
+        on_result(result(row, sitting.model.label, config))
 
 
 def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, Label | None]) -> Agreement:
     """The jurors' agreement. Memory holds two numbers for each juror and pair."""
     by_juror: dict[str, dict[str, Opinion]] = {}
+    votes = VotesAsked()
     for model, sitting in zip(panel.models, sittings, strict=True):
         names: dict[str, str] = {name: _name(model.label, name, panel) for name in panel.names}
         by_juror |= {name: {} for name in names.values()}
         for row in _rows(sitting):
-            by_juror[names[row.task]][id_in_task(row)] = _opinion(row)
+            verdict = pair_verdict(row, panel.config.vote)
+            by_juror[names[row.task]][id_in_task(row)] = _opinion(verdict, panel.config.vote)
+            votes += VotesAsked(asked=len(verdict.votes), most=verdict.most_votes)
     opinions = {row_id: [by_id[row_id] for by_id in by_juror.values()] for row_id in winners}
-    return agreement(list(by_juror), opinions, {row_id: winner for row_id, winner in winners.items() if winner})
+    compared = agreement(list(by_juror), opinions, {row_id: winner for row_id, winner in winners.items() if winner})
+    return replace(compared, votes=votes)
 
 
 def _name(model: str, prompt: str, panel: Panel) -> str:
@@ -197,10 +203,10 @@ def _name(model: str, prompt: str, panel: Panel) -> str:
     return model if len(panel.prompts) == 1 else f"{model} {prompt}"
 
 
-def _opinion(row: Row) -> Opinion:
-    votes = pair_verdict(row).votes
-    for_a, for_b = (sum(vote.verdict == label for vote in votes) / max(1, len(votes)) for label in LABELS)
-    return Opinion(for_a=for_a, for_b=for_b)
+def _opinion(verdict: PairVerdict, config: VoteConfig) -> Opinion:
+    for_a, for_b = verdict.shares
+    first = replace(verdict, votes=verdict.votes[: len(LABELS) * first_rounds(config)])
+    return Opinion(for_a=for_a, for_b=for_b, first=first.shares)
 
 
 def _rows(sitting: Sitting) -> Iterator[Row]:
