@@ -250,8 +250,8 @@ def test_a_judge_that_does_not_write_in_the_format_of_its_prompt_is_warned_of(
     words = ["eval", "package://mini/seed_model", f"pairs:{tmp_path}/pairs.jsonl", MINI, f"run_root={tmp_path}/run"]
     assert main(words) == 0
     warning = (
-        "pairs, distinct: 2 of 2 judgments hold no verdict in the format figure8, [[A]] or [[B]]; 2 of the 2 looked at seem to be "
-        "in the format letter, A or B alone on a line: give the judge its own prompt, prompt=FILE prompt_format=letter"
+        "pairs, distinct: 2 of 2 judgments hold no verdict in the format figure8, [[A]] or [[B]]; 2 of the 2 looked at seem to "
+        "be in the format letter, A or B alone on a line: give the judge its own prompt, prompt=FILE prompt_format=letter"
     )
     assert f"warning: {warning}" in capsys.readouterr().out
     assert main([*words, "--json"]) == 0

@@ -364,3 +364,12 @@ def test_the_survey_is_bounded_and_counts_on() -> None:
 
 def test_every_format_can_be_chosen_for_the_judgments_it_is_for() -> None:
     assert {name for name, wording in FORMATS.items() if wording.answers == 2} == {*RIGHT, "judgebench"}
+
+
+def test_the_docs_and_the_help_list_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    table = page.partition("## Formats")[2].partition("\n\nThe last three")[0]
+    assert sorted(re.findall(r"^\| `([a-z0-9-]+)` \|", table, re.MULTILINE)) == sorted(FORMATS)
+    assert main(["score", "--help"]) == 0
+    words = set(re.findall(r"[a-z0-9-]+", capsys.readouterr().out))
+    assert words >= FORMATS.keys()
