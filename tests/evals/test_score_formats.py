@@ -329,6 +329,18 @@ def test_llmbar_s_ratings_are_read(tmp_path: Path) -> None:
     assert "in the format rating" in record["distinct"]["warning"]
 
 
+def test_lines_of_stj_judge_are_read_in_the_format_of_their_prompt(tmp_path: Path) -> None:
+    """One vote in three is in no format, so nothing is guessed."""
+    texts = ("[[A>B]]", "no idea", "[[A>>B]]")
+    votes = [{"shown_first": "A", "verdict": None, "text": text} for text in texts]
+    file = tmp_path / "results.jsonl"
+    file.write_text(json.dumps({"id": "1", "model": "m", "prompt": "arena", "label": "A", "verdict": "A", "votes": votes}))
+    record, _ = score_file(str(file), benchmark_ref("pairs"), None)
+    assert (record["format"], record["format_guessed"]) == ("arena", False)
+    assert record["distinct"]["groups"]["overall"]["accuracy"] == 1.0
+    assert "3 of 3" not in record["distinct"]["warning"]
+
+
 TEXTS = st.sampled_from([*(text for texts in RIGHT.values() for text in texts), "no idea", "", "[[A]] or [[B]]", "[RESULT] 3"])
 
 

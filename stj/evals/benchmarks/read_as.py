@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from stj.errors import ConfigError
 from stj.evals.benchmarks.asked import without_nulls
 from stj.evals.benchmarks.base import Benchmark, SourceRecord
-from stj.evals.benchmarks.recorded import read_recorded
+from stj.evals.benchmarks.recorded import read_recorded, wording_of
 from stj.evals.benchmarks.recorded_verdicts import recorded_judgments
 from stj.evals.benchmarks.unread import Readings
 from stj.verdict import FORMATS, Format
@@ -33,8 +33,8 @@ def chosen_format(name: str | None, benchmark: Benchmark, answers: int | None = 
 
 
 def named_format(file: str, benchmark: Benchmark) -> Format:
-    """The format of the judge that a file's first record names, else the benchmark's own."""
-    return benchmark.recorded_wording(_first(file)) or benchmark.wording
+    """The format of the judge or the prompt that a file's first record names, else the benchmark's own."""
+    return wording_of(_first(file), benchmark)
 
 
 def guessed_format(file: str, benchmark: Benchmark, readings: Sequence[Readings]) -> Format | None:
