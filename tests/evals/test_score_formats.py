@@ -327,6 +327,7 @@ def test_llmbar_s_ratings_are_read(tmp_path: Path) -> None:
     assert (paper["accuracy"], paper["position_consistent"]) == (pytest.approx((2 + 0.5 + 0.5) / 5), pytest.approx(2 / 5))
     assert (distinct["accuracy"], distinct["unparsed"]) == (pytest.approx(2 / 5), pytest.approx(1 / 5))
     assert "in the format rating" in record["distinct"]["warning"]
+    assert record["format"] == "rating"
 
 
 def test_lines_of_stj_judge_are_read_in_the_format_of_their_prompt(tmp_path: Path) -> None:
