@@ -187,7 +187,7 @@ FORMATS: Mapping[str, Format] = {
     wording.name: wording
     for wording in (
         *(PAIR, PAIR_OR_TIE, FIVE_ALONE, FIVE_WAY, RESULT, OUTPUT, SCORES, NUMBERED, FINAL_DECISION, BOXED, BARE_LETTER),
-        *(DECISION, BEST_OF_FOUR, RATING, GRADE, ABSOLUTE),
+        *(DECISION, BEST_OF_FOUR, GRADE, ABSOLUTE, RATING),
     )
 }
 """Every format by its name. A format that offers fewer verdicts comes before one that offers the same and more."""

@@ -187,6 +187,7 @@ def test_prompts_in_files_are_asked_in_their_own_words(here: Path, capsys: pytes
     assert [row["verdict"] for row in printed] == ["A", "A", "B", "B"]
     assert names == {"arena", *(name for name in names if name.startswith("file-"))}
     assert len(names) == 2
+    assert {(row["prompt"], row.get("format")) for row in printed} == {("arena", None), (max(names), "figure8")}
     assert main([*words, own_prompt(here / "b.json"), "vote.prompt_format=figure8"]) == 0
     assert lines(capsys.readouterr().out) == printed
     assert main([*words, str(here / "b.json"), "vote.prompt_format=boxed"]) == 1
@@ -228,7 +229,7 @@ GOOD = json.dumps(pair("one", "xx", "x", id="a"))
         (f"{GOOD}\n" + '{"instruction": "x"', "line 2, column"),
         (f"{GOOD}\n{GOOD}\n", "line 2: field 'id' is 'a', which an earlier row has too"),
         (json.dumps(pair("x", "a", 3)), "line 1: field 'response_b' is int 3; it must be a string"),  # type: ignore[arg-type]
-        (json.dumps(pair("x", "a", "b", winner="tie")), "line 1: field 'winner' is str 'tie'; it must be A, B or null"),
+        (json.dumps(pair("x", "a", "b", winner="tie")), "line 1: field 'winner' is 'tie'; ties are not allowed"),
     ],
 )
 def test_a_bad_file_is_one_line_before_anything_starts(
