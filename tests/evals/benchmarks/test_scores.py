@@ -96,6 +96,13 @@ def test_ppe_counts_a_vote_in_overall_and_in_each_of_its_cuts(tmp_path: Path) ->
     assert (overall.examples, overall.accuracy) == (3, pytest.approx(2 / 3))
 
 
+def test_a_line_of_stj_judge_is_read_in_the_format_of_a_prompt_from_a_file(tmp_path: Path) -> None:
+    votes = [{"shown_first": shown, "text": f"\\boxed{{{verdict}}}"} for shown, verdict in (("A", "A"), ("B", "B"))]
+    line = {"id": "a", "winner": "A", "model": "m", "prompt": "file-12345678", "votes": votes, "error": None}
+    result = scored(tmp_path, "pairs", {**line, "format": "boxed"})
+    assert (result.groups["overall"].accuracy, result.groups["overall"].unparsed) == (1, 0)
+
+
 def test_ppe_correctness_is_the_mean_of_five_domains_over_prompts() -> None:
     sizes = {"MMLU-Pro": 50, "MATH": 10, "GPQA": 20, "MBPP-Plus": 5, "IFEval": 5}
     groups = ppe_correctness.groups(sizes)
