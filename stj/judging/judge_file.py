@@ -20,7 +20,7 @@ from stj.passes.check import judge_findings
 from stj.passes.run import run_pass
 from stj.passes.session import driver_session, engine_demand
 from stj.passes.spec import pass_under
-from stj.prompts.given import variant_of
+from stj.prompts.given import is_given, variant_of
 from stj.rows import Row, row_from_dict
 from stj.sources.ids import id_in_task
 from stj.sources.responses import PairLabel, read_labels, read_responses, responses_identity
@@ -85,7 +85,7 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     waiting = [sitting for sitting in sittings if sitting.artifact in to_make]
     for sitting in sittings:
         if sitting not in waiting:
-            _report_rows(sitting, _rows(sitting), on_result, panel.config.vote)
+            _report_rows(sitting, _rows(sitting), on_result, panel)
     if waiting:
         uses = [ModelUse(roles=("model",), model=sitting.model, limited=False) for sitting in waiting]
         variants = [variant_of(prompt) for prompt in panel.prompts]
@@ -111,16 +111,19 @@ def _labelled(take: TakeResult, labels: Mapping[str, PairLabel]) -> TakeResult:
     return take_labelled
 
 
-def result(row: Row, model: str, config: VoteConfig) -> dict[str, Any]:
+def result(row: Row, sitting: Sitting, panel: Panel) -> dict[str, Any]:
     """One judged pair as a JSON object."""
-    return {"id": id_in_task(row), "model": model, "prompt": row.task, **pair_verdict(row, config).plain()}
+    judge = {"model": sitting.model.label, "prompt": row.task}
+    asked = panel.names[row.task]
+    wording = {"format": variant_of(asked).wording.name} if is_given(asked) else {}  # Nobody knows a file's prompt by its name.
+    return {"id": id_in_task(row), **judge, **wording, **pair_verdict(row, panel.config.vote).plain()}
 
 
 def unread_votes(panel: Panel) -> Iterator[str]:
     """A line for each juror whose judgments often hold no verdict in the format of its prompt."""
     parser = panel.config.vote.parser
     for sitting in _sittings(panel):
-        surveys: dict[str, Survey] = {prompt: Survey(parser) for prompt in panel.names}
+        surveys: dict[str, Survey] = {name: Survey(parser) for name in panel.names}
         for row in _rows(sitting):
             wording = variant_of(panel.names[row.task]).wording
             unread = [
@@ -164,7 +167,7 @@ def _key(panel: Panel, model: ModelConfig) -> Key:
 
 def _judge(sitting: Sitting, panel: Panel, on_result: TakeResult, *, overwrite: bool) -> None:
     sitting.artifact.begin(overwrite=overwrite)
-    report = partial(_report_rows, sitting, on_result=on_result, config=panel.config.vote)
+    report = partial(_report_rows, sitting, on_result=on_result, panel=panel)
     report(row for row in _rows(sitting) if not row.error)
     chains: dict[str, Sequence[Stage]] = {
         name: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for name, prompt in panel.names.items()
@@ -175,9 +178,9 @@ def _judge(sitting: Sitting, panel: Panel, on_result: TakeResult, *, overwrite: 
     report(row for row in _rows(sitting) if row.error)
 
 
-def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult, config: VoteConfig) -> None:
+def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult, panel: Panel) -> None:
     for row in rows:
-        on_result(result(row, sitting.model.label, config))
+        on_result(result(row, sitting, panel))
 
 
 def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, Label | None]) -> Agreement:

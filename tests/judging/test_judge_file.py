@@ -211,6 +211,7 @@ def test_prompts_in_files_are_asked_in_their_own_words(here: Path, capsys: pytes
     assert [row["verdict"] for row in printed] == ["A", "A", "B", "B"]
     assert names == {"arena", *(name for name in names if name.startswith("file-"))}
     assert len(names) == 2
+    assert {(row["prompt"], row.get("format")) for row in printed} == {("arena", None), (max(names), "figure8")}
     assert main([*words, own_prompt(here / "b.json"), "vote.prompt_format=figure8"]) == 0
     assert lines(capsys.readouterr().out) == printed
     assert main([*words, str(here / "b.json"), "vote.prompt_format=boxed"]) == 1

@@ -23,7 +23,6 @@ from stj.sources.ids import RowId, Seen, id_of, id_parts, refuse_seen
 NAME = "ppe-correctness"
 _MARKS = {"MMLU-Pro": "answer_index", "MATH": "level", "GPQA": "Subdomain", "MBPP-Plus": "task_id", "IFEval": "ifeval_prompt"}
 """A field that only this domain's records have: the data sets do not name themselves in their rows."""
-_ID_PARTS = 4  # Domain, question, model, and the place of the pair.
 _ANSWERS = tuple(f"response_{place}" for place in range(1, 33))
 
 
@@ -31,11 +30,11 @@ def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
     """A row for each sampled pair, the right answer as the better one."""
     seen, position = Seen(), 0
     for record in records:
-        domain, item = subset(record), _item(record)
+        item = _item(record)
         refuse_seen(item, "question_id", record.where, seen)
         turns = turns_from(record.values["prompt"], "prompt", record.where)
         for place, (right, wrong) in enumerate(_pairs(record)):
-            yield pair_row(NAME, position, (*item, str(place)), domain, turns, right, wrong)
+            yield pair_row(NAME, position, (*item, str(place)), item[0], turns, right, wrong)
             position += 1
 
 
@@ -57,24 +56,22 @@ def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
 
 
 def question_of_pair(example: RowId) -> RowId | None:
-    """The prompt of a pair: ("MATH", "7") for the id ("MATH", "7", "some-model", "0"); None for an id of another form."""
-    return example[:2] if len(example) == _ID_PARTS else None
+    """The prompt of a pair: ("MATH", "7") for the id ("MATH", "7", "some-model", "0"); None for a pair without an id."""
+    return example[:2] if len(example) > 1 else None
 
 
 def recorded_pair_id(record: SourceRecord) -> RowId | None:
-    """The id of a recorded judgment: its domain and its `id`. A `question_id` alone names five pairs, so it is no id."""
-    if record.values.get("id") is None:
-        return None
-    text = id_of(record.values["id"], "id", record.where)
-    whole = text.count("/") >= _ID_PARTS - 2  # Question, model and place of the pair, as our own rows have them.
-    return subset(record), *(id_parts(text, _ID_PARTS - 1) if whole else (text,))
+    """The id of a recorded judgment: its domain, its question if it names one, and its `id`. A question has five pairs."""
+    names = [name for name in ("question_id", "id") if record.values.get(name) is not None]
+    parts = [id_of(record.values[name], name, record.where) for name in names]
+    return (subset(record), *parts) if "id" in names else None
 
 
-def _item(record: SourceRecord) -> RowId:
-    """Domain, question and model; the model is empty if the record names none."""
-    names = [name for name in ("question_id", "model_name") if record.values.get(name) is not None]
-    ids = [id_of(record.values[name], name, record.where) for name in names]
-    return (subset(record), *ids, "")[: _ID_PARTS - 1]
+def _item(record: SourceRecord) -> tuple[str, str, str]:
+    """Domain, question and model; "model" if the record names none."""
+    model = record.values.get("model_name")
+    question = id_of(record.values["question_id"], "question_id", record.where)
+    return subset(record), question, "model" if model is None else id_of(model, "model_name", record.where)
 
 
 def _pairs(record: SourceRecord) -> Iterator[tuple[str, str]]:
@@ -117,6 +114,6 @@ PPE_CORRECTNESS = Benchmark(
     subset=subset,
     groups=groups,
     cluster=question_of_pair,
+    row_parts=partial(id_parts, count=4),
     recorded_id=recorded_pair_id,
-    row_parts=partial(id_parts, count=_ID_PARTS),
 )

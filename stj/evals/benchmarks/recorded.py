@@ -35,6 +35,7 @@ from stj.errors import SourceError
 from stj.evals.benchmarks.asked import NOT_ASKED, without_nulls
 from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord, read_records
 from stj.evals.benchmarks.judge_names import JUDGE_FIELDS, RESULT_FIELDS, JudgeNames
+from stj.evals.benchmarks.ppe_human import PPE_HUMAN
 from stj.evals.benchmarks.recorded_verdicts import TEXT_FIELDS, Judgments, ReadAs, recorded_judgments, votes_of
 from stj.evals.benchmarks.unread import Unread
 from stj.evals.metrics import VerdictsByOrder
@@ -44,7 +45,7 @@ from stj.sources.files import Fields, not_empty
 from stj.sources.ids import RowId, Seen, id_of, numbered, refuse_seen
 from stj.sources.truth import CHOSEN, JUDGES_WINNERS, RESPONSES, better_response
 from stj.thoughts import answer_of
-from stj.verdict import BEST_OF_FOUR, RATING, Format, Label, Parser, majority, other, parse, rating
+from stj.verdict import BEST_OF_FOUR, FORMATS, RATING, Format, Label, Parser, majority, other, parse, rating
 
 _ANSWERS = (*RESPONSES, CHOSEN)
 _JUDGMENTS = (*(name for names in TEXT_FIELDS for name in names), "judgments", "results", "votes", "ratings")
@@ -64,7 +65,8 @@ _KNOWN = Fields(
                 *(name for names in (*TEXT_FIELDS, *_ANSWERS) for name in names),
                 *("judgments", "results", "ratings", "num_correct", "winner", "label", "subset", "source", "domain"),
                 *("response_model", "styles", *_IDS, _QUESTION, *_OF_QUESTION),
-                *("instruction", "prompt", "input", "question", "votes", "error"),
+                *("instruction", "prompt", "input", "question", "votes", "error", "format"),
+                *PPE_HUMAN.fields.optional,
                 *(*JUDGE_FIELDS, *RESULT_FIELDS, *JUDGES_WINNERS),
             )
         )
@@ -153,6 +155,8 @@ def _judged(
         return replace(example, verdicts={"A": [benchmark.recorded_verdict(record)]}, orders_known=False)
     if "votes" in record.values and (unscored := _unscored_result(record)):
         return replace(example, verdicts={"A": [None], "B": [None]} if unscored == "failed" else {}, unjudged=unscored)
+    if (reason := benchmark.without_better(record)) is not None:
+        return replace(example, unjudged=reason)
     better = benchmark.better(record)
     orders: tuple[Label, Label] = (better, other(better))
     asked = {order: votes for order, votes in zip(orders, judgments, strict=True) if votes}
@@ -179,8 +183,12 @@ def _unscored_result(record: SourceRecord) -> str | None:
 
 def _wording_of_prompt(record: SourceRecord) -> Format | None:
     """The format of the prompt of a line of `stj judge`; None for other rows, and for a prompt that is not known here."""
-    prompt = record.values.get("prompt") if "votes" in record.values else None
-    return VARIANTS[prompt].wording if isinstance(prompt, str) and prompt in VARIANTS else None
+    if "votes" not in record.values:
+        return None
+    prompt, wording = record.values.get("prompt"), record.values.get("format")
+    if isinstance(prompt, str) and prompt in VARIANTS:
+        return VARIANTS[prompt].wording
+    return FORMATS[wording] if isinstance(wording, str) and wording in FORMATS else None
 
 
 def _judged_candidates(record: SourceRecord, read_as: ReadAs, parser: Parser, example: JudgedExample) -> JudgedExample:

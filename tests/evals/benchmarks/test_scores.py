@@ -96,15 +96,24 @@ def test_ppe_counts_a_vote_in_overall_and_in_each_of_its_cuts(tmp_path: Path) ->
     assert (overall.examples, overall.accuracy) == (3, pytest.approx(2 / 3))
 
 
+def test_a_line_of_stj_judge_is_read_in_the_format_of_a_prompt_from_a_file(tmp_path: Path) -> None:
+    votes = [{"shown_first": shown, "text": f"\\boxed{{{verdict}}}"} for shown, verdict in (("A", "A"), ("B", "B"))]
+    line = {"id": "a", "winner": "A", "model": "m", "prompt": "file-12345678", "votes": votes, "error": None}
+    result = scored(tmp_path, "pairs", {**line, "format": "boxed"})
+    assert (result.groups["overall"].accuracy, result.groups["overall"].unparsed) == (1, 0)
+
+
 def test_ppe_correctness_is_the_mean_of_five_domains_over_prompts() -> None:
     sizes = {"MMLU-Pro": 50, "MATH": 10, "GPQA": 20, "MBPP-Plus": 5, "IFEval": 5}
     groups = ppe_correctness.groups(sizes)
     assert weighted(dict(zip(sizes, (1.0, 0.0, 0.0, 1.0, 0.5), strict=True)), groups["overall"]) == pytest.approx(0.5)
     assert set(ppe_correctness.groups({"MATH": 10})) == {"micro"}
-    assert (
-        ppe_correctness.question_of_pair("MATH/7/llama%2F8b/0") == ppe_correctness.question_of_pair("MATH/7/gpt/4") == "MATH/7"
-    )
-    assert ppe_correctness.question_of_pair("row-00000001") is None
+    pairs = [("MATH", "7", "llama/8b", "0"), ("MATH", "7", "gpt", "4")]
+    assert [ppe_correctness.question_of_pair(pair) for pair in pairs] == [("MATH", "7")] * 2
+    assert ppe_correctness.question_of_pair(("row-00000001",)) is None
+    record = SourceRecord("f, line 1", "f", {"domain": "MATH", "question_id": 7, "id": "a/b"})
+    assert ppe_correctness.recorded_pair_id(record) == ("MATH", "7", "a/b")
+    assert ppe_correctness.recorded_pair_id(record._replace(values={"domain": "MATH", "question_id": 7})) is None
 
 
 FILES = ("chat", "code", "math", "safety-refuse", "safety-response")
