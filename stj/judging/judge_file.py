@@ -12,9 +12,11 @@ from typing import Any
 
 from stj.config import ModelConfig, PromptName, UseConfig, check_run_root
 from stj.findings import require
+from stj.judging.calibration import Abstention
+from stj.judging.identity import judge_facts, model_facts
 from stj.judging.jury import Agreement, Opinion, agreement
 from stj.models.check import ModelUse
-from stj.models.locate import loading_settings, model_identity, with_absolute_path, within_context
+from stj.models.locate import with_absolute_path, within_context
 from stj.passes.check import judge_findings
 from stj.passes.run import run_pass
 from stj.passes.session import driver_session, engine_demand
@@ -27,7 +29,7 @@ from stj.sources.responses import read_responses, read_winners, responses_identi
 from stj.stages.judge import LABELS
 from stj.stages.runner import Stage
 from stj.stages.vote import pair_verdict, vote
-from stj.storage.artifacts import Artifact, Key, artifacts_to_make, plain
+from stj.storage.artifacts import Artifact, Key, artifacts_to_make, fingerprint, plain
 from stj.storage.folder import Folder, absolute_path
 from stj.verdict import Label
 
@@ -42,6 +44,8 @@ class Panel:
     models: tuple[ModelConfig, ...]
     prompts: tuple[PromptName, ...]
     config: UseConfig
+    abstention: Abstention | None = None
+    """When the judge does not answer; only for one model with one prompt."""
 
     @property
     def folder(self) -> Folder:
@@ -57,6 +61,8 @@ class Sitting:
 
     model: ModelConfig
     artifact: Artifact
+    judges: Mapping[str, str]
+    """Fingerprint of the judge that the model is with each prompt."""
 
 
 def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) -> Agreement:
@@ -74,7 +80,7 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     waiting = [sitting for sitting in sittings if sitting.artifact in to_make]
     for sitting in sittings:
         if sitting not in waiting:
-            _report_rows(sitting, _rows(sitting), on_result)
+            _report_rows(sitting, _rows(sitting), panel, on_result)
     if waiting:
         uses = [ModelUse(roles=("model",), model=sitting.model, limited=False) for sitting in waiting]
         variants = [VARIANTS[prompt] for prompt in panel.prompts]
@@ -88,33 +94,32 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     return compared
 
 
-def result(row: Row, model: str) -> dict[str, Any]:
+def result(row: Row, sitting: Sitting, abstention: Abstention | None) -> dict[str, Any]:
     """One judged pair as a JSON object."""
-    return {"id": id_in_task(row), "model": model, "prompt": row.task, **pair_verdict(row).plain()}
+    verdict = pair_verdict(row) if abstention is None else abstention.applied(pair_verdict(row))
+    judge = {"model": sitting.model.label, "prompt": row.task, "judge": sitting.judges[row.task]}
+    return {"id": id_in_task(row), **judge, **verdict.plain()}
 
 
 def _sittings(panel: Panel) -> list[Sitting]:
     sittings = []
     for number, named in enumerate(panel.models, start=1):
         model = within_context(with_absolute_path(named))
-        artifact = Artifact(
-            panel.folder / f"judge_{number}", _key(panel, model)
-        )  # A separate folder: run_root may hold other files.
-        sittings.append(Sitting(model=model, artifact=artifact))
+        facts = model_facts(model)
+        judges = {prompt: judge_facts(facts, replace(panel.config.vote, prompt=prompt)) for prompt in panel.prompts}
+        artifact = Artifact(panel.folder / f"judge_{number}", _key(panel, facts))  # run_root may hold other files.
+        fingerprints = {prompt: fingerprint(judge) for prompt, judge in judges.items()}
+        sittings.append(Sitting(model=model, artifact=artifact, judges=fingerprints))
     return sittings
 
 
-def _key(panel: Panel, model: ModelConfig) -> Key:
+def _key(panel: Panel, model: Mapping[str, Any]) -> Key:
     votes = plain(panel.config.vote)
     del votes["prompt"]  # "prompts" holds the panel's prompts.
     files = [name for prompt in panel.prompts for name in (VARIANTS[prompt].system, VARIANTS[prompt].user)]
     return {
         "step": "judge_file",
-        "model": {
-            "weights": model_identity(model),
-            **loading_settings(model),
-            **panel.config.engine.drawn_by(panel.config.seed),
-        },
+        "model": {**model, **panel.config.engine.drawn_by(panel.config.seed)},
         "file": responses_identity(panel.file),
         "vote": votes,
         "prompts": {name: prompt_hash(name) for name in files},
@@ -123,19 +128,19 @@ def _key(panel: Panel, model: ModelConfig) -> Key:
 
 def _judge(sitting: Sitting, panel: Panel, on_result: TakeResult, *, overwrite: bool) -> None:
     sitting.artifact.begin(overwrite=overwrite)
-    _report_rows(sitting, (row for row in _rows(sitting) if not row.error), on_result)
+    _report_rows(sitting, (row for row in _rows(sitting) if not row.error), panel, on_result)
     chains: dict[str, Sequence[Stage]] = {
         prompt: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for prompt in panel.prompts
     }
     read = partial(read_responses, absolute_path(panel.file), panel.prompts)
     spec = pass_under(panel.config, name=Path(panel.file).name, model=sitting.model, read=read, stages=chains)
-    run_pass(spec, sitting.artifact, panel.config.engine, lambda row: _report_rows(sitting, [row], on_result))
-    _report_rows(sitting, (row for row in _rows(sitting) if row.error), on_result)
+    run_pass(spec, sitting.artifact, panel.config.engine, lambda row: _report_rows(sitting, [row], panel, on_result))
+    _report_rows(sitting, (row for row in _rows(sitting) if row.error), panel, on_result)
 
 
-def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult) -> None:
+def _report_rows(sitting: Sitting, rows: Iterable[Row], panel: Panel, on_result: TakeResult) -> None:
     for row in rows:
-        on_result(result(row, sitting.model.label))
+        on_result(result(row, sitting, panel.abstention))
 
 
 def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, Label | None]) -> Agreement:

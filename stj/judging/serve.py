@@ -1,6 +1,7 @@
 """`stj serve`: the judge over HTTP, as a plugin of vLLM's own OpenAI-compatible server.
 
     POST /v1/judge    {"instruction": ..., "response_a": ..., "response_b": ...}, and optionally "prompt" and "votes"
+                      (with a calibration, the answer says whether the judge abstained)
     GET  /health      whether the engine lives
     GET  /metrics     vLLM's metrics, and stj_judge_votes_total by prompt and verdict
     /v1/chat/completions and the rest are vLLM's
@@ -29,7 +30,9 @@ from stj.engine.weights import check_weights
 from stj.errors import ConfigError, EngineDied, PromptTooLong, RequestFailed
 from stj.findings import require
 from stj.generate import Sampling
+from stj.judging.calibration import Abstention
 from stj.judging.judge import compare_responses
+from stj.judging.risk import RiskLimit
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import is_mistral
 from stj.models.check import ModelUse
@@ -44,15 +47,18 @@ _SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself d
 _PLUGIN = "stj"
 _GROUP = "vllm.endpoint_plugins"
 _VOTE = "STJ_VOTE"  # This variable of the environment gives the plugin the server's VoteConfig, as JSON.
+_ABSTENTION = "STJ_ABSTENTION"  # This one says when the server abstains, as JSON; null if it never does.
 _MOST_VOTES = 64
 """Limit of a request's judgments in each order."""
+
+_OTHER_SETTINGS = "this server abstains by a calibration that holds only for prompt={0.prompt} and votes={0.votes}: leave out prompt and votes"
 
 router = APIRouter()
 _votes = Counter("stj_judge_votes", "Judgments of pairs (one vote each), by the verdict they vote for", ["prompt", "verdict"])
 
 
-def serve(config: UseConfig, host: str, port: int) -> NoReturn:
-    """Replaces this process with vLLM's server for this model.
+def serve(config: UseConfig, host: str, port: int, abstention: Abstention | None = None) -> NoReturn:
+    """Replaces this process with vLLM's server for this model, which abstains if it is given when.
 
     Raises ModelError if the model or some of its weights are missing, or if its chat template cannot serve. Raises ConfigError
     if the model is behind an API or if vLLM would not find the plugin.
@@ -72,6 +78,7 @@ def serve(config: UseConfig, host: str, port: int) -> NoReturn:
     environment = engine_environment(model, config.engine) | {
         "VLLM_PLUGINS": _plugins(),
         _VOTE: json.dumps(asdict(config.vote)),
+        _ABSTENTION: json.dumps(asdict(abstention) if abstention else None),
     }
     print(f"stj: {config.model.path} will judge at http://{host}:{port}/v1/judge", file=sys.stderr, flush=True)
     words = [sys.executable, "-m", _SERVER, *_flags(settings)]
@@ -119,6 +126,7 @@ class JudgeEndpoint:
         engine = VllmEngine.beside(engine_client, options, _template_text(args.chat_template), adapter)
         state.stj_generate = engine.generate
         state.stj_vote = _vote_config(os.environ.get(_VOTE, "{}"))
+        state.stj_abstention = _abstention(os.environ.get(_ABSTENTION, "null"))
 
 
 class Message(BaseModel):
@@ -145,6 +153,9 @@ async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
     """Compares two responses: the better one, its share of the votes, the reward of A over B, and each judgment's text."""
     state = request.app.state
     config = replace(state.stj_vote, **pair.model_dump(include={"prompt", "votes"}, exclude_none=True))
+    abstention: Abstention | None = getattr(state, "stj_abstention", None)
+    if abstention and config != state.stj_vote:
+        raise HTTPException(400, _OTHER_SETTINGS.format(state.stj_vote))
     instruction = pair.model_dump()["instruction"]
     try:
         verdict = await compare_responses(
@@ -160,7 +171,7 @@ async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
         raise HTTPException(400, f"the instruction is not a dialogue that asks for a response: {verdict.error}")
     for vote in verdict.votes:
         _votes.labels(config.prompt, vote.verdict or "none").inc()
-    return verdict.plain()
+    return (abstention.applied(verdict) if abstention else verdict).plain()
 
 
 def _flags(settings: dict[str, Any]) -> list[str]:
@@ -199,6 +210,11 @@ def _plugins() -> str:
         return f"{given},{_PLUGIN}"
     groups = (group for group in entry_points().groups if group.startswith("vllm.") and group != _GROUP)
     return ",".join([*(name for group in groups for name in entry_points(group=group).names), _PLUGIN])
+
+
+def _abstention(text: str) -> Abstention | None:
+    values = json.loads(text)
+    return Abstention(**values | {"limit": RiskLimit(**values["limit"])}) if values else None
 
 
 def _vote_config(text: str) -> VoteConfig:

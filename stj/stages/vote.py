@@ -38,10 +38,15 @@ class PairVerdict:
     votes: tuple[Vote, ...]
     error: str | None = None
     """Reason why the pair could not be judged; None if it was. With an error there are no votes."""
+    abstained: bool | None = None
+    """Whether the judge gives no answer: its confidence is too low for the risk asked for, or it has no verdict anyway. None if
+    no risk was asked for."""
 
     @property
     def verdict(self) -> Label | None:
-        """The response with more votes; None if both have equally many."""
+        """The response with more votes; None if both have equally many, or if the judge abstains."""
+        if self.abstained:
+            return None
         count = self._count()
         return None if count["A"] == count["B"] else "A" if count["A"] > count["B"] else "B"
 
@@ -63,6 +68,8 @@ class PairVerdict:
     def plain(self) -> dict[str, Any]:
         """The result as JSON values: a line of `stj judge`, or an answer of `stj serve`. Only thoughts that exist are in it."""
         shares = {"verdict": self.verdict, "confidence": self.confidence, "reward": self.reward}
+        if self.abstained is not None:
+            shares["abstained"] = self.abstained
         votes = [{name: value for name, value in asdict(vote).items() if name != "thought" or value} for vote in self.votes]
         return {**shares, "error": self.error, "votes": votes}
 

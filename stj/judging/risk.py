@@ -1,0 +1,115 @@
+"""Risk: the confidence from which on a judge answers, so that its error among the answered pairs has a limit.
+
+The guarantee: with probability `confidence` over the labelled pairs of a calibration, the judge errs on at most the share
+`risk` of the new pairs that it answers. It holds for new pairs of the same kind as the labelled ones, for any judge and any
+number of pairs. Pairs below the threshold, and ties, are not answered.
+
+The error among the answered need not grow as the threshold falls, so one bound for one threshold chosen on the data would not
+hold. This is learn then test (Angelopoulos et al. 2021), as in Trust or Escalate (Jung et al. 2024). The possible thresholds
+are fixed before the data, from the number of votes. Each is a hypothesis, "the error of the answered is above the risk", with
+the exact binomial p-value. They are tested from the strictest on by the fallback procedure (Wiens and Dmitrienko 2005). Each
+has a share of the allowed failure, 1 - confidence, and a rejected hypothesis hands its share on to the next. The chance that
+any true hypothesis is rejected is at most the sum of all shares. Fixed sequence testing is the case in which the strictest
+threshold has all. Several starts also serve a judge of many votes, which is seldom unanimous.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from stj.errors import ConfigError
+
+_STARTS = 4
+"""Thresholds with a share of the allowed failure. More help a judge that is seldom unanimous; others then need more pairs."""
+_STEPS = 200  # The lowest risk is reported to half a point.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """The labelled pairs that a judge answers from some confidence on."""
+
+    threshold: float
+    """The lowest confidence of an answer."""
+    pairs: int
+    wrong: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskLimit:
+    """What the user asks for."""
+
+    risk: float
+    """Highest share of errors among the answered pairs, above 0 and below 1."""
+    confidence: float = 0.9
+    """Probability, over calibration pairs, that the limit holds: from 0.5 to below 1."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.risk < 1:
+            raise ConfigError(f"risk={self.risk}: must be a share of the answered pairs, above 0 and below 1, such as 0.1")
+        if not 0.5 <= self.confidence < 1:
+            raise ConfigError(f"confidence={self.confidence}: must be a probability from 0.5 to below 1, such as 0.9")
+
+
+def possible_thresholds(votes: int) -> tuple[float, ...]:
+    """Every share of the votes of both orders that can be for a verdict, highest first; known before any pair is judged."""
+    return tuple(count / (2 * votes) for count in range(2 * votes, 0, -1))
+
+
+def certified(answers: Sequence[Answers], limit: RiskLimit) -> Answers | None:
+    """The answers at the lowest threshold whose error is certainly within the limit; None if there is no such threshold.
+
+    The answers are at the possible thresholds, strictest first.
+    """
+    last, level = None, 0.0
+    for answer, share in zip(answers, _shares(answers, 1 - limit.confidence), strict=True):
+        level += share
+        if answer.pairs and binomial_tail(answer.wrong, answer.pairs, limit.risk) <= level:
+            last = answer
+        else:
+            level = 0.0
+    return last
+
+
+def lowest_risk(answers: Sequence[Answers], confidence: float) -> float | None:
+    """The lowest risk, to half a point, at which the judge answers at all; None if it is above 99%."""
+    risks = (step / _STEPS for step in range(1, _STEPS - 1))
+    return next((risk for risk in risks if certified(answers, RiskLimit(risk=risk, confidence=confidence))), None)
+
+
+def pairs_needed(answers: Sequence[Answers], limit: RiskLimit) -> int:
+    """Answered pairs without any error that a threshold needs: with fewer, no judge can be certified."""
+    level = max(_shares(answers, 1 - limit.confidence))
+    return math.ceil(math.log(level) / math.log1p(-limit.risk))
+
+
+def binomial_tail(successes: int, trials: int, rate: float) -> float:
+    """The probability of at most this many successes in independent trials at this rate, between 0 and 1."""
+    if successes >= trials:
+        return 1.0
+    if successes > trials * rate:  # The terms are summed from the largest on, so the shorter side of the mean is summed.
+        return 1 - binomial_tail(trials - successes - 1, trials, 1 - rate)
+    log_term = (
+        math.lgamma(trials + 1)
+        - math.lgamma(successes + 1)
+        - math.lgamma(trials - successes + 1)
+        + successes * math.log(rate)
+        + (trials - successes) * math.log1p(-rate)
+    )
+    return min(1.0, math.exp(log_term) * math.fsum(_ratios(successes, trials, rate)))
+
+
+def _ratios(successes: int, trials: int, rate: float) -> Iterator[float]:
+    """The probabilities of successes, successes - 1, ..., 0, over that of successes."""
+    ratio, odds = 1.0, (1 - rate) / rate
+    for count in range(successes, -1, -1):
+        yield ratio
+        ratio *= count / (trials - count + 1) * odds
+        if ratio < 1e-18:  # The terms shrink: they are below the mean.
+            return
+
+
+def _shares(answers: Sequence[Answers], failure: float) -> list[float]:
+    """The allowed failure, in equal shares on up to four of the thresholds that a majority of all votes can reach."""
+    majorities = max(1, sum(answer.threshold > 0.5 for answer in answers))
+    starts = {start * majorities // _STARTS for start in range(_STARTS)}
+    return [failure / len(starts) if place in starts else 0.0 for place in range(len(answers))]
