@@ -51,7 +51,7 @@ _ABSTENTION = "STJ_ABSTENTION"  # This one says when the server abstains, as JSO
 _MOST_VOTES = 64
 """Limit of a request's judgments in each order."""
 
-_OTHER_SETTINGS = "this server abstains by a calibration that holds only for prompt={0.prompt} and votes={0.votes}: leave out prompt and votes"
+_OTHER_SETTINGS = "this server's calibration is for prompt={0.prompt} and votes={0.votes} only: leave out both"
 
 router = APIRouter()
 _votes = Counter("stj_judge_votes", "Judgments of pairs (one vote each), by the verdict they vote for", ["prompt", "verdict"])
