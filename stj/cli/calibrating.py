@@ -1,10 +1,11 @@
 """The verbs that say how far a judge can be trusted: calibrate, winrate."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from stj.cli.app import Model, UseConf, check_directory_of, results_file, show_on_stderr, verb
+from stj.cli.app import AsJson, Model, UseConf, check_directory_of, print_json, results_file, show_on_stderr, verb
 from stj.cli.words import split_settings
 from stj.config_loader import load_use
 from stj.text import show
@@ -44,3 +45,38 @@ def _calibrate(
     for item in calibration.summary():
         show(item)
     show_on_stderr(f"stj: wrote {out}")
+
+
+@verb(
+    "winrate",
+    "stj winrate results.jsonl",
+    "stj winrate results.jsonl --calibration calibration.json",
+    docs="trust",
+)
+def _winrate(
+    results: Annotated[
+        str,
+        typer.Argument(
+            metavar="RESULTS", help="What `stj judge` wrote for pairs whose response_a is A's and response_b is B's."
+        ),
+    ],
+    calibration: Annotated[
+        str | None,
+        typer.Option("--calibration", metavar="FILE", help="What `stj calibrate` wrote for this judge: corrects its errors."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Reports how often system A's answers are better than system B's.
+
+    A tie counts half. With a calibration, the rate and its interval are corrected for the judge's errors.
+    """
+    from stj.judging.calibration_file import read_calibration
+    from stj.judging.winrate import read_verdicts, win_rate
+
+    calibrated = read_calibration(calibration) if calibration else None
+    rate = win_rate(read_verdicts(results, calibrated), calibrated)
+    if as_json:
+        print_json(asdict(rate))
+        return
+    for line in rate.lines():
+        show(line)

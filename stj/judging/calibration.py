@@ -68,11 +68,6 @@ class Calibration:
     """Pairs with a label that could not be judged."""
 
     @property
-    def votes(self) -> int:
-        """Judgments in each order."""
-        return int(self.judge["vote"]["votes"])
-
-    @property
     def pairs(self) -> int:
         """Labelled pairs that were judged."""
         return self.outcomes.total()
@@ -120,7 +115,7 @@ class Calibration:
         """What the judge would answer from each possible confidence on, strictest first."""
         falling = sorted(self.decided.items(), key=lambda item: -item[0].confidence)
         place, pairs, wrong, answers = 0, 0, 0, []
-        for threshold in possible_thresholds(self.votes):
+        for threshold in possible_thresholds(self.judge["vote"]):
             while place < len(falling) and falling[place][0].confidence >= threshold:
                 outcome, count = falling[place]
                 pairs, wrong, place = pairs + count, wrong + count * (not outcome.right), place + 1

@@ -106,10 +106,10 @@ def _sittings(panel: Panel) -> list[Sitting]:
     for number, named in enumerate(panel.models, start=1):
         model = within_context(with_absolute_path(named))
         facts = model_facts(model)
-        judges = {prompt: judge_facts(facts, replace(panel.config.vote, prompt=prompt)) for prompt in panel.prompts}
+        votes = {prompt: replace(panel.config.vote, prompt=prompt) for prompt in panel.prompts}
         artifact = Artifact(panel.folder / f"judge_{number}", _key(panel, facts))  # run_root may hold other files.
-        fingerprints = {prompt: fingerprint(judge) for prompt, judge in judges.items()}
-        sittings.append(Sitting(model=model, artifact=artifact, judges=fingerprints))
+        judges: dict[str, str] = {prompt: fingerprint(judge_facts(facts, asked)) for prompt, asked in votes.items()}
+        sittings.append(Sitting(model=model, artifact=artifact, judges=judges))
     return sittings
 
 

@@ -14,8 +14,9 @@ threshold has all. Several starts also serve a judge of many votes, which is sel
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from stj.errors import ConfigError
 
@@ -50,9 +51,15 @@ class RiskLimit:
             raise ConfigError(f"confidence={self.confidence}: must be a probability from 0.5 to below 1, such as 0.9")
 
 
-def possible_thresholds(votes: int) -> tuple[float, ...]:
-    """Every share of the votes of both orders that can be for a verdict, highest first; known before any pair is judged."""
-    return tuple(count / (2 * votes) for count in range(2 * votes, 0, -1))
+def possible_thresholds(vote: Mapping[str, Any]) -> tuple[float, ...]:
+    """The thresholds of a judge with these settings, highest first; known before any pair is judged.
+
+    They are the shares that a verdict can have of all votes of both orders. The mean of probabilities can have any value: its
+    thresholds are hundredths, and finer ones near 1, where most of the values are.
+    """
+    if vote.get("aggregate") == "distribution":
+        return (0.9999, 0.999, 0.995, *(count / 100 for count in range(99, 0, -1)))
+    return tuple(count / (2 * vote["votes"]) for count in range(2 * vote["votes"], 0, -1))
 
 
 def certified(answers: Sequence[Answers], limit: RiskLimit) -> Answers | None:
