@@ -52,7 +52,7 @@ def read_calibration(path: str | Path) -> Calibration:
 
 def check_judge(calibration: Calibration, path: str | Path, facts: Key) -> None:
     """Raises ConfigError, which names what differs, if the calibration is not of the judge with these facts."""
-    changed = differences(calibration.judge, facts)
+    changed = sorted(differences(calibration.judge, facts), key=lambda line: line.startswith("prompts."))  # hashes last
     if changed:
         shown = "; ".join(changed[:3]) + (" and more" if len(changed) > 3 else "")
         raise ConfigError(f"calibration {path} is of another judge, {calibration.model}: {shown}; {REMEDY}")

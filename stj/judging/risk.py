@@ -65,13 +65,14 @@ def possible_thresholds(vote: Mapping[str, Any]) -> tuple[float, ...]:
 def certified(answers: Sequence[Answers], limit: RiskLimit) -> Answers | None:
     """The answers at the lowest threshold whose error is certainly within the limit; None if there is no such threshold.
 
-    The answers are at the possible thresholds, strictest first.
+    The answers are at the possible thresholds, strictest first. A threshold that answers no more of them than a stricter one is
+    not taken: of the confidences between, nothing is known.
     """
     last, level = None, 0.0
     for answer, share in zip(answers, _shares(answers, 1 - limit.confidence), strict=True):
         level += share
         if answer.pairs and binomial_tail(answer.wrong, answer.pairs, limit.risk) <= level:
-            last = answer
+            last = answer if last is None or answer.pairs > last.pairs else last
         else:
             level = 0.0
     return last
