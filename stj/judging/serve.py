@@ -78,7 +78,7 @@ def serve(config: UseConfig, host: str, port: int, abstention: Abstention | None
     environment = engine_environment(model, config.engine) | {
         "VLLM_PLUGINS": _plugins(),
         _VOTE: json.dumps(asdict(config.vote)),
-        _ABSTENTION: json.dumps(asdict(abstention) if abstention else None),
+        _ABSTENTION: _abstention_text(abstention),
     }
     print(f"stj: {config.model.path} will judge at http://{host}:{port}/v1/judge", file=sys.stderr, flush=True)
     words = [sys.executable, "-m", _SERVER, *_flags(settings)]
@@ -210,6 +210,10 @@ def _plugins() -> str:
         return f"{given},{_PLUGIN}"
     groups = (group for group in entry_points().groups if group.startswith("vllm.") and group != _GROUP)
     return ",".join([*(name for group in groups for name in entry_points(group=group).names), _PLUGIN])
+
+
+def _abstention_text(abstention: Abstention | None) -> str:
+    return json.dumps(asdict(abstention) if abstention else None)
 
 
 def _abstention(text: str) -> Abstention | None:
