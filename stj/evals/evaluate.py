@@ -11,7 +11,7 @@ again from its judgments.
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,8 @@ from stj.plan.context import given_pairs_request
 from stj.prompts import prompt_hash
 from stj.prompts.variants import VARIANTS
 from stj.rows import Row, row_from_dict
-from stj.stages.judge import MORE_ANSWERS_PROMPTS, JudgmentRequest, judge_in_every_order, rate
+from stj.stages.judge import MORE_ANSWERS_PROMPTS, JudgmentRequest, judge_in_every_order, rate, vote_in_every_order
+from stj.stages.stopping import EVERY_VOTE, Stopping, VotesAsked
 from stj.storage.artifacts import Artifact, Key, fingerprint, plain
 from stj.storage.folder import Folder
 from stj.text import Show
@@ -85,6 +86,8 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
     _write_scores(artifact, model.label if model.endpoint else word, benchmarks, config, scores, refused)
     for item in scores_tables(parsed for parsed in scores if parsed.parser in (config.judge.parser, "paper")):
         show(item)
+    for name, votes in _votes_asked(artifact, config.votes).items():
+        show(f"{name}: {votes}")
     show(f"judgments and scores: {artifact.folder.uri}")
     return Evaluated(folder=artifact.folder, refused=refused)
 
@@ -111,13 +114,15 @@ async def judge_benchmark(
     votes: int,
     prompt: PromptName = "figure8",
     parser: Parser = "distinct",
+    stopping: Stopping = EVERY_VOTE,
 ) -> Row:
     """The row, judged by its benchmark's protocol: greedily, in samples, by votes, or with each answer rated alone."""
     benchmark = BENCHMARKS[row.task]
     if benchmark.rated(row):
         return await rate(row, generate, heldout.decoding, parser)
-    samples = votes if votes > 1 else benchmark.samples
-    requests: list[JudgmentRequest] = [("sampled", heldout.decoding, index) for index in range(samples)]
+    if votes > 1:
+        return await vote_in_every_order(row, generate, heldout.decoding, votes, stopping, parser, VARIANTS[prompt])
+    requests: list[JudgmentRequest] = [("sampled", heldout.decoding, index) for index in range(benchmark.samples)]
     requests = requests or [("greedy", heldout.decoding.greedy(), 0)]
     return await judge_in_every_order(row, generate, requests, parser, VARIANTS[prompt])
 
@@ -134,8 +139,16 @@ def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Co
         "parser": config.judge.parser,
         "seed": config.seed,
         "prompts": {file: prompt_hash(file) for file in (variant.system, variant.user, *MORE_ANSWERS_PROMPTS)},
+        **_stopping_key(config),
     }
     return Artifact(Folder.at(config.run_root) / f"evals/{_short_name(model)}-{fingerprint(key)[:8]}", key)
+
+
+def _stopping_key(config: Config) -> Key:
+    """What decides which votes are asked; nothing if all are."""
+    if config.votes == 1 or config.vote_stop == "all":
+        return {}
+    return {"stop": config.vote_stop, **({"stop_error": config.vote_stop_error} if config.vote_stop == "unlikely" else {})}
 
 
 def _short_name(model: ModelConfig) -> str:
@@ -154,7 +167,12 @@ def _checked_rows(ref: BenchmarkRef, limit: int | None) -> str:
 
 def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> None:
     stage = partial(
-        judge_benchmark, heldout=config.heldout, votes=config.votes, prompt=config.prompt, parser=config.judge.parser
+        judge_benchmark,
+        heldout=config.heldout,
+        votes=config.votes,
+        prompt=config.prompt,
+        parser=config.judge.parser,
+        stopping=Stopping(rule=config.vote_stop, error=config.vote_stop_error),
     )
     spec = pass_under(
         config,
@@ -174,6 +192,18 @@ def _scores(artifact: Artifact, ref: BenchmarkRef, parser: Parser, config: Confi
     return score_judged(ref.benchmark, parser, examples, ref.records())
 
 
+def _votes_asked(artifact: Artifact, votes: int) -> dict[str, VotesAsked]:
+    """The votes of each benchmark that was judged by votes."""
+    asked: dict[str, VotesAsked] = {}
+    for record in artifact.records(["task", "judgments.list.element.purpose", "judgments.list.element.winner"]):
+        sampled = [judgment for judgment in record["judgments"] if judgment["purpose"] == "sampled"]
+        if votes > 1 and sampled:
+            most = votes * len({judgment["winner"] for judgment in sampled})
+            before = asked.get(record["task"], VotesAsked())
+            asked[record["task"]] = before + VotesAsked(asked=len(sampled), most=most)
+    return asked
+
+
 def _write_scores(
     artifact: Artifact,
     path: str,
@@ -184,12 +214,23 @@ def _write_scores(
 ) -> None:
     """Writes scores.json."""
     rows: Counter[str] = Counter(record["task"] for record in artifact.records(["task"]))
+    asked = _votes_asked(artifact, config.votes)
     by_benchmark: dict[str, dict[str, Any]] = {
-        ref.name: {"rows": rows[ref.name], **{s.parser: scores_json(s) for s in scores if s.benchmark == ref.name}}
+        ref.name: {
+            "rows": rows[ref.name],
+            **({"votes": asdict(asked[ref.name])} if ref.name in asked else {}),
+            **{s.parser: scores_json(s) for s in scores if s.benchmark == ref.name},
+        }
         for ref in benchmarks
     }
     for name, reason in refused.items():
         by_benchmark[name] = {"rows": rows[name], "error": reason}
-    settings = {"model": path, "prompt": config.prompt, "votes": config.votes, "parser": config.judge.parser}
+    settings = {
+        "model": path,
+        "prompt": config.prompt,
+        "votes": config.votes,
+        **_stopping_key(config),
+        "parser": config.judge.parser,
+    }
     record = {**settings, "benchmarks": [ref.word for ref in benchmarks], "scores": by_benchmark}
     artifact.folder.write_json(SCORES, record)

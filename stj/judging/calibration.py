@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from stj.errors import ConfigError
-from stj.evals.metrics import bootstrap_ci95
+from stj.evals.intervals import mean_ci95
 from stj.judging.risk import Answers, RiskLimit, certified, lowest_risk, pairs_needed, possible_thresholds
 from stj.stages.vote import PairVerdict
 from stj.storage.artifacts import Key
@@ -215,7 +215,7 @@ def _risk_lines(calibration: Calibration) -> Iterator[str]:
 def _curve_table(curve: Sequence[CurvePoint]) -> Table:
     rows = []
     for point in curve:
-        low, high = bootstrap_ci95([1.0] * point.right + [0.0] * (point.pairs - point.right))
+        low, high = mean_ci95([1.0] * point.right + [0.0] * (point.pairs - point.right))
         share = f"{100 * point.right / point.pairs:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
         rows.append((f"{point.low:.1f} to {point.high:.1f}", f"{point.pairs:,}", f"{100 * point.confidence:.1f}", share))
     columns = (Column("", "confidence"), Column("", "pairs"), Column("%", "confidence"), Column("% right", "[95%]"))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from stj.errors import ConfigError
-from stj.evals.metrics import Interval
+from stj.evals.intervals import Interval
 from stj.judging.calibration import Outcomes
 from stj.verdict import Label
 

@@ -28,6 +28,6 @@ def judge_facts(model: dict[str, Any], vote: VoteConfig) -> Key:
     variant = VARIANTS[vote.prompt]
     return {
         "model": model,
-        "vote": plain(asked),
+        "vote": plain(asked.key),
         "prompts": {name: prompt_hash(name) for name in (variant.system, variant.user)},
     }

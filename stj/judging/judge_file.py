@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stj.config import ModelConfig, PromptName, UseConfig, check_run_root
+from stj.config import ModelConfig, PromptName, UseConfig, VoteConfig, check_run_root
 from stj.findings import require
 from stj.judging.calibration import Abstention
 from stj.judging.identity import judge_facts, model_facts
@@ -28,7 +28,8 @@ from stj.sources.ids import id_in_task
 from stj.sources.responses import read_responses, read_winners, responses_identity
 from stj.stages.judge import LABELS
 from stj.stages.runner import Stage
-from stj.stages.vote import pair_verdict, vote
+from stj.stages.stopping import VotesAsked
+from stj.stages.vote import PairVerdict, Vote, first_rounds, pair_verdict, vote
 from stj.storage.artifacts import Artifact, Key, artifacts_to_make, fingerprint, plain
 from stj.storage.folder import Folder, absolute_path
 from stj.verdict import Label
@@ -80,7 +81,7 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     waiting = [sitting for sitting in sittings if sitting.artifact in to_make]
     for sitting in sittings:
         if sitting not in waiting:
-            _report_rows(sitting, _rows(sitting), panel, on_result)
+            _report_rows(sitting, _rows(sitting), on_result, panel)
     if waiting:
         uses = [ModelUse(roles=("model",), model=sitting.model, limited=False) for sitting in waiting]
         variants = [VARIANTS[prompt] for prompt in panel.prompts]
@@ -94,9 +95,11 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     return compared
 
 
-def result(row: Row, sitting: Sitting, abstention: Abstention | None) -> dict[str, Any]:
+def result(row: Row, sitting: Sitting, panel: Panel) -> dict[str, Any]:
     """One judged pair as a JSON object."""
-    verdict = pair_verdict(row) if abstention is None else abstention.applied(pair_verdict(row))
+    verdict = pair_verdict(row, panel.config.vote)
+    if panel.abstention:
+        verdict = panel.abstention.applied(verdict)
     judge = {"model": sitting.model.label, "prompt": row.task, "judge": sitting.judges[row.task]}
     return {"id": id_in_task(row), **judge, **verdict.plain()}
 
@@ -114,7 +117,7 @@ def _sittings(panel: Panel) -> list[Sitting]:
 
 
 def _key(panel: Panel, model: Mapping[str, Any]) -> Key:
-    votes = plain(panel.config.vote)
+    votes = plain(panel.config.vote.key)
     del votes["prompt"]  # "prompts" holds the panel's prompts.
     files = [name for prompt in panel.prompts for name in (VARIANTS[prompt].system, VARIANTS[prompt].user)]
     return {
@@ -128,31 +131,36 @@ def _key(panel: Panel, model: Mapping[str, Any]) -> Key:
 
 def _judge(sitting: Sitting, panel: Panel, on_result: TakeResult, *, overwrite: bool) -> None:
     sitting.artifact.begin(overwrite=overwrite)
-    _report_rows(sitting, (row for row in _rows(sitting) if not row.error), panel, on_result)
+    report = partial(_report_rows, sitting, on_result=on_result, panel=panel)
+    report(row for row in _rows(sitting) if not row.error)
     chains: dict[str, Sequence[Stage]] = {
         prompt: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for prompt in panel.prompts
     }
     read = partial(read_responses, absolute_path(panel.file), panel.prompts)
     spec = pass_under(panel.config, name=Path(panel.file).name, model=sitting.model, read=read, stages=chains)
-    run_pass(spec, sitting.artifact, panel.config.engine, lambda row: _report_rows(sitting, [row], panel, on_result))
-    _report_rows(sitting, (row for row in _rows(sitting) if row.error), panel, on_result)
+    run_pass(spec, sitting.artifact, panel.config.engine, lambda row: report([row]))
+    report(row for row in _rows(sitting) if row.error)
 
 
-def _report_rows(sitting: Sitting, rows: Iterable[Row], panel: Panel, on_result: TakeResult) -> None:
+def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult, panel: Panel) -> None:
     for row in rows:
-        on_result(result(row, sitting, panel.abstention))
+        on_result(result(row, sitting, panel))
 
 
 def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, Label | None]) -> Agreement:
     """The jurors' agreement. Memory holds two numbers for each juror and pair."""
     by_juror: dict[str, dict[str, Opinion]] = {}
+    votes = VotesAsked()
     for model, sitting in zip(panel.models, sittings, strict=True):
         names: dict[str, str] = {prompt: _name(model.label, prompt, panel) for prompt in panel.prompts}
         by_juror |= {name: {} for name in names.values()}
         for row in _rows(sitting):
-            by_juror[names[row.task]][id_in_task(row)] = _opinion(row)
+            verdict = pair_verdict(row, panel.config.vote)
+            by_juror[names[row.task]][id_in_task(row)] = _opinion(verdict, panel.config.vote)
+            votes += VotesAsked(asked=len(verdict.votes), most=verdict.most_votes)
     opinions = {row_id: [by_id[row_id] for by_id in by_juror.values()] for row_id in winners}
-    return agreement(list(by_juror), opinions, {row_id: winner for row_id, winner in winners.items() if winner})
+    compared = agreement(list(by_juror), opinions, {row_id: winner for row_id, winner in winners.items() if winner})
+    return replace(compared, votes=votes)
 
 
 def _name(model: str, prompt: str, panel: Panel) -> str:
@@ -162,10 +170,14 @@ def _name(model: str, prompt: str, panel: Panel) -> str:
     return model if len(panel.prompts) == 1 else f"{model} {prompt}"
 
 
-def _opinion(row: Row) -> Opinion:
-    votes = pair_verdict(row).votes
+def _opinion(verdict: PairVerdict, config: VoteConfig) -> Opinion:
+    (for_a, for_b), votes = _shares(verdict.votes), verdict.votes
+    return Opinion(for_a=for_a, for_b=for_b, first=_shares(votes[: len(LABELS) * first_rounds(config)]))
+
+
+def _shares(votes: Sequence[Vote]) -> tuple[float, float]:
     for_a, for_b = (sum(vote.verdict == label for vote in votes) / max(1, len(votes)) for label in LABELS)
-    return Opinion(for_a=for_a, for_b=for_b)
+    return for_a, for_b
 
 
 def _rows(sitting: Sitting) -> Iterator[Row]:

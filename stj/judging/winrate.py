@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stj.errors import SourceError
-from stj.evals.metrics import Interval, bootstrap_ci95
+from stj.evals.intervals import Interval, mean_ci95
 from stj.judging.calibration import Calibration
 from stj.judging.correction import CorrectedRate, Rate, corrected
 from stj.sources.dialogue import wrong_type
@@ -78,7 +78,7 @@ def win_rate(verdicts: Verdicts, calibration: Calibration | None) -> WinRate:
         losses=verdicts.b,
         failed=verdicts.failed,
         rate=plain.mean,
-        ci95=bootstrap_ci95(scores),
+        ci95=mean_ci95(scores),
         corrected=corrected(plain, calibration.outcomes) if calibration else None,
     )
 

@@ -1,10 +1,11 @@
 """A trained judge at work: judges a pair in both A/B orders; each judgment is a vote.
 
-Nothing says which answer is better, so no judgment is right or wrong here (that is stages/judge.py).
+Nothing says which answer is better, so no judgment is right or wrong here (that is stages/judge.py). stages/stopping.py decides
+how many of the votes are asked.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from stj.generate import Completion, Generate
 from stj.prompts.variants import VARIANTS
 from stj.rows import Judgment, Row
 from stj.stages.judge import LABELS, judge_messages
-from stj.stages.runner import together
+from stj.stages.stopping import Stopping, ask_in_rounds
 from stj.verdict import Label, other
 
 
@@ -36,6 +37,9 @@ class PairVerdict:
     """The verdict of a judge on two responses, A and B, after it has seen them in both orders."""
 
     votes: tuple[Vote, ...]
+    """The votes that were asked, in rounds of one vote in each order."""
+    most_votes: int = 0
+    """Votes that would have been asked if none had settled the verdict; 0 if the pair could not be judged."""
     error: str | None = None
     """Reason why the pair could not be judged; None if it was. With an error there are no votes."""
     abstained: bool | None = None
@@ -52,15 +56,16 @@ class PairVerdict:
 
     @property
     def confidence(self) -> float:
-        """Share of all votes that are for the verdict, or, in a tie, for either response; 0 without votes."""
+        """Share of the votes asked that are for the verdict, or, in a tie, for either response; 0 without votes."""
         count = self._count()
         return max(count["A"], count["B"]) / max(1, len(self.votes))
 
     @property
     def reward(self) -> float:
-        """The mean vote, from -1 to 1: a vote for A counts 1, a vote for B -1, any other 0.
+        """The mean of the votes asked, from -1 to 1: a vote for A counts 1, a vote for B -1, any other 0.
 
-        Position bias cancels out. Swapping the responses only changes the sign, for a greedy judge exactly.
+        Position bias cancels out. Swapping the responses only changes the sign, for a greedy judge exactly. Votes that stop
+        once they are settled have a mean further from 0 than all votes would have: set `stop` to `all` where the mean matters.
         """
         count = self._count()
         return (count["A"] - count["B"]) / max(1, len(self.votes))
@@ -71,7 +76,7 @@ class PairVerdict:
         if self.abstained is not None:
             shares["abstained"] = self.abstained
         votes = [{name: value for name, value in asdict(vote).items() if name != "thought" or value} for vote in self.votes]
-        return {**shares, "error": self.error, "votes": votes}
+        return {**shares, "error": self.error, "most_votes": self.most_votes, "votes": votes}
 
     def _count(self) -> Counter[Label | None]:
         return Counter(vote.verdict for vote in self.votes)
@@ -83,28 +88,30 @@ async def vote(row: Row, generate: Generate, config: VoteConfig) -> Row:
     variant = VARIANTS[config.prompt]
     sampling = config.decoding if config.votes > 1 else config.decoding.greedy()
     orders = {winner: judge_messages(row.instruction, row.pair, winner, variant) for winner in LABELS}
-    ballots = [(winner, index) for index in range(config.votes) for winner in LABELS]
-    completions = await together(generate(orders[winner], sampling) for winner, _ in ballots)
-    judgments = (
-        Judgment(
-            purpose="sampled" if config.votes > 1 else "greedy",
-            winner=winner,
-            index=index,
-            text=completion.text,
-            verdict=_verdict(completion, config),
-            finish_reason=completion.finish_reason,
-            output_tokens=completion.output_tokens,
-            thought=completion.thought,
-        )
-        for (winner, index), completion in zip(ballots, completions, strict=True)
-    )
+
+    def ask(index: int) -> Iterator[Awaitable[Judgment]]:
+        return (_judgment(generate(orders[winner], sampling), config, winner, index) for winner in LABELS)
+
+    judgments = await ask_in_rounds(ask, config.votes, len(LABELS), stopping_of(config), lambda judgment: [_response(judgment)])
     return replace(row, judgments=tuple(judgments))
 
 
-def pair_verdict(row: Row) -> PairVerdict:
-    """The verdict of a row's judgments together."""
+def stopping_of(config: VoteConfig) -> Stopping:
+    """When the votes of a judge in use are enough. A mean of probabilities needs them all."""
+    return Stopping(rule="all" if config.aggregate == "distribution" else config.stop, error=config.stop_error)
+
+
+def first_rounds(config: VoteConfig) -> int:
+    """The rounds of votes that every pair has, whatever they say."""
+    return stopping_of(config).rounds_needed(Counter(), config.votes, config.votes, len(LABELS))
+
+
+def pair_verdict(row: Row, config: VoteConfig) -> PairVerdict:
+    """The verdict of a row's judgments together; `config` is that with which they were asked."""
     error = row.error or (f"{row.dropped}: {row.detail}" if row.detail else row.dropped)
-    return PairVerdict(votes=votes_of(row.judgments), error=error)
+    return PairVerdict(
+        votes=votes_of(row.judgments), most_votes=len(LABELS) * config.votes if row.judgments else 0, error=error
+    )
 
 
 def votes_of(judgments: Sequence[Judgment]) -> tuple[Vote, ...]:
@@ -121,6 +128,20 @@ def _response(judgment: Judgment) -> Label | None:
         return None
     label: Label = "A" if judgment.verdict == "A" else "B"
     return label if judgment.winner == "A" else other(label)
+
+
+async def _judgment(completing: Awaitable[Completion], config: VoteConfig, winner: Label, index: int) -> Judgment:
+    completion = await completing
+    return Judgment(
+        purpose="sampled" if config.votes > 1 else "greedy",
+        winner=winner,
+        index=index,
+        text=completion.text,
+        verdict=_verdict(completion, config),
+        finish_reason=completion.finish_reason,
+        output_tokens=completion.output_tokens,
+        thought=completion.thought,
+    )
 
 
 def _verdict(completion: Completion, config: VoteConfig) -> Label | None:

@@ -24,6 +24,7 @@ from stj.evals.evaluate import evaluate, judge_benchmark, read_benchmarks
 from stj.generate import Sampling
 from stj.rows import Candidates, Row, Turn, row_from_dict, rows_to_table
 from stj.stages.runner import run_stages
+from stj.stages.stopping import Stopping
 from stj.storage.artifacts import Artifact, read_artifact
 from stj.storage.folder import Folder
 from tests.conftest import make_row
@@ -132,7 +133,8 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         engine = ScriptedEngine(says_the_longer_word)
         rows = list(read_benchmarks(benchmarks, config.heldout.limit))
         settings = {"heldout": config.heldout, "votes": config.votes, "prompt": config.prompt, "parser": config.judge.parser}
-        stage = partial(judge_benchmark, **settings)
+        stopping = Stopping(rule=config.vote_stop, error=config.vote_stop_error)
+        stage = partial(judge_benchmark, **settings, stopping=stopping)
         judged = [asyncio.run(run_stages(row, [stage], engine.generate)) for row in rows]
         artifact.write_part("part", rows_to_table(judged))
         artifact.finish()

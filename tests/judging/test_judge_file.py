@@ -138,7 +138,7 @@ def test_other_settings_are_refused_and_overwritten_on_request(here: Path, capsy
     words = ["judge", write(here / "pairs.jsonl", pair("one", "xx", "x")), f"model={SEED_MODEL}"]
     assert main(words) == 0
     assert main([*words, "vote.votes=2"]) == 1
-    assert "was made with other settings: vote.votes: 1 -> 2" in capsys.readouterr().err
+    assert 'was made with other settings: vote.stop: nothing -> "exact"; vote.votes: 1 -> 2' in capsys.readouterr().err
     assert main([*words, "--overwrite", "vote.votes=2"]) == 0
     assert len(lines(capsys.readouterr().out)[0]["votes"]) == 4
 

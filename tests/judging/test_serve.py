@@ -75,7 +75,7 @@ def test_a_pair_is_answered_with_both_orders() -> None:
     status, answer = ask(app, PAIR)
     assert status == 200
     assert [vote["shown_first"] for vote in answer["votes"]] == ["A", "B"]
-    assert answer.keys() == {"verdict", "confidence", "reward", "error", "votes"}
+    assert answer.keys() == {"verdict", "confidence", "reward", "error", "most_votes", "votes"}
 
 
 def test_a_request_may_name_its_prompt_and_votes() -> None:

@@ -1,0 +1,113 @@
+"""Decides how many votes on a pair are asked: at most N in each order, fewer once their majority is settled.
+
+    all         every vote is asked
+    exact       until no vote that is left can change the majority, so the verdict is that of all votes
+    unlikely    also once the leader is so far ahead that a change is unlikely
+
+A round is one vote in each order, and a rule looks only after whole rounds: both orders always have equally many votes, so
+position bias cancels. Rounds are numbered. Only those are started that are needed whatever they say. So no vote is wasted, and
+the result depends neither on concurrency nor on which vote arrives first.
+
+The lead of `unlikely` is the smallest one whose error is at most `stop_error`. The error is the probability that the verdict
+differs from that of all votes, over all looks together. It holds for every pair, because it holds for every set of N votes in
+random order. It is greatest if all votes together are a tie. Then, by the reflection principle, the share of the orders in
+which A is ahead by c somewhere equals the share of sets of votes in which A is ahead by 2c at the end. The same holds for B.
+Ties and unreadable votes only lower the error (tests/stages/test_stopping.py computes it for every set of few votes).
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from stj.config import StopRule
+from stj.rows import Judgment
+from stj.stages.runner import together
+from stj.verdict import Verdict
+
+Readings = Sequence[Verdict | None]
+"""What one vote counts for, once for each parser: a majority is settled only if it is for every parser."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """When the votes on a pair are enough."""
+
+    rule: StopRule = "all"
+    error: float = 0.01
+    """Only for `unlikely`: the greatest probability that the verdict differs from that of all votes."""
+
+    def rounds_needed(self, tally: Counter[Verdict], left: int, votes: int, orders: int) -> int:
+        """Rounds that must be asked before these votes can be settled, of the `left` ones of `votes`; 0 if they are settled."""
+        if self.rule == "all":
+            return left
+        first, second = [*sorted(tally.values(), reverse=True), 0, 0][:2]
+        lead = first - second
+        needed = (orders * left - lead) // (2 * orders) + 1  # rounds that all go to the leader
+        if self.rule == "unlikely":
+            needed = min(needed, math.ceil((stopping_lead(votes, orders, self.error) - lead) / orders))
+        return min(max(needed, 0), left)
+
+
+EVERY_VOTE = Stopping()
+
+
+async def ask_in_rounds(
+    ask: Callable[[int], Iterable[Awaitable[Judgment]]],
+    votes: int,
+    orders: int,
+    stopping: Stopping,
+    read: Callable[[Judgment], Readings],
+) -> list[Judgment]:
+    """The judgments of at most `votes` rounds, round after round; `ask` makes the requests of the round with a number.
+
+    Raises what a request raises; the other requests are then cancelled.
+    """
+    tallies: defaultdict[int, Counter[Verdict]] = defaultdict(Counter)
+    judgments: list[Judgment] = []
+    asked, more = 0, stopping.rounds_needed(Counter(), votes, votes, orders)
+    while more:
+        new = await together(request for number in range(asked, asked + more) for request in ask(number))
+        for parser, reading in ((parser, reading) for judgment in new for parser, reading in enumerate(read(judgment))):
+            tallies[parser].update([reading] if reading is not None else [])
+        judgments += new
+        asked += more
+        more = max(stopping.rounds_needed(tally, votes - asked, votes, orders) for tally in tallies.values())
+    return judgments
+
+
+@dataclass(frozen=True, kw_only=True)
+class VotesAsked:
+    """How many votes a rule saved."""
+
+    asked: int = 0
+    most: int = 0
+    """Votes if every one had been asked."""
+
+    def __add__(self, other: "VotesAsked") -> "VotesAsked":
+        return VotesAsked(asked=self.asked + other.asked, most=self.most + other.most)
+
+    def __str__(self) -> str:
+        saved = 100 * (1 - self.asked / self.most) if self.most else 0
+        return f"{self.asked:,} votes asked of {self.most:,}, {saved:.0f}% saved"
+
+
+@cache
+def stopping_lead(votes: int, orders: int, error: float) -> int:
+    """The smallest lead, in votes, at which at most this share of all sets of votes still end with another verdict."""
+    return next(lead for lead in range(orders, orders * votes + 1, orders) if greatest_error(votes, orders, lead) <= error)
+
+
+def greatest_error(votes: int, orders: int, lead: int) -> float:
+    """The greatest probability that a verdict with this lead differs from that of all `votes` votes in each of 1 or 2 orders.
+
+    One order: a tie of M votes, M even; of C(M, M/2) sequences, C(M, M/2 + lead) are ahead by the lead somewhere. Two orders:
+    the sum and the difference of their counts move as a walk on the plane's grid, so the number of sequences is a product.
+    """
+    if orders == 1:
+        even = votes - votes % 2
+        return 2 * math.comb(even, even // 2 + lead) / math.comb(even, even // 2)
+    odd = votes % 2  # With an odd number of votes, one order is for A by one vote and the other for B.
+    ahead = math.comb(votes, (votes + lead + odd) // 2) * math.comb(votes, (votes + lead - odd) // 2)
+    return 2 * ahead / math.comb(votes, (votes + odd) // 2) ** 2
