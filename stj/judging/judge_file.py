@@ -95,6 +95,12 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     return compared
 
 
+def judged_pairs(panel: Panel) -> Iterator[tuple[str, PairVerdict]]:
+    """The verdict of the panel's first model on each pair that is judged, by the id that `read_winners` gives."""
+    for row in _rows(_sittings(panel)[0]):
+        yield id_in_task(row), pair_verdict(row, panel.config.vote)
+
+
 def result(row: Row, sitting: Sitting, panel: Panel) -> dict[str, Any]:
     """One judged pair as a JSON object."""
     verdict = pair_verdict(row, panel.config.vote)

@@ -16,10 +16,9 @@ from stj.judging.correction import CorrectedRate, Rate, corrected
 from stj.sources.dialogue import wrong_type
 from stj.sources.directory import files_at
 from stj.sources.files import Fields, Located, not_empty, read_files
-from stj.sources.ids import Seen, given_id, numbered
 from stj.storage.artifacts import fingerprint
 
-_FIELDS = Fields(required=("verdict",), optional=("id", "model", "prompt", "judge", "error", "abstained"))
+_FIELDS = Fields(required=("verdict",), optional=("id", "subset", "model", "prompt", "judge", "error", "abstained"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +90,10 @@ def read_verdicts(location: str, calibration: Calibration | None) -> Verdicts:
     """
     judges: dict[tuple[str, str, str], str] = {}
     counts: dict[str, int] = dict.fromkeys(("A", "B", "tie", "failed"), 0)
-    seen = Seen()
-    for position, (where, record) in enumerate(_records(location)):
-        given_id(numbered(position) if record.get("id") is None else record["id"], "id", where, seen)
+    seen: set[tuple[str, str]] = set()
+    for where, record in _records(location):
+        if record.get("id") is not None:
+            _refuse_twice(record, where, seen)
         judges.setdefault(_judge_of(record), where)
         if len(judges) > 1:
             raise SourceError(f"{where}: another judge than in {next(iter(judges.values()))}; give the results of one judge")
@@ -108,6 +108,13 @@ def read_verdicts(location: str, calibration: Calibration | None) -> Verdicts:
 
 def _records(location: str) -> Iterator[Located]:
     return not_empty(read_files(files_at(location, "RESULTS").files, _FIELDS), f"{location}: holds no results")
+
+
+def _refuse_twice(record: Mapping[str, Any], where: str, seen: set[tuple[str, str]]) -> None:
+    key = (str(record.get("subset")), str(record["id"]))
+    if key in seen:
+        raise SourceError(f"{where}: field 'id' is {key[1][:60]!r}, which an earlier result has too; give each result once")
+    seen.add(key)
 
 
 def _judge_of(record: Mapping[str, Any]) -> tuple[str, str, str]:

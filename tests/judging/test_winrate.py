@@ -146,7 +146,7 @@ def test_the_interval_holds_the_truth_in_93_of_100_simulations(truth: float, rig
         (lines("C"), "field 'verdict'"),
         (lines("A", 3), "field 'verdict'"),
         (lines("tie"), "field 'verdict'"),
-        (lines("A") + lines("B"), "ids must be unique"),
+        (lines("A") + lines("B"), "give each result once"),
         (lines("A") + lines("B", id="other", prompt="arena"), "line 2: another judge than in"),
         (lines(None, abstained=True), "without --risk and --calibration; it judges nothing twice"),
         (lines(None, error="too long"), "no pair could be judged"),
