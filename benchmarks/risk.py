@@ -22,7 +22,6 @@ from stj.errors import ConfigError
 from stj.generate import Sampling
 from stj.judging.calibration import Calibration, Outcome, Outcomes
 from stj.judging.risk import RiskLimit
-from stj.storage.artifacts import plain
 from stj.verdict import Label
 
 ROOT = Path(__file__).parents[1]
@@ -59,9 +58,7 @@ def measure(outcomes: Sequence[Outcome], votes: int, risk: float) -> dict[str, A
     for split in range(SPLITS):
         shuffled = random.Random(f"split {split}").sample(outcomes, len(outcomes))
         half = len(shuffled) // 2
-        calibration = Calibration(
-            model="M_0", judge={"vote": plain(VoteConfig(votes=votes))}, outcomes=Outcomes(shuffled[:half])
-        )
+        calibration = Calibration(model="M_0", judge={"vote": VoteConfig(votes=votes).key}, outcomes=Outcomes(shuffled[:half]))
         try:
             threshold = calibration.abstention(RiskLimit(risk=risk)).threshold
         except ConfigError:

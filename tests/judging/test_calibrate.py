@@ -21,7 +21,8 @@ from stj.judging.calibration_file import calibration_text, read_abstention, read
 from stj.judging.identity import judge_facts, model_facts
 from stj.rows import Turn
 from tests.judging.test_judge_file import SEED_MODEL, here, lines, pair, write
-from tests.judging.test_serve import app_of, ask
+from tests.judging.mini_server import mini_server
+from tests.judging.test_serve import ROOT, app_of, ask, get, installed
 
 __all__ = ["here"]
 
@@ -174,3 +175,23 @@ def test_the_server_abstains_and_refuses_a_request_for_other_votes(calibrated: P
         assert status == 400
         assert answer["detail"] == "this server's calibration is for prompt=figure8 and votes=1 only: leave out both"
     assert server._abstention(server._abstention_text(None)) is None
+
+
+@installed
+@pytest.mark.engine
+def test_a_real_server_abstains(tmp_path: Path) -> None:
+    """The calibration is made up; the server must apply it to what the mini seed says."""
+    facts = judge_facts(model_facts(ModelConfig(path=SEED_MODEL)), VoteConfig(decoding=Sampling(max_tokens=128)))
+    outcomes = Outcomes({Outcome("A", "A", 1.0): 60, Outcome("A", None, 0.5): 40})
+    (tmp_path / "c.json").write_text(calibration_text(Calibration(model="seed", judge=facts, outcomes=outcomes)))
+    options = ["--calibration", str(tmp_path / "c.json"), "--risk", "0.1"]
+    rows = [json.loads(line) for line in (ROOT / "stj/mini/data/heldout.jsonl").read_text().splitlines()[:40]]
+    with mini_server(tmp_path / "log", "key", SEED_MODEL, options) as address:
+        bodies = [
+            {"instruction": row["instruction"], "response_a": row["chosen"], "response_b": row["rejected"]} for row in rows
+        ]
+        answers = [json.loads(get(f"{address}/v1/judge", body, "key")[1]) for body in bodies]
+        status, text = get(f"{address}/v1/judge", bodies[0] | {"votes": 4}, "key")
+    assert {answer["abstained"] for answer in answers} == {True, False}
+    assert all(answer["abstained"] == (answer["verdict"] is None) == (answer["confidence"] < 1) for answer in answers)
+    assert (status, "leave out both" in text) == (400, True)

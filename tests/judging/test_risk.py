@@ -117,7 +117,7 @@ def test_the_risk_is_kept_in_nine_of_ten_calibrations_whatever_the_judge(world: 
         if chosen:
             answered = levels >= chosen.threshold
             above += float(weights[answered] @ np.array(errors)[answered]) > 0.1 * weights[answered].sum()
-    assert above / SPLITS <= 0.1 + 2.5 * math.sqrt(0.1 * 0.9 / SPLITS) * (above / SPLITS > 0.1)
+    assert above / SPLITS <= 0.1
 
 
 def test_a_good_judge_answers_most_pairs() -> None:
