@@ -13,7 +13,7 @@ from stj.text import show
 
 @verb(
     "calibrate",
-    "stj calibrate runs/mini/iteration_3/model labelled.jsonl --out calibration.json",
+    "stj calibrate runs/mini/iteration_3/model labelled.jsonl --out judge.json",
     "stj calibrate MODEL labelled.jsonl vote.votes=8 --out calibration.json",
     docs="trust",
 )
@@ -27,7 +27,7 @@ def _calibrate(
     out: Annotated[str, typer.Option(metavar="FILE", help="Write the calibration to this file.")] = "calibration.json",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo judgments that were made with other settings.")] = False,
 ) -> None:
-    """Measures on labelled pairs how far a judge's confidence can be trusted.
+    """Measures a judge's confidence on labelled pairs.
 
     Judge, `stj judge` and `stj serve` take the file, and abstain where the risk is too high.
     """
@@ -66,7 +66,7 @@ def _winrate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Reports how often system A's answers are better than system B's.
+    """Reports how often system A beats system B.
 
     A tie counts half. With a calibration, the rate and its interval are corrected for the judge's errors.
     """

@@ -1,27 +1,37 @@
 """Risk: the confidence from which on a judge answers, so that its error among the answered pairs has a limit.
 
-The guarantee: with probability `confidence` over the labelled pairs of a calibration, the judge errs on at most the share
-`risk` of the new pairs that it answers. It holds for new pairs of the same kind as the labelled ones, for any judge and any
-number of pairs. Pairs below the threshold, and ties, are not answered.
+The guarantee: with probability `confidence`, at most the share `risk` of the answers is wrong, in the long run and on as many
+new pairs as were labelled, or more. The probability is over the choice of the labelled and the new pairs, which must be of the
+same kind. It holds for any judge and any number of pairs. Pairs below the threshold, and ties, are not answered.
 
 The error among the answered need not grow as the threshold falls, so one bound for one threshold chosen on the data would not
 hold. This is learn then test (Angelopoulos et al. 2021), as in Trust or Escalate (Jung et al. 2024). The possible thresholds
-are fixed before the data, from the number of votes. Each is a hypothesis, "the error of the answered is above the risk", with
-the exact binomial p-value. They are tested from the strictest on by the fallback procedure (Wiens and Dmitrienko 2005). Each
-has a share of the allowed failure, 1 - confidence, and a rejected hypothesis hands its share on to the next. The chance that
-any true hypothesis is rejected is at most the sum of all shares. Fixed sequence testing is the case in which the strictest
-threshold has all. Several starts also serve a judge of many votes, which is seldom unanimous.
+are fixed before the data, from the number of votes. Each is a hypothesis, "too many of the answers are wrong". They are tested
+from the strictest on by the fallback procedure (Wiens and Dmitrienko 2005). Each has a share of the allowed failure,
+1 - confidence, and a rejected hypothesis hands its share on to the next. The chance that any true hypothesis is rejected is at
+most the sum of all shares. Fixed sequence testing is the case in which the strictest threshold has all. Several starts also
+serve a judge of many votes, which is seldom unanimous.
+
+A p-value is the larger of two exact ones. The binomial one is for the error in the long run. The hypergeometric one is for as
+many new answers as there were labelled ones: if too many of those are wrong, both together have so many errors that their fair
+division seldom leaves so few among the labelled ones (prediction limits, Thatcher 1964). Without it, a judge whose error in the
+long run is just within the risk would exceed it on every second set of new pairs.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
+
+import numpy as np
 
 from stj.errors import ConfigError
 
 _STARTS = 4
 """Thresholds with a share of the allowed failure. More help a judge that is seldom unanimous; others then need more pairs."""
+_ROUNDING = 1 + 1e-9  # A probability of exactly a half may come out a little larger.
 _STEPS = 200  # The lowest risk is reported to half a point.
 
 
@@ -58,8 +68,8 @@ def possible_thresholds(vote: Mapping[str, Any]) -> tuple[float, ...]:
     thresholds are hundredths, and finer ones near 1, where most of the values are.
     """
     if vote.get("aggregate") == "distribution":
-        return (0.9999, 0.999, 0.995, *(count / 100 for count in range(99, 0, -1)))
-    return tuple(count / (2 * vote["votes"]) for count in range(2 * vote["votes"], 0, -1))
+        return (0.9999, 0.999, 0.995, *(percent / 100 for percent in range(99, 0, -1)))
+    return tuple(share / (2 * vote["votes"]) for share in range(2 * vote["votes"], 0, -1))
 
 
 def certified(answers: Sequence[Answers], limit: RiskLimit) -> Answers | None:
@@ -71,7 +81,7 @@ def certified(answers: Sequence[Answers], limit: RiskLimit) -> Answers | None:
     last, level = None, 0.0
     for answer, share in zip(answers, _shares(answers, 1 - limit.confidence), strict=True):
         level += share
-        if answer.pairs and binomial_tail(answer.wrong, answer.pairs, limit.risk) <= level:
+        if answer.pairs and p_value(answer.wrong, answer.pairs, limit.risk) <= level:
             last = answer if last is None or answer.pairs > last.pairs else last
         else:
             level = 0.0
@@ -80,14 +90,26 @@ def certified(answers: Sequence[Answers], limit: RiskLimit) -> Answers | None:
 
 def lowest_risk(answers: Sequence[Answers], confidence: float) -> float | None:
     """The lowest risk, to half a point, at which the judge answers at all; None if it is above 99%."""
-    risks = (step / _STEPS for step in range(1, _STEPS - 1))
-    return next((risk for risk in risks if certified(answers, RiskLimit(risk=risk, confidence=confidence))), None)
+    risks = [step / _STEPS for step in range(1, _STEPS - 1)]
+    place = bisect_left(
+        risks, True, key=lambda risk: certified(answers, RiskLimit(risk=risk, confidence=confidence)) is not None
+    )
+    return risks[place] if place < len(risks) else None
 
 
 def pairs_needed(answers: Sequence[Answers], limit: RiskLimit) -> int:
     """Answered pairs without any error that a threshold needs: with fewer, no judge can be certified."""
     level = max(_shares(answers, 1 - limit.confidence))
-    return math.ceil(math.log(level) / math.log1p(-limit.risk))
+    pairs = math.ceil(math.log(level) / math.log1p(-limit.risk))
+    errors = next(errors for errors in count(1) if division_tail(0, max(pairs, errors), errors) <= level * _ROUNDING)
+    pairs = max(pairs, math.ceil((errors - 1) / limit.risk))
+    return next(enough for enough in count(pairs) if p_value(0, enough, limit.risk) <= level)
+
+
+def p_value(wrong: int, pairs: int, risk: float) -> float:
+    """The p-value of "too many of the answers are wrong", from the labelled pairs that are answered."""
+    too_many = wrong + math.floor(risk * pairs) + 1  # Errors of both halves together, if the new half is above the risk.
+    return max(binomial_tail(wrong, pairs, risk), division_tail(wrong, pairs, too_many))
 
 
 def binomial_tail(successes: int, trials: int, rate: float) -> float:
@@ -95,6 +117,22 @@ def binomial_tail(successes: int, trials: int, rate: float) -> float:
     from scipy.special import betainc  # Takes 0.1 s to import, which other commands need not wait for.
 
     return 1.0 if successes >= trials else float(betainc(trials - successes, successes + 1, 1 - rate))
+
+
+def division_tail(wrong: int, pairs: int, errors: int) -> float:
+    """The probability that a half of twice as many pairs, drawn by chance, has at most `wrong` of all their errors."""
+    if wrong >= min(errors, pairs):
+        return 1.0
+    in_half = np.arange(max(0, errors - pairs), wrong + 1)
+    logs = _ways(errors, in_half) + _ways(2 * pairs - errors, pairs - in_half) - _ways(2 * pairs, pairs)
+    return min(1.0, float(np.exp(logs).sum()))
+
+
+def _ways(items: int, chosen: Any) -> Any:
+    """Log of the number of ways to choose some of the items."""
+    from scipy.special import gammaln
+
+    return gammaln(items + 1) - gammaln(chosen + 1) - gammaln(items - chosen + 1)
 
 
 def _shares(answers: Sequence[Answers], failure: float) -> list[float]:

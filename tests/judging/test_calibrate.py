@@ -20,8 +20,8 @@ from stj.judging.calibration import Calibration, Outcome, Outcomes
 from stj.judging.calibration_file import calibration_text, read_abstention, read_calibration
 from stj.judging.identity import judge_facts, model_facts
 from stj.rows import Turn
-from tests.judging.test_judge_file import SEED_MODEL, here, lines, pair, write
 from tests.judging.mini_server import mini_server
+from tests.judging.test_judge_file import SEED_MODEL, here, lines, pair, write
 from tests.judging.test_serve import ROOT, app_of, ask, get, installed
 
 __all__ = ["here"]
@@ -94,7 +94,7 @@ def test_the_shell_s_judge_abstains_and_says_how_often(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--risk", "0.01"], "it has 100 pairs with a verdict, and at least 230 are needed, all of them right"),
+        (["--risk", "0.01"], "it has 100 pairs with a verdict, and at least 300 are needed, all of them right"),
         (["--risk", "0.05"], "errs too often on its 100 pairs with a verdict"),
         (["--risk", "0"], "risk=0.0: must be a share"),
         (["--risk", "nan"], "risk=nan: must be a share"),

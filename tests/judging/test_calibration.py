@@ -234,7 +234,7 @@ def test_both_a_file_and_a_risk_are_needed(tmp_path: Path) -> None:
 
 def test_too_few_pairs_and_too_many_errors_are_said_at_once() -> None:
     few = calibration({Outcome("A", "A", 1.0): 10})
-    with pytest.raises(ConfigError, match=r"it has 10 pairs with a verdict, and at least 29 are needed, all of them right"):
+    with pytest.raises(ConfigError, match=r"it has 10 pairs with a verdict, and at least 40 are needed, all of them right"):
         few.abstention(RiskLimit(risk=0.1))
     bad = calibration({Outcome("A", "A", 1.0): 600, Outcome("A", "B", 1.0): 400})
     with pytest.raises(
