@@ -16,7 +16,20 @@ from stj.verdict import Verdict
 _READ = 4000  # Characters at the end of a judgment in which its last sentence is looked for.
 _LONGEST = 600  # Characters of a sentence; a longer one is a list or a quotation.
 _LONGEST_HEADING = 80  # Characters; the pattern of headings takes quadratic time.
-_ROWS_NAMED = re.compile(_NAME, re.IGNORECASE)
+_ROWS_NAMED = 20  # A report names this many rows; `stj view` finds all of them.
+_TAG = re.compile(r"\\?\[\\?\[[^\[\]\n]{0,12}\]\\?\]|\[RESULT\]\W{0,4}[AB]\b", re.IGNORECASE)
+_MARKUP = re.compile(r"[*_`\"“”#>]+")
+_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_HEADING = re.compile(
+    r"\W*(?:so|thus|therefore|hence)?\W*(?:(?:my|the|our)\s)?(?:(?:final|overall)\s)?"
+    r"(?:verdict|decision|judge?ment|answer|conclusion|choice|result|output|evaluation|assessment|rating)s?"
+    r"(?:\s(?:is|would be))?\W*",
+    re.IGNORECASE,
+)
+_LETTER = r"\(?(?-i:([A-Da-d]))\)?(?!\w)"
+_BARE = r"(?<![\w'’])(?-i:([A-D]))(?=\s(?:is|was|wins)\b|[.!]?\Z)"  # "so B is better", "The better one is B."
+_NAME = rf"(?:(?:assistant|response|answer|output|model|option|candidate)\s{_LETTER}|{_BARE})"
+_NAMED = re.compile(_NAME, re.IGNORECASE)
 _COMPARED = re.compile(
     r"(?:\b(?:than|over|compared\s(?:to|with))\s|(?<=\boutperforms\s)|(?<=\boutperformed\s)|(?<=\bbeats\s))"
     rf"(?:that\sof\s|the\s)?{_NAME}(?:['’]s)?(?:\s\w+)?",
