@@ -4,9 +4,8 @@ A result holds a pair's id and the votes on it. The pair itself is in the file t
 the instruction and the answers; if it names the better response too, verdicts are right or wrong.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +13,12 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from stj.errors import SourceError
-from stj.rows import OPEN, ROW_SCHEMA, Pair, Row, rows_to_table
+from stj.rows import OPEN, ROW_SCHEMA
 from stj.sources.ids import id_in_task
 from stj.sources.responses import read_responses, read_winners
-from stj.verdict import Label
 from stj.viewing.sources import Source, TableSource
 
-_BLOCK_BYTES = 1 << 26  # A line must fit into a block; a pair with 32 votes an order takes about 200 kB.
+_BLOCK_BYTES = 1 << 24  # A line must fit into a block; a pair with 32 votes an order takes about 200 kB.
 _VOTE = pa.struct([(name, pa.string()) for name in ("shown_first", "verdict", "text", "thought")])
 _TEXTS = ("id", "model", "prompt", "error")
 _SCHEMA = pa.schema([*((name, pa.string()) for name in _TEXTS), ("votes", pa.list_(_VOTE))])
@@ -57,19 +55,20 @@ def _read(file: Path) -> pa.Table:
 
 
 def _pairs_table(pairs: str) -> pa.Table:
-    """The judged pairs as rows, the better response first if it is known."""
+    """The judged pairs, the better response first if it is known; `second` marks those whose second response it is."""
     winners = read_winners(pairs)
-    return rows_to_table(_pairs(pairs, winners))
-
-
-def _pairs(pairs: str, winners: Mapping[str, Label | None]) -> Iterator[Row]:
+    columns: dict[str, list[Any]] = {name: [] for name in ("id", "turns", "pair", "dropped", "second")}
     for row in read_responses(pairs, (_TASK,)):
         row_id = id_in_task(row)
         winner = winners[row_id]
         assert row.pair is not None, f"pair {row_id} has no responses"
-        chosen, rejected = (row.pair.rejected, row.pair.chosen) if winner == "B" else (row.pair.chosen, row.pair.rejected)
-        method = _KNOWN if winner else OPEN
-        yield replace(row, id=row_id, detail=winner, pair=Pair(method=method, chosen=chosen, rejected=rejected))
+        answers = (row.pair.chosen, row.pair.rejected)[:: -1 if winner == "B" else 1]
+        pair = {"method": _KNOWN if winner else OPEN, "chosen": answers[0], "rejected": answers[1]}
+        turns = [{"role": turn.role, "content": turn.content} for turn in row.turns]
+        for name, value in zip(columns, (row_id, turns, pair, row.dropped, winner == "B"), strict=True):
+            columns[name].append(value)
+    types = {name: pa.bool_() if name == "second" else ROW_SCHEMA.field(name).type for name in columns}
+    return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
 
 
 def _judged(results: pa.Table, rows: pa.Table | None, file: Path) -> pa.Table:
@@ -81,7 +80,7 @@ def _judged(results: pa.Table, rows: pa.Table | None, file: Path) -> pa.Table:
         if places.null_count == results.num_rows:
             raise SourceError(f"{file}: none of its ids is in the file that --pairs names")
         columns |= {name: rows[name].take(places).combine_chunks() for name in ("turns", "pair", "dropped")}
-        second = pc.fill_null(pc.equal(rows["detail"].take(places), "B"), fill_value=False).to_numpy()
+        second = pc.fill_null(rows["second"].take(places), fill_value=False).to_numpy()
     columns |= {
         "id": results["id"],
         "position": pa.array(np.arange(results.num_rows)),

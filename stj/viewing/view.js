@@ -3,6 +3,7 @@
 
 const PAGE = 50;
 const FACTS = ["task", "subset", "category", "complexity", "state"];
+const FILTERS = ["text", ...FACTS, "difference", "judge", "position", "outcome", "agreement"];
 const FIRST = 1, OTHER = 2, NEITHER = 4, UNREAD = 8; // bits of a mask, for each order
 const byId = (id) => document.getElementById(id);
 
@@ -44,8 +45,9 @@ let index, shown = [], start = 0, current = -1, asked = 0, filtering = 0;
 function factFilter(name) {
   const value = byId(name).value;
   if (value === "") return null;
-  const { codes } = index.facts[name];
-  return (row) => codes[row] === Number(value);
+  const { names, codes } = index.facts[name];
+  const wanted = names.indexOf(value);
+  return (row) => codes[row] === wanted;
 }
 
 function differenceFilter() {
@@ -57,7 +59,7 @@ function differenceFilter() {
 
 function chosenJudges() {
   const value = byId("judge").value;
-  return value === "" ? index.judges : [index.judges[Number(value)]];
+  return index.judges.filter((judge) => value === "" || judge.name === value);
 }
 
 // The masks of a judge's orders: one for the chosen position, or all that were judged.
@@ -125,7 +127,7 @@ async function list() {
   const titles = rows.length ? await source.titles(rows) : [];
   byId("count").textContent = `${shown.length.toLocaleString("en")} of ${index.rows.toLocaleString("en")} rows${which}${all}`;
   byId("list").replaceChildren(...titles.map((title, place) => {
-    const link = make("a", { href: `#row=${encodeURIComponent(title.id)}` }, title.title || "(no text)", make("span", {}, title.id));
+    const link = make("a", { href: address(title.id) }, title.title || "(no text)", make("span", {}, title.id));
     link.dir = "auto";
     link.dataset.row = rows[place];
     return make("li", {}, link);
@@ -163,9 +165,10 @@ function make(name, attributes, ...content) {
 const block = (text) => make("div", { class: "text", dir: "auto" }, text);
 
 function parts(details) {
-  const link = make("a", { href: `#row=${encodeURIComponent(details.id)}` }, details.id);
+  const link = make("a", { href: `#${new URLSearchParams({ row: details.id })}` }, details.id);
   const facts = Object.entries(details.facts).map(([name, value]) => `${name}: ${value}`).join("; ");
   const content = [make("h2", {}, link), make("p", { class: "facts" }, facts), make("h3", {}, "Instruction")];
+  if (!details.turns.length) content.push(make("p", { class: "soft" }, "This file has no instructions; name that of its pairs with --pairs."));
   for (const turn of details.turns) {
     if (details.turns.length > 1) content.push(make("h4", {}, turn.role));
     content.push(block(turn.text));
@@ -196,7 +199,8 @@ function judgeParts(judge) {
 
 function judgmentPart(judgment) {
   const head = make("h4", {}, make("span", { class: judgment.outcome }, `verdict ${judgment.verdict}`));
-  const notes = [judgment.title, judgment.order, `${judgment.tokens.toLocaleString("en")} tokens`];
+  const notes = [judgment.title, judgment.order];
+  if (judgment.tokens !== null) notes.push(`${judgment.tokens.toLocaleString("en")} tokens`);
   if (judgment.kept) notes.push("kept");
   if (judgment.ended) notes.push(`ended by ${judgment.ended}`);
   const part = make("section", {}, head, make("p", { class: "facts" }, notes.join("; ")));
@@ -208,12 +212,22 @@ function judgmentPart(judgment) {
   return part;
 }
 
-// ---- moving ----
+// ---- moving: the part of the address behind # names the row and the filters ----
 
-function follow() {
-  const named = /^#row=(.*)$/.exec(location.hash);
-  if (!named) return shown.length ? go(shown[0], false) : byId("row").replaceChildren();
-  return openNamed(decodeURIComponent(named[1]));
+function address(id) {
+  const set = FILTERS.map((name) => [name, byId(name).value]).filter(([, value]) => value !== "");
+  return `#${new URLSearchParams(id === undefined ? set : [...set, ["row", id]])}`;
+}
+
+async function follow() {
+  const named = new URLSearchParams(location.hash.slice(1));
+  if (FILTERS.some((name) => byId(name).value !== (named.get(name) ?? ""))) {
+    for (const name of FILTERS) byId(name).value = named.get(name) ?? "";
+    await filter();
+  }
+  if (named.has("row")) await openNamed(named.get("row"));
+  else if (shown.length) await open(shown[0]);
+  else byId("row").replaceChildren();
 }
 
 async function openNamed(id) {
@@ -222,10 +236,10 @@ async function openNamed(id) {
   return byId("row").replaceChildren(make("p", { class: "wrong" }, `No row here has the id ${id}.`));
 }
 
-async function go(row, named = true) {
-  const [title] = await source.titles([row]);
-  if (named) history.pushState(null, "", `#row=${encodeURIComponent(title.id)}`);
-  await open(row);
+async function refilter() {
+  history.replaceState(null, "", address());
+  await filter();
+  await follow();
 }
 
 async function step(by) {
@@ -235,7 +249,9 @@ async function step(by) {
     start = Math.floor(place / PAGE) * PAGE;
     await list();
   }
-  await go(shown[place]);
+  const [title] = await source.titles([shown[place]]);
+  history.pushState(null, "", address(title.id));
+  await open(shown[place]);
 }
 
 function turn(by) {
@@ -246,18 +262,17 @@ function turn(by) {
 const failed = (error) => { byId("count").textContent = `failed: ${error.message}`; };
 const safely = (action) => (...args) => Promise.resolve().then(() => action(...args)).catch(failed);
 
-function options(select, names, values) {
-  select.replaceChildren(make("option", { value: "" }, "any"), ...names.map((name, place) => make("option", { value: values[place] }, name)));
+function options(select, names) {
+  select.replaceChildren(make("option", { value: "" }, "any"), ...names.map((name) => make("option", { value: name }, name)));
 }
 
 function fill() {
   for (const name of FACTS) {
     const { names } = index.facts[name];
-    const order = names.map((_, place) => place).sort((a, b) => names[a].localeCompare(names[b], "en", { numeric: true }));
-    options(byId(name), order.map((place) => names[place]), order);
+    options(byId(name), names.toSorted((a, b) => a.localeCompare(b, "en", { numeric: true })));
     byId(name).parentElement.hidden = names.length < 2;
   }
-  options(byId("judge"), index.judges.map((judge) => judge.name), index.judges.map((_, place) => place));
+  options(byId("judge"), index.judges.map((judge) => judge.name));
   byId("judge").parentElement.hidden = index.judges.length < 2;
   byId("agreement").parentElement.hidden = index.judges.length < 2;
 }
@@ -271,12 +286,11 @@ function keys(event) {
 }
 
 let waiting;
-byId("filters").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(safely(filter), 150); });
-byId("filters").addEventListener("reset", () => setTimeout(safely(filter)));
+byId("filters").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(safely(refilter), 150); });
+byId("filters").addEventListener("reset", () => setTimeout(safely(refilter)));
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("earlier").addEventListener("click", safely(() => turn(-1)));
 byId("later").addEventListener("click", safely(() => turn(1)));
-addEventListener("hashchange", safely(follow));
 addEventListener("popstate", safely(follow));
 addEventListener("keydown", keys);
 
