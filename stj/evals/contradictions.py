@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from stj.rows import Judgment, Row
 from stj.verdict import Verdict
 
-_READ = 4000  # Characters at the end of a judgment in which its last sentence is looked for.
+_READ = 800  # Characters at the end of a judgment in which its last sentence is looked for.
 _LONGEST = 600  # Characters of a sentence; a longer one is a list or a quotation.
 _LONGEST_HEADING = 80  # Characters; the pattern of headings takes quadratic time.
 _ROWS_NAMED = 20  # A report names this many rows; `stj view` finds all of them.
 _TAG = re.compile(r"\\?\[\\?\[[^\[\]\n]{0,12}\]\\?\]|\[RESULT\]\W{0,4}[AB]\b", re.IGNORECASE)
-_MARKUP = re.compile(r"[*_`\"“”#>]+")
-_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_MARKUP = str.maketrans("", "", "*_`\"“”#>")
+_WORD = re.compile(r"\w")
+_END = re.compile(r"[.!?]\s+|\n+")
 _HEADING = re.compile(
     r"\W*(?:so|thus|therefore|hence)?\W*(?:(?:my|the|our)\s)?(?:(?:final|overall)\s)?"
     r"(?:verdict|decision|judge?ment|answer|conclusion|choice|result|output|evaluation|assessment|rating)s?"
@@ -104,14 +105,14 @@ def contradicted(text: str, verdict: Verdict | None) -> str | None:
 
 def last_sentence(text: str) -> str:
     """The last sentence with words, without markup and verdict tags; "" if there is none."""
-    plain = _MARKUP.sub("", _TAG.sub(" ", text[-_READ:]))
-    sentences = [" ".join(sentence.split()) for sentence in _END.split(plain)]
-    return next((each for each in reversed(sentences) if re.search(r"\w", each) and not _is_heading(each)), "")
+    plain = _TAG.sub(" ", text[-_READ:]).translate(_MARKUP)
+    sentences = (" ".join(sentence.split()) for sentence in reversed(_END.split(plain)))
+    return next((each for each in sentences if _WORD.search(each) and not _is_heading(each)), "")
 
 
 def preferred(sentence: str) -> str | None:
     """The label of the single response that a sentence calls better; None if it does not state that plainly."""
-    if len(sentence) > _LONGEST:
+    if len(sentence) > _LONGEST or not _NAMED.search(sentence):
         return None
     clause = _CONCEDED.sub("", _COMPARED.sub("", sentence))
     names = {name.upper() for groups in _NAMED.findall(clause) for name in groups if name}
