@@ -22,6 +22,7 @@ from stj.evals.benchmarks import BENCHMARKS
 from stj.evals.benchmarks.evaluation import SCORES, judged_examples
 from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged, scores_json, scores_tables
+from stj.evals.consistency import consistency_by_task, consistency_line
 from stj.findings import Finding, look, require
 from stj.generate import Generate
 from stj.models.check import ModelUse
@@ -82,9 +83,12 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
             scores += [_scores(artifact, ref, parser, config) for parser in PARSERS]
         except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)
-    _write_scores(artifact, model.label if model.endpoint else word, benchmarks, config, scores, refused)
+    consistency = consistency_by_task(map(row_from_dict, artifact.records()))
+    _write_scores(artifact, model.label if model.endpoint else word, benchmarks, config, scores, refused, consistency)
     for item in scores_tables(parsed for parsed in scores if parsed.parser in (config.judge.parser, "paper")):
         show(item)
+    for line in filter(None, (consistency_line(task, counted) for task, counted in consistency.items())):
+        show(line)
     show(f"judgments and scores: {artifact.folder.uri}")
     return Evaluated(folder=artifact.folder, refused=refused)
 
@@ -181,6 +185,7 @@ def _write_scores(
     config: Config,
     scores: Sequence[BenchmarkScores],
     refused: Mapping[str, str],
+    consistency: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Writes scores.json."""
     rows: Counter[str] = Counter(record["task"] for record in artifact.records(["task"]))
@@ -190,6 +195,8 @@ def _write_scores(
     }
     for name, reason in refused.items():
         by_benchmark[name] = {"rows": rows[name], "error": reason}
+    for name, counted in consistency.items():
+        by_benchmark[name] |= counted
     settings = {"model": path, "prompt": config.prompt, "votes": config.votes, "parser": config.judge.parser}
     record = {**settings, "benchmarks": [ref.word for ref in benchmarks], "scores": by_benchmark}
     artifact.folder.write_json(SCORES, record)

@@ -76,7 +76,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
 
         yield make
         summary = RunSummary.of(run)
-        write_report(run.folder, summary.facts, summary.judges)
+        write_report(run.folder, summary.facts, summary.judges, summary.where)
     print_line(table(summary.judges))
 
 

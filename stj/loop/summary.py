@@ -10,6 +10,7 @@ from stj.loop.heldout import score_heldout
 from stj.loop.kinds import PassPhase
 from stj.loop.phases import Run
 from stj.loop.report import IterationReport
+from stj.loop.where import Where
 from stj.rows import HELDOUT
 from stj.storage.artifacts import plain
 
@@ -22,12 +23,14 @@ class RunSummary:
     """JSON values about the run as a whole, with its config, and a judgment of each judge."""
     judges: list[IterationReport]
     """For each judge M_0 ... M_T its held-out scores, and the training set that it made, as far as they exist."""
+    where: Where
+    """Where the judges are wrong."""
 
     @classmethod
     def of(cls, run: Run) -> "RunSummary":
         """The summary of all artifacts that are finished."""
         judges = [_judge_report(run, judge) for judge in range(run.config.iterations + 1)]
-        return cls(facts=_facts(run), judges=judges)
+        return cls(facts=_facts(run), judges=judges, where=Where.of(run))
 
 
 def _judge_report(run: Run, judge: int) -> IterationReport:
