@@ -1,4 +1,4 @@
-"""Whether a judge agrees with itself: contradictions within a judgment, and cycles among its preferences. Counts, rows named."""
+"""Whether a judge agrees with itself: contradictions within a judgment, and cycles among its preferences, with rows named."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -35,15 +35,14 @@ def consistency_by_task(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
     return {task: consistency.plain() for task, consistency in by_task.items()}
 
 
-def consistency_line(task: str, counted: dict[str, Any]) -> str:
+def consistency_line(task: str, counts: dict[str, Any]) -> str:
     """Both counts in one line, for a reader; "" if there is neither."""
-    contradictions, cycles = counted["contradictions"], counted["cycles"]
+    contradictions, cycles = counts["contradictions"], counts["cycles"]
     parts = []
     if contradictions["count"]:
         ids = ", ".join(map(visible_line, contradictions["rows"][:3]))
-        parts.append(
-            f"{contradictions['count']:,} of {contradictions['judgments']:,} verdicts contradict their last sentence, as in {ids}"
-        )
+        counted = f"{contradictions['count']:,} of {contradictions['judgments']:,} verdicts"
+        parts.append(f"{counted} contradict their last sentence, as in {ids}")
     if cycles["count"]:
         ids = ", ".join(map(visible_line, cycles["rows"][0]))
         parts.append(f"{cycles['count']:,} of {cycles['triples']:,} triples of answers form a cycle, as in {ids}")

@@ -2,7 +2,7 @@
 
 One pass over the rows fills counts, so memory does not grow with them. What is counted of a pair:
 
-    held-out pairs and benchmarks    all its sampled judgments, or the greedy ones if there are no others; the mean of the orders
+    held-out pairs and benchmarks    all sampled judgments, or the greedy ones if there are no others; the mean of the orders
     training pairs                   only the first sample: sampling stops at a right one, so all samples together are biased
 """
 

@@ -100,7 +100,8 @@ def write_report(
 ) -> None:
     """Writes report.json and report.html.
 
-    `where` says where the judges are wrong. `run` holds JSON values: facts about the run, its resolved settings as `config`, and a few judgments to show as `samples`.
+    `where` says where the judges are wrong.
+    `run` holds JSON values: facts about the run, its resolved settings as `config`, and a few judgments to show as `samples`.
     A sample has instruction, chosen, rejected, judge, thought, text, verdict and winner.
     """
     where = where or Where()
