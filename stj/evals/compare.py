@@ -11,13 +11,14 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from stj.errors import ArtifactError
 from stj.evals.benchmarks.evaluation import judged_examples, read_evaluation
 from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
+from stj.evals.changed_rows import ChangedRows, changed_lines, changed_rows
 from stj.evals.intervals import Interval, difference_ci95
 from stj.evals.metrics import ExampleOutcome
 from stj.evals.table import percent
@@ -49,6 +50,8 @@ class EvalComparison:
     only_b: int
     """The same for B."""
     mcnemar_p: float
+    changed: ChangedRows = field(default_factory=ChangedRows)
+    """The examples that only one of the judges judged right in all orders."""
 
     @property
     def conclusion(self) -> str:
@@ -123,6 +126,12 @@ def comparisons_table(comparisons: Sequence[EvalComparison]) -> Table:
     return Table(columns=columns, rows=rows, plain=[_sentence(compared) for compared in comparisons], note=note)
 
 
+def changes_lines(comparisons: Sequence[EvalComparison], limit: int) -> Iterator[str]:
+    """The rows that changed, at most `limit` of each kind on each benchmark, for a reader."""
+    for compared in comparisons:
+        yield from changed_lines(compared.benchmark, compared.changed, limit)
+
+
 def mcnemar_p(only_a: int, only_b: int) -> float:
     """Two-sided exact p: twice the tail of a fair binomial, at most 1."""
     flips = only_a + only_b
@@ -163,7 +172,7 @@ def _compared_on(ref: BenchmarkRef, first: _Run, second: _Run) -> EvalComparison
     only_a, only_b = sum(count > 0 for count in more), sum(count < 0 for count in more)
     differences = [[b.accuracy - a.accuracy for a, b in unit] for unit in units.values()]
     count = max(1, len(shared))
-    return EvalComparison(
+    compared = EvalComparison(
         benchmark=ref.name,
         examples=len(shared),
         units=len(units),
@@ -175,6 +184,8 @@ def _compared_on(ref: BenchmarkRef, first: _Run, second: _Run) -> EvalComparison
         only_b=only_b,
         mcnemar_p=mcnemar_p(only_a, only_b),
     )
+    right_a, right_b = ({key: example.right for key, example in examples.items()} for examples in (by_a, by_b))
+    return replace(compared, changed=changed_rows(right_a, right_b, _rows(first, ref)))
 
 
 def _read(location: str) -> _Run:

@@ -1,7 +1,7 @@
 """Cycles among a judge's preferences: A over B, B over C, and C over A, for three answers to one instruction.
 
-A judge with any ranking in mind has none. Instructions and answers are the same if their texts are. So MT-Bench's answers of many
-models are covered, and every file of pairs with three answers to an instruction.
+A judge with any ranking in mind has none. Instructions and answers are the same if their texts are. So MT-Bench's answers of
+many models are covered, and every file of pairs with three answers to an instruction.
 """
 
 import hashlib

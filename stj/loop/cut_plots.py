@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from stj.evals.metrics import Interval
+from stj.evals.intervals import Interval
 from stj.loop.plots import svg, text
 
 _LEFT, _END, _WIDTH = 250, 780, 1000

@@ -6,6 +6,7 @@ One pass over the rows fills counts, so memory does not grow with them. What is 
     training pairs                   only the first sample: sampling stops at a right one, so all samples together are biased
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from statistics import fmean
 from typing import Any
 
 from stj.evals.consistency import Consistency
+from stj.evals.intervals import Interval, Unit, UnitPart, weighted_ci95
 from stj.evals.length_bins import LENGTH_BINS, length_bin
-from stj.evals.metrics import Interval, bootstrap_ci95
 from stj.rows import OPEN, TRAINING, Judgment, Row
 
 DIMENSIONS = ("category", "length difference", "position", "turns")
@@ -72,7 +73,7 @@ class CutCounts:
     """The counts of one judge on one task."""
 
     def __init__(self) -> None:
-        self._classes: dict[tuple[str, str], Counter[float]] = {}
+        self._classes: dict[tuple[str, str], Counter[Unit]] = {}
         self._tokens = Counter[int]()
         self._sums: dict[bool, list[int]] = {True: [0, 0], False: [0, 0]}
         self._consistency = Consistency()
@@ -88,12 +89,11 @@ class CutCounts:
         counted = _counted(row)
         if row.pair is None or row.pair.method == OPEN or not counted:
             return
-        accuracy = fmean(judgment.correct for judgment in counted)
         for dimension, label in _classes(row):
-            self._count(dimension, label, accuracy)
+            self._count(dimension, label, counted)
         for place, label in zip("AB", _POSITIONS, strict=True):
-            if shown := [judgment.correct for judgment in counted if judgment.winner == place]:
-                self._count("position", label, fmean(shown))
+            if shown := [judgment for judgment in counted if judgment.winner == place]:
+                self._count("position", label, shown)
 
     def result(self, judge: str, task: str) -> JudgeCuts:
         """What was counted."""
@@ -107,15 +107,17 @@ class CutCounts:
             cycles=consistency["cycles"],
         )
 
-    def _count(self, dimension: str, label: str, accuracy: float) -> None:
-        self._classes.setdefault((dimension, label), Counter())[accuracy] += 1
+    def _count(self, dimension: str, label: str, judgments: Sequence[Judgment]) -> None:
+        """Counts a pair as a unit: pairs of the same accuracy take no more memory than one."""
+        accuracy = fmean(judgment.correct for judgment in judgments)
+        unit = (UnitPart("", accuracy, 1, len(judgments)),)
+        self._classes.setdefault((dimension, label), Counter())[unit] += 1
 
     def _cuts(self) -> Iterator[Cut]:
         for dimension, label in sorted(self._classes, key=_place):
-            values = self._classes[dimension, label]
-            mean = sum(value * count for value, count in values.items()) / values.total()
-            interval = bootstrap_ci95(values.elements())
-            yield Cut(dimension=dimension, label=label, pairs=values.total(), accuracy=mean, ci95=interval)
+            units = self._classes[dimension, label]
+            mean = math.fsum(part.total * count for (part,), count in units.items()) / units.total()
+            yield Cut(dimension=dimension, label=label, pairs=units.total(), accuracy=mean, ci95=weighted_ci95(units, {"": 1}))
 
     def _lengths(self) -> JudgmentLengths:
         (right, right_tokens), (wrong, wrong_tokens) = self._sums[True], self._sums[False]
