@@ -7,6 +7,7 @@ data in JSON; the script shows them as text alone.
 import base64
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from stj.evals.length_bins import LENGTH_BINS, length_bounds
 from stj.viewing.columns import Whole
 from stj.viewing.details import row_details
 from stj.viewing.index import Index
@@ -42,6 +44,7 @@ def page(name: str, data: Any = None) -> str:
         "style": _asset("view.css"),
         "script": _asset("view.js"),
         "data": block,
+        "lengths": "".join(_length_options()),
     }
     parts = _asset("page.html").replace("}}", "{{").split("{{")
     return "".join(filled[part.strip()] if place % 2 else part for place, part in enumerate(parts))
@@ -55,6 +58,12 @@ def one_file(name: str, index: Index) -> str:
     titles = [{"id": index.id(number), "title": index.title(number)} for number in places]
     contradictions = [place for place, row in enumerate(rows) if _contradicts(row)]
     return page(name, {"index": record, "titles": titles, "rows": rows, "contradictions": contradictions})
+
+
+def _length_options() -> Iterator[str]:
+    for name, (low, high) in zip(LENGTH_BINS, length_bounds(), strict=True):
+        bounds = f"{'-Infinity' if low is None else low}:{'Infinity' if high is None else high}"
+        yield f'<option value="{bounds}">better answer: {name}</option>'
 
 
 def _contradicts(row: dict[str, Any]) -> bool:

@@ -18,6 +18,7 @@ from stj.viewing.lookup import contradicting, search
 from stj.viewing.page import page, policy
 
 ADDRESS = "127.0.0.1"
+_HTTP_PORT = 80  # Browsers leave it out of the Host header.
 _MOST_TITLES = 500
 _LONGEST_TEXT = 1_000_000  # characters of one text; a browser shows this within a second
 _HTML, _JSON, _PLAIN = "text/html", "application/json", "text/plain"
@@ -51,7 +52,8 @@ class ViewServer(ThreadingHTTPServer):
 
     def names_this_machine(self, host: str | None) -> bool:
         """Whether a Host header names this server as its own user does."""
-        return host in {f"{name}:{self.server_port}" for name in (ADDRESS, "localhost")}
+        names = {f"{name}:{self.server_port}" for name in (ADDRESS, "localhost")}
+        return host in (names | {ADDRESS, "localhost"} if self.server_port == _HTTP_PORT else names)
 
 
 def answers(name: str, index: Index) -> dict[str, Callable[[Query], bytes]]:

@@ -18,11 +18,13 @@ from stj.errors import ArtifactError
 from stj.rows import HELDOUT, Row, row_from_dict
 from stj.storage.artifacts import MANIFEST, STARTED, Artifact, read_artifact
 from stj.storage.folder import Folder
+from stj.viewing.examples import examples_as_rows
 
+_ROW, _EXAMPLE = {"id", "task", "turns"}, {"id", "messages", "completion"}
 _DEPTH = 3  # RUN_ROOT/iteration_1/warm_up/judged is the deepest place of judged rows.
 _BATCH_ROWS = 4096
 _JUDGED = re.compile(r"iteration_(\d+)/judged")
-_MEASURED = re.compile(r"heldout_(\d+)")
+_MEASURED = re.compile(r"heldout_(\d+)|benchmarks_(\d+)/.+")
 
 
 class Source(Protocol):
@@ -106,9 +108,13 @@ class TableSource:
 def sources_at(folder: Folder) -> list[Source]:
     """The sources in an artifact's folder, or in the folder of a run, of evaluations, or of `stj judge`.
 
+    Training examples are shown only if `folder` is their artifact: in a run they repeat the judgments.
+
     Raises ArtifactError if no artifact there holds rows.
     """
-    named = [(name, artifact) for name, artifact in _artifacts(folder, "", _DEPTH) if _holds_rows(artifact)]
+    if any(folder.exists(record) for record in (MANIFEST, STARTED)) and _columns(alone := read_artifact(folder)) >= _EXAMPLE:
+        return [TableSource(examples_as_rows(alone.records()), "training examples")]
+    named = [(name, artifact) for name, artifact in _artifacts(folder, "", _DEPTH) if _columns(artifact) >= _ROW]
     if not named:
         raise ArtifactError(f"{folder.uri}: no rows here: give the directory of a run, of an evaluation or of an artifact")
     whole = [ArtifactSource(artifact, _judge(name, artifact, folder)) for name, artifact in named]
@@ -125,11 +131,12 @@ def _artifacts(folder: Folder, name: str, depth: int) -> Iterator[tuple[str, Art
         yield from _artifacts(folder, f"{name}/{inner}" if name else inner, depth - 1)
 
 
-def _holds_rows(artifact: Artifact) -> bool:
+def _columns(artifact: Artifact) -> set[str]:
+    """The columns of the rows; none if there are no rows, as in a model."""
     for name in artifact.parts():
         with artifact.opened(name) as file:
-            return {"id", "task", "turns"} <= set(file.schema_arrow.names)
-    return False
+            return set(file.schema_arrow.names)
+    return set()
 
 
 def _judge(name: str, artifact: Artifact, folder: Folder) -> str:
@@ -138,7 +145,7 @@ def _judge(name: str, artifact: Artifact, folder: Folder) -> str:
     The first judge of the training pairs may be another model than M_0, the seed. It is M_0 if its pass also measures it.
     """
     if measured := _MEASURED.fullmatch(name):
-        return f"M_{measured[1]}"
+        return f"M_{measured[1] or measured[2]}"
     if (judged := _JUDGED.fullmatch(name)) and int(judged[1]) > 1:
         return f"M_{int(judged[1]) - 1}"
     if judged or name == "pairs":
