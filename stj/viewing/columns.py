@@ -122,7 +122,8 @@ def _titles(batch: pa.RecordBatch) -> pa.Array:
 def _difference(batch: pa.RecordBatch) -> Whole:
     first, second = (pc.utf8_length(pc.cast(field_at(batch, f"pair.{name}"), pa.string())) for name in ("chosen", "rejected"))
     difference = pc.subtract(pc.cast(first, pa.int64()), pc.cast(second, pa.int64()))
-    return _numpy(pc.fill_null(difference, UNKNOWN_DIFFERENCE))
+    no_texts = pc.equal(pc.max_element_wise(first, second), 0)  # results of `stj judge` without their pairs
+    return _numpy(pc.fill_null(pc.if_else(no_texts, UNKNOWN_DIFFERENCE, difference), UNKNOWN_DIFFERENCE))
 
 
 def _judged(batch: pa.RecordBatch) -> pa.Array:

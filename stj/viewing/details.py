@@ -38,7 +38,7 @@ def _facts(row: Row) -> Iterator[tuple[str, str]]:
         yield "expected length", row.category.length
     if row.language:
         yield "language", row.language
-    if row.pair:
+    if row.pair and (row.pair.chosen or row.pair.rejected):
         yield "pair", row.pair.method
         yield "length difference", f"{len(row.pair.chosen) - len(row.pair.rejected):+,} characters"
 
@@ -49,7 +49,7 @@ def _answers(row: Row, longest: int) -> list[dict[str, Any]]:
             {"title": f"answer {number + 1}: {'good' if number < row.candidates.good else 'bad'}", "text": _cut(text, longest)}
             for number, text in enumerate(row.candidates.answers)
         ]
-    if row.pair is None:
+    if row.pair is None or not (row.pair.chosen or row.pair.rejected):
         return []
     titles = ("response A", "response B") if row.pair.method == OPEN else ("better answer", "worse answer")
     texts = row.pair.chosen, row.pair.rejected

@@ -1,7 +1,7 @@
 """The results that `stj judge` wrote, as rows: one source for each juror, read and converted as Arrow columns.
 
-A result holds a pair's id and the votes on it. The pair itself is in the file that was judged. With that file the page shows
-the instruction and the answers; if it names the better response too, verdicts are right or wrong.
+A result holds a pair's id, the votes on it, and the better response if it is known: then verdicts are right or wrong. The pair
+itself is in the file that was judged. With that file the page shows the instruction and the answers.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from stj.viewing.sources import Source, TableSource
 
 _BLOCK_BYTES = 1 << 24  # A line must fit into a block; a pair with 32 votes an order takes about 200 kB.
 _VOTE = pa.struct([(name, pa.string()) for name in ("shown_first", "verdict", "text", "thought")])
-_TEXTS = ("id", "model", "prompt", "error")
+_TEXTS = ("id", "model", "prompt", "error", "subset", "winner")
 _SCHEMA = pa.schema([*((name, pa.string()) for name in _TEXTS), ("votes", pa.list_(_VOTE))])
 _JUDGMENTS = ROW_SCHEMA.field("judgments").type
 _TASK = "judged"
@@ -31,10 +31,10 @@ _KNOWN = "given"
 def read_results(file: Path, pairs: str | None) -> list[Source]:
     """One source for each model and prompt. Raises SourceError if a file cannot be read or does not hold what it should."""
     results = _read(file)
-    rows = _pairs_table(pairs) if pairs else None
+    known = _pairs_table(pairs) if pairs else None
     jurors = pc.binary_join_element_wise(results["model"], results["prompt"], " ").combine_chunks()
     each = [results.filter(pc.equal(jurors, juror)) for juror in pc.unique(jurors).to_pylist()]
-    return [TableSource(_judged(table.combine_chunks(), rows, file), _name(table)) for table in each]
+    return [TableSource(_judged(table.combine_chunks(), known, file), _name(table)) for table in each]
 
 
 def _name(table: pa.Table) -> str:
@@ -71,30 +71,45 @@ def _pairs_table(pairs: str) -> pa.Table:
     return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
 
 
-def _judged(results: pa.Table, rows: pa.Table | None, file: Path) -> pa.Table:
+def _judged(results: pa.Table, pairs: pa.Table | None, file: Path) -> pa.Table:
     """One juror's results as a table of ROW_SCHEMA."""
-    columns = {field.name: pa.nulls(results.num_rows, field.type) for field in ROW_SCHEMA}
-    second = np.zeros(results.num_rows, dtype=bool)
-    if rows is not None:
-        places = pc.index_in(results["id"], value_set=rows["id"].combine_chunks())
-        if places.null_count == results.num_rows:
-            raise SourceError(f"{file}: none of its ids is in the file that --pairs names")
-        columns |= {name: rows[name].take(places).combine_chunks() for name in ("turns", "pair", "dropped")}
-        second = pc.fill_null(rows["second"].take(places), fill_value=False).to_numpy()
+    size = results.num_rows
+    columns = {field.name: pa.nulls(size, field.type) for field in ROW_SCHEMA}
+    columns["turns"] = pa.array([[]] * size, ROW_SCHEMA.field("turns").type)
+    known, second = pc.is_valid(results["winner"]), pc.equal(results["winner"], "B")
+    if pairs is not None:
+        shown = pairs.take(_places(results, pairs, file))
+        columns |= {name: shown[name] for name in ("turns", "pair", "dropped")}
+        second = shown["second"]
+    elif pc.any(known).as_py():
+        columns["pair"] = _no_texts(known)
     columns |= {
         "id": results["id"],
-        "position": pa.array(np.arange(results.num_rows)),
-        "task": pa.array([_TASK] * results.num_rows),
+        "position": pa.array(np.arange(size)),
+        "task": pa.array([_TASK] * size),
+        "subset": results["subset"],
         "error": results["error"],
-        "judgments": _judgments(results["votes"].combine_chunks(), second),
-        **{
-            name: pa.array(np.zeros(results.num_rows, dtype=int))
-            for name in ("prompt_tokens", "output_tokens", "surplus_tokens")
-        },
+        "judgments": _judgments(results["votes"].combine_chunks(), pc.fill_null(second, fill_value=False).to_numpy()),
+        **{name: pa.array(np.zeros(size, dtype=int)) for name in ("prompt_tokens", "output_tokens", "surplus_tokens")},
     }
-    if rows is None:
-        columns["turns"] = pa.array([[]] * results.num_rows, ROW_SCHEMA.field("turns").type)
     return pa.table([columns[field.name] for field in ROW_SCHEMA], names=ROW_SCHEMA.names).cast(ROW_SCHEMA)
+
+
+def _places(results: pa.Table, pairs: pa.Table, file: Path) -> pa.Array:
+    """The place of each result's pair. An id that repeats in the file of pairs has its subset before it there."""
+    ids = pairs["id"].combine_chunks()
+    escaped = pc.replace_substring(pc.replace_substring(pc.fill_null(results["subset"], ""), "%", "%25"), "/", "%2F")
+    in_subset = pc.index_in(pc.binary_join_element_wise(escaped, results["id"], "/"), value_set=ids)
+    places = pc.coalesce(in_subset, pc.index_in(results["id"], value_set=ids))
+    if pc.all(pc.is_null(places)).as_py():
+        raise SourceError(f"{file}: none of its ids is in the file that --pairs names")
+    return places
+
+
+def _no_texts(known: pa.ChunkedArray) -> pa.Array:
+    """Pairs whose texts the results do not hold; only which response is better, where it is `known`."""
+    empty = [{"method": _KNOWN, "chosen": "", "rejected": ""} if is_known else None for is_known in known.to_pylist()]
+    return pa.array(empty, ROW_SCHEMA.field("pair").type)
 
 
 def _judgments(votes: pa.ListArray, second: np.ndarray) -> pa.ListArray:

@@ -9,6 +9,8 @@ import pytest
 from stj.errors import SourceError
 from stj.rows import OPEN, Judgment, Pair
 from stj.stages.vote import votes_of
+from stj.viewing.columns import UNKNOWN_DIFFERENCE
+from stj.viewing.details import row_details
 from stj.viewing.index import Index
 from stj.viewing.place import sources_of
 from tests.viewing.conftest import judged
@@ -53,6 +55,17 @@ def test_it_is_the_inverse_of_votes(tmp_path: Path) -> None:
     votes = [vote(each.shown_first, each.verdict, each.text) for each in votes_of(given)]
     [source] = sources_of(written(tmp_path / "r.jsonl", [result("1", *votes)]), None)
     assert [(j.winner, j.verdict) for j in source.row(0).judgments] == [(j.winner, j.verdict) for j in given]
+
+
+def test_results_that_name_the_winner_are_right_or_wrong(tmp_path: Path) -> None:
+    records = [result("1", vote("A", "B"), winner="B"), result("2", vote("A", "B"), winner="A"), result("3", vote("A", "B"))]
+    index = Index(sources_of(written(tmp_path / "r.jsonl", records), None))
+    assert index.plain()["known"] == [1, 1, 0]
+    assert index.opinions[0].prefers.tolist() == [1, 2, 2]
+    assert set(index.plain()["difference"]) == {UNKNOWN_DIFFERENCE}
+    details = row_details("1", index.judged(0), 100)
+    assert details["answers"] == []
+    assert details["judges"][0]["judgments"][0]["verdict"] == "B: right"
 
 
 def test_several_jurors_are_several_judges_of_the_same_rows(tmp_path: Path) -> None:
