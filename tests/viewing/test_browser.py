@@ -45,19 +45,20 @@ def listed(document: str) -> list[str]:
     return [html.unescape(row).rpartition("/")[2] for row in re.findall(r"<span>([^<]*)</span></a></li>", document)]
 
 
-@pytest.mark.parametrize("kind", ["served", "one file"])
-def test_the_page_lists_filters_and_opens_rows(kind: str, url: str, run: Path, tmp_path: Path) -> None:
-    address = url
-    if kind == "one file":
-        (tmp_path / "page.html").write_text(one_file("a run", Index(sources_of(str(run), None))), encoding="utf-8")
-        address = f"file://{tmp_path}/page.html"
-    wrong = opened(f"{address}#outcome=wrong&agreement=gained", tmp_path / "browser")
-    assert listed(wrong) == ["wrong"]
-    assert ">verdict B: wrong<" in wrong
-    assert ">verdict A: right<" in wrong  # by M_1
-    assert "<mark>[[B]]</mark>" in wrong
-    hostile = opened(f"{address}#row=heldout%2Fhostile", tmp_path / "browser")
-    assert len(listed(hostile)) == 7
-    assert "<title>stj view: a run</title>" in hostile
-    assert "&lt;img src=x onerror=" in hostile
-    assert "<img" not in hostile.partition("<script")[0].partition("<article")[2]
+def test_the_served_page_filters_rows(url: str, tmp_path: Path) -> None:
+    document = opened(f"{url}#outcome=wrong&agreement=gained", tmp_path / "browser")
+    assert listed(document) == ["wrong"]
+    assert ">verdict B: wrong<" in document
+    assert ">verdict A: right<" in document  # by M_1
+    assert "<mark>[[B]]</mark>" in document
+    assert "1 of 7 rows" in document
+
+
+def test_the_page_of_one_file_opens_the_row_that_its_address_names(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(one_file("a run", Index(sources_of(str(run), None))), encoding="utf-8")
+    document = opened(f"file://{tmp_path}/page.html#row=heldout%2Fhostile", tmp_path / "browser")
+    assert len(listed(document)) == 7
+    assert "<title>stj view: a run</title>" in document  # the row's scripts did not run
+    shown = document.partition("<article")[2].partition("</article>")[0]
+    assert "&lt;img src=x onerror=" in shown
+    assert "<img" not in shown
