@@ -28,9 +28,9 @@ def cycles(*rows: Row) -> Cycles:
 
 
 def test_a_cycle_and_its_rows() -> None:
-    found = cycles(prefer("a", "b"), prefer("b", "c", swapped=True), prefer("c", "a"))
-    assert (found.triples, found.count) == (1, 1)
-    assert sorted(found.rows[0]) == ["heldout/ab", "heldout/bc", "heldout/ca"]
+    counted = cycles(prefer("a", "b"), prefer("b", "c", swapped=True), prefer("c", "a"))
+    assert (counted.triples, counted.count) == (1, 1)
+    assert sorted(counted.rows[0]) == ["heldout/ab", "heldout/bc", "heldout/ca"]
 
 
 def test_what_is_no_cycle() -> None:
@@ -62,5 +62,5 @@ def test_both_are_counted_by_task() -> None:
 @settings(max_examples=50, deadline=None)
 def test_a_judge_with_a_ranking_has_none(ranking: list[str], swapped: list[bool]) -> None:
     pairs = list(combinations(ranking, 2))
-    found = cycles(*(prefer(better, worse, swapped=swap) for (better, worse), swap in zip(pairs, swapped, strict=True)))
-    assert (found.triples, found.count) == (10, 0)
+    counted = cycles(*(prefer(better, worse, swapped=swap) for (better, worse), swap in zip(pairs, swapped, strict=True)))
+    assert (counted.triples, counted.count) == (10, 0)

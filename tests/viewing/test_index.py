@@ -54,13 +54,16 @@ def test_a_run_is_joined_by_id(run: Path) -> None:
 
 def test_texts_are_searched_everywhere(run: Path) -> None:
     index = opened(run)
-    found = lambda text: [index.id(number) for number in search(index, text)]  # noqa: E731
-    assert found("MUCH LONGER") == ["heldout/wrong"]
-    assert found("sing.") == ["t1"]
-    assert found("so assistant b") == ["heldout/against"]
-    assert found("heldout/bia") == ["heldout/biased"]
-    assert found(".*") == []
-    assert found(HOSTILE) == ["heldout/hostile"]
+
+    def found_by(text: str) -> list[str]:
+        return [index.id(number) for number in search(index, text)]
+
+    assert found_by("MUCH LONGER") == ["heldout/wrong"]
+    assert found_by("sing.") == ["t1"]
+    assert found_by("so assistant b") == ["heldout/against"]
+    assert found_by("heldout/bia") == ["heldout/biased"]
+    assert found_by(".*") == []
+    assert found_by(HOSTILE) == ["heldout/hostile"]
     assert [index.id(number) for number in contradicting(index)] == ["heldout/against"]
 
 
@@ -166,7 +169,7 @@ def _bit(judgment: Judgment) -> int:
 
 def test_a_hundred_thousand_rows_are_indexed_as_columns() -> None:
     """The columns of many rows come from Arrow: no row becomes a Python object."""
-    one = rows_to_table([pair_row("x", judged("A"), judged("A", "B"))])
-    many = pa.concat_tables([one] * 2000).combine_chunks().set_column(0, "id", pa.array([str(i) for i in range(2000)]))
+    single = rows_to_table([pair_row("x", judged("A"), judged("A", "B"))])
+    many = pa.concat_tables([single] * 2000).combine_chunks().set_column(0, "id", pa.array([str(i) for i in range(2000)]))
     opinions = Index([TableSource(many, "judge")]).opinions[0]
     assert np.unique(opinions.masks).tolist() == [1 | 2 << 4]
