@@ -19,7 +19,7 @@ Whole = NDArray[np.int64]
 TITLE = 160  # characters of an instruction in a list
 UNKNOWN_DIFFERENCE = -(2**31)
 """The length difference of a row without two answers."""
-LABELS = "ABCD"
+_LABELS = "ABCD"
 FIRST, SECOND, NEITHER, UNREAD = range(4)
 """What a verdict is for: the row's first answer (the better one, if it is known), another answer, neither, or unreadable."""
 _FIELDS = (
@@ -133,7 +133,7 @@ def _judged(batch: pa.RecordBatch) -> pa.Array:
 
 
 def _counts(batch: pa.RecordBatch) -> Whole:
-    shape = (batch.num_rows, len(LABELS), 4)
+    shape = (batch.num_rows, len(_LABELS), 4)
     if "judgments" not in batch.schema.names or not batch.num_rows:
         return np.zeros(shape, dtype=np.int64)
     lists = batch.column("judgments")
@@ -153,7 +153,7 @@ def _counts(batch: pa.RecordBatch) -> Whole:
 
 def _place(labels: pa.Array) -> Whole:
     """The place of each label among A to D; -1 for any other text and for null."""
-    return _numpy(pc.fill_null(pc.index_in(labels, value_set=pa.array(list(LABELS))), -1)).astype(np.int64)
+    return _numpy(pc.fill_null(pc.index_in(labels, value_set=pa.array(list(_LABELS))), -1)).astype(np.int64)
 
 
 def _is_valid(values: pa.Array) -> NDArray[np.bool_]:
