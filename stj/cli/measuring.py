@@ -85,13 +85,22 @@ def _score(
             "all three if none is given.",
         ),
     ] = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="The format in which the judgments are written, as arena or judgelm; by default the benchmark's own, or the "
+            "only other one that fits all judgments.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Scores judgments that are recorded already; needs no model."""
     from stj.evals.benchmarks.refs import benchmark_ref
     from stj.evals.score import score_file
 
-    record, tables = score_file(file, benchmark_ref(benchmark), parser)
+    record, tables = score_file(file, benchmark_ref(benchmark), parser, format_name)
     if as_json:
         print_json(record)
         return

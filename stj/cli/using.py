@@ -58,7 +58,7 @@ def _judge(
 
     Name the judge by model=PATH. The same command resumes where it was stopped.
     """
-    from stj.judging.judge_file import Panel, judge_file
+    from stj.judging.judge_file import Panel, judge_file, unread_votes
 
     files, overrides = split_settings(conf or [])
     config = load_use(files, [*overrides, *(f"model={model}" for model in (jury or [])[:1])])
@@ -71,7 +71,7 @@ def _judge(
         # Opened for the first result: a command that fails early must not empty a file of results.
         stream = cache(lambda: stack.enter_context(results_file(out)) if out else sys.stdout)
         agreement = judge_file(panel, lambda row: print_row(row, stream()), overwrite=overwrite)
-    for item in agreement.summary():
+    for item in (*agreement.summary(), *unread_votes(panel)):
         show_on_stderr(item)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stj.config import ModelConfig, PromptName, UseConfig, check_run_root
+from stj.evals.benchmarks.unread import JUDGE_OPTION, WARNED_UNREAD, Survey, Unread
 from stj.findings import require
 from stj.judging.jury import Agreement, Opinion, agreement
 from stj.models.check import ModelUse
@@ -23,13 +24,13 @@ from stj.prompts import prompt_hash
 from stj.prompts.variants import VARIANTS
 from stj.rows import Row, row_from_dict
 from stj.sources.ids import id_in_task
-from stj.sources.responses import read_responses, read_winners, responses_identity
+from stj.sources.responses import PairLabel, read_labels, read_responses, responses_identity
 from stj.stages.judge import LABELS
 from stj.stages.runner import Stage
 from stj.stages.vote import pair_verdict, vote
 from stj.storage.artifacts import Artifact, Key, artifacts_to_make, plain
 from stj.storage.folder import Folder, absolute_path
-from stj.verdict import Label
+from stj.verdict import Label, parse
 
 TakeResult = Callable[[Mapping[str, Any]], None]
 
@@ -68,7 +69,9 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     Raises SourceError if a row cannot be read, ModelError if a model is missing, and ArtifactError if the folder was made with
     other settings. Also raises the errors of `run_pass`.
     """
-    winners = read_winners(panel.file)
+    labels = read_labels(panel.file)
+    winners = {row_id: label.winner for row_id, label in labels.items()}
+    on_result = _labelled(on_result, labels)
     sittings = _sittings(panel)
     to_make = artifacts_to_make([sitting.artifact for sitting in sittings], overwrite=overwrite)
     waiting = [sitting for sitting in sittings if sitting.artifact in to_make]
@@ -88,9 +91,40 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     return compared
 
 
+def _labelled(take: TakeResult, labels: Mapping[str, PairLabel]) -> TakeResult:
+    """Takes results with the id, the subset and the winner that their file has, so that `stj score` reads them as they are."""
+
+    def take_labelled(result: Mapping[str, Any]) -> None:
+        label = labels[result["id"]]
+        given = {"id": label.id, "subset": label.subset, "winner": label.winner}
+        known = {name: value for name, value in given.items() if value is not None}
+        take({**known, **{name: value for name, value in result.items() if name != "id"}})
+
+    return take_labelled
+
+
 def result(row: Row, model: str) -> dict[str, Any]:
     """One judged pair as a JSON object."""
     return {"id": id_in_task(row), "model": model, "prompt": row.task, **pair_verdict(row).plain()}
+
+
+def unread_votes(panel: Panel) -> Iterator[str]:
+    """A line for each juror whose judgments often hold no verdict in the format of its prompt."""
+    parser = panel.config.vote.parser
+    for sitting in _sittings(panel):
+        surveys: dict[str, Survey] = {prompt: Survey(parser) for prompt in panel.prompts}
+        for row in _rows(sitting):
+            wording = VARIANTS[row.task].wording
+            unread = [
+                Unread(judgment.text, wording, cut=judgment.finish_reason != "stop")
+                for judgment in row.judgments
+                if judgment.verdict is None and parse(judgment.text, wording, parser) is None
+            ]
+            surveys[row.task].add(len(row.judgments), unread)
+        for prompt, survey in surveys.items():
+            readings = survey.readings()
+            if readings.share > WARNED_UNREAD:
+                yield f"warning: {sitting.model.label}, prompt {prompt}, {readings.shortfall()}; {readings.hint(JUDGE_OPTION)}"
 
 
 def _sittings(panel: Panel) -> list[Sitting]:

@@ -196,7 +196,10 @@ def test_human_votes_and_ties_are_scored_from_the_judgments(tmp_path: Path, caps
 
 @pytest.mark.usefixtures("without_ray")
 def test_unjudged_rows_are_reported_and_officially_have_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Four pairs: one is too long, one fails, one has no better answer. Officially two of three count one half."""
+    """Four pairs: one is too long, one fails, one has equal answers, which RewardBench judges like any other pair.
+
+    Officially the first two count one half.
+    """
     record = {"prompt": "?", "chosen": "longer", "rejected": "short", "subset": "math-prm"}
     changes = [{}, {"prompt": "LONG"}, {"prompt": "FAIL"}, {"rejected": "longer"}]
     rows_of(tmp_path, "rewardbench", *({**record, **change, "id": number} for number, change in enumerate(changes)))
@@ -208,13 +211,13 @@ def test_unjudged_rows_are_reported_and_officially_have_no_verdict(tmp_path: Pat
         f"run_root={tmp_path}/run",
     ]
     assert main(words) == 0
-    assert "unjudged: 3 (failed 1, prompt_too_long 1, same_answers 1)" in capsys.readouterr().out
+    assert "unjudged: 2 (failed 1, prompt_too_long 1)" in capsys.readouterr().out
     assert main([*words, "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)["scores"]["rewardbench"]
-    assert (scores["rows"], scores["strict"]["judged"], scores["strict"]["unjudged"]) == (4, 1, 3)
-    assert scores["strict"]["unjudged_by_reason"] == {"failed": 1, "prompt_too_long": 1, "same_answers": 1}
+    assert (scores["rows"], scores["strict"]["judged"], scores["strict"]["unjudged"]) == (4, 2, 2)
+    assert scores["strict"]["unjudged_by_reason"] == {"failed": 1, "prompt_too_long": 1}
     micro = scores["strict"]["groups"]["micro"]
-    assert (micro["examples"], micro["accuracy"], micro["official"]) == (1, 1.0, pytest.approx(2 / 3))
+    assert (micro["examples"], micro["accuracy"], micro["official"]) == (2, 0.75, (1 + 0.5 + 0.5 + 0.5) / 4)
 
 
 @pytest.mark.usefixtures("without_ray")
