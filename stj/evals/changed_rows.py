@@ -52,13 +52,13 @@ def changed_lines(benchmark: str, changed: ChangedRows, limit: int) -> Iterator[
 
 
 def _named(keys: list[str], rows: Iterable[Row]) -> dict[str, ChangedRow]:
-    """The row of each key: the one with the longest id that the key ends with; the key itself if no row has such an id."""
+    """The row of each key: the one with the longest id that the key ends with, else only the key without its subset."""
     by_ending: dict[str, list[str]] = {}
     for key in keys:
         parts = key.split("/")
         for start in range(len(parts)):
             by_ending.setdefault("/".join(parts[start:]), []).append(key)
-    named = {key: ChangedRow(id=key, instruction="") for key in keys}
+    named = {key: ChangedRow(id=key.partition("/")[2] or key, instruction="") for key in keys}
     longest = dict.fromkeys(keys, 0)
     for row in rows:
         row_id = id_in_task(row)

@@ -1,6 +1,6 @@
 """Whether a judge agrees with itself: contradictions within a judgment, and cycles among its preferences, with rows named."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -8,6 +8,7 @@ from stj.evals.contradictions import Contradictions
 from stj.evals.cycles import Preferences
 from stj.rows import Row
 from stj.text import visible_line
+from stj.verdict import Verdict
 
 
 class Consistency:
@@ -21,6 +22,14 @@ class Consistency:
         """Counts one row."""
         self._contradictions.add(row)
         self._preferences.add(row)
+
+    def add_text(self, row_id: str, text: str, verdict: Callable[[], Verdict | None]) -> None:
+        """Counts a contradiction in a recorded text."""
+        self._contradictions.add_text(row_id, text, verdict)
+
+    def prefer(self, instruction: str, first: str, second: str, balance: int, row_id: str) -> None:
+        """Adds judgments of two answers, of which `balance` more are for the first."""
+        self._preferences.prefer(instruction, first, second, balance, row_id)
 
     def plain(self) -> dict[str, Any]:
         """Both as JSON values."""
@@ -41,8 +50,8 @@ def consistency_line(task: str, counts: dict[str, Any]) -> str:
     parts = []
     if contradictions["count"]:
         ids = ", ".join(map(visible_line, contradictions["rows"][:3]))
-        counted = f"{contradictions['count']:,} of {contradictions['judgments']:,} verdicts"
-        parts.append(f"{counted} contradict their last sentence, as in {ids}")
+        counted = f"{contradictions['count']:,} of {contradictions['stated']:,} judgments that end with a preference"
+        parts.append(f"{counted} have another verdict, as in {ids}")
     if cycles["count"]:
         ids = ", ".join(map(visible_line, cycles["rows"][0]))
         parts.append(f"{cycles['count']:,} of {cycles['triples']:,} triples of answers form a cycle, as in {ids}")

@@ -7,14 +7,15 @@ recorded judgments.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from stj.rows import Judgment, Row
 from stj.verdict import Verdict
 
-_READ = 800  # Characters at the end of a judgment in which its last sentence is looked for.
-_LONGEST = 600  # Characters of a sentence; a longer one is a list or a quotation.
+_READ = 400  # Characters at the end of a judgment in which its last sentence is looked for.
+_LONGEST = 300  # Characters of a sentence; a longer one is a list or a quotation.
 _LONGEST_HEADING = 80  # Characters; the pattern of headings takes quadratic time.
 _ROWS_NAMED = 20  # A report names this many rows; `stj view` finds all of them.
 _TAG = re.compile(r"\\?\[\\?\[[^\[\]\n]{0,12}\]\\?\]|\[RESULT\]\W{0,4}[AB]\b", re.IGNORECASE)
@@ -66,19 +67,30 @@ _DOUBT = re.compile(
 class Contradictions:
     """Contradictions among the judgments of some rows."""
 
-    judgments: int = 0
-    """Judgments with a verdict, among which they are counted."""
+    stated: int = 0
+    """Judgments with a verdict whose last sentence plainly prefers a response."""
     count: int = 0
+    """Those of them whose verdict names another one."""
     rows: list[str] = field(default_factory=list)
-    """Ids of the first rows with one."""
+    """Ids of the first rows with a contradiction."""
 
     def add(self, row: Row) -> None:
         """Counts the judgments of a row."""
-        contradict = [contradiction(judgment) is not None for judgment in row.judgments]
-        self.judgments += sum(judgment.verdict is not None and judgment.purpose != "rating" for judgment in row.judgments)
-        self.count += sum(contradict)
-        if any(contradict) and len(self.rows) < _ROWS_NAMED:
-            self.rows.append(row.id)
+        for judgment in row.judgments:
+            if judgment.purpose != "rating":
+                self.add_text(row.id, judgment.text, partial(getattr, judgment, "verdict"))
+
+    def add_text(self, row_id: str, text: str, verdict: Callable[[], Verdict | None]) -> None:
+        """Counts one judgment of a row. Its verdict is read only if its last sentence prefers a response."""
+        named = preferred(last_sentence(text))
+        given = verdict() if named else None
+        if given is None:
+            return
+        self.stated += 1
+        if named != given:
+            self.count += 1
+            if row_id not in self.rows[-1:] and len(self.rows) < _ROWS_NAMED:
+                self.rows.append(row_id)
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> "Contradictions":
@@ -112,7 +124,7 @@ def last_sentence(text: str) -> str:
 
 def preferred(sentence: str) -> str | None:
     """The label of the single response that a sentence calls better; None if it does not state that plainly."""
-    if len(sentence) > _LONGEST or not _NAMED.search(sentence):
+    if len(sentence) > _LONGEST or not _STATES.search(sentence):
         return None
     clause = _CONCEDED.sub("", _COMPARED.sub("", sentence))
     names = {name.upper() for groups in _NAMED.findall(clause) for name in groups if name}

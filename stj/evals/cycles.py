@@ -38,12 +38,16 @@ class Preferences:
         """Adds the judgments of a pair. Training pairs do not count: their instructions have one pair each."""
         if row.pair is None or row.task == TRAINING or row.pair.chosen == row.pair.rejected or not row.judgments:
             return
-        balance = sum(_vote(judgment.verdict, judgment.winner) for judgment in row.judgments)
-        instruction, first, second = map(_digest, (row.instruction, row.pair.chosen, row.pair.rejected))
-        low, high = sorted((first, second))
-        pairs = self._balance.setdefault(instruction, {})
-        pairs[low, high] = pairs.get((low, high), 0) + (balance if low == first else -balance)
-        self._ids.setdefault((instruction, low, high), row.id)
+        balance = sum(vote_balance(judgment.verdict, judgment.winner) for judgment in row.judgments)
+        self.prefer(row.instruction, row.pair.chosen, row.pair.rejected, balance, row.id)
+
+    def prefer(self, instruction: str, first: str, second: str, balance: int, row_id: str) -> None:
+        """Adds judgments of two answers to an instruction: `balance` more of them are for the first than for the second."""
+        question, first_answer, second_answer = map(_digest, (instruction, first, second))
+        low, high = sorted((first_answer, second_answer))
+        pairs = self._balance.setdefault(question, {})
+        pairs[low, high] = pairs.get((low, high), 0) + (balance if low == first_answer else -balance)
+        self._ids.setdefault((question, low, high), row_id)
 
     def cycles(self) -> Cycles:
         """All cycles of three."""
@@ -58,7 +62,7 @@ class Preferences:
         return Cycles(triples=triples, count=count, rows=tuple(named))
 
 
-def _vote(verdict: str | None, winner: str) -> int:
+def vote_balance(verdict: str | None, winner: str) -> int:
     """1 for the first answer, -1 for the second, 0 for neither; `winner` is the label of the first."""
     return 0 if verdict not in ("A", "B") else 1 if verdict == winner else -1
 

@@ -64,7 +64,7 @@ class JudgeCuts:
     cuts: tuple[Cut, ...]
     lengths: JudgmentLengths
     contradictions: dict[str, Any]
-    """Verdicts that contradict the last sentence of their judgment: how many, among how many, and ids of rows."""
+    """Verdicts against the last sentence of their judgment: among how many, how many, and ids of rows."""
     cycles: dict[str, Any]
     """Triples of answers with cyclic preferences: how many, among how many, and the ids of their rows."""
 

@@ -70,7 +70,7 @@ def test_only_verdicts_are_counted_and_rows_are_named() -> None:
         pair_row("3", against, against),
     ]
     counted = Contradictions.of([*rows, pair_row("4", judged("7", text="Assistant B is better.", purpose="rating"))])
-    assert (counted.judgments, counted.count, counted.rows) == (4, 3, ["heldout/1", "heldout/3"])
+    assert (counted.stated, counted.count, counted.rows) == (3, 3, ["heldout/1", "heldout/3"])
     assert contradiction(against) == "So Assistant B is better"
 
 

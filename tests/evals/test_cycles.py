@@ -52,9 +52,7 @@ def test_both_are_counted_by_task() -> None:
     against = pair_row("x", judged("A", text="So Assistant B is better."))
     counted = consistency_by_task([prefer("a", "b"), prefer("b", "c"), prefer("c", "a"), against])
     line = consistency_line("heldout", counted["heldout"])
-    assert line.startswith(
-        "heldout: 1 of 4 verdicts contradict their last sentence, as in heldout/x; 1 of 1 triples of answers"
-    )
+    assert line.startswith("heldout: 1 of 1 judgments that end with a preference have another verdict, as in heldout/x; 1 of 1")
     assert consistency_line("heldout", consistency_by_task([prefer("a", "b")])["heldout"]) == ""
 
 

@@ -180,5 +180,5 @@ def test_the_report_says_where_the_judge_is_wrong(tmp_path: Path) -> None:
     [cuts] = where.cuts
     [turns] = [cut for cut in cuts.cuts if cut.dimension == "turns"]
     assert (cuts.judge, cuts.task, turns.pairs, turns.accuracy) == ("M_0", "training", 10, 0.5)
-    assert (cuts.contradictions["count"], cuts.contradictions["judgments"]) == (5, 10)
+    assert (cuts.contradictions["count"], cuts.contradictions["stated"]) == (5, 5)
     assert where.figures[0].number == 3
