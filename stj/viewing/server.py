@@ -6,6 +6,7 @@ machine: a page of another site, whose name was made to point here (DNS rebindin
 
 import json
 from collections.abc import Callable
+from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -71,6 +72,11 @@ def answers(name: str, index: Index) -> dict[str, Callable[[Query], bytes]]:
         number = index.find(query["id"])
         return _json(-1 if number is None else number)
 
+    @cache
+    def contradictions() -> bytes:
+        """All texts are read for it, which takes seconds, so it is kept."""
+        return _json(contradicting(index))
+
     return {
         "/": lambda query: page(name).encode(),
         "/index.json": lambda query: _json(index.plain()),
@@ -78,7 +84,7 @@ def answers(name: str, index: Index) -> dict[str, Callable[[Query], bytes]]:
         "/row.json": row,
         "/find.json": find,
         "/search.json": lambda query: _json(search(index, query["text"])),
-        "/contradictions.json": lambda query: _json(contradicting(index)),
+        "/contradictions.json": lambda query: contradictions(),
     }
 
 
