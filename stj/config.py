@@ -23,10 +23,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from stj.errors import ConfigError
 from stj.generate import Sampling
+from stj.prompts.given import is_given, packed
 from stj.rows import CATEGORIES
 from stj.verdict import Parser
-
-PromptName = Literal["figure8", "arena", "prometheus"]
 
 Thinking = Literal["auto", "off", "on"]
 
@@ -73,6 +72,22 @@ def _share(key: str, settings: object, *names: str) -> None:
     _numbers(key, settings, names, lambda number: 0 <= number <= 1, "a share between 0 and 1")
 
 
+def _pack_prompt(settings: "Config | VoteConfig", key: str) -> None:
+    """Replaces the file of a prompt by its words, so that they travel with the settings."""
+    prompt = packed(settings.prompt, settings.prompt_format, key)
+    if prompt != settings.prompt:
+        object.__setattr__(settings, "prompt", prompt)  # as frozen dataclasses do in __init__
+        object.__setattr__(settings, "prompt_format", None)  # the words hold it
+
+
+def check_format_is_used(wording: str | None, prompts: Sequence[str], key: str) -> None:
+    """Raises ConfigError if a format is named, but every prompt has its own: a packed one left no format behind."""
+    _check(
+        wording is None or any(map(is_given, prompts)),
+        f"{key}_format={wording}: {key}={prompts[0]} has its own format; leave {key}_format out, or name a file in {key}",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
     """Where the instructions come from."""
@@ -100,9 +115,9 @@ class SourceConfig:
     """Drop an instruction that is at least this similar to an earlier one. The unit is the Jaccard index, from 0.5 to 1. `null`
     keeps all."""
     keep_out: tuple[str, ...] = ()
-    """Benchmarks as files or directories, as in `path`. An instruction that shares 13
-    words in a row with one of their texts is dropped. `heldout.path` and `train.selection.path` are always kept out in the same
-    way."""
+    """Benchmarks as files or directories, as in `path`, or by their names, as `stj eval` takes them. An instruction that shares
+    13 words in a row with one of their texts is dropped. `heldout.path` and `train.selection.path` are always kept out in the
+    same way."""
 
     def __post_init__(self) -> None:
         _check(bool(self.path), "source.path is empty; name a file, a directory or a data set on the hub")
@@ -494,7 +509,7 @@ class HeldoutConfig:
 
     path: str | None = None
     """A file or directory, in the formats of `source.path`, with the fields instruction, chosen, rejected and, optionally, id.
-    `null` skips the measurement."""
+    Or a benchmark of pairs by its name, as `stj eval` takes it: `helpsteer2`. `null` skips the measurement."""
     limit: int | None = None
     """Use only this many pairs, the first ones; `null` uses all. `stj eval` also reads this setting."""
     samples: int = 3
@@ -577,6 +592,8 @@ class PreferenceConfig:
 class SelectionConfig:
     """Which checkpoint of a training becomes the model, by how well each one judges held-out pairs.
 
+    The paper selects by "a combination of pairwise judgment accuracy and position bias" (section 4.1). Here a checkpoint's
+    score is its accuracy, the mean of both orders, less `position_weight` times the difference between the two orders.
     Checkpoints judge as `heldout` says, in both orders, without its greedy judgments. The earlier of two equals is chosen.
     Every training of a run selects, including a warm-up before DPO.
     """
@@ -588,9 +605,13 @@ class SelectionConfig:
     """Use only this many pairs, the first ones; `null` uses all. Every checkpoint costs a pass over them."""
     patience: int = 3
     """Stop training after this many checkpoints in a row that are no better than the best before them."""
+    position_weight: float = 0.5
+    """Weight of position bias, from 0 to 1. The paper names none. With 0.5 the score is the accuracy in the order in which the
+    judge is worse; 0 is accuracy alone."""
 
     def __post_init__(self) -> None:
         _at_least(1, "train.selection.", self, "limit", "patience")
+        _share("train.selection.", self, "position_weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -776,8 +797,11 @@ class Config:
     """Only `stj iterate`: the iteration to run, from 1 to T. `null` is the first that is not finished."""
     votes: int = 1
     """Only `stj eval`: judgments of each order, from 1 to 1000, whose majority is the verdict. 1 is one greedy judgment."""
-    prompt: PromptName = "figure8"
-    """Only `stj eval`: the judge prompt of stj/prompts/variants.py. stj trains judges on `figure8`."""
+    prompt: str = "figure8"
+    """Only `stj eval`: the judge prompt, `figure8`, `arena`, `prometheus`, `mtbench`, or a YAML file with `system` and `user`.
+    stj trains judges on `figure8`."""
+    prompt_format: str | None = None
+    """Only with a file in `prompt`: the format of its verdicts, by its name in stj/verdict/formats.py."""
     source: SourceConfig = field(default_factory=SourceConfig)
     """Where the instructions come from."""
     select: SelectConfig = field(default_factory=SelectConfig)
@@ -794,6 +818,9 @@ class Config:
     """How training pairs are judged."""
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
     """The held-out pairs that measure every judge."""
+    benchmarks: tuple[str, ...] = ()
+    """Benchmarks that every judge M_0 to M_T judges whole, as `stj eval` takes them: NAME or NAME:PLACE. They cost no engine
+    start of their own. One that is added later makes nothing else again."""
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
     """What judged pairs become in training."""
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -805,6 +832,8 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(bool(self.run_root), "run_root is empty; name a directory or a URI")
+        _pack_prompt(self, "prompt")
+        check_format_is_used(self.prompt_format, [self.prompt], "prompt")
         _at_least(1, "", self, "iterations")
         _check(0 <= self.seed <= _MAX_SEED, f"seed={self.seed}: must be 0 to {_MAX_SEED}")
         _check(1 <= self.votes <= 1000, f"votes={self.votes} judgments in each order: must be 1 to 1000")
@@ -812,6 +841,7 @@ class Config:
             self.iteration is None or 1 <= self.iteration <= self.iterations,
             f"iteration={self.iteration}: must be 1 to iterations={self.iterations}",
         )
+        _check(all(self.benchmarks), "benchmarks holds an empty name; name benchmarks as NAME or NAME:PLACE")
         warm_up = self.train.preference.source == "warm_up"
         _check(
             not warm_up or self.train.objective == "sft_then_dpo",
@@ -862,8 +892,11 @@ def installed_engine() -> EngineConfig:
 class VoteConfig:
     """How a judge in use votes on a pair: in both orders, with one vote for each judgment."""
 
-    prompt: PromptName = "figure8"
-    """The judge prompt of stj/prompts/variants.py. stj trains judges on `figure8`."""
+    prompt: str = "figure8"
+    """The judge prompt: `figure8`, `arena`, `prometheus`, `mtbench`, or a YAML file with `system` and `user`. stj trains judges
+    on `figure8`."""
+    prompt_format: str | None = None
+    """Only with a file in `prompt`: the format of its verdicts, by its name in stj/verdict/formats.py."""
     parser: Parser = "distinct"
     """How verdicts are read, as in `judge.parser`."""
     votes: int = 1
@@ -872,6 +905,7 @@ class VoteConfig:
     """Sampling if `votes` is above 1. A greedy judgment uses only its `max_tokens`."""
 
     def __post_init__(self) -> None:
+        _pack_prompt(self, "vote.prompt")
         _check(1 <= self.votes <= 1000, f"vote.votes={self.votes} judgments in each order: must be 1 to 1000")
 
 

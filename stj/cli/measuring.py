@@ -25,7 +25,7 @@ from stj.text import show
 @verb(
     "eval",
     "stj eval runs/mini/iteration_3/model pairs:mine.jsonl conf/mini.yaml",
-    "stj eval MODEL rewardbench llmbar conf/small.yaml votes=32",
+    "stj eval MODEL headline conf/small.yaml votes=32",
     about=BENCHMARKS_HELP,
     docs="evaluation",
 )
@@ -35,7 +35,7 @@ def _eval(
         list[str],
         typer.Argument(
             metavar="BENCHMARK|CONF.yaml",
-            help="Benchmarks, listed below, and config files. votes=32 takes majorities; prompt=arena changes the prompt.",
+            help="Benchmarks, listed below, and config files. votes=32 takes majorities; prompt=FILE asks in other words.",
         ),
     ],
     as_json: AsJson = False,
@@ -45,14 +45,14 @@ def _eval(
     All benchmarks are judged in one pass through the judge's weights.
     """
     from stj.evals.benchmarks.evaluation import SCORES
-    from stj.evals.benchmarks.refs import benchmark_ref, is_benchmark_ref
+    from stj.evals.benchmarks.refs import benchmark_refs, is_benchmark_ref
     from stj.evals.evaluate import evaluate
 
     benchmarks = [word for word in words if is_benchmark_ref(word)]
     settings = [word for word in words if not is_benchmark_ref(word)]
     files = [word for word in settings if not is_setting(word) and Path(word).suffix in CONF_SUFFIXES]
     unknown = [word for word in settings if not is_setting(word) and word not in files]
-    wanted = [benchmark_ref(word) for word in (*unknown, *benchmarks)]
+    wanted = benchmark_refs([*unknown, *benchmarks])
     if not wanted:
         raise ConfigError("no benchmark given; `stj eval --help` lists them")
     config = load(files, [word for word in settings if is_setting(word)])
@@ -108,16 +108,25 @@ def _score(
         show(item)
 
 
-@verb("compare", "stj compare runs/run/evals/A runs/run/evals/B", docs="evaluation")
+@verb(
+    "compare", "stj compare runs/run/evals/A runs/run/evals/B", "stj compare results_A.jsonl results_B.jsonl", docs="evaluation"
+)
 def _compare(
-    run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="The directory that `stj eval` wrote for one judge.")],
-    run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="The directory of another judge, on the same examples.")],
+    run_a: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_A", help="The directory that `stj eval` wrote for one judge, or a file of results of `stj judge`."
+        ),
+    ],
+    run_b: Annotated[
+        str, typer.Argument(metavar="RUN_B", help="The directory or file of another judge, on the same examples.")
+    ],
     rows: Annotated[
         int, typer.Option(metavar="N", parser=whole_number, help="How many of the rows that changed to list, of each kind.")
     ] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Compares two evaluations, paired by example, and lists the rows that changed.
+    """Compares two judges, paired by example, and lists the rows that changed.
 
     Shows the difference with a 95% interval, and McNemar's exact p.
     """

@@ -46,6 +46,8 @@ def consistency_by_task(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
 
 def consistency_line(task: str, counts: dict[str, Any]) -> str:
     """Both counts in one line, for a reader; "" if there is neither."""
+    if "contradictions" not in counts:  # no row of the task was judged
+        return ""
     contradictions, cycles = counts["contradictions"], counts["cycles"]
     parts = []
     if contradictions["count"]:

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from stj.config import Config, HeldoutConfig, ModelConfig, PromptName
+from stj.config import Config, HeldoutConfig, ModelConfig
 from stj.config_loader import load_model
-from stj.errors import ConfigError, SourceError, StjError
+from stj.errors import SourceError, StjError
 from stj.evals.benchmarks import BENCHMARKS
-from stj.evals.benchmarks.evaluation import SCORES, judged_examples
-from stj.evals.benchmarks.refs import BenchmarkRef
+from stj.evals.benchmarks.evaluation import SCORES, judged_examples, read_evaluation
+from stj.evals.benchmarks.refs import BenchmarkRef, part_of
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged, scores_json, scores_tables
 from stj.evals.consistency import consistency_by_task, consistency_line
 from stj.findings import Finding, look, require
@@ -33,7 +33,8 @@ from stj.passes.session import driver_session, engine_demand
 from stj.passes.spec import pass_under
 from stj.plan.context import given_pairs_request
 from stj.prompts import prompt_hash
-from stj.prompts.variants import VARIANTS
+from stj.prompts.given import variant_of
+from stj.prompts.variants import FIGURE_8, Variant
 from stj.rows import Row, row_from_dict
 from stj.stages.judge import MORE_ANSWERS_PROMPTS, JudgmentRequest, judge_in_every_order, rate
 from stj.storage.artifacts import Artifact, Key, fingerprint, plain
@@ -66,37 +67,60 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
 
     Raises ConfigError, SourceError or ModelError before anything starts if an input is missing or wrong.
     """
-    if twice := [name for name, count in Counter(ref.name for ref in benchmarks).items() if count > 1]:
-        raise ConfigError(f"{', '.join(twice)}: named twice; an evaluation takes each benchmark once")
     model = with_absolute_path(load_model(word, replace(config.models.seed, revision=None)))
     artifact = _artifact(model, benchmarks, config)
+    sizes = {ref.name: ref.size() for ref in benchmarks}
     for ref in benchmarks:
-        show(f"{ref.name}: {_checked_rows(ref, config.heldout.limit)}")
+        show(f"{ref.name}: {checked_rows(ref, sizes[ref.name], config.heldout.limit)}")
     if artifact.state()[0] != "done":
         require(_findings(model, config))
     if artifact.begin():
         _judge(artifact, model, benchmarks, config)
+    scores, refused = score_evaluation(artifact, model.label if model.endpoint else word, benchmarks, config, sizes)
+    for item in scores_tables(parsed for parsed in scores if parsed.parser in (config.judge.parser, "paper")):
+        show(item)
+    for name, counts in read_evaluation(artifact.folder.uri)[1]["scores"].items():
+        if line := consistency_line(name, counts):
+            show(line)
+    show(f"judgments and scores: {artifact.folder.uri}")
+    return Evaluated(folder=artifact.folder, refused=refused)
+
+
+def score_evaluation(
+    artifact: Artifact,
+    judge: str,
+    benchmarks: Sequence[BenchmarkRef],
+    config: Config,
+    sizes: Mapping[str, int | None],
+) -> tuple[list[BenchmarkScores], dict[str, str]]:
+    """Scores judged benchmarks by every parser and writes scores.json; `judge` names the judge there.
+
+    `sizes` are the numbers of all rows of each benchmark, None if not known.
+
+    Returns the scores, and by name why benchmarks could not be scored.
+    """
+    counted = Counter(record["task"] for record in artifact.records(["task"]))
+    parts = {ref.name: part_of(counted[ref.name], sizes[ref.name], config.heldout.limit) for ref in benchmarks}
+    notes = {ref.name: _notes(artifact, ref, variant_of(config.prompt)) for ref in benchmarks}
     scores: list[BenchmarkScores] = []
     refused: dict[str, str] = {}
     for ref in benchmarks:
         try:
-            scores += [_scores(artifact, ref, parser, config) for parser in PARSERS]
+            made = [_scores(artifact, ref, parser, config) for parser in PARSERS]
+            scores += [replace(parsed, part=parts[ref.name], notes=notes[ref.name]) for parsed in made]
         except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)
-    consistency = consistency_by_task(map(row_from_dict, artifact.records()))
-    _write_scores(artifact, model.label if model.endpoint else word, benchmarks, config, scores, refused, consistency)
-    for item in scores_tables(parsed for parsed in scores if parsed.parser in (config.judge.parser, "paper")):
-        show(item)
-    for line in filter(None, (consistency_line(task, counted) for task, counted in consistency.items())):
-        show(line)
-    show(f"judgments and scores: {artifact.folder.uri}")
-    return Evaluated(folder=artifact.folder, refused=refused)
+    about = {ref.name: _about(counted[ref.name], parts[ref.name], notes[ref.name]) for ref in benchmarks}
+    for name, counts in consistency_by_task(map(row_from_dict, artifact.records())).items():
+        about[name] |= counts
+    _write_scores(artifact, judge, benchmarks, config, about, scores, refused)
+    return scores, refused
 
 
 def _findings(model: ModelConfig, config: Config) -> list[Finding]:
     """Every finding on the judge, its prompts and the machine."""
     use = ModelUse(roles=("models.seed",), model=model)
-    asked = given_pairs_request(VARIANTS[config.prompt])
+    asked = given_pairs_request(variant_of(config.prompt))
     engines = config.engine.min_replicas if config.engine.device == "gpu" else 0
     place = look("run_root", partial(check_place, config.run_root))
     return [*model_findings(use, [asked], config.ray), place, *gpu_findings({"models.seed": model.gpus * engines}, config.ray)]
@@ -113,7 +137,7 @@ async def judge_benchmark(
     generate: Generate,
     heldout: HeldoutConfig,
     votes: int,
-    prompt: PromptName = "figure8",
+    prompt: str = "figure8",
     parser: Parser = "distinct",
 ) -> Row:
     """The row, judged by its benchmark's protocol: greedily, in samples, by votes, or with each answer rated alone."""
@@ -123,11 +147,10 @@ async def judge_benchmark(
     samples = votes if votes > 1 else benchmark.samples
     requests: list[JudgmentRequest] = [("sampled", heldout.decoding, index) for index in range(samples)]
     requests = requests or [("greedy", heldout.decoding.greedy(), 0)]
-    return await judge_in_every_order(row, generate, requests, parser, VARIANTS[prompt])
+    return await judge_in_every_order(row, generate, requests, parser, variant_of(prompt))
 
 
 def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> Artifact:
-    variant = VARIANTS[config.prompt]
     key: Key = {
         "step": "eval",
         "model": {"weights": model_identity(model), **loading_settings(model), **config.engine.drawn_by(config.seed)},
@@ -137,7 +160,7 @@ def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Co
         "votes": config.votes,
         "parser": config.judge.parser,
         "seed": config.seed,
-        "prompts": {file: prompt_hash(file) for file in (variant.system, variant.user, *MORE_ANSWERS_PROMPTS)},
+        "prompts": {**variant_of(config.prompt).hashes, **{file: prompt_hash(file) for file in MORE_ANSWERS_PROMPTS}},
     }
     return Artifact(Folder.at(config.run_root) / f"evals/{_short_name(model)}-{fingerprint(key)[:8]}", key)
 
@@ -148,12 +171,41 @@ def _short_name(model: ModelConfig) -> str:
     return name.encode()[:_NAME_BYTES].decode(errors="ignore")
 
 
-def _checked_rows(ref: BenchmarkRef, limit: int | None) -> str:
-    """The number of rows, for the user. Reads a local file as a whole and the hub's first row, so that errors come early."""
-    rows = sum(1 for _ in ref.rows(limit if ref.is_local else 1))
-    if not rows:
+def checked_rows(ref: BenchmarkRef, size: int | None, limit: int | None) -> str:
+    """What will be judged, for the user. Reads the hub's first row, so that errors come early."""
+    if not (size if ref.is_local else any(True for _ in ref.rows(1))):
         raise SourceError(f"{ref.word}: holds no rows to judge")
-    return f"{rows:,} rows" if ref.is_local else "from the hub"
+    rows = limit if size is None or limit is None else min(limit, size)
+    part = part_of(rows, size, limit) if rows else ""
+    return f"{part or f'{size:,}'} rows" if ref.is_local else f"{part} rows, from the hub" if part else "from the hub"
+
+
+def _about(rows: int, part: str, notes: tuple[str, ...]) -> dict[str, Any]:
+    """What scores.json says of the rows of a benchmark."""
+    return {"rows": rows, **({"part": part} if part else {}), **({"notes": list(notes)} if notes else {})}
+
+
+def _notes(artifact: Artifact, ref: BenchmarkRef, prompt: Variant) -> tuple[str, ...]:
+    """What makes these scores differ from those by the benchmark's own code: its reference answers, or another prompt."""
+    return tuple(filter(None, (_without_reference(artifact, ref), _in_other_words(ref, prompt))))
+
+
+def _without_reference(artifact: Artifact, ref: BenchmarkRef) -> str:
+    answers = ref.benchmark.reference_answers
+    if answers is None:
+        return ""
+    rows = (row for row in map(row_from_dict, artifact.records()) if row.task == ref.name and answers.wanted(row))
+    wanted = Counter(row.reference is not None for row in rows)
+    missing = f"{wanted[False]:,} of {wanted.total():,} pairs judged without one {answers.where}"
+    return f"NO REFERENCE ANSWERS: {missing}" if wanted[False] else ""
+
+
+def _in_other_words(ref: BenchmarkRef, prompt: Variant) -> str:
+    if not ref.benchmark.candidates or prompt is FIGURE_8:
+        return ""
+    return (
+        f"NOT ASKED WITH prompt={prompt.name}, which compares two answers: stj's own words ask about four, or about each alone"
+    )
 
 
 def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> None:
@@ -173,7 +225,7 @@ def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[Benchmar
 
 def _scores(artifact: Artifact, ref: BenchmarkRef, parser: Parser, config: Config) -> BenchmarkScores:
     rows = (row for row in map(row_from_dict, artifact.records()) if row.task == ref.name)
-    wording = VARIANTS[config.prompt].wording
+    wording = variant_of(config.prompt).wording
     examples = judged_examples(rows, ref.benchmark, parser, votes=config.votes > 1, wording=wording)
     return score_judged(ref.benchmark, parser, examples, ref.records())
 
@@ -183,20 +235,16 @@ def _write_scores(
     path: str,
     benchmarks: Sequence[BenchmarkRef],
     config: Config,
+    about: Mapping[str, dict[str, Any]],
     scores: Sequence[BenchmarkScores],
     refused: Mapping[str, str],
-    consistency: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Writes scores.json."""
-    rows: Counter[str] = Counter(record["task"] for record in artifact.records(["task"]))
     by_benchmark: dict[str, dict[str, Any]] = {
-        ref.name: {"rows": rows[ref.name], **{s.parser: scores_json(s) for s in scores if s.benchmark == ref.name}}
-        for ref in benchmarks
+        name: {**rows, **{s.parser: scores_json(s) for s in scores if s.benchmark == name}} for name, rows in about.items()
     }
     for name, reason in refused.items():
-        by_benchmark[name] = {"rows": rows[name], "error": reason}
-    for name, counted in consistency.items():
-        by_benchmark[name] |= counted
-    settings = {"model": path, "prompt": config.prompt, "votes": config.votes, "parser": config.judge.parser}
+        by_benchmark[name] = {**about[name], "error": reason}
+    settings = {"model": path, "prompt": variant_of(config.prompt).name, "votes": config.votes, "parser": config.judge.parser}
     record = {**settings, "benchmarks": [ref.word for ref in benchmarks], "scores": by_benchmark}
     artifact.folder.write_json(SCORES, record)

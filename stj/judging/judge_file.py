@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stj.config import ModelConfig, PromptName, UseConfig, check_run_root
+from stj.config import ModelConfig, UseConfig, check_format_is_used, check_run_root
 from stj.evals.benchmarks.unread import JUDGE_OPTION, WARNED_UNREAD, Survey, Unread
 from stj.findings import require
 from stj.judging.jury import Agreement, Opinion, agreement
@@ -20,8 +20,7 @@ from stj.passes.check import judge_findings
 from stj.passes.run import run_pass
 from stj.passes.session import driver_session, engine_demand
 from stj.passes.spec import pass_under
-from stj.prompts import prompt_hash
-from stj.prompts.variants import VARIANTS
+from stj.prompts.given import variant_of
 from stj.rows import Row, row_from_dict
 from stj.sources.ids import id_in_task
 from stj.sources.responses import PairLabel, read_labels, read_responses, responses_identity
@@ -41,8 +40,14 @@ class Panel:
 
     file: str
     models: tuple[ModelConfig, ...]
-    prompts: tuple[PromptName, ...]
+    prompts: tuple[str, ...]
+    """Prompts as `vote.prompt` holds them."""
     config: UseConfig
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The prompts by their names, which are the tasks of the judged rows."""
+        return {variant_of(prompt).name: prompt for prompt in self.prompts}
 
     @property
     def folder(self) -> Folder:
@@ -66,9 +71,11 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     The file is read and checked before anything starts. Results of an earlier start come first, so every start reports all
     results. New results follow as they are finished, failed ones last.
 
-    Raises SourceError if a row cannot be read, ModelError if a model is missing, and ArtifactError if the folder was made with
-    other settings. Also raises the errors of `run_pass`.
+    Raises ConfigError if a format of verdicts is named that no prompt needs, and SourceError if a row cannot be read. Raises
+    ModelError if a model is missing, and ArtifactError if the folder was made with other settings. Also raises the errors of
+    `run_pass`.
     """
+    check_format_is_used(panel.config.vote.prompt_format, panel.prompts, "vote.prompt")
     labels = read_labels(panel.file)
     winners = {row_id: label.winner for row_id, label in labels.items()}
     on_result = _labelled(on_result, labels)
@@ -80,7 +87,7 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
             _report_rows(sitting, _rows(sitting), on_result)
     if waiting:
         uses = [ModelUse(roles=("model",), model=sitting.model, limited=False) for sitting in waiting]
-        variants = [VARIANTS[prompt] for prompt in panel.prompts]
+        variants = [variant_of(prompt) for prompt in panel.prompts]
         require(judge_findings(uses, variants, panel.folder.uri, panel.config))
         demand = engine_demand(panel.config.engine, [sitting.model for sitting in waiting])
         with driver_session(panel.folder, panel.config.ray, [demand]):
@@ -112,9 +119,9 @@ def unread_votes(panel: Panel) -> Iterator[str]:
     """A line for each juror whose judgments often hold no verdict in the format of its prompt."""
     parser = panel.config.vote.parser
     for sitting in _sittings(panel):
-        surveys: dict[str, Survey] = {prompt: Survey(parser) for prompt in panel.prompts}
+        surveys: dict[str, Survey] = {prompt: Survey(parser) for prompt in panel.names}
         for row in _rows(sitting):
-            wording = VARIANTS[row.task].wording
+            wording = variant_of(panel.names[row.task]).wording
             unread = [
                 Unread(judgment.text, wording, cut=judgment.finish_reason != "stop")
                 for judgment in row.judgments
@@ -140,8 +147,7 @@ def _sittings(panel: Panel) -> list[Sitting]:
 
 def _key(panel: Panel, model: ModelConfig) -> Key:
     votes = plain(panel.config.vote)
-    del votes["prompt"]  # "prompts" holds the panel's prompts.
-    files = [name for prompt in panel.prompts for name in (VARIANTS[prompt].system, VARIANTS[prompt].user)]
+    del votes["prompt"], votes["prompt_format"]  # "prompts" holds the panel's prompts.
     return {
         "step": "judge_file",
         "model": {
@@ -151,7 +157,7 @@ def _key(panel: Panel, model: ModelConfig) -> Key:
         },
         "file": responses_identity(panel.file),
         "vote": votes,
-        "prompts": {name: prompt_hash(name) for name in files},
+        "prompts": {name: digest for prompt in panel.prompts for name, digest in variant_of(prompt).hashes.items()},
     }
 
 
@@ -159,9 +165,9 @@ def _judge(sitting: Sitting, panel: Panel, on_result: TakeResult, *, overwrite: 
     sitting.artifact.begin(overwrite=overwrite)
     _report_rows(sitting, (row for row in _rows(sitting) if not row.error), on_result)
     chains: dict[str, Sequence[Stage]] = {
-        prompt: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for prompt in panel.prompts
+        name: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for name, prompt in panel.names.items()
     }
-    read = partial(read_responses, absolute_path(panel.file), panel.prompts)
+    read = partial(read_responses, absolute_path(panel.file), list(panel.names))
     spec = pass_under(panel.config, name=Path(panel.file).name, model=sitting.model, read=read, stages=chains)
     run_pass(spec, sitting.artifact, panel.config.engine, lambda row: _report_rows(sitting, [row], on_result))
     _report_rows(sitting, (row for row in _rows(sitting) if row.error), on_result)
@@ -176,7 +182,7 @@ def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, L
     """The jurors' agreement. Memory holds two numbers for each juror and pair."""
     by_juror: dict[str, dict[str, Opinion]] = {}
     for model, sitting in zip(panel.models, sittings, strict=True):
-        names: dict[str, str] = {prompt: _name(model.label, prompt, panel) for prompt in panel.prompts}
+        names: dict[str, str] = {name: _name(model.label, name, panel) for name in panel.names}
         by_juror |= {name: {} for name in names.values()}
         for row in _rows(sitting):
             by_juror[names[row.task]][id_in_task(row)] = _opinion(row)

@@ -12,11 +12,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from stj.loop.benchmarks import BenchmarkPhase
 from stj.loop.cut_plots import Point, interval_plot, share_plot
 from stj.loop.cuts import DIMENSIONS, TOKEN_BINS, Cut, CutCounts, JudgeCuts
 from stj.loop.figures import Figure, figures
+from stj.loop.kinds import PassPhase
 from stj.loop.phases import Run
-from stj.rows import HELDOUT, TRAINING
+from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +58,15 @@ class Where:
         )
 
 
-def _judged_rows(run: Run) -> Iterator[tuple[int, Any]]:
-    """The judged rows of each finished pass, with the number of the judge."""
-    for phase in run.passes:
-        if phase.artifact.state()[0] == "done" and "judge_again" not in phase.parts:
-            yield from ((phase.judge, row) for row in phase.rows() if row.judgments)
+def _judged_rows(run: Run) -> Iterator[tuple[int, Row]]:
+    """The judged rows of each finished pass and benchmark, with the number of the judge."""
+    phases: list[PassPhase | BenchmarkPhase] = [phase for phase in run.passes if "judge_again" not in phase.parts]
+    for judge in range(run.config.iterations + 1):
+        phases += run.benchmark_phases(judge)
+    for phase in phases:
+        if phase.artifact.state()[0] == "done":
+            rows = map(row_from_dict, phase.artifact.records())
+            yield from ((phase.judge, row) for row in rows if row.judgments)
 
 
 def _tasks(cuts: Sequence[JudgeCuts]) -> list[str]:

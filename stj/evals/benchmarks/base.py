@@ -107,12 +107,29 @@ def chosen_first(record: SourceRecord) -> Label:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferenceAnswers:
+    """Reference answers that a benchmark shows beside some of its rows, from files that lie beside its own."""
+
+    select_files: SelectFiles
+    """The files of a directory that hold them, and no rows."""
+    fields: Fields
+    shown: Callable[[Iterator[Row], Iterable[SourceRecord]], Iterator[Row]]
+    """The rows, with the reference answers of these records. Raises SourceError if a record breaks the schema."""
+    wanted: Callable[[Row], bool]
+    """Whether the benchmark's own code shows a reference answer beside the row."""
+    where: str
+    """The rows that want one, and where their reference answers are published, for a reader."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """One benchmark: everything needed to load and score it."""
 
     name: str
     hub: tuple[HubPart, ...]
     """Its published data sets; empty for a private benchmark."""
+    size: int | None = None
+    """Number of rows of its published data; None if that is not known without reading them."""
     fields: Fields
     rows: Callable[[Iterable[SourceRecord]], Iterator[Row]]
     """Makes rows to judge, with the benchmark's name as `task`. Raises SourceError if a record breaks the schema."""
@@ -143,6 +160,10 @@ class Benchmark:
     """Selects the files of a directory to read, if the publisher keeps other files beside them."""
     rated: Callable[[Row], bool] = lambda row: False
     """Whether the judge rates each answer of a row alone."""
+    reference_answers: ReferenceAnswers | None = None
+    """Its reference answers; None if it shows none."""
+    without_better: Callable[[SourceRecord], str | None] = lambda record: None
+    """Why a recorded judgment has no better answer to score it by; None if it has one."""
     better: Callable[[SourceRecord], Label] = given_better
     """The better response of a recorded judgment: A is the first one."""
     recorded_id: Callable[[SourceRecord], RowId | None] | None = None

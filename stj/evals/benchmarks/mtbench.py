@@ -10,20 +10,36 @@ other order is reversed. Three settings treat ties differently:
 "official" is FastChat's agreement: both orders make one verdict, a tie if they differ. Accuracy counts each order alone. The id
 of a question, two models and a turn is `81/alpaca-13b/claude-v1/1`, with the models in alphabetical order. The first model's
 answer takes the place of the "better answer". Intervals are over questions: an answer is in many pairs, a pair has many votes.
+
+FastChat's judges see a reference answer in mathematics, reasoning and coding. The data set of the votes holds none, so it is
+read from FastChat's reference_answer/gpt-4.jsonl, if that lies in the same directory as the votes.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 from stj.errors import SourceError
-from stj.evals.benchmarks.base import Benchmark, HubPart, JudgedExample, Scored, SourceRecord, better_of, pair_row
+from stj.evals.benchmarks.base import (
+    Benchmark,
+    HubPart,
+    JudgedExample,
+    ReferenceAnswers,
+    Scored,
+    SourceRecord,
+    better_of,
+    pair_row,
+    texts_of,
+)
 from stj.evals.metrics import ExampleOutcome, SubsetWeights, VerdictsByOrder, example_outcome
+from stj.prompts.two_turns import SECOND_ANSWER, SECOND_QUESTION, SECOND_REFERENCE
 from stj.rows import Row, Turn
 from stj.sources.dialogue import text_of, wrong_type
 from stj.sources.files import Fields
-from stj.sources.ids import RowId, id_parts
+from stj.sources.ids import RowId, id_in_task, id_parts
 from stj.sources.truth import is_tie
 from stj.verdict import PAIR_OR_TIE, TIE, Label, Verdict, other
 
@@ -37,6 +53,8 @@ INCONSISTENT = "tie (inconsistent)"
 """FastChat's name for a combined verdict of two orders that differ: a tie in its agreement with human votes."""
 _NOT_A_TIE = "not a tie"
 _FIRST_QUESTION, _PER_CATEGORY = 81, 10
+_TURNS = 2
+_WITH_REFERENCE = ("math", "reasoning", "coding")
 _VOTE = ("question_id", "model_a", "model_b", "turn", "judge", "winner")
 
 
@@ -52,9 +70,31 @@ def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
         Fields(required=("conversation_a", "conversation_b")).check(record.values, record.where)
         conversations = [_spoken(record, field) for field in ("conversation_a", "conversation_b")]
         first, second = conversations if better(record) == "A" else reversed(conversations)
-        question = "\n\n[[Second User Question]]\n".join(first[::2])
-        answers = ["\n\n[[Answer to the Second User Question]]\n".join(spoken[1::2]) for spoken in (first, second)]
-        yield pair_row(NAME, len(seen) - 1, key, subset(record), (Turn(role="user", content=question),), answers[0], answers[1])
+        asked = SECOND_QUESTION.join(first[::2])
+        answers = [SECOND_ANSWER.join(spoken[1::2]) for spoken in (first, second)]
+        yield pair_row(NAME, len(seen) - 1, key, subset(record), (Turn(role="user", content=asked),), answers[0], answers[1])
+
+
+def with_references(rows: Iterator[Row], records: Iterable[SourceRecord]) -> Iterator[Row]:
+    """The rows; those that FastChat shows with a reference answer have it, if the records hold it, up to the judged turn."""
+    answers: dict[str, list[str]] = {}
+    for record in records:
+        if answers.setdefault(key := str(question(record)), answer := _reference(record)) is not answer:
+            raise SourceError(f"{record.where}: a second reference answer to question {key}; give the answers of one model")
+    for row in rows:
+        both = answers.get(id_in_task(row).partition("/")[0]) if wants_reference(row) else None
+        turns = 2 if (row.subset or "").startswith("turn 2") else 1
+        yield row if both is None else replace(row, reference=SECOND_REFERENCE.join(both[:turns]))
+
+
+def wants_reference(row: Row) -> bool:
+    """Whether FastChat's judges see a reference answer."""
+    return (row.subset or "").rpartition("/")[2] in _WITH_REFERENCE
+
+
+def reference_files(paths: Sequence[PurePath]) -> Sequence[PurePath]:
+    """FastChat's reference_answer/gpt-4.jsonl, or a file whose own name begins with reference_answer."""
+    return [path for path in paths if any(part.startswith("reference_answer") for part in path.parts)]
 
 
 def pair_id(record: SourceRecord) -> RowId:
@@ -134,6 +174,17 @@ def score_against_votes(
             belongs = (True, vote != TIE, TIE not in (vote, verdict))
             for setting in (setting for setting, belonging in zip(SETTINGS, belongs, strict=True) if belonging):
                 yield Scored(example.id, f"{setting}/{example.subset}", result, question_of(example.id), example.unjudged)
+
+
+def _reference(record: SourceRecord) -> list[str]:
+    """The reference answers to both questions."""
+    choices = record.values["choices"]
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise wrong_type(choices, "choices", "a list that begins with {turns: [answer, answer]}", record.where)
+    turns = texts_of(choices[0].get("turns"), "choices[].turns", record.where)
+    if len(turns) != _TURNS:
+        raise wrong_type(turns, "choices[].turns", "two answers", record.where)
+    return turns
 
 
 def _against(example: JudgedExample, vote: Verdict, verdict: Verdict | None) -> ExampleOutcome:
@@ -235,6 +286,13 @@ MTBENCH = Benchmark(
     needs_records=True,
     compared=f"{_OVERALL}/",
     wording=PAIR_OR_TIE,
+    reference_answers=ReferenceAnswers(
+        select_files=reference_files,
+        fields=Fields(required=("question_id", "choices")),
+        shown=with_references,
+        wanted=wants_reference,
+        where="in math, reasoning and coding; give mtbench:DIRECTORY with FastChat's reference_answer beside the votes",
+    ),
     better=better,
     recorded_id=pair_id,
     recorded_verdict=verdict_of_winner,

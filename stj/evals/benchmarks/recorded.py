@@ -95,7 +95,8 @@ def judged_records(
         row_id = _recorded_id(record, benchmark, subset)
         examples.check(row_id, subset, record)
         example = JudgedExample(id=row_id or (numbered(number),), subset=subset, verdicts={})
-        judged = _judged(record, benchmark, read_as, parser, example)
+        unscored = benchmark.without_better(record)
+        judged = replace(example, unjudged=unscored) if unscored else _judged(record, benchmark, read_as, parser, example)
         asked = asked or judged.unjudged != NOT_ASKED
         silent = silent or given
         yield judged

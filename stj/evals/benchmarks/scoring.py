@@ -23,6 +23,10 @@ class BenchmarkScores:
 
     benchmark: str
     parser: Parser
+    part: str = ""
+    """Which rows of the benchmark were read, as in "first 100 of 2,985"; empty if all were."""
+    notes: tuple[str, ...] = ()
+    """What else a reader must know to compare these scores with others."""
     judged: int
     """Number of judged examples."""
     unjudged: dict[str, int]
@@ -99,9 +103,10 @@ def scores_json(scores: BenchmarkScores, option: str = JUDGE_OPTION) -> dict[str
 def scores_tables(scores: Iterable[BenchmarkScores], option: str = JUDGE_OPTION) -> Iterator[str | Table]:
     """A table for each parser, and below it a line that counts the unjudged examples by reason, and perhaps a warning."""
     for parsed in scores:
-        yield scores_table(f"{parsed.benchmark}, {parsed.parser} parser", parsed.groups, parsed.subsets)
+        part = f" ({parsed.part})" if parsed.part else ""
+        yield scores_table(f"{parsed.benchmark}{part}, {parsed.parser} parser", parsed.groups, parsed.subsets)
         warning = parsed.warning(option)
-        yield f"{_unjudged(parsed.unjudged)}\n" + (f"warning: {warning}\n" if warning else "")
+        yield "\n".join([_unjudged(parsed.unjudged), *parsed.notes, *([f"warning: {warning}"] if warning else []), ""])
 
 
 def _unjudged(reasons: Mapping[str, int]) -> str:
