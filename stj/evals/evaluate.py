@@ -19,9 +19,10 @@ from stj.config import Config, HeldoutConfig, ModelConfig
 from stj.config_loader import load_model
 from stj.errors import SourceError, StjError
 from stj.evals.benchmarks import BENCHMARKS
-from stj.evals.benchmarks.evaluation import SCORES, judged_examples
+from stj.evals.benchmarks.evaluation import SCORES, judged_examples, read_evaluation
 from stj.evals.benchmarks.refs import BenchmarkRef, part_of
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged, scores_json, scores_tables
+from stj.evals.consistency import consistency_by_task, consistency_line
 from stj.findings import Finding, look, require
 from stj.generate import Generate
 from stj.models.check import ModelUse
@@ -81,6 +82,9 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
         show(item)
     for name, votes in _votes_asked(artifact, config.votes).items():
         show(f"{name}: {votes}")
+    for name, counts in read_evaluation(artifact.folder.uri)[1]["scores"].items():
+        if line := consistency_line(name, counts):
+            show(line)
     show(f"judgments and scores: {artifact.folder.uri}")
     return Evaluated(folder=artifact.folder, refused=refused)
 
@@ -110,6 +114,8 @@ def score_evaluation(
         except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)
     about = {ref.name: _about(counted[ref.name], parts[ref.name], notes[ref.name]) for ref in benchmarks}
+    for name, counts in consistency_by_task(map(row_from_dict, artifact.records())).items():
+        about[name] |= counts
     _write_scores(artifact, judge, benchmarks, config, about, scores, refused)
     return scores, refused
 
