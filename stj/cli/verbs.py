@@ -7,8 +7,9 @@ torch take seconds, and `stj --help` needs neither.
 # isort: off
 from stj.cli import running
 from stj.cli import measuring
+from stj.cli import attacking
 from stj.cli import using
 from stj.cli import building
 from stj.cli.app import app
 
-__all__ = ["app", "building", "measuring", "running", "using"]
+__all__ = ["app", "attacking", "building", "measuring", "running", "using"]

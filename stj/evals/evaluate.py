@@ -83,7 +83,8 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
         except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)
     _write_scores(artifact, model.label if model.endpoint else word, benchmarks, config, scores, refused)
-    for item in scores_tables(parsed for parsed in scores if parsed.parser in (config.judge.parser, "paper")):
+    shown = (parsed for parsed in scores if parsed.parser == config.judge.parser or _compares(parsed))
+    for item in scores_tables(shown):
         show(item)
     show(f"judgments and scores: {artifact.folder.uri}")
     return Evaluated(folder=artifact.folder, refused=refused)
@@ -172,6 +173,11 @@ def _scores(artifact: Artifact, ref: BenchmarkRef, parser: Parser, config: Confi
     wording = VARIANTS[config.prompt].wording
     examples = judged_examples(rows, ref.benchmark, parser, votes=config.votes > 1, wording=wording)
     return score_judged(ref.benchmark, parser, examples, ref.records())
+
+
+def _compares(parsed: BenchmarkScores) -> bool:
+    """Whether published numbers compare with these: an attack card has none."""
+    return parsed.parser == "paper" and parsed.attacks is None
 
 
 def _write_scores(

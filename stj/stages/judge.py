@@ -48,7 +48,7 @@ async def judge(row: Row, generate: Generate, config: JudgeConfig, seed: int) ->
     number of samples is (1 - (1-p)^N) / p.
     """
     assert row.pair is not None, f"row {row.id} has no pair"
-    winner = label_of_winner(seed, row.id)
+    winner = row.pair.better_as or label_of_winner(seed, row.id)
     messages = judge_messages(row.instruction, row.pair, winner)
     read = partial(parse, wording=PAIR, parser=config.parser)
 
@@ -73,10 +73,14 @@ async def judge_heldout(row: Row, generate: Generate, config: HeldoutConfig, par
 async def judge_in_every_order(
     row: Row, generate: Generate, requests: Sequence[JudgmentRequest], parser: Parser, variant: Variant = FIGURE_8
 ) -> Row:
-    """The row judged with its better answer under each label in turn: a pair in two orders, four answers in four."""
+    """The row judged with its better answer under each label in turn: a pair in two orders, four answers in four.
+
+    A pair whose texts name labels is judged only in its own order.
+    """
     if row.candidates is None:
         assert row.pair is not None, f"row {row.id} has nothing to judge"
-        orders = {winner: judge_messages(row.instruction, row.pair, winner, variant) for winner in LABELS}
+        labels = LABELS if row.pair.better_as is None else (row.pair.better_as,)
+        orders = {winner: judge_messages(row.instruction, row.pair, winner, variant) for winner in labels}
     else:
         orders = best_of_four_messages(row.instruction, row.candidates.answers)
     read = partial(parse, wording=variant.wording if row.candidates is None else BEST_OF_FOUR, parser=parser)

@@ -1,5 +1,6 @@
 """The benchmarks by name. Each has one small file that loads and scores it."""
 
+from stj.evals.benchmarks.attacks import ATTACK_CARD
 from stj.evals.benchmarks.base import Benchmark
 from stj.evals.benchmarks.helpsteer2 import HELPSTEER2, HELPSTEER2_HELPFULNESS
 from stj.evals.benchmarks.hhh import HHH
@@ -13,6 +14,6 @@ from stj.evals.benchmarks.rmbench import RMBENCH
 
 _ALL = (
     *(REWARDBENCH, REWARDBENCH2, REWARDBENCH2_RATINGS, MTBENCH, HELPSTEER2, HELPSTEER2_HELPFULNESS),
-    *(LLMBAR, JUDGEBENCH, RMBENCH, HHH, PAIRS),
+    *(LLMBAR, JUDGEBENCH, RMBENCH, HHH, PAIRS, ATTACK_CARD),
 )
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}

@@ -50,7 +50,7 @@ class BenchmarkRef:
         Raises ConfigError if it is not on the hub and no file is given. Raises SourceError if a file is missing.
         """
         if self.is_local:
-            return record_files(self.place or "", self.name, self._select_files).identity()
+            return record_files(self.place or "", self.name, self._select_files).identity() + self.benchmark.edition()
         if not self._parts():
             raise ConfigError(f"'{self.name}' is not on the hub: give its file, as in {self.name}:my_{self.name}.jsonl")
         return ", ".join(f"{part.path}@{part.revision or 'main'}/{part.split}/{part.files or ''}" for part in self._parts())
@@ -62,6 +62,8 @@ class BenchmarkRef:
 
     def rows(self, limit: int | None) -> Iterator[Row]:
         """The rows to judge, at most `limit` of them."""
+        if self.benchmark.limit_records:
+            return self.benchmark.rows(itertools.islice(self.records(), limit))
         return itertools.islice(self.benchmark.rows(self.records()), limit)
 
     def _in_files(self) -> Iterator[SourceRecord]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stj.errors import SourceError
+from stj.evals.attack_card import AttackCard, CardBuilder, card_table
 from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord
 from stj.evals.benchmarks.recorded import judged_records, read_recorded
 from stj.evals.benchmarks.refs import BenchmarkRef
@@ -28,6 +29,8 @@ class BenchmarkScores:
     groups: dict[str, Scores]
     """"overall" and the sections, if all their subsets were judged."""
     subsets: dict[str, Scores]
+    attacks: AttackCard | None = None
+    """What each attack does to the judge; None for other benchmarks."""
 
     @property
     def without_verdicts(self) -> bool:
@@ -43,8 +46,8 @@ def score_judged(
     Raises SourceError if no example can be scored.
     """
     counted = _Counted(examples)
-    tallies = Tallies()
-    for scored in benchmark.score(benchmark, counted, records):
+    tallies, builder = Tallies(), CardBuilder() if benchmark.attacks else None
+    for scored in benchmark.score(benchmark, builder.watch(counted) if builder else counted, records):
         if scored.outcome is None:
             counted.unjudged[scored.unjudged or "not judged"] += 1
         elif scored.unjudged:
@@ -64,6 +67,7 @@ def score_judged(
         unjudged=dict(sorted(counted.unjudged.items())),
         groups=groups,
         subsets=subsets,
+        attacks=builder.card() if builder else None,
     )
 
 
@@ -82,13 +86,18 @@ def scores_json(scores: BenchmarkScores) -> dict[str, Any]:
         "unjudged_by_reason": scores.unjudged,
         "groups": {name: asdict(group) for name, group in scores.groups.items()},
         "subsets": {name: asdict(subset) for name, subset in scores.subsets.items()},
+        **({"attacks": {name: asdict(result) for name, result in scores.attacks.items()}} if scores.attacks else {}),
     }
 
 
 def scores_tables(scores: Iterable[BenchmarkScores]) -> Iterator[str | Table]:
     """A table for each parser, and below it a line that counts the unjudged examples by reason."""
     for parsed in scores:
-        yield scores_table(f"{parsed.benchmark}, {parsed.parser} parser", parsed.groups, parsed.subsets)
+        name = f"{parsed.benchmark}, {parsed.parser}"
+        if parsed.attacks:
+            yield card_table(name, parsed.attacks)
+        else:
+            yield scores_table(f"{name} parser", parsed.groups, parsed.subsets)
         yield f"{_unjudged(parsed.unjudged)}\n"
 
 
