@@ -794,6 +794,9 @@ class Config:
     """How training pairs are judged."""
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
     """The held-out pairs that measure every judge."""
+    benchmarks: tuple[str, ...] = ()
+    """Benchmarks that every judge M_0 to M_T judges whole, as `stj eval` takes them: NAME or NAME:PLACE. They cost no engine
+    start of their own. One that is added later makes nothing else again."""
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
     """What judged pairs become in training."""
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -812,6 +815,7 @@ class Config:
             self.iteration is None or 1 <= self.iteration <= self.iterations,
             f"iteration={self.iteration}: must be 1 to iterations={self.iterations}",
         )
+        _check(all(self.benchmarks), "benchmarks holds an empty name; name benchmarks as NAME or NAME:PLACE")
         warm_up = self.train.preference.source == "warm_up"
         _check(
             not warm_up or self.train.objective == "sft_then_dpo",

@@ -24,7 +24,7 @@ The order of the answers is "swap".
 
 @verb(
     "attack",
-    "stj attack runs/mini/iteration_3/model package://mini/data/heldout.jsonl conf/mini.yaml heldout.limit=40",
+    "stj attack runs/mini/iteration_3/model pairs.jsonl conf/mini.yaml",
     about=_ATTACKS,
     docs="evaluation",
 )

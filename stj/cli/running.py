@@ -29,7 +29,7 @@ from stj.storage.folder import Folder
 from stj.text import Passage, Span, json_text, show
 
 if TYPE_CHECKING:
-    from stj.loop.kinds import Phase
+    from stj.loop.phase import Phase
     from stj.loop.phases import Run
 
 

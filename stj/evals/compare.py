@@ -9,7 +9,7 @@ judge that has more of them right. An example with several votes on it (MT-Bench
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -56,12 +56,15 @@ class _Run(NamedTuple):
     parser: Parser
 
 
-class _Example(NamedTuple):
-    """One judge's result on one example, over the votes on it."""
+class ExampleResult(NamedTuple):
+    """One judge's result on one example, over the votes or samples on it."""
 
     accuracy: float
+    """Mean of the orders."""
     right: bool
+    """Whether it was judged right in all orders, in most samples."""
     unit: str
+    """The independent unit that the example is a part of."""
 
 
 def compare_evaluations(run_a: str, run_b: str) -> list[EvalComparison]:
@@ -135,12 +138,10 @@ def _counted(compared: EvalComparison) -> str:
     return f"{units}; more right in all orders in A {only_a}, in B {only_b}"
 
 
-def _compared_on(ref: BenchmarkRef, first: _Run, second: _Run) -> EvalComparison:
-    """The comparison on one benchmark. Both runs are scored against the records that the first run names."""
-    _refuse_others(ref, first, second)
-    by_a, by_b = (_examples(run, ref) for run in (first, second))
+def compare_examples(benchmark: str, by_a: Mapping[str, ExampleResult], by_b: Mapping[str, ExampleResult]) -> EvalComparison:
+    """The comparison on the examples that both judges judged, by their ids."""
     shared = sorted(by_a.keys() & by_b.keys())
-    units: dict[str, list[tuple[_Example, _Example]]] = {}
+    units: dict[str, list[tuple[ExampleResult, ExampleResult]]] = {}
     for key in shared:
         units.setdefault(by_a[key].unit, []).append((by_a[key], by_b[key]))
     more = [sum(a.right for a, _ in unit) - sum(b.right for _, b in unit) for unit in units.values()]
@@ -148,7 +149,7 @@ def _compared_on(ref: BenchmarkRef, first: _Run, second: _Run) -> EvalComparison
     differences = [[b.accuracy - a.accuracy for a, b in unit] for unit in units.values()]
     count = max(1, len(shared))
     return EvalComparison(
-        benchmark=ref.name,
+        benchmark=benchmark,
         examples=len(shared),
         units=len(units),
         accuracy_a=math.fsum(by_a[key].accuracy for key in shared) / count,
@@ -159,6 +160,25 @@ def _compared_on(ref: BenchmarkRef, first: _Run, second: _Run) -> EvalComparison
         only_b=only_b,
         mcnemar_p=mcnemar_p(only_a, only_b),
     )
+
+
+def example_results(ref: BenchmarkRef, rows: Iterable[Row], *, votes: bool = False) -> dict[str, ExampleResult]:
+    """A judge's result on each example, by the verdicts that its rows hold; MT-Bench's in the setting of its overall score."""
+    benchmark = ref.benchmark
+    outcomes: dict[tuple[str, str | None], list[ExampleOutcome]] = {}
+    examples = judged_examples(rows, benchmark, None, votes=votes)
+    judged = (example for example in examples if not example.unjudged)
+    for scored in benchmark.score(benchmark, judged, ref.records()):
+        if scored.outcome is not None and scored.subset.startswith(benchmark.compared):
+            outcomes.setdefault((f"{scored.subset}/{scored.id}", scored.cluster), []).append(scored.outcome)
+    return {key: _mean_example(votes_on_it, cluster or key) for (key, cluster), votes_on_it in outcomes.items()}
+
+
+def _compared_on(ref: BenchmarkRef, first: _Run, second: _Run) -> EvalComparison:
+    """The comparison on one benchmark. Both runs are scored against the records that the first run names."""
+    _refuse_others(ref, first, second)
+    by_a, by_b = (example_results(ref, _rows(run, ref), votes=run.votes) for run in (first, second))
+    return compare_examples(ref.name, by_a, by_b)
 
 
 def _read(location: str) -> _Run:
@@ -189,19 +209,7 @@ def _digest(row: Row) -> bytes:
     return hashlib.blake2b(json.dumps(shown).encode(), digest_size=16).digest()
 
 
-def _examples(run: _Run, ref: BenchmarkRef) -> dict[str, _Example]:
-    """The run's result on each example; MT-Bench's in the setting of its overall score."""
-    benchmark = ref.benchmark
-    outcomes: dict[tuple[str, str | None], list[ExampleOutcome]] = {}
-    examples = judged_examples(_rows(run, ref), benchmark, None, votes=run.votes)
-    judged = (example for example in examples if not example.unjudged)
-    for scored in benchmark.score(benchmark, judged, ref.records()):
-        if scored.outcome is not None and scored.subset.startswith(benchmark.compared):
-            outcomes.setdefault((f"{scored.subset}/{scored.id}", scored.cluster), []).append(scored.outcome)
-    return {key: _mean_example(votes, cluster or key) for (key, cluster), votes in outcomes.items()}
-
-
-def _mean_example(votes: Sequence[ExampleOutcome], unit: str) -> _Example:
+def _mean_example(votes: Sequence[ExampleOutcome], unit: str) -> ExampleResult:
     accuracy = fmean(outcome.accuracy for outcome in votes)
     right = fmean(outcome.consistent for outcome in votes)
-    return _Example(accuracy=accuracy, right=right > 0.5, unit=unit)
+    return ExampleResult(accuracy=accuracy, right=right > 0.5, unit=unit)

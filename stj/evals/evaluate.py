@@ -70,11 +70,25 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
     model = with_absolute_path(load_model(word, replace(config.models.seed, revision=None)))
     artifact = _artifact(model, benchmarks, config)
     for ref in benchmarks:
-        show(f"{ref.name}: {_checked_rows(ref, config.heldout.limit)}")
+        show(f"{ref.name}: {checked_rows(ref, config.heldout.limit)}")
     if artifact.state()[0] != "done":
         require(_findings(model, config))
     if artifact.begin():
         _judge(artifact, model, benchmarks, config)
+    scores, refused = score_evaluation(artifact, model.label if model.endpoint else word, benchmarks, config)
+    for item in scores_tables(parsed for parsed in scores if parsed.parser == config.judge.parser or _compares(parsed)):
+        show(item)
+    show(f"judgments and scores: {artifact.folder.uri}")
+    return Evaluated(folder=artifact.folder, refused=refused)
+
+
+def score_evaluation(
+    artifact: Artifact, judge: str, benchmarks: Sequence[BenchmarkRef], config: Config
+) -> tuple[list[BenchmarkScores], dict[str, str]]:
+    """Scores judged benchmarks by every parser and writes scores.json; `judge` names the judge there.
+
+    Returns the scores, and by name why benchmarks could not be scored.
+    """
     scores: list[BenchmarkScores] = []
     refused: dict[str, str] = {}
     for ref in benchmarks:
@@ -82,12 +96,8 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
             scores += [_scores(artifact, ref, parser, config) for parser in PARSERS]
         except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)
-    _write_scores(artifact, model.label if model.endpoint else word, benchmarks, config, scores, refused)
-    shown = (parsed for parsed in scores if parsed.parser == config.judge.parser or _compares(parsed))
-    for item in scores_tables(shown):
-        show(item)
-    show(f"judgments and scores: {artifact.folder.uri}")
-    return Evaluated(folder=artifact.folder, refused=refused)
+    _write_scores(artifact, judge, benchmarks, config, scores, refused)
+    return scores, refused
 
 
 def _findings(model: ModelConfig, config: Config) -> list[Finding]:
@@ -145,7 +155,7 @@ def _short_name(model: ModelConfig) -> str:
     return name.encode()[:_NAME_BYTES].decode(errors="ignore")
 
 
-def _checked_rows(ref: BenchmarkRef, limit: int | None) -> str:
+def checked_rows(ref: BenchmarkRef, limit: int | None) -> str:
     """The number of rows, for the user. Reads a local file as a whole and the hub's first row, so that errors come early."""
     rows = sum(1 for _ in ref.rows(limit if ref.is_local else 1))
     if not rows:

@@ -10,7 +10,8 @@ from stj.config import Config, ModelConfig, check_run_root
 from stj.errors import ConfigError, StjError
 from stj.findings import Finding, joined, look
 from stj.loop.inputs import input_findings
-from stj.loop.kinds import Phase, TrainingPhase
+from stj.loop.kinds import TrainingPhase
+from stj.loop.phase import Phase
 from stj.loop.phases import Run
 from stj.models.check import ModelUse
 from stj.models.shapes import shape_of

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import Literal
 
 from stj.config import Config, ExamplesConfig, ModelConfig, Objective
+from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.loop.inputs import SELECTED_ON, PassPart, kept_out
 from stj.loop.tasks import PROMPTS as EXAMPLE_PROMPTS
 from stj.models.locate import chat_settings, loading_settings
@@ -56,6 +57,19 @@ def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, we
     if judges or "heldout" in parts:
         prompts += judging.JUDGE_PROMPTS
     return key | {"prompts": _hashes(prompts)}
+
+
+def benchmark_key(config: Config, ref: BenchmarkRef, model: ModelConfig, weights: str) -> Key:
+    """The key of a benchmark that these weights judge. No other key names it: nothing but the report depends on it."""
+    prompts = [*judging.JUDGE_PROMPTS, *(judging.MORE_ANSWERS_PROMPTS if ref.benchmark.candidates else ())]
+    return {
+        "step": "benchmark",
+        "model": {"weights": weights, **loading_settings(model), **config.engine.drawn_by(config.seed)},
+        "benchmark": {ref.name: ref.identity},
+        "decoding": plain(config.heldout.decoding),
+        "parser": config.judge.parser,
+        "prompts": _hashes(prompts),
+    }
 
 
 def examples_key(config: Config, judged: str, objective: Objective) -> Key:

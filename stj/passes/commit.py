@@ -30,16 +30,22 @@ class RowCommitter:
     """Takes finished rows, commits them, and writes the manifest at the end."""
 
     def __init__(
-        self, artifact: Artifact, config: EngineConfig, on_row: Callable[[Row], None] | None, total: int | None = None
+        self,
+        artifact: Artifact,
+        config: EngineConfig,
+        on_row: Callable[[Row], None] | None,
+        total: int | None = None,
+        finished: RowBitmap | None = None,
     ) -> None:
         self._artifact = artifact
         self._config = config
         self._may_fail = math.inf if total is None else config.max_failed_fraction * total
         self._on_row = on_row
         artifact.remove_part(_FAILED)  # failed rows are tried again
-        self.finished = RowBitmap()
+        self.finished = RowBitmap() if finished is None else finished
+        """The finished rows; the committers of one stream share it, and no two of them have the same task."""
+        self._committed = 0  # rows of this artifact that are finished
         self._parts = [part for part in artifact.parts() if self._mark_finished(part)]
-        self._finished_before = self.finished.count
         self._pending: list[pa.Table] = []
         self._pending_bytes = 0
         self._pending_rows = 0
@@ -55,18 +61,13 @@ class RowCommitter:
         new = not any(self.finished.has(*row) for row in rows)
         if new:
             for row in rows:
-                self.finished.add(*row)
+                self._committed += self.finished.add(*row)
         return new
 
     @property
     def failed(self) -> int:
         """Number of rows that failed in this start and have not succeeded since."""
         return len(self._failed)
-
-    @property
-    def received(self) -> int:
-        """Number of rows received in this start, including failed ones."""
-        return self.finished.count - self._finished_before + self.failed
 
     def add(self, table: pa.Table) -> pa.Table:
         """Takes finished rows and returns those that are new and did not fail.
@@ -80,12 +81,13 @@ class RowCommitter:
         for index, (task, position, error) in enumerate(zip(*columns, strict=True)):
             fresh.append(error is None and self.finished.add(task, position))
             if fresh[-1]:
+                self._committed += 1
                 self._failed.pop((task, position), None)
             elif error is not None and not self.finished.has(task, position):
                 self._failed[task, position] = table.slice(index, 1).to_pylist()[0]
         new = table if all(fresh) else table.filter(pa.array(fresh, pa.bool_()))
         self._take(new)
-        if len(self._failed) > max(_MIN_FAILED, min(self.finished.count, self._may_fail)):
+        if len(self._failed) > max(_MIN_FAILED, min(self._committed, self._may_fail)):
             raise self._too_many_failed()
         return new
 
@@ -112,12 +114,25 @@ class RowCommitter:
             self._pending, self._pending_bytes, self._pending_rows = [], 0, 0
         self._committed_at = time.monotonic()
 
-    def finish(self, price: Callable[[Ledger], float | None] | None, limit: int | None = None, **facts: Any) -> None:
+    def useful_tokens(self) -> int:
+        """Output tokens that the committed rows needed."""
+        counts = _counts(self._artifact, self._parts)
+        return int(counts["output_tokens"] - counts["surplus_tokens"])
+
+    def finish(
+        self,
+        price: Callable[[Ledger], float | None] | None,
+        limit: int | None = None,
+        useful_elsewhere: int = 0,
+        **facts: Any,
+    ) -> None:
         """Adds the failed rows, applies the limit, and writes the manifest with all counts; `price` is in dollars.
+
+        `useful_elsewhere` are output tokens of the same engines that rows of other artifacts needed.
 
         Raises PassFailed if no rows came in or too many rows failed.
         """
-        total = self.finished.count + len(self._failed)
+        total = self._committed + len(self._failed)
         if not total:
             raise PassFailed(f"{self._artifact.folder.uri}: no rows came in; there is nothing to do")
         if len(self._failed) > self._config.max_failed_fraction * total:
@@ -129,14 +144,14 @@ class RowCommitter:
             self._parts = limit_parts(self._artifact, self._parts, limit)
             facts["passed_rule"] = count_passed(self._artifact, self._parts)
         counts = _counts(self._artifact, self._parts)
-        useful = counts["output_tokens"] - counts["failed_tokens"] - counts["surplus_tokens"]
+        useful = counts["output_tokens"] - counts["failed_tokens"] - counts["surplus_tokens"] + useful_elsewhere
         spent = self._earlier_cost + self.spent
         self._artifact.finish(self._parts, **counts, ledger=spent.facts(useful, price(spent) if price else None), **facts)
 
     def _too_many_failed(self) -> PassFailed:
         record = next(iter(self._failed.values()))
         return PassFailed(
-            f"{self._artifact.folder.uri}: {len(self._failed)} of {self.finished.count + len(self._failed)} rows failed, more "
+            f"{self._artifact.folder.uri}: {len(self._failed)} of {self._committed + len(self._failed)} rows failed, more "
             f"than engine.max_failed_fraction={self._config.max_failed_fraction:g}; row {record['id']}: {record['error']}. "
             "The other rows are kept; run again to retry the failed ones"
         )

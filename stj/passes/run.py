@@ -9,7 +9,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -25,10 +25,10 @@ from stj.errors import EndpointError, PassFailed, StjError
 from stj.passes.actor import PassActor
 from stj.passes.block_stats import ForgetBlockStats
 from stj.passes.capacity import CapacityWatch
-from stj.passes.commit import RowCommitter
 from stj.passes.driver_actor import driver_actor
 from stj.passes.ray_private import call_each_step, end_streaming_executors
 from stj.passes.registry import PassRegistry
+from stj.passes.routes import StreamCommitter
 from stj.passes.row_bitmap import RowBitmap
 from stj.passes.source import SEALED, RowSource, unseal
 from stj.passes.spec import Pass
@@ -47,18 +47,25 @@ _LAST_ROWS_S = 5.0  # Rows that an API answered before it refused may arrive aft
 _EXECUTOR_TIMEOUT_S = 30.0  # Ray Data itself waits 2 s for its thread, which is not enough on a busy machine.
 
 
-def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Callable[[Row], None] | None = None) -> None:
+def run_pass(
+    spec: Pass,
+    artifact: Artifact,
+    config: EngineConfig,
+    on_row: Callable[[Row], None] | None = None,
+    beside: Mapping[str, Artifact] | None = None,
+) -> None:
     """Runs the rows of a pass that are not done yet, and finishes its artifact.
 
     A killed pass resumes after the rows that it has committed, and tries failed rows again. `on_row` gets each row that did
-    not fail as soon as it arrives, a little before it is committed.
+    not fail as soon as it arrives, a little before it is committed. `beside` names the artifacts of tasks that do not belong
+    to the pass's own artifact; they are finished after it.
 
     Raises PassFailed if more than `max_failed_fraction` of the rows failed or no engine starts, CapacityError if an engine's
     machine is lost and not replaced, and EndpointError if the API of the model refuses every request.
     """
     started = time.monotonic()
     live_line = LiveLine()
-    committer = RowCommitter(artifact, config, _clearing(live_line, on_row), spec.total)
+    committer = StreamCommitter(artifact, beside or {}, config, _clearing(live_line, on_row), spec.total)
     registry = driver_actor(PassRegistry)
     watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s)
     try:
@@ -161,7 +168,7 @@ def _until_refused(tables: Iterable[pa.Table], registry: Any) -> Iterator[pa.Tab
         raise EndpointError(refusal)
 
 
-def _refuse_lost_rows(read: int, committer: RowCommitter) -> None:
+def _refuse_lost_rows(read: int, committer: StreamCommitter) -> None:
     """Raises PassFailed if fewer rows came back than were read: no known fault loses rows, and none may do so unnoticed."""
     if committer.received < read:
         raise PassFailed(

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from stj.passes.commit import RowCommitter
 from stj.passes.metrics import PassMetrics
 from stj.passes.progress import Progress
+from stj.passes.routes import StreamCommitter
 from stj.passes.spec import Pass
 from stj.text import LiveLine
 
@@ -23,7 +23,9 @@ _UPDATE_INTERVAL_S = 1.0
 class PassWatch(threading.Thread):
     """Shows the progress and commits what is due, every second, even while no row arrives: some rows take long."""
 
-    def __init__(self, spec: Pass, committer: RowCommitter, registry: Any, live_line: LiveLine, log_interval_s: float) -> None:
+    def __init__(
+        self, spec: Pass, committer: StreamCommitter, registry: Any, live_line: LiveLine, log_interval_s: float
+    ) -> None:
         super().__init__(name="watch", daemon=True)
         self._committer = committer
         self._registry = registry
@@ -63,7 +65,7 @@ class PassWatch(threading.Thread):
 
     def _update(self) -> None:
         in_flight, spent = ray.get(self._registry.snapshot.remote(), timeout=_ANSWER_TIMEOUT_S)
-        self._committer.spent = spent
+        self._committer.spend(spent)
         done, failed = self._committer.finished.count, self._committer.failed
         self._progress.update(done=done, failed=failed, in_flight=in_flight, usage=spent.usage)
         self._metrics.show(self._progress)
