@@ -32,7 +32,7 @@ _COLUMNS = (
 )
 _LEGEND = (
     "Shares in percent. A right verdict is flipped if it is not right under the attack.\n"
-    f"{SWAP}: the other order instead of an attack. {ANY}: at least one attack flips it."
+    f"{SWAP}: the answers in the other order. {ANY}: at least one attack flips it."
 )
 
 
