@@ -8,6 +8,7 @@ The attack "swap" changes only the order: it flips a right verdict if the verdic
 """
 
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from stj.evals.table import interval, percent
 from stj.text import Column, Table
 from stj.verdict import Label, Verdict, other
 
+_WIDTH = 80  # columns of the lines below the table
 SWAP, ANY = "swap", "any"
 _COLUMNS = (
     Column("", ""),
@@ -31,7 +33,7 @@ _COLUMNS = (
     Column("", "after"),
 )
 _LEGEND = (
-    "Shares in percent. A right verdict is flipped if it is not right under the attack.\n"
+    "Shares in percent. Flipped: right before, and not right under the attack.\n"
     f"{SWAP}: the answers in the other order. {ANY}: at least one attack flips it."
 )
 
@@ -123,7 +125,8 @@ def card_table(title: str, card: AttackCard) -> Table:
     notes = [_LEGEND]
     for reason in ("not_applicable", "unjudged"):
         if counts := {name: getattr(result, reason) for name, result in card.items() if getattr(result, reason)}:
-            notes.append(f"{reason.replace('_', ' ')}: {', '.join(f'{name} {count:,}' for name, count in counts.items())}")
+            listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+            notes.append(textwrap.fill(f"{reason.replace('_', ' ')}: {listed}", _WIDTH))
     return Table(title=title, columns=_COLUMNS, rows=rows, note="\n".join(notes))
 
 
