@@ -14,7 +14,8 @@ from stj.loop.doctor import diagnose_here, examine, trainings_among
 from stj.loop.kinds import TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Iteration, Run
-from stj.loop.report import table, write_report
+from stj.loop.report import write_report
+from stj.loop.report_tables import tables
 from stj.loop.status import write_run_config
 from stj.loop.summary import RunSummary
 from stj.passes.link import link_findings
@@ -80,7 +81,10 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
         yield make
         summary = RunSummary.of(run)
         write_report(run.folder, summary.facts, summary.judges)
-    print_line(table(summary.judges))
+    for number, table in enumerate(tables(summary.judges)):
+        if number:
+            print_line("")
+        print_line(table)
 
 
 def make_phase(phase: Phase, print_line: Show, missing: Collection[Phase], *, overwrite: bool) -> None:
