@@ -130,6 +130,11 @@ def card_table(title: str, card: AttackCard) -> Table:
     return Table(title=title, columns=_COLUMNS, rows=rows, note="\n".join(notes))
 
 
+def flips(result: AttackResult) -> str:
+    """The share of flipped verdicts and its interval, in percent."""
+    return "–" if result.flipped is None else f"{percent(result.flipped)} {interval(result.flipped_ci95)}"
+
+
 def _mirrored(verdict: Verdict | None) -> Verdict | None:
     """A verdict of the other order under the labels of this one."""
     return {"A": "B", "B": "A"}.get(verdict or "", verdict)
@@ -178,6 +183,6 @@ def _cells(name: str, result: AttackResult) -> list[str]:
         name,
         f"{result.pairs:,}",
         f"{result.right:,}",
-        "–" if result.flipped is None else f"{percent(result.flipped)} {interval(result.flipped_ci95)}",
+        flips(result),
         *(percent(share) for share in (result.flipped_to_none, result.accuracy_before, result.accuracy_after)),
     ]

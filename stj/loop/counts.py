@@ -85,6 +85,11 @@ class JudgingCounts:
         return self.kept / self.judged if self.judged else None
 
     @property
+    def attacked_accepted(self) -> float | None:
+        """Share of the attacked pairs with a kept judgment."""
+        return self.attacked_kept / self.attacked if self.attacked else None
+
+    @property
     def truncated_share(self) -> float | None:
         """Share of the sampled judgments that were cut."""
         return None if self.truncated is None or not self.draws else self.truncated / self.draws
