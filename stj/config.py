@@ -100,9 +100,9 @@ class SourceConfig:
     """Drop an instruction that is at least this similar to an earlier one. The unit is the Jaccard index, from 0.5 to 1. `null`
     keeps all."""
     keep_out: tuple[str, ...] = ()
-    """Benchmarks as files or directories, as in `path`. An instruction that shares 13
-    words in a row with one of their texts is dropped. `heldout.path` and `train.selection.path` are always kept out in the same
-    way."""
+    """Benchmarks as files or directories, as in `path`, or by their names, as `stj eval` takes them. An instruction that shares
+    13 words in a row with one of their texts is dropped. `heldout.path` and `train.selection.path` are always kept out in the
+    same way."""
 
     def __post_init__(self) -> None:
         _check(bool(self.path), "source.path is empty; name a file, a directory or a data set on the hub")
@@ -500,7 +500,7 @@ class HeldoutConfig:
 
     path: str | None = None
     """A file or directory, in the formats of `source.path`, with the fields instruction, chosen, rejected and, optionally, id.
-    `null` skips the measurement."""
+    Or a benchmark of pairs by its name, as `stj eval` takes it: `helpsteer2`. `null` skips the measurement."""
     limit: int | None = None
     """Use only this many pairs, the first ones; `null` uses all. `stj eval` also reads this setting."""
     samples: int = 3
@@ -583,6 +583,8 @@ class PreferenceConfig:
 class SelectionConfig:
     """Which checkpoint of a training becomes the model, by how well each one judges held-out pairs.
 
+    The paper selects by "a combination of pairwise judgment accuracy and position bias" (section 4.1). Here a checkpoint's
+    score is its accuracy, the mean of both orders, less `position_weight` times the difference between the two orders.
     Checkpoints judge as `heldout` says, in both orders, without its greedy judgments. The earlier of two equals is chosen.
     Every training of a run selects, including a warm-up before DPO.
     """
@@ -594,9 +596,13 @@ class SelectionConfig:
     """Use only this many pairs, the first ones; `null` uses all. Every checkpoint costs a pass over them."""
     patience: int = 3
     """Stop training after this many checkpoints in a row that are no better than the best before them."""
+    position_weight: float = 0.5
+    """Weight of position bias, from 0 to 1. The paper names none. With 0.5 the score is the accuracy in the order in which the
+    judge is worse; 0 is accuracy alone."""
 
     def __post_init__(self) -> None:
         _at_least(1, "train.selection.", self, "limit", "patience")
+        _share("train.selection.", self, "position_weight")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,10 @@ Examples:
 SETTINGS = "Single settings, such as seed=3; they may stand anywhere. docs/settings.md lists them."
 BENCHMARKS_HELP = """\
 Benchmarks:
-  rewardbench, rewardbench2, rewardbench2-ratings, mtbench, helpsteer2,
-  helpsteer2-helpfulness, llmbar, judgebench, rmbench, hhh, pairs
+  ppe-human, ppe-correctness, judgebench, rmbench, rewardbench,
+  rewardbench2, rewardbench2-ratings, llmbar, mtbench, helpsteer2,
+  helpsteer2-helpfulness, hhh, pairs
+  headline    the first four, which still separate judges (only `stj eval`)
   NAME        read from the hub
   NAME:PLACE  read from a .jsonl, .ndjson, .json, .csv (each also as .gz) or
               .parquet file, or from a directory of them, in the benchmark's

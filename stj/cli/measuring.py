@@ -24,7 +24,7 @@ from stj.text import show
 @verb(
     "eval",
     "stj eval runs/mini/iteration_3/model pairs:mine.jsonl conf/mini.yaml",
-    "stj eval MODEL rewardbench llmbar conf/small.yaml votes=32",
+    "stj eval MODEL headline conf/small.yaml votes=32",
     about=BENCHMARKS_HELP,
     docs="evaluation",
 )
@@ -44,14 +44,14 @@ def _eval(
     All benchmarks are judged in one pass through the judge's weights.
     """
     from stj.evals.benchmarks.evaluation import SCORES
-    from stj.evals.benchmarks.refs import benchmark_ref, is_benchmark_ref
+    from stj.evals.benchmarks.refs import benchmark_refs, is_benchmark_ref
     from stj.evals.evaluate import evaluate
 
     benchmarks = [word for word in words if is_benchmark_ref(word)]
     settings = [word for word in words if not is_benchmark_ref(word)]
     files = [word for word in settings if not is_setting(word) and Path(word).suffix in CONF_SUFFIXES]
     unknown = [word for word in settings if not is_setting(word) and word not in files]
-    wanted = [benchmark_ref(word) for word in (*unknown, *benchmarks)]
+    wanted = benchmark_refs([*unknown, *benchmarks])
     if not wanted:
         raise ConfigError("no benchmark given; `stj eval --help` lists them")
     config = load(files, [word for word in settings if is_setting(word)])

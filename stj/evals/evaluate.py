@@ -17,10 +17,10 @@ from typing import Any
 
 from stj.config import Config, HeldoutConfig, ModelConfig, PromptName
 from stj.config_loader import load_model
-from stj.errors import ConfigError, SourceError, StjError
+from stj.errors import SourceError, StjError
 from stj.evals.benchmarks import BENCHMARKS
 from stj.evals.benchmarks.evaluation import SCORES, judged_examples
-from stj.evals.benchmarks.refs import BenchmarkRef
+from stj.evals.benchmarks.refs import BenchmarkRef, part_of
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged, scores_json, scores_tables
 from stj.findings import Finding, look, require
 from stj.generate import Generate
@@ -65,17 +65,16 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
 
     Raises ConfigError, SourceError or ModelError before anything starts if an input is missing or wrong.
     """
-    if twice := [name for name, count in Counter(ref.name for ref in benchmarks).items() if count > 1]:
-        raise ConfigError(f"{', '.join(twice)}: named twice; an evaluation takes each benchmark once")
     model = with_absolute_path(load_model(word, replace(config.models.seed, revision=None)))
     artifact = _artifact(model, benchmarks, config)
+    sizes = {ref.name: ref.size() for ref in benchmarks}
     for ref in benchmarks:
-        show(f"{ref.name}: {checked_rows(ref, config.heldout.limit)}")
+        show(f"{ref.name}: {checked_rows(ref, sizes[ref.name], config.heldout.limit)}")
     if artifact.state()[0] != "done":
         require(_findings(model, config))
     if artifact.begin():
         _judge(artifact, model, benchmarks, config)
-    scores, refused = score_evaluation(artifact, model.label if model.endpoint else word, benchmarks, config)
+    scores, refused = score_evaluation(artifact, model.label if model.endpoint else word, benchmarks, config, sizes)
     for item in scores_tables(parsed for parsed in scores if parsed.parser == config.judge.parser or _compares(parsed)):
         show(item)
     show(f"judgments and scores: {artifact.folder.uri}")
@@ -83,20 +82,29 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
 
 
 def score_evaluation(
-    artifact: Artifact, judge: str, benchmarks: Sequence[BenchmarkRef], config: Config
+    artifact: Artifact,
+    judge: str,
+    benchmarks: Sequence[BenchmarkRef],
+    config: Config,
+    sizes: Mapping[str, int | None],
 ) -> tuple[list[BenchmarkScores], dict[str, str]]:
     """Scores judged benchmarks by every parser and writes scores.json; `judge` names the judge there.
 
+    `sizes` are the numbers of all rows of each benchmark, None if not known.
+
     Returns the scores, and by name why benchmarks could not be scored.
     """
+    counted = Counter(record["task"] for record in artifact.records(["task"]))
+    parts = {ref.name: part_of(counted[ref.name], sizes[ref.name], config.heldout.limit) for ref in benchmarks}
     scores: list[BenchmarkScores] = []
     refused: dict[str, str] = {}
     for ref in benchmarks:
         try:
-            scores += [_scores(artifact, ref, parser, config) for parser in PARSERS]
+            scores += [replace(_scores(artifact, ref, parser, config), part=parts[ref.name]) for parser in PARSERS]
         except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)
-    _write_scores(artifact, judge, benchmarks, config, scores, refused)
+    about = {ref.name: _about(counted[ref.name], parts[ref.name]) for ref in benchmarks}
+    _write_scores(artifact, judge, benchmarks, config, about, scores, refused)
     return scores, refused
 
 
@@ -155,12 +163,21 @@ def _short_name(model: ModelConfig) -> str:
     return name.encode()[:_NAME_BYTES].decode(errors="ignore")
 
 
-def checked_rows(ref: BenchmarkRef, limit: int | None) -> str:
-    """The number of rows, for the user. Reads a local file as a whole and the hub's first row, so that errors come early."""
-    rows = sum(1 for _ in ref.rows(limit if ref.is_local else 1))
-    if not rows:
+def checked_rows(ref: BenchmarkRef, size: int | None, limit: int | None) -> str:
+    """What will be judged, for the user. Reads the hub's first row, so that errors come early."""
+    if not (size if ref.is_local else any(True for _ in ref.rows(1))):
         raise SourceError(f"{ref.word}: holds no rows to judge")
-    return f"{rows:,} rows" if ref.is_local else "from the hub"
+    if ref.benchmark.limit_records and limit is not None:
+        rows: int | None = sum(1 for _ in ref.rows(limit))
+    else:
+        rows = limit if size is None or limit is None else min(limit, size)
+    part = part_of(rows, size, limit) if rows else ""
+    return f"{part or f'{size:,}'} rows" if ref.is_local else f"{part} rows, from the hub" if part else "from the hub"
+
+
+def _about(rows: int, part: str) -> dict[str, Any]:
+    """What scores.json says of the rows of a benchmark."""
+    return {"rows": rows, **({"part": part} if part else {})}
 
 
 def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> None:
@@ -195,17 +212,16 @@ def _write_scores(
     path: str,
     benchmarks: Sequence[BenchmarkRef],
     config: Config,
+    about: Mapping[str, dict[str, Any]],
     scores: Sequence[BenchmarkScores],
     refused: Mapping[str, str],
 ) -> None:
     """Writes scores.json."""
-    rows: Counter[str] = Counter(record["task"] for record in artifact.records(["task"]))
     by_benchmark: dict[str, dict[str, Any]] = {
-        ref.name: {"rows": rows[ref.name], **{s.parser: scores_json(s) for s in scores if s.benchmark == ref.name}}
-        for ref in benchmarks
+        name: {**rows, **{s.parser: scores_json(s) for s in scores if s.benchmark == name}} for name, rows in about.items()
     }
     for name, reason in refused.items():
-        by_benchmark[name] = {"rows": rows[name], "error": reason}
+        by_benchmark[name] = {**about[name], "error": reason}
     settings = {"model": path, "prompt": config.prompt, "votes": config.votes, "parser": config.judge.parser}
     record = {**settings, "benchmarks": [ref.word for ref in benchmarks], "scores": by_benchmark}
     artifact.folder.write_json(SCORES, record)

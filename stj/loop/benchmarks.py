@@ -15,7 +15,7 @@ from functools import partial
 from stj.config import Config, ModelConfig
 from stj.errors import ConfigError, StjError
 from stj.evals.benchmarks.evaluation import SCORES, judged_examples
-from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
+from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_refs
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged
 from stj.evals.compare import ExampleResult, example_results
 from stj.evals.table import interval, percent
@@ -25,18 +25,18 @@ from stj.stages.runner import Stage
 from stj.storage.artifacts import Artifact
 
 
-def benchmark_refs(config: Config) -> list[BenchmarkRef]:
-    """The benchmarks of a run. Raises ConfigError for an unknown name, or if a name comes twice."""
-    refs = []
-    for word in config.benchmarks:
-        try:
-            refs.append(benchmark_ref(word))
-        except ConfigError as error:
-            raise ConfigError(f"benchmarks: {error}") from None
-    names = [ref.name for ref in refs]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"benchmarks: {', '.join(twice)}: named twice; a run takes each benchmark once")
-    return refs
+def run_benchmarks(config: Config) -> list[BenchmarkRef]:
+    """The benchmarks of a run.
+
+    Raises ConfigError for an unknown name, a name that comes twice, or one that is not on the hub and has no place.
+    """
+    try:
+        refs = benchmark_refs(config.benchmarks)
+        for ref in refs:
+            ref.require_place()
+        return refs
+    except ConfigError as error:
+        raise ConfigError(f"benchmarks: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,10 @@ class BenchmarkPhase(Phase):
         """Writes scores.json, as `stj eval` does. A benchmark that cannot be scored has its reason there."""
         from stj.evals.evaluate import score_evaluation  # Ray takes seconds to import.
 
-        greedy = replace(self.config, votes=1, prompt="figure8")  # Both settings are for `stj eval` alone.
-        score_evaluation(self.artifact, f"M_{self.judge} of {self.config.run_root}", [self.ref], greedy)
+        whole = replace(self.config.heldout, limit=None)
+        config = replace(self.config, votes=1, prompt="figure8", heldout=whole)  # These settings are for `stj eval` alone.
+        judge = f"M_{self.judge} of {self.config.run_root}"
+        score_evaluation(self.artifact, judge, [self.ref], config, {self.ref.name: None})
 
     def scores(self) -> BenchmarkScores:
         """The judge's scores by the parser of the run. Raises StjError if the benchmark cannot be scored."""

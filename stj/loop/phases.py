@@ -24,10 +24,11 @@ from typing import Literal
 from stj.config import Config, ModelConfig, Objective, check_run_root
 from stj.errors import ArtifactError, ConfigError
 from stj.evals.benchmarks.refs import is_benchmark
-from stj.loop.benchmarks import BenchmarkPhase, benchmark_refs
+from stj.loop.benchmarks import BenchmarkPhase, run_benchmarks
 from stj.loop.inputs import SELECTED_ON, PassPart
 from stj.loop.keys import benchmark_key, examples_key, pass_key, training_key
 from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
+from stj.loop.named_pairs import absolute_place
 from stj.loop.phase import Phase
 from stj.models.locate import model_identity, model_in, with_absolute_path
 from stj.storage.artifacts import Artifact
@@ -92,7 +93,7 @@ class Run:
         self.config = _with_absolute_paths(config)
         self.folder = Folder.at(config.run_root)
         self.seed = Weights.of(self.config.models.seed)
-        self._refs = benchmark_refs(self.config)
+        self._refs = run_benchmarks(self.config)
         self.iterations: list[Iteration] = []
         for number in range(1, config.iterations + 1):
             self.iterations.append(self._iteration(number))
@@ -278,7 +279,7 @@ def _with_absolute_paths(config: Config) -> Config:
     )
     heldout = config.heldout
     if heldout.path is not None:
-        heldout = replace(heldout, path=absolute_path(heldout.path))
+        heldout = replace(heldout, path=absolute_place(heldout.path))
     selection = config.train.selection
     if selection.path is not None:
         if is_benchmark(selection.path):
@@ -286,8 +287,8 @@ def _with_absolute_paths(config: Config) -> Config:
                 f"{SELECTED_ON}={selection.path}: a benchmark must not select checkpoints: name a file of other pairs"
             )
         selection = replace(selection, path=absolute_path(selection.path))
-    keep_out = tuple(map(absolute_path, config.source.keep_out))
+    keep_out = tuple(map(absolute_place, config.source.keep_out))
     source = replace(config.source, path=absolute_path(config.source.path), keep_out=keep_out)
     train = replace(config.train, selection=selection)
-    benchmarks = tuple(ref.word for ref in benchmark_refs(config))
+    benchmarks = tuple(ref.word for ref in run_benchmarks(config))
     return replace(config, models=models, source=source, heldout=heldout, benchmarks=benchmarks, train=train)

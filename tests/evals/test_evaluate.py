@@ -15,12 +15,11 @@ import pytest
 
 from stj.cli import main
 from stj.config import Config, HeldoutConfig, ModelConfig
-from stj.config_loader import load
 from stj.engine.scripted import ScriptedEngine
-from stj.errors import ConfigError, PromptTooLong, RequestFailed
+from stj.errors import PromptTooLong, RequestFailed
 from stj.evals import evaluate as evaluating
 from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
-from stj.evals.evaluate import evaluate, judge_benchmark, read_benchmarks
+from stj.evals.evaluate import judge_benchmark, read_benchmarks
 from stj.generate import Sampling
 from stj.rows import Candidates, Row, Turn, row_from_dict, rows_to_table
 from stj.stages.runner import run_stages
@@ -224,8 +223,8 @@ def test_a_benchmark_that_cannot_be_scored_leaves_the_others_scored(tmp_path: Pa
     words = [f"rewardbench2:{tmp_path / 'rewardbench2.jsonl'}", PAIRS, MINI, "heldout.limit=2", f"run_root={tmp_path}/run"]
     assert main(["eval", "package://mini/seed_model", *words]) == 1
     printed = capsys.readouterr()
-    assert "pairs, distinct parser" in printed.out
-    assert "pairs, paper parser" in printed.out
+    assert "pairs (first 2 of 480), distinct parser" in printed.out
+    assert "pairs (first 2 of 480), paper parser" in printed.out
     [line] = printed.err.splitlines()
     assert "rewardbench2 not scored: rewardbench2: none of 1 judged examples can be scored" in line
     [folder] = (tmp_path / "run" / "evals").iterdir()
@@ -234,6 +233,41 @@ def test_a_benchmark_that_cannot_be_scored_leaves_the_others_scored(tmp_path: Pa
     assert "none of 1 judged" in scores["rewardbench2"]["error"]
     assert main(["compare", str(folder), str(folder)]) == 0
     assert capsys.readouterr().out.startswith("pairs: ")
+
+
+@pytest.mark.usefixtures("without_ray")
+@pytest.mark.parametrize(("limit", "part"), [(2, "first 2 of 3"), (3, None), (4, None)])
+def test_a_limit_never_shortens_a_benchmark_silently(
+    limit: int, part: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [{"instruction": str(i), "chosen": "longer", "rejected": "short", "id": i} for i in range(3)]
+    rows_of(tmp_path, "pairs", *records)
+    settings = [f"pairs:{tmp_path / 'pairs.jsonl'}", MINI, f"run_root={tmp_path}/run", f"heldout.limit={limit}"]
+    assert main(["eval", "package://mini/seed_model", *settings]) == 0
+    printed = capsys.readouterr().out
+    assert ("first" in printed) == (part is not None)
+    assert (f"pairs ({part}), distinct parser" if part else "pairs, distinct parser") in printed
+    assert main(["eval", "package://mini/seed_model", *settings, "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]["pairs"]
+    assert (scores["rows"], scores.get("part")) == (min(limit, 3), part)
+
+
+@pytest.mark.usefixtures("without_ray")
+@pytest.mark.parametrize(("name", "part"), [("rewardbench", "first 2 of 2,985"), ("mtbench", "first 2")])
+def test_a_limit_on_the_hub_names_the_published_size_if_it_is_known(
+    name: str, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversations = {"conversation_a": talk("short"), "conversation_b": talk("longer")}
+    vote = {"model_a": "a", "model_b": "b", "turn": 1, "judge": "expert_1", "winner": "model_a", **conversations}
+    pair = {"prompt": "?", "chosen": "longer", "rejected": "short", "subset": "math-prm"}
+    records = [{**pair, **vote, "id": i, "question_id": 81 + i} for i in range(3)]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list(records).to_iterable_dataset())
+    words = ["eval", "package://mini/seed_model", name, MINI, f"run_root={tmp_path}/run", "heldout.limit=2"]
+    assert main([*words, "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["scores"][name]["part"] == part
+    assert f"{name}: {part} rows, from the hub" in printed.err
+    assert f"{name} ({part}), paper parser" in printed.err
 
 
 @pytest.mark.usefixtures("without_ray")
@@ -268,15 +302,11 @@ def talk(answer: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
 
 
-def test_a_benchmark_named_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="pairs: named twice"):
-        evaluate("package://mini/seed_model", [benchmark_ref(PAIRS)] * 2, load([MINI]), print)
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["nobench"], "'nobench': no such benchmark"),
+        ([PAIRS, PAIRS], "pairs: named twice"),
         (["pairs"], "'pairs' is not on the hub"),
         (["votes=3"], "no benchmark given"),
         ([PAIRS, "votes=0"], "votes=0 judgments in each order"),

@@ -101,6 +101,8 @@ class Benchmark:
     name: str
     hub: tuple[HubPart, ...]
     """Its published data sets; empty for a private benchmark."""
+    size: int | None = None
+    """Number of rows of its published data; None if that is not known without reading them."""
     fields: Fields
     rows: Callable[[Iterable[SourceRecord]], Iterator[Row]]
     """Makes rows to judge, with the benchmark's name as `task`. Raises SourceError if a record breaks the schema."""
@@ -133,6 +135,8 @@ class Benchmark:
     """Selects the files of a directory to read, if the publisher keeps other files beside them."""
     rated: Callable[[Row], bool] = lambda row: False
     """Whether the judge rates each answer of a row alone."""
+    without_better: Callable[[SourceRecord], str | None] = lambda record: None
+    """Why a recorded judgment has no better answer to score it by; None if it has one."""
     better: Callable[[SourceRecord], Label] = winner_of
     """The better response of a recorded judgment: A is the first one."""
     recorded_id: Callable[[SourceRecord], str | None] | None = None

@@ -7,6 +7,7 @@ from typing import Any
 
 from stj.errors import ArtifactError
 from stj.evals.benchmarks.base import NOT_APPLICABLE, Benchmark, JudgedExample
+from stj.evals.benchmarks.ppe_human import HUMAN_TIE
 from stj.evals.metrics import VerdictsByOrder, lengths
 from stj.rows import Judgment, Row
 from stj.sources.ids import id_in_task
@@ -16,7 +17,7 @@ from stj.verdict import BEST_OF_FOUR, PAIR, RATING, Format, Label, Parser, Verdi
 
 SCORES = "scores.json"
 """The file beside the rows: the model, the benchmarks and every score."""
-NO_BETTER = ("same_answers", "equal_scores", NOT_APPLICABLE)
+NO_BETTER = ("same_answers", "equal_scores", HUMAN_TIE, NOT_APPLICABLE)
 """Reasons for dropping a row without anything to judge, by its benchmark's own data."""
 
 

@@ -59,6 +59,7 @@ def _benchmark(name: str, weights: dict[str, float]) -> Benchmark:
     return Benchmark(
         name=name,
         hub=(HubPart("nvidia/HelpSteer2", "validation"),),
+        size=1_038 // 2,
         fields=Fields(required=("prompt", "response", *weights)),
         rows=read,
         subset=subset,

@@ -83,6 +83,7 @@ def _inside(record: SourceRecord, field: str) -> tuple[str, str]:
 HHH = Benchmark(
     name=NAME,
     hub=tuple(HubPart("HuggingFaceH4/hhh_alignment", "train", f"{name}/test/*.parquet", _AS_PARQUET) for name in _SUBSETS),
+    size=221,
     fields=Fields(
         required=(),
         optional=("input", "targets", "target_scores", "source", "subset", "chosen_instruction", "rejected_instruction"),

@@ -76,6 +76,7 @@ def official(verdicts: VerdictsByOrder) -> float:
 JUDGEBENCH = Benchmark(
     name=NAME,
     hub=(HubPart("ScalerLab/JudgeBench", "gpt"), HubPart("ScalerLab/JudgeBench", "claude")),
+    size=350 + 270,
     fields=Fields(
         required=("pair_id", "source", "question", "response_A", "response_B", "label"), optional=("response_model",)
     ),

@@ -64,6 +64,7 @@ def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
 LLMBAR = Benchmark(
     name=NAME,
     hub=tuple(HubPart("json", "train", f"{_REPOSITORY}/{folder}/dataset.json") for folder in _FOLDERS),
+    size=419,
     fields=Fields(required=("input", "output_1", "output_2", "label"), optional=("subset",)),
     rows=rows,
     subset=subset,

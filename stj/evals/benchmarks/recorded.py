@@ -86,7 +86,11 @@ def judged_records(records: Iterable[SourceRecord], benchmark: Benchmark, parser
         row_id = _recorded_id(record, benchmark, subset)
         if row_id is not None:
             given_id(row_id, "id", record.where, seen)
-        yield _judged(record, benchmark, parser, JudgedExample(id=row_id or numbered(number), subset=subset, verdicts={}))
+        example = JudgedExample(id=row_id or numbered(number), subset=subset, verdicts={})
+        if (reason := benchmark.without_better(record)) is not None:
+            yield replace(example, unjudged=reason)
+        else:
+            yield _judged(record, benchmark, parser, example)
 
 
 def seen_instead(file: str, benchmark: Benchmark) -> str:

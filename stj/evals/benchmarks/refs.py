@@ -8,13 +8,14 @@ import difflib
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from stj.config import SourceConfig
 from stj.errors import ConfigError
-from stj.evals.benchmarks import BENCHMARKS
+from stj.evals.benchmarks import BENCHMARK_GROUPS, BENCHMARKS
 from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, read_records, record_files
 from stj.rows import Row
 from stj.sources.files import not_empty
@@ -51,9 +52,13 @@ class BenchmarkRef:
         """
         if self.is_local:
             return record_files(self.place or "", self.name, self._select_files).identity() + self.benchmark.edition()
-        if not self._parts():
-            raise ConfigError(f"'{self.name}' is not on the hub: give its file, as in {self.name}:my_{self.name}.jsonl")
+        self.require_place()
         return ", ".join(f"{part.path}@{part.revision or 'main'}/{part.split}/{part.files or ''}" for part in self._parts())
+
+    def require_place(self) -> None:
+        """Raises ConfigError if it is not on the hub and no file is given."""
+        if not self.is_local and not self._parts():
+            raise ConfigError(f"'{self.name}' is not on the hub: give its file, as in {self.name}:my_{self.name}.jsonl")
 
     def records(self) -> Iterator[SourceRecord]:
         """Its records, in order. Raises SourceError if they cannot be read, or if there are none."""
@@ -65,6 +70,12 @@ class BenchmarkRef:
         if self.benchmark.limit_records:
             return self.benchmark.rows(itertools.islice(self.records(), limit))
         return itertools.islice(self.benchmark.rows(self.records()), limit)
+
+    def size(self) -> int | None:
+        """Number of all its rows. A local file is read as a whole; None if the hub's size is not known."""
+        if self.is_local:
+            return sum(1 for _ in self.rows(None))
+        return self.benchmark.size if self.place is None else None
 
     def _in_files(self) -> Iterator[SourceRecord]:
         return read_records(self.place or "", self.name, self.benchmark.fields, self._select_files)
@@ -92,9 +103,20 @@ class BenchmarkRef:
         return [HubPart(self.place, split) for split in splits]
 
 
+def part_of(rows: int, size: int | None, limit: int | None) -> str:
+    """Which rows of a benchmark were read, as in "first 100 of 2,985"; empty if all were.
+
+    If the size is not known, as many rows as the limit may be all, but are called a part.
+    """
+    if limit is None or rows < limit or rows == size:
+        return ""
+    return f"first {rows:,}" if size is None else f"first {rows:,} of {size:,}"
+
+
 def is_benchmark_ref(word: str) -> bool:
-    """Whether a word of the command line is NAME or NAME:PLACE of a known benchmark."""
-    return word.partition(":")[0] in BENCHMARKS
+    """Whether a word of the command line is NAME or NAME:PLACE of a known benchmark or group of benchmarks."""
+    name = word.partition(":")[0]
+    return name in BENCHMARKS or name in BENCHMARK_GROUPS
 
 
 def is_benchmark(word: str) -> bool:
@@ -102,13 +124,33 @@ def is_benchmark(word: str) -> bool:
     return is_benchmark_ref(word) or any(part.path == word for benchmark in BENCHMARKS.values() for part in benchmark.hub)
 
 
+def benchmark_refs(words: Sequence[str]) -> list[BenchmarkRef]:
+    """The benchmarks that words name. A group stands for its members that no other word names: these may have a place.
+
+    Raises ConfigError if a word is unknown, or if a benchmark is named twice.
+    """
+    single = [benchmark_ref(word) for word in words if word not in BENCHMARK_GROUPS]
+    if twice := [name for name, count in Counter(ref.name for ref in single).items() if count > 1]:
+        raise ConfigError(f"{', '.join(twice)}: named twice; an evaluation takes each benchmark once")
+    by_name = {ref.name: ref for ref in single}
+    members = {name: benchmark_ref(name) for word in words for name in BENCHMARK_GROUPS.get(word, ())}
+    return list((members | by_name).values())
+
+
 def benchmark_ref(word: str) -> BenchmarkRef:
-    """The benchmark of NAME or NAME:PLACE. Raises ConfigError if NAME is unknown."""
+    """The benchmark of NAME or NAME:PLACE. Raises ConfigError if NAME is unknown, or a group."""
     name, _, place = word.partition(":")
+    if name in BENCHMARK_GROUPS:
+        members = BENCHMARK_GROUPS[name]
+        raise ConfigError(
+            f"'{word}': {name} stands for {', '.join(members)} on the hub; "
+            f"name a place beside it, as in {name} {members[-1]}:FILE"
+        )
     if name not in BENCHMARKS:
-        close = difflib.get_close_matches(name, BENCHMARKS, n=1)
+        close = difflib.get_close_matches(name, [*BENCHMARKS, *BENCHMARK_GROUPS], n=1)
         guess = f" (did you mean '{close[0]}'?)" if close else ""
-        raise ConfigError(f"'{name}': no such benchmark{guess}; known benchmarks: {', '.join(BENCHMARKS)}")
+        known = ", ".join([*BENCHMARKS, *BENCHMARK_GROUPS])
+        raise ConfigError(f"'{name}': no such benchmark{guess}; known benchmarks: {known}")
     if place and not is_hub_dataset(place):
         place = place if "://" in place else os.path.abspath(os.path.expanduser(place))
     return BenchmarkRef(name=name, place=place or None)

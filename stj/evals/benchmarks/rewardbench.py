@@ -100,6 +100,7 @@ def _share(value: Any, name: str, file: Path) -> float:
 REWARDBENCH = Benchmark(
     name=NAME,
     hub=(HubPart("allenai/reward-bench", "filtered"),),
+    size=sum(_ROWS.values()),
     fields=Fields(required=("prompt", "chosen", "rejected", "subset", "id")),
     rows=rows,
     subset=subset,

@@ -158,6 +158,7 @@ def _benchmark(name: str, *, ratings: bool) -> Benchmark:
     return Benchmark(
         name=name,
         hub=(HubPart("allenai/reward-bench-2", "test"),),
+        size=1_865,
         fields=Fields(required=("id", "prompt", "chosen", "rejected", "subset")),
         rows=partial(rows, name=name),
         subset=subset,

@@ -116,6 +116,7 @@ def _three(record: SourceRecord, field: str) -> list[str]:
 RMBENCH = Benchmark(
     name=NAME,
     hub=(HubPart("THU-KEG/RM-Bench", "train"),),
+    size=1327 * _STYLES * _STYLES,
     fields=Fields(required=("id", "prompt", "chosen", "rejected"), optional=("domain",)),
     rows=rows,
     subset=subset,

@@ -22,6 +22,8 @@ class BenchmarkScores:
 
     benchmark: str
     parser: Parser
+    part: str = ""
+    """Which rows of the benchmark were read, as in "first 100 of 2,985"; empty if all were."""
     judged: int
     """Number of judged examples."""
     unjudged: dict[str, int]
@@ -93,9 +95,10 @@ def scores_json(scores: BenchmarkScores) -> dict[str, Any]:
 def scores_tables(scores: Iterable[BenchmarkScores]) -> Iterator[str | Table]:
     """A table for each parser, and below it a line that counts the unjudged examples by reason."""
     for parsed in scores:
-        name = f"{parsed.benchmark}, {parsed.parser}"
+        part = f" ({parsed.part})" if parsed.part else ""
+        name = f"{parsed.benchmark}{part}, {parsed.parser}"
         if parsed.attacks:
-            yield card_table(name, parsed.attacks)
+            yield card_table(f"{parsed.benchmark}, {parsed.parser}", parsed.attacks)
         else:
             yield scores_table(f"{name} parser", parsed.groups, parsed.subsets)
         yield f"{_unjudged(parsed.unjudged)}\n"

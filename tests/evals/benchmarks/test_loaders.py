@@ -17,7 +17,7 @@ from stj.cli import main
 from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks import BENCHMARKS
 from stj.evals.benchmarks.base import HubPart
-from stj.evals.benchmarks.refs import benchmark_ref
+from stj.evals.benchmarks.refs import benchmark_ref, benchmark_refs
 from stj.rows import Row, row_from_dict, rows_to_table
 
 Record = dict[str, Any]
@@ -33,7 +33,21 @@ def helpsteer(response: str, helpfulness: int) -> Record:
 
 
 VOTE = {"question_id": 111, "model_a": "vicuna", "model_b": "alpaca", "winner": "model_a", "judge": "expert_1", "turn": 1}
+PPE_VOTE = {
+    **{"question_id": "q1", "model_a": "gpt", "model_b": "claude", "winner": "model_b", "prompt": "2 + 2?"},
+    **{"response_1": "5", "response_2": "4", "language": "English", "is_code": False, "is_refusal": False},
+    **{"conv_metadata": {"turns": 1}, "sim": 0.5, "length_a": 9, "length_b": 3, "token_diff": 6.0, "longer_won": "False"},
+    **{"hard_prompt": True, "easy_prompt": False, "if_prompt": False, "math_prompt": True},
+}
+PPE_ANSWERS = {
+    **{"question_id": "7", "problem": "2 + 2?", "level": "Level 1", "type": "Algebra", "model_name": "llama/8b"},
+    **{"prompt": "2 + 2?", "scores": [True, False, True], "parsed_outputs": ["4", "5", "4"], "mean_score": 2 / 3},
+    **{"response_1": "4", "response_2": "5", "response_3": "four"},
+    **{"conflict_pairs": [[0, 1], [1, 2]], "sampled_conflict_pairs": [[1, 0], [1, 2]]},
+}
 GOOD: dict[str, list[Record]] = {
+    "ppe-human": [PPE_VOTE],
+    "ppe-correctness": [PPE_ANSWERS],
     "rewardbench": [{"id": 7, "prompt": "2 + 2?", "chosen": "4", "rejected": "5", "subset": "math-prm"}],
     "rewardbench2": [
         {"id": "9", "prompt": "2 + 2?", "chosen": ["4"], "rejected": ["5", "6", "7"], "subset": "Math"},
@@ -154,6 +168,71 @@ def test_helpsteer2_dialogues(tmp_path: Path) -> None:
     assert [(turn.role, turn.content) for turn in row.turns] == [("user", "hi"), ("assistant", "yes?"), ("user", "2 + 2?")]
 
 
+def test_ppes_votes_are_in_every_cut_and_ties_are_not_judged(tmp_path: Path) -> None:
+    ties = [{**PPE_VOTE, "question_id": f"q{i}", "winner": winner} for i, winner in enumerate(("tie", "tie (bothbad)"), 2)]
+    chinese = {**PPE_VOTE, "question_id": "q4", "winner": "model_a", "language": "Chinese", "is_code": True}
+    plain = {name: PPE_VOTE[name] for name in ("prompt", "response_1", "response_2", "winner")} | {"question_id": "q5"}
+    rows = load("ppe-human", [PPE_VOTE, *ties, chinese, plain], tmp_path)
+    assert [(row.id, row.dropped) for row in rows] == [
+        ("ppe-human/q1", None),
+        ("ppe-human/q2", "human_tie"),
+        ("ppe-human/q3", "human_tie"),
+        ("ppe-human/q4", None),
+        ("ppe-human/q5", None),
+    ]
+    assert [row.subset for row in rows] == [
+        "hard prompts+math+shorter answer won+English",
+        "hard prompts+math+English",
+        "hard prompts+math+English",
+        "hard prompts+code+math+Chinese+not English",
+        "all pairs",
+    ]
+    assert [row.pair and row.pair.chosen for row in rows] == ["4", "5", "5", "5", "4"]
+
+
+def test_ppes_sampled_pairs_show_the_right_answer_as_the_better_one(tmp_path: Path) -> None:
+    gpqa = {name: value for name, value in PPE_ANSWERS.items() if name != "level"} | {"Subdomain": "Physics"}
+    twice = {**PPE_ANSWERS, "question_id": "8", "sampled_conflict_pairs": [[0, 1], [0, 1]]}
+    none = {**PPE_ANSWERS, "question_id": "9", "sampled_conflict_pairs": []}
+    rows = load("ppe-correctness", [PPE_ANSWERS, gpqa, twice, none], tmp_path)
+    assert [(row.id, row.pair and (row.pair.chosen, row.pair.rejected)) for row in rows] == [
+        ("ppe-correctness/MATH/7/llama%2F8b/0", ("4", "5")),
+        ("ppe-correctness/MATH/7/llama%2F8b/1", ("four", "5")),
+        ("ppe-correctness/GPQA/7/llama%2F8b/0", ("4", "5")),
+        ("ppe-correctness/GPQA/7/llama%2F8b/1", ("four", "5")),
+        ("ppe-correctness/MATH/8/llama%2F8b/0", ("4", "5")),
+        ("ppe-correctness/MATH/8/llama%2F8b/1", ("4", "5")),
+    ]
+    assert [row.position for row in rows] == list(range(6))
+
+
+@pytest.mark.parametrize("field", ["answer_index", "level", "Subdomain", "task_id", "ifeval_prompt"])
+def test_each_of_ppes_data_sets_is_known_by_its_schema_in_one_file_of_all(field: str, tmp_path: Path) -> None:
+    """A Parquet file of all five has every column in every row, null where a domain has none."""
+    domains = {
+        "answer_index": "MMLU-Pro",
+        "level": "MATH",
+        "Subdomain": "GPQA",
+        "task_id": "MBPP-Plus",
+        "ifeval_prompt": "IFEval",
+    }
+    record = {**dict.fromkeys(domains), **bad("ppe-correctness", level=None)[0], field: 0}
+    assert {row.subset for row in load("ppe-correctness", [record], tmp_path, ".parquet")} == {domains[field]}
+
+
+def test_headline_stands_for_the_benchmarks_that_still_separate_judges(tmp_path: Path) -> None:
+    names = ["ppe-human", "ppe-correctness", "judgebench", "rmbench"]
+    assert [ref.word for ref in benchmark_refs(["headline"])] == names
+    file = str(tmp_path / "pairs.jsonl")
+    named = [ref.word for ref in benchmark_refs([f"judgebench:{file}", "headline", "llmbar", "headline"])]
+    assert named == ["ppe-human", "ppe-correctness", f"judgebench:{file}", "rmbench", "llmbar"]
+    assert list(BENCHMARKS)[:7] == [*names, "rewardbench", "rewardbench2", "rewardbench2-ratings"]
+    with pytest.raises(ConfigError, match="name a place beside it, as in headline rmbench:FILE"):
+        benchmark_refs([f"headline:{file}"])
+    with pytest.raises(ConfigError, match="judgebench: named twice"):
+        benchmark_refs(["headline", "judgebench", "judgebench"])
+
+
 def test_hhh_as_big_bench_has_it(tmp_path: Path) -> None:
     (tmp_path / "harmless").mkdir()
     task = {"name": "hhh", "examples": [{"input": "2 + 2?", "target_scores": {"5": 0, "4": 1}}]}
@@ -250,6 +329,26 @@ def without(name: str, field: str) -> list[Record]:
         ("helpsteer2", [helpsteer("4", 4), {**helpsteer("5", 1), "prompt": "?"}], "adjacent rows"),
         ("helpsteer2", [helpsteer("4", 4), {**helpsteer("5", 1), "helpfulness": "much"}], "it must be a number"),
         ("llmbar", bad("llmbar", label=3), "field 'label' is int 3"),
+        ("ppe-human", bad("ppe-human", winner="gpt"), "field 'winner' is str 'gpt'; it must be A or B"),
+        ("ppe-human", bad("ppe-human", winner=None), "field 'winner' is NoneType None"),
+        ("ppe-human", bad("ppe-human", is_code="yes"), "field 'is_code' is str 'yes'; it must be true, false or null"),
+        ("ppe-human", bad("ppe-human", length_a="long"), "field 'length_a' is str 'long'; it must be a number"),
+        ("ppe-human", GOOD["ppe-human"] * 2, "which an earlier row has too"),
+        ("ppe-human", without("ppe-human", "response_2"), "no field 'response_2'"),
+        ("ppe-correctness", GOOD["ppe-correctness"] * 2, "which an earlier row has too"),
+        ("ppe-correctness", without("ppe-correctness", "level"), "no field that only one domain has"),
+        ("ppe-correctness", bad("ppe-correctness", domain="Maths"), "it must be one of MMLU-Pro, MATH"),
+        ("ppe-correctness", bad("ppe-correctness", scores=[True, True, True]), "both answers have the same score"),
+        ("ppe-correctness", bad("ppe-correctness", scores="right"), "it must be a list with true for each right answer"),
+        ("ppe-correctness", bad("ppe-correctness", sampled_conflict_pairs=[[0, 3]]), "two places from 0 to 2"),
+        ("ppe-correctness", bad("ppe-correctness", sampled_conflict_pairs=[[-1, 0]]), "two places from 0 to 2"),
+        ("ppe-correctness", bad("ppe-correctness", sampled_conflict_pairs=[[0]]), "two places from 0 to 2"),
+        ("ppe-correctness", bad("ppe-correctness", sampled_conflict_pairs=None), "it must be a list of pairs of places"),
+        (
+            "ppe-correctness",
+            bad("ppe-correctness", scores=[True] * 3 + [False], sampled_conflict_pairs=[[0, 3]]),
+            "'response_4'",
+        ),
         ("judgebench", bad("judgebench", label="A=B"), "ties are not allowed"),
         ("judgebench", bad("judgebench", source="chess"), "JudgeBench has mmlu-pro"),
         ("rmbench", bad("rmbench", chosen=["4"]), "1 answers; RM-Bench has 3 styles"),

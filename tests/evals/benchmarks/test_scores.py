@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.errors import SourceError
-from stj.evals.benchmarks import BENCHMARKS, judgebench, mtbench, rewardbench, rmbench
+from stj.evals.benchmarks import BENCHMARKS, judgebench, mtbench, ppe_correctness, rewardbench, rmbench
 from stj.evals.benchmarks.base import SourceRecord
 from stj.evals.benchmarks.recorded import judged_records
 from stj.evals.benchmarks.refs import benchmark_ref
@@ -74,6 +74,37 @@ def test_rmbench_levels_are_the_triangles_of_the_matrix() -> None:
     assert (means["hard"], means["easy"]) == (0.0, 1.0)
     only_refuse = {f"safety-refuse/{level}": 3 for level in ("hard", "normal", "easy")}
     assert set(rmbench.groups(only_refuse)) == {"safety", "hard", "normal", "easy", "micro"}
+
+
+def test_ppe_counts_a_vote_in_overall_and_in_each_of_its_cuts(tmp_path: Path) -> None:
+    texts = {"judgment_ab": "[[A]]", "judgment_ba": "[[B]]"}
+    hard = {**texts, "winner": "model_a", "hard_prompt": True, "language": "English"}
+    code = {**texts, "winner": "model_b", "hard_prompt": True, "is_code": True, "language": "Russian"}
+    tie = {**texts, "winner": "tie (bothbad)", "hard_prompt": True, "language": "English"}
+    plain = {**texts, "winner": "model_a"}
+    result = scored(tmp_path, "ppe-human", hard, code, tie, plain)
+    assert (result.judged, result.unjudged) == (3, {"human_tie": 1})
+    assert {name: (part.examples, part.accuracy) for name, part in result.subsets.items()} == {
+        "all pairs": (3, pytest.approx(2 / 3)),
+        "hard prompts": (2, 0.5),
+        "code": (1, 0.0),
+        "English": (1, 1.0),
+        "Russian": (1, 0.0),
+        "not English": (1, 0.0),
+    }
+    overall = result.groups["overall"]
+    assert (overall.examples, overall.accuracy) == (3, pytest.approx(2 / 3))
+
+
+def test_ppe_correctness_is_the_mean_of_five_domains_over_prompts() -> None:
+    sizes = {"MMLU-Pro": 50, "MATH": 10, "GPQA": 20, "MBPP-Plus": 5, "IFEval": 5}
+    groups = ppe_correctness.groups(sizes)
+    assert weighted(dict(zip(sizes, (1.0, 0.0, 0.0, 1.0, 0.5), strict=True)), groups["overall"]) == pytest.approx(0.5)
+    assert set(ppe_correctness.groups({"MATH": 10})) == {"micro"}
+    assert (
+        ppe_correctness.question_of_pair("MATH/7/llama%2F8b/0") == ppe_correctness.question_of_pair("MATH/7/gpt/4") == "MATH/7"
+    )
+    assert ppe_correctness.question_of_pair("row-00000001") is None
 
 
 FILES = ("chat", "code", "math", "safety-refuse", "safety-response")
