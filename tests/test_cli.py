@@ -26,8 +26,8 @@ MINI = str(ROOT / "conf" / "mini.yaml")
 STJ = [sys.executable, "-m", "stj.cli"]
 VERBS = [
     *("plan", "doctor", "run", "iterate", "status", "show"),
-    *("eval", "score", "compare"),
-    *("judge", "serve"),
+    *("eval", "score", "compare", "attack"),
+    *("judge", "serve", "view"),
     *("calibrate", "winrate"),
     "mini build-seed",
 ]

@@ -78,7 +78,7 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
     if artifact.begin():
         _judge(artifact, model, benchmarks, config)
     scores, refused = score_evaluation(artifact, model.label if model.endpoint else word, benchmarks, config, sizes)
-    for item in scores_tables(parsed for parsed in scores if parsed.parser in (config.judge.parser, "paper")):
+    for item in scores_tables(parsed for parsed in scores if parsed.parser == config.judge.parser or _compares(parsed)):
         show(item)
     for name, votes in _votes_asked(artifact, config.votes).items():
         show(f"{name}: {votes}")
@@ -188,7 +188,10 @@ def checked_rows(ref: BenchmarkRef, size: int | None, limit: int | None) -> str:
     """What will be judged, for the user. Reads the hub's first row, so that errors come early."""
     if not (size if ref.is_local else any(True for _ in ref.rows(1))):
         raise SourceError(f"{ref.word}: holds no rows to judge")
-    rows = limit if size is None or limit is None else min(limit, size)
+    if ref.benchmark.limit_records and limit is not None:
+        rows: int | None = sum(1 for _ in ref.rows(limit))
+    else:
+        rows = limit if size is None or limit is None else min(limit, size)
     part = part_of(rows, size, limit) if rows else ""
     return f"{part or f'{size:,}'} rows" if ref.is_local else f"{part} rows, from the hub" if part else "from the hub"
 
@@ -246,6 +249,11 @@ def _scores(artifact: Artifact, ref: BenchmarkRef, parser: Parser, config: Confi
     wording = variant_of(config.prompt).wording
     examples = judged_examples(rows, ref.benchmark, parser, votes=config.votes > 1, wording=wording)
     return score_judged(ref.benchmark, parser, examples, ref.records())
+
+
+def _compares(parsed: BenchmarkScores) -> bool:
+    """Whether published numbers compare with these: an attack card has none."""
+    return parsed.parser == "paper" and parsed.attacks is None
 
 
 def _votes_asked(artifact: Artifact, votes: int) -> dict[str, VotesAsked]:

@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from stj.evals.attack_card import AttackCard, flips
 from stj.evals.table import interval, percent
 from stj.loop.dashboard import Dashboard, Lengths
 from stj.loop.heldout import HeldoutScores
@@ -52,6 +53,10 @@ class IterationReport:
     instructions_in: int | None = None
     selected: int | None = None
     pairs: int | None = None
+    attacked: dict[str, int] | None = None
+    """Those of them whose worse answer is attacked, by attack (`pairs.attacked`)."""
+    attacked_accepted: float | None = None
+    """Share of the attacked pairs with a kept judgment."""
     label_a: int | None = None
     """Kept judgments that show the better answer as A, before balancing."""
     label_b: int | None = None
@@ -113,6 +118,7 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: W
         last=measured[-1] if measured else None,
         trained=data_by_judge,
         benchmarks=benchmark_names(iterations),
+        cards=attack_cards(iterations),
         compared=any(iteration.heldout_comparisons for iteration in iterations),
         watched=watched,
         categories=list(dict.fromkeys(name for _, dashboard in watched for name in dashboard.by_category)),
@@ -123,6 +129,12 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: W
         plots=_plots(iterations),
         where=(where or Where()).html(),
     )
+
+
+def attack_cards(iterations: Sequence[IterationReport]) -> dict[str, AttackCard]:
+    """The attack card of each judge that has one, by the judge."""
+    reports = ((iteration.judge, report) for iteration in iterations for report in iteration.benchmarks.values())
+    return {judge: report.attacks for judge, report in reports if report.attacks}
 
 
 def number(value: float | None) -> str:
@@ -230,5 +242,5 @@ def _written(value: object) -> str:
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(percent=percent, interval=interval, number=number, written=_written)
-    environment.filters.update(difference=difference_words, p=p_words, lengths=length_words)
+    environment.filters.update(difference=difference_words, p=p_words, lengths=length_words, flips=flips)
     return environment.from_string(files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8"))

@@ -108,6 +108,8 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
         instructions_in=funnel.instructions_in,
         selected=funnel.selected,
         pairs=funnel.pairs,
+        attacked=funnel.attacked,
+        attacked_accepted=judged.attacked_accepted,
         draws_per_kept=judged.draws_per_kept,
         accepted=judged.accepted,
         parser=run.config.judge.parser,
