@@ -346,7 +346,7 @@ TEXTS = st.sampled_from([*(text for texts in RIGHT.values() for text in texts), 
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6))
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_no_accuracy_is_zero_in_silence(tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str]]) -> None:
     """Whatever a file holds: if the scores come without a warning, nearly all its judgments were read."""
     file = written(tmp_path_factory.mktemp("any") / "judged.jsonl", texts)
