@@ -147,6 +147,7 @@ def _one_way(value: float, by_rule: float, unparsed: float, sizes: Sequence[int]
         consistent=float(value >= 1),
         agreed=float(value >= 1),
         unparsed=unparsed,
+        judgments=1,
         official=by_rule,
         always_a=None,
         longest=None if sizes is None else pick_score(sizes, max(sizes)),
