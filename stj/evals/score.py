@@ -52,7 +52,7 @@ def _judgments(
     guess = None if chosen else guessed_format(file, ref.benchmark, [parsed.readings for parsed in scores])
     if guess:
         guessed = [score_recorded(file, ref, name, ReadAs(wording=guess)) for name in parsers]
-        if all(parsed.readings.unread == parsed.readings.empty for parsed in guessed if parsed.parser == "distinct"):
+        if all(parsed.readings.complete for parsed in guessed):  # The guess looked only at the first of many judgments.
             read_as, scores = ReadAs(wording=guess), guessed
     _refuse_unread(file, [parsed.readings for parsed in scores])
     wording = read_as.wording

@@ -364,6 +364,15 @@ def test_no_accuracy_is_zero_in_silence(tmp_path_factory: pytest.TempPathFactory
         assert (record[parser]["groups"]["overall"]["unparsed"] > 0.05) == ("warning" in record[parser])
 
 
+def test_a_guess_from_the_first_judgments_must_fit_all(tmp_path: Path) -> None:
+    """501 rows hold 1,002 judgments, of which the survey looks at 1,000; the last one is in another format."""
+    texts = [RIGHT["arena"]] * 500
+    file = tmp_path / "judged.jsonl"
+    assert score_file(written(file, [*texts, RIGHT["arena"]]), benchmark_ref("pairs"), None)[0]["format_guessed"]
+    with pytest.raises(SourceError, match="1,000 of the 1,000 looked at seem to be in the format arena"):
+        score_file(written(file, [*texts, ("[[A>B]]", "no idea")]), benchmark_ref("pairs"), "distinct")
+
+
 def test_the_survey_is_bounded_and_counts_on() -> None:
     """A million unread judgments cost no more than a thousand to look at; the counts are exact."""
     survey = Survey("distinct")

@@ -73,6 +73,11 @@ class Readings:
         return (self.unread - self.elsewhere) / self.judgments if self.judgments else 0.0
 
     @property
+    def complete(self) -> bool:
+        """Whether all judgments that are not empty hold a verdict in the format that was read."""
+        return self.unread - self.elsewhere <= self.empty
+
+    @property
     def guess(self) -> Format | None:
         """The format to read the judgments in, if none of them could be read and all of them agree on one other format."""
         if self.unread < self.judgments or self.agreed is None or self.wording is None:
