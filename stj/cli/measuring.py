@@ -124,7 +124,7 @@ def _compare(
 ) -> None:
     """Compares two judges, paired by example.
 
-    Shows the difference with a bootstrap interval, and McNemar's exact p.
+    Shows the difference with a 95% interval, and McNemar's exact p.
     """
     from stj.evals.compare import compare_evaluations, comparisons_json, comparisons_table
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
 
-from stj.evals.metrics import Interval, Scores, Tallies, VerdictsByOrder, example_outcome, lengths, overall_only, score_tallies
+from stj.evals.intervals import Interval
+from stj.evals.metrics import Scores, Tallies, VerdictsByOrder, example_outcome, lengths, overall_only, score_tallies
 from stj.rows import HELDOUT, Judgment, Purpose, Row
 from stj.verdict import Label, Verdict
 
@@ -20,7 +21,7 @@ class HeldoutScores:
     accuracy: float
     """Mean of the two orders over the sampled judgments."""
     ci95: Interval
-    """The 95% bootstrap interval of `accuracy`. Pairs of the same instruction are drawn together."""
+    """The 95% interval of `accuracy`. Pairs of the same instruction are one cluster."""
     accuracy_winner_first: float
     """Accuracy if the better answer is shown as A."""
     accuracy_winner_second: float

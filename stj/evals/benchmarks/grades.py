@@ -15,7 +15,7 @@ from stj.evals.benchmarks import mtbench
 from stj.evals.benchmarks.base import SourceRecord, number_of, read_records
 from stj.evals.benchmarks.judge_names import JUDGE_FIELDS, JudgeNames
 from stj.evals.benchmarks.unread import Readings, Survey, Unread
-from stj.evals.metrics import Interval, clustered_ci95
+from stj.evals.intervals import Interval, clustered_ci95
 from stj.sources.dialogue import optional_text, text_of
 from stj.sources.files import Fields
 from stj.sources.ids import Seen, refuse_seen
@@ -24,6 +24,7 @@ from stj.thoughts import answer_of
 from stj.verdict import GRADE, Format, Parser, parse, rating
 
 _FIELDS = Fields(required=(), optional=("question_id", "model", "turn", "judgment", "score", *JUDGE_FIELDS))
+_LOWEST, _HIGHEST = 1, 10  # The grades that the prompt asks for.
 _UNREAD = -1.0
 """FastChat's stored score of a judgment without a grade."""
 
@@ -36,7 +37,7 @@ class MeanGrade:
     """Number of grades."""
     mean: float
     ci95: Interval
-    """95% bootstrap interval of the mean, over questions."""
+    """95% interval of the mean, over questions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,5 +123,10 @@ def _checked(records: Iterator[SourceRecord]) -> Iterator[SourceRecord]:
 
 
 def _mean(by_question: Sequence[Sequence[float]]) -> MeanGrade:
+    """The mean, and its interval: a grade from 1 to 10 counts as nine outcomes, its steps."""
     grades = [grade for question in by_question for grade in question]
-    return MeanGrade(grades=len(grades), mean=fmean(grades), ci95=clustered_ci95(by_question))
+    lowest = min(_LOWEST, *grades)
+    steps = max(_HIGHEST, *grades) - lowest  # The official rule reads any number.
+    shares = ([(grade - lowest) / steps for grade in question] for question in by_question)
+    low, high = (lowest + steps * end for end in clustered_ci95(shares, outcomes=_HIGHEST - _LOWEST))
+    return MeanGrade(grades=len(grades), mean=fmean(grades), ci95=(low, high))
