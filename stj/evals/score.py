@@ -81,8 +81,12 @@ def _grades(
     parsed = [grades.read_grades(file, name, wording) for name in parsers]
     _refuse_unread(file, [graded.readings for graded in parsed])
     record: dict[str, Any] = {"file": file, "benchmark": ref.name, "format": wording.name, "format_guessed": False}
-    by_parser = {graded.parser: grades.grades_json(graded) for graded in parsed}
-    return record | by_parser, [grades.grades_table(graded) for graded in parsed]
+    items: list[str | Table] = []
+    for graded in parsed:
+        warning = graded.readings.warning(ref.name, FORMAT_OPTION)
+        record[graded.parser] = {**({"warning": warning} if warning else {}), **grades.grades_json(graded)}
+        items += [grades.grades_table(graded), *([f"warning: {warning}"] if warning else [])]
+    return record, items
 
 
 def _table_scores(file: str, table: dict[str, float]) -> tuple[dict[str, Any], list[str | Table]]:

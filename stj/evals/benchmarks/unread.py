@@ -85,6 +85,10 @@ class Readings:
         agreed = FORMATS[self.agreed]
         return agreed if agreed.answers == self.wording.answers and agreed is not self.wording else None
 
+    def warning(self, what: str, option: str) -> str | None:
+        """A line if too many judgments of something hold no verdict; `option` sets another format, as in "--format "."""
+        return f"{what}, {self.shortfall()}; {self.hint(option)}" if self.share > WARNED_UNREAD else None
+
     def shortfall(self) -> str:
         """How many judgments hold no verdict, and why."""
         assert self.wording is not None, "all judgments were read"
