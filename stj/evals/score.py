@@ -54,7 +54,7 @@ def _judgments(
     guess = None if chosen else guessed_format(file, ref.benchmark, [parsed.readings for parsed in scores])
     if guess:
         guessed = [score_recorded(file, ref, name, ReadAs(wording=guess)) for name in parsers]
-        if all(parsed.readings.unread == parsed.readings.empty for parsed in guessed if parsed.parser == "distinct"):
+        if all(parsed.readings.complete for parsed in guessed):  # The guess looked only at the first of many judgments.
             read_as, scores = ReadAs(wording=guess), guessed
     _refuse_unread(file, [parsed.readings for parsed in scores])
     wording = read_as.wording
@@ -85,8 +85,12 @@ def _grades(
     parsed = [grades.read_grades(file, name, wording) for name in parsers]
     _refuse_unread(file, [graded.readings for graded in parsed])
     record: dict[str, Any] = {"file": file, "benchmark": ref.name, "format": wording.name, "format_guessed": False}
-    by_parser = {graded.parser: grades.grades_json(graded) for graded in parsed}
-    return record | by_parser, [grades.grades_table(graded) for graded in parsed]
+    items: list[str | Table] = []
+    for graded in parsed:
+        warning = graded.readings.warning(ref.name, FORMAT_OPTION)
+        record[graded.parser] = {**({"warning": warning} if warning else {}), **grades.grades_json(graded)}
+        items += [grades.grades_table(graded), *([f"warning: {warning}"] if warning else [])]
+    return record, items
 
 
 def _table_scores(file: str, table: dict[str, float]) -> tuple[dict[str, Any], list[str | Table]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stj.config import ModelConfig, UseConfig, VoteConfig, check_format_is_used, check_run_root
-from stj.evals.benchmarks.unread import JUDGE_OPTION, WARNED_UNREAD, Survey, Unread
+from stj.evals.benchmarks.unread import JUDGE_OPTION, Survey, Unread
 from stj.findings import require
 from stj.judging.calibration import Abstention
 from stj.judging.identity import judge_facts, model_facts
@@ -148,9 +148,8 @@ def unread_votes(panel: Panel) -> Iterator[str]:
             ]
             surveys[row.task].add(len(row.judgments), unread)
         for prompt, survey in surveys.items():
-            readings = survey.readings()
-            if readings.share > WARNED_UNREAD:
-                yield f"warning: {sitting.model.label}, prompt {prompt}, {readings.shortfall()}; {readings.hint(JUDGE_OPTION)}"
+            if warning := survey.readings().warning(f"{sitting.model.label}, prompt {prompt}", JUDGE_OPTION):
+                yield f"warning: {warning}"
 
 
 def _sittings(panel: Panel) -> list[Sitting]:

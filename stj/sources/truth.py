@@ -10,7 +10,7 @@ order; there `winner` is left out. If label and chosen contradict each other, th
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stj.errors import SourceError
@@ -38,12 +38,12 @@ def better_response(values: Mapping[str, Any], where: str) -> Label | None:
     """
     label = None if values.get("label") in _EMPTY else named_response(values["label"], "label", where)
     chosen = _of_chosen(values, where)
-    if label and chosen and label != chosen:
+    if label and chosen and label not in chosen:
         raise SourceError(
-            f"{where}: field 'chosen' is {_shown(values.get('chosen'))}, the {_place(chosen)} response, but field 'label' is "
+            f"{where}: field 'chosen' is {_shown(values.get('chosen'))}, the {_place(chosen[0])} response, but 'label' is "
             f"{_shown(values['label'])}, the {_place(label)}: they contradict each other"
         )
-    return label or chosen or _of_winner(values, where)
+    return label or (chosen[0] if chosen else _of_winner(values, where))
 
 
 def required_better(values: Mapping[str, Any], where: str) -> Label:
@@ -95,26 +95,23 @@ def _of_winner(values: Mapping[str, Any], where: str) -> Label | None:
     return None if winner in _EMPTY or is_judges_word(values) else named_response(winner, "winner", where)
 
 
-def _of_chosen(values: Mapping[str, Any], where: str) -> Label | None:
-    """The place of the chosen response; None if the row has none, or if both responses are the same text."""
+def _of_chosen(values: Mapping[str, Any], where: str) -> Sequence[Label]:
+    """The places of the chosen response: none if the row has no such field, both if both responses are the same text."""
     if all(values.get(name) in _EMPTY for name in CHOSEN):
-        return None
+        return ()
     names = next((names for names in RESPONSES if all(values.get(name) is not None for name in names)), None)
     if names is None:
-        return "A"
+        return ("A",)
     responses = [values[name] for name in names]
     chosen, rejected = (values.get(name) for name in CHOSEN)
-    matches = [
-        label
-        for label, (better, worse) in zip(("A", "B"), (responses, responses[::-1]), strict=True)
-        if chosen in (better, None) and rejected in (worse, None)
-    ]
+    orders: Mapping[Label, list[Any]] = {"A": responses, "B": responses[::-1]}
+    matches = [label for label, (better, worse) in orders.items() if chosen in (better, None) and rejected in (worse, None)]
     if not matches:
         raise SourceError(
             f"{where}: fields 'chosen' and 'rejected' are {_shown(chosen)} and {_shown(rejected)}, which are not the texts of "
             f"'{names[0]}' and '{names[1]}'"
         )
-    return None if len(matches) > 1 else "A" if matches == ["A"] else "B"
+    return matches
 
 
 def _place(label: Label) -> str:

@@ -177,6 +177,9 @@ def test_four_answers_and_ratings_in_another_format(tmp_path: Path, capsys: pyte
     assert "3 of the 4 looked at seem to be in the format fastchat-grade" in capsys.readouterr().err
 
 
+GRADED = ("ok [RESULT] 4", "ok [RESULT] 5", "no idea")
+
+
 def test_grades_of_another_judge_are_refused_and_read_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "grades.jsonl"
     rows = [{"question_id": 81 + n, "model": "m", "turn": 1, "judgment": "ok [RESULT] 4"} for n in range(3)]
@@ -184,7 +187,11 @@ def test_grades_of_another_judge_are_refused_and_read_by_name(tmp_path: Path, ca
     assert main(["score", str(file), "--benchmark", "mtbench"]) == 2
     assert "give --format prometheus-grade" in capsys.readouterr().err
     assert main(["score", str(file), "--benchmark", "mtbench", "--format", "prometheus-grade", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["paper"]["groups"]["m"]["mean"] == 4
+    record = json.loads(capsys.readouterr().out)
+    assert (record["paper"]["groups"]["m"]["mean"], "warning" in record["paper"]) == (4, False)
+    file.write_text("".join(json.dumps({**row, "judgment": text}) + "\n" for row, text in zip(rows, GRADED, strict=True)))
+    assert main(["score", str(file), "--benchmark", "mtbench", "--format", "prometheus-grade"]) == 0
+    assert capsys.readouterr().out.count("warning: mtbench, ") == 3
 
 
 GAMES = st.sampled_from(["A>B", "B>A", "A=B", "A", "A<B", None, "null game"])
@@ -362,6 +369,15 @@ def test_no_accuracy_is_zero_in_silence(tmp_path_factory: pytest.TempPathFactory
         return
     for parser in PARSERS:
         assert (record[parser]["groups"]["overall"]["unparsed"] > 0.05) == ("warning" in record[parser])
+
+
+def test_a_guess_from_the_first_judgments_must_fit_all(tmp_path: Path) -> None:
+    """501 rows hold 1,002 judgments, of which the survey looks at 1,000; the last one is in another format."""
+    texts = [RIGHT["arena"]] * 500
+    file = tmp_path / "judged.jsonl"
+    assert score_file(written(file, [*texts, RIGHT["arena"]]), benchmark_ref("pairs"), None)[0]["format_guessed"]
+    with pytest.raises(SourceError, match="1,000 of the 1,000 looked at seem to be in the format arena"):
+        score_file(written(file, [*texts, ("[[A>B]]", "no idea")]), benchmark_ref("pairs"), "distinct")
 
 
 def test_the_survey_is_bounded_and_counts_on() -> None:

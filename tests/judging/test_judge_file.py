@@ -242,6 +242,43 @@ def test_a_jury_of_models_is_compared(here: Path, capsys: pytest.CaptureFixture[
     assert "Krippendorff's alpha of 2 jurors on 2 pairs: none" in printed.err
 
 
+def test_results_are_scored_and_compared_as_they_are(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file names better responses in several ways; ids repeat in subsets; one pair fails, of one nothing is known."""
+    asked = {"prompt": "\u6570", "chosen": "xx", "rejected": "x", "id": "1"}
+    rows = [
+        asked,
+        {**asked, "subset": "\u6570\u5b66"},
+        pair("two", "x", "xx", id="2", label="B", winner="A"),
+        pair("three", "xx", "x", id="3", chosen="x", rejected="xx"),
+        pair("FAIL", "x", "xx", id="4", winner="A"),
+        pair("five", "x", "xx", id="5"),
+    ]
+    file = write(here / "\u6570\u636e.JSONL", *rows)
+    out = {prompt: str(here / f"{prompt}.jsonl") for prompt in ("figure8", "arena")}
+    for prompt, results in out.items():
+        words = [f"model={SEED_MODEL}", f"vote.prompt={prompt}", f"run_root={here / prompt}", "--out", results]
+        assert main(["judge", file, *words]) == 0
+    agreement = json.loads((here / "figure8/agreement.json").read_text())
+    assert agreement["accuracy"]["figure8"]["accuracy"] == pytest.approx(3 / 5)
+    judged = lines(Path(out["figure8"]).read_text())
+    assert [(row["id"], row.get("subset"), row.get("winner")) for row in judged[:3]] == [
+        *(("1", None, "A"), ("1", "\u6570\u5b66", "A"), ("2", None, "B"))
+    ]
+    assert "\u6570\u5b66" in Path(out["figure8"]).read_text()
+    capsys.readouterr()
+    for results in out.values():
+        assert main(["score", results, "--benchmark", "pairs", "--parser", "strict", "--json"]) == 0
+        scores = json.loads(capsys.readouterr().out)["strict"]
+        assert (scores["judged"], scores["unjudged_by_reason"]) == (4, {"failed": 1, "no winner": 1})
+        assert scores["groups"]["overall"]["accuracy"] == pytest.approx(3 / 4)
+    assert main(["compare", *out.values(), "--json"]) == 0
+    [compared] = json.loads(capsys.readouterr().out)
+    assert (compared["benchmark"], compared["examples"], compared["difference"]) == ("pairs", 4, 0.0)
+    other = write(here / "other.jsonl", *({**row, "winner": "B"} for row in judged if "winner" in row))
+    assert main(["compare", out["figure8"], other]) == 1
+    assert "another winner" in capsys.readouterr().err
+
+
 GOOD = json.dumps(pair("one", "xx", "x", id="a"))
 
 

@@ -7,9 +7,11 @@ A row holds the texts of both orders, and which response is better. It has one f
                                          without a verdict. One of the two alone is a judgment in one order (as RewardBench's
                                          own, whose order is random)
              g1_judgment, g2_judgment    FastChat's names for these
-             judgments                   JudgeBench: one or two of {"judgment": {"response": text}}; rewardbench2: an object
-                                         from the label under which the good answer was shown (A to D) to the text
-             results                     LLMBar: the last member's "swap = False" and "swap = True"
+             judgments                   JudgeBench: one or two of {"judgment": {"response": text}, "decision": "A>B"}, of
+                                         which a reward model has only the decision; rewardbench2: an object from the label
+                                         under which the good answer was shown (A to D) to the text
+             results                     LLMBar: the last member's "swap = False" and "swap = True", with completion and
+                                         winner; a Rating evaluator has score_1 and score_2 instead of completions
              ratings                     rewardbench2: the text, or the number from 1 to 10, of each answer, the good ones first
              votes                       the lines of `stj judge`: each vote's shown_first and text
     better   label or winner             A, B, response_a, model_a, A>B, 1, ...; not needed if the first response is the

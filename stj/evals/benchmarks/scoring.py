@@ -12,7 +12,7 @@ from stj.evals.benchmarks.duels import Duel, DuelResult, Models, duels_json, due
 from stj.evals.benchmarks.recorded import judged_records, read_recorded
 from stj.evals.benchmarks.recorded_verdicts import ReadAs
 from stj.evals.benchmarks.refs import BenchmarkRef
-from stj.evals.benchmarks.unread import JUDGE_OPTION, WARNED_UNREAD, Readings, Survey
+from stj.evals.benchmarks.unread import JUDGE_OPTION, Readings, Survey
 from stj.evals.metrics import Scores, Tallies, score_tallies
 from stj.evals.table import scores_table
 from stj.text import Table
@@ -49,9 +49,7 @@ class BenchmarkScores:
 
     def warning(self, option: str) -> str | None:
         """A line if too many judgments hold no verdict; `option` sets another format, as in "--format "."""
-        if self.readings.share <= WARNED_UNREAD:
-            return None
-        return f"{self.benchmark}, {self.readings.shortfall()}; {self.readings.hint(option)}"
+        return self.readings.warning(self.benchmark, option)
 
 
 def score_judged(

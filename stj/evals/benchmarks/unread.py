@@ -73,12 +73,21 @@ class Readings:
         return (self.unread - self.elsewhere) / self.judgments if self.judgments else 0.0
 
     @property
+    def complete(self) -> bool:
+        """Whether all judgments that are not empty hold a verdict in the format that was read."""
+        return self.unread - self.elsewhere <= self.empty
+
+    @property
     def guess(self) -> Format | None:
         """The format to read the judgments in, if none of them could be read and all of them agree on one other format."""
         if self.unread < self.judgments or self.agreed is None or self.wording is None:
             return None
         agreed = FORMATS[self.agreed]
         return agreed if agreed.answers == self.wording.answers and agreed is not self.wording else None
+
+    def warning(self, what: str, option: str) -> str | None:
+        """A line if too many judgments of something hold no verdict; `option` sets another format, as in "--format "."""
+        return f"{what}, {self.shortfall()}; {self.hint(option)}" if self.share > WARNED_UNREAD else None
 
     def shortfall(self) -> str:
         """How many judgments hold no verdict, and why."""
