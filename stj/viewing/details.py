@@ -5,7 +5,7 @@ from typing import Any
 
 from stj.evals.contradictions import contradiction
 from stj.rows import OPEN, Judgment, Row
-from stj.verdict import BEST_OF_FOUR, FIVE_WAY, OUTPUT, RATING, RESULT, Format
+from stj.verdict import BEST_OF_FOUR, FIVE_WAY, FORMATS, OUTPUT, RESULT, Format, Verdict, distinct_verdicts
 
 _TAGS: tuple[Format, ...] = (BEST_OF_FOUR, FIVE_WAY, RESULT, OUTPUT)
 _PLACES = {"A": "first", "B": "second", "C": "third", "D": "fourth"}
@@ -82,7 +82,7 @@ def _judgment(judgment: Judgment, row: Row, place: int, longest: int) -> dict[st
         "ended": None if judgment.finish_reason == "stop" else judgment.finish_reason,
         "tokens": judgment.output_tokens,
         "thought": _cut(judgment.thought, longest) if judgment.thought else None,
-        "parts": marked(_cut(judgment.text, longest), RATING if judgment.purpose == "rating" else None),
+        "parts": marked(_cut(judgment.text, longest), judgment.verdict),
         "contradiction": contradiction(judgment),
     }
 
@@ -107,11 +107,15 @@ def _outcome(judgment: Judgment, row: Row) -> tuple[str, str]:
     return "given", f"{judgment.verdict}: for response {'A' if judgment.correct else 'B'}"
 
 
-def marked(text: str, wording: Format | None = None) -> list[dict[str, Any]]:
-    """The text in parts; those with `mark` are verdicts, in the first format that occurs in it."""
-    for form in (wording,) if wording else _TAGS:
-        tags = list(form.tag.finditer(text))
-        if tags:
+def marked(text: str, verdict: Verdict | None) -> list[dict[str, Any]]:
+    """The text in parts; those with `mark` are verdicts, in the first format in which the text has this verdict.
+
+    A text without a verdict has its tags marked all the same: two that differ are none.
+    """
+    readings = zip(FORMATS.values(), distinct_verdicts(text, FORMATS.values()), strict=True)
+    fitting = [form for form, read in readings if read is not None and read == verdict]
+    for form in (*fitting, *_TAGS):
+        if tags := list(form.tag.finditer(text)):
             return list(_parts(text, [tag.span() for tag in (tags[-1:] if form.only_at_end else tags)]))
     return [{"text": text, "mark": False}]
 
