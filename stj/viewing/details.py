@@ -23,6 +23,7 @@ def row_details(row_id: str, judged: Iterable[tuple[str, Row]], longest: int) ->
         "facts": dict(_facts(shown)),
         "turns": [{"role": turn.role, "text": _cut(turn.content, longest)} for turn in shown.turns],
         "modified": _cut(shown.pair.modified_instruction, longest) if shown.pair and shown.pair.modified_instruction else None,
+        "reference": _cut(shown.reference, longest) if shown.reference else None,
         "answers": _answers(shown, longest),
         "judges": [_judge(name, row, shown, longest) for name, row in copies if row.judgments or row.ended],
     }
@@ -40,6 +41,8 @@ def _facts(row: Row) -> Iterator[tuple[str, str]]:
         yield "language", row.language
     if row.pair and (row.pair.chosen or row.pair.rejected):
         yield "pair", row.pair.method
+        if row.pair.attack:
+            yield "worse answer attacked", row.pair.attack
         yield "length difference", f"{len(row.pair.chosen) - len(row.pair.rejected):+,} characters"
 
 
@@ -81,6 +84,7 @@ def _judgment(judgment: Judgment, row: Row, place: int, longest: int) -> dict[st
         "kept": place == row.kept,
         "ended": None if judgment.finish_reason == "stop" else judgment.finish_reason,
         "tokens": judgment.output_tokens,
+        "probability": judgment.probability,
         "thought": _cut(judgment.thought, longest) if judgment.thought else None,
         "parts": marked(_cut(judgment.text, longest), judgment.verdict),
         "contradiction": contradiction(judgment),
