@@ -16,7 +16,7 @@ from typing import NamedTuple
 from stj.attacks.kinds import ATTACKS
 from stj.evals.benchmarks.attacks import UNATTACKED, attacked_id
 from stj.evals.benchmarks.base import NOT_APPLICABLE, JudgedExample
-from stj.evals.metrics import Interval, clustered_ci95
+from stj.evals.intervals import Interval, clustered_ci95
 from stj.evals.table import interval, percent
 from stj.text import Column, Table
 from stj.verdict import Label, Verdict, other

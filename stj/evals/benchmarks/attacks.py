@@ -19,7 +19,7 @@ from stj.errors import SourceError
 from stj.evals.benchmarks import pairs
 from stj.evals.benchmarks.base import NOT_APPLICABLE, Benchmark, SourceRecord
 from stj.rows import Row
-from stj.sources.ids import id_in_task
+from stj.sources.ids import RowId, id_in_task
 from stj.verdict import Label
 
 NAME = "attacks"
@@ -45,10 +45,15 @@ def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
             position += 1
 
 
-def attacked_id(example: str) -> AttackedId:
+def attacked_id(example: RowId) -> AttackedId:
     """The pair and the attack of an example's id."""
-    pair, attack, _ = example.rsplit("/", 2)
+    pair, attack, _ = example
     return AttackedId(pair, attack)
+
+
+def _parts(text: str) -> RowId:
+    """A pair's id, which may have slashes, the attack, and the orders."""
+    return tuple(text.rsplit("/", 2))
 
 
 def _versions(row: Row) -> Iterator[Row]:
@@ -82,7 +87,8 @@ ATTACK_CARD = Benchmark(
     fields=pairs.PAIRS.fields,
     rows=rows,
     subset=_recorded_subset,
-    cluster=lambda example: attacked_id(example).pair,
+    cluster=lambda example: example[:1],
+    row_parts=_parts,
     limit_records=True,
     edition=partial(attacks_identity, "card"),
     attacks=True,
