@@ -126,7 +126,7 @@ def _compare(
     ] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Compares two judges, paired by example, and lists the rows that changed.
+    """Compares two judges by example; lists the rows that changed.
 
     Shows the difference with a 95% interval, and McNemar's exact p.
     """

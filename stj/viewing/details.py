@@ -5,7 +5,7 @@ from typing import Any
 
 from stj.evals.contradictions import contradiction
 from stj.rows import OPEN, Judgment, Row
-from stj.verdict import BEST_OF_FOUR, FIVE_WAY, OUTPUT, RATING, RESULT, Format
+from stj.verdict import BEST_OF_FOUR, FIVE_WAY, FORMATS, OUTPUT, RESULT, Format, Verdict, distinct_verdicts
 
 _TAGS: tuple[Format, ...] = (BEST_OF_FOUR, FIVE_WAY, RESULT, OUTPUT)
 _PLACES = {"A": "first", "B": "second", "C": "third", "D": "fourth"}
@@ -23,6 +23,7 @@ def row_details(row_id: str, judged: Iterable[tuple[str, Row]], longest: int) ->
         "facts": dict(_facts(shown)),
         "turns": [{"role": turn.role, "text": _cut(turn.content, longest)} for turn in shown.turns],
         "modified": _cut(shown.pair.modified_instruction, longest) if shown.pair and shown.pair.modified_instruction else None,
+        "reference": _cut(shown.reference, longest) if shown.reference else None,
         "answers": _answers(shown, longest),
         "judges": [_judge(name, row, shown, longest) for name, row in copies if row.judgments or row.ended],
     }
@@ -40,6 +41,8 @@ def _facts(row: Row) -> Iterator[tuple[str, str]]:
         yield "language", row.language
     if row.pair and (row.pair.chosen or row.pair.rejected):
         yield "pair", row.pair.method
+        if row.pair.attack:
+            yield "worse answer attacked", row.pair.attack
         yield "length difference", f"{len(row.pair.chosen) - len(row.pair.rejected):+,} characters"
 
 
@@ -81,8 +84,9 @@ def _judgment(judgment: Judgment, row: Row, place: int, longest: int) -> dict[st
         "kept": place == row.kept,
         "ended": None if judgment.finish_reason == "stop" else judgment.finish_reason,
         "tokens": judgment.output_tokens,
+        "probability": judgment.probability,
         "thought": _cut(judgment.thought, longest) if judgment.thought else None,
-        "parts": marked(_cut(judgment.text, longest), RATING if judgment.purpose == "rating" else None),
+        "parts": marked(_cut(judgment.text, longest), judgment.verdict),
         "contradiction": contradiction(judgment),
     }
 
@@ -107,11 +111,15 @@ def _outcome(judgment: Judgment, row: Row) -> tuple[str, str]:
     return "given", f"{judgment.verdict}: for response {'A' if judgment.correct else 'B'}"
 
 
-def marked(text: str, wording: Format | None = None) -> list[dict[str, Any]]:
-    """The text in parts; those with `mark` are verdicts, in the first format that occurs in it."""
-    for form in (wording,) if wording else _TAGS:
-        tags = list(form.tag.finditer(text))
-        if tags:
+def marked(text: str, verdict: Verdict | None) -> list[dict[str, Any]]:
+    """The text in parts; those with `mark` are verdicts, in the first format in which the text has this verdict.
+
+    A text without a verdict has its tags marked all the same: two that differ are none.
+    """
+    readings = zip(FORMATS.values(), distinct_verdicts(text, FORMATS.values()), strict=True)
+    fitting = [form for form, read in readings if read is not None and read == verdict]
+    for form in (*fitting, *_TAGS):
+        if tags := list(form.tag.finditer(text)):
             return list(_parts(text, [tag.span() for tag in (tags[-1:] if form.only_at_end else tags)]))
     return [{"text": text, "mark": False}]
 

@@ -161,6 +161,8 @@ def _sheets(source: Source) -> Iterator[Sheet]:
 
 def _joined(sheets: Sequence[Sheet]) -> tuple[list[Whole], pa.Array]:
     """For each sheet the numbers of its rows in the index, and the ids of the index."""
+    if not sheets:
+        return [], pa.array([], pa.string())
     keys = pa.chunked_array([_unique(sheet.ids) for sheet in sheets], type=pa.string()).combine_chunks()
     encoded = pc.dictionary_encode(keys)
     codes = encoded.indices.to_numpy(zero_copy_only=False)

@@ -135,6 +135,6 @@ def _judgments(votes: pa.ListArray, second: np.ndarray) -> pa.ListArray:
         "thought": pc.fill_null(pc.struct_field(flat, "thought"), ""),
     }
     wanted = _JUDGMENTS.value_type
-    values = [pc.cast(fields[field.name], field.type) for field in wanted]
+    values = [pc.cast(fields.get(field.name, pa.nulls(len(flat), field.type)), field.type) for field in wanted]
     offsets = pa.array(np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(votes), 0).to_numpy())]), pa.int32())
     return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(values, fields=list(wanted)))

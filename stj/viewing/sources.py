@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,11 +68,22 @@ class ArtifactSource:
                 yield from file.iter_batches(batch_size=_BATCH_ROWS, columns=_paths(file, fields))
 
     def row(self, number: int) -> Row:
-        """One row; only the batches before it in its part are read."""
+        """One row. Its batch is kept, because the next row that is asked for is often beside it."""
+        kept = self._kept.get("batch")  # Another thread may replace it meanwhile.
+        if kept is None or not kept.holds(number):
+            kept = self._kept["batch"] = self._batch(number)
+        return row_from_dict(kept.rows.slice(number - kept.start, 1).to_pylist()[0])
+
+    def _batch(self, number: int) -> "_Batch":
+        """The batch that holds a row; only the batches before it in its part are read."""
         part = bisect_right(self._ends, number)
-        rest = number - (self._ends[part - 1] if part else 0)
+        start = self._ends[part - 1] if part else 0
         with self.artifact.opened(self._names[part]) as file:
-            return row_from_dict(_record(file, rest))
+            return _batch_with(file, start, number)
+
+    @cached_property
+    def _kept(self) -> "dict[str, _Batch]":
+        return {}
 
     @cached_property
     def _names(self) -> list[str]:
@@ -86,6 +97,19 @@ class ArtifactSource:
         with self.artifact.opened(name) as file:
             rows: int = file.metadata.num_rows
             return rows
+
+
+class _Batch(NamedTuple):
+    """Rows of an artifact that follow each other."""
+
+    start: int
+    """Number of the first one."""
+    rows: pa.RecordBatch
+
+    def holds(self, number: int) -> bool:
+        """Whether a row is among them."""
+        end: int = self.start + self.rows.num_rows
+        return self.start <= number < end
 
 
 @dataclass(frozen=True)
@@ -171,15 +195,15 @@ def _field(path: str) -> str:
     return re.sub(r"\.list\.[^.]+", "", path)
 
 
-def _record(file: pq.ParquetFile, number: int) -> dict[str, Any]:
+def _batch_with(file: pq.ParquetFile, start: int, number: int) -> _Batch:
+    """The batch of a file that holds a row; the file's first row has the number `start`."""
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
-        if number >= rows:
-            number -= rows
+        if number >= start + rows:
+            start += rows
             continue
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group]):
-            if number < batch.num_rows:
-                record: dict[str, Any] = batch.slice(number, 1).to_pylist()[0]
-                return record
-            number -= batch.num_rows
+            if (rows_here := _Batch(start, batch)).holds(number):
+                return rows_here
+            start += batch.num_rows
     raise IndexError(number)

@@ -174,6 +174,7 @@ function parts(details) {
     content.push(block(turn.text));
   }
   if (details.modified) content.push(folded("modified instruction", details.modified));
+  if (details.reference) content.push(folded("reference answer, which the judge sees", details.reference));
   if (details.answers.length) content.push(make("h3", {}, "Answers"), answers(details.answers));
   for (const judge of details.judges) content.push(...judgeParts(judge));
   return content;
@@ -201,6 +202,7 @@ function judgmentPart(judgment) {
   const head = make("h4", {}, make("span", { class: judgment.outcome }, `verdict ${judgment.verdict}`));
   const notes = [judgment.title, judgment.order];
   if (judgment.tokens !== null) notes.push(`${judgment.tokens.toLocaleString("en")} tokens`);
+  if (judgment.probability !== null) notes.push(`A is better with probability ${judgment.probability.toFixed(3)}`);
   if (judgment.kept) notes.push("kept");
   if (judgment.ended) notes.push(`ended by ${judgment.ended}`);
   const part = make("section", {}, head, make("p", { class: "facts" }, notes.join("; ")));

@@ -106,6 +106,7 @@ def test_an_artifact_of_an_older_stj_and_one_without_rows(tmp_path: Path) -> Non
     empty = opened(write_rows(tmp_path / "empty", []))
     assert empty.rows == 0
     assert empty.plain()["judges"] == []
+    assert opened(write_rows(tmp_path / "judge_1", [], step="judge_file")).rows == 0
 
 
 def test_training_examples(tmp_path: Path) -> None:

@@ -46,18 +46,21 @@ def test_one_file_has_a_limit_and_prefers_judged_rows(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("text", "marks"),
+    ("text", "verdict", "marks"),
     [
-        ("A [[B]] and again [[B]]", ["[[B]]", "[[B]]"]),
-        ("so [[A>>B]].", ["[[A>>B]]"]),
-        ("[RESULT] A", ["[RESULT] A"]),
-        ("Output (a) is better.", ["Output (a) is better"]),
-        ("no verdict here", []),
-        ("", []),
+        ("A [[B]] and again [[B]]", "B", ["[[B]]", "[[B]]"]),
+        ("so [[A>>B]].", "A", ["[[A>>B]]"]),
+        ("[RESULT] A", "A", ["[RESULT] A"]),
+        ("Output (a) is better.", "A", ["Output (a) is better"]),
+        ("so \\boxed{B}", "B", ["\\boxed{B}"]),
+        ("I give it 3 of 5, so 7", "7", ["7"]),
+        ("[[A]] or [[B]]", None, ["[[A]]", "[[B]]"]),
+        ("no verdict here", None, []),
+        ("", None, []),
     ],
 )
-def test_verdicts_are_marked_and_no_text_is_lost(text: str, marks: list[str]) -> None:
-    parts = marked(text)
+def test_verdicts_are_marked_and_no_text_is_lost(text: str, verdict: str | None, marks: list[str]) -> None:
+    parts = marked(text, verdict)
     assert "".join(part["text"] for part in parts) == text
     assert [part["text"] for part in parts if part["mark"]] == marks
 
