@@ -14,7 +14,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +26,9 @@ from stj.generate import Sampling
 from stj.prompts.given import is_given, packed
 from stj.rows import CATEGORIES
 from stj.verdict import Parser
+
+StopRule = Literal["all", "exact", "unlikely"]
+Aggregate = Literal["majority", "distribution"]
 
 Thinking = Literal["auto", "off", "on"]
 
@@ -88,6 +91,10 @@ def check_format_is_used(wording: str | None, prompts: Sequence[str], key: str) 
     )
 
 
+def _check_stop_error(key: str, error: float) -> None:
+    _check(0 < error <= 0.5, f"{key}={error}: must be a share above 0, up to 0.5")
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
     """Where the instructions come from."""
@@ -115,9 +122,9 @@ class SourceConfig:
     """Drop an instruction that is at least this similar to an earlier one. The unit is the Jaccard index, from 0.5 to 1. `null`
     keeps all."""
     keep_out: tuple[str, ...] = ()
-    """Benchmarks as files or directories, as in `path`. An instruction that shares 13
-    words in a row with one of their texts is dropped. `heldout.path` and `train.selection.path` are always kept out in the same
-    way."""
+    """Benchmarks as files or directories, as in `path`, or by their names, as `stj eval` takes them. An instruction that shares
+    13 words in a row with one of their texts is dropped. `heldout.path` and `train.selection.path` are always kept out in the
+    same way."""
 
     def __post_init__(self) -> None:
         _check(bool(self.path), "source.path is empty; name a file, a directory or a data set on the hub")
@@ -509,7 +516,7 @@ class HeldoutConfig:
 
     path: str | None = None
     """A file or directory, in the formats of `source.path`, with the fields instruction, chosen, rejected and, optionally, id.
-    `null` skips the measurement."""
+    Or a benchmark of pairs by its name, as `stj eval` takes it: `helpsteer2`. `null` skips the measurement."""
     limit: int | None = None
     """Use only this many pairs, the first ones; `null` uses all. `stj eval` also reads this setting."""
     samples: int = 3
@@ -592,6 +599,8 @@ class PreferenceConfig:
 class SelectionConfig:
     """Which checkpoint of a training becomes the model, by how well each one judges held-out pairs.
 
+    The paper selects by "a combination of pairwise judgment accuracy and position bias" (section 4.1). Here a checkpoint's
+    score is its accuracy, the mean of both orders, less `position_weight` times the difference between the two orders.
     Checkpoints judge as `heldout` says, in both orders, without its greedy judgments. The earlier of two equals is chosen.
     Every training of a run selects, including a warm-up before DPO.
     """
@@ -603,9 +612,13 @@ class SelectionConfig:
     """Use only this many pairs, the first ones; `null` uses all. Every checkpoint costs a pass over them."""
     patience: int = 3
     """Stop training after this many checkpoints in a row that are no better than the best before them."""
+    position_weight: float = 0.5
+    """Weight of position bias, from 0 to 1. The paper names none. With 0.5 the score is the accuracy in the order in which the
+    judge is worse; 0 is accuracy alone."""
 
     def __post_init__(self) -> None:
         _at_least(1, "train.selection.", self, "limit", "patience")
+        _share("train.selection.", self, "position_weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -791,6 +804,10 @@ class Config:
     """Only `stj iterate`: the iteration to run, from 1 to T. `null` is the first that is not finished."""
     votes: int = 1
     """Only `stj eval`: judgments of each order, from 1 to 1000, whose majority is the verdict. 1 is one greedy judgment."""
+    vote_stop: StopRule = "exact"
+    """Only `stj eval`, with `votes` above 1: when the votes of an order end, as in `vote.stop`."""
+    vote_stop_error: float = 0.02
+    """Only `stj eval`, with `vote_stop=unlikely`: the stated error of each order, as in `vote.stop_error`."""
     prompt: str = "figure8"
     """Only `stj eval`: the judge prompt, `figure8`, `arena`, `prometheus`, `mtbench`, or a YAML file with `system` and `user`.
     stj trains judges on `figure8`."""
@@ -812,6 +829,9 @@ class Config:
     """How training pairs are judged."""
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
     """The held-out pairs that measure every judge."""
+    benchmarks: tuple[str, ...] = ()
+    """Benchmarks that every judge M_0 to M_T judges whole, as `stj eval` takes them: NAME or NAME:PLACE. They cost no engine
+    start of their own. One that is added later makes nothing else again."""
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
     """What judged pairs become in training."""
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -828,10 +848,12 @@ class Config:
         _at_least(1, "", self, "iterations")
         _check(0 <= self.seed <= _MAX_SEED, f"seed={self.seed}: must be 0 to {_MAX_SEED}")
         _check(1 <= self.votes <= 1000, f"votes={self.votes} judgments in each order: must be 1 to 1000")
+        _check_stop_error("vote_stop_error", self.vote_stop_error)
         _check(
             self.iteration is None or 1 <= self.iteration <= self.iterations,
             f"iteration={self.iteration}: must be 1 to iterations={self.iterations}",
         )
+        _check(all(self.benchmarks), "benchmarks holds an empty name; name benchmarks as NAME or NAME:PLACE")
         warm_up = self.train.preference.source == "warm_up"
         _check(
             not warm_up or self.train.objective == "sft_then_dpo",
@@ -893,10 +915,39 @@ class VoteConfig:
     """Judgments in each order, from 1 to 1000: 1 is greedy, more are sampled. Costs grow in proportion."""
     decoding: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
     """Sampling if `votes` is above 1. A greedy judgment uses only its `max_tokens`."""
+    stop: StopRule = "exact"
+    """When the votes on a pair end, if `votes` is above 1. `exact` stops when no vote that is left can change the verdict: it
+    is the verdict of all votes. `unlikely` also stops when a change is unlikely, by `stop_error`. `all` asks every vote, as a
+    mean of all votes needs."""
+    stop_error: float = 0.02
+    """Only for `stop=unlikely`: the greatest probability, for any pair, that the verdict differs from that of all votes. A
+    share above 0, up to 0.5."""
+    aggregate: Aggregate = "majority"
+    """How votes become a verdict. `majority` counts them. `distribution` takes the mean of their probabilities of each verdict,
+    from the log-probabilities of the tokens that write it. It asks every vote, and also works with one."""
 
     def __post_init__(self) -> None:
         _pack_prompt(self, "vote.prompt")
         _check(1 <= self.votes <= 1000, f"vote.votes={self.votes} judgments in each order: must be 1 to 1000")
+        _check_stop_error("vote.stop_error", self.stop_error)
+        _check(
+            self.aggregate == "majority" or self.stop != "unlikely",
+            "vote.stop=unlikely: vote.aggregate=distribution is a mean, which needs every vote; leave out vote.stop",
+        )
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The settings that decide which judgments exist, and how they are read, as JSON values."""
+        key = asdict(self)
+        del key["prompt_format"]  # The words of a file hold it.
+        if self.stop != "unlikely":
+            del key["stop_error"]
+        if self.votes == 1 or self.stop == "all" or self.aggregate == "distribution":
+            del key["stop"]  # All votes are asked, as before there was a rule.
+            key.pop("stop_error", None)
+        if self.aggregate == "majority":
+            del key["aggregate"]
+        return key
 
 
 @dataclass(frozen=True, kw_only=True)

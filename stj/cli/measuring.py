@@ -107,13 +107,22 @@ def _score(
         show(item)
 
 
-@verb("compare", "stj compare runs/run/evals/A runs/run/evals/B", docs="evaluation")
+@verb(
+    "compare", "stj compare runs/run/evals/A runs/run/evals/B", "stj compare results_A.jsonl results_B.jsonl", docs="evaluation"
+)
 def _compare(
-    run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="The directory that `stj eval` wrote for one judge.")],
-    run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="The directory of another judge, on the same examples.")],
+    run_a: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_A", help="The directory that `stj eval` wrote for one judge, or a file of results of `stj judge`."
+        ),
+    ],
+    run_b: Annotated[
+        str, typer.Argument(metavar="RUN_B", help="The directory or file of another judge, on the same examples.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Compares two evaluations, paired by example.
+    """Compares two judges, paired by example.
 
     Shows the difference with a 95% interval, and McNemar's exact p.
     """

@@ -29,7 +29,7 @@ from stj.storage.folder import Folder
 from stj.text import Passage, Span, json_text, show
 
 if TYPE_CHECKING:
-    from stj.loop.kinds import Phase
+    from stj.loop.phase import Phase
     from stj.loop.phases import Run
 
 
@@ -39,9 +39,9 @@ def _plan(conf: Conf, as_json: AsJson = False) -> None:
 
     Needs neither weights nor network. The plan names every assumption that it makes.
     """
-    from stj.plan import plan
+    from stj.loop.planning import run_plan
 
-    planned = plan(load(*files_and_overrides(conf)))
+    planned = run_plan(load(*files_and_overrides(conf)))
     if as_json:
         print_json(asdict(planned))
     else:
@@ -123,11 +123,11 @@ def _start(run_some: Callable[..., None], config: Config, overwrite: bool, as_js
 
 def _print_dry_run(run: "Run", phases: Sequence["Phase"], as_json: bool) -> None:
     from stj.loop.inputs import check_inputs
+    from stj.loop.planning import run_plan
     from stj.loop.status import phase_states
-    from stj.plan import plan
 
     check_inputs(run.config)
-    states, planned = phase_states(phases), plan(run.config)
+    states, planned = phase_states(phases), run_plan(run.config)
     if as_json:
         print_json({"phases": [asdict(state) for state in states], "plan": asdict(planned)})
         return

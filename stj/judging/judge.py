@@ -14,10 +14,11 @@ import threading
 import weakref
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
-from stj.config import EngineConfig, ModelConfig, VoteConfig, check_format_is_used, installed_engine
+from stj.config import Aggregate, EngineConfig, ModelConfig, StopRule, VoteConfig, check_format_is_used, installed_engine
 from stj.engine.hosted import MakeEngine
 from stj.engine.start import start_engine
 from stj.errors import EngineDied, RequestFailed
@@ -58,6 +59,9 @@ class Judge:
         prompt_format: str | None = None,
         parser: Parser = "distinct",
         votes: int = 1,
+        stop: StopRule = "exact",
+        stop_error: float = 0.02,
+        aggregate: Aggregate = "majority",
         sampling: Sampling | None = None,
         engine: EngineConfig | None = None,
         seed: int = 0,
@@ -67,14 +71,23 @@ class Judge:
 
         `prompt` is the name of a prompt, or a YAML file of one; then `prompt_format` names the format of its verdicts.
         `parser` reads the verdict of a judgment, like `judge.parser`. `votes` is the number of judgments in each order: one is
-        greedy, more are sampled with `sampling`. `engine` defaults to settings for the device that the installed vLLM is built
-        for. `make_engine` starts another engine in place of vLLM.
+        greedy, more are sampled with `sampling`. `stop` and `stop_error` say when votes end that cannot change the verdict, or
+        probably will not. `aggregate` says how votes become a verdict. All are settings of VoteConfig. `engine` defaults to
+        settings for the device that the installed vLLM is built for. `make_engine` starts another engine in place of vLLM.
 
         Raises ModelError if the model is missing or its chat template cannot serve. Raises CapacityError if the engine
         does not start, and ConfigError if a setting is out of range.
         """
-        decoding = sampling or VoteConfig().decoding
-        self._config = VoteConfig(prompt=prompt, prompt_format=prompt_format, parser=parser, votes=votes, decoding=decoding)
+        self._config = VoteConfig(
+            prompt=prompt,
+            prompt_format=prompt_format,
+            parser=parser,
+            votes=votes,
+            stop=stop,
+            stop_error=stop_error,
+            aggregate=aggregate,
+            decoding=sampling or VoteConfig().decoding,
+        )
         check_format_is_used(self._config.prompt_format, [self._config.prompt], "prompt")
         given = ModelConfig(path=model) if isinstance(model, str) else model
         settings = (engine or installed_engine()).serving(given)
@@ -97,7 +110,7 @@ class Judge:
         model's context. Raises SourceError if the instruction or a response has a wrong type, and EngineDied if the engine has
         ended or the judge is closed.
         """
-        return self._start(self._compare(instruction, response_a, response_b)).result()
+        return self._start(self._compare(instruction, response_a, response_b, self._config)).result()
 
     def compare_many(self, pairs: Iterable[tuple[Instruction, str, str]]) -> list[PairVerdict]:
         """Compares many pairs at once: tuples of instruction, response_a and response_b.
@@ -105,18 +118,24 @@ class Judge:
         Returns the results in the order of the pairs. The engine works on up to `engine.rows_in_flight` pairs at a time. Raises
         the errors of `compare`.
         """
-        return self._start(self._compare_all(list(pairs))).result()
+        return self._start(self._compare_all(list(pairs), self._config)).result()
 
     async def acompare(self, instruction: Instruction, response_a: str, response_b: str) -> PairVerdict:
         """Compares two responses from a coroutine, on any event loop in any thread. Raises the errors of `compare`."""
-        return await asyncio.wrap_future(self._start(self._compare(instruction, response_a, response_b)))
+        return await asyncio.wrap_future(self._start(self._compare(instruction, response_a, response_b, self._config)))
 
     def reward(self, instruction: Instruction, response: str, reference: str) -> float:
         """Scores a response against a reference, from -1 (worse) to 1 (better): the mean vote, `PairVerdict.reward`.
 
-        Position bias cancels because both orders count. A pair that cannot be judged scores 0. Raises the errors of `compare`.
+        All votes are asked, because their mean is wanted. Position bias cancels because both orders count. A pair that cannot
+        be judged scores 0. Raises the errors of `compare`.
         """
-        return self.compare(instruction, response, reference).reward
+        return self.rewards([(instruction, response, reference)])[0]
+
+    def rewards(self, pairs: Iterable[tuple[Instruction, str, str]]) -> list[float]:
+        """The `reward` of many pairs at once: tuples of instruction, response and reference. Raises the errors of `compare`."""
+        every_vote = replace(self._config, stop="all")
+        return [result.reward for result in self._start(self._compare_all(list(pairs), every_vote)).result()]
 
     def close(self) -> None:
         """Stops the engine and cancels open requests. A second call does nothing."""
@@ -138,14 +157,14 @@ class Judge:
         """The seeds of one comparison: they come from what is asked, so the same pair gets the same votes again."""
         return None if self._seed is None else RequestSeeds(self._seed, "")
 
-    async def _compare_all(self, pairs: Sequence[tuple[Instruction, str, str]]) -> list[PairVerdict]:
-        return list(await asyncio.gather(*(self._compare(*pair) for pair in pairs)))
+    async def _compare_all(self, pairs: Sequence[tuple[Instruction, str, str]], config: VoteConfig) -> list[PairVerdict]:
+        return list(await asyncio.gather(*(self._compare(*pair, config) for pair in pairs)))
 
-    async def _compare(self, instruction: Instruction, response_a: str, response_b: str) -> PairVerdict:
+    async def _compare(self, instruction: Instruction, response_a: str, response_b: str, config: VoteConfig) -> PairVerdict:
         async with self._slots:
             try:
                 return await compare_responses(
-                    instruction, response_a, response_b, TokenCounter(self._engine.generate, seeds=self._seeds()), self._config
+                    instruction, response_a, response_b, TokenCounter(self._engine.generate, seeds=self._seeds()), config
                 )
             except RequestFailed as error:
                 return PairVerdict(votes=(), error=str(error))
@@ -160,7 +179,7 @@ async def compare_responses(
     `generate` does.
     """
     row = _open_row(instruction, response_a, response_b)
-    return pair_verdict(row if row.ended else await vote(row, generate, config))
+    return pair_verdict(row if row.ended else await vote(row, generate, config), config)
 
 
 def _open_row(instruction: object, response_a: object, response_b: object) -> Row:

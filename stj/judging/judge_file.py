@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stj.config import ModelConfig, UseConfig, check_format_is_used, check_run_root
+from stj.config import ModelConfig, UseConfig, VoteConfig, check_format_is_used, check_run_root
 from stj.evals.benchmarks.unread import JUDGE_OPTION, WARNED_UNREAD, Survey, Unread
 from stj.findings import require
 from stj.judging.jury import Agreement, Opinion, agreement
@@ -26,7 +26,8 @@ from stj.sources.ids import id_in_task
 from stj.sources.responses import PairLabel, read_labels, read_responses, responses_identity
 from stj.stages.judge import LABELS
 from stj.stages.runner import Stage
-from stj.stages.vote import pair_verdict, vote
+from stj.stages.stopping import VotesAsked
+from stj.stages.vote import PairVerdict, first_rounds, pair_verdict, vote
 from stj.storage.artifacts import Artifact, Key, artifacts_to_make, plain
 from stj.storage.folder import Folder, absolute_path
 from stj.verdict import Label, parse
@@ -115,7 +116,7 @@ def result(row: Row, sitting: Sitting, panel: Panel) -> dict[str, Any]:
     judge = {"model": sitting.model.label, "prompt": row.task}
     asked = panel.names[row.task]
     wording = {"format": variant_of(asked).wording.name} if is_given(asked) else {}  # Nobody knows a file's prompt by its name.
-    return {"id": id_in_task(row), **judge, **wording, **pair_verdict(row).plain()}
+    return {"id": id_in_task(row), **judge, **wording, **pair_verdict(row, panel.config.vote).plain()}
 
 
 def unread_votes(panel: Panel) -> Iterator[str]:
@@ -149,8 +150,8 @@ def _sittings(panel: Panel) -> list[Sitting]:
 
 
 def _key(panel: Panel, model: ModelConfig) -> Key:
-    votes = plain(panel.config.vote)
-    del votes["prompt"], votes["prompt_format"]  # "prompts" holds the panel's prompts.
+    votes = plain(panel.config.vote.key)
+    del votes["prompt"]  # "prompts" holds the panel's prompts.
     return {
         "step": "judge_file",
         "model": {
@@ -185,13 +186,17 @@ def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult, p
 def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, Label | None]) -> Agreement:
     """The jurors' agreement. Memory holds two numbers for each juror and pair."""
     by_juror: dict[str, dict[str, Opinion]] = {}
+    votes = VotesAsked()
     for model, sitting in zip(panel.models, sittings, strict=True):
         names: dict[str, str] = {name: _name(model.label, name, panel) for name in panel.names}
         by_juror |= {name: {} for name in names.values()}
         for row in _rows(sitting):
-            by_juror[names[row.task]][id_in_task(row)] = _opinion(row)
+            verdict = pair_verdict(row, panel.config.vote)
+            by_juror[names[row.task]][id_in_task(row)] = _opinion(verdict, panel.config.vote)
+            votes += VotesAsked(asked=len(verdict.votes), most=verdict.most_votes)
     opinions = {row_id: [by_id[row_id] for by_id in by_juror.values()] for row_id in winners}
-    return agreement(list(by_juror), opinions, {row_id: winner for row_id, winner in winners.items() if winner})
+    compared = agreement(list(by_juror), opinions, {row_id: winner for row_id, winner in winners.items() if winner})
+    return replace(compared, votes=votes)
 
 
 def _name(model: str, prompt: str, panel: Panel) -> str:
@@ -201,10 +206,10 @@ def _name(model: str, prompt: str, panel: Panel) -> str:
     return model if len(panel.prompts) == 1 else f"{model} {prompt}"
 
 
-def _opinion(row: Row) -> Opinion:
-    votes = pair_verdict(row).votes
-    for_a, for_b = (sum(vote.verdict == label for vote in votes) / max(1, len(votes)) for label in LABELS)
-    return Opinion(for_a=for_a, for_b=for_b)
+def _opinion(verdict: PairVerdict, config: VoteConfig) -> Opinion:
+    for_a, for_b = verdict.shares
+    first = replace(verdict, votes=verdict.votes[: len(LABELS) * first_rounds(config)])
+    return Opinion(for_a=for_a, for_b=for_b, first=first.shares)
 
 
 def _rows(sitting: Sitting) -> Iterator[Row]:

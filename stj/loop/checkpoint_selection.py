@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from stj.config import HeldoutConfig
+from stj.config import HeldoutConfig, SelectionConfig
 from stj.errors import ArtifactError, PassFailed
 from stj.loop.heldout import HeldoutScores, score_heldout
 from stj.loop.inputs import SELECTED_ON, count_selection_pairs, read_selection_pairs
@@ -70,6 +70,15 @@ class Candidate:
         """Mean of both orders."""
         return float(self.scores["accuracy"])
 
+    @property
+    def position_bias(self) -> float:
+        """Difference of the accuracies with the better answer first and second."""
+        return abs(float(self.scores["accuracy_winner_first"]) - float(self.scores["accuracy_winner_second"]))
+
+    def score(self, position_weight: float) -> float:
+        """What checkpoints are chosen by: accuracy less the weighted position bias (section 4.1)."""
+        return self.accuracy - position_weight * self.position_bias
+
     def line(self) -> str:
         """This checkpoint for a reader."""
         first, second = self.scores["accuracy_winner_first"], self.scores["accuracy_winner_second"]
@@ -93,11 +102,15 @@ class CheckpointSelection:
         Raises TrainingFailed, ModelError or PassFailed as training and passes do.
         """
         candidates: list[Candidate] = []
-        while (end := why_stop(candidates, self.training.train.selection.patience)) is None:
+        while (end := why_stop(candidates, self._rule)) is None:
             candidates.append(self._candidate(len(candidates) + 1))
             log.info("%s: %s", self.training.name, candidates[-1].line())
             self._delete_worse(candidates)
         self._finish(candidates, end)
+
+    @property
+    def _rule(self) -> SelectionConfig:
+        return self.training.train.selection
 
     def _candidate(self, number: int) -> Candidate:
         """A checkpoint, trained and judged; reuses the parts that an earlier start finished."""
@@ -138,12 +151,13 @@ class CheckpointSelection:
     def _delete_worse(self, candidates: Sequence[Candidate]) -> None:
         """Deletes the weights of all but the best; their judgments and scores stay."""
         for candidate in candidates:
-            if candidate is not best_of(candidates):
+            if candidate is not best_of(candidates, self._rule.position_weight):
                 (self._folder(candidate.number) / "model").remove()
 
     def _finish(self, candidates: Sequence[Candidate], end: str) -> None:
         """Moves the best one's weights to the folder of the model, and writes its manifest last."""
-        best = best_of(candidates)
+        weight = self._rule.position_weight
+        best = best_of(candidates, weight)
         source, target = self._folder(best.number) / "model", self.training.artifact.folder
         # The config comes last, as it does when weights are exported. After a kill, less is left to move, or nothing.
         for name in sorted(source.names(), key=lambda name: name == "config.json"):
@@ -159,27 +173,32 @@ class CheckpointSelection:
             "reference_forwards": sum(candidate.trained["reference_forwards"] for candidate in candidates),
         }
         why = f"{best.line()}: the best of {len(candidates)}; {end}"
-        scores = [_reported(candidate) for candidate in candidates]
-        self.training.artifact.finish(**trained, selection={"checkpoint": best.number, "why": why, "checkpoints": scores})
+        scores = [{**_reported(candidate), "score": candidate.score(weight)} for candidate in candidates]
+        selection = {"checkpoint": best.number, "why": why, "rule": _rule_words(weight), "checkpoints": scores}
+        self.training.artifact.finish(**trained, selection=selection)
 
     def _folder(self, number: int) -> Folder:
         return self.training.artifact.folder.parent / f"candidates/checkpoint_{number}"
 
 
-def best_of(candidates: Sequence[Candidate]) -> Candidate:
-    """The candidate with the highest accuracy; the earliest of equals."""
-    return max(candidates, key=lambda candidate: (candidate.accuracy, -candidate.number))
+def best_of(candidates: Sequence[Candidate], position_weight: float) -> Candidate:
+    """The candidate with the highest score; the earliest of equals."""
+    return max(candidates, key=lambda candidate: (candidate.score(position_weight), -candidate.number))
 
 
-def why_stop(candidates: Sequence[Candidate], patience: int) -> str | None:
+def why_stop(candidates: Sequence[Candidate], rule: SelectionConfig) -> str | None:
     """Why training needs no further checkpoint; None if it does."""
     if not candidates:
         return None
     last = candidates[-1]
     if last.steps >= last.trained["planned_steps"]:
         return "training has ended"
-    since = last.number - best_of(candidates).number
-    return f"training stopped early, with no better one in the next {since}" if since >= patience else None
+    since = last.number - best_of(candidates, rule.position_weight).number
+    return f"training stopped early, with no better one in the next {since}" if since >= rule.patience else None
+
+
+def _rule_words(weight: float) -> str:
+    return f"accuracy less {weight:g} times the difference between the orders" if weight else "accuracy"
 
 
 def _read_scores(folder: Folder, model: Artifact) -> Candidate | None:

@@ -10,7 +10,8 @@ from stj.config import Config, ModelConfig, check_run_root
 from stj.errors import ConfigError, StjError
 from stj.findings import Finding, joined, look
 from stj.loop.inputs import input_findings
-from stj.loop.kinds import Phase, TrainingPhase
+from stj.loop.kinds import TrainingPhase
+from stj.loop.phase import Phase
 from stj.loop.phases import Run
 from stj.models.check import ModelUse
 from stj.models.shapes import shape_of
@@ -107,7 +108,7 @@ def _requests(use: ModelUse, config: Config) -> Iterator[LongestRequest]:
     judges_training = config.iterations > 1 or config.train.preference.source == "warm_up"
     if "models.first_judge" in use.roles or (seed and judges_training):
         yield from judge_requests(config)
-    if seed and (config.heldout.path or config.train.selection.path):
+    if seed and (config.heldout.path or config.benchmarks or config.train.selection.path):
         yield given_pairs_request()
 
 

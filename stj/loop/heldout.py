@@ -1,11 +1,13 @@
 """How good each judge of a run is on its held-out pairs: with sampled judgments in both orders, and with greedy ones."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from statistics import fmean
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from stj.evals.compare import ExampleResult
 from stj.evals.intervals import Interval
 from stj.evals.metrics import Scores, Tallies, VerdictsByOrder, example_outcome, lengths, overall_only, score_tallies
+from stj.loop.dashboard import FEWEST, FULL_AGREEMENT, MOST_UNPARSED, skew_alarm
 from stj.rows import HELDOUT, Judgment, Purpose, Row
 from stj.verdict import Label, Verdict
 
@@ -42,6 +44,62 @@ class HeldoutScores:
     """Baseline: the score of picking the answer with more characters. Equal lengths count one half."""
     shortest: float
     """Baseline: the score of picking the answer with fewer characters."""
+    verdict_a: float | None = None
+    """Share of A among the sampled verdicts, over both orders: one half for a judge without position bias. None if there are
+    no verdicts, or if an older stj counted none."""
+    self_agreement: float | None = None
+    """Share of the sampled judgments with the verdict of most samples of the same pair and order; a judgment without a verdict
+    has it never. None if there is a single sample, or if an older stj counted none."""
+
+
+class HeldoutTally:
+    """The judgments of the held-out pairs, row by row; the order of the rows does not matter."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, ExampleResult] = {}
+        """The judge's result on each pair, by the row's id, for paired comparisons. Pairs of one instruction are a unit."""
+        self._sampled, self._greedy = Tallies(), Tallies()
+        self._unjudged = self._samples = self._truncated = self._repeated = self._agreed = 0
+        self._verdicts: Counter[Verdict | None] = Counter()
+
+    def add(self, row: Row) -> None:
+        """Counts a held-out row."""
+        verdicts = _verdicts(row.judgments, "sampled")
+        if not _judged_in_every_order(verdicts) or row.pair is None:
+            self._unjudged += 1
+            return
+        outcome = example_outcome(verdicts, lengths(row.pair))
+        self._sampled.add(HELDOUT, outcome, row.instruction)
+        self.results[row.id] = ExampleResult(outcome.accuracy, (outcome.consistent or 0.0) > 0.5, row.instruction)
+        cut = [judgment.truncated for judgment in row.judgments if judgment.purpose == "sampled"]
+        self._samples += len(cut)
+        self._truncated += sum(cut)
+        for samples in verdicts.values():
+            self._count(samples)
+        greedy = _verdicts(row.judgments, "greedy")
+        if _judged_in_every_order(greedy):
+            self._greedy.add(HELDOUT, example_outcome(greedy, lengths(row.pair)), row.instruction)
+
+    def _count(self, samples: Sequence[Verdict | None]) -> None:
+        """Counts the verdicts of one pair in one order."""
+        self._verdicts.update(samples)
+        if len(samples) > 1:
+            readable = Counter(verdict for verdict in samples if verdict is not None)
+            self._repeated += len(samples)
+            self._agreed += max(readable.values(), default=0)
+
+    def scores(self) -> HeldoutScores | None:
+        """The scores; None if no pair was judged."""
+        if not self._sampled.subsets:
+            return None
+        greedy = _scores(self._greedy) if self._greedy.subsets else None
+        scores = _heldout_scores(_scores(self._sampled), greedy, self._unjudged, self._truncated / self._samples)
+        named = self._verdicts["A"] + self._verdicts["B"]
+        return replace(
+            scores,
+            verdict_a=self._verdicts["A"] / named if named else None,
+            self_agreement=self._agreed / self._repeated if self._repeated else None,
+        )
 
 
 def score_heldout(rows: Iterable[Row]) -> HeldoutScores | None:
@@ -49,23 +107,11 @@ def score_heldout(rows: Iterable[Row]) -> HeldoutScores | None:
 
     Reads the rows once; their order does not matter.
     """
-    sampled, greedy, unjudged = Tallies(), Tallies(), 0
-    cut: list[bool] = []
+    tally = HeldoutTally()
     for row in rows:
-        if row.task != HELDOUT:
-            continue
-        verdicts = _verdicts(row.judgments, "sampled")
-        if not _judged_in_every_order(verdicts) or row.pair is None:
-            unjudged += 1
-            continue
-        cut += [judgment.truncated for judgment in row.judgments if judgment.purpose == "sampled"]
-        sampled.add(HELDOUT, example_outcome(verdicts, lengths(row.pair)), row.instruction)
-        greedy_verdicts = _verdicts(row.judgments, "greedy")
-        if _judged_in_every_order(greedy_verdicts):
-            greedy.add(HELDOUT, example_outcome(greedy_verdicts, lengths(row.pair)), row.instruction)
-    if not sampled.subsets:
-        return None
-    return _heldout_scores(_scores(sampled), _scores(greedy) if greedy.subsets else None, unjudged, fmean(cut))
+        if row.task == HELDOUT:
+            tally.add(row)
+    return tally.scores()
 
 
 def _verdicts(judgments: Iterable[Judgment], purpose: Purpose) -> VerdictsByOrder:
@@ -111,3 +157,17 @@ def _heldout_scores(sampled: Scores, greedy: Scores | None, unjudged: int, trunc
         longest=sampled.longest,
         shortest=sampled.shortest,
     )
+
+
+def heldout_alarms(scores: HeldoutScores) -> Iterator[str]:
+    """A line for each number of a judge on the held-out pairs that is out of the bounds of stj/loop/dashboard.py."""
+    if scores.pairs < FEWEST:
+        return
+    yield from skew_alarm(scores.verdict_a, scores.pairs, "the verdicts on held-out pairs")
+    if scores.unparsed > MOST_UNPARSED:
+        yield f"{scores.unparsed:.0%} of the judgments of held-out pairs have no verdict (bound {MOST_UNPARSED:.0%})"
+    if scores.self_agreement == FULL_AGREEMENT:
+        yield (
+            "all sampled judgments of a held-out pair agree, for every pair and order: the judge has no alternatives left to "
+            "sample, or the temperature is 0"
+        )

@@ -9,13 +9,16 @@ from typing import Literal
 
 from stj.config import Config, TrainConfig
 from stj.errors import ConfigError, SourceError
+from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.findings import Check, Finding, look, require
+from stj.loop.benchmarks import run_benchmarks
+from stj.loop.named_pairs import BenchmarkPlace, count_heldout, heldout_benchmark, kept_out_places, read_heldout
 from stj.rows import TRAINING, Row, row_from_dict
 from stj.sources import read_rows, source_size
 from stj.sources.heldout import heldout_size, read_pairs
 from stj.sources.hub import check_reachable, is_hub_dataset
 from stj.sources.near_duplicates import drop_near_duplicates
-from stj.sources.overlap import Place, drop_overlaps, places, read_texts
+from stj.sources.overlap import Place, drop_overlaps, read_texts
 from stj.stages.select import reject_unasked, without_results
 from stj.storage.artifacts import Artifact
 
@@ -39,7 +42,7 @@ def read_inputs(config: Config, parts: Collection[PassPart], pairs: Artifact | N
         for row in training_pairs(map(row_from_dict, pairs.records())):
             yield replace(without_results(row), pair=row.pair, prompt_tokens=0, output_tokens=0)
     if "heldout" in parts:
-        yield from read_pairs(config.heldout)
+        yield from read_heldout(config.heldout)
 
 
 def count_inputs(config: Config, parts: Collection[PassPart], pairs: Artifact | None) -> int | None:
@@ -50,7 +53,7 @@ def count_inputs(config: Config, parts: Collection[PassPart], pairs: Artifact | 
     elif pairs is not None and ("judge" in parts or "judge_again" in parts):
         counts.append(pairs.manifest().get("pairs"))
     if "heldout" in parts:
-        counts.append(heldout_size(config.heldout))
+        counts.append(count_heldout(config.heldout))
     return None if None in counts else sum(count for count in counts if count is not None)
 
 
@@ -74,8 +77,8 @@ def instructions(config: Config) -> Iterator[Row]:
 def kept_out(config: Config) -> list[Place]:
     """The files whose texts are kept out of the training pairs: benchmarks, held-out pairs and pairs for selection."""
     selected_on = config.train.selection.path
-    more = [(SELECTED_ON, selected_on)] if selected_on and selected_on != config.heldout.path else []
-    return places(config.source, config.heldout) + more
+    more = [Place(SELECTED_ON, selected_on)] if selected_on and selected_on != config.heldout.path else []
+    return kept_out_places(config) + more
 
 
 def read_selection_pairs(config: Config) -> Iterator[Row]:
@@ -97,7 +100,7 @@ def check_inputs(config: Config) -> None:
 
 
 def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
-    """Findings on the inputs: the held-out pairs, the files to keep out, and the first rows of the source.
+    """Findings on the inputs: the held-out pairs, benchmarks, the texts to keep out, and the first rows of the source.
 
     `hub` also reads first rows of a data set on the hub.
     """
@@ -105,12 +108,47 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
     if config.train.trackers:
         checks["train.trackers"] = partial(_check_trackers, config.train)
     if config.heldout.path is not None:
-        checks["heldout.path"] = partial(_counted, partial(read_pairs, config.heldout), "pairs")
+        checks["heldout.path"] = partial(_check_heldout, config, hub)
+    if config.benchmarks:
+        checks["benchmarks"] = partial(_check_benchmarks, config, hub)
     if config.train.selection.path is not None:
         checks[SELECTED_ON] = partial(_counted, partial(read_selection_pairs, config), "pairs")
     findings = [look(subject, check) for subject, check in checks.items()]
-    places_to_read = [place for place in kept_out(config) if place[0] not in checks]
-    return findings + [look(key, partial(_counted, partial(read_texts, (key, path)), "texts")) for key, path in places_to_read]
+    places_to_read = [place for place in kept_out(config) if place.key not in checks]
+    return findings + [look(place.key, partial(_check_place, place, hub)) for place in places_to_read]
+
+
+def _check_heldout(config: Config, hub: bool) -> str:
+    ref = heldout_benchmark(config.heldout)
+    first_of_hub = None if ref is None or ref.is_local else _from_hub(ref, hub)
+    return first_of_hub or _counted(partial(read_heldout, config.heldout), "pairs")
+
+
+def _check_benchmarks(config: Config, hub: bool) -> str:
+    """Reads and so checks the benchmarks in files."""
+    return ", ".join(f"{ref.name} {_check_benchmark(ref, hub)}" for ref in run_benchmarks(config))
+
+
+def _check_benchmark(ref: BenchmarkRef, hub: bool) -> str:
+    if not ref.is_local:
+        return _from_hub(ref, hub)
+    rows = ref.size()
+    if not rows:
+        raise SourceError(f"{ref.word}: holds no rows to judge")
+    return f"{rows:,} rows"
+
+
+def _check_place(place: Place, hub: bool) -> str:
+    if isinstance(place, BenchmarkPlace) and not place.ref.is_local:
+        return _from_hub(place.ref, hub)
+    return _counted(partial(read_texts, place), "texts")
+
+
+def _from_hub(ref: BenchmarkRef, hub: bool) -> str:
+    """Reads the first row of a benchmark on the hub, if `hub` allows it."""
+    if hub and not any(True for _ in ref.rows(1)):
+        raise SourceError(f"{ref.word}: holds no rows")
+    return "on the hub"
 
 
 def _counted(read: Callable[[], Iterator[object]], things: str) -> str:

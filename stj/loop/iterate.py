@@ -4,16 +4,18 @@ instructions -> categories -> pairs -> judgments -> the right ones, balanced -> 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from stj.config import Config
 from stj.errors import StjError
 from stj.findings import Finding, require
 from stj.loop.doctor import diagnose_here, examine, trainings_among
-from stj.loop.kinds import Phase, TrainingPhase
+from stj.loop.kinds import TrainingPhase
+from stj.loop.phase import Phase
 from stj.loop.phases import Iteration, Run
-from stj.loop.report import table, write_report
+from stj.loop.report import write_report
+from stj.loop.report_tables import tables
 from stj.loop.status import write_run_config
 from stj.loop.summary import RunSummary
 from stj.passes.link import link_findings
@@ -48,14 +50,16 @@ def iterate(iteration: Iteration, make: Make) -> None:
     """One iteration i of section 3; it can be one Ray job."""
     for annotation in iteration.annotation:  # 3.2, 3.3: select instructions, write pairs (once); 3.4: M_{i-1} judges them
         make(annotation)
+    for benchmark in iteration.benchmarks:  # how good M_{i-1} is; judged in its pass above, unless that was done before
+        make(benchmark)
     make(iteration.examples)  # 3.4: keep one right judgment a pair, as many labels A as B
     if iteration.warm_up:  # not in the paper: train.objective=sft_then_dpo learns right judgments first (RISE)
         make(iteration.warm_up)
         for preferences in iteration.again or ():
             make(preferences)
     make(iteration.model)  # 3.5: fine-tune the seed, never M_{i-1}, to M_i
-    if iteration.measured:  # M_T judges the held-out pairs; earlier judges do that while they judge the next pairs
-        make(iteration.measured)
+    for measured in iteration.measured:  # M_T is measured; earlier judges are measured while they judge the next pairs
+        make(measured)
 
 
 @contextmanager
@@ -65,31 +69,37 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
     missing = [phase for phase in phases if phase.artifact in to_make]
     if missing:
         require(examine(run.config, missing))
-        if run.config.heldout.path is None:
-            print_line("heldout.path=null: no judge will be measured")
+        if run.config.heldout.path is None and not run.config.benchmarks:
+            print_line("heldout.path=null, benchmarks=[]: no judge will be measured")
     with driver_session(run.folder, run.config.ray, _demands(run.config, missing)):
         require(_link_findings(run.config, missing))
         write_run_config(run)
 
         def make(phase: Phase) -> None:
-            make_phase(phase, print_line, overwrite=overwrite, needed=bool(missing))
+            make_phase(phase, print_line, missing, overwrite=overwrite)
 
         yield make
         summary = RunSummary.of(run)
         write_report(run.folder, summary.facts, summary.judges)
-    print_line(table(summary.judges))
+    for number, table in enumerate(tables(summary.judges)):
+        if number:
+            print_line("")
+        print_line(table)
 
 
-def make_phase(phase: Phase, print_line: Show, *, overwrite: bool, needed: bool) -> None:
-    """Runs a phase, or reuses it if it is done; `needed` if other phases will read it."""
+def make_phase(phase: Phase, print_line: Show, missing: Collection[Phase], *, overwrite: bool) -> None:
+    """Runs a phase, or reuses it if it is done; `missing` are the phases that were not done at the start."""
     started = time.monotonic()
     if phase.artifact.begin(overwrite=overwrite):
         phase.run()
         print_line(f"{phase.name}: {phase.summary()} ({time.monotonic() - started:.0f} s)")
+        return
+    phase.clean_up()
+    if phase in missing:
+        print_line(f"{phase.name}: {phase.summary()} (in the same pass)")
     else:
         print_line(f"{phase.name}: done already, reused")
-        phase.clean_up()
-        if needed:
+        if missing:
             phase.require_usable()
 
 

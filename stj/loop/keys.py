@@ -9,7 +9,9 @@ from collections.abc import Collection, Sequence
 from typing import Literal
 
 from stj.config import Config, ExamplesConfig, ModelConfig, Objective
+from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.loop.inputs import SELECTED_ON, PassPart, kept_out
+from stj.loop.named_pairs import heldout_key
 from stj.loop.tasks import PROMPTS as EXAMPLE_PROMPTS
 from stj.models.locate import chat_settings, loading_settings
 from stj.prompts import CATEGORIZE, prompt_hash
@@ -52,10 +54,23 @@ def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, we
         judge = config.judge.again if "judge_again" in parts else config.judge
         key |= {"judge": plain(judge), "seed": config.seed}  # the seed orders A and B
     if "heldout" in parts:
-        key["heldout"] = {**plain(config.heldout), "path": heldout_identity(config.heldout), "parser": config.judge.parser}
+        key["heldout"] = {**plain(config.heldout), "path": heldout_key(config.heldout), "parser": config.judge.parser}
     if judges or "heldout" in parts:
         prompts += judging.JUDGE_PROMPTS
     return key | {"prompts": _hashes(prompts)}
+
+
+def benchmark_key(config: Config, ref: BenchmarkRef, model: ModelConfig, weights: str) -> Key:
+    """The key of a benchmark that these weights judge. No other key names it: nothing but the report depends on it."""
+    prompts = [*judging.JUDGE_PROMPTS, *(judging.MORE_ANSWERS_PROMPTS if ref.benchmark.candidates else ())]
+    return {
+        "step": "benchmark",
+        "model": {"weights": weights, **loading_settings(model), **config.engine.drawn_by(config.seed)},
+        "benchmark": {ref.name: ref.identity},
+        "decoding": plain(config.heldout.decoding),
+        "parser": config.judge.parser,
+        "prompts": _hashes(prompts),
+    }
 
 
 def examples_key(config: Config, judged: str, objective: Objective) -> Key:
@@ -89,7 +104,9 @@ def training_key(
     if train.selection.path:
         identity = heldout_identity(config.selected_on, SELECTED_ON)
         pairs = {**plain(config.selected_on), "path": identity, "parser": config.judge.parser}
-        steps = {"patience": train.selection.patience, "checkpoint_every_steps": train.checkpoint_every_steps}
+        steps: dict[str, float] = {"patience": train.selection.patience, "checkpoint_every_steps": train.checkpoint_every_steps}
+        if train.selection.position_weight:  # A key of before this setting is of accuracy alone, as with a weight of 0.
+            steps["position_weight"] = train.selection.position_weight
         prompts = _hashes(judging.JUDGE_PROMPTS)
         key["selection"] = {
             **steps,

@@ -4,57 +4,25 @@ Ray and Ray Train take seconds to import, so a phase imports them when it runs: 
 phases.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from stj.config import Config, HeldoutConfig, ModelConfig, Objective, TrainConfig
+from stj.config import HeldoutConfig, ModelConfig, Objective, TrainConfig
 from stj.errors import ArtifactError, PassFailed
+from stj.loop.benchmarks import BenchmarkPhase, artifacts_beside, benchmark_stages, claim, read_with_benchmarks
 from stj.loop.counts import Funnel, JudgingCounts, by_parser
 from stj.loop.examples import ExampleSelection
 from stj.loop.inputs import PassPart, count_inputs, read_inputs
+from stj.loop.phase import Phase
 from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
 from stj.stages.categorize import categorize
 from stj.stages.judge import judge, judge_heldout
 from stj.stages.pairs import make_pair
 from stj.stages.runner import Stage
 from stj.stages.select import Gate, screen, select
-from stj.storage.artifacts import Artifact
 from stj.text import duration
 from stj.train.job import CHECKPOINTS
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase(ABC):
-    """One step of a run, done when its artifact is."""
-
-    config: Config
-    name: str
-    """Its directory under run_root."""
-    iteration: int
-    artifact: Artifact
-
-    @property
-    def engine_model(self) -> ModelConfig | None:
-        """The model whose engines the phase starts, if it starts any."""
-        return None
-
-    @abstractmethod
-    def run(self) -> None:
-        """Makes the artifact, which is already claimed; an earlier start may have left a part of it."""
-
-    def require_usable(self) -> None:
-        """Raises StjError if later phases cannot build on the finished artifact."""
-        return
-
-    def clean_up(self) -> None:
-        """Removes what a kill may have left beside the finished artifact."""
-        return
-
-    @abstractmethod
-    def summary(self) -> str:
-        """One line about the finished artifact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +36,8 @@ class PassPhase(Phase):
     """k of the M_k that judges in this pass; 0 also if the first judge is not the seed."""
     pairs: "PassPhase | None" = None
     """The pass that made the pairs; None if this one makes them."""
+    benchmarks: tuple[BenchmarkPhase, ...] = ()
+    """The benchmarks of the same judge: the pass judges those that are missing too."""
 
     @property
     def engine_model(self) -> ModelConfig:
@@ -84,16 +54,19 @@ class PassPhase(Phase):
         from stj.passes.run import run_pass
         from stj.passes.spec import pass_under
 
+        beside = claim(self.benchmarks)
         spec = pass_under(
             self.config,
             name=self.name,
             model=self.model,
-            read=self.reader(),
-            total=self.count_inputs(),
-            stages=self.stages(self._gate()),
+            read=partial(read_with_benchmarks, self.reader(), [phase.ref for phase in beside]),
+            total=None if beside else self.count_inputs(),
+            stages={**self.stages(self._gate()), **benchmark_stages(beside)},
             limit=self.limit,
         )
-        run_pass(spec, self.artifact, self.config.engine)
+        run_pass(spec, self.artifact, self.config.engine, beside=artifacts_beside(beside))
+        for phase in beside:
+            phase.write_scores()
         self.require_usable()
 
     def require_usable(self) -> None:

@@ -10,6 +10,7 @@
       iteration_1/candidates/           its checkpoints and their judgments, if train.selection chooses among them
       iteration_2/...
       heldout_3/                        rows: the held-out pairs judged by the last model
+      benchmarks_0/NAME/ ...            rows: each benchmark judged by each M_k, in the pass that M_k's weights take anyway
       report.json, report.html
 
 All work with the same weights is one pass. If one model generates and judges first, `pairs` holds the judgments of iteration 1
@@ -23,9 +24,12 @@ from typing import Literal
 from stj.config import Config, ModelConfig, Objective, check_run_root
 from stj.errors import ArtifactError, ConfigError
 from stj.evals.benchmarks.refs import is_benchmark
+from stj.loop.benchmarks import BenchmarkPhase, run_benchmarks
 from stj.loop.inputs import SELECTED_ON, PassPart
-from stj.loop.keys import examples_key, pass_key, training_key
-from stj.loop.kinds import ExamplesPhase, PassPhase, Phase, TrainingPhase
+from stj.loop.keys import benchmark_key, examples_key, pass_key, training_key
+from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
+from stj.loop.named_pairs import absolute_place, absolute_places
+from stj.loop.phase import Phase
 from stj.models.locate import model_identity, model_in, with_absolute_path
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder, absolute_path
@@ -58,6 +62,8 @@ class Iteration:
     annotation: tuple[PassPhase, ...]
     """Sections 3.2 to 3.4. In iteration 1: the passes that make the pairs, judge them and measure M_0. Later: one pass of
     M_{i-1}, which judges the pairs and the held-out pairs."""
+    benchmarks: tuple[BenchmarkPhase, ...]
+    """The benchmarks of M_{i-1}. One of its passes above judges them, if it runs."""
     examples: ExamplesPhase
     """Section 3.4: one right judgment a pair, as many labels A as B."""
     warm_up: TrainingPhase | None
@@ -66,15 +72,14 @@ class Iteration:
     """The warmed-up model's judgments of the pairs and the preferences among them, if train.preference.source asks for it."""
     model: TrainingPhase
     """Section 3.5: M_i."""
-    measured: PassPhase | None
-    """The held-out pairs judged by M_i, if no iteration follows that would measure it."""
+    measured: tuple[PassPhase | BenchmarkPhase, ...]
+    """The held-out pairs and the benchmarks judged by M_i, if no iteration follows that would measure it."""
 
     @property
     def phases(self) -> list[Phase]:
         """All of them."""
-        optional = [self.warm_up, *(self.again or ())]
-        ordered = [*self.annotation, self.examples, *optional, self.model, self.measured]
-        return [phase for phase in ordered if phase is not None]
+        warmed_up = [] if self.warm_up is None else [self.warm_up, *(self.again or ())]
+        return [*self.annotation, *self.benchmarks, self.examples, *warmed_up, self.model, *self.measured]
 
 
 class Run:
@@ -88,6 +93,7 @@ class Run:
         self.config = _with_absolute_paths(config)
         self.folder = Folder.at(config.run_root)
         self.seed = Weights.of(self.config.models.seed)
+        self._refs = run_benchmarks(self.config)
         self.iterations: list[Iteration] = []
         for number in range(1, config.iterations + 1):
             self.iterations.append(self._iteration(number))
@@ -111,6 +117,10 @@ class Run:
         """The pass in which M_k judges the held-out pairs, if there are any."""
         return next((phase for phase in self.passes if "heldout" in phase.parts and phase.judge == judge), None)
 
+    def benchmark_phases(self, judge: int) -> list[BenchmarkPhase]:
+        """The benchmarks that M_k judges."""
+        return [phase for phase in self.phases if isinstance(phase, BenchmarkPhase) and phase.judge == judge]
+
     def next_iteration(self) -> Iteration | None:
         """The iteration that the config names, else the first that is not finished; None if all are finished.
 
@@ -128,7 +138,9 @@ class Run:
 
     def _iteration(self, number: int) -> Iteration:
         """One iteration of section 3."""
-        annotation = self._first_passes() if number == 1 else (self._judging(number),)
+        judge = self.seed if number == 1 else Weights.trained(self.iterations[number - 2].model)
+        benchmarks = self._benchmarks(number - 1, number, judge)
+        annotation = self._first_passes(benchmarks) if number == 1 else (self._judging(number, judge, benchmarks),)
         pairs = annotation[0] if number == 1 else self.pairs
         judged = next(phase for phase in annotation if "judge" in phase.parts)
         train, here = self.config.train, f"iteration_{number}"
@@ -144,20 +156,25 @@ class Run:
                 learned = self._examples(f"{here}/warm_up/examples", judged_again, pairs, "dpo")
                 again = judged_again, learned
         model = self._training(f"{here}/model", learned, objective, start)
-        last = number == self.config.iterations and self.config.heldout.path
         return Iteration(
             number=number,
             annotation=annotation,
+            benchmarks=benchmarks,
             examples=examples,
             warm_up=warm_up,
             again=again,
             model=model,
-            measured=self._pass(f"heldout_{number}", number, Weights.trained(model), ("heldout",), pairs, number)
-            if last
-            else None,
+            measured=self._measuring(number, Weights.trained(model), pairs) if number == self.config.iterations else (),
         )
 
-    def _first_passes(self) -> tuple[PassPhase, ...]:
+    def _measuring(self, number: int, judge: Weights, pairs: PassPhase) -> tuple[PassPhase | BenchmarkPhase, ...]:
+        """What measures the last judge."""
+        benchmarks = self._benchmarks(number, number, judge)
+        if self.config.heldout.path is None:
+            return benchmarks
+        return (self._pass(f"heldout_{number}", number, judge, ("heldout",), pairs, number, benchmarks), *benchmarks)
+
+    def _first_passes(self, benchmarks: tuple[BenchmarkPhase, ...]) -> tuple[PassPhase, ...]:
         """Making pairs, the first judging and measuring M_0: one pass for each set of weights."""
         models = self.config.models
         roles: list[tuple[PassPart, ModelConfig]] = [("pairs", models.generator), ("judge", models.first_judge)]
@@ -173,14 +190,33 @@ class Run:
         passes: list[PassPhase] = []
         for model, parts in parts_of:
             name = "pairs" if "pairs" in parts else "iteration_1/judged" if "judge" in parts else "heldout_0"
-            passes.append(self._pass(name, 1, Weights.of(model), tuple(parts), passes[0] if passes else None))
+            made = passes[0] if passes else None
+            measured = benchmarks if model == models.seed else ()
+            passes.append(self._pass(name, 1, Weights.of(model), tuple(parts), made, benchmarks=measured))
         return tuple(passes)
 
-    def _judging(self, number: int) -> PassPhase:
-        """The pass of M_{i-1}: it judges the training pairs for iteration i, and the held-out pairs for its own report."""
+    def _judging(self, number: int, judge: Weights, benchmarks: tuple[BenchmarkPhase, ...]) -> PassPhase:
+        """The pass of M_{i-1}: it judges the training pairs for iteration i, and what measures it for its own report."""
         parts: tuple[PassPart, ...] = ("judge", "heldout") if self.config.heldout.path else ("judge",)
-        judge = Weights.trained(self.iterations[number - 2].model)
-        return self._pass(f"iteration_{number}/judged", number, judge, parts, self.pairs, number - 1)
+        return self._pass(f"iteration_{number}/judged", number, judge, parts, self.pairs, number - 1, benchmarks)
+
+    def _benchmarks(self, judge: int, iteration: int, weights: Weights) -> tuple[BenchmarkPhase, ...]:
+        """The benchmarks of M_k; each knows the later ones."""
+        phases: tuple[BenchmarkPhase, ...] = ()
+        for ref in reversed(self._refs):
+            name = f"benchmarks_{judge}/{ref.name}"
+            phase = BenchmarkPhase(
+                config=self.config,
+                name=name,
+                iteration=iteration,
+                artifact=Artifact(self.folder / name, benchmark_key(self.config, ref, weights.model, weights.identity)),
+                model=weights.model,
+                ref=ref,
+                judge=judge,
+                later=phases,
+            )
+            phases = (phase, *phases)
+        return phases
 
     def _pass(
         self,
@@ -190,6 +226,7 @@ class Run:
         parts: tuple[PassPart, ...],
         pairs: PassPhase | None,
         judge: int = 0,
+        benchmarks: tuple[BenchmarkPhase, ...] = (),
     ) -> PassPhase:
         made_from = pairs.artifact.fingerprint if pairs else None
         return PassPhase(
@@ -201,6 +238,7 @@ class Run:
             parts=parts,
             judge=judge,
             pairs=pairs,
+            benchmarks=benchmarks,
         )
 
     def _examples(self, name: str, judged: PassPhase, pairs: PassPhase, objective: Objective) -> ExamplesPhase:
@@ -241,7 +279,7 @@ def _with_absolute_paths(config: Config) -> Config:
     )
     heldout = config.heldout
     if heldout.path is not None:
-        heldout = replace(heldout, path=absolute_path(heldout.path))
+        heldout = replace(heldout, path=absolute_place(heldout.path))
     selection = config.train.selection
     if selection.path is not None:
         if is_benchmark(selection.path):
@@ -249,7 +287,8 @@ def _with_absolute_paths(config: Config) -> Config:
                 f"{SELECTED_ON}={selection.path}: a benchmark must not select checkpoints: name a file of other pairs"
             )
         selection = replace(selection, path=absolute_path(selection.path))
-    keep_out = tuple(map(absolute_path, config.source.keep_out))
+    keep_out = absolute_places(config.source.keep_out)
     source = replace(config.source, path=absolute_path(config.source.path), keep_out=keep_out)
     train = replace(config.train, selection=selection)
-    return replace(config, models=models, source=source, heldout=heldout, train=train)
+    benchmarks = tuple(ref.word for ref in run_benchmarks(config))
+    return replace(config, models=models, source=source, heldout=heldout, benchmarks=benchmarks, train=train)

@@ -1,9 +1,9 @@
-"""The report of a run: a table for the terminal, report.json for programs, report.html for people."""
+"""The report of a run: report.json for programs, report.html for people. report_tables.py has the tables for the terminal."""
 
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -12,43 +12,30 @@ import jinja2
 from markupsafe import Markup
 
 from stj.evals.table import interval, percent
-from stj.loop.counts import by_parser
+from stj.loop.dashboard import Dashboard, Lengths
 from stj.loop.heldout import HeldoutScores
+from stj.loop.measures import BenchmarkReport, JudgeComparison
 from stj.loop.plots import Line, bar_plot, line_plot, split_plot
 from stj.storage.folder import Folder
-from stj.text import Column, Table
 from stj.verdict import PARSERS, Parser
 
 _NONE = "–"
-_COLUMNS = (
-    Column("", "judge"),
-    Column("mean accuracy", "[95% interval]", "held-out pairs, %"),
-    Column("winner", "first"),
-    Column("winner", "second"),
-    Column("position-", "consistent"),
-    Column("no", "verdict"),
-    Column("", "greedy"),
-    Column("instr.", "in", "training data for the next judge"),
-    Column("", "selected"),
-    Column("", "pairs"),
-    Column("draws", "/ kept"),
-    Column("", "accepted"),
-    Column("kept", "A / B"),
-    Column("training", "examples"),
-    Column("rows", "failed"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
 class IterationReport:
     """One judge: how good it is, and what happened to the training pairs that it judged for the next one.
 
-    The last judge, M_T, judges no training pairs: all its fields but `judge` and `heldout` are None.
+    The last judge, M_T, judges no training pairs: what describes its training data is None.
     """
 
     judge: str
     """"M_0" to "M_T"."""
     heldout: HeldoutScores | None = None
+    heldout_comparisons: tuple[JudgeComparison, ...] = ()
+    """On the held-out pairs, against the judge before and against M_0."""
+    benchmarks: dict[str, BenchmarkReport] = field(default_factory=dict)
+    """The judge on each benchmark of the run, by name."""
     draws_per_kept: float | None = None
     """Judgments sampled for each kept judgment."""
     accepted: float | None = None
@@ -71,11 +58,10 @@ class IterationReport:
     """Dropped rows, by reason."""
     failed: int | None = None
     """Rows whose request to a model failed."""
-
-
-def table(iterations: Sequence[IterationReport]) -> Table:
-    """The table of a run, in plain text at most 150 columns wide; its note ends with the lift."""
-    return Table(columns=_COLUMNS, rows=[_cells(iteration) for iteration in iterations], note=_note(iterations))
+    dashboard: Dashboard | None = None
+    """Its judgments of the training pairs. For M_0 these are the first judge's, which may be another model."""
+    alarms: tuple[str, ...] = ()
+    """A line for each number that is out of its bounds (stj/loop/dashboard.py)."""
 
 
 def lift(iterations: Sequence[IterationReport]) -> str:
@@ -108,9 +94,10 @@ def write_report(folder: Folder, run: dict[str, Any], iterations: Sequence[Itera
 def html(run: Mapping[str, Any], iterations: Sequence[IterationReport]) -> str:
     """The report as one page that needs neither network nor scripts."""
     measured = [iteration for iteration in iterations if iteration.heldout]
-    trained = _trained(iterations)
+    data_by_judge = trained(iterations)
+    watched = [(iteration, iteration.dashboard) for iteration in iterations if iteration.dashboard]
     drops = Counter[str]()
-    for _, data in trained:
+    for _, data in data_by_judge:
         drops.update(data.dropped or {})
     return _template().render(
         facts={key: value for key, value in run.items() if key not in {"config", "samples"}},
@@ -119,7 +106,12 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport]) -> str:
         iterations=iterations,
         first=measured[0] if measured else None,
         last=measured[-1] if measured else None,
-        trained=trained,
+        trained=data_by_judge,
+        benchmarks=benchmark_names(iterations),
+        compared=any(iteration.heldout_comparisons for iteration in iterations),
+        watched=watched,
+        categories=list(dict.fromkeys(name for _, dashboard in watched for name in dashboard.by_category)),
+        alarmed=any(iteration.alarms for iteration in iterations),
         parsers=PARSERS,
         reasons=[reason for reason, _ in drops.most_common()],
         lift=lift(iterations),
@@ -134,42 +126,42 @@ def number(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
-def _cells(iteration: IterationReport) -> list[str]:
-    scores = iteration.heldout
-    accuracies = [_NONE] * 6
-    if scores:
-        accuracies = [f"{percent(scores.accuracy)} {interval(scores.ci95)}"]
-        accuracies += map(percent, (scores.accuracy_winner_first, scores.accuracy_winner_second, scores.position_consistent))
-        accuracies += map(percent, (scores.unparsed, scores.greedy_accuracy))
-    counts = map(number, (iteration.instructions_in, iteration.selected, iteration.pairs, iteration.draws_per_kept))
-    accepted = _NONE if iteration.accepted is None else f"{percent(iteration.accepted)}%"
-    balance = _NONE if iteration.label_a is None else f"{iteration.label_a}/{iteration.label_b}"
-    ends = map(number, (iteration.examples, iteration.failed))
-    return [iteration.judge, *accuracies, *counts, accepted, balance, *ends]
+def difference_words(compared: JudgeComparison) -> str:
+    """The paired difference and its interval, in points."""
+    low, high = compared.ci95
+    return f"{100 * compared.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
-def _note(iterations: Sequence[IterationReport]) -> str:
-    """What each parser would keep for each judge, and the lift from the first judge to the last."""
-    kept = [
-        f"Pairs with a judgment to keep for {judge}, by parser: {by_parser(data.kept_by_parser)}; {data.parser} decided"
-        for judge, data in _trained(iterations)
-        if data.kept_by_parser
-    ]
-    return "\n".join([*kept, lift(iterations)])
+def p_words(compared: JudgeComparison) -> str:
+    """McNemar's exact p."""
+    return f"{compared.mcnemar_p:.2g}"
 
 
-def _trained(iterations: Sequence[IterationReport]) -> list[tuple[str, IterationReport]]:
+def length_words(lengths: Lengths | None) -> str:
+    """A mean length, and the lengths between which the middle half lies."""
+    if lengths is None:
+        return _NONE
+    low, _, high = lengths.quartiles
+    return f"{lengths.mean:,.0f} [{low:,}, {high:,}]"
+
+
+def benchmark_names(iterations: Sequence[IterationReport]) -> list[str]:
+    """The benchmarks that some judge has judged, in the order of the config."""
+    return list(dict.fromkeys(name for iteration in iterations for name in iteration.benchmarks))
+
+
+def trained(iterations: Sequence[IterationReport]) -> list[tuple[str, IterationReport]]:
     """Each set of training data under the name of the judge that it trains."""
     following = [*(iteration.judge for iteration in iterations[1:]), "the next judge"]
     return [(judge, data) for judge, data in zip(following, iterations, strict=False) if data.pairs is not None]
 
 
 def _plots(iterations: Sequence[IterationReport]) -> dict[str, Markup]:
-    trained = _trained(iterations)
-    judges = [f"for {judge}" for judge, _ in trained]
-    accepted = [None if data.accepted is None else 100 * data.accepted for _, data in trained]
-    draws = [data.draws_per_kept for _, data in trained]
-    splits = [(data.label_a or 0, data.label_b or 0) for _, data in trained]
+    data_by_judge = trained(iterations)
+    judges = [f"for {judge}" for judge, _ in data_by_judge]
+    accepted = [None if data.accepted is None else 100 * data.accepted for _, data in data_by_judge]
+    draws = [data.draws_per_kept for _, data in data_by_judge]
+    splits = [(data.label_a or 0, data.label_b or 0) for _, data in data_by_judge]
     x_title = "training data"
     return {
         "accuracy": _accuracy_plot(iterations),
@@ -232,4 +224,5 @@ def _written(value: object) -> str:
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(percent=percent, interval=interval, number=number, written=_written)
+    environment.filters.update(difference=difference_words, p=p_words, lengths=length_words)
     return environment.from_string(files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from stj.config import Config
 from stj.config_loader import from_plain
 from stj.errors import ArtifactError
-from stj.loop.kinds import Phase
+from stj.loop.phase import Phase
 from stj.loop.phases import Run
 from stj.storage.artifacts import State, plain
 from stj.storage.folder import Folder

@@ -1,16 +1,18 @@
 """What a run achieved, read from its artifacts: each judge's scores, each training set's counts."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stj import __version__
 from stj.loop.counts import Funnel, JudgingCounts
-from stj.loop.heldout import score_heldout
+from stj.loop.dashboard import Dashboard, DashboardTally, dashboard_alarms
+from stj.loop.heldout import HeldoutTally, heldout_alarms
 from stj.loop.kinds import PassPhase
-from stj.loop.phases import Run
+from stj.loop.measures import HELDOUT_PAIRS, JudgeComparisons, benchmark_reports
+from stj.loop.phases import Iteration, Run
 from stj.loop.report import IterationReport
-from stj.rows import HELDOUT
+from stj.rows import HELDOUT, TRAINING, Row
 from stj.storage.artifacts import plain
 
 
@@ -21,26 +23,85 @@ class RunSummary:
     facts: dict[str, Any]
     """JSON values about the run as a whole, with its config, and a judgment of each judge."""
     judges: list[IterationReport]
-    """For each judge M_0 ... M_T its held-out scores, and the training set that it made, as far as they exist."""
+    """For each judge M_0 ... M_T its scores, and the training set that it made, as far as they exist."""
 
     @classmethod
     def of(cls, run: Run) -> "RunSummary":
-        """The summary of all artifacts that are finished."""
-        judges = [_judge_report(run, judge) for judge in range(run.config.iterations + 1)]
-        return cls(facts=_facts(run), judges=judges)
+        """The summary of all artifacts that are finished. Reads each of them once."""
+        judges: list[IterationReport] = []
+        samples: list[dict[str, str | None]] = []
+        comparisons = JudgeComparisons()
+        before: Dashboard | None = None
+        for judge in range(run.config.iterations + 1):
+            seen = _JudgeRows.of(run, judge)
+            report = _judge_report(run, judge, seen, comparisons, before)
+            judges.append(report)
+            before = report.dashboard
+            if seen.sample is not None:
+                samples.append(_shown(judge, seen.sample))
+        return cls(facts=_facts(run) | {"samples": samples}, judges=judges)
 
 
-def _judge_report(run: Run, judge: int) -> IterationReport:
-    measured = _measured(run, judge)
-    scores = score_heldout(row for row in measured.rows() if row.task == HELDOUT) if measured else None
-    iteration = run.iterations[judge] if judge < len(run.iterations) else None
-    if iteration is None or iteration.examples.artifact.state()[0] != "done":
-        return IterationReport(judge=f"M_{judge}", heldout=scores)
-    manifest = iteration.examples.artifact.manifest()
-    funnel, judged = Funnel(**manifest["funnel"]), JudgingCounts(**manifest["judged"])
-    return IterationReport(
+@dataclass(kw_only=True)
+class _JudgeRows:
+    """What the rows that a judge judged say, in one reading."""
+
+    heldout: HeldoutTally = field(default_factory=HeldoutTally)
+    training: DashboardTally = field(default_factory=DashboardTally)
+    sample: Row | None = None
+    """The first held-out pair that has a judgment."""
+
+    @classmethod
+    def of(cls, run: Run, judge: int) -> "_JudgeRows":
+        """Reads the passes in which M_k judged the held-out pairs, and in which the training pairs were judged for M_{k+1}."""
+        measured, iteration = run.heldout_phase(judge), _trained_next(run, judge)
+        judged = iteration.examples.judged if iteration else None
+        seen = cls()
+        for phase in {phase.name: phase for phase in (judged, measured) if phase}.values():
+            if phase.artifact.state()[0] == "done":
+                seen._read(phase, heldout=phase is measured, training=phase is judged)
+        return seen
+
+    def _read(self, phase: PassPhase, *, heldout: bool, training: bool) -> None:
+        for row in phase.rows():
+            if heldout and row.task == HELDOUT:
+                self.heldout.add(row)
+                if row.pair and row.judgments and (self.sample is None or row.position < self.sample.position):
+                    self.sample = row
+            elif training and row.task == TRAINING:
+                self.training.add(row)
+
+
+def _trained_next(run: Run, judge: int) -> Iteration | None:
+    """The iteration whose pairs M_k (or the first judge) judges; None for M_T."""
+    return run.iterations[judge] if judge < len(run.iterations) else None
+
+
+def _judge_report(
+    run: Run, judge: int, seen: _JudgeRows, comparisons: JudgeComparisons, before: Dashboard | None
+) -> IterationReport:
+    scores, dashboard = seen.heldout.scores(), seen.training.dashboard()
+    alarms = [*(heldout_alarms(scores) if scores else ()), *(dashboard_alarms(dashboard, before) if dashboard else ())]
+    report = IterationReport(
         judge=f"M_{judge}",
         heldout=scores,
+        heldout_comparisons=comparisons.add(judge, HELDOUT_PAIRS, seen.heldout.results) if scores else (),
+        benchmarks=benchmark_reports(run.benchmark_phases(judge), comparisons),
+        dashboard=dashboard,
+        alarms=tuple(alarms),
+    )
+    iteration = _trained_next(run, judge)
+    if iteration is None or iteration.examples.artifact.state()[0] != "done":
+        return report
+    return _with_training_data(report, run, iteration)
+
+
+def _with_training_data(report: IterationReport, run: Run, iteration: Iteration) -> IterationReport:
+    """The report with the counts of the training set that the judge made."""
+    manifest = iteration.examples.artifact.manifest()
+    funnel, judged = Funnel(**manifest["funnel"]), JudgingCounts(**manifest["judged"])
+    return replace(
+        report,
         instructions_in=funnel.instructions_in,
         selected=funnel.selected,
         pairs=funnel.pairs,
@@ -57,32 +118,15 @@ def _judge_report(run: Run, judge: int) -> IterationReport:
     )
 
 
-def _measured(run: Run, judge: int) -> PassPhase | None:
-    """The finished pass in which M_k judged the held-out pairs, if there is one."""
-    phase = run.heldout_phase(judge)
-    return phase if phase and phase.artifact.state()[0] == "done" else None
-
-
 def _facts(run: Run) -> dict[str, Any]:
     config = run.config
     named = {"run_root": config.run_root, "run seed": config.seed, "judgments kept": config.judge.keep, "stj": __version__}
-    return {**named, "config": plain(config), "samples": _samples(run)}
+    return {**named, "config": plain(config)}
 
 
-def _samples(run: Run) -> list[dict[str, str | None]]:
-    """Samples for the report: one judgment by each judge, of the first held-out pair that has one."""
-    samples = []
-    for judge in range(run.config.iterations + 1):
-        if (phase := _measured(run, judge)) and (sample := _sample(phase, judge)):
-            samples.append(sample)
-    return samples
-
-
-def _sample(phase: PassPhase, judge: int) -> dict[str, str | None] | None:
-    judged = (row for row in phase.rows() if row.task == HELDOUT and row.pair and row.judgments)
-    row = min(judged, key=lambda row: row.position, default=None)
-    if row is None or row.pair is None:
-        return None
+def _shown(judge: int, row: Row) -> dict[str, str | None]:
+    """A judgment by M_k, for the report."""
+    assert row.pair is not None, "a held-out row has a pair"
     judgment = row.judgments[0]
     return {
         "judge": f"M_{judge}",

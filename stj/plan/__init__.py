@@ -9,10 +9,12 @@ from stj.config import Config
 from stj.models.shapes import shape_of
 from stj.plan.cost import (
     Assumptions,
+    GivenPairs,
     IterationPlan,
     PhasePlan,
     assumed,
     compared_by,
+    given_pairs,
     has_rule,
     iterations,
     phases,
@@ -41,6 +43,8 @@ class Plan:
     """Expected share of pairs with a right and a wrong judgment; None for `sft`."""
     passing: str
     """The assumed share of instructions that become pairs, in words."""
+    given: GivenPairs
+    """The pairs that measure each judge."""
     assumptions: Assumptions
 
     @property
@@ -87,20 +91,27 @@ class Plan:
             f"and {self.kept:.1%} of pairs kept{paired};",
             f"{'':<12} tokens: {a.instruction} an instruction, {a.answer} an answer, {a.judged} a judge's prompt, "
             f"{a.judgment} a judgment, a text log-normal around them with a spread of {a.spread:.0%};",
+            *self._unknown_sizes(),
             f"{'':<12} {a.compute:.0%} of peak FLOP/s and {a.bandwidth:.0%} of peak bandwidth reached; "
             "starts and waiting not counted",
         ]
 
+    def _unknown_sizes(self) -> list[str]:
+        heldout = ["heldout.path"] if self.given.heldout is None else []
+        unknown = heldout + [name for name, size, _ in self.given.benchmarks if size is None]
+        return [f"{'':<12} {self.assumptions.benchmark:,} pairs each in {', '.join(unknown)};"] if unknown else []
 
-def plan(config: Config, assumptions: Assumptions | None = None) -> Plan:
-    """The needs of a run of this config.
+
+def plan(config: Config, assumptions: Assumptions | None = None, given: GivenPairs | None = None) -> Plan:
+    """The needs of a run of this config. `given` are the sizes of its benchmarks; without them all are assumed.
 
     Raises SourceError if a local source is missing.
     """
     assumptions = assumptions or assumed(config)
     models = {"generator": config.models.generator, "first_judge": config.models.first_judge, "seed": config.models.seed}
     seed = shape_of(config.models.seed)
-    phase_plans = phases(config, assumptions)
+    given = given or given_pairs(config)
+    phase_plans = phases(config, assumptions, given)
     rule = "pass the rule" if has_rule(config.select) else "pass, as select.* has no rule"
     return Plan(
         hardware=config.hardware.name,
@@ -112,5 +123,6 @@ def plan(config: Config, assumptions: Assumptions | None = None) -> Plan:
         kept=assumptions.kept(config.judge.samples),
         paired=None if config.train.objective == "sft" else assumptions.paired(compared_by(config)),
         passing=f"{assumptions.passing:.0%} of instructions {rule}",
+        given=given,
         assumptions=assumptions,
     )

@@ -1,9 +1,11 @@
 """Cost: tokens, GPU-hours and dollars of each phase and iteration, under stated assumptions."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 
 from stj.config import Config, HardwareConfig, JudgeConfig, ModelConfig, SelectConfig, TrainConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
@@ -39,6 +41,8 @@ class Assumptions:
     """Share of peak FLOP/s in training and prefill."""
     bandwidth: float = 0.6
     """Share of peak memory bandwidth in decoding."""
+    benchmark: int = 3000
+    """Pairs of a benchmark whose size is not known. RewardBench has 2,985."""
 
     def kept(self, samples: int) -> float:
         """Share of pairs with a right judgment among N: 1 - (1-p)^N."""
@@ -88,6 +92,27 @@ def has_rule(select: SelectConfig) -> bool:
 def _below(deviations: float) -> float:
     """Share of a normal distribution below this number of standard deviations."""
     return math.erfc(-deviations / math.sqrt(2)) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenPairs:
+    """The pairs that measure each judge. Only the benchmarks themselves know their sizes, so the plan is given them."""
+
+    heldout: int | None
+    """Held-out pairs; None if a benchmark of unknown size holds them."""
+    benchmarks: tuple[tuple[str, int | None, int], ...]
+    """Name, number of pairs (None if not known) and judgments in each order, for each benchmark."""
+
+
+def given_pairs(config: Config) -> GivenPairs:
+    """The pairs as far as a config says: files are counted, and benchmarks have unknown sizes.
+
+    Raises SourceError if a local file is missing.
+    """
+    named = config.heldout.path is not None and re.fullmatch(r"[a-z][a-z0-9-]*(:.*)?", config.heldout.path)
+    unknown = named and not Path(config.heldout.path or "").exists()
+    heldout = None if unknown else heldout_size(config.heldout) or 0
+    return GivenPairs(heldout=heldout, benchmarks=tuple((word, None, 1) for word in config.benchmarks))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +197,7 @@ def spent_words(gpu_hours: float | None, dollars: float | None) -> list[str]:
     return hours if dollars is None else [*hours, f"${dollars:,.0f}"]
 
 
-def phases(config: Config, a: Assumptions) -> tuple[PhasePlan, ...]:
+def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan, ...]:
     """The phases of all iterations. Instructions are categorised once, and pairs are written once.
 
     Raises SourceError if a local source is missing.
@@ -193,9 +218,16 @@ def phases(config: Config, a: Assumptions) -> tuple[PhasePlan, ...]:
     if config.train.preference.source == "warm_up":
         judged_again = _judging(pairs, config.judge.again, a)
         phase_plans.append(_sampling("judged again", always, judged_again, models.seed, config, a))
-    if orders := 2 * (heldout_size(config.heldout) or 0):
-        tokens = orders * a.judged, orders * (config.heldout.samples + config.heldout.greedy) * a.judgment
-        phase_plans.append(_sampling("evaluation", (*[1] * later, 2), tokens, models.seed, config, a))
+    measuring = (*[1] * later, 2)
+    if pairs_held_out := a.benchmark if given.heldout is None else given.heldout:
+        judgments = config.heldout.samples + config.heldout.greedy
+        phase_plans.append(
+            _sampling("evaluation", measuring, _both_orders(pairs_held_out, judgments, a), models.seed, config, a)
+        )
+    if given.benchmarks:
+        costs = [_both_orders(a.benchmark if size is None else size, times, a) for _, size, times in given.benchmarks]
+        tokens = sum(cost[0] for cost in costs), sum(cost[1] for cost in costs)
+        phase_plans.append(_sampling("benchmarks", measuring, tokens, models.seed, config, a))
     compared = compared_by(config)
     trainings = [_Training.of(pairs, name, train, compared, a) for name, train in stages(config.train)]
     if orders := 2 * (heldout_size(config.selected_on, "train.selection.path") or 0):
@@ -203,6 +235,11 @@ def phases(config: Config, a: Assumptions) -> tuple[PhasePlan, ...]:
         checkpoints = sum(training.checkpoints for training in trainings)
         phase_plans.append(_sampling("selection", (checkpoints,) * config.iterations, tokens, models.seed, config, a))
     return (*phase_plans, *(_fine_tuning(training, config, a) for training in trainings))
+
+
+def _both_orders(given: int, judgments: int, a: Assumptions) -> tuple[float, float]:
+    """Tokens of judging given pairs in both orders, `judgments` times each; samples of one prompt read it once."""
+    return 2 * given * a.judged, 2 * given * judgments * a.judgment
 
 
 def compared_by(config: Config) -> JudgeConfig:

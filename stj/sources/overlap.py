@@ -6,6 +6,7 @@ occur in a benchmark's answers. They show no overlap with the benchmark.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,31 +19,43 @@ from stj.sources.files import Fields, not_empty, read_files
 
 BENCHMARK_OVERLAP = "benchmark_overlap"
 
-Place = tuple[str, str]
-"""A setting, and the file or directory that it names."""
 Hashes = npt.NDArray[np.uint64]
 
 _WORDS = 13  # Length of a phrase.
 _EVERY_FIELD = Fields(required=())
 
 
+@dataclass(frozen=True)
+class Place:
+    """Texts that must not be trained on: a setting, and the file or directory that it names."""
+
+    key: str
+    location: str
+
+    def identity(self) -> str:
+        """Its content, for keys. Raises SourceError if it is missing."""
+        return files_at(self.location, self.key).identity()
+
+    def records(self) -> Iterator[object]:
+        """Its records. Raises SourceError if they cannot be read."""
+        return (record for _, record in read_files(files_at(self.location, self.key).files, _EVERY_FIELD))
+
+
 def places(source: SourceConfig, heldout: HeldoutConfig) -> list[Place]:
     """The places of texts that must not be trained on: `source.keep_out` and the held-out pairs."""
-    named = [("source.keep_out", location) for location in source.keep_out]
-    return named if heldout.path is None else [*named, ("heldout.path", heldout.path)]
+    named = [Place("source.keep_out", location) for location in source.keep_out]
+    return named if heldout.path is None else [*named, Place("heldout.path", heldout.path)]
 
 
 def places_identity(kept_out: Iterable[Place]) -> list[str]:
     """Hashes of these places, for keys. Raises SourceError if one is missing."""
-    return [files_at(location, key).identity() for key, location in kept_out]
+    return [place.identity() for place in kept_out]
 
 
 def read_texts(place: Place) -> Iterator[str]:
     """Every text in the records of a place, at any depth. Raises SourceError if they cannot be read or there are none."""
-    key, location = place
-    records = read_files(files_at(location, key).files, _EVERY_FIELD)
-    texts = (text for _, record in records for text in _texts(record))
-    return not_empty(texts, f"{key}={location}: holds no texts; name a file with the texts to keep out")
+    texts = (text for record in place.records() for text in _texts(record))
+    return not_empty(texts, f"{place.key}={place.location}: holds no texts; name a file with the texts to keep out")
 
 
 def drop_overlaps(rows: Iterable[Row], kept_out: Sequence[Place]) -> Iterator[Row]:
@@ -52,7 +65,7 @@ def drop_overlaps(rows: Iterable[Row], kept_out: Sequence[Place]) -> Iterator[Ro
     bytes of memory for each phrase of the places. With a million rows of 300 words and ten million phrases, the probability of
     a single false match is 0.0002.
     """
-    known = [(location, _phrases_at((key, location))) for key, location in kept_out]
+    known = [(place.location, _phrases_at(place)) for place in kept_out]
     for row in rows:
         overlap = None if row.dropped else next(_overlaps(row, known), None)
         yield row.drop(BENCHMARK_OVERLAP, overlap) if overlap else row

@@ -9,7 +9,7 @@ import pytest
 from stj.config_loader import load
 from stj.errors import PassFailed
 from stj.loop.counts import JudgingCounts
-from stj.loop.kinds import Phase
+from stj.loop.phase import Phase
 from stj.loop.phases import Run
 from stj.loop.summary import RunSummary
 from stj.rows import Category, Example, Judgment, Pair, Row, example_from_dict, rows_to_table

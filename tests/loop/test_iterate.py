@@ -7,7 +7,7 @@ import pytest
 from stj.config_loader import load
 from stj.errors import ArtifactError
 from stj.loop.iterate import iterate, make_phase
-from stj.loop.kinds import Phase
+from stj.loop.phase import Phase
 from stj.loop.phases import Run
 
 MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
@@ -37,24 +37,26 @@ def test_an_iteration_makes_its_phases_in_the_order_that_status_shows(tmp_path: 
 
 def test_checkpoints_that_outlived_their_training_are_removed(tmp_path: Path) -> None:
     """The driver was killed when the model was done, and before its checkpoints were deleted."""
-    model = run_of(tmp_path).iterations[0].model
+    first, second, _ = run_of(tmp_path).iterations
+    model = first.model
     model.artifact.begin()
     model.artifact.finish()
     checkpoint = tmp_path / "run/iteration_1/checkpoints/step_00000100"
     checkpoint.mkdir(parents=True)
     (checkpoint / "optim_states.pt").touch()
     lines: list[str] = []
-    make_phase(model, lines.append, overwrite=False, needed=True)
+    make_phase(model, lines.append, [second.model], overwrite=False)
     assert lines == ["iteration_1/model: done already, reused"]
     assert [path.name for path in (tmp_path / "run/iteration_1").iterdir()] == ["model"]
 
 
 def test_pairs_whose_limit_an_older_stj_applied_on_reading_are_refused_if_they_are_read(tmp_path: Path) -> None:
-    pairs = run_of(tmp_path, "select.limit=5").pairs
+    run = run_of(tmp_path, "select.limit=5")
+    pairs = run.pairs
     pairs.artifact.begin()
     pairs.artifact.finish(pairs=9)
     lines: list[str] = []
     with pytest.raises(ArtifactError, match=r"left the rows over select.limit=5 in place. Delete it and run"):
-        make_phase(pairs, lines.append, overwrite=False, needed=True)
-    make_phase(pairs, lines.append, overwrite=False, needed=False)
+        make_phase(pairs, lines.append, [run.iterations[1].model], overwrite=False)
+    make_phase(pairs, lines.append, [], overwrite=False)
     assert lines == ["pairs: done already, reused"] * 2

@@ -14,7 +14,8 @@ from stj.config_loader import load
 from stj.engine.scripted import ScriptedEngine
 from stj.errors import ConfigError, ModelError, SourceError
 from stj.loop.inputs import check_inputs
-from stj.loop.kinds import ExamplesPhase, PassPhase, Phase, TrainingPhase
+from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
+from stj.loop.phase import Phase
 from stj.loop.phases import Run
 from stj.loop.status import phase_states, read_run_config, write_run_config
 from stj.passes.commit import RowCommitter

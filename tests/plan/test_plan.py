@@ -15,7 +15,7 @@ from stj.config_loader import load
 from stj.errors import SourceError
 from stj.models.shapes import Shape, shape_of
 from stj.plan import Plan, plan
-from stj.plan.cost import Assumptions
+from stj.plan.cost import Assumptions, GivenPairs
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -332,13 +332,16 @@ def test_the_first_judge_judges_once_and_trained_judges_four_times() -> None:
         ("pairs", (1, 0, 0, 0, 0)),
         ("judgments 1", (1, 0, 0, 0, 0)),
         ("judgments 2+", (0, 1, 1, 1, 1)),
+        ("evaluation", (1, 1, 1, 1, 2)),
+        ("benchmarks", (1, 1, 1, 1, 2)),
         ("fine-tuning", (1, 1, 1, 1, 1)),
     ]
     assert phases["judgments 1"].tokens_in == 20582 * Assumptions().judged
 
 
 def test_an_iteration_is_the_sum_of_its_phases() -> None:
-    run = planned("heldout.path=package://mini/data/heldout.jsonl", "hardware.dollars_per_gpu_hour=2")
+    held_out = "heldout.path=package://mini/data/heldout.jsonl"
+    run = planned(held_out, "benchmarks=[]", "hardware.dollars_per_gpu_hour=2")
     phases = {phase.name: phase for phase in run.phases}
     assert phases["evaluation"].times == (1, 1, 1, 1, 2)  # The last iteration also measures M_5.
     assert [(part.first, part.last) for part in run.iterations] == [(1, 1), (2, 4), (5, 5)]
@@ -350,6 +353,22 @@ def test_an_iteration_is_the_sum_of_its_phases() -> None:
     assert last.tokens_out == pytest.approx(middle.tokens_out + phases["evaluation"].tokens_out)
     whole = sum((part.last - part.first + 1) * (part.gpu_hours or 0) for part in run.iterations)
     assert f"in all       {whole:,.1f} GPU-hours, ${2 * whole:,.0f}" in run.lines()
+
+
+def test_benchmarks_of_unknown_size_are_assumed_and_named() -> None:
+    a = Assumptions()
+    unknown = planned("benchmarks=[rewardbench,pairs:mine.jsonl]")
+    [phase] = [phase for phase in unknown.phases if phase.name == "benchmarks"]
+    assert phase.tokens_in == 2 * 2 * a.benchmark * a.judged
+    assert phase.tokens_out == 2 * 2 * a.benchmark * a.judgment
+    assert "3,000 pairs each in heldout.path, rewardbench, pairs:mine.jsonl;" in "\n".join(unknown.lines())
+    given = GivenPairs(heldout=0, benchmarks=(("rewardbench", 100, 1), ("helpsteer2", 10, 3)))
+    config = load([CONF / "paper.yaml"], [])
+    sized = plan(config, given=given)
+    [phase] = [phase for phase in sized.phases if phase.name == "benchmarks"]
+    assert phase.tokens_in == 2 * 110 * a.judged
+    assert phase.tokens_out == 2 * 130 * a.judgment
+    assert not [line for line in sized.lines() if "pairs each in" in line]
 
 
 def test_a_line_of_the_plan_has_one_time_and_then_all_times() -> None:

@@ -14,26 +14,26 @@ from stj.config import HeldoutConfig, SourceConfig
 from stj.errors import SourceError
 from stj.rows import Row, Turn
 from stj.sources import read_rows
-from stj.sources.overlap import drop_overlaps, places, places_identity, read_texts
+from stj.sources.overlap import Place, drop_overlaps, places, places_identity, read_texts
 from tests.conftest import make_row
 
 THIRTEEN = "one two three four five six seven eight nine ten eleven twelve thirteen"
 
 
-def bench(tmp_path: Path, *records: Any) -> list[tuple[str, str]]:
+def bench(tmp_path: Path, *records: Any) -> list[Place]:
     path = tmp_path / "bench.jsonl"
     path.write_text("\n".join(json.dumps(record) for record in records))
-    return [("source.keep_out", str(path))]
+    return [Place("source.keep_out", str(path))]
 
 
-def dropped(kept_out: list[tuple[str, str]], *texts: str) -> list[str | None]:
+def dropped(kept_out: list[Place], *texts: str) -> list[str | None]:
     rows = [make_row(position, text) for position, text in enumerate(texts)]
     return [row.detail if row.dropped == "benchmark_overlap" else None for row in drop_overlaps(rows, kept_out)]
 
 
 def test_thirteen_words_in_a_row_are_an_overlap_and_twelve_are_not(tmp_path: Path) -> None:
     kept_out = bench(tmp_path, {"id": 7, "prompt": f"Zero, {THIRTEEN.replace(' ', ', ')}!", "score": None})
-    message = f"{kept_out[0][1]}: {THIRTEEN}"
+    message = f"{kept_out[0].location}: {THIRTEEN}"
     twelve = THIRTEEN.rpartition(" ")[0]
     assert dropped(kept_out, f"Say: {THIRTEEN.upper()} again", twelve, f"{twelve} and thirteen") == [message, None, None]
 
@@ -57,7 +57,7 @@ def test_every_kind_of_file_and_a_directory_of_them(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text(json.dumps([{"q": texts[1]}]))
     (tmp_path / "c.csv").write_text(f"id,q\n1,{texts[2]}\n")
     pq.write_table(pa.table({"id": [1], "q": [[{"content": texts[3]}]]}), tmp_path / "d.parquet")
-    overlaps = dropped([("source.keep_out", str(tmp_path))], *texts)
+    overlaps = dropped([Place("source.keep_out", str(tmp_path))], *texts)
     assert [text is not None for text in overlaps] == [True] * 4 + [False]
 
 
@@ -105,7 +105,7 @@ def test_one_clear_line_for_each_bad_file(tmp_path: Path, name: str, content: st
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(SourceError) as caught:
-        list(read_texts(("source.keep_out", str(path))))
+        list(read_texts(Place("source.keep_out", str(path))))
     assert message.format(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 

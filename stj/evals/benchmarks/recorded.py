@@ -97,7 +97,8 @@ def judged_records(
         row_id = _recorded_id(record, benchmark, subset)
         examples.check(row_id, subset, record)
         example = JudgedExample(id=row_id or (numbered(number),), subset=subset, verdicts={})
-        judged = _judged(record, benchmark, read_as, parser, example)
+        unscored = benchmark.without_better(record)
+        judged = replace(example, unjudged=unscored) if unscored else _judged(record, benchmark, read_as, parser, example)
         asked = asked or judged.unjudged != NOT_ASKED
         silent = silent or given
         yield judged
@@ -158,8 +159,8 @@ def _judged(
         # JudgeBench writes null for a game that failed, and its authors count a pair of them as not right.
         unread: VerdictsByOrder = {"A": [None], "B": [None]} if record.values.get("judgments") else {}
         return replace(example, verdicts=unread, unjudged=NOT_ASKED)
-    example = replace(example, sizes=_sizes(record.values, better), orders_known=not _is_decision_alone(judgments))
-    return _with_verdicts(example, asked, _of_its_prompt(record, read_as), parser)
+    sizes, alone = _sizes(record.values, better), _is_decision_alone(judgments)
+    return _with_verdicts(example, asked, _of_its_prompt(record, read_as), parser, sizes=sizes, orders_known=not alone)
 
 
 def _is_decision_alone(judgments: tuple[Judgments, Judgments]) -> bool:
@@ -199,11 +200,21 @@ def _judged_candidates(record: SourceRecord, read_as: ReadAs, parser: Parser, ex
     return _with_verdicts(example, asked, of_four, parser)
 
 
-def _with_verdicts(example: JudgedExample, asked: Mapping[Label, Judgments], read_as: ReadAs, parser: Parser) -> JudgedExample:
+def _with_verdicts(
+    example: JudgedExample,
+    asked: Mapping[Label, Judgments],
+    read_as: ReadAs,
+    parser: Parser,
+    *,
+    sizes: tuple[int, int] | None = None,
+    orders_known: bool = True,
+) -> JudgedExample:
     """The example with one verdict for each order: the majority of its judgments."""
     read = {label: [(vote, read_as.verdict(vote, parser)) for vote in votes] for label, votes in asked.items()}
     return replace(
         example,
+        sizes=sizes,
+        orders_known=orders_known,
         verdicts={label: [majority([verdict for _, verdict in votes])] for label, votes in read.items()},
         judgments=sum(map(len, read.values())),
         unread=tuple(read_as.unread(vote) for votes in read.values() for vote, verdict in votes if verdict is None),

@@ -55,9 +55,13 @@ class BenchmarkRef:
             references = self._reference_files()
             answers = f", references {references.identity()}" if references and references.files else ""
             return record_files(self.place or "", self.name, self._select_files).identity() + answers
-        if not self._parts():
-            raise ConfigError(f"'{self.name}' is not on the hub: give its file, as in {self.name}:my_{self.name}.jsonl")
+        self.require_place()
         return ", ".join(f"{part.path}@{part.revision or 'main'}/{part.split}/{part.files or ''}" for part in self._parts())
+
+    def require_place(self) -> None:
+        """Raises ConfigError if it is not on the hub and no file is given."""
+        if not self.is_local and not self._parts():
+            raise ConfigError(f"'{self.name}' is not on the hub: give its file, as in {self.name}:my_{self.name}.jsonl")
 
     def records(self) -> Iterator[SourceRecord]:
         """Its records, in order. Raises SourceError if they cannot be read, or if there are none."""

@@ -1,0 +1,88 @@
+"""How a run measures its judges: M_k on each benchmark, and against the judges before it on the same examples."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stj.errors import StjError
+from stj.evals.compare import EvalComparison, ExampleResult, compare_examples
+from stj.evals.metrics import Scores
+from stj.loop.benchmarks import BenchmarkPhase
+
+HELDOUT_PAIRS = "held-out pairs"
+_Results = Mapping[str, ExampleResult]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeComparison(EvalComparison):
+    """A judge of a run (B) and an earlier one (A) on the same examples."""
+
+    against: str
+    """The earlier judge: "M_0", or the one before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkReport:
+    """One judge on one benchmark."""
+
+    judged: int = 0
+    """Judged examples."""
+    unjudged: int = 0
+    """Examples that were not judged, or cannot be scored."""
+    scores: Scores | None = None
+    """The overall scores, by the parser of the run; None if a section was not judged, or if nothing can be scored."""
+    error: str | None = None
+    """Why nothing can be scored."""
+    comparisons: tuple[JudgeComparison, ...] = ()
+    """Against the judge before and against M_0."""
+
+
+@dataclass(kw_only=True)
+class JudgeComparisons:
+    """Compares each judge with the one before it and with M_0; the judges come in their order.
+
+    Results are kept for two judges: M_0 and the latest. An example takes about 200 bytes of memory.
+    """
+
+    _first: dict[str, _Results] = field(default_factory=dict)
+    _latest: dict[str, tuple[int, _Results]] = field(default_factory=dict)
+
+    def add(self, judge: int, name: str, results: _Results) -> tuple[JudgeComparison, ...]:
+        """The comparisons of M_k on the held-out pairs or a benchmark; only M_0 itself and unmeasured judges leave any out."""
+        compared = tuple(self._compared(judge, name, results))
+        if judge == 0:
+            self._first[name] = results
+        self._latest[name] = judge, results
+        return compared
+
+    def _compared(self, judge: int, name: str, results: _Results) -> Iterator[JudgeComparison]:
+        before, earlier = self._latest.get(name, (None, {}))
+        if before is not None and before == judge - 1:
+            yield from _comparison(before, name, earlier, results)
+        if judge > 1 and name in self._first:
+            yield from _comparison(0, name, self._first[name], results)
+
+
+def benchmark_reports(phases: Sequence[BenchmarkPhase], comparisons: JudgeComparisons) -> dict[str, BenchmarkReport]:
+    """The report of each benchmark that a judge has judged, by its name."""
+    done = [phase for phase in phases if phase.artifact.state()[0] == "done"]
+    return {phase.ref.name: _report(phase, comparisons) for phase in done}
+
+
+def _report(phase: BenchmarkPhase, comparisons: JudgeComparisons) -> BenchmarkReport:
+    try:
+        scores = phase.scores()
+        compared = comparisons.add(phase.judge, phase.ref.name, phase.results())
+    except StjError as error:  # The rest of the report is still written.
+        return BenchmarkReport(error=str(error))
+    return BenchmarkReport(
+        judged=scores.judged,
+        unjudged=sum(scores.unjudged.values()),
+        scores=scores.groups.get("overall"),
+        comparisons=compared,
+    )
+
+
+def _comparison(judge: int, name: str, earlier: _Results, results: _Results) -> Iterator[JudgeComparison]:
+    compared = compare_examples(name, earlier, results)
+    if compared.examples:
+        yield JudgeComparison(against=f"M_{judge}", **vars(compared))

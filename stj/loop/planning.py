@@ -1,0 +1,14 @@
+"""The plan of a run, with the sizes of its benchmarks: the planner lies below the benchmarks and cannot look them up."""
+
+from stj.config import Config
+from stj.loop.benchmarks import run_benchmarks
+from stj.loop.named_pairs import count_heldout
+from stj.plan import Plan, plan
+from stj.plan.cost import GivenPairs
+
+
+def run_plan(config: Config) -> Plan:
+    """The needs of a run. Raises ConfigError for an unknown benchmark, and SourceError if a local file is missing or bad."""
+    benchmarks = tuple((ref.name, ref.size(), max(1, ref.benchmark.samples)) for ref in run_benchmarks(config))
+    heldout = 0 if config.heldout.path is None else count_heldout(config.heldout)
+    return plan(config, given=GivenPairs(heldout=heldout, benchmarks=benchmarks))

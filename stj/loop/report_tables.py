@@ -1,0 +1,150 @@
+"""The tables of a run for the terminal: how good each judge is, how sure that is, and the training data that it made.
+
+Each table has at most 100 columns of text.
+"""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from stj.evals.table import interval, percent
+from stj.loop.counts import by_parser
+from stj.loop.measures import HELDOUT_PAIRS, BenchmarkReport, JudgeComparison
+from stj.loop.report import IterationReport, benchmark_names, difference_words, length_words, lift, number, p_words, trained
+from stj.text import Column, Table
+
+WIDTH = 100
+"""Most columns of text in a table and in a line below it."""
+_NONE = "–"
+_ACCURACY = (
+    Column("", "judge"),
+    Column("mean accuracy", "[95% interval]", "held-out pairs, %"),
+    Column("winner", "first"),
+    Column("winner", "second"),
+    Column("position-", "consistent"),
+    Column("no", "verdict"),
+    Column("", "greedy"),
+    Column("samples", "agree"),
+)
+_COMPARISONS = (
+    Column("", "measured on"),
+    Column("", "judge"),
+    Column("", "n"),
+    Column("accuracy", "% [95%]"),
+    Column("", "against"),
+    Column("difference", "points [95%]"),
+    Column("McNemar", "exact p"),
+)
+_DATA = (
+    Column("", "judge"),
+    Column("instr.", "in", "training data for the next judge"),
+    Column("", "selected"),
+    Column("", "pairs"),
+    Column("draws", "/ kept"),
+    Column("", "accepted"),
+    Column("kept", "A / B"),
+    Column("training", "examples"),
+    Column("rows", "failed"),
+)
+_DASHBOARD = (
+    Column("", "judge"),
+    Column("verdicts", "A, %", "judgments of the training pairs; lengths: mean [middle half]"),
+    Column("no ver-", "dict, %"),
+    Column("tokens of a", "judgment"),
+    Column("characters of", "better answer"),
+    Column("characters of", "worse answer"),
+)
+
+
+def tables(iterations: Sequence[IterationReport]) -> list[Table]:
+    """The tables of a run that have rows; the note of the last one ends with the lift."""
+    trained_by = [iteration for iteration in iterations if iteration.pairs is not None]
+    made = [
+        Table(columns=_ACCURACY, rows=[_accuracies(iteration) for iteration in iterations]),
+        Table(columns=_COMPARISONS, rows=list(_comparisons(iterations))),
+        Table(columns=_DATA, rows=[_data(iteration) for iteration in trained_by]),
+        Table(columns=_DASHBOARD, rows=[_dashboard(iteration) for iteration in trained_by if iteration.dashboard]),
+    ]
+    shown = [table for table in made if table.rows] or made[:1]
+    notes = [*_notes(iterations), lift(iterations)]
+    wrapped = "\n".join(line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  "))
+    last = shown[-1]
+    return [*shown[:-1], Table(columns=last.columns, rows=last.rows, note=wrapped)]
+
+
+def _accuracies(iteration: IterationReport) -> list[str]:
+    scores = iteration.heldout
+    if scores is None:
+        return [iteration.judge, *[_NONE] * 7]
+    shares = (
+        *(scores.accuracy_winner_first, scores.accuracy_winner_second, scores.position_consistent),
+        *(scores.unparsed, scores.greedy_accuracy, scores.self_agreement),
+    )
+    return [iteration.judge, f"{percent(scores.accuracy)} {interval(scores.ci95)}", *map(percent, shares)]
+
+
+def _comparisons(iterations: Sequence[IterationReport]) -> Iterator[list[str]]:
+    """For the held-out pairs and each benchmark: every judge against the one before it and against M_0."""
+    compared = [iteration for iteration in iterations if iteration.heldout]
+    if any(iteration.heldout_comparisons for iteration in compared):
+        yield from _named(HELDOUT_PAIRS, [row for iteration in compared for row in _on_heldout(iteration)])
+    for name in benchmark_names(iterations):
+        measured = [(iteration.judge, iteration.benchmarks[name]) for iteration in iterations if name in iteration.benchmarks]
+        yield from _named(name, [row for judge, report in measured for row in _on_benchmark(judge, report)])
+
+
+def _named(name: str, rows: Sequence[list[str]]) -> Iterator[list[str]]:
+    """The rows, with the name before the first."""
+    for place, row in enumerate(rows):
+        yield ["" if place else name, *row]
+
+
+def _on_heldout(iteration: IterationReport) -> list[list[str]]:
+    scores = iteration.heldout
+    assert scores is not None, "only measured judges are compared"
+    accuracy = f"{percent(scores.accuracy)} {interval(scores.ci95)}"
+    return _judge_rows([iteration.judge, f"{scores.pairs:,}", accuracy], iteration.heldout_comparisons)
+
+
+def _on_benchmark(judge: str, report: BenchmarkReport) -> list[list[str]]:
+    scores = report.scores
+    accuracy = f"{percent(scores.accuracy)} {interval(scores.ci95)}" if scores else _NONE
+    return _judge_rows([judge, f"{report.judged:,}", accuracy], report.comparisons)
+
+
+def _judge_rows(cells: list[str], comparisons: Sequence[JudgeComparison]) -> list[list[str]]:
+    """A row for each comparison of a judge; only the first repeats who it is and how good."""
+    compared = [[comparison.against, difference_words(comparison), p_words(comparison)] for comparison in comparisons]
+    first, *others = compared or [[_NONE] * 3]
+    return [[*cells, *first], *([*[""] * len(cells), *other] for other in others)]
+
+
+def _data(iteration: IterationReport) -> list[str]:
+    counts = map(number, (iteration.instructions_in, iteration.selected, iteration.pairs, iteration.draws_per_kept))
+    accepted = _NONE if iteration.accepted is None else f"{percent(iteration.accepted)}%"
+    balance = _NONE if iteration.label_a is None else f"{iteration.label_a}/{iteration.label_b}"
+    return [iteration.judge, *counts, accepted, balance, *map(number, (iteration.examples, iteration.failed))]
+
+
+def _dashboard(iteration: IterationReport) -> list[str]:
+    dashboard = iteration.dashboard
+    assert dashboard is not None, "only judges with a dashboard have a row"
+    lengths = dashboard.judgment_tokens, dashboard.chosen_characters, dashboard.rejected_characters
+    return [iteration.judge, percent(dashboard.verdict_a), percent(dashboard.unparsed), *map(length_words, lengths)]
+
+
+def _notes(iterations: Sequence[IterationReport]) -> Iterator[str]:
+    """What was accepted in each category and by each parser, what was not scored, and the alarms."""
+    for judge, data in trained(iterations):
+        if data.dashboard and len(data.dashboard.by_category) > 1:
+            shares = (f"{name} {part.accepted:.0%} of {part.judged:,}" for name, part in data.dashboard.by_category.items())
+            yield f"Accepted for {judge}, by category: {', '.join(shares)}"
+        if data.kept_by_parser:
+            kept = by_parser(data.kept_by_parser)
+            yield f"Pairs with a judgment to keep for {judge}, by parser: {kept}; {data.parser} decided"
+    for iteration in iterations:
+        for name, report in iteration.benchmarks.items():
+            if report.error:
+                yield f"{name} by {iteration.judge} is not scored: {report.error}"
+    for iteration in iterations:
+        for alarm in iteration.alarms:
+            yield f"ALARM {iteration.judge}: {alarm}"
