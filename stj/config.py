@@ -475,6 +475,12 @@ class PairsConfig:
     """Sampling of the good answer."""
     rejected: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
     """Sampling of the modified instruction and its answer, or of the worse answer."""
+    attacked: float = 0
+    """Share of pairs whose worse answer is attacked, from 0 to 1: hard cases, such as padding or a planted verdict
+    (stj/attacks/). The paper has none."""
+
+    def __post_init__(self) -> None:
+        _share("pairs.", self, "attacked")
 
 
 @dataclass(frozen=True, kw_only=True)

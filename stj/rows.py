@@ -78,6 +78,10 @@ class Pair:
     chosen: str
     rejected: str
     modified_instruction: str | None = None
+    attack: str | None = None
+    """The attack that changed the rejected answer (stj/attacks/kinds.py); None if none did."""
+    better_as: Label | None = None
+    """The only label under which the better answer may be shown, because the rejected one names labels; None for any."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,8 @@ ROW_ON_DISK = pa.schema(
                     ("chosen", pa.string()),
                     ("rejected", pa.string()),
                     ("modified_instruction", pa.string()),
+                    ("attack", pa.string()),
+                    ("better_as", pa.string()),
                 ]
             ),
         ),
@@ -101,7 +103,7 @@ FULL_ROW = make_row(
     toxic=False,
     redacted=True,
     category=Category(name="Coding", complexity=3, length="b"),
-    pair=Pair(method="given", chosen="four", rejected="five"),
+    pair=Pair(method="given", chosen="four", rejected="five", attack="verdict", better_as="B"),
     candidates=Candidates(answers=("a", "b", "c", "d"), good=1),
     reference="four",
     judgments=(

@@ -13,6 +13,7 @@ from stj.cli.app import (
     print_json,
     show_on_stderr,
     verb,
+    whole_number,
 )
 from stj.cli.help import BENCHMARKS_HELP, RECORDED_HELP
 from stj.cli.words import is_setting
@@ -120,16 +121,21 @@ def _compare(
     run_b: Annotated[
         str, typer.Argument(metavar="RUN_B", help="The directory or file of another judge, on the same examples.")
     ],
+    rows: Annotated[
+        int, typer.Option(metavar="N", parser=whole_number, help="How many of the rows that changed to list, of each kind.")
+    ] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Compares two judges, paired by example.
+    """Compares two judges, paired by example, and lists the rows that changed.
 
     Shows the difference with a 95% interval, and McNemar's exact p.
     """
-    from stj.evals.compare import compare_evaluations, comparisons_json, comparisons_table
+    from stj.evals.compare import changes_lines, compare_evaluations, comparisons_json, comparisons_table
 
     comparisons = compare_evaluations(run_a, run_b)
     if as_json:
         print_json(comparisons_json(comparisons))
     else:
         show(comparisons_table(comparisons))
+        for line in changes_lines(comparisons, rows):
+            show(line)

@@ -8,8 +8,8 @@ of its votes.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from stj.errors import ArtifactError
 from stj.evals.benchmarks.base import JudgedExample
 from stj.evals.benchmarks.evaluation import judged_examples
 from stj.evals.benchmarks.refs import BenchmarkRef
+from stj.evals.changed_rows import ChangedRows, changed_lines, changed_rows
 from stj.evals.intervals import Interval, difference_ci95
 from stj.evals.judged_runs import JudgedRun, read_run
 from stj.evals.metrics import ExampleOutcome
@@ -48,6 +49,8 @@ class EvalComparison:
     only_b: int
     """The same for B."""
     mcnemar_p: float
+    changed: ChangedRows = field(default_factory=ChangedRows)
+    """The examples that only one of the judges judged right in all orders."""
 
     @property
     def conclusion(self) -> str:
@@ -113,6 +116,12 @@ def comparisons_table(comparisons: Sequence[EvalComparison]) -> Table:
     ]
     note = "\n".join(f"{compared.benchmark}: {compared.conclusion}" for compared in comparisons)
     return Table(columns=columns, rows=rows, plain=[_sentence(compared) for compared in comparisons], note=note)
+
+
+def changes_lines(comparisons: Sequence[EvalComparison], limit: int) -> Iterator[str]:
+    """The rows that changed, at most `limit` of each kind on each benchmark, for a reader."""
+    for compared in comparisons:
+        yield from changed_lines(compared.benchmark, compared.changed, limit)
 
 
 def mcnemar_p(only_a: int, only_b: int) -> float:
@@ -188,7 +197,9 @@ def _compared_on(ref: BenchmarkRef, first: JudgedRun, second: JudgedRun) -> Eval
     """The comparison on one benchmark. Both runs are scored against the records that the first run names."""
     _refuse_others(ref, first, second)
     by_a, by_b = (results_on(ref, run.examples(ref)) for run in (first, second))
-    return compare_examples(ref.name, by_a, by_b)
+    compared = compare_examples(ref.name, by_a, by_b)
+    right_a, right_b = ({key: example.right for key, example in examples.items()} for examples in (by_a, by_b))
+    return replace(compared, changed=changed_rows(right_a, right_b, first.rows(ref)))
 
 
 def _refuse_others(ref: BenchmarkRef, first: JudgedRun, second: JudgedRun) -> None:

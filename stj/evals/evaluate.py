@@ -19,9 +19,10 @@ from stj.config import Config, HeldoutConfig, ModelConfig
 from stj.config_loader import load_model
 from stj.errors import SourceError, StjError
 from stj.evals.benchmarks import BENCHMARKS
-from stj.evals.benchmarks.evaluation import SCORES, judged_examples
+from stj.evals.benchmarks.evaluation import SCORES, judged_examples, read_evaluation
 from stj.evals.benchmarks.refs import BenchmarkRef, part_of
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged, scores_json, scores_tables
+from stj.evals.consistency import consistency_by_task, consistency_line
 from stj.findings import Finding, look, require
 from stj.generate import Generate
 from stj.models.check import ModelUse
@@ -77,10 +78,13 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
     if artifact.begin():
         _judge(artifact, model, benchmarks, config)
     scores, refused = score_evaluation(artifact, model.label if model.endpoint else word, benchmarks, config, sizes)
-    for item in scores_tables(parsed for parsed in scores if parsed.parser in (config.judge.parser, "paper")):
+    for item in scores_tables(parsed for parsed in scores if parsed.parser == config.judge.parser or _compares(parsed)):
         show(item)
     for name, votes in _votes_asked(artifact, config.votes).items():
         show(f"{name}: {votes}")
+    for name, counts in read_evaluation(artifact.folder.uri)[1]["scores"].items():
+        if line := consistency_line(name, counts):
+            show(line)
     show(f"judgments and scores: {artifact.folder.uri}")
     return Evaluated(folder=artifact.folder, refused=refused)
 
@@ -110,6 +114,8 @@ def score_evaluation(
         except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)
     about = {ref.name: _about(counted[ref.name], parts[ref.name], notes[ref.name]) for ref in benchmarks}
+    for name, counts in consistency_by_task(map(row_from_dict, artifact.records())).items():
+        about[name] |= counts
     _write_scores(artifact, judge, benchmarks, config, about, scores, refused)
     return scores, refused
 
@@ -182,7 +188,10 @@ def checked_rows(ref: BenchmarkRef, size: int | None, limit: int | None) -> str:
     """What will be judged, for the user. Reads the hub's first row, so that errors come early."""
     if not (size if ref.is_local else any(True for _ in ref.rows(1))):
         raise SourceError(f"{ref.word}: holds no rows to judge")
-    rows = limit if size is None or limit is None else min(limit, size)
+    if ref.benchmark.limit_records and limit is not None:
+        rows: int | None = sum(1 for _ in ref.rows(limit))
+    else:
+        rows = limit if size is None or limit is None else min(limit, size)
     part = part_of(rows, size, limit) if rows else ""
     return f"{part or f'{size:,}'} rows" if ref.is_local else f"{part} rows, from the hub" if part else "from the hub"
 
@@ -240,6 +249,11 @@ def _scores(artifact: Artifact, ref: BenchmarkRef, parser: Parser, config: Confi
     wording = variant_of(config.prompt).wording
     examples = judged_examples(rows, ref.benchmark, parser, votes=config.votes > 1, wording=wording)
     return score_judged(ref.benchmark, parser, examples, ref.records())
+
+
+def _compares(parsed: BenchmarkScores) -> bool:
+    """Whether published numbers compare with these: an attack card has none."""
+    return parsed.parser == "paper" and parsed.attacks is None
 
 
 def _votes_asked(artifact: Artifact, votes: int) -> dict[str, VotesAsked]:

@@ -43,6 +43,9 @@ class JudgedRun(Protocol):
     def shown(self, ref: BenchmarkRef) -> Iterator[tuple[str, bytes]]:
         """The id of each example, and a digest of what is known about the example itself."""
 
+    def rows(self, ref: BenchmarkRef) -> Iterator[Row]:
+        """The judged rows of a benchmark, as far as the run holds them."""
+
 
 def read_run(location: str) -> JudgedRun:
     """The evaluation in a directory, or the results in a file.
@@ -99,6 +102,10 @@ class ResultsRun:
         for record, example in self._with_records(ref):
             voted = record.values.get("votes") and not example.unjudged
             yield replace(example, verdicts=_as_voted(record)) if voted else example
+
+    def rows(self, ref: BenchmarkRef) -> Iterator[Row]:
+        """None: results hold only the ids of their pairs."""
+        return iter(())
 
     def shown(self, ref: BenchmarkRef) -> Iterator[tuple[str, bytes]]:
         """The id of each example, and its winner: results do not hold the texts of their pairs."""

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from stj.engine.start import start_engine
 from stj.errors import EngineDied, RequestFailed
 from stj.findings import require
 from stj.generate import Engine, Generate, Sampling
+from stj.judging.calibration_file import read_abstention
 from stj.models.check import ModelUse, check_model_use
 from stj.models.locate import within_context
 from stj.rows import HELDOUT, OPEN, Pair, Row
@@ -65,6 +67,9 @@ class Judge:
         sampling: Sampling | None = None,
         engine: EngineConfig | None = None,
         seed: int = 0,
+        calibration: str | Path | None = None,
+        risk: float | None = None,
+        confidence: float = 0.9,
         make_engine: MakeEngine | None = None,
     ) -> None:
         """Starts the engine of a model: a directory, a URI, or an id on the hub; a ModelConfig may name one behind an API.
@@ -75,8 +80,12 @@ class Judge:
         probably will not. `aggregate` says how votes become a verdict. All are settings of VoteConfig. `engine` defaults to
         settings for the device that the installed vLLM is built for. `make_engine` starts another engine in place of vLLM.
 
+        `calibration` is a file that `stj calibrate` wrote for this judge. With it, the judge abstains so that at most the share
+        `risk` of the answered pairs is wrong, with probability `confidence` over calibrations (stj/judging/risk.py).
+
         Raises ModelError if the model is missing or its chat template cannot serve. Raises CapacityError if the engine
-        does not start, and ConfigError if a setting is out of range.
+        does not start. Raises ConfigError if a setting is out of range, or if the calibration is damaged, of another judge, or
+        cannot keep the risk.
         """
         self._config = VoteConfig(
             prompt=prompt,
@@ -90,6 +99,7 @@ class Judge:
         )
         check_format_is_used(self._config.prompt_format, [self._config.prompt], "prompt")
         given = ModelConfig(path=model) if isinstance(model, str) else model
+        self._abstention = read_abstention(calibration, risk, confidence, given, self._config)
         settings = (engine or installed_engine()).serving(given)
         made = make_engine(given, settings, seed) if make_engine else start_engine(_checked(given), settings, seed, scope=None)
         self._seed = seed if settings.deterministic else None
@@ -163,11 +173,12 @@ class Judge:
     async def _compare(self, instruction: Instruction, response_a: str, response_b: str, config: VoteConfig) -> PairVerdict:
         async with self._slots:
             try:
-                return await compare_responses(
+                result = await compare_responses(
                     instruction, response_a, response_b, TokenCounter(self._engine.generate, seeds=self._seeds()), config
                 )
             except RequestFailed as error:
-                return PairVerdict(votes=(), error=str(error))
+                result = PairVerdict(votes=(), error=str(error))
+        return self._abstention.applied(result) if self._abstention else result
 
 
 async def compare_responses(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stj.errors import StjError
+from stj.evals.attack_card import AttackCard
 from stj.evals.compare import EvalComparison, ExampleResult, compare_examples
 from stj.evals.metrics import Scores
 from stj.loop.benchmarks import BenchmarkPhase
@@ -30,6 +31,8 @@ class BenchmarkReport:
     """Examples that were not judged, or cannot be scored."""
     scores: Scores | None = None
     """The overall scores, by the parser of the run; None if a section was not judged, or if nothing can be scored."""
+    attacks: AttackCard | None = None
+    """What each attack does to the judge, if the benchmark is an attack card."""
     error: str | None = None
     """Why nothing can be scored."""
     comparisons: tuple[JudgeComparison, ...] = ()
@@ -78,6 +81,7 @@ def _report(phase: BenchmarkPhase, comparisons: JudgeComparisons) -> BenchmarkRe
         judged=scores.judged,
         unjudged=sum(scores.unjudged.values()),
         scores=scores.groups.get("overall"),
+        attacks=scores.attacks,
         comparisons=compared,
     )
 

@@ -49,7 +49,7 @@ async def judge(row: Row, generate: Generate, config: JudgeConfig, seed: int) ->
     number of samples is (1 - (1-p)^N) / p.
     """
     assert row.pair is not None, f"row {row.id} has no pair"
-    winner = label_of_winner(seed, row.id)
+    winner = row.pair.better_as or label_of_winner(seed, row.id)
     messages = judge_messages(row.instruction, row.pair, winner)
     read = partial(parse, wording=PAIR, parser=config.parser)
 
@@ -107,12 +107,16 @@ async def vote_in_every_order(
 
 
 def _orders(row: Row, variant: Variant) -> tuple[dict[Label, list[Turn]], Format]:
-    """The prompt of each order, by the label of the better answer, and the format of the verdict."""
+    """The prompt of each order, by the label of the better answer, and the format of the verdict.
+
+    A pair whose texts name labels has only its own order.
+    """
     if row.candidates is not None:
         return best_of_four_messages(row.instruction, row.candidates.answers), BEST_OF_FOUR
     assert row.pair is not None, f"row {row.id} has nothing to judge"
     shown = partial(judge_messages, row.instruction, row.pair, variant=variant, reference=row.reference)
-    return {winner: shown(winner=winner) for winner in LABELS}, variant.wording
+    labels = LABELS if row.pair.better_as is None else (row.pair.better_as,)
+    return {winner: shown(winner=winner) for winner in labels}, variant.wording
 
 
 async def rate(row: Row, generate: Generate, sampling: Sampling, parser: Parser) -> Row:

@@ -49,12 +49,15 @@ class PairVerdict:
     """Reason why the pair could not be judged; None if it was. With an error there are no votes."""
     aggregate: Aggregate = "majority"
     """How the votes become the verdict."""
+    abstained: bool | None = None
+    """Whether the judge gives no answer: its confidence is too low for the risk asked for, or it has no verdict anyway. None if
+    no risk was asked for."""
 
     @property
     def verdict(self) -> Label | None:
-        """The response with more votes, or with the higher probability; None if both have the same."""
+        """The response with more votes, or a higher probability; None if both have the same, or if the judge abstains."""
         for_a, for_b = self.shares
-        return None if for_a == for_b else "A" if for_a > for_b else "B"
+        return None if self.abstained or for_a == for_b else "A" if for_a > for_b else "B"
 
     @property
     def confidence(self) -> float:
@@ -97,6 +100,8 @@ class PairVerdict:
         shares = {"verdict": self.verdict, "confidence": self.confidence, "reward": self.reward}
         if self.distribution is not None:
             shares["distribution"] = self.distribution
+        if self.abstained is not None:
+            shares["abstained"] = self.abstained
         absent = {"thought": "", "probability": None}
         votes = [
             {name: value for name, value in asdict(vote).items() if name not in absent or value != absent[name]}

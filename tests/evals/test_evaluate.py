@@ -46,6 +46,8 @@ def says_the_longer_word(messages: Sequence[Turn], sampling: Sampling) -> str:
         return str(min(10, len(between(text, "the Assistant"))))
     answers = {label: between(text, f"Assistant {label}") for label in "ABCD" if f"Start of Assistant {label}" in text}
     longest = max(answers, key=lambda label: len(answers[label]))
+    if "BARE" in text:
+        return longest
     return f"[[{longest}>>{'B' if longest == 'A' else 'A'}]]" if "[[A>>B]]" in messages[0].content else f"[[{longest}]]"
 
 
@@ -379,6 +381,25 @@ def test_pairs_can_be_judged_in_a_published_judges_own_words(tmp_path: Path, cap
     assert main([*command, f"prompt={tmp_path / 'mine'}"]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "name the format of its verdicts with prompt_format" in line
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_a_judge_that_does_not_write_in_the_format_of_its_prompt_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It writes a bare letter where Figure 8 asks for [[A]]. The judgments are kept, and the terminal and the scores say so."""
+    rows_of(tmp_path, "pairs", {"instruction": "BARE", "response_a": "short", "response_b": "much longer", "winner": "B"})
+    words = ["eval", "package://mini/seed_model", f"pairs:{tmp_path}/pairs.jsonl", MINI, f"run_root={tmp_path}/run"]
+    assert main(words) == 0
+    warning = (
+        "pairs, distinct: 2 of 2 judgments hold no verdict in the format figure8, [[A]] or [[B]]; 2 of the 2 looked at seem to "
+        "be in the format letter, A or B alone on a line: give the judge its own prompt, prompt=FILE prompt_format=letter"
+    )
+    assert f"warning: {warning}" in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]["pairs"]
+    assert scores["distinct"]["warning"] == warning
+    assert scores["distinct"]["judged"] == 1
 
 
 @pytest.mark.usefixtures("without_ray")

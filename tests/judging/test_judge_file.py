@@ -106,6 +106,15 @@ def test_every_row_is_a_line_of_json(here: Path, capsys: pytest.CaptureFixture[s
     assert results[2]["error"] == "prompt_too_long: prompt of 9 tokens, context of 8 tokens"
 
 
+def test_votes_in_another_format_than_the_prompt_s_are_warned_of(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The judge writes [[A]] where Prometheus's prompt asks for [RESULT] A; what it writes for Figure 8 is read."""
+    file = write(here / "pairs.jsonl", pair("one", "xx", "x", id="a"), pair("two", "x", "xxx"))
+    assert main(["judge", file, f"model={SEED_MODEL}", "--prompts", "figure8", "prometheus"]) == 0
+    [warning] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert "prompt prometheus, distinct: 4 of 4 judgments hold no verdict in the format prometheus" in warning
+    assert "4 of the 4 looked at seem to be in the format figure8" in warning
+
+
 def test_an_interrupted_judging_resumes_and_reports_every_result_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [pair("one", "xx", "x"), pair("two FAIL", "x", "xx"), pair("three STOP", "x", "xx"), pair("four", "x", "xx")]
     words = ["judge", write(here / "pairs.jsonl", *rows), f"model={SEED_MODEL}"]

@@ -18,6 +18,8 @@ from stj.sources.ids import RowId, Seen, id_of, joined_id, refuse_seen
 from stj.sources.truth import CHOSEN, better_response, named_response, required_better
 from stj.verdict import PAIR, Format, Label, Verdict
 
+NOT_APPLICABLE = "not_applicable"
+"""Reason for dropping a pair that an attack cannot change."""
 SelectFiles = Callable[[Sequence[PurePath]], Sequence[PurePath]]
 """From the files of a directory, by their paths in it, to those that are read."""
 
@@ -161,6 +163,12 @@ class Benchmark:
     """Judgments sampled in each order, by the benchmark's protocol; 0 means one greedy judgment."""
     candidates: bool = False
     """Whether an example has more than two answers."""
+    limit_records: bool = False
+    """Whether a limit counts records: each of them makes several rows."""
+    edition: Callable[[], str] = lambda: ""
+    """What else decides the rows, for keys, if they hold more than the records."""
+    attacks: bool = False
+    """Whether the rows are pairs before and after attacks (stj/evals/benchmarks/attacks.py)."""
     select_files: SelectFiles = lambda paths: paths
     """Selects the files of a directory to read, if the publisher keeps other files beside them."""
     rated: Callable[[Row], bool] = lambda row: False

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from stj.errors import ArtifactError
-from stj.evals.benchmarks.base import Benchmark, JudgedExample
+from stj.evals.benchmarks.base import NOT_APPLICABLE, Benchmark, JudgedExample
 from stj.evals.benchmarks.ppe_human import HUMAN_TIE
 from stj.evals.benchmarks.unread import Unread
 from stj.evals.metrics import VerdictsByOrder, lengths
@@ -18,8 +18,8 @@ from stj.verdict import BEST_OF_FOUR, PAIR, RATING, Format, Label, Parser, Verdi
 
 SCORES = "scores.json"
 """The file beside the rows: the model, the benchmarks and every score."""
-NO_BETTER = ("same_answers", "equal_scores", HUMAN_TIE)
-"""Reasons for dropping a row without a better answer, by its benchmark's own data."""
+NO_BETTER = ("same_answers", "equal_scores", HUMAN_TIE, NOT_APPLICABLE)
+"""Reasons for dropping a row without anything to judge, by its benchmark's own data."""
 
 
 def read_evaluation(location: str) -> tuple[Artifact, dict[str, Any]]:

@@ -23,7 +23,6 @@ from stj.sources.ids import RowId, Seen, id_of, id_parts, refuse_seen
 NAME = "ppe-correctness"
 _MARKS = {"MMLU-Pro": "answer_index", "MATH": "level", "GPQA": "Subdomain", "MBPP-Plus": "task_id", "IFEval": "ifeval_prompt"}
 """A field that only this domain's records have: the data sets do not name themselves in their rows."""
-_ID_PARTS = 4  # Domain, question, model, and the place of the pair.
 _ANSWERS = tuple(f"response_{place}" for place in range(1, 33))
 
 
@@ -115,6 +114,6 @@ PPE_CORRECTNESS = Benchmark(
     subset=subset,
     groups=groups,
     cluster=question_of_pair,
-    row_parts=partial(id_parts, count=_ID_PARTS),
+    row_parts=partial(id_parts, count=4),
     recorded_id=recorded_pair_id,
 )

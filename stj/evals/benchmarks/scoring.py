@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stj.errors import SourceError
+from stj.evals.attack_card import AttackCard, CardBuilder, card_table
 from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord
 from stj.evals.benchmarks.duels import Duel, DuelResult, Models, duels_json, duels_of, duels_table
 from stj.evals.benchmarks.recorded import judged_records, read_recorded
@@ -43,6 +44,8 @@ class BenchmarkScores:
     """Wins, losses and ties of each pair of models, if the benchmark compares models."""
     readings: Readings
     """How the judgments were read: how many hold no verdict, and which format these seem to be in."""
+    attacks: AttackCard | None = None
+    """What each attack does to the judge; None for other benchmarks."""
 
     def warning(self, option: str) -> str | None:
         """A line if too many judgments hold no verdict; `option` sets another format, as in "--format "."""
@@ -59,8 +62,8 @@ def score_judged(
     Raises SourceError if no example can be scored.
     """
     counted = _Counted(examples, benchmark, parser)
-    tallies = Tallies()
-    for scored in benchmark.score(benchmark, counted, records):
+    tallies, builder = Tallies(), CardBuilder() if benchmark.attacks else None
+    for scored in benchmark.score(benchmark, builder.watch(counted) if builder else counted, records):
         if scored.outcome is None:
             counted.unjudged[scored.unjudged or "not judged"] += 1
         elif scored.unjudged:
@@ -83,6 +86,7 @@ def score_judged(
         missing=_missing(benchmark, tallies),
         duels=duels_of(counted.duels),
         readings=counted.survey.readings(),
+        attacks=builder.card() if builder else None,
     )
 
 
@@ -108,6 +112,7 @@ def scores_json(scores: BenchmarkScores, option: str = JUDGE_OPTION) -> dict[str
         "groups": {name: asdict(group) for name, group in scores.groups.items()},
         "subsets": {name: asdict(subset) for name, subset in scores.subsets.items()},
         **duels_json(scores.duels),
+        **({"attacks": {name: asdict(result) for name, result in scores.attacks.items()}} if scores.attacks else {}),
     }
 
 
@@ -115,7 +120,11 @@ def scores_tables(scores: Iterable[BenchmarkScores], option: str = JUDGE_OPTION)
     """A table for each parser, and below it a line that counts the unjudged examples by reason, and perhaps a warning."""
     for parsed in scores:
         part = f" ({parsed.part})" if parsed.part else ""
-        yield scores_table(f"{parsed.benchmark}{part}, {parsed.parser} parser", parsed.groups, parsed.subsets)
+        title = f"{parsed.benchmark}{part}, {parsed.parser}"
+        if parsed.attacks:
+            yield card_table(title, parsed.attacks)
+        else:
+            yield scores_table(f"{title} parser", parsed.groups, parsed.subsets)
         yield from duels_table(parsed.duels)
         warning = parsed.warning(option)
         lines = [_unjudged(parsed.unjudged), *parsed.notes, *map(_absent, parsed.missing.items())]
