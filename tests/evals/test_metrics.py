@@ -175,7 +175,11 @@ def mirrored(row: Row) -> Row:
 def test_exchanging_the_orders_exchanges_only_their_names(rows: list[Row]) -> None:
     scores, swapped = score_heldout(rows), score_heldout(map(mirrored, rows))
     assert scores is not None
+    assert swapped is not None
     first, second = scores.accuracy_winner_first, scores.accuracy_winner_second
+    shares = (scores.verdict_a, swapped.verdict_a)
+    assert shares == (None, None) or sum(filter(None, shares)) == pytest.approx(1)
+    swapped = replace(swapped, verdict_a=scores.verdict_a)
     assert swapped == replace(scores, accuracy_winner_first=second, accuracy_winner_second=first, always_a=1 - scores.always_a)
 
 
