@@ -30,23 +30,25 @@ Benchmarks:
               .parquet file, or from a directory of them, in the benchmark's
               published schema. A .json file is held in memory whole; others are
               read as a stream.
-  pairs:FILE  any file with instruction, and chosen and rejected, or
-              response_a, response_b and winner
+  pairs:FILE  any file with instruction or prompt, and chosen and rejected, or
+              response_a, response_b and winner or label
   attacks:FILE  the same pairs, each also under attack, as in `stj attack`
 """
 RECORDED_HELP = """\
 Fields of recorded judgments, one judgment a row:
   texts    judgment_ab (the first response shown as A) and judgment_ba (the
            second response shown as A). Give one of them if one order was
-           judged, null for no text, a list for several votes. Also read:
+           judged; null means "not asked", and "" has no verdict. A list holds
+           votes. Also read: lines of `stj judge` (with --benchmark pairs),
            FastChat's g1_judgment and g2_judgment (with question_id, model_1,
            model_2 and turn), JudgeBench's `judgments`, LLMBar's `results`.
            For rewardbench2, `judgments` maps the label of the good answer
            (A to D) to the text; or give `ratings` of the answers, the good
            ones first, with num_correct.
-  better   winner or label: A, B, response_a, model_a, A>B, 1 and the like. Not
-           needed for rewardbench, rmbench and hhh: there the first response is
-           the chosen one.
+  better   label or winner: A, B, response_a, model_a, A>B, 1 and the like; or
+           chosen and rejected. `winner` counts only without the others, and not
+           beside a judge's g1_winner or winner_ab. Not needed for rewardbench,
+           rmbench and hhh: there the first response is the chosen one.
   format   --format NAME, if the texts are not in the benchmark's own format:
            figure8, fastchat, arena, judgebench, prometheus, llmbar, judgelm,
            pandalm, auto-j, boxed, letter, decision; best-of-four; and for
@@ -55,6 +57,9 @@ Fields of recorded judgments, one judgment a row:
            question_id and turn, domain and styles
   grades   for mtbench, FastChat's grades of single answers: question_id, model,
            turn, judgment and score
-  id       id, pair_id or the like, unique in its subset; optional, and so are
-           the answers (response_a and response_b, or chosen and rejected)
+  id       id or pair_id, unique in its subset; or question_id with its models
+           and turn. Optional, like the answers (response_a and response_b, or
+           chosen and rejected)
+  judge    judge, judge_name, judge_model and the like, optional: the judgments
+           of several judges are refused
 """

@@ -45,7 +45,8 @@ def _judge(
         str,
         typer.Argument(
             metavar="FILE",
-            help="A file, or a directory of files, with instruction, response_a, response_b and, if known, id and winner.",
+            help="A file, or a directory of files: instruction or prompt; response_a and response_b, or chosen and rejected; "
+            "if known, id, subset, and winner or label.",
         ),
     ],
     conf: UseConf = None,
