@@ -22,6 +22,7 @@ from stj.evals.intervals import Interval, difference_ci95
 from stj.evals.metrics import ExampleOutcome
 from stj.evals.table import percent
 from stj.rows import Row, row_from_dict
+from stj.sources.ids import joined_id
 from stj.storage.artifacts import Artifact
 from stj.text import Column, Table
 from stj.verdict import Parser
@@ -181,13 +182,14 @@ def compare_examples(benchmark: str, by_a: Mapping[str, ExampleResult], by_b: Ma
 def example_results(ref: BenchmarkRef, rows: Iterable[Row], *, votes: bool = False) -> dict[str, ExampleResult]:
     """A judge's result on each example, by the verdicts that its rows hold; MT-Bench's in the setting of its overall score."""
     benchmark = ref.benchmark
-    outcomes: dict[tuple[str, str | None], list[ExampleOutcome]] = {}
+    outcomes: dict[tuple[str, str], list[ExampleOutcome]] = {}
     examples = judged_examples(rows, benchmark, None, votes=votes)
     judged = (example for example in examples if not example.unjudged)
     for scored in benchmark.score(benchmark, judged, ref.records()):
         if scored.outcome is not None and scored.subset.startswith(benchmark.compared):
-            outcomes.setdefault((f"{scored.subset}/{scored.id}", scored.cluster), []).append(scored.outcome)
-    return {key: _mean_example(votes_on_it, cluster or key) for (key, cluster), votes_on_it in outcomes.items()}
+            key = joined_id(scored.subset, *scored.id)
+            outcomes.setdefault((key, joined_id(*(scored.cluster or (key,)))), []).append(scored.outcome)
+    return {key: _mean_example(votes_on_it, unit) for (key, unit), votes_on_it in outcomes.items()}
 
 
 def _compared_on(ref: BenchmarkRef, first: _Run, second: _Run) -> EvalComparison:
@@ -227,5 +229,5 @@ def _digest(row: Row) -> bytes:
 
 def _mean_example(votes: Sequence[ExampleOutcome], unit: str) -> ExampleResult:
     accuracy = fmean(outcome.accuracy for outcome in votes)
-    right = fmean(outcome.consistent for outcome in votes)
+    right = fmean(outcome.solved for outcome in votes)
     return ExampleResult(accuracy=accuracy, right=right > 0.5, unit=unit)

@@ -10,7 +10,7 @@ item, MT-Bench's votes on a question. Only clusters are independent, so interval
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -38,13 +38,14 @@ class ExampleOutcome(NamedTuple):
     """The outcome of one example, as shares over its samples."""
 
     orders: tuple[Label, ...]
-    """Labels under which the better answer was shown; empty if the judge rated each answer alone."""
+    """Labels under which the better answer was shown; empty if they are not known, or if the judge rated each answer alone."""
     right: tuple[float, ...]
-    """Share of right verdicts under each of these labels; a single share for rated answers."""
-    consistent: float
-    """Share that is right in all orders."""
-    agreed: float
-    """Share that prefers the same answer in all orders, right or wrong; no preference is not agreement."""
+    """Share of right verdicts under each of these labels; a single share without orders."""
+    consistent: float | None
+    """Share that is right in all orders; None if the orders are not known."""
+    agreed: float | None
+    """Share that prefers the same answer in all orders, right or wrong; no preference is not agreement. None if the orders are
+    not known."""
     unparsed: float
     """Share of judgments without a verdict."""
     judgments: int
@@ -52,7 +53,7 @@ class ExampleOutcome(NamedTuple):
     official: float
     """Its score by the benchmark's own rule."""
     always_a: float | None
-    """Score of a judge that always says A; None if answers were rated."""
+    """Score of a judge that always says A; None without orders."""
     longest: float | None
     """Score of picking the longest answer: ties share; None if the answers are unknown."""
     shortest: float | None
@@ -62,6 +63,11 @@ class ExampleOutcome(NamedTuple):
     def accuracy(self) -> float:
         """Mean of the orders."""
         return math.fsum(self.right) / len(self.right)
+
+    @property
+    def solved(self) -> float:
+        """Share that is right in all orders that are known."""
+        return self.accuracy if self.consistent is None else self.consistent
 
 
 Tally = Counter[ExampleOutcome]
@@ -82,26 +88,32 @@ class Scores:
     by_order: tuple[float | None, ...]
     """Accuracy with the better answer shown as A, as B, ...; None for an order without judgments, empty if subsets differ."""
     position_consistent: float | None
-    """Share judged right in all orders; None if some examples were judged in only one order."""
+    """Share judged right in all orders; None if the orders of some examples are not known, or only one was judged."""
     agreement: float | None
-    """Share in which all orders prefer the same answer; None if some examples were judged in only one order."""
+    """Share in which all orders prefer the same answer; None if the orders of some are not known, or only one was judged."""
     unparsed: float
     """Share of the judgments without a verdict."""
     official: float
     """Score by the benchmark's own rule; an unjudged example counts as judged without a verdict."""
     always_a: float | None
-    """Score of a judge that always says A, on the same judgments; None if answers were rated."""
+    """Score of a judge that always says A, on the same judgments; None if answers were rated, or if orders are not known."""
     longest: float | None
     """Score of picking the answer with more characters; equal lengths share. None if the answers are unknown."""
     shortest: float | None
     """Score of picking the answer with fewer characters; equal lengths share. None if the answers are unknown."""
 
 
-def example_outcome(verdicts: VerdictsByOrder, sizes: Sequence[int] | None, official: Official | None = None) -> ExampleOutcome:
-    """The outcome of an example; `sizes` are the lengths of its answers in characters, the better one first."""
+def example_outcome(
+    verdicts: VerdictsByOrder, sizes: Sequence[int] | None, official: Official | None = None, *, orders_known: bool = True
+) -> ExampleOutcome:
+    """The outcome of an example; `sizes` are the lengths of its answers in characters, the better one first.
+
+    If the orders are not known, the verdicts are those of all orders together, under the label of the better answer.
+    """
     longest = None if sizes is None else pick_score(sizes, max(sizes))
     shortest = None if sizes is None else pick_score(sizes, min(sizes))
-    return _outcome(tuple((order, tuple(verdicts[order])) for order in sorted(verdicts)), longest, shortest, official)
+    outcome = _outcome(tuple((order, tuple(verdicts[order])) for order in sorted(verdicts)), longest, shortest, official)
+    return outcome if orders_known else outcome._replace(orders=(), consistent=None, agreed=None, always_a=None)
 
 
 @lru_cache(maxsize=4096)
@@ -148,9 +160,9 @@ class Tallies:
         self.subsets: dict[str, Tally] = {}
         self._unjudged: dict[str, Tally] = {}
         self._alone: Counter[UnitPart] = Counter()
-        self._clusters: dict[str, dict[str, list[UnitPart]]] = {}
+        self._clusters: dict[Hashable, dict[str, list[UnitPart]]] = {}
 
-    def add(self, subset: str, outcome: ExampleOutcome, cluster: str | None = None) -> None:
+    def add(self, subset: str, outcome: ExampleOutcome, cluster: Hashable | None = None) -> None:
         """Counts an outcome; outcomes of the same cluster are dependent."""
         self.subsets.setdefault(subset, Tally())[outcome] += 1
         part = UnitPart(subset, outcome.accuracy, 1, outcome.judgments)
@@ -221,9 +233,9 @@ def _numbers(tally: Tally) -> dict[str, float]:
         "accuracy": _mean_of(tally, lambda outcome: outcome.accuracy),
         "unparsed": _mean_of(tally, lambda outcome: outcome.unparsed),
     }
-    if all(len(outcome.orders) != 1 for outcome in tally):
-        numbers["position_consistent"] = _mean_of(tally, lambda outcome: outcome.consistent)
-        numbers["agreement"] = _mean_of(tally, lambda outcome: outcome.agreed)
+    if all(len(outcome.orders) != 1 and outcome.consistent is not None for outcome in tally):
+        numbers["position_consistent"] = _mean_of(tally, lambda outcome: outcome.consistent or 0.0)
+        numbers["agreement"] = _mean_of(tally, lambda outcome: outcome.agreed or 0.0)
     for order, label in zip(_ORDERS, _LABELS, strict=True):
         if shown := Tally({outcome: count for outcome, count in tally.items() if label in outcome.orders}):
             numbers[order] = _mean_of(shown, _right_as(label))

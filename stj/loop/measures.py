@@ -32,6 +32,8 @@ class BenchmarkReport:
     """The overall scores, by the parser of the run; None if a section was not judged, or if nothing can be scored."""
     error: str | None = None
     """Why nothing can be scored."""
+    notes: tuple[str, ...] = ()
+    """What makes the scores differ from those by the benchmark's own code."""
     comparisons: tuple[JudgeComparison, ...] = ()
     """Against the judge before and against M_0."""
 
@@ -70,6 +72,7 @@ def benchmark_reports(phases: Sequence[BenchmarkPhase], comparisons: JudgeCompar
 
 def _report(phase: BenchmarkPhase, comparisons: JudgeComparisons) -> BenchmarkReport:
     try:
+        phase.clean_up()
         scores = phase.scores()
         compared = comparisons.add(phase.judge, phase.ref.name, phase.results())
     except StjError as error:  # The rest of the report is still written.
@@ -78,6 +81,7 @@ def _report(phase: BenchmarkPhase, comparisons: JudgeComparisons) -> BenchmarkRe
         judged=scores.judged,
         unjudged=sum(scores.unjudged.values()),
         scores=scores.groups.get("overall"),
+        notes=tuple(phase.notes()),
         comparisons=compared,
     )
 
