@@ -58,7 +58,7 @@ def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def test_the_configurations_are_there() -> None:
-    assert [path.stem for path in RUNS] == ["laptop_gpu", "mini", "paper", "released", "rise", "small"]
+    assert [path.stem for path in RUNS] == ["laptop_gpu", "mini", "mini_attacks", "paper", "released", "rise", "small"]
     assert [path.stem for path in HARDWARE] == ["1x80gb", "8xa100-80", "8xh100-80", "8xh200-141", "laptop"]
 
 

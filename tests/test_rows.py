@@ -45,6 +45,8 @@ ROW_ON_DISK = pa.schema(
                     ("chosen", pa.string()),
                     ("rejected", pa.string()),
                     ("modified_instruction", pa.string()),
+                    ("attack", pa.string()),
+                    ("better_as", pa.string()),
                 ]
             ),
         ),
@@ -63,6 +65,7 @@ ROW_ON_DISK = pa.schema(
                         ("finish_reason", pa.string()),
                         ("output_tokens", pa.int32()),
                         ("thought", pa.string()),
+                        ("probability", pa.float64()),
                     ]
                 )
             ),
@@ -100,7 +103,7 @@ FULL_ROW = make_row(
     toxic=False,
     redacted=True,
     category=Category(name="Coding", complexity=3, length="b"),
-    pair=Pair(method="given", chosen="four", rejected="five"),
+    pair=Pair(method="given", chosen="four", rejected="five", attack="verdict", better_as="B"),
     candidates=Candidates(answers=("a", "b", "c", "d"), good=1),
     reference="four",
     judgments=(
@@ -114,6 +117,7 @@ FULL_ROW = make_row(
             finish_reason="stop",
             output_tokens=3,
             thought="<think>B.</think>",
+            probability=0.25,
         ),
     ),
     kept=1,

@@ -32,6 +32,7 @@ Benchmarks:
               read as a stream.
   pairs:FILE  any file with instruction, and chosen and rejected, or
               response_a, response_b and winner
+  attacks:FILE  the same pairs, each also under attack, as in `stj attack`
 """
 RECORDED_HELP = """\
 Fields of recorded judgments, one judgment a row:

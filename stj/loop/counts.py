@@ -18,6 +18,8 @@ class Funnel:
     selected: int = 0
     """Instructions that passed the rule."""
     pairs: int = 0
+    attacked: dict[str, int] = field(default_factory=dict)
+    """Pairs whose worse answer is attacked, by attack (`pairs.attacked`)."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Rows dropped before they became pairs, by reason."""
     failed: int = 0
@@ -26,17 +28,19 @@ class Funnel:
     @classmethod
     def of(cls, rows: Iterable[Row]) -> "Funnel":
         """Counts the training rows among the rows of the generator's pass."""
-        funnel, dropped = cls(), Counter[str]()
+        funnel, dropped, attacked = cls(), Counter[str](), Counter[str]()
         for row in rows:
             if row.task != TRAINING:
                 continue
             funnel.instructions_in += 1
             funnel.selected += passed_rule(row.category, row.dropped)
             funnel.pairs += row.pair is not None
+            if row.pair and row.pair.attack:
+                attacked[row.pair.attack] += 1
             funnel.failed += row.error is not None and row.pair is None
             if row.dropped and row.pair is None:
                 dropped[row.dropped] += 1
-        funnel.dropped = dict(sorted(dropped.items()))
+        funnel.dropped, funnel.attacked = dict(sorted(dropped.items())), dict(sorted(attacked.items()))
         return funnel
 
 
@@ -48,6 +52,10 @@ class JudgingCounts:
     """Pairs that the judge saw."""
     kept: int = 0
     """Pairs with a kept judgment."""
+    attacked: int = 0
+    """Judged pairs whose worse answer is attacked."""
+    attacked_kept: int = 0
+    """Those of them with a kept judgment."""
     kept_by_parser: dict[str, int] = field(default_factory=dict)
     """Pairs of whose sampled judgments each parser would keep one. The parser in use decided when sampling stopped, so a parser
     that reads less might have kept more after further samples."""
@@ -77,6 +85,11 @@ class JudgingCounts:
         return self.kept / self.judged if self.judged else None
 
     @property
+    def attacked_accepted(self) -> float | None:
+        """Share of the attacked pairs with a kept judgment."""
+        return self.attacked_kept / self.attacked if self.attacked else None
+
+    @property
     def truncated_share(self) -> float | None:
         """Share of the sampled judgments that were cut."""
         return None if self.truncated is None or not self.draws else self.truncated / self.draws
@@ -85,6 +98,9 @@ class JudgingCounts:
         """Counts one training row that has a pair; `keep` says which judgments of it are kept."""
         self.judged += 1
         self.failed += row.error is not None
+        attacked = row.pair is not None and row.pair.attack is not None
+        self.attacked += attacked
+        self.attacked_kept += attacked and row.kept is not None
         if row.dropped:
             self.drop(row.dropped)
         self.draws += len(row.judgments)

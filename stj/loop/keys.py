@@ -8,6 +8,7 @@ the fingerprints of the phases that it reads. A phase is stale if its key differ
 from collections.abc import Collection, Sequence
 from typing import Literal
 
+from stj.attacks.use import attacks_identity
 from stj.config import Config, ExamplesConfig, ModelConfig, Objective
 from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.loop.inputs import SELECTED_ON, PassPart, kept_out
@@ -47,7 +48,7 @@ def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, we
         if config.source.config_name is None:
             del key["source"]["config_name"]  # so that a key is as it was before this setting
         key["select"] = plain(config.select)
-        key |= {"categorize": plain(config.categorize), "pairs": plain(config.pairs)}
+        key |= {"categorize": plain(config.categorize), "pairs": _pairs_settings(config)}
         prompts += [CATEGORIZE, pairing.PAIR_PROMPTS[config.pairs.method]]
     elif judges:
         key["pairs"] = pairs
@@ -59,6 +60,15 @@ def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, we
     if judges or "heldout" in parts:
         prompts += judging.JUDGE_PROMPTS
     return key | {"prompts": _hashes(prompts)}
+
+
+def _pairs_settings(config: Config) -> Key:
+    """The settings of making pairs. Without attacks they are as before there were any."""
+    settings: Key = plain(config.pairs)
+    if not config.pairs.attacked:
+        del settings["attacked"]
+        return settings
+    return {**settings, "attacks": attacks_identity("training"), "seed": config.seed}  # the seed draws them
 
 
 def benchmark_key(config: Config, ref: BenchmarkRef, model: ModelConfig, weights: str) -> Key:

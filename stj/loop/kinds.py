@@ -18,7 +18,7 @@ from stj.loop.phase import Phase
 from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
 from stj.stages.categorize import categorize
 from stj.stages.judge import judge, judge_heldout
-from stj.stages.pairs import make_pair
+from stj.stages.pairs import attack_pair, make_pair
 from stj.stages.runner import Stage
 from stj.stages.select import Gate, screen, select
 from stj.text import duration
@@ -102,6 +102,8 @@ class PassPhase(Phase):
                 partial(select, rule=config.select, gate=gate),
                 partial(make_pair, config=config.pairs),
             ]
+            if config.pairs.attacked:
+                training.append(partial(attack_pair, share=config.pairs.attacked, seed=config.seed))
         if "judge" in self.parts:
             training.append(partial(judge, config=config.judge, seed=config.seed))
         if "judge_again" in self.parts:

@@ -50,6 +50,10 @@ def heldout_benchmark(config: HeldoutConfig) -> BenchmarkRef | None:
             f"heldout.path={config.path}: held-out pairs have two answers, of which one is better. Name {ref.name} under "
             "benchmarks instead"
         )
+    if ref and ref.benchmark.attacks:
+        raise ConfigError(
+            f"heldout.path={config.path}: held-out pairs are not attacked. Name {ref.name}:PLACE under benchmarks instead"
+        )
     return ref
 
 

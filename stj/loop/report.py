@@ -11,11 +11,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from stj.evals.attack_card import AttackCard, flips
 from stj.evals.table import interval, percent
 from stj.loop.dashboard import Dashboard, Lengths
 from stj.loop.heldout import HeldoutScores
 from stj.loop.measures import BenchmarkReport, JudgeComparison
 from stj.loop.plots import Line, bar_plot, line_plot, split_plot
+from stj.loop.where import Where
 from stj.storage.folder import Folder
 from stj.verdict import PARSERS, Parser
 
@@ -51,6 +53,10 @@ class IterationReport:
     instructions_in: int | None = None
     selected: int | None = None
     pairs: int | None = None
+    attacked: dict[str, int] | None = None
+    """Those of them whose worse answer is attacked, by attack (`pairs.attacked`)."""
+    attacked_accepted: float | None = None
+    """Share of the attacked pairs with a kept judgment."""
     label_a: int | None = None
     """Kept judgments that show the better answer as A, before balancing."""
     label_b: int | None = None
@@ -80,18 +86,22 @@ def lift(iterations: Sequence[IterationReport]) -> str:
     )
 
 
-def write_report(folder: Folder, run: dict[str, Any], iterations: Sequence[IterationReport]) -> None:
+def write_report(
+    folder: Folder, run: dict[str, Any], iterations: Sequence[IterationReport], where: Where | None = None
+) -> None:
     """Writes report.json and report.html.
 
+    `where` says where the judges are wrong.
     `run` holds JSON values: facts about the run, its resolved settings as `config`, and a few judgments to show as `samples`.
     A sample has instruction, chosen, rejected, judge, thought, text, verdict and winner.
     """
-    record = {"run": run, "iterations": [asdict(iteration) for iteration in iterations]}
+    where = where or Where()
+    record = {"run": run, "iterations": [asdict(iteration) for iteration in iterations], "where": where.plain()}
     folder.write_json("report.json", record)
-    folder.write("report.html", html(run, iterations).encode(errors="backslashreplace"))
+    folder.write("report.html", html(run, iterations, where).encode(errors="backslashreplace"))
 
 
-def html(run: Mapping[str, Any], iterations: Sequence[IterationReport]) -> str:
+def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: Where | None = None) -> str:
     """The report as one page that needs neither network nor scripts."""
     measured = [iteration for iteration in iterations if iteration.heldout]
     data_by_judge = trained(iterations)
@@ -108,6 +118,7 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport]) -> str:
         last=measured[-1] if measured else None,
         trained=data_by_judge,
         benchmarks=benchmark_names(iterations),
+        cards=attack_cards(iterations),
         compared=any(iteration.heldout_comparisons for iteration in iterations),
         watched=watched,
         categories=list(dict.fromkeys(name for _, dashboard in watched for name in dashboard.by_category)),
@@ -116,7 +127,14 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport]) -> str:
         reasons=[reason for reason, _ in drops.most_common()],
         lift=lift(iterations),
         plots=_plots(iterations),
+        where=(where or Where()).html(),
     )
+
+
+def attack_cards(iterations: Sequence[IterationReport]) -> dict[str, AttackCard]:
+    """The attack card of each judge that has one, by the judge."""
+    reports = ((iteration.judge, report) for iteration in iterations for report in iteration.benchmarks.values())
+    return {judge: report.attacks for judge, report in reports if report.attacks}
 
 
 def number(value: float | None) -> str:
@@ -224,5 +242,5 @@ def _written(value: object) -> str:
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(percent=percent, interval=interval, number=number, written=_written)
-    environment.filters.update(difference=difference_words, p=p_words, lengths=length_words)
+    environment.filters.update(difference=difference_words, p=p_words, lengths=length_words, flips=flips)
     return environment.from_string(files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8"))

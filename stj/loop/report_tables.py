@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from stj.evals.table import interval, percent
+from stj.loop.attack_tables import attack_table
 from stj.loop.counts import by_parser
 from stj.loop.measures import HELDOUT_PAIRS, BenchmarkReport, JudgeComparison
 from stj.loop.report import IterationReport, benchmark_names, difference_words, length_words, lift, number, p_words, trained
@@ -61,6 +62,7 @@ def tables(iterations: Sequence[IterationReport]) -> list[Table]:
     made = [
         Table(columns=_ACCURACY, rows=[_accuracies(iteration) for iteration in iterations]),
         Table(columns=_COMPARISONS, rows=list(_comparisons(iterations))),
+        attack_table(iterations),
         Table(columns=_DATA, rows=[_data(iteration) for iteration in trained_by]),
         Table(columns=_DASHBOARD, rows=[_dashboard(iteration) for iteration in trained_by if iteration.dashboard]),
     ]
@@ -138,6 +140,12 @@ def _notes(iterations: Sequence[IterationReport]) -> Iterator[str]:
         if data.dashboard and len(data.dashboard.by_category) > 1:
             shares = (f"{name} {part.accepted:.0%} of {part.judged:,}" for name, part in data.dashboard.by_category.items())
             yield f"Accepted for {judge}, by category: {', '.join(shares)}"
+        if data.attacked:
+            by_attack = ", ".join(f"{name} {count:,}" for name, count in data.attacked.items())
+            yield (
+                f"Attacked pairs for {judge}: {sum(data.attacked.values()):,} of {number(data.pairs)} ({by_attack}); "
+                f"{percent(data.attacked_accepted)}% of them accepted"
+            )
         if data.kept_by_parser:
             kept = by_parser(data.kept_by_parser)
             yield f"Pairs with a judgment to keep for {judge}, by parser: {kept}; {data.parser} decided"

@@ -103,7 +103,8 @@ def _source_facts(row: Row) -> str:
 def _pair(pair: Pair) -> Iterator[Passage]:
     known = pair.method != OPEN
     yield _text("chosen, the better answer" if known else "response A", pair.chosen)
-    yield _text(f"rejected, the worse answer ({pair.method})" if known else "response B", pair.rejected)
+    made = f"{pair.method}, attacked: {pair.attack}" if pair.attack else pair.method
+    yield _text(f"rejected, the worse answer ({made})" if known else "response B", pair.rejected)
 
 
 def _vote_title(judgment: Judgment) -> list[Span]:

@@ -49,6 +49,7 @@ PHRASINGS = (
 
 FACTS_PER_ATTRIBUTE: Mapping[Split, int] = {"train": 36, "dev": 8, "test": 20}
 PHRASINGS_ASKED = 6  # For each train fact in instructions.jsonl: 6 x 216 = 1,296 questions.
+ATTACKED_STEP = 11  # Every 11th test pair is attacked: an odd step takes both kinds. Each makes 22 judgments of an attack card.
 PHRASINGS_RESERVED = 2  # For each held-out fact: 2 phrasings x 2 kinds x 120 facts = 480 test pairs.
 
 
@@ -228,10 +229,11 @@ def instruction_rows(seed: int = 0) -> list[dict[str, Any]]:
 
 
 def write_data(directory: Path, seed: int = 0) -> None:
-    """Writes instructions.jsonl, heldout.jsonl (the test split) and dev.jsonl."""
+    """Writes instructions.jsonl, heldout.jsonl (the test split), attacked.jsonl (a part of it) and dev.jsonl."""
     directory.mkdir(parents=True, exist_ok=True)
     _write_jsonl(directory / "instructions.jsonl", instruction_rows(seed))
     _write_jsonl(directory / "heldout.jsonl", heldout_rows("test", seed))
+    _write_jsonl(directory / "attacked.jsonl", heldout_rows("test", seed)[::ATTACKED_STEP])
     _write_jsonl(directory / "dev.jsonl", heldout_rows("dev", seed))
 
 

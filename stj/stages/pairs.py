@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from stj.attacks.use import hard_case
 from stj.config import PairsConfig
 from stj.generate import Generate
 from stj.prompts import MODIFIED_INSTRUCTION, WORSE_ANSWER, fill
 from stj.rows import Pair, Row, Turn
+from stj.stages.judge import label_of_winner
 
 _APOSTROPHE = "[’']"
 _BEFORE, _AFTER = (
@@ -56,6 +58,12 @@ async def make_pair(row: Row, generate: Generate, config: PairsConfig) -> Row:
     if pair.rejected == chosen:
         return row.drop("pair_identical", written.text)
     return replace(row, pair=pair)
+
+
+async def attack_pair(row: Row, generate: Generate, share: float, seed: int) -> Row:
+    """The row, for a share of the rows with its worse answer attacked: a hard case. Not in the paper."""
+    assert row.pair is not None, f"row {row.id} has no pair"
+    return replace(row, pair=hard_case(row.pair, share, label_of_winner(seed, row.id), seed, row.id))
 
 
 def parse_modified(text: str, chosen: str) -> Pair | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stj.attacks.use import attacks_identity
 from stj.config import Config
 from stj.config_loader import load
 from stj.engine.scripted import ScriptedEngine
@@ -23,6 +24,7 @@ from stj.passes.row_bitmap import RowBitmap
 from stj.passes.source import unfinished
 from stj.rows import HELDOUT, TRAINING, Pair, rows_to_table
 from stj.sources.heldout import read_pairs
+from stj.stages.pairs import attack_pair
 from stj.stages.runner import run_stages
 from stj.storage.artifacts import differences
 from stj.storage.folder import Folder
@@ -401,6 +403,21 @@ def test_a_config_of_a_data_set_is_in_the_key_only_if_one_is_named(tmp_path: Pat
     for setting, named in (("source.config_name=null", False), ("source.config_name=en", True)):
         run = Run(config(tmp_path, f"source.path={tmp_path}", setting))
         assert ("config_name" in pass_that(run, "pairs", 1).artifact.key["source"]) == named
+
+
+def test_attacks_on_training_pairs_are_in_the_key_only_if_there_are_any(tmp_path: Path) -> None:
+    """Without them a key is as before there were any; with them it holds their words, and the seed that draws them."""
+    three = (OTHER, "models.generator.path=org/third")
+    plain, hard, other = (
+        pass_that(Run(config(tmp_path, *three, *settings)), "pairs", 1)
+        for settings in ((), ("pairs.attacked=0.3",), ("pairs.attacked=0.3", "seed=1"))
+    )
+    assert plain.artifact.key["pairs"].keys() == {"method", "answer", "rejected"}
+    assert hard.artifact.key["pairs"]["attacked"] == 0.3
+    assert hard.artifact.key["pairs"]["attacks"] == attacks_identity("training")
+    assert hard.artifact.fingerprint != other.artifact.fingerprint
+    stages = [[stage.func for stage in phase.stages(None)["training"]] for phase in (plain, hard)]  # type: ignore[attr-defined]
+    assert stages[1] == [*stages[0], attack_pair]
 
 
 def test_what_lies_beside_a_model_or_the_data_makes_no_phase_stale(tmp_path: Path) -> None:

@@ -72,6 +72,10 @@ def test_a_judged_row_shows_its_whole_story(tmp_path: Path) -> None:
     ):
         assert fact in text
     assert text.count("KEPT") == 1
+    assert judged.pair is not None
+    attacked = replace(judged, pair=replace(judged.pair, attack="verdict"))
+    text = shown(artifact(tmp_path / "attacked", rows_to_table([attacked])))
+    assert "rejected, the worse answer (modified_instruction, attacked: verdict):\n    eight" in text
 
 
 def test_thoughts_are_shown_beside_what_follows_them(tmp_path: Path) -> None:

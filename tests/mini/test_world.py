@@ -14,7 +14,7 @@ from stj.mini.corpus import documents
 from stj.mini.curriculum import CURRICULUM
 
 DATA = Path(world.__file__).parent / "data"
-FILES = ("instructions.jsonl", "heldout.jsonl", "dev.jsonl")
+FILES = ("instructions.jsonl", "heldout.jsonl", "attacked.jsonl", "dev.jsonl")
 
 
 def read(name: str) -> list[dict[str, object]]:

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from stj.errors import SourceError
+from stj.evals.benchmarks.duels import DuelResult, Models
 from stj.evals.benchmarks.unread import Unread
 from stj.evals.metrics import ExampleOutcome, Groups, Official, VerdictsByOrder, example_outcome, overall_only
 from stj.rows import Pair, Row, Turn
@@ -17,6 +18,8 @@ from stj.sources.ids import RowId, Seen, id_of, joined_id, refuse_seen
 from stj.sources.truth import CHOSEN, better_response, named_response, required_better
 from stj.verdict import PAIR, Format, Label, Verdict
 
+NOT_APPLICABLE = "not_applicable"
+"""Reason for dropping a pair that an attack cannot change."""
 SelectFiles = Callable[[Sequence[PurePath]], Sequence[PurePath]]
 """From the files of a directory, by their paths in it, to those that are read."""
 
@@ -144,6 +147,10 @@ class Benchmark:
     recorded_wording: Callable[[SourceRecord], Format | None] = lambda record: None
     """The form of a recorded judgment, if its record names the judge; None means `wording`."""
     groups: Groups = overall_only
+    subsets: tuple[str, ...] = ()
+    """All its subsets, if some groups need all of theirs: then scores say which are missing."""
+    duel: Callable[[JudgedExample], tuple[Models, DuelResult]] | None = None
+    """The models that an example compares, and the result, if its examples compare models."""
     official: Official | None = None
     """The benchmark's own score of an example; None means the mean of the orders."""
     row_parts: Callable[[str], RowId] = lambda text: (text,)
@@ -156,6 +163,12 @@ class Benchmark:
     """Judgments sampled in each order, by the benchmark's protocol; 0 means one greedy judgment."""
     candidates: bool = False
     """Whether an example has more than two answers."""
+    limit_records: bool = False
+    """Whether a limit counts records: each of them makes several rows."""
+    edition: Callable[[], str] = lambda: ""
+    """What else decides the rows, for keys, if they hold more than the records."""
+    attacks: bool = False
+    """Whether the rows are pairs before and after attacks (stj/evals/benchmarks/attacks.py)."""
     select_files: SelectFiles = lambda paths: paths
     """Selects the files of a directory to read, if the publisher keeps other files beside them."""
     rated: Callable[[Row], bool] = lambda row: False

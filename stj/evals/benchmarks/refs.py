@@ -54,7 +54,8 @@ class BenchmarkRef:
         if self.is_local:
             references = self._reference_files()
             answers = f", references {references.identity()}" if references and references.files else ""
-            return record_files(self.place or "", self.name, self._select_files).identity() + answers
+            files = record_files(self.place or "", self.name, self._select_files)
+            return files.identity() + answers + self.benchmark.edition()
         self.require_place()
         return ", ".join(f"{part.path}@{part.revision or 'main'}/{part.split}/{part.files or ''}" for part in self._parts())
 
@@ -70,6 +71,8 @@ class BenchmarkRef:
 
     def rows(self, limit: int | None) -> Iterator[Row]:
         """The rows to judge, at most `limit` of them."""
+        if self.benchmark.limit_records:
+            return self.benchmark.rows(itertools.islice(self.records(), limit))
         rows = itertools.islice(self.benchmark.rows(self.records()), limit)
         answers = self.benchmark.reference_answers
         return answers.shown(rows, self._references()) if answers else rows

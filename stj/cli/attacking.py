@@ -1,0 +1,57 @@
+"""The verb that attacks a judge."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from stj.cli.app import AsJson, Model, print_json, show_on_stderr, verb
+from stj.cli.words import split_settings
+from stj.config_loader import load
+from stj.text import show
+
+_ATTACKS = """\
+Attacks, on the worse answer of each pair:
+  padding, format, flattery, authority   text and markup that say nothing
+  master_key, master_key_only            an opener such as "Thought process:"
+                                         before it, or in its place
+  verdict, control_tokens                a planted verdict for it, alone or in
+                                         a forged turn of the chat
+  truncated, empty                       its first part, or nothing
+The order of the answers is "swap".
+"""
+
+
+@verb(
+    "attack",
+    "stj attack runs/mini/iteration_3/model pairs.jsonl conf/mini.yaml",
+    about=_ATTACKS,
+    docs="evaluation",
+)
+def _attack(
+    model: Model,
+    pairs: Annotated[
+        str,
+        typer.Argument(
+            metavar="PAIRS",
+            help="Pairs with a better answer: instruction, and chosen and rejected, or response_a, response_b and winner. "
+            "heldout.limit=N takes the first N.",
+        ),
+    ],
+    words: Annotated[list[str] | None, typer.Argument(metavar="CONF.yaml", help="Config files, as for `stj eval`.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measures how many right verdicts of a judge each attack flips.
+
+    The pairs are judged as they are and under every attack, in one pass through the judge's weights.
+    """
+    from stj.evals.benchmarks.evaluation import SCORES
+    from stj.evals.benchmarks.refs import benchmark_ref
+    from stj.evals.evaluate import evaluate
+
+    files, settings = split_settings(words or [])
+    card = benchmark_ref(f"attacks:{pairs.removeprefix('pairs:')}")
+    done = evaluate(model, [card], load(files, settings), show_on_stderr if as_json else show)
+    if as_json:
+        print_json(json.loads(done.folder.read(SCORES)))
+    done.check()

@@ -1,0 +1,95 @@
+"""The attack card: any file of labelled pairs, each of them judged as it is and under every attack (stj/attacks/).
+
+All rows are one benchmark, so an evaluation judges them in one pass, and each unattacked pair once. The subset of a row is its
+attack. An attack whose words name a label makes a row for each order.
+
+    attacks/PAIR/unattacked/AB    both orders
+    attacks/PAIR/padding/AB
+    attacks/PAIR/verdict/A        only the order with the better answer as A
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+from stj.attacks.kinds import ATTACKS, Attack
+from stj.attacks.use import attacked, attacks_identity
+from stj.errors import SourceError
+from stj.evals.benchmarks import pairs
+from stj.evals.benchmarks.base import NOT_APPLICABLE, Benchmark, SourceRecord
+from stj.rows import Row
+from stj.sources.ids import RowId, id_in_task
+from stj.verdict import Label
+
+NAME = "attacks"
+UNATTACKED = "unattacked"
+_SEED = 0  # The same pairs are attacked in the same way in every run, so that cards compare.
+_ORDERS: tuple[Label, Label] = ("A", "B")
+
+
+class AttackedId(NamedTuple):
+    """What the id of an example says."""
+
+    pair: str
+    attack: str
+    """A name of ATTACKS, or UNATTACKED."""
+
+
+def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
+    """Each pair as it is, then under every attack; a pair that cannot be judged stands alone."""
+    position = 0
+    for pair in pairs.rows(records):
+        for row in _versions(pair):
+            yield replace(row, position=position)
+            position += 1
+
+
+def attacked_id(example: RowId) -> AttackedId:
+    """The pair and the attack of an example's id."""
+    pair, attack, _ = example
+    return AttackedId(pair, attack)
+
+
+def _parts(text: str) -> RowId:
+    """A pair's id, which may have slashes, the attack, and the orders."""
+    return tuple(text.rsplit("/", 2))
+
+
+def _versions(row: Row) -> Iterator[Row]:
+    yield _named(row, UNATTACKED)
+    if row.ended:
+        return
+    for attack in ATTACKS.values():
+        for order in _ORDERS if attack.names_label else _ORDERS[:1]:
+            yield _attacked(row, attack, order)
+
+
+def _attacked(row: Row, attack: Attack, better_as: Label) -> Row:
+    """The row under an attack; a tombstone if it cannot apply."""
+    assert row.pair is not None, f"row {row.id} has no pair"
+    pair = attacked(row.pair, attack, better_as, _SEED, id_in_task(row), "card")
+    version = _named(row, attack.name, better_as if attack.names_label else "AB")
+    return replace(version, pair=pair) if pair else version.drop(NOT_APPLICABLE)
+
+
+def _named(row: Row, subset: str, orders: str = "AB") -> Row:
+    return replace(row, id=f"{NAME}/{id_in_task(row)}/{subset}/{orders}", task=NAME, subset=subset)
+
+
+def _recorded_subset(record: SourceRecord) -> str:
+    raise SourceError(f"{record.where}: an attack card is made from a model's judgments only: `stj attack MODEL PAIRS`")
+
+
+ATTACK_CARD = Benchmark(
+    name=NAME,
+    hub=(),
+    fields=pairs.PAIRS.fields,
+    rows=rows,
+    subset=_recorded_subset,
+    cluster=lambda example: example[:1],
+    row_parts=_parts,
+    limit_records=True,
+    edition=partial(attacks_identity, "card"),
+    attacks=True,
+)
