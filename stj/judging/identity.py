@@ -25,6 +25,4 @@ def judge_facts(model: dict[str, Any], vote: VoteConfig) -> Key:
     """The facts of a judge with these settings. A greedy judgment uses only `max_tokens` of its decoding."""
     asked = vote if vote.votes > 1 else replace(vote, decoding=vote.decoding.greedy())
     variant = variant_of(vote.prompt)
-    key = plain(asked.key) | {"prompt": variant.name}
-    del key["prompt_format"]  # The prompt's words name it.
-    return {"model": model, "vote": key, "prompts": dict(variant.hashes)}
+    return {"model": model, "vote": plain(asked.key) | {"prompt": variant.name}, "prompts": dict(variant.hashes)}

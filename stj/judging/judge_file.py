@@ -167,7 +167,7 @@ def _sittings(panel: Panel) -> list[Sitting]:
 
 def _key(panel: Panel, model: Mapping[str, Any]) -> Key:
     votes = plain(panel.config.vote.key)
-    del votes["prompt"], votes["prompt_format"]  # "prompts" holds the panel's prompts.
+    del votes["prompt"]  # "prompts" holds the panel's prompts.
     return {
         "step": "judge_file",
         "model": {**model, **panel.config.engine.drawn_by(panel.config.seed)},

@@ -173,7 +173,10 @@ def test_the_server_abstains_and_refuses_a_request_for_other_votes(calibrated: P
     for other in ({"votes": 2}, {"prompt": "arena"}):
         status, answer = ask(app, body | other)
         assert status == 400
-        assert answer["detail"] == "this server's calibration is for prompt=figure8 and votes=1 only: leave out both"
+        assert (
+            answer["detail"]
+            == f"this server's calibration is for its own settings only (votes=1): leave out {next(iter(other))}"
+        )
     assert server._abstention(server._abstention_text(None)) is None
 
 
