@@ -169,11 +169,14 @@ def _like_another(name: str, value: Any, doc: str, like: str, explained: Any) ->
     yield f"  {doc}{' ' if doc else ''}Fields as in [`{like}`](#{like.replace('.', '')}).{defaults}\n"
 
 
+_ALIASES = ("Objective", "Parser", "Thinking", "StopRule", "Aggregate")
+
+
 def _type_words(kind: str) -> str:
     """A type for a reader of YAML: the values of a Literal, `float or null`."""
     if optional_group(kind):
         return "a group of settings or null"
-    resolved = str(getattr(config_module, kind)) if kind in ("PromptName", "Objective", "Parser", "Thinking") else kind
+    resolved = str(getattr(config_module, kind)) if kind in _ALIASES else kind
     words = resolved.replace("typing.", "").replace("'", '"').replace(" | None", " or null")
     if words.startswith("Literal["):
         return " or ".join(f"`{value.strip()}`" for value in words[len("Literal[") : -1].replace('"', "").split(","))

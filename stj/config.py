@@ -945,7 +945,7 @@ class VoteConfig:
     def key(self) -> dict[str, Any]:
         """The settings that decide which judgments exist, and how they are read, as JSON values."""
         key = asdict(self)
-        del key["prompt_format"]  # The words of a file hold it.
+        del key["prompt_format"]  # The prompt's words hold it.
         if self.stop != "unlikely":
             del key["stop_error"]
         if self.votes == 1 or self.stop == "all" or self.aggregate == "distribution":

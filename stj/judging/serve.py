@@ -186,7 +186,7 @@ async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
     try:
         changed = pair.model_dump(include=_SETTINGS, exclude_none=True)
         config = replace(state.stj_vote, **changed)
-        if abstention and config != state.stj_vote:
+        if abstention and config.key != state.stj_vote.key:
             raise HTTPException(400, _OTHER_SETTINGS.format(state.stj_vote, ", ".join(sorted(changed))))
         verdict = await compare_responses(
             instruction, pair.response_a, pair.response_b, TokenCounter(state.stj_generate), config

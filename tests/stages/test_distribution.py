@@ -17,7 +17,7 @@ from stj.rows import Pair, Turn, row_from_dict, rows_to_table
 from stj.stages.distribution import CHOICES, probability_of_a
 from stj.stages.runner import TokenCounter
 from stj.stages.vote import PairVerdict, Vote, pair_verdict, vote
-from stj.verdict import FIVE_ALONE, OUTPUT, PAIR, PAIR_OR_TIE, PARSERS, RESULT, Format, parse
+from stj.verdict import FIVE_ALONE, FORMATS, OUTPUT, PAIR, PAIR_OR_TIE, PARSERS, RESULT, Format, parse
 from tests.conftest import make_row
 
 REASONS = "Assistant A is a bit better than B, so the verdict is"
@@ -103,6 +103,28 @@ def test_five_verdicts_sum_over_all_ways_to_go_on() -> None:
     sign = Token(">", ((">", 0.5), ("=", 0.3), (">>", 0.2)))
     tag = [certain("[["), Token("A", (("A", 0.8), ("B", 0.2))), sign, certain("B"), certain("]]")]
     assert probability(tag, FIVE_ALONE) == pytest.approx(0.8 * (0.7 + 0.3 * 0.5))
+
+
+SCORE = Token("8", (("8", 0.5), ("9", 0.1), ("6", 0.2), ("7", 0.2)))
+NUMBER = Token("1", (("1", 0.6), ("2", 0.3), ("Tie", 0.1)))
+LETTER = Token("A", (("A", 0.6), ("B", 0.2), ("C", 0.2)))
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "expected"),
+    [
+        ("judgelm", [SCORE, certain(" "), certain("7"), certain("\nBecause of 5 6.")], 0.7),
+        ("judgelm", [certain("1"), certain("0"), certain(" "), Token("7", (("7", 0.6), ("9", 0.3), ("10", 0.1)))], 0.95),
+        ("pandalm", [NUMBER, certain("\n\n### Reason: 2 is worse.")], 0.65),
+        ("auto-j", [certain("so the final decision is"), certain(" Response"), certain(" "), NUMBER], 0.6 / 0.9),
+        ("boxed", [certain("It is \\"), certain("boxed{"), LETTER, certain("}.")], 0.7),
+        ("boxed", [certain("\\boxed{\\text{"), LETTER, certain("}}")], 0.7),
+        ("letter", [certain("Reasons of A.\n"), certain("Answer: "), LETTER], 0.7),
+        ("judgebench", [certain("[["), Token("A", (("A", 0.6), ("B", 0.4))), certain("]]")], 0.6),
+    ],
+)
+def test_the_formats_of_published_judges_are_read_too(name: str, tokens: list[Token], expected: float) -> None:
+    assert probability(tokens, FORMATS[name]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -16,9 +15,9 @@ from hypothesis import strategies as st
 from stj.config import HeldoutConfig, StopRule, VoteConfig
 from stj.errors import ConfigError
 from stj.evals.benchmarks import BENCHMARKS
-from stj.evals.benchmarks.base import JudgedExample
 from stj.evals.benchmarks.evaluation import judged_examples
 from stj.evals.evaluate import judge_benchmark
+from stj.evals.metrics import VerdictsByOrder
 from stj.generate import Completion, Sampling, SeededSampling
 from stj.rows import Candidates, Pair, Row, Turn
 from stj.stages.runner import RequestSeeds, TokenCounter, wait_forever
@@ -137,14 +136,13 @@ FOUR = Candidates(answers=("one", "two", "three", "four"), good=1)
 def test_an_evaluation_scores_the_same_with_every_parser(row: Row, rule: Stopping, votes: list[list[str]]) -> None:
     """The parsers read "[[A]] because it is." differently, so a majority is settled only if it is for all of them."""
 
-    def examples(stopping: Stopping) -> list[list[JudgedExample]]:
+    def verdicts(stopping: Stopping) -> list[list[VerdictsByOrder]]:
         judge = Judge(votes, random.Random(0))
         judged = asyncio.run(judge_benchmark(row, judge, HeldoutConfig(), len(votes[0]), stopping=stopping))
-        by_parser = (judged_examples([judged], BENCHMARKS[row.task], parser, votes=True) for parser in PARSERS)
-        # Votes that were not asked were not read either.
-        return [[replace(example, judgments=0, unread=()) for example in read] for read in by_parser]
+        examples = [judged_examples([judged], BENCHMARKS[row.task], parser, votes=True) for parser in PARSERS]
+        return [[example.verdicts for example in read] for read in examples]
 
-    assert examples(rule) == examples(Stopping(rule="all"))
+    assert verdicts(rule) == verdicts(Stopping(rule="all"))
 
 
 def sets_of_votes(votes: int) -> list[tuple[int, int, int]]:
