@@ -785,7 +785,7 @@ class Config:
     """Only `stj eval`: judgments of each order, from 1 to 1000, whose majority is the verdict. 1 is one greedy judgment."""
     vote_stop: StopRule = "exact"
     """Only `stj eval`, with `votes` above 1: when the votes of an order end, as in `vote.stop`."""
-    vote_stop_error: float = 0.01
+    vote_stop_error: float = 0.02
     """Only `stj eval`, with `vote_stop=unlikely`: the stated error of each order, as in `vote.stop_error`."""
     prompt: PromptName = "figure8"
     """Only `stj eval`: the judge prompt of stj/prompts/variants.py. stj trains judges on `figure8`."""
@@ -886,7 +886,7 @@ class VoteConfig:
     """When the votes on a pair end, if `votes` is above 1. `exact` stops when no vote that is left can change the verdict: it
     is the verdict of all votes. `unlikely` also stops when a change is unlikely, by `stop_error`. `all` asks every vote, as a
     mean of all votes needs."""
-    stop_error: float = 0.01
+    stop_error: float = 0.02
     """Only for `stop=unlikely`: the greatest probability, for any pair, that the verdict differs from that of all votes. A
     share above 0, up to 0.5."""
     aggregate: Aggregate = "majority"

@@ -107,6 +107,9 @@ class Judgment:
     output_tokens: Int32
     thought: str = ""
     """What a thinking judge wrote before the judgment, with its tags (stj/thoughts.py); older artifacts lack it."""
+    probability: float | None = None
+    """Probability that the response shown as A is better, by the tokens of the verdict; None without a verdict, or if nobody
+    asked for it."""
 
     @property
     def truncated(self) -> bool:

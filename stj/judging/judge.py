@@ -61,7 +61,7 @@ class Judge:
         parser: Parser = "distinct",
         votes: int = 1,
         stop: StopRule = "exact",
-        stop_error: float = 0.01,
+        stop_error: float = 0.02,
         aggregate: Aggregate = "majority",
         sampling: Sampling | None = None,
         engine: EngineConfig | None = None,

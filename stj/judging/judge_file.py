@@ -29,7 +29,7 @@ from stj.sources.responses import read_responses, read_winners, responses_identi
 from stj.stages.judge import LABELS
 from stj.stages.runner import Stage
 from stj.stages.stopping import VotesAsked
-from stj.stages.vote import PairVerdict, Vote, first_rounds, pair_verdict, vote
+from stj.stages.vote import PairVerdict, first_rounds, pair_verdict, vote
 from stj.storage.artifacts import Artifact, Key, artifacts_to_make, fingerprint, plain
 from stj.storage.folder import Folder, absolute_path
 from stj.verdict import Label
@@ -177,13 +177,9 @@ def _name(model: str, prompt: str, panel: Panel) -> str:
 
 
 def _opinion(verdict: PairVerdict, config: VoteConfig) -> Opinion:
-    (for_a, for_b), votes = _shares(verdict.votes), verdict.votes
-    return Opinion(for_a=for_a, for_b=for_b, first=_shares(votes[: len(LABELS) * first_rounds(config)]))
-
-
-def _shares(votes: Sequence[Vote]) -> tuple[float, float]:
-    for_a, for_b = (sum(vote.verdict == label for vote in votes) / max(1, len(votes)) for label in LABELS)
-    return for_a, for_b
+    for_a, for_b = verdict.shares
+    first = replace(verdict, votes=verdict.votes[: len(LABELS) * first_rounds(config)])
+    return Opinion(for_a=for_a, for_b=for_b, first=first.shares)
 
 
 def _rows(sitting: Sitting) -> Iterator[Row]:

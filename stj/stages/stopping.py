@@ -9,13 +9,14 @@ position bias cancels. Rounds are numbered. Only those are started that are need
 the result depends neither on concurrency nor on which vote arrives first.
 
 The lead of `unlikely` is the smallest one whose error is at most `stop_error`. The error is the probability that the verdict
-differs from that of all votes, over all looks together. It holds for every pair, because it holds for every set of N votes in
-random order. It is greatest if all votes together are a tie. Then, by the reflection principle, the share of the orders in
-which A is ahead by c somewhere equals the share of sets of votes in which A is ahead by 2c at the end. The same holds for B.
-Ties and unreadable votes only lower the error (tests/stages/test_stopping.py computes it for every set of few votes).
+differs from that of all votes, over all looks together. Votes are independent samples, but the judge's chance of each verdict
+is not known, and each order has its own. So the error is that of the worst chances: a fair coin in both orders. For a coin, by
+the reflection principle, to be ahead by the lead and not to end ahead is as probable as to end ahead by twice the lead or
+more. Ties and unreadable votes only lower the error. tests/stages/test_stopping.py computes it for few votes and many chances.
 """
 
 import math
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Stopping:
     """When the votes on a pair are enough."""
 
     rule: StopRule = "all"
-    error: float = 0.01
+    error: float = 0.02
     """Only for `unlikely`: the greatest probability that the verdict differs from that of all votes."""
 
     def rounds_needed(self, tally: Counter[Verdict], left: int, votes: int, orders: int) -> int:
@@ -95,19 +96,16 @@ class VotesAsked:
 
 @cache
 def stopping_lead(votes: int, orders: int, error: float) -> int:
-    """The smallest lead, in votes, at which at most this share of all sets of votes still end with another verdict."""
-    return next(lead for lead in range(orders, orders * votes + 1, orders) if greatest_error(votes, orders, lead) <= error)
+    """The smallest lead, in votes, whose error is at most this one."""
+    leads = range(orders, orders * votes + 1, orders)
+    return leads[bisect_left(leads, True, key=lambda lead: greatest_error(orders * votes, lead) <= error)]
 
 
-def greatest_error(votes: int, orders: int, lead: int) -> float:
-    """The greatest probability that a verdict with this lead differs from that of all `votes` votes in each of 1 or 2 orders.
+def greatest_error(votes: int, lead: int) -> float:
+    """The greatest probability that a verdict with this lead differs from that of all `votes` votes.
 
-    One order: a tie of M votes, M even; of C(M, M/2) sequences, C(M, M/2 + lead) are ahead by the lead somewhere. Two orders:
-    the sum and the difference of their counts move as a walk on the plane's grid, so the number of sequences is a product.
+    An odd vote only breaks a tie of the others, so the error is greater if it is unreadable.
     """
-    if orders == 1:
-        even = votes - votes % 2
-        return 2 * math.comb(even, even // 2 + lead) / math.comb(even, even // 2)
-    odd = votes % 2  # With an odd number of votes, one order is for A by one vote and the other for B.
-    ahead = math.comb(votes, (votes + lead + odd) // 2) * math.comb(votes, (votes + lead - odd) // 2)
-    return 2 * ahead / math.comb(votes, (votes + odd) // 2) ** 2
+    even = votes - votes % 2
+    tail = sum(math.comb(even, ahead) for ahead in range(even // 2 + lead, even + 1))
+    return float(2 * tail / 2**even)

@@ -87,6 +87,23 @@ def test_votes_are_sampled_as_the_paper_does(pair: Row) -> None:
     assert {(sampling.temperature, sampling.top_p) for sampling in asked} == {(0.7, 0.9)}
 
 
+@pytest.mark.usefixtures("without_ray")
+def test_votes_that_stop_give_the_scores_of_all_votes_and_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["eval", "package://mini/seed_model", PAIRS, MINI, "heldout.limit=5", f"run_root={tmp_path}/run", "votes=32"]
+    records = {}
+    for rule, asked in (("all", 320), ("exact", 170), ("unlikely", 80)):
+        assert main([*words, f"vote_stop={rule}", "--json"]) == 0
+        records[rule] = json.loads(capsys.readouterr().out)
+        assert records[rule]["scores"]["pairs"].pop("votes") == {"asked": asked, "most": 320}
+    assert records["all"]["scores"] == records["exact"]["scores"] == records["unlikely"]["scores"]
+    assert (records["unlikely"]["stop"], records["unlikely"]["stop_error"]) == ("unlikely", 0.02)
+    assert len(list((tmp_path / "run" / "evals").iterdir())) == 3  # A rule decides which judgments there are.
+    assert main([*words, "vote_stop=unlikely"]) == 0
+    assert "pairs: 80 votes asked of 320, 75% saved" in capsys.readouterr().out
+
+
 def test_helpsteer2_takes_three_samples(tmp_path: Path) -> None:
     scores = {"correctness": 1, "coherence": 1, "complexity": 1, "verbosity": 1}
     records = [{"prompt": "?", "response": text, "helpfulness": place, **scores} for place, text in enumerate(("bad", "good"))]

@@ -170,10 +170,10 @@ def test_the_server_abstains_and_refuses_a_request_for_other_votes(calibrated: P
     status, answer = ask(app, body | {"instruction": "unsure"})
     assert (status, answer["verdict"], answer["abstained"], answer["confidence"]) == (200, None, True, 0.5)
     assert ask(app, body | {"votes": 1, "prompt": "figure8"})[0] == 200
-    for other in ({"votes": 2}, {"prompt": "arena"}):
-        status, answer = ask(app, body | other)
+    for name, value in (("votes", 2), ("prompt", "arena"), ("aggregate", "distribution")):
+        status, answer = ask(app, body | {name: value})
         assert status == 400
-        assert answer["detail"] == "this server's calibration is for prompt=figure8 and votes=1 only: leave out both"
+        assert answer["detail"] == f"this server's calibration is for its own settings of votes: leave out {name}"
     assert server._abstention(server._abstention_text(None)) is None
 
 
@@ -194,4 +194,4 @@ def test_a_real_server_abstains(tmp_path: Path) -> None:
         status, text = get(f"{address}/v1/judge", bodies[0] | {"votes": 4}, "key")
     assert {answer["abstained"] for answer in answers} == {True, False}
     assert all(answer["abstained"] == (answer["verdict"] is None) == (answer["confidence"] < 1) for answer in answers)
-    assert (status, "leave out both" in text) == (400, True)
+    assert (status, "leave out votes" in text) == (400, True)

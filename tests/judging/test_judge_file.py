@@ -134,6 +134,21 @@ def test_a_ray_job_that_would_lose_its_results_is_refused(
     assert "run_root=runs/judge/pairs is relative" in capsys.readouterr().err
 
 
+def test_votes_that_stop_are_counted_for_each_result_and_in_all(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(
+        here / "pairs.jsonl", pair("one", "xx", "x"), pair("two", "x", "xx") | {"winner": "B"}, pair("FAIL", "xx", "x")
+    )
+    words = ["judge", file, f"model={SEED_MODEL}", "engine.max_failed_fraction=1", "vote.votes=32"]
+    for rule, asked in (("all", 64), ("exact", 34), ("unlikely", 10)):
+        assert main([*words, f"vote.stop={rule}", f"run_root={here}/{rule}"]) == 0
+        printed = capsys.readouterr()
+        judged = [result for result in map(json.loads, printed.out.splitlines()) if not result["error"]]
+        assert [(len(result["votes"]), result["most_votes"], result["confidence"]) for result in judged] == [(asked, 64, 1)] * 2
+        summary = json.loads((here / rule / "agreement.json").read_text())
+        assert summary["votes"] == {"asked": 2 * asked, "most": 128}
+        assert (f"{2 * asked} votes asked of 128" in printed.err) == (rule != "all")
+
+
 def test_other_settings_are_refused_and_overwritten_on_request(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["judge", write(here / "pairs.jsonl", pair("one", "xx", "x")), f"model={SEED_MODEL}"]
     assert main(words) == 0
