@@ -77,6 +77,16 @@ def test_pairs_without_labels_cannot_calibrate(here: Path, capsys: pytest.Captur
     assert not (here / "calibration.json").exists()
 
 
+@pytest.mark.parametrize(("out", "message"), [(".", "a directory; name a file"), ("no/c.json", "does not exist")])
+def test_a_place_that_cannot_hold_the_file_is_refused_before_anything_is_judged(
+    here: Path, out: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(here / "labelled.jsonl", *labelled(right=2, wrong=0))
+    assert main(["calibrate", SEED_MODEL, file, "--out", out]) == 2
+    assert message in capsys.readouterr().err
+    assert not (here / "runs").exists()
+
+
 def test_the_shell_s_judge_abstains_and_says_how_often(
     calibrated: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
