@@ -3,10 +3,10 @@
     python benchmarks/risk.py             a few minutes on two cores
     python benchmarks/risk.py --again     splits the judgments in the result again, without a model
 
-The seed model, M_0, judges the held-out and the development pairs once, greedily and with 8 votes in each order. In each split
-one half of the pairs is the calibration. On the other half the share of errors among the answered pairs must be at most the
-risk, except in at most 10% of the splits. A split in which the calibration keeps no risk answers nothing, so it cannot fail; it
-is counted apart.
+The seed model, M_0, judges the held-out and the development pairs once: with one greedy vote in each order, with the
+probabilities of that vote, and with 8 sampled votes. In each split one half of the pairs is the calibration. On the other half
+the share of errors among the answered pairs must be at most the risk, except in at most 10% of the splits. A split in which the
+calibration keeps no risk answers nothing, so it cannot fail; it is counted apart.
 """
 
 import json
@@ -28,7 +28,12 @@ ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "risk.json"
 SPLITS = 200
 RISKS = (0.05, 0.1, 0.15, 0.2, 0.3)
-VOTES = (1, 8)
+LIMIT = Sampling(max_tokens=128)
+VOTES = {
+    "one_vote": VoteConfig(decoding=LIMIT),
+    "one_vote_distribution": VoteConfig(decoding=LIMIT, aggregate="distribution"),
+    "eight_votes": VoteConfig(decoding=LIMIT, votes=8),
+}
 SEED_MODEL = "package://mini/seed_model"
 
 
@@ -44,21 +49,21 @@ def labelled_pairs() -> list[tuple[str, str, str, Label]]:
     return pairs
 
 
-def judged(votes: int) -> list[Outcome]:
+def judged(vote: VoteConfig) -> list[Outcome]:
     """The outcomes of the seed model on all pairs."""
     pairs = labelled_pairs()
-    with Judge(SEED_MODEL, votes=votes, sampling=Sampling(max_tokens=128)) as judge:
+    with Judge(SEED_MODEL, votes=vote.votes, aggregate=vote.aggregate, sampling=vote.decoding) as judge:
         results = judge.compare_many([pair[:3] for pair in pairs])
     return [Outcome(pair[3], result.verdict, result.confidence) for pair, result in zip(pairs, results, strict=True)]
 
 
-def measure(outcomes: Sequence[Outcome], votes: int, risk: float) -> dict[str, Any]:
+def measure(outcomes: Sequence[Outcome], vote: VoteConfig, risk: float) -> dict[str, Any]:
     """How often, in 200 splits, the other half's error is above the risk."""
     above, silent, answered, errors = 0, 0, [], []
     for split in range(SPLITS):
         shuffled = random.Random(f"split {split}").sample(outcomes, len(outcomes))
         half = len(shuffled) // 2
-        calibration = Calibration(model="M_0", judge={"vote": VoteConfig(votes=votes).key}, outcomes=Outcomes(shuffled[:half]))
+        calibration = Calibration(model="M_0", judge={"vote": vote.key}, outcomes=Outcomes(shuffled[:half]))
         try:
             threshold = calibration.abstention(RiskLimit(risk=risk)).threshold
         except ConfigError:
@@ -81,14 +86,13 @@ def main() -> None:
     """Writes the result."""
     before = json.loads(RESULT.read_text()) if "--again" in sys.argv else {}
     record: dict[str, Any] = {"splits": SPLITS, "confidence": RiskLimit(risk=0.1).confidence}
-    for votes in VOTES:
-        key = f"votes_{votes}"
-        outcomes = [Outcome(*values) for values in before[key]["outcomes"]] if before else judged(votes)
+    for key, vote in VOTES.items():
+        outcomes = [Outcome(*values) for values in before[key]["outcomes"]] if key in before else judged(vote)
         decided = [outcome for outcome in outcomes if outcome.verdict]
         record[key] = {
             "pairs": len(outcomes),
             "accuracy": sum(outcome.right for outcome in decided) / len(decided),
-            "risks": {risk: measure(outcomes, votes, risk) for risk in RISKS},
+            "risks": {risk: measure(outcomes, vote, risk) for risk in RISKS},
             "outcomes": outcomes,
         }
         print(json.dumps({**record[key], "outcomes": len(outcomes)}, indent=1), flush=True)

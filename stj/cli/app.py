@@ -111,7 +111,9 @@ def print_json(value: object) -> None:
 
 
 def check_directory_of(out: str | None) -> None:
-    """Raises ConfigError if the directory of `--out` does not exist."""
+    """Raises ConfigError if `--out` is a directory, or if its directory does not exist."""
+    if out and Path(out).is_dir():
+        raise ConfigError(f"--out {out}: a directory; name a file")
     if out and not Path(out).absolute().parent.is_dir():
         raise ConfigError(f"--out {out}: the directory {Path(out).absolute().parent} does not exist")
 

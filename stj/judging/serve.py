@@ -57,7 +57,6 @@ _MOST_VOTES = 64
 
 _SETTINGS = {"prompt", "votes", "stop", "stop_error", "aggregate"}
 """Fields of a request that are settings of VoteConfig."""
-_OTHER_SETTINGS = "this server's calibration is for its own settings only (votes={0.votes}): leave out {1}"
 
 router = APIRouter()
 _votes = Counter("stj_judge_votes", "Judgments of pairs (one vote each), by the verdict they vote for", ["prompt", "verdict"])
@@ -184,10 +183,9 @@ async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
     abstention: Abstention | None = getattr(state, "stj_abstention", None)
     instruction = pair.model_dump()["instruction"]
     try:
-        changed = pair.model_dump(include=_SETTINGS, exclude_none=True)
-        config = replace(state.stj_vote, **changed)
+        config = replace(state.stj_vote, **pair.model_dump(include=_SETTINGS, exclude_none=True))
         if abstention and config.key != state.stj_vote.key:
-            raise HTTPException(400, _OTHER_SETTINGS.format(state.stj_vote, ", ".join(sorted(changed))))
+            raise ConfigError(f"this server's calibration is for its own settings of votes: leave out {_set_in(pair)}")
         verdict = await compare_responses(
             instruction, pair.response_a, pair.response_b, TokenCounter(state.stj_generate), config
         )
@@ -202,6 +200,10 @@ async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
     for vote in verdict.votes:
         _votes.labels(variant_of(config.prompt).name, vote.verdict or "none").inc()
     return (abstention.applied(verdict) if abstention else verdict).plain()
+
+
+def _set_in(pair: PairRequest) -> str:
+    return ", ".join(sorted(pair.model_dump(include=_SETTINGS, exclude_none=True)))
 
 
 def _too_long(characters: int, limit: int) -> str:

@@ -77,6 +77,16 @@ def test_pairs_without_labels_cannot_calibrate(here: Path, capsys: pytest.Captur
     assert not (here / "calibration.json").exists()
 
 
+@pytest.mark.parametrize(("out", "message"), [(".", "a directory; name a file"), ("no/c.json", "does not exist")])
+def test_a_place_that_cannot_hold_the_file_is_refused_before_anything_is_judged(
+    here: Path, out: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(here / "labelled.jsonl", *labelled(right=2, wrong=0))
+    assert main(["calibrate", SEED_MODEL, file, "--out", out]) == 2
+    assert message in capsys.readouterr().err
+    assert not (here / "runs").exists()
+
+
 def test_the_shell_s_judge_abstains_and_says_how_often(
     calibrated: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,11 +180,10 @@ def test_the_server_abstains_and_refuses_a_request_for_other_votes(calibrated: P
     status, answer = ask(app, body | {"instruction": "unsure"})
     assert (status, answer["verdict"], answer["abstained"], answer["confidence"]) == (200, None, True, 0.5)
     assert ask(app, body | {"votes": 1, "prompt": "figure8"})[0] == 200
-    for other in ({"votes": 2}, {"prompt": "arena"}):
-        status, answer = ask(app, body | other)
+    for name, value in (("votes", 2), ("prompt", "arena"), ("aggregate", "distribution")):
+        status, answer = ask(app, body | {name: value})
         assert status == 400
-        named = ", ".join(other)
-        assert answer["detail"] == f"this server's calibration is for its own settings only (votes=1): leave out {named}"
+        assert answer["detail"] == f"this server's calibration is for its own settings of votes: leave out {name}"
     assert server._abstention(server._abstention_text(None)) is None
 
 
@@ -195,4 +204,4 @@ def test_a_real_server_abstains(tmp_path: Path) -> None:
         status, text = get(f"{address}/v1/judge", bodies[0] | {"votes": 4}, "key")
     assert {answer["abstained"] for answer in answers} == {True, False}
     assert all(answer["abstained"] == (answer["verdict"] is None) == (answer["confidence"] < 1) for answer in answers)
-    assert (status, "leave out both" in text) == (400, True)
+    assert (status, "leave out votes" in text) == (400, True)
