@@ -138,7 +138,7 @@ def test_the_mini_seed_is_attacked_on_the_real_engine(tmp_path: Path) -> None:
     """The card is recomputed from the judgments on disk, and the same command again judges nothing."""
     pairs = "package://mini/data/attacked.jsonl"
     command = [sys.executable, "-m", "stj.cli", "attack", "package://mini/seed_model", pairs, MINI]
-    settings = ["heldout.limit=6", "engine.max_replicas=1", "engine.min_replicas=1", f"run_root={tmp_path}/run", "--json"]
+    settings = ["heldout.limit=4", "engine.max_replicas=1", "engine.min_replicas=1", f"run_root={tmp_path}/run", "--json"]
     ran = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stderr
     card = json.loads(ran.stdout)["scores"]["attacks"]["distinct"]["attacks"]
@@ -153,7 +153,7 @@ def test_the_mini_seed_is_attacked_on_the_real_engine(tmp_path: Path) -> None:
     before = right[UNATTACKED]
     assert before
     for name in ATTACKS:
-        assert (card[name]["pairs"], card[name]["right"]) == (6, len(before))
+        assert (card[name]["pairs"], card[name]["right"]) == (4, len(before))
         assert card[name]["flipped"] == pytest.approx(len(before - right[name]) / len(before))
     assert card["any"]["flipped"] == pytest.approx(len(before - set.intersection(*right.values())) / len(before))
     assert card["padding"]["flipped"] > 0  # words that a model of two million parameters has never seen
