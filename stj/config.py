@@ -23,10 +23,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from stj.errors import ConfigError
 from stj.generate import Sampling
+from stj.prompts.given import is_given, packed
 from stj.rows import CATEGORIES
 from stj.verdict import Parser
-
-PromptName = Literal["figure8", "arena", "prometheus"]
 
 Thinking = Literal["auto", "off", "on"]
 
@@ -71,6 +70,22 @@ def _above_0(key: str, settings: object, *names: str) -> None:
 
 def _share(key: str, settings: object, *names: str) -> None:
     _numbers(key, settings, names, lambda number: 0 <= number <= 1, "a share between 0 and 1")
+
+
+def _pack_prompt(settings: "Config | VoteConfig", key: str) -> None:
+    """Replaces the file of a prompt by its words, so that they travel with the settings."""
+    prompt = packed(settings.prompt, settings.prompt_format, key)
+    if prompt != settings.prompt:
+        object.__setattr__(settings, "prompt", prompt)  # as frozen dataclasses do in __init__
+        object.__setattr__(settings, "prompt_format", None)  # the words hold it
+
+
+def check_format_is_used(wording: str | None, prompts: Sequence[str], key: str) -> None:
+    """Raises ConfigError if a format is named, but every prompt has its own: a packed one left no format behind."""
+    _check(
+        wording is None or any(map(is_given, prompts)),
+        f"{key}_format={wording}: {key}={prompts[0]} has its own format; leave {key}_format out, or name a file in {key}",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -788,8 +803,11 @@ class Config:
     """Only `stj iterate`: the iteration to run, from 1 to T. `null` is the first that is not finished."""
     votes: int = 1
     """Only `stj eval`: judgments of each order, from 1 to 1000, whose majority is the verdict. 1 is one greedy judgment."""
-    prompt: PromptName = "figure8"
-    """Only `stj eval`: the judge prompt of stj/prompts/variants.py. stj trains judges on `figure8`."""
+    prompt: str = "figure8"
+    """Only `stj eval`: the judge prompt, `figure8`, `arena`, `prometheus`, `mtbench`, or a YAML file with `system` and `user`.
+    stj trains judges on `figure8`."""
+    prompt_format: str | None = None
+    """Only with a file in `prompt`: the format of its verdicts, by its name in stj/verdict/formats.py."""
     source: SourceConfig = field(default_factory=SourceConfig)
     """Where the instructions come from."""
     select: SelectConfig = field(default_factory=SelectConfig)
@@ -820,6 +838,8 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(bool(self.run_root), "run_root is empty; name a directory or a URI")
+        _pack_prompt(self, "prompt")
+        check_format_is_used(self.prompt_format, [self.prompt], "prompt")
         _at_least(1, "", self, "iterations")
         _check(0 <= self.seed <= _MAX_SEED, f"seed={self.seed}: must be 0 to {_MAX_SEED}")
         _check(1 <= self.votes <= 1000, f"votes={self.votes} judgments in each order: must be 1 to 1000")
@@ -878,8 +898,11 @@ def installed_engine() -> EngineConfig:
 class VoteConfig:
     """How a judge in use votes on a pair: in both orders, with one vote for each judgment."""
 
-    prompt: PromptName = "figure8"
-    """The judge prompt of stj/prompts/variants.py. stj trains judges on `figure8`."""
+    prompt: str = "figure8"
+    """The judge prompt: `figure8`, `arena`, `prometheus`, `mtbench`, or a YAML file with `system` and `user`. stj trains judges
+    on `figure8`."""
+    prompt_format: str | None = None
+    """Only with a file in `prompt`: the format of its verdicts, by its name in stj/verdict/formats.py."""
     parser: Parser = "distinct"
     """How verdicts are read, as in `judge.parser`."""
     votes: int = 1
@@ -888,6 +911,7 @@ class VoteConfig:
     """Sampling if `votes` is above 1. A greedy judgment uses only its `max_tokens`."""
 
     def __post_init__(self) -> None:
+        _pack_prompt(self, "vote.prompt")
         _check(1 <= self.votes <= 1000, f"vote.votes={self.votes} judgments in each order: must be 1 to 1000")
 
 

@@ -144,6 +144,8 @@ class Row:
     category: Category | None = None
     pair: Pair | None = None
     candidates: Candidates | None = None
+    reference: str | None = None
+    """A reference answer that the judge sees, if the benchmark shows one."""
     judgments: tuple[Judgment, ...] = ()
     kept: Int16 | None = None
     """Index into `judgments`: this judgment trains the next judge."""

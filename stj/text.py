@@ -21,6 +21,8 @@ _WIDEST = 120  # columns; longer lines of text are hard to read
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # control, format (bidi too), surrogate, private use, line and paragraph ends
 _HARMLESS = "\n\t\u200c\u200d"  # Persian and emoji need the joiners.
 _NOT_PLAIN = re.compile(r"[^\n -~]")
+_WIDEST_TABLE = 100  # columns of plain text; a log or a pull request shows them without a scroll bar
+_LONGEST_NAME = 60  # characters in the first column, so that a table has room for an accuracy and its interval
 _GAP = 2  # Columns of a plain table stand this many spaces apart.
 _RICH_GAP = 3  # rich puts this many characters between two columns: padding, a border of spaces, padding.
 
@@ -180,8 +182,8 @@ class Column(NamedTuple):
 class Table:
     """A table as data. `str` gives plain text for logs, pipes and files; `rich` renders it for a terminal.
 
-    The first column is aligned left, all others right. On a terminal that is too narrow, and at every group, the columns
-    continue in another table below, which repeats the first column.
+    The first column is aligned left, all others right. Plain text is at most 100 columns wide. If a table is wider, or wider
+    than its terminal, its columns continue below, from each group on, in a table that repeats the first column.
     """
 
     columns: Sequence[Column]
@@ -197,7 +199,7 @@ class Table:
         """Makes all text visible, as a Passage does: names of models and subsets come from files."""
         visible_columns = [Column(*map(visible_line, column)) for column in self.columns]
         object.__setattr__(self, "columns", visible_columns)
-        object.__setattr__(self, "rows", [[visible_line(cell) for cell in row] for row in self.rows])
+        object.__setattr__(self, "rows", [[_name(name), *map(visible_line, cells)] for name, *cells in self.rows])
         object.__setattr__(self, "title", visible_line(self.title))
         object.__setattr__(self, "plain", [visible_line(line) for line in self.plain])
         object.__setattr__(self, "note", "\n".join(map(visible_line, self.note.split("\n"))))
@@ -206,16 +208,28 @@ class Table:
         return "\n".join([*(self.plain or self._plain_lines()), *(["", self.note] if self.note else [])])
 
     def _plain_lines(self) -> list[str]:
-        widths = [self._width(place) for place in range(len(self.columns))]
-        lines = [_plain_line(cells, widths) for cells in (*self._heads(), *self.rows)]
-        groups = [self._group_line(widths)] if any(column.group for column in self.columns) else []
+        """The table, in parts if it is too wide, with an empty line between two parts."""
+        widths = [self._plain_width(place) for place in range(len(self.columns))]
+        whole = list(range(len(self.columns)))
+        fits = sum(widths) + _GAP * (len(widths) - 1) <= _WIDEST_TABLE
+        parts = [whole] if fits else list(self._parts(_WIDEST_TABLE, widths, _GAP))
+        lines = [line for part in parts for line in ("", *self._plain_part(part, [widths[place] for place in part]))]
+        return lines[1:]
+
+    def _plain_part(self, places: Sequence[int], widths: Sequence[int]) -> list[str]:
+        heads = self._heads()
+        if places[1:2] != [1]:  # The title stands above the first part only.
+            heads[0][0] = self.columns[0].upper
+        lines = [_plain_line([cells[place] for place in places], widths) for cells in (*heads, *self.rows)]
+        groups = [self._group_line(places, widths)] if any(self.columns[place].group for place in places) else []
         rule = "-" * (sum(widths) + _GAP * (len(widths) - 1))
         return [*groups, *lines[:2], rule, *lines[2:]]
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
         from rich.text import Text
 
-        for number, places in enumerate(self._parts(options.max_width)):
+        widths = [self._rich_width(place) for place in range(len(self.columns))]
+        for number, places in enumerate(self._parts(options.max_width, widths, _RICH_GAP)):
             title = ", ".join(filter(None, ("" if number else self.title, self.columns[places[1]].group)))
             if number:
                 yield Text("")
@@ -229,26 +243,25 @@ class Table:
         upper, lower = ([column[line] for column in self.columns] for line in (0, 1))
         return [[self.title or upper[0], *upper[1:]], lower]
 
-    def _width(self, place: int) -> int:
+    def _plain_width(self, place: int) -> int:
         return max(len(cells[place]) for cells in (*self._heads(), *self.rows))
 
-    def _group_line(self, widths: Sequence[int]) -> str:
+    def _group_line(self, places: Sequence[int], widths: Sequence[int]) -> str:
         """The names of the groups, each above the left end of its first column."""
         line = ""
-        for place, column in enumerate(self.columns):
-            if column.group:
-                line = line.ljust(sum(widths[:place]) + _GAP * place) + column.group
+        for number, place in enumerate(places):
+            if group := self.columns[place].group:
+                line = line.ljust(sum(widths[:number]) + _GAP * number) + group
         return line
 
-    def _parts(self, width: int) -> Iterator[list[int]]:
-        """The places of the columns of each table on a terminal, the first column in each."""
-        first = self._rich_width(0)
-        part, used = [0], first
+    def _parts(self, width: int, widths: Sequence[int], gap: int) -> Iterator[list[int]]:
+        """The places of the columns of each part that is at most this wide, the first column in each."""
+        part, used = [0], widths[0]
         for place in range(1, len(self.columns)):
-            needed = _RICH_GAP + self._rich_width(place)
+            needed = gap + widths[place]
             if len(part) > 1 and (used + needed > width or self.columns[place].group):
                 yield part
-                part, used = [0], first
+                part, used = [0], widths[0]
             part.append(place)
             used += needed
         yield part
@@ -291,6 +304,13 @@ def show(item: str | Table | Passage, stream: TextIO | None = None) -> None:
         Console(file=stream, highlight=False).print(item)
     else:
         print(visible(item) if isinstance(item, str) else item, file=stream, flush=True)
+
+
+def _name(cell: str) -> str:
+    """The first cell of a row; of a longer name the start and the end."""
+    name = visible_line(cell)
+    half = _LONGEST_NAME // 2
+    return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[1 - half :]}"
 
 
 def _plain_line(cells: Sequence[str], widths: Sequence[int]) -> str:

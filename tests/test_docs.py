@@ -14,7 +14,7 @@ import yaml
 from stj.cli import main
 from stj.config import Config, ModelConfig, UseConfig
 from stj.config_loader import load, load_model, load_use
-from stj.evals.benchmarks import BENCHMARKS
+from stj.evals.benchmarks import BENCHMARK_GROUPS, BENCHMARKS
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "docs" / "_ext")]
@@ -26,6 +26,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 BLOCK = re.compile(r"^```(?:bash|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(stj [a-z][^`\n]*)`")
 A_PATH = re.compile(r"(?<![\w/.:-])((?:stj|conf|tests|cluster|benchmarks|requirements|docs)/[\w./-]*\w/?)")
+OWN_PROMPT = "judge.yaml"
+"""The name of the page's example of a prompt in its commands."""
 PLACEHOLDERS = {"MODEL", "MODEL_1", "MODEL_2", "MODEL_3", "RUN", "DIR", "FILE"}
 """Words of command lines that readers replace with their own."""
 GENERATED = ("docs/_build",)
@@ -82,8 +84,13 @@ def test_commands_have_real_verbs_flags_and_settings(
     helps: dict[str, str],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    prompt = re.search(r"^```yaml\n(system: .*?)^```", (ROOT / "docs/judging.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert prompt
+    Path(OWN_PROMPT).write_text(prompt[1])
     verb, *rest = words
     if verb.startswith("--"):
         assert verb in {"--install-completion", "--version", "--help"}
@@ -98,7 +105,8 @@ def test_commands_have_real_verbs_flags_and_settings(
 def check_settings(verb: str, words: list[str]) -> None:
     """Raises ConfigError for a file or setting that does not exist; fails for a benchmark that does not."""
     settings = [word for word in words if "=" in word and word.partition("=")[0] not in PLACEHOLDERS]
-    files = [str(ROOT / word) for word in words if word.endswith(".yaml") and word.partition(".")[0] not in PLACEHOLDERS]
+    named = [word for word in words if word.endswith(".yaml") and "=" not in word and word != OWN_PROMPT]
+    files = [str(ROOT / word) for word in named if word.partition(".")[0] not in PLACEHOLDERS]
     for model in [file for file in files if Path(file).parent.name == "models"]:
         load_model(model, ModelConfig())
         files.remove(model)
@@ -108,7 +116,7 @@ def check_settings(verb: str, words: list[str]) -> None:
     load(files, settings)
     if verb == "eval":
         names = {word.partition(":")[0] for word in words[1:] if "=" not in word and not word.endswith(".yaml")}
-        assert names <= BENCHMARKS.keys()
+        assert names <= {*BENCHMARKS, *BENCHMARK_GROUPS}
 
 
 def test_every_path_that_the_pages_name_exists() -> None:

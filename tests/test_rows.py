@@ -51,6 +51,7 @@ ROW_ON_DISK = pa.schema(
             ),
         ),
         ("candidates", pa.struct([("answers", pa.list_(pa.string())), ("good", pa.int16())])),
+        ("reference", pa.string()),
         (
             "judgments",
             pa.list_(
@@ -103,6 +104,7 @@ FULL_ROW = make_row(
     category=Category(name="Coding", complexity=3, length="b"),
     pair=Pair(method="given", chosen="four", rejected="five", attack="verdict", better_as="B"),
     candidates=Candidates(answers=("a", "b", "c", "d"), good=1),
+    reference="four",
     judgments=(
         Judgment(purpose="training", winner="B", index=0, text="", verdict=None, finish_reason="length", output_tokens=9),
         Judgment(

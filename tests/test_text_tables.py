@@ -46,6 +46,23 @@ def test_plain_columns_are_aligned_under_their_groups() -> None:
     assert str(TABLE) == PLAIN
 
 
+@given(st.lists(st.lists(st.text("0123456789,.[]-", min_size=1, max_size=30), min_size=9, max_size=9), min_size=1, max_size=4))
+def test_plain_text_is_at_most_100_columns_wide_and_holds_every_cell(rows: list[list[str]]) -> None:
+    columns = [Column(f"upper {place}", "lower", "a group" if place in (3, 6) else "") for place in range(9)]
+    lines = str(Table(title="a run", columns=columns, rows=rows)).splitlines()
+    assert max(map(len, lines)) <= 100
+    cells = " ".join(lines).split()
+    assert all(cells.count(cell) >= sum(row.count(cell) for row in rows) for row in rows for cell in row)
+
+
+def test_a_name_of_any_length_leaves_room_for_the_numbers() -> None:
+    [*_, row] = str(Table(columns=TABLE.columns, rows=[["start " + "x" * 500 + " end", "62.5", "70.0", "1"]])).splitlines()
+    assert len(row) <= 100
+    assert row.startswith("start x")
+    assert "… " not in row
+    assert "x end" in row
+
+
 def test_plain_lines_may_replace_the_columns() -> None:
     assert str(Table(columns=TABLE.columns, rows=TABLE.rows, plain=["M_0: 62.5", "M_1: –"])) == "M_0: 62.5\nM_1: –"
 

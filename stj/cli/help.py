@@ -47,6 +47,10 @@ Fields of recorded judgments, one judgment a row:
   better   winner or label: A, B, response_a, model_a, A>B, 1 and the like. Not
            needed for rewardbench, rmbench and hhh: there the first response is
            the chosen one.
+  format   --format NAME, if the texts are not in the benchmark's own format:
+           figure8, fastchat, arena, judgebench, prometheus, llmbar, judgelm,
+           pandalm, auto-j, boxed, letter, decision; best-of-four; and for
+           grades of single answers rating, fastchat-grade, prometheus-grade
   subset   as the benchmark has it: subset, source and response_model,
            question_id and turn, domain and styles
   grades   for mtbench, FastChat's grades of single answers: question_id, model,

@@ -34,7 +34,7 @@ def _eval(
         list[str],
         typer.Argument(
             metavar="BENCHMARK|CONF.yaml",
-            help="Benchmarks, listed below, and config files. votes=32 takes majorities; prompt=arena changes the prompt.",
+            help="Benchmarks, listed below, and config files. votes=32 takes majorities; prompt=FILE asks in other words.",
         ),
     ],
     as_json: AsJson = False,
@@ -84,13 +84,22 @@ def _score(
             "all three if none is given.",
         ),
     ] = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="The format in which the judgments are written, as arena or judgelm; by default the benchmark's own, or the "
+            "only other one that fits all judgments.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Scores judgments that are recorded already; needs no model."""
     from stj.evals.benchmarks.refs import benchmark_ref
     from stj.evals.score import score_file
 
-    record, tables = score_file(file, benchmark_ref(benchmark), parser)
+    record, tables = score_file(file, benchmark_ref(benchmark), parser, format_name)
     if as_json:
         print_json(record)
         return
@@ -106,7 +115,7 @@ def _compare(
 ) -> None:
     """Compares two evaluations, paired by example.
 
-    Shows the difference with a bootstrap interval, and McNemar's exact p.
+    Shows the difference with a 95% interval, and McNemar's exact p.
     """
     from stj.evals.compare import compare_evaluations, comparisons_json, comparisons_table
 

@@ -2,24 +2,24 @@
 
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated
 
 import typer
 
 from stj.cli.app import Model, UseConf, port_number, print_row, results_file, show_on_stderr, verb
 from stj.cli.words import split_settings
-from stj.config import PromptName
+from stj.config import VoteConfig
 from stj.config_loader import load_model, load_use
 from stj.errors import ConfigError
+from stj.prompts.variants import VARIANTS
 
 
-def _known_prompts(names: list[str] | None) -> list[str] | None:
-    for name in names or ():
-        if name not in get_args(PromptName):
-            raise typer.BadParameter(f"'{name}' is not a judge prompt; known prompts: {', '.join(get_args(PromptName))}.")
-    return names
+def _asked(words: list[str] | None, vote: VoteConfig) -> tuple[str, ...]:
+    """The prompts that words name, each once; the one of `vote.prompt` if there are none. Raises ConfigError."""
+    return tuple(dict.fromkeys(replace(vote, prompt=word).prompt for word in words or [vote.prompt]))
 
 
 @verb(
@@ -46,9 +46,8 @@ def _judge(
         list[str] | None,
         typer.Option(
             metavar="PROMPT...",
-            help=f"Ask with each of these prompts, and compare: {', '.join(get_args(PromptName))}.",
-            callback=_known_prompts,
-            autocompletion=lambda: list(get_args(PromptName)),
+            help=f"Ask with each of these prompts, and compare: {', '.join(VARIANTS)}, or a YAML file.",
+            autocompletion=lambda: list(VARIANTS),
         ),
     ] = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write the results to this file instead of stdout.")] = None,
@@ -58,11 +57,11 @@ def _judge(
 
     Name the judge by model=PATH. The same command resumes where it was stopped.
     """
-    from stj.judging.judge_file import Panel, judge_file
+    from stj.judging.judge_file import Panel, judge_file, unread_votes
 
     files, overrides = split_settings(conf or [])
     config = load_use(files, [*overrides, *(f"model={model}" for model in (jury or [])[:1])])
-    asked = tuple(dict.fromkeys(cast(list[PromptName], prompts) or [config.vote.prompt]))
+    asked = _asked(prompts, config.vote)
     models = tuple(dict.fromkeys([load_model(word, config.model) for word in jury] if jury else [config.model]))
     panel = Panel(file=file, models=models, prompts=asked, config=config)
     if out and not Path(out).absolute().parent.is_dir():
@@ -71,7 +70,7 @@ def _judge(
         # Opened for the first result: a command that fails early must not empty a file of results.
         stream = cache(lambda: stack.enter_context(results_file(out)) if out else sys.stdout)
         agreement = judge_file(panel, lambda row: print_row(row, stream()), overwrite=overwrite)
-    for item in agreement.summary():
+    for item in (*agreement.summary(), *unread_votes(panel)):
         show_on_stderr(item)
 
 

@@ -1,9 +1,10 @@
 """`stj compare`: two judges on the same examples, their difference and how certain it is.
 
-The interval is a paired bootstrap over examples of the difference in accuracy (mean of the orders). McNemar's test counts an
-example as right if it was judged right in all orders (in most samples). The test is exact: without a difference, each example
-on which the judges disagree is a fair coin. Dependent examples are drawn together and count as one coin, which goes to the
-judge that has more of them right. An example with several votes on it (MT-Bench) counts once, with the mean of its votes.
+The interval is of the paired difference in accuracy (mean of the orders), over independent units (evals/intervals.py).
+McNemar's test counts an example as right if it was judged right in all orders (in most samples). The test is exact: without a
+difference, each example on which the judges disagree is a fair coin. Dependent examples form a unit and count as one coin,
+which goes to the judge that has more of them right. An example with several votes on it (MT-Bench) counts once, with the mean
+of its votes.
 """
 
 import hashlib
@@ -17,12 +18,17 @@ from typing import Any, NamedTuple
 from stj.errors import ArtifactError
 from stj.evals.benchmarks.evaluation import judged_examples, read_evaluation
 from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
-from stj.evals.metrics import ExampleOutcome, Interval, clustered_ci95
+from stj.evals.intervals import Interval, difference_ci95
+from stj.evals.metrics import ExampleOutcome
 from stj.evals.table import percent
 from stj.rows import Row, row_from_dict
+from stj.sources.ids import joined_id
 from stj.storage.artifacts import Artifact
 from stj.text import Column, Table
 from stj.verdict import Parser
+
+_NEGLIGIBLE = 0.02
+"""A difference in accuracy below this share is of little use: papers report gains of two points and more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +44,22 @@ class EvalComparison:
     difference: float
     """B minus A."""
     ci95: Interval
-    """Ends of the 95% bootstrap interval of the difference, over units."""
+    """Ends of the 95% interval of the difference, over units."""
     only_a: int
     """Units that A alone judged right in all orders. For a unit of several examples: A has more of them right than B."""
     only_b: int
     """The same for B."""
     mcnemar_p: float
+
+    @property
+    def conclusion(self) -> str:
+        """What the interval says: which judge is better, that they are nearly equal, or that the examples are too few."""
+        low, high = self.ci95
+        if low > 0 or high < 0:
+            return "B is better" if low > 0 else "A is better"
+        if max(-low, high) < _NEGLIGIBLE:
+            return f"no difference of {100 * _NEGLIGIBLE:.0f} points or more"
+        return f"too few to tell: only a difference above {50 * (high - low):.1f} points would show"
 
 
 class _Run(NamedTuple):
@@ -89,7 +105,7 @@ def compare_evaluations(run_a: str, run_b: str) -> list[EvalComparison]:
 
 def comparisons_json(comparisons: Sequence[EvalComparison]) -> list[dict[str, Any]]:
     """The comparisons as JSON values."""
-    return [asdict(comparison) for comparison in comparisons]
+    return [asdict(comparison) | {"conclusion": comparison.conclusion} for comparison in comparisons]
 
 
 def comparisons_table(comparisons: Sequence[EvalComparison]) -> Table:
@@ -107,7 +123,8 @@ def comparisons_table(comparisons: Sequence[EvalComparison]) -> Table:
         ]
         for compared in comparisons
     ]
-    return Table(columns=columns, rows=rows, plain=[_sentence(compared) for compared in comparisons])
+    note = "\n".join(f"{compared.benchmark}: {compared.conclusion}" for compared in comparisons)
+    return Table(columns=columns, rows=rows, plain=[_sentence(compared) for compared in comparisons], note=note)
 
 
 def mcnemar_p(only_a: int, only_b: int) -> float:
@@ -155,7 +172,7 @@ def compare_examples(benchmark: str, by_a: Mapping[str, ExampleResult], by_b: Ma
         accuracy_a=math.fsum(by_a[key].accuracy for key in shared) / count,
         accuracy_b=math.fsum(by_b[key].accuracy for key in shared) / count,
         difference=math.fsum(math.fsum(unit) for unit in differences) / count,
-        ci95=clustered_ci95(differences) if shared else (0.0, 0.0),
+        ci95=difference_ci95(differences) if shared else (0.0, 0.0),
         only_a=only_a,
         only_b=only_b,
         mcnemar_p=mcnemar_p(only_a, only_b),
@@ -165,13 +182,14 @@ def compare_examples(benchmark: str, by_a: Mapping[str, ExampleResult], by_b: Ma
 def example_results(ref: BenchmarkRef, rows: Iterable[Row], *, votes: bool = False) -> dict[str, ExampleResult]:
     """A judge's result on each example, by the verdicts that its rows hold; MT-Bench's in the setting of its overall score."""
     benchmark = ref.benchmark
-    outcomes: dict[tuple[str, str | None], list[ExampleOutcome]] = {}
+    outcomes: dict[tuple[str, str], list[ExampleOutcome]] = {}
     examples = judged_examples(rows, benchmark, None, votes=votes)
     judged = (example for example in examples if not example.unjudged)
     for scored in benchmark.score(benchmark, judged, ref.records()):
         if scored.outcome is not None and scored.subset.startswith(benchmark.compared):
-            outcomes.setdefault((f"{scored.subset}/{scored.id}", scored.cluster), []).append(scored.outcome)
-    return {key: _mean_example(votes_on_it, cluster or key) for (key, cluster), votes_on_it in outcomes.items()}
+            key = joined_id(scored.subset, *scored.id)
+            outcomes.setdefault((key, joined_id(*(scored.cluster or (key,)))), []).append(scored.outcome)
+    return {key: _mean_example(votes_on_it, unit) for (key, unit), votes_on_it in outcomes.items()}
 
 
 def _compared_on(ref: BenchmarkRef, first: _Run, second: _Run) -> EvalComparison:
@@ -211,5 +229,5 @@ def _digest(row: Row) -> bytes:
 
 def _mean_example(votes: Sequence[ExampleOutcome], unit: str) -> ExampleResult:
     accuracy = fmean(outcome.accuracy for outcome in votes)
-    right = fmean(outcome.consistent for outcome in votes)
+    right = fmean(outcome.solved for outcome in votes)
     return ExampleResult(accuracy=accuracy, right=right > 0.5, unit=unit)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from stj.config import Config, HeldoutConfig, ModelConfig, PromptName
+from stj.config import Config, HeldoutConfig, ModelConfig
 from stj.config_loader import load_model
 from stj.errors import SourceError, StjError
 from stj.evals.benchmarks import BENCHMARKS
@@ -32,7 +32,8 @@ from stj.passes.session import driver_session, engine_demand
 from stj.passes.spec import pass_under
 from stj.plan.context import given_pairs_request
 from stj.prompts import prompt_hash
-from stj.prompts.variants import VARIANTS
+from stj.prompts.given import variant_of
+from stj.prompts.variants import FIGURE_8, Variant
 from stj.rows import Row, row_from_dict
 from stj.stages.judge import MORE_ANSWERS_PROMPTS, JudgmentRequest, judge_in_every_order, rate
 from stj.storage.artifacts import Artifact, Key, fingerprint, plain
@@ -96,14 +97,16 @@ def score_evaluation(
     """
     counted = Counter(record["task"] for record in artifact.records(["task"]))
     parts = {ref.name: part_of(counted[ref.name], sizes[ref.name], config.heldout.limit) for ref in benchmarks}
+    notes = {ref.name: _notes(artifact, ref, variant_of(config.prompt)) for ref in benchmarks}
     scores: list[BenchmarkScores] = []
     refused: dict[str, str] = {}
     for ref in benchmarks:
         try:
-            scores += [replace(_scores(artifact, ref, parser, config), part=parts[ref.name]) for parser in PARSERS]
+            made = [_scores(artifact, ref, parser, config) for parser in PARSERS]
+            scores += [replace(parsed, part=parts[ref.name], notes=notes[ref.name]) for parsed in made]
         except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)
-    about = {ref.name: _about(counted[ref.name], parts[ref.name]) for ref in benchmarks}
+    about = {ref.name: _about(counted[ref.name], parts[ref.name], notes[ref.name]) for ref in benchmarks}
     _write_scores(artifact, judge, benchmarks, config, about, scores, refused)
     return scores, refused
 
@@ -111,7 +114,7 @@ def score_evaluation(
 def _findings(model: ModelConfig, config: Config) -> list[Finding]:
     """Every finding on the judge, its prompts and the machine."""
     use = ModelUse(roles=("models.seed",), model=model)
-    asked = given_pairs_request(VARIANTS[config.prompt])
+    asked = given_pairs_request(variant_of(config.prompt))
     engines = config.engine.min_replicas if config.engine.device == "gpu" else 0
     place = look("run_root", partial(check_place, config.run_root))
     return [*model_findings(use, [asked], config.ray), place, *gpu_findings({"models.seed": model.gpus * engines}, config.ray)]
@@ -128,7 +131,7 @@ async def judge_benchmark(
     generate: Generate,
     heldout: HeldoutConfig,
     votes: int,
-    prompt: PromptName = "figure8",
+    prompt: str = "figure8",
     parser: Parser = "distinct",
 ) -> Row:
     """The row, judged by its benchmark's protocol: greedily, in samples, by votes, or with each answer rated alone."""
@@ -138,11 +141,10 @@ async def judge_benchmark(
     samples = votes if votes > 1 else benchmark.samples
     requests: list[JudgmentRequest] = [("sampled", heldout.decoding, index) for index in range(samples)]
     requests = requests or [("greedy", heldout.decoding.greedy(), 0)]
-    return await judge_in_every_order(row, generate, requests, parser, VARIANTS[prompt])
+    return await judge_in_every_order(row, generate, requests, parser, variant_of(prompt))
 
 
 def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> Artifact:
-    variant = VARIANTS[config.prompt]
     key: Key = {
         "step": "eval",
         "model": {"weights": model_identity(model), **loading_settings(model), **config.engine.drawn_by(config.seed)},
@@ -152,7 +154,7 @@ def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Co
         "votes": config.votes,
         "parser": config.judge.parser,
         "seed": config.seed,
-        "prompts": {file: prompt_hash(file) for file in (variant.system, variant.user, *MORE_ANSWERS_PROMPTS)},
+        "prompts": {**variant_of(config.prompt).hashes, **{file: prompt_hash(file) for file in MORE_ANSWERS_PROMPTS}},
     }
     return Artifact(Folder.at(config.run_root) / f"evals/{_short_name(model)}-{fingerprint(key)[:8]}", key)
 
@@ -175,9 +177,32 @@ def checked_rows(ref: BenchmarkRef, size: int | None, limit: int | None) -> str:
     return f"{part or f'{size:,}'} rows" if ref.is_local else f"{part} rows, from the hub" if part else "from the hub"
 
 
-def _about(rows: int, part: str) -> dict[str, Any]:
+def _about(rows: int, part: str, notes: tuple[str, ...]) -> dict[str, Any]:
     """What scores.json says of the rows of a benchmark."""
-    return {"rows": rows, **({"part": part} if part else {})}
+    return {"rows": rows, **({"part": part} if part else {}), **({"notes": list(notes)} if notes else {})}
+
+
+def _notes(artifact: Artifact, ref: BenchmarkRef, prompt: Variant) -> tuple[str, ...]:
+    """What makes these scores differ from those by the benchmark's own code: its reference answers, or another prompt."""
+    return tuple(filter(None, (_without_reference(artifact, ref), _in_other_words(ref, prompt))))
+
+
+def _without_reference(artifact: Artifact, ref: BenchmarkRef) -> str:
+    answers = ref.benchmark.reference_answers
+    if answers is None:
+        return ""
+    rows = (row for row in map(row_from_dict, artifact.records()) if row.task == ref.name and answers.wanted(row))
+    wanted = Counter(row.reference is not None for row in rows)
+    missing = f"{wanted[False]:,} of {wanted.total():,} pairs judged without one {answers.where}"
+    return f"NO REFERENCE ANSWERS: {missing}" if wanted[False] else ""
+
+
+def _in_other_words(ref: BenchmarkRef, prompt: Variant) -> str:
+    if not ref.benchmark.candidates or prompt is FIGURE_8:
+        return ""
+    return (
+        f"NOT ASKED WITH prompt={prompt.name}, which compares two answers: stj's own words ask about four, or about each alone"
+    )
 
 
 def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> None:
@@ -197,7 +222,7 @@ def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[Benchmar
 
 def _scores(artifact: Artifact, ref: BenchmarkRef, parser: Parser, config: Config) -> BenchmarkScores:
     rows = (row for row in map(row_from_dict, artifact.records()) if row.task == ref.name)
-    wording = VARIANTS[config.prompt].wording
+    wording = variant_of(config.prompt).wording
     examples = judged_examples(rows, ref.benchmark, parser, votes=config.votes > 1, wording=wording)
     return score_judged(ref.benchmark, parser, examples, ref.records())
 
@@ -222,6 +247,6 @@ def _write_scores(
     }
     for name, reason in refused.items():
         by_benchmark[name] = {**about[name], "error": reason}
-    settings = {"model": path, "prompt": config.prompt, "votes": config.votes, "parser": config.judge.parser}
+    settings = {"model": path, "prompt": variant_of(config.prompt).name, "votes": config.votes, "parser": config.judge.parser}
     record = {**settings, "benchmarks": [ref.word for ref in benchmarks], "scores": by_benchmark}
     artifact.folder.write_json(SCORES, record)

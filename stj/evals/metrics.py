@@ -10,19 +10,14 @@ item, MT-Bench's votes on a question. Only clusters are independent, so interval
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from stj.evals.intervals import Interval, Unit, UnitPart, joined, weighted_ci95
 from stj.rows import Pair
 from stj.verdict import TIE, Label, Verdict
-
-_RESAMPLES = 2000
-_BOOTSTRAP_SEED = 0
 
 _LABELS: tuple[Label, ...] = ("A", "B", "C", "D")
 _ORDERS = tuple(f"shown as {label}" for label in _LABELS)
@@ -31,35 +26,34 @@ _STATS = (
     *(*_ORDERS, "always_a", "longest", "shortest"),
 )
 
-Interval = tuple[float, float]
 VerdictsByOrder = Mapping[Label, Sequence[Verdict | None]]
 """The verdicts on one example, by the label under which its better answer was shown: one verdict for each sample."""
 SubsetWeights = Mapping[str, float]
 """How much each subset counts in a group of subsets; any scale."""
 Groups = Callable[[Mapping[str, int]], dict[str, SubsetWeights]]
 """Makes the groups (sections, and "overall") from the sizes of the subsets."""
-Means = NDArray[np.float64]
-"""Resampled means, shape (resamples,)."""
-_T = TypeVar("_T", float, Means)
 
 
 class ExampleOutcome(NamedTuple):
     """The outcome of one example, as shares over its samples."""
 
     orders: tuple[Label, ...]
-    """Labels under which the better answer was shown; empty if the judge rated each answer alone."""
+    """Labels under which the better answer was shown; empty if they are not known, or if the judge rated each answer alone."""
     right: tuple[float, ...]
-    """Share of right verdicts under each of these labels; a single share for rated answers."""
-    consistent: float
-    """Share that is right in all orders."""
-    agreed: float
-    """Share that prefers the same answer in all orders, right or wrong; no preference is not agreement."""
+    """Share of right verdicts under each of these labels; a single share without orders."""
+    consistent: float | None
+    """Share that is right in all orders; None if the orders are not known."""
+    agreed: float | None
+    """Share that prefers the same answer in all orders, right or wrong; no preference is not agreement. None if the orders are
+    not known."""
     unparsed: float
     """Share of judgments without a verdict."""
+    judgments: int
+    """Number of judgments behind it."""
     official: float
     """Its score by the benchmark's own rule."""
     always_a: float | None
-    """Score of a judge that always says A; None if answers were rated."""
+    """Score of a judge that always says A; None without orders."""
     longest: float | None
     """Score of picking the longest answer: ties share; None if the answers are unknown."""
     shortest: float | None
@@ -70,11 +64,14 @@ class ExampleOutcome(NamedTuple):
         """Mean of the orders."""
         return math.fsum(self.right) / len(self.right)
 
+    @property
+    def solved(self) -> float:
+        """Share that is right in all orders that are known."""
+        return self.accuracy if self.consistent is None else self.consistent
+
 
 Tally = Counter[ExampleOutcome]
 """The outcomes of a subset, counted: few are distinct."""
-Unit = tuple[tuple[str, float, int], ...]
-"""A unit that the bootstrap draws as a whole: for each subset in it, the sum and the number of its examples' accuracies."""
 Official = Callable[[VerdictsByOrder], float]
 """A benchmark's own score of an example."""
 
@@ -87,30 +84,36 @@ class Scores:
     accuracy: float
     """Mean of the orders."""
     ci95: Interval
-    """Ends of its 95% bootstrap interval over examples, or over clusters of them, stratified by subset."""
+    """Ends of its 95% interval over examples, or over clusters of them, stratified by subset."""
     by_order: tuple[float | None, ...]
     """Accuracy with the better answer shown as A, as B, ...; None for an order without judgments, empty if subsets differ."""
     position_consistent: float | None
-    """Share judged right in all orders; None if some examples were judged in only one order."""
+    """Share judged right in all orders; None if the orders of some examples are not known, or only one was judged."""
     agreement: float | None
-    """Share in which all orders prefer the same answer; None if some examples were judged in only one order."""
+    """Share in which all orders prefer the same answer; None if the orders of some are not known, or only one was judged."""
     unparsed: float
     """Share of the judgments without a verdict."""
     official: float
     """Score by the benchmark's own rule; an unjudged example counts as judged without a verdict."""
     always_a: float | None
-    """Score of a judge that always says A, on the same judgments; None if answers were rated."""
+    """Score of a judge that always says A, on the same judgments; None if answers were rated, or if orders are not known."""
     longest: float | None
     """Score of picking the answer with more characters; equal lengths share. None if the answers are unknown."""
     shortest: float | None
     """Score of picking the answer with fewer characters; equal lengths share. None if the answers are unknown."""
 
 
-def example_outcome(verdicts: VerdictsByOrder, sizes: Sequence[int] | None, official: Official | None = None) -> ExampleOutcome:
-    """The outcome of an example; `sizes` are the lengths of its answers in characters, the better one first."""
+def example_outcome(
+    verdicts: VerdictsByOrder, sizes: Sequence[int] | None, official: Official | None = None, *, orders_known: bool = True
+) -> ExampleOutcome:
+    """The outcome of an example; `sizes` are the lengths of its answers in characters, the better one first.
+
+    If the orders are not known, the verdicts are those of all orders together, under the label of the better answer.
+    """
     longest = None if sizes is None else pick_score(sizes, max(sizes))
     shortest = None if sizes is None else pick_score(sizes, min(sizes))
-    return _outcome(tuple((order, tuple(verdicts[order])) for order in sorted(verdicts)), longest, shortest, official)
+    outcome = _outcome(tuple((order, tuple(verdicts[order])) for order in sorted(verdicts)), longest, shortest, official)
+    return outcome if orders_known else outcome._replace(orders=(), consistent=None, agreed=None, always_a=None)
 
 
 @lru_cache(maxsize=4096)
@@ -132,6 +135,7 @@ def _outcome(
         consistent=_mean([all(sample) for sample in hits]),
         agreed=_mean(agreed),
         unparsed=_mean([verdict is None for sample in samples for verdict in sample]),
+        judgments=len(orders) * len(samples),
         official=_mean(right) if official is None else official(dict(verdicts)),
         always_a=_mean([order == "A" for order in orders]),
         longest=longest,
@@ -155,16 +159,17 @@ class Tallies:
     def __init__(self) -> None:
         self.subsets: dict[str, Tally] = {}
         self._unjudged: dict[str, Tally] = {}
-        self._alone: Counter[tuple[str, float]] = Counter()
-        self._clusters: dict[str, dict[str, list[float]]] = {}
+        self._alone: Counter[UnitPart] = Counter()
+        self._clusters: dict[Hashable, dict[str, list[UnitPart]]] = {}
 
-    def add(self, subset: str, outcome: ExampleOutcome, cluster: str | None = None) -> None:
+    def add(self, subset: str, outcome: ExampleOutcome, cluster: Hashable | None = None) -> None:
         """Counts an outcome; outcomes of the same cluster are dependent."""
         self.subsets.setdefault(subset, Tally())[outcome] += 1
+        part = UnitPart(subset, outcome.accuracy, 1, outcome.judgments)
         if cluster is None:
-            self._alone[subset, outcome.accuracy] += 1
+            self._alone[part] += 1
         else:
-            self._clusters.setdefault(cluster, {}).setdefault(subset, []).append(outcome.accuracy)
+            self._clusters.setdefault(cluster, {}).setdefault(subset, []).append(part)
 
     def add_unjudged(self, subset: str, outcome: ExampleOutcome) -> None:
         """Counts an unjudged example, only in the official score."""
@@ -176,10 +181,9 @@ class Tallies:
         return {name: self.subsets.get(name, Tally()) + self._unjudged.get(name, Tally()) for name in names}
 
     def units(self) -> Counter[Unit]:
-        """The units that a bootstrap draws, counted."""
-        units: Counter[Unit] = Counter({((subset, value, 1),): count for (subset, value), count in self._alone.items()})
-        for parts in self._clusters.values():
-            units[tuple((subset, math.fsum(values), len(values)) for subset, values in sorted(parts.items()))] += 1
+        """The independent units, counted: few are distinct."""
+        units: Counter[Unit] = Counter({(part,): count for part, count in self._alone.items()})
+        units.update(tuple(joined(parts[subset]) for subset in sorted(parts)) for parts in self._clusters.values())
         return units
 
 
@@ -189,39 +193,23 @@ def score_tallies(tallies: Tallies, groups: Groups) -> tuple[dict[str, Scores], 
     numbers = {name: _numbers(tally) for name, tally in tallies.subsets.items()}
     official = {name: _mean_of(tally, lambda outcome: outcome.official) for name, tally in tallies.official().items()}
     officially = groups({name: tally.total() for name, tally in tallies.official().items()})
-    draws = _draws(tallies.units())
+    units = tallies.units()
 
     def of(weights: SubsetWeights, whole: SubsetWeights) -> Scores:
         members = {name: weight for name, weight in weights.items() if name in sizes}
         known = [stat for stat in _STATS if all(stat in numbers[name] for name in members)]
         means = {stat: weighted({name: numbers[name][stat] for name in members}, members) for stat in known}
         means["official"] = weighted(official, {name: weight for name, weight in whole.items() if name in official})
-        return _scores(means, ci95(weighted(draws, members)), sum(sizes[name] for name in members))
+        return _scores(means, weighted_ci95(units, members), sum(sizes[name] for name in members))
 
     subsets = {name: of({name: 1}, {name: 1}) for name in sizes}
     return subsets, {group: of(weights, officially.get(group, weights)) for group, weights in groups(sizes).items()}
 
 
-def ci95(means: Means) -> Interval:
-    """The middle 95% of resampled means."""
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def bootstrap_ci95(values: Iterable[float]) -> Interval:
-    """The 95% percentile bootstrap interval of a mean, with one value for each example: 2,000 resamples from a fixed seed."""
-    return clustered_ci95([value] for value in values)
-
-
-def clustered_ci95(clusters: Iterable[Sequence[float]]) -> Interval:
-    """The 95% percentile bootstrap interval of the mean of all values; the values of a cluster are drawn together."""
-    return ci95(_resampled(Counter((("", math.fsum(values), len(values)),) for values in clusters), 0)[""])
-
-
-def weighted(values: Mapping[str, _T], weights: SubsetWeights) -> _T:
+def weighted(values: Mapping[str, float], weights: SubsetWeights) -> float:
     """The weighted mean of the values that have a weight."""
     total = math.fsum(weights.values())
-    return sum((values[name] * (weight / total) for name, weight in weights.items()), start=0 * next(iter(values.values())))
+    return sum(values[name] * (weight / total) for name, weight in weights.items())
 
 
 def evenly(groups: Iterable[SubsetWeights]) -> SubsetWeights:
@@ -245,9 +233,9 @@ def _numbers(tally: Tally) -> dict[str, float]:
         "accuracy": _mean_of(tally, lambda outcome: outcome.accuracy),
         "unparsed": _mean_of(tally, lambda outcome: outcome.unparsed),
     }
-    if all(len(outcome.orders) != 1 for outcome in tally):
-        numbers["position_consistent"] = _mean_of(tally, lambda outcome: outcome.consistent)
-        numbers["agreement"] = _mean_of(tally, lambda outcome: outcome.agreed)
+    if all(len(outcome.orders) != 1 and outcome.consistent is not None for outcome in tally):
+        numbers["position_consistent"] = _mean_of(tally, lambda outcome: outcome.consistent or 0.0)
+        numbers["agreement"] = _mean_of(tally, lambda outcome: outcome.agreed or 0.0)
     for order, label in zip(_ORDERS, _LABELS, strict=True):
         if shown := Tally({outcome: count for outcome, count in tally.items() if label in outcome.orders}):
             numbers[order] = _mean_of(shown, _right_as(label))
@@ -278,46 +266,6 @@ def _scores(numbers: Mapping[str, float], interval: Interval, examples: int) -> 
         longest=numbers.get("longest"),
         shortest=numbers.get("shortest"),
     )
-
-
-def _draws(units: Counter[Unit]) -> dict[str, Means]:
-    """Resampled means of every subset; subsets with common units are drawn together."""
-    draws: dict[str, Means] = {}
-    for stream, stratum in enumerate(_strata(units)):
-        draws |= _resampled(stratum, stream)
-    return draws
-
-
-def _strata(units: Counter[Unit]) -> Iterator[Counter[Unit]]:
-    """The units, split so that two strata share no subset, neither directly nor through other subsets."""
-    joined: dict[str, frozenset[str]] = {}
-    for names in {frozenset(name for name, _, _ in unit) for unit in units}:
-        whole = names.union(*(joined.get(name, names) for name in names))
-        joined |= dict.fromkeys(whole, whole)
-    strata: dict[str, Counter[Unit]] = {}
-    for unit, count in units.items():
-        strata.setdefault(min(joined[unit[0][0]]), Counter())[unit] = count
-    return (strata[first] for first in sorted(strata))
-
-
-def _resampled(units: Counter[Unit], stream: int) -> dict[str, Means]:
-    """Means of 2,000 bootstrap resamples of each subset, shape (resamples,), from the seed of this stream.
-
-    The count of each distinct unit in a resample is multinomial, so the cost grows with distinct units, not with examples.
-    """
-    distinct = sorted(units)
-    counts = np.array([units[unit] for unit in distinct])
-    random = np.random.default_rng([_BOOTSTRAP_SEED, stream])
-    drawn = random.multinomial(counts.sum(), counts / counts.sum(), size=_RESAMPLES)  # (resamples, distinct)
-    parts = [{name: (total, size) for name, total, size in unit} for unit in distinct]
-    means: dict[str, Means] = {}
-    for name in sorted(set().union(*parts)):
-        totals, sizes = np.array([part.get(name, (0.0, 0)) for part in parts]).T
-        examples = drawn @ sizes
-        # A resample without a unit of this subset carries no information on it: it gets the mean.
-        mean = np.full(_RESAMPLES, counts @ totals / (counts @ sizes))
-        means[name] = np.divide(drawn @ totals, examples, out=mean, where=examples > 0)
-    return means
 
 
 def _mean_of(tally: Tally, value: Callable[[ExampleOutcome], float]) -> float:

@@ -8,43 +8,79 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stj.errors import ConfigError
+from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks import grades, mtbench, rewardbench
-from stj.evals.benchmarks.recorded import seen_instead
+from stj.evals.benchmarks.read_as import FORMAT_OPTION, chosen_format, guessed_format, named_format
+from stj.evals.benchmarks.recorded_verdicts import ReadAs
 from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.evals.benchmarks.scoring import score_recorded, scores_json, scores_tables
+from stj.evals.benchmarks.unread import MOST_UNREAD, Readings
 from stj.evals.table import percent
 from stj.text import Column, Table
-from stj.verdict import PARSERS, Parser
+from stj.verdict import GRADE, PARSERS, Parser
 
 
-def score_file(file: str, ref: BenchmarkRef, parser: Parser | None) -> tuple[dict[str, Any], list[str | Table]]:
+def score_file(
+    file: str, ref: BenchmarkRef, parser: Parser | None, format_name: str | None = None
+) -> tuple[dict[str, Any], list[str | Table]]:
     """The scores as one JSON object, and as tables and lines for a reader; by every parser if none is named.
 
-    Raises SourceError if the file cannot be scored, and ConfigError if the benchmark takes no place but one is given.
+    Judgments are read in the named format, else in that of their judge or benchmark, else in the only one that fits them all.
+
+    Raises SourceError if the file cannot be scored, or if most of its judgments hold no verdict. Raises ConfigError if the
+    benchmark takes no place but one is given, or if the format is unknown or of another kind.
     """
     if ref.place and not ref.benchmark.needs_records:
         raise ConfigError(f"--benchmark {ref.word}: FILE itself holds what is right; give --benchmark {ref.name}")
     table = rewardbench.read_table(Path(file)) if ref.name == rewardbench.NAME else None
     if table is not None:
+        if format_name:
+            raise ConfigError(f"--format {format_name}: {file} holds accuracies, not judgments")
         return _table_scores(file, table)
     parsers = (parser,) if parser else PARSERS
     if ref.name == mtbench.NAME and grades.is_graded(file):
-        return _grades(file, ref, parsers)
-    scores = [score_recorded(file, ref, name) for name in parsers]
-    record: dict[str, Any] = {"file": file, "benchmark": ref.name}
-    items = list(scores_tables(scores))
-    if not ref.benchmark.candidates and all(parsed.without_verdicts for parsed in scores):
-        record["note"] = seen_instead(file, ref.benchmark)
-        items.append(record["note"])
-    return record | {parsed.parser: scores_json(parsed) for parsed in scores}, items
+        return _grades(file, ref, parsers, format_name)
+    return _judgments(file, ref, parsers, format_name)
 
 
-def _grades(file: str, ref: BenchmarkRef, parsers: Sequence[Parser]) -> tuple[dict[str, Any], list[str | Table]]:
+def _judgments(
+    file: str, ref: BenchmarkRef, parsers: Sequence[Parser], format_name: str | None
+) -> tuple[dict[str, Any], list[str | Table]]:
+    chosen = chosen_format(format_name, ref.benchmark)
+    read_as = ReadAs(wording=chosen or named_format(file, ref.benchmark), stored=chosen is None)
+    scores = [score_recorded(file, ref, name, read_as) for name in parsers]
+    guess = None if chosen else guessed_format(file, ref.benchmark, [parsed.readings for parsed in scores])
+    if guess:
+        guessed = [score_recorded(file, ref, name, ReadAs(wording=guess)) for name in parsers]
+        if all(parsed.readings.unread == parsed.readings.empty for parsed in guessed if parsed.parser == "distinct"):
+            read_as, scores = ReadAs(wording=guess), guessed
+    _refuse_unread(file, [parsed.readings for parsed in scores])
+    wording = read_as.wording
+    record = {"file": file, "benchmark": ref.name, "format": wording.name, "format_guessed": wording is guess}
+    items = list(scores_tables(scores, FORMAT_OPTION))
+    if wording is guess:
+        items.append(f"format: {wording.name}, {wording.form}: guessed, because it fits all judgments; --format sets another")
+    elif wording is not ref.benchmark.wording:
+        items.append(f"format: {wording.name}, {wording.form}")
+    return record | {parsed.parser: scores_json(parsed, FORMAT_OPTION) for parsed in scores}, items
+
+
+def _refuse_unread(file: str, readings: Sequence[Readings]) -> None:
+    """Raises SourceError if most judgments hold no verdict, or if no parser reads any."""
+    best = min(readings, key=lambda read: (read.missing, read.parser != "distinct"))
+    if best.missing > MOST_UNREAD or 0 < best.judgments == best.unread:
+        raise SourceError(f"{file}: {best.shortfall()}; {best.hint(FORMAT_OPTION)}")
+
+
+def _grades(
+    file: str, ref: BenchmarkRef, parsers: Sequence[Parser], format_name: str | None
+) -> tuple[dict[str, Any], list[str | Table]]:
     if ref.place:
         raise ConfigError(f"--benchmark {ref.word}: {file} holds grades of single answers, which have no human votes")
-    parsed = [grades.read_grades(file, name) for name in parsers]
-    record: dict[str, Any] = {"file": file, "benchmark": ref.name}
+    wording = chosen_format(format_name, ref.benchmark, answers=1) or GRADE
+    parsed = [grades.read_grades(file, name, wording) for name in parsers]
+    _refuse_unread(file, [graded.readings for graded in parsed])
+    record: dict[str, Any] = {"file": file, "benchmark": ref.name, "format": wording.name, "format_guessed": False}
     by_parser = {graded.parser: grades.grades_json(graded) for graded in parsed}
     return record | by_parser, [grades.grades_table(graded) for graded in parsed]
 

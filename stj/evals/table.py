@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from stj.evals.metrics import Interval, Scores
+from stj.evals.intervals import Interval
+from stj.evals.metrics import Scores
 from stj.text import Column, Table, visible_line
 
 _FIRST = (Column("", ""), Column("", "n"), Column("accuracy, mean of", "orders [95%]"))
@@ -11,8 +12,8 @@ _LAST = (
     Column("all orders", "right"),
     Column("same answer", "preferred"),
     Column("no", "verdict"),
-    Column("official", "rule"),
-    Column("baseline:", "always A"),
+    Column("official", "rule", "official score, and content-blind baselines"),
+    Column("", "always A"),
     Column("", "longest"),
     Column("", "shortest"),
 )

@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, TypeVar
 
-from stj.config import EngineConfig, ModelConfig, PromptName, VoteConfig, installed_engine
+from stj.config import EngineConfig, ModelConfig, VoteConfig, check_format_is_used, installed_engine
 from stj.engine.hosted import MakeEngine
 from stj.engine.start import start_engine
 from stj.errors import EngineDied, RequestFailed
@@ -54,7 +54,8 @@ class Judge:
         self,
         model: str | ModelConfig,
         *,
-        prompt: PromptName = "figure8",
+        prompt: str = "figure8",
+        prompt_format: str | None = None,
         parser: Parser = "distinct",
         votes: int = 1,
         sampling: Sampling | None = None,
@@ -64,6 +65,7 @@ class Judge:
     ) -> None:
         """Starts the engine of a model: a directory, a URI, or an id on the hub; a ModelConfig may name one behind an API.
 
+        `prompt` is the name of a prompt, or a YAML file of one; then `prompt_format` names the format of its verdicts.
         `parser` reads the verdict of a judgment, like `judge.parser`. `votes` is the number of judgments in each order: one is
         greedy, more are sampled with `sampling`. `engine` defaults to settings for the device that the installed vLLM is built
         for. `make_engine` starts another engine in place of vLLM.
@@ -71,7 +73,9 @@ class Judge:
         Raises ModelError if the model is missing or its chat template cannot serve. Raises CapacityError if the engine
         does not start, and ConfigError if a setting is out of range.
         """
-        self._config = VoteConfig(prompt=prompt, parser=parser, votes=votes, decoding=sampling or VoteConfig().decoding)
+        decoding = sampling or VoteConfig().decoding
+        self._config = VoteConfig(prompt=prompt, prompt_format=prompt_format, parser=parser, votes=votes, decoding=decoding)
+        check_format_is_used(self._config.prompt_format, [self._config.prompt], "prompt")
         given = ModelConfig(path=model) if isinstance(model, str) else model
         settings = (engine or installed_engine()).serving(given)
         made = make_engine(given, settings, seed) if make_engine else start_engine(_checked(given), settings, seed, scope=None)

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stj.config import ModelConfig, PromptName, UseConfig, check_run_root
+from stj.config import ModelConfig, UseConfig, check_format_is_used, check_run_root
+from stj.evals.benchmarks.unread import JUDGE_OPTION, WARNED_UNREAD, Survey, Unread
 from stj.findings import require
 from stj.judging.jury import Agreement, Opinion, agreement
 from stj.models.check import ModelUse
@@ -19,17 +20,16 @@ from stj.passes.check import judge_findings
 from stj.passes.run import run_pass
 from stj.passes.session import driver_session, engine_demand
 from stj.passes.spec import pass_under
-from stj.prompts import prompt_hash
-from stj.prompts.variants import VARIANTS
+from stj.prompts.given import is_given, variant_of
 from stj.rows import Row, row_from_dict
 from stj.sources.ids import id_in_task
-from stj.sources.responses import read_responses, read_winners, responses_identity
+from stj.sources.responses import PairLabel, read_labels, read_responses, responses_identity
 from stj.stages.judge import LABELS
 from stj.stages.runner import Stage
 from stj.stages.vote import pair_verdict, vote
 from stj.storage.artifacts import Artifact, Key, artifacts_to_make, plain
 from stj.storage.folder import Folder, absolute_path
-from stj.verdict import Label
+from stj.verdict import Label, parse
 
 TakeResult = Callable[[Mapping[str, Any]], None]
 
@@ -40,8 +40,14 @@ class Panel:
 
     file: str
     models: tuple[ModelConfig, ...]
-    prompts: tuple[PromptName, ...]
+    prompts: tuple[str, ...]
+    """Prompts as `vote.prompt` holds them."""
     config: UseConfig
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The prompts by their names, which are the tasks of the judged rows."""
+        return {variant_of(prompt).name: prompt for prompt in self.prompts}
 
     @property
     def folder(self) -> Folder:
@@ -65,19 +71,23 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     The file is read and checked before anything starts. Results of an earlier start come first, so every start reports all
     results. New results follow as they are finished, failed ones last.
 
-    Raises SourceError if a row cannot be read, ModelError if a model is missing, and ArtifactError if the folder was made with
-    other settings. Also raises the errors of `run_pass`.
+    Raises ConfigError if a format of verdicts is named that no prompt needs, and SourceError if a row cannot be read. Raises
+    ModelError if a model is missing, and ArtifactError if the folder was made with other settings. Also raises the errors of
+    `run_pass`.
     """
-    winners = read_winners(panel.file)
+    check_format_is_used(panel.config.vote.prompt_format, panel.prompts, "vote.prompt")
+    labels = read_labels(panel.file)
+    winners = {row_id: label.winner for row_id, label in labels.items()}
+    on_result = _labelled(on_result, labels)
     sittings = _sittings(panel)
     to_make = artifacts_to_make([sitting.artifact for sitting in sittings], overwrite=overwrite)
     waiting = [sitting for sitting in sittings if sitting.artifact in to_make]
     for sitting in sittings:
         if sitting not in waiting:
-            _report_rows(sitting, _rows(sitting), on_result)
+            _report_rows(sitting, _rows(sitting), on_result, panel)
     if waiting:
         uses = [ModelUse(roles=("model",), model=sitting.model, limited=False) for sitting in waiting]
-        variants = [VARIANTS[prompt] for prompt in panel.prompts]
+        variants = [variant_of(prompt) for prompt in panel.prompts]
         require(judge_findings(uses, variants, panel.folder.uri, panel.config))
         demand = engine_demand(panel.config.engine, [sitting.model for sitting in waiting])
         with driver_session(panel.folder, panel.config.ray, [demand]):
@@ -88,9 +98,43 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     return compared
 
 
-def result(row: Row, model: str) -> dict[str, Any]:
+def _labelled(take: TakeResult, labels: Mapping[str, PairLabel]) -> TakeResult:
+    """Takes results with the id, the subset and the winner that their file has, so that `stj score` reads them as they are."""
+
+    def take_labelled(result: Mapping[str, Any]) -> None:
+        label = labels[result["id"]]
+        given = {"id": label.id, "subset": label.subset, "winner": label.winner}
+        known = {name: value for name, value in given.items() if value is not None}
+        take({**known, **{name: value for name, value in result.items() if name != "id"}})
+
+    return take_labelled
+
+
+def result(row: Row, sitting: Sitting, panel: Panel) -> dict[str, Any]:
     """One judged pair as a JSON object."""
-    return {"id": id_in_task(row), "model": model, "prompt": row.task, **pair_verdict(row).plain()}
+    judge = {"model": sitting.model.label, "prompt": row.task}
+    asked = panel.names[row.task]
+    wording = {"format": variant_of(asked).wording.name} if is_given(asked) else {}  # Nobody knows a file's prompt by its name.
+    return {"id": id_in_task(row), **judge, **wording, **pair_verdict(row).plain()}
+
+
+def unread_votes(panel: Panel) -> Iterator[str]:
+    """A line for each juror whose judgments often hold no verdict in the format of its prompt."""
+    parser = panel.config.vote.parser
+    for sitting in _sittings(panel):
+        surveys: dict[str, Survey] = {name: Survey(parser) for name in panel.names}
+        for row in _rows(sitting):
+            wording = variant_of(panel.names[row.task]).wording
+            unread = [
+                Unread(judgment.text, wording, cut=judgment.finish_reason != "stop")
+                for judgment in row.judgments
+                if judgment.verdict is None and parse(judgment.text, wording, parser) is None
+            ]
+            surveys[row.task].add(len(row.judgments), unread)
+        for prompt, survey in surveys.items():
+            readings = survey.readings()
+            if readings.share > WARNED_UNREAD:
+                yield f"warning: {sitting.model.label}, prompt {prompt}, {readings.shortfall()}; {readings.hint(JUDGE_OPTION)}"
 
 
 def _sittings(panel: Panel) -> list[Sitting]:
@@ -106,8 +150,7 @@ def _sittings(panel: Panel) -> list[Sitting]:
 
 def _key(panel: Panel, model: ModelConfig) -> Key:
     votes = plain(panel.config.vote)
-    del votes["prompt"]  # "prompts" holds the panel's prompts.
-    files = [name for prompt in panel.prompts for name in (VARIANTS[prompt].system, VARIANTS[prompt].user)]
+    del votes["prompt"], votes["prompt_format"]  # "prompts" holds the panel's prompts.
     return {
         "step": "judge_file",
         "model": {
@@ -117,32 +160,33 @@ def _key(panel: Panel, model: ModelConfig) -> Key:
         },
         "file": responses_identity(panel.file),
         "vote": votes,
-        "prompts": {name: prompt_hash(name) for name in files},
+        "prompts": {name: digest for prompt in panel.prompts for name, digest in variant_of(prompt).hashes.items()},
     }
 
 
 def _judge(sitting: Sitting, panel: Panel, on_result: TakeResult, *, overwrite: bool) -> None:
     sitting.artifact.begin(overwrite=overwrite)
-    _report_rows(sitting, (row for row in _rows(sitting) if not row.error), on_result)
+    report = partial(_report_rows, sitting, on_result=on_result, panel=panel)
+    report(row for row in _rows(sitting) if not row.error)
     chains: dict[str, Sequence[Stage]] = {
-        prompt: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for prompt in panel.prompts
+        name: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for name, prompt in panel.names.items()
     }
-    read = partial(read_responses, absolute_path(panel.file), panel.prompts)
+    read = partial(read_responses, absolute_path(panel.file), list(panel.names))
     spec = pass_under(panel.config, name=Path(panel.file).name, model=sitting.model, read=read, stages=chains)
-    run_pass(spec, sitting.artifact, panel.config.engine, lambda row: _report_rows(sitting, [row], on_result))
-    _report_rows(sitting, (row for row in _rows(sitting) if row.error), on_result)
+    run_pass(spec, sitting.artifact, panel.config.engine, lambda row: report([row]))
+    report(row for row in _rows(sitting) if row.error)
 
 
-def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult) -> None:
+def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult, panel: Panel) -> None:
     for row in rows:
-        on_result(result(row, sitting.model.label))
+        on_result(result(row, sitting, panel))
 
 
 def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, Label | None]) -> Agreement:
     """The jurors' agreement. Memory holds two numbers for each juror and pair."""
     by_juror: dict[str, dict[str, Opinion]] = {}
     for model, sitting in zip(panel.models, sittings, strict=True):
-        names: dict[str, str] = {prompt: _name(model.label, prompt, panel) for prompt in panel.prompts}
+        names: dict[str, str] = {name: _name(model.label, name, panel) for name in panel.names}
         by_juror |= {name: {} for name in names.values()}
         for row in _rows(sitting):
             by_juror[names[row.task]][id_in_task(row)] = _opinion(row)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from stj.evals.metrics import Interval, bootstrap_ci95
+from stj.evals.intervals import Interval, mean_ci95
 from stj.text import Column, Table, visible_line
 from stj.verdict import Label
 
@@ -114,7 +114,7 @@ class JurorAccuracy:
     accuracy: float
     """Share of right votes, the mean of both orders; a vote for neither response is not right."""
     ci95: Interval
-    """95% bootstrap interval of the accuracy, over pairs."""
+    """95% interval of the accuracy, over pairs."""
     right_verdicts: float
     """Share of pairs with a right verdict."""
     undecided: float
@@ -218,7 +218,7 @@ def _accuracy(pairs: Sequence[tuple[Opinion, Label]]) -> JurorAccuracy:
     right = [opinion.for_a if winner == "A" else opinion.for_b for opinion, winner in pairs]
     return JurorAccuracy(
         accuracy=fmean(right),
-        ci95=bootstrap_ci95(right),
+        ci95=mean_ci95(right),
         right_verdicts=fmean(opinion.verdict == winner for opinion, winner in pairs),
         undecided=fmean(opinion.verdict is None for opinion, _ in pairs),
     )

@@ -16,13 +16,13 @@ from argparse import Namespace
 from dataclasses import asdict, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request
 from prometheus_client import Counter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from stj.config import ChatOptions, ModelConfig, PromptName, UseConfig, VoteConfig
+from stj.config import ChatOptions, ModelConfig, UseConfig, VoteConfig, check_format_is_used
 from stj.engine.hosted import engine_environment
 from stj.engine.settings import adapter_settings, engine_settings
 from stj.engine.weights import check_weights
@@ -37,6 +37,7 @@ from stj.models.locate import adapter_of, local_model, plain_path, whole_model, 
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
 from stj.passes.check import judge_findings
+from stj.prompts.given import variant_of
 from stj.prompts.variants import VARIANTS
 from stj.stages.runner import TokenCounter
 
@@ -65,9 +66,10 @@ def serve(config: UseConfig, host: str, port: int) -> NoReturn:
         raise ConfigError(
             "engine.deterministic=true: a server's requests have no seeds of their own; use `stj judge`, or Judge"
         )
+    check_format_is_used(config.vote.prompt_format, [config.vote.prompt], "vote.prompt")
     model = within_context(config.model)
     use = ModelUse(roles=("model",), model=model, limited=False)
-    require(judge_findings([use], [VARIANTS[config.vote.prompt]], None, config))
+    require(judge_findings([use], [variant_of(config.vote.prompt)], None, config))
     settings = {**_model_settings(model, config), "host": host, "port": port}
     environment = engine_environment(model, config.engine) | {
         "VLLM_PLUGINS": _plugins(),
@@ -128,6 +130,13 @@ class Message(BaseModel):
     content: str
 
 
+def _known_prompt(name: str) -> str:
+    """The name of a prompt. A request names no file: it would read files of the server."""
+    if name not in VARIANTS:
+        raise ValueError(f"known prompts are {', '.join(VARIANTS)}")
+    return name
+
+
 class PairRequest(BaseModel):
     """The body of a request to /v1/judge."""
 
@@ -136,7 +145,7 @@ class PairRequest(BaseModel):
     instruction: str | list[Message]
     response_a: str
     response_b: str
-    prompt: PromptName | None = None
+    prompt: Annotated[str, AfterValidator(_known_prompt)] | None = None
     votes: int | None = Field(default=None, ge=1, le=_MOST_VOTES)
 
 
@@ -159,7 +168,7 @@ async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
     if verdict.error:
         raise HTTPException(400, f"the instruction is not a dialogue that asks for a response: {verdict.error}")
     for vote in verdict.votes:
-        _votes.labels(config.prompt, vote.verdict or "none").inc()
+        _votes.labels(variant_of(config.prompt).name, vote.verdict or "none").inc()
     return verdict.plain()
 
 

@@ -8,6 +8,7 @@ Each benchmark of each judge is an artifact of its own. So a benchmark that is a
 else is made again: neither judgments of training pairs nor a model depends on it.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -96,6 +97,11 @@ class BenchmarkPhase(Phase):
     def results(self) -> dict[str, ExampleResult]:
         """The judge's result on each example, for paired comparisons. Raises StjError if the benchmark cannot be scored."""
         return example_results(self.ref, self._rows())
+
+    def notes(self) -> list[str]:
+        """What makes the scores differ from those by the benchmark's own code, as scores.json says."""
+        scores = json.loads(self.artifact.folder.read(SCORES))["scores"][self.ref.name]
+        return list(scores.get("notes", []))
 
     def summary(self) -> str:
         """Rows, and the accuracy with its interval."""

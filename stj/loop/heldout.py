@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from stj.evals.compare import ExampleResult
-from stj.evals.metrics import Interval, Scores, Tallies, VerdictsByOrder, example_outcome, lengths, overall_only, score_tallies
+from stj.evals.intervals import Interval
+from stj.evals.metrics import Scores, Tallies, VerdictsByOrder, example_outcome, lengths, overall_only, score_tallies
 from stj.loop.dashboard import FEWEST, FULL_AGREEMENT, MOST_UNPARSED, skew_alarm
 from stj.rows import HELDOUT, Judgment, Purpose, Row
 from stj.verdict import Label, Verdict
@@ -22,7 +23,7 @@ class HeldoutScores:
     accuracy: float
     """Mean of the two orders over the sampled judgments."""
     ci95: Interval
-    """The 95% bootstrap interval of `accuracy`. Pairs of the same instruction are drawn together."""
+    """The 95% interval of `accuracy`. Pairs of the same instruction are one cluster."""
     accuracy_winner_first: float
     """Accuracy if the better answer is shown as A."""
     accuracy_winner_second: float
@@ -69,7 +70,7 @@ class HeldoutTally:
             return
         outcome = example_outcome(verdicts, lengths(row.pair))
         self._sampled.add(HELDOUT, outcome, row.instruction)
-        self.results[row.id] = ExampleResult(outcome.accuracy, outcome.consistent > 0.5, row.instruction)
+        self.results[row.id] = ExampleResult(outcome.accuracy, (outcome.consistent or 0) > 0.5, row.instruction)
         cut = [judgment.truncated for judgment in row.judgments if judgment.purpose == "sampled"]
         self._samples += len(cut)
         self._truncated += sum(cut)

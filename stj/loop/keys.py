@@ -16,6 +16,7 @@ from stj.loop.named_pairs import heldout_key
 from stj.loop.tasks import PROMPTS as EXAMPLE_PROMPTS
 from stj.models.locate import chat_settings, loading_settings
 from stj.prompts import CATEGORIZE, prompt_hash
+from stj.prompts.variants import FIGURE_8
 from stj.sources import source_identity
 from stj.sources.heldout import heldout_identity
 from stj.sources.overlap import places_identity
@@ -72,14 +73,14 @@ def _pairs_settings(config: Config) -> Key:
 
 def benchmark_key(config: Config, ref: BenchmarkRef, model: ModelConfig, weights: str) -> Key:
     """The key of a benchmark that these weights judge. No other key names it: nothing but the report depends on it."""
-    prompts = [*judging.JUDGE_PROMPTS, *(judging.MORE_ANSWERS_PROMPTS if ref.benchmark.candidates else ())]
+    more = judging.MORE_ANSWERS_PROMPTS if ref.benchmark.candidates else ()
     return {
         "step": "benchmark",
         "model": {"weights": weights, **loading_settings(model), **config.engine.drawn_by(config.seed)},
         "benchmark": {ref.name: ref.identity},
         "decoding": plain(config.heldout.decoding),
         "parser": config.judge.parser,
-        "prompts": _hashes(prompts),
+        "prompts": {**FIGURE_8.hashes, **_hashes(more)},
     }
 
 

@@ -35,6 +35,8 @@ class BenchmarkReport:
     """What each attack does to the judge, if the benchmark is an attack card."""
     error: str | None = None
     """Why nothing can be scored."""
+    notes: tuple[str, ...] = ()
+    """What makes the scores differ from those by the benchmark's own code."""
     comparisons: tuple[JudgeComparison, ...] = ()
     """Against the judge before and against M_0."""
 
@@ -73,6 +75,7 @@ def benchmark_reports(phases: Sequence[BenchmarkPhase], comparisons: JudgeCompar
 
 def _report(phase: BenchmarkPhase, comparisons: JudgeComparisons) -> BenchmarkReport:
     try:
+        phase.clean_up()
         scores = phase.scores()
         compared = comparisons.add(phase.judge, phase.ref.name, phase.results())
     except StjError as error:  # The rest of the report is still written.
@@ -82,6 +85,7 @@ def _report(phase: BenchmarkPhase, comparisons: JudgeComparisons) -> BenchmarkRe
         unjudged=sum(scores.unjudged.values()),
         scores=scores.groups.get("overall"),
         attacks=scores.attacks,
+        notes=tuple(phase.notes()),
         comparisons=compared,
     )
 

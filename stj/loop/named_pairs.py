@@ -4,13 +4,13 @@ A word that begins with a benchmark's name is the benchmark, as in `stj eval`: N
 the same name is given as ./NAME.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
 from stj.config import Config, HeldoutConfig
 from stj.errors import ConfigError
-from stj.evals.benchmarks import BENCHMARKS
+from stj.evals.benchmarks import BENCHMARK_GROUPS, BENCHMARKS
 from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
 from stj.rows import HELDOUT, Row
 from stj.sources.files import at_most, not_empty
@@ -31,6 +31,12 @@ def absolute_place(location: str) -> str:
     """A file's absolute path, or a benchmark with the absolute path of its place."""
     ref = named_benchmark(location)
     return ref.word if ref else absolute_path(location)
+
+
+def absolute_places(locations: Iterable[str]) -> tuple[str, ...]:
+    """The same for several; a group of benchmarks, as `headline`, is replaced by its members."""
+    members = (BENCHMARK_GROUPS.get(location, (location,)) for location in locations)
+    return tuple(dict.fromkeys(absolute_place(location) for group in members for location in group))
 
 
 def heldout_benchmark(config: HeldoutConfig) -> BenchmarkRef | None:

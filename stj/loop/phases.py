@@ -28,7 +28,7 @@ from stj.loop.benchmarks import BenchmarkPhase, run_benchmarks
 from stj.loop.inputs import SELECTED_ON, PassPart
 from stj.loop.keys import benchmark_key, examples_key, pass_key, training_key
 from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
-from stj.loop.named_pairs import absolute_place
+from stj.loop.named_pairs import absolute_place, absolute_places
 from stj.loop.phase import Phase
 from stj.models.locate import model_identity, model_in, with_absolute_path
 from stj.storage.artifacts import Artifact
@@ -287,7 +287,7 @@ def _with_absolute_paths(config: Config) -> Config:
                 f"{SELECTED_ON}={selection.path}: a benchmark must not select checkpoints: name a file of other pairs"
             )
         selection = replace(selection, path=absolute_path(selection.path))
-    keep_out = tuple(map(absolute_place, config.source.keep_out))
+    keep_out = absolute_places(config.source.keep_out)
     source = replace(config.source, path=absolute_path(config.source.path), keep_out=keep_out)
     train = replace(config.train, selection=selection)
     benchmarks = tuple(ref.word for ref in run_benchmarks(config))

@@ -153,6 +153,7 @@ def _notes(iterations: Sequence[IterationReport]) -> Iterator[str]:
         for name, report in iteration.benchmarks.items():
             if report.error:
                 yield f"{name} by {iteration.judge} is not scored: {report.error}"
+            yield from (f"{name} by {iteration.judge}: {note}" for note in report.notes)
     for iteration in iterations:
         for alarm in iteration.alarms:
             yield f"ALARM {iteration.judge}: {alarm}"

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from stj.config import ExamplesConfig
 from stj.prompts import DEDUCTION_ANSWER, DEDUCTION_SYSTEM, DEDUCTION_USER, JUDGE_USER, VERDICT_ONLY_SYSTEM, fill, prompt
-from stj.prompts.variants import FIGURE_8, Variant
+from stj.prompts.variants import FIGURE_8, of_files
 from stj.randomness import uniform
 from stj.rows import Example, Judgment, Kind, Pair, Row, Turn
 from stj.stages.judge import judge_messages
@@ -36,7 +36,7 @@ from stj.verdict import Label, other
 
 PROMPTS = (VERDICT_ONLY_SYSTEM, DEDUCTION_SYSTEM, DEDUCTION_USER, DEDUCTION_ANSWER)
 """The prompts of the kinds other than judgments."""
-_VERDICT_ONLY = Variant(name="verdict_only", system=VERDICT_ONLY_SYSTEM, user=JUDGE_USER, wording=FIGURE_8.wording)
+_VERDICT_ONLY = of_files("verdict_only", FIGURE_8.wording, (VERDICT_ONLY_SYSTEM, JUDGE_USER))
 
 
 class TaskMix:

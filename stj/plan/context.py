@@ -10,7 +10,7 @@ from stj.models.chat import encode_chat
 from stj.prompts import CATEGORIZE, fill
 from stj.prompts.variants import FIGURE_8, Variant
 from stj.rows import Pair, Turn
-from stj.stages.judge import judge_messages
+from stj.stages.judge import judge_messages, messages_of
 from stj.stages.pairs import PAIR_PROMPTS
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def judge_requests(config: Config) -> Iterator[LongestRequest]:
 
 def given_pairs_request(variant: Variant = FIGURE_8) -> LongestRequest:
     """What a judge of given pairs is asked. Nothing limits them; the engine cuts a judgment to the room that they leave."""
-    return LongestRequest(what="judgments of given pairs", messages=_judging(variant), texts={})
+    return LongestRequest(what="judgments of given pairs", messages=messages_of(variant.longest()), texts={})
 
 
 def check_requests(

@@ -1,6 +1,7 @@
 """The prompts, one text file each, and the function that fills them in.
 
-A judge sees judge_system.txt and judge_user.txt, which are Figure 8; variants.py lists the other judge prompts.
+A judge sees judge_system.txt and judge_user.txt, which are Figure 8; variants.py lists the other judge prompts, and given.py
+reads a user's own.
 
 The files of the paper's figures hold its exact words and placeholders (`{response A}`). The paper's text has no line breaks,
 so the line breaks are ours. A file's hash is part of the key of every artifact made with it, so a changed prompt makes its
@@ -26,7 +27,8 @@ DEDUCTION_SYSTEM = "deduction_system"  # asks for the two responses behind a jud
 DEDUCTION_USER = "deduction_user"  # second part of the same
 DEDUCTION_ANSWER = "deduction_answer"  # the format of the two responses
 
-_PLACEHOLDER = re.compile(r"\{([A-Za-z ]+)\}")
+_PLACEHOLDER = re.compile(r"\{\{(?P<text>[A-Za-z][\w -]*)\}\}|\{(?P<name>[A-Za-z][\w -]*)\}")
+"""A placeholder, or a word in doubled braces, which stands for the word in braces as text."""
 
 
 @cache
@@ -36,8 +38,18 @@ def prompt(name: str) -> str:
 
 
 def fill(name: str, values: Mapping[str, str]) -> str:
-    """A prompt with its placeholders replaced, in a single pass: braces inside a value stay unchanged."""
-    return _PLACEHOLDER.sub(lambda match: values[match[1]], prompt(name))
+    """A prompt with its placeholders replaced."""
+    return fill_text(prompt(name), values)
+
+
+def fill_text(text: str, values: Mapping[str, str]) -> str:
+    """A text with its placeholders replaced, in a single pass: braces inside a value stay unchanged."""
+    return _PLACEHOLDER.sub(lambda match: values[match["name"]] if match["name"] else f"{{{match['text']}}}", text)
+
+
+def placeholders(text: str) -> set[str]:
+    """The names of the placeholders in a text."""
+    return {match["name"] for match in _PLACEHOLDER.finditer(text) if match["name"]}
 
 
 def prompt_hash(name: str) -> str:

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Iterator
 
 from stj.config import HeldoutConfig
 from stj.rows import HELDOUT, Pair, Row
-from stj.sources.dialogue import text_of, turns_from, usable
+from stj.sources.dialogue import usable
 from stj.sources.directory import files_at
-from stj.sources.files import Fields, Located, at_most, files_size, not_empty, read_files
-from stj.sources.ids import HELDOUT_PREFIX, Seen, given_id, numbered
-
-_FIELDS = Fields(required=("instruction", "chosen", "rejected"), optional=("id",))
+from stj.sources.files import Located, at_most, files_size, not_empty, read_files
+from stj.sources.ids import HELDOUT_PREFIX
+from stj.sources.pairs import PAIR_FIELDS, given_pairs
 
 
 def read_pairs(config: HeldoutConfig, key: str = "heldout.path") -> Iterator[Row]:
@@ -21,7 +20,7 @@ def read_pairs(config: HeldoutConfig, key: str = "heldout.path") -> Iterator[Row
     """
     if config.path is None:
         return iter(())
-    records = read_files(files_at(config.path, key).files, _FIELDS)
+    records = read_files(files_at(config.path, key).files, PAIR_FIELDS)
     empty = f"{key}={config.path}: holds no pairs; name a file with pairs, or set {key}=null"
     return not_empty(itertools.islice(_rows(records), config.limit), empty)
 
@@ -41,15 +40,13 @@ def _rows(records: Iterable[Located]) -> Iterator[Row]:
 
     Raises SourceError if a value has the wrong type, or if an id is repeated.
     """
-    seen = Seen()
-    for position, (where, record) in enumerate(records):
-        given = numbered(position) if record.get("id") is None else record["id"]
-        chosen, rejected = (text_of(record[name], name, where) for name in ("chosen", "rejected"))
+    for pair in given_pairs(records, labelled=True, in_subsets=False):
+        chosen, rejected = pair.ranked
         row = Row(
-            id=HELDOUT_PREFIX + given_id(given, "id", where, seen),
-            position=position,
+            id=HELDOUT_PREFIX + pair.id,
+            position=pair.position,
             task=HELDOUT,
-            turns=turns_from(record["instruction"], "instruction", where),
+            turns=pair.turns,
             pair=Pair(method="given", chosen=chosen, rejected=rejected),
         )
         yield row.drop("same_answers") if chosen == rejected else usable(row)

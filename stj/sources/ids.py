@@ -1,27 +1,54 @@
-"""Ids that are unique in a source. Every artifact and all randomness depend on them."""
+"""Ids that are unique in a source. Every artifact and all randomness depend on them.
+
+An id has parts, such as a subset and the id in it, or a question, two models and a turn. It is compared part by part, so that
+("a/b", "c") and ("a", "b/c") differ. An artifact holds it as one text, `joined_id`; `id_parts` reads that text again.
+"""
 
 import hashlib
+from array import array
+from bisect import bisect_left
 
 from stj.errors import SourceError
 from stj.rows import Row
 from stj.sources.dialogue import clean, wrong_type
 
+RowId = tuple[str, ...]
+"""The parts of an id."""
+
 HELDOUT_PREFIX = "heldout/"
 """Prefix of the ids of held-out pairs; ids of training rows never begin with it."""
 
+_RECENT = 8192  # Digests in a set, 1 MB, before they are sorted into an array.
+
 
 class Seen:
-    """The ids read so far, as digests of 16 bytes: a million take about 100 MB, regardless of their length."""
+    """The ids read so far, as digests of 8 bytes: a million take 8 MB, regardless of their length.
+
+    Two of a million ids have the same digest once in thirty million files. Sorted arrays hold the digests. Each is larger than
+    the next one, so that there are few; two of the same size become one.
+    """
 
     def __init__(self) -> None:
-        self._digests: set[int] = set()
+        self._recent: set[int] = set()
+        self._sorted: list[array[int]] = []
 
-    def add(self, row_id: str) -> bool:
+    def add(self, row_id: str | RowId) -> bool:
         """Adds an id; False if it was there already."""
-        digest = int.from_bytes(hashlib.blake2b(row_id.encode(), digest_size=16).digest())
-        before = len(self._digests)
-        self._digests.add(digest)
-        return len(self._digests) > before
+        parts = (row_id,) if isinstance(row_id, str) else row_id
+        digest = int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest())
+        if digest in self._recent or any(_holds(digests, digest) for digests in self._sorted):
+            return False
+        self._recent.add(digest)
+        if len(self._recent) == _RECENT:
+            self._sort()
+        return True
+
+    def _sort(self) -> None:
+        digests = array("Q", sorted(self._recent))
+        self._recent.clear()
+        while self._sorted and len(self._sorted[-1]) <= len(digests):
+            digests = _merged(self._sorted.pop(), digests)
+        self._sorted.append(digests)
 
 
 def numbered(position: int) -> str:
@@ -31,12 +58,23 @@ def numbered(position: int) -> str:
 
 def given_id(value: object, field: str, where: str, seen: Seen) -> str:
     """The id that the source gives. Raises SourceError unless it is text or a whole number, not empty, and new."""
+    row_id = id_of(value, field, where)
+    refuse_seen((row_id,), field, where, seen)
+    return row_id
+
+
+def id_of(value: object, field: str, where: str) -> str:
+    """An id as a string. Raises SourceError if the value is empty, or neither a string nor a whole number."""
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise wrong_type(value, field, "a string or a whole number, and not empty", where)
-    row_id = clean(str(value))
+    return clean(str(value))
+
+
+def refuse_seen(row_id: RowId, field: str, where: str, seen: Seen, *, shown: str | None = None) -> None:
+    """Raises SourceError if the id came before; the error has it as `shown`, else all its parts."""
     if not seen.add(row_id):
-        raise SourceError(f"{where}: field '{field}' is {row_id[:60]!r}, which an earlier row has too; ids must be unique")
-    return row_id
+        text = (shown or joined_id(*row_id))[:60]
+        raise SourceError(f"{where}: field '{field}' is {text!r}, which an earlier row has too; ids must be unique")
 
 
 def training_id(row_id: str, field: str, where: str) -> str:
@@ -49,7 +87,7 @@ def training_id(row_id: str, field: str, where: str) -> str:
 
 
 def joined_id(*parts: object) -> str:
-    """Parts joined by slashes, so that different parts give different ids.
+    """Parts joined by slashes, so that different parts give different texts.
 
     A slash in any part but the last is written %2F, and a percent sign %25: "a/b" and "c" are not "a" and "b/c".
     """
@@ -57,6 +95,25 @@ def joined_id(*parts: object) -> str:
     return "/".join([*(part.replace("%", "%25").replace("/", "%2F") for part in first), last])
 
 
+def id_parts(text: str, count: int) -> RowId:
+    """The parts that `joined_id` joined, `count` of them."""
+    *first, last = text.split("/", count - 1)
+    return (*(part.replace("%2F", "/").replace("%25", "%") for part in first), last)
+
+
 def id_in_task(row: Row) -> str:
     """A row's id without the name of its task, with which the ids of benchmarks and of judged files begin."""
     return row.id.removeprefix(f"{row.task}/")
+
+
+def _holds(digests: "array[int]", digest: int) -> bool:
+    place = bisect_left(digests, digest)
+    return place < len(digests) and digests[place] == digest
+
+
+def _merged(first: "array[int]", second: "array[int]") -> "array[int]":
+    import numpy as np
+
+    digests = np.concatenate([np.frombuffer(first, dtype=np.uint64), np.frombuffer(second, dtype=np.uint64)])
+    digests.sort()
+    return array("Q", digests.tobytes())

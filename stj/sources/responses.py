@@ -1,17 +1,26 @@
-"""Pairs to judge: an instruction and two responses, with or without a label of the better one."""
+"""The pairs of a file as rows to judge, with or without a label of the better response."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from typing import NamedTuple
 
 from stj.rows import OPEN, Pair, Row
-from stj.sources.dialogue import text_of, turns_from, usable, wrong_type
+from stj.sources.dialogue import usable
 from stj.sources.directory import files_at
-from stj.sources.files import Fields, not_empty, read_files
-from stj.sources.ids import Seen, given_id, numbered
+from stj.sources.files import not_empty, read_files
+from stj.sources.ids import Seen, joined_id, refuse_seen
+from stj.sources.pairs import ALL, PAIR_FIELDS, GivenPair, given_pairs
 from stj.verdict import Label
 
-_FIELDS = Fields(required=("instruction", "response_a", "response_b"), optional=("id", "winner"))
 _KEY = "FILE"
+
+
+class PairLabel(NamedTuple):
+    """What a file says about a pair, beside its texts."""
+
+    id: str
+    subset: str | None
+    winner: Label | None
+    """The better response; None if it is not known."""
 
 
 def read_responses(location: str, prompts: Sequence[str]) -> Iterator[Row]:
@@ -19,14 +28,28 @@ def read_responses(location: str, prompts: Sequence[str]) -> Iterator[Row]:
 
     Raises SourceError, with file and line, if a row cannot be read or the file has no rows.
     """
-    for row, _ in _pairs(location):
+    for row_id, pair in _pairs(location):
         for prompt in prompts:
-            yield replace(row, id=f"{prompt}/{row.id}", task=prompt)
+            yield usable(
+                Row(
+                    id=f"{prompt}/{row_id}",
+                    position=pair.position,
+                    task=prompt,
+                    subset=pair.subset,
+                    turns=pair.turns,
+                    pair=Pair(method=OPEN, chosen=pair.first, rejected=pair.second),
+                )
+            )
+
+
+def read_labels(location: str) -> dict[str, PairLabel]:
+    """The label of each pair by the id of its row in a task. Reads and checks the whole file."""
+    return {row_id: PairLabel(pair.id, pair.subset, pair.winner) for row_id, pair in _pairs(location)}
 
 
 def read_winners(location: str) -> dict[str, Label | None]:
-    """The better response by id, or None if the file does not name it. Reads and checks the whole file."""
-    return {row.id: winner for row, winner in _pairs(location)}
+    """The better response of each pair by the id of its row in a task, None if it is not known. Reads and checks the file."""
+    return {row_id: label.winner for row_id, label in read_labels(location).items()}
 
 
 def responses_identity(location: str) -> str:
@@ -34,30 +57,14 @@ def responses_identity(location: str) -> str:
     return files_at(location, _KEY).identity()
 
 
-def _pairs(location: str) -> Iterator[tuple[Row, Label | None]]:
-    return not_empty(_rows(location), f"{location}: holds no pairs; each row has instruction, response_a and response_b")
-
-
-def _rows(location: str) -> Iterator[tuple[Row, Label | None]]:
+def _pairs(location: str) -> Iterator[tuple[str, GivenPair]]:
+    """The pairs with the ids of their rows: the pair's own id, or its subset and id if another subset had that id before."""
+    pairs = given_pairs(read_files(files_at(location, _KEY).files, PAIR_FIELDS))
+    wanted = "each row has instruction, response_a and response_b, or chosen and rejected"
     seen = Seen()
-    for position, (where, record) in enumerate(read_files(files_at(location, _KEY).files, _FIELDS)):
-        given = numbered(position) if record.get("id") is None else record["id"]
-        first, second = (text_of(record[name], name, where) for name in ("response_a", "response_b"))
-        row = Row(
-            id=given_id(given, "id", where, seen),
-            position=position,
-            turns=turns_from(record["instruction"], "instruction", where),
-            pair=Pair(method=OPEN, chosen=first, rejected=second),
-        )
-        yield usable(row), _winner(record.get("winner"), where)
-
-
-def _winner(value: object, where: str) -> Label | None:
-    match value:
-        case "A":
-            return "A"
-        case "B":
-            return "B"
-        case None | "":
-            return None
-    raise wrong_type(value, "winner", "A, B or null", where)
+    for pair in not_empty(pairs, f"{location}: holds no pairs; {wanted}"):
+        row_id = pair.id
+        if not seen.add(row_id):
+            row_id = joined_id(pair.subset or ALL, pair.id)
+            refuse_seen((row_id,), "id", location, seen)
+        yield row_id, pair

@@ -16,7 +16,7 @@ from functools import partial
 from stj.config import HeldoutConfig, JudgeConfig
 from stj.generate import Generate, Sampling
 from stj.prompts import BEST_OF_FOUR_SYSTEM, BEST_OF_FOUR_USER, JUDGE_SYSTEM, JUDGE_USER, RATE, fill, prompt
-from stj.prompts.variants import FIGURE_8, Variant
+from stj.prompts.variants import FIGURE_8, Variant, Words
 from stj.randomness import uniform
 from stj.rows import Judgment, Pair, Purpose, Row, Turn
 from stj.stages.runner import together
@@ -80,7 +80,7 @@ async def judge_in_every_order(
     if row.candidates is None:
         assert row.pair is not None, f"row {row.id} has nothing to judge"
         labels = LABELS if row.pair.better_as is None else (row.pair.better_as,)
-        orders = {winner: judge_messages(row.instruction, row.pair, winner, variant) for winner in labels}
+        orders = {winner: judge_messages(row.instruction, row.pair, winner, variant, row.reference) for winner in labels}
     else:
         orders = best_of_four_messages(row.instruction, row.candidates.answers)
     read = partial(parse, wording=variant.wording if row.candidates is None else BEST_OF_FOUR, parser=parser)
@@ -104,16 +104,21 @@ async def rate(row: Row, generate: Generate, sampling: Sampling, parser: Parser)
     return replace(row, judgments=tuple(judgments))
 
 
-def judge_messages(instruction: str, pair: Pair, winner: Label, variant: Variant = FIGURE_8) -> list[Turn]:
+def judge_messages(
+    instruction: str, pair: Pair, winner: Label, variant: Variant = FIGURE_8, reference: str | None = None
+) -> list[Turn]:
     """The prompt that a judge sees for a pair: Figure 8 or another variant, with the better answer under the label `winner`.
 
     Neither response shows the thought that a thinking model wrote before it.
     """
     first, second = (pair.chosen, pair.rejected) if winner == "A" else (pair.rejected, pair.chosen)
-    user = fill(
-        variant.user, {"instruction": instruction, "response A": shown_response(first), "response B": shown_response(second)}
-    )
-    return [Turn(role="system", content=prompt(variant.system)), Turn(role="user", content=user)]
+    return messages_of(variant.ask(instruction, shown_response(first), shown_response(second), reference))
+
+
+def messages_of(words: Words) -> list[Turn]:
+    """The messages of a prompt; one without a system message if it has none."""
+    system = [Turn(role="system", content=words.system)] if words.system else []
+    return [*system, Turn(role="user", content=words.user)]
 
 
 def best_of_four_messages(instruction: str, answers: Sequence[str]) -> dict[Label, list[Turn]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from stj.config import VoteConfig
 from stj.generate import Completion, Generate
-from stj.prompts.variants import VARIANTS
+from stj.prompts.given import variant_of
 from stj.rows import Judgment, Row
 from stj.stages.judge import LABELS, judge_messages
 from stj.stages.runner import together
@@ -73,7 +73,7 @@ class PairVerdict:
 async def vote(row: Row, generate: Generate, config: VoteConfig) -> Row:
     """The row with `votes` judgments in each order; a judgment's `winner` is the label under which A was shown."""
     assert row.pair is not None, f"row {row.id} has no pair"
-    variant = VARIANTS[config.prompt]
+    variant = variant_of(config.prompt)
     sampling = config.decoding if config.votes > 1 else config.decoding.greedy()
     orders = {winner: judge_messages(row.instruction, row.pair, winner, variant) for winner in LABELS}
     ballots = [(winner, index) for index in range(config.votes) for winner in LABELS]
@@ -117,4 +117,4 @@ def _response(judgment: Judgment) -> Label | None:
 
 
 def _verdict(completion: Completion, config: VoteConfig) -> Label | None:
-    return VARIANTS[config.prompt].parse(completion.text, config.parser) if completion.finish_reason == "stop" else None
+    return variant_of(config.prompt).parse(completion.text, config.parser) if completion.finish_reason == "stop" else None

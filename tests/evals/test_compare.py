@@ -57,7 +57,26 @@ def test_a_case_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["compare", run_a, run_b, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["only_b"] == 4
     assert main(["compare", run_a, run_a]) == 0
-    assert "difference +0.0 [+0.0, +0.0] points on 10 examples" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "difference +0.0 [-27.1, +27.1] points on 10 examples" in shown
+    assert "pairs: too few to tell: only a difference above 27.1 points would show" in shown
+
+
+@pytest.mark.parametrize(
+    ("right_a", "right_b", "conclusion"),
+    [
+        ("0" * 20, "2" * 20, "B is better"),
+        ("2" * 20, "0" * 20, "A is better"),
+        ("2" * 400, "2" * 399 + "1", "no difference of 2 points or more"),
+        ("02" * 20, "20" * 20, "too few to tell"),
+    ],
+)
+def test_the_conclusion_is_that_of_the_interval(right_a: str, right_b: str, conclusion: str, tmp_path: Path) -> None:
+    data = tmp_path / "pairs.jsonl"
+    data.touch()
+    run_a, run_b = (evaluation(tmp_path / name, right, data) for name, right in (("a", right_a), ("b", right_b)))
+    [comparison] = compare_evaluations(run_a, run_b)
+    assert comparison.conclusion.startswith(conclusion)
 
 
 def test_the_same_id_of_another_file_is_another_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,7 +98,7 @@ def test_dependent_examples_are_one_coin(tmp_path: Path) -> None:
     )
     [comparison] = compare_evaluations(run_a, run_b)
     assert (comparison.examples, comparison.units, comparison.only_a, comparison.only_b) == (6, 2, 0, 1)
-    assert (comparison.difference, comparison.ci95, comparison.mcnemar_p) == (0.5, (0.0, 1.0), 1.0)
+    assert (comparison.difference, comparison.ci95, comparison.mcnemar_p) == (0.5, (-1.0, 1.0), 1.0)
 
 
 def test_a_pair_of_mtbench_counts_once_with_any_number_of_votes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from stj.evals import evaluate as evaluating
 from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
 from stj.evals.evaluate import judge_benchmark, read_benchmarks
 from stj.generate import Sampling
+from stj.prompts.variants import VARIANTS
 from stj.rows import Candidates, Row, Turn, row_from_dict, rows_to_table
 from stj.stages.runner import run_stages
 from stj.storage.artifacts import Artifact, read_artifact
@@ -58,8 +60,8 @@ def judge(row: Row, votes: int = 1) -> tuple[Row, list[Sampling]]:
     return judged, [sampling for _, sampling in engine.requests]
 
 
-def rows_of(tmp_path: Path, name: str, *records: dict[str, Any]) -> list[Row]:
-    file = tmp_path / f"{name}.jsonl"
+def rows_of(tmp_path: Path, stem: str, *records: dict[str, Any], name: str | None = None) -> list[Row]:
+    file, name = tmp_path / f"{stem}.jsonl", name or stem
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     return list(benchmark_ref(f"{name}:{file}").rows(None))
 
@@ -193,9 +195,77 @@ def test_human_votes_and_ties_are_scored_from_the_judgments(tmp_path: Path, caps
     assert "verdict 8, 1 tokens" in shown
 
 
+@pytest.mark.parametrize("votes", [1, 3])
+def test_a_reference_answer_is_shown_in_both_orders_with_every_prompt(votes: int, tmp_path: Path) -> None:
+    conversations = {"conversation_a": talk("short"), "conversation_b": talk("longer")}
+    vote = {"model_a": "a", "model_b": "b", "turn": 1, "judge": "expert_1", "winner": "model_b", **conversations}
+    [row] = rows_of(tmp_path, "human", {**vote, "question_id": 111}, name="mtbench")
+    for prompt in VARIANTS:
+        engine = ScriptedEngine(lambda messages, sampling: "[[A]]")
+        asyncio.run(judge_benchmark(replace(row, reference="it is 4"), engine.generate, HeldoutConfig(), votes, prompt))
+        assert len(engine.requests) == 2 * votes
+        for messages, _ in engine.requests:
+            assert "[The Start of Reference Answer]\nit is 4\n[The End of Reference Answer]" in messages[-1].content
+            if prompt == "mtbench":
+                assert "You will be given a reference answer" in messages[0].content
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_mtbench_says_loudly_which_reference_answers_were_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    conversations = {"conversation_a": talk("short"), "conversation_b": talk("longer")}
+    vote = {"model_a": "a", "model_b": "b", "turn": 1, "judge": "expert_1", "winner": "model_b", **conversations}
+    rows_of(tmp_path, "human", *({**vote, "question_id": number} for number in (81, 101, 111)), name="mtbench")
+    words = ["eval", "package://mini/seed_model", f"mtbench:{tmp_path}", MINI, f"run_root={tmp_path}/run"]
+    for missing in ("2 of 2", "1 of 2", None):
+        assert main(words) == 0
+        printed = capsys.readouterr().out
+        note = f"NO REFERENCE ANSWERS: {missing} pairs judged without one in math, reasoning and coding"
+        assert printed.count("NO REFERENCE ANSWERS") == (2 if missing else 0)
+        assert (note in printed) == (missing is not None)
+        assert main([*words, "--json"]) == 0
+        notes = json.loads(capsys.readouterr().out)["scores"]["mtbench"].get("notes", [])
+        assert [text.partition(";")[0] for text in notes] == ([note] if missing else [])
+        with (tmp_path / "reference_answer.jsonl").open("a") as file:
+            number = 101 if missing == "2 of 2" else 111
+            file.write(json.dumps({"question_id": number, "choices": [{"turns": ["r1", "r2"]}]}) + "\n")
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_four_answers_are_never_said_to_be_asked_about_in_the_words_for_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows_of(tmp_path, "rewardbench2", {"id": "1", "prompt": "?", "chosen": ["aaa"], "rejected": list("abc"), "subset": "Math"})
+    words = [
+        "eval",
+        "package://mini/seed_model",
+        f"rewardbench2:{tmp_path}/rewardbench2.jsonl",
+        MINI,
+        f"run_root={tmp_path}/run",
+    ]
+    for prompt, notes in (("figure8", 0), ("arena", 2)):
+        assert main([*words, f"prompt={prompt}"]) == 0
+        assert capsys.readouterr().out.count(f"NOT ASKED WITH prompt={prompt}") == notes
+
+
+def test_a_prompt_that_does_not_fit_in_the_context_is_refused_at_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The longest of its words counts."""
+    file = tmp_path / "long.json"
+    asked = "{instruction} {response A} {response B}"
+    file.write_text(json.dumps({"user": asked, "user_with_reference": f"{'word ' * 9000} {asked} {{reference}}"}))
+    settings = [PAIRS, MINI, f"run_root={tmp_path}/run", f"prompt={file}", "prompt_format=figure8"]
+    assert main(["eval", "package://mini/seed_model", *settings]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "cannot hold judgments of given pairs: the prompt takes" in line
+
+
 @pytest.mark.usefixtures("without_ray")
 def test_unjudged_rows_are_reported_and_officially_have_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Four pairs: one is too long, one fails, one has no better answer. Officially two of three count one half."""
+    """Four pairs: one is too long, one fails, one has equal answers, which RewardBench judges like any other pair.
+
+    Officially the first two count one half.
+    """
     record = {"prompt": "?", "chosen": "longer", "rejected": "short", "subset": "math-prm"}
     changes = [{}, {"prompt": "LONG"}, {"prompt": "FAIL"}, {"rejected": "longer"}]
     rows_of(tmp_path, "rewardbench", *({**record, **change, "id": number} for number, change in enumerate(changes)))
@@ -207,13 +277,13 @@ def test_unjudged_rows_are_reported_and_officially_have_no_verdict(tmp_path: Pat
         f"run_root={tmp_path}/run",
     ]
     assert main(words) == 0
-    assert "unjudged: 3 (failed 1, prompt_too_long 1, same_answers 1)" in capsys.readouterr().out
+    assert "unjudged: 2 (failed 1, prompt_too_long 1)" in capsys.readouterr().out
     assert main([*words, "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)["scores"]["rewardbench"]
-    assert (scores["rows"], scores["strict"]["judged"], scores["strict"]["unjudged"]) == (4, 1, 3)
-    assert scores["strict"]["unjudged_by_reason"] == {"failed": 1, "prompt_too_long": 1, "same_answers": 1}
+    assert (scores["rows"], scores["strict"]["judged"], scores["strict"]["unjudged"]) == (4, 2, 2)
+    assert scores["strict"]["unjudged_by_reason"] == {"failed": 1, "prompt_too_long": 1}
     micro = scores["strict"]["groups"]["micro"]
-    assert (micro["examples"], micro["accuracy"], micro["official"]) == (1, 1.0, pytest.approx(2 / 3))
+    assert (micro["examples"], micro["accuracy"], micro["official"]) == (2, 0.75, (1 + 0.5 + 0.5 + 0.5) / 4)
 
 
 @pytest.mark.usefixtures("without_ray")
@@ -268,6 +338,28 @@ def test_a_limit_on_the_hub_names_the_published_size_if_it_is_known(
     assert json.loads(printed.out)["scores"][name]["part"] == part
     assert f"{name}: {part} rows, from the hub" in printed.err
     assert f"{name} ({part}), paper parser" in printed.err
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_pairs_can_be_judged_in_a_published_judges_own_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "<Q>{instruction}</Q>\nThe Start of Assistant A's Answer]\n{response A}\n[The End of Assistant A's Answer]\n"
+    words += "[The Start of Assistant B's Answer]\n{response B}\n[The End of Assistant B's Answer]"
+    command = ["eval", "package://mini/seed_model", PAIRS, MINI, "heldout.limit=4", f"run_root={tmp_path}/run", "--json"]
+    records = []
+    for name in ("mine", "moved"):
+        (tmp_path / name).write_text(json.dumps({"user": words.replace("\nThe", "\n[The")}))
+        assert main([*command, f"prompt={tmp_path / name}", "prompt_format=fastchat"]) == 0
+        records.append(json.loads(capsys.readouterr().out))
+    assert records[0] == records[1], "the words are in the key, and the file's place is not"
+    assert records[0]["prompt"].startswith("file-")
+    assert records[0]["scores"]["pairs"]["strict"]["groups"]["overall"]["unparsed"] == 0
+    assert len(list((tmp_path / "run" / "evals").iterdir())) == 1
+    assert main([*command, f"prompt={tmp_path / 'mine'}", "prompt_format=boxed"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"]["pairs"]["strict"]["groups"]["overall"]["unparsed"] == 1
+    assert len(list((tmp_path / "run" / "evals").iterdir())) == 2
+    assert main([*command, f"prompt={tmp_path / 'mine'}"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "name the format of its verdicts with prompt_format" in line
 
 
 @pytest.mark.usefixtures("without_ray")

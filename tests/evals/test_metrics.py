@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stj.evals.metrics import Tallies, bootstrap_ci95, clustered_ci95, example_outcome, overall_only, score_tallies
+from stj.evals.metrics import Tallies, example_outcome, overall_only, score_tallies
 from stj.loop.heldout import score_heldout
 from stj.rows import HELDOUT, TRAINING, Judgment, Pair, Purpose, Row, Turn
 from stj.verdict import Label, other
@@ -46,7 +46,7 @@ def test_a_judge_that_always_says_a() -> None:
     assert (scores.accuracy_winner_first, scores.accuracy_winner_second, scores.accuracy) == (1.0, 0.0, 0.5)
     assert scores.position_consistent == 0.0
     assert scores.always_a == scores.accuracy
-    assert scores.ci95 == (0.5, 0.5)
+    assert scores.ci95[0] < 0.5 < scores.ci95[1]
 
 
 def test_a_case_by_hand() -> None:
@@ -65,8 +65,9 @@ def test_a_case_by_hand() -> None:
     assert scores.unparsed == 2 / 8
     assert scores.greedy_accuracy == 0.75
     assert scores.greedy_position_consistent == 0.5
-    assert scores.ci95 == (0.25, 0.75)
-    assert scores.greedy_ci95 == (0.5, 1.0)
+    assert scores.ci95[0] < 0.25 < 0.75 < scores.ci95[1]
+    assert scores.greedy_ci95 is not None
+    assert scores.greedy_ci95[0] < 0.5 < scores.greedy_ci95[1]
 
 
 def test_pairs_of_the_same_instruction_are_drawn_together() -> None:
@@ -79,7 +80,7 @@ def test_pairs_of_the_same_instruction_are_drawn_together() -> None:
         assert scores is not None
         return scores.ci95[1] - scores.ci95[0]
 
-    assert width(2) == pytest.approx(width(1), abs=0.01)
+    assert width(2) == pytest.approx(width(1), abs=0.03)
 
 
 @pytest.mark.parametrize(("chosen", "rejected", "longest"), [("abc", "a", 1.0), ("a", "abc", 0.0), ("ab", "cd", 0.5)])
@@ -119,32 +120,11 @@ def test_scores_are_json() -> None:
     scores = score_heldout([heldout([("A", "B")])])
     assert scores is not None
     record = json.loads(json.dumps(asdict(scores)))
-    assert record["ci95"] == [1.0, 1.0]
-
-
-def test_the_interval_is_that_of_the_normal_approximation() -> None:
-    """200 pairs at 70%: 1.96 * sqrt(0.7 * 0.3 / 200) = 6.4 points to each side."""
-    low, high = bootstrap_ci95([1.0] * 140 + [0.0] * 60)
-    assert low == pytest.approx(0.7 - 0.0635, abs=0.01)
-    assert high == pytest.approx(0.7 + 0.0635, abs=0.01)
-
-
-def test_the_interval_of_more_pairs_than_fit_in_memory_at_once() -> None:
-    values = [1.0, 0.0] * 1000
-    low, high = bootstrap_ci95(values)
-    assert low == pytest.approx(0.5 - 0.0219, abs=0.003)
-    assert high == pytest.approx(0.5 + 0.0219, abs=0.003)
-    assert bootstrap_ci95(values[::-1]) == (low, high)
-
-
-def test_the_values_of_a_cluster_are_drawn_together() -> None:
-    """100 clusters of nine equal values carry as much information as 100 examples, not 900."""
-    values = [1.0] * 70 + [0.0] * 30
-    assert clustered_ci95([value] * 9 for value in values) == pytest.approx(bootstrap_ci95(values))
+    assert record["ci95"] == [pytest.approx(0.025), 1.0]
 
 
 def test_clusters_span_the_subsets_of_a_group() -> None:
-    """Each cluster is right in one subset and wrong in the other: drawn together, their mean never moves."""
+    """Each cluster is right in one subset and wrong in the other: its mean never moves, so the group's interval is narrower."""
     tallies = Tallies()
     for number in range(50):
         for subset in ("hard", "easy"):
@@ -153,8 +133,9 @@ def test_clusters_span_the_subsets_of_a_group() -> None:
                 subset, example_outcome({"A": ["A" if right else "B"], "B": ["B" if right else "A"]}, None), str(number)
             )
     subsets, groups = score_tallies(tallies, overall_only)
-    assert groups["overall"].ci95 == pytest.approx((0.5, 0.5))
+    low, high = groups["overall"].ci95
     assert subsets["hard"].ci95[0] < 0.4
+    assert 0.4 < low < 0.5 < high < 0.6
 
 
 def test_a_subset_without_judged_examples_counts_in_the_official_score() -> None:
@@ -167,17 +148,6 @@ def test_a_subset_without_judged_examples_counts_in_the_official_score() -> None
     assert set(subsets) == {"short"}
     overall = groups["overall"]
     assert (overall.examples, overall.accuracy, overall.official) == (1, 1.0, 0.25)
-
-
-def test_a_resample_without_a_subset_leaves_it_as_it_is() -> None:
-    tallies = Tallies()
-    right, wrong = (example_outcome({"A": [verdict], "B": ["B"]}, None) for verdict in ("A", "B"))
-    tallies.add("one", right, "x")
-    tallies.add("both", right, "x")
-    tallies.add("both", wrong, "y")
-    subsets, _ = score_tallies(tallies, overall_only)
-    assert subsets["one"].ci95 == (1.0, 1.0)
-    assert subsets["both"].ci95 == (0.5, 1.0)
 
 
 SAID = st.sampled_from(["A", "B", None])

@@ -230,27 +230,6 @@ def test_a_file_is_scored_by_each_parser_side_by_side(tmp_path: Path, capsys: py
         assert [name for name in PARSERS if f"pairs, {name} parser" in printed] == [parser]
 
 
-@pytest.mark.parametrize(
-    ("texts", "seen"),
-    [
-        (("Verdict: [[A>>B]]", "Verdict: [[B>A]]"), 'seems to have [[A>>B]] to [[B>>A]]; one ends with "Verdict: [[A>>B]]"'),
-        (("ok [RESULT] A", "ok [RESULT] B"), 'seems to have [RESULT] A or [RESULT] B; one ends with "ok [RESULT] A"'),
-        (("A\x1b", "B"), 'has no known form; one ends with "A\\x1b"'),
-        ((None, None), 'has no known form; one ends with ""'),
-    ],
-)
-def test_a_file_of_another_form_is_named(
-    texts: tuple[str | None, str | None], seen: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "judged.jsonl"
-    file.write_text(json.dumps({"winner": "A", "judgment_ab": texts[0], "judgment_ba": texts[1]}) + "\n")
-    line = f"no verdict in any judgment: pairs expects [[A]] or [[B]], and this file {seen}"
-    assert main(["score", str(file), "--benchmark", "pairs"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == line
-    assert main(["score", str(file), "--benchmark", "pairs", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["note"] == line
-
-
 def test_the_help_documents_the_fields(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["score", "--help"]) == 0
     text = capsys.readouterr().out

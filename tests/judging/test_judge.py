@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from stj import Judge
 from stj.config import EngineConfig, ModelConfig, VoteConfig
 from stj.engine.scripted import Handler, ScriptedEngine
-from stj.errors import EngineDied, ModelError, PromptTooLong, RequestFailed, SourceError
+from stj.errors import ConfigError, EngineDied, ModelError, PromptTooLong, RequestFailed, SourceError
 from stj.generate import Engine, Sampling
 from stj.prompts.variants import VARIANTS
 from stj.rows import Turn
@@ -58,6 +58,20 @@ def test_the_better_response_wins_in_both_orders_with_every_prompt(prompt: str) 
         assert "One is right." in result.votes[0].text
         swapped = judge.compare("What is 2 + 2?", "five", "four")
         assert (swapped.verdict, swapped.reward) == ("B", -1.0)
+
+
+def test_a_judge_in_a_published_judges_own_words(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("user: 'q: {instruction} 1: {response A} 2: {response B}'")
+
+    def boxes(messages: Sequence[Turn], sampling: Sampling) -> str:
+        [turn] = messages
+        assert turn.role == "user"
+        return f"\\boxed{{{'A' if turn.content.index('four') < turn.content.index('five') else 'B'}}}"
+
+    with scripted(boxes, prompt=str(tmp_path / "mine.yaml"), prompt_format="boxed") as judge:
+        assert judge.compare("2 + 2?", "four", "five").verdict == "A"
+    with pytest.raises(ConfigError, match="prompt=figure8 has its own format"):
+        scripted(boxes, prompt_format="boxed")
 
 
 def test_position_bias_is_a_tie_with_half_the_confidence() -> None:

@@ -22,6 +22,7 @@ from stj.generate import Sampling
 from stj.judging import judge_file
 from stj.passes import session
 from stj.passes.spec import Pass
+from stj.prompts.variants import FIGURE_8
 from stj.rows import Row, Turn, rows_to_table
 from stj.stages.runner import run_stages
 from stj.storage.artifacts import Artifact
@@ -169,6 +170,39 @@ def test_prompts_are_compared_and_scored(here: Path, capsys: pytest.CaptureFixtu
     assert "spread over 3 jurors: 75.0 points" in printed.err
 
 
+def own_prompt(file: Path) -> str:
+    """Figure 8's words in a file."""
+    asked = FIGURE_8.plain
+    file.write_text(json.dumps({"system": asked.system, "user": asked.user}))
+    return str(file)
+
+
+def test_prompts_in_files_are_asked_in_their_own_words(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file may lie elsewhere at the second start; another format of its verdicts is another prompt."""
+    file = write(here / "pairs.jsonl", pair("one", "xx", "x"), pair("two", "x", "xx"))
+    words = ["judge", file, f"model={SEED_MODEL}", "--prompts", "arena"]
+    assert main([*words, own_prompt(here / "a.json"), "vote.prompt_format=figure8"]) == 0
+    printed = lines(capsys.readouterr().out)
+    names = {row["prompt"] for row in printed}
+    assert [row["verdict"] for row in printed] == ["A", "A", "B", "B"]
+    assert names == {"arena", *(name for name in names if name.startswith("file-"))}
+    assert len(names) == 2
+    assert {(row["prompt"], row.get("format")) for row in printed} == {("arena", None), (max(names), "figure8")}
+    assert main([*words, own_prompt(here / "b.json"), "vote.prompt_format=figure8"]) == 0
+    assert lines(capsys.readouterr().out) == printed
+    assert main([*words, str(here / "b.json"), "vote.prompt_format=boxed"]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    for wrong, message in (
+        (["--prompts", str(here / "b.json")], "name the format of its verdicts with vote.prompt_format"),
+        (["vote.prompt_format=boxed"], "vote.prompt=figure8 has its own format"),
+        (["--prompts", "arena", "vote.prompt_format=boxed"], "vote.prompt=arena has its own format"),
+        (["--prompts", "arnea"], "did you mean 'arena'?"),
+    ):
+        assert main(["judge", file, f"model={SEED_MODEL}", *wrong]) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert message in line
+
+
 def test_a_jury_of_models_is_compared(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(here / "pairs.jsonl", pair("one", "xx", "x"), pair("two", "x", "xxx"))
     assert main(["judge", file, "--jury", SEED_MODEL, str(ROOT / "stj/mini/seed_model"), LIMIT]) == 0
@@ -195,7 +229,7 @@ GOOD = json.dumps(pair("one", "xx", "x", id="a"))
         (f"{GOOD}\n" + '{"instruction": "x"', "line 2, column"),
         (f"{GOOD}\n{GOOD}\n", "line 2: field 'id' is 'a', which an earlier row has too"),
         (json.dumps(pair("x", "a", 3)), "line 1: field 'response_b' is int 3; it must be a string"),  # type: ignore[arg-type]
-        (json.dumps(pair("x", "a", "b", winner="tie")), "line 1: field 'winner' is str 'tie'; it must be A, B or null"),
+        (json.dumps(pair("x", "a", "b", winner="tie")), "line 1: field 'winner' is 'tie'; ties are not allowed"),
     ],
 )
 def test_a_bad_file_is_one_line_before_anything_starts(
@@ -239,8 +273,8 @@ def test_bad_words_are_one_line(
 
 @pytest.fixture
 def heldout(tmp_path: Path) -> str:
-    """Sixty held-out pairs of the mini world; the better response is A and B in turn."""
-    records = [json.loads(line) for line in (ROOT / "stj/mini/data/heldout.jsonl").read_text().splitlines()[:60]]
+    """Thirty held-out pairs of the mini world; the better response is A and B in turn."""
+    records = [json.loads(line) for line in (ROOT / "stj/mini/data/heldout.jsonl").read_text().splitlines()[:30]]
     rows = []
     for number, record in enumerate(records):
         good, bad = record["chosen"], record["rejected"]
@@ -252,9 +286,18 @@ def heldout(tmp_path: Path) -> str:
 @pytest.mark.engine
 @pytest.mark.long
 def test_a_killed_judging_resumes_on_the_real_engine(heldout: str, tmp_path: Path) -> None:
-    """kill -9 after the first committed rows; the second start judges only the other rows."""
+    """kill -9 after the first committed rows; the second start judges only the other rows.
+
+    Every pair is asked in Figure 8's words twice, once from a file: the actors have its words, and give the same judgments.
+    """
     words = [sys.executable, "-m", "stj.cli", "judge", heldout, f"model={SEED_MODEL}", LIMIT, "engine.commit_interval_s=0"]
-    words += ["engine.rows_in_flight=8"]
+    words += [
+        "engine.rows_in_flight=8",
+        "--prompts",
+        "figure8",
+        own_prompt(tmp_path / "own.json"),
+        "vote.prompt_format=figure8",
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     first = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert first.stdout is not None
@@ -269,7 +312,11 @@ def test_a_killed_judging_resumes_on_the_real_engine(heldout: str, tmp_path: Pat
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     results = lines(done.stdout)
-    assert len(results) == len({row["id"] for row in results}) == 60
+    assert len(results) == len({(row["id"], row["prompt"]) for row in results}) == 60
+    by_prompt = [
+        {row["id"]: row["votes"] for row in results if row["prompt"] == name} for name in {r["prompt"] for r in results}
+    ]
+    assert by_prompt[0] == by_prompt[1]
     assert set(first_lines) & set(done.stdout.splitlines(keepends=True))  # Committed results are reported again unchanged.
     assert json.loads((folder / "manifest.json").read_text())["rows"] == 60
     assert json.loads((folder.parent / "agreement.json").read_text())["accuracy"]["figure8"]["accuracy"] > 0.4

@@ -9,7 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from stj.engine.scripted import ScriptedEngine
 from stj.engine.settings import engine_settings
 from stj.errors import ConfigError, EndpointError, EngineDied, PromptTooLong, RequestFailed
 from stj.generate import Sampling
-from stj.judging.serve import JudgeEndpoint, _flags, _model_settings, _plugins, router, serve
+from stj.judging.serve import JudgeEndpoint, _flags, _model_settings, _plugins, _vote_config, router, serve
 from stj.models.chat import encode_chat
 from stj.models.tokenizer import load_tokenizer
 from stj.rows import Turn
@@ -88,12 +88,23 @@ def test_a_request_may_name_its_prompt_and_votes() -> None:
     )  # The judge always prefers the first response: a tie.
 
 
+def test_a_server_asks_in_the_words_of_a_file_that_it_was_started_with(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("user: '{instruction} {response A} {response B}'")
+    vote = VoteConfig(prompt=str(tmp_path / "mine.yaml"), prompt_format="letter")
+    (tmp_path / "mine.yaml").unlink()
+    app = app_of(lambda messages, sampling: "A" if len(messages) == 1 else "[[B>A]]")
+    app.state.stj_vote = _vote_config(json.dumps(asdict(vote)))
+    assert [vote["verdict"] for vote in ask(app, PAIR)[1]["votes"]] == ["A", "B"]
+    assert [vote["verdict"] for vote in ask(app, {**PAIR, "prompt": "arena"})[1]["votes"]] == ["B", "A"]
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [
         ({"votes": 0}, 422),
         ({"votes": 10**6}, 422),
         ({"prompt": "../../etc/passwd"}, 422),
+        ({"prompt": '{"format": "letter", "user": ""}'}, 422),
         ({"surprise": 1}, 422),
         ({"response_a": 3}, 422),
         ({"instruction": TURNS[1:2]}, 400),

@@ -10,6 +10,7 @@ from stj.cli import main
 from stj.config import Config, HeldoutConfig
 from stj.config_loader import load
 from stj.errors import ConfigError, SourceError
+from stj.evals.benchmarks import BENCHMARK_GROUPS
 from stj.evals.compare import compare_evaluations
 from stj.loop.benchmarks import BenchmarkPhase
 from stj.loop.inputs import input_findings, kept_out
@@ -244,3 +245,5 @@ def test_a_benchmark_is_kept_out_by_its_name_and_its_content_is_in_the_key(tmp_p
     only = Run(config(tmp_path, *given[:2], f"source.keep_out=[{pairs}]"))
     [row] = [row for row in only.pairs.reader()() if row.task != HELDOUT]
     assert row.dropped == "benchmark_overlap"
+    group = Run(config(tmp_path, *given[:2], "source.keep_out=[headline]", "heldout.path=null")).config
+    assert len(kept_out(group)) == len(BENCHMARK_GROUPS["headline"])

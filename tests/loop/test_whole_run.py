@@ -28,6 +28,11 @@ def command(run_root: Path, *overrides: str, verb: str = "run") -> list[str]:
     return [*STJ, verb, str(ROOT / "conf" / "mini.yaml"), f"run_root={run_root}", *SMALL, *overrides]
 
 
+def measuring(run_root: Path) -> str:
+    """The setting of a small benchmark, a file beside the run."""
+    return f"benchmarks=[pairs:{run_root.parent}/benchmark.jsonl]"
+
+
 def run(run_root: Path, *overrides: str, verb: str = "run") -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(run_root, *overrides, verb=verb), capture_output=True, text=True, timeout=900, check=False)
 
@@ -43,10 +48,12 @@ def rows_of(path: Path) -> list[Row]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, mark: str) -> Path:
-    """A run of one iteration that was killed with -9 in its first pass, and resumed."""
+    """A run of one iteration with a benchmark that was killed with -9 in its first pass, and resumed."""
     root = tmp_path_factory.mktemp("loop") / "run"
+    pairs = (ROOT / "stj/mini/data/heldout.jsonl").read_text(encoding="utf-8").splitlines()
+    (root.parent / "benchmark.jsonl").write_text("\n".join(pairs[-8:]), encoding="utf-8")
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    first = subprocess.Popen(command(root), **silent)  # type: ignore[call-overload]
+    first = subprocess.Popen(command(root, measuring(root)), **silent)  # type: ignore[call-overload]
     while not list((root / "pairs").glob("part-*.parquet")):
         assert first.poll() is None, "the run ended before it had committed anything"
         time.sleep(0.05)
@@ -56,8 +63,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory, mark: str) -> Path:
     state = json.loads(subprocess.run([*STJ, "status", str(root), "--json"], capture_output=True, check=True).stdout)
     assert state[0]["state"] in {"partial", "done"}
     assert soon(lambda: not engines(mark)), f"engines that outlived their run: {engines(mark)}"
-    second = run(root)
+    second = run(root, measuring(root))
     assert second.returncode == 0, second.stderr
+    assert "benchmarks_0/pairs: 8 rows" in second.stdout
+    assert second.stdout.count("(in the same pass)") == 2
     return root
 
 
@@ -110,10 +119,23 @@ def test_the_report_says_what_the_raw_judgments_say(finished: Path) -> None:
     assert "<svg" in (finished / "report.html").read_text()
 
 
+def test_each_judge_judged_the_benchmark_and_m_1_is_compared_with_m_0(finished: Path) -> None:
+    for folder in ("benchmarks_0/pairs", "benchmarks_1/pairs"):
+        judged = rows_of(finished / folder)
+        assert sorted(row.position for row in judged) == list(range(8))
+        assert all(len(row.judgments) == 2 for row in judged)
+    _, last = json.loads((finished / "report.json").read_text())["iterations"]
+    [compared] = last["benchmarks"]["pairs"]["comparisons"]
+    words = [*STJ, "compare", str(finished / "benchmarks_0/pairs"), str(finished / "benchmarks_1/pairs"), "--json"]
+    [by_hand] = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
+    assert by_hand.pop("conclusion")
+    assert compared == by_hand | {"against": "M_0"}
+
+
 def test_a_finished_run_is_reused_and_another_config_refused_by_name(finished: Path) -> None:
     again = run(finished)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("done already, reused") == 4
+    assert again.stdout.count("done already, reused") == 4  # Benchmarks may come and go.
     other = run(finished, "judge.samples=3")
     assert other.returncode == 1
     assert "judge.samples: 15 -> 3" in other.stderr

@@ -1,14 +1,16 @@
 """The judge prompts: each asks for the verdicts that its parser reads, and only for those."""
 
-from typing import get_args
+import json
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.config import PromptName
-from stj.prompts import fill, prompt
-from stj.prompts.variants import ARENA, PROMETHEUS, VARIANTS, Variant
+from stj.config import VoteConfig
+from stj.prompts.two_turns import SECOND_ANSWER, SECOND_QUESTION, SECOND_REFERENCE
+from stj.prompts.variants import ARENA, FIGURE_8, MTBENCH, PROMETHEUS, VARIANTS, Variant
 
 TAGS_BY_VERDICT = {
     "figure8": {"A": ["[[A]]"], "B": ["[[B]]"], None: ["[[C]]"]},
@@ -18,6 +20,7 @@ TAGS_BY_VERDICT = {
         "B": ["[RESULT] B"],
         None: ["[RESULT] C", "[RESULT] AB"],
     },
+    "mtbench": {"A": ["[[A]]"], "B": ["[[B]]"], None: ["[[C]]", "[[D]]"]},
 }
 CASES = [
     (name, verdict, tag) for name, by_verdict in TAGS_BY_VERDICT.items() for verdict, tags in by_verdict.items() for tag in tags
@@ -26,8 +29,7 @@ TAGS = [tag for _, _, tag in CASES]
 
 
 def test_every_variant_can_be_named_in_a_config() -> None:
-    assert set(get_args(PromptName)) == set(VARIANTS)
-    assert all(name == variant.name for name, variant in VARIANTS.items())
+    assert all(name == variant.name == VoteConfig(prompt=name).prompt for name, variant in VARIANTS.items())
 
 
 @pytest.mark.parametrize(("name", "verdict", "tag"), CASES)
@@ -50,10 +52,48 @@ def test_opposite_verdicts_in_one_judgment_are_none(variant: Variant) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
 def test_the_system_or_user_prompt_names_the_verdicts_and_shows_the_pair(variant: Variant) -> None:
-    asked = prompt(variant.system) + prompt(variant.user)
-    assert {"figure8": "[[A]]", "arena": "[[B>>A]]", "prometheus": "[RESULT]"}[variant.name] in asked
-    shown = fill(variant.user, {"instruction": "{response B}", "response A": "first", "response B": "second"})
-    assert shown.index("{response B}") < shown.index("first") < shown.index("second")
+    asked = variant.ask("{response B}", "first", "second")
+    tag = {"figure8": "[[A]]", "arena": "[[B>>A]]", "prometheus": "[RESULT]", "mtbench": '"[[C]]" for a tie'}[variant.name]
+    assert tag in asked.system + asked.user
+    assert asked.user.index("{response B}") < asked.user.index("first") < asked.user.index("second")
+
+
+@pytest.mark.skipif("STJ_TEST_DATA" not in os.environ, reason="needs FastChat's prompts in STJ_TEST_DATA")
+def test_mtbenchs_words_are_fastchats_and_plain_ascii() -> None:
+    file = Path(os.environ["STJ_TEST_DATA"]) / "mt_bench_questions" / "judge_prompts.jsonl"
+    published = {record["name"]: record for record in map(json.loads, file.read_text().splitlines())}
+    joined = (SECOND_QUESTION.join("QR"), SECOND_ANSWER.join("ac"), SECOND_ANSWER.join("bd"), SECOND_REFERENCE.join("xy"))
+    first = {"question": "Q", "answer_a": "a", "answer_b": "b", "ref_answer_1": "x"}
+    turns = {f"{name}_1": value for name, value in zip(("question", "answer_a", "answer_b", "ref_answer"), "Qabx", strict=True)}
+    turns |= {
+        f"{name}_2": value for name, value in zip(("question", "answer_a", "answer_b", "ref_answer"), "Rcdy", strict=True)
+    }
+    for name, asked, values in (
+        ("pair-v2", MTBENCH.ask("Q", "a", "b"), first),
+        ("pair-math-v1", MTBENCH.ask("Q", "a", "b", "x"), first),
+        ("pair-v2-multi-turn", MTBENCH.ask(*joined[:3]), turns),
+        ("pair-math-v1-multi-turn", MTBENCH.ask(*joined), turns),
+    ):
+        assert asked.system == published[name]["system_prompt"]
+        assert asked.user == published[name]["prompt_template"].format(**values)
+        assert (asked.system + asked.user).isascii()
+
+
+def test_a_reference_stands_behind_the_question_of_a_prompt_that_has_no_words_for_it() -> None:
+    asked = FIGURE_8.ask("Why {response A}?", "first", "second", "{instruction}")
+    assert asked.system == FIGURE_8.ask("", "", "").system
+    assert asked.user.startswith(
+        "[[User Question]]\nWhy {response A}?\n\n"
+        "[The Start of Reference Answer]\n{instruction}\n[The End of Reference Answer]\n\n"
+        "[The Start of Assistant A’s Answer]\nfirst\n"
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
+def test_the_longest_words_leave_no_placeholder(variant: Variant) -> None:
+    longest = variant.longest()
+    assert len(longest.user) + len(longest.system) >= len(variant.ask("", "", "").user)
+    assert "{" not in longest.user + longest.system
 
 
 @given(st.lists(st.sampled_from(TAGS) | st.text(max_size=5), max_size=6).map("".join))

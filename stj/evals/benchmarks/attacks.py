@@ -29,11 +29,14 @@ _ORDERS: tuple[Label, Label] = ("A", "B")
 
 
 class AttackedId(NamedTuple):
-    """What the id of an example says."""
+    """The id of an example."""
 
     pair: str
+    """Id of the pair, with its subset in the file."""
     attack: str
     """A name of ATTACKS, or UNATTACKED."""
+    orders: str
+    """AB, or the only label under which the better answer is shown."""
 
 
 def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
@@ -45,10 +48,9 @@ def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
             position += 1
 
 
-def attacked_id(example: str) -> AttackedId:
-    """The pair and the attack of an example's id."""
-    pair, attack, _ = example.rsplit("/", 2)
-    return AttackedId(pair, attack)
+def attacked_id(text: str) -> AttackedId:
+    """The parts of a row's id, without the benchmark's name. Only the pair's own id may hold slashes."""
+    return AttackedId(*text.rsplit("/", 2))
 
 
 def _versions(row: Row) -> Iterator[Row]:
@@ -82,7 +84,8 @@ ATTACK_CARD = Benchmark(
     fields=pairs.PAIRS.fields,
     rows=rows,
     subset=_recorded_subset,
-    cluster=lambda example: attacked_id(example).pair,
+    row_parts=attacked_id,
+    cluster=lambda example: example[:1],
     limit_records=True,
     edition=partial(attacks_identity, "card"),
     attacks=True,

@@ -1,20 +1,21 @@
 """The parts of a benchmark: where it lies, how its records become rows to judge, and how verdicts become outcomes."""
 
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from stj.errors import SourceError
+from stj.evals.benchmarks.unread import Unread
 from stj.evals.metrics import ExampleOutcome, Groups, Official, VerdictsByOrder, example_outcome, overall_only
 from stj.rows import Pair, Row, Turn
 from stj.sources.dialogue import text_of, usable, wrong_type
 from stj.sources.directory import DataFiles, files_at
 from stj.sources.files import Fields, read_files
-from stj.sources.ids import Seen, given_id, joined_id
-from stj.verdict import PAIR, Format, Label
+from stj.sources.ids import RowId, Seen, id_of, joined_id, refuse_seen
+from stj.sources.truth import CHOSEN, better_response, named_response, required_better
+from stj.verdict import PAIR, Format, Label, Verdict
 
 NOT_APPLICABLE = "not_applicable"
 """Reason for dropping a pair that an attack cannot change."""
@@ -49,9 +50,11 @@ class HubPart(NamedTuple):
 class JudgedExample:
     """One example with a judge's verdicts."""
 
-    id: str
+    id: RowId
     subset: str
     verdicts: VerdictsByOrder
+    orders_known: bool = True
+    """Whether the verdicts are those of single orders. If not, they are combined ones, under the label of the better answer."""
     sizes: tuple[int, ...] | None = None
     """Characters of its answers, the better one first; None if the answers are unknown."""
     ratings: tuple[float | None, ...] = ()
@@ -60,16 +63,20 @@ class JudgedExample:
     """Number of good answers among the rated ones."""
     unjudged: str | None = None
     """Why the example was not judged. If so, its verdicts are None or absent."""
+    judgments: int = 0
+    """Number of texts of the judge that were read."""
+    unread: tuple[Unread, ...] = ()
+    """The texts among them that hold no verdict."""
 
 
 class Scored(NamedTuple):
     """The outcome of one example, or of one human vote on it."""
 
-    id: str
+    id: RowId
     subset: str
     outcome: ExampleOutcome | None
     """None if the example cannot be scored."""
-    cluster: str | None = None
+    cluster: RowId | None = None
     """The cluster of the example: examples of one cluster are not independent."""
     unjudged: str | None = None
     """Why the example was not judged or cannot be scored."""
@@ -78,20 +85,42 @@ class Scored(NamedTuple):
 def score_each(benchmark: "Benchmark", judged: Iterable[JudgedExample], records: Iterable[SourceRecord]) -> Iterator[Scored]:
     """One outcome for each example."""
     for example in judged:
-        result = example_outcome(example.verdicts, example.sizes, benchmark.official)
+        result = example_outcome(example.verdicts, example.sizes, benchmark.official, orders_known=example.orders_known)
         yield Scored(example.id, example.subset, result, benchmark.cluster(example.id), example.unjudged)
 
 
-def winner_of(record: SourceRecord) -> Label:
-    """The better response by the record's `winner` or `label`; a `chosen` response is the first one.
+def given_better(record: SourceRecord) -> Label:
+    """The better response, A for the first one. Raises SourceError if no field of the record says it (stj/sources/truth.py)."""
+    return required_better(record.values, record.where)
 
-    Raises SourceError if the record has none of these fields.
+
+def chosen_first(record: SourceRecord) -> Label:
+    """The first response, which is the benchmark's `chosen` one, unless a field names the second.
+
+    Raises SourceError if only `winner` names the second: it may be a judge's word.
     """
-    if record.values.get("winner") is None and record.values.get("chosen") is not None:
-        return "A"
-    field = "label" if "label" in record.values and "winner" not in record.values else "winner"
-    Fields(required=(field,)).check(record.values, record.where)
-    return better_of(record, field)
+    better = better_response(record.values, record.where)
+    if better == "B" and all(record.values.get(name) is None for name in ("label", *CHOSEN)):
+        raise SourceError(
+            f"{record.where}: field 'winner' is {record.values['winner']!r}, but the first response is this benchmark's chosen "
+            "one; if the second is better, say so with 'label', and if 'winner' is the judge's word, leave it out"
+        )
+    return better or "A"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceAnswers:
+    """Reference answers that a benchmark shows beside some of its rows, from files that lie beside its own."""
+
+    select_files: SelectFiles
+    """The files of a directory that hold them, and no rows."""
+    fields: Fields
+    shown: Callable[[Iterator[Row], Iterable[SourceRecord]], Iterator[Row]]
+    """The rows, with the reference answers of these records. Raises SourceError if a record breaks the schema."""
+    wanted: Callable[[Row], bool]
+    """Whether the benchmark's own code shows a reference answer beside the row."""
+    where: str
+    """The rows that want one, and where their reference answers are published, for a reader."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +143,14 @@ class Benchmark:
     """Whether `score` needs the benchmark's records because the judged rows do not hold the truth."""
     wording: Format = PAIR
     """The form in which judges of this benchmark write their verdicts, as its own code reads them."""
+    recorded_wording: Callable[[SourceRecord], Format | None] = lambda record: None
+    """The form of a recorded judgment, if its record names the judge; None means `wording`."""
     groups: Groups = overall_only
     official: Official | None = None
     """The benchmark's own score of an example; None means the mean of the orders."""
-    cluster: Callable[[str], str | None] = lambda example: None
+    row_parts: Callable[[str], RowId] = lambda text: (text,)
+    """The parts of a row's id in an artifact, without the benchmark's name."""
+    cluster: Callable[[RowId], RowId | None] = lambda example: None
     """The cluster of an example's id; None if the example is independent of all others."""
     compared: str = ""
     """Prefix of the subsets that `stj compare` counts, if other subsets score the same examples again."""
@@ -135,14 +168,16 @@ class Benchmark:
     """Selects the files of a directory to read, if the publisher keeps other files beside them."""
     rated: Callable[[Row], bool] = lambda row: False
     """Whether the judge rates each answer of a row alone."""
+    reference_answers: ReferenceAnswers | None = None
+    """Its reference answers; None if it shows none."""
     without_better: Callable[[SourceRecord], str | None] = lambda record: None
     """Why a recorded judgment has no better answer to score it by; None if it has one."""
-    better: Callable[[SourceRecord], Label] = winner_of
+    better: Callable[[SourceRecord], Label] = given_better
     """The better response of a recorded judgment: A is the first one."""
-    recorded_id: Callable[[SourceRecord], str | None] | None = None
+    recorded_id: Callable[[SourceRecord], RowId | None] | None = None
     """The id of a recorded judgment, None if it has none. Without this function it is the record's `id`."""
-    recorded_verdicts: Callable[[SourceRecord], VerdictsByOrder] | None = None
-    """The verdicts of a recorded judgment without text, if the benchmark is published with such rows."""
+    recorded_verdict: Callable[[SourceRecord], Verdict] | None = None
+    """The combined verdict of a recorded judgment without text, A for the better answer, if its publisher has such rows."""
 
 
 def read_records(
@@ -172,29 +207,25 @@ def record_files(location: str, key: str, select_files: SelectFiles = lambda pat
     return DataFiles(root=data.root, files=tuple(data.root / path for path in select_files(data.names())))
 
 
-def pair_row(task: str, position: int, row_id: str, subset: str, turns: tuple[Turn, ...], chosen: str, rejected: str) -> Row:
-    """A benchmark's row of a pair. A pair of equal answers has no better answer: its row is a tombstone."""
+def pair_row(task: str, position: int, row_id: RowId, subset: str, turns: tuple[Turn, ...], chosen: str, rejected: str) -> Row:
+    """A benchmark's row of a pair. Two equal answers are judged like any other pair, as in the code of the benchmarks' authors:
+    RewardBench, JudgeBench, LLMBar, RM-Bench and FastChat all ask the judge and count its verdict."""
     row = Row(
-        id=f"{task}/{row_id}",
+        id=f"{task}/{joined_id(*row_id)}",
         position=position,
         task=task,
         subset=subset,
         turns=turns,
         pair=Pair(method="given", chosen=chosen, rejected=rejected),
     )
-    return row.drop("same_answers") if chosen == rejected else usable(row)
+    return usable(row)
 
 
-def unique_id(record: SourceRecord, field: str, subset: str, seen: Seen) -> str:
-    """The record's id with its subset before it. Raises SourceError if the id is invalid or repeated."""
-    return given_id(joined_id(subset, id_of(record.values[field], field, record.where)), field, record.where, seen)
-
-
-def id_of(value: object, field: str, where: str) -> str:
-    """An id as a string. Raises SourceError if the value is empty, or neither a string nor a whole number."""
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise wrong_type(value, field, "a string or a whole number, and not empty", where)
-    return str(value)
+def unique_id(record: SourceRecord, field: str, subset: str, seen: Seen) -> RowId:
+    """The record's subset and its id in it. Raises SourceError if the id is invalid or repeated."""
+    row_id = (subset, id_of(record.values[field], field, record.where))
+    refuse_seen(row_id, field, record.where, seen)
+    return row_id
 
 
 def texts_of(value: object, field: str, where: str) -> list[str]:
@@ -217,36 +248,9 @@ def number_of(value: object, field: str, where: str) -> float:
     return number
 
 
-_FIRST = ("A", "response_a", "response_A", "model_a", "model_1", "A>B", "A>>B", "1", "output_1")
-_SECOND = ("B", "response_b", "response_B", "model_b", "model_2", "B>A", "B>>A", "2", "output_2")
-
-
 def better_of(record: SourceRecord, field: str) -> Label:
-    """The better of two responses by a field of the record: A is the first one.
-
-    Raises SourceError for a tie, which has no better response, and for any other word.
-    """
-    value = record.values[field]
-    word = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    if word in _FIRST:
-        return "A"
-    if word in _SECOND:
-        return "B"
-    if is_tie(word) or word in {"A=B", "C"}:
-        raise SourceError(
-            f"{record.where}: field '{field}' is {word[:60]!r}; ties are not allowed here: each pair needs a better answer"
-        )
-    raise wrong_type(value, field, "A or B (also response_a, model_a, A>B or 1 for the first)", record.where)
-
-
-def is_tie(word: str) -> bool:
-    """Whether a winner's name means a tie, as "tie" and "tie (inconsistent)" do; Katie is a winner."""
-    return re.match(r"tie\b", word, re.IGNORECASE) is not None
-
-
-def chosen_first(record: SourceRecord) -> Label:
-    """The first response, which is the `chosen` one, unless the record names another `winner`."""
-    return "A" if record.values.get("winner") is None else better_of(record, "winner")
+    """The better of two responses by a field of the record: A is the first one. Raises SourceError if it names none."""
+    return named_response(record.values[field], field, record.where)
 
 
 def one_of(record: SourceRecord, field: str, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from stj.errors import ArtifactError
 from stj.evals.benchmarks.base import NOT_APPLICABLE, Benchmark, JudgedExample
 from stj.evals.benchmarks.ppe_human import HUMAN_TIE
+from stj.evals.benchmarks.unread import Unread
 from stj.evals.metrics import VerdictsByOrder, lengths
 from stj.rows import Judgment, Row
 from stj.sources.ids import id_in_task
@@ -57,14 +58,14 @@ def judged_examples(
         if not row.judgments:
             yield _unjudged(row, benchmark)
         elif row.judgments[0].purpose == "rating":
-            yield _rated(row, parser)
+            yield _rated(row, benchmark, parser)
         else:
-            yield _judged(row, parser, wording if row.candidates is None else BEST_OF_FOUR, votes=votes)
+            yield _judged(row, benchmark, parser, wording if row.candidates is None else BEST_OF_FOUR, votes=votes)
 
 
 def _unjudged(row: Row, benchmark: Benchmark) -> JudgedExample:
     reason = "failed" if row.error else row.dropped or "not judged"
-    example = JudgedExample(id=id_in_task(row), subset=row.subset or "", verdicts={}, unjudged=reason)
+    example = JudgedExample(id=benchmark.row_parts(id_in_task(row)), subset=row.subset or "", verdicts={}, unjudged=reason)
     if reason in NO_BETTER:
         return example
     if row.candidates is None:
@@ -74,25 +75,44 @@ def _unjudged(row: Row, benchmark: Benchmark) -> JudgedExample:
     return replace(example, verdicts={"A": [None], "B": [None], "C": [None], "D": [None]})
 
 
-def _judged(row: Row, parser: Parser | None, wording: Format, *, votes: bool) -> JudgedExample:
+def _judged(row: Row, benchmark: Benchmark, parser: Parser | None, wording: Format, *, votes: bool) -> JudgedExample:
     samples: dict[Label, list[Verdict | None]] = {}
-    for judgment in sorted(row.judgments, key=lambda judgment: judgment.index):
-        samples.setdefault(judgment.winner, []).append(_verdict(judgment, wording, parser))
+    read = _read(row, wording, parser)
+    for judgment, verdict in read:
+        samples.setdefault(judgment.winner, []).append(verdict)
     verdicts: VerdictsByOrder = {label: [majority(cast)] for label, cast in samples.items()} if votes else samples
-    return JudgedExample(id=id_in_task(row), subset=row.subset or "", verdicts=verdicts, sizes=_sizes(row))
+    return replace(_example(row, benchmark, wording, read), verdicts=verdicts)
 
 
-def _rated(row: Row, parser: Parser | None) -> JudgedExample:
+def _rated(row: Row, benchmark: Benchmark, parser: Parser | None) -> JudgedExample:
     assert row.candidates is not None, f"row {row.id} was rated without candidates"
+    read = _read(row, RATING, parser)
+    ratings = tuple(rating(verdict) for _, verdict in read)
+    return replace(_example(row, benchmark, RATING, read), ratings=ratings, good=row.candidates.good)
+
+
+_Read = list[tuple[Judgment, Verdict | None]]
+
+
+def _read(row: Row, wording: Format, parser: Parser | None) -> _Read:
+    """The judgments of a row in their order, each with its verdict."""
     ordered = sorted(row.judgments, key=lambda judgment: judgment.index)
-    ratings = tuple(rating(_verdict(judgment, RATING, parser)) for judgment in ordered)
+    return [(judgment, _verdict(judgment, wording, parser)) for judgment in ordered]
+
+
+def _example(row: Row, benchmark: Benchmark, wording: Format, read: _Read) -> JudgedExample:
+    """The row as an example, still without verdicts or ratings."""
     return JudgedExample(
-        id=id_in_task(row),
+        id=benchmark.row_parts(id_in_task(row)),
         subset=row.subset or "",
         verdicts={},
         sizes=_sizes(row),
-        ratings=ratings,
-        good=row.candidates.good,
+        judgments=len(read),
+        unread=tuple(
+            Unread(judgment.text, wording, cut=judgment.finish_reason != "stop")
+            for judgment, verdict in read
+            if verdict is None
+        ),
     )
 
 

@@ -13,15 +13,18 @@ from typing import Any
 
 from stj.evals.benchmarks import mtbench
 from stj.evals.benchmarks.base import SourceRecord, number_of, read_records
-from stj.evals.metrics import Interval, clustered_ci95
+from stj.evals.benchmarks.judge_names import JUDGE_FIELDS, JudgeNames
+from stj.evals.benchmarks.unread import Readings, Survey, Unread
+from stj.evals.intervals import Interval, clustered_ci95
 from stj.sources.dialogue import optional_text, text_of
 from stj.sources.files import Fields
-from stj.sources.ids import Seen, given_id, joined_id
+from stj.sources.ids import Seen, refuse_seen
 from stj.text import Column, Table, visible_line
 from stj.thoughts import answer_of
-from stj.verdict import GRADE, Parser, parse, rating
+from stj.verdict import GRADE, Format, Parser, parse, rating
 
-_FIELDS = Fields(required=(), optional=("question_id", "model", "turn", "judgment", "score"))
+_FIELDS = Fields(required=(), optional=("question_id", "model", "turn", "judgment", "score", *JUDGE_FIELDS))
+_LOWEST, _HIGHEST = 1, 10  # The grades that the prompt asks for.
 _UNREAD = -1.0
 """FastChat's stored score of a judgment without a grade."""
 
@@ -34,7 +37,7 @@ class MeanGrade:
     """Number of grades."""
     mean: float
     ci95: Interval
-    """95% bootstrap interval of the mean, over questions."""
+    """95% interval of the mean, over questions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,8 @@ class Grades:
     """Share of judgments whose grade equals the stored score; None if no judgment has a stored score."""
     groups: dict[str, MeanGrade]
     """Means for each model: over all questions, by turn and by category."""
+    readings: Readings
+    """How the judgments were read."""
 
 
 def is_graded(file: str) -> bool:
@@ -57,15 +62,17 @@ def is_graded(file: str) -> bool:
     return first is not None and {"judgment", "model"} <= first.values.keys()
 
 
-def read_grades(file: str, parser: Parser) -> Grades:
-    """The grades in a file. Raises SourceError if a row cannot be read, or comes twice."""
+def read_grades(file: str, parser: Parser, wording: Format = GRADE) -> Grades:
+    """The grades in a file, read in this format. Raises SourceError if a row cannot be read, or comes twice."""
     by_group: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    judged, unparsed, stored = 0, 0, list[bool]()
+    judged, unparsed, stored, survey = 0, 0, list[bool](), Survey(parser)
     for record in _checked(read_records(file, "FILE", _FIELDS)):
         parts = mtbench.subset(record).split("/")
         text = optional_text(record.values["judgment"], "judgment", record.where)
-        grade = rating(parse(answer_of(text or ""), GRADE, parser))
+        answer = answer_of(text or "")
+        grade = rating(parse(answer, wording, parser))
         judged += 1
+        survey.add(1, [Unread(answer, wording)] if grade is None else [])
         if record.values.get("score") is not None:
             score = number_of(record.values["score"], "score", record.where)
             stored.append(math.isclose(score, _UNREAD if grade is None else grade))
@@ -81,12 +88,13 @@ def read_grades(file: str, parser: Parser) -> Grades:
         unparsed=unparsed / judged,
         as_stored=fmean(stored) if stored else None,
         groups={name: _mean(list(by_group[name].values())) for name in sorted(by_group)},
+        readings=survey.readings(),
     )
 
 
 def grades_json(grades: Grades) -> dict[str, Any]:
     """The grades as JSON values."""
-    return {name: value for name, value in asdict(grades).items() if name != "parser"}
+    return {name: value for name, value in asdict(grades).items() if name not in ("parser", "readings")}
 
 
 def grades_table(grades: Grades) -> Table:
@@ -104,14 +112,21 @@ def grades_table(grades: Grades) -> Table:
 
 
 def _checked(records: Iterator[SourceRecord]) -> Iterator[SourceRecord]:
-    seen = Seen()
+    seen, judge = Seen(), JudgeNames()
     for record in records:
         Fields(required=("question_id", "model", "turn", "judgment")).check(record.values, record.where)
         model = text_of(record.values["model"], "model", record.where)
-        given_id(joined_id(record.values["question_id"], model, record.values["turn"]), "question_id", record.where, seen)
+        judge.check(record)
+        row_id = (str(record.values["question_id"]), model, str(record.values["turn"]))
+        refuse_seen(row_id, "question_id", record.where, seen)
         yield record
 
 
 def _mean(by_question: Sequence[Sequence[float]]) -> MeanGrade:
+    """The mean, and its interval: a grade from 1 to 10 counts as nine outcomes, its steps."""
     grades = [grade for question in by_question for grade in question]
-    return MeanGrade(grades=len(grades), mean=fmean(grades), ci95=clustered_ci95(by_question))
+    lowest = min(_LOWEST, *grades)
+    steps = max(_HIGHEST, *grades) - lowest  # The official rule reads any number.
+    shares = ([(grade - lowest) / steps for grade in question] for question in by_question)
+    low, high = (lowest + steps * end for end in clustered_ci95(shares, outcomes=_HIGHEST - _LOWEST))
+    return MeanGrade(grades=len(grades), mean=fmean(grades), ci95=(low, high))

@@ -34,7 +34,7 @@ def rows(records: Iterable[SourceRecord], name: str, weights: dict[str, float]) 
         scores = [_score(record, weights) for record in (first, second)]
         chosen, rejected = answers if scores[0] >= scores[1] else reversed(answers)
         turns = _turns(text_of(first.values["prompt"], "prompt", first.where))
-        row = pair_row(name, position, numbered(position), "validation", turns, chosen, rejected)
+        row = pair_row(name, position, (numbered(position),), "validation", turns, chosen, rejected)
         yield row.drop("equal_scores") if scores[0] == scores[1] else row
 
 

@@ -27,7 +27,7 @@ def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
     for position, record in enumerate(records):
         instruction, chosen, rejected = _example(record)
         turns = turns_from(instruction, "input", record.where)
-        yield pair_row(NAME, position, numbered(position), subset(record), turns, chosen, rejected)
+        yield pair_row(NAME, position, (numbered(position),), subset(record), turns, chosen, rejected)
 
 
 def subset(record: SourceRecord) -> str:

@@ -13,7 +13,7 @@ from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from
 from stj.sources.files import Fields
 from stj.sources.ids import Seen
-from stj.verdict import FIVE_WAY, other
+from stj.verdict import DECISION, FINAL_DECISION, FIVE_WAY, NUMBERED, OUTPUT, RESULT, SCORES, Format, other
 
 NAME = "judgebench"
 _CATEGORIES = {
@@ -22,6 +22,16 @@ _CATEGORIES = {
     "livebench-math": "math",
     "livecodebench": "coding",
 }
+_JUDGES = {
+    **dict.fromkeys(("arena_hard", "skywork_critic", "compass_judger"), FIVE_WAY),
+    "vanilla": OUTPUT,
+    "panda_lm": NUMBERED,
+    "judge_lm": SCORES,
+    "auto_j": FINAL_DECISION,
+    "prometheus_2": RESULT,
+    "reward_model": DECISION,
+}
+"""The format of each judge of its repository."""
 _MODELS = ("gpt-4o", "claude")
 """The first part of the names of the models whose pairs are published."""
 
@@ -63,6 +73,11 @@ def _category(record: SourceRecord) -> str:
     raise SourceError(f"{record.where}: field 'source' is {source[:60]!r}; JudgeBench has {', '.join(_CATEGORIES)}")
 
 
+def recorded_wording(record: SourceRecord) -> Format | None:
+    """The format of the judge that a record's `judge_name` names, as JudgeBench's code reads it; None for any other judge."""
+    return _JUDGES.get(str(record.values.get("judge_name")))
+
+
 def official(verdicts: VerdictsByOrder) -> float:
     """The share of samples in which the sum of both games is above 0."""
     samples: Iterator[tuple[str | None, ...]] = zip(*verdicts.values(), strict=True)
@@ -85,4 +100,5 @@ JUDGEBENCH = Benchmark(
     groups=groups,
     official=official,
     wording=FIVE_WAY,
+    recorded_wording=recorded_wording,
 )

@@ -32,7 +32,7 @@ def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
         first, second = (text_of(record.values[name], name, record.where) for name in ("output_1", "output_2"))
         answers = (first, second) if better_of(record, "label") == "A" else (second, first)
         turns = turns_from(record.values["input"], "input", record.where)
-        yield pair_row(NAME, position, f"{subset(record)}/{numbered(position)}", subset(record), turns, *answers)
+        yield pair_row(NAME, position, (subset(record), numbered(position)), subset(record), turns, *answers)
 
 
 def subset(record: SourceRecord) -> str:

@@ -10,19 +10,37 @@ other order is reversed. Three settings treat ties differently:
 "official" is FastChat's agreement: both orders make one verdict, a tie if they differ. Accuracy counts each order alone. The id
 of a question, two models and a turn is `81/alpaca-13b/claude-v1/1`, with the models in alphabetical order. The first model's
 answer takes the place of the "better answer". Intervals are over questions: an answer is in many pairs, a pair has many votes.
+
+FastChat's judges see a reference answer in mathematics, reasoning and coding. The data set of the votes holds none, so it is
+read from FastChat's reference_answer/gpt-4.jsonl, if that lies in the same directory as the votes.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 from stj.errors import SourceError
-from stj.evals.benchmarks.base import Benchmark, HubPart, JudgedExample, Scored, SourceRecord, better_of, is_tie, pair_row
+from stj.evals.benchmarks.base import (
+    Benchmark,
+    HubPart,
+    JudgedExample,
+    ReferenceAnswers,
+    Scored,
+    SourceRecord,
+    better_of,
+    pair_row,
+    texts_of,
+)
 from stj.evals.metrics import ExampleOutcome, SubsetWeights, VerdictsByOrder, example_outcome
+from stj.prompts.two_turns import SECOND_ANSWER, SECOND_QUESTION, SECOND_REFERENCE
 from stj.rows import Row, Turn
 from stj.sources.dialogue import text_of, wrong_type
 from stj.sources.files import Fields
-from stj.sources.ids import joined_id
+from stj.sources.ids import RowId, id_in_task, id_parts
+from stj.sources.truth import is_tie
 from stj.verdict import PAIR_OR_TIE, TIE, Label, Verdict, other
 
 NAME = "mtbench"
@@ -31,14 +49,18 @@ SETTINGS = ("all votes", "no human ties", "no ties")
 _OVERALL = "no human ties"
 WITHOUT_VOTES = "first model preferred"
 """Replaces the settings for recorded judgments without human votes."""
+INCONSISTENT = "tie (inconsistent)"
+"""FastChat's name for a combined verdict of two orders that differ: a tie in its agreement with human votes."""
 _NOT_A_TIE = "not a tie"
 _FIRST_QUESTION, _PER_CATEGORY = 81, 10
+_TURNS = 2
+_WITH_REFERENCE = ("math", "reasoning", "coding")
 _VOTE = ("question_id", "model_a", "model_b", "turn", "judge", "winner")
 
 
 def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
     """A row for each question, pair of models and turn that an expert voted on, made from the conversations."""
-    seen: set[str] = set()
+    seen: set[RowId] = set()
     for record in filter(_is_experts, records):
         _winner(record)  # Raises before the judging if a vote cannot be read.
         key = pair_id(record)
@@ -48,15 +70,37 @@ def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
         Fields(required=("conversation_a", "conversation_b")).check(record.values, record.where)
         conversations = [_spoken(record, field) for field in ("conversation_a", "conversation_b")]
         first, second = conversations if better(record) == "A" else reversed(conversations)
-        question = "\n\n[[Second User Question]]\n".join(first[::2])
-        answers = ["\n\n[[Answer to the Second User Question]]\n".join(spoken[1::2]) for spoken in (first, second)]
-        yield pair_row(NAME, len(seen) - 1, key, subset(record), (Turn(role="user", content=question),), answers[0], answers[1])
+        asked = SECOND_QUESTION.join(first[::2])
+        answers = [SECOND_ANSWER.join(spoken[1::2]) for spoken in (first, second)]
+        yield pair_row(NAME, len(seen) - 1, key, subset(record), (Turn(role="user", content=asked),), answers[0], answers[1])
 
 
-def pair_id(record: SourceRecord) -> str:
+def with_references(rows: Iterator[Row], records: Iterable[SourceRecord]) -> Iterator[Row]:
+    """The rows; those that FastChat shows with a reference answer have it, if the records hold it, up to the judged turn."""
+    answers: dict[str, list[str]] = {}
+    for record in records:
+        if answers.setdefault(key := str(question(record)), answer := _reference(record)) is not answer:
+            raise SourceError(f"{record.where}: a second reference answer to question {key}; give the answers of one model")
+    for row in rows:
+        both = answers.get(id_in_task(row).partition("/")[0]) if wants_reference(row) else None
+        turns = 2 if (row.subset or "").startswith("turn 2") else 1
+        yield row if both is None else replace(row, reference=SECOND_REFERENCE.join(both[:turns]))
+
+
+def wants_reference(row: Row) -> bool:
+    """Whether FastChat's judges see a reference answer."""
+    return (row.subset or "").rpartition("/")[2] in _WITH_REFERENCE
+
+
+def reference_files(paths: Sequence[PurePath]) -> Sequence[PurePath]:
+    """FastChat's reference_answer/gpt-4.jsonl, or a file whose own name begins with reference_answer."""
+    return [path for path in paths if any(part.startswith("reference_answer") for part in path.parts)]
+
+
+def pair_id(record: SourceRecord) -> RowId:
     """The pair's id, the same for both orders of its models."""
-    first, second = sorted(_models(record))
-    return joined_id(question(record), first, second, _turn(record))
+    first, second = sorted(models(record))
+    return str(question(record)), first, second, str(_turn(record))
 
 
 def question(record: SourceRecord) -> int:
@@ -64,14 +108,14 @@ def question(record: SourceRecord) -> int:
     return _whole(record, "question_id")
 
 
-def question_of(pair: str) -> str:
+def question_of(pair: RowId) -> RowId:
     """The question in a pair's id."""
-    return pair.partition("/")[0]
+    return pair[:1]
 
 
 def better(record: SourceRecord) -> Label:
     """The place in the record of the model that is first in the alphabet: A if it is the first model."""
-    first, second = _models(record)
+    first, second = models(record)
     return "A" if first < second else "B"
 
 
@@ -97,18 +141,20 @@ def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
 def combined(verdicts: VerdictsByOrder) -> Verdict | None:
     """FastChat's combined verdict of two orders, A for the first model.
 
-    It is a tie if they differ, and None if an order has no verdict.
+    It is a tie if they differ, also in a verdict that is combined already. None if an order has no verdict.
     """
     distinct = {first if order == "A" else _turned(first) for order, (first, *_) in verdicts.items()}
-    return None if None in distinct else distinct.pop() if len(distinct) == 1 else TIE
+    if None in distinct:
+        return None
+    return distinct.pop() if len(distinct) == 1 and distinct != {INCONSISTENT} else TIE
 
 
-def verdicts_of_winner(record: SourceRecord) -> VerdictsByOrder:
-    """The verdicts of a row with a `winner` but no text (lmsys's gpt4_pair): its verdict, in both orders."""
+def verdict_of_winner(record: SourceRecord) -> Verdict:
+    """The combined verdict of a row with a `winner` but no text (lmsys's gpt4_pair), A for the first model in the alphabet."""
     winner = _winner(record)
     if winner == TIE:
-        return {"A": [TIE], "B": [TIE]}
-    return {"A": [winner], "B": [other(winner)]} if better(record) == "A" else {"A": [other(winner)], "B": [winner]}
+        return INCONSISTENT if record.values["winner"] == INCONSISTENT else TIE
+    return winner if better(record) == "A" else other(winner)
 
 
 def score_against_votes(
@@ -118,7 +164,7 @@ def score_against_votes(
     votes = _votes(records)
     for example in judged:
         if not votes:
-            result = example_outcome(example.verdicts, example.sizes)
+            result = example_outcome(example.verdicts, example.sizes, orders_known=example.orders_known)
             yield Scored(example.id, f"{WITHOUT_VOTES}/{example.subset}", result, question_of(example.id), example.unjudged)
         elif example.id not in votes:
             yield Scored(example.id, example.subset, None, unjudged="no votes")
@@ -130,6 +176,17 @@ def score_against_votes(
                 yield Scored(example.id, f"{setting}/{example.subset}", result, question_of(example.id), example.unjudged)
 
 
+def _reference(record: SourceRecord) -> list[str]:
+    """The reference answers to both questions."""
+    choices = record.values["choices"]
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise wrong_type(choices, "choices", "a list that begins with {turns: [answer, answer]}", record.where)
+    turns = texts_of(choices[0].get("turns"), "choices[].turns", record.where)
+    if len(turns) != _TURNS:
+        raise wrong_type(turns, "choices[].turns", "two answers", record.where)
+    return turns
+
+
 def _against(example: JudgedExample, vote: Verdict, verdict: Verdict | None) -> ExampleOutcome:
     """The outcome of an example if one vote is taken as the truth."""
     agrees = float(verdict == vote)
@@ -138,13 +195,15 @@ def _against(example: JudgedExample, vote: Verdict, verdict: Verdict | None) -> 
             order: [order if sample == TIE else sample and _NOT_A_TIE for sample in samples]
             for order, samples in example.verdicts.items()
         }
-        agreed = example_outcome(example.verdicts, None).agreed
-        outcome = example_outcome(ties, None)
+        agreed = example_outcome(example.verdicts, None, orders_known=example.orders_known).agreed
+        outcome = example_outcome(ties, None, orders_known=example.orders_known)
+        always_a = 0.0 if example.orders_known else None
         # Content-blind judges never say tie.
-        return outcome._replace(official=agrees, agreed=agreed, always_a=0.0, longest=0.0, shortest=0.0)
+        return outcome._replace(official=agrees, agreed=agreed, always_a=always_a, longest=0.0, shortest=0.0)
     turned = {other(order): samples for order, samples in example.verdicts.items()}
     sizes = example.sizes if example.sizes is None or vote == "A" else example.sizes[::-1]
-    return example_outcome(example.verdicts if vote == "A" else turned, sizes)._replace(official=agrees)
+    outcome = example_outcome(example.verdicts if vote == "A" else turned, sizes, orders_known=example.orders_known)
+    return outcome._replace(official=agrees)
 
 
 def _turned(verdict: Verdict | None) -> Verdict | None:
@@ -152,9 +211,9 @@ def _turned(verdict: Verdict | None) -> Verdict | None:
     return {"A": "B", "B": "A"}.get(verdict or "", verdict)
 
 
-def _votes(records: Iterable[SourceRecord]) -> dict[str, list[Verdict]]:
+def _votes(records: Iterable[SourceRecord]) -> dict[RowId, list[Verdict]]:
     """The experts' votes on each pair: A for the first model. Raises SourceError if the records hold none."""
-    votes: dict[str, list[Verdict]] = {}
+    votes: dict[RowId, list[Verdict]] = {}
     record = None
     for record in records:
         if _is_experts(record):
@@ -176,8 +235,9 @@ def _winner(record: SourceRecord) -> Any:
     return TIE if isinstance(winner, str) and is_tie(winner) else better_of(record, "winner")
 
 
-def _models(record: SourceRecord) -> tuple[str, str]:
-    names = ("model_1", "model_2") if "model_1" in record.values else ("model_a", "model_b")
+def models(record: SourceRecord) -> tuple[str, str]:
+    """The names of a record's two models."""
+    names = ("model_1", "model_2") if record.values.get("model_1") is not None else ("model_a", "model_b")
     Fields(required=names).check(record.values, record.where)
     first, second = (text_of(record.values[name], name, record.where) for name in names)
     if first == second:
@@ -221,11 +281,19 @@ MTBENCH = Benchmark(
     subset=subset,
     score=score_against_votes,
     groups=groups,
+    row_parts=partial(id_parts, count=4),
     cluster=question_of,
     needs_records=True,
     compared=f"{_OVERALL}/",
     wording=PAIR_OR_TIE,
+    reference_answers=ReferenceAnswers(
+        select_files=reference_files,
+        fields=Fields(required=("question_id", "choices")),
+        shown=with_references,
+        wanted=wants_reference,
+        where="in math, reasoning and coding; give mtbench:DIRECTORY with FastChat's reference_answer beside the votes",
+    ),
     better=better,
     recorded_id=pair_id,
-    recorded_verdicts=verdicts_of_winner,
+    recorded_verdict=verdict_of_winner,
 )

@@ -1,51 +1,29 @@
-"""A private benchmark, any file of pairs: instruction, response_a, response_b and winner, or instruction, chosen and rejected.
-
-`winner` is A or B (also response_a, model_a and the like). `id` and `subset` are optional. Ties are not allowed.
-"""
+"""A private benchmark: any file of pairs with a better response, as stj/sources/pairs.py reads them."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
-from stj.evals.benchmarks.base import Benchmark, SourceRecord, better_of, pair_row, unique_id
+from stj.evals.benchmarks.base import Benchmark, SourceRecord, pair_row
 from stj.rows import Row
-from stj.sources.dialogue import text_of, turns_from
-from stj.sources.files import Fields
-from stj.sources.ids import Seen, numbered
+from stj.sources.dialogue import text_of
+from stj.sources.ids import id_parts
+from stj.sources.pairs import ALL, PAIR_FIELDS, given_pairs
 
 NAME = "pairs"
-_RESPONSES = ("response_a", "response_b", "winner")
 
 
 def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
-    """Rows of pairs."""
-    seen = Seen()
-    for position, record in enumerate(records):
-        part = subset(record)
-        given = record.values.get("id")
-        values = {**record.values, "id": numbered(position) if given is None else given}
-        row_id = unique_id(record._replace(values=values), "id", part, seen)
-        turns = turns_from(record.values["instruction"], "instruction", record.where)
-        yield pair_row(NAME, position, row_id, part, turns, *_answers(record))
-
-
-def _answers(record: SourceRecord) -> tuple[str, str]:
-    """The better answer and the worse one."""
-    is_chosen = any(record.values.get(name) is not None for name in ("chosen", "rejected"))
-    names = ("chosen", "rejected") if is_chosen else _RESPONSES
-    Fields(required=names).check(record.values, record.where)
-    first, second = (text_of(record.values[name], name, record.where) for name in names[:2])
-    return (first, second) if is_chosen or better_of(record, "winner") == "A" else (second, first)
+    """Rows of pairs. Two equal responses have no better one, and no author says how they count: such a row is a tombstone."""
+    for pair in given_pairs(((record.where, record.values) for record in records), labelled=True):
+        part = pair.subset or ALL
+        row = pair_row(NAME, pair.position, (part, pair.id), part, pair.turns, *pair.ranked)
+        yield row.drop("same_answers") if pair.first == pair.second else row
 
 
 def subset(record: SourceRecord) -> str:
     """The record's `subset`, or "all"."""
     given = record.values.get("subset")
-    return "all" if given is None else text_of(given, "subset", record.where)
+    return ALL if given is None else text_of(given, "subset", record.where)
 
 
-PAIRS = Benchmark(
-    name=NAME,
-    hub=(),
-    fields=Fields(required=("instruction",), optional=("id", "subset", "chosen", "rejected", *_RESPONSES)),
-    rows=rows,
-    subset=subset,
-)
+PAIRS = Benchmark(name=NAME, hub=(), fields=PAIR_FIELDS, rows=rows, subset=subset, row_parts=partial(id_parts, count=2))

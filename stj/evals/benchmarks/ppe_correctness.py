@@ -9,15 +9,16 @@ three metrics of the best-of-K curve (loss, maximum, end) need a reward for each
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from stj.errors import SourceError
-from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, id_of, one_of, pair_row
+from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, one_of, pair_row
 from stj.evals.metrics import SubsetWeights, evenly
 from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from, wrong_type
 from stj.sources.files import Fields
-from stj.sources.ids import Seen, given_id, joined_id
+from stj.sources.ids import RowId, Seen, id_of, id_parts, refuse_seen
 
 NAME = "ppe-correctness"
 _MARKS = {"MMLU-Pro": "answer_index", "MATH": "level", "GPQA": "Subdomain", "MBPP-Plus": "task_id", "IFEval": "ifeval_prompt"}
@@ -29,11 +30,11 @@ def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
     """A row for each sampled pair, the right answer as the better one."""
     seen, position = Seen(), 0
     for record in records:
-        domain, item = subset(record), _item(record)
-        given_id(item, "question_id", record.where, seen)
+        item = _item(record)
+        refuse_seen(item, "question_id", record.where, seen)
         turns = turns_from(record.values["prompt"], "prompt", record.where)
         for place, (right, wrong) in enumerate(_pairs(record)):
-            yield pair_row(NAME, position, f"{item}/{place}", domain, turns, right, wrong)
+            yield pair_row(NAME, position, (*item, str(place)), item[0], turns, right, wrong)
             position += 1
 
 
@@ -54,21 +55,23 @@ def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
     return {**overall, "micro": sizes}
 
 
-def question_of_pair(example: str) -> str | None:
-    """The prompt of a pair: `MATH/7` for the id `MATH/7/some-model/0`; None for an id of another form."""
-    domain, _, rest = example.partition("/")
-    return f"{domain}/{rest.partition('/')[0]}" if domain in _MARKS and "/" in rest else None
+def question_of_pair(example: RowId) -> RowId | None:
+    """The prompt of a pair: ("MATH", "7") for the id ("MATH", "7", "some-model", "0"); None for a pair without an id."""
+    return example[:2] if len(example) > 1 else None
 
 
-def recorded_pair_id(record: SourceRecord) -> str | None:
-    """The id of a recorded judgment: its domain and its `id`. A `question_id` alone names five pairs, so it is no id."""
-    given = record.values.get("id")
-    return None if given is None else joined_id(subset(record), id_of(given, "id", record.where))
+def recorded_pair_id(record: SourceRecord) -> RowId | None:
+    """The id of a recorded judgment: its domain, its question if it names one, and its `id`. A question has five pairs."""
+    names = [name for name in ("question_id", "id") if record.values.get(name) is not None]
+    parts = [id_of(record.values[name], name, record.where) for name in names]
+    return (subset(record), *parts) if "id" in names else None
 
 
-def _item(record: SourceRecord) -> str:
-    names = [name for name in ("question_id", "model_name") if record.values.get(name) is not None]
-    return joined_id(subset(record), *(id_of(record.values[name], name, record.where) for name in names), "")[:-1]
+def _item(record: SourceRecord) -> tuple[str, str, str]:
+    """Domain, question and model; "model" if the record names none."""
+    model = record.values.get("model_name")
+    question = id_of(record.values["question_id"], "question_id", record.where)
+    return subset(record), question, "model" if model is None else id_of(model, "model_name", record.where)
 
 
 def _pairs(record: SourceRecord) -> Iterator[tuple[str, str]]:
@@ -111,5 +114,6 @@ PPE_CORRECTNESS = Benchmark(
     subset=subset,
     groups=groups,
     cluster=question_of_pair,
+    row_parts=partial(id_parts, count=4),
     recorded_id=recorded_pair_id,
 )

@@ -18,7 +18,6 @@ from stj.evals.benchmarks.base import (
     Scored,
     SourceRecord,
     better_of,
-    is_tie,
     number_of,
     pair_row,
     score_each,
@@ -29,6 +28,7 @@ from stj.rows import Row
 from stj.sources.dialogue import optional_bool, optional_text, text_of, turns_from
 from stj.sources.files import Fields
 from stj.sources.ids import Seen
+from stj.sources.truth import is_tie
 
 NAME = "ppe-human"
 HUMAN_TIE = "human_tie"

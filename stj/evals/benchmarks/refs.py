@@ -18,7 +18,8 @@ from stj.errors import ConfigError
 from stj.evals.benchmarks import BENCHMARK_GROUPS, BENCHMARKS
 from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, read_records, record_files
 from stj.rows import Row
-from stj.sources.files import not_empty
+from stj.sources.directory import DataFiles, files_at
+from stj.sources.files import not_empty, read_files
 from stj.sources.hub import is_hub_dataset, read_hub
 
 
@@ -51,7 +52,9 @@ class BenchmarkRef:
         Raises ConfigError if it is not on the hub and no file is given. Raises SourceError if a file is missing.
         """
         if self.is_local:
-            return record_files(self.place or "", self.name, self._select_files).identity() + self.benchmark.edition()
+            references = self._reference_files()
+            answers = f", references {references.identity()}" if references and references.files else ""
+            return record_files(self.place or "", self.name, self._select_files).identity() + answers + self.benchmark.edition()
         self.require_place()
         return ", ".join(f"{part.path}@{part.revision or 'main'}/{part.split}/{part.files or ''}" for part in self._parts())
 
@@ -69,7 +72,9 @@ class BenchmarkRef:
         """The rows to judge, at most `limit` of them."""
         if self.benchmark.limit_records:
             return self.benchmark.rows(itertools.islice(self.records(), limit))
-        return itertools.islice(self.benchmark.rows(self.records()), limit)
+        rows = itertools.islice(self.benchmark.rows(self.records()), limit)
+        answers = self.benchmark.reference_answers
+        return answers.shown(rows, self._references()) if answers else rows
 
     def size(self) -> int | None:
         """Number of all its rows. A local file is read as a whole; None if the hub's size is not known."""
@@ -80,11 +85,29 @@ class BenchmarkRef:
     def _in_files(self) -> Iterator[SourceRecord]:
         return read_records(self.place or "", self.name, self.benchmark.fields, self._select_files)
 
+    def _references(self) -> Iterator[SourceRecord]:
+        """The records of the reference answers that lie beside the benchmark's own files."""
+        files, answers = self._reference_files(), self.benchmark.reference_answers
+        if files and answers:
+            for where, values in read_files(files.files, answers.fields):
+                yield SourceRecord(where, self.place or "", values)
+
+    def _reference_files(self) -> DataFiles | None:
+        answers = self.benchmark.reference_answers
+        if not answers or not self.is_local:
+            return None
+        data = files_at(self.place or "", self.name)
+        names = answers.select_files(data.names()) if data.files != (data.root,) else ()
+        return DataFiles(root=data.root, files=tuple(data.root / name for name in names))
+
     def _select_files(self, paths: Sequence[PurePath]) -> Sequence[PurePath]:
         """The files of the benchmark's own splits, if the directory is a copy of its data set on the hub.
 
         Such a copy may hold filtered-00000-of-00001.parquet beside raw-00000-of-00001.parquet.
         """
+        if answers := self.benchmark.reference_answers:
+            beside = set(answers.select_files(paths))
+            paths = [path for path in paths if path not in beside]
         splits = {part.split for part in self.benchmark.hub if part.files is None}
         in_splits = [path for path in paths if re.split("[-._]", path.name)[0] in splits]
         return self.benchmark.select_files(in_splits or paths)

@@ -7,6 +7,7 @@ paper of the self-taught evaluators. The official score counts a verdict that ca
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from stj.evals.metrics import SubsetWeights, VerdictsByOrder, evenly, weighted
 from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from
 from stj.sources.files import Fields, read_files
-from stj.sources.ids import Seen
+from stj.sources.ids import Seen, id_parts
 
 NAME = "rewardbench"
 _CODE = {f"hep-{language}": 164 for language in ("cpp", "go", "java", "js", "python", "rust")}
@@ -106,5 +107,6 @@ REWARDBENCH = Benchmark(
     subset=subset,
     groups=groups,
     official=official,
+    row_parts=partial(id_parts, count=2),
     better=chosen_first,
 )

@@ -15,7 +15,7 @@ from stj.evals.metrics import ExampleOutcome, SubsetWeights, VerdictsByOrder, ev
 from stj.rows import Candidates, Row
 from stj.sources.dialogue import turns_from, usable
 from stj.sources.files import Fields
-from stj.sources.ids import Seen
+from stj.sources.ids import Seen, id_parts, joined_id
 from stj.verdict import BEST_OF_FOUR
 
 TIES = "Ties"
@@ -32,14 +32,14 @@ def rows(records: Iterable[SourceRecord], name: str) -> Iterator[Row]:
     for position, record in enumerate(records):
         part = subset(record)
         if part == TIES:
-            _kind_and_prompt(f"{TIES}/{record.values['id']}", record.where)
+            _kind_and_prompt(str(record.values["id"]), record.where)
         chosen, rejected = (texts_of(record.values[field], field, record.where) for field in ("chosen", "rejected"))
         if part != TIES and (len(chosen), len(rejected)) != (1, _ANSWERS - 1):
             raise SourceError(
                 f"{record.where}: {len(chosen)} chosen and {len(rejected)} rejected answers; {part} has 1 and {_ANSWERS - 1}"
             )
         row = Row(
-            id=f"{name}/{unique_id(record, 'id', part, seen)}",
+            id=f"{name}/{joined_id(*unique_id(record, 'id', part, seen))}",
             position=position,
             task=name,
             subset=part,
@@ -89,15 +89,15 @@ def score_with_ties(benchmark: Benchmark, judged: Iterable[JudgedExample], recor
 
 def _kind_of_ties(example: JudgedExample) -> tuple[str, str]:
     """ "ref" or "tied", and the prompt. Raises SourceError if the example has no ratings, or an id of another form."""
-    shown = repr(example.id[:60])
+    shown = repr(example.id[-1][:60])
     if not example.ratings:
         raise SourceError(f"{shown}: the answers of Ties are rated: give 'ratings', a number or text for each answer")
-    return _kind_and_prompt(example.id, shown)
+    return _kind_and_prompt(example.id[-1], shown)
 
 
 def _kind_and_prompt(row_id: str, where: str) -> tuple[str, str]:
     """ "ref" or "tied", and the prompt. Raises SourceError if the id has another form."""
-    kind, colon, prompt = row_id.removeprefix(f"{TIES}/").partition(":")
+    kind, colon, prompt = row_id.partition(":")
     if kind not in (_REFERENCE, _TIED) or not colon or not prompt:
         raise SourceError(f"{where}: the id of a row of Ties is ref:N, or tied:N for the other row of its prompt")
     return kind, prompt
@@ -121,7 +121,7 @@ def ties_score(reference: Sequence[float], reference_good: int, tied: Sequence[f
 
 def _scored_ties(prompt: str, reference: JudgedExample, tied: JudgedExample) -> Scored:
     reason = reference.unjudged or tied.unjudged
-    return Scored(f"{TIES}/{prompt}", TIES, _ties_outcome(reference, tied), unjudged=reason)
+    return Scored((TIES, prompt), TIES, _ties_outcome(reference, tied), unjudged=reason)
 
 
 def _ties_outcome(reference: JudgedExample, tied: JudgedExample) -> ExampleOutcome:
@@ -147,6 +147,7 @@ def _one_way(value: float, by_rule: float, unparsed: float, sizes: Sequence[int]
         consistent=float(value >= 1),
         agreed=float(value >= 1),
         unparsed=unparsed,
+        judgments=1,
         official=by_rule,
         always_a=None,
         longest=None if sizes is None else pick_score(sizes, max(sizes)),
@@ -167,6 +168,7 @@ def _benchmark(name: str, *, ratings: bool) -> Benchmark:
         official=official,
         wording=BEST_OF_FOUR,
         candidates=True,
+        row_parts=partial(id_parts, count=2),
         rated=lambda row: ratings or row.subset == TIES,
     )
 

@@ -15,7 +15,6 @@ from stj.evals.benchmarks.base import (
     HubPart,
     SourceRecord,
     chosen_first,
-    id_of,
     one_of,
     pair_row,
     texts_of,
@@ -25,7 +24,7 @@ from stj.evals.metrics import SubsetWeights, evenly
 from stj.rows import Row
 from stj.sources.dialogue import turns_from, wrong_type
 from stj.sources.files import Fields
-from stj.sources.ids import Seen
+from stj.sources.ids import RowId, Seen, id_of, id_parts
 
 NAME = "rmbench"
 _DOMAINS = {"chat": ("chat",), "code": ("code",), "math": ("math",), "safety": ("safety-refuse", "safety-response")}
@@ -45,7 +44,7 @@ def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
         for place in range(_STYLES * _STYLES):
             right, wrong = divmod(place, _STYLES)
             part = f"{domain}/{_level(right, wrong)}"
-            yield pair_row(NAME, position, f"{item}/{right}-{wrong}", part, turns, chosen[right], rejected[wrong])
+            yield pair_row(NAME, position, (*item, f"{right}-{wrong}"), part, turns, chosen[right], rejected[wrong])
             position += 1
 
 
@@ -59,12 +58,12 @@ def subset(record: SourceRecord) -> str:
     return f"{_domain(record)}/{_level(styles[0], styles[1])}"
 
 
-def comparison_id(record: SourceRecord) -> str | None:
+def comparison_id(record: SourceRecord) -> RowId | None:
     """The id of a recorded comparison, from its item's id and its styles; None if the item has no id."""
     if record.values.get("id") is None:
         return None
     right, wrong = record.values["styles"]
-    return f"{_domain(record)}/{id_of(record.values['id'], 'id', record.where)}/{right}-{wrong}"
+    return _domain(record), id_of(record.values["id"], "id", record.where), f"{right}-{wrong}"
 
 
 def total_or_parts(paths: Sequence[PurePath]) -> Sequence[PurePath]:
@@ -87,9 +86,15 @@ def groups(sizes: Mapping[str, int]) -> dict[str, SubsetWeights]:
     return {**overall, **domains, **(levels if domains else {}), "micro": sizes}
 
 
-def item_of(example: str) -> str | None:
-    """The item of a comparison: `chat/8` for the id `chat/8/0-2`."""
-    return example.rpartition("/")[0] or None
+def item_of(example: RowId) -> RowId | None:
+    """The item of a comparison: ("chat", "8") for the id ("chat", "8", "0-2"). A comparison without an id is alone."""
+    return example[:-1] or None
+
+
+def row_parts(text: str) -> RowId:
+    """The parts of a row's id. An older stj left the slashes of an item's id as they are."""
+    item, _, styles = text.rpartition("/")
+    return (*id_parts(item, 2), styles)
 
 
 def _domain(record: SourceRecord) -> str:
@@ -121,6 +126,7 @@ RMBENCH = Benchmark(
     rows=rows,
     subset=subset,
     groups=groups,
+    row_parts=row_parts,
     cluster=item_of,
     select_files=total_or_parts,
     better=chosen_first,

@@ -9,7 +9,9 @@ from stj.errors import SourceError
 from stj.evals.attack_card import AttackCard, CardBuilder, card_table
 from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord
 from stj.evals.benchmarks.recorded import judged_records, read_recorded
+from stj.evals.benchmarks.recorded_verdicts import ReadAs
 from stj.evals.benchmarks.refs import BenchmarkRef
+from stj.evals.benchmarks.unread import JUDGE_OPTION, WARNED_UNREAD, Readings, Survey
 from stj.evals.metrics import Scores, Tallies, score_tallies
 from stj.evals.table import scores_table
 from stj.text import Table
@@ -24,6 +26,8 @@ class BenchmarkScores:
     parser: Parser
     part: str = ""
     """Which rows of the benchmark were read, as in "first 100 of 2,985"; empty if all were."""
+    notes: tuple[str, ...] = ()
+    """What else a reader must know to compare these scores with others."""
     judged: int
     """Number of judged examples."""
     unjudged: dict[str, int]
@@ -31,13 +35,16 @@ class BenchmarkScores:
     groups: dict[str, Scores]
     """"overall" and the sections, if all their subsets were judged."""
     subsets: dict[str, Scores]
+    readings: Readings
+    """How the judgments were read: how many hold no verdict, and which format these seem to be in."""
     attacks: AttackCard | None = None
     """What each attack does to the judge; None for other benchmarks."""
 
-    @property
-    def without_verdicts(self) -> bool:
-        """Whether the parser read no verdict in any judgment."""
-        return all(subset.unparsed == 1 for subset in self.subsets.values())
+    def warning(self, option: str) -> str | None:
+        """A line if too many judgments hold no verdict; `option` sets another format, as in "--format "."""
+        if self.readings.share <= WARNED_UNREAD:
+            return None
+        return f"{self.benchmark}, {self.readings.shortfall()}; {self.readings.hint(option)}"
 
 
 def score_judged(
@@ -47,7 +54,7 @@ def score_judged(
 
     Raises SourceError if no example can be scored.
     """
-    counted = _Counted(examples)
+    counted = _Counted(examples, parser)
     tallies, builder = Tallies(), CardBuilder() if benchmark.attacks else None
     for scored in benchmark.score(benchmark, builder.watch(counted) if builder else counted, records):
         if scored.outcome is None:
@@ -69,20 +76,26 @@ def score_judged(
         unjudged=dict(sorted(counted.unjudged.items())),
         groups=groups,
         subsets=subsets,
+        readings=counted.survey.readings(),
         attacks=builder.card() if builder else None,
     )
 
 
-def score_recorded(file: str, ref: BenchmarkRef, parser: Parser) -> BenchmarkScores:
-    """The scores of a file of recorded judgments. Raises SourceError if the file cannot be read or scored."""
+def score_recorded(file: str, ref: BenchmarkRef, parser: Parser, read_as: ReadAs | None = None) -> BenchmarkScores:
+    """The scores of a file of recorded judgments, read in the benchmark's own format if no other is given.
+
+    Raises SourceError if the file cannot be read or scored.
+    """
     benchmark = ref.benchmark
     records = ref.records() if ref.place else ()
-    return score_judged(benchmark, parser, judged_records(read_recorded(file), benchmark, parser), records)
+    return score_judged(benchmark, parser, judged_records(read_recorded(file), benchmark, parser, read_as), records)
 
 
-def scores_json(scores: BenchmarkScores) -> dict[str, Any]:
-    """The scores by one parser as JSON values."""
+def scores_json(scores: BenchmarkScores, option: str = JUDGE_OPTION) -> dict[str, Any]:
+    """The scores by one parser as JSON values, with a warning if many judgments hold no verdict."""
+    warning = scores.warning(option)
     return {
+        **({"warning": warning} if warning else {}),
         "judged": scores.judged,
         "unjudged": sum(scores.unjudged.values()),
         "unjudged_by_reason": scores.unjudged,
@@ -92,16 +105,17 @@ def scores_json(scores: BenchmarkScores) -> dict[str, Any]:
     }
 
 
-def scores_tables(scores: Iterable[BenchmarkScores]) -> Iterator[str | Table]:
-    """A table for each parser, and below it a line that counts the unjudged examples by reason."""
+def scores_tables(scores: Iterable[BenchmarkScores], option: str = JUDGE_OPTION) -> Iterator[str | Table]:
+    """A table for each parser, and below it a line that counts the unjudged examples by reason, and perhaps a warning."""
     for parsed in scores:
         part = f" ({parsed.part})" if parsed.part else ""
-        name = f"{parsed.benchmark}{part}, {parsed.parser}"
         if parsed.attacks:
             yield card_table(f"{parsed.benchmark}, {parsed.parser}", parsed.attacks)
         else:
-            yield scores_table(f"{name} parser", parsed.groups, parsed.subsets)
-        yield f"{_unjudged(parsed.unjudged)}\n"
+            yield scores_table(f"{parsed.benchmark}{part}, {parsed.parser} parser", parsed.groups, parsed.subsets)
+        warning = parsed.warning(option)
+        warnings = [f"warning: {warning}"] if warning else []
+        yield "\n".join([_unjudged(parsed.unjudged), *parsed.notes, *warnings, ""])
 
 
 def _unjudged(reasons: Mapping[str, int]) -> str:
@@ -112,13 +126,15 @@ def _unjudged(reasons: Mapping[str, int]) -> str:
 class _Counted:
     """Counts examples as they pass through, and drops those with nothing to score."""
 
-    def __init__(self, examples: Iterable[JudgedExample]) -> None:
+    def __init__(self, examples: Iterable[JudgedExample], parser: Parser) -> None:
         self._examples = examples
+        self.survey = Survey(parser)
         self.judged = 0
         self.unjudged: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[JudgedExample]:
         for example in self._examples:
+            self.survey.add(example.judgments, example.unread)
             if example.unjudged:
                 self.unjudged[example.unjudged] += 1
             else:

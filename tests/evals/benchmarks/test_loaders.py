@@ -18,6 +18,7 @@ from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks import BENCHMARKS
 from stj.evals.benchmarks.base import HubPart
 from stj.evals.benchmarks.refs import benchmark_ref, benchmark_refs
+from stj.prompts.two_turns import SECOND_REFERENCE
 from stj.rows import Row, row_from_dict, rows_to_table
 
 Record = dict[str, Any]
@@ -149,6 +150,39 @@ def test_mtbench_rows_are_pairs_in_either_order_of_the_models(tmp_path: Path) ->
     assert (rows[0].pair.chosen, rows[0].pair.rejected) == ("assistant 1: a", "assistant 1: v")
     assert "user 1: a" in rows[1].instruction
     assert "user 2: a" in rows[1].instruction
+
+
+def reference(number: int, *turns: str, model: str = "gpt-4") -> Record:
+    return {"question_id": number, "model_id": model, "choices": [{"index": 0, "turns": list(turns)}], "tstamp": 1.0}
+
+
+def test_mtbenchs_reference_answers_lie_beside_the_votes(tmp_path: Path) -> None:
+    """FastChat shows them in math, reasoning and coding, up to the judged turn."""
+    [vote] = GOOD["mtbench"]
+    write_jsonl(
+        tmp_path / "human.jsonl", [vote, {**vote, "turn": 2}, {**vote, "question_id": 112}, {**vote, "question_id": 81}]
+    )
+    ref = benchmark_ref(f"mtbench:{tmp_path}")
+    assert [row.reference for row in ref.rows(None)] == [None] * 4
+    alone = ref.identity
+    (tmp_path / "reference_answer").mkdir()
+    file = tmp_path / "reference_answer" / "gpt-4.jsonl"
+    write_jsonl(file, [reference(111, "r1", "r2"), reference(81, "w1", "w2")])
+    assert [row.reference for row in ref.rows(None)] == ["r1", f"r1{SECOND_REFERENCE}r2", None, None]
+    assert [record.values["question_id"] for record in ref.records()] == [111, 111, 112, 81]
+    assert ref.identity.startswith(alone)
+    assert ref.identity != alone
+    for records, message in (
+        ([reference(111, "r1", "r2"), reference(111, "s1", "s2", model="gpt-4o")], "a second reference answer to question 111"),
+        ([reference(111, "r1")], "it must be two answers"),
+        ([{"question_id": 111}], "no field 'choices'"),
+        ([{"question_id": 111, "choices": []}], "a list that begins with {turns: [answer, answer]}"),
+        ([{"question_id": "x", "choices": []}], "it must be a whole number"),
+    ):
+        write_jsonl(file, records)
+        with pytest.raises(SourceError) as caught:
+            list(ref.rows(None))
+        assert message in str(caught.value)
 
 
 def test_helpsteer2_weighs_its_attributes_and_equal_scores_are_dropped(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Comparison with published data: real judgments with their stored verdicts, and real scores."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,28 @@ CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction"
 def json_lines(file: Path) -> Iterator[dict[str, Any]]:
     with file.open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
+
+
+def test_fastchats_reference_answers_stand_beside_every_question_that_wants_one(test_data: Path, tmp_path: Path) -> None:
+    """All 30 questions of reasoning, mathematics and coding, both turns; of the other 50 none."""
+    shutil.copy(test_data / "mt_bench_questions" / "reference_answer_gpt-4.jsonl", tmp_path)
+    spoken = [{"content": text} for text in "qaqa"]
+    vote = {
+        "model_a": "a",
+        "model_b": "b",
+        "judge": "expert_1",
+        "winner": "tie",
+        "conversation_a": spoken,
+        "conversation_b": spoken,
+    }
+    votes = [{**vote, "question_id": number, "turn": turn} for number in range(81, 161) for turn in (1, 2)]
+    (tmp_path / "human.jsonl").write_text("".join(json.dumps(record) + "\n" for record in votes))
+    ref = benchmark_ref(f"mtbench:{tmp_path}")
+    rows = list(ref.rows(None))
+    answers = ref.benchmark.reference_answers
+    assert answers
+    assert [row.reference is not None for row in rows] == [answers.wanted(row) for row in rows]
+    assert sum(row.reference is not None for row in rows) == 2 * 30
 
 
 def test_rewardbench_sections_are_the_published_ones(test_data: Path) -> None:

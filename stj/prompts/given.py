@@ -1,0 +1,149 @@
+"""A judge prompt that a user gives: a YAML file with the words of a published judge.
+
+    system: |
+      You compare two answers.
+    user: |
+      {instruction} {response A} {response B}
+
+`system` may be left out. `user_with_reference` and `system_with_reference` are the words for pairs with a reference answer, and
+show a `{reference}`. Words in doubled braces are text: `\\boxed{{A}}` is asked for as \\boxed{A}.
+
+A setting holds the file's words themselves once it is loaded, packed as JSON. So they reach the actors on other machines, and a
+key holds what was asked, not where the file lay.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+
+from stj.errors import ConfigError
+from stj.prompts import placeholders
+from stj.prompts.variants import VARIANTS, Variant, Words
+from stj.setting_text import settings_in_file
+from stj.verdict import FORMATS
+
+_NEEDED = {"instruction", "response A", "response B"}
+_REFERENCE = "reference"
+_PACKED = '{"format": '  # How packed words begin; no name of a file does.
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptFile:
+    """The keys of the file."""
+
+    system: str = ""
+    user: str = ""
+    system_with_reference: str | None = None
+    user_with_reference: str | None = None
+
+
+_KEYS = tuple(field.name for field in fields(PromptFile))
+
+
+def packed(word: str, wording: str | None, key: str) -> str:
+    """A prompt's setting: the name of a prompt as it is, or the words of the file that it names, packed.
+
+    `wording` names the format of the file's verdicts, `key` the setting. Raises ConfigError if there is neither a prompt nor a
+    good file of that name, or if a format is missing or unknown.
+    """
+    formats = usable_formats()
+    if wording is not None and wording not in formats:
+        raise ConfigError(
+            f"{key}_format={wording}: no such format of a verdict on two answers{_near(wording, formats)}; "
+            f"known are {', '.join(formats)}"
+        )
+    if word in VARIANTS or is_given(word):
+        return word
+    words = _read(word, key)
+    if wording is None:
+        raise ConfigError(f"{key}={word}: name the format of its verdicts with {key}_format: {', '.join(formats)}")
+    return json.dumps({"format": wording, **words}, ensure_ascii=False, sort_keys=True)
+
+
+def is_given(prompt: str) -> bool:
+    """Whether a prompt's setting, as `packed` makes it, came from a file."""
+    return prompt.startswith(_PACKED)
+
+
+def usable_formats() -> list[str]:
+    """The names of the formats in which a judge of pairs may write its verdicts."""
+    return [name for name, wording in FORMATS.items() if wording.answers == 2]
+
+
+@cache
+def variant_of(prompt: str) -> Variant:
+    """The prompt of a setting, as `packed` makes it."""
+    if not is_given(prompt):
+        return VARIANTS[prompt]
+    values: dict[str, str] = json.loads(prompt)
+    digest = hashlib.sha256(prompt.encode()).hexdigest()
+    name = f"file-{digest[:8]}"
+    plain = Words(system=values.get("system", ""), user=values["user"])
+    with_reference = None
+    if user := values.get("user_with_reference"):
+        with_reference = Words(system=values.get("system_with_reference", plain.system), user=user)
+    wording = FORMATS[values["format"]]
+    return Variant(name=name, plain=plain, with_reference=with_reference, wording=wording, hashes={name: digest})
+
+
+def _read(word: str, key: str) -> dict[str, str]:
+    """The words of a file, by key."""
+    path = Path(word)
+    try:
+        path = path.expanduser()
+        content = path.read_bytes() if path.is_file() else None
+    except (OSError, ValueError, RuntimeError) as error:  # ~NAME of no user, a name with NUL
+        raise ConfigError(f"{key}={word}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if content is None:
+        known = ", ".join(VARIANTS)
+        raise ConfigError(
+            f"{key}={word}: no such prompt or file{_near(word, VARIANTS)}; known prompts: {known}; or name a YAML file"
+        )
+    words: dict[str, str] = {}
+    for setting in settings_in_file(content, word, PromptFile):
+        if setting.key not in _KEYS:
+            raise ConfigError(f"{setting.place}: unknown key '{setting.key}'; a prompt has {', '.join(_KEYS)}")
+        if not isinstance(setting.value, str):
+            raise ConfigError(f"{setting.where}: must be text")
+        words[setting.key] = setting.value
+    _check(words, word)
+    return words
+
+
+def _check(words: dict[str, str], file: str) -> None:
+    """Raises ConfigError if words or placeholders are missing or unknown."""
+    if not words.get("user", "").strip():
+        raise ConfigError(f"{file}: no user: give the text of the user message, with {_listed(_NEEDED)}")
+    if "system_with_reference" in words and "user_with_reference" not in words:
+        raise ConfigError(f"{file}: system_with_reference needs user_with_reference")
+    _check_placeholders(file, "user", [words.get("system", ""), words["user"]], _NEEDED)
+    if (user := words.get("user_with_reference")) is not None:
+        system = words.get("system_with_reference", words.get("system", ""))
+        _check_placeholders(file, "user_with_reference", [system, user], _NEEDED | {_REFERENCE})
+    if "${" in "".join(words.values()):
+        raise ConfigError(f"{file}: no setting may hold the characters ${{, with which a reference begins")
+
+
+def _check_placeholders(file: str, key: str, texts: list[str], needed: set[str]) -> None:
+    there = set().union(*map(placeholders, texts))
+    if unknown := sorted(there - needed):
+        hint = "; only user_with_reference shows a reference" if unknown == [_REFERENCE] else ""
+        raise ConfigError(
+            f"{file}: {key} has the unknown placeholder {{{unknown[0]}}}{hint}; known are {_listed(needed)}. "
+            f"Write {{{{{unknown[0]}}}}} for braces that are text"
+        )
+    if missing := needed - there:
+        raise ConfigError(f"{file}: {key} lacks the placeholder {_listed(missing)}")
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(f"{{{name}}}" for name in sorted(names))
+
+
+def _near(word: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(names), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

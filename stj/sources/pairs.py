@@ -1,0 +1,84 @@
+"""Pairs of responses to an instruction, from any file: one reader for `stj judge`, `stj eval pairs:FILE` and held-out pairs.
+
+instruction or prompt                a string, or a dialogue as a list of {role, content}
+response_a and response_b            two responses, or
+chosen and rejected                  the better response and the worse one
+winner or label                      the better response (stj/sources/truth.py), if it is known
+id, subset                           optional; an id is unique in its subset
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stj.rows import Turn
+from stj.sources.dialogue import optional_text, text_of, turns_from
+from stj.sources.files import Fields, Located
+from stj.sources.ids import Seen, id_of, numbered, refuse_seen
+from stj.sources.truth import CHOSEN, JUDGES_WINNERS, better_response, required_better
+from stj.verdict import Label
+
+ALL = "all"
+"""The subset of pairs without one."""
+_INSTRUCTION = ("instruction", "prompt")
+_OPEN = ("response_a", "response_b")
+PAIR_FIELDS = Fields(required=(), optional=(*_INSTRUCTION, *_OPEN, *CHOSEN, "winner", "label", "id", "subset", *JUDGES_WINNERS))
+"""The fields of a pair, of which each row has some."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenPair:
+    """Two responses to an instruction, as a file has them."""
+
+    id: str
+    """The row's id, or its number in the source."""
+    subset: str | None
+    position: int
+    turns: tuple[Turn, ...]
+    first: str
+    second: str
+    winner: Label | None
+    """The better response, A for the first one; None if it is not known, or if both are the same text."""
+
+    @property
+    def ranked(self) -> tuple[str, str]:
+        """The better response and the worse one."""
+        return (self.second, self.first) if self.winner == "B" else (self.first, self.second)
+
+
+def given_pairs(records: Iterable[Located], *, labelled: bool = False, in_subsets: bool = True) -> Iterator[GivenPair]:
+    """The pairs of a source's records; if they must be `labelled`, each that is not the same text twice has a winner.
+
+    An id is unique `in_subsets`, or else in the whole source.
+
+    Raises SourceError, with file and line, if a pair cannot be read or if its id came before.
+    """
+    seen = Seen()
+    for position, (where, values) in enumerate(records):
+        pair = _pair(values, where, position)
+        key = (pair.subset or ALL, pair.id) if in_subsets else (pair.id,)
+        refuse_seen(key, "id", where, seen, shown=pair.id)
+        if labelled and pair.first != pair.second:
+            required_better(values, where)
+        yield pair
+
+
+def _pair(values: Mapping[str, Any], where: str, position: int) -> GivenPair:
+    asked = _first_given(values, _INSTRUCTION) or _INSTRUCTION[0]
+    names = _OPEN if any(values.get(name) is not None for name in _OPEN) or _first_given(values, CHOSEN) is None else CHOSEN
+    Fields(required=(asked, *names)).check(values, where)
+    first, second = (text_of(values[name], name, where) for name in names)
+    winner = better_response(values, where)
+    return GivenPair(
+        id=numbered(position) if values.get("id") is None else id_of(values["id"], "id", where),
+        subset=optional_text(values.get("subset"), "subset", where) or None,
+        position=position,
+        turns=turns_from(values[asked], asked, where),
+        first=first,
+        second=second,
+        winner=None if first == second else winner,
+    )
+
+
+def _first_given(values: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    return next((name for name in names if values.get(name) is not None), None)
