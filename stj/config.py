@@ -14,7 +14,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +26,9 @@ from stj.generate import Sampling
 from stj.prompts.given import is_given, packed
 from stj.rows import CATEGORIES
 from stj.verdict import Parser
+
+StopRule = Literal["all", "exact", "unlikely"]
+Aggregate = Literal["majority", "distribution"]
 
 Thinking = Literal["auto", "off", "on"]
 
@@ -86,6 +89,10 @@ def check_format_is_used(wording: str | None, prompts: Sequence[str], key: str) 
         wording is None or any(map(is_given, prompts)),
         f"{key}_format={wording}: {key}={prompts[0]} has its own format; leave {key}_format out, or name a file in {key}",
     )
+
+
+def _check_stop_error(key: str, error: float) -> None:
+    _check(0 < error <= 0.5, f"{key}={error}: must be a share above 0, up to 0.5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -803,6 +810,10 @@ class Config:
     """Only `stj iterate`: the iteration to run, from 1 to T. `null` is the first that is not finished."""
     votes: int = 1
     """Only `stj eval`: judgments of each order, from 1 to 1000, whose majority is the verdict. 1 is one greedy judgment."""
+    vote_stop: StopRule = "exact"
+    """Only `stj eval`, with `votes` above 1: when the votes of an order end, as in `vote.stop`."""
+    vote_stop_error: float = 0.02
+    """Only `stj eval`, with `vote_stop=unlikely`: the stated error of each order, as in `vote.stop_error`."""
     prompt: str = "figure8"
     """Only `stj eval`: the judge prompt, `figure8`, `arena`, `prometheus`, `mtbench`, or a YAML file with `system` and `user`.
     stj trains judges on `figure8`."""
@@ -843,6 +854,7 @@ class Config:
         _at_least(1, "", self, "iterations")
         _check(0 <= self.seed <= _MAX_SEED, f"seed={self.seed}: must be 0 to {_MAX_SEED}")
         _check(1 <= self.votes <= 1000, f"votes={self.votes} judgments in each order: must be 1 to 1000")
+        _check_stop_error("vote_stop_error", self.vote_stop_error)
         _check(
             self.iteration is None or 1 <= self.iteration <= self.iterations,
             f"iteration={self.iteration}: must be 1 to iterations={self.iterations}",
@@ -909,10 +921,38 @@ class VoteConfig:
     """Judgments in each order, from 1 to 1000: 1 is greedy, more are sampled. Costs grow in proportion."""
     decoding: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
     """Sampling if `votes` is above 1. A greedy judgment uses only its `max_tokens`."""
+    stop: StopRule = "exact"
+    """When the votes on a pair end, if `votes` is above 1. `exact` stops when no vote that is left can change the verdict: it
+    is the verdict of all votes. `unlikely` also stops when a change is unlikely, by `stop_error`. `all` asks every vote, as a
+    mean of all votes needs."""
+    stop_error: float = 0.02
+    """Only for `stop=unlikely`: the greatest probability, for any pair, that the verdict differs from that of all votes. A
+    share above 0, up to 0.5."""
+    aggregate: Aggregate = "majority"
+    """How votes become a verdict. `majority` counts them. `distribution` takes the mean of their probabilities of each verdict,
+    from the log-probabilities of the tokens that write it. It asks every vote, and also works with one."""
 
     def __post_init__(self) -> None:
         _pack_prompt(self, "vote.prompt")
         _check(1 <= self.votes <= 1000, f"vote.votes={self.votes} judgments in each order: must be 1 to 1000")
+        _check_stop_error("vote.stop_error", self.stop_error)
+        _check(
+            self.aggregate == "majority" or self.stop != "unlikely",
+            "vote.stop=unlikely: vote.aggregate=distribution is a mean, which needs every vote; leave out vote.stop",
+        )
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The settings that decide which judgments exist, and how they are read, as JSON values."""
+        key = asdict(self)
+        if self.stop != "unlikely":
+            del key["stop_error"]
+        if self.votes == 1 or self.stop == "all" or self.aggregate == "distribution":
+            del key["stop"]  # All votes are asked, as before there was a rule.
+            key.pop("stop_error", None)
+        if self.aggregate == "majority":
+            del key["aggregate"]
+        return key
 
 
 @dataclass(frozen=True, kw_only=True)

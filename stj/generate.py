@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from stj.errors import ConfigError
 from stj.rows import Turn
@@ -36,11 +36,27 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeededSampling(Sampling):
+class TracedSampling(Sampling):
+    """Sampling that also asks for the tokens of the answer, and the likeliest tokens in the place of each."""
+
+    choices: int = 0
+    """How many likeliest tokens to give at each place; 0 gives no tokens at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeededSampling(TracedSampling):
     """Sampling whose random numbers come from a seed of the request alone, not from the engine's own generator."""
 
     seed: int
     """From 0 to 2^53."""
+
+
+class Token(NamedTuple):
+    """One token that a model wrote."""
+
+    text: str
+    choices: tuple[tuple[str, float], ...]
+    """Texts and probabilities of the likeliest tokens in its place and of itself, before temperature and top_p."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +73,13 @@ class Completion:
     prompt_tokens: int
     output_tokens: int
     """Tokens of the thought and the answer."""
+    tokens: tuple[Token, ...] = ()
+    """The tokens of thought and answer, if TracedSampling asked for them."""
 
     @classmethod
-    def of(cls, reply: Reply, *, finish_reason: str, prompt_tokens: int, output_tokens: int) -> "Completion":
+    def of(
+        cls, reply: Reply, *, finish_reason: str, prompt_tokens: int, output_tokens: int, tokens: tuple[Token, ...] = ()
+    ) -> "Completion":
         """The completion of an engine's reply. A thought that is not closed counts as cut, even if the model ended it."""
         return cls(
             thought=reply.thought,
@@ -67,6 +87,7 @@ class Completion:
             finish_reason="length" if finish_reason == "stop" and not reply.closed else finish_reason,
             prompt_tokens=prompt_tokens,
             output_tokens=output_tokens,
+            tokens=tokens,
         )
 
     @property

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from stj.storage.arrow import Int8, Int16, Int32, reader_of, schema_of, table_of
 from stj.thoughts import split_thought
-from stj.verdict import Label, Verdict
+from stj.verdict import Format, Label, Parser, Verdict, parse
 
 TRAINING = "training"
 HELDOUT = "heldout"
@@ -111,11 +111,18 @@ class Judgment:
     output_tokens: Int32
     thought: str = ""
     """What a thinking judge wrote before the judgment, with its tags (stj/thoughts.py); older artifacts lack it."""
+    probability: float | None = None
+    """Probability that the response shown as A is better, by the tokens of the verdict; None without a verdict, or if nobody
+    asked for it."""
 
     @property
     def truncated(self) -> bool:
         """Whether max_tokens cut the judgment, or it ended inside its thought."""
         return self.finish_reason == "length"
+
+    def read(self, wording: Format, parser: Parser) -> Verdict | None:
+        """The verdict that a parser reads: none if the judgment was cut, except that official parsers ignore the cut."""
+        return parse(self.text, wording, parser) if parser == "paper" or self.finish_reason == "stop" else None
 
     @property
     def correct(self) -> bool:

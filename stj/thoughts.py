@@ -20,6 +20,7 @@ from typing import Literal
 
 OPEN, CLOSE = "<think>", "</think>"
 
+_TAG_END = "think>"  # Both tags end so; a text without it has no thought, and most have none.
 PromptThought = Literal["none", "opened", "closed"]
 """What the end of a prompt says about a thought: nothing, that the output begins inside one, or that there is none."""
 
@@ -63,7 +64,7 @@ def join_thought(thought: str | None, text: str | None) -> Reply:
 
 def answer_of(output: str) -> str:
     """The answer of an output whose prompt is not known, such as a recorded judgment."""
-    return split_thought(output).text
+    return split_thought(output).text if _TAG_END in output else output
 
 
 def shown_response(response: str) -> str:

@@ -25,7 +25,10 @@ ROOT = Path(__file__).parents[1]
 MINI = str(ROOT / "conf" / "mini.yaml")
 STJ = [sys.executable, "-m", "stj.cli"]
 VERBS = [
-    *("plan", "doctor", "run", "iterate", "status", "show", "eval", "score", "compare", "attack", "judge", "serve"),
+    *("plan", "doctor", "run", "iterate", "status", "show"),
+    *("eval", "score", "compare", "attack"),
+    *("judge", "serve", "view"),
+    *("calibrate", "winrate"),
     "mini build-seed",
 ]
 HEAVY = ("ray", "torch", "vllm", "transformers", "deepspeed", "datasets", "rich")

@@ -32,7 +32,7 @@ PLACEHOLDERS = {"MODEL", "MODEL_1", "MODEL_2", "MODEL_3", "RUN", "DIR", "FILE"}
 """Words of command lines that readers replace with their own."""
 GENERATED = ("docs/_build",)
 """Paths that a command makes."""
-WITH_SETTINGS = {"doctor", "run", "iterate", "plan", "status", "eval", "judge", "serve"}
+WITH_SETTINGS = {"doctor", "run", "iterate", "plan", "status", "eval", "judge", "serve", "calibrate"}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -110,7 +110,7 @@ def check_settings(verb: str, words: list[str]) -> None:
     for model in [file for file in files if Path(file).parent.name == "models"]:
         load_model(model, ModelConfig())
         files.remove(model)
-    if verb in {"judge", "serve"}:
+    if verb in {"judge", "serve", "calibrate"}:
         load_use(files, ["model=M", *settings])
         return
     load(files, settings)

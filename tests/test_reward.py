@@ -32,6 +32,25 @@ def test_each_completion_is_compared_with_the_others_of_its_prompt() -> None:
         assert pairwise_reward(judge)(prompts=prompts, completions=completions) == [0.0, -1.0, None, 1.0, None]
 
 
+def test_a_mean_needs_every_vote() -> None:
+    """The first 34 votes of 64 would end the poll, and the others are for the other response."""
+    asked = 0
+
+    def changes_its_mind(messages: Sequence[Turn], sampling: Sampling) -> str:
+        nonlocal asked
+        asked += 1
+        first = messages[-1].content.index("xx") < messages[-1].content.index("yy")
+        return "[[A]]" if first == (asked <= 48) else "[[B]]"
+
+    with scripted(changes_its_mind, votes=32, stop="unlikely") as judge:
+        assert pairwise_reward(judge)(["p"] * 2, ["xx", "yy"]) == [0.5, -0.5]
+        assert asked == 64
+        asked = 0
+        assert judge.reward("p", "xx", "yy") == 0.5
+        asked = 0
+        assert judge.compare("p", "xx", "yy").reward == 1
+
+
 def test_conversations_are_read_and_other_columns_left_alone() -> None:
     prompt = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
     completions = [[{"role": "assistant", "content": text}] for text in ("xx", "x")]

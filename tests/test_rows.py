@@ -65,6 +65,7 @@ ROW_ON_DISK = pa.schema(
                         ("finish_reason", pa.string()),
                         ("output_tokens", pa.int32()),
                         ("thought", pa.string()),
+                        ("probability", pa.float64()),
                     ]
                 )
             ),
@@ -116,6 +117,7 @@ FULL_ROW = make_row(
             finish_reason="stop",
             output_tokens=3,
             thought="<think>B.</think>",
+            probability=0.25,
         ),
     ),
     kept=1,

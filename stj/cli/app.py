@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, TextIO, TypeVar
 
 import typer
@@ -74,6 +75,17 @@ Model = Annotated[
         help="A directory, a URI, package:// and a path inside stj, a model's id on the hub, or a .yaml file of its settings.",
     ),
 ]
+CalibrationFile = Annotated[
+    str | None, typer.Option("--calibration", metavar="FILE", help="What `stj calibrate` wrote for this judge; with --risk.")
+]
+Risk = Annotated[
+    float | None,
+    typer.Option("--risk", metavar="SHARE", help="Abstain so that at most this share of the answered pairs is wrong."),
+]
+Confidence = Annotated[
+    float,
+    typer.Option("--confidence", metavar="PROBABILITY", help="How sure the risk must be kept, over calibrations."),
+]
 _Function = TypeVar("_Function", bound=Callable[..., None])
 
 
@@ -96,6 +108,12 @@ def files_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def print_json(value: object) -> None:
     """Prints a value as JSON on stdout."""
     print(json_text(value, sys.stdout, indent=1))
+
+
+def check_directory_of(out: str | None) -> None:
+    """Raises ConfigError if the directory of `--out` does not exist."""
+    if out and not Path(out).absolute().parent.is_dir():
+        raise ConfigError(f"--out {out}: the directory {Path(out).absolute().parent} does not exist")
 
 
 @contextmanager

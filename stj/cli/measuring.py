@@ -13,6 +13,7 @@ from stj.cli.app import (
     print_json,
     show_on_stderr,
     verb,
+    whole_number,
 )
 from stj.cli.help import BENCHMARKS_HELP, RECORDED_HELP
 from stj.cli.words import is_setting
@@ -107,20 +108,34 @@ def _score(
         show(item)
 
 
-@verb("compare", "stj compare runs/run/evals/A runs/run/evals/B", docs="evaluation")
+@verb(
+    "compare", "stj compare runs/run/evals/A runs/run/evals/B", "stj compare results_A.jsonl results_B.jsonl", docs="evaluation"
+)
 def _compare(
-    run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="The directory that `stj eval` wrote for one judge.")],
-    run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="The directory of another judge, on the same examples.")],
+    run_a: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_A", help="The directory that `stj eval` wrote for one judge, or a file of results of `stj judge`."
+        ),
+    ],
+    run_b: Annotated[
+        str, typer.Argument(metavar="RUN_B", help="The directory or file of another judge, on the same examples.")
+    ],
+    rows: Annotated[
+        int, typer.Option(metavar="N", parser=whole_number, help="How many of the rows that changed to list, of each kind.")
+    ] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Compares two evaluations, paired by example.
+    """Compares two judges, paired by example, and lists the rows that changed.
 
     Shows the difference with a 95% interval, and McNemar's exact p.
     """
-    from stj.evals.compare import compare_evaluations, comparisons_json, comparisons_table
+    from stj.evals.compare import changes_lines, compare_evaluations, comparisons_json, comparisons_table
 
     comparisons = compare_evaluations(run_a, run_b)
     if as_json:
         print_json(comparisons_json(comparisons))
     else:
         show(comparisons_table(comparisons))
+        for line in changes_lines(comparisons, rows):
+            show(line)

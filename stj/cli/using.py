@@ -4,12 +4,23 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stj.cli.app import Model, UseConf, port_number, print_row, results_file, show_on_stderr, verb
+from stj.cli.app import (
+    CalibrationFile,
+    Confidence,
+    Model,
+    Risk,
+    UseConf,
+    check_directory_of,
+    port_number,
+    print_row,
+    results_file,
+    show_on_stderr,
+    verb,
+)
 from stj.cli.words import split_settings
 from stj.config import VoteConfig
 from stj.config_loader import load_model, load_use
@@ -52,25 +63,34 @@ def _judge(
     ] = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write the results to this file instead of stdout.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo judgments that were made with other settings.")] = False,
+    calibration: CalibrationFile = None,
+    risk: Risk = None,
+    confidence: Confidence = 0.9,
 ) -> None:
     """Judges the pairs of a file; each result is a JSON line.
 
     Name the judge by model=PATH. The same command resumes where it was stopped.
     """
+    from stj.judging.calibration import AnsweredTally
+    from stj.judging.calibration_file import read_abstention
     from stj.judging.judge_file import Panel, judge_file, unread_votes
 
     files, overrides = split_settings(conf or [])
     config = load_use(files, [*overrides, *(f"model={model}" for model in (jury or [])[:1])])
     asked = _asked(prompts, config.vote)
     models = tuple(dict.fromkeys([load_model(word, config.model) for word in jury] if jury else [config.model]))
-    panel = Panel(file=file, models=models, prompts=asked, config=config)
-    if out and not Path(out).absolute().parent.is_dir():
-        raise ConfigError(f"--out {out}: the directory {Path(out).absolute().parent} does not exist")
+    if calibration and len(models) * len(asked) > 1:
+        raise ConfigError(f"--calibration {calibration}: it is of one judge; give one model and one prompt")
+    vote = replace(config.vote, prompt=asked[0])
+    abstention = read_abstention(calibration, risk, confidence, models[0], vote)
+    panel = Panel(file=file, models=models, prompts=asked, config=config, abstention=abstention)
+    check_directory_of(out)
+    answered = AnsweredTally(abstention)
     with ExitStack() as stack:
         # Opened for the first result: a command that fails early must not empty a file of results.
         stream = cache(lambda: stack.enter_context(results_file(out)) if out else sys.stdout)
-        agreement = judge_file(panel, lambda row: print_row(row, stream()), overwrite=overwrite)
-    for item in (*agreement.summary(), *unread_votes(panel)):
+        agreement = judge_file(panel, lambda row: print_row(answered.add(row), stream()), overwrite=overwrite)
+    for item in (*agreement.summary(), *answered.summary(), *unread_votes(panel)):
         show_on_stderr(item)
 
 
@@ -82,12 +102,17 @@ def _serve(
         str, typer.Option(metavar="ADDRESS", help="The address to listen on; the default is only this machine.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="PORT", parser=port_number, help="The port to listen on.")] = 8000,
+    calibration: CalibrationFile = None,
+    risk: Risk = None,
+    confidence: Confidence = 0.9,
 ) -> None:
     """Serves a judge over HTTP, beside vLLM's OpenAI API.
 
     Answers POST /v1/judge, GET /health and GET /metrics.
     """
+    from stj.judging.calibration_file import read_abstention
     from stj.judging.serve import serve
 
     files, overrides = split_settings(conf or [])
-    serve(load_use(files, [*overrides, f"model={model}"]), host, port)
+    config = load_use(files, [*overrides, f"model={model}"])
+    serve(config, host, port, read_abstention(calibration, risk, confidence, config.model, config.vote))

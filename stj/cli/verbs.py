@@ -9,7 +9,9 @@ from stj.cli import running
 from stj.cli import measuring
 from stj.cli import attacking
 from stj.cli import using
+from stj.cli import viewing
+from stj.cli import calibrating
 from stj.cli import building
 from stj.cli.app import app
 
-__all__ = ["app", "attacking", "building", "measuring", "running", "using"]
+__all__ = ["app", "attacking", "building", "calibrating", "measuring", "running", "using", "viewing"]

@@ -10,12 +10,14 @@ What the server answers decides what becomes of a request:
     400: refused by a content filter        a completion without text, finish reason "content_filter"
     another 4xx, or no tries left           RequestFailed
     a refusal of the model                  a completion with finish reason "refusal"
+    no log-probabilities, if asked for      EndpointError
 
 The key is sent in a header and nowhere else. Servers may repeat it, so it is taken out of every error and every answer.
 """
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -27,7 +29,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 
 from stj.config import ModelConfig
 from stj.errors import ConfigError, EndpointError, PromptTooLong, RequestFailed
-from stj.generate import Completion, Sampling, SeededSampling, Usage
+from stj.generate import Completion, Sampling, SeededSampling, Token, TracedSampling, Usage
 from stj.models.api_key import api_key
 from stj.rows import Turn
 from stj.text import without_surrogates
@@ -43,6 +45,7 @@ _NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "bill
 _TOO_LONG = re.compile(r"maximum context length|context[_ ]length|context window|prompt is too long", re.IGNORECASE)
 _ROOM = re.compile(r"maximum context length is (\d+) tokens.*?\((\d+) in the (?:messages|prompt|input)", re.DOTALL)
 _FILTERED = "content_filter"
+_NO_LOGPROBS = "vote.aggregate=distribution needs them: set vote.aggregate=majority"
 _ACCOUNT_HEADERS = ("OpenAI-Organization", "OpenAI-Project")  # The client takes them from the environment for any server.
 _MOST_TOKENS = 10**9  # No answer counts more; a column of the artifact could not hold 10**30.
 
@@ -95,9 +98,39 @@ class _Message(BaseModel):
         return message
 
 
+class _Alternative(BaseModel):
+    token: str
+    logprob: float = Field(lt=0.01)  # a rounded 0; NaN is refused too
+
+    @property
+    def choice(self) -> tuple[str, float]:
+        return without_surrogates(self.token), min(1.0, math.exp(self.logprob))
+
+
+class _WrittenToken(_Alternative):
+    top_logprobs: list[_Alternative]
+
+
+class _Logprobs(BaseModel):
+    content: list[_WrittenToken]
+
+
+def _tokens(logprobs: Any) -> tuple[Token, ...]:
+    """The written tokens with their alternatives, among which some servers do not name the written one; none if unreadable."""
+    try:
+        written = _Logprobs.model_validate(logprobs).content
+    except ValidationError:
+        return ()
+    return tuple(
+        Token(text=token.choice[0], choices=tuple({other.choice: None for other in (token, *token.top_logprobs)}))
+        for token in written
+    )
+
+
 class _Choice(BaseModel):
     message: _Message
     finish_reason: str | None = None
+    logprobs: Any = None
 
 
 class _CachedTokens(BaseModel):
@@ -156,7 +189,7 @@ class EndpointEngine:
     async def _complete(self, messages: Sequence[Turn], sampling: Sampling, max_tokens: int) -> Completion:
         body = self._body(messages, sampling, max_tokens)
         try:
-            return self._completion(await self._answer(body))
+            completion = self._completion(await self._answer(body))
         except openai.APIStatusError as error:
             reason = self._reason(error)
             if "max_tokens" in body and "max_completion_tokens" in reason:  # what newer models of OpenAI call it
@@ -171,6 +204,9 @@ class EndpointEngine:
             raise RequestFailed(f"{self._model.label}: {self._reason(error)}") from None
         except _Unreadable as error:
             raise RequestFailed(f"{self._model.label}: {error}") from None
+        if "logprobs" in body and completion.text and not completion.tokens:
+            raise EndpointError(f"{self._model.label}: gives no log-probabilities. {_NO_LOGPROBS}")
+        return completion
 
     def _body(self, messages: Sequence[Turn], sampling: Sampling, max_tokens: int) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -182,6 +218,8 @@ class EndpointEngine:
             body["seed"] = sampling.seed
         if variables := self._model.chat_options.variables:  # a field of vLLM's and SGLang's servers
             body["extra_body"] = {"chat_template_kwargs": variables}
+        if isinstance(sampling, TracedSampling) and sampling.choices:
+            body |= {"logprobs": True, "top_logprobs": sampling.choices}
         if not self._model.fixed_sampling:
             body |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
         return body
@@ -239,6 +277,7 @@ class EndpointEngine:
             finish_reason="refusal" if refusal else self._without_key(choice.finish_reason),
             prompt_tokens=read or 0,
             output_tokens=written or 0,
+            tokens=_tokens(choice.logprobs),
         )
 
     def _failure(self, error: openai.APIStatusError) -> EndpointError | RequestFailed:
@@ -248,6 +287,8 @@ class EndpointEngine:
             return EndpointError(f"{text}. {self._remedy(error.status_code)}")
         if error.status_code in _REFUSED and error.param in ("temperature", "top_p"):
             return EndpointError(f"{text}. Set fixed_sampling=true to send neither temperature nor top_p")
+        if error.status_code in _REFUSED and "logprobs" in f"{error.param} {error.body}":
+            return EndpointError(f"{text}. {_NO_LOGPROBS}")
         return PromptTooLong(text) if error.status_code in _REFUSED and _is_too_long(error) else RequestFailed(text)
 
     def _remedy(self, status: int) -> str:

@@ -2,14 +2,16 @@
 
 import asyncio
 import itertools
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm import SamplingParams, TokensPrompt
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.logprobs import Logprob
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind
 
@@ -18,7 +20,7 @@ from stj.engine.settings import adapter_settings, engine_settings
 from stj.engine.vllm_private import AsyncLLM, EngineDeadError, EngineGenerateError, UsageCounter
 from stj.engine.weights import check_weights
 from stj.errors import EngineDied, ModelError, PromptTooLong, RequestFailed
-from stj.generate import Completion, Sampling, SeededSampling, Usage
+from stj.generate import Completion, Sampling, SeededSampling, Token, TracedSampling, Usage
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import check_chat, encode_chat
 from stj.models.locate import adapter_of, local_model, plain_path
@@ -132,6 +134,7 @@ class VllmEngine:
             finish_reason=str(output.finish_reason),
             prompt_tokens=len(prompt),
             output_tokens=len(output.token_ids),
+            tokens=_tokens(written, output.logprobs or ()),
         )
 
     async def _prompt(self, messages: Sequence[Turn]) -> list[int]:
@@ -150,6 +153,7 @@ class VllmEngine:
             max_tokens=min(sampling.max_tokens, room),
             stop_token_ids=self._stops,
             seed=sampling.seed if isinstance(sampling, SeededSampling) else None,
+            logprobs=(sampling.choices or None) if isinstance(sampling, TracedSampling) else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
@@ -166,6 +170,17 @@ class VllmEngine:
     def close(self) -> None:
         """Ends the engine's processes."""
         self._llm.shutdown()
+
+
+def _tokens(ids: Sequence[int], choices: "Sequence[Mapping[int, Logprob]]") -> tuple[Token, ...]:
+    """The written tokens with the likeliest ones in their places, if vLLM was asked for them."""
+    return tuple(
+        Token(
+            text=there[written].decoded_token or "",
+            choices=tuple((choice.decoded_token or "", math.exp(choice.logprob)) for choice in there.values()),
+        )
+        for written, there in zip(ids, choices, strict=False)  # no choices were asked for, or one more: of the stop token
+    )
 
 
 def _adapter_request(directory: str) -> LoRARequest:

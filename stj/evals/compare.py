@@ -7,25 +7,24 @@ which goes to the judge that has more of them right. An example with several vot
 of its votes.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from stj.errors import ArtifactError
-from stj.evals.benchmarks.evaluation import judged_examples, read_evaluation
-from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
+from stj.evals.benchmarks.base import JudgedExample
+from stj.evals.benchmarks.evaluation import judged_examples
+from stj.evals.benchmarks.refs import BenchmarkRef
+from stj.evals.changed_rows import ChangedRows, changed_lines, changed_rows
 from stj.evals.intervals import Interval, difference_ci95
+from stj.evals.judged_runs import JudgedRun, read_run
 from stj.evals.metrics import ExampleOutcome
 from stj.evals.table import percent
-from stj.rows import Row, row_from_dict
+from stj.rows import Row
 from stj.sources.ids import joined_id
-from stj.storage.artifacts import Artifact
 from stj.text import Column, Table
-from stj.verdict import Parser
 
 _NEGLIGIBLE = 0.02
 """A difference in accuracy below this share is of little use: papers report gains of two points and more."""
@@ -50,6 +49,8 @@ class EvalComparison:
     only_b: int
     """The same for B."""
     mcnemar_p: float
+    changed: ChangedRows = field(default_factory=ChangedRows)
+    """The examples that only one of the judges judged right in all orders."""
 
     @property
     def conclusion(self) -> str:
@@ -60,16 +61,6 @@ class EvalComparison:
         if max(-low, high) < _NEGLIGIBLE:
             return f"no difference of {100 * _NEGLIGIBLE:.0f} points or more"
         return f"too few to tell: only a difference above {50 * (high - low):.1f} points would show"
-
-
-class _Run(NamedTuple):
-    """One evaluation."""
-
-    location: str
-    artifact: Artifact
-    benchmarks: Mapping[str, BenchmarkRef]
-    votes: bool
-    parser: Parser
 
 
 class ExampleResult(NamedTuple):
@@ -84,13 +75,13 @@ class ExampleResult(NamedTuple):
 
 
 def compare_evaluations(run_a: str, run_b: str) -> list[EvalComparison]:
-    """The comparison on each benchmark that both runs of `stj eval` judged, by the parser of both runs.
+    """The comparison on each benchmark that both runs judged: evaluations of `stj eval`, or files of results of `stj judge`.
 
-    Raises ArtifactError if a run is not a finished evaluation, or if the runs have no examples in common. Also raises it if one
-    id names different examples in the two runs, or if the runs read verdicts with different parsers.
+    Raises ArtifactError if a run is neither a finished evaluation nor a file, or if the runs have no examples in common. Also
+    raises it if one id names different examples in the two runs, or if the runs read verdicts with different parsers.
     """
-    first, second = (_read(location) for location in (run_a, run_b))
-    if first.parser != second.parser:
+    first, second = (read_run(location) for location in (run_a, run_b))
+    if first.parser and second.parser and first.parser != second.parser:
         raise ArtifactError(
             f"{run_a} was judged with judge.parser={first.parser}, {run_b} with judge.parser={second.parser}; "
             "evaluate both with the same parser"
@@ -125,6 +116,12 @@ def comparisons_table(comparisons: Sequence[EvalComparison]) -> Table:
     ]
     note = "\n".join(f"{compared.benchmark}: {compared.conclusion}" for compared in comparisons)
     return Table(columns=columns, rows=rows, plain=[_sentence(compared) for compared in comparisons], note=note)
+
+
+def changes_lines(comparisons: Sequence[EvalComparison], limit: int) -> Iterator[str]:
+    """The rows that changed, at most `limit` of each kind on each benchmark, for a reader."""
+    for compared in comparisons:
+        yield from changed_lines(compared.benchmark, compared.changed, limit)
 
 
 def mcnemar_p(only_a: int, only_b: int) -> float:
@@ -180,10 +177,14 @@ def compare_examples(benchmark: str, by_a: Mapping[str, ExampleResult], by_b: Ma
 
 
 def example_results(ref: BenchmarkRef, rows: Iterable[Row], *, votes: bool = False) -> dict[str, ExampleResult]:
-    """A judge's result on each example, by the verdicts that its rows hold; MT-Bench's in the setting of its overall score."""
+    """A judge's result on each example, by the verdicts that its rows hold."""
+    return results_on(ref, judged_examples(rows, ref.benchmark, None, votes=votes))
+
+
+def results_on(ref: BenchmarkRef, examples: Iterable[JudgedExample]) -> dict[str, ExampleResult]:
+    """A judge's result on each judged example; MT-Bench's in the setting of its overall score."""
     benchmark = ref.benchmark
     outcomes: dict[tuple[str, str], list[ExampleOutcome]] = {}
-    examples = judged_examples(rows, benchmark, None, votes=votes)
     judged = (example for example in examples if not example.unjudged)
     for scored in benchmark.score(benchmark, judged, ref.records()):
         if scored.outcome is not None and scored.subset.startswith(benchmark.compared):
@@ -192,39 +193,29 @@ def example_results(ref: BenchmarkRef, rows: Iterable[Row], *, votes: bool = Fal
     return {key: _mean_example(votes_on_it, unit) for (key, unit), votes_on_it in outcomes.items()}
 
 
-def _compared_on(ref: BenchmarkRef, first: _Run, second: _Run) -> EvalComparison:
+def _compared_on(ref: BenchmarkRef, first: JudgedRun, second: JudgedRun) -> EvalComparison:
     """The comparison on one benchmark. Both runs are scored against the records that the first run names."""
     _refuse_others(ref, first, second)
-    by_a, by_b = (example_results(ref, _rows(run, ref), votes=run.votes) for run in (first, second))
-    return compare_examples(ref.name, by_a, by_b)
+    by_a, by_b = (results_on(ref, run.examples(ref)) for run in (first, second))
+    compared = compare_examples(ref.name, by_a, by_b)
+    right_a, right_b = ({key: example.right for key, example in examples.items()} for examples in (by_a, by_b))
+    return replace(compared, changed=changed_rows(right_a, right_b, first.rows(ref)))
 
 
-def _read(location: str) -> _Run:
-    artifact, record = read_evaluation(location)
-    refused = [name for name, scores in record["scores"].items() if "error" in scores]
-    benchmarks = {ref.name: ref for ref in map(benchmark_ref, record["benchmarks"]) if ref.name not in refused}
-    parser = record.get("parser", "strict")  # An older stj had no other.
-    return _Run(location, artifact, benchmarks, votes=record["votes"] > 1, parser=parser)
+def _refuse_others(ref: BenchmarkRef, first: JudgedRun, second: JudgedRun) -> None:
+    """Raises ArtifactError if an id names different examples in the two runs, since two files may number their rows alike.
 
-
-def _rows(run: _Run, ref: BenchmarkRef) -> Iterator[Row]:
-    return (row for row in map(row_from_dict, run.artifact.records()) if row.task == ref.name)
-
-
-def _refuse_others(ref: BenchmarkRef, first: _Run, second: _Run) -> None:
-    """Raises ArtifactError if an id names different examples in the two runs, since two files may number their rows alike."""
-    shown = {row.id: _digest(row) for row in _rows(first, ref)}
-    for row in _rows(second, ref):
-        if shown.get(row.id, digest := _digest(row)) != digest:
+    An evaluation and a file of results have nothing in common by which to check it.
+    """
+    if type(first) is not type(second):
+        return
+    shown = dict(first.shown(ref))
+    for row_id, digest in second.shown(ref):
+        if shown.get(row_id, digest) != digest:
             raise ArtifactError(
-                f"{ref.name}: {row.id} has another instruction or other answers in {second.location} than in "
-                f"{first.location}; compare evaluations of the same examples"
+                f"{ref.name}: {row_id} has another instruction or other answers, or another winner, in {second.location} than "
+                f"in {first.location}; compare judgments of the same examples"
             )
-
-
-def _digest(row: Row) -> bytes:
-    shown = [row.instruction, asdict(row.pair) if row.pair else None, asdict(row.candidates) if row.candidates else None]
-    return hashlib.blake2b(json.dumps(shown).encode(), digest_size=16).digest()
 
 
 def _mean_example(votes: Sequence[ExampleOutcome], unit: str) -> ExampleResult:

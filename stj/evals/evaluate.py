@@ -11,7 +11,7 @@ again from its judgments.
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,9 +19,10 @@ from stj.config import Config, HeldoutConfig, ModelConfig
 from stj.config_loader import load_model
 from stj.errors import SourceError, StjError
 from stj.evals.benchmarks import BENCHMARKS
-from stj.evals.benchmarks.evaluation import SCORES, judged_examples
+from stj.evals.benchmarks.evaluation import SCORES, judged_examples, read_evaluation
 from stj.evals.benchmarks.refs import BenchmarkRef, part_of
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged, scores_json, scores_tables
+from stj.evals.consistency import consistency_by_task, consistency_line
 from stj.findings import Finding, look, require
 from stj.generate import Generate
 from stj.models.check import ModelUse
@@ -35,7 +36,8 @@ from stj.prompts import prompt_hash
 from stj.prompts.given import variant_of
 from stj.prompts.variants import FIGURE_8, Variant
 from stj.rows import Row, row_from_dict
-from stj.stages.judge import MORE_ANSWERS_PROMPTS, JudgmentRequest, judge_in_every_order, rate
+from stj.stages.judge import MORE_ANSWERS_PROMPTS, JudgmentRequest, judge_in_every_order, rate, vote_in_every_order
+from stj.stages.stopping import EVERY_VOTE, Stopping, VotesAsked
 from stj.storage.artifacts import Artifact, Key, fingerprint, plain
 from stj.storage.folder import Folder
 from stj.text import Show
@@ -78,6 +80,11 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
     scores, refused = score_evaluation(artifact, model.label if model.endpoint else word, benchmarks, config, sizes)
     for item in scores_tables(parsed for parsed in scores if parsed.parser == config.judge.parser or _compares(parsed)):
         show(item)
+    for name, votes in _votes_asked(artifact, config.votes).items():
+        show(f"{name}: {votes}")
+    for name, counts in read_evaluation(artifact.folder.uri)[1]["scores"].items():
+        if line := consistency_line(name, counts):
+            show(line)
     show(f"judgments and scores: {artifact.folder.uri}")
     return Evaluated(folder=artifact.folder, refused=refused)
 
@@ -107,6 +114,8 @@ def score_evaluation(
         except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)
     about = {ref.name: _about(counted[ref.name], parts[ref.name], notes[ref.name]) for ref in benchmarks}
+    for name, counts in consistency_by_task(map(row_from_dict, artifact.records())).items():
+        about[name] |= counts
     _write_scores(artifact, judge, benchmarks, config, about, scores, refused)
     return scores, refused
 
@@ -133,13 +142,15 @@ async def judge_benchmark(
     votes: int,
     prompt: str = "figure8",
     parser: Parser = "distinct",
+    stopping: Stopping = EVERY_VOTE,
 ) -> Row:
     """The row, judged by its benchmark's protocol: greedily, in samples, by votes, or with each answer rated alone."""
     benchmark = BENCHMARKS[row.task]
     if benchmark.rated(row):
         return await rate(row, generate, heldout.decoding, parser)
-    samples = votes if votes > 1 else benchmark.samples
-    requests: list[JudgmentRequest] = [("sampled", heldout.decoding, index) for index in range(samples)]
+    if votes > 1:
+        return await vote_in_every_order(row, generate, heldout.decoding, votes, stopping, parser, variant_of(prompt))
+    requests: list[JudgmentRequest] = [("sampled", heldout.decoding, index) for index in range(benchmark.samples)]
     requests = requests or [("greedy", heldout.decoding.greedy(), 0)]
     return await judge_in_every_order(row, generate, requests, parser, variant_of(prompt))
 
@@ -155,8 +166,16 @@ def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Co
         "parser": config.judge.parser,
         "seed": config.seed,
         "prompts": {**variant_of(config.prompt).hashes, **{file: prompt_hash(file) for file in MORE_ANSWERS_PROMPTS}},
+        **_stopping_key(config),
     }
     return Artifact(Folder.at(config.run_root) / f"evals/{_short_name(model)}-{fingerprint(key)[:8]}", key)
+
+
+def _stopping_key(config: Config) -> Key:
+    """What decides which votes are asked; nothing if all are."""
+    if config.votes == 1 or config.vote_stop == "all":
+        return {}
+    return {"stop": config.vote_stop, **({"stop_error": config.vote_stop_error} if config.vote_stop == "unlikely" else {})}
 
 
 def _short_name(model: ModelConfig) -> str:
@@ -207,7 +226,12 @@ def _in_other_words(ref: BenchmarkRef, prompt: Variant) -> str:
 
 def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> None:
     stage = partial(
-        judge_benchmark, heldout=config.heldout, votes=config.votes, prompt=config.prompt, parser=config.judge.parser
+        judge_benchmark,
+        heldout=config.heldout,
+        votes=config.votes,
+        prompt=config.prompt,
+        parser=config.judge.parser,
+        stopping=Stopping(rule=config.vote_stop, error=config.vote_stop_error),
     )
     spec = pass_under(
         config,
@@ -232,6 +256,18 @@ def _compares(parsed: BenchmarkScores) -> bool:
     return parsed.parser == "paper" and parsed.attacks is None
 
 
+def _votes_asked(artifact: Artifact, votes: int) -> dict[str, VotesAsked]:
+    """The votes of each benchmark that was judged by votes."""
+    asked: dict[str, VotesAsked] = {}
+    for record in artifact.records(["task", "judgments.list.element.purpose", "judgments.list.element.winner"]):
+        sampled = [judgment for judgment in record["judgments"] if judgment["purpose"] == "sampled"]
+        if votes > 1 and sampled:
+            most = votes * len({judgment["winner"] for judgment in sampled})
+            before = asked.get(record["task"], VotesAsked())
+            asked[record["task"]] = before + VotesAsked(asked=len(sampled), most=most)
+    return asked
+
+
 def _write_scores(
     artifact: Artifact,
     path: str,
@@ -242,11 +278,23 @@ def _write_scores(
     refused: Mapping[str, str],
 ) -> None:
     """Writes scores.json."""
+    asked = _votes_asked(artifact, config.votes)
     by_benchmark: dict[str, dict[str, Any]] = {
-        name: {**rows, **{s.parser: scores_json(s) for s in scores if s.benchmark == name}} for name, rows in about.items()
+        name: {
+            **rows,
+            **({"votes": asdict(asked[name])} if name in asked else {}),
+            **{s.parser: scores_json(s) for s in scores if s.benchmark == name},
+        }
+        for name, rows in about.items()
     }
     for name, reason in refused.items():
         by_benchmark[name] = {**about[name], "error": reason}
-    settings = {"model": path, "prompt": variant_of(config.prompt).name, "votes": config.votes, "parser": config.judge.parser}
+    settings = {
+        "model": path,
+        "prompt": variant_of(config.prompt).name,
+        "votes": config.votes,
+        **_stopping_key(config),
+        "parser": config.judge.parser,
+    }
     record = {**settings, "benchmarks": [ref.word for ref in benchmarks], "scores": by_benchmark}
     artifact.folder.write_json(SCORES, record)

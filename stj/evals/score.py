@@ -11,10 +11,12 @@ from typing import Any
 from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks import grades, mtbench, rewardbench
 from stj.evals.benchmarks.read_as import FORMAT_OPTION, chosen_format, guessed_format, named_format
+from stj.evals.benchmarks.recorded_consistency import recorded_consistency
 from stj.evals.benchmarks.recorded_verdicts import ReadAs
 from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.evals.benchmarks.scoring import score_recorded, scores_json, scores_tables
 from stj.evals.benchmarks.unread import MOST_UNREAD, Readings
+from stj.evals.consistency import consistency_line
 from stj.evals.table import percent
 from stj.text import Column, Table
 from stj.verdict import GRADE, PARSERS, Parser
@@ -62,7 +64,9 @@ def _judgments(
         items.append(f"format: {wording.name}, {wording.form}: guessed, because it fits all judgments; --format sets another")
     elif wording is not ref.benchmark.wording:
         items.append(f"format: {wording.name}, {wording.form}")
-    return record | {parsed.parser: scores_json(parsed, FORMAT_OPTION) for parsed in scores}, items
+    consistency = recorded_consistency(file, ref.benchmark, read_as)
+    items += filter(None, [consistency_line(ref.name, consistency)])
+    return record | {parsed.parser: scores_json(parsed, FORMAT_OPTION) for parsed in scores} | consistency, items
 
 
 def _refuse_unread(file: str, readings: Sequence[Readings]) -> None:

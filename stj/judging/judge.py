@@ -14,15 +14,18 @@ import threading
 import weakref
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from stj.config import EngineConfig, ModelConfig, VoteConfig, check_format_is_used, installed_engine
+from stj.config import Aggregate, EngineConfig, ModelConfig, StopRule, VoteConfig, check_format_is_used, installed_engine
 from stj.engine.hosted import MakeEngine
 from stj.engine.start import start_engine
 from stj.errors import EngineDied, RequestFailed
 from stj.findings import require
 from stj.generate import Engine, Generate, Sampling
+from stj.judging.calibration_file import read_abstention
 from stj.models.check import ModelUse, check_model_use
 from stj.models.locate import within_context
 from stj.rows import HELDOUT, OPEN, Pair, Row
@@ -58,25 +61,45 @@ class Judge:
         prompt_format: str | None = None,
         parser: Parser = "distinct",
         votes: int = 1,
+        stop: StopRule = "exact",
+        stop_error: float = 0.02,
+        aggregate: Aggregate = "majority",
         sampling: Sampling | None = None,
         engine: EngineConfig | None = None,
         seed: int = 0,
+        calibration: str | Path | None = None,
+        risk: float | None = None,
+        confidence: float = 0.9,
         make_engine: MakeEngine | None = None,
     ) -> None:
         """Starts the engine of a model: a directory, a URI, or an id on the hub; a ModelConfig may name one behind an API.
 
         `prompt` is the name of a prompt, or a YAML file of one; then `prompt_format` names the format of its verdicts.
         `parser` reads the verdict of a judgment, like `judge.parser`. `votes` is the number of judgments in each order: one is
-        greedy, more are sampled with `sampling`. `engine` defaults to settings for the device that the installed vLLM is built
-        for. `make_engine` starts another engine in place of vLLM.
+        greedy, more are sampled with `sampling`. `stop` and `stop_error` say when votes end that cannot change the verdict, or
+        probably will not. `aggregate` says how votes become a verdict. All are settings of VoteConfig. `engine` defaults to
+        settings for the device that the installed vLLM is built for. `make_engine` starts another engine in place of vLLM.
+
+        `calibration` is a file that `stj calibrate` wrote for this judge. With it, the judge abstains so that at most the share
+        `risk` of the answered pairs is wrong, with probability `confidence` over calibrations (stj/judging/risk.py).
 
         Raises ModelError if the model is missing or its chat template cannot serve. Raises CapacityError if the engine
-        does not start, and ConfigError if a setting is out of range.
+        does not start. Raises ConfigError if a setting is out of range, or if the calibration is damaged, of another judge, or
+        cannot keep the risk.
         """
-        decoding = sampling or VoteConfig().decoding
-        self._config = VoteConfig(prompt=prompt, prompt_format=prompt_format, parser=parser, votes=votes, decoding=decoding)
+        self._config = VoteConfig(
+            prompt=prompt,
+            prompt_format=prompt_format,
+            parser=parser,
+            votes=votes,
+            stop=stop,
+            stop_error=stop_error,
+            aggregate=aggregate,
+            decoding=sampling or VoteConfig().decoding,
+        )
         check_format_is_used(self._config.prompt_format, [self._config.prompt], "prompt")
         given = ModelConfig(path=model) if isinstance(model, str) else model
+        self._abstention = read_abstention(calibration, risk, confidence, given, self._config)
         settings = (engine or installed_engine()).serving(given)
         made = make_engine(given, settings, seed) if make_engine else start_engine(_checked(given), settings, seed, scope=None)
         self._seed = seed if settings.deterministic else None
@@ -97,7 +120,7 @@ class Judge:
         model's context. Raises SourceError if the instruction or a response has a wrong type, and EngineDied if the engine has
         ended or the judge is closed.
         """
-        return self._start(self._compare(instruction, response_a, response_b)).result()
+        return self._start(self._compare(instruction, response_a, response_b, self._config)).result()
 
     def compare_many(self, pairs: Iterable[tuple[Instruction, str, str]]) -> list[PairVerdict]:
         """Compares many pairs at once: tuples of instruction, response_a and response_b.
@@ -105,18 +128,24 @@ class Judge:
         Returns the results in the order of the pairs. The engine works on up to `engine.rows_in_flight` pairs at a time. Raises
         the errors of `compare`.
         """
-        return self._start(self._compare_all(list(pairs))).result()
+        return self._start(self._compare_all(list(pairs), self._config)).result()
 
     async def acompare(self, instruction: Instruction, response_a: str, response_b: str) -> PairVerdict:
         """Compares two responses from a coroutine, on any event loop in any thread. Raises the errors of `compare`."""
-        return await asyncio.wrap_future(self._start(self._compare(instruction, response_a, response_b)))
+        return await asyncio.wrap_future(self._start(self._compare(instruction, response_a, response_b, self._config)))
 
     def reward(self, instruction: Instruction, response: str, reference: str) -> float:
         """Scores a response against a reference, from -1 (worse) to 1 (better): the mean vote, `PairVerdict.reward`.
 
-        Position bias cancels because both orders count. A pair that cannot be judged scores 0. Raises the errors of `compare`.
+        All votes are asked, because their mean is wanted. Position bias cancels because both orders count. A pair that cannot
+        be judged scores 0. Raises the errors of `compare`.
         """
-        return self.compare(instruction, response, reference).reward
+        return self.rewards([(instruction, response, reference)])[0]
+
+    def rewards(self, pairs: Iterable[tuple[Instruction, str, str]]) -> list[float]:
+        """The `reward` of many pairs at once: tuples of instruction, response and reference. Raises the errors of `compare`."""
+        every_vote = replace(self._config, stop="all")
+        return [result.reward for result in self._start(self._compare_all(list(pairs), every_vote)).result()]
 
     def close(self) -> None:
         """Stops the engine and cancels open requests. A second call does nothing."""
@@ -138,17 +167,18 @@ class Judge:
         """The seeds of one comparison: they come from what is asked, so the same pair gets the same votes again."""
         return None if self._seed is None else RequestSeeds(self._seed, "")
 
-    async def _compare_all(self, pairs: Sequence[tuple[Instruction, str, str]]) -> list[PairVerdict]:
-        return list(await asyncio.gather(*(self._compare(*pair) for pair in pairs)))
+    async def _compare_all(self, pairs: Sequence[tuple[Instruction, str, str]], config: VoteConfig) -> list[PairVerdict]:
+        return list(await asyncio.gather(*(self._compare(*pair, config) for pair in pairs)))
 
-    async def _compare(self, instruction: Instruction, response_a: str, response_b: str) -> PairVerdict:
+    async def _compare(self, instruction: Instruction, response_a: str, response_b: str, config: VoteConfig) -> PairVerdict:
         async with self._slots:
             try:
-                return await compare_responses(
-                    instruction, response_a, response_b, TokenCounter(self._engine.generate, seeds=self._seeds()), self._config
+                result = await compare_responses(
+                    instruction, response_a, response_b, TokenCounter(self._engine.generate, seeds=self._seeds()), config
                 )
             except RequestFailed as error:
-                return PairVerdict(votes=(), error=str(error))
+                result = PairVerdict(votes=(), error=str(error))
+        return self._abstention.applied(result) if self._abstention else result
 
 
 async def compare_responses(
@@ -160,7 +190,7 @@ async def compare_responses(
     `generate` does.
     """
     row = _open_row(instruction, response_a, response_b)
-    return pair_verdict(row if row.ended else await vote(row, generate, config))
+    return pair_verdict(row if row.ended else await vote(row, generate, config), config)
 
 
 def _open_row(instruction: object, response_a: object, response_b: object) -> Row:

@@ -10,12 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stj.config import ModelConfig, UseConfig, check_format_is_used, check_run_root
+from stj.config import ModelConfig, UseConfig, VoteConfig, check_format_is_used, check_run_root
 from stj.evals.benchmarks.unread import JUDGE_OPTION, WARNED_UNREAD, Survey, Unread
 from stj.findings import require
+from stj.judging.calibration import Abstention
+from stj.judging.identity import judge_facts, model_facts
 from stj.judging.jury import Agreement, Opinion, agreement
 from stj.models.check import ModelUse
-from stj.models.locate import loading_settings, model_identity, with_absolute_path, within_context
+from stj.models.locate import with_absolute_path, within_context
 from stj.passes.check import judge_findings
 from stj.passes.run import run_pass
 from stj.passes.session import driver_session, engine_demand
@@ -26,8 +28,9 @@ from stj.sources.ids import id_in_task
 from stj.sources.responses import PairLabel, read_labels, read_responses, responses_identity
 from stj.stages.judge import LABELS
 from stj.stages.runner import Stage
-from stj.stages.vote import pair_verdict, vote
-from stj.storage.artifacts import Artifact, Key, artifacts_to_make, plain
+from stj.stages.stopping import VotesAsked
+from stj.stages.vote import PairVerdict, first_rounds, pair_verdict, vote
+from stj.storage.artifacts import Artifact, Key, artifacts_to_make, fingerprint, plain
 from stj.storage.folder import Folder, absolute_path
 from stj.verdict import Label, parse
 
@@ -43,6 +46,8 @@ class Panel:
     prompts: tuple[str, ...]
     """Prompts as `vote.prompt` holds them."""
     config: UseConfig
+    abstention: Abstention | None = None
+    """When the judge does not answer; only for one model with one prompt."""
 
     @property
     def names(self) -> dict[str, str]:
@@ -63,6 +68,8 @@ class Sitting:
 
     model: ModelConfig
     artifact: Artifact
+    judges: Mapping[str, str]
+    """Fingerprint of the judge that the model is with each prompt."""
 
 
 def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) -> Agreement:
@@ -110,12 +117,21 @@ def _labelled(take: TakeResult, labels: Mapping[str, PairLabel]) -> TakeResult:
     return take_labelled
 
 
+def judged_pairs(panel: Panel) -> Iterator[tuple[str, PairVerdict]]:
+    """The verdict of the panel's first model on each pair that is judged, by the id that `read_winners` gives."""
+    for row in _rows(_sittings(panel)[0]):
+        yield id_in_task(row), pair_verdict(row, panel.config.vote)
+
+
 def result(row: Row, sitting: Sitting, panel: Panel) -> dict[str, Any]:
     """One judged pair as a JSON object."""
-    judge = {"model": sitting.model.label, "prompt": row.task}
+    verdict = pair_verdict(row, panel.config.vote)
+    if panel.abstention:
+        verdict = panel.abstention.applied(verdict)
+    judge = {"model": sitting.model.label, "prompt": row.task, "judge": sitting.judges[row.task]}
     asked = panel.names[row.task]
     wording = {"format": variant_of(asked).wording.name} if is_given(asked) else {}  # Nobody knows a file's prompt by its name.
-    return {"id": id_in_task(row), **judge, **wording, **pair_verdict(row).plain()}
+    return {"id": id_in_task(row), **judge, **wording, **verdict.plain()}
 
 
 def unread_votes(panel: Panel) -> Iterator[str]:
@@ -141,23 +157,20 @@ def _sittings(panel: Panel) -> list[Sitting]:
     sittings = []
     for number, named in enumerate(panel.models, start=1):
         model = within_context(with_absolute_path(named))
-        artifact = Artifact(
-            panel.folder / f"judge_{number}", _key(panel, model)
-        )  # A separate folder: run_root may hold other files.
-        sittings.append(Sitting(model=model, artifact=artifact))
+        facts = model_facts(model)
+        votes = {name: replace(panel.config.vote, prompt=prompt) for name, prompt in panel.names.items()}
+        artifact = Artifact(panel.folder / f"judge_{number}", _key(panel, facts))  # run_root may hold other files.
+        judges: dict[str, str] = {name: fingerprint(judge_facts(facts, asked)) for name, asked in votes.items()}
+        sittings.append(Sitting(model=model, artifact=artifact, judges=judges))
     return sittings
 
 
-def _key(panel: Panel, model: ModelConfig) -> Key:
-    votes = plain(panel.config.vote)
+def _key(panel: Panel, model: Mapping[str, Any]) -> Key:
+    votes = plain(panel.config.vote.key)
     del votes["prompt"], votes["prompt_format"]  # "prompts" holds the panel's prompts.
     return {
         "step": "judge_file",
-        "model": {
-            "weights": model_identity(model),
-            **loading_settings(model),
-            **panel.config.engine.drawn_by(panel.config.seed),
-        },
+        "model": {**model, **panel.config.engine.drawn_by(panel.config.seed)},
         "file": responses_identity(panel.file),
         "vote": votes,
         "prompts": {name: digest for prompt in panel.prompts for name, digest in variant_of(prompt).hashes.items()},
@@ -185,13 +198,17 @@ def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult, p
 def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, Label | None]) -> Agreement:
     """The jurors' agreement. Memory holds two numbers for each juror and pair."""
     by_juror: dict[str, dict[str, Opinion]] = {}
+    votes = VotesAsked()
     for model, sitting in zip(panel.models, sittings, strict=True):
         names: dict[str, str] = {name: _name(model.label, name, panel) for name in panel.names}
         by_juror |= {name: {} for name in names.values()}
         for row in _rows(sitting):
-            by_juror[names[row.task]][id_in_task(row)] = _opinion(row)
+            verdict = pair_verdict(row, panel.config.vote)
+            by_juror[names[row.task]][id_in_task(row)] = _opinion(verdict, panel.config.vote)
+            votes += VotesAsked(asked=len(verdict.votes), most=verdict.most_votes)
     opinions = {row_id: [by_id[row_id] for by_id in by_juror.values()] for row_id in winners}
-    return agreement(list(by_juror), opinions, {row_id: winner for row_id, winner in winners.items() if winner})
+    compared = agreement(list(by_juror), opinions, {row_id: winner for row_id, winner in winners.items() if winner})
+    return replace(compared, votes=votes)
 
 
 def _name(model: str, prompt: str, panel: Panel) -> str:
@@ -201,10 +218,10 @@ def _name(model: str, prompt: str, panel: Panel) -> str:
     return model if len(panel.prompts) == 1 else f"{model} {prompt}"
 
 
-def _opinion(row: Row) -> Opinion:
-    votes = pair_verdict(row).votes
-    for_a, for_b = (sum(vote.verdict == label for vote in votes) / max(1, len(votes)) for label in LABELS)
-    return Opinion(for_a=for_a, for_b=for_b)
+def _opinion(verdict: PairVerdict, config: VoteConfig) -> Opinion:
+    for_a, for_b = verdict.shares
+    first = replace(verdict, votes=verdict.votes[: len(LABELS) * first_rounds(config)])
+    return Opinion(for_a=for_a, for_b=for_b, first=first.shares)
 
 
 def _rows(sitting: Sitting) -> Iterator[Row]:

@@ -7,10 +7,11 @@ treat none as a missing value. In a majority, none is a vote for neither respons
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 
 from stj.evals.intervals import Interval, mean_ci95
+from stj.stages.stopping import VotesAsked
 from stj.text import Column, Table, visible_line
 from stj.verdict import Label
 
@@ -24,11 +25,19 @@ class Opinion:
     for_a: float
     """Share of its votes for response A."""
     for_b: float
+    first: tuple[float, float] | None = None
+    """The same two shares among the first votes, which no rule leaves out; None if they are all votes. Where votes stop once
+    they are settled, the shares of those asked lie further apart than those of all votes would; these do not."""
 
     @property
     def verdict(self) -> Label | None:
         """The response with more votes; None if both have the same number."""
         return None if self.for_a == self.for_b else "A" if self.for_a > self.for_b else "B"
+
+    def right(self, winner: Label) -> float:
+        """Expected share of right votes if this response is the better one, whenever the votes stopped."""
+        for_a, for_b = self.first or (self.for_a, self.for_b)
+        return for_a if winner == "A" else for_b
 
     @property
     def reward(self) -> float:
@@ -139,6 +148,8 @@ class Agreement:
     """The pairs on which they disagree, the most divided first."""
     majorities: Mapping[str, Label | None]
     """The strict majority on each pair."""
+    votes: VotesAsked = field(default_factory=VotesAsked)
+    """Votes of all jurors on all pairs."""
 
     def summary(self) -> Iterator[str | Table]:
         """The agreement for a reader: a table of accuracies if winners are known, then lines."""
@@ -152,6 +163,8 @@ class Agreement:
             yield f"Krippendorff's alpha of {len(self.jurors)} jurors on {self.pairs:,} pairs: {_shown(self.alpha)}"
             first = ", ".join(visible_line(split.id) for split in self.splits[:5]) or "none"
             yield f"{len(self.splits):,} pairs divide them; the first: {first}"
+        if self.votes.asked < self.votes.most:
+            yield str(self.votes)
 
     def _accuracies_table(self) -> Table:
         columns = (Column("", "%"), Column("accuracy", "[95%]"), Column("verdict", "right"), Column("", "none"))
@@ -215,7 +228,7 @@ def _unanimous(verdict: Label | None) -> Opinion:
 
 
 def _accuracy(pairs: Sequence[tuple[Opinion, Label]]) -> JurorAccuracy:
-    right = [opinion.for_a if winner == "A" else opinion.for_b for opinion, winner in pairs]
+    right = [opinion.right(winner) for opinion, winner in pairs]
     return JurorAccuracy(
         accuracy=fmean(right),
         ci95=mean_ci95(right),

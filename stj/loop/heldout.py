@@ -70,7 +70,7 @@ class HeldoutTally:
             return
         outcome = example_outcome(verdicts, lengths(row.pair))
         self._sampled.add(HELDOUT, outcome, row.instruction)
-        self.results[row.id] = ExampleResult(outcome.accuracy, (outcome.consistent or 0) > 0.5, row.instruction)
+        self.results[row.id] = ExampleResult(outcome.accuracy, (outcome.consistent or 0.0) > 0.5, row.instruction)
         cut = [judgment.truncated for judgment in row.judgments if judgment.purpose == "sampled"]
         self._samples += len(cut)
         self._truncated += sum(cut)

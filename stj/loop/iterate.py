@@ -80,7 +80,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
 
         yield make
         summary = RunSummary.of(run)
-        write_report(run.folder, summary.facts, summary.judges)
+        write_report(run.folder, summary.facts, summary.judges, summary.where)
     for number, table in enumerate(tables(summary.judges)):
         if number:
             print_line("")

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from stj.errors import StjError
 from stj.evals.attack_card import AttackCard
-from stj.evals.compare import EvalComparison, ExampleResult, compare_examples
+from stj.evals.compare import ExampleResult, compare_examples
+from stj.evals.intervals import Interval
 from stj.evals.metrics import Scores
 from stj.loop.benchmarks import BenchmarkPhase
 
@@ -14,11 +15,25 @@ _Results = Mapping[str, ExampleResult]
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeComparison(EvalComparison):
-    """A judge of a run (B) and an earlier one (A) on the same examples."""
+class JudgeComparison:
+    """A judge of a run (B) and an earlier one (A) on the same examples, as `stj compare` compares them."""
 
     against: str
     """The earlier judge: "M_0", or the one before."""
+    examples: int
+    units: int
+    """Number of independent units: the examples, or clusters of them."""
+    difference: float
+    """B minus A, in accuracy."""
+    ci95: Interval
+    """Ends of the 95% interval of the difference, over units."""
+    only_a: int
+    """Units that the earlier judge alone judged right in all orders, or more of them."""
+    only_b: int
+    """The same for this judge."""
+    mcnemar_p: float
+    conclusion: str
+    """What the interval says: which judge is better, that they are nearly equal, or that the examples are too few."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +77,9 @@ class JudgeComparisons:
     def _compared(self, judge: int, name: str, results: _Results) -> Iterator[JudgeComparison]:
         before, earlier = self._latest.get(name, (None, {}))
         if before is not None and before == judge - 1:
-            yield from _comparison(before, name, earlier, results)
+            yield from _comparison(judge, before, name, earlier, results)
         if judge > 1 and name in self._first:
-            yield from _comparison(0, name, self._first[name], results)
+            yield from _comparison(judge, 0, name, self._first[name], results)
 
 
 def benchmark_reports(phases: Sequence[BenchmarkPhase], comparisons: JudgeComparisons) -> dict[str, BenchmarkReport]:
@@ -75,7 +90,6 @@ def benchmark_reports(phases: Sequence[BenchmarkPhase], comparisons: JudgeCompar
 
 def _report(phase: BenchmarkPhase, comparisons: JudgeComparisons) -> BenchmarkReport:
     try:
-        phase.clean_up()
         scores = phase.scores()
         compared = comparisons.add(phase.judge, phase.ref.name, phase.results())
     except StjError as error:  # The rest of the report is still written.
@@ -84,13 +98,24 @@ def _report(phase: BenchmarkPhase, comparisons: JudgeComparisons) -> BenchmarkRe
         judged=scores.judged,
         unjudged=sum(scores.unjudged.values()),
         scores=scores.groups.get("overall"),
-        attacks=scores.attacks,
         notes=tuple(phase.notes()),
+        attacks=scores.attacks,
         comparisons=compared,
     )
 
 
-def _comparison(judge: int, name: str, earlier: _Results, results: _Results) -> Iterator[JudgeComparison]:
-    compared = compare_examples(name, earlier, results)
+def _comparison(judge: int, earlier: int, name: str, by_a: _Results, by_b: _Results) -> Iterator[JudgeComparison]:
+    compared = compare_examples(name, by_a, by_b)
     if compared.examples:
-        yield JudgeComparison(against=f"M_{judge}", **vars(compared))
+        better = {"A is better": f"M_{earlier} is better", "B is better": f"M_{judge} is better"}
+        yield JudgeComparison(
+            against=f"M_{earlier}",
+            examples=compared.examples,
+            units=compared.units,
+            difference=compared.difference,
+            ci95=compared.ci95,
+            only_a=compared.only_a,
+            only_b=compared.only_b,
+            mcnemar_p=compared.mcnemar_p,
+            conclusion=better.get(compared.conclusion, compared.conclusion),
+        )

@@ -17,6 +17,7 @@ from stj.loop.dashboard import Dashboard, Lengths
 from stj.loop.heldout import HeldoutScores
 from stj.loop.measures import BenchmarkReport, JudgeComparison
 from stj.loop.plots import Line, bar_plot, line_plot, split_plot
+from stj.loop.where import Where
 from stj.storage.folder import Folder
 from stj.verdict import PARSERS, Parser
 
@@ -85,18 +86,22 @@ def lift(iterations: Sequence[IterationReport]) -> str:
     )
 
 
-def write_report(folder: Folder, run: dict[str, Any], iterations: Sequence[IterationReport]) -> None:
+def write_report(
+    folder: Folder, run: dict[str, Any], iterations: Sequence[IterationReport], where: Where | None = None
+) -> None:
     """Writes report.json and report.html.
 
+    `where` says where the judges are wrong.
     `run` holds JSON values: facts about the run, its resolved settings as `config`, and a few judgments to show as `samples`.
     A sample has instruction, chosen, rejected, judge, thought, text, verdict and winner.
     """
-    record = {"run": run, "iterations": [asdict(iteration) for iteration in iterations]}
+    where = where or Where()
+    record = {"run": run, "iterations": [asdict(iteration) for iteration in iterations], "where": where.plain()}
     folder.write_json("report.json", record)
-    folder.write("report.html", html(run, iterations).encode(errors="backslashreplace"))
+    folder.write("report.html", html(run, iterations, where).encode(errors="backslashreplace"))
 
 
-def html(run: Mapping[str, Any], iterations: Sequence[IterationReport]) -> str:
+def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: Where | None = None) -> str:
     """The report as one page that needs neither network nor scripts."""
     measured = [iteration for iteration in iterations if iteration.heldout]
     data_by_judge = trained(iterations)
@@ -122,6 +127,7 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport]) -> str:
         reasons=[reason for reason, _ in drops.most_common()],
         lift=lift(iterations),
         plots=_plots(iterations),
+        where=(where or Where()).html(),
     )
 
 

@@ -12,6 +12,7 @@ from stj.loop.kinds import PassPhase
 from stj.loop.measures import HELDOUT_PAIRS, JudgeComparisons, benchmark_reports
 from stj.loop.phases import Iteration, Run
 from stj.loop.report import IterationReport
+from stj.loop.where import Where
 from stj.rows import HELDOUT, TRAINING, Row
 from stj.storage.artifacts import plain
 
@@ -24,6 +25,8 @@ class RunSummary:
     """JSON values about the run as a whole, with its config, and a judgment of each judge."""
     judges: list[IterationReport]
     """For each judge M_0 ... M_T its scores, and the training set that it made, as far as they exist."""
+    where: Where
+    """Where the judges are wrong."""
 
     @classmethod
     def of(cls, run: Run) -> "RunSummary":
@@ -39,7 +42,7 @@ class RunSummary:
             before = report.dashboard
             if seen.sample is not None:
                 samples.append(_shown(judge, seen.sample))
-        return cls(facts=_facts(run) | {"samples": samples}, judges=judges)
+        return cls(facts=_facts(run) | {"samples": samples}, judges=judges, where=Where.of(run))
 
 
 @dataclass(kw_only=True)

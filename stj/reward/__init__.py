@@ -26,21 +26,22 @@ RewardFunction = Callable[..., list[float | None]]
 def pairwise_reward(judge: Judge) -> RewardFunction:
     """Makes a reward function for TRL: each completion's mean reward against the other completions of its prompt, from -1 to 1.
 
-    A group of n completions takes n (n - 1) / 2 comparisons in both orders, which the engine works on at once. The rewards of a
+    A group of n completions takes n (n - 1) / 2 comparisons in both orders, which the engine works on at once. Every vote of
+    the judge is asked, whatever its `stop` is: a mean needs them all. The rewards of a
     group sum to 0. A pair that cannot be judged counts 0, as a tie. The only completion of a prompt gets None, which TRL leaves
     out. So `num_generations` must be 2 or more, and a group must be on one process.
 
-    The reward function raises the errors of `Judge.compare_many`.
+    The reward function raises the errors of `Judge.rewards`.
     """
 
     def stj_judge(prompts: Sequence[Text], completions: Sequence[Text], **columns: Any) -> list[float | None]:
         duels = [duel for group in _groups(prompts) for duel in itertools.combinations(group, 2)]
         texts = [_answer(completion) for completion in completions]
-        compared = judge.compare_many((_instruction(prompts[a]), texts[a], texts[b]) for a, b in duels)
+        compared = judge.rewards((_instruction(prompts[a]), texts[a], texts[b]) for a, b in duels)
         results: defaultdict[int, list[float]] = defaultdict(list)
-        for (a, b), verdict in zip(duels, compared, strict=True):
-            results[a].append(verdict.reward)
-            results[b].append(-verdict.reward)
+        for (a, b), reward in zip(duels, compared, strict=True):
+            results[a].append(reward)
+            results[b].append(-reward)
         return [fmean(results[index]) if results[index] else None for index in range(len(completions))]
 
     return stj_judge  # TRL logs a reward under the name of its function.

@@ -21,8 +21,9 @@ from stj.randomness import uniform
 from stj.rows import Judgment, Pair, Purpose, Row, Turn
 from stj.stages.runner import together
 from stj.stages.sampling import Enough, draw, never_enough, one_correct, one_correct_and_one_wrong, one_parsed
+from stj.stages.stopping import Stopping, ask_in_rounds
 from stj.thoughts import shown_response
-from stj.verdict import BEST_OF_FOUR, PAIR, RATING, Label, Parser, Verdict, parse
+from stj.verdict import BEST_OF_FOUR, PAIR, PARSERS, RATING, Format, Label, Parser, Verdict, parse
 
 LABELS: tuple[Label, Label] = ("A", "B")
 FOUR_LABELS: tuple[Label, Label, Label, Label] = ("A", "B", "C", "D")
@@ -73,23 +74,49 @@ async def judge_heldout(row: Row, generate: Generate, config: HeldoutConfig, par
 async def judge_in_every_order(
     row: Row, generate: Generate, requests: Sequence[JudgmentRequest], parser: Parser, variant: Variant = FIGURE_8
 ) -> Row:
-    """The row judged with its better answer under each label in turn: a pair in two orders, four answers in four.
-
-    A pair whose texts name labels is judged only in its own order.
-    """
-    if row.candidates is None:
-        assert row.pair is not None, f"row {row.id} has nothing to judge"
-        labels = LABELS if row.pair.better_as is None else (row.pair.better_as,)
-        orders = {winner: judge_messages(row.instruction, row.pair, winner, variant, row.reference) for winner in labels}
-    else:
-        orders = best_of_four_messages(row.instruction, row.candidates.answers)
-    read = partial(parse, wording=variant.wording if row.candidates is None else BEST_OF_FOUR, parser=parser)
+    """The row judged with its better answer under each label in turn: a pair in two orders, four answers in four."""
+    orders, wording = _orders(row, variant)
+    read = partial(parse, wording=wording, parser=parser)
     judgments = await together(
         _sample(generate, messages, sampling, purpose=purpose, winner=winner, index=index, read=read)
         for purpose, sampling, index in requests
         for winner, messages in orders.items()
     )
     return replace(row, judgments=tuple(judgments))
+
+
+async def vote_in_every_order(
+    row: Row, generate: Generate, sampling: Sampling, votes: int, stopping: Stopping, parser: Parser, variant: Variant
+) -> Row:
+    """The row with at most `votes` sampled judgments in each order, whose majority is the verdict of the order.
+
+    The votes of an order stop once they are settled for every parser, because an evaluation is scored by each of them.
+    """
+    orders, wording = _orders(row, variant)
+    read = partial(parse, wording=wording, parser=parser)
+
+    def ask(winner: Label, index: int) -> list[Awaitable[Judgment]]:
+        return [_sample(generate, orders[winner], sampling, purpose="sampled", winner=winner, index=index, read=read)]
+
+    def readings(judgment: Judgment) -> list[Verdict | None]:
+        return [judgment.read(wording, parser) for parser in PARSERS]
+
+    asked = await together(ask_in_rounds(partial(ask, winner), votes, 1, stopping, readings) for winner in orders)
+    judgments = sorted((judgment for order in asked for judgment in order), key=lambda judgment: judgment.index)
+    return replace(row, judgments=tuple(judgments))
+
+
+def _orders(row: Row, variant: Variant) -> tuple[dict[Label, list[Turn]], Format]:
+    """The prompt of each order, by the label of the better answer, and the format of the verdict.
+
+    A pair whose texts name labels has only its own order.
+    """
+    if row.candidates is not None:
+        return best_of_four_messages(row.instruction, row.candidates.answers), BEST_OF_FOUR
+    assert row.pair is not None, f"row {row.id} has nothing to judge"
+    shown = partial(judge_messages, row.instruction, row.pair, variant=variant, reference=row.reference)
+    labels = LABELS if row.pair.better_as is None else (row.pair.better_as,)
+    return {winner: shown(winner=winner) for winner in labels}, variant.wording
 
 
 async def rate(row: Row, generate: Generate, sampling: Sampling, parser: Parser) -> Row:

@@ -1,20 +1,24 @@
 """A trained judge at work: judges a pair in both A/B orders; each judgment is a vote.
 
-Nothing says which answer is better, so no judgment is right or wrong here (that is stages/judge.py).
+Nothing says which answer is better, so no judgment is right or wrong here (that is stages/judge.py). stages/stopping.py decides
+how many of the votes are asked.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from statistics import fmean
 from typing import Any
 
-from stj.config import VoteConfig
-from stj.generate import Completion, Generate
+from stj.config import Aggregate, VoteConfig
+from stj.generate import Completion, Generate, TracedSampling
 from stj.prompts.given import variant_of
 from stj.rows import Judgment, Row
+from stj.stages.distribution import CHOICES, probability_of_a
 from stj.stages.judge import LABELS, judge_messages
-from stj.stages.runner import together
-from stj.verdict import Label, other
+from stj.stages.stopping import Stopping, ask_in_rounds
+from stj.verdict import Label, other, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,8 @@ class Vote:
     """Text of the judgment; its A and B are the labels that the judge saw, so they are swapped if B was shown first."""
     thought: str = ""
     """What a thinking judge wrote before its judgment."""
+    probability: float | None = None
+    """Probability that response A is better, by the tokens of the verdict; None without a verdict, or for a majority."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,38 +42,72 @@ class PairVerdict:
     """The verdict of a judge on two responses, A and B, after it has seen them in both orders."""
 
     votes: tuple[Vote, ...]
+    """The votes that were asked, in rounds of one vote in each order."""
+    most_votes: int = 0
+    """Votes that would have been asked if none had settled the verdict; 0 if the pair could not be judged."""
     error: str | None = None
     """Reason why the pair could not be judged; None if it was. With an error there are no votes."""
+    aggregate: Aggregate = "majority"
+    """How the votes become the verdict."""
+    abstained: bool | None = None
+    """Whether the judge gives no answer: its confidence is too low for the risk asked for, or it has no verdict anyway. None if
+    no risk was asked for."""
 
     @property
     def verdict(self) -> Label | None:
-        """The response with more votes; None if both have equally many."""
-        count = self._count()
-        return None if count["A"] == count["B"] else "A" if count["A"] > count["B"] else "B"
+        """The response with more votes, or a higher probability; None if both have the same, or if the judge abstains."""
+        for_a, for_b = self.shares
+        return None if self.abstained or for_a == for_b else "A" if for_a > for_b else "B"
 
     @property
     def confidence(self) -> float:
-        """Share of all votes that are for the verdict, or, in a tie, for either response; 0 without votes."""
-        count = self._count()
-        return max(count["A"], count["B"]) / max(1, len(self.votes))
+        """Share of the votes asked that are for the verdict, or, in a tie, for either response; 0 without votes.
+
+        For a distribution it is the probability of the verdict.
+        """
+        return max(self.shares)
 
     @property
     def reward(self) -> float:
-        """The mean vote, from -1 to 1: a vote for A counts 1, a vote for B -1, any other 0.
+        """The mean of the votes asked, from -1 to 1: a vote for A counts 1, a vote for B -1, any other 0.
 
-        Position bias cancels out. Swapping the responses only changes the sign, for a greedy judge exactly.
+        Position bias cancels out. Swapping the responses only changes the sign, for a greedy judge exactly. Votes that stop
+        once they are settled have a mean further from 0 than all votes would have: set `stop` to `all` where the mean matters.
         """
-        count = self._count()
-        return (count["A"] - count["B"]) / max(1, len(self.votes))
+        for_a, for_b = self.shares
+        return for_a - for_b
+
+    @property
+    def distribution(self) -> float | None:
+        """The mean probability that response A is better, over all votes; a vote without a verdict counts one half.
+
+        None without votes, or if the votes were counted.
+        """
+        if self.aggregate == "majority" or not self.votes:
+            return None
+        return fmean(0.5 if vote.probability is None else vote.probability for vote in self.votes)
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Share of the votes for A and for B, or their probabilities; votes for neither are the rest up to 1."""
+        if (for_a := self.distribution) is not None:
+            return for_a, 1 - for_a
+        count = Counter(vote.verdict for vote in self.votes)
+        return count["A"] / max(1, len(self.votes)), count["B"] / max(1, len(self.votes))
 
     def plain(self) -> dict[str, Any]:
         """The result as JSON values: a line of `stj judge`, or an answer of `stj serve`. Only thoughts that exist are in it."""
         shares = {"verdict": self.verdict, "confidence": self.confidence, "reward": self.reward}
-        votes = [{name: value for name, value in asdict(vote).items() if name != "thought" or value} for vote in self.votes]
-        return {**shares, "error": self.error, "votes": votes}
-
-    def _count(self) -> Counter[Label | None]:
-        return Counter(vote.verdict for vote in self.votes)
+        if self.distribution is not None:
+            shares["distribution"] = self.distribution
+        if self.abstained is not None:
+            shares["abstained"] = self.abstained
+        absent = {"thought": "", "probability": None}
+        votes = [
+            {name: value for name, value in asdict(vote).items() if name not in absent or value != absent[name]}
+            for vote in self.votes
+        ]
+        return {**shares, "error": self.error, "most_votes": self.most_votes, "votes": votes}
 
 
 async def vote(row: Row, generate: Generate, config: VoteConfig) -> Row:
@@ -75,35 +115,48 @@ async def vote(row: Row, generate: Generate, config: VoteConfig) -> Row:
     assert row.pair is not None, f"row {row.id} has no pair"
     variant = variant_of(config.prompt)
     sampling = config.decoding if config.votes > 1 else config.decoding.greedy()
+    if config.aggregate == "distribution":
+        sampling = TracedSampling(**asdict(sampling), choices=CHOICES)
     orders = {winner: judge_messages(row.instruction, row.pair, winner, variant) for winner in LABELS}
-    ballots = [(winner, index) for index in range(config.votes) for winner in LABELS]
-    completions = await together(generate(orders[winner], sampling) for winner, _ in ballots)
-    judgments = (
-        Judgment(
-            purpose="sampled" if config.votes > 1 else "greedy",
-            winner=winner,
-            index=index,
-            text=completion.text,
-            verdict=_verdict(completion, config),
-            finish_reason=completion.finish_reason,
-            output_tokens=completion.output_tokens,
-            thought=completion.thought,
-        )
-        for (winner, index), completion in zip(ballots, completions, strict=True)
-    )
+
+    def ask(index: int) -> Iterator[Awaitable[Judgment]]:
+        return (_judgment(generate(orders[winner], sampling), config, winner, index) for winner in LABELS)
+
+    judgments = await ask_in_rounds(ask, config.votes, len(LABELS), stopping_of(config), lambda judgment: [_response(judgment)])
     return replace(row, judgments=tuple(judgments))
 
 
-def pair_verdict(row: Row) -> PairVerdict:
-    """The verdict of a row's judgments together."""
+def stopping_of(config: VoteConfig) -> Stopping:
+    """When the votes of a judge in use are enough. A mean of probabilities needs them all."""
+    return Stopping(rule="all" if config.aggregate == "distribution" else config.stop, error=config.stop_error)
+
+
+def first_rounds(config: VoteConfig) -> int:
+    """The rounds of votes that every pair has, whatever they say."""
+    return stopping_of(config).rounds_needed(Counter(), config.votes, config.votes, len(LABELS))
+
+
+def pair_verdict(row: Row, config: VoteConfig) -> PairVerdict:
+    """The verdict of a row's judgments together; `config` is that with which they were asked."""
     error = row.error or (f"{row.dropped}: {row.detail}" if row.detail else row.dropped)
-    return PairVerdict(votes=votes_of(row.judgments), error=error)
+    return PairVerdict(
+        votes=votes_of(row.judgments),
+        most_votes=len(LABELS) * config.votes if row.judgments else 0,
+        error=error,
+        aggregate=config.aggregate,
+    )
 
 
 def votes_of(judgments: Sequence[Judgment]) -> tuple[Vote, ...]:
     """Judgments as votes for response A or B, not for the label that each was shown under."""
     return tuple(
-        Vote(shown_first=judgment.winner, verdict=_response(judgment), text=judgment.text, thought=judgment.thought)
+        Vote(
+            shown_first=judgment.winner,
+            verdict=_response(judgment),
+            text=judgment.text,
+            thought=judgment.thought,
+            probability=_probability(judgment),
+        )
         for judgment in judgments
     )
 
@@ -116,5 +169,25 @@ def _response(judgment: Judgment) -> Label | None:
     return label if judgment.winner == "A" else other(label)
 
 
-def _verdict(completion: Completion, config: VoteConfig) -> Label | None:
-    return variant_of(config.prompt).parse(completion.text, config.parser) if completion.finish_reason == "stop" else None
+def _probability(judgment: Judgment) -> float | None:
+    """The probability of response A, from that of the response shown as A."""
+    if judgment.probability is None or judgment.winner == "A":
+        return judgment.probability
+    return 1 - judgment.probability
+
+
+async def _judgment(completing: Awaitable[Completion], config: VoteConfig, winner: Label, index: int) -> Judgment:
+    completion = await completing
+    read = partial(parse, wording=variant_of(config.prompt).wording, parser=config.parser)
+    ended, traced = completion.finish_reason == "stop", config.aggregate == "distribution"
+    return Judgment(
+        purpose="sampled" if config.votes > 1 else "greedy",
+        winner=winner,
+        index=index,
+        text=completion.text,
+        verdict=variant_of(config.prompt).parse(completion.text, config.parser) if ended else None,
+        finish_reason=completion.finish_reason,
+        output_tokens=completion.output_tokens,
+        thought=completion.thought,
+        probability=probability_of_a(completion.tokens, completion.text, read) if ended and traced else None,
+    )

@@ -3,6 +3,7 @@
     str, Literal[...]          string
     bool                       bool
     int                        int64; Int8, Int16 and Int32 are narrower
+    float                      double
     X | None                   the type of X: every Arrow field may be null
     tuple[X, ...]              a list of X
     another dataclass          a struct of its fields
@@ -26,7 +27,7 @@ Int32 = Annotated[int, pa.int32()]
 
 _D = TypeVar("_D", bound="DataclassInstance")
 _Convert = Callable[[Any], Any]
-_SIMPLE = {str: pa.string(), bool: pa.bool_(), int: pa.int64()}
+_SIMPLE = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 
 
 def schema_of(cls: "type[DataclassInstance]") -> pa.Schema:

@@ -166,9 +166,15 @@ class Artifact:
     def records(self, columns: list[str] | None = None, parts: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Rows as dictionaries, from the named parts or by default all `parts`; holds one batch in memory at a time."""
         for name in self.parts() if parts is None else parts:
-            with self._parquet(name) as file, self._explain_damage(name):
+            with self.opened(name) as file:
                 for batch in file.iter_batches(batch_size=256, columns=columns):
                     yield from batch.to_pylist()
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[pq.ParquetFile]:
+        """One of the `parts`, open to read. Raises ArtifactError if it is damaged, also while it is read."""
+        with self._parquet(name) as file, self._explain_damage(name):
+            yield file
 
     def _parquet(self, name: str) -> pq.ParquetFile:
         with self._explain_damage(name):

@@ -33,7 +33,7 @@ from stj.verdict.formats import (
     RESULT,
     SCORES,
 )
-from stj.verdict.reading import PARSERS, TIE, Format, Label, Parser, Verdict, majority, other, parse, rating
+from stj.verdict.reading import PARSERS, TIE, Format, Label, Parser, Verdict, distinct_verdicts, majority, other, parse, rating
 
 __all__ = [
     "ABSOLUTE",
@@ -59,6 +59,7 @@ __all__ = [
     "Label",
     "Parser",
     "Verdict",
+    "distinct_verdicts",
     "majority",
     "other",
     "parse",

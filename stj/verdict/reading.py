@@ -1,7 +1,7 @@
 """The three parsers, and what a format must say so that they can read it."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,6 +45,12 @@ class Format:
 def parse(text: str, wording: Format, parser: Parser) -> Verdict | None:
     """The verdict of a judgment in this format, read by the named parser; None if that parser finds none."""
     return wording.paper(text) if parser == "paper" else _distinct(plainly(text), wording, at_end=parser == "strict")
+
+
+def distinct_verdicts(text: str, wordings: Iterable[Format]) -> list[Verdict | None]:
+    """The `distinct` verdict of a judgment in each of these formats."""
+    plain = plainly(text)
+    return [_distinct(plain, wording, at_end=False) for wording in wordings]
 
 
 def rating(verdict: Verdict | None) -> float | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import email.utils
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from stj.config import ModelConfig
 from stj.engine import endpoint
 from stj.engine.endpoint import EndpointEngine, Pace
 from stj.errors import ConfigError, EndpointError, PromptTooLong, RequestFailed
-from stj.generate import Completion, Sampling, Usage
+from stj.generate import Completion, Sampling, TracedSampling, Usage
 from stj.rows import Turn
 from tests.engine.api_server import KEY, Api, Reply, api, refused, said
 
@@ -58,6 +59,71 @@ def test_a_request_holds_the_messages_the_sampling_and_the_key() -> None:
     sampling = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 64}
     assert server.requests == [{"model": "judge-1", "messages": messages, **sampling}]
     assert server.keys == [f"Bearer {KEY}"]
+
+
+def traced(logprobs: Any) -> Reply:
+    """A chat completion with this under `logprobs`."""
+    reply = said("[[A]]")
+    reply.body["choices"][0]["logprobs"] = logprobs
+    return reply
+
+
+def written(token: str, logprob: Any, **others: Any) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "top_logprobs": [{"token": t, "logprob": p} for t, p in others.items()]}
+
+
+def test_log_probabilities_are_asked_for_and_read() -> None:
+    content = [
+        written("[[", 0.0),
+        written("A", math.log(0.7), A=math.log(0.7), B=math.log(0.2)),
+        written("]]", -math.inf, x=1e-9),
+    ]
+    with api(served([traced({"content": content})])) as server:
+        [completion], _ = ask(server, sampling=TracedSampling(choices=5))
+    assert {"logprobs": True, "top_logprobs": 5}.items() <= server.requests[0].items()
+    assert [token.text for token in completion.tokens] == ["[[", "A", "]]"]
+    choices = [dict(token.choices) for token in completion.tokens]
+    assert choices == [{"[[": 1}, {"A": pytest.approx(0.7), "B": pytest.approx(0.2)}, {"]]": 0, "x": 1}]
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        None,
+        "none",
+        {"content": None},
+        {"content": []},
+        {"content": [{"token": "A", "logprob": -1}]},
+        {"content": [written("A", None)]},
+        {"content": [written("A", 3.0)]},
+        {"content": [written("A", math.nan)]},
+        {"content": [written("A", -1.0, B="high")]},
+    ],
+)
+def test_an_api_without_log_probabilities_is_refused_only_if_they_are_needed(logprobs: Any) -> None:
+    with api(served([traced(logprobs)])) as server:
+        [error], _ = ask(server, sampling=TracedSampling(choices=5))
+        [completion], _ = ask(server)
+    assert isinstance(error, EndpointError)
+    assert str(error).endswith(
+        "gives no log-probabilities. vote.aggregate=distribution needs them: set vote.aggregate=majority"
+    )
+    assert (completion.text, completion.tokens) == ("[[A]]", ())
+    assert "logprobs" not in server.requests[1]
+
+
+def test_an_api_that_refuses_to_give_log_probabilities_says_what_to_do() -> None:
+    for refusal in (refused(400, "Unrecognized: top_logprobs"), refused(422, "no", param="logprobs")):
+        with api(served([refusal])) as server:
+            [error], _ = ask(server, sampling=TracedSampling(choices=5))
+        assert isinstance(error, EndpointError)
+        assert "vote.aggregate=distribution needs them" in str(error)
+
+
+def test_an_answer_without_text_needs_no_log_probabilities() -> None:
+    with api(served([said("", "length")])) as server:
+        [completion], _ = ask(server, sampling=TracedSampling(choices=5))
+    assert completion.finish_reason == "length"
 
 
 @pytest.mark.parametrize(

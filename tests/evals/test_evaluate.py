@@ -25,6 +25,7 @@ from stj.generate import Sampling
 from stj.prompts.variants import VARIANTS
 from stj.rows import Candidates, Row, Turn, row_from_dict, rows_to_table
 from stj.stages.runner import run_stages
+from stj.stages.stopping import Stopping
 from stj.storage.artifacts import Artifact, read_artifact
 from stj.storage.folder import Folder
 from tests.conftest import make_row
@@ -45,6 +46,8 @@ def says_the_longer_word(messages: Sequence[Turn], sampling: Sampling) -> str:
         return str(min(10, len(between(text, "the Assistant"))))
     answers = {label: between(text, f"Assistant {label}") for label in "ABCD" if f"Start of Assistant {label}" in text}
     longest = max(answers, key=lambda label: len(answers[label]))
+    if "BARE" in text:
+        return longest
     return f"[[{longest}>>{'B' if longest == 'A' else 'A'}]]" if "[[A>>B]]" in messages[0].content else f"[[{longest}]]"
 
 
@@ -85,6 +88,23 @@ def test_votes_are_sampled_as_the_paper_does(pair: Row) -> None:
     judged, asked = judge(pair, votes=32)
     assert len(judged.judgments) == 64
     assert {(sampling.temperature, sampling.top_p) for sampling in asked} == {(0.7, 0.9)}
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_votes_that_stop_give_the_scores_of_all_votes_and_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["eval", "package://mini/seed_model", PAIRS, MINI, "heldout.limit=5", f"run_root={tmp_path}/run", "votes=32"]
+    records = {}
+    for rule, asked in (("all", 320), ("exact", 170), ("unlikely", 80)):
+        assert main([*words, f"vote_stop={rule}", "--json"]) == 0
+        records[rule] = json.loads(capsys.readouterr().out)
+        assert records[rule]["scores"]["pairs"].pop("votes") == {"asked": asked, "most": 320}
+    assert records["all"]["scores"] == records["exact"]["scores"] == records["unlikely"]["scores"]
+    assert (records["unlikely"]["stop"], records["unlikely"]["stop_error"]) == ("unlikely", 0.02)
+    assert len(list((tmp_path / "run" / "evals").iterdir())) == 3  # A rule decides which judgments there are.
+    assert main([*words, "vote_stop=unlikely"]) == 0
+    assert "pairs: 80 votes asked of 320, 75% saved" in capsys.readouterr().out
 
 
 def test_helpsteer2_takes_three_samples(tmp_path: Path) -> None:
@@ -133,7 +153,8 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         engine = ScriptedEngine(says_the_longer_word)
         rows = list(read_benchmarks(benchmarks, config.heldout.limit))
         settings = {"heldout": config.heldout, "votes": config.votes, "prompt": config.prompt, "parser": config.judge.parser}
-        stage = partial(judge_benchmark, **settings)
+        stopping = Stopping(rule=config.vote_stop, error=config.vote_stop_error)
+        stage = partial(judge_benchmark, **settings, stopping=stopping)
         judged = [asyncio.run(run_stages(row, [stage], engine.generate)) for row in rows]
         artifact.write_part("part", rows_to_table(judged))
         artifact.finish()
@@ -360,6 +381,25 @@ def test_pairs_can_be_judged_in_a_published_judges_own_words(tmp_path: Path, cap
     assert main([*command, f"prompt={tmp_path / 'mine'}"]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "name the format of its verdicts with prompt_format" in line
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_a_judge_that_does_not_write_in_the_format_of_its_prompt_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It writes a bare letter where Figure 8 asks for [[A]]. The judgments are kept, and the terminal and the scores say so."""
+    rows_of(tmp_path, "pairs", {"instruction": "BARE", "response_a": "short", "response_b": "much longer", "winner": "B"})
+    words = ["eval", "package://mini/seed_model", f"pairs:{tmp_path}/pairs.jsonl", MINI, f"run_root={tmp_path}/run"]
+    assert main(words) == 0
+    warning = (
+        "pairs, distinct: 2 of 2 judgments hold no verdict in the format figure8, [[A]] or [[B]]; 2 of the 2 looked at seem to "
+        "be in the format letter, A or B alone on a line: give the judge its own prompt, prompt=FILE prompt_format=letter"
+    )
+    assert f"warning: {warning}" in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]["pairs"]
+    assert scores["distinct"]["warning"] == warning
+    assert scores["distinct"]["judged"] == 1
 
 
 @pytest.mark.usefixtures("without_ray")

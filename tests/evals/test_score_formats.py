@@ -327,13 +327,26 @@ def test_llmbar_s_ratings_are_read(tmp_path: Path) -> None:
     assert (paper["accuracy"], paper["position_consistent"]) == (pytest.approx((2 + 0.5 + 0.5) / 5), pytest.approx(2 / 5))
     assert (distinct["accuracy"], distinct["unparsed"]) == (pytest.approx(2 / 5), pytest.approx(1 / 5))
     assert "in the format rating" in record["distinct"]["warning"]
+    assert record["format"] == "rating"
+
+
+def test_lines_of_stj_judge_are_read_in_the_format_of_their_prompt(tmp_path: Path) -> None:
+    """One vote in three is in no format, so nothing is guessed."""
+    texts = ("[[A>B]]", "no idea", "[[A>>B]]")
+    votes = [{"shown_first": "A", "verdict": None, "text": text} for text in texts]
+    file = tmp_path / "results.jsonl"
+    file.write_text(json.dumps({"id": "1", "model": "m", "prompt": "arena", "label": "A", "verdict": "A", "votes": votes}))
+    record, _ = score_file(str(file), benchmark_ref("pairs"), None)
+    assert (record["format"], record["format_guessed"]) == ("arena", False)
+    assert record["distinct"]["groups"]["overall"]["accuracy"] == 1.0
+    assert "3 of 3" not in record["distinct"]["warning"]
 
 
 TEXTS = st.sampled_from([*(text for texts in RIGHT.values() for text in texts), "no idea", "", "[[A]] or [[B]]", "[RESULT] 3"])
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6))
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_no_accuracy_is_zero_in_silence(tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str]]) -> None:
     """Whatever a file holds: if the scores come without a warning, nearly all its judgments were read."""
     file = written(tmp_path_factory.mktemp("any") / "judged.jsonl", texts)
@@ -364,3 +377,12 @@ def test_the_survey_is_bounded_and_counts_on() -> None:
 
 def test_every_format_can_be_chosen_for_the_judgments_it_is_for() -> None:
     assert {name for name, wording in FORMATS.items() if wording.answers == 2} == {*RIGHT, "judgebench"}
+
+
+def test_the_docs_and_the_help_list_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    table = page.partition("## Formats")[2].partition("\n\nThe last three")[0]
+    assert sorted(re.findall(r"^\| `([a-z0-9-]+)` \|", table, re.MULTILINE)) == sorted(FORMATS)
+    assert main(["score", "--help"]) == 0
+    words = set(re.findall(r"[a-z0-9-]+", capsys.readouterr().out))
+    assert words >= FORMATS.keys()

@@ -106,6 +106,15 @@ def test_every_row_is_a_line_of_json(here: Path, capsys: pytest.CaptureFixture[s
     assert results[2]["error"] == "prompt_too_long: prompt of 9 tokens, context of 8 tokens"
 
 
+def test_votes_in_another_format_than_the_prompt_s_are_warned_of(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The judge writes [[A]] where Prometheus's prompt asks for [RESULT] A; what it writes for Figure 8 is read."""
+    file = write(here / "pairs.jsonl", pair("one", "xx", "x", id="a"), pair("two", "x", "xxx"))
+    assert main(["judge", file, f"model={SEED_MODEL}", "--prompts", "figure8", "prometheus"]) == 0
+    [warning] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert "prompt prometheus, distinct: 4 of 4 judgments hold no verdict in the format prometheus" in warning
+    assert "4 of the 4 looked at seem to be in the format figure8" in warning
+
+
 def test_an_interrupted_judging_resumes_and_reports_every_result_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [pair("one", "xx", "x"), pair("two FAIL", "x", "xx"), pair("three STOP", "x", "xx"), pair("four", "x", "xx")]
     words = ["judge", write(here / "pairs.jsonl", *rows), f"model={SEED_MODEL}"]
@@ -135,11 +144,26 @@ def test_a_ray_job_that_would_lose_its_results_is_refused(
     assert "run_root=runs/judge/pairs is relative" in capsys.readouterr().err
 
 
+def test_votes_that_stop_are_counted_for_each_result_and_in_all(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(
+        here / "pairs.jsonl", pair("one", "xx", "x"), pair("two", "x", "xx") | {"winner": "B"}, pair("FAIL", "xx", "x")
+    )
+    words = ["judge", file, f"model={SEED_MODEL}", "engine.max_failed_fraction=1", "vote.votes=32"]
+    for rule, asked in (("all", 64), ("exact", 34), ("unlikely", 10)):
+        assert main([*words, f"vote.stop={rule}", f"run_root={here}/{rule}"]) == 0
+        printed = capsys.readouterr()
+        judged = [result for result in map(json.loads, printed.out.splitlines()) if not result["error"]]
+        assert [(len(result["votes"]), result["most_votes"], result["confidence"]) for result in judged] == [(asked, 64, 1)] * 2
+        summary = json.loads((here / rule / "agreement.json").read_text())
+        assert summary["votes"] == {"asked": 2 * asked, "most": 128}
+        assert (f"{2 * asked} votes asked of 128" in printed.err) == (rule != "all")
+
+
 def test_other_settings_are_refused_and_overwritten_on_request(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["judge", write(here / "pairs.jsonl", pair("one", "xx", "x")), f"model={SEED_MODEL}"]
     assert main(words) == 0
     assert main([*words, "vote.votes=2"]) == 1
-    assert "was made with other settings: vote.votes: 1 -> 2" in capsys.readouterr().err
+    assert 'was made with other settings: vote.stop: nothing -> "exact"; vote.votes: 1 -> 2' in capsys.readouterr().err
     assert main([*words, "--overwrite", "vote.votes=2"]) == 0
     assert len(lines(capsys.readouterr().out)[0]["votes"]) == 4
 

@@ -20,6 +20,14 @@ def sure(verdict: Label | None) -> Opinion:
     return Opinion(for_a=float(verdict == "A"), for_b=float(verdict == "B"))
 
 
+def test_accuracy_counts_the_votes_that_every_pair_has() -> None:
+    """Where votes stop once they are settled, the share of right ones among those asked is too far from one half."""
+    opinion = Opinion(for_a=0.9, for_b=0.1, first=(0.75, 0.25))
+    scores = agreement(["judge"], {"x": [opinion], "y": [opinion]}, {"x": "A", "y": "B"}).accuracy["judge"]
+    assert (opinion.right("A"), opinion.right("B"), opinion.verdict) == (0.75, 0.25, "A")
+    assert (scores.accuracy, scores.right_verdicts) == (0.5, 0.5)
+
+
 def swapped(verdicts: Verdicts) -> list[Label | None]:
     names: dict[Label | None, Label | None] = {"A": "B", "B": "A", None: None}
     return [names[verdict] for verdict in verdicts]

@@ -1,11 +1,13 @@
 """`stj serve` over a real socket, as a plugin of vLLM's server: answers, refusals, health and metrics."""
 
 import asyncio
+import http.client
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -67,6 +69,7 @@ def app_of(handler: Any) -> FastAPI:
     app.include_router(router)
     app.state.stj_generate = ScriptedEngine(handler).generate
     app.state.stj_vote = VoteConfig()
+    app.state.stj_most_characters = 1000
     return app
 
 
@@ -75,7 +78,7 @@ def test_a_pair_is_answered_with_both_orders() -> None:
     status, answer = ask(app, PAIR)
     assert status == 200
     assert [vote["shown_first"] for vote in answer["votes"]] == ["A", "B"]
-    assert answer.keys() == {"verdict", "confidence", "reward", "error", "votes"}
+    assert answer.keys() == {"verdict", "confidence", "reward", "error", "most_votes", "votes"}
 
 
 def test_a_request_may_name_its_prompt_and_votes() -> None:
@@ -98,6 +101,25 @@ def test_a_server_asks_in_the_words_of_a_file_that_it_was_started_with(tmp_path:
     assert [vote["verdict"] for vote in ask(app, {**PAIR, "prompt": "arena"})[1]["votes"]] == ["B", "A"]
 
 
+def test_a_request_may_say_when_its_votes_stop_and_how_they_are_counted() -> None:
+    app = app_of(lambda messages, sampling: "[[A]]" if messages[-1].content.index("purple") < 150 else "[[B]]")
+    for change, asked in (({}, 34), ({"stop": "all"}, 64), ({"stop": "unlikely"}, 10), ({"aggregate": "distribution"}, 64)):
+        status, answer = ask(app, {**PAIR, "votes": 32, **change})
+        assert (status, answer["verdict"], len(answer["votes"]), answer["most_votes"]) == (200, "A", asked, 64)
+    status, answer = ask(app, {**PAIR, "aggregate": "distribution", "stop": "unlikely"})
+    assert (status, "which needs every vote" in answer["detail"]) == (400, True)
+
+
+def test_a_text_that_no_context_could_hold_is_never_tokenized() -> None:
+    def fail(messages: Any, sampling: Any) -> str:
+        raise AssertionError("the engine was asked")
+
+    for change in ({"response_a": "x" * 1001}, {"instruction": [{"role": "user", "content": "x" * 1001}]}):
+        status, answer = ask(app_of(fail), PAIR | change)
+        assert status == 413
+        assert "characters, more than 1,000, the limit for this context" in answer["detail"]
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [
@@ -106,6 +128,8 @@ def test_a_server_asks_in_the_words_of_a_file_that_it_was_started_with(tmp_path:
         ({"prompt": "../../etc/passwd"}, 422),
         ({"prompt": '{"format": "letter", "user": ""}'}, 422),
         ({"surprise": 1}, 422),
+        ({"stop": "soon"}, 422),
+        ({"stop": "unlikely", "stop_error": 2}, 400),
         ({"response_a": 3}, 422),
         ({"instruction": TURNS[1:2]}, 400),
         ({"instruction": []}, 400),
@@ -215,6 +239,19 @@ def get(url: str, body: Any = None, key: str = "secret-of-the-server") -> tuple[
         return error.code, error.read().decode()
 
 
+def refused_at_once(server: str, path: str) -> tuple[int, str]:
+    """The answer to a body of 4 GB of which only the first bytes are ever sent."""
+    connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=60)
+    connection.putrequest("POST", path)
+    for name, value in {"Authorization": "Bearer secret-of-the-server", "Content-Length": str(2**32)}.items():
+        connection.putheader(name, value)
+    connection.endheaders(b'{"instruction": "')
+    response = connection.getresponse()
+    answer = response.status, response.read().decode()
+    connection.close()
+    return answer
+
+
 @installed
 @pytest.mark.engine
 def test_a_server_judges_pairs_beside_vllms_own_api(server: str, model: Path) -> None:
@@ -273,6 +310,15 @@ def test_a_judge_behind_an_api_answers_as_the_server_does(server: str, model: Pa
         result = judge.compare(PAIR["instruction"], PAIR["response_a"], PAIR["response_b"])
         assert result.votes[0].text == json.loads(get(f"{server}/v1/judge", PAIR)[1])["votes"][0]["text"]
         assert "context" in str(judge.compare("fox " * 5000, "a", "b").error)
+    served_itself = json.loads(get(f"{server}/v1/judge", PAIR | {"aggregate": "distribution"})[1])
+    with Judge(served, sampling=Sampling(max_tokens=128), aggregate="distribution") as judge:
+        probable = judge.compare(PAIR["instruction"], PAIR["response_a"], PAIR["response_b"])
+    assert [vote.text for vote in probable.votes] == [vote.text for vote in result.votes]
+    for vote, answered in zip(probable.votes, served_itself["votes"], strict=True):
+        assert vote.probability == pytest.approx(answered["probability"], abs=0.02)
+        assert 0 < vote.probability < 1  # both labels are among the choices
+        assert (vote.probability > 0.5) == (vote.verdict == "A")  # greedy: the likelier label is written
+    assert served_itself["distribution"] == pytest.approx(probable.distribution, abs=0.02)
     for wrong, message in (({"name": "nobody"}, "Check endpoint and name"), ({"key_variable": None}, "whether it needs a key")):
         with Judge(replace(served, **wrong)) as judge, pytest.raises(EndpointError, match=message):
             judge.compare("x", "a", "b")
@@ -323,6 +369,12 @@ def test_a_server_refuses_wrong_keys_and_bad_requests(server: str) -> None:
     assert get(f"{server}/v1/judge", PAIR, key="wrong")[0] == 401
     status, text = get(f"{server}/v1/judge", PAIR | {"instruction": "fox " * 5000})
     assert (status, "context of 2048 tokens" in text) == (400, True)
+    begun = time.monotonic()
+    assert get(f"{server}/v1/judge", PAIR | {"response_a": "fox " * 10_000})[0] == 413
+    for path in ("/v1/judge", "/v1/chat/completions"):
+        refused, reason = refused_at_once(server, path)
+        assert (refused, "larger than 1,048,576 bytes" in reason) == (413, True)
+    assert time.monotonic() - begun < 5
     assert get(f"{server}/v1/judge", {"instruction": "x"})[0] in (400, 422)
     assert get(f"{server}/health", key="")[0] == 200
 

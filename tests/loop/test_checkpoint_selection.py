@@ -221,7 +221,7 @@ def test_a_benchmark_is_never_selected_on(tmp_path: Path, path: str) -> None:
 def test_pairs_that_cannot_be_read_are_refused_by_the_settings_name(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"train.selection.path=/nope.jsonl"):
         run_of(tmp_path, "train.selection.path=/nope.jsonl")
-    (tmp_path / "bad.jsonl").write_text('{"prompt": "x", "chosen": "y", "rejected": "z"}')
+    (tmp_path / "bad.jsonl").write_text('{"text": "x", "chosen": "y", "rejected": "z"}')
     with pytest.raises(SourceError, match=r"bad.jsonl"):
         check_inputs(run_of(tmp_path, f"train.selection.path={tmp_path}/bad.jsonl").config)
 

@@ -165,3 +165,20 @@ def test_the_control_counts_any_verdict_but_none_of_a_judgment_that_was_cut() ->
         counts = JudgingCounts()
         counts.add(judged_row, keep)
         assert counts.kept_by_parser == {"strict": 0, "distinct": kept, "paper": kept}
+
+
+def test_the_report_says_where_the_judge_is_wrong(tmp_path: Path) -> None:
+    """Of each pair the first judgment counts: those of even positions are right, and their last sentence says otherwise."""
+    run = run_of(tmp_path)
+    texts = ("So Response {other} is better. [[{}]]", "[[{other}]]")
+    rows = []
+    for position in range(10):
+        winner = label_of_winner(0, f"row-{position:03d}")
+        rows.append(judge_wrote(position, texts[position % 2].replace("{other}", other(winner))))
+    write(run.pairs, rows)
+    where = RunSummary.of(run).where
+    [cuts] = where.cuts
+    [turns] = [cut for cut in cuts.cuts if cut.dimension == "turns"]
+    assert (cuts.judge, cuts.task, turns.pairs, turns.accuracy) == ("M_0", "training", 10, 0.5)
+    assert (cuts.contradictions["count"], cuts.contradictions["stated"]) == (5, 5)
+    assert where.figures[0].number == 3

@@ -492,6 +492,19 @@ REPEATED = (
 )
 
 
+BEGUN = {
+    **dict.fromkeys(("rating", "judgelm", "pandalm"), "7"),
+    **dict.fromkeys(("prometheus", "prometheus-grade"), "[RESULT] "),
+    "fastchat-grade": "[[7",
+    "llmbar": "Output (a)",
+    "auto-j": "final decision is ",
+    "boxed": r"\boxed{",
+    "letter": "A",
+    "decision": "A>",
+}
+"""The beginning of a tag of a format; of the others it is [[."""
+
+
 def _seconds(text: str, wording: Format, parser: Parser) -> float:
     started = time.thread_time()
     parse(text, wording, parser)
@@ -505,7 +518,7 @@ def test_time_grows_with_the_length_of_a_text(name: str, parser: Parser) -> None
 
     A measurement can be disturbed, so the fastest of a few counts, and a short one never counts as too long.
     """
-    for start in ("", "7", "[[7", "[RESULT] ", "\\boxed{", "final decision is "):
+    for start in ("", BEGUN.get(name, "[[")):
         for piece in REPEATED:
             text, wording = start + piece * (2_000 // len(piece)), FORMATS[name]
             long = start + piece * (32_000 // len(piece))

@@ -4,6 +4,7 @@ A judgment that is an empty text was asked, and has no verdict. CSV cannot hold 
 """
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,14 @@ _AS_JSON = ("judgments", "results", "ratings", "styles", "votes", "num_correct")
 def without_nulls(record: SourceRecord) -> SourceRecord:
     """The record without the fields that are null."""
     values = {name: value for name, value in record.values.items() if value is not None}
-    if (kind_of(Path(record.origin)) or "").startswith(".csv"):
+    if _is_csv(record.origin):
         values = {name: _cell(name, value) for name, value in values.items() if value != ""}
     return record._replace(values=values)
+
+
+@lru_cache(maxsize=64)
+def _is_csv(origin: str) -> bool:
+    return (kind_of(Path(origin)) or "").startswith(".csv")
 
 
 def _cell(name: str, text: Any) -> Any:

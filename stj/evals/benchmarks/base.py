@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from stj.errors import SourceError
+from stj.evals.benchmarks.duels import DuelResult, Models
 from stj.evals.benchmarks.unread import Unread
 from stj.evals.metrics import ExampleOutcome, Groups, Official, VerdictsByOrder, example_outcome, overall_only
 from stj.rows import Pair, Row, Turn
@@ -146,6 +147,10 @@ class Benchmark:
     recorded_wording: Callable[[SourceRecord], Format | None] = lambda record: None
     """The form of a recorded judgment, if its record names the judge; None means `wording`."""
     groups: Groups = overall_only
+    subsets: tuple[str, ...] = ()
+    """All its subsets, if some groups need all of theirs: then scores say which are missing."""
+    duel: Callable[[JudgedExample], tuple[Models, DuelResult]] | None = None
+    """The models that an example compares, and the result, if its examples compare models."""
     official: Official | None = None
     """The benchmark's own score of an example; None means the mean of the orders."""
     row_parts: Callable[[str], RowId] = lambda text: (text,)

@@ -14,7 +14,7 @@ from stj.rows import Judgment, Row
 from stj.sources.ids import id_in_task
 from stj.storage.artifacts import Artifact, read_artifact
 from stj.storage.folder import Folder
-from stj.verdict import BEST_OF_FOUR, PAIR, RATING, Format, Label, Parser, Verdict, majority, parse, rating
+from stj.verdict import BEST_OF_FOUR, PAIR, RATING, Format, Label, Parser, Verdict, majority, rating
 
 SCORES = "scores.json"
 """The file beside the rows: the model, the benchmarks and every score."""
@@ -117,10 +117,7 @@ def _example(row: Row, benchmark: Benchmark, wording: Format, read: _Read) -> Ju
 
 
 def _verdict(judgment: Judgment, wording: Format, parser: Parser | None) -> Verdict | None:
-    """A judgment that was cut has no verdict, but official parsers ignore the cut."""
-    if parser is None:
-        return judgment.verdict
-    return parse(judgment.text, wording, parser) if parser == "paper" or judgment.finish_reason == "stop" else None
+    return judgment.verdict if parser is None else judgment.read(wording, parser)
 
 
 def _sizes(row: Row) -> tuple[int, ...]:

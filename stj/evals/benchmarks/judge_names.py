@@ -14,6 +14,7 @@ JUDGE_FIELDS = ("judge", "judge_name", "judge_id", "judge_model", "annotator", "
 RESULT_FIELDS = ("model", "prompt")
 """Fields that name the judge of a line of `stj judge`. In other files `model` is the model under judgment."""
 
+_NAMES = (*JUDGE_FIELDS, *RESULT_FIELDS)
 _IN_NAME = re.compile(r"(judge_name|judge_model)=([^,]+?)(?=,|\.[a-z]+(?:\.gz)?$)")  # JudgeBench's names of files
 _EVALUATORS = "evaluators"  # LLMBar's folder of evaluators/MODEL/METHOD/result.json
 
@@ -36,8 +37,7 @@ class JudgeNames:
 
 
 def _in_row(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    fields = (*JUDGE_FIELDS, *RESULT_FIELDS) if "votes" in values else JUDGE_FIELDS
-    for field in fields:
+    for field in _NAMES if "votes" in values else JUDGE_FIELDS:
         if field in values:
             yield f"field '{field}'", _name(values[field])
     if isinstance(games := values.get("judgments"), list):

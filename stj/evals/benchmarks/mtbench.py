@@ -34,6 +34,7 @@ from stj.evals.benchmarks.base import (
     pair_row,
     texts_of,
 )
+from stj.evals.benchmarks.duels import DuelResult, Models
 from stj.evals.metrics import ExampleOutcome, SubsetWeights, VerdictsByOrder, example_outcome
 from stj.prompts.two_turns import SECOND_ANSWER, SECOND_QUESTION, SECOND_REFERENCE
 from stj.rows import Row, Turn
@@ -51,6 +52,7 @@ WITHOUT_VOTES = "first model preferred"
 """Replaces the settings for recorded judgments without human votes."""
 INCONSISTENT = "tie (inconsistent)"
 """FastChat's name for a combined verdict of two orders that differ: a tie in its agreement with human votes."""
+_RESULTS: Mapping[Verdict, DuelResult] = {"A": "win", "B": "loss", TIE: "tie", INCONSISTENT: "inconsistent"}
 _NOT_A_TIE = "not a tie"
 _FIRST_QUESTION, _PER_CATEGORY = 81, 10
 _TURNS = 2
@@ -147,6 +149,15 @@ def combined(verdicts: VerdictsByOrder) -> Verdict | None:
     if None in distinct:
         return None
     return distinct.pop() if len(distinct) == 1 and distinct != {INCONSISTENT} else TIE
+
+
+def duel(example: JudgedExample) -> tuple[Models, DuelResult]:
+    """The two models of an example, the first in the alphabet first, and the result for that one."""
+    _, first, second, _ = example.id
+    verdict, *others = {samples[0] if order == "A" else _turned(samples[0]) for order, samples in example.verdicts.items()}
+    if verdict is None or None in others:
+        return (first, second), "no_verdict"
+    return (first, second), "inconsistent" if others else _RESULTS[verdict]
 
 
 def verdict_of_winner(record: SourceRecord) -> Verdict:
@@ -283,6 +294,7 @@ MTBENCH = Benchmark(
     groups=groups,
     row_parts=partial(id_parts, count=4),
     cluster=question_of,
+    duel=duel,
     needs_records=True,
     compared=f"{_OVERALL}/",
     wording=PAIR_OR_TIE,

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from stj.errors import ConfigError
 from stj.evals.benchmarks.asked import without_nulls
 from stj.evals.benchmarks.base import Benchmark, SourceRecord
-from stj.evals.benchmarks.recorded import read_recorded
-from stj.evals.benchmarks.recorded_verdicts import recorded_judgments
+from stj.evals.benchmarks.recorded import read_recorded, wording_of
+from stj.evals.benchmarks.recorded_verdicts import RecordedJudgment, recorded_judgments
 from stj.evals.benchmarks.unread import Readings
-from stj.verdict import FORMATS, Format
+from stj.verdict import FORMATS, RATING, Format
 
 FORMAT_OPTION = "--format "
 """How a user sets the format of recorded judgments."""
@@ -33,8 +33,10 @@ def chosen_format(name: str | None, benchmark: Benchmark, answers: int | None = 
 
 
 def named_format(file: str, benchmark: Benchmark) -> Format:
-    """The format of the judge that a file's first record names, else the benchmark's own."""
-    return benchmark.recorded_wording(_first(file)) or benchmark.wording
+    """The format of the judge or the prompt that a file's first record names, else the benchmark's own; of ratings, theirs."""
+    record = _first(file)
+    rated = "ratings" in record.values if benchmark.candidates else any(judgment.ratings for judgment in _judgments(record))
+    return RATING if rated else wording_of(record, benchmark)
 
 
 def guessed_format(file: str, benchmark: Benchmark, readings: Sequence[Readings]) -> Format | None:
@@ -51,8 +53,12 @@ def guessed_format(file: str, benchmark: Benchmark, readings: Sequence[Readings]
 
 def _has_decisions(file: str, benchmark: Benchmark) -> bool:
     """Whether a file's first record holds decisions beside the texts."""
-    orders = () if benchmark.candidates else recorded_judgments(_first(file))
-    return any(judgment.decided for order in orders for judgment in order)
+    return not benchmark.candidates and any(judgment.decided for judgment in _judgments(_first(file)))
+
+
+def _judgments(record: SourceRecord) -> list[RecordedJudgment]:
+    first, second = recorded_judgments(record)
+    return [*first, *second]
 
 
 def _first(file: str) -> SourceRecord:

@@ -45,7 +45,7 @@ from stj.sources.files import Fields, not_empty
 from stj.sources.ids import RowId, Seen, id_of, numbered, refuse_seen
 from stj.sources.truth import CHOSEN, JUDGES_WINNERS, RESPONSES, better_response
 from stj.thoughts import answer_of
-from stj.verdict import BEST_OF_FOUR, FORMATS, RATING, Label, Parser, majority, other, parse, rating
+from stj.verdict import BEST_OF_FOUR, FORMATS, RATING, Format, Label, Parser, majority, other, parse, rating
 
 _ANSWERS = (*RESPONSES, CHOSEN)
 _JUDGMENTS = (*(name for names in TEXT_FIELDS for name in names), "judgments", "results", "votes", "ratings")
@@ -82,11 +82,10 @@ def read_recorded(file: str) -> Iterator[SourceRecord]:
 def judged_records(
     records: Iterable[SourceRecord], benchmark: Benchmark, parser: Parser, read_as: ReadAs | None = None
 ) -> Iterator[JudgedExample]:
-    """The verdicts of the rows, by one of the parsers, in the benchmark's own format if no other is given.
+    """The verdicts of the rows, by one of the parsers; if no format is given, in that of their judge or benchmark.
 
     Raises SourceError if a row cannot be read, or if its id came before.
     """
-    read_as = read_as or ReadAs(wording=benchmark.wording)
     judge, examples = JudgeNames(), _Examples()
     silent: SourceRecord | None = None  # The first record, until something was asked.
     asked = False
@@ -97,12 +96,19 @@ def judged_records(
         row_id = _recorded_id(record, benchmark, subset)
         examples.check(row_id, subset, record)
         example = JudgedExample(id=row_id or (numbered(number),), subset=subset, verdicts={})
-        judged = _judged(record, benchmark, read_as, parser, example)
+        reading = read_as or ReadAs(wording=wording_of(record, benchmark))
+        unscored = benchmark.without_better(record)
+        judged = replace(example, unjudged=unscored) if unscored else _judged(record, benchmark, reading, parser, example)
         asked = asked or judged.unjudged != NOT_ASKED
         silent = silent or given
         yield judged
     if silent and not asked:
         raise _nothing_asked(silent, benchmark)
+
+
+def wording_of(record: SourceRecord, benchmark: Benchmark) -> Format:
+    """The format of the judge or the prompt that a row names, else the benchmark's own."""
+    return benchmark.recorded_wording(record) or _wording_of_prompt(record) or benchmark.wording
 
 
 class _Examples:
@@ -158,8 +164,8 @@ def _judged(
         # JudgeBench writes null for a game that failed, and its authors count a pair of them as not right.
         unread: VerdictsByOrder = {"A": [None], "B": [None]} if record.values.get("judgments") else {}
         return replace(example, verdicts=unread, unjudged=NOT_ASKED)
-    example = replace(example, sizes=_sizes(record.values, better), orders_known=not _is_decision_alone(judgments))
-    return _with_verdicts(example, asked, _of_its_prompt(record, read_as), parser)
+    sizes, alone = _sizes(record.values, better), _is_decision_alone(judgments)
+    return _with_verdicts(example, asked, read_as, parser, sizes=sizes, orders_known=not alone)
 
 
 def _is_decision_alone(judgments: tuple[Judgments, Judgments]) -> bool:
@@ -175,14 +181,14 @@ def _unscored_result(record: SourceRecord) -> str | None:
     return _NO_WINNER if better_response(record.values, record.where) is None else None
 
 
-def _of_its_prompt(record: SourceRecord, read_as: ReadAs) -> ReadAs:
-    """How a row is read: a line of `stj judge` in the format of its prompt."""
-    if "votes" not in record.values or not read_as.stored:
-        return read_as
+def _wording_of_prompt(record: SourceRecord) -> Format | None:
+    """The format of the prompt of a line of `stj judge`; None for other rows, and for a prompt that is not known here."""
+    if "votes" not in record.values:
+        return None
     prompt, wording = record.values.get("prompt"), record.values.get("format")
     if isinstance(prompt, str) and prompt in VARIANTS:
-        return replace(read_as, wording=VARIANTS[prompt].wording)
-    return replace(read_as, wording=FORMATS[wording]) if isinstance(wording, str) and wording in FORMATS else read_as
+        return VARIANTS[prompt].wording
+    return FORMATS[wording] if isinstance(wording, str) and wording in FORMATS else None
 
 
 def _judged_candidates(record: SourceRecord, read_as: ReadAs, parser: Parser, example: JudgedExample) -> JudgedExample:
@@ -199,11 +205,21 @@ def _judged_candidates(record: SourceRecord, read_as: ReadAs, parser: Parser, ex
     return _with_verdicts(example, asked, of_four, parser)
 
 
-def _with_verdicts(example: JudgedExample, asked: Mapping[Label, Judgments], read_as: ReadAs, parser: Parser) -> JudgedExample:
+def _with_verdicts(
+    example: JudgedExample,
+    asked: Mapping[Label, Judgments],
+    read_as: ReadAs,
+    parser: Parser,
+    *,
+    sizes: tuple[int, int] | None = None,
+    orders_known: bool = True,
+) -> JudgedExample:
     """The example with one verdict for each order: the majority of its judgments."""
     read = {label: [(vote, read_as.verdict(vote, parser)) for vote in votes] for label, votes in asked.items()}
     return replace(
         example,
+        sizes=sizes,
+        orders_known=orders_known,
         verdicts={label: [majority([verdict for _, verdict in votes])] for label, votes in read.items()},
         judgments=sum(map(len, read.values())),
         unread=tuple(read_as.unread(vote) for votes in read.values() for vote, verdict in votes if verdict is None),

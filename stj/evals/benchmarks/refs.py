@@ -54,7 +54,8 @@ class BenchmarkRef:
         if self.is_local:
             references = self._reference_files()
             answers = f", references {references.identity()}" if references and references.files else ""
-            return record_files(self.place or "", self.name, self._select_files).identity() + answers + self.benchmark.edition()
+            files = record_files(self.place or "", self.name, self._select_files)
+            return files.identity() + answers + self.benchmark.edition()
         self.require_place()
         return ", ".join(f"{part.path}@{part.revision or 'main'}/{part.split}/{part.files or ''}" for part in self._parts())
 

@@ -106,6 +106,7 @@ REWARDBENCH = Benchmark(
     rows=rows,
     subset=subset,
     groups=groups,
+    subsets=SUBSETS,
     official=official,
     row_parts=partial(id_parts, count=2),
     better=chosen_first,

@@ -165,6 +165,7 @@ def _benchmark(name: str, *, ratings: bool) -> Benchmark:
         subset=subset,
         score=score_with_ties,
         groups=groups,
+        subsets=_SUBSETS,
         official=official,
         wording=BEST_OF_FOUR,
         candidates=True,

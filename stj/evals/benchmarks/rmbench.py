@@ -126,6 +126,7 @@ RMBENCH = Benchmark(
     rows=rows,
     subset=subset,
     groups=groups,
+    subsets=tuple(f"{file}/{level}" for file in _FILES for level in _LEVELS),
     row_parts=row_parts,
     cluster=item_of,
     select_files=total_or_parts,

@@ -1,13 +1,14 @@
 """The scores of one judge on one benchmark: one pass over its verdicts, in memory that does not grow with the examples."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from stj.errors import SourceError
 from stj.evals.attack_card import AttackCard, CardBuilder, card_table
 from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord
+from stj.evals.benchmarks.duels import Duel, DuelResult, Models, duels_json, duels_of, duels_table
 from stj.evals.benchmarks.recorded import judged_records, read_recorded
 from stj.evals.benchmarks.recorded_verdicts import ReadAs
 from stj.evals.benchmarks.refs import BenchmarkRef
@@ -16,6 +17,8 @@ from stj.evals.metrics import Scores, Tallies, score_tallies
 from stj.evals.table import scores_table
 from stj.text import Table
 from stj.verdict import Parser
+
+_SHOWN = 5  # subsets that a line names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,10 @@ class BenchmarkScores:
     groups: dict[str, Scores]
     """"overall" and the sections, if all their subsets were judged."""
     subsets: dict[str, Scores]
+    missing: dict[str, list[str]]
+    """The groups that cannot be scored, each with its subsets that were not judged."""
+    duels: tuple[Duel, ...]
+    """Wins, losses and ties of each pair of models, if the benchmark compares models."""
     readings: Readings
     """How the judgments were read: how many hold no verdict, and which format these seem to be in."""
     attacks: AttackCard | None = None
@@ -54,7 +61,7 @@ def score_judged(
 
     Raises SourceError if no example can be scored.
     """
-    counted = _Counted(examples, parser)
+    counted = _Counted(examples, benchmark, parser)
     tallies, builder = Tallies(), CardBuilder() if benchmark.attacks else None
     for scored in benchmark.score(benchmark, builder.watch(counted) if builder else counted, records):
         if scored.outcome is None:
@@ -76,6 +83,8 @@ def score_judged(
         unjudged=dict(sorted(counted.unjudged.items())),
         groups=groups,
         subsets=subsets,
+        missing=_missing(benchmark, tallies),
+        duels=duels_of(counted.duels),
         readings=counted.survey.readings(),
         attacks=builder.card() if builder else None,
     )
@@ -99,8 +108,10 @@ def scores_json(scores: BenchmarkScores, option: str = JUDGE_OPTION) -> dict[str
         "judged": scores.judged,
         "unjudged": sum(scores.unjudged.values()),
         "unjudged_by_reason": scores.unjudged,
+        **({"missing": scores.missing} if scores.missing else {}),
         "groups": {name: asdict(group) for name, group in scores.groups.items()},
         "subsets": {name: asdict(subset) for name, subset in scores.subsets.items()},
+        **duels_json(scores.duels),
         **({"attacks": {name: asdict(result) for name, result in scores.attacks.items()}} if scores.attacks else {}),
     }
 
@@ -109,13 +120,15 @@ def scores_tables(scores: Iterable[BenchmarkScores], option: str = JUDGE_OPTION)
     """A table for each parser, and below it a line that counts the unjudged examples by reason, and perhaps a warning."""
     for parsed in scores:
         part = f" ({parsed.part})" if parsed.part else ""
+        title = f"{parsed.benchmark}{part}, {parsed.parser}"
         if parsed.attacks:
-            yield card_table(f"{parsed.benchmark}, {parsed.parser}", parsed.attacks)
+            yield card_table(title, parsed.attacks)
         else:
-            yield scores_table(f"{parsed.benchmark}{part}, {parsed.parser} parser", parsed.groups, parsed.subsets)
+            yield scores_table(f"{title} parser", parsed.groups, parsed.subsets)
+        yield from duels_table(parsed.duels)
         warning = parsed.warning(option)
-        warnings = [f"warning: {warning}"] if warning else []
-        yield "\n".join([_unjudged(parsed.unjudged), *parsed.notes, *warnings, ""])
+        lines = [_unjudged(parsed.unjudged), *parsed.notes, *map(_absent, parsed.missing.items())]
+        yield "\n".join([*lines, *([f"warning: {warning}"] if warning else []), ""])
 
 
 def _unjudged(reasons: Mapping[str, int]) -> str:
@@ -123,11 +136,27 @@ def _unjudged(reasons: Mapping[str, int]) -> str:
     return f"unjudged: {sum(reasons.values()):,}{f' ({shown})' if shown else ''}"
 
 
+def _missing(benchmark: Benchmark, tallies: Tallies) -> dict[str, list[str]]:
+    """The groups of all subsets that these subsets do not make, with those that they lack."""
+    made = benchmark.groups({name: tally.total() for name, tally in tallies.subsets.items()})
+    whole = benchmark.groups(dict.fromkeys(benchmark.subsets, 1)) if benchmark.subsets else {}
+    lacking = {name: [part for part in weights if part not in tallies.subsets] for name, weights in whole.items()}
+    return {name: parts for name, parts in lacking.items() if name not in made}
+
+
+def _absent(group: tuple[str, Sequence[str]]) -> str:
+    name, parts = group
+    more = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
+    return f"no {name}: nothing was judged of {', '.join(parts[:_SHOWN])}{more}"
+
+
 class _Counted:
     """Counts examples as they pass through, and drops those with nothing to score."""
 
-    def __init__(self, examples: Iterable[JudgedExample], parser: Parser) -> None:
+    def __init__(self, examples: Iterable[JudgedExample], benchmark: Benchmark, parser: Parser) -> None:
         self._examples = examples
+        self._duel = benchmark.duel
+        self.duels: Counter[tuple[Models, DuelResult]] = Counter()
         self.survey = Survey(parser)
         self.judged = 0
         self.unjudged: Counter[str] = Counter()
@@ -139,5 +168,7 @@ class _Counted:
                 self.unjudged[example.unjudged] += 1
             else:
                 self.judged += 1
+                if self._duel:
+                    self.duels[self._duel(example)] += 1
             if example.verdicts or example.ratings:
                 yield example

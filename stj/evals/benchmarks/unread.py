@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from stj.text import visible_line
-from stj.verdict import DECISION, FORMATS, Format, Parser, Verdict, parse
+from stj.verdict import FORMATS, Format, Parser, Verdict, distinct_verdicts, parse
 
 MOST_UNREAD = 0.5
 """Share of judgments without a verdict above which a file is not scored."""
@@ -21,6 +21,7 @@ WARNED_UNREAD = 0.05
 JUDGE_OPTION = "the judge its own prompt, prompt=FILE prompt_format="
 """How a judge is asked in another format. A recorded judgment is only read in another one."""
 _SURVEYED = 1_000  # Unread judgments that are read in every format; a judge that writes another format shows it long before.
+_SURVEYED_CHARACTERS = 5_000_000  # Their characters, about 5 s of work, if a judge repeats itself up to its limit of tokens.
 _END = 60  # Characters of a judgment that no format fits.
 
 
@@ -53,7 +54,7 @@ class Readings:
     wording: Format | None
     """The format of the first unread judgment; None if all were read."""
     surveyed: int
-    """Number of unread judgments with a text, at most 1,000, that were read in every format."""
+    """Number of unread judgments with an uncut text, at most 1,000, that were read in every format."""
     fits: dict[str, int]
     """How many of the surveyed judgments the `distinct` parser reads in each format, the best format first."""
     agreed: str | None
@@ -91,7 +92,7 @@ class Readings:
         """Which format the unread judgments seem to be in, and what to do; `option` sets the format, as in "--format"."""
         assert self.wording is not None, "all judgments were read"
         if not self.surveyed:
-            return "the judge wrote nothing that could be read"
+            return "raise its limit of tokens" if self.cut else "the judge wrote nothing that could be read"
         if not self.fits:
             return f'no known format fits; one ends with "{self.end}"'
         name, count = next(iter(self.fits.items()))
@@ -116,6 +117,7 @@ class Survey:
         self._judgments = self._unread = self._elsewhere = self._empty = self._cut = 0
         self._first: Format | None = None
         self._end = ""
+        self._looked_at = self._characters = 0
         self._verdicts: dict[str, list[Verdict | None]] = {name: [] for name in FORMATS}
 
     def add(self, judgments: int, unread: Iterable[Unread]) -> None:
@@ -123,10 +125,11 @@ class Survey:
         self._judgments += judgments
         for judgment in unread:
             self._unread += 1
-            self._cut += judgment.cut
             self._first = self._first or judgment.wording
-            if judgment.text.strip() or judgment.decision:
-                self._elsewhere += self._parser != "distinct" and not judgment.cut and _held(judgment)
+            if judgment.cut:
+                self._cut += 1
+            elif judgment.text.strip() or judgment.decision:
+                self._elsewhere += self._parser != "distinct" and _is_held(judgment)
                 self._look(judgment)
             else:
                 self._empty += 1
@@ -146,18 +149,20 @@ class Survey:
             empty=self._empty,
             cut=self._cut,
             wording=self._first,
-            surveyed=len(self._verdicts[DECISION.name]),
+            surveyed=self._looked_at,
             fits=fits,
             agreed=self._agreed(),
             end=self._end,
         )
 
     def _look(self, judgment: Unread) -> None:
-        if len(self._verdicts[DECISION.name]) == _SURVEYED:
+        if self._looked_at == _SURVEYED or self._characters > _SURVEYED_CHARACTERS:
             return
+        self._looked_at += 1
+        self._characters += len(judgment.text)
         self._end = self._end or visible_line(judgment.text.strip()[-_END:])
-        for name, wording in FORMATS.items():
-            self._verdicts[name].append(_distinct(judgment, wording))
+        for name, verdict in zip(FORMATS, distinct_verdicts(_written(judgment), FORMATS.values()), strict=True):
+            self._verdicts[name].append(verdict)
 
     def _agreed(self) -> str | None:
         answers = self._first.answers if self._first else 0
@@ -170,11 +175,10 @@ class Survey:
         return whole[0] if whole and same else None
 
 
-def _held(judgment: Unread) -> bool:
-    return _distinct(judgment, judgment.wording) is not None
+def _is_held(judgment: Unread) -> bool:
+    return parse(_written(judgment), judgment.wording, "distinct") is not None
 
 
-def _distinct(judgment: Unread, wording: Format) -> Verdict | None:
-    """The verdict in a format. A recorded decision counts only without a text: it says nothing about what the judge writes."""
-    instead = judgment.decision if wording is DECISION and not judgment.text.strip() else None
-    return parse(instead or judgment.text, wording, "distinct")
+def _written(judgment: Unread) -> str:
+    """The text, or the decision of a judge that writes none. Beside a text it says nothing about what the judge writes."""
+    return judgment.text if judgment.text.strip() else judgment.decision or ""

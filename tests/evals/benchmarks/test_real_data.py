@@ -190,15 +190,24 @@ def test_published_files_are_read_whole(test_data: Path, word: str, rows: int, s
     assert [row.id for row in read if row.dropped] == []
 
 
-def test_recorded_judgments_in_their_own_schemas_are_scored(test_data: Path) -> None:
-    judged = score_recorded(
-        str(test_data / "judgebench_a_judgments/arena_hard_outputs.jsonl"), benchmark_ref("judgebench"), "paper"
-    )
-    assert judged.groups["overall"].examples == 175
-    neighbor = test_data / "llmbar_a_judgments/LLMBar_Adversarial_Neighbor__GPT-4_CoT.json"
-    scores = score_recorded(str(neighbor), benchmark_ref("llmbar"), "paper").groups["overall"]
-    labels = [(str(row["label"]), row["results"][-1]) for row in json.loads(neighbor.read_text(encoding="utf-8"))]
-    right = [[last[f"swap = {swapped}"]["winner"] == label for swapped in (False, True)] for label, last in labels]
-    assert scores.accuracy == pytest.approx(sum(map(sum, right)) / (2 * len(right)))
-    assert scores.position_consistent == pytest.approx(sum(map(all, right)) / len(right))
-    assert scores.agreement == pytest.approx(sum(len(set(both)) == 1 for both in right) / len(right))
+def test_judgebench_s_file_has_its_authors_number(test_data: Path) -> None:
+    """The number of `compute_final_metrics` of its repository."""
+    file = test_data / "judgebench_a_judgments/arena_hard_outputs.jsonl"
+    turned = {"A>B": "B>A", "B>A": "A>B"}
+    right = 0
+    for row in json_lines(file):
+        first, second = (game["decision"] for game in row["judgments"])
+        seen = (first, turned.get(second, second))
+        right += sum((decision == row["label"]) - (decision == turned[row["label"]]) for decision in seen) > 0
+    scores = score_recorded(str(file), benchmark_ref("judgebench"), "paper").groups["overall"]
+    assert (scores.examples, scores.official) == (175, pytest.approx(right / 175))
+
+
+def test_llmbar_s_files_have_their_authors_numbers(test_data: Path) -> None:
+    """`correct_average` and `correct_both` of its repository, for every evaluator."""
+    for file in sorted((test_data / "llmbar_a_judgments").glob("*.json")):
+        scores = score_recorded(str(file), benchmark_ref("llmbar"), "paper").groups["overall"]
+        rows = [(str(row["label"]), row["results"][-1]) for row in json.loads(file.read_text(encoding="utf-8"))]
+        right = [[last[f"swap = {swapped}"]["winner"] == label for swapped in (False, True)] for label, last in rows]
+        assert scores.accuracy == pytest.approx(sum(map(sum, right)) / (2 * len(right))), file.name
+        assert scores.position_consistent == pytest.approx(sum(map(all, right)) / len(right)), file.name

@@ -1,0 +1,60 @@
+"""The verb that shows rows in a browser: view."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stj.cli.app import port_number, results_file, show_on_stderr, verb
+from stj.errors import ConfigError
+
+
+@verb(
+    "view",
+    "stj view runs/mini",
+    "stj view results.jsonl --pairs pairs.jsonl --out page.html",
+    docs="evaluation",
+)
+def _view(
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|RESULTS",
+            help="The directory of a run, an evaluation or an artifact, or a file of results that `stj judge` wrote.",
+        ),
+    ],
+    pairs: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The pairs behind RESULTS: their instructions, answers and known winners."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.html", help="Write one page with up to 2,000 rows in it, and serve nothing."),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", parser=port_number, help="The port to serve on; 0 takes a free one.")
+    ] = 0,
+) -> None:
+    """Serves a local page to browse and filter rows.
+
+    It shows answers side by side and judgments with their verdicts. Only this machine can open it. End it with Ctrl+C.
+    """
+    from stj.viewing.index import Index
+    from stj.viewing.page import ONE_FILE_ROWS, one_file
+    from stj.viewing.place import sources_of
+    from stj.viewing.server import ViewServer
+
+    if out and not Path(out).absolute().parent.is_dir():
+        raise ConfigError(f"--out {out}: the directory {Path(out).absolute().parent} does not exist")
+    index = Index(sources_of(place, pairs))
+    if out:
+        with results_file(out) as stream:
+            stream.write(one_file(place, index))
+        show_on_stderr(f"{min(index.rows, ONE_FILE_ROWS):,} of {index.rows:,} rows: {out}")
+        return
+    with ViewServer(place, index, port) as server:
+        print(server.url, flush=True)
+        show_on_stderr(f"{index.rows:,} rows; end with Ctrl+C")
+        with suppress(KeyboardInterrupt):  # Ctrl+C is how it ends, not a failure.
+            server.serve_forever()

@@ -1,0 +1,135 @@
+"""Where the judges of a run are wrong, and what they were trained on: the part of the report with plots, and its numbers.
+
+The rows of each pass are read once.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from stj.loop.benchmarks import BenchmarkPhase
+from stj.loop.cut_plots import Point, interval_plot, share_plot
+from stj.loop.cuts import DIMENSIONS, TOKEN_BINS, Cut, CutCounts, JudgeCuts
+from stj.loop.figures import Figure, figures
+from stj.loop.kinds import PassPhase
+from stj.loop.phases import Run
+from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """The cuts of every judge on every task, and the figures of the paper on the instructions."""
+
+    cuts: tuple[JudgeCuts, ...] = ()
+    """In the order of the judges."""
+    figures: tuple[Figure, ...] = ()
+
+    @classmethod
+    def of(cls, run: Run) -> "Where":
+        """Reads the finished passes of a run."""
+        counts: dict[tuple[int, str], CutCounts] = {}
+        for judge, row in _judged_rows(run):
+            counts.setdefault((judge, row.task), CutCounts()).add(row)
+        cuts = [counts[judge, task].result(f"M_{judge}", task) for judge, task in sorted(counts)]
+        made = run.pairs.artifact.state()[0] == "done"
+        return cls(cuts=tuple(cuts), figures=tuple(figures(run.pairs.rows())) if made else ())
+
+    def plain(self) -> dict[str, Any]:
+        """All numbers as JSON values."""
+        return {"cuts": [asdict(cuts) for cuts in self.cuts], "figures": [asdict(figure) for figure in self.figures]}
+
+    def html(self) -> Markup:
+        """The part of the page; empty if there are no numbers."""
+        if not self.cuts and not self.figures:
+            return Markup()
+        plots = [(task, _task_plots(task, self.cuts)) for task in _tasks(self.cuts)]
+        return Markup(
+            _template().render(
+                cuts=self.cuts,
+                tasks=[(task, shown) for task, shown in plots if shown],
+                figures=[(figure, _figure_plot(figure)) for figure in self.figures],
+                lengths=_lengths_plot(self.cuts),
+            )
+        )
+
+
+def _judged_rows(run: Run) -> Iterator[tuple[int, Row]]:
+    """The judged rows of each finished pass and benchmark, with the number of the judge."""
+    phases: list[PassPhase | BenchmarkPhase] = [phase for phase in run.passes if "judge_again" not in phase.parts]
+    for judge in range(run.config.iterations + 1):
+        phases += run.benchmark_phases(judge)
+    for phase in phases:
+        if phase.artifact.state()[0] == "done":
+            rows = map(row_from_dict, phase.artifact.records())
+            yield from ((phase.judge, row) for row in rows if row.judgments)
+
+
+def _tasks(cuts: Sequence[JudgeCuts]) -> list[str]:
+    """The tasks: held-out pairs first, benchmarks, then the training pairs."""
+    tasks = {each.task for each in cuts}
+    return sorted(tasks, key=lambda task: (task != HELDOUT, task == TRAINING, task))
+
+
+def _ends(cuts: Sequence[JudgeCuts]) -> list[JudgeCuts]:
+    """The first and the last judge."""
+    return [cuts[0], cuts[-1]] if len(cuts) > 1 else list(cuts)
+
+
+def _task_plots(task: str, cuts: Sequence[JudgeCuts]) -> list[tuple[str, Markup]]:
+    """One plot for each dimension, of the first and the last judge on a task."""
+    judges = _ends([each for each in cuts if each.task == task])
+    plots = []
+    for dimension in DIMENSIONS:
+        by_judge = [{cut.label: cut for cut in each.cuts if cut.dimension == dimension} for each in judges]
+        labels = list(dict.fromkeys(label for classes in by_judge for label in classes))
+        if labels:
+            series = [
+                (each.judge, [_point(classes.get(label)) for label in labels])
+                for each, classes in zip(judges, by_judge, strict=True)
+            ]
+            plots.append((dimension, interval_plot(labels, series, title=f"accuracy by {dimension}, {task}")))
+    return plots
+
+
+def _point(cut: Cut | None) -> Point | None:
+    if cut is None:
+        return None
+    return Point(share=cut.accuracy, interval=cut.ci95, note=f"{100 * cut.accuracy:.1f}% of {cut.pairs:,}")
+
+
+def _figure_plot(figure: Figure) -> Markup:
+    series = [("all instructions", _shares(figure.all)), ("selected", _shares(figure.selected))]
+    return share_plot(figure.labels, series, title=f"{figure.title}, all and selected instructions")
+
+
+def _lengths_plot(cuts: Sequence[JudgeCuts]) -> Markup | None:
+    """Lengths of the judgments of the first and the last judge, over all tasks."""
+    total: dict[str, list[int]] = {}
+    for each in cuts:
+        counts = total.setdefault(each.judge, [0] * len(TOKEN_BINS))
+        total[each.judge] = [so_far + count for so_far, count in zip(counts, each.lengths.counts, strict=True)]
+    if not total:
+        return None
+    shown: Mapping[str, list[int]] = {judge: total[judge] for judge in (min(total, key=_number), max(total, key=_number))}
+    series = [(judge, _shares(counts)) for judge, counts in shown.items()]
+    return share_plot(TOKEN_BINS, series, title="tokens of a judgment")
+
+
+def _number(judge: str) -> int:
+    return int(judge.removeprefix("M_"))
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    total = sum(counts)
+    return [count / total if total else 0.0 for count in counts]
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(files(__package__).joinpath("where.html.jinja").read_text(encoding="utf-8"))

@@ -1,0 +1,132 @@
+"""One row as JSON values for the page: its instruction, its answers, and every judge's judgments with their verdicts marked."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from stj.evals.contradictions import contradiction
+from stj.rows import OPEN, Judgment, Row
+from stj.verdict import BEST_OF_FOUR, FIVE_WAY, OUTPUT, RATING, RESULT, Format
+
+_TAGS: tuple[Format, ...] = (BEST_OF_FOUR, FIVE_WAY, RESULT, OUTPUT)
+_PLACES = {"A": "first", "B": "second", "C": "third", "D": "fourth"}
+
+
+def row_details(row_id: str, judged: Iterable[tuple[str, Row]], longest: int) -> dict[str, Any]:
+    """A row as each judge left it. Texts with more than `longest` characters are cut, and say so.
+
+    The answers are those of the first judge's row. A judge that saw others has them beside its judgments.
+    """
+    copies = list(judged)
+    shown = copies[0][1]
+    return {
+        "id": row_id,
+        "facts": dict(_facts(shown)),
+        "turns": [{"role": turn.role, "text": _cut(turn.content, longest)} for turn in shown.turns],
+        "modified": _cut(shown.pair.modified_instruction, longest) if shown.pair and shown.pair.modified_instruction else None,
+        "answers": _answers(shown, longest),
+        "judges": [_judge(name, row, shown, longest) for name, row in copies if row.judgments or row.ended],
+    }
+
+
+def _facts(row: Row) -> Iterator[tuple[str, str]]:
+    yield "task", row.task
+    if row.subset:
+        yield "subset", row.subset
+    if row.category:
+        yield "category", row.category.name
+        yield "complexity", str(row.category.complexity)
+        yield "expected length", row.category.length
+    if row.language:
+        yield "language", row.language
+    if row.pair and (row.pair.chosen or row.pair.rejected):
+        yield "pair", row.pair.method
+        yield "length difference", f"{len(row.pair.chosen) - len(row.pair.rejected):+,} characters"
+
+
+def _answers(row: Row, longest: int) -> list[dict[str, Any]]:
+    if row.candidates:
+        return [
+            {"title": f"answer {number + 1}: {'good' if number < row.candidates.good else 'bad'}", "text": _cut(text, longest)}
+            for number, text in enumerate(row.candidates.answers)
+        ]
+    if row.pair is None or not (row.pair.chosen or row.pair.rejected):
+        return []
+    titles = ("response A", "response B") if row.pair.method == OPEN else ("better answer", "worse answer")
+    texts = row.pair.chosen, row.pair.rejected
+    return [{"title": title, "text": _cut(text, longest)} for title, text in zip(titles, texts, strict=True)]
+
+
+def _judge(name: str, row: Row, shown: Row, longest: int) -> dict[str, Any]:
+    others = (row.turns, row.pair and (row.pair.chosen, row.pair.rejected)) != (
+        shown.turns,
+        shown.pair and (shown.pair.chosen, shown.pair.rejected),
+    )
+    return {
+        "name": name,
+        "dropped": row.dropped,
+        "detail": _cut(row.detail, longest) if row.detail else None,
+        "error": _cut(row.error, longest) if row.error else None,
+        "answers": _answers(row, longest) if others else [],
+        "judgments": [_judgment(judgment, row, place, longest) for place, judgment in enumerate(row.judgments)],
+    }
+
+
+def _judgment(judgment: Judgment, row: Row, place: int, longest: int) -> dict[str, Any]:
+    outcome, words = _outcome(judgment, row)
+    return {
+        "title": f"judgment {judgment.index}, {judgment.purpose}",
+        "order": _order(judgment, row),
+        "outcome": outcome,
+        "verdict": words,
+        "kept": place == row.kept,
+        "ended": None if judgment.finish_reason == "stop" else judgment.finish_reason,
+        "tokens": judgment.output_tokens,
+        "thought": _cut(judgment.thought, longest) if judgment.thought else None,
+        "parts": marked(_cut(judgment.text, longest), RATING if judgment.purpose == "rating" else None),
+        "contradiction": contradiction(judgment),
+    }
+
+
+def _order(judgment: Judgment, row: Row) -> str:
+    if judgment.purpose == "rating":
+        return f"rates answer {judgment.index + 1}"
+    answer = "response A" if row.pair and row.pair.method == OPEN else "better answer"
+    return f"{answer} shown {_PLACES[judgment.winner]}, as {judgment.winner}"
+
+
+def _outcome(judgment: Judgment, row: Row) -> tuple[str, str]:
+    """The kind of outcome for its colour, and the same in words."""
+    if judgment.verdict is None:
+        return "unread", "no verdict"
+    if judgment.purpose == "rating":
+        return "given", f"rating {judgment.verdict}"
+    if row.pair is None or row.pair.method != OPEN:
+        return ("right", f"{judgment.verdict}: right") if judgment.correct else ("wrong", f"{judgment.verdict}: wrong")
+    if judgment.verdict not in ("A", "B"):
+        return "given", judgment.verdict
+    return "given", f"{judgment.verdict}: for response {'A' if judgment.correct else 'B'}"
+
+
+def marked(text: str, wording: Format | None = None) -> list[dict[str, Any]]:
+    """The text in parts; those with `mark` are verdicts, in the first format that occurs in it."""
+    for form in (wording,) if wording else _TAGS:
+        tags = list(form.tag.finditer(text))
+        if tags:
+            return list(_parts(text, [tag.span() for tag in (tags[-1:] if form.only_at_end else tags)]))
+    return [{"text": text, "mark": False}]
+
+
+def _parts(text: str, spans: Iterable[tuple[int, int]]) -> Iterator[dict[str, Any]]:
+    end = 0
+    for start, stop in spans:
+        if start > end:
+            yield {"text": text[end:start], "mark": False}
+        yield {"text": text[start:stop], "mark": True}
+        end = stop
+    if end < len(text):
+        yield {"text": text[end:], "mark": False}
+
+
+def _cut(text: str, longest: int) -> str:
+    left_out = len(text) - longest
+    return f"{text[:longest]}… (+{left_out:,} characters)" if left_out > 0 else text

@@ -1,0 +1,22 @@
+"""From the words of a command line to the sources that they name."""
+
+from collections.abc import Sequence
+
+from stj.errors import ConfigError
+from stj.storage.folder import Folder
+from stj.viewing.results import read_results
+from stj.viewing.sources import Source, sources_at
+
+
+def sources_of(place: str, pairs: str | None) -> Sequence[Source]:
+    """The sources in a directory, or in a file of results with the pairs behind it.
+
+    Raises ConfigError if `pairs` are given for a directory, SourceError for a file that holds no results, and ArtifactError for
+    a directory without rows.
+    """
+    folder = Folder.at(place)
+    if folder.local and folder.local.is_file():
+        return read_results(folder.local, pairs)
+    if pairs:
+        raise ConfigError(f"--pairs {pairs}: only a file of results needs its pairs; the rows in {place} hold theirs")
+    return sources_at(folder)

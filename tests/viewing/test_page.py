@@ -1,0 +1,89 @@
+"""The page of one file, and the verb."""
+
+import json
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from stj.cli import main
+from stj.viewing import page as page_module
+from stj.viewing.details import marked
+from stj.viewing.index import Index
+from stj.viewing.page import one_file
+from stj.viewing.place import sources_of
+from tests.viewing.conftest import HOSTILE, judged, pair_row, write_rows
+
+
+def data_of(text: str) -> dict[str, object]:
+    data: dict[str, object] = json.loads(re.findall(r'id="data">(.*?)</script>', text, re.DOTALL)[0])
+    return data
+
+
+def test_one_file_holds_its_rows_as_data(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "page.html"
+    assert main(["view", str(run), "--out", str(out)]) == 0
+    assert capsys.readouterr().err == f"7 of 7 rows: {out}\n"
+    text = out.read_text(encoding="utf-8")
+    assert text.count("<script") == 2
+    assert HOSTILE not in text
+    data = data_of(text)
+    assert json.dumps(data["rows"]).count("onerror=") == 3
+    assert "connect-src 'none'" in text
+
+
+def test_one_file_has_a_limit_and_prefers_judged_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "ONE_FILE_ROWS", 2)
+    monkeypatch.setattr(page_module, "ONE_FILE_TEXT", 10)
+    rows = [pair_row("1"), pair_row("2", judged("A"), chosen="0123456789abc"), pair_row("3"), pair_row("4", judged("B"))]
+    data = data_of(one_file("x", Index(sources_of(str(write_rows(tmp_path, rows)), None))))
+    assert [title["id"] for title in data["titles"]] == ["heldout/2", "heldout/4"]  # type: ignore[attr-defined]
+    assert (data["index"]["rows"], data["index"]["of"]) == (2, 4)  # type: ignore[index]
+    assert data["rows"][0]["answers"][0]["text"] == "0123456789… (+3 characters)"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("text", "marks"),
+    [
+        ("A [[B]] and again [[B]]", ["[[B]]", "[[B]]"]),
+        ("so [[A>>B]].", ["[[A>>B]]"]),
+        ("[RESULT] A", ["[RESULT] A"]),
+        ("Output (a) is better.", ["Output (a) is better"]),
+        ("no verdict here", []),
+        ("", []),
+    ],
+)
+def test_verdicts_are_marked_and_no_text_is_lost(text: str, marks: list[str]) -> None:
+    parts = marked(text)
+    assert "".join(part["text"] for part in parts) == text
+    assert [part["text"] for part in parts if part["mark"]] == marks
+
+
+def test_the_verb_serves_until_it_is_stopped(run: Path) -> None:
+    command = [sys.executable, "-m", "stj.cli", "view", str(run)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url)
+        with urllib.request.urlopen(f"{url}index.json", timeout=10) as answer:
+            assert json.load(answer)["rows"] == 7
+        process.send_signal(2)
+        _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (0, "7 rows; end with Ctrl+C\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["nowhere"], "no rows here"),
+        (["{run}", "--port", "99999"], "is no port"),
+        (["{run}", "--out", "/nowhere/page.html"], "the directory /nowhere does not exist"),
+        (["{run}", "--pairs", "x.jsonl"], "only a file of results needs its pairs"),
+    ],
+)
+def test_a_wrong_word_is_one_line(run: Path, words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["view", *(word.format(run=run) for word in words)]) in (1, 2)
+    assert line in " ".join(capsys.readouterr().err.split())
