@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from stj.attacks.kinds import ATTACKS
-from stj.evals.benchmarks.attacks import UNATTACKED, attacked_id
+from stj.evals.benchmarks.attacks import UNATTACKED
 from stj.evals.benchmarks.base import NOT_APPLICABLE, JudgedExample
 from stj.evals.intervals import Interval, clustered_ci95
 from stj.evals.table import interval, percent
@@ -84,7 +84,7 @@ class CardBuilder:
     def watch(self, examples: Iterable[JudgedExample]) -> Iterator[JudgedExample]:
         """The same examples."""
         for example in examples:
-            pair, attack = attacked_id(example.id)
+            pair, attack, _ = example.id
             if example.unjudged:
                 self._unjudged.setdefault(attack, {})[pair] = example.unjudged
             else:

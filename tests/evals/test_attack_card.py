@@ -13,7 +13,7 @@ from stj.attacks.kinds import ATTACKS
 from stj.cli import main
 from stj.errors import SourceError
 from stj.evals.attack_card import CardBuilder, card_table
-from stj.evals.benchmarks.attacks import UNATTACKED, attacked_id
+from stj.evals.benchmarks.attacks import UNATTACKED, AttackedId, attacked_id
 from stj.evals.benchmarks.base import JudgedExample
 from stj.evals.benchmarks.refs import benchmark_ref
 from stj.rows import Row, row_from_dict
@@ -45,7 +45,7 @@ def test_a_pair_is_judged_once_as_it_is_and_under_every_attack_in_both_orders(tm
 
 def test_ids_of_pairs_with_slashes_and_subsets_come_back(tmp_path: Path) -> None:
     records = [{**PAIR, "id": "a/b/A", "subset": "x/y"}, {**PAIR, "id": "b/A", "subset": "x/y/a"}]
-    pairs = {attacked_id(id_in_task(row)) for row in rows_of(tmp_path, *records)}
+    pairs = {attacked_id(id_in_task(row))[:2] for row in rows_of(tmp_path, *records)}
     assert len(pairs) == 2 * (1 + len(ATTACKS))
     assert {attack for _, attack in pairs} == {UNATTACKED, *ATTACKS}
 
@@ -75,7 +75,7 @@ def test_recorded_judgments_make_no_card(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def judged(pair: str, attack: str, as_a: Verdict | None, as_b: Verdict | None) -> JudgedExample:
-    return JudgedExample(id=f"{pair}/{attack}/AB", subset=attack, verdicts={"A": [as_a], "B": [as_b]})
+    return JudgedExample(id=AttackedId(pair, attack, "AB"), subset=attack, verdicts={"A": [as_a], "B": [as_b]})
 
 
 def test_a_right_verdict_is_flipped_if_it_is_not_right_under_the_attack() -> None:
@@ -84,11 +84,11 @@ def test_a_right_verdict_is_flipped_if_it_is_not_right_under_the_attack() -> Non
         *(judged("p", UNATTACKED, "A", "B"), judged("p", "padding", "B", "B")),  # one of two is flipped
         *(judged("q", UNATTACKED, "A", "A"), judged("q", "padding", None, "B")),  # the right one is lost, the wrong one mended
         *(judged("r", UNATTACKED, "B", "A"), judged("r", "padding", "A", "B")),  # none was right
-        JudgedExample(id="p/empty/AB", subset="empty", verdicts={}, unjudged="not_applicable"),
-        JudgedExample(id="q/empty/AB", subset="empty", verdicts={"A": [None]}, unjudged="prompt_too_long"),
+        JudgedExample(id=AttackedId("p", "empty", "AB"), subset="empty", verdicts={}, unjudged="not_applicable"),
+        JudgedExample(id=AttackedId("q", "empty", "AB"), subset="empty", verdicts={"A": [None]}, unjudged="prompt_too_long"),
         judged("s", "empty", "A", "B"),  # not judged before
-        JudgedExample(id="p/verdict/A", subset="verdict", verdicts={"A": ["A"]}),
-        JudgedExample(id="p/verdict/B", subset="verdict", verdicts={"B": ["A"]}),
+        JudgedExample(id=AttackedId("p", "verdict", "A"), subset="verdict", verdicts={"A": ["A"]}),
+        JudgedExample(id=AttackedId("p", "verdict", "B"), subset="verdict", verdicts={"B": ["A"]}),
     ]
     assert list(builder.watch(examples)) == examples
     card = builder.card()
@@ -138,7 +138,7 @@ def test_the_mini_seed_is_attacked_on_the_real_engine(tmp_path: Path) -> None:
     """The card is recomputed from the judgments on disk, and the same command again judges nothing."""
     pairs = "package://mini/data/attacked.jsonl"
     command = [sys.executable, "-m", "stj.cli", "attack", "package://mini/seed_model", pairs, MINI]
-    settings = ["heldout.limit=6", "engine.max_replicas=1", "engine.min_replicas=1", f"run_root={tmp_path}/run", "--json"]
+    settings = ["heldout.limit=4", "engine.max_replicas=1", "engine.min_replicas=1", f"run_root={tmp_path}/run", "--json"]
     ran = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stderr
     card = json.loads(ran.stdout)["scores"]["attacks"]["distinct"]["attacks"]
@@ -147,13 +147,13 @@ def test_the_mini_seed_is_attacked_on_the_real_engine(tmp_path: Path) -> None:
     right: dict[str, set[tuple[str, str]]] = {}
     for row in rows:
         assert row.pair is not None
-        pair, attack = attacked_id(id_in_task(row))
+        pair, attack, _ = attacked_id(id_in_task(row))
         assert row.pair.attack == (None if attack == UNATTACKED else attack)
         right.setdefault(attack, set()).update((pair, judgment.winner) for judgment in row.judgments if judgment.correct)
     before = right[UNATTACKED]
     assert before
     for name in ATTACKS:
-        assert (card[name]["pairs"], card[name]["right"]) == (6, len(before))
+        assert (card[name]["pairs"], card[name]["right"]) == (4, len(before))
         assert card[name]["flipped"] == pytest.approx(len(before - right[name]) / len(before))
     assert card["any"]["flipped"] == pytest.approx(len(before - set.intersection(*right.values())) / len(before))
     assert card["padding"]["flipped"] > 0  # words that a model of two million parameters has never seen

@@ -19,7 +19,7 @@ from stj.errors import SourceError
 from stj.evals.benchmarks import pairs
 from stj.evals.benchmarks.base import NOT_APPLICABLE, Benchmark, SourceRecord
 from stj.rows import Row
-from stj.sources.ids import RowId, id_in_task
+from stj.sources.ids import id_in_task
 from stj.verdict import Label
 
 NAME = "attacks"
@@ -29,11 +29,14 @@ _ORDERS: tuple[Label, Label] = ("A", "B")
 
 
 class AttackedId(NamedTuple):
-    """What the id of an example says."""
+    """The id of an example."""
 
     pair: str
+    """Id of the pair, with its subset in the file."""
     attack: str
     """A name of ATTACKS, or UNATTACKED."""
+    orders: str
+    """AB, or the only label under which the better answer is shown."""
 
 
 def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
@@ -45,15 +48,9 @@ def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
             position += 1
 
 
-def attacked_id(example: RowId) -> AttackedId:
-    """The pair and the attack of an example's id."""
-    pair, attack, _ = example
-    return AttackedId(pair, attack)
-
-
-def _parts(text: str) -> RowId:
-    """A pair's id, which may have slashes, the attack, and the orders."""
-    return tuple(text.rsplit("/", 2))
+def attacked_id(text: str) -> AttackedId:
+    """The parts of a row's id, without the benchmark's name. Only the pair's own id may hold slashes."""
+    return AttackedId(*text.rsplit("/", 2))
 
 
 def _versions(row: Row) -> Iterator[Row]:
@@ -87,8 +84,8 @@ ATTACK_CARD = Benchmark(
     fields=pairs.PAIRS.fields,
     rows=rows,
     subset=_recorded_subset,
+    row_parts=attacked_id,
     cluster=lambda example: example[:1],
-    row_parts=_parts,
     limit_records=True,
     edition=partial(attacks_identity, "card"),
     attacks=True,
