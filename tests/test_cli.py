@@ -87,7 +87,10 @@ def test_what_is_wrong_is_one_line_and_a_code(
         (["mini", "build-seed", "d", "--seed", "-1"], "'-1' is not a whole number, 0 or more."),
         (["score", "f"], "Missing option '--benchmark'. See `stj score --help`"),
         (["score", "f", "--benchmark", "hhh", "--parser", "lax"], "'lax' is not one of 'strict', 'distinct', 'paper'."),
-        (["judge", "f", "--prompts", "figure9"], "'figure9' is not a judge prompt; known prompts: figure8, arena"),
+        (
+            ["judge", "f", "--prompts", "figure9"],
+            "vote.prompt=figure9: no such prompt or file (did you mean 'figure8'?); known prompts: figure8, arena",
+        ),
         (["judge", "f", "--jury"], "--jury: give at least one value after it"),
         (["judge", "f", "--jury", "--overwrite"], "--jury: give at least one value after it"),
         (["judge", "f", "--jury", "vote.votes=3"], "--jury: give at least one value after it"),
@@ -262,7 +265,7 @@ def raising(error: BaseException) -> Callable[..., None]:
 def test_what_interrupts_a_verb_has_its_own_code(
     error: BaseException, code: int | None, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stj.plan.plan", raising(error))
+    monkeypatch.setattr("stj.loop.planning.run_plan", raising(error))
     if code is None:
         with pytest.raises(SystemExit, match="143"):
             main(["plan", MINI])
@@ -272,7 +275,7 @@ def test_what_interrupts_a_verb_has_its_own_code(
 
 
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stj.plan.plan", raising(ZeroDivisionError()))
+    monkeypatch.setattr("stj.loop.planning.run_plan", raising(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         main(["plan", MINI])
 
@@ -282,9 +285,9 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_signal_ends_a_verb_with_its_code_and_a_line(signum: int, code: int, message: str) -> None:
     program = (
-        "import signal, sys, time, stj.plan\n"
+        "import signal, sys, time, stj.loop.planning\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
-        "stj.plan.plan = lambda config: print('ready', flush=True) or time.sleep(60)\n"
+        "stj.loop.planning.run_plan = lambda config: print('ready', flush=True) or time.sleep(60)\n"
         f"from stj.cli import main; sys.exit(main(['plan', {MINI!r}]))"
     )
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -385,7 +388,11 @@ def test_a_dry_run_prints_phases_and_plan_and_starts_nothing(tmp_path: Path, cap
 def test_the_papers_plan_needs_neither_weights_nor_network(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(ROOT / "conf" / "paper.yaml"), "--dry-run", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert [phase["name"] for phase in printed["phases"]][:3] == ["pairs", "iteration_1/examples", "iteration_1/model"]
+    names = [phase["name"] for phase in printed["phases"]]
+    assert [name for name in names if not name.startswith("benchmarks_")][:4] == [
+        *("pairs", "heldout_0", "iteration_1/examples", "iteration_1/model")
+    ]
+    assert "benchmarks_0/mtbench" in names
     assert printed["plan"]
 
 
