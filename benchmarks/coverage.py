@@ -170,7 +170,7 @@ def main() -> int:
     ours = [cell for cell in lowest.values() if "peer" not in cell["what"]]
     record = {"date": str(date.today()), "runs": RUNS, "goal": GOAL, "lowest": lowest, "cells": everything}
     target = Path(__file__).parent / "results/coverage.json"
-    target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    target.write_text(json.dumps(record) + "\n", encoding="utf-8")
     print(f"lowest coverage of ours {min(cell['covered'] for cell in ours):.4f}, goal {GOAL}; {target}")
     return int(any(cell["covered"] < GOAL for cell in ours))
 

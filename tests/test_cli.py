@@ -88,7 +88,7 @@ def test_what_is_wrong_is_one_line_and_a_code(
         (["score", "f"], "Missing option '--benchmark'. See `stj score --help`"),
         (["score", "f", "--benchmark", "hhh", "--parser", "lax"], "'lax' is not one of 'strict', 'distinct', 'paper'."),
         (
-            ["judge", "f", "--prompts", "figure9"],
+            ["judge", "f", "model=m", "--prompts", "figure9"],
             "vote.prompt=figure9: no such prompt or file (did you mean 'figure8'?); known prompts: figure8, arena",
         ),
         (["judge", "f", "--jury"], "--jury: give at least one value after it"),

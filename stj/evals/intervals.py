@@ -109,17 +109,20 @@ class _Sample:
     def _variance(self) -> float:
         """The variance of the mean, from the units of each stratum; Student's distribution makes it larger for few units.
 
-        It is mean * (1 - mean) / n for n units of one outcome each in one stratum, so that their interval is the exact one.
+        It is mean * (1 - mean) / n for n units of one outcome each in one stratum, so that their interval is the exact one. The
+        degrees of freedom are Satterthwaite's: those of the strata that vary most.
         """
         strata = list(_strata(self._units))
         several = [stratum for stratum in strata if stratum.total() > 1]
         alone = sum((stratum for stratum in strata if stratum.total() == 1), start=Counter[Unit]())
-        variance = math.fsum(self._between(stratum, self._means) for stratum in several)
+        parts = [(self._between(stratum, self._means) or self._unseen(stratum), stratum.total()) for stratum in several]
         if alone:  # One unit does not show a stratum's variance; together they show the variance around the whole mean.
-            variance += self._between(alone, dict.fromkeys(self._means, self.mean))
-        units = self._units.total() - len(several) - bool(alone)
+            parts.append((self._between(alone, dict.fromkeys(self._means, self.mean)), alone.total()))
+        variance = math.fsum(part for part, _ in parts)
+        squares = math.fsum(part**2 / max(1, units - 1) for part, units in parts)
+        units = variance**2 / squares if squares else 1.0
         outcomes = sum(count * part.outcomes for count, part in self._parts())
-        return variance * (1 - 1 / outcomes) * (_student(max(1, units)) / _student(max(1, outcomes - 1))) ** 2
+        return variance * (1 - 1 / outcomes) * (_student(units) / _student(max(1, outcomes - 1))) ** 2
 
     def _between(self, stratum: Counter[Unit], means: Mapping[str, float]) -> float:
         """The share of one stratum in the variance of the mean, around these means of its subsets."""
@@ -129,6 +132,16 @@ class _Sample:
 
         squares = (count * math.fsum(map(deviation, unit)) ** 2 for unit, count in stratum.items())
         return math.fsum(squares) * stratum.total() / max(1, stratum.total() - 1)
+
+    def _unseen(self, stratum: Counter[Unit]) -> float:
+        """The share of a stratum whose units are all equal: as if two more had been drawn, one of which differs (Laplace).
+
+        It is at most the share that the whole mean suggests: most strata of a good judge are all right.
+        """
+        units = stratum.total()
+        differing = 1 / (units + 2)
+        variance = min(differing * (1 - differing), self.mean * (1 - self.mean))
+        return math.fsum(count * self._weight(unit) for unit, count in stratum.items()) ** 2 * variance / units
 
     def _differing_units(self) -> int:
         """The number of units with a right outcome, or of those with a wrong one, whichever is smaller."""
@@ -166,7 +179,7 @@ def _clopper_pearson(mean: float, outcomes: float) -> Interval:
     return low, high
 
 
-def _student(degrees: int) -> float:
+def _student(degrees: float) -> float:
     """The end of Student's 95% interval in standard errors."""
     from scipy.special import stdtrit
 
