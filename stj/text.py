@@ -303,7 +303,16 @@ def show(item: str | Table | Passage, stream: TextIO | None = None) -> None:
 
         Console(file=stream, highlight=False).print(item)
     else:
-        print(visible(item) if isinstance(item, str) else item, file=stream, flush=True)
+        text = visible(item) if isinstance(item, str) else str(item)
+        print(_for_encoding(text, stream.encoding or "utf-8"), file=stream, flush=True)
+
+
+def _for_encoding(text: str, encoding: str) -> str:
+    """The text with ASCII for our own signs if the encoding lacks them, so that tables stay aligned."""
+    for sign, ascii_sign in (("–", "-"), ("…", "~")):
+        if not sign.encode(encoding, "ignore"):
+            text = text.replace(sign, ascii_sign)
+    return text
 
 
 def _name(cell: str) -> str:

@@ -1,5 +1,6 @@
 """Durations, and the live line on real terminals: a pseudo-terminal is in the place of stderr."""
 
+import io
 import os
 import pty
 import subprocess
@@ -8,7 +9,7 @@ from io import StringIO
 
 import pytest
 
-from stj.text import CLEAR_LINE, LiveLine, duration
+from stj.text import CLEAR_LINE, LiveLine, duration, show
 
 LINE = "iteration_1/judged: 2,000/4,000 rows | [failed] | :smile: eta 20s"
 
@@ -112,3 +113,9 @@ def test_rich_is_imported_only_on_a_terminal() -> None:
     code = "import sys; from stj.text import LiveLine; LiveLine().show('x'); LiveLine().clear(); print('rich' in sys.modules)"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (process.stdout, process.stderr) == ("False\n", "")
+
+
+def test_a_terminal_without_a_dash_shows_a_hyphen() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", errors="backslashreplace", write_through=True)
+    show("größer – 50.0", stream)
+    assert stream.buffer.getvalue() == "größer - 50.0\n".encode("latin-1")  # type: ignore[attr-defined]
