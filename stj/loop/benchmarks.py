@@ -4,8 +4,8 @@
       part-*.parquet, manifest.json    every judgment of M_2, as `stj eval` would write it
       scores.json                      every score, by every parser: `stj compare` takes two such folders
 
-Each benchmark of each judge is an artifact of its own. So a benchmark that is added to a finished run is judged, and nothing
-else is made again: neither judgments of training pairs nor a model depends on it.
+Each benchmark of each judge is an artifact of its own. If one is added to a finished run, it is judged and nothing else is
+made again: neither judgments of training pairs nor a model depends on it.
 """
 
 import json
