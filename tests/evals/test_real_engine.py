@@ -59,12 +59,12 @@ def test_the_scores_of_pairs_are_those_of_the_judgments(evaluated: Evaluated) ->
 
 def test_the_attack_card_is_that_of_the_judgments(evaluated: Evaluated) -> None:
     card = evaluated.scores("attacks", "distinct")["attacks"]
-    right: dict[str, set[tuple[str, str]]] = {}
+    right: dict[str, set[tuple[str, ...]]] = {}
     for row in evaluated.rows_of("attacks"):
         assert row.pair is not None
-        pair, attack, _ = attacked_id(id_in_task(row))
+        *pair, attack, _ = attacked_id(id_in_task(row))
         assert row.pair.attack == (None if attack == UNATTACKED else attack)
-        right.setdefault(attack, set()).update((pair, judgment.winner) for judgment in row.judgments if judgment.correct)
+        right.setdefault(attack, set()).update((*pair, judgment.winner) for judgment in row.judgments if judgment.correct)
     before = right[UNATTACKED]
     assert before
     for name in ATTACKS:
