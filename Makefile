@@ -34,7 +34,7 @@ test: install  ## all tests, including those with real engines
 test-long: install  ## whole runs on real engines: Ray jobs, machines lost and drained, drivers killed on a cluster, checkpoints torn, model selection
 	$(BIN)/python -m pytest -m long
 
-test-fast: install  ## the tests without engines, in under a minute
+test-fast: install  ## the tests without engines, in about two minutes
 	$(BIN)/python -m pytest -n 2 -m "not engine and not long"
 
 check: install  ## format, lint, types, which room may import which, the docs and their links

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/coverage.py          about an hour; writes results/coverage.json
 
-Each number is the share of 2,000 simulated evaluations whose interval holds the accuracy that made them; the standard error of
+Each number is the share of 2,000 simulated evaluations whose interval holds the accuracy that made them. The standard error of
 a share of 95% is 0.5 points. Beside it stands the share of the percentile bootstrap (scipy's), which stj used before: the peer.
 
     example     one judgment

@@ -3,10 +3,10 @@
     python benchmarks/risk.py             a few minutes on two cores
     python benchmarks/risk.py --again     splits the judgments in the result again, without a model
 
-The seed model, M_0, judges the held-out and the development pairs once: with one greedy vote in each order, with the
+The seed model, M_0, judges the held-out and the development pairs in three ways: with one greedy vote in each order, with the
 probabilities of that vote, and with 8 sampled votes. In each split one half of the pairs is the calibration. On the other half
-the share of errors among the answered pairs must be at most the risk, except in at most 10% of the splits. A split in which the
-calibration keeps no risk answers nothing, so it cannot fail; it is counted apart.
+the share of wrong answers must be within the risk, in at least 90% of the splits. A split in which the calibration keeps no
+risk answers nothing, so it cannot fail; it is counted apart.
 """
 
 import json

@@ -3,7 +3,7 @@
     python benchmarks/score.py          2 minutes on one core; writes benchmarks/results/score.json
 
 Each command runs in a process of its own, so that both pay for their start. The ratio is stj's CPU time over the peer's on the
-same 10,000 rows; a row has two judgments of about 400 characters, and stj reads each by three parsers, checks ids and makes
+same 10,000 rows. A row has two judgments of about 400 characters. stj reads each by three parsers, checks ids and makes
 intervals. Memory is the peak of the whole process on 100,000 and on 1,000,000 rows, by one parser.
 """
 

@@ -3,9 +3,10 @@
     python benchmarks/votes.py package://mini/seed_model                  about 3 minutes of two CPU cores
     python benchmarks/votes.py runs/mini/iteration_3/model --pairs 480
 
-Writes benchmarks/results/votes.json, by model: the share of calls that each rule saves on the mini world's held-out pairs, and
-the verdicts that differ from those of all votes. `judge` is the verdict over both orders, `eval` the majority of each order.
-The same pairs are also judged with each rule for the wall-clock time, and greedily by counting and by `distribution`.
+Writes benchmarks/results/votes.json, by model, on the mini world's held-out pairs. It has the share of calls that each rule
+saves, and the verdicts that differ from those of all votes. `judge` is the verdict over both orders, `eval` the majority of
+each order. The same pairs are also judged with each rule for the wall-clock time, and greedily by counting and by
+`distribution`.
 """
 
 import argparse

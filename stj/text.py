@@ -183,7 +183,7 @@ class Table:
     """A table as data. `str` gives plain text for logs, pipes and files; `rich` renders it for a terminal.
 
     The first column is aligned left, all others right. Plain text is at most 100 columns wide. If a table is wider, or wider
-    than its terminal, its columns continue below, from each group on, in a table that repeats the first column.
+    than its terminal, its columns continue below in another table, group by group. That table repeats the first column.
     """
 
     columns: Sequence[Column]

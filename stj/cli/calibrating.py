@@ -29,7 +29,7 @@ def _calibrate(
 ) -> None:
     """Measures a judge's confidence on labelled pairs.
 
-    Judge, `stj judge` and `stj serve` take the file, and abstain where the risk is too high.
+    Judge, `stj judge` and `stj serve` take the file, and abstain if the risk is too high.
     """
     from stj.judging.calibrate import calibrate
     from stj.judging.calibration_file import calibration_text

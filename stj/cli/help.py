@@ -24,14 +24,14 @@ Benchmarks:
   ppe-human, ppe-correctness, judgebench, rmbench, rewardbench,
   rewardbench2, rewardbench2-ratings, llmbar, mtbench, helpsteer2,
   helpsteer2-helpfulness, hhh, pairs
-  headline    the first four, which still separate judges (only `stj eval`)
-  NAME        read from the hub
-  NAME:PLACE  read from a .jsonl, .ndjson, .json, .csv (each also as .gz) or
-              .parquet file, or from a directory of them, in the benchmark's
-              published schema. A .json file is held in memory whole; others are
-              read as a stream.
-  pairs:FILE  any file with instruction or prompt, and chosen and rejected, or
-              response_a, response_b and winner or label
+  headline      the first four, which still separate judges (only `stj eval`)
+  NAME          read from the hub
+  NAME:PLACE    read from a .jsonl, .ndjson, .json, .csv (each also as .gz) or
+                .parquet file, or from a directory of them, in the benchmark's
+                published schema. A .json file is held in memory whole; others
+                are read as a stream.
+  pairs:FILE    any file with instruction or prompt, and chosen and rejected, or
+                response_a, response_b and winner or label
   attacks:FILE  the same pairs, each also under attack, as in `stj attack`
 """
 RECORDED_HELP = """\

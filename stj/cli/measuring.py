@@ -90,8 +90,8 @@ def _score(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="The format in which the judgments are written, as arena or judgelm; by default the benchmark's own, or the "
-            "only other one that fits all judgments.",
+            help="The format of the judgments, such as arena or judgelm. By default it is the benchmark's own, or the only "
+            "other one that fits all judgments.",
         ),
     ] = None,
     as_json: AsJson = False,

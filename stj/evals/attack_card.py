@@ -1,7 +1,7 @@
 """The attack card of a judge: how many of its right verdicts each attack flips.
 
 A verdict is that of one order of one pair: the greedy judgment, or the majority of `votes`. It is right if it names the better
-answer. An attack flips a right verdict if the verdict in the same order under the attack is not right: it names the worse
+answer. An attack flips a right verdict if it is not right any more in the same order under the attack: it names the worse
 answer, or there is none. Both orders of a pair are one cluster of the intervals.
 
 The attack "swap" changes only the order: it flips a right verdict if the verdict in the other order is not right.

@@ -1,7 +1,7 @@
 """Judgments whose verdict contradicts their own words: the last sentence prefers one response, the verdict names another.
 
-Only a plain statement counts: the last sentence names a single response and says that it is better, as in "Response B is
-better" or "Assistant A's answer is more helpful than Assistant B's". A sentence that concedes, denies or doubts says nothing,
+Only a plain statement counts: the last sentence names a single response and says that it is better. "Response B is better" is
+one, and "Assistant A's answer is more helpful than Assistant B's". A sentence that concedes, denies or doubts says nothing,
 and a heading such as "Final verdict:" is no sentence. So the count is a lower bound; docs/evaluation.md has its precision on
 recorded judgments.
 """

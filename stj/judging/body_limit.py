@@ -1,8 +1,8 @@
 """Refuses HTTP bodies over a size at once: before they are read, and so before anything parses or tokenizes them.
 
 A body's limit follows from the model's context. More than 16 characters a token, over a whole request, is no text that a model
-could read: English has 4 or 5. A character takes at most 6 bytes in JSON, or 12 for the few beyond the first plane. A context
-of 2,048 tokens so has room for 32,768 characters, in a body of 1 MiB, which is the least limit of a body.
+could read: English has 4 or 5. A character takes at most 6 bytes in JSON, or 12 for the few beyond the first plane. So a
+context of 2,048 tokens has room for 32,768 characters. No limit of a body is below 1 MiB.
 """
 
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ _BYTES_A_CHARACTER = 6
 
 
 def most_characters(context: int) -> int:
-    """The most characters of a request's texts together, for a model with a context of so many tokens."""
+    """The most characters of a request's texts together, for a model whose context has this many tokens."""
     return _CHARACTERS_A_TOKEN * context
 
 

@@ -125,7 +125,7 @@ class Calibration:
     def abstention(self, limit: RiskLimit) -> "Abstention":
         """When the judge abstains, to keep this limit.
 
-        Raises ConfigError if the calibration shows no confidence that keeps it; the error names the lowest risk that one keeps,
+        Raises ConfigError if the calibration shows no confidence that keeps it. The error names the lowest risk that one keeps,
         or the number of pairs that are needed.
         """
         answers = self.answers()

@@ -1,7 +1,7 @@
 """A calibration as a file: small JSON that a person can read, with a digest of itself.
 
 A file that is damaged or edited is refused. What follows from the outcomes (the curve, ECE, Brier) is in the file for readers
-and for other programs; it is computed again from the outcomes, and must be the same.
+and for other programs. It is computed again from the outcomes, and must be the same.
 """
 
 import hashlib

@@ -4,10 +4,10 @@ A calibration says how often the judge prefers A where A is better (sensitivity,
 ties as halves. If A is better in the share p of all pairs, the plain rate is m = p s + (1 - p)(1 - t). So p is
 (m + t - 1) / (s + t - 1) (Rogan and Gladen 1978).
 
-The interval holds every p that the three measured rates do not contradict, as Fieller (1954) does for a ratio: the squared
-difference of both sides is at most z^2 times its variance. So it includes the uncertainty of the calibration, and it is wide
-enough if s + t - 1 is small. Each rate is moved a little towards a half, and its variance is not zero at 0 and 1, as Agresti
-and Coull (1998) do.
+The interval holds every p that the three measured rates do not contradict, as Fieller (1954) does for a ratio. For such a p
+the squared difference of both sides is at most z^2 times its variance. So it includes the uncertainty of the calibration, and
+it is wide enough if s + t - 1 is small. Each rate is moved a little towards a half, and its variance is not zero at 0 and 1,
+as Agresti and Coull (1998) do.
 """
 
 import math
@@ -62,9 +62,9 @@ def corrected(plain: Rate, outcomes: Outcomes) -> CorrectedRate:
     low, high = _interval(plain, sensitivity, specificity, pooled)
     if low > 1 or high < 0:
         raise ConfigError(
-            f"A's plain win rate, {plain.mean:.1%}, is further from 50% than this judge can get: on the labelled pairs it "
-            f"prefers the better response in {sensitivity.mean:.1%} (A) and {specificity.mean:.1%} (B); calibrate it on pairs "
-            "of the same kind"
+            f"A's plain win rate, {plain.mean:.1%}, is further from 50% than this judge can get: it prefers the better "
+            f"labelled response in {sensitivity.mean:.1%} (A) and {specificity.mean:.1%} (B); calibrate it on pairs of the "
+            "same kind"
         )
     rate = (plain.mean + specificity.mean - 1) / (sensitivity.mean + specificity.mean - 1)
     return CorrectedRate(
@@ -105,9 +105,9 @@ def _interval(plain: Rate, sensitivity: Rate, specificity: Rate, pooled: bool) -
     squared = 4 * first if pooled else first + second
     if separation <= math.sqrt(squared):
         raise ConfigError(
-            f"this judge does not separate better from worse: on the labelled pairs it prefers the better response in "
+            f"this judge does not separate better from worse: it prefers the better labelled response in "
             f"{sensitivity.mean:.1%} ({sensitivity.pairs:,} pairs, A) and {specificity.mean:.1%} ({specificity.pairs:,}, B), "
-            "as chance may; no rate can be corrected: calibrate on more pairs, or with more votes"
+            "as chance may; calibrate on more pairs, or with more votes"
         )
     a = separation**2 - squared
     b = -2 * distance * separation + (squared if pooled else 2 * second)

@@ -1,8 +1,8 @@
 """Risk: the confidence from which on a judge answers, so that its error among the answered pairs has a limit.
 
-The guarantee: with probability `confidence`, at most the share `risk` of the answers is wrong, in the long run and on as many
-new pairs as were labelled, or more. The probability is over the choice of the labelled and the new pairs, which must be of the
-same kind. It holds for any judge and any number of pairs. Pairs below the threshold, and ties, are not answered.
+The guarantee: with probability `confidence`, at most the share `risk` of the answers is wrong. It is for the long run, and for
+as many new pairs as were labelled, or more. The probability is over the choice of the labelled and the new pairs, which must
+be of the same kind. It holds for any judge and any number of pairs. Pairs below the threshold, and ties, are not answered.
 
 The error among the answered need not grow as the threshold falls, so one bound for one threshold chosen on the data would not
 hold. This is learn then test (Angelopoulos et al. 2021), as in Trust or Escalate (Jung et al. 2024). The possible thresholds
@@ -13,9 +13,9 @@ most the sum of all shares. Fixed sequence testing is the case in which the stri
 serve a judge of many votes, which is seldom unanimous.
 
 A p-value is the larger of two exact ones. The binomial one is for the error in the long run. The hypergeometric one is for as
-many new answers as there were labelled ones: if too many of those are wrong, both together have so many errors that their fair
-division seldom leaves so few among the labelled ones (prediction limits, Thatcher 1964). Without it, a judge whose error in the
-long run is just within the risk would exceed it on every second set of new pairs.
+many new answers as there were labelled ones (prediction limits, Thatcher 1964). If too many of those are wrong, a fair
+division of all errors seldom leaves as few among the labelled ones. Without it, a judge whose error in the long run is just
+within the risk would exceed it on every second set of new pairs.
 """
 
 import math

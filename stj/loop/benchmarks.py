@@ -4,8 +4,8 @@
       part-*.parquet, manifest.json    every judgment of M_2, as `stj eval` would write it
       scores.json                      every score, by every parser: `stj compare` takes two such folders
 
-Each benchmark of each judge is an artifact of its own. So a benchmark that is added to a finished run is judged, and nothing
-else is made again: neither judgments of training pairs nor a model depends on it.
+Each benchmark of each judge is an artifact of its own. If one is added to a finished run, it is judged and nothing else is
+made again: neither judgments of training pairs nor a model depends on it.
 """
 
 import json
@@ -19,6 +19,7 @@ from stj.evals.benchmarks.evaluation import SCORES, judged_examples
 from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_refs
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged
 from stj.evals.compare import ExampleResult, example_results
+from stj.evals.evaluation_scores import score_evaluation
 from stj.evals.table import interval, percent
 from stj.loop.phase import Phase
 from stj.rows import Row, row_from_dict
@@ -81,8 +82,6 @@ class BenchmarkPhase(Phase):
 
     def write_scores(self) -> None:
         """Writes scores.json, as `stj eval` does. A benchmark that cannot be scored has its reason there."""
-        from stj.evals.evaluate import score_evaluation  # Ray takes seconds to import.
-
         whole = replace(self.config.heldout, limit=None)
         config = replace(self.config, votes=1, prompt="figure8", heldout=whole)  # These settings are for `stj eval` alone.
         judge = f"M_{self.judge} of {self.config.run_root}"

@@ -26,7 +26,7 @@ LARGEST_CHANGE = 2.0
 """Acceptance halves, or judgments become half or twice as long, from one judge to the next. All judges are fine-tuned from the
 same seed on the same pairs, so a change that large is a fault in what the judge learned."""
 ANSWER_RATIO = 2.0
-"""Better answers that are on average twice as long as worse ones, or half as long, can be told by their length alone."""
+"""If better answers are on average twice as long as worse ones, or half as long, length alone says which is better."""
 FULL_AGREEMENT = 1.0
 """Share of the sampled judgments that have the verdict of their majority. A judge that never differs from itself samples no
 alternatives: where its first judgment is wrong, no further sample is right."""

@@ -104,7 +104,7 @@ def write_report(
 def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: Where | None = None) -> str:
     """The report as one page that needs neither network nor scripts."""
     measured = [iteration for iteration in iterations if iteration.heldout]
-    data_by_judge = trained(iterations)
+    data_by_judge = training_sets(iterations)
     watched = [(iteration, iteration.dashboard) for iteration in iterations if iteration.dashboard]
     drops = Counter[str]()
     for _, data in data_by_judge:
@@ -168,14 +168,14 @@ def benchmark_names(iterations: Sequence[IterationReport]) -> list[str]:
     return list(dict.fromkeys(name for iteration in iterations for name in iteration.benchmarks))
 
 
-def trained(iterations: Sequence[IterationReport]) -> list[tuple[str, IterationReport]]:
+def training_sets(iterations: Sequence[IterationReport]) -> list[tuple[str, IterationReport]]:
     """Each set of training data under the name of the judge that it trains."""
     following = [*(iteration.judge for iteration in iterations[1:]), "the next judge"]
     return [(judge, data) for judge, data in zip(following, iterations, strict=False) if data.pairs is not None]
 
 
 def _plots(iterations: Sequence[IterationReport]) -> dict[str, Markup]:
-    data_by_judge = trained(iterations)
+    data_by_judge = training_sets(iterations)
     judges = [f"for {judge}" for judge, _ in data_by_judge]
     accepted = [None if data.accepted is None else 100 * data.accepted for _, data in data_by_judge]
     draws = [data.draws_per_kept for _, data in data_by_judge]

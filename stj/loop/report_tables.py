@@ -10,7 +10,16 @@ from stj.evals.table import interval, percent
 from stj.loop.attack_tables import attack_table
 from stj.loop.counts import by_parser
 from stj.loop.measures import HELDOUT_PAIRS, BenchmarkReport, JudgeComparison
-from stj.loop.report import IterationReport, benchmark_names, difference_words, length_words, lift, number, p_words, trained
+from stj.loop.report import (
+    IterationReport,
+    benchmark_names,
+    difference_words,
+    length_words,
+    lift,
+    number,
+    p_words,
+    training_sets,
+)
 from stj.text import Column, Table
 
 WIDTH = 100
@@ -136,7 +145,7 @@ def _dashboard(iteration: IterationReport) -> list[str]:
 
 def _notes(iterations: Sequence[IterationReport]) -> Iterator[str]:
     """What was accepted in each category and by each parser, what was not scored, and the alarms."""
-    for judge, data in trained(iterations):
+    for judge, data in training_sets(iterations):
         if data.dashboard and len(data.dashboard.by_category) > 1:
             shares = (f"{name} {part.accepted:.0%} of {part.judged:,}" for name, part in data.dashboard.by_category.items())
             yield f"Accepted for {judge}, by category: {', '.join(shares)}"

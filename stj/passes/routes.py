@@ -1,7 +1,7 @@
 """The artifacts of one stream: most rows belong to its main artifact, and some tasks to artifacts of their own.
 
-A judge's benchmarks go through its weights in the pass that judges anyway, but lie apart: a benchmark that is added to a run
-later must not make the judgments of the training pairs stale.
+A judge's benchmarks go through its weights in the pass that judges anyway, but lie apart. So a benchmark that is added to a run
+later does not make the judgments of the training pairs stale.
 """
 
 from collections.abc import Callable, Mapping

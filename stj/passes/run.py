@@ -60,8 +60,8 @@ def run_pass(
     not fail as soon as it arrives, a little before it is committed. `beside` names the artifacts of tasks that do not belong
     to the pass's own artifact; they are finished after it.
 
-    Raises PassFailed if more than `max_failed_fraction` of the rows failed or no engine starts, CapacityError if an engine's
-    machine is lost and not replaced, and EndpointError if the API of the model refuses every request.
+    Raises PassFailed if more than `max_failed_fraction` of the rows failed or no engine starts. Raises CapacityError if an
+    engine's machine is lost and not replaced, and EndpointError if the API of the model refuses every request.
     """
     started = time.monotonic()
     live_line = LiveLine()

@@ -5,12 +5,12 @@
     read as                                               -   [[B]]
 
 A tokenizer may cut the verdict anywhere, and each prompt has its own format. So nothing here knows a format: an alternative
-token is put in the place of the written one, and the judgment's parser reads the verdict again. In a verdict that names both
+token takes the place of the written one, and the judgment's parser reads the verdict again. In a verdict that names both
 labels, such as [[A>>B]], what follows an alternative is turned round with it: [[B>>A]]. Otherwise it is taken as written.
 
 The probabilities are the model's own, before temperature and top_p. They are given the text up to the verdict, and given that
 some verdict follows. If the other label is not among the alternatives, its probability is at most the lowest one of them, and
-at most what they leave: this bound is taken, so a judge never seems surer than it is known to be.
+at most what they leave. This bound is taken, so a judge never seems surer than it is known to be.
 """
 
 from bisect import bisect_left

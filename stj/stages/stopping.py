@@ -4,14 +4,14 @@
     exact       until no vote that is left can change the majority, so the verdict is that of all votes
     unlikely    also once the leader is so far ahead that a change is unlikely
 
-A round is one vote in each order, and a rule looks only after whole rounds: both orders always have equally many votes, so
-position bias cancels. Rounds are numbered. Only those are started that are needed whatever they say. So no vote is wasted, and
-the result depends neither on concurrency nor on which vote arrives first.
+A round is one vote in each order, and a rule looks only after whole rounds. So both orders always have equally many votes, and
+position bias cancels. Rounds are numbered, and only those that are surely needed are started. So no vote is wasted, and the
+result depends neither on concurrency nor on which vote arrives first.
 
 The lead of `unlikely` is the smallest one whose error is at most `stop_error`. The error is the probability that the verdict
 differs from that of all votes, over all looks together. Votes are independent samples, but the judge's chance of each verdict
-is not known, and each order has its own. So the error is that of the worst chances: a fair coin in both orders. For a coin, by
-the reflection principle, to be ahead by the lead and not to end ahead is as probable as to end ahead by twice the lead or
+is not known, and each order has its own. So the error is that of the worst chances: a fair coin in both orders. By the
+reflection principle, a coin that is ahead by the lead is as likely not to end ahead as it is to end ahead by twice the lead or
 more. Ties and unreadable votes only lower the error. tests/stages/test_stopping.py computes it for few votes and many chances.
 """
 

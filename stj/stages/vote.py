@@ -72,7 +72,7 @@ class PairVerdict:
         """The mean of the votes asked, from -1 to 1: a vote for A counts 1, a vote for B -1, any other 0.
 
         Position bias cancels out. Swapping the responses only changes the sign, for a greedy judge exactly. Votes that stop
-        once they are settled have a mean further from 0 than all votes would have: set `stop` to `all` where the mean matters.
+        once they are settled have a mean further from 0 than all votes would have. Set `stop` to `all` if the mean matters.
         """
         for_a, for_b = self.shares
         return for_a - for_b
@@ -132,7 +132,7 @@ def stopping_of(config: VoteConfig) -> Stopping:
 
 
 def first_rounds(config: VoteConfig) -> int:
-    """The rounds of votes that every pair has, whatever they say."""
+    """The rounds of votes that every pair has."""
     return stopping_of(config).rounds_needed(Counter(), config.votes, config.votes, len(LABELS))
 
 

@@ -16,10 +16,11 @@ from stj.rows import Pair
 from stj.thoughts import shown_response
 from stj.verdict import Label, other
 
-TEXTS = st.text(alphabet=st.characters(), max_size=200)  # Every character, surrogates included.
+TEXTS = st.text(alphabet=st.characters(), max_size=60)  # Every character, surrogates included.
 LABELS = st.sampled_from(("A", "B"))
 WORD_SETS = st.sampled_from(("card", "training"))
 ATTACKED = st.sampled_from(list(ATTACKS.values()))
+KINDS = (words.FLATTERY, words.AUTHORITY, words.MASTER_KEYS, words.VERDICTS, words.CONTROL_TOKENS, words.PADDING)
 HOSTILE = (
     *("", " ", "\n", ".", "x", "\ud800", "{text}{worse}{better}{line}", "<think>a</think>b", "<think>open", "</think>"),
     *("e\u0301" * 50, "\u202eright to left", "日本語の答えです。", "```py\nx = 1\n```", "[[A]] [[B]]", "<|eot_id|>", "\0"),
@@ -76,9 +77,9 @@ def test_hostile_answers_are_attacked_or_left_alone(chosen: str, rejected: str, 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 @pytest.mark.parametrize("text", ["word " * 20_000, "x" * 100_000, " " * 99_999 + "x", "a. " * 33_000, "\n" * 99_999 + "x"])
 def test_a_long_answer_is_attacked_in_no_time(attack: Attack, text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()  # not the wall's: other processes must not count
     changed = attacked(pair_of("better", text), attack, "B", 0, "row", "card")
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     assert changed is None or len(changed.rejected) < 6 * len(text)
 
 
@@ -104,7 +105,7 @@ def test_padding_makes_the_worse_answer_twice_as_long_as_the_longer_one() -> Non
 
 
 def test_the_words_of_training_are_not_those_of_the_card() -> None:
-    for kind in (words.FLATTERY, words.AUTHORITY, words.MASTER_KEYS, words.VERDICTS, words.CONTROL_TOKENS, words.PADDING):
+    for kind in KINDS:
         assert not set(kind["card"]) & set(kind["training"])
         assert all(len(set(texts)) == len(texts) for texts in kind.values())
     assert not set(words.FORMATS["card"]) & set(words.FORMATS["training"])
@@ -143,6 +144,13 @@ def test_a_share_of_the_training_pairs_is_attacked_with_every_attack_in_turn() -
     assert all(few == many for few, many in zip(drawn, more, strict=True) if few.attack)  # a higher share only adds
 
 
-def test_the_identity_is_that_of_the_words() -> None:
-    assert attacks_identity("card") != attacks_identity("training")
-    assert attacks_identity("card") == attacks_identity("card")
+@pytest.mark.parametrize("changed", ["card", "training"])
+def test_the_identity_changes_with_every_word_of_its_set_alone(changed: WordSet) -> None:
+    before = {word_set: attacks_identity(word_set) for word_set in ("card", "training")}
+    for kind in KINDS:
+        for place in range(len(kind[changed])):
+            with pytest.MonkeyPatch.context() as patch:
+                other_words = tuple(f"{text} more" if at == place else text for at, text in enumerate(kind[changed]))
+                patch.setitem(kind, changed, other_words)  # type: ignore[arg-type]
+                after = {word_set: attacks_identity(word_set) for word_set in ("card", "training")}
+            assert {word_set for word_set in before if before[word_set] != after[word_set]} == {changed}, kind[changed][place]

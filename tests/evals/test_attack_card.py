@@ -1,8 +1,6 @@
 """The attack card: which pairs it judges, what counts as a flip, and `stj attack`."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -131,31 +129,3 @@ def test_a_judge_of_lengths_is_fooled_by_what_lengthens(tmp_path: Path, capsys: 
     shown = capsys.readouterr().out
     assert max(len(line) for line in shown.splitlines() if str(tmp_path) not in line) <= 80
     assert shown.count("padding") == 1
-
-
-@pytest.mark.engine
-def test_the_mini_seed_is_attacked_on_the_real_engine(tmp_path: Path) -> None:
-    """The card is recomputed from the judgments on disk, and the same command again judges nothing."""
-    pairs = "package://mini/data/attacked.jsonl"
-    command = [sys.executable, "-m", "stj.cli", "attack", "package://mini/seed_model", pairs, MINI]
-    settings = ["heldout.limit=4", "engine.max_replicas=1", "engine.min_replicas=1", f"run_root={tmp_path}/run", "--json"]
-    ran = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=600, check=False)
-    assert ran.returncode == 0, ran.stderr
-    card = json.loads(ran.stdout)["scores"]["attacks"]["distinct"]["attacks"]
-    [folder] = (tmp_path / "run" / "evals").iterdir()
-    rows = [row_from_dict(record) for record in read_artifact(Folder.at(folder)).records()]
-    right: dict[str, set[tuple[str, str]]] = {}
-    for row in rows:
-        assert row.pair is not None
-        pair, attack, _ = attacked_id(id_in_task(row))
-        assert row.pair.attack == (None if attack == UNATTACKED else attack)
-        right.setdefault(attack, set()).update((pair, judgment.winner) for judgment in row.judgments if judgment.correct)
-    before = right[UNATTACKED]
-    assert before
-    for name in ATTACKS:
-        assert (card[name]["pairs"], card[name]["right"]) == (4, len(before))
-        assert card[name]["flipped"] == pytest.approx(len(before - right[name]) / len(before))
-    assert card["any"]["flipped"] == pytest.approx(len(before - set.intersection(*right.values())) / len(before))
-    assert card["padding"]["flipped"] > 0  # words that a model of two million parameters has never seen
-    again = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=120, check=True)
-    assert again.stdout == ran.stdout

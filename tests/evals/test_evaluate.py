@@ -3,8 +3,6 @@
 import asyncio
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -455,21 +453,3 @@ def test_a_wrong_command_is_one_line(words: list[str], message: str, capsys: pyt
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
-
-
-@pytest.mark.engine
-def test_the_mini_judge_on_its_held_out_pairs_on_the_real_engine(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "stj.cli", "eval", "package://mini/seed_model", PAIRS, MINI]
-    settings = ["heldout.limit=20", f"run_root={tmp_path}/run", "--json"]
-    ran = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=900, check=False)
-    assert ran.returncode == 0, ran.stderr
-    [folder] = (tmp_path / "run" / "evals").iterdir()
-    rows = [row_from_dict(record) for record in read_artifact(Folder.at(folder)).records()]
-    assert sorted(row.position for row in rows) == list(range(20))
-    assert all([judgment.winner for judgment in row.judgments] == ["A", "B"] for row in rows)
-    overall = json.loads(ran.stdout)["scores"]["pairs"]["strict"]["groups"]["overall"]
-    judgments = [judgment for row in rows for judgment in row.judgments]
-    assert overall["accuracy"] == pytest.approx(sum(judgment.correct for judgment in judgments) / 40)
-    assert overall["ci95"][0] <= overall["accuracy"] <= overall["ci95"][1]
-    again = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=120, check=True)
-    assert again.stdout == ran.stdout

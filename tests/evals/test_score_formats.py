@@ -52,9 +52,8 @@ def test_the_format_is_guessed_if_it_fits_all_judgments(name: str, tmp_path: Pat
     file = written(tmp_path / "judged.jsonl", [RIGHT[name]] * 3)
     assert main(["score", file, "--benchmark", "pairs", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    own = name == "figure8"
     read = "figure8" if name == "fastchat" else name  # Half of its judgments are [[A]], which the benchmark's own format reads.
-    assert (record["format"], record["format_guessed"]) == (read, not own and name != "fastchat")
+    assert (record["format"], record["format_guessed"]) == (read, name not in ("figure8", "fastchat"))
     assert accuracies(record) == ([0.5] * 3 if name == "fastchat" else [1.0] * 3)
     assert main(["score", file, "--benchmark", "pairs"]) == 0
     assert (f"format: {name}, " in capsys.readouterr().out) == record["format_guessed"]

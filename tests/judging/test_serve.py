@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -240,7 +239,7 @@ def get(url: str, body: Any = None, key: str = "secret-of-the-server") -> tuple[
 
 
 def refused_at_once(server: str, path: str) -> tuple[int, str]:
-    """The answer to a body of 4 GB of which only the first bytes are ever sent."""
+    """The answer to a body of 4 GB of which only the first bytes are ever sent: a server that waits for the rest gives none."""
     connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=60)
     connection.putrequest("POST", path)
     for name, value in {"Authorization": "Bearer secret-of-the-server", "Content-Length": str(2**32)}.items():
@@ -369,12 +368,10 @@ def test_a_server_refuses_wrong_keys_and_bad_requests(server: str) -> None:
     assert get(f"{server}/v1/judge", PAIR, key="wrong")[0] == 401
     status, text = get(f"{server}/v1/judge", PAIR | {"instruction": "fox " * 5000})
     assert (status, "context of 2048 tokens" in text) == (400, True)
-    begun = time.monotonic()
     assert get(f"{server}/v1/judge", PAIR | {"response_a": "fox " * 10_000})[0] == 413
     for path in ("/v1/judge", "/v1/chat/completions"):
         refused, reason = refused_at_once(server, path)
         assert (refused, "larger than 1,048,576 bytes" in reason) == (413, True)
-    assert time.monotonic() - begun < 5
     assert get(f"{server}/v1/judge", {"instruction": "x"})[0] in (400, 422)
     assert get(f"{server}/health", key="")[0] == 200
 

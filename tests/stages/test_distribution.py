@@ -98,7 +98,7 @@ def test_a_tie_counts_half() -> None:
     assert probability(tags["A"], PAIR) == pytest.approx(5 / 7)  # Figure 8 offers no tie.
 
 
-def test_five_verdicts_sum_over_all_ways_to_go_on() -> None:
+def test_five_verdicts_sum_over_all_continuations() -> None:
     """[[A=B]] has A for its first letter too."""
     sign = Token(">", ((">", 0.5), ("=", 0.3), (">>", 0.2)))
     tag = [certain("[["), Token("A", (("A", 0.8), ("B", 0.2))), sign, certain("B"), certain("]]")]

@@ -105,7 +105,7 @@ def test_held_out_pairs_are_read_by_the_same_parser(parser: Parser, verdict: str
 @pytest.mark.parametrize("p", [0.2, 0.5, 0.9])
 def test_draws_follow_the_theory(p: float) -> None:
     """Kept share 1 - (1-p)^N and draws (1 - (1-p)^N) / p, within 4 standard errors."""
-    rng, samples, rows = random.Random(0), 15, 4_000
+    rng, samples, rows = random.Random(0), 15, 1_500
     draws = kept = 0
     for position in range(rows):
         right, wrong = right_and_wrong(make_row(position))

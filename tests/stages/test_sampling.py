@@ -157,7 +157,7 @@ class LengthJudge:
         return judgment(index, correct, length)
 
 
-PAIRS = 10_000
+PAIRS = 4_000
 
 
 async def kept_lengths(width: int, seed: int) -> tuple[list[int], int, int, int]:

@@ -53,9 +53,9 @@ def write_rows(path: Path, *parts: list[Row], step: str = "pass") -> Path:
     return path
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A run of one iteration: M_0 judged six pairs, M_1 two of them; one instruction was dropped."""
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one iteration: M_0 judged six pairs, M_1 two of them; one instruction was dropped. Tests only read it."""
     coding = Category(name="Coding", complexity=7, length="c")
     longer = "a much longer answer than the other"
     rows = [
@@ -77,6 +77,7 @@ def run(tmp_path: Path) -> Path:
         pair_row("right", judged("A"), judged("B", "B"), category=coding),
     ]
     dropped = Row(id="t1", position=1, turns=(Turn(role="user", content="Sing."),), dropped="category")
-    write_rows(tmp_path / "run/pairs", [dropped, *rows[:2]], rows[2:])
-    write_rows(tmp_path / "run/heldout_1", later)
-    return tmp_path / "run"
+    root = tmp_path_factory.mktemp("viewed") / "run"
+    write_rows(root / "pairs", [dropped, *rows[:2]], rows[2:])
+    write_rows(root / "heldout_1", later)
+    return root

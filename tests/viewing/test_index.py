@@ -15,6 +15,7 @@ from stj.rows import OPEN, Candidates, Example, Judgment, Pair, Row, Turn, examp
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
 from stj.verdict import Label
+from stj.viewing import sources
 from stj.viewing.columns import UNKNOWN_DIFFERENCE
 from stj.viewing.index import NO_PREFERENCE, Index
 from stj.viewing.lookup import contradicting, search
@@ -168,9 +169,17 @@ def _bit(judgment: Judgment) -> int:
     return 1 if judgment.correct else 2 if judgment.verdict in ("A", "B") else 4
 
 
-def test_a_hundred_thousand_rows_are_indexed_as_columns() -> None:
+def test_many_rows_are_indexed_as_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     """The columns of many rows come from Arrow: no row becomes a Python object."""
     single = rows_to_table([pair_row("x", judged("A"), judged("A", "B"))])
     many = pa.concat_tables([single] * 2000).combine_chunks().set_column(0, "id", pa.array([str(i) for i in range(2000)]))
-    opinions = Index([TableSource(many, "judge")]).opinions[0]
-    assert np.unique(opinions.masks).tolist() == [1 | 2 << 4]
+
+    def refuse(record: dict[str, object]) -> Row:
+        raise AssertionError("a row was made an object")
+
+    monkeypatch.setattr(sources, "row_from_dict", refuse)
+    index = Index([TableSource(many, "judge")])
+    assert np.unique(index.opinions[0].masks).tolist() == [1 | 2 << 4]
+    assert len(index.plain()["difference"]) == 2000
+    with pytest.raises(AssertionError, match="made an object"):
+        list(index.judged(0))

@@ -2,10 +2,12 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -66,15 +68,22 @@ def test_verdicts_are_marked_and_no_text_is_lost(text: str, verdict: str | None,
 
 
 def test_the_verb_serves_until_it_is_stopped(run: Path) -> None:
-    command = [sys.executable, "-m", "stj.cli", "view", str(run)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    program = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
+        f"from stj.cli import main; sys.exit(main(['view', {str(run)!r}]))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=PIPE, stderr=PIPE, text=True) as process:
         assert process.stdout is not None
-        url = process.stdout.readline().strip()
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url)
-        with urllib.request.urlopen(f"{url}index.json", timeout=10) as answer:
-            assert json.load(answer)["rows"] == 7
-        process.send_signal(2)
-        _, errors = process.communicate(timeout=10)
+        try:
+            url = process.stdout.readline().strip()
+            assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url)
+            with urllib.request.urlopen(f"{url}index.json", timeout=60) as answer:
+                assert json.load(answer)["rows"] == 7
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()  # A server that does not end must not keep the tests from ending.
     assert (process.returncode, errors) == (0, "7 rows; end with Ctrl+C\n")
 
 

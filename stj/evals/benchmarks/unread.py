@@ -1,10 +1,10 @@
 """Judgments without a verdict: how many, why, and which format they seem to be in. No score is zero in silence.
 
-A judgment without a verdict counts as wrong, so a file that is read in the wrong format would score 0. If more than half of the
-judgments hold no verdict in the format that is read, there is no score but an error. A verdict that the `distinct` parser reads
-is held, although `strict` may leave it out. If a parser reads no verdict in more than one judgment in twenty, its scores come
-with a warning: the unread judgments may move an accuracy by more than its 95% interval on 400 examples, plus or minus 5 points.
-Both say which format the judgments seem to be in.
+A judgment without a verdict counts as wrong, so a file that is read in the wrong format would score 0. If more than half of
+the judgments hold no verdict in the format that is read, there is no score but an error. A verdict that the `distinct` parser
+reads is held, although `strict` may leave it out. If a parser reads no verdict in more than one judgment in twenty, its scores
+come with a warning. Such a share may move an accuracy by more than its 95% interval on 400 examples, plus or minus 5 points.
+Error and warning say which format the judgments seem to be in.
 """
 
 from collections.abc import Iterable

@@ -89,12 +89,12 @@ def scores(file: Path, benchmark: str) -> BenchmarkScores | str:
 
 def same(writers: dict[str, Callable[[Path, Sequence[Record]], None]], rows: Sequence[Record], benchmark: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        found = []
+        results = []
         for suffix, write in writers.items():
             file = Path(folder) / f"rows{suffix}"
             write(file, rows)
-            found.append(scores(file, benchmark))
-    assert all(other == found[0] for other in found), found
+            results.append(scores(file, benchmark))
+    assert all(result == results[0] for result in results), results
 
 
 @pytest.mark.parametrize("benchmark", ROWS)
