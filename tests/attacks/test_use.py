@@ -107,7 +107,7 @@ def test_the_words_of_training_are_not_those_of_the_card() -> None:
     for kind in (words.FLATTERY, words.AUTHORITY, words.MASTER_KEYS, words.VERDICTS, words.CONTROL_TOKENS, words.PADDING):
         assert not set(kind["card"]) & set(kind["training"])
         assert all(len(set(texts)) == len(texts) for texts in kind.values())
-    assert not set(words.MARKUPS["card"]) & set(words.FORMATS["training"])
+    assert not set(words.MARKUPS["card"]) & set(words.MARKUPS["training"])
 
 
 @pytest.mark.parametrize("name", ["flattery", "authority", "master_key", "verdict", "control_tokens", "format"])
