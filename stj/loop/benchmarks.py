@@ -22,6 +22,7 @@ from stj.evals.benchmarks.unread import Readings
 from stj.evals.compare import ExampleResult, example_results
 from stj.evals.table import interval, percent
 from stj.loop.phase import Phase
+from stj.prompts.given import variant_of
 from stj.rows import Row, row_from_dict
 from stj.stages.runner import Stage
 from stj.storage.artifacts import Artifact
@@ -39,6 +40,15 @@ def run_benchmarks(config: Config) -> list[BenchmarkRef]:
         return refs
     except ConfigError as error:
         raise ConfigError(f"benchmarks: {error}") from None
+
+
+def unused_settings(config: Config) -> str:
+    """The settings of `stj eval` that a run's benchmarks do not follow, for the user; empty if there are none."""
+    given = {"votes": config.votes, "prompt": variant_of(config.prompt).name}
+    unused = [f"{name}={value}" for name, value in given.items() if value != getattr(Config(), name)]
+    if not config.benchmarks or not unused:
+        return ""
+    return f"{' and '.join(unused)} is for `stj eval` alone: a run asks without votes, with {Config().prompt}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,6 +125,13 @@ def test_the_check_before_a_run_reads_each_file_whole(tmp_path: Path, pairs: str
     [finding] = [finding for finding in input_findings(good, hub=False) if finding.subject == "benchmarks"]
     assert finding.ok
     assert finding.words == "pairs 20 rows, rewardbench on the hub"
+    for unused in ("votes=5", "prompt=arena"):
+        [finding] = [
+            finding
+            for finding in input_findings(config(tmp_path, f"benchmarks=[{pairs}]", unused), hub=False)
+            if finding.subject == "benchmarks"
+        ]
+        assert finding.words == f"pairs 20 rows; {unused} is for `stj eval` alone: a run asks without votes, with figure8"
     (tmp_path / "bad.jsonl").write_text('{"instruction": "a", "chosen": "b"}\n')
     [finding] = [
         finding
