@@ -6,7 +6,7 @@ and for mtbench FastChat's grades of single answers.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks import grades, mtbench, rewardbench
@@ -14,7 +14,7 @@ from stj.evals.benchmarks.read_as import FORMAT_OPTION, chosen_format, guessed_f
 from stj.evals.benchmarks.recorded_consistency import recorded_consistency
 from stj.evals.benchmarks.recorded_verdicts import ReadAs
 from stj.evals.benchmarks.refs import BenchmarkRef
-from stj.evals.benchmarks.scoring import score_recorded, scores_json, scores_tables
+from stj.evals.benchmarks.scoring import BenchmarkScores, score_recorded, scores_json, scores_tables
 from stj.evals.benchmarks.unread import MOST_UNREAD, Readings
 from stj.evals.consistency import consistency_line
 from stj.evals.table import percent
@@ -45,22 +45,41 @@ def score_file(
     return _judgments(file, ref, parsers, format_name)
 
 
-def _judgments(
-    file: str, ref: BenchmarkRef, parsers: Sequence[Parser], format_name: str | None
-) -> tuple[dict[str, Any], list[str | Table]]:
+class ReadJudgments(NamedTuple):
+    """The judgments of a file, read in a format that most of them are in."""
+
+    read_as: ReadAs
+    guessed: bool
+    """Whether the format is the only one that fits all judgments, and neither named nor the benchmark's own."""
+    scores: Sequence[BenchmarkScores]
+    """Their scores by each parser."""
+
+
+def read_judgments(file: str, ref: BenchmarkRef, parsers: Sequence[Parser], format_name: str | None = None) -> ReadJudgments:
+    """The judgments of a file, in the named format, else that of their judge or benchmark, else the only one that fits all.
+
+    Raises SourceError if the file cannot be scored, or if most of its judgments hold no verdict.
+    """
     chosen = chosen_format(format_name, ref.benchmark)
     read_as = ReadAs(wording=chosen or named_format(file, ref.benchmark), stored=chosen is None)
     scores = [score_recorded(file, ref, name, read_as) for name in parsers]
     guess = None if chosen else guessed_format(file, ref.benchmark, [parsed.readings for parsed in scores])
-    if guess:
-        guessed = [score_recorded(file, ref, name, ReadAs(wording=guess)) for name in parsers]
-        if all(parsed.readings.complete for parsed in guessed):  # The guess looked only at the first of many judgments.
-            read_as, scores = ReadAs(wording=guess), guessed
+    guessed = [score_recorded(file, ref, name, ReadAs(wording=guess)) for name in parsers] if guess else []
+    # The guess looked only at the first of many judgments.
+    if guess and all(parsed.readings.complete for parsed in guessed):
+        read_as, scores = ReadAs(wording=guess), guessed
     _refuse_unread(file, [parsed.readings for parsed in scores])
+    return ReadJudgments(read_as, read_as.wording is guess, scores)
+
+
+def _judgments(
+    file: str, ref: BenchmarkRef, parsers: Sequence[Parser], format_name: str | None
+) -> tuple[dict[str, Any], list[str | Table]]:
+    read_as, is_guess, scores = read_judgments(file, ref, parsers, format_name)
     wording = read_as.wording
-    record = {"file": file, "benchmark": ref.name, "format": wording.name, "format_guessed": wording is guess}
+    record = {"file": file, "benchmark": ref.name, "format": wording.name, "format_guessed": is_guess}
     items = list(scores_tables(scores, FORMAT_OPTION))
-    if wording is guess:
+    if is_guess:
         items.append(f"format: {wording.name}, {wording.form}: guessed, because it fits all judgments; --format sets another")
     elif wording is not ref.benchmark.wording:
         items.append(f"format: {wording.name}, {wording.form}")
