@@ -78,21 +78,30 @@ def _judgments(
     read_as, is_guess, scores = read_judgments(file, ref, parsers, format_name)
     wording = read_as.wording
     record = {"file": file, "benchmark": ref.name, "format": wording.name, "format_guessed": is_guess}
-    items = list(scores_tables(scores, FORMAT_OPTION))
+    readable = [parsed for parsed in scores if parsed.readings.missing <= MOST_UNREAD]
+    unread = {parsed.parser: _unread(parsed.readings) for parsed in scores if parsed not in readable}
+    items = list(scores_tables(readable, FORMAT_OPTION))
+    items += [f"{ref.name}: no score by {why}\n" for why in unread.values()]
     if is_guess:
         items.append(f"format: {wording.name}, {wording.form}: guessed, because it fits all judgments; --format sets another")
     elif wording is not ref.benchmark.wording:
         items.append(f"format: {wording.name}, {wording.form}")
     consistency = recorded_consistency(file, ref.benchmark, read_as)
     items += filter(None, [consistency_line(ref.name, consistency)])
-    return record | {parsed.parser: scores_json(parsed, FORMAT_OPTION) for parsed in scores} | consistency, items
+    record |= {parsed.parser: scores_json(parsed, FORMAT_OPTION) for parsed in readable}
+    return record | {name: {"error": why} for name, why in unread.items()} | consistency, items
 
 
 def _refuse_unread(file: str, readings: Sequence[Readings]) -> None:
     """Raises SourceError if most judgments hold no verdict, or if no parser reads any."""
     best = min(readings, key=lambda read: (read.missing, read.parser != "distinct"))
     if best.missing > MOST_UNREAD or 0 < best.judgments == best.unread:
-        raise SourceError(f"{file}: {best.shortfall()}; {best.hint(FORMAT_OPTION)}")
+        raise SourceError(f"{file}: {_unread(best)}")
+
+
+def _unread(readings: Readings) -> str:
+    """How many judgments a parser could not read, and what to do. Where only `paper` scores a file, the others say so."""
+    return f"{readings.shortfall()}; {readings.hint(FORMAT_OPTION)}"
 
 
 def _grades(
