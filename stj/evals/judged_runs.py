@@ -8,18 +8,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from stj.errors import SourceError
 from stj.evals.benchmarks.base import JudgedExample, SourceRecord
 from stj.evals.benchmarks.evaluation import judged_examples, read_evaluation
 from stj.evals.benchmarks.pairs import PAIRS
 from stj.evals.benchmarks.recorded import judged_records, read_recorded
+from stj.evals.benchmarks.recorded_verdicts import ReadAs
 from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
+from stj.evals.benchmarks.unread import MOST_UNREAD
 from stj.evals.metrics import VerdictsByOrder
+from stj.evals.score import read_judgments
 from stj.rows import Row, row_from_dict
+from stj.sources.dialogue import wrong_type
 from stj.sources.files import kind_of
 from stj.sources.ids import joined_id
 from stj.sources.truth import better_response
 from stj.storage.artifacts import Artifact
-from stj.verdict import Label, Parser, Verdict, majority, other
+from stj.verdict import TIE, Label, Parser, Verdict, majority, other
 
 
 class JudgedRun(Protocol):
@@ -50,10 +55,11 @@ class JudgedRun(Protocol):
 def read_run(location: str) -> JudgedRun:
     """The evaluation in a directory, or the results in a file.
 
-    Raises ArtifactError if a directory holds no finished evaluation, and SourceError if a file cannot be read.
+    Raises ArtifactError if a directory holds no finished evaluation. Raises SourceError if a file cannot be read, or if most
+    of its judgments hold no verdict.
     """
     if kind_of(Path(location)) and Path(location).is_file():
-        return ResultsRun(location=location)
+        return _results(location)
     artifact, record = read_evaluation(location)
     refused = [name for name, scores in record["scores"].items() if "error" in scores]
     benchmarks = {ref.name: ref for ref in map(benchmark_ref, record["benchmarks"]) if ref.name not in refused}
@@ -90,18 +96,29 @@ class ResultsRun:
     """Results by `stj judge`, or other recorded judgments of pairs."""
 
     location: str
+    read_as: ReadAs | None
+    """How the texts are read; None for results of `stj judge`, whose votes hold their verdicts."""
     parser: Parser | None = None
 
     @property
     def benchmarks(self) -> Mapping[str, BenchmarkRef]:
         """Only `pairs`; the results themselves hold what is right."""
-        return {PAIRS.name: BenchmarkRef(name=PAIRS.name, place=None)}
+        return {PAIRS.name: _PAIRS}
 
     def examples(self, ref: BenchmarkRef) -> Iterator[JudgedExample]:
-        """The examples with a winner. A line of `stj judge` has the verdicts that its judge's parser read."""
-        for record, example in self._with_records(ref):
-            voted = record.values.get("votes") and not example.unjudged
-            yield replace(example, verdicts=_as_voted(record)) if voted else example
+        """The examples with a winner. A line of `stj judge` has the verdicts that its judge's parser read.
+
+        Raises SourceError at the end if most of them hold no verdict.
+        """
+        orders = unread = 0
+        for record, given in self._with_records(ref):
+            voted = record.values.get("votes") and not given.unjudged
+            example = replace(given, verdicts=_as_voted(record)) if voted else given
+            orders += 0 if example.unjudged else len(example.verdicts)
+            unread += 0 if example.unjudged else sum(verdicts == [None] for verdicts in example.verdicts.values())
+            yield example
+        if unread > MOST_UNREAD * orders:
+            raise SourceError(f"{self.location}: {unread:,} of {orders:,} orders have no verdict: nothing to compare")
 
     def rows(self, ref: BenchmarkRef) -> Iterator[Row]:
         """Rows of ids alone: results do not hold the texts of their pairs."""
@@ -116,17 +133,32 @@ class ResultsRun:
 
     def _with_records(self, ref: BenchmarkRef) -> Iterator[tuple[SourceRecord, JudgedExample]]:
         records, again = itertools.tee(read_recorded(self.location))
-        return zip(records, judged_records(again, ref.benchmark, "distinct"), strict=True)
+        return zip(records, judged_records(again, ref.benchmark, "distinct", self.read_as), strict=True)
+
+
+_TURNED: Mapping[Verdict, Verdict] = {"A": "B", "B": "A"}
+_PAIRS = BenchmarkRef(name=PAIRS.name, place=None)
+
+
+def _results(location: str) -> ResultsRun:
+    """A file of results; recorded judgments are read in the format that `stj score` reads them in."""
+    voted = next(read_recorded(location)).values.get("votes") is not None
+    return ResultsRun(location=location, read_as=None if voted else read_judgments(location, _PAIRS, ("distinct",)).read_as)
 
 
 def _as_voted(record: SourceRecord) -> VerdictsByOrder:
-    """The verdicts of a line of `stj judge`, under the label of the better response: the majority in each order."""
+    """The verdicts of a line of `stj judge`, under the label of the better response: the majority in each order.
+
+    Raises SourceError if a vote has no verdict, not even null.
+    """
     better = better_response(record.values, record.where) or "A"
     orders: dict[Label, list[Verdict | None]] = {}
     for vote in record.values["votes"]:
-        verdict: Label | None = vote["verdict"]
+        verdict: Verdict | None = vote.get("verdict", "")
+        if verdict not in ("A", "B", TIE, None):
+            raise wrong_type(verdict, "votes[].verdict", "A, B, tie or null, as `stj judge` writes it", record.where)
         first = vote["shown_first"] == "A"
-        shown = verdict if first or verdict is None else other(verdict)
+        shown = verdict if first else _TURNED.get(verdict or "", verdict)
         orders.setdefault(better if first else other(better), []).append(shown)
     return {label: [majority(verdicts)] for label, verdicts in orders.items()}
 

@@ -6,7 +6,7 @@ and for mtbench FastChat's grades of single answers.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks import grades, mtbench, rewardbench
@@ -14,7 +14,7 @@ from stj.evals.benchmarks.read_as import FORMAT_OPTION, chosen_format, guessed_f
 from stj.evals.benchmarks.recorded_consistency import recorded_consistency
 from stj.evals.benchmarks.recorded_verdicts import ReadAs
 from stj.evals.benchmarks.refs import BenchmarkRef
-from stj.evals.benchmarks.scoring import score_recorded, scores_json, scores_tables
+from stj.evals.benchmarks.scoring import BenchmarkScores, score_recorded, scores_json, scores_tables
 from stj.evals.benchmarks.unread import MOST_UNREAD, Readings
 from stj.evals.consistency import consistency_line
 from stj.evals.table import percent
@@ -45,35 +45,63 @@ def score_file(
     return _judgments(file, ref, parsers, format_name)
 
 
-def _judgments(
-    file: str, ref: BenchmarkRef, parsers: Sequence[Parser], format_name: str | None
-) -> tuple[dict[str, Any], list[str | Table]]:
+class ReadJudgments(NamedTuple):
+    """The judgments of a file, read in a format that most of them are in."""
+
+    read_as: ReadAs
+    guessed: bool
+    """Whether the format is the only one that fits all judgments, and neither named nor the benchmark's own."""
+    scores: Sequence[BenchmarkScores]
+    """Their scores by each parser."""
+
+
+def read_judgments(file: str, ref: BenchmarkRef, parsers: Sequence[Parser], format_name: str | None = None) -> ReadJudgments:
+    """The judgments of a file, in the named format, else that of their judge or benchmark, else the only one that fits all.
+
+    Raises SourceError if the file cannot be scored, or if most of its judgments hold no verdict.
+    """
     chosen = chosen_format(format_name, ref.benchmark)
     read_as = ReadAs(wording=chosen or named_format(file, ref.benchmark), stored=chosen is None)
     scores = [score_recorded(file, ref, name, read_as) for name in parsers]
     guess = None if chosen else guessed_format(file, ref.benchmark, [parsed.readings for parsed in scores])
-    if guess:
-        guessed = [score_recorded(file, ref, name, ReadAs(wording=guess)) for name in parsers]
-        if all(parsed.readings.complete for parsed in guessed):  # The guess looked only at the first of many judgments.
-            read_as, scores = ReadAs(wording=guess), guessed
+    guessed = [score_recorded(file, ref, name, ReadAs(wording=guess)) for name in parsers] if guess else []
+    # The guess looked only at the first of many judgments.
+    if guess and all(parsed.readings.complete for parsed in guessed):
+        read_as, scores = ReadAs(wording=guess), guessed
     _refuse_unread(file, [parsed.readings for parsed in scores])
+    return ReadJudgments(read_as, read_as.wording is guess, scores)
+
+
+def _judgments(
+    file: str, ref: BenchmarkRef, parsers: Sequence[Parser], format_name: str | None
+) -> tuple[dict[str, Any], list[str | Table]]:
+    read_as, is_guess, scores = read_judgments(file, ref, parsers, format_name)
     wording = read_as.wording
-    record = {"file": file, "benchmark": ref.name, "format": wording.name, "format_guessed": wording is guess}
-    items = list(scores_tables(scores, FORMAT_OPTION))
-    if wording is guess:
+    record = {"file": file, "benchmark": ref.name, "format": wording.name, "format_guessed": is_guess}
+    readable = [parsed for parsed in scores if parsed.readings.missing <= MOST_UNREAD]
+    unread = {parsed.parser: _unread(parsed.readings) for parsed in scores if parsed not in readable}
+    items = list(scores_tables(readable, FORMAT_OPTION))
+    items += [f"{ref.name}: no score by {why}\n" for why in unread.values()]
+    if is_guess:
         items.append(f"format: {wording.name}, {wording.form}: guessed, because it fits all judgments; --format sets another")
     elif wording is not ref.benchmark.wording:
         items.append(f"format: {wording.name}, {wording.form}")
     consistency = recorded_consistency(file, ref.benchmark, read_as)
     items += filter(None, [consistency_line(ref.name, consistency)])
-    return record | {parsed.parser: scores_json(parsed, FORMAT_OPTION) for parsed in scores} | consistency, items
+    record |= {parsed.parser: scores_json(parsed, FORMAT_OPTION) for parsed in readable}
+    return record | {name: {"error": why} for name, why in unread.items()} | consistency, items
 
 
 def _refuse_unread(file: str, readings: Sequence[Readings]) -> None:
     """Raises SourceError if most judgments hold no verdict, or if no parser reads any."""
     best = min(readings, key=lambda read: (read.missing, read.parser != "distinct"))
     if best.missing > MOST_UNREAD or 0 < best.judgments == best.unread:
-        raise SourceError(f"{file}: {best.shortfall()}; {best.hint(FORMAT_OPTION)}")
+        raise SourceError(f"{file}: {_unread(best)}")
+
+
+def _unread(readings: Readings) -> str:
+    """How many judgments a parser could not read, and what to do. Where only `paper` scores a file, the others say so."""
+    return f"{readings.shortfall()}; {readings.hint(FORMAT_OPTION)}"
 
 
 def _grades(

@@ -64,6 +64,8 @@ def files_at(location: str, key: str, *, split: str = EVERY_SPLIT, config_name: 
 
     Raises SourceError, with the setting's key, if there is nothing to read, or no such split or config.
     """
+    if not location:
+        raise SourceError(f"{key}='': names no file")
     root = Path(os.path.expanduser(package_path(location)))
     try:
         if root.is_dir():

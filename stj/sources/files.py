@@ -50,6 +50,13 @@ class Fields:
                 guess = f"; did you mean '{close[0]}'?" if close else ""
                 raise SourceError(f"{where}: no field '{name}'; the fields there are {_listed(names)}{guess}")
 
+    def check_columns(self, names: Sequence[str], where: str) -> None:
+        """Raises SourceError if a column is missing, or if one to read comes twice."""
+        self.check(names, where)
+        wanted = (*self.required, *self.optional) or names
+        if twice := [name for name in wanted if name and names.count(name) > 1]:
+            raise SourceError(f"{where}: column '{twice[0]}' comes twice; which one counts is not known: keep one of them")
+
 
 def kind_of(file: Path) -> str | None:
     """The format that a file's name ends with, in lower case and with its .gz; None if it is not one that stj reads."""
@@ -167,7 +174,9 @@ def _json_value(file: Path) -> Any:
     with _opened(file) as stream:
         text = stream.read().decode("utf-8-sig")
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_members)
+    except _ContradictoryField as error:
+        raise SourceError(f"{file}: {error}") from None
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
             return None
@@ -185,7 +194,9 @@ def _lines(file: Path) -> int:
 
 def _json_object(text: str, where: str) -> Record:
     try:
-        record = json.loads(text)
+        record = json.loads(text, object_pairs_hook=_members)
+    except _ContradictoryField as error:
+        raise SourceError(f"{where}: {error}") from None
     except json.JSONDecodeError as error:
         raise SourceError(
             f"{where}, column {error.colno}: not JSON ({error.msg}); .jsonl holds one JSON object a line"
@@ -197,6 +208,22 @@ def _json_object(text: str, where: str) -> Record:
     return record
 
 
+class _ContradictoryField(ValueError):
+    """A JSON object has two values for one field."""
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The members of a JSON object. Raises _ContradictoryField where Python would silently take the last of two values."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        for name, value in pairs:
+            if repr(value) != repr(members[name]):
+                raise _ContradictoryField(
+                    f"field {name!r} comes twice, with different values; which one counts is not known: keep one of them"
+                )
+    return members
+
+
 def _csv(file: Path, fields: Fields) -> Iterator[Located]:
     csv.field_size_limit(sys.maxsize)  # Python's limit of 131,072 characters a field is below real conversations.
     with _opened(file) as content, io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as text:
@@ -204,7 +231,7 @@ def _csv(file: Path, fields: Fields) -> Iterator[Located]:
         try:
             if reader.fieldnames is None:
                 return
-            fields.check(reader.fieldnames, str(file))
+            fields.check_columns(reader.fieldnames, str(file))
             for record in reader:
                 where = f"{file}, line {reader.line_num}"
                 if None in record:
@@ -219,7 +246,7 @@ def _csv(file: Path, fields: Fields) -> Iterator[Located]:
 def _parquet(file: Path, fields: Fields) -> Iterator[Located]:
     try:
         with pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as parquet:
-            fields.check(parquet.schema_arrow.names, str(file))
+            fields.check_columns(parquet.schema_arrow.names, str(file))
             columns = _columns(parquet.schema, fields)
             number = 0
             for batch in parquet.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):

@@ -15,7 +15,6 @@ from typing import Any
 
 from stj.errors import SourceError
 from stj.sources.dialogue import wrong_type
-from stj.sources.files import Fields
 from stj.text import visible_line
 from stj.verdict import Label
 
@@ -25,10 +24,11 @@ CHOSEN = ("chosen", "rejected")
 JUDGES_WINNERS = ("winner_ab", "winner_ba", "g1_winner", "g2_winner")
 """Fields with a judge's own verdicts; beside them `winner` is the judge's word too."""
 
-_FIRST = ("A", "response_a", "response_A", "model_a", "model_1", "A>B", "A>>B", "1", "output_1")
-_SECOND = ("B", "response_b", "response_B", "model_b", "model_2", "B>A", "B>>A", "2", "output_2")
+_FIRST = ("A", "response_a", "response_A", "model_a", "model_1", "A>B", "A>>B", "1", "1.0", "output_1")
+_SECOND = ("B", "response_b", "response_B", "model_b", "model_2", "B>A", "B>>A", "2", "2.0", "output_2")
 _EMPTY = (None, "")
 _SHOWN = 60  # characters of a value in an error
+_NAMED = 20  # fields in an error
 
 
 def better_response(values: Mapping[str, Any], where: str) -> Label | None:
@@ -57,8 +57,12 @@ def required_better(values: Mapping[str, Any], where: str) -> Label:
             f"{where}: field 'winner' stands beside '{beside}', so it is the judge's word and not the truth; "
             "give 'label', or 'chosen' and 'rejected'"
         )
-    Fields(required=("winner",)).check(values, where)
-    return named_response(values["winner"], "winner", where)
+    given = [repr(name) for name, value in values.items() if value is not None]
+    fields = ", ".join(given[:_NAMED]) or "none"
+    raise SourceError(
+        f"{where}: no field 'winner' or 'label', nor 'chosen' and 'rejected', says which response is better; "
+        f"the fields there are {fields}"
+    )
 
 
 def is_judges_word(values: Mapping[str, Any]) -> bool:
@@ -71,9 +75,8 @@ def named_response(value: object, field: str, where: str) -> Label:
 
     Raises SourceError for a tie, which has no better response, and for any other word.
     """
-    if isinstance(value, float) and value.is_integer():  # pandas writes whole numbers so, if the column has a gap.
-        value = int(value)
-    word = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    # pandas writes whole numbers as 1.0 if the column has a gap.
+    word = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
     if word in _FIRST:
         return "A"
     if word in _SECOND:

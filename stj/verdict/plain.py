@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-_BLANKS = re.compile(r"\s{2,}|[^\S \n]")  # A blank or line break alone stays as it is: most are.
+_BLANKS = re.compile(r" [ \n]+|\n[ \n]+")  # A blank or line break alone stays as it is: most are.
 _ESCAPED_BRACKET = re.compile(r"\\([\[\]])")  # Markdown may write [[A]] as \[\[A\]\].
 _END_TAG = re.compile(r"</[^<>\s]{1,40}>|<\|[^<>\s]{1,40}\|>|<(?:end_of_turn|eos)>")  # </answer>, <|im_end|>
 
@@ -35,10 +35,11 @@ class _PlainCharacters(dict[int, str | None]):
 
 def _plain_character(character: str) -> str | None:
     """None for a character to leave out: zero-width blanks, byte order marks, directional and other invisible marks."""
+    if character.isspace():
+        return character if character == "\n" else " "
     if "！" <= character <= "～":  # The full-width forms stand in the order of ASCII.
         return chr(ord(character) - ord("！") + ord("!"))
-    invisible = unicodedata.category(character) in ("Cf", "Cc") and not character.isspace()
-    return None if invisible else character
+    return None if unicodedata.category(character) in ("Cf", "Cc") else character
 
 
 _PLAIN = _PlainCharacters()

@@ -367,7 +367,34 @@ def test_no_accuracy_is_zero_in_silence(tmp_path_factory: pytest.TempPathFactory
         assert "\n" not in refused
         return
     for parser in PARSERS:
-        assert (record[parser]["groups"]["overall"]["unparsed"] > 0.05) == ("warning" in record[parser])
+        if "error" in record[parser]:
+            assert re.search(r"\d+ of \d+ judgments hold no verdict", record[parser]["error"])
+            assert "groups" not in record[parser]
+        else:
+            assert (record[parser]["groups"]["overall"]["unparsed"] > 0.05) == ("warning" in record[parser])
+
+
+def test_only_paper_scores_texts_whose_stored_winners_alone_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """LLMBar's results read as pairs: their texts hold no [[A]], but their authors' verdicts are stored beside them."""
+    texts = [("Output (a) is better.", "1"), ("Output (b) is better.", "1"), ("Neither.", "1"), ("Output (b) is better.", "1")]
+    first, second, third, fourth = ({"completion": text, "winner": winner} for text, winner in texts)
+    orders = [(first, second), (third, fourth)]
+    rows = [{"label": 1, "results": [{"swap = False": ab, "swap = True": ba}]} for ab, ba in orders]
+    file = tmp_path / "result.json"
+    file.write_text(json.dumps(rows))
+    record, _ = score_file(str(file), benchmark_ref("pairs"), None)
+    assert record["paper"]["groups"]["overall"]["accuracy"] == 1.0
+    for parser in ("strict", "distinct"):
+        assert "4 of 4 judgments hold no verdict" in record[parser]["error"]
+        assert "give --format llmbar" in record[parser]["error"]
+        with pytest.raises(SourceError, match="4 of 4 judgments hold no verdict"):
+            score_file(str(file), benchmark_ref("pairs"), parser)
+    assert main(["score", str(file), "--benchmark", "pairs"]) == 0
+    shown = capsys.readouterr().out
+    assert "pairs: no score by strict: 4 of 4 judgments" in shown
+    assert "pairs, strict parser" not in shown
 
 
 def test_a_guess_from_the_first_judgments_must_fit_all(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from stj.config import SourceConfig
 from stj.errors import SourceError
 from stj.rows import rows_to_table
 from stj.sources import read_rows, source_identity, source_size
+from stj.sources.directory import files_at
 
 TEXTS = ["What is 2+2?", "line one\nline two, with a comma", 'says "no"', "a\u2028b\u0085c\r\nd"]
 
@@ -124,6 +125,9 @@ def test_a_dialogue_may_stand_for_an_instruction(tmp_path: Path) -> None:
         ),
         ("a.csv", b"prompt,b\nx,y\n", "no field 'instruction'; the fields there are 'prompt', 'b'"),
         ("a.csv", b'instruction\n"open', "not CSV"),
+        ("a.csv", b"instruction,b,instruction\nx,1,y\n", "column 'instruction' comes twice"),
+        ("a.jsonl", b'{"instruction": "x", "instruction": "y"}\n', "line 1: field 'instruction' comes twice"),
+        ("a.json", b'[{"instruction": "x", "instruction": "y"}]', "field 'instruction' comes twice"),
         ("a.csv", b"instruction\nx,y\n", "line 2: more values than the header has names (1)"),
         ("a.parquet", b"PAR1 but not really", "not a Parquet file"),
         ("a.parquet", b"", "not a Parquet file"),
@@ -132,6 +136,20 @@ def test_a_dialogue_may_stand_for_an_instruction(tmp_path: Path) -> None:
 def test_one_clear_line_for_each_bad_file(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert message in refusal(config(tmp_path / name))
+
+
+def test_a_field_that_comes_twice_is_refused_only_if_it_matters(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"instruction,,b,b,\nx,1,2,3,4\n")
+    (tmp_path / "a.jsonl").write_bytes(b'{"instruction": "x", "b": NaN, "b": NaN}\n')
+    assert texts_of(config(tmp_path / "a.csv")) == texts_of(config(tmp_path / "a.jsonl")) == ["x"]
+    twice = pa.table([["x"], ["y"]], names=["instruction", "instruction"])
+    pq.write_table(twice, tmp_path / "a.parquet")
+    assert "column 'instruction' comes twice" in refusal(config(tmp_path / "a.parquet"))
+
+
+def test_no_name_is_not_the_working_directory() -> None:
+    with pytest.raises(SourceError, match="names no file"):
+        files_at("", "FILE")
 
 
 def test_a_missing_file_is_reported_at_once_with_near_names(tmp_path: Path) -> None:

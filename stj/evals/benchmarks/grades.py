@@ -1,7 +1,7 @@
 """FastChat's grades of single answers on MT-Bench, its `single-v1` judgments: a judge's grades of a model, from 1 to 10.
 
 A row holds question_id, model, turn, the judge's text as `judgment`, and as `score` the grade that FastChat read from it. The
-score is -1 if FastChat read none.
+score is -1 if FastChat read none. A row with neither was not asked.
 """
 
 import math
@@ -11,12 +11,14 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
+from stj.errors import SourceError
 from stj.evals.benchmarks import mtbench
+from stj.evals.benchmarks.asked import NOT_ASKED, without_nulls
 from stj.evals.benchmarks.base import SourceRecord, number_of, read_records
 from stj.evals.benchmarks.judge_names import JUDGE_FIELDS, JudgeNames
 from stj.evals.benchmarks.unread import Readings, Survey, Unread
 from stj.evals.intervals import Interval, clustered_ci95
-from stj.sources.dialogue import optional_text, text_of
+from stj.sources.dialogue import text_of
 from stj.sources.files import Fields
 from stj.sources.ids import Seen, refuse_seen
 from stj.text import Column, Table, visible_line
@@ -46,6 +48,8 @@ class Grades:
 
     parser: Parser
     judged: int
+    unjudged: int
+    """Number of rows whose grade was not asked for."""
     unparsed: float
     """Share of the judgments without a grade."""
     as_stored: float | None
@@ -63,13 +67,18 @@ def is_graded(file: str) -> bool:
 
 
 def read_grades(file: str, parser: Parser, wording: Format = GRADE) -> Grades:
-    """The grades in a file, read in this format. Raises SourceError if a row cannot be read, or comes twice."""
+    """The grades in a file, read in this format.
+
+    Raises SourceError if a row cannot be read or comes twice, or if no grade was asked for.
+    """
     by_group: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    judged, unparsed, stored, survey = 0, 0, list[bool](), Survey(parser)
+    judged, unjudged, unparsed, stored, survey = 0, 0, 0, list[bool](), Survey(parser)
     for record in _checked(read_records(file, "FILE", _FIELDS)):
         parts = mtbench.subset(record).split("/")
-        text = optional_text(record.values["judgment"], "judgment", record.where)
-        answer = answer_of(text or "")
+        if record.values.keys().isdisjoint(("judgment", "score")):
+            unjudged += 1
+            continue
+        answer = answer_of(text_of(record.values.get("judgment", ""), "judgment", record.where))
         grade = rating(parse(answer, wording, parser))
         judged += 1
         survey.add(1, [Unread(answer, wording)] if grade is None else [])
@@ -82,9 +91,12 @@ def read_grades(file: str, parser: Parser, wording: Format = GRADE) -> Grades:
         model = record.values["model"]
         for label in ("", *(f", {part}" for part in parts)):
             by_group[f"{model}{label}"][mtbench.question(record)].append(grade)
+    if not judged:
+        raise SourceError(f"{file}: no grade was asked for: no row has a text in 'judgment'")
     return Grades(
         parser=parser,
         judged=judged,
+        unjudged=unjudged,
         unparsed=unparsed / judged,
         as_stored=fmean(stored) if stored else None,
         groups={name: _mean(list(by_group[name].values())) for name in sorted(by_group)},
@@ -100,7 +112,9 @@ def grades_json(grades: Grades) -> dict[str, Any]:
 def grades_table(grades: Grades) -> Table:
     """A row for each group, with the mean grade and its interval."""
     stored = "" if grades.as_stored is None else f", {100 * grades.as_stored:.1f}% read as stored"
-    title = f"grades, {grades.parser} parser: {grades.judged:,} judgments, {100 * grades.unparsed:.1f}% without one{stored}"
+    unjudged = f", {grades.unjudged:,} {NOT_ASKED}" if grades.unjudged else ""
+    missing = f"{100 * grades.unparsed:.1f}% without one"
+    title = f"grades, {grades.parser} parser: {grades.judged:,} judgments, {missing}{unjudged}{stored}"
     rows = [
         (visible_line(name), f"{mean.mean:5.2f} [{mean.ci95[0]:.2f}, {mean.ci95[1]:.2f}]", f"{mean.grades:,}")
         for name, mean in grades.groups.items()
@@ -113,8 +127,8 @@ def grades_table(grades: Grades) -> Table:
 
 def _checked(records: Iterator[SourceRecord]) -> Iterator[SourceRecord]:
     seen, judge = Seen(), JudgeNames()
-    for record in records:
-        Fields(required=("question_id", "model", "turn", "judgment")).check(record.values, record.where)
+    for record in map(without_nulls, records):
+        Fields(required=("question_id", "model", "turn")).check(record.values, record.where)
         model = text_of(record.values["model"], "model", record.where)
         judge.check(record)
         row_id = (str(record.values["question_id"]), model, str(record.values["turn"]))

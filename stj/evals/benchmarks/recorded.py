@@ -39,6 +39,7 @@ from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord, re
 from stj.evals.benchmarks.judge_names import JUDGE_FIELDS, RESULT_FIELDS, JudgeNames
 from stj.evals.benchmarks.ppe_human import PPE_HUMAN
 from stj.evals.benchmarks.recorded_verdicts import TEXT_FIELDS, Judgments, ReadAs, judgments_of, recorded_judgments
+from stj.evals.benchmarks.rewardbench2 import is_tied
 from stj.evals.benchmarks.unread import Unread
 from stj.evals.metrics import VerdictsByOrder
 from stj.prompts.variants import VARIANTS
@@ -258,8 +259,10 @@ def _ratings(record: SourceRecord) -> list[str | float | None]:
 
 
 def _good(record: SourceRecord, ratings: int) -> int:
-    """The number of good answers among the rated ones."""
-    good = record.values.get("num_correct") or 1
+    """The number of good answers among the rated ones: one, except in the rows "tied" of Ties, which must say it."""
+    if is_tied(record):
+        Fields(required=("num_correct",)).check(record.values, record.where)
+    good = record.values.get("num_correct", 1)
     if isinstance(good, float) and good.is_integer():  # pandas writes whole numbers so, if the column has a gap.
         good = int(good)
     if isinstance(good, bool) or not isinstance(good, int) or not 1 <= good < ratings:

@@ -13,6 +13,7 @@ from stj.errors import SourceError
 from stj.evals.benchmarks.base import SourceRecord
 from stj.evals.benchmarks.unread import Unread
 from stj.sources.dialogue import wrong_type
+from stj.text import visible_line
 from stj.thoughts import answer_of
 from stj.verdict import DECISION, RATING, TIE, Format, Parser, Verdict, parse, rating
 
@@ -20,6 +21,13 @@ TEXT_FIELDS = (("judgment_ab", "judgment_ba"), ("g1_judgment", "g2_judgment"))
 """Fields with the texts of both orders: the first response shown as A, and as B."""
 _WINS = {"1": "A>B", "2": "B>A"}
 _TURNED = {"A>B": "B>A", "B>A": "A>B"}
+_FORMS = {
+    "judgments": "JudgeBench's one or two games",
+    "results": "LLMBar's list of completions or ratings",
+    "votes": "the votes of `stj judge`",
+}
+"""What the fields hold that are more than a text, for errors."""
+_SHOWN = 40  # characters of a value in an error
 
 
 class RecordedJudgment(NamedTuple):
@@ -76,7 +84,9 @@ def recorded_judgments(record: SourceRecord) -> tuple[Judgments, Judgments]:
             try:
                 return reader(record.values[name])
             except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-                raise SourceError(f"{record.where}: field '{name}' is not in its benchmark's schema") from None
+                shown = visible_line(repr(record.values[name])[:_SHOWN])
+                form = f"is not in its benchmark's schema, {_FORMS[name]}"
+                raise SourceError(f"{record.where}: field '{name}' {form}: it begins with {shown}") from None
     return (), ()
 
 
@@ -125,6 +135,8 @@ def _members(value: Any, *names: str) -> tuple[Any, ...]:
 
 def _llmbar(results: Any) -> tuple[Judgments, Judgments]:
     """Both orders of the last result: a completion each, or one rating of each output. An order that is null was not asked."""
+    if not isinstance(results, list):  # RewardBench writes 1 or 0 here, whether a reward model is right.
+        raise TypeError("no list")
     if not results:
         return (), ()
     orders = _members(results[-1], "swap = False", "swap = True")

@@ -87,6 +87,11 @@ def score_with_ties(benchmark: Benchmark, judged: Iterable[JudgedExample], recor
         yield Scored(example.id, TIES, None, unjudged="unpaired")
 
 
+def is_tied(record: SourceRecord) -> bool:
+    """Whether a recorded row is one of Ties with several good answers."""
+    return record.values.get("subset") == TIES and str(record.values.get("id")).startswith(f"{_TIED}:")
+
+
 def _kind_of_ties(example: JudgedExample) -> tuple[str, str]:
     """ "ref" or "tied", and the prompt. Raises SourceError if the example has no ratings, or an id of another form."""
     shown = repr(example.id[-1][:60])

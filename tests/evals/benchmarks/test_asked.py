@@ -131,3 +131,43 @@ def test_a_file_in_which_nothing_was_asked_is_refused(row: Record, tmp_path: Pat
     as_jsonl(tmp_path / "rows.jsonl", [{"winner": "A", **row}] * 3)
     with pytest.raises(SourceError, match=r"rows\.jsonl, line 1: no judgment"):
         score_recorded(str(tmp_path / "rows.jsonl"), benchmark_ref("pairs"), "strict")
+
+
+def as_csv_with_json(file: Path, rows: Sequence[Record]) -> None:
+    cells = [
+        {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in row.items()} for row in rows
+    ]
+    as_csv(file, cells)
+
+
+VOTES = st.none() | st.lists(st.none() | st.sampled_from(["so [[A]]", "so [[B]]", "hm"]), max_size=3)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.fixed_dictionaries({"judgment_ab": VOTES, "judgment_ba": VOTES}), min_size=1, max_size=4))
+def test_a_csv_cell_holds_votes_as_json(rows: list[Record]) -> None:
+    given_rows = [{"label": "A", "judge": ["m", f"prompt {number}"], **row} for number, row in enumerate(rows)]
+    with tempfile.TemporaryDirectory() as folder:
+        results = []
+        for suffix, write in ((".jsonl", as_jsonl), (".csv", as_csv_with_json)):
+            file = Path(folder) / f"rows{suffix}"
+            write(file, given_rows)
+            try:
+                scores = score_recorded(str(file), benchmark_ref("pairs"), "distinct")
+                results.append((scores.judged, scores.unjudged, scores.groups))
+            except SourceError as error:
+                results.append(str(error).partition(": ")[2])
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("cell", ["['[[A]]', '[[A]]', '[[B]]']", "['[[A]]' '[[B]]']", "[None, '[[A]]']"])
+def test_a_list_as_python_prints_it_is_no_text(cell: str, tmp_path: Path) -> None:
+    as_csv(tmp_path / "rows.csv", [{"label": "A", "judgment_ab": cell}])
+    with pytest.raises(SourceError, match=r"line 2: field 'judgment_ab' is a list as Python prints it.*as JSON"):
+        score_recorded(str(tmp_path / "rows.csv"), benchmark_ref("pairs"), "strict")
+
+
+@pytest.mark.parametrize("text", ["[[A]]", "[1] is wrong. [[A]]", "['x'] is wrong, so [[A]].", "[[A]] [", "[A] or [[A]]"])
+def test_a_text_in_brackets_is_a_text(text: str, tmp_path: Path) -> None:
+    as_csv(tmp_path / "rows.csv", [{"label": "A", "judgment_ab": text}])
+    assert score_recorded(str(tmp_path / "rows.csv"), benchmark_ref("pairs"), "distinct").groups["overall"].accuracy == 1.0

@@ -397,7 +397,7 @@ def without(name: str, field: str) -> list[Record]:
         ("hhh", without("hhh", "targets"), "field 'targets' is NoneType None"),
         ("hhh", without("hhh", "subset"), "no field 'subset'"),
         ("pairs", bad("pairs", winner="tie"), "ties are not allowed"),
-        ("pairs", bad("pairs", winner=None), "field 'winner' is NoneType None"),
+        ("pairs", bad("pairs", winner=None), "no field 'winner' or 'label'"),
         ("pairs", without("pairs", "response_b"), "no field 'response_b'"),
         ("pairs", bad("pairs", id="a") * 2, "which an earlier row has too"),
     ],

@@ -186,6 +186,7 @@ def test_ratings_share_the_top(tmp_path: Path) -> None:
 
 
 PAIR = {"id": "a", "winner": "B", "judgment_ab": "B is right. [[B]]", "judgment_ba": "A is right. [[A]]"}
+UNJUDGED = {"id": "a", "winner": "B"}
 
 
 @pytest.mark.parametrize("parser", PARSERS)
@@ -367,6 +368,10 @@ def test_without_human_votes_the_orders_are_still_compared(tmp_path: Path) -> No
         ("rewardbench2", [{"subset": "Math", "ratings": "9"}], "a list of texts, or numbers from 1 to 10"),
         ("rewardbench2", [{"subset": "Ties", "id": "ref:0", "ratings": [9, 1]}], "none of 1 judged examples can be scored"),
         ("rewardbench2", [{"subset": "Ties", "id": "ref:0", "judgments": {"A": "[[A]]"}}], "Ties are rated"),
+        ("rewardbench2", [{"subset": "Ties", "id": "tied:0", "ratings": [9, 8, 1]}], "no field 'num_correct'"),
+        ("rewardbench2", [{"subset": "Ties", "id": "ref:0", "ratings": [9, 1], "num_correct": 0}], "num_correct' is int 0"),
+        ("pairs", [{**UNJUDGED, "results": 1}], "LLMBar's list of completions or ratings: it begins with 1"),
+        ("pairs", [{**UNJUDGED, "results": 0}], "LLMBar's list of completions or ratings: it begins with 0"),
         ("rewardbench2", [{"subset": "Ties", "id": "7", "ratings": [9, 1]}], "the id of a row of Ties is ref:N, or tied:N"),
         ("rewardbench2", [{"subset": "Math", "id": "1", "judgment_ab": "[[A]]"}], "no field 'judgments'"),
         ("mtbench", [{"question_id": 81, "model_1": "a", "turn": 1}], "no field 'model_2'"),
