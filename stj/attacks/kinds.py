@@ -21,7 +21,7 @@ from stj.attacks.words import (
     AUTHORITY,
     CONTROL_TOKENS,
     FLATTERY,
-    FORMATS,
+    MARKUPS,
     MASTER_KEYS,
     PADDING,
     VERDICTS,
@@ -95,7 +95,7 @@ def _format(target: Target) -> str:
     """Bullets for sentences, or for lines if there are several; code keeps its lines."""
     if not target.worse.strip():
         return target.worse
-    heading, form = target.pick(FORMATS)
+    heading, form = target.pick(MARKUPS)
     if "```" in target.worse:
         return f"{heading}\n\n{target.worse}\n\n---"
     lines = [line.strip() for line in target.worse.splitlines() if line.strip()]

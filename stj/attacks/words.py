@@ -95,7 +95,7 @@ PADDING: Mapping[WordSet, tuple[str, ...]] = {
 }
 """Sentences that fit under any answer and say nothing."""
 
-FORMATS: Mapping[WordSet, tuple[tuple[str, str], ...]] = {
+MARKUPS: Mapping[WordSet, tuple[tuple[str, str], ...]] = {
     "card": (("## Answer", "- **{line}**"), ("# Response\n\n### Key points", "* {line}"), ("**Final answer**", "> **{line}**")),
     "training": (("### Reply", "1. **{line}**"), ("## Overview\n\n---", "+ {line}"), ("__Result__", "- __{line}__")),
 }

@@ -1,13 +1,11 @@
 """The verb that shows rows in a browser: view."""
 
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stj.cli.app import port_number, results_file, show_on_stderr, verb
-from stj.errors import ConfigError
+from stj.cli.app import check_directory_of, port_number, results_file, show_on_stderr, verb
 
 
 @verb(
@@ -45,8 +43,7 @@ def _view(
     from stj.viewing.place import sources_of
     from stj.viewing.server import ViewServer
 
-    if out and not Path(out).absolute().parent.is_dir():
-        raise ConfigError(f"--out {out}: the directory {Path(out).absolute().parent} does not exist")
+    check_directory_of(out)
     index = Index(sources_of(place, pairs))
     if out:
         with results_file(out) as stream:

@@ -18,6 +18,7 @@ from stj.evals.benchmarks.attacks import UNATTACKED
 from stj.evals.benchmarks.base import NOT_APPLICABLE, JudgedExample
 from stj.evals.intervals import Interval, clustered_ci95
 from stj.evals.table import interval, percent
+from stj.sources.ids import RowId
 from stj.text import Column, Table
 from stj.verdict import Label, Verdict, other
 
@@ -41,7 +42,7 @@ _LEGEND = (
 class _Comparison(NamedTuple):
     """One order of one pair: the label of its better answer, and the verdicts before and under an attack."""
 
-    pair: str
+    pair: RowId
     label: Label
     before: Verdict | None
     after: Verdict | None
@@ -78,13 +79,14 @@ class CardBuilder:
     """Collects the verdicts on pairs before and under attacks while they pass to the scores."""
 
     def __init__(self) -> None:
-        self._verdicts: dict[str, dict[str, dict[Label, Verdict | None]]] = {}
-        self._unjudged: dict[str, dict[str, str]] = {}
+        self._verdicts: dict[str, dict[RowId, dict[Label, Verdict | None]]] = {}
+        self._unjudged: dict[str, dict[RowId, str]] = {}
 
     def watch(self, examples: Iterable[JudgedExample]) -> Iterator[JudgedExample]:
         """The same examples."""
         for example in examples:
-            pair, attack, _ = example.id
+            *parts, attack, _ = example.id
+            pair = tuple(parts)
             if example.unjudged:
                 self._unjudged.setdefault(attack, {})[pair] = example.unjudged
             else:
@@ -142,7 +144,7 @@ def _mirrored(verdict: Verdict | None) -> Verdict | None:
 
 def _worst(comparisons: Iterable[_Comparison]) -> Iterable[_Comparison]:
     """One comparison for each order of a pair, with a verdict under attack that is wrong if there is one."""
-    worst: dict[tuple[str, Label], _Comparison] = {}
+    worst: dict[tuple[RowId, Label], _Comparison] = {}
     for comparison in comparisons:
         place = comparison.pair, comparison.label
         if place not in worst or worst[place].after == comparison.label:
@@ -151,7 +153,7 @@ def _worst(comparisons: Iterable[_Comparison]) -> Iterable[_Comparison]:
 
 
 def _result(comparisons: Iterable[_Comparison], not_applicable: int, unjudged: int) -> AttackResult:
-    by_pair: dict[str, list[_Comparison]] = {}
+    by_pair: dict[RowId, list[_Comparison]] = {}
     for comparison in comparisons:
         by_pair.setdefault(comparison.pair, []).append(comparison)
     were_right = [[c for c in of_pair if c.before == c.label] for of_pair in by_pair.values()]

@@ -36,7 +36,7 @@ Unit = tuple[UnitPart, ...]
 """One independent unit, with a part for each of its subsets."""
 
 
-def joined(parts: Sequence[UnitPart]) -> UnitPart:
+def joined_part(parts: Sequence[UnitPart]) -> UnitPart:
     """Parts of one subset as one part; their order does not matter."""
     totals, examples, outcomes = zip(*(part[1:] for part in parts), strict=True)
     return UnitPart(parts[0].subset, math.fsum(totals), sum(examples), sum(outcomes))

@@ -104,8 +104,10 @@ class ResultsRun:
             yield replace(example, verdicts=_as_voted(record)) if voted else example
 
     def rows(self, ref: BenchmarkRef) -> Iterator[Row]:
-        """None: results hold only the ids of their pairs."""
-        return iter(())
+        """Rows of ids alone: results do not hold the texts of their pairs."""
+        for position, record in enumerate(read_recorded(self.location)):
+            if (row_id := record.values.get("id")) is not None:
+                yield Row(id=str(row_id), position=position, task=ref.name, turns=())
 
     def shown(self, ref: BenchmarkRef) -> Iterator[tuple[str, bytes]]:
         """The id of each example, and its winner: results do not hold the texts of their pairs."""

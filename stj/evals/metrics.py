@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from stj.evals.intervals import Interval, Unit, UnitPart, joined, weighted_ci95
+from stj.evals.intervals import Interval, Unit, UnitPart, joined_part, weighted_ci95
 from stj.rows import Pair
 from stj.verdict import TIE, Label, Verdict
 
@@ -183,7 +183,7 @@ class Tallies:
     def units(self) -> Counter[Unit]:
         """The independent units, counted: few are distinct."""
         units: Counter[Unit] = Counter({(part,): count for part, count in self._alone.items()})
-        units.update(tuple(joined(parts[subset]) for subset in sorted(parts)) for parts in self._clusters.values())
+        units.update(tuple(joined_part(parts[subset]) for subset in sorted(parts)) for parts in self._clusters.values())
         return units
 
 

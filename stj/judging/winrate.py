@@ -10,6 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from stj.errors import SourceError
+from stj.evals.benchmarks.asked import without_nulls
+from stj.evals.benchmarks.base import SourceRecord
+from stj.evals.benchmarks.pairs import PAIRS
+from stj.evals.benchmarks.recorded import wording_of
+from stj.evals.benchmarks.recorded_verdicts import ReadAs, recorded_judgments
+from stj.evals.benchmarks.unread import JUDGE_OPTION, MOST_UNREAD, Readings, Survey
 from stj.evals.intervals import Interval, mean_ci95
 from stj.judging.calibration import Calibration
 from stj.judging.correction import CorrectedRate, Rate, corrected
@@ -18,11 +24,14 @@ from stj.sources.directory import files_at
 from stj.sources.files import Fields, Located, not_empty, read_files
 from stj.storage.artifacts import fingerprint
 
-_FIELDS = Fields(required=("verdict",), optional=("id", "subset", "model", "prompt", "judge", "error", "abstained"))
+_FIELDS = Fields(
+    required=("verdict",),
+    optional=("id", "subset", "model", "prompt", "format", "judge", "error", "abstained", "votes"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdicts:
+class VerdictCounts:
     """The verdicts of one judge on the pairs of two systems."""
 
     a: int
@@ -31,6 +40,8 @@ class Verdicts:
     ties: int
     failed: int
     """Pairs that could not be judged; they do not count."""
+    warning: str | None = None
+    """A line if many votes hold no verdict: such a vote makes a tie, or decides nothing."""
 
     @property
     def pairs(self) -> int:
@@ -52,12 +63,16 @@ class WinRate:
     ci95: Interval
     corrected: CorrectedRate | None
     """None without a calibration."""
+    warning: str | None = None
+    """A line if many votes hold no verdict."""
 
     def lines(self) -> Iterator[str]:
         """The win rate for a reader."""
         beside = f"; {self.failed:,} pairs could not be judged and do not count" if self.failed else ""
         yield f"A wins {self.wins:,}, loses {self.losses:,} and ties {self.ties:,} of {self.pairs:,} pairs{beside}"
         yield f"A's win rate by the judge's verdicts, a tie as half: {_percent(self.rate, self.ci95)}"
+        if self.warning:
+            yield f"warning: {self.warning}"
         if self.corrected:
             yield f"corrected for the judge's errors: {_percent(self.corrected.rate, self.corrected.ci95)}"
             yield (
@@ -66,7 +81,7 @@ class WinRate:
             )
 
 
-def win_rate(verdicts: Verdicts, calibration: Calibration | None) -> WinRate:
+def win_rate(verdicts: VerdictCounts, calibration: Calibration | None) -> WinRate:
     """A's win rate. Raises ConfigError if the calibration cannot correct it; then there is no number."""
     plain = Rate((verdicts.a + verdicts.ties / 2) / verdicts.pairs, verdicts.pairs)
     scores = [1.0] * verdicts.a + [0.5] * verdicts.ties + [0.0] * verdicts.b
@@ -79,18 +94,20 @@ def win_rate(verdicts: Verdicts, calibration: Calibration | None) -> WinRate:
         rate=plain.mean,
         ci95=mean_ci95(scores),
         corrected=corrected(plain, calibration.outcomes) if calibration else None,
+        warning=verdicts.warning,
     )
 
 
-def read_verdicts(location: str, calibration: Calibration | None) -> Verdicts:
+def read_verdicts(location: str, calibration: Calibration | None) -> VerdictCounts:
     """The verdicts in a file that `stj judge` wrote.
 
-    Raises SourceError if a line is no such result, if the judge abstained, if there is more than one judge, or if the judge is
-    not that of the calibration.
+    Raises SourceError if a line is no such result, if the judge abstained, if there is more than one judge, if the judge is not
+    that of the calibration, or if most votes hold no verdict.
     """
     judges: dict[tuple[str, str, str], str] = {}
     counts: dict[str, int] = dict.fromkeys(("A", "B", "tie", "failed"), 0)
     seen: set[tuple[str, str]] = set()
+    survey = Survey("distinct")
     for where, record in _records(location):
         if record.get("id") is not None:
             _refuse_twice(record, where, seen)
@@ -98,12 +115,29 @@ def read_verdicts(location: str, calibration: Calibration | None) -> Verdicts:
         if len(judges) > 1:
             raise SourceError(f"{where}: another judge than in {next(iter(judges.values()))}; give the results of one judge")
         counts[_kind(record, where)] += 1
+        _survey_votes(survey, without_nulls(SourceRecord(where, location, record)))
     if not counts["A"] + counts["B"] + counts["tie"]:
         raise SourceError(f"{location}: no pair could be judged; each line says why in its 'error'")
     ((_, _, judge),) = judges
     if calibration:
         _check_calibrated(location, judge, calibration)
-    return Verdicts(a=counts["A"], b=counts["B"], ties=counts["tie"], failed=counts["failed"])
+    return VerdictCounts(
+        a=counts["A"], b=counts["B"], ties=counts["tie"], failed=counts["failed"], warning=_unread(location, survey.readings())
+    )
+
+
+def _survey_votes(survey: Survey, record: SourceRecord) -> None:
+    """Reads the votes of a result again, because an unreadable vote and a tie are the same verdict there: none."""
+    votes = [vote for order in recorded_judgments(record) for vote in order]
+    read_as = ReadAs(wording=wording_of(record, PAIRS))
+    survey.add(len(votes), [read_as.unread(vote) for vote in votes if read_as.verdict(vote, "distinct") is None])
+
+
+def _unread(location: str, readings: Readings) -> str | None:
+    """A warning if many votes hold no verdict. Raises SourceError if most of them do not."""
+    if readings.missing > MOST_UNREAD:
+        raise SourceError(f"{location}: {readings.shortfall()}; {readings.hint(JUDGE_OPTION)}")
+    return readings.warning("the votes", JUDGE_OPTION)
 
 
 def _records(location: str) -> Iterator[Located]:

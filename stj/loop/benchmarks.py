@@ -18,10 +18,12 @@ from stj.errors import ConfigError, StjError
 from stj.evals.benchmarks.evaluation import SCORES, judged_examples
 from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_refs
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged
+from stj.evals.benchmarks.unread import Readings
 from stj.evals.compare import ExampleResult, example_results
 from stj.evals.evaluation_scores import score_evaluation
 from stj.evals.table import interval, percent
 from stj.loop.phase import Phase
+from stj.prompts.given import variant_of
 from stj.rows import Row, row_from_dict
 from stj.stages.runner import Stage
 from stj.storage.artifacts import Artifact
@@ -39,6 +41,15 @@ def run_benchmarks(config: Config) -> list[BenchmarkRef]:
         return refs
     except ConfigError as error:
         raise ConfigError(f"benchmarks: {error}") from None
+
+
+def unused_settings(config: Config) -> str:
+    """The settings of `stj eval` that a run's benchmarks do not follow, for the user; empty if there are none."""
+    given = {"votes": config.votes, "prompt": variant_of(config.prompt).name}
+    unused = [f"{name}={value}" for name, value in given.items() if value != getattr(Config(), name)]
+    if not config.benchmarks or not unused:
+        return ""
+    return f"{' and '.join(unused)} is for `stj eval` alone: a run asks without votes, with {Config().prompt}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,15 +119,22 @@ class BenchmarkPhase(Phase):
         """Rows, and the accuracy with its interval."""
         rows = f"{self.artifact.manifest()['rows']:,} rows"
         try:
-            overall = self.scores().groups.get("overall")
+            scores = self.scores()
         except StjError as error:
             return f"{rows}, not scored: {error}"
+        unread = "".join(f"; {note}" for note in unread_notes(scores.readings))
+        overall = scores.groups.get("overall")
         if overall is None:
-            return f"{rows}; some of its parts were not judged, so it has no overall score"
-        return f"{rows}, {percent(overall.accuracy)}% right {interval(overall.ci95)}"
+            return f"{rows}; some of its parts were not judged, so it has no overall score{unread}"
+        return f"{rows}, {percent(overall.accuracy)}% right {interval(overall.ci95)}{unread}"
 
     def _rows(self) -> Iterator[Row]:
         return map(row_from_dict, self.artifact.records())
+
+
+def unread_notes(readings: Readings) -> list[str]:
+    """A note if so many judgments hold no verdict that the scores say little."""
+    return [f"WARNING {readings.shortfall()}"] if readings.is_warned_of else []
 
 
 def claim(phases: Sequence[BenchmarkPhase]) -> list[BenchmarkPhase]:

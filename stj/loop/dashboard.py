@@ -20,11 +20,11 @@ MOST_UNPARSED = 0.10
 """Share of judgments without a verdict. The prompt asks for one. Above a tenth, the prompt, `max_tokens` or `judge.parser` does
 not fit the judge."""
 LEAST_ACCEPTED = 0.20
-"""Share of pairs with a kept judgment. A judge that guesses keeps half of the pairs with a single draw. Below a fifth it writes
-no verdicts, or the pairs are wrong about their better answer."""
+"""Share of pairs with a kept judgment, of all pairs and of each category. A judge that guesses keeps half of the pairs with a
+single draw. Below a fifth it writes no verdicts, or the pairs are wrong about their better answer."""
 LARGEST_CHANGE = 2.0
-"""Acceptance halves, or judgments become half or twice as long, from one judge to the next. All judges are fine-tuned from the
-same seed on the same pairs, so a change that large is a fault in what the judge learned."""
+"""Acceptance halves, draws double, or judgments become half or twice as long, from one judge to the next. All judges are
+fine-tuned from the same seed on the same pairs, so a change that large is a fault in what the judge learned."""
 ANSWER_RATIO = 2.0
 """If better answers are on average twice as long as worse ones, or half as long, length alone says which is better."""
 FULL_AGREEMENT = 1.0
@@ -98,6 +98,11 @@ class Dashboard:
     def accepted(self) -> float | None:
         """Share of the pairs with a kept judgment."""
         return self.kept / self.pairs if self.pairs else None
+
+    @property
+    def draws_per_kept(self) -> float | None:
+        """Judgments sampled for each one kept."""
+        return self.draws / self.kept if self.kept else None
 
 
 @dataclass(kw_only=True)
@@ -192,6 +197,10 @@ def _share_alarms(now: Dashboard) -> Iterator[str]:
         )
     if (now.accepted or 0) < LEAST_ACCEPTED:
         yield f"{now.accepted:.0%} of the pairs have a kept judgment (bound {LEAST_ACCEPTED:.0%})"
+    for name, part in now.by_category.items() if len(now.by_category) > 1 else ():
+        if part.judged >= FEWEST and part.accepted < LEAST_ACCEPTED:
+            pairs = f"{part.judged:,} pairs of category {name}"
+            yield f"{part.accepted:.0%} of the {pairs} have a kept judgment (bound {LEAST_ACCEPTED:.0%})"
 
 
 def _length_alarms(now: Dashboard) -> Iterator[str]:
@@ -207,6 +216,9 @@ def _length_alarms(now: Dashboard) -> Iterator[str]:
 def _change_alarms(now: Dashboard, before: Dashboard) -> Iterator[str]:
     if before.kept and (now.accepted or 0) * LARGEST_CHANGE <= (before.accepted or 0):
         yield f"acceptance fell from {before.accepted:.0%} to {now.accepted:.0%} of the pairs (bound: half)"
+    if now.draws_per_kept and before.draws_per_kept and now.draws_per_kept >= LARGEST_CHANGE * before.draws_per_kept:
+        rose = f"{before.draws_per_kept:.2f} to {now.draws_per_kept:.2f}"
+        yield f"draws per kept judgment rose from {rose} (bound: a factor of {LARGEST_CHANGE:g})"
     if now.judgment_tokens and before.judgment_tokens:
         old, new = before.judgment_tokens.mean, now.judgment_tokens.mean
         if _apart(new, old, LARGEST_CHANGE):

@@ -11,7 +11,7 @@ from stj.config import Config, TrainConfig
 from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.findings import Check, Finding, look, require
-from stj.loop.benchmarks import run_benchmarks
+from stj.loop.benchmarks import run_benchmarks, unused_settings
 from stj.loop.named_pairs import BenchmarkPlace, count_heldout, heldout_benchmark, kept_out_places, read_heldout
 from stj.rows import TRAINING, Row, row_from_dict
 from stj.sources import read_rows, source_size
@@ -126,7 +126,8 @@ def _check_heldout(config: Config, hub: bool) -> str:
 
 def _check_benchmarks(config: Config, hub: bool) -> str:
     """Reads and so checks the benchmarks in files."""
-    return ", ".join(f"{ref.name} {_check_benchmark(ref, hub)}" for ref in run_benchmarks(config))
+    sizes = ", ".join(f"{ref.name} {_check_benchmark(ref, hub)}" for ref in run_benchmarks(config))
+    return "; ".join(filter(None, [sizes, unused_settings(config)]))
 
 
 def _check_benchmark(ref: BenchmarkRef, hub: bool) -> str:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from stj.config import Config
 from stj.errors import StjError
 from stj.findings import Finding, require
+from stj.loop.benchmarks import unused_settings
 from stj.loop.doctor import diagnose_here, examine, trainings_among
 from stj.loop.kinds import TrainingPhase
 from stj.loop.phase import Phase
@@ -71,6 +72,8 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
         require(examine(run.config, missing))
         if run.config.heldout.path is None and not run.config.benchmarks:
             print_line("heldout.path=null, benchmarks=[]: no judge will be measured")
+        if unused := unused_settings(run.config):
+            print_line(f"benchmarks: {unused}")
     with driver_session(run.folder, run.config.ray, _demands(run.config, missing)):
         require(_link_findings(run.config, missing))
         write_run_config(run)

@@ -8,7 +8,7 @@ from stj.evals.attack_card import AttackCard
 from stj.evals.compare import ExampleResult, compare_examples
 from stj.evals.intervals import Interval
 from stj.evals.metrics import Scores
-from stj.loop.benchmarks import BenchmarkPhase
+from stj.loop.benchmarks import BenchmarkPhase, unread_notes
 
 HELDOUT_PAIRS = "held-out pairs"
 _Results = Mapping[str, ExampleResult]
@@ -51,7 +51,7 @@ class BenchmarkReport:
     error: str | None = None
     """Why nothing can be scored."""
     notes: tuple[str, ...] = ()
-    """What makes the scores differ from those by the benchmark's own code."""
+    """What a reader must know of the scores: judgments without a verdict, and what the benchmark's own code does otherwise."""
     comparisons: tuple[JudgeComparison, ...] = ()
     """Against the judge before and against M_0."""
 
@@ -98,7 +98,7 @@ def _report(phase: BenchmarkPhase, comparisons: JudgeComparisons) -> BenchmarkRe
         judged=scores.judged,
         unjudged=sum(scores.unjudged.values()),
         scores=scores.groups.get("overall"),
-        notes=tuple(phase.notes()),
+        notes=(*unread_notes(scores.readings), *phase.notes()),
         attacks=scores.attacks,
         comparisons=compared,
     )

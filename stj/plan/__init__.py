@@ -13,8 +13,8 @@ from stj.plan.cost import (
     IterationPlan,
     PhasePlan,
     assumed,
+    assumed_pairs,
     compared_by,
-    given_pairs,
     has_rule,
     iterations,
     phases,
@@ -110,7 +110,7 @@ def plan(config: Config, assumptions: Assumptions | None = None, given: GivenPai
     assumptions = assumptions or assumed(config)
     models = {"generator": config.models.generator, "first_judge": config.models.first_judge, "seed": config.models.seed}
     seed = shape_of(config.models.seed)
-    given = given or given_pairs(config)
+    given = given or assumed_pairs(config)
     phase_plans = phases(config, assumptions, given)
     rule = "pass the rule" if has_rule(config.select) else "pass, as select.* has no rule"
     return Plan(

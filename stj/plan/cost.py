@@ -104,7 +104,7 @@ class GivenPairs:
     """Name, number of pairs (None if not known) and judgments in each order, for each benchmark."""
 
 
-def given_pairs(config: Config) -> GivenPairs:
+def assumed_pairs(config: Config) -> GivenPairs:
     """The pairs as far as a config says: files are counted, and benchmarks have unknown sizes.
 
     Raises SourceError if a local file is missing.

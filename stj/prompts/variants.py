@@ -106,7 +106,7 @@ def of_files(name: str, wording: Format, files: tuple[str, str], **more: tuple[s
 FIGURE_8 = of_files("figure8", PAIR, (JUDGE_SYSTEM, JUDGE_USER))
 ARENA = of_files("arena", FIVE_ALONE, ("arena_system", "arena_user"))
 PROMETHEUS = of_files("prometheus", RESULT, ("prometheus_system", "prometheus_user"))
-MTBENCH = of_files(
+PAIR_V2 = of_files(
     "mtbench",
     PAIR_OR_TIE,
     ("mtbench_system", "mtbench_user"),
@@ -115,4 +115,4 @@ MTBENCH = of_files(
     two_turns_with_reference=("mtbench_turns_reference_system", "mtbench_turns_reference_user"),
 )
 
-VARIANTS = {variant.name: variant for variant in (FIGURE_8, ARENA, PROMETHEUS, MTBENCH)}
+VARIANTS = {variant.name: variant for variant in (FIGURE_8, ARENA, PROMETHEUS, PAIR_V2)}

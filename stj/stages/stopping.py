@@ -27,7 +27,7 @@ from stj.rows import Judgment
 from stj.stages.runner import together
 from stj.verdict import Verdict
 
-Readings = Sequence[Verdict | None]
+VoteReadings = Sequence[Verdict | None]
 """What one vote counts for, once for each parser: a majority is settled only if it is for every parser."""
 
 
@@ -59,7 +59,7 @@ async def ask_in_rounds(
     votes: int,
     orders: int,
     stopping: Stopping,
-    read: Callable[[Judgment], Readings],
+    read: Callable[[Judgment], VoteReadings],
 ) -> list[Judgment]:
     """The judgments of at most `votes` rounds, round after round; `ask` makes the requests of the round with a number.
 

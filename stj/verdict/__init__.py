@@ -31,7 +31,7 @@ from stj.verdict.formats import (
     PAIR_OR_TIE,
     RATING,
     RESULT,
-    SCORES,
+    TWO_SCORES,
 )
 from stj.verdict.reading import PARSERS, TIE, Format, Label, Parser, Verdict, distinct_verdicts, majority, other, parse, rating
 
@@ -53,8 +53,8 @@ __all__ = [
     "PARSERS",
     "RATING",
     "RESULT",
-    "SCORES",
     "TIE",
+    "TWO_SCORES",
     "Format",
     "Label",
     "Parser",

@@ -91,7 +91,7 @@ OUTPUT = Format(
     ),
 )
 """LLMBar: only "Output (a)", or "Therefore, Output (a) is better." The official parser looks for (a) first, negated or not."""
-SCORES = Format(
+TWO_SCORES = Format(
     name="judgelm",
     form='two scores on the first line, as in "8 9"',
     tag=re.compile(rf"\A\s?{_SCORE}[ ,;|]{{1,3}}{_SCORE}(?={_LINE_REST})", re.ASCII),
@@ -186,7 +186,7 @@ ABSOLUTE = Format(
 FORMATS: Mapping[str, Format] = {
     wording.name: wording
     for wording in (
-        *(PAIR, PAIR_OR_TIE, FIVE_ALONE, FIVE_WAY, RESULT, OUTPUT, SCORES, NUMBERED, FINAL_DECISION, BOXED, BARE_LETTER),
+        *(PAIR, PAIR_OR_TIE, FIVE_ALONE, FIVE_WAY, RESULT, OUTPUT, TWO_SCORES, NUMBERED, FINAL_DECISION, BOXED, BARE_LETTER),
         *(DECISION, BEST_OF_FOUR, GRADE, ABSOLUTE, RATING),
     )
 }

@@ -108,7 +108,7 @@ def test_the_words_of_training_are_not_those_of_the_card() -> None:
     for kind in KINDS:
         assert not set(kind["card"]) & set(kind["training"])
         assert all(len(set(texts)) == len(texts) for texts in kind.values())
-    assert not set(words.FORMATS["card"]) & set(words.FORMATS["training"])
+    assert not set(words.MARKUPS["card"]) & set(words.MARKUPS["training"])
 
 
 @pytest.mark.parametrize("name", ["flattery", "authority", "master_key", "verdict", "control_tokens", "format"])
@@ -119,7 +119,7 @@ def test_every_wording_is_drawn(name: str) -> None:
         "master_key": words.MASTER_KEYS,
         "verdict": words.VERDICTS,
         "control_tokens": words.CONTROL_TOKENS,
-        "format": words.FORMATS,
+        "format": words.MARKUPS,
     }
     changed = [attacked(pair_of("better", "No."), ATTACKS[name], "A", 0, str(number), "card") for number in range(200)]
     assert len({pair.rejected for pair in changed if pair}) == len(kinds[name]["card"])  # type: ignore[index]

@@ -15,7 +15,7 @@ from stj.evals.benchmarks.attacks import UNATTACKED, AttackedId, attacked_id
 from stj.evals.benchmarks.base import JudgedExample
 from stj.evals.benchmarks.refs import benchmark_ref
 from stj.rows import Row, row_from_dict
-from stj.sources.ids import id_in_task
+from stj.sources.ids import id_in_task, joined_id
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
 from stj.verdict import Verdict
@@ -43,9 +43,12 @@ def test_a_pair_is_judged_once_as_it_is_and_under_every_attack_in_both_orders(tm
 
 def test_ids_of_pairs_with_slashes_and_subsets_come_back(tmp_path: Path) -> None:
     records = [{**PAIR, "id": "a/b/A", "subset": "x/y"}, {**PAIR, "id": "b/A", "subset": "x/y/a"}]
-    pairs = {attacked_id(id_in_task(row))[:2] for row in rows_of(tmp_path, *records)}
-    assert len(pairs) == 2 * (1 + len(ATTACKS))
-    assert {attack for _, attack in pairs} == {UNATTACKED, *ATTACKS}
+    rows = rows_of(tmp_path, *records)
+    versions = {attacked_id(id_in_task(row))[:3] for row in rows}
+    pairs, attacks = [("x/y", "a/b/A"), ("x/y/a", "b/A")], [UNATTACKED, *ATTACKS]
+    assert versions == {(*pair, attack) for pair in pairs for attack in attacks}
+    assert all(joined_id(*attacked_id(id_in_task(row))) == id_in_task(row) for row in rows)  # So `stj compare` finds the row.
+    assert rows_of(tmp_path, {**PAIR, "id": "a"})[1].id == "attacks/all/a/padding/AB"
 
 
 def test_a_limit_counts_pairs_and_a_pair_without_a_better_answer_stands_alone(tmp_path: Path) -> None:
@@ -73,7 +76,7 @@ def test_recorded_judgments_make_no_card(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def judged(pair: str, attack: str, as_a: Verdict | None, as_b: Verdict | None) -> JudgedExample:
-    return JudgedExample(id=AttackedId(pair, attack, "AB"), subset=attack, verdicts={"A": [as_a], "B": [as_b]})
+    return JudgedExample(id=AttackedId("all", pair, attack, "AB"), subset=attack, verdicts={"A": [as_a], "B": [as_b]})
 
 
 def test_a_right_verdict_is_flipped_if_it_is_not_right_under_the_attack() -> None:
@@ -82,11 +85,13 @@ def test_a_right_verdict_is_flipped_if_it_is_not_right_under_the_attack() -> Non
         *(judged("p", UNATTACKED, "A", "B"), judged("p", "padding", "B", "B")),  # one of two is flipped
         *(judged("q", UNATTACKED, "A", "A"), judged("q", "padding", None, "B")),  # the right one is lost, the wrong one mended
         *(judged("r", UNATTACKED, "B", "A"), judged("r", "padding", "A", "B")),  # none was right
-        JudgedExample(id=AttackedId("p", "empty", "AB"), subset="empty", verdicts={}, unjudged="not_applicable"),
-        JudgedExample(id=AttackedId("q", "empty", "AB"), subset="empty", verdicts={"A": [None]}, unjudged="prompt_too_long"),
+        JudgedExample(id=AttackedId("all", "p", "empty", "AB"), subset="empty", verdicts={}, unjudged="not_applicable"),
+        JudgedExample(
+            id=AttackedId("all", "q", "empty", "AB"), subset="empty", verdicts={"A": [None]}, unjudged="prompt_too_long"
+        ),
         judged("s", "empty", "A", "B"),  # not judged before
-        JudgedExample(id=AttackedId("p", "verdict", "A"), subset="verdict", verdicts={"A": ["A"]}),
-        JudgedExample(id=AttackedId("p", "verdict", "B"), subset="verdict", verdicts={"B": ["A"]}),
+        JudgedExample(id=AttackedId("all", "p", "verdict", "A"), subset="verdict", verdicts={"A": ["A"]}),
+        JudgedExample(id=AttackedId("all", "p", "verdict", "B"), subset="verdict", verdicts={"B": ["A"]}),
     ]
     assert list(builder.watch(examples)) == examples
     card = builder.card()

@@ -40,6 +40,20 @@ def test_compare_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["compare", run_a, run_b, "--rows", "-1"]) == 2
 
 
+def result(row_id: str, subset: str, *, right: bool) -> str:
+    votes = [{"shown_first": first, "verdict": "A" if right else "B", "text": ""} for first in "AB"]
+    return json.dumps({"id": row_id, "subset": subset, "winner": "A", "model": "M", "prompt": "figure8", "votes": votes}) + "\n"
+
+
+def test_results_of_stj_judge_are_named_by_their_own_ids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [("1", "all"), ("a/1", "x/y"), ("2", "x/y")]
+    for name, right in (("a", True), ("b", False)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(result(*each, right=right) for each in ids))
+    assert main(["compare", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"), "--json"]) == 0
+    changed = json.loads(capsys.readouterr().out)[0]["changed"]
+    assert sorted(each["id"] for each in changed["only_a"]) == ["1", "2", "a/1"]
+
+
 def test_an_id_with_slashes_is_not_taken_for_a_shorter_one() -> None:
     rows = [row("1"), row("y/1")]
     changed = changed_rows({"all/1": True, "all/y/1": False}, {"all/1": False, "all/y/1": True}, rows)

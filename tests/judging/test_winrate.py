@@ -172,6 +172,38 @@ def test_results_of_another_judge_than_the_calibration_s_are_refused(file: Path)
     assert read_verdicts(str(file), measured).pairs == 2
 
 
+def votes(*texts: str) -> dict[str, Any]:
+    return {"votes": [{"shown_first": "AB"[number % 2], "verdict": None, "text": text} for number, text in enumerate(texts)]}
+
+
+def test_votes_without_a_verdict_are_no_ties(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A judge that writes another format than its prompt's ties every pair, and a win rate of 50% would mean nothing."""
+    file.write_text(lines(*[None] * 20, **votes("[RESULT] A", "[RESULT] A")))
+    assert main(["winrate", str(file)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "40 of 40 judgments hold no verdict in the format figure8" in printed.err
+    assert "in the format prometheus" in printed.err
+
+
+def test_some_votes_without_a_verdict_are_warned_of(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unread = lines(None, None, **votes("Both are good.", "[[A]]")).replace('"r', '"unread ')
+    file.write_text(lines(*["A"] * 8, **votes("[[A]]", "[[B]]")) + unread)
+    assert main(["winrate", str(file)]) == 0
+    assert "warning: the votes, distinct: 2 of 20 judgments hold no verdict" in capsys.readouterr().out
+    assert main(["winrate", str(file), "--json"]) == 0
+    assert "2 of 20" in json.loads(capsys.readouterr().out)["warning"]
+    file.write_text(lines(*["A"] * 8, **votes("[[A]]", "[[B]]")))
+    assert main(["winrate", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["warning"] is None
+
+
+def test_the_votes_of_results_are_those_of_stj_judge(file: Path) -> None:
+    file.write_text(lines("A", votes=[{"text": "[[A]]"}]))
+    with pytest.raises(SourceError, match=r"line 1: field 'votes'"):
+        read_verdicts(str(file), None)
+
+
 def test_the_command_prints_lines_or_json(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text(lines(*["A"] * 60, *["B"] * 30, *[None] * 10, judge=fingerprint(FACTS)))
     made = tmp_path / "calibration.json"

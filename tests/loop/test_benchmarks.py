@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,13 @@ def test_the_check_before_a_run_reads_each_file_whole(tmp_path: Path, pairs: str
     [finding] = [finding for finding in input_findings(good, hub=False) if finding.subject == "benchmarks"]
     assert finding.ok
     assert finding.words == "pairs 20 rows, rewardbench on the hub"
+    for unused in ("votes=5", "prompt=arena"):
+        [finding] = [
+            finding
+            for finding in input_findings(config(tmp_path, f"benchmarks=[{pairs}]", unused), hub=False)
+            if finding.subject == "benchmarks"
+        ]
+        assert finding.words == f"pairs 20 rows; {unused} is for `stj eval` alone: a run asks without votes, with figure8"
     (tmp_path / "bad.jsonl").write_text('{"instruction": "a", "chosen": "b"}\n')
     [finding] = [
         finding
@@ -220,6 +228,26 @@ def test_what_cannot_be_scored_has_its_reason_in_the_report(measured: Run) -> No
     assert second.benchmarks["pairs"].comparisons == ()
     assert "pairs by M_0 is not scored: " in tables([first, second])[-1].note.replace("\n  ", " ")
     assert "not scored: " in html({}, [first, second])
+
+
+def test_a_benchmark_whose_judgments_hold_no_verdict_is_not_a_silent_zero(measured: Run) -> None:
+    phase = measured.benchmark_phases(0)[0]
+    phase.artifact.folder.remove()
+    phase.artifact.begin()
+    rows = [
+        replace(row, judgments=tuple(replace(judgment, text="Not sure.", verdict=None) for judgment in row.judgments))
+        for row in judged(phase.ref.rows(None), 20)
+    ]
+    phase.artifact.write_part("part", rows_to_table(rows))
+    phase.artifact.finish()
+    first, second, _ = RunSummary.of(measured).judges
+    assert first.benchmarks["pairs"].scores is not None
+    assert first.benchmarks["pairs"].scores.accuracy == 0.0
+    warning = "WARNING distinct: 40 of 40 judgments hold no verdict in the format figure8"
+    assert f"pairs by M_0: {warning}" in tables([first, second])[-1].note.replace("\n  ", " ")
+    assert warning in html({}, [first, second])
+    assert f"0.0% right [0.0, 16.8]; {warning}" in phase.summary()
+    assert second.benchmarks["pairs"].notes == ()
 
 
 def test_held_out_pairs_by_the_name_of_a_benchmark(tmp_path: Path, pairs: str) -> None:

@@ -103,6 +103,7 @@ def test_a_healthy_judge_raises_no_alarm() -> None:
         ({"unparsed": 0.11}, "11% of the judgments of training pairs have no verdict (bound 10%)"),
         ({"kept": 19}, "19% of the pairs have a kept judgment (bound 20%)"),
         ({"kept": 50}, "acceptance fell from 100% to 50% of the pairs (bound: half)"),
+        ({"draws": 200}, "draws per kept judgment rose from 1.00 to 2.00 (bound: a factor of 2)"),
         ({"judgment_tokens": Lengths(count=9, mean=20.0, quartiles=(20, 20, 20))}, "judgments went from 40 to 20 tokens"),
         ({"judgment_tokens": Lengths(count=9, mean=80.0, quartiles=(80, 80, 80))}, "judgments went from 40 to 80 tokens"),
         ({"chosen_characters": Lengths(count=9, mean=6.0, quartiles=(6, 6, 6))}, "better answers have 6 characters on average"),
@@ -113,6 +114,16 @@ def test_each_bound_has_its_alarm(change: dict[str, object], words: str) -> None
     now = replace(before, **change)  # type: ignore[arg-type]
     assert any(words in alarm for alarm in dashboard_alarms(now, before))
     assert not list(dashboard_alarms(replace(now, pairs=49), before))  # A few pairs prove nothing.
+
+
+def test_a_category_that_is_lost_raises_an_alarm_though_the_others_hide_it() -> None:
+    lost = [judged(number, "A", "B", category="Coding") for number in range(50)]
+    rows = [judged(number, "B", "B", category="Other") for number in range(300)]
+    [alarm] = [alarm for alarm in dashboard_alarms(dashboard(rows + lost), None) if "Coding" in alarm]
+    assert alarm == "0% of the 50 pairs of category Coding have a kept judgment (bound 20%)"
+    assert not any("Coding" in alarm for alarm in dashboard_alarms(dashboard(rows + lost[1:]), None))
+    [alarm] = [alarm for alarm in dashboard_alarms(dashboard(lost), None) if "kept judgment" in alarm]
+    assert "category" not in alarm  # A single category is the whole.
 
 
 def heldout_row(position: int, samples: dict[Label, str]) -> Row:

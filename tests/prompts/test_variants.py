@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stj.config import VoteConfig
 from stj.prompts.two_turns import SECOND_ANSWER, SECOND_QUESTION, SECOND_REFERENCE
-from stj.prompts.variants import ARENA, FIGURE_8, MTBENCH, PROMETHEUS, VARIANTS, Variant
+from stj.prompts.variants import ARENA, FIGURE_8, PAIR_V2, PROMETHEUS, VARIANTS, Variant
 
 TAGS_BY_VERDICT = {
     "figure8": {"A": ["[[A]]"], "B": ["[[B]]"], None: ["[[C]]"]},
@@ -69,10 +69,10 @@ def test_mtbenchs_words_are_fastchats_and_plain_ascii() -> None:
         f"{name}_2": value for name, value in zip(("question", "answer_a", "answer_b", "ref_answer"), "Rcdy", strict=True)
     }
     for name, asked, values in (
-        ("pair-v2", MTBENCH.ask("Q", "a", "b"), first),
-        ("pair-math-v1", MTBENCH.ask("Q", "a", "b", "x"), first),
-        ("pair-v2-multi-turn", MTBENCH.ask(*joined[:3]), turns),
-        ("pair-math-v1-multi-turn", MTBENCH.ask(*joined), turns),
+        ("pair-v2", PAIR_V2.ask("Q", "a", "b"), first),
+        ("pair-math-v1", PAIR_V2.ask("Q", "a", "b", "x"), first),
+        ("pair-v2-multi-turn", PAIR_V2.ask(*joined[:3]), turns),
+        ("pair-math-v1-multi-turn", PAIR_V2.ask(*joined), turns),
     ):
         assert asked.system == published[name]["system_prompt"]
         assert asked.user == published[name]["prompt_template"].format(**values)

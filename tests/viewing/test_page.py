@@ -37,6 +37,11 @@ def test_one_file_holds_its_rows_as_data(run: Path, tmp_path: Path, capsys: pyte
     assert "connect-src 'none'" in text
 
 
+def test_a_directory_is_no_page(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["view", str(run), "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"stj: --out {tmp_path}: a directory; name a file\n"
+
+
 def test_one_file_has_a_limit_and_prefers_judged_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_module, "ONE_FILE_ROWS", 2)
     monkeypatch.setattr(page_module, "ONE_FILE_TEXT", 10)

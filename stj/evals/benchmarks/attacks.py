@@ -3,9 +3,9 @@
 All rows are one benchmark, so an evaluation judges them in one pass, and each unattacked pair once. The subset of a row is its
 attack. An attack whose words name a label makes a row for each order.
 
-    attacks/PAIR/unattacked/AB    both orders
-    attacks/PAIR/padding/AB
-    attacks/PAIR/verdict/A        only the order with the better answer as A
+    attacks/SUBSET/PAIR/unattacked/AB    both orders
+    attacks/SUBSET/PAIR/padding/AB
+    attacks/SUBSET/PAIR/verdict/A        only the order with the better answer as A
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ from stj.errors import SourceError
 from stj.evals.benchmarks import pairs
 from stj.evals.benchmarks.base import NOT_APPLICABLE, Benchmark, SourceRecord
 from stj.rows import Row
-from stj.sources.ids import id_in_task
+from stj.sources.ids import id_in_task, id_parts, joined_id
 from stj.verdict import Label
 
 NAME = "attacks"
@@ -31,8 +31,10 @@ _ORDERS: tuple[Label, Label] = ("A", "B")
 class AttackedId(NamedTuple):
     """The id of an example."""
 
+    subset: str
+    """The pair's subset in its file."""
     pair: str
-    """Id of the pair, with its subset in the file."""
+    """The pair's id in this subset."""
     attack: str
     """A name of ATTACKS, or UNATTACKED."""
     orders: str
@@ -49,8 +51,8 @@ def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
 
 
 def attacked_id(text: str) -> AttackedId:
-    """The parts of a row's id, without the benchmark's name. Only the pair's own id may hold slashes."""
-    return AttackedId(*text.rsplit("/", 2))
+    """The parts of a row's id, without the benchmark's name."""
+    return AttackedId(*id_parts(text, len(AttackedId._fields)))
 
 
 def _versions(row: Row) -> Iterator[Row]:
@@ -71,7 +73,8 @@ def _attacked(row: Row, attack: Attack, better_as: Label) -> Row:
 
 
 def _named(row: Row, subset: str, orders: str = "AB") -> Row:
-    return replace(row, id=f"{NAME}/{id_in_task(row)}/{subset}/{orders}", task=NAME, subset=subset)
+    pair = id_parts(id_in_task(row), 2)
+    return replace(row, id=f"{NAME}/{joined_id(*pair, subset, orders)}", task=NAME, subset=subset)
 
 
 def _recorded_subset(record: SourceRecord) -> str:
@@ -85,7 +88,7 @@ ATTACK_CARD = Benchmark(
     rows=rows,
     subset=_recorded_subset,
     row_parts=attacked_id,
-    cluster=lambda example: example[:1],
+    cluster=lambda example: example[:2],
     limit_records=True,
     edition=partial(attacks_identity, "card"),
     attacks=True,

@@ -13,7 +13,7 @@ from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from
 from stj.sources.files import Fields
 from stj.sources.ids import Seen
-from stj.verdict import DECISION, FINAL_DECISION, FIVE_WAY, NUMBERED, OUTPUT, RESULT, SCORES, Format, other
+from stj.verdict import DECISION, FINAL_DECISION, FIVE_WAY, NUMBERED, OUTPUT, RESULT, TWO_SCORES, Format, other
 
 NAME = "judgebench"
 _CATEGORIES = {
@@ -26,7 +26,7 @@ _JUDGES = {
     **dict.fromkeys(("arena_hard", "skywork_critic", "compass_judger"), FIVE_WAY),
     "vanilla": OUTPUT,
     "panda_lm": NUMBERED,
-    "judge_lm": SCORES,
+    "judge_lm": TWO_SCORES,
     "auto_j": FINAL_DECISION,
     "prometheus_2": RESULT,
     "reward_model": DECISION,

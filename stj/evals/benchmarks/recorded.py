@@ -38,7 +38,7 @@ from stj.evals.benchmarks.asked import NOT_ASKED, without_nulls
 from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord, read_records
 from stj.evals.benchmarks.judge_names import JUDGE_FIELDS, RESULT_FIELDS, JudgeNames
 from stj.evals.benchmarks.ppe_human import PPE_HUMAN
-from stj.evals.benchmarks.recorded_verdicts import TEXT_FIELDS, Judgments, ReadAs, recorded_judgments, votes_of
+from stj.evals.benchmarks.recorded_verdicts import TEXT_FIELDS, Judgments, ReadAs, judgments_of, recorded_judgments
 from stj.evals.benchmarks.unread import Unread
 from stj.evals.metrics import VerdictsByOrder
 from stj.prompts.variants import VARIANTS
@@ -199,7 +199,7 @@ def _judged_candidates(record: SourceRecord, read_as: ReadAs, parser: Parser, ex
         if None in rated:
             return replace(example, unjudged=NOT_ASKED if not any(rated) else "not all rated")
         return _with_ratings(example, [r for r in rated if r is not None], _good(record, len(rated)), read_as, parser)
-    texts = {label: votes_of(text, f"judgments.{label}", record.where) for label, text in _by_place(record).items()}
+    texts = {label: judgments_of(text, f"judgments.{label}", record.where) for label, text in _by_place(record).items()}
     asked = {label: votes for label, votes in texts.items() if votes}
     if not asked:
         return replace(example, unjudged=NOT_ASKED)

@@ -69,7 +69,7 @@ def recorded_judgments(record: SourceRecord) -> tuple[Judgments, Judgments]:
     """
     for names in TEXT_FIELDS:
         if any(name in record.values for name in names):
-            first, second = (votes_of(record.values.get(name), name, record.where) for name in names)
+            first, second = (judgments_of(record.values.get(name), name, record.where) for name in names)
             return first, second
     for name, reader in _SCHEMAS.items():
         if name in record.values:
@@ -80,7 +80,7 @@ def recorded_judgments(record: SourceRecord) -> tuple[Judgments, Judgments]:
     return (), ()
 
 
-def votes_of(value: object, field: str, where: str) -> Judgments:
+def judgments_of(value: object, field: str, where: str) -> Judgments:
     """The judgments of one order, a text or a list of texts, without those that were not asked for (null)."""
     texts: list[Any] = [text for text in (value if isinstance(value, list) else [value]) if text is not None]
     for text in texts:

@@ -85,9 +85,14 @@ class Readings:
         agreed = FORMATS[self.agreed]
         return agreed if agreed.answers == self.wording.answers and agreed is not self.wording else None
 
+    @property
+    def is_warned_of(self) -> bool:
+        """Whether too many judgments hold no verdict to give scores without a warning."""
+        return self.share > WARNED_UNREAD
+
     def warning(self, what: str, option: str) -> str | None:
         """A line if too many judgments of something hold no verdict; `option` sets another format, as in "--format "."""
-        return f"{what}, {self.shortfall()}; {self.hint(option)}" if self.share > WARNED_UNREAD else None
+        return f"{what}, {self.shortfall()}; {self.hint(option)}" if self.is_warned_of else None
 
     def shortfall(self) -> str:
         """How many judgments hold no verdict, and why."""
