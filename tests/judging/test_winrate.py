@@ -30,7 +30,7 @@ def outcomes_of(a: Sequence[int], b: Sequence[int] = ()) -> Outcomes:
     verdicts: dict[Label, tuple[Label | None, ...]] = {"A": ("A", None, "B"), "B": ("B", None, "A")}
     return Outcomes(
         {
-            Outcome(better, verdict, 1.0): int(count)
+            Outcome(better, verdict, 1.0 if verdict else 0.5): int(count)
             for better, counts in (("A", a), ("B", b))
             for verdict, count in zip(verdicts[better], counts, strict=False)  # type: ignore[index]
             if count
