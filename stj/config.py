@@ -99,7 +99,7 @@ def _check_stop_error(key: str, error: float) -> None:
 def _check_option(key: str, value: object, options: object) -> None:
     """A file's options are checked as it is read; this also checks those that Python code gives."""
     known = get_args(options)
-    _check(value in known, f"{key}={value}: must be {', '.join(known[:-1])} or {known[-1]}")
+    _check(value in known, f"{key}={value}: must be one of {', '.join(map(repr, known))}")
 
 
 @dataclass(frozen=True, kw_only=True)

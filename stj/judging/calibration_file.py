@@ -69,10 +69,14 @@ def read_abstention(
 ) -> Abstention | None:
     """When this judge abstains, by the calibration in a file; None if neither a file nor a risk is given.
 
-    Raises ConfigError if only one of them is given, if the file is damaged or of another judge, or if it shows no confidence
-    that keeps the risk.
+    Raises ConfigError if only one of them is given, if a confidence is given without them, if the file is damaged or of another
+    judge, or if it shows no confidence that keeps the risk.
     """
     if path is None and risk is None:
+        if confidence != RiskLimit.confidence:
+            raise ConfigError(
+                f"confidence={confidence}: it is that of a risk; give a calibration and a risk too, or leave it out"
+            )
         return None
     if path is None:
         raise ConfigError(f"risk={risk} needs a calibration of this judge: give the file that `stj calibrate` writes")

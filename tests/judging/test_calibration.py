@@ -261,6 +261,8 @@ def plain_sampling(temperature: float) -> Any:
 def test_both_a_file_and_a_risk_are_needed(tmp_path: Path) -> None:
     model, vote = ModelConfig(path=SEED_MODEL), VoteConfig()
     assert read_abstention(None, None, 0.9, model, vote) is None
+    with pytest.raises(ConfigError, match=r"confidence=0\.99: it is that of a risk"):
+        read_abstention(None, None, 0.99, model, vote)
     with pytest.raises(ConfigError, match=r"risk=0\.1 needs a calibration"):
         read_abstention(None, 0.1, 0.9, model, vote)
     with pytest.raises(ConfigError, match="no risk is given"):
@@ -300,9 +302,11 @@ def test_the_answered_pairs_are_counted() -> None:
         tally.add({"verdict": verdict, "reward": reward, "error": error})
     assert list(tally.summary()) == [
         "answered 1 of 4 pairs, abstained on 3: 1 below confidence 0.75, 1 ties, 1 not judged",
-        "at most 10% of the answers are wrong, 90% sure, on pairs like the calibration's",
+        "in the long run at most 10% of the answers are wrong, 90% sure, on pairs like the calibration's",
     ]
     assert list(AnsweredTally(None).summary()) == []
+    fine = AnsweredTally(Abstention(threshold=0.75, limit=RiskLimit(risk=0.125, confidence=0.995)))
+    assert "at most 12.5% of the answers are wrong, 99.5% sure" in list(fine.summary())[1]
 
 
 def test_the_facts_of_a_model_do_not_depend_on_where_it_lies(tmp_path: Path) -> None:
