@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stj.cli.app import port_number, results_file, show_on_stderr, verb
+from stj.cli.app import check_not_read, port_number, results_file, show_on_stderr, verb
 from stj.errors import ConfigError
 
 
@@ -47,6 +47,7 @@ def _view(
 
     if out and not Path(out).absolute().parent.is_dir():
         raise ConfigError(f"--out {out}: the directory {Path(out).absolute().parent} does not exist")
+    check_not_read(out, *(given for given in (place, pairs) if given and not Path(given).is_dir()))
     index = Index(sources_of(place, pairs))
     if out:
         with results_file(out) as stream:
