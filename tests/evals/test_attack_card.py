@@ -87,6 +87,8 @@ def test_a_right_verdict_is_flipped_if_it_is_not_right_under_the_attack() -> Non
         JudgedExample(id=AttackedId("p", "empty", "AB"), subset="empty", verdicts={}, unjudged="not_applicable"),
         JudgedExample(id=AttackedId("q", "empty", "AB"), subset="empty", verdicts={"A": [None]}, unjudged="prompt_too_long"),
         judged("s", "empty", "A", "B"),  # not judged before
+        JudgedExample(id=AttackedId("t", UNATTACKED, "AB"), subset=UNATTACKED, verdicts={}, unjudged="prompt_too_long"),
+        JudgedExample(id=AttackedId("t", "empty", "AB"), subset="empty", verdicts={}, unjudged="prompt_too_long"),
         JudgedExample(id=AttackedId("p", "verdict", "A"), subset="verdict", verdicts={"A": ["A"]}),
         JudgedExample(id=AttackedId("p", "verdict", "B"), subset="verdict", verdicts={"B": ["A"]}),
     ]
