@@ -43,7 +43,7 @@ def _calibrate(
     """
     from stj.judging.calibrate import calibrate
     from stj.judging.calibration_file import calibration_text
-    from stj.judging.judge_file import Panel
+    from stj.judging.judge_file import Panel, unread_votes
 
     files, overrides = split_settings(conf or [])
     config = load_use(files, [*overrides, f"model={model}"])
@@ -55,7 +55,8 @@ def _calibrate(
         stream.write(calibration_text(calibration))
     for item in calibration.summary():
         show(item)
-    show_on_stderr(f"stj: wrote {out}")
+    for item in (*unread_votes(panel), f"stj: wrote {out}"):
+        show_on_stderr(item)
 
 
 @verb(

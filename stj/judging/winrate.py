@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from stj.errors import SourceError
+from stj.evals.benchmarks.unread import JUDGE_OPTION, MOST_UNREAD, Survey, Unread
 from stj.evals.intervals import Interval, mean_ci95
 from stj.judging.calibration import Calibration
 from stj.judging.correction import CorrectedRate, Rate, corrected
+from stj.prompts.variants import VARIANTS
 from stj.sources.dialogue import wrong_type
 from stj.sources.directory import files_at
 from stj.sources.files import Fields, Located, not_empty, read_files
 from stj.storage.artifacts import fingerprint
+from stj.verdict import FORMATS, parse
 
-_FIELDS = Fields(required=("verdict",), optional=("id", "subset", "model", "prompt", "judge", "error", "abstained"))
+_FIELDS = Fields(
+    required=("verdict",), optional=("id", "subset", "model", "prompt", "judge", "error", "abstained", "format", "votes")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,21 +90,26 @@ def win_rate(verdicts: Verdicts, calibration: Calibration | None) -> WinRate:
 def read_verdicts(location: str, calibration: Calibration | None) -> Verdicts:
     """The verdicts in a file that `stj judge` wrote.
 
-    Raises SourceError if a line is no such result, if the judge abstained, if there is more than one judge, or if the judge is
-    not that of the calibration.
+    Raises SourceError if a line is no such result, if the judge abstained, if there is more than one judge, if the judge is not
+    that of the calibration, or if most votes hold no verdict: they would be ties.
     """
     judges: dict[tuple[str, str, str], str] = {}
     counts: dict[str, int] = dict.fromkeys(("A", "B", "tie", "failed"), 0)
     seen: set[tuple[str, str]] = set()
+    survey = Survey("distinct")
     for where, record in _records(location):
-        if record.get("id") is not None:
-            _refuse_twice(record, where, seen)
         judges.setdefault(_judge_of(record), where)
         if len(judges) > 1:
             raise SourceError(f"{where}: another judge than in {next(iter(judges.values()))}; give the results of one judge")
+        if record.get("id") is not None:
+            _refuse_twice(record, where, seen)
+        survey.add(*_votes_of(record))
         counts[_kind(record, where)] += 1
     if not counts["A"] + counts["B"] + counts["tie"]:
         raise SourceError(f"{location}: no pair could be judged; each line says why in its 'error'")
+    readings = survey.readings()
+    if readings.missing > MOST_UNREAD:
+        raise SourceError(f"{location}: {readings.shortfall()}; {readings.hint(JUDGE_OPTION)}")
     ((_, _, judge),) = judges
     if calibration:
         _check_calibrated(location, judge, calibration)
@@ -120,6 +130,17 @@ def _refuse_twice(record: Mapping[str, Any], where: str, seen: set[tuple[str, st
 def _judge_of(record: Mapping[str, Any]) -> tuple[str, str, str]:
     model, prompt, judge = (str(record.get(name) or "") for name in ("model", "prompt", "judge"))
     return model, prompt, judge
+
+
+def _votes_of(record: Mapping[str, Any]) -> tuple[int, list[Unread]]:
+    """How many votes of a known format a result has, and those of them that hold no verdict, not even for a tie."""
+    known = VARIANTS.get(str(record.get("prompt")))
+    wording = FORMATS.get(str(record.get("format")), known.wording if known else None)
+    votes = [vote for vote in record.get("votes") or () if isinstance(vote, Mapping)]
+    if wording is None:
+        return 0, []
+    texts = [str(vote.get("text") or "") for vote in votes if not vote.get("verdict")]
+    return len(votes), [Unread(text, wording) for text in texts if parse(text, wording, "distinct") is None]
 
 
 def _kind(record: Mapping[str, Any], where: str) -> str:

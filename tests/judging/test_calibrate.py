@@ -54,6 +54,14 @@ def test_a_judge_is_calibrated_on_the_pairs_with_a_label(here: Path, capsys: pyt
     assert (measured.pairs, measured.ties, measured.failed, measured.accuracy) == (10, 0, 2, 0.9)
 
 
+def test_judgments_in_another_format_are_warned_of(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(here / "labelled.jsonl", *labelled(right=3, wrong=0))
+    assert main(["calibrate", SEED_MODEL, file, "vote.prompt=prometheus"]) == 0
+    printed = capsys.readouterr()
+    assert "this judge answers nothing" in printed.out
+    assert "6 of 6 judgments hold no verdict in the format prometheus" in printed.err
+
+
 def test_pairs_that_stj_judge_has_judged_are_not_judged_again(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

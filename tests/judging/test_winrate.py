@@ -172,6 +172,27 @@ def test_results_of_another_judge_than_the_calibration_s_are_refused(file: Path)
     assert read_verdicts(str(file), measured).pairs == 2
 
 
+def test_votes_that_cannot_be_read_are_no_ties(file: Path) -> None:
+    """A tie is written in the format of the prompt; text that is not would make every win rate 50%."""
+    unread = [{"shown_first": shown, "verdict": None, "text": "Both are good."} for shown in "AB"]
+    file.write_text(
+        lines(None, None, votes=unread) + lines("A", votes=[{"verdict": "A", "text": "[[A]]"}] * 2).replace("r0", "x")
+    )
+    with pytest.raises(SourceError, match=r"4 of 6 judgments hold no verdict in the format figure8.*no known format fits"):
+        read_verdicts(str(file), None)
+    file.write_text(lines(None, votes=unread, prompt="file-1", format="letter"))
+    with pytest.raises(SourceError, match="2 of 2 judgments hold no verdict in the format letter"):
+        read_verdicts(str(file), None)
+    file.write_text(lines(None, prompt="arena", votes=[{"verdict": None, "text": "Both are good. [[A=B]]"}] * 2))
+    assert read_verdicts(str(file), None).ties == 1
+
+
+def test_the_results_of_a_jury_are_refused_as_such(file: Path) -> None:
+    file.write_text(lines("A", judge="1") + lines("A", judge="2"))
+    with pytest.raises(SourceError, match="give the results of one judge"):
+        read_verdicts(str(file), None)
+
+
 def test_the_command_prints_lines_or_json(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text(lines(*["A"] * 60, *["B"] * 30, *[None] * 10, judge=fingerprint(FACTS)))
     made = tmp_path / "calibration.json"
