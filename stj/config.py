@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 
 from stj.errors import ConfigError
@@ -92,7 +92,14 @@ def check_format_is_used(wording: str | None, prompts: Sequence[str], key: str) 
 
 
 def _check_stop_error(key: str, error: float) -> None:
-    _check(0 < error <= 0.5, f"{key}={error}: must be a share above 0, up to 0.5")
+    number = isinstance(error, int | float)
+    _check(number and 0 < error <= 0.5, f"{key}={error}: must be a share above 0, up to 0.5")
+
+
+def _check_option(key: str, value: object, options: object) -> None:
+    """A file's options are checked as it is read; this also checks those that Python code gives."""
+    known = get_args(options)
+    _check(value in known, f"{key}={value}: must be one of {', '.join(map(repr, known))}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -934,7 +941,11 @@ class VoteConfig:
 
     def __post_init__(self) -> None:
         _pack_prompt(self, "vote.prompt")
-        _check(1 <= self.votes <= 1000, f"vote.votes={self.votes} judgments in each order: must be 1 to 1000")
+        number = type(self.votes) is int
+        _check(number and 1 <= self.votes <= 1000, f"vote.votes={self.votes} judgments in each order: must be 1 to 1000")
+        _check_option("vote.parser", self.parser, Parser)
+        _check_option("vote.stop", self.stop, StopRule)
+        _check_option("vote.aggregate", self.aggregate, Aggregate)
         _check_stop_error("vote.stop_error", self.stop_error)
         _check(
             self.aggregate == "majority" or self.stop != "unlikely",

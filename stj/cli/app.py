@@ -118,6 +118,14 @@ def check_directory_of(out: str | None) -> None:
         raise ConfigError(f"--out {out}: the directory {Path(out).absolute().parent} does not exist")
 
 
+def check_not_read(out: str | None, *inputs: str | None) -> None:
+    """Raises ConfigError if `--out` is a file that the command reads, or lies in a directory of which it reads every file."""
+    place = Path(out).resolve() if out else None
+    for given in filter(None, inputs):
+        if place and Path(given).expanduser().resolve() in (place, place.parent):
+            raise ConfigError(f"--out {out}: the command reads {given}, and would write over it or into it; name another file")
+
+
 @contextmanager
 def results_file(path: str) -> Iterator[TextIO]:
     """A file to write results to. Raises StorageFailed if a disk is full, also when the file is closed."""

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from stj.cli.app import AsJson, Model, UseConf, check_directory_of, print_json, results_file, show_on_stderr, verb
+from stj.cli.app import (
+    AsJson,
+    Model,
+    UseConf,
+    check_directory_of,
+    check_not_read,
+    print_json,
+    results_file,
+    show_on_stderr,
+    verb,
+)
 from stj.cli.words import split_settings
 from stj.config_loader import load_use
 from stj.text import show
@@ -38,15 +48,15 @@ def _calibrate(
     files, overrides = split_settings(conf or [])
     config = load_use(files, [*overrides, f"model={model}"])
     check_directory_of(out)
+    check_not_read(out, file)
     panel = Panel(file=file, models=(config.model,), prompts=(config.vote.prompt,), config=config)
     calibration = calibrate(panel, overwrite=overwrite)
     with results_file(out) as stream:
         stream.write(calibration_text(calibration))
     for item in calibration.summary():
         show(item)
-    for line in unread_votes(panel):
-        show_on_stderr(line)
-    show_on_stderr(f"stj: wrote {out}")
+    for item in (*unread_votes(panel), f"stj: wrote {out}"):
+        show_on_stderr(item)
 
 
 @verb(

@@ -15,6 +15,7 @@ from stj.cli.app import (
     Risk,
     UseConf,
     check_directory_of,
+    check_not_read,
     port_number,
     print_row,
     results_file,
@@ -86,6 +87,7 @@ def _judge(
     abstention = read_abstention(calibration, risk, confidence, models[0], vote)
     panel = Panel(file=file, models=models, prompts=asked, config=config, abstention=abstention)
     check_directory_of(out)
+    check_not_read(out, file, calibration)
     answered = AnsweredTally(abstention)
     with ExitStack() as stack:
         # Opened for the first result: a command that fails early must not empty a file of results.

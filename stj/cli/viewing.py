@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stj.cli.app import check_directory_of, port_number, results_file, show_on_stderr, verb
+from stj.cli.app import check_directory_of, check_not_read, port_number, results_file, show_on_stderr, verb
 
 
 @verb(
@@ -44,6 +44,7 @@ def _view(
     from stj.viewing.server import ViewServer
 
     check_directory_of(out)
+    check_not_read(out, *(given for given in (place, pairs) if given and not Path(given).is_dir()))
     index = Index(sources_of(place, pairs))
     if out:
         with results_file(out) as stream:

@@ -55,7 +55,7 @@ class AttackResult:
     pairs: int
     """Pairs that were judged before and under the attack."""
     not_applicable: int
-    """Pairs that the attack cannot change."""
+    """Pairs that were judged before, and that the attack cannot change."""
     unjudged: int
     """Pairs that were judged before but not under the attack: a request failed, or the prompt became too long."""
     right: int
@@ -116,7 +116,8 @@ class CardBuilder:
                     yield _Comparison(pair, label, before[label], verdict)
 
     def _result(self, attack: str, comparisons: Iterable[_Comparison]) -> AttackResult:
-        unjudged = self._unjudged.get(attack, {})
+        before = self._verdicts.get(UNATTACKED, {})
+        unjudged = {pair: reason for pair, reason in self._unjudged.get(attack, {}).items() if pair in before}
         not_applicable = sum(reason == NOT_APPLICABLE for reason in unjudged.values())
         return _result(comparisons, not_applicable, len(unjudged) - not_applicable)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 LEAST_BODY_BYTES = 2**20
 _CHARACTERS_A_TOKEN = 16
 _BYTES_A_CHARACTER = 6
+_LONGEST_NUMBER = 20  # digits of a length; Python refuses to read numbers of thousands of digits
 
 
 def most_characters(context: int) -> int:
@@ -45,7 +46,7 @@ class BodyLimit:
         limit = getattr(scope["app"].state, "stj_most_bytes", LEAST_BODY_BYTES)
         announced = dict(scope["headers"]).get(b"content-length", b"")
         if announced.isdigit():
-            size = int(announced)
+            size = int(announced) if len(announced) <= _LONGEST_NUMBER else limit + 1
         else:
             messages = await _read(receive, limit)
             if messages[-1]["type"] == "http.disconnect":

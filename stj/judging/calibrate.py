@@ -16,8 +16,8 @@ def calibrate(panel: Panel, *, overwrite: bool = False) -> Calibration:
     winners = {row_id: winner for row_id, winner in read_winners(panel.file).items() if winner}
     if not winners:
         raise SourceError(
-            f"{panel.file}: no pair names its better response; a calibration needs 'winner' or 'label' (A or B), or 'chosen' "
-            "and 'rejected'"
+            f"{panel.file}: no pair names its better response; a calibration needs 'label', 'chosen' and 'rejected', or a "
+            "'winner' that no judge wrote"
         )
     facts = judge_facts(model_facts(panel.models[0]), panel.config.vote)
     judge_file(panel, lambda _: None, overwrite=overwrite)

@@ -182,11 +182,20 @@ class AnsweredTally:
             f"{kinds['unsure']:,} below confidence {self._abstention.threshold:.3g}, {kinds['tied']:,} ties, "
             f"{kinds['failed']:,} not judged"
         )
-        yield f"at most {limit.risk:.0%} of the answers are wrong, {limit.confidence:.0%} sure, on pairs like the calibration's"
+        yield (
+            f"in the long run at most {_percent(limit.risk)} of the answers are wrong, {_percent(limit.confidence)} sure, "
+            "on pairs like the calibration's"
+        )
+
+
+def _percent(share: float) -> str:
+    """A share as it was given: 99.5% is not 100%."""
+    return f"{100 * share:.6g}%"
 
 
 def _refusal(answers: Sequence[Answers], limit: RiskLimit) -> str:
-    asked = f"risk={limit.risk}: this calibration shows no confidence at which the judge keeps it ({limit.confidence:.0%} sure)"
+    sure = _percent(limit.confidence)
+    asked = f"risk={limit.risk}: this calibration shows no confidence at which the judge keeps it ({sure} sure)"
     lowest, needed = lowest_risk(answers, limit.confidence), pairs_needed(answers, limit)
     decided = answers[-1].pairs
     if decided < needed:

@@ -26,6 +26,7 @@ _REMAKE = "make it again with `stj calibrate`"
 _LABELS = ("A", "B")
 _FIELDS = ("model", "judge", "failed", "outcomes", "digest")
 _MOST_PAIRS = 10**12
+_MOST_VOTES = 1000  # in each order, as in VoteConfig
 _LONGEST_SHOWN = 60  # characters of a value in an error
 
 
@@ -52,10 +53,15 @@ def read_calibration(path: str | Path) -> Calibration:
 
 def check_judge(calibration: Calibration, path: str | Path, facts: Key) -> None:
     """Raises ConfigError, which names what differs, if the calibration is not of the judge with these facts."""
-    changed = sorted(differences(calibration.judge, facts), key=lambda line: line.startswith("prompts."))  # hashes last
+    changed = sorted(differences(calibration.judge, facts), key=_rank)
     if changed:
         shown = "; ".join(changed[:3]) + (" and more" if len(changed) > 3 else "")
         raise ConfigError(f"calibration {path} is of another judge, {calibration.model}: {shown}; {REMEDY}")
+
+
+def _rank(difference: str) -> int:
+    """The settings that a user gives come first; votes change the sampling too, and a prompt its hashes."""
+    return next((rank for rank, name in enumerate(("vote.decoding.", "prompts.")) if difference.startswith(name)), -1)
 
 
 def read_abstention(
@@ -63,10 +69,14 @@ def read_abstention(
 ) -> Abstention | None:
     """When this judge abstains, by the calibration in a file; None if neither a file nor a risk is given.
 
-    Raises ConfigError if only one of them is given, if the file is damaged or of another judge, or if it shows no confidence
-    that keeps the risk.
+    Raises ConfigError if only one of them is given, if a confidence is given without them, if the file is damaged or of another
+    judge, or if it shows no confidence that keeps the risk.
     """
     if path is None and risk is None:
+        if confidence != RiskLimit.confidence:
+            raise ConfigError(
+                f"confidence={confidence}: it is that of a risk; give a calibration and a risk too, or leave it out"
+            )
         return None
     if path is None:
         raise ConfigError(f"risk={risk} needs a calibration of this judge: give the file that `stj calibrate` writes")
@@ -139,13 +149,16 @@ def _calibration(record: dict[str, Any]) -> Calibration:
     if missing := [name for name in _FIELDS if name not in record]:
         raise _Damaged(f"no field '{missing[0]}'")
     _need(isinstance(record["model"], str), record, "model", "a name")
-    _need(_is_count(_votes(record["judge"]), 1), record, "judge", "the facts of a judge, with vote.votes")
+    _need(_is_judge(record["judge"]), record, "judge", "the facts of a judge, with model, prompts, vote.prompt and vote.votes")
     _need(_is_count(record["failed"], 0), record, "failed", "a number of pairs, 0 or more")
     _need(isinstance(record["outcomes"], list) and bool(record["outcomes"]), record, "outcomes", "a list that is not empty")
     digest = _digest({name: value for name, value in record.items() if name != "digest"})
     outcomes: Outcomes = Counter()
     for place, values in enumerate(record["outcomes"]):
-        outcome, count = _outcome(values, f"outcomes[{place}]")
+        where = f"outcomes[{place}]"
+        outcome, count = _outcome(values, where)
+        possible = can_have(outcome, record["judge"]["vote"])
+        _need(possible, values, "confidence", f"a share of the judge's votes that gives the verdict {outcome.verdict}", where)
         outcomes[outcome] += count
     if digest != record["digest"]:
         raise _Damaged(f"was edited or damaged: its digest is {_shown(record['digest'])}, and its content gives {digest}")
@@ -164,6 +177,17 @@ def _outcome(values: Any, where: str) -> tuple[Outcome, int]:
     return Outcome(better, verdict, float(confidence)), pairs  # type: ignore[arg-type, return-value]
 
 
+def can_have(outcome: Outcome, vote: Mapping[str, Any]) -> bool:
+    """Whether a judge with these settings can have this verdict with this confidence."""
+    verdict, confidence = outcome.verdict, outcome.confidence
+    if vote.get("aggregate") == "distribution":
+        return confidence >= 0.5 if verdict else confidence == 0.5
+    asked = range(2, 2 * vote["votes"] + 1, 2)  # Votes that stop early are fewer.
+    return (confidence > 0 if verdict else confidence <= 0.5) and any(
+        round(confidence * votes) / votes == confidence for votes in asked
+    )
+
+
 def _need(right: bool, values: Mapping[str, Any], name: str, wanted: str, where: str = "") -> None:
     if not right:
         raise _Damaged(f"{where}{'.' if where else ''}{name} is {_shown(values.get(name))}: must be {wanted}")
@@ -173,9 +197,12 @@ def _is_count(value: object, least: int) -> bool:
     return type(value) is int and least <= value <= _MOST_PAIRS
 
 
-def _votes(judge: object) -> object:
-    vote = judge.get("vote") if isinstance(judge, dict) else None
-    return vote.get("votes") if isinstance(vote, dict) else None
+def _is_judge(judge: object) -> bool:
+    """Whether a value holds what `judge_facts` gives, as far as calibrations use it."""
+    if not isinstance(judge, dict) or not all(isinstance(judge.get(name), dict) for name in ("model", "prompts", "vote")):
+        return False
+    vote = judge["vote"]
+    return isinstance(vote.get("prompt"), str) and _is_count(vote.get("votes"), 1) and vote["votes"] <= _MOST_VOTES
 
 
 def _shown(value: object) -> str:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from stj.config import Aggregate, EngineConfig, ModelConfig, StopRule, VoteConfig, check_format_is_used, installed_engine
 from stj.engine.hosted import MakeEngine
 from stj.engine.start import start_engine
-from stj.errors import EngineDied, RequestFailed
+from stj.errors import EngineDied, RequestFailed, SourceError
 from stj.findings import require
 from stj.generate import Engine, Generate, Sampling
 from stj.judging.calibration_file import read_abstention
@@ -55,9 +55,9 @@ class Judge:
 
     def __init__(
         self,
-        model: str | ModelConfig,
+        model: str | Path | ModelConfig,
         *,
-        prompt: str = "figure8",
+        prompt: str | Path = "figure8",
         prompt_format: str | None = None,
         parser: Parser = "distinct",
         votes: int = 1,
@@ -88,7 +88,7 @@ class Judge:
         cannot keep the risk.
         """
         self._config = VoteConfig(
-            prompt=prompt,
+            prompt=str(prompt),
             prompt_format=prompt_format,
             parser=parser,
             votes=votes,
@@ -98,7 +98,7 @@ class Judge:
             decoding=sampling or VoteConfig().decoding,
         )
         check_format_is_used(self._config.prompt_format, [self._config.prompt], "prompt")
-        given = ModelConfig(path=model) if isinstance(model, str) else model
+        given = model if isinstance(model, ModelConfig) else ModelConfig(path=str(model))
         self._abstention = read_abstention(calibration, risk, confidence, given, self._config)
         settings = (engine or installed_engine()).serving(given)
         made = make_engine(given, settings, seed) if make_engine else start_engine(_checked(given), settings, seed, scope=None)
@@ -128,7 +128,7 @@ class Judge:
         Returns the results in the order of the pairs. The engine works on up to `engine.rows_in_flight` pairs at a time. Raises
         the errors of `compare`.
         """
-        return self._start(self._compare_all(list(pairs), self._config)).result()
+        return self._start(self._compare_all(_triples(pairs), self._config)).result()
 
     async def acompare(self, instruction: Instruction, response_a: str, response_b: str) -> PairVerdict:
         """Compares two responses from a coroutine, on any event loop in any thread. Raises the errors of `compare`."""
@@ -145,7 +145,7 @@ class Judge:
     def rewards(self, pairs: Iterable[tuple[Instruction, str, str]]) -> list[float]:
         """The `reward` of many pairs at once: tuples of instruction, response and reference. Raises the errors of `compare`."""
         every_vote = replace(self._config, stop="all")
-        return [result.reward for result in self._start(self._compare_all(list(pairs), every_vote)).result()]
+        return [result.reward for result in self._start(self._compare_all(_triples(pairs), every_vote)).result()]
 
     def close(self) -> None:
         """Stops the engine and cancels open requests. A second call does nothing."""
@@ -191,6 +191,15 @@ async def compare_responses(
     """
     row = _open_row(instruction, response_a, response_b)
     return pair_verdict(row if row.ended else await vote(row, generate, config), config)
+
+
+def _triples(pairs: Iterable[tuple[Instruction, str, str]]) -> list[tuple[Instruction, str, str]]:
+    """The pairs as a list. Raises SourceError if one is not an instruction with two responses."""
+    listed = list(pairs)
+    for number, pair in enumerate(listed):
+        if isinstance(pair, str | Mapping) or not isinstance(pair, Sequence) or len(pair) != 3:
+            raise SourceError(f"pair {number}: {type(pair).__name__}; a pair is a tuple of an instruction and two responses")
+    return listed
 
 
 def _open_row(instruction: object, response_a: object, response_b: object) -> Row:

@@ -55,10 +55,14 @@ class RiskLimit:
     """Probability, over calibration pairs, that the limit holds: from 0.5 to below 1."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.risk < 1:
+        if not (_is_number(self.risk) and 0 < self.risk < 1):
             raise ConfigError(f"risk={self.risk}: must be a share of the answered pairs, above 0 and below 1, such as 0.1")
-        if not 0.5 <= self.confidence < 1:
+        if not (_is_number(self.confidence) and 0.5 <= self.confidence < 1):
             raise ConfigError(f"confidence={self.confidence}: must be a probability from 0.5 to below 1, such as 0.9")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
 def possible_thresholds(vote: Mapping[str, Any]) -> tuple[float, ...]:

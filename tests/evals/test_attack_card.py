@@ -90,6 +90,8 @@ def test_a_right_verdict_is_flipped_if_it_is_not_right_under_the_attack() -> Non
             id=AttackedId("all", "q", "empty", "AB"), subset="empty", verdicts={"A": [None]}, unjudged="prompt_too_long"
         ),
         judged("s", "empty", "A", "B"),  # not judged before
+        JudgedExample(id=AttackedId("all", "t", UNATTACKED, "AB"), subset=UNATTACKED, verdicts={}, unjudged="prompt_too_long"),
+        JudgedExample(id=AttackedId("all", "t", "empty", "AB"), subset="empty", verdicts={}, unjudged="prompt_too_long"),
         JudgedExample(id=AttackedId("all", "p", "verdict", "A"), subset="verdict", verdicts={"A": ["A"]}),
         JudgedExample(id=AttackedId("all", "p", "verdict", "B"), subset="verdict", verdicts={"B": ["A"]}),
     ]

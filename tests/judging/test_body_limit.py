@@ -111,3 +111,11 @@ def test_the_limits_follow_from_the_context() -> None:
 def test_a_length_that_is_none_is_not_believed(length: str) -> None:
     chunk: Message = {"type": "http.request", "body": b"x" * 200, "more_body": False}
     assert exchange([(b"content-length", length.encode())], [chunk])[0][0]["status"] == 413
+
+
+def test_a_length_of_thousands_of_digits_is_over_the_limit() -> None:
+    async def post() -> int:
+        async with AsyncClient(transport=ASGITransport(app=app_with()), base_url="http://stj") as client:
+            return (await client.post("/v1/judge", content=b"x", headers={"content-length": "9" * 5000})).status_code
+
+    assert asyncio.run(post()) == 413

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stj.config import ModelConfig, VoteConfig
 from stj.errors import ConfigError
 from stj.judging.calibration import Abstention, AnsweredTally, Calibration, Outcome, Outcomes
-from stj.judging.calibration_file import calibration_text, check_judge, read_abstention, read_calibration
+from stj.judging.calibration_file import calibration_text, can_have, check_judge, read_abstention, read_calibration
 from stj.judging.identity import judge_facts, model_facts
 from stj.judging.risk import RiskLimit
 from stj.stages.vote import PairVerdict, Vote
@@ -29,7 +29,10 @@ OUTCOMES = {
     Outcome("A", None, 0.5): 7,
 }
 labels = st.sampled_from(["A", "B"])
-any_outcome = st.builds(Outcome, labels, st.sampled_from(["A", "B", None]), st.integers(0, 16).map(lambda k: k / 16))
+verdicts = st.one_of(
+    st.tuples(labels, st.sampled_from([0.25, 0.5, 0.75, 1.0])), st.tuples(st.none(), st.sampled_from([0.0, 0.25, 0.5]))
+)
+any_outcome = st.builds(lambda better, verdict: Outcome(better, *verdict), labels, verdicts)
 
 
 def calibration(outcomes: dict[Outcome, int] = OUTCOMES, **more: Any) -> Calibration:
@@ -101,6 +104,14 @@ def change_outcome(**values: Any) -> Callable[[dict[str, Any]], None]:
         (change("judge", {}), "judge is {}: must be the facts of a judge"),
         (change("judge", {"vote": {"votes": -2}}), "judge is"),
         (change("judge", {"vote": {"votes": "8"}}), "judge is"),
+        (change("judge", {"vote": {"votes": 2}}), "judge is"),
+        (change("judge", {**JUDGE, "vote": {**JUDGE["vote"], "votes": 10**9}}), "judge is"),
+        (change("judge", {**JUDGE, "vote": {**JUDGE["vote"], "prompt": None}}), "judge is"),
+        (change("judge", {**JUDGE, "model": None}), "judge is"),
+        (change("judge", {**JUDGE, "prompts": ["x"]}), "judge is"),
+        (change_outcome(confidence=0.9), r"outcomes\[0\].confidence is 0.9: must be a share of the judge's votes"),
+        (change_outcome(confidence=0), r"outcomes\[0\].confidence is 0: must be"),
+        (change_outcome(confidence=1.0, verdict=None), r"outcomes\[0\].confidence is 1.0: must be"),
         (change("outcomes", []), r"outcomes is \[\]: must be a list that is not empty"),
         (change("outcomes", {"a": 1}), "outcomes is"),
         (change("outcomes", ["x"]), r'outcomes\[0\] is "x": must be an object'),
@@ -134,6 +145,22 @@ def test_a_file_that_was_edited_is_refused_by_the_field(tmp_path: Path, edit: Ca
     assert "make it again with `stj calibrate`" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 400
+
+
+@given(st.integers(1, 8), st.data())
+def test_every_confidence_that_votes_can_have_is_read(votes: int, data: st.DataObject) -> None:
+    """Also of votes that stopped early, and of pairs with unreadable votes."""
+    rounds = data.draw(st.integers(1, votes))
+    cast = data.draw(st.lists(st.sampled_from(["A", "B", None]), min_size=2 * rounds, max_size=2 * rounds))
+    result = PairVerdict(votes=tuple(Vote(shown_first="A", verdict=verdict, text="") for verdict in cast))
+    assert can_have(Outcome("A", result.verdict, result.confidence), {"votes": votes})
+
+
+@given(st.lists(st.none() | st.floats(0, 1), min_size=2, max_size=8))
+def test_every_mean_of_probabilities_is_read(probabilities: list[float | None]) -> None:
+    cast = tuple(Vote(shown_first="A", verdict=None, text="", probability=p) for p in probabilities)
+    result = PairVerdict(votes=cast, aggregate="distribution")
+    assert can_have(Outcome("A", result.verdict, result.confidence), {"votes": 4, "aggregate": "distribution"})
 
 
 def test_a_number_that_its_outcomes_do_not_give_is_refused_with_a_digest_that_fits(tmp_path: Path) -> None:
@@ -212,6 +239,14 @@ def test_a_calibration_of_another_judge_is_refused_by_what_differs(vote: VoteCon
         check_judge(calibration(), "c.json", judge_facts({"weights": "v"}, VoteConfig(votes=2)))
 
 
+def test_the_setting_that_a_user_gave_comes_before_what_follows_from_it() -> None:
+    greedy = calibration(judge=judge_facts({"weights": "w"}, VoteConfig()))
+    with pytest.raises(
+        ConfigError, match=r"another judge, M: vote\.stop: nothing -> \"exact\"; vote\.votes: 1 -> 4; vote\.decoding"
+    ):
+        check_judge(greedy, "c.json", judge_facts({"weights": "w"}, VoteConfig(votes=4)))
+
+
 def test_a_greedy_judge_is_the_same_at_every_temperature() -> None:
     hot, cold = (VoteConfig(decoding=plain_sampling(temperature)) for temperature in (1.0, 0.1))
     assert judge_facts({}, hot) == judge_facts({}, cold)
@@ -226,6 +261,8 @@ def plain_sampling(temperature: float) -> Any:
 def test_both_a_file_and_a_risk_are_needed(tmp_path: Path) -> None:
     model, vote = ModelConfig(path=SEED_MODEL), VoteConfig()
     assert read_abstention(None, None, 0.9, model, vote) is None
+    with pytest.raises(ConfigError, match=r"confidence=0\.99: it is that of a risk"):
+        read_abstention(None, None, 0.99, model, vote)
     with pytest.raises(ConfigError, match=r"risk=0\.1 needs a calibration"):
         read_abstention(None, 0.1, 0.9, model, vote)
     with pytest.raises(ConfigError, match="no risk is given"):
@@ -265,9 +302,11 @@ def test_the_answered_pairs_are_counted() -> None:
         tally.add({"verdict": verdict, "reward": reward, "error": error})
     assert list(tally.summary()) == [
         "answered 1 of 4 pairs, abstained on 3: 1 below confidence 0.75, 1 ties, 1 not judged",
-        "at most 10% of the answers are wrong, 90% sure, on pairs like the calibration's",
+        "in the long run at most 10% of the answers are wrong, 90% sure, on pairs like the calibration's",
     ]
     assert list(AnsweredTally(None).summary()) == []
+    fine = AnsweredTally(Abstention(threshold=0.75, limit=RiskLimit(risk=0.125, confidence=0.995)))
+    assert "at most 12.5% of the answers are wrong, 99.5% sure" in list(fine.summary())[1]
 
 
 def test_the_facts_of_a_model_do_not_depend_on_where_it_lies(tmp_path: Path) -> None:

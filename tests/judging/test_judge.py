@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -160,6 +161,14 @@ def test_a_value_of_a_wrong_type_raises_at_once(pair: tuple[str, str, str], mess
         judge.compare(*pair)
 
 
+@pytest.mark.parametrize("pair", [("x", "a"), ("x", "a", "b", "c"), "xab", {"instruction": "x"}, None])
+def test_what_is_no_pair_is_named_by_its_number(pair: Any) -> None:
+    with scripted(always_first) as judge:
+        for call in (judge.compare_many, judge.rewards):
+            with pytest.raises(SourceError, match=r"pair 1: .*a tuple of an instruction and two responses"):
+                call([("x", "a", "b"), pair])
+
+
 def test_it_works_from_a_running_loop_and_from_threads() -> None:
     async def in_a_notebook(judge: Judge) -> list[PairVerdict]:
         there = judge.compare("x", "four", "five")  # a cell without await
@@ -249,7 +258,35 @@ def test_an_engine_that_is_killed_is_an_error_and_the_process_lives(mark: str) -
         assert again.compare("Which color does the ant have?", "The answer is purple.", "The answer is red.").votes
 
 
-def test_settings_are_checked() -> None:
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"votes": 0}, r"vote.votes=0 judgments in each order: must be 1 to 1000"),
+        ({"votes": "8"}, "vote.votes=8 judgments"),
+        ({"votes": 1.5}, "vote.votes=1.5 judgments"),
+        ({"votes": None}, "vote.votes=None judgments"),
+        ({"stop": "never"}, "vote.stop=never: must be one of 'all', 'exact', 'unlikely'"),
+        ({"stop_error": "few"}, "vote.stop_error=few: must be a share"),
+        ({"aggregate": "mean"}, "vote.aggregate=mean: must be one of 'majority', 'distribution'"),
+        ({"parser": "loose"}, "vote.parser=loose: must be one of 'strict', 'distinct', 'paper'"),
+        ({"prompt": None}, "vote.prompt=None: no such prompt or file"),
+        ({"calibration": "c.json", "risk": "0.1x"}, "risk=0.1x: must be a share"),
+        ({"calibration": "c.json", "risk": 0.1, "confidence": "high"}, "confidence=high: must be a probability"),
+    ],
+)
+def test_settings_are_checked_before_anything_starts(settings: dict[str, object], message: str) -> None:
     assert VoteConfig().votes == 1
-    with pytest.raises(Exception, match=r"vote.votes=0 judgments in each order: must be 1 to 1000"):
-        scripted(knows, votes=0)
+    with pytest.raises(ConfigError, match=message):
+        scripted(knows, **settings)
+
+
+def test_a_model_and_a_prompt_may_be_paths(tmp_path: Path) -> None:
+    words = tmp_path / "judge.yaml"
+    words.write_text("user: |-\n  {instruction}: {response A} or {response B}?\n")
+
+    async def make(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+        assert model.path == str(tmp_path / "model")
+        return ScriptedEngine(always_first)
+
+    with Judge(tmp_path / "model", prompt=words, prompt_format="figure8", make_engine=make) as judge:
+        assert judge.compare("x", "a", "b").confidence == 0.5

@@ -332,6 +332,30 @@ def test_bad_words_are_one_line(
     assert len(printed.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["judge", "data/pairs.jsonl", f"model={SEED_MODEL}", "--out", "data/../data/pairs.jsonl"],
+        ["judge", "data", f"model={SEED_MODEL}", "--out", "data/results.jsonl"],
+        ["judge", "data/pairs.jsonl", f"model={SEED_MODEL}", "--out", "link.jsonl"],
+        ["calibrate", SEED_MODEL, "data/pairs.jsonl", "--out", "data/pairs.jsonl"],
+        ["view", "data/pairs.jsonl", "--out", "data/pairs.jsonl"],
+        ["view", "data/results.jsonl", "--pairs", "data/pairs.jsonl", "--out", "data/pairs.jsonl"],
+    ],
+)
+def test_what_is_read_is_never_written_over(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    file = Path(write(tmp_path / "data" / "pairs.jsonl", {**pair("one", "xx", "x"), "winner": "A"}))
+    before = file.read_bytes()
+    Path("link.jsonl").symlink_to(file)
+    assert main(words) == 2
+    assert f"--out {words[-1]}: the command reads data" in capsys.readouterr().err
+    assert (file.read_bytes(), list(file.parent.iterdir())) == (before, [file])
+
+
 @pytest.fixture
 def heldout(tmp_path: Path) -> str:
     """Thirty held-out pairs of the mini world; the better response is A and B in turn."""

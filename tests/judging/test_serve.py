@@ -52,12 +52,13 @@ installed = pytest.mark.skipif(
 
 
 def ask(app: FastAPI, body: Any) -> tuple[int, Any]:
-    """POST /v1/judge, without a socket."""
+    """POST /v1/judge, without a socket; a body of bytes is sent as it is."""
     from httpx import ASGITransport, AsyncClient
 
     async def post() -> tuple[int, Any]:
         async with AsyncClient(transport=ASGITransport(app=app), base_url="http://stj") as client:
-            response = await client.post("/v1/judge", json=body)
+            content = body if isinstance(body, bytes) else json.dumps(body)
+            response = await client.post("/v1/judge", content=content, headers={"Content-Type": "application/json"})
             return response.status_code, response.json()
 
     return asyncio.run(post())
@@ -117,6 +118,13 @@ def test_a_text_that_no_context_could_hold_is_never_tokenized() -> None:
         status, answer = ask(app_of(fail), PAIR | change)
         assert status == 413
         assert "characters, more than 1,000, the limit for this context" in answer["detail"]
+
+
+@pytest.mark.parametrize("field", ['"votes": NaN', '"votes": 1e999', '"prompt": "\\ud800"', '"\\ud800": 1', '"stop": Infinity'])
+def test_a_wrong_value_that_json_cannot_repeat_is_refused_all_the_same(field: str) -> None:
+    body = f"{json.dumps(PAIR)[:-1]}, {field}}}".encode()
+    status, answer = ask(app_of(lambda messages, sampling: "[[A]]"), body)
+    assert (status, answer["detail"][0]["loc"][0]) == (422, "body")
 
 
 @pytest.mark.parametrize(

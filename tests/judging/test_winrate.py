@@ -30,7 +30,7 @@ def outcomes_of(a: Sequence[int], b: Sequence[int] = ()) -> Outcomes:
     verdicts: dict[Label, tuple[Label | None, ...]] = {"A": ("A", None, "B"), "B": ("B", None, "A")}
     return Outcomes(
         {
-            Outcome(better, verdict, 1.0): int(count)
+            Outcome(better, verdict, 1.0 if verdict else 0.5): int(count)
             for better, counts in (("A", a), ("B", b))
             for verdict, count in zip(verdicts[better], counts, strict=False)  # type: ignore[index]
             if count
@@ -201,6 +201,12 @@ def test_some_votes_without_a_verdict_are_warned_of(file: Path, capsys: pytest.C
 def test_the_votes_of_results_are_those_of_stj_judge(file: Path) -> None:
     file.write_text(lines("A", votes=[{"text": "[[A]]"}]))
     with pytest.raises(SourceError, match=r"line 1: field 'votes'"):
+        read_verdicts(str(file), None)
+
+
+def test_the_results_of_a_jury_are_refused_as_such(file: Path) -> None:
+    file.write_text(lines("A", judge="1") + lines("A", judge="2"))
+    with pytest.raises(SourceError, match="give the results of one judge"):
         read_verdicts(str(file), None)
 
 

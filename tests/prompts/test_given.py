@@ -155,3 +155,25 @@ def test_any_file_is_a_prompt_or_one_line(tmp_path_factory: pytest.TempPathFacto
     with pytest.raises(ConfigError) as caught:
         VoteConfig(prompt=str(file), prompt_format="boxed")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "wording", "message"),
+    [
+        ('{"format": "figure8"', None, "vote.prompt holds no packed prompt"),
+        ('{"format": ' * 5000, None, "vote.prompt holds no packed prompt"),
+        ('{"format": "oracle", "user": "x"}', None, "vote.prompt holds no packed prompt"),
+        ('{"format": "figure8", "user": 3}', None, "vote.prompt holds no packed prompt"),
+        ('{"format": "figure8", "more": "x"}', None, "vote.prompt holds no packed prompt"),
+        ('{"format": "figure8"}', None, "vote.prompt: no user"),
+        ('{"format": "figure8", "user": "{instruction}"}', None, "vote.prompt: user lacks the placeholder"),
+        (
+            '{"format": "figure8", "user": "{instruction} {response A} {response B}"}',
+            "boxed",
+            "have the format figure8; leave vote.prompt_format out",
+        ),
+    ],
+)
+def test_packed_words_that_were_not_packed_here_are_refused(word: str, wording: str | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        VoteConfig(prompt=word, prompt_format=wording)
