@@ -81,7 +81,7 @@ def test_the_verb_serves_until_it_is_stopped(run: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["nowhere"], "no rows here"),
+        (["nowhere"], "nowhere: no such file or directory"),
         (["{run}", "--port", "99999"], "is no port"),
         (["{run}", "--out", "/nowhere/page.html"], "the directory /nowhere does not exist"),
         (["{run}", "--pairs", "x.jsonl"], "only a file of results needs its pairs"),
