@@ -97,12 +97,13 @@ def test_a_healthy_judge_raises_no_alarm() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"verdict_a": 0.66}, "66% of the first verdicts on training pairs are A (bounds 35% to 65%)"),
-        ({"verdict_a": 0.34}, "34% of the first verdicts"),
-        ({"kept_a": 0.7}, "70% of the kept judgments are A"),
-        ({"unparsed": 0.11}, "11% of the judgments of training pairs have no verdict (bound 10%)"),
-        ({"kept": 19}, "19% of the pairs have a kept judgment (bound 20%)"),
-        ({"kept": 50}, "acceptance fell from 100% to 50% of the pairs (bound: half)"),
+        ({"verdict_a": 0.66}, "66.0% of the first verdicts on training pairs are A (bounds 35% to 65%)"),
+        ({"verdict_a": 0.34}, "34.0% of the first verdicts"),
+        ({"verdict_a": 0.651}, "65.1% of the first verdicts"),  # not "65% (bounds 35% to 65%)"
+        ({"kept_a": 0.7}, "70.0% of the kept judgments are A"),
+        ({"unparsed": 0.11}, "11.0% of the judgments of training pairs have no verdict (bound 10%)"),
+        ({"kept": 19}, "19.0% of the pairs have a kept judgment (bound 20%)"),
+        ({"kept": 50}, "acceptance fell from 100.0% to 50.0% of the pairs (bound: half)"),
         ({"judgment_tokens": Lengths(count=9, mean=20.0, quartiles=(20, 20, 20))}, "judgments went from 40 to 20 tokens"),
         ({"judgment_tokens": Lengths(count=9, mean=80.0, quartiles=(80, 80, 80))}, "judgments went from 40 to 80 tokens"),
         ({"chosen_characters": Lengths(count=9, mean=6.0, quartiles=(6, 6, 6))}, "better answers have 6 characters on average"),
