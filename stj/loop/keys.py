@@ -10,7 +10,6 @@ from typing import Literal
 
 from stj.attacks.use import attacks_identity
 from stj.config import Config, ExamplesConfig, ModelConfig, Objective
-from stj.errors import SourceError
 from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.loop.inputs import SELECTED_ON, PassPart, kept_out
 from stj.loop.named_pairs import heldout_key
@@ -78,18 +77,11 @@ def benchmark_key(config: Config, ref: BenchmarkRef, model: ModelConfig, weights
     return {
         "step": "benchmark",
         "model": {"weights": weights, **loading_settings(model), **config.engine.drawn_by(config.seed)},
-        "benchmark": {ref.name: _benchmark_identity(ref)},
+        "benchmark": {ref.name: ref.identity},
         "decoding": plain(config.heldout.decoding),
         "parser": config.judge.parser,
         "prompts": {**FIGURE_8.hashes, **_hashes(more)},
     }
-
-
-def _benchmark_identity(ref: BenchmarkRef) -> str:
-    try:
-        return ref.identity
-    except SourceError as error:  # It calls the benchmark `pairs`, which is a section of the config too.
-        raise SourceError(f"benchmarks: {error}") from None
 
 
 def examples_key(config: Config, judged: str, objective: Objective) -> Key:
