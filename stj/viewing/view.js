@@ -7,15 +7,25 @@ const FILTERS = ["text", ...FACTS, "difference", "judge", "position", "outcome",
 const FIRST = 1, OTHER = 2, NEITHER = 4, UNREAD = 8; // bits of a mask, for each order
 const byId = (id) => document.getElementById(id);
 
+// The texts that a search looks at, as the server's search does.
+function wordsOf(row) {
+  const judgments = row.judges.flatMap((judge) => judge.judgments);
+  return [
+    row.id,
+    ...[...row.turns, ...row.answers, ...row.judges.flatMap((judge) => judge.answers)].map(({ text }) => text),
+    ...judgments.flatMap(({ thought, parts }) => [thought ?? "", parts.map(({ text }) => text).join("")]),
+  ];
+}
+
 // Where the rows come from: this file itself, or the server that sent the page.
 function embedded(data) {
-  const texts = data.rows.map((row) => JSON.stringify(row).toLowerCase());
+  const texts = data.rows.map((row) => wordsOf(row).join("\n").toLowerCase());
   return {
     index: async () => data.index,
     titles: async (rows) => rows.map((row) => data.titles[row]),
     row: async (row) => data.rows[row],
     find: async (id) => data.titles.findIndex((title) => title.id === id),
-    search: async (text) => texts.flatMap((row, number) => (row.includes(JSON.stringify(text.toLowerCase()).slice(1, -1)) ? [number] : [])),
+    search: async (text) => texts.flatMap((row, number) => (row.includes(text.toLowerCase()) ? [number] : [])),
     contradictions: async () => data.contradictions,
   };
 }
