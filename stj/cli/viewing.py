@@ -1,6 +1,7 @@
 """The verb that shows rows in a browser: view."""
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer

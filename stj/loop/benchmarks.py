@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from stj.config import Config, ModelConfig
-from stj.errors import ConfigError, StjError
+from stj.errors import ConfigError, SourceError, StjError
 from stj.evals.benchmarks.evaluation import SCORES, judged_examples
 from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_refs
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged
@@ -25,6 +25,7 @@ from stj.evals.table import interval, percent
 from stj.loop.phase import Phase
 from stj.prompts.given import variant_of
 from stj.rows import Row, row_from_dict
+from stj.sources.directory import files_at
 from stj.stages.runner import Stage
 from stj.storage.artifacts import Artifact
 
@@ -32,14 +33,17 @@ from stj.storage.artifacts import Artifact
 def run_benchmarks(config: Config) -> list[BenchmarkRef]:
     """The benchmarks of a run.
 
-    Raises ConfigError for an unknown name, a name that comes twice, or one that is not on the hub and has no place.
+    Raises ConfigError for an unknown name, a name that comes twice, one that is not on the hub and has no place, or a place
+    without files.
     """
     try:
         refs = benchmark_refs(config.benchmarks)
         for ref in refs:
             ref.require_place()
+            if ref.is_local:
+                files_at(ref.place or "", ref.name)
         return refs
-    except ConfigError as error:
+    except (ConfigError, SourceError) as error:
         raise ConfigError(f"benchmarks: {error}") from None
 
 

@@ -12,7 +12,7 @@ _LEFT, _END, _WIDTH = 250, 780, 1000
 _HEAD, _FOOT = 26, 14
 _STYLES = ("first", "mean", "greedy", "consistent")
 """Classes of the page's colours, by series; the last judge, or the selected instructions, get the strong one."""
-_MOST_NAME = 34  # Characters of a class's name that fit beside a plot.
+_MOST_NAME = 35  # Characters of a class's name that fit beside a plot, as the longest of the paper's categories does.
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -184,7 +184,7 @@ def skew_alarm(share: float | None, count: int, what: str) -> Iterator[str]:
     """A line if a share of A is out of its bounds; `what` says of what."""
     low, high = VERDICT_A_BOUNDS
     if share is not None and count >= FEWEST and not low <= share <= high:
-        yield f"{share:.0%} of {what} are A (bounds {low:.0%} to {high:.0%}): the judge prefers a position"
+        yield f"{share:.1%} of {what} are A (bounds {low:.0%} to {high:.0%}): the judge prefers a position"
 
 
 def _share_alarms(now: Dashboard) -> Iterator[str]:
@@ -192,15 +192,15 @@ def _share_alarms(now: Dashboard) -> Iterator[str]:
     yield from skew_alarm(now.kept_a, now.kept, "the kept judgments")
     if (now.unparsed or 0) > MOST_UNPARSED:
         yield (
-            f"{now.unparsed:.0%} of the judgments of training pairs have no verdict (bound {MOST_UNPARSED:.0%}): look at them "
+            f"{now.unparsed:.1%} of the judgments of training pairs have no verdict (bound {MOST_UNPARSED:.0%}): look at them "
             "with `stj show`; judge.decoding.max_tokens or judge.parser may not fit the judge"
         )
     if (now.accepted or 0) < LEAST_ACCEPTED:
-        yield f"{now.accepted:.0%} of the pairs have a kept judgment (bound {LEAST_ACCEPTED:.0%})"
+        yield f"{now.accepted:.1%} of the pairs have a kept judgment (bound {LEAST_ACCEPTED:.0%})"
     for name, part in now.by_category.items() if len(now.by_category) > 1 else ():
         if part.judged >= FEWEST and part.accepted < LEAST_ACCEPTED:
             pairs = f"{part.judged:,} pairs of category {name}"
-            yield f"{part.accepted:.0%} of the {pairs} have a kept judgment (bound {LEAST_ACCEPTED:.0%})"
+            yield f"{part.accepted:.1%} of the {pairs} have a kept judgment (bound {LEAST_ACCEPTED:.0%})"
 
 
 def _length_alarms(now: Dashboard) -> Iterator[str]:
@@ -215,7 +215,7 @@ def _length_alarms(now: Dashboard) -> Iterator[str]:
 
 def _change_alarms(now: Dashboard, before: Dashboard) -> Iterator[str]:
     if before.kept and (now.accepted or 0) * LARGEST_CHANGE <= (before.accepted or 0):
-        yield f"acceptance fell from {before.accepted:.0%} to {now.accepted:.0%} of the pairs (bound: half)"
+        yield f"acceptance fell from {before.accepted:.1%} to {now.accepted:.1%} of the pairs (bound: half)"
     if now.draws_per_kept and before.draws_per_kept and now.draws_per_kept >= LARGEST_CHANGE * before.draws_per_kept:
         rose = f"{before.draws_per_kept:.2f} to {now.draws_per_kept:.2f}"
         yield f"draws per kept judgment rose from {rose} (bound: a factor of {LARGEST_CHANGE:g})"

@@ -165,7 +165,7 @@ def heldout_alarms(scores: HeldoutScores) -> Iterator[str]:
         return
     yield from skew_alarm(scores.verdict_a, scores.pairs, "the verdicts on held-out pairs")
     if scores.unparsed > MOST_UNPARSED:
-        yield f"{scores.unparsed:.0%} of the judgments of held-out pairs have no verdict (bound {MOST_UNPARSED:.0%})"
+        yield f"{scores.unparsed:.1%} of the judgments of held-out pairs have no verdict (bound {MOST_UNPARSED:.0%})"
     if scores.self_agreement == FULL_AGREEMENT:
         yield (
             "all sampled judgments of a held-out pair agree, for every pair and order: the judge has no alternatives left to "

@@ -39,7 +39,7 @@ class RunSummary:
             seen = _JudgeRows.of(run, judge)
             report = _judge_report(run, judge, seen, comparisons, before)
             judges.append(report)
-            before = report.dashboard
+            before = report.dashboard if judge or _first_judge_is_seed(run) else None
             if seen.sample is not None:
                 samples.append(_shown(judge, seen.sample))
         return cls(facts=_facts(run) | {"samples": samples}, judges=judges, where=Where.of(run))
@@ -73,6 +73,11 @@ class _JudgeRows:
                     self.sample = row
             elif training and row.task == TRAINING:
                 self.training.add(row)
+
+
+def _first_judge_is_seed(run: Run) -> bool:
+    """Whether M_0 judged the first training pairs. Another model has other lengths and yields by nature."""
+    return run.config.models.first_judge == run.config.models.seed
 
 
 def _trained_next(run: Run, judge: int) -> Iteration | None:

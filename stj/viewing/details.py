@@ -8,6 +8,7 @@ from stj.rows import OPEN, Judgment, Row
 from stj.verdict import BEST_OF_FOUR, FIVE_WAY, FORMATS, OUTPUT, RESULT, Format, Verdict, distinct_verdicts
 
 _TAGS: tuple[Format, ...] = (BEST_OF_FOUR, FIVE_WAY, RESULT, OUTPUT)
+_END = 5  # One part in five of a text that is cut is its end.
 _PLACES = {"A": "first", "B": "second", "C": "third", "D": "fourth"}
 
 
@@ -136,5 +137,6 @@ def _parts(text: str, spans: Iterable[tuple[int, int]]) -> Iterator[dict[str, An
 
 
 def _cut(text: str, longest: int) -> str:
-    left_out = len(text) - longest
-    return f"{text[:longest]}… (+{left_out:,} characters)" if left_out > 0 else text
+    """The start and the end of a long text: a judgment has its verdict at its end."""
+    left_out, end = len(text) - longest, longest // _END
+    return f"{text[: longest - end]}… (+{left_out:,} characters) …{text[-end:]}" if left_out > 0 else text

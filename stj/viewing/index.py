@@ -4,6 +4,7 @@ A row of the index is one example. Several judges, or the judges of several iter
 columns as numbers, and filters them itself. Titles and texts stay here until the page asks for them.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -174,12 +175,18 @@ def _unique(ids: pa.Array) -> pa.Array:
     ids = pc.fill_null(ids, "")
     if len(pc.unique(ids)) == len(ids):
         return ids
-    times: dict[str, int] = {}
-    named = []
-    for row_id in ids.to_pylist():
-        times[row_id] = count = times.get(row_id, 0) + 1
-        named.append(row_id if count == 1 else f"{row_id} ({count})")
-    return pa.array(named, pa.string())
+    return pa.array(_numbered(ids.to_pylist()), pa.string())
+
+
+def _numbered(ids: Sequence[str]) -> Iterator[str]:
+    taken, times = set(ids), Counter[str]()
+    for row_id in ids:
+        times[row_id] += 1
+        name = row_id
+        while times[row_id] > 1 and (name := f"{row_id} ({times[row_id]})") in taken:
+            times[row_id] += 1
+        taken.add(name)
+        yield name
 
 
 def _place(codes: Whole, numbers: Whole, rows: int) -> Whole:

@@ -11,10 +11,12 @@ from stj.viewing.sources import Source, sources_at
 def sources_of(place: str, pairs: str | None) -> Sequence[Source]:
     """The sources in a directory, or in a file of results with the pairs behind it.
 
-    Raises ConfigError if `pairs` are given for a directory, SourceError for a file that holds no results, and ArtifactError for
-    a directory without rows.
+    Raises ConfigError if the place does not exist or `pairs` are given for a directory, SourceError for a file that holds no
+    results, and ArtifactError for a directory without rows.
     """
     folder = Folder.at(place)
+    if folder.local and not folder.local.exists():
+        raise ConfigError(f"{place}: no such file or directory; give a run, an evaluation, or a file of results of `stj judge`")
     if folder.local and folder.local.is_file():
         return read_results(folder.local, pairs)
     if pairs:

@@ -18,7 +18,8 @@ from stj.sources.ids import id_in_task
 from stj.sources.responses import read_responses, read_winners
 from stj.viewing.sources import Source, TableSource
 
-_BLOCK_BYTES = 1 << 24  # A line must fit into a block; a pair with 32 votes an order takes about 200 kB.
+_BLOCK_BYTES = 1 << 24  # Two blocks must hold a line; a pair with 32 votes an order takes about 200 kB.
+_MOST_BLOCK_BYTES = (1 << 31) - 1  # Arrow takes no larger block.
 _VOTE = pa.struct([(name, pa.string()) for name in ("shown_first", "verdict", "text", "thought")])
 _TEXTS = ("id", "model", "prompt", "error", "subset", "winner")
 _SCHEMA = pa.schema([*((name, pa.string()) for name in _TEXTS), ("votes", pa.list_(_VOTE))])
@@ -42,9 +43,8 @@ def _name(table: pa.Table) -> str:
 
 
 def _read(file: Path) -> pa.Table:
-    options = pj.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="ignore")
     try:
-        table = pj.read_json(file, read_options=pj.ReadOptions(block_size=_BLOCK_BYTES), parse_options=options)
+        table = _table(file)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise SourceError(f"{file}: not a file of results that `stj judge` wrote: {reason}") from None
@@ -52,6 +52,18 @@ def _read(file: Path) -> pa.Table:
         raise SourceError(f"{file}: not a file of results that `stj judge` wrote: its rows need 'id' and 'votes'")
     filled = [pc.fill_null(table[name], "") for name in ("model", "prompt")]
     return table.set_column(1, "model", filled[0]).set_column(2, "prompt", filled[1])
+
+
+def _table(file: Path) -> pa.Table:
+    """The file in blocks, which threads parse side by side; in a single block if a line is longer than two of them."""
+    options = pj.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="ignore")
+    try:
+        return pj.read_json(file, read_options=pj.ReadOptions(block_size=_BLOCK_BYTES), parse_options=options)
+    except pa.ArrowInvalid as error:
+        if "straddling" not in str(error):
+            raise
+    whole = min(file.stat().st_size, _MOST_BLOCK_BYTES)
+    return pj.read_json(file, read_options=pj.ReadOptions(block_size=whole), parse_options=options)
 
 
 def _pairs_table(pairs: str) -> pa.Table:

@@ -5,6 +5,7 @@ machine: a page of another site, whose name was made to point here (DNS rebindin
 """
 
 import json
+import sys
 from collections.abc import Callable
 from functools import cache
 from http import HTTPStatus
@@ -45,6 +46,11 @@ class ViewServer(ThreadingHTTPServer):
             super().__init__((ADDRESS, port), _Handler)
         except OSError as error:
             raise ConfigError(f"--port {port}: cannot be used: {error.strerror}; leave it out to take a free one") from None
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of a browser that left before its answer was whole, as each reload does."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:
@@ -99,7 +105,11 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.server.names_this_machine(self.headers.get("Host")):
             self._send(HTTPStatus.MISDIRECTED_REQUEST, b"this server answers only to 127.0.0.1 and localhost", _PLAIN)
             return
-        target = urlsplit(self.path)
+        try:
+            target = urlsplit(self.path)
+        except ValueError:  # `http://[/` is no address.
+            self._send(HTTPStatus.BAD_REQUEST, b"no address", _PLAIN)
+            return
         answer = self.server.answers.get(target.path)
         if answer is None:
             self._send(HTTPStatus.NOT_FOUND, b"no such page", _PLAIN)

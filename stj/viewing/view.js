@@ -7,15 +7,25 @@ const FILTERS = ["text", ...FACTS, "difference", "judge", "position", "outcome",
 const FIRST = 1, OTHER = 2, NEITHER = 4, UNREAD = 8; // bits of a mask, for each order
 const byId = (id) => document.getElementById(id);
 
+// The texts that a search looks at, as the server's search does.
+function wordsOf(row) {
+  const judgments = row.judges.flatMap((judge) => judge.judgments);
+  return [
+    row.id,
+    ...[...row.turns, ...row.answers, ...row.judges.flatMap((judge) => judge.answers)].map(({ text }) => text),
+    ...judgments.flatMap(({ thought, parts }) => [thought ?? "", parts.map(({ text }) => text).join("")]),
+  ];
+}
+
 // Where the rows come from: this file itself, or the server that sent the page.
 function embedded(data) {
-  const texts = data.rows.map((row) => JSON.stringify(row).toLowerCase());
+  const texts = data.rows.map((row) => wordsOf(row).join("\n").toLowerCase());
   return {
     index: async () => data.index,
     titles: async (rows) => rows.map((row) => data.titles[row]),
     row: async (row) => data.rows[row],
     find: async (id) => data.titles.findIndex((title) => title.id === id),
-    search: async (text) => texts.flatMap((row, number) => (row.includes(JSON.stringify(text.toLowerCase()).slice(1, -1)) ? [number] : [])),
+    search: async (text) => texts.flatMap((row, number) => (row.includes(text.toLowerCase()) ? [number] : [])),
     contradictions: async () => data.contradictions,
   };
 }
@@ -38,7 +48,7 @@ function served() {
 
 const data = byId("data");
 const source = data ? embedded(JSON.parse(data.textContent)) : served();
-let index, shown = [], start = 0, current = -1, asked = 0, filtering = 0;
+let index, shown = [], start = 0, current = -1, asked = 0, filtering = 0, listing = 0;
 
 // ---- filters: each is a function from the number of a row to whether it stays ----
 
@@ -121,10 +131,12 @@ async function filter() {
 // ---- the list ----
 
 async function list() {
+  const turn = ++listing;
   const rows = shown.slice(start, start + PAGE);
   const all = index.of > index.rows ? ` (this file holds ${index.rows.toLocaleString("en")} of ${index.of.toLocaleString("en")})` : "";
   const which = rows.length ? `, ${(start + 1).toLocaleString("en")} to ${(start + rows.length).toLocaleString("en")} here` : "";
   const titles = rows.length ? await source.titles(rows) : [];
+  if (turn !== listing) return; // Another filter was set meanwhile.
   byId("count").textContent = `${shown.length.toLocaleString("en")} of ${index.rows.toLocaleString("en")} rows${which}${all}`;
   byId("list").replaceChildren(...titles.map((title, place) => {
     const link = make("a", { href: address(title.id) }, title.title || "(no text)", make("span", {}, title.id));
@@ -132,6 +144,7 @@ async function list() {
     link.dataset.row = rows[place];
     return make("li", {}, link);
   }));
+  document.querySelector("nav").scrollTop = 0;
   byId("earlier").disabled = start === 0;
   byId("later").disabled = start + PAGE >= shown.length;
   mark();
@@ -139,9 +152,26 @@ async function list() {
 
 function mark() {
   for (const link of byId("list").querySelectorAll("a")) {
-    if (Number(link.dataset.row) === current) link.setAttribute("aria-current", "true");
-    else link.removeAttribute("aria-current");
+    if (Number(link.dataset.row) !== current) link.removeAttribute("aria-current");
+    else {
+      link.setAttribute("aria-current", "true");
+      scrollList(link);
+    }
   }
+}
+
+// Moves the list alone; scrollIntoView would move the page too.
+function scrollList(link) {
+  const list = document.querySelector("nav"), box = list.getBoundingClientRect(), item = link.getBoundingClientRect();
+  const bottom = Math.min(box.bottom, innerHeight);
+  if (item.top < box.top) list.scrollTop -= box.top - item.top;
+  else if (item.bottom > bottom) list.scrollTop += item.bottom - bottom;
+}
+
+// Shows the start of the opened row: the last one may have been read to its end, or the list may stand above it.
+function reveal() {
+  const { top } = byId("row").getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) byId("row").scrollIntoView();
 }
 
 // ---- one row ----
@@ -254,6 +284,7 @@ async function step(by) {
   const [title] = await source.titles([shown[place]]);
   history.pushState(null, "", address(title.id));
   await open(shown[place]);
+  reveal();
 }
 
 function turn(by) {
@@ -293,7 +324,7 @@ byId("filters").addEventListener("reset", () => setTimeout(safely(refilter)));
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("earlier").addEventListener("click", safely(() => turn(-1)));
 byId("later").addEventListener("click", safely(() => turn(1)));
-addEventListener("popstate", safely(follow));
+addEventListener("popstate", safely(async () => { await follow(); reveal(); }));
 addEventListener("keydown", keys);
 
 safely(async () => {

@@ -63,6 +63,14 @@ def test_an_id_with_slashes_is_not_taken_for_a_shorter_one() -> None:
     assert changed_rows({"all/2": True}, {"all/2": False}, rows).only_a == (ChangedRow(id="2", instruction=""),)
 
 
+def test_a_row_is_found_if_its_key_escapes_more_than_its_id() -> None:
+    """Of the ids of attacked pairs, the part that names the pair may have slashes."""
+    rows = [row("all/50%/swap/A", "attacks"), row("a%2Fb/1/swap/A", "attacks")]
+    keys = "swap/all%2F50%25/swap/A", "swap/a%252Fb%2F1/swap/A"
+    changed = changed_rows(dict.fromkeys(keys, True), dict.fromkeys(keys, False), rows)
+    assert {each.id for each in changed.only_a} == {"attacks/all/50%/swap/A", "attacks/a%2Fb/1/swap/A"}
+
+
 def test_a_hostile_instruction_stays_on_its_line() -> None:
     changed = changed_rows({"a/\x1b[2J": True}, {"a/\x1b[2J": False}, [row("\x1b[2J")])
     lines = list(changed_lines("pairs", changed, 5))

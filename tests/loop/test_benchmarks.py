@@ -105,7 +105,7 @@ def test_a_benchmark_is_judged_whole(tmp_path: Path, pairs: str) -> None:
     [
         ("[rewardbnech]", "benchmarks: 'rewardbnech': no such benchmark (did you mean 'rewardbench'?)"),
         ("[pairs]", "'pairs' is not on the hub: give its file"),
-        ("[pairs:{}/no.jsonl]", "no such file"),
+        ("[pairs:{}/no.jsonl]", "benchmarks: pairs={}/no.jsonl: no such file"),
         ("[rewardbench,rewardbench]", "benchmarks: rewardbench: named twice"),
         ("['']", "benchmarks holds an empty name"),
     ],
@@ -115,7 +115,7 @@ def test_bad_words_are_one_line(tmp_path: Path, words: str, message: str, capsys
     for verb in (["plan"], ["run"]):
         assert main([*verb, *given]) == 2
         error = capsys.readouterr().err
-        assert message in error
+        assert message.format(tmp_path) in error
         assert "Traceback" not in error
     assert not (tmp_path / "run").exists()
 

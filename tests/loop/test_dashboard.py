@@ -2,15 +2,19 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from statistics import fmean
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stj.config_loader import load
 from stj.loop.dashboard import Dashboard, DashboardTally, Lengths, dashboard_alarms
 from stj.loop.heldout import HeldoutTally, heldout_alarms
-from stj.rows import HELDOUT, Category, Judgment, Pair, Row
+from stj.loop.phases import Run
+from stj.loop.summary import RunSummary
+from stj.rows import HELDOUT, Category, Judgment, Pair, Row, rows_to_table
 from stj.verdict import Label
 from tests.conftest import make_row
 
@@ -97,12 +101,13 @@ def test_a_healthy_judge_raises_no_alarm() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"verdict_a": 0.66}, "66% of the first verdicts on training pairs are A (bounds 35% to 65%)"),
-        ({"verdict_a": 0.34}, "34% of the first verdicts"),
-        ({"kept_a": 0.7}, "70% of the kept judgments are A"),
-        ({"unparsed": 0.11}, "11% of the judgments of training pairs have no verdict (bound 10%)"),
-        ({"kept": 19}, "19% of the pairs have a kept judgment (bound 20%)"),
-        ({"kept": 50}, "acceptance fell from 100% to 50% of the pairs (bound: half)"),
+        ({"verdict_a": 0.66}, "66.0% of the first verdicts on training pairs are A (bounds 35% to 65%)"),
+        ({"verdict_a": 0.34}, "34.0% of the first verdicts"),
+        ({"verdict_a": 0.651}, "65.1% of the first verdicts"),  # not "65% (bounds 35% to 65%)"
+        ({"kept_a": 0.7}, "70.0% of the kept judgments are A"),
+        ({"unparsed": 0.11}, "11.0% of the judgments of training pairs have no verdict (bound 10%)"),
+        ({"kept": 19}, "19.0% of the pairs have a kept judgment (bound 20%)"),
+        ({"kept": 50}, "acceptance fell from 100.0% to 50.0% of the pairs (bound: half)"),
         ({"draws": 200}, "draws per kept judgment rose from 1.00 to 2.00 (bound: a factor of 2)"),
         ({"judgment_tokens": Lengths(count=9, mean=20.0, quartiles=(20, 20, 20))}, "judgments went from 40 to 20 tokens"),
         ({"judgment_tokens": Lengths(count=9, mean=80.0, quartiles=(80, 80, 80))}, "judgments went from 40 to 80 tokens"),
@@ -164,3 +169,18 @@ def test_a_judge_that_always_agrees_with_itself_raises_an_alarm() -> None:
     assert ["all sampled judgments" in alarm for alarm in heldout_alarms(scores)] == [True]
     assert not list(heldout_alarms(replace(scores, self_agreement=0.99)))
     assert ["are A" in alarm for alarm in heldout_alarms(replace(scores, self_agreement=0.9, verdict_a=0.7))] == [True]
+
+
+@pytest.mark.parametrize(("first_judge", "alarms"), [("org/other", 0), ("package://mini/seed_model", 1)])
+def test_m_1_is_not_compared_with_a_first_judge_that_is_another_model(tmp_path: Path, first_judge: str, alarms: int) -> None:
+    mini = Path(__file__).parents[2] / "conf" / "mini.yaml"
+    run = Run(load([mini], [f"run_root={tmp_path}/run", f"models.first_judge.path={first_judge}"]))
+    for iteration, tokens in zip(run.iterations, (40, 90, 90), strict=True):
+        artifact = iteration.examples.judged.artifact
+        artifact.begin()
+        rows = [judged(place, "AB"[place % 2], "AB"[place % 2]) for place in range(60)]  # type: ignore[arg-type]
+        longer = [replace(row, judgments=(replace(row.judgments[0], output_tokens=tokens),)) for row in rows]
+        artifact.write_part("part", rows_to_table(longer))
+        artifact.finish()
+    lines = [[alarm for alarm in report.alarms if "judgments went" in alarm] for report in RunSummary.of(run).judges]
+    assert [len(of_judge) for of_judge in lines] == [0, alarms, 0, 0]

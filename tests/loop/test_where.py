@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,7 +17,7 @@ from stj.loop.cuts import CutCounts, JudgeCuts
 from stj.loop.figures import Figure, figures
 from stj.loop.report import write_report
 from stj.loop.where import Where
-from stj.rows import OPEN, TRAINING, Category, Pair, Row, Turn
+from stj.rows import CATEGORIES, OPEN, TRAINING, Category, Pair, Row, Turn
 from stj.storage.folder import Folder
 from tests.viewing.conftest import judged, pair_row
 
@@ -87,6 +88,16 @@ def test_few_rows_make_no_broken_number(rows: Sequence[Row]) -> None:
     text = json.dumps(where.plain())
     assert "NaN" not in text
     assert "nan" not in where.html()
+
+
+def test_no_category_of_the_paper_is_cut() -> None:
+    [figure] = [
+        figure
+        for figure in figures([Row(id="1", position=0, turns=(Turn(role="user", content="x"),), category=MATHS)])
+        if figure.title == "category"
+    ]
+    page = Where(figures=(figure,)).html()
+    assert all(f">{escape(name)}<" in page for name in CATEGORIES)
 
 
 def test_hostile_names_do_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -62,3 +63,11 @@ def test_the_page_of_one_file_opens_the_row_that_its_address_names(run: Path, tm
     shown = document.partition("<article")[2].partition("</article>")[0]
     assert "&lt;img src=x onerror=" in shown
     assert "<img" not in shown
+
+
+def test_a_search_in_the_page_of_one_file_looks_at_texts_alone(run: Path, tmp_path: Path) -> None:
+    """Not at the names of fields, and across a verdict that is marked."""
+    (tmp_path / "page.html").write_text(one_file("a run", Index(sources_of(str(run), None))), encoding="utf-8")
+    for text, rows in (("finish", 0), ("judgments", 0), ("were read. [[B]]", 5), ("SING", 1)):
+        document = opened(f"file://{tmp_path}/page.html#{urlencode({'text': text})}", tmp_path / "browser")
+        assert f">{rows} of 7 rows" in document, text

@@ -74,6 +74,13 @@ def test_rows_that_share_an_id_are_all_there() -> None:
     assert index.opinions[0].prefers.tolist() == [1, 2, 0]
 
 
+def test_a_number_for_a_repeated_id_hides_no_other_row() -> None:
+    index = index_of(*(pair_row(name) for name in ("same", "same", "same (2)")))
+    assert index.rows == 3
+    assert len(set(index.ids.to_pylist())) == 3
+    assert index.title(index.find("heldout/same (2)") or 0) == "How many are left, same (2)?"
+
+
 def test_the_prompts_of_stj_judge_are_jurors_on_the_same_pairs(tmp_path: Path) -> None:
     pair = Pair(method=OPEN, chosen="a", rejected="b")
     rows = [
@@ -127,7 +134,7 @@ def test_training_examples(tmp_path: Path) -> None:
 def test_a_place_without_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no rows here"):
         opened(tmp_path)
-    with pytest.raises(ArtifactError, match="no rows here"):
+    with pytest.raises(ConfigError, match="nowhere: no such file or directory"):
         opened(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="--pairs"):
         sources_of(str(tmp_path), "pairs.jsonl")

@@ -12,11 +12,13 @@ from subprocess import PIPE
 import pytest
 
 from stj.cli import main
+from stj.rows import rows_to_table
 from stj.viewing import page as page_module
 from stj.viewing.details import marked
 from stj.viewing.index import Index
 from stj.viewing.page import one_file
 from stj.viewing.place import sources_of
+from stj.viewing.sources import TableSource
 from tests.viewing.conftest import HOSTILE, judged, pair_row, write_rows
 
 
@@ -49,7 +51,16 @@ def test_one_file_has_a_limit_and_prefers_judged_rows(tmp_path: Path, monkeypatc
     data = data_of(one_file("x", Index(sources_of(str(write_rows(tmp_path, rows)), None))))
     assert [title["id"] for title in data["titles"]] == ["heldout/2", "heldout/4"]  # type: ignore[attr-defined]
     assert (data["index"]["rows"], data["index"]["of"]) == (2, 4)  # type: ignore[index]
-    assert data["rows"][0]["answers"][0]["text"] == "0123456789… (+3 characters)"  # type: ignore[index]
+    assert data["rows"][0]["answers"][0]["text"] == "01234567… (+3 characters) …bc"  # type: ignore[index]
+
+
+def test_a_judgment_that_is_cut_keeps_its_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "ONE_FILE_TEXT", 100)
+    rows = [pair_row("1", judged("A", text="x" * 1000))]
+    data = data_of(one_file("x", Index([TableSource(rows_to_table(rows), "judge")])))
+    parts = data["rows"][0]["judges"][0]["judgments"][0]["parts"]  # type: ignore[index]
+    assert parts[-1] == {"text": "[[A]]", "mark": True}
+    assert len(parts[0]["text"]) < 130
 
 
 @pytest.mark.parametrize(
@@ -95,7 +106,7 @@ def test_the_verb_serves_until_it_is_stopped(run: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["nowhere"], "no rows here"),
+        (["nowhere"], "nowhere: no such file or directory"),
         (["{run}", "--port", "99999"], "is no port"),
         (["{run}", "--out", "/nowhere/page.html"], "the directory /nowhere does not exist"),
         (["{run}", "--pairs", "x.jsonl"], "only a file of results needs its pairs"),

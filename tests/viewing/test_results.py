@@ -9,6 +9,7 @@ import pytest
 from stj.errors import SourceError
 from stj.rows import OPEN, Judgment, Pair
 from stj.stages.vote import votes_of
+from stj.viewing import results as results_module
 from stj.viewing.columns import UNKNOWN_DIFFERENCE
 from stj.viewing.details import row_details
 from stj.viewing.index import Index
@@ -79,6 +80,13 @@ def test_a_failed_pair_has_its_error(tmp_path: Path) -> None:
     index = Index(sources_of(written(tmp_path / "r.jsonl", [result("1", error="it broke"), result("2", vote("A", "A"))]), None))
     assert index.plain()["facts"]["state"]["names"] == ["failed", "judged"]
     assert [row.error for _, row in index.judged(0)] == ["it broke"]
+
+
+def test_a_line_may_be_longer_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results_module, "_BLOCK_BYTES", 1000)
+    records = [result(str(number), vote("A", "A", "x" * (5000 if number == 5 else 9))) for number in range(9)]
+    [source] = sources_of(written(tmp_path / "r.jsonl", records), None)
+    assert [len(source.row(number).judgments[0].text) for number in (4, 5, 8)] == [9, 5000, 9]
 
 
 @pytest.mark.parametrize("content", ["", "no JSON", '{"id": "1"}\n', '{"votes": []}\n', "[1, 2]\n", '{"id": 3, "votes": []}\n'])

@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,23 @@ def test_no_path_leads_to_a_file(server: ViewServer, path: str) -> None:
 def test_a_query_that_names_no_row(server: ViewServer, path: str) -> None:
     answer, content = get(server, path)
     assert (answer.status, content) == (400, b"the query names no row")
+
+
+def test_an_address_that_is_none(server: ViewServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
+        connection.sendall(f"GET http://[/ HTTP/1.0\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_browser_that_leaves_early_is_no_error(server: ViewServer, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_connection(("127.0.0.1", server.server_port)) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # Its end is a reset.
+    get(server, "/")  # The server accepted the first connection before this one.
+    for thread in threading.enumerate():
+        if "process_request_thread" in thread.name:
+            thread.join(timeout=10)
+    assert capsys.readouterr().err == ""
 
 
 def test_the_server_only_reads(server: ViewServer) -> None:
