@@ -31,6 +31,7 @@ accuracy by order and no position consistency. A row in which nothing was asked 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
 from stj.errors import SourceError
@@ -79,7 +80,8 @@ _KNOWN = Fields(
 
 def read_recorded(file: str) -> Iterator[SourceRecord]:
     """The rows of a file of recorded judgments, in order. Raises SourceError if the file cannot be read, or is empty."""
-    return not_empty(read_records(file, "FILE", _KNOWN), f"{file}: holds no recorded judgments")
+    records = read_records(file, "FILE", _KNOWN, _without_statistics)
+    return not_empty(records, f"{file}: holds no recorded judgments")
 
 
 def judged_records(
@@ -112,6 +114,12 @@ def judged_records(
 def wording_of(record: SourceRecord, benchmark: Benchmark) -> Format:
     """The format of the judge or the prompt that a row names, else the benchmark's own."""
     return benchmark.recorded_wording(record) or _wording_of_prompt(record) or benchmark.wording
+
+
+def _without_statistics(paths: Sequence[PurePath]) -> Sequence[PurePath]:
+    """The files of a folder; LLMBar keeps the statistics.json of an evaluator beside its result.json."""
+    folders = {path.parent for path in paths if path.name == "result.json"}
+    return [path for path in paths if path.name != "statistics.json" or path.parent not in folders]
 
 
 class _Examples:

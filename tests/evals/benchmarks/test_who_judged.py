@@ -136,3 +136,11 @@ def test_a_missing_section_says_which_subsets_it_lacks(tmp_path: Path, capsys: p
     assert missing["Chat"] == ["alpacaeval-easy", "alpacaeval-length", "alpacaeval-hard", "mt-bench-easy", "mt-bench-med"]
     assert main(["score", str(file), "--benchmark", "rewardbench", "--parser", "strict"]) == 0
     assert "no overall: nothing was judged of alpacaeval-easy, " in capsys.readouterr().out
+
+
+def test_the_folder_of_an_llmbar_evaluator_is_scored_without_its_statistics(tmp_path: Path) -> None:
+    folder = tmp_path / "Natural/evaluators/GPT-4/CoT"
+    order = {"completion": ["Output (a)", "stop"], "winner": "1"}
+    write(folder / "result.json", {"label": 1, "results": [{"swap = False": order, "swap = True": order}]})
+    write(folder / "statistics.json", {"average": 0.5})
+    assert score_recorded(str(folder), benchmark_ref("llmbar"), "paper").judged == 1
