@@ -115,7 +115,9 @@ def comparisons_table(comparisons: Sequence[EvalComparison]) -> Table:
         for compared in comparisons
     ]
     note = "\n".join(f"{compared.benchmark}: {compared.conclusion}" for compared in comparisons)
-    return Table(columns=columns, rows=rows, plain=[_sentence(compared) for compared in comparisons], note=note)
+    return Table(
+        columns=columns, rows=rows, plain=[line for compared in comparisons for line in _sentences(compared)], note=note
+    )
 
 
 def changes_lines(comparisons: Sequence[EvalComparison], limit: int) -> Iterator[str]:
@@ -136,20 +138,19 @@ def _difference(compared: EvalComparison) -> str:
     return f"{100 * compared.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
-def _sentence(compared: EvalComparison) -> str:
+def _sentences(compared: EvalComparison) -> list[str]:
+    """The comparison in lines of plain text; a log shows them without a scroll bar."""
     accuracies = f"{percent(compared.accuracy_a)} -> {percent(compared.accuracy_b)}"
-    return (
-        f"{compared.benchmark}: {accuracies}, difference {_difference(compared)} points on {_counted(compared)}, "
-        f"McNemar's exact p = {compared.mcnemar_p:.3g}"
-    )
-
-
-def _counted(compared: EvalComparison) -> str:
+    counted = f"{compared.examples:,} examples"
     only_a, only_b = compared.only_a, compared.only_b
-    if compared.units == compared.examples:
-        return f"{compared.examples:,} examples; right in all orders only in A {only_a}, only in B {only_b}"
-    units = f"{compared.examples:,} examples, {compared.units:,} of them independent"
-    return f"{units}; more right in all orders in A {only_a}, in B {only_b}"
+    alone = f"right in all orders only in A {only_a}, only in B {only_b}"
+    if compared.units != compared.examples:
+        counted += f", {compared.units:,} of them independent"
+        alone = f"more right in all orders in A {only_a}, in B {only_b}"
+    return [
+        f"{compared.benchmark}: {accuracies}, difference {_difference(compared)} points on {counted}",
+        f"  {alone}; McNemar's exact p = {compared.mcnemar_p:.3g}",
+    ]
 
 
 def compare_examples(benchmark: str, by_a: Mapping[str, ExampleResult], by_b: Mapping[str, ExampleResult]) -> EvalComparison:

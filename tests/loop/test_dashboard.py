@@ -125,7 +125,7 @@ def test_a_category_that_is_lost_raises_an_alarm_though_the_others_hide_it() -> 
     lost = [judged(number, "A", "B", category="Coding") for number in range(50)]
     rows = [judged(number, "B", "B", category="Other") for number in range(300)]
     [alarm] = [alarm for alarm in dashboard_alarms(dashboard(rows + lost), None) if "Coding" in alarm]
-    assert alarm == "0% of the 50 pairs of category Coding have a kept judgment (bound 20%)"
+    assert alarm == "0.0% of the 50 pairs of category Coding have a kept judgment (bound 20%)"
     assert not any("Coding" in alarm for alarm in dashboard_alarms(dashboard(rows + lost[1:]), None))
     [alarm] = [alarm for alarm in dashboard_alarms(dashboard(lost), None) if "kept judgment" in alarm]
     assert "category" not in alarm  # A single category is the whole.
