@@ -55,12 +55,9 @@ def _named(keys: list[str], rows: Iterable[Row]) -> dict[str, ChangedRow]:
     """The row of each key: the one with the longest id that the key ends with, else only the key without its subset."""
     by_ending: dict[str, list[str]] = {}
     for key in keys:
-        for written in dict.fromkeys(
-            (key, key.replace("%2F", "/").replace("%25", "%"))
-        ):  # A key may escape what an id does not.
-            parts = written.split("/")
-            for start in range(len(parts)):
-                by_ending.setdefault("/".join(parts[start:]), []).append(key)
+        parts = key.split("/")
+        for start in range(len(parts)):
+            by_ending.setdefault("/".join(parts[start:]), []).append(key)
     named = {key: ChangedRow(id=key.partition("/")[2] or key, instruction="") for key in keys}
     longest = dict.fromkeys(keys, 0)
     for row in rows:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from stj.cli import main
 from stj.evals.changed_rows import ChangedRow, changed_lines, changed_rows
 from stj.rows import Row, Turn
+from stj.sources.ids import joined_id
 from tests.evals.test_compare import evaluation
 
 
@@ -63,12 +64,14 @@ def test_an_id_with_slashes_is_not_taken_for_a_shorter_one() -> None:
     assert changed_rows({"all/2": True}, {"all/2": False}, rows).only_a == (ChangedRow(id="2", instruction=""),)
 
 
-def test_a_row_is_found_if_its_key_escapes_more_than_its_id() -> None:
-    """Of the ids of attacked pairs, the part that names the pair may have slashes."""
-    rows = [row("all/50%/swap/A", "attacks"), row("a%2Fb/1/swap/A", "attacks")]
-    keys = "swap/all%2F50%25/swap/A", "swap/a%252Fb%2F1/swap/A"
-    changed = changed_rows(dict.fromkeys(keys, True), dict.fromkeys(keys, False), rows)
-    assert {each.id for each in changed.only_a} == {"attacks/all/50%/swap/A", "attacks/a%2Fb/1/swap/A"}
+def test_an_attacked_pair_is_found_by_its_parts() -> None:
+    """The parts of an attacked pair's id are escaped alike in its row and in its key."""
+    parts = ("all", "50%", "padding", "AB"), ("a/b", "1/2", "padding", "AB")
+    keys = [joined_id("padding", *each) for each in parts]
+    changed = changed_rows(
+        dict.fromkeys(keys, True), dict.fromkeys(keys, False), [row(joined_id(*each), "attacks") for each in parts]
+    )
+    assert {each.id for each in changed.only_a} == {"attacks/all/50%25/padding/AB", "attacks/a%2Fb/1%2F2/padding/AB"}
 
 
 def test_a_hostile_instruction_stays_on_its_line() -> None:
