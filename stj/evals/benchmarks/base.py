@@ -15,7 +15,7 @@ from stj.sources.dialogue import text_of, usable, wrong_type
 from stj.sources.directory import DataFiles, files_at
 from stj.sources.files import Fields, read_files
 from stj.sources.ids import RowId, Seen, id_of, joined_id, refuse_seen
-from stj.sources.truth import CHOSEN, better_response, named_response, required_better
+from stj.sources.truth import CHOSEN, better_response, is_judges_word, is_tie, named_response, required_better
 from stj.verdict import PAIR, Format, Label, Verdict
 
 NOT_APPLICABLE = "not_applicable"
@@ -98,12 +98,15 @@ def given_better(record: SourceRecord) -> Label:
 def chosen_first(record: SourceRecord) -> Label:
     """The first response, which is the benchmark's `chosen` one, unless a field names the second.
 
-    Raises SourceError if only `winner` names the second: it may be a judge's word.
+    Raises SourceError if only `winner` names the second, or a tie: it may be a judge's word.
     """
-    better = better_response(record.values, record.where)
-    if better == "B" and all(record.values.get(name) is None for name in ("label", *CHOSEN)):
+    winner = record.values.get("winner")
+    alone = winner is not None and all(record.values.get(name) is None for name in ("label", *CHOSEN))
+    tied = alone and is_tie(str(winner)) and not is_judges_word(record.values)
+    better = None if tied else better_response(record.values, record.where)
+    if tied or (alone and better == "B"):
         raise SourceError(
-            f"{record.where}: field 'winner' is {record.values['winner']!r}, but the first response is this benchmark's chosen "
+            f"{record.where}: field 'winner' is {winner!r}, but the first response is this benchmark's chosen "
             "one; if the second is better, say so with 'label', and if 'winner' is the judge's word, leave it out"
         )
     return better or "A"

@@ -364,6 +364,7 @@ def test_without_human_votes_the_orders_are_still_compared(tmp_path: Path) -> No
             "not in its benchmark's schema",
         ),
         ("rewardbench", [PAIR], "no field 'subset'"),
+        ("rewardbench", [{**PAIR, "subset": "math-prm", "winner": "tie"}], "'winner' is the judge's word, leave it out"),
         ("rewardbench2", [{"subset": "Math", "judgments": {"E": "x"}}], "an object from A, B, C and D to texts"),
         ("rewardbench2", [{"subset": "Math", "ratings": "9"}], "a list of texts, or numbers from 1 to 10"),
         ("rewardbench2", [{"subset": "Ties", "id": "ref:0", "ratings": [9, 1]}], "none of 1 judged examples can be scored"),
