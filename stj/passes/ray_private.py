@@ -17,6 +17,8 @@ from ray.data._internal.execution.operators.actor_pool_map_operator import Actor
 from ray.data._internal.execution.operators.map_operator import MapOperator
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
+_ITERATION_THREAD = "iter_threaded"  # The prefetcher beside it waits for this thread, and calls nothing by itself.
+
 
 class StepCallback(ExecutionCallback, ABC):  # type: ignore[misc]
     """Runs in Ray Data's own loop. An error raised here ends the execution."""
@@ -80,6 +82,14 @@ def end_streaming_executors(timeout_s: float) -> None:
         if isinstance(thread, StreamingExecutor):
             thread.shutdown(force=True)
             thread.join(timeout_s)
+
+
+def iteration_threads() -> set[threading.Thread]:
+    """The threads of this process that read blocks for iterators of Ray Data.
+
+    A closed iterator only asks them to end. One that calls Ray while Ray shuts down ends the process, without a word.
+    """
+    return {thread for thread in threading.enumerate() if thread.name == _ITERATION_THREAD}
 
 
 def actor_address(actor: "ray.actor.ActorHandle") -> str:

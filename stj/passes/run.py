@@ -26,7 +26,7 @@ from stj.passes.actor import PassActor
 from stj.passes.block_stats import ForgetBlockStats
 from stj.passes.capacity import CapacityWatch
 from stj.passes.driver_actor import driver_actor
-from stj.passes.ray_private import call_each_step, end_streaming_executors
+from stj.passes.ray_private import call_each_step, end_streaming_executors, iteration_threads
 from stj.passes.registry import PassRegistry
 from stj.passes.routes import StreamCommitter
 from stj.passes.row_bitmap import RowBitmap
@@ -124,9 +124,14 @@ def _stream(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: Any
     """The unfinished rows as tables, in the order in which engines finish them."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors come back as exceptions
     batches = iter(_dataset(spec, finished, config, registry).iter_batches(batch_size=None, batch_format="pyarrow"))
-    with closing(batches):
-        for table in batches:
-            yield from map(unseal, table[SEALED])
+    others = iteration_threads()
+    try:
+        with closing(batches):
+            for table in batches:
+                yield from map(unseal, table[SEALED])
+    finally:
+        for thread in iteration_threads() - others:
+            thread.join(_EXECUTOR_TIMEOUT_S)
 
 
 def _dataset(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: Any) -> Dataset:

@@ -102,3 +102,19 @@ def test_the_adapter_on_a_running_execution(ray_local: None) -> None:
     assert not any(pool.restarting for pool in pools)
     assert ray_private.max_cluster_resources() == {}
     ray_private.end_streaming_executors(timeout_s=30)
+
+
+@pytest.mark.engine
+def test_the_threads_of_a_closed_iterator_end(ray_local: None) -> None:
+    import ray
+
+    from stj.passes import ray_private
+
+    batches = iter(ray.data.range(8, override_num_blocks=8).iter_batches(batch_size=None))
+    next(batches)
+    threads = ray_private.iteration_threads()
+    assert threads
+    batches.close()
+    for thread in threads:
+        thread.join(30)
+    assert ray_private.iteration_threads() == set()
