@@ -72,7 +72,7 @@ class PassActor:
         tries = zip(rows, self._engine_deaths(rows), strict=True)
         running = [asyncio.run_coroutine_threadsafe(self._run(row, deaths), self._loop) for row, deaths in tries]
         finished = seal(rows_to_table([future.result() for future in running]))
-        self._report_spending()
+        ray.get(self._report_spending())  # the driver must not have a row before the registry has its cost
         asyncio.run_coroutine_threadsafe(self._journal.flush(), self._loop)
         return finished
 
@@ -106,9 +106,9 @@ class PassActor:
             await self._journal.flush()
             await asyncio.sleep(_HEARTBEAT_S)
 
-    def _report_spending(self) -> None:
+    def _report_spending(self) -> Any:
         spent = Ledger(engine_seconds=time.monotonic() - self._started, usage=self._engine.usage)
-        self._registry.record_spending.remote(self._name, spent)
+        return self._registry.record_spending.remote(self._name, spent)
 
 
 class EngineSlots:

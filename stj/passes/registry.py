@@ -70,8 +70,10 @@ class PassRegistry:
         return self._rows_read
 
     def record_spending(self, engine: str, spent: Ledger) -> None:
-        """Records what an engine has spent since its start."""
-        self._spent[engine] = spent
+        """Records what an engine has spent since its start. Reports of its threads may arrive in any order."""
+        known = self._spent.get(engine)
+        if known is None or spent.engine_seconds > known.engine_seconds:
+            self._spent[engine] = spent
 
     def snapshot(self) -> tuple[int, Ledger]:
         """Rows on engines now, and what all engines have spent."""

@@ -1,14 +1,21 @@
 """Rows that engines died with: tried alone and then quarantined, unless their machine was lost."""
 
-from collections.abc import Sequence
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from stj.config import EngineConfig, ModelConfig
 from stj.engine.scripted import ScriptedEngine
-from stj.generate import Engine, Generate, Sampling
+from stj.generate import Engine, Generate, Sampling, Usage
 from stj.passes.actor import PassActor
+from stj.passes.ledger import Ledger
 from stj.passes.registry import PassRegistry
 from stj.passes.source import SEALED, unseal
 from stj.passes.spec import Pass
@@ -63,6 +70,47 @@ def test_the_registry_forgets_rows_that_ended() -> None:
     registry.record_rows("b", ["y"], ["x"])
     assert registry.engine_deaths(["x", "y", "z"]) == [[], ["a", "b"], []]
     assert registry.snapshot()[0] == 1
+
+
+def test_an_older_report_of_an_engine_s_cost_that_arrives_late_changes_nothing() -> None:
+    registry = PassRegistry()
+    for engine, seconds in (("a", 1.0), ("a", 3.0), ("b", 1.0), ("a", 2.0)):
+        registry.record_spending(engine, Ledger(engine_seconds=seconds, usage=Usage(output_tokens=int(seconds) * 10)))
+    spent = registry.snapshot()[1]
+    assert (spent.engine_seconds, spent.usage.output_tokens) == (4.0, 40)
+
+
+class Slow(ray_here.Actor):
+    """Carries out a call some time after it was made, as an actor in a busy process does."""
+
+    def __getattr__(self, name: str) -> Any:
+        method = super().__getattr__(name)
+        return SimpleNamespace(remote=lambda *args: Answer(lambda: time.sleep(0.05) or method.remote(*args).value))
+
+
+class Answer:
+    """The answer to a call that is carried out meanwhile."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._answer: Future[Any] = Future()
+        threading.Thread(target=lambda: self._answer.set_result(call()), daemon=True).start()
+
+    @property
+    def value(self) -> Any:
+        return self._answer.result()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return asyncio.wrap_future(self._answer).__await__()
+
+
+def test_the_cost_of_rows_is_known_before_the_driver_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray_here.install(monkeypatch)
+    registry = PassRegistry()
+    spec = Pass(model=ModelConfig(path="scripted"), read=partial(iter, ()), stages={TRAINING: [answer]}, make_engine=scripted)
+    actor = PassActor(spec, EngineConfig(device="cpu", rows_in_flight=32), Slow(registry))
+    for count in range(1, 4):
+        actor(rows_to_table([make_row(count, "one two")]))
+        assert registry.snapshot()[1].usage.output_tokens == 2 * count
 
 
 def test_the_registry_counts_the_starts_of_engines_and_those_that_failed() -> None:
