@@ -47,8 +47,9 @@ Fields of recorded judgments, one judgment a row:
            ones first, with num_correct.
   better   label or winner: A, B, response_a, model_a, A>B, 1 and the like; or
            chosen and rejected. `winner` counts only without the others, and not
-           beside a judge's g1_winner or winner_ab. Not needed for rewardbench,
-           rmbench and hhh: there the first response is the chosen one.
+           beside a judge's name, g1_winner or winner_ab. Not needed for
+           rewardbench, rmbench and hhh: there the first response is the chosen
+           one.
   format   --format NAME, if the texts are not in the benchmark's own format:
            figure8, fastchat, arena, judgebench, prometheus, llmbar, judgelm,
            pandalm, auto-j, boxed, letter, decision; best-of-four; and for

@@ -15,14 +15,17 @@ from stj.rows import Turn
 from stj.sources.dialogue import optional_text, text_of, turns_from
 from stj.sources.files import Fields, Located
 from stj.sources.ids import Seen, id_of, numbered, refuse_seen
-from stj.sources.truth import CHOSEN, JUDGES_WINNERS, better_response, required_better
+from stj.sources.truth import CHOSEN, JUDGE_FIELDS, JUDGES_WINNERS, better_response, required_better
 from stj.verdict import Label
 
 ALL = "all"
 """The subset of pairs without one."""
 _INSTRUCTION = ("instruction", "prompt")
 _OPEN = ("response_a", "response_b")
-PAIR_FIELDS = Fields(required=(), optional=(*_INSTRUCTION, *_OPEN, *CHOSEN, "winner", "label", "id", "subset", *JUDGES_WINNERS))
+PAIR_FIELDS = Fields(
+    required=(),
+    optional=(*_INSTRUCTION, *_OPEN, *CHOSEN, "winner", "label", "id", "subset", *JUDGES_WINNERS, *JUDGE_FIELDS),
+)
 """The fields of a pair, of which each row has some."""
 
 

@@ -6,7 +6,8 @@
     winner                   the truth only if a row has none of the others, and no judge wrote it
 
 A judge's word is never the truth. FastChat and others write the judge's own verdict as `winner`, beside its verdicts in each
-order; there `winner` is left out. If label and chosen contradict each other, the row is refused.
+order or beside its name; there `winner` is left out. If label and chosen contradict each other, the row is refused. `stj judge`
+names its judge too, but its `winner` is that of the pairs' file.
 """
 
 import re
@@ -23,6 +24,8 @@ RESPONSES = (("response_a", "response_b"), ("response_A", "response_B"), ("outpu
 CHOSEN = ("chosen", "rejected")
 JUDGES_WINNERS = ("winner_ab", "winner_ba", "g1_winner", "g2_winner")
 """Fields with a judge's own verdicts; beside them `winner` is the judge's word too."""
+JUDGE_FIELDS = ("judge", "judge_name", "judge_id", "judge_model", "annotator", "evaluator")
+"""Fields that name a judge. FastChat's `judge` is a list of the model and its prompt, which differs by question."""
 
 _FIRST = ("A", "response_a", "response_A", "model_a", "model_1", "A>B", "A>>B", "1", "1.0", "output_1")
 _SECOND = ("B", "response_b", "response_B", "model_b", "model_2", "B>A", "B>>A", "2", "2.0", "output_2")
@@ -52,10 +55,9 @@ def required_better(values: Mapping[str, Any], where: str) -> Label:
     if better is not None:
         return better
     if values.get("winner") is not None and is_judges_word(values):
-        beside = next(name for name in JUDGES_WINNERS if values.get(name) is not None)
         raise SourceError(
-            f"{where}: field 'winner' stands beside '{beside}', so it is the judge's word and not the truth; "
-            "give 'label', or 'chosen' and 'rejected'"
+            f"{where}: field 'winner' stands beside '{_judges_field(values)}', so it is the judge's word and not the truth; "
+            "give what is right as 'label', or as 'chosen' and 'rejected'"
         )
     given = [repr(name) for name, value in values.items() if value is not None]
     fields = ", ".join(given[:_NAMED]) or "none"
@@ -67,7 +69,7 @@ def required_better(values: Mapping[str, Any], where: str) -> Label:
 
 def is_judges_word(values: Mapping[str, Any]) -> bool:
     """Whether a judge wrote the row's `winner`."""
-    return any(values.get(name) is not None for name in JUDGES_WINNERS)
+    return _judges_field(values) is not None
 
 
 def named_response(value: object, field: str, where: str) -> Label:
@@ -91,6 +93,12 @@ def named_response(value: object, field: str, where: str) -> Label:
 def is_tie(word: str) -> bool:
     """Whether a winner's name means a tie, as "tie" and "tie (inconsistent)" do; Katie is a winner."""
     return re.match(r"tie\b", word, re.IGNORECASE) is not None
+
+
+def _judges_field(values: Mapping[str, Any]) -> str | None:
+    """The field by which the row's `winner` is a judge's; None if it has none."""
+    names = JUDGES_WINNERS if values.get("votes") is not None else (*JUDGES_WINNERS, *JUDGE_FIELDS)
+    return next((name for name in names if values.get(name) not in _EMPTY), None)
 
 
 def _of_winner(values: Mapping[str, Any], where: str) -> Label | None:

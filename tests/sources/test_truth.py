@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.errors import SourceError
-from stj.sources.truth import better_response, required_better
+from stj.sources.truth import JUDGE_FIELDS, better_response, required_better
 
 WHERE = "pairs.jsonl, line 7"
 BOTH = {"response_a": "x", "response_b": "y"}
@@ -25,6 +25,10 @@ BOTH = {"response_a": "x", "response_b": "y"}
         ({"label": 1.0}, "A"),  # as pandas writes a whole number if another row has none
         ({"winner": "B", "winner_ab": "B", "winner_ba": "A"}, None),
         ({"winner": "model_1", "g1_winner": "model_1"}, None),
+        ({"winner": "B", "judge_id": "gpt-4"}, None),
+        ({"winner": "B", "judge": ["gpt-4", "pair-v2"], "label": "A"}, "A"),
+        ({"winner": "B", "annotator": "", "judge": None}, "B"),  # an empty cell of CSV names nobody
+        ({"winner": "B", "judge": "ab12", "votes": []}, "B"),  # `stj judge` copies the winner of the pairs' file
         ({"winner": None, "label": None, "chosen": None}, None),
         ({"winner": "", "label": "", "chosen": "", "rejected": ""}, None),
         ({"response_a": "x", "response_b": "x", "chosen": "x", "rejected": "x", "winner": "B"}, "A"),
@@ -61,6 +65,11 @@ def test_contradictions_are_refused_with_fields_and_values(values: dict[str, Any
 def test_a_judges_own_winner_is_named_as_such() -> None:
     with pytest.raises(SourceError, match="'winner' stands beside 'g1_winner', so it is the judge's word"):
         required_better({"winner": "model_1", "g1_winner": "model_1", "g2_winner": "tie"}, WHERE)
+    for name in JUDGE_FIELDS:
+        with pytest.raises(
+            SourceError, match=rf"^{WHERE}: .*'winner' stands beside '{name}', .*; give what is right as 'label'"
+        ):
+            required_better({"winner": "A", name: "gpt-4"}, WHERE)
     with pytest.raises(SourceError, match="no field 'winner'"):
         required_better({"id": 1}, WHERE)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from stj.errors import SourceError
 from stj.evals.benchmarks.base import SourceRecord
-from stj.evals.benchmarks.judge_names import JUDGE_FIELDS
 from stj.evals.benchmarks.recorded_verdicts import TEXT_FIELDS
 from stj.sources.files import kind_of
+from stj.sources.truth import JUDGE_FIELDS
 
 NOT_ASKED = "not asked"
 """Why a row has no verdicts: it holds no judgment, or only null."""

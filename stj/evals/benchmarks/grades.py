@@ -15,12 +15,13 @@ from stj.errors import SourceError
 from stj.evals.benchmarks import mtbench
 from stj.evals.benchmarks.asked import NOT_ASKED, without_nulls
 from stj.evals.benchmarks.base import SourceRecord, number_of, read_records
-from stj.evals.benchmarks.judge_names import JUDGE_FIELDS, JudgeNames
+from stj.evals.benchmarks.judge_names import JudgeNames
 from stj.evals.benchmarks.unread import Readings, Survey, Unread
 from stj.evals.intervals import Interval, clustered_ci95
 from stj.sources.dialogue import text_of
 from stj.sources.files import Fields
 from stj.sources.ids import Seen, refuse_seen
+from stj.sources.truth import JUDGE_FIELDS
 from stj.text import Column, Table, visible_line
 from stj.thoughts import answer_of
 from stj.verdict import GRADE, Format, Parser, parse, rating

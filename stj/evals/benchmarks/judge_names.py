@@ -8,9 +8,8 @@ from typing import Any
 
 from stj.errors import SourceError
 from stj.evals.benchmarks.base import SourceRecord
+from stj.sources.truth import JUDGE_FIELDS
 
-JUDGE_FIELDS = ("judge", "judge_name", "judge_id", "judge_model", "annotator", "evaluator")
-"""Fields that name a judge. FastChat's `judge` is a list of the model and its prompt, which differs by question."""
 RESULT_FIELDS = ("model", "prompt")
 """Fields that name the judge of a line of `stj judge`. In other files `model` is the model under judgment."""
 

@@ -37,7 +37,7 @@ from typing import Any
 from stj.errors import SourceError
 from stj.evals.benchmarks.asked import NOT_ASKED, without_nulls
 from stj.evals.benchmarks.base import Benchmark, JudgedExample, SourceRecord, read_records
-from stj.evals.benchmarks.judge_names import JUDGE_FIELDS, RESULT_FIELDS, JudgeNames
+from stj.evals.benchmarks.judge_names import RESULT_FIELDS, JudgeNames
 from stj.evals.benchmarks.ppe_human import PPE_HUMAN
 from stj.evals.benchmarks.recorded_verdicts import TEXT_FIELDS, Judgments, ReadAs, judgments_of, recorded_judgments
 from stj.evals.benchmarks.rewardbench2 import is_tied
@@ -47,7 +47,7 @@ from stj.prompts.variants import VARIANTS
 from stj.sources.dialogue import wrong_type
 from stj.sources.files import Fields, not_empty
 from stj.sources.ids import RowId, Seen, id_of, numbered, refuse_seen
-from stj.sources.truth import CHOSEN, JUDGES_WINNERS, RESPONSES, better_response
+from stj.sources.truth import CHOSEN, JUDGE_FIELDS, JUDGES_WINNERS, RESPONSES, better_response
 from stj.thoughts import answer_of
 from stj.verdict import BEST_OF_FOUR, FORMATS, RATING, Format, Label, Parser, majority, other, parse, rating
 

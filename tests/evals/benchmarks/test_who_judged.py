@@ -1,9 +1,12 @@
 """Whose verdicts a file holds: one judge's, in orders that are known or not, on models that are named."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stj.cli import main
@@ -12,7 +15,7 @@ from stj.evals.benchmarks.refs import benchmark_ref
 from stj.evals.benchmarks.scoring import score_recorded
 
 Record = dict[str, Any]
-PAIR: Record = {"winner": "A", "judgment_ab": "[[A]]", "judgment_ba": "[[B]]"}
+PAIR: Record = {"label": "A", "judgment_ab": "[[A]]", "judgment_ba": "[[B]]"}
 
 
 def write(file: Path, *rows: Record) -> Path:
@@ -53,6 +56,30 @@ def test_the_names_of_files_and_folders_may_name_the_judge(names: tuple[str, str
         write(tmp_path / "rows" / name, PAIR)
     with pytest.raises(SourceError, match="several judges are not pooled"):
         score_recorded(str(tmp_path / "rows"), benchmark_ref("pairs"), "strict")
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("values", [{"judge_id": "gpt-4"}, {"judge_id": 7}, {"annotator": "gpt-4"}])
+def test_a_winner_beside_a_judges_name_is_no_truth(values: Record, ending: str, tmp_path: Path) -> None:
+    row = {**PAIR, "label": None, "winner": "A", **values, "instruction": "2 + 2?", "response_a": "4", "response_b": "5"}
+    file = str(write_as(tmp_path / f"rows.{ending}", row))
+    words = rf"rows\.{ending}, (line 1|line 2|row 0): field 'winner' stands beside '{next(iter(values))}', .*'label'"
+    with pytest.raises(SourceError, match=words):
+        score_recorded(file, benchmark_ref("pairs"), "strict")
+    with pytest.raises(SourceError, match=words):
+        list(benchmark_ref(f"pairs:{file}").rows(None))
+
+
+def write_as(file: Path, row: Record) -> Path:
+    """One row as JSONL, CSV or Parquet."""
+    if file.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist([row]), file)
+    elif file.suffix == ".csv":
+        with file.open("w", newline="") as stream:
+            csv.writer(stream).writerows([row.keys(), row.values()])
+    else:
+        write(file, row)
+    return file
 
 
 def test_the_same_pair_in_two_files_is_of_two_judges_unless_ids_say_otherwise(tmp_path: Path) -> None:
