@@ -211,6 +211,29 @@ def test_recorded_pairs(record: Record, first: float, second: float, parser: Par
     assert scores.by_order == (first, second)
 
 
+@pytest.mark.parametrize("label", [{"label": "A"}, {"winner": "B"}, {}])
+@pytest.mark.parametrize("names", [("response_a", "response_b"), ("chosen", "rejected")])
+def test_equal_answers_are_neither_judged_nor_scored(names: tuple[str, str], label: Record, tmp_path: Path) -> None:
+    """What `stj eval` does not judge, `stj score` does not count: else two judges have scores on different pairs."""
+    asked = {"instruction": "2 + 2?", "judgment_ab": "[[A]]", "judgment_ba": "[[A]]"}
+    same = {**asked, **dict.fromkeys(names, "four"), **label, "id": 1}
+    other = {**asked, names[0]: "four", names[1]: "five", "label": "A", "id": 2}
+    scores = scored(tmp_path, "pairs", same, other)
+    assert (scores.judged, scores.unjudged) == (1, {"same_answers": 1})
+    assert scores.groups["overall"].by_order == (1.0, 0.0)
+    rows = benchmark_ref(f"pairs:{tmp_path / 'recorded.jsonl'}").rows(None)
+    assert [row.dropped for row in rows] == ["same_answers", None]
+
+
+@pytest.mark.parametrize("label", [{"label": "tie"}, {"label": "A", "chosen": "four", "rejected": "five"}])
+def test_equal_answers_with_a_label_that_nobody_can_read_are_refused(label: Record, tmp_path: Path) -> None:
+    row = {"instruction": "2 + 2?", "response_a": "four", "response_b": "four", "judgment_ab": "[[A]]", **label}
+    with pytest.raises(SourceError, match="line 1: field"):
+        scored(tmp_path, "pairs", row)
+    with pytest.raises(SourceError, match="line 1: field"):
+        list(benchmark_ref(f"pairs:{tmp_path / 'recorded.jsonl'}").rows(None))
+
+
 def test_one_order_alone_is_scored_as_one(tmp_path: Path) -> None:
     """As RewardBench judges officially, each pair in a random order; an empty text has no verdict."""
     first, second = {"judgment_ab": "[[A]]"}, {"judgment_ba": "[[A]]"}
