@@ -138,12 +138,14 @@ class ResultsRun:
 
 _TURNED: Mapping[Verdict, Verdict] = {"A": "B", "B": "A"}
 _PAIRS = BenchmarkRef(name=PAIRS.name, place=None)
+_REMEDY = "give a file whose judgments are all in one format"
 
 
 def _results(location: str) -> ResultsRun:
     """A file of results; recorded judgments are read in the format that `stj score` reads them in."""
-    voted = next(read_recorded(location)).values.get("votes") is not None
-    return ResultsRun(location=location, read_as=None if voted else read_judgments(location, _PAIRS, ("distinct",)).read_as)
+    if next(read_recorded(location)).values.get("votes") is not None:
+        return ResultsRun(location=location, read_as=None)
+    return ResultsRun(location=location, read_as=read_judgments(location, _PAIRS, ("distinct",), remedy=_REMEDY).read_as)
 
 
 def _as_voted(record: SourceRecord) -> VerdictsByOrder:

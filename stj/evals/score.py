@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks import grades, mtbench, rewardbench
-from stj.evals.benchmarks.read_as import FORMAT_OPTION, chosen_format, guessed_format, named_format
+from stj.evals.benchmarks.read_as import FORMAT_REMEDY, chosen_format, guessed_format, named_format
 from stj.evals.benchmarks.recorded_consistency import recorded_consistency
 from stj.evals.benchmarks.recorded_verdicts import ReadAs
 from stj.evals.benchmarks.refs import BenchmarkRef
@@ -55,9 +55,12 @@ class ReadJudgments(NamedTuple):
     """Their scores by each parser."""
 
 
-def read_judgments(file: str, ref: BenchmarkRef, parsers: Sequence[Parser], format_name: str | None = None) -> ReadJudgments:
+def read_judgments(
+    file: str, ref: BenchmarkRef, parsers: Sequence[Parser], format_name: str | None = None, *, remedy: str = FORMAT_REMEDY
+) -> ReadJudgments:
     """The judgments of a file, in the named format, else that of their judge or benchmark, else the only one that fits all.
 
+    `remedy` says, with a place for a format's name, what a user may do if it is another one.
     Raises SourceError if the file cannot be scored, or if most of its judgments hold no verdict.
     """
     chosen = chosen_format(format_name, ref.benchmark)
@@ -68,7 +71,7 @@ def read_judgments(file: str, ref: BenchmarkRef, parsers: Sequence[Parser], form
     # The guess looked only at the first of many judgments.
     if guess and all(parsed.readings.complete for parsed in guessed):
         read_as, scores = ReadAs(wording=guess), guessed
-    _refuse_unread(file, [parsed.readings for parsed in scores])
+    _refuse_unread(file, [parsed.readings for parsed in scores], remedy)
     return ReadJudgments(read_as, read_as.wording is guess, scores)
 
 
@@ -79,8 +82,8 @@ def _judgments(
     wording = read_as.wording
     record = {"file": file, "benchmark": ref.name, "format": wording.name, "format_guessed": is_guess}
     readable = [parsed for parsed in scores if parsed.readings.missing <= MOST_UNREAD]
-    unread = {parsed.parser: _unread(parsed.readings) for parsed in scores if parsed not in readable}
-    items = list(scores_tables(readable, FORMAT_OPTION))
+    unread = {parsed.parser: _unread(parsed.readings, FORMAT_REMEDY) for parsed in scores if parsed not in readable}
+    items = list(scores_tables(readable, FORMAT_REMEDY))
     items += [f"{ref.name}: no score by {why}\n" for why in unread.values()]
     if is_guess:
         items.append(f"format: {wording.name}, {wording.form}: guessed, because it fits all judgments; --format sets another")
@@ -88,20 +91,20 @@ def _judgments(
         items.append(f"format: {wording.name}, {wording.form}")
     consistency = recorded_consistency(file, ref.benchmark, read_as)
     items += filter(None, [consistency_line(ref.name, consistency)])
-    record |= {parsed.parser: scores_json(parsed, FORMAT_OPTION) for parsed in readable}
+    record |= {parsed.parser: scores_json(parsed, FORMAT_REMEDY) for parsed in readable}
     return record | {name: {"error": why} for name, why in unread.items()} | consistency, items
 
 
-def _refuse_unread(file: str, readings: Sequence[Readings]) -> None:
+def _refuse_unread(file: str, readings: Sequence[Readings], remedy: str) -> None:
     """Raises SourceError if most judgments hold no verdict, or if no parser reads any."""
     best = min(readings, key=lambda read: (read.missing, read.parser != "distinct"))
     if best.missing > MOST_UNREAD or 0 < best.judgments == best.unread:
-        raise SourceError(f"{file}: {_unread(best)}")
+        raise SourceError(f"{file}: {_unread(best, remedy)}")
 
 
-def _unread(readings: Readings) -> str:
+def _unread(readings: Readings, remedy: str) -> str:
     """How many judgments a parser could not read, and what to do. Where only `paper` scores a file, the others say so."""
-    return f"{readings.shortfall()}; {readings.hint(FORMAT_OPTION)}"
+    return f"{readings.shortfall()}; {readings.hint(remedy)}"
 
 
 def _grades(
@@ -111,11 +114,11 @@ def _grades(
         raise ConfigError(f"--benchmark {ref.word}: {file} holds grades of single answers, which have no human votes")
     wording = chosen_format(format_name, ref.benchmark, answers=1) or GRADE
     parsed = [grades.read_grades(file, name, wording) for name in parsers]
-    _refuse_unread(file, [graded.readings for graded in parsed])
+    _refuse_unread(file, [graded.readings for graded in parsed], FORMAT_REMEDY)
     record: dict[str, Any] = {"file": file, "benchmark": ref.name, "format": wording.name, "format_guessed": False}
     items: list[str | Table] = []
     for graded in parsed:
-        warning = graded.readings.warning(ref.name, FORMAT_OPTION)
+        warning = graded.readings.warning(ref.name, FORMAT_REMEDY)
         record[graded.parser] = {**({"warning": warning} if warning else {}), **grades.grades_json(graded)}
         items += [grades.grades_table(graded), *([f"warning: {warning}"] if warning else [])]
     return record, items

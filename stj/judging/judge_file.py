@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stj.config import ModelConfig, UseConfig, VoteConfig, check_format_is_used, check_run_root
-from stj.evals.benchmarks.unread import JUDGE_OPTION, Survey, Unread
+from stj.evals.benchmarks.unread import VOTE_REMEDY, Survey, Unread
 from stj.findings import require
 from stj.judging.calibration import Abstention
 from stj.judging.identity import judge_facts, model_facts
@@ -148,7 +148,7 @@ def unread_votes(panel: Panel) -> Iterator[str]:
             ]
             surveys[row.task].add(len(row.judgments), unread)
         for prompt, survey in surveys.items():
-            if warning := survey.readings().warning(f"{sitting.model.label}, prompt {prompt}", JUDGE_OPTION):
+            if warning := survey.readings().warning(f"{sitting.model.label}, prompt {prompt}", VOTE_REMEDY):
                 yield f"warning: {warning}"
 
 

@@ -15,7 +15,7 @@ from stj.evals.benchmarks.base import SourceRecord
 from stj.evals.benchmarks.pairs import PAIRS
 from stj.evals.benchmarks.recorded import wording_of
 from stj.evals.benchmarks.recorded_verdicts import ReadAs, recorded_judgments
-from stj.evals.benchmarks.unread import JUDGE_OPTION, MOST_UNREAD, Readings, Survey
+from stj.evals.benchmarks.unread import MOST_UNREAD, Readings, Survey
 from stj.evals.intervals import Interval, mean_ci95
 from stj.judging.calibration import Calibration
 from stj.judging.correction import CorrectedRate, Rate, corrected
@@ -28,6 +28,7 @@ _FIELDS = Fields(
     required=("verdict",),
     optional=("id", "subset", "model", "prompt", "format", "judge", "error", "abstained", "votes"),
 )
+_REMEDY = "run `stj judge` with the judge's own prompt, vote.prompt=FILE vote.prompt_format={}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +137,8 @@ def _survey_votes(survey: Survey, record: SourceRecord) -> None:
 def _unread(location: str, readings: Readings) -> str | None:
     """A warning if many votes hold no verdict. Raises SourceError if most of them do not."""
     if readings.missing > MOST_UNREAD:
-        raise SourceError(f"{location}: {readings.shortfall()}; {readings.hint(JUDGE_OPTION)}")
-    return readings.warning("the votes", JUDGE_OPTION)
+        raise SourceError(f"{location}: {readings.shortfall()}; {readings.hint(_REMEDY)}")
+    return readings.warning("the votes", _REMEDY)
 
 
 def _records(location: str) -> Iterator[Located]:

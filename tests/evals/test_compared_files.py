@@ -44,6 +44,13 @@ def test_unread_judgments_are_not_compared(tmp_path: Path, capsys: pytest.Captur
     right, unread = write(tmp_path / "right.jsonl", *TEXTS["figure8"]), write(tmp_path / "unread.jsonl", "hm", "hm")
     assert main(["compare", right, unread]) == 2
     assert "unread.jsonl: distinct: 12 of 12 judgments hold no verdict" in capsys.readouterr().err
+    mixed = tmp_path / "mixed.jsonl"
+    write(mixed, *TEXTS["prometheus"])
+    mixed.write_text(mixed.read_text().replace("[RESULT] A", "[[A]]", 1))
+    assert main(["compare", right, str(mixed)]) == 2
+    error = capsys.readouterr().err
+    assert "11 of the 11 looked at seem to be in the format prometheus, [RESULT] A or [RESULT] B" in error
+    assert "--format" not in error, "only `stj score` has that option"
     silent = results(tmp_path / "silent.jsonl", vote("A", "hm", verdict=None), vote("B", "hm", verdict=None))
     assert main(["compare", right, silent]) == 2
     assert "silent.jsonl: 12 of 12 orders have no verdict" in capsys.readouterr().err

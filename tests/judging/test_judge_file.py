@@ -113,6 +113,7 @@ def test_votes_in_another_format_than_the_prompt_s_are_warned_of(here: Path, cap
     [warning] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert "prompt prometheus, distinct: 4 of 4 judgments hold no verdict in the format prometheus" in warning
     assert "4 of the 4 looked at seem to be in the format figure8" in warning
+    assert warning.endswith("give the judge its own prompt, vote.prompt=FILE vote.prompt_format=figure8")
 
 
 def test_an_interrupted_judging_resumes_and_reports_every_result_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -184,6 +184,7 @@ def test_votes_without_a_verdict_are_no_ties(file: Path, capsys: pytest.CaptureF
     assert printed.out == ""
     assert "40 of 40 judgments hold no verdict in the format figure8" in printed.err
     assert "in the format prometheus" in printed.err
+    assert "run `stj judge` with the judge's own prompt, vote.prompt=FILE vote.prompt_format=prometheus" in printed.err
 
 
 def test_some_votes_without_a_verdict_are_warned_of(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,8 @@ from stj.evals.benchmarks.recorded_verdicts import RecordedJudgment, recorded_ju
 from stj.evals.benchmarks.unread import Readings
 from stj.verdict import FORMATS, RATING, Format
 
-FORMAT_OPTION = "--format "
-"""How a user sets the format of recorded judgments."""
+FORMAT_REMEDY = "give --format {}"
+"""How a user sets the format of recorded judgments in `stj score`."""
 
 
 def chosen_format(name: str | None, benchmark: Benchmark, answers: int | None = None) -> Format | None:

@@ -12,7 +12,7 @@ from stj.evals.benchmarks.duels import Duel, DuelResult, Models, duels_json, due
 from stj.evals.benchmarks.recorded import judged_records, read_recorded
 from stj.evals.benchmarks.recorded_verdicts import ReadAs
 from stj.evals.benchmarks.refs import BenchmarkRef
-from stj.evals.benchmarks.unread import JUDGE_OPTION, Readings, Survey
+from stj.evals.benchmarks.unread import EVAL_REMEDY, Readings, Survey
 from stj.evals.metrics import Scores, Tallies, score_tallies
 from stj.evals.table import scores_table
 from stj.text import Table
@@ -47,9 +47,9 @@ class BenchmarkScores:
     attacks: AttackCard | None = None
     """What each attack does to the judge; None for other benchmarks."""
 
-    def warning(self, option: str) -> str | None:
-        """A line if too many judgments hold no verdict; `option` sets another format, as in "--format "."""
-        return self.readings.warning(self.benchmark, option)
+    def warning(self, remedy: str) -> str | None:
+        """A line if too many judgments hold no verdict; `remedy` has a place for a format's name."""
+        return self.readings.warning(self.benchmark, remedy)
 
 
 def score_judged(
@@ -98,9 +98,9 @@ def score_recorded(file: str, ref: BenchmarkRef, parser: Parser, read_as: ReadAs
     return score_judged(benchmark, parser, judged_records(read_recorded(file), benchmark, parser, read_as), records)
 
 
-def scores_json(scores: BenchmarkScores, option: str = JUDGE_OPTION) -> dict[str, Any]:
+def scores_json(scores: BenchmarkScores, remedy: str = EVAL_REMEDY) -> dict[str, Any]:
     """The scores by one parser as JSON values, with a warning if many judgments hold no verdict."""
-    warning = scores.warning(option)
+    warning = scores.warning(remedy)
     return {
         **({"warning": warning} if warning else {}),
         "judged": scores.judged,
@@ -114,7 +114,7 @@ def scores_json(scores: BenchmarkScores, option: str = JUDGE_OPTION) -> dict[str
     }
 
 
-def scores_tables(scores: Iterable[BenchmarkScores], option: str = JUDGE_OPTION) -> Iterator[str | Table]:
+def scores_tables(scores: Iterable[BenchmarkScores], remedy: str = EVAL_REMEDY) -> Iterator[str | Table]:
     """A table for each parser, and below it a line that counts the unjudged examples by reason, and perhaps a warning."""
     for parsed in scores:
         part = f" ({parsed.part})" if parsed.part else ""
@@ -124,7 +124,7 @@ def scores_tables(scores: Iterable[BenchmarkScores], option: str = JUDGE_OPTION)
         else:
             yield scores_table(f"{title} parser", parsed.groups, parsed.subsets)
         yield from duels_table(parsed.duels)
-        warning = parsed.warning(option)
+        warning = parsed.warning(remedy)
         lines = [_unjudged(parsed.unjudged), *parsed.notes, *map(_absent, parsed.missing.items())]
         yield "\n".join([*lines, *([f"warning: {warning}"] if warning else []), ""])
 

@@ -18,8 +18,10 @@ MOST_UNREAD = 0.5
 """Share of judgments without a verdict above which a file is not scored."""
 WARNED_UNREAD = 0.05
 """Share of judgments without a verdict above which the scores come with a warning."""
-JUDGE_OPTION = "the judge its own prompt, prompt=FILE prompt_format="
-"""How a judge is asked in another format. A recorded judgment is only read in another one."""
+EVAL_REMEDY = "give the judge its own prompt, prompt=FILE prompt_format={}"
+"""How `stj eval` asks a judge in another format. A recorded judgment is only read in another one."""
+VOTE_REMEDY = "give the judge its own prompt, vote.prompt=FILE vote.prompt_format={}"
+"""The same for `stj judge` and `stj calibrate`."""
 _SURVEYED = 1_000  # Unread judgments that are read in every format; a judge that writes another format shows it long before.
 _SURVEYED_CHARACTERS = 5_000_000  # Their characters, about 5 s of work, if a judge repeats itself up to its limit of tokens.
 _END = 60  # Characters of a judgment that no format fits.
@@ -90,9 +92,9 @@ class Readings:
         """Whether too many judgments hold no verdict to give scores without a warning."""
         return self.share > WARNED_UNREAD
 
-    def warning(self, what: str, option: str) -> str | None:
-        """A line if too many judgments of something hold no verdict; `option` sets another format, as in "--format "."""
-        return f"{what}, {self.shortfall()}; {self.hint(option)}" if self.is_warned_of else None
+    def warning(self, what: str, remedy: str) -> str | None:
+        """A line if too many judgments of something hold no verdict; `remedy` has a place for a format's name."""
+        return f"{what}, {self.shortfall()}; {self.hint(remedy)}" if self.is_warned_of else None
 
     def shortfall(self) -> str:
         """How many judgments hold no verdict, and why."""
@@ -102,8 +104,8 @@ class Readings:
         of = f"{self.unread:,} of {self.judgments:,} judgments hold no verdict{why}"
         return f"{self.parser}: {of} in the format {self.wording.name}, {self.wording.form}"
 
-    def hint(self, option: str) -> str:
-        """Which format the unread judgments seem to be in, and what to do; `option` sets the format, as in "--format"."""
+    def hint(self, remedy: str) -> str:
+        """Which format the unread judgments seem to be in, and what to do; `remedy` has a place for the format's name."""
         assert self.wording is not None, "all judgments were read"
         if not self.surveyed:
             return "raise its limit of tokens" if self.cut else "the judge wrote nothing that could be read"
@@ -117,7 +119,7 @@ class Readings:
         if best.answers != self.wording.answers:
             kinds = _KINDS[best.answers], _KINDS[self.wording.answers]
             return f"{seem} seem to be {kinds[0]} in the format {best.name}, {best.form}; here {kinds[1]} are wanted"
-        return f"{seem} seem to be in the format {best.name}, {best.form}: give {option}{best.name}"
+        return f"{seem} seem to be in the format {best.name}, {best.form}: {remedy.format(best.name)}"
 
 
 _KINDS = {1: "grades of single answers", 2: "judgments of pairs", 4: "judgments of four answers"}
