@@ -30,9 +30,10 @@ class Finding:
         return self.error is None
 
     def line(self) -> Passage:
-        """The finding in one line."""
+        """The finding in one line. Its subject comes first, once: a refusal may begin with it."""
         mark = Span("ok     ", "green") if self.ok else Span("WRONG  ", "bold red")
-        return Passage(line=[mark, Span(f"{self.subject}: "), Span(self.words)], hang=len(mark.text))
+        subject = f"{self.subject}: "
+        return Passage(line=[mark, Span(subject), Span(self.words.removeprefix(subject))], hang=len(mark.text))
 
     def plain(self) -> dict[str, object]:
         """The finding as JSON values."""

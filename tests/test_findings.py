@@ -19,6 +19,17 @@ def test_facts_are_ok() -> None:
     require([finding])
 
 
+def test_a_subject_is_named_once() -> None:
+    assert str(raising(StjError("part: torn")).line()) == "WRONG  part: torn"
+    assert str(raising(StjError("part=x: torn")).line()) == "WRONG  part: part=x: torn"
+    assert str(raising(StjError("party: torn")).line()) == "WRONG  part: party: torn"
+
+
+def test_a_file_that_cannot_be_read_is_named_once() -> None:
+    line = str(raising(PermissionError(13, "Permission denied", "/x")).line())
+    assert line == "WRONG  part: [Errno 13] Permission denied: '/x'; check the name and this machine's rights"
+
+
 def test_one_refusal_is_raised_as_it_is() -> None:
     error = ModelError("torn")
     with pytest.raises(ModelError) as caught:
