@@ -9,7 +9,7 @@ from typing import Literal
 
 from stj.config import Config, TrainConfig
 from stj.errors import ConfigError, SourceError
-from stj.evals.benchmarks.refs import BenchmarkRef
+from stj.evals.benchmarks.refs import BenchmarkRef, is_benchmark
 from stj.findings import Check, Finding, look, require
 from stj.loop.benchmarks import run_benchmarks, unused_settings
 from stj.loop.named_pairs import BenchmarkPlace, count_heldout, heldout_benchmark, kept_out_places, read_heldout
@@ -82,8 +82,16 @@ def kept_out(config: Config) -> list[Place]:
 
 
 def read_selection_pairs(config: Config) -> Iterator[Row]:
-    """The held-out pairs that checkpoints are chosen by, if any."""
+    """The held-out pairs that checkpoints are chosen by, if any. Raises ConfigError if they are a benchmark's."""
+    refuse_selecting_on_benchmark(config)
     return read_pairs(config.selected_on, SELECTED_ON)
+
+
+def refuse_selecting_on_benchmark(config: Config) -> None:
+    """Raises ConfigError if checkpoints would be chosen by a benchmark."""
+    path = config.train.selection.path
+    if path is not None and is_benchmark(path):
+        raise ConfigError(f"{SELECTED_ON}={path}: a benchmark must not select checkpoints: name a file of other pairs")
 
 
 def count_selection_pairs(config: Config) -> int | None:

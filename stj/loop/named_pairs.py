@@ -11,7 +11,7 @@ from itertools import islice
 from stj.config import Config, HeldoutConfig
 from stj.errors import ConfigError
 from stj.evals.benchmarks import BENCHMARK_GROUPS, BENCHMARKS
-from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
+from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref, is_benchmark_ref
 from stj.rows import HELDOUT, Row
 from stj.sources.files import at_most, not_empty
 from stj.sources.heldout import heldout_identity, heldout_size, read_pairs
@@ -19,24 +19,29 @@ from stj.sources.ids import HELDOUT_PREFIX
 from stj.sources.overlap import Place, places
 from stj.storage.folder import absolute_path
 
-
-def named_benchmark(location: str | None) -> BenchmarkRef | None:
-    """The benchmark that a setting names; None if it names a file."""
-    if location is None or location.partition(":")[0] not in BENCHMARKS:
-        return None
-    return benchmark_ref(location)
+_HELDOUT = "heldout.path"
 
 
-def absolute_place(location: str) -> str:
+def named_benchmark(key: str, location: str | None) -> BenchmarkRef | None:
+    """The benchmark that a setting names; None if it names a file. Raises ConfigError if it names a group of benchmarks."""
+    name = (location or "").partition(":")[0]
+    if name in BENCHMARK_GROUPS:
+        raise ConfigError(
+            f"{key}={location}: '{name}' stands for several benchmarks, and one is needed: name one of "
+            f"{', '.join(BENCHMARK_GROUPS[name])}, with or without :PLACE, or a file (./{name})"
+        )
+    return benchmark_ref(location) if location and name in BENCHMARKS else None
+
+
+def absolute_place(key: str, location: str) -> str:
     """A file's absolute path, or a benchmark with the absolute path of its place."""
-    ref = named_benchmark(location)
+    ref = named_benchmark(key, location)
     return ref.word if ref else absolute_path(location)
 
 
-def absolute_places(locations: Iterable[str]) -> tuple[str, ...]:
+def absolute_places(key: str, locations: Iterable[str]) -> tuple[str, ...]:
     """The same for several; a group of benchmarks, as `headline`, is replaced by its members."""
-    members = (BENCHMARK_GROUPS.get(location, (location,)) for location in locations)
-    return tuple(dict.fromkeys(absolute_place(location) for group in members for location in group))
+    return tuple(dict.fromkeys(absolute_place(key, location) for location in _members(locations)))
 
 
 def heldout_benchmark(config: HeldoutConfig) -> BenchmarkRef | None:
@@ -44,7 +49,7 @@ def heldout_benchmark(config: HeldoutConfig) -> BenchmarkRef | None:
 
     Raises ConfigError if the benchmark does not hold pairs with a better answer.
     """
-    ref = named_benchmark(config.path)
+    ref = named_benchmark(_HELDOUT, config.path)
     if ref and (ref.benchmark.candidates or ref.benchmark.needs_records):
         raise ConfigError(
             f"heldout.path={config.path}: held-out pairs have two answers, of which one is better. Name {ref.name} under "
@@ -86,8 +91,10 @@ class BenchmarkPlace(Place):
 
     @property
     def ref(self) -> BenchmarkRef:
-        """The benchmark."""
-        return benchmark_ref(self.location)
+        """The benchmark. Raises ConfigError if the place is a group of benchmarks."""
+        ref = named_benchmark(self.key, self.location)
+        assert ref, f"{self.location} is a file"
+        return ref
 
     def identity(self) -> str:
         """Its content, for keys. Raises SourceError if a file is missing."""
@@ -100,7 +107,13 @@ class BenchmarkPlace(Place):
 
 def kept_out_places(config: Config) -> list[Place]:
     """The files and benchmarks of `source.keep_out` and `heldout.path`: their texts are kept out of the training pairs."""
+    source = replace(config.source, keep_out=tuple(_members(config.source.keep_out)))
     return [
-        BenchmarkPlace(place.key, place.location) if named_benchmark(place.location) else place
-        for place in places(config.source, config.heldout)
+        BenchmarkPlace(place.key, place.location) if is_benchmark_ref(place.location) else place
+        for place in places(source, config.heldout)
     ]
+
+
+def _members(locations: Iterable[str]) -> Iterator[str]:
+    """The locations; a group of benchmarks is replaced by its members."""
+    return (member for location in locations for member in BENCHMARK_GROUPS.get(location, (location,)))

@@ -22,10 +22,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from stj.config import Config, ModelConfig, Objective, check_run_root
-from stj.errors import ArtifactError, ConfigError
-from stj.evals.benchmarks.refs import is_benchmark
+from stj.errors import ArtifactError
 from stj.loop.benchmarks import BenchmarkPhase, run_benchmarks
-from stj.loop.inputs import SELECTED_ON, PassPart
+from stj.loop.inputs import PassPart, refuse_selecting_on_benchmark
 from stj.loop.keys import benchmark_key, examples_key, pass_key, training_key
 from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
 from stj.loop.named_pairs import absolute_place, absolute_places
@@ -279,15 +278,12 @@ def _with_absolute_paths(config: Config) -> Config:
     )
     heldout = config.heldout
     if heldout.path is not None:
-        heldout = replace(heldout, path=absolute_place(heldout.path))
+        heldout = replace(heldout, path=absolute_place("heldout.path", heldout.path))
     selection = config.train.selection
     if selection.path is not None:
-        if is_benchmark(selection.path):
-            raise ConfigError(
-                f"{SELECTED_ON}={selection.path}: a benchmark must not select checkpoints: name a file of other pairs"
-            )
+        refuse_selecting_on_benchmark(config)
         selection = replace(selection, path=absolute_path(selection.path))
-    keep_out = absolute_places(config.source.keep_out)
+    keep_out = absolute_places("source.keep_out", config.source.keep_out)
     source = replace(config.source, path=absolute_path(config.source.path), keep_out=keep_out)
     train = replace(config.train, selection=selection)
     benchmarks = tuple(ref.word for ref in run_benchmarks(config))

@@ -266,6 +266,19 @@ def test_held_out_pairs_by_the_name_of_a_benchmark(tmp_path: Path, pairs: str) -
         count_heldout(HeldoutConfig(path=f"pairs:{tmp_path}/no.jsonl"))
 
 
+@pytest.mark.parametrize("word", ["headline", "headline:mine.jsonl"])
+def test_a_group_of_benchmarks_is_refused_where_one_is_needed(word: str, tmp_path: Path) -> None:
+    words = (
+        rf"heldout\.path={word}: 'headline' stands for several benchmarks, .*: name one of ppe-human, .*rmbench.*\./headline"
+    )
+    with pytest.raises(ConfigError, match=words):
+        Run(config(tmp_path, f"heldout.path={word}"))
+    with pytest.raises(ConfigError, match=words):
+        count_heldout(HeldoutConfig(path=word))
+    with pytest.raises(ConfigError, match=r"source\.keep_out=headline:mine.jsonl: 'headline' stands for several benchmarks"):
+        Run(config(tmp_path, "source.keep_out=[headline:mine.jsonl]"))
+
+
 def test_a_benchmark_is_kept_out_by_its_name_and_its_content_is_in_the_key(tmp_path: Path, pairs: str) -> None:
     thirteen = "one two three four five six seven eight nine ten eleven twelve thirteen"
     (tmp_path / "pairs.jsonl").write_text(json.dumps({"instruction": thirteen, "chosen": "a", "rejected": "b"}))

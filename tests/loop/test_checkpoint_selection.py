@@ -211,7 +211,9 @@ def test_a_model_that_was_selected_otherwise_is_refused_and_made_again_on_demand
     assert model_of(other).artifact.folder.read("model.safetensors") == b"weights of step 10"
 
 
-@pytest.mark.parametrize("path", ["rewardbench", "rewardbench:filtered.parquet", "pairs:mine.jsonl", "allenai/reward-bench"])
+@pytest.mark.parametrize(
+    "path", ["rewardbench", "rewardbench:filtered.parquet", "pairs:mine.jsonl", "headline", "allenai/reward-bench"]
+)
 def test_a_benchmark_is_never_selected_on(tmp_path: Path, path: str) -> None:
     with pytest.raises(ConfigError, match=rf"train.selection.path={path}: a benchmark must not select checkpoints") as told:
         run_of(tmp_path, f"train.selection.path={path}")

@@ -310,6 +310,15 @@ def test_all_faults_are_listed_not_the_first_alone(model: Path, tmp_path: Path, 
         assert sum(message in line for line in lines) == 1, (message, lines)
 
 
+def test_a_benchmark_where_none_or_one_is_needed_is_named_as_such(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [line] = refusals(model, tmp_path, capsys, "heldout.path=headline")
+    assert line.startswith("heldout.path: heldout.path=headline: 'headline' stands for several benchmarks")
+    [line] = refusals(model, tmp_path, capsys, "train.selection.path=judgebench")
+    assert line.startswith("train.selection.path: train.selection.path=judgebench: a benchmark must not select checkpoints")
+
+
 def test_bad_weights_are_named_beside_a_bad_config(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut(model)
     change("config.json", model_type="llamb")(model)

@@ -166,10 +166,8 @@ def benchmark_ref(word: str) -> BenchmarkRef:
     name, _, place = word.partition(":")
     if name in BENCHMARK_GROUPS:
         members = BENCHMARK_GROUPS[name]
-        raise ConfigError(
-            f"'{word}': {name} stands for {', '.join(members)} on the hub; "
-            f"name a place beside it, as in {name} {members[-1]}:FILE"
-        )
+        remedy = f"name a place beside it, as in {name} {members[-1]}:FILE" if place else "here name one of them"
+        raise ConfigError(f"'{word}': {name} stands for {', '.join(members)} on the hub; {remedy}")
     if name not in BENCHMARKS:
         close = difflib.get_close_matches(name, [*BENCHMARKS, *BENCHMARK_GROUPS], n=1)
         guess = f" (did you mean '{close[0]}'?)" if close else ""

@@ -263,6 +263,8 @@ def test_headline_stands_for_the_benchmarks_that_still_separate_judges(tmp_path:
     assert list(BENCHMARKS)[:7] == [*names, "rewardbench", "rewardbench2", "rewardbench2-ratings"]
     with pytest.raises(ConfigError, match="name a place beside it, as in headline rmbench:FILE"):
         benchmark_refs([f"headline:{file}"])
+    with pytest.raises(ConfigError, match=r"'headline': headline stands for .*; here name one of them$"):
+        benchmark_ref("headline")
     with pytest.raises(ConfigError, match="judgebench: named twice"):
         benchmark_refs(["headline", "judgebench", "judgebench"])
 
