@@ -6,7 +6,8 @@
     ├── ModelError               2   a model that is missing or cannot be used
     ├── CheckFailed              2   what the check before a start refuses, one line each
     ├── EndpointError            2   an API that would refuse every request: a wrong key, name or address
-    ├── ArtifactError            1   an artifact that is missing, damaged, or made with other settings
+    ├── ArtifactError            1   an artifact that is damaged, or made with other settings
+    │   └── NoArtifact           2   a place that holds no artifact, evaluation or run, or does not exist
     ├── StorageFailed            1   a disk or store that takes no more: full, over its quota, read-only, or not allowed
     ├── CapacityError            1   the cluster lacks the machines that the run asks for
     ├── PassFailed               1   too many rows failed, or the engine did not come back
@@ -59,6 +60,12 @@ class EndpointError(StjError):
 
 class ArtifactError(StjError):
     """An artifact is missing, unfinished, damaged, or made with other settings."""
+
+
+class NoArtifact(ArtifactError):
+    """The place that the user names holds nothing to read."""
+
+    exit_code = 2
 
 
 class StorageFailed(StjError):

@@ -47,9 +47,9 @@ HEAVY = ("ray", "torch", "vllm", "transformers", "deepspeed", "datasets", "rich"
         (["run", MINI, f"run_root={MINI}"], 2, "mini.yaml is a file; name a directory"),
         (["run", MINI, "models.seed.path=" + "x" * 300], 2, "File name too long"),
         (["status", "runs/mini", "seed=1"], 2, "seed=1: a run's directory knows its config"),
-        (["status", "/nowhere"], 1, "no run here"),
-        (["show", "/nowhere"], 1, "no artifact here"),
-        (["show", "/no\nwhere\x1b[1m"], 1, "/no\\nwhere\\x1b[1m: no artifact here"),
+        (["status", "/nowhere"], 2, "no run here"),
+        (["show", "/nowhere"], 2, "no artifact here"),
+        (["show", "/no\nwhere\x1b[1m"], 2, "/no\\nwhere\\x1b[1m: no artifact here"),
         (["show", "/\udcff"], 2, "/\\udcff: not UTF-8"),
         (["plan", MINI, "run_root=\udcff"], 2, "run_root=\\udcff: not UTF-8"),
     ],
@@ -420,3 +420,17 @@ def test_more_cpus_than_there_are_is_said_before_anything_starts(tmp_path: Path)
     assert printed.returncode == 1
     assert "train.workers=999 asks for 999 CPUs (1 each); the cluster has" in printed.stderr
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["driver.lock"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("words", ["show", "status", "compare", "view", "score --benchmark pairs", "winrate"])
+def test_a_place_that_holds_nothing_is_bad_input(
+    words: str, there: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "place"
+    if there:
+        place.mkdir()
+    verb, *options = words.split()
+    assert main([verb, *[str(place)] * (2 if verb == "compare" else 1), *options]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert str(place) in line

@@ -55,7 +55,7 @@ class JudgedRun(Protocol):
 def read_run(location: str) -> JudgedRun:
     """The evaluation in a directory, or the results in a file.
 
-    Raises ArtifactError if a directory holds no finished evaluation. Raises SourceError if a file cannot be read, or if most
+    Raises NoArtifact if a directory holds no finished evaluation. Raises SourceError if a file cannot be read, or if most
     of its judgments hold no verdict.
     """
     if kind_of(Path(location)) and Path(location).is_file():

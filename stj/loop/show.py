@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from stj.errors import ArtifactError
+from stj.errors import NoArtifact
 from stj.rows import EXAMPLE_SCHEMA, OPEN, ROW_SCHEMA, Judgment, Pair, Row, example_from_dict, row_from_dict
 from stj.storage.artifacts import MANIFEST, Artifact
 from stj.text import Passage, Span
@@ -23,11 +23,11 @@ _LATER_COLUMNS = {"kind", "thought", "rejected_thought"}  # Examples of an older
 def show_rows(artifact: Artifact, limit: int) -> Iterator[Passage]:
     """A line about the artifact, then its first `limit` rows; its manifest if it has no rows, as a model.
 
-    Raises ArtifactError if there is no artifact.
+    Raises NoArtifact if there is no artifact.
     """
     state, _ = artifact.state()
     if state == "absent":
-        raise ArtifactError(f"{artifact.folder.uri}: no artifact here (no {MANIFEST}); `stj status` lists those of a run")
+        raise NoArtifact(f"{artifact.folder.uri}: no artifact here (no {MANIFEST}); `stj status` lists those of a run")
     yield _headline(artifact, limit)
     if not artifact.parts():
         yield from _facts(artifact.manifest() if _finished(artifact) else artifact.key)

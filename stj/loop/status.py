@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from stj.config import Config
 from stj.config_loader import from_plain
-from stj.errors import ArtifactError
+from stj.errors import ArtifactError, NoArtifact
 from stj.loop.phase import Phase
 from stj.loop.phases import Run
 from stj.storage.artifacts import State, plain
@@ -55,10 +55,10 @@ def write_run_config(run: Run) -> None:
 def read_run_config(folder: Folder) -> Config:
     """The config that a run was last started with; its directory may have been moved since.
 
-    Raises ArtifactError if the directory has no config, or a damaged one.
+    Raises NoArtifact if the directory has no config, and ArtifactError if it has a damaged one.
     """
     if not folder.exists(RUN_CONFIG):
-        raise ArtifactError(f"{folder.uri}: no run here (no {RUN_CONFIG}); give a run's directory, or its config file")
+        raise NoArtifact(f"{folder.uri}: no run here (no {RUN_CONFIG}); give a run's directory, or its config file")
     try:
         return replace(from_plain(json.loads(folder.read(RUN_CONFIG))), run_root=folder.uri)
     except (ValueError, RecursionError):

@@ -37,7 +37,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stj import __version__
-from stj.errors import ArtifactError
+from stj.errors import ArtifactError, NoArtifact
 from stj.storage.folder import Folder
 
 Key = dict[str, Any]
@@ -212,11 +212,11 @@ def artifacts_to_make(artifacts: Iterable[Artifact], *, overwrite: bool) -> list
 
 
 def read_artifact(folder: Folder) -> Artifact:
-    """The artifact in a folder, with the key that its files hold. Raises ArtifactError if there is none."""
+    """The artifact in a folder, with the key that its files hold. Raises NoArtifact if there is none."""
     for name in (MANIFEST, STARTED):
         if record := _record(folder, name):
             return Artifact(folder, record["key"])
-    raise ArtifactError(f"{folder.uri}: no artifact here (no {MANIFEST}); `stj status` lists the artifacts of a run")
+    raise NoArtifact(f"{folder.uri}: no artifact here (no {MANIFEST}); `stj status` lists the artifacts of a run")
 
 
 def _record(folder: Folder, name: str) -> dict[str, Any] | None:

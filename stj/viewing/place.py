@@ -12,7 +12,7 @@ def sources_of(place: str, pairs: str | None) -> Sequence[Source]:
     """The sources in a directory, or in a file of results with the pairs behind it.
 
     Raises ConfigError if the place does not exist or `pairs` are given for a directory, SourceError for a file that holds no
-    results, and ArtifactError for a directory without rows.
+    results, and NoArtifact for a directory without rows.
     """
     folder = Folder.at(place)
     if folder.local and not folder.local.exists():

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stj.errors import ArtifactError
+from stj.errors import NoArtifact
 from stj.rows import HELDOUT, Row, row_from_dict
 from stj.storage.artifacts import MANIFEST, STARTED, Artifact, read_artifact
 from stj.storage.folder import Folder
@@ -134,13 +134,13 @@ def sources_at(folder: Folder) -> list[Source]:
 
     Training examples are shown only if `folder` is their artifact: in a run they repeat the judgments.
 
-    Raises ArtifactError if no artifact there holds rows.
+    Raises NoArtifact if no artifact there holds rows.
     """
     if any(folder.exists(record) for record in (MANIFEST, STARTED)) and _columns(alone := read_artifact(folder)) >= _EXAMPLE:
         return [TableSource(examples_as_rows(alone.records()), "training examples")]
     named = [(name, artifact) for name, artifact in _artifacts(folder, "", _DEPTH) if _columns(artifact) >= _ROW]
     if not named:
-        raise ArtifactError(f"{folder.uri}: no rows here: give the directory of a run, of an evaluation or of an artifact")
+        raise NoArtifact(f"{folder.uri}: no rows here: give the directory of a run, of an evaluation or of an artifact")
     whole = [ArtifactSource(artifact, _judge(name, artifact, folder)) for name, artifact in named]
     return sorted(whole, key=lambda source: _place(source.judge))
 

@@ -141,8 +141,8 @@ def test_runs_that_were_read_by_different_parsers_are_one_line(tmp_path: Path, c
 def test_runs_that_cannot_be_compared_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = evaluation(tmp_path / "a", "21", tmp_path / "x.jsonl")
     (tmp_path / "b").mkdir()
-    assert main(["compare", run, str(tmp_path / "nowhere")]) == 1
-    assert main(["compare", run, str(tmp_path / "b")]) == 1
+    assert main(["compare", run, str(tmp_path / "nowhere")]) == 2
+    assert main(["compare", run, str(tmp_path / "b")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from stj.errors import ArtifactError
+from stj.errors import ArtifactError, NoArtifact
 from stj.evals.benchmarks.base import NOT_APPLICABLE, Benchmark, JudgedExample
 from stj.evals.benchmarks.ppe_human import HUMAN_TIE
 from stj.evals.benchmarks.unread import Unread
@@ -25,11 +25,11 @@ NO_BETTER = ("same_answers", "equal_scores", HUMAN_TIE, NOT_APPLICABLE)
 def read_evaluation(location: str) -> tuple[Artifact, dict[str, Any]]:
     """The rows of a finished evaluation, and the content of its scores.json.
 
-    Raises ArtifactError if the location holds no finished evaluation, or a damaged one.
+    Raises NoArtifact if the location holds no finished evaluation, and ArtifactError if it holds a damaged one.
     """
     artifact = read_artifact(Folder.at(location))
     if not artifact.folder.exists(SCORES):
-        raise ArtifactError(f"{location}: no finished evaluation (no {SCORES}); give the directory that `stj eval` names")
+        raise NoArtifact(f"{location}: no finished evaluation (no {SCORES}); give the directory that `stj eval` names")
     try:
         record: dict[str, Any] = json.loads(artifact.folder.read(SCORES))
         whole = (
