@@ -265,12 +265,12 @@ def raising(error: BaseException) -> Callable[..., None]:
 def test_what_interrupts_a_verb_has_its_own_code(
     error: BaseException, code: int | None, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stj.loop.planning.run_plan", raising(error))
+    monkeypatch.setattr("stj.loop.iterate.run_all", raising(error))
     if code is None:
         with pytest.raises(SystemExit, match="143"):
-            main(["plan", MINI])
+            main(["run", MINI])
     else:
-        assert main(["plan", MINI]) == code
+        assert main(["run", MINI]) == code
     assert capsys.readouterr().err == message
 
 
@@ -283,12 +283,21 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("signum", "code", "message"), [(signal.SIGTERM, 143, "stopped by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
 )
-def test_a_signal_ends_a_verb_with_its_code_and_a_line(signum: int, code: int, message: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "work", "remedy"),
+    [
+        ("run", "stj.loop.iterate.run_all", "; run the same command again to resume from what is committed"),
+        ("plan", "stj.loop.planning.run_plan", ""),  # It commits nothing that could be resumed.
+    ],
+)
+def test_a_signal_ends_a_verb_with_its_code_and_a_line(
+    verb: str, work: str, remedy: str, signum: int, code: int, message: str
+) -> None:
     program = (
-        "import signal, sys, time, stj.loop.planning\n"
+        f"import signal, sys, time, {work.rpartition('.')[0]}\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
-        "stj.loop.planning.run_plan = lambda config: print('ready', flush=True) or time.sleep(60)\n"
-        f"from stj.cli import main; sys.exit(main(['plan', {MINI!r}]))"
+        f"{work} = lambda *_, **__: print('ready', flush=True) or time.sleep(60)\n"
+        f"from stj.cli import main; sys.exit(main([{verb!r}, {MINI!r}]))"
     )
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", program], **pipes)  # type: ignore[call-overload]
@@ -297,7 +306,7 @@ def test_a_signal_ends_a_verb_with_its_code_and_a_line(signum: int, code: int, m
     process.send_signal(signum)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code
-    assert errors == f"stj: {message}; run the same command again to resume from what is committed\n"
+    assert errors == f"stj: {message}{remedy}\n"
 
 
 def test_a_reader_that_closes_the_pipe_is_no_failure() -> None:

@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -15,6 +16,7 @@ import typer
 
 from stj.cli.streams import fail, fail_io, open_streams, start_of_line
 from stj.cli.verbs import app
+from stj.cli.words import ending
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,8 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_streams()
     form = f"{start_of_line()}%(asctime)s %(message)s"
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=form, datefmt="%H:%M:%S")
-    signal.signal(signal.SIGTERM, _stop)
-    code = _run_command(sys.argv[1:] if arguments is None else arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, partial(_stop, words[0] if words else None))
+    code = _run_command(words)
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -49,5 +52,5 @@ def _is_utf8(word: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in word)
 
 
-def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(fail("stopped by SIGTERM; run the same command again to resume from what is committed", 143))
+def _stop(verb: str | None, signum: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(fail(ending("stopped by SIGTERM", verb), 143))

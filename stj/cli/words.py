@@ -13,6 +13,7 @@ from stj.cli.help import SETTINGS
 from stj.cli.streams import fail, fail_io
 from stj.errors import CheckFailed, ConfigError, StjError
 
+_RESUMED = ("run", "iterate", "eval", "attack", "judge", "calibrate")  # They commit results as they work.
 _SETTING = re.compile(r"[A-Za-z_][\w.]*=")
 
 
@@ -45,7 +46,7 @@ class Verbs(VerbGroup):
         except StjError as error:
             return fail(str(error), error.exit_code)
         except KeyboardInterrupt:
-            return fail("interrupted; run the same command again to resume from what is committed", 130)
+            return fail(ending("interrupted", ctx.invoked_subcommand), 130)
         except OSError as error:
             return fail_io(error)
         return 0
@@ -124,6 +125,11 @@ def _settings_last(words: Sequence[str], flags: set[str]) -> list[str]:
     places = [place for place, word in enumerate(words[:end]) if is_setting(word) and not (place and words[place - 1] in flags)]
     others = [word for place, word in enumerate(words) if place not in places]
     return [*others, *(words[place] for place in places)]
+
+
+def ending(how: str, verb: str | None) -> str:
+    """How a signal ended a verb, and what to do if the verb had committed results."""
+    return f"{how}; run the same command again to resume from what is committed" if verb in _RESUMED else how
 
 
 def is_setting(word: str) -> bool:
