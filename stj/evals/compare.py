@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from stj.errors import ArtifactError
+from stj.errors import SourceError
 from stj.evals.benchmarks.base import JudgedExample
 from stj.evals.benchmarks.evaluation import judged_examples
 from stj.evals.benchmarks.refs import BenchmarkRef
@@ -77,12 +77,12 @@ class ExampleResult(NamedTuple):
 def compare_evaluations(run_a: str, run_b: str) -> list[EvalComparison]:
     """The comparison on each benchmark that both runs judged: evaluations of `stj eval`, or files of results of `stj judge`.
 
-    Raises ArtifactError if a run is neither a finished evaluation nor a file, or if the runs have no examples in common. Also
-    raises it if one id names different examples in the two runs, or if the runs read verdicts with different parsers.
+    Raises NoArtifact if a run is neither a finished evaluation nor a file. Raises SourceError if the runs have no examples in
+    common, if one id names different examples in the two runs, or if the runs read verdicts with different parsers.
     """
     first, second = (read_run(location) for location in (run_a, run_b))
     if first.parser and second.parser and first.parser != second.parser:
-        raise ArtifactError(
+        raise SourceError(
             f"{run_a} was judged with judge.parser={first.parser}, {run_b} with judge.parser={second.parser}; "
             "evaluate both with the same parser"
         )
@@ -90,7 +90,7 @@ def compare_evaluations(run_a: str, run_b: str) -> list[EvalComparison]:
     compared = [_compared_on(first.benchmarks[name], first, second) for name in names]
     comparisons = [comparison for comparison in compared if comparison.examples]
     if not comparisons:
-        raise ArtifactError(f"{run_a} and {run_b} have no judged examples in common; evaluate both on the same benchmark")
+        raise SourceError(f"{run_a} and {run_b} have no judged examples in common; evaluate both on the same benchmark")
     return comparisons
 
 
@@ -204,7 +204,7 @@ def _compared_on(ref: BenchmarkRef, first: JudgedRun, second: JudgedRun) -> Eval
 
 
 def _refuse_others(ref: BenchmarkRef, first: JudgedRun, second: JudgedRun) -> None:
-    """Raises ArtifactError if an id names different examples in the two runs, since two files may number their rows alike.
+    """Raises SourceError if an id names different examples in the two runs, since two files may number their rows alike.
 
     An evaluation and a file of results have nothing in common by which to check it.
     """
@@ -213,7 +213,7 @@ def _refuse_others(ref: BenchmarkRef, first: JudgedRun, second: JudgedRun) -> No
     shown = dict(first.shown(ref))
     for row_id, digest in second.shown(ref):
         if shown.get(row_id, digest) != digest:
-            raise ArtifactError(
+            raise SourceError(
                 f"{ref.name}: {row_id} has another instruction or other answers, or another winner, in {second.location} than "
                 f"in {first.location}; compare judgments of the same examples"
             )

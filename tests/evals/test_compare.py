@@ -83,7 +83,7 @@ def test_the_same_id_of_another_file_is_another_example(tmp_path: Path, capsys: 
     data = tmp_path / "pairs.jsonl"
     data.touch()
     run_a, run_b = (evaluation(tmp_path / answer, "21", data, answer=answer) for answer in ("a", "other"))
-    assert main(["compare", run_a, run_b]) == 1
+    assert main(["compare", run_a, run_b]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "pairs/0 has another instruction or other answers" in line
 
@@ -132,7 +132,7 @@ def test_runs_that_were_read_by_different_parsers_are_one_line(tmp_path: Path, c
         scores = tmp_path / name / SCORES
         scores.write_text(json.dumps({**json.loads(scores.read_text()), "parser": name}))
     assert main(["compare", old, strict]) == 0
-    assert main(["compare", strict, distinct]) == 1
+    assert main(["compare", strict, distinct]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "judge.parser=strict" in line
     assert "judge.parser=distinct" in line

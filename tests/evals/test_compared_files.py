@@ -56,6 +56,12 @@ def test_unread_judgments_are_not_compared(tmp_path: Path, capsys: pytest.Captur
     assert "silent.jsonl: 12 of 12 orders have no verdict" in capsys.readouterr().err
 
 
+def test_runs_without_a_common_example_are_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = write(tmp_path / "a.jsonl", *TEXTS["figure8"]), write(tmp_path / "b.jsonl", *TEXTS["figure8"], subset="x")
+    assert main(["compare", first, second]) == 2
+    assert "have no judged examples in common" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("verdict", [{}, {"verdict": "C"}, {"verdict": 1}])
 def test_a_vote_needs_its_verdict(verdict: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     right = results(tmp_path / "right.jsonl", vote("A", "[[A]]", verdict="A"))
