@@ -81,7 +81,7 @@ def _judgments(
     read_as, is_guess, scores = read_judgments(file, ref, parsers, format_name)
     wording = read_as.wording
     record = {"file": file, "benchmark": ref.name, "format": wording.name, "format_guessed": is_guess}
-    readable = [parsed for parsed in scores if parsed.readings.missing <= MOST_UNREAD]
+    readable = [parsed for parsed in scores if parsed.readings.share <= MOST_UNREAD]
     unread = {parsed.parser: _unread(parsed.readings, FORMAT_REMEDY) for parsed in scores if parsed not in readable}
     items = list(scores_tables(readable, FORMAT_REMEDY))
     items += [f"{ref.name}: no score by {why}\n" for why in unread.values()]
@@ -96,9 +96,9 @@ def _judgments(
 
 
 def _refuse_unread(file: str, readings: Sequence[Readings], remedy: str) -> None:
-    """Raises SourceError if most judgments hold no verdict, or if no parser reads any."""
-    best = min(readings, key=lambda read: (read.missing, read.parser != "distinct"))
-    if best.missing > MOST_UNREAD or 0 < best.judgments == best.unread:
+    """Raises SourceError if each parser reads no verdict in most judgments."""
+    best = min(readings, key=lambda read: (read.share, read.parser != "distinct"))
+    if best.share > MOST_UNREAD:
         raise SourceError(f"{file}: {_unread(best, remedy)}")
 
 

@@ -136,7 +136,7 @@ def _survey_votes(survey: Survey, record: SourceRecord) -> None:
 
 def _unread(location: str, readings: Readings) -> str | None:
     """A warning if many votes hold no verdict. Raises SourceError if most of them do not."""
-    if readings.missing > MOST_UNREAD:
+    if readings.share > MOST_UNREAD:
         raise SourceError(f"{location}: {readings.shortfall()}; {readings.hint(_REMEDY)}")
     return readings.warning("the votes", _REMEDY)
 

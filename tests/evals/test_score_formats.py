@@ -126,9 +126,10 @@ def test_the_shares_that_warn_and_refuse(unread: int, refused: bool, warned: boo
 def test_a_verdict_before_its_reasons_is_no_missing_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path / "judged.jsonl", [("[[A]] is right", "[[B]] is right")] * 3)
     record, _ = score_file(file, benchmark_ref("pairs"), None)
-    assert accuracies(record) == [0.0, 1.0, 1.0]
-    assert "6 of the 6 looked at hold one elsewhere in the text" in record["strict"]["warning"]
-    assert "warning" not in record["distinct"]
+    assert "6 of the 6 looked at hold one elsewhere in the text" in record["strict"]["error"]
+    assert "groups" not in record["strict"]
+    for parser in ("distinct", "paper"):
+        assert (record[parser]["groups"]["overall"]["accuracy"], "warning" in record[parser]) == (1.0, False)
     assert main(["score", file, "--benchmark", "pairs", "--parser", "strict"]) == 2
     assert "which the parser 'distinct' reads" in capsys.readouterr().err
 

@@ -1,8 +1,7 @@
 """Judgments without a verdict: how many, why, and which format they seem to be in. No score is zero in silence.
 
-A judgment without a verdict counts as wrong, so a file that is read in the wrong format would score 0. If more than half of
-the judgments hold no verdict in the format that is read, there is no score but an error. A verdict that the `distinct` parser
-reads is held, although `strict` may leave it out. If a parser reads no verdict in more than one judgment in twenty, its scores
+A judgment without a verdict counts as wrong, so a file that is read in the wrong format would score 0. If a parser reads no
+verdict in more than half of the judgments, it gives no score but an error; in more than one judgment in twenty, its scores
 come with a warning. Such a share may move an accuracy by more than its 95% interval on 400 examples, plus or minus 5 points.
 Error and warning say which format the judgments seem to be in.
 """
@@ -68,11 +67,6 @@ class Readings:
     def share(self) -> float:
         """Share of the judgments without a verdict."""
         return self.unread / self.judgments if self.judgments else 0.0
-
-    @property
-    def missing(self) -> float:
-        """Share of the judgments that hold no verdict in the format that was read."""
-        return (self.unread - self.elsewhere) / self.judgments if self.judgments else 0.0
 
     @property
     def complete(self) -> bool:
