@@ -286,7 +286,7 @@ def test_a_script_judges_on_real_vllm_and_leaves_no_process(mark: str) -> None:
 def test_an_engine_that_is_killed_is_an_error_and_the_process_lives(mark: str) -> None:
     with Judge(SEED_MODEL, votes=4, sampling=Sampling(max_tokens=128)) as judge:
         assert judge.compare("Which color does the ant have?", "The answer is purple.", "The answer is red.").error is None
-        os.kill(max(engines(mark)), signal.SIGKILL)
+        os.kill(engines(mark)[-1], signal.SIGKILL)
         with pytest.raises(EngineDied, match="has ended"):
             judge.compare("Which color does the ant have?", "The answer is purple.", "The answer is red.")
     with Judge(SEED_MODEL, sampling=Sampling(max_tokens=128)) as again:
