@@ -7,7 +7,9 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -56,17 +58,34 @@ def on_terminal(words: Sequence[str], columns: int = 80, **environment: str) -> 
     inherited = {name: os.environ[name] for name in os.environ.keys() - {"NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"}}
     settings = {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "24"} | environment
     screen, terminal = pty.openpty()
-    process = subprocess.Popen(words, stdin=terminal, stdout=terminal, stderr=terminal, env=inherited | settings)
-    os.close(terminal)
-    written = b""
-    try:
-        while part := os.read(screen, 65536):
-            written += part
-    except OSError:  # how Linux says that the terminal's other end is closed
-        pass
-    os.close(screen)
-    assert process.wait() == 0, written
+    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    with running(words, **streams, env=inherited | settings) as process:
+        os.close(terminal)
+        written = b""
+        try:
+            while part := os.read(screen, 65536):
+                written += part
+        except OSError:  # how Linux says that the terminal's other end is closed
+            pass
+        os.close(screen)
+        assert process.wait(60) == 0, written
     return written.decode().replace("\r\n", "\n")
+
+
+@contextmanager
+def running(words: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[str]"]:
+    """A process that does not outlive the block, even if the test fails there."""
+    with subprocess.Popen(words, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 600) -> None:
+    """Waits until a process has brought a condition about; fails if it ends before."""
+    assert soon(lambda: condition() or process.poll() is not None, seconds), "the process did not get there"
+    assert condition(), f"the process ended before, with {process.poll()}"
 
 
 @pytest.fixture(scope="session")
@@ -95,26 +114,28 @@ def mark() -> Iterator[str]:
     yield mark
     del os.environ[mark]
     for process in engines(mark):
-        os.kill(process, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(process, signal.SIGKILL)
 
 
 def engines(mark: str) -> list[int]:
-    """Processes of engines, the warm one among them, that hold the mark in their environment."""
+    """Processes of engines, the warm one among them, that hold the mark in their environment; the oldest first."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if b"stj.engine.host" in (folder / "cmdline").read_bytes() and mark.encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
+                started = int((folder / "stat").read_text().rpartition(")")[2].split()[19])  # their numbers may begin anew
+                found.append((started, int(folder.name)))
         except OSError:
             continue
-    return found
+    return [process for _, process in sorted(found)]
 
 
 def soon(condition: Callable[[], bool], seconds: float = 30) -> bool:
     """Whether the condition is met within this many seconds."""
     deadline = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(0.1)
+        time.sleep(0.05)
     return met
 
 

@@ -4,7 +4,9 @@ For tests that kill a driver a hundred times. Calls that Ray carries from one pr
 engine's actor, the gate, the commits and the manifest are the product's own.
 """
 
+import asyncio
 import threading
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
@@ -34,14 +36,45 @@ def _stream(spec: Pass, finished: Any, config: Any, registry: Any) -> Generator[
     """The unfinished rows as tables, in the order in which they are finished."""
     engine = actor.PassActor(spec, config, registry)
     blocks = source.RowSource(spec.read, finished, registry).tables()
-    with ThreadPoolExecutor(_BLOCKS_IN_FLIGHT) as pool:
-        running: set[Future[pa.Table]] = set()
-        while True:
-            running |= {pool.submit(engine, block) for block in islice(blocks, _BLOCKS_IN_FLIGHT - len(running))}
-            if not running:
-                return
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (source.unseal(cell) for future in ended for cell in future.result()[source.SEALED])
+    try:
+        with ThreadPoolExecutor(_BLOCKS_IN_FLIGHT) as pool:
+            running: set[Future[pa.Table]] = set()
+            while True:
+                running |= {pool.submit(engine, block) for block in islice(blocks, _BLOCKS_IN_FLIGHT - len(running))}
+                if not running:
+                    return
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (source.unseal(cell) for future in ended for cell in future.result()[source.SEALED])
+    finally:
+        end(engine)
+
+
+def end(engine: actor.PassActor) -> None:
+    """Ends what an actor's process would take with it: its event loop, and the connections of its engine."""
+    loop = engine._loop
+    asyncio.run_coroutine_threadsafe(_end(engine), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    deadline = time.monotonic() + 30
+    while loop.is_running() and time.monotonic() < deadline:
+        time.sleep(0.0005)  # tests that kill a driver a hundred times run a thousand passes
+    loop.close()
+
+
+async def _end(engine: actor.PassActor) -> None:
+    await _cancel_others()
+    if hasattr(engine, "_engine"):
+        engine._engine.close()
+        del engine._engine
+        await asyncio.sleep(0.001)
+    await _cancel_others()
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 class _Ray:

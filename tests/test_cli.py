@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from stj import __version__
 from stj.cli import main
 from stj.cli.verbs import app
 from stj.text import CLEAR_LINE
-from tests.conftest import on_terminal
+from tests.conftest import on_terminal, running
 
 ROOT = Path(__file__).parents[1]
 MINI = str(ROOT / "conf" / "mini.yaml")
@@ -299,12 +298,11 @@ def test_a_signal_ends_a_verb_with_its_code_and_a_line(
         f"{work} = lambda *_, **__: print('ready', flush=True) or time.sleep(60)\n"
         f"from stj.cli import main; sys.exit(main([{verb!r}, {MINI!r}]))"
     )
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, "-c", program], **pipes)  # type: ignore[call-overload]
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.1)
-    process.send_signal(signum)
-    _, errors = process.communicate(timeout=60)
+    with running([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signum)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == code
     assert errors == f"stj: {message}{remedy}\n"
 

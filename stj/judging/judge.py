@@ -111,6 +111,7 @@ class Judge:
         except BaseException:
             self._loop.call_soon_threadsafe(self._loop.stop)
             raise
+        self._closing = threading.RLock()  # A question that came to the loop after its end would never be answered.
         self._end = weakref.finalize(self, _end, self._loop, self._engine)  # Also closes a judge that nobody closed.
 
     def compare(self, instruction: Instruction, response_a: str, response_b: str) -> PairVerdict:
@@ -149,7 +150,8 @@ class Judge:
 
     def close(self) -> None:
         """Stops the engine and cancels open requests. A second call does nothing."""
-        self._end()
+        with self._closing:
+            self._end()
 
     def __enter__(self) -> "Judge":
         return self
@@ -158,10 +160,11 @@ class Judge:
         self.close()
 
     def _start(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
-        if not self._end.alive:
-            work.close()
-            raise EngineDied("this judge is closed; make a new one")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._closing:
+            if not self._end.alive:
+                work.close()
+                raise EngineDied("this judge is closed; make a new one")
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _seeds(self) -> RequestSeeds | None:
         """The seeds of one comparison: they come from what is asked, so the same pair gets the same votes again."""

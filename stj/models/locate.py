@@ -364,11 +364,10 @@ def hub_files(model: ModelConfig) -> list[str]:
 
 def _from_hub(model: ModelConfig, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(model.path, revision=model.revision, allow_patterns=list(patterns)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # the client's errors, and those of the HTTP library that it happens to use
         raise _not_delivered(model, error) from None
 
 

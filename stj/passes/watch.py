@@ -3,11 +3,14 @@
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 import ray
+from ray.exceptions import GetTimeoutError
 
+from stj.passes.ledger import Ledger
 from stj.passes.metrics import PassMetrics
 from stj.passes.progress import Progress
 from stj.passes.routes import StreamCommitter
@@ -17,6 +20,7 @@ from stj.text import LiveLine
 log = logging.getLogger(__name__)
 
 _ANSWER_TIMEOUT_S = 30.0  # If the registry takes longer to answer, ask it again.
+_LAST_ANSWER_TIMEOUT_S = 5.0  # At the end of a pass, its rows are not committed yet and the process may soon be killed.
 _UPDATE_INTERVAL_S = 1.0
 
 
@@ -56,7 +60,10 @@ class PassWatch(threading.Thread):
         """Takes finished rows, and counts the new ones."""
         with self._lock:
             self._progress.add(self._committer.add(table))
-            self._commit_due()
+            if self._committer.due:
+                with suppress(GetTimeoutError):  # then the cost is that of the last look
+                    self._update()  # the registry has the cost of these rows, which is committed with them
+                self._commit_due()
 
     def update(self) -> None:
         """Updates the progress, the metrics and the live line."""
@@ -64,12 +71,17 @@ class PassWatch(threading.Thread):
             self._update()
 
     def _update(self) -> None:
-        in_flight, spent = ray.get(self._registry.snapshot.remote(), timeout=_ANSWER_TIMEOUT_S)
-        self._committer.spend(spent)
+        in_flight, spent = self._spend(_ANSWER_TIMEOUT_S)
         done, failed = self._committer.finished.count, self._committer.failed
         self._progress.update(done=done, failed=failed, in_flight=in_flight, usage=spent.usage)
         self._metrics.show(self._progress)
         self._live_line.show(self._line())
+
+    def _spend(self, timeout_s: float) -> tuple[int, Ledger]:
+        """Takes the cost so far. Returns it, with the number of rows on engines."""
+        in_flight, spent = ray.get(self._registry.snapshot.remote(), timeout=timeout_s)
+        self._committer.spend(spent)
+        return in_flight, spent
 
     def _line(self, *, every_category: bool = False) -> str:
         if self._progress.done or self._progress.failed or self._progress.in_flight:
@@ -92,7 +104,12 @@ class PassWatch(threading.Thread):
             log.info("%s", line)
 
     def close(self) -> None:
-        """Ends the thread and removes the live line. A thread that calls Ray while Ray shuts down would crash."""
+        """Ends the thread, takes the cost so far and removes the live line.
+
+        A thread that calls Ray while Ray shuts down would crash.
+        """
         self._closed.set()
         self.join()
+        with suppress(Exception):  # after an error the registry may be gone too; the rows matter more than their cost
+            self._spend(_LAST_ANSWER_TIMEOUT_S)
         self._live_line.clear()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stj.config import SourceConfig
-from stj.errors import SourceError
+from stj.errors import SourceError, StjError
 from stj.sources.files import Fields, Located, Record, near_names
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -62,12 +62,11 @@ def _located(config: SourceConfig, fields: Fields, stream: Iterable[Record], whe
 @contextmanager
 def _hub_errors(config: SourceConfig, key: str) -> Iterator[None]:
     """Turns errors of the hub and the network into one line for the user."""
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError
-
     try:
         yield
-    except (OSError, ValueError, RuntimeError, HfHubHTTPError, DatasetsError) as error:
+    except StjError:  # about a row that came
+        raise
+    except Exception as error:  # of the library, of the client, or of the HTTP library that it happens to use
         raise _not_provided(config, key, error) from None
 
 

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -71,16 +71,14 @@ def api(answer: Callable[[dict[str, Any], int], Reply]) -> Iterator[Api]:
                 running.keys.append(self.headers.get("Authorization"))
                 running.accounts += [self.headers.get(f"OpenAI-{name}") for name in ("Organization", "Project")]
                 running.times.append(time.monotonic())
-            try:
-                self._send(answer(body, number))
-            except (BrokenPipeError, ConnectionResetError):
-                pass
-            finally:
-                with lock:
-                    open_requests -= 1
+            reply = answer(body, number)
+            time.sleep(reply.wait_s)
+            with lock:
+                open_requests -= 1  # before the client has its answer, and sends another request
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self._send(reply)
 
         def _send(self, reply: Reply) -> None:
-            time.sleep(reply.wait_s)
             is_text = isinstance(reply.body, str | bytes)
             content = reply.body if is_text else json.dumps(reply.body)
             data = content.encode() if isinstance(content, str) else content
@@ -110,6 +108,8 @@ def api(answer: Callable[[dict[str, Any], int], Reply]) -> Iterator[Api]:
     server.daemon_threads = True
     running = Api(url=f"http://127.0.0.1:{server.server_address[1]}/v1")
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    yield running
-    server.shutdown()
-    server.server_close()
+    try:
+        yield running
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -25,7 +25,7 @@ from stj.errors import ConfigError, ModelError, PromptTooLong
 from stj.generate import Completion, Sampling, SeededSampling, Usage
 from stj.rows import Turn
 from stj.storage.folder import package_path
-from tests.conftest import engines, soon
+from tests.conftest import engines, running, soon
 
 pytestmark = pytest.mark.engine
 
@@ -193,15 +193,11 @@ asyncio.run(main())
 def actor(mark: str) -> Iterator[subprocess.Popen[str]]:
     """A process with an engine that is ready, beside the warm process."""
     root = Path(__file__).parents[2]
-    process = subprocess.Popen(
-        [sys.executable, "-c", ACTOR, mark], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    assert soon(lambda: len(engines(mark)) == 3)
-    yield process
-    process.kill()
-    process.communicate()
+    with running([sys.executable, "-c", ACTOR, mark], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert soon(lambda: len(engines(mark)) == 3)
+        yield process
 
 
 def test_a_killed_actor_takes_its_engine_with_it(actor: subprocess.Popen[str], mark: str) -> None:
@@ -212,7 +208,7 @@ def test_a_killed_actor_takes_its_engine_with_it(actor: subprocess.Popen[str], m
 def test_an_engine_whose_worker_is_killed_ends_its_actor_which_ray_starts_again(
     actor: subprocess.Popen[str], mark: str
 ) -> None:
-    os.kill(max(engines(mark)), signal.SIGKILL)  # the youngest: vLLM's EngineCore
+    os.kill(engines(mark)[-1], signal.SIGKILL)  # the youngest: vLLM's EngineCore
     assert actor.stdin is not None
     actor.stdin.write("go on\n")
     actor.stdin.flush()

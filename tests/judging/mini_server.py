@@ -33,12 +33,16 @@ def mini_server(
         )
         address = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 600
-        while not _healthy(address) and time.monotonic() < deadline:
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.5)
-        yield address
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=120) in (0, -signal.SIGTERM), log.read_text()
+        try:
+            while not _healthy(address):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.5)
+            yield address
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=120) in (0, -signal.SIGTERM), log.read_text()
+        finally:
+            process.kill()  # it is still there only if a test has failed
 
 
 def _healthy(address: str) -> bool:

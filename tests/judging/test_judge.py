@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -185,23 +187,56 @@ def test_it_works_from_a_running_loop_and_from_threads() -> None:
         assert [result.verdict for result in results] == ["B"] * 8
 
 
-def test_a_closed_judge_says_so_and_its_thread_ends() -> None:
+@pytest.fixture
+def others() -> set[threading.Thread]:
+    """The threads before the test: those of judges that other tests left open are not its own."""
+    return set(threading.enumerate())
+
+
+def judging(others: set[threading.Thread]) -> list[threading.Thread]:
+    return [thread for thread in set(threading.enumerate()) - others if thread.name == "stj-judge"]
+
+
+def test_a_closed_judge_says_so_and_its_thread_ends(others: set[threading.Thread]) -> None:
     judge = scripted(knows)
     judge.close()
     judge.close()
     with pytest.raises(EngineDied, match="closed"):
         judge.compare("x", "a", "b")
-    assert soon(lambda: not any(thread.name == "stj-judge" for thread in threading.enumerate()))
+    assert soon(lambda: not judging(others))
 
 
-def test_a_judge_that_nobody_closed_ends_with_its_last_reference() -> None:
+def test_a_judge_that_is_closed_while_it_is_asked_keeps_nobody_waiting(
+    others: set[threading.Thread], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread closes it in the moment between the look whether it is open and the question to its engine."""
+    judge, ask = scripted(knows), asyncio.run_coroutine_threadsafe
+
+    def close_first(*work: Any) -> Future[Any]:
+        threading.Thread(target=judge.close).start()
+        soon(lambda: not judging(others), 0.5)  # a judge that could be closed now would have ended
+        return ask(*work)
+
+    def compare() -> None:
+        with suppress(EngineDied, CancelledError):  # or it is answered just before
+            judge.compare("x", "four", "five")
+
+    monkeypatch.setattr("stj.judging.judge.asyncio.run_coroutine_threadsafe", close_first)
+    asking = threading.Thread(target=compare, daemon=True)
+    asking.start()
+    asking.join(30)
+    assert not asking.is_alive()
+    assert soon(lambda: not judging(others))
+
+
+def test_a_judge_that_nobody_closed_ends_with_its_last_reference(others: set[threading.Thread]) -> None:
     judge = scripted(knows)
     judge.compare("x", "four", "five")
     del judge
-    assert soon(lambda: not any(thread.name == "stj-judge" for thread in threading.enumerate()))
+    assert soon(lambda: not judging(others))
 
 
-def test_an_engine_that_does_not_start_is_an_error_and_leaves_nothing() -> None:
+def test_an_engine_that_does_not_start_is_an_error_and_leaves_nothing(others: set[threading.Thread]) -> None:
     async def refuse(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
         raise ModelError("model scripted: no")
 
@@ -209,7 +244,7 @@ def test_an_engine_that_does_not_start_is_an_error_and_leaves_nothing() -> None:
         Judge("scripted", make_engine=refuse)
     with pytest.raises(ModelError, match="the directory does not exist"):
         Judge("/nowhere")
-    assert soon(lambda: not any(thread.name == "stj-judge" for thread in threading.enumerate()))
+    assert soon(lambda: not judging(others))
 
 
 def test_importing_stj_is_light() -> None:
@@ -251,7 +286,7 @@ def test_a_script_judges_on_real_vllm_and_leaves_no_process(mark: str) -> None:
 def test_an_engine_that_is_killed_is_an_error_and_the_process_lives(mark: str) -> None:
     with Judge(SEED_MODEL, votes=4, sampling=Sampling(max_tokens=128)) as judge:
         assert judge.compare("Which color does the ant have?", "The answer is purple.", "The answer is red.").error is None
-        os.kill(max(engines(mark)), signal.SIGKILL)
+        os.kill(engines(mark)[-1], signal.SIGKILL)
         with pytest.raises(EngineDied, match="has ended"):
             judge.compare("Which color does the ant have?", "The answer is purple.", "The answer is red.")
     with Judge(SEED_MODEL, sampling=Sampling(max_tokens=128)) as again:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from stj.prompts.variants import FIGURE_8
 from stj.rows import Row, Turn, rows_to_table
 from stj.stages.runner import run_stages
 from stj.storage.artifacts import Artifact
+from tests.conftest import running
 
 ROOT = Path(__file__).parents[2]
 SEED_MODEL = "package://mini/seed_model"
@@ -385,11 +385,10 @@ def test_a_killed_judging_resumes_on_the_real_engine(heldout: str, tmp_path: Pat
         "vote.prompt_format=figure8",
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    first = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert first.stdout is not None
-    first_lines = [first.stdout.readline() for _ in range(5)]
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with running(words, cwd=tmp_path, env=environment, **streams) as first:
+        assert first.stdout is not None
+        first_lines = [first.stdout.readline() for _ in range(5)]
     folder = tmp_path / "runs/judge/heldout/judge_1"
     committed = len(list(folder.glob("part-*.parquet")))
     assert 1 <= committed < 60

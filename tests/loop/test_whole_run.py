@@ -15,7 +15,7 @@ from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
 from stj.verdict import PAIR, parse
-from tests.conftest import engines, soon
+from tests.conftest import engines, running, soon, wait_until
 
 pytestmark = pytest.mark.engine
 
@@ -53,16 +53,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, mark: str) -> Path:
     pairs = (ROOT / "stj/mini/data/heldout.jsonl").read_text(encoding="utf-8").splitlines()
     (root.parent / "benchmark.jsonl").write_text("\n".join(pairs[-8:]), encoding="utf-8")
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    first = subprocess.Popen(command(root, measuring(root)), **silent)  # type: ignore[call-overload]
-    while not list((root / "pairs").glob("part-*.parquet")):
-        assert first.poll() is None, "the run ended before it had committed anything"
-        time.sleep(0.05)
-    assert engines(mark)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    with running(command(root, measuring(root)), **silent) as first:
+        wait_until(lambda: bool(list((root / "pairs").glob("part-*.parquet"))), first)
+        assert engines(mark)
     state = json.loads(subprocess.run([*STJ, "status", str(root), "--json"], capture_output=True, check=True).stdout)
     assert state[0]["state"] in {"partial", "done"}
-    assert soon(lambda: not engines(mark)), f"engines that outlived their run: {engines(mark)}"
+    assert soon(lambda: not engines(mark), 120), f"engines that outlived their run: {engines(mark)}"
     second = run(root, measuring(root))
     assert second.returncode == 0, second.stderr
     assert "benchmarks_0/pairs: 8 rows" in second.stdout
@@ -161,13 +157,11 @@ def test_show_is_readable(finished: Path) -> None:
 
 
 def test_a_pass_that_gets_sigterm_says_so_and_can_be_resumed(tmp_path: Path) -> None:
-    process = subprocess.Popen(command(tmp_path / "run"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    while not (tmp_path / "run" / "pairs" / "started.json").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    time.sleep(2)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    with running(command(tmp_path / "run"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        wait_until((tmp_path / "run" / "pairs" / "started.json").exists, process)
+        time.sleep(2)  # its engine starts
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 143
     assert "stj: stopped by SIGTERM; run the same command again" in errors
     assert "Traceback" not in errors
@@ -180,18 +174,11 @@ def test_overwrite_makes_only_what_changed_again_and_training_can_be_interrupted
     shutil.copytree(finished, root)
     pairs = (root / "pairs" / "manifest.json").stat().st_mtime_ns
     other = ("train.lr=1e-4", "train.checkpoint_every_steps=1")
-    process = subprocess.Popen(
-        [*command(root, *other), "--overwrite"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        preexec_fn=listen_to_ctrl_c,
-    )
-    while not list((root / "iteration_1" / "checkpoints").glob("*/manifest.json")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    words, streams = [*command(root, *other), "--overwrite"], {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+    with running(words, **streams, preexec_fn=listen_to_ctrl_c) as process:
+        wait_until(lambda: bool(list((root / "iteration_1" / "checkpoints").glob("*/manifest.json"))), process)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "stj: interrupted; run the same command again" in errors
     assert "Traceback" not in errors

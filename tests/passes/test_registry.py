@@ -50,6 +50,7 @@ def after(monkeypatch: pytest.MonkeyPatch, machines: Sequence[str], count: int =
     (cell,) = actor(rows_to_table(rows_in))[SEALED]
     rows_out = [row_from_dict(record) for record in unseal(cell).to_pylist()]
     assert [row.id for row in rows_out] == [row.id for row in rows_in]
+    ray_here.end(actor)
     return rows_out
 
 
@@ -93,6 +94,7 @@ class Answer:
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self._answer: Future[Any] = Future()
+        self._answer.set_running_or_notify_cancel()  # a caller that leaves does not cancel the call
         threading.Thread(target=lambda: self._answer.set_result(call()), daemon=True).start()
 
     @property
@@ -111,6 +113,7 @@ def test_the_cost_of_rows_is_known_before_the_driver_has_them(monkeypatch: pytes
     for count in range(1, 4):
         actor(rows_to_table([make_row(count, "one two")]))
         assert registry.snapshot()[1].usage.output_tokens == 2 * count
+    ray_here.end(actor)
 
 
 def test_the_registry_counts_the_starts_of_engines_and_those_that_failed() -> None:
@@ -136,6 +139,6 @@ def test_engines_of_one_pass_draw_from_different_seeds(monkeypatch: pytest.Monke
     spec = Pass(model=ModelConfig(path="scripted"), read=partial(iter, ()), stages={}, seed=7, make_engine=recorded)
     registry = ray_here.Actor(PassRegistry())
     for _ in range(3):
-        PassActor(spec, EngineConfig(device="cpu"), registry)
+        ray_here.end(PassActor(spec, EngineConfig(device="cpu"), registry))
     assert len(set(seeds)) == 3
     assert seeds[0] == 7

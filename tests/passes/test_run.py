@@ -223,12 +223,15 @@ def test_the_progress_of_a_pass_is_among_the_metrics_of_ray(tmp_path: Path) -> N
     port = ray.nodes()[0]["MetricsExportPort"]
 
     def shown() -> bool:
-        with urlopen(f"http://127.0.0.1:{port}/metrics") as page:
-            lines = page.read().decode().splitlines()
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+                lines = page.read().decode().splitlines()
+        except OSError:  # Ray's agent has not started yet
+            return False
         rows = [line for line in lines if line.startswith("ray_stj_pass_rows{") and 'pass="watched"' in line]
         return any('state="done"' in line and line.endswith(" 40.0") for line in rows)
 
-    assert soon(shown, 60)  # Ray sends metrics every ten seconds
+    assert soon(shown, 120)  # Ray sends metrics every ten seconds
 
 
 def test_a_pass_resumes_after_its_committed_rows(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from stj.errors import ArtifactError, StjError
 from stj.storage import lease
 from stj.storage.folder import Folder
 from stj.storage.lease import sole_driver
+from tests.conftest import running
 
 HOLD = """
 import sys, time
@@ -27,14 +28,12 @@ with sole_driver(Folder.at(sys.argv[1])):
 
 
 def test_a_second_driver_is_refused_unless_the_first_was_killed(tmp_path: Path) -> None:
-    other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
-    assert other.stdout is not None
-    assert other.stdout.readline() == "held\n"
-    refused = f"another driver is at work there .process {other.pid} on "
-    with pytest.raises(ArtifactError, match=refused), sole_driver(Folder.at(tmp_path / "run")):
-        pytest.fail("two drivers at once")
-    other.send_signal(signal.SIGKILL)
-    other.wait()
+    with running([sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        refused = f"another driver is at work there .process {other.pid} on "
+        with pytest.raises(ArtifactError, match=refused), sole_driver(Folder.at(tmp_path / "run")):
+            pytest.fail("two drivers at once")
     with sole_driver(Folder.at(tmp_path / "run")):
         pass
     with sole_driver(Folder.at(tmp_path / "run")):

@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -26,6 +25,7 @@ from stj.storage.artifacts import Artifact
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
 from stj.train.launch import train
+from tests.conftest import running, soon, wait_until
 from tests.train.conftest import make_example, write_examples
 
 ROOT = Path(__file__).parents[2]
@@ -164,12 +164,10 @@ def test_a_killed_driver_and_a_torn_checkpoint_change_no_weight(
     undisturbed: Path, seed_directory: Path, tmp_path: Path
 ) -> None:
     """The driver is killed after its second checkpoint, which is then damaged: training resumes from the first one."""
-    driver = subprocess.Popen([sys.executable, "-m", "tests.train.test_launch", str(tmp_path), str(seed_directory)], cwd=ROOT)
     newest = tmp_path / "checkpoints/step_00000006"
-    wait_for(Folder.at(newest), driver)
-    ranks = ranks_of(driver.pid)
-    driver.kill()
-    driver.wait()
+    with running([sys.executable, "-m", "tests.train.test_launch", str(tmp_path), str(seed_directory)], cwd=ROOT) as driver:
+        wait_until((newest / "manifest.json").exists, driver)
+        ranks = ranks_of(driver.pid)
     deadline = time.monotonic() + 60
     while any(Path(f"/proc/{rank}").exists() for rank in ranks):
         assert time.monotonic() < deadline, "ranks outlived their driver"
@@ -197,12 +195,8 @@ def test_a_killed_controller_is_one_line(seed_directory: Path, tmp_path: Path) -
     killer.join()
 
 
-def wait_for(checkpoint: Folder, driver: "subprocess.Popen[bytes] | None" = None, seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while not checkpoint.exists("manifest.json"):
-        assert time.monotonic() < deadline, f"{checkpoint.uri} did not come"
-        assert driver is None or driver.poll() is None, f"the driver ended with {driver.poll()}"
-        time.sleep(0.05)
+def wait_for(checkpoint: Folder) -> None:
+    assert soon(lambda: checkpoint.exists("manifest.json"), 300), f"{checkpoint.uri} did not come"
 
 
 def fine_tune_and_kill_a_rank(folder: Path | str, seed: Path) -> None:
