@@ -212,6 +212,7 @@ def test_a_file_is_scored_by_each_parser_side_by_side(tmp_path: Path, capsys: py
     """Official rules read each first judgment as A. The second one says its verdict before its reasons."""
     texts = [
         ("[[A]]", "[[B]]"),
+        ("So [[A]]", "So [[B]]"),
         ("It is [[A]], for it is right.", "[[B]] it is."),
         ("Not [[B]] but [[A]].", "Not [[A]] but [[B]]."),
     ]
@@ -222,8 +223,8 @@ def test_a_file_is_scored_by_each_parser_side_by_side(tmp_path: Path, capsys: py
     record = json.loads(capsys.readouterr().out)
     overall = {parser: record[parser]["groups"]["overall"] for parser in PARSERS}
     unparsed = {parser: scores["unparsed"] for parser, scores in overall.items()}
-    assert unparsed == {"strict": pytest.approx(2 / 3), "distinct": pytest.approx(1 / 3), "paper": 0}
-    assert [overall[parser]["accuracy"] for parser in PARSERS] == pytest.approx([1 / 3, 2 / 3, 5 / 6])
+    assert unparsed == {"strict": 1 / 2, "distinct": 1 / 4, "paper": 0}
+    assert [overall[parser]["accuracy"] for parser in PARSERS] == [1 / 2, 3 / 4, 7 / 8]
     for parser in PARSERS:
         assert main(["score", str(file), "--benchmark", "pairs", "--parser", parser]) == 0
         printed = capsys.readouterr().out
