@@ -276,7 +276,7 @@ def test_results_are_scored_and_compared_as_they_are(here: Path, capsys: pytest.
     [compared] = json.loads(capsys.readouterr().out)
     assert (compared["benchmark"], compared["examples"], compared["difference"]) == ("pairs", 4, 0.0)
     other = write(here / "other.jsonl", *({**row, "winner": "B"} for row in judged if "winner" in row))
-    assert main(["compare", out["figure8"], other]) == 1
+    assert main(["compare", out["figure8"], other]) == 2
     assert "another winner" in capsys.readouterr().err
 
 
