@@ -22,10 +22,10 @@ settings.load_profile("stj")
 
 @pytest.fixture(scope="module")
 def ray_local() -> Iterator[None]:
-    """A Ray of one test module alone; a cluster that runs on the machine is left alone."""
+    """A Ray of one test module alone, with two GPUs that only Ray counts; a cluster that runs on the machine is left alone."""
     import ray
 
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 

@@ -143,7 +143,7 @@ def _dataset(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: An
         .map_batches(
             PassActor,
             fn_constructor_args=(spec, config, registry),
-            batch_size=None,
+            batch_size=rows_per_block,  # a whole block; Ray Data refuses None beside num_gpus
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ActorPoolStrategy(

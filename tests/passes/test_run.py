@@ -55,6 +55,11 @@ async def scripted(model: ModelConfig, config: EngineConfig, seed: int) -> Engin
     return ScriptedEngine({"shout": shout, "refuse": refuse_every_tenth}[model.path])
 
 
+async def gpu_reader(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+    """Answers with the GPUs that Ray gave to the engine's process."""
+    return ScriptedEngine(lambda messages, sampling: os.environ["CUDA_VISIBLE_DEVICES"])
+
+
 async def seed_reader(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
     """Answers with the request's own seed after a random time; without one, with the engine's."""
 
@@ -232,6 +237,17 @@ def test_the_progress_of_a_pass_is_among_the_metrics_of_ray(tmp_path: Path) -> N
         return any('state="done"' in line and line.endswith(" 40.0") for line in rows)
 
     assert soon(shown, 120)  # Ray sends metrics every ten seconds
+
+
+def test_engines_on_gpus_take_them_from_ray(tmp_path: Path) -> None:
+    """Ray Data has conditions of its own for calls that take GPUs."""
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    spec = replace(a_pass(100, make_engine=gpu_reader), model=ModelConfig(path="x", tensor_parallel_size=2))
+    run_pass(spec, artifact, replace(CONFIG, device="gpu"))
+    rows = rows_of(artifact)
+    assert [row.position for row in rows] == list(range(100))
+    assert {row.detail for row in rows} <= {"0,1", "1,0"}
 
 
 def test_a_pass_resumes_after_its_committed_rows(tmp_path: Path) -> None:
