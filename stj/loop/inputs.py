@@ -155,8 +155,10 @@ def _check_place(place: Place, hub: bool) -> str:
 
 def _from_hub(ref: BenchmarkRef, hub: bool) -> str:
     """Reads the first row of a benchmark on the hub, if `hub` allows it."""
-    if hub and not any(True for _ in ref.rows(1)):
-        raise SourceError(f"{ref.word}: holds no rows")
+    if hub:
+        ref.check_reachable()
+        if not any(True for _ in ref.rows(1)):
+            raise SourceError(f"{ref.word}: holds no rows")
     return "on the hub"
 
 

@@ -20,7 +20,7 @@ from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, read_rec
 from stj.rows import Row
 from stj.sources.directory import DataFiles, files_at
 from stj.sources.files import not_empty, read_files
-from stj.sources.hub import is_hub_dataset, read_hub
+from stj.sources.hub import check_reachable, is_hub_dataset, read_hub
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +112,11 @@ class BenchmarkRef:
         splits = {part.split for part in self.benchmark.hub if part.files is None}
         in_splits = [path for path in paths if re.split("[-._]", path.name)[0] in splits]
         return self.benchmark.select_files(in_splits or paths)
+
+    def check_reachable(self) -> None:
+        """Raises SourceError if the hub lacks a data set of the benchmark, or does not answer now."""
+        for path, revision in dict.fromkeys((part.path, part.revision) for part in self._parts() if part.files is None):
+            check_reachable(SourceConfig(path=path, revision=revision), self.name)
 
     def _on_the_hub(self) -> Iterator[SourceRecord]:
         for part in self._parts():
