@@ -23,11 +23,14 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from stj.engine.root_cause import start_error
+from stj.engine.shared_memory import remove_names
 from stj.engine.wire import LOG_SUFFIX, Answer, Cancel, Request, Start, frame, receive
 from stj.errors import EngineDied, RequestFailed, StjError
 from stj.generate import Completion, Engine
@@ -45,8 +48,25 @@ def main() -> None:
     listener, owner, device = int(sys.argv[1]), os.pidfd_open(int(sys.argv[2])), sys.argv[3]
     if os.fork():
         os._exit(0)  # the warm process must have no parent: Ray ends an actor's children with the actor
+    before = dict(os.environ)
     _warm_up(device)
-    _fork_for_each(socket.socket(fileno=listener), owner)
+    _fork_for_each(socket.socket(fileno=listener), owner, SetByImports(before=before, after=dict(os.environ)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetByImports:
+    """The environment before and after the imports of vLLM. Processes of engines do not import again, and need what was set.
+
+    Without PYTORCH_NVML_BASED_CUDA_CHECK, for example, a process that asks torch for a GPU can fork no worker that uses one.
+    """
+
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+
+    def added_to(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """An engine's environment with what the imports set; a variable with a value of its own there keeps it."""
+        names = [name for name, value in self.after.items() if self.before.get(name) != value]
+        return {**environment, **{name: self.after[name] for name in names if environment.get(name) == self.before.get(name)}}
 
 
 def _warm_up(device: str) -> None:
@@ -60,7 +80,7 @@ def _warm_up(device: str) -> None:
     gc.freeze()  # the imported modules stay in memory pages that all engines share
 
 
-def _fork_for_each(listener: socket.socket, owner: int) -> None:
+def _fork_for_each(listener: socket.socket, owner: int, imports: SetByImports) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the actors, not this process, watch the hosts
     while True:
         ready, _, _ = select.select([listener.fileno(), owner], [], [], _IDLE_TIMEOUT_S)
@@ -71,33 +91,36 @@ def _fork_for_each(listener: socket.socket, owner: int) -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             listener.close()
             os.close(owner)
-            _host(connection)
+            _host(connection, imports)
         connection.close()
     path = Path(listener.getsockname())
     path.unlink(missing_ok=True)
     path.with_suffix(LOG_SUFFIX).unlink(missing_ok=True)
 
 
-def _host(connection: socket.socket) -> None:
+def _host(connection: socket.socket, imports: SetByImports) -> None:
     os.register_at_fork(before=_remember_parent, after_in_child=_end_with_parent)
     try:
-        asyncio.run(_serve(connection))
+        asyncio.run(_serve(connection, imports))
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(0)
 
 
-async def _serve(connection: socket.socket) -> None:
+async def _serve(connection: socket.socket, imports: SetByImports) -> None:
     from stj.engine.vllm import VllmEngine
 
     reader, writer = await asyncio.open_unix_connection(sock=connection)
     start: Start = await receive(reader)
     os.environ.clear()
-    os.environ.update(start.environment)
+    os.environ.update(imports.added_to(start.environment))
     print_to(start.log)
     try:
         engine = VllmEngine.start(start.model, start.config, start.seed, fork_workers=True)
+        if start.config.device == "cpu" and start.model.gpus > 1:
+            remove_names()
+            await engine.run_dummy_batch()
         await engine.load_adapter()
     except Exception as error:
         writer.write(frame(_refusal(start, error)))

@@ -107,6 +107,14 @@ class VllmEngine:
                 cause = " ".join(str(error).split())[:_CAUSE_CHARACTERS]
                 raise ModelError(f"model {self._adapter.lora_path}: vLLM cannot load this adapter: {cause}") from None
 
+    async def run_dummy_batch(self) -> None:
+        """Has every worker compute a token: for CPU engines of several workers, which vLLM starts without a warm-up.
+
+        The warm-up makes the tensors into which a stage of a pipeline receives; without them the first request ends the engine.
+        It also compiles the lookup of a part of the embeddings, which takes seconds.
+        """
+        await self._llm.collective_rpc("execute_dummy_batch")
+
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         """One completion.
 

@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stj.config import Config, ModelConfig
 from stj.config_loader import load
+from stj.engine.host import SetByImports
 from stj.engine.hosted import HostedEngine
 from stj.errors import ConfigError, ModelError, PromptTooLong
 from stj.generate import Completion, Sampling, SeededSampling, Usage
@@ -214,3 +215,14 @@ def test_an_engine_whose_worker_is_killed_ends_its_actor_which_ray_starts_again(
     actor.stdin.flush()
     assert actor.wait(timeout=60) == 1
     assert soon(lambda: len(engines(mark)) == 1)
+
+
+def test_what_imports_set_is_added_unless_an_engine_sets_it_itself() -> None:
+    imports = SetByImports(before={"KEPT": "1", "PATHS": "a"}, after={"KEPT": "1", "PATHS": "b:a", "CHECK": "1", "CACHE": "1"})
+    assert imports.added_to({"KEPT": "2", "PATHS": "a", "CACHE": "0"}) == {
+        "KEPT": "2",
+        "PATHS": "b:a",
+        "CHECK": "1",
+        "CACHE": "0",
+    }
+    assert imports.added_to({"PATHS": "c"}) == {"PATHS": "c", "CHECK": "1", "CACHE": "1"}
