@@ -62,6 +62,7 @@ lock: $(BIN)/uv  ## pins move only where requirements/*.in asks for it; delete a
 	$(COMPILE) --override requirements/dev-overrides.txt -c requirements/cpu.txt requirements/dev.in -o .dev.tmp && grep -vE $(OTHERS) .dev.tmp > .devall.tmp
 	awk -F '[=; ]' 'NR == FNR { there[$$1]; next } !($$1 in there)' requirements/cpu.txt .devall.tmp > requirements/dev.txt  # torch is there, for this device
 	rm .cpu.tmp .gpu.tmp .dev.tmp .devall.tmp
+	$(BIN)/python requirements/check.py requirements/gpu.txt
 
 $(BIN)/uv: install
 

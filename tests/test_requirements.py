@@ -1,8 +1,13 @@
 """The lists of packages are complete: everything that the pinned packages need on this machine is pinned."""
 
 import importlib.metadata
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from packaging.requirements import Requirement
@@ -48,6 +53,48 @@ def test_every_package_has_one_version_and_no_host_is_named(name: str) -> None:
     for line in lines_of(name):
         assert re.fullmatch(r"==[\w.+!]+", str(line.specifier)), str(line)
         assert line.url is None
+
+
+def wheel(folder: Path, name: str, version: str, files: Mapping[str, str], *requires: str) -> None:
+    """A wheel of a package, with these files."""
+    info = f"{name}-{version}.dist-info"
+    needs = "".join(f"Requires-Dist: {line}\n" for line in requires)
+    with ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as content:
+        content.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
+        content.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        content.writestr(f"{info}/RECORD", "")
+        for path, text in files.items():
+            content.writestr(path, text)
+
+
+def checked(folder: Path, *lines: str) -> tuple[int, list[str]]:
+    """The exit code and the lines of the check of a list, with the wheels of this folder and no others."""
+    if not Path(sys.executable).with_name("uv").exists():
+        pytest.skip("uv is not installed beside this Python")
+    pins = folder / "pins.txt"
+    pins.write_text("\n".join(lines))
+    alone = os.environ | {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(folder)}
+    command = [sys.executable, str(LISTS / "check.py"), str(pins)]
+    ran = subprocess.run(command, env=alone, capture_output=True, text=True, check=False)
+    return ran.returncode, [line.removeprefix(f"{pins}: ") for line in ran.stderr.splitlines() if line]
+
+
+def test_the_check_of_a_list_names_missing_pins_and_files_of_two_packages(tmp_path: Path) -> None:
+    wheel(tmp_path, "bindings", "13.0", {"cuda/driver.so": "for 13", "cuda/same.py": "", "build_backend.py": "x"})
+    wheel(tmp_path, "cuda", "12.6", {"cuda-12.6.data/purelib/cuda/driver.so": "12", "cuda/same.py": ""})
+    wheel(tmp_path, "tool", "1.0", {"tool-1.0.data/scripts/tool": "", "tool/driver.so": ""}, 'never; python_version < "3"')
+    wheel(tmp_path, "user", "1.0", {"user.py": "", "build_backend.py": "y"}, "tool>=1.0")
+    assert checked(tmp_path, "user==1.0", "", "tool==1.0  # for user", "cuda==12.6") == (0, [])
+    assert checked(tmp_path, "user==1.0", "cuda==12.6", "bindings==13.0") == (
+        1,
+        [
+            "tool is needed, and no line pins it",
+            "bindings and cuda share cuda/driver.so and 0 other files with different contents: ask for another version of one",
+        ],
+    )
+    code, lines = checked(tmp_path, "user==1.0", "tool==2.0")
+    assert code == 1
+    assert [re.match(r"Python 3\.1[123]: .*tool==2\.0", line) is not None for line in lines] == [True] * 3
 
 
 def installed(name: str) -> bool:
