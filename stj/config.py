@@ -366,6 +366,51 @@ def _check_template_kwargs(where: str, model: ModelConfig) -> None:
     )
 
 
+_DEEPSPEED_SECTIONS = (
+    "aio", "comms_logger", "flops_profiler", "memory_breakdown", "wall_clock_breakdown", "zero_optimization"
+)  # fmt: skip
+_DEEPSPEED_OWNED = {
+    "train_batch_size": "it follows from train.workers, train.max_num_tokens and train.gradient_accumulation",
+    "train_micro_batch_size_per_gpu": "set train.max_num_tokens",
+    "gradient_accumulation_steps": "set train.gradient_accumulation",
+    "gradient_clipping": "set train.max_grad_norm",
+    "communication_data_type": "set train.gradient_dtype",
+    "optimizer": "set train.lr, train.betas and train.weight_decay",
+    "scheduler": "set train.lr, train.warmup_steps and train.final_lr_ratio",
+    "activation_checkpointing": "set train.activation_checkpointing",
+    "bf16": "weights are trained in bf16, with master weights in fp32",
+    "fp16": "weights are trained in bf16, with master weights in fp32",
+    "data_types": "gradients are accumulated in fp32",
+    "zero_optimization.stage": "stj trains with stage 3",
+    "zero_optimization.offload_optimizer": "set train.offload",
+    "zero_optimization.zero_hpz_partition_size": "set train.shard_within_machine",
+    "zero_optimization.compute_grad_norm": "each step checks that the norm is finite",
+    "zero_optimization.zenflow": "the optimizer is AdamW, and each step updates all weights",
+}
+"""DeepSpeed's settings that stj sets itself, and where to set them."""
+
+
+def _check_deepspeed(given: dict[str, Any]) -> None:
+    zero = given.get("zero_optimization", {})
+    _check(
+        isinstance(zero, dict),
+        f"train.deepspeed.zero_optimization={zero}: must be a mapping; "
+        "write train.deepspeed={zero_optimization: {name: value}}",
+    )
+    for name in [*given, *(f"zero_optimization.{name}" for name in zero)]:
+        owned = _DEEPSPEED_OWNED.get(name)
+        _check(owned is None, f"train.deepspeed.{name}: stj sets it itself: {owned}")
+    unread = sorted(set(given) - set(_DEEPSPEED_SECTIONS))
+    _check(
+        not unread,
+        f"train.deepspeed.{', '.join(unread)}: a training of stj does not read it; it reads {', '.join(_DEEPSPEED_SECTIONS)}",
+    )
+    try:
+        json.dumps(given, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ConfigError(f"train.deepspeed={given}: must hold only text, finite numbers, lists and mappings") from None
+
+
 def _mixtral() -> ModelConfig:
     return ModelConfig(path="mistralai/Mixtral-8x22B-Instruct-v0.1", tensor_parallel_size=8)
 
@@ -714,8 +759,21 @@ class TrainConfig:
     """Seed of the order of examples and of dropout, from 0 to 2147483647."""
     activation_checkpointing: bool = True
     """Recompute activations in the backward pass: a third more compute for much less memory."""
+    activation_checkpointing_every: int = 1
+    """With `activation_checkpointing`: recompute every k-th layer, counted from the first; the other layers keep their
+    activations. 1 recomputes all layers, 2 recomputes half of them. `stj plan` knows the memory."""
     offload: Literal["none", "optimizer"] = "none"
     """`optimizer` keeps the optimizer's states in host memory: 16 bytes a parameter over all ranks. Steps are slower."""
+    shard_within_machine: bool = False
+    """Keep a second copy of the weights on each machine, in bf16, shared by its GPUs (hpZ of ZeRO++). Then only the forward
+    pass gathers weights over the network. Each GPU holds 2 bytes a parameter more, divided by the machine's GPUs. The trained
+    weights are the same."""
+    gradient_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Number format in which ranks exchange gradients. `bf16` halves their traffic, and rounds each sum. Sums over
+    `gradient_accumulation` stay in fp32."""
+    deepspeed: dict[str, Any] = field(default_factory=dict, hash=False)
+    """More settings of DeepSpeed, merged over those of stj, as in `{zero_optimization: {reduce_bucket_size: 200000000}}`. A
+    setting that stj makes itself is refused."""
     max_failures: int = 3
     """Number of times that training restarts from its last checkpoint after a rank has died."""
     shard_gb: float = 5
@@ -728,7 +786,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         whole = ("workers", "gradient_accumulation", "checkpoint_every_steps", "max_epochs", "max_steps", "max_seq_len")
-        _at_least(1, "train.", self, *whole)
+        _at_least(1, "train.", self, *whole, "activation_checkpointing_every")
         _at_least(0, "train.", self, "warmup_steps", "weight_decay", "max_failures", "cpus_per_worker")
         _above_0("train.", self, "lr", "shard_gb", "max_grad_norm")
         _share("train.", self, "final_lr_ratio")
@@ -736,6 +794,8 @@ class TrainConfig:
         _check(0 <= self.seed <= _MAX_SEED, f"train.seed={self.seed}: must be 0 to {_MAX_SEED}")
         unknown = sorted(set(self.trackers) - set(TRACKERS))
         _check(not unknown, f"train.trackers={', '.join(unknown)}: no such tracker; stj has {', '.join(TRACKERS)}")
+        _check_option("train.gradient_dtype", self.gradient_dtype, Literal["fp32", "bf16"])
+        _check_deepspeed(self.deepspeed)
         _check(
             self.max_seq_len <= self.max_num_tokens,
             f"train.max_seq_len={self.max_seq_len} tokens does not fit in train.max_num_tokens={self.max_num_tokens} tokens: "

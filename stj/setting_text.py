@@ -95,9 +95,9 @@ def fields_of(hint: Any) -> Mapping[str, Any]:
 
 
 def is_setting(path: Sequence[str], schema: type) -> bool:
-    """Whether there is a setting or a group at a path; inside a mapping any key is one."""
-    parent = _required(_type_at(path[:-1], schema))
-    return path[-1] in fields_of(parent) or get_origin(parent) is dict
+    """Whether there is a setting or a group at a path; inside a mapping any key is one, at any depth."""
+    above = [_required(_type_at(path[:length], schema)) for length in range(len(path))]
+    return path[-1] in fields_of(above[-1]) or any(get_origin(hint) is dict for hint in above)
 
 
 def _type_at(path: Sequence[str], hint: Any) -> Any:

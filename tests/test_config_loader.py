@@ -426,6 +426,32 @@ def test_a_mapping_is_wanted_where_a_setting_is_one(value: str, tmp_path: Path) 
             load(files, words)
 
 
+def test_mappings_inside_a_mapping_are_merged_key_by_key(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("train.deepspeed:\n  wall_clock_breakdown: true\n  zero_optimization: {a: 1, b: x}\n")
+    words = ["train.deepspeed.zero_optimization.a=2e8", "train.deepspeed={zero_optimization: {c: {d: [1]}}}"]
+    merged = load([tmp_path / "a.yaml"], words)
+    assert merged.train.deepspeed == {
+        "wall_clock_breakdown": True,
+        "zero_optimization": {"a": 2e8, "b": "x", "c": {"d": [1]}},
+    }
+    assert from_plain(json.loads(json.dumps(asdict(merged)))) == merged
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("gradient_accumulation_steps=4", "gradient_accumulation_steps: stj sets it itself: set train.gradient_accumulation"),
+        ("zero_optimization.stage=2", "zero_optimization.stage: stj sets it itself: stj trains with stage 3"),
+        ("optimizer={type: Lion}", "optimizer: stj sets it itself: set train.lr"),
+        ("zero_optimisation.stage=2", "zero_optimisation: a training of stj does not read it; it reads aio, "),
+        ("zero_optimization=2", "zero_optimization=2: must be a mapping"),
+    ],
+)
+def test_settings_of_deepspeed_that_stj_makes_or_that_nothing_reads_are_refused(word: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^train\.deepspeed\.{reason}"):
+        load([], [f"train.deepspeed.{word}"])
+
+
 def test_only_a_mapping_is_merged(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("train:\n  <<: [{lr: 1e-6}, 3]\n")
     with pytest.raises(ConfigError, match=r"c.yaml, line 2: `<<` merges a mapping"):

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import Literal
 
 from stj.attacks.use import attacks_identity
-from stj.config import Config, ExamplesConfig, ModelConfig, Objective
+from stj.config import Config, ExamplesConfig, ModelConfig, Objective, TrainConfig
 from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.loop.inputs import SELECTED_ON, PassPart, kept_out
 from stj.loop.named_pairs import heldout_key
@@ -32,9 +32,12 @@ _OPERATIONAL = (
     "shard_gb",
     "offload",
     "activation_checkpointing",
+    "activation_checkpointing_every",
+    "shard_within_machine",
     "trackers",
 )
 """Settings of training that decide when and where it computes, not what."""
+_TRAIN = TrainConfig()
 
 
 def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, weights: str, pairs: str | None) -> Key:
@@ -108,6 +111,9 @@ def training_key(
         del settings[unneeded]
     if train.lora is None:  # trainings of all weights keep the keys that they had before there were adapters
         del settings["lora"]
+    for name in ("gradient_dtype", "deepspeed"):  # so that a key is as it was before these settings
+        if settings[name] == getattr(_TRAIN, name):
+            del settings[name]
     settings.get("preference", {}).pop("source", None)  # the key of the examples names the pass that judged
     key: Key = {"step": "model", "examples": examples, "seed_model": weights, "train": settings}
     if chat := chat_settings(model):
