@@ -837,6 +837,20 @@ class RayConfig:
         _at_least(0, "ray.", self, "capacity_deadline_s", "stop_notice_s")
 
 
+_LEAST_GBS = 0.01
+"""GB/s: a link of 100 Mbit/s. No machine with GPUs has a slower one, so a lower number is in another unit."""
+_MOST_GBS = {"network_gbs": 3200, "nvlink_gbs": 3600, "disk_gbs": 1000, "fetch_gbs": 1000}
+"""GB/s, some years beyond the fastest machines of 2026. A higher number is most often in Gbit/s."""
+
+
+def _check_gbs(name: str, value: float | None, most: float) -> None:
+    _check(
+        value is None or (math.isfinite(value) and _LEAST_GBS <= value <= most),
+        f"hardware.{name}={value} GB/s: must be {_LEAST_GBS} to {most} GB/s in one direction; "
+        "divide Gbit/s by 8, and MB/s by 1000",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class HardwareConfig:
     """One machine of the cluster, for the printed plan and costs."""
@@ -853,12 +867,30 @@ class HardwareConfig:
     """Dense bf16 peak of one GPU, in TFLOP/s."""
     gpu_bandwidth_gbs: float = 3350
     """Memory bandwidth of one GPU, in GB/s."""
+    training_share: float = 0.56
+    """Share of `gpu_tflops` that a training with long micro-batches reaches on one machine, from 0 to 1. The default is that of
+    published runs on H100 (docs/costs.md)."""
+    network_gbs: float | None = 400
+    """What a machine sends to other machines, in GB/s in each direction, of all its network cards together. 100 Gbit/s is 12.5
+    GB/s. `null` is not known, and no plan spans two machines then. A file that gives `hardware.name` starts from `null`."""
+    nvlink_gbs: float = 450
+    """What a GPU sends to the GPUs of its machine, in GB/s in each direction."""
+    disk_gbs: float = 6
+    """What a machine reads from its local disks, or writes to them, in GB/s."""
+    fetch_gbs: float = 2
+    """What a machine reads from the hub and from `run_root`, or writes there, in GB/s, if `run_root` is not a local disk."""
     dollars_per_gpu_hour: float | None = None
     """Price of one GPU, in dollars an hour; `null` shows no costs in dollars."""
 
     def __post_init__(self) -> None:
         _at_least(0, "hardware.", self, "gpus", "dollars_per_gpu_hour")
         _above_0("hardware.", self, "gpu_memory_gb", "host_memory_gb", "gpu_tflops", "gpu_bandwidth_gbs")
+        _check(
+            math.isfinite(self.training_share) and 0 < self.training_share <= 1,
+            f"hardware.training_share={self.training_share}: must be a share above 0, up to 1",
+        )
+        for name, most in _MOST_GBS.items():
+            _check_gbs(name, getattr(self, name), most)
 
 
 @dataclass(frozen=True, kw_only=True)

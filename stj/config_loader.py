@@ -77,9 +77,10 @@ def _load(schema: type[Schema], files: Sequence[str | Path], overrides: Sequence
     merged = _defaults(schema)
     for file in files:
         settings = settings_in_file(_read(Path(file)), str(file), schema)
-        merged = _merge(_with_models_moved(merged, settings, schema), settings, schema)
+        merged = _merge(_with_machine_renamed(_with_models_moved(merged, settings, schema), settings), settings, schema)
     words = [setting_in_word(word, schema) for word in overrides]
-    merged = _with_models_moved(merged, [setting for word in words for setting in word], schema)
+    layer = [setting for word in words for setting in word]
+    merged = _with_machine_renamed(_with_models_moved(merged, layer, schema), layer)
     for word in words:
         merged = _merge(merged, word, schema)
     return _to_config(merged, schema)
@@ -109,6 +110,13 @@ def _with_models_moved(base: Any, layer: Sequence[Setting], schema: type) -> Any
             base = OmegaConf.unsafe_merge(
                 base, _nested([Setting(path=(*model, name), value=value) for name, value in other.items()])
             )
+    return base
+
+
+def _with_machine_renamed(base: Any, layer: Sequence[Setting]) -> Any:
+    """`base`, changed: a layer that names another machine does not inherit the network of the machine before it."""
+    if any(setting.path == ("hardware", "name") for setting in layer):
+        return OmegaConf.unsafe_merge(base, {"hardware": {"network_gbs": None}})
     return base
 
 

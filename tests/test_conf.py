@@ -17,6 +17,8 @@ from stj.sources.heldout import read_pairs
 CONF = Path(__file__).parent.parent / "conf"
 RUNS = sorted(CONF.glob("*.yaml"))
 HARDWARE = sorted((CONF / "hardware").glob("*.yaml"))
+MACHINES = ["1x80gb", "8xa100-80", "8xh100-80", "8xh200-141", "laptop"]
+NETWORKS = ["efa-400", "ethernet-100", "infiniband-1600", "infiniband-3200", "tcpx-1000"]
 MODELS = sorted((CONF / "models").glob("*.yaml"))
 PAPER_TABLES = {
     "iterations",
@@ -59,7 +61,7 @@ def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
 
 def test_the_configurations_are_there() -> None:
     assert [path.stem for path in RUNS] == ["laptop_gpu", "mini", "mini_attacks", "paper", "released", "rise", "small"]
-    assert [path.stem for path in HARDWARE] == ["1x80gb", "8xa100-80", "8xh100-80", "8xh200-141", "laptop"]
+    assert [path.stem for path in HARDWARE] == sorted([*MACHINES, *NETWORKS])
 
 
 @pytest.mark.parametrize("path", RUNS, ids=name_of)
@@ -98,6 +100,15 @@ def test_a_file_holds_only_what_differs_from_the_defaults(path: Path) -> None:
     same = {key for key in same if not (path.stem in {"laptop_gpu", "mini", "small"} and key.startswith("models."))}
     tables = {"paper": ("train.", *PAPER_TABLES), "released": ("train.preference.", "iterations")}  # Repeated for readers.
     assert not {key for key in same if not key.startswith(tables.get(path.stem, ()))}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_is_named_by_its_speed_in_gigabits_and_changes_nothing_else(name: str) -> None:
+    machine = CONF / "hardware" / "8xh100-80.yaml"
+    with_it = load([CONF / "paper.yaml", machine, CONF / "hardware" / f"{name}.yaml"])
+    assert with_it.hardware.network_gbs == int(name.rpartition("-")[2]) / 8
+    without = load([CONF / "paper.yaml", machine])
+    assert replace(with_it.hardware, network_gbs=without.hardware.network_gbs) == without.hardware
 
 
 def test_an_8b_learns_on_one_card_of_24_gb_only_by_adapters() -> None:

@@ -5,7 +5,7 @@ Memory follows from the models' shapes. Tokens and hours rest on assumptions, wh
 
 from dataclasses import dataclass
 
-from stj.config import Config
+from stj.config import Config, HardwareConfig
 from stj.models.shapes import shape_of
 from stj.plan.cost import (
     Assumptions,
@@ -22,7 +22,10 @@ from stj.plan.cost import (
     total,
 )
 from stj.plan.memory import RolePlan, role_plan
-from stj.plan.training import TrainingPlan, training_plan
+from stj.plan.remedies import Remedy, remedies
+from stj.plan.timeline import Timeline, timeline
+from stj.plan.training import TrainingPlan, stages, training_plan
+from stj.plan.waits import waits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +33,17 @@ class Plan:
     """What a run needs; `dataclasses.asdict` turns it into JSON values."""
 
     hardware: str
+    links: str
+    """The assumed speeds of training, network and storage, in words."""
     roles: tuple[RolePlan, ...]
     training: TrainingPlan | None
     """None if the seed's shape is unknown."""
     phases: tuple[PhasePlan, ...]
     iterations: tuple[IterationPlan, ...]
+    timeline: Timeline | None
+    """One iteration on the clock; None without GPUs, or if a model's shape is unknown."""
+    remedies: tuple[Remedy, ...]
+    """What would leave less GPU time of this iteration idle; empty without a timeline."""
     draws_per_pair: float
     """Expected judgments of a pair under `judge.sampling`."""
     kept: float
@@ -62,6 +71,7 @@ class Plan:
             *(phase.line() for phase in self.phases),
             *(iteration.line() for iteration in self.iterations),
             *self._total(),
+            *self._clock(),
             *self._assuming(),
         ]
 
@@ -83,6 +93,12 @@ class Plan:
             return [f"{'in all':<12} {spent}"]
         return [f"{'in all':<12} at least {spent}: without {', '.join(uncounted)}, whose shape or price is unknown"]
 
+    def _clock(self) -> list[str]:
+        if self.timeline is None:
+            return []
+        idle = [remedy.words() for remedy in self.remedies]
+        return [*self.timeline.lines(self.hardware), *([f"{'less idle':<12} {'; '.join(idle)}"] if idle else [])]
+
     def _assuming(self) -> list[str]:
         a = self.assumptions
         paired = "" if self.paired is None else f", {self.paired:.1%} with a wrong one too"
@@ -92,8 +108,7 @@ class Plan:
             f"{'':<12} tokens: {a.instruction} an instruction, {a.answer} an answer, {a.judged} a judge's prompt, "
             f"{a.judgment} a judgment, a text log-normal around them with a spread of {a.spread:.0%};",
             *self._unknown_sizes(),
-            f"{'':<12} {a.compute:.0%} of peak FLOP/s and {a.bandwidth:.0%} of peak bandwidth reached; "
-            "starts and waiting not counted",
+            f"{'':<12} {a.compute:.0%} of peak FLOP/s and {a.bandwidth:.0%} of peak bandwidth reached by engines; {self.links}",
         ]
 
     def _unknown_sizes(self) -> list[str]:
@@ -111,18 +126,42 @@ def plan(config: Config, assumptions: Assumptions | None = None, given: GivenPai
     models = {"generator": config.models.generator, "first_judge": config.models.first_judge, "seed": config.models.seed}
     seed = shape_of(config.models.seed)
     given = given or assumed_pairs(config)
-    phase_plans = phases(config, assumptions, given)
+    phase_plans = _all_phases(config, assumptions, given)
+
+    def idle_share(changed: Config) -> float | None:
+        clock = timeline(changed, _all_phases(changed, assumptions, given))
+        return clock.idle_share if clock else None
+
     rule = "pass the rule" if has_rule(config.select) else "pass, as select.* has no rule"
     return Plan(
         hardware=config.hardware.name,
+        links=_links(config.hardware),
         roles=tuple(role_plan(name, model, config) for name, model in models.items()),
         training=training_plan(seed, config) if seed else None,
         phases=phase_plans,
         iterations=iterations(phase_plans),
+        timeline=timeline(config, phase_plans),
+        remedies=remedies(config, idle_share),
         draws_per_pair=assumptions.draws(config.judge),
         kept=assumptions.kept(config.judge.samples),
         paired=None if config.train.objective == "sft" else assumptions.paired(compared_by(config)),
         passing=f"{assumptions.passing:.0%} of instructions {rule}",
         given=given,
         assumptions=assumptions,
+    )
+
+
+def _all_phases(config: Config, assumptions: Assumptions, given: GivenPairs) -> tuple[PhasePlan, ...]:
+    """The phases with tokens, and before the trainings what happens beside them."""
+    with_tokens = phases(config, assumptions, given)
+    first = len(with_tokens) - len(stages(config.train))
+    measures = any(phase.name in ("evaluation", "benchmarks") for phase in with_tokens)
+    return (*with_tokens[:first], *waits(config, with_tokens, assumptions, measures=measures), *with_tokens[first:])
+
+
+def _links(hardware: HardwareConfig) -> str:
+    between = "" if hardware.network_gbs is None else f"{hardware.network_gbs:g} GB/s between machines, "
+    return (
+        f"{hardware.training_share:.0%} of peak FLOP/s by training; {between}{hardware.disk_gbs:g} GB/s from local disks, "
+        f"{hardware.fetch_gbs:g} GB/s from the hub and from run_root; the start of machines not counted"
     )

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 from stj.config import Config, HardwareConfig, JudgeConfig, ModelConfig, SelectConfig, TrainConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.plan.memory import GB, count, kv_room
+from stj.plan.network import MicroStep, micro_step, reading_step
+from stj.plan.places import engines_at_once
 from stj.plan.training import stages
 from stj.sources import source_size
 from stj.sources.heldout import heldout_size
@@ -38,7 +41,7 @@ class Assumptions:
     right: float = 0.7
     """p: share of sampled judgments that agree with the label."""
     compute: float = 0.4
-    """Share of peak FLOP/s in training and prefill."""
+    """Share of peak FLOP/s in prefill."""
     bandwidth: float = 0.6
     """Share of peak memory bandwidth in decoding."""
     benchmark: int = 3000
@@ -128,8 +131,8 @@ class Cost:
 
     def words(self) -> str:
         """This cost in words."""
-        spent = ", ".join(["", *spent_words(self.gpu_hours, self.dollars)])
-        return f"{count(self.tokens_in)} tokens in, {count(self.tokens_out)} out{spent}"
+        tokens = [f"{count(self.tokens_in)} tokens in, {count(self.tokens_out)} out"] if self.tokens_in else []
+        return ", ".join([*tokens, *spent_words(self.gpu_hours, self.dollars)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,15 +142,30 @@ class PhasePlan(Cost):
     name: str
     times: tuple[int, ...]
     """Number of runs of the phase in each iteration."""
+    gpus: int = 0
+    """GPUs that the phase holds while it runs."""
+    bound: str = ""
+    """What takes most of its time: compute, network, disk or engines; empty on a CPU and behind an API."""
+    waiting: float = 0.0
+    """How many of `gpu_hours` its GPUs wait: for weights, the network, a disk or the last rows."""
+    steps: float = 0.0
+    """Steps of a training."""
     dropped: str = ""
     """Which examples a training drops, in words; empty if none."""
+
+    @property
+    def hours(self) -> float | None:
+        """Hours on the clock, once; None if they are unknown, or if no GPU is held."""
+        return self.gpu_hours / self.gpus if self.gpus and self.gpu_hours is not None else None
 
     def line(self) -> str:
         """This phase as a line of the printed plan."""
         times = sum(self.times)
         spent = ", ".join(spent_words(*total([(times, self)])))
         often = f"; {times} times{': ' if spent else ''}{spent}" if times > 1 else ""
-        return f"{self.name:<12} {self.words()}{often}" + (f"; {self.dropped}" if self.dropped else "")
+        clock = f", {clock_words(self.hours)} on {self.gpus} GPU{'s' * (self.gpus > 1)}" if self.hours else ""
+        bound = f", bound by {self.bound}" if self.bound else ""
+        return f"{self.name:<12} {self.words()}{clock}{bound}{often}" + (f"; {self.dropped}" if self.dropped else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +213,12 @@ def spent_words(gpu_hours: float | None, dollars: float | None) -> list[str]:
     """GPU-hours and dollars in words, if they are known."""
     hours = [] if not gpu_hours else [f"{gpu_hours:,.1f} GPU-hours"]
     return hours if dollars is None else [*hours, f"${dollars:,.0f}"]
+
+
+def clock_words(hours: float) -> str:
+    """A time on the clock in words: `45 s`, `12 min`, `1.6 h`."""
+    seconds = hours * 3600
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if hours < 2 else f"{hours:,.1f} h"
 
 
 def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan, ...]:
@@ -269,7 +293,8 @@ def _sampling(
     hours = None
     if shape and config.engine.device == "gpu":
         hours = _gpu_seconds(shape, model, tokens, config, a) / 3600
-    return _phase(name, times, tokens, hours, config.hardware)
+    planned = _phase(name, times, tokens, hours, config.hardware)
+    return planned if hours is None else replace(planned, gpus=engines_at_once(model, config) * model.gpus, bound="engines")
 
 
 def _bought(name: str, times: tuple[int, ...], tokens: tuple[float, float], model: ModelConfig) -> PhasePlan:
@@ -301,6 +326,9 @@ class _Training:
     """Tokens under the loss."""
     referred: float
     """Tokens that the reference model reads, once."""
+    text: float
+    """Mean tokens of a text."""
+    steps: float
     checkpoints: int
     dropped: str
 
@@ -320,26 +348,35 @@ class _Training:
             tokens=steps * step,
             learnt=steps * step * a.judgment / (a.judged + a.judgment),
             referred=examples * example * preferring,
+            text=text,
+            steps=steps,
             checkpoints=math.ceil(steps / train.checkpoint_every_steps),
             dropped=dropped if share < _ALL else "",
         )
 
 
 def _fine_tuning(training: _Training, config: Config, a: Assumptions) -> PhasePlan:
-    """Forward and backward take 6 FLOPs a parameter and token, or 8 if activations are recomputed.
+    """The steps of a training, and the reference's reading of its examples, if it has one."""
+    tokens, times = (training.tokens, training.learnt), (1,) * config.iterations
+    shape, train = shape_of(config.models.seed), config.train
+    if not shape or train.device != "gpu":
+        planned = _phase(training.name, times, tokens, None, config.hardware, training.dropped)
+        return replace(planned, steps=training.steps)
+    step = micro_step(shape, train, config.hardware, training.text)
+    parts = [(training.steps * train.gradient_accumulation, step)]
+    if training.referred:
+        often = training.referred / train.workers / train.max_num_tokens
+        parts.append((often, reading_step(shape, train, config.hardware, training.text)))
+    hours = train.workers / 3600
+    planned = _phase(training.name, times, tokens, hours * _seconds(parts, "whole"), config.hardware, training.dropped)
+    return replace(
+        planned, gpus=train.workers, bound=step.bound, waiting=hours * _seconds(parts, "waiting"), steps=training.steps
+    )
 
-    A frozen parameter takes 2 less: nothing computes its gradient. Adapters come on top.
-    """
-    shape = shape_of(config.models.seed)
-    hours = None
-    if shape and config.train.device == "gpu":
-        lora, again = config.train.lora, 2 if config.train.activation_checkpointing else 0
-        adapters = shape.adapter_parameters(lora.rank, lora.targets) if lora else 0
-        work = shape.active_parameters * ((4 if lora else 6) + again) + adapters * (6 + again)
-        flops = config.hardware.gpu_tflops * 1e12 * a.compute
-        hours = (work * training.tokens + 2 * shape.active_parameters * training.referred) / flops / 3600
-    tokens = training.tokens, training.learnt
-    return _phase(training.name, (1,) * config.iterations, tokens, hours, config.hardware, training.dropped)
+
+def _seconds(parts: Iterable[tuple[float, MicroStep]], name: Literal["whole", "waiting"]) -> float:
+    """The seconds of (times, micro-step) pairs, whole or only those of waiting."""
+    return sum(times * (step.whole if name == "whole" else step.waiting) for times, step in parts)
 
 
 def _phase(

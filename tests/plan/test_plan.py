@@ -177,14 +177,15 @@ def test_an_adapter_alone_takes_little_disk_and_merging_takes_memory_only_for_a_
 
 
 def test_fine_tuning_adapters_takes_three_quarters_of_the_work() -> None:
-    """6 FLOPs a frozen parameter instead of 8, if activations are recomputed; and 8 for each parameter of the adapters."""
+    """6 FLOPs a frozen parameter instead of 8, if activations are recomputed; and 8 for each parameter of the adapters.
+
+    Attention, 1/30 of the work of all weights, stays as it is.
+    """
     whole, adapters = (
-        next(phase.gpu_hours for phase in planned(*words).phases if phase.name == "fine-tuning")
+        next((phase.gpu_hours or 0) - phase.waiting for phase in planned(*words).phases if phase.name == "fine-tuning")
         for words in ((), ("train.lora={}",))
     )
-    assert whole is not None
-    assert adapters is not None
-    assert adapters / whole == pytest.approx(6 / 8 + 0.207 / 70.6, rel=1e-3)
+    assert adapters / whole == pytest.approx(6 / 8 + 0.207 / 70.6, rel=0.02)
 
 
 @pytest.mark.long
@@ -308,7 +309,8 @@ def test_all_instructions_pass_without_a_rule(overrides: tuple[str, ...], words:
 def test_every_pass_and_training_of_a_warm_up_with_selection_is_counted() -> None:
     rise = planned("train.selection.path=package://mini/data/dev.jsonl", "iterations=2", files=("rise.yaml",))
     by_name = {phase.name: phase for phase in rise.phases}
-    assert list(by_name)[-4:] == ["judged again", "selection", "warm-up", "preference"]
+    kinds = ("judged again", "selection", "warm-up", "preference")
+    assert [name for name in by_name if name in kinds] == list(kinds)
     assert by_name["judged again"].times == (1, 1)
     assert by_name["judged again"].tokens_out > by_name["judgments 1"].tokens_out  # A wrong judgment takes more draws.
     checkpoints, same = by_name["selection"].times
@@ -334,6 +336,11 @@ def test_the_first_judge_judges_once_and_trained_judges_four_times() -> None:
         ("judgments 2+", (0, 1, 1, 1, 1)),
         ("evaluation", (1, 1, 1, 1, 2)),
         ("benchmarks", (1, 1, 1, 1, 2)),
+        ("first starts", (1, 0, 0, 0, 0)),
+        ("later starts", (0, 1, 1, 1, 2)),
+        ("rank starts", (1, 1, 1, 1, 1)),
+        ("checkpoints", (3, 3, 3, 3, 3)),
+        ("export", (1, 1, 1, 1, 1)),
         ("fine-tuning", (1, 1, 1, 1, 1)),
     ]
     assert phases["judgments 1"].tokens_in == 20582 * Assumptions().judged
@@ -346,9 +353,10 @@ def test_an_iteration_is_the_sum_of_its_phases() -> None:
     assert phases["evaluation"].times == (1, 1, 1, 1, 2)  # The last iteration also measures M_5.
     assert [(part.first, part.last) for part in run.iterations] == [(1, 1), (2, 4), (5, 5)]
     middle, last = run.iterations[1:]
-    parts = [phases[name] for name in ("judgments 2+", "evaluation", "fine-tuning")]
-    assert middle.tokens_in == pytest.approx(sum(part.tokens_in for part in parts))
-    assert middle.gpu_hours == pytest.approx(sum(part.gpu_hours or 0 for part in parts))
+    names = ("judgments 2+", "evaluation", "later starts", "rank starts", "checkpoints", "export", "fine-tuning")
+    parts = [(phases[name].times[1], phases[name]) for name in names]
+    assert middle.tokens_in == pytest.approx(sum(times * part.tokens_in for times, part in parts))
+    assert middle.gpu_hours == pytest.approx(sum(times * (part.gpu_hours or 0) for times, part in parts))
     assert middle.dollars == pytest.approx(2 * (middle.gpu_hours or 0))
     assert last.tokens_out == pytest.approx(middle.tokens_out + phases["evaluation"].tokens_out)
     whole = sum((part.last - part.first + 1) * (part.gpu_hours or 0) for part in run.iterations)
@@ -373,7 +381,8 @@ def test_benchmarks_of_unknown_size_are_assumed_and_named() -> None:
 
 def test_a_line_of_the_plan_has_one_time_and_then_all_times() -> None:
     line = next(line for line in planned("hardware.dollars_per_gpu_hour=2").lines() if line.startswith("judgments 2+"))
-    assert line == "judgments 2+ 37.0M tokens in, 14.7M out, 6.6 GPU-hours, $13; 4 times: 26.4 GPU-hours, $53"
+    spent = "6.6 GPU-hours, $13, 12 min on 32 GPUs, bound by engines; 4 times: 26.4 GPU-hours, $53"
+    assert line == f"judgments 2+ 37.0M tokens in, 14.7M out, {spent}"
     assert planned(files=("mini.yaml",)).phases[3].line().endswith(" out; 2 times")
 
 

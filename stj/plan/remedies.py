@@ -1,0 +1,88 @@
+"""What would leave less GPU time idle: settings are changed one by one, and the iteration is planned again with each."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from stj.config import Config
+from stj.models.shapes import shape_of
+from stj.plan.memory import GB
+from stj.plan.network import Ranks
+from stj.plan.training import training_plan
+
+_WORTH = 0.004
+"""Share of GPU time that a change must save to be named."""
+_RARER = 4
+_FASTER = 4
+
+IdleShare = Callable[[Config], float | None]
+"""The idle share of the planned iteration of a config."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remedy:
+    """A change of settings, and the idle share of the iteration with it."""
+
+    change: str
+    idle_share: float
+
+    def words(self) -> str:
+        """This remedy in words."""
+        return f"{self.change}: {self.idle_share:.1%}"
+
+
+def remedies(config: Config, idle_share: IdleShare) -> tuple[Remedy, ...]:
+    """The changes that help, the best first, and at the end all of them together."""
+    before = idle_share(config)
+    if before is None:
+        return ()
+    helping: list[tuple[float, str, Callable[[Config], Config]]] = []
+    for change, changed in _changes(config):
+        after = idle_share(changed(config))
+        if after is not None and after < before - _WORTH:
+            helping.append((after, change, changed))
+    helping.sort(key=lambda remedy: remedy[0])
+    better = config
+    for _, _, changed in helping:
+        better = changed(better)
+    together = idle_share(better)
+    listed = [Remedy(change=change, idle_share=after) for after, change, _ in helping]
+    if len(listed) > 1 and together is not None:
+        listed.append(Remedy(change="all of these", idle_share=together))
+    return tuple(listed)
+
+
+def _changes(config: Config) -> Iterator[tuple[str, Callable[[Config], Config]]]:
+    """Changes of one setting each, in words and as a function; none that makes the training too large for its GPUs."""
+    train, hardware = config.train, config.hardware
+    every, fetch = train.checkpoint_every_steps * _RARER, hardware.fetch_gbs * _FASTER
+    yield f"train.checkpoint_every_steps={every}", _in_train(checkpoint_every_steps=every)
+    if train.gradient_dtype == "fp32":
+        yield "train.gradient_dtype=bf16", _in_train(gradient_dtype="bf16")
+    if not train.shard_within_machine and _copy_fits(config):
+        yield "train.shard_within_machine=true", _in_train(shard_within_machine=True)
+    yield (
+        f"run_root and the hub at {fetch:g} GB/s (hardware.fetch_gbs)",
+        lambda before: replace(before, hardware=replace(before.hardware, fetch_gbs=fetch)),
+    )
+    most = config.train.workers
+    yield (
+        f"engine.max_replicas={most}",
+        lambda before: replace(before, engine=replace(before.engine, max_replicas=max(most, before.engine.max_replicas))),
+    )
+
+
+def _in_train(**changed: object) -> Callable[[Config], Config]:
+    return lambda config: replace(config, train=replace(config.train, **changed))  # type: ignore[arg-type]
+
+
+def _copy_fits(config: Config) -> bool:
+    """Whether each GPU has room for its share of a second copy of the weights, which the machines then hold."""
+    shape = shape_of(config.models.seed)
+    if shape is None or config.train.lora is not None:
+        return False
+    ranks = Ranks.of(config.train, config.hardware)
+    if ranks.machines == 1:
+        return False
+    here = training_plan(shape, config)
+    copy = 2 * shape.parameters * ranks.machines / ranks.count / GB
+    return here.fits and here.rank_gb + copy <= config.hardware.gpu_memory_gb * 0.95

@@ -1,0 +1,178 @@
+"""What a run does besides its tokens, as phases: fetching and loading weights, starting, last rows, checkpoints, exports.
+
+GPUs that are held wait meanwhile. Bytes, on each of N machines, for P parameters of which T are trained:
+
+    fetch        2P   from the hub or `run_root`, at `hardware.fetch_gbs`; only weights that the machine does not have yet
+    load         2P   from the local disk, at `hardware.disk_gbs`, once for all engines or ranks of a machine
+    ranks        4P   over the network: rank 0 reads each parameter and sends it, and all ranks gather it
+    checkpoint   12T/N   written, read for its hash, and sent to `run_root`
+    export       2P   gathered by every machine; 2P/N written, and sent to `run_root`
+
+A `run_root` that is a URI is reached over the local disk; a path on several machines is shared storage, reached at once.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stj.config import Config, ModelConfig
+from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
+from stj.plan.cost import Assumptions, PhasePlan, clock_words
+from stj.plan.memory import GB
+from stj.plan.network import Ranks, network_seconds
+from stj.plan.places import engines_at_once
+from stj.plan.training import CHECKPOINT_BYTES, exported_parameters, stages, trained_parameters
+
+_ENGINE_S = 90.0
+"""Seconds of an engine's start besides its weights: imports, compilation and graphs of a large model."""
+_RANKS_S = 60.0
+"""Seconds in which ranks import their packages and meet."""
+_HASH_GBS = 1.2
+"""GB/s of SHA-256 on one core (hashlib, measured). Each rank hashes its own part of a checkpoint."""
+
+Seconds = Mapping[str, float]
+"""Seconds by what limits them: network, disk or engines."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Store:
+    """How fast machines reach `run_root`."""
+
+    seconds_of_gb: Seconds
+
+    @classmethod
+    def of(cls, config: Config, machines: int) -> "_Store":
+        hardware = config.hardware
+        disk, sent = {"disk": 1 / hardware.disk_gbs}, {"network": 1 / hardware.fetch_gbs}
+        if "://" in config.run_root:
+            return cls(seconds_of_gb=disk | sent)
+        return cls(seconds_of_gb=sent if machines > 1 else disk)
+
+    def seconds(self, size: float) -> dict[str, float]:
+        """Seconds in which a machine writes or reads this many bytes."""
+        return {limit: size / GB * of_gb for limit, of_gb in self.seconds_of_gb.items()}
+
+
+def waits(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, measures: bool) -> list[PhasePlan]:
+    """What happens beside these phases; empty on a CPU. `measures` says whether judges are measured.
+
+    A phase whose model has an unknown shape has no GPU-hours. Raises ConfigError if the network is not known.
+    """
+    on_gpus = config.engine.device == "gpu"
+    training = _of_training(config, phases, measures=measures) if config.train.device == "gpu" else []
+    return [*(_of_passes(config, phases, a, measures=measures) if on_gpus else []), *training]
+
+
+def _of_passes(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, measures: bool) -> list[PhasePlan]:
+    """The starts of all passes: in the first iteration one for each of the first models, later one for each judge."""
+    models, last = config.models, config.iterations - 1
+    first = [models.generator, models.first_judge, *([models.seed] if measures else [])]
+    different = [model for number, model in enumerate(first) if model not in first[:number] and not model.endpoint]
+    named = {phase.name: phase for phase in phases}
+    extra = [named[name].times for name in ("judged again", "selection") if name in named]
+    later = [
+        (number > 0) + (measures and number == last) + sum(times[number] for times in extra)
+        for number in range(config.iterations)
+    ]
+    rows = []
+    if different:
+        once = (1, *[0] * last)
+        rows.append(_row("first starts", once, [(model, _start(model, config, a)) for model in different], config))
+    if any(later):
+        rows.append(_row("later starts", tuple(later), [(models.seed, _start(models.seed, config, a))], config))
+    return rows
+
+
+def _start(model: ModelConfig, config: Config, a: Assumptions) -> Seconds | None:
+    """From the demand for engines to their first token, and the half-empty engines at the end; None if the shape is unknown."""
+    shape = shape_of(model)
+    if shape is None:
+        return None
+    size = shape.parameters * DTYPE_BYTES[model.dtype] / GB
+    return {
+        "network": size / config.hardware.fetch_gbs,
+        "disk": size / config.hardware.disk_gbs,
+        "engines": _ENGINE_S + _last_rows(shape, model, config, a) / 2,
+    }
+
+
+def _last_rows(shape: Shape, model: ModelConfig, config: Config, a: Assumptions) -> float:
+    """Seconds from the first empty place of an engine to the last judgment.
+
+    The last row is the one that draws most often; of n rows, about 1 + ln n / ln (1/(1-p)).
+    """
+    rows = config.engine.rows_in_flight * engines_at_once(model, config)
+    most = 1 + math.log(rows) / -math.log(1 - a.right)
+    draws = 1 if config.judge.sampling == "all" else min(config.judge.samples, most)
+    bandwidth = model.gpus * config.hardware.gpu_bandwidth_gbs * GB * a.bandwidth
+    return draws * a.judgment * shape.active_parameters * DTYPE_BYTES[model.dtype] / bandwidth
+
+
+def _of_training(config: Config, phases: Sequence[PhasePlan], *, measures: bool) -> list[PhasePlan]:
+    """The fetch of the seed, the starts of ranks, the checkpoints and the exports of all trainings."""
+    shape, kinds, count = shape_of(config.models.seed), stages(config.train), config.iterations
+    named, gpus = {phase.name: phase for phase in phases}, config.train.workers
+    every = config.train.checkpoint_every_steps
+    saved = sum(max(0, math.ceil(named[name].steps) - 1) // every for name, _ in kinds)
+    start, save, export = (None, None, None) if shape is None else _seconds(shape, config)
+    rows = [
+        _held("rank starts", (len(kinds),) * count, gpus, start, config),
+        *([_held("checkpoints", (saved,) * count, gpus, save, config)] if saved else []),
+        _held("export", (len(kinds),) * count, gpus, export, config),
+    ]
+    models = config.models
+    fetched = measures or models.seed in (models.generator, models.first_judge)
+    if shape is not None and not (fetched and config.engine.device == "gpu"):
+        fetch = {"network": 2 * shape.parameters / GB / config.hardware.fetch_gbs}
+        rows.insert(0, _held("seed fetch", (1, *[0] * (count - 1)), gpus, fetch, config))
+    return rows
+
+
+def _seconds(shape: Shape, config: Config) -> tuple[Seconds, Seconds, Seconds]:
+    """Of one start of the ranks, one checkpoint and one export."""
+    train, hardware = config.train, config.hardware
+    ranks = Ranks.of(train, hardware)
+    store, weights = _Store.of(config, ranks.machines), 2.0 * shape.parameters
+    trained = max(trained_parameters(shape, stage) for _, stage in stages(train))
+    exported = 2.0 * max(exported_parameters(shape, stage) for _, stage in stages(train))
+    sent = network_seconds(2 * weights * ranks.others, hardware, ranks.machines)
+    start = {"disk": weights / GB / hardware.disk_gbs, "network": sent, "engines": _RANKS_S}
+    part = CHECKPOINT_BYTES * trained / ranks.machines
+    saved = store.seconds(part)
+    saved["disk"] = saved.get("disk", 0) + CHECKPOINT_BYTES * trained / ranks.count / GB / _HASH_GBS
+    gathered = network_seconds(exported * ranks.others, hardware, ranks.machines)
+    written = store.seconds(exported / ranks.machines)
+    return start, saved, written | {"network": written.get("network", 0) + gathered}
+
+
+def _row(name: str, times: tuple[int, ...], starts: Sequence[tuple[ModelConfig, Seconds | None]], config: Config) -> PhasePlan:
+    """The starts of several models, one after the other."""
+    held = [(engines_at_once(model, config) * model.gpus, seconds) for model, seconds in starts]
+    known = [(gpus, seconds) for gpus, seconds in held if seconds is not None]
+    if len(known) < len(held):
+        return _held(name, times, 0, None, config)
+    most = max(gpus for gpus, _ in known)
+    summed = {limit: sum(seconds[limit] * gpus / most for gpus, seconds in known) for limit in known[0][1]}
+    return _held(name, times, most, summed, config)
+
+
+def _held(name: str, times: tuple[int, ...], gpus: int, seconds: Seconds | None, config: Config) -> PhasePlan:
+    """A phase in which GPUs wait for this many seconds."""
+    price = config.hardware.dollars_per_gpu_hour
+    hours = None if seconds is None else sum(seconds.values()) * gpus / 3600
+    return PhasePlan(
+        name=name,
+        times=times,
+        tokens_in=0,
+        tokens_out=0,
+        gpu_hours=hours,
+        dollars=None if hours is None or price is None else hours * price,
+        gpus=gpus,
+        bound="" if not seconds else max(seconds, key=lambda limit: seconds[limit]),
+        waiting=hours or 0.0,
+        dropped="" if not seconds else _parts(seconds),
+    )
+
+
+def _parts(seconds: Seconds) -> str:
+    return ", ".join(f"{limit} {clock_words(time / 3600)}" for limit, time in seconds.items() if time >= 1)
