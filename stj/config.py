@@ -837,18 +837,28 @@ class RayConfig:
         _at_least(0, "ray.", self, "capacity_deadline_s", "stop_notice_s")
 
 
-_LEAST_GBS = 0.01
-"""GB/s: a link of 100 Mbit/s. No machine with GPUs has a slower one, so a lower number is in another unit."""
-_MOST_GBS = {"network_gbs": 3200, "nvlink_gbs": 3600, "disk_gbs": 1000, "fetch_gbs": 1000}
-"""GB/s, some years beyond the fastest machines of 2026. A higher number is most often in Gbit/s."""
+_SPEED = "in one direction; divide Gbit/s by 8, and MB/s by 1000"
+_HARDWARE_LIMITS = {
+    "gpus": (0, 256, "GPUs", "of one machine, not of the cluster"),
+    "gpu_memory_gb": (0.1, 2000, "GB", "of one GPU; divide MB by 1000"),
+    "host_memory_gb": (0.1, 100_000, "GB", "of one machine; divide MB by 1000"),
+    "gpu_tflops": (0.01, 20_000, "TFLOP/s", "dense in bf16; divide GFLOP/s by 1000"),
+    "gpu_bandwidth_gbs": (1, 50_000, "GB/s", "of one GPU's memory; multiply TB/s by 1000"),
+    "network_gbs": (0.01, 1500, "GB/s", _SPEED),
+    "nvlink_gbs": (0.01, 3600, "GB/s", _SPEED),
+    "disk_gbs": (0.01, 1000, "GB/s", _SPEED),
+    "fetch_gbs": (0.001, 1000, "GB/s", _SPEED),
+    "dollars_per_gpu_hour": (0, 1000, "dollars", "of one GPU for an hour, not of a machine or in cents"),
+}
+"""The least and the most of each number, its unit, and what to do with a number in another one. The limits are some times
+beyond the machines of 2026, so that they refuse wrong units and no machine."""
 
 
-def _check_gbs(name: str, value: float | None, most: float) -> None:
-    _check(
-        value is None or (math.isfinite(value) and _LEAST_GBS <= value <= most),
-        f"hardware.{name}={value} GB/s: must be {_LEAST_GBS} to {most} GB/s in one direction; "
-        "divide Gbit/s by 8, and MB/s by 1000",
-    )
+def _check_hardware(hardware: "HardwareConfig") -> None:
+    for name, (least, most, unit, remedy) in _HARDWARE_LIMITS.items():
+        value = getattr(hardware, name)
+        possible = value is None or least <= value <= most
+        _check(possible, f"hardware.{name}={value} {unit}: must be {least:g} to {most:g} {unit} {remedy}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -887,10 +897,9 @@ class HardwareConfig:
         _above_0("hardware.", self, "gpu_memory_gb", "host_memory_gb", "gpu_tflops", "gpu_bandwidth_gbs")
         _check(
             math.isfinite(self.training_share) and 0 < self.training_share <= 1,
-            f"hardware.training_share={self.training_share}: must be a share above 0, up to 1",
+            f"hardware.training_share={self.training_share}: must be a share of gpu_tflops, above 0 and up to 1; 0.56 is 56%",
         )
-        for name, most in _MOST_GBS.items():
-            _check_gbs(name, getattr(self, name), most)
+        _check_hardware(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,15 @@ from stj.config import Config
 from stj.models.shapes import shape_of
 from stj.plan.memory import GB
 from stj.plan.network import Ranks
-from stj.plan.training import training_plan
+from stj.plan.places import machines_of
+from stj.plan.training import TRAINING_SHARE, training_plan
 
 _WORTH = 0.004
 """Share of GPU time that a change must save to be named."""
 _RARER = 4
 _FASTER = 4
+_FASTEST_GBS = 50
+"""GB/s: more than a machine gets from any store of 2026, so nobody is advised to look for it."""
 
 IdleShare = Callable[[Config], float | None]
 """The idle share of the planned iteration of a config."""
@@ -60,15 +63,16 @@ def _changes(config: Config) -> Iterator[tuple[str, Callable[[Config], Config]]]
         yield "train.gradient_dtype=bf16", _in_train(gradient_dtype="bf16")
     if not train.shard_within_machine and _copy_fits(config):
         yield "train.shard_within_machine=true", _in_train(shard_within_machine=True)
-    yield (
-        f"run_root and the hub at {fetch:g} GB/s (hardware.fetch_gbs)",
-        lambda before: replace(before, hardware=replace(before.hardware, fetch_gbs=fetch)),
-    )
-    most = config.train.workers
-    yield (
-        f"engine.max_replicas={most}",
-        lambda before: replace(before, engine=replace(before.engine, max_replicas=max(most, before.engine.max_replicas))),
-    )
+    if fetch <= _FASTEST_GBS:
+        yield (
+            f"run_root and the hub at {fetch:g} GB/s (hardware.fetch_gbs)",
+            lambda before: replace(before, hardware=replace(before.hardware, fetch_gbs=fetch)),
+        )
+    gpus = machines_of(config) * hardware.gpus
+    if train.workers < gpus:
+        yield f"train.workers={gpus}", _in_train(workers=gpus)
+    if config.engine.max_replicas < gpus:
+        yield f"engine.max_replicas={gpus}", lambda before: replace(before, engine=replace(before.engine, max_replicas=gpus))
 
 
 def _in_train(**changed: object) -> Callable[[Config], Config]:
@@ -85,4 +89,4 @@ def _copy_fits(config: Config) -> bool:
         return False
     here = training_plan(shape, config)
     copy = 2 * shape.parameters * ranks.machines / ranks.count / GB
-    return here.fits and here.rank_gb + copy <= config.hardware.gpu_memory_gb * 0.95
+    return here.fits and here.rank_gb + copy <= config.hardware.gpu_memory_gb * TRAINING_SHARE

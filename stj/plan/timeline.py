@@ -7,7 +7,7 @@ from stj.config import Config
 from stj.plan.cost import PhasePlan, clock_words
 from stj.plan.places import machines_of
 
-_SHOWN = 0.005
+_SHOWN = 0.001
 """Shares of idle GPU time below this one are not named."""
 
 
@@ -23,6 +23,11 @@ class Span:
     """GPU-hours in which GPUs of the run's machines do not compute."""
     bound: str
 
+    @property
+    def ends(self) -> float:
+        """Hours from the begin of the iteration to the end of this phase."""
+        return self.begins + self.hours
+
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
@@ -33,18 +38,12 @@ class Timeline:
     gpus: int
     """GPUs of all machines."""
     spans: tuple[Span, ...]
+    hours: float
+    """Hours on the clock."""
+    idle_share: float
+    """Share of GPU time in which a GPU does not compute, from 0 to 1."""
     dollars: float | None
-
-    @property
-    def hours(self) -> float:
-        """Hours on the clock."""
-        return sum(span.hours for span in self.spans)
-
-    @property
-    def idle_share(self) -> float:
-        """Share of GPU time in which a GPU does not compute, from 0 to 1."""
-        held = self.hours * self.gpus
-        return sum(span.idle for span in self.spans) / held if held else 0.0
+    """Price of all machines for these hours; None without `hardware.dollars_per_gpu_hour`."""
 
     def lines(self, name: str) -> list[str]:
         """The timeline for a reader, on machines of this name."""
@@ -57,30 +56,39 @@ class Timeline:
         return [head, *(self._line(span, held) for span in self.spans)]
 
     def _line(self, span: Span, held: float) -> str:
-        idle = f", {span.idle / held:.1%} idle" if span.idle / held >= _SHOWN / 5 else ""
+        idle = f", {span.idle / held:.1%} idle" if span.idle / held >= _SHOWN else ""
         return f"{'':<12} at {_clock(span.begins)} {span.phase}: {clock_words(span.hours)}, bound by {span.bound}{idle}"
 
 
 def timeline(config: Config, phases: Sequence[PhasePlan]) -> Timeline | None:
-    """The second iteration, or the first if there is no other; None if a phase of it has unknown hours."""
-    gpus = machines_of(config) * config.hardware.gpus
-    index = min(1, config.iterations - 1)
-    spans: list[Span] = []
-    for phase in sorted(phases, key=_when):
-        times = phase.times[index]
-        if not times or (phase.gpu_hours == 0 and not phase.gpus):
-            continue
-        if phase.hours is None or phase.gpu_hours is None:
-            return None
-        begins = spans[-1].begins + spans[-1].hours if spans else 0.0
-        busy = phase.gpu_hours - phase.waiting
-        idle = times * (phase.hours * gpus - busy)
-        spans.append(Span(phase=phase.name, begins=begins, hours=times * phase.hours, idle=idle, bound=phase.bound))
-    if not spans or not gpus:
+    """The second iteration, or the first if there is no other.
+
+    None on a CPU, and if a phase of the iteration has unknown hours.
+    """
+    machines, index = machines_of(config), min(1, config.iterations - 1)
+    gpus = machines * config.hardware.gpus
+    here = [phase for phase in sorted(phases, key=_when) if phase.times[index] and phase.gpu_hours != 0]
+    if not gpus or not here or any(phase.hours is None for phase in here):
         return None
-    price, hours = config.hardware.dollars_per_gpu_hour, sum(span.hours for span in spans)
-    dollars = None if price is None else hours * gpus * price
-    return Timeline(iteration=index + 1, machines=machines_of(config), gpus=gpus, spans=tuple(spans), dollars=dollars)
+    spans: list[Span] = []
+    for phase in here:
+        spans.append(_span(phase, phase.times[index], spans[-1].ends if spans else 0.0, gpus))
+    hours, price = spans[-1].ends, config.hardware.dollars_per_gpu_hour
+    return Timeline(
+        iteration=index + 1,
+        machines=machines,
+        gpus=gpus,
+        spans=tuple(spans),
+        hours=hours,
+        idle_share=sum(span.idle for span in spans) / (hours * gpus),
+        dollars=None if price is None else hours * gpus * price,
+    )
+
+
+def _span(phase: PhasePlan, times: int, begins: float, gpus: int) -> Span:
+    hours, held = phase.hours or 0.0, phase.gpu_hours or 0.0
+    idle = times * (hours * gpus - (held - phase.waiting))
+    return Span(phase=phase.name, begins=begins, hours=times * hours, idle=idle, bound=phase.bound)
 
 
 # The order in which phases begin. One that runs several times stands where it first begins.

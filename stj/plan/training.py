@@ -10,7 +10,7 @@ from stj.config import Config, TrainConfig
 from stj.models.shapes import Shape
 from stj.plan.memory import GB, count, verdict
 
-_TRAINING_SHARE = 0.95
+TRAINING_SHARE = 0.95
 """Usable share of a GPU's memory; the driver, communication and fragments take the rest."""
 _LOGITS_SHARE = 0.1
 """Share of all logits in fp32 that loss and gradient hold at once, at most (measured in tests/train/test_head.py)."""
@@ -117,7 +117,7 @@ def training_plan(shape: Shape, config: Config) -> TrainingPlan:
         fits=True,
         remedy="",
     )
-    room = hardware.gpu_memory_gb * _TRAINING_SHARE if train.device == "gpu" else hardware.host_memory_gb / per_machine
+    room = hardware.gpu_memory_gb * TRAINING_SHARE if train.device == "gpu" else hardware.host_memory_gb / per_machine
     remedy = _training_remedy(
         train,
         load_full=loading * per_machine / GB > hardware.host_memory_gb,

@@ -76,21 +76,33 @@ def _of_passes(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, m
     ]
     rows = []
     if different:
-        once = (1, *[0] * last)
-        rows.append(_row("first starts", once, [(model, _start(model, config, a)) for model in different], config))
+        held = [_weights_of(model) for model in different]
+        starts = [
+            (model, _start(model, config, a, fetched=_weights_of(model) in held[:number]))
+            for number, model in enumerate(different)
+        ]
+        rows.append(_row("first starts", (1, *[0] * last), starts, config))
     if any(later):
-        rows.append(_row("later starts", tuple(later), [(models.seed, _start(models.seed, config, a))], config))
+        rows.append(_row("later starts", tuple(later), [(models.seed, _start(models.seed, config, a, fetched=False))], config))
     return rows
 
 
-def _start(model: ModelConfig, config: Config, a: Assumptions) -> Seconds | None:
-    """From the demand for engines to their first token, and the half-empty engines at the end; None if the shape is unknown."""
+def _weights_of(model: ModelConfig) -> tuple[str, str | None]:
+    """What names weights: two models with other settings may have the same."""
+    return model.path, model.revision
+
+
+def _start(model: ModelConfig, config: Config, a: Assumptions, *, fetched: bool) -> Seconds | None:
+    """From the demand for engines to their first token, and the half-empty engines at the end; None if the shape is unknown.
+
+    `fetched` weights are on the machines already.
+    """
     shape = shape_of(model)
     if shape is None:
         return None
     size = shape.parameters * DTYPE_BYTES[model.dtype] / GB
     return {
-        "network": size / config.hardware.fetch_gbs,
+        "network": 0.0 if fetched else size / config.hardware.fetch_gbs,
         "disk": size / config.hardware.disk_gbs,
         "engines": _ENGINE_S + _last_rows(shape, model, config, a) / 2,
     }
@@ -121,7 +133,8 @@ def _of_training(config: Config, phases: Sequence[PhasePlan], *, measures: bool)
         _held("export", (len(kinds),) * count, gpus, export, config),
     ]
     models = config.models
-    fetched = measures or models.seed in (models.generator, models.first_judge)
+    first = {_weights_of(models.generator), _weights_of(models.first_judge)}
+    fetched = measures or _weights_of(models.seed) in first
     if shape is not None and not (fetched and config.engine.device == "gpu"):
         fetch = {"network": 2 * shape.parameters / GB / config.hardware.fetch_gbs}
         rows.insert(0, _held("seed fetch", (1, *[0] * (count - 1)), gpus, fetch, config))

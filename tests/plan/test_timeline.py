@@ -1,0 +1,128 @@
+"""One iteration on the clock, and conf/paper.yaml's hours against a calculation by hand."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stj.config_loader import load
+from stj.loop.planning import run_plan
+from stj.plan import Plan, plan
+from stj.plan.timeline import Timeline
+
+ROOT = Path(__file__).parents[2]
+PAPER = [ROOT / "conf" / "paper.yaml", ROOT / "conf" / "hardware" / "8xh100-80.yaml"]
+S3 = "run_root=s3://bucket/paper"
+
+
+def planned(*words: str) -> Plan:
+    return plan(load(PAPER, [S3, *words]))
+
+
+def clock(*words: str) -> Timeline:
+    timeline = planned(*words).timeline
+    assert timeline is not None
+    return timeline
+
+
+def test_the_hours_of_the_paper_by_hand() -> None:
+    """The calculation of docs/costs.md, from numbers alone."""
+    steps = 20582 * 0.988 * 2 * 2274 / (32 * 8192)
+    flops = 8 * 70.55e9 + 16 * 80 * 8192 * 2274
+    computing = 8192 * flops / (989e12 * 0.56) * (1 + 600 / 8192)
+    sending = (2 * 2 + 4) * 70.55 * 31 / 32 / (400 * 0.8)
+    training = steps * (computing + 0.3 * sending)
+    fetching, loading = 141.1 / 2, 141.1 / 6
+    draws = min(15, 1 + math.log(512 * 8) / math.log(1 / 0.3))
+    last_rows = draws * 500 * 141.1 / (4 * 3350 * 0.6)
+    spans = {span.phase: span.hours * 3600 for span in clock().spans}
+    assert spans["fine-tuning"] == pytest.approx(training, rel=0.01)
+    assert spans["later starts"] == pytest.approx(fetching + loading + 90 + last_rows / 2, rel=0.01)
+    assert spans["rank starts"] == pytest.approx(loading + 60, rel=0.01)
+    assert spans["checkpoints"] == pytest.approx(3 * 12 * 70.55 / 4 * (1 / 6 + 1 / 2 + 1 / (8 * 1.2)), rel=0.01)
+    reading = 37.0e6 * 2 * 70.55e9 / (989e12 * 0.4)
+    at_once = 423_866 / 2300
+    cache = at_once * 2050 * 327_680 / 1e9
+    writing = 14.7e6 / at_once * (141.1 + cache) / (3350 * 0.6)
+    assert spans["judgments 2+"] == pytest.approx((reading + writing) / 32, rel=0.01)
+    idle = 3600 * sum(span.idle for span in clock().spans) / 32
+    parts = steps * 0.3 * sending + sum(spans[name] for name in ("later starts", "rank starts", "checkpoints", "export"))
+    assert idle == pytest.approx(parts, rel=0.01)
+
+
+def test_the_figures_in_the_docs_are_the_plan_s() -> None:
+    page = (ROOT / "docs" / "costs.md").read_text()
+    lines = run_plan(load(PAPER, [S3, "hardware.dollars_per_gpu_hour=2.5"])).lines()
+    shown = [line for line in lines if line.startswith(("timeline", "             at ", "less idle"))]
+    assert len(shown) > 8
+    assert [line for line in shown if line not in page] == []
+
+
+def test_an_iteration_is_the_sum_of_its_spans_and_follows_the_clock() -> None:
+    timeline = clock("hardware.dollars_per_gpu_hour=2")
+    ends = 0.0
+    for span in timeline.spans:
+        assert span.begins == pytest.approx(ends)
+        ends += span.hours
+    assert timeline.hours == pytest.approx(ends)
+    assert timeline.dollars == pytest.approx(2 * 32 * ends)
+    middle = planned().iterations[1]
+    assert middle.gpu_hours == pytest.approx(32 * ends)  # All phases hold all GPUs here.
+    names = [span.phase for span in timeline.spans]
+    assert names.index("later starts") < names.index("judgments 2+") < names.index("fine-tuning") < names.index("export")
+
+
+def test_gpus_that_no_engine_takes_are_idle() -> None:
+    few = clock("engine.max_replicas=1")
+    judging = next(span for span in few.spans if span.phase == "judgments 2+")
+    assert judging.idle == pytest.approx(judging.hours * 28)
+    assert few.idle_share > clock().idle_share + 0.3
+    listed = {remedy.change: remedy.idle_share for remedy in planned("engine.max_replicas=1").remedies}
+    assert listed["engine.max_replicas=32"] == pytest.approx(clock("engine.max_replicas=32").idle_share)
+
+
+def test_each_remedy_is_the_plan_with_its_setting() -> None:
+    remedies = {remedy.change: remedy.idle_share for remedy in planned().remedies}
+    before = clock().idle_share
+    settings = [change for change in remedies if change.startswith(("train.", "engine."))]
+    assert settings
+    for setting in settings:
+        assert remedies[setting] == pytest.approx(clock(setting).idle_share)
+    assert all(after < before for after in remedies.values())
+    assert remedies["all of these"] == min(remedies.values())
+    assert remedies["all of these"] <= 0.10
+
+
+def test_a_second_copy_of_the_weights_is_advised_only_where_it_fits() -> None:
+    """17.6 GB a GPU do not fit beside the 67 GB of a rank of the 70B on 80 GB; on 141 GB they do."""
+    narrow = "hardware.network_gbs=12.5"
+    change = "train.shard_within_machine=true"
+    assert change not in [remedy.change for remedy in planned(narrow).remedies]
+    assert change in [remedy.change for remedy in planned(narrow, "hardware.gpu_memory_gb=141").remedies]
+    assert change not in [remedy.change for remedy in planned(narrow, "hardware.gpu_memory_gb=141", change).remedies]
+
+
+CONFIG = load(PAPER, [S3])
+
+
+@settings(max_examples=30)
+@given(
+    gbs=st.floats(0.1, 1000),
+    replicas=st.integers(1, 16),
+    workers=st.sampled_from([8, 16, 32, 64]),
+    every=st.integers(1, 1000),
+)
+def test_a_share_is_a_share(gbs: float, replicas: int, workers: int, every: int) -> None:
+    config = replace(
+        CONFIG,
+        hardware=replace(CONFIG.hardware, network_gbs=gbs),
+        engine=replace(CONFIG.engine, max_replicas=replicas),
+        train=replace(CONFIG.train, workers=workers, checkpoint_every_steps=every),
+    )
+    timeline = plan(config).timeline
+    assert timeline is not None
+    assert 0 <= timeline.idle_share < 1
+    assert all(0 <= span.idle <= span.hours * timeline.gpus * (1 + 1e-9) for span in timeline.spans)

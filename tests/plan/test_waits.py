@@ -1,0 +1,177 @@
+"""What a run does besides its tokens, against bytes over bandwidths; and the errors of a machine's file."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stj.config_loader import load
+from stj.errors import ConfigError
+from stj.plan import Plan, plan
+from stj.plan.cost import PhasePlan
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+WEIGHTS = 141.1
+"""GB of the 70B in bf16."""
+
+
+def planned(*words: str, files: tuple[str, ...] = ("paper.yaml",)) -> Plan:
+    return plan(load([CONF / name for name in files], words))
+
+
+def phase(run: Plan, name: str) -> PhasePlan:
+    return next(phase for phase in run.phases if phase.name == name)
+
+
+def seconds(run: Plan, name: str) -> float:
+    return (phase(run, name).hours or 0) * 3600
+
+
+def test_a_checkpoint_is_written_hashed_and_sent_by_all_machines_at_once() -> None:
+    part = 12 * 70.55 / 4
+    links = ("hardware.disk_gbs=4", "hardware.fetch_gbs=2")
+    hashed = part / 8 / 1.2
+    assert seconds(planned("run_root=s3://b/p", *links), "checkpoints") == pytest.approx(part / 4 + part / 2 + hashed, rel=0.01)
+    assert seconds(planned("run_root=/shared/p", *links), "checkpoints") == pytest.approx(part / 2 + hashed, rel=0.01)
+    alone = planned("train.workers=8", "hardware.gpu_memory_gb=1000", *links)
+    assert seconds(alone, "checkpoints") == pytest.approx(12 * 70.55 / 4 + hashed * 4, rel=0.01)
+
+
+def test_checkpoints_are_those_that_the_training_writes() -> None:
+    """One after each 100 steps except for the last step, after which the model itself is written."""
+    steps = phase(planned(), "fine-tuning").steps
+    assert 300 < steps < 400
+    assert phase(planned(), "checkpoints").times == (3,) * 5
+    assert phase(planned("train.max_steps=200"), "checkpoints").times == (1,) * 5
+    assert phase(planned("train.max_steps=201"), "checkpoints").times == (2,) * 5
+    assert not [row for row in planned("train.checkpoint_every_steps=1000").phases if row.name == "checkpoints"]
+
+
+def test_an_export_is_gathered_by_all_and_written_in_parts() -> None:
+    run = planned("hardware.network_gbs=12.5", "hardware.disk_gbs=4", "run_root=s3://b/p")
+    gathered = WEIGHTS * 31 / 32 / 12.5 / 0.8
+    assert seconds(run, "export") == pytest.approx(gathered + WEIGHTS / 4 / 4 + WEIGHTS / 4 / 2, rel=0.01)
+
+
+def test_a_pass_starts_once_for_each_set_of_weights() -> None:
+    def starts(*words: str) -> dict[str, tuple[int, ...]]:
+        return {row.name: row.times for row in planned(*words).phases if row.name.endswith("starts")}
+
+    assert starts() == {"first starts": (1, 0, 0, 0, 0), "later starts": (0, 1, 1, 1, 2), "rank starts": (1,) * 5}
+    unmeasured = starts("heldout.path=null", "benchmarks=[]")
+    assert unmeasured["later starts"] == (0, 1, 1, 1, 1)
+    assert "later starts" not in starts("iterations=1", "heldout.path=null", "benchmarks=[]")
+    again = starts("train.objective=sft_then_dpo", "train.preference.source=warm_up", "train.preference.max_seq_len=2048")
+    assert again["later starts"] == (1, 2, 2, 2, 3)
+    assert again["rank starts"] == (2,) * 5
+
+
+def test_weights_that_a_machine_holds_are_not_fetched_again() -> None:
+    both = "{path: meta-llama/Meta-Llama-3-70B-Instruct, revision: null, tensor_parallel_size: 4}"
+    roles = [f"models.{role}={both}" for role in ("generator", "first_judge", "seed")]
+    shared, other = planned(*roles), planned(*roles, "models.seed.max_model_len=2048")
+    later = seconds(planned(), "later starts")
+    assert seconds(shared, "first starts") == pytest.approx(later)
+    assert seconds(other, "first starts") == pytest.approx(2 * later - WEIGHTS / 2, rel=0.01)
+    assert not [row for row in (*shared.phases, *other.phases) if row.name == "seed fetch"]
+    unmeasured = planned("heldout.path=null", "benchmarks=[]")
+    assert seconds(unmeasured, "seed fetch") == pytest.approx(WEIGHTS / 2, rel=0.01)
+
+
+def test_dollars_of_waiting_are_those_of_the_gpus_held() -> None:
+    run = planned("hardware.dollars_per_gpu_hour=3")
+    for row in run.phases:
+        assert row.gpu_hours is not None
+        assert row.dollars == pytest.approx(3 * row.gpu_hours)
+        assert 0 <= row.waiting <= row.gpu_hours
+        assert row.bound in {"compute", "network", "disk", "engines"}
+
+
+def test_the_narrowest_link_bounds_a_phase() -> None:
+    def bounds(*words: str) -> dict[str, str]:
+        return {row.name: row.bound for row in planned("run_root=s3://b/p", *words).phases}
+
+    assert bounds()["fine-tuning"] == "compute"
+    assert bounds("hardware.network_gbs=12.5")["fine-tuning"] == "network"
+    assert bounds("hardware.fetch_gbs=0.5")["later starts"] == "network"
+    assert bounds("hardware.disk_gbs=0.5")["later starts"] == "disk"
+    assert bounds("hardware.fetch_gbs=100", "hardware.disk_gbs=100")["later starts"] == "engines"
+    assert bounds("hardware.fetch_gbs=100")["checkpoints"] == "disk"
+
+
+def test_a_cpu_run_and_a_model_of_unknown_shape_wait_for_unknown_times() -> None:
+    assert not [row for row in planned(files=("mini.yaml",)).phases if row.bound or row.waiting]
+    unknown = planned("models.seed.path=nobody/unknown-7b")
+    assert phase(unknown, "rank starts").gpu_hours is None
+    assert phase(unknown, "later starts").gpu_hours is None
+    assert unknown.timeline is None
+
+
+def test_a_model_behind_an_api_starts_no_engine() -> None:
+    api = "{endpoint: https://api.example.com/v1, name: large}"
+    run = planned(f"models.generator={api}", f"models.first_judge={api}", "heldout.path=null", "benchmarks=[]")
+    assert [row.name for row in run.phases if row.name.endswith("starts")] == ["later starts", "rank starts"]
+
+
+PAPER = load([CONF / "paper.yaml"], ["run_root=s3://b/p"])
+
+
+@settings(max_examples=30)
+@given(
+    speeds=st.tuples(st.floats(0.01, 1000), st.floats(0.01, 1000)),
+    link=st.sampled_from(["network_gbs", "disk_gbs", "fetch_gbs", "nvlink_gbs"]),
+    workers=st.sampled_from([8, 32, 64]),
+)
+def test_a_faster_link_never_costs_more(speeds: tuple[float, float], link: str, workers: int) -> None:
+    train = replace(PAPER.train, workers=workers)
+    slow, fast = (
+        plan(replace(PAPER, train=train, hardware=replace(PAPER.hardware, **{link: speed}))) for speed in sorted(speeds)
+    )
+    for slower, faster in zip(slow.phases, fast.phases, strict=True):
+        assert (faster.gpu_hours or 0) <= (slower.gpu_hours or 0) * (1 + 1e-9), slower.name
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("network_gbs=3200", "network_gbs=3200.0 GB/s: must be 0.01 to 1500 GB/s in one direction; divide Gbit/s by 8"),
+        ("network_gbs=0", "network_gbs=0.0 GB/s: must be"),
+        ("network_gbs=inf", "network_gbs=inf GB/s: must be"),
+        ("nvlink_gbs=-1", "nvlink_gbs=-1.0 GB/s: must be"),
+        ("disk_gbs=7000", "disk_gbs=7000.0 GB/s: must be .* MB/s by 1000"),
+        ("fetch_gbs=nan", "fetch_gbs=nan GB/s: must be"),
+        ("gpu_memory_gb=81920", "gpu_memory_gb=81920.0 GB: must be 0.1 to 2000 GB of one GPU; divide MB by 1000"),
+        ("gpu_tflops=989000", "gpu_tflops=989000.0 TFLOP/s: must be .* divide GFLOP/s by 1000"),
+        ("gpu_bandwidth_gbs=0.5", "gpu_bandwidth_gbs=0.5 GB/s: must be .* multiply TB/s by 1000"),
+        ("gpus=1000", "gpus=1000 GPUs: must be 0 to 256 GPUs of one machine, not of the cluster"),
+        ("dollars_per_gpu_hour=20000", "dollars_per_gpu_hour=20000.0 dollars: must be"),
+        ("training_share=56", "training_share=56.0: must be a share of gpu_tflops, above 0 and up to 1; 0.56 is 56%"),
+        ("training_share=0", "training_share=0.0: must be a share"),
+    ],
+)
+def test_an_absurd_value_is_one_line_with_key_value_unit_and_remedy(word: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^hardware\.{message}") as caught:
+        load([], [f"hardware.{word}"])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_another_machine_without_its_network_is_refused_only_if_a_run_spans_machines(tmp_path: Path) -> None:
+    """It does not inherit the network of the machine that it replaces, and a later file or word may give it."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("hardware: {name: 8 x L40S, gpus: 8, gpu_memory_gb: 48, gpu_tflops: 362, gpu_bandwidth_gbs: 864}")
+    files = [CONF / "paper.yaml", CONF / "hardware" / "8xh100-80.yaml", mine]
+    with pytest.raises(ConfigError, match=r"^hardware.network_gbs=null GB/s: the run takes 4 machines of 8 GPUs \(8 x L40S\)"):
+        plan(load(files))
+    assert plan(load([*files, CONF / "hardware" / "ethernet-100.yaml"])).timeline is not None
+    assert load(files, ["hardware.network_gbs=25"]).hardware.network_gbs == 25
+    alone = plan(load([CONF / "small.yaml", mine]))
+    assert alone.timeline is not None
+
+
+def test_the_plan_of_a_missing_network_fails_in_one_line_before_anything_starts() -> None:
+    with pytest.raises(ConfigError, match="conf/hardware has more"):
+        planned("hardware.network_gbs=null")
+    assert asdict(planned())["timeline"]["machines"] == 4
