@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+from transformers.integrations.flash_attention import flash_attention_forward
 from transformers.utils import is_flash_attn_2_available
 
 from stj.errors import ModelError
@@ -108,6 +109,27 @@ def attend_by_kernel(
     return call_kernel(kernel, (query, key, value), kwargs["cu_seq_lens_q"], kwargs["max_length_q"], window, scaling), None
 
 
+def attend_by_flash(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The same by flash-attention, as transformers calls it; soft caps are computed too.
+
+    Raises ModelError for sinks, which transformers would leave out without a word, and for a window in a mask alone.
+    """
+    _check_plain(module, kwargs, capped=True)
+    if not sliding_window:
+        _check_whole(module, kwargs["max_length_q"])
+    attended, _ = flash_attention_forward(module, query, key, value, attention_mask, sliding_window=sliding_window, **kwargs)
+    return attended, None
+
+
 def kernel_takes(query: Tensor, value: Tensor, dropout: float) -> bool:
     """Whether torch's kernel computes attention of this kind (check_prefer_flash_attention and mha_varlen_fwd in torch)."""
     size = query.shape[-1]
@@ -138,25 +160,34 @@ def call_kernel(
 def _window(module: torch.nn.Module, sliding_window: int | None, kwargs: dict[str, Any]) -> int | None:
     """Number of tokens that a token sees, itself included; None if it sees its whole text.
 
-    Raises ModelError for attention that is neither causal over the whole text nor over such a window. Some models of
-    transformers hand their window over in a mask alone, which packed rows do not have.
+    Raises ModelError for attention that is neither causal over the whole text nor over such a window.
     """
-    name = type(module).__name__
-    if "cu_seq_lens_q" not in kwargs:
-        raise ModelError(f"{name} does not take packed rows: transformers must pass it cu_seq_lens_q")
-    if kwargs.get("softcap") or kwargs.get("s_aux") is not None:
-        raise ModelError(
-            f"{name} has a soft cap or attention sinks: only flash-attention computes these on packed rows; "
-            "install flash-attn, or use a model with plain attention"
-        )
+    _check_plain(module, kwargs, capped=False)
     longest = kwargs["max_length_q"]
     if not sliding_window:
         _check_whole(module, longest)
     return sliding_window if sliding_window and sliding_window < longest else None
 
 
+def _check_plain(module: torch.nn.Module, kwargs: dict[str, Any], *, capped: bool) -> None:
+    """Raises ModelError for a model that is not handed the texts' boundaries, for sinks, and for soft caps unless `capped`."""
+    name = type(module).__name__
+    if "cu_seq_lens_q" not in kwargs:
+        raise ModelError(f"{name} does not take packed rows: transformers must pass it cu_seq_lens_q")
+    if kwargs.get("s_aux") is not None:
+        raise ModelError(f"{name} has attention sinks, which packed rows do not have: use a model with plain attention")
+    if kwargs.get("softcap") and not capped:
+        raise ModelError(
+            f"{name} has a soft cap: only flash-attention computes it on packed rows; install flash-attn on machines with "
+            "GPUs, or use a model with plain attention"
+        )
+
+
 def _check_whole(module: torch.nn.Module, longest: int) -> None:
-    """Raises ModelError if a layer without a window must not see a whole text: its config says so in another way."""
+    """Raises ModelError if a layer without a window must not see a whole text.
+
+    Some models of transformers hand their window over in a mask alone, which packed rows do not have.
+    """
     config = getattr(module, "config", None)
     kinds, layer = getattr(config, "layer_types", None), getattr(module, "layer_idx", None)
     window = getattr(config, "sliding_window", None)
@@ -181,5 +212,6 @@ def _has_parameter(function: Varlen, name: str) -> bool:
     return name in inspect.signature(function).parameters
 
 
+AttentionInterface.register(_FLASH, attend_by_flash)
 AttentionInterface.register(_PER_TEXT, attend_within_texts)
 AttentionInterface.register(_VARLEN, attend_by_kernel)

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Pretr
 from benchmarks.attention_equality import CASES, Case, compare, eager, errors
 from stj.errors import ModelError
 from stj.train.attention import (
+    attend_by_flash,
     attend_by_kernel,
     attend_within_texts,
     boundaries,
@@ -183,15 +184,25 @@ def test_a_window_that_a_model_keeps_to_its_mask_is_refused_where_it_matters() -
     for model in list(models(config))[:2]:
         name = model.config._attn_implementation
         assert packed(model, [torch.arange(4), torch.arange(3)], name).isfinite().all()
-        with pytest.raises(ModelError, match="keeps its sliding_attention in a mask alone"):
-            packed(model, [torch.arange(4), torch.arange(5)], name)
+        for way in (name, "flash_attention_2"):
+            model.config._attn_implementation = way
+            with pytest.raises(ModelError, match="keeps its sliding_attention in a mask alone"):
+                packed(model, [torch.arange(4), torch.arange(5)], way)
 
 
-@pytest.mark.parametrize("more", [{"softcap": 50.0}, {"s_aux": torch.zeros(2)}])
-@pytest.mark.parametrize("attend", [attend_within_texts, attend_by_kernel])
-def test_soft_caps_and_sinks_are_refused(attend: Callable[..., Any], more: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("attend", "more", "reason"),
+    [
+        (attend_within_texts, {"softcap": 50.0}, "only flash-attention computes it"),
+        (attend_by_kernel, {"softcap": 50.0}, "only flash-attention computes it"),
+        (attend_within_texts, {"s_aux": torch.zeros(2)}, "has attention sinks"),
+        (attend_by_kernel, {"s_aux": torch.zeros(2)}, "has attention sinks"),
+        (attend_by_flash, {"s_aux": torch.zeros(2)}, "has attention sinks"),
+    ],
+)
+def test_soft_caps_and_sinks_are_computed_or_refused(attend: Callable[..., Any], more: dict[str, Any], reason: str) -> None:
     states = [torch.randn(1, 2, 3, 8)] * 3
-    with pytest.raises(ModelError, match="only flash-attention computes these on packed rows"):
+    with pytest.raises(ModelError, match=reason):
         attend(torch.nn.Module(), *states, None, **boundaries((3,), "stj_per_text", CPU), **more)
 
 
