@@ -15,13 +15,13 @@ tests/plan/test_network.py checks the model on narrow networks.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from stj.config import HardwareConfig, TrainConfig
 from stj.errors import ConfigError
 from stj.models.shapes import Shape
+from stj.models.zero import ZeroSizes
 from stj.plan.memory import GB
-from stj.plan.training import trained_parameters
+from stj.plan.training import GRADIENT_BYTES, trained_parameters
 
 _EXPOSED = 0.3
 """Share of the shorter of arithmetic and network that does not hide behind the longer."""
@@ -29,13 +29,6 @@ _SHORT_TOKENS = 600
 """Tokens of a micro-step at which arithmetic takes twice its time: matrix products are too small to fill the GPU."""
 _LINE_SHARE = 0.8
 """Share of a link's speed that collectives reach with large messages."""
-_DEEPSPEED: dict[str, float] = {
-    "stage3_max_live_parameters": 1e9,
-    "stage3_max_reuse_distance": 1e9,
-    "stage3_prefetch_bucket_size": 5e7,
-}
-"""DeepSpeed's defaults, in parameters (deepspeed/runtime/zero/config.py)."""
-_GRADIENT_BYTES = {"fp32": 4, "bf16": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +94,13 @@ def gathers(shape: Shape, train: TrainConfig) -> float:
     """How often a micro-step gathers all weights.
 
     Once forward and once backward. Backward computes a layer again first: if the layer is larger than DeepSpeed keeps for its
-    reuse, it is gathered a third time. What DeepSpeed may keep gathered, and at least the last layer, is gathered once.
+    reuse, it is gathered a third time. The last layers are gathered once: as many as DeepSpeed keeps beside the layer at work.
     """
-    limits = _DEEPSPEED | _numbers(train.deepspeed.get("zero_optimization", {}))
     layer = shape.layer_parameters(shape.experts)
-    again = train.activation_checkpointing and layer > limits["stage3_max_reuse_distance"]
+    sizes = ZeroSizes.of(layer, train)
+    again = train.activation_checkpointing and layer > sizes.stage3_max_reuse_distance
     times = 3 if again else 2
-    kept = min(max(layer, limits["stage3_max_live_parameters"]), shape.parameters)
+    kept = min(max(layer, sizes.stage3_max_live_parameters - layer), shape.parameters)
     return times - (times - 1) * kept / shape.parameters
 
 
@@ -115,7 +108,7 @@ def traffic(shape: Shape, train: TrainConfig, ranks: Ranks) -> Traffic:
     """The traffic of a micro-step; a single machine sends nothing to others."""
     times = gathers(shape, train)
     weights = 2.0 * shape.parameters * ranks.others
-    gradients = _GRADIENT_BYTES[train.gradient_dtype] * trained_parameters(shape, train) * ranks.others
+    gradients = GRADIENT_BYTES[train.gradient_dtype] * trained_parameters(shape, train) * ranks.others
     alone = ranks.machines == 1
     outside = 1 / train.gradient_accumulation if train.shard_within_machine else times
     return Traffic(
@@ -132,7 +125,7 @@ def micro_step(shape: Shape, train: TrainConfig, hardware: HardwareConfig, text:
     Raises ConfigError if the ranks need several machines and the network between them is not known.
     """
     flops = train.max_num_tokens * token_flops(shape, train, text)
-    return _timed(flops, traffic(shape, train, Ranks.of(train, hardware)), train, hardware)
+    return _timed(shape, flops, traffic(shape, train, Ranks.of(train, hardware)), train, hardware)
 
 
 def reading_step(shape: Shape, train: TrainConfig, hardware: HardwareConfig, text: float) -> MicroStep:
@@ -143,13 +136,13 @@ def reading_step(shape: Shape, train: TrainConfig, hardware: HardwareConfig, tex
     ranks = Ranks.of(train, hardware)
     weights = 2.0 * shape.parameters * ranks.others
     moved = Traffic(weights=0.0 if ranks.machines == 1 else weights, gradients=0.0, inside=weights, gathers=1.0)
-    return _timed(train.max_num_tokens * _forward_flops(shape, text), moved, train, hardware)
+    return _timed(shape, train.max_num_tokens * _forward_flops(shape, text), moved, train, hardware)
 
 
-def _timed(flops: float, moved: Traffic, train: TrainConfig, hardware: HardwareConfig) -> MicroStep:
+def _timed(shape: Shape, flops: float, moved: Traffic, train: TrainConfig, hardware: HardwareConfig) -> MicroStep:
     speed = hardware.gpu_tflops * 1e12 * hardware.training_share
     computing = flops / speed * (1 + _SHORT_TOKENS / train.max_num_tokens)
-    hidden, exposed = _sending(moved, train, Ranks.of(train, hardware), hardware)
+    hidden, exposed = _sending(shape, moved, train, hardware)
     inside = moved.inside / (hardware.nvlink_gbs * GB * _LINE_SHARE)
     overlapped = max(computing, hidden) + _EXPOSED * min(computing, hidden)
     return MicroStep(computing=computing, sending=max(hidden + exposed, inside), whole=max(overlapped, inside) + exposed)
@@ -193,17 +186,12 @@ def network_seconds(sent: float, hardware: HardwareConfig, machines: int) -> flo
     return sent / (hardware.network_gbs * GB * _LINE_SHARE)
 
 
-def _sending(moved: Traffic, train: TrainConfig, ranks: Ranks, hardware: HardwareConfig) -> tuple[float, float]:
+def _sending(shape: Shape, moved: Traffic, train: TrainConfig, hardware: HardwareConfig) -> tuple[float, float]:
     """Seconds of the network that may hide behind arithmetic, and seconds that cannot, by the settings of DeepSpeed."""
-    zero = train.deepspeed.get("zero_optimization", {})
+    ranks = Ranks.of(train, hardware)
     weights = network_seconds(moved.weights, hardware, ranks.machines)
     gradients = network_seconds(moved.gradients, hardware, ranks.machines)
-    prefetched = _numbers(zero).get("stage3_prefetch_bucket_size", 1.0) > 0
-    overlapped = zero.get("overlap_comm") is not False
-    hidden = weights * prefetched + gradients * overlapped
+    ahead = ZeroSizes.of(shape.layer_parameters(shape.experts), train).stage3_prefetch_bucket_size
+    overlapped = train.deepspeed.get("zero_optimization", {}).get("overlap_comm") is not False
+    hidden = weights * (ahead > 0) + gradients * overlapped
     return hidden, weights + gradients - hidden
-
-
-def _numbers(settings: dict[str, Any]) -> dict[str, float]:
-    """The settings that are numbers; DeepSpeed also takes words, as "auto"."""
-    return {name: float(value) for name, value in settings.items() if isinstance(value, int | float)}

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 
 from stj.config import Config
 from stj.models.shapes import shape_of
-from stj.plan.memory import GB
 from stj.plan.network import Ranks
 from stj.plan.places import machines_of
-from stj.plan.training import TRAINING_SHARE, training_plan
+from stj.plan.training import training_plan
 
 _WORTH = 0.004
 """Share of GPU time that a change must save to be named."""
@@ -82,11 +81,6 @@ def _in_train(**changed: object) -> Callable[[Config], Config]:
 def _copy_fits(config: Config) -> bool:
     """Whether each GPU has room for its share of a second copy of the weights, which the machines then hold."""
     shape = shape_of(config.models.seed)
-    if shape is None or config.train.lora is not None:
+    if shape is None or Ranks.of(config.train, config.hardware).machines == 1:
         return False
-    ranks = Ranks.of(config.train, config.hardware)
-    if ranks.machines == 1:
-        return False
-    here = training_plan(shape, config)
-    copy = 2 * shape.parameters * ranks.machines / ranks.count / GB
-    return here.fits and here.rank_gb + copy <= config.hardware.gpu_memory_gb * TRAINING_SHARE
+    return training_plan(shape, _in_train(shard_within_machine=True)(config)).fits

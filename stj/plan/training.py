@@ -11,11 +11,11 @@ from stj.models.shapes import Shape
 from stj.models.zero import ZeroSizes
 from stj.plan.memory import GB, count, verdict
 
-TRAINING_SHARE = 0.95
+_TRAINING_SHARE = 0.95
 """Usable share of a GPU's memory; the driver, communication and fragments take the rest."""
 _LOGITS_SHARE = 0.1
 """Share of all logits in fp32 that loss and gradient hold at once, at most (measured in tests/train/test_head.py)."""
-_GRADIENT_BYTES = {"fp32": 4, "bf16": 2}
+GRADIENT_BYTES = {"fp32": 4, "bf16": 2}
 """Bytes of a gradient while ranks exchange it, by train.gradient_dtype."""
 CHECKPOINT_BYTES = 12
 """Bytes of a trained parameter in a checkpoint: weight and two moments in fp32. What is frozen is not in it."""
@@ -118,7 +118,7 @@ def training_plan(shape: Shape, config: Config) -> TrainingPlan:
         fits=True,
         remedy="",
     )
-    room = hardware.gpu_memory_gb * TRAINING_SHARE if train.device == "gpu" else hardware.host_memory_gb / per_machine
+    room = hardware.gpu_memory_gb * _TRAINING_SHARE if train.device == "gpu" else hardware.host_memory_gb / per_machine
     remedy = _training_remedy(
         train,
         load_full=loading * per_machine / GB > hardware.host_memory_gb,
@@ -166,7 +166,7 @@ def _bucket_bytes(shape: Shape, trained: int, train: TrainConfig) -> tuple[float
     the used part of the bucket takes memory, and gloo sums another copy. There the same memory takes gloo's copy of the layers
     that it gathers: it counts if it is larger, as with adapters.
     """
-    bucket, size = _sizes(shape, train).reduce_bucket_size, _GRADIENT_BYTES[train.gradient_dtype]
+    bucket, size = _sizes(shape, train).reduce_bucket_size, GRADIENT_BYTES[train.gradient_dtype]
     used = size * min(trained, bucket)
     if train.device == "cpu":
         return used, max(2 * used, _gathered_bytes(shape, train))

@@ -2,25 +2,25 @@
 
 GPUs that are held wait meanwhile. Bytes, on each of N machines, for P parameters of which T are trained:
 
-    fetch        2P   from the hub or `run_root`, at `hardware.fetch_gbs`; only weights that the machine does not have yet
+    fetch        2P   from the hub or an object store, at `hardware.fetch_gbs`; of a judge, all but the machine's own export
     load         2P   from the local disk, at `hardware.disk_gbs`, once for all engines or ranks of a machine
     ranks        4P   over the network: rank 0 reads each parameter and sends it, and all ranks gather it
     checkpoint   12T/N   written, read for its hash, and sent to `run_root`
     export       2P   gathered by every machine; 2P/N written, and sent to `run_root`
 
-A `run_root` that is a URI is reached over the local disk; a path on several machines is shared storage, reached at once.
+stj/plan/storage.py says what a fetch and a write take, by where the weights lie.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from stj.config import Config, ModelConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.plan.cost import Assumptions, PhasePlan, clock_words
 from stj.plan.memory import GB
 from stj.plan.network import Ranks, network_seconds
-from stj.plan.places import engines_at_once
+from stj.plan.places import engines_at_once, machines_of
+from stj.plan.storage import Seconds, added, is_fetched, is_uri, reading, writing
 from stj.plan.training import CHECKPOINT_BYTES, exported_parameters, stages, trained_parameters
 
 _ENGINE_S = 90.0
@@ -29,28 +29,6 @@ _RANKS_S = 60.0
 """Seconds in which ranks import their packages and meet."""
 _HASH_GBS = 1.2
 """GB/s of SHA-256 on one core (hashlib, measured). Each rank hashes its own part of a checkpoint."""
-
-Seconds = Mapping[str, float]
-"""Seconds by what limits them: network, disk or engines."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Store:
-    """How fast machines reach `run_root`."""
-
-    seconds_of_gb: Seconds
-
-    @classmethod
-    def of(cls, config: Config, machines: int) -> "_Store":
-        hardware = config.hardware
-        disk, sent = {"disk": 1 / hardware.disk_gbs}, {"network": 1 / hardware.fetch_gbs}
-        if "://" in config.run_root:
-            return cls(seconds_of_gb=disk | sent)
-        return cls(seconds_of_gb=sent if machines > 1 else disk)
-
-    def seconds(self, size: float) -> dict[str, float]:
-        """Seconds in which a machine writes or reads this many bytes."""
-        return {limit: size / GB * of_gb for limit, of_gb in self.seconds_of_gb.items()}
 
 
 def waits(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, measures: bool) -> list[PhasePlan]:
@@ -76,15 +54,22 @@ def _of_passes(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, m
     ]
     rows = []
     if different:
-        held = [_weights_of(model) for model in different]
-        starts = [
-            (model, _start(model, config, a, fetched=_weights_of(model) in held[:number]))
-            for number, model in enumerate(different)
-        ]
-        rows.append(_row("first starts", (1, *[0] * last), starts, config))
+        rows.append(_row("first starts", (1, *[0] * last), _first_starts(different, config, a), config))
     if any(later):
-        rows.append(_row("later starts", tuple(later), [(models.seed, _start(models.seed, config, a, fetched=False))], config))
+        exported = 1 / Ranks.of(config.train, config.hardware).machines if config.train.device == "gpu" else 0.0
+        start = _start(models.seed, config, a, remote=is_uri(config.run_root), held=exported)
+        rows.append(_row("later starts", tuple(later), [(models.seed, start)], config))
     return rows
+
+
+def _first_starts(models: Sequence[ModelConfig], config: Config, a: Assumptions) -> list[tuple[ModelConfig, Seconds | None]]:
+    """The starts of these models, each fetched once, whatever its other settings are."""
+    starts, fetched = [], set()
+    for model in models:
+        held = float(_weights_of(model) in fetched)
+        starts.append((model, _start(model, config, a, remote=is_fetched(model.path), held=held)))
+        fetched.add(_weights_of(model))
+    return starts
 
 
 def _weights_of(model: ModelConfig) -> tuple[str, str | None]:
@@ -92,20 +77,17 @@ def _weights_of(model: ModelConfig) -> tuple[str, str | None]:
     return model.path, model.revision
 
 
-def _start(model: ModelConfig, config: Config, a: Assumptions, *, fetched: bool) -> Seconds | None:
+def _start(model: ModelConfig, config: Config, a: Assumptions, *, remote: bool, held: float) -> Seconds | None:
     """From the demand for engines to their first token, and the half-empty engines at the end; None if the shape is unknown.
 
-    `fetched` weights are on the machines already.
+    Each machine has the share `held` of `remote` weights.
     """
     shape = shape_of(model)
     if shape is None:
         return None
-    size = shape.parameters * DTYPE_BYTES[model.dtype] / GB
-    return {
-        "network": 0.0 if fetched else size / config.hardware.fetch_gbs,
-        "disk": size / config.hardware.disk_gbs,
-        "engines": _ENGINE_S + _last_rows(shape, model, config, a) / 2,
-    }
+    size = shape.parameters * DTYPE_BYTES[model.dtype]
+    fetched = reading(size, machines_of(config), config.hardware, remote=remote, held=held)
+    return added(fetched, {"engines": _ENGINE_S + _last_rows(shape, model, config, a) / 2})
 
 
 def _last_rows(shape: Shape, model: ModelConfig, config: Config, a: Assumptions) -> float:
@@ -134,8 +116,8 @@ def _of_training(config: Config, phases: Sequence[PhasePlan], *, measures: bool)
     ]
     models = config.models
     first = {_weights_of(models.generator), _weights_of(models.first_judge)}
-    fetched = measures or _weights_of(models.seed) in first
-    if shape is not None and not (fetched and config.engine.device == "gpu"):
+    fetched = config.engine.device == "gpu" and (measures or _weights_of(models.seed) in first)
+    if shape is not None and not fetched and is_fetched(models.seed.path):
         fetch = {"network": 2 * shape.parameters / GB / config.hardware.fetch_gbs}
         rows.insert(0, _held("seed fetch", (1, *[0] * (count - 1)), gpus, fetch, config))
     return rows
@@ -143,19 +125,20 @@ def _of_training(config: Config, phases: Sequence[PhasePlan], *, measures: bool)
 
 def _seconds(shape: Shape, config: Config) -> tuple[Seconds, Seconds, Seconds]:
     """Of one start of the ranks, one checkpoint and one export."""
-    train, hardware = config.train, config.hardware
-    ranks = Ranks.of(train, hardware)
-    store, weights = _Store.of(config, ranks.machines), 2.0 * shape.parameters
+    train, hardware, remote = config.train, config.hardware, is_uri(config.run_root)
+    ranks, weights = Ranks.of(train, hardware), 2.0 * shape.parameters
+    machines = ranks.machines
     trained = max(trained_parameters(shape, stage) for _, stage in stages(train))
     exported = 2.0 * max(exported_parameters(shape, stage) for _, stage in stages(train))
-    sent = network_seconds(2 * weights * ranks.others, hardware, ranks.machines)
-    start = {"disk": weights / GB / hardware.disk_gbs, "network": sent, "engines": _RANKS_S}
-    part = CHECKPOINT_BYTES * trained / ranks.machines
-    saved = store.seconds(part)
-    saved["disk"] = saved.get("disk", 0) + CHECKPOINT_BYTES * trained / ranks.count / GB / _HASH_GBS
-    gathered = network_seconds(exported * ranks.others, hardware, ranks.machines)
-    written = store.seconds(exported / ranks.machines)
-    return start, saved, written | {"network": written.get("network", 0) + gathered}
+
+    def exchanged(size: float) -> Seconds:
+        return {"network": network_seconds(size * ranks.others, hardware, machines)}
+
+    seed = reading(weights, machines, hardware, remote=is_fetched(config.models.seed.path), held=1.0)
+    start = added(seed, exchanged(2 * weights), {"engines": _RANKS_S})
+    hashed = {"disk": CHECKPOINT_BYTES * trained / ranks.count / GB / _HASH_GBS}
+    saved = added(writing(CHECKPOINT_BYTES * trained / machines, machines, hardware, remote=remote), hashed)
+    return start, saved, added(writing(exported / machines, machines, hardware, remote=remote), exchanged(exported))
 
 
 def _row(name: str, times: tuple[int, ...], starts: Sequence[tuple[ModelConfig, Seconds | None]], config: Config) -> PhasePlan:
@@ -165,8 +148,8 @@ def _row(name: str, times: tuple[int, ...], starts: Sequence[tuple[ModelConfig, 
     if len(known) < len(held):
         return _held(name, times, 0, None, config)
     most = max(gpus for gpus, _ in known)
-    summed = {limit: sum(seconds[limit] * gpus / most for gpus, seconds in known) for limit in known[0][1]}
-    return _held(name, times, most, summed, config)
+    weighted = [{limit: time * gpus / most for limit, time in seconds.items()} for gpus, seconds in known]
+    return _held(name, times, most, added(*weighted), config)
 
 
 def _held(name: str, times: tuple[int, ...], gpus: int, seconds: Seconds | None, config: Config) -> PhasePlan:

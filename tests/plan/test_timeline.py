@@ -35,13 +35,14 @@ def test_the_hours_of_the_paper_by_hand() -> None:
     computing = 8192 * flops / (989e12 * 0.56) * (1 + 600 / 8192)
     sending = (2 * 2 + 4) * 70.55 * 31 / 32 / (400 * 0.8)
     training = steps * (computing + 0.3 * sending)
-    fetching, loading = 141.1 / 2, 141.1 / 6
+    fetching, loading = 3 / 4 * 141.1 / 2, 141.1 / 6
     draws = min(15, 1 + math.log(512 * 8) / math.log(1 / 0.3))
     last_rows = draws * 500 * 141.1 / (4 * 3350 * 0.6)
     spans = {span.phase: span.hours * 3600 for span in clock().spans}
     assert spans["fine-tuning"] == pytest.approx(training, rel=0.01)
     assert spans["later starts"] == pytest.approx(fetching + loading + 90 + last_rows / 2, rel=0.01)
-    assert spans["rank starts"] == pytest.approx(loading + 60, rel=0.01)
+    spreading = 2 * 141.1 * 31 / 32 / (400 * 0.8)
+    assert spans["rank starts"] == pytest.approx(loading + spreading + 60, rel=0.01)
     assert spans["checkpoints"] == pytest.approx(3 * 12 * 70.55 / 4 * (1 / 6 + 1 / 2 + 1 / (8 * 1.2)), rel=0.01)
     reading = 37.0e6 * 2 * 70.55e9 / (989e12 * 0.4)
     at_once = 423_866 / 2300

@@ -73,12 +73,28 @@ def test_weights_that_a_machine_holds_are_not_fetched_again() -> None:
     both = "{path: meta-llama/Meta-Llama-3-70B-Instruct, revision: null, tensor_parallel_size: 4}"
     roles = [f"models.{role}={both}" for role in ("generator", "first_judge", "seed")]
     shared, other = planned(*roles), planned(*roles, "models.seed.max_model_len=2048")
-    later = seconds(planned(), "later starts")
-    assert seconds(shared, "first starts") == pytest.approx(later)
+    later = seconds(planned("run_root=s3://b/p"), "later starts") + WEIGHTS / 4 / 2
+    assert seconds(shared, "first starts") == pytest.approx(later, rel=1e-4)
     assert seconds(other, "first starts") == pytest.approx(2 * later - WEIGHTS / 2, rel=0.01)
     assert not [row for row in (*shared.phases, *other.phases) if row.name == "seed fetch"]
     unmeasured = planned("heldout.path=null", "benchmarks=[]")
     assert seconds(unmeasured, "seed fetch") == pytest.approx(WEIGHTS / 2, rel=0.01)
+
+
+def test_a_judge_is_read_from_where_its_training_has_written_it() -> None:
+    """Each machine keeps what it has exported to an object store. A path is shared storage, or one machine's disk."""
+    rest = seconds(planned("run_root=s3://b/p", "hardware.fetch_gbs=1000", "hardware.disk_gbs=1000"), "later starts")
+
+    def fetch(run_root: str, *words: str) -> float:
+        return seconds(planned(f"run_root={run_root}", *words), "later starts") - rest
+
+    assert fetch("s3://b/p") == pytest.approx(3 / 4 * WEIGHTS / 2 + WEIGHTS / 6, rel=0.01)
+    assert fetch("/shared/p") == pytest.approx(WEIGHTS / 2, rel=0.01)
+    assert fetch("runs/paper") == fetch("/shared/p")  # A directory, though it looks like an id on the hub.
+    alone = ("train.workers=8", "engine.max_replicas=2", "hardware.gpu_memory_gb=1000")
+    small = seconds(planned("run_root=s3://b/p", *alone, "hardware.disk_gbs=1000"), "later starts")
+    assert fetch("s3://b/p", *alone) == pytest.approx(fetch("/data/p", *alone))
+    assert seconds(planned("run_root=/data/p", *alone), "later starts") - small == pytest.approx(WEIGHTS / 6, rel=0.02)
 
 
 def test_dollars_of_waiting_are_those_of_the_gpus_held() -> None:

@@ -1,0 +1,48 @@
+"""How long a machine takes to read weights from where they lie, and to write what a training makes.
+
+the hub, or a URI        fetched at `hardware.fetch_gbs` to the local disk, and read from there at `hardware.disk_gbs`
+a path, one machine      on the local disk
+a path, more machines    on shared storage, which is read and written at `hardware.fetch_gbs`, without a local copy
+"""
+
+from collections.abc import Mapping
+
+from stj.config import HardwareConfig
+from stj.models.locate import is_hub_id
+from stj.plan.memory import GB
+from stj.storage.folder import PACKAGE_SCHEME
+
+Seconds = Mapping[str, float]
+"""Seconds by what limits them: network, disk or engines."""
+
+
+def is_fetched(model: str) -> bool:
+    """Whether a model, by its path, reaches a machine only by a fetch to its disk: from the hub or an object store."""
+    return is_hub_id(model) or is_uri(model)
+
+
+def is_uri(place: str) -> bool:
+    """Whether a place is in an object store. `runs/paper` as a `run_root` is a directory, though it looks like an id."""
+    return "://" in place and not place.startswith(PACKAGE_SCHEME)
+
+
+def reading(size: float, machines: int, hardware: HardwareConfig, *, remote: bool, held: float = 0.0) -> Seconds:
+    """Seconds in which each machine reads this many bytes, of which it holds the share `held`, from 0 to 1.
+
+    A `remote` place needs a fetch; what a machine has fetched or exported before is not fetched again.
+    """
+    disk, sent = size / GB / hardware.disk_gbs, size / GB / hardware.fetch_gbs
+    if remote:
+        return {"network": (1 - held) * sent, "disk": disk}
+    return {"network": sent} if machines > 1 else {"disk": disk}
+
+
+def writing(size: float, machines: int, hardware: HardwareConfig, *, remote: bool) -> Seconds:
+    """Seconds in which each machine writes this many bytes; to a `remote` place from its disk, where they are written first."""
+    return reading(size, machines, hardware, remote=remote)
+
+
+def added(*parts: Seconds) -> Seconds:
+    """The sums of what different steps take, one after the other."""
+    limits = dict.fromkeys(limit for part in parts for limit in part)
+    return {limit: sum(part.get(limit, 0.0) for part in parts) for limit in limits}
