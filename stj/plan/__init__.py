@@ -5,7 +5,7 @@ Memory follows from the models' shapes. Tokens and hours rest on assumptions, wh
 
 from dataclasses import dataclass
 
-from stj.config import Config, HardwareConfig
+from stj.config import Config
 from stj.models.shapes import shape_of
 from stj.plan.cost import (
     Assumptions,
@@ -135,7 +135,7 @@ def plan(config: Config, assumptions: Assumptions | None = None, given: GivenPai
     rule = "pass the rule" if has_rule(config.select) else "pass, as select.* has no rule"
     return Plan(
         hardware=config.hardware.name,
-        links=_links(config.hardware),
+        links=_links(config),
         roles=tuple(role_plan(name, model, config) for name, model in models.items()),
         training=training_plan(seed, config) if seed else None,
         phases=phase_plans,
@@ -159,9 +159,10 @@ def _all_phases(config: Config, assumptions: Assumptions, given: GivenPairs) -> 
     return (*with_tokens[:first], *waits(config, with_tokens, assumptions, measures=measures), *with_tokens[first:])
 
 
-def _links(hardware: HardwareConfig) -> str:
+def _links(config: Config) -> str:
+    hardware, updates = config.hardware, " and updates on the host" if config.train.offload == "optimizer" else ""
     between = "" if hardware.network_gbs is None else f"{hardware.network_gbs:g} GB/s between machines, "
     return (
         f"{hardware.training_share:.0%} of peak FLOP/s by training; {between}{hardware.disk_gbs:g} GB/s from local disks, "
-        f"{hardware.fetch_gbs:g} GB/s from the hub and from run_root; the start of machines not counted"
+        f"{hardware.fetch_gbs:g} GB/s from the hub and from run_root; the start of machines{updates} not counted"
     )

@@ -291,7 +291,7 @@ def _sampling(
         return _bought(name, times, tokens, model)
     shape = shape_of(model)
     hours = None
-    if shape and config.engine.device == "gpu":
+    if shape and config.hardware.gpus and config.engine.device == "gpu":
         hours = _gpu_seconds(shape, model, tokens, config, a) / 3600
     planned = _phase(name, times, tokens, hours, config.hardware)
     return planned if hours is None else replace(planned, gpus=engines_at_once(model, config) * model.gpus, bound="engines")
@@ -359,7 +359,7 @@ def _fine_tuning(training: _Training, config: Config, a: Assumptions) -> PhasePl
     """The steps of a training, and the reference's reading of its examples, if it has one."""
     tokens, times = (training.tokens, training.learnt), (1,) * config.iterations
     shape, train = shape_of(config.models.seed), config.train
-    if not shape or train.device != "gpu":
+    if not shape or not config.hardware.gpus or train.device != "gpu":
         planned = _phase(training.name, times, tokens, None, config.hardware, training.dropped)
         return replace(planned, steps=training.steps)
     step = micro_step(shape, train, config.hardware, training.text)

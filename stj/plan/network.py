@@ -110,7 +110,8 @@ def traffic(shape: Shape, train: TrainConfig, ranks: Ranks) -> Traffic:
     weights = 2.0 * shape.parameters * ranks.others
     gradients = GRADIENT_BYTES[train.gradient_dtype] * trained_parameters(shape, train) * ranks.others
     alone = ranks.machines == 1
-    outside = 1 / train.gradient_accumulation if train.shard_within_machine else times
+    copied = train.shard_within_machine and ranks.machines < ranks.count
+    outside = 1 / train.gradient_accumulation if copied else times
     return Traffic(
         weights=0.0 if alone else outside * weights,
         gradients=0.0 if alone else gradients,

@@ -36,9 +36,11 @@ def waits(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, measur
 
     A phase whose model has an unknown shape has no GPU-hours. Raises ConfigError if the network is not known.
     """
-    on_gpus = config.engine.device == "gpu"
+    if not config.hardware.gpus:
+        return []
+    passes = _of_passes(config, phases, a, measures=measures) if config.engine.device == "gpu" else []
     training = _of_training(config, phases, measures=measures) if config.train.device == "gpu" else []
-    return [*(_of_passes(config, phases, a, measures=measures) if on_gpus else []), *training]
+    return [*passes, *training]
 
 
 def _of_passes(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, measures: bool) -> list[PhasePlan]:

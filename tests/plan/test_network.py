@@ -173,6 +173,8 @@ def test_the_traffic_of_the_70b_on_four_machines() -> None:
     assert sent(bf16) == pytest.approx(410, rel=0.005)
     assert sent(replace(fp32, shard_within_machine=True)) == pytest.approx(410, rel=0.005)
     assert sent(replace(bf16, shard_within_machine=True)) == pytest.approx(273, rel=0.005)
+    alone = replace(bf16, shard_within_machine=True)  # One rank a machine shares with nobody.
+    assert traffic(LLAMA_70B, alone, Ranks(count=4, machines=4)) == traffic(LLAMA_70B, bf16, Ranks(count=4, machines=4))
     accumulated = replace(bf16, shard_within_machine=True, gradient_accumulation=4)
     assert sent(accumulated) == pytest.approx((2 / 4 + 2) * 70.55 * 31 / 32, rel=0.005)
 

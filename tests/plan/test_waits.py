@@ -118,6 +118,13 @@ def test_the_narrowest_link_bounds_a_phase() -> None:
     assert bounds("hardware.fetch_gbs=100")["checkpoints"] == "disk"
 
 
+def test_a_machine_without_gpus_has_no_hours() -> None:
+    none = planned("hardware.gpus=0")
+    assert not none.fits
+    assert all(row.gpu_hours is None for row in none.phases)
+    assert none.timeline is None
+
+
 def test_a_cpu_run_and_a_model_of_unknown_shape_wait_for_unknown_times() -> None:
     assert not [row for row in planned(files=("mini.yaml",)).phases if row.bound or row.waiting]
     unknown = planned("models.seed.path=nobody/unknown-7b")
@@ -183,6 +190,8 @@ def test_a_file_of_another_machine_without_its_network_is_refused_only_if_a_run_
         plan(load(files))
     assert plan(load([*files, CONF / "hardware" / "ethernet-100.yaml"])).timeline is not None
     assert load(files, ["hardware.network_gbs=25"]).hardware.network_gbs == 25
+    words = ["hardware.network_gbs=25", "hardware.name=mine"]
+    assert [load([], word).hardware.network_gbs for word in (words, words[::-1], words[1:])] == [25, 25, None]
     alone = plan(load([CONF / "small.yaml", mine]))
     assert alone.timeline is not None
 
