@@ -75,6 +75,14 @@ def test_gradients_in_bf16_change_the_weights_a_little(results: dict[str, Any]) 
     assert 0 < changed.norm() < 0.2 * update.norm()
 
 
+def test_means_are_rounded_between_machines_alone(results: dict[str, Any]) -> None:
+    """Whatever the sizes: exact but for fp32 on one machine, and within the rounding of bf16 on several."""
+    errors = {size: max(errors) for size, errors in results["means"].items()}
+    assert errors[str(RANKS)] < 1e-6
+    assert 1e-6 < errors[str(MACHINE)] < 2 * 2**-8
+    assert 1e-6 < errors["1"] < 4 * 2**-8
+
+
 def test_machines_with_different_numbers_of_ranks_are_refused(results: dict[str, Any]) -> None:
     assert (
         results["refusals"]
@@ -94,6 +102,7 @@ def main(rank: int, seed: Path, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
     made: dict[str, Any] = {case: train(seed, changes) for case, changes in CASES.items()}
     made["seed"] = {"weights": train(seed, {}, steps=0)["weights"]}
+    made["means"] = means(rank)
     made["refusals"] = refusals(rank)
     if rank == 0:
         torch.save(made, folder / "made.pt")
@@ -136,6 +145,26 @@ def copied(weights: list[torch.nn.Parameter]) -> float:
     copies = [getattr(weight, "ds_secondary_tensor", None) for weight in weights]
     whole = sum(weight.ds_numel for weight in weights)
     return float(sum(copy.numel() for copy in copies if copy is not None) / whole)
+
+
+def means(rank: int) -> dict[str, list[float]]:
+    """Errors of means over all ranks, each tensor's largest, by the number of ranks that a machine has."""
+    from stj.train.deepspeed_private import machine_groups, mean_by_machine
+
+    errors: dict[str, list[float]] = {}
+    for size in (1, MACHINE, RANKS):
+        groups, errors[str(size)] = machine_groups(size), []
+        for numels in ([1], [5, 64], [1000, 3, 8, 17]):
+            tensors = [torch.randn(numel, generator=torch.Generator().manual_seed(rank)).bfloat16() for numel in numels]
+            for tensor, part in zip(tensors, mean_by_machine(tensors, groups=groups), strict=True):
+                everywhere = [torch.empty_like(tensor) for _ in range(RANKS)]
+                dist.all_gather(everywhere, tensor)
+                length = -(-tensor.numel() // RANKS)
+                exact = torch.stack(everywhere).double().mean(0)[rank * length : (rank + 1) * length]
+                assert part.shape == exact.shape
+                assert part.dtype == torch.float32
+                errors[str(size)] += [float((part - exact).abs().max())] if part.numel() else []
+    return errors
 
 
 def refusals(rank: int) -> list[str]:
