@@ -769,8 +769,8 @@ class TrainConfig:
     pass gathers weights over the network. Each GPU holds 2 bytes a parameter more, divided by the machine's GPUs. The trained
     weights are the same."""
     gradient_dtype: Literal["fp32", "bf16"] = "fp32"
-    """Number format in which ranks exchange gradients. `bf16` halves their traffic, and rounds each sum. Sums over
-    `gradient_accumulation` stay in fp32."""
+    """Number format in which machines exchange gradients. `bf16` halves their traffic and rounds them once a machine. The ranks
+    of a machine, and `gradient_accumulation`, sum in fp32 with both."""
     deepspeed: dict[str, Any] = field(default_factory=dict, hash=False)
     """More settings of DeepSpeed, merged over those of stj, as in `{zero_optimization: {reduce_bucket_size: 200000000}}`. A
     setting that stj makes itself is refused."""

@@ -3,7 +3,7 @@
 What a machine sends, and receives, in a micro-step of R ranks. P are all parameters, T the trained ones:
 
     weights      2P (R-1)/R bytes for each time that they are gathered; ZeRO-3 gathers them two or three times (`gathers`)
-    gradients    4T (R-1)/R bytes if they are summed in fp32, 2T (R-1)/R in bf16
+    gradients    4T (R-1)/R bytes if they are exchanged in fp32; in bf16 2T (N-1)/N of N machines, which first sum their own
 
 A ring of all ranks enters and leaves each machine once, so the number of ranks on a machine does not matter. With a second copy
 of the weights on each machine (hpZ of ZeRO++, arXiv 2306.10209), only the first gathering of a step uses the network.
@@ -108,16 +108,23 @@ def traffic(shape: Shape, train: TrainConfig, ranks: Ranks) -> Traffic:
     """The traffic of a micro-step; a single machine sends nothing to others."""
     times = gathers(shape, train)
     weights = 2.0 * shape.parameters * ranks.others
-    gradients = GRADIENT_BYTES[train.gradient_dtype] * trained_parameters(shape, train) * ranks.others
+    gradients = GRADIENT_BYTES[train.gradient_dtype] * trained_parameters(shape, train) * _summed_by(train, ranks)
+    summed = 4.0 * trained_parameters(shape, train) * ranks.others
     alone = ranks.machines == 1
     copied = train.shard_within_machine and ranks.machines < ranks.count
     outside = 1 / train.gradient_accumulation if copied else times
     return Traffic(
         weights=0.0 if alone else outside * weights,
         gradients=0.0 if alone else gradients,
-        inside=times * weights + gradients,
+        inside=times * weights + summed,
         gathers=times,
     )
+
+
+def _summed_by(train: TrainConfig, ranks: Ranks) -> float:
+    """The share of gradients that leaves a machine. In bf16, machines of equally many ranks send only their sums."""
+    by_machine = train.gradient_dtype == "bf16" and ranks.count % ranks.machines == 0
+    return (ranks.machines - 1) / ranks.machines if by_machine else ranks.others
 
 
 def micro_step(shape: Shape, train: TrainConfig, hardware: HardwareConfig, text: float) -> MicroStep:

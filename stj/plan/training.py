@@ -160,18 +160,18 @@ def _gathered_bytes(shape: Shape, train: TrainConfig) -> float:
 
 
 def _bucket_bytes(shape: Shape, trained: int, train: TrainConfig) -> tuple[float, float]:
-    """The bucket of gradients in train.gradient_dtype, and the copies from which it is summed.
+    """The bucket of gradients in train.gradient_dtype, and the copies in fp32 from which it is summed.
 
-    A gradient larger than the bucket is summed alone, from bf16, with a copy in fp32 if it is exchanged in fp32. On a CPU only
-    the used part of the bucket takes memory, and gloo sums another copy. There the same memory takes gloo's copy of the layers
-    that it gathers: it counts if it is larger, as with adapters.
+    A gradient larger than the bucket is summed alone, with a copy in bf16 and one in fp32. On a CPU only the used part of the
+    bucket takes memory, and gloo sums another copy. There the same memory takes gloo's copy of the layers that it gathers: it
+    counts if it is larger, as with adapters.
     """
     bucket, size = _sizes(shape, train).reduce_bucket_size, GRADIENT_BYTES[train.gradient_dtype]
-    used = size * min(trained, bucket)
+    used = min(trained, bucket)
     if train.device == "cpu":
-        return used, max(2 * used, _gathered_bytes(shape, train))
-    alone = (2 + (size if size > 2 else 0)) * shape.largest_parameter
-    return size * bucket, max(used, 0 if train.lora or shape.largest_parameter <= bucket else alone)
+        return size * used, max(8 * used, _gathered_bytes(shape, train))
+    alone = 6 * shape.largest_parameter if not train.lora and shape.largest_parameter > bucket else 0
+    return size * bucket, max(4 * used, alone)
 
 
 def _export_bytes(shape: Shape, train: TrainConfig) -> float:

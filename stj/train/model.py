@@ -12,9 +12,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from stj.config import TrainConfig
 from stj.train import attention
 from stj.train.adapters import trained
+from stj.train.deepspeed_private import machine_groups, sum_gradients_by_machine
 from stj.train.flops import numel
 from stj.train.head import SupervisedHead
-from stj.train.zero import deepspeed_settings, ranks_sharing
+from stj.train.zero import deepspeed_settings, machine_size, ranks_sharing
 
 
 class PackedJudge(torch.nn.Module):
@@ -49,6 +50,8 @@ def load_engine(directory: Path, config: TrainConfig, dtype: torch.dtype = torch
     # DeepSpeed compiles its shared-memory collectives (a minute of g++) if it finds a compiler; gloo needs none
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     sharing = ranks_sharing(config)
+    # If machines have different numbers of ranks, each rank counts as a machine: then all sums are in bf16.
+    sum_gradients_by_machine(machine_groups(machine_size() or 1) if config.gradient_dtype == "bf16" else None)
     settings = deepspeed_settings(config, dtype, sharing=sharing)
     keep = HfDeepSpeedConfig(settings)  # from_pretrained partitions the weights for as long as this object lives
     attend = attention.implementation(config.device)

@@ -26,7 +26,7 @@ def deepspeed_settings(
 
     `sharing` ranks of each machine share a second copy of the weights; 1 is none.
 
-    Gradients are summed over ranks in `train.gradient_dtype`, and over micro-batches in fp32. The master weights are fp32,
+    Gradients are exchanged in `train.gradient_dtype`, and summed over micro-batches in fp32. The master weights are fp32,
     because at Table 7's learning rate of 1e-6 an update is below what bf16 can add to a weight.
     """
     adamw = {"lr": config.lr, "betas": list(config.betas), "weight_decay": config.weight_decay}  # lr is set at each step
@@ -60,6 +60,21 @@ def merged(settings: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
     return result
 
 
+def machine_size() -> int | None:
+    """Ranks of each machine; None unless each machine has equally many, with consecutive numbers. All ranks must call this."""
+    places = _places()
+    size = places[0][1]
+    even = len(places) % size == 0 and places == [(rank % size, size) for rank in range(len(places))]
+    return size if even else None
+
+
+def _places() -> list[tuple[int, int]]:
+    """For each rank its number on its machine, and the number of ranks there."""
+    places = [(0, 1)] * dist.get_world_size()
+    dist.all_gather_object(places, (int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])))
+    return places
+
+
 def ranks_sharing(config: TrainConfig) -> int:
     """How many ranks of each machine share a second copy of the weights; 1 if there is none. All ranks must call this.
 
@@ -70,16 +85,15 @@ def ranks_sharing(config: TrainConfig) -> int:
     """
     if not config.shard_within_machine:
         return 1
-    places = [(0, 0)] * dist.get_world_size()
-    dist.all_gather_object(places, (int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])))
-    sharing = places[0][1]
-    if places != [(rank % sharing, sharing) for rank in range(len(places))] or len(places) % sharing:
+    size = machine_size()
+    if size is None:
+        places = _places()
         sizes = ", ".join(str(size) for local, size in places if local == 0)
         raise TrainingFailed(
             f"train.shard_within_machine=true needs equally many ranks on each machine, and train.workers={len(places)} have "
             f"{sizes} ranks on theirs: set train.workers to a multiple of a machine's GPUs, or train.shard_within_machine=false"
         )
-    return sharing if sharing < len(places) else 1
+    return size if size < dist.get_world_size() else 1
 
 
 def check_deepspeed(config: TrainConfig) -> None:

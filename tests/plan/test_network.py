@@ -37,7 +37,10 @@ A100 = HardwareConfig(gpu_tflops=312, nvlink_gbs=300, training_share=0.795)
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A run of FSDP in full shard with all activations computed again, and the tokens that a GPU trained in a second."""
+    """A run of FSDP in full shard with all activations computed again, and the tokens that a GPU trained in a second.
+
+    FSDP exchanges gradients in bf16 over all ranks: at most 1/24 more bytes than stj's sums by machine.
+    """
 
     shape: Shape
     text: int
@@ -167,16 +170,20 @@ def sent(train: TrainConfig, machines: int = 4) -> float:
 
 
 def test_the_traffic_of_the_70b_on_four_machines() -> None:
-    """(2 x 2 + 4) x 70.55 GB x 31/32 with gradients in fp32; ZeRO-3 in bf16 is ZeRO++'s 3M (arXiv 2306.10209)."""
+    """Weights twice, and gradients: in fp32 by all 32 ranks, in bf16 by four machines."""
     fp32, bf16 = TrainConfig(), TrainConfig(gradient_dtype="bf16")
-    assert sent(fp32) == pytest.approx(547, rel=0.01)
-    assert sent(bf16) == pytest.approx(410, rel=0.005)
-    assert sent(replace(fp32, shard_within_machine=True)) == pytest.approx(410, rel=0.005)
-    assert sent(replace(bf16, shard_within_machine=True)) == pytest.approx(273, rel=0.005)
+    ranks, machines = 70.55 * 31 / 32, 70.55 * 3 / 4
+    once = 1 / 70.55  # The last layer, 0.86e9 parameters, or 1e9 beside it: gathered once.
+    assert sent(fp32) == pytest.approx((2 * 2 + 4) * ranks, rel=0.01)
+    assert sent(bf16) == pytest.approx(2 * (2 - once) * ranks + 2 * machines, rel=0.005)
+    assert sent(replace(fp32, shard_within_machine=True)) == pytest.approx((2 + 4) * ranks, rel=0.001)
+    assert sent(replace(bf16, shard_within_machine=True)) == pytest.approx(2 * ranks + 2 * machines, rel=0.001)
+    uneven = traffic(LLAMA_70B, bf16, Ranks(count=30, machines=4))
+    assert uneven.gradients == pytest.approx(2 * 70.55e9 * 29 / 30, rel=0.001)
     alone = replace(bf16, shard_within_machine=True)  # One rank a machine shares with nobody.
     assert traffic(LLAMA_70B, alone, Ranks(count=4, machines=4)) == traffic(LLAMA_70B, bf16, Ranks(count=4, machines=4))
     accumulated = replace(bf16, shard_within_machine=True, gradient_accumulation=4)
-    assert sent(accumulated) == pytest.approx((2 / 4 + 2) * 70.55 * 31 / 32, rel=0.005)
+    assert sent(accumulated) == pytest.approx(2 / 4 * ranks + 2 * machines, rel=0.001)
 
 
 def test_adapters_exchange_their_own_gradients_alone() -> None:

@@ -36,6 +36,8 @@ RAY = [
 ]
 LIBRARIES = [
     "deepspeed.ops.__compatible_ops__",
+    "deepspeed.runtime.config.DeepSpeedConfig",
+    "deepspeed.runtime.zero.stage3.reduce_scatter_coalesced",
     "transformers.core_model_loading.revert_weight_conversion",
     "transformers.integrations.HfDeepSpeedConfig",
     "transformers.utils.is_flash_attn_2_available",
@@ -122,6 +124,11 @@ def test_ray_train_context_still_has_preemption_context() -> None:
 @pytest.mark.parametrize("attribute", ["ds_shape", "ds_numel"])
 def test_deepspeed_still_marks_partitioned_parameters_with(attribute: str) -> None:
     assert f"param.{attribute} = " in inspect.getsource(resolve("deepspeed.runtime.zero.partition_parameters"))
+
+
+def test_deepspeed_still_sums_gradients_by_the_function_that_is_replaced() -> None:
+    source = inspect.getsource(resolve("deepspeed.runtime.zero.stage3"))
+    assert "grad_partitions_for_rank = reduce_scatter_coalesced(full_grads_for_rank, process_group)" in source
 
 
 def private_imports(file: Path) -> set[str]:

@@ -1,0 +1,186 @@
+"""Settings that change what ranks exchange, keep or recompute, on four real ranks of two machines: the weights that they make.
+
+A machine is two ranks here: LOCAL_RANK and LOCAL_WORLD_SIZE say so, and all processes run on this one.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from stj.config import TrainConfig
+from stj.errors import TrainingFailed
+from stj.train.packing import PackedStep
+from tests.train.conftest import make_example, make_tokenizer
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.engine
+
+RANKS, MACHINE = 4, 2
+COUNT = 16
+EVERY_PARAMETER: dict[str, Any] = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
+"""The model is so small that DeepSpeed would keep all of it on each rank."""
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "again": {"activation_checkpointing_every": 2},
+    "never again": {"activation_checkpointing": False},
+    "offloaded": {"offload": "optimizer"},
+    "bf16": {"gradient_dtype": "bf16"},
+    "shared": {"shard_within_machine": True},
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, seed_directory: Path) -> dict[str, Any]:
+    """What each case made, from one group of processes."""
+    folder = tmp_path_factory.mktemp("exchange")
+    processes = [
+        subprocess.Popen([sys.executable, "-m", __name__, str(rank), str(seed_directory), str(folder)], cwd=ROOT)
+        for rank in range(RANKS)
+    ]
+    assert [process.wait(timeout=300) for process in processes] == [0] * RANKS
+    made: dict[str, Any] = torch.load(folder / "made.pt")
+    return made
+
+
+@pytest.mark.parametrize("case", ["again", "never again", "offloaded", "shared"])
+def test_what_only_moves_or_recomputes_makes_the_same_weights(results: dict[str, Any], case: str) -> None:
+    for name, weight in results["plain"]["weights"].items():
+        assert torch.equal(results[case]["weights"][name], weight), name
+    assert results[case]["losses"] == results["plain"]["losses"]
+
+
+def test_weights_are_gathered_from_the_machine_s_copy_only_if_it_is_asked_for(results: dict[str, Any]) -> None:
+    """From the forward pass to the update each rank holds half of every weight, its machine's part, and nothing after it."""
+    assert results["shared"]["copied"] == pytest.approx(0.5, rel=0.02)
+    assert results["plain"]["copied"] == 0
+    assert results["shared"]["left"] == 0
+
+
+def test_an_offloaded_optimizer_updates_with_the_cores_of_its_share(results: dict[str, Any]) -> None:
+    assert results["offloaded"]["threads"] == max(1, len(os.sched_getaffinity(0)) // MACHINE)
+    assert results["plain"]["threads"] == 1
+
+
+def test_gradients_in_bf16_change_the_weights_a_little(results: dict[str, Any]) -> None:
+    """Adam's first updates are about the learning rate for each weight, whatever the gradient: signs decide."""
+    plain, bf16, seed = (results[case]["weights"] for case in ("plain", "bf16", "seed"))
+    update = torch.cat([(plain[name] - seed[name]).flatten() for name in plain])
+    changed = torch.cat([(bf16[name] - plain[name]).flatten() for name in plain])
+    assert 0 < changed.norm() < 0.2 * update.norm()
+
+
+def test_means_are_rounded_between_machines_alone(results: dict[str, Any]) -> None:
+    """Whatever the sizes: exact but for fp32 on one machine, and within the rounding of bf16 on several."""
+    errors = {size: max(errors) for size, errors in results["means"].items()}
+    assert errors[str(RANKS)] < 1e-6
+    assert 1e-6 < errors[str(MACHINE)] < 2 * 2**-8
+    assert 1e-6 < errors["1"] < 4 * 2**-8
+
+
+def test_machines_with_different_numbers_of_ranks_are_refused(results: dict[str, Any]) -> None:
+    assert (
+        results["refusals"]
+        == [
+            "train.shard_within_machine=true needs equally many ranks on each machine, and train.workers=4 have 3, 1 ranks on "
+            "theirs: set train.workers to a multiple of a machine's GPUs, or train.shard_within_machine=false"
+        ]
+        * 4
+    )
+
+
+def main(rank: int, seed: Path, folder: Path) -> None:
+    """One rank: makes two steps in each case, and keeps the weights."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(RANKS)}
+    os.environ |= {"LOCAL_RANK": str(rank % MACHINE), "LOCAL_WORLD_SIZE": str(MACHINE)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
+    made: dict[str, Any] = {case: train(seed, changes) for case, changes in CASES.items()}
+    made["seed"] = {"weights": train(seed, {}, steps=0)["weights"]}
+    made["means"] = means(rank)
+    made["refusals"] = refusals(rank)
+    if rank == 0:
+        torch.save(made, folder / "made.pt")
+    dist.barrier()
+    # ZeRO-3 has gathered ahead: if Gloo's thread drops such a gather while Python ends, the whole process is aborted.
+    os._exit(0)
+
+
+def train(seed: Path, changes: dict[str, Any], steps: int = 2) -> dict[str, Any]:
+    """Makes the steps, and returns the master weights, whole, with what was seen while they were made."""
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    from stj.train.data import encode_examples
+    from stj.train.model import load_engine
+    from stj.train.step import StepInputs, train_step
+
+    config = TrainConfig(
+        workers=RANKS, device="cpu", max_num_tokens=512, max_seq_len=512, lr=1e-2, warmup_steps=0,
+        deepspeed=EVERY_PARAMETER, **changes,
+    )  # fmt: skip
+    tokens = encode_examples(make_tokenizer(), [make_example(index) for index in range(COUNT)], [259], config)[0]
+    engine = load_engine(seed, config)
+    weights = list(engine.module.parameters())
+    seen: dict[str, Any] = {}
+    update = engine.step
+
+    def step() -> None:
+        seen.update(threads=torch.get_num_threads(), copied=copied(weights))
+        update()
+
+    engine.step = step
+    whole = PackedStep(epoch=0, micro_batches=tuple((index, index + 1, index + 2, index + 3) for index in range(0, COUNT, 4)))
+    losses = [train_step(engine, StepInputs(tokens, None, config), whole, number, 10).loss for number in range(steps)]
+    named = {name: safe_get_full_fp32_param(weight).clone() for name, weight in engine.module.named_parameters()}
+    return {"weights": named, "losses": losses, "left": copied(weights), **seen}
+
+
+def copied(weights: list[torch.nn.Parameter]) -> float:
+    """How many of all weights' numbers this rank holds in its machine's second copy, as a share."""
+    copies = [getattr(weight, "ds_secondary_tensor", None) for weight in weights]
+    whole = sum(weight.ds_numel for weight in weights)
+    return float(sum(copy.numel() for copy in copies if copy is not None) / whole)
+
+
+def means(rank: int) -> dict[str, list[float]]:
+    """Errors of means over all ranks, each tensor's largest, by the number of ranks that a machine has."""
+    from stj.train.deepspeed_private import machine_groups, mean_by_machine
+
+    errors: dict[str, list[float]] = {}
+    for size in (1, MACHINE, RANKS):
+        groups, errors[str(size)] = machine_groups(size), []
+        for numels in ([1], [5, 64], [1000, 3, 8, 17]):
+            tensors = [torch.randn(numel, generator=torch.Generator().manual_seed(rank)).bfloat16() for numel in numels]
+            for tensor, part in zip(tensors, mean_by_machine(tensors, groups=groups), strict=True):
+                everywhere = [torch.empty_like(tensor) for _ in range(RANKS)]
+                dist.all_gather(everywhere, tensor)
+                length = -(-tensor.numel() // RANKS)
+                exact = torch.stack(everywhere).double().mean(0)[rank * length : (rank + 1) * length]
+                assert part.shape == exact.shape
+                assert part.dtype == torch.float32
+                errors[str(size)] += [float((part - exact).abs().max())] if part.numel() else []
+    return errors
+
+
+def refusals(rank: int) -> list[str]:
+    """What each rank raises if three ranks are on one machine and one is on another."""
+    from stj.train.zero import ranks_sharing
+
+    os.environ |= {"LOCAL_RANK": str(rank % 3), "LOCAL_WORLD_SIZE": "3" if rank < 3 else "1"}
+    raised = ""
+    try:
+        ranks_sharing(TrainConfig(shard_within_machine=True))
+    except TrainingFailed as error:
+        raised = str(error)
+    gathered = [""] * RANKS
+    dist.all_gather_object(gathered, raised)
+    return gathered
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
