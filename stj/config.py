@@ -813,6 +813,9 @@ class Config:
     models' texts are so only with `engine.deterministic`."""
     iterations: int = 5
     """T: number of iterations of judging and training. Every iteration costs a judging pass and a training."""
+    keep_models: Literal["last", "all"] = "last"
+    """Which trained models stay in `run_root`. `last` removes the weights of M_{i-1} once M_{i+1} has judged, so the newest two
+    stay; their judgments and scores stay too. `all` keeps the weights of every model."""
     iteration: int | None = None
     """Only `stj iterate`: the iteration to run, from 1 to T. `null` is the first that is not finished."""
     votes: int = 1

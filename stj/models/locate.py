@@ -23,6 +23,7 @@ from typing import Any
 from stj.config import ModelConfig
 from stj.errors import ConfigError, ModelError, StjError
 from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, has_tokenizer, read_adapter
+from stj.models.removed import removal_note
 from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
 from stj.storage.folder import PACKAGE_SCHEME, Folder, absolute_path, content_identity, package_path
@@ -330,6 +331,11 @@ def read_config(model: ModelConfig) -> dict[str, Any]:
 def _folder(location: str) -> Folder:
     folder = Folder.at(package_path(location))
     if not folder.exists("config.json") and not folder.exists(ADAPTER_CONFIG):
+        if note := removal_note(folder):
+            raise ModelError(
+                f"model {location}: its weights were removed, {note}. Name another model; or delete this directory and run the "
+                "run's command again with keep_models=all, which trains it again"
+            )
         problem = "holds no config.json" if folder.exists() else "does not exist"
         raise ModelError(
             f"model {location}: the directory {problem}. Give a directory in Hugging Face's layout, a URI, "

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from stj.config import Config
 from stj.models.shapes import Shape
-from stj.plan.memory import GB
 from stj.plan.training import CHECKPOINT_BYTES, exported_parameters, stages, trained_parameters
+from stj.text import gigabytes
 
 _WEIGHT_BYTES = 2  # Exported weights are bfloat16.
 _CHECKPOINTS = 3  # Two are kept, and a third is written before the oldest is deleted.
@@ -30,11 +30,6 @@ class DiskPlan:
         """This plan in words."""
         parts = f"{gigabytes(self.models)} of models, {gigabytes(self.checkpoints)} of checkpoints"
         return f"{gigabytes(self.total)} ({parts})"
-
-
-def gigabytes(size: int) -> str:
-    """A size in words: `0.0121 GB`, `3,250 GB`."""
-    return f"{size / GB:,.0f} GB" if size >= 100 * GB else f"{size / GB:.3g} GB"
 
 
 def disk_plan(shape: Shape, trainings: int, config: Config) -> DiskPlan:

@@ -37,6 +37,7 @@ from stj.errors import StorageFailed
 from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from stj.models.chat import is_mistral
 from stj.models.check import QUANTIZATION_KEYS
+from stj.models.removed import REMOVED
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
 from stj.storage.digest import FileDigest
@@ -251,6 +252,7 @@ def _clear(target: Folder) -> None:
         _CONFIG,
         ADAPTER_CONFIG,
         _INDEX,
+        REMOVED,
         *(name for name in target.names() if name.endswith((".safetensors", ".safetensors.tmp"))),
     ):
         target.delete(name)
