@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from stj.models.locate import place_for_shards
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
 from stj.train.shard import Shard, write_shard
@@ -17,11 +18,13 @@ class ShardWriter:
     """The shards that one machine writes, one after another.
 
     At most one tensor is in the thread: the caller waits with the next one until it is written. So a rank holds two parameters
-    at most. An error of the thread is raised by the next call.
+    at most. An error of the thread is raised by the next call. If the model goes to an object store, the machine keeps its shards,
+    so that an engine there need not fetch them.
     """
 
     def __init__(self, target: Folder) -> None:
         self._target = target
+        self._keep = place_for_shards(target)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="export")
         self._work: Future[None] | None = None
         self._file = ExitStack()
@@ -62,7 +65,7 @@ class ShardWriter:
             self._work.result()
 
     def _begin(self, name: str, layout: Mapping[str, Tensor]) -> None:
-        self._name, self._shard = name, self._file.enter_context(write_shard(self._target, name, layout))
+        self._name, self._shard = name, self._file.enter_context(write_shard(self._target, name, layout, self._keep))
 
     def _add(self, tensor: Tensor) -> None:
         assert self._shard is not None, "no shard was begun"

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from stj.storage.holds import hold, unheld
 
-HOLDER = "import sys; from pathlib import Path; from stj.storage.holds import hold; hold(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+HOLDER = """
+import sys
+from pathlib import Path
+from stj.storage.holds import hold
+hold(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
 
 
 def is_free(file: Path) -> bool:
