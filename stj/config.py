@@ -789,6 +789,9 @@ class HardwareConfig:
     """Memory of one GPU, in GB (10^9 bytes)."""
     host_memory_gb: float = 2000
     """Main memory of the machine, in GB (10^9 bytes)."""
+    disk_gb: float | None = None
+    """Disk of the machine for fetched models and scratch files (HF_HOME, stj's cache, TMPDIR), in GB (10^9 bytes). `null` does
+    not check whether they fit."""
     gpu_tflops: float = 989
     """Dense bf16 peak of one GPU, in TFLOP/s."""
     gpu_bandwidth_gbs: float = 3350
@@ -798,7 +801,7 @@ class HardwareConfig:
 
     def __post_init__(self) -> None:
         _at_least(0, "hardware.", self, "gpus", "dollars_per_gpu_hour")
-        _above_0("hardware.", self, "gpu_memory_gb", "host_memory_gb", "gpu_tflops", "gpu_bandwidth_gbs")
+        _above_0("hardware.", self, "gpu_memory_gb", "host_memory_gb", "disk_gb", "gpu_tflops", "gpu_bandwidth_gbs")
 
 
 @dataclass(frozen=True, kw_only=True)

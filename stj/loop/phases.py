@@ -272,7 +272,15 @@ class Run:
             examples=examples,
             train=train,
             selected_on=self.config.selected_on if train.selection.path else None,
+            done_models=tuple(self._done_before_training(examples.iteration)),
         )
+
+    def _done_before_training(self, number: int) -> Iterator[str]:
+        """Models that no phase needs once the pairs of an iteration are judged: those that made pairs, and earlier judges."""
+        models = self.config.models
+        yield from {model.path for model in (models.generator, models.first_judge) if model.path} - {models.seed.path}
+        for iteration in self.iterations[: number - 1]:
+            yield from (training.artifact.folder.uri for training in (iteration.model, iteration.warm_up) if training)
 
 
 def _with_absolute_paths(config: Config) -> Config:

@@ -9,7 +9,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -232,6 +232,14 @@ def place_for_shards(model: Folder) -> Path | None:
         shutil.rmtree(place, ignore_errors=True)  # of an earlier export
         place.mkdir()
     return place
+
+
+def make_room_at(place: Path, size: int, done: Collection[str]) -> tuple[int, str]:
+    """Removes copies of models on the disk of `place` until `size` bytes are free there; those of `done` models go first.
+
+    Returns the bytes that are free, and in words what fills the disk with copies.
+    """
+    return make_room(_CACHE, size, place, done), filling(_CACHE)
 
 
 def tokenizer_directory(model: ModelConfig) -> Path:

@@ -16,7 +16,6 @@ files. So a killed export leaves a directory without config.json, which nothing 
 
 import ctypes
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ from stj.models.tokenizer import load_tokenizer
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
 from stj.train.adapters import Weight, adapter_config, adapters_of, weights_of
+from stj.train.ranks import first_ranks
 from stj.train.shard import write_shard
 from stj.train.shard_writer import ShardWriter
 
@@ -106,7 +106,7 @@ def _write_shards(
     model: PreTrainedModel, weights: Mapping[str, Weight], shards: Sequence[PlannedShard], target: Folder
 ) -> dict[str, FileDigest]:
     """Has each machine write every n-th shard; returns the digests of all, on every rank."""
-    writers, rank = _first_ranks(), dist.get_rank()
+    writers, rank = first_ranks(), dist.get_rank()
     with ShardWriter(target) if rank in writers else nullcontext() as writer:
         for start in range(0, len(shards), len(writers)):
             at_once = shards[start : start + len(writers)]
@@ -116,13 +116,6 @@ def _write_shards(
     by_rank: list[dict[str, FileDigest]] = [{}] * dist.get_world_size()
     dist.all_gather_object(by_rank, digests)
     return dict(sorted(item for of_rank in by_rank for item in of_rank.items()))
-
-
-def _first_ranks() -> list[int]:
-    """The first rank of each machine."""
-    local_ranks = [0] * dist.get_world_size()
-    dist.all_gather_object(local_ranks, int(os.environ["LOCAL_RANK"]))
-    return [rank for rank, local_rank in enumerate(local_ranks) if local_rank == 0]
 
 
 def _write_at_once(

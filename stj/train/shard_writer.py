@@ -18,8 +18,9 @@ class ShardWriter:
     """The shards that one machine writes, one after another.
 
     At most one tensor is in the thread: the caller waits with the next one until it is written. So a rank holds two parameters
-    at most. An error of the thread is raised by the next call. If the model goes to an object store, the machine keeps its shards,
-    so that an engine there need not fetch them.
+    at most. An error of the thread is raised by the next call.
+
+    If the model goes to an object store, the machine keeps its shards, so that an engine there need not fetch them.
     """
 
     def __init__(self, target: Folder) -> None:
