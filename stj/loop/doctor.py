@@ -27,6 +27,8 @@ from stj.plan.context import (
 )
 from stj.plan.disk import disk_plan
 from stj.plan.gpus import check_memory, gpus_here
+from stj.plan.room import room_plan
+from stj.plan.room_here import check_room_here
 from stj.storage.artifacts import artifacts_to_make
 from stj.storage.probe import probe
 from stj.text import gigabytes
@@ -67,6 +69,8 @@ def examine(config: Config, to_make: Sequence[Phase] | None) -> list[Finding]:
     findings = [finding for use in uses for finding in _role_findings(use, config)]
     findings += input_findings(config)
     findings.append(look("run_root", partial(_check_run_root, config, trainings)))
+    if on_this_machine(config.ray) and all(finding.ok for finding in findings):
+        findings.append(look("disk", partial(_check_disks, config, trainings)))
     return findings + _gpu_findings(config, trains=trainings > 0)
 
 
@@ -138,6 +142,14 @@ def _check_run_root(config: Config, trainings: int) -> str:
         )
     room = "" if free is None else f"; {gigabytes(free)} are free"
     return f"{config.run_root}: can be written; the run writes up to {needed.words()}{room}"
+
+
+def _check_disks(config: Config, trainings: int) -> str:
+    """The disks of this machine: what is fetched, scratch files, and run_root may all lie on the same one."""
+    shape, planned = shape_of(config.models.seed), room_plan(config)
+    if shape is None or planned is None:
+        return "the seed's shape is unknown, so the room that the run takes is too"
+    return check_room_here(config, planned, disk_plan(shape, trainings, config))
 
 
 def _cluster_findings(config: Config) -> list[Finding]:

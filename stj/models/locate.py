@@ -29,6 +29,7 @@ from stj.models.copies import (
     hub_record,
     locked_copy,
     make_room,
+    model_copies,
     recorded_snapshot,
 )
 from stj.models.removed import removal_note
@@ -204,16 +205,19 @@ def held_model(model: ModelConfig) -> Path:
 
 def _held_from_hub(model: ModelConfig) -> Path:
     """A model in the hub's own cache, which `stj` uses and never copies; records what is fetched, so that it may go again."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.file_download import repo_folder_name
-
-    fetch = partial(_from_hub, model, (*_FILES_BESIDE, _WEIGHTS))
-    snapshots = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=model.path, repo_type="model") / "snapshots"
+    fetch, snapshots = partial(_from_hub, model, (*_FILES_BESIDE, _WEIGHTS)), _snapshots(model.path)
     record = hub_record(_CACHE, model.path)
     if not _is_writable(record.parent):
         return fetch()
     with locked_copy(record, model.path, held=True):
         return recorded_snapshot(record, snapshots, fetch)
+
+
+def _snapshots(model: str) -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(HF_HUB_CACHE) / repo_folder_name(repo_id=model, repo_type="model") / "snapshots"
 
 
 def _is_writable(directory: Path) -> bool:
@@ -240,6 +244,28 @@ def make_room_at(place: Path, size: int, done: Collection[str]) -> tuple[int, st
     Returns the bytes that are free, and in words what fills the disk with copies.
     """
     return make_room(_CACHE, size, place, done), filling(_CACHE)
+
+
+def cache_places() -> tuple[Path, Path]:
+    """Where this machine keeps the models that it fetches: the hub's cache, and that of `stj` for models at URIs."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE), _CACHE
+
+
+def weights_here(model: str) -> int:
+    """Bytes of weights that this machine holds of a model, by its id on the hub or its URI."""
+    files = {file for copy in model_copies(_CACHE) if copy.model == model for file in copy.files}
+    if is_hub_id(model):
+        files |= set(_snapshots(model).glob(f"*/{_WEIGHTS}"))
+    return sum(file.stat().st_size for file in {file.resolve() for file in files} if file.exists())
+
+
+def removable_here(place: Path, spared: Collection[str]) -> int:
+    """Bytes of copies of models, other than the spared ones, that give way on the disk of a directory."""
+    device = place.stat().st_dev
+    copies = [copy for copy in model_copies(_CACHE) if copy.model not in spared]
+    return sum(copy.size for copy in copies if copy.files[0].stat().st_dev == device)
 
 
 def tokenizer_directory(model: ModelConfig) -> Path:

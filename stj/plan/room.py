@@ -23,7 +23,7 @@ _BROADCAST_GB, _RESPONSE_GB = 0.168, 0.252
 """vLLM's queues in /dev/shm for an engine of several workers: one for all, and one for each (vllm/v1/executor)."""
 JUDGES = "judges M_1 and later"
 """Name of the phases of trained judges: each one is another copy."""
-_HUB, _OURS, _SCRATCH = "the hub's cache (HF_HOME)", "stj's cache of models", "TMPDIR"
+HUB, OURS, SCRATCH = "the hub's cache (HF_HOME)", "stj's cache of models", "TMPDIR"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,7 @@ def _phases(config: Config, seed: Shape, *, remote: bool) -> Iterator[PhaseRoom]
         yield PhaseRoom(phase=", ".join(roles), parts=tuple(_fetched(model)), shm_gb=_engine_shm(model, config))
     if models.seed not in first and (config.heldout.path or config.benchmarks):
         yield PhaseRoom(phase="measuring M_0", parts=tuple(_fetched(models.seed)), shm_gb=_engine_shm(models.seed, config))
-    judge = [DiskPart(what="a trained judge", place=_OURS, size=_model_bytes(config, seed))] if remote else []
+    judge = [DiskPart(what="a trained judge", place=OURS, size=_model_bytes(config, seed))] if remote else []
     alone = config.train.lora is not None and config.train.lora.export == "adapter"
     yield PhaseRoom(
         phase=JUDGES,
@@ -189,14 +189,14 @@ def _training_parts(config: Config, seed: Shape, *, remote: bool) -> Iterator[Di
     model = _model_bytes(config, seed)
     shard = min(model, int(config.train.shard_gb * GB))
     scratch = max(CHECKPOINT_BYTES * trained // machines, shard)
-    yield DiskPart(what="a checkpoint's part" if machines > 1 else "a checkpoint", place=_SCRATCH, size=scratch)
-    yield DiskPart(what="exported shards", place=_OURS, size=model // machines)
+    yield DiskPart(what="a checkpoint's part" if machines > 1 else "a checkpoint", place=SCRATCH, size=scratch)
+    yield DiskPart(what="exported shards", place=OURS, size=model // machines)
 
 
 def _fetched(model: ModelConfig) -> Iterator[DiskPart]:
     """The weights of a model that a machine fetches; none for a model behind an API, on a disk, or of unknown shape."""
     shape = None if model.endpoint else shape_of(model)
-    place = _HUB if is_hub_id(model.path) else _OURS if is_store(model.path) else None
+    place = HUB if is_hub_id(model.path) else OURS if is_store(model.path) else None
     if shape and place:
         yield DiskPart(what=model.path, place=place, size=WEIGHT_BYTES * shape.parameters)
 
