@@ -842,6 +842,7 @@ _HARDWARE_LIMITS = {
     "gpus": (0, 256, "GPUs", "of one machine, not of the cluster"),
     "gpu_memory_gb": (0.1, 2000, "GB", "of one GPU; divide MB by 1000"),
     "host_memory_gb": (0.1, 100_000, "GB", "of one machine; divide MB by 1000"),
+    "disk_gb": (1, 10_000_000, "GB", "of one machine; multiply TB by 1000, and divide MB by 1000"),
     "gpu_tflops": (0.01, 20_000, "TFLOP/s", "dense in bf16; divide GFLOP/s by 1000"),
     "gpu_bandwidth_gbs": (1, 50_000, "GB/s", "of one GPU's memory; multiply TB/s by 1000"),
     "network_gbs": (0.01, 1500, "GB/s", _SPEED),
@@ -873,6 +874,9 @@ class HardwareConfig:
     """Memory of one GPU, in GB (10^9 bytes)."""
     host_memory_gb: float = 2000
     """Main memory of the machine, in GB (10^9 bytes)."""
+    disk_gb: float | None = None
+    """Disk of the machine for fetched models and scratch files (HF_HOME, stj's cache, TMPDIR), in GB (10^9 bytes). `null` does
+    not check whether they fit."""
     gpu_tflops: float = 989
     """Dense bf16 peak of one GPU, in TFLOP/s."""
     gpu_bandwidth_gbs: float = 3350
@@ -882,7 +886,8 @@ class HardwareConfig:
     published runs on H100 (docs/costs.md)."""
     network_gbs: float | None = 400
     """What a machine sends to other machines, in GB/s in each direction, of all its network cards together. 100 Gbit/s is 12.5
-    GB/s. `null` is not known, and no plan spans two machines then. A file that gives `hardware.name` starts from `null`."""
+    GB/s. `null` is not known, and no plan spans two machines then. A file that gives `hardware.name` starts from `null`, here
+    and in `disk_gb`."""
     nvlink_gbs: float = 450
     """What a GPU sends to the GPUs of its machine, in GB/s in each direction."""
     disk_gbs: float = 6
@@ -894,7 +899,7 @@ class HardwareConfig:
 
     def __post_init__(self) -> None:
         _at_least(0, "hardware.", self, "gpus", "dollars_per_gpu_hour")
-        _above_0("hardware.", self, "gpu_memory_gb", "host_memory_gb", "gpu_tflops", "gpu_bandwidth_gbs")
+        _above_0("hardware.", self, "gpu_memory_gb", "host_memory_gb", "disk_gb", "gpu_tflops", "gpu_bandwidth_gbs")
         _check(
             math.isfinite(self.training_share) and 0 < self.training_share <= 1,
             f"hardware.training_share={self.training_share}: must be a share of gpu_tflops, above 0 and up to 1; 0.56 is 56%",
@@ -914,6 +919,9 @@ class Config:
     models' texts are so only with `engine.deterministic`."""
     iterations: int = 5
     """T: number of iterations of judging and training. Every iteration costs a judging pass and a training."""
+    keep_models: Literal["last", "all"] = "last"
+    """Which trained models stay in `run_root`. `last` removes the weights of M_{i-1} once M_{i+1} has judged, so the newest two
+    stay; their judgments and scores stay too. `all` keeps the weights of every model."""
     iteration: int | None = None
     """Only `stj iterate`: the iteration to run, from 1 to T. `null` is the first that is not finished."""
     votes: int = 1

@@ -114,9 +114,9 @@ def _with_models_moved(base: Any, layer: Sequence[Setting], schema: type) -> Any
 
 
 def _with_machine_renamed(base: Any, layer: Sequence[Setting]) -> Any:
-    """`base`, changed: a layer that names another machine does not inherit the network of the machine before it."""
+    """`base`, changed: a layer that names another machine does not inherit the network and disks of the one before it."""
     if any(setting.path == ("hardware", "name") for setting in layer):
-        return OmegaConf.unsafe_merge(base, {"hardware": {"network_gbs": None}})
+        return OmegaConf.unsafe_merge(base, {"hardware": {"network_gbs": None, "disk_gb": None}})
     return base
 
 

@@ -33,6 +33,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m" if minutes else f"{seconds:.0f}s"
 
 
+def gigabytes(size: float) -> str:
+    """A number of bytes in words: `0.0121 GB`, `3,250 GB`. A GB is 10^9 bytes."""
+    return f"{size / 1e9:,.0f} GB" if size >= 1e11 else f"{size / 1e9:.3g} GB"
+
+
 def without_surrogates(text: str) -> str:
     """The text with each lone surrogate replaced by U+FFFD: UTF-8, Arrow and tokenizers fail on them."""
     try:

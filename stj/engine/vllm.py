@@ -23,7 +23,7 @@ from stj.errors import EngineDied, ModelError, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, SeededSampling, Token, TracedSampling, Usage
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import check_chat, encode_chat
-from stj.models.locate import adapter_of, local_model, plain_path
+from stj.models.locate import adapter_of, held_model, plain_path
 from stj.models.thinking import ThoughtReader
 from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.rows import Turn
@@ -65,8 +65,8 @@ class VllmEngine:
 
         Raises ModelError if the model is missing, lacks some of its weights, or if its chat template cannot serve.
         """
-        adapter, path = adapter_of(model), plain_path(local_model(model))
-        base = plain_path(local_model(adapter.base)) if adapter else path
+        adapter, path = adapter_of(model), plain_path(held_model(model))
+        base = plain_path(held_model(adapter.base)) if adapter else path
         tokenizer_at, options = path if has_tokenizer(path) else base, model.chat_options
         tokenizer = load_tokenizer(tokenizer_at, model.path)
         check_chat(tokenizer, options)  # before the slow start

@@ -42,7 +42,7 @@ from stj.judging.risk import RiskLimit
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import is_mistral
 from stj.models.check import ModelUse
-from stj.models.locate import adapter_of, local_model, plain_path, whole_model, within_context
+from stj.models.locate import adapter_of, held_model, plain_path, whole_model, within_context
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
 from stj.passes.check import judge_findings
@@ -126,13 +126,13 @@ def serve(config: UseConfig, host: str, port: int, abstention: Abstention | None
 
 def _model_settings(model: ModelConfig, config: UseConfig) -> dict[str, Any]:
     """Arguments for the model under the name that the user gave it; an adapter is served beside its base."""
-    adapter, directory = adapter_of(model), plain_path(local_model(model))
+    adapter, directory = adapter_of(model), plain_path(held_model(model))
     path = str(directory)
-    check_weights(str(local_model(whole_model(model))), model.label)
+    check_weights(str(held_model(whole_model(model))), model.label)
     if adapter is None:
         settings = engine_settings(path, model, config.engine, config.seed)
         return {**settings, "served_model_name": model.path, **_chat_settings(directory, model)}
-    base = plain_path(local_model(adapter.base))
+    base = plain_path(held_model(adapter.base))
     return {
         **engine_settings(str(base), model, config.engine, config.seed),
         **adapter_settings(adapter, path),

@@ -121,7 +121,7 @@ class CheckpointSelection:
             return scored
         model.begin(overwrite=True)
         segment = TrainingSegment(whole=training.artifact, until=number * training.train.checkpoint_every_steps)
-        train(training.train, training.model, training.examples.artifact, model, training.config.ray, segment)
+        train(training.train, training.model, training.examples.artifact, model, training.config.ray, segment, training.room)
         trained = {name: value for name, value in model.manifest().items() if name not in _MANIFEST_FIELDS}
         candidate = Candidate(number=number, trained=trained, scores=asdict(self._scores(model, folder, number)))
         folder.write_json(_SCORES, {"fingerprint": model.fingerprint, **asdict(candidate)})

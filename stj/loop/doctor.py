@@ -13,6 +13,7 @@ from stj.loop.inputs import input_findings
 from stj.loop.kinds import TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Run
+from stj.loop.removal import without_weights
 from stj.models.check import ModelUse
 from stj.models.shapes import shape_of
 from stj.models.tokenizer import load_tokenizer
@@ -24,10 +25,13 @@ from stj.plan.context import (
     given_pairs_request,
     judge_requests,
 )
-from stj.plan.disk import disk_plan, gigabytes
+from stj.plan.disk import disk_plan
 from stj.plan.gpus import check_memory, gpus_here
+from stj.plan.room import room_plan
+from stj.plan.room_here import check_room_here
 from stj.storage.artifacts import artifacts_to_make
 from stj.storage.probe import probe
+from stj.text import gigabytes
 from stj.train.check import check_model
 
 _ROLES = ("generator", "first_judge", "seed")
@@ -41,11 +45,14 @@ def diagnose(config: Config) -> list[Finding]:
 def diagnose_here(config: Config) -> list[Finding]:
     """The findings that need no cluster."""
     try:
-        phases = Run(config).phases
-        to_make = artifacts_to_make([phase.artifact for phase in phases], overwrite=False)
+        run = Run(config)
+        to_make = artifacts_to_make([phase.artifact for phase in run.phases], overwrite=False)
+        missing = [phase for phase in run.phases if phase.artifact in to_make]
+        lost = without_weights(run, missing)
     except (StjError, OSError):
         return _diagnose_without_run(config)
-    return examine(config, [phase for phase in phases if phase.artifact in to_make])
+    findings = [Finding(subject=name, words=why) for name, why in lost.items()]
+    return examine(config, [phase for phase in missing if phase.name not in lost]) + findings
 
 
 def trainings_among(phases: Iterable[Phase]) -> int:
@@ -62,6 +69,8 @@ def examine(config: Config, to_make: Sequence[Phase] | None) -> list[Finding]:
     findings = [finding for use in uses for finding in _role_findings(use, config)]
     findings += input_findings(config)
     findings.append(look("run_root", partial(_check_run_root, config, trainings)))
+    if on_this_machine(config.ray) and all(finding.ok for finding in findings):
+        findings.append(look("disk", partial(_check_disks, config, trainings)))
     return findings + _gpu_findings(config, trains=trainings > 0)
 
 
@@ -74,7 +83,9 @@ def _diagnose_without_run(config: Config) -> list[Finding]:
 
 
 def _plan_again(config: Config) -> str:
-    artifacts_to_make([phase.artifact for phase in Run(config).phases], overwrite=False)
+    run = Run(config)
+    to_make = artifacts_to_make([phase.artifact for phase in run.phases], overwrite=False)
+    without_weights(run, [phase for phase in run.phases if phase.artifact in to_make])
     return "its phases can be planned"
 
 
@@ -131,6 +142,14 @@ def _check_run_root(config: Config, trainings: int) -> str:
         )
     room = "" if free is None else f"; {gigabytes(free)} are free"
     return f"{config.run_root}: can be written; the run writes up to {needed.words()}{room}"
+
+
+def _check_disks(config: Config, trainings: int) -> str:
+    """The disks of this machine: what is fetched, scratch files, and run_root may all lie on the same one."""
+    shape, planned = shape_of(config.models.seed), room_plan(config)
+    if shape is None or planned is None:
+        return "the seed's shape is unknown, so the room that the run takes is too"
+    return check_room_here(config, planned, disk_plan(shape, trainings, config))
 
 
 def _cluster_findings(config: Config) -> list[Finding]:

@@ -15,6 +15,7 @@ from stj.loop.doctor import diagnose_here, examine, trainings_among
 from stj.loop.kinds import TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Iteration, Run
+from stj.loop.removal import remove_older_models, without_weights
 from stj.loop.report import write_report
 from stj.loop.report_tables import tables
 from stj.loop.status import write_run_config
@@ -68,6 +69,8 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
     """Gives a function that makes these phases, with their inputs checked before Ray starts; writes the report afterwards."""
     to_make = artifacts_to_make([phase.artifact for phase in phases], overwrite=overwrite)
     missing = [phase for phase in phases if phase.artifact in to_make]
+    lost = without_weights(run, missing)
+    missing = [phase for phase in missing if phase.name not in lost]
     if missing:
         require(examine(run.config, missing))
         if run.config.heldout.path is None and not run.config.benchmarks:
@@ -79,9 +82,15 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
         write_run_config(run)
 
         def make(phase: Phase) -> None:
+            if phase.name in lost:
+                print_line(f"{phase.name}: {lost[phase.name]}")
+                return
+            if isinstance(phase, TrainingPhase):
+                remove_older_models(run, print_line)  # before the next model takes its room
             make_phase(phase, print_line, missing, overwrite=overwrite)
 
         yield make
+        remove_older_models(run, print_line)
         summary = RunSummary.of(run)
         write_report(run.folder, summary.facts, summary.judges, summary.where)
     for number, table in enumerate(tables(summary.judges)):

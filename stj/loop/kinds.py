@@ -15,6 +15,9 @@ from stj.loop.counts import Funnel, JudgingCounts, by_parser
 from stj.loop.examples import ExampleSelection
 from stj.loop.inputs import PassPart, count_inputs, read_inputs
 from stj.loop.phase import Phase
+from stj.models.shapes import shape_of
+from stj.plan.disk import WEIGHT_BYTES
+from stj.plan.training import CHECKPOINT_BYTES, exported_parameters, trained_parameters
 from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
 from stj.stages.categorize import categorize
 from stj.stages.judge import judge, judge_heldout
@@ -22,7 +25,7 @@ from stj.stages.pairs import attack_pair, make_pair
 from stj.stages.runner import Stage
 from stj.stages.select import Gate, screen, select
 from stj.text import duration
-from stj.train.job import CHECKPOINTS
+from stj.train.job import CHECKPOINTS, TrainingRoom
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +197,8 @@ class TrainingPhase(Phase):
     train: TrainConfig
     selected_on: HeldoutConfig | None
     """The pairs by which its checkpoints are chosen; None if the last checkpoint is the model."""
+    done_models: tuple[str, ...] = ()
+    """Models that no later phase needs, by path: their copies on the machines give way to what the training writes."""
 
     @property
     def engine_model(self) -> ModelConfig | None:
@@ -208,7 +213,19 @@ class TrainingPhase(Phase):
         if self.selected_on:
             CheckpointSelection(training=self, pairs=self.selected_on).run()
         else:
-            train(self.train, self.model, self.examples.artifact, self.artifact, self.config.ray)
+            train(self.train, self.model, self.examples.artifact, self.artifact, self.config.ray, room=self.room)
+
+    @property
+    def room(self) -> TrainingRoom:
+        """What the training takes of disks."""
+        shape = shape_of(self.config.models.seed)
+        if shape is None:
+            return TrainingRoom(done_models=self.done_models)
+        return TrainingRoom(
+            checkpoint_bytes=CHECKPOINT_BYTES * trained_parameters(shape, self.train),
+            model_bytes=WEIGHT_BYTES * exported_parameters(shape, self.train),
+            done_models=self.done_models,
+        )
 
     def clean_up(self) -> None:
         """Removes the checkpoints: a kill can come after the model is done and before they are removed."""

@@ -30,6 +30,7 @@ from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
 from stj.loop.named_pairs import absolute_place, absolute_places
 from stj.loop.phase import Phase
 from stj.models.locate import model_identity, model_in, with_absolute_path
+from stj.models.removed import removal_note
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder, absolute_path
 
@@ -125,7 +126,7 @@ class Run:
 
         Raises ArtifactError if an iteration before it is not finished.
         """
-        unfinished = next((phase for phase in self.phases if phase.artifact.state()[0] != "done"), None)
+        unfinished = next((phase for phase in self.phases if self._is_unfinished(phase)), None)
         number = self.config.iteration or (unfinished.iteration if unfinished else None)
         if number is None:
             return None
@@ -134,6 +135,12 @@ class Run:
                 f"iteration {number} rests on {unfinished.name}, which is not done: run iteration={unfinished.iteration}"
             )
         return self.iterations[number - 1]
+
+    def _is_unfinished(self, phase: Phase) -> bool:
+        """Whether a phase is still to be made. A benchmark whose judge's weights were removed cannot be."""
+        if phase.artifact.state()[0] == "done":
+            return False
+        return not (isinstance(phase, BenchmarkPhase) and phase.judge and removal_note(Folder.at(phase.model.path)))
 
     def _iteration(self, number: int) -> Iteration:
         """One iteration of section 3."""
@@ -265,7 +272,15 @@ class Run:
             examples=examples,
             train=train,
             selected_on=self.config.selected_on if train.selection.path else None,
+            done_models=tuple(self._done_before_training(examples.iteration)),
         )
+
+    def _done_before_training(self, number: int) -> Iterator[str]:
+        """Models that no phase needs once the pairs of an iteration are judged: those that made pairs, and earlier judges."""
+        models = self.config.models
+        yield from {model.path for model in (models.generator, models.first_judge) if model.path} - {models.seed.path}
+        for iteration in self.iterations[: number - 1]:
+            yield from (training.artifact.folder.uri for training in (iteration.model, iteration.warm_up) if training)
 
 
 def _with_absolute_paths(config: Config) -> Config:

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from stj.errors import NoArtifact
+from stj.models.removed import removal_note
 from stj.rows import EXAMPLE_SCHEMA, OPEN, ROW_SCHEMA, Judgment, Pair, Row, example_from_dict, row_from_dict
 from stj.storage.artifacts import MANIFEST, Artifact
 from stj.text import Passage, Span
@@ -52,6 +53,8 @@ def _headline(artifact: Artifact, limit: int) -> Passage:
     if not _finished(artifact):
         rest = ", the rows committed so far" if artifact.parts() else ", nothing committed yet"
         return Passage(line=[where, Span("NOT FINISHED", "bold yellow"), Span(rest)])
+    if note := removal_note(artifact.folder):
+        return Passage(line=[where, Span("finished", "green"), Span(f", weights removed {note}", "yellow")])
     rows = artifact.manifest().get("rows", 0)
     counted = f", {min(limit, rows):,} of {rows:,} rows" if artifact.parts() else ""
     return Passage(line=[where, Span("finished", "green"), Span(counted)])

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from stj.config import Config
 from stj.config_loader import from_plain
 from stj.errors import ArtifactError, NoArtifact
+from stj.loop.kinds import TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Run
+from stj.models.removed import removal_note
 from stj.storage.artifacts import State, plain
 from stj.storage.folder import Folder
 from stj.text import Passage, Span
@@ -27,10 +29,13 @@ class PhaseState:
     """The fields of a stale phase's key that differ, old -> new; empty for other states."""
     fingerprint: str
     rows: int | None
+    removed: str | None = None
+    """Why the weights of a finished model are gone; None if they are not."""
 
     def line(self, indent: int = 0) -> Passage:
         """The phase in one line, coloured by its state on a terminal."""
         rows = f"  {self.rows} rows" if self.rows else ""
+        rows += f"  weights removed {self.removed}" if self.removed else ""
         changed = f"  changed: {'; '.join(self.changed)}" if self.changed else ""
         name, state = f"{' ' * indent}{self.name:<28} ", f"{self.state:<8}"
         spans = [Span(name), Span(state, _STYLES[self.state]), Span(rows), Span(changed)]
@@ -43,7 +48,8 @@ def phase_states(phases: Sequence[Phase]) -> list[PhaseState]:
     for phase in phases:
         state, changed = phase.artifact.state()
         rows = phase.artifact.manifest()["rows"] if state == "done" else None
-        states.append(PhaseState(phase.name, state, changed, phase.artifact.fingerprint, rows))
+        removed = removal_note(phase.artifact.folder) if state == "done" and isinstance(phase, TrainingPhase) else None
+        states.append(PhaseState(phase.name, state, changed, phase.artifact.fingerprint, rows, removed))
     return states
 
 

@@ -3,15 +3,13 @@
 A model may be an adapter (stj/models/adapter.py). Then the facts about its layers are those of its base.
 """
 
-import fcntl
 import hashlib
 import json
 import math
 import os
 import re
 import shutil
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -21,20 +19,32 @@ from pathlib import Path
 from typing import Any
 
 from stj.config import ModelConfig
-from stj.errors import ConfigError, ModelError, StjError
+from stj.errors import ConfigError, ModelError, StjError, StorageFailed
 from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, has_tokenizer, read_adapter
+from stj.models.copies import (
+    WITHOUT_WEIGHTS,
+    exported_shards,
+    filling,
+    held_files,
+    hub_record,
+    locked_copy,
+    make_room,
+    model_copies,
+    recorded_snapshot,
+)
+from stj.models.removed import removal_note
 from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
 from stj.storage.folder import PACKAGE_SCHEME, Folder, absolute_path, content_identity, package_path
+from stj.storage.holds import hold
 from stj.storage.probe import probe
+from stj.text import gigabytes
 
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))[\w-][\w.-]*/[\w-][\w.-]*")
 _CACHE = Path("~/.cache/stj/models").expanduser()
 _LINKS = Path("~/.cache/stj/links").expanduser()
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@=,~-]*")
 _FILES_AT_ONCE = 8  # Fetch this many files at the same time.
-_MAY_BE_LOADING_S = 3600  # Keep a cached copy for an hour after its last use: an engine may still load it.
-_NO_WEIGHTS = "-without-weights"  # Ends the name of a cached copy that lacks its weights.
 _WEIGHTS = "*.safetensors"
 _WHOLE = ("model.safetensors", "model.safetensors.index.json")  # Beside these, adapter_config.json is only a note.
 _CONTEXT_KEYS = (
@@ -177,6 +187,85 @@ def local_model(model: ModelConfig, *, weights: bool = True) -> Path:
         return _from_hub(model, (*_FILES_BESIDE, _WEIGHTS) if weights else _FILES_BESIDE)
     folder = _folder(model.path)
     return folder.local or _cached_copy(folder, weights=weights)
+
+
+def held_model(model: ModelConfig) -> Path:
+    """`local_model` with weights, held by this process and those that it starts: until they end, nothing removes the model.
+
+    Raises ModelError as `local_model` does, and StorageFailed if the disk has too little room.
+    """
+    if is_hub_id(model.path):
+        return _held_from_hub(model)
+    folder = _folder(model.path)
+    if folder.local:
+        hold(folder.local / MANIFEST)
+        _folder(model.path)  # it may have been removed just before it was held
+    return folder.local or _cached_copy(folder, weights=True, held=True)
+
+
+def _held_from_hub(model: ModelConfig) -> Path:
+    """A model in the hub's own cache, which `stj` uses and never copies; records what is fetched, so that it may go again."""
+    fetch, snapshots = partial(_from_hub, model, (*_FILES_BESIDE, _WEIGHTS)), _snapshots(model.path)
+    record = hub_record(_CACHE, model.path)
+    if not _is_writable(record.parent):
+        return fetch()
+    with locked_copy(record, model.path, held=True):
+        return recorded_snapshot(record, snapshots, fetch)
+
+
+def _snapshots(model: str) -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(HF_HUB_CACHE) / repo_folder_name(repo_id=model, repo_type="model") / "snapshots"
+
+
+def _is_writable(directory: Path) -> bool:
+    with suppress(OSError):
+        directory.mkdir(parents=True, exist_ok=True)
+        return os.access(directory, os.W_OK)
+    return False
+
+
+def place_for_shards(model: Folder) -> Path | None:
+    """Where this machine keeps the shards that it exports to an object store: empty; None for a disk, which needs no copies."""
+    if model.local or not _is_writable(_CACHE):
+        return None
+    place = exported_shards(_CACHE, model.uri)
+    with locked_copy(place, model.uri, held=False):
+        shutil.rmtree(place, ignore_errors=True)  # of an earlier export
+        place.mkdir()
+    return place
+
+
+def make_room_at(place: Path, size: int, done: Collection[str]) -> tuple[int, str]:
+    """Removes copies of models on the disk of `place` until `size` bytes are free there; those of `done` models go first.
+
+    Returns the bytes that are free, and in words what fills the disk with copies.
+    """
+    return make_room(_CACHE, size, place, done), filling(_CACHE)
+
+
+def cache_places() -> tuple[Path, Path]:
+    """Where this machine keeps the models that it fetches: the hub's cache, and that of `stj` for models at URIs."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE), _CACHE
+
+
+def weights_here(model: str) -> int:
+    """Bytes of weights that this machine holds of a model, by its id on the hub or its URI."""
+    files = {file for copy in model_copies(_CACHE) if copy.model == model for file in copy.files}
+    if is_hub_id(model):
+        files |= set(_snapshots(model).glob(f"*/{_WEIGHTS}"))
+    return sum(file.stat().st_size for file in {file.resolve() for file in files} if file.exists())
+
+
+def removable_here(place: Path, spared: Collection[str]) -> int:
+    """Bytes of copies of models, other than the spared ones, that give way on the disk of a directory."""
+    device = place.stat().st_dev
+    copies = [copy for copy in model_copies(_CACHE) if copy.model not in spared]
+    return sum(copy.size for copy in copies if copy.files[0].stat().st_dev == device)
 
 
 def tokenizer_directory(model: ModelConfig) -> Path:
@@ -330,6 +419,11 @@ def read_config(model: ModelConfig) -> dict[str, Any]:
 def _folder(location: str) -> Folder:
     folder = Folder.at(package_path(location))
     if not folder.exists("config.json") and not folder.exists(ADAPTER_CONFIG):
+        if note := removal_note(folder):
+            raise ModelError(
+                f"model {location}: its weights were removed, {note}. Name another model; or delete this directory and run the "
+                "run's command again with keep_models=all, which trains it again"
+            )
         problem = "holds no config.json" if folder.exists() else "does not exist"
         raise ModelError(
             f"model {location}: the directory {problem}. Give a directory in Hugging Face's layout, a URI, "
@@ -379,16 +473,13 @@ def _not_delivered(model: ModelConfig, error: Exception) -> ModelError:
     )
 
 
-def _cached_copy(folder: Folder, *, weights: bool) -> Path:
+def _cached_copy(folder: Folder, *, weights: bool, held: bool = False) -> Path:
     """The local copy of a model from an object store; it is complete and checked, or absent.
 
     The first process of a machine fetches it, and the others (of eight ranks, for instance) wait.
     """
-    target = _CACHE / (_content_digest(folder) + ("" if weights else _NO_WEIGHTS))
-    _CACHE.mkdir(parents=True, exist_ok=True)
-    with target.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the system releases the lock if its holder dies
-        os.utime(lock.name)
+    target = _CACHE / (_content_digest(folder) + ("" if weights else WITHOUT_WEIGHTS))
+    with locked_copy(target, folder.uri, held=held):
         if not target.exists():
             temporary = target.with_suffix(".part")
             shutil.rmtree(temporary, ignore_errors=True)  # left by an earlier try that was killed
@@ -404,15 +495,19 @@ def _cached_copy(folder: Folder, *, weights: bool) -> Path:
 def _fetch(folder: Folder, to: Path, *, weights: bool) -> None:
     """Copies a model's files and checks each against the manifest, or against its listed size if no manifest names it.
 
-    Raises ModelError, which names the first file that differs.
+    What this machine holds already, as it has exported it or fetched it under another name, is linked and not fetched.
+
+    Raises ModelError, which names the first file that differs, and StorageFailed if there is too little room.
     """
     sizes, expected = folder.sizes(), _expected_digests(folder)
     names = [name for name in sorted({*sizes, *expected}) if weights or not fnmatch(name, _WEIGHTS)]
     for name in names:  # checks sizes first, before it copies 141 GB
         _check_size(folder, name, sizes.get(name), expected[name].size if name in expected else sizes[name])
-    _make_room(sum(sizes[name] for name in names))
+    here = _linked(expected, names, to)
+    fetched = [name for name in names if name not in here]
+    _require_room(folder.uri, sum(sizes[name] for name in fetched))
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        copies = dict(zip(names, pool.map(partial(folder.fetch, to=to), names), strict=True))
+        copies = dict(zip(fetched, pool.map(partial(folder.fetch, to=to), fetched), strict=True))
     for name, digest in copies.items():
         _check_size(folder, name, digest.size, sizes[name])
         if name in expected and digest != expected[name]:
@@ -422,22 +517,36 @@ def _fetch(folder: Folder, to: Path, *, weights: bool) -> None:
             )
 
 
-def _make_room(size: int) -> None:
-    """Deletes cached copies, the longest unused first, until `size` bytes are free: each iteration adds a model.
+def _linked(expected: Mapping[str, FileDigest], names: Sequence[str], to: Path) -> set[str]:
+    """Links the files that this machine holds under other names into a directory; returns their names.
 
-    Copies used in the last hour stay, since an engine may be loading them. Copies without weights stay too: they are small.
+    Each is read and hashed again: a damaged one is fetched.
     """
-    for file in sorted(_CACHE.glob("*.lock"), key=lambda file: file.stat().st_mtime):
-        if shutil.disk_usage(_CACHE).free > size:
-            return
-        with file.open("a") as lock, suppress(BlockingIOError):  # another process may be fetching this copy
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            old, temporary = file.with_suffix(""), file.with_suffix(".part")
-            unused = time.time() - file.stat().st_mtime > _MAY_BE_LOADING_S
-            if old.exists() and unused and not old.name.endswith(_NO_WEIGHTS):
-                shutil.rmtree(temporary, ignore_errors=True)
-                old.rename(temporary)  # after a kill, nothing looks complete
-                shutil.rmtree(temporary, ignore_errors=True)
+    here = held_files(_CACHE)
+    wanted = {name: here[expected[name].sha256] for name in names if name in expected and expected[name].sha256 in here}
+    to.mkdir(parents=True, exist_ok=True)
+
+    def link(name: str) -> bool:
+        with suppress(OSError):
+            os.link(wanted[name], to / name)
+            if FileDigest.of_file(to / name) == expected[name]:
+                return True
+        (to / name).unlink(missing_ok=True)
+        return False
+
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        return {name for name, whole in zip(wanted, pool.map(link, wanted), strict=True) if whole}
+
+
+def _require_room(model: str, size: int) -> None:
+    """Makes room for a fetch. Raises StorageFailed, which names what fills the disk, if copies that may go are not enough."""
+    free = make_room(_CACHE, size)
+    if free < size:
+        filled = filling(_CACHE)
+        raise StorageFailed(
+            f"model {model}: {gigabytes(size)} are to be fetched to {_CACHE}, and {gigabytes(free)} are free there"
+            f"{f'; copies of models take {filled}' if filled else ''}: free space, or use a larger disk"
+        )
 
 
 def _check_size(folder: Folder, name: str, size: int | None, expected: int) -> None:

@@ -23,6 +23,7 @@ from stj.plan.cost import (
 )
 from stj.plan.memory import RolePlan, role_plan
 from stj.plan.remedies import Remedy, remedies
+from stj.plan.room import RoomPlan, room_plan
 from stj.plan.timeline import Timeline, timeline
 from stj.plan.training import TrainingPlan, stages, training_plan
 from stj.plan.waits import waits
@@ -38,6 +39,8 @@ class Plan:
     roles: tuple[RolePlan, ...]
     training: TrainingPlan | None
     """None if the seed's shape is unknown."""
+    room: RoomPlan | None
+    """Disk and /dev/shm of each machine; None if the seed's shape is unknown."""
     phases: tuple[PhasePlan, ...]
     iterations: tuple[IterationPlan, ...]
     timeline: Timeline | None
@@ -58,8 +61,9 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether every model of known shape fits."""
-        return all(role.fits for role in self.roles) and (self.training is None or self.training.fits)
+        """Whether every model of known shape fits, in memory and on the disks."""
+        training_fits = (self.training is None or self.training.fits) and (self.room is None or self.room.fits)
+        return training_fits and all(role.fits for role in self.roles)
 
     def lines(self) -> list[str]:
         """The plan for a reader."""
@@ -68,6 +72,7 @@ class Plan:
             f"{'machine':<12} {self.hardware}",
             *self._roles(),
             training,
+            *(self.room.lines() if self.room else ()),
             *(phase.line() for phase in self.phases),
             *(iteration.line() for iteration in self.iterations),
             *self._total(),
@@ -138,6 +143,7 @@ def plan(config: Config, assumptions: Assumptions | None = None, given: GivenPai
         links=_links(config),
         roles=tuple(role_plan(name, model, config) for name, model in models.items()),
         training=training_plan(seed, config) if seed else None,
+        room=room_plan(config),
         phases=phase_plans,
         iterations=iterations(phase_plans),
         timeline=timeline(config, phase_plans),

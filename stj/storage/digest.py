@@ -1,7 +1,9 @@
 """Digests of files: size and hash, taken while a file is written, so that no file is read a second time."""
 
 import hashlib
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 
@@ -18,6 +20,12 @@ class FileDigest:
     def of(cls, data: bytes) -> "FileDigest":
         """The digest of a file with this content."""
         return cls(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+    @classmethod
+    def of_file(cls, path: Path) -> "FileDigest":
+        """The digest of a file on this machine, which is read for it."""
+        with path.open("rb") as file:
+            return cls(sha256=hashlib.file_digest(file, "sha256").hexdigest(), size=os.fstat(file.fileno()).st_size)
 
 
 class DigestingFile:

@@ -18,7 +18,7 @@ def probe(location: str, key: str) -> int | None:
     Raises ConfigError, with the setting's key, if the file cannot be written.
     """
     folder = Folder.at(location)
-    place = _existing(folder.local) if folder.local else None
+    place = existing(folder.local) if folder.local else None
     if place and not place.is_dir():
         raise ConfigError(f"{key}={location}: {place} is a file; name a directory")
     target, name = Folder.at(place) if place else folder, f"stj-probe-{uuid.uuid4().hex}"
@@ -30,7 +30,7 @@ def probe(location: str, key: str) -> int | None:
     return shutil.disk_usage(place).free if place else None
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
     """The path, or the nearest one above it that exists."""
     return next(above for above in (path, *path.parents) if above.exists() or above.is_symlink())
 

@@ -6,15 +6,20 @@ loads too:
     adapter_model.safetensors   A and B of each adapted layer
     adapter_config.json         rank, alpha and targets, and the name of the seed that they belong to
 
-Beside its part of the model, a rank holds at most one whole parameter (gloo, on a host, holds it twice while it gathers). Rank
-0 writes it before the next one is gathered. An older config.json is deleted first, and the new one is written last. So a killed
-export leaves a directory without config.json, which nothing takes for a model.
+All machines write at the same time: with N of them, the first rank of each writes every N-th shard. ZeRO-3 gathers every
+parameter on every rank anyway, so this costs no more traffic. Beside its part of the model, a rank holds at most two whole
+parameters: one is gathered (gloo, on a host, holds it twice) while the one before it is written.
+
+An older config.json is deleted first, and the new one is written last, when rank 0 has the digests of all shards and sees their
+files. So a killed export leaves a directory without config.json, which nothing takes for a model.
 """
 
 import ctypes
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +32,19 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from stj.config import NO_CHAT_OPTIONS, ChatOptions, ModelConfig
+from stj.errors import StorageFailed
 from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from stj.models.chat import is_mistral
 from stj.models.check import QUANTIZATION_KEYS
+from stj.models.removed import REMOVED
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
 from stj.train.adapters import Weight, adapter_config, adapters_of, weights_of
-from stj.train.shard import Shard, write_shard
+from stj.train.ranks import first_ranks
+from stj.train.shard import write_shard
+from stj.train.shard_writer import ShardWriter
 
 _M_MMAP_THRESHOLD = -3  # mallopt's option, from malloc.h
 _RETURNED_BYTES = 1 << 20
@@ -53,34 +62,96 @@ def export_model(
 
     The template keeps the options with which the model was trained: the date, and defaults of its variables.
 
-    Raises StjError if the disk is full.
+    Raises StorageFailed if a disk is full, or if rank 0 does not see what another machine wrote.
     """
-    weights = weights_of(model)
-    layouts = {name: _layout(model, name, weight) for name, weight in weights.items()}
-    buffers = dict(_persistent_buffers(model))
-    shards = plan_shards({name: _bytes(layout) for name, layout in layouts.items()}, shard_gb)
+    weights, shards = weights_of(model), planned_export(model, shard_gb)
     _give_memory_back()
-    first = dist.get_rank() == 0
-    if first:
-        _clear(target)
-    digests: dict[str, FileDigest] = {}
-    weight_map: dict[str, str] = {}
-    size = 0
-    for number, names in enumerate(shards, start=1):
-        file = _shard_name(number, len(shards))
-        ready = buffers if number == 1 else {}
-        layout = ready | {key: tensor for name in names for key, tensor in layouts[name].items()}
-        with write_shard(target, file, layout) if first else nullcontext() as shard:
-            _gather(model, {name: weights[name] for name in names}, ready, shard)
-        weight_map |= dict.fromkeys(layout, file)
-        size += _bytes(layout)
-        if shard:
-            digests[file] = shard.digest
-    if first:
-        digests |= _write_index(target, weight_map, size) if len(shards) > 1 else {}
+    _clear_once(target)
+    digests = _write_shards(model, weights, shards, target)
+    if dist.get_rank() == 0:
+        _require_seen(target, digests)
+        digests |= _write_index(target, shards) if len(shards) > 1 else {}
         digests |= _copy_beside(seed_directory, target, options)
     dist.barrier()
     return digests
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedShard:
+    """One file of the exported weights."""
+
+    file: str
+    names: tuple[str, ...]
+    """The parameters in it, in order."""
+    buffers: dict[str, Tensor]
+    """Tensors that every rank holds; they come first."""
+    layout: dict[str, Tensor]
+    """All tensors of the file, in order, those of parameters without their numbers."""
+
+
+def planned_export(model: PreTrainedModel, shard_gb: float) -> list[PlannedShard]:
+    """The files of the exported weights; the same on every rank, whatever machine writes them."""
+    layouts = {name: _layout(model, name, weight) for name, weight in weights_of(model).items()}
+    groups = plan_shards({name: _bytes(layout) for name, layout in layouts.items()}, shard_gb)
+    shards = []
+    for number, names in enumerate(groups, start=1):
+        buffers = dict(_persistent_buffers(model)) if number == 1 else {}
+        layout = buffers | {key: tensor for name in names for key, tensor in layouts[name].items()}
+        file = _shard_name(number, len(groups))
+        shards.append(PlannedShard(file=file, names=tuple(names), buffers=buffers, layout=layout))
+    return shards
+
+
+def _write_shards(
+    model: PreTrainedModel, weights: Mapping[str, Weight], shards: Sequence[PlannedShard], target: Folder
+) -> dict[str, FileDigest]:
+    """Has each machine write every n-th shard; returns the digests of all, on every rank."""
+    writers, rank = first_ranks(), dist.get_rank()
+    with ShardWriter(target) if rank in writers else nullcontext() as writer:
+        for start in range(0, len(shards), len(writers)):
+            at_once = shards[start : start + len(writers)]
+            mine = dict(zip(writers, at_once, strict=False)).get(rank)
+            _write_at_once(model, weights, at_once, mine, writer)
+        digests = writer.digests() if writer else {}
+    by_rank: list[dict[str, FileDigest]] = [{}] * dist.get_world_size()
+    dist.all_gather_object(by_rank, digests)
+    return dict(sorted(item for of_rank in by_rank for item in of_rank.items()))
+
+
+def _write_at_once(
+    model: PreTrainedModel,
+    weights: Mapping[str, Weight],
+    shards: Sequence[PlannedShard],
+    mine: PlannedShard | None,
+    writer: ShardWriter | None,
+) -> None:
+    """Gathers the parameters of one shard for each machine, in turns, so that every machine always has something to write."""
+    if writer and mine:
+        writer.begin(mine.file, mine.layout)
+        for tensor in mine.buffers.values():
+            writer.add(tensor)
+    for names in zip_longest(*(shard.names for shard in shards)):
+        for shard, name in zip(shards, names, strict=True):
+            if name is None:
+                continue
+            with deepspeed.zero.GatheredParameters(weights[name].parts):
+                if writer and shard is mine:
+                    for tensor in _as_in_files(model, name, weights[name].merged().cpu()).values():
+                        writer.add(tensor)
+    if writer and mine:
+        writer.end()
+
+
+def _require_seen(target: Folder, digests: Mapping[str, FileDigest]) -> None:
+    """Raises StorageFailed if a shard that another machine wrote is not here: then the folder is not shared."""
+    sizes = target.sizes()
+    unseen = [name for name, digest in digests.items() if sizes.get(name) != digest.size]
+    if unseen:
+        raise StorageFailed(
+            f"{target.uri}: {len(unseen)} of {len(digests)} files of the exported weights, written by other machines, are not "
+            f"there ({unseen[0]}): run_root must be a directory or URI that all machines share. Move the run there, and run "
+            "the same command again"
+        )
 
 
 def export_adapter(model: PreTrainedModel, seed: ModelConfig, seed_directory: Path, target: Folder) -> dict[str, FileDigest]:
@@ -91,8 +162,7 @@ def export_adapter(model: PreTrainedModel, seed: ModelConfig, seed_directory: Pa
     adapters = adapters_of(model)
     layout = {name: torch.empty(_shape(parameter), dtype=torch.bfloat16, device="meta") for name, parameter in adapters.items()}
     first = dist.get_rank() == 0
-    if first:
-        _clear(target)
+    _clear_once(target)
     with write_shard(target, ADAPTER_WEIGHTS, layout) if first else nullcontext() as shard:
         for parameter in adapters.values():
             with deepspeed.zero.GatheredParameters([parameter]):
@@ -118,23 +188,6 @@ def plan_shards(sizes: Mapping[str, int], shard_gb: float) -> list[list[str]]:
         shards[-1].append(name)
         used += size
     return shards
-
-
-def _gather(
-    model: PreTrainedModel,
-    weights: Mapping[str, Weight],
-    ready: Mapping[str, Tensor],
-    shard: Shard | None,
-) -> None:
-    """Gathers parameters in turn, on all ranks; if there is a shard, writes first what is ready, then the parameters."""
-    if shard:
-        for tensor in ready.values():
-            shard.add(tensor)
-    for name, weight in weights.items():
-        with deepspeed.zero.GatheredParameters(weight.parts):
-            if shard:
-                for tensor in _as_in_files(model, name, weight.merged().cpu()).values():
-                    shard.add(tensor)
 
 
 def _layout(model: PreTrainedModel, name: str, weight: Weight) -> dict[str, Tensor]:
@@ -172,9 +225,18 @@ def _give_memory_back() -> None:
     libc.malloc_trim(0)
 
 
-def _write_index(target: Folder, weight_map: Mapping[str, str], size: int) -> dict[str, FileDigest]:
+def _write_index(target: Folder, shards: Sequence[PlannedShard]) -> dict[str, FileDigest]:
+    weight_map = {name: shard.file for shard in shards for name in shard.layout}
+    size = sum(_bytes(shard.layout) for shard in shards)
     index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
     return {_INDEX: _write_json(target, _INDEX, index)}
+
+
+def _clear_once(target: Folder) -> None:
+    """Has rank 0 clear the folder before any machine writes there."""
+    if dist.get_rank() == 0:
+        _clear(target)
+    dist.barrier()
 
 
 def _clear(target: Folder) -> None:
@@ -183,6 +245,7 @@ def _clear(target: Folder) -> None:
         _CONFIG,
         ADAPTER_CONFIG,
         _INDEX,
+        REMOVED,
         *(name for name in target.names() if name.endswith((".safetensors", ".safetensors.tmp"))),
     ):
         target.delete(name)

@@ -11,6 +11,18 @@ REFERENCE = "reference"
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingRoom:
+    """What a training takes of disks, so that it can make room, or be refused, before its first step."""
+
+    checkpoint_bytes: int = 0
+    """A checkpoint of all ranks; 0 if the seed's shape is unknown."""
+    model_bytes: int = 0
+    """The exported model."""
+    done_models: tuple[str, ...] = ()
+    """Models that no later phase of the run needs, by path or URI: their copies on the machines may go."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingJob:
     """What every rank gets: settings, and places (paths or URIs) that all ranks share; no data."""
 
@@ -26,6 +38,7 @@ class TrainingJob:
     """Where the model goes."""
     folder: str
     """Where checkpoints/, reference/ and metrics.jsonl go: beside the model."""
+    room: TrainingRoom = TrainingRoom()
     until: int | None = None
     """Stop after this many steps, with a checkpoint and an export; None trains to the last step."""
 

@@ -21,7 +21,7 @@ from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder, workspace
 from stj.text import LiveLine
 from stj.train.committed import committed
-from stj.train.job import CHECKPOINTS, TrainingJob, TrainResult
+from stj.train.job import CHECKPOINTS, TrainingJob, TrainingRoom, TrainResult
 from stj.train.notice import Notice, asking_to_stop, stop_notice, stop_poll
 from stj.train.progress import STARTING, clear_progress, write_progress, write_restarts
 from stj.train.ray_private import (
@@ -130,6 +130,7 @@ class _RankCall:
 
 
 _CLUSTER = RayConfig()
+_UNKNOWN_ROOM = TrainingRoom()
 
 
 def train(
@@ -139,11 +140,13 @@ def train(
     output: Artifact,
     cluster: RayConfig = _CLUSTER,
     segment: TrainingSegment | None = None,
+    room: TrainingRoom = _UNKNOWN_ROOM,
 ) -> None:
     """Fine-tunes the seed model on the examples; the output artifact is the model, and is done when this returns.
 
     Ray must be running. Checkpoints and metrics.jsonl lie beside the output folder; a call after a kill resumes from them.
-    A segment's checkpoints stay, for the next segment: all segments together make the weights that one call makes.
+    A segment's checkpoints stay, for the next segment: all segments together make the weights that one call makes. `room` has
+    each machine make room on its disk before the first step, or refuse the training if that is not enough.
     While the training runs, the last step is shown live on a terminal, and every 20 s in a log.
 
     Raises TrainingFailed if no model came out, and StorageFailed at once if a disk is full. Raises TrainingFailed or ModelError
@@ -163,6 +166,7 @@ def train(
         model=output.folder.uri,
         folder=whole.folder.parent.uri,
         until=segment.until if segment else None,
+        room=room,
     )
     from stj.train.check import check  # transformers and torch take seconds, and a model that is done needs neither
 

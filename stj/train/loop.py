@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from stj.config import ModelConfig
 from stj.errors import StjError
-from stj.models.locate import local_model
+from stj.models.locate import held_model, local_model
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, explain_write_failure, workspace
 from stj.train import checkpoint
@@ -34,6 +34,7 @@ from stj.train.notice import NoticeHandler, PollNotice, RankAction, stopped
 from stj.train.packing import PackedStep, plan_packing
 from stj.train.progress import EXPORTING, TAKING_STEPS, write_progress
 from stj.train.reference import reference_logps, tokenizer_identity
+from stj.train.room import make_room_everywhere
 from stj.train.schedule import warmup_steps
 from stj.train.step import StepInputs, train_step
 from stj.train.trackers import keep_files, tracked
@@ -68,6 +69,7 @@ def run_rank(job: TrainingJob, poll_notice: PollNotice = _no_notice, on_step: On
     tokens, dropped = read_tokens(job, directory)
     steps = plan_packing([row.id for row in tokens], [row.length for row in tokens], config, world_size)
     _log_start(job, len(tokens), dropped, len(steps))
+    make_room_everywhere(job, len(steps[: job.until]))
     engine = load_engine(directory, config)
     reference, forwards = _reference(engine, tokens, job, directory)
     torch.manual_seed(config.seed + dist.get_rank())  # dropout, in adapters and in models that have it
@@ -102,7 +104,7 @@ def _fetched_everywhere(model: ModelConfig, *, weights: bool = True) -> Path:
     """The model's directory on this machine. If one rank's copy is not whole, all ranks raise its error."""
     directory, refused = Path(), None
     try:
-        directory = local_model(model, weights=weights)
+        directory = held_model(model) if weights else local_model(model, weights=False)
     except StjError as error:
         refused = error
     refusals: list[StjError | None] = [None] * dist.get_world_size()

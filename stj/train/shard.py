@@ -6,8 +6,10 @@ and its hash is computed on the way. The format: https://huggingface.co/docs/saf
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -51,8 +53,10 @@ class Shard(DigestingFile):
 
 
 @contextmanager
-def write_shard(target: Folder, name: str, layout: Mapping[str, Tensor]) -> Iterator[Shard]:
+def write_shard(target: Folder, name: str, layout: Mapping[str, Tensor], keep: Path | None = None) -> Iterator[Shard]:
     """A new file of the folder: whole when this ends without an error, and under a temporary name until then.
+
+    In `keep`, a directory of this machine, a copy of what goes to an object store stays under its SHA-256, if there is room.
 
     Raises StjError if the disk is full.
     """
@@ -66,3 +70,6 @@ def write_shard(target: Folder, name: str, layout: Mapping[str, Tensor]) -> Iter
             file.flush()
             os.fsync(file.fileno())
         target.upload(temporary.rename(directory / name))
+        if keep and not target.local:
+            with suppress(OSError):  # the machine fetches it again: slower, but no failure
+                shutil.move(directory / name, keep / shard.digest.sha256)

@@ -188,6 +188,7 @@ def test_a_file_of_another_machine_without_its_network_is_refused_only_if_a_run_
     files = [CONF / "paper.yaml", CONF / "hardware" / "8xh100-80.yaml", mine]
     with pytest.raises(ConfigError, match=r"^hardware.network_gbs=null GB/s: the run takes 4 machines of 8 GPUs \(8 x L40S\)"):
         plan(load(files))
+    assert load(files).hardware.disk_gb is None
     assert plan(load([*files, CONF / "hardware" / "ethernet-100.yaml"])).timeline is not None
     assert load(files, ["hardware.network_gbs=25"]).hardware.network_gbs == 25
     words = ["hardware.network_gbs=25", "hardware.name=mine"]

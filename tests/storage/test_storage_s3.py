@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from stj.config import ModelConfig
-from stj.errors import ArtifactError, ConfigError, ModelError, StjError
-from stj.models.locate import local_model
+from stj.errors import ArtifactError, ConfigError, ModelError, StjError, StorageFailed
+from stj.models.locate import held_model, local_model
 from stj.rows import rows_to_table
 from stj.storage.artifacts import MANIFEST, Artifact, read_artifact
 from stj.storage.digest import FileDigest
@@ -161,27 +161,69 @@ def test_without_weights_only_the_other_files_are_fetched(
     assert sorted(path.name for path in fetched.iterdir()) == ["config.json", MANIFEST, "tokenizer.json"]
 
 
-def test_if_space_is_short_the_longest_unused_copy_is_deleted(
-    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def other_model(folder: Folder) -> ModelConfig:
+    """A model of the same size as any other, with other weights."""
+    return put_model(folder, FILES | {"model.safetensors": f"weights of {folder.path[-1]}, ".encode() * 100})
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """The cache of this machine on a disk of `disk["size"]` bytes."""
     monkeypatch.setattr("stj.models.locate._CACHE", tmp_path)
-    size = sum((folder / "a").sizes()[name] for _ in [put_model(folder / "a", FILES)] for name in (*FILES, MANIFEST))
+    size = {"size": float("inf")}
 
     def usage(path: Path) -> SimpleNamespace:
-        held = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        return SimpleNamespace(free=2.5 * size - held)
+        files = {file.stat().st_ino: file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()}
+        return SimpleNamespace(free=size["size"] - sum(files.values()))
 
-    monkeypatch.setattr("stj.models.locate.shutil.disk_usage", usage)
-    copies = {name: local_model(put_model(folder / name, FILES)) for name in ("a", "b")}
+    monkeypatch.setattr("stj.models.copies.shutil.disk_usage", usage)
+    return size
+
+
+def test_if_space_is_short_the_longest_unused_copy_is_deleted(folder: Folder, disk: dict[str, float]) -> None:
+    copies = {name: local_model(other_model(folder / name)) for name in ("a", "b")}
+    model_size = sum(file.stat().st_size for file in copies["a"].iterdir())
+    disk["size"] = 2.5 * model_size
     now = time.time()
     for name, unused_s in (("a", 7200), ("b", 10_000)):
         os.utime(copies[name].with_suffix(".lock"), (now, now - unused_s))
-    copies["c"] = local_model(put_model(folder / "c", FILES))
+    copies["c"] = local_model(other_model(folder / "c"))
     assert [name for name, copy in copies.items() if copy.exists()] == ["a", "c"]
     os.utime(copies["a"].with_suffix(".lock"))
-    local_model(put_model(folder / "d", FILES))  # a copy that an engine may be loading stays
+    with pytest.raises(StorageFailed) as refused:  # copies that engines may be loading stay
+        local_model(other_model(folder / "d"))
+    assert "are to be fetched to" in str(refused.value)
+    assert f"GB of {(folder / 'c').uri}" in str(refused.value)
+    assert "\n" not in str(refused.value)
     assert copies["a"].exists()
     assert copies["c"].exists()
+
+
+def test_a_copy_that_a_process_holds_stays_however_long_ago_it_was_loaded(folder: Folder, disk: dict[str, float]) -> None:
+    model = other_model(folder / "a")
+    copy = held_model(model)
+    os.utime(copy.with_suffix(".lock"), (0, 0))
+    disk["size"] = 1.5 * sum(file.stat().st_size for file in copy.iterdir())
+    with pytest.raises(StorageFailed):
+        local_model(other_model(folder / "b"))
+    assert copy.exists()
+
+
+def test_what_the_machine_holds_under_another_name_is_not_fetched_again(
+    folder: Folder, disk: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = FILES | {"model.safetensors": b"weights" * 1000}
+    first = local_model(put_model(folder / "candidate", files))
+    fetched: list[str] = []
+    fetch = Folder.fetch
+    monkeypatch.setattr(Folder, "fetch", lambda folder, name, to: fetched.append(name) or fetch(folder, name, to))
+    second = local_model(put_model(folder / "model", files))
+    assert fetched == [MANIFEST]
+    assert (second / "model.safetensors").samefile(first / "model.safetensors")
+    (first / "model.safetensors").write_bytes(b"damaged" * 1000)  # and with it the second, which is the same file
+    third = local_model(put_model(folder / "again", files))
+    assert fetched == [MANIFEST, MANIFEST, "model.safetensors"]
+    assert (third / "model.safetensors").read_bytes() == b"weights" * 1000
 
 
 def test_without_a_manifest_a_file_is_checked_against_its_listed_size(

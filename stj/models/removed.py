@@ -1,0 +1,44 @@
+"""Trained models whose weights were removed, because no later step of their run needs them.
+
+manifest.json   stays: the training is done, and is not done again
+removed.json    why the weights are gone; written first, so that a killed removal is known and finished
+"""
+
+import json
+from contextlib import nullcontext
+
+from stj.models.adapter import ADAPTER_CONFIG
+from stj.storage.artifacts import MANIFEST, STARTED
+from stj.storage.folder import Folder
+from stj.storage.holds import unheld
+
+REMOVED = "removed.json"
+_STAY = (MANIFEST, STARTED, REMOVED)
+_SHOWS_A_MODEL = ("config.json", ADAPTER_CONFIG)
+
+
+def removal_note(folder: Folder) -> str | None:
+    """Why the weights of a model are gone; None if they are not, or were not removed by `stj`."""
+    if not folder.exists(REMOVED) or any(folder.exists(name) for name in _SHOWS_A_MODEL):
+        return None
+    try:
+        return str(json.loads(folder.read(REMOVED))["why"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return f"its {REMOVED} is damaged and does not say why"
+
+
+def remove_weights(folder: Folder, why: str) -> int | None:
+    """Removes all files of a model except its manifest; returns their bytes, None if a process uses the model.
+
+    The config goes first: what a kill leaves is no model.
+    """
+    local = folder.local
+    with unheld(local / MANIFEST) if local else nullcontext(True) as free:
+        if not free:
+            return None
+        sizes = {name: size for name, size in folder.sizes().items() if name not in _STAY}
+        if sizes:
+            folder.write_json(REMOVED, {"why": why})
+        for name in sorted(sizes, key=lambda name: name not in _SHOWS_A_MODEL):
+            folder.delete(name)
+        return sum(sizes.values())

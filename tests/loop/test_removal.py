@@ -1,0 +1,199 @@
+"""Models that are removed: when, what stays of them, and what every verb then says."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stj.cli import main
+from stj.config_loader import load
+from stj.errors import ArtifactError, ModelError
+from stj.loop.doctor import diagnose_here
+from stj.loop.iterate import iterate
+from stj.loop.kinds import TrainingPhase
+from stj.loop.phase import Phase
+from stj.loop.phases import Run
+from stj.loop.removal import remove_older_models, without_weights
+from stj.loop.status import phase_states
+from stj.models.locate import model_identity
+from stj.models.removed import REMOVED, removal_note, remove_weights
+from stj.storage.folder import Folder
+from stj.storage.holds import hold
+
+MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
+WEIGHTS = ("config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "tokenizer.json")
+
+
+def run_of(tmp_path: Path, *overrides: str) -> Run:
+    return Run(load([MINI], [f"run_root={tmp_path}/run", "iterations=4", *overrides]))
+
+
+def finish(phase: Phase) -> None:
+    """Makes a phase as its run does, without its rows."""
+    if phase.artifact.begin():
+        if isinstance(phase, TrainingPhase):
+            for name in WEIGHTS:
+                phase.artifact.folder.write(name, b"0123456789")
+        phase.artifact.finish()
+
+
+def models(run: Run) -> list[str]:
+    """The models whose weights are there."""
+    return [training.name for training in trainings(run) if set(WEIGHTS) <= set(training.artifact.folder.names())]
+
+
+def trainings(run: Run) -> list[TrainingPhase]:
+    return [phase for phase in run.phases if isinstance(phase, TrainingPhase)]
+
+
+def go_through(run: Run, lines: list[str], iterations: int) -> list[list[str]]:
+    """The models that are there before each training, and at the end, as `stj run` goes through the phases."""
+    seen = []
+
+    def make(phase: Phase) -> None:
+        if isinstance(phase, TrainingPhase):
+            remove_older_models(run, lines.append)
+            seen.append(models(run))
+        finish(phase)
+
+    for iteration in run.iterations[:iterations]:
+        iterate(iteration, make)
+    remove_older_models(run, lines.append)
+    return [*seen, models(run)]
+
+
+def test_a_model_goes_once_the_second_after_it_has_judged(tmp_path: Path) -> None:
+    run, lines = run_of(tmp_path), []
+    m1, m2, m3, m4 = (training.name for training in trainings(run))
+    assert go_through(run, lines, 4) == [[], [m1], [m1, m2], [m2, m3], [m3, m4]]
+    assert lines == [
+        f"{m1}: 4e-08 GB of weights removed by keep_models=last, once M_3 had judged",
+        f"{m2}: 4e-08 GB of weights removed by keep_models=last, once M_4 had judged",
+    ]
+    assert {state.state for state in phase_states(run.phases)} == {"done"}
+    remove_older_models(run, lines.append)
+    assert len(lines) == 2
+
+
+def test_a_warm_up_goes_with_the_model_that_was_trained_from_it(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "train.objective=sft_then_dpo", "judge.sampling=first_pair")
+    go_through(run, [], 4)
+    assert models(run) == [training.name for training in trainings(run)[4:]]
+
+
+def test_all_models_stay_if_the_config_says_so(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "keep_models=all")
+    go_through(run, [], 4)
+    assert len(models(run)) == 4
+
+
+@pytest.mark.parametrize("overrides", [("heldout.path=null", "benchmarks=[]")])
+def test_a_last_model_that_nothing_measures_has_not_judged(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    run = run_of(tmp_path, *overrides)
+    go_through(run, [], 4)
+    assert len(models(run)) == 3
+
+
+def test_a_model_with_a_benchmark_left_to_judge_stays(tmp_path: Path) -> None:
+    go_through(run_of(tmp_path, "keep_models=all"), [], 4)
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps({"instruction": "Say 1.", "chosen": "1", "rejected": "no"}))
+    run = run_of(tmp_path, f"benchmarks=[pairs:{pairs}]")
+    remove_older_models(run, pytest.fail)
+    for judge in (3, 4):  # as `stj iterate iteration=4` does
+        for phase in run.benchmark_phases(judge):
+            finish(phase)
+    remove_older_models(run, pytest.fail)
+    for phase in run.benchmark_phases(2):
+        finish(phase)
+    remove_older_models(run, [].append)
+    assert models(run) == ["iteration_1/model", "iteration_3/model", "iteration_4/model"]
+
+
+def test_a_benchmark_that_is_added_later_leaves_out_removed_judges_and_says_so(tmp_path: Path) -> None:
+    go_through(run_of(tmp_path), [], 4)
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps({"instruction": "Say 1.", "chosen": "1", "rejected": "no"}))
+    run = run_of(tmp_path, f"benchmarks=[pairs:{pairs}]")
+    missing = [phase for phase in run.phases if phase.artifact.state()[0] != "done"]
+    lost = without_weights(run, missing)
+    assert list(lost) == ["benchmarks_1/pairs", "benchmarks_2/pairs"]
+    root = tmp_path / "run"
+    assert lost["benchmarks_1/pairs"] == (
+        "not judged: the weights of iteration_1/model were removed, by keep_models=last, once M_3 had judged; "
+        f"delete {root}/iteration_1/model, and the same command trains it again"
+    )
+    assert lost["benchmarks_1/pairs"] in [finding.words for finding in diagnose_here(run.config)]
+    for judge in (0, 3, 4):
+        for phase in run.benchmark_phases(judge):
+            finish(phase)
+    assert run.next_iteration() is None
+
+
+def test_a_pass_that_needs_removed_weights_is_refused_until_the_model_is_deleted(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    go_through(run, [], 4)
+    judged = run.iterations[1].annotation[0]
+    judged.artifact.folder.remove()
+    missing: list[Phase] = [judged]
+    with pytest.raises(ArtifactError) as refused:
+        without_weights(run, missing)
+    model = run.iterations[0].model
+    assert str(refused.value) == (
+        "iteration_2/judged needs the weights of iteration_1/model, which were removed, by keep_models=last, once M_3 had "
+        f"judged: delete {model.artifact.folder.uri}, and the same command trains it again"
+    )
+    assert any(str(refused.value) == finding.words for finding in diagnose_here(run.config))
+    model.artifact.folder.remove()
+    assert without_weights(run, [model, judged]) == {}
+
+
+def test_status_show_and_whoever_loads_it_say_that_the_weights_are_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(tmp_path)
+    go_through(run, [], 4)
+    place = tmp_path / "run/iteration_1/model"
+    assert main(["show", str(place)]) == 0
+    assert "weights removed by keep_models=last, once M_3 had judged" in capsys.readouterr().out
+    assert main(["status", str(MINI), "iterations=4", f"run_root={tmp_path}/run"]) == 0
+    assert "done      weights removed by keep_models=last, once M_3 had judged" in capsys.readouterr().out
+    with pytest.raises(ModelError, match=r"its weights were removed, by keep_models=last, once M_3 had judged. Name another"):
+        model_identity(load([MINI], [f"models.seed.path={place}"]).models.seed)
+
+
+def test_a_model_that_a_process_uses_stays_for_now(tmp_path: Path) -> None:
+    run, lines = run_of(tmp_path), []
+    for phase in run.phases:
+        finish(phase)
+    hold(tmp_path / "run/iteration_1/model/manifest.json")
+    remove_older_models(run, lines.append)
+    assert lines[0] == "iteration_1/model: its weights stay for now: another process uses them"
+    assert models(run) == ["iteration_1/model", "iteration_3/model", "iteration_4/model"]
+
+
+def test_a_removal_that_is_killed_leaves_no_model_and_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder.at(tmp_path / "model")
+    for name in (*WEIGHTS, "manifest.json", "started.json"):
+        folder.write(name, b"{}")
+    deleted: list[str] = []
+
+    def killed(folder: Folder, name: str) -> None:
+        deleted.append(name)
+        if len(deleted) == 2:
+            raise KeyboardInterrupt
+        (tmp_path / "model" / name).unlink()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove_weights(folder, "for a test")
+    assert deleted[0] == "config.json"
+    assert removal_note(folder) == "for a test"
+    assert remove_weights(folder, "for another") == 6
+    assert folder.names() == ["manifest.json", REMOVED, "started.json"]
+    assert remove_weights(folder, "once more") == 0
+    folder.write(REMOVED, b"[]")
+    assert removal_note(folder) == "its removed.json is damaged and does not say why"

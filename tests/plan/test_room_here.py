@@ -1,0 +1,76 @@
+"""The disks of this machine before a run: planted full ones are refused with what would fill them."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from stj.config import Config
+from stj.config_loader import load
+from stj.errors import ConfigError
+from stj.models import locate
+from stj.models.copies import locked_copy
+from stj.models.shapes import shape_of
+from stj.plan.disk import disk_plan
+from stj.plan.room import room_plan
+from stj.plan.room_here import check_room_here
+
+CONF = Path(__file__).parents[2] / "conf"
+GB = 10**9
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All on one disk, as on most machines."""
+    monkeypatch.setattr(locate, "_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
+def check(config: Config, free_gb: float, monkeypatch: pytest.MonkeyPatch, trainings: int = 3) -> str:
+    monkeypatch.setattr("stj.plan.room_here.disk_usage", lambda place: SimpleNamespace(free=free_gb * GB))
+    planned, shape = room_plan(config), shape_of(config.models.seed)
+    assert planned is not None
+    assert shape is not None
+    return check_room_here(config, planned, disk_plan(shape, trainings, config))
+
+
+def small(tmp_path: Path, *overrides: str) -> Config:
+    return load([CONF / "small.yaml"], [f"run_root={tmp_path}/run", *overrides])
+
+
+def test_the_hub_s_cache_and_the_run_add_up_on_one_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = 16.06 + 3 * 16.06 + 3 * 96.4  # the seed; three models and three checkpoints of an 8B
+    with pytest.raises(ConfigError) as refused:
+        check(small(tmp_path), needed - 2, monkeypatch)
+    assert "16.1 GB of meta-llama/Llama-3.1-8B-Instruct in the hub's cache (HF_HOME)" in str(refused.value)
+    assert "337 GB of models and checkpoints in run_root; together 353 GB, and 351 GB are free on that disk" in str(
+        refused.value
+    )
+    assert "353 GB are free" not in check(small(tmp_path), needed + 2, monkeypatch)
+
+
+def test_weights_that_are_here_need_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = tmp_path / "hub/models--meta-llama--Llama-3.1-8B-Instruct/snapshots/c1"
+    snapshot.mkdir(parents=True)
+    with (snapshot / "model.safetensors").open("wb") as file:
+        file.truncate(17 * GB)  # sparse
+    assert "hub's cache" not in check(small(tmp_path), 340, monkeypatch)
+
+
+def test_copies_of_other_models_count_as_room_and_those_in_use_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "cache/other"
+    with locked_copy(copy, "s3://bucket/other", held=False):
+        copy.mkdir()
+        with (copy / "model.safetensors").open("wb") as file:
+            file.truncate(20 * GB)
+    check(small(tmp_path), 340, monkeypatch)
+    with pytest.raises(ConfigError, match="are free on that disk and 20 GB in copies that may go: free space"):
+        check(small(tmp_path), 330, monkeypatch)
+
+
+def test_a_run_in_an_object_store_needs_scratch_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small(tmp_path, "run_root=s3://bucket/run")
+    with pytest.raises(ConfigError, match=r"training writes .*96.4 GB of a checkpoint in TMPDIR, 16.1 GB of exported shards"):
+        check(config, 120, monkeypatch)
+    check(config, 130, monkeypatch)
