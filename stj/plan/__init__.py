@@ -7,21 +7,9 @@ from dataclasses import dataclass
 
 from stj.config import Config
 from stj.models.shapes import shape_of
-from stj.plan.cost import (
-    Assumptions,
-    GivenPairs,
-    IterationPlan,
-    PhasePlan,
-    assumed,
-    assumed_pairs,
-    compared_by,
-    has_rule,
-    iterations,
-    phases,
-    spent_words,
-    total,
-)
+from stj.plan.cost import Assumptions, GivenPairs, assumed, assumed_pairs, compared_by, has_rule, phases
 from stj.plan.memory import RolePlan, role_plan
+from stj.plan.phase_cost import IterationPlan, PhasePlan, iterations, spent_words, total
 from stj.plan.remedies import Remedy, remedies
 from stj.plan.room import RoomPlan, room_plan
 from stj.plan.timeline import Timeline, timeline

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from stj.config import HardwareConfig
 from stj.models.locate import is_hub_id
 from stj.plan.memory import GB
-from stj.storage.folder import PACKAGE_SCHEME
+from stj.plan.room import is_store
 
 Seconds = Mapping[str, float]
 """Seconds by what limits them: network, disk or engines."""
@@ -18,12 +18,7 @@ Seconds = Mapping[str, float]
 
 def is_fetched(model: str) -> bool:
     """Whether a model, by its path, reaches a machine only by a fetch to its disk: from the hub or an object store."""
-    return is_hub_id(model) or is_uri(model)
-
-
-def is_uri(place: str) -> bool:
-    """Whether a place is in an object store. `runs/paper` as a `run_root` is a directory, though it looks like an id."""
-    return "://" in place and not place.startswith(PACKAGE_SCHEME)
+    return is_hub_id(model) or is_store(model)
 
 
 def reading(size: float, machines: int, hardware: HardwareConfig, *, remote: bool, held: float = 0.0) -> Seconds:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stj.config import Config
-from stj.plan.cost import PhasePlan, clock_words
+from stj.plan.phase_cost import PhasePlan, clock_words
 from stj.plan.places import machines_of
 
 _SHOWN = 0.001
@@ -12,7 +12,7 @@ _SHOWN = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class ClockSpan:
     """A phase of the iteration, over all its times in it."""
 
     phase: str
@@ -37,7 +37,7 @@ class Timeline:
     machines: int
     gpus: int
     """GPUs of all machines."""
-    spans: tuple[Span, ...]
+    spans: tuple[ClockSpan, ...]
     hours: float
     """Hours on the clock."""
     idle_share: float
@@ -55,7 +55,7 @@ class Timeline:
         )
         return [head, *(self._line(span, held) for span in self.spans)]
 
-    def _line(self, span: Span, held: float) -> str:
+    def _line(self, span: ClockSpan, held: float) -> str:
         idle = f", {span.idle / held:.1%} idle" if span.idle / held >= _SHOWN else ""
         return f"{'':<12} at {_clock(span.begins)} {span.phase}: {clock_words(span.hours)}, bound by {span.bound}{idle}"
 
@@ -70,7 +70,7 @@ def timeline(config: Config, phases: Sequence[PhasePlan]) -> Timeline | None:
     here = [phase for phase in sorted(phases, key=_when) if phase.times[index] and phase.gpu_hours != 0]
     if not gpus or not here or any(phase.hours is None for phase in here):
         return None
-    spans: list[Span] = []
+    spans: list[ClockSpan] = []
     for phase in here:
         spans.append(_span(phase, phase.times[index], spans[-1].ends if spans else 0.0, gpus))
     hours, price = spans[-1].ends, config.hardware.dollars_per_gpu_hour
@@ -85,10 +85,10 @@ def timeline(config: Config, phases: Sequence[PhasePlan]) -> Timeline | None:
     )
 
 
-def _span(phase: PhasePlan, times: int, begins: float, gpus: int) -> Span:
+def _span(phase: PhasePlan, times: int, begins: float, gpus: int) -> ClockSpan:
     hours, held = phase.hours or 0.0, phase.gpu_hours or 0.0
     idle = times * (hours * gpus - (held - phase.waiting))
-    return Span(phase=phase.name, begins=begins, hours=times * hours, idle=idle, bound=phase.bound)
+    return ClockSpan(phase=phase.name, begins=begins, hours=times * hours, idle=idle, bound=phase.bound)
 
 
 # The order in which phases begin. One that runs several times stands where it first begins.

@@ -16,11 +16,13 @@ from collections.abc import Sequence
 
 from stj.config import Config, ModelConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
-from stj.plan.cost import Assumptions, PhasePlan, clock_words
+from stj.plan.cost import Assumptions
 from stj.plan.memory import GB
 from stj.plan.network import Ranks, network_seconds
+from stj.plan.phase_cost import PhasePlan, clock_words
 from stj.plan.places import engines_at_once, machines_of
-from stj.plan.storage import Seconds, added, is_fetched, is_uri, reading, writing
+from stj.plan.room import is_store
+from stj.plan.storage import Seconds, added, is_fetched, reading, writing
 from stj.plan.training import CHECKPOINT_BYTES, exported_parameters, stages, trained_parameters
 
 _ENGINE_S = 90.0
@@ -58,10 +60,24 @@ def _of_passes(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, m
     if different:
         rows.append(_row("first starts", (1, *[0] * last), _first_starts(different, config, a), config))
     if any(later):
-        exported = 1 / Ranks.of(config.train, config.hardware).machines if config.train.device == "gpu" else 0.0
-        start = _start(models.seed, config, a, remote=is_uri(config.run_root), held=exported)
+        start = _judge_start(config, a)
         rows.append(_row("later starts", tuple(later), [(models.seed, start)], config))
     return rows
+
+
+def _judge_start(config: Config, a: Assumptions) -> Seconds | None:
+    """The start of a trained judge, of which each machine of the training keeps what it has exported to an object store.
+
+    Of a judge that is adapters alone, machines hold the seed.
+    """
+    seed = config.models.seed
+    shape = shape_of(seed)
+    if shape is None:
+        return None
+    new = max(exported_parameters(shape, train) for _, train in stages(config.train)) / shape.parameters
+    trained_here = config.train.device == "gpu"
+    fetched = new * (1 - 1 / Ranks.of(config.train, config.hardware).machines if trained_here else 1)
+    return _start(seed, config, a, remote=is_store(config.run_root) or new < 1, held=1 - fetched)
 
 
 def _first_starts(models: Sequence[ModelConfig], config: Config, a: Assumptions) -> list[tuple[ModelConfig, Seconds | None]]:
@@ -127,7 +143,7 @@ def _of_training(config: Config, phases: Sequence[PhasePlan], *, measures: bool)
 
 def _seconds(shape: Shape, config: Config) -> tuple[Seconds, Seconds, Seconds]:
     """Of one start of the ranks, one checkpoint and one export."""
-    train, hardware, remote = config.train, config.hardware, is_uri(config.run_root)
+    train, hardware, remote = config.train, config.hardware, is_store(config.run_root)
     ranks, weights = Ranks.of(train, hardware), 2.0 * shape.parameters
     machines = ranks.machines
     trained = max(trained_parameters(shape, stage) for _, stage in stages(train))

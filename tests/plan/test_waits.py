@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stj.config_loader import load
 from stj.errors import ConfigError
 from stj.plan import Plan, plan
-from stj.plan.cost import PhasePlan
+from stj.plan.phase_cost import PhasePlan
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -95,6 +95,14 @@ def test_a_judge_is_read_from_where_its_training_has_written_it() -> None:
     small = seconds(planned("run_root=s3://b/p", *alone, "hardware.disk_gbs=1000"), "later starts")
     assert fetch("s3://b/p", *alone) == pytest.approx(fetch("/data/p", *alone))
     assert seconds(planned("run_root=/data/p", *alone), "later starts") - small == pytest.approx(WEIGHTS / 6, rel=0.02)
+
+
+def test_a_judge_of_adapters_is_fetched_without_its_seed() -> None:
+    adapters = ("train.lora={}", "train.lora.export=adapter")
+    for run_root in ("s3://b/p", "/shared/p"):
+        whole, alone = (seconds(planned(f"run_root={run_root}", *words), "later starts") for words in ((), adapters))
+        held = {"s3://b/p": 3 / 4 * WEIGHTS / 2, "/shared/p": WEIGHTS / 2 - WEIGHTS / 6}[run_root]
+        assert whole - alone == pytest.approx(held, rel=0.01)
 
 
 def test_dollars_of_waiting_are_those_of_the_gpus_held() -> None:
