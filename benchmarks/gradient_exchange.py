@@ -11,6 +11,7 @@ Writes benchmarks/results/gradient_exchange.json.
 """
 
 import json
+import os
 import sys
 import tempfile
 from dataclasses import replace
@@ -25,9 +26,10 @@ MACHINES, MACHINE = 4, 8
 
 
 def rank(run: str) -> dict[str, Any]:
-    """All trainings and sums, on one of two ranks."""
+    """All trainings and sums, on one of two ranks. Each counts as a machine, so that they exchange what is asked for."""
     import torch
 
+    os.environ |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
         kinds = {"fp32": {}, "bf16": {"gradient_dtype": "bf16"}, "fp32, other order": {"seed": 3}}
         trained = {name: _trained(Path(run), Path(folder) / name, changes) for name, changes in kinds.items()}
