@@ -21,6 +21,8 @@ from typing import Any
 from ranks import RANKS, as_rank, is_rank, on_ranks
 
 RESULT = Path(__file__).parent / "results" / "gradient_exchange.json"
+STEPS = 60
+"""Steps of each training, of 100 in the run; the learning rate falls to its end within them."""
 MACHINES, MACHINE = 4, 8
 """The ranks of the simulated sum, as in conf/paper.yaml."""
 
@@ -63,7 +65,7 @@ def _trained(run: Path, folder: Path, changes: dict[str, Any]) -> dict[str, Any]
     from stj.train.step import StepInputs, train_step
 
     config = from_plain(json.loads((run / "config.json").read_text()))
-    train = replace(config.train, workers=RANKS, **changes)
+    train = replace(config.train, workers=RANKS, max_steps=STEPS, **changes)
     job = TrainingJob(
         config=train, seed_model=config.models.seed, weights="", fingerprint="", model="", folder=str(folder),
         examples=str(run / "iteration_1" / "examples"),
