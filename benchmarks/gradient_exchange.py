@@ -11,6 +11,7 @@ Writes benchmarks/results/gradient_exchange.json.
 """
 
 import json
+import os
 import sys
 import tempfile
 from dataclasses import replace
@@ -20,14 +21,17 @@ from typing import Any
 from ranks import RANKS, as_rank, is_rank, on_ranks
 
 RESULT = Path(__file__).parent / "results" / "gradient_exchange.json"
+STEPS = 60
+"""Steps of each training, of 100 in the run; the learning rate falls to its end within them."""
 MACHINES, MACHINE = 4, 8
 """The ranks of the simulated sum, as in conf/paper.yaml."""
 
 
 def rank(run: str) -> dict[str, Any]:
-    """All trainings and sums, on one of two ranks."""
+    """All trainings and sums, on one of two ranks. Each counts as a machine, so that they exchange what is asked for."""
     import torch
 
+    os.environ |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
         kinds = {"fp32": {}, "bf16": {"gradient_dtype": "bf16"}, "fp32, other order": {"seed": 3}}
         trained = {name: _trained(Path(run), Path(folder) / name, changes) for name, changes in kinds.items()}
@@ -61,7 +65,7 @@ def _trained(run: Path, folder: Path, changes: dict[str, Any]) -> dict[str, Any]
     from stj.train.step import StepInputs, train_step
 
     config = from_plain(json.loads((run / "config.json").read_text()))
-    train = replace(config.train, workers=RANKS, **changes)
+    train = replace(config.train, workers=RANKS, max_steps=STEPS, **changes)
     job = TrainingJob(
         config=train, seed_model=config.models.seed, weights="", fingerprint="", model="", folder=str(folder),
         examples=str(run / "iteration_1" / "examples"),

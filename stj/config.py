@@ -389,6 +389,9 @@ _DEEPSPEED_OWNED = {
 }
 """DeepSpeed's settings that stj sets itself, and where to set them."""
 
+_DEEPSPEED_SIZES = ("_size", "_parameters", "_distance", "_threshold")
+"""Ends of the names of sizes, which the plan counts with."""
+
 
 def _check_deepspeed(given: dict[str, Any]) -> None:
     zero = given.get("zero_optimization", {})
@@ -400,6 +403,12 @@ def _check_deepspeed(given: dict[str, Any]) -> None:
     for name in [*given, *(f"zero_optimization.{name}" for name in zero)]:
         owned = _DEEPSPEED_OWNED.get(name)
         _check(owned is None, f"train.deepspeed.{name}: stj sets it itself: {owned}")
+    for name, value in zero.items():
+        whole = value.is_integer() if isinstance(value, float) else type(value) is int
+        _check(
+            (whole and value >= 0) or not name.endswith(_DEEPSPEED_SIZES),
+            f"train.deepspeed.zero_optimization.{name}={value}: must be a whole number of parameters, 0 or more",
+        )
     unread = sorted(set(given) - set(_DEEPSPEED_SECTIONS))
     _check(
         not unread,

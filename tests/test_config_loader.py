@@ -444,11 +444,17 @@ def test_mappings_inside_a_mapping_are_merged_key_by_key(tmp_path: Path) -> None
         ("zero_optimization.stage=2", "zero_optimization.stage: stj sets it itself: stj trains with stage 3"),
         ("optimizer={type: Lion}", "optimizer: stj sets it itself: set train.lr"),
         ("zero_optimisation.stage=2", "zero_optimisation: a training of stj does not read it; it reads aio, "),
+        ("zero_optimization.reduce_bucket_size=many", "zero_optimization.reduce_bucket_size=many: must be a whole number"),
+        ("zero_optimization.sub_group_size=-1", "zero_optimization.sub_group_size=-1: must be a whole number"),
+        ("zero_optimization.sub_group_size=Infinity", "zero_optimization.sub_group_size=inf: must be a whole number"),
+        ("zero_optimization.overlap_comm=NaN", ".*must hold only text, finite numbers"),
+        ("zero_optimization.sub_group_size=1.5", "zero_optimization.sub_group_size=1.5: must be a whole number"),
+        ("zero_optimization.stage3_max_live_parameters=true", "zero_optimization.*=True: must be a whole number"),
         ("zero_optimization=2", "zero_optimization=2: must be a mapping"),
     ],
 )
 def test_settings_of_deepspeed_that_stj_makes_or_that_nothing_reads_are_refused(word: str, reason: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^train\.deepspeed\.{reason}"):
+    with pytest.raises(ConfigError, match=rf"^train\.deepspeed.{reason}"):
         load([], [f"train.deepspeed.{word}"])
 
 

@@ -49,9 +49,4 @@ class ZeroSizes:
             "sub_group_size": 1_000_000_000,
         }
         given: dict[str, Any] = train.deepspeed.get("zero_optimization", {})
-        return cls(**{name: int(given[name]) if _is_number(given.get(name)) else size for name, size in sizes.items()})
-
-
-def _is_number(value: object) -> bool:
-    """Whether a size is given; DeepSpeed takes `auto` for its default, and refuses other words."""
-    return isinstance(value, int | float)
+        return cls(**{name: int(given.get(name, size)) for name, size in sizes.items()})

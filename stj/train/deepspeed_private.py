@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 import torch.distributed as dist
+from deepspeed.comm import reduce_scatter_fn
 from deepspeed.runtime.zero import stage3
 from torch import Tensor
 from torch.distributed import ProcessGroup
@@ -59,7 +60,7 @@ def mean_by_machine(tensors: Sequence[Tensor], group: ProcessGroup | None = None
         part.copy_(whole.view(machines, groups.size, -1).transpose(0, 1))
     parts /= ranks
     of_machine = torch.empty_like(parts[0])
-    dist.reduce_scatter_tensor(of_machine, parts, group=groups.inside)
+    reduce_scatter_fn(of_machine.view(-1), parts.view(-1), group=groups.inside)
     mean = of_machine[0] if machines == 1 else _sum_in_bf16(of_machine, groups.across)
     lengths = [max(0, min(size, tensor.numel() - rank * size)) for tensor, size in zip(tensors, sizes, strict=True)]
     return [part[:length] for part, length in zip(torch.split(mean, sizes), lengths, strict=True)]
@@ -68,5 +69,5 @@ def mean_by_machine(tensors: Sequence[Tensor], group: ProcessGroup | None = None
 def _sum_in_bf16(of_machine: Tensor, across: ProcessGroup) -> Tensor:
     """The sum over machines of this rank's row of (machines, parts), in fp32 after sums in bf16."""
     sums = torch.empty_like(of_machine[0], dtype=torch.bfloat16)
-    dist.reduce_scatter_tensor(sums, of_machine.bfloat16(), group=across)
+    reduce_scatter_fn(sums, of_machine.bfloat16().view(-1), group=across)
     return sums.float()

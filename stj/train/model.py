@@ -70,12 +70,12 @@ def load_engine(directory: Path, config: TrainConfig, dtype: torch.dtype = torch
             gradient_checkpointing_kwargs={"use_reentrant": True}, every_n_layers=config.activation_checkpointing_every
         )
     judge = PackedJudge(model).train()
-    settings = deepspeed_settings(config, dtype, layer=_largest_layer(model), sharing=sharing)
+    settings = deepspeed_settings(config, dtype, layer=largest_layer(model), sharing=sharing)
     engine, *_ = deepspeed.initialize(model=judge, model_parameters=list(trained(judge)), config=settings)
     return engine
 
 
-def _largest_layer(model: PreTrainedModel) -> int:
+def largest_layer(model: PreTrainedModel) -> int:
     """Parameters of the model's largest layer; whole ones, even if ZeRO-3 holds only parts of them on this rank."""
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     return max((sum(map(numel, layer.parameters())) for layer in layers), default=0)

@@ -71,7 +71,7 @@ def machine_size() -> int | None:
 def _places() -> list[tuple[int, int]]:
     """For each rank its number on its machine, and the number of ranks there."""
     places = [(0, 1)] * dist.get_world_size()
-    dist.all_gather_object(places, (int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])))
+    dist.all_gather_object(places, (int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     return places
 
 

@@ -27,9 +27,7 @@ EVERY_PARAMETER: dict[str, Any] = {"zero_optimization": {"stage3_param_persisten
 """The model is so small that DeepSpeed would keep all of it on each rank."""
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "again": {"activation_checkpointing_every": 2},
-    "never again": {"activation_checkpointing": False},
-    "offloaded": {"offload": "optimizer"},
+    "spared": {"activation_checkpointing_every": 2, "offload": "optimizer"},
     "bf16": {"gradient_dtype": "bf16"},
     "shared": {"shard_within_machine": True},
 }
@@ -48,7 +46,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, seed_directory: Path) -> d
     return made
 
 
-@pytest.mark.parametrize("case", ["again", "never again", "offloaded", "shared"])
+@pytest.mark.parametrize("case", ["spared", "shared"])
 def test_what_only_moves_or_recomputes_makes_the_same_weights(results: dict[str, Any], case: str) -> None:
     for name, weight in results["plain"]["weights"].items():
         assert torch.equal(results[case]["weights"][name], weight), name
@@ -63,13 +61,13 @@ def test_weights_are_gathered_from_the_machine_s_copy_only_if_it_is_asked_for(re
 
 
 def test_an_offloaded_optimizer_updates_with_the_cores_of_its_share(results: dict[str, Any]) -> None:
-    assert results["offloaded"]["threads"] == max(1, len(os.sched_getaffinity(0)) // MACHINE)
+    assert results["spared"]["threads"] == max(1, len(os.sched_getaffinity(0)) // MACHINE)
     assert results["plain"]["threads"] == 1
 
 
 def test_gradients_in_bf16_change_the_weights_a_little(results: dict[str, Any]) -> None:
     """Adam's first updates are about the learning rate for each weight, whatever the gradient: signs decide."""
-    plain, bf16, seed = (results[case]["weights"] for case in ("plain", "bf16", "seed"))
+    plain, bf16, seed = results["plain"]["weights"], results["bf16"]["weights"], results["plain"]["seed"]
     update = torch.cat([(plain[name] - seed[name]).flatten() for name in plain])
     changed = torch.cat([(bf16[name] - plain[name]).flatten() for name in plain])
     assert 0 < changed.norm() < 0.2 * update.norm()
@@ -84,14 +82,10 @@ def test_means_are_rounded_between_machines_alone(results: dict[str, Any]) -> No
 
 
 def test_machines_with_different_numbers_of_ranks_are_refused(results: dict[str, Any]) -> None:
-    assert (
-        results["refusals"]
-        == [
-            "train.shard_within_machine=true needs equally many ranks on each machine, and train.workers=4 have 3, 1 ranks on "
-            "theirs: set train.workers to a multiple of a machine's GPUs, or train.shard_within_machine=false"
-        ]
-        * 4
-    )
+    assert set(results["refusals"]) == {
+        "train.shard_within_machine=true needs equally many ranks on each machine, and train.workers=4 have 3, 1 ranks on "
+        "theirs: set train.workers to a multiple of a machine's GPUs, or train.shard_within_machine=false"
+    }
 
 
 def main(rank: int, seed: Path, folder: Path) -> None:
@@ -101,7 +95,6 @@ def main(rank: int, seed: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
     made: dict[str, Any] = {case: train(seed, changes) for case, changes in CASES.items()}
-    made["seed"] = {"weights": train(seed, {}, steps=0)["weights"]}
     made["means"] = means(rank)
     made["refusals"] = refusals(rank)
     if rank == 0:
@@ -111,10 +104,8 @@ def main(rank: int, seed: Path, folder: Path) -> None:
     os._exit(0)
 
 
-def train(seed: Path, changes: dict[str, Any], steps: int = 2) -> dict[str, Any]:
-    """Makes the steps, and returns the master weights, whole, with what was seen while they were made."""
-    from deepspeed.utils import safe_get_full_fp32_param
-
+def train(seed: Path, changes: dict[str, Any]) -> dict[str, Any]:
+    """Makes two steps, and returns the master weights, whole, with what was seen while they were made."""
     from stj.train.data import encode_examples
     from stj.train.model import load_engine
     from stj.train.step import StepInputs, train_step
@@ -126,6 +117,7 @@ def train(seed: Path, changes: dict[str, Any], steps: int = 2) -> dict[str, Any]
     tokens = encode_examples(make_tokenizer(), [make_example(index) for index in range(COUNT)], [259], config)[0]
     engine = load_engine(seed, config)
     weights = list(engine.module.parameters())
+    before = master_weights(engine.module)
     seen: dict[str, Any] = {}
     update = engine.step
 
@@ -135,9 +127,15 @@ def train(seed: Path, changes: dict[str, Any], steps: int = 2) -> dict[str, Any]
 
     engine.step = step
     whole = PackedStep(epoch=0, micro_batches=tuple((index, index + 1, index + 2, index + 3) for index in range(0, COUNT, 4)))
-    losses = [train_step(engine, StepInputs(tokens, None, config), whole, number, 10).loss for number in range(steps)]
-    named = {name: safe_get_full_fp32_param(weight).clone() for name, weight in engine.module.named_parameters()}
-    return {"weights": named, "losses": losses, "left": copied(weights), **seen}
+    losses = [train_step(engine, StepInputs(tokens, None, config), whole, number, 10).loss for number in range(2)]
+    return {"weights": master_weights(engine.module), "seed": before, "losses": losses, "left": copied(weights), **seen}
+
+
+def master_weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The weights in fp32, whole, by name; all ranks must call this."""
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    return {name: safe_get_full_fp32_param(weight).clone() for name, weight in module.named_parameters()}
 
 
 def copied(weights: list[torch.nn.Parameter]) -> float:

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from stj.config import LoraConfig, TrainConfig
 from stj.errors import ConfigError
+from stj.models.shapes import Shape
+from stj.train.model import largest_layer
 from stj.train.zero import check_deepspeed, deepspeed_settings, merged, refusal
 
 KEYS = st.sampled_from("abc")
@@ -63,10 +66,19 @@ def test_sizes_follow_from_the_layers_and_a_user_s_win() -> None:
     assert over["zero_optimization"] == zero | {"stage3_max_reuse_distance": 7, "overlap_comm": False}
 
 
+def test_the_largest_layer_is_a_layer_of_the_plan() -> None:
+    """The plan counts with the shape in config.json, a rank with the model that it has loaded."""
+    config = LlamaConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, vocab_size=999
+    )  # fmt: skip
+    shape = Shape(layers=3, hidden=32, mlp=48, heads=4, kv_heads=2, head_dim=8, vocab=999)
+    assert largest_layer(AutoModelForCausalLM.from_config(config)) == shape.layer_parameters(1)
+
+
 @pytest.mark.parametrize(
     ("given_settings", "reason"),
     [
-        ({"zero_optimization": {"reduce_bucket_size": "many"}}, "reduce_bucket_size: Input should be a valid integer"),
+        ({"zero_optimization": {"reduce_scatter": "maybe"}}, "reduce_scatter: Input should be a valid boolean"),
         ({"zero_optimization": {"reduce_buckets": 3}}, "reduce_buckets: Extra inputs are not permitted"),
         ({"zero_optimization": {"mics_shard_size": 8}}, "MiCS ZeRO-3 sharding has been removed"),
         ({"comms_logger": 3}, "deepspeed.comm.config.CommsLoggerConfig.. argument after .. must be a mapping"),
