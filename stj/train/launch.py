@@ -36,6 +36,7 @@ from stj.train.ray_private import (
 )
 from stj.train.watch import TrainingWatch
 
+_UNKNOWN_ROOM = TrainingRoom()
 _LOOK_S = 60.0  # Ray looks this long for machines, then again: the deadline is checked in between.
 
 
@@ -47,6 +48,8 @@ class TrainingSegment:
     """The model of the whole training; the checkpoints and metrics.jsonl of all segments lie beside it."""
     until: int
     """Steps that are done at the end of the segment; the last segment ends with the training."""
+    room: TrainingRoom = _UNKNOWN_ROOM
+    """What the training takes of disks."""
 
 
 class _RankStarts(RankCallback):
@@ -130,7 +133,6 @@ class _RankCall:
 
 
 _CLUSTER = RayConfig()
-_UNKNOWN_ROOM = TrainingRoom()
 
 
 def train(
@@ -166,7 +168,7 @@ def train(
         model=output.folder.uri,
         folder=whole.folder.parent.uri,
         until=segment.until if segment else None,
-        room=room,
+        room=segment.room if segment else room,
     )
     from stj.train.check import check  # transformers and torch take seconds, and a model that is done needs neither
 
