@@ -29,8 +29,9 @@ from stj.storage.folder import PACKAGE_SCHEME, Folder, absolute_path, content_id
 from stj.storage.probe import probe
 
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))[\w-][\w.-]*/[\w-][\w.-]*")
-_CACHE = Path("~/.cache/stj/models").expanduser()
-_LINKS = Path("~/.cache/stj/links").expanduser()
+_OURS = Path(os.environ.get("STJ_CACHE") or "~/.cache/stj").expanduser().absolute()
+_CACHE = _OURS / "models"
+_LINKS = _OURS / "links"
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@=,~-]*")
 _FILES_AT_ONCE = 8  # Fetch this many files at the same time.
 _MAY_BE_LOADING_S = 3600  # Keep a cached copy for an hour after its last use: an engine may still load it.
@@ -199,12 +200,12 @@ def check_cache(model: ModelConfig) -> str:
     folder = _folder(model.path)
     if folder.local or (_CACHE / _content_digest(folder)).exists():
         return ""
-    free, size = probe(str(_CACHE), "HOME") or 0, sum(folder.sizes().values())
+    free, size = probe(str(_CACHE), "STJ_CACHE") or 0, sum(folder.sizes().values())
     kept = sum(file.stat().st_size for file in _CACHE.rglob(_WEIGHTS)) if _CACHE.exists() else 0
     if size > free + kept:  # Older copies give way.
         raise ConfigError(
             f"model {model.path}: {size:,} bytes are to be fetched to {_CACHE}, and {free:,} are free there: free space, or "
-            "set HOME to a directory on a larger disk"
+            "set STJ_CACHE to a directory on a larger disk"
         )
     return f"{size:,} bytes are fetched to {_CACHE}"
 
