@@ -12,15 +12,23 @@ directory=$1 address=$2 nodes=$3 rank=$4
 read -ra options <<< "$5"
 shift 5
 
+log=$directory/ray-$rank.log
+export RAY_raylet_start_wait_time_s=120  # Ray's 30 s are too short for a cold file system.
+
 fail() {
     echo "run_on_nodes.sh: rank $rank of $nodes on $(hostname): $1" >&2
     exit 1
 }
 
+ray_ended() {
+    tail -n 20 "$log" >&2
+    fail "Ray did not start, or has ended; its last lines are above"
+}
+
 wait_for_head() {
     for _ in {1..120}; do
         if ray health-check --address "$address" > /dev/null 2>&1; then return; fi
-        kill -0 "$1" 2> /dev/null || fail "Ray did not start; its last lines are above"
+        kill -0 "$1" 2> /dev/null || ray_ended
         sleep 5
     done
     fail "the head at $address did not answer within 10 minutes"
@@ -41,10 +49,10 @@ PYTHON
 mkdir -p "$directory/ray"
 if [ "$rank" = 0 ]; then
     ray start --head --block --node-ip-address="${address%:*}" --port="${address##*:}" --dashboard-host=127.0.0.1 \
-        --temp-dir="$directory/ray" "${options[@]}" > "$directory/ray-head.log" 2>&1 &
+        --temp-dir="$directory/ray" "${options[@]}" > "$log" 2>&1 &
     node=$!
     trap 'kill "$node" 2> /dev/null || true; wait "$node" || true' EXIT
-    wait_for_head "$node" || { tail -n 20 "$directory/ray-head.log" >&2; exit 1; }
+    wait_for_head "$node"
     wait_for_nodes || fail "the other machines did not join"
     RAY_ADDRESS=$address "$@" &
     echo $! > "$directory/driver.pid"
@@ -54,11 +62,11 @@ if [ "$rank" = 0 ]; then
 fi
 
 wait_for_head $$
-ray start --block --address="$address" "${options[@]}" > "$directory/ray-node.log" 2>&1 &
+ray start --block --address="$address" "${options[@]}" > "$log" 2>&1 &
 node=$!
 trap 'kill "$node" 2> /dev/null || true; wait "$node" || true' EXIT
 sleep 10
 while ray health-check --address "$address" > /dev/null 2>&1; do
-    kill -0 "$node" 2> /dev/null || { tail -n 20 "$directory/ray-node.log" >&2; fail "Ray ended"; }
+    kill -0 "$node" 2> /dev/null || ray_ended
     sleep 10
 done

@@ -41,16 +41,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     binary = Path(sys.executable).with_name("ray")
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     start = f"{binary} start --address={ray.get_runtime_context().gcs_address} --num-cpus=1 --block"
-    path = os.environ.get("PYTHONPATH", "")
+    path, patient = os.environ.get("PYTHONPATH", ""), os.environ | {"RAY_raylet_start_wait_time_s": "120"}
     hidden = f"mount -t tmpfs none {shlex.quote(str(folder / 'run'))} && exec {start} --resources='{{\"hidden\": 1}}'"
     nodes = [
-        subprocess.Popen(
-            [*start.split(), '--resources={"older": 1}'], env=os.environ | {"PYTHONPATH": f"{folder}/older:{path}"}
-        ),
-        subprocess.Popen(["unshare", "--mount", "bash", "-c", hidden]),
+        subprocess.Popen([*start.split(), '--resources={"older": 1}'], env=patient | {"PYTHONPATH": f"{folder}/older:{path}"}),
+        subprocess.Popen(["unshare", "--mount", "bash", "-c", hidden], env=patient),
     ]
     try:
-        assert soon(lambda: len(ray.nodes()) == 3, 60), "two more nodes of Ray did not start"
+        assert soon(lambda: len(ray.nodes()) == 3, 120), "two more nodes of Ray did not start"
         yield folder / "run"
     finally:
         ray.shutdown()
