@@ -41,8 +41,9 @@ from stj.storage.probe import existing, probe
 from stj.text import gigabytes
 
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))[\w-][\w.-]*/[\w-][\w.-]*")
-_CACHE = Path("~/.cache/stj/models").expanduser()
-_LINKS = Path("~/.cache/stj/links").expanduser()
+_OURS = Path(os.environ.get("STJ_CACHE") or "~/.cache/stj").expanduser().absolute()
+_CACHE = _OURS / "models"
+_LINKS = _OURS / "links"
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@=,~-]*")
 _HUB_S = 10.0  # Longest wait for the hub's list of sizes.
 _FILES_AT_ONCE = 8  # Fetch this many files at the same time.
@@ -301,12 +302,12 @@ def check_cache(model: ModelConfig) -> str:
     folder = _folder(model.path)
     if folder.local or (_CACHE / _content_digest(folder)).exists():
         return ""
-    free, size = probe(str(_CACHE), "HOME") or 0, sum(folder.sizes().values())
+    free, size = probe(str(_CACHE), "STJ_CACHE") or 0, sum(folder.sizes().values())
     kept = sum(file.stat().st_size for file in _CACHE.rglob(_WEIGHTS)) if _CACHE.exists() else 0
     if size > free + kept:  # Older copies give way.
         raise ConfigError(
             f"model {model.path}: {size:,} bytes are to be fetched to {_CACHE}, and {free:,} are free there: free space, or "
-            "set HOME to a directory on a larger disk"
+            "set STJ_CACHE to a directory on a larger disk"
         )
     return f"{size:,} bytes are fetched to {_CACHE}"
 
