@@ -56,12 +56,14 @@ format: install
 COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --no-header --no-annotate
 OTHERS = "'never'|== 'win32'|== 'emscripten'|; platform_machine == 's390x'"
 lock: $(BIN)/uv  ## pins move only where requirements/*.in asks for it; delete a line of a .txt to let it move
-	for list in cpu gpu dev; do cp requirements/$$list.txt .$$list.tmp; done
+	for list in cpu gpu dev cloud; do cp requirements/$$list.txt .$$list.tmp; done
 	$(COMPILE) --override requirements/cpu-overrides.txt requirements/cpu.in -o .cpu.tmp && grep -vE $(OTHERS) .cpu.tmp > requirements/cpu.txt
 	$(COMPILE) requirements/gpu.in -o .gpu.tmp && grep -vE $(OTHERS) .gpu.tmp > requirements/gpu.txt
 	$(COMPILE) --override requirements/dev-overrides.txt -c requirements/cpu.txt requirements/dev.in -o .dev.tmp && grep -vE $(OTHERS) .dev.tmp > .devall.tmp
 	awk -F '[=; ]' 'NR == FNR { there[$$1]; next } !($$1 in there)' requirements/cpu.txt .devall.tmp > requirements/dev.txt  # torch is there, for this device
-	rm .cpu.tmp .gpu.tmp .dev.tmp .devall.tmp
+	$(COMPILE) --override requirements/dev-overrides.txt -c requirements/gpu.txt requirements/cloud.in -o .cloud.tmp && grep -vE $(OTHERS) .cloud.tmp > .cloudall.tmp
+	awk -F '[=; ]' 'NR == FNR { there[$$1]; next } !($$1 in there)' requirements/gpu.txt .cloudall.tmp > requirements/cloud.txt  # beside gpu.txt, in one image
+	rm .cpu.tmp .gpu.tmp .dev.tmp .devall.tmp .cloud.tmp .cloudall.tmp
 	$(BIN)/python requirements/check.py requirements/gpu.txt
 
 $(BIN)/uv: install

@@ -1,16 +1,23 @@
 """Starts the engine of a model: vLLM in a process of its own, or the client of an API."""
 
+import socket
+
 from stj.config import EngineConfig, ModelConfig
 from stj.engine.hosted import HostedEngine
+from stj.errors import CheckFailed
 from stj.generate import Engine
+from stj.machine.driver import driver_fault_here
+from stj.machine.needs import machine_words
 
 
 async def start_engine(model: ModelConfig, config: EngineConfig, seed: int, scope: str | None) -> Engine:
     """An engine that answers; `scope` is HostedEngine's.
 
-    Raises ModelError, ConfigError and CapacityError as the engine does.
+    Raises CheckFailed if torch cannot use the machine's GPUs, and ModelError, ConfigError and CapacityError as the engine does.
     """
     if model.endpoint is None:
+        if config.device == "gpu" and (fault := driver_fault_here()):
+            raise CheckFailed(f"{machine_words([socket.gethostname()])}: {fault}")
         return await HostedEngine.start(model, config, seed, scope)
     from stj.engine.endpoint import EndpointEngine  # the client takes a second to import
 

@@ -27,6 +27,7 @@ from stj.generate import Generate
 from stj.models.check import ModelUse
 from stj.models.locate import loading_settings, model_identity, with_absolute_path
 from stj.passes.check import check_place, gpu_findings, model_findings
+from stj.passes.node_check import checked_nodes
 from stj.passes.run import run_pass
 from stj.passes.session import driver_session, engine_demand
 from stj.passes.spec import pass_under
@@ -172,7 +173,8 @@ def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[Benchmar
         read=partial(read_benchmarks, benchmarks, config.heldout.limit),
         stages={ref.name: [stage] for ref in benchmarks},
     )
-    with driver_session(artifact.folder, config.ray, [engine_demand(config.engine, [model])]):
+    demand = engine_demand(config.engine, [model])
+    with driver_session(artifact.folder, config.ray, [demand]), checked_nodes(config.ray, None, gpu=demand.gpus > 0):
         run_pass(spec, artifact, config.engine)
 
 

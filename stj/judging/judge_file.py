@@ -19,6 +19,7 @@ from stj.judging.jury import Agreement, Opinion, agreement
 from stj.models.check import ModelUse
 from stj.models.locate import with_absolute_path, within_context
 from stj.passes.check import judge_findings
+from stj.passes.node_check import checked_nodes
 from stj.passes.run import run_pass
 from stj.passes.session import driver_session, engine_demand
 from stj.passes.spec import pass_under
@@ -97,7 +98,8 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
         variants = [variant_of(prompt) for prompt in panel.prompts]
         require(judge_findings(uses, variants, panel.folder.uri, panel.config))
         demand = engine_demand(panel.config.engine, [sitting.model for sitting in waiting])
-        with driver_session(panel.folder, panel.config.ray, [demand]):
+        cluster = panel.config.ray
+        with driver_session(panel.folder, cluster, [demand]), checked_nodes(cluster, None, gpu=demand.gpus > 0):
             for sitting in waiting:
                 _judge(sitting, panel, on_result, overwrite=overwrite)
     compared = _compared(panel, sittings, winners)

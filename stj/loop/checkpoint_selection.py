@@ -120,8 +120,9 @@ class CheckpointSelection:
         if scored := _read_scores(folder, model):
             return scored
         model.begin(overwrite=True)
-        segment = TrainingSegment(whole=training.artifact, until=number * training.train.checkpoint_every_steps)
-        train(training.train, training.model, training.examples.artifact, model, training.config.ray, segment, training.room)
+        until = number * training.train.checkpoint_every_steps
+        segment = TrainingSegment(whole=training.artifact, until=until, room=training.room)
+        train(training.train, training.model, training.examples.artifact, model, training.config.ray, segment)
         trained = {name: value for name, value in model.manifest().items() if name not in _MANIFEST_FIELDS}
         candidate = Candidate(number=number, trained=trained, scores=asdict(self._scores(model, folder, number)))
         folder.write_json(_SCORES, {"fingerprint": model.fingerprint, **asdict(candidate)})

@@ -5,7 +5,7 @@ instructions -> categories -> pairs -> judgments -> the right ones, balanced -> 
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from stj.config import Config
 from stj.errors import StjError
@@ -21,6 +21,7 @@ from stj.loop.report_tables import tables
 from stj.loop.status import write_run_config
 from stj.loop.summary import RunSummary
 from stj.passes.link import link_findings
+from stj.passes.node_check import checked_nodes
 from stj.passes.session import Demand, driver_session, engine_demand, training_demand
 from stj.storage.artifacts import artifacts_to_make
 from stj.text import Show
@@ -77,7 +78,8 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
             print_line("heldout.path=null, benchmarks=[]: no judge will be measured")
         if unused := unused_settings(run.config):
             print_line(f"benchmarks: {unused}")
-    with driver_session(run.folder, run.config.ray, _demands(run.config, missing)):
+    config = run.config
+    with driver_session(run.folder, config.ray, _demands(config, missing)), _checked_nodes(run, missing):
         require(_link_findings(run.config, missing))
         write_run_config(run)
 
@@ -97,6 +99,15 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
         if number:
             print_line("")
         print_line(table)
+
+
+def _checked_nodes(run: Run, missing: Sequence[Phase]) -> AbstractContextManager[None]:
+    """Checks the machines of the cluster. Engines and ranks read what earlier phases have written, so all must see run_root."""
+    config = run.config
+    models = [phase.engine_model for phase in missing if phase.engine_model]
+    engines = config.engine.device == "gpu" and any(not model.endpoint for model in models)
+    ranks = config.train.device == "gpu" and trainings_among(missing) > 0
+    return checked_nodes(config.ray, run.folder, gpu=engines or ranks)
 
 
 def make_phase(phase: Phase, print_line: Show, missing: Collection[Phase], *, overwrite: bool) -> None:

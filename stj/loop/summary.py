@@ -11,6 +11,7 @@ from stj.loop.heldout import HeldoutTally, heldout_alarms
 from stj.loop.kinds import PassPhase
 from stj.loop.measures import HELDOUT_PAIRS, JudgeComparisons, benchmark_reports
 from stj.loop.phases import Iteration, Run
+from stj.loop.removal import removed_models
 from stj.loop.report import IterationReport
 from stj.loop.where import Where
 from stj.rows import HELDOUT, TRAINING, Row
@@ -131,7 +132,8 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
 def _facts(run: Run) -> dict[str, Any]:
     config = run.config
     named = {"run_root": config.run_root, "run seed": config.seed, "judgments kept": config.judge.keep, "stj": __version__}
-    return {**named, "config": plain(config)}
+    removed = {f"weights of {training.name}": f"removed {note}" for training, note in removed_models(run)}
+    return {**named, **removed, "config": plain(config)}
 
 
 def _shown(judge: int, row: Row) -> dict[str, str | None]:

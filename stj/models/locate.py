@@ -37,13 +37,15 @@ from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
 from stj.storage.folder import PACKAGE_SCHEME, Folder, absolute_path, content_identity, package_path
 from stj.storage.holds import hold
-from stj.storage.probe import probe
+from stj.storage.probe import existing, probe
 from stj.text import gigabytes
 
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))[\w-][\w.-]*/[\w-][\w.-]*")
-_CACHE = Path("~/.cache/stj/models").expanduser()
-_LINKS = Path("~/.cache/stj/links").expanduser()
+_OURS = Path(os.environ.get("STJ_CACHE") or "~/.cache/stj").expanduser().absolute()
+_CACHE = _OURS / "models"
+_LINKS = _OURS / "links"
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@=,~-]*")
+_HUB_S = 10.0  # Longest wait for the hub's list of sizes.
 _FILES_AT_ONCE = 8  # Fetch this many files at the same time.
 _WEIGHTS = "*.safetensors"
 _WHOLE = ("model.safetensors", "model.safetensors.index.json")  # Beside these, adapter_config.json is only a note.
@@ -210,7 +212,19 @@ def _held_from_hub(model: ModelConfig) -> Path:
     if not _is_writable(record.parent):
         return fetch()
     with locked_copy(record, model.path, held=True):
+        if not weights_here(model.path):
+            _require_room(model.path, _size_on_hub(model), existing(snapshots))
         return recorded_snapshot(record, snapshots, fetch)
+
+
+def _size_on_hub(model: ModelConfig) -> int:
+    """Bytes of a model's weights on the hub; 0 if it does not say, as the fetch itself will say why."""
+    from huggingface_hub import HfApi
+
+    with suppress(Exception):  # the client's errors, and those of the HTTP library that it happens to use
+        files = HfApi().model_info(model.path, revision=model.revision, files_metadata=True, timeout=_HUB_S).siblings
+        return sum(file.size or 0 for file in files or () if fnmatch(file.rfilename, _WEIGHTS))
+    return 0
 
 
 def _snapshots(model: str) -> Path:
@@ -288,12 +302,12 @@ def check_cache(model: ModelConfig) -> str:
     folder = _folder(model.path)
     if folder.local or (_CACHE / _content_digest(folder)).exists():
         return ""
-    free, size = probe(str(_CACHE), "HOME") or 0, sum(folder.sizes().values())
+    free, size = probe(str(_CACHE), "STJ_CACHE") or 0, sum(folder.sizes().values())
     kept = sum(file.stat().st_size for file in _CACHE.rglob(_WEIGHTS)) if _CACHE.exists() else 0
     if size > free + kept:  # Older copies give way.
         raise ConfigError(
             f"model {model.path}: {size:,} bytes are to be fetched to {_CACHE}, and {free:,} are free there: free space, or "
-            "set HOME to a directory on a larger disk"
+            "set STJ_CACHE to a directory on a larger disk"
         )
     return f"{size:,} bytes are fetched to {_CACHE}"
 
@@ -505,7 +519,7 @@ def _fetch(folder: Folder, to: Path, *, weights: bool) -> None:
         _check_size(folder, name, sizes.get(name), expected[name].size if name in expected else sizes[name])
     here = _linked(expected, names, to)
     fetched = [name for name in names if name not in here]
-    _require_room(folder.uri, sum(sizes[name] for name in fetched))
+    _require_room(folder.uri, sum(sizes[name] for name in fetched), _CACHE)
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
         copies = dict(zip(fetched, pool.map(partial(folder.fetch, to=to), fetched), strict=True))
     for name, digest in copies.items():
@@ -538,13 +552,13 @@ def _linked(expected: Mapping[str, FileDigest], names: Sequence[str], to: Path) 
         return {name for name, whole in zip(wanted, pool.map(link, wanted), strict=True) if whole}
 
 
-def _require_room(model: str, size: int) -> None:
+def _require_room(model: str, size: int, place: Path) -> None:
     """Makes room for a fetch. Raises StorageFailed, which names what fills the disk, if copies that may go are not enough."""
-    free = make_room(_CACHE, size)
+    free = make_room(_CACHE, size, place)
     if free < size:
         filled = filling(_CACHE)
         raise StorageFailed(
-            f"model {model}: {gigabytes(size)} are to be fetched to {_CACHE}, and {gigabytes(free)} are free there"
+            f"model {model}: {gigabytes(size)} are to be fetched to {place}, and {gigabytes(free)} are free there"
             f"{f'; copies of models take {filled}' if filled else ''}: free space, or use a larger disk"
         )
 

@@ -15,9 +15,11 @@ import ray
 from stj.config import EngineConfig, ModelConfig
 from stj.engine.load import EngineLoad
 from stj.engine.start import start_engine
-from stj.errors import ConfigError, EndpointError, ModelError, PassFailed, StjError
+from stj.errors import CheckFailed, ConfigError, EndpointError, ModelError, PassFailed, StjError
 from stj.generate import Engine
+from stj.machine.needs import MachineNeeds
 from stj.passes.ledger import Ledger
+from stj.passes.node_check import refuse_unfit_node
 from stj.passes.source import seal
 from stj.passes.spec import Pass
 from stj.rows import Row, row_from_dict, rows_to_table
@@ -41,13 +43,16 @@ class PassActor:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
         self._slots = EngineSlots(config.rows_in_flight)
-        self._journal = RowJournal(registry, ray.get_runtime_context().get_node_id())
+        node = ray.get_runtime_context().get_node_id()
+        self._journal = RowJournal(registry, node)
         seed = spec.seed + _earlier_starts(registry, config)  # engines with the same seed would draw the same samples
         engine = (spec.make_engine or _scoped_engine)(spec.model, config, seed)
         self._refusal: StjError | None = None
         try:
+            if packages := ray.get(registry.expected_packages.remote(node)):
+                refuse_unfit_node(MachineNeeds(packages=packages, place=spec.place))
             self._engine = asyncio.run_coroutine_threadsafe(engine, self._loop).result()
-        except (ConfigError, ModelError) as error:
+        except (CheckFailed, ConfigError, ModelError) as error:
             self._refusal = error  # Ray Data would start an actor again whose constructor raises; the first call raises this
             return
         registry.record_start.remote()
@@ -64,7 +69,7 @@ class PassActor:
 
         This never waits on the event loop, so a slow consumer never blocks the engine.
 
-        Raises ConfigError or ModelError if the engine did not start, and no other start would succeed.
+        Raises CheckFailed, ConfigError or ModelError if the engine did not start, and no other start would succeed.
         """
         if self._refusal:
             raise self._refusal

@@ -12,7 +12,8 @@ class PassRegistry:
     A row that began on an engine and is asked for again, without having ended, was on that engine when it died.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, driver_node: str | None = None) -> None:
+        self._driver_node = driver_node
         self._machines: dict[str, list[str]] = {}
         self._rows_read = 0
         self._reading = False
@@ -20,6 +21,14 @@ class PassRegistry:
         self._starts = 0
         self._unfinished_starts: Counter[str] = Counter()
         self._refusal = ""
+
+    def expected_packages(self, node: str) -> dict[str, str]:
+        """The versions of packages that an engine's machine must have; empty for the driver's own machine."""
+        if self._driver_node in (None, node):
+            return {}
+        from stj.machine.packages import expected_versions
+
+        return expected_versions()
 
     def record_start_attempt(self, actor: str) -> tuple[int, int]:
         """Records that an actor starts its engine.

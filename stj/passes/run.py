@@ -66,7 +66,7 @@ def run_pass(
     started = time.monotonic()
     live_line = LiveLine()
     committer = StreamCommitter(artifact, beside or {}, config, _clearing(live_line, on_row), spec.total)
-    registry = driver_actor(PassRegistry)
+    registry = driver_actor(PassRegistry, ray.get_runtime_context().get_node_id())
     watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s)
     try:
         # The stream is closed here after an error too: Ray Data's iterator would start another Ray when it is collected.

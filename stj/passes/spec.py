@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from stj.config import Config, ModelConfig, UseConfig
 from stj.engine.hosted import MakeEngine
+from stj.machine.place import SharedPlace, place_in
 from stj.passes.ledger import Ledger
 from stj.rows import Row
 from stj.stages.runner import Stage
+from stj.storage.folder import Folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,8 @@ class Pass:
     """Price of one engine on our machines, for the ledger."""
     capacity_deadline_s: float = 1800
     """Longest wait of rows for an engine without a machine."""
+    place: SharedPlace | None = None
+    """A directory that the machines of engines must see; None if only the driver works there."""
 
     def dollars(self, spent: Ledger) -> float | None:
         """The price of what was spent: of engine hours, or of an API's tokens. None if no price is known."""
@@ -62,4 +66,5 @@ def pass_under(
         seed=config.seed,
         dollars_per_engine_hour=config.dollars_per_engine_hour(model) if isinstance(config, Config) else None,
         capacity_deadline_s=config.ray.capacity_deadline_s,
+        place=place_in(Folder.at(config.run_root)) if isinstance(config, Config) else None,
     )

@@ -1,14 +1,12 @@
 """The GPUs of this machine and their driver, as NVIDIA's management library reports them; no CUDA is started."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
-from pathlib import Path
 
 from stj.config import Config
 from stj.errors import CheckFailed
+from stj.machine.driver import NvidiaDriver, driver_fault, served_cuda, torch_version
 from stj.models.shapes import shape_of
 from stj.plan.memory import GB, role_plan
 from stj.plan.training import training_plan
@@ -40,23 +38,12 @@ def gpus_here() -> Gpus | None:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
         names = [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
         memory = [pynvml.nvmlDeviceGetMemoryInfo(handle).total for handle in handles]
-        cuda = divmod(pynvml.nvmlSystemGetCudaDriverVersion(), 1000)
-        driver = str(pynvml.nvmlSystemGetDriverVersion())
+        driver, cuda = str(pynvml.nvmlSystemGetDriverVersion()), served_cuda(pynvml)
     finally:
         pynvml.nvmlShutdown()
     if not names:
         return None
-    return Gpus(names=_visible(names), memory_gb=min(memory) / GB, driver=driver, cuda=(cuda[0], cuda[1] // 10))
-
-
-def torch_cuda() -> tuple[int, int] | None:
-    """The CUDA that the installed torch was built for, read from its version file; None for a CPU build."""
-    spec = find_spec("torch")
-    if spec is None or spec.origin is None:
-        return None
-    text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
-    match = re.search(r"^cuda\b[^=\n]*= '(\d+)\.(\d+)", text, re.MULTILINE)
-    return (int(match[1]), int(match[2])) if match else None
+    return Gpus(names=_visible(names), memory_gb=min(memory) / GB, driver=driver, cuda=cuda)
 
 
 def check_gpus(gpus: Gpus | None, built_for: tuple[int, int] | None, needs: Mapping[str, int]) -> str:
@@ -75,11 +62,8 @@ def check_gpus(gpus: Gpus | None, built_for: tuple[int, int] | None, needs: Mapp
             raise CheckFailed(
                 f"{setting} asks for {needed} GPUs, and this machine has {count}: lower it, or name a cluster in ray.address"
             )
-    if built_for and gpus.cuda[0] < built_for[0]:
-        raise CheckFailed(
-            f"the NVIDIA driver {gpus.driver} serves CUDA {gpus.cuda[0]}.{gpus.cuda[1]}, and the installed torch was built for "
-            f"{built_for[0]}.{built_for[1]}: update the driver"
-        )
+    if fault := driver_fault(NvidiaDriver(version=gpus.driver, cuda=gpus.cuda), built_for, torch_version()):
+        raise CheckFailed(f"this machine: {fault}")
     return f"{count} x {gpus.names[0]}, {gpus.memory_gb:.0f} GB each, driver {gpus.driver}"
 
 

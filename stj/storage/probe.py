@@ -31,7 +31,7 @@ def probe(location: str, key: str) -> int | None:
 
 
 def existing(path: Path) -> Path:
-    """The path, or the nearest one above it that exists."""
+    """The path, or the nearest above it that exists."""
     return next(above for above in (path, *path.parents) if above.exists() or above.is_symlink())
 
 

@@ -16,6 +16,9 @@ from ray.train.torch import TorchConfig
 
 from stj.config import ModelConfig, RayConfig, TrainConfig
 from stj.errors import CapacityError, ModelError, StjError, Stopped, TrainingFailed
+from stj.machine.needs import MachineNeeds
+from stj.machine.packages import expected_versions
+from stj.machine.place import SharedPlace, shared
 from stj.models.locate import model_identity
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder, workspace
@@ -25,6 +28,7 @@ from stj.train.job import CHECKPOINTS, TrainingJob, TrainingRoom, TrainResult
 from stj.train.notice import Notice, asking_to_stop, stop_notice, stop_poll
 from stj.train.progress import STARTING, clear_progress, write_progress, write_restarts
 from stj.train.ray_private import (
+    MachineCheck,
     RankCallback,
     RankTrainer,
     controller_error,
@@ -36,6 +40,7 @@ from stj.train.ray_private import (
 )
 from stj.train.watch import TrainingWatch
 
+_UNKNOWN_ROOM = TrainingRoom()
 _LOOK_S = 60.0  # Ray looks this long for machines, then again: the deadline is checked in between.
 
 
@@ -47,6 +52,8 @@ class TrainingSegment:
     """The model of the whole training; the checkpoints and metrics.jsonl of all segments lie beside it."""
     until: int
     """Steps that are done at the end of the segment; the last segment ends with the training."""
+    room: TrainingRoom = _UNKNOWN_ROOM
+    """What the training takes of disks."""
 
 
 class _RankStarts(RankCallback):
@@ -130,7 +137,6 @@ class _RankCall:
 
 
 _CLUSTER = RayConfig()
-_UNKNOWN_ROOM = TrainingRoom()
 
 
 def train(
@@ -150,8 +156,8 @@ def train(
     While the training runs, the last step is shown live on a terminal, and every 20 s in a log.
 
     Raises TrainingFailed if no model came out, and StorageFailed at once if a disk is full. Raises TrainingFailed or ModelError
-    before any rank starts if no model could come out. Raises CapacityError if machines are lost and not replaced. Raises
-    Stopped after SIGTERM, with a checkpoint if there was time for it.
+    before any rank starts if no model could come out. Raises CheckFailed if a rank's machine lacks what it needs, and
+    CapacityError if machines are lost and not replaced. Raises Stopped after SIGTERM, with a checkpoint if time is left for it.
     """
     if not output.begin():
         return
@@ -166,7 +172,7 @@ def train(
         model=output.folder.uri,
         folder=whole.folder.parent.uri,
         until=segment.until if segment else None,
-        room=room,
+        room=segment.room if segment else room,
     )
     from stj.train.check import check  # transformers and torch take seconds, and a model that is done needs neither
 
@@ -174,8 +180,8 @@ def train(
     checkpoints = whole.folder.parent / CHECKPOINTS
     run = uuid.uuid4().hex
     with asking_to_stop(checkpoints, run, stop_notice(cluster.stop_notice_s)):
-        with _shown(whole.folder, steps), workspace(checkpoints) as directory:
-            result = _fit(job, run, directory, cluster)
+        with _shown(whole.folder, steps), workspace(checkpoints) as directory, shared(checkpoints) as place:
+            result = _fit(job, run, directory, cluster, place)
         facts = asdict(result)
         model = {"path": output.folder.uri, "seed": seed_model.path, "files": facts.pop("files")}
         output.finish(model=model, **facts, seconds=round(time.monotonic() - started, 1))
@@ -194,14 +200,16 @@ def _shown(model: Folder, steps: int) -> Iterator[None]:
         watch.close()
 
 
-def _fit(job: TrainingJob, run: str, directory: Path, cluster: RayConfig) -> TrainResult:
+def _fit(job: TrainingJob, run: str, directory: Path, cluster: RayConfig, place: SharedPlace) -> TrainResult:
     """Runs the ranks. Ray's controller alone writes to that directory, and only an empty marker: the checkpoints are ours."""
     config = job.config
     gpu = config.device == "gpu"
     prepare_driver()
+    driver_node = ray.get_runtime_context().get_node_id()
+    needs = MachineNeeds(packages=expected_versions(), place=place, gpu=gpu)
     trainer = RankTrainer(
         _rank,
-        train_loop_config={"call": _RankCall(job=job, run=run, driver_node=ray.get_runtime_context().get_node_id())},
+        train_loop_config={"call": _RankCall(job=job, run=run, driver_node=driver_node)},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=config.workers,
@@ -213,7 +221,7 @@ def _fit(job: TrainingJob, run: str, directory: Path, cluster: RayConfig) -> Tra
             storage_path=str(directory),
             failure_config=FailureConfig(max_failures=config.max_failures),
             logging_config=LoggingConfig(log_level="ERROR"),
-            callbacks=[_RankStarts(job, cluster)],
+            callbacks=[_RankStarts(job, cluster), MachineCheck(needs, driver_node)],
         ),
     )
     try:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+import ray
 from ray._private.worker import get_dashboard_url
 from ray.exceptions import ActorUnavailableError, RayActorError
 from ray.train import ControllerError, PreemptionError, ScalingConfig, TrainingFailedError, WorkerGroupError
@@ -17,11 +18,12 @@ from ray.train.v2._internal.constants import (
     WORKER_GROUP_START_TIMEOUT_S_ENV_VAR,
 )
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError, WorkerHealthCheckFailedError
-from ray.train.v2._internal.execution.callback import ControllerCallback
+from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 from ray.train.v2._internal.execution.context import get_train_context
 from ray.train.v2._internal.execution.controller.state import ReschedulingState, RestartingState, RunningState
 
-from stj.errors import StjError, StorageFailed
+from stj.errors import CheckFailed, StjError, StorageFailed
+from stj.machine.needs import MachineNeeds, machine_words
 
 _DEATHS = {
     "low on memory": "Ray killed it, since its machine was low on memory",
@@ -86,6 +88,26 @@ class RankCallback(ControllerCallback):  # type: ignore[misc]
                 self.no_room()
             else:
                 self.start_failed(failure_cause(error))
+
+
+class MachineCheck(WorkerGroupCallback):  # type: ignore[misc]
+    """Checks the machines of all ranks at each start, before they connect: one that gives up later leaves others waiting."""
+
+    def __init__(self, needs: MachineNeeds, driver_node: str) -> None:
+        self._needs = needs
+        self._driver_node = driver_node
+
+    def before_init_train_context(self, workers: list[Any]) -> dict[str, list[Any]]:
+        """Ray's call when all ranks have a process. Raises CheckFailed, which ends the training."""
+        faults = ray.get([worker.execute_async(self._needs_of(worker).fault) for worker in workers])
+        if wrong := {worker.metadata.node_ip: fault for worker, fault in zip(workers, faults, strict=True) if fault}:
+            first = next(iter(wrong.values()))
+            raise CheckFailed(f"{machine_words([ip for ip, fault in wrong.items() if fault == first])}: {first}")
+        return {}
+
+    def _needs_of(self, worker: Any) -> MachineNeeds:
+        """The driver's own machine has its packages, and sees its directories."""
+        return MachineNeeds(gpu=self._needs.gpu) if worker.metadata.node_id == self._driver_node else self._needs
 
 
 def prepare_driver() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.config import ModelConfig
+from stj.errors import StorageFailed
 from stj.models import locate
 from stj.models.copies import (
     exported_shards,
@@ -190,6 +191,18 @@ class Hub:
         return {path.name for path in (self.folder / "blobs").iterdir()}
 
 
+@pytest.fixture
+def hub_in_cache(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """org/model on a hub that delivers two shards of 1,000 bytes."""
+    hub = Hub(tmp_path / "hub/models--org--model")
+    shards = [SimpleNamespace(rfilename=f"model-{number}.safetensors", size=1000) for number in range(2)]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(locate, "_CACHE", cache)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(hub.fetch("c1", "a", "b")))
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: SimpleNamespace(siblings=shards))
+    return hub
+
+
 def from_hub(cache: Path, hub: Hub, fetch: Callable[[], Path]) -> Path:
     record = hub_record(cache, "org/model")
     with locked_copy(record, "org/model", held=False):
@@ -234,21 +247,32 @@ def test_a_fetch_that_was_killed_is_known_as_ours(cache: Path, tmp_path: Path) -
     assert [len(copy.files) for copy in model_copies(cache)] == [2]
 
 
-def test_the_hub_s_cache_is_used_and_not_doubled(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub = Hub(tmp_path / "hub/models--org--model")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(locate, "_CACHE", cache)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(hub.fetch("c1", "a", "b")))
-    assert held_model(ModelConfig(path="org/model")) == hub.snapshots / "c1"
+def test_the_hub_s_cache_is_used_and_not_doubled(cache: Path, hub_in_cache: Hub) -> None:
+    assert held_model(ModelConfig(path="org/model")) == hub_in_cache.snapshots / "c1"
     assert not [path for path in cache.rglob("*") if path.is_file() and path.suffix not in (".lock", ".held")]
     assert make_room(cache, shutil.disk_usage(cache).total, done=["org/model"])
-    assert hub.blobs() == {"a", "b"}  # this process holds them
+    assert hub_in_cache.blobs() == {"a", "b"}  # this process holds them
 
 
-def test_a_home_that_cannot_be_written_is_no_reason_not_to_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub = Hub(tmp_path / "hub/models--org--model")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+def test_a_fetch_from_the_hub_makes_room_or_is_refused_with_what_fills_the_disk(
+    cache: Path, hub_in_cache: Hub, fill: Callable[[int], None]
+) -> None:
+    put(cache, "old", size=5000)
+    put(cache, "new", size=5000, age_s=1)
+    fill(-4000)  # full even when the old copy has gone
+    with pytest.raises(StorageFailed) as refused:
+        held_model(ModelConfig(path="org/model"))
+    assert str(refused.value).startswith("model org/model: 2e-06 GB are to be fetched to ")
+    assert "copies of models take 5e-06 GB of s3://bucket/new: free space" in str(refused.value)
+    assert hub_in_cache.blobs() == set()
+    fill(3000)
+    held_model(ModelConfig(path="org/model"))
+    assert hub_in_cache.blobs() == {"a", "b"}
+
+
+def test_a_home_that_cannot_be_written_is_no_reason_not_to_load(
+    tmp_path: Path, hub_in_cache: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(locate, "_CACHE", tmp_path / "file/cache")
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(hub.fetch("c1", "a")))
-    assert held_model(ModelConfig(path="org/model")) == hub.snapshots / "c1"
+    assert held_model(ModelConfig(path="org/model")) == hub_in_cache.snapshots / "c1"

@@ -7,7 +7,7 @@ import pytest
 
 from stj.config_loader import load
 from stj.errors import CheckFailed
-from stj.plan.gpus import Gpus, check_gpus, check_memory, gpus_here, torch_cuda
+from stj.plan.gpus import Gpus, check_gpus, check_memory, gpus_here
 
 EIGHT = Gpus(names=("NVIDIA H100 80GB HBM3",) * 8, memory_gb=85.5, driver="580.65.06", cuda=(13, 0))
 
@@ -22,7 +22,12 @@ def test_enough_gpus_are_facts() -> None:
     [
         (None, None, {"models.seed": 1}, "this machine shows no NVIDIA GPU"),
         (EIGHT, None, {"train.workers": 32}, "train.workers asks for 32 GPUs, and this machine has 8"),
-        (replace(EIGHT, driver="535.1", cuda=(12, 2)), (13, 0), {}, "driver 535.1 serves CUDA 12.2, .* built for 13.0: update"),
+        (
+            replace(EIGHT, driver="535.1", cuda=(12, 2)),
+            (13, 0),
+            {},
+            "driver 535.1 serves CUDA 12.2, .* driver 580.65.06 .* built for 13.0: update",
+        ),
     ],
 )
 def test_what_a_machine_lacks(
@@ -60,4 +65,3 @@ def test_a_training_is_measured_too() -> None:
 def test_this_machine_is_asked_without_starting_cuda() -> None:
     here = gpus_here()
     assert here is None or here.names
-    assert torch_cuda() is None or torch_cuda() >= (11, 0)  # type: ignore[operator]

@@ -43,7 +43,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def writers(folder: Path) -> list[int]:
     """The rank that wrote each shard, in the order of the shards."""
     modes = [stat.S_IMODE(path.stat().st_mode) for path in sorted(folder.glob("*.safetensors"))]
-    return [UMASKS.index(0o666 - mode) for mode in modes]
+    return [[0o666 & ~umask for umask in UMASKS].index(mode) for mode in modes]
 
 
 @pytest.mark.engine

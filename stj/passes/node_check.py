@@ -1,0 +1,98 @@
+"""Whether the machines of a cluster can do their part of a run: one line for each fault, before hours are spent.
+
+A machine that joins later is checked when an engine or a rank starts there.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError, RuntimeEnvSetupError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from stj.config import RayConfig
+from stj.errors import CheckFailed
+from stj.findings import Finding, look, require
+from stj.machine.needs import MachineNeeds, machine_words
+from stj.machine.packages import expected_versions
+from stj.machine.place import shared
+from stj.passes.check import on_this_machine
+from stj.storage.folder import Folder
+
+_ANSWER_S = 60.0  # Ray starts a worker on each machine; one that is too busy is checked when its engine starts.
+
+
+@contextmanager
+def checked_nodes(config: RayConfig, folder: Folder | None, *, gpu: bool) -> Iterator[None]:
+    """Checks all machines of the cluster, if there is one; while the block runs, those that join later find the mark too.
+
+    `folder` is what they must see, None if only the driver works in the run's directory. `gpu` has their drivers checked.
+
+    Raises CheckFailed with a line for each fault.
+    """
+    if on_this_machine(config) or not ray.is_initialized():
+        yield
+        return
+    with shared(folder) if folder else nullcontext() as place:
+        require(node_findings(MachineNeeds(packages=expected_versions(), place=place, gpu=gpu)))
+        yield
+
+
+def node_findings(needs: MachineNeeds, answer_s: float = _ANSWER_S) -> list[Finding]:
+    """The findings on all machines of the cluster that this process has joined: one with the facts, or one for each fault.
+
+    The driver is looked for only where there are GPUs. `answer_s` is the longest wait in seconds.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"] and any(node["Resources"].get(name) for name in ("CPU", "GPU"))]
+    faults: defaultdict[str, list[str]] = defaultdict(list)
+    for node, answer in zip(nodes, _ask(nodes, needs, answer_s), strict=True):
+        if answer:
+            faults[answer].append(node["NodeManagerAddress"])
+    if faults:
+        return [look("machines", partial(_refuse, fault, machines)) for fault, machines in faults.items()]
+    return [Finding(subject="machines", words=f"{len(nodes)} machines have what the run needs")]
+
+
+def refuse_unfit_node(needs: MachineNeeds) -> None:
+    """Raises CheckFailed if this process's machine lacks what the run needs."""
+    if fault := needs.fault():
+        _refuse(fault, [ray.util.get_node_ip_address()])
+
+
+def _refuse(fault: str, machines: Sequence[str]) -> str:
+    raise CheckFailed(f"{machine_words(machines)}: {fault}")
+
+
+def _ask(nodes: Sequence[dict[str, Any]], needs: MachineNeeds, answer_s: float) -> list[str | None]:
+    """The fault of each machine; None if there is none, or if it does not answer now."""
+    tasks = [_on(node, needs) for node in nodes]
+    ray.wait(tasks, num_returns=len(tasks), timeout=answer_s)
+    try:
+        return [_answer(task) for task in tasks]
+    finally:
+        for task in tasks:
+            ray.cancel(task, force=True)
+
+
+def _on(node: dict[str, Any], needs: MachineNeeds) -> Any:
+    strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    here = needs if node["Resources"].get("GPU") else needs.without_gpu()
+    return ray.remote(_fault).options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote(here)
+
+
+def _fault(needs: MachineNeeds) -> str | None:
+    return needs.fault()
+
+
+def _answer(task: Any) -> str | None:
+    try:
+        fault: str | None = ray.get(task, timeout=0)
+        return fault
+    except (RayTaskError, RuntimeEnvSetupError) as error:
+        cause = str(error).strip().splitlines()[-1]
+        return f"stj does not run there ({cause}): install requirements/gpu.txt and stj, or start it from the run's image"
+    except (GetTimeoutError, RayError):  # busy, or lost meanwhile: no fault of what is installed
+        return None

@@ -1,0 +1,119 @@
+"""Machines that lack what a run needs: nodes of a real Ray, with other packages and another view of the disk."""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from stj.config import EngineConfig, ModelConfig, RayConfig, TrainConfig
+from stj.errors import CheckFailed
+from stj.machine.needs import MachineNeeds
+from stj.machine.packages import expected_versions
+from stj.machine.place import SharedPlace, shared
+from stj.passes.node_check import checked_nodes, node_findings
+from stj.passes.run import run_pass
+from stj.passes.spec import Pass
+from stj.rows import Row
+from stj.storage.artifacts import Artifact
+from stj.storage.folder import Folder
+from stj.train.launch import train
+from tests.conftest import make_row, soon
+from tests.machine.test_packages import install
+from tests.train.conftest import make_example, write_examples
+
+pytestmark = pytest.mark.engine
+ROOT = Path(__file__).parents[2]
+SEED = ROOT / "stj" / "mini" / "seed_model"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run_root of a cluster of three machines. The second has another transformers, and the third another disk there."""
+    folder = tmp_path_factory.mktemp("cluster")
+    (folder / "run").mkdir()
+    install(folder / "older", "transformers", "5.18.0")
+    binary = Path(sys.executable).with_name("ray")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    start = f"{binary} start --address={ray.get_runtime_context().gcs_address} --num-cpus=1 --block"
+    path, patient = os.environ.get("PYTHONPATH", ""), os.environ | {"RAY_raylet_start_wait_time_s": "120"}
+    hidden = f"mount -t tmpfs none {shlex.quote(str(folder / 'run'))} && exec {start} --resources='{{\"hidden\": 1}}'"
+    nodes = [
+        subprocess.Popen([*start.split(), '--resources={"older": 1}'], env=patient | {"PYTHONPATH": f"{folder}/older:{path}"}),
+        subprocess.Popen(["unshare", "--mount", "bash", "-c", hidden], env=patient),
+    ]
+    try:
+        assert soon(lambda: len(ray.nodes()) == 3, 120), "two more nodes of Ray did not start"
+        yield folder / "run"
+    finally:
+        ray.shutdown()
+        for node in nodes:
+            node.terminate()
+            node.wait(30)
+
+
+def test_each_fault_is_one_line_within_seconds(place: Path) -> None:
+    started = time.monotonic()
+    with shared(Folder.at(place)) as seen:
+        faults = node_findings(MachineNeeds(packages=expected_versions(), place=seen))
+    assert time.monotonic() - started < 60
+    lines = sorted(finding.words for finding in faults)
+    address = ray.nodes()[0]["NodeManagerAddress"]
+    assert len(lines) == 2
+    assert lines[0].startswith(f"machine {address}: it does not see what the driver wrote to {place}: name a run_root")
+    needed = expected_versions()["transformers"]
+    assert lines[1].startswith(f"machine {address}: it has transformers 5.18.0, where the run needs transformers {needed}: ")
+    assert not any("\n" in line for line in lines)
+
+
+def test_a_machine_that_is_as_it_must_be_and_one_that_does_not_answer(place: Path) -> None:
+    (fine,) = node_findings(MachineNeeds())
+    assert fine.words == "3 machines have what the run needs"
+    (late,) = node_findings(MachineNeeds(place=SharedPlace(uri="/nowhere", mark="x")), answer_s=0)
+    assert late.ok
+
+
+def test_a_run_is_refused_before_its_first_phase(place: Path) -> None:
+    with (
+        pytest.raises(CheckFailed, match=r"it has transformers 5\.18\.0.*\n.*it does not see|it does not see.*\n.*5\.18\.0"),
+        checked_nodes(RayConfig(address="auto"), Folder.at(place), gpu=False),
+    ):
+        raise AssertionError("the run has begun")
+    with checked_nodes(RayConfig(address="local"), Folder.at(place), gpu=False):
+        pass  # one machine has nothing to compare
+
+
+def rows() -> Iterator[Row]:
+    yield make_row()
+
+
+def test_an_engine_on_a_machine_that_joined_later_is_refused(place: Path, tmp_path: Path) -> None:
+    """The pass asks for more CPUs than the driver's machine has left, so that the engine starts elsewhere."""
+    model = ModelConfig(path=str(SEED), max_model_len=2048)
+    with shared(Folder.at(place)) as seen:
+        spec = Pass(model=model, read=rows, stages={"instruction": []}, place=seen)
+        taken = ray.remote(num_cpus=2)(Holder).remote()
+        ray.get(taken.ready.remote())
+        with pytest.raises(CheckFailed, match=r"it does not see|transformers 5\.18\.0"):
+            run_pass(spec, Artifact(Folder.at(tmp_path / "pass"), {"step": "pass"}), EngineConfig(device="cpu", max_replicas=1))
+        ray.kill(taken)
+
+
+class Holder:
+    """Takes the CPUs of the driver's machine."""
+
+    def ready(self) -> None:
+        """Returns when the CPUs are taken."""
+
+
+def test_a_training_is_refused_before_its_ranks_connect(place: Path) -> None:
+    examples = write_examples(Folder.at(place) / "examples", [make_example(index) for index in range(20)])
+    config = TrainConfig(workers=4, device="cpu", cpus_per_worker=1, max_seq_len=256, max_num_tokens=256, max_failures=0)
+    output = Artifact(Folder.at(place / "iteration_1" / "model"), {"step": "train"})
+    with pytest.raises(CheckFailed, match=r"it does not see what the driver wrote to .*/checkpoints|transformers 5\.18\.0"):
+        train(config, ModelConfig(path=str(SEED)), examples, output)
