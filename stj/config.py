@@ -394,6 +394,7 @@ _DEEPSPEED_SIZES = ("_size", "_parameters", "_distance", "_threshold")
 
 
 def _check_deepspeed(given: dict[str, Any]) -> None:
+    _check(isinstance(given, dict), f"train.deepspeed={given}: must be a mapping, as in {{name: value}}")
     zero = given.get("zero_optimization", {})
     _check(
         isinstance(zero, dict),
