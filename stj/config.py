@@ -226,6 +226,9 @@ class ModelConfig:
     """Commit on the hub; `null` is the newest. Set it if you may resume the run after the model has changed there."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """Number format in which the engine holds weights and KV cache. Training always uses bfloat16."""
+    load_format: Literal["auto", "dummy"] = "auto"
+    """`dummy` gives the engine random weights of config.json's shape, and reads no weight files. Its answers are noise, for
+    measurements of speed and memory. Training always reads the weights."""
     max_model_len: int = 8192
     """Context of the engine, prompt and answer together, in tokens. A larger context needs more memory for the KV cache."""
     tensor_parallel_size: int = 1

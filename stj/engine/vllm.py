@@ -71,7 +71,8 @@ class VllmEngine:
         tokenizer = load_tokenizer(tokenizer_at, model.path)
         check_chat(tokenizer, options)  # before the slow start
         stops = sorted(stop_ids(tokenizer, tokenizer_at))
-        check_weights(str(base), model.label)
+        if model.load_format == "auto":
+            check_weights(str(base), model.label)
         quiet = {"use_tqdm_on_load": False, "disable_log_stats": True}
         arguments = {**engine_settings(str(base), model, config, seed), **adapter_settings(adapter, str(path)), **quiet}
         settings = AsyncEngineArgs(**arguments).create_engine_config()
