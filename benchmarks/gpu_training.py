@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,7 @@ _PRODUCTS = 20
 def environment(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
     """Card, driver and versions; whether the modules can be imported; the rate of a plain product."""
     yield {"versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}}
+    yield {"flashinfer_sampler": os.environ.get("VLLM_USE_FLASHINFER_SAMPLER", "vLLM's default")}
     yield {"imports": {name: _import(name) for name in _MODULES}}
     here = gpus_here()
     yield {
