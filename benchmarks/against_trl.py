@@ -129,7 +129,7 @@ def _theirs(seed: Path, tokens: list[Any], folder: Path, budget: int, way: str) 
     from transformers import PreTrainedTokenizerFast, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from stj.train.model import deepspeed_settings
+    from stj.train.zero import deepspeed_settings
 
     packing = way == "trl_packed"
     if way != "trl_as_installed":

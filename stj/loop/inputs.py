@@ -115,6 +115,8 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
     checks: dict[str, Check] = {"source": partial(_check_source, config, hub)}
     if config.train.trackers:
         checks["train.trackers"] = partial(_check_trackers, config.train)
+    if config.train.deepspeed:
+        checks["train.deepspeed"] = partial(_check_deepspeed, config.train)
     if config.heldout.path is not None:
         checks["heldout.path"] = partial(_check_heldout, config, hub)
     if config.benchmarks:
@@ -187,3 +189,10 @@ def _check_trackers(train: TrainConfig) -> str:
         if spec is None or spec.origin is None:  # Without an origin it is only a directory with this name.
             raise ConfigError(f"train.trackers: {name} is not installed: pip install 'stj[trackers]', or leave it out")
     return f"{', '.join(train.trackers)} installed"
+
+
+def _check_deepspeed(train: TrainConfig) -> str:
+    from stj.train.zero import check_deepspeed  # torch takes seconds to import
+
+    check_deepspeed(train)
+    return "DeepSpeed takes these settings"

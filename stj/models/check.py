@@ -62,6 +62,8 @@ _WITHOUT_TEXT = (
     "ForMultipleChoice",
 )
 _OTHER_SENSES = ("vision_config", "audio_config")
+_PACKED_LAYERS = ("full_attention", "sliding_attention")
+"""Kinds of layers that keep the texts of a packed row apart. A recurrent layer would carry its state into the next text."""
 _TRAINABLE_DTYPES = {"BF16", "F16", "F32", "F64"}
 _POINTER_BYTES = 1 << 7
 
@@ -150,6 +152,12 @@ def check_trainable(config: Mapping[str, Any], name: str) -> None:
         raise ModelError(
             f"model {name}: its config.json has a {senses[0]}: training knows models of text alone. "
             "Name the text model of its family"
+        )
+    kinds = text_config(config).get("layer_types")
+    if others := [kind for kind in kinds if kind not in _PACKED_LAYERS] if isinstance(kinds, list) else []:
+        raise ModelError(
+            f"model {name}: its config.json has layers of {others[0]}, and training knows "
+            f"{' and '.join(_PACKED_LAYERS)}: name a model of these alone. An engine alone can use the others"
         )
 
 

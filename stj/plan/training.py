@@ -1,6 +1,6 @@
 """Memory of a training rank in each phase, whether it fits, and what to change if it does not.
 
-The formulas follow DeepSpeed 0.19 with the settings of train/model.py. benchmarks/plan_check.py compares them with the memory
+The formulas follow DeepSpeed 0.19 with the settings of train/zero.py. benchmarks/plan_check.py compares them with the memory
 of real ranks on a CPU.
 """
 
@@ -8,18 +8,15 @@ from dataclasses import dataclass, replace
 
 from stj.config import Config, TrainConfig
 from stj.models.shapes import Shape
+from stj.models.zero import ZeroSizes
 from stj.plan.memory import GB, count, verdict
 
 _TRAINING_SHARE = 0.95
 """Usable share of a GPU's memory; the driver, communication and fragments take the rest."""
 _LOGITS_SHARE = 0.1
 """Share of all logits in fp32 that loss and gradient hold at once, at most (measured in tests/train/test_head.py)."""
-_LIVE = 1_000_000_000
-"""Parameters that DeepSpeed may gather at once (max_live_parameters), or update at once (sub_group_size)."""
-_BUCKET = 500_000_000
-"""Gradients that DeepSpeed sums at once (reduce_bucket_size)."""
-_ADAPTERS_BUCKET = 50_000_000
-"""The same if only adapters are trained, as train/model.py sets it."""
+_GRADIENT_BYTES = {"fp32": 4, "bf16": 2}
+"""Bytes of a gradient while ranks exchange it, by train.gradient_dtype."""
 CHECKPOINT_BYTES = 12
 """Bytes of a trained parameter in a checkpoint: weight and two moments in fp32. What is frozen is not in it."""
 
@@ -38,11 +35,13 @@ class TrainingPlan:
     """Host memory of all ranks of a machine: a mixture of experts while it loads, later the offloaded optimizer."""
     gathered_gb: float
     """Layers and head that are gathered while they are used; a single rank uses its own part in place."""
+    copy_gb: float
+    """The rank's share of its machine's second copy of the weights, in bf16 (train.shard_within_machine)."""
     activations_gb: float
     logits_gb: float
     """Logits of one slice of the vocabulary (train/head.py) over the whole micro-batch."""
     gradients_gb: float
-    """Summing gradients over the ranks in fp32: a bucket, its copies, and the sums beyond 2 bytes each."""
+    """Summing gradients over the ranks: a bucket, its copies, and the sums in fp32 beyond 2 bytes each."""
     update_gb: float
     """At the update, without gathered layers: the bucket, the sums, and a copy of the sums that are used at once."""
     export_gb: float
@@ -58,18 +57,19 @@ class TrainingPlan:
     def rank_gb(self) -> float:
         """Peak memory of one rank on its GPU, over all phases."""
         step = self.gathered_gb + self.activations_gb + self.logits_gb + self.gradients_gb
-        return self.states_gb + max(step, self.update_gb, self.export_gb)
+        return self.states_gb + self.copy_gb + max(step, self.update_gb, self.export_gb)
 
     def line(self) -> str:
         """Training as a line of the printed plan."""
         adapters = f"adapters of {count(self.adapters)} parameters, " if self.adapters else ""
+        copy = f"{self.copy_gb:.2g} second copy of the weights, " if self.copy_gb else ""
         host = f" and {self.host_gb:.3g} GB of host memory a machine" if self.host_gb else ""
         return (
             f"{'training':<12} {adapters}ZeRO-3 over {self.ranks} ranks, each {self.rank_gb:.3g} GB{host} "
-            f"({self.states_gb:.3g} states, {self.gathered_gb:.2g} gathered layers, {self.activations_gb:.2g} activations, "
-            f"{self.logits_gb:.2g} logits, {self.gradients_gb:.2g} summing gradients; beside the states {self.update_gb:.2g} "
-            f"at an update and {self.export_gb:.2g} at the export; on disk {self.checkpoint_gb:.3g} GB a checkpoint and "
-            f"{self.model_gb:.3g} GB a model): {verdict(self.fits, self.remedy)}"
+            f"({self.states_gb:.3g} states, {copy}{self.gathered_gb:.2g} gathered layers, "
+            f"{self.activations_gb:.2g} activations, {self.logits_gb:.2g} logits, {self.gradients_gb:.2g} summing gradients; "
+            f"beside the states {self.update_gb:.2g} at an update and {self.export_gb:.2g} at the export; on disk "
+            f"{self.checkpoint_gb:.3g} GB a checkpoint and {self.model_gb:.3g} GB a model): {verdict(self.fits, self.remedy)}"
         )
 
 
@@ -107,10 +107,11 @@ def training_plan(shape: Shape, config: Config) -> TrainingPlan:
         states_gb=((2 if offloaded else 16) * part + 2 * frozen) / GB,
         host_gb=max(loading, 16 * part if offloaded else 0) * per_machine / GB,  # 12 for the optimizer, 4 for gradients.
         gathered_gb=_gathered_bytes(shape, train) / GB,
-        activations_gb=_activation_bytes(shape, train) * train.max_num_tokens / GB,
+        copy_gb=_copy_bytes(shape, train, per_machine) / GB,
+        activations_gb=activation_bytes(shape, train) * train.max_num_tokens / GB,
         logits_gb=_LOGITS_SHARE * 4 * shape.vocab * train.max_num_tokens / GB,
         gradients_gb=(bucket + copies + sums) / GB,
-        update_gb=(bucket + sums + (0 if offloaded else 4 * min(part, _LIVE))) / GB,
+        update_gb=(bucket + sums + (0 if offloaded else 4 * min(part, _sizes(shape, train).sub_group_size))) / GB,
         export_gb=(bucket + sums + _export_bytes(shape, train)) / GB,
         checkpoint_gb=CHECKPOINT_BYTES * trained / GB,
         model_gb=2 * exported_parameters(shape, train) / GB,
@@ -122,7 +123,8 @@ def training_plan(shape: Shape, config: Config) -> TrainingPlan:
         train,
         load_full=loading * per_machine / GB > hardware.host_memory_gb,
         host_full=plan.host_gb > hardware.host_memory_gb,
-        batch_full=plan.rank_gb - plan.states_gb - sums / GB > room,
+        copy_full=plan.rank_gb - plan.copy_gb <= room < plan.rank_gb,
+        batch_full=plan.rank_gb - plan.copy_gb - plan.states_gb - sums / GB > room,
         full=plan.rank_gb > room,
     )
     return replace(plan, fits=not remedy, remedy=remedy)
@@ -136,6 +138,16 @@ def _loading_bytes(shape: Shape) -> float:
     return 2.0 * shape.parameters if shape.experts > 1 else 0.0
 
 
+def _sizes(shape: Shape, train: TrainConfig) -> ZeroSizes:
+    return ZeroSizes.of(shape.layer_parameters(shape.experts), train)
+
+
+def _copy_bytes(shape: Shape, train: TrainConfig, per_machine: int) -> float:
+    """A share of all weights in bf16, from the forward pass to the update; none if a machine has all ranks, or only one."""
+    shared = train.shard_within_machine and 1 < per_machine < train.workers
+    return 2 * shape.parameters / per_machine if shared else 0.0
+
+
 def _gathered_bytes(shape: Shape, train: TrainConfig) -> float:
     """Two layers and the head, or what DeepSpeed may gather at once if that is more; at most the whole model.
 
@@ -144,22 +156,22 @@ def _gathered_bytes(shape: Shape, train: TrainConfig) -> float:
     if train.workers == 1:
         return 0.0
     at_work = 2 * shape.layer_parameters(shape.experts) + shape.vocab * shape.hidden
-    return 2 * min(shape.parameters, max(at_work, _LIVE))
+    return 2 * min(shape.parameters, max(at_work, _sizes(shape, train).stage3_max_live_parameters))
 
 
 def _bucket_bytes(shape: Shape, trained: int, train: TrainConfig) -> tuple[float, float]:
-    """The bucket of gradients in fp32, and the copies from which it is summed.
+    """The bucket of gradients in train.gradient_dtype, and the copies from which it is summed.
 
-    A gradient larger than the bucket is summed alone, with a copy in bf16 and one in fp32. On a CPU only the used part of the
-    bucket takes memory, and gloo sums another copy. There the same memory takes gloo's copy of the layers that it gathers: it
-    counts if it is larger, as with adapters.
+    A gradient larger than the bucket is summed alone, from bf16, with a copy in fp32 if it is exchanged in fp32. On a CPU only
+    the used part of the bucket takes memory, and gloo sums another copy. There the same memory takes gloo's copy of the layers
+    that it gathers: it counts if it is larger, as with adapters.
     """
-    bucket = _ADAPTERS_BUCKET if train.lora else _BUCKET
-    used = 4 * min(trained, bucket)
+    bucket, size = _sizes(shape, train).reduce_bucket_size, _GRADIENT_BYTES[train.gradient_dtype]
+    used = size * min(trained, bucket)
     if train.device == "cpu":
         return used, max(2 * used, _gathered_bytes(shape, train))
-    alone = 6 * shape.largest_parameter if not train.lora and shape.largest_parameter > _BUCKET else 0
-    return 4 * bucket, max(used, alone)
+    alone = (2 + (size if size > 2 else 0)) * shape.largest_parameter
+    return size * bucket, max(used, 0 if train.lora or shape.largest_parameter <= bucket else alone)
 
 
 def _export_bytes(shape: Shape, train: TrainConfig) -> float:
@@ -169,23 +181,51 @@ def _export_bytes(shape: Shape, train: TrainConfig) -> float:
     return max(gathered * shape.largest_parameter, merging)
 
 
-def _activation_bytes(shape: Shape, train: TrainConfig) -> int:
-    """Bytes of one token: each layer's input, and about 34 bytes a hidden unit for every layer at work at once.
+def activation_bytes(shape: Shape, train: TrainConfig) -> int:
+    """Bytes of one token, at the layer whose backward pass holds most.
 
-    With dropout, adapters of such a layer hold their own inputs and a mask: 3 bytes for each input of its seven matrices.
+    A layer that is computed again keeps its input alone, 2 bytes a hidden unit. Any other layer keeps what its backward pass
+    needs (`_kept_bytes`). Backward begins with the last layer: if that one is computed again, it holds both for a while. The
+    layer at work also holds gradients: of its output and input and of two norms, and of the products in its MLP.
+
+    With dropout, adapters of a layer hold their own inputs and a mask: 3 bytes for each input of its seven matrices.
     """
-    at_work = 1 if train.activation_checkpointing else shape.layers
+    kept = _kept_bytes(shape, train)
+    every = train.activation_checkpointing_every if train.activation_checkpointing else None
+    again = -(-shape.layers // every) if every else 0
+    whole = shape.layers - again + (1 if every and (shape.layers - 1) % every == 0 else 0)
+    gradients = 6 * shape.hidden + 4 * shape.mlp * shape.active_experts
+    return 2 * shape.hidden * again + kept * whole + gradients
+
+
+def _kept_bytes(shape: Shape, train: TrainConfig) -> int:
+    """Bytes of one token in a layer of the Llama family that keeps its activations, all in bf16 but for the norms.
+
+    - two RMSNorms, 8 bytes a hidden unit each: the input in fp32, the scaled input, and the output, which the matrices share
+    - attention, 2 bytes a number: queries, keys, values, and the output, which the last matrix shares
+    - the gated MLP, 2 bytes a number: gate, its activation, the other half, and their product
+
+    For the 70B (MLP of 3.5 hidden sizes, 8 heads a key) that is 48.5 bytes a hidden unit, or 3.3 GB for 8,192 tokens. The loop
+    over texts copies queries, keys and values, and is used on a CPU: 51 bytes. tests/plan/test_activations.py measures both.
+    """
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    copied = 2 * queries + 4 * keys if train.device == "cpu" else 0
     dropped = 3 * (6 * shape.hidden + shape.mlp) if train.lora and train.lora.dropout else 0
-    return 2 * shape.layers * shape.hidden + (34 * shape.hidden + dropped) * at_work
+    return 16 * shape.hidden + 4 * (queries + keys) + 8 * shape.mlp * shape.active_experts + copied + dropped
 
 
-def _training_remedy(train: TrainConfig, *, load_full: bool, host_full: bool, batch_full: bool, full: bool) -> str:
+def _training_remedy(
+    train: TrainConfig, *, load_full: bool, host_full: bool, copy_full: bool, batch_full: bool, full: bool
+) -> str:
     if load_full:
         return "each rank loads the whole mixture of experts into host memory: take machines with more memory or fewer GPUs"
     if host_full:
         return "the host's memory is too small for the optimizer: raise train.workers over more machines"
+    if copy_full:
+        return "set train.shard_within_machine=false, or raise train.workers"
     if batch_full:
-        return "lower train.max_num_tokens"
+        every = "set train.activation_checkpointing_every=1, or " if train.activation_checkpointing_every > 1 else ""
+        return f"{every}lower train.max_num_tokens"
     if full:
         others = "" if train.lora else ", or train adapters (train.lora={})"
         offload = "" if train.offload == "optimizer" or train.lora else ", or set train.offload=optimizer"

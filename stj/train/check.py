@@ -17,6 +17,7 @@ from stj.train.committed import check_world_size, committed
 from stj.train.data import end_of_turn, read_tokens
 from stj.train.job import CHECKPOINTS, TrainingJob
 from stj.train.packing import micro_batches, plan_packing
+from stj.train.zero import check_deepspeed
 
 _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
@@ -26,10 +27,11 @@ def check(job: TrainingJob) -> int:
 
     Fetches the model's tokenizer and config if they are not local, but not its weights.
 
-    Raises TrainingFailed or ModelError if training could not begin, or would not teach to judge.
+    Raises TrainingFailed, ModelError or ConfigError if training could not begin, or would not teach to judge.
     """
     for newest in committed(Folder.at(job.folder) / CHECKPOINTS, job.fingerprint)[:1]:
         check_world_size(newest, job.config.workers)
+    check_deepspeed(job.config)
     labels = {record["id"]: record["winner"] for record in read_artifact(Folder.at(job.examples)).records(["id", "winner"])}
     if not labels:
         raise TrainingFailed(f"{job.examples}: no examples to train on: it is empty. Select more")

@@ -88,12 +88,12 @@ def work_of(model: PreTrainedModel) -> TokenWork:
     sizes = {True: 0, False: 0}  # by whether they are trained
     for name, parameter in model.named_parameters():
         if id(parameter) not in outer:
-            size = _numel(parameter)
+            size = numel(parameter)
             sizes[parameter.requires_grad] += size * active // experts if ".experts." in name else size
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return TokenWork(
         body=sum(sizes.values()),
-        head=_numel(head),
+        head=numel(head),
         attention=config.num_hidden_layers * config.num_attention_heads * head_dim,
         frozen_body=sizes[False],
         frozen_head=not head.requires_grad,
@@ -105,5 +105,6 @@ def peak_of(device: str) -> float | None:
     return next((tflops * 1e12 for words, tflops in _PEAK_TFLOPS.items() if re.search(rf"\b{words}\b", device)), None)
 
 
-def _numel(parameter: Parameter) -> int:
+def numel(parameter: Parameter) -> int:
+    """Size of a parameter; of the whole one, even if ZeRO-3 holds only a part of it on this rank."""
     return int(getattr(parameter, "ds_numel", parameter.numel()))

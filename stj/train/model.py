@@ -1,23 +1,20 @@
 """The model on its ranks: ZeRO-3 in bf16 with fp32 master weights, partitioned while it loads."""
 
 from pathlib import Path
-from typing import Any
 
 import deepspeed
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.integrations import HfDeepSpeedConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from stj.config import TrainConfig
 from stj.train import attention
 from stj.train.adapters import trained
+from stj.train.flops import numel
 from stj.train.head import SupervisedHead
-
-_ADAPTERS_BUCKET = 50_000_000
-"""Gradients that DeepSpeed sums at once if only adapters have any. A GPU holds this bucket in fp32 all the time: 0.2 GB instead
-of the 2 GB of DeepSpeed's default."""
-_NEVER = 1 << 30  # Steps between DeepSpeed's own lines: ours say more.
+from stj.train.zero import deepspeed_settings, ranks_sharing
 
 
 class PackedJudge(torch.nn.Module):
@@ -42,29 +39,6 @@ class PackedJudge(torch.nn.Module):
         return logps
 
 
-def deepspeed_settings(config: TrainConfig, dtype: torch.dtype = torch.bfloat16) -> dict[str, Any]:
-    """The settings for DeepSpeed.
-
-    Gradients are summed over ranks and micro-batches in fp32: a third more traffic than bf16, and FSDP's default. The master
-    weights are fp32, because at Table 7's learning rate of 1e-6 an update is below what bf16 can add to a weight.
-    """
-    offload = {"offload_optimizer": {"device": "cpu", "pin_memory": True}} if config.offload == "optimizer" else {}
-    bucket = {"reduce_bucket_size": _ADAPTERS_BUCKET} if config.lora else {}
-    adamw = {"lr": config.lr, "betas": list(config.betas), "weight_decay": config.weight_decay}  # lr is set at each step
-    return {
-        "train_micro_batch_size_per_gpu": 1,  # only a label here: a micro-batch is a token budget
-        "gradient_accumulation_steps": config.gradient_accumulation,
-        "gradient_clipping": config.max_grad_norm or 0.0,
-        "bf16": {"enabled": dtype == torch.bfloat16},
-        "data_types": {"grad_accum_dtype": "fp32"},
-        "communication_data_type": "fp32",
-        "zero_optimization": {"stage": 3, "overlap_comm": config.device == "gpu", **bucket, **offload},
-        "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW runs on the host too, and needs no compiler there
-        "optimizer": {"type": "AdamW", "params": {**adamw, "torch_adam": True, "fused": True}},
-        "steps_per_print": _NEVER,
-    }
-
-
 def load_engine(directory: Path, config: TrainConfig, dtype: torch.dtype = torch.bfloat16) -> deepspeed.DeepSpeedEngine:
     """The seed model under DeepSpeed, with adapters if the config asks for them.
 
@@ -74,7 +48,8 @@ def load_engine(directory: Path, config: TrainConfig, dtype: torch.dtype = torch
     """
     # DeepSpeed compiles its shared-memory collectives (a minute of g++) if it finds a compiler; gloo needs none
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    settings = deepspeed_settings(config, dtype)
+    sharing = ranks_sharing(config)
+    settings = deepspeed_settings(config, dtype, sharing=sharing)
     keep = HfDeepSpeedConfig(settings)  # from_pretrained partitions the weights for as long as this object lives
     attend = attention.implementation(config.device)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation=attend, trust_remote_code=False)
@@ -88,7 +63,16 @@ def load_engine(directory: Path, config: TrainConfig, dtype: torch.dtype = torch
             model.enable_input_require_grads()
     if config.activation_checkpointing:
         # Not the non-reentrant kind: it compares shapes of what it recomputes, and ZeRO-3 shows it partitioned weights.
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+        model.gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": True}, every_n_layers=config.activation_checkpointing_every
+        )
     judge = PackedJudge(model).train()
+    settings = deepspeed_settings(config, dtype, layer=_largest_layer(model), sharing=sharing)
     engine, *_ = deepspeed.initialize(model=judge, model_parameters=list(trained(judge)), config=settings)
     return engine
+
+
+def _largest_layer(model: PreTrainedModel) -> int:
+    """Parameters of the model's largest layer; whole ones, even if ZeRO-3 holds only parts of them on this rank."""
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    return max((sum(map(numel, layer.parameters())) for layer in layers), default=0)

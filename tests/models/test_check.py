@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from stj.config import ModelConfig
-from stj.models.check import ModelUse, check_model_use
+from stj.errors import ModelError
+from stj.models.check import ModelUse, check_model_use, check_trainable
 from tests.train.conftest import make_tokenizer
 
 SEED_MODEL = Path(__file__).parents[2] / "stj" / "mini" / "seed_model"
@@ -101,3 +102,10 @@ def test_whatever_a_json_file_holds_the_check_ends_in_findings(file: str, copy: 
     for finding in check_model_use(use_of(copy)):
         assert finding.words
         assert "\n" not in finding.words
+
+
+@pytest.mark.parametrize("kind", ["chunked_attention", "linear_attention", "conv"])
+def test_a_model_with_layers_that_mix_texts_is_refused_before_training(kind: str) -> None:
+    check_trainable({"layer_types": ["full_attention", "sliding_attention"]}, "m")
+    with pytest.raises(ModelError, match=f"layers of {kind}, and training knows full_attention and sliding_attention"):
+        check_trainable({"text_config": {"layer_types": ["full_attention", kind]}}, "m")

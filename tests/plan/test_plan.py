@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from stj.config import Config, JudgeConfig, ModelConfig
+from stj.config import Config, JudgeConfig, ModelConfig, TrainConfig
 from stj.config_loader import load
 from stj.errors import SourceError
 from stj.models.shapes import Shape, shape_of
+from stj.models.zero import ZeroSizes
 from stj.plan import Plan, plan
 from stj.plan.cost import Assumptions, GivenPairs
 
@@ -115,8 +116,52 @@ def test_training_states_activations_and_logits_of_the_70b() -> None:
     assert training is not None
     assert training.states_gb * training.ranks == pytest.approx(1130, rel=0.005)
     assert training.logits_gb == pytest.approx(0.42, rel=0.01)
-    assert training.activations_gb == pytest.approx(1.31e6 * 8192 / 1e9, rel=0.25)  # and what one layer adds while at work
+    at_work = 68.5 * 8192  # what one layer keeps and its gradients, in bytes a token (tests/plan/test_activations.py)
+    assert training.activations_gb == pytest.approx((1.31e6 + at_work) * 8192 / 1e9, rel=0.01)
     assert training.fits
+
+
+def test_the_settings_that_spare_the_network_are_counted() -> None:
+    """A second copy on each machine of eight, gradients in bf16, and what DeepSpeed is set to gather and to sum."""
+    plain, copied, bf16, given = (
+        planned(*words).training
+        for words in (
+            (),
+            ("train.shard_within_machine=true",),
+            ("train.gradient_dtype=bf16",),
+            ("train.deepspeed={zero_optimization: {reduce_bucket_size: 100000000, stage3_max_live_parameters: 5e9}}",),
+        )
+    )
+    assert plain is not None
+    assert copied is not None
+    assert bf16 is not None
+    assert given is not None
+    assert copied.copy_gb == pytest.approx(2 * 70.55 / 8, rel=0.001)
+    assert copied.rank_gb == pytest.approx(plain.rank_gb + copied.copy_gb)
+    assert "18 second copy of the weights" in copied.line()
+    assert not copied.fits  # on 80 GB
+    assert plain.update_gb - bf16.update_gb == pytest.approx(1.0)  # half of a bucket of 500M
+    assert bf16.gradients_gb < plain.gradients_gb - 1.0
+    assert plain.update_gb - given.update_gb == pytest.approx(1.6)
+    assert given.gathered_gb == pytest.approx(10)
+
+
+def test_one_machine_has_no_second_copy() -> None:
+    for words in (("train.workers=8",), ("hardware.gpus=1",)):
+        training = planned("train.shard_within_machine=true", *words).training
+        assert training is not None
+        assert training.copy_gb == 0
+
+
+def test_large_layers_are_gathered_twice_and_counted() -> None:
+    """A layer of Mixtral's is larger than what DeepSpeed keeps by default."""
+    mixtral, llama = shape("mistralai/Mixtral-8x22B-Instruct-v0.1"), shape("meta-llama/Meta-Llama-3-8B")
+    layer = mixtral.layer_parameters(8)
+    assert ZeroSizes.of(layer, TrainConfig()).stage3_max_reuse_distance == pytest.approx(2.2 * layer)
+    assert ZeroSizes.of(llama.layer_parameters(1), TrainConfig()).stage3_max_reuse_distance == 1e9
+    training = planned("models.seed.path=mistralai/Mixtral-8x22B-Instruct-v0.1").training
+    assert training is not None
+    assert training.gathered_gb == pytest.approx(2 * 2.2 * layer / 1e9)
 
 
 def test_the_70b_s_export_gathers_one_tensor_at_a_time() -> None:
@@ -203,6 +248,9 @@ def test_real_ranks_hold_what_the_plan_says() -> None:
         (("train.workers=8", "train.offload=optimizer", "hardware.host_memory_gb=1000"), "the host's memory is too small"),
         (("train.max_num_tokens=65536",), "lower train.max_num_tokens"),
         (("train.activation_checkpointing=false",), "lower train.max_num_tokens"),
+        (("train.activation_checkpointing_every=2",), "set train.activation_checkpointing_every=1, or lower train.max_num_tok"),
+        (("train.shard_within_machine=true",), "set train.shard_within_machine=false"),
+        (("train.shard_within_machine=true", "train.workers=16"), "raise train.workers, or set train.offload=optimizer"),
         (("models.seed.path=mistralai/Mixtral-8x22B-Instruct-v0.1", "train.workers=64"), "each rank loads the whole mixture"),
     ],
 )

@@ -1,0 +1,57 @@
+"""How ZeRO-3 gathers the weights of a model and sums their gradients: sizes in parameters, from the size of its layers.
+
+DeepSpeed's defaults fit layers of a few hundred million parameters. A layer that is larger than what DeepSpeed keeps for reuse
+is gathered three times in a step instead of twice: backward computes it again, drops its weights, and needs them once more. If
+what may be gathered is little more than a layer, nothing is fetched ahead, and the GPU waits for the network.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from stj.config import TrainConfig
+
+_LAYERS = 2.2
+"""Layers that may be gathered at once: the one at work, the next one on its way, and their norms."""
+_AHEAD = 0.25
+"""Share of a layer that is fetched ahead: its largest matrices, of which DeepSpeed fetches whole ones."""
+_ADAPTERS_BUCKET = 50_000_000
+"""Gradients that DeepSpeed sums at once if only adapters have any. A GPU holds this bucket all the time: 0.2 GB in fp32 instead
+of the 2 GB of DeepSpeed's default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroSizes:
+    """Sizes of ZeRO-3, each as DeepSpeed names it."""
+
+    stage3_max_live_parameters: int
+    """Parameters that may be gathered at once."""
+    stage3_max_reuse_distance: int
+    """Parameters that may be used before the next use of a gathered one, for it to be kept until then."""
+    stage3_prefetch_bucket_size: int
+    """Parameters that are fetched ahead of their use."""
+    reduce_bucket_size: int
+    """Gradients that are summed over the ranks at once."""
+    sub_group_size: int
+    """Parameters that are updated at once."""
+
+    @classmethod
+    def of(cls, layer: int, train: TrainConfig) -> "ZeroSizes":
+        """The sizes for a model whose largest layer has this many parameters; `train.deepspeed` replaces them.
+
+        None is below DeepSpeed's default, except the bucket if only adapters are trained.
+        """
+        gathered = max(1_000_000_000, round(_LAYERS * layer))
+        sizes = {
+            "stage3_max_live_parameters": gathered,
+            "stage3_max_reuse_distance": gathered,
+            "stage3_prefetch_bucket_size": max(50_000_000, round(_AHEAD * layer)),
+            "reduce_bucket_size": _ADAPTERS_BUCKET if train.lora else 500_000_000,
+            "sub_group_size": 1_000_000_000,
+        }
+        given: dict[str, Any] = train.deepspeed.get("zero_optimization", {})
+        return cls(**{name: int(given[name]) if _is_number(given.get(name)) else size for name, size in sizes.items()})
+
+
+def _is_number(value: object) -> bool:
+    """Whether a size is given; DeepSpeed takes `auto` for its default, and refuses other words."""
+    return isinstance(value, int | float)

@@ -1,0 +1,87 @@
+"""The settings of DeepSpeed: what follows from a training's settings and a model's layers, and what a user sets over them."""
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stj.config import LoraConfig, TrainConfig
+from stj.errors import ConfigError
+from stj.train.zero import check_deepspeed, deepspeed_settings, merged, refusal
+
+KEYS = st.sampled_from("abc")
+TREES: Any = st.recursive(
+    st.dictionaries(KEYS, st.integers(), max_size=3), lambda inner: st.dictionaries(KEYS, st.integers() | inner, max_size=3)
+)
+
+
+def leaves(tree: dict[str, Any], above: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """The values of nested mappings by their path; an empty mapping is a value."""
+    values: dict[tuple[str, ...], Any] = {}
+    for name, value in tree.items():
+        values |= leaves(value, (*above, name)) if isinstance(value, dict) and value else {(*above, name): value}
+    return values
+
+
+@settings(max_examples=60, deadline=None)
+@given(TREES, TREES)
+def test_what_is_merged_last_wins_and_leaves_the_rest(base: dict[str, Any], over: dict[str, Any]) -> None:
+    result = leaves(merged(base, over))
+    given_leaves = {path: value for path, value in leaves(over).items() if value != {}}
+    assert given_leaves.items() <= result.items()
+    for path, value in leaves(base).items():
+        replaced = any(path[: len(other)] == other or other[: len(path)] == path for other in leaves(over))
+        assert replaced or result.get(path) == value or value == {}
+
+
+def test_settings_follow_from_the_training() -> None:
+    plain = deepspeed_settings(TrainConfig())
+    assert plain["communication_data_type"] == "fp32"
+    assert plain["zero_optimization"]["zero_hpz_partition_size"] == 1
+    changed = deepspeed_settings(TrainConfig(gradient_dtype="bf16", gradient_accumulation=3), sharing=8)
+    assert changed["communication_data_type"] == "bf16"
+    assert changed["data_types"]["grad_accum_dtype"] == "fp32"
+    assert changed["zero_optimization"]["zero_hpz_partition_size"] == 8
+    adapters = deepspeed_settings(TrainConfig(lora=LoraConfig()))["zero_optimization"]
+    assert adapters["reduce_bucket_size"] < plain["zero_optimization"]["reduce_bucket_size"]
+
+
+def test_sizes_follow_from_the_layers_and_a_user_s_win() -> None:
+    large = 2_500_000_000  # a layer of Mixtral 8x22B
+    zero = deepspeed_settings(TrainConfig(), layer=large)["zero_optimization"]
+    assert zero["stage3_max_reuse_distance"] > 2 * large
+    assert zero["stage3_max_live_parameters"] > 2 * large
+    assert zero["stage3_prefetch_bucket_size"] == large / 4
+    given_settings = {
+        "zero_optimization": {"stage3_max_reuse_distance": 7, "overlap_comm": False},
+        "wall_clock_breakdown": True,
+    }
+    over = deepspeed_settings(TrainConfig(deepspeed=given_settings), layer=large)
+    assert over["wall_clock_breakdown"] is True
+    assert over["zero_optimization"] == zero | {"stage3_max_reuse_distance": 7, "overlap_comm": False}
+
+
+@pytest.mark.parametrize(
+    ("given_settings", "reason"),
+    [
+        ({"zero_optimization": {"reduce_bucket_size": "many"}}, "reduce_bucket_size: Input should be a valid integer"),
+        ({"zero_optimization": {"reduce_buckets": 3}}, "reduce_buckets: Extra inputs are not permitted"),
+        ({"zero_optimization": {"mics_shard_size": 8}}, "MiCS ZeRO-3 sharding has been removed"),
+        ({"comms_logger": 3}, "deepspeed.comm.config.CommsLoggerConfig.. argument after .. must be a mapping"),
+        ({"zero_optimization": {"stage3_prefetch_bucket_size": 0, "reduce_bucket_size": 2e8}}, "$"),
+        ({}, "$"),
+    ],
+)
+def test_what_deepspeed_does_not_take_is_one_line(given_settings: dict[str, Any], reason: str) -> None:
+    line = refusal(deepspeed_settings(TrainConfig(deepspeed=given_settings)))
+    assert re.match(reason, line), line
+    assert len(line.splitlines()) <= 1
+
+
+@pytest.mark.engine
+def test_the_check_asks_deepspeed_in_a_process_of_its_own() -> None:
+    with pytest.raises(ConfigError, match=r'^train.deepspeed={"zero_optim.*: DeepSpeed refuses it: nothing: Extra inputs'):
+        check_deepspeed(TrainConfig(deepspeed={"zero_optimization": {"nothing": 1}}))
+    check_deepspeed(TrainConfig())
