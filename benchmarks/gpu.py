@@ -10,9 +10,9 @@ training_8b   whole steps on rows of 8,192 packed tokens, with as many layers of
 engine        the 8B's shape with random weights: a cold start, one sample a prompt at fixed lengths, judging with first_correct
               against all 15, a warm start
 bare          the same prompts through vllm.LLM with the same settings
-training_70b  as training_8b, with layers of the 70B; its vocabulary is 32,768, because the 70B's own takes half of a card
 attention     attention of packed rows with the best kernel against one text at a time, forward and backward
 logits        memory of the head on supervised positions, against logits of all positions and against the plan
+training_70b  as training_8b, with layers of the 70B; its vocabulary is 32,768, because the 70B's own takes half of a card
 load          an engine on the model that training_8b has exported
 
 It needs one GPU, no Ray and no network. Each part is a process with a limit of time. Each figure is printed at once and added
@@ -58,12 +58,12 @@ LIMIT_S = 465
 """Seconds of all parts together. A caller who stops this after 480 seconds finds everything written."""
 BOXES_S = {
     "environment": 60,
-    "training_8b": 120,
+    "training_8b": 150,
     "engine": 200,
     "bare": 110,
-    "training_70b": 90,
     "attention": 40,
     "logits": 40,
+    "training_70b": 100,
     "load": 70,
 }
 """The most seconds of each part, in the order of their worth: if the first ones take long, the last ones are left out."""

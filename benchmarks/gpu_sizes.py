@@ -25,7 +25,7 @@ class Sizes:
     accumulation: int = 8
     """Micro-batches of a step. A rank of the paper's training updates 2.2B parameters a step. Here one GPU updates all that it
     holds, so it does so less often."""
-    steps: int = 4
+    steps: int = 3
     """Steps of a training; the first one does not count."""
     prompts: int = 256
     prompt_tokens: int = 512
@@ -61,11 +61,11 @@ class Sizes:
 def sizes(*, tiny: bool) -> Sizes:
     """The sizes for one GPU, or tiny ones for a CPU."""
     if tiny:
-        shape = Shape(layers=2, hidden=64, mlp=192, heads=4, kv_heads=2, head_dim=16, vocab=1536)
+        shape = Shape(layers=2, hidden=64, mlp=192, heads=2, kv_heads=1, head_dim=32, vocab=1536)
         return Sizes(
             device="cpu",
             small=shape,
-            large=replace(shape, hidden=96, head_dim=24, layers=1),
+            large=replace(shape, hidden=96, heads=3),
             matrix=256,
             row_tokens=512,
             divide=8,

@@ -325,6 +325,10 @@ def _check_endpoint(model: ModelConfig) -> None:
         f"{model.label}: template_date={model.template_date} has no effect: the server writes the prompts. Leave it out",
     )
     _check(
+        model.load_format == "auto",
+        f"{model.label}: load_format={model.load_format} has no effect: the server has loaded the model. Leave it out",
+    )
+    _check(
         not model.path,
         f"model {model.path}: endpoint={model.endpoint} is another place for the same model: keep path or endpoint, and leave "
         "the other out",
@@ -440,6 +444,10 @@ class ModelsConfig:
         _check(
             self.seed.endpoint is None,
             f"models.seed.endpoint={self.seed.endpoint}: the seed is fine-tuned, which needs its weights: set models.seed.path",
+        )
+        _check(
+            self.seed.load_format == "auto",
+            f"models.seed.load_format={self.seed.load_format}: the seed is fine-tuned, which reads its weights: leave it out",
         )
 
 
