@@ -38,7 +38,8 @@ def engine(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
         seconds, hosted = _started(runner, model, config)
         yield {"cold_start_s": seconds}
         yield from _throughput(sizes, runner, hosted, config, model.path)
-        yield {"rule": {name: runner.run(_judged(sizes, hosted, config, name)) for name in ("first_correct", "all")}}
+        rule = {name: runner.run(_judged(sizes, hosted, config, name)) for name in ("first_correct", "all")}
+        yield {"rule": rule, "first_correct_over_all": round(rule["first_correct"]["seconds"] / rule["all"]["seconds"], 4)}
         _close(runner, hosted)
         seconds, hosted = _started(runner, model, config)
         yield {"warm_start_s": seconds}
@@ -179,7 +180,7 @@ async def _judged(sizes: Sizes, hosted: HostedEngine, config: EngineConfig, samp
         Row(
             id=f"{sampling}-{number}",
             position=number,
-            turns=(Turn(role="user", content=f"{number}: {words}"),),
+            turns=(Turn(role="user", content=f"{sampling} {number}: {words}"),),  # no prompt is in the other rule's cache
             pair=Pair(method="modified_instruction", chosen=f"{number}: red", rejected=f"{number}: blue"),
         )
         for number in range(sizes.pairs)

@@ -231,6 +231,7 @@ class _Case:
             "load_s": round(self._load_s, 1),
             "load_peak_gb": round(self._load_gb, 3),
             "peak_gb": round(peak_gb, 3),
+            "reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 3) if sizes.device == "gpu" else None,
             "plan_gb": round(plan.rank_gb, 3),
             "peak_over_plan": round(peak_gb / plan.rank_gb, 4),
             "plan": asdict(plan),

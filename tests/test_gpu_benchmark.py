@@ -1,5 +1,6 @@
 """benchmarks/gpu.py: its parts keep to their time and do not harm each other, and all of it runs here in tiny shapes."""
 
+import asyncio
 import importlib
 import json
 import os
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from stj.engine.scripted import ScriptedEngine
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NO_GPU = not Path("/dev/nvidiactl").exists()
@@ -160,6 +163,20 @@ def test_steps_are_of_full_rows_and_no_example_is_twice_in_them(benchmarks: None
     assert all(0.97 * 8192 <= sum(tokens[index].length for index in row) <= 8192 for row in rows)
     chosen = [index for row in rows for index in row]
     assert len(set(chosen)) == len(chosen)
+
+
+def test_both_rules_meet_the_same_judgments(benchmarks: None) -> None:
+    engine, sizes = importlib.import_module("gpu_engine"), importlib.import_module("gpu_sizes").sizes(tiny=False)
+
+    async def judged(rule: str) -> dict[str, int]:
+        scripted = ScriptedEngine(lambda messages, sampling: "word " * 10_000)
+        return dict(await engine._judged(sizes, scripted, sizes.engine(), rule))
+
+    first, every = (asyncio.run(judged(rule)) for rule in ("first_correct", "all"))
+    assert every["draws"] == 15 * every["pairs"]
+    assert first["kept"] == every["kept"] > 0.8 * every["pairs"]  # one pair of sixteen has no right judgment
+    assert first["draws"] == pytest.approx(3.3 * first["pairs"], rel=0.3)  # sum of 1/n for n up to 15
+    assert first["output_tokens"] < 0.4 * every["output_tokens"]
 
 
 @pytest.mark.engine
