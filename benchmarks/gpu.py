@@ -159,7 +159,7 @@ def headline(raw: Mapping[str, Figures]) -> dict[str, float | None]:
 
 
 def _lowest_mfu(trainings: Sequence[Figures], *, every: int) -> float | None:
-    return min((case["mfu"] for case in trainings if case.get("mfu") and case["recomputed_every"] == every), default=None)
+    return min((case["mfu"] for case in trainings if case["recomputed_every"] == every), default=None)
 
 
 def _median(rates: Sequence[float] | None) -> float | None:
@@ -211,12 +211,15 @@ def _lines(process: "subprocess.Popen[bytes]", reading: int, end: float) -> Iter
     """Whole lines from the pipe until the process has ended or its time is over. Its children may hold the pipe open longer."""
     pending, ended = b"", os.pidfd_open(process.pid)
     os.set_blocking(reading, False)
+    watched = [reading, ended]
     try:
         while (left := end - time.monotonic()) > 0:
-            ready, _, _ = select.select([reading, ended], [], [], left)
+            ready, _, _ = select.select(watched, [], [], left)
             chunk = b""
-            with suppress(BlockingIOError):
-                chunk = os.read(reading, 1 << 16)
+            if reading in watched:
+                with suppress(BlockingIOError):
+                    chunk = os.read(reading, 1 << 16)
+                    watched = watched if chunk else [ended]
             *whole, pending = (pending + chunk).split(b"\n")
             yield from whole
             if ended in ready and not chunk:
