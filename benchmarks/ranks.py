@@ -113,7 +113,14 @@ def as_rank(work: Callable[..., Any]) -> None:
 
 def join_alone(folder: Path, device: str) -> None:
     """Makes this process the only rank of a training, with what Ray Train sets for each of its ranks."""
-    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    os.environ |= {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "0",
+    }
     if device == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"  # DeepSpeed reads it at import.
     import deepspeed
