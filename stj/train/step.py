@@ -14,6 +14,7 @@ from stj.config import TrainConfig
 from stj.errors import TrainingFailed
 from stj.train.data import ExampleTokens, nothing_to_learn
 from stj.train.flops import MfuMeter
+from stj.train.host import updating
 from stj.train.losses import StepTotals, margins, preference, sft
 from stj.train.metrics import StepMetrics
 from stj.train.packing import PackedStep, pack
@@ -59,7 +60,8 @@ def train_step(engine: deepspeed.DeepSpeedEngine, inputs: StepInputs, step: Pack
         shares.append(_forward_backward(engine, inputs, batch, totals))
         if len(shares) == len(batches):  # the next line makes the update
             whole = _of_all_ranks(shares, number)
-        engine.step()
+        with updating(inputs.config):
+            engine.step()
     grad_norm = _gradient_norm(engine, examples, number, lr)
     seconds = time.monotonic() - started
     return StepMetrics(

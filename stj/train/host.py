@@ -1,0 +1,39 @@
+"""The host's cores, for the part of a step that an offloaded optimizer computes there.
+
+Ray gives a rank as many threads as it reserves CPUs: one. An update of a 70B on 32 ranks changes 2.2 billion weights of each
+rank in host memory, and one core takes seconds for that while the machine's other cores are idle.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from stj.config import TrainConfig
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""The limit of a container, as `QUOTA PERIOD` in microseconds; `max PERIOD` is none."""
+
+
+@contextmanager
+def updating(config: TrainConfig) -> Iterator[None]:
+    """Lets an offloaded optimizer use this rank's share of the machine's cores.
+
+    The threads share out the numbers that they update, so the weights are the same for any number of them.
+    """
+    before = torch.get_num_threads()
+    if config.offload == "optimizer":
+        torch.set_num_threads(max(before, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def cores(quota: Path = _QUOTA) -> int:
+    """Cores that this process may use: those that it may run on, and no more than its container's limit."""
+    usable = len(os.sched_getaffinity(0))
+    limit, _, period = quota.read_text().partition(" ") if quota.is_file() else ("max", "", "")
+    return usable if limit == "max" else max(1, min(usable, int(limit) // int(period)))
