@@ -4,7 +4,7 @@
     python benchmarks/generation.py throughput rule        named parts: throughput, fanout, rule, starved
 
 All peers run real vLLM with the mini world's seed model on one CPU core, with the same token ids and engine settings. Trials
-are interleaved, and figures are medians. For fixed lengths the model is a copy whose end-of-turn token does not exist, so all
+are interleaved, and figures are medians. For fixed lengths the model is a copy without an end-of-turn token, so all
 peers write the maximum number of tokens. Time runs from the first request to the last row that is back in the driver. Starts
 of engines are not counted. Writes benchmarks/results/generation.json; memory.py adds the memory of a million rows.
 
@@ -54,18 +54,13 @@ def engine_config(**fields: Any) -> Any:
 
 
 def endless_model(folder: Path) -> str:
-    """A copy of the mini seed that never ends a turn: the model has no output for its end token."""
+    """A copy of the mini seed that never ends a turn: nothing names an end token. vLLM refuses one beyond the vocabulary."""
     import shutil
 
-    from transformers import AutoTokenizer
-
     shutil.copytree(ROOT / "stj" / "mini" / "seed_model", folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_special_tokens({"eos_token": "<|never|>"})
-    tokenizer.save_pretrained(folder)
-    for name in ("config.json", "generation_config.json"):
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         settings = json.loads((folder / name).read_text())
-        (folder / name).write_text(json.dumps({**settings, "eos_token_id": tokenizer.eos_token_id}))
+        (folder / name).write_text(json.dumps({**settings, "eos_token_id": None, "eos_token": None}))
     return str(folder)
 
 

@@ -1,19 +1,21 @@
 """One GPU in eight minutes: our engine and our training against what the card can do, and against the plan.
 
-    python benchmarks/gpu.py --out DIR                    all parts
-    python benchmarks/gpu.py --out DIR training_8b bare   only named parts
-    python benchmarks/gpu.py --out DIR --tiny             tiny shapes on a CPU: shows that all of it runs, and measures nothing
+    python benchmarks/gpu.py --out DIR                all parts
+    python benchmarks/gpu.py --out DIR full_8b bare   only named parts
+    python benchmarks/gpu.py --out DIR --tiny         tiny shapes on a CPU: shows that all of it runs, and measures nothing
 
-environment   card, driver, versions, and the rate of a plain matrix product in bf16
-training_8b   whole steps on rows of 8,192 packed tokens, with as many layers of the 8B as fit: all layers recomputed, then
-              every second one. MFU, and peak memory over the plan; then the export
-engine        the 8B's shape with random weights: a cold start, one sample a prompt at fixed lengths, judging with first_correct
-              against all 15, a warm start
-bare          the same prompts through vllm.LLM with the same settings
-attention     attention of packed rows with the best kernel against one text at a time, forward and backward
-logits        memory of the head on supervised positions, against logits of all positions and against the plan
-training_70b  as training_8b, with layers of the 70B; its vocabulary is 32,768, because the 70B's own takes half of a card
-load          an engine on the model that training_8b has exported
+environment    card, driver, versions, and the rate of a plain matrix product in bf16
+full_8b        whole steps on rows of 8,192 packed tokens, with as many layers of the 8B as fit, all of them recomputed: MFU,
+               and peak memory over the plan; then the export
+selective_8b   the same, with every second layer recomputed
+engine         the 8B's shape with random weights: a cold start, one sample a prompt at fixed lengths, judging with
+               first_correct against all 15, a warm start
+bare           the same prompts through vllm.LLM with the same settings
+full_70b       as full_8b, with layers of the 70B; its vocabulary is 32,768, because the 70B's own takes half of a card
+attention      attention of packed rows with the best kernel against one text at a time, forward and backward
+logits         memory of the head on supervised positions, against logits of all positions and against the plan
+load           an engine on the model that full_8b has exported
+selective_70b  as full_70b, with every second layer recomputed
 
 It needs one GPU, no Ray and no network. Each part is a process with a limit of time. Each figure is printed at once and added
 to DIR/gpu.json. A part that fails or is cut keeps the figures that it has, and harms no other part. DIR/PART.log has what its
@@ -58,13 +60,15 @@ LIMIT_S = 465
 """Seconds of all parts together. A caller who stops this after 480 seconds finds everything written."""
 BOXES_S = {
     "environment": 60,
-    "training_8b": 150,
+    "full_8b": 110,
+    "selective_8b": 90,
     "engine": 200,
     "bare": 110,
+    "full_70b": 90,
     "attention": 40,
     "logits": 40,
-    "training_70b": 100,
     "load": 70,
+    "selective_70b": 80,
 }
 """The most seconds of each part, in the order of their worth: if the first ones take long, the last ones are left out."""
 LEAST_S = 10  # No part begins with less time than this.
@@ -147,9 +151,9 @@ class Result:
 
 def headline(raw: Mapping[str, Figures]) -> dict[str, float | None]:
     """The ratios at the top, from the raw figures of all parts; None if what they need was not measured."""
-    trainings = [case for part in ("training_8b", "training_70b") for case in raw.get(part, {}).get("cases", {}).values()]
+    trainings = [figures for figures in raw.values() if "recomputed_every" in figures]
     ours, bare = (_median(raw.get(part, {}).get("tokens_per_s")) for part in ("engine", "bare"))
-    memory = [case["peak_over_plan"] for case in trainings if "peak_over_plan" in case]
+    memory = [training["peak_over_plan"] for training in trainings]
     return {
         "pass_over_bare_vllm": round(ours / bare, 4) if ours and bare else None,
         "mfu_full_recompute": _lowest_mfu(trainings, every=1),
@@ -159,7 +163,7 @@ def headline(raw: Mapping[str, Figures]) -> dict[str, float | None]:
 
 
 def _lowest_mfu(trainings: Sequence[Figures], *, every: int) -> float | None:
-    return min((case["mfu"] for case in trainings if case["recomputed_every"] == every), default=None)
+    return min((training["mfu"] for training in trainings if training["recomputed_every"] == every), default=None)
 
 
 def _median(rates: Sequence[float] | None) -> float | None:

@@ -5,7 +5,7 @@ import importlib
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -125,37 +125,40 @@ class Memory:
         return float(((torch.cuda.max_memory_allocated() if self._cuda else peak()) - self._before) / 1e9)
 
 
-def training_8b(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
-    """Trainings on layers of the small shape, and an export."""
-    yield from _trainings(sizes, sizes.small, scratch / "training_8b", scratch / "exported")
+def full_8b(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
+    """A training on layers of the small shape that recomputes all of them, and its export."""
+    training = yield from _training(sizes, sizes.small, scratch / "seed_8b", every=1)
+    yield training.export(scratch / "exported")
 
 
-def training_70b(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
-    """Trainings on layers of the large shape."""
-    yield from _trainings(sizes, sizes.large, scratch / "training_70b", None)
+def selective_8b(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
+    """The same, with every second layer recomputed."""
+    yield from _training(sizes, sizes.small, scratch / "seed_8b", every=2)
 
 
-def _trainings(sizes: Sizes, shape: Shape, directory: Path, exported: Path | None) -> Iterator[Figures]:
+def full_70b(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
+    """A training on layers of the large shape that recomputes all of them."""
+    yield from _training(sizes, sizes.large, scratch / "seed_70b", every=1)
+
+
+def selective_70b(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
+    """The same, with every second layer recomputed."""
+    yield from _training(sizes, sizes.large, scratch / "seed_70b", every=2)
+
+
+def _training(sizes: Sizes, shape: Shape, seed: Path, every: int) -> Generator[Figures, None, "_Training"]:
     from random_llama import write_endless, write_weights
 
-    join_alone(directory.parent, sizes.device)
+    join_alone(seed.parent, sizes.device)
     shape = layers_that_fit(sizes, shape, _card_gb(sizes))
-    started = time.monotonic()
-    write_weights(write_endless(directory, shape), _device(sizes).type)
-    yield {
-        "shape": asdict(shape),
-        "parameters": shape.parameters,
-        "write_seed_s": round(time.monotonic() - started, 1),
-        "matrix_tflops": (tflops := matrix_tflops(sizes)),
-    }
-    cases: Figures = {}
-    for name, every in (("full", 1), ("selective", 2)):
-        case = _Case(sizes, shape, directory, every)
-        cases[name] = case.steps(tflops)
-        yield {"cases": cases}
-        if exported and every == 2:
-            yield case.export(exported)
-        case.end()
+    yield {"shape": asdict(shape), "parameters": shape.parameters, "matrix_tflops": (tflops := matrix_tflops(sizes))}
+    if not (seed / "model.safetensors").exists():  # another part of this shape may have written it
+        started = time.monotonic()
+        write_weights(write_endless(seed, shape), _device(sizes).type)
+        yield {"write_seed_s": round(time.monotonic() - started, 1)}
+    training = _Training(sizes, shape, seed, every)
+    yield training.steps(tflops)
+    return training
 
 
 def layers_that_fit(sizes: Sizes, shape: Shape, memory_gb: float) -> Shape:
@@ -172,8 +175,8 @@ def layers_that_fit(sizes: Sizes, shape: Shape, memory_gb: float) -> Shape:
     raise SystemExit(f"by the plan not even one layer fits into {_MEMORY_SHARE:.0%} of {memory_gb:.0f} GB")
 
 
-class _Case:
-    """One training in the product's own code, on a single rank."""
+class _Training:
+    """A training by the product's own code, on a single rank. Nothing frees its memory but the end of its process."""
 
     def __init__(self, sizes: Sizes, shape: Shape, directory: Path, every: int) -> None:
         from stj.train.model import load_engine
@@ -249,11 +252,6 @@ class _Case:
         written = sum((target / name).stat().st_size for name in digests)
         figures = {"seconds": round(seconds, 2), "gb": round(written / 1e9, 3), "gb_per_s": round(written / 1e9 / seconds, 3)}
         return {"export": {**figures, "files": len(digests), "peak_gb": round(self._memory.peak_gb(), 3)}}
-
-    def end(self) -> None:
-        """Gives the memory back."""
-        self._engine.destroy()
-        del self._engine
 
 
 def packed_steps(sizes: Sizes, vocabulary: int) -> tuple[list[Any], list[Any]]:

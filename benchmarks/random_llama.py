@@ -13,7 +13,6 @@ from stj.train.shard import write_shard
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 _TEMPLATE = "chat_template.jinja"
-_END = "<|never|>"
 
 
 def random_llama(directory: Path, layers: int, hidden: int, vocabulary: int) -> Path:
@@ -24,8 +23,8 @@ def random_llama(directory: Path, layers: int, hidden: int, vocabulary: int) -> 
     return write_weights(directory)
 
 
-def write_config(directory: Path, shape: Shape, end: int) -> Path:
-    """Writes the config.json of a shape; `end` is the token that ends an answer."""
+def write_config(directory: Path, shape: Shape, end: int | None) -> Path:
+    """Writes the config.json of a shape; `end` is the token that ends an answer, if there is one."""
     config = LlamaConfig(
         vocab_size=shape.vocab,
         hidden_size=shape.hidden,
@@ -36,13 +35,11 @@ def write_config(directory: Path, shape: Shape, end: int) -> Path:
         head_dim=shape.head_dim,
         max_position_embeddings=8192,
         bos_token_id=None,
-        eos_token_id=0,
+        eos_token_id=end,
         dtype="bfloat16",
     )
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(directory)
-    file = directory / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": end}))  # it may be beyond the vocabulary
     return directory
 
 
@@ -60,17 +57,16 @@ def write_weights(directory: Path, device: str = "cpu") -> Path:
 
 
 def write_endless(directory: Path, shape: Shape) -> Path:
-    """Writes config and tokenizer of a model that never ends an answer: it has no output for its end token.
+    """Writes config and tokenizer of a model that never ends an answer: nothing names an end token.
 
     The tokenizer is the small world's, with further tokens up to the shape's vocabulary, so that each token has a text.
     """
-    write_config(directory, shape, end=shape.vocab)
+    write_config(directory, shape, end=None)
     seed = Path(package_path("package://mini/seed_model"))
     tokenizer, settings = (json.loads((seed / name).read_text(encoding="utf-8")) for name in _TOKENIZER)
     known: dict[str, int] = tokenizer["model"]["vocab"]
     known |= {f"token{number}": number for number in range(len(known), shape.vocab)}
-    tokenizer["added_tokens"].append({**tokenizer["added_tokens"][0], "id": shape.vocab, "content": _END})
-    settings["eos_token"] = _END
+    del settings["eos_token"]
     for name, record in zip(_TOKENIZER, (tokenizer, settings), strict=True):
         (directory / name).write_text(json.dumps(record), encoding="utf-8")
     shutil.copy(seed / _TEMPLATE, directory)

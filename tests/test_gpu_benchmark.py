@@ -67,18 +67,18 @@ def alive(process: int) -> bool:
 
 def test_a_part_that_hangs_or_fails_keeps_its_figures_and_harms_no_other(tmp_path: Path) -> None:
     codes = {
-        "training_8b": FIGURES + GRANDCHILD + 'put(\'{"a": 1}\\n{"b": 2}\\n{"cut\'); time.sleep(60)',
+        "full_8b": FIGURES + GRANDCHILD + 'put(\'{"a": 1}\\n{"b": 2}\\n{"cut\'); time.sleep(60)',
         "bare": FIGURES + "put('{\"tokens_per_s\": [4.0]}\\n'); raise SystemExit('no such kernel')",
         "engine": FIGURES + "put('{\"tokens_per_s\": [3.0]}\\n'); put('{\"tokens_per_s\": [3.0, 5.0]}\\n')",
     }
-    result = result_of(tmp_path, codes, {"training_8b": 1.5, "bare": 20, "engine": 20})
+    result = result_of(tmp_path, codes, {"full_8b": 1.5, "bare": 20, "engine": 20})
     raw, parts = result["raw"], result["parts"]
-    assert (raw["training_8b"]["a"], raw["training_8b"]["b"]) == (1, 2)
-    assert not alive(raw["training_8b"]["grandchild"])
+    assert (raw["full_8b"]["a"], raw["full_8b"]["b"]) == (1, 2)
+    assert not alive(raw["full_8b"]["grandchild"])
     assert {name: part["outcome"] for name, part in parts.items()} == {
-        "training_8b": "out of time", "bare": "failed", "engine": "done"
+        "full_8b": "out of time", "bare": "failed", "engine": "done"
     }  # fmt: skip
-    assert parts["training_8b"]["seconds"] < 6
+    assert parts["full_8b"]["seconds"] < 6
     assert parts["bare"]["log"] == ["no such kernel"]
     assert result["pass_over_bare_vllm"] == 1.0
     assert result["mfu_full_recompute"] is None
@@ -120,16 +120,12 @@ def test_without_figures_all_ratios_are_null(gpu: ModuleType) -> None:
 RATIO = st.floats(0.01, 3)
 
 
-@given(st.lists(st.tuples(RATIO, RATIO, RATIO, RATIO), min_size=1, max_size=2), st.data())
-def test_the_ratios_are_the_worst_of_all_cases(gpu: ModuleType, shapes: list[tuple[float, ...]], data: st.DataObject) -> None:
+@given(st.lists(st.tuples(RATIO, RATIO, RATIO, RATIO), min_size=1, max_size=2))
+def test_the_ratios_are_the_worst_of_all_cases(gpu: ModuleType, shapes: list[tuple[float, ...]]) -> None:
     raw: dict[str, Any] = {}
-    for part, (full, selective, first, second) in zip(("training_8b", "training_70b"), shapes, strict=False):
-        raw[part] = {
-            "cases": {
-                "full": {"recomputed_every": 1, "mfu": full, "peak_over_plan": first},
-                "selective": {"recomputed_every": 2, "mfu": selective, "peak_over_plan": second},
-            }
-        }
+    for size, (full, selective, first, second) in zip(("8b", "70b"), shapes, strict=False):
+        raw[f"full_{size}"] = {"recomputed_every": 1, "mfu": full, "peak_over_plan": first}
+        raw[f"selective_{size}"] = {"recomputed_every": 2, "mfu": selective, "peak_over_plan": second}
     top = gpu.headline(raw)
     assert top["mfu_full_recompute"] == min(shape[0] for shape in shapes)
     assert top["mfu_selective_recompute"] == min(shape[1] for shape in shapes)
@@ -193,7 +189,7 @@ def test_all_of_it_runs_in_tiny_shapes(tmp_path: Path) -> None:
     assert all(result[name] > 0 for name in ratios)
     assert result["versions"]["torch"] == result["raw"]["environment"]["versions"]["torch"]
     raw = result["raw"]
-    assert raw["training_8b"]["export"]["files"] > 1
+    assert raw["full_8b"]["export"]["files"] > 1
     assert raw["load"]["exported_by_training"] is True
     rule = raw["engine"]["rule"]
     assert rule["all"]["draws"] == 15 * rule["all"]["pairs"]
