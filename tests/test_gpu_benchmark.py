@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -175,24 +176,34 @@ def test_both_rules_meet_the_same_judgments(benchmarks: None) -> None:
     assert first["output_tokens"] < 0.4 * every["output_tokens"]
 
 
-@pytest.mark.engine
-def test_all_of_it_runs_in_tiny_shapes(tmp_path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, BENCHMARKS / "gpu.py", "--tiny", "--out", tmp_path],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": ""},
-    )
-    result = json.loads((tmp_path / "gpu.json").read_text())
+def tiny(out: Path, *parts: str) -> dict[str, Any]:
+    """gpu.json of a run in tiny shapes in which every part has ended well."""
+    words = [sys.executable, BENCHMARKS / "gpu.py", "--tiny", "--out", out, *parts]
+    run = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
+    result = json.loads((out / "gpu.json").read_text())
     assert run.returncode == 0, result["parts"]
-    ratios = ("pass_over_bare_vllm", "mfu_full_recompute", "mfu_selective_recompute", "peak_memory_over_plan")
-    assert all(result[name] > 0 for name in ratios)
-    assert result["versions"]["torch"] == result["raw"]["environment"]["versions"]["torch"]
-    raw = result["raw"]
+    return dict(result)
+
+
+@pytest.mark.engine
+def test_a_tiny_training_is_measured_and_an_engine_loads_what_it_exports(tmp_path: Path) -> None:
+    raw = tiny(tmp_path, "full_8b", "load")["raw"]
+    assert raw["full_8b"]["mfu"] > 0
     assert raw["full_8b"]["export"]["files"] > 1
     assert raw["load"]["exported_by_training"] is True
-    rule = raw["engine"]["rule"]
+    assert raw["load"]["answered_tokens"] > 0
+
+
+@pytest.mark.long
+@pytest.mark.engine
+def test_all_of_it_runs_in_tiny_shapes(tmp_path: Path) -> None:
+    result = tiny(tmp_path)
+    ratios = ("pass_over_bare_vllm", "mfu_full_recompute", "mfu_selective_recompute", "peak_memory_over_plan")
+    assert all(result[name] > 0 for name in ratios)
+    assert result["versions"]["torch"] == importlib.metadata.version("torch")
+    engine = result["raw"]["engine"]
+    rule = engine["rule"]
     assert rule["all"]["draws"] == 15 * rule["all"]["pairs"]
     assert rule["first_correct"]["draws"] < rule["all"]["draws"]
     assert rule["first_correct"]["kept"] == rule["all"]["kept"] > 0
-    assert raw["engine"]["warm_start_s"] < raw["engine"]["cold_start_s"]
+    assert engine["warm_start_s"] < engine["cold_start_s"]
