@@ -4,7 +4,7 @@
     python benchmarks/generation.py throughput rule        named parts: throughput, fanout, rule, starved
 
 All peers run real vLLM with the mini world's seed model on one CPU core, with the same token ids and engine settings. Trials
-are interleaved, and figures are medians. For fixed lengths the model is a copy whose end-of-turn token does not exist, so all
+are interleaved, and figures are medians. For fixed lengths the model is a copy without an end-of-turn token, so all
 peers write the maximum number of tokens. Time runs from the first request to the last row that is back in the driver. Starts
 of engines are not counted. Writes benchmarks/results/generation.json; memory.py adds the memory of a million rows.
 
@@ -54,18 +54,13 @@ def engine_config(**fields: Any) -> Any:
 
 
 def endless_model(folder: Path) -> str:
-    """A copy of the mini seed that never ends a turn: the model has no output for its end token."""
+    """A copy of the mini seed that never ends a turn: nothing names an end token. vLLM refuses one beyond the vocabulary."""
     import shutil
 
-    from transformers import AutoTokenizer
-
     shutil.copytree(ROOT / "stj" / "mini" / "seed_model", folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_special_tokens({"eos_token": "<|never|>"})
-    tokenizer.save_pretrained(folder)
-    for name in ("config.json", "generation_config.json"):
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         settings = json.loads((folder / name).read_text())
-        (folder / name).write_text(json.dumps({**settings, "eos_token_id": tokenizer.eos_token_id}))
+        (folder / name).write_text(json.dumps({**settings, "eos_token_id": None, "eos_token": None}))
     return str(folder)
 
 
@@ -156,29 +151,29 @@ def our_pass(
 class BareVllm:
     """vllm.LLM with the settings and the environment of our engine."""
 
-    def __init__(self, model: str) -> None:
-        from stj.config import ModelConfig
+    def __init__(self, model: Any, config: Any) -> None:
+        """Starts it; `model` is a ModelConfig and `config` an EngineConfig, as for our engine."""
         from stj.engine.hosted import engine_environment
         from stj.engine.settings import engine_settings
 
-        config, named = engine_config(), ModelConfig(path=model, max_model_len=2048, tensor_parallel_size=1)
         before = dict(os.environ)
-        os.environ.update(engine_environment(named, config))
+        os.environ.update(engine_environment(model, config))
         import torch
         from vllm import LLM
 
-        torch.set_num_threads(1)  # The variable is too late for a process that has imported torch.
+        if config.device == "cpu":
+            torch.set_num_threads(1)  # The variable is too late for a process that has imported torch.
 
-        self._llm = LLM(**engine_settings(model, named, config, seed=0), disable_log_stats=True)
+        self._llm = LLM(**engine_settings(model.path, model, config, seed=0), disable_log_stats=True)
         os.environ.clear()
         os.environ.update(before)  # Ray's workers must not inherit it.
 
-    def __call__(self, ids: Sequence[list[int]]) -> dict[str, float]:
+    def __call__(self, ids: Sequence[list[int]], output_tokens: int = TOKENS) -> dict[str, float]:
         """Answers every prompt once."""
         from vllm import SamplingParams, TokensPrompt
 
         self._llm.reset_prefix_cache()
-        parameters = SamplingParams(temperature=0.7, top_p=0.9, max_tokens=TOKENS, ignore_eos=True)
+        parameters = SamplingParams(temperature=0.7, top_p=0.9, max_tokens=output_tokens, ignore_eos=True)
         started, before = time.time(), time.process_time()
         outputs = self._llm.generate([TokensPrompt(prompt_token_ids=prompt) for prompt in ids], parameters, use_tqdm=False)
         tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
@@ -244,9 +239,11 @@ def rates(trials: Sequence[dict[str, float]]) -> list[float]:
 
 def throughput(model: str) -> dict[str, Any]:
     """One sample a prompt, at fixed lengths."""
+    from stj.config import ModelConfig
+
     prompts = judge_prompts(ROWS)
     ids = token_ids(model, prompts)
-    bare = BareVllm(model)
+    bare = BareVllm(ModelConfig(path=model, max_model_len=2048, tensor_parallel_size=1), engine_config())
     trials_by_way: dict[str, list[dict[str, float]]] = {"pass": [], "bare_vllm": [], "ray_data_llm": []}
     for _ in range(REPEATS):
         trials_by_way["bare_vllm"].append(bare(ids))

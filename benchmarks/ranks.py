@@ -111,6 +111,26 @@ def as_rank(work: Callable[..., Any]) -> None:
     os._exit(0)
 
 
+def join_alone(folder: Path, device: str) -> None:
+    """Makes this process the only rank of a training, with what Ray Train sets for each of its ranks."""
+    os.environ |= {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "0",
+    }
+    if device == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"  # DeepSpeed reads it at import.
+    import deepspeed
+    import torch.distributed as dist
+
+    deepspeed.get_accelerator().set_device(0)
+    backend = "gloo" if device == "cpu" else "nccl"
+    dist.init_process_group(backend, init_method=f"file://{folder}/rendezvous-{os.getpid()}", rank=0, world_size=1)
+
+
 def forget_peak() -> int:
     """Resets the peak of this process's memory, and returns the bytes that it holds now."""
     Path("/proc/self/clear_refs").write_text("5")

@@ -226,6 +226,9 @@ class ModelConfig:
     """Commit on the hub; `null` is the newest. Set it if you may resume the run after the model has changed there."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """Number format in which the engine holds weights and KV cache. Training always uses bfloat16."""
+    load_format: Literal["auto", "dummy"] = "auto"
+    """`dummy` gives the engine random weights of config.json's shape, and reads no weight files. Its answers are noise, for
+    measurements of speed and memory. Training always reads the weights."""
     max_model_len: int = 8192
     """Context of the engine, prompt and answer together, in tokens. A larger context needs more memory for the KV cache."""
     tensor_parallel_size: int = 1
@@ -320,6 +323,10 @@ def _check_endpoint(model: ModelConfig) -> None:
     _check(
         model.template_date == TEMPLATE_DATE,
         f"{model.label}: template_date={model.template_date} has no effect: the server writes the prompts. Leave it out",
+    )
+    _check(
+        model.load_format == "auto",
+        f"{model.label}: load_format={model.load_format} has no effect: the server has loaded the model. Leave it out",
     )
     _check(
         not model.path,
@@ -447,6 +454,10 @@ class ModelsConfig:
         _check(
             self.seed.endpoint is None,
             f"models.seed.endpoint={self.seed.endpoint}: the seed is fine-tuned, which needs its weights: set models.seed.path",
+        )
+        _check(
+            self.seed.load_format == "auto",
+            f"models.seed.load_format={self.seed.load_format}: the seed is fine-tuned, which reads its weights: leave it out",
         )
 
 

@@ -389,6 +389,7 @@ def test_an_endpoint_replaces_the_path_of_earlier_layers_and_a_path_an_endpoint(
         (["endpoint=http://h/v1", "name=x", "key_variable=sk-hunter2"], "key_variable"),
         (["endpoint=http://h/v1", "name=x", "requests_per_minute=0"], "above 0"),
         (["endpoint=http://h/v1", "name=x", "parallel_requests=0"], "1 or more"),
+        (["endpoint=http://h/v1", "name=x", "load_format=dummy"], "load_format=dummy has no effect"),
         (["name=x"], "set endpoint"),
     ],
 )
@@ -406,6 +407,12 @@ def test_both_places_in_one_file_and_a_seed_behind_an_api_are_refused(tmp_path: 
         load([api_file(tmp_path, f"models:\n  seed:\n    {API}\n")])
     with pytest.raises(ConfigError, match=r"api\.yaml"):
         load([api_file(tmp_path, "models: [1]\n")])
+
+
+def test_a_seed_of_random_weights_is_refused_and_a_generator_of_them_is_not() -> None:
+    with pytest.raises(ConfigError, match=r"models\.seed\.load_format=dummy: the seed is fine-tuned"):
+        load([], ["models.seed.load_format=dummy"])
+    assert load([], ["models.generator.load_format=dummy"]).models.generator.load_format == "dummy"
 
 
 def test_a_judge_in_use_may_be_a_file_of_its_settings(tmp_path: Path) -> None:

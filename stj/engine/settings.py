@@ -20,6 +20,7 @@ def engine_settings(path: str, model: ModelConfig, config: EngineConfig, seed: i
     return {
         "model": path,
         "dtype": model.dtype,
+        "load_format": model.load_format,
         "tokenizer_mode": tokenizer_mode(Path(path)),
         "seed": seed,
         "max_model_len": model.max_model_len,

@@ -125,7 +125,8 @@ def loading_settings(model: ModelConfig) -> dict[str, Any]:
     """Settings of an engine, besides the weights, that change its answers: part of every pass's key."""
     if model.endpoint:
         return {"fixed_sampling": model.fixed_sampling, **chat_settings(model)}
-    return {"dtype": model.dtype, "max_model_len": model.max_model_len, **chat_settings(model)}
+    random = {"load_format": model.load_format} if model.load_format != "auto" else {}  # noise: no other pass may reuse it
+    return {"dtype": model.dtype, "max_model_len": model.max_model_len, **random, **chat_settings(model)}
 
 
 def chat_settings(model: ModelConfig) -> dict[str, Any]:

@@ -30,6 +30,7 @@ APIS = [
     "vllm.v1.worker.cpu_worker",
     "vllm.model_executor.models.llama",
     "vllm.envs.VLLM_WORKER_MULTIPROC_METHOD",
+    "vllm.usage.usage_lib.UsageContext.LLM_CLASS",  # its batches
     "vllm.entrypoints.launchers.api_server.entry",  # judging/serve.py becomes this server
 ]
 ENGINE = Path(__file__).parents[2] / "stj" / "engine"

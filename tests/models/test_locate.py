@@ -298,6 +298,12 @@ def test_a_path_for_vllm_holds_no_character_that_it_takes_for_a_pattern(tmp_path
     assert plain_path(tmp_path) == tmp_path
 
 
+def test_random_weights_are_in_the_key_of_what_they_write_and_no_key_of_real_weights_changes() -> None:
+    model = ModelConfig(path="package://mini/seed_model")
+    assert loading_settings(replace(model, load_format="dummy")) == {**loading_settings(model), "load_format": "dummy"}
+    assert "load_format" not in loading_settings(model)
+
+
 API = ModelConfig(endpoint="https://api.example.com/v1", name="judge-1", tensor_parallel_size=3)
 
 

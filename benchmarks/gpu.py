@@ -1,0 +1,266 @@
+"""One GPU in eight minutes: our engine and our training against what the card can do, and against the plan.
+
+    python benchmarks/gpu.py --out DIR                all parts
+    python benchmarks/gpu.py --out DIR full_8b bare   only named parts
+    python benchmarks/gpu.py --out DIR --tiny         tiny shapes on a CPU: shows that all of it runs, and measures nothing
+
+environment    card, driver, versions, and the rate of a plain matrix product in bf16
+full_8b        whole steps on rows of 8,192 packed tokens, with as many layers of the 8B as fit, all of them recomputed: MFU,
+               and peak memory over the plan; then the export
+selective_8b   the same, with every second layer recomputed
+engine         the 8B's shape with random weights: a cold start, one sample a prompt at fixed lengths, judging with
+               first_correct against all 15, a warm start
+bare           the same prompts through vllm.LLM with the same settings
+full_70b       as full_8b, with layers of the 70B; its vocabulary is 32,768, because the 70B's own takes half of a card
+attention      attention of packed rows with the best kernel against one text at a time, forward and backward
+logits         memory of the head on supervised positions, against logits of all positions and against the plan
+load           an engine on the model that full_8b has exported
+selective_70b  as full_70b, with every second layer recomputed
+
+It needs one GPU, no Ray and no network. Each part is a process with a limit of time. Each figure is printed at once and added
+to DIR/gpu.json. A part that fails or is cut keeps the figures that it has, and harms no other part. DIR/PART.log has what its
+processes print. The exit status is 1 if a part failed. Random weights write noise, so judgments get their verdicts from a coin;
+the share of right ones of each pair is drawn evenly from 0 to 1.
+
+Keys at the top of gpu.json, null if not measured:
+
+pass_over_bare_vllm      output tokens a second of our pass over those of vllm.LLM, medians
+mfu_full_recompute       model FLOPs over the card's peak in whole steps, the lower one of the two shapes
+mfu_selective_recompute  the same with every second layer recomputed
+peak_memory_over_plan    peak memory of a training over `stj plan`, of the case that is farthest from 1
+
+Raw figures are under `raw` by part. If you have a GPU, copy gpu.json to benchmarks/results/gpu.json and add a line to LOG.md.
+"""
+
+import argparse
+import ctypes
+import importlib
+import importlib.util
+import json
+import os
+import select
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+Figures = dict[str, Any]
+
+ROOT = Path(__file__).parents[1]
+LIMIT_S = 465
+"""Seconds of all parts together. A caller who stops this after 480 seconds finds everything written."""
+BOXES_S = {
+    "environment": 60,
+    "full_8b": 110,
+    "selective_8b": 90,
+    "engine": 200,
+    "bare": 110,
+    "full_70b": 90,
+    "attention": 40,
+    "logits": 40,
+    "load": 70,
+    "selective_70b": 80,
+}
+"""The most seconds of each part, in the order of their worth: if the first ones take long, the last ones are left out."""
+LEAST_S = 10  # No part begins with less time than this.
+_MODULES = {"engine": "gpu_engine", "bare": "gpu_engine", "load": "gpu_engine"}  # The others are in gpu_training.
+_LOG_LINES = 15  # Lines of a failed part's log in the result.
+_SET_CHILD_SUBREAPER = 36  # The number of this option in Linux's prctl.h.
+
+
+def main() -> None:
+    """Runs the parts; as the process of one part, measures it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "parts", nargs="*", choices=[*BOXES_S, []], metavar="PART", help="parts to measure; all if none is named"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of gpu.json and the logs")
+    parser.add_argument("--tiny", action="store_true", help="tiny shapes on a CPU")
+    parser.add_argument("--pipe", type=int, help=argparse.SUPPRESS)  # The process of a part writes its figures there.
+    options = parser.parse_args()
+    if options.pipe is not None:
+        measure(options.parts[0], options.pipe, options.out, tiny=options.tiny)
+    if not options.tiny and not Path("/dev/nvidiactl").exists():
+        parser.error("this machine has no NVIDIA GPU: --tiny runs everything on a CPU")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options.out.mkdir(parents=True, exist_ok=True)
+    result = Result(options.out / "gpu.json", tiny=options.tiny)
+    boxes = {part: BOXES_S[part] for part in options.parts or BOXES_S}
+    with tempfile.TemporaryDirectory(prefix="stj-gpu-") as scratch:
+        words = [sys.executable, __file__, f"--out={scratch}", *(["--tiny"] if options.tiny else [])]
+        run_parts(boxes, lambda part: [*words, part], Path(scratch), result)
+    print(json.dumps(headline(result.raw), indent=1), flush=True)
+    sys.exit(any(part["outcome"] != "done" for part in result.parts.values()))
+
+
+def measure(part: str, pipe: int, scratch: Path, *, tiny: bool) -> None:
+    """Measures a part in this process, which then ends; each of its figures becomes a line of JSON in the pipe."""
+    module = importlib.import_module(_MODULES.get(part, "gpu_training"))
+    sizes = importlib.import_module("gpu_sizes").sizes(tiny=tiny)
+    with os.fdopen(pipe, "w") as lines:
+        for figures in getattr(module, part)(sizes, scratch):
+            print(json.dumps(figures, allow_nan=False), file=lines, flush=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # Threads of collectives may abort a process that Python ends.
+
+
+class Result:
+    """gpu.json, whole after each figure."""
+
+    def __init__(self, path: Path, *, tiny: bool) -> None:
+        self.path = path
+        self._tiny = tiny
+        self.raw: dict[str, Figures] = {}
+        self.parts: dict[str, Figures] = {}
+
+    def add(self, part: str, figures: Figures) -> None:
+        """Prints new figures of a part and merges them."""
+        print(json.dumps({part: figures}), flush=True)
+        self.raw.setdefault(part, {}).update(figures)
+        self._write()
+
+    def end(self, part: str, outcome: Figures) -> None:
+        """Prints how a part ended, and notes it."""
+        print(json.dumps({part: outcome}), flush=True)
+        self.parts[part] = outcome
+        self._write()
+
+    def _write(self) -> None:
+        here = self.raw.get("environment", {})
+        whole = {
+            **headline(self.raw),
+            **{key: here.get(key) for key in ("card", "driver", "versions")},
+            "tiny": self._tiny,
+            "parts": self.parts,
+            "raw": self.raw,
+        }
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(whole, indent=1) + "\n")
+        temporary.rename(self.path)
+
+
+def headline(raw: Mapping[str, Figures]) -> dict[str, float | None]:
+    """The ratios at the top, from the raw figures of all parts; None if what they need was not measured."""
+    trainings = [figures for figures in raw.values() if "recomputed_every" in figures]
+    ours, bare = (_median(raw.get(part, {}).get("tokens_per_s")) for part in ("engine", "bare"))
+    memory = [training["peak_over_plan"] for training in trainings]
+    return {
+        "pass_over_bare_vllm": round(ours / bare, 4) if ours and bare else None,
+        "mfu_full_recompute": _lowest_mfu(trainings, every=1),
+        "mfu_selective_recompute": _lowest_mfu(trainings, every=2),
+        "peak_memory_over_plan": max(memory, key=lambda ratio: abs(ratio - 1), default=None),
+    }
+
+
+def _lowest_mfu(trainings: Sequence[Figures], *, every: int) -> float | None:
+    return min((training["mfu"] for training in trainings if training["recomputed_every"] == every), default=None)
+
+
+def _median(rates: Sequence[float] | None) -> float | None:
+    return statistics.median(rates) if rates else None
+
+
+Command = Callable[[str], Sequence[str]]
+"""The command of a part's process, without the pipe."""
+
+
+def run_parts(parts: Mapping[str, float], command: Command, scratch: Path, result: Result, limit_s: float = LIMIT_S) -> None:
+    """Runs parts one after another, each in its box of seconds, and all within the limit."""
+    adopt_orphans()
+    end = time.monotonic() + limit_s
+    for part, box_s in parts.items():
+        left = end - time.monotonic()
+        if left < LEAST_S:
+            result.end(part, {"outcome": "no time left"})
+        else:
+            result.end(part, run_part(part, command(part), min(box_s, left), scratch, result))
+
+
+def run_part(part: str, command: Sequence[str], box_s: float, scratch: Path, result: Result) -> Figures:
+    """Runs a part as a process, adds its figures as they come, and ends all that it leaves; returns its outcome."""
+    started = time.monotonic()
+    log = result.path.with_name(f"{part}.log")
+    reading, writing = os.pipe()
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [*command, "--pipe", str(writing)], stdout=file, stderr=file, pass_fds=(writing,), env=_environment(scratch)
+        )
+    os.close(writing)
+    try:
+        for line in _lines(process, reading, started + box_s):
+            result.add(part, json.loads(line))
+    finally:
+        os.close(reading)
+        ended = process.poll()
+        end_children()
+    outcome: Figures = {"outcome": "done" if ended == 0 else "out of time" if ended is None else "failed"}
+    outcome |= {"seconds": round(time.monotonic() - started, 1), "box_s": round(box_s, 1)}
+    if ended != 0:
+        outcome["log"] = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+        _keep_engine_logs(scratch, log)
+    return outcome
+
+
+def _lines(process: "subprocess.Popen[bytes]", reading: int, end: float) -> Iterator[bytes]:
+    """Whole lines from the pipe until the process has ended or its time is over. Its children may hold the pipe open longer."""
+    pending, ended = b"", os.pidfd_open(process.pid)
+    os.set_blocking(reading, False)
+    watched = [reading, ended]
+    try:
+        while (left := end - time.monotonic()) > 0:
+            ready, _, _ = select.select(watched, [], [], left)
+            chunk = b""
+            if reading in watched:
+                with suppress(BlockingIOError):
+                    chunk = os.read(reading, 1 << 16)
+                    watched = watched if chunk else [ended]
+            *whole, pending = (pending + chunk).split(b"\n")
+            yield from whole
+            if ended in ready and not chunk:
+                process.wait()
+                return
+    finally:
+        os.close(ended)
+
+
+def adopt_orphans() -> None:
+    """Makes this process the parent of all processes whose parents end: engines and their workers stay within reach."""
+    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def end_children() -> None:
+    """Kills all processes below this one, so that the next part has the whole card."""
+    while children := psutil.Process().children(recursive=True):
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(children, timeout=1)
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    """Nothing is downloaded; what is compiled is in the scratch folder, so a cold start is cold, and a warm one finds it."""
+    caches = {name: str(scratch / name.lower()) for name in ("VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    # vLLM 0.25 ends with an error on a GPU if it may use Flashinfer's sampler and Flashinfer is not there.
+    sampler = {} if importlib.util.find_spec("flashinfer") else {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
+    return {**os.environ, **caches, **sampler, "PYTHONPATH": path, "TMPDIR": str(scratch), "HF_HUB_OFFLINE": "1"}
+
+
+def _keep_engine_logs(scratch: Path, log: Path) -> None:
+    """Copies the logs of engines that failed beside the part's log."""
+    for kept in scratch.glob("stj-*/*.log"):
+        shutil.move(kept, log.with_name(f"{log.stem}-{kept.name}"))
+
+
+if __name__ == "__main__":
+    main()

