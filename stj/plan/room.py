@@ -74,6 +74,8 @@ class RoomPlan:
     run_root: str
     remote: bool
     """Whether run_root is an object store."""
+    disk: str
+    """What run_root is otherwise, in words."""
     written: DiskPlan
     """What run_root holds at most."""
     phases: tuple[PhaseRoom, ...]
@@ -93,14 +95,14 @@ class RoomPlan:
 
     def lines(self) -> list[str]:
         """The room for a reader."""
-        where = "an object store" if self.remote else "a disk that all machines share"
+        where = "an object store" if self.remote else self.disk
         return [
             f"{'room':<12} run_root={self.run_root} is {where}: it holds up to {self.written.words()}; checkpoints lie beside "
             "their model",
             *(f"{'':<12} on each machine, {phase.line()}" for phase in self.phases),
             f"{'':<12} up to {gigabytes(self.most_gb * GB)} of a machine's disk in one phase, and "
             f"{gigabytes(self.copies_gb * GB)} with copies of models that are no longer used; {self._verdict()}",
-            f"{'':<12} up to {self.store_gb:,.3g} GB of /dev/shm, part of its memory, for Ray's objects{self.memory}",
+            f"{'':<12} up to {self.store_gb:,.3g} GB of /dev/shm, which is memory, for Ray's objects{self.memory}",
         ]
 
     def _verdict(self) -> str:
@@ -127,6 +129,7 @@ def room_plan(config: Config) -> RoomPlan | None:
     return RoomPlan(
         run_root=config.run_root,
         remote=remote,
+        disk="a disk of the machine" if training_machines(config) == 1 else "a disk that all machines share",
         written=written,
         phases=phases,
         most_gb=most / GB,
