@@ -13,11 +13,13 @@ from shutil import disk_usage
 
 from stj.config import Config
 from stj.models.locate import cache_places, removable_here, weights_here
+from stj.plan.memory import GB
 from stj.plan.room import HUB, JUDGES, OURS, SCRATCH, TRAINING, DiskPart, PhaseRoom, room_plan
 from stj.storage.probe import existing
 from stj.text import gigabytes
 
 _RUN_ROOT = "run_root"
+_SHM = Path("/dev/shm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,20 @@ class MachineRoom:
 
     def fault(self) -> str | None:
         """Which phase does not fit, even when unused copies of models have given way, and what fills the disk; or None."""
+        return self._disk_fault() or self._shm_fault()
+
+    def _shm_fault(self) -> str | None:
+        """A container has 64 MB of /dev/shm unless it is told otherwise, and vLLM's workers die of a bus error there."""
+        free = disk_usage(_SHM).free if _SHM.is_dir() else 0
+        needed, phase = max(((phase.shm_gb, phase.phase) for phase in self.phases), default=(0.0, ""))
+        if needed * GB <= free:
+            return None
+        return (
+            f"the engines of {phase} take {needed:.2g} GB of {_SHM}, and {gigabytes(free)} are free there: free it, or start "
+            "the container with a larger --shm-size"
+        )
+
+    def _disk_fault(self) -> str | None:
         for phase in self.phases:
             for disk, parts in self._by_disk(phase).items():
                 size = sum(part.size for part in parts)

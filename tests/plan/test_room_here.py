@@ -87,3 +87,22 @@ def test_only_what_is_left_of_a_run_counts(tmp_path: Path, monkeypatch: pytest.M
     )
     assert check(paper, 10, monkeypatch, trainings=0, models=set()) == "nothing is to be fetched to this machine"
     assert check(paper, 10, monkeypatch, trainings=1, models=set()).startswith("training writes 141 GB of meta-llama")
+
+
+def test_a_container_with_little_shared_memory_is_refused_for_engines_of_several_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def usage(place: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=0.064 * GB if place == Path("/dev/shm") else 10_000 * GB)
+
+    def fault(*overrides: str) -> str | None:
+        room = machine_room(load([CONF / "paper.yaml"], ["run_root=s3://bucket/run", *overrides]), None, 5)
+        monkeypatch.setattr("stj.plan.room_here.disk_usage", usage)
+        assert room is not None
+        return room.fault()
+
+    assert fault() == (
+        "the engines of measuring M_0 take 2.4 GB of /dev/shm, and 0.064 GB are free there: free it, or start the "
+        "container with a larger --shm-size"
+    )
+    assert fault(*(f"models.{role}.tensor_parallel_size=1" for role in ("generator", "first_judge", "seed"))) is None
