@@ -3,7 +3,7 @@
 `stj doctor` shows every finding. `stj run` and `stj iterate` begin with the same ones, and stop if one is a refusal.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 
 from stj.config import Config, ModelConfig, check_run_root
@@ -13,9 +13,9 @@ from stj.loop.inputs import input_findings
 from stj.loop.kinds import TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Run
-from stj.loop.removal import without_weights
+from stj.loop.removal import weights_in, without_weights
 from stj.models.check import ModelUse
-from stj.models.shapes import shape_of
+from stj.models.shapes import Shape, shape_of
 from stj.models.tokenizer import load_tokenizer
 from stj.passes.check import gpu_findings, model_findings, on_this_machine
 from stj.plan.context import (
@@ -25,11 +25,12 @@ from stj.plan.context import (
     given_pairs_request,
     judge_requests,
 )
-from stj.plan.disk import disk_plan
+from stj.plan.disk import DiskPlan, disk_plan
 from stj.plan.gpus import check_memory, gpus_here
-from stj.plan.room import room_plan
-from stj.plan.room_here import check_room_here
+from stj.plan.room_here import machine_room
+from stj.plan.training import stages
 from stj.storage.artifacts import artifacts_to_make
+from stj.storage.folder import Folder
 from stj.storage.probe import probe
 from stj.text import gigabytes
 from stj.train.check import check_model
@@ -70,7 +71,7 @@ def examine(config: Config, to_make: Sequence[Phase] | None) -> list[Finding]:
     findings += input_findings(config)
     findings.append(look("run_root", partial(_check_run_root, config, trainings)))
     if on_this_machine(config.ray) and all(finding.ok for finding in findings):
-        findings.append(look("disk", partial(_check_disks, config, trainings)))
+        findings.append(look("disk", partial(_check_disks, config, asked, trainings)))
     return findings + _gpu_findings(config, trains=trainings > 0)
 
 
@@ -134,7 +135,7 @@ def _check_run_root(config: Config, trainings: int) -> str:
     shape = shape_of(config.models.seed)
     if shape is None:
         return f"{config.run_root}: can be written; the seed's shape is unknown, so the space that the run takes is too"
-    needed = disk_plan(shape, trainings, config)
+    needed = still_written(config, shape, trainings)
     if free is not None and needed.total > free:
         raise ConfigError(
             f"run_root={config.run_root}: {gigabytes(free)} are free, and the run writes up to {needed.words()}: free space "
@@ -144,12 +145,31 @@ def _check_run_root(config: Config, trainings: int) -> str:
     return f"{config.run_root}: can be written; the run writes up to {needed.words()}{room}"
 
 
-def _check_disks(config: Config, trainings: int) -> str:
+def still_written(config: Config, shape: Shape, trainings: int) -> DiskPlan:
+    """What the rest of a run writes to run_root, beside the models and checkpoints that lie there already."""
+    left, whole = disk_plan(shape, trainings, config), disk_plan(shape, config.iterations * len(stages(config.train)), config)
+    models, checkpoints = weights_in(Folder.at(config.run_root).local)
+    return DiskPlan(
+        models=max(0, min(left.models, whole.models - models)),
+        checkpoints=max(0, min(left.checkpoints, whole.checkpoints - checkpoints)),
+    )
+
+
+def _check_disks(config: Config, asked: Collection[ModelConfig | None] | None, trainings: int) -> str:
     """The disks of this machine: what is fetched, scratch files, and run_root may all lie on the same one."""
-    shape, planned = shape_of(config.models.seed), room_plan(config)
-    if shape is None or planned is None:
+    shape, on_disk = shape_of(config.models.seed), Folder.at(config.run_root).local
+    in_run_root = still_written(config, shape, trainings).total if shape and on_disk else 0
+    room = machine_room(config, engine_paths(asked), trainings, in_run_root=in_run_root)
+    if room is None:
         return "the seed's shape is unknown, so the room that the run takes is too"
-    return check_room_here(config, planned, disk_plan(shape, trainings, config))
+    if fault := room.fault():
+        raise ConfigError(f"disk: {fault}")
+    return room.words()
+
+
+def engine_paths(models: Iterable[ModelConfig | None] | None) -> set[str] | None:
+    """The paths of the models whose engines start; None if all may."""
+    return None if models is None else {model.path for model in models if model}
 
 
 def _cluster_findings(config: Config) -> list[Finding]:

@@ -11,7 +11,7 @@ from stj.config import Config
 from stj.errors import StjError
 from stj.findings import Finding, require
 from stj.loop.benchmarks import unused_settings
-from stj.loop.doctor import diagnose_here, examine, trainings_among
+from stj.loop.doctor import diagnose_here, engine_paths, examine, trainings_among
 from stj.loop.kinds import TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Iteration, Run
@@ -23,6 +23,7 @@ from stj.loop.summary import RunSummary
 from stj.passes.link import link_findings
 from stj.passes.node_check import checked_nodes
 from stj.passes.session import Demand, driver_session, engine_demand, training_demand
+from stj.plan.room_here import machine_room
 from stj.storage.artifacts import artifacts_to_make
 from stj.text import Show
 
@@ -107,7 +108,8 @@ def _checked_nodes(run: Run, missing: Sequence[Phase]) -> AbstractContextManager
     models = [phase.engine_model for phase in missing if phase.engine_model]
     engines = config.engine.device == "gpu" and any(not model.endpoint for model in models)
     ranks = config.train.device == "gpu" and trainings_among(missing) > 0
-    return checked_nodes(config.ray, run.folder, gpu=engines or ranks)
+    room = machine_room(config, engine_paths(models), trainings_among(missing))
+    return checked_nodes(config.ray, run.folder, gpu=engines or ranks, room=room)
 
 
 def make_phase(phase: Phase, print_line: Show, missing: Collection[Phase], *, overwrite: bool) -> None:

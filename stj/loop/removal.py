@@ -5,6 +5,7 @@ judged, its scores and its manifest stay. The newest two models stay, to be used
 """
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from stj.errors import ArtifactError
 from stj.loop.benchmarks import BenchmarkPhase
@@ -13,6 +14,7 @@ from stj.loop.phase import Phase
 from stj.loop.phases import Iteration, Run
 from stj.models.removed import removal_note, remove_weights
 from stj.text import Show, gigabytes
+from stj.train.job import CHECKPOINTS
 
 _NEWEST = 2
 """M_i and M_{i+1} stay when M_{i+1} has judged."""
@@ -77,6 +79,13 @@ def removed_models(run: Run) -> Iterator[tuple[TrainingPhase, str]]:
         for training in _trainings(iteration):
             if training.artifact.state()[0] == "done" and (note := removal_note(training.artifact.folder)):
                 yield training, note
+
+
+def weights_in(run_root: Path | None) -> tuple[int, int]:
+    """Bytes of models and of checkpoints in a run's directory; none in an object store, whose room has no end."""
+    files = [file for file in run_root.glob("iteration_*/**/*") if file.is_file()] if run_root else []
+    checkpoints = sum(file.stat().st_size for file in files if CHECKPOINTS in file.parts)
+    return sum(file.stat().st_size for file in files if file.suffix == ".safetensors"), checkpoints
 
 
 def _trainings(iteration: Iteration) -> list[TrainingPhase]:

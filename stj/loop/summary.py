@@ -43,7 +43,7 @@ class RunSummary:
             before = report.dashboard if judge or _first_judge_is_seed(run) else None
             if seen.sample is not None:
                 samples.append(_shown(judge, seen.sample))
-        return cls(facts=_facts(run) | {"samples": samples}, judges=judges, where=Where.of(run))
+        return cls(facts=run_facts(run) | {"samples": samples}, judges=judges, where=Where.of(run))
 
 
 @dataclass(kw_only=True)
@@ -129,7 +129,8 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
     )
 
 
-def _facts(run: Run) -> dict[str, Any]:
+def run_facts(run: Run) -> dict[str, Any]:
+    """JSON values about the run as a whole, with its config and the models whose weights are gone."""
     config = run.config
     named = {"run_root": config.run_root, "run seed": config.seed, "judgments kept": config.judge.keep, "stj": __version__}
     removed = {f"weights of {training.name}": f"removed {note}" for training, note in removed_models(run)}

@@ -2,12 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from stj.machine.driver import driver_fault_here
 from stj.machine.packages import package_fault
 from stj.machine.place import SharedPlace
 
 _NAMED = 3  # Name this many machines; an image's fault is the same on all of them.
+
+
+class Need(Protocol):
+    """What a room above asks of each machine, such as room on its disk."""
+
+    def fault(self) -> str | None:
+        """What this machine lacks, with the remedy; None if it lacks nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +28,8 @@ class MachineNeeds:
     """A directory that it reads and writes."""
     gpu: bool = False
     """Whether torch must be able to use its GPUs."""
+    room: Need | None = None
+    """Room on its disks."""
 
     def fault(self) -> str | None:
         """The first thing that this machine lacks, with the remedy; None if it lacks nothing."""
@@ -27,11 +37,12 @@ class MachineNeeds:
             package_fault(self.packages)
             or (driver_fault_here() if self.gpu else None)
             or (self.place.fault() if self.place else None)
+            or (self.room.fault() if self.room else None)
         )
 
     def without_gpu(self) -> "MachineNeeds":
-        """What a machine without GPUs must have."""
-        return replace(self, gpu=False)
+        """What a machine without GPUs must have; if the run needs GPUs, it does nothing that fills its disk."""
+        return replace(self, gpu=False, room=None if self.gpu else self.room)
 
 
 def machine_words(machines: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from stj.config import RayConfig
 from stj.errors import CheckFailed
 from stj.findings import Finding, look, require
-from stj.machine.needs import MachineNeeds, machine_words
+from stj.machine.needs import MachineNeeds, Need, machine_words
 from stj.machine.packages import expected_versions
 from stj.machine.place import shared
 from stj.passes.check import on_this_machine
@@ -26,10 +26,11 @@ _ANSWER_S = 60.0  # Ray starts a worker on each machine; one that is too busy is
 
 
 @contextmanager
-def checked_nodes(config: RayConfig, folder: Folder | None, *, gpu: bool) -> Iterator[None]:
+def checked_nodes(config: RayConfig, folder: Folder | None, *, gpu: bool, room: Need | None = None) -> Iterator[None]:
     """Checks all machines of the cluster, if there is one; while the block runs, those that join later find the mark too.
 
-    `folder` is what they must see, None if only the driver works in the run's directory. `gpu` has their drivers checked.
+    `folder` is what they must see, None if only the driver works in the run's directory. `gpu` has their drivers checked, and
+    `room` the disks of those with GPUs, or of all if no machine needs one.
 
     Raises CheckFailed with a line for each fault.
     """
@@ -37,7 +38,7 @@ def checked_nodes(config: RayConfig, folder: Folder | None, *, gpu: bool) -> Ite
         yield
         return
     with shared(folder) if folder else nullcontext() as place:
-        require(node_findings(MachineNeeds(packages=expected_versions(), place=place, gpu=gpu)))
+        require(node_findings(MachineNeeds(packages=expected_versions(), place=place, gpu=gpu, room=room)))
         yield
 
 

@@ -6,7 +6,7 @@ run on a disk writes to that disk, and its models are read there. A GB is 10^9 b
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from stj.config import Config, ModelConfig
@@ -21,8 +21,8 @@ _STORE_SHARE, _STORE_MOST_GB = 0.3, 200
 """Ray's store of objects lies in /dev/shm: this share of memory, and at most so much (ray/_private/ray_constants.py)."""
 _BROADCAST_GB, _RESPONSE_GB = 0.168, 0.252
 """vLLM's queues in /dev/shm for an engine of several workers: one for all, and one for each (vllm/v1/executor)."""
-JUDGES = "judges M_1 and later"
-"""Name of the phases of trained judges: each one is another copy."""
+JUDGES, TRAINING = "judges M_1 and later", "training"
+"""Names of the phases of trained judges, of which each is another copy, and of trainings."""
 HUB, OURS, SCRATCH = "the hub's cache (HF_HOME)", "stj's cache of models", "TMPDIR"
 
 
@@ -48,6 +48,12 @@ class PhaseRoom:
     parts: tuple[DiskPart, ...]
     shm_gb: float
     """The part of /dev/shm that the phase takes beside Ray's objects."""
+    model: str = ""
+    """The path of the model whose engines run, of those that the config names."""
+
+    def beside(self, parts: tuple[DiskPart, ...]) -> "PhaseRoom":
+        """The same phase with further parts."""
+        return replace(self, parts=(*self.parts, *parts))
 
     @property
     def disk_bytes(self) -> int:
@@ -68,6 +74,8 @@ class RoomPlan:
     run_root: str
     remote: bool
     """Whether run_root is an object store."""
+    disk: str
+    """What run_root is otherwise, in words."""
     written: DiskPlan
     """What run_root holds at most."""
     phases: tuple[PhaseRoom, ...]
@@ -87,14 +95,14 @@ class RoomPlan:
 
     def lines(self) -> list[str]:
         """The room for a reader."""
-        where = "an object store" if self.remote else "a disk that all machines share"
+        where = "an object store" if self.remote else self.disk
         return [
             f"{'room':<12} run_root={self.run_root} is {where}: it holds up to {self.written.words()}; checkpoints lie beside "
             "their model",
             *(f"{'':<12} on each machine, {phase.line()}" for phase in self.phases),
             f"{'':<12} up to {gigabytes(self.most_gb * GB)} of a machine's disk in one phase, and "
             f"{gigabytes(self.copies_gb * GB)} with copies of models that are no longer used; {self._verdict()}",
-            f"{'':<12} up to {self.store_gb:,.3g} GB of /dev/shm, part of its memory, for Ray's objects{self.memory}",
+            f"{'':<12} up to {self.store_gb:,.3g} GB of /dev/shm, which is memory, for Ray's objects{self.memory}",
         ]
 
     def _verdict(self) -> str:
@@ -121,6 +129,7 @@ def room_plan(config: Config) -> RoomPlan | None:
     return RoomPlan(
         run_root=config.run_root,
         remote=remote,
+        disk="a disk of the machine" if training_machines(config) == 1 else "a disk that all machines share",
         written=written,
         phases=phases,
         most_gb=most / GB,
@@ -167,9 +176,16 @@ def _phases(config: Config, seed: Shape, *, remote: bool) -> Iterator[PhaseRoom]
     first = list(dict.fromkeys([models.generator, models.first_judge]))
     for model in first:
         roles = [name for name, role in (("pairs", models.generator), ("judgments 1", models.first_judge)) if role == model]
-        yield PhaseRoom(phase=", ".join(roles), parts=tuple(_fetched(model)), shm_gb=_engine_shm(model, config))
+        yield PhaseRoom(
+            phase=", ".join(roles), parts=tuple(_fetched(model)), shm_gb=_engine_shm(model, config), model=model.path
+        )
     if models.seed not in first and (config.heldout.path or config.benchmarks):
-        yield PhaseRoom(phase="measuring M_0", parts=tuple(_fetched(models.seed)), shm_gb=_engine_shm(models.seed, config))
+        yield PhaseRoom(
+            phase="measuring M_0",
+            parts=tuple(_fetched(models.seed)),
+            shm_gb=_engine_shm(models.seed, config),
+            model=models.seed.path,
+        )
     judge = [DiskPart(what="a trained judge", place=OURS, size=_model_bytes(config, seed))] if remote else []
     alone = config.train.lora is not None and config.train.lora.export == "adapter"
     yield PhaseRoom(
@@ -177,7 +193,7 @@ def _phases(config: Config, seed: Shape, *, remote: bool) -> Iterator[PhaseRoom]
         parts=(*judge, *(_fetched(models.seed) if alone else ())),
         shm_gb=_engine_shm(models.seed, config),
     )
-    yield PhaseRoom(phase="training", parts=tuple(_training_parts(config, seed, remote=remote)), shm_gb=0)
+    yield PhaseRoom(phase=TRAINING, parts=tuple(_training_parts(config, seed, remote=remote)), shm_gb=0)
 
 
 def _training_parts(config: Config, seed: Shape, *, remote: bool) -> Iterator[DiskPart]:
@@ -219,5 +235,5 @@ def _remedy(config: Config, phases: tuple[PhaseRoom, ...], most: int, shared: in
         return ""
     fullest = max(phases, key=lambda phase: phase.disk_bytes)
     filled = ", ".join([part.words() for part in fullest.parts] + ([f"{gigabytes(shared)} in run_root"] if shared else []))
-    more = ", or more machines" if training_machines(config) > 1 and fullest.phase == "training" else ""
+    more = ", or more machines" if training_machines(config) > 1 and fullest.phase == TRAINING else ""
     return f"{fullest.phase} fills the disk with {filled}: take machines with larger disks{more}"

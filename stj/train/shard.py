@@ -71,5 +71,13 @@ def write_shard(target: Folder, name: str, layout: Mapping[str, Tensor], keep: P
             os.fsync(file.fileno())
         target.upload(temporary.rename(directory / name))
         if keep and not target.local:
-            with suppress(OSError):  # the machine fetches it again: slower, but no failure
-                shutil.move(directory / name, keep / shard.digest.sha256)
+            _keep(directory / name, keep / shard.digest.sha256)
+
+
+def _keep(file: Path, kept: Path) -> None:
+    """Moves an uploaded file to where it stays. If that fails, the machine fetches it: slower, but no failure."""
+    try:
+        shutil.move(file, kept)
+    except OSError:
+        with suppress(OSError):
+            kept.unlink(missing_ok=True)

@@ -8,19 +8,23 @@ import pytest
 from stj.cli import main
 from stj.config_loader import load
 from stj.errors import ArtifactError, ModelError
-from stj.loop.doctor import diagnose_here
+from stj.loop.doctor import diagnose_here, still_written
 from stj.loop.iterate import iterate
 from stj.loop.kinds import TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Run
 from stj.loop.removal import remove_older_models, without_weights
 from stj.loop.status import phase_states
+from stj.loop.summary import run_facts
 from stj.models.locate import model_identity
 from stj.models.removed import REMOVED, removal_note, remove_weights
+from stj.models.shapes import shape_of
+from stj.plan.disk import disk_plan
 from stj.storage.folder import Folder
 from stj.storage.holds import hold
 
 MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
+GB = 10**9
 WEIGHTS = ("config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "tokenizer.json")
 
 
@@ -197,3 +201,60 @@ def test_a_removal_that_is_killed_leaves_no_model_and_is_finished_by_the_next(
     assert remove_weights(folder, "once more") == 0
     folder.write(REMOVED, b"[]")
     assert removal_note(folder) == "its removed.json is damaged and does not say why"
+
+
+def test_a_disk_that_was_large_enough_at_the_start_is_so_at_every_resume(tmp_path: Path) -> None:
+    """What lies in run_root already is not written again: a run on a disk without a spare byte must resume."""
+    conf = MINI.parent / "small.yaml"
+    config = load([conf], [f"run_root={tmp_path}/run", "iterations=5", "ray.address=local"])
+    shape = shape_of(config.models.seed)
+    assert shape is not None
+    disk = disk_plan(shape, 5, config).total
+    used = 0
+    for path, size in (
+        ("iteration_1/model/model.safetensors", 16 * GB),
+        ("iteration_2/model/model.safetensors", 16 * GB),
+        ("iteration_3/checkpoints/step_1/states.pt", 96 * GB),
+        ("iteration_3/checkpoints/step_2/states.pt", 96 * GB),
+    ):
+        assert still_written(config, shape, 5).total <= disk - used
+        assert still_written(config, shape, 3).total <= disk - used
+        file = tmp_path / "run" / path
+        file.parent.mkdir(parents=True)
+        with file.open("wb") as sparse:
+            sparse.truncate(size)
+        used += size
+    assert still_written(config, shape, 3).total == disk - used
+    assert still_written(config, shape, 0).total == 0
+
+
+def test_what_stays_on_disk_is_in_no_key(tmp_path: Path) -> None:
+    runs = [run_of(tmp_path, f"keep_models={value}") for value in ("last", "all")]
+    first, second = ([phase.artifact.fingerprint for phase in run.phases] for run in runs)
+    assert first == second
+
+
+def test_the_report_names_removed_models(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    go_through(run, [], 4)
+    removed = dict.fromkeys(f"weights of {name}" for name in ("iteration_1/model", "iteration_2/model"))
+    assert [note for name, note in run_facts(run).items() if name in removed] == [
+        f"removed by keep_models=last, once M_{judge} had judged" for judge in (3, 4)
+    ]
+
+
+def test_a_training_gives_way_to_no_model_that_is_still_needed(tmp_path: Path) -> None:
+    other = ["models.generator.path=org/large", "models.first_judge.path=org/large"]
+    objective = ["train.objective=sft_then_dpo", "judge.sampling=first_pair"]
+    run = run_of(tmp_path, *other, *objective)
+    seed, root = run.config.models.seed.path, f"{tmp_path}/run"
+    for phase in trainings(run):
+        needed = {seed, phase.artifact.folder.uri, f"{root}/iteration_{phase.iteration}/warm_up/model"}
+        assert not needed & set(phase.done_models)
+        later = [after for after in run.phases if after.iteration >= phase.iteration and isinstance(after, TrainingPhase)]
+        assert not {after.model.path for after in later} & set(phase.done_models)
+    assert set(trainings(run)[-1].done_models) == {
+        "org/large",
+        *(f"{root}/iteration_{number}/{name}" for number in (1, 2, 3) for name in ("model", "warm_up/model")),
+    }
+    assert trainings(run_of(tmp_path))[0].done_models == ()  # the seed made and judged the pairs itself
