@@ -24,7 +24,7 @@ PLANTED = [(name, number) for name, planted in REPLACED.items() for number in ra
 
 
 def faults_of(name: str, text: str, directory: Path) -> list[str]:
-    return script_faults(name, text, directory) if name in SCRIPTS else faults(name, text)
+    return script_faults(name, text, directory) if name in SCRIPTS else list(faults(name, text))
 
 
 @pytest.mark.parametrize("name", [*RULES, *SCRIPTS])
@@ -38,7 +38,8 @@ def test_a_planted_fault_is_noticed(name: str, number: int, tmp_path: Path) -> N
     old, new = REPLACED[name][number]
     assert old in text, "the fault cannot be planted: the file has changed"
     planted = text.replace(old, new) if name == "kuberay.yaml" else text.replace(old, new, 1)
-    assert faults_of(name, planted, tmp_path), f"{old!r} became {new!r}, and no rule noticed"
+    noticed = script_faults(name, planted, tmp_path) if name in SCRIPTS else next(faults(name, planted), None)
+    assert noticed, f"{old!r} became {new!r}, and no rule noticed"
 
 
 def test_every_file_has_rules_and_twenty_planted_faults() -> None:
