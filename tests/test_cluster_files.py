@@ -5,6 +5,8 @@ A rule that notices nothing is worth nothing: at least 20 faults are planted in 
 
 import os
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -129,3 +131,11 @@ def test_every_package_of_the_cloud_s_list_is_missing_in_the_gpu_s_list() -> Non
     cloud, gpu = ({line.partition("==")[0] for line in lines if "==" in line} for lines in lists)
     assert cloud
     assert not cloud & gpu
+
+
+@pytest.mark.parametrize(("value", "cache"), [("/disk/stj", "/disk/stj/models"), ("", "~/.cache/stj/models")])
+def test_copies_of_models_go_where_the_variable_says(value: str, cache: str) -> None:
+    code = "from stj.models.locate import _CACHE, _LINKS; print(_CACHE); assert _LINKS.parent == _CACHE.parent"
+    environment = {**os.environ, "STJ_CACHE": value, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(Path(cache).expanduser())
