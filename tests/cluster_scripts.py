@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from tests.cluster_rules import INSTALLS, differs, old_drivers
@@ -258,6 +259,6 @@ def script_faults(name: str, text: str, directory: Path) -> list[str]:
     if checked.returncode:
         return [f"bash refuses it: {checked.stderr}"]
     try:
-        return [fault for fault, _ in zip(SCRIPTS[name](text, directory), range(1), strict=False)]
+        return list(islice(SCRIPTS[name](text, directory), 1))
     except (subprocess.TimeoutExpired, OSError, ValueError, IndexError) as error:
         return [f"it hangs, or calls nothing: {type(error).__name__}"]

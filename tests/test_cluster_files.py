@@ -83,16 +83,8 @@ def rayjob_schema() -> Any:
 
 
 @NEEDS_CRD
-@pytest.mark.parametrize("taken", [[], ["# EFA: "], ["# TCPX: "]])
-def test_kuberay_s_schema_accepts_the_rayjob_with_each_network(taken: list[str]) -> None:
-    text = (CLUSTER / "kuberay.yaml").read_text()
-    for mark in taken:
-        text = text.replace(mark, "")
-    schema = rayjob_schema()
-    job = yaml.safe_load(text)
-    for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]:
-        group["template"].pop("metadata", None)  # Open in Kubernetes, and not described in KubeRay's schema.
-    jsonschema.validate(job, schema)
+def test_kuberay_s_schema_accepts_the_rayjob_with_the_lines_for_efa() -> None:
+    jsonschema.validate(yaml.safe_load((CLUSTER / "kuberay.yaml").read_text().replace("# EFA: ", "")), rayjob_schema())
 
 
 @NEEDS_CRD
