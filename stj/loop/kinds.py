@@ -203,12 +203,20 @@ class TrainingPhase(Phase):
     def run(self) -> None:
         """Trains, and selects among the checkpoints if the config asks for it."""
         from stj.loop.checkpoint_selection import CheckpointSelection
+        from stj.passes.waiting import waiting_ranks
         from stj.train.launch import train
 
         if self.selected_on:
             CheckpointSelection(training=self, pairs=self.selected_on).run()
         else:
-            train(self.train, self.model, self.examples.artifact, self.artifact, self.config.ray)
+            train(
+                self.train,
+                self.model,
+                self.examples.artifact,
+                self.artifact,
+                self.config.ray,
+                waiting=waiting_ranks(self.train),
+            )
 
     def clean_up(self) -> None:
         """Removes the checkpoints: a kill can come after the model is done and before they are removed."""

@@ -20,6 +20,7 @@ class PassRegistry:
         self._starts = 0
         self._unfinished_starts: Counter[str] = Counter()
         self._refusal = ""
+        self._engines = (0, 0)
 
     def record_start_attempt(self, actor: str) -> tuple[int, int]:
         """Records that an actor starts its engine.
@@ -74,6 +75,14 @@ class PassRegistry:
         known = self._spent.get(engine)
         if known is None or spent.engine_seconds > known.engine_seconds:
             self._spent[engine] = spent
+
+    def record_engines(self, missing: int, total: int) -> None:
+        """Records how many engines of the pass have no machine, and how many engines it has asked for."""
+        self._engines = (missing, total)
+
+    def engines(self) -> tuple[int, int]:
+        """Engines without a machine, and all engines that the pass has asked for."""
+        return self._engines
 
     def snapshot(self) -> tuple[int, Ledger]:
         """Rows on engines now, and what all engines have spent."""
