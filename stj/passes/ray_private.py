@@ -205,8 +205,8 @@ class AutoscalerState:
     """Machines that are asked for or starting, by type."""
     refused: Counter[str]
     """Launches that have failed since the cluster started, by type: the autoscaler v2 alone counts them."""
-    reasons: dict[str, str]
-    """Why a type cannot be had now: the autoscaler v1 alone says that."""
+    reasons: dict[str, tuple[float, str]]
+    """When a type could not be had, in seconds since 1970, and why: the autoscaler v1 alone says that."""
     impossible: list[dict[str, float]]
     """Bundles that no machine can be added for: the autoscaler v2 alone says that."""
     groups: list[list[dict[str, float]]]
@@ -267,10 +267,15 @@ def _v1_report() -> dict[str, Any]:
     return (json.loads(text) if text else {}).get("autoscaler_report") or {}
 
 
-def _v1_refusals(report: dict[str, Any]) -> dict[str, str]:
+def _v1_refusals(report: dict[str, Any]) -> dict[str, tuple[float, str]]:
     kinds = (report.get("node_availability_summary") or {}).get("node_availabilities", {})
-    causes = {kind: facts.get("unavailable_node_information") for kind, facts in kinds.items() if not facts["is_available"]}
-    return {kind: f"{cause['category']}: {cause['description']}" if cause else "" for kind, cause in causes.items()}
+    refused = {kind: facts for kind, facts in kinds.items() if not facts["is_available"]}
+    return {kind: (facts["last_checked_timestamp"], _v1_reason(facts)) for kind, facts in refused.items()}
+
+
+def _v1_reason(facts: dict[str, Any]) -> str:
+    cause = facts.get("unavailable_node_information")
+    return f"{cause['category']}: {cause['description']}" if cause else ""
 
 
 def hold_machines(name: str, bundles: Sequence[dict[str, float]], labels: dict[str, str], seconds: float) -> None:

@@ -34,6 +34,7 @@ from stj.passes.row_bitmap import RowBitmap
 from stj.passes.session import engine_demand
 from stj.passes.source import SEALED, RowSource, unseal
 from stj.passes.spec import Pass
+from stj.passes.stock import OtherType
 from stj.passes.waiting import Waiting
 from stj.passes.watch import PassWatch
 from stj.rows import Row
@@ -72,7 +73,7 @@ def run_pass(
     committer = StreamCommitter(artifact, beside or {}, config, _clearing(live_line, on_row), spec.total)
     registry = driver_actor(PassRegistry)
     demand = engine_demand(config, [spec.model])
-    watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s, Waiting(demand))
+    watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s, Waiting(demand), OtherType(demand))
     try:
         # The stream is closed here after an error too: Ray Data's iterator would start another Ray when it is collected.
         with (

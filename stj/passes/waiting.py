@@ -1,7 +1,6 @@
 """What engines or ranks wait for, in words: machines that start, a type that is refused, or others that hold the GPUs."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from ray.exceptions import GetTimeoutError, RayError
@@ -11,6 +10,7 @@ from stj.passes.machines import Demand, amounts, matches
 from stj.passes.ray_private import AutoscalerState, MachineState, autoscaler_state, launch_failures
 from stj.passes.session import training_demand
 
+_V1_STAYS = "the autoscaler v1 asks for no other type, v2 does (RAY_enable_autoscaler_v2=1 at the head's start)"
 _REASONS_EVERY_S = 30.0  # The log of the autoscaler is read on the head, by a task.
 
 
@@ -22,7 +22,9 @@ class Waiting:
 
     def __init__(self, demand: Demand) -> None:
         self._demand = demand
-        self._refused_before: Counter[str] | None = None
+        self.refused: frozenset[str] = frozenset()
+        """Types that the autoscaler v2 was refused, at the last look."""
+        self._before: AutoscalerState | None = None
         self._reasons: dict[str, str] = {}
         self._reasons_at = -_REASONS_EVERY_S
 
@@ -52,7 +54,7 @@ class Waiting:
             state = autoscaler_state()
         except Exception:  # The head may be lost for a while, and Ray has no narrower class for that.
             return []
-        refused = self.refusals(state)
+        refused = self._refusals(state)
         starting = [
             f"{count} {kind} {'is' if count == 1 else 'are'} starting" for kind, count in sorted(state.starting.items())
         ]
@@ -65,17 +67,20 @@ class Waiting:
                 causes.append("the autoscaler has no machine to add for it now")
         return causes or ["no machine has come yet"]
 
-    def refusals(self, state: AutoscalerState) -> dict[str, str]:
+    def _refusals(self, state: AutoscalerState) -> dict[str, str]:
         """The types that were refused while this demand waits, with ` N times` if that is counted."""
-        if self._refused_before is None:
-            self._refused_before = state.refused
-        counted = state.refused - self._refused_before
-        return dict.fromkeys(state.reasons, "") | {
+        before = self._before = self._before or state
+        counted = state.refused - before.refused
+        self.refused = frozenset(counted)
+        uncounted = [kind for kind in state.reasons if state.reasons[kind] != before.reasons.get(kind)]
+        return dict.fromkeys(uncounted, "") | {
             kind: f" {count} time{'' if count == 1 else 's'}" for kind, count in counted.items()
         }
 
     def _reason(self, kind: str, state: AutoscalerState) -> str:
-        reason = state.reasons.get(kind) or self._logged_reason(kind)
+        if kind in state.reasons:
+            return f" ({state.reasons[kind][1]}); {_V1_STAYS}"
+        reason = self._logged_reason(kind)
         return f" ({reason})" if reason else ""
 
     def _logged_reason(self, kind: str) -> str:

@@ -16,6 +16,7 @@ from stj.passes.metrics import PassMetrics
 from stj.passes.progress import Progress
 from stj.passes.routes import StreamCommitter
 from stj.passes.spec import Pass
+from stj.passes.stock import OtherType
 from stj.passes.waiting import Waiting
 from stj.text import LiveLine
 
@@ -38,9 +39,11 @@ class PassWatch(threading.Thread):
         live_line: LiveLine,
         log_interval_s: float,
         waiting: Waiting | None = None,
+        other_type: OtherType | None = None,
     ) -> None:
         super().__init__(name="watch", daemon=True)
         self._waiting = waiting
+        self._other_type = other_type
         self._waits = ""
         self._waits_logged = ("", -math.inf)
         self._looked_at = time.monotonic()
@@ -103,7 +106,10 @@ class PassWatch(threading.Thread):
         if not self._waiting or now - self._looked_at < _LOOK_AT_MACHINES_S:
             return
         self._looked_at = now
-        self._waits = self._waiting.words(*ray.get(self._registry.engines.remote(), timeout=_ANSWER_TIMEOUT_S))
+        missing, total = ray.get(self._registry.engines.remote(), timeout=_ANSWER_TIMEOUT_S)
+        self._waits = self._waiting.words(missing, total)
+        if self._other_type:
+            self._other_type.look(self._waiting.refused, missing, total)
         words, logged_at = self._waits_logged
         if self._waits != words and now - logged_at > self._log_interval_s and not self._live_line.live:
             self._waits_logged = self._waits, now
@@ -140,4 +146,7 @@ class PassWatch(threading.Thread):
         self.join()
         with suppress(Exception):  # after an error the registry may be gone too; the rows matter more than their cost
             self._spend(_LAST_ANSWER_TIMEOUT_S)
+        if self._other_type:
+            with suppress(Exception):  # the request ends by itself, a minute later
+                self._other_type.end()
         self._live_line.clear()

@@ -29,9 +29,7 @@ Version = Literal["v2", "v1", "static"]
 ROOT = Path(__file__).parents[2]
 IDLE_S = 6
 HEAD_ID = "f" * 51 + "00000"
-FREE = f"{FakeMultiNodeProvider.__module__}.{FakeMultiNodeProvider.__name__}"
-OUT_OF_STOCK = f"{__name__}.OutOfStock"
-SPOT_OUT_OF_STOCK = f"{__name__}.SpotOutOfStock"
+_REFUSED = "STJ_FAKE_REFUSED"  # The file that names the types that cannot be had.
 TYPES = {
     "gpu-on-demand": {"resources": {"CPU": 4, "GPU": 2}, "labels": {"market-type": "on-demand"}, "max_workers": 2},
     "gpu-spot": {"resources": {"CPU": 4, "GPU": 2}, "labels": {"market-type": "spot"}, "max_workers": 2},
@@ -53,43 +51,39 @@ _LEGACY = (
 """Keys that Ray fills in for its own providers only; without them the autoscaler v2 ends at once."""
 
 
-class OutOfStock(FakeMultiNodeProvider):  # type: ignore[misc]
-    """Refuses machines as AWS does when it has none."""
-
-    refused = "gpu"
+class FakeMachines(FakeMultiNodeProvider):  # type: ignore[misc]
+    """Ray's fake provider, which can refuse types as AWS does when it has none."""
 
     def create_node_with_resources_and_labels(
         self, node_config: Any, tags: Any, count: int, resources: Any, labels: Any
     ) -> None:
-        if self.refused in tags[TAG_RAY_USER_NODE_TYPE]:
+        if tags[TAG_RAY_USER_NODE_TYPE] in Path(os.environ[_REFUSED]).read_text().split():
             raise NodeLaunchException("InsufficientInstanceCapacity", "no p5.48xlarge in us-west-2a", None)
         super().create_node_with_resources_and_labels(node_config, tags, count, resources, labels)
-
-
-class SpotOutOfStock(OutOfStock):
-    """Has machines on demand only."""
-
-    refused = "spot"
 
 
 class FakeCluster:
     """A head with one CPU, and the autoscaler beside it."""
 
-    def __init__(self, version: Version, provider: str = FREE, most: int = 4, types: Mapping[str, Any] = TYPES) -> None:
+    def __init__(self, version: Version) -> None:
         self._mark = f"STJ_FAKE={uuid.uuid4().hex}"
         self._folder = Path(tempfile.mkdtemp(prefix="stj-fake-"))  # short: sockets below it have at most 107 characters
-        self._provider = provider
         host = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()[0]
         self.address = f"{host}:{_free_port()}"  # Ray would replace 127.0.0.1 by the machine's address
-        self.configure(most, types)
+        self.configure()
+        self.refuse()
         try:
             self._start(version)
         except BaseException:
             self.stop()
             raise
 
-    def configure(self, most: int, types: Mapping[str, Any] = TYPES) -> None:
-        """Sets the types and the most machines of all; the autoscaler v2 reads them again at each update."""
+    def refuse(self, *kinds: str) -> None:
+        """Names the types that cannot be had from now on."""
+        (self._folder / "refused").write_text(" ".join(kinds))
+
+    def configure(self, most: int = 4, types: Mapping[str, Any] = TYPES) -> None:
+        """Sets the types and the most machines of all; the autoscaler reads them again at each update."""
         config = {
             "cluster_name": "stj-fake",
             "max_workers": most,
@@ -111,7 +105,7 @@ class FakeCluster:
     def _provider_settings(self) -> dict[str, Any]:
         return {
             "type": "external",
-            "module": self._provider,
+            "module": f"{__name__}.{FakeMachines.__name__}",
             "disable_node_updaters": True,
             "disable_launch_config_check": True,
             "foreground_node_launch": True,  # v1
@@ -130,7 +124,11 @@ class FakeCluster:
             words.append(f"--autoscaling-config={self._folder / 'autoscaling.yaml'}")
         name, mark = self._mark.split("=")
         started = subprocess.run(
-            words, env=os.environ | _environment(version) | {name: mark}, capture_output=True, text=True, check=False
+            words,
+            env=os.environ | _environment(version) | {name: mark, _REFUSED: str(self._folder / "refused")},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert not started.returncode, started.stdout + started.stderr
 
@@ -161,9 +159,9 @@ class FakeCluster:
 
 
 @contextmanager
-def fake_cluster(version: Version, **options: Any) -> Iterator[FakeCluster]:
+def fake_cluster(version: Version) -> Iterator[FakeCluster]:
     """A fake cluster that ends with the block."""
-    cluster = FakeCluster(version, **options)
+    cluster = FakeCluster(version)
     try:
         yield cluster
     finally:

@@ -70,9 +70,12 @@ def test_refusals_of_this_wait_are_counted_and_their_reason_is_named(cluster: Cl
 
 
 def test_the_autoscaler_v1_says_why_but_not_how_often(cluster: Cluster) -> None:
-    cluster.state["reasons"] = {"gpu-on-demand": "InsufficientInstanceCapacity: none left"}
-    words = Waiting(ENGINES).words(1, 1)
-    assert words.endswith(": gpu-on-demand was refused (InsufficientInstanceCapacity: none left)")
+    cluster.state["reasons"] = {"gpu-on-demand": (1795703268.0, "InsufficientInstanceCapacity: none left")}
+    waits = Waiting(ENGINES)
+    assert waits.words(1, 1).endswith("no machine has come yet")  # that was an earlier wait's
+    cluster.state["reasons"] = {"gpu-on-demand": (1795703270.0, "InsufficientInstanceCapacity: none left")}
+    words = waits.words(1, 1)
+    assert ": gpu-on-demand was refused (InsufficientInstanceCapacity: none left); the autoscaler v1 asks for no other" in words
 
 
 def test_gpus_that_others_use_are_named(cluster: Cluster) -> None:
