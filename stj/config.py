@@ -103,7 +103,7 @@ def _check_place(key: str, place: Mapping[str, str]) -> None:
     """Refuses label selectors that Ray would refuse later, when machines are asked for."""
     for label, wanted in place.items():
         _check(
-            bool(_LABEL_KEY.fullmatch(label) and _LABEL_SELECTOR.fullmatch(wanted)),
+            isinstance(wanted, str) and bool(_LABEL_KEY.fullmatch(label) and _LABEL_SELECTOR.fullmatch(wanted)),
             f"{key}={{{label}: {wanted}}}: not a label selector of Ray; write a label with value, !value, in(a,b) or !in(a,b)",
         )
 
@@ -420,8 +420,8 @@ class EngineConfig:
     cpus_per_replica: float = 1
     """CPUs that Ray reserves for each engine. With `device=cpu` also the engine's threads."""
     place: dict[str, str] = field(default_factory=dict, hash=False)
-    """Labels of the machines that engines may use: label to value, `!value`, `in(a,b)` or `!in(a,b)`. `{market-type: spot}`
-    keeps them on spot machines; `{}` is anywhere. Models behind an API ignore it."""
+    """Labels of the machines that engines may use: label to value, `"!value"`, `"in(a,b)"` or `"!in(a,b)"`.
+    `{market-type: spot}` keeps them on spot machines; `{}` is anywhere. Models behind an API ignore it."""
     max_num_seqs: int = 256
     """Sequences that one engine decodes at once. More sequences need more KV cache."""
     rows_in_flight: int = 512

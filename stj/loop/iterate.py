@@ -110,7 +110,7 @@ def make_phase(phase: Phase, print_line: Show, missing: Collection[Phase], *, ov
 def _link_findings(config: Config, missing: Sequence[Phase]) -> list[Finding]:
     """The finding on the links between the machines that will train; none on one machine."""
     trains = trainings_among(missing) > 0 and config.train.device == "gpu" and config.train.workers > 1
-    return link_findings("gpu") if trains else []
+    return link_findings("gpu", config.train.place) if trains else []
 
 
 def _planned(config: Config) -> Run:

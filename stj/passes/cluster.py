@@ -1,6 +1,6 @@
 """The check of a Ray cluster before a run: its machines against what the run asks, and the links between them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from stj.config import RayConfig
@@ -11,17 +11,17 @@ from stj.passes.machines import Demand, Machines, amounts
 from stj.passes.session import joined_cluster, joined_machines
 
 
-def cluster_findings(config: RayConfig, demands: Sequence[Demand], *, linked: bool) -> list[Finding]:
+def cluster_findings(config: RayConfig, demands: Sequence[Demand], linked_at: Mapping[str, str] | None) -> list[Finding]:
     """Findings on the cluster that the config names; one that says so if none answers from this machine.
 
-    `linked` also checks the links between machines with GPUs.
+    Also checks the links between machines with GPUs at the place `linked_at`, unless that is None.
     """
     try:
         with joined_cluster(config):
             machines = joined_machines(config)
             findings = [Finding(subject="ray.address", words=machines.words())]
             findings += [look(demand.setting, partial(_check_demand, machines, demand)) for demand in demands]
-            return findings + (link_findings("gpu") if linked else [])
+            return findings + ([] if linked_at is None else link_findings("gpu", linked_at))
     except CapacityError as error:  # A config may be meant for a cluster that only the job's own machine reaches.
         return [Finding(subject="ray.address", words=f"the cluster is not checked from here: {error}")]
 

@@ -127,8 +127,8 @@ def autoscaler_config(timeout_s: float = 30) -> tuple[ClusterSource, dict[str, A
 
     Raises RayError or GetTimeoutError if the head does not answer.
     """
-    found: tuple[ClusterSource, dict[str, Any]] = _on_head(_find_config, timeout_s, ray.get_runtime_context().gcs_address)
-    return found
+    answer: tuple[ClusterSource, dict[str, Any]] = _on_head(_find_config, timeout_s, ray.get_runtime_context().gcs_address)
+    return answer
 
 
 def launch_failures(timeout_s: float = 10) -> dict[str, str]:
@@ -189,6 +189,7 @@ def _read_failures() -> dict[str, str]:
 class MachineState:
     """A machine as the head knows it."""
 
+    node_id: str
     kind: str
     """Name of its type; empty if the provider gives none."""
     labels: dict[str, str]
@@ -243,6 +244,7 @@ def machine_types_of_nodes() -> dict[str, str]:
 
 def _machine_state(node: Any) -> MachineState:
     return MachineState(
+        node_id=node.node_id.hex(),
         kind=node.ray_node_type_name,
         labels=dict(node.labels),
         total=dict(node.total_resources),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.exceptions import GetTimeoutError
+from ray.exceptions import GetTimeoutError, RayError
 
 from stj.passes.ledger import Ledger
 from stj.passes.metrics import PassMetrics
@@ -64,7 +64,8 @@ class PassWatch(threading.Thread):
         """Runs until `close`. An error is logged and tried again; if it lasts, the driver's own thread meets it too."""
         while not self._closed.wait(_UPDATE_INTERVAL_S):
             try:
-                self._look_at_machines()
+                with suppress(RayError):  # the words matter less than the commit that follows
+                    self._look_at_machines()
                 with self._lock:
                     self._update()
                     self._commit_due()

@@ -150,12 +150,12 @@ class FakeCluster:
 
     def _processes(self) -> list[tuple[int, str]]:
         """Living processes that carry the mark, with their environment."""
-        found = []
+        marked = []
         for folder in Path("/proc").glob("[0-9]*"):
             environment = _read(int(folder.name), "environ").decode(errors="replace")
             if f"{self._mark}\0" in environment and int(folder.name) != os.getpid():
-                found.append((int(folder.name), environment))
-        return found
+                marked.append((int(folder.name), environment))
+        return marked
 
 
 @contextmanager

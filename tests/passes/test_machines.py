@@ -141,11 +141,11 @@ def test_machines_are_counted_under_their_type_by_name_or_by_looks(monkeypatch: 
     monkeypatch.setattr(machines, "autoscaler_config", lambda: ("file", config))
     monkeypatch.setattr(machines, "machine_types_of_nodes", lambda: {"id-2": "gpu-on-demand", "id-3": "head"})
     monkeypatch.setattr(machines.ray, "nodes", lambda: nodes)
-    found = machines_of_cluster()
-    assert [machine.name for machine in found.live] == ["head", "gpu-spot", "gpu-on-demand", "10.0.0.3"]
-    assert [(machine.name, machine.most) for machine in found.types] == [("gpu-on-demand", 4), ("gpu-spot", 4)]
-    assert found.room(demand(1, gpus=8)) == 8
-    assert found.words().startswith(
+    cluster = machines_of_cluster()
+    assert [machine.name for machine in cluster.live] == ["head", "gpu-spot", "gpu-on-demand", "10.0.0.3"]
+    assert [(machine.name, machine.most) for machine in cluster.types] == [("gpu-on-demand", 4), ("gpu-spot", 4)]
+    assert cluster.room(demand(1, gpus=8)) == 8
+    assert cluster.words().startswith(
         "the cluster has 4 machines with 464 CPUs, 16 GPUs, and can have gpu-on-demand (up to 4 with"
     )
 
@@ -163,9 +163,9 @@ def test_kuberays_answer_is_read_like_a_file(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(machines, "autoscaler_config", lambda: ("kuberay", config))
     monkeypatch.setattr(machines, "machine_types_of_nodes", dict)
     monkeypatch.setattr(machines.ray, "nodes", lambda: [node(0, {}, **{"node:__internal_head__": 1})])
-    found = machines_of_cluster()
-    assert {machine.name: machine.most for machine in found.types} == {"gpu-on-demand": 4, "gpu-spot": 4}
-    assert found.room(demand(1, gpus=8, helpers=2)) == 8
-    assert found.room(demand(1, gpus=1, market_type="spot")) == 32
+    cluster = machines_of_cluster()
+    assert {machine.name: machine.most for machine in cluster.types} == {"gpu-on-demand": 4, "gpu-spot": 4}
+    assert cluster.room(demand(1, gpus=8, helpers=2)) == 8
+    assert cluster.room(demand(1, gpus=1, market_type="spot")) == 32
     with pytest.raises(CapacityError, match=r"gpu-on-demand .up to 4 with 96 CPUs, 8 GPUs each; market-type=on-demand"):
-        found.refuse_impossible(demand(9, gpus=8))
+        cluster.refuse_impossible(demand(9, gpus=8))

@@ -24,7 +24,8 @@ RANKS = Demand(
 
 def machine(gpus: float, free: float, market: str = "spot") -> MachineState:
     labels = {"market-type": market}
-    return MachineState(kind="gpu", labels=labels, total={"CPU": 8.0, "GPU": gpus}, free={"CPU": 8.0, "GPU": free})
+    total = {"CPU": 8.0, "GPU": gpus}
+    return MachineState(node_id="a", kind="gpu", labels=labels, total=total, free={"CPU": 8.0, "GPU": free})
 
 
 class Cluster:
