@@ -8,9 +8,7 @@ from typing import Any
 import ray
 
 from stj.errors import CapacityError
-from stj.passes.machines import Demand
 from stj.passes.ray_private import ActorPool, StepCallback, actor_address, actor_pools
-from stj.passes.waiting import Waiting
 
 _CHECK_INTERVAL_S = 1.0
 _PLACING_S = 10.0  # Never wait less: a cluster with free machines may need this long to place an engine.
@@ -22,12 +20,10 @@ class CapacityWatch(StepCallback):
     An engine that is starting, however slowly, has its machine: that time does not count.
     """
 
-    def __init__(self, deadline_s: float, registry: Any, demand: Demand) -> None:
+    def __init__(self, deadline_s: float, registry: Any) -> None:
         self._deadline_s = deadline_s
         self._registry = registry
-        self._demand = demand
         self._engines = (0, 0)
-        self._waiting: Waiting | None = None
         self._waiting_since: float | None = None
         self._checked_at = -math.inf
         self._outputs = -1
@@ -41,14 +37,12 @@ class CapacityWatch(StepCallback):
         pools = actor_pools(executor)
         outputs = sum(pool.outputs for pool in pools)
         missing = self._missing(pools)
-        if missing and not self._waiting:
-            self._waiting = Waiting(self._demand)  # counts refusals from here
         if outputs != self._outputs or missing is None:
             self._outputs, self._waiting_since = outputs, None
         elif self._waiting_since is None:
             self._waiting_since = now
         elif now - self._waiting_since >= max(self._deadline_s, _PLACING_S):
-            causes = (self._waiting and self._waiting.words(*self._engines)) or "machines are lost or taken"
+            causes = ray.get(self._registry.waits.remote()) or "machines are lost or taken"
             raise CapacityError(
                 f"{missing} within ray.capacity_deadline_s={self._deadline_s:g} s: {causes}. "
                 "Finished rows are kept; add machines and run the same command again"

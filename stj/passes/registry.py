@@ -21,6 +21,7 @@ class PassRegistry:
         self._unfinished_starts: Counter[str] = Counter()
         self._refusal = ""
         self._engines = (0, 0)
+        self._waits = ""
 
     def record_start_attempt(self, actor: str) -> tuple[int, int]:
         """Records that an actor starts its engine.
@@ -83,6 +84,14 @@ class PassRegistry:
     def engines(self) -> tuple[int, int]:
         """Engines without a machine, and all engines that the pass has asked for."""
         return self._engines
+
+    def record_waits(self, words: str) -> None:
+        """Records what the missing engines wait for; empty if none is missing."""
+        self._waits = words
+
+    def waits(self) -> str:
+        """What the missing engines wait for, as last recorded."""
+        return self._waits
 
     def snapshot(self) -> tuple[int, Ledger]:
         """Rows on engines now, and what all engines have spent."""

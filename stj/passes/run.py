@@ -124,7 +124,7 @@ def _context(spec: Pass, config: EngineConfig, registry: Any) -> DataContext:
     context.execution_no_progress_timeout_s = -1  # a first download, or a wait for spot machines, may take long
     demand = engine_demand(config, [spec.model])
     context.execution_options.resource_limits = _limits(demand, config.serving(spec.model).max_replicas)
-    call_each_step(context, [partial(CapacityWatch, spec.capacity_deadline_s, registry, demand), ForgetBlockStats])
+    call_each_step(context, [partial(CapacityWatch, spec.capacity_deadline_s, registry), ForgetBlockStats])
     return context
 
 

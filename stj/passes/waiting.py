@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from ray.exceptions import GetTimeoutError, RayError
 
@@ -27,6 +28,11 @@ class Waiting:
         self._before: AutoscalerState | None = None
         self._reasons: dict[str, str] = {}
         self._reasons_at = -_REASONS_EVERY_S
+
+    def begin(self) -> None:
+        """Counts refusals from now on; otherwise they count from the first words."""
+        with suppress(Exception):  # as in `_causes`
+            self._before = autoscaler_state()
 
     def words(self, missing: int, total: int) -> str:
         """`waiting for 2 of 3 engines (1 CPU, 2 GPUs each): 2 gpu-spot are starting`; empty if none is missing.

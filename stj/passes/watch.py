@@ -62,6 +62,8 @@ class PassWatch(threading.Thread):
 
     def run(self) -> None:
         """Runs until `close`. An error is logged and tried again; if it lasts, the driver's own thread meets it too."""
+        if self._waiting:
+            self._waiting.begin()
         while not self._closed.wait(_UPDATE_INTERVAL_S):
             try:
                 with suppress(RayError):  # the words matter less than the commit that follows
@@ -109,6 +111,7 @@ class PassWatch(threading.Thread):
         self._looked_at = now
         missing, total = ray.get(self._registry.engines.remote(), timeout=_ANSWER_TIMEOUT_S)
         self._waits = self._waiting.words(missing, total)
+        self._registry.record_waits.remote(self._waits)
         if self._other_type:
             self._other_type.look(self._waiting.refused, missing, total)
         words, logged_at = self._waits_logged

@@ -82,7 +82,10 @@ def machines() -> list[str]:
             training_demand(TrainConfig(workers=5, place=ON_DEMAND)),
             r"can hold 4 ranks .* at train.place={market-type: on-demand}",
         ),
-        (training_demand(TrainConfig(workers=3, place={"market-type": "!in(spot,on-demand)"})), r"train.place=.* such labels"),
+        (
+            training_demand(TrainConfig(workers=3, place={"market-type": "!in(spot,on-demand)"})),
+            r"of one machine at train.place={market-type: !in",
+        ),
     ],
 )
 def test_only_what_no_machine_can_give_is_refused_at_once(joined: FakeCluster, demand, words: str) -> None:  # type: ignore[no-untyped-def]
