@@ -12,6 +12,7 @@ from stj.passes.ray_private import AutoscalerState, MachineState, autoscaler_sta
 from stj.passes.session import training_demand
 
 _V1_STAYS = "the autoscaler v1 asks for no other type, v2 does (RAY_enable_autoscaler_v2=1 at the head's start)"
+_REFUSED_FOR_S = 60.0  # A type that was not refused for this long may be had: an autoscaler tries again within seconds.
 _REASONS_EVERY_S = 30.0  # The log of the autoscaler is read on the head, by a task.
 
 
@@ -24,7 +25,9 @@ class Waiting:
     def __init__(self, demand: Demand) -> None:
         self._demand = demand
         self.refused: frozenset[str] = frozenset()
-        """Types that the autoscaler v2 was refused, at the last look."""
+        """Types that the autoscaler v2 was refused of late, at the last look."""
+        self._counts: dict[str, tuple[int, float]] = {}
+        """Refusals of each type, and when the last of them was seen."""
         self._before: AutoscalerState | None = None
         self._reasons: dict[str, str] = {}
         self._reasons_at = -_REASONS_EVERY_S
@@ -76,7 +79,11 @@ class Waiting:
     def _refusals(self, state: AutoscalerState) -> dict[str, str]:
         """The types that were refused while this demand waits, with ` N times` if that is counted."""
         before = self._before = self._before or state
-        counted = state.refused - before.refused
+        now = time.monotonic()
+        for kind, count in (state.refused - before.refused).items():
+            if count != self._counts.get(kind, (0, 0))[0]:
+                self._counts[kind] = count, now
+        counted = {kind: count for kind, (count, seen) in self._counts.items() if now - seen < _REFUSED_FOR_S}
         self.refused = frozenset(counted)
         uncounted = [kind for kind in state.reasons if state.reasons[kind] != before.reasons.get(kind)]
         return dict.fromkeys(uncounted, "") | {

@@ -70,6 +70,17 @@ def test_refusals_of_this_wait_are_counted_and_their_reason_is_named(cluster: Cl
     assert words.words(1, 1).endswith(": gpu-spot was refused 23 times (no p5.48xlarge)")
 
 
+def test_a_type_that_is_no_longer_refused_is_no_longer_named(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = Waiting(ENGINES)
+    waits.begin()
+    cluster.state["refused"] = Counter({"gpu-spot": 3})
+    assert "gpu-spot was refused 3 times" in waits.words(1, 1)
+    monkeypatch.setattr(waiting, "_REFUSED_FOR_S", -1.0)
+    cluster.state["starting"] = Counter({"gpu-spot": 1})
+    assert waits.words(1, 1).endswith(": 1 gpu-spot is starting")
+    assert not waits.refused
+
+
 def test_the_autoscaler_v1_says_why_but_not_how_often(cluster: Cluster) -> None:
     cluster.state["reasons"] = {"gpu-on-demand": (1795703268.0, "InsufficientInstanceCapacity: none left")}
     waits = Waiting(ENGINES)
