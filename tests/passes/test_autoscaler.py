@@ -9,7 +9,7 @@ import pytest
 
 from stj.config import TrainConfig
 from stj.errors import CapacityError
-from stj.passes.machines import Demand, machines_of_cluster
+from stj.passes.machines import machines_of_cluster
 from stj.passes.ray_private import autoscaler_state
 from stj.passes.session import engine_demand, training_demand
 from tests.conftest import soon
@@ -19,46 +19,34 @@ from tests.passes.slow_pass import GPU, TWO_GPUS, SlowPass, every_second, machin
 pytestmark = pytest.mark.engine
 long = pytest.mark.long
 
-SPOT, ON_DEMAND, GOLD = ({"market-type": market} for market in ("spot", "on-demand", "gold"))
+SPOT, ON_DEMAND, GOLD, NEITHER = ({"market-type": market} for market in ("spot", "on-demand", "gold", "!in(spot,on-demand)"))
 
 
-@pytest.mark.parametrize(
-    ("demand", "words"),
-    [
+def test_only_what_no_machine_can_give_is_refused_at_once(joined: FakeCluster) -> None:
+    asked = [
         (engine_demand(GPU, [replace(TWO_GPUS, tensor_parallel_size=4)]), r"take 1 CPU, 4 GPUs each, of one machine"),
         (engine_demand(replace(GPU, min_replicas=5, max_replicas=5), [TWO_GPUS]), r"min_replicas=5: .* can hold 4 engines"),
         (engine_demand(replace(GPU, place=GOLD), [TWO_GPUS]), r"engine.place={market-type: gold}: no machine .* such labels"),
         (engine_demand(replace(GPU, cpus_per_replica=5), [TWO_GPUS]), r"take 5 CPUs, 2 GPUs each, of one machine"),
         (training_demand(TrainConfig(workers=9)), r"train.workers=9: the cluster can hold 8 ranks"),
-        (
-            training_demand(TrainConfig(workers=5, place=ON_DEMAND)),
-            r"can hold 4 ranks .* at train.place={market-type: on-demand}",
-        ),
-        (
-            training_demand(TrainConfig(workers=3, place={"market-type": "!in(spot,on-demand)"})),
-            r"of one machine at train.place={market-type: !in",
-        ),
-    ],
-)
-def test_only_what_no_machine_can_give_is_refused_at_once(joined: FakeCluster, demand: Demand, words: str) -> None:
+        (training_demand(TrainConfig(workers=5, place=ON_DEMAND)), r"4 ranks .* at train.place={market-type: on-demand}"),
+        (training_demand(TrainConfig(workers=3, place=NEITHER)), r"of one machine at train.place={market-type: !in"),
+    ]
     types = r"up to 2 with 4 CPUs, 2 GPUs each; market-type=on-demand.*gpu-spot"
-    with pytest.raises(CapacityError, match=f"{words}.*{types}"):
-        machines_of_cluster().refuse_impossible(demand)
-    assert not machines()
-    assert not autoscaler_state().starting
-
-
-@pytest.mark.parametrize(
-    "demand",
-    [
+    cluster = machines_of_cluster()
+    assert cluster.source == "file"
+    for demand, words in asked:
+        with pytest.raises(CapacityError, match=f"{words}.*{types}"):
+            cluster.refuse_impossible(demand)
+    for demand in (
         engine_demand(replace(GPU, min_replicas=4, max_replicas=4), [TWO_GPUS]),
         engine_demand(replace(GPU, place={"market-type": "in(spot, gold)"}, min_replicas=2, max_replicas=2), [TWO_GPUS]),
         training_demand(TrainConfig(workers=8)),
         training_demand(TrainConfig(workers=4, place={"market-type": "!spot"})),
-    ],
-)
-def test_what_can_come_is_not_refused(joined: FakeCluster, demand: Demand) -> None:
-    machines_of_cluster().refuse_impossible(demand)
+    ):
+        cluster.refuse_impossible(demand)
+    assert not machines()  # asking starts none
+    assert not autoscaler_state().starting
 
 
 @long
