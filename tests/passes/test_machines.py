@@ -8,9 +8,10 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.exceptions import GetTimeoutError
 
 from stj.errors import CapacityError
-from stj.passes import machines
+from stj.passes import machines, ray_private
 from stj.passes.machines import Demand, Machines, MachineType, machines_of_cluster, matches
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
@@ -150,22 +151,59 @@ def test_machines_are_counted_under_their_type_by_name_or_by_looks(monkeypatch: 
     )
 
 
-def test_kuberays_answer_is_read_like_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The RayCluster object as Kubernetes gives it, through Ray's own reader of it."""
-    from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
+@pytest.mark.parametrize("monitor", ["autoscaler/v2/monitor.py", "autoscaler/_private/monitor.py"])
+def test_the_configuration_is_that_of_the_autoscaler_of_this_cluster(
+    monitor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several heads may run on a machine, each with its autoscaler."""
+    (tmp_path / "types.yaml").write_text("max_workers: 3")
+    words = ["python", "-u", f"/site-packages/ray/{monitor}"]
+    running = [
+        [*words, "--gcs-address=10.0.0.1:1", "--autoscaling-config=/of/another.yaml"],
+        ["grep", "--gcs-address=10.0.0.1:2"],
+        [*words, "--gcs-address=10.0.0.1:2", f"--autoscaling-config={tmp_path}/types.yaml"],
+        [*words, "--gcs-address=10.0.0.1:3"],
+    ]
+    monkeypatch.setattr(ray_private, "_command_lines", lambda: iter(running))
+    monkeypatch.delenv("RAY_CLUSTER_NAME", raising=False)
+    assert ray_private._find_config("10.0.0.1:2") == ("file", {"max_workers": 3})
+    assert ray_private._find_config("10.0.0.1:3") == ("static", {})
+    assert ray_private._find_config("10.0.0.1:4") == ("unknown", {})
+
+
+def test_kuberays_answer_is_read_like_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The RayCluster object as Kubernetes gives it to the head's pod, through Ray's own reader of it."""
     from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
 
     job = yaml.safe_load((CLUSTER / "kuberay.yaml").read_text())
     answer = {"metadata": {"name": "stj", "namespace": "default"}, "spec": job["spec"]["rayClusterSpec"]}
-    monkeypatch.setattr(KubernetesHttpApiClient, "__init__", lambda self, namespace: None)
-    monkeypatch.setattr(KubernetesHttpApiClient, "get", lambda self, path: answer)
-    config = AutoscalingConfigProducer("stj", "default")()
-    monkeypatch.setattr(machines, "autoscaler_config", lambda: ("kuberay", config))
+    asked: list[str] = []
+    monkeypatch.setattr(KubernetesHttpApiClient, "__init__", lambda self, namespace: asked.append(namespace))
+    monkeypatch.setattr(KubernetesHttpApiClient, "get", lambda self, path: asked.append(path) or answer)
+    (tmp_path / "namespace").write_text("default\n")
+    monkeypatch.setattr(ray_private, "_NAMESPACE", str(tmp_path / "namespace"))
+    monkeypatch.setattr(ray_private, "_command_lines", lambda: iter([]))
+    monkeypatch.setenv("RAY_CLUSTER_NAME", "stj")
+    monkeypatch.setattr(machines, "autoscaler_config", lambda: ray_private._find_config("10.0.0.1:1"))
     monkeypatch.setattr(machines, "machine_types_of_nodes", dict)
     monkeypatch.setattr(machines.ray, "nodes", lambda: [node(0, {}, **{"node:__internal_head__": 1})])
     cluster = machines_of_cluster()
+    assert asked == ["default", "rayclusters/stj"]
+    assert cluster.source == "kuberay"
     assert {machine.name: machine.most for machine in cluster.types} == {"gpu-on-demand": 4, "gpu-spot": 4}
     assert cluster.room(demand(1, gpus=8, helpers=2)) == 8
     assert cluster.room(demand(1, gpus=1, market_type="spot")) == 32
     with pytest.raises(CapacityError, match=r"gpu-on-demand .up to 4 with 96 CPUs, 8 GPUs each; market-type=on-demand"):
         cluster.refuse_impossible(demand(9, gpus=8))
+
+
+def test_a_head_that_does_not_answer_leaves_the_types_unknown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def late() -> Any:
+        raise GetTimeoutError("no answer within 30 s")
+
+    monkeypatch.setattr(machines, "autoscaler_config", late)
+    monkeypatch.setattr(machines.ray, "nodes", lambda: [node(0, {}, CPU=16)])
+    assert machines_of_cluster().room(demand(9, gpus=8)) is None
+    assert "does not say which machines it can add: no answer within 30 s" in caplog.text
