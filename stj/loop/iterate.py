@@ -19,8 +19,8 @@ from stj.loop.report import write_report
 from stj.loop.report_tables import tables
 from stj.loop.status import write_run_config
 from stj.loop.summary import RunSummary
+from stj.passes.demand import Demand
 from stj.passes.link import link_findings
-from stj.passes.machines import Demand
 from stj.passes.session import driver_session, engine_demand, training_demand
 from stj.storage.artifacts import artifacts_to_make
 from stj.text import Show

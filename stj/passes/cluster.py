@@ -6,8 +6,9 @@ from functools import partial
 from stj.config import RayConfig
 from stj.errors import CapacityError
 from stj.findings import Finding, look
+from stj.passes.demand import Demand, amounts
 from stj.passes.link import link_findings
-from stj.passes.machines import Demand, Machines, amounts
+from stj.passes.machines import Machines
 from stj.passes.session import joined_cluster, joined_machines
 
 

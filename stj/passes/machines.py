@@ -12,68 +12,20 @@ configuration is read on the head (stj/passes/ray_private.py), from one of four 
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from stj.errors import CapacityError
+from stj.passes.demand import COUNTED, Demand, amounts
 from stj.passes.ray_private import ClusterSource, autoscaler_config, machine_types_of_nodes
 
 log = logging.getLogger(__name__)
 
-HELPER_CPUS = 2  # Logical CPUs for Ray Data's reading and splitting tasks, which mostly wait.
-_NAMES = {"CPU": "CPU", "GPU": "GPU"}
 _HEAD = "node:__internal_head__"  # Ray's resource of the head alone.
 _SLACK = 1e-6  # Ray counts resources in steps of 0.0001.
-
-
-@dataclass(frozen=True, kw_only=True)
-class Demand:
-    """What the engines or ranks of a run ask of the cluster. Each one, a bundle, fits on one machine."""
-
-    setting: str
-    """Setting that asks for the bundles."""
-    noun: str
-    """What takes a bundle, in the plural."""
-    bundles: int
-    """Number of engines or ranks without which the run cannot work."""
-    cpus: float
-    """CPUs of one bundle (an engine or a rank)."""
-    gpus: float
-    """GPUs of one bundle."""
-    place: Mapping[str, str] = field(default_factory=dict)
-    """Ray's label selector of the machines, {} for any."""
-    place_setting: str = ""
-    """Setting that names the place."""
-    helper_cpus: float = 0
-    """CPUs that must be left over for others, on any machine."""
-
-    @property
-    def total(self) -> dict[str, float]:
-        """Resources of all bundles, by name."""
-        return {"CPU": self.bundles * self.cpus, "GPU": self.bundles * self.gpus}
-
-    @property
-    def bundle(self) -> dict[str, float]:
-        """Resources of one bundle, by name, without those of which it takes none."""
-        return {name: amount for name, amount in (("CPU", self.cpus), ("GPU", self.gpus)) if amount}
-
-    @property
-    def each(self) -> str:
-        """One bundle in words: `1 CPU, 2 GPUs each`."""
-        return f"{amounts(self.bundle) or 'nothing'} each"
-
-    @property
-    def place_words(self) -> str:
-        """The setting of the place: `train.place={market-type: gold}`."""
-        return f"{self.place_setting}={{{', '.join(f'{label}: {wanted}' for label, wanted in self.place.items())}}}"
-
-    @property
-    def at(self) -> str:
-        """` at train.place={market-type: spot}`; empty for a demand without a place."""
-        return f" at {self.place_words}" if self.place else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,12 +153,6 @@ def _fits(value: str | None, wanted: str) -> bool:
     return (value in {choice.strip() for choice in inside.split(",")}) != negated
 
 
-def amounts(resources: Mapping[str, float]) -> str:
-    """CPUs and GPUs in words: `1 CPU, 2 GPUs`; those of which there are none are left out."""
-    counted = [(resources.get(name, 0), word) for name, word in _NAMES.items()]
-    return ", ".join(f"{amount:g} {word}{'' if amount == 1 else 's'}" for amount, word in counted if amount)
-
-
 def machines_of_cluster(*, grows: bool = True) -> Machines:
     """The machines of the Ray cluster that this process has joined. `grows=False`: a Ray that this process started here."""
     source, config = _configuration() if grows else ("static", {})
@@ -250,9 +196,9 @@ def _live_machine(node: Mapping[str, Any], name: str, types: Sequence[MachineTyp
 
 
 def _looks_like(kind: MachineType, resources: Mapping[str, float], labels: Mapping[str, str]) -> bool:
-    same = all(kind.resources.get(name, 0) == resources.get(name, 0) for name in _NAMES)
+    same = all(kind.resources.get(name, 0) == resources.get(name, 0) for name in COUNTED)
     return same and kind.labels.items() <= labels.items()
 
 
 def _total(machines: Sequence[MachineType]) -> dict[str, float]:
-    return {name: sum(machine.most * machine.resources.get(name, 0) for machine in machines) for name in _NAMES}
+    return {name: sum(machine.most * machine.resources.get(name, 0) for machine in machines) for name in COUNTED}

@@ -25,8 +25,9 @@ from stj.errors import EndpointError, PassFailed, StjError
 from stj.passes.actor import PassActor
 from stj.passes.block_stats import ForgetBlockStats
 from stj.passes.capacity import CapacityWatch
+from stj.passes.demand import HELPER_CPUS, Demand
 from stj.passes.driver_actor import driver_actor
-from stj.passes.machines import HELPER_CPUS, Demand, machines_of_cluster
+from stj.passes.machines import machines_of_cluster
 from stj.passes.ray_private import call_each_step, end_streaming_executors, iteration_threads
 from stj.passes.registry import PassRegistry
 from stj.passes.routes import StreamCommitter

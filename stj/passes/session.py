@@ -13,7 +13,8 @@ import ray
 
 from stj.config import EngineConfig, ModelConfig, RayConfig, TrainConfig, in_ray_job
 from stj.errors import CapacityError
-from stj.passes.machines import HELPER_CPUS, Demand, Machines, machines_of_cluster
+from stj.passes.demand import HELPER_CPUS, Demand
+from stj.passes.machines import Machines, machines_of_cluster
 from stj.storage.folder import Folder
 from stj.storage.lease import sole_driver
 

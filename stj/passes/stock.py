@@ -10,7 +10,8 @@ import time
 import uuid
 from collections.abc import Collection
 
-from stj.passes.machines import Demand, Machines, MachineType, machines_of_cluster, matches
+from stj.passes.demand import Demand
+from stj.passes.machines import Machines, MachineType, machines_of_cluster, matches
 from stj.passes.ray_private import hold_machines, release_machines
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ from contextlib import suppress
 from ray.exceptions import GetTimeoutError, RayError
 
 from stj.config import TrainConfig
-from stj.passes.machines import Demand, amounts, matches
+from stj.passes.demand import Demand, amounts
+from stj.passes.machines import matches
 from stj.passes.ray_private import AutoscalerState, MachineState, autoscaler_state, launch_failures
 from stj.passes.session import training_demand
 

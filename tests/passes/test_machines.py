@@ -12,7 +12,8 @@ from ray.exceptions import GetTimeoutError
 
 from stj.errors import CapacityError
 from stj.passes import machines, ray_private
-from stj.passes.machines import Demand, Machines, MachineType, machines_of_cluster, matches
+from stj.passes.demand import Demand
+from stj.passes.machines import Machines, MachineType, machines_of_cluster, matches
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
 GPU = {"CPU": 96, "GPU": 8}

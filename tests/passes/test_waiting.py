@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stj.passes import waiting
-from stj.passes.machines import Demand
+from stj.passes.demand import Demand
 from stj.passes.ray_private import AutoscalerState, MachineState
 from stj.passes.waiting import Waiting
 
