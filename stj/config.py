@@ -416,7 +416,7 @@ class EngineConfig:
     min_replicas: int = 1
     """Number of engines that the cluster must be able to hold. A pass begins with the first that has a machine."""
     max_replicas: int = 1
-    """Number of engines that a pass may have. It asks for all that the cluster can hold at once, and more finish it sooner."""
+    """Number of engines that a pass may have. It asks for all of them at once, and more finish it sooner."""
     cpus_per_replica: float = 1
     """CPUs that Ray reserves for each engine. With `device=cpu` also the engine's threads."""
     place: dict[str, str] = field(default_factory=dict, hash=False)

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 
 from stj.errors import CapacityError
-from stj.passes.ray_private import ActorPool, StepCallback, actor_address, actor_pools
+from stj.passes.ray_private import ActorPool, StepCallback, actor_pools, has_process
 
 _CHECK_INTERVAL_S = 1.0
 _PLACING_S = 10.0  # Never wait less: a cluster with free machines may need this long to place an engine.
@@ -50,7 +50,7 @@ class CapacityWatch(StepCallback):
 
     def _missing(self, pools: Sequence[ActorPool]) -> str | None:
         """What the pass lacks, None if it lacks nothing."""
-        homeless = [{actor for actor in [*pool.restarting, *pool.pending] if not _address(actor)} for pool in pools]
+        homeless = [{actor for actor in [*pool.restarting, *pool.pending] if not _has_machine(actor)} for pool in pools]
         self._record(sum(map(len, homeless)), sum(len(pool.running) + len(pool.pending) for pool in pools))
         if any(map(_needs_machine, pools, homeless)):
             return "an engine found no room"
@@ -73,12 +73,12 @@ def _needs_machine(pool: ActorPool, homeless: set[Any]) -> bool:
     return not homeless.isdisjoint(waiting)
 
 
-def _address(actor: Any) -> str:
-    """The actor's address; not empty if the cluster's head does not answer, because Ray itself ends the pass then."""
+def _has_machine(actor: Any) -> bool:
+    """Whether the actor has a machine; true if the cluster's head does not answer, because Ray itself ends the pass then."""
     try:
-        return actor_address(actor)
+        return has_process(actor)
     except Exception:
-        return "unknown"
+        return True
 
 
 def _free_cpus() -> float:

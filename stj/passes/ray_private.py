@@ -19,9 +19,10 @@ import ray
 import yaml
 from ray._private import worker
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
-from ray._private.state import actors
+from ray._private.state import state
 from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
 from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply, NodeStatus
+from ray.core.generated.gcs_pb2 import ActorTableData
 from ray.data import DataContext
 from ray.data._internal.cluster_autoscaler import get_or_create_autoscaling_coordinator
 from ray.data._internal.execution.execution_callback import ExecutionCallback
@@ -33,6 +34,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _ITERATION_THREAD = "iter_threaded"  # The prefetcher beside it waits for this thread, and calls nothing by itself.
 _NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"  # Kubernetes puts it into every pod.
+_NO_ID = b"\xff"  # Ray fills an id that is not set with this byte, or leaves it empty.
 _DEAD = NodeStatus.Value("DEAD")
 _FAILED_LAUNCH = re.compile(r"Failed to launch \d+ nodes of type ([^:]+): (.+)")
 _LOG_TAIL = 1 << 18  # Bytes: the autoscaler writes a few lines for each launch.
@@ -110,12 +112,13 @@ def iteration_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name == _ITERATION_THREAD}
 
 
-def actor_address(actor: "ray.actor.ActorHandle") -> str:
-    """IP address of the machine that an actor runs or starts on, empty if it has none yet.
+def has_process(actor: "ray.actor.ActorHandle") -> bool:
+    """Whether a machine has given an actor its resources and a process.
 
-    An actor without a machine already has a node: the one where it queues. So the node proves nothing.
+    An actor that queues for a machine's resources already has that machine's node and address, so those prove nothing.
     """
-    return str(actors(actor._actor_id.hex()).get("Address", {}).get("IPAddress", ""))
+    record = state._connect_and_get_accessor().get_actor_info(actor._actor_id)
+    return bool(record and ActorTableData.FromString(record).address.worker_id.strip(_NO_ID))
 
 
 ClusterSource = Literal["file", "kuberay", "static", "unknown"]

@@ -177,14 +177,16 @@ def _dataset(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: An
 
 
 def _first_engines(spec: Pass, finished: RowBitmap, config: EngineConfig, rows_per_block: int) -> int:
-    """Engines that start at once: all that there are rows and can ever be machines for.
+    """Engines that start at once: all that there are rows for.
 
     An engine that waits for its machine is what the autoscaler sees: it adds that machine, and keeps it while a model is
-    fetched. Ray Data alone would ask for the second engine when the first one is busy.
+    fetched. Ray Data alone would ask for the second engine when the first one is busy. A cluster that does not grow is asked
+    for no more than it holds; nor is one for engines without GPUs, which could take the CPUs that read rows.
     """
-    most = config.max_replicas
+    most, demand = config.max_replicas, engine_demand(config, [spec.model])
     if most > config.min_replicas:
-        room = machines_of_cluster().room(engine_demand(config, [spec.model]))
+        machines = machines_of_cluster()
+        room = machines.room(demand) if machines.source == "static" or not demand.gpus else None
         most = most if room is None else min(most, room)
     if spec.total is not None:
         most = min(most, math.ceil((spec.total - finished.count) / rows_per_block))

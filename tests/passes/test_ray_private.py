@@ -26,7 +26,8 @@ APIS = [
     f"{POOL}._ActorPool._pending_actors",
     f"{POOL}._ActorState.is_restarting",
     "ray.actor.ActorHandle._actor_id",
-    "ray._private.state.actors.actor_id",
+    "ray._private.state.state",
+    "ray._private.state.GlobalState._connect_and_get_accessor",
     "ray._private.worker",
     "ray._private.worker.global_worker",
     "ray._private.worker._global_node",
@@ -94,7 +95,7 @@ def test_the_adapter_on_a_running_execution(ray_local: None) -> None:
     from stj.passes import ray_private
 
     pools: list[ray_private.ActorPool] = []
-    addresses: list[str] = []
+    processes: list[bool] = []
 
     class Recorder(ray_private.StepCallback):
         def on_step(self, executor: Any) -> None:
@@ -102,7 +103,7 @@ def test_the_adapter_on_a_running_execution(ray_local: None) -> None:
             ray_private.forget_block_stats(executor)
             (pool,) = ray_private.actor_pools(executor)
             pools.append(pool)
-            addresses.extend(map(ray_private.actor_address, pool.running))
+            processes.extend(map(ray_private.has_process, pool.running))
 
     class Same:
         def __call__(self, block: Any) -> Any:
@@ -116,7 +117,8 @@ def test_the_adapter_on_a_running_execution(ray_local: None) -> None:
     assert any(pool.pending for pool in pools)
     assert max(pool.outputs for pool in pools) == 3
     assert any(pool.tasks for pool in pools)
-    assert set(addresses) == {ray.util.get_node_ip_address()}
+    assert processes
+    assert all(processes)
     assert not any(pool.restarting for pool in pools)
     assert ray_private.autoscaler_config()[1] == {}
     assert ray_private.launch_failures() == {}
