@@ -13,7 +13,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -47,6 +47,9 @@ MOST_RANK = 512
 
 _CLIENT_CPUS = 0.1  # CPUs of the client of a model behind an API, which mostly waits.
 _MAX_SEED = 2**31 - 1  # The largest seed that every random generator takes.
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"  # Ray takes labels of Kubernetes' form.
+_LABEL_KEY = re.compile(rf"(?:[a-zA-Z0-9.-]{{1,253}}/)?{_LABEL}")
+_LABEL_SELECTOR = re.compile(rf"!?(?:{_LABEL}|in\({_LABEL}(?:, ?{_LABEL})*\))")
 
 
 def _check(condition: bool, message: str) -> None:
@@ -94,6 +97,15 @@ def check_format_is_used(wording: str | None, prompts: Sequence[str], key: str) 
 def _check_stop_error(key: str, error: float) -> None:
     number = isinstance(error, int | float)
     _check(number and 0 < error <= 0.5, f"{key}={error}: must be a share above 0, up to 0.5")
+
+
+def _check_place(key: str, place: Mapping[str, str]) -> None:
+    """Refuses label selectors that Ray would refuse later, when machines are asked for."""
+    for label, wanted in place.items():
+        _check(
+            isinstance(wanted, str) and bool(_LABEL_KEY.fullmatch(label) and _LABEL_SELECTOR.fullmatch(wanted)),
+            f"{key}={{{label}: {wanted}}}: not a label selector of Ray; write a label with value, !value, in(a,b) or !in(a,b)",
+        )
 
 
 def _check_option(key: str, value: object, options: object) -> None:
@@ -468,11 +480,14 @@ class EngineConfig:
     device: Literal["gpu", "cpu"] = "gpu"
     """`gpu`, or `cpu` for small models on a machine without GPUs."""
     min_replicas: int = 1
-    """Number of engines that a pass needs. The run waits until the cluster has room for all of them."""
+    """Number of engines that the cluster must be able to hold. A pass begins with the first that has a machine."""
     max_replicas: int = 1
-    """Number of engines that a pass may grow to while the cluster has room. More engines finish a pass sooner."""
+    """Number of engines that a pass may have. It asks for all of them at once, and more finish it sooner."""
     cpus_per_replica: float = 1
     """CPUs that Ray reserves for each engine. With `device=cpu` also the engine's threads."""
+    place: dict[str, str] = field(default_factory=dict, hash=False)
+    """Labels of the machines that engines may use: label to value, `"!value"`, `"in(a,b)"` or `"!in(a,b)"`.
+    `{market-type: spot}` keeps them on spot machines; `{}` is anywhere. Models behind an API ignore it."""
     max_num_seqs: int = 256
     """Sequences that one engine decodes at once. More sequences need more KV cache."""
     rows_in_flight: int = 512
@@ -506,6 +521,7 @@ class EngineConfig:
         _at_least(1, "engine.", self, "rows_in_flight", "max_num_seqs", "start_attempts")
         _at_least(0, "engine.", self, "cpus_per_replica", "commit_interval_s")
         _above_0("engine.", self, "kv_cache_gib")
+        _check_place("engine.place", self.place)
 
     def serving(self, model: ModelConfig) -> "EngineConfig":
         """The pool for a model: for one behind an API a single client, which keeps its limits exactly and needs no GPU."""
@@ -516,6 +532,7 @@ class EngineConfig:
             min_replicas=1,
             max_replicas=1,
             cpus_per_replica=_CLIENT_CPUS,
+            place={},
             rows_in_flight=model.parallel_requests,  # a row is paid for when it is asked for: take up no more than are asked
         )
 
@@ -749,6 +766,9 @@ class TrainConfig:
     """`gpu`, or `cpu` for small models on a machine without GPUs."""
     cpus_per_worker: float = 1
     """CPUs that Ray reserves for each rank, and the rank's threads."""
+    place: dict[str, str] = field(default_factory=dict, hash=False)
+    """Labels of the machines that ranks may use, in the form of `engine.place`. `{market-type: on-demand}` keeps training off
+    spot machines."""
     max_seq_len: int = 4096
     """Longest example, in tokens; longer ones are dropped and counted. At most `max_num_tokens`."""
     max_num_tokens: int = 8192
@@ -817,6 +837,7 @@ class TrainConfig:
         _check(not unknown, f"train.trackers={', '.join(unknown)}: no such tracker; stj has {', '.join(TRACKERS)}")
         _check_option("train.gradient_dtype", self.gradient_dtype, Literal["fp32", "bf16"])
         _check_deepspeed(self.deepspeed)
+        _check_place("train.place", self.place)
         _check(
             self.max_seq_len <= self.max_num_tokens,
             f"train.max_seq_len={self.max_seq_len} tokens does not fit in train.max_num_tokens={self.max_num_tokens} tokens: "

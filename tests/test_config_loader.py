@@ -16,7 +16,7 @@ import yaml
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from stj.config import Config
+from stj.config import Config, TrainConfig
 from stj.config_loader import from_plain, load, load_model, load_use
 from stj.errors import ConfigError
 from stj.setting_text import fields_of
@@ -496,3 +496,27 @@ def test_a_key_in_place_of_its_variable_is_refused_and_not_shown(key: str) -> No
 def test_what_is_wrong_with_a_list_is_told(word: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         load([], [word])
+
+
+@pytest.mark.parametrize("group", ["engine", "train"])
+@pytest.mark.parametrize("wanted", ["in()", "!!spot", "-spot", "in(a,!b)", "a b", "", "[a]", "{a: b}"])
+def test_a_place_that_ray_cannot_read_is_refused_with_its_label(group: str, wanted: str) -> None:
+    value = wanted if wanted.startswith(("[", "{")) else f'"{wanted}"'
+    with pytest.raises(
+        ConfigError, match=rf"{group}.place={{zone: .*: not a label selector of Ray; write a label with value, !va"
+    ):
+        load([], [f"{group}.place={{zone: {value}}}"])
+
+
+@given(st.from_regex(r"!?(in\([a-zA-Z0-9_.-]{1,5}(, ?[a-zA-Z0-9_.-]{1,5}){0,2}\)|[a-zA-Z0-9_.,()-]{1,8})", fullmatch=True))
+def test_a_place_is_refused_exactly_if_ray_refuses_it(wanted: str) -> None:
+    from ray._private.label_utils import validate_label_selector_value
+
+    try:
+        TrainConfig(place={"zone": wanted})
+    except ConfigError:
+        refused = True
+    else:
+        refused = False
+    listed = wanted.removeprefix("!").startswith("(")  # Ray also takes a list without its `in`
+    assert refused == (validate_label_selector_value(wanted) is not None) or listed

@@ -20,9 +20,10 @@ from stj.loop.report import write_report
 from stj.loop.report_tables import tables
 from stj.loop.status import write_run_config
 from stj.loop.summary import RunSummary
+from stj.passes.demand import Demand
 from stj.passes.link import link_findings
 from stj.passes.node_check import checked_nodes
-from stj.passes.session import Demand, driver_session, engine_demand, training_demand
+from stj.passes.session import driver_session, engine_demand, training_demand
 from stj.plan.room_here import machine_room
 from stj.storage.artifacts import artifacts_to_make
 from stj.text import Show
@@ -131,7 +132,7 @@ def make_phase(phase: Phase, print_line: Show, missing: Collection[Phase], *, ov
 def _link_findings(config: Config, missing: Sequence[Phase]) -> list[Finding]:
     """The finding on the links between the machines that will train; none on one machine."""
     trains = trainings_among(missing) > 0 and config.train.device == "gpu" and config.train.workers > 1
-    return link_findings("gpu") if trains else []
+    return link_findings("gpu", config.train.place) if trains else []
 
 
 def _planned(config: Config) -> Run:

@@ -27,6 +27,7 @@ from stj.storage.artifacts import Key, plain
 _OPERATIONAL = (
     "device",
     "cpus_per_worker",
+    "place",
     "max_failures",
     "checkpoint_every_steps",
     "shard_gb",

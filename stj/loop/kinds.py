@@ -208,12 +208,21 @@ class TrainingPhase(Phase):
     def run(self) -> None:
         """Trains, and selects among the checkpoints if the config asks for it."""
         from stj.loop.checkpoint_selection import CheckpointSelection
+        from stj.passes.waiting import waiting_ranks
         from stj.train.launch import train
 
         if self.selected_on:
             CheckpointSelection(training=self, pairs=self.selected_on).run()
         else:
-            train(self.train, self.model, self.examples.artifact, self.artifact, self.config.ray, room=self.room)
+            train(
+                self.train,
+                self.model,
+                self.examples.artifact,
+                self.artifact,
+                self.config.ray,
+                room=self.room,
+                waiting=waiting_ranks(self.train),
+            )
 
     @property
     def room(self) -> TrainingRoom:

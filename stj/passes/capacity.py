@@ -8,7 +8,7 @@ from typing import Any
 import ray
 
 from stj.errors import CapacityError
-from stj.passes.ray_private import ActorPool, StepCallback, actor_address, actor_pools
+from stj.passes.ray_private import ActorPool, StepCallback, actor_pools, has_process
 
 _CHECK_INTERVAL_S = 1.0
 _PLACING_S = 10.0  # Never wait less: a cluster with free machines may need this long to place an engine.
@@ -23,6 +23,7 @@ class CapacityWatch(StepCallback):
     def __init__(self, deadline_s: float, registry: Any) -> None:
         self._deadline_s = deadline_s
         self._registry = registry
+        self._engines = (0, 0)
         self._waiting_since: float | None = None
         self._checked_at = -math.inf
         self._outputs = -1
@@ -41,14 +42,17 @@ class CapacityWatch(StepCallback):
         elif self._waiting_since is None:
             self._waiting_since = now
         elif now - self._waiting_since >= max(self._deadline_s, _PLACING_S):
+            causes = ray.get(self._registry.waits.remote()) or "machines are lost or taken"
             raise CapacityError(
-                f"{missing} within ray.capacity_deadline_s={self._deadline_s:g} s: machines are lost or taken. "
+                f"{missing} within ray.capacity_deadline_s={self._deadline_s:g} s: {causes}. "
                 "Finished rows are kept; add machines and run the same command again"
             )
 
     def _missing(self, pools: Sequence[ActorPool]) -> str | None:
         """What the pass lacks, None if it lacks nothing."""
-        if any(map(_needs_machine, pools)):
+        homeless = [{actor for actor in [*pool.restarting, *pool.pending] if not _has_machine(actor)} for pool in pools]
+        self._record(sum(map(len, homeless)), sum(len(pool.running) + len(pool.pending) for pool in pools))
+        if any(map(_needs_machine, pools, homeless)):
             return "an engine found no room"
         idle = pools and all(pool.running and not pool.tasks for pool in pools)
         # Reading takes a CPU, and so does the splitting of blocks.
@@ -56,19 +60,25 @@ class CapacityWatch(StepCallback):
             return "no CPU was free to read rows for the engines"
         return None
 
+    def _record(self, missing: int, total: int) -> None:
+        """Has the live line say how many engines have no machine."""
+        if (missing, total) != self._engines:
+            self._engines = missing, total
+            self._registry.record_engines.remote(missing, total)
 
-def _needs_machine(pool: ActorPool) -> bool:
+
+def _needs_machine(pool: ActorPool, homeless: set[Any]) -> bool:
     """Whether rows wait for an engine without a machine: a restarting one, or the first engines of the pass."""
     waiting = pool.restarting or ([] if pool.running else pool.pending)
-    return any(not _address(actor) for actor in waiting)
+    return not homeless.isdisjoint(waiting)
 
 
-def _address(actor: Any) -> str:
-    """The actor's address; not empty if the cluster's head does not answer, because Ray itself ends the pass then."""
+def _has_machine(actor: Any) -> bool:
+    """Whether the actor has a machine; true if the cluster's head does not answer, because Ray itself ends the pass then."""
     try:
-        return actor_address(actor)
+        return has_process(actor)
     except Exception:
-        return "unknown"
+        return True
 
 
 def _free_cpus() -> float:

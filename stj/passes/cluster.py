@@ -1,41 +1,41 @@
 """The check of a Ray cluster before a run: its machines against what the run asks, and the links between them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-
-import ray
 
 from stj.config import RayConfig
 from stj.errors import CapacityError
 from stj.findings import Finding, look
 from stj.machine.needs import MachineNeeds
 from stj.machine.packages import expected_versions
+from stj.passes.demand import Demand, amounts
 from stj.passes.link import link_findings
+from stj.passes.machines import Machines
 from stj.passes.node_check import node_findings
-from stj.passes.session import Demand, joined_cluster, refuse_impossible
+from stj.passes.session import joined_cluster, joined_machines
 
 
-def cluster_findings(config: RayConfig, demands: Sequence[Demand], *, linked: bool) -> list[Finding]:
+def cluster_findings(config: RayConfig, demands: Sequence[Demand], linked_at: Mapping[str, str] | None) -> list[Finding]:
     """Findings on the cluster that the config names; one that says so if none answers from this machine.
 
-    `linked` also checks the links between machines with GPUs.
+    Also checks the links between machines with GPUs at the place `linked_at`, unless that is None.
     """
     try:
         with joined_cluster(config):
-            findings = [look("ray.address", _machines)]
-            findings += [look(demand.setting, partial(_check_demand, demand)) for demand in demands]
+            machines = joined_machines(config)
+            findings = [Finding(subject="ray.address", words=machines.words())]
+            findings += [look(demand.setting, partial(_check_demand, machines, demand)) for demand in demands]
             needs = MachineNeeds(packages=expected_versions(), gpu=any(demand.gpus for demand in demands))
-            return findings + node_findings(needs) + (link_findings("gpu") if linked else [])
+            links = [] if linked_at is None else link_findings("gpu", linked_at)
+            return findings + node_findings(needs) + links
     except CapacityError as error:  # A config may be meant for a cluster that only the job's own machine reaches.
         return [Finding(subject="ray.address", words=f"the cluster is not checked from here: {error}")]
 
 
-def _machines() -> str:
-    resources = ray.cluster_resources()
-    machines = sum(bool(node["Alive"]) for node in ray.nodes())
-    return f"{machines} machines with {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
-
-
-def _check_demand(demand: Demand) -> str:
-    refuse_impossible(demand)
-    return ", ".join(f"{amount:g} {name}s" for name, amount in demand.total.items() if amount) + " fit in the cluster"
+def _check_demand(machines: Machines, demand: Demand) -> str:
+    machines.refuse_impossible(demand)
+    asked = f"{demand.bundles} {demand.noun} with {amounts(demand.total) or 'no CPU'}"
+    if machines.room(demand) is None:
+        return f"{asked}: whether the cluster can hold them is not known"
+    later = machines.room_now(demand) < demand.bundles
+    return f"{asked} fit in the cluster{', once it has grown' if later else ''}"

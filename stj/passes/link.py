@@ -5,6 +5,7 @@ training starts, after hours of passes.
 """
 
 import socket
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -14,18 +15,25 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from stj.errors import CheckFailed
 from stj.findings import Finding, look
+from stj.passes.machines import matches
+from stj.passes.ray_private import autoscaler_state
 
+_ANYWHERE: Mapping[str, str] = {}
 _JOIN_S = 60.0  # Machines that reach each other join within seconds, also with a cold torch.
 _ANSWER_S = 180.0  # Ray starts workers, and they import torch.
 
 
-def link_findings(device: Literal["gpu", "cpu"], answer_s: float = _ANSWER_S) -> list[Finding]:
+def link_findings(
+    device: Literal["gpu", "cpu"], place: Mapping[str, str] = _ANYWHERE, answer_s: float = _ANSWER_S
+) -> list[Finding]:
     """The finding on the links between the machines of the cluster that this process has joined; none if there is only one.
 
-    With `gpu`, only machines with GPUs count, and each lends one for a few seconds. `answer_s` is the longest wait in seconds.
+    Only machines at the place of the ranks count, a label selector of Ray. With `gpu`, each lends a free GPU for a few seconds;
+    a machine whose GPUs others use is left out. `answer_s` is the longest wait in seconds.
     """
     resource = "GPU" if device == "gpu" else "CPU"
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get(resource, 0) >= 1]
+    free = {machine.node_id for machine in autoscaler_state().machines if machine.free.get(resource, 0) >= 1}
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] in free and matches(node["Labels"], place)]
     return [look("machines", partial(_check_links, nodes, device, answer_s))] if len(nodes) > 1 else []
 
 

@@ -3,21 +3,41 @@
 tests/passes/test_ray_private.py names each one and fails by that name. No other module here reaches into Ray.
 """
 
+import json
+import os
+import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import ray
-from ray._private.state import actors, state
+import yaml
+from ray._private import worker
+from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+from ray._private.state import state
+from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
+from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply, NodeStatus
+from ray.core.generated.gcs_pb2 import ActorTableData
 from ray.data import DataContext
+from ray.data._internal.cluster_autoscaler import get_or_create_autoscaling_coordinator
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.operators.actor_pool_map_operator import ActorPoolMapOperator
 from ray.data._internal.execution.operators.map_operator import MapOperator
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
+from ray.exceptions import RaySystemError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _ITERATION_THREAD = "iter_threaded"  # The prefetcher beside it waits for this thread, and calls nothing by itself.
+_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"  # Kubernetes puts it into every pod.
+_NO_ID = b"\xff"  # Ray fills an id that is not set with this byte, or leaves it empty.
+_DEAD = NodeStatus.Value("DEAD")
+_FAILED_LAUNCH = re.compile(r"Failed to launch \d+ nodes of type ([^:]+): (.+)")
+_LOG_TAIL = 1 << 18  # Bytes: the autoscaler writes a few lines for each launch.
 
 
 class StepCallback(ExecutionCallback, ABC):  # type: ignore[misc]
@@ -92,14 +112,192 @@ def iteration_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name == _ITERATION_THREAD}
 
 
-def actor_address(actor: "ray.actor.ActorHandle") -> str:
-    """IP address of the machine that an actor runs or starts on, empty if it has none yet.
+def has_process(actor: "ray.actor.ActorHandle") -> bool:
+    """Whether a machine has given an actor its resources and a process.
 
-    An actor without a machine already has a node: the one where it queues. So the node proves nothing.
+    An actor that queues for a machine's resources already has that machine's node and address, so those prove nothing.
     """
-    return str(actors(actor._actor_id.hex()).get("Address", {}).get("IPAddress", ""))
+    record = state._connect_and_get_accessor().get_actor_info(actor._actor_id)
+    return bool(record and ActorTableData.FromString(record).address.worker_id.strip(_NO_ID))
 
 
-def max_cluster_resources() -> dict[str, float]:
-    """Resources that the cluster's autoscaler may grow to, by name; empty if there is no autoscaler."""
-    return dict(state.get_max_resources_from_cluster_config() or {})
+ClusterSource = Literal["file", "kuberay", "static", "unknown"]
+"""Where the head finds the autoscaler's configuration."""
+
+
+def autoscaler_config(timeout_s: float = 30) -> tuple[ClusterSource, dict[str, Any]]:
+    """The configuration of the cluster's autoscaler, and where the head found it; empty if it has none.
+
+    Raises RayError or GetTimeoutError if the head does not answer.
+    """
+    answer: tuple[ClusterSource, dict[str, Any]] = _on_head(_find_config, timeout_s, ray.get_runtime_context().gcs_address)
+    return answer
+
+
+def launch_failures(timeout_s: float = 10) -> dict[str, str]:
+    """Why machines could not be started, by type: the newest reason in the log of the autoscaler v2, which reports none.
+
+    Raises RayError or GetTimeoutError if the head does not answer.
+    """
+    reasons: dict[str, str] = _on_head(_read_failures, timeout_s)
+    return reasons
+
+
+def _on_head(function: Callable[..., Any], timeout_s: float, *args: Any) -> Any:
+    """Runs a function on the head, whatever its resources are."""
+    heads = [node["NodeID"] for node in ray.nodes() if node["Alive"] and "node:__internal_head__" in node["Resources"]]
+    if not heads:
+        raise RaySystemError("no machine of the cluster is its head")
+    place = NodeAffinitySchedulingStrategy(heads[0], soft=False)
+    task = ray.remote(num_cpus=0, max_retries=1, scheduling_strategy=place)(function)
+    return ray.get(task.remote(*args), timeout=timeout_s)
+
+
+def _find_config(gcs_address: str) -> tuple[ClusterSource, dict[str, Any]]:
+    """Runs on the head. The autoscaler is a process there, which has its configuration's file among its arguments.
+
+    In KubeRay the autoscaler is in another container of the head's pod, and reads the RayCluster object.
+    """
+    monitors = ("autoscaler/v2/monitor.py", "autoscaler/_private/monitor.py")
+    for arguments in _command_lines():
+        if f"--gcs-address={gcs_address}" in arguments and any(word.endswith(monitors) for word in arguments):
+            key = "--autoscaling-config="
+            path = next((word.removeprefix(key) for word in arguments if word.startswith(key)), "")
+            return ("file", yaml.safe_load(Path(path).expanduser().read_text())) if path else ("static", {})
+    cluster, namespace = os.environ.get("RAY_CLUSTER_NAME"), Path(_NAMESPACE)
+    if cluster and namespace.exists():
+        return "kuberay", AutoscalingConfigProducer(cluster, namespace.read_text().strip())()
+    return "unknown", {}
+
+
+def _command_lines() -> Iterator[list[str]]:
+    """The command lines of this machine's processes."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or belongs to another user
+            yield (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+
+
+def _read_failures() -> dict[str, str]:
+    """Runs on the head."""
+    log = Path(worker._global_node.get_logs_dir_path()) / "monitor.log"
+    if not log.exists():
+        return {}
+    with log.open("rb") as lines:
+        lines.seek(max(0, log.stat().st_size - _LOG_TAIL))
+        tail = lines.read().decode(errors="replace")
+    return {kind: reason.strip() for kind, reason in _FAILED_LAUNCH.findall(tail)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineState:
+    """A machine as the head knows it."""
+
+    node_id: str
+    kind: str
+    """Name of its type; empty if the provider gives none."""
+    labels: dict[str, str]
+    total: dict[str, float]
+    free: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoscalerState:
+    """What the autoscaler does now. A cluster without one has only machines and waiting groups."""
+
+    machines: list[MachineState]
+    starting: Counter[str]
+    """Machines that are asked for or starting, by type."""
+    refused: Counter[str]
+    """Launches that have failed since the cluster started, by type: the autoscaler v2 alone counts them."""
+    reasons: dict[str, tuple[float, str]]
+    """When a type could not be had, in seconds since 1970, and why: the autoscaler v1 alone says that."""
+    impossible: list[dict[str, float]]
+    """Bundles that no machine can be added for: the autoscaler v2 alone says that."""
+    groups: list[list[dict[str, float]]]
+    """Bundles of the placement groups that wait for machines."""
+
+
+def autoscaler_state() -> AutoscalerState:
+    """What the autoscaler v2 or v1 does now."""
+    reply = _cluster_status()
+    now, cluster = reply.autoscaling_state, reply.cluster_resource_state
+    v1 = _v1_report()
+    starting = Counter({kind: int(count) for kind, count in v1.get("pending_launches", {}).items()})
+    starting.update(node[1] for node in v1.get("pending_nodes", []))
+    for request in now.pending_instance_requests:
+        starting[request.ray_node_type_name] += request.count
+    starting.update(instance.ray_node_type_name for instance in now.pending_instances)
+    refused: Counter[str] = Counter()
+    for failure in now.failed_instance_requests:
+        refused[failure.ray_node_type_name] += failure.count
+    return AutoscalerState(
+        machines=[_machine_state(node) for node in cluster.node_states if node.status != _DEAD],
+        starting=+starting,
+        refused=refused,
+        reasons=_v1_refusals(v1),
+        impossible=[dict(request.resources_bundle) for request in now.infeasible_resource_requests],
+        groups=[_group(request) for request in cluster.pending_gang_resource_requests],
+    )
+
+
+def machine_types_of_nodes() -> dict[str, str]:
+    """The name of each machine's type, by its id in Ray; empty if its provider gives no name."""
+    return {node.node_id.hex(): node.ray_node_type_name for node in _cluster_status().cluster_resource_state.node_states}
+
+
+def _machine_state(node: Any) -> MachineState:
+    return MachineState(
+        node_id=node.node_id.hex(),
+        kind=node.ray_node_type_name,
+        labels=dict(node.labels),
+        total=dict(node.total_resources),
+        free=dict(node.available_resources),
+    )
+
+
+def _group(request: Any) -> list[dict[str, float]]:
+    bundles = request.bundle_selectors[0].resource_requests if request.bundle_selectors else request.requests
+    return [dict(bundle.resources_bundle) for bundle in bundles]
+
+
+def _cluster_status() -> Any:
+    reply = GetClusterStatusReply()
+    reply.ParseFromString(worker.global_worker.gcs_client.get_cluster_status())
+    return reply
+
+
+def _v1_report() -> dict[str, Any]:
+    """The report of the autoscaler v1, empty if there is none."""
+    text = worker.global_worker.gcs_client.internal_kv_get(DEBUG_AUTOSCALING_STATUS.encode(), None, timeout=5)
+    return (json.loads(text) if text else {}).get("autoscaler_report") or {}
+
+
+def _v1_refusals(report: dict[str, Any]) -> dict[str, tuple[float, str]]:
+    kinds = (report.get("node_availability_summary") or {}).get("node_availabilities", {})
+    refused = {kind: facts for kind, facts in kinds.items() if not facts["is_available"]}
+    return {kind: (facts["last_checked_timestamp"], _v1_reason(facts)) for kind, facts in refused.items()}
+
+
+def _v1_reason(facts: dict[str, Any]) -> str:
+    cause = facts.get("unavailable_node_information")
+    return f"{cause['category']}: {cause['description']}" if cause else ""
+
+
+def hold_machines(name: str, bundles: Sequence[dict[str, float]], labels: dict[str, str], seconds: float) -> None:
+    """Asks the autoscaler for machines with these labels, through the actor in which Ray Data and Ray Train ask for theirs.
+
+    The request ends after that time, or if another one of this name replaces it.
+    """
+    coordinator = get_or_create_autoscaling_coordinator()
+    request = coordinator.request_resources.remote(
+        requester_id=name,
+        resources=list(bundles),
+        label_selectors=[labels] * len(bundles),
+        expire_after_s=seconds,
+    )
+    ray.get(request, timeout=30)
+
+
+def release_machines(name: str) -> None:
+    """Ends a request of `hold_machines`."""
+    ray.get(get_or_create_autoscaling_coordinator().cancel_request.remote(name), timeout=30)

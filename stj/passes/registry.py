@@ -21,6 +21,8 @@ class PassRegistry:
         self._starts = 0
         self._unfinished_starts: Counter[str] = Counter()
         self._refusal = ""
+        self._engines = (0, 0)
+        self._waits = ""
 
     def expected_packages(self, node: str) -> dict[str, str]:
         """The versions of packages that an engine's machine must have; empty for the driver's own machine."""
@@ -83,6 +85,22 @@ class PassRegistry:
         known = self._spent.get(engine)
         if known is None or spent.engine_seconds > known.engine_seconds:
             self._spent[engine] = spent
+
+    def record_engines(self, missing: int, total: int) -> None:
+        """Records how many engines of the pass have no machine, and how many engines it has asked for."""
+        self._engines = (missing, total)
+
+    def engines(self) -> tuple[int, int]:
+        """Engines without a machine, and all engines that the pass has asked for."""
+        return self._engines
+
+    def record_waits(self, words: str) -> None:
+        """Records what the missing engines wait for; empty if none is missing."""
+        self._waits = words
+
+    def waits(self) -> str:
+        """What the missing engines wait for, as last recorded."""
+        return self._waits
 
     def snapshot(self) -> tuple[int, Ledger]:
         """Rows on engines now, and what all engines have spent."""

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 
 from stj import errors
 from stj.config import EngineConfig
@@ -25,13 +25,18 @@ from stj.errors import EndpointError, PassFailed, StjError
 from stj.passes.actor import PassActor
 from stj.passes.block_stats import ForgetBlockStats
 from stj.passes.capacity import CapacityWatch
+from stj.passes.demand import HELPER_CPUS, Demand
 from stj.passes.driver_actor import driver_actor
+from stj.passes.machines import machines_of_cluster
 from stj.passes.ray_private import call_each_step, end_streaming_executors, iteration_threads
 from stj.passes.registry import PassRegistry
 from stj.passes.routes import StreamCommitter
 from stj.passes.row_bitmap import RowBitmap
+from stj.passes.session import engine_demand
 from stj.passes.source import SEALED, RowSource, unseal
 from stj.passes.spec import Pass
+from stj.passes.stock import OtherType
+from stj.passes.waiting import Waiting
 from stj.passes.watch import PassWatch
 from stj.rows import Row
 from stj.storage.artifacts import Artifact
@@ -43,6 +48,7 @@ _READ_BLOCK_BYTES = 1 << 20  # Small, so that the first rows reach the engine wh
 _OUR_ERROR = re.compile(r"^(?:stj\.errors\.)(\w+): (.+)$", re.MULTILINE)
 # Ray Data adds engines above this share of calls in use: nearly as many again if all are in use. Below 0.5 it stops some.
 _ADD_ENGINES_ABOVE = 0.55
+_READING_CPUS = 1  # CPUs per engine that splitting blocks may take beside it: engines on large machines leave many free.
 _LAST_ROWS_S = 5.0  # Rows that an API answered before it refused may arrive after rows that it refused.
 _EXECUTOR_TIMEOUT_S = 30.0  # Ray Data itself waits 2 s for its thread, which is not enough on a busy machine.
 
@@ -67,7 +73,8 @@ def run_pass(
     live_line = LiveLine()
     committer = StreamCommitter(artifact, beside or {}, config, _clearing(live_line, on_row), spec.total)
     registry = driver_actor(PassRegistry, ray.get_runtime_context().get_node_id())
-    watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s)
+    demand = engine_demand(config, [spec.model])
+    watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s, Waiting(demand), OtherType(demand))
     try:
         # The stream is closed here after an error too: Ray Data's iterator would start another Ray when it is collected.
         with (
@@ -116,8 +123,16 @@ def _context(spec: Pass, config: EngineConfig, registry: Any) -> DataContext:
     context.autoscaling_config.actor_pool_util_upscaling_threshold = _ADD_ENGINES_ABOVE
     context.memory_usage_poll_interval_s = None  # otherwise each call has a thread that looks at memory every second
     context.execution_no_progress_timeout_s = -1  # a first download, or a wait for spot machines, may take long
+    demand = engine_demand(config, [spec.model])
+    context.execution_options.resource_limits = _limits(demand, config.serving(spec.model).max_replicas)
     call_each_step(context, [partial(CapacityWatch, spec.capacity_deadline_s, registry), ForgetBlockStats])
     return context
+
+
+def _limits(demand: Demand, engines: int) -> ExecutionResources:
+    """The most that Ray Data may use. It asks the autoscaler for all that it could use, whatever the labels are."""
+    cpus = engines * (demand.cpus + _READING_CPUS) + HELPER_CPUS
+    return ExecutionResources.for_limits(cpu=cpus, gpu=engines * demand.gpus)
 
 
 def _stream(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: Any) -> Generator[pa.Table, None, None]:
@@ -148,6 +163,7 @@ def _dataset(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: An
             zero_copy_batch=True,
             compute=ActorPoolStrategy(
                 min_size=config.min_replicas,
+                initial_size=_first_engines(spec, finished, config, rows_per_block),
                 max_size=config.max_replicas,
                 max_tasks_in_flight_per_actor=calls + 2,
                 max_concurrent_calls_per_actor=calls,
@@ -155,8 +171,26 @@ def _dataset(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: An
             ),
             num_cpus=config.cpus_per_replica,
             num_gpus=spec.model.gpus if config.device == "gpu" else 0,
+            label_selector=dict(config.place) or None,
         )
     )
+
+
+def _first_engines(spec: Pass, finished: RowBitmap, config: EngineConfig, rows_per_block: int) -> int:
+    """Engines that start at once: all that there are rows for.
+
+    An engine that waits for its machine is what the autoscaler sees: it adds that machine, and keeps it while a model is
+    fetched. Ray Data alone would ask for the second engine when the first one is busy. A cluster that does not grow is asked
+    for no more than it holds; nor is one for engines without GPUs, which could take the CPUs that read rows.
+    """
+    most, demand = config.max_replicas, engine_demand(config, [spec.model])
+    if most > config.min_replicas:
+        machines = machines_of_cluster()
+        room = machines.room(demand) if machines.source == "static" or not demand.gpus else None
+        most = most if room is None else min(most, room)
+    if spec.total is not None:
+        most = min(most, math.ceil((spec.total - finished.count) / rows_per_block))
+    return max(config.min_replicas, most)
 
 
 def _until_refused(tables: Iterable[pa.Table], registry: Any) -> Iterator[pa.Table]:

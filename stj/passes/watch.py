@@ -1,6 +1,7 @@
 """Watches a pass while it runs: its live line or log, Ray's metrics, and commits."""
 
 import logging
+import math
 import threading
 import time
 from contextlib import suppress
@@ -8,13 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.exceptions import GetTimeoutError
+from ray.exceptions import GetTimeoutError, RayError
 
 from stj.passes.ledger import Ledger
 from stj.passes.metrics import PassMetrics
 from stj.passes.progress import Progress
 from stj.passes.routes import StreamCommitter
 from stj.passes.spec import Pass
+from stj.passes.stock import OtherType
+from stj.passes.waiting import Waiting
 from stj.text import LiveLine
 
 log = logging.getLogger(__name__)
@@ -22,15 +25,28 @@ log = logging.getLogger(__name__)
 _ANSWER_TIMEOUT_S = 30.0  # If the registry takes longer to answer, ask it again.
 _LAST_ANSWER_TIMEOUT_S = 5.0  # At the end of a pass, its rows are not committed yet and the process may soon be killed.
 _UPDATE_INTERVAL_S = 1.0
+_LOOK_AT_MACHINES_S = 5.0  # An engine on a machine that is free has it by then, and nothing is said.
 
 
 class PassWatch(threading.Thread):
     """Shows the progress and commits what is due, every second, even while no row arrives: some rows take long."""
 
     def __init__(
-        self, spec: Pass, committer: StreamCommitter, registry: Any, live_line: LiveLine, log_interval_s: float
+        self,
+        spec: Pass,
+        committer: StreamCommitter,
+        registry: Any,
+        live_line: LiveLine,
+        log_interval_s: float,
+        waiting: Waiting | None = None,
+        other_type: OtherType | None = None,
     ) -> None:
         super().__init__(name="watch", daemon=True)
+        self._waiting = waiting
+        self._other_type = other_type
+        self._waits = ""
+        self._waits_logged = ("", -math.inf)
+        self._looked_at = time.monotonic()
         self._committer = committer
         self._registry = registry
         self._progress = Progress(name=spec.name, total=spec.total, done=committer.finished.count)
@@ -46,8 +62,12 @@ class PassWatch(threading.Thread):
 
     def run(self) -> None:
         """Runs until `close`. An error is logged and tried again; if it lasts, the driver's own thread meets it too."""
+        if self._waiting:
+            self._waiting.begin()
         while not self._closed.wait(_UPDATE_INTERVAL_S):
             try:
+                with suppress(RayError):  # the words matter less than the commit that follows
+                    self._look_at_machines()
                 with self._lock:
                     self._update()
                     self._commit_due()
@@ -83,10 +103,28 @@ class PassWatch(threading.Thread):
         self._committer.spend(spent)
         return in_flight, spent
 
+    def _look_at_machines(self) -> None:
+        """Finds out what missing engines wait for. It takes no lock, because the cluster's head may answer late."""
+        now = time.monotonic()
+        if not self._waiting or now - self._looked_at < _LOOK_AT_MACHINES_S:
+            return
+        self._looked_at = now
+        missing, total = ray.get(self._registry.engines.remote(), timeout=_ANSWER_TIMEOUT_S)
+        self._waits = self._waiting.words(missing, total)
+        self._registry.record_waits.remote(self._waits)
+        if self._other_type:
+            self._other_type.look(self._waiting.refused, missing, total)
+        words, logged_at = self._waits_logged
+        if self._waits != words and now - logged_at > self._log_interval_s and not self._live_line.live:
+            self._waits_logged = self._waits, now
+            if self._waits:
+                log.info("%s: %s", self._progress.name, self._waits)
+
     def _line(self, *, every_category: bool = False) -> str:
         if self._progress.done or self._progress.failed or self._progress.in_flight:
-            return self._progress.line(every_category=every_category)
-        return f"{self._progress.name}: starting engines"
+            line = self._progress.line(every_category=every_category)
+            return f"{line} | {self._waits}" if self._waits else line
+        return f"{self._progress.name}: {self._waits or 'starting engines'}"
 
     def _commit_due(self) -> None:
         if not self._committer.due:
@@ -112,4 +150,7 @@ class PassWatch(threading.Thread):
         self.join()
         with suppress(Exception):  # after an error the registry may be gone too; the rows matter more than their cost
             self._spend(_LAST_ANSWER_TIMEOUT_S)
+        if self._other_type:
+            with suppress(Exception):  # the request ends by itself, a minute later
+                self._other_type.end()
         self._live_line.clear()

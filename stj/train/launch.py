@@ -1,9 +1,10 @@
 """Training as one call: ranks under Ray Train, which restarts them from the last checkpoint when one dies."""
 
 import os
+import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ from stj.train.ray_private import (
 from stj.train.watch import TrainingWatch
 
 _UNKNOWN_ROOM = TrainingRoom()
+_SAY_EVERY_S = 2.0  # Seconds between two looks at what ranks wait for.
 _LOOK_S = 60.0  # Ray looks this long for machines, then again: the deadline is checked in between.
 
 
@@ -62,9 +64,12 @@ class _RankStarts(RankCallback):
     Ray has no limit on looking for machines, or on starting ranks that die while they start.
     """
 
-    def __init__(self, job: TrainingJob, cluster: RayConfig) -> None:
+    def __init__(self, job: TrainingJob, cluster: RayConfig, waiting: Callable[[], str]) -> None:
         self._job = job
         self._cluster = cluster
+        self._waiting = waiting
+        self._watch: threading.Thread | None = None
+        self._waits = ""
         self._searching_since: float | None = None
         self._failed_starts = 0
         self._failures = 0
@@ -72,12 +77,24 @@ class _RankStarts(RankCallback):
 
     def before_start(self) -> None:
         """Has Ray look for machines no longer than the deadline."""
-        waiting = self._searching_since is not None
-        workers = self._job.config.workers
-        self._write_progress(f"{STARTING}: waiting for machines with room for {workers}" if waiting else STARTING)
+        if self._searching_since is None:
+            self._waits = ""
+        self._write_progress(f"{STARTING}: {self._waits}" if self._waits else STARTING)
         self._searching_since = self._searching_since or time.monotonic()
         left = self._cluster.capacity_deadline_s - (time.monotonic() - self._searching_since)
         limit_start(min(_LOOK_S, max(1.0, left)))
+        if self._watch is None or not self._watch.is_alive():
+            self._watch = threading.Thread(target=self._watch_machines, name="machines", daemon=True)
+            self._watch.start()
+
+    def _watch_machines(self) -> None:
+        """Writes what the ranks wait for, until they run; Ray itself says nothing while it looks for machines."""
+        while self._searching_since is not None:
+            waits = self._waiting()
+            if waits and self._searching_since is not None:  # they have not started in the meantime
+                self._waits = waits
+                self._write_progress(f"{STARTING}: {waits}")
+            time.sleep(_SAY_EVERY_S)
 
     def running(self) -> None:
         """All limits count from the next start."""
@@ -90,8 +107,9 @@ class _RankStarts(RankCallback):
             config, gpus = self._job.config, 1 if self._job.config.device == "gpu" else 0
             raise CapacityError(
                 f"train.workers={config.workers} ranks ({config.cpus_per_worker:g} CPUs and {gpus} GPUs each) found no room "
-                f"within ray.capacity_deadline_s={self._cluster.capacity_deadline_s:g} s: machines are lost or taken. Add "
-                "machines and run the same command again; it resumes from the last checkpoint"
+                f"within ray.capacity_deadline_s={self._cluster.capacity_deadline_s:g} s: "
+                f"{self._waits or 'machines are lost or taken'}. Add machines and run the same command again; it resumes from "
+                "the last checkpoint"
             )
 
     def start_failed(self, cause: str) -> None:
@@ -147,13 +165,15 @@ def train(
     cluster: RayConfig = _CLUSTER,
     segment: TrainingSegment | None = None,
     room: TrainingRoom = _UNKNOWN_ROOM,
+    waiting: Callable[[], str] = str,
 ) -> None:
     """Fine-tunes the seed model on the examples; the output artifact is the model, and is done when this returns.
 
     Ray must be running. Checkpoints and metrics.jsonl lie beside the output folder; a call after a kill resumes from them.
     A segment's checkpoints stay, for the next segment: all segments together make the weights that one call makes. `room` has
     each machine make room on its disk before the first step, or refuse the training if that is not enough.
-    While the training runs, the last step is shown live on a terminal, and every 20 s in a log.
+    While the training runs, the last step is shown live on a terminal, and every 20 s in a log. `waiting` says what ranks
+    without machines wait for, empty if they have some; it is called on the cluster.
 
     Raises TrainingFailed if no model came out, and StorageFailed at once if a disk is full. Raises TrainingFailed or ModelError
     before any rank starts if no model could come out. Raises CheckFailed if a rank's machine lacks what it needs, and
@@ -181,7 +201,7 @@ def train(
     run = uuid.uuid4().hex
     with asking_to_stop(checkpoints, run, stop_notice(cluster.stop_notice_s)):
         with _shown(whole.folder, steps), workspace(checkpoints) as directory, shared(checkpoints) as place:
-            result = _fit(job, run, directory, cluster, place)
+            result = _fit(job, run, directory, _RankStarts(job, cluster, waiting), place)
         facts = asdict(result)
         model = {"path": output.folder.uri, "seed": seed_model.path, "files": facts.pop("files")}
         output.finish(model=model, **facts, seconds=round(time.monotonic() - started, 1))
@@ -200,7 +220,7 @@ def _shown(model: Folder, steps: int) -> Iterator[None]:
         watch.close()
 
 
-def _fit(job: TrainingJob, run: str, directory: Path, cluster: RayConfig, place: SharedPlace) -> TrainResult:
+def _fit(job: TrainingJob, run: str, directory: Path, starts: _RankStarts, place: SharedPlace) -> TrainResult:
     """Runs the ranks. Ray's controller alone writes to that directory, and only an empty marker: the checkpoints are ours."""
     config = job.config
     gpu = config.device == "gpu"
@@ -215,13 +235,14 @@ def _fit(job: TrainingJob, run: str, directory: Path, cluster: RayConfig, place:
             num_workers=config.workers,
             use_gpu=gpu,
             resources_per_worker={"CPU": config.cpus_per_worker, **({"GPU": 1} if gpu else {})},
+            label_selector=dict(config.place) or None,
         ),
         run_config=RunConfig(
             name="ray_train",
             storage_path=str(directory),
             failure_config=FailureConfig(max_failures=config.max_failures),
             logging_config=LoggingConfig(log_level="ERROR"),
-            callbacks=[_RankStarts(job, cluster), MachineCheck(needs, driver_node)],
+            callbacks=[starts, MachineCheck(needs, driver_node)],
         ),
     )
     try:

@@ -1,7 +1,7 @@
 """Choosing among checkpoints: which one, when to stop, and what a kill at any write leaves; training and passes are
 simulated."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -46,6 +46,7 @@ class World:
         output: Artifact,
         cluster: RayConfig,
         segment: TrainingSegment,
+        waiting: Callable[[], str],
     ) -> None:
         if not output.begin():
             return

@@ -12,6 +12,7 @@ from tests.private_api import exists, private_names
 
 EXECUTION = "ray.data._internal.execution"
 POOL = f"{EXECUTION}.operators.actor_pool_map_operator"
+COORDINATOR = "ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator"
 APIS = [
     f"{EXECUTION}.execution_callback.ExecutionCallback.on_execution_step.executor",
     f"{EXECUTION}.streaming_executor.StreamingExecutor._topology",
@@ -25,9 +26,24 @@ APIS = [
     f"{POOL}._ActorPool._pending_actors",
     f"{POOL}._ActorState.is_restarting",
     "ray.actor.ActorHandle._actor_id",
-    "ray._private.state.actors.actor_id",
     "ray._private.state.state",
-    "ray._private.state.GlobalState.get_max_resources_from_cluster_config",
+    "ray._private.state.GlobalState._connect_and_get_accessor",
+    "ray._private.worker",
+    "ray._private.worker.global_worker",
+    "ray._private.worker._global_node",
+    "ray._private.node.Node.get_logs_dir_path",
+    "ray._private.ray_constants.DEBUG_AUTOSCALING_STATUS",
+    "ray.autoscaler._private.kuberay.autoscaling_config.AutoscalingConfigProducer.__init__.ray_cluster_name",
+    "ray.autoscaler._private.kuberay.autoscaling_config.AutoscalingConfigProducer.__init__.ray_cluster_namespace",
+    "ray.autoscaler._private.kuberay.autoscaling_config.AutoscalingConfigProducer.__call__",
+    "ray.autoscaler._private.autoscaler.AutoscalerSummary.pending_nodes",
+    "ray.autoscaler._private.autoscaler.AutoscalerSummary.pending_launches",
+    "ray.autoscaler._private.autoscaler.AutoscalerSummary.node_availability_summary",
+    f"{COORDINATOR}.get_or_create_autoscaling_coordinator",
+    f"{COORDINATOR}._AutoscalingCoordinatorActor.request_resources.requester_id",
+    f"{COORDINATOR}._AutoscalingCoordinatorActor.request_resources.label_selectors",
+    f"{COORDINATOR}._AutoscalingCoordinatorActor.request_resources.expire_after_s",
+    f"{COORDINATOR}._AutoscalingCoordinatorActor.cancel_request.requester_id",
 ]
 SETTINGS = [
     "ray.data.context.DataContext.current",
@@ -41,6 +57,9 @@ SETTINGS = [
     "ray.data.context.AutoscalingConfig.actor_pool_util_upscaling_threshold",
     "ray.data.context.DataContext.memory_usage_poll_interval_s",
     "ray.data.context.DataContext.execution_no_progress_timeout_s",
+    "ray.data.context.DataContext.execution_options",
+    "ray.data._internal.execution.interfaces.execution_options.ExecutionOptions.resource_limits",
+    "ray.data._internal.compute.ActorPoolStrategy.__init__.initial_size",
     "ray.data._internal.compute.ActorPoolStrategy.__init__.max_concurrent_calls_per_actor",
     "ray.data._internal.compute.ActorPoolStrategy.__init__.enable_true_multi_threading",
     "ray.data.dataset.Dataset.repartition.strict",
@@ -76,7 +95,7 @@ def test_the_adapter_on_a_running_execution(ray_local: None) -> None:
     from stj.passes import ray_private
 
     pools: list[ray_private.ActorPool] = []
-    addresses: list[str] = []
+    processes: list[bool] = []
 
     class Recorder(ray_private.StepCallback):
         def on_step(self, executor: Any) -> None:
@@ -84,7 +103,7 @@ def test_the_adapter_on_a_running_execution(ray_local: None) -> None:
             ray_private.forget_block_stats(executor)
             (pool,) = ray_private.actor_pools(executor)
             pools.append(pool)
-            addresses.extend(map(ray_private.actor_address, pool.running))
+            processes.extend(map(ray_private.has_process, pool.running))
 
     class Same:
         def __call__(self, block: Any) -> Any:
@@ -98,9 +117,15 @@ def test_the_adapter_on_a_running_execution(ray_local: None) -> None:
     assert any(pool.pending for pool in pools)
     assert max(pool.outputs for pool in pools) == 3
     assert any(pool.tasks for pool in pools)
-    assert set(addresses) == {ray.util.get_node_ip_address()}
+    assert processes
+    assert all(processes)
     assert not any(pool.restarting for pool in pools)
-    assert ray_private.max_cluster_resources() == {}
+    assert ray_private.autoscaler_config()[1] == {}
+    assert ray_private.launch_failures() == {}
+    assert set(ray_private.machine_types_of_nodes()) == {node["NodeID"] for node in ray.nodes()}
+    state = ray_private.autoscaler_state()
+    assert [machine.total["CPU"] for machine in state.machines] == [4]
+    assert not any([state.starting, state.refused, state.reasons, state.impossible, state.groups])
     ray_private.end_streaming_executors(timeout_s=30)
 
 

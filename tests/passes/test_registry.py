@@ -142,3 +142,11 @@ def test_engines_of_one_pass_draw_from_different_seeds(monkeypatch: pytest.Monke
         ray_here.end(PassActor(spec, EngineConfig(device="cpu"), registry))
     assert len(set(seeds)) == 3
     assert seeds[0] == 7
+
+
+def test_what_missing_engines_wait_for_is_kept() -> None:
+    registry = PassRegistry()
+    assert (registry.engines(), registry.waits()) == ((0, 0), "")
+    registry.record_engines(2, 3)
+    registry.record_waits("waiting for 2 of 3 engines")
+    assert (registry.engines(), registry.waits()) == ((2, 3), "waiting for 2 of 3 engines")

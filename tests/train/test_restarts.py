@@ -15,6 +15,7 @@ from stj.train import launch
 from stj.train.committed import Checkpoint
 from stj.train.job import TrainingJob
 from stj.train.progress import PROGRESS, RESTARTS
+from tests.conftest import soon
 from tests.train.test_ray_private import EXECUTION, INTERNAL, resolve
 
 BROKEN = RuntimeError("Traceback ...\nConnection closed by peer [127.0.0.1]:4711")
@@ -26,7 +27,7 @@ def start_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(resolve(f"{INTERNAL}.constants.WORKER_GROUP_START_TIMEOUT_S_ENV_VAR"), "60")
 
 
-def starts(folder: Path, deadline_s: float = 600) -> launch._RankStarts:
+def starts(folder: Path, deadline_s: float = 600, waits: str = "") -> launch._RankStarts:
     job = TrainingJob(
         config=TrainConfig(max_failures=2, workers=2, device="cpu"),
         seed_model=ModelConfig(path="seed"),
@@ -36,7 +37,7 @@ def starts(folder: Path, deadline_s: float = 600) -> launch._RankStarts:
         model=str(folder / "model"),
         folder=str(folder),
     )
-    return launch._RankStarts(job, RayConfig(capacity_deadline_s=deadline_s))
+    return launch._RankStarts(job, RayConfig(capacity_deadline_s=deadline_s), lambda: waits)
 
 
 def update(callback: launch._RankStarts, state: str, error: TrainingFailedError | None = None) -> None:
@@ -136,16 +137,25 @@ def no_room() -> ControllerError:
 
 
 def test_ranks_wait_for_machines_until_the_deadline(tmp_path: Path, no_room: ControllerError) -> None:
-    callback = starts(tmp_path)
+    callback = starts(tmp_path, waits="waiting for 2 of 2 ranks: 1 gpu is starting")
     callback.before_start()
-    assert activity(tmp_path) == "starting ranks"
+    assert soon(lambda: activity(tmp_path) == "starting ranks: waiting for 2 of 2 ranks: 1 gpu is starting", 30)
     update(callback, "ReschedulingState", no_room)
     callback.before_start()
-    assert activity(tmp_path) == "starting ranks: waiting for machines with room for 2"
+    update(callback, "RunningState")
     late = starts(tmp_path, deadline_s=0)
     late.before_start()
     with pytest.raises(CapacityError, match=r"train.workers=2 .* found no room within ray.capacity_deadline_s=0 s"):
         update(late, "ReschedulingState", no_room)
+
+
+def test_the_error_of_the_deadline_says_what_the_ranks_waited_for(tmp_path: Path, no_room: ControllerError) -> None:
+    late = starts(tmp_path, deadline_s=0, waits="waiting for 2 of 2 ranks: gpu was refused 3 times (no capacity)")
+    late.before_start()
+    assert soon(lambda: activity(tmp_path) != "starting ranks", 30)
+    with pytest.raises(CapacityError, match=r"gpu was refused 3 times \(no capacity\). Add machines"):
+        update(late, "ReschedulingState", no_room)
+    update(late, "RunningState")
 
 
 def test_a_store_that_is_away_ends_no_training(tmp_path: Path) -> None:
