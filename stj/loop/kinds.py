@@ -69,7 +69,7 @@ class PassPhase(Phase):
             read_after=partial(
                 read_with_benchmarks, partial(read_measured, self.config, self.parts), [phase.ref for phase in beside]
             ),
-            total=None if beside or self.limit is not None else self.count_inputs(),
+            total=None if beside else self._total(),
             stages={**self.stages(gate), **benchmark_stages(beside)},
             limit=self.limit,
             gate=gate,
@@ -100,6 +100,11 @@ class PassPhase(Phase):
     def count_inputs(self) -> int | None:
         """About how many rows go in; None if that is not known."""
         return count_inputs(self.config, self.parts, self._pairs)
+
+    def _total(self) -> int | None:
+        """About how many rows go in; None if that is not known, or if the limit may end reading before."""
+        count = self.count_inputs()
+        return None if count is None or (self.limit is not None and count > self.limit) else count
 
     def stages(self, gate: Gate | None) -> dict[str, Sequence[Stage]]:
         """The chain of stages for each task: sections 3.2, 3.3 and 3.4 of the paper."""

@@ -384,11 +384,20 @@ async def pass_thirds(row: Row, generate: Generate, gate: RayGate, died: str) ->
     return row
 
 
-@pytest.mark.parametrize(("engines", "limit", "flaky"), [(3, 100, False), (1, 15, True)])
-def test_reading_stops_at_the_limit(tmp_path: Path, engines: int, limit: int, flaky: bool) -> None:
+@pytest.mark.parametrize(
+    ("rows_read", "engines", "in_flight", "limit", "flaky"),
+    [
+        (20_000, 3, 32, 100, False),
+        (20_000, 1, 32, 15, True),
+        pytest.param(838_000, 2, 256, 2_000, False, marks=pytest.mark.long, id="wildchat"),
+    ],
+)
+def test_reading_stops_at_the_limit(
+    tmp_path: Path, rows_read: int, engines: int, in_flight: int, limit: int, flaky: bool
+) -> None:
     """The rows up to the limit come out, and few are read beyond the last of them, at whatever speed engines work.
 
-    The flaky row is the 15th that is reported to pass. The rows after it are left out, until the end shows that it does not pass.
+    The flaky row is the 15th that is reported to pass. The rows after it are left out until the end shows that it does not.
     """
     artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
     artifact.begin()
@@ -397,15 +406,15 @@ def test_reading_stops_at_the_limit(tmp_path: Path, engines: int, limit: int, fl
     gate = RayGate(limit, artifact)
     spec = Pass(
         model=ModelConfig(path="shout"),
-        read=partial(read_noting, 20_000, str(tmp_path / "reads")),
+        read=partial(read_noting, rows_read, str(tmp_path / "reads")),
         read_after=partial(read_heldout, 50),
         stages={TRAINING: [partial(pass_thirds, gate=gate, died=str(tmp_path / "died"))], HELDOUT: [answer]},
         make_engine=scripted,
         limit=limit,
         gate=gate,
     )
-    run_pass(spec, artifact, replace(CONFIG, min_replicas=engines, max_replicas=engines))
-    cut = [position for position in range(20_000) if position % 3 == 0 and position != FLAKY][limit - 1]
+    run_pass(spec, artifact, replace(CONFIG, rows_in_flight=in_flight, min_replicas=engines, max_replicas=engines))
+    cut = [position for position in range(rows_read) if position % 3 == 0 and position != FLAKY][limit - 1]
     rows = rows_of(artifact)
     assert [row.position for row in rows if row.task == TRAINING] == list(range(cut + 1))
     assert [row.position for row in rows if row.task == HELDOUT] == list(range(50))
@@ -415,7 +424,7 @@ def test_reading_stops_at_the_limit(tmp_path: Path, engines: int, limit: int, fl
     assert reads.count("closed") == 1 + flaky
     assert reads[-1] == "closed"
     furthest = max(int(position) for position in reads if position != "closed")
-    assert cut <= furthest <= cut + engines * CONFIG.rows_in_flight
+    assert cut <= furthest <= cut + engines * in_flight
 
 
 async def dies(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
