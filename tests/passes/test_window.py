@@ -3,6 +3,7 @@
 The engines are simulated: whenever reading waits, a row that has left the reading task ends, in any order.
 """
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,6 +146,8 @@ def test_a_repeated_reading_task_yields_the_same_tables_although_the_limit_came_
                 break
         while engines.running and rng.random() < 0.9:
             engines.end_one()
+        if engines.registry.earlier_reading()[1] and rng.random() < 0.5:
+            engines.gate.load()  # Ray has started the gate again too
         second = 0
         for table in engines.tables():
             if second < len(first):
@@ -187,6 +190,32 @@ def test_while_an_engine_starts_reading_waits() -> None:
     assert not registry.is_idle()
 
 
+class Stream:
+    """A stream of the hub: it stays open until somebody closes it."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._positions = itertools.count()
+
+    def __iter__(self) -> "Stream":
+        return self
+
+    def __next__(self) -> Row:
+        return make_row(next(self._positions))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_an_endless_source_is_closed_at_the_limit() -> None:
+    engines, stream = Engines([True], 3, 4, random.Random(0)), Stream()
+    for position in range(3):
+        engines.gate._actor.passed.remote(position)
+    limited = ReadingWindow(engines.gate, ray_here.Actor(engines.registry), 4)
+    assert [row.position for row in limited.rows(lambda: stream)] == [0, 1, 2]
+    assert stream.closed
+
+
 def test_rows_out_of_order_are_refused() -> None:
     engines = Engines([True], 1, 4, random.Random(0))
     rows = [make_row(0), make_row(2), make_row(1)]
@@ -218,4 +247,11 @@ def test_the_gate_starts_with_the_rows_on_disk_and_loses_what_was_only_reported(
     assert gate.may_read(0) == (5, True)
     gate.load()
     assert gate.may_read(0) == (3, False)
+    handle = RayGate(2, artifact)
+    handle.ended(make_row(3, task=HELDOUT, category=category))
+    handle.ended(make_row(3).drop("over_limit"))
+    handle.ended(make_row(3, category=category).drop("answer_empty"))
+    assert handle.may_read(0) == (3, False), "no training row was rejected"
+    handle.ended(make_row(3, error="no"))
+    assert handle.may_read(0) == (4, False)
     assert (gate.over(5), gate.passed(6), gate.over(6)) == (False, True, True)
