@@ -102,7 +102,7 @@ class LimitedPass:
             if not left[0]:
                 raise BrokenPipeError
 
-        run_pass(spec, self.artifact, replace(CONFIG, max_failed_fraction=0.6), count)
+        run_pass(spec, self.artifact, replace(CONFIG, max_failed_fraction=0.9), count)
         return len(self.reads) - before
 
     def rows(self, task: str = TRAINING) -> list[Row]:

@@ -346,11 +346,14 @@ FLAKY = 40
 """A row that passes when it is first asked. Its engine dies before it ends, and it does not pass when it is asked again."""
 
 
-def read_noting(count: int, file: str) -> Iterator[Row]:
-    """Rows, each noted in a file as it is read; and the end of the reading."""
+def read_noting(count: int, file: str, dies_at: int) -> Iterator[Row]:
+    """Rows, each noted in a file as it is read; and the end of the reading. Its process dies once, at one of them."""
     notes = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         for position in range(count):
+            if position == dies_at and not Path(f"{file}_died").exists():
+                Path(f"{file}_died").touch()
+                os._exit(1)
             os.write(notes, f"{position}\n".encode())
             yield make_row(position, f"instruction {position}")
     finally:
@@ -397,6 +400,8 @@ def test_reading_stops_at_the_limit(
 ) -> None:
     """The rows up to the limit come out, and few are read beyond the last of them, at whatever speed engines work.
 
+    The process that reads dies on the way, and Ray reads again.
+
     The flaky row is the 15th that is reported to pass. The rows after it are left out until the end shows that it does not.
     """
     artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
@@ -406,7 +411,7 @@ def test_reading_stops_at_the_limit(
     gate = RayGate(limit, artifact)
     spec = Pass(
         model=ModelConfig(path="shout"),
-        read=partial(read_noting, rows_read, str(tmp_path / "reads")),
+        read=partial(read_noting, rows_read, str(tmp_path / "reads"), limit + 40),
         read_after=partial(read_heldout, 50),
         stages={TRAINING: [partial(pass_thirds, gate=gate, died=str(tmp_path / "died"))], HELDOUT: [answer]},
         make_engine=scripted,
@@ -421,6 +426,7 @@ def test_reading_stops_at_the_limit(
     assert artifact.manifest()["passed_rule"] == limit
     assert set(artifact.manifest()["dropped"]) == {"answered", "category"}
     reads = (tmp_path / "reads").read_text().split()
+    assert reads.count("0") == 2 + flaky
     assert reads.count("closed") == 1 + flaky
     assert reads[-1] == "closed"
     furthest = max(int(position) for position in reads if position != "closed")

@@ -248,7 +248,7 @@ def test_the_gate_starts_with_the_rows_on_disk_and_loses_what_was_only_reported(
     gate.load()
     assert gate.may_read(0) == (3, False)
     handle = RayGate(2, artifact)
-    handle.ended(make_row(3, task=HELDOUT, category=category))
+    handle.ended(make_row(3, task=HELDOUT))
     handle.ended(make_row(3).drop("over_limit"))
     handle.ended(make_row(3, category=category).drop("answer_empty"))
     assert handle.may_read(0) == (3, False), "no training row was rejected"
