@@ -390,7 +390,7 @@ async def pass_thirds(row: Row, generate: Generate, gate: RayGate, died: str) ->
 @pytest.mark.parametrize(
     ("rows_read", "engines", "in_flight", "limit", "flaky"),
     [
-        (20_000, 3, 32, 100, False),
+        (20_000, 2, 32, 40, False),
         (20_000, 1, 32, 15, True),
         pytest.param(838_000, 2, 256, 2_000, False, marks=pytest.mark.long, id="wildchat"),
     ],
