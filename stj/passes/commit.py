@@ -9,6 +9,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -124,7 +125,7 @@ class RowCommitter:
     def cut(self, limit: int) -> int | None:
         """Position of the last row that the limit takes, None if fewer pass, of the committed and the failed rows."""
         failed = [record for record in self._failed.values() if record["task"] == TRAINING]
-        return cut_of([*selection_records(self._artifact, self._parts), *failed], limit)
+        return cut_of(chain(selection_records(self._artifact, self._parts), failed), limit)
 
     def useful_tokens(self) -> int:
         """Output tokens that the committed rows needed."""
