@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stj.passes import actor, driver_actor, run, session, source, watch
+from stj.passes import actor, driver_actor, gate, run, session, source, watch, window
 from stj.passes.spec import Pass
 
 _BLOCKS_IN_FLIGHT = 8
@@ -27,7 +27,7 @@ NODE = "ab" * 28
 def install(patch: pytest.MonkeyPatch) -> None:
     """Replaces the cluster by this process."""
     patch.setattr(session, "ray_session", lambda *_: nullcontext())
-    for module in (actor, driver_actor, run, source, watch):
+    for module in (actor, driver_actor, gate, run, source, watch, window):
         patch.setattr(module, "ray", _Ray)
     patch.setattr(run, "_stream", _stream)
 
@@ -35,7 +35,8 @@ def install(patch: pytest.MonkeyPatch) -> None:
 def _stream(spec: Pass, finished: Any, config: Any, registry: Any) -> Generator[pa.Table, None, None]:
     """The unfinished rows as tables, in the order in which they are finished."""
     engine = actor.PassActor(spec, config, registry)
-    blocks = source.RowSource(spec.read, finished, registry).tables()
+    limited = window.ReadingWindow(spec.gate, registry, config.max_replicas * config.rows_in_flight) if spec.gate else None
+    blocks = source.RowSource(spec.read, finished, registry, spec.read_after, limited).tables()
     try:
         with ThreadPoolExecutor(_BLOCKS_IN_FLIGHT) as pool:
             running: set[Future[pa.Table]] = set()

@@ -51,7 +51,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return {"conversation_hash": name, "conversation": [{"role": "user", "content": f"Question {number}: {words}{more}"}]}
 
     records = [record(f"c{number}", number) for number in range(QUESTIONS)]
-    records += [record("c1", 100), record("again", 2, " now"), {"conversation_hash": "silent", "conversation": []}]
+    records[10:10] = [record("c1", 100), record("again", 2, " now"), {"conversation_hash": "silent", "conversation": []}]
     file = tmp_path_factory.mktemp("pool") / "pool.jsonl"
     file.write_text("\n".join(map(json.dumps, records)))
     return file
@@ -154,12 +154,13 @@ class Loop:
             if not folder.exists("started.json"):
                 continue
             artifact = read_artifact(folder)
-            rows = list(artifact.records(["id", "error"]))
+            rows = list(artifact.records(["id", "error", "position"]))
             twice = [row_id for row_id, count in Counter(row["id"] for row in rows).items() if count > 1]
             assert not twice, f"{name}: rows {twice} are there more than once"
             if artifact.state()[0] == "done":
                 assert artifact.manifest()["rows"] == len(rows)
-                assert name != "pairs" or len(rows) == QUESTIONS + 3
+                positions = sorted(row["position"] for row in rows)
+                assert name != "pairs" or positions == list(range(len(rows))), "rows up to the limit, and no others"
                 assert {row["id"] for row in rows if row["error"]} == ({f"c{REFUSED}"} if name == "pairs" else set())
             found[name] = {int(row["id"][1:]) for row in rows if row["id"][1:].isdigit() and not row["error"]}
         return found

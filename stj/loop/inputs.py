@@ -36,11 +36,21 @@ def read_inputs(config: Config, parts: Collection[PassPart], pairs: Artifact | N
     `pairs` is the pass that made the pairs, None if this pass makes them. The held-out pairs come last: they fill the engine
     while the last training rows finish.
     """
+    yield from read_training(config, parts, pairs)
+    yield from read_measured(config, parts)
+
+
+def read_training(config: Config, parts: Collection[PassPart], pairs: Artifact | None) -> Iterator[Row]:
+    """The training rows that go into a pass: instructions, or the pairs that were made of them."""
     if "pairs" in parts:
         yield from instructions(config)
     elif pairs is not None and ("judge" in parts or "judge_again" in parts):
         for row in training_pairs(map(row_from_dict, pairs.records())):
             yield replace(without_results(row), pair=row.pair, prompt_tokens=0, output_tokens=0)
+
+
+def read_measured(config: Config, parts: Collection[PassPart]) -> Iterator[Row]:
+    """The held-out pairs that go into a pass."""
     if "heldout" in parts:
         yield from read_heldout(config.heldout)
 

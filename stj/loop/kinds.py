@@ -7,13 +7,14 @@ phases.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from stj.config import HeldoutConfig, ModelConfig, Objective, TrainConfig
 from stj.errors import ArtifactError, PassFailed
 from stj.loop.benchmarks import BenchmarkPhase, artifacts_beside, benchmark_stages, claim, read_with_benchmarks
 from stj.loop.counts import Funnel, JudgingCounts, by_parser
 from stj.loop.examples import ExampleSelection
-from stj.loop.inputs import PassPart, count_inputs, read_inputs
+from stj.loop.inputs import PassPart, count_inputs, read_inputs, read_measured, read_training
 from stj.loop.phase import Phase
 from stj.models.shapes import shape_of
 from stj.plan.disk import WEIGHT_BYTES
@@ -24,8 +25,12 @@ from stj.stages.judge import judge, judge_heldout
 from stj.stages.pairs import attack_pair, make_pair
 from stj.stages.runner import Stage
 from stj.stages.select import Gate, screen, select
+from stj.storage.artifacts import Artifact
 from stj.text import duration
 from stj.train.job import CHECKPOINTS, TrainingRoom
+
+if TYPE_CHECKING:
+    from stj.passes.gate import RayGate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +63,19 @@ class PassPhase(Phase):
         from stj.passes.spec import pass_under
 
         beside = claim(self.benchmarks)
+        gate = self._gate()
         spec = pass_under(
             self.config,
             name=self.name,
             model=self.model,
-            read=partial(read_with_benchmarks, self.reader(), [phase.ref for phase in beside]),
-            total=None if beside else self.count_inputs(),
-            stages={**self.stages(self._gate()), **benchmark_stages(beside)},
+            read=partial(read_training, self.config, self.parts, self._pairs),
+            read_after=partial(
+                read_with_benchmarks, partial(read_measured, self.config, self.parts), [phase.ref for phase in beside]
+            ),
+            total=None if beside else self._total(),
+            stages={**self.stages(gate), **benchmark_stages(beside)},
             limit=self.limit,
+            gate=gate,
         )
         run_pass(spec, self.artifact, self.config.engine, beside=artifacts_beside(beside))
         for phase in beside:
@@ -88,11 +98,16 @@ class PassPhase(Phase):
 
     def reader(self) -> "partial[Iterator[Row]]":
         """A function that reads the input rows; Ray carries it to the cluster."""
-        return partial(read_inputs, self.config, self.parts, self.pairs.artifact if self.pairs else None)
+        return partial(read_inputs, self.config, self.parts, self._pairs)
 
     def count_inputs(self) -> int | None:
         """About how many rows go in; None if that is not known."""
-        return count_inputs(self.config, self.parts, self.pairs.artifact if self.pairs else None)
+        return count_inputs(self.config, self.parts, self._pairs)
+
+    def _total(self) -> int | None:
+        """About how many rows go in; None if that is not known, or if the limit may end reading before."""
+        count = self.count_inputs()
+        return None if count is None or (self.limit is not None and count > self.limit) else count
 
     def stages(self, gate: Gate | None) -> dict[str, Sequence[Stage]]:
         """The chain of stages for each task: sections 3.2, 3.3 and 3.4 of the paper."""
@@ -130,7 +145,11 @@ class PassPhase(Phase):
             f"{wasted:.0%} of all tokens wasted"
         )
 
-    def _gate(self) -> Gate | None:
+    @property
+    def _pairs(self) -> Artifact | None:
+        return self.pairs.artifact if self.pairs else None
+
+    def _gate(self) -> "RayGate | None":
         if self.limit is None:
             return None
         from stj.passes.gate import RayGate

@@ -36,6 +36,7 @@ class PassActor:
     def __init__(self, spec: Pass, config: EngineConfig, registry: Any) -> None:
         pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool keeps the peak of each of its many threads
         self._stages = spec.stages
+        self._gate = spec.gate
         self._seed, self._deterministic = spec.seed, config.deterministic
         self._registry = registry
         self._started = time.monotonic()
@@ -92,6 +93,12 @@ class PassActor:
         return [sum(machine in alive for machine in machines_of_row) for machines_of_row in machines]
 
     async def _run(self, row: Row, deaths: int) -> Row:
+        row = await self._outcome(row, deaths)
+        if self._gate is not None:
+            self._gate.ended(row)
+        return row
+
+    async def _outcome(self, row: Row, deaths: int) -> Row:
         if deaths >= _TRIES:
             return replace(row, error=f"quarantined: an engine died {deaths} times with this row on it, the last time alone")
         async with self._slots.for_row(deaths):

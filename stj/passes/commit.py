@@ -9,6 +9,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -16,12 +17,12 @@ import pyarrow as pa
 from stj.config import EngineConfig
 from stj.errors import PassFailed
 from stj.passes.ledger import Ledger, read_ledger
-from stj.passes.limit import count_passed, limit_parts
+from stj.passes.limit import FAILED, count_passed, cut_of, limit_parts, selection_records
 from stj.passes.row_bitmap import RowBitmap
 from stj.rows import TRAINING, Row, row_from_dict, rows_to_table
+from stj.stages.select import OVER_LIMIT
 from stj.storage.artifacts import Artifact
 
-_FAILED = "failed"
 _MIN_FAILED = 64  # Above it, stop if more rows failed than finished or than may fail: later rows cannot change that.
 _PENDING_BYTES = 1 << 26  # Commit at this size, so that rows that arrive fast do not fill the memory.
 
@@ -41,7 +42,7 @@ class RowCommitter:
         self._config = config
         self._may_fail = math.inf if total is None else config.max_failed_fraction * total
         self._on_row = on_row
-        artifact.remove_part(_FAILED)  # failed rows are tried again
+        artifact.remove_part(FAILED)  # failed rows are tried again
         self.finished = RowBitmap() if finished is None else finished
         """The finished rows; the committers of one stream share it, and no two of them have the same task."""
         self._committed = 0  # rows of this artifact that are finished
@@ -50,6 +51,8 @@ class RowCommitter:
         self._pending_bytes = 0
         self._pending_rows = 0
         self._failed: dict[tuple[str, int], dict[str, Any]] = {}
+        self.left_out: set[int] = set()
+        """Positions of rows that came back unasked: k rows before them were believed to pass, which only the end can show."""
         self._committed_at = time.monotonic()
         self._earlier_cost = read_ledger(artifact.folder) + Ledger(starts=1)
         self.spent = Ledger()
@@ -57,7 +60,8 @@ class RowCommitter:
 
     def _mark_finished(self, part: str) -> bool:
         """Marks the rows of a part as finished; returns False and marks none if the part repeats a finished row."""
-        rows = [(record["task"], record["position"]) for record in self._artifact.records(["task", "position"], [part])]
+        records = self._artifact.records(["task", "position", "dropped"], [part])
+        rows = [(record["task"], record["position"]) for record in records if record["dropped"] != OVER_LIMIT]
         new = not any(self.finished.has(*row) for row in rows)
         if new:
             for row in rows:
@@ -72,13 +76,17 @@ class RowCommitter:
     def add(self, table: pa.Table) -> pa.Table:
         """Takes finished rows and returns those that are new and did not fail.
 
-        A row that arrives twice counts once: Ray repeats the rows of an engine that died.
+        A row that arrives twice counts once: Ray repeats the rows of an engine that died. A row over the limit is only noted.
 
         Raises PassFailed if more rows have failed than have finished, or than may fail in the whole pass.
         """
         fresh: list[bool] = []
-        columns = (table[name].to_pylist() for name in ("task", "position", "error"))
-        for index, (task, position, error) in enumerate(zip(*columns, strict=True)):
+        columns = (table[name].to_pylist() for name in ("task", "position", "error", "dropped"))
+        for index, (task, position, error, dropped) in enumerate(zip(*columns, strict=True)):
+            if dropped == OVER_LIMIT:
+                self.left_out.add(position)
+                fresh.append(False)
+                continue
             fresh.append(error is None and self.finished.add(task, position))
             if fresh[-1]:
                 self._committed += 1
@@ -114,6 +122,11 @@ class RowCommitter:
             self._pending, self._pending_bytes, self._pending_rows = [], 0, 0
         self._committed_at = time.monotonic()
 
+    def cut(self, limit: int) -> int | None:
+        """Position of the last row that the limit takes, None if fewer pass, of the committed and the failed rows."""
+        failed = [record for record in self._failed.values() if record["task"] == TRAINING]
+        return cut_of(chain(selection_records(self._artifact, self._parts), failed), limit)
+
     def useful_tokens(self) -> int:
         """Output tokens that the committed rows needed."""
         counts = _counts(self._artifact, self._parts)
@@ -139,7 +152,7 @@ class RowCommitter:
             raise self._too_many_failed()
         if self._failed:
             rows = map(row_from_dict, self._failed.values())
-            self._parts.append(self._artifact.write_part(_FAILED, rows_to_table(rows)))
+            self._parts.append(self._artifact.write_part(FAILED, rows_to_table(rows)))
         if limit is not None:
             self._parts = limit_parts(self._artifact, self._parts, limit)
             facts["passed_rule"] = count_passed(self._artifact, self._parts)

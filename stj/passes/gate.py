@@ -1,39 +1,60 @@
-"""The gate of `select.limit`: one actor that all engines of a pass ask whether enough rows have passed."""
+"""The gate of `select.limit`: one actor that all engines of a pass, and the task that reads its rows, ask about the limit."""
 
-from collections.abc import Sequence
+import ray
 
+from stj.passes.cut import Cut
 from stj.passes.driver_actor import driver_actor
-from stj.stages.select import SelectionLimit, passed_rule
+from stj.passes.limit import FAILED, selection_records
+from stj.rows import TRAINING, Row
+from stj.stages.select import OVER_LIMIT, passed_rule
 from stj.storage.artifacts import Artifact
 
 
 class SelectionGate:
-    """The limit and the rows known to have passed: the actor's side."""
+    """What is known of the cut: the actor's side. It starts with the rows on disk, also if Ray starts it again."""
 
-    def __init__(self, limit: int, passed_positions: Sequence[int]) -> None:
-        self._limit = SelectionLimit(limit)
-        for position in passed_positions:
-            self._limit.passed(position)
+    def __init__(self, limit: int, artifact: Artifact) -> None:
+        self._limit = limit
+        self._artifact = artifact
+        self.load()
+
+    def load(self) -> None:
+        """Forgets what engines reported, and learns what the finished rows on disk say. Failed rows are tried again."""
+        self._cut = Cut(self._limit)
+        parts = [part for part in self._artifact.parts() if part != f"{FAILED}.parquet"]
+        for record in selection_records(self._artifact, parts):
+            if record["dropped"] == OVER_LIMIT:  # an older stj kept these rows; they are asked again
+                continue
+            if passed_rule(record["category"], record["dropped"]):
+                self._cut.passed(record["position"])
+            else:
+                self._cut.rejected(record["position"])
 
     def over(self, position: int) -> bool:
         """Whether `limit` passing rows before this one are known."""
-        return self._limit.over(position)
+        return self._cut.over(position)
 
     def passed(self, position: int) -> bool:
         """Records a passing row; True if it is over the limit already."""
-        self._limit.passed(position)
-        return self._limit.over(position)
+        self._cut.passed(position)
+        return self._cut.over(position)
+
+    def rejected(self, start: int, stop: int) -> None:
+        """Records that the rows from `start` to before `stop` do not pass."""
+        for position in range(start, stop):
+            self._cut.rejected(position)
+
+    def may_read(self, ahead: int) -> tuple[int, bool]:
+        """The last position to read now, at most `ahead` beyond the earliest cut, and whether no later one will be needed."""
+        now, latest = self._cut.earliest + ahead, self._cut.latest
+        return (now, False) if latest is None or latest > now else (latest, True)
 
 
 class RayGate:
-    """The engines' side of the gate. It starts with the rows that earlier starts of the pass have finished."""
+    """The side of the engines, of the reading task and of the driver."""
 
     def __init__(self, limit: int, artifact: Artifact) -> None:
-        records = artifact.records(["position", "category", "dropped", "error"])
-        finished = (record for record in records if record["error"] is None)  # Failed rows are tried again.
-        passed = [record["position"] for record in finished if passed_rule(record["category"], record["dropped"])]
-        # If Ray restarts the actor, it knows fewer rows and saves less work; passes/limit.py keeps the limit exact.
-        self._actor = driver_actor(SelectionGate, limit, passed)
+        self._actor = driver_actor(SelectionGate, limit, artifact)
 
     async def over(self, position: int) -> bool:
         """Whether `limit` passing rows before this one are known."""
@@ -42,3 +63,21 @@ class RayGate:
     async def passed(self, position: int) -> bool:
         """Records a passing row; True if it is over the limit already."""
         return bool(await self._actor.passed.remote(position))
+
+    def ended(self, row: Row) -> None:
+        """Records the end of a row on its engine, if it has not passed the rule. Waits for nothing."""
+        if row.task == TRAINING and row.dropped != OVER_LIMIT and not passed_rule(row.category, row.dropped):
+            self.absent(row.position, row.position + 1)
+
+    def absent(self, start: int, stop: int) -> None:
+        """Records that no row at the positions from `start` to before `stop` passes. Waits for nothing."""
+        self._actor.rejected.remote(start, stop)
+
+    def may_read(self, ahead: int) -> tuple[int, bool]:
+        """The last position to read now, at most `ahead` beyond the earliest cut, and whether no later one will be needed."""
+        last, final = ray.get(self._actor.may_read.remote(ahead))
+        return int(last), bool(final)
+
+    def load(self) -> None:
+        """Forgets what engines reported, and learns what the finished rows on disk say."""
+        ray.get(self._actor.load.remote())

@@ -1,50 +1,73 @@
-"""Applies `select.limit` on disk: later phases see exactly the rows that count.
+"""Applies `select.limit` on disk: a finished pass holds exactly the rows that count.
 
-Rows finish in any order, so near the limit a few more than N rows pass the rule and are processed. When the pass finishes, rows
-beyond the first N in input order become tombstones. Their part is written again, and the manifest names the new part.
+Rows finish in any order, so near the limit a few more than N rows pass the rule and are processed. When the pass finishes, the
+rows beyond the first N in input order are left out. Their part is written again without them, and the manifest names the new
+part. What they cost stays in the ledger.
+
+So the rows of a limited pass are those at positions 0 to the *cut*, the position of the N-th that passes. That depends on the
+answers alone: not on the number of engines, their speed, or kills.
 
 No part is deleted. After a kill the next start reads the replaced parts again. A suspended driver that wakes up beside the next
 one may still name its own new parts. Parts that no manifest names do not count.
 """
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from stj.rows import Row, row_from_dict, rows_to_table
-from stj.stages.select import OVER_LIMIT, SelectionLimit, passed_rule, without_results
+import pyarrow.compute as pc
+
+from stj.rows import TRAINING
+from stj.stages.select import OVER_LIMIT, SelectionLimit, passed_rule
 from stj.storage.artifacts import Artifact
+
+FAILED = "failed"
+"""The part of the rows that failed, written when a pass finishes and removed when it resumes."""
+
+
+def selection_records(artifact: Artifact, parts: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The training rows of these parts, with what decides whether they pass."""
+    records = artifact.records(["task", "position", "category.name", "dropped"], parts)
+    return (record for record in records if record["task"] == TRAINING)
+
+
+def cut_of(records: Iterable[Mapping[str, Any]], limit: int) -> int | None:
+    """Position of the last row that the limit takes; None if fewer rows pass."""
+    selection = SelectionLimit(limit)
+    for record in records:
+        if passed_rule(record["category"], record["dropped"]):
+            selection.passed(record["position"])
+    return selection.last
 
 
 def limit_parts(artifact: Artifact, parts: Sequence[str], limit: int) -> list[str]:
-    """The parts with rows beyond the limit as tombstones."""
-    selection = SelectionLimit(limit)
-    for record in _records(artifact, parts):
-        if _passed(record):
-            selection.passed(record["position"])
+    """The parts without the training rows beyond the cut."""
+    cut = cut_of(selection_records(artifact, parts), limit)
     limited = []
     for part in parts:
-        if any(_passed(record) and selection.over(record["position"]) for record in _records(artifact, [part])):
-            rows = [_limited(row_from_dict(record), selection) for record in artifact.records(parts=[part])]
-            limited.append(artifact.stage_part(f"part-{uuid.uuid4().hex}", rows_to_table(rows)))
+        if any(_left_out(record, cut) for record in selection_records(artifact, [part])):
+            limited += _without(artifact, part, cut)
         else:
             limited.append(part)
     return limited
 
 
 def count_passed(artifact: Artifact, parts: Sequence[str]) -> int:
-    """Number of rows that passed the rule and are within the limit."""
-    return sum(_passed(record) for record in _records(artifact, parts))
+    """Number of rows that passed the rule."""
+    return sum(passed_rule(record["category"], record["dropped"]) for record in selection_records(artifact, parts))
 
 
-def _records(artifact: Artifact, parts: Sequence[str]) -> Iterator[dict[str, Any]]:
-    return artifact.records(["position", "category.name", "dropped"], parts)
+def _left_out(record: Mapping[str, Any], cut: int | None) -> bool:
+    return record["dropped"] == OVER_LIMIT or (cut is not None and record["position"] > cut)
 
 
-def _passed(record: dict[str, Any]) -> bool:
-    return passed_rule(record["category"], record["dropped"])
-
-
-def _limited(row: Row, selection: SelectionLimit) -> Row:
-    over = passed_rule(row.category, row.dropped) and selection.over(row.position)
-    return without_results(row).drop(OVER_LIMIT) if over else row
+def _without(artifact: Artifact, part: str, cut: int | None) -> list[str]:
+    """A new part without the rows beyond the cut; no part if nothing is left."""
+    with artifact.opened(part) as file:
+        table = file.read()
+    left_out = pc.equal(table["dropped"], OVER_LIMIT)
+    left_out = pc.fill_null(left_out, False)
+    if cut is not None:
+        left_out = pc.or_(left_out, pc.greater(table["position"], cut))
+    rest = table.filter(pc.invert(pc.and_(left_out, pc.equal(table["task"], TRAINING))))
+    return [artifact.stage_part(f"part-{uuid.uuid4().hex}", rest)] if rest.num_rows else []

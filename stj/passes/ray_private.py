@@ -29,6 +29,7 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.operators.actor_pool_map_operator import ActorPoolMapOperator
 from ray.data._internal.execution.operators.map_operator import MapOperator
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
+from ray.data._internal.output_buffer import OutputBlockSizeOption
 from ray.exceptions import RaySystemError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -66,6 +67,16 @@ class ActorPool:
     """Running actors that Ray is starting again."""
     pending: list[Any]
     """Actors that have not started yet."""
+
+
+class SmallReads(ExecutionCallback):  # type: ignore[misc]
+    """Makes each table leave its reading task at once. Ray Data would hold it back until the task has read a whole block."""
+
+    def before_execution_starts(self, executor: StreamingExecutor) -> None:
+        """Changes the operator that reads, which is the first one with a function."""
+        read = next(operator for operator in executor._topology if isinstance(operator, MapOperator))
+        for function in read.get_map_transformer()._transform_fns:
+            function._output_block_size_option = OutputBlockSizeOption.of(disable_block_shaping=True)
 
 
 def call_each_step(context: DataContext, callbacks: Sequence[Callable[[], StepCallback]]) -> None:

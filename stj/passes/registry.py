@@ -23,6 +23,8 @@ class PassRegistry:
         self._refusal = ""
         self._engines = (0, 0)
         self._waits = ""
+        self._position = -1
+        self._stopped = False
 
     def expected_packages(self, node: str) -> dict[str, str]:
         """The versions of packages that an engine's machine must have; empty for the driver's own machine."""
@@ -71,6 +73,26 @@ class PassRegistry:
     def record_rows_read(self, rows: int) -> None:
         """Records that reading has ended after `rows` rows; Ray may repeat the reading."""
         self._rows_read, self._reading = rows, False
+
+    def record_position(self, position: int) -> None:
+        """Records that the limited rows up to this position are read."""
+        self._position = max(self._position, position)
+
+    def record_stop(self, position: int) -> None:
+        """Records that reading the limited rows has stopped at the limit, after this position."""
+        self._position, self._stopped = position, True
+
+    def earlier_reading(self) -> tuple[int, bool]:
+        """The last position that was read of the limited rows, -1 if none was, and whether reading stopped at the limit."""
+        return self._position, self._stopped
+
+    def forget_reading(self) -> None:
+        """Makes ready for another stream of the same pass."""
+        self._position, self._stopped, self._rows_read = -1, False, 0
+
+    def is_idle(self) -> bool:
+        """Whether engines have started and none has a row."""
+        return self._starts > 0 and not self._unfinished_starts and not self._machines
 
     def is_reading(self) -> bool:
         """Whether rows are being read."""

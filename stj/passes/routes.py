@@ -33,7 +33,7 @@ class StreamCommitter:
         main_total = None if beside else total  # how many of all rows belong to each artifact is not known
         self._main = RowCommitter(artifact, config, on_row, main_total, self.finished)
         self._beside = {task: RowCommitter(place, config, on_row, None, self.finished) for task, place in beside.items()}
-        self._finished_before = self.finished.count
+        self._received = RowBitmap()
 
     @property
     def _all(self) -> list[RowCommitter]:
@@ -46,8 +46,8 @@ class StreamCommitter:
 
     @property
     def received(self) -> int:
-        """Number of rows received in this start, including failed ones."""
-        return self.finished.count - self._finished_before + self.failed
+        """Number of different rows received in this stream, including failed ones and those over the limit."""
+        return self._received.count
 
     @property
     def due(self) -> bool:
@@ -60,12 +60,25 @@ class StreamCommitter:
 
     def add(self, table: pa.Table) -> pa.Table:
         """Takes finished rows and returns those that are new and did not fail. Raises PassFailed if too many have failed."""
+        for row in zip(table["task"].to_pylist(), table["position"].to_pylist(), strict=True):
+            self._received.add(*row)
         if not self._beside:
             return self._main.add(table)
         elsewhere = pc.is_in(table["task"], pa.array(self._beside, pa.string()))
         new = [self._main.add(table.filter(pc.invert(elsewhere)))]
         new += [place.add(table.filter(pc.equal(table["task"], task))) for task, place in self._beside.items()]
         return pa.concat_tables(new)
+
+    def cut_left_out(self, limit: int, first_unread: int | None) -> bool:
+        """Whether a row up to the cut is neither committed nor failed: reading stopped before it, or it came back unasked."""
+        missing = self._main.left_out | ({first_unread} if first_unread is not None else set())
+        cut = self._main.cut(limit)
+        return bool(missing) and (cut is None or min(missing) <= cut)
+
+    def begin_stream(self) -> None:
+        """Makes ready for another stream of the same rows."""
+        self._received = RowBitmap()
+        self._main.left_out.clear()
 
     def commit(self) -> None:
         """Writes the pending rows of every artifact."""

@@ -28,7 +28,7 @@ from stj.passes.capacity import CapacityWatch
 from stj.passes.demand import HELPER_CPUS, Demand
 from stj.passes.driver_actor import driver_actor
 from stj.passes.machines import machines_of_cluster
-from stj.passes.ray_private import call_each_step, end_streaming_executors, iteration_threads
+from stj.passes.ray_private import SmallReads, StepCallback, call_each_step, end_streaming_executors, iteration_threads
 from stj.passes.registry import PassRegistry
 from stj.passes.routes import StreamCommitter
 from stj.passes.row_bitmap import RowBitmap
@@ -38,6 +38,7 @@ from stj.passes.spec import Pass
 from stj.passes.stock import OtherType
 from stj.passes.waiting import Waiting
 from stj.passes.watch import PassWatch
+from stj.passes.window import ReadingWindow
 from stj.rows import Row
 from stj.storage.artifacts import Artifact
 from stj.text import LiveLine
@@ -76,15 +77,18 @@ def run_pass(
     demand = engine_demand(config, [spec.model])
     watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s, Waiting(demand), OtherType(demand))
     try:
-        # The stream is closed here after an error too: Ray Data's iterator would start another Ray when it is collected.
-        with (
-            DataContext.current(_context(spec, config, registry)),
-            closing(_stream(spec, committer.finished, config.serving(spec.model), registry)) as tables,
-        ):
-            for table in _until_refused(tables, registry) if spec.model.endpoint else tables:
-                watch.add(table)
-        watch.update()
-        _refuse_lost_rows(ray.get(registry.rows_read.remote()), committer)
+        incomplete = True
+        while incomplete:
+            # The stream is closed here after an error too: Ray Data's iterator would start another Ray when it is collected.
+            with (
+                DataContext.current(_context(spec, config, registry)),
+                closing(_stream(spec, committer.finished, config.serving(spec.model), registry)) as tables,
+            ):
+                for table in _until_refused(tables, registry) if spec.model.endpoint else tables:
+                    watch.add(table)
+            watch.update()
+            _refuse_lost_rows(ray.get(registry.rows_read.remote()), committer)
+            incomplete = _begin_missing(spec, committer, registry, watch)
     except BrokenPipeError:  # the reader of on_row's output has seen enough
         raise
     except Exception as error:
@@ -125,7 +129,8 @@ def _context(spec: Pass, config: EngineConfig, registry: Any) -> DataContext:
     context.execution_no_progress_timeout_s = -1  # a first download, or a wait for spot machines, may take long
     demand = engine_demand(config, [spec.model])
     context.execution_options.resource_limits = _limits(demand, config.serving(spec.model).max_replicas)
-    call_each_step(context, [partial(CapacityWatch, spec.capacity_deadline_s, registry), ForgetBlockStats])
+    callbacks: list[Callable[[], StepCallback]] = [partial(CapacityWatch, spec.capacity_deadline_s, registry), ForgetBlockStats]
+    call_each_step(context, [*callbacks, SmallReads] if spec.gate else callbacks)
     return context
 
 
@@ -152,8 +157,10 @@ def _stream(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: Any
 def _dataset(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: Any) -> Dataset:
     rows_per_block = max(1, config.rows_in_flight // _BLOCKS_PER_ENGINE)
     calls = _ROWS_AHEAD * math.ceil(config.rows_in_flight / rows_per_block)
+    window = ReadingWindow(spec.gate, registry, config.max_replicas * config.rows_in_flight) if spec.gate else None
+    source = RowSource(spec.read, finished, registry, spec.read_after, window)
     return (
-        ray.data.read_datasource(RowSource(spec.read, finished, registry), override_num_blocks=1)
+        ray.data.read_datasource(source, override_num_blocks=1)
         .repartition(target_num_rows_per_block=rows_per_block, strict=True)
         .map_batches(
             PassActor,
@@ -214,6 +221,26 @@ def _refuse_lost_rows(read: int, committer: StreamCommitter) -> None:
             f"{read - committer.received} of {read} rows did not come back from the engines. The others are kept; run the "
             "same command again for the missing ones"
         )
+
+
+def _begin_missing(spec: Pass, committer: StreamCommitter, registry: Any, watch: PassWatch) -> bool:
+    """Whether rows up to the limit are missing, which another stream must read.
+
+    An engine that died may have reported that a row passes, and on the next engine it does not. Then the limit seemed to be
+    reached too early. What is on disk shows where it is.
+    """
+    if spec.limit is None:
+        return False
+    watch.commit()
+    position, stopped = ray.get(registry.earlier_reading.remote())
+    if not committer.cut_left_out(spec.limit, position + 1 if stopped else None):
+        return False
+    if spec.gate is None:
+        raise PassFailed("the limit seemed to be reached too early, because an engine died; run the same command again")
+    committer.begin_stream()
+    ray.get(registry.forget_reading.remote())
+    spec.gate.load()
+    return True
 
 
 def _cause(error: Exception) -> StjError:

@@ -1,6 +1,7 @@
 """The rows of a pass on their way through Ray Data: read as blocks, and returned as cells that it cannot cut in two."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -10,6 +11,7 @@ from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from stj.passes.row_bitmap import RowBitmap
+from stj.passes.window import ReadingWindow
 from stj.rows import Row, rows_to_table
 
 _ROWS_PER_READ = 16  # Ray takes about 20 ms per block that is read: with single rows an engine would wait for them.
@@ -22,12 +24,24 @@ def unfinished(read: Callable[[], Iterator[Row]], finished: RowBitmap) -> Iterat
 
 
 class RowSource(Datasource):  # type: ignore[misc]
-    """The unfinished rows of a pass, streamed by one task, which reports their number at the end."""
+    """The unfinished rows of a pass, streamed by one task, which reports their number at the end.
 
-    def __init__(self, read: Callable[[], Iterator[Row]], finished: RowBitmap, registry: Any) -> None:
+    With a window, the rows of `read` are those that a limit bounds. The rows of `read_after` follow in any case.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Iterator[Row]],
+        finished: RowBitmap,
+        registry: Any,
+        read_after: Callable[[], Iterator[Row]] | None = None,
+        window: ReadingWindow | None = None,
+    ) -> None:
         self._read = read
+        self._read_after = read_after
         self._finished = finished
         self._registry = registry
+        self._window = window
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None
@@ -39,11 +53,26 @@ class RowSource(Datasource):  # type: ignore[misc]
     def tables(self) -> Iterator[pa.Table]:
         """Reads the rows, in small tables."""
         ray.get(self._registry.record_reading.remote())
-        rows, count = unfinished(self._read, self._finished), 0
-        while batch := list(islice(rows, _ROWS_PER_READ)):
+        count = 0
+        for batch in self._batches():
             count += len(batch)
             yield rows_to_table(batch)
         ray.get(self._registry.record_rows_read.remote(count))
+
+    def _batches(self) -> Iterator[list[Row]]:
+        if self._window is None:
+            yield from self._batches_of(self._read, _ROWS_PER_READ)
+        else:
+            for batch in self._batches_of(partial(self._window.rows, self._read), self._window.rows_per_table):
+                self._window.record(batch[-1].position)
+                yield batch
+        if self._read_after is not None:
+            yield from self._batches_of(self._read_after, _ROWS_PER_READ)
+
+    def _batches_of(self, read: Callable[[], Iterator[Row]], size: int) -> Iterator[list[Row]]:
+        rows = unfinished(read, self._finished)
+        while batch := list(islice(rows, size)):
+            yield batch
 
 
 def seal(table: pa.Table) -> pa.Table:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from stj.config import Config, ModelConfig, UseConfig
 from stj.engine.hosted import MakeEngine
 from stj.machine.place import SharedPlace, place_in
+from stj.passes.gate import RayGate
 from stj.passes.ledger import Ledger
 from stj.rows import Row
 from stj.stages.runner import Stage
@@ -20,7 +21,9 @@ class Pass:
     """Name in the live line, the log and the metrics."""
     model: ModelConfig
     read: Callable[[], Iterator[Row]]
-    """Reads the rows; runs on the cluster."""
+    """Reads the rows; runs on the cluster. With a `gate`: the training rows alone, by position, which counts from 0."""
+    read_after: Callable[[], Iterator[Row]] | None = None
+    """Reads rows of other tasks, which follow them and which no limit bounds."""
     stages: Mapping[str, Sequence[Stage]]
     """Chain of stages of each task."""
     seed: int = 0
@@ -30,7 +33,9 @@ class Pass:
     total: int | None = None
     """Number of rows that `read` yields, if known."""
     limit: int | None = None
-    """Number of rows that may pass the instruction rule. Rows beyond it become tombstones when the pass finishes."""
+    """Number of rows that may pass the instruction rule. Rows beyond the last of them are not part of the result."""
+    gate: RayGate | None = None
+    """The gate that the stages ask about the limit: reading stops with it."""
     dollars_per_engine_hour: float | None = None
     """Price of one engine on our machines, for the ledger."""
     capacity_deadline_s: float = 1800
@@ -52,17 +57,21 @@ def pass_under(
     model: ModelConfig,
     read: Callable[[], Iterator[Row]],
     stages: Mapping[str, Sequence[Stage]],
+    read_after: Callable[[], Iterator[Row]] | None = None,
     total: int | None = None,
     limit: int | None = None,
+    gate: RayGate | None = None,
 ) -> Pass:
     """A pass with the seed, the price and the deadline of a config."""
     return Pass(
         name=name,
         model=model,
         read=read,
+        read_after=read_after,
         stages=stages,
         total=total,
         limit=limit,
+        gate=gate,
         seed=config.seed,
         dollars_per_engine_hour=config.dollars_per_engine_hour(model) if isinstance(config, Config) else None,
         capacity_deadline_s=config.ray.capacity_deadline_s,

@@ -85,6 +85,11 @@ class PassWatch(threading.Thread):
                     self._update()  # the registry has the cost of these rows, which is committed with them
                 self._commit_due()
 
+    def commit(self) -> None:
+        """Commits all rows that have arrived."""
+        with self._lock:
+            self._committer.commit()
+
     def update(self) -> None:
         """Updates the progress, the metrics and the live line."""
         with self._lock:

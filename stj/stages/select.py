@@ -68,8 +68,7 @@ class SelectionLimit:
     """Finds the first k passing rows in input order, while rows pass in any order.
 
     A row is certainly over the limit once k passing rows before it are known. Until then it continues, so near the end a few
-    more than k rows continue. The finished pass turns those into tombstones (passes/limit.py), so speed does not change the
-    result.
+    more than k rows continue. The finished pass leaves those out (passes/limit.py), so speed does not change the result.
     """
 
     def __init__(self, limit: int | None) -> None:
@@ -79,6 +78,11 @@ class SelectionLimit:
     def over(self, position: int) -> bool:
         """Whether k passing rows before this position are known."""
         return self._limit is not None and bisect.bisect_left(self._passed, position) >= self._limit
+
+    @property
+    def last(self) -> int | None:
+        """Position of the k-th row that is known to pass; None while fewer are known."""
+        return self._passed[-1] if self._limit is not None and len(self._passed) >= self._limit else None
 
     def passed(self, position: int) -> None:
         """Records a passing row, which may come twice if an engine dies after reporting it; stores only the first k."""

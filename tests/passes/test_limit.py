@@ -1,4 +1,4 @@
-"""The limit on disk: the first N rows that pass the rule, in input order, for any order of arrival."""
+"""The limit on disk: the rows up to the N-th that passes the rule, in input order, for any order of arrival, and no others."""
 
 import random
 import tempfile
@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.config import EngineConfig
+from stj.generate import Usage
 from stj.passes.commit import RowCommitter
-from stj.rows import Category, Pair, Row, row_from_dict, rows_to_table
+from stj.passes.ledger import Ledger
+from stj.passes.routes import StreamCommitter
+from stj.rows import HELDOUT, TRAINING, Category, Pair, Row, row_from_dict, rows_to_table
 from stj.stages.select import SelectionLimit
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
@@ -43,8 +46,11 @@ def kept(artifact: Artifact) -> list[int]:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 12), st.randoms(use_true_random=False))
-def test_the_first_rows_in_input_order_remain(passing: list[bool], limit: int, rng: random.Random) -> None:
-    """The rows arrive in any order, and some over the limit were processed."""
+def test_the_rows_up_to_the_limit_remain(passing: list[bool], limit: int, rng: random.Random) -> None:
+    """The rows arrive in any order, some over the limit were processed, and a driver is killed on the way.
+
+    Rows of other tasks have positions of their own, which no limit bounds.
+    """
     gate, rows = SelectionLimit(limit), []
     arrival = list(enumerate(passing))
     rng.shuffle(arrival)
@@ -58,27 +64,81 @@ def test_the_first_rows_in_input_order_remain(passing: list[bool], limit: int, r
             rows.append(passed(position))
         else:
             rows.append(make_row(position, category=REASONING).drop("category"))
+    held_out = [make_row(position, id=f"held-{position}", task=HELDOUT) for position in range(30, 34)]
+    arrived = rng.sample([*rows, *held_out], len(rows) + len(held_out))
     with tempfile.TemporaryDirectory() as folder:
         artifact = begun(Path(folder))
         committer = RowCommitter(artifact, EngineConfig(), None)
-        for start in range(0, len(rows), 7):
-            commit(committer, rows[start : start + 7])
+        for start in range(0, len(arrived), 7):
+            if rng.random() < 0.2:
+                committer = RowCommitter(artifact, EngineConfig(), None)
+            commit(committer, arrived[start : start + 7])
         committer.finish(None, limit)
         expected = [position for position, passes in enumerate(passing) if passes][:limit]
-        assert kept(artifact) == expected
+        cut = expected[-1] if len(expected) == limit else len(passing) - 1
+        by_task: dict[str, list[int]] = {TRAINING: [], HELDOUT: []}
+        for row in map(row_from_dict, artifact.records()):
+            by_task[row.task].append(row.position)
+        assert {task: sorted(positions) for task, positions in by_task.items()} == {
+            TRAINING: list(range(cut + 1)),
+            HELDOUT: [row.position for row in held_out],
+        }
         manifest = artifact.manifest()
-        assert (manifest["rows"], manifest["pairs"], manifest["passed_rule"]) == (len(rows), len(expected), len(expected))
+        assert (manifest["rows"], manifest["pairs"], manifest["passed_rule"]) == (cut + 5, len(expected), len(expected))
+        assert "over_limit" not in manifest["dropped"]
 
 
-def test_tokens_of_a_row_beyond_the_limit_stay_counted_and_its_pair_goes(tmp_path: Path) -> None:
+def test_a_row_beyond_the_limit_goes_and_its_tokens_stay_counted(tmp_path: Path) -> None:
     artifact = begun(tmp_path)
     committer = RowCommitter(artifact, EngineConfig(), None)
-    commit(committer, [passed(2), passed(0)])
+    commit(committer, [passed(2)])
+    commit(committer, [passed(3), passed(0)])
     commit(committer, [passed(1)])
+    committer.spent = Ledger(usage=Usage(output_tokens=28))
     committer.finish(None, 2)
-    rows = {row.position: row for row in map(row_from_dict, artifact.records())}
-    assert (rows[2].dropped, rows[2].pair, rows[2].output_tokens) == ("over_limit", None, 7)
-    assert artifact.manifest()["dropped"] == {"over_limit": 1}
+    assert sorted(row.position for row in map(row_from_dict, artifact.records())) == [0, 1]
+    manifest = artifact.manifest()
+    assert (manifest["rows"], len(manifest["files"]), manifest["dropped"], manifest["output_tokens"]) == (2, 2, {}, 14)
+    assert (manifest["ledger"]["output_tokens"], manifest["ledger"]["wasted_tokens"]) == (28, 14)
+
+
+def test_rows_over_the_limit_that_an_older_stj_committed_are_asked_again(tmp_path: Path) -> None:
+    artifact = begun(tmp_path)
+    artifact.write_part("part-old", rows_to_table([passed(0), make_row(1).drop("over_limit"), make_row(2).drop("over_limit")]))
+    committer = RowCommitter(artifact, EngineConfig(), None)
+    assert [committer.finished.has(TRAINING, position) for position in range(3)] == [True, False, False]
+    commit(committer, [make_row(1, category=REASONING).drop("category"), passed(2)])
+    committer.finish(None, 2)
+    assert sorted(row.position for row in map(row_from_dict, artifact.records())) == [0, 1, 2]
+    assert kept(artifact) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("rows", "limit", "first_unread", "missing"),
+    [
+        ([passed(0), passed(1)], 2, 2, False),
+        ([passed(0), passed(1)], 2, None, False),
+        ([passed(0), passed(2)], 2, None, False),
+        ([passed(0), make_row(1).drop("over_limit"), passed(2)], 2, 3, True),
+        ([passed(0), passed(1), make_row(2).drop("over_limit")], 2, 3, False),
+        ([passed(0)], 2, 1, True),
+        ([passed(0)], 2, None, False),
+        ([passed(0), make_row(1).drop("over_limit")], 2, None, True),
+        ([passed(0), replace(passed(1), error="no", pair=None)], 2, 2, False),
+        ([passed(0), make_row(1, error="no")], 2, 2, True),
+    ],
+)
+def test_what_is_missing_up_to_the_limit_is_noticed(
+    tmp_path: Path, rows: list[Row], limit: int, first_unread: int | None, missing: bool
+) -> None:
+    committer = StreamCommitter(begun(tmp_path), {}, EngineConfig(), None, None)
+    committer.add(rows_to_table(rows))
+    committer.commit()
+    assert committer.cut_left_out(limit, first_unread) is missing
+    assert committer.received == len(rows)
+    committer.begin_stream()
+    assert committer.received == 0
+    assert not committer.cut_left_out(limit, None)
 
 
 def test_a_failed_row_beyond_the_limit_is_no_failure(tmp_path: Path) -> None:
@@ -86,7 +146,7 @@ def test_a_failed_row_beyond_the_limit_is_no_failure(tmp_path: Path) -> None:
     committer = RowCommitter(artifact, EngineConfig(max_failed_fraction=0.5), None)
     commit(committer, [passed(0), replace(passed(1), error="no", pair=None)])
     committer.finish(None, 1)
-    assert (artifact.manifest()["failed"], artifact.manifest()["dropped"]) == (0, {"over_limit": 1})
+    assert (artifact.manifest()["failed"], artifact.manifest()["rows"]) == (0, 1)
 
 
 @pytest.mark.parametrize("written", [1, 2])

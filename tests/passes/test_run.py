@@ -25,7 +25,7 @@ from stj.passes.gate import RayGate
 from stj.passes.ray_private import iteration_threads
 from stj.passes.run import run_pass
 from stj.passes.spec import Pass
-from stj.rows import TRAINING, Category, Row, Turn, row_from_dict
+from stj.rows import HELDOUT, TRAINING, Category, Row, Turn, row_from_dict
 from stj.stages.select import screen, select
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
@@ -340,6 +340,97 @@ def test_the_limit_is_exact_in_any_order(tmp_path: Path) -> None:
     kept = [row.position for row in rows_of(artifact) if not row.dropped]
     assert kept == [0, 2, 4, 6, 8, 10, 12]
     assert artifact.manifest()["output_tokens"] < 2 * 200 / 2, "most rows never reach the model, which writes two words per row"
+
+
+FLAKY = 40
+"""A row that passes when it is first asked. Its engine dies before it ends, and it does not pass when it is asked again."""
+
+
+def read_noting(count: int, file: str, dies_at: int) -> Iterator[Row]:
+    """Rows, each noted in a file as it is read; and the end of the reading. Its process dies once, at one of them."""
+    notes = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        for position in range(count):
+            if position == dies_at and not Path(f"{file}_died").exists():
+                Path(f"{file}_died").touch()
+                os._exit(1)
+            os.write(notes, f"{position}\n".encode())
+            yield make_row(position, f"instruction {position}")
+    finally:
+        os.write(notes, b"closed\n")
+        os.close(notes)
+
+
+def read_heldout(count: int) -> Iterator[Row]:
+    return (make_row(position, f"pair {position}", id=f"pair-{position}", task=HELDOUT) for position in range(count))
+
+
+async def pass_thirds(row: Row, generate: Generate, gate: RayGate, died: str) -> Row:
+    """Asks the gate and the model. The flaky row ends its engine after it has reported that it passes."""
+    row = await screen(row, generate, SelectConfig(categories=None), gate)
+    if row.dropped:
+        return row
+    await asyncio.sleep(random.random() / 50)
+    await generate(row.turns, Sampling(max_tokens=10))
+    flakes = row.position == FLAKY and not Path(died).exists()
+    name = "Other" if flakes or (row.position % 3 == 0 and row.position != FLAKY) else "Coding"
+    row = await select(
+        replace(row, category=Category(name=name, complexity=1, length="a")),
+        generate,
+        SelectConfig(categories=("Other",)),
+        gate,
+    )
+    if flakes:
+        await asyncio.sleep(1)
+        Path(died).touch()
+        os._exit(1)
+    return row
+
+
+@pytest.mark.parametrize(
+    ("rows_read", "engines", "in_flight", "limit", "flaky"),
+    [
+        (20_000, 2, 32, 40, False),
+        (20_000, 1, 32, 15, True),
+        pytest.param(838_000, 2, 256, 2_000, False, marks=pytest.mark.long, id="wildchat"),
+    ],
+)
+def test_reading_stops_at_the_limit(
+    tmp_path: Path, rows_read: int, engines: int, in_flight: int, limit: int, flaky: bool
+) -> None:
+    """The rows up to the limit come out, and few are read beyond the last of them, at whatever speed engines work.
+
+    The process that reads dies on the way, and Ray reads again.
+
+    The flaky row is the 15th that is reported to pass. The rows after it are left out until the end shows that it does not.
+    """
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    if not flaky:
+        (tmp_path / "died").touch()
+    gate = RayGate(limit, artifact)
+    spec = Pass(
+        model=ModelConfig(path="shout"),
+        read=partial(read_noting, rows_read, str(tmp_path / "reads"), limit + 40),
+        read_after=partial(read_heldout, 50),
+        stages={TRAINING: [partial(pass_thirds, gate=gate, died=str(tmp_path / "died"))], HELDOUT: [answer]},
+        make_engine=scripted,
+        limit=limit,
+        gate=gate,
+    )
+    run_pass(spec, artifact, replace(CONFIG, rows_in_flight=in_flight, min_replicas=engines, max_replicas=engines))
+    cut = [position for position in range(rows_read) if position % 3 == 0 and position != FLAKY][limit - 1]
+    rows = rows_of(artifact)
+    assert [row.position for row in rows if row.task == TRAINING] == list(range(cut + 1))
+    assert [row.position for row in rows if row.task == HELDOUT] == list(range(50))
+    assert artifact.manifest()["passed_rule"] == limit
+    assert set(artifact.manifest()["dropped"]) == {"answered", "category"}
+    reads = (tmp_path / "reads").read_text().split()
+    assert reads.count("0") == 2 + flaky
+    assert reads.count("closed") == 1 + flaky
+    assert reads[-1] == "closed"
+    furthest = max(int(position) for position in reads if position != "closed")
+    assert cut <= furthest <= cut + engines * in_flight
 
 
 async def dies(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
