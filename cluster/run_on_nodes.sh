@@ -25,9 +25,13 @@ ray_ended() {
     fail "Ray did not start, or has ended; its last lines are above"
 }
 
+head_answers() {  # `ray health-check` takes a minute to see that a head is gone.
+    timeout 5 bash -c 'exec 3<> "/dev/tcp/$0/$1"' "${address%:*}" "${address##*:}" 2> /dev/null
+}
+
 wait_for_head() {
     for _ in {1..120}; do
-        if ray health-check --address "$address" > /dev/null 2>&1; then return; fi
+        if head_answers; then return; fi
         kill -0 "$1" 2> /dev/null || ray_ended
         sleep 5
     done
@@ -65,8 +69,13 @@ wait_for_head $$
 ray start --block --address="$address" "${options[@]}" > "$log" 2>&1 &
 node=$!
 trap 'kill "$node" 2> /dev/null || true; wait "$node" || true' EXIT
-sleep 10
-while ray health-check --address "$address" > /dev/null 2>&1; do
-    kill -0 "$node" 2> /dev/null || ray_ended
+missed=0
+while [ "$missed" -lt 3 ]; do
     sleep 10
+    if head_answers; then
+        missed=0
+        kill -0 "$node" 2> /dev/null || ray_ended
+    else
+        missed=$((missed + 1))
+    fi
 done

@@ -9,7 +9,7 @@ from stj.config import RayConfig
 from stj.errors import CapacityError
 from stj.findings import Finding, look
 from stj.machine.needs import MachineNeeds
-from stj.machine.packages import expected_versions
+from stj.machine.packages import expected_packages
 from stj.passes.link import link_findings
 from stj.passes.node_check import node_findings
 from stj.passes.session import Demand, joined_cluster, refuse_impossible
@@ -24,7 +24,7 @@ def cluster_findings(config: RayConfig, demands: Sequence[Demand], *, linked: bo
         with joined_cluster(config):
             findings = [look("ray.address", _machines)]
             findings += [look(demand.setting, partial(_check_demand, demand)) for demand in demands]
-            needs = MachineNeeds(packages=expected_versions(), gpu=any(demand.gpus for demand in demands))
+            needs = MachineNeeds(packages=expected_packages(), gpu=any(demand.gpus for demand in demands))
             return findings + node_findings(needs) + (link_findings("gpu") if linked else [])
     except CapacityError as error:  # A config may be meant for a cluster that only the job's own machine reaches.
         return [Finding(subject="ray.address", words=f"the cluster is not checked from here: {error}")]
