@@ -1,11 +1,11 @@
 """What a run needs of each of its machines, in one value that travels to them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from stj.machine.driver import driver_fault_here
-from stj.machine.packages import package_fault
+from stj.machine.packages import ExpectedPackages
 from stj.machine.place import SharedPlace
 
 _NAMED = 3  # Name this many machines; an image's fault is the same on all of them.
@@ -22,8 +22,8 @@ class Need(Protocol):
 class MachineNeeds:
     """What each machine must have."""
 
-    packages: Mapping[str, str] = field(default_factory=dict)
-    """Versions by package; empty if none are compared."""
+    packages: ExpectedPackages | None = None
+    """Versions of packages; None if none are compared."""
     place: SharedPlace | None = None
     """A directory that it reads and writes."""
     gpu: bool = False
@@ -34,7 +34,7 @@ class MachineNeeds:
     def fault(self) -> str | None:
         """The first thing that this machine lacks, with the remedy; None if it lacks nothing."""
         return (
-            package_fault(self.packages)
+            (self.packages.fault() if self.packages else None)
             or (driver_fault_here() if self.gpu else None)
             or (self.place.fault() if self.place else None)
             or (self.room.fault() if self.room else None)

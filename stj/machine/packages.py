@@ -6,6 +6,7 @@ that only equal versions read.
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -20,30 +21,44 @@ _REMEDY = "install requirements/gpu.txt there, or start it from the run's image 
 _SOURCES = ("*.py", "*.txt", "*.jinja")  # Prompts and templates are code too.
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExpectedPackages:
+    """The versions that every machine of a run must have."""
+
+    named: Mapping[str, str]
+    """stj's code and the packages that it names, by name: the pin, or the driver's version if any version serves."""
+    needed: Mapping[str, str]
+    """What these need in turn. Only machines with the same build are compared: a list for CPUs may pin other versions."""
+    build: str
+    """The build of the driver's torch, such as 2.13.0+cpu."""
+
+    def fault(self) -> str | None:
+        """How this machine's packages differ, with both versions and the remedy; None if they do not.
+
+        Packages that are only needed in turn may be missing: a machine without a GPU lacks CUDA's.
+        """
+        others = self.needed if self.build == _torch_build() else {}
+        here = {name: installed_version(name) for name in [*self.named, *others]}
+        differences = [
+            f"{name} {here[name]}, where the run needs {name} {version}"
+            if here[name]
+            else f"no {name}, and the run needs {version}"
+            for name, version in {**self.named, **others}.items()
+            if version and here[name] != version and (here[name] or name in self.named)
+        ]
+        if not differences:
+            return None
+        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+        return f"it has {differences[0]}{more}: {_REMEDY}"
+
+
 @cache
-def expected_versions() -> dict[str, str]:
-    """The versions that every machine must have, by package: pins first, then what is installed here. They never change."""
+def expected_packages() -> ExpectedPackages:
+    """What this machine, the driver's, expects of the others. It never changes while a process lives."""
     pins = dict(_pins())
-    here = {name: installed_version(name) for name in [*pins, *_needed(pins)]}
-    return {"stj": _own_version(), **here, **{name: pin for name, pin in pins.items() if pin}}
-
-
-def package_fault(expected: Mapping[str, str]) -> str | None:
-    """How this machine's packages differ, with both versions and the remedy; None if they do not.
-
-    A package without an expected version, or one that stj does not name and that is missing here, does not count: a machine
-    without a GPU lacks CUDA's.
-    """
-    named = {name for name, _ in _pins()}
-    differences = [
-        f"{name} {here}, where the run needs {name} {needed}" if here else f"no {name}, where the run needs {name} {needed}"
-        for name, needed in expected.items()
-        if needed and (here := installed_version(name)) != needed and (here or name in named)
-    ]
-    if not differences:
-        return None
-    others = f" ({len(differences) - 1} other packages differ too)" if len(differences) > 1 else ""
-    return f"it has {differences[0]}{others}: {_REMEDY}"
+    named = {"stj": _own_version(), **{name: pin or installed_version(name) for name, pin in pins.items()}}
+    needed = {name: installed_version(name) for name in _needed(pins) if name not in named}
+    return ExpectedPackages(named=named, needed=needed, build=_torch_build())
 
 
 def installed_version(name: str) -> str:
@@ -93,6 +108,13 @@ def _requirements(name: str) -> list[str]:
         return requires(name) or []
     except PackageNotFoundError:  # vllm under its other name
         return []
+
+
+def _torch_build() -> str:
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return ""
 
 
 @cache

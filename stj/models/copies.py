@@ -43,6 +43,8 @@ class ModelCopy:
     """In bytes."""
     used_at: float
     """In seconds since 1970."""
+    device: int
+    """The disk, as the system numbers it."""
     lock: Path
 
     def remove(self) -> bool:
@@ -74,11 +76,12 @@ def model_copies(cache: Path) -> list[ModelCopy]:
     copies = []
     for lock in cache.glob("*.lock"):
         with suppress(OSError):  # removed at this moment
-            files = _hub_files(lock) if lock.name.startswith(_HUB) else _own_files(lock)
+            files = _hub_files(lock) if lock.name.startswith(_HUB) else _copied_files(lock)
             size = sum(file.stat().st_size for file in files)
             if files:
                 model = next(iter(_lines(lock)), lock.stem)
-                copies.append(ModelCopy(model=model, files=files, size=size, used_at=lock.stat().st_mtime, lock=lock))
+                used_at, device = lock.stat().st_mtime, files[0].stat().st_dev
+                copies.append(ModelCopy(model=model, files=files, size=size, used_at=used_at, device=device, lock=lock))
     return sorted(copies, key=lambda copy: copy.used_at)
 
 
@@ -89,7 +92,7 @@ def make_room(cache: Path, size: int, place: Path | None = None, done: Collectio
     Copies on another disk than `place` stay.
     """
     place = place or cache
-    copies = [copy for copy in model_copies(cache) if copy.files[0].stat().st_dev == place.stat().st_dev]
+    copies = [copy for copy in model_copies(cache) if copy.device == place.stat().st_dev]
     old = [copy for copy in copies if copy.model not in done and time.time() - copy.used_at > _MAY_BE_LOADING_S]
     for copy in [copy for copy in copies if copy.model in done] + old:
         if shutil.disk_usage(place).free > size:
@@ -109,7 +112,7 @@ def filling(cache: Path, most: int = 4) -> str:
 def held_files(cache: Path) -> dict[str, Path]:
     """The files of models that this machine holds, by their SHA-256, as far as it is known."""
     files = {file.name: file for file in cache.glob(f"{_EXPORTED}*/*") if file.parent.suffix != ".part"}
-    for manifest in cache.glob(f"*/{MANIFEST}"):
+    for manifest in (path for path in cache.glob(f"*/{MANIFEST}") if path.parent.suffix != ".part"):
         with suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
             for name, facts in json.loads(manifest.read_bytes())["model"]["files"].items():
                 files.setdefault(facts["sha256"], manifest.parent / name)
@@ -172,7 +175,7 @@ def _name(model: str) -> str:
     return hashlib.sha256(model.encode()).hexdigest()[:24]
 
 
-def _own_files(lock: Path) -> tuple[Path, ...]:
+def _copied_files(lock: Path) -> tuple[Path, ...]:
     directory = lock.with_suffix("")
     return () if directory.name.endswith(WITHOUT_WEIGHTS) else tuple(file for file in directory.rglob("*") if file.is_file())
 

@@ -280,7 +280,7 @@ def removable_here(place: Path, spared: Collection[str]) -> int:
     """Bytes of copies of models, other than the spared ones, that give way on the disk of a directory."""
     device = place.stat().st_dev
     copies = [copy for copy in model_copies(_CACHE) if copy.model not in spared]
-    return sum(copy.size for copy in copies if copy.files[0].stat().st_dev == device)
+    return sum(copy.size for copy in copies if copy.device == device)
 
 
 def tokenizer_directory(model: ModelConfig) -> Path:

@@ -50,7 +50,7 @@ class PassActor:
         engine = (spec.make_engine or _scoped_engine)(spec.model, config, seed)
         self._refusal: StjError | None = None
         try:
-            if packages := ray.get(registry.expected_packages.remote(node)):
+            if packages := ray.get(registry.packages_for.remote(node)):
                 refuse_unfit_node(MachineNeeds(packages=packages, place=spec.place))
             self._engine = asyncio.run_coroutine_threadsafe(engine, self._loop).result()
         except (CheckFailed, ConfigError, ModelError) as error:

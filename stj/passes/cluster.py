@@ -7,7 +7,7 @@ from stj.config import RayConfig
 from stj.errors import CapacityError
 from stj.findings import Finding, look
 from stj.machine.needs import MachineNeeds
-from stj.machine.packages import expected_versions
+from stj.machine.packages import expected_packages
 from stj.passes.demand import Demand, amounts
 from stj.passes.link import link_findings
 from stj.passes.machines import Machines
@@ -25,7 +25,7 @@ def cluster_findings(config: RayConfig, demands: Sequence[Demand], linked_at: Ma
             machines = joined_machines(config)
             findings = [Finding(subject="ray.address", words=machines.words())]
             findings += [look(demand.setting, partial(_check_demand, machines, demand)) for demand in demands]
-            needs = MachineNeeds(packages=expected_versions(), gpu=any(demand.gpus for demand in demands))
+            needs = MachineNeeds(packages=expected_packages(), gpu=any(demand.gpus for demand in demands))
             links = [] if linked_at is None else link_findings("gpu", linked_at)
             return findings + node_findings(needs) + links
     except CapacityError as error:  # A config may be meant for a cluster that only the job's own machine reaches.

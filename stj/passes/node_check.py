@@ -17,7 +17,7 @@ from stj.config import RayConfig
 from stj.errors import CheckFailed
 from stj.findings import Finding, look, require
 from stj.machine.needs import MachineNeeds, Need, machine_words
-from stj.machine.packages import expected_versions
+from stj.machine.packages import expected_packages
 from stj.machine.place import shared
 from stj.passes.check import on_this_machine
 from stj.storage.folder import Folder
@@ -38,7 +38,7 @@ def checked_nodes(config: RayConfig, folder: Folder | None, *, gpu: bool, room: 
         yield
         return
     with shared(folder) if folder else nullcontext() as place:
-        require(node_findings(MachineNeeds(packages=expected_versions(), place=place, gpu=gpu, room=room)))
+        require(node_findings(MachineNeeds(packages=expected_packages(), place=place, gpu=gpu, room=room)))
         yield
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from stj.passes.ledger import Ledger
 
@@ -26,13 +27,13 @@ class PassRegistry:
         self._position = -1
         self._stopped = False
 
-    def expected_packages(self, node: str) -> dict[str, str]:
-        """The versions of packages that an engine's machine must have; empty for the driver's own machine."""
+    def packages_for(self, node: str) -> Any:
+        """The ExpectedPackages of an engine's machine; None for the driver's own machine."""
         if self._driver_node in (None, node):
-            return {}
-        from stj.machine.packages import expected_versions
+            return None
+        from stj.machine.packages import expected_packages
 
-        return expected_versions()
+        return expected_packages()
 
     def record_start_attempt(self, actor: str) -> tuple[int, int]:
         """Records that an actor starts its engine.

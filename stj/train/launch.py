@@ -18,7 +18,7 @@ from ray.train.torch import TorchConfig
 from stj.config import ModelConfig, RayConfig, TrainConfig
 from stj.errors import CapacityError, ModelError, StjError, Stopped, TrainingFailed
 from stj.machine.needs import MachineNeeds
-from stj.machine.packages import expected_versions
+from stj.machine.packages import expected_packages
 from stj.machine.place import SharedPlace, shared
 from stj.models.locate import model_identity
 from stj.storage.artifacts import Artifact
@@ -226,7 +226,7 @@ def _fit(job: TrainingJob, run: str, directory: Path, starts: _RankStarts, place
     gpu = config.device == "gpu"
     prepare_driver()
     driver_node = ray.get_runtime_context().get_node_id()
-    needs = MachineNeeds(packages=expected_versions(), place=place, gpu=gpu)
+    needs = MachineNeeds(packages=expected_packages(), place=place, gpu=gpu)
     trainer = RankTrainer(
         _rank,
         train_loop_config={"call": _RankCall(job=job, run=run, driver_node=driver_node)},

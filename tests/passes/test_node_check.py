@@ -14,7 +14,7 @@ import ray
 from stj.config import EngineConfig, ModelConfig, RayConfig, TrainConfig
 from stj.errors import CheckFailed
 from stj.machine.needs import MachineNeeds
-from stj.machine.packages import expected_versions
+from stj.machine.packages import expected_packages
 from stj.machine.place import SharedPlace, shared
 from stj.passes.node_check import checked_nodes, node_findings
 from stj.passes.run import run_pass
@@ -60,13 +60,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_each_fault_is_one_line_within_seconds(place: Path) -> None:
     started = time.monotonic()
     with shared(Folder.at(place)) as seen:
-        faults = node_findings(MachineNeeds(packages=expected_versions(), place=seen))
+        faults = node_findings(MachineNeeds(packages=expected_packages(), place=seen))
     assert time.monotonic() - started < 60
     lines = sorted(finding.words for finding in faults)
     address = ray.nodes()[0]["NodeManagerAddress"]
     assert len(lines) == 2
     assert lines[0].startswith(f"machine {address}: it does not see what the driver wrote to {place}: name a run_root")
-    needed = expected_versions()["transformers"]
+    needed = expected_packages().named["transformers"]
     assert lines[1].startswith(f"machine {address}: it has transformers 5.18.0, where the run needs transformers {needed}: ")
     assert not any("\n" in line for line in lines)
 

@@ -58,14 +58,14 @@ def test_machines_write_every_second_shard_and_the_files_are_those_of_one_machin
             rank.kill()
             rank.wait()
     written, report = tmp_path / "write", json.loads((tmp_path / "write/report.json").read_text())
-    one, two = written / "one_machine", written / "two_machines"
-    shards = len(writers(one))
+    single, parallel = written / "one_machine", written / "two_machines"
+    shards = len(writers(single))
     assert shards > 4
-    assert writers(one) == [0] * shards
-    assert writers(two) == [number % 2 for number in range(shards)]
-    assert content(two) == content(one)
-    assert report["digests"] == [sorted(content(one))] * 2
-    assert AutoModelForCausalLM.from_pretrained(two).dtype == torch.bfloat16
+    assert writers(single) == [0] * shards
+    assert writers(parallel) == [number % 2 for number in range(shards)]
+    assert content(parallel) == content(single)
+    assert report["digests"] == [sorted(content(single))] * 2
+    assert AutoModelForCausalLM.from_pretrained(parallel).dtype == torch.bfloat16
     apart = written / "apart_0"
     assert report["refusal"].startswith(f"{apart}: {shards // 2} of {shards} files of the exported weights")
     assert "run_root must be a directory or URI that all machines share" in report["refusal"]
