@@ -76,6 +76,7 @@ def test_a_machine_that_is_as_it_must_be_and_one_that_does_not_answer(place: Pat
     assert fine.words == "3 machines have what the run needs"
     (late,) = node_findings(MachineNeeds(place=SharedPlace(uri="/nowhere", mark="x")), answer_s=0)
     assert late.ok
+    assert late.words.startswith("0 machines have what the run needs; 3 have not answered")
 
 
 def test_a_run_is_refused_before_its_first_phase(place: Path) -> None:
