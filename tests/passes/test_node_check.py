@@ -27,7 +27,7 @@ from tests.conftest import make_row, soon
 from tests.machine.test_packages import install
 from tests.train.conftest import make_example, write_examples
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 SEED = ROOT / "stj" / "mini" / "seed_model"
 
