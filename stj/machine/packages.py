@@ -40,11 +40,9 @@ class ExpectedPackages:
         others = self.needed if self.build == _torch_build() else {}
         here = {name: installed_version(name) for name in [*self.named, *others]}
         differences = [
-            f"{name} {here[name]}, where the run needs {name} {version}"
-            if here[name]
-            else f"no {name}, and the run needs {version}"
-            for name, version in {**self.named, **others}.items()
-            if version and here[name] != version and (here[name] or name in self.named)
+            f"{name} {here[name]}, where the run needs {name} {pin}" if here[name] else f"no {name}, and the run needs {pin}"
+            for name, pin in {**self.named, **others}.items()
+            if pin and here[name] != pin and (here[name] or name in self.named)
         ]
         if not differences:
             return None

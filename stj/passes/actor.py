@@ -47,12 +47,12 @@ class PassActor:
         node = ray.get_runtime_context().get_node_id()
         self._journal = RowJournal(registry, node)
         seed = spec.seed + _earlier_starts(registry, config)  # engines with the same seed would draw the same samples
-        engine = (spec.make_engine or _scoped_engine)(spec.model, config, seed)
         self._refusal: StjError | None = None
         try:
             if packages := ray.get(registry.packages_for.remote(node)):
                 refuse_unfit_node(MachineNeeds(packages=packages, place=spec.place))
-            self._engine = asyncio.run_coroutine_threadsafe(engine, self._loop).result()
+            starting = (spec.make_engine or _scoped_engine)(spec.model, config, seed)
+            self._engine = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
         except (CheckFailed, ConfigError, ModelError) as error:
             self._refusal = error  # Ray Data would start an actor again whose constructor raises; the first call raises this
             return

@@ -48,13 +48,19 @@ def node_findings(needs: MachineNeeds, answer_s: float = _ANSWER_S) -> list[Find
     The driver is looked for only where there are GPUs. `answer_s` is the longest wait in seconds.
     """
     nodes = [node for node in ray.nodes() if node["Alive"] and any(node["Resources"].get(name) for name in ("CPU", "GPU"))]
+    answers = _ask(nodes, needs, answer_s)
     faults: defaultdict[str, list[str]] = defaultdict(list)
-    for node, answer in zip(nodes, _ask(nodes, needs, answer_s), strict=True):
+    for node, answer in zip(nodes, answers, strict=True):
         if answer:
             faults[answer].append(node["NodeManagerAddress"])
     if faults:
         return [look("machines", partial(_refuse, fault, machines)) for fault, machines in faults.items()]
-    return [Finding(subject="machines", words=f"{len(nodes)} machines have what the run needs")]
+    later = (
+        f"; {answers.count(None)} have not answered, and are asked when an engine or rank starts there"
+        if None in answers
+        else ""
+    )
+    return [Finding(subject="machines", words=f"{answers.count('')} machines have what the run needs{later}")]
 
 
 def refuse_unfit_node(needs: MachineNeeds) -> None:
@@ -68,7 +74,7 @@ def _refuse(fault: str, machines: Sequence[str]) -> str:
 
 
 def _ask(nodes: Sequence[dict[str, Any]], needs: MachineNeeds, answer_s: float) -> list[str | None]:
-    """The fault of each machine; None if there is none, or if it does not answer now."""
+    """The fault of each machine; empty if it has none, and None if it does not answer now."""
     tasks = [_on(node, needs) for node in nodes]
     ray.wait(tasks, num_returns=len(tasks), timeout=answer_s)
     try:
@@ -84,13 +90,13 @@ def _on(node: dict[str, Any], needs: MachineNeeds) -> Any:
     return ray.remote(_fault).options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote(here)
 
 
-def _fault(needs: MachineNeeds) -> str | None:
-    return needs.fault()
+def _fault(needs: MachineNeeds) -> str:
+    return needs.fault() or ""
 
 
 def _answer(task: Any) -> str | None:
     try:
-        fault: str | None = ray.get(task, timeout=0)
+        fault: str = ray.get(task, timeout=0)
         return fault
     except (RayTaskError, RuntimeEnvSetupError) as error:
         cause = str(error).strip().splitlines()[-1]

@@ -27,7 +27,7 @@ from tests.conftest import make_row, soon
 from tests.machine.test_packages import install
 from tests.train.conftest import make_example, write_examples
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 SEED = ROOT / "stj" / "mini" / "seed_model"
 
@@ -76,6 +76,7 @@ def test_a_machine_that_is_as_it_must_be_and_one_that_does_not_answer(place: Pat
     assert fine.words == "3 machines have what the run needs"
     (late,) = node_findings(MachineNeeds(place=SharedPlace(uri="/nowhere", mark="x")), answer_s=0)
     assert late.ok
+    assert late.words.startswith("0 machines have what the run needs; 3 have not answered")
 
 
 def test_a_run_is_refused_before_its_first_phase(place: Path) -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 
 from stj.config import EngineConfig, ModelConfig
 from stj.engine.scripted import ScriptedEngine
+from stj.errors import CheckFailed
 from stj.generate import Engine, Generate, Sampling, Usage
+from stj.machine.packages import expected_packages
 from stj.passes.actor import PassActor
 from stj.passes.ledger import Ledger
 from stj.passes.registry import PassRegistry
@@ -52,6 +55,20 @@ def after(monkeypatch: pytest.MonkeyPatch, machines: Sequence[str], count: int =
     assert [row.id for row in rows_out] == [row.id for row in rows_in]
     ray_here.end(actor)
     return rows_out
+
+
+def test_an_engine_on_another_machine_with_other_packages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray_here.install(monkeypatch)
+    registry = PassRegistry(driver_node=LOST)
+    assert registry.packages_for(LOST) is None
+    assert registry.packages_for(ray_here.NODE) == expected_packages()
+    older = replace(expected_packages(), named={"torch": "2.12.0"})
+    monkeypatch.setattr(registry, "packages_for", lambda node: older)
+    spec = Pass(model=ModelConfig(path="scripted"), read=partial(iter, ()), stages={TRAINING: [answer]}, make_engine=scripted)
+    actor = PassActor(spec, EngineConfig(device="cpu"), ray_here.Actor(registry))
+    with pytest.raises(CheckFailed, match=r"^machine [\d.]+: it has torch \S+, where the run needs torch 2\.12\.0: install"):
+        actor(rows_to_table([make_row()]))
+    ray_here.end(actor)
 
 
 @pytest.mark.parametrize("machines", [[], [ray_here.NODE], [ray_here.NODE] * 2, [LOST] * 5, [LOST, ray_here.NODE, LOST]])
