@@ -1,6 +1,6 @@
 """What the format of exchanged gradients does to a training: fp32, bf16, and bf16 between machines over sums in fp32.
 
-    python benchmarks/gradient_exchange.py RUN        a finished run of conf/mini.yaml; two to three minutes on two CPU cores
+    python benchmarks/gradient_exchange.py RUN        a finished run of conf/mini.yaml; about three minutes on two CPU cores
 
 training  the run's first training again on two ranks, with gradients in fp32, in bf16, and in fp32 with another order of the
           examples. Each is compared with fp32: the weights, as a share of what the training changed, and the losses
