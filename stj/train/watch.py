@@ -25,7 +25,7 @@ _CLOSE_S = 10.0  # A store that does not answer may hold the last look this long
 
 
 class TrainingWatch(threading.Thread):
-    """Shows how far a training is, each second on the live line. A log gets a line every 20 s, when a wait begins, and at the end."""
+    """Shows how far a training is, each second on the live line. A log gets a line every 20 s, and when a wait begins."""
 
     def __init__(self, name: str, folder: Folder, steps: int, live_line: LiveLine, log_every_s: float = _LOG_EVERY_S) -> None:
         super().__init__(name="training-watch", daemon=True)
