@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.exceptions import GetTimeoutError, RayError
 
 from stj.errors import CapacityError
@@ -62,6 +63,8 @@ class Machines:
     """Machines that are there."""
     limit: int | None = None
     """Most machines of all types together, without the head; None without such a limit."""
+    reads_labels: bool = True
+    """Whether the autoscaler reads label selectors. The autoscaler v1 does not: it starts any type that is large enough."""
 
     def room(self, demand: Demand) -> int | None:
         """Number of bundles that all machines together can ever hold, others' use aside; None if that is not known."""
@@ -80,6 +83,16 @@ class Machines:
         room = self.room(demand)
         if room is not None and room < demand.bundles:
             raise CapacityError(f"{self._refusal(demand, room)}; {self.words()}")
+        if not self.reads_labels and self.room_now(demand) < demand.bundles and self._starts_elsewhere(demand):
+            raise CapacityError(
+                f"{demand.place_words}: the autoscaler v1 does not read labels, and would start other machines as well. "
+                "Start the head with RAY_enable_autoscaler_v2=1, or leave the setting out"
+            )
+
+    def _starts_elsewhere(self, demand: Demand) -> bool:
+        """Whether there are types that are large enough for a demand but not at its place."""
+        anywhere = replace(demand, place={})
+        return any(kind.most and kind.holds(anywhere) and not kind.holds(demand) for kind in self.types)
 
     def _refusal(self, demand: Demand, room: int) -> str:
         types, asked = self._ever(), f"{demand.setting}={demand.bundles}"
@@ -162,7 +175,8 @@ def machines_of_cluster(*, grows: bool = True) -> Machines:
     types = [_machine_type(name, kind, limit) for name, kind in kinds if name != head]
     names = machine_types_of_nodes() if types else {}
     live = [_live_machine(node, names.get(node["NodeID"], ""), types) for node in ray.nodes() if node["Alive"]]
-    return Machines(source=source, types=types, live=live, limit=limit)
+    reads_labels = not types or is_autoscaler_v2(fetch_from_server=True)
+    return Machines(source=source, types=types, live=live, limit=limit, reads_labels=reads_labels)
 
 
 def _configuration() -> tuple[ClusterSource, dict[str, Any]]:

@@ -25,7 +25,7 @@ _CLOSE_S = 10.0  # A store that does not answer may hold the last look this long
 
 
 class TrainingWatch(threading.Thread):
-    """Shows how far a training is: on the live line every second; in a log, a plain line every 20 s and one at the end."""
+    """Shows how far a training is, each second on the live line. A log gets a line every 20 s, and when a wait begins."""
 
     def __init__(self, name: str, folder: Folder, steps: int, live_line: LiveLine, log_every_s: float = _LOG_EVERY_S) -> None:
         super().__init__(name="training-watch", daemon=True)
@@ -37,6 +37,7 @@ class TrainingWatch(threading.Thread):
         self._closed = threading.Event()
         self._logged = ""
         self._restarts = 0
+        self._waits = False
         self._log(self._show())
         self.start()
 
@@ -47,7 +48,9 @@ class TrainingWatch(threading.Thread):
             if self._closed.is_set():  # A store took long to answer: the terminal may have gone to others.
                 break
             line = self._show()
-            if time.monotonic() - self._logged_at >= self._log_every_s:
+            begins_to_wait = self._state.waits and not self._waits
+            self._waits = self._state.waits
+            if begins_to_wait or time.monotonic() - self._logged_at >= self._log_every_s:
                 self._log(line)
         self._look()
 
@@ -103,6 +106,11 @@ class _TrainingState:
         if self._activity in (TAKING_STEPS, EXPORTING):  # Until then, the file holds steps that a restart makes again.
             for text in self._beside.changed(METRICS).values():
                 self._take(last_metrics(text))
+
+    @property
+    def waits(self) -> bool:
+        """Whether the ranks wait for machines."""
+        return self._activity.startswith(f"{STARTING}: ")
 
     def line(self) -> str:
         """What the ranks do now."""

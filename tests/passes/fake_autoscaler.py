@@ -66,6 +66,7 @@ class FakeCluster:
     """A head with one CPU, and the autoscaler beside it."""
 
     def __init__(self, version: Version) -> None:
+        self.version = version
         self._mark = f"STJ_FAKE={uuid.uuid4().hex}"
         self._folder = Path(tempfile.mkdtemp(prefix="stj-fake-"))  # short: sockets below it have at most 107 characters
         host = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()[0]

@@ -1,6 +1,7 @@
 """What a cluster can ever hold, from its autoscaler's configuration and the machines that are there."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,17 @@ def test_a_type_of_which_there_can_be_none_is_no_answer() -> None:
         off.refuse_impossible(demand(1, market_type="gold"))
 
 
+def test_a_place_is_refused_where_the_autoscaler_does_not_read_labels() -> None:
+    """The autoscaler v1 would start on-demand machines for engines that only spot machines may run."""
+    at_spot = demand(2, gpus=8, market_type="spot")
+    old = replace(GROWS, reads_labels=False)
+    with pytest.raises(CapacityError, match=r"engine.place={market-type: spot}: the autoscaler v1 does not read labels.*_v2=1"):
+        old.refuse_impossible(at_spot)
+    old.refuse_impossible(demand(2, gpus=8))
+    replace(old, types=old.types[:1]).refuse_impossible(at_spot)  # no other type could be started
+    replace(old, live=[HEAD, *[kind("spot", 1, market_type="spot")] * 2]).refuse_impossible(at_spot)  # they are there
+
+
 @pytest.mark.parametrize(
     "cluster",
     [
@@ -143,6 +155,7 @@ def test_machines_are_counted_under_their_type_by_name_or_by_looks(monkeypatch: 
     monkeypatch.setattr(machines, "autoscaler_config", lambda: ("file", config))
     monkeypatch.setattr(machines, "machine_types_of_nodes", lambda: {"id-2": "gpu-on-demand", "id-3": "head"})
     monkeypatch.setattr(machines.ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(machines, "is_autoscaler_v2", lambda fetch_from_server: True)
     cluster = machines_of_cluster()
     assert [machine.name for machine in cluster.live] == ["head", "gpu-spot", "gpu-on-demand", "10.0.0.3"]
     assert [(machine.name, machine.most) for machine in cluster.types] == [("gpu-on-demand", 4), ("gpu-spot", 4)]
@@ -188,6 +201,7 @@ def test_kuberays_answer_is_read_like_a_file(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(machines, "autoscaler_config", lambda: ray_private._find_config("10.0.0.1:1"))
     monkeypatch.setattr(machines, "machine_types_of_nodes", dict)
     monkeypatch.setattr(machines.ray, "nodes", lambda: [node(0, {}, **{"node:__internal_head__": 1})])
+    monkeypatch.setattr(machines, "is_autoscaler_v2", lambda fetch_from_server: True)
     cluster = machines_of_cluster()
     assert asked == ["default", "rayclusters/stj"]
     assert cluster.source == "kuberay"

@@ -94,6 +94,17 @@ def test_a_log_gets_few_lines_but_always_the_first_and_the_last(tmp_path: Path, 
     assert (first, last) == ("iteration_1/model: starting ranks", SHOWN.format(step=9))
 
 
+def test_a_log_gets_a_wait_for_machines_as_soon_as_it_begins(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with watching(Folder.at(tmp_path), log_every_s=3600):
+        for count in (3, 2, 1):
+            write_progress(Folder.at(tmp_path), f"starting ranks: waiting for {count} of 3 ranks")
+            time.sleep(0.1)
+        assert soon(lambda: has(caplog, "iteration_1/model: starting ranks: waiting for"))
+    waits = [record for record in caplog.records if "waiting for" in record.getMessage()]
+    assert len(waits) == 1
+
+
 def test_each_restart_is_one_line_with_its_cause(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
     first, second = "ranks restart (attempt 2 of 4) from step 3: rank 1 died", "ranks restart from step 6: rank 0 died"
     write_restarts(folder, ["ranks of an earlier run"])
