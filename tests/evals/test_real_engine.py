@@ -71,9 +71,9 @@ def test_the_attack_card_is_that_of_the_judgments(evaluated: Evaluated) -> None:
         assert (card[name]["pairs"], card[name]["right"]) == (COUNT, len(before))
         assert card[name]["flipped"] == pytest.approx(len(before - right[name]) / len(before))
     assert card["any"]["flipped"] == pytest.approx(len(before - set.intersection(*right.values())) / len(before))
-    assert card["padding"]["flipped"] > 0  # words that a model of two million parameters has never seen
+    assert card["padding"]["flipped"] > 0  # words that a model of two million parameters has never seen: about 10 of 12 flip
 
 
 def test_the_same_command_again_judges_nothing(evaluated: Evaluated) -> None:
-    again = subprocess.run(evaluated.command, capture_output=True, text=True, timeout=120, check=True)
+    again = subprocess.run(evaluated.command, capture_output=True, text=True, timeout=900, check=True)
     assert again.stdout == evaluated.printed
