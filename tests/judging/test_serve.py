@@ -252,7 +252,7 @@ def get(url: str, body: Any = None, key: str = "secret-of-the-server") -> tuple[
 
 def refused_at_once(server: str, path: str) -> tuple[int, str]:
     """The answer to a body of 4 GB of which only the first bytes are ever sent: a server that waits for the rest gives none."""
-    connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=60)
+    connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=120)
     connection.putrequest("POST", path)
     for name, value in {"Authorization": "Bearer secret-of-the-server", "Content-Length": str(2**32)}.items():
         connection.putheader(name, value)
