@@ -78,14 +78,12 @@ def run_pass(
                 watch.add(table)
         watch.update()
         _refuse_lost_rows(ray.get(registry.rows_read.remote()), committer)
-    except BrokenPipeError:  # the reader of on_row's output has seen enough
-        raise
-    except Exception as error:
-        raise _cause(error) from None
-    except (KeyboardInterrupt, SystemExit):
+    except BaseException as error:
         # A thread that calls Ray while Ray shuts down ends this process, with an exit code of Ray's.
         end_streaming_executors(_EXECUTOR_TIMEOUT_S)
-        raise
+        if isinstance(error, BrokenPipeError) or not isinstance(error, Exception):  # on_row's reader has seen enough, or Ctrl-C
+            raise
+        raise _cause(error) from None
     finally:
         try:
             watch.close()
