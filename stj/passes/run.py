@@ -81,9 +81,9 @@ def run_pass(
     except BaseException as error:
         # A thread that calls Ray while Ray shuts down ends this process, with an exit code of Ray's.
         end_streaming_executors(_EXECUTOR_TIMEOUT_S)
-        if isinstance(error, BrokenPipeError) or not isinstance(error, Exception):  # on_row's reader has seen enough, or Ctrl-C
-            raise
-        raise _cause(error) from None
+        if isinstance(error, Exception) and not isinstance(error, BrokenPipeError):
+            raise _cause(error) from None
+        raise  # Ctrl-C, or the reader of on_row's output has seen enough
     finally:
         try:
             watch.close()
