@@ -161,7 +161,7 @@ def test_a_pass_that_gets_sigterm_says_so_and_can_be_resumed(tmp_path: Path) -> 
         wait_until((tmp_path / "run" / "pairs" / "started.json").exists, process)
         time.sleep(2)  # its engine starts
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 143
     assert "stj: stopped by SIGTERM; run the same command again" in errors
     assert "Traceback" not in errors
@@ -178,7 +178,7 @@ def test_overwrite_makes_only_what_changed_again_and_training_can_be_interrupted
     with running(words, **streams, preexec_fn=listen_to_ctrl_c) as process:
         wait_until(lambda: bool(list((root / "iteration_1" / "checkpoints").glob("*/manifest.json"))), process)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 130, errors
     assert "stj: interrupted; run the same command again" in errors
     assert "Traceback" not in errors

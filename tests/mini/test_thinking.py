@@ -40,7 +40,7 @@ def test_every_document_opens_its_thought_once_and_closes_it() -> None:
 def seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The thinking seed; its training takes half a minute."""
     directory = tmp_path_factory.mktemp("thinking") / "seed"
-    subprocess.run([*STJ, "mini", "build-seed", str(directory), "--thinking"], check=True, capture_output=True, timeout=600)
+    subprocess.run([*STJ, "mini", "build-seed", str(directory), "--thinking"], check=True, capture_output=True, timeout=3600)
     return directory
 
 
@@ -51,7 +51,7 @@ def finished(seed: Path) -> Path:
     models = [f"models.{role}.path={seed}" for role in ("generator", "first_judge", "seed")]
     small = ["source.limit=80", "heldout.limit=6", "heldout.samples=1", "heldout.greedy=false", "iterations=1"]
     command = [*STJ, "run", str(ROOT / "conf" / "mini.yaml"), f"run_root={root}", *models, *small]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
     assert ran.returncode == 0, ran.stderr
     return root
 

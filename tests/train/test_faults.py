@@ -170,7 +170,7 @@ def test_sigterm_ends_with_a_checkpoint_and_143_and_a_moved_folder_resumes(
     with running([sys.executable, "-m", "tests.train.test_faults", str(here), str(seed_directory)], cwd=ROOT) as driver:
         wait_until(lambda: bool(saved(here)), driver)
         driver.terminate()
-        assert driver.wait(timeout=600) == 143
+        assert driver.wait(timeout=1800) == 143
     assert len(metrics(here)) == saved(here)[-1]  # after any step; one in ten has its regular checkpoint there
     here.rename(there)
     fine_tune(there, seed_directory)
