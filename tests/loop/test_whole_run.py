@@ -34,7 +34,7 @@ def measuring(run_root: Path) -> str:
 
 
 def run(run_root: Path, *overrides: str, verb: str = "run") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(run_root, *overrides, verb=verb), capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run(command(run_root, *overrides, verb=verb), capture_output=True, text=True, timeout=3600, check=False)
 
 
 def listen_to_ctrl_c() -> None:
