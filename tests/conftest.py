@@ -131,8 +131,8 @@ def engines(mark: str) -> list[int]:
     return [process for _, process in sorted(found)]
 
 
-def soon(condition: Callable[[], bool], seconds: float = 30) -> bool:
-    """Whether the condition is met within this many seconds."""
+def soon(condition: Callable[[], bool], seconds: float = 120) -> bool:
+    """Whether the condition is met within this many seconds; an engine on a busy machine takes a minute to end."""
     deadline = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.05)

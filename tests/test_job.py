@@ -34,7 +34,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     head = subprocess.Popen(start, env=environment, stdout=log, stderr=log)
     ready = {**environment, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
     probe = [str(BIN / "ray"), "job", "submit", "--", "true"]  # the head takes jobs some seconds after it listens
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     try:
         while subprocess.run(probe, env=ready, capture_output=True, check=False).returncode:
             assert head.poll() is None, "ray start ended"
@@ -50,7 +50,7 @@ def submit(environment: dict[str, str], *overrides: str) -> subprocess.Completed
     words = [str(BIN / "ray"), "job", "submit", "--working-dir", str(ROOT / "conf"), "--", "stj", "iterate", "mini.yaml"]
     small = ["source.limit=120", "heldout.limit=6", "iterations=1"]
     return subprocess.run(
-        [*words, *small, *overrides], env=environment, capture_output=True, text=True, timeout=900, check=False
+        [*words, *small, *overrides], env=environment, capture_output=True, text=True, timeout=1800, check=False
     )
 
 

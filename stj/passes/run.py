@@ -89,14 +89,12 @@ def run_pass(
             watch.update()
             _refuse_lost_rows(ray.get(registry.rows_read.remote()), committer)
             incomplete = _begin_missing(spec, committer, registry, watch)
-    except BrokenPipeError:  # the reader of on_row's output has seen enough
-        raise
-    except Exception as error:
-        raise _cause(error) from None
-    except (KeyboardInterrupt, SystemExit):
+    except BaseException as error:
         # A thread that calls Ray while Ray shuts down ends this process, with an exit code of Ray's.
         end_streaming_executors(_EXECUTOR_TIMEOUT_S)
-        raise
+        if isinstance(error, Exception) and not isinstance(error, BrokenPipeError):
+            raise _cause(error) from None
+        raise  # Ctrl-C, or the reader of on_row's output has seen enough
     finally:
         try:
             watch.close()

@@ -57,10 +57,10 @@ def test_engines_answer_at_once_and_share_one_warm_process(mark: str) -> None:
         return list(answers), usages, *counts
 
     answers, usages, with_one, with_two = asyncio.run(ask_two())
-    assert len({answer.text for answer in answers}) == 1
-    assert answers[0].text.startswith("The answer is")
-    assert [usage.output_tokens for usage in usages] == [2 * answers[0].output_tokens] * 2
-    assert [usage.prompt_tokens for usage in usages] == [2 * answers[0].prompt_tokens] * 2
+    assert all(answer.text.startswith("The answer is") for answer in answers)
+    for usage, own in zip(usages, (answers[::2], answers[1::2]), strict=True):
+        assert usage.output_tokens == sum(answer.output_tokens for answer in own)
+        assert usage.prompt_tokens == sum(answer.prompt_tokens for answer in own)
     assert with_two - with_one == with_one - 1  # one of all processes is the warm one
     assert soon(lambda: len(engines(mark)) == 1)
 
@@ -213,7 +213,7 @@ def test_an_engine_whose_worker_is_killed_ends_its_actor_which_ray_starts_again(
     assert actor.stdin is not None
     actor.stdin.write("go on\n")
     actor.stdin.flush()
-    assert actor.wait(timeout=60) == 1
+    assert actor.wait(timeout=300) == 1
     assert soon(lambda: len(engines(mark)) == 1)
 
 

@@ -40,7 +40,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     benchmarks = [PAIRS, "attacks:package://mini/data/attacked.jsonl"]
     settings = [f"heldout.limit={COUNT}", "engine.max_replicas=1", "engine.min_replicas=1", f"run_root={root}", "--json"]
     command = [sys.executable, "-m", "stj.cli", "eval", "package://mini/seed_model", *benchmarks, MINI, *settings]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
     assert ran.returncode == 0, ran.stderr
     [folder] = (root / "evals").iterdir()
     rows = [row_from_dict(record) for record in read_artifact(Folder.at(folder)).records()]
@@ -71,9 +71,9 @@ def test_the_attack_card_is_that_of_the_judgments(evaluated: Evaluated) -> None:
         assert (card[name]["pairs"], card[name]["right"]) == (COUNT, len(before))
         assert card[name]["flipped"] == pytest.approx(len(before - right[name]) / len(before))
     assert card["any"]["flipped"] == pytest.approx(len(before - set.intersection(*right.values())) / len(before))
-    assert card["padding"]["flipped"] > 0  # words that a model of two million parameters has never seen
+    assert card["padding"]["flipped"] > 0  # words that a model of two million parameters has never seen: about 10 of 12 flip
 
 
 def test_the_same_command_again_judges_nothing(evaluated: Evaluated) -> None:
-    again = subprocess.run(evaluated.command, capture_output=True, text=True, timeout=120, check=True)
+    again = subprocess.run(evaluated.command, capture_output=True, text=True, timeout=3600, check=True)
     assert again.stdout == evaluated.printed

@@ -257,9 +257,11 @@ def test_importing_stj_is_light() -> None:
 SCRIPT = """
 import json, sys
 from stj import Judge
+from stj.config import ModelConfig
 from stj.generate import Sampling
 
-with Judge("package://mini/seed_model", sampling=Sampling(max_tokens=128)) as judge:
+model = ModelConfig(path="package://mini/seed_model", dtype="float32")
+with Judge(model, sampling=Sampling(max_tokens=128)) as judge:
     pairs = [tuple(pair) for pair in json.load(sys.stdin)]
     results = judge.compare_many(pairs)
     swapped = judge.compare_many((x, b, a) for x, a, b in pairs)
@@ -276,8 +278,10 @@ def test_a_script_judges_on_real_vllm_and_leaves_no_process(mark: str) -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], input=pairs, capture_output=True, text=True, check=True, cwd=ROOT)
     results, error = done.stdout.splitlines()
     rewards = [(reward, swapped) for _, reward, swapped, _ in json.loads(results)]
-    assert all(reward == -swapped for reward, swapped in rewards)  # Greedy judgments in both orders are antisymmetric.
-    assert sum(reward for reward, _ in rewards) > 0  # M_0 is right more often than not.
+    # Greedy judgments in both orders are antisymmetric. In bf16 six of these 80 have two tokens that are nearly equal, and a
+    # batch of another size may write the other one; in float32 none of their tokens is that close.
+    assert all(reward == -swapped for reward, swapped in rewards)
+    assert sum(reward for reward, _ in rewards) > 0  # M_0 is right more often than not: the sum is 22 of at most 40.
     assert "context of 2048 tokens" in error
     assert soon(lambda: engines(mark) == [])
 

@@ -34,7 +34,7 @@ def measuring(run_root: Path) -> str:
 
 
 def run(run_root: Path, *overrides: str, verb: str = "run") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(run_root, *overrides, verb=verb), capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run(command(run_root, *overrides, verb=verb), capture_output=True, text=True, timeout=3600, check=False)
 
 
 def listen_to_ctrl_c() -> None:
@@ -54,8 +54,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, mark: str) -> Path:
     (root.parent / "benchmark.jsonl").write_text("\n".join(pairs[-8:]), encoding="utf-8")
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     with running(command(root, measuring(root)), **silent) as first:
+        wait_until(lambda: bool(engines(mark)), first)
         wait_until(lambda: bool(list((root / "pairs").glob("part-*.parquet"))), first)
-        assert engines(mark)
     state = json.loads(subprocess.run([*STJ, "status", str(root), "--json"], capture_output=True, check=True).stdout)
     assert state[0]["state"] in {"partial", "done"}
     assert soon(lambda: not engines(mark), 120), f"engines that outlived their run: {engines(mark)}"
@@ -161,7 +161,7 @@ def test_a_pass_that_gets_sigterm_says_so_and_can_be_resumed(tmp_path: Path) -> 
         wait_until((tmp_path / "run" / "pairs" / "started.json").exists, process)
         time.sleep(2)  # its engine starts
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 143
     assert "stj: stopped by SIGTERM; run the same command again" in errors
     assert "Traceback" not in errors
@@ -178,34 +178,39 @@ def test_overwrite_makes_only_what_changed_again_and_training_can_be_interrupted
     with running(words, **streams, preexec_fn=listen_to_ctrl_c) as process:
         wait_until(lambda: bool(list((root / "iteration_1" / "checkpoints").glob("*/manifest.json"))), process)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 130, errors
     assert "stj: interrupted; run the same command again" in errors
     assert "Traceback" not in errors
+    states = json.loads(subprocess.run([*STJ, "status", str(root), "--json"], capture_output=True, check=True).stdout)
+    done = [state["name"] for state in states if state["state"] == "done"]
+    assert done[:2] == ["pairs", "iteration_1/examples"]  # On a slow machine the interrupt may come behind the training.
     again = run(root, *other, "--overwrite")
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("done already, reused") == 2
+    assert again.stdout.count("done already, reused") == len(done)
     assert (root / "pairs" / "manifest.json").stat().st_mtime_ns == pairs
     new, old = ((place / "iteration_1/model/model.safetensors").read_bytes() for place in (root, finished))
     assert new != old
 
 
 @pytest.mark.long
-def test_the_checkpoint_that_judges_best_is_the_model_and_training_stops_early(tmp_path: Path) -> None:
-    """The learning rate is so high that training only does harm: every later checkpoint judges no better."""
+def test_the_first_of_equal_checkpoints_is_the_model_and_training_stops_early(tmp_path: Path) -> None:
+    """The learning rate is so low that no weight changes, and texts are deterministic: no later checkpoint judges better."""
     selection = ["path=package://mini/data/dev.jsonl", "limit=12", "patience=1"]
     overrides = [f"train.selection.{setting}" for setting in selection]
-    overrides += ["train.lr=0.05", "train.checkpoint_every_steps=2", "heldout.path=null"]
+    overrides += ["train.lr=1e-12", "train.checkpoint_every_steps=2", "heldout.path=null", "heldout.samples=1"]
+    overrides += ["engine.deterministic=true"]
     root = tmp_path / "run"
     selected = run(root, *overrides)
     assert selected.returncode == 0, selected.stderr
     iteration = root / "iteration_1"
     manifest = json.loads((iteration / "model/manifest.json").read_text())
     checkpoints = manifest["selection"]["checkpoints"]
-    best = max(checkpoints, key=lambda one: (one["accuracy"], -one["checkpoint"]))
-    assert manifest["steps"] == best["steps"] == 2 * best["checkpoint"]
-    assert len(checkpoints) == best["checkpoint"] + 1
-    assert 2 * len(checkpoints) < manifest["planned_steps"], "it was to stop early"
+    assert [(one["checkpoint"], one["steps"]) for one in checkpoints] == [(1, 2), (2, 4)]
+    assert len({one["score"] for one in checkpoints}) == 1
+    assert manifest["selection"]["checkpoint"] == 1
+    assert manifest["steps"] == 2
+    assert manifest["planned_steps"] > 4, "it was to stop early"
     assert "training stopped early, with no better one in the next 1" in selected.stdout
     for one in checkpoints:
         rows = rows_of(iteration / f"candidates/checkpoint_{one['checkpoint']}/judged")

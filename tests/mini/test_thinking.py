@@ -10,14 +10,15 @@ from transformers import AutoTokenizer
 from stj.mini.thinking import thinking_documents
 from stj.models.chat import encode_chat, encode_reply
 from stj.models.thinking import prompt_thought
-from stj.rows import TRAINING, Row, example_from_dict, row_from_dict
+from stj.rows import TRAINING, Judgment, Row, example_from_dict, row_from_dict
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
-from stj.thoughts import CLOSE, OPEN, split_thought
+from stj.thoughts import CLOSE, OPEN, Reply, split_thought
 from stj.verdict import PAIR, parse
 
 ROOT = Path(__file__).parents[2]
 STJ = [sys.executable, "-m", "stj.cli"]
+MOST = 6  # Half of the twelve judgments.
 
 
 def test_every_document_opens_its_thought_once_and_closes_it() -> None:
@@ -39,7 +40,7 @@ def test_every_document_opens_its_thought_once_and_closes_it() -> None:
 def seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The thinking seed; its training takes half a minute."""
     directory = tmp_path_factory.mktemp("thinking") / "seed"
-    subprocess.run([*STJ, "mini", "build-seed", str(directory), "--thinking"], check=True, capture_output=True, timeout=600)
+    subprocess.run([*STJ, "mini", "build-seed", str(directory), "--thinking"], check=True, capture_output=True, timeout=3600)
     return directory
 
 
@@ -50,7 +51,7 @@ def finished(seed: Path) -> Path:
     models = [f"models.{role}.path={seed}" for role in ("generator", "first_judge", "seed")]
     small = ["source.limit=80", "heldout.limit=6", "heldout.samples=1", "heldout.greedy=false", "iterations=1"]
     command = [*STJ, "run", str(ROOT / "conf" / "mini.yaml"), f"run_root={root}", *models, *small]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
     assert ran.returncode == 0, ran.stderr
     return root
 
@@ -61,19 +62,29 @@ def rows_of(folder: Path) -> list[Row]:
 
 @pytest.mark.engine
 def test_no_pair_holds_a_thought_and_every_judgment_keeps_its_own(finished: Path) -> None:
+    """Texts are sampled: a `<think>` within a line is only a word, and a thought may hold either tag."""
     paired = [row for row in rows_of(finished / "pairs") if row.task == TRAINING and row.pair]
     assert paired
     for row in paired:
         assert row.pair is not None
-        assert "think>" not in row.pair.chosen + row.pair.rejected
+        assert not [answer for answer in (row.pair.chosen, row.pair.rejected) if CLOSE in answer]
+        assert split_thought(row.pair.chosen).thought == ""
         for judgment in row.judgments:
-            assert "think>" not in judgment.text
-            if judgment.finish_reason == "stop":
-                assert judgment.thought.rstrip().endswith(CLOSE)
-                assert OPEN not in judgment.thought  # The template has opened it.
-            else:
-                assert judgment.verdict is None
+            assert_apart(judgment)
+    thoughts = [judgment.thought for row in paired for judgment in row.judgments]
+    assert not all(thought.startswith(OPEN) for thought in thoughts)  # The template has opened them.
     assert any(row.kept is not None for row in paired)
+
+
+def assert_apart(judgment: Judgment) -> None:
+    """The thought ends where the answer begins; a judgment that ends inside its thought is all thought, and cut."""
+    assert split_thought(judgment.thought + judgment.text, opened=True) == Reply(
+        thought=judgment.thought, text=judgment.text, closed=judgment.thought.rstrip().endswith(CLOSE)
+    )
+    if judgment.finish_reason == "stop":
+        assert judgment.thought.rstrip().endswith(CLOSE)
+    else:
+        assert judgment.verdict is None
 
 
 @pytest.mark.engine
@@ -81,10 +92,12 @@ def test_the_trained_judge_still_thinks_and_is_measured_behind_its_thoughts(fini
     judged = rows_of(finished / "heldout_1")
     judgments = [judgment for row in judged for judgment in row.judgments]
     assert len(judgments) == 12
+    for judgment in judgments:
+        assert_apart(judgment)
+        assert judgment.verdict == (parse(judgment.text, PAIR, "distinct") if judgment.finish_reason == "stop" else None)
     thought = [judgment for judgment in judgments if judgment.thought.strip().removesuffix(CLOSE)]
-    assert len(thought) > 9
-    assert sum(judgment.verdict is not None for judgment in judgments) > 9
-    assert not [judgment for judgment in judgments if "think>" in judgment.text]
+    assert len(thought) > MOST
+    assert sum(judgment.verdict is not None for judgment in judgments) > MOST
 
 
 @pytest.mark.engine
@@ -100,4 +113,4 @@ def test_the_examples_hold_what_the_judge_wrote_behind_its_prompt(finished: Path
         assert tokenizer.decode(ids) == example.thought + example.completion
         # A sampled thought may close twice: the answer is what stands behind the last tag, and each tag is its control token.
         assert ids.count(tokenizer.convert_tokens_to_ids(CLOSE)) == example.thought.count(CLOSE)
-        assert parse(example.completion, PAIR, "strict") == example.winner
+        assert parse(example.completion, PAIR, "distinct") == example.winner  # The rule of judge.parser.

@@ -8,6 +8,7 @@ import pytest
 import ray
 from ray.data import DataContext
 
+from tests.conftest import soon
 from tests.private_api import exists, private_names
 
 EXECUTION = "ray.data._internal.execution"
@@ -95,12 +96,16 @@ def test_all_private_names_of_the_adapter_are_tested() -> None:
 
 
 @pytest.mark.engine
-def test_the_adapter_on_a_running_execution(ray_local: None) -> None:
-    """Values that Ray returns as plain dicts and lists have no name to look up: here they are real."""
+def test_the_adapter_on_a_running_execution(ray_local: None, tmp_path: Path) -> None:
+    """Values that Ray returns as plain dicts and lists have no name to look up: here they are real.
+
+    The actor starts when a step has seen it wait: otherwise a slow step could come too late to see it.
+    """
     from stj.passes import ray_private
 
     pools: list[ray_private.ActorPool] = []
     processes: list[bool] = []
+    pending_seen = tmp_path / "pending"
 
     class Recorder(ray_private.StepCallback):
         def on_step(self, executor: Any) -> None:
@@ -108,9 +113,14 @@ def test_the_adapter_on_a_running_execution(ray_local: None) -> None:
             ray_private.forget_block_stats(executor)
             (pool,) = ray_private.actor_pools(executor)
             pools.append(pool)
+            if pool.pending:
+                pending_seen.touch()
             processes.extend(map(ray_private.has_process, pool.running))
 
     class Same:
+        def __init__(self) -> None:
+            soon(pending_seen.exists, 60)
+
         def __call__(self, block: Any) -> Any:
             return block
 

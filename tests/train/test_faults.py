@@ -149,7 +149,8 @@ def test_a_lost_machine_and_no_other_is_a_named_error_and_the_run_resumes_in_an_
     with pytest.raises(CapacityError, match=r"train.workers=2 .* found no room within ray.capacity_deadline_s=2 s"):
         fine_tune(tmp_path, seed_directory, deadline_s=2)
     taking.join()
-    assert re.search(r"ranks restart \(attempt 2 of 2\) from step \d+: rank [01] (cannot be reached|died): its", caplog.text)
+    # It depends on the moment what is known first: the end or silence of the lost rank, or the error of the other one.
+    assert re.search(r"ranks restart \(attempt 2 of 2\) from step \d+: rank [01]( cannot be reached| died)?: ", caplog.text)
     cluster.add_node(num_cpus=1)
     monkeypatch.setattr("stj.models.locate._CACHE", tmp_path / "cache")
     elsewhere = Folder.at(bucket) / "moved"
@@ -169,7 +170,7 @@ def test_sigterm_ends_with_a_checkpoint_and_143_and_a_moved_folder_resumes(
     with running([sys.executable, "-m", "tests.train.test_faults", str(here), str(seed_directory)], cwd=ROOT) as driver:
         wait_until(lambda: bool(saved(here)), driver)
         driver.terminate()
-        assert driver.wait(timeout=600) == 143
+        assert driver.wait(timeout=1800) == 143
     assert len(metrics(here)) == saved(here)[-1]  # after any step; one in ten has its regular checkpoint there
     here.rename(there)
     fine_tune(there, seed_directory)

@@ -58,7 +58,7 @@ def test_the_reference_is_computed_without_dropout(seed_directory: Path, tmp_pat
         references.append(json.loads(kept.read_text()))
     assert references[0] == references[1]
     assert losses[0] == pytest.approx(0.693, abs=0.01)
-    assert losses[1] != pytest.approx(losses[0], abs=1e-3)  # the training has it
+    assert losses[1] != losses[0]  # the training has it: without it the two would be equal bit by bit, as the references are
 
 
 def test_examples_without_a_wrong_judgment_are_counted_and_refused_if_no_other_is_left(

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,18 @@ def step(number: int, loss: float | None = None) -> StepMetrics:
     )
 
 
-def train_kill_and_resume(task: TrainingJob, directory: Path) -> None:
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a tracker needs longer than a training would wait for it."""
+    monkeypatch.setattr(trackers, "_CLOSE_S", 300)
+
+
+def train_kill_and_resume(task: TrainingJob, directory: Path, pause_s: float = 0) -> None:
     """Steps 1 to 4; a checkpoint kept the first two; then steps 3 to 6."""
     with tracked(task, directory, 0) as track:
         for number in (1, 2, 3, 4):
             track(step(number))
+    time.sleep(pause_s)
     with tracked(task, directory, 2) as track:
         for number in (3, 4, 5, 6):
             track(step(number))
@@ -81,7 +89,7 @@ def test_wandb_writes_offline_under_the_models_id(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
     monkeypatch.delenv("WANDB_DIR", raising=False)
-    train_kill_and_resume(job(tmp_path, "wandb"), tmp_path)
+    train_kill_and_resume(job(tmp_path, "wandb"), tmp_path, pause_s=1)  # W&B names a start's folder by the second
     logs = list((tmp_path / "wandb").glob("offline-run-*/run-0123456789abcdef.wandb"))
     assert len(logs) == 2  # `wandb sync` makes one run of them
     assert any(b"grad_norm" in log.read_bytes() for log in logs), "the first one was killed, and may have written nothing"
