@@ -217,6 +217,7 @@ class _Training:
     """The size of one training."""
 
     name: str
+    settings: TrainConfig
     tokens: float
     """Tokens of all steps."""
     learnt: float
@@ -242,6 +243,7 @@ class _Training:
         dropped = f"{1 - share:.0%} of examples are longer than {key}={train.max_seq_len} tokens and dropped"
         return cls(
             name=name,
+            settings=train,
             tokens=steps * step,
             learnt=steps * step * a.judgment / (a.judged + a.judgment),
             referred=examples * example * preferring,
@@ -255,7 +257,7 @@ class _Training:
 def _fine_tuning(training: _Training, config: Config, a: Assumptions) -> PhasePlan:
     """The steps of a training, and the reference's reading of its examples, if it has one."""
     tokens, times = (training.tokens, training.learnt), (1,) * config.iterations
-    shape, train = shape_of(config.models.seed), config.train
+    shape, train = shape_of(config.models.seed), training.settings
     if not shape or not config.hardware.gpus or train.device != "gpu":
         planned = _phase(training.name, times, tokens, None, config.hardware, training.dropped)
         return replace(planned, steps=training.steps)

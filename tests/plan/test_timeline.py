@@ -54,6 +54,21 @@ def test_the_hours_of_the_paper_by_hand() -> None:
     assert idle == pytest.approx(parts, rel=0.01)
 
 
+def test_the_hours_of_preferences_by_hand() -> None:
+    """Each step has four micro-steps, which train.preference sets; the reference reads all examples once."""
+    words = ("train.objective=sft_then_dpo", "train.preference.max_seq_len=4096", "judge.sampling=all")
+    warm_up, training = planned(*words).phases[-2:]
+    examples, text = 20582 * 0.9997 * (1 - 0.7**15) * 0.978, 2263
+    micro_steps = examples * 2 * 2 * text / (32 * 8192)
+    computing = 8192 * (8 * 70.55e9 + 16 * 80 * 8192 * text) / (989e12 * 0.56) * (1 + 600 / 8192)
+    sending = (2 * 2 + 4) * 70.55 * 31 / 32 / (400 * 0.8)
+    reading = computing / 4 + 0.3 * 2 * 70.55 * 31 / 32 / (400 * 0.8)
+    seconds = micro_steps * (computing + 0.3 * sending) + micro_steps / 2 * reading
+    assert training.steps == pytest.approx(micro_steps / 4, rel=0.01)
+    assert (training.hours or 0) * 3600 == pytest.approx(seconds, rel=0.01)
+    assert warm_up.gpu_hours == pytest.approx(planned().phases[-1].gpu_hours)
+
+
 def test_the_figures_in_the_docs_are_the_plan_s() -> None:
     page = (ROOT / "docs" / "costs.md").read_text()
     lines = run_plan(load(PAPER, [S3, "hardware.dollars_per_gpu_hour=2.5"])).lines()

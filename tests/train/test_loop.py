@@ -8,10 +8,10 @@ import pytest
 import torch
 from deepspeed.utils import safe_get_full_fp32_param
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPTJConfig, GPTJForCausalLM
 
 from stj.config import LoraConfig, ModelConfig, TrainConfig
-from stj.errors import TrainingFailed
+from stj.errors import ModelError, TrainingFailed
 from stj.storage.folder import Folder
 from stj.train.job import TrainingJob
 from stj.train.loop import run_rank
@@ -43,6 +43,12 @@ def job(folder: Path, seed: Path, max_seq_len: int = 256, count: int = 3) -> Tra
 def test_nothing_to_train_on_is_one_line(seed_directory: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingFailed, match=r"no examples to train on \(3 are longer than max_seq_len=8 tokens, 0 have"):
         run_rank(job(tmp_path, seed_directory, max_seq_len=8))
+
+
+def test_a_model_whose_class_takes_no_attention_of_packed_rows_is_one_line(tmp_path: Path) -> None:
+    GPTJForCausalLM(GPTJConfig(n_embd=32, n_layer=1, n_head=4, rotary_dim=4, vocab_size=64)).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="its class in transformers takes no attention of packed rows"):
+        load_engine(tmp_path, TrainConfig(device="cpu", workers=1))
 
 
 def test_a_loss_that_is_not_finite_names_the_examples(seed_directory: Path, tmp_path: Path) -> None:
