@@ -256,6 +256,10 @@ def test_real_ranks_hold_what_the_plan_says() -> None:
         (("train.activation_checkpointing=false",), "lower train.max_num_tokens"),
         (("train.activation_checkpointing_every=2",), "set train.activation_checkpointing_every=1, or lower train.max_num_tok"),
         (("train.shard_within_machine=true",), "set train.shard_within_machine=false"),
+        (
+            ("train.shard_within_machine=true", "train.workers=60"),
+            "train.shard_within_machine=true needs equally many ranks on",
+        ),
         (("train.shard_within_machine=true", "train.workers=16"), "raise train.workers, or set train.offload=optimizer"),
         (("models.seed.path=mistralai/Mixtral-8x22B-Instruct-v0.1", "train.workers=64"), "each rank loads the whole mixture"),
     ],
