@@ -10,7 +10,7 @@ from typing import Literal
 from stj.config import Config, HardwareConfig, JudgeConfig, ModelConfig, SelectConfig, TrainConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.plan.memory import GB, kv_room
-from stj.plan.network import MicroStep, micro_step, reading_step
+from stj.plan.network import MicroStep, micro_step, reading_step, update
 from stj.plan.phase_cost import PhasePlan
 from stj.plan.places import engines_at_once
 from stj.plan.training import stages
@@ -261,16 +261,18 @@ def _fine_tuning(training: _Training, config: Config, a: Assumptions) -> PhasePl
     if not shape or not config.hardware.gpus or train.device != "gpu":
         planned = _phase(training.name, times, tokens, None, config.hardware, training.dropped)
         return replace(planned, steps=training.steps)
-    step = micro_step(shape, train, config.hardware, training.text)
-    parts = [(training.steps * train.gradient_accumulation, step)]
+    parts = [
+        (training.steps * train.gradient_accumulation, micro_step(shape, train, config.hardware, training.text)),
+        (training.steps, update(shape, train, config.hardware)),
+    ]
     if training.referred:
         often = training.referred / train.workers / train.max_num_tokens
         parts.append((often, reading_step(shape, train, config.hardware, training.text)))
     hours = train.workers / 3600
     planned = _phase(training.name, times, tokens, hours * _seconds(parts, "whole"), config.hardware, training.dropped)
-    return replace(
-        planned, gpus=train.workers, bound=step.bound, waiting=hours * _seconds(parts, "waiting"), steps=training.steps
-    )
+    limits = {name: sum(often * step.limits[name] for often, step in parts) for name in parts[0][1].limits}
+    bound = max(limits, key=lambda name: limits[name])
+    return replace(planned, gpus=train.workers, bound=bound, waiting=hours * _seconds(parts, "waiting"), steps=training.steps)
 
 
 def _seconds(parts: Iterable[tuple[float, MicroStep]], name: Literal["whole", "waiting"]) -> float:

@@ -182,11 +182,6 @@ def test_an_offloaded_optimizer_leaves_the_gpu_its_weights_and_the_bucket() -> N
     assert training.update_gb == pytest.approx(2.0)
 
 
-def test_what_an_offloaded_optimizer_leaves_out_is_said() -> None:
-    assert planned("train.offload=optimizer").lines()[-1].endswith("the start of machines and updates on the host not counted")
-    assert planned().lines()[-1].endswith("the start of machines not counted")
-
-
 def test_adapters_leave_a_rank_the_frozen_weights_and_little_else() -> None:
     whole, adapters = (planned("train.workers=8", *words).training for words in ((), ("train.lora={}",)))
     assert whole is not None
