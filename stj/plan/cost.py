@@ -267,7 +267,12 @@ def _fine_tuning(training: _Training, config: Config, a: Assumptions) -> PhasePl
     hours = train.workers / 3600
     planned = _phase(training.name, times, tokens, hours * _seconds(parts, "whole"), config.hardware, training.dropped)
     return replace(
-        planned, gpus=train.workers, bound=step.bound, waiting=hours * _seconds(parts, "waiting"), steps=training.steps
+        planned,
+        gpus=train.workers,
+        bound=step.bound,
+        waiting=hours * _seconds(parts, "waiting"),
+        steps=training.steps,
+        step_seconds=train.gradient_accumulation * step.whole,
     )
 
 

@@ -13,7 +13,7 @@ from stj.plan.memory import GB
 from stj.plan.room import is_store
 
 Seconds = Mapping[str, float]
-"""Seconds by what limits them: network, disk or engines."""
+"""Seconds by what limits them: network, disk, memory or engines."""
 
 
 def is_fetched(model: str) -> bool:
@@ -41,3 +41,8 @@ def added(*parts: Seconds) -> Seconds:
     """The sums of what different steps take, one after the other."""
     limits = dict.fromkeys(limit for part in parts for limit in part)
     return {limit: sum(part.get(limit, 0.0) for part in parts) for limit in limits}
+
+
+def scaled(seconds: Seconds, by: float) -> Seconds:
+    """These seconds, each this many times."""
+    return {limit: by * time for limit, time in seconds.items()}
