@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from stj.config import HardwareConfig
 from stj.plan.memory import GB
 from stj.plan.network import Ranks
-from stj.plan.storage import Seconds, added, scaled, writing
+from stj.plan.storage import Seconds, added, hashing, scaled, writing
 
 _COPY_GBS = 3.0
 """GB/s at which each of a machine's 8 ranks copies from its GPU to usual memory. Pull request 5301 of DeepSpeed finds a fifth
 to a fourth of pinned memory's 20 to 25 GB/s; the first copy is slower, because its pages are new."""
-_HASH_GBS = 1.2
-"""GB/s of SHA-256 on one core (hashlib, measured). Each rank hashes its own part of a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,5 +64,5 @@ def written_behind(
     part, of_rank = size / ranks.machines, size / ranks.count
     written = writing(part, 1 if remote else ranks.machines, hardware, remote=False)
     sent = {"network": part / GB / hardware.fetch_gbs} if remote else {}
-    rest = added({"disk": of_rank / GB / _HASH_GBS}, sent)
+    rest = added(hashing(of_rank), sent)
     return ({"memory": of_rank / GB / _COPY_GBS}, added(written, rest)) if copied else (written, rest)

@@ -12,6 +12,8 @@ from stj.models.locate import is_hub_id
 from stj.plan.memory import GB
 from stj.plan.room import is_store
 
+_HASH_GBS = 1.2
+"""GB/s of SHA-256 on one core (hashlib, measured)."""
 Seconds = Mapping[str, float]
 """Seconds by what limits them: network, disk, memory or engines."""
 
@@ -35,6 +37,11 @@ def reading(size: float, machines: int, hardware: HardwareConfig, *, remote: boo
 def writing(size: float, machines: int, hardware: HardwareConfig, *, remote: bool) -> Seconds:
     """Seconds in which each machine writes this many bytes; to a `remote` place from its disk, where they are written first."""
     return reading(size, machines, hardware, remote=remote)
+
+
+def hashing(size: float) -> Seconds:
+    """Seconds in which one process hashes this many bytes."""
+    return {"disk": size / GB / _HASH_GBS}
 
 
 def added(*parts: Seconds) -> Seconds:

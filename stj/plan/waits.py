@@ -6,7 +6,7 @@ GPUs that are held wait meanwhile. Bytes, on each of N machines, for P parameter
     load         2P   from the local disk, at `hardware.disk_gbs`, once for all engines or ranks of a machine
     ranks        4P   over the network: rank 0 reads each parameter and sends it, and all ranks gather it
     checkpoint   12T/N   copied to memory; the rest happens behind the steps (stj/plan/checkpoints.py)
-    export       2P   gathered by every machine; 2P/N written, and sent to `run_root`
+    export       2P   gathered by every machine; 2P/N hashed by its ranks, written, and sent to `run_root`
 
 stj/plan/storage.py says what a fetch and a write take, by where the weights lie.
 """
@@ -23,7 +23,7 @@ from stj.plan.network import Ranks, network_seconds
 from stj.plan.phase_cost import PhasePlan, clock_words
 from stj.plan.places import engines_at_once, machines_of
 from stj.plan.room import is_store
-from stj.plan.storage import Seconds, added, is_fetched, reading, scaled, writing
+from stj.plan.storage import Seconds, added, hashing, is_fetched, reading, scaled, writing
 from stj.plan.training import CHECKPOINT_BYTES, exported_parameters, stages, trained_parameters, training_plan
 
 _ENGINE_S = 90.0
@@ -175,7 +175,8 @@ def _seconds(shape: Shape, config: Config) -> tuple[Seconds, Seconds]:
 
     seed = reading(weights, machines, hardware, remote=is_fetched(config.models.seed.path), held=1.0)
     start = added(seed, exchanged(2 * weights), {"engines": _RANKS_S})
-    return start, added(writing(exported / machines, machines, hardware, remote=remote), exchanged(exported))
+    written = added(hashing(exported / ranks.count), writing(exported / machines, machines, hardware, remote=remote))
+    return start, added(written, exchanged(exported))
 
 
 def _row(name: str, times: tuple[int, ...], starts: Sequence[tuple[ModelConfig, Seconds | None]], config: Config) -> PhasePlan:

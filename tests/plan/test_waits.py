@@ -79,7 +79,8 @@ def test_checkpoints_are_those_that_the_training_writes() -> None:
 def test_an_export_is_gathered_by_all_and_written_in_parts() -> None:
     run = planned("hardware.network_gbs=12.5", "hardware.disk_gbs=4", "run_root=s3://b/p")
     gathered = WEIGHTS * 31 / 32 / 12.5 / 0.8
-    assert seconds(run, "export") == pytest.approx(gathered + WEIGHTS / 4 / 4 + WEIGHTS / 4 / 2, rel=0.01)
+    hashed = WEIGHTS / 32 / 1.2
+    assert seconds(run, "export") == pytest.approx(gathered + hashed + WEIGHTS / 4 / 4 + WEIGHTS / 4 / 2, rel=0.01)
 
 
 def test_a_pass_starts_once_for_each_set_of_weights() -> None:
