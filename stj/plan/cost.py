@@ -261,18 +261,22 @@ def _fine_tuning(training: _Training, config: Config, a: Assumptions) -> PhasePl
     if not shape or not config.hardware.gpus or train.device != "gpu":
         planned = _phase(training.name, times, tokens, None, config.hardware, training.dropped)
         return replace(planned, steps=training.steps)
-    parts = [
-        (training.steps * train.gradient_accumulation, micro_step(shape, train, config.hardware, training.text)),
-        (training.steps, update(shape, train, config.hardware)),
-    ]
+    step, after = micro_step(shape, train, config.hardware, training.text), update(shape, train, config.hardware)
+    parts = [(training.steps * train.gradient_accumulation, step), (training.steps, after)]
     if training.referred:
         often = training.referred / train.workers / train.max_num_tokens
         parts.append((often, reading_step(shape, train, config.hardware, training.text)))
     hours = train.workers / 3600
     planned = _phase(training.name, times, tokens, hours * _seconds(parts, "whole"), config.hardware, training.dropped)
     limits = {name: sum(often * step.limits[name] for often, step in parts) for name in parts[0][1].limits}
-    bound = max(limits, key=lambda name: limits[name])
-    return replace(planned, gpus=train.workers, bound=bound, waiting=hours * _seconds(parts, "waiting"), steps=training.steps)
+    return replace(
+        planned,
+        gpus=train.workers,
+        bound=max(limits, key=lambda name: limits[name]),
+        waiting=hours * _seconds(parts, "waiting"),
+        steps=training.steps,
+        step_seconds=train.gradient_accumulation * step.whole + after.whole,
+    )
 
 
 def _seconds(parts: Iterable[tuple[float, MicroStep]], name: Literal["whole", "waiting"]) -> float:

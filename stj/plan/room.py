@@ -203,8 +203,8 @@ def _training_parts(config: Config, seed: Shape, *, remote: bool) -> Iterator[Di
     machines = training_machines(config)
     trained = max(trained_parameters(seed, train) for _, train in stages(config.train))
     model = _model_bytes(config, seed)
-    shard = min(model, int(config.train.shard_gb * GB))
-    scratch = max(CHECKPOINT_BYTES * trained // machines, shard)
+    shards = min(model, int(config.train.shard_gb * GB) * -(-config.train.workers // machines))
+    scratch = max(CHECKPOINT_BYTES * trained // machines, shards)
     yield DiskPart(what="a checkpoint's part" if machines > 1 else "a checkpoint", place=SCRATCH, size=scratch)
     yield DiskPart(what="exported shards", place=OURS, size=model // machines)
 

@@ -22,7 +22,8 @@ from stj.errors import StjError
 from stj.models.locate import held_model, local_model
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, explain_write_failure, workspace
-from stj.train import checkpoint
+from stj.train.checkpoint import restore
+from stj.train.checkpoint_writer import CheckpointWriter
 from stj.train.committed import Checkpoint
 from stj.train.data import ExampleTokens, read_tokens
 from stj.train.export import export_adapter, export_model
@@ -140,19 +141,26 @@ def _learn(
     """Runs the steps that are not done yet, with regular checkpoints. Returns the loss of each step, on rank 0."""
     folder, every = Folder.at(job.folder), job.config.checkpoint_every_steps
     checkpoints, until, handler = folder / CHECKPOINTS, len(steps[: job.until]), NoticeHandler(poll_notice)
-    last = checkpoint.restore(engine, checkpoints, job.fingerprint, until)
+    last = restore(engine, checkpoints, job.fingerprint, until)
     done = last.step if last else 0
-    with workspace(folder) as directory, tracked(job, directory, done) as track:
+    with (
+        workspace(folder) as directory,
+        tracked(job, directory, done) as track,
+        CheckpointWriter(engine, checkpoints, last) as writer,
+    ):
         metrics = _MetricsFile(directory, folder, done)
         _show(job, TAKING_STEPS)
         started = time.monotonic()
         for number in range(done, until):
-            action = _of_rank_0(handler.next_action, number, last)
+            writer.look()
+            action = _of_rank_0(handler.next_action, number, writer)
             if action.save:
                 metrics.keep()
-                last = checkpoint.save(engine, checkpoints, _position(job, steps, number))
+                writer.save(_position(job, steps, number))
+            if action.save or action.end:
+                writer.finish()
             if action.end:
-                raise stopped(number, len(steps), last)
+                raise stopped(number, len(steps), writer.last)
             step = train_step(engine, inputs, steps[number], number, len(steps))
             metrics.add(step)
             pace = (time.monotonic() - started) / (number + 1 - done)
@@ -162,14 +170,15 @@ def _learn(
                 on_step(step)
             if (number + 1) % every == 0 and number + 1 < len(steps):
                 metrics.keep()
-                last = checkpoint.save(engine, checkpoints, _position(job, steps, number + 1))
+                writer.save(_position(job, steps, number + 1))
+        writer.finish()
         metrics.keep()
         return metrics.losses()
 
 
-def _of_rank_0(next_action: Callable[[int, Checkpoint | None], RankAction], done: int, last: Checkpoint | None) -> RankAction:
+def _of_rank_0(next_action: Callable[..., RankAction], done: int, writer: CheckpointWriter) -> RankAction:
     """What rank 0 has decided, on every rank."""
-    decided = [next_action(done, last) if dist.get_rank() == 0 else RankAction()]
+    decided = [next_action(done, writer.last, writing=writer.writing) if dist.get_rank() == 0 else RankAction()]
     dist.broadcast_object_list(decided)
     return decided[0]
 

@@ -1,7 +1,7 @@
 """Room on the disks of the machines, made or refused before the first step: a full disk after a day of steps loses a day.
 
 A run on a disk writes its checkpoints and the model there. If the run is in an object store, each machine writes its own part
-of a checkpoint, and later each of its shards, to TMPDIR before it uploads them.
+of a checkpoint, and later a shard of each of its ranks, to TMPDIR before it uploads them.
 """
 
 import socket
@@ -42,9 +42,9 @@ def make_room_everywhere(job: TrainingJob, steps: int) -> None:
 
 
 def scratch_bytes(job: TrainingJob, checkpoints: int, machines: int) -> int:
-    """What one machine holds in TMPDIR at once: its part of a checkpoint, or a shard."""
-    shard = min(job.room.model_bytes, int(job.config.shard_gb * 1e9))
-    return max(shard, job.room.checkpoint_bytes // machines if checkpoints else 0)
+    """What one machine holds in TMPDIR at once: its part of a checkpoint, or a shard of each of its ranks."""
+    shards = min(job.room.model_bytes, int(job.config.shard_gb * 1e9) * -(-job.config.workers // machines))
+    return max(shards, job.room.checkpoint_bytes // machines if checkpoints else 0)
 
 
 def shared_bytes(job: TrainingJob, checkpoints: int, folder: Path) -> int:
