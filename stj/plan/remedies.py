@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 
 from stj.config import Config
 from stj.models.shapes import shape_of
-from stj.plan.network import Ranks
-from stj.plan.places import machines_of
+from stj.plan.places import machines_of, training_machines
 from stj.plan.training import training_plan
 
 _WORTH = 0.004
@@ -81,6 +80,6 @@ def _in_train(**changed: object) -> Callable[[Config], Config]:
 def _copy_fits(config: Config) -> bool:
     """Whether each GPU has room for its share of a second copy of the weights, which the machines then hold."""
     shape = shape_of(config.models.seed)
-    if shape is None or Ranks.of(config.train, config.hardware).machines == 1:
+    if shape is None or training_machines(config) == 1:
         return False
     return training_plan(shape, _in_train(shard_within_machine=True)(config)).fits

@@ -21,7 +21,7 @@ from stj.plan.cost import Assumptions
 from stj.plan.memory import GB
 from stj.plan.network import Ranks, network_seconds
 from stj.plan.phase_cost import PhasePlan, clock_words
-from stj.plan.places import engines_at_once, machines_of
+from stj.plan.places import engines_at_once, machines_of, training_machines
 from stj.plan.room import is_store
 from stj.plan.storage import Seconds, added, hashing, is_fetched, reading, scaled, writing
 from stj.plan.training import CHECKPOINT_BYTES, exported_parameters, stages, trained_parameters, training_plan
@@ -67,15 +67,16 @@ def _of_passes(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, m
 def _judge_start(config: Config, a: Assumptions) -> Seconds | None:
     """The start of a trained judge, of which each machine of the training keeps what it has exported to an object store.
 
-    Of a judge that is adapters alone, machines hold the seed.
+    Engines on other machines fetch all of it, and the pass waits for them. Of a judge that is adapters alone, machines hold the
+    seed.
     """
     seed = config.models.seed
     shape = shape_of(seed)
     if shape is None:
         return None
     new = max(exported_parameters(shape, train) for _, train in stages(config.train)) / shape.parameters
-    trained_here = config.train.device == "gpu"
-    fetched = new * (1 - 1 / Ranks.of(config.train, config.hardware).machines if trained_here else 1)
+    everywhere = config.train.device == "gpu" and training_machines(config) == machines_of(config)
+    fetched = new * (1 - 1 / training_machines(config) if everywhere else 1)
     return _start(seed, config, a, remote=is_store(config.run_root) or new < 1, held=1 - fetched)
 
 

@@ -124,6 +124,15 @@ def test_a_judge_is_read_from_where_its_training_has_written_it() -> None:
     assert seconds(planned("run_root=/data/p", *alone), "later starts") - small == pytest.approx(WEIGHTS / 6, rel=0.02)
 
 
+def test_engines_on_machines_without_ranks_fetch_the_whole_judge() -> None:
+    words = ("run_root=s3://b/p", "train.workers=8", "hardware.gpu_memory_gb=1000")
+    one, two = planned(*words), planned(*words, "engine.min_replicas=4")
+    assert (one.timeline and one.timeline.machines, two.timeline and two.timeline.machines) == (1, 4)
+    assert seconds(two, "later starts") - seconds(one, "later starts") == pytest.approx(
+        WEIGHTS / 2, rel=0.1
+    )  # and more last rows
+
+
 def test_a_judge_of_adapters_is_fetched_without_its_seed() -> None:
     adapters = ("train.lora={}", "train.lora.export=adapter")
     for run_root in ("s3://b/p", "/shared/p"):
