@@ -266,6 +266,12 @@ def test_training_that_does_not_fit_says_what_to_change(overrides: tuple[str, ..
     assert training.remedy.startswith(remedy)
 
 
+def test_a_model_larger_than_the_memory_of_a_machine_without_gpus_does_not_fit() -> None:
+    seed = planned("models.seed.path=meta-llama/Meta-Llama-3-8B", files=("mini.yaml",)).roles[-1]
+    assert seed.remedy == "take a machine with more memory"
+    assert seed.line().endswith("DOES NOT FIT: take a machine with more memory")
+
+
 def test_one_gpu_trains_the_8b_with_its_optimizer_on_the_host() -> None:
     training = planned(files=("small.yaml",)).training
     assert training is not None
