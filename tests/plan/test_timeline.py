@@ -123,6 +123,17 @@ def test_a_second_copy_of_the_weights_is_advised_only_where_it_fits() -> None:
     assert change not in [remedy.change for remedy in planned(narrow, "hardware.gpu_memory_gb=141", change).remedies]
 
 
+def test_fewer_and_longer_micro_steps_are_advised_where_they_fit() -> None:
+    """Each gathers all weights. A step has as many tokens as before."""
+    narrow = ("hardware.network_gbs=12.5", "train.max_num_tokens=4096", "train.gradient_accumulation=2")
+    change = "train.max_num_tokens=8192 with train.gradient_accumulation=1"
+    listed = {remedy.change: remedy.idle_share for remedy in planned(*narrow).remedies}
+    assert listed[change] == pytest.approx(clock("hardware.network_gbs=12.5").idle_share)
+    assert not [c for c in listed if "16384" in c]
+    larger = planned("hardware.network_gbs=12.5", "train.gradient_accumulation=2").remedies  # two rows do not fit
+    assert not [remedy for remedy in larger if remedy.change.startswith("train.max_num_tokens")]
+
+
 CONFIG = load(PAPER, [S3])
 
 
