@@ -54,7 +54,7 @@ def remedies(config: Config, idle_share: IdleShare) -> tuple[Remedy, ...]:
 
 
 def _changes(config: Config) -> Iterator[tuple[str, Callable[[Config], Config]]]:
-    """Changes of one setting each, in words and as a function; none that makes the training too large for its GPUs."""
+    """Changes of a setting, or of two that go together, in words and as a function; none that its GPUs have no memory for."""
     train, hardware = config.train, config.hardware
     every, fetch = train.checkpoint_every_steps * _RARER, hardware.fetch_gbs * _FASTER
     yield f"train.checkpoint_every_steps={every}", _in_train(checkpoint_every_steps=every)
