@@ -26,6 +26,7 @@ from stj.storage.artifacts import MANIFEST
 from stj.storage.folder import Folder, explain_write_failure, workspace, write_failure
 from stj.train.checkpoint import hash_and_sync, rng_state
 from stj.train.committed import Checkpoint, prune
+from stj.train.ranks import gathered
 from stj.train.snapshot import FileStates, HostMemory, snapshot
 
 log = logging.getLogger(__name__)
@@ -90,8 +91,7 @@ class CheckpointWriter:
         if self._work is None or self._position is None:
             return
         mine = _result(self._work)
-        results: list[RankFiles | Checkpoint | BaseException | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(results, mine)
+        results = gathered(mine)
         for error in (mine, *results):
             if isinstance(error, BaseException):
                 raise error

@@ -34,6 +34,7 @@ from stj.train.model import load_engine
 from stj.train.notice import NoticeHandler, PollNotice, RankAction, stopped
 from stj.train.packing import PackedStep, plan_packing
 from stj.train.progress import EXPORTING, TAKING_STEPS, write_progress
+from stj.train.ranks import on_each_rank
 from stj.train.reference import reference_logps, tokenizer_identity
 from stj.train.room import make_room_everywhere
 from stj.train.schedule import warmup_steps
@@ -103,17 +104,9 @@ def _export(model: PreTrainedModel, job: TrainingJob, beside: Path) -> dict[str,
 
 def _fetched_everywhere(model: ModelConfig, *, weights: bool = True) -> Path:
     """The model's directory on this machine. If one rank's copy is not whole, all ranks raise its error."""
-    directory, refused = Path(), None
-    try:
-        directory = held_model(model) if weights else local_model(model, weights=False)
-    except StjError as error:
-        refused = error
-    refusals: list[StjError | None] = [None] * dist.get_world_size()
     deepspeed.get_accelerator().set_device(int(os.environ["LOCAL_RANK"]))  # NCCL uses the current GPU: each rank sets its own
-    dist.all_gather_object(refusals, refused)
-    for other in filter(None, refusals):
-        raise other
-    return directory
+    directories = on_each_rank(lambda: held_model(model) if weights else local_model(model, weights=False))
+    return directories[dist.get_rank()]
 
 
 def _reference(
