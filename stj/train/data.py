@@ -1,7 +1,7 @@
 """Examples as token ids: the judge's prompt, then the judgment to learn with its end-of-turn token."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -57,27 +57,32 @@ def read_tokens(job: TrainingJob, directory: Path) -> tuple[list[ExampleTokens],
     Raises TrainingFailed if no example is left. Raises ModelError, on all ranks, if one of them cannot encode its examples.
     """
     if dist.is_initialized():
-        by_rank = on_each_rank(lambda: _encoded(job, directory, dist.get_rank(), dist.get_world_size()))
+        by_rank = on_each_rank(lambda: list(encoded_examples(job, directory, dist.get_rank(), dist.get_world_size())))
     else:
-        by_rank = [_encoded(job, directory, 0, 1)]
+        by_rank = [list(encoded_examples(job, directory))]
     # Example n is the (n // R)-th of rank n % R; the last ranks may have one less.
     in_order = [example for turn in zip_longest(*by_rank) for example in turn if example is not None]
     tokens, dropped = _kept(in_order)
-    if not tokens:
+    require_examples(job, len(tokens), dropped)
+    return tokens, dropped
+
+
+def require_examples(job: TrainingJob, left: int, dropped: Mapping[str, int]) -> None:
+    """Raises TrainingFailed if no example is left."""
+    if not left:
         raise TrainingFailed(
             f"{job.examples}: no examples to train on ({dropped.get('too_long', 0)} are longer than "
             f"max_seq_len={job.config.max_seq_len} tokens, {dropped.get('no_wrong_judgment', 0)} have no wrong judgment). "
             "Raise max_seq_len, or select more"
         )
-    return tokens, dropped
 
 
-def _encoded(job: TrainingJob, directory: Path, rank: int, ranks: int) -> list[ExampleTokens | str]:
-    """This rank's examples, each as tokens or as the reason why it is dropped."""
+def encoded_examples(job: TrainingJob, directory: Path, rank: int = 0, ranks: int = 1) -> Iterator[ExampleTokens | str]:
+    """A rank's examples, every `ranks`-th, each as tokens or as the reason why it is dropped."""
     tokenizer, options = load_tokenizer(directory), job.seed_model.chat_options
     examples = map(example_from_dict, islice(read_artifact(Folder.at(job.examples)).records(), rank, None, ranks))
     end = end_of_turn(tokenizer, directory, options)
-    return list(_each_encoded(tokenizer, examples, end, job.config, options))
+    return _each_encoded(tokenizer, examples, end, job.config, options)
 
 
 def _kept(encoded: Iterable[ExampleTokens | str]) -> tuple[list[ExampleTokens], dict[str, int]]:

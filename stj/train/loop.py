@@ -78,7 +78,7 @@ def run_rank(job: TrainingJob, poll_notice: PollNotice = _no_notice, on_step: On
     inputs = StepInputs(tokens, reference, config, mfu_meter(engine.module.language_model))
     losses = _learn(engine, inputs, steps, job, poll_notice, on_step)
     done = steps[: job.until]
-    _show(job, EXPORTING)
+    _show(job, EXPORTING, len(steps))
     files = _export(engine.module.language_model, job, beside)
     return TrainResult(
         examples=len(tokens),
@@ -142,7 +142,7 @@ def _learn(
         CheckpointWriter(engine, checkpoints, last) as writer,
     ):
         metrics = _MetricsFile(directory, folder, done)
-        _show(job, TAKING_STEPS)
+        _show(job, TAKING_STEPS, len(steps))
         started = time.monotonic()
         for number in range(done, until):
             writer.look()
@@ -187,10 +187,10 @@ def _position(job: TrainingJob, steps: Sequence[PackedStep], done: int) -> Check
     )
 
 
-def _show(job: TrainingJob, activity: str) -> None:
-    """Lets the driver show what the ranks do now."""
+def _show(job: TrainingJob, activity: str, steps: int = 0) -> None:
+    """Lets the driver show what the ranks do now, and of how many steps."""
     if dist.get_rank() == 0:
-        write_progress(Folder.at(job.folder), activity)
+        write_progress(Folder.at(job.folder), activity, steps)
 
 
 def _log_start(job: TrainingJob, examples: int, dropped: dict[str, int], steps: int) -> None:

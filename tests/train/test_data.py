@@ -11,7 +11,7 @@ from stj.models.chat import encode_chat
 from stj.rows import Example, Turn
 from stj.storage.folder import Folder
 from stj.train import data
-from stj.train.data import encode_examples, end_of_turn, read_tokens
+from stj.train.data import encode_examples, encoded_examples, end_of_turn, read_tokens
 from stj.train.job import TrainingJob
 from tests.train.conftest import make_example, make_tokenizer, write_examples
 
@@ -121,7 +121,7 @@ def test_ranks_encode_a_part_each_and_have_all_in_order(
     alone, dropped = read_tokens(task, seed_directory)
     assert len(alone) + dropped["too_long"] == 11
     assert dropped["too_long"] > 0
-    parts = [data._encoded(task, seed_directory, rank, ranks) for rank in range(ranks)]
+    parts = [list(encoded_examples(task, seed_directory, rank, ranks)) for rank in range(ranks)]
     monkeypatch.setattr(data, "dist", SimpleNamespace(is_initialized=lambda: True))
     monkeypatch.setattr(data, "on_each_rank", lambda work: parts)
     together, dropped_together = read_tokens(task, seed_directory)
