@@ -98,7 +98,7 @@ class CheckpointWriter:
         if isinstance(results[0], Checkpoint):
             self.last, self._work = results[0], None
         elif None not in results:
-            whole = _whole(self._position, [ranks for ranks in results if isinstance(ranks, RankFiles)])
+            whole = _whole(self._position, [of_rank for of_rank in results if isinstance(of_rank, RankFiles)])
             self._work = self._thread.submit(commit, self._folder, whole, dist.get_rank())
 
     def finish(self) -> None:
