@@ -793,8 +793,8 @@ class TrainConfig:
     max_grad_norm: float | None = None
     """Clip the global norm of the gradient at this value; `null` does not clip (the paper names no clipping)."""
     checkpoint_every_steps: int = 100
-    """Steps between two checkpoints. After a failure at most this many steps are repeated; each checkpoint takes time and
-    disk."""
+    """Steps between two checkpoints. After a failure at most this many steps are repeated, and those in which a checkpoint was
+    being written. Each checkpoint takes disk and, while it is written, host memory."""
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     """Choice of a checkpoint, and an early stop. The learning rate still follows the schedule of all steps."""
     seed: int = 2

@@ -26,6 +26,7 @@ import torch.distributed as dist
 from stj.storage.artifacts import MANIFEST
 from stj.storage.folder import Folder, workspace
 from stj.train.committed import Checkpoint, check_world_size, committed
+from stj.train.ranks import gathered
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +76,7 @@ def _fetched_whole(source: Folder, checkpoint: Checkpoint, to: Path) -> bool:
 
 def _of_all_ranks(hashes: dict[str, str]) -> dict[str, str]:
     """The hashes of all ranks' files together, on each rank."""
-    by_rank: list[dict[str, str]] = [{}] * dist.get_world_size()
-    dist.all_gather_object(by_rank, hashes)
-    return {name: digest for of_rank in by_rank for name, digest in of_rank.items()}
+    return {name: digest for of_rank in gathered(hashes) for name, digest in of_rank.items()}
 
 
 def hash_and_sync(path: Path) -> str:

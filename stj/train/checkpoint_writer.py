@@ -26,6 +26,7 @@ from stj.storage.artifacts import MANIFEST
 from stj.storage.folder import Folder, explain_write_failure, workspace, write_failure
 from stj.train.checkpoint import hash_and_sync, rng_state
 from stj.train.committed import Checkpoint, prune
+from stj.train.ranks import gathered
 from stj.train.snapshot import FileStates, HostMemory, snapshot
 
 log = logging.getLogger(__name__)
@@ -90,15 +91,14 @@ class CheckpointWriter:
         if self._work is None or self._position is None:
             return
         mine = _result(self._work)
-        results: list[RankFiles | Checkpoint | BaseException | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(results, mine)
+        results = gathered(mine)
         for error in (mine, *results):
             if isinstance(error, BaseException):
                 raise error
         if isinstance(results[0], Checkpoint):
             self.last, self._work = results[0], None
         elif None not in results:
-            whole = _whole(self._position, [ranks for ranks in results if isinstance(ranks, RankFiles)])
+            whole = _whole(self._position, [of_rank for of_rank in results if isinstance(of_rank, RankFiles)])
             self._work = self._thread.submit(commit, self._folder, whole, dist.get_rank())
 
     def finish(self) -> None:

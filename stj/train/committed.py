@@ -30,7 +30,7 @@ class Checkpoint:
     seconds: float = 0
     """Seconds that it took, from its state to its files: they show whether another one fits into a notice."""
     stopped: float = 0
-    """Seconds of these in which no step ran."""
+    """Seconds of these before steps could run again."""
 
     @property
     def tag(self) -> str:

@@ -42,7 +42,7 @@ from stj.models.tokenizer import load_tokenizer
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
 from stj.train.adapters import Weight, adapter_config, adapters_of, weights_of
-from stj.train.ranks import ranks_in_turns
+from stj.train.ranks import gathered, ranks_in_turns
 from stj.train.shard import write_shard
 from stj.train.shard_writer import ShardWriter
 
@@ -113,9 +113,7 @@ def _write_shards(
             at_once = shards[start : start + len(ranks)]
             _write_at_once(model, weights, at_once, at_once[turn] if turn < len(at_once) else None, writer)
         digests = writer.digests()
-    by_rank: list[dict[str, FileDigest]] = [{}] * dist.get_world_size()
-    dist.all_gather_object(by_rank, digests)
-    return dict(sorted(item for of_rank in by_rank for item in of_rank.items()))
+    return dict(sorted(item for of_rank in gathered(digests) for item in of_rank.items()))
 
 
 def _write_at_once(

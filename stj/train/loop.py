@@ -34,6 +34,7 @@ from stj.train.model import load_engine
 from stj.train.notice import NoticeHandler, PollNotice, RankAction, stopped
 from stj.train.packing import PackedStep, plan_packing
 from stj.train.progress import EXPORTING, TAKING_STEPS, write_progress
+from stj.train.ranks import on_each_rank
 from stj.train.reference import reference_logps, tokenizer_identity
 from stj.train.room import make_room_everywhere
 from stj.train.schedule import warmup_steps
@@ -77,7 +78,7 @@ def run_rank(job: TrainingJob, poll_notice: PollNotice = _no_notice, on_step: On
     inputs = StepInputs(tokens, reference, config, mfu_meter(engine.module.language_model))
     losses = _learn(engine, inputs, steps, job, poll_notice, on_step)
     done = steps[: job.until]
-    _show(job, EXPORTING)
+    _show(job, EXPORTING, len(steps))
     files = _export(engine.module.language_model, job, beside)
     return TrainResult(
         examples=len(tokens),
@@ -103,17 +104,9 @@ def _export(model: PreTrainedModel, job: TrainingJob, beside: Path) -> dict[str,
 
 def _fetched_everywhere(model: ModelConfig, *, weights: bool = True) -> Path:
     """The model's directory on this machine. If one rank's copy is not whole, all ranks raise its error."""
-    directory, refused = Path(), None
-    try:
-        directory = held_model(model) if weights else local_model(model, weights=False)
-    except StjError as error:
-        refused = error
-    refusals: list[StjError | None] = [None] * dist.get_world_size()
     deepspeed.get_accelerator().set_device(int(os.environ["LOCAL_RANK"]))  # NCCL uses the current GPU: each rank sets its own
-    dist.all_gather_object(refusals, refused)
-    for other in filter(None, refusals):
-        raise other
-    return directory
+    directories = on_each_rank(lambda: held_model(model) if weights else local_model(model, weights=False))
+    return directories[dist.get_rank()]
 
 
 def _reference(
@@ -149,7 +142,7 @@ def _learn(
         CheckpointWriter(engine, checkpoints, last) as writer,
     ):
         metrics = _MetricsFile(directory, folder, done)
-        _show(job, TAKING_STEPS)
+        _show(job, TAKING_STEPS, len(steps))
         started = time.monotonic()
         for number in range(done, until):
             writer.look()
@@ -194,10 +187,10 @@ def _position(job: TrainingJob, steps: Sequence[PackedStep], done: int) -> Check
     )
 
 
-def _show(job: TrainingJob, activity: str) -> None:
-    """Lets the driver show what the ranks do now."""
+def _show(job: TrainingJob, activity: str, steps: int = 0) -> None:
+    """Lets the driver show what the ranks do now, and of how many steps."""
     if dist.get_rank() == 0:
-        write_progress(Folder.at(job.folder), activity)
+        write_progress(Folder.at(job.folder), activity, steps)
 
 
 def _log_start(job: TrainingJob, examples: int, dropped: dict[str, int], steps: int) -> None:

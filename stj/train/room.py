@@ -16,7 +16,7 @@ from stj.storage.folder import Folder
 from stj.text import gigabytes
 from stj.train.committed import KEPT
 from stj.train.job import CHECKPOINTS, TrainingJob
-from stj.train.ranks import first_ranks
+from stj.train.ranks import first_ranks, gathered
 
 
 def make_room_everywhere(job: TrainingJob, steps: int) -> None:
@@ -35,9 +35,7 @@ def make_room_everywhere(job: TrainingJob, steps: int) -> None:
             refusal = _refusal(job, Path(tempfile.gettempdir()), "TMPDIR", scratch_bytes(job, checkpoints, len(first)))
         elif rank == 0:
             refusal = _refusal(job, folder.local, "run_root", shared_bytes(job, checkpoints, folder.local / CHECKPOINTS))
-    refusals: list[str | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(refusals, refusal)
-    for other in filter(None, refusals):
+    for other in filter(None, gathered(refusal)):
         raise StorageFailed(other)
 
 

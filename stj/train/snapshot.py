@@ -16,6 +16,7 @@ import torch
 from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
 from torch import Tensor
 
+from stj.storage.folder import explain_write_failure
 from stj.train.host import free_memory
 
 FileStates = dict[str, Any]
@@ -69,7 +70,11 @@ def snapshot(engine: deepspeed.DeepSpeedEngine, client_state: dict[str, Any], me
 
     writer, engine.checkpoint_engine = engine.checkpoint_engine, _Taker(take)
     try:
-        with tempfile.TemporaryDirectory(prefix="stj-") as directory:  # DeepSpeed leaves a script there
+        place = tempfile.gettempdir()
+        with (
+            explain_write_failure(place),
+            tempfile.TemporaryDirectory(dir=place) as directory,
+        ):  # DeepSpeed leaves a script there
             engine.save_checkpoint(
                 directory, tag="now", client_state=client_state, save_latest=False, exclude_frozen_parameters=True
             )

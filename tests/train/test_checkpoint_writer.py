@@ -145,6 +145,7 @@ def on(disk: Disk, ranks: Ranks, *, fits: bool = True) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint_writer, "dist", ranks)
+        patch.setattr("stj.train.ranks.dist", ranks)
         patch.setattr(checkpoint_writer, "snapshot", taken)
         patch.setattr(checkpoint_writer, "_LOOK_S", 0.01)
         patch.setattr(HostMemory, "fits", lambda self, engine: fits)
