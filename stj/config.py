@@ -793,8 +793,8 @@ class TrainConfig:
     max_grad_norm: float | None = None
     """Clip the global norm of the gradient at this value; `null` does not clip (the paper names no clipping)."""
     checkpoint_every_steps: int = 100
-    """Steps between two checkpoints. After a failure at most this many steps are repeated; each checkpoint takes time and
-    disk."""
+    """Steps between two checkpoints. After a failure at most this many steps are repeated, and those in which a checkpoint was
+    being written. Each checkpoint takes disk and, while it is written, host memory."""
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     """Choice of a checkpoint, and an early stop. The learning rate still follows the schedule of all steps."""
     seed: int = 2
@@ -890,6 +890,8 @@ _HARDWARE_LIMITS = {
     "gpu_bandwidth_gbs": (1, 50_000, "GB/s", "of one GPU's memory; multiply TB/s by 1000"),
     "network_gbs": (0.01, 1500, "GB/s", _SPEED),
     "nvlink_gbs": (0.01, 3600, "GB/s", _SPEED),
+    "pcie_gbs": (0.1, 1000, "GB/s", _SPEED),
+    "host_gbs": (1, 10_000, "GB/s", "of one machine's memory; multiply TB/s by 1000"),
     "disk_gbs": (0.01, 1000, "GB/s", _SPEED),
     "fetch_gbs": (0.001, 1000, "GB/s", _SPEED),
     "dollars_per_gpu_hour": (0, 1000, "dollars", "of one GPU for an hour, not of a machine or in cents"),
@@ -933,6 +935,10 @@ class HardwareConfig:
     and in `disk_gb`."""
     nvlink_gbs: float = 450
     """What a GPU sends to the GPUs of its machine, in GB/s in each direction."""
+    pcie_gbs: float = 50
+    """What a GPU sends to its machine's main memory, in GB/s in each direction. Only `train.offload=optimizer` needs it."""
+    host_gbs: float = 400
+    """Bandwidth of the machine's main memory, in GB/s. Only `train.offload=optimizer` needs it."""
     disk_gbs: float = 6
     """What a machine reads from its local disks, or writes to them, in GB/s."""
     fetch_gbs: float = 2

@@ -8,7 +8,15 @@ from stj.plan.cost import GivenPairs
 
 
 def run_plan(config: Config) -> Plan:
-    """The needs of a run. Raises ConfigError for an unknown benchmark, and SourceError if a local file is missing or bad."""
+    """The needs of a run.
+
+    Raises ConfigError for an unknown benchmark and for settings that DeepSpeed refuses, and SourceError if a local file is
+    missing or bad.
+    """
+    if config.train.deepspeed:
+        from stj.train.zero import check_deepspeed  # torch takes seconds to import
+
+        check_deepspeed(config.train)
     benchmarks = tuple((ref.name, ref.size(), max(1, ref.benchmark.samples)) for ref in run_benchmarks(config))
     heldout = 0 if config.heldout.path is None else count_heldout(config.heldout)
     return plan(config, given=GivenPairs(heldout=heldout, benchmarks=benchmarks))

@@ -6,6 +6,7 @@ one start names all that is wrong: config, weights, tokenizer, context.
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import partial
@@ -153,12 +154,21 @@ def check_trainable(config: Mapping[str, Any], name: str) -> None:
             f"model {name}: its config.json has a {senses[0]}: training knows models of text alone. "
             "Name the text model of its family"
         )
-    kinds = text_config(config).get("layer_types")
-    if others := [kind for kind in kinds if kind not in _PACKED_LAYERS] if isinstance(kinds, list) else []:
+    if others := [kind for kind in _layer_kinds(config) if kind not in _PACKED_LAYERS]:
         raise ModelError(
             f"model {name}: its config.json has layers of {others[0]}, and training knows "
             f"{' and '.join(_PACKED_LAYERS)}: name a model of these alone. An engine alone can use the others"
         )
+
+
+def _layer_kinds(config: Mapping[str, Any]) -> list[str]:
+    """The kinds of a model's layers, as transformers derives them: many configs name none. Empty if all layers are alike."""
+    from transformers import AutoConfig
+
+    kinds = text_config(config).get("layer_types")
+    with suppress(Exception):  # transformers raises many kinds for a config that it refuses, and other checks say so
+        kinds = getattr(AutoConfig.for_model(**config).get_text_config(), "layer_types", None)
+    return kinds if isinstance(kinds, list) else []
 
 
 def _check_endpoint(model: ModelConfig) -> str:

@@ -491,9 +491,19 @@ def _not_delivered(model: ModelConfig, error: Exception) -> ModelError:
 def _cached_copy(folder: Folder, *, weights: bool, held: bool = False) -> Path:
     """The local copy of a model from an object store; it is complete and checked, or absent.
 
-    The first process of a machine fetches it, and the others (of eight ranks, for instance) wait.
+    The first process of a machine fetches it, and the others (of eight ranks, for instance) wait. A cache that cannot be
+    written may hold it too, as in an image: nothing removes it there.
+
+    Raises StorageFailed if the cache can neither be written nor holds the model.
     """
     target = _CACHE / (_content_digest(folder) + ("" if weights else WITHOUT_WEIGHTS))
+    if not _is_writable(_CACHE):
+        if target.exists():
+            return target
+        raise StorageFailed(
+            f"model {folder.uri}: it is to be fetched to {_CACHE}, where nothing can be written: set STJ_CACHE to a directory "
+            "that can be"
+        )
     with locked_copy(target, folder.uri, held=held):
         if not target.exists():
             temporary = target.with_suffix(".part")

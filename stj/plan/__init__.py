@@ -154,9 +154,11 @@ def _all_phases(config: Config, assumptions: Assumptions, given: GivenPairs) -> 
 
 
 def _links(config: Config) -> str:
-    hardware, updates = config.hardware, " and updates on the host" if config.train.offload == "optimizer" else ""
+    hardware = config.hardware
+    host = f"{hardware.pcie_gbs:g} GB/s between a GPU and its host, {hardware.host_gbs:g} GB/s of the host's memory, "
     between = "" if hardware.network_gbs is None else f"{hardware.network_gbs:g} GB/s between machines, "
     return (
-        f"{hardware.training_share:.0%} of peak FLOP/s by training; {between}{hardware.disk_gbs:g} GB/s from local disks, "
-        f"{hardware.fetch_gbs:g} GB/s from the hub and from run_root; the start of machines{updates} not counted"
+        f"{hardware.training_share:.0%} of peak FLOP/s by training; {between}"
+        f"{host if config.train.offload == 'optimizer' else ''}{hardware.disk_gbs:g} GB/s from local disks, "
+        f"{hardware.fetch_gbs:g} GB/s from the hub and from run_root; the start of machines not counted"
     )

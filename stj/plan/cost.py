@@ -10,7 +10,7 @@ from typing import Literal
 from stj.config import Config, HardwareConfig, JudgeConfig, ModelConfig, SelectConfig, TrainConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.plan.memory import GB, kv_room
-from stj.plan.network import MicroStep, micro_step, reading_step
+from stj.plan.network import MicroStep, micro_step, reading_step, update
 from stj.plan.phase_cost import PhasePlan
 from stj.plan.places import engines_at_once
 from stj.plan.training import stages
@@ -217,6 +217,7 @@ class _Training:
     """The size of one training."""
 
     name: str
+    settings: TrainConfig
     tokens: float
     """Tokens of all steps."""
     learnt: float
@@ -242,6 +243,7 @@ class _Training:
         dropped = f"{1 - share:.0%} of examples are longer than {key}={train.max_seq_len} tokens and dropped"
         return cls(
             name=name,
+            settings=train,
             tokens=steps * step,
             learnt=steps * step * a.judgment / (a.judged + a.judgment),
             referred=examples * example * preferring,
@@ -255,19 +257,25 @@ class _Training:
 def _fine_tuning(training: _Training, config: Config, a: Assumptions) -> PhasePlan:
     """The steps of a training, and the reference's reading of its examples, if it has one."""
     tokens, times = (training.tokens, training.learnt), (1,) * config.iterations
-    shape, train = shape_of(config.models.seed), config.train
+    shape, train = shape_of(config.models.seed), training.settings
     if not shape or not config.hardware.gpus or train.device != "gpu":
         planned = _phase(training.name, times, tokens, None, config.hardware, training.dropped)
         return replace(planned, steps=training.steps)
-    step = micro_step(shape, train, config.hardware, training.text)
-    parts = [(training.steps * train.gradient_accumulation, step)]
+    step, after = micro_step(shape, train, config.hardware, training.text), update(shape, train, config.hardware)
+    parts = [(training.steps * train.gradient_accumulation, step), (training.steps, after)]
     if training.referred:
         often = training.referred / train.workers / train.max_num_tokens
         parts.append((often, reading_step(shape, train, config.hardware, training.text)))
     hours = train.workers / 3600
     planned = _phase(training.name, times, tokens, hours * _seconds(parts, "whole"), config.hardware, training.dropped)
+    limits = {name: sum(often * step.limits[name] for often, step in parts) for name in parts[0][1].limits}
     return replace(
-        planned, gpus=train.workers, bound=step.bound, waiting=hours * _seconds(parts, "waiting"), steps=training.steps
+        planned,
+        gpus=train.workers,
+        bound=max(limits, key=lambda name: limits[name]),
+        waiting=hours * _seconds(parts, "waiting"),
+        steps=training.steps,
+        step_seconds=train.gradient_accumulation * step.whole + after.whole,
     )
 
 

@@ -37,7 +37,7 @@ class RolePlan:
             return f"{self.role:<12} {self.model}: behind an API, so it takes no GPU"
         if self.parameters is None:
             return f"{self.role:<12} {self.model}: unknown shape (no config.json here, and none known for this id)"
-        where = f"{self.gpus} x GPU, each {self.weights_gb:.3g} GB" if self.gpus else f"CPU, {self.weights_gb:.2g} GB"
+        where = f"{self.gpus} x GPU, each {self.weights_gb:.3g} GB" if self.gpus else f"CPU, {self.weights_gb:.3g} GB"
         return (
             f"{self.role:<12} {self.model}: {count(self.parameters)} parameters on {where} of weights; "
             f"KV cache of {max(0, self.kv_room_tokens):,} tokens at {self.kv_bytes_per_token:,} bytes: "
@@ -91,6 +91,9 @@ def _engine_remedy(role: str, shape: Shape, model: ModelConfig, config: Config) 
     key, machine_gpus = f"models.{role}.tensor_parallel_size", config.hardware.gpus
     full = kv_room(shape, model, config) < model.max_model_len
     if config.engine.device == "cpu":
+        held = shape.parameters * DTYPE_BYTES[model.dtype] + config.engine.kv_cache_gib * 2**30
+        if held > config.hardware.host_memory_gb * GB:
+            return "take a machine with more memory"
         return "raise engine.kv_cache_gib" if full else ""
     enough = [tp for tp in _TENSOR_PARALLEL_SIZES if kv_room(shape, model, config, tp) >= model.max_model_len]
     if model.tensor_parallel_size > machine_gpus:

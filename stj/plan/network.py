@@ -21,6 +21,7 @@ from stj.errors import ConfigError
 from stj.models.shapes import Shape
 from stj.models.zero import ZeroSizes
 from stj.plan.memory import GB
+from stj.plan.offload import HostTimes
 from stj.plan.training import GRADIENT_BYTES, trained_parameters
 
 _EXPOSED = 0.3
@@ -77,17 +78,19 @@ class MicroStep:
     """Arithmetic alone."""
     sending: float
     """The network alone, or the links inside a machine if they take longer."""
+    host: float = 0.0
+    """The links to the host alone, with an offloaded optimizer."""
     whole: float
 
     @property
     def waiting(self) -> float:
-        """What the network adds to the arithmetic."""
+        """What network and host add to the arithmetic."""
         return self.whole - self.computing
 
     @property
-    def bound(self) -> str:
-        """What limits the micro-step."""
-        return "network" if self.sending > self.computing else "compute"
+    def limits(self) -> dict[str, float]:
+        """What each part takes alone, by its name."""
+        return {"compute": self.computing, "network": self.sending, "host": self.host}
 
 
 def gathers(shape: Shape, train: TrainConfig) -> float:
@@ -132,8 +135,16 @@ def micro_step(shape: Shape, train: TrainConfig, hardware: HardwareConfig, text:
 
     Raises ConfigError if the ranks need several machines and the network between them is not known.
     """
-    flops = train.max_num_tokens * token_flops(shape, train, text)
-    return _timed(shape, flops, traffic(shape, train, Ranks.of(train, hardware)), train, hardware)
+    flops, ranks = train.max_num_tokens * token_flops(shape, train, text), Ranks.of(train, hardware)
+    host = HostTimes.of(trained_parameters(shape, train), ranks.machines, train, hardware).exchange
+    return _timed(shape, flops, traffic(shape, train, ranks), train, hardware, host)
+
+
+def update(shape: Shape, train: TrainConfig, hardware: HardwareConfig) -> MicroStep:
+    """The time of an update by the host, in which GPUs wait; 0 if the optimizer is on the GPUs, where it takes some ms."""
+    machines = Ranks.of(train, hardware).machines
+    seconds = HostTimes.of(trained_parameters(shape, train), machines, train, hardware).update
+    return MicroStep(computing=0.0, sending=0.0, host=seconds, whole=seconds)
 
 
 def reading_step(shape: Shape, train: TrainConfig, hardware: HardwareConfig, text: float) -> MicroStep:
@@ -147,13 +158,18 @@ def reading_step(shape: Shape, train: TrainConfig, hardware: HardwareConfig, tex
     return _timed(shape, train.max_num_tokens * _forward_flops(shape, text), moved, train, hardware)
 
 
-def _timed(shape: Shape, flops: float, moved: Traffic, train: TrainConfig, hardware: HardwareConfig) -> MicroStep:
+def _timed(
+    shape: Shape, flops: float, moved: Traffic, train: TrainConfig, hardware: HardwareConfig, host: float = 0.0
+) -> MicroStep:
     speed = hardware.gpu_tflops * 1e12 * hardware.training_share
     computing = flops / speed * (1 + _SHORT_TOKENS / train.max_num_tokens)
     hidden, exposed = _sending(shape, moved, train, hardware)
     inside = moved.inside / (hardware.nvlink_gbs * GB * _LINE_SHARE)
-    overlapped = max(computing, hidden) + _EXPOSED * min(computing, hidden)
-    return MicroStep(computing=computing, sending=max(hidden + exposed, inside), whole=max(overlapped, inside) + exposed)
+    beside = max(hidden, host)  # on links of their own, at the same time
+    overlapped = max(computing, beside) + _EXPOSED * min(computing, beside)
+    return MicroStep(
+        computing=computing, sending=max(hidden + exposed, inside), host=host, whole=max(overlapped, inside) + exposed
+    )
 
 
 def _forward_flops(shape: Shape, text: float) -> float:

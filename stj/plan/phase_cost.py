@@ -34,11 +34,13 @@ class PhasePlan(Cost):
     gpus: int = 0
     """GPUs that the phase holds while it runs."""
     bound: str = ""
-    """What takes most of its time: compute, network, disk or engines; empty on a CPU and behind an API."""
+    """What takes most of its time: compute, network, host, memory, disk or engines; empty on a CPU and behind an API."""
     waiting: float = 0.0
     """How many of `gpu_hours` its GPUs wait: for weights, the network, a disk or the last rows."""
     steps: float = 0.0
     """Steps of a training."""
+    step_seconds: float = 0.0
+    """Seconds of one of them, without a reference; 0 if they are unknown."""
     dropped: str = ""
     """Which examples a training drops, in words; empty if none."""
 

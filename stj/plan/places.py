@@ -4,6 +4,11 @@ from stj.config import Config, ModelConfig
 from stj.plan.network import Ranks
 
 
+def training_machines(config: Config) -> int:
+    """Machines over which the ranks of a training lie; one on a CPU."""
+    return Ranks.of(config.train, config.hardware).machines if config.train.device == "gpu" else 1
+
+
 def machines_of(config: Config) -> int:
     """Machines that hold the ranks of the training, and the fewest engines of each model that a pass needs."""
     gpus = config.hardware.gpus
@@ -11,8 +16,7 @@ def machines_of(config: Config) -> int:
         return 1
     models = (config.models.generator, config.models.first_judge, config.models.seed)
     engines = [_machines_for(config.engine.min_replicas, model.gpus, gpus) for model in models if model.gpus]
-    trains = [Ranks.of(config.train, config.hardware).machines] if config.train.device == "gpu" else []
-    return max([1, *trains, *(engines if config.engine.device == "gpu" else [])])
+    return max([training_machines(config), *(engines if config.engine.device == "gpu" else [])])
 
 
 def engines_at_once(model: ModelConfig, config: Config) -> int:

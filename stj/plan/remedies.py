@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 
 from stj.config import Config
 from stj.models.shapes import shape_of
-from stj.plan.network import Ranks
-from stj.plan.places import machines_of
+from stj.plan.places import machines_of, training_machines
 from stj.plan.training import training_plan
 
 _WORTH = 0.004
@@ -33,7 +32,7 @@ class Remedy:
 
 
 def remedies(config: Config, idle_share: IdleShare) -> tuple[Remedy, ...]:
-    """The changes that help, the best first, and at the end all of them together."""
+    """The changes that help, the best first, and at the end all of them together, if they fit together."""
     before = idle_share(config)
     if before is None:
         return ()
@@ -48,20 +47,27 @@ def remedies(config: Config, idle_share: IdleShare) -> tuple[Remedy, ...]:
         better = changed(better)
     together = idle_share(better)
     listed = [Remedy(change=change, idle_share=after) for after, change, _ in helping]
-    if len(listed) > 1 and together is not None:
+    fit = _training_fits(better) or not _training_fits(config)
+    if len(listed) > 1 and together is not None and fit:
         listed.append(Remedy(change="all of these", idle_share=together))
     return tuple(listed)
 
 
 def _changes(config: Config) -> Iterator[tuple[str, Callable[[Config], Config]]]:
-    """Changes of one setting each, in words and as a function; none that makes the training too large for its GPUs."""
+    """Changes of a setting, or of two that go together, in words and as a function; none that its GPUs have no memory for."""
     train, hardware = config.train, config.hardware
     every, fetch = train.checkpoint_every_steps * _RARER, hardware.fetch_gbs * _FASTER
     yield f"train.checkpoint_every_steps={every}", _in_train(checkpoint_every_steps=every)
     if train.gradient_dtype == "fp32":
         yield "train.gradient_dtype=bf16", _in_train(gradient_dtype="bf16")
-    if not train.shard_within_machine and _copy_fits(config):
-        yield "train.shard_within_machine=true", _in_train(shard_within_machine=True)
+    copied = _in_train(shard_within_machine=True)
+    if not train.shard_within_machine and training_machines(config) > 1 and _training_fits(copied(config)):
+        yield "train.shard_within_machine=true", copied
+    if train.gradient_accumulation % 2 == 0 and train.objective == "sft":  # the same step in fewer and longer micro-steps
+        tokens, steps = train.max_num_tokens * 2, train.gradient_accumulation // 2
+        longer = _in_train(max_num_tokens=tokens, gradient_accumulation=steps)
+        if _training_fits(longer(config)):
+            yield f"train.max_num_tokens={tokens} with train.gradient_accumulation={steps}", longer
     if fetch <= _FASTEST_GBS:
         yield (
             f"run_root and the hub at {fetch:g} GB/s (hardware.fetch_gbs)",
@@ -78,9 +84,6 @@ def _in_train(**changed: object) -> Callable[[Config], Config]:
     return lambda config: replace(config, train=replace(config.train, **changed))  # type: ignore[arg-type]
 
 
-def _copy_fits(config: Config) -> bool:
-    """Whether each GPU has room for its share of a second copy of the weights, which the machines then hold."""
+def _training_fits(config: Config) -> bool:
     shape = shape_of(config.models.seed)
-    if shape is None or Ranks.of(config.train, config.hardware).machines == 1:
-        return False
-    return training_plan(shape, _in_train(shard_within_machine=True)(config)).fits
+    return shape is not None and training_plan(shape, config).fits

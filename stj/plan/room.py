@@ -7,13 +7,13 @@ run on a disk writes to that disk, and its models are read there. A GB is 10^9 b
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 
 from stj.config import Config, ModelConfig
 from stj.models.locate import is_hub_id
 from stj.models.shapes import Shape, shape_of
 from stj.plan.disk import WEIGHT_BYTES, DiskPlan, disk_plan
 from stj.plan.memory import GB, verdict
+from stj.plan.places import machines_of, training_machines
 from stj.plan.training import CHECKPOINT_BYTES, exported_parameters, stages, trained_parameters, training_plan
 from stj.text import gigabytes
 
@@ -120,7 +120,7 @@ def room_plan(config: Config) -> RoomPlan | None:
     hardware, remote = config.hardware, is_store(config.run_root)
     written = disk_plan(seed, config.iterations * len(stages(config.train)), config)
     phases = tuple(_phases(config, seed, remote=remote))
-    shared = 0 if remote or training_machines(config) > 1 else written.total
+    shared = 0 if remote or machines_of(config) > 1 else written.total
     most = shared + max(phase.disk_bytes for phase in phases)
     in_training = [_in_training(number, phases) + shared for number in range(1, config.iterations + 1)]
     crowded = [number for number, size in enumerate(in_training, 1) if hardware.disk_gb and size > hardware.disk_gb * GB]
@@ -129,7 +129,7 @@ def room_plan(config: Config) -> RoomPlan | None:
     return RoomPlan(
         run_root=config.run_root,
         remote=remote,
-        disk="a disk of the machine" if training_machines(config) == 1 else "a disk that all machines share",
+        disk="a disk of the machine" if machines_of(config) == 1 else "a disk that all machines share",
         written=written,
         phases=phases,
         most_gb=most / GB,
@@ -165,12 +165,6 @@ def is_store(location: str) -> bool:
     return "://" in location and not location.startswith(("file://", "package://"))
 
 
-def training_machines(config: Config) -> int:
-    """The machines over which the ranks of a training lie; one without GPUs."""
-    gpus = config.hardware.gpus
-    return ceil(config.train.workers / gpus) if gpus and config.train.device == "gpu" else 1
-
-
 def _phases(config: Config, seed: Shape, *, remote: bool) -> Iterator[PhaseRoom]:
     models = config.models
     first = list(dict.fromkeys([models.generator, models.first_judge]))
@@ -203,8 +197,8 @@ def _training_parts(config: Config, seed: Shape, *, remote: bool) -> Iterator[Di
     machines = training_machines(config)
     trained = max(trained_parameters(seed, train) for _, train in stages(config.train))
     model = _model_bytes(config, seed)
-    shard = min(model, int(config.train.shard_gb * GB))
-    scratch = max(CHECKPOINT_BYTES * trained // machines, shard)
+    shards = min(model, int(config.train.shard_gb * GB) * -(-config.train.workers // machines))
+    scratch = max(CHECKPOINT_BYTES * trained // machines, shards)
     yield DiskPart(what="a checkpoint's part" if machines > 1 else "a checkpoint", place=SCRATCH, size=scratch)
     yield DiskPart(what="exported shards", place=OURS, size=model // machines)
 

@@ -12,8 +12,10 @@ from stj.models.locate import is_hub_id
 from stj.plan.memory import GB
 from stj.plan.room import is_store
 
+_HASH_GBS = 1.2
+"""GB/s of SHA-256 on one core (hashlib, measured)."""
 Seconds = Mapping[str, float]
-"""Seconds by what limits them: network, disk or engines."""
+"""Seconds by what limits them: network, disk, memory or engines."""
 
 
 def is_fetched(model: str) -> bool:
@@ -37,7 +39,17 @@ def writing(size: float, machines: int, hardware: HardwareConfig, *, remote: boo
     return reading(size, machines, hardware, remote=remote)
 
 
+def hashing(size: float) -> Seconds:
+    """Seconds in which one process hashes this many bytes."""
+    return {"disk": size / GB / _HASH_GBS}
+
+
 def added(*parts: Seconds) -> Seconds:
     """The sums of what different steps take, one after the other."""
     limits = dict.fromkeys(limit for part in parts for limit in part)
     return {limit: sum(part.get(limit, 0.0) for part in parts) for limit in limits}
+
+
+def scaled(seconds: Seconds, by: float) -> Seconds:
+    """These seconds, each this many times."""
+    return {limit: by * time for limit, time in seconds.items()}

@@ -17,6 +17,8 @@ _LOGITS_SHARE = 0.1
 """Share of all logits in fp32 that loss and gradient hold at once, at most (measured in tests/train/test_head.py)."""
 GRADIENT_BYTES = {"fp32": 4, "bf16": 2}
 """Bytes of a gradient while ranks exchange it, by train.gradient_dtype."""
+_SNAPSHOT_SHARE = 0.5
+"""Share of the free host memory that copies of checkpoints may take, as in stj/train/snapshot.py."""
 CHECKPOINT_BYTES = 12
 """Bytes of a trained parameter in a checkpoint: weight and two moments in fp32. What is frozen is not in it."""
 
@@ -48,6 +50,8 @@ class TrainingPlan:
     """At the export, beside the states: the bucket, the sums, and the largest parameter, gathered and merged."""
     checkpoint_gb: float
     """A checkpoint of all ranks on disk; two are kept, beside a third that is being written."""
+    snapshot_gb: float
+    """Host memory of a machine for its ranks' copies of a checkpoint; 0 without room for them: then steps wait for the disk."""
     model_gb: float
     """The exported model on disk."""
     fits: bool
@@ -69,8 +73,14 @@ class TrainingPlan:
             f"({self.states_gb:.3g} states, {copy}{self.gathered_gb:.2g} gathered layers, "
             f"{self.activations_gb:.2g} activations, {self.logits_gb:.2g} logits, {self.gradients_gb:.2g} summing gradients; "
             f"beside the states {self.update_gb:.2g} at an update and {self.export_gb:.2g} at the export; on disk "
-            f"{self.checkpoint_gb:.3g} GB a checkpoint and {self.model_gb:.3g} GB a model): {verdict(self.fits, self.remedy)}"
+            f"{self.checkpoint_gb:.3g} GB a checkpoint and {self.model_gb:.3g} GB a model; {self._snapshot_words()}): "
+            f"{verdict(self.fits, self.remedy)}"
         )
+
+    def _snapshot_words(self) -> str:
+        if not self.snapshot_gb:
+            return "no room in memory to write checkpoints behind the steps"
+        return f"{self.snapshot_gb:.3g} GB of a machine's memory to write checkpoints behind the steps"
 
 
 def stages(train: TrainConfig) -> list[tuple[str, TrainConfig]]:
@@ -114,6 +124,7 @@ def training_plan(shape: Shape, config: Config) -> TrainingPlan:
         update_gb=(bucket + sums + (0 if offloaded else 4 * min(part, _sizes(shape, train).sub_group_size))) / GB,
         export_gb=(bucket + sums + _export_bytes(shape, train)) / GB,
         checkpoint_gb=CHECKPOINT_BYTES * trained / GB,
+        snapshot_gb=0.0,
         model_gb=2 * exported_parameters(shape, train) / GB,
         fits=True,
         remedy="",
@@ -121,13 +132,17 @@ def training_plan(shape: Shape, config: Config) -> TrainingPlan:
     room = hardware.gpu_memory_gb * _TRAINING_SHARE if train.device == "gpu" else hardware.host_memory_gb / per_machine
     remedy = _training_remedy(
         train,
+        uneven=train.workers % per_machine if train.shard_within_machine else 0,
         load_full=loading * per_machine / GB > hardware.host_memory_gb,
         host_full=plan.host_gb > hardware.host_memory_gb,
         copy_full=plan.rank_gb - plan.copy_gb <= room < plan.rank_gb,
         batch_full=plan.rank_gb - plan.copy_gb - plan.states_gb - sums / GB > room,
         full=plan.rank_gb > room,
     )
-    return replace(plan, fits=not remedy, remedy=remedy)
+    used = plan.host_gb if train.device == "gpu" else plan.rank_gb * per_machine
+    copy_gb = CHECKPOINT_BYTES * part * per_machine / GB
+    copied = copy_gb <= _SNAPSHOT_SHARE * (hardware.host_memory_gb - used)
+    return replace(plan, snapshot_gb=copy_gb if copied else 0.0, fits=not remedy, remedy=remedy)
 
 
 def _loading_bytes(shape: Shape) -> float:
@@ -215,8 +230,14 @@ def _kept_bytes(shape: Shape, train: TrainConfig) -> int:
 
 
 def _training_remedy(
-    train: TrainConfig, *, load_full: bool, host_full: bool, copy_full: bool, batch_full: bool, full: bool
+    train: TrainConfig, *, uneven: int, load_full: bool, host_full: bool, copy_full: bool, batch_full: bool, full: bool
 ) -> str:
+    if uneven:
+        return (
+            f"train.shard_within_machine=true needs equally many ranks on each machine, and {uneven} of "
+            f"train.workers={train.workers} are left over: set it to a multiple of hardware.gpus, or "
+            "train.shard_within_machine=false"
+        )
     if load_full:
         return "each rank loads the whole mixture of experts into host memory: take machines with more memory or fewer GPUs"
     if host_full:

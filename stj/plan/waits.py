@@ -5,8 +5,8 @@ GPUs that are held wait meanwhile. Bytes, on each of N machines, for P parameter
     fetch        2P   from the hub or an object store, at `hardware.fetch_gbs`; of a judge, all but the machine's own export
     load         2P   from the local disk, at `hardware.disk_gbs`, once for all engines or ranks of a machine
     ranks        4P   over the network: rank 0 reads each parameter and sends it, and all ranks gather it
-    checkpoint   12T/N   written, read for its hash, and sent to `run_root`
-    export       2P   gathered by every machine; 2P/N written, and sent to `run_root`
+    checkpoint   12T/N   copied to memory; the rest happens behind the steps (stj/plan/checkpoints.py)
+    export       2P   gathered by every machine; 2P/N hashed by its ranks, written, and sent to `run_root`
 
 stj/plan/storage.py says what a fetch and a write take, by where the weights lie.
 """
@@ -14,23 +14,22 @@ stj/plan/storage.py says what a fetch and a write take, by where the weights lie
 import math
 from collections.abc import Sequence
 
-from stj.config import Config, ModelConfig
+from stj.config import Config, ModelConfig, TrainConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
+from stj.plan.checkpoints import CheckpointPlan, written_behind
 from stj.plan.cost import Assumptions
 from stj.plan.memory import GB
 from stj.plan.network import Ranks, network_seconds
 from stj.plan.phase_cost import PhasePlan, clock_words
-from stj.plan.places import engines_at_once, machines_of
+from stj.plan.places import engines_at_once, machines_of, training_machines
 from stj.plan.room import is_store
-from stj.plan.storage import Seconds, added, is_fetched, reading, writing
-from stj.plan.training import CHECKPOINT_BYTES, exported_parameters, stages, trained_parameters
+from stj.plan.storage import Seconds, added, hashing, is_fetched, reading, scaled, writing
+from stj.plan.training import CHECKPOINT_BYTES, exported_parameters, stages, trained_parameters, training_plan
 
 _ENGINE_S = 90.0
 """Seconds of an engine's start besides its weights: imports, compilation and graphs of a large model."""
 _RANKS_S = 60.0
 """Seconds in which ranks import their packages and meet."""
-_HASH_GBS = 1.2
-"""GB/s of SHA-256 on one core (hashlib, measured). Each rank hashes its own part of a checkpoint."""
 
 
 def waits(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, measures: bool) -> list[PhasePlan]:
@@ -68,15 +67,16 @@ def _of_passes(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, m
 def _judge_start(config: Config, a: Assumptions) -> Seconds | None:
     """The start of a trained judge, of which each machine of the training keeps what it has exported to an object store.
 
-    Of a judge that is adapters alone, machines hold the seed.
+    Engines on other machines fetch all of it, and the pass waits for them. Of a judge that is adapters alone, machines hold the
+    seed.
     """
     seed = config.models.seed
     shape = shape_of(seed)
     if shape is None:
         return None
     new = max(exported_parameters(shape, train) for _, train in stages(config.train)) / shape.parameters
-    trained_here = config.train.device == "gpu"
-    fetched = new * (1 - 1 / Ranks.of(config.train, config.hardware).machines if trained_here else 1)
+    everywhere = config.train.device == "gpu" and training_machines(config) == machines_of(config)
+    fetched = new * (1 - 1 / training_machines(config) if everywhere else 1)
     return _start(seed, config, a, remote=is_store(config.run_root) or new < 1, held=1 - fetched)
 
 
@@ -124,9 +124,10 @@ def _of_training(config: Config, phases: Sequence[PhasePlan], *, measures: bool)
     """The fetch of the seed, the starts of ranks, the checkpoints and the exports of all trainings."""
     shape, kinds, count = shape_of(config.models.seed), stages(config.train), config.iterations
     named, gpus = {phase.name: phase for phase in phases}, config.train.workers
-    every = config.train.checkpoint_every_steps
-    saved = sum(max(0, math.ceil(named[name].steps) - 1) // every for name, _ in kinds)
-    start, save, export = (None, None, None) if shape is None else _seconds(shape, config)
+    start, export = (None, None) if shape is None else _seconds(shape, config)
+    saves = [_checkpoints(named[name], shape, train, config) for name, train in kinds]
+    saved = sum(plan.count for plan in saves)
+    save = scaled(added(*(plan.waiting() for plan in saves)), 1 / saved) if saved and shape else None
     rows = [
         _held("rank starts", (len(kinds),) * count, gpus, start, config),
         *([_held("checkpoints", (saved,) * count, gpus, save, config)] if saved else []),
@@ -141,12 +142,33 @@ def _of_training(config: Config, phases: Sequence[PhasePlan], *, measures: bool)
     return rows
 
 
-def _seconds(shape: Shape, config: Config) -> tuple[Seconds, Seconds, Seconds]:
-    """Of one start of the ranks, one checkpoint and one export."""
+def _checkpoints(training: PhasePlan, shape: Shape | None, train: TrainConfig, config: Config) -> CheckpointPlan:
+    """The checkpoints of one training; of a seed of unknown shape, only their number."""
+    stop: Seconds = {}
+    behind: Seconds = {}
+    if shape:
+        stop, behind = written_behind(
+            CHECKPOINT_BYTES * trained_parameters(shape, train),
+            Ranks.of(train, config.hardware),
+            config.hardware,
+            remote=is_store(config.run_root),
+            copied=training_plan(shape, config).snapshot_gb > 0,
+        )
+    return CheckpointPlan(
+        every=train.checkpoint_every_steps,
+        steps=training.steps,
+        step_seconds=training.step_seconds,
+        ends=config.train.selection.path is not None,
+        stop=stop,
+        behind=behind,
+    )
+
+
+def _seconds(shape: Shape, config: Config) -> tuple[Seconds, Seconds]:
+    """Of one start of the ranks and one export."""
     train, hardware, remote = config.train, config.hardware, is_store(config.run_root)
     ranks, weights = Ranks.of(train, hardware), 2.0 * shape.parameters
     machines = ranks.machines
-    trained = max(trained_parameters(shape, stage) for _, stage in stages(train))
     exported = 2.0 * max(exported_parameters(shape, stage) for _, stage in stages(train))
 
     def exchanged(size: float) -> Seconds:
@@ -154,9 +176,8 @@ def _seconds(shape: Shape, config: Config) -> tuple[Seconds, Seconds, Seconds]:
 
     seed = reading(weights, machines, hardware, remote=is_fetched(config.models.seed.path), held=1.0)
     start = added(seed, exchanged(2 * weights), {"engines": _RANKS_S})
-    hashed = {"disk": CHECKPOINT_BYTES * trained / ranks.count / GB / _HASH_GBS}
-    saved = added(writing(CHECKPOINT_BYTES * trained / machines, machines, hardware, remote=remote), hashed)
-    return start, saved, added(writing(exported / machines, machines, hardware, remote=remote), exchanged(exported))
+    written = added(hashing(exported / ranks.count), writing(exported / machines, machines, hardware, remote=remote))
+    return start, added(written, exchanged(exported))
 
 
 def _row(name: str, times: tuple[int, ...], starts: Sequence[tuple[ModelConfig, Seconds | None]], config: Config) -> PhasePlan:

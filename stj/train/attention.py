@@ -8,17 +8,20 @@ texts need 11M of them. There are three ways without such a mask, and `implement
 - each text alone, on a CPU, and on a GPU for what torch's kernel does not take
 
 All compute the same. A sliding window of W tokens lets a token see itself and the W - 1 before it.
+
+What a model does beside that in its layers cannot be seen here: a recurrent state, or an attention that it does not hand over,
+would carry one text into the next. So `check_attended` asks that all layers have come here.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.flash_attention import flash_attention_forward
 from transformers.utils import is_flash_attn_2_available
 
@@ -27,6 +30,7 @@ from stj.errors import ModelError
 _FLASH = "flash_attention_2"
 _VARLEN = "stj_varlen"
 _PER_TEXT = "stj_per_text"
+_ATTENDED = "attended"
 _CAUSAL = (-1, 0)
 """Window of torch's kernel: any number of tokens back, none ahead."""
 
@@ -54,10 +58,29 @@ def implementation(device: str) -> str:
 
 
 def boundaries(lengths: Sequence[int], name: str, device: torch.device) -> dict[str, Any]:
-    """What a model's forward pass hands to the attention `name`: the start of each text in the row, and the longest length."""
+    """What a model's forward pass hands to the attention `name`: the start of each text in the row, and the longest length.
+
+    It also hands over a set, in which each layer's attention leaves its module.
+    """
     starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
     starts = starts if name == _PER_TEXT else starts.to(device)  # a loop over texts reads them on the host
-    return {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": max(lengths), "max_length_k": max(lengths)}
+    longest = max(lengths)
+    return {
+        "cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": longest, "max_length_k": longest, _ATTENDED: set()
+    }  # fmt: skip
+
+
+def check_attended(handed: Mapping[str, Any], model: PreTrainedModel) -> None:
+    """Raises ModelError unless every layer of the model has attended within the texts that it was `handed`.
+
+    transformers lets a model ignore them, as bloom's attention and all recurrent layers do.
+    """
+    layers, attended = model.config.get_text_config().num_hidden_layers, len(handed[_ATTENDED])
+    if attended != layers:
+        raise ModelError(
+            f"{type(model).__name__}: {attended} of its {layers} layers attend within the texts of a packed row, and others "
+            "would carry one text into the next: use a model with plain attention in every layer"
+        )
 
 
 def attend_within_texts(
@@ -76,12 +99,12 @@ def attend_within_texts(
 
     Raises ModelError if the model's attention is of a kind that this function would compute wrongly.
     """
-    window = _window(module, sliding_window, kwargs)
+    window = _window(module, attention_mask, sliding_window, kwargs)
     lengths = kwargs["cu_seq_lens_q"].diff().tolist()
     texts = zip(*(torch.split(part, lengths, dim=2) for part in (query, key, value)), strict=True)
     options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
     attended = [scaled_dot_product_attention(q, k, v, **_visible(q.shape[2], window, q.device), **options) for q, k, v in texts]
-    return torch.cat(attended, dim=2).transpose(1, 2), None
+    return torch.cat([part.transpose(1, 2) for part in attended], dim=1), None
 
 
 def attend_by_kernel(
@@ -105,7 +128,7 @@ def attend_by_kernel(
         return attend_within_texts(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, sliding_window=sliding_window, **kwargs
         )
-    window = _window(module, sliding_window, kwargs)
+    window = _window(module, attention_mask, sliding_window, kwargs)
     return call_kernel(kernel, (query, key, value), kwargs["cu_seq_lens_q"], kwargs["max_length_q"], window, scaling), None
 
 
@@ -123,7 +146,7 @@ def attend_by_flash(
 
     Raises ModelError for sinks, which transformers would leave out without a word, and for a window in a mask alone.
     """
-    _check_plain(module, kwargs, capped=True)
+    _check_plain(module, attention_mask, kwargs, capped=True)
     if not sliding_window:
         _check_whole(module, kwargs["max_length_q"])
     attended, _ = flash_attention_forward(module, query, key, value, attention_mask, sliding_window=sliding_window, **kwargs)
@@ -157,23 +180,34 @@ def call_kernel(
     return attended.unsqueeze(0)
 
 
-def _window(module: torch.nn.Module, sliding_window: int | None, kwargs: dict[str, Any]) -> int | None:
+def _window(
+    module: torch.nn.Module, attention_mask: Tensor | None, sliding_window: int | None, kwargs: dict[str, Any]
+) -> int | None:
     """Number of tokens that a token sees, itself included; None if it sees its whole text.
 
     Raises ModelError for attention that is neither causal over the whole text nor over such a window.
     """
-    _check_plain(module, kwargs, capped=False)
+    _check_plain(module, attention_mask, kwargs, capped=False)
     longest = kwargs["max_length_q"]
     if not sliding_window:
         _check_whole(module, longest)
     return sliding_window if sliding_window and sliding_window < longest else None
 
 
-def _check_plain(module: torch.nn.Module, kwargs: dict[str, Any], *, capped: bool) -> None:
-    """Raises ModelError for a model that is not handed the texts' boundaries, for sinks, and for soft caps unless `capped`."""
+def _check_plain(module: torch.nn.Module, attention_mask: Tensor | None, kwargs: dict[str, Any], *, capped: bool) -> None:
+    """Notes that the module attends within texts.
+
+    Raises ModelError if it is not handed their boundaries, or is not causal; for a mask of its own; for sinks; and for soft
+    caps unless `capped`.
+    """
     name = type(module).__name__
     if "cu_seq_lens_q" not in kwargs:
         raise ModelError(f"{name} does not take packed rows: transformers must pass it cu_seq_lens_q")
+    kwargs.pop(_ATTENDED, set()).add(module)
+    if getattr(module, "is_causal", True) is False:
+        raise ModelError(f"{name} lets a token see later ones: use a causal language model")
+    if attention_mask is not None:
+        raise ModelError(f"{name} makes a mask of its own, which packed rows do not have: use a model with plain attention")
     if kwargs.get("s_aux") is not None:
         raise ModelError(f"{name} has attention sinks, which packed rows do not have: use a model with plain attention")
     if kwargs.get("softcap") and not capped:

@@ -14,16 +14,16 @@ from stj.models.tokenizer import load_tokenizer
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
 from stj.train.committed import check_world_size, committed
-from stj.train.data import end_of_turn, read_tokens
+from stj.train.data import ExampleTokens, encoded_examples, end_of_turn, require_examples
 from stj.train.job import CHECKPOINTS, TrainingJob
-from stj.train.packing import micro_batches, plan_packing
+from stj.train.packing import micro_batches
 from stj.train.zero import check_deepspeed
 
 _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
 
-def check(job: TrainingJob) -> int:
-    """Returns the number of steps that the whole training will take.
+def check(job: TrainingJob) -> None:
+    """Checks whether a training could begin, and would teach to judge.
 
     Fetches the model's tokenizer and config if they are not local, but not its weights.
 
@@ -36,7 +36,7 @@ def check(job: TrainingJob) -> int:
     if not labels:
         raise TrainingFailed(f"{job.examples}: no examples to train on: it is empty. Select more")
     _check_labels(labels.values(), job)
-    return _check_examples(job, check_model(job.seed_model, job.config.lora), labels)
+    _check_examples(job, check_model(job.seed_model, job.config.lora), labels)
 
 
 def check_model(model: ModelConfig, lora: LoraConfig | None = None) -> Path:
@@ -78,21 +78,30 @@ def _check_head(config: Mapping[str, Any], name: str) -> None:
         raise ModelError(f"model {name}: {changed[0]} changes its logits, and the training loss cannot compute it")
 
 
-def _check_examples(job: TrainingJob, directory: Path, labels: Mapping[str, str]) -> int:
-    """Encodes all examples once, checks those that are left, and returns the number of steps.
+def _check_examples(job: TrainingJob, directory: Path, labels: Mapping[str, str]) -> None:
+    """Encodes examples until enough are left: both labels, and a full row for each rank. If all are not enough, checks these.
 
     Nothing must be divisible by the number of ranks: a step's last rows may be empty, and ZeRO-3 pads what it divides. But
-    there must be a row for each rank.
+    there must be a row for each rank. The ranks encode all examples, each a part.
     """
-    config = job.config
-    tokens, dropped = read_tokens(job, directory)
+    config, enough, tokens = job.config, job.config.workers * job.config.max_num_tokens, 0
+    left, dropped, seen = list[ExampleTokens](), Counter[str](), set[str]()
+    for example in encoded_examples(job, directory):
+        if isinstance(example, str):
+            dropped[example] += 1
+            continue
+        left.append(example)
+        seen.add(labels[example.id])
+        tokens += example.length
+        if tokens >= enough and len(seen) > 1:
+            return
+    require_examples(job, len(left), dropped)
     of_what = f" that are left (dropped: {', '.join(f'{count} {reason}' for reason, count in dropped.items())})"
-    _check_labels((labels[row.id] for row in tokens), job, of_what)
-    ids, lengths = [row.id for row in tokens], [row.length for row in tokens]
+    _check_labels((labels[row.id] for row in left), job, of_what)
+    ids, lengths = [row.id for row in left], [row.length for row in left]
     rows = len(micro_batches(ids, lengths, config.max_num_tokens, config.seed, 0))
     if rows < config.workers:
         raise TrainingFailed(
             f"train.workers={config.workers} ranks cannot share the examples, which fill {rows} rows of "
             f"train.max_num_tokens={config.max_num_tokens} tokens: set train.workers={rows} or less, or lower max_num_tokens"
         )
-    return len(plan_packing(ids, lengths, config, config.workers))

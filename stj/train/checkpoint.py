@@ -5,7 +5,8 @@
 
 What is frozen is not in a checkpoint: a training of adapters takes the seed's weights from the seed.
 
-Each rank writes and reads only its own files. If the run is in an object store, they pass through the rank's scratch disk.
+Each rank writes (stj/train/checkpoint_writer.py) and reads only its own files. If the run is in an object store, they pass
+through the rank's scratch disk.
 DeepSpeed unpickles what it loads, and a pickle can run code: only files whose hashes are in the manifest are loaded.
 """
 
@@ -13,11 +14,7 @@ import hashlib
 import logging
 import os
 import random
-import re
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,55 +24,11 @@ import torch
 import torch.distributed as dist
 
 from stj.storage.artifacts import MANIFEST
-from stj.storage.folder import Folder, explain_write_failure, workspace, write_failure
-from stj.train.committed import Checkpoint, check_world_size, committed, prune
+from stj.storage.folder import Folder, workspace
+from stj.train.committed import Checkpoint, check_world_size, committed
+from stj.train.ranks import gathered
 
 log = logging.getLogger(__name__)
-
-_TORCH_WRITER = re.compile("PytorchStreamWriter|inline_container")  # its failures are RuntimeErrors that name its source file
-
-
-def save(engine: deepspeed.DeepSpeedEngine, folder: Folder, position: Checkpoint) -> Checkpoint:
-    """Writes a checkpoint, its manifest last, and deletes all but the newest two; all ranks must call it.
-
-    `position` comes without files: each rank hashes those that it wrote. Returns the manifest.
-
-    Raises StorageFailed, on the rank that meets it, if the disk is full.
-    """
-    started = time.monotonic()
-    target = folder / position.tag
-    rank = dist.get_rank()
-    if rank == 0:
-        target.remove()  # a torn one, if an earlier run was killed while it wrote
-    dist.barrier()
-    with workspace(folder) as directory, _explained(directory):
-        written = directory / position.tag
-        written.mkdir(parents=True, exist_ok=True)
-        rng = {"rng": _rng_state()}
-        engine.save_checkpoint(
-            str(directory), tag=position.tag, client_state=rng, save_latest=False, exclude_frozen_parameters=True
-        )
-        hashes = {name: _hash_and_sync(written / name) for name in _files_of_rank(os.listdir(written), rank)}
-        for name in hashes:
-            target.upload(written / name)
-    whole = replace(position, files=_of_all_ranks(hashes), seconds=round(time.monotonic() - started, 3))
-    if rank == 0:
-        target.write_json(MANIFEST, asdict(whole))
-        prune(folder, position.fingerprint)
-    dist.barrier()
-    return whole
-
-
-@contextmanager
-def _explained(directory: Path) -> Iterator[None]:
-    """Turns a failed write into one line. PyTorch's writer of files names no reason: it is mostly a full disk."""
-    try:
-        with explain_write_failure(str(directory)):
-            yield
-    except RuntimeError as error:
-        if not _TORCH_WRITER.search(str(error)):
-            raise
-        raise write_failure(str(directory), "the disk took only a part of a checkpoint", lasting=True) from None
 
 
 def restore(engine: deepspeed.DeepSpeedEngine, folder: Folder, fingerprint: str, until: int | None = None) -> Checkpoint | None:
@@ -118,24 +71,23 @@ def _files_of_rank(names: Iterable[str], rank: int) -> list[str]:
 def _fetched_whole(source: Folder, checkpoint: Checkpoint, to: Path) -> bool:
     """Whether every rank has its files in `to` as they were written; all ranks get the same answer."""
     names = _files_of_rank(source.names(), dist.get_rank())
-    return _of_all_ranks({name: _hash_and_sync(source.download(name, to)) for name in names}) == checkpoint.files
+    return _of_all_ranks({name: hash_and_sync(source.download(name, to)) for name in names}) == checkpoint.files
 
 
 def _of_all_ranks(hashes: dict[str, str]) -> dict[str, str]:
     """The hashes of all ranks' files together, on each rank."""
-    by_rank: list[dict[str, str]] = [{}] * dist.get_world_size()
-    dist.all_gather_object(by_rank, hashes)
-    return {name: digest for of_rank in by_rank for name, digest in of_rank.items()}
+    return {name: digest for of_rank in gathered(hashes) for name, digest in of_rank.items()}
 
 
-def _hash_and_sync(path: Path) -> str:
+def hash_and_sync(path: Path) -> str:
     """SHA-256 of a file; when this returns, the file is on the disk, not only in memory."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _rng_state() -> dict[str, Any]:
+def rng_state() -> dict[str, Any]:
+    """The states of all random generators of this rank."""
     state = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()}
     return {**state, "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else state
 

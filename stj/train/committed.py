@@ -28,7 +28,9 @@ class Checkpoint:
     files: dict[str, str]
     """SHA-256 of each file."""
     seconds: float = 0
-    """Seconds that writing it took: they show whether another one fits into a notice."""
+    """Seconds that it took, from its state to its files: they show whether another one fits into a notice."""
+    stopped: float = 0
+    """Seconds of these before steps could run again."""
 
     @property
     def tag(self) -> str:

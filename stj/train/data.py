@@ -1,11 +1,13 @@
 """Examples as token ids: the judge's prompt, then the judgment to learn with its end-of-turn token."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 from pathlib import Path
 
 import numpy as np
+import torch.distributed as dist
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
@@ -20,6 +22,7 @@ from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
 from stj.thoughts import thought_behind
 from stj.train.job import TrainingJob
+from stj.train.ranks import on_each_rank
 
 _MARKER = "\ue000"  # a private-use character: no template holds it
 
@@ -46,18 +49,51 @@ class ExampleTokens:
 
 
 def read_tokens(job: TrainingJob, directory: Path) -> tuple[list[ExampleTokens], dict[str, int]]:
-    """The examples as tokens, and how many were dropped, by reason. Raises TrainingFailed if none is left."""
-    tokenizer, options = load_tokenizer(directory), job.seed_model.chat_options
-    examples = map(example_from_dict, read_artifact(Folder.at(job.examples)).records())
-    end = end_of_turn(tokenizer, directory, options)
-    tokens, dropped = encode_examples(tokenizer, examples, end, job.config, options)
-    if not tokens:
+    """The examples as tokens, and how many were dropped, by reason.
+
+    Each of R ranks encodes every R-th example, and they exchange them: encoding takes some 5 ms an example. All ranks must call
+    it; a process that is no rank encodes all.
+
+    Raises TrainingFailed if no example is left. Raises ModelError, on all ranks, if one of them cannot encode its examples.
+    """
+    if dist.is_initialized():
+        by_rank = on_each_rank(lambda: list(encoded_examples(job, directory, dist.get_rank(), dist.get_world_size())))
+    else:
+        by_rank = [list(encoded_examples(job, directory))]
+    # Example n is the (n // R)-th of rank n % R; the last ranks may have one less.
+    in_order = [example for turn in zip_longest(*by_rank) for example in turn if example is not None]
+    tokens, dropped = _kept(in_order)
+    require_examples(job, len(tokens), dropped)
+    return tokens, dropped
+
+
+def require_examples(job: TrainingJob, left: int, dropped: Mapping[str, int]) -> None:
+    """Raises TrainingFailed if no example is left."""
+    if not left:
         raise TrainingFailed(
             f"{job.examples}: no examples to train on ({dropped.get('too_long', 0)} are longer than "
             f"max_seq_len={job.config.max_seq_len} tokens, {dropped.get('no_wrong_judgment', 0)} have no wrong judgment). "
             "Raise max_seq_len, or select more"
         )
-    return tokens, dropped
+
+
+def encoded_examples(job: TrainingJob, directory: Path, rank: int = 0, ranks: int = 1) -> Iterator[ExampleTokens | str]:
+    """A rank's examples, every `ranks`-th, each as tokens or as the reason why it is dropped."""
+    tokenizer, options = load_tokenizer(directory), job.seed_model.chat_options
+    examples = map(example_from_dict, islice(read_artifact(Folder.at(job.examples)).records(), rank, None, ranks))
+    end = end_of_turn(tokenizer, directory, options)
+    return _each_encoded(tokenizer, examples, end, job.config, options)
+
+
+def _kept(encoded: Iterable[ExampleTokens | str]) -> tuple[list[ExampleTokens], dict[str, int]]:
+    """The examples that are left, in their order, and how many are not, by reason."""
+    kept, dropped = [], Counter[str]()
+    for example in encoded:
+        if isinstance(example, str):
+            dropped[example] += 1
+        else:
+            kept.append(example)
+    return kept, dict(dropped)
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase, model_directory: Path, options: ChatOptions = NO_CHAT_OPTIONS) -> list[int]:
@@ -100,13 +136,22 @@ def encode_examples(
 
     The reasons: "too_long" if a text has more than max_seq_len tokens, "no_wrong_judgment" if a preference has only one side.
     """
-    kept, dropped = [], Counter[str]()
+    return _kept(_each_encoded(tokenizer, examples, end, config, options))
+
+
+def _each_encoded(
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Iterable[Example],
+    end: Sequence[int],
+    config: TrainConfig,
+    options: ChatOptions,
+) -> Iterator[ExampleTokens | str]:
     opened = prompt_thought(tokenizer, options)
     for example in examples:
         judgments = [(example.thought, example.completion)]
         if config.objective != "sft":
             if example.rejected is None:
-                dropped["no_wrong_judgment"] += 1
+                yield "no_wrong_judgment"
                 continue
             judgments.append((example.rejected_thought, example.rejected))
         prompt = encode_chat(tokenizer, example.messages, options)
@@ -115,11 +160,10 @@ def encode_examples(
             for thought, judgment in judgments
         ]
         if max(map(len, texts)) > config.max_seq_len:
-            dropped["too_long"] += 1
+            yield "too_long"
             continue
         arrays = tuple(np.array(text, dtype=np.int32) for text in texts)
-        kept.append(ExampleTokens(id=example.id, texts=arrays, prompt_length=len(prompt)))
-    return kept, dict(dropped)
+        yield ExampleTokens(id=example.id, texts=arrays, prompt_length=len(prompt))
 
 
 def nothing_to_learn(tokens: Sequence[ExampleTokens]) -> ExampleTokens:

@@ -6,9 +6,9 @@ loads too:
     adapter_model.safetensors   A and B of each adapted layer
     adapter_config.json         rank, alpha and targets, and the name of the seed that they belong to
 
-All machines write at the same time: with N of them, the first rank of each writes every N-th shard. ZeRO-3 gathers every
+All ranks write at the same time: each of R ranks writes every R-th shard, and the machines take turns. ZeRO-3 gathers every
 parameter on every rank anyway, so this costs no more traffic. Beside its part of the model, a rank holds at most two whole
-parameters: one is gathered (gloo, on a host, holds it twice) while the one before it is written.
+parameters: one is gathered (gloo, on a host, holds it twice) while the one before it is hashed and written.
 
 An older config.json is deleted first, and the new one is written last, when rank 0 has the digests of all shards and sees their
 files. So a killed export leaves a directory without config.json, which nothing takes for a model.
@@ -42,7 +42,7 @@ from stj.models.tokenizer import load_tokenizer
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
 from stj.train.adapters import Weight, adapter_config, adapters_of, weights_of
-from stj.train.ranks import first_ranks
+from stj.train.ranks import gathered, ranks_in_turns
 from stj.train.shard import write_shard
 from stj.train.shard_writer import ShardWriter
 
@@ -90,7 +90,7 @@ class PlannedShard:
 
 
 def planned_export(model: PreTrainedModel, shard_gb: float) -> list[PlannedShard]:
-    """The files of the exported weights; the same on every rank, whatever machine writes them."""
+    """The files of the exported weights; the same on every rank, whichever writes them."""
     layouts = {name: _layout(model, name, weight) for name, weight in weights_of(model).items()}
     groups = plan_shards({name: _bytes(layout) for name, layout in layouts.items()}, shard_gb)
     shards = []
@@ -105,17 +105,15 @@ def planned_export(model: PreTrainedModel, shard_gb: float) -> list[PlannedShard
 def _write_shards(
     model: PreTrainedModel, weights: Mapping[str, Weight], shards: Sequence[PlannedShard], target: Folder
 ) -> dict[str, FileDigest]:
-    """Has each machine write every n-th shard; returns the digests of all, on every rank."""
-    writers, rank = first_ranks(), dist.get_rank()
-    with ShardWriter(target) if rank in writers else nullcontext() as writer:
-        for start in range(0, len(shards), len(writers)):
-            at_once = shards[start : start + len(writers)]
-            mine = dict(zip(writers, at_once, strict=False)).get(rank)
-            _write_at_once(model, weights, at_once, mine, writer)
-        digests = writer.digests() if writer else {}
-    by_rank: list[dict[str, FileDigest]] = [{}] * dist.get_world_size()
-    dist.all_gather_object(by_rank, digests)
-    return dict(sorted(item for of_rank in by_rank for item in of_rank.items()))
+    """Has each of R ranks write every R-th shard; returns the digests of all, on every rank."""
+    ranks = ranks_in_turns()
+    turn = ranks.index(dist.get_rank())
+    with ShardWriter(target) as writer:
+        for start in range(0, len(shards), len(ranks)):
+            at_once = shards[start : start + len(ranks)]
+            _write_at_once(model, weights, at_once, at_once[turn] if turn < len(at_once) else None, writer)
+        digests = writer.digests()
+    return dict(sorted(item for of_rank in gathered(digests) for item in of_rank.items()))
 
 
 def _write_at_once(
@@ -123,10 +121,10 @@ def _write_at_once(
     weights: Mapping[str, Weight],
     shards: Sequence[PlannedShard],
     mine: PlannedShard | None,
-    writer: ShardWriter | None,
+    writer: ShardWriter,
 ) -> None:
-    """Gathers the parameters of one shard for each machine, in turns, so that every machine always has something to write."""
-    if writer and mine:
+    """Gathers the parameters of one shard for each rank, in turns, so that every rank always has something to write."""
+    if mine:
         writer.begin(mine.file, mine.layout)
         for tensor in mine.buffers.values():
             writer.add(tensor)
@@ -135,10 +133,10 @@ def _write_at_once(
             if name is None:
                 continue
             with deepspeed.zero.GatheredParameters(weights[name].parts):
-                if writer and shard is mine:
+                if shard is mine:
                     for tensor in _as_in_files(model, name, weights[name].merged().cpu()).values():
                         writer.add(tensor)
-    if writer and mine:
+    if mine:
         writer.end()
 
 

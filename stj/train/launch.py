@@ -196,11 +196,11 @@ def train(
     )
     from stj.train.check import check  # transformers and torch take seconds, and a model that is done needs neither
 
-    steps = check(job)
+    check(job)
     checkpoints = whole.folder.parent / CHECKPOINTS
     run = uuid.uuid4().hex
     with asking_to_stop(checkpoints, run, stop_notice(cluster.stop_notice_s)):
-        with _shown(whole.folder, steps), workspace(checkpoints) as directory, shared(checkpoints) as place:
+        with _shown(whole.folder), workspace(checkpoints) as directory, shared(checkpoints) as place:
             result = _fit(job, run, directory, _RankStarts(job, cluster, waiting), place)
         facts = asdict(result)
         model = {"path": output.folder.uri, "seed": seed_model.path, "files": facts.pop("files")}
@@ -210,10 +210,10 @@ def train(
 
 
 @contextmanager
-def _shown(model: Folder, steps: int) -> Iterator[None]:
+def _shown(model: Folder) -> Iterator[None]:
     """Shows the training of a model while it runs; its name is the end of its path: iteration_1/model."""
     clear_progress(model.parent)
-    watch = TrainingWatch("/".join(model.path.split("/")[-2:]), model.parent, steps, LiveLine())
+    watch = TrainingWatch("/".join(model.path.split("/")[-2:]), model.parent, LiveLine())
     try:
         yield
     finally:

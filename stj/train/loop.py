@@ -22,7 +22,8 @@ from stj.errors import StjError
 from stj.models.locate import held_model, local_model
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, explain_write_failure, workspace
-from stj.train import checkpoint
+from stj.train.checkpoint import restore
+from stj.train.checkpoint_writer import CheckpointWriter
 from stj.train.committed import Checkpoint
 from stj.train.data import ExampleTokens, read_tokens
 from stj.train.export import export_adapter, export_model
@@ -33,6 +34,7 @@ from stj.train.model import load_engine
 from stj.train.notice import NoticeHandler, PollNotice, RankAction, stopped
 from stj.train.packing import PackedStep, plan_packing
 from stj.train.progress import EXPORTING, TAKING_STEPS, write_progress
+from stj.train.ranks import on_each_rank
 from stj.train.reference import reference_logps, tokenizer_identity
 from stj.train.room import make_room_everywhere
 from stj.train.schedule import warmup_steps
@@ -76,7 +78,7 @@ def run_rank(job: TrainingJob, poll_notice: PollNotice = _no_notice, on_step: On
     inputs = StepInputs(tokens, reference, config, mfu_meter(engine.module.language_model))
     losses = _learn(engine, inputs, steps, job, poll_notice, on_step)
     done = steps[: job.until]
-    _show(job, EXPORTING)
+    _show(job, EXPORTING, len(steps))
     files = _export(engine.module.language_model, job, beside)
     return TrainResult(
         examples=len(tokens),
@@ -102,17 +104,9 @@ def _export(model: PreTrainedModel, job: TrainingJob, beside: Path) -> dict[str,
 
 def _fetched_everywhere(model: ModelConfig, *, weights: bool = True) -> Path:
     """The model's directory on this machine. If one rank's copy is not whole, all ranks raise its error."""
-    directory, refused = Path(), None
-    try:
-        directory = held_model(model) if weights else local_model(model, weights=False)
-    except StjError as error:
-        refused = error
-    refusals: list[StjError | None] = [None] * dist.get_world_size()
     deepspeed.get_accelerator().set_device(int(os.environ["LOCAL_RANK"]))  # NCCL uses the current GPU: each rank sets its own
-    dist.all_gather_object(refusals, refused)
-    for other in filter(None, refusals):
-        raise other
-    return directory
+    directories = on_each_rank(lambda: held_model(model) if weights else local_model(model, weights=False))
+    return directories[dist.get_rank()]
 
 
 def _reference(
@@ -140,19 +134,26 @@ def _learn(
     """Runs the steps that are not done yet, with regular checkpoints. Returns the loss of each step, on rank 0."""
     folder, every = Folder.at(job.folder), job.config.checkpoint_every_steps
     checkpoints, until, handler = folder / CHECKPOINTS, len(steps[: job.until]), NoticeHandler(poll_notice)
-    last = checkpoint.restore(engine, checkpoints, job.fingerprint, until)
+    last = restore(engine, checkpoints, job.fingerprint, until)
     done = last.step if last else 0
-    with workspace(folder) as directory, tracked(job, directory, done) as track:
+    with (
+        workspace(folder) as directory,
+        tracked(job, directory, done) as track,
+        CheckpointWriter(engine, checkpoints, last) as writer,
+    ):
         metrics = _MetricsFile(directory, folder, done)
-        _show(job, TAKING_STEPS)
+        _show(job, TAKING_STEPS, len(steps))
         started = time.monotonic()
         for number in range(done, until):
-            action = _of_rank_0(handler.next_action, number, last)
+            writer.look()
+            action = _of_rank_0(handler.next_action, number, writer)
             if action.save:
                 metrics.keep()
-                last = checkpoint.save(engine, checkpoints, _position(job, steps, number))
+                writer.save(_position(job, steps, number))
+            if action.save or action.end:
+                writer.finish()
             if action.end:
-                raise stopped(number, len(steps), last)
+                raise stopped(number, len(steps), writer.last)
             step = train_step(engine, inputs, steps[number], number, len(steps))
             metrics.add(step)
             pace = (time.monotonic() - started) / (number + 1 - done)
@@ -162,14 +163,15 @@ def _learn(
                 on_step(step)
             if (number + 1) % every == 0 and number + 1 < len(steps):
                 metrics.keep()
-                last = checkpoint.save(engine, checkpoints, _position(job, steps, number + 1))
+                writer.save(_position(job, steps, number + 1))
+        writer.finish()
         metrics.keep()
         return metrics.losses()
 
 
-def _of_rank_0(next_action: Callable[[int, Checkpoint | None], RankAction], done: int, last: Checkpoint | None) -> RankAction:
+def _of_rank_0(next_action: Callable[..., RankAction], done: int, writer: CheckpointWriter) -> RankAction:
     """What rank 0 has decided, on every rank."""
-    decided = [next_action(done, last) if dist.get_rank() == 0 else RankAction()]
+    decided = [next_action(done, writer.last, writing=writer.writing) if dist.get_rank() == 0 else RankAction()]
     dist.broadcast_object_list(decided)
     return decided[0]
 
@@ -185,10 +187,10 @@ def _position(job: TrainingJob, steps: Sequence[PackedStep], done: int) -> Check
     )
 
 
-def _show(job: TrainingJob, activity: str) -> None:
-    """Lets the driver show what the ranks do now."""
+def _show(job: TrainingJob, activity: str, steps: int = 0) -> None:
+    """Lets the driver show what the ranks do now, and of how many steps."""
     if dist.get_rank() == 0:
-        write_progress(Folder.at(job.folder), activity)
+        write_progress(Folder.at(job.folder), activity, steps)
 
 
 def _log_start(job: TrainingJob, examples: int, dropped: dict[str, int], steps: int) -> None:

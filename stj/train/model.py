@@ -10,6 +10,7 @@ from transformers.integrations import HfDeepSpeedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from stj.config import TrainConfig
+from stj.errors import ModelError
 from stj.train import attention
 from stj.train.adapters import trained
 from stj.train.deepspeed_private import machine_groups, sum_gradients_by_machine
@@ -36,6 +37,7 @@ class PackedJudge(torch.nn.Module):
         hidden = decoder(
             input_ids=inputs, position_ids=positions, use_cache=False, **within_texts
         ).last_hidden_state  # (1, T, H)
+        attention.check_attended(within_texts, self.language_model)
         logps: Tensor = self.head(hidden[0, learned], targets)
         return logps
 
@@ -54,8 +56,7 @@ def load_engine(directory: Path, config: TrainConfig, dtype: torch.dtype = torch
     sum_gradients_by_machine(machine_groups(machine_size() or 1) if config.gradient_dtype == "bf16" else None)
     settings = deepspeed_settings(config, dtype, sharing=sharing)
     keep = HfDeepSpeedConfig(settings)  # from_pretrained partitions the weights for as long as this object lives
-    attend = attention.implementation(config.device)
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation=attend, trust_remote_code=False)
+    model = _from_pretrained(directory, dtype, attention.implementation(config.device))
     del keep
     if config.lora:
         from stj.train.lora import add_adapters  # peft takes seconds to import, and a training of all weights needs none
@@ -73,6 +74,16 @@ def load_engine(directory: Path, config: TrainConfig, dtype: torch.dtype = torch
     settings = deepspeed_settings(config, dtype, layer=largest_layer(model), sharing=sharing)
     engine, *_ = deepspeed.initialize(model=judge, model_parameters=list(trained(judge)), config=settings)
     return engine
+
+
+def _from_pretrained(directory: Path, dtype: torch.dtype, attend: str) -> PreTrainedModel:
+    """The model with this attention. Raises ModelError if its class has a fixed list of attentions, as GPT-J's."""
+    try:
+        return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation=attend, trust_remote_code=False)
+    except KeyError as error:
+        if error.args != (attend,):
+            raise
+    raise ModelError(f"model {directory}: its class in transformers takes no attention of packed rows: use a newer model")
 
 
 def largest_layer(model: PreTrainedModel) -> int:

@@ -59,19 +59,20 @@ class NoticeHandler:
         self._poll_notice = poll_notice
         self._handled: Notice | None = None
 
-    def next_action(self, done: int, last: Checkpoint | None) -> RankAction:
+    def next_action(self, done: int, last: Checkpoint | None, *, writing: bool) -> RankAction:
         """A checkpoint of the steps that are done, once a notice, if they are not saved yet and there is time for it.
 
-        The last checkpoint shows how long it takes; the first one is tried in any case.
+        The last whole checkpoint shows how long it takes; the first one is tried in any case. If one is still being written,
+        there must be time for both.
         """
         notice = self._poll_notice()
         if notice is None or notice == self._handled:
             return RankAction()
         self._handled = notice
         unsaved, seconds = (done > last.step, last.seconds) if last else (done > 0, 0.0)
-        left = notice.by - time.time()
+        seconds, left = seconds * (1 + writing), notice.by - time.time()
         if unsaved and seconds >= left:
-            log.warning("no checkpoint: the last took %.0f s, and there are %.0f s left", seconds, left)
+            log.warning("no checkpoint: it takes about %.0f s, and there are %.0f s left", seconds, left)
         return RankAction(save=unsaved and seconds < left, end=notice.end)
 
 

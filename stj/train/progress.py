@@ -1,6 +1,6 @@
 """What the ranks and Ray Train's controller leave for the driver to show: two small files beside the checkpoints.
 
-    checkpoints/progress.json   what the ranks do now; the controller writes it before they start, then rank 0
+    checkpoints/progress.json   what the ranks do now, and all steps; the controller writes it before they start, then rank 0
     checkpoints/restarts.json   one line for each restart of the ranks, with its cause; the controller writes it
 
 They are files because the logs of other processes do not reach the driver. Files work on a disk and in an object store, from
@@ -24,9 +24,9 @@ TAKING_STEPS = "training"
 EXPORTING = "exporting the model"
 
 
-def write_progress(folder: Folder, activity: str) -> None:
-    """Writes what the ranks do now; `folder` is that of the job."""
-    _write(folder, PROGRESS, {"activity": activity})
+def write_progress(folder: Folder, activity: str, steps: int = 0) -> None:
+    """Writes what the ranks do now, and how many steps the training has, 0 if that is unknown; `folder` is that of the job."""
+    _write(folder, PROGRESS, {"activity": activity, "steps": steps})
 
 
 def write_restarts(folder: Folder, lines: Sequence[str]) -> None:

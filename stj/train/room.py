@@ -1,7 +1,7 @@
 """Room on the disks of the machines, made or refused before the first step: a full disk after a day of steps loses a day.
 
 A run on a disk writes its checkpoints and the model there. If the run is in an object store, each machine writes its own part
-of a checkpoint, and later each of its shards, to TMPDIR before it uploads them.
+of a checkpoint, and later a shard of each of its ranks, to TMPDIR before it uploads them.
 """
 
 import socket
@@ -16,7 +16,7 @@ from stj.storage.folder import Folder
 from stj.text import gigabytes
 from stj.train.committed import KEPT
 from stj.train.job import CHECKPOINTS, TrainingJob
-from stj.train.ranks import first_ranks
+from stj.train.ranks import first_ranks, gathered
 
 
 def make_room_everywhere(job: TrainingJob, steps: int) -> None:
@@ -35,16 +35,14 @@ def make_room_everywhere(job: TrainingJob, steps: int) -> None:
             refusal = _refusal(job, Path(tempfile.gettempdir()), "TMPDIR", scratch_bytes(job, checkpoints, len(first)))
         elif rank == 0:
             refusal = _refusal(job, folder.local, "run_root", shared_bytes(job, checkpoints, folder.local / CHECKPOINTS))
-    refusals: list[str | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(refusals, refusal)
-    for other in filter(None, refusals):
+    for other in filter(None, gathered(refusal)):
         raise StorageFailed(other)
 
 
 def scratch_bytes(job: TrainingJob, checkpoints: int, machines: int) -> int:
-    """What one machine holds in TMPDIR at once: its part of a checkpoint, or a shard."""
-    shard = min(job.room.model_bytes, int(job.config.shard_gb * 1e9))
-    return max(shard, job.room.checkpoint_bytes // machines if checkpoints else 0)
+    """What one machine holds in TMPDIR at once: its part of a checkpoint, or a shard of each of its ranks."""
+    shards = min(job.room.model_bytes, int(job.config.shard_gb * 1e9) * -(-job.config.workers // machines))
+    return max(shards, job.room.checkpoint_bytes // machines if checkpoints else 0)
 
 
 def shared_bytes(job: TrainingJob, checkpoints: int, folder: Path) -> int:

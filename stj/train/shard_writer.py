@@ -15,7 +15,7 @@ from stj.train.shard import Shard, write_shard
 
 
 class ShardWriter:
-    """The shards that one machine writes, one after another.
+    """The shards that one rank writes, one after another.
 
     At most one tensor is in the thread: the caller waits with the next one until it is written. So a rank holds two parameters
     at most. An error of the thread is raised by the next call.

@@ -27,10 +27,10 @@ _CLOSE_S = 10.0  # A store that does not answer may hold the last look this long
 class TrainingWatch(threading.Thread):
     """Shows how far a training is, each second on the live line. A log gets a line every 20 s, and when a wait begins."""
 
-    def __init__(self, name: str, folder: Folder, steps: int, live_line: LiveLine, log_every_s: float = _LOG_EVERY_S) -> None:
+    def __init__(self, name: str, folder: Folder, live_line: LiveLine, log_every_s: float = _LOG_EVERY_S) -> None:
         super().__init__(name="training-watch", daemon=True)
         self._name = name
-        self._state = _TrainingState(folder, steps)
+        self._state = _TrainingState(folder)
         self._live_line = live_line
         self._look_s = _LOOK_S if folder.local else _LOOK_IN_STORE_S
         self._log_every_s = log_every_s
@@ -85,8 +85,8 @@ class TrainingWatch(threading.Thread):
 class _TrainingState:
     """What the files of a training say about it."""
 
-    def __init__(self, folder: Folder, steps: int) -> None:
-        self._steps = steps
+    def __init__(self, folder: Folder) -> None:
+        self._steps = 0
         self._beside = _ChangedFiles(folder)
         self._notes = _ChangedFiles(folder / CHECKPOINTS)
         self._activity = STARTING
@@ -102,7 +102,8 @@ class _TrainingState:
         if RESTARTS in notes:
             self.restarts = [str(line) for line in json.loads(notes[RESTARTS])["restarts"]]
         if PROGRESS in notes:
-            self._activity = str(json.loads(notes[PROGRESS])["activity"])
+            progress = json.loads(notes[PROGRESS])
+            self._activity, self._steps = str(progress["activity"]), int(progress["steps"]) or self._steps
         if self._activity in (TAKING_STEPS, EXPORTING):  # Until then, the file holds steps that a restart makes again.
             for text in self._beside.changed(METRICS).values():
                 self._take(last_metrics(text))

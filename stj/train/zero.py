@@ -127,4 +127,4 @@ def refusal(settings: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(refusal(json.load(sys.stdin)))
+    sys.exit(refusal(json.load(sys.stdin)) or 0)  # an empty text would be an exit code of 1

@@ -109,3 +109,13 @@ def test_a_model_with_layers_that_mix_texts_is_refused_before_training(kind: str
     check_trainable({"layer_types": ["full_attention", "sliding_attention"]}, "m")
     with pytest.raises(ModelError, match=f"layers of {kind}, and training knows full_attention and sliding_attention"):
         check_trainable({"text_config": {"layer_types": ["full_attention", kind]}}, "m")
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers"), [("llama4", "chunked"), ("qwen3_next", "linear"), ("jamba", "linear"), ("nemotron_h", "linear")]
+)
+def test_kinds_of_layers_that_a_config_does_not_name_are_derived(kind: str, layers: str) -> None:
+    """These are published without `layer_types`."""
+    check_trainable({"model_type": "llama"}, "m")
+    with pytest.raises(ModelError, match=f"layers of {layers}_attention"):
+        check_trainable({"model_type": kind}, "m")

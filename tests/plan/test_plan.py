@@ -182,11 +182,6 @@ def test_an_offloaded_optimizer_leaves_the_gpu_its_weights_and_the_bucket() -> N
     assert training.update_gb == pytest.approx(2.0)
 
 
-def test_what_an_offloaded_optimizer_leaves_out_is_said() -> None:
-    assert planned("train.offload=optimizer").lines()[-1].endswith("the start of machines and updates on the host not counted")
-    assert planned().lines()[-1].endswith("the start of machines not counted")
-
-
 def test_adapters_leave_a_rank_the_frozen_weights_and_little_else() -> None:
     whole, adapters = (planned("train.workers=8", *words).training for words in ((), ("train.lora={}",)))
     assert whole is not None
@@ -256,6 +251,10 @@ def test_real_ranks_hold_what_the_plan_says() -> None:
         (("train.activation_checkpointing=false",), "lower train.max_num_tokens"),
         (("train.activation_checkpointing_every=2",), "set train.activation_checkpointing_every=1, or lower train.max_num_tok"),
         (("train.shard_within_machine=true",), "set train.shard_within_machine=false"),
+        (
+            ("train.shard_within_machine=true", "train.workers=60"),
+            "train.shard_within_machine=true needs equally many ranks on",
+        ),
         (("train.shard_within_machine=true", "train.workers=16"), "raise train.workers, or set train.offload=optimizer"),
         (("models.seed.path=mistralai/Mixtral-8x22B-Instruct-v0.1", "train.workers=64"), "each rank loads the whole mixture"),
     ],
@@ -265,6 +264,12 @@ def test_training_that_does_not_fit_says_what_to_change(overrides: tuple[str, ..
     assert training is not None
     assert not training.fits
     assert training.remedy.startswith(remedy)
+
+
+def test_a_model_larger_than_the_memory_of_a_machine_without_gpus_does_not_fit() -> None:
+    seed = planned("models.seed.path=meta-llama/Meta-Llama-3-8B", files=("mini.yaml",)).roles[-1]
+    assert seed.remedy == "take a machine with more memory"
+    assert seed.line().endswith("DOES NOT FIT: take a machine with more memory")
 
 
 def test_one_gpu_trains_the_8b_with_its_optimizer_on_the_host() -> None:

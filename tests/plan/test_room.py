@@ -50,6 +50,13 @@ def test_on_a_single_machine_the_run_itself_is_on_its_disk() -> None:
     assert planned.most_gb == pytest.approx((planned.written.total + max(p.disk_bytes for p in planned.phases)) / 1e9)
 
 
+def test_engines_on_a_second_machine_need_a_disk_that_both_share() -> None:
+    alone = room("run_root=/data/small", file="small.yaml")
+    more = room("run_root=/data/small", "engine.min_replicas=2", "engine.max_replicas=2", file="small.yaml")
+    assert (alone.disk, more.disk) == ("a disk of the machine", "a disk that all machines share")
+    assert more.most_gb == pytest.approx(alone.most_gb - alone.written.total / 1e9)
+
+
 def test_local_models_take_no_room(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
         '{"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}'

@@ -76,6 +76,13 @@ def test_a_run_in_an_object_store_needs_scratch_here(tmp_path: Path, monkeypatch
     assert check(config, 130, monkeypatch).endswith("130 GB are free")
 
 
+def test_a_link_to_a_disk_that_is_not_there_counts_where_it_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    hub = tmp_path / "hub"
+    monkeypatch.setattr("stj.plan.room_here.cache_places", lambda: (hub, tmp_path / "link/models"))
+    assert "are free on the disk of" in check(small(tmp_path, "run_root=s3://bucket/run"), 120, monkeypatch)
+
+
 def test_only_what_is_left_of_a_run_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paper = load([CONF / "paper.yaml"], ["run_root=s3://bucket/run"])
     judge = "s3://bucket/run/iteration_4/model"

@@ -43,7 +43,9 @@ def test_the_hours_of_the_paper_by_hand() -> None:
     assert spans["later starts"] == pytest.approx(fetching + loading + 90 + last_rows / 2, rel=0.01)
     spreading = 2 * 141.1 * 31 / 32 / (400 * 0.8)
     assert spans["rank starts"] == pytest.approx(loading + spreading + 60, rel=0.01)
-    assert spans["checkpoints"] == pytest.approx(3 * 12 * 70.55 / 4 * (1 / 6 + 1 / 2 + 1 / (8 * 1.2)), rel=0.01)
+    assert spans["checkpoints"] == pytest.approx(3 * 12 * 70.55 / 32 / 3, rel=0.01)
+    behind = 12 * 70.55 / 4 * (1 / 6 + 1 / 2 + 1 / (8 * 1.2))
+    assert behind < (steps - 300) * (computing + 0.3 * sending)  # All of it hides behind the steps after the last checkpoint.
     reading = 37.0e6 * 2 * 70.55e9 / (989e12 * 0.4)
     at_once = 423_866 / 2300
     cache = at_once * 2050 * 327_680 / 1e9
@@ -52,6 +54,21 @@ def test_the_hours_of_the_paper_by_hand() -> None:
     idle = 3600 * sum(span.idle for span in clock().spans) / 32
     parts = steps * 0.3 * sending + sum(spans[name] for name in ("later starts", "rank starts", "checkpoints", "export"))
     assert idle == pytest.approx(parts, rel=0.01)
+
+
+def test_the_hours_of_preferences_by_hand() -> None:
+    """Each step has four micro-steps, which train.preference sets; the reference reads all examples once."""
+    words = ("train.objective=sft_then_dpo", "train.preference.max_seq_len=4096", "judge.sampling=all")
+    warm_up, training = planned(*words).phases[-2:]
+    examples, text = 20582 * 0.9997 * (1 - 0.7**15) * 0.978, 2263
+    micro_steps = examples * 2 * 2 * text / (32 * 8192)
+    computing = 8192 * (8 * 70.55e9 + 16 * 80 * 8192 * text) / (989e12 * 0.56) * (1 + 600 / 8192)
+    sending = (2 * 2 + 4) * 70.55 * 31 / 32 / (400 * 0.8)
+    reading = computing / 4 + 0.3 * 2 * 70.55 * 31 / 32 / (400 * 0.8)
+    seconds = micro_steps * (computing + 0.3 * sending) + micro_steps / 2 * reading
+    assert training.steps == pytest.approx(micro_steps / 4, rel=0.01)
+    assert (training.hours or 0) * 3600 == pytest.approx(seconds, rel=0.01)
+    assert warm_up.gpu_hours == pytest.approx(planned().phases[-1].gpu_hours)
 
 
 def test_the_figures_in_the_docs_are_the_plan_s() -> None:
@@ -104,6 +121,17 @@ def test_a_second_copy_of_the_weights_is_advised_only_where_it_fits() -> None:
     assert change not in [remedy.change for remedy in planned(narrow).remedies]
     assert change in [remedy.change for remedy in planned(narrow, "hardware.gpu_memory_gb=141").remedies]
     assert change not in [remedy.change for remedy in planned(narrow, "hardware.gpu_memory_gb=141", change).remedies]
+
+
+def test_fewer_and_longer_micro_steps_are_advised_where_they_fit() -> None:
+    """Each gathers all weights. A step has as many tokens as before."""
+    narrow = ("hardware.network_gbs=12.5", "train.max_num_tokens=4096", "train.gradient_accumulation=2")
+    change = "train.max_num_tokens=8192 with train.gradient_accumulation=1"
+    listed = {remedy.change: remedy.idle_share for remedy in planned(*narrow).remedies}
+    assert listed[change] == pytest.approx(clock("hardware.network_gbs=12.5").idle_share)
+    assert not [c for c in listed if "16384" in c]
+    larger = planned("hardware.network_gbs=12.5", "train.gradient_accumulation=2").remedies  # two rows do not fit
+    assert not [remedy for remedy in larger if remedy.change.startswith("train.max_num_tokens")]
 
 
 CONFIG = load(PAPER, [S3])

@@ -180,6 +180,26 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     return size
 
 
+def test_a_cache_that_cannot_be_written_serves_what_it_holds_and_names_the_setting_otherwise(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache in an image, a link to a disk that is not there, and a file in its place."""
+    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path / "cache")
+    model, other = put_model(folder / "a", FILES), put_model(folder / "b", FILES)
+    here = local_model(model)
+    with monkeypatch.context() as read_only:
+        read_only.setattr("stj.models.locate.os.access", lambda path, mode: not mode & os.W_OK)
+        assert local_model(model) == here
+        with pytest.raises(StorageFailed, match="where nothing can be written: set STJ_CACHE to a directory"):
+            local_model(other)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere/at/all")
+    (tmp_path / "file").touch()
+    for place in ("link", "file"):
+        monkeypatch.setattr("stj.models.locate._CACHE", tmp_path / place / "cache")
+        with pytest.raises(StorageFailed, match="where nothing can be written: set STJ_CACHE to a directory"):
+            local_model(model)
+
+
 def test_if_space_is_short_the_longest_unused_copy_is_deleted(folder: Folder, disk: dict[str, float]) -> None:
     copies = {name: local_model(other_model(folder / name)) for name in ("a", "b")}
     model_size = sum(file.stat().st_size for file in copies["a"].iterdir())

@@ -11,7 +11,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PretrainedConfig, Qwen2MoeConfig
+from transformers import (
+    AfmoeConfig,
+    AutoModelForCausalLM,
+    BambaConfig,
+    BloomConfig,
+    Gemma3TextConfig,
+    LlamaConfig,
+    MambaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    Qwen2MoeConfig,
+)
 
 from benchmarks.attention_equality import CASES, Case, compare, eager, errors
 from stj.errors import ModelError
@@ -21,6 +32,7 @@ from stj.train.attention import (
     attend_within_texts,
     boundaries,
     call_kernel,
+    check_attended,
     implementation,
     kernel_takes,
     varlen_kernel,
@@ -143,6 +155,7 @@ def packed(model: Any, texts: Sequence[Tensor], name: str) -> Tensor:
 
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 64}
+MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
 
 
 def models(config: PretrainedConfig) -> Iterator[Any]:
@@ -162,8 +175,10 @@ def models(config: PretrainedConfig) -> Iterator[Any]:
         LlamaConfig(**SIZES, num_key_value_heads=2),
         MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=4),
         MistralConfig(**SIZES, num_key_value_heads=4, sliding_window=1000),
+        Gemma3TextConfig(**SIZES, num_key_value_heads=2, head_dim=8, sliding_window=4, layer_types=MIXED),
+        AfmoeConfig(**SIZES, num_key_value_heads=4, head_dim=8, sliding_window=4, layer_types=MIXED, num_dense_layers=3),
     ],
-    ids=["whole", "window", "wide window"],
+    ids=["whole", "window", "wide window", "some windows", "some windows, and a view of the output"],
 )
 def test_models_compute_each_text_as_transformers_does_alone(config: PretrainedConfig) -> None:
     texts = [torch.randint(64, (length,), generator=torch.Generator().manual_seed(length)) for length in (9, 1, 17, 4)]
@@ -176,10 +191,9 @@ def test_models_compute_each_text_as_transformers_does_alone(config: PretrainedC
 
 def test_a_window_that_a_model_keeps_to_its_mask_is_refused_where_it_matters() -> None:
     """qwen2_moe does not hand its window to the attention: it would be computed as if there were none."""
-    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
     config = Qwen2MoeConfig(
         **SIZES, num_key_value_heads=4, moe_intermediate_size=16, shared_expert_intermediate_size=16, num_experts=2,
-        num_experts_per_tok=1, layer_types=kinds, use_sliding_window=True, sliding_window=4,
+        num_experts_per_tok=1, layer_types=MIXED, use_sliding_window=True, sliding_window=4,
     )  # fmt: skip
     for model in list(models(config))[:2]:
         name = model.config._attn_implementation
@@ -204,6 +218,54 @@ def test_soft_caps_and_sinks_are_computed_or_refused(attend: Callable[..., Any],
     states = [torch.randn(1, 2, 3, 8)] * 3
     with pytest.raises(ModelError, match=reason):
         attend(torch.nn.Module(), *states, None, **boundaries((3,), "stj_per_text", CPU), **more)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=64), "BloomForCausalLM: 0 of its 2 layers attend within"),
+        (MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=64), "MambaForCausalLM: 0 of its 2 layers attend within"),
+        (
+            BambaConfig(**SIZES, num_key_value_heads=4, attn_layer_indices=[1], mamba_n_heads=4, mamba_d_head=16),
+            "BambaForCausalLM: 1 of its 3 layers attend within",
+        ),
+    ],
+    ids=["attention of its own", "recurrent", "mixed"],
+)
+def test_a_layer_that_would_carry_one_text_into_the_next_is_refused(config: PretrainedConfig, reason: str) -> None:
+    """transformers lets these models ignore that a row is packed, without a word."""
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="stj_per_text").eval()
+    handed = boundaries((3, 2), "stj_per_text", CPU)
+    model(input_ids=torch.arange(5)[None], position_ids=torch.tensor([[0, 1, 2, 0, 1]]), use_cache=False, **handed)
+    with pytest.raises(ModelError, match=reason):
+        check_attended(handed, model)
+
+
+def test_a_model_whose_layers_all_attend_within_texts_passes() -> None:
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES, num_key_value_heads=2), attn_implementation="stj_per_text")
+    handed = boundaries((3, 2), "stj_per_text", CPU)
+    for _ in range(2):  # as a layer that is computed again
+        model(input_ids=torch.arange(5)[None], use_cache=False, **handed)
+    check_attended(handed, model)
+
+
+def test_tokens_that_see_later_ones_and_masks_of_a_model_are_refused() -> None:
+    states = [torch.randn(1, 2, 3, 8)] * 3
+    module = torch.nn.Module()
+    for attend in (attend_within_texts, attend_by_kernel, attend_by_flash):
+        with pytest.raises(ModelError, match="makes a mask of its own"):
+            attend(module, *states, torch.ones(3, 3), **boundaries((3,), "stj_per_text", CPU))
+    module.is_causal = False
+    with pytest.raises(ModelError, match="lets a token see later ones"):
+        attend_within_texts(module, *states, None, **boundaries((3,), "stj_per_text", CPU))
+
+
+def test_the_output_is_one_piece_of_memory_as_of_transformers_own_attention() -> None:
+    """Some models read it by a view: afmoe, jetmoe."""
+    attended, _ = attend_within_texts(
+        torch.nn.Module(), *[torch.randn(1, 2, 5, 8)] * 3, None, **boundaries((3, 2), "stj_per_text", CPU)
+    )
+    assert attended.is_contiguous()
 
 
 def test_a_window_as_long_as_the_text_changes_nothing() -> None:

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,9 @@ from stj.errors import ConfigError, ModelError, StjError, TrainingFailed
 from stj.rows import Example
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
+from stj.train import check, data
 from stj.train.committed import Checkpoint
+from stj.train.job import TrainingJob
 from stj.train.launch import train
 from tests.train.conftest import make_example, write_examples
 
@@ -46,6 +50,30 @@ def test_an_empty_training_set(tmp_path: Path, seed_directory: Path) -> None:
 def test_examples_of_one_label(tmp_path: Path, seed_directory: Path) -> None:
     error = refusal(tmp_path, seed_directory, EXAMPLES[::2])
     assert "all 6 examples have the label A" in str(error)
+
+
+def test_enough_examples_are_not_all_encoded(tmp_path: Path, seed_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ranks encode all, each a part; here it would take minutes for a large set, while GPUs wait."""
+    encoded: list[str] = []
+
+    def counted(*arguments: Any) -> Iterator[Any]:
+        for example in data.encoded_examples(*arguments):
+            encoded.append(example if isinstance(example, str) else example.id)
+            yield example
+
+    monkeypatch.setattr(check, "encoded_examples", counted)
+    artifact = write_examples(Folder.at(tmp_path / "examples"), [make_example(index) for index in range(300)])
+    job = TrainingJob(
+        config=CONFIG,
+        seed_model=ModelConfig(path=str(seed_directory)),
+        weights="",
+        fingerprint="",
+        examples=artifact.folder.uri,
+        model="",
+        folder=str(tmp_path),
+    )
+    check.check(job)
+    assert 2 <= len(encoded) < 40
 
 
 def long(example: Example) -> Example:

@@ -1,14 +1,19 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from stj.config import ChatOptions, TrainConfig
+from stj.config import ChatOptions, ModelConfig, TrainConfig
 from stj.errors import ModelError
 from stj.models.chat import encode_chat
 from stj.rows import Example, Turn
-from stj.train.data import encode_examples, end_of_turn
-from tests.train.conftest import make_example, make_tokenizer
+from stj.storage.folder import Folder
+from stj.train import data
+from stj.train.data import encode_examples, encoded_examples, end_of_turn, read_tokens
+from stj.train.job import TrainingJob
+from tests.train.conftest import make_example, make_tokenizer, write_examples
 
 LLAMA_3 = (
     "{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] | trim }}<|eot_id|>"
@@ -98,3 +103,28 @@ def test_too_long_examples_are_dropped_with_a_count() -> None:
     assert none == {}
     assert len(kept) + dropped["too_long"] == 14
     assert [row.id for row in kept] == [row.id for row in all_of_them if row.length <= limit]
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 7])
+def test_ranks_encode_a_part_each_and_have_all_in_order(
+    ranks: int, seed_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = TrainingJob(
+        config=TrainConfig(max_seq_len=80),
+        seed_model=ModelConfig(path=str(seed_directory)),
+        weights="",
+        fingerprint="",
+        examples=write_examples(Folder.at(tmp_path), [make_example(index) for index in range(11)]).folder.uri,
+        model="",
+        folder="",
+    )
+    alone, dropped = read_tokens(task, seed_directory)
+    assert len(alone) + dropped["too_long"] == 11
+    assert dropped["too_long"] > 0
+    parts = [list(encoded_examples(task, seed_directory, rank, ranks)) for rank in range(ranks)]
+    monkeypatch.setattr(data, "dist", SimpleNamespace(is_initialized=lambda: True))
+    monkeypatch.setattr(data, "on_each_rank", lambda work: parts)
+    together, dropped_together = read_tokens(task, seed_directory)
+    assert dropped_together == dropped
+    assert [(row.id, row.prompt_length) for row in together] == [(row.id, row.prompt_length) for row in alone]
+    assert all(map(np.array_equal, [row.texts[0] for row in together], [row.texts[0] for row in alone]))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stj.config import TrainConfig
-from stj.train.host import cores, updating
+from stj.train.host import cores, free_memory, updating
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,20 @@ def test_an_offloaded_optimizer_has_its_share_of_the_cores_while_it_updates(
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("max", 4_096_000), ("3000000", 2_500_000), ("500000", 0), ("9000000", 4_096_000)]
+)
+def test_free_memory_is_the_machine_s_and_no_more_than_a_container_s(limit: str, expected: int, tmp_path: Path) -> None:
+    machine = tmp_path / "meminfo"
+    machine.write_text("MemTotal:  8000 kB\nMemAvailable:    4000 kB\n")
+    assert free_memory(machine, tmp_path) == 4_096_000
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text("700000\n")
+    (tmp_path / "memory.stat").write_text("anon 500000\ninactive_file 200000\n")
+    assert free_memory(machine, tmp_path) == expected
+
+
+def test_this_machine_has_free_memory() -> None:
+    assert free_memory() > 0

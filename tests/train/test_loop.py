@@ -1,22 +1,26 @@
 """One real rank under DeepSpeed in this process, without Ray: what it refuses, and what it reports."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import deepspeed
 import pytest
 import torch
 from deepspeed.utils import safe_get_full_fp32_param
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPTJConfig, GPTJForCausalLM
 
 from stj.config import LoraConfig, ModelConfig, TrainConfig
-from stj.errors import TrainingFailed
+from stj.errors import ModelError, TrainingFailed
 from stj.storage.folder import Folder
+from stj.train.committed import committed
 from stj.train.job import TrainingJob
 from stj.train.loop import run_rank
 from stj.train.metrics import StepMetrics, read_metrics, step_line
 from stj.train.model import load_engine
+from stj.train.snapshot import HostMemory
 from tests.train.conftest import make_example, write_examples
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_rank")]
@@ -43,6 +47,12 @@ def job(folder: Path, seed: Path, max_seq_len: int = 256, count: int = 3) -> Tra
 def test_nothing_to_train_on_is_one_line(seed_directory: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingFailed, match=r"no examples to train on \(3 are longer than max_seq_len=8 tokens, 0 have"):
         run_rank(job(tmp_path, seed_directory, max_seq_len=8))
+
+
+def test_a_model_whose_class_takes_no_attention_of_packed_rows_is_one_line(tmp_path: Path) -> None:
+    GPTJForCausalLM(GPTJConfig(n_embd=32, n_layer=1, n_head=4, rotary_dim=4, vocab_size=64)).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="its class in transformers takes no attention of packed rows"):
+        load_engine(tmp_path, TrainConfig(device="cpu", workers=1))
 
 
 def test_a_loss_that_is_not_finite_names_the_examples(seed_directory: Path, tmp_path: Path) -> None:
@@ -88,12 +98,14 @@ def weights_of(engine: deepspeed.DeepSpeedEngine) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("lora", [None, ADAPTERS], ids=["all weights", "adapters"])
 def test_a_training_in_segments_makes_the_weights_of_one_that_nobody_interrupted(
-    lora: LoraConfig | None, seed_directory: Path, tmp_path: Path
+    lora: LoraConfig | None, seed_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each segment ends with a checkpoint and an export; the learning rate is that of all steps. Adapters draw dropout too."""
     tasks = [job(tmp_path / name, seed_directory, count=16) for name in ("whole", "segments")]
     config = replace(tasks[0].config, max_epochs=2, checkpoint_every_steps=4, lr=1e-2, warmup_steps=2, lora=lora)
     whole, segments = (replace(task, config=config) for task in tasks)
+    if lora:  # the other way: there is no room for a copy
+        monkeypatch.setattr(HostMemory, "fits", lambda memory, engine: False)
     seen: list[int] = []
     result = run_rank(exported(whole, "model"), on_step=lambda metrics: seen.append(metrics.step))
     assert (result.steps, seen) == (6, [1, 2, 3, 4, 5, 6])
@@ -106,6 +118,30 @@ def test_a_training_in_segments_makes_the_weights_of_one_that_nobody_interrupted
     run_rank(replace(exported(segments, "again"), until=4))  # an export that was lost
     assert same_weights(tmp_path / "segments/again", tmp_path / "segments/first")
     assert not same_weights(tmp_path / "segments/first", tmp_path / "segments/last")
+
+
+def test_a_checkpoint_holds_the_weights_of_its_moment_though_later_steps_run_first(
+    seed_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are written only when the step after it is done."""
+    task = job(tmp_path, seed_directory, count=16)
+    task = replace(task, config=replace(task.config, max_epochs=2, checkpoint_every_steps=4, lr=1e-2, warmup_steps=2))
+    later, save, saved = threading.Event(), torch.save, list[Path]()
+
+    def late_save(state: Any, path: Path) -> None:
+        assert later.wait(60)
+        save(state, path)
+        saved.append(path)
+
+    monkeypatch.setattr("stj.train.checkpoint_writer.torch.save", late_save)
+    run_rank(exported(task, "model"), on_step=lambda metrics: later.set() if metrics.step == 5 else None)
+    assert {path.parent.name for path in saved} == {"step_00000004"}
+    (whole,) = committed(Folder.at(tmp_path / "checkpoints"), "mine")
+    assert sorted(whole.files) == sorted(path.name for path in saved)
+    steps: list[int] = []
+    run_rank(exported(task, "resumed"), on_step=lambda metrics: steps.append(metrics.step))
+    assert steps == [5, 6]
+    assert same_weights(tmp_path / "resumed", tmp_path / "model")
 
 
 def exported(task: TrainingJob, name: str) -> TrainingJob:

@@ -21,13 +21,13 @@ def checkpoint(step: int, seconds: float) -> Checkpoint:
     return Checkpoint(fingerprint="mine", step=step, epoch=0, samples=step, world_size=2, files={}, seconds=seconds)
 
 
-def action(end: bool, left_s: float, done: int, last: Checkpoint | None) -> RankAction:
+def action(end: bool, left_s: float, done: int, last: Checkpoint | None, *, writing: bool = False) -> RankAction:
     notice = Notice(time.time() + left_s, end)
-    return NoticeHandler(lambda: notice).next_action(done, last)
+    return NoticeHandler(lambda: notice).next_action(done, last, writing=writing)
 
 
 def test_without_a_notice_training_continues() -> None:
-    assert NoticeHandler(lambda: None).next_action(7, None) == RankAction()
+    assert NoticeHandler(lambda: None).next_action(7, None, writing=False) == RankAction()
 
 
 def test_a_checkpoint_is_made_if_one_as_long_as_the_last_fits_the_notice() -> None:
@@ -36,6 +36,13 @@ def test_a_checkpoint_is_made_if_one_as_long_as_the_last_fits_the_notice() -> No
     assert action(True, 20, 107, last) == RankAction(save=False, end=True)
     assert action(False, 60, 107, last) == RankAction(save=True, end=False)
     assert action(False, 20, 107, last) == RankAction()
+
+
+def test_if_another_checkpoint_is_being_written_there_must_be_time_for_both() -> None:
+    last = checkpoint(step=100, seconds=30)
+    assert action(True, 70, 207, last, writing=True) == RankAction(save=True, end=True)
+    assert action(True, 50, 207, last, writing=True) == RankAction(save=False, end=True)
+    assert action(True, 50, 207, last) == RankAction(save=True, end=True)
 
 
 def test_what_is_saved_is_not_saved_again_and_what_never_was_is_tried() -> None:
@@ -49,7 +56,7 @@ def test_each_machine_that_goes_is_answered_with_one_checkpoint() -> None:
     notices = [Notice(math.inf, end=False)] * 2 + [Notice(time.time() + 60, end=False)] * 2
     handler = NoticeHandler(iter(notices).__next__)
     last = checkpoint(step=1, seconds=0)
-    assert [handler.next_action(step, last).save for step in (2, 3, 4, 5)] == [True, False, True, False]
+    assert [handler.next_action(step, last, writing=False).save for step in (2, 3, 4, 5)] == [True, False, True, False]
 
 
 def test_the_message_says_where_training_resumes() -> None:

@@ -1,5 +1,6 @@
 """Room for a training, made or refused before its first step."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -89,3 +90,9 @@ def test_a_training_that_cannot_fit_is_refused_before_the_first_step(folder: str
 def test_a_seed_of_unknown_shape_is_trained_as_before(disk: Path) -> None:
     make_room_everywhere(job("s3://bucket/run?region=us-east-1", checkpoint=0, model=0), steps=100)
     assert len([path for path in (disk / "cache").iterdir() if path.is_dir()]) == 2
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(1, 50), (2, 100), (64, 100)])  # a model of 100 bytes, shards of 50
+def test_each_rank_of_a_machine_holds_a_shard_while_it_exports(workers: int, expected: int) -> None:
+    task = job("s3://bucket/run?region=us-east-1")
+    assert scratch_bytes(replace(task, config=replace(task.config, workers=workers)), 0, 1) == expected

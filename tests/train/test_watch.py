@@ -42,7 +42,7 @@ def write_steps(folder: Folder, last: int, torn: str = "") -> None:
 
 @contextmanager
 def watching(folder: Folder, log_every_s: float = 0) -> Iterator[None]:
-    training_watch = TrainingWatch("iteration_1/model", folder, 9, LiveLine(), log_every_s)
+    training_watch = TrainingWatch("iteration_1/model", folder, LiveLine(), log_every_s)
     try:
         yield
     finally:
@@ -72,14 +72,14 @@ def test_a_log_gets_what_the_ranks_wait_for_then_steps_and_the_last_one_at_the_e
         assert soon(lambda: has(caplog, "iteration_1/model: loading the model"))
         assert not has(caplog, "iteration_1/model: step")
         folder.write(METRICS, b"")
-        write_progress(folder, TAKING_STEPS)
+        write_progress(folder, TAKING_STEPS, steps=9)
         assert soon(lambda: has(caplog, "iteration_1/model: waiting for the first step"))
         write_steps(folder, 1)
         assert soon(lambda: has(caplog, SHOWN.format(step=1)))
         write_steps(folder, 2, torn='{"step": 3')
         assert soon(lambda: has(caplog, SHOWN.format(step=2) + " | eta "))
         write_steps(folder, 9)
-        write_progress(folder, EXPORTING)
+        write_progress(folder, EXPORTING, steps=9)
         assert soon(lambda: has(caplog, "iteration_1/model: exporting the model"))
     assert caplog.messages[-1].startswith(SHOWN.format(step=9) + " | eta 0s")
 
@@ -88,7 +88,7 @@ def test_a_log_gets_few_lines_but_always_the_first_and_the_last(tmp_path: Path, 
     caplog.set_level(logging.INFO)
     folder = Folder.at(tmp_path)
     with watching(folder, log_every_s=3600):
-        write_progress(folder, TAKING_STEPS)
+        write_progress(folder, TAKING_STEPS, steps=9)
         write_steps(folder, 9)
     first, last = caplog.messages
     assert (first, last) == ("iteration_1/model: starting ranks", SHOWN.format(step=9))
@@ -124,7 +124,7 @@ def test_a_damaged_file_and_a_folder_that_cannot_be_read_do_not_end_the_watch(
     folder = Folder.at(tmp_path)
     (folder / "checkpoints").write("progress.json", b'{"activ')
     with watching(folder):
-        write_progress(folder, TAKING_STEPS)
+        write_progress(folder, TAKING_STEPS, steps=9)
         write_steps(folder, 3)
         assert soon(lambda: has(caplog, SHOWN.format(step=3)))
 
@@ -154,12 +154,12 @@ def test_no_content_of_a_file_ends_the_watch_or_the_training(
     caplog.set_level(logging.INFO)
     folder = Folder.at(tmp_path)
     with watching(folder):
-        write_progress(folder, TAKING_STEPS)
+        write_progress(folder, TAKING_STEPS, steps=9)
         write_steps(folder, 2)
         assert soon(lambda: has(caplog, SHOWN.format(step=2)))
         (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
         time.sleep(0.1)
-        write_progress(folder, TAKING_STEPS)
+        write_progress(folder, TAKING_STEPS, steps=9)
         write_steps(folder, 3)
         assert soon(lambda: has(caplog, SHOWN.format(step=3)))
         write_restarts(folder, ["ranks restart"])
@@ -173,7 +173,7 @@ def test_a_store_that_answers_late_leaves_the_terminal_to_others(tmp_path: Path,
     monkeypatch.setattr(watch._TrainingState, "look", lambda state: asked.set() or answer.wait(60))
     line = LiveLine()
     monkeypatch.setattr(line, "show", shown.append)
-    training_watch = TrainingWatch("iteration_1/model", Folder.at(tmp_path), 9, line)
+    training_watch = TrainingWatch("iteration_1/model", Folder.at(tmp_path), line)
     assert asked.wait(60)
     training_watch.close()
     before = list(shown)
@@ -198,7 +198,7 @@ def test_on_a_terminal_one_line_is_written_over(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(sys, "stderr", terminal)
         with watching(folder):
             assert soon(lambda: shows("iteration_1/model: starting ranks"))
-            write_progress(folder, TAKING_STEPS)
+            write_progress(folder, TAKING_STEPS, steps=9)
             for step in (1, 2):
                 write_steps(folder, step)
                 assert soon(lambda step=step: shows(SHOWN.format(step=step)))  # type: ignore[misc]
