@@ -16,9 +16,11 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from tests.cluster_mutations import REPLACED
-from tests.cluster_rules import CLUSTER, ENVIRONMENT, ROOT, RULES, faults
-from tests.cluster_scripts import SCRIPTS, script_faults
+from tests.cluster.dockerfile import ENVIRONMENT
+from tests.cluster.planted import REPLACED
+from tests.cluster.reading import CLUSTER, ROOT
+from tests.cluster.rules import RULES, faults
+from tests.cluster.scripts import SCRIPTS, script_faults
 
 CRD = Path(os.environ.get("STJ_TEST_DATA", "")) / "kuberay_crds" / "ray.io_rayjobs.yaml"
 NEEDS_CRD = pytest.mark.skipif(not CRD.is_file(), reason="STJ_TEST_DATA names no folder with kuberay_crds/ray.io_rayjobs.yaml")
