@@ -1,5 +1,6 @@
 """Machines that lack what a run needs: nodes of a real Ray, with other packages and another view of the disk."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -73,6 +74,17 @@ def test_each_fault_is_one_line_within_seconds(place: Path) -> None:
     needed = expected_packages().named["transformers"]
     assert lines[1].startswith(f"machine {address}: it has transformers 5.18.0, where the run needs transformers {needed}: ")
     assert not any("\n" in line for line in lines)
+
+
+def test_the_doctor_names_a_run_root_that_one_machine_does_not_see(place: Path) -> None:
+    address = ray.get_runtime_context().gcs_address
+    words = ["doctor", str(ROOT / "conf" / "mini.yaml"), f"run_root={place}/not_made_yet", f"ray.address={address}", "--json"]
+    done = subprocess.run([sys.executable, "-m", "stj.cli", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    faults = [finding["words"] for finding in json.loads(done.stdout)["findings"] if not finding["ok"]]
+    assert any(f"it does not see what the driver wrote to {place}: name a run_root" in fault for fault in faults)
+    assert any("it has transformers 5.18.0" in fault for fault in faults)
+    assert list(place.iterdir()) == []
 
 
 def test_a_machine_that_is_as_it_must_be_and_one_that_does_not_answer(place: Path) -> None:
