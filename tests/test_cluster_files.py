@@ -5,6 +5,7 @@ A rule that notices nothing is worth nothing: at least 20 faults are planted in 
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -44,6 +45,13 @@ def test_a_planted_fault_is_noticed(name: str, number: int, tmp_path: Path) -> N
     planted = text.replace(old, new) if name == "kuberay.yaml" else text.replace(old, new, 1)
     noticed = script_faults(name, planted, tmp_path) if name in SCRIPTS else next(faults(name, planted), None)
     assert noticed, f"{old!r} became {new!r}, and no rule noticed"
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_shellcheck_names_no_fault(name: str) -> None:
+    done = subprocess.run(["shellcheck", CLUSTER / name], capture_output=True, text=True, check=False)
+    assert not done.stdout
 
 
 def test_every_file_has_rules_and_twenty_planted_faults() -> None:

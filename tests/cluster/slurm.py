@@ -1,8 +1,9 @@
 """Rules for cluster/slurm.sh: what it starts on bare machines and in containers, and what becomes of SLURM's notice."""
 
 import re
+import shutil
 import signal
-import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,9 +86,10 @@ def _bare_machines(desk: Desk) -> Iterator[str]:
         yield from differs("the programs", variables["PATH"].split(":")[0], f"{desk.directory}/.venv/bin")
         yield from _step(words, str(scratch), [])
         yield from differs("a run on bare machines", (code, message), (0, ""))
-    bare = _JOB | {"SLURM_CPUS_PER_TASK": "4", "USER": "stj-test-of-tmp"}
-    yield from differs("the disk without settings", "mkdir -p /tmp/stj-stj-test-of-tmp " in desk.run("c.yaml", **bare)[1], True)
-    subprocess.run(["rm", "-rf", "/tmp/stj-stj-test-of-tmp"], check=True)
+    user = f"test-{uuid.uuid4().hex}"
+    calls = desk.run("c.yaml", **_JOB | {"USER": user})[1]
+    yield from differs("the disk without settings", f" mkdir -p /tmp/stj-{user} " in calls, True)
+    shutil.rmtree(f"/tmp/stj-{user}", ignore_errors=True)
 
 
 def _step(
