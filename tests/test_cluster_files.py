@@ -1,6 +1,6 @@
 """The cluster files pass the checks of Ray, KubeRay, SkyPilot and bash without a cloud, and rules that no schema knows.
 
-A rule that notices nothing is worth nothing: at least 20 faults are planted in each file, and each must be noticed.
+A rule that notices nothing is worth nothing: more than 30 faults are planted in each file, and each must be noticed.
 """
 
 import os
@@ -54,9 +54,9 @@ def test_shellcheck_names_no_fault(name: str) -> None:
     assert not done.stdout
 
 
-def test_every_file_has_rules_and_twenty_planted_faults() -> None:
+def test_every_file_has_rules_and_thirty_planted_faults() -> None:
     assert {file.name for file in CLUSTER.iterdir()} - {"README.md"} == {*RULES, *SCRIPTS} == set(REPLACED)
-    assert min(len(planted) for planted in REPLACED.values()) >= 20
+    assert min(len(planted) for planted in REPLACED.values()) > 30
 
 
 @pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml"])

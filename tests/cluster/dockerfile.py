@@ -63,7 +63,7 @@ _PINS = [
     r"pip install --no-cache-dir uv==(?P<uv>[\d.]+)",
     f"uv pip install --system --no-cache --compile-bytecode --no-deps -r {LISTS[0]} -r {LISTS[1]}",
 ]
-_OWN = [r"uv pip install --system --no-cache --no-deps \."]
+_PROJECT = [r"uv pip install --system --no-cache --no-deps \."]
 _JOINTS = {"&&", "|", ">", ";"}
 
 
@@ -82,7 +82,7 @@ def dockerfile(text: str) -> Faults:
     )
     yield from differs("EFA's installer, which other networks do not want,", values["ARG"], ['EFA=""'])
     facts: dict[str, str] = {}
-    for step, forms in zip(values["RUN"], (_APT, _EFA, _USER, _PINS, _OWN), strict=True):
+    for step, forms in zip(values["RUN"], (_APT, _EFA, _USER, _PINS, _PROJECT), strict=True):
         yield from _step(step, forms, facts)
     yield from differs("Debian's packages", sorted(facts["packages"].split()), sorted(PACKAGES))
     yield from differs("uv", facts["uv"], makefile_uv())
@@ -124,15 +124,15 @@ def _step(step: str, forms: list[str], facts: dict[str, str]) -> Faults:
 def _copies(lines: list[str]) -> Faults:
     """What the image holds of the project is there, belongs to ray, and lies where the next step looks."""
     copies = [line.split() for line in lines]
-    lists, *own = copies
+    lists, *project = copies
     yield from differs(
         "the lists", [*lists[:-1], lists[-1]], ["requirements/gpu.txt", "requirements/cloud.txt", "/tmp/requirements/"]
     )
-    yield from differs("the owner", {words[0] for words in own}, {"--chown=ray:users"})
-    sources = [source for words in own for source in words[1:-1]]
+    yield from differs("the owner", {words[0] for words in project}, {"--chown=ray:users"})
+    sources = [source for words in project for source in words[1:-1]]
     yield from differs("the project", sources, ["pyproject.toml", "LICENSE", "README.md", "stj", "conf", "cluster"])
     for source in [*lists[:-1], *sources]:
         if not (ROOT / source).exists():
             yield f"{source} does not exist"
-    for words in own:
+    for words in project:
         yield from differs(f"the place of {words[1]}", words[-1], "./" if len(words) > 3 else f"./{words[1]}")

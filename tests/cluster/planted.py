@@ -315,6 +315,7 @@ REPLACED: dict[str, list[tuple[str, str]]] = {
         ("EFA=1.51.0", "EFA=1.4.0"),
     ],
     "slurm.sh": [
+        (' --cpus-per-task="$SLURM_CPUS_PER_TASK"', ""),
         ("580.65.06", "570.26"),
         ("#SBATCH --signal=B:TERM@150\n", ""),
         ("--signal=B:TERM@150", "--signal=TERM@150"),

@@ -97,7 +97,7 @@ def _step(
 ) -> Iterator[str]:
     """The words of the step that runs the command on all nodes."""
     run = [
-        *("--nodes=2", "--ntasks=2", "--kill-on-bad-exit=1", *inside, "bash", "-c"),
+        *("--nodes=2", "--ntasks=2", "--cpus-per-task=96", "--kill-on-bad-exit=1", *inside, "bash", "-c"),
         'exec cluster/run_on_nodes.sh "$1" "$2" "$3" "$SLURM_PROCID" "${@:4}"',
         *("run", directory, "10.0.0.1:22345", "2", "--num-cpus=96 --num-gpus=8", "stj", "run", *command),
     ]
