@@ -93,6 +93,8 @@ def run_config(words: list[str]) -> Config:
     """The config of a `stj run`, by stj's own loader. Raises ValueError for a file or a setting that does not exist."""
     if words[:2] != ["stj", "run"]:
         raise ValueError(f"{words[:2]} starts no run")
+    if not any(word.endswith(".yaml") for word in words):
+        raise ValueError(f"{words} names no config")
     files = [ROOT / word.removeprefix("/home/ray/stj/") for word in words[2:] if "=" not in word]
     try:
         return load(files, [word for word in words[2:] if "=" in word])

@@ -65,8 +65,9 @@ def _run(task: Mapping[str, Any]) -> Faults:
     options = dict(option.split("=") for option in words[6].split())
     yield from differs("Ray's options", set(options), {"--num-gpus", "--dashboard-agent-listen-port"})
     yield from differs("GPUs", options["--num-gpus"], "$SKYPILOT_NUM_GPUS_PER_NODE")
-    if not port.isdigit() or port == "6380" or int(options["--dashboard-agent-listen-port"]) in (52365, int(port)):
-        yield "a port is SkyPilot's own"
+    ports = {int(port), int(options["--dashboard-agent-listen-port"])}
+    if len(ports) < 2 or ports & {6380, 52365} or not all(1024 <= number < 65536 for number in ports):
+        yield f"of the ports {ports}, one is SkyPilot's or none that a user may open"
     config = run_config([word.replace("$RUN_ROOT", task["envs"]["RUN_ROOT"]) for word in words[7:]])
     yield from differs(
         "the run and its ranks", (config.run_root, config.train.workers), ("s3://YOUR-BUCKET/paper", 8 * task["num_nodes"])
