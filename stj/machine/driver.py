@@ -28,8 +28,10 @@ class NvidiaDriver:
     """Whether the library and the kernel's module are of different versions: the driver was updated, and the old one runs."""
 
     def serves(self, built_for: tuple[int, int]) -> bool:
-        """Whether programs for this CUDA run. Within a major version of CUDA, every driver serves every minor version."""
-        return self.cuda is not None and self.cuda[0] >= built_for[0] and not self.restart
+        """Whether it is new enough for this CUDA. Within a major version of CUDA, every driver serves every minor version."""
+        if self.cuda:
+            return self.cuda[0] >= built_for[0]
+        return _numbers(self.version) >= _numbers(oldest_driver(built_for))
 
     def words(self) -> str:
         """The driver in words."""
@@ -72,10 +74,10 @@ def driver_fault(driver: NvidiaDriver | None, built_for: tuple[int, int] | None,
         return f"it shows no NVIDIA driver, and {needs}: install it, and {in_container}"
     if driver.restart:
         return f"the {driver.words()} was updated while it ran, and no program can use it: restart the machine"
-    if driver.cuda is None:
-        return f"it has {driver.words()}, but programs find no {_LIBRARY}: {in_container}, with `compute` and `utility`"
     if not driver.serves(built_for):
         return f"{driver.words()}, and {needs}: update the driver, or start the machine from an image that has it"
+    if driver.cuda is None:
+        return f"it has {driver.words()}, but programs find no {_LIBRARY}: {in_container}, with `compute` and `utility`"
     return None
 
 
@@ -127,3 +129,7 @@ def _torch_facts() -> str:
     if spec is None or spec.origin is None:
         return ""
     return (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))

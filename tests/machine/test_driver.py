@@ -50,6 +50,8 @@ def test_the_oldest_driver_of_an_unknown_cuda_is_that_of_the_nearest_known_one()
 def test_a_fault_names_what_a_container_lacks_and_a_driver_that_was_updated() -> None:
     hidden = driver_fault(NvidiaDriver(version="580.65.06", cuda=None), (13, 0), "2.13.0") or ""
     assert hidden.startswith("it has NVIDIA driver 580.65.06, but programs find no libcuda.so.1: give a container the GPUs")
+    older = driver_fault(NvidiaDriver(version="580.65.05", cuda=None), (13, 0), "2.13.0") or ""
+    assert older.startswith("NVIDIA driver 580.65.05, and torch 2.13.0 needs driver 580.65.06 or newer")
     updated = driver_fault(NvidiaDriver(version="580.65.06", cuda=(13, 0), restart=True), (13, 0), "2.13.0") or ""
     assert updated.endswith("restart the machine")
 
