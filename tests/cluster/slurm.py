@@ -70,6 +70,7 @@ def _bare_machines(desk: Desk) -> Iterator[str]:
     for settings, disk in (
         ({"SCRATCH": str(desk.directory / "disk")}, desk.directory / "disk"),
         ({"SLURM_TMPDIR": str(desk.directory / "job"), "HF_HOME": "/nfs/hf"}, desk.directory / "job"),
+        ({"SCRATCH": str(desk.directory / "disk"), "HF_TOKEN_PATH": "/nfs/token"}, desk.directory / "disk"),
     ):
         scratch = disk / "stj-me"
         code, calls, message = desk.run("conf/p.yaml", "run_root=/shared/a b", **_JOB, **settings)
@@ -81,7 +82,7 @@ def _bare_machines(desk: Desk) -> Iterator[str]:
         caches = {"HF_HOME": "hf", "STJ_CACHE": "stj", "TMPDIR": "tmp", "XDG_CACHE_HOME": "cache"}
         needed = {name: f"{scratch}/{place}" for name, place in caches.items()}
         yield from differs("the places on the nodes' disks", {name: variables[name] for name in caches}, needed)
-        token = f"{settings.get('HF_HOME', home / '.cache' / 'huggingface')}/token"
+        token = settings.get("HF_TOKEN_PATH") or f"{settings.get('HF_HOME', home / '.cache' / 'huggingface')}/token"
         yield from differs("the token for gated models", variables["HF_TOKEN_PATH"], token)
         yield from differs("the programs", variables["PATH"].split(":")[0], f"{desk.directory}/.venv/bin")
         yield from _step(words, str(scratch), [])
