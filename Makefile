@@ -64,7 +64,7 @@ lock: $(BIN)/uv  ## pins move only where requirements/*.in asks for it; delete a
 	$(COMPILE) --override requirements/dev-overrides.txt -c requirements/gpu.txt requirements/cloud.in -o .cloud.tmp && grep -vE $(OTHERS) .cloud.tmp > .cloudall.tmp
 	awk -F '[=; ]' 'NR == FNR { there[$$1]; next } !($$1 in there)' requirements/gpu.txt .cloudall.tmp > requirements/cloud.txt  # beside gpu.txt, in one image
 	rm .cpu.tmp .gpu.tmp .dev.tmp .devall.tmp .cloud.tmp .cloudall.tmp
-	$(BIN)/python requirements/check.py requirements/gpu.txt
+	$(BIN)/python requirements/check.py requirements/gpu.txt && sha256sum requirements/gpu.txt > requirements/gpu.sha256
 
 $(BIN)/uv: install
 

@@ -26,6 +26,7 @@ ray_ended() {
 }
 
 head_answers() {  # `ray health-check` takes a minute to see that a head is gone.
+    # shellcheck disable=SC2016  # the inner bash fills in its own words
     timeout 5 bash -c 'exec 3<> "/dev/tcp/$0/$1"' "${address%:*}" "${address##*:}" 2> /dev/null
 }
 

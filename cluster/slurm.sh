@@ -89,7 +89,9 @@ srun --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" \
     mkdir -p "$scratch" "$scratch/cache" "$scratch/hf" "$scratch/ray" "$scratch/stj" "$scratch/tmp"
 
 # The step runs in the background, so that this shell hears SLURM's notice and hands it to `stj` alone, not to Ray.
-srun --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" --kill-on-bad-exit=1 "${inside[@]}" "${in_container[@]}" \
+# `srun` does not take --cpus-per-task from sbatch (since SLURM 22.05): without it, all of a node's processes share one CPU.
+# shellcheck disable=SC2016  # each node fills in its own rank
+srun --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 "${inside[@]}" "${in_container[@]}" \
     bash -c 'exec cluster/run_on_nodes.sh "$1" "$2" "$3" "$SLURM_PROCID" "${@:4}"' run \
     "$directory" "$head_ip:$port" "$SLURM_NNODES" "--num-cpus=$SLURM_CPUS_PER_TASK --num-gpus=$SLURM_GPUS_ON_NODE" \
     stj run "$@" &

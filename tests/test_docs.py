@@ -22,7 +22,10 @@ sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "docs" / "_ext")]
 import settings  # noqa: E402  (docs/ and docs/_ext are no packages)
 from repository_links import anchors, broken_links  # noqa: E402
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "cluster/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 BLOCK = re.compile(r"^```(?:bash|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(stj [a-z][^`\n]*)`")
 A_PATH = re.compile(r"(?<![\w/.:-])((?:stj|conf|tests|cluster|benchmarks|requirements|docs)/[\w./-]*\w/?)")

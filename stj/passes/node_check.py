@@ -87,7 +87,7 @@ def _ask(nodes: Sequence[dict[str, Any]], needs: MachineNeeds, answer_s: float) 
 def _on(node: dict[str, Any], needs: MachineNeeds) -> Any:
     strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
     here = needs if node["Resources"].get("GPU") else needs.without_gpu()
-    return ray.remote(_fault).options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote(here)
+    return ray.remote(_fault).options(num_cpus=0, max_retries=2, scheduling_strategy=strategy).remote(here)
 
 
 def _fault(needs: MachineNeeds) -> str:

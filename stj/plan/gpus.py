@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from stj.config import Config
 from stj.errors import CheckFailed
-from stj.machine.driver import NvidiaDriver, driver_fault, served_cuda, torch_version
+from stj.machine.driver import NvidiaDriver, driver_fault, driver_here, torch_version
 from stj.models.shapes import shape_of
 from stj.plan.memory import GB, role_plan
 from stj.plan.training import training_plan
@@ -19,13 +19,14 @@ class Gpus:
     names: tuple[str, ...]
     memory_gb: float
     """Memory of the smallest GPU, in GB (10^9 bytes)."""
-    driver: str
-    cuda: tuple[int, int]
-    """The newest CUDA that the driver serves: major and minor version."""
+    driver: NvidiaDriver
 
 
 def gpus_here() -> Gpus | None:
-    """The GPUs of this machine; None if there are none, or if the library is not installed (it comes with vLLM's GPU build)."""
+    """The GPUs of this machine; None if there are none, or if the library is not installed (it comes with vLLM's GPU build).
+
+    Raises CheckFailed if the library does not answer, as after the loss of a GPU.
+    """
     try:
         import pynvml
     except ImportError:
@@ -38,12 +39,14 @@ def gpus_here() -> Gpus | None:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
         names = [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
         memory = [pynvml.nvmlDeviceGetMemoryInfo(handle).total for handle in handles]
-        driver, cuda = str(pynvml.nvmlSystemGetDriverVersion()), served_cuda(pynvml)
+    except pynvml.NVMLError as error:
+        raise CheckFailed(f"this machine: NVIDIA's library says nothing of its GPUs ({error}): see nvidia-smi") from None
     finally:
         pynvml.nvmlShutdown()
-    if not names:
+    driver = driver_here()
+    if not names or driver is None:
         return None
-    return Gpus(names=_visible(names), memory_gb=min(memory) / GB, driver=driver, cuda=cuda)
+    return Gpus(names=_visible(names), memory_gb=min(memory) / GB, driver=driver)
 
 
 def check_gpus(gpus: Gpus | None, built_for: tuple[int, int] | None, needs: Mapping[str, int]) -> str:
@@ -62,9 +65,9 @@ def check_gpus(gpus: Gpus | None, built_for: tuple[int, int] | None, needs: Mapp
             raise CheckFailed(
                 f"{setting} asks for {needed} GPUs, and this machine has {count}: lower it, or name a cluster in ray.address"
             )
-    if fault := driver_fault(NvidiaDriver(version=gpus.driver, cuda=gpus.cuda), built_for, torch_version()):
+    if fault := driver_fault(gpus.driver, built_for, torch_version()):
         raise CheckFailed(f"this machine: {fault}")
-    return f"{count} x {gpus.names[0]}, {gpus.memory_gb:.0f} GB each, driver {gpus.driver}"
+    return f"{count} x {gpus.names[0]}, {gpus.memory_gb:.0f} GB each, driver {gpus.driver.version}"
 
 
 def check_memory(gpus: Gpus, config: Config, *, trains: bool) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from stj.errors import StjError
 from stj.machine.needs import MachineNeeds, machine_words
-from stj.machine.place import MARK, place_in, shared
+from stj.machine.place import MARK, place_in, seen_from_here, shared
 from stj.storage.folder import Folder
 
 
@@ -25,6 +25,24 @@ def test_a_machine_that_sees_the_mark_and_one_that_does_not(tmp_path: Path) -> N
         assert place.fault() == fault
     assert os.listdir(tmp_path / "run") == []
     assert place_in(Folder.at(tmp_path / "run")) is None
+
+
+def test_a_look_beside_a_run_leaves_the_run_s_mark(tmp_path: Path) -> None:
+    with shared(Folder.at(tmp_path / "run")) as place:
+        with seen_from_here(str(tmp_path / "run")) as look:
+            assert look.fault() is None
+            assert look.name != place.name
+        assert place.fault() is None
+        assert os.listdir(tmp_path / "run") == [MARK]
+
+
+def test_a_look_makes_no_directory(tmp_path: Path) -> None:
+    with seen_from_here(str(tmp_path / "new" / "run")) as look:
+        assert look.uri == str(tmp_path)
+        assert look.fault() is None
+        (tmp_path / look.name).unlink()
+        assert "it does not see what the driver wrote to" in (look.fault() or "")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_directory_that_a_machine_may_only_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Machines that lack what a run needs: nodes of a real Ray, with other packages and another view of the disk."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -43,18 +44,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     start = f"{binary} start --address={ray.get_runtime_context().gcs_address} --num-cpus=1 --block"
     path, patient = os.environ.get("PYTHONPATH", ""), os.environ | {"RAY_raylet_start_wait_time_s": "120"}
     hidden = f"mount -t tmpfs none {shlex.quote(str(folder / 'run'))} && exec {start} --resources='{{\"hidden\": 1}}'"
-    nodes = [
-        subprocess.Popen([*start.split(), '--resources={"older": 1}'], env=patient | {"PYTHONPATH": f"{folder}/older:{path}"}),
-        subprocess.Popen(["unshare", "--mount", "bash", "-c", hidden], env=patient),
+    commands = [
+        ([*start.split(), '--resources={"older": 1}'], patient | {"PYTHONPATH": f"{folder}/older:{path}"}),
+        (["unshare", "--mount", "bash", "-c", hidden], patient),
     ]
+    nodes: list[subprocess.Popen[bytes]] = []
     try:
-        assert soon(lambda: len(ray.nodes()) == 3, 120), "two more nodes of Ray did not start"
+        for command, environment in commands:  # In turn: two that start at once take the same name for a socket, and one dies.
+            nodes.append(subprocess.Popen(command, env=environment))
+            assert soon(lambda: len(ray.nodes()) == 1 + len(nodes), 120), f"Ray's node {len(nodes)} did not join"
         yield folder / "run"
     finally:
-        ray.shutdown()
         for node in nodes:
-            node.terminate()
-            node.wait(30)
+            node.terminate()  # While the head lives: a node tells it that it goes, and waits long for one that is gone.
+        for node in nodes:
+            node.wait(60)
+        ray.shutdown()
 
 
 def test_each_fault_is_one_line_within_seconds(place: Path) -> None:
@@ -69,6 +74,17 @@ def test_each_fault_is_one_line_within_seconds(place: Path) -> None:
     needed = expected_packages().named["transformers"]
     assert lines[1].startswith(f"machine {address}: it has transformers 5.18.0, where the run needs transformers {needed}: ")
     assert not any("\n" in line for line in lines)
+
+
+def test_the_doctor_names_a_run_root_that_one_machine_does_not_see(place: Path) -> None:
+    address = ray.get_runtime_context().gcs_address
+    words = ["doctor", str(ROOT / "conf" / "mini.yaml"), f"run_root={place}/not_made_yet", f"ray.address={address}", "--json"]
+    done = subprocess.run([sys.executable, "-m", "stj.cli", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    faults = [finding["words"] for finding in json.loads(done.stdout)["findings"] if not finding["ok"]]
+    assert any(f"it does not see what the driver wrote to {place}: name a run_root" in fault for fault in faults)
+    assert any("it has transformers 5.18.0" in fault for fault in faults)
+    assert list(place.iterdir()) == []
 
 
 def test_a_machine_that_is_as_it_must_be_and_one_that_does_not_answer(place: Path) -> None:
@@ -113,7 +129,7 @@ class Holder:
 
 
 def test_a_training_is_refused_before_its_ranks_connect(place: Path) -> None:
-    examples = write_examples(Folder.at(place) / "examples", [make_example(index) for index in range(20)])
+    examples = write_examples(Folder.at(place) / "examples", [make_example(index) for index in range(60)])
     config = TrainConfig(workers=4, device="cpu", cpus_per_worker=1, max_seq_len=256, max_num_tokens=256, max_failures=0)
     output = Artifact(Folder.at(place / "iteration_1" / "model"), {"step": "train"})
     with pytest.raises(CheckFailed, match=r"it does not see what the driver wrote to .*/checkpoints|transformers 5\.18\.0"):

@@ -7,9 +7,10 @@ import pytest
 
 from stj.config_loader import load
 from stj.errors import CheckFailed
+from stj.machine.driver import NvidiaDriver
 from stj.plan.gpus import Gpus, check_gpus, check_memory, gpus_here
 
-EIGHT = Gpus(names=("NVIDIA H100 80GB HBM3",) * 8, memory_gb=85.5, driver="580.65.06", cuda=(13, 0))
+EIGHT = Gpus(names=("NVIDIA H100 80GB HBM3",) * 8, memory_gb=85.5, driver=NvidiaDriver(version="580.65.06", cuda=(13, 0)))
 
 
 def test_enough_gpus_are_facts() -> None:
@@ -23,7 +24,7 @@ def test_enough_gpus_are_facts() -> None:
         (None, None, {"models.seed": 1}, "this machine shows no NVIDIA GPU"),
         (EIGHT, None, {"train.workers": 32}, "train.workers asks for 32 GPUs, and this machine has 8"),
         (
-            replace(EIGHT, driver="535.1", cuda=(12, 2)),
+            replace(EIGHT, driver=NvidiaDriver(version="535.1", cuda=(12, 2))),
             (13, 0),
             {},
             "driver 535.1 serves CUDA 12.2, .* driver 580.65.06 .* built for 13.0: update",
@@ -38,7 +39,7 @@ def test_what_a_machine_lacks(
 
 
 def test_a_newer_minor_version_of_cuda_needs_no_newer_driver() -> None:
-    assert check_gpus(replace(EIGHT, cuda=(12, 2)), (12, 9), {})
+    assert check_gpus(replace(EIGHT, driver=NvidiaDriver(version="535.1", cuda=(12, 2))), (12, 9), {})
 
 
 CONF = Path(__file__).parents[2] / "conf"
