@@ -6,6 +6,8 @@ import json
 import math
 import os
 import random
+import re
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -36,13 +38,13 @@ def engine(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
     model, config = _model(sizes, scratch), sizes.engine()
     with asyncio.Runner() as runner:
         seconds, hosted = _started(runner, model, config)
-        yield {"cold_start_s": seconds}
+        yield {"cold_start_s": seconds, "log": _log_of_engine(scratch)}
         yield from _throughput(sizes, runner, hosted, config, model.path)
         rule = {name: runner.run(_judged(sizes, hosted, config, name)) for name in ("first_correct", "all")}
         yield {"rule": rule, "first_correct_over_all": round(rule["first_correct"]["seconds"] / rule["all"]["seconds"], 4)}
         _close(runner, hosted)
         seconds, hosted = _started(runner, model, config)
-        yield {"warm_start_s": seconds}
+        yield {"warm_start_s": seconds, "warm_log": _log_of_engine(scratch)}
         _close(runner, hosted)
 
 
@@ -51,13 +53,42 @@ def bare(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
     model = _model(sizes, scratch)
     started = time.monotonic()
     answer = BareVllm(model, sizes.engine())
-    yield {"start_s": round(time.monotonic() - started, 1)}
+    sys.stdout.flush()
+    yield {
+        "start_s": round(time.monotonic() - started, 1),
+        "log": log_figures(Path("/proc/self/fd/1").read_text("utf-8", "replace")),
+    }
     rates: list[float] = []
     for trial, prompts in enumerate(_trials(sizes, model.path)):
         done = answer(token_ids(model.path, prompts), sizes.output_tokens)
+        assert done["tokens"] == len(prompts) * sizes.output_tokens
         if trial:
             rates.append(round(done["tokens"] / done["seconds"], 1))
             yield {"tokens_per_s": rates}
+
+
+_LOGGED = {
+    "batch_tokens": r"max_num_batched_tokens=(\d+)",
+    "kv_cache_tokens": r"KV cache size: ([\d,]+) tokens",
+    "weights_gib": r"Model loading took ([\d.]+) GiB",
+    "compile_s": r"torch.compile took ([\d.]+) s",
+    "graphs_s": r"Graph capturing finished in (\d+) secs",
+    "graphs_gib": r"Graph capturing finished in \d+ secs, took ([\d.]+) GiB",
+    "init_s": r"init engine .* took ([\d.]+) s",
+}
+"""What vLLM logs at its start, in the words of 0.25 and of 0.32."""
+
+
+def log_figures(log: str) -> Figures:
+    """Figures from vLLM's log; None for what it does not say."""
+    matches = {name: re.search(words, log) for name, words in _LOGGED.items()}
+    return {name: float(match[1].replace(",", "")) if match else None for name, match in matches.items()}
+
+
+def _log_of_engine(scratch: Path) -> Figures:
+    """From the log of the only engine that runs now."""
+    (log,) = scratch.glob("stj-*/engine-*.log")
+    return log_figures(log.read_text("utf-8", "replace"))
 
 
 def load(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
