@@ -28,7 +28,8 @@ pass_over_bare_vllm      output tokens a second of our pass over those of vllm.L
 mfu_full_recompute       model FLOPs over the card's peak in whole steps, the lower one of the two shapes
 mfu_selective_recompute  the same with every second layer recomputed
 peak_memory_over_plan    peak memory of a training over `stj plan`, of the case that is farthest from 1
-goals                    of each of these, and whether it is met; null if it was not measured, or not on a GPU
+equal_engines            whether the first ratio compares equals: batches of one size, and KV caches of one size
+goals                    of each ratio, and whether it is met; null if it was not measured, or not on a GPU
 
 Raw figures are under `raw` by part. Named parts are added to DIR/gpu.json if it has the same card and versions. A run of all
 parts on a GPU also writes benchmarks/results/gpu.json. If you have a GPU, add a line to LOG.md.
@@ -83,6 +84,7 @@ BOXES_S = {
 """The most seconds of each part, in the order of their worth: if the first ones take long, the last ones are left out."""
 LEAST_S = 15  # No part begins with less time than this.
 _MODULES = {"engine": "gpu_engine", "bare": "gpu_engine", "load": "gpu_engine"}  # The others are in gpu_training.
+_ROOM_TOLERANCE = 0.01  # Memory that a process before gave back late makes less of a difference.
 _LOG_LINES = 15  # Lines of a failed part's log in the result.
 _LOG_BYTES = 1 << 20  # More of a log is not read, and not copied.
 _SET_CHILD_SUBREAPER = 36  # The number of this option in Linux's prctl.h.
@@ -166,8 +168,12 @@ class Result:
     def top(self) -> Figures:
         """The ratios, and whether they meet their goals."""
         ratios = headline(self.raw)
-        goals = {key: {"goal": words, "met": self._met(ratios[key], reached)} for key, (words, reached) in GOALS.items()}
-        return {**ratios, "goals": goals}
+        equal = equal_engines(self.raw)
+        met = {key: self._met(ratios[key], reached) for key, (_, reached) in GOALS.items()}
+        if equal is False and met["pass_over_bare_vllm"]:
+            met["pass_over_bare_vllm"] = False  # a ratio of unequal engines meets nothing
+        goals = {key: {"goal": words, "met": met[key]} for key, (words, _) in GOALS.items()}
+        return {**ratios, "equal_engines": equal, "goals": goals}
 
     def _met(self, ratio: float | None, reached: Callable[[float], bool]) -> bool | None:
         return None if ratio is None or self._here["tiny"] else reached(ratio)
@@ -198,6 +204,16 @@ def headline(raw: Mapping[str, Figures]) -> dict[str, float | None]:
         "mfu_selective_recompute": _lowest_mfu(trainings, every=2),
         "peak_memory_over_plan": max(memory, key=lambda ratio: abs(ratio - 1), default=None),
     }
+
+
+def equal_engines(raw: Mapping[str, Figures]) -> bool | None:
+    """Whether our engine and vllm.LLM read batches of one size, with the same room to one percent; None if that is unknown."""
+    ours, bare = (raw.get(part, {}).get("log", {}) for part in ("engine", "bare"))
+    pairs = [(ours.get(name), bare.get(name)) for name in ("batch_tokens", "kv_cache_tokens")]
+    if any(size is None for pair in pairs for size in pair):
+        return None
+    batches, room = pairs
+    return batches[0] == batches[1] and abs(room[0] / room[1] - 1) <= _ROOM_TOLERANCE
 
 
 def _lowest_mfu(trainings: Sequence[Figures], *, every: int) -> float | None:

@@ -18,7 +18,7 @@ class Sizes:
     """The model of the second training: Llama-3 70B with a smaller vocabulary."""
     matrix: int
     """Rows and columns of the plain product."""
-    products: int = 100
+    products: int = 60
     """Plain products of a measurement: a tenth of a second on an H100."""
     row_tokens: int = 8192
     """Tokens of a micro-batch, packed."""

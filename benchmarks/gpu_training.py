@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -134,7 +135,9 @@ def _training(sizes: Sizes, shape: Shape, seed: Path, every: int) -> Generator[F
     try:
         training = _Training(sizes, shape, seed, every)
         yield training.steps(tflops)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not re.search("out of memory|ALLOC_FAILED", str(error)):
+            raise
         yield {f"out_of_memory_with_{shape.layers}_layers": str(error).splitlines()[0]}
         _begin_again_with_less(seed)
     return training

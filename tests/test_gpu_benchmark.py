@@ -169,6 +169,29 @@ def test_without_figures_all_ratios_are_null(gpu: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
+    ("ours", "bare", "equal"),
+    [
+        ((16384, 411_520), (16384, 411_520), True),
+        ((16384, 411_520), (16384, 408_000), True),
+        ((16384, 411_520), (16384, 400_000), False),
+        ((2048, 411_520), (16384, 411_520), False),
+        ((16384, None), (16384, 411_520), None),
+        (None, (16384, 411_520), None),
+    ],
+)
+def test_a_ratio_of_unequal_engines_meets_no_goal(
+    gpu: ModuleType, tmp_path: Path, ours: Any, bare: Any, equal: bool | None
+) -> None:
+    result = gpu.Result(tmp_path / "gpu.json", {}, tiny=False)
+    for part, sizes in (("engine", ours), ("bare", bare)):
+        log = {} if sizes is None else {"log": dict(zip(("batch_tokens", "kv_cache_tokens"), sizes, strict=True))}
+        result.add(part, {"tokens_per_s": [5.0], **log})
+    top = json.loads((tmp_path / "gpu.json").read_text())
+    assert (top["pass_over_bare_vllm"], top["equal_engines"]) == (1.0, equal)
+    assert top["goals"]["pass_over_bare_vllm"]["met"] is (equal is not False)
+
+
+@pytest.mark.parametrize(
     ("ratio", "reached"),
     [
         *[(("pass_over_bare_vllm", value), value >= 0.97) for value in (0.9699, 0.97, 1.2)],
@@ -301,10 +324,12 @@ def test_a_training_that_runs_out_of_memory_begins_again_with_fewer_layers(
     import torch
 
     training, sizes = importlib.import_module("gpu_training"), importlib.import_module("gpu_sizes").sizes(tiny=False)
-    fits = 0
+    fits, wrong = 0, None
 
     class Training:
         def __init__(self, sizes: Any, shape: Any, seed: Path, every: int) -> None:
+            if wrong:
+                raise wrong
             if shape.layers > fits:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore words")
 
@@ -339,6 +364,10 @@ def test_a_training_that_runs_out_of_memory_begins_again_with_fewer_layers(
     assert (second["mfu"], "again" in second) == (0.5, False)
     fits = 0
     assert figures()["again"]
+    wrong = RuntimeError("CUDA error: no kernel image is available for execution on the device")
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        figures()
+    wrong = None
     with pytest.raises(SystemExit, match="memory is short even with 55% of the card by the plan"):
         figures()
 
@@ -395,6 +424,8 @@ def test_all_of_it_runs_in_tiny_shapes(tmp_path: Path) -> None:
     ratios = ("pass_over_bare_vllm", "mfu_full_recompute", "mfu_selective_recompute", "peak_memory_over_plan")
     assert all(result[name] > 0 for name in ratios)
     assert result["versions"]["torch"] == importlib.metadata.version("torch")
+    assert result["equal_engines"] is True
+    assert {goal["met"] for goal in result["goals"].values()} == {None}
     engine = result["raw"]["engine"]
     rule = engine["rule"]
     assert rule["all"]["draws"] == 15 * rule["all"]["pairs"]
