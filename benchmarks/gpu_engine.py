@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ _WARM_UP_SHARE = 8  # The trial before the first one has an eighth of its prompt
 def engine(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
     """Our engine and our stages, as one of a pass's engines runs them; Ray only brings and takes the rows there."""
     model, config = _model(sizes, scratch), sizes.engine()
+    yield {"vllm_is_compiled": _is_compiled("vllm")}
     with asyncio.Runner() as runner:
         seconds, hosted = _started(runner, model, config)
         yield {"cold_start_s": seconds, "log": _log_of_engine(scratch)}
@@ -114,6 +116,12 @@ def _model(sizes: Sizes, scratch: Path) -> ModelConfig:
 
     path = write_endless(scratch / "endless", sizes.small)
     return ModelConfig(path=str(path), max_model_len=sizes.model_len, load_format="dummy")
+
+
+def _is_compiled(package: str) -> bool:
+    """Whether Python has a package's bytecode; if not, a cold start takes some seconds more."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None and Path(cache_from_source(spec.origin)).exists()
 
 
 def _started(runner: asyncio.Runner, model: ModelConfig, config: EngineConfig) -> tuple[float, HostedEngine]:

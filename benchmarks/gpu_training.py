@@ -298,11 +298,11 @@ def packed_steps(sizes: Sizes, vocabulary: int) -> tuple[list[Any], list[Any]]:
 
 def attention(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
     """Attention of one packed row, forward and backward: seconds of each way, and how far their results are apart."""
-    from stj.train import attention as ours
+    from stj.train.attention import implementation
 
     tokens, steps = packed_steps(sizes, 2)
     lengths = tuple(tokens[index].length for index in steps[0].micro_batches[0])
-    best, per_text = ours.implementation(sizes.device), ours.implementation("cpu")
+    best, per_text = implementation(sizes.device), implementation("cpu")
     alone = _Attention(sizes, lengths, per_text)
     figures: Figures = {"lengths": lengths, "best": best, "per_text_s": alone.seconds(), "per_text_tflops": alone.tflops()}
     if best == per_text:
@@ -314,8 +314,8 @@ def attention(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
         **figures,
         "best_over_per_text": round(figures["best_s"] / figures["per_text_s"], 4),
         "difference": {
-            name: float((one.float() - other.float()).abs().max() / other.float().abs().max())
-            for name, one, other in zip(("output", "query", "key", "value"), fast.results(), alone.results(), strict=True)
+            name: float((ours.float() - reference.float()).abs().max() / reference.float().abs().max())
+            for name, ours, reference in zip(("output", "query", "key", "value"), fast.results(), alone.results(), strict=True)
         },
     }
 
