@@ -313,6 +313,19 @@ def test_both_rules_meet_the_same_judgments(benchmarks: None) -> None:
     assert first["output_tokens"] < 0.4 * every["output_tokens"]
 
 
+def test_two_ways_of_attention_are_compared(benchmarks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU the kernel's function computes text by text, so there is hardly a difference."""
+    training, sizes = importlib.import_module("gpu_training"), importlib.import_module("gpu_sizes").sizes(tiny=True)
+    names = iter(["stj_varlen", "stj_per_text"])
+    monkeypatch.setattr("stj.train.attention.implementation", lambda device: next(names))
+    (figures,) = training.attention(sizes, tmp_path)
+    assert figures["best"] == "stj_varlen"
+    assert figures["best_over_per_text"] == pytest.approx(figures["best_s"] / figures["per_text_s"], abs=1e-4)
+    assert list(figures["difference"]) == ["output", "query", "key", "value"]
+    assert all(difference < 0.01 for difference in figures["difference"].values())
+    assert sum(figures["lengths"]) <= sizes.row_tokens
+
+
 class Replaced(Exception):
     """In place of this process, another one begins."""
 
