@@ -24,10 +24,13 @@ verdicts from a coin; the share of right ones of each pair is drawn evenly from 
 
 Keys at the top of gpu.json, null if not measured:
 
-pass_over_bare_vllm      output tokens a second of our pass over those of vllm.LLM, medians
-mfu_full_recompute       model FLOPs over the card's peak in whole steps, the lower one of the two shapes
+pass_over_bare_vllm      output tokens a second of our pass over those of vllm.LLM: medians of three trials with new prompts;
+                         ours includes chat template and tokens, which vllm.LLM is given
+mfu_full_recompute       model FLOPs (stj/train/flops.py: nothing computed again, attention within texts, the head at learned
+                         tokens) over the data sheet's peak, in whole steps of eight rows with their update: the median of
+                         three steps, and of the two shapes the lower one
 mfu_selective_recompute  the same with every second layer recomputed
-peak_memory_over_plan    peak memory of a training over `stj plan`, of the case that is farthest from 1
+peak_memory_over_plan    peak of torch's allocator in a training, with its load, over `stj plan`: of the case farthest from 1
 equal_engines            whether the first ratio compares equals: batches of one size, and KV caches of one size
 goals                    of each ratio, and whether it is met; null if it was not measured, or not on a GPU
 

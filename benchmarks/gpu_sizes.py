@@ -20,6 +20,8 @@ class Sizes:
     """Rows and columns of the plain product."""
     products: int = 60
     """Plain products of a measurement: a tenth of a second on an H100."""
+    most_gb: float = 86
+    """Memory of the largest card that a training fills: more layers would take more than their share of eight minutes."""
     row_tokens: int = 8192
     """Tokens of a micro-batch, packed."""
     divide: int = 1

@@ -179,12 +179,13 @@ def layers_that_fit(sizes: Sizes, shape: Shape, memory_gb: float, share: float) 
 
     if sizes.device == "cpu":
         return shape
+    room = share * min(memory_gb, sizes.most_gb)
     for layers in range(shape.layers, 0, -1):
         fewer = replace(shape, layers=layers)
         plans = [training_plan(fewer, sizes.plan_config(memory_gb, every=every)) for every in (1, 2)]
-        if max(plan.rank_gb for plan in plans) <= share * memory_gb:
+        if max(plan.rank_gb for plan in plans) <= room:
             return fewer
-    raise SystemExit(f"by the plan not even one layer fits into {share:.0%} of {memory_gb:.0f} GB")
+    raise SystemExit(f"by the plan not even one layer fits into {room:.0f} GB, {share:.0%} of what may be filled")
 
 
 class _Training:
