@@ -118,10 +118,11 @@ async def _serve(connection: socket.socket, imports: SetByImports) -> None:
     os.environ.clear()
     os.environ.update(imports.added_to(start.environment))
     print_to(start.log)
+    shares_files = start.config.device == "cpu" and start.model.gpus > 1
     try:
-        with ended_by(connection):
+        with contextlib.nullcontext() if shares_files else ended_by(connection):  # the files would stay in /dev/shm
             engine = VllmEngine.start(start.model, start.config, start.seed, fork_workers=True)
-            if start.config.device == "cpu" and start.model.gpus > 1:
+            if shares_files:
                 remove_names()
                 await engine.run_dummy_batch()
             await engine.load_adapter()
