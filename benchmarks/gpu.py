@@ -109,7 +109,8 @@ def main() -> None:
         parser.error("this machine has no NVIDIA GPU: --tiny runs everything on a CPU")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options.out.mkdir(parents=True, exist_ok=True)
-    result = Result(options.out / "gpu.json", machine(), tiny=options.tiny, whole=not options.parts)
+    print(json.dumps(here := machine()), flush=True)
+    result = Result(options.out / "gpu.json", here, tiny=options.tiny, whole=not options.parts)
     with tempfile.TemporaryDirectory(prefix="stj-gpu-") as scratch:
         end_at_last(Path(scratch), HARD_LIMIT_S)
         words = [sys.executable, __file__, f"--out={scratch}", *(["--tiny"] if options.tiny else [])]
