@@ -109,14 +109,14 @@ def main() -> None:
         parser.error("this machine has no NVIDIA GPU: --tiny runs everything on a CPU")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options.out.mkdir(parents=True, exist_ok=True)
-    print(json.dumps(here := machine()), flush=True)
+    say(here := machine())
     result = Result(options.out / "gpu.json", here, tiny=options.tiny, whole=not options.parts)
     with tempfile.TemporaryDirectory(prefix="stj-gpu-") as scratch:
         end_at_last(Path(scratch), HARD_LIMIT_S)
         words = [sys.executable, __file__, f"--out={scratch}", *(["--tiny"] if options.tiny else [])]
         boxes = {part: BOXES_S[part] for part in options.parts or BOXES_S}
         run_parts(boxes, lambda part: [*words, part], Path(scratch), result)
-        print(json.dumps(result.top(), indent=1), flush=True)
+        say(result.top(), indent=1)
         if not options.tiny and not options.parts:
             shutil.copyfile(result.path, RESULT)
     sys.exit(any(result.parts[part]["outcome"] != "done" for part in boxes))
@@ -132,6 +132,14 @@ def measure(part: str, pipe: int, scratch: Path, *, tiny: bool) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # Threads of collectives may abort a process that Python ends.
+
+
+def say(figures: Figures, indent: int | None = None) -> None:
+    """Prints figures. If nobody reads them any more, the run continues: they are in the file too."""
+    try:
+        print(json.dumps(figures, indent=indent), flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Result:
@@ -159,13 +167,13 @@ class Result:
 
     def add(self, part: str, figures: Figures) -> None:
         """Prints new figures of a part and merges them."""
-        print(json.dumps({part: figures}), flush=True)
+        say({part: figures})
         self.raw.setdefault(part, {}).update(figures)
         self._write()
 
     def end(self, part: str, outcome: Figures) -> None:
         """Prints how a part ended, and notes it."""
-        print(json.dumps({part: outcome}), flush=True)
+        say({part: outcome})
         self.parts[part] = outcome
         self._write()
 
