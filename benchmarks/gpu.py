@@ -40,6 +40,7 @@ parts on a GPU also writes benchmarks/results/gpu.json. If you have a GPU, add a
 
 import argparse
 import ctypes
+import faulthandler
 import importlib
 import importlib.util
 import json
@@ -87,6 +88,7 @@ BOXES_S = {
 """The most seconds of each part, in the order of their worth: if the first ones take long, the last ones are left out."""
 LEAST_S = 15  # No part begins with less time than this.
 _MODULES = {"engine": "gpu_engine", "bare": "gpu_engine", "load": "gpu_engine"}  # The others are in gpu_training.
+_WHERE, _WHERE_S = signal.SIGUSR1, 0.3  # A part that is cut writes its stack to its log at this signal, in this time.
 _ROOM_TOLERANCE = 0.01  # Memory that a process before gave back late makes less of a difference.
 _LOG_LINES = 15  # Lines of a failed part's log in the result.
 _LOG_BYTES = 1 << 20  # More of a log is not read, and not copied.
@@ -109,10 +111,10 @@ def main() -> None:
         parser.error("this machine has no NVIDIA GPU: --tiny runs everything on a CPU")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options.out.mkdir(parents=True, exist_ok=True)
-    say(here := machine())
-    result = Result(options.out / "gpu.json", here, tiny=options.tiny, whole=not options.parts)
     with tempfile.TemporaryDirectory(prefix="stj-gpu-") as scratch:
         end_at_last(Path(scratch), HARD_LIMIT_S)
+        say(here := machine())
+        result = Result(options.out / "gpu.json", here, tiny=options.tiny, whole=not options.parts)
         words = [sys.executable, __file__, f"--out={scratch}", *(["--tiny"] if options.tiny else [])]
         boxes = {part: BOXES_S[part] for part in options.parts or BOXES_S}
         run_parts(boxes, lambda part: [*words, part], Path(scratch), result)
@@ -124,6 +126,8 @@ def main() -> None:
 
 def measure(part: str, pipe: int, scratch: Path, *, tiny: bool) -> None:
     """Measures a part in this process, which then ends; each of its figures becomes a line of JSON in the pipe."""
+    faulthandler.enable()
+    faulthandler.register(_WHERE)
     module = importlib.import_module(_MODULES.get(part, "gpu_training"))
     sizes = importlib.import_module("gpu_sizes").sizes(tiny=tiny)
     with os.fdopen(pipe, "w") as lines:
@@ -269,7 +273,9 @@ def run_part(part: str, command: Sequence[str], box_s: float, scratch: Path, res
             result.add(part, json.loads(line))
     finally:
         os.close(reading)
-        ended = process.poll()
+        if (ended := process.poll()) is None:
+            process.send_signal(_WHERE)
+            time.sleep(_WHERE_S)
         left = end_children(TEARDOWN_S)
     outcome: Figures = {"outcome": "done" if ended == 0 else "out of time" if ended is None else "failed"}
     outcome |= {"seconds": round(time.monotonic() - started, 1), "box_s": round(box_s, 1)}

@@ -47,6 +47,7 @@ if os.fork() == 0:
     os._exit(0)
 put('{"grandchild": %d}\\n' % int(os.read(reading, 32)))
 """
+STACK = "import faulthandler, signal\nfaulthandler.register(signal.SIGUSR1)\n"
 HANG_S = 5
 """A box in which Python begins and writes its figures even on a busy machine."""
 
@@ -85,7 +86,7 @@ def alive(process: int) -> bool:
 
 def test_a_part_that_hangs_or_fails_keeps_its_figures_and_harms_no_other(tmp_path: Path) -> None:
     codes = {
-        "full_8b": FIGURES + GRANDCHILD + 'put(\'{"a": 1}\\n{"b": 2}\\n{"cut\'); time.sleep(600)',
+        "full_8b": FIGURES + GRANDCHILD + STACK + 'put(\'{"a": 1}\\n{"b": 2}\\n{"cut\'); time.sleep(600)',
         "bare": FIGURES + "put('{\"tokens_per_s\": [4.0]}\\n'); raise SystemExit('no such kernel')",
         "attention": "import no_such_package",
         "logits": FIGURES + "os.kill(os.getpid(), 9)",
@@ -103,6 +104,7 @@ def test_a_part_that_hangs_or_fails_keeps_its_figures_and_harms_no_other(tmp_pat
         "engine": ("done", None),
     }
     assert parts["bare"]["log"] == ["no such kernel"]
+    assert "most recent call first" in parts["full_8b"]["log"][0]  # where it hung
     assert "no_such_package" in parts["attention"]["log"][-1]
     assert result["pass_over_bare_vllm"] == 1.0
     assert result["mfu_full_recompute"] is None
