@@ -4,7 +4,7 @@
     python benchmarks/gpu.py --out DIR full_8b bare   only named parts
     python benchmarks/gpu.py --out DIR --tiny         tiny shapes on a CPU: shows that all of it runs, and measures nothing
 
-environment    card, driver, versions, and the rate of a plain matrix product in bf16
+environment    the rate that a plain matrix product in bf16 holds, and the card's clocks and power
 full_8b        whole steps on rows of 8,192 packed tokens, with as many layers of the 8B as fit, all of them recomputed: MFU,
                and peak memory over the plan; then the export
 selective_8b   the same, with every second layer recomputed
@@ -19,21 +19,28 @@ selective_70b  as full_70b, with every second layer recomputed
 
 It needs one GPU, no Ray and no network. Each part is a process with a limit of time. Each figure is printed at once and added
 to DIR/gpu.json. A part that fails or is cut keeps the figures that it has, and harms no other part. DIR/PART.log has what its
-processes print. The exit status is 1 if a part failed. Random weights write noise, so judgments get their verdicts from a coin;
-the share of right ones of each pair is drawn evenly from 0 to 1.
+processes print. The exit status is 1 if a part failed or was left out. Random weights write noise, so judgments get their
+verdicts from a coin; the share of right ones of each pair is drawn evenly from 0 to 1.
 
 Keys at the top of gpu.json, null if not measured:
 
-pass_over_bare_vllm      output tokens a second of our pass over those of vllm.LLM, medians
-mfu_full_recompute       model FLOPs over the card's peak in whole steps, the lower one of the two shapes
+pass_over_bare_vllm      output tokens a second of our pass over those of vllm.LLM: medians of three trials with new prompts;
+                         ours includes chat template and tokens, which vllm.LLM is given
+mfu_full_recompute       model FLOPs (stj/train/flops.py: nothing computed again, attention within texts, the head at learned
+                         tokens) over the data sheet's peak, in whole steps of eight rows with their update: the median of
+                         three steps, and of the two shapes the lower one
 mfu_selective_recompute  the same with every second layer recomputed
-peak_memory_over_plan    peak memory of a training over `stj plan`, of the case that is farthest from 1
+peak_memory_over_plan    peak of torch's allocator in a training, with its load, over `stj plan`: of the case farthest from 1
+equal_engines            whether the first ratio compares equals: batches of one size, and KV caches of one size
+goals                    of each ratio, and whether it is met; null if it was not measured, or not on a GPU
 
-Raw figures are under `raw` by part. If you have a GPU, copy gpu.json to benchmarks/results/gpu.json and add a line to LOG.md.
+Raw figures are under `raw` by part. Named parts are added to DIR/gpu.json if it has the same card and versions. A run of all
+parts on a GPU also writes benchmarks/results/gpu.json. If you have a GPU, add a line to LOG.md.
 """
 
 import argparse
 import ctypes
+import faulthandler
 import importlib
 import importlib.util
 import json
@@ -52,12 +59,20 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from gpu_machine import machine
 
 Figures = dict[str, Any]
 
+STARTED = time.monotonic()
 ROOT = Path(__file__).parents[1]
+DRIVER = Path("/dev/nvidiactl")
+RESULT = ROOT / "benchmarks" / "results" / "gpu.json"
 LIMIT_S = 465
-"""Seconds of all parts together. A caller who stops this after 480 seconds finds everything written."""
+"""Seconds of all parts together, with what ends them."""
+HARD_LIMIT_S = 478
+"""Seconds after which this process ends, whatever it waits for. Each figure was written when it came."""
+TEARDOWN_S = 8
+"""The most seconds that a part's processes get to die; the driver gives 80 GB back in about two."""
 BOXES_S = {
     "environment": 60,
     "full_8b": 110,
@@ -71,9 +86,12 @@ BOXES_S = {
     "selective_70b": 80,
 }
 """The most seconds of each part, in the order of their worth: if the first ones take long, the last ones are left out."""
-LEAST_S = 10  # No part begins with less time than this.
+LEAST_S = 15  # No part begins with less time than this.
 _MODULES = {"engine": "gpu_engine", "bare": "gpu_engine", "load": "gpu_engine"}  # The others are in gpu_training.
+_WHERE, _WHERE_S = signal.SIGUSR1, 0.3  # A part that is cut writes its stack to its log at this signal, in this time.
+_ROOM_TOLERANCE = 0.01  # Memory that a process before gave back late makes less of a difference.
 _LOG_LINES = 15  # Lines of a failed part's log in the result.
+_LOG_BYTES = 1 << 20  # More of a log is not read, and not copied.
 _SET_CHILD_SUBREAPER = 36  # The number of this option in Linux's prctl.h.
 
 
@@ -89,21 +107,27 @@ def main() -> None:
     options = parser.parse_args()
     if options.pipe is not None:
         measure(options.parts[0], options.pipe, options.out, tiny=options.tiny)
-    if not options.tiny and not Path("/dev/nvidiactl").exists():
+    if not options.tiny and not DRIVER.exists():
         parser.error("this machine has no NVIDIA GPU: --tiny runs everything on a CPU")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options.out.mkdir(parents=True, exist_ok=True)
-    result = Result(options.out / "gpu.json", tiny=options.tiny)
-    boxes = {part: BOXES_S[part] for part in options.parts or BOXES_S}
     with tempfile.TemporaryDirectory(prefix="stj-gpu-") as scratch:
+        end_at_last(Path(scratch), HARD_LIMIT_S)
+        say(here := machine())
+        result = Result(options.out / "gpu.json", here, tiny=options.tiny, whole=not options.parts)
         words = [sys.executable, __file__, f"--out={scratch}", *(["--tiny"] if options.tiny else [])]
+        boxes = {part: BOXES_S[part] for part in options.parts or BOXES_S}
         run_parts(boxes, lambda part: [*words, part], Path(scratch), result)
-    print(json.dumps(headline(result.raw), indent=1), flush=True)
-    sys.exit(any(part["outcome"] != "done" for part in result.parts.values()))
+        say(result.top(), indent=1)
+        if not options.tiny and not options.parts:
+            shutil.copyfile(result.path, RESULT)
+    sys.exit(any(result.parts[part]["outcome"] != "done" for part in boxes))
 
 
 def measure(part: str, pipe: int, scratch: Path, *, tiny: bool) -> None:
     """Measures a part in this process, which then ends; each of its figures becomes a line of JSON in the pipe."""
+    faulthandler.enable()
+    faulthandler.register(_WHERE)
     module = importlib.import_module(_MODULES.get(part, "gpu_training"))
     sizes = importlib.import_module("gpu_sizes").sizes(tiny=tiny)
     with os.fdopen(pipe, "w") as lines:
@@ -114,39 +138,75 @@ def measure(part: str, pipe: int, scratch: Path, *, tiny: bool) -> None:
     os._exit(0)  # Threads of collectives may abort a process that Python ends.
 
 
-class Result:
-    """gpu.json, whole after each figure."""
+def say(figures: Figures, indent: int | None = None) -> None:
+    """Prints figures. If nobody reads them any more, the run continues: they are in the file too."""
+    try:
+        print(json.dumps(figures, indent=indent), flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-    def __init__(self, path: Path, *, tiny: bool) -> None:
+
+class Result:
+    """gpu.json, whole after each figure. One of only some parts begins with what is there of the same machine."""
+
+    def __init__(self, path: Path, here: Figures, *, tiny: bool, whole: bool = False) -> None:
         self.path = path
-        self._tiny = tiny
-        self.raw: dict[str, Figures] = {}
-        self.parts: dict[str, Figures] = {}
+        self._here = json.loads(json.dumps({**here, "tiny": tiny}))
+        before = {} if whole else self._before()
+        self.raw: dict[str, Figures] = before.get("raw", {})
+        self.parts: dict[str, Figures] = before.get("parts", {})
+
+    def _before(self) -> Figures:
+        try:
+            before: Figures = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return before if self._here.items() <= before.items() else {}
+
+    def begin(self, part: str) -> None:
+        """Forgets what is known of a part. If this process is killed while the part runs, the file says so."""
+        self.raw.pop(part, None)
+        self.parts[part] = {"outcome": "cut with the whole run"}
+        self._write()
 
     def add(self, part: str, figures: Figures) -> None:
         """Prints new figures of a part and merges them."""
-        print(json.dumps({part: figures}), flush=True)
+        say({part: figures})
         self.raw.setdefault(part, {}).update(figures)
         self._write()
 
     def end(self, part: str, outcome: Figures) -> None:
         """Prints how a part ended, and notes it."""
-        print(json.dumps({part: outcome}), flush=True)
+        say({part: outcome})
         self.parts[part] = outcome
         self._write()
 
+    def top(self) -> Figures:
+        """The ratios, and whether they meet their goals."""
+        ratios = headline(self.raw)
+        equal = equal_engines(self.raw)
+        met = {key: self._met(ratios[key], reached) for key, (_, reached) in GOALS.items()}
+        if equal is False and met["pass_over_bare_vllm"]:
+            met["pass_over_bare_vllm"] = False  # a ratio of unequal engines meets nothing
+        goals = {key: {"goal": words, "met": met[key]} for key, (words, _) in GOALS.items()}
+        return {**ratios, "equal_engines": equal, "goals": goals}
+
+    def _met(self, ratio: float | None, reached: Callable[[float], bool]) -> bool | None:
+        return None if ratio is None or self._here["tiny"] else reached(ratio)
+
     def _write(self) -> None:
-        here = self.raw.get("environment", {})
-        whole = {
-            **headline(self.raw),
-            **{key: here.get(key) for key in ("card", "driver", "versions")},
-            "tiny": self._tiny,
-            "parts": self.parts,
-            "raw": self.raw,
-        }
         temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(whole, indent=1) + "\n")
+        temporary.write_text(json.dumps({**self.top(), **self._here, "parts": self.parts, "raw": self.raw}, indent=1) + "\n")
         temporary.rename(self.path)
+
+
+GOALS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "pass_over_bare_vllm": (">= 0.97", lambda ratio: ratio >= 0.97),
+    "mfu_full_recompute": (">= 0.50", lambda mfu: mfu >= 0.50),
+    "mfu_selective_recompute": (">= 0.58", lambda mfu: mfu >= 0.58),
+    "peak_memory_over_plan": ("within 10% of 1", lambda ratio: abs(ratio - 1) <= 0.10),
+}
+"""What each ratio must reach. With full recomputation 0.60 of the rate of a plain product is about the most."""
 
 
 def headline(raw: Mapping[str, Figures]) -> dict[str, float | None]:
@@ -162,6 +222,16 @@ def headline(raw: Mapping[str, Figures]) -> dict[str, float | None]:
     }
 
 
+def equal_engines(raw: Mapping[str, Figures]) -> bool | None:
+    """Whether our engine and vllm.LLM read batches of one size, with the same room to one percent; None if that is unknown."""
+    ours, bare = (raw.get(part, {}).get("log", {}) for part in ("engine", "bare"))
+    pairs = [(ours.get(name), bare.get(name)) for name in ("batch_tokens", "kv_cache_tokens")]
+    if any(size is None for pair in pairs for size in pair):
+        return None
+    batches, room = pairs
+    return batches[0] == batches[1] and abs(room[0] / room[1] - 1) <= _ROOM_TOLERANCE
+
+
 def _lowest_mfu(trainings: Sequence[Figures], *, every: int) -> float | None:
     return min((training["mfu"] for training in trainings if training["recomputed_every"] == every), default=None)
 
@@ -174,12 +244,14 @@ Command = Callable[[str], Sequence[str]]
 """The command of a part's process, without the pipe."""
 
 
-def run_parts(parts: Mapping[str, float], command: Command, scratch: Path, result: Result, limit_s: float = LIMIT_S) -> None:
-    """Runs parts one after another, each in its box of seconds, and all within the limit."""
+def run_parts(
+    parts: Mapping[str, float], command: Command, scratch: Path, result: Result, end: float = STARTED + LIMIT_S
+) -> None:
+    """Runs parts one after another, each in its box of seconds, and all of them before the end."""
     adopt_orphans()
-    end = time.monotonic() + limit_s
     for part, box_s in parts.items():
-        left = end - time.monotonic()
+        left = end - TEARDOWN_S - time.monotonic()
+        result.begin(part)
         if left < LEAST_S:
             result.end(part, {"outcome": "no time left"})
         else:
@@ -201,13 +273,17 @@ def run_part(part: str, command: Sequence[str], box_s: float, scratch: Path, res
             result.add(part, json.loads(line))
     finally:
         os.close(reading)
-        ended = process.poll()
-        end_children()
+        if (ended := process.poll()) is None:
+            process.send_signal(_WHERE)
+            time.sleep(_WHERE_S)
+        left = end_children(TEARDOWN_S)
     outcome: Figures = {"outcome": "done" if ended == 0 else "out of time" if ended is None else "failed"}
     outcome |= {"seconds": round(time.monotonic() - started, 1), "box_s": round(box_s, 1)}
+    if left:
+        outcome["do_not_die"] = left
     if ended != 0:
-        outcome["log"] = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
-        _keep_engine_logs(scratch, log)
+        outcome |= {"exit": ended, "log": _tail(log).decode(errors="replace").splitlines()[-_LOG_LINES:]}
+    _keep_engine_logs(scratch, log, failed=ended != 0)
     return outcome
 
 
@@ -238,13 +314,29 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1)
 
 
-def end_children() -> None:
-    """Kills all processes below this one, so that the next part has the whole card."""
-    while children := psutil.Process().children(recursive=True):
+def end_children(seconds: float) -> list[int]:
+    """Kills all processes below this one, so that the next part has the whole card; returns those that do not die in time."""
+    end = time.monotonic() + seconds
+    while (children := psutil.Process().children(recursive=True)) and time.monotonic() < end:
         for child in children:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-        psutil.wait_procs(children, timeout=1)
+        psutil.wait_procs(children, timeout=0.5)
+    return [child.pid for child in children]
+
+
+def end_at_last(scratch: Path, limit_s: float) -> None:
+    """Has this process end after so many seconds since its start, even if it waits for a disk or for processes."""
+
+    def end(*_: object) -> None:
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        subprocess.Popen(["rm", "-rf", scratch], start_new_session=True)
+        os._exit(1)
+
+    signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, limit_s - (time.monotonic() - STARTED))
 
 
 def _environment(scratch: Path) -> dict[str, str]:
@@ -252,14 +344,23 @@ def _environment(scratch: Path) -> dict[str, str]:
     caches = {name: str(scratch / name.lower()) for name in ("VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")}
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     # vLLM 0.25 ends with an error on a GPU if it may use Flashinfer's sampler and Flashinfer is not there.
-    sampler = {} if importlib.util.find_spec("flashinfer") else {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
-    return {**os.environ, **caches, **sampler, "PYTHONPATH": path, "TMPDIR": str(scratch), "HF_HUB_OFFLINE": "1"}
+    vllm = {} if importlib.util.find_spec("flashinfer") else {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
+    vllm["VLLM_LOGGING_LEVEL"] = "INFO"  # Its log has the sizes that both engines must share.
+    return {**os.environ, **caches, **vllm, "PYTHONPATH": path, "TMPDIR": str(scratch), "HF_HUB_OFFLINE": "1"}
 
 
-def _keep_engine_logs(scratch: Path, log: Path) -> None:
-    """Copies the logs of engines that failed beside the part's log."""
-    for kept in scratch.glob("stj-*/*.log"):
-        shutil.move(kept, log.with_name(f"{log.stem}-{kept.name}"))
+def _tail(log: Path) -> bytes:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _LOG_BYTES))
+        return file.read()
+
+
+def _keep_engine_logs(scratch: Path, log: Path, *, failed: bool) -> None:
+    """Copies the logs of a failed part's engines beside the part's log, and removes them: the next part has its own."""
+    for engine in scratch.glob("stj-*/*.log"):
+        if failed:
+            log.with_name(f"{log.stem}-{engine.name}").write_bytes(_tail(engine))
+        engine.unlink()
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ import json
 import math
 import os
 import random
+import re
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +37,16 @@ _WARM_UP_SHARE = 8  # The trial before the first one has an eighth of its prompt
 def engine(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
     """Our engine and our stages, as one of a pass's engines runs them; Ray only brings and takes the rows there."""
     model, config = _model(sizes, scratch), sizes.engine()
+    yield {"vllm_is_compiled": _is_compiled("vllm")}
     with asyncio.Runner() as runner:
         seconds, hosted = _started(runner, model, config)
-        yield {"cold_start_s": seconds}
+        yield {"cold_start_s": seconds, "log": _log_of_engine(scratch)}
         yield from _throughput(sizes, runner, hosted, config, model.path)
         rule = {name: runner.run(_judged(sizes, hosted, config, name)) for name in ("first_correct", "all")}
         yield {"rule": rule, "first_correct_over_all": round(rule["first_correct"]["seconds"] / rule["all"]["seconds"], 4)}
         _close(runner, hosted)
         seconds, hosted = _started(runner, model, config)
-        yield {"warm_start_s": seconds}
+        yield {"warm_start_s": seconds, "warm_log": _log_of_engine(scratch)}
         _close(runner, hosted)
 
 
@@ -51,13 +55,42 @@ def bare(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
     model = _model(sizes, scratch)
     started = time.monotonic()
     answer = BareVllm(model, sizes.engine())
-    yield {"start_s": round(time.monotonic() - started, 1)}
+    sys.stdout.flush()
+    yield {
+        "start_s": round(time.monotonic() - started, 1),
+        "log": log_figures(Path("/proc/self/fd/1").read_text("utf-8", "replace")),
+    }
     rates: list[float] = []
     for trial, prompts in enumerate(_trials(sizes, model.path)):
         done = answer(token_ids(model.path, prompts), sizes.output_tokens)
+        assert done["tokens"] == len(prompts) * sizes.output_tokens
         if trial:
             rates.append(round(done["tokens"] / done["seconds"], 1))
             yield {"tokens_per_s": rates}
+
+
+_LOGGED = {
+    "batch_tokens": r"max_num_batched_tokens=(\d+)",
+    "kv_cache_tokens": r"KV cache size: ([\d,]+) tokens",
+    "weights_gib": r"Model loading took ([\d.]+) GiB",
+    "compile_s": r"torch.compile took ([\d.]+) s",
+    "graphs_s": r"Graph capturing finished in (\d+) secs",
+    "graphs_gib": r"Graph capturing finished in \d+ secs, took ([\d.]+) GiB",
+    "init_s": r"init engine .* took ([\d.]+) s",
+}
+"""What vLLM logs at its start, in the words of 0.25 and of 0.32."""
+
+
+def log_figures(log: str) -> Figures:
+    """Figures from vLLM's log; None for what it does not say."""
+    matches = {name: re.search(words, log) for name, words in _LOGGED.items()}
+    return {name: float(match[1].replace(",", "")) if match else None for name, match in matches.items()}
+
+
+def _log_of_engine(scratch: Path) -> Figures:
+    """From the log of the only engine that runs now."""
+    (log,) = scratch.glob("stj-*/engine-*.log")
+    return log_figures(log.read_text("utf-8", "replace"))
 
 
 def load(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
@@ -83,6 +116,12 @@ def _model(sizes: Sizes, scratch: Path) -> ModelConfig:
 
     path = write_endless(scratch / "endless", sizes.small)
     return ModelConfig(path=str(path), max_model_len=sizes.model_len, load_format="dummy")
+
+
+def _is_compiled(package: str) -> bool:
+    """Whether Python has a package's bytecode; if not, a cold start takes some seconds more."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None and Path(cache_from_source(spec.origin)).exists()
 
 
 def _started(runner: asyncio.Runner, model: ModelConfig, config: EngineConfig) -> tuple[float, HostedEngine]:

@@ -18,6 +18,10 @@ class Sizes:
     """The model of the second training: Llama-3 70B with a smaller vocabulary."""
     matrix: int
     """Rows and columns of the plain product."""
+    products: int = 60
+    """Plain products of a measurement: a tenth of a second on an H100."""
+    most_gb: float = 86
+    """Memory of the largest card that a training fills: more layers would take more than their share of eight minutes."""
     row_tokens: int = 8192
     """Tokens of a micro-batch, packed."""
     divide: int = 1
@@ -25,12 +29,14 @@ class Sizes:
     accumulation: int = 8
     """Micro-batches of a step. A rank of the paper's training updates 2.2B parameters a step. Here one GPU updates all that it
     holds, so it does so less often."""
-    steps: int = 3
+    steps: int = 4
     """Steps of a training; the first one does not count."""
-    prompts: int = 256
-    prompt_tokens: int = 512
-    output_tokens: int = 256
-    trials: int = 2
+    prompts: int = 512
+    """Twice as many as an engine answers at once."""
+    prompt_tokens: int = 256
+    output_tokens: int = 128
+    trials: int = 3
+    """Trials at these lengths, besides one that does not count."""
     pairs: int = 48
     """Pairs of the comparison of first_correct with all 15."""
     judgment_tokens: int = 160
@@ -67,6 +73,7 @@ def sizes(*, tiny: bool) -> Sizes:
             small=shape,
             large=replace(shape, hidden=96, heads=3),
             matrix=256,
+            products=2,
             row_tokens=512,
             divide=8,
             accumulation=2,
@@ -74,6 +81,7 @@ def sizes(*, tiny: bool) -> Sizes:
             prompts=12,
             prompt_tokens=300,
             output_tokens=8,
+            trials=2,
             pairs=4,
             judgment_tokens=4,
             model_len=512,

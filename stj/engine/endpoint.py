@@ -20,6 +20,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
@@ -28,7 +29,7 @@ import openai
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from stj.config import ModelConfig
-from stj.errors import ConfigError, EndpointError, PromptTooLong, RequestFailed
+from stj.errors import ConfigError, EndpointError, EngineDied, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, SeededSampling, Token, TracedSampling, Usage
 from stj.models.api_key import api_key
 from stj.rows import Turn
@@ -171,7 +172,7 @@ class EndpointEngine:
         """One completion; the request is aborted if the caller is cancelled.
 
         Raises PromptTooLong, RequestFailed if the API does not answer this request, and EndpointError if it would answer none:
-        then no further request is sent.
+        then no further request is sent. Raises EngineDied if the engine is closed, also before the answer.
         """
         async with self._slots:
             if self._hopeless:
@@ -181,10 +182,15 @@ class EndpointEngine:
             except EndpointError as error:
                 self._hopeless = error
                 raise
+            except RuntimeError:  # httpx's word for a client that is closed
+                if self._client.is_closed():
+                    raise EngineDied("the engine is closed; start another one") from None
+                raise
 
     def close(self) -> None:
-        """Closes the connections."""
-        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._client.close()))
+        """Closes the connections, and ends open requests. Any thread may call it, also after the event loop."""
+        with suppress(RuntimeError):  # the event loop is closed, and the connections with it
+            self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._client.close()))
 
     async def _complete(self, messages: Sequence[Turn], sampling: Sampling, max_tokens: int) -> Completion:
         body = self._body(messages, sampling, max_tokens)

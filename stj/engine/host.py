@@ -8,12 +8,14 @@ Importing vLLM is the longest step in the start of a small engine. A process tha
 threads; the warm process has none.
 
 The warm process ends with its owner: its machine's Ray, or the process of a user without Ray. It also ends if nobody asks for
-an engine for 15 minutes. An engine host ends with its actor, and the engine's workers end with their host, however it died.
+an engine for 15 minutes. An engine host ends with its actor, even while the engine starts. The engine's workers end with their
+host, however it died.
 """
 
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import gc
 import importlib
 import os
@@ -23,7 +25,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -116,12 +118,14 @@ async def _serve(connection: socket.socket, imports: SetByImports) -> None:
     os.environ.clear()
     os.environ.update(imports.added_to(start.environment))
     print_to(start.log)
+    shares_files = start.config.device == "cpu" and start.model.gpus > 1
     try:
-        engine = VllmEngine.start(start.model, start.config, start.seed, fork_workers=True)
-        if start.config.device == "cpu" and start.model.gpus > 1:
-            remove_names()
-            await engine.run_dummy_batch()
-        await engine.load_adapter()
+        with contextlib.nullcontext() if shares_files else ended_by(connection):  # the files would stay in /dev/shm
+            engine = VllmEngine.start(start.model, start.config, start.seed, fork_workers=True)
+            if shares_files:
+                remove_names()
+                await engine.run_dummy_batch()
+            await engine.load_adapter()
     except Exception as error:
         writer.write(frame(_refusal(start, error)))
         await writer.drain()
@@ -133,6 +137,25 @@ async def _serve(connection: socket.socket, imports: SetByImports) -> None:
     watch.cancel()
     engine.close()
     Path(start.log).unlink(missing_ok=True)  # only the logs of engines that failed are of use
+
+
+@contextlib.contextmanager
+def ended_by(connection: socket.socket) -> Iterator[None]:
+    """Meanwhile Linux ends this process once the other side closes the connection. The other side must send nothing.
+
+    A start of minutes leaves the event loop no time to notice it, and a process whose workers are forked can have no thread
+    that waits for it.
+    """
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(connection, fcntl.F_GETFL)
+    fcntl.fcntl(connection, fcntl.F_SETFL, flags | os.O_ASYNC)
+    if select.select([connection], [], [], 0)[0]:  # it closed before
+        os._exit(1)
+    try:
+        yield
+    finally:
+        fcntl.fcntl(connection, fcntl.F_SETFL, flags)
 
 
 async def _answer_all(engine: Engine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> NoReturn:

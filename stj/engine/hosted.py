@@ -10,9 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class HostedEngine:
     """An engine in its own process, asked over a socket.
 
     If that process dies, its actor ends its own process too. Ray restarts a dead actor with its rows, but not one that raises
-    an exception. A user's own process lives on; its requests raise EngineDied.
+    an exception. A user's own process lives on; its requests raise EngineDied. So do those of an engine that was closed.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, log: str, *, in_actor: bool) -> None:
@@ -41,7 +42,7 @@ class HostedEngine:
         self._writer = writer
         self._log = log
         self._in_actor = in_actor
-        self._died = False
+        self._closed = False
         self.usage = Usage()
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Completion]] = {}
@@ -58,24 +59,29 @@ class HostedEngine:
         processes.
         """
         environment, log = engine_environment(model, config), _new_log()
-        connection = await asyncio.to_thread(_connect, environment, config.device, scope)
-        reader, writer = await asyncio.open_unix_connection(sock=connection)
-        writer.write(frame(Start(model=model, config=config, seed=seed, environment=environment, log=str(log))))
-        try:
-            refusal: StjError | None = await receive(reader)
-        except EOFError:
-            refusal = start_error(model, config, "", log if log.exists() else _warm_log(environment, config.device, scope))
-        if refusal:
-            raise refusal
+        with ExitStack() as unless_started:  # A caller who is cancelled leaves no engine behind, nor one that starts.
+            connection = unless_started.enter_context(socket.socket(socket.AF_UNIX))
+            await asyncio.to_thread(_connect, connection, environment, config.device, scope)
+            reader, writer = await asyncio.open_unix_connection(sock=connection)
+            unless_started.callback(writer.close)
+            writer.write(frame(Start(model=model, config=config, seed=seed, environment=environment, log=str(log))))
+            try:
+                refusal: StjError | None = await receive(reader)
+            except EOFError:
+                refusal = start_error(model, config, "", log if log.exists() else _warm_log(environment, config.device, scope))
+            if refusal:
+                raise refusal
+            unless_started.pop_all()
         return cls(reader, writer, str(log), in_actor=scope is not None)
 
     async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
         """One completion; the request is aborted if the caller is cancelled.
 
-        Raises PromptTooLong and RequestFailed as the engine does, and EngineDied if the engine's process has ended.
+        Raises PromptTooLong and RequestFailed as the engine does, and EngineDied if the engine's process has ended, or ends
+        before the answer, or if the engine is closed.
         """
-        if self._died:
-            raise self._engine_died()
+        if self._closed or self._receiving.done():
+            raise self._ended()
         number = next(self._numbers)
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
@@ -88,55 +94,61 @@ class HostedEngine:
             raise
 
     def close(self) -> None:
-        """Ends the engine's processes."""
-        self._receiving.get_loop().call_soon_threadsafe(self._close)
-
-    def _close(self) -> None:
-        self._receiving.cancel()
-        self._writer.close()
+        """Ends the engine's processes, and open requests with EngineDied. Any thread may call it, also after the event loop."""
+        self._closed = True
+        with suppress(OSError):  # the connection has ended before
+            self._writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)  # both sides see the end of it
 
     async def _receive(self) -> None:
+        """Hands out answers. However this ends, no request stays open: nobody else would ever end it."""
         try:
             while True:
                 answer: Answer = await receive(self._reader)
                 self.usage = answer.usage
-                future = self._waiting.pop(answer.number, None)
-                if future is None or future.cancelled():
-                    continue
-                if isinstance(answer.result, StjError):
-                    future.set_exception(answer.result)
-                else:
-                    future.set_result(answer.result)
-        except EOFError:
-            if self._in_actor:
+                self._hand_out(answer)
+        except Exception as error:
+            if not isinstance(error, EOFError):
+                traceback.print_exc()
+            if self._in_actor and not self._closed:
                 os._exit(1)
-            self._died = True
+        finally:
+            self._writer.close()
             for future in self._waiting.values():
                 if not future.done():
-                    future.set_exception(self._engine_died())
+                    future.set_exception(self._ended())
+            self._waiting.clear()
 
-    def _engine_died(self) -> EngineDied:
+    def _hand_out(self, answer: Answer) -> None:
+        future = self._waiting.pop(answer.number, None)
+        if future is None or future.cancelled():
+            return
+        if isinstance(answer.result, StjError):
+            future.set_exception(answer.result)
+        else:
+            future.set_result(answer.result)
+
+    def _ended(self) -> EngineDied:
+        if self._closed:
+            return EngineDied("the engine is closed; start another one")
         return EngineDied(
             f"the engine's process has ended, and its requests with it; start the engine again (log: {self._log})"
         )
 
 
-def _connect(environment: dict[str, str], device: str, scope: str | None) -> socket.socket:
-    """Connects to the warm process of this scope, and starts it if there is none.
+def _connect(connection: socket.socket, environment: dict[str, str], device: str, scope: str | None) -> None:
+    """Connects a socket to the warm process of this scope, and starts it if there is none.
 
     It lives as long as its owner: for an actor its parent, which is Ray's process on this machine, otherwise this process.
     """
     path = _socket_path(environment, device, scope)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        connection = socket.socket(socket.AF_UNIX)
         try:
             connection.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
             path.unlink(missing_ok=True)
             _start_warm_process(path, environment, device, _owner(scope))
             connection.connect(str(path))  # it listens at once and answers when vLLM is imported
-    return connection
 
 
 def _owner(scope: str | None) -> int:

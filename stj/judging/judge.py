@@ -106,10 +106,12 @@ class Judge:
         self._slots = asyncio.Semaphore(settings.rows_in_flight)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="stj-judge", daemon=True).start()
+        starting = asyncio.run_coroutine_threadsafe(made, self._loop)
         try:
-            self._engine = asyncio.run_coroutine_threadsafe(made, self._loop).result()
+            self._engine = starting.result()
         except BaseException:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            starting.cancel()  # for example after Ctrl-C: the engine that starts ends too
+            self._loop.call_soon_threadsafe(self._loop.call_later, _CLOSING_S, self._loop.stop)
             raise
         self._closing = threading.RLock()  # A question that came to the loop after its end would never be answered.
         self._end = weakref.finalize(self, _end, self._loop, self._engine)  # Also closes a judge that nobody closed.

@@ -13,7 +13,7 @@ import pytest
 from stj.config import ModelConfig
 from stj.engine import endpoint
 from stj.engine.endpoint import EndpointEngine, Pace
-from stj.errors import ConfigError, EndpointError, PromptTooLong, RequestFailed
+from stj.errors import ConfigError, EndpointError, EngineDied, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, TracedSampling, Usage
 from stj.rows import Turn
 from tests.conftest import soon
@@ -403,6 +403,30 @@ def test_a_cancelled_request_frees_its_place() -> None:
 
     with api(lambda body, number: Reply(said(str(number)).body, wait_s=0 if number else 2)) as server:
         assert asyncio.run(cancel_one(server)) == "1"
+
+
+def test_requests_of_a_closed_engine_end() -> None:
+    answer = threading.Event()
+
+    def late(body: dict[str, Any], number: int) -> Reply:
+        answer.wait(60)
+        return said("4")
+
+    async def close_while_asked(server: Api) -> tuple[EndpointEngine, list[Any]]:
+        engine = EndpointEngine(model(server, parallel_requests=2))
+        asked = [asyncio.create_task(engine.generate(ASKED, SAMPLING)) for _ in range(4)]  # two of them wait for a place
+        while len(server.requests) < 2:
+            await asyncio.sleep(0.01)
+        for _ in range(2):
+            engine.close()
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        return engine, [*results, *await asyncio.gather(engine.generate(ASKED, SAMPLING), return_exceptions=True)]
+
+    with api(late) as server:
+        engine, results = asyncio.run(close_while_asked(server))
+        answer.set()
+    assert [(type(result), str(result)) for result in results] == [(EngineDied, "the engine is closed; start another one")] * 5
+    engine.close()
 
 
 def test_servers_without_usage_count_no_tokens_and_have_no_price() -> None:

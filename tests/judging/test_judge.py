@@ -247,6 +247,24 @@ def test_an_engine_that_does_not_start_is_an_error_and_leaves_nothing(others: se
     assert soon(lambda: not judging(others))
 
 
+def test_ctrl_c_while_the_engine_starts_ends_the_start(ctrl_c: None) -> None:
+    ended, main = threading.Event(), threading.main_thread().ident
+    assert main
+
+    async def starts_for_ever(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
+        await asyncio.sleep(0.3)  # by then the Judge waits
+        signal.pthread_kill(main, signal.SIGINT)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    with pytest.raises(KeyboardInterrupt):
+        Judge("scripted", make_engine=starts_for_ever)
+    assert ended.wait(30)
+
+
 def test_importing_stj_is_light() -> None:
     code = "import sys, stj; print([m for m in ('omegaconf', 'pyarrow', 'ray', 'stj.judging') if m in sys.modules]); "
     code += "stj.Judge; print([m for m in ('ray', 'torch', 'vllm') if m in sys.modules])"

@@ -17,6 +17,7 @@ from stj.models.shapes import Shape, shape_of
 from stj.models.zero import ZeroSizes
 from stj.plan import Plan, plan
 from stj.plan.cost import Assumptions, GivenPairs
+from stj.plan.memory import kv_room
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -98,6 +99,17 @@ def test_the_70b_needs_four_gpus_of_80_gb() -> None:
     assert not too_small.fits
     assert too_small.remedy == "set models.seed.tensor_parallel_size=4"
     assert "DOES NOT FIT: set models.seed.tensor_parallel_size=4" in too_small.line()
+
+
+def test_a_larger_batch_leaves_less_room_for_the_cache_as_measured() -> None:
+    """Qwen3-8B on an RTX 4090: room for 40,464 tokens if vLLM reads 2,048 at once, for 36,720 if it reads 8,192."""
+    shape = Shape(layers=36, hidden=4096, mlp=12_288, heads=32, kv_heads=8, head_dim=128, vocab=151_936)
+    model = ModelConfig(path="Qwen/Qwen3-8B", max_model_len=2048)
+    small, usual = (
+        kv_room(shape, model, load([], ["hardware.gpu_memory_gb=24", f"engine.max_num_seqs={sequences}"]))
+        for sequences in (1, 256)
+    )
+    assert small - usual == pytest.approx(40_464 - 36_720, rel=0.01)
 
 
 def test_the_70b_needs_two_gpus_of_141_gb() -> None:
@@ -439,7 +451,7 @@ def test_benchmarks_of_unknown_size_are_assumed_and_named() -> None:
 
 def test_a_line_of_the_plan_has_one_time_and_then_all_times() -> None:
     line = next(line for line in planned("hardware.dollars_per_gpu_hour=2").lines() if line.startswith("judgments 2+"))
-    spent = "6.6 GPU-hours, $13, 12 min on 32 GPUs, bound by engines; 4 times: 26.4 GPU-hours, $53"
+    spent = "6.6 GPU-hours, $13, 12 min on 32 GPUs, bound by engines; 4 times: 26.6 GPU-hours, $53"
     assert line == f"judgments 2+ 37.0M tokens in, 14.7M out, {spent}"
     assert planned(files=("mini.yaml",)).phases[3].line().endswith(" out; 2 times")
 

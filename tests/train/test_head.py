@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.packed_rows import paper_lengths, peak_bytes
+from benchmarks.lengths import paper_lengths
+from benchmarks.live_bytes import peak_bytes
 from stj.train.head import SupervisedHead
 
 VOCABULARY = 5000  # three slices, the last one narrow

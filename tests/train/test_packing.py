@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.packed_rows import paper_lengths
+from benchmarks.lengths import paper_lengths
 from stj.config import TrainConfig
 from stj.train.data import encode_examples
 from stj.train.packing import fill_rows, micro_batches, pack, plan_packing
