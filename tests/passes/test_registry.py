@@ -20,7 +20,7 @@ from stj.machine.packages import expected_packages
 from stj.passes.actor import PassActor
 from stj.passes.ledger import Ledger
 from stj.passes.registry import PassRegistry
-from stj.passes.source import SEALED, unseal
+from stj.passes.source import SEALED, seal, unseal
 from stj.passes.spec import Pass
 from stj.rows import TRAINING, Row, Turn, row_from_dict, rows_to_table
 from tests import ray_here
@@ -50,7 +50,7 @@ def after(monkeypatch: pytest.MonkeyPatch, machines: Sequence[str], count: int =
     rows_in = [make_row(position) for position in range(count)]
     for machine in machines:
         registry.record_rows(machine, [row.id for row in rows_in], [])
-    (cell,) = actor(rows_to_table(rows_in))[SEALED]
+    (cell,) = actor(seal([rows_to_table(rows_in)]))[SEALED]
     rows_out = [row_from_dict(record) for record in unseal(cell).to_pylist()]
     assert [row.id for row in rows_out] == [row.id for row in rows_in]
     ray_here.end(actor)
@@ -67,7 +67,7 @@ def test_an_engine_on_another_machine_with_other_packages_is_refused(monkeypatch
     spec = Pass(model=ModelConfig(path="scripted"), read=partial(iter, ()), stages={TRAINING: [answer]}, make_engine=scripted)
     actor = PassActor(spec, EngineConfig(device="cpu"), ray_here.Actor(registry))
     with pytest.raises(CheckFailed, match=r"^machine [\d.]+: it has torch \S+, where the run needs torch 2\.12\.0: install"):
-        actor(rows_to_table([make_row()]))
+        actor(seal([rows_to_table([make_row()])]))
     ray_here.end(actor)
 
 
@@ -128,7 +128,7 @@ def test_the_cost_of_rows_is_known_before_the_driver_has_them(monkeypatch: pytes
     spec = Pass(model=ModelConfig(path="scripted"), read=partial(iter, ()), stages={TRAINING: [answer]}, make_engine=scripted)
     actor = PassActor(spec, EngineConfig(device="cpu", rows_in_flight=32), Slow(registry))
     for count in range(1, 4):
-        actor(rows_to_table([make_row(count, "one two")]))
+        actor(seal([rows_to_table([make_row(count, "one two")])]))
         assert registry.snapshot()[1].usage.output_tokens == 2 * count
     ray_here.end(actor)
 

@@ -411,7 +411,7 @@ def test_reading_stops_at_the_limit(
     gate = RayGate(limit, artifact)
     spec = Pass(
         model=ModelConfig(path="shout"),
-        read=partial(read_noting, rows_read, str(tmp_path / "reads"), limit + 40),
+        read=partial(read_noting, rows_read, str(tmp_path / "reads"), 2 * limit),
         read_after=partial(read_heldout, 50),
         stages={TRAINING: [partial(pass_thirds, gate=gate, died=str(tmp_path / "died"))], HELDOUT: [answer]},
         make_engine=scripted,
