@@ -68,7 +68,7 @@ class PassActor:
         Ray Data splits a table above its block size into several outputs. If this engine died between two of them, Ray would
         ask another engine for the whole block. It would skip as many outputs as it already has, whichever rows they hold.
 
-        This never waits on the event loop, so a slow consumer never blocks the engine.
+        This never runs on the event loop, so a slow consumer never blocks the engine.
 
         Raises CheckFailed, ConfigError or ModelError if the engine did not start, and no other start would succeed.
         """
@@ -78,8 +78,8 @@ class PassActor:
         tries = zip(rows, self._engine_deaths(rows), strict=True)
         running = [asyncio.run_coroutine_threadsafe(self._run(row, deaths), self._loop) for row, deaths in tries]
         finished = seal([rows_to_table([future.result() for future in running])])
-        ray.get(self._report_spending())  # the driver must not have a row before the registry has its cost
-        asyncio.run_coroutine_threadsafe(self._journal.flush(), self._loop)
+        reporting = asyncio.run_coroutine_threadsafe(self._report(), self._loop)
+        reporting.result()  # the driver must not have a row before the registry knows its cost and that it has ended
         return finished
 
     def __del__(self) -> None:
@@ -114,13 +114,13 @@ class PassActor:
 
     async def _heartbeat(self) -> NoReturn:
         while True:
-            self._report_spending()
-            await self._journal.flush()
+            await self._report()
             await asyncio.sleep(_HEARTBEAT_S)
 
-    def _report_spending(self) -> Any:
+    async def _report(self) -> None:
         spent = Ledger(engine_seconds=time.monotonic() - self._started, usage=self._engine.usage)
-        return self._registry.record_spending.remote(self._name, spent)
+        await self._registry.record_spending.remote(self._name, spent)
+        await self._journal.flush()
 
 
 class EngineSlots:

@@ -20,6 +20,7 @@ class PassRegistry:
     def __init__(self, driver_node: str | None = None) -> None:
         self._driver_node = driver_node
         self._machines: dict[str, list[str]] = {}
+        self._on_engines: set[str] = set()
         self._rows_read = 0
         self._reading = False
         self._spent: dict[str, Ledger] = {}
@@ -59,9 +60,12 @@ class PassRegistry:
             self._machines.setdefault(row_id, []).append(machine)
         for row_id in ended:
             self._machines.pop(row_id, None)
+        self._on_engines.update(begun)
+        self._on_engines.difference_update(ended)
 
     def engine_deaths(self, row_ids: Sequence[str]) -> list[list[str]]:
         """For each of these rows, which are on no engine now, the machines of the engines that died with it."""
+        self._on_engines.difference_update(row_ids)
         return [self._machines.get(row_id, []) for row_id in row_ids]
 
     def record_refusal(self, reason: str) -> None:
@@ -98,7 +102,7 @@ class PassRegistry:
 
     def activity(self) -> tuple[int, bool]:
         """Rows on engines now, and whether an engine has lately reported that it runs."""
-        return len(self._machines), time.monotonic() - self._heard_at < _SILENCE_S
+        return len(self._on_engines), time.monotonic() - self._heard_at < _SILENCE_S
 
     def is_reading(self) -> bool:
         """Whether rows are being read."""
@@ -133,4 +137,4 @@ class PassRegistry:
 
     def snapshot(self) -> tuple[int, Ledger]:
         """Rows on engines now, and what all engines have spent."""
-        return len(self._machines), sum(self._spent.values(), Ledger())
+        return len(self._on_engines), sum(self._spent.values(), Ledger())

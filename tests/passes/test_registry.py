@@ -41,10 +41,12 @@ async def answer(row: Row, generate: Generate) -> Row:
     return row.drop("answered", (await generate(row.turns, Sampling(max_tokens=10))).text)
 
 
-def after(monkeypatch: pytest.MonkeyPatch, machines: Sequence[str], count: int = 40) -> list[Row]:
+def after(
+    monkeypatch: pytest.MonkeyPatch, machines: Sequence[str], count: int = 40, registry: PassRegistry | None = None
+) -> list[Row]:
     """The rows after a pass in which engines on these machines, one after the other, died with all of them."""
     ray_here.install(monkeypatch)
-    registry = PassRegistry()
+    registry = registry or PassRegistry()
     spec = Pass(model=ModelConfig(path="scripted"), read=partial(iter, ()), stages={TRAINING: [answer]}, make_engine=scripted)
     actor = PassActor(spec, EngineConfig(device="cpu", rows_in_flight=32), ray_here.Actor(registry))
     rows_in = [make_row(position) for position in range(count)]
@@ -78,7 +80,9 @@ def test_a_row_is_tried_again(machines: list[str], monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("machines", [[ray_here.NODE] * 3, [ray_here.NODE, LOST, ray_here.NODE, ray_here.NODE]])
 def test_a_row_that_three_engines_died_with_is_quarantined(machines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    (error,) = {row.error for row in after(monkeypatch, machines)}
+    registry = PassRegistry()
+    (error,) = {row.error for row in after(monkeypatch, machines, registry=registry)}
+    assert registry.snapshot()[0] == 0
     assert error == "quarantined: an engine died 3 times with this row on it, the last time alone"
 
 
@@ -86,8 +90,9 @@ def test_the_registry_forgets_rows_that_ended() -> None:
     registry = PassRegistry()
     registry.record_rows("a", ["x", "y"], [])
     registry.record_rows("b", ["y"], ["x"])
-    assert registry.engine_deaths(["x", "y", "z"]) == [[], ["a", "b"], []]
     assert registry.snapshot()[0] == 1
+    assert registry.engine_deaths(["x", "y", "z"]) == [[], ["a", "b"], []]
+    assert registry.snapshot()[0] == 0, "a row that is asked for again is on no engine"
 
 
 def test_an_older_report_of_an_engine_s_cost_that_arrives_late_changes_nothing() -> None:
@@ -122,14 +127,15 @@ class Answer:
         return asyncio.wrap_future(self._answer).__await__()
 
 
-def test_the_cost_of_rows_is_known_before_the_driver_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cost_and_the_end_of_rows_are_known_before_the_driver_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
     ray_here.install(monkeypatch)
     registry = PassRegistry()
     spec = Pass(model=ModelConfig(path="scripted"), read=partial(iter, ()), stages={TRAINING: [answer]}, make_engine=scripted)
     actor = PassActor(spec, EngineConfig(device="cpu", rows_in_flight=32), Slow(registry))
     for count in range(1, 4):
         actor(seal([rows_to_table([make_row(count, "one two")])]))
-        assert registry.snapshot()[1].usage.output_tokens == 2 * count
+        on_engines, spent = registry.snapshot()
+        assert (on_engines, spent.usage.output_tokens) == (0, 2 * count)
     ray_here.end(actor)
 
 
