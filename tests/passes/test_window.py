@@ -208,6 +208,31 @@ def test_a_repeated_reading_task_yields_the_same_tables_although_the_limit_came_
     assert len(engines.rows) == len(set(engines.rows))
 
 
+@pytest.mark.parametrize(("stopped_at", "more"), [(None, []), (6, [5, 6])])
+def test_a_repeated_reading_task_yields_what_the_first_one_had(stopped_at: int | None, more: list[int]) -> None:
+    """The first one had read on to row 4, and then the limit was reached at row 1."""
+    engines = Engines([True] * 10, 2, 4, random.Random(0))
+    for position in range(2):
+        engines.report(position)
+    for end in (3, 4):
+        engines.registry.record_table(end)
+    if stopped_at is not None:
+        engines.registry.record_stop(stopped_at)
+    limited = ReadingWindow(engines.gate, ray_here.Actor(engines.registry), 4)
+    positions = [row and row.position for row in limited.rows(engines.read)]
+    assert positions == [0, 1, 2, 3, None, 4, None, *more], "None ends a table"
+    assert engines.registry.earlier_reading() == ({3, 4}, 4 if stopped_at is None else stopped_at)
+
+
+def test_a_row_that_takes_long_makes_reading_wait() -> None:
+    engines, slow = Engines([True] * 100, 1, 8, random.Random(0)), list(range(2000))
+    end_one = engines.end_one
+    engines.end_one = lambda: slow.pop() if slow else end_one()  # type: ignore[method-assign]
+    with_clock(engines, lambda: engines.run(engines.tables()))
+    assert len(engines.reads) == 1 + 8
+    assert engines.now > 60
+
+
 def test_a_gate_that_has_forgotten_rows_does_not_stop_a_pass_for_ever() -> None:
     """Ray has started it again; the rows that ended before are not on disk yet."""
     engines = Engines([False] * 200 + [True], 1, 8, random.Random(0))
