@@ -1,4 +1,4 @@
-"""The rows of a pass on their way through Ray Data: read as blocks, and returned as cells that it cannot cut in two."""
+"""The rows of a pass on their way through Ray Data, to the engines and back: in cells, which it cannot cut in two."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
