@@ -94,7 +94,7 @@ class PassRegistry:
 
     def earlier_reading(self) -> tuple[set[int], int | None]:
         """The last positions of all tables of limited rows so far, and where reading stopped at the limit, if it has."""
-        return self._table_ends, self._stopped_at
+        return set(self._table_ends), self._stopped_at
 
     def forget_reading(self) -> None:
         """Makes ready for another stream of the same pass."""
