@@ -14,7 +14,9 @@ from stj.passes.gate import RayGate
 from stj.rows import Row
 
 _POLL_S = 0.05
-_IDLE_S = 30.0  # If the engines have nothing to do for this long, the gate has forgotten rows: Ray has started it again.
+# If the engines have nothing to do for this long, the gate has forgotten rows: Ray has started it again. By default, finished
+# rows are on disk after 20 s.
+_IDLE_S = 30.0
 
 
 class ReadingWindow:
@@ -29,6 +31,7 @@ class ReadingWindow:
         self._registry = registry
         self._ahead = self._step = ahead
         self._idle_since: float | None = None
+        self._reminded = False
         self.most_held_back = max(1, ahead // 4)
         """Rows that may wait for a table to fill up: few of those that may be read, because they reach no engine meanwhile."""
 
@@ -79,16 +82,25 @@ class ReadingWindow:
             time.sleep(_POLL_S)
 
     def _engines_are_idle(self) -> bool:
-        """Whether no row is on an engine. If that lasts, no row is on its way any more, and reading goes further."""
+        """Whether no row is on an engine. If that lasts, nothing that the gate waits for is on its way any more."""
         now = time.monotonic()
         on_engines, running = ray.get(self._registry.activity.remote())
         if on_engines or not running:
-            self._idle_since = None
+            self._idle_since, self._reminded = None, False
         elif self._idle_since is None:
             self._idle_since = now
         elif now - self._idle_since > _IDLE_S:
-            self._ahead, self._idle_since = self._ahead + self._step, None
+            self._help_gate()
+            self._idle_since = None
         return not on_engines
+
+    def _help_gate(self) -> None:
+        """Has the gate learn the rows on disk. If it still lacks some, which failed, reading goes further."""
+        if self._reminded:
+            self._ahead += self._step
+        else:
+            self._gate.load()
+        self._reminded = not self._reminded
 
     def record(self, position: int) -> None:
         """Records where a table ends, before it leaves the reading task."""

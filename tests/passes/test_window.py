@@ -29,6 +29,7 @@ from stj.storage.folder import Folder
 from tests import ray_here
 from tests.conftest import make_row
 
+CODING = Category(name="Coding", complexity=1, length="a")
 HELD_BACK = [make_row(position, id=f"held-{position}", task=HELDOUT) for position in range(5)]
 
 
@@ -110,8 +111,7 @@ class Engines:
         if self.passing[position]:
             self.gate._actor.passed.remote(position)
         else:
-            category = Category(name="Coding", complexity=1, length="a")
-            asyncio.run(self.gate.ended(make_row(position, category=category).drop("category")))
+            asyncio.run(self.gate.ended(make_row(position, category=CODING).drop("category")))
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -233,17 +233,25 @@ def test_a_row_that_takes_long_makes_reading_wait() -> None:
     assert engines.now > 60
 
 
-def test_a_gate_that_has_forgotten_rows_does_not_stop_a_pass_for_ever() -> None:
-    """Ray has started it again; the rows that ended before are not on disk yet."""
-    engines = Engines([False] * 200 + [True], 1, 8, random.Random(0))
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_a_gate_that_has_forgotten_rows_does_not_stop_a_pass_for_ever(tmp_path: Path, on_disk: bool) -> None:
+    """Ray has started it again. It learns what is on disk. If rows failed, reading goes further."""
+    artifact = Artifact(Folder.at(tmp_path), {"step": "test"})
+    artifact.begin()
+    engines = Engines([False] * 40 + [True] + [False] * 60, 1, 8, random.Random(0))
+    engines.gate = RayGate(1, artifact)
 
     def end_one() -> None:
-        if engines.calls:
-            engines.registry.record_rows("machine", [], list(engines.calls.pop().rows.values()))
+        for call in engines.calls:
+            engines.registry.record_rows("machine", [], list(call.rows.values()))
+            rows = [make_row(i, category=CODING) if engines.passing[i] else make_row(i).drop("toxic") for i in call.rows]
+            if on_disk:
+                artifact.write_part(f"part-{min(call.rows)}", rows_to_table(rows))
+        engines.calls = []
 
     engines.end_one = end_one  # type: ignore[method-assign]
     with_clock(engines, lambda: engines.run(engines.tables()))
-    assert len(engines.reads) == 201
+    assert len(engines.reads) in (range(41, 41 + 8 + 1) if on_disk else [101])
     assert engines.now > 30
 
 
