@@ -18,6 +18,11 @@ SEALED = "rows"
 """The column of cells, each a table of rows: Ray Data neither cuts a cell in two nor waits for more rows to fill it."""
 
 
+def unfinished(read: Callable[[], Iterator[Row]], finished: RowBitmap) -> Iterator[Row]:
+    """The rows that are not finished."""
+    return (row for row in read() if not finished.has(row.task, row.position))
+
+
 class RowSource(Datasource):  # type: ignore[misc]
     """The unfinished rows of a pass, streamed by one task, which reports their number at the end.
 
@@ -59,26 +64,23 @@ class RowSource(Datasource):  # type: ignore[misc]
 
     def _batches(self) -> Iterator[list[Row]]:
         size = max(1, _ROWS_PER_READ // self._rows_per_call) * self._rows_per_call
-        yield from _groups(self._unfinished(self._read), size) if self._window is None else self._limited(self._window, size)
+        yield from self._all(self._read, size) if self._window is None else self._limited(self._window, size)
         if self._read_after is not None:
-            yield from _groups(self._unfinished(self._read_after), size)
+            yield from self._all(self._read_after, size)
 
-    def _unfinished(self, read: Callable[[], Iterator[Row]]) -> Iterator[Row]:
-        return (row for row in read() if self._is_unfinished(row))
+    def _all(self, read: Callable[[], Iterator[Row]], size: int) -> Iterator[list[Row]]:
+        return _groups(unfinished(read, self._finished), size)
 
     def _limited(self, window: ReadingWindow, size: int) -> Iterator[list[Row]]:
         """The rows that the window lets through; less than `size` together where it says that they must leave."""
         batch: list[Row] = []
         for row in chain(window.rows(self._read), [None]):
-            if row is not None and self._is_unfinished(row):
+            if row is not None and not self._finished.has(row.task, row.position):
                 batch.append(row)
             if batch and (row is None or len(batch) >= min(size, window.most_held_back)):
                 window.record(batch[-1].position)
                 yield batch
                 batch = []
-
-    def _is_unfinished(self, row: Row) -> bool:
-        return not self._finished.has(row.task, row.position)
 
 
 def _groups(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
