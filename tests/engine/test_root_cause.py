@@ -89,6 +89,8 @@ def test_any_log_gives_one_line(lines: list[str]) -> None:
         ("RuntimeError: NCCL error: unhandled system error", CapacityError),
         ("OSError: [Errno 28] No space left on device", CapacityError),
         (REPORTED, CapacityError),
+        ("Exception: Call to collective_rpc method failed: cancelled", CapacityError),  # what a killed worker leaves
+        ("Exception: Call to collective_rpc method failed: shape mismatch", ModelError),
         ("", CapacityError),
         ("ValueError: There is no module or parameter named 'layers.9' in LlamaModel", ModelError),
         ("RuntimeError: start (0) + length (512) exceeds dimension size (504).", ModelError),

@@ -366,7 +366,12 @@ def read_heldout(count: int) -> Iterator[Row]:
 
 
 async def pass_thirds(row: Row, generate: Generate, gate: RayGate, died: str) -> Row:
-    """Asks the gate and the model. The flaky row ends its engine after it has reported that it passes."""
+    """Asks the gate and the model. The flaky row ends its engine after it has reported that it passes.
+
+    The rows after it wait until it seems to be the last one within the limit.
+    """
+    while row.position > FLAKY and not Path(died).exists() and not await gate.over(row.position):
+        await asyncio.sleep(0.02)
     row = await screen(row, generate, SelectConfig(categories=None), gate)
     if row.dropped:
         return row
@@ -381,7 +386,8 @@ async def pass_thirds(row: Row, generate: Generate, gate: RayGate, died: str) ->
         gate,
     )
     if flakes:
-        await asyncio.sleep(1)
+        while not await gate.over(FLAKY + 1):
+            await asyncio.sleep(0.02)
         Path(died).touch()
         os._exit(1)
     return row
