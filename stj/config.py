@@ -177,7 +177,8 @@ class SelectConfig:
     """Keep dialogues with at most this many user turns, the last one included."""
     limit: int | None = None
     """Keep only this many of the rows that pass, the first in input order; `null` keeps all. Costs grow in proportion. Reading
-    stops there: at most `engine.max_replicas` times `engine.rows_in_flight` rows are read beyond the last row taken."""
+    stops there: at most `engine.max_replicas` times `engine.rows_in_flight` rows are read beyond the last row taken. For a
+    model behind an API that is `parallel_requests` rows."""
 
     def __post_init__(self) -> None:
         _check(

@@ -36,7 +36,8 @@ def _stream(spec: Pass, finished: Any, config: Any, registry: Any) -> Generator[
     """The unfinished rows as tables, in the order in which they are finished."""
     engine = actor.PassActor(spec, config, registry)
     limited = window.ReadingWindow(spec.gate, registry, config.max_replicas * config.rows_in_flight) if spec.gate else None
-    blocks = source.RowSource(spec.read, finished, registry, spec.read_after, limited).tables()
+    rows_per_call = max(1, config.rows_in_flight // 32)
+    blocks = source.RowSource(spec.read, finished, registry, rows_per_call, spec.read_after, limited).tables()
     try:
         with ThreadPoolExecutor(_BLOCKS_IN_FLIGHT) as pool:
             running: set[Future[pa.Table]] = set()

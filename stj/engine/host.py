@@ -127,6 +127,7 @@ async def _serve(connection: socket.socket, imports: SetByImports) -> None:
                 await engine.run_dummy_batch()
             await engine.load_adapter()
     except Exception as error:
+        remove_names()
         writer.write(frame(_refusal(start, error)))
         await writer.drain()
         return

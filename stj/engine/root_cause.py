@@ -18,7 +18,9 @@ _PREFIX = re.compile(r"^(?P<process>\([\w.@-]+ pid=\d+\)) (?:[A-Z]+ [\d-]+ [\d:]
 _TRACEBACK = "Traceback (most recent call last):"
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning)?(?:: .*)?$")
-_REPORT = re.compile(r"root cause|initialization failed|failed to start|background process", re.IGNORECASE)
+_REPORT = re.compile(
+    r"root cause|initialization failed|failed to start|background process|: cancelled$|executor failed", re.IGNORECASE
+)
 _MAY_HEAL = re.compile(
     r"out ?of ?memory|MemoryError|Free memory on device|Error in memory profiling|CUDA error|NCCL|"  # a GPU that others use
     r"Connection|Timeout|timed out|Broken ?pipe|Address already in use|Dist(?:Network|Store|Backend)Error|"  # the network

@@ -20,7 +20,7 @@ from stj.generate import Engine
 from stj.machine.needs import MachineNeeds
 from stj.passes.ledger import Ledger
 from stj.passes.node_check import refuse_unfit_node
-from stj.passes.source import seal
+from stj.passes.source import SEALED, seal, unseal
 from stj.passes.spec import Pass
 from stj.rows import Row, row_from_dict, rows_to_table
 from stj.stages.runner import RequestSeeds, run_stages
@@ -63,23 +63,23 @@ class PassActor:
         asyncio.run_coroutine_threadsafe(self._heartbeat(), self._loop)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Runs the rows of a block and returns them together, sealed in one cell.
+        """Runs the rows in the cells of a block and returns them together, sealed in one cell.
 
         Ray Data splits a table above its block size into several outputs. If this engine died between two of them, Ray would
         ask another engine for the whole block. It would skip as many outputs as it already has, whichever rows they hold.
 
-        This never waits on the event loop, so a slow consumer never blocks the engine.
+        This never runs on the event loop, so a slow consumer never blocks the engine.
 
         Raises CheckFailed, ConfigError or ModelError if the engine did not start, and no other start would succeed.
         """
         if self._refusal:
             raise self._refusal
-        rows = [row_from_dict(record) for record in block.to_pylist()]
+        rows = [row_from_dict(record) for cell in block[SEALED] for record in unseal(cell).to_pylist()]
         tries = zip(rows, self._engine_deaths(rows), strict=True)
         running = [asyncio.run_coroutine_threadsafe(self._run(row, deaths), self._loop) for row, deaths in tries]
-        finished = seal(rows_to_table([future.result() for future in running]))
-        ray.get(self._report_spending())  # the driver must not have a row before the registry has its cost
-        asyncio.run_coroutine_threadsafe(self._journal.flush(), self._loop)
+        finished = seal([rows_to_table([future.result() for future in running])])
+        reporting = asyncio.run_coroutine_threadsafe(self._report(), self._loop)
+        reporting.result()  # the driver must not have a row before the registry knows its cost and that it has ended
         return finished
 
     def __del__(self) -> None:
@@ -94,8 +94,8 @@ class PassActor:
 
     async def _run(self, row: Row, deaths: int) -> Row:
         row = await self._outcome(row, deaths)
-        if self._gate is not None:
-            self._gate.ended(row)
+        if self._gate is not None:  # the driver must not have a row whose end the gate does not know
+            await self._gate.ended(row)
         return row
 
     async def _outcome(self, row: Row, deaths: int) -> Row:
@@ -114,13 +114,13 @@ class PassActor:
 
     async def _heartbeat(self) -> NoReturn:
         while True:
-            self._report_spending()
-            await self._journal.flush()
+            await self._report()
             await asyncio.sleep(_HEARTBEAT_S)
 
-    def _report_spending(self) -> Any:
+    async def _report(self) -> None:
         spent = Ledger(engine_seconds=time.monotonic() - self._started, usage=self._engine.usage)
-        return self._registry.record_spending.remote(self._name, spent)
+        await self._registry.record_spending.remote(self._name, spent)
+        await self._journal.flush()
 
 
 class EngineSlots:

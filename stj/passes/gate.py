@@ -64,10 +64,10 @@ class RayGate:
         """Records a passing row; True if it is over the limit already."""
         return bool(await self._actor.passed.remote(position))
 
-    def ended(self, row: Row) -> None:
-        """Records the end of a row on its engine, if it has not passed the rule. Waits for nothing."""
+    async def ended(self, row: Row) -> None:
+        """Records the end of a row on its engine, if it has not passed the rule."""
         if row.task == TRAINING and row.dropped != OVER_LIMIT and not passed_rule(row.category, row.dropped):
-            self.absent(row.position, row.position + 1)
+            await self._actor.rejected.remote(row.position, row.position + 1)
 
     def absent(self, start: int, stop: int) -> None:
         """Records that no row at the positions from `start` to before `stop` passes. Waits for nothing."""

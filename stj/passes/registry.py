@@ -1,10 +1,14 @@
 """What the driver and the engines of a pass know about each other. Every pass starts it as an actor, so it imports little."""
 
+import math
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from stj.passes.ledger import Ledger
+
+_SILENCE_S = 10.0  # A running engine reports every second.
 
 
 class PassRegistry:
@@ -16,6 +20,7 @@ class PassRegistry:
     def __init__(self, driver_node: str | None = None) -> None:
         self._driver_node = driver_node
         self._machines: dict[str, list[str]] = {}
+        self._on_engines: set[str] = set()
         self._rows_read = 0
         self._reading = False
         self._spent: dict[str, Ledger] = {}
@@ -24,8 +29,9 @@ class PassRegistry:
         self._refusal = ""
         self._engines = (0, 0)
         self._waits = ""
-        self._position = -1
-        self._stopped = False
+        self._table_ends: set[int] = set()
+        self._stopped_at: int | None = None
+        self._heard_at = -math.inf
 
     def packages_for(self, node: str) -> Any:
         """The ExpectedPackages of an engine's machine; None for the driver's own machine."""
@@ -54,9 +60,12 @@ class PassRegistry:
             self._machines.setdefault(row_id, []).append(machine)
         for row_id in ended:
             self._machines.pop(row_id, None)
+        self._on_engines.update(begun)
+        self._on_engines.difference_update(ended)
 
     def engine_deaths(self, row_ids: Sequence[str]) -> list[list[str]]:
         """For each of these rows, which are on no engine now, the machines of the engines that died with it."""
+        self._on_engines.difference_update(row_ids)
         return [self._machines.get(row_id, []) for row_id in row_ids]
 
     def record_refusal(self, reason: str) -> None:
@@ -75,25 +84,25 @@ class PassRegistry:
         """Records that reading has ended after `rows` rows; Ray may repeat the reading."""
         self._rows_read, self._reading = rows, False
 
-    def record_position(self, position: int) -> None:
-        """Records that the limited rows up to this position are read."""
-        self._position = max(self._position, position)
+    def record_table(self, position: int) -> None:
+        """Records that limited rows leave their reading task as one table, up to this position."""
+        self._table_ends.add(position)
 
     def record_stop(self, position: int) -> None:
         """Records that reading the limited rows has stopped at the limit, after this position."""
-        self._position, self._stopped = position, True
+        self._stopped_at = position
 
-    def earlier_reading(self) -> tuple[int, bool]:
-        """The last position that was read of the limited rows, -1 if none was, and whether reading stopped at the limit."""
-        return self._position, self._stopped
+    def earlier_reading(self) -> tuple[set[int], int | None]:
+        """The last positions of all tables of limited rows so far, and where reading stopped at the limit, if it has."""
+        return set(self._table_ends), self._stopped_at
 
     def forget_reading(self) -> None:
         """Makes ready for another stream of the same pass."""
-        self._position, self._stopped, self._rows_read = -1, False, 0
+        self._table_ends, self._stopped_at, self._rows_read = set(), None, 0
 
-    def is_idle(self) -> bool:
-        """Whether engines have started and none has a row."""
-        return self._starts > 0 and not self._unfinished_starts and not self._machines
+    def activity(self) -> tuple[int, bool]:
+        """Rows on engines now, and whether an engine has lately reported that it runs."""
+        return len(self._on_engines), time.monotonic() - self._heard_at < _SILENCE_S
 
     def is_reading(self) -> bool:
         """Whether rows are being read."""
@@ -105,6 +114,7 @@ class PassRegistry:
 
     def record_spending(self, engine: str, spent: Ledger) -> None:
         """Records what an engine has spent since its start. Reports of its threads may arrive in any order."""
+        self._heard_at = time.monotonic()
         known = self._spent.get(engine)
         if known is None or spent.engine_seconds > known.engine_seconds:
             self._spent[engine] = spent
@@ -127,4 +137,4 @@ class PassRegistry:
 
     def snapshot(self) -> tuple[int, Ledger]:
         """Rows on engines now, and what all engines have spent."""
-        return len(self._machines), sum(self._spent.values(), Ledger())
+        return len(self._on_engines), sum(self._spent.values(), Ledger())

@@ -69,9 +69,12 @@ class StreamCommitter:
         new += [place.add(table.filter(pc.equal(table["task"], task))) for task, place in self._beside.items()]
         return pa.concat_tables(new)
 
-    def cut_left_out(self, limit: int, first_unread: int | None) -> bool:
-        """Whether a row up to the cut is neither committed nor failed: reading stopped before it, or it came back unasked."""
-        missing = self._main.left_out | ({first_unread} if first_unread is not None else set())
+    def cut_left_out(self, limit: int, last_read: int | None) -> bool:
+        """Whether a row up to the cut is neither committed nor failed: reading stopped before it, or it came back unasked.
+
+        `last_read` is the position at which reading stopped, None if it came to the end of the source.
+        """
+        missing = self._main.left_out | ({last_read + 1} if last_read is not None else set())
         cut = self._main.cut(limit)
         return bool(missing) and (cut is None or min(missing) <= cut)
 

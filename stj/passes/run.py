@@ -43,8 +43,8 @@ from stj.rows import Row
 from stj.storage.artifacts import Artifact
 from stj.text import LiveLine
 
-_BLOCKS_PER_ENGINE = 32  # Split the rows in flight into this many blocks.
-_ROWS_AHEAD = 2  # Queue this multiple of rows_in_flight: finished rows wait for the slowest of their block.
+_CALLS_PER_ENGINE = 32  # Split the rows in flight into this many calls.
+_ROWS_AHEAD = 2  # Queue this multiple of rows_in_flight: finished rows wait for the slowest of their call.
 _READ_BLOCK_BYTES = 1 << 20  # Small, so that the first rows reach the engine while the rest is still being read.
 _OUR_ERROR = re.compile(r"^(?:stj\.errors\.)(\w+): (.+)$", re.MULTILINE)
 # Ray Data adds engines above this share of calls in use: nearly as many again if all are in use. Below 0.5 it stops some.
@@ -153,22 +153,22 @@ def _stream(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: Any
 
 
 def _dataset(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: Any) -> Dataset:
-    rows_per_block = max(1, config.rows_in_flight // _BLOCKS_PER_ENGINE)
-    calls = _ROWS_AHEAD * math.ceil(config.rows_in_flight / rows_per_block)
+    rows_per_call = max(1, config.rows_in_flight // _CALLS_PER_ENGINE)
+    calls = _ROWS_AHEAD * math.ceil(config.rows_in_flight / rows_per_call)
     window = ReadingWindow(spec.gate, registry, config.max_replicas * config.rows_in_flight) if spec.gate else None
-    source = RowSource(spec.read, finished, registry, spec.read_after, window)
+    source = RowSource(spec.read, finished, registry, rows_per_call, spec.read_after, window)
     return (
         ray.data.read_datasource(source, override_num_blocks=1)
-        .repartition(target_num_rows_per_block=rows_per_block, strict=True)
+        .repartition(target_num_rows_per_block=1, strict=True)  # a block for each cell
         .map_batches(
             PassActor,
             fn_constructor_args=(spec, config, registry),
-            batch_size=rows_per_block,  # a whole block; Ray Data refuses None beside num_gpus
+            batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ActorPoolStrategy(
                 min_size=config.min_replicas,
-                initial_size=_first_engines(spec, finished, config, rows_per_block),
+                initial_size=_first_engines(spec, finished, config, rows_per_call),
                 max_size=config.max_replicas,
                 max_tasks_in_flight_per_actor=calls + 2,
                 max_concurrent_calls_per_actor=calls,
@@ -181,7 +181,7 @@ def _dataset(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: An
     )
 
 
-def _first_engines(spec: Pass, finished: RowBitmap, config: EngineConfig, rows_per_block: int) -> int:
+def _first_engines(spec: Pass, finished: RowBitmap, config: EngineConfig, rows_per_call: int) -> int:
     """Engines that start at once: all that there are rows for.
 
     An engine that waits for its machine is what the autoscaler sees: it adds that machine, and keeps it while a model is
@@ -194,7 +194,7 @@ def _first_engines(spec: Pass, finished: RowBitmap, config: EngineConfig, rows_p
         room = machines.room(demand) if machines.source == "static" or not demand.gpus else None
         most = most if room is None else min(most, room)
     if spec.total is not None:
-        most = min(most, math.ceil((spec.total - finished.count) / rows_per_block))
+        most = min(most, math.ceil((spec.total - finished.count) / rows_per_call))
     return max(config.min_replicas, most)
 
 
@@ -230,8 +230,8 @@ def _begin_missing(spec: Pass, committer: StreamCommitter, registry: Any, watch:
     if spec.limit is None:
         return False
     watch.commit()
-    position, stopped = ray.get(registry.earlier_reading.remote())
-    if not committer.cut_left_out(spec.limit, position + 1 if stopped else None):
+    _, stopped_at = ray.get(registry.earlier_reading.remote())
+    if not committer.cut_left_out(spec.limit, stopped_at):
         return False
     if spec.gate is None:
         raise PassFailed("the limit seemed to be reached too early, because an engine died; run the same command again")

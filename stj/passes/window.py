@@ -5,7 +5,7 @@ A row is read if it certainly counts, or lies at most `ahead` rows beyond the la
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import ray
@@ -13,15 +13,16 @@ import ray
 from stj.passes.gate import RayGate
 from stj.rows import Row
 
-_ROWS_PER_TABLE = 16
 _POLL_S = 0.05
-_IDLE_S = 30.0  # If the engines have nothing to do for this long, the gate has forgotten rows: Ray has started it again.
+# If the engines have nothing to do for this long, the gate has forgotten rows: Ray has started it again. By default, finished
+# rows are on disk after 20 s.
+_IDLE_S = 30.0
 
 
 class ReadingWindow:
     """Takes the rows of one reading task, in input order, as far as they may be read.
 
-    Ray repeats a task whose machine died, and skips as many tables as it has. The registry knows how far the task had come, so
+    Ray repeats a task whose machine died, and skips as many tables as it has. The registry knows where each table ended, so
     that the repetition yields the same tables.
     """
 
@@ -30,49 +31,77 @@ class ReadingWindow:
         self._registry = registry
         self._ahead = self._step = ahead
         self._idle_since: float | None = None
-        self.rows_per_table = max(1, min(_ROWS_PER_TABLE, ahead // 4))
-        """Rows that leave the reading task together: few, because those of a table that is not full reach no engine."""
+        self._reminded = False
+        self.most_held_back = max(1, ahead // 4)
+        """Rows that may wait for a table to fill up: few of those that may be read, because they reach no engine meanwhile."""
 
-    def rows(self, read: Callable[[], Iterator[Row]]) -> Iterator[Row]:
-        """The rows up to the limit. The source is closed then. Raises ValueError if the rows are not in input order."""
-        known, stopped = ray.get(self._registry.earlier_reading.remote())
-        rows, position, may_read = read(), -1, -1
+    def rows(self, read: Callable[[], Iterator[Row]]) -> Iterator[Row | None]:
+        """The rows up to the limit, and None where those before must leave, however few they are. The source is closed then.
+
+        Raises ValueError if the rows are not in input order.
+        """
+        ends, stopped_at = ray.get(self._registry.earlier_reading.remote())
+        known = max(ends, default=-1) if stopped_at is None else stopped_at
+        rows, position, may_read = read(), -1, known
         try:
-            while position < known or not (stopped or (may_read := self._next(position, may_read)) <= position):
+            while position < known or stopped_at is None:
+                if may_read <= position:
+                    may_read = yield from self._permission(position)
+                    if may_read <= position:
+                        ray.get(self._registry.record_stop.remote(position))
+                        return
                 row = next(rows, None)
                 if row is None:
                     return
-                if row.position <= position:
-                    raise ValueError(f"row {row.id} at position {row.position} comes after position {position}")
-                if row.position > position + 1:
-                    self._gate.absent(position + 1, row.position)
+                self._note_gap(position, row)
                 position = row.position
                 yield row
+                if position in ends:
+                    yield None
         finally:
             if close := getattr(rows, "close", None):
                 close()
-        ray.get(self._registry.record_stop.remote(position))
 
-    def _next(self, position: int, may_read: int) -> int:
-        """The last position to read now, after a wait if there is none to read yet; `position` if reading ends there."""
-        final = False
-        while may_read <= position and not final:
+    def _note_gap(self, position: int, row: Row) -> None:
+        if row.position <= position:
+            raise ValueError(f"row {row.id} at position {row.position} comes after position {position}")
+        if row.position > position + 1:
+            self._gate.absent(position + 1, row.position)
+
+    def _permission(self, position: int) -> Generator[None, None, int]:
+        """The last position to read now, after a wait if there is none to read yet; `position` if reading ends there.
+
+        If the engines run out of rows meanwhile, those that were read so far must leave: what is waited for is among them.
+        """
+        while True:
             may_read, final = self._gate.may_read(self._ahead)
-            if may_read <= position and not final:
-                self._wait()
-        return may_read
+            if may_read > position or final:
+                return max(may_read, position)
+            if self._engines_are_idle():
+                yield None
+            time.sleep(_POLL_S)
 
-    def _wait(self) -> None:
-        """Waits for rows to end. If none is on its way any more, reading goes further."""
+    def _engines_are_idle(self) -> bool:
+        """Whether no row is on an engine. If that lasts, nothing that the gate waits for is on its way any more."""
         now = time.monotonic()
-        if not ray.get(self._registry.is_idle.remote()):
-            self._idle_since = None
+        on_engines, running = ray.get(self._registry.activity.remote())
+        if on_engines or not running:
+            self._idle_since, self._reminded = None, False
         elif self._idle_since is None:
             self._idle_since = now
         elif now - self._idle_since > _IDLE_S:
-            self._ahead, self._idle_since = self._ahead + self._step, None
-        time.sleep(_POLL_S)
+            self._help_gate()
+            self._idle_since = None
+        return not on_engines
+
+    def _help_gate(self) -> None:
+        """Has the gate learn the rows on disk. If it still lacks some, which failed, reading goes further."""
+        if self._reminded:
+            self._ahead += self._step
+        else:
+            self._gate.load()
+        self._reminded = not self._reminded
 
     def record(self, position: int) -> None:
-        """Records that rows up to this position are read, before they leave the reading task."""
-        ray.get(self._registry.record_position.remote(position))
+        """Records where a table ends, before it leaves the reading task."""
+        ray.get(self._registry.record_table.remote(position))

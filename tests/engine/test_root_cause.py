@@ -89,6 +89,8 @@ def test_any_log_gives_one_line(lines: list[str]) -> None:
         ("RuntimeError: NCCL error: unhandled system error", CapacityError),
         ("OSError: [Errno 28] No space left on device", CapacityError),
         (REPORTED, CapacityError),
+        ("Exception: Call to collective_rpc method failed: cancelled", CapacityError),  # what a killed worker leaves
+        ("Exception: Call to collective_rpc method failed: shape mismatch", ModelError),
         ("", CapacityError),
         ("ValueError: There is no module or parameter named 'layers.9' in LlamaModel", ModelError),
         ("RuntimeError: start (0) + length (512) exceeds dimension size (504).", ModelError),
@@ -102,6 +104,18 @@ def test_what_may_heal_is_a_lack_of_capacity_and_the_rest_is_wrong(cause: str, k
     assert str(error).startswith("/model: ")
     assert f"(log: {tmp_path / 'engine.log'} on " in str(error)
     assert "\n" not in str(error)
+
+
+def test_a_worker_that_was_killed_leaves_only_reports(tmp_path: Path) -> None:
+    log = tmp_path / "engine.log"
+    core = [
+        *raised("RuntimeError: cancelled"),
+        "EngineCore encountered a fatal error.",
+        *raised("RuntimeError: Executor failed."),
+    ]
+    log.write_text(printed("EngineCore", "Worker proc VllmWorker-1 died unexpectedly (exit code: -9).", *core))
+    error = start_error(ModelConfig(path="/model"), CPU, "Exception: Call to collective_rpc method failed: cancelled", log)
+    assert type(error) is CapacityError
 
 
 def test_a_kv_cache_that_does_not_fit_says_what_would(tmp_path: Path) -> None:

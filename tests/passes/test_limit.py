@@ -114,27 +114,28 @@ def test_rows_over_the_limit_that_an_older_stj_committed_are_asked_again(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("rows", "limit", "first_unread", "missing"),
+    ("rows", "limit", "last_read", "missing"),
     [
-        ([passed(0), passed(1)], 2, 2, False),
+        ([passed(0), passed(1)], 2, 1, False),
         ([passed(0), passed(1)], 2, None, False),
         ([passed(0), passed(2)], 2, None, False),
-        ([passed(0), make_row(1).drop("over_limit"), passed(2)], 2, 3, True),
-        ([passed(0), passed(1), make_row(2).drop("over_limit")], 2, 3, False),
-        ([passed(0)], 2, 1, True),
+        ([passed(0), make_row(1).drop("over_limit"), passed(2)], 2, 2, True),
+        ([passed(0), passed(1), make_row(2).drop("over_limit")], 2, 2, False),
+        ([passed(0), passed(1), passed(2)], 2, 0, True),
+        ([passed(0)], 2, 0, True),
         ([passed(0)], 2, None, False),
         ([passed(0), make_row(1).drop("over_limit")], 2, None, True),
-        ([passed(0), replace(passed(1), error="no", pair=None)], 2, 2, False),
-        ([passed(0), make_row(1, error="no")], 2, 2, True),
+        ([passed(0), replace(passed(1), error="no", pair=None)], 2, 1, False),
+        ([passed(0), make_row(1, error="no")], 2, 1, True),
     ],
 )
 def test_what_is_missing_up_to_the_limit_is_noticed(
-    tmp_path: Path, rows: list[Row], limit: int, first_unread: int | None, missing: bool
+    tmp_path: Path, rows: list[Row], limit: int, last_read: int | None, missing: bool
 ) -> None:
     committer = StreamCommitter(begun(tmp_path), {}, EngineConfig(), None, None)
     committer.add(rows_to_table(rows))
     committer.commit()
-    assert committer.cut_left_out(limit, first_unread) is missing
+    assert committer.cut_left_out(limit, last_read) is missing
     assert committer.received == len(rows)
     committer.begin_stream()
     assert committer.received == 0

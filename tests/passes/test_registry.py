@@ -20,7 +20,7 @@ from stj.machine.packages import expected_packages
 from stj.passes.actor import PassActor
 from stj.passes.ledger import Ledger
 from stj.passes.registry import PassRegistry
-from stj.passes.source import SEALED, unseal
+from stj.passes.source import SEALED, seal, unseal
 from stj.passes.spec import Pass
 from stj.rows import TRAINING, Row, Turn, row_from_dict, rows_to_table
 from tests import ray_here
@@ -41,16 +41,18 @@ async def answer(row: Row, generate: Generate) -> Row:
     return row.drop("answered", (await generate(row.turns, Sampling(max_tokens=10))).text)
 
 
-def after(monkeypatch: pytest.MonkeyPatch, machines: Sequence[str], count: int = 40) -> list[Row]:
+def after(
+    monkeypatch: pytest.MonkeyPatch, machines: Sequence[str], count: int = 40, registry: PassRegistry | None = None
+) -> list[Row]:
     """The rows after a pass in which engines on these machines, one after the other, died with all of them."""
     ray_here.install(monkeypatch)
-    registry = PassRegistry()
+    registry = registry or PassRegistry()
     spec = Pass(model=ModelConfig(path="scripted"), read=partial(iter, ()), stages={TRAINING: [answer]}, make_engine=scripted)
     actor = PassActor(spec, EngineConfig(device="cpu", rows_in_flight=32), ray_here.Actor(registry))
     rows_in = [make_row(position) for position in range(count)]
     for machine in machines:
         registry.record_rows(machine, [row.id for row in rows_in], [])
-    (cell,) = actor(rows_to_table(rows_in))[SEALED]
+    (cell,) = actor(seal([rows_to_table(rows_in)]))[SEALED]
     rows_out = [row_from_dict(record) for record in unseal(cell).to_pylist()]
     assert [row.id for row in rows_out] == [row.id for row in rows_in]
     ray_here.end(actor)
@@ -67,7 +69,7 @@ def test_an_engine_on_another_machine_with_other_packages_is_refused(monkeypatch
     spec = Pass(model=ModelConfig(path="scripted"), read=partial(iter, ()), stages={TRAINING: [answer]}, make_engine=scripted)
     actor = PassActor(spec, EngineConfig(device="cpu"), ray_here.Actor(registry))
     with pytest.raises(CheckFailed, match=r"^machine [\d.]+: it has torch \S+, where the run needs torch 2\.12\.0: install"):
-        actor(rows_to_table([make_row()]))
+        actor(seal([rows_to_table([make_row()])]))
     ray_here.end(actor)
 
 
@@ -78,7 +80,9 @@ def test_a_row_is_tried_again(machines: list[str], monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("machines", [[ray_here.NODE] * 3, [ray_here.NODE, LOST, ray_here.NODE, ray_here.NODE]])
 def test_a_row_that_three_engines_died_with_is_quarantined(machines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    (error,) = {row.error for row in after(monkeypatch, machines)}
+    registry = PassRegistry()
+    (error,) = {row.error for row in after(monkeypatch, machines, registry=registry)}
+    assert registry.snapshot()[0] == 0
     assert error == "quarantined: an engine died 3 times with this row on it, the last time alone"
 
 
@@ -86,8 +90,9 @@ def test_the_registry_forgets_rows_that_ended() -> None:
     registry = PassRegistry()
     registry.record_rows("a", ["x", "y"], [])
     registry.record_rows("b", ["y"], ["x"])
-    assert registry.engine_deaths(["x", "y", "z"]) == [[], ["a", "b"], []]
     assert registry.snapshot()[0] == 1
+    assert registry.engine_deaths(["x", "y", "z"]) == [[], ["a", "b"], []]
+    assert registry.snapshot()[0] == 0, "a row that is asked for again is on no engine"
 
 
 def test_an_older_report_of_an_engine_s_cost_that_arrives_late_changes_nothing() -> None:
@@ -122,14 +127,15 @@ class Answer:
         return asyncio.wrap_future(self._answer).__await__()
 
 
-def test_the_cost_of_rows_is_known_before_the_driver_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cost_and_the_end_of_rows_are_known_before_the_driver_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
     ray_here.install(monkeypatch)
     registry = PassRegistry()
     spec = Pass(model=ModelConfig(path="scripted"), read=partial(iter, ()), stages={TRAINING: [answer]}, make_engine=scripted)
     actor = PassActor(spec, EngineConfig(device="cpu", rows_in_flight=32), Slow(registry))
     for count in range(1, 4):
-        actor(rows_to_table([make_row(count, "one two")]))
-        assert registry.snapshot()[1].usage.output_tokens == 2 * count
+        actor(seal([rows_to_table([make_row(count, "one two")])]))
+        on_engines, spent = registry.snapshot()
+        assert (on_engines, spent.usage.output_tokens) == (0, 2 * count)
     ray_here.end(actor)
 
 

@@ -25,7 +25,7 @@ from stj.passes.gate import RayGate
 from stj.passes.ray_private import iteration_threads
 from stj.passes.run import run_pass
 from stj.passes.spec import Pass
-from stj.rows import HELDOUT, TRAINING, Category, Row, Turn, row_from_dict
+from stj.rows import HELDOUT, TRAINING, Category, Row, Turn, row_from_dict, rows_to_table
 from stj.stages.select import screen, select
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
@@ -376,7 +376,12 @@ def read_heldout(count: int) -> Iterator[Row]:
 
 
 async def pass_thirds(row: Row, generate: Generate, gate: RayGate, died: str) -> Row:
-    """Asks the gate and the model. The flaky row ends its engine after it has reported that it passes."""
+    """Asks the gate and the model. The flaky row ends its engine after it has reported that it passes.
+
+    The rows after it wait until it seems to be the last one within the limit.
+    """
+    while row.position > FLAKY and not Path(died).exists() and not await gate.over(row.position):
+        await asyncio.sleep(0.02)
     row = await screen(row, generate, SelectConfig(categories=None), gate)
     if row.dropped:
         return row
@@ -391,7 +396,8 @@ async def pass_thirds(row: Row, generate: Generate, gate: RayGate, died: str) ->
         gate,
     )
     if flakes:
-        await asyncio.sleep(1)
+        while not await gate.over(FLAKY + 1):
+            await asyncio.sleep(0.02)
         Path(died).touch()
         os._exit(1)
     return row
@@ -421,7 +427,7 @@ def test_reading_stops_at_the_limit(
     gate = RayGate(limit, artifact)
     spec = Pass(
         model=ModelConfig(path="shout"),
-        read=partial(read_noting, rows_read, str(tmp_path / "reads"), limit + 40),
+        read=partial(read_noting, rows_read, str(tmp_path / "reads"), 2 * limit),
         read_after=partial(read_heldout, 50),
         stages={TRAINING: [partial(pass_thirds, gate=gate, died=str(tmp_path / "died"))], HELDOUT: [answer]},
         make_engine=scripted,
@@ -441,6 +447,33 @@ def test_reading_stops_at_the_limit(
     assert reads[-1] == "closed"
     furthest = max(int(position) for position in reads if position != "closed")
     assert cut <= furthest <= cut + engines * in_flight
+
+
+def test_a_pass_that_resumes_waits_for_no_more_rows_to_fill_a_call(tmp_path: Path) -> None:
+    """Three rows are left of those that may be read. Four go to an engine together."""
+    left, category = (6, 129, 291), Category(name="Coding", complexity=1, length="a")
+    artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
+    artifact.begin()
+    finished = [make_row(i, f"instruction {i}", category=category).drop("category") for i in range(500) if i not in left]
+    artifact.write_part("part-0", rows_to_table(finished))
+    (tmp_path / "died").touch()
+    gate = RayGate(len(left), artifact)
+    spec = Pass(
+        model=ModelConfig(path="shout"),
+        read=partial(read_noting, 2000, str(tmp_path / "reads"), dies_at=2000),
+        read_after=partial(read_heldout, 1),
+        stages={TRAINING: [partial(pass_thirds, gate=gate, died=str(tmp_path / "died"))], HELDOUT: [answer]},
+        make_engine=scripted,
+        limit=len(left),
+        gate=gate,
+    )
+    run_pass(spec, artifact, replace(CONFIG, rows_in_flight=128))
+    rows = [row for row in rows_of(artifact) if row.task == TRAINING]
+    assert [row.position for row in rows] == list(range(292))
+    assert [row.position for row in rows if not row.dropped] == list(left)
+    reads = (tmp_path / "reads").read_text().split()
+    assert reads == [*map(str, range(len(reads) - 1)), "closed"]
+    assert len(reads) - 2 <= 291 + 128
 
 
 async def dies(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:

@@ -3,9 +3,11 @@
 The engines are simulated: whenever reading waits, a row that has left the reading task ends, in any order.
 """
 
+import asyncio
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,11 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.passes import window
+from stj.passes import registry, window
 from stj.passes.gate import RayGate, SelectionGate
+from stj.passes.ledger import Ledger
 from stj.passes.registry import PassRegistry
 from stj.passes.row_bitmap import RowBitmap
-from stj.passes.source import RowSource
+from stj.passes.source import SEALED, RowSource, unseal
 from stj.passes.window import ReadingWindow
 from stj.rows import HELDOUT, TRAINING, Category, Row, rows_to_table
 from stj.storage.artifacts import Artifact
@@ -26,6 +29,7 @@ from stj.storage.folder import Folder
 from tests import ray_here
 from tests.conftest import make_row
 
+CODING = Category(name="Coding", complexity=1, length="a")
 HELD_BACK = [make_row(position, id=f"held-{position}", task=HELDOUT) for position in range(5)]
 
 
@@ -37,17 +41,28 @@ def no_ray() -> Iterator[None]:
 
 
 class Engines:
-    """A source, the rows on their way, and their ends. It is the clock that reading waits by."""
+    """A source, the rows on their way, and their ends. It is the clock that reading waits by.
 
-    def __init__(self, passing: list[bool], limit: int, ahead: int, rng: random.Random, block: int = 1) -> None:
-        self.passing, self.limit, self.ahead, self.rng, self.block = passing, limit, ahead, rng, block
+    The rows of a call come back together. If their engine dies before, all of them are asked again.
+    `finished` rows are on disk.
+    """
+
+    def __init__(
+        self, passing: list[bool], limit: int, ahead: int, rng: random.Random, finished: Sequence[int] = (), deaths: int = 0
+    ) -> None:
+        self.passing, self.limit, self.ahead, self.rng, self.deaths = passing, limit, ahead, rng, deaths
         self.gate = RayGate(limit, Artifact(Folder.at("/nowhere"), {}))
         self.registry = PassRegistry()
+        self.registry.record_spending("engine", Ledger())
         self.reads: list[int] = []
         self.closed = 0
-        self.running: list[int] = []
+        self.calls: list[Call] = []
         self.rows: list[str] = []
         self.now = 0.0
+        self.finished = RowBitmap()
+        for position in finished:
+            self.finished.add(TRAINING, position)
+            self.report(position)
 
     @property
     def cut(self) -> int:
@@ -63,31 +78,40 @@ class Engines:
         finally:
             self.closed += 1
 
-    def tables(self, finished: RowBitmap | None = None) -> Iterator[pa.Table]:
+    def tables(self) -> Iterator[pa.Table]:
         """The tables of a reading task."""
-        registry = ray_here.Actor(self.registry)
+        registry, rows_per_call = ray_here.Actor(self.registry), max(1, self.ahead // 32)
         limited = ReadingWindow(self.gate, registry, self.ahead)
-        return RowSource(self.read, finished or RowBitmap(), registry, lambda: iter(HELD_BACK), limited).tables()
+        return RowSource(self.read, self.finished, registry, rows_per_call, lambda: iter(HELD_BACK), limited).tables()
 
     def take(self, table: pa.Table) -> None:
         """A table has reached the engines."""
-        self.rows += table["id"].to_pylist()
-        self.running += [
-            position
-            for task, position in zip(table["task"].to_pylist(), table["position"].to_pylist(), strict=True)
-            if task == TRAINING
-        ]
+        for rows in map(unseal, table[SEALED]):
+            self.rows += rows["id"].to_pylist()
+            call = Call.of(rows)
+            if call.rows:
+                self.calls.append(call)
+                self.registry.record_rows("machine", list(call.rows.values()), [])
 
     def end_one(self) -> None:
-        """One of the rows ends. Those of a block that is not full cannot."""
-        able = len(self.running) if self.block == 1 else len(self.running) - len(self.running) % self.block
-        assert able > 0, "reading waits, and nothing is on its way"
-        position = self.running.pop(self.rng.randrange(able))
+        """One of the rows ends, or an engine dies and forgets which have ended."""
+        assert self.calls, "reading waits, and nothing is on its way"
+        call = self.rng.choice(self.calls)
+        position = self.rng.choice(list(call.left))
+        self.report(position)
+        self.registry.record_rows("machine", [], [call.rows[position]])
+        call.left.remove(position)
+        if self.deaths and self.rng.random() < 0.05:
+            self.deaths -= 1
+            call.left = set(call.rows)
+        elif not call.left:
+            self.calls.remove(call)
+
+    def report(self, position: int) -> None:
         if self.passing[position]:
             self.gate._actor.passed.remote(position)
         else:
-            category = Category(name="Coding", complexity=1, length="a")
-            self.gate.ended(make_row(position, category=category).drop("category"))
+            asyncio.run(self.gate.ended(make_row(position, category=CODING).drop("category")))
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -100,8 +124,22 @@ class Engines:
         """Runs to the end, with rows that end at any moment between two tables."""
         for table in tables:
             self.take(table)
-            while self.running and self.rng.random() < 0.3 and len(self.running) > self.block:
+            while self.calls and self.rng.random() < 0.3:
                 self.end_one()
+
+
+@dataclass
+class Call:
+    """Rows that are on an engine together, by their positions."""
+
+    rows: dict[int, str]
+    left: set[int]
+
+    @classmethod
+    def of(cls, table: pa.Table) -> "Call":
+        columns = (table[name].to_pylist() for name in ("task", "position", "id"))
+        rows = {position: row_id for task, position, row_id in zip(*columns, strict=True) if task == TRAINING}
+        return cls(rows, set(rows))
 
 
 def with_clock(engines: Engines, call: Callable[[], None]) -> None:
@@ -116,25 +154,32 @@ PATTERNS = st.one_of(
 )
 
 
-@given(PATTERNS, st.integers(1, 30), st.integers(1, 70), st.randoms(use_true_random=False))
+RANDOM = st.randoms(use_true_random=False)
+
+
+@given(PATTERNS, st.integers(1, 30), st.integers(1, 70), RANDOM, st.floats(0, 1), st.integers(0, 3))
 def test_no_row_beyond_those_in_flight_is_read_and_none_is_left_out(
-    passing: list[bool], limit: int, ahead: int, rng: random.Random
+    passing: list[bool], limit: int, ahead: int, rng: random.Random, finished_share: float, deaths: int
 ) -> None:
-    engines = Engines(passing, limit, ahead, rng, block=max(1, ahead // 32))
+    """Also in a pass that resumes, where few rows between the finished ones are left to fill a table."""
+    finished = [position for position in range(len(passing)) if rng.random() < finished_share]
+    engines = Engines(passing, limit, ahead, rng, finished, deaths)
     with_clock(engines, lambda: engines.run(engines.tables()))
     assert engines.reads == list(range(len(engines.reads))), "in input order, each once"
     assert engines.cut < len(engines.reads) <= engines.cut + 1 + ahead
-    assert engines.rows == [f"row-{position}" for position in engines.reads] + [row.id for row in HELD_BACK]
+    left = [position for position in engines.reads if position not in finished]
+    assert engines.rows == [f"row-{position}" for position in left] + [row.id for row in HELD_BACK]
     assert engines.closed == 1
     assert engines.registry.rows_read() == len(engines.rows)
 
 
-@given(PATTERNS, st.integers(1, 30), st.integers(1, 70), st.randoms(use_true_random=False), st.integers(0, 30))
+@given(PATTERNS, st.integers(1, 30), st.integers(1, 70), RANDOM, st.integers(0, 30), st.floats(0, 1))
 def test_a_repeated_reading_task_yields_the_same_tables_although_the_limit_came_nearer(
-    passing: list[bool], limit: int, ahead: int, rng: random.Random, ray_has: int
+    passing: list[bool], limit: int, ahead: int, rng: random.Random, ray_has: int, finished_share: float
 ) -> None:
     """Ray skips as many tables of the second task as it has of the first one."""
-    engines = Engines(passing, limit, ahead, rng)
+    finished = [position for position in range(len(passing)) if rng.random() < finished_share]
+    engines = Engines(passing, limit, ahead, rng, finished)
 
     def twice() -> None:
         first: list[pa.Table] = []
@@ -144,9 +189,9 @@ def test_a_repeated_reading_task_yields_the_same_tables_although_the_limit_came_
             engines.take(table)
             if len(first) >= ray_has:
                 break
-        while engines.running and rng.random() < 0.9:
+        while engines.calls and rng.random() < 0.9:
             engines.end_one()
-        if engines.registry.earlier_reading()[1] and rng.random() < 0.5:
+        if engines.registry.earlier_reading()[1] is not None and rng.random() < 0.5:
             engines.gate.load()  # Ray has started the gate again too
         second = 0
         for table in engines.tables():
@@ -158,36 +203,70 @@ def test_a_repeated_reading_task_yields_the_same_tables_although_the_limit_came_
         assert second >= len(first)
 
     with_clock(engines, twice)
-    assert {f"row-{position}" for position in range(engines.cut + 1)} | {row.id for row in HELD_BACK} <= set(engines.rows)
+    left = set(range(engines.cut + 1)) - set(finished)
+    assert {f"row-{position}" for position in left} | {row.id for row in HELD_BACK} <= set(engines.rows)
     assert len(engines.rows) == len(set(engines.rows))
 
 
-def test_a_gate_that_has_forgotten_rows_does_not_stop_a_pass_for_ever() -> None:
-    """Ray has started it again; the rows that ended before are not on disk yet."""
-    engines = Engines([False] * 200 + [True], 1, 8, random.Random(0))
-    engines.registry.record_start_attempt("engine")
-    engines.registry.record_start()
-    forgotten: list[int] = []
+@pytest.mark.parametrize(("stopped_at", "more"), [(None, []), (6, [5, 6])])
+def test_a_repeated_reading_task_yields_what_the_first_one_had(stopped_at: int | None, more: list[int]) -> None:
+    """The first one had read on to row 4, and then the limit was reached at row 1."""
+    engines = Engines([True] * 10, 2, 4, random.Random(0))
+    for position in range(2):
+        engines.report(position)
+    for end in (3, 4):
+        engines.registry.record_table(end)
+    if stopped_at is not None:
+        engines.registry.record_stop(stopped_at)
+    limited = ReadingWindow(engines.gate, ray_here.Actor(engines.registry), 4)
+    positions = [row and row.position for row in limited.rows(engines.read)]
+    assert positions == [0, 1, 2, 3, None, 4, None, *more], "None ends a table"
+    assert engines.registry.earlier_reading() == ({3, 4}, 4 if stopped_at is None else stopped_at)
+
+
+def test_a_row_that_takes_long_makes_reading_wait() -> None:
+    engines, slow = Engines([True] * 100, 1, 8, random.Random(0)), list(range(2000))
+    end_one = engines.end_one
+    engines.end_one = lambda: slow.pop() if slow else end_one()  # type: ignore[method-assign]
+    with_clock(engines, lambda: engines.run(engines.tables()))
+    assert len(engines.reads) == 1 + 8
+    assert engines.now > 60
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_a_gate_that_has_forgotten_rows_does_not_stop_a_pass_for_ever(tmp_path: Path, on_disk: bool) -> None:
+    """Ray has started it again. It learns what is on disk. If rows failed, reading goes further."""
+    artifact = Artifact(Folder.at(tmp_path), {"step": "test"})
+    artifact.begin()
+    engines = Engines([False] * 40 + [True] + [False] * 60, 1, 8, random.Random(0))
+    engines.gate = RayGate(1, artifact)
 
     def end_one() -> None:
-        if engines.running:
-            forgotten.append(engines.running.pop())
+        for call in engines.calls:
+            engines.registry.record_rows("machine", [], list(call.rows.values()))
+            rows = [make_row(i, category=CODING) if engines.passing[i] else make_row(i).drop("toxic") for i in call.rows]
+            if on_disk:
+                artifact.write_part(f"part-{min(call.rows)}", rows_to_table(rows))
+        engines.calls = []
 
     engines.end_one = end_one  # type: ignore[method-assign]
     with_clock(engines, lambda: engines.run(engines.tables()))
-    assert len(engines.reads) == 201
+    assert len(engines.reads) in (range(41, 41 + 8 + 1) if on_disk else [101])
     assert engines.now > 30
 
 
-def test_while_an_engine_starts_reading_waits() -> None:
-    registry = PassRegistry()
-    assert not registry.is_idle(), "no engine has a machine yet"
-    registry.record_start_attempt("engine")
-    assert not registry.is_idle()
-    registry.record_start()
-    assert registry.is_idle()
-    registry.record_rows("machine", ["row-1"], [])
-    assert not registry.is_idle()
+def test_while_no_engine_runs_or_a_row_is_on_one_nothing_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is lost may take half an hour to come back."""
+    now = 0.0
+    monkeypatch.setattr(registry, "time", SimpleNamespace(monotonic=lambda: now))
+    watched = PassRegistry()
+    assert watched.activity() == (0, False), "no engine has a machine yet"
+    watched.record_spending("engine", Ledger())
+    assert watched.activity() == (0, True)
+    watched.record_rows("machine", ["row-1"], [])
+    assert watched.activity() == (1, True)
+    now = 60.0
+    assert watched.activity() == (1, False)
 
 
 class Stream:
@@ -248,10 +327,10 @@ def test_the_gate_starts_with_the_rows_on_disk_and_loses_what_was_only_reported(
     gate.load()
     assert gate.may_read(0) == (3, False)
     handle = RayGate(2, artifact)
-    handle.ended(make_row(3, task=HELDOUT))
-    handle.ended(make_row(3).drop("over_limit"))
-    handle.ended(make_row(3, category=category).drop("answer_empty"))
+    asyncio.run(handle.ended(make_row(3, task=HELDOUT)))
+    asyncio.run(handle.ended(make_row(3).drop("over_limit")))
+    asyncio.run(handle.ended(make_row(3, category=category).drop("answer_empty")))
     assert handle.may_read(0) == (3, False), "no training row was rejected"
-    handle.ended(make_row(3, error="no"))
+    asyncio.run(handle.ended(make_row(3, error="no")))
     assert handle.may_read(0) == (4, False)
     assert (gate.over(5), gate.passed(6), gate.over(6)) == (False, True, True)
