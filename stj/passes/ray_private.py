@@ -141,7 +141,7 @@ def autoscaler_config(timeout_s: float = 30) -> tuple[ClusterSource, dict[str, A
 
     Raises RayError or GetTimeoutError if the head does not answer.
     """
-    answer: tuple[ClusterSource, dict[str, Any]] = _on_head(_find_config, timeout_s, ray.get_runtime_context().gcs_address)
+    answer: tuple[ClusterSource, dict[str, Any]] = _on_head(_config_here, timeout_s)
     return answer
 
 
@@ -164,8 +164,13 @@ def _on_head(function: Callable[..., Any], timeout_s: float, *args: Any) -> Any:
     return ray.get(task.remote(*args), timeout=timeout_s)
 
 
+def _config_here() -> tuple[ClusterSource, dict[str, Any]]:
+    """Runs on the head, whose autoscaler and whose workers have the address of its control service in the same words."""
+    return _find_config(ray.get_runtime_context().gcs_address)
+
+
 def _find_config(gcs_address: str) -> tuple[ClusterSource, dict[str, Any]]:
-    """Runs on the head. The autoscaler is a process there, which has its configuration's file among its arguments.
+    """The autoscaler is a process on the head, which has its configuration's file among its arguments.
 
     In KubeRay the autoscaler is in another container of the head's pod, and reads the RayCluster object.
     """
@@ -177,8 +182,19 @@ def _find_config(gcs_address: str) -> tuple[ClusterSource, dict[str, Any]]:
             return ("file", yaml.safe_load(Path(path).expanduser().read_text())) if path else ("static", {})
     cluster, namespace = os.environ.get("RAY_CLUSTER_NAME"), Path(_NAMESPACE)
     if cluster and namespace.exists():
-        return "kuberay", AutoscalingConfigProducer(cluster, namespace.read_text().strip())()
+        return "kuberay", _RunningGroups(cluster, namespace.read_text().strip())()
     return "unknown", {}
+
+
+class _RunningGroups(AutoscalingConfigProducer):  # type: ignore[misc]
+    """Ray's reader of a RayCluster object, which would count on the machines of groups that are suspended."""
+
+    def _fetch_ray_cr_from_k8s_with_retries(self) -> dict[str, Any]:
+        cluster: dict[str, Any] = super()._fetch_ray_cr_from_k8s_with_retries()
+        for group in cluster["spec"].get("workerGroupSpecs") or []:
+            if group.get("suspend"):
+                group["minReplicas"] = group["maxReplicas"] = 0
+        return cluster
 
 
 def _command_lines() -> Iterator[list[str]]:

@@ -9,7 +9,7 @@ import pytest
 
 from stj.config import TrainConfig
 from stj.errors import CapacityError
-from stj.passes.machines import machines_of_cluster
+from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.ray_private import autoscaler_state
 from stj.passes.session import engine_demand, training_demand
 from tests.conftest import soon
