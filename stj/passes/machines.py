@@ -13,7 +13,6 @@ from stj.passes.ray_private import ClusterSource
 
 NO_LIMIT = 2**31 - 1
 """Number of machines that stands for any number, as in Kubernetes."""
-_SLACK = 1e-6  # Ray counts resources in steps of 0.0001.
 _RAYS_LABELS = "ray.io/"  # Ray gives a machine such labels when it starts; the autoscaler knows those in its configuration.
 
 
@@ -31,10 +30,7 @@ class MachineType:
 
     def holds(self, demand: Demand) -> int:
         """Number of bundles that one such machine holds; 0 if the demand's place is elsewhere."""
-        if not matches(self.labels, demand.place):
-            return 0
-        fits = [math.floor(self.resources.get(name, 0) / amount + _SLACK) for name, amount in demand.bundle.items()]
-        return min(fits, default=demand.bundles)
+        return demand.held_by(self.resources) if matches(self.labels, demand.place) else 0
 
     def may_hold_more(self, demand: Demand) -> bool:
         """Whether machines of this type may hold what its configuration does not say.
@@ -176,7 +172,7 @@ def _room(types: Sequence[MachineType], limit: int | None, there: Sequence[Machi
     )
     if demand.cpus and demand.helper_cpus:
         cpus = _total([*_chosen(types, limit, _cpus), *there])["CPU"] - demand.helper_cpus
-        held = min(held, math.floor(max(0.0, cpus) / demand.cpus + _SLACK))
+        held = min(held, replace(demand, gpus=0).held_by({"CPU": max(0.0, cpus)}))
     return held
 
 
