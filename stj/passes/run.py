@@ -28,6 +28,7 @@ from stj.passes.capacity import CapacityWatch
 from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.demand import HELPER_CPUS, Demand
 from stj.passes.driver_actor import driver_actor
+from stj.passes.engine_waits import EngineWaits
 from stj.passes.ray_private import SmallReads, StepCallback, call_each_step, end_streaming_executors, iteration_threads
 from stj.passes.registry import PassRegistry
 from stj.passes.routes import StreamCommitter
@@ -35,8 +36,6 @@ from stj.passes.row_bitmap import RowBitmap
 from stj.passes.session import engine_demand
 from stj.passes.source import SEALED, RowSource, unseal
 from stj.passes.spec import Pass
-from stj.passes.stock import OtherType
-from stj.passes.waiting import Waiting
 from stj.passes.watch import PassWatch
 from stj.passes.window import ReadingWindow
 from stj.rows import Row
@@ -74,8 +73,8 @@ def run_pass(
     live_line = LiveLine()
     committer = StreamCommitter(artifact, beside or {}, config, _clearing(live_line, on_row), spec.total)
     registry = driver_actor(PassRegistry, ray.get_runtime_context().get_node_id())
-    demand = engine_demand(config, [spec.model])
-    watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s, Waiting(demand), OtherType(demand))
+    waits = EngineWaits(engine_demand(config, [spec.model]), registry)
+    watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s, waits)
     try:
         incomplete = True
         while incomplete:
