@@ -4,7 +4,7 @@ Machines are counted, not their sums: no engine and no rank spans two. stj/passe
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stj.errors import CapacityError
@@ -68,7 +68,7 @@ class Machines:
         """Number of bundles that all machines together can ever hold, others' use aside; None if that is not known."""
         if self.source == "unknown" or any(kind.may_hold_more(demand) for kind in self.types):
             return None
-        by_configuration = _room([*self.types], self.limit, self._others(), demand)
+        by_configuration = _room(self.types, self.limit, self._others(), demand)
         return max(by_configuration, _room(self._left(), self._limit_left(), self.live, demand))
 
     def room_now(self, demand: Demand) -> int:
@@ -107,15 +107,12 @@ class Machines:
         return not self.reads_labels and any(elsewhere)
 
     def _refusal(self, demand: Demand, room: int) -> str:
-        types, asked = self._ever(), f"{demand.setting}={demand.bundles}"
-        if not any(matches(machine.labels, demand.place) for machine in types):
-            hint = ""
-            if any(label.startswith(_RAYS_LABELS) for label in demand.place):
-                hint = (
-                    ". The autoscaler knows the labels that its configuration gives a type, not those of the machines to come"
-                )
+        kinds, asked = [*self.types, *self.live], f"{demand.setting}={demand.bundles}"
+        if not any(matches(kind.labels, demand.place) for kind in kinds):
+            rays = any(label.startswith(_RAYS_LABELS) for label in demand.place)
+            hint = " (the autoscaler knows a type's labels in its configuration only)" if rays else ""
             return f"{demand.place_words}: no machine of the cluster has such labels, and none can come{hint}"
-        if not any(machine.holds(demand) for machine in types):
+        if not any(kind.holds(demand) for kind in kinds):
             return (
                 f"{asked}: {demand.noun} take {demand.each}, of one machine{demand.at}, and none is that large. Ask for less, "
                 "as with a lower tensor_parallel_size, or add larger machines"
@@ -152,10 +149,6 @@ class Machines:
         workers = len(self.live) - len(self._others())
         return None if self.limit is None else max(0, self.limit - workers)
 
-    def _ever(self) -> list[MachineType]:
-        """The types, and the machines of no type."""
-        return [*self.types, *self._others()]
-
     def _others(self) -> list[MachineType]:
         """The machines that are there and of no type, such as the head."""
         names = {machine.name for machine in self.types}
@@ -167,16 +160,15 @@ def _room(types: Sequence[MachineType], limit: int | None, there: Sequence[Machi
 
     Both are counted apart, each with the types that have the most of it: no machine that can come is left out.
     """
-    held = sum(
-        machine.most * machine.holds(demand) for machine in [*_chosen(types, limit, lambda kind: kind.holds(demand)), *there]
-    )
+    holders = _chosen(types, limit, lambda kind: kind.holds(demand))
+    held = sum(machine.most * machine.holds(demand) for machine in [*holders, *there])
     if demand.cpus and demand.helper_cpus:
         cpus = _total([*_chosen(types, limit, _cpus), *there])["CPU"] - demand.helper_cpus
         held = min(held, replace(demand, gpus=0).held_by({"CPU": max(0.0, cpus)}))
     return held
 
 
-def _chosen(types: Iterable[MachineType], limit: int | None, worth: Callable[[MachineType], float]) -> list[MachineType]:
+def _chosen(types: Sequence[MachineType], limit: int | None, worth: Callable[[MachineType], float]) -> list[MachineType]:
     """The types with as many machines as the limit leaves to each, if those that are worth the most come first."""
     left = math.inf if limit is None else max(0, limit - sum(kind.least for kind in types))
     chosen = []

@@ -78,7 +78,7 @@ def test_machines_that_are_kept_leave_less_of_the_limit() -> None:
 def test_rays_own_labels_are_known_once_a_machine_is_there() -> None:
     place = {"ray.io/accelerator-type": "H100"}
     asked = replace(demand(1, gpus=8), place=place)
-    with pytest.raises(CapacityError, match=r"no machine of the cluster has such labels.*The autoscaler knows the labels"):
+    with pytest.raises(CapacityError, match=r"no machine of the cluster has such labels.*the autoscaler knows a type"):
         Machines(source="file", types=[kind("gpu", 4)], live=[HEAD]).refuse_impossible(asked)
     kept = Machines(source="file", types=[kind("gpu", 4, least=1)], live=[HEAD])
     assert kept.room(asked) is None  # it will have its label, whatever it is
