@@ -50,19 +50,24 @@ def test_the_configuration_is_that_of_the_autoscaler_of_this_cluster(
     monitor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Several heads may run on a machine, each with its autoscaler."""
-    (tmp_path / "types.yaml").write_text("max_workers: 3")
+    (tmp_path / "cwd").mkdir()
+    (tmp_path / "cwd" / "types.yaml").write_text("max_workers: 3")
     words = ["python", "-u", f"/site-packages/ray/{monitor}"]
     running = [
         [*words, "--gcs-address=10.0.0.1:1", "--autoscaling-config=/of/another.yaml"],
         ["grep", "--gcs-address=10.0.0.1:2"],
-        [*words, "--gcs-address=10.0.0.1:2", f"--autoscaling-config={tmp_path}/types.yaml"],
+        [*words, "--gcs-address=10.0.0.1:2", f"--autoscaling-config={tmp_path}/cwd/types.yaml"],
         [*words, "--gcs-address=10.0.0.1:3"],
+        [*words, "--gcs-address=10.0.0.1:5", "--autoscaling-config=types.yaml"],
     ]
-    monkeypatch.setattr(ray_private, "_command_lines", lambda: iter(running))
+    monkeypatch.setattr(ray_private, "_processes", lambda: iter([(tmp_path, line) for line in running]))
     monkeypatch.delenv("RAY_CLUSTER_NAME", raising=False)
     assert ray_private._find_config("10.0.0.1:2") == ("file", {"max_workers": 3})
     assert ray_private._find_config("10.0.0.1:3") == ("static", {})
     assert ray_private._find_config("10.0.0.1:4") == ("unknown", {})
+    assert ray_private._find_config("10.0.0.1:5") == ("file", {"max_workers": 3})
+    with pytest.raises(FileNotFoundError):
+        ray_private._find_config("10.0.0.1:1")
 
 
 @pytest.fixture
@@ -86,7 +91,7 @@ def in_kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
 
     (tmp_path / "namespace").write_text("default\n")
     monkeypatch.setattr(ray_private, "_NAMESPACE", str(tmp_path / "namespace"))
-    monkeypatch.setattr(ray_private, "_command_lines", lambda: iter([]))
+    monkeypatch.setattr(ray_private, "_processes", lambda: iter([]))
     monkeypatch.setenv("RAY_CLUSTER_NAME", "stj")
     monkeypatch.setattr(KubernetesHttpApiClient, "__init__", lambda self, namespace: None)
 
