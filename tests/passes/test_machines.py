@@ -1,7 +1,9 @@
 """What a cluster can ever hold, from its autoscaler's configuration and the machines that are there."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -116,6 +118,34 @@ def test_cpus_are_kept_for_reading() -> None:
     with pytest.raises(CapacityError, match=words):
         static.refuse_impossible(demand(2, helpers=2))
     static.refuse_impossible(demand(2))
+
+
+SIZES = st.builds(lambda cpus, gpus: {"CPU": cpus, "GPU": gpus}, st.integers(0, 4), st.integers(0, 4))
+TYPES = st.lists(
+    st.builds(lambda most, size, least: (most, size, least), st.integers(1, 3), SIZES, st.integers(0, 1)), max_size=3
+)
+
+
+@given(TYPES, SIZES, st.integers(3, 6), st.integers(0, 2), st.integers(0, 2), st.sampled_from([0, 2]))
+def test_only_what_no_choice_of_machines_can_hold_is_refused(
+    types: list[Any], head: dict[str, float], limit: int, cpus: int, gpus: int, helpers: int
+) -> None:
+    asked = demand(1, cpus=cpus, gpus=gpus, helpers=helpers)
+    kinds = [kind(str(number), *facts) for number, facts in enumerate(types)]
+    there = kind("head node", 1, head)
+
+    def held(numbers: Sequence[int]) -> int:
+        chosen = [there, *(machine for machine, number in zip(kinds, numbers, strict=True) for _ in range(number))]
+        bundles = sum(machine.holds(asked) for machine in chosen)
+        left = sum(machine.resources["CPU"] for machine in chosen) - helpers
+        return min(bundles, max(0, int(left // cpus))) if helpers and cpus else bundles
+
+    choices = itertools.product(*(range(machine.least, machine.most + 1) for machine in kinds))
+    most = max(held(numbers) for numbers in choices if sum(numbers) <= limit)
+    room = Machines(source="file", types=kinds, live=[there], limit=limit).room(asked)
+    assert room is not None
+    assert room >= most
+    assert helpers or room == most
 
 
 def test_a_refusal_names_what_is_asked_what_can_be_had_and_the_types() -> None:
