@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from stj.passes.demand import Demand
 from stj.passes.stock import OtherType
@@ -25,14 +26,15 @@ class EngineWaits:
         self._waiting.begin()
 
     def look(self) -> str:
-        """What they wait for; empty if none waits. Also for the pass's own error, at the deadline.
+        """What they wait for; empty if none waits. The registry keeps it for the error at the deadline.
 
-        Raises RayError if the cluster's head does not answer in time.
+        Raises RayError if the registry does not answer in time.
         """
         missing, total = ray.get(self._registry.engines.remote(), timeout=_ANSWER_TIMEOUT_S)
         words = self._waiting.words(missing, total)
         self._registry.record_waits.remote(words)
-        self._other_type.look(self._waiting.refused, missing, total)
+        with suppress(RayError):  # the words matter more
+            self._other_type.look(self._waiting.refused, missing, total)
         return words
 
     def end(self) -> None:
