@@ -1,5 +1,6 @@
 """The check before a pass: its models, their prompts, the place of its rows, and GPUs. It needs neither Ray nor an engine."""
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -10,9 +11,11 @@ from stj.models.check import ModelUse, check_model_use, look_at
 from stj.models.locate import check_cache, tokenizer_directory, whole_model
 from stj.models.tokenizer import load_tokenizer
 from stj.plan.context import LongestRequest, check_requests, given_pairs_request
-from stj.plan.gpus import check_gpus, gpus_here
+from stj.plan.gpus import Gpus, check_gpus, gpus_here
 from stj.prompts.variants import Variant
 from stj.storage.probe import probe
+
+_FREED_S = 10.0  # Engines of a run that was killed end within seconds.
 
 
 def on_this_machine(ray: RayConfig) -> bool:
@@ -37,7 +40,15 @@ def gpu_findings(needs: Mapping[str, int], ray: RayConfig) -> list[Finding]:
     """
     if not any(needs.values()) or not on_this_machine(ray):
         return []
-    return [look("GPUs", lambda: check_gpus(gpus_here(), torch_cuda(), needs))]
+    return [look("GPUs", lambda: check_gpus(_freed_gpus(max(needs.values())), torch_cuda(), needs))]
+
+
+def _freed_gpus(needed: int) -> Gpus | None:
+    """This machine's GPUs. If others use too many of them, it looks again for some seconds."""
+    deadline = time.monotonic() + _FREED_S
+    while (gpus := gpus_here()) and 0 < needed - (len(gpus.names) - gpus.busy) <= gpus.busy and time.monotonic() < deadline:
+        time.sleep(1)
+    return gpus
 
 
 def judge_findings(

@@ -1,11 +1,13 @@
 """What the engines or ranks of a run ask of a cluster, in numbers and in words."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 HELPER_CPUS = 2  # Logical CPUs for Ray Data's reading and splitting tasks, which mostly wait.
 COUNTED = ("CPU", "GPU")
 """The resources of Ray that engines and ranks take."""
+_SLACK = 1e-6  # Ray counts resources in steps of 0.0001.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,11 @@ class Demand:
     def bundle(self) -> dict[str, float]:
         """Resources of one bundle, by name, without those of which it takes none."""
         return {name: amount for name, amount in (("CPU", self.cpus), ("GPU", self.gpus)) if amount}
+
+    def held_by(self, resources: Mapping[str, float]) -> int:
+        """Number of bundles that a machine with these resources holds."""
+        fits = [math.floor(resources.get(name, 0) / amount + _SLACK) for name, amount in self.bundle.items()]
+        return min(fits, default=self.bundles)
 
     @property
     def each(self) -> str:

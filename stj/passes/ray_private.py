@@ -141,7 +141,7 @@ def autoscaler_config(timeout_s: float = 30) -> tuple[ClusterSource, dict[str, A
 
     Raises RayError or GetTimeoutError if the head does not answer.
     """
-    answer: tuple[ClusterSource, dict[str, Any]] = _on_head(_find_config, timeout_s, ray.get_runtime_context().gcs_address)
+    answer: tuple[ClusterSource, dict[str, Any]] = _on_head(_config_here, timeout_s)
     return answer
 
 
@@ -154,38 +154,57 @@ def launch_failures(timeout_s: float = 10) -> dict[str, str]:
     return reasons
 
 
-def _on_head(function: Callable[..., Any], timeout_s: float, *args: Any) -> Any:
+def _on_head(function: Callable[[], Any], timeout_s: float) -> Any:
     """Runs a function on the head, whatever its resources are."""
     heads = [node["NodeID"] for node in ray.nodes() if node["Alive"] and "node:__internal_head__" in node["Resources"]]
     if not heads:
         raise RaySystemError("no machine of the cluster is its head")
     place = NodeAffinitySchedulingStrategy(heads[0], soft=False)
     task = ray.remote(num_cpus=0, max_retries=1, scheduling_strategy=place)(function)
-    return ray.get(task.remote(*args), timeout=timeout_s)
+    return ray.get(task.remote(), timeout=timeout_s)
+
+
+def _config_here() -> tuple[ClusterSource, dict[str, Any]]:
+    """Runs on the head, whose autoscaler and whose workers have the address of its control service in the same words."""
+    return _find_config(ray.get_runtime_context().gcs_address)
 
 
 def _find_config(gcs_address: str) -> tuple[ClusterSource, dict[str, Any]]:
-    """Runs on the head. The autoscaler is a process there, which has its configuration's file among its arguments.
+    """The autoscaler is a process on the head, which has its configuration's file among its arguments.
 
     In KubeRay the autoscaler is in another container of the head's pod, and reads the RayCluster object.
     """
     monitors = ("autoscaler/v2/monitor.py", "autoscaler/_private/monitor.py")
-    for arguments in _command_lines():
+    for process, arguments in _processes():
         if f"--gcs-address={gcs_address}" in arguments and any(word.endswith(monitors) for word in arguments):
             key = "--autoscaling-config="
             path = next((word.removeprefix(key) for word in arguments if word.startswith(key)), "")
-            return ("file", yaml.safe_load(Path(path).expanduser().read_text())) if path else ("static", {})
+            if not path:
+                return "static", {}
+            file = process / "cwd" / Path(path).expanduser()  # it may be relative to the folder where Ray was started
+            return "file", yaml.safe_load(file.read_text())
     cluster, namespace = os.environ.get("RAY_CLUSTER_NAME"), Path(_NAMESPACE)
     if cluster and namespace.exists():
-        return "kuberay", AutoscalingConfigProducer(cluster, namespace.read_text().strip())()
+        return "kuberay", _RunningGroups(cluster, namespace.read_text().strip())()
     return "unknown", {}
 
 
-def _command_lines() -> Iterator[list[str]]:
-    """The command lines of this machine's processes."""
+class _RunningGroups(AutoscalingConfigProducer):  # type: ignore[misc]
+    """Ray's reader of a RayCluster object, which would count on the machines of groups that are suspended."""
+
+    def _fetch_ray_cr_from_k8s_with_retries(self) -> dict[str, Any]:
+        cluster: dict[str, Any] = super()._fetch_ray_cr_from_k8s_with_retries()
+        for group in cluster["spec"].get("workerGroupSpecs") or []:
+            if group.get("suspend"):
+                group["minReplicas"] = group["maxReplicas"] = 0
+        return cluster
+
+
+def _processes() -> Iterator[tuple[Path, list[str]]]:
+    """The processes of this machine, as their folders in /proc, with their command lines."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended, or belongs to another user
-            yield (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            yield process, (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
 
 
 def _read_failures() -> dict[str, str]:

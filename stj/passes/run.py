@@ -25,9 +25,10 @@ from stj.errors import EndpointError, PassFailed, StjError
 from stj.passes.actor import PassActor
 from stj.passes.block_stats import ForgetBlockStats
 from stj.passes.capacity import CapacityWatch
+from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.demand import HELPER_CPUS, Demand
 from stj.passes.driver_actor import driver_actor
-from stj.passes.machines import machines_of_cluster
+from stj.passes.engine_waits import EngineWaits
 from stj.passes.ray_private import SmallReads, StepCallback, call_each_step, end_streaming_executors, iteration_threads
 from stj.passes.registry import PassRegistry
 from stj.passes.routes import StreamCommitter
@@ -35,8 +36,6 @@ from stj.passes.row_bitmap import RowBitmap
 from stj.passes.session import engine_demand
 from stj.passes.source import SEALED, RowSource, unseal
 from stj.passes.spec import Pass
-from stj.passes.stock import OtherType
-from stj.passes.waiting import Waiting
 from stj.passes.watch import PassWatch
 from stj.passes.window import ReadingWindow
 from stj.rows import Row
@@ -74,8 +73,8 @@ def run_pass(
     live_line = LiveLine()
     committer = StreamCommitter(artifact, beside or {}, config, _clearing(live_line, on_row), spec.total)
     registry = driver_actor(PassRegistry, ray.get_runtime_context().get_node_id())
-    demand = engine_demand(config, [spec.model])
-    watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s, Waiting(demand), OtherType(demand))
+    waits = EngineWaits(engine_demand(config, [spec.model]), registry)
+    watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s, waits)
     try:
         incomplete = True
         while incomplete:
@@ -182,19 +181,16 @@ def _dataset(spec: Pass, finished: RowBitmap, config: EngineConfig, registry: An
 
 
 def _first_engines(spec: Pass, finished: RowBitmap, config: EngineConfig, rows_per_call: int) -> int:
-    """Engines that start at once: all that there are rows for.
+    """Engines that start at once: all that there are rows for, and that the cluster should be asked for.
 
     An engine that waits for its machine is what the autoscaler sees: it adds that machine, and keeps it while a model is
-    fetched. Ray Data alone would ask for the second engine when the first one is busy. A cluster that does not grow is asked
-    for no more than it holds; nor is one for engines without GPUs, which could take the CPUs that read rows.
+    fetched. Ray Data alone would ask for the second engine when the first one is busy.
     """
-    most, demand = config.max_replicas, engine_demand(config, [spec.model])
-    if most > config.min_replicas:
-        machines = machines_of_cluster()
-        room = machines.room(demand) if machines.source == "static" or not demand.gpus else None
-        most = most if room is None else min(most, room)
+    most = config.max_replicas
     if spec.total is not None:
         most = min(most, math.ceil((spec.total - finished.count) / rows_per_call))
+    if most > config.min_replicas:
+        most = machines_of_cluster().at_once(engine_demand(config, [spec.model]), most)
     return max(config.min_replicas, most)
 
 

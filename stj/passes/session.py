@@ -13,8 +13,9 @@ import ray
 
 from stj.config import EngineConfig, ModelConfig, RayConfig, TrainConfig, in_ray_job
 from stj.errors import CapacityError
+from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.demand import HELPER_CPUS, Demand
-from stj.passes.machines import Machines, machines_of_cluster
+from stj.passes.machines import Machines
 from stj.storage.folder import Folder
 from stj.storage.lease import sole_driver
 
@@ -76,7 +77,8 @@ def ray_session(config: RayConfig, demands: Sequence[Demand]) -> Iterator[None]:
         for demand in demands:
             machines.refuse_impossible(demand)
         if machines.source != "static":
-            log.info("%s", machines.words())
+            unknown = any(machines.room(demand) is None for demand in demands)
+            log.log(logging.WARNING if unknown else logging.INFO, "%s", machines.words())
         yield
 
 

@@ -10,8 +10,9 @@ import time
 import uuid
 from collections.abc import Collection
 
+from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.demand import Demand
-from stj.passes.machines import Machines, MachineType, machines_of_cluster, matches
+from stj.passes.machines import Machines, MachineType, matches
 from stj.passes.ray_private import hold_machines, release_machines
 
 log = logging.getLogger(__name__)

@@ -38,16 +38,17 @@ class Waiting:
         with suppress(Exception):  # as in `_causes`
             self._before = autoscaler_state()
 
-    def words(self, missing: int, total: int) -> str:
+    def words(self, missing: int, total: int, together: int = 1) -> str:
         """`waiting for 2 of 3 engines (1 CPU, 2 GPUs each): 2 gpu-spot are starting`; empty if none is missing.
 
-        Without the causes if the head does not answer.
+        `together` is the number of engines or ranks that start only at the same time. Without the causes if the head does not
+        answer.
         """
         if not missing:
             return ""
         demand = self._demand
         wanted = f"waiting for {missing} of {total} {demand.noun} ({demand.each}){demand.at}"
-        causes = self._causes(alone=missing == total)
+        causes = self._causes(together, alone=missing == total)
         return f"{wanted}: {'; '.join(causes)}" if causes else wanted
 
     def words_of_group(self) -> str:
@@ -57,22 +58,21 @@ class Waiting:
             waits = any(_same_group(group, self._demand) for group in autoscaler_state().groups)
         except Exception:  # as in `_causes`
             return ""
-        return self.words(total, total) if waits else ""
+        return self.words(total, total, together=total) if waits else ""
 
-    def _causes(self, *, alone: bool) -> list[str]:
+    def _causes(self, together: int, *, alone: bool) -> list[str]:
         try:
             state = autoscaler_state()
         except Exception:  # The head may be lost for a while, and Ray has no narrower class for that.
             return []
         refused = self._refusals(state)
-        starting = [
-            f"{count} {kind} {'is' if count == 1 else 'are'} starting" for kind, count in sorted(state.starting.items())
-        ]
-        denied = [f"{kind} was refused{times}{self._reason(kind, state)}" for kind, times in sorted(refused.items())]
-        causes = denied + [words for words in starting if words.split()[1] not in refused]
+        causes = [f"{kind} was refused{times}{self._reason(kind, state)}" for kind, times in sorted(refused.items())]
+        if refused.keys() & state.reasons.keys():
+            causes.append(_V1_STAYS)
+        starting = {kind: count for kind, count in sorted(state.starting.items()) if kind not in refused}
+        causes += [f"{count} {kind} {'is' if count == 1 else 'are'} starting" for kind, count in starting.items()]
         if not causes:
-            busy = _busy(state.machines, self._demand, alone=alone)
-            causes = [busy] if busy else []
+            causes = _busy(state.machines, self._demand, together, alone=alone)
             if any(_same(bundle, self._demand.bundle) for bundle in state.impossible):
                 causes.append("the autoscaler has no machine to add for it now")
         return causes or ["no machine has come yet"]
@@ -93,7 +93,7 @@ class Waiting:
 
     def _reason(self, kind: str, state: AutoscalerState) -> str:
         if kind in state.reasons:
-            return f" ({state.reasons[kind][1]}); {_V1_STAYS}"
+            return f" ({state.reasons[kind][1]})"
         reason = self._logged_reason(kind)
         return f" ({reason})" if reason else ""
 
@@ -112,25 +112,33 @@ def waiting_ranks(train: TrainConfig) -> Callable[[], str]:
     return Waiting(training_demand(train)).words_of_group
 
 
-def _busy(machines: Sequence[MachineState], demand: Demand, *, alone: bool) -> str:
+def _busy(machines: Sequence[MachineState], demand: Demand, together: int, *, alone: bool) -> list[str]:
     """Who has what a demand waits for, if machines are there that would hold it when free; empty otherwise."""
-    name = "GPU" if demand.gpus else "CPU"
-    fit = [machine for machine in machines if matches(machine.labels, demand.place) and _holds(machine.total, demand.bundle)]
-    if not fit or any(_holds(machine.free, demand.bundle) for machine in fit):
-        return ""
-    total = sum(machine.total.get(name, 0) for machine in fit)
-    used = total - sum(machine.free.get(name, 0) for machine in fit)
+    fit = [machine for machine in machines if matches(machine.labels, demand.place) and demand.held_by(machine.total)]
+    if sum(demand.held_by(machine.free) for machine in fit) >= together:
+        return []
+
+    def is_short(name: str) -> bool:
+        """Whether this resource alone would be too little."""
+        left = (machine.total | {name: machine.free.get(name, 0)} for machine in fit)
+        return sum(map(demand.held_by, left)) < together
+
+    used = [name for name in ("GPU", "CPU") if name in demand.bundle and any(_used(machine, name) for machine in fit)]
     others = " by others" if alone else ""
-    share = (
-        f"all {total:g} {name}s are"
-        if used == total != 1
-        else f"{used:g} of {amounts({name: total})} {'is' if used == 1 else 'are'}"
-    )
-    return f"{share} in use{others}"
+    return [f"{_share(fit, name)} in use{others}" for name in list(filter(is_short, used)) or used]
 
 
-def _holds(resources: Mapping[str, float], bundle: Mapping[str, float]) -> bool:
-    return all(resources.get(name, 0) >= amount for name, amount in bundle.items())
+def _share(machines: Sequence[MachineState], name: str) -> str:
+    """`all 8 GPUs are`, `7 of 8 GPUs are`: how much of a resource is used."""
+    total = sum(machine.total.get(name, 0) for machine in machines)
+    used = sum(_used(machine, name) for machine in machines)
+    if used == total != 1:
+        return f"all {total:g} {name}s are"
+    return f"{used:g} of {amounts({name: total})} {'is' if used == 1 else 'are'}"
+
+
+def _used(machine: MachineState, name: str) -> float:
+    return machine.total.get(name, 0) - machine.free.get(name, 0)
 
 
 def _same(bundle: Mapping[str, float], other: Mapping[str, float]) -> bool:

@@ -11,13 +11,12 @@ import pyarrow as pa
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from stj.passes.engine_waits import EngineWaits
 from stj.passes.ledger import Ledger
 from stj.passes.metrics import PassMetrics
 from stj.passes.progress import Progress
 from stj.passes.routes import StreamCommitter
 from stj.passes.spec import Pass
-from stj.passes.stock import OtherType
-from stj.passes.waiting import Waiting
 from stj.text import LiveLine
 
 log = logging.getLogger(__name__)
@@ -38,12 +37,10 @@ class PassWatch(threading.Thread):
         registry: Any,
         live_line: LiveLine,
         log_interval_s: float,
-        waiting: Waiting | None = None,
-        other_type: OtherType | None = None,
+        engine_waits: EngineWaits,
     ) -> None:
         super().__init__(name="watch", daemon=True)
-        self._waiting = waiting
-        self._other_type = other_type
+        self._engine_waits = engine_waits
         self._waits = ""
         self._waits_logged = ("", -math.inf)
         self._looked_at = time.monotonic()
@@ -62,8 +59,7 @@ class PassWatch(threading.Thread):
 
     def run(self) -> None:
         """Runs until `close`. An error is logged and tried again; if it lasts, the driver's own thread meets it too."""
-        if self._waiting:
-            self._waiting.begin()
+        self._engine_waits.begin()
         while not self._closed.wait(_UPDATE_INTERVAL_S):
             try:
                 with suppress(RayError):  # the words matter less than the commit that follows
@@ -111,14 +107,10 @@ class PassWatch(threading.Thread):
     def _look_at_machines(self) -> None:
         """Finds out what missing engines wait for. It takes no lock, because the cluster's head may answer late."""
         now = time.monotonic()
-        if not self._waiting or now - self._looked_at < _LOOK_AT_MACHINES_S:
+        if now - self._looked_at < _LOOK_AT_MACHINES_S:
             return
         self._looked_at = now
-        missing, total = ray.get(self._registry.engines.remote(), timeout=_ANSWER_TIMEOUT_S)
-        self._waits = self._waiting.words(missing, total)
-        self._registry.record_waits.remote(self._waits)
-        if self._other_type:
-            self._other_type.look(self._waiting.refused, missing, total)
+        self._waits = self._engine_waits.look()
         words, logged_at = self._waits_logged
         if self._waits != words and now - logged_at > self._log_interval_s and not self._live_line.live:
             self._waits_logged = self._waits, now
@@ -155,7 +147,5 @@ class PassWatch(threading.Thread):
         self.join()
         with suppress(Exception):  # after an error the registry may be gone too; the rows matter more than their cost
             self._spend(_LAST_ANSWER_TIMEOUT_S)
-        if self._other_type:
-            with suppress(Exception):  # the request ends by itself, a minute later
-                self._other_type.end()
+        self._engine_waits.end()
         self._live_line.clear()

@@ -1,8 +1,9 @@
 """The GPUs of this machine and their driver, as NVIDIA's management library reports them; no CUDA is started."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from stj.config import Config
 from stj.errors import CheckFailed
@@ -10,6 +11,10 @@ from stj.machine.driver import NvidiaDriver, driver_fault, driver_here, torch_ve
 from stj.models.shapes import shape_of
 from stj.plan.memory import GB, role_plan
 from stj.plan.training import training_plan
+
+_T = TypeVar("_T")
+
+_FREE_SHARE = 0.5  # An engine or a rank takes most of a GPU's memory, a desktop a tenth.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +25,8 @@ class Gpus:
     memory_gb: float
     """Memory of the smallest GPU, in GB (10^9 bytes)."""
     driver: NvidiaDriver
+    busy: int = 0
+    """Number of GPUs of whose memory other processes use the larger part."""
 
 
 def gpus_here() -> Gpus | None:
@@ -38,7 +45,7 @@ def gpus_here() -> Gpus | None:
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
         names = [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
-        memory = [pynvml.nvmlDeviceGetMemoryInfo(handle).total for handle in handles]
+        memory = [pynvml.nvmlDeviceGetMemoryInfo(handle) for handle in handles]
     except pynvml.NVMLError as error:
         raise CheckFailed(f"this machine: NVIDIA's library says nothing of its GPUs ({error}): see nvidia-smi") from None
     finally:
@@ -46,13 +53,15 @@ def gpus_here() -> Gpus | None:
     driver = driver_here()
     if not names or driver is None:
         return None
-    return Gpus(names=_visible(names), memory_gb=min(memory) / GB, driver=driver)
+    busy = sum(_visible([of_gpu.free < _FREE_SHARE * of_gpu.total for of_gpu in memory]))
+    return Gpus(names=_visible(names), memory_gb=min(of_gpu.total for of_gpu in memory) / GB, driver=driver, busy=busy)
 
 
 def check_gpus(gpus: Gpus | None, built_for: tuple[int, int] | None, needs: Mapping[str, int]) -> str:
     """Facts on the machine's GPUs in words.
 
-    Raises CheckFailed if there are too few, or if the driver is too old. `needs` holds the number that each setting asks for.
+    Raises CheckFailed if there are too few, if others use them, or if the driver is too old. `needs` holds the number that
+    each setting asks for.
     """
     if gpus is None:
         raise CheckFailed(
@@ -64,6 +73,11 @@ def check_gpus(gpus: Gpus | None, built_for: tuple[int, int] | None, needs: Mapp
         if needed > count:
             raise CheckFailed(
                 f"{setting} asks for {needed} GPUs, and this machine has {count}: lower it, or name a cluster in ray.address"
+            )
+        if needed > count - gpus.busy:
+            raise CheckFailed(
+                f"{setting} asks for {needed} GPUs, and others use the memory of {gpus.busy} of this machine's {count}: wait "
+                "until they end (nvidia-smi names them), or set CUDA_VISIBLE_DEVICES to free ones"
             )
     if fault := driver_fault(gpus.driver, built_for, torch_version()):
         raise CheckFailed(f"this machine: {fault}")
@@ -93,10 +107,12 @@ def check_memory(gpus: Gpus, config: Config, *, trains: bool) -> str:
     return f"all models and the training fit on GPUs of {gpus.memory_gb:.0f} GB"
 
 
-def _visible(names: list[str]) -> tuple[str, ...]:
-    """The GPUs that CUDA_VISIBLE_DEVICES leaves; all if it is not set."""
+def _visible(of_gpus: Sequence[_T]) -> tuple[_T, ...]:
+    """The facts of those GPUs that CUDA_VISIBLE_DEVICES leaves, by their numbers; all if it is not set."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return tuple(names)
-    count = len([word for word in visible.split(",") if word.strip() not in ("", "-1")])
-    return tuple(names[:count])
+        return tuple(of_gpus)
+    words = [word.strip() for word in visible.split(",") if word.strip() not in ("", "-1")]
+    if all(word.isdigit() for word in words):
+        return tuple(of_gpus[int(word)] for word in words if int(word) < len(of_gpus))
+    return tuple(of_gpus[: len(words)])

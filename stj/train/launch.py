@@ -104,10 +104,9 @@ class _RankStarts(RankCallback):
         """Raises CapacityError when the deadline is over."""
         waited = time.monotonic() - self._searching_since if self._searching_since else 0.0
         if waited >= self._cluster.capacity_deadline_s:
-            config, gpus = self._job.config, 1 if self._job.config.device == "gpu" else 0
             raise CapacityError(
-                f"train.workers={config.workers} ranks ({config.cpus_per_worker:g} CPUs and {gpus} GPUs each) found no room "
-                f"within ray.capacity_deadline_s={self._cluster.capacity_deadline_s:g} s: "
+                f"train.workers={self._job.config.workers} ranks found no room within "
+                f"ray.capacity_deadline_s={self._cluster.capacity_deadline_s:g} s: "
                 f"{self._waits or 'machines are lost or taken'}. Add machines and run the same command again; it resumes from "
                 "the last checkpoint"
             )

@@ -63,10 +63,11 @@ class FakeMachines(FakeMultiNodeProvider):  # type: ignore[misc]
 
 
 class FakeCluster:
-    """A head with one CPU, and the autoscaler beside it."""
+    """A head, and the autoscaler beside it."""
 
-    def __init__(self, version: Version) -> None:
+    def __init__(self, version: Version, head_cpus: int = 1) -> None:
         self.version = version
+        self._head_cpus = head_cpus
         self._mark = f"STJ_FAKE={uuid.uuid4().hex}"
         self._folder = Path(tempfile.mkdtemp(prefix="stj-fake-"))  # short: sockets below it have at most 107 characters
         host = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()[0]
@@ -93,7 +94,7 @@ class FakeCluster:
             "provider": self._provider_settings(),
             "head_node_type": _HEAD_TYPE,
             "available_node_types": {
-                _HEAD_TYPE: {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0},
+                _HEAD_TYPE: {"resources": {"CPU": self._head_cpus}, "node_config": {}, "max_workers": 0},
                 **{name: {"node_config": {}, "min_workers": 0, **kind} for name, kind in types.items()},
             },
             "file_mounts_sync_continuously": False,
@@ -119,7 +120,12 @@ class FakeCluster:
     def _start(self, version: Version) -> None:
         host, port = self.address.split(":")
         words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--node-ip-address={host}", f"--port={port}"]
-        words += ["--num-cpus=1", "--num-gpus=0", f"--temp-dir={self._folder}", "--object-store-memory=80000000"]
+        words += [
+            f"--num-cpus={self._head_cpus}",
+            "--num-gpus=0",
+            f"--temp-dir={self._folder}",
+            "--object-store-memory=80000000",
+        ]
         words += ["--include-dashboard=false", "--disable-usage-stats"]
         if version != "static":
             words.append(f"--autoscaling-config={self._folder / 'autoscaling.yaml'}")
@@ -160,9 +166,9 @@ class FakeCluster:
 
 
 @contextmanager
-def fake_cluster(version: Version) -> Iterator[FakeCluster]:
+def fake_cluster(version: Version, head_cpus: int = 1) -> Iterator[FakeCluster]:
     """A fake cluster that ends with the block."""
-    cluster = FakeCluster(version)
+    cluster = FakeCluster(version, head_cpus)
     try:
         yield cluster
     finally:

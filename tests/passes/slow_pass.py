@@ -14,10 +14,10 @@ import ray
 
 from stj.config import EngineConfig, ModelConfig
 from stj.engine.scripted import ScriptedEngine
-from stj.generate import Engine, Sampling
+from stj.generate import Engine, Generate, Sampling
 from stj.passes.run import run_pass
 from stj.passes.spec import Pass
-from stj.rows import TRAINING, Turn, row_from_dict
+from stj.rows import TRAINING, Row, Turn, row_from_dict
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
 from tests.passes.test_run import answer, read
@@ -46,6 +46,16 @@ async def slow(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
     return ScriptedEngine(handler)
 
 
+async def answer_with_engines(row: Row, generate: Generate, folder: str, engines: int) -> Row:
+    """Answers a row once as many engines have started as a test is about, however slowly their machines come."""
+    deadline = time.monotonic() + 180
+    while len(os.listdir(folder)) < engines:
+        if time.monotonic() > deadline:
+            return replace(row, error=f"{len(os.listdir(folder))} of {engines} engines started")
+        await asyncio.sleep(0.2)
+    return await answer(row, generate)
+
+
 @contextmanager
 def every_second(call: Callable[[], object]) -> Iterator[None]:
     """Calls a function every second, beside the block."""
@@ -63,9 +73,11 @@ def every_second(call: Callable[[], object]) -> Iterator[None]:
 
 
 class SlowPass:
-    """A pass with engines of two GPUs, whose machines leave their ids in a folder."""
+    """A pass with engines of two GPUs, whose machines leave their ids in a folder. Its rows wait for that many engines."""
 
-    def __init__(self, folder: Path, rows: int, start_s: float = 0, deadline_s: float = 60, **engine: object) -> None:
+    def __init__(
+        self, folder: Path, rows: int, engines: int = 1, start_s: float = 0, deadline_s: float = 60, **engine: object
+    ) -> None:
         self._marks = folder / "machines"
         self._marks.mkdir()
         self.artifact = Artifact(Folder.at(folder / "pass"), {"step": "test"})
@@ -74,7 +86,7 @@ class SlowPass:
         self.spec = Pass(
             model=replace(TWO_GPUS, path=f"{start_s}:{self._marks}"),
             read=partial(read, rows),
-            stages={TRAINING: [answer]},
+            stages={TRAINING: [partial(answer_with_engines, folder=str(self._marks), engines=engines)]},
             make_engine=slow,
             capacity_deadline_s=deadline_s,
         )

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from stj.config import TrainConfig
+from stj.config import RayConfig, TrainConfig
 from stj.errors import CapacityError
-from stj.passes.machines import machines_of_cluster
+from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.ray_private import autoscaler_state
-from stj.passes.session import engine_demand, training_demand
+from stj.passes.session import engine_demand, joined_cluster, training_demand
 from tests.conftest import soon
-from tests.passes.fake_autoscaler import IDLE_S, FakeCluster
+from tests.passes.fake_autoscaler import IDLE_S, FakeCluster, fake_cluster
 from tests.passes.slow_pass import GPU, TWO_GPUS, SlowPass, every_second, machines
 
 pytestmark = pytest.mark.engine
@@ -61,8 +61,8 @@ def test_a_pass_grows_the_cluster_from_zero_to_all_its_engines_at_once_and_it_sh
     joined: FakeCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "stj.passes.watch")
-    spec = SlowPass(tmp_path, rows=300, start_s=5, max_replicas=3)
-    assert spec.run() == list(range(300))
+    spec = SlowPass(tmp_path, rows=60, engines=3, start_s=5, max_replicas=3)
+    assert spec.run() == list(range(60))
     assert len(spec.machines) == 3
     assert "of 3 engines (1 CPU, 2 GPUs each)" in caplog.text  # all three were asked for while there was none
     ended = time.monotonic()
@@ -76,7 +76,7 @@ def test_engines_go_where_their_place_is_and_to_no_other_machine(joined: FakeClu
         pytest.skip("the autoscaler v1 does not read labels: a place is refused")
     seen: set[str] = set()
     with every_second(lambda: seen.update(machines())):
-        spec = SlowPass(tmp_path, rows=60, max_replicas=4, place=SPOT)
+        spec = SlowPass(tmp_path, rows=60, engines=2, max_replicas=4, place=SPOT)
         assert spec.run() == list(range(60))
     assert len(spec.machines) == 2  # all that there can be
     assert seen == {"spot"}
@@ -84,7 +84,7 @@ def test_engines_go_where_their_place_is_and_to_no_other_machine(joined: FakeClu
 
 @long
 def test_machines_are_kept_while_engines_start_for_longer_than_the_idle_time(joined: FakeCluster, tmp_path: Path) -> None:
-    spec = SlowPass(tmp_path, rows=40, start_s=3 * IDLE_S, min_replicas=2, max_replicas=2)
+    spec = SlowPass(tmp_path, rows=40, engines=2, start_s=3 * IDLE_S, min_replicas=2, max_replicas=2)
     assert spec.run() == list(range(40))
     assert len(spec.machines) == 2  # an engine whose machine went away would have left a third
 
@@ -92,7 +92,18 @@ def test_machines_are_kept_while_engines_start_for_longer_than_the_idle_time(joi
 @long
 def test_a_second_engine_joins_when_its_machine_can_come_later(joined: FakeCluster, tmp_path: Path) -> None:
     joined.configure(most=1)
-    spec = SlowPass(tmp_path, rows=300, max_replicas=2)
+    spec = SlowPass(tmp_path, rows=60, engines=2, max_replicas=2)
     with every_second(lambda: joined.configure(most=2) if spec.machines else None):
-        assert spec.run() == list(range(300))
+        assert spec.run() == list(range(60))
     assert len(spec.machines) == 2
+
+
+@long
+def test_engines_leave_the_cpus_that_read_rows_to_a_head_that_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each machine has one CPU, which an engine takes: engines on all four would wait for rows that nothing reads."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with fake_cluster("v2", head_cpus=0) as cluster, joined_cluster(RayConfig(address=cluster.address)):
+        cluster.configure(types={"gpu": {"resources": {"CPU": 1, "GPU": 2}, "max_workers": 4}})
+        spec = SlowPass(tmp_path, rows=60, engines=2, max_replicas=4)
+        assert spec.run() == list(range(60))
+        assert len(spec.machines) == 2

@@ -51,7 +51,7 @@ class OtherRun:
 
 
 def test_a_machine_that_dies_is_replaced_and_no_row_is_lost(joined: FakeCluster, tmp_path: Path) -> None:
-    spec = SlowPass(tmp_path, rows=300, max_replicas=2)
+    spec = SlowPass(tmp_path, rows=60, engines=3, max_replicas=2)
     killed: list[str] = []
 
     def kill() -> None:
@@ -60,7 +60,7 @@ def test_a_machine_that_dies_is_replaced_and_no_row_is_lost(joined: FakeCluster,
             joined.kill_machine(killed[0])
 
     with every_second(kill):
-        assert spec.run() == list(range(300))
+        assert spec.run() == list(range(60))
     assert len(spec.machines) == 3
     assert killed
 

@@ -1,22 +1,18 @@
 """What a cluster can ever hold, from its autoscaler's configuration and the machines that are there."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from ray.exceptions import GetTimeoutError
 
 from stj.errors import CapacityError
-from stj.passes import machines, ray_private
 from stj.passes.demand import Demand
-from stj.passes.machines import Machines, MachineType, machines_of_cluster, matches
+from stj.passes.machines import Machines, MachineType, matches
 
-CLUSTER = Path(__file__).parents[2] / "cluster"
 GPU = {"CPU": 96, "GPU": 8}
 
 
@@ -26,9 +22,9 @@ def demand(bundles: int, cpus: float = 1, gpus: float = 0, helpers: float = 0, *
     return Demand(**names, bundles=bundles, cpus=cpus, gpus=gpus, place=labels, helper_cpus=helpers)  # type: ignore[arg-type]
 
 
-def kind(name: str, most: int, resources: Mapping[str, float] = GPU, **labels: str) -> MachineType:
+def kind(name: str, most: int, resources: Mapping[str, float] = GPU, least: int = 0, **labels: str) -> MachineType:
     named = {label.replace("_", "-"): value for label, value in labels.items()}
-    return MachineType(name=name, resources=resources, labels=named, most=most)
+    return MachineType(name=name, resources=resources, labels=named, most=most, least=least)
 
 
 HEAD = kind("head", 1, {"CPU": 16})
@@ -68,6 +64,53 @@ def test_machines_that_are_there_count_even_if_the_configuration_has_fewer() -> 
     assert here.room_now(demand(1, gpus=8)) == 2
 
 
+def test_machines_that_are_there_count_with_what_they_have() -> None:
+    """A group of which the autoscaler knows no GPU, as for MIG, may still have machines with GPUs."""
+    sliced = [kind("mig", 1, {"CPU": 8, "GPU": 7}), kind("mig", 1, {"CPU": 8, "GPU": 7})]
+    here = Machines(source="file", types=[kind("mig", 2, {"CPU": 8}), kind("gpu", 1)], live=[HEAD, *sliced], limit=3)
+    assert here.room(demand(1, gpus=1)) == 2 * 7 + 8
+
+
+def test_machines_that_are_kept_leave_less_of_the_limit() -> None:
+    types = [kind("always", 3, {"CPU": 8}, least=3), kind("gpu", 4)]
+    assert Machines(source="file", types=types, live=[HEAD], limit=4).room(demand(1, gpus=8)) == 1
+    assert Machines(source="file", types=types, live=[HEAD]).room(demand(1, gpus=8)) == 4
+
+
+def test_rays_own_labels_are_known_once_a_machine_is_there() -> None:
+    place = {"ray.io/accelerator-type": "H100"}
+    asked = replace(demand(1, gpus=8), place=place)
+    with pytest.raises(CapacityError, match=r"no machine of the cluster has such labels.*the autoscaler knows a type"):
+        Machines(source="file", types=[kind("gpu", 4)], live=[HEAD]).refuse_impossible(asked)
+    kept = Machines(source="file", types=[kind("gpu", 4, least=1)], live=[HEAD])
+    assert kept.room(asked) is None  # it will have its label, whatever it is
+    labelled = replace(kind("gpu", 1), labels=place)
+    assert Machines(source="static", live=[HEAD, labelled]).room(asked) == 1
+
+
+NO_CPU, FULL = kind("head", 1, {}), kind("gpu", 4, {"CPU": 1, "GPU": 1})
+
+
+@pytest.mark.parametrize(
+    ("cluster", "at_once"),
+    [
+        (Machines(source="file", types=[FULL], live=[HEAD], limit=4), 9),  # the file may come to allow more
+        (Machines(source="file", types=[FULL], live=[NO_CPU], limit=4), 2),  # two CPUs read rows
+        (Machines(source="file", types=[FULL, kind("cpu", 1, {"CPU": 2})], live=[NO_CPU], limit=5), 9),
+        (Machines(source="static", live=[HEAD, *[FULL] * 3]), 3 * 4),
+        (Machines(source="unknown", live=[NO_CPU]), 9),
+    ],
+)
+def test_engines_are_asked_for_at_once_unless_they_would_take_the_cpus_of_reading(cluster: Machines, at_once: int) -> None:
+    assert cluster.at_once(demand(1, cpus=1, gpus=1, helpers=2), 9) == min(at_once, 9)
+
+
+def test_no_machine_that_can_come_is_left_out_for_one_that_has_more_gpus() -> None:
+    """Three machines with GPUs and one with CPUs hold three engines and what reads their rows."""
+    types = [FULL, kind("cpu", 4, {"CPU": 16})]
+    Machines(source="file", types=types, live=[NO_CPU], limit=4).refuse_impossible(demand(3, gpus=1, helpers=2))
+
+
 def test_cpus_are_kept_for_reading() -> None:
     """If engines took every CPU of a cluster, no task could read rows for them."""
     static = Machines(source="static", live=[kind("here", 1, {"CPU": 2})])
@@ -75,6 +118,34 @@ def test_cpus_are_kept_for_reading() -> None:
     with pytest.raises(CapacityError, match=words):
         static.refuse_impossible(demand(2, helpers=2))
     static.refuse_impossible(demand(2))
+
+
+SIZES = st.builds(lambda cpus, gpus: {"CPU": cpus, "GPU": gpus}, st.integers(0, 4), st.integers(0, 4))
+TYPES = st.lists(
+    st.builds(lambda most, size, least: (most, size, least), st.integers(1, 3), SIZES, st.integers(0, 1)), max_size=3
+)
+
+
+@given(TYPES, SIZES, st.integers(3, 6), st.integers(0, 2), st.integers(0, 2), st.sampled_from([0, 2]))
+def test_only_what_no_choice_of_machines_can_hold_is_refused(
+    types: list[Any], head: dict[str, float], limit: int, cpus: int, gpus: int, helpers: int
+) -> None:
+    asked = demand(1, cpus=cpus, gpus=gpus, helpers=helpers)
+    kinds = [kind(str(number), *facts) for number, facts in enumerate(types)]
+    there = kind("head node", 1, head)
+
+    def held(numbers: Sequence[int]) -> int:
+        chosen = [there, *(machine for machine, number in zip(kinds, numbers, strict=True) for _ in range(number))]
+        bundles = sum(machine.holds(asked) for machine in chosen)
+        left = sum(machine.resources["CPU"] for machine in chosen) - helpers
+        return min(bundles, max(0, int(left // cpus))) if helpers and cpus else bundles
+
+    choices = itertools.product(*(range(machine.least, machine.most + 1) for machine in kinds))
+    most = max(held(numbers) for numbers in choices if sum(numbers) <= limit)
+    room = Machines(source="file", types=kinds, live=[there], limit=limit).room(asked)
+    assert room is not None
+    assert room >= most
+    assert helpers or room == most
 
 
 def test_a_refusal_names_what_is_asked_what_can_be_had_and_the_types() -> None:
@@ -87,12 +158,6 @@ def test_a_refusal_names_what_is_asked_what_can_be_had_and_the_types() -> None:
         GROWS.refuse_impossible(demand(1, gpus=8, market_type="gold"))
 
 
-def test_a_type_of_which_there_can_be_none_is_no_answer() -> None:
-    off = Machines(source="file", types=[kind("gpu", 0, market_type="gold")], live=[HEAD], limit=5)
-    with pytest.raises(CapacityError, match="no machine of the cluster has such labels"):
-        off.refuse_impossible(demand(1, market_type="gold"))
-
-
 def test_a_place_is_refused_where_the_autoscaler_does_not_read_labels() -> None:
     """The autoscaler v1 would start on-demand machines for engines that only spot machines may run."""
     at_spot = demand(2, gpus=8, market_type="spot")
@@ -101,7 +166,9 @@ def test_a_place_is_refused_where_the_autoscaler_does_not_read_labels() -> None:
         old.refuse_impossible(at_spot)
     old.refuse_impossible(demand(2, gpus=8))
     replace(old, types=old.types[:1]).refuse_impossible(at_spot)  # no other type could be started
-    replace(old, live=[HEAD, *[kind("spot", 1, market_type="spot")] * 2]).refuse_impossible(at_spot)  # they are there
+    there = replace(old, live=[HEAD, *[kind("spot", 1, market_type="spot")] * 2])
+    there.refuse_impossible(at_spot)
+    assert there.at_once(at_spot, 4) == 2  # for more, it would start others
 
 
 @pytest.mark.parametrize(
@@ -135,90 +202,3 @@ def test_selectors_of_any_labels_mean_what_ray_means(names: list[str], negated: 
     wanted = "!" * negated + (f"in({','.join(names)})" if len(names) > 1 else names[0])
     assert validate_label_selector_value(wanted) is None
     assert matches({"label": value} if value else {}, {"label": wanted}) == ((value in names) != negated)
-
-
-def node(number: int, labels: dict[str, str], **resources: float) -> dict[str, Any]:
-    return {
-        "NodeID": f"id-{number}",
-        "Alive": True,
-        "NodeManagerAddress": f"10.0.0.{number}",
-        "Labels": labels,
-        "Resources": resources,
-    }
-
-
-def test_machines_are_counted_under_their_type_by_name_or_by_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The autoscaler v1 gives machines no name of a type: one that was counted twice would hide a refusal."""
-    config = yaml.safe_load((CLUSTER / "aws.yaml").read_text())
-    head = node(0, {"market-type": "on-demand"}, CPU=16, **{"node:__internal_head__": 1})
-    nodes = [head, node(1, {"market-type": "spot"}, CPU=192, GPU=8), node(2, {}, CPU=192, GPU=8), node(3, {}, CPU=64)]
-    monkeypatch.setattr(machines, "autoscaler_config", lambda: ("file", config))
-    monkeypatch.setattr(machines, "machine_types_of_nodes", lambda: {"id-2": "gpu-on-demand", "id-3": "head"})
-    monkeypatch.setattr(machines.ray, "nodes", lambda: nodes)
-    monkeypatch.setattr(machines, "is_autoscaler_v2", lambda fetch_from_server: True)
-    cluster = machines_of_cluster()
-    assert [machine.name for machine in cluster.live] == ["head", "gpu-spot", "gpu-on-demand", "10.0.0.3"]
-    assert [(machine.name, machine.most) for machine in cluster.types] == [("gpu-on-demand", 4), ("gpu-spot", 4)]
-    assert cluster.room(demand(1, gpus=8)) == 8
-    assert cluster.words().startswith(
-        "the cluster has 4 machines with 464 CPUs, 16 GPUs, and can have gpu-on-demand (up to 4 with"
-    )
-
-
-@pytest.mark.parametrize("monitor", ["autoscaler/v2/monitor.py", "autoscaler/_private/monitor.py"])
-def test_the_configuration_is_that_of_the_autoscaler_of_this_cluster(
-    monitor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Several heads may run on a machine, each with its autoscaler."""
-    (tmp_path / "types.yaml").write_text("max_workers: 3")
-    words = ["python", "-u", f"/site-packages/ray/{monitor}"]
-    running = [
-        [*words, "--gcs-address=10.0.0.1:1", "--autoscaling-config=/of/another.yaml"],
-        ["grep", "--gcs-address=10.0.0.1:2"],
-        [*words, "--gcs-address=10.0.0.1:2", f"--autoscaling-config={tmp_path}/types.yaml"],
-        [*words, "--gcs-address=10.0.0.1:3"],
-    ]
-    monkeypatch.setattr(ray_private, "_command_lines", lambda: iter(running))
-    monkeypatch.delenv("RAY_CLUSTER_NAME", raising=False)
-    assert ray_private._find_config("10.0.0.1:2") == ("file", {"max_workers": 3})
-    assert ray_private._find_config("10.0.0.1:3") == ("static", {})
-    assert ray_private._find_config("10.0.0.1:4") == ("unknown", {})
-
-
-def test_kuberays_answer_is_read_like_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The RayCluster object as Kubernetes gives it to the head's pod, through Ray's own reader of it."""
-    from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
-
-    job = yaml.safe_load((CLUSTER / "kuberay.yaml").read_text())
-    answer = {"metadata": {"name": "stj", "namespace": "default"}, "spec": job["spec"]["rayClusterSpec"]}
-    asked: list[str] = []
-    monkeypatch.setattr(KubernetesHttpApiClient, "__init__", lambda self, namespace: asked.append(namespace))
-    monkeypatch.setattr(KubernetesHttpApiClient, "get", lambda self, path: asked.append(path) or answer)
-    (tmp_path / "namespace").write_text("default\n")
-    monkeypatch.setattr(ray_private, "_NAMESPACE", str(tmp_path / "namespace"))
-    monkeypatch.setattr(ray_private, "_command_lines", lambda: iter([]))
-    monkeypatch.setenv("RAY_CLUSTER_NAME", "stj")
-    monkeypatch.setattr(machines, "autoscaler_config", lambda: ray_private._find_config("10.0.0.1:1"))
-    monkeypatch.setattr(machines, "machine_types_of_nodes", dict)
-    monkeypatch.setattr(machines.ray, "nodes", lambda: [node(0, {}, **{"node:__internal_head__": 1})])
-    monkeypatch.setattr(machines, "is_autoscaler_v2", lambda fetch_from_server: True)
-    cluster = machines_of_cluster()
-    assert asked == ["default", "rayclusters/stj"]
-    assert cluster.source == "kuberay"
-    assert {machine.name: machine.most for machine in cluster.types} == {"gpu-on-demand": 4, "gpu-spot": 4}
-    assert cluster.room(demand(1, gpus=8, helpers=2)) == 8
-    assert cluster.room(demand(1, gpus=1, market_type="spot")) == 32
-    with pytest.raises(CapacityError, match=r"gpu-on-demand .up to 4 with \d+ CPUs, 8 GPUs each; market-type=on-demand"):
-        cluster.refuse_impossible(demand(9, gpus=8))
-
-
-def test_a_head_that_does_not_answer_leaves_the_types_unknown(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def late() -> Any:
-        raise GetTimeoutError("no answer within 30 s")
-
-    monkeypatch.setattr(machines, "autoscaler_config", late)
-    monkeypatch.setattr(machines.ray, "nodes", lambda: [node(0, {}, CPU=16)])
-    assert machines_of_cluster().room(demand(9, gpus=8)) is None
-    assert "does not say which machines it can add: no answer within 30 s" in caplog.text

@@ -42,6 +42,7 @@ APIS = [
     "ray.autoscaler._private.kuberay.autoscaling_config.AutoscalingConfigProducer.__init__.ray_cluster_name",
     "ray.autoscaler._private.kuberay.autoscaling_config.AutoscalingConfigProducer.__init__.ray_cluster_namespace",
     "ray.autoscaler._private.kuberay.autoscaling_config.AutoscalingConfigProducer.__call__",
+    "ray.autoscaler._private.kuberay.autoscaling_config.AutoscalingConfigProducer._fetch_ray_cr_from_k8s_with_retries",
     "ray.autoscaler._private.autoscaler.AutoscalerSummary.pending_nodes",
     "ray.autoscaler._private.autoscaler.AutoscalerSummary.pending_launches",
     "ray.autoscaler._private.autoscaler.AutoscalerSummary.node_availability_summary",

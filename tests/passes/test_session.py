@@ -1,5 +1,7 @@
 """What a run asks of a cluster, and a cluster that does not answer."""
 
+import logging
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from stj.config import EngineConfig, ModelConfig, RayConfig, TrainConfig
 from stj.config_loader import load
 from stj.errors import CapacityError
 from stj.passes import session
+from stj.passes.machines import Machines, MachineType
 from stj.passes.session import engine_demand, training_demand
 
 MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
@@ -32,6 +35,22 @@ def test_engines_and_ranks_are_asked_for_where_their_settings_place_them() -> No
     assert engine_demand(config.engine, [ModelConfig()]).place == {"market-type": "spot"}
     assert training_demand(config.train).place == {"market-type": "!spot"}
     assert engine_demand(config.engine, [API]).place == {}  # a client needs no machine of its own
+
+
+@pytest.mark.parametrize(("source", "level"), [("unknown", "WARNING"), ("file", "INFO"), ("static", None)])
+def test_a_cluster_whose_machines_are_not_known_is_a_warning(
+    source: str, level: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is refused then, and the run may wait for long."""
+    caplog.set_level(logging.INFO, "stj.passes.session")
+    there = MachineType(name="head node", resources={"CPU": 8, "GPU": 8}, labels={}, most=1)
+    cluster = Machines(source=source, live=[there], silence="PermissionError: no")  # type: ignore[arg-type]
+    monkeypatch.setattr(session, "joined_cluster", lambda config: nullcontext())
+    monkeypatch.setattr(session, "joined_machines", lambda config: cluster)
+    with session.ray_session(RayConfig(), [training_demand(TrainConfig(workers=2))]):
+        pass
+    assert [record.levelname for record in caplog.records] == ([level] if level else [])
+    assert ("PermissionError: no" in caplog.text) == (source == "unknown")
 
 
 API = ModelConfig(endpoint="https://api.example.com/v1", name="judge-1", parallel_requests=8)

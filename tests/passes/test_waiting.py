@@ -1,6 +1,7 @@
 """What a run says that it waits for."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,6 +89,8 @@ def test_the_autoscaler_v1_says_why_but_not_how_often(cluster: Cluster) -> None:
     cluster.state["reasons"] = {"gpu-on-demand": (1795703270.0, "InsufficientInstanceCapacity: none left")}
     words = waits.words(1, 1)
     assert ": gpu-on-demand was refused (InsufficientInstanceCapacity: none left); the autoscaler v1 asks for no other" in words
+    cluster.state["reasons"]["gpu-spot"] = (1795703270.0, "none left")
+    assert waits.words(1, 1).count("the autoscaler v1") == 1
 
 
 def test_gpus_that_others_use_are_named(cluster: Cluster) -> None:
@@ -97,6 +100,22 @@ def test_gpus_that_others_use_are_named(cluster: Cluster) -> None:
     assert Waiting(ENGINES).words(1, 2).endswith(": all 8 GPUs are in use")  # by this pass too
     cluster.state["machines"] = [machine(8, 1)]
     assert Waiting(ENGINES).words(2, 2).endswith(": 7 of 8 GPUs are in use by others")
+
+
+def test_ranks_that_start_together_wait_for_gpus_of_which_others_leave_some(cluster: Cluster) -> None:
+    cluster.state["machines"] = [machine(2, 1, "on-demand")]
+    cluster.state["groups"] = [[{"CPU": 1.0, "GPU": 1.0}] * 2]
+    assert Waiting(RANKS).words_of_group().endswith(": 1 of 2 GPUs is in use by others")
+    cluster.state["machines"] = [machine(1, 1, "on-demand")]
+    assert Waiting(RANKS).words_of_group().endswith(": no machine has come yet")  # one of the two is there
+
+
+def test_cpus_that_others_use_are_named_where_gpus_are_free(cluster: Cluster) -> None:
+    busy = replace(machine(8, 8), free={"CPU": 0.0, "GPU": 8.0})
+    cluster.state["machines"] = [busy]
+    assert Waiting(ENGINES).words(1, 1).endswith(": all 8 CPUs are in use by others")
+    cluster.state["machines"] = [busy, machine(2, 0)]
+    assert Waiting(ENGINES).words(1, 1).endswith(": 2 of 10 GPUs are in use by others; 8 of 16 CPUs are in use by others")
 
 
 def test_a_place_leaves_other_machines_out(cluster: Cluster) -> None:
