@@ -104,7 +104,9 @@ def test_a_gpu_of_which_others_use_the_larger_part_is_busy(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     here = gpus_here()
-    assert here == Gpus(names=("Card", "Desktop"), memory_gb=24 * 2**30 / 1e9, driver="580.65.06", cuda=(13, 0), busy=1)
+    assert here is not None
+    assert (here.names, here.memory_gb, here.busy) == (("Card", "Desktop"), 24 * 2**30 / 1e9, 1)
+    assert here.driver.version == "580.65.06"
 
 
 def test_this_machine_is_asked_without_starting_cuda() -> None:
