@@ -128,9 +128,7 @@ def test_slashes_in_names_of_models_and_subsets_make_no_two_examples_one(tmp_pat
 def test_a_word_with_an_equals_sign_is_a_setting_unless_it_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "lr=1.yaml", {})
-    words = ["train.lr=1", "conf/a=b.yaml", "./a=b.yaml", "lr=1.yaml", "run_root=x.yaml", "a b=c/model", "model=a=b", "/x/y=z"]
-    assert split_settings(words) == (
-        ["conf/a=b.yaml", "./a=b.yaml", "lr=1.yaml", "a b=c/model", "/x/y=z"],
-        ["train.lr=1", "run_root=x.yaml", "model=a=b"],
-    )
+    files = ["conf/a=b.yaml", "./a=b.yaml", "lr=1.yaml", "a b=c/model", "/x/y=z", "my-run=1"]
+    settings = ["train.lr=1", "run_root=x.yaml", "model=a=b", "train.place.market-type=on-demand"]
+    assert split_settings([*settings, *files]) == split_settings([*files, *settings]) == (files, settings)
     assert not is_setting("数据.jsonl")

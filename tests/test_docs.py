@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from stj.cli import main
+from stj.cli.words import split_settings
 from stj.config import Config, ModelConfig, UseConfig
 from stj.config_loader import load, load_model, load_use
 from stj.evals.benchmarks import BENCHMARK_GROUPS, BENCHMARKS
@@ -46,7 +47,7 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
         lines = [line for block in BLOCK.findall(text) for line in block.replace("\\\n", " ").splitlines()]
         for line in [*lines, *INLINE.findall(text)]:
             command = line.removeprefix("$ ").strip()
-            command = command.partition(" -- ")[2] if command.startswith("ray job submit") else command
+            command = command.partition(" -- ")[2].lstrip() if command.startswith("ray job submit") else command
             if command.startswith("stj "):
                 yield page.name, shlex.split(command, comments=True)[1:]
 
@@ -107,8 +108,11 @@ def test_commands_have_real_verbs_flags_and_settings(
 
 def check_settings(verb: str, words: list[str]) -> None:
     """Raises ConfigError for a file or setting that does not exist; fails for a benchmark that does not."""
-    settings = [word for word in words if "=" in word and word.partition("=")[0] not in PLACEHOLDERS]
-    named = [word for word in words if word.endswith(".yaml") and "=" not in word and word != OWN_PROMPT]
+    others, settings = split_settings(words)
+    settings = [word for word in settings if word.partition("=")[0] not in PLACEHOLDERS]
+    named = [word for word in others if word.endswith(".yaml") and word != OWN_PROMPT]
+    if verb in {"run", "iterate", "plan"}:
+        assert named == [word for word in others if not word.startswith("-") and word.partition(".")[0] not in PLACEHOLDERS]
     files = [str(ROOT / word) for word in named if word.partition(".")[0] not in PLACEHOLDERS]
     for model in [file for file in files if Path(file).parent.name == "models"]:
         load_model(model, ModelConfig())

@@ -14,7 +14,9 @@ from stj.cli.streams import fail, fail_io
 from stj.errors import CheckFailed, ConfigError, StjError
 
 _RESUMED = ("run", "iterate", "eval", "attack", "judge", "calibrate")  # They commit results as they work.
-_SETTING = re.compile(r"[A-Za-z_][\w.]*=")
+_SETTING = re.compile(
+    r"[A-Za-z_]\w*(\.[\w.-]*)?="
+)  # a hyphen only below a setting: `train.place.market-type=spot` names a label
 
 
 class _Help:

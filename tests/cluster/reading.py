@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from stj.cli.words import split_settings
 from stj.config import Config
 from stj.config_loader import load
 from stj.errors import StjError
@@ -90,14 +91,14 @@ def environment_of(words: list[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def run_config(words: list[str]) -> Config:
-    """The config of a `stj run`, by stj's own loader. Raises ValueError for a file or a setting that does not exist."""
+    """The config of a `stj run`, read as the command line does. Raises ValueError for a file or setting that does not exist."""
     if words[:2] != ["stj", "run"]:
         raise ValueError(f"{words[:2]} starts no run")
     if not any(word.endswith(".yaml") for word in words):
         raise ValueError(f"{words} names no config")
-    files = [ROOT / word.removeprefix("/home/ray/stj/") for word in words[2:] if "=" not in word]
+    files, settings = split_settings(words[2:])
     try:
-        return load(files, [word for word in words[2:] if "=" in word])
+        return load([ROOT / file.removeprefix("/home/ray/stj/") for file in files], settings)
     except StjError as error:
         raise ValueError(f"stj refuses {' '.join(words)}: {error}") from None
 
