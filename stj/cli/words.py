@@ -14,9 +14,8 @@ from stj.cli.streams import fail, fail_io
 from stj.errors import CheckFailed, ConfigError, StjError
 
 _RESUMED = ("run", "iterate", "eval", "attack", "judge", "calibrate")  # They commit results as they work.
-_SETTING = re.compile(
-    r"[A-Za-z_]\w*(\.[\w.-]*)?="
-)  # a hyphen only below a setting: `train.place.market-type=spot` names a label
+# A hyphen stands only below a setting: `train.place.market-type=spot` names a label.
+_SETTING = re.compile(r"[A-Za-z_]\w*(\.[\w.-]*)?=")
 
 
 class _Help:

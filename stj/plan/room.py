@@ -155,8 +155,8 @@ def _memory_warning(host_gb: float, store_gb: float, memory_gb: float) -> str:
         return ""
     left = max(1, int(memory_gb - host_gb))
     return (
-        f"; with {host_gb:,.3g} GB of the training that may be more than the machine's {memory_gb:,.0f} GB: start Ray with "
-        f"--object-store-memory={left * 10**9 // 2}"
+        f"; with {host_gb:,.3g} GB of the training that may be more than the machine's {memory_gb:,.0f} GB: set "
+        f"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES={left * 10**9 // 2} where Ray starts"
     )
 
 
