@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from stj.config import Config, ModelConfig
 from stj.config_loader import load, load_model
+from stj.loop.planning import run_plan
 from stj.plan import plan
 from stj.sources import read_rows
 from stj.sources.heldout import read_pairs
@@ -89,6 +90,19 @@ def test_a_file_opens_with_its_command_and_its_cost(path: Path) -> None:
     assert all(line.startswith("#") for line in opening.splitlines())
     assert re.search(r"^#   (stj|ray job submit) ", opening, re.MULTILINE)
     assert "\n# Cost" in opening
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in RUNS + HARDWARE if "mini" not in path.stem and path.stem != "laptop"], ids=name_of
+)
+def test_the_cost_that_a_file_states_is_the_plan_s(path: Path) -> None:
+    opening = path.read_text().split("\n\n")[0]
+    command = next(line.split() for line in opening.splitlines() if re.search(r"stj \w+ conf/", line))
+    config = load([CONF.parent / word for word in command if word.endswith(".yaml")])
+    stated = re.search(r"Cost: .*?about ([\d,]+) (?:GPU-)?hours", opening)
+    assert stated
+    hours = sum(phase.gpu_hours * sum(phase.times) for phase in run_plan(config).phases if phase.gpu_hours)
+    assert int(stated[1].replace(",", "")) == pytest.approx(hours, rel=0.03, abs=0.6)
 
 
 @pytest.mark.parametrize("path", RUNS + HARDWARE, ids=name_of)

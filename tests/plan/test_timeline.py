@@ -77,6 +77,10 @@ def test_the_figures_in_the_docs_are_the_plan_s() -> None:
     shown = [line for line in lines if line.startswith(("timeline", "             at ", "less idle"))]
     assert len(shown) > 8
     assert [line for line in shown if line not in page] == []
+    example = page.partition("```\nmachine ")[2].partition("\n```")[0].splitlines()[1:]
+    printed = "\n".join(run_plan(load([ROOT / "conf" / "small.yaml"])).lines())
+    assert len(example) > 8
+    assert [part for line in example for part in line.split("...") if part not in printed] == []
 
 
 def test_an_iteration_is_the_sum_of_its_spans_and_follows_the_clock() -> None:
