@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from stj.config import Config, ModelConfig
-from stj.models.locate import is_hub_id
+from stj.models.hub import is_hub_id
 from stj.models.shapes import Shape, shape_of
 from stj.plan.disk import WEIGHT_BYTES, DiskPlan, disk_plan
 from stj.plan.memory import GB, verdict

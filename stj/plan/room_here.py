@@ -12,7 +12,7 @@ from pathlib import Path
 from shutil import disk_usage
 
 from stj.config import Config
-from stj.models.locate import cache_places, removable_here, weights_here
+from stj.models.fetch import cache_places, removable_here, weights_here
 from stj.plan.memory import GB
 from stj.plan.room import HUB, JUDGES, OURS, SCRATCH, TRAINING, DiskPart, PhaseRoom, room_plan
 from stj.storage.probe import existing

@@ -8,7 +8,7 @@ a path, more machines    on shared storage, which is read and written at `hardwa
 from collections.abc import Mapping
 
 from stj.config import HardwareConfig
-from stj.models.locate import is_hub_id
+from stj.models.hub import is_hub_id
 from stj.plan.memory import GB
 from stj.plan.room import is_store
 

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from stj.config import ModelConfig
 from stj.errors import StjError
-from stj.models.locate import held_model, local_model
+from stj.models.fetch import held_model, local_model
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, explain_write_failure, workspace
 from stj.train.checkpoint import restore

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from stj.config import ModelConfig
 from stj.errors import StorageFailed
-from stj.models import locate
 from stj.models.copies import (
     exported_shards,
     filling,
@@ -26,7 +25,7 @@ from stj.models.copies import (
     model_copies,
     recorded_snapshot,
 )
-from stj.models.locate import held_model
+from stj.models.fetch import held_model
 
 DAY_S = 24 * 3600.0
 HOLDER = """
@@ -197,7 +196,7 @@ def hub_in_cache(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     hub = Hub(tmp_path / "hub/models--org--model")
     shards = [SimpleNamespace(rfilename=f"model-{number}.safetensors", size=1000) for number in range(2)]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(locate, "_CACHE", cache)
+    monkeypatch.setattr("stj.models.fetch._CACHE", cache)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(hub.fetch("c1", "a", "b")))
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: SimpleNamespace(siblings=shards))
     return hub
@@ -274,5 +273,5 @@ def test_a_home_that_cannot_be_written_is_no_reason_not_to_load(
     tmp_path: Path, hub_in_cache: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(locate, "_CACHE", tmp_path / "file/cache")
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / "file/cache")
     assert held_model(ModelConfig(path="org/model")) == hub_in_cache.snapshots / "c1"
