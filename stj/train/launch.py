@@ -54,8 +54,6 @@ class TrainingSegment:
     """The model of the whole training; the checkpoints and metrics.jsonl of all segments lie beside it."""
     until: int
     """Steps that are done at the end of the segment; the last segment ends with the training."""
-    room: TrainingRoom = _UNKNOWN_ROOM
-    """What the training takes of disks."""
 
 
 class _RankStarts(RankCallback):
@@ -191,7 +189,7 @@ def train(
         model=output.folder.uri,
         folder=whole.folder.parent.uri,
         until=segment.until if segment else None,
-        room=segment.room if segment else room,
+        room=room,
     )
     from stj.train.check import check  # transformers and torch take seconds, and a model that is done needs neither
 
