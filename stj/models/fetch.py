@@ -33,9 +33,9 @@ from stj.models.hub import WEIGHTS, from_hub, hub_is_offline, hub_size, hub_snap
 from stj.models.locate import adapter_of, content_digest, model_folder
 from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
-from stj.storage.folder import Folder
+from stj.storage.folder import Folder, existing
 from stj.storage.holds import hold
-from stj.storage.probe import existing, probe
+from stj.storage.probe import probe
 from stj.text import gigabytes
 
 _OURS = Path(os.environ.get("STJ_CACHE") or "~/.cache/stj").expanduser().absolute()
@@ -149,13 +149,12 @@ def check_cache(model: ModelConfig) -> str:
     if folder.local or (_CACHE / content_digest(folder)).exists():
         return ""
     free, size = probe(str(_CACHE), "STJ_CACHE") or 0, sum(folder.sizes().values())
-    kept = sum(file.stat().st_size for file in _CACHE.rglob(WEIGHTS)) if _CACHE.exists() else 0
-    if size > free + kept:  # Older copies give way.
+    if size > free + removable_here(existing(_CACHE), [model.path]):
         raise ConfigError(
-            f"model {model.path}: {size:,} bytes are to be fetched to {_CACHE}, and {free:,} are free there: free space, or "
-            "set STJ_CACHE to a directory on a larger disk"
+            f"model {model.path}: {gigabytes(size)} must be fetched to {_CACHE}, and {gigabytes(free)} are free there: free "
+            "space, or set STJ_CACHE to a directory on a larger disk"
         )
-    return f"{size:,} bytes are fetched to {_CACHE}"
+    return f"{gigabytes(size)} are fetched to {_CACHE}"
 
 
 def _check_hub_cache(model: ModelConfig) -> str:
@@ -203,7 +202,7 @@ def _cached_copy(folder: Folder, *, weights: bool, held: bool = False) -> Path:
         if target.exists():
             return target
         raise StorageFailed(
-            f"model {folder.uri}: it is to be fetched to {_CACHE}, where nothing can be written: set STJ_CACHE to a directory "
+            f"model {folder.uri}: it must be fetched to {_CACHE}, where nothing can be written: set STJ_CACHE to a directory "
             "that can be"
         )
     with locked_copy(target, folder.uri, held=held):
@@ -278,7 +277,7 @@ def _require_room(model: str, size: int, place: Path) -> None:
     if free < size:
         filled = filling(_CACHE)
         raise StorageFailed(
-            f"model {model}: {gigabytes(size)} are to be fetched to {place}, and {gigabytes(free)} are free there"
+            f"model {model}: {gigabytes(size)} must be fetched to {place}, and {gigabytes(free)} are free there"
             f"{f'; copies of models take {filled}' if filled else ''}: free space, or use a larger disk"
         )
 

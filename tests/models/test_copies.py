@@ -261,7 +261,7 @@ def test_a_fetch_from_the_hub_makes_room_or_is_refused_with_what_fills_the_disk(
     fill(-4000)  # full even when the old copy has gone
     with pytest.raises(StorageFailed) as refused:
         held_model(ModelConfig(path="org/model"))
-    assert str(refused.value).startswith("model org/model: 2e-06 GB are to be fetched to ")
+    assert str(refused.value).startswith("model org/model: 2e-06 GB must be fetched to ")
     assert "copies of models take 5e-06 GB of s3://bucket/new: free space" in str(refused.value)
     assert hub_in_cache.blobs() == set()
     fill(3000)

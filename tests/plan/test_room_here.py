@@ -91,7 +91,7 @@ def test_only_what_is_left_of_a_run_counts(tmp_path: Path, monkeypatch: pytest.M
     assert check(paper, 10, monkeypatch, trainings=0, models={paper.models.generator.path}).startswith(
         "pairs, judgments 1 writes"
     )
-    assert check(paper, 10, monkeypatch, trainings=0, models=set()) == "nothing is to be fetched to this machine"
+    assert check(paper, 10, monkeypatch, trainings=0, models=set()) == "nothing must be fetched to this machine"
     assert check(paper, 10, monkeypatch, trainings=1, models=set()).startswith("training writes 141 GB of meta-llama")
 
 

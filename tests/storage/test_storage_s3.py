@@ -212,7 +212,7 @@ def test_if_space_is_short_the_longest_unused_copy_is_deleted(folder: Folder, di
     os.utime(copies["a"].with_suffix(".lock"))
     with pytest.raises(StorageFailed) as refused:  # copies that engines may be loading stay
         local_model(other_model(folder / "d"))
-    assert "are to be fetched to" in str(refused.value)
+    assert "must be fetched to" in str(refused.value)
     assert f"GB of {(folder / 'c').uri}" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert copies["a"].exists()
