@@ -21,8 +21,8 @@ from stj.models.adapter import has_tokenizer
 from stj.models.copies import (
     WITHOUT_WEIGHTS,
     exported_shards,
+    files_by_digest,
     filling,
-    held_files,
     hub_record,
     locked_copy,
     make_room,
@@ -255,7 +255,7 @@ def _linked(expected: Mapping[str, FileDigest], names: Sequence[str], to: Path) 
 
     Each is read and hashed again: a damaged one is fetched.
     """
-    here = held_files(_CACHE)
+    here = files_by_digest(_CACHE)
     wanted = {name: here[expected[name].sha256] for name in names if name in expected and expected[name].sha256 in here}
     to.mkdir(parents=True, exist_ok=True)
 

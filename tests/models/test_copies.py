@@ -17,8 +17,8 @@ from stj.config import ModelConfig
 from stj.errors import StorageFailed
 from stj.models.copies import (
     exported_shards,
+    files_by_digest,
     filling,
-    held_files,
     hub_record,
     locked_copy,
     make_room,
@@ -153,10 +153,10 @@ def test_exported_shards_are_known_by_their_digest_and_go_like_copies(cache: Pat
     with locked_copy(place, "s3://bucket/m1", held=False):
         place.mkdir()
         (place / "abc123").write_bytes(bytes(1000))
-    assert held_files(cache) == {"abc123": place / "abc123"}
+    assert files_by_digest(cache) == {"abc123": place / "abc123"}
     fill(0)
     make_room(cache, 500, done=["s3://bucket/m1"])
-    assert held_files(cache) == {}
+    assert files_by_digest(cache) == {}
 
 
 @given(st.binary(max_size=200))
@@ -164,7 +164,7 @@ def test_a_damaged_manifest_of_a_copy_is_no_error(tmp_path_factory: pytest.TempP
     cache = tmp_path_factory.mktemp("cache")
     put(cache, "model")
     (cache / "model/manifest.json").write_bytes(content)
-    held_files(cache)
+    files_by_digest(cache)
 
 
 class Hub:
