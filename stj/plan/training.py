@@ -135,10 +135,16 @@ def training_plan(shape: Shape, config: Config) -> TrainingPlan:
         batch_full=plan.rank_gb - plan.copy_gb - plan.states_gb - sums / GB > room,
         full=plan.rank_gb > room,
     )
-    used = plan.host_gb if train.device == "gpu" else plan.rank_gb * per_machine
-    copy_gb = CHECKPOINT_BYTES * part * per_machine / GB
-    copied = copy_gb <= SNAPSHOT_SHARE * (hardware.host_memory_gb - used)
-    return replace(plan, snapshot_gb=copy_gb if copied else 0.0, fits=not remedy, remedy=remedy)
+    return replace(
+        plan, snapshot_gb=_snapshot_gb(plan, part * per_machine, per_machine, config), fits=not remedy, remedy=remedy
+    )
+
+
+def _snapshot_gb(plan: TrainingPlan, trained: float, per_machine: int, config: Config) -> float:
+    """What copies of a checkpoint take on a machine whose ranks train this many parameters; 0 without room for them."""
+    used = plan.host_gb if config.train.device == "gpu" else plan.rank_gb * per_machine
+    copies = CHECKPOINT_BYTES * trained / GB
+    return copies if copies <= SNAPSHOT_SHARE * (config.hardware.host_memory_gb - used) else 0.0
 
 
 def _loading_bytes(shape: Shape) -> float:
