@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ranks import as_rank, forget_peak, is_rank, on_ranks, peak
+from ranks import as_rank, forget_peak, is_rank, on_ranks, peak, shared_folder
 
 SHARD_GB = 0.2
 
@@ -53,7 +53,7 @@ def rank(layers: int, shard_gb: float) -> dict[str, Any]:
         model = LlamaForCausalLM(settings)
     gathered = _counted(deepspeed.comm)
     with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
-        seed, target = Path(folder), Folder.at(folder) / "model"
+        seed, target = Path(folder), Folder.at(shared_folder()) / "model"
         settings.save_pretrained(seed)
         export_model(model, seed, target, shard_gb)
         deepspeed.comm.barrier()

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ranks import RANKS, as_rank, forget_peak, is_rank, on_ranks, peak
+from ranks import RANKS, as_rank, forget_peak, is_rank, on_ranks, peak, shared_folder
 
 RESULT = Path(__file__).parent / "results" / "plan.json"
 TINY = {"layers": 1, "hidden": 64, "vocabulary": 512}
@@ -93,7 +93,7 @@ def _phases(seed: Path, config: Any) -> dict[str, int]:
     engine.step = noted_update
     for number in range(2):
         train_step(engine, StepInputs(examples, None, config), step, number, 2)
-    export_model(engine.module.language_model, seed, Folder.at(seed.parent) / "model", config.shard_gb)
+    export_model(engine.module.language_model, seed, Folder.at(shared_folder() / seed.name) / "model", config.shard_gb)
     ended("export")
     deepspeed.comm.barrier()
     return peaks

@@ -91,6 +91,11 @@ def is_rank() -> bool:
     return _RANK in os.environ
 
 
+def shared_folder() -> Path:
+    """A directory of all ranks of the benchmark."""
+    return Path(os.environ[_FOLDER])
+
+
 def as_rank(work: Callable[..., Any]) -> None:
     """Does a rank's part of the work, which takes the task's settings by name and returns JSON values."""
     os.environ["DS_ACCELERATOR"] = "cpu"  # DeepSpeed reads it at import.
