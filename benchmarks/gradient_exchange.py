@@ -57,7 +57,7 @@ def _trained(run: Path, folder: Path, changes: dict[str, Any]) -> dict[str, Any]
     from deepspeed.utils import safe_get_full_fp32_param
 
     from stj.config_loader import from_plain
-    from stj.models.locate import local_model
+    from stj.models.fetch import local_model
     from stj.train.data import read_tokens
     from stj.train.job import TrainingJob
     from stj.train.model import load_engine

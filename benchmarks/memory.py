@@ -26,6 +26,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -127,6 +128,7 @@ def measure(source: Path, run_root: Path) -> dict[str, object]:
     """Runs one pass over the source, and the selection after it, in this process."""
     from stj.config import EngineConfig, RayConfig, SourceConfig
     from stj.config_loader import load
+    from stj.loop.inputs import read_training
     from stj.loop.phases import Run
     from stj.passes.run import run_pass
     from stj.passes.session import engine_demand, ray_session
@@ -150,7 +152,7 @@ def measure(source: Path, run_root: Path) -> dict[str, object]:
         spec = Pass(
             name="memory",
             model=passing.model,
-            read=passing.reader(),
+            read=partial(read_training, config, passing.parts, None),
             total=passing.count_inputs(),
             stages=passing.stages(None),
             make_engine=scripted,  # type: ignore[arg-type]

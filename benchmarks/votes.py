@@ -23,7 +23,7 @@ from stj.config import ModelConfig, VoteConfig, installed_engine
 from stj.engine.start import start_engine
 from stj.generate import Engine, Sampling
 from stj.judging.judge import compare_responses
-from stj.models.locate import within_context
+from stj.models.config_json import within_context
 from stj.stages.runner import TokenCounter
 from stj.stages.stopping import Stopping
 from stj.stages.vote import PairVerdict

@@ -1021,6 +1021,7 @@ class Config:
         _check(0 <= self.seed <= _MAX_SEED, f"seed={self.seed}: must be 0 to {_MAX_SEED}")
         _check(1 <= self.votes <= 1000, f"votes={self.votes} judgments in each order: must be 1 to 1000")
         _check_stop_error("vote_stop_error", self.vote_stop_error)
+        _check_option("keep_models", self.keep_models, Literal["last", "all"])
         _check(
             self.iteration is None or 1 <= self.iteration <= self.iterations,
             f"iteration={self.iteration}: must be 1 to iterations={self.iterations}",

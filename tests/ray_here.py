@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stj.passes import actor, driver_actor, engine_waits, gate, run, session, source, watch, window
+from stj.passes import actor, driver_actor, engine_waits, gate, nodes, run, session, source, watch, window
 from stj.passes.spec import Pass
 
 _BLOCKS_IN_FLIGHT = 8
@@ -27,7 +27,7 @@ NODE = "ab" * 28
 def install(patch: pytest.MonkeyPatch) -> None:
     """Replaces the cluster by this process."""
     patch.setattr(session, "ray_session", lambda *_: nullcontext())
-    for module in (actor, driver_actor, engine_waits, gate, run, source, watch, window):
+    for module in (actor, driver_actor, engine_waits, gate, nodes, run, source, watch, window):
         patch.setattr(module, "ray", _Ray)
     patch.setattr(run, "_stream", _stream)
 

@@ -118,8 +118,8 @@ def test_the_head_may_do_on_aws_what_ray_s_autoscaler_calls() -> None:
 
 
 def test_the_image_sets_what_the_code_reads() -> None:
-    locate = (ROOT / "stj" / "models" / "locate.py").read_text()
-    assert 'os.environ.get("STJ_CACHE")' in locate
+    fetch = (ROOT / "stj" / "models" / "fetch.py").read_text()
+    assert 'os.environ.get("STJ_CACHE")' in fetch
     assert all(
         value.startswith("/scratch/") for name, value in ENVIRONMENT.items() if name in ("HF_HOME", "STJ_CACHE", "TMPDIR")
     )
@@ -137,7 +137,7 @@ def test_every_package_of_the_cloud_s_list_is_missing_in_the_gpu_s_list() -> Non
 
 @pytest.mark.parametrize(("value", "cache"), [("/disk/stj", "/disk/stj/models"), ("", "~/.cache/stj/models")])
 def test_copies_of_models_go_where_the_variable_says(value: str, cache: str) -> None:
-    code = "from stj.models.locate import _CACHE, _LINKS; print(_CACHE); assert _LINKS.parent == _CACHE.parent"
+    code = "from stj.models.fetch import _CACHE, _LINKS; print(_CACHE); assert _LINKS.parent == _CACHE.parent"
     environment = {**os.environ, "STJ_CACHE": value, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(Path(cache).expanduser())

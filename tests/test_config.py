@@ -10,6 +10,7 @@ from typing import get_type_hints
 import pytest
 
 from stj.config import Config, UseConfig
+from stj.errors import ConfigError
 
 MOST_WORDS = 30
 
@@ -48,3 +49,8 @@ def test_every_setting_has_a_docstring_of_short_sentences(group: type) -> None:
         assert text.endswith("."), name
         for sentence in re.split(r"(?<=[.!?])\s+", text):
             assert len(sentence.split()) <= MOST_WORDS, f"{name}: {sentence}"
+
+
+def test_a_misspelt_choice_of_models_to_keep_is_refused_in_python_too() -> None:
+    with pytest.raises(ConfigError, match="keep_models="):
+        Config(keep_models="every")  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ from stj.stages.runner import TokenCounter, run_stages
 from stj.stages.select import select
 from stj.stages.vote import vote
 from stj.thoughts import CLOSE, OPEN
-from stj.train.data import encode_examples, end_of_turn
+from stj.train.data import encode_examples, end_of_turn, kept_examples
 from tests.conftest import make_row
 from tests.models.test_thinking import OPENS, TEMPLATE, with_tags
 from tests.train.conftest import make_tokenizer
@@ -206,7 +206,7 @@ def test_what_is_learned_is_what_the_model_must_write_behind_its_prompt(
     """The judge of iteration 1 may be another model than the seed, with another template."""
     example = example_of(judge_opens, thoughts=thoughts)
     tokenizer = with_tags(seed_template, special=True)
-    (tokens,), dropped = encode_examples(tokenizer, [example], end_of_turn(tokenizer, tmp_path), TrainConfig())
+    (tokens,), dropped = kept_examples(encode_examples(tokenizer, [example], end_of_turn(tokenizer, tmp_path), TrainConfig()))
     assert dropped == {}
     prompt = list(tokens.texts[0][: tokens.prompt_length])
     assert prompt == encode_chat(tokenizer, example.messages)
@@ -234,9 +234,9 @@ def test_a_judge_that_does_not_think_learns_the_same_with_either_setting(tmp_pat
 def test_a_thought_counts_in_the_length_of_an_example() -> None:
     tokenizer = make_tokenizer()
     whole, alone = example_of(False), example_of(False, thoughts="drop")
-    (tokens,), _ = encode_examples(tokenizer, [alone], [0], TrainConfig(max_seq_len=8192))
+    (tokens,), _ = kept_examples(encode_examples(tokenizer, [alone], [0], TrainConfig(max_seq_len=8192)))
     limit = TrainConfig(max_seq_len=tokens.length)
-    assert encode_examples(tokenizer, [whole, alone], [0], limit)[1] == {"too_long": 1}
+    assert kept_examples(encode_examples(tokenizer, [whole, alone], [0], limit))[1] == {"too_long": 1}
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_a_preference_has_thoughts_on_both_sides_or_on_neither(right: str, wrong
     assert (example.thought, example.rejected_thought) == ((right, wrong) if kept else ("", ""))
     tokenizer = with_tags(template, special=True)
     config = TrainConfig(objective="dpo", max_seq_len=8192)
-    (tokens,), _ = encode_examples(tokenizer, [example], [0], config)
+    (tokens,), _ = kept_examples(encode_examples(tokenizer, [example], [0], config))
     closing = tokenizer.convert_tokens_to_ids(CLOSE)
     counts = [list(text[tokens.prompt_length :]).count(closing) for text in tokens.texts]
     assert counts[0] == counts[1] == int(kept or template == OPENS)

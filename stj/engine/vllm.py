@@ -24,7 +24,8 @@ from stj.errors import EngineDied, ModelError, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, SeededSampling, Token, TracedSampling, Usage
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import check_chat, encode_chat
-from stj.models.locate import adapter_of, held_model, plain_path
+from stj.models.fetch import held_model, plain_path
+from stj.models.locate import adapter_of
 from stj.models.thinking import ThoughtReader
 from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.rows import Turn

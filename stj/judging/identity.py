@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from stj.config import ModelConfig, VoteConfig
-from stj.models.locate import loading_settings, model_identity, within_context
+from stj.models.config_json import within_context
+from stj.models.locate import loading_settings, model_identity
 from stj.prompts.given import variant_of
 from stj.storage.artifacts import Key, plain
 

@@ -27,7 +27,7 @@ from stj.findings import require
 from stj.generate import Engine, Generate, Sampling
 from stj.judging.calibration_file import read_abstention
 from stj.models.check import ModelUse, check_model_use
-from stj.models.locate import within_context
+from stj.models.config_json import within_context
 from stj.rows import HELDOUT, OPEN, Pair, Row
 from stj.sources.dialogue import text_of, turns_from, usable
 from stj.stages.runner import RequestSeeds, TokenCounter

@@ -17,7 +17,8 @@ from stj.judging.calibration import Abstention
 from stj.judging.identity import judge_facts, model_facts
 from stj.judging.jury import Agreement, Opinion, agreement
 from stj.models.check import ModelUse
-from stj.models.locate import with_absolute_path, within_context
+from stj.models.config_json import within_context
+from stj.models.locate import with_absolute_path
 from stj.passes.check import judge_findings
 from stj.passes.node_check import checked_nodes
 from stj.passes.run import run_pass

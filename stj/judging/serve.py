@@ -42,7 +42,9 @@ from stj.judging.risk import RiskLimit
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import is_mistral
 from stj.models.check import ModelUse
-from stj.models.locate import adapter_of, held_model, plain_path, whole_model, within_context
+from stj.models.config_json import within_context
+from stj.models.fetch import held_model, plain_path
+from stj.models.locate import adapter_of, whole_model
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
 from stj.passes.check import judge_findings

@@ -27,13 +27,12 @@ from stj.loop.kinds import TrainingPhase
 from stj.models.locate import model_in
 from stj.passes.run import run_pass
 from stj.passes.spec import pass_under
-from stj.passes.waiting import waiting_ranks
 from stj.rows import HELDOUT, row_from_dict
 from stj.stages.judge import judge_heldout
 from stj.storage.artifacts import MANIFEST, STARTED, Artifact, Key
 from stj.storage.folder import Folder
 from stj.train.job import CHECKPOINTS
-from stj.train.launch import TrainingSegment, train
+from stj.train.launch import TrainingSegment
 
 log = logging.getLogger(__name__)
 
@@ -122,9 +121,7 @@ class CheckpointSelection:
             return scored
         model.begin(overwrite=True)
         until = number * training.train.checkpoint_every_steps
-        segment = TrainingSegment(whole=training.artifact, until=until, room=training.room)
-        waiting = waiting_ranks(training.train)
-        train(training.train, training.model, training.examples.artifact, model, training.config.ray, segment, waiting=waiting)
+        training.fine_tune(model, TrainingSegment(whole=training.artifact, until=until))
         trained = {name: value for name, value in model.manifest().items() if name not in _MANIFEST_FIELDS}
         candidate = Candidate(number=number, trained=trained, scores=asdict(self._scores(model, folder, number)))
         folder.write_json(_SCORES, {"fingerprint": model.fingerprint, **asdict(candidate)})

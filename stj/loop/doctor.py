@@ -14,6 +14,7 @@ from stj.loop.kinds import TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Run
 from stj.loop.removal import weights_in, without_weights
+from stj.machine.gpus import gpus_here
 from stj.models.check import ModelUse
 from stj.models.shapes import Shape, shape_of
 from stj.models.tokenizer import load_tokenizer
@@ -26,7 +27,7 @@ from stj.plan.context import (
     judge_requests,
 )
 from stj.plan.disk import DiskPlan, disk_plan
-from stj.plan.gpus import check_memory, gpus_here
+from stj.plan.gpus import check_memory
 from stj.plan.room_here import machine_room
 from stj.plan.training import stages
 from stj.storage.artifacts import artifacts_to_make

@@ -30,18 +30,11 @@ _FIRST_ROWS = 100
 _FIRST_ROWS_OF_HUB = 10  # Each may be downloaded by a request of its own.
 
 
-def read_inputs(config: Config, parts: Collection[PassPart], pairs: Artifact | None) -> Iterator[Row]:
-    """The rows that go into a pass, in input order.
-
-    `pairs` is the pass that made the pairs, None if this pass makes them. The held-out pairs come last: they fill the engine
-    while the last training rows finish.
-    """
-    yield from read_training(config, parts, pairs)
-    yield from read_measured(config, parts)
-
-
 def read_training(config: Config, parts: Collection[PassPart], pairs: Artifact | None) -> Iterator[Row]:
-    """The training rows that go into a pass: instructions, or the pairs that were made of them."""
+    """The training rows that go into a pass, in input order: instructions, or the pairs that were made of them.
+
+    `pairs` is the pass that made the pairs, None if this pass makes them.
+    """
     if "pairs" in parts:
         yield from instructions(config)
     elif pairs is not None and ("judge" in parts or "judge_again" in parts):
@@ -50,7 +43,7 @@ def read_training(config: Config, parts: Collection[PassPart], pairs: Artifact |
 
 
 def read_measured(config: Config, parts: Collection[PassPart]) -> Iterator[Row]:
-    """The held-out pairs that go into a pass."""
+    """The held-out pairs that go into a pass, after its training rows: they fill the engine while the last of those finish."""
     if "heldout" in parts:
         yield from read_heldout(config.heldout)
 

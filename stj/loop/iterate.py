@@ -72,17 +72,16 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
     """Gives a function that makes these phases, with their inputs checked before Ray starts; writes the report afterwards."""
     to_make = artifacts_to_make([phase.artifact for phase in phases], overwrite=overwrite)
     missing = [phase for phase in phases if phase.artifact in to_make]
-    lost = without_weights(run, missing)
+    config, lost = run.config, without_weights(run, missing)
     missing = [phase for phase in missing if phase.name not in lost]
     if missing:
-        require(examine(run.config, missing))
-        if run.config.heldout.path is None and not run.config.benchmarks:
+        require(examine(config, missing))
+        if config.heldout.path is None and not config.benchmarks:
             print_line("heldout.path=null, benchmarks=[]: no judge will be measured")
-        if unused := unused_settings(run.config):
+        if unused := unused_settings(config):
             print_line(f"benchmarks: {unused}")
-    config = run.config
     with driver_session(run.folder, config.ray, _demands(config, missing)), _checked_nodes(run, missing):
-        require(_link_findings(run.config, missing))
+        require(_link_findings(config, missing))
         write_run_config(run)
 
         def make(phase: Phase) -> None:

@@ -14,11 +14,12 @@ from stj.errors import ArtifactError, PassFailed
 from stj.loop.benchmarks import BenchmarkPhase, artifacts_beside, benchmark_stages, claim, read_with_benchmarks
 from stj.loop.counts import Funnel, JudgingCounts, by_parser
 from stj.loop.examples import ExampleSelection
-from stj.loop.inputs import PassPart, count_inputs, read_inputs, read_measured, read_training
+from stj.loop.inputs import PassPart, count_inputs, read_measured, read_training
 from stj.loop.phase import Phase
 from stj.models.shapes import shape_of
+from stj.models.zero import CHECKPOINT_BYTES
 from stj.plan.disk import WEIGHT_BYTES
-from stj.plan.training import CHECKPOINT_BYTES, exported_parameters, trained_parameters
+from stj.plan.training import exported_parameters, trained_parameters
 from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
 from stj.stages.categorize import categorize
 from stj.stages.judge import judge, judge_heldout
@@ -31,6 +32,7 @@ from stj.train.job import CHECKPOINTS, TrainingRoom
 
 if TYPE_CHECKING:
     from stj.passes.gate import RayGate
+    from stj.train.launch import TrainingSegment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +97,6 @@ class PassPhase(Phase):
     def limit(self) -> int | None:
         """N: the first N instructions that pass the rule are kept; None for a pass that does not select."""
         return self.config.select.limit if self.makes_pairs else None
-
-    def reader(self) -> "partial[Iterator[Row]]":
-        """A function that reads the input rows; Ray carries it to the cluster."""
-        return partial(read_inputs, self.config, self.parts, self._pairs)
 
     def count_inputs(self) -> int | None:
         """About how many rows go in; None if that is not known."""
@@ -227,24 +225,21 @@ class TrainingPhase(Phase):
     def run(self) -> None:
         """Trains, and selects among the checkpoints if the config asks for it."""
         from stj.loop.checkpoint_selection import CheckpointSelection
-        from stj.passes.waiting import waiting_ranks
-        from stj.train.launch import train
 
         if self.selected_on:
             CheckpointSelection(training=self, pairs=self.selected_on).run()
         else:
-            train(
-                self.train,
-                self.model,
-                self.examples.artifact,
-                self.artifact,
-                self.config.ray,
-                room=self.room,
-                waiting=waiting_ranks(self.train),
-            )
+            self.fine_tune(self.artifact)
 
-    @property
-    def room(self) -> TrainingRoom:
+    def fine_tune(self, output: Artifact, segment: "TrainingSegment | None" = None) -> None:
+        """Trains the model of this phase, or the beginning of it that is a segment, into an artifact."""
+        from stj.passes.waiting import waiting_ranks
+        from stj.train.launch import train
+
+        examples, waiting = self.examples.artifact, waiting_ranks(self.train)
+        train(self.train, self.model, examples, output, self.config.ray, segment, self._room(), waiting)
+
+    def _room(self) -> TrainingRoom:
         """What the training takes of disks."""
         shape = shape_of(self.config.models.seed)
         if shape is None:

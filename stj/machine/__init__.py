@@ -1,1 +1,1 @@
-"""What each machine of a cluster must have: a driver for its GPUs, the pinned packages, and a view of the run's directory."""
+"""What this machine has, and what each machine of a cluster must have: GPUs, their driver, packages, the run's directory."""

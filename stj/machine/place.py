@@ -6,8 +6,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from stj.errors import StjError
-from stj.storage.folder import Folder
-from stj.storage.probe import existing, probe
+from stj.storage.folder import Folder, existing
+from stj.storage.probe import probe
 
 MARK = "seen-by-all-machines"
 """Name of the file with the mark."""

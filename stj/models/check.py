@@ -19,19 +19,10 @@ from stj.findings import Finding, joined, look
 from stj.models.adapter import ADAPTER_WEIGHTS
 from stj.models.api_key import api_key
 from stj.models.chat import check_chat
-from stj.models.locate import (
-    adapter_of,
-    check_division,
-    context_of,
-    hub_files,
-    hub_is_offline,
-    is_hub_id,
-    local_model,
-    read_config,
-    text_config,
-    tokenizer_directory,
-    whole_model,
-)
+from stj.models.config_json import check_division, context_of, read_config, text_config
+from stj.models.fetch import local_model, tokenizer_directory
+from stj.models.hub import hub_files, hub_is_offline, is_hub_id
+from stj.models.locate import adapter_of, whole_model
 from stj.models.shapes import STANDARD_TYPES, check_shapes
 from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.models.weights import Tensor, read_index, read_tensors, read_weights, refuse_pointer, several, weight_files

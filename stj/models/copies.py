@@ -48,8 +48,8 @@ class ModelCopy:
     lock: Path
 
     def remove(self) -> bool:
-        """Deletes the files; False if a process uses them, or fetches or removes them right now."""
-        with self.lock.open("a") as stream, suppress(BlockingIOError):
+        """Deletes the files; False if a process uses, fetches or removes them right now, or if they are another user's."""
+        with suppress(BlockingIOError, PermissionError), self.lock.open("a") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with unheld(self.lock.with_suffix(".held")) as free:
                 if free:
@@ -109,7 +109,7 @@ def filling(cache: Path, most: int = 4) -> str:
     return ", ".join(listed + ([f"{gigabytes(rest)} of others"] if rest else []))
 
 
-def held_files(cache: Path) -> dict[str, Path]:
+def files_by_digest(cache: Path) -> dict[str, Path]:
     """The files of models that this machine holds, by their SHA-256, as far as it is known."""
     files = {file.name: file for file in cache.glob(f"{_EXPORTED}*/*") if file.parent.suffix != ".part"}
     for manifest in (path for path in cache.glob(f"*/{MANIFEST}") if path.parent.suffix != ".part"):

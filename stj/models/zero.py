@@ -10,6 +10,11 @@ from typing import Any
 
 from stj.config import TrainConfig
 
+CHECKPOINT_BYTES = 12
+"""Bytes of a trained parameter in a checkpoint: weight and two moments in fp32. What is frozen is not in it."""
+SNAPSHOT_SHARE = 0.5
+"""Share of the free host memory that copies of a checkpoint may take: the rest is for what the disk has not taken yet, and for
+other processes."""
 _LAYERS = 2.2
 """Layers that may be gathered at once: the one at work, the next one on its way, and their norms."""
 _AHEAD = 0.25

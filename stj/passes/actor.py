@@ -20,6 +20,7 @@ from stj.generate import Engine
 from stj.machine.needs import MachineNeeds
 from stj.passes.ledger import Ledger
 from stj.passes.node_check import refuse_unfit_node
+from stj.passes.nodes import live_nodes
 from stj.passes.source import SEALED, seal, unseal
 from stj.passes.spec import Pass
 from stj.rows import Row, row_from_dict, rows_to_table
@@ -89,7 +90,7 @@ class PassActor:
     def _engine_deaths(self, rows: Sequence[Row]) -> list[int]:
         """How many engines died with each row, not counting those lost with their whole machine: no row causes that."""
         machines = ray.get(self._registry.engine_deaths.remote([row.id for row in rows]))
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} if any(machines) else set()
+        alive = {node["NodeID"] for node in live_nodes()} if any(machines) else set()
         return [sum(machine in alive for machine in machines_of_row) for machines_of_row in machines]
 
     async def _run(self, row: Row, deaths: int) -> Row:

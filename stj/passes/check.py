@@ -7,11 +7,13 @@ from functools import partial
 from stj.config import RayConfig, UseConfig, check_run_root, in_ray_job
 from stj.findings import Finding, joined, look
 from stj.machine.driver import torch_cuda
+from stj.machine.gpus import Gpus, gpus_here
 from stj.models.check import ModelUse, check_model_use, look_at
-from stj.models.locate import check_cache, tokenizer_directory, whole_model
+from stj.models.fetch import check_cache, tokenizer_directory
+from stj.models.locate import whole_model
 from stj.models.tokenizer import load_tokenizer
 from stj.plan.context import LongestRequest, check_requests, given_pairs_request
-from stj.plan.gpus import Gpus, check_gpus, gpus_here
+from stj.plan.gpus import check_gpus
 from stj.prompts.variants import Variant
 from stj.storage.probe import probe
 

@@ -12,15 +12,14 @@ configuration is read on the head (stj/passes/ray_private.py), from one of four 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ray
 from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.exceptions import RayError
 
 from stj.passes.demand import COUNTED
 from stj.passes.machines import NO_LIMIT, Machines, MachineType
+from stj.passes.nodes import HEAD, live_nodes
 from stj.passes.ray_private import ClusterSource, autoscaler_config, machine_types_of_nodes
 
-_HEAD = "node:__internal_head__"  # Ray's resource of the head alone.
 _HEAD_NAME = "head node"  # With a space: no type of the autoscaler has this name.
 
 
@@ -28,7 +27,7 @@ def machines_of_cluster(*, grows: bool = True) -> Machines:
     """The machines of the Ray cluster that this process has joined. `grows=False`: a Ray that this process started here."""
     source, types, limit, silence = _types() if grows else ("static", [], None, "")
     names = machine_types_of_nodes() if types else {}
-    live = [_live_machine(node, names.get(node["NodeID"], ""), types) for node in ray.nodes() if node["Alive"]]
+    live = [_live_machine(node, names.get(node["NodeID"], ""), types) for node in live_nodes()]
     reads_labels = not types or is_autoscaler_v2(fetch_from_server=True)
     return Machines(source=source, types=types, live=live, limit=limit, silence=silence, reads_labels=reads_labels)
 
@@ -64,7 +63,7 @@ def _machine_type(name: str, settings: Mapping[str, Any], limit: int | None) -> 
 def _live_machine(node: Mapping[str, Any], name: str, types: Sequence[MachineType]) -> MachineType:
     """A machine that is there, under the name of its type. Not every provider gives machines that name: then looks decide."""
     resources, labels = node["Resources"], node["Labels"]
-    if _HEAD in resources:
+    if HEAD in resources:
         name = _HEAD_NAME
     elif name not in {kind.name for kind in types}:
         name = next((kind.name for kind in types if _looks_like(kind, resources, labels)), node["NodeManagerAddress"])

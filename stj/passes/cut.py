@@ -10,7 +10,7 @@ from stj.rows import TRAINING
 from stj.stages.select import SelectionLimit
 
 
-class Cut:
+class SelectionCut:
     """Where the k-th passing row lies. Positions count from 0; rows are reported in any order, and may be reported twice."""
 
     def __init__(self, limit: int) -> None:

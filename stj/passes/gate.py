@@ -2,7 +2,7 @@
 
 import ray
 
-from stj.passes.cut import Cut
+from stj.passes.cut import SelectionCut
 from stj.passes.driver_actor import driver_actor
 from stj.passes.limit import FAILED, selection_records
 from stj.rows import TRAINING, Row
@@ -20,7 +20,7 @@ class SelectionGate:
 
     def load(self) -> None:
         """Forgets what engines reported, and learns what the finished rows on disk say. Failed rows are tried again."""
-        self._cut = Cut(self._limit)
+        self._cut = SelectionCut(self._limit)
         parts = [part for part in self._artifact.parts() if part != f"{FAILED}.parquet"]
         for record in selection_records(self._artifact, parts):
             if record["dropped"] == OVER_LIMIT:  # an older stj kept these rows; they are asked again

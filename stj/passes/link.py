@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from stj.errors import CheckFailed
 from stj.findings import Finding, look
 from stj.passes.machines import matches
+from stj.passes.nodes import live_nodes, task_on
 from stj.passes.ray_private import autoscaler_state
 
 _ANYWHERE: Mapping[str, str] = {}
@@ -33,7 +33,7 @@ def link_findings(
     """
     resource = "GPU" if device == "gpu" else "CPU"
     free = {machine.node_id for machine in autoscaler_state().machines if machine.free.get(resource, 0) >= 1}
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] in free and matches(node["Labels"], place)]
+    nodes = [node for node in live_nodes() if node["NodeID"] in free and matches(node["Labels"], place)]
     return [look("machines", partial(_check_links, nodes, device, answer_s))] if len(nodes) > 1 else []
 
 
@@ -57,20 +57,14 @@ def _sum_together(nodes: list[dict[str, Any]], device: Literal["gpu", "cpu"], an
     """Whether the sum is right on every machine."""
     tasks: list[Any] = []
     try:
-        port = ray.get(_on(nodes[0], _free_port, gpus=0).remote(), timeout=answer_s)
+        port = ray.get(task_on(nodes[0], _free_port).remote(), timeout=answer_s)
         address = f"{nodes[0]['NodeManagerAddress']}:{port}"
         for rank, node in enumerate(nodes):
-            tasks.append(_on(node, _join, gpus=device == "gpu").remote(rank, len(nodes), address, device))
+            tasks.append(task_on(node, _join, gpus=device == "gpu").remote(rank, len(nodes), address, device))
         return all(ray.get(tasks, timeout=answer_s))
     finally:
         for task in tasks:
             ray.cancel(task, force=True)
-
-
-def _on(node: dict[str, Any], function: Any, *, gpus: int) -> Any:
-    """The function as a task on a machine."""
-    strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    return ray.remote(function).options(num_cpus=0, num_gpus=gpus, max_retries=0, scheduling_strategy=strategy)
 
 
 def _free_port() -> int:

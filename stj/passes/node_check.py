@@ -11,7 +11,6 @@ from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError, RuntimeEnvSetupError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from stj.config import RayConfig
 from stj.errors import CheckFailed
@@ -20,6 +19,7 @@ from stj.machine.needs import MachineNeeds, Need, machine_words
 from stj.machine.packages import expected_packages
 from stj.machine.place import shared
 from stj.passes.check import on_this_machine
+from stj.passes.nodes import live_nodes, task_on
 from stj.storage.folder import Folder
 
 _ANSWER_S = 60.0  # Ray starts a worker on each machine; one that is too busy is checked when its engine starts.
@@ -47,7 +47,7 @@ def node_findings(needs: MachineNeeds, answer_s: float = _ANSWER_S) -> list[Find
 
     The driver is looked for only where there are GPUs. `answer_s` is the longest wait in seconds.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"] and any(node["Resources"].get(name) for name in ("CPU", "GPU"))]
+    nodes = [node for node in live_nodes() if any(node["Resources"].get(name) for name in ("CPU", "GPU"))]
     answers = _ask(nodes, needs, answer_s)
     faults: defaultdict[str, list[str]] = defaultdict(list)
     for node, answer in zip(nodes, answers, strict=True):
@@ -85,9 +85,8 @@ def _ask(nodes: Sequence[dict[str, Any]], needs: MachineNeeds, answer_s: float) 
 
 
 def _on(node: dict[str, Any], needs: MachineNeeds) -> Any:
-    strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
     here = needs if node["Resources"].get("GPU") else needs.without_gpu()
-    return ray.remote(_fault).options(num_cpus=0, max_retries=2, scheduling_strategy=strategy).remote(here)
+    return task_on(node, _fault, retries=2).remote(here)
 
 
 def _fault(needs: MachineNeeds) -> str:

@@ -31,7 +31,8 @@ from ray.data._internal.execution.operators.map_operator import MapOperator
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data._internal.output_buffer import OutputBlockSizeOption
 from ray.exceptions import RaySystemError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from stj.passes.nodes import HEAD, live_nodes, task_on
 
 _ITERATION_THREAD = "iter_threaded"  # The prefetcher beside it waits for this thread, and calls nothing by itself.
 _NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"  # Kubernetes puts it into every pod.
@@ -156,12 +157,10 @@ def launch_failures(timeout_s: float = 10) -> dict[str, str]:
 
 def _on_head(function: Callable[[], Any], timeout_s: float) -> Any:
     """Runs a function on the head, whatever its resources are."""
-    heads = [node["NodeID"] for node in ray.nodes() if node["Alive"] and "node:__internal_head__" in node["Resources"]]
+    heads = [node for node in live_nodes() if HEAD in node["Resources"]]
     if not heads:
         raise RaySystemError("no machine of the cluster is its head")
-    place = NodeAffinitySchedulingStrategy(heads[0], soft=False)
-    task = ray.remote(num_cpus=0, max_retries=1, scheduling_strategy=place)(function)
-    return ray.get(task.remote(), timeout=timeout_s)
+    return ray.get(task_on(heads[0], function, retries=1).remote(), timeout=timeout_s)
 
 
 def _config_here() -> tuple[ClusterSource, dict[str, Any]]:

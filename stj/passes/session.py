@@ -13,6 +13,7 @@ import ray
 
 from stj.config import EngineConfig, ModelConfig, RayConfig, TrainConfig, in_ray_job
 from stj.errors import CapacityError
+from stj.passes.check import on_this_machine
 from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.demand import HELPER_CPUS, Demand
 from stj.passes.machines import Machines
@@ -84,7 +85,7 @@ def ray_session(config: RayConfig, demands: Sequence[Demand]) -> Iterator[None]:
 
 def joined_machines(config: RayConfig) -> Machines:
     """The machines of the cluster that the config names, which this process has joined."""
-    return machines_of_cluster(grows=not _starts_ray(config))
+    return machines_of_cluster(grows=not on_this_machine(config))
 
 
 @contextmanager
@@ -98,7 +99,7 @@ def joined_cluster(config: RayConfig) -> Iterator[None]:
 
 
 def _connect(config: RayConfig) -> None:
-    local = _starts_ray(config)
+    local = on_this_machine(config)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future default, without its warning
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}  # their logs are in Ray's dashboard and session folder
@@ -114,11 +115,6 @@ def _connect(config: RayConfig) -> None:
         raise _unreachable(config.address, error) from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop_handler)  # Ray's own handler prints a stack and ends with code 15
-
-
-def _starts_ray(config: RayConfig) -> bool:
-    """Whether this process starts a Ray of its own on this machine."""
-    return config.address == "local" and not in_ray_job()
 
 
 def _start_local(quiet: dict[str, Any]) -> None:

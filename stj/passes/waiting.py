@@ -1,16 +1,18 @@
 """What engines or ranks wait for, in words: machines that start, a type that is refused, or others that hold the GPUs."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 
 from stj.config import TrainConfig
 from stj.passes.demand import Demand, amounts
 from stj.passes.machines import matches
 from stj.passes.ray_private import AutoscalerState, MachineState, autoscaler_state, launch_failures
 from stj.passes.session import training_demand
+
+log = logging.getLogger(__name__)
 
 _V1_STAYS = "the autoscaler v1 asks for no other type, v2 does (RAY_enable_autoscaler_v2=1 at the head's start)"
 _REFUSED_FOR_S = 60.0  # A type that was not refused for this long may be had: an autoscaler tries again within seconds.
@@ -35,8 +37,7 @@ class Waiting:
 
     def begin(self) -> None:
         """Counts refusals from now on; otherwise they count from the first words."""
-        with suppress(Exception):  # as in `_causes`
-            self._before = autoscaler_state()
+        self._before = _state()
 
     def words(self, missing: int, total: int, together: int = 1) -> str:
         """`waiting for 2 of 3 engines (1 CPU, 2 GPUs each): 2 gpu-spot are starting`; empty if none is missing.
@@ -54,16 +55,13 @@ class Waiting:
     def words_of_group(self) -> str:
         """The same for ranks, which all start together; empty unless their group waits for machines."""
         total = self._demand.bundles
-        try:
-            waits = any(_same_group(group, self._demand) for group in autoscaler_state().groups)
-        except Exception:  # as in `_causes`
-            return ""
+        state = _state()
+        waits = state and any(_same_group(group, self._demand) for group in state.groups)
         return self.words(total, total, together=total) if waits else ""
 
     def _causes(self, together: int, *, alone: bool) -> list[str]:
-        try:
-            state = autoscaler_state()
-        except Exception:  # The head may be lost for a while, and Ray has no narrower class for that.
+        state = _state()
+        if state is None:
             return []
         refused = self._refusals(state)
         causes = [f"{kind} was refused{times}{self._reason(kind, state)}" for kind, times in sorted(refused.items())]
@@ -102,9 +100,18 @@ class Waiting:
             self._reasons_at = time.monotonic()
             try:
                 self._reasons = launch_failures()
-            except (RayError, GetTimeoutError):
+            except RayError:
                 self._reasons = {}
         return self._reasons.get(kind, "")
+
+
+def _state() -> AutoscalerState | None:
+    """What the autoscaler does now; None if the head does not answer."""
+    try:
+        return autoscaler_state()
+    except Exception as error:  # The head may be lost for a while, and Ray has no narrower class for that.
+        log.debug("the autoscaler's state is not known: %r", error)
+        return None
 
 
 def waiting_ranks(train: TrainConfig) -> Callable[[], str]:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from stj.config import Config
 from stj.models.shapes import Shape
-from stj.plan.training import CHECKPOINT_BYTES, exported_parameters, stages, trained_parameters
+from stj.models.zero import CHECKPOINT_BYTES
+from stj.plan.training import exported_parameters, stages, trained_parameters
 from stj.text import gigabytes
 
 WEIGHT_BYTES = 2

@@ -135,7 +135,7 @@ def micro_step(shape: Shape, train: TrainConfig, hardware: HardwareConfig, text:
 
     Raises ConfigError if the ranks need several machines and the network between them is not known.
     """
-    flops, ranks = train.max_num_tokens * token_flops(shape, train, text), Ranks.of(train, hardware)
+    flops, ranks = train.max_num_tokens * _token_flops(shape, train, text), Ranks.of(train, hardware)
     host = HostTimes.of(trained_parameters(shape, train), ranks.machines, train, hardware).exchange
     return _timed(shape, flops, traffic(shape, train, ranks), train, hardware, host)
 
@@ -177,17 +177,17 @@ def _forward_flops(shape: Shape, text: float) -> float:
     return 2 * shape.active_parameters + 4 * shape.layers * shape.heads * shape.head_dim * text
 
 
-def token_flops(shape: Shape, train: TrainConfig, text: float) -> float:
+def _token_flops(shape: Shape, train: TrainConfig, text: float) -> float:
     """FLOPs of a trained token in a text of this length: forward, backward, and what is computed again.
 
     A frozen parameter takes one product less, because nothing computes its gradient.
     """
     frozen = 2 * shape.active_parameters if train.lora else 0
     adapters = 2 * trained_parameters(shape, train) if train.lora else 0
-    return (3 + recomputed_share(shape, train)) * (_forward_flops(shape, text) + adapters) - frozen
+    return (3 + _recomputed_share(shape, train)) * (_forward_flops(shape, text) + adapters) - frozen
 
 
-def recomputed_share(shape: Shape, train: TrainConfig) -> float:
+def _recomputed_share(shape: Shape, train: TrainConfig) -> float:
     """Share of the layers that backward computes again."""
     if not train.activation_checkpointing:
         return 0.0

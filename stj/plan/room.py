@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from stj.config import Config, ModelConfig
-from stj.models.locate import is_hub_id
+from stj.models.hub import is_hub_id
 from stj.models.shapes import Shape, shape_of
+from stj.models.zero import CHECKPOINT_BYTES
 from stj.plan.disk import WEIGHT_BYTES, DiskPlan, disk_plan
 from stj.plan.memory import GB, verdict
 from stj.plan.places import machines_of, training_machines
-from stj.plan.training import CHECKPOINT_BYTES, exported_parameters, stages, trained_parameters, training_plan
+from stj.plan.training import exported_parameters, stages, trained_parameters, training_plan
+from stj.storage.folder import is_store
 from stj.text import gigabytes
 
 _STORE_SHARE, _STORE_MOST_GB = 0.3, 200
@@ -158,11 +160,6 @@ def _memory_warning(host_gb: float, store_gb: float, memory_gb: float) -> str:
         f"; with {host_gb:,.3g} GB of the training that may be more than the machine's {memory_gb:,.0f} GB: set "
         f"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES={left * 10**9 // 2} where Ray starts"
     )
-
-
-def is_store(location: str) -> bool:
-    """Whether a location is in an object store."""
-    return "://" in location and not location.startswith(("file://", "package://"))
 
 
 def _phases(config: Config, seed: Shape, *, remote: bool) -> Iterator[PhaseRoom]:

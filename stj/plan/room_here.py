@@ -12,10 +12,10 @@ from pathlib import Path
 from shutil import disk_usage
 
 from stj.config import Config
-from stj.models.locate import cache_places, removable_here, weights_here
+from stj.models.fetch import cache_places, removable_here, weights_here
 from stj.plan.memory import GB
 from stj.plan.room import HUB, JUDGES, OURS, SCRATCH, TRAINING, DiskPart, PhaseRoom, room_plan
-from stj.storage.probe import existing
+from stj.storage.folder import existing
 from stj.text import gigabytes
 
 _RUN_ROOT = "run_root"
@@ -35,7 +35,7 @@ class MachineRoom:
         return self._disk_fault() or self._shm_fault()
 
     def _shm_fault(self) -> str | None:
-        """A container has 64 MB of /dev/shm unless it is told otherwise, and vLLM's workers die of a bus error there."""
+        """A container has 64 MB of /dev/shm by default, and vLLM's workers die of a bus error there."""
         free = disk_usage(_SHM).free if _SHM.is_dir() else 0
         needed, phase = max(((phase.shm_gb, phase.phase) for phase in self.phases), default=(0.0, ""))
         if needed * GB <= free:
@@ -66,7 +66,7 @@ class MachineRoom:
             for disk, parts in self._by_disk(phase).items()
         ]
         size, phase, words, free = max(sizes, default=(0, "", "", 0))
-        return f"{phase} writes {words}; {gigabytes(free)} are free" if size else "nothing is to be fetched to this machine"
+        return f"{phase} writes {words}; {gigabytes(free)} are free" if size else "nothing must be fetched to this machine"
 
     def _by_disk(self, phase: PhaseRoom) -> dict[Path, list[DiskPart]]:
         """What a phase has still to write on each disk of this machine, by a directory of the disk."""

@@ -8,9 +8,9 @@ a path, more machines    on shared storage, which is read and written at `hardwa
 from collections.abc import Mapping
 
 from stj.config import HardwareConfig
-from stj.models.locate import is_hub_id
+from stj.models.hub import is_hub_id
 from stj.plan.memory import GB
-from stj.plan.room import is_store
+from stj.storage.folder import is_store
 
 _HASH_GBS = 1.2
 """GB/s of SHA-256 on one core (hashlib, measured)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from stj.config import Config, TrainConfig
 from stj.models.shapes import Shape
-from stj.models.zero import ZeroSizes
+from stj.models.zero import CHECKPOINT_BYTES, SNAPSHOT_SHARE, ZeroSizes
 from stj.plan.memory import GB, count, verdict
 
 _TRAINING_SHARE = 0.95
@@ -17,10 +17,6 @@ _LOGITS_SHARE = 0.1
 """Share of all logits in fp32 that loss and gradient hold at once, at most (measured in tests/train/test_head.py)."""
 GRADIENT_BYTES = {"fp32": 4, "bf16": 2}
 """Bytes of a gradient while ranks exchange it, by train.gradient_dtype."""
-_SNAPSHOT_SHARE = 0.5
-"""Share of the free host memory that copies of checkpoints may take, as in stj/train/snapshot.py."""
-CHECKPOINT_BYTES = 12
-"""Bytes of a trained parameter in a checkpoint: weight and two moments in fp32. What is frozen is not in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,10 +135,16 @@ def training_plan(shape: Shape, config: Config) -> TrainingPlan:
         batch_full=plan.rank_gb - plan.copy_gb - plan.states_gb - sums / GB > room,
         full=plan.rank_gb > room,
     )
-    used = plan.host_gb if train.device == "gpu" else plan.rank_gb * per_machine
-    copy_gb = CHECKPOINT_BYTES * part * per_machine / GB
-    copied = copy_gb <= _SNAPSHOT_SHARE * (hardware.host_memory_gb - used)
-    return replace(plan, snapshot_gb=copy_gb if copied else 0.0, fits=not remedy, remedy=remedy)
+    return replace(
+        plan, snapshot_gb=_snapshot_gb(plan, part * per_machine, per_machine, config), fits=not remedy, remedy=remedy
+    )
+
+
+def _snapshot_gb(plan: TrainingPlan, trained: float, per_machine: int, config: Config) -> float:
+    """What copies of a checkpoint take on a machine whose ranks train this many parameters; 0 without room for them."""
+    used = plan.host_gb if config.train.device == "gpu" else plan.rank_gb * per_machine
+    copies = CHECKPOINT_BYTES * trained / GB
+    return copies if copies <= SNAPSHOT_SHARE * (config.hardware.host_memory_gb - used) else 0.0
 
 
 def _loading_bytes(shape: Shape) -> float:

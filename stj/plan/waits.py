@@ -16,15 +16,16 @@ from collections.abc import Sequence
 
 from stj.config import Config, ModelConfig, TrainConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
+from stj.models.zero import CHECKPOINT_BYTES
 from stj.plan.checkpoints import CheckpointPlan, written_behind
 from stj.plan.cost import Assumptions
 from stj.plan.memory import GB
 from stj.plan.network import Ranks, network_seconds
 from stj.plan.phase_cost import PhasePlan, clock_words
 from stj.plan.places import engines_at_once, machines_of, training_machines
-from stj.plan.room import is_store
 from stj.plan.storage import Seconds, added, hashing, is_fetched, reading, scaled, writing
-from stj.plan.training import CHECKPOINT_BYTES, exported_parameters, stages, trained_parameters, training_plan
+from stj.plan.training import exported_parameters, stages, trained_parameters, training_plan
+from stj.storage.folder import is_store
 
 _ENGINE_S = 90.0
 """Seconds of an engine's start besides its weights: imports, compilation and graphs of a large model."""

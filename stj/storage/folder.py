@@ -269,8 +269,7 @@ def _free_space(location: str) -> str:
     if "://" in location:
         return ""
     with suppress(OSError):
-        place = next(folder for folder in (Path(location), *Path(location).parents) if folder.exists())
-        return f"{shutil.disk_usage(place).free / 1e9:,.2f} GB are free there"
+        return f"{shutil.disk_usage(existing(Path(location))).free / 1e9:,.2f} GB are free there"
     return ""
 
 
@@ -291,6 +290,16 @@ def absolute_path(location: str) -> str:
     """
     path = Path(os.path.expanduser(location))
     return str(path.absolute()) if "://" not in location and path.exists() else location
+
+
+def is_store(location: str) -> bool:
+    """Whether a location is in an object store; asks no store."""
+    return "://" in location and not location.startswith(("file://", PACKAGE_SCHEME))
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest above it that exists."""
+    return next(above for above in (path, *path.parents) if above.exists() or above.is_symlink())
 
 
 def package_path(location: str) -> str:

@@ -2,10 +2,9 @@
 
 import shutil
 import uuid
-from pathlib import Path
 
 from stj.errors import ConfigError, StjError
-from stj.storage.folder import Folder
+from stj.storage.folder import Folder, existing
 
 _PROBE = b"stj writes this file to see whether it can, and deletes it\n" * 100  # More than a disk's free inode would hold.
 
@@ -28,11 +27,6 @@ def probe(location: str, key: str) -> int | None:
     except (StjError, OSError) as error:
         raise ConfigError(f"{key}={location}: a file cannot be written there ({_reason(error)}): {_remedy(folder)}") from None
     return shutil.disk_usage(place).free if place else None
-
-
-def existing(path: Path) -> Path:
-    """The path, or the nearest above it that exists."""
-    return next(above for above in (path, *path.parents) if above.exists() or above.is_symlink())
 
 
 def _reason(error: Exception) -> str:

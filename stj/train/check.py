@@ -9,7 +9,8 @@ from stj.config import LoraConfig, ModelConfig
 from stj.errors import ModelError, TrainingFailed
 from stj.models.chat import check_chat
 from stj.models.check import check_trainable, check_vocabulary, check_whole
-from stj.models.locate import local_model, read_config, text_config
+from stj.models.config_json import read_config, text_config
+from stj.models.fetch import local_model
 from stj.models.tokenizer import load_tokenizer
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder

@@ -10,7 +10,6 @@ through the rank's scratch disk.
 DeepSpeed unpickles what it loads, and a pickle can run code: only files whose hashes are in the manifest are loaded.
 """
 
-import hashlib
 import logging
 import os
 import random
@@ -24,6 +23,7 @@ import torch
 import torch.distributed as dist
 
 from stj.storage.artifacts import MANIFEST
+from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, workspace
 from stj.train.committed import Checkpoint, check_world_size, committed
 from stj.train.ranks import gathered
@@ -83,7 +83,7 @@ def hash_and_sync(path: Path) -> str:
     """SHA-256 of a file; when this returns, the file is on the disk, not only in memory."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return FileDigest.of_file(path).sha256
 
 
 def rng_state() -> dict[str, Any]:

@@ -77,7 +77,9 @@ class CheckpointWriter:
         started = time.monotonic()
         if dist.get_rank() == 0:
             (self._folder / position.tag).remove()  # a torn one, if an earlier run was killed while it wrote
-        memory = self._memory if self._memory.fits(self._engine) else None  # all decide before the first of them copies
+        memory = (
+            self._memory if self._memory.fits(self._engine) else None
+        )  # all decide before DeepSpeed's first barrier, behind which they copy
         states = snapshot(self._engine, {"rng": rng_state()}, memory)
         written = threading.Event()
         work = self._thread.submit(write_files, self._folder, position.tag, states, written, started)

@@ -62,7 +62,7 @@ def read_tokens(job: TrainingJob, directory: Path) -> tuple[list[ExampleTokens],
         by_rank = [list(encoded_examples(job, directory))]
     # Example n is the (n // R)-th of rank n % R; the last ranks may have one less.
     in_order = [example for turn in zip_longest(*by_rank) for example in turn if example is not None]
-    tokens, dropped = _kept(in_order)
+    tokens, dropped = kept_examples(in_order)
     require_examples(job, len(tokens), dropped)
     return tokens, dropped
 
@@ -82,10 +82,10 @@ def encoded_examples(job: TrainingJob, directory: Path, rank: int = 0, ranks: in
     tokenizer, options = load_tokenizer(directory), job.seed_model.chat_options
     examples = map(example_from_dict, islice(read_artifact(Folder.at(job.examples)).records(), rank, None, ranks))
     end = end_of_turn(tokenizer, directory, options)
-    return _each_encoded(tokenizer, examples, end, job.config, options)
+    return encode_examples(tokenizer, examples, end, job.config, options)
 
 
-def _kept(encoded: Iterable[ExampleTokens | str]) -> tuple[list[ExampleTokens], dict[str, int]]:
+def kept_examples(encoded: Iterable[ExampleTokens | str]) -> tuple[list[ExampleTokens], dict[str, int]]:
     """The examples that are left, in their order, and how many are not, by reason."""
     kept, dropped = [], Counter[str]()
     for example in encoded:
@@ -128,24 +128,14 @@ def encode_examples(
     end: Sequence[int],
     config: TrainConfig,
     options: ChatOptions = NO_CHAT_OPTIONS,
-) -> tuple[list[ExampleTokens], dict[str, int]]:
-    """Examples as tokens in their order, and how many were dropped, by reason.
+) -> Iterator[ExampleTokens | str]:
+    """Examples in their order, each as tokens or as the reason why it is dropped.
 
     A completion is what the model must write behind the prompt that it will see: the thought to learn, if there is any, then
     the judgment. If the template opens a thought and there is none to learn, the completion closes it at once.
 
     The reasons: "too_long" if a text has more than max_seq_len tokens, "no_wrong_judgment" if a preference has only one side.
     """
-    return _kept(_each_encoded(tokenizer, examples, end, config, options))
-
-
-def _each_encoded(
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Iterable[Example],
-    end: Sequence[int],
-    config: TrainConfig,
-    options: ChatOptions,
-) -> Iterator[ExampleTokens | str]:
     opened = prompt_thought(tokenizer, options)
     for example in examples:
         judgments = [(example.thought, example.completion)]

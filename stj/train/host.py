@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from stj.config import TrainConfig
+from stj.train.ranks import ranks_here
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """The limit of a container, as `QUOTA PERIOD` in microseconds; `max PERIOD` is none."""
@@ -27,7 +28,7 @@ def updating(config: TrainConfig) -> Iterator[None]:
     """
     before = torch.get_num_threads()
     if config.offload == "optimizer":
-        torch.set_num_threads(max(before, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        torch.set_num_threads(max(before, cores() // ranks_here()))
     try:
         yield
     finally:

@@ -54,8 +54,6 @@ class TrainingSegment:
     """The model of the whole training; the checkpoints and metrics.jsonl of all segments lie beside it."""
     until: int
     """Steps that are done at the end of the segment; the last segment ends with the training."""
-    room: TrainingRoom = _UNKNOWN_ROOM
-    """What the training takes of disks."""
 
 
 class _RankStarts(RankCallback):
@@ -182,17 +180,7 @@ def train(
         return
     started = time.monotonic()
     whole = segment.whole if segment else output
-    job = TrainingJob(
-        config=config,
-        seed_model=seed_model,
-        weights=model_identity(seed_model),
-        fingerprint=whole.fingerprint,
-        examples=examples.folder.uri,
-        model=output.folder.uri,
-        folder=whole.folder.parent.uri,
-        until=segment.until if segment else None,
-        room=segment.room if segment else room,
-    )
+    job = _job(config, seed_model, examples, output, segment, room)
     from stj.train.check import check  # transformers and torch take seconds, and a model that is done needs neither
 
     check(job)
@@ -206,6 +194,28 @@ def train(
         output.finish(model=model, **facts, seconds=round(time.monotonic() - started, 1))
         if segment is None:
             checkpoints.remove()
+
+
+def _job(
+    config: TrainConfig,
+    seed_model: ModelConfig,
+    examples: Artifact,
+    output: Artifact,
+    segment: TrainingSegment | None,
+    room: TrainingRoom,
+) -> TrainingJob:
+    whole = segment.whole if segment else output
+    return TrainingJob(
+        config=config,
+        seed_model=seed_model,
+        weights=model_identity(seed_model),
+        fingerprint=whole.fingerprint,
+        examples=examples.folder.uri,
+        model=output.folder.uri,
+        folder=whole.folder.parent.uri,
+        until=segment.until if segment else None,
+        room=room,
+    )
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from stj.config import ModelConfig
 from stj.errors import StjError
-from stj.models.locate import held_model, local_model
+from stj.models.fetch import held_model, local_model
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, explain_write_failure, workspace
 from stj.train.checkpoint import restore
@@ -34,7 +34,7 @@ from stj.train.model import load_engine
 from stj.train.notice import NoticeHandler, PollNotice, RankAction, stopped
 from stj.train.packing import PackedStep, plan_packing
 from stj.train.progress import EXPORTING, TAKING_STEPS, write_progress
-from stj.train.ranks import on_each_rank
+from stj.train.ranks import on_each_rank, rank_here
 from stj.train.reference import reference_logps, tokenizer_identity
 from stj.train.room import make_room_everywhere
 from stj.train.schedule import warmup_steps
@@ -104,7 +104,7 @@ def _export(model: PreTrainedModel, job: TrainingJob, beside: Path) -> dict[str,
 
 def _fetched_everywhere(model: ModelConfig, *, weights: bool = True) -> Path:
     """The model's directory on this machine. If one rank's copy is not whole, all ranks raise its error."""
-    deepspeed.get_accelerator().set_device(int(os.environ["LOCAL_RANK"]))  # NCCL uses the current GPU: each rank sets its own
+    deepspeed.get_accelerator().set_device(rank_here())  # NCCL uses the current GPU: each rank sets its own
     directories = on_each_rank(lambda: held_model(model) if weights else local_model(model, weights=False))
     return directories[dist.get_rank()]
 
@@ -142,14 +142,18 @@ def _learn(
         CheckpointWriter(engine, checkpoints, last) as writer,
     ):
         metrics = _MetricsFile(directory, folder, done)
+
+        def save(done: int) -> None:
+            metrics.keep()
+            writer.save(_position(job, steps, done))
+
         _show(job, TAKING_STEPS, len(steps))
         started = time.monotonic()
         for number in range(done, until):
             writer.look()
             action = _of_rank_0(handler.next_action, number, writer)
             if action.save:
-                metrics.keep()
-                writer.save(_position(job, steps, number))
+                save(number)
             if action.save or action.end:
                 writer.finish()
             if action.end:
@@ -162,8 +166,7 @@ def _learn(
             if on_step is not None and dist.get_rank() == 0:
                 on_step(step)
             if (number + 1) % every == 0 and number + 1 < len(steps):
-                metrics.keep()
-                writer.save(_position(job, steps, number + 1))
+                save(number + 1)
         writer.finish()
         metrics.keep()
         return metrics.losses()

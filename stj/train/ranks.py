@@ -32,6 +32,16 @@ def on_each_rank(work: Callable[[], T]) -> list[T]:
     return [other for other in results if not isinstance(other, StjError)]
 
 
+def ranks_here() -> int:
+    """Number of ranks of this machine; 1 in a process that is no rank."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def rank_here() -> int:
+    """The number of this rank on its machine."""
+    return int(os.environ["LOCAL_RANK"])
+
+
 def first_ranks() -> list[int]:
     """The first rank of each machine; all ranks must call it."""
     return [rank for rank, local_rank in enumerate(_local_ranks()) if local_rank == 0]
@@ -45,4 +55,4 @@ def ranks_in_turns() -> list[int]:
 
 def _local_ranks() -> list[int]:
     """The number of each rank on its machine."""
-    return gathered(int(os.environ["LOCAL_RANK"]))
+    return gathered(rank_here())

@@ -26,6 +26,7 @@ from stj.storage.folder import Folder
 from stj.train.data import ExampleTokens, nothing_to_learn
 from stj.train.losses import text_logps
 from stj.train.packing import micro_batches, pack
+from stj.train.ranks import gathered
 
 MicroBatch = tuple[int, ...]
 
@@ -72,9 +73,7 @@ def _run_round(
     with torch.no_grad():
         sums = text_logps(engine(**packed.on(engine.device)), packed.counts).tolist()
     logps = dict(zip([key for index in batch for key in keys[index]], sums, strict=False))
-    by_rank: list[dict[str, float]] = [{}] * dist.get_world_size()
-    dist.all_gather_object(by_rank, logps)
-    return {key: value for of_rank in by_rank for key, value in of_rank.items()}
+    return {key: value for of_rank in gathered(logps) for key, value in of_rank.items()}
 
 
 def _key(identity: str, row: ExampleTokens, text: NDArray[Any]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from stj.errors import StorageFailed
-from stj.models.locate import make_room_at
+from stj.models.fetch import make_room_at
 from stj.storage.folder import Folder
 from stj.text import gigabytes
 from stj.train.committed import KEPT

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from stj.models.locate import place_for_shards
+from stj.models.fetch import place_for_shards
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
 from stj.train.shard import Shard, write_shard

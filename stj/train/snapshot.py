@@ -4,7 +4,6 @@ DeepSpeed knows what a checkpoint holds, but writes it at once, to files. Here i
 """
 
 import copy
-import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,14 +15,13 @@ import torch
 from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
 from torch import Tensor
 
+from stj.models.zero import CHECKPOINT_BYTES, SNAPSHOT_SHARE
 from stj.storage.folder import explain_write_failure
 from stj.train.host import free_memory
+from stj.train.ranks import ranks_here
 
 FileStates = dict[str, Any]
 """What a rank writes, by the name of the file."""
-
-_STATE_BYTES = 12  # Weight and two moments in fp32, of each parameter that is trained.
-_SHARE = 0.5  # Of the free memory: the rest is for what the disk has not taken yet, and for other processes.
 
 
 class HostMemory:
@@ -38,8 +36,7 @@ class HostMemory:
     def fits(self, engine: deepspeed.DeepSpeedEngine) -> bool:
         """Whether the machine has room for a copy of what all its ranks write."""
         trained = sum(parameter.ds_tensor.numel() for parameter in engine.module.parameters() if parameter.requires_grad)
-        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        return bool(self._copies) or _STATE_BYTES * trained * ranks <= _SHARE * free_memory()
+        return bool(self._copies) or CHECKPOINT_BYTES * trained * ranks_here() <= SNAPSHOT_SHARE * free_memory()
 
     def copied(self, value: Any, key: str) -> Any:
         """The value with all its tensors on the host; the `key` names it, and is the same in each snapshot."""

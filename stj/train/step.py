@@ -18,6 +18,7 @@ from stj.train.host import updating
 from stj.train.losses import StepTotals, margins, preference, sft
 from stj.train.metrics import StepMetrics
 from stj.train.packing import PackedStep, pack
+from stj.train.ranks import gathered
 from stj.train.schedule import learning_rate
 
 
@@ -99,9 +100,7 @@ def _forward_backward(
 
 def _of_all_ranks(shares: Sequence[_LossShare], number: int) -> _LossShare:
     """The step's loss. Raises TrainingFailed, on every rank, if the loss of any rank is not finite."""
-    by_rank: list[Sequence[_LossShare]] = [()] * dist.get_world_size()
-    dist.all_gather_object(by_rank, shares)
-    everywhere = list(chain.from_iterable(by_rank))
+    everywhere = list(chain.from_iterable(gathered(shares)))
     bad = [name for share in everywhere for name in share.bad]
     if bad:
         raise TrainingFailed(

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from stj.config import TrainConfig
 from stj.errors import ConfigError, TrainingFailed
 from stj.models.zero import ZeroSizes
+from stj.train.ranks import gathered, rank_here, ranks_here
 
 _NEVER = 1 << 30  # Steps between DeepSpeed's own lines: ours say more.
 
@@ -70,9 +71,7 @@ def machine_size() -> int | None:
 
 def _places() -> list[tuple[int, int]]:
     """For each rank its number on its machine, and the number of ranks there."""
-    places = [(0, 1)] * dist.get_world_size()
-    dist.all_gather_object(places, (int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    return places
+    return gathered((rank_here(), ranks_here()))
 
 
 def ranks_sharing(config: TrainConfig) -> int:

@@ -14,7 +14,7 @@ from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks import BENCHMARK_GROUPS
 from stj.evals.compare import compare_evaluations
 from stj.loop.benchmarks import BenchmarkPhase
-from stj.loop.inputs import input_findings, kept_out
+from stj.loop.inputs import input_findings, kept_out, read_training
 from stj.loop.kinds import PassPhase
 from stj.loop.named_pairs import count_heldout, read_heldout
 from stj.loop.phases import Run
@@ -287,7 +287,7 @@ def test_a_benchmark_is_kept_out_by_its_name_and_its_content_is_in_the_key(tmp_p
     both = Run(config(tmp_path, *given)).config
     assert len(places_identity(kept_out(both))) == 3  # The held-out pairs too.
     only = Run(config(tmp_path, *given[:2], f"source.keep_out=[{pairs}]"))
-    [row] = [row for row in only.pairs.reader()() if row.task != HELDOUT]
+    [row] = read_training(only.config, only.pairs.parts, None)
     assert row.dropped == "benchmark_overlap"
     group = Run(config(tmp_path, *given[:2], "source.keep_out=[headline]", "heldout.path=null")).config
     assert len(kept_out(group)) == len(BENCHMARK_GROUPS["headline"])

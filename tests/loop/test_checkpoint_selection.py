@@ -20,6 +20,7 @@ from stj.passes.spec import Pass
 from stj.rows import Judgment, rows_to_table
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
+from stj.train.job import TrainingRoom
 from stj.train.launch import TrainingSegment
 
 MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
@@ -46,6 +47,7 @@ class World:
         output: Artifact,
         cluster: RayConfig,
         segment: TrainingSegment,
+        room: TrainingRoom,
         waiting: Callable[[], str],
     ) -> None:
         if not output.begin():
@@ -96,7 +98,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def put(right: list[int]) -> World:
         world = World(right, [])
-        monkeypatch.setattr(selection, "train", world.train)
+        monkeypatch.setattr("stj.train.launch.train", world.train)
         monkeypatch.setattr(selection, "run_pass", world.run_pass)
         return world
 

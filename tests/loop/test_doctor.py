@@ -467,7 +467,7 @@ def test_a_damaged_judge_is_refused_by_every_verb_that_asks_it(
 def test_a_model_in_an_object_store_is_checked_without_its_weights(
     bucket: str, good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path / "cache")
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / "cache")
     store = Folder.at(bucket) / "models" / "small"
     for file in good.iterdir():
         store.upload(file)

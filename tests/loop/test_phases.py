@@ -3,8 +3,9 @@
 import asyncio
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from stj.config import Config
 from stj.config_loader import load
 from stj.engine.scripted import ScriptedEngine
 from stj.errors import ConfigError, ModelError, SourceError
-from stj.loop.inputs import check_inputs
+from stj.loop.inputs import check_inputs, read_measured, read_training
 from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Run
@@ -22,7 +23,7 @@ from stj.loop.status import phase_states, read_run_config, write_run_config
 from stj.passes.commit import RowCommitter
 from stj.passes.row_bitmap import RowBitmap
 from stj.passes.source import unfinished
-from stj.rows import HELDOUT, TRAINING, Pair, rows_to_table
+from stj.rows import HELDOUT, TRAINING, Pair, Row, rows_to_table
 from stj.sources.heldout import read_pairs
 from stj.stages.pairs import attack_pair
 from stj.stages.runner import run_stages
@@ -45,6 +46,12 @@ def passes(run: Run) -> dict[str, tuple[str, ...]]:
 
 def pass_that(run: Run, part: str, iteration: int) -> PassPhase:
     return next(phase for phase in run.passes if part in phase.parts and phase.iteration == iteration)
+
+
+def rows_into(phase: PassPhase) -> Iterator[Row]:
+    """The rows that the pass of a phase reads."""
+    yield from read_training(phase.config, phase.parts, phase.pairs.artifact if phase.pairs else None)
+    yield from read_measured(phase.config, phase.parts)
 
 
 def others(run: Run, iteration: int) -> list[Phase]:
@@ -98,10 +105,10 @@ def test_each_judge_reads_every_pair_once_though_held_out_ones_shared_the_first_
     writer.commit()
     writer.finish(None)
     second, again = pass_that(run, "judge", 2), pass_that(run, "judge_again", 1)
-    assert [row.id for row in second.reader()()] == ["row-1", "row-2", *(row.id for row in heldout)]
-    assert {(row.aborted, row.surplus_tokens, row.output_tokens) for row in second.reader()()} == {(0, 0, 0)}
+    assert [row.id for row in rows_into(second)] == ["row-1", "row-2", *(row.id for row in heldout)]
+    assert {(row.aborted, row.surplus_tokens, row.output_tokens) for row in rows_into(second)} == {(0, 0, 0)}
     assert second.count_inputs() == 2 + len(heldout)
-    assert [row.id for row in again.reader()()] == ["row-1", "row-2"]
+    assert [row.id for row in rows_into(again)] == ["row-1", "row-2"]
 
 
 def test_without_held_out_pairs_nothing_is_measured(tmp_path: Path) -> None:
@@ -334,7 +341,7 @@ def repeats(tmp_path: Path) -> Callable[..., Run]:
 
 
 def dropped(run: Run) -> list[tuple[str, str | None]]:
-    return [(row.id, row.dropped) for row in run.pairs.reader()()]
+    return [(row.id, row.dropped) for row in rows_into(run.pairs)]
 
 
 def test_what_repeats_a_benchmark_or_an_earlier_row_is_dropped_before_any_model_is_asked(repeats: Callable[..., Run]) -> None:
@@ -346,7 +353,7 @@ def test_what_repeats_a_benchmark_or_an_earlier_row_is_dropped_before_any_model_
 
 def test_a_resumed_pass_decides_as_it_did_before(repeats: Callable[..., Run]) -> None:
     run = repeats()
-    read = run.pairs.reader()
+    read = partial(rows_into, run.pairs)
     whole = {row.id: row for row in read()}
     for done in [{"c2"}, {"c0", "c2"}, {"c0", "c1", "c2", "c4"}]:  # c2 is what c3 repeats
         finished = RowBitmap()
@@ -389,7 +396,7 @@ def test_a_source_of_another_kind_is_refused_before_anything_starts_and_one_bad_
 
 def test_the_mini_world_loses_nothing_to_what_is_kept_out(tmp_path: Path) -> None:
     run = Run(config(tmp_path))
-    assert not {row.dropped for row in run.pairs.reader()()} & {"near_duplicate", "benchmark_overlap"}
+    assert not {row.dropped for row in rows_into(run.pairs)} & {"near_duplicate", "benchmark_overlap"}
 
 
 def test_a_seed_that_decides_every_answer_is_in_the_keys(tmp_path: Path) -> None:

@@ -15,18 +15,17 @@ from hypothesis import strategies as st
 
 from stj.config import ModelConfig
 from stj.errors import StorageFailed
-from stj.models import locate
 from stj.models.copies import (
     exported_shards,
+    files_by_digest,
     filling,
-    held_files,
     hub_record,
     locked_copy,
     make_room,
     model_copies,
     recorded_snapshot,
 )
-from stj.models.locate import held_model
+from stj.models.fetch import held_model
 
 DAY_S = 24 * 3600.0
 HOLDER = """
@@ -154,10 +153,10 @@ def test_exported_shards_are_known_by_their_digest_and_go_like_copies(cache: Pat
     with locked_copy(place, "s3://bucket/m1", held=False):
         place.mkdir()
         (place / "abc123").write_bytes(bytes(1000))
-    assert held_files(cache) == {"abc123": place / "abc123"}
+    assert files_by_digest(cache) == {"abc123": place / "abc123"}
     fill(0)
     make_room(cache, 500, done=["s3://bucket/m1"])
-    assert held_files(cache) == {}
+    assert files_by_digest(cache) == {}
 
 
 @given(st.binary(max_size=200))
@@ -165,7 +164,7 @@ def test_a_damaged_manifest_of_a_copy_is_no_error(tmp_path_factory: pytest.TempP
     cache = tmp_path_factory.mktemp("cache")
     put(cache, "model")
     (cache / "model/manifest.json").write_bytes(content)
-    held_files(cache)
+    files_by_digest(cache)
 
 
 class Hub:
@@ -197,7 +196,7 @@ def hub_in_cache(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     hub = Hub(tmp_path / "hub/models--org--model")
     shards = [SimpleNamespace(rfilename=f"model-{number}.safetensors", size=1000) for number in range(2)]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(locate, "_CACHE", cache)
+    monkeypatch.setattr("stj.models.fetch._CACHE", cache)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(hub.fetch("c1", "a", "b")))
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: SimpleNamespace(siblings=shards))
     return hub
@@ -262,7 +261,7 @@ def test_a_fetch_from_the_hub_makes_room_or_is_refused_with_what_fills_the_disk(
     fill(-4000)  # full even when the old copy has gone
     with pytest.raises(StorageFailed) as refused:
         held_model(ModelConfig(path="org/model"))
-    assert str(refused.value).startswith("model org/model: 2e-06 GB are to be fetched to ")
+    assert str(refused.value).startswith("model org/model: 2e-06 GB must be fetched to ")
     assert "copies of models take 5e-06 GB of s3://bucket/new: free space" in str(refused.value)
     assert hub_in_cache.blobs() == set()
     fill(3000)
@@ -274,5 +273,5 @@ def test_a_home_that_cannot_be_written_is_no_reason_not_to_load(
     tmp_path: Path, hub_in_cache: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(locate, "_CACHE", tmp_path / "file/cache")
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / "file/cache")
     assert held_model(ModelConfig(path="org/model")) == hub_in_cache.snapshots / "c1"

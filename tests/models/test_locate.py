@@ -14,16 +14,9 @@ from stj.config import ModelConfig
 from stj.errors import ModelError
 from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter
 from stj.models.api_key import api_key
-from stj.models.locate import (
-    adapter_of,
-    check_division,
-    loaded_files,
-    loading_settings,
-    model_identity,
-    plain_path,
-    with_absolute_path,
-    within_context,
-)
+from stj.models.config_json import check_division, within_context
+from stj.models.fetch import plain_path
+from stj.models.locate import adapter_of, loaded_files, loading_settings, model_identity, with_absolute_path
 from stj.models.shapes import shape_of
 from stj.storage.folder import Folder
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
 from ray.exceptions import GetTimeoutError
 
@@ -34,7 +35,7 @@ def test_machines_are_counted_under_their_type_by_name_or_by_looks(monkeypatch: 
     nodes = [head, node(1, {"market-type": "spot"}, CPU=192, GPU=8), node(2, {}, CPU=192, GPU=8), node(3, {}, CPU=64)]
     monkeypatch.setattr(cluster_machines, "autoscaler_config", lambda: ("file", config))
     monkeypatch.setattr(cluster_machines, "machine_types_of_nodes", lambda: {"id-2": "gpu-on-demand", "id-3": "head"})
-    monkeypatch.setattr(cluster_machines.ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
     monkeypatch.setattr(cluster_machines, "is_autoscaler_v2", lambda fetch_from_server: True)
     cluster = machines_of_cluster()
     assert [machine.name for machine in cluster.live] == ["head node", "gpu-spot", "gpu-on-demand", "10.0.0.3"]
@@ -77,7 +78,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Machines]:
     def read_from(answer: Callable[[], Any]) -> Machines:
         monkeypatch.setattr(cluster_machines, "autoscaler_config", answer)
         monkeypatch.setattr(cluster_machines, "machine_types_of_nodes", dict)
-        monkeypatch.setattr(cluster_machines.ray, "nodes", lambda: [node(0, {}, **{"node:__internal_head__": 1})])
+        monkeypatch.setattr(ray, "nodes", lambda: [node(0, {}, **{"node:__internal_head__": 1})])
         monkeypatch.setattr(cluster_machines, "is_autoscaler_v2", lambda fetch_from_server: True)
         return machines_of_cluster()
 

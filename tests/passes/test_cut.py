@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.passes.cut import Cut
+from stj.passes.cut import SelectionCut
 
 
 @given(st.lists(st.booleans(), max_size=40), st.integers(1, 12), st.randoms(use_true_random=False))
@@ -14,7 +14,7 @@ def test_the_cut_lies_between_its_bounds_which_only_close_in(passing: list[bool]
     true_cut = positions[limit - 1] if len(positions) >= limit else None
     reports = list(range(len(passing))) + rng.sample(range(len(passing)), len(passing) // 3)  # some are asked again
     rng.shuffle(reports)
-    cut = Cut(limit)
+    cut = SelectionCut(limit)
     for position in reports:
         earliest, latest = cut.earliest, cut.latest
         (cut.passed if passing[position] else cut.rejected)(position)
@@ -28,7 +28,7 @@ def test_the_cut_lies_between_its_bounds_which_only_close_in(passing: list[bool]
 
 
 def test_rejected_rows_count_once_and_move_the_bound_beyond_all_of_them() -> None:
-    cut = Cut(3)
+    cut = SelectionCut(3)
     for position in reversed(range(1000)):
         cut.rejected(position)
         cut.rejected(position)

@@ -1,16 +1,15 @@
 """The GPUs of one machine against what a config asks of it. No GPU is needed: the facts are given."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from stj.config_loader import load
 from stj.errors import CheckFailed
 from stj.machine.driver import NvidiaDriver
-from stj.plan.gpus import Gpus, _visible, check_gpus, check_memory, gpus_here
+from stj.machine.gpus import Gpus
+from stj.plan.gpus import check_gpus, check_memory
 
 EIGHT = Gpus(names=("NVIDIA H100 80GB HBM3",) * 8, memory_gb=85.5, driver=NvidiaDriver(version="580.65.06", cuda=(13, 0)))
 
@@ -50,14 +49,6 @@ def test_gpus_that_others_use_may_be_those_that_are_not_needed() -> None:
     assert check_gpus(replace(EIGHT, busy=4), (13, 0), {"models.seed": 4})
 
 
-@pytest.mark.parametrize(("visible", "busy"), [(None, 2), ("0,1", 1), ("1, 2", 0), ("", 0), ("3,7", 1), ("GPU-a,GPU-b", 1)])
-def test_only_visible_gpus_count(visible: str | None, busy: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert sum(_visible([True, False, False, True])) == busy
-
-
 def test_a_newer_minor_version_of_cuda_needs_no_newer_driver() -> None:
     assert check_gpus(replace(EIGHT, driver=NvidiaDriver(version="535.1", cuda=(12, 2))), (12, 9), {})
 
@@ -81,34 +72,3 @@ def test_a_training_is_measured_too() -> None:
     refusal = r"the training of models.seed takes \d+ GB on each of train.workers=1 GPUs, which have 25 GB: .*train.lora"
     with pytest.raises(CheckFailed, match=refusal):
         check_memory(card, whole, trains=True)
-
-
-def test_a_gpu_of_which_others_use_the_larger_part_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Card:
-        total, free = 80 * 2**30, 7 * 2**30
-
-    class Desktop:
-        total, free = 24 * 2**30, 21 * 2**30
-
-    nvml = SimpleNamespace(
-        NVMLError=OSError,
-        nvmlInit=lambda: None,
-        nvmlShutdown=lambda: None,
-        nvmlDeviceGetCount=lambda: 2,
-        nvmlDeviceGetHandleByIndex=lambda index: (Card, Desktop)[index],
-        nvmlDeviceGetName=lambda card: card.__name__,
-        nvmlDeviceGetMemoryInfo=lambda card: card,
-        nvmlSystemGetDriverVersion=lambda: "580.65.06",
-        nvmlSystemGetCudaDriverVersion_v2=lambda: 13000,
-    )
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    here = gpus_here()
-    assert here is not None
-    assert (here.names, here.memory_gb, here.busy) == (("Card", "Desktop"), 24 * 2**30 / 1e9, 1)
-    assert here.driver.version == "580.65.06"
-
-
-def test_this_machine_is_asked_without_starting_cuda() -> None:
-    here = gpus_here()
-    assert here is None or here.names

@@ -7,7 +7,6 @@ import pytest
 
 from stj.config import Config
 from stj.config_loader import load
-from stj.models import locate
 from stj.models.copies import locked_copy
 from stj.models.shapes import shape_of
 from stj.plan.disk import disk_plan
@@ -20,7 +19,7 @@ GB = 10**9
 @pytest.fixture(autouse=True)
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All on one disk, as on most machines."""
-    monkeypatch.setattr(locate, "_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / "cache")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
@@ -92,7 +91,7 @@ def test_only_what_is_left_of_a_run_counts(tmp_path: Path, monkeypatch: pytest.M
     assert check(paper, 10, monkeypatch, trainings=0, models={paper.models.generator.path}).startswith(
         "pairs, judgments 1 writes"
     )
-    assert check(paper, 10, monkeypatch, trainings=0, models=set()) == "nothing is to be fetched to this machine"
+    assert check(paper, 10, monkeypatch, trainings=0, models=set()) == "nothing must be fetched to this machine"
     assert check(paper, 10, monkeypatch, trainings=1, models=set()).startswith("training writes 141 GB of meta-llama")
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from stj.config import ModelConfig
 from stj.errors import ArtifactError, ConfigError, ModelError, StjError, StorageFailed
-from stj.models.locate import held_model, local_model
+from stj.models.fetch import held_model, local_model
 from stj.rows import rows_to_table
 from stj.storage.artifacts import MANIFEST, Artifact, read_artifact
 from stj.storage.digest import FileDigest
@@ -100,7 +100,7 @@ def test_a_store_that_does_not_answer_is_one_clear_line(bucket: str, monkeypatch
 def test_a_model_is_fetched_once_by_the_processes_of_a_machine(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path)
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path)
     folder.write("config.json", b"{}")
     folder.write("model.safetensors", b"weights")
     fetched: list[Path] = []
@@ -139,7 +139,7 @@ def put_model(folder: Folder, files: dict[str, bytes]) -> ModelConfig:
 def test_a_damaged_model_is_refused_with_the_name_of_the_file_and_not_cached(
     name: str, content: bytes | None, message: str, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path)
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path)
     model = put_model(folder, FILES)
     if content is None:
         folder.delete(name)
@@ -156,7 +156,7 @@ def test_a_damaged_model_is_refused_with_the_name_of_the_file_and_not_cached(
 def test_without_weights_only_the_other_files_are_fetched(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path)
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path)
     fetched = local_model(put_model(folder, FILES), weights=False)
     assert sorted(path.name for path in fetched.iterdir()) == ["config.json", MANIFEST, "tokenizer.json"]
 
@@ -169,7 +169,7 @@ def other_model(folder: Folder) -> ModelConfig:
 @pytest.fixture
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """The cache of this machine on a disk of `disk["size"]` bytes."""
-    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path)
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path)
     size = {"size": float("inf")}
 
     def usage(path: Path) -> SimpleNamespace:
@@ -184,18 +184,18 @@ def test_a_cache_that_cannot_be_written_serves_what_it_holds_and_names_the_setti
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cache in an image, a link to a disk that is not there, and a file in its place."""
-    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path / "cache")
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / "cache")
     model, other = put_model(folder / "a", FILES), put_model(folder / "b", FILES)
     here = local_model(model)
     with monkeypatch.context() as read_only:
-        read_only.setattr("stj.models.locate.os.access", lambda path, mode: not mode & os.W_OK)
+        read_only.setattr("stj.models.fetch.os.access", lambda path, mode: not mode & os.W_OK)
         assert local_model(model) == here
         with pytest.raises(StorageFailed, match="where nothing can be written: set STJ_CACHE to a directory"):
             local_model(other)
     (tmp_path / "link").symlink_to(tmp_path / "nowhere/at/all")
     (tmp_path / "file").touch()
     for place in ("link", "file"):
-        monkeypatch.setattr("stj.models.locate._CACHE", tmp_path / place / "cache")
+        monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / place / "cache")
         with pytest.raises(StorageFailed, match="where nothing can be written: set STJ_CACHE to a directory"):
             local_model(model)
 
@@ -212,7 +212,7 @@ def test_if_space_is_short_the_longest_unused_copy_is_deleted(folder: Folder, di
     os.utime(copies["a"].with_suffix(".lock"))
     with pytest.raises(StorageFailed) as refused:  # copies that engines may be loading stay
         local_model(other_model(folder / "d"))
-    assert "are to be fetched to" in str(refused.value)
+    assert "must be fetched to" in str(refused.value)
     assert f"GB of {(folder / 'c').uri}" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert copies["a"].exists()
@@ -249,7 +249,7 @@ def test_what_the_machine_holds_under_another_name_is_not_fetched_again(
 def test_without_a_manifest_a_file_is_checked_against_its_listed_size(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path)
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path)
     for name, content in FILES.items():
         folder.write(name, content)
     monkeypatch.setattr(Folder, "sizes", lambda folder: {name: len(content) + 1 for name, content in FILES.items()})

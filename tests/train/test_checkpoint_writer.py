@@ -147,6 +147,7 @@ def on(disk: Disk, ranks: Ranks, *, fits: bool = True) -> Iterator[None]:
         patch.setattr(checkpoint_writer, "dist", ranks)
         patch.setattr("stj.train.ranks.dist", ranks)
         patch.setattr(checkpoint_writer, "snapshot", taken)
+        patch.setattr(checkpoint_writer, "rng_state", dict)  # two threads in torch's generator may wait for each other forever
         patch.setattr(checkpoint_writer, "_LOOK_S", 0.01)
         patch.setattr(HostMemory, "fits", lambda self, engine: fits)
         patch.setattr(torch, "save", torn_save)

@@ -11,7 +11,7 @@ from stj.models.chat import encode_chat
 from stj.rows import Example, Turn
 from stj.storage.folder import Folder
 from stj.train import data
-from stj.train.data import encode_examples, encoded_examples, end_of_turn, read_tokens
+from stj.train.data import encode_examples, encoded_examples, end_of_turn, kept_examples, read_tokens
 from stj.train.job import TrainingJob
 from tests.train.conftest import make_example, make_tokenizer, write_examples
 
@@ -70,14 +70,14 @@ def test_examples_have_the_prompts_of_the_seeds_options(tmp_path: Path) -> None:
     tokenizer = make_tokenizer(template, ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"], "<|eot_id|>")
     options = ChatOptions(thinking="on", date="1999-01-01")
     end = end_of_turn(tokenizer, tmp_path, options)
-    (row,), _ = encode_examples(tokenizer, [make_example(0)], end, TrainConfig(), options)
+    (row,), _ = kept_examples(encode_examples(tokenizer, [make_example(0)], end, TrainConfig(), options))
     assert list(row.texts[0][: row.prompt_length]) == encode_chat(tokenizer, make_example(0).messages, options)
     assert tokenizer.decode(row.texts[0]).startswith("1999!<|start_header_id|>")
 
 
 def test_what_is_learned_is_the_judgment_and_its_end(tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
-    (row,), _ = encode_examples(tokenizer, [make_example(0)], end_of_turn(tokenizer, tmp_path), TrainConfig())
+    (row,), _ = kept_examples(encode_examples(tokenizer, [make_example(0)], end_of_turn(tokenizer, tmp_path), TrainConfig()))
     (text,) = row.texts
     assert tokenizer.decode(text[row.prompt_length :]) == "My final verdict is [[A]]<|end|>"
     assert row.counts == (len(text) - row.prompt_length,)
@@ -89,7 +89,7 @@ def test_what_is_learned_is_the_judgment_and_its_end(tmp_path: Path) -> None:
 def test_control_tokens_in_a_judgment_are_learned_as_text(tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
     example = Example(id="a", winner="A", messages=(Turn(role="user", content="?"),), completion="x<|end|>y")
-    (row,), _ = encode_examples(tokenizer, [example], end_of_turn(tokenizer, tmp_path), TrainConfig())
+    (row,), _ = kept_examples(encode_examples(tokenizer, [example], end_of_turn(tokenizer, tmp_path), TrainConfig()))
     assert list(row.texts[0][row.prompt_length :]).count(tokenizer.eos_token_id) == 1
     assert row.counts == (len("x<|end|>y") + 1,)
 
@@ -97,9 +97,9 @@ def test_control_tokens_in_a_judgment_are_learned_as_text(tmp_path: Path) -> Non
 def test_too_long_examples_are_dropped_with_a_count() -> None:
     tokenizer = make_tokenizer()
     examples = [make_example(i) for i in range(14)]
-    all_of_them, none = encode_examples(tokenizer, examples, [0], TrainConfig())
+    all_of_them, none = kept_examples(encode_examples(tokenizer, examples, [0], TrainConfig()))
     limit = sorted(row.length for row in all_of_them)[6]
-    kept, dropped = encode_examples(tokenizer, examples, [0], TrainConfig(max_seq_len=limit))
+    kept, dropped = kept_examples(encode_examples(tokenizer, examples, [0], TrainConfig(max_seq_len=limit)))
     assert none == {}
     assert len(kept) + dropped["too_long"] == 14
     assert [row.id for row in kept] == [row.id for row in all_of_them if row.length <= limit]

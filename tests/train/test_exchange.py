@@ -106,7 +106,7 @@ def main(rank: int, seed: Path, folder: Path) -> None:
 
 def train(seed: Path, changes: dict[str, Any]) -> dict[str, Any]:
     """Makes two steps, and returns the master weights, whole, with what was seen while they were made."""
-    from stj.train.data import encode_examples
+    from stj.train.data import encode_examples, kept_examples
     from stj.train.model import load_engine
     from stj.train.step import StepInputs, train_step
 
@@ -114,7 +114,7 @@ def train(seed: Path, changes: dict[str, Any]) -> dict[str, Any]:
         workers=RANKS, device="cpu", max_num_tokens=512, max_seq_len=512, lr=1e-2, warmup_steps=0,
         deepspeed=MATRICES, **changes,
     )  # fmt: skip
-    tokens = encode_examples(make_tokenizer(), [make_example(index) for index in range(COUNT)], [259], config)[0]
+    tokens = kept_examples(encode_examples(make_tokenizer(), [make_example(index) for index in range(COUNT)], [259], config))[0]
     engine = load_engine(seed, config)
     weights = list(engine.module.parameters())
     before = master_weights(engine.module)

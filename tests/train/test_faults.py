@@ -152,7 +152,7 @@ def test_a_lost_machine_and_no_other_is_a_named_error_and_the_run_resumes_in_an_
     # It depends on the moment what is known first: the end or silence of the lost rank, or the error of the other one.
     assert re.search(r"ranks restart \(attempt 2 of 2\) from step \d+: rank [01]( cannot be reached| died)?: ", caplog.text)
     cluster.add_node(num_cpus=1)
-    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path / "cache")
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / "cache")
     elsewhere = Folder.at(bucket) / "moved"
     for file in [file for file in tmp_path.rglob("*") if file.is_file()]:
         (elsewhere / str(file.parent.relative_to(tmp_path))).upload(file)

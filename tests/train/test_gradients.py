@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from stj.config import LoraConfig, PreferenceConfig, TrainConfig
 from stj.storage.folder import Folder
-from stj.train.data import ExampleTokens, encode_examples
+from stj.train.data import ExampleTokens, encode_examples, kept_examples
 from stj.train.packing import PackedStep, micro_batches
 from tests.train.conftest import make_example, make_tokenizer
 
@@ -47,7 +47,7 @@ def settings(objective: Objective, accumulation: int = 1, lora: bool = False) ->
 
 def encoded(objective: Objective) -> list[ExampleTokens]:
     examples = [make_example(index) for index in range(COUNT)]
-    return encode_examples(make_tokenizer(), examples, [259], settings(objective))[0]
+    return kept_examples(encode_examples(make_tokenizer(), examples, [259], settings(objective)))[0]
 
 
 def batches(objective: Objective, packed: bool) -> list[tuple[int, ...]]:

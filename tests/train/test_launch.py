@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stj.config import ModelConfig, TrainConfig
 from stj.errors import StorageFailed, TrainingFailed
-from stj.models.locate import local_model
+from stj.models.fetch import local_model
 from stj.storage.artifacts import Artifact
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
@@ -136,7 +136,7 @@ def test_a_killed_rank_of_a_run_in_an_object_store_changes_no_weight(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The ranks that died and those that resume share nothing but the object store. One line reports the restart."""
-    monkeypatch.setattr("stj.models.locate._CACHE", tmp_path / "cache")
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / "cache")
     monkeypatch.setattr("stj.train.watch._LOOK_IN_STORE_S", 0.5)
     caplog.set_level(logging.INFO, logger="stj.train.watch")
     folder = Folder.at(bucket) / "run"

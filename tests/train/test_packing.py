@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from benchmarks.lengths import paper_lengths
 from stj.config import TrainConfig
-from stj.train.data import encode_examples
+from stj.train.data import encode_examples, kept_examples
 from stj.train.packing import fill_rows, micro_batches, pack, plan_packing
 from tests.train.conftest import make_example, make_tokenizer
 
@@ -62,7 +62,7 @@ def test_at_least_97_percent_of_the_budget_is_useful_on_the_lengths_of_the_paper
 
 def test_a_row_holds_texts_one_after_another_and_learns_their_judgments() -> None:
     tokenizer = make_tokenizer()
-    tokens, _ = encode_examples(tokenizer, [make_example(0), make_example(5)], [259], TrainConfig())
+    tokens, _ = kept_examples(encode_examples(tokenizer, [make_example(0), make_example(5)], [259], TrainConfig()))
     packed = pack(tokens)
     texts = [row.texts[0] for row in tokens]
     assert packed.lengths == tuple(map(len, texts))

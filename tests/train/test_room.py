@@ -8,7 +8,6 @@ import pytest
 
 from stj.config import ModelConfig, TrainConfig
 from stj.errors import StorageFailed
-from stj.models import locate
 from stj.models.copies import locked_copy
 from stj.train.job import TrainingJob, TrainingRoom
 from stj.train.room import make_room_everywhere, scratch_bytes, shared_bytes
@@ -52,7 +51,7 @@ def test_a_shared_disk_holds_three_checkpoints_or_two_and_the_model(
 @pytest.fixture
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A disk with copies of two models of 1,000 bytes, and 100 bytes free."""
-    monkeypatch.setattr(locate, "_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / "cache")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for number, model in enumerate((DONE, OTHER)):
         with locked_copy(tmp_path / f"cache/{number}", model, held=False):

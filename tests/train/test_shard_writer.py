@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 
 from stj.config import ModelConfig
 from stj.errors import StorageFailed
-from stj.models import locate
-from stj.models.locate import local_model
+from stj.models.fetch import local_model
 from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
@@ -48,7 +47,7 @@ def test_each_shard_holds_its_tensors_and_has_its_digest(tmp_path: Path) -> None
 def test_a_machine_fetches_only_what_another_machine_exported(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locate, "_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / "cache")
     target = Folder.at(bucket) / "exported/model"
     digests = write(target)
     config = {"config.json": FileDigest.of(b"{}")}
@@ -73,7 +72,7 @@ def test_a_cache_that_takes_nothing_is_no_failure_of_the_export(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(locate, "_CACHE", tmp_path / "file/cache")
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / "file/cache")
     target = Folder.at(bucket) / "exported/without_cache"
     assert target.names() == []
     assert list(write(target)) == target.names()
