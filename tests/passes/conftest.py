@@ -14,8 +14,7 @@ from tests.passes.slow_pass import machines
 @pytest.fixture(scope="module", params=["v2", pytest.param("v1", marks=pytest.mark.long)])
 def growing_cluster(request: pytest.FixtureRequest) -> Iterator[FakeCluster]:
     """A head without GPUs, and at most four machines with two GPUs each: two on demand, two spot."""
-    with pytest.MonkeyPatch.context() as patch, fake_cluster(request.param) as cluster:
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # a token that another Ray left would turn tokens on
+    with fake_cluster(request.param) as cluster:
         yield cluster
 
 

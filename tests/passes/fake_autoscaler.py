@@ -19,7 +19,9 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any, Literal
 
+import pytest
 import yaml
+from ray._raylet import Config
 from ray.autoscaler._private.fake_multi_node.node_provider import FakeMultiNodeProvider
 from ray.autoscaler.node_launch_exception import NodeLaunchException
 from ray.autoscaler.tags import TAG_RAY_USER_NODE_TYPE
@@ -167,19 +169,31 @@ class FakeCluster:
 
 @contextmanager
 def fake_cluster(version: Version, head_cpus: int = 1) -> Iterator[FakeCluster]:
-    """A fake cluster that ends with the block."""
-    cluster = FakeCluster(version, head_cpus)
+    """A fake cluster that ends with the block. This process can join it: within the block its Ray uses no tokens either."""
+    with _without_tokens():
+        cluster = FakeCluster(version, head_cpus)
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+@contextmanager
+def _without_tokens() -> Iterator[None]:
+    """A local Ray turns tokens on for its process, which reads that once: here it reads it again, before and after."""
     try:
-        yield cluster
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_AUTH_MODE", "disabled")
+            Config.initialize("")
+            yield
     finally:
-        cluster.stop()
+        Config.initialize("")
 
 
 def _environment(version: Version) -> dict[str, str]:
     """What the head needs, and what its machines inherit from the autoscaler's process."""
     return {
         "PYTHONPATH": str(ROOT),  # tests/ is not installed
-        "RAY_AUTH_MODE": "disabled",  # a token that another Ray left would turn tokens on
         "RAY_FAKE_CLUSTER": "1",
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
         "RAY_CLOUD_INSTANCE_ID": HEAD_ID,

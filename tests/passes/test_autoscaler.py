@@ -99,9 +99,8 @@ def test_a_second_engine_joins_when_its_machine_can_come_later(joined: FakeClust
 
 
 @long
-def test_engines_leave_the_cpus_that_read_rows_to_a_head_that_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_leave_the_cpus_that_read_rows_to_a_head_that_has_none(tmp_path: Path) -> None:
     """Each machine has one CPU, which an engine takes: engines on all four would wait for rows that nothing reads."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with fake_cluster("v2", head_cpus=0) as cluster, joined_cluster(RayConfig(address=cluster.address)):
         cluster.configure(types={"gpu": {"resources": {"CPU": 1, "GPU": 2}, "max_workers": 4}})
         spec = SlowPass(tmp_path, rows=60, engines=2, max_replicas=4)

@@ -29,10 +29,8 @@ ON_DEMAND = replace(CONFIG, cpus_per_worker=3, max_epochs=1, place={"market-type
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[FakeCluster]:
     """A head with one CPU; this process has joined it."""
-    with pytest.MonkeyPatch.context() as patch, fake_cluster("v2") as cluster:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        with joined_cluster(RayConfig(address=cluster.address)):
-            yield cluster
+    with fake_cluster("v2") as cluster, joined_cluster(RayConfig(address=cluster.address)):
+        yield cluster
 
 
 def fine_tune(folder: Path, seed: Path, deadline_s: float) -> None:
