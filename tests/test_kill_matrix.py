@@ -118,7 +118,7 @@ class Loop:
             again = {question for _, model, question in asked if (model == "seed") == (weights == "seed")} & committed[name]
             assert not again, f"{name}: asked again for rows that were committed"
         if self.address:
-            assert soon(lambda: not any(map(alive, {process for process, _, _ in asked})), 120), "engines outlived their driver"
+            assert soon(lambda: not any(map(alive, {process for process, _, _ in asked}))), "engines outlived their driver"
         self.committed()
         return code
 
