@@ -19,7 +19,7 @@
 #SBATCH --time=24:00:00
 #SBATCH --requeue
 #SBATCH --open-mode=append
-#SBATCH --signal=B:TERM@150
+#SBATCH --signal=B:TERM@430
 
 set -euo pipefail
 
@@ -36,7 +36,7 @@ fi
 
 scratch=${SCRATCH:-${SLURM_TMPDIR:-/tmp}}/stj-$USER
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/.ray/auth_token  # On the home directory that all nodes share.
-export RAY_JOB_STOP_WAIT_TIME_S=120  # SLURM's notice above is 150 s.
+export RAY_JOB_STOP_WAIT_TIME_S=400  # SLURM's notice above is 430 s.
 mounts=("$PWD:$PWD" "$scratch:/scratch" "$HOME/.ray:$HOME/.ray")
 if [ -f "$HOME/.cache/huggingface/token" ]; then
     mounts+=("$HOME/.cache/huggingface/token:/home/ray/.cache/huggingface/token")  # For gated models.

@@ -55,12 +55,15 @@ def node_findings(needs: MachineNeeds, answer_s: float = _ANSWER_S) -> list[Find
             faults[answer].append(node["NodeManagerAddress"])
     if faults:
         return [look("machines", partial(_refuse, fault, machines)) for fault, machines in faults.items()]
-    later = (
-        f"; {answers.count(None)} have not answered, and are asked when an engine or rank starts there"
-        if None in answers
-        else ""
-    )
-    return [Finding(subject="machines", words=f"{answers.count('')} machines have what the run needs{later}")]
+    return [Finding(subject="machines", words=_ready_words(answers.count(""), answers.count(None)))]
+
+
+def _ready_words(ready: int, late: int) -> str:
+    words = "1 machine has what the run needs" if ready == 1 else f"{ready} machines have what the run needs"
+    if not late:
+        return words
+    asked = "1 has not answered, and is" if late == 1 else f"{late} have not answered, and are"
+    return f"{words}; {asked} asked when an engine or rank starts there"
 
 
 def refuse_unfit_node(needs: MachineNeeds) -> None:

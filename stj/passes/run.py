@@ -5,6 +5,7 @@ as a coroutine on the engine of one actor, and vLLM's continuous batching serves
 committed as they arrive. Choices that could depend on this order depend on position and id instead.
 """
 
+import gc
 import logging
 import math
 import re
@@ -76,30 +77,47 @@ def run_pass(
     waits = EngineWaits(engine_demand(config, [spec.model]), registry)
     watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s, waits)
     try:
-        incomplete = True
-        while incomplete:
-            # The stream is closed here after an error too: Ray Data's iterator would start another Ray when it is collected.
-            with (
-                DataContext.current(_context(spec, config, registry)),
-                closing(_stream(spec, committer.finished, config.serving(spec.model), registry)) as tables,
-            ):
-                for table in _until_refused(tables, registry) if spec.model.endpoint else tables:
-                    watch.add(table)
-            watch.update()
-            _refuse_lost_rows(ray.get(registry.rows_read.remote()), committer)
-            incomplete = _begin_missing(spec, committer, registry, watch)
-    except BaseException as error:
-        # A thread that calls Ray while Ray shuts down ends this process, with an exit code of Ray's.
-        end_streaming_executors(_EXECUTOR_TIMEOUT_S)
-        if isinstance(error, Exception) and not isinstance(error, BrokenPipeError):
-            raise _cause(error) from None
-        raise  # Ctrl-C, or the reader of on_row's output has seen enough
+        failure = _failure(spec, config, committer, registry, watch)
     finally:
         try:
             watch.close()
         finally:
             committer.commit()
+    if failure:
+        gc.collect()  # Objects of Ray Data that refer to each other hold the engines, which would keep their machines.
+        raise failure
     committer.finish(spec.dollars, spec.limit, seconds=round(time.monotonic() - started, 1))
+
+
+def _failure(spec: Pass, config: EngineConfig, committer: StreamCommitter, registry: Any, watch: PassWatch) -> StjError | None:
+    """Runs the rows, and returns the error for the user if it fails: without frames, since those hold engines."""
+    try:
+        _run_rows(spec, config, committer, registry, watch)
+    except BaseException as error:
+        # A thread that calls Ray while Ray shuts down ends this process, with an exit code of Ray's.
+        end_streaming_executors(_EXECUTOR_TIMEOUT_S)
+        if isinstance(error, BrokenPipeError) or not isinstance(error, Exception):
+            raise  # Ctrl-C, or the reader of on_row's output has seen enough
+        failure = _cause(error).with_traceback(None)
+        failure.__context__ = failure.__cause__ = None
+        return failure
+    return None
+
+
+def _run_rows(spec: Pass, config: EngineConfig, committer: StreamCommitter, registry: Any, watch: PassWatch) -> None:
+    """Streams the rows that are not done into the committer, again if rows up to the limit turn out to be missing."""
+    incomplete = True
+    while incomplete:
+        # The stream is closed here after an error too: Ray Data's iterator would start another Ray when it is collected.
+        with (
+            DataContext.current(_context(spec, config, registry)),
+            closing(_stream(spec, committer.finished, config.serving(spec.model), registry)) as tables,
+        ):
+            for table in _until_refused(tables, registry) if spec.model.endpoint else tables:
+                watch.add(table)
+        watch.update()
+        _refuse_lost_rows(ray.get(registry.rows_read.remote()), committer)
+        incomplete = _begin_missing(spec, committer, registry, watch)
 
 
 def _clearing(live_line: LiveLine, on_row: Callable[[Row], None] | None) -> Callable[[Row], None] | None:

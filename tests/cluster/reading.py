@@ -23,7 +23,7 @@ GPU_TYPES = ("gpu-on-demand", "gpu-spot")
 ON_DEMAND, SPOT = {"market-type": "on-demand"}, {"market-type": "spot"}
 SCRATCH = ("cache", "hf", "stj", "tmp")
 """Directories that the image's environment names under /scratch."""
-STOP_NOTICE_S = 120
+STOP_NOTICE_S = 400
 """Seconds that a run gets to commit and to write a checkpoint."""
 INSTALLS = re.compile(r"\b(pip|uv|apt|apt-get|conda|npm)\b[^\n]*\binstall\b")
 

@@ -29,7 +29,7 @@ _HEADER = {
     "--time": "24:00:00",
     "--requeue": "",
     "--open-mode": "append",
-    "--signal": "B:TERM@150",
+    "--signal": "B:TERM@430",
 }
 
 

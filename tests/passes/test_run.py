@@ -303,9 +303,15 @@ def test_failed_rows_are_kept_with_their_error_and_tried_again(tmp_path: Path) -
 def test_an_engine_that_cannot_start_is_one_clear_error(tmp_path: Path) -> None:
     artifact = Artifact(Folder.at(tmp_path / "pass"), {"step": "test"})
     artifact.begin()
-    with pytest.raises(ModelError, match="model nowhere: the directory does not exist"):
+    with pytest.raises(ModelError, match="model nowhere: the directory does not exist") as caught:
         run_pass(a_pass(10, make_engine=missing), artifact, CONFIG)
     assert artifact.state()[0] == "partial"
+    assert soon(engines_gave_back_their_cpus), caught.value
+
+
+def engines_gave_back_their_cpus() -> bool:
+    """Whether Ray has all its CPUs again. A test that calls this keeps its error, as a program does that goes on after it."""
+    return bool(ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
 
 
 def test_an_engine_that_dies_comes_back_and_no_row_is_lost_or_twice(tmp_path: Path) -> None:
@@ -557,3 +563,4 @@ def test_a_full_disk_ends_a_pass_at_once_in_one_line(small_disk: Path) -> None:
     # `caught` holds the frames. A thread that is left calls Ray after the session has ended, which ends the process.
     left = [thread for thread in threading.enumerate() if isinstance(thread, StreamingExecutor)]
     assert [*left, *iteration_threads()] == []
+    assert soon(engines_gave_back_their_cpus)
