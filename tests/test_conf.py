@@ -177,7 +177,7 @@ def test_section_4_1() -> None:
 
 def test_the_paper_s_numbers_are_the_defaults() -> None:
     paper = load([CONF / "paper.yaml"])
-    assert paper.train == Config().train
+    assert replace(paper.train, gradient_dtype="fp32") == Config().train  # What machines exchange is not in the paper.
     assert replace(paper.judge, decoding=Config().judge.decoding) == Config().judge
 
 

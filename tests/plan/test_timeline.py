@@ -33,7 +33,7 @@ def test_the_hours_of_the_paper_by_hand() -> None:
     steps = 20582 * 0.988 * 2 * 2274 / (32 * 8192)
     flops = 8 * 70.55e9 + 16 * 80 * 8192 * 2274
     computing = 8192 * flops / (989e12 * 0.56) * (1 + 600 / 8192)
-    sending = (2 * 2 + 4) * 70.55 * 31 / 32 / (400 * 0.8)
+    sending = (2 * 2 * 31 / 32 + 2 * 3 / 4) * 70.55 / (400 * 0.8)
     training = steps * (computing + 0.3 * sending)
     fetching, loading = 3 / 4 * 141.1 / 2, 141.1 / 6
     draws = min(15, 1 + math.log(512 * 8) / math.log(1 / 0.3))
@@ -63,7 +63,7 @@ def test_the_hours_of_preferences_by_hand() -> None:
     examples, text = 20582 * 0.9997 * (1 - 0.7**15) * 0.978, 2263
     micro_steps = examples * 2 * 2 * text / (32 * 8192)
     computing = 8192 * (8 * 70.55e9 + 16 * 80 * 8192 * text) / (989e12 * 0.56) * (1 + 600 / 8192)
-    sending = (2 * 2 + 4) * 70.55 * 31 / 32 / (400 * 0.8)
+    sending = (2 * 2 * 31 / 32 + 2 * 3 / 4) * 70.55 / (400 * 0.8)
     reading = computing / 4 + 0.3 * 2 * 70.55 * 31 / 32 / (400 * 0.8)
     seconds = micro_steps * (computing + 0.3 * sending) + micro_steps / 2 * reading
     assert training.steps == pytest.approx(micro_steps / 4, rel=0.01)
@@ -115,7 +115,16 @@ def test_each_remedy_is_the_plan_with_its_setting() -> None:
         assert remedies[setting] == pytest.approx(clock(setting).idle_share)
     assert all(after < before for after in remedies.values())
     assert remedies["all of these"] == min(remedies.values())
-    assert remedies["all of these"] <= 0.10
+
+
+@pytest.mark.parametrize("run_root", ["runs/paper", "s3://bucket/paper"])
+def test_at_most_a_tenth_of_the_paper_s_gpu_time_is_idle(run_root: str) -> None:
+    shares = []
+    for dtype in ("bf16", "fp32"):
+        timeline = run_plan(load(PAPER, [f"run_root={run_root}", f"train.gradient_dtype={dtype}"])).timeline
+        assert timeline is not None
+        shares.append(timeline.idle_share)
+    assert shares[0] <= 0.10 < shares[1]  # Why conf/paper.yaml departs from the default.
 
 
 def test_a_second_copy_of_the_weights_is_advised_only_where_it_fits() -> None:
