@@ -837,6 +837,11 @@ class TrainConfig:
         _check(0 <= self.seed <= _MAX_SEED, f"train.seed={self.seed}: must be 0 to {_MAX_SEED}")
         unknown = sorted(set(self.trackers) - set(TRACKERS))
         _check(not unknown, f"train.trackers={', '.join(unknown)}: no such tracker; stj has {', '.join(TRACKERS)}")
+        _check(
+            self.activation_checkpointing or self.activation_checkpointing_every == 1,
+            f"train.activation_checkpointing_every={self.activation_checkpointing_every} recomputes nothing with "
+            "train.activation_checkpointing=false: set that to true, or leave this out",
+        )
         _check_option("train.gradient_dtype", self.gradient_dtype, Literal["fp32", "bf16"])
         _check_deepspeed(self.deepspeed)
         _check_place("train.place", self.place)

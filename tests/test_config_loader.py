@@ -311,6 +311,10 @@ def test_a_model_in_use_may_be_written_short_or_as_a_group(tmp_path: Path) -> No
         ("trian.lr=1", "did you mean 'train'"),
         ("train.lr=fast", "^train.lr=fast: must be a number$"),
         ("train.lr=-1", r"train.lr=-1.0: must be above 0"),
+        (
+            "train={activation_checkpointing: false, activation_checkpointing_every: 2}",
+            "every=2 recomputes nothing with train.activation_checkpointing=false: set that to true",
+        ),
         ("train.max_seq_len=9000", "train.max_seq_len=9000 tokens does not fit in train.max_num_tokens=8192 tokens"),
         ("pairs.method=magic", "modified_instruction"),
         ("judge.samples=0", "judge.samples=0 judgments a pair"),
