@@ -84,13 +84,13 @@ def run_pass(
         finally:
             committer.commit()
     if failure:
-        gc.collect()  # Objects of Ray Data that refer to each other hold the engines, which would keep their machines.
         raise failure
     committer.finish(spec.dollars, spec.limit, seconds=round(time.monotonic() - started, 1))
 
 
 def _failure(spec: Pass, config: EngineConfig, committer: StreamCommitter, registry: Any, watch: PassWatch) -> StjError | None:
     """Runs the rows, and returns the error for the user if it fails: without frames, since those hold engines."""
+    failure: StjError | None = None
     try:
         _run_rows(spec, config, committer, registry, watch)
     except BaseException as error:
@@ -100,8 +100,9 @@ def _failure(spec: Pass, config: EngineConfig, committer: StreamCommitter, regis
             raise  # Ctrl-C, or the reader of on_row's output has seen enough
         failure = _cause(error).with_traceback(None)
         failure.__context__ = failure.__cause__ = None
-        return failure
-    return None
+    if failure:
+        gc.collect()  # Objects of Ray Data that refer to each other hold the engines, which would keep their machines.
+    return failure
 
 
 def _run_rows(spec: Pass, config: EngineConfig, committer: StreamCommitter, registry: Any, watch: PassWatch) -> None:
