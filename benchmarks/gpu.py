@@ -4,7 +4,7 @@
     python benchmarks/gpu.py --out DIR full_8b bare   only named parts
     python benchmarks/gpu.py --out DIR --tiny         tiny shapes on a CPU: shows that all of it runs, and measures nothing
 
-environment    the rate that a plain matrix product in bf16 holds, and the card's clocks and power
+environment    the rate that a plain matrix product in bf16 holds, that of copies to the host, and the card's clocks and power
 full_8b        whole steps on rows of 8,192 packed tokens, with as many layers of the 8B as fit, all of them recomputed: MFU,
                and peak memory over the plan; then the export
 selective_8b   the same, with every second layer recomputed

@@ -20,6 +20,8 @@ class Sizes:
     """Rows and columns of the plain product."""
     products: int = 60
     """Plain products of a measurement: a tenth of a second on an H100."""
+    copied: int = 1_000_000_000
+    """Numbers in fp32 that are copied to the host: a part of a rank's checkpoint."""
     most_gb: float = 86
     """Memory of the largest card that a training fills: more layers would take more than their share of eight minutes."""
     row_tokens: int = 8192
@@ -74,6 +76,7 @@ def sizes(*, tiny: bool) -> Sizes:
             large=replace(shape, hidden=96, heads=3),
             matrix=256,
             products=2,
+            copied=1_000_000,
             row_tokens=512,
             divide=8,
             accumulation=2,

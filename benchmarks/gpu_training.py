@@ -35,6 +35,7 @@ def environment(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
         "sm_clock_limit_mhz": card("nvmlDeviceGetMaxClockInfo", 1),
     }
     yield {"matrix_tflops": matrix_tflops(sizes)}
+    yield {"host_copy_gbs": host_copy_gbs(sizes)}
     yield {
         "sm_clock_mhz": card("nvmlDeviceGetClockInfo", 1),
         "power_w": _watts(card("nvmlDeviceGetPowerUsage")),
@@ -63,6 +64,13 @@ def matrix_tflops(sizes: Sizes) -> float:
         products()
     seconds = median(timed(products, device) for _ in range(10))
     return float(f"{sizes.products * 2 * sizes.matrix**3 / seconds / 1e12:.4g}")
+
+
+def host_copy_gbs(sizes: Sizes) -> list[float]:
+    """The rate of a copy to the host's memory, as a checkpoint makes it, in GB/s: to new pages, and then to used ones."""
+    state = torch.ones(sizes.copied, device=_device(sizes))
+    held = torch.empty(state.shape)
+    return [float(f"{state.nbytes / timed(lambda: held.copy_(state), state.device) / 1e9:.3g}") for _ in range(2)]
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
