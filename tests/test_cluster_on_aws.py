@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -20,6 +21,17 @@ REGION = "us-west-2"
 Calls = list[tuple[str, dict[str, Any]]]
 
 
+@contextmanager
+def aws() -> Iterator[None]:
+    """Moto, with all that is in it: the bucket of other tests of this process is moto's too, and a reset would take it away."""
+    moto = mock_aws()
+    moto.start(reset=False)
+    try:
+        yield
+    finally:
+        moto.stop(remove_data=False)
+
+
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
     """An empty account, and what is called there: actions as a policy names them, with their parameters."""
@@ -29,7 +41,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
         made.append((f"{model.service_model.service_name}:{model.name}", dict(params)))
 
     caches = (bootstrap.resource_cache, bootstrap._get_subnets_or_die)
-    with pytest.MonkeyPatch.context() as patch, mock_aws():
+    with pytest.MonkeyPatch.context() as patch, aws():
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # Ray makes a key for SSH
         patch.delenv("AWS_PROFILE", raising=False)
         boto3.setup_default_session(region_name=REGION)

@@ -126,7 +126,7 @@ def test_without_held_out_pairs_nothing_is_measured(tmp_path: Path) -> None:
         ("train.lora={}", "iteration_1/model"),
         ("train.lora=null", None),
         ("train.shard_within_machine=true", None),
-        ("train.activation_checkpointing_every=2", None),
+        ("train={activation_checkpointing: true, activation_checkpointing_every: 2}", None),
         ("train.gradient_dtype=fp32", None),
         ("train.gradient_dtype=bf16", "iteration_1/model"),
         ("train.deepspeed={}", None),

@@ -1,5 +1,6 @@
 """Directories as data: links, formats in any case, splits, configs, odd names, and what counts for their identity."""
 
+import gc
 import gzip
 import json
 import logging
@@ -301,8 +302,15 @@ def test_the_time_for_a_directory_is_in_proportion_to_its_files(tmp_path: Path) 
         folder.mkdir()
         for number in range(files):
             (folder / f"{number}.jsonl").touch()
-        start = time.process_time()
-        files_at(str(folder), "source.path")
-        return time.process_time() - start
+        return min(reading(folder) for _ in range(3))
 
-    assert seconds(4000) < 20 * max(seconds(400), 0.01)
+    def reading(folder: Path) -> float:
+        start = time.thread_time()
+        files_at(str(folder), "source.path")
+        return time.thread_time() - start
+
+    gc.disable()  # A collection in a process that has run a thousand tests takes longer than all files.
+    try:
+        assert seconds(4000) < 20 * max(seconds(400), 0.01)
+    finally:
+        gc.enable()
