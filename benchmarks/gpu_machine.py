@@ -19,6 +19,7 @@ PACKAGES = (
     "accelerate",
     "datasets",
     "peft",
+    "liger-kernel",
     "flash-attn",
     "flashinfer-python",
     "nvidia-nccl-cu13",

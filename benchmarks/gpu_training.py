@@ -20,6 +20,8 @@ from stj.models.shapes import Shape
 
 Figures = dict[str, Any]
 
+_KERNELS = 25  # Kernels of a step that are listed: the others together take a few percent.
+
 MEMORY_SHARES = (0.85, 0.7, 0.55)
 """Shares of the card that a training may fill by the plan, which is what is tested here: if it runs out, the next one."""
 
@@ -265,7 +267,19 @@ class _Training:
             "peak_over_plan": round(peak_gb / plan.rank_gb, 4),
             "plan": asdict(plan),
             "attention": self._engine.module.attention,
+            "kernels_ms": self._kernels(lambda: train_step(self._engine, inputs, steps[-1], len(steps) - 1, len(steps))),
         }
+
+    def _kernels(self, step: Callable[[], object]) -> dict[str, float] | None:
+        """Milliseconds of one more step by kernel, for those that take most of it; None on a CPU."""
+        from torch.profiler import ProfilerActivity, profile
+
+        if self._device.type != "cuda":
+            return None
+        with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+            timed(step, self._device)
+        spent = {kernel.key[:100]: round(kernel.self_device_time_total / 1e3, 2) for kernel in profiler.key_averages()}
+        return dict(sorted(spent.items(), key=lambda item: -item[1])[:_KERNELS])
 
     def export(self, target: Path) -> Figures:
         """Writes the trained model as the loop does."""

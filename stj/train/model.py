@@ -16,6 +16,7 @@ from stj.train.adapters import trained
 from stj.train.deepspeed_private import machine_groups, sum_gradients_by_machine
 from stj.train.flops import numel
 from stj.train.head import SupervisedHead
+from stj.train.kernels import fuse
 from stj.train.zero import deepspeed_settings, machine_size, ranks_sharing
 
 
@@ -58,6 +59,7 @@ def load_engine(directory: Path, config: TrainConfig, dtype: torch.dtype = torch
     keep = HfDeepSpeedConfig(settings)  # from_pretrained partitions the weights for as long as this object lives
     model = _from_pretrained(directory, dtype, attention.implementation(config.device))
     del keep
+    fuse(model, config.device)
     if config.lora:
         from stj.train.lora import add_adapters  # peft takes seconds to import, and a training of all weights needs none
 
