@@ -17,10 +17,11 @@ logits         memory of the head on supervised positions, against logits of all
 load           an engine on the model that full_8b has exported
 selective_70b  as full_70b, with every second layer recomputed
 
-It needs one GPU, no Ray and no network. Each part is a process with a limit of time. Each figure is printed at once and added
-to DIR/gpu.json. A part that fails or is cut keeps the figures that it has, and harms no other part. DIR/PART.log has what its
-processes print. The exit status is 1 if a part failed or was left out. Random weights write noise, so judgments get their
-verdicts from a coin; the share of right ones of each pair is drawn evenly from 0 to 1.
+It needs one GPU, and 20 GB of disk in TMPDIR for the trainings, but no Ray and no network. If CUDA_VISIBLE_DEVICES names
+several GPUs, the first one is measured; numbers are those of nvidia-smi. Each part is a process with a limit of time. Each
+figure is printed at once and added to DIR/gpu.json. A part that fails or is cut keeps the figures that it has, and harms no
+other part. DIR/PART.log has what its processes print. The exit status is 1 if a part failed or was left out. Random weights
+write noise, so judgments get their verdicts from a coin; the share of right ones of each pair is drawn evenly from 0 to 1.
 
 Keys at the top of gpu.json, null if not measured:
 
@@ -53,7 +54,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ BOXES_S = {
 }
 """The most seconds of each part, in the order of their worth: if the first ones take long, the last ones are left out."""
 LEAST_S = 15  # No part begins with less time than this.
+DISK_GB = 20
+"""What the seeds of both shapes and the export take on disk, with as many layers as fit."""
 _MODULES = {"engine": "gpu_engine", "bare": "gpu_engine", "load": "gpu_engine"}  # The others are in gpu_training.
 _WHERE, _WHERE_S = signal.SIGUSR1, 0.3  # A part that is cut writes its stack to its log at this signal, in this time.
 _ROOM_TOLERANCE = 0.01  # Memory that a process before gave back late makes less of a difference.
@@ -109,6 +112,8 @@ def main() -> None:
         measure(options.parts[0], options.pipe, options.out, tiny=options.tiny)
     if not options.tiny and not DRIVER.exists():
         parser.error("this machine has no NVIDIA GPU: --tiny runs everything on a CPU")
+    if not options.tiny and (short := short_of_disk(options.parts or BOXES_S)):
+        parser.error(short)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="stj-gpu-") as scratch:
@@ -120,8 +125,25 @@ def main() -> None:
         run_parts(boxes, lambda part: [*words, part], Path(scratch), result)
         say(result.top(), indent=1)
         if not options.tiny and not options.parts:
-            shutil.copyfile(result.path, RESULT)
+            keep(result.path)
     sys.exit(any(result.parts[part]["outcome"] != "done" for part in boxes))
+
+
+def short_of_disk(parts: Iterable[str]) -> str:
+    """What is wrong with TMPDIR, where trainings write their seeds and an export; empty if nothing is."""
+    folder = tempfile.gettempdir()
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    if free_gb >= DISK_GB or not any(part.startswith(("full", "selective")) for part in parts):
+        return ""
+    return f"TMPDIR={folder} has {free_gb:.1f} GB free, and trainings need {DISK_GB} GB: name a directory of a larger disk"
+
+
+def keep(path: Path) -> None:
+    """Copies the result of a whole run beside the results of other benchmarks, if this checkout can be written."""
+    try:
+        shutil.copyfile(path, RESULT)
+    except OSError as error:
+        print(f"{RESULT} is not written ({error.strerror}): copy {path} there", file=sys.stderr)
 
 
 def measure(part: str, pipe: int, scratch: Path, *, tiny: bool) -> None:
@@ -346,7 +368,8 @@ def _environment(scratch: Path) -> dict[str, str]:
     # vLLM 0.25 ends with an error on a GPU if it may use Flashinfer's sampler and Flashinfer is not there.
     vllm = {} if importlib.util.find_spec("flashinfer") else {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
     vllm["VLLM_LOGGING_LEVEL"] = "INFO"  # Its log has the sizes that both engines must share.
-    return {**os.environ, **caches, **vllm, "PYTHONPATH": path, "TMPDIR": str(scratch), "HF_HUB_OFFLINE": "1"}
+    cuda = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # The card that gpu_machine.py asks about.
+    return {**os.environ, **caches, **vllm, **cuda, "PYTHONPATH": path, "TMPDIR": str(scratch), "HF_HUB_OFFLINE": "1"}
 
 
 def _tail(log: Path) -> bytes:

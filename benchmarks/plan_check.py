@@ -1,17 +1,18 @@
 """The plan's memory of a training rank against two real ranks: ZeRO-3, gloo, on a CPU.
 
-    python benchmarks/plan_check.py [48M] [75M] [100M] [100M-lora]        about seven minutes for all on two CPU cores
+    python benchmarks/plan_check.py [48M] [48M-bf16] [75M] [100M] [100M-lora]    about eight minutes for all on two CPU cores
 
 Each rank loads a random Llama, makes two steps of full micro-batches, and exports, with the code of `stj run`. `-lora` trains
-adapters of rank 64. A rank's memory is
-the peak of its resident set beyond a baseline. The baseline is taken after the imports and one step of a tiny model, which
-imports the rest.
+adapters of rank 64. `-bf16` sets train.gradient_dtype=bf16, and each rank counts as a machine. A rank's memory is the peak of
+its resident set beyond a baseline. The baseline is taken after the imports and one step of a tiny model, which imports the
+rest.
 
 Writes benchmarks/results/plan.json. For each size it holds the plan's GB, both ranks' GB by phase, and `over_plan`, which is
 measured over planned.
 """
 
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +24,7 @@ RESULT = Path(__file__).parent / "results" / "plan.json"
 TINY = {"layers": 1, "hidden": 64, "vocabulary": 512}
 SIZES = {
     "48M": {"layers": 12, "hidden": 512, "vocabulary": 8192},
+    "48M-bf16": {"layers": 12, "hidden": 512, "vocabulary": 8192},
     "75M": {"layers": 4, "hidden": 1024, "vocabulary": 8192},
     "100M": {"layers": 6, "hidden": 1024, "vocabulary": 8192},
     "100M-lora": {"layers": 6, "hidden": 1024, "vocabulary": 8192},
@@ -44,17 +46,19 @@ def rank(size: str) -> dict[str, Any]:
 
     from random_llama import random_llama
 
-    from stj.config import Config, ModelConfig
+    from stj.config import Config, HardwareConfig, ModelConfig
     from stj.models.shapes import shape_of
     from stj.plan.training import training_plan
 
     with tempfile.TemporaryDirectory(prefix="stj-benchmark-") as folder:
-        config = _config(lora=size.endswith("-lora"))
+        config, machines = _config(size), size.endswith("-bf16")
+        if machines:
+            os.environ |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
         _phases(random_llama(Path(folder) / "tiny", **TINY), config)
         seed = random_llama(Path(folder) / "seed", **SIZES[size])
         shape = shape_of(ModelConfig(path=str(seed)))
         assert shape
-        planned = training_plan(shape, Config(train=config))
+        planned = training_plan(shape, Config(train=config, hardware=HardwareConfig(gpus=1 if machines else RANKS)))
         measured = {phase: round(size / 1e9, 3) for phase, size in _phases(seed, config).items()}
     return {"planned": {**asdict(planned), "rank_gb": planned.rank_gb}, "measured": measured}
 
@@ -99,11 +103,18 @@ def _phases(seed: Path, config: Any) -> dict[str, int]:
     return peaks
 
 
-def _config(*, lora: bool) -> Any:
+def _config(size: str) -> Any:
     from stj.config import LoraConfig, TrainConfig
 
-    adapters = LoraConfig(rank=64) if lora else None
-    return TrainConfig(device="cpu", workers=RANKS, max_seq_len=TOKENS, max_num_tokens=TOKENS, shard_gb=0.05, lora=adapters)
+    return TrainConfig(
+        device="cpu",
+        workers=RANKS,
+        max_seq_len=TOKENS,
+        max_num_tokens=TOKENS,
+        shard_gb=0.05,
+        lora=LoraConfig(rank=64) if size.endswith("-lora") else None,
+        gradient_dtype="bf16" if size.endswith("-bf16") else "fp32",
+    )
 
 
 def main() -> None:

@@ -241,6 +241,7 @@ def run_parts(boxes, command, scratch, result):
         result.begin(part)
         result.end(part, {"outcome": "done"})
 gpu.run_parts, gpu.RESULT, gpu.DRIVER = run_parts, Path(sys.argv.pop(1)), Path("/dev/null")
+gpu.DISK_GB = int(sys.argv.pop(1))
 gpu.main()
 """
 
@@ -252,9 +253,59 @@ def test_only_a_run_of_all_parts_on_a_gpu_is_kept_with_the_other_results(
     tmp_path: Path, words: list[str], written: bool
 ) -> None:
     kept, out = tmp_path / "kept.json", tmp_path / "out"
-    subprocess.run([sys.executable, "-c", WHOLE, BENCHMARKS, kept, "--out", out, *words], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", WHOLE, BENCHMARKS, kept, "0", "--out", out, *words], check=True, capture_output=True)
     assert kept.exists() == written
     assert not written or kept.read_text() == (out / "gpu.json").read_text()
+
+
+def test_a_checkout_that_cannot_be_written_loses_no_result(tmp_path: Path) -> None:
+    kept, out = tmp_path / "missing" / "kept.json", tmp_path / "out"
+    run = subprocess.run(
+        [sys.executable, "-c", WHOLE, BENCHMARKS, kept, "0", "--out", out], check=True, capture_output=True, text=True
+    )
+    assert run.stderr == f"{kept} is not written (No such file or directory): copy {out}/gpu.json there\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"), [([], True), (["bare", "full_8b"], True), (["bare"], False), (["--tiny"], False)]
+)
+def test_trainings_on_a_small_disk_are_refused_at_once(tmp_path: Path, words: list[str], refused: bool) -> None:
+    much = 10**9
+    command = [sys.executable, "-c", WHOLE, BENCHMARKS, tmp_path / "kept.json", str(much), "--out", tmp_path / "out", *words]
+    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert run.returncode == (2 if refused else 0)
+    assert f"error: TMPDIR={tmp_path} has " in run.stderr.splitlines()[-1] if refused else not run.stderr, run.stderr
+
+
+@pytest.mark.parametrize(
+    ("visible", "handle"),
+    [
+        (None, 0),
+        ("5", 5),
+        ("3,1", 3),
+        ("GPU-4f00-b", 4),
+        ("GPU-2f00,GPU-1f00", 2),
+        ("MIG-7", "MIG-7"),
+        ("", None),
+        ("9", None),
+    ],
+)
+def test_the_card_of_the_parts_is_asked(
+    benchmarks: None, monkeypatch: pytest.MonkeyPatch, visible: str | None, handle: int | str | None
+) -> None:
+    class Nvml(ModuleType):
+        nvmlInit = nvmlDeviceGetName = staticmethod(lambda *handle: handle[0] if handle else None)
+        nvmlDeviceGetCount = staticmethod(lambda: 8)
+        nvmlDeviceGetHandleByIndex = staticmethod(list(range(8)).__getitem__)
+        nvmlDeviceGetUUID = staticmethod(lambda handle: f"GPU-{handle}f00-b{handle}".encode())
+        nvmlDeviceGetHandleByUUID = staticmethod({"MIG-7": "MIG-7"}.__getitem__)
+
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml("pynvml"))
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert importlib.import_module("gpu_machine").card("nvmlDeviceGetName") == handle
 
 
 RATIO = st.floats(0.01, 3)

@@ -145,13 +145,66 @@ def test_the_check_of_a_list_names_missing_pins_and_files_of_two_packages(tmp_pa
     assert checked(tmp_path, "user==1.0", "cuda==12.6", "bindings==13.0") == (
         1,
         [
-            "tool is needed, and no line pins it",
-            "bindings and cuda share cuda/driver.so and 0 other files with different contents: ask for another version of one",
+            "tool is needed on Python 3.11, 3.12, 3.13, and no line pins it there",
+            "bindings and cuda share cuda/driver.so with different contents: ask for another version of one",
         ],
     )
     code, lines = checked(tmp_path, "user==1.0", "tool==2.0")
     assert code == 1
     assert [re.match(r"Python 3\.1[123]: .*tool==2\.0", line) is not None for line in lines] == [True] * 3
+
+
+def test_a_pin_counts_on_the_pythons_of_its_marker_alone(tmp_path: Path) -> None:
+    wheel(tmp_path, "aa", "1.0", {"aa.py": ""}, "bb>=1")
+    wheel(tmp_path, "bb", "1.0", {"bb.py": ""})
+    assert checked(tmp_path, "aa==1.0", 'bb==1.0 ; python_version < "3.12"') == (
+        1,
+        ["bb is needed on Python 3.12, 3.13, and no line pins it there"],
+    )
+    assert checked(tmp_path, "aa==1.0", 'bb==1.0 ; python_version < "3.12"', 'bb==1 ; python_version >= "3.12"') == (0, [])
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["aa", "aa>=1", "aa==1.*", "-r other.txt", "--no-index", "aa @ file:///aa.whl", "aa==1.0 --hash=sha256:00", "aa==1.0 == 2"],
+)
+def test_a_line_that_is_no_pin_is_named(tmp_path: Path, line: str) -> None:
+    wheel(tmp_path, "aa", "1.0", {"aa.py": ""})
+    assert checked(tmp_path, line) == (1, [f"a line must be a pin such as name==1.0, without options: {line}"])
+
+
+def test_a_check_of_nothing_fails(tmp_path: Path) -> None:
+    assert checked(tmp_path, "# nothing", "") == (1, ["it pins no package"])
+    for words in ([], [str(tmp_path / "missing.txt")]):
+        command = [sys.executable, str(LISTS / "check.py"), *words]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (ran.returncode, len(ran.stderr.splitlines())) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "path"),
+    [
+        ({"ENTRY": "tool = a:main"}, {"ENTRY": "tool = b:main"}, "bin/tool"),
+        ({"ENTRY": "Tool = a:main"}, {"b-1.0.data/scripts/Tool": "#!python"}, "bin/Tool"),
+        ({"a-1.0.data/data/bin/tool": "x"}, {"b-1.0.data/scripts/tool": "y"}, "bin/tool"),
+        ({"a-1.0.data/data/lib/python3.11/site-packages/m.py": "x"}, {"m.py": "y"}, "m.py"),
+        ({"cuda": "x"}, {"cuda/x.py": "x", "cuda/y.py": "y"}, "cuda"),
+        ({"bin/tool": "x"}, {"b-1.0.data/scripts/tool": "y"}, ""),
+        ({"a-1.0.data/headers/m.h": "x"}, {"b-1.0.data/headers/m.h": "y"}, ""),
+        ({"ENTRY": "tool = c:main"}, {"ENTRY": "tool = c:main"}, ""),
+        ({"_vendor/c-1.0.dist-info/entry_points.txt": "[console_scripts]\ntool=c"}, {"ENTRY": "tool = b:main"}, ""),
+    ],
+)
+def test_paths_are_compared_as_they_are_installed(
+    tmp_path: Path, first: Mapping[str, str], second: Mapping[str, str], path: str
+) -> None:
+    for name, files in (("a", first), ("b", second)):
+        points = {f"{name}-1.0.dist-info/entry_points.txt": f"[console_scripts]\n{files['ENTRY']}"} if "ENTRY" in files else {}
+        wheel(tmp_path, name, "1.0", points or files)
+    line = f"a and b share {path} with different contents: ask for another version of one"
+    assert checked(tmp_path, "a==1.0", "b==1.0") == ((1, [line]) if path else (0, []))
+    apart = ('a==1.0 ; python_version < "3.12"', 'b==1.0 ; python_version >= "3.12"')
+    assert checked(tmp_path, *apart) == (0, [])
 
 
 def installed(name: str) -> bool:

@@ -59,11 +59,13 @@ def node_findings(needs: MachineNeeds, answer_s: float = _ANSWER_S) -> list[Find
 
 
 def _ready_words(ready: int, late: int) -> str:
-    words = "1 machine has what the run needs" if ready == 1 else f"{ready} machines have what the run needs"
+    asked = "asked when an engine or rank starts there"
+    fit = "1 machine has what the run needs" if ready == 1 else f"{ready} machines have what the run needs"
     if not late:
-        return words
-    asked = "1 has not answered, and is" if late == 1 else f"{late} have not answered, and are"
-    return f"{words}; {asked} asked when an engine or rank starts there"
+        return fit if ready else f"no machine is there yet: each is {asked}"
+    machines = "" if ready else " machine" if late == 1 else " machines"
+    waiting = f"{late}{machines} {'has' if late == 1 else 'have'} not answered, and {'is' if late == 1 else 'are'} {asked}"
+    return f"{fit}; {waiting}" if ready else waiting
 
 
 def refuse_unfit_node(needs: MachineNeeds) -> None:

@@ -10,6 +10,7 @@ import logging
 import math
 import re
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
@@ -42,6 +43,8 @@ from stj.passes.window import ReadingWindow
 from stj.rows import Row
 from stj.storage.artifacts import Artifact
 from stj.text import LiveLine
+
+log = logging.getLogger(__name__)
 
 _CALLS_PER_ENGINE = 32  # Split the rows in flight into this many calls.
 _ROWS_AHEAD = 2  # Queue this multiple of rows_in_flight: finished rows wait for the slowest of their call.
@@ -77,7 +80,7 @@ def run_pass(
     waits = EngineWaits(engine_demand(config, [spec.model]), registry)
     watch = PassWatch(spec, committer, registry, live_line, config.commit_interval_s, waits)
     try:
-        failure = _failure(spec, config, committer, registry, watch)
+        failure = _attempt_rows(spec, config, committer, registry, watch)
     finally:
         try:
             watch.close()
@@ -88,8 +91,13 @@ def run_pass(
     committer.finish(spec.dollars, spec.limit, seconds=round(time.monotonic() - started, 1))
 
 
-def _failure(spec: Pass, config: EngineConfig, committer: StreamCommitter, registry: Any, watch: PassWatch) -> StjError | None:
-    """Runs the rows, and returns the error for the user if it fails: without frames, since those hold engines."""
+def _attempt_rows(
+    spec: Pass, config: EngineConfig, committer: StreamCommitter, registry: Any, watch: PassWatch
+) -> StjError | None:
+    """Runs the rows, and returns the error for the user if that fails. No error holds engines, which would keep their machines.
+
+    An error is returned without frames. Ctrl-C and a broken pipe are raised with frames whose variables are cleared.
+    """
     failure: StjError | None = None
     try:
         _run_rows(spec, config, committer, registry, watch)
@@ -97,12 +105,23 @@ def _failure(spec: Pass, config: EngineConfig, committer: StreamCommitter, regis
         # A thread that calls Ray while Ray shuts down ends this process, with an exit code of Ray's.
         end_streaming_executors(_EXECUTOR_TIMEOUT_S)
         if isinstance(error, BrokenPipeError) or not isinstance(error, Exception):
+            _clear_frames(error)
             raise  # Ctrl-C, or the reader of on_row's output has seen enough
+        log.debug("the rows ended with an error:\n%s", traceback.format_exc())
         failure = _cause(error).with_traceback(None)
         failure.__context__ = failure.__cause__ = None
     if failure:
-        gc.collect()  # Objects of Ray Data that refer to each other hold the engines, which would keep their machines.
+        gc.collect()  # Objects of Ray Data that refer to each other hold the engines too.
     return failure
+
+
+def _clear_frames(error: BaseException) -> None:
+    """Forgets what the ended functions of an error's tracebacks held. Its tracebacks still name their lines."""
+    link: BaseException | None = error
+    while link:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    gc.collect()
 
 
 def _run_rows(spec: Pass, config: EngineConfig, committer: StreamCommitter, registry: Any, watch: PassWatch) -> None:

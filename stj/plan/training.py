@@ -104,7 +104,7 @@ def training_plan(shape: Shape, config: Config) -> TrainingPlan:
     offloaded = train.offload == "optimizer"
     trained = trained_parameters(shape, train)
     part, frozen = trained / train.workers, (shape.parameters if train.lora else 0) / train.workers
-    bucket, copies = _bucket_bytes(shape, trained, train)
+    bucket, copies = _bucket_bytes(shape, trained, train, per_machine)
     loading = _loading_bytes(shape)
     sums = 0 if offloaded else 2 * part  # Beyond bf16; offloaded, they are on the host.
     plan = TrainingPlan(
@@ -176,19 +176,37 @@ def _gathered_bytes(shape: Shape, train: TrainConfig) -> float:
     return 2 * min(shape.parameters, max(at_work, _sizes(shape, train).stage3_max_live_parameters))
 
 
-def _bucket_bytes(shape: Shape, trained: int, train: TrainConfig) -> tuple[float, float]:
-    """The bucket of gradients in train.gradient_dtype, and the copies in fp32 from which it is summed.
+def _bucket_bytes(shape: Shape, trained: int, train: TrainConfig, per_machine: int) -> tuple[float, float]:
+    """The bucket of gradients in train.gradient_dtype, and the copies from which it is summed.
 
-    A gradient larger than the bucket is summed alone, with a copy in bf16 and one in fp32. On a CPU only the used part of the
-    bucket takes memory, and gloo sums another copy. There the same memory takes gloo's copy of the layers that it gathers: it
-    counts if it is larger, as with adapters.
+    A gradient larger than the bucket is summed alone, and is itself a copy in bf16. On a CPU only the used part of the bucket
+    takes memory. There the same memory takes gloo's copy of the layers that it gathers: it counts if it is larger, as with
+    adapters.
     """
     bucket, size = _sizes(shape, train).reduce_bucket_size, GRADIENT_BYTES[train.gradient_dtype]
     used = min(trained, bucket)
+    copies = _copies_bytes(train, per_machine, used, min(shape.largest_parameter, used))
     if train.device == "cpu":
-        return size * used, max(8 * used, _gathered_bytes(shape, train))
-    alone = 6 * shape.largest_parameter if not train.lora and shape.largest_parameter > bucket else 0
-    return size * bucket, max(4 * used, alone)
+        return size * used, max(copies, _gathered_bytes(shape, train))
+    largest = shape.largest_parameter if not train.lora and shape.largest_parameter > bucket else 0
+    return size * bucket, max(copies, 2 * largest + _copies_bytes(train, per_machine, largest, largest))
+
+
+def _copies_bytes(train: TrainConfig, per_machine: int, numbers: int, largest: int) -> float:
+    """Copies of gradients while they are summed, the largest of which has `largest` numbers: one in fp32, and gloo's own copy.
+
+    With train.gradient_dtype=bf16 (mean_by_machine in train/deepspeed_private.py) each gradient is padded in bf16 before. The
+    sum of a machine's ranks in fp32 is beside the copy, and then, if there are several machines, that sum and the last one in
+    bf16. If machines have different numbers of ranks, each rank counts as a machine.
+    """
+    gloo = 2 if train.device == "cpu" else 1
+    if train.gradient_dtype == "fp32":
+        return 4.0 * gloo * numbers
+    ranks = 1 if train.workers % per_machine else per_machine
+    padded = 2 * largest
+    inside = 4 * gloo * numbers - 4 * numbers + 4 * numbers / ranks
+    across = (4 + 2 * gloo) * numbers / ranks + 2 * numbers / train.workers if train.workers > ranks else 0
+    return 4 * numbers + max(padded, inside, across)
 
 
 def _export_bytes(shape: Shape, train: TrainConfig) -> float:

@@ -156,9 +156,23 @@ def test_the_settings_that_spare_the_network_are_counted() -> None:
     assert "18 second copy of the weights" in copied.line()
     assert not copied.fits  # on 80 GB
     assert plain.update_gb - bf16.update_gb == pytest.approx(1.0)  # half of a bucket of 500M
-    assert plain.gradients_gb - bf16.gradients_gb == pytest.approx(1.0)
+    embedding = 128_256 * 8192  # larger than the bucket: it is padded in bf16 before it is summed
+    assert plain.gradients_gb - bf16.gradients_gb == pytest.approx(1.0 - 2 * embedding / 1e9)
     assert plain.update_gb - given.update_gb == pytest.approx(1.6)
     assert given.gathered_gb == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "copies"),
+    [(8, 8, 4 + 0.5), (32, 8, 4 + 6 / 8 + 2 / 32), (32, 1, 4 + 6 + 2 / 32), (30, 8, 4 + 6 + 2 / 30), (1, 8, 4 + 4)],
+)
+def test_sums_in_bf16_take_more_copies_the_fewer_ranks_a_machine_has(workers: int, gpus: int, copies: float) -> None:
+    words = (f"train.workers={workers}", f"hardware.gpus={gpus}", "models.seed.path=meta-llama/Meta-Llama-3-8B")
+    bucket = "train.deepspeed={zero_optimization: {reduce_bucket_size: 4000000000}}"  # Large beside the padded embedding.
+    training = planned(*words, bucket, "train.gradient_dtype=bf16").training
+    assert training is not None
+    sums = 2 * 8.03 / workers
+    assert training.gradients_gb - sums == pytest.approx(4 * (2 + copies), rel=0.001)  # 2 is the bucket itself
 
 
 def test_one_machine_has_no_second_copy() -> None:
@@ -250,8 +264,9 @@ def test_fine_tuning_adapters_takes_three_quarters_of_the_work() -> None:
 
 @pytest.mark.long
 @pytest.mark.engine
-def test_real_ranks_hold_what_the_plan_says() -> None:
-    code = "import json, plan_check; print(json.dumps(plan_check.measure('48M')))"
+@pytest.mark.parametrize("size", ["48M", "48M-bf16"])
+def test_real_ranks_hold_what_the_plan_says(size: str) -> None:
+    code = f"import json, plan_check; print(json.dumps(plan_check.measure({size!r})))"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "benchmarks", capture_output=True, text=True, check=True)
     measured = json.loads(ran.stdout.splitlines()[-1])
     assert measured["over_plan"] == pytest.approx(1, abs=0.15), measured

@@ -1,12 +1,15 @@
 """Training on a cluster that grows from zero: its ranks wait together, at their place, and say what they wait for."""
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
+from ray.train import ScalingConfig
 
 from stj.config import ModelConfig, RayConfig
 from stj.errors import CapacityError
@@ -14,9 +17,11 @@ from stj.passes.session import joined_cluster
 from stj.passes.waiting import waiting_ranks
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
+from stj.train import launch
 from stj.train.launch import train
 from tests.conftest import soon
-from tests.passes.fake_autoscaler import FakeCluster, fake_cluster
+from tests.passes.fake_autoscaler import IDLE_S, TYPES, FakeCluster, fake_cluster
+from tests.passes.slow_pass import every_second
 from tests.train.conftest import write_examples
 from tests.train.test_launch import CONFIG, EXAMPLES
 
@@ -64,3 +69,33 @@ def test_ranks_that_get_no_machine_name_the_type_and_the_reason(
     )
     with pytest.raises(CapacityError, match=f"{words} .*InsufficientInstanceCapacity"):
         fine_tune(tmp_path, seed_directory, deadline_s=15)
+
+
+def with_two_gpus(**words: Any) -> ScalingConfig:
+    """What each rank asks Ray for, and two GPUs beside it."""
+    return ScalingConfig(**words | {"use_gpu": True, "resources_per_worker": words["resources_per_worker"] | {"GPU": 2}})
+
+
+def test_the_first_machine_is_kept_while_the_second_one_cannot_be_had(
+    cluster: FakeCluster, seed_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "ScalingConfig", with_two_gpus)
+    one = TYPES["gpu-on-demand"] | {"max_workers": 1}
+    cluster.configure(types={"gpu-first": one, "gpu-second": one})
+    cluster.refuse("gpu-second")
+    seen: list[tuple[float, set[str]]] = []
+
+    def look() -> None:
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"] and "market-type" in node["Labels"]}
+        if alive or seen:
+            seen.append((time.monotonic(), alive))
+        if seen and seen[-1][0] - seen[0][0] > 2 * IDLE_S:
+            cluster.refuse()
+
+    with every_second(look):
+        fine_tune(tmp_path, seed_directory, deadline_s=240)
+    (first,) = seen[0][1]
+    alone_s = max(when for when, alive in seen if alive == {first}) - seen[0][0]
+    assert alone_s > 2 * IDLE_S
+    assert all(first in alive for _, alive in seen)
+    assert len(set().union(*(alive for _, alive in seen))) == 2
