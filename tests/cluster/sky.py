@@ -36,7 +36,7 @@ def sky(text: str) -> Faults:
     yield from differs(
         "envs",
         task["envs"],
-        {"RUN_ROOT": "s3://YOUR-BUCKET/paper", "RAY_AUTH_MODE": "token", "RAY_JOB_STOP_WAIT_TIME_S": "400"},
+        {"RUN_ROOT": "s3://YOUR-BUCKET/paper", "RAY_AUTH_MODE": "token", "RAY_JOB_STOP_WAIT_TIME_S": "30"},
     )
     yield from differs("secrets", task["secrets"], {"RAY_AUTH_TOKEN": None, "HF_TOKEN": ""})
     yield from _run(task)
