@@ -5,6 +5,18 @@
 
 from tests.cluster.planted_in_scripts import REPLACED_IN_SCRIPTS
 
+REPLACED_EVERYWHERE: list[dict[str, str]] = [
+    {"--object-manager-port=8076": "--object-manager-port=6379"},
+    {"--object-manager-port=8076": "--object-manager-port=10500"},
+    {"--port=6379": "--port=8265", "HEAD_IP:6379": "HEAD_IP:8265"},
+    {"--port=6379": "--port=10001", "HEAD_IP:6379": "HEAD_IP:10001"},
+    {"STOP_WAIT_TIME_S=400": "STOP_WAIT_TIME_S=400000"},
+    {"ulimit -n 65536": "ulimit -n 1048577"},
+    {"# /home/ray/.cache/huggingface/token:": "# /home/ray/.huggingface/token:"},
+    {"token: ~/.cache/huggingface/token": "token: ~/.ray/auth_token"},
+    {"max_workers: 4\n": "max_workers: 400\n", "max_workers: 8\n": "max_workers: 800\n"},
+]
+"""Faults of aws.yaml and of gcp.yaml that agree in all their places: what becomes what."""
 REPLACED: dict[str, list[tuple[str, str]]] = {
     "aws.yaml": [
         ("  image: YOUR-IMAGE", "  image: rayproject/ray:2.60.0-py311-gpu"),
@@ -77,6 +89,9 @@ REPLACED: dict[str, list[tuple[str, str]]] = {
         ("max_workers: 8\n", "max_workers: 8\nmax_workers: 4\n"),
         ("EFA=1.51.0", "EFA=1.20.0"),
         ("driver 580.65.06 or newer", "driver 550.54.14 or newer"),
+        ("ami/x86_64/base", "ami/arm64/base"),
+        ("of 2026-01-02 or later", "of 2024-01-02 or later"),
+        ("allows all traffic to and from itself", "allows TCP to and from itself"),
     ],
     "aws-head-policy.json": [
         ("iam:PassRole", "iam:GetRole"),
@@ -166,6 +181,7 @@ REPLACED: dict[str, list[tuple[str, str]]] = {
             "      machineType: n2-standard-16\n",
             "      machineType: n2-standard-16\n      guestAccelerators: [{acceleratorCount: 8}]\n",
         ),
+        ("common-cu129-ubuntu", "common-cu118-ubuntu"),
     ],
     "kuberay.yaml": [
         ("NVIDIA 580.65.06", "NVIDIA 570.86.15"),
@@ -232,6 +248,16 @@ REPLACED: dict[str, list[tuple[str, str]]] = {
             "        rayStartParams: {num-gpus: '4'}\n        template: &gpu-pod",
         ),
         ("s3://YOUR-BUCKET/paper", "/tmp/paper"),
+        ('cpu: "8", memory: 32Gi', 'cpu: "8", memory: 1Gi'),
+        ('cpu: "8", memory: 32Gi', "cpu: 500m, memory: 32Gi"),
+        ("ephemeral-storage: 50Gi", "ephemeral-storage: 1Gi"),
+        ("ephemeral-storage: 50Gi", 'ephemeral-storage: 50Gi, nvidia.com/gpu: "8"'),
+        ("default-interface: eth0", "default-interface: eth1"),
+        ("local-ssd=count=16", "local-ssd=count=1"),
+        ("instanceStorePolicy: RAID0", "instanceStorePolicy: NONE"),
+        ("secret generic hugging-face", "secret generic huggingface"),
+        ("--from-literal=token", "--from-literal=HF_TOKEN"),
+        ("backoffLimit: 5", "backoffLimit: 100000"),
     ],
     "sky.yaml": [
         ("driver 580.65.06", "driver 535.0"),
@@ -272,6 +298,10 @@ REPLACED: dict[str, list[tuple[str, str]]] = {
         ("dashboard-agent-listen-port=52366", "dashboard-agent-listen-port=52366 --dashboard-host=0.0.0.0"),
         ("RUN_ROOT: s3://YOUR-BUCKET/paper", "RUN_ROOT: /scratch/paper"),
         ("name: stj-paper", "name: STJ_paper!"),
+        ("--secret RAY_AUTH_TOKEN", "--env RAY_AUTH_TOKEN"),
+        ("rand -hex 32", "rand -hex 4"),
+        *(("$head:6379", f"$head:{port}") for port in (8265, 8266, 10050, 10500)),
+        *(("listen-port=52366", f"listen-port={port}") for port in (8265, 8266, 10050, 10500)),
     ],
     "Dockerfile": [
         ("FROM python:3.11-slim-bookworm", "FROM rayproject/ray:2.60.0-py311-gpu"),
@@ -316,6 +346,12 @@ REPLACED: dict[str, list[tuple[str, str]]] = {
         ("TMPDIR=/scratch/tmp", "TMPDIR=/tmp"),
         ("LC_ALL=C.UTF-8\n", "LC_ALL=C.UTF-8\nENV HF_TOKEN=hf_x\n"),
         ("EFA=1.51.0", "EFA=1.4.0"),
+        ("RUN apt-get update \\\n    && apt-get", "RUN apt-get update \\\n    | apt-get"),
+        ("RUN apt-get update \\\n    && apt-get", "RUN apt-get update \\\n    || apt-get"),
+        ("/bin/bash ray \\\n    && echo", "/bin/bash ray \\\n    | echo"),
+        ("uv==0.13.8 \\\n    && uv", "uv==0.13.8 \\\n    || uv"),
+        ("ldconfig && ldconfig", "ldconfig; ldconfig"),
+        ("-printf '%h\\n' | sort", "-printf '%h\\n' && sort"),
     ],
     **REPLACED_IN_SCRIPTS,
 }
