@@ -37,18 +37,18 @@ fi
 scratch=${SCRATCH:-${SLURM_TMPDIR:-/tmp}}/stj-$USER
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/.ray/auth_token  # On the home directory that all nodes share.
 export RAY_JOB_STOP_WAIT_TIME_S=400  # SLURM's notice above is 430 s.
+hf_token=${HF_TOKEN_PATH:-${HF_HOME:-$HOME/.cache/huggingface}/token}  # For gated models.
 mounts=("$PWD:$PWD" "$scratch:/scratch" "$HOME/.ray:$HOME/.ray")
-if [ -f "$HOME/.cache/huggingface/token" ]; then
-    mounts+=("$HOME/.cache/huggingface/token:/home/ray/.cache/huggingface/token")  # For gated models.
-fi
+if [ -f "$hf_token" ]; then mounts+=("$hf_token:/home/ray/.cache/huggingface/token"); fi
 if [ -n "${MOUNTS:-}" ]; then mounts+=("$MOUNTS"); fi  # For run_root and data: MOUNTS=/shared:/shared
 joined=$(IFS=,; echo "${mounts[*]}")
 
 case $container in
     none)
         export PATH="$PWD/.venv/bin:$PATH"
-        export HF_TOKEN_PATH=${HF_TOKEN_PATH:-${HF_HOME:-$HOME/.cache/huggingface}/token}
+        export HF_TOKEN_PATH=$hf_token
         export HF_HOME=$scratch/hf STJ_CACHE=$scratch/stj TMPDIR=$scratch/tmp XDG_CACHE_HOME=$scratch/cache
+        export TRITON_CACHE_DIR=$scratch/cache/triton FLASHINFER_WORKSPACE_BASE=$scratch/cache  # Else on the shared home directory.
         directory=$scratch
         inside=()
         in_container=()
@@ -68,6 +68,11 @@ case $container in
         exit 2
         ;;
 esac
+
+if [ "$container" != none ]; then  # Apptainer lets this shell's variables win over the image's.
+    unset HF_HOME HF_TOKEN_PATH STJ_CACHE TMPDIR XDG_CACHE_HOME TRITON_CACHE_DIR FLASHINFER_WORKSPACE_BASE CUDA_HOME LC_ALL
+    unset PYTHONHOME PYTHONPATH  # Python programs of this machine; the image has its own.
+fi
 
 if [ ! -s "$RAY_AUTH_TOKEN_PATH" ]; then  # The cluster's key.
     (umask 077 && mkdir -p "$HOME/.ray" && head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' > "$RAY_AUTH_TOKEN_PATH")

@@ -18,7 +18,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from tests.cluster.dockerfile import ENVIRONMENT
-from tests.cluster.planted import REPLACED
+from tests.cluster.planted import REPLACED, REPLACED_EVERYWHERE
 from tests.cluster.reading import CLUSTER, ROOT
 from tests.cluster.rules import RULES, faults
 from tests.cluster.scripts import SCRIPTS, script_faults
@@ -45,6 +45,16 @@ def test_a_planted_fault_is_noticed(name: str, number: int, tmp_path: Path) -> N
     planted = text.replace(old, new) if name == "kuberay.yaml" else text.replace(old, new, 1)
     noticed = script_faults(name, planted, tmp_path) if name in SCRIPTS else next(faults(name, planted), None)
     assert noticed, f"{old!r} became {new!r}, and no rule noticed"
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml"])
+@pytest.mark.parametrize("number", range(len(REPLACED_EVERYWHERE)))
+def test_a_fault_that_agrees_in_all_its_places_is_noticed(name: str, number: int) -> None:
+    planted = (CLUSTER / name).read_text()
+    for old, new in REPLACED_EVERYWHERE[number].items():
+        assert old in planted, "the fault cannot be planted: the file has changed"
+        planted = planted.replace(old, new)
+    assert next(faults(name, planted), None), f"{REPLACED_EVERYWHERE[number]}: no rule noticed"
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")

@@ -101,8 +101,28 @@ def test_the_cost_that_a_file_states_is_the_plan_s(path: Path) -> None:
     config = load([CONF.parent / word for word in command if word.endswith(".yaml")])
     stated = re.search(r"Cost: .*?about ([\d,]+) (?:GPU-)?hours", opening)
     assert stated
+    assert int(stated[1].replace(",", "")) == planned_hours(config)
+
+
+def planned_hours(config: Config) -> Any:
+    """The plan's GPU-hours, to compare with a rounded number."""
     hours = sum(phase.gpu_hours * sum(phase.times) for phase in run_plan(config).phases if phase.gpu_hours)
-    assert int(stated[1].replace(",", "")) == pytest.approx(hours, rel=0.03, abs=0.6)
+    return pytest.approx(hours, rel=0.015, abs=0.6)
+
+
+def test_the_costs_on_plain_machines_of_google_are_the_plan_s() -> None:
+    text = " ".join((CONF.parent / "cluster" / "README.md").read_text().split())
+    stated = re.search(
+        r"`hardware\.network_gbs=(\d+)`, `conf/paper\.yaml` takes about (\d+) GPU-hours instead of (\d+)\."
+        r"[^.]*\.yaml` and GKE can use GPUDirect-TCPX \((\d+)\)",
+        text,
+    )
+    assert stated
+    network, plain, fastest, tcpx = (int(number) for number in stated.groups())
+    files = [CONF / "paper.yaml", CONF / "hardware" / "8xh100-80.yaml"]
+    assert plain == planned_hours(load(files, [f"hardware.network_gbs={network}"]))
+    assert fastest == planned_hours(load(files))
+    assert tcpx == planned_hours(load([*files, CONF / "hardware" / "tcpx-1000.yaml"]))
 
 
 @pytest.mark.parametrize("path", RUNS + HARDWARE, ids=name_of)

@@ -1,13 +1,19 @@
 """Rules for cluster/aws.yaml and cluster/aws-head-policy.json."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from tests.cluster.ray_up import docker_options, played, ray_accepts, ray_up, scratch
-from tests.cluster.reading import GPU_TYPES, Faults, differs, efa_versions, old_drivers, read, read_json
+from tests.cluster.reading import GPU_TYPES, Faults, differs, efa_versions, old_drivers, read, read_json, says
 
 _DISK = "/opt/dlami/nvme"  # AWS's deep learning images mount it
+
+_HEADER = (
+    '"Deep Learning Base AMI with Single CUDA (Ubuntu 22.04)" of 2026-01-02 or later.',
+    "--name /aws/service/deeplearning/ami/x86_64/base-with-single-cuda-ubuntu-22.04/latest/ami-id\n",
+    "one security group, which allows all traffic to and from itself",  # EFA is no TCP
+    "create-placement-group --group-name YOUR-PLACEMENT-GROUP --strategy cluster\n",
+)
 
 
 def aws(text: str) -> Faults:
@@ -19,10 +25,7 @@ def aws(text: str) -> Faults:
     yield from old_drivers(text)
     yield from efa_versions(text)
     yield from _provider(content["provider"])
-    systems = re.findall(r"Single CUDA \(Ubuntu ([\d.]+)\)|base-with-single-cuda-ubuntu-([\d.]+)/latest/ami-id", text)
-    yield from differs("the systems of AWS's image", ["".join(version) for version in systems], ["22.04", "22.04"])
-    if "--strategy cluster" not in text:
-        yield "EFA wants a placement group of machines that stand together"
+    yield from says(text, *_HEADER)
     yield from differs("ImageId", {config["ImageId"] for config in (head, gpu, spot)}, {"ami-YOUR-IMAGE"})
     yield from differs("the head's profile", head["IamInstanceProfile"], {"Name": "YOUR-HEAD-PROFILE"})
     yield from differs("the GPU machines' profile", gpu["IamInstanceProfile"], {"Name": "YOUR-GPU-PROFILE"})

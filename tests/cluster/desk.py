@@ -14,22 +14,30 @@ _FAKES = {
     "srun": """case "$*" in
         *getent*) echo "srun $*" >> "$LOG"; echo "${HEAD_ADDRESS-10.0.0.1 STREAM node1}" ;;
         *mkdir*) echo "srun $*" >> "$LOG"; shift 2; exec "$@" ;;
-        *) for name in RAY_AUTH_MODE RAY_AUTH_TOKEN_PATH RAY_JOB_STOP_WAIT_TIME_S HF_TOKEN_PATH HF_HOME STJ_CACHE TMPDIR \\
-               XDG_CACHE_HOME PATH; do echo "$name=${!name-}" >> "$LOG"; done
+        *) note_environment
            printf '[%s]\\n' "$@" >> "$LOG"
            [ -z "${DRIVER:-}" ] || { bash -c "$DRIVER" "$LOG"; exit; }
            exit "${STEP_CODE:-0}" ;;
     esac""",
-    "ray": """echo "ray $*" >> "$LOG"
+    "ray": """note_environment
+        echo "ray $*" >> "$LOG"
         [ -z "${RAY_FAILS:-}" ] || { echo "ray cannot start" >&2; exit 1; }
         echo $$ > "$LOG.ray"
         trap '/bin/sleep 0.1; exit 0' TERM
         /bin/sleep "${RAY_LIVES:-60}" & wait $!""",
     "tail": '[ "$1 $2" = "-n 20" ] && exec /usr/bin/tail "$@"',
-    "job": """printf '[%s]' job "$RAY_ADDRESS" "$@" >> "$LOG"; echo >> "$LOG"; echo $$ > "$LOG.job"
+    "job": """printf '[%s]' job "$RAY_ADDRESS" "$@" >> "$LOG"; echo >> "$LOG"
+        note_environment
+        [ -z "${DRIVER_PID:-}" ] || for _ in {1..300}; do
+            [ "$(cat "$DRIVER_PID" 2> /dev/null)" = $$ ] && { echo "its process is known" >> "$LOG"; break; }
+            /bin/sleep 0.01
+        done
         /bin/sleep "${JOB_LIVES:-0}"; exit "${CODE:-0}\"""",
 }
 _FUNCTIONS = """
+note_environment() {  # as it was at the start of this program
+    /bin/cat /proc/$$/environ > "$LOG.${0##*/}.environ"
+}
 timeout() {
     [ "$1 $2 $3 $5 $6" = "5 bash -c 10.0.0.1 6379" ] && [ "$4" = 'exec 3<> "/dev/tcp/$0/$1"' ] || return 1
     local checks=0 looks=0  # a machine that is busy starts programs in any order
@@ -50,6 +58,8 @@ sleep() {  # no loop is endless, and none spins at first
 }
 """
 """Calls that a script makes a hundred times are functions in its own shell: a program takes milliseconds to start."""
+_SHELL_S = {"_", "OLDPWD", "SHLVL"}
+"""Variables that bash changes by itself."""
 _PYTHON = """
 import os, sys, time
 from types import SimpleNamespace
@@ -89,6 +99,7 @@ class Desk:
         _program(self.programs / "python", f'#!/bin/bash\nexec {sys.executable} -IS {directory}/python.py "$@"\n')
         (directory / "functions.sh").write_text(_FUNCTIONS)
         self.runs = 0
+        self.given: dict[str, str] = {}
         self.ray_lives_on = False
 
     @property
@@ -109,10 +120,11 @@ class Desk:
         self.log.touch()
         place = {"HOME": str(self.directory / "home"), "LOG": str(self.log), "PATH": f"{self.programs}:/usr/bin:/bin"}
         place["BASH_ENV"] = str(self.directory / "functions.sh")
+        self.given = place | environment
         script = subprocess.Popen(
             ["bash", self.script, *words],
             cwd=self.directory,
-            env=place | environment,
+            env=self.given,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -125,6 +137,12 @@ class Desk:
             with suppress(ProcessLookupError):
                 os.killpg(script.pid, signal.SIGKILL)
             script.communicate()
+
+    def environment(self, program: str) -> dict[str, str]:
+        """The variables that the last start of a program found; PWD is the directory that the script was in."""
+        lines = Path(f"{self.log}.{program}.environ").read_text().split("\0")
+        variables = dict(line.split("=", 1) for line in lines if line)
+        return {name: value for name, value in variables.items() if name not in _SHELL_S}
 
     def has_called(self, words: str, seconds: float = 8) -> bool:
         """Whether the script calls this within the time."""

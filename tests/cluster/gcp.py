@@ -7,6 +7,8 @@ from typing import Any
 from tests.cluster.ray_up import docker_options, played, ray_accepts, ray_up, scratch
 from tests.cluster.reading import GPU_TYPES, Faults, differs, old_drivers, read
 
+_IMAGE = "projects/deeplearning-platform-release/global/images/family/common-cu129-ubuntu-2204-nvidia-580"
+
 
 def gcp(text: str) -> Faults:
     """cluster/gcp.yaml."""
@@ -49,9 +51,7 @@ def _gcp(content: Mapping[str, Any]) -> Faults:
             rf"zones/[^/]+/diskTypes/({'|'.join(kinds)})", made_from["diskType"]
         ):
             yield f"the disk of {name} is too small, or of a type that the machine refuses (without a type: pd-standard)"
-        family = r"projects/deeplearning-platform-release/global/images/family/common-cu\d+-ubuntu-2204-nvidia-\d+"
-        if not re.fullmatch(family, made_from["sourceImage"]):
-            yield f"the image of {name} is none of Google's for deep learning"
+        yield from differs(f"the image of {name}", made_from["sourceImage"], _IMAGE)
     stays = {"onHostMaintenance": "TERMINATE", "automaticRestart": False}
     yield from differs("scheduling", types["gpu-on-demand"]["node_config"]["scheduling"], stays)
     spot = {**stays, "provisioningModel": "SPOT", "instanceTerminationAction": "DELETE"}

@@ -19,12 +19,19 @@ from tests.cluster.reading import (
     pinned,
     read,
     run_config,
+    says,
 )
 
 _POD_KEYS = {
     *("restartPolicy", "serviceAccountName", "terminationGracePeriodSeconds", "affinity", "tolerations"),
     *("containers", "initContainers", "volumes"),
 }
+
+_HEADER = (
+    "kubectl create secret generic hugging-face --from-literal=token=...",
+    "GKE: --accelerator=...,gpu-driver-version=latest.",  # the default is older
+    "GKE: --ephemeral-storage-local-ssd=count=16. EKS: instanceStorePolicy: RAID0.",
+)
 
 
 def kuberay(text: str) -> Faults:
@@ -39,8 +46,7 @@ def kuberay(text: str) -> Faults:
     )
     yield from old_drivers(text)
     yield from efa_versions(text)
-    if "gpu-driver-version=latest" not in text:
-        yield "GKE's default driver is older"
+    yield from says(text, *_HEADER)
     (command,) = commands(spec["entrypoint"])
     config = run_config(command)
     run = (config.run_root, config.train.workers, config.train.place, config.engine.place)
@@ -50,8 +56,8 @@ def kuberay(text: str) -> Faults:
     keys = {"entrypoint", "backoffLimit", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "rayClusterSpec"}
     yield from differs("the job's keys", set(spec), keys)
     yield from differs("shutdownAfterJobFinishes", spec["shutdownAfterJobFinishes"], True)
-    if spec["backoffLimit"] < 1 or not 0 <= spec["ttlSecondsAfterFinished"] <= 3600:
-        yield "the job is not tried again, or its cluster stays"
+    yield from differs("how often the job is tried again", spec["backoffLimit"], 5)
+    yield from differs("the seconds that its cluster stays", spec["ttlSecondsAfterFinished"], 600)
     yield from differs("rayVersion", cluster["rayVersion"], pinned("ray"))
     yield from differs("authOptions", cluster["authOptions"], {"mode": "token"})
     yield from differs("enableInTreeAutoscaling", cluster["enableInTreeAutoscaling"], True)
@@ -60,6 +66,8 @@ def kuberay(text: str) -> Faults:
     yield from differs("the cluster's keys", set(cluster), keys)
     head, groups = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
     yield from differs("the head", head["rayStartParams"], {"num-cpus": "0"})
+    resources = head["template"]["spec"]["containers"][0]["resources"]["limits"]
+    yield from differs("its resources", resources, {"cpu": "8", "memory": "32Gi", "ephemeral-storage": "50Gi"})
     yield from differs("the groups", [group["groupName"] for group in groups], list(GPU_TYPES))
     for group in (head, *groups):
         yield from _pod(group["template"]["spec"])
@@ -71,8 +79,7 @@ def _autoscaler(options: Mapping[str, Any]) -> Faults:
     """A pod that waits counts as out of stock after longer than a start takes, and before a run gives up."""
     yield from differs("the autoscaler's keys", set(options), {"version", "idleTimeoutSeconds", "env"})
     yield from differs("the autoscaler: only v2 reads labels, and it", options["version"], "v2")
-    if not 300 <= options["idleTimeoutSeconds"] <= 1800:
-        yield "idle pods stay too long, or go while a model is fetched"
+    yield from differs("the seconds that idle pods stay", options["idleTimeoutSeconds"], 600)
     (variable,) = options["env"]
     yield from differs("its variable", variable["name"], "RAY_AUTOSCALER_RECONCILE_ALLOCATE_STATUS_TIMEOUT_S")
     if not 600 <= int(variable["value"]) < RayConfig().capacity_deadline_s:
@@ -95,13 +102,10 @@ def _pod(pod: Mapping[str, Any]) -> Faults:
     yield from differs(
         "the token", [variable["valueFrom"] for variable in container["env"] if "valueFrom" in variable], [secret]
     )
-    if pod["terminationGracePeriodSeconds"] <= STOP_NOTICE_S:
-        yield "the pod is killed before it has committed"
+    yield from differs("terminationGracePeriodSeconds", pod["terminationGracePeriodSeconds"], STOP_NOTICE_S + 30)
     for made in (container, *pod.get("initContainers", [])):
         yield from differs("the image", (made["image"], made["imagePullPolicy"]), ("YOUR-IMAGE", "Always"))
     yield from differs("requests", container["resources"]["requests"], container["resources"]["limits"])
-    if "ephemeral-storage" not in container["resources"]["limits"]:
-        yield "a pod without ephemeral-storage is evicted"
 
 
 def _groups(on_demand: Mapping[str, Any], spot: Mapping[str, Any]) -> Faults:
@@ -135,15 +139,13 @@ def _affinity(on_demand: Mapping[str, Any], spot: Mapping[str, Any]) -> Faults:
 
 
 def _gpu_pod(pod: Mapping[str, Any]) -> Faults:
-    (container,), limits = pod["containers"], pod["containers"][0]["resources"]["limits"]
+    (container,) = pod["containers"]
     yield from differs("IPC_LOCK", container["securityContext"], {"capabilities": {"add": ["IPC_LOCK"]}})
     yield from differs(
         "tolerations", pod["tolerations"], [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     )
-    yield from differs("GPUs", limits["nvidia.com/gpu"], "8")
-    memory, storage = (int(limits[name].removesuffix("Gi")) for name in ("memory", "ephemeral-storage"))
-    if not 96 <= int(limits["cpu"]) <= 180 or not 1200 <= memory <= 1700 or storage < 2000:
-        yield "the pod does not fit a machine of eight H100, or a run does not fit the pod"
+    resources = {"cpu": "160", "memory": "1500Gi", "nvidia.com/gpu": "8", "ephemeral-storage": "2500Gi"}
+    yield from differs("what a machine of eight H100 gives a pod", container["resources"]["limits"], resources)
     mounts = {(mount["name"], mount["mountPath"], mount.get("subPath")) for mount in container["volumeMounts"]}
     yield from differs(
         "the mounts",
@@ -151,12 +153,8 @@ def _gpu_pod(pod: Mapping[str, Any]) -> Faults:
         {("shared-memory", "/dev/shm", None), ("scratch", "/scratch", None), ("scratch", "/tmp/ray", "ray")},
     )
     volumes = {volume["name"]: volume["emptyDir"] for volume in pod["volumes"]}
-    yield from differs("/dev/shm", volumes["shared-memory"], {"medium": "Memory", "sizeLimit": "200Gi"})
-    if (
-        set(volumes["scratch"]) != {"sizeLimit"}
-        or not 1900 <= int(volumes["scratch"]["sizeLimit"].removesuffix("Gi")) <= storage
-    ):
-        yield "scratch is in memory, too small, or larger than the pod's storage"
+    needed = {"shared-memory": {"medium": "Memory", "sizeLimit": "200Gi"}, "scratch": {"sizeLimit": "2400Gi"}}
+    yield from differs("the volumes", volumes, needed)
     (first,) = pod["initContainers"]
     directories = [f"/scratch/{name}" for name in sorted({*SCRATCH, "ray"})]
     yield from differs("the directories under /scratch", first["command"], ["mkdir", "-p", *directories])
@@ -173,6 +171,6 @@ def _commented_lines_of_pods(text: str) -> Faults:
         network = {name: container["resources"]["limits"][name] for name in ("vpc.amazonaws.com/efa", "hugepages-2Mi")}
         yield from differs("EFA's resources", network, {"vpc.amazonaws.com/efa": "32", "hugepages-2Mi": "5120Mi"})
         yield from differs("EFA's variable", {"name": "FI_PROVIDER", "value": "efa"} in container["env"], True)
-        yield from differs(
-            "TCPX's annotations", set(annotations), {"networking.gke.io/default-interface", "networking.gke.io/interfaces"}
-        )
+        interfaces = {"default-interface": "eth0", "interfaces": "YOUR-INTERFACES"}
+        needed = {f"networking.gke.io/{name}": value for name, value in interfaces.items()}
+        yield from differs("TCPX's annotations", annotations, needed)

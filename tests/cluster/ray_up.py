@@ -39,6 +39,11 @@ NODE_KEYS = {
     "gcp": {"machineType", "disks", "serviceAccounts", "scheduling"},
 }
 """Known keys: Ray's schema accepts anything inside `node_config`."""
+_VARIABLES = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_enable_autoscaler_v2": "1",  # only v2 reads labels
+    "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_NOTICE_S),
+}
 _TYPE_KEYS = {"resources", "min_workers", "max_workers", "priority", "labels", "initialization_commands", "node_config"}
 _KEYS = {
     *("cluster_name", "max_workers", "idle_timeout_minutes", "provider", "auth", "docker", "head_node_type"),
@@ -51,8 +56,7 @@ def ray_up(text: str) -> Faults:
     content = read(text)
     types, provider = content["available_node_types"], content["provider"]
     yield from differs("the file's keys", set(content), _KEYS)
-    if not 5 <= content["idle_timeout_minutes"] <= 30:
-        yield "idle machines stay too long, or go while a model is fetched"
+    yield from differs("the minutes that idle machines stay", content["idle_timeout_minutes"], 10)
     yield from differs("cluster_name", content["cluster_name"], "stj")
     yield from differs("cache_stopped_nodes: stopped disks cost money, and", provider["cache_stopped_nodes"], False)
     if not re.fullmatch(re.escape(provider["region"]) + "-?[a-z]", provider["availability_zone"]):
@@ -62,7 +66,11 @@ def ray_up(text: str) -> Faults:
     yield from differs(
         "setup_commands: a new machine installs nothing, so it", content["setup_commands"], ["chmod 600 ~/.ray/auth_token"]
     )
-    yield from differs("file_mounts", content["file_mounts"], {"/home/ray/.ray/auth_token": "~/.ray/auth_token"})
+    token = {"/home/ray/.ray/auth_token": "~/.ray/auth_token"}
+    yield from differs("file_mounts", content["file_mounts"], token)
+    gated = {"/home/ray/.cache/huggingface/token": "~/.cache/huggingface/token"}
+    with_gated = read(text.replace("\n  # /home/ray", "\n  /home/ray"))
+    yield from differs("file_mounts with the line for gated models", with_gated["file_mounts"], token | gated)
     if INSTALLS.search(text):
         yield "a new machine installs packages"
     yield from _containers(content["docker"])
@@ -126,28 +134,17 @@ def played(command: str, *, mounted: bool, failing: str = "") -> tuple[int, list
 
 def _starts(head: list[str], worker: list[str]) -> Faults:
     """The lines that start Ray, read by Ray's own command line."""
-    ports = []
-    for what, lines in (("head", head), ("machine", worker)):
+    ways = {"head": True, "dashboard_host": "127.0.0.1", "autoscaling_config": "~/ray_bootstrap_config.yaml", "port": 6379}
+    for what, lines, start_options in (
+        ("head", head, ways),
+        ("machine", worker, {"address": "$RAY_HEAD_IP:6379"}),
+    ):
         yield from differs(f"what ends another Ray on a {what}", lines[:-1], ["ray stop"])
         limit, joint, words = commands(lines[-1])
         variables, command = environment_of(words)
-        yield from differs("open files", (limit[:2], joint), (["ulimit", "-n"], [";"]))
-        if int(limit[2]) < 65536:
-            yield "Ray needs 65536 open files"
-        yield from differs(
-            "the variables", set(variables), {"RAY_AUTH_MODE", "RAY_enable_autoscaler_v2", "RAY_JOB_STOP_WAIT_TIME_S"}
-        )
-        yield from differs("the token", variables["RAY_AUTH_MODE"], "token")
-        yield from differs("the autoscaler: only v2 reads labels, and it", variables["RAY_enable_autoscaler_v2"], "1")
-        if int(variables["RAY_JOB_STOP_WAIT_TIME_S"]) < STOP_NOTICE_S:
-            yield "a stopped run has no time to commit"
-        options = _options(command)
-        ports.append((options.pop("object_manager_port"), str(options.pop("port", options.get("address", "")))))
-        ways = {"head": True, "dashboard_host": "127.0.0.1", "autoscaling_config": "~/ray_bootstrap_config.yaml"}
-        yield from differs(
-            f"the start of a {what}", options, ways if what == "head" else {"address": f"$RAY_HEAD_IP:{ports[0][1]}"}
-        )
-    yield from differs("the machines' port of objects", ports[1][0], ports[0][0])
+        yield from differs("open files", [*limit, *joint], ["ulimit", "-n", "65536", ";"])
+        yield from differs("the variables", variables, _VARIABLES)
+        yield from differs(f"the start of a {what}", _options(command), {**start_options, "object_manager_port": 8076})
 
 
 def _options(words: list[str]) -> dict[str, Any]:
@@ -180,9 +177,8 @@ def _node_types(types: Mapping[str, Any], most: int, cloud: str) -> Faults:
     head, on_demand, spot = (types[name] for name in ("head", *GPU_TYPES))
     yield from differs("the head's limits", (head["min_workers"], head["max_workers"]), (0, 0))
     yield from differs("idle machines that stay", (on_demand["min_workers"], spot["min_workers"]), (0, 0))
-    if on_demand["max_workers"] < 4 or spot["max_workers"] < 4:
-        yield "conf/paper.yaml trains on four machines of one type"
-    yield from differs("max_workers", most, on_demand["max_workers"] + spot["max_workers"])
+    limits = (on_demand["max_workers"], spot["max_workers"], most)
+    yield from differs("max_workers: conf/paper.yaml trains on four machines of one type, and it", limits, (4, 4, 8))
     if spot.get("priority", 0) <= on_demand.get("priority", 0):
         yield "spot machines must be asked for before the others"
     yield from differs("labels", [kind["labels"] for kind in (head, on_demand, spot)], [ON_DEMAND, ON_DEMAND, SPOT])

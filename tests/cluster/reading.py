@@ -109,6 +109,18 @@ def differs(what: str, value: object, needed: object) -> Faults:
         yield f"{what} is {value!r}, and must be {needed!r}"
 
 
+def says(text: str, *phrases: str) -> Faults:
+    """A fault for each phrase that a file does not have: what it tells its reader to create, or to type."""
+    for phrase in phrases:
+        if phrase not in text:
+            yield f"nothing says {phrase!r}"
+
+
+def limits(script: str, needed: list[str]) -> Faults:
+    """A fault if a script changes its limits or the rights of new files in another way than it needs."""
+    yield from differs("the changed limits", re.findall(r"\bu(?:mask|limit)\b[^\n;&|)]*?(?= *(?:[\n;&|)]))", script), needed)
+
+
 def old_drivers(text: str) -> Faults:
     """A fault if a file names no driver, or one that is older than what torch needs, or another as the oldest."""
     named = re.findall(r"(?i)\b(?:driver|nvidia)[-,:\s#]+(?:driver[\s#]+)?(\d{3}(?:\.\d+)*)", text)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.cluster.desk import Desk
-from tests.cluster.reading import INSTALLS, SCRATCH, STOP_NOTICE_S, differs, old_drivers, run_config
+from tests.cluster.dockerfile import ENVIRONMENT
+from tests.cluster.reading import INSTALLS, SCRATCH, STOP_NOTICE_S, differs, limits, old_drivers, run_config
 
 _JOB = {
     "SLURM_NODELIST": "node[1-2]",
@@ -31,6 +32,8 @@ _HEADER = {
     "--open-mode": "append",
     "--signal": "B:TERM@430",
 }
+_IMAGE_S = {*ENVIRONMENT} - {"HOME"} | {"PYTHONHOME", "PYTHONPATH"}
+"""Variables that a container does not take over from the user's shell."""
 
 
 def slurm(text: str, directory: Path) -> Iterator[str]:
@@ -38,6 +41,7 @@ def slurm(text: str, directory: Path) -> Iterator[str]:
     yield from _header(text)
     if INSTALLS.search(text.replace("make install", "")) or re.search(r"ray stop|symmetric-run", text):
         yield "a node installs packages, or another job's Ray is stopped"
+    yield from limits(text, ["umask 077"])
     yield from differs("a wrong command ends the script at once", "\nset -euo pipefail\n" in text, True)
     desk = Desk(directory, text)
     usage = "usage: sbatch cluster/slurm.sh CONF.yaml run_root=/shared/path [key=value ...]\n"
@@ -58,10 +62,10 @@ def _header(text: str) -> Iterator[str]:
     yield from differs("the notice is longer than the time that a run takes to stop", notice > STOP_NOTICE_S, True)
     before = text.partition("\nset -")[0]
     yield from differs("sbatch reads its lines before the first command", before.count("#SBATCH"), len(lines))
-    for words in re.findall(r"^# .*cluster/slurm.sh (conf/.*)$", before, re.MULTILINE):
-        yield from differs(
-            "the run's nodes", run_config(["stj", "run", *words.split()]).train.workers, 8 * int(options["--nodes"])
-        )
+    usages = re.findall(r"^# .*sbatch --nodes=(\d+) cluster/slurm.sh (conf/.*)$", before, re.MULTILINE)
+    yield from differs("the lines that show a use", len(usages), 2)
+    for nodes, words in [(options["--nodes"], usages[0][1]), *usages]:
+        yield from differs("the run's ranks", run_config(["stj", "run", *words.split()]).train.workers, 8 * int(nodes))
     yield from old_drivers(text)
 
 
@@ -78,19 +82,29 @@ def _bare_machines(desk: Desk) -> Iterator[str]:
         yield from differs("the head's address", address, "srun --nodes=1 --ntasks=1 --nodelist=node2 getent ahostsv4 node1")
         directories = " ".join([str(scratch), *(f"{scratch}/{name}" for name in sorted({*SCRATCH, "ray"}))])
         yield from differs("the directories on each node", made, f"srun --nodes=2 --ntasks=2 mkdir -p {directories}")
-        variables, words = dict(line.split("=", 1) for line in rest[:9]), rest[9:]
-        caches = {"HF_HOME": "hf", "STJ_CACHE": "stj", "TMPDIR": "tmp", "XDG_CACHE_HOME": "cache"}
-        needed = {name: f"{scratch}/{place}" for name, place in caches.items()}
-        yield from differs("the places on the nodes' disks", {name: variables[name] for name in caches}, needed)
-        token = settings.get("HF_TOKEN_PATH") or f"{settings.get('HF_HOME', home / '.cache' / 'huggingface')}/token"
-        yield from differs("the token for gated models", variables["HF_TOKEN_PATH"], token)
-        yield from differs("the programs", variables["PATH"].split(":")[0], f"{desk.directory}/.venv/bin")
-        yield from _step(words, str(scratch), [])
+        caches = {name: place for name, place in ENVIRONMENT.items() if place.startswith("/scratch/")}
+        needed = {name: f"{scratch}{place.removeprefix('/scratch')}" for name, place in caches.items()}
+        needed["HF_TOKEN_PATH"] = (
+            settings.get("HF_TOKEN_PATH") or f"{settings.get('HF_HOME', home / '.cache/huggingface')}/token"
+        )
+        needed["PATH"] = f"{desk.directory}/.venv/bin:{desk.given['PATH']}"
+        yield from differs("the variables", desk.environment("srun"), desk.given | _rays(desk) | needed)
+        yield from _step(rest, str(scratch), [])
         yield from differs("a run on bare machines", (code, message), (0, ""))
     user = f"test-{uuid.uuid4().hex}"
     calls = desk.run("c.yaml", **_JOB | {"USER": user})[1]
     yield from differs("the disk without settings", f" mkdir -p /tmp/stj-{user} " in calls, True)
     shutil.rmtree(f"/tmp/stj-{user}", ignore_errors=True)
+
+
+def _rays(desk: Desk) -> dict[str, str]:
+    """What Ray reads, and the directory of the step."""
+    return {
+        "PWD": str(desk.directory),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": f"{desk.directory}/home/.ray/auth_token",
+        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_NOTICE_S),
+    }
 
 
 def _step(
@@ -107,13 +121,20 @@ def _step(
 
 def _containers(desk: Desk) -> Iterator[str]:
     here, home = desk.directory, desk.directory / "home"
-    token = home / ".cache" / "huggingface" / "token"
-    token.parent.mkdir(parents=True)
-    token.touch()
+    usual, other = home / ".cache" / "huggingface" / "token", desk.directory / "hf" / "token"
+    for token in (usual, other):
+        token.parent.mkdir(parents=True)
+        token.touch()
     mounts = [f"{here}:{here}", f"{here}/disk/stj-me:/scratch", f"{home}/.ray:{home}/.ray"]
-    gated = f"{token}:/home/ray/.cache/huggingface/token"
+    gated = "/home/ray/.cache/huggingface/token"
     settings = _JOB | {"SCRATCH": str(here / "disk"), "IMAGE": "the image"}
-    for more, extra in (([gated, "/shared:/shared"], {"MOUNTS": "/shared:/shared"}), ([gated], {})):
+    shell = {name: f"/mine/{name}" for name in _IMAGE_S - {"LC_ALL"}} | {"LC_ALL": "C", "HF_TOKEN_PATH": str(other)}
+    for more, extra in (
+        ([f"{usual}:{gated}", "/shared:/shared"], {"MOUNTS": "/shared:/shared"}),
+        ([f"{other}:{gated}"], {"HF_HOME": str(other.parent)}),
+        ([f"{other}:{gated}"], shell),
+        ([], {"HF_TOKEN_PATH": "/mine/none"}),
+    ):
         joined = ",".join([*mounts, *more])
         for container, inside in (
             (
@@ -127,11 +148,10 @@ def _containers(desk: Desk) -> Iterator[str]:
         ):
             code, calls, message = desk.run("c.yaml", **settings, **extra, CONTAINER=container)
             yield from differs(f"a run with {container}", (code, message), (0, ""))
-            rest = calls.splitlines()[2:]
-            variables = dict(line.split("=", 1) for line in rest[:9])
-            yield from differs("the image's places are its own", (variables["HF_HOME"], variables["TMPDIR"]), ("", ""))
-            yield from _step(rest[9:], "/scratch", inside, ("c.yaml",))
-    token.unlink()
+            kept = {name: value for name, value in desk.given.items() if name not in _IMAGE_S}
+            yield from differs("the image's places are its own: the shell's", desk.environment("srun"), kept | _rays(desk))
+            yield from _step(calls.splitlines()[2:], "/scratch", inside, ("c.yaml",))
+    usual.unlink()
 
 
 def _wrong_settings(desk: Desk) -> Iterator[str]:
@@ -153,12 +173,9 @@ def _token(desk: Desk, text: str) -> Iterator[str]:
     )
     yield from differs("nobody else can read the token while it is written", "(umask 077 &&" in text, True)
     token.chmod(0o644)
-    code, calls, _ = desk.run("c.yaml", **_JOB, STEP_CODE="7")
+    code, _, _ = desk.run("c.yaml", **_JOB, STEP_CODE="7")
     yield from differs("an older token", (token.stat().st_mode & 0o777, token.read_text()), (0o600, made))
     yield from differs("the exit code of a failed run", code, 7)
-    variables = dict(line.split("=", 1) for line in calls.splitlines()[2:11])
-    needed = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_NOTICE_S)}
-    yield from differs("what Ray reads", {name: variables[name] for name in needed}, needed)
 
 
 def _notice(desk: Desk) -> Iterator[str]:
