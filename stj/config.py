@@ -810,10 +810,10 @@ class TrainConfig:
     shard_within_machine: bool = False
     """Keep a second copy of the weights on each machine, in bf16, shared by its GPUs (hpZ of ZeRO++). Then only the forward
     pass gathers weights over the network. Each GPU holds 2 bytes a parameter more, divided by the machine's GPUs. The trained
-    weights are the same."""
+    weights are the same. Needs equally many ranks on each machine."""
     gradient_dtype: Literal["fp32", "bf16"] = "fp32"
     """Number format in which machines exchange gradients. `bf16` halves their traffic and rounds them once a machine. The ranks
-    of a machine, and `gradient_accumulation`, sum in fp32 with both."""
+    of a machine, and `gradient_accumulation`, sum in fp32 with both. `bf16` needs equally many ranks on each machine."""
     deepspeed: dict[str, Any] = field(default_factory=dict, hash=False)
     """More settings of DeepSpeed, merged over those of stj, as in `{zero_optimization: {reduce_bucket_size: 200000000}}`. A
     setting that stj makes itself is refused."""

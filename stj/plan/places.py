@@ -1,7 +1,7 @@
 """How many machines a run takes, and how many engines they hold at once."""
 
 from stj.config import Config, ModelConfig
-from stj.plan.network import Ranks
+from stj.plan.ranks import Ranks
 
 
 def training_machines(config: Config) -> int:

@@ -267,8 +267,19 @@ def test_real_ranks_hold_what_the_plan_says() -> None:
         (("train.activation_checkpointing_every=2",), "set train.activation_checkpointing_every=1, or lower train.max_num_tok"),
         (("train.shard_within_machine=true",), "set train.shard_within_machine=false"),
         (
-            ("train.shard_within_machine=true", "train.workers=60"),
-            "train.shard_within_machine=true needs equally many ranks on",
+            ("train.workers=28",),
+            "train.gradient_dtype=bf16 needs equally many ranks on each machine, and train.workers=28 have 8, 8, 8, 4 ranks on "
+            "theirs: set train.workers to a multiple of a machine's GPUs, or train.gradient_dtype=fp32",
+        ),
+        (
+            ("train.workers=12", "train.gradient_dtype=fp32", "train.shard_within_machine=true"),
+            "train.shard_within_machine=true needs equally many ranks on each machine, and train.workers=12 have 8, 4 ranks",
+        ),
+        (
+            ("train.workers=12", "train.shard_within_machine=true"),
+            "train.shard_within_machine=true and train.gradient_dtype=bf16 need equally many ranks on each machine, and "
+            "train.workers=12 have 8, 4 ranks on theirs: set train.workers to a multiple of a machine's GPUs, or "
+            "train.shard_within_machine=false and train.gradient_dtype=fp32",
         ),
         (("train.shard_within_machine=true", "train.workers=16"), "raise train.workers, or set train.offload=optimizer"),
         (("models.seed.path=mistralai/Mixtral-8x22B-Instruct-v0.1", "train.workers=64"), "each rank loads the whole mixture"),
@@ -279,6 +290,13 @@ def test_training_that_does_not_fit_says_what_to_change(overrides: tuple[str, ..
     assert training is not None
     assert not training.fits
     assert training.remedy.startswith(remedy)
+
+
+@pytest.mark.parametrize("words", [("train.workers=7",), ("train.workers=24",), ("train.workers=3", "hardware.gpus=1")])
+def test_ranks_of_one_machine_or_equally_many_on_each_are_not_uneven(words: tuple[str, ...]) -> None:
+    training = planned("train.shard_within_machine=true", "train.lora={}", *words).training
+    assert training is not None
+    assert "equally many" not in training.remedy
 
 
 def test_a_model_larger_than_the_memory_of_a_machine_without_gpus_does_not_fit() -> None:

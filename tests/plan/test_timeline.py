@@ -136,6 +136,13 @@ def test_a_second_copy_of_the_weights_is_advised_only_where_it_fits() -> None:
     assert change not in [remedy.change for remedy in planned(narrow, "hardware.gpu_memory_gb=141", change).remedies]
 
 
+def test_what_needs_equally_many_ranks_on_each_machine_is_not_advised_elsewhere() -> None:
+    words = ("train.gradient_dtype=fp32", "hardware.network_gbs=12.5", "hardware.gpu_memory_gb=141")
+    spares = {"train.gradient_dtype=bf16", "train.shard_within_machine=true"}
+    assert spares <= {remedy.change for remedy in planned(*words, "train.workers=24").remedies}
+    assert not spares & {remedy.change for remedy in planned(*words, "train.workers=28").remedies}
+
+
 def test_fewer_and_longer_micro_steps_are_advised_where_they_fit() -> None:
     """Each gathers all weights. A step has as many tokens as before."""
     narrow = ("hardware.network_gbs=12.5", "train.max_num_tokens=4096", "train.gradient_accumulation=2")
