@@ -404,14 +404,30 @@ _DEEPSPEED_OWNED = {
     "data_types": "gradients are accumulated in fp32",
     "zero_optimization.stage": "stj trains with stage 3",
     "zero_optimization.offload_optimizer": "set train.offload",
+    "zero_optimization.cpu_offload": "set train.offload",
+    "zero_optimization.cpu_offload_use_pin_memory": "set train.offload",
+    "zero_optimization.offload_param": "weights are on the GPUs; raise train.workers, or set train.offload",
+    "zero_optimization.cpu_offload_param": "weights are on the GPUs; raise train.workers, or set train.offload",
+    "zero_optimization.reduce_scatter": "gradients are summed as train.gradient_dtype says",
+    "zero_optimization.contiguous_gradients": "gradients are summed in a bucket; set reduce_bucket_size",
+    "zero_optimization.zero_quantized_gradients": "set train.gradient_dtype",
+    "zero_optimization.zero_quantized_weights": "weights are exchanged in bf16; set train.shard_within_machine",
+    "zero_optimization.zero_quantized_nontrainable_weights": "frozen weights are in bf16",
+    "zero_optimization.stage3_use_all_reduce_for_fetch_params": "weights are gathered, which takes half of the traffic",
+    "zero_optimization.use_all_reduce_for_fetch_params": "weights are gathered, which takes half of the traffic",
     "zero_optimization.zero_hpz_partition_size": "set train.shard_within_machine",
     "zero_optimization.compute_grad_norm": "each step checks that the norm is finite",
     "zero_optimization.zenflow": "the optimizer is AdamW, and each step updates all weights",
 }
-"""DeepSpeed's settings that stj sets itself, and where to set them."""
+"""DeepSpeed's settings that stj sets itself, and where to set them. They would change the weights that are trained, or what the
+plan counts. The others of deepspeed/runtime/zero/config.py change neither, or only stages 1 and 2."""
 
-_DEEPSPEED_SIZES = ("_size", "_parameters", "_distance", "_threshold")
-"""Ends of the names of sizes, which the plan counts with."""
+_DEEPSPEED_SIZES = (
+    "allgather_bucket_size", "reduce_bucket_size", "sub_group_size", "stage3_prefetch_bucket_size",
+    "stage3_param_persistence_threshold", "stage3_model_persistence_threshold", "stage3_max_live_parameters",
+    "stage3_max_reuse_distance",
+)  # fmt: skip
+"""Sizes in parameters. DeepSpeed also takes them without `stage3_`; the plan does not read them then."""
 
 
 def _check_deepspeed(given: dict[str, Any]) -> None:
@@ -428,9 +444,10 @@ def _check_deepspeed(given: dict[str, Any]) -> None:
     for name, value in zero.items():
         whole = value.is_integer() if isinstance(value, float) else type(value) is int
         _check(
-            (whole and value >= 0) or not name.endswith(_DEEPSPEED_SIZES),
+            (whole and value >= 0) or name not in _DEEPSPEED_SIZES,
             f"train.deepspeed.zero_optimization.{name}={value}: must be a whole number of parameters, 0 or more",
         )
+        _check(f"stage3_{name}" not in _DEEPSPEED_SIZES, f"train.deepspeed.zero_optimization.{name}: write stage3_{name}")
     unread = sorted(set(given) - set(_DEEPSPEED_SECTIONS))
     _check(
         not unread,

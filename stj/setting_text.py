@@ -74,7 +74,7 @@ def setting_in_word(word: str, schema: type) -> list[Setting]:
     path, where = tuple(key.split(".")), f"'{word}'"
     hint = _type_at(path, schema)
     required = _required(hint)
-    if get_origin(required) in (tuple, list, dict) or is_dataclass(required):
+    if get_origin(required) in (tuple, list, dict) or is_dataclass(required) or (hint is _FREE and _is_collection(text)):
         node = _node(text.encode(errors="surrogatepass"), where)
         if isinstance(node, yaml.ScalarNode) and node.tag != _NULL and is_dataclass(required):
             raise _not_a_group(where, key)
@@ -85,8 +85,7 @@ def setting_in_word(word: str, schema: type) -> list[Setting]:
     if hint is _FREE:
         return [Setting(path=path, value=_free_value(_text(text, where)))]
     null = text in _NULLS and (text != "" or required is not hint)
-    value = _free_value(_text(text, where)) if hint is _FREE else _text(text, where)
-    return [Setting(path=path, value=None if null else value)]
+    return [Setting(path=path, value=None if null else _text(text, where))]
 
 
 def fields_of(hint: Any) -> Mapping[str, Any]:
@@ -208,6 +207,14 @@ def _text(text: str, where: str) -> str:
     if (bad := _NO_TEXT.search(text)) is not None:
         raise ConfigError(f"{where}: holds the character U+{ord(bad[0]):04X}, which no name or path can hold")
     return text
+
+
+def _is_collection(text: str) -> bool:
+    """Whether a value without a declared type is a list or a mapping of YAML, as in `{a: 1}`."""
+    try:
+        return text.lstrip()[:1] in ("[", "{") and isinstance(yaml.compose(text, Loader=yaml.SafeLoader), yaml.CollectionNode)
+    except (yaml.YAMLError, RecursionError, UnicodeError):
+        return False
 
 
 def _free_value(text: str) -> Any:
