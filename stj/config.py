@@ -249,7 +249,8 @@ class ModelConfig:
     """Number of GPUs that share each layer; it must divide the model's number of attention heads. A 70B model in bfloat16 (141
     GB) needs 4 GPUs of 80 GB."""
     pipeline_parallel_size: int = 1
-    """Groups of GPUs that each hold a part of the layers. An engine takes `tensor_parallel_size` times this many GPUs."""
+    """Groups of GPUs that each hold a part of the layers. An engine takes `tensor_parallel_size` times this many GPUs, all of one
+    machine."""
     thinking: Thinking = "auto"
     """Whether a thinking model thinks before it answers: `off` and `on` set the chat template's variable `enable_thinking`.
     `auto` leaves it to the template."""
@@ -512,7 +513,7 @@ class EngineConfig:
     rows_in_flight: int = 512
     """Rows that one engine works on at once. Keep it above `max_num_seqs`, so that a request waits whenever another ends."""
     gpu_memory_utilization: float = 0.9
-    """Share of each GPU's memory for weights and KV cache, from 0 to 1. Lower it if an engine runs out of memory."""
+    """Share of each GPU's memory for weights and KV cache, above 0 and up to 1. Lower it if an engine runs out of memory."""
     kv_cache_gib: float = 4
     """Only with `device=cpu`: memory for the KV cache of one engine, in GiB."""
     enforce_eager: bool = False
@@ -536,7 +537,8 @@ class EngineConfig:
             f"engine.min_replicas={self.min_replicas}, engine.max_replicas={self.max_replicas} engines: "
             "min must be 1 or more, and at most max",
         )
-        _share("engine.", self, "max_failed_fraction", "gpu_memory_utilization")
+        _share("engine.", self, "max_failed_fraction")
+        _numbers("engine.", self, ("gpu_memory_utilization",), lambda share: 0 < share <= 1, "a share above 0, up to 1")
         _at_least(1, "engine.", self, "rows_in_flight", "max_num_seqs", "start_attempts")
         _at_least(0, "engine.", self, "cpus_per_replica", "commit_interval_s")
         _above_0("engine.", self, "kv_cache_gib")

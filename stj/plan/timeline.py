@@ -63,12 +63,13 @@ class Timeline:
 def timeline(config: Config, phases: Sequence[PhasePlan]) -> Timeline | None:
     """The second iteration, or the first if there is no other.
 
-    None on a CPU, and if a phase of the iteration has unknown hours.
+    None on a CPU, and if a phase of the iteration has unknown hours or more GPUs than the machines: an engine that no machine
+    holds.
     """
     machines, index = machines_of(config), min(1, config.iterations - 1)
     gpus = machines * config.hardware.gpus
     here = [phase for phase in sorted(phases, key=_when) if phase.times[index] and phase.gpu_hours != 0]
-    if not gpus or not here or any(phase.hours is None for phase in here):
+    if not gpus or not here or any(phase.hours is None or phase.gpus > gpus for phase in here):
         return None
     spans: list[ClockSpan] = []
     for phase in here:

@@ -123,6 +123,48 @@ def test_a_replica_that_no_machine_holds() -> None:
     assert role.remedy == "models.seed.tensor_parallel_size=4 GPUs, and a machine has 1: lower it or take larger machines"
 
 
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (
+            ("models.seed.tensor_parallel_size=8", "models.seed.pipeline_parallel_size=2"),
+            "models.seed.tensor_parallel_size=8 x models.seed.pipeline_parallel_size=2 are 16 GPUs, and a machine has 8: lower it "
+            "or take larger machines",
+        ),
+        (
+            ("models.seed.path=nobody/unknown", "models.seed.tensor_parallel_size=16"),
+            "models.seed.tensor_parallel_size=16 GPUs, and a machine has 8: lower it or take larger machines",
+        ),
+        (
+            ("models.seed.tensor_parallel_size=1", "models.seed.pipeline_parallel_size=100", "hardware.gpus=256"),
+            "models.seed.pipeline_parallel_size=100 is more than the model's 80 layers: lower it",
+        ),
+        (
+            ("models.seed.tensor_parallel_size=3",),
+            "models.seed.tensor_parallel_size=3 must divide the model's 64 attention heads and 8 KV heads",
+        ),
+        (
+            ("engine.gpu_memory_utilization=0.4",),
+            "set models.seed.tensor_parallel_size=8, or engine.gpu_memory_utilization=0.9",
+        ),
+        (("engine.gpu_memory_utilization=0.1",), "set engine.gpu_memory_utilization=0.9"),
+        (
+            ("engine.gpu_memory_utilization=0.1", "models.seed.tensor_parallel_size=2"),
+            "set models.seed.tensor_parallel_size=4 and engine.gpu_memory_utilization=0.9",
+        ),
+        (
+            ("models.seed.tensor_parallel_size=1", "models.seed.pipeline_parallel_size=8", "hardware.gpu_memory_gb=16"),
+            "take larger machines, or lower models.seed.max_model_len",
+        ),
+    ],
+)
+def test_an_engine_that_no_machine_holds_says_which_setting_is_wrong(words: tuple[str, ...], remedy: str) -> None:
+    planned_run = planned(*words)
+    assert planned_run.roles[2].remedy == remedy
+    assert f"DOES NOT FIT: {remedy}" in planned_run.roles[2].line()
+    assert not planned_run.fits
+
+
 def test_training_states_activations_and_logits_of_the_70b() -> None:
     training = planned().training
     assert training is not None
