@@ -249,7 +249,7 @@ class ModelConfig:
     """Number of GPUs that share each layer; it must divide the model's number of attention heads. A 70B model in bfloat16 (141
     GB) needs 4 GPUs of 80 GB."""
     pipeline_parallel_size: int = 1
-    """Groups of GPUs that each hold a part of the layers. An engine takes `tensor_parallel_size` times this many GPUs, all of one
+    """Groups of GPUs that each hold a part of the layers. An engine takes `tensor_parallel_size` times this many GPUs, of one
     machine."""
     thinking: Thinking = "auto"
     """Whether a thinking model thinks before it answers: `off` and `on` set the chat template's variable `enable_thinking`.

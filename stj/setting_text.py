@@ -22,7 +22,7 @@ _YAML_TAGS = "tag:yaml.org,2002:"  # Python's own tags, which name functions to 
 _NULLS = ("", "~", "null", "Null", "NULL")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # No path or file in UTF-8 can hold these.
 _FREE: Any = object()
-"""The type of a value that no dataclass describes: a value of a mapping, or of an unknown key."""
+"""The type of a value that no dataclass describes: a value of a `dict[str, Any]`, or of an unknown key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +99,22 @@ def is_setting(path: Sequence[str], schema: type) -> bool:
     return path[-1] in fields_of(above[-1]) or any(get_origin(hint) is dict for hint in above)
 
 
+def is_group(path: Sequence[str], schema: type) -> bool:
+    """Whether other settings, or a mapping's values, are under this path."""
+    required = _required(_type_at(path, schema))
+    return is_dataclass(required) or get_origin(required) is dict
+
+
 def _type_at(path: Sequence[str], hint: Any) -> Any:
     for name in path:
         required = _required(hint)
-        hint = _FREE if get_origin(required) is dict else fields_of(required).get(name, _FREE)
+        hint = _value_type(required) if get_origin(required) is dict else fields_of(required).get(name, _FREE)
     return hint
+
+
+def _value_type(mapping: Any) -> Any:
+    """The type of a mapping's values: text, or none that is declared."""
+    return str if get_args(mapping)[1] is str else _FREE
 
 
 class _Reader:
@@ -135,7 +146,8 @@ class _Reader:
     def _value(self, node: yaml.Node, hint: Any) -> Any:
         self._check_tag(node)
         if isinstance(node, yaml.MappingNode):
-            return {key: self._value(value, _FREE) for key, value in self._pairs(node)}
+            inner = _value_type(hint) if get_origin(hint) is dict else _FREE
+            return {key: self._value(value, inner) for key, value in self._pairs(node)}
         if isinstance(node, yaml.SequenceNode):
             item = get_args(hint)[0] if get_origin(hint) in (tuple, list) else _FREE
             for member in node.value:

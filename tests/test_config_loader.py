@@ -21,6 +21,7 @@ from stj.config_loader import from_plain, load, load_model, load_use
 from stj.errors import ConfigError
 from stj.setting_text import fields_of
 
+CONF = Path(__file__).parent.parent / "conf"
 ODD_TEXTS = (
     *(
         "010",
@@ -332,7 +333,8 @@ def test_a_model_in_use_may_be_written_short_or_as_a_group(tmp_path: Path) -> No
         ("train.lr=inf", "train.lr=inf: must be above 0"),
         ("train.weight_decay=nan", "train.weight_decay=nan"),
         ("engine.kv_cache_gib=inf", "engine.kv_cache_gib=inf"),
-        ("engine.gpu_memory_utilization=7", "engine.gpu_memory_utilization=7.0: must be a share between 0 and 1"),
+        ("engine.gpu_memory_utilization=7", "engine.gpu_memory_utilization=7.0: must be a share above 0, up to 1"),
+        ("engine.gpu_memory_utilization=0", "engine.gpu_memory_utilization=0.0: must be a share above 0, up to 1"),
         ("hardware.gpu_tflops=0", "hardware.gpu_tflops=0.0: must be above 0"),
         ("select.categories=[]", r"select.categories=\[\]: no row can pass"),
         ("select.max_turns=0", "select.max_turns=0 user turns: min must be at most max"),
@@ -544,3 +546,34 @@ def test_a_place_is_refused_exactly_if_ray_refuses_it(wanted: str) -> None:
         refused = False
     listed = wanted.removeprefix("!").startswith("(")  # Ray also takes a list without its `in`
     assert refused == (validate_label_selector_value(wanted) is not None) or listed
+
+
+def test_a_part_of_a_machine_before_the_machine_is_refused(tmp_path: Path) -> None:
+    """The machine's file would replace a narrow network in silence, and a plan would cost a third."""
+    machine, network = CONF / "hardware" / "8xh100-80.yaml", CONF / "hardware" / "ethernet-100.yaml"
+    assert load([CONF / "paper.yaml", machine, network]).hardware.network_gbs == 12.5
+    with pytest.raises(ConfigError) as error:
+        load([CONF / "paper.yaml", network, machine])
+    assert str(error.value) == f"{machine} names a machine, and replaces hardware.network_gbs of {network}: put {network} last"
+    (tmp_path / "disk.yaml").write_text("hardware.disk_gb: 500\n")
+    (tmp_path / "machine.yaml").write_text("hardware: {name: mine, gpus: 4}\n")
+    with pytest.raises(ConfigError, match=r"replaces hardware\.disk_gb of .*disk\.yaml last$"):
+        load([tmp_path / "disk.yaml", tmp_path / "machine.yaml"])
+    (tmp_path / "price.yaml").write_text("hardware.dollars_per_gpu_hour: 2\n")
+    assert load([tmp_path / "price.yaml", machine]).hardware.dollars_per_gpu_hour == 2
+
+
+@pytest.mark.parametrize("written", ["true", "1.10", "010", "1e3", "2024_05_01", "no"])
+def test_a_label_is_text_as_it_is_written(tmp_path: Path, written: str) -> None:
+    """Kubernetes has labels such as cloud.google.com/gke-spot=true; `True` is another one, which no machine has."""
+    (tmp_path / "place.yaml").write_text(f"train: {{place: {{cloud.google.com/gke-spot: {written}}}}}\n")
+    in_file = load([tmp_path / "place.yaml"])
+    assert in_file.train.place == {"cloud.google.com/gke-spot": written}
+    assert load([], [f"train.place={{cloud.google.com/gke-spot: {written}}}"]).train.place == in_file.train.place
+    assert load([], [f"train.place.gke-spot={written}"]).train.place == {"gke-spot": written}
+
+
+@pytest.mark.parametrize("word", ["train.place={a: null}", "train.place.a=null", "engine.place={a.b/c: ~}"])
+def test_a_label_without_a_value_is_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match=r"must have a value; in quotes, 'null' is text$"):
+        load([], [word])

@@ -128,8 +128,8 @@ def test_a_replica_that_no_machine_holds() -> None:
     [
         (
             ("models.seed.tensor_parallel_size=8", "models.seed.pipeline_parallel_size=2"),
-            "models.seed.tensor_parallel_size=8 x models.seed.pipeline_parallel_size=2 are 16 GPUs, and a machine has 8: lower it "
-            "or take larger machines",
+            "models.seed.tensor_parallel_size=8 x models.seed.pipeline_parallel_size=2 are 16 GPUs, and a machine has 8: lower "
+            "it or take larger machines",
         ),
         (
             ("models.seed.path=nobody/unknown", "models.seed.tensor_parallel_size=16"),
