@@ -25,6 +25,7 @@ from stj.errors import ConfigError
 from stj.generate import Sampling
 from stj.prompts.given import is_given, packed
 from stj.rows import CATEGORIES
+from stj.storage.location import check_location
 from stj.verdict import Parser
 
 StopRule = Literal["all", "exact", "unlikely"]
@@ -106,6 +107,13 @@ def _check_place(key: str, place: Mapping[str, str]) -> None:
             isinstance(wanted, str) and bool(_LABEL_KEY.fullmatch(label) and _LABEL_SELECTOR.fullmatch(wanted)),
             f"{key}={{{label}: {wanted}}}: not a label selector of Ray; write a label with value, !value, in(a,b) or !in(a,b)",
         )
+
+
+def _check_location(key: str, location: str) -> None:
+    try:
+        check_location(location)
+    except ConfigError as error:
+        raise ConfigError(f"{key}={error}") from None
 
 
 def _check_option(key: str, value: object, options: object) -> None:
@@ -1039,6 +1047,7 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(bool(self.run_root), "run_root is empty; name a directory or a URI")
+        _check_location("run_root", self.run_root)
         _pack_prompt(self, "prompt")
         check_format_is_used(self.prompt_format, [self.prompt], "prompt")
         _at_least(1, "", self, "iterations")
@@ -1170,6 +1179,7 @@ class UseConfig:
 
     def __post_init__(self) -> None:
         _check(self.run_root != "", "run_root is empty; name a directory or a URI, or leave it out")
+        _check_location("run_root", self.run_root or "")
 
 
 def in_ray_job() -> bool:
