@@ -15,12 +15,14 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from stj.config import Config, ModelConfig, UseConfig
 from stj.errors import ConfigError
-from stj.setting_text import Setting, fields_of, is_group, is_setting, setting_in_word, settings_in_file
+from stj.setting_text import Setting, fields_of, is_group, is_setting, is_switch, setting_in_word, settings_in_file
 
 Schema = TypeVar("Schema")
 
 _LONGEST_SHOWN = 200  # Characters of a value in an error.
 _A_MAPPING = "must be a mapping, as in {name: value}"
+_SWITCH = "must be true or false"
+_NUMBER = re.compile(r"\s*[-+]?[\d_]+\s*")
 _WANTED = {"Integer": "a whole number", "Float": "a number"}
 
 
@@ -161,6 +163,7 @@ def _merge(base: Any, settings: Sequence[Setting], schema: type) -> Any:
     """
     for setting in settings:
         _check_key(setting, schema)
+        _check_switch(setting, schema)
         if "???" in (setting.value if isinstance(setting.value, list) else [setting.value]):
             raise ConfigError(f"{setting.where}=??? is OmegaConf's word for no value; write a value or leave it out")
     try:
@@ -231,7 +234,7 @@ def _wanted(error: OmegaConfBaseException, schema: type) -> str | None:
     if match := re.search(r"could not be converted to (Integer|Float)", message):
         return f"must be {_WANTED[match[1]]}"
     if "is not a valid bool" in message:
-        return "must be true or false"
+        return _SWITCH
     if match := re.search(r"expected one of \[(.*?)\]", message):
         return f"must be one of {match[1]}"
     no_value = "is not Optional" in message
@@ -264,6 +267,12 @@ def _check_key(setting: Setting, schema: type) -> None:
             key = ".".join(setting.path[:length])
             place = f"{setting.place}: " if setting.place else ""
             raise ConfigError(f"{place}unknown key '{key}'{_nearest(key, schema)}")
+
+
+def _check_switch(setting: Setting, schema: type) -> None:
+    """Raises ConfigError for a number in place of true or false: OmegaConf takes each but 0 for true."""
+    if is_switch(setting.path, schema) and isinstance(setting.value, str) and _NUMBER.fullmatch(setting.value):
+        raise ConfigError(f"{setting.where}={setting.value}: {_SWITCH}")
 
 
 def _nearest(key: str, schema: type) -> str:

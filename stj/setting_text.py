@@ -99,6 +99,11 @@ def is_setting(path: Sequence[str], schema: type) -> bool:
     return path[-1] in fields_of(above[-1]) or any(get_origin(hint) is dict for hint in above)
 
 
+def is_switch(path: Sequence[str], schema: type) -> bool:
+    """Whether the setting at a path is true or false."""
+    return _required(_type_at(path, schema)) is bool
+
+
 def is_group(path: Sequence[str], schema: type) -> bool:
     """Whether other settings, or a mapping's values, are under this path."""
     required = _required(_type_at(path, schema))

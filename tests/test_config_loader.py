@@ -577,3 +577,16 @@ def test_a_label_is_text_as_it_is_written(tmp_path: Path, written: str) -> None:
 def test_a_label_without_a_value_is_refused(word: str) -> None:
     with pytest.raises(ConfigError, match=r"must have a value; in quotes, 'null' is text$"):
         load([], [word])
+
+
+@pytest.mark.parametrize("written", ["8", "2", "-1", "1", "0", "+1", "1_0", " 1", "1.0", "maybe", "t"])
+def test_a_number_is_not_true(tmp_path: Path, written: str) -> None:
+    (tmp_path / "switch.yaml").write_text(f"train:\n  shard_within_machine: {written}\n")
+    for files, words in (([tmp_path / "switch.yaml"], []), ([], [f"train.shard_within_machine={written}"])):
+        with pytest.raises(ConfigError, match=r"train\.shard_within_machine=.*: must be true or false$"):
+            load(files, words)
+
+
+@pytest.mark.parametrize(("written", "value"), [("on", True), ("Yes", True), ("TRUE", True), ("off", False), ("no", False)])
+def test_a_switch_has_yaml_s_words(written: str, value: bool) -> None:
+    assert load([], [f"train.shard_within_machine={written}"]).train.shard_within_machine is value
