@@ -47,6 +47,8 @@ MOST_RANK = 512
 """The highest rank of an adapter that vLLM loads (MaxLoRARanks in vllm/config/lora.py)."""
 
 _CLIENT_CPUS = 0.1  # CPUs of the client of a model behind an API, which mostly waits.
+_MOST_ITERATIONS = 1000  # The paper has 5. The plan holds every iteration.
+_MOST_RANKS = 100_000  # More than a cluster of 2026 has GPUs. The plan holds every machine.
 _MAX_SEED = 2**31 - 1  # The largest seed that every random generator takes.
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"  # Ray takes labels of Kubernetes' form.
 _LABEL_KEY = re.compile(rf"(?:[a-zA-Z0-9.-]{{1,253}}/)?{_LABEL}")
@@ -857,6 +859,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         whole = ("workers", "gradient_accumulation", "checkpoint_every_steps", "max_epochs", "max_steps", "max_seq_len")
         _at_least(1, "train.", self, *whole, "activation_checkpointing_every")
+        _check(self.workers <= _MOST_RANKS, f"train.workers={self.workers} ranks: must be 1 to {_MOST_RANKS}")
         _at_least(0, "train.", self, "warmup_steps", "weight_decay", "max_failures", "cpus_per_worker")
         _above_0("train.", self, "lr", "shard_gb", "max_grad_norm")
         _share("train.", self, "final_lr_ratio")
@@ -1000,7 +1003,7 @@ class Config:
     """Seed of the run, from 0 to 2147483647. Every choice of `stj` itself is a function of it, a row's id and a purpose. The
     models' texts are so only with `engine.deterministic`."""
     iterations: int = 5
-    """T: number of iterations of judging and training. Every iteration costs a judging pass and a training."""
+    """T: number of iterations of judging and training, from 1 to 1000. Every iteration costs a judging pass and a training."""
     keep_models: Literal["last", "all"] = "last"
     """Which trained models stay in `run_root`. `last` removes the weights of M_{i-1} once M_{i+1} has judged, so the newest two
     stay; their judgments and scores stay too. `all` keeps the weights of every model."""
@@ -1050,7 +1053,7 @@ class Config:
         _check_location("run_root", self.run_root)
         _pack_prompt(self, "prompt")
         check_format_is_used(self.prompt_format, [self.prompt], "prompt")
-        _at_least(1, "", self, "iterations")
+        _check(1 <= self.iterations <= _MOST_ITERATIONS, f"iterations={self.iterations}: must be 1 to {_MOST_ITERATIONS}")
         _check(0 <= self.seed <= _MAX_SEED, f"seed={self.seed}: must be 0 to {_MAX_SEED}")
         _check(1 <= self.votes <= 1000, f"votes={self.votes} judgments in each order: must be 1 to 1000")
         _check_stop_error("vote_stop_error", self.vote_stop_error)

@@ -320,6 +320,8 @@ def test_a_model_in_use_may_be_written_short_or_as_a_group(tmp_path: Path) -> No
         ("pairs.method=magic", "modified_instruction"),
         ("judge.samples=0", "judge.samples=0 judgments a pair"),
         ("iterations=0", "iterations=0"),
+        ("iterations=100000000000", "iterations=100000000000: must be 1 to 1000"),
+        ("train.workers=100000000000", "train.workers=100000000000 ranks: must be 1 to 100000"),
         ("select.lengths=[x]", "select.lengths=x: no such length"),
         ("select.categories=[Maths]", "select.categories=Maths: no such category; Figure 7 has Coding; Mathematical reasoning"),
         ("judge.decoding.temperature=-1", "temperature=-1.0: must be 0"),

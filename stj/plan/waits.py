@@ -207,7 +207,7 @@ def _held(name: str, times: tuple[int, ...], gpus: int, seconds: Seconds | None,
         gpus=gpus,
         bound="" if not seconds else max(seconds, key=lambda limit: seconds[limit]),
         waiting=hours or 0.0,
-        dropped="" if not seconds else _parts(seconds),
+        parts="" if not seconds else _parts(seconds),
     )
 
 

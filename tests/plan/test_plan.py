@@ -334,6 +334,12 @@ def test_training_that_does_not_fit_says_what_to_change(overrides: tuple[str, ..
     assert training.remedy.startswith(remedy)
 
 
+def test_many_machines_of_unequal_ranks_are_not_listed_one_by_one() -> None:
+    training = planned("train.workers=1003").training
+    assert training is not None
+    assert "train.workers=1003 have 3 to 8 ranks on theirs: " in training.remedy
+
+
 @pytest.mark.parametrize("words", [("train.workers=7",), ("train.workers=24",), ("train.workers=3", "hardware.gpus=1")])
 def test_ranks_of_one_machine_or_equally_many_on_each_are_not_uneven(words: tuple[str, ...]) -> None:
     training = planned("train.shard_within_machine=true", "train.lora={}", *words).training
@@ -398,6 +404,17 @@ def test_the_share_of_pairs_follows_the_sampling_of_their_judge() -> None:
     assert planned(files=("released.yaml",)).paired == pytest.approx(0.995, abs=0.001)
     assert planned(files=("rise.yaml",)).paired == pytest.approx(0.995, abs=0.001)
     assert planned().paired is None
+
+
+@pytest.mark.parametrize("file", ["paper.yaml", "mini.yaml"])
+def test_a_training_that_would_drop_every_example_does_not_fit(file: str) -> None:
+    empty = planned("train.max_seq_len=1", files=(file,))
+    assert empty.training is not None
+    assert empty.training.remedy == "all examples are longer than train.max_seq_len=1 tokens and dropped: raise it"
+    assert not empty.fits
+    preferring = planned("train.preference.max_seq_len=9", files=("released.yaml",)).training
+    assert preferring is not None
+    assert preferring.remedy.startswith("all examples are longer than train.preference.max_seq_len=9 tokens")
 
 
 def test_texts_that_are_too_long_are_dropped() -> None:
