@@ -66,7 +66,7 @@ def settings_in_file(content: bytes, name: str, schema: type) -> list[Setting]:
 def setting_in_word(word: str, schema: type) -> list[Setting]:
     """The settings of a `key=value` word: more than one if the value is a group, as in `train={lr: 1e-6, workers: 2}`.
 
-    Text is everything behind the first equals sign. The value of a list or a group is YAML, also inside a `dict[str, Any]`. Raises
+    Text is everything behind the first equals sign. The value of a list or a group is YAML, also inside a mapping. Raises
     ConfigError.
     """
     key, equals, text = word.partition("=")
