@@ -25,6 +25,7 @@ from stj.errors import ConfigError
 from stj.generate import Sampling
 from stj.prompts.given import is_given, packed
 from stj.rows import CATEGORIES
+from stj.storage.location import check_location
 from stj.verdict import Parser
 
 StopRule = Literal["all", "exact", "unlikely"]
@@ -46,6 +47,8 @@ MOST_RANK = 512
 """The highest rank of an adapter that vLLM loads (MaxLoRARanks in vllm/config/lora.py)."""
 
 _CLIENT_CPUS = 0.1  # CPUs of the client of a model behind an API, which mostly waits.
+_MOST_ITERATIONS = 1000  # The paper has 5. The plan holds every iteration.
+_MOST_RANKS = 100_000  # More than a cluster of 2026 has GPUs. The plan holds every machine.
 _MAX_SEED = 2**31 - 1  # The largest seed that every random generator takes.
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"  # Ray takes labels of Kubernetes' form.
 _LABEL_KEY = re.compile(rf"(?:[a-zA-Z0-9.-]{{1,253}}/)?{_LABEL}")
@@ -106,6 +109,13 @@ def _check_place(key: str, place: Mapping[str, str]) -> None:
             isinstance(wanted, str) and bool(_LABEL_KEY.fullmatch(label) and _LABEL_SELECTOR.fullmatch(wanted)),
             f"{key}={{{label}: {wanted}}}: not a label selector of Ray; write a label with value, !value, in(a,b) or !in(a,b)",
         )
+
+
+def _check_location(key: str, location: str) -> None:
+    try:
+        check_location(location)
+    except ConfigError as error:
+        raise ConfigError(f"{key}={error}") from None
 
 
 def _check_option(key: str, value: object, options: object) -> None:
@@ -249,7 +259,8 @@ class ModelConfig:
     """Number of GPUs that share each layer; it must divide the model's number of attention heads. A 70B model in bfloat16 (141
     GB) needs 4 GPUs of 80 GB."""
     pipeline_parallel_size: int = 1
-    """Groups of GPUs that each hold a part of the layers. An engine takes `tensor_parallel_size` times this many GPUs."""
+    """Groups of GPUs that each hold a part of the layers. An engine takes `tensor_parallel_size` times this many GPUs, of one
+    machine."""
     thinking: Thinking = "auto"
     """Whether a thinking model thinks before it answers: `off` and `on` set the chat template's variable `enable_thinking`.
     `auto` leaves it to the template."""
@@ -404,14 +415,30 @@ _DEEPSPEED_OWNED = {
     "data_types": "gradients are accumulated in fp32",
     "zero_optimization.stage": "stj trains with stage 3",
     "zero_optimization.offload_optimizer": "set train.offload",
+    "zero_optimization.cpu_offload": "set train.offload",
+    "zero_optimization.cpu_offload_use_pin_memory": "set train.offload",
+    "zero_optimization.offload_param": "weights are on the GPUs; raise train.workers, or set train.offload",
+    "zero_optimization.cpu_offload_param": "weights are on the GPUs; raise train.workers, or set train.offload",
+    "zero_optimization.reduce_scatter": "gradients are summed as train.gradient_dtype says",
+    "zero_optimization.contiguous_gradients": "gradients are summed in a bucket; set reduce_bucket_size",
+    "zero_optimization.zero_quantized_gradients": "set train.gradient_dtype",
+    "zero_optimization.zero_quantized_weights": "weights are exchanged in bf16; set train.shard_within_machine",
+    "zero_optimization.zero_quantized_nontrainable_weights": "frozen weights are in bf16",
+    "zero_optimization.stage3_use_all_reduce_for_fetch_params": "weights are gathered, which takes half of the traffic",
+    "zero_optimization.use_all_reduce_for_fetch_params": "weights are gathered, which takes half of the traffic",
     "zero_optimization.zero_hpz_partition_size": "set train.shard_within_machine",
     "zero_optimization.compute_grad_norm": "each step checks that the norm is finite",
     "zero_optimization.zenflow": "the optimizer is AdamW, and each step updates all weights",
 }
-"""DeepSpeed's settings that stj sets itself, and where to set them."""
+"""DeepSpeed's settings that stj sets itself, and where to set them. They would change the weights that are trained, or what the
+plan counts. The others of deepspeed/runtime/zero/config.py change neither, or only stages 1 and 2."""
 
-_DEEPSPEED_SIZES = ("_size", "_parameters", "_distance", "_threshold")
-"""Ends of the names of sizes, which the plan counts with."""
+_DEEPSPEED_SIZES = (
+    "allgather_bucket_size", "reduce_bucket_size", "sub_group_size", "stage3_prefetch_bucket_size",
+    "stage3_param_persistence_threshold", "stage3_model_persistence_threshold", "stage3_max_live_parameters",
+    "stage3_max_reuse_distance",
+)  # fmt: skip
+"""Sizes in parameters. DeepSpeed also takes them without `stage3_`; the plan does not read them then."""
 
 
 def _check_deepspeed(given: dict[str, Any]) -> None:
@@ -428,9 +455,10 @@ def _check_deepspeed(given: dict[str, Any]) -> None:
     for name, value in zero.items():
         whole = value.is_integer() if isinstance(value, float) else type(value) is int
         _check(
-            (whole and value >= 0) or not name.endswith(_DEEPSPEED_SIZES),
+            (whole and value >= 0) or name not in _DEEPSPEED_SIZES,
             f"train.deepspeed.zero_optimization.{name}={value}: must be a whole number of parameters, 0 or more",
         )
+        _check(f"stage3_{name}" not in _DEEPSPEED_SIZES, f"train.deepspeed.zero_optimization.{name}: write stage3_{name}")
     unread = sorted(set(given) - set(_DEEPSPEED_SECTIONS))
     _check(
         not unread,
@@ -495,7 +523,7 @@ class EngineConfig:
     rows_in_flight: int = 512
     """Rows that one engine works on at once. Keep it above `max_num_seqs`, so that a request waits whenever another ends."""
     gpu_memory_utilization: float = 0.9
-    """Share of each GPU's memory for weights and KV cache, from 0 to 1. Lower it if an engine runs out of memory."""
+    """Share of each GPU's memory for weights and KV cache, above 0 and up to 1. Lower it if an engine runs out of memory."""
     kv_cache_gib: float = 4
     """Only with `device=cpu`: memory for the KV cache of one engine, in GiB."""
     enforce_eager: bool = False
@@ -519,7 +547,8 @@ class EngineConfig:
             f"engine.min_replicas={self.min_replicas}, engine.max_replicas={self.max_replicas} engines: "
             "min must be 1 or more, and at most max",
         )
-        _share("engine.", self, "max_failed_fraction", "gpu_memory_utilization")
+        _share("engine.", self, "max_failed_fraction")
+        _numbers("engine.", self, ("gpu_memory_utilization",), lambda share: 0 < share <= 1, "a share above 0, up to 1")
         _at_least(1, "engine.", self, "rows_in_flight", "max_num_seqs", "start_attempts")
         _at_least(0, "engine.", self, "cpus_per_replica", "commit_interval_s")
         _above_0("engine.", self, "kv_cache_gib")
@@ -810,10 +839,10 @@ class TrainConfig:
     shard_within_machine: bool = False
     """Keep a second copy of the weights on each machine, in bf16, shared by its GPUs (hpZ of ZeRO++). Then only the forward
     pass gathers weights over the network. Each GPU holds 2 bytes a parameter more, divided by the machine's GPUs. The trained
-    weights are the same."""
+    weights are the same. Needs equally many ranks on each machine."""
     gradient_dtype: Literal["fp32", "bf16"] = "fp32"
     """Number format in which machines exchange gradients. `bf16` halves their traffic and rounds them once a machine. The ranks
-    of a machine, and `gradient_accumulation`, sum in fp32 with both."""
+    of a machine, and `gradient_accumulation`, sum in fp32 with both. `bf16` needs equally many ranks on each machine."""
     deepspeed: dict[str, Any] = field(default_factory=dict, hash=False)
     """More settings of DeepSpeed, merged over those of stj, as in `{zero_optimization: {reduce_bucket_size: 200000000}}`. A
     setting that stj makes itself is refused."""
@@ -830,6 +859,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         whole = ("workers", "gradient_accumulation", "checkpoint_every_steps", "max_epochs", "max_steps", "max_seq_len")
         _at_least(1, "train.", self, *whole, "activation_checkpointing_every")
+        _check(self.workers <= _MOST_RANKS, f"train.workers={self.workers} ranks: must be 1 to {_MOST_RANKS}")
         _at_least(0, "train.", self, "warmup_steps", "weight_decay", "max_failures", "cpus_per_worker")
         _above_0("train.", self, "lr", "shard_gb", "max_grad_norm")
         _share("train.", self, "final_lr_ratio")
@@ -973,7 +1003,7 @@ class Config:
     """Seed of the run, from 0 to 2147483647. Every choice of `stj` itself is a function of it, a row's id and a purpose. The
     models' texts are so only with `engine.deterministic`."""
     iterations: int = 5
-    """T: number of iterations of judging and training. Every iteration costs a judging pass and a training."""
+    """T: number of iterations of judging and training, from 1 to 1000. Every iteration costs a judging pass and a training."""
     keep_models: Literal["last", "all"] = "last"
     """Which trained models stay in `run_root`. `last` removes the weights of M_{i-1} once M_{i+1} has judged, so the newest two
     stay; their judgments and scores stay too. `all` keeps the weights of every model."""
@@ -1020,9 +1050,10 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(bool(self.run_root), "run_root is empty; name a directory or a URI")
+        _check_location("run_root", self.run_root)
         _pack_prompt(self, "prompt")
         check_format_is_used(self.prompt_format, [self.prompt], "prompt")
-        _at_least(1, "", self, "iterations")
+        _check(1 <= self.iterations <= _MOST_ITERATIONS, f"iterations={self.iterations}: must be 1 to {_MOST_ITERATIONS}")
         _check(0 <= self.seed <= _MAX_SEED, f"seed={self.seed}: must be 0 to {_MAX_SEED}")
         _check(1 <= self.votes <= 1000, f"votes={self.votes} judgments in each order: must be 1 to 1000")
         _check_stop_error("vote_stop_error", self.vote_stop_error)
@@ -1151,6 +1182,7 @@ class UseConfig:
 
     def __post_init__(self) -> None:
         _check(self.run_root != "", "run_root is empty; name a directory or a URI, or leave it out")
+        _check_location("run_root", self.run_root or "")
 
 
 def in_ray_job() -> bool:

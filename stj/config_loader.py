@@ -15,12 +15,14 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from stj.config import Config, ModelConfig, UseConfig
 from stj.errors import ConfigError
-from stj.setting_text import Setting, fields_of, is_setting, setting_in_word, settings_in_file
+from stj.setting_text import Setting, fields_of, is_group, is_setting, is_switch, setting_in_word, settings_in_file
 
 Schema = TypeVar("Schema")
 
 _LONGEST_SHOWN = 200  # Characters of a value in an error.
 _A_MAPPING = "must be a mapping, as in {name: value}"
+_SWITCH = "must be true or false"
+_NUMBER = re.compile(r"\s*[-+]?[\d_]+\s*")
 _WANTED = {"Integer": "a whole number", "Float": "a number"}
 
 
@@ -75,8 +77,9 @@ def _short_model(word: str) -> str:
 
 def _load(schema: type[Schema], files: Sequence[str | Path], overrides: Sequence[str]) -> Schema:
     merged = _defaults(schema)
-    for file in files:
-        settings = settings_in_file(_read(Path(file)), str(file), schema)
+    layers = [settings_in_file(_read(Path(file)), str(file), schema) for file in files]
+    _check_machine_comes_first([str(file) for file in files], layers)
+    for settings in layers:
         merged = _merge(_with_machine_renamed(_with_models_moved(merged, settings, schema), settings), settings, schema)
     words = [setting_in_word(word, schema) for word in overrides]
     layer = [setting for word in words for setting in word]
@@ -120,6 +123,21 @@ def _with_machine_renamed(base: Any, layer: Sequence[Setting]) -> Any:
     return base
 
 
+def _check_machine_comes_first(files: Sequence[str], layers: Sequence[Sequence[Setting]]) -> None:
+    """Raises ConfigError if a file changes a part of a machine, as a network's does, and a later file names another machine.
+
+    The later file would replace the part in silence.
+    """
+    parts: dict[str, str] = {}
+    for file, layer in zip(files, layers, strict=True):
+        here = [setting.path[1] for setting in layer if setting.path[0] == "hardware" and len(setting.path) > 1]
+        if "name" not in here:
+            parts |= dict.fromkeys(here, file)
+        elif lost := [part for part in parts if part in {*here, "network_gbs", "disk_gb"}]:
+            keys, first = ", ".join(f"hardware.{part}" for part in lost), parts[lost[0]]
+            raise ConfigError(f"{file} names a machine, and replaces {keys} of {first}: put {first} last")
+
+
 def _models(schema: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The paths of all models in a config."""
     for name, hint in fields_of(schema).items():
@@ -145,21 +163,22 @@ def _merge(base: Any, settings: Sequence[Setting], schema: type) -> Any:
     """
     for setting in settings:
         _check_key(setting, schema)
+        _check_switch(setting, schema)
         if "???" in (setting.value if isinstance(setting.value, list) else [setting.value]):
             raise ConfigError(f"{setting.where}=??? is OmegaConf's word for no value; write a value or leave it out")
     try:
         return OmegaConf.unsafe_merge(base, _nested(settings))
     except (OmegaConfBaseException, TypeError):
         for setting in settings:
-            base = _merge_one(base, setting)
+            base = _merge_one(base, setting, schema)
         return base
 
 
-def _merge_one(base: Any, setting: Setting) -> Any:
+def _merge_one(base: Any, setting: Setting, schema: type) -> Any:
     try:
         return OmegaConf.unsafe_merge(base, _nested([setting]))
     except OmegaConfBaseException as error:
-        wanted = _wanted(error) or _first_line(error)
+        wanted = _wanted(error, schema) or _first_line(error)
     except TypeError:  # OmegaConf's answer to a list where a mapping is wanted, or a mapping where a list is
         wanted = "must be a list, as in [a, b]" if isinstance(setting.value, dict) else _A_MAPPING
     raise ConfigError(f"{setting.where}={_shown(setting.value)}: {wanted}")
@@ -209,18 +228,19 @@ def _leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, values
 
 
-def _wanted(error: OmegaConfBaseException) -> str | None:
+def _wanted(error: OmegaConfBaseException, schema: type) -> str | None:
     """What a setting must be, from OmegaConf's message; None for a message that is not known."""
     message = str(error)
     if match := re.search(r"could not be converted to (Integer|Float)", message):
         return f"must be {_WANTED[match[1]]}"
     if "is not a valid bool" in message:
-        return "must be true or false"
+        return _SWITCH
     if match := re.search(r"expected one of \[(.*?)\]", message):
         return f"must be one of {match[1]}"
-    if "Incompatible value 'None'" in message:
+    no_value = "is not Optional" in message
+    if "Incompatible value 'None'" in message or (no_value and not is_group(str(error.full_key).split("."), schema)):
         return "must have a value; in quotes, 'null' is text"
-    if "is not Optional" in message:
+    if no_value:
         return "is an empty group; write settings under it, or leave it out"
     if match := re.search(r"length \d+ does not match type hint length (\d+)", message):
         return f"must be a list of {match[1]} values"
@@ -247,6 +267,12 @@ def _check_key(setting: Setting, schema: type) -> None:
             key = ".".join(setting.path[:length])
             place = f"{setting.place}: " if setting.place else ""
             raise ConfigError(f"{place}unknown key '{key}'{_nearest(key, schema)}")
+
+
+def _check_switch(setting: Setting, schema: type) -> None:
+    """Raises ConfigError for a number in place of true or false: OmegaConf takes each but 0 for true."""
+    if is_switch(setting.path, schema) and isinstance(setting.value, str) and _NUMBER.fullmatch(setting.value):
+        raise ConfigError(f"{setting.where}={setting.value}: {_SWITCH}")
 
 
 def _nearest(key: str, schema: type) -> str:

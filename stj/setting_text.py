@@ -22,7 +22,7 @@ _YAML_TAGS = "tag:yaml.org,2002:"  # Python's own tags, which name functions to 
 _NULLS = ("", "~", "null", "Null", "NULL")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # No path or file in UTF-8 can hold these.
 _FREE: Any = object()
-"""The type of a value that no dataclass describes: a value of a mapping, or of an unknown key."""
+"""The type of a value that no dataclass describes: a value of a `dict[str, Any]`, or of an unknown key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,8 @@ def settings_in_file(content: bytes, name: str, schema: type) -> list[Setting]:
 def setting_in_word(word: str, schema: type) -> list[Setting]:
     """The settings of a `key=value` word: more than one if the value is a group, as in `train={lr: 1e-6, workers: 2}`.
 
-    Text is everything behind the first equals sign. The value of a list or a group is YAML. Raises ConfigError.
+    Text is everything behind the first equals sign. The value of a list or a group is YAML, also inside a mapping. Raises
+    ConfigError.
     """
     key, equals, text = word.partition("=")
     if not equals or not key:
@@ -74,7 +75,7 @@ def setting_in_word(word: str, schema: type) -> list[Setting]:
     path, where = tuple(key.split(".")), f"'{word}'"
     hint = _type_at(path, schema)
     required = _required(hint)
-    if get_origin(required) in (tuple, list, dict) or is_dataclass(required):
+    if get_origin(required) in (tuple, list, dict) or is_dataclass(required) or (hint is _FREE and _is_collection(text)):
         node = _node(text.encode(errors="surrogatepass"), where)
         if isinstance(node, yaml.ScalarNode) and node.tag != _NULL and is_dataclass(required):
             raise _not_a_group(where, key)
@@ -85,8 +86,7 @@ def setting_in_word(word: str, schema: type) -> list[Setting]:
     if hint is _FREE:
         return [Setting(path=path, value=_free_value(_text(text, where)))]
     null = text in _NULLS and (text != "" or required is not hint)
-    value = _free_value(_text(text, where)) if hint is _FREE else _text(text, where)
-    return [Setting(path=path, value=None if null else value)]
+    return [Setting(path=path, value=None if null else _text(text, where))]
 
 
 def fields_of(hint: Any) -> Mapping[str, Any]:
@@ -100,11 +100,27 @@ def is_setting(path: Sequence[str], schema: type) -> bool:
     return path[-1] in fields_of(above[-1]) or any(get_origin(hint) is dict for hint in above)
 
 
+def is_switch(path: Sequence[str], schema: type) -> bool:
+    """Whether the setting at a path is true or false."""
+    return _required(_type_at(path, schema)) is bool
+
+
+def is_group(path: Sequence[str], schema: type) -> bool:
+    """Whether other settings, or a mapping's values, are under this path."""
+    required = _required(_type_at(path, schema))
+    return is_dataclass(required) or get_origin(required) is dict
+
+
 def _type_at(path: Sequence[str], hint: Any) -> Any:
     for name in path:
         required = _required(hint)
-        hint = _FREE if get_origin(required) is dict else fields_of(required).get(name, _FREE)
+        hint = _value_type(required) if get_origin(required) is dict else fields_of(required).get(name, _FREE)
     return hint
+
+
+def _value_type(mapping: Any) -> Any:
+    """The type of a mapping's values: text, or none that is declared."""
+    return str if get_args(mapping)[1] is str else _FREE
 
 
 class _Reader:
@@ -136,7 +152,8 @@ class _Reader:
     def _value(self, node: yaml.Node, hint: Any) -> Any:
         self._check_tag(node)
         if isinstance(node, yaml.MappingNode):
-            return {key: self._value(value, _FREE) for key, value in self._pairs(node)}
+            inner = _value_type(hint) if get_origin(hint) is dict else _FREE
+            return {key: self._value(value, inner) for key, value in self._pairs(node)}
         if isinstance(node, yaml.SequenceNode):
             item = get_args(hint)[0] if get_origin(hint) in (tuple, list) else _FREE
             for member in node.value:
@@ -208,6 +225,14 @@ def _text(text: str, where: str) -> str:
     if (bad := _NO_TEXT.search(text)) is not None:
         raise ConfigError(f"{where}: holds the character U+{ord(bad[0]):04X}, which no name or path can hold")
     return text
+
+
+def _is_collection(text: str) -> bool:
+    """Whether a value without a declared type is a list or a mapping of YAML, as in `{a: 1}`."""
+    try:
+        return text.lstrip()[:1] in ("[", "{") and isinstance(yaml.compose(text, Loader=yaml.SafeLoader), yaml.CollectionNode)
+    except (yaml.YAMLError, RecursionError, UnicodeError):
+        return False
 
 
 def _free_value(text: str) -> Any:

@@ -172,6 +172,10 @@ def test_the_released_recipe() -> None:
     assert (pairs.max_seq_len, pairs.gradient_accumulation, pairs.max_grad_norm, pairs.max_steps) == (2048, 4, 1.0, 3000)
 
 
+def test_the_recipes_that_warm_up_as_the_paper_trains_exchange_gradients_as_it_does() -> None:
+    assert {load([CONF / f"{name}.yaml"]).train.gradient_dtype for name in ("paper", "released", "rise")} == {"bf16"}
+
+
 def test_rise_warms_up_and_then_prefers_among_what_it_misjudges() -> None:
     config = load([CONF / "rise.yaml"])
     assert (config.train.objective, config.train.preference.source, config.iterations) == ("sft_then_dpo", "warm_up", 1)

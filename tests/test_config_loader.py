@@ -21,6 +21,7 @@ from stj.config_loader import from_plain, load, load_model, load_use
 from stj.errors import ConfigError
 from stj.setting_text import fields_of
 
+CONF = Path(__file__).parent.parent / "conf"
 ODD_TEXTS = (
     *(
         "010",
@@ -319,6 +320,8 @@ def test_a_model_in_use_may_be_written_short_or_as_a_group(tmp_path: Path) -> No
         ("pairs.method=magic", "modified_instruction"),
         ("judge.samples=0", "judge.samples=0 judgments a pair"),
         ("iterations=0", "iterations=0"),
+        ("iterations=100000000000", "iterations=100000000000: must be 1 to 1000"),
+        ("train.workers=100000000000", "train.workers=100000000000 ranks: must be 1 to 100000"),
         ("select.lengths=[x]", "select.lengths=x: no such length"),
         ("select.categories=[Maths]", "select.categories=Maths: no such category; Figure 7 has Coding; Mathematical reasoning"),
         ("judge.decoding.temperature=-1", "temperature=-1.0: must be 0"),
@@ -332,7 +335,8 @@ def test_a_model_in_use_may_be_written_short_or_as_a_group(tmp_path: Path) -> No
         ("train.lr=inf", "train.lr=inf: must be above 0"),
         ("train.weight_decay=nan", "train.weight_decay=nan"),
         ("engine.kv_cache_gib=inf", "engine.kv_cache_gib=inf"),
-        ("engine.gpu_memory_utilization=7", "engine.gpu_memory_utilization=7.0: must be a share between 0 and 1"),
+        ("engine.gpu_memory_utilization=7", "engine.gpu_memory_utilization=7.0: must be a share above 0, up to 1"),
+        ("engine.gpu_memory_utilization=0", "engine.gpu_memory_utilization=0.0: must be a share above 0, up to 1"),
         ("hardware.gpu_tflops=0", "hardware.gpu_tflops=0.0: must be above 0"),
         ("select.categories=[]", r"select.categories=\[\]: no row can pass"),
         ("select.max_turns=0", "select.max_turns=0 user turns: min must be at most max"),
@@ -453,6 +457,11 @@ def test_mappings_inside_a_mapping_are_merged_key_by_key(tmp_path: Path) -> None
     [
         ("gradient_accumulation_steps=4", "gradient_accumulation_steps: stj sets it itself: set train.gradient_accumulation"),
         ("zero_optimization.stage=2", "zero_optimization.stage: stj sets it itself: stj trains with stage 3"),
+        ("zero_optimization.reduce_scatter=false", "zero_optimization.reduce_scatter: .*: gradients are summed as train.grad"),
+        ("zero_optimization.cpu_offload=true", "zero_optimization.cpu_offload: stj sets it itself: set train.offload$"),
+        ("zero_optimization.offload_param={device: cpu}", "zero_optimization.offload_param: .*: weights are on the GPUs"),
+        ("zero_optimization.zero_quantized_weights=true", "zero_optimization.zero_q.*: weights are exchanged in bf16"),
+        ("zero_optimization.max_live_parameters=5e9", "zero_optimization.max_.*: write stage3_max_live_parameters$"),
         ("optimizer={type: Lion}", "optimizer: stj sets it itself: set train.lr"),
         ("zero_optimisation.stage=2", "zero_optimisation: a training of stj does not read it; it reads aio, "),
         ("zero_optimization.reduce_bucket_size=many", "zero_optimization.reduce_bucket_size=many: must be a whole number"),
@@ -467,6 +476,21 @@ def test_mappings_inside_a_mapping_are_merged_key_by_key(tmp_path: Path) -> None
 def test_settings_of_deepspeed_that_stj_makes_or_that_nothing_reads_are_refused(word: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=rf"^train\.deepspeed.{reason}"):
         load([], [f"train.deepspeed.{word}"])
+
+
+def test_what_is_no_size_of_deepspeed_need_be_no_number() -> None:
+    words = ["train.deepspeed.zero_optimization.ignore_unused_parameters=false", "train.deepspeed.wall_clock_breakdown=true"]
+    assert load([], words).train.deepspeed["zero_optimization"] == {"ignore_unused_parameters": False}
+
+
+def test_a_word_may_hold_a_group_or_a_list_at_any_depth_of_a_mapping() -> None:
+    assert load([], ["train.deepspeed.zero_optimization={}"]).train.deepspeed == {"zero_optimization": {}}
+    nested = load([], ["train.deepspeed.zero_optimization.leaf_module={classes: [A], names: []}"]).train.deepspeed
+    assert nested == {"zero_optimization": {"leaf_module": {"classes": ["A"], "names": []}}}
+    model = load_use(
+        [], ["model=m", "model.chat_template_kwargs.tools=[a, 1]", "model.chat_template_kwargs.text={no YAML"]
+    ).model
+    assert model.chat_template_kwargs == {"tools": ["a", 1], "text": "{no YAML"}
 
 
 def test_only_a_mapping_is_merged(tmp_path: Path) -> None:
@@ -524,3 +548,47 @@ def test_a_place_is_refused_exactly_if_ray_refuses_it(wanted: str) -> None:
         refused = False
     listed = wanted.removeprefix("!").startswith("(")  # Ray also takes a list without its `in`
     assert refused == (validate_label_selector_value(wanted) is not None) or listed
+
+
+def test_a_part_of_a_machine_before_the_machine_is_refused(tmp_path: Path) -> None:
+    """The machine's file would replace a narrow network in silence, and a plan would cost a third."""
+    machine, network = CONF / "hardware" / "8xh100-80.yaml", CONF / "hardware" / "ethernet-100.yaml"
+    assert load([CONF / "paper.yaml", machine, network]).hardware.network_gbs == 12.5
+    with pytest.raises(ConfigError) as error:
+        load([CONF / "paper.yaml", network, machine])
+    assert str(error.value) == f"{machine} names a machine, and replaces hardware.network_gbs of {network}: put {network} last"
+    (tmp_path / "disk.yaml").write_text("hardware.disk_gb: 500\n")
+    (tmp_path / "machine.yaml").write_text("hardware: {name: mine, gpus: 4}\n")
+    with pytest.raises(ConfigError, match=r"replaces hardware\.disk_gb of .*disk\.yaml last$"):
+        load([tmp_path / "disk.yaml", tmp_path / "machine.yaml"])
+    (tmp_path / "price.yaml").write_text("hardware.dollars_per_gpu_hour: 2\n")
+    assert load([tmp_path / "price.yaml", machine]).hardware.dollars_per_gpu_hour == 2
+
+
+@pytest.mark.parametrize("written", ["true", "1.10", "010", "1e3", "2024_05_01", "no"])
+def test_a_label_is_text_as_it_is_written(tmp_path: Path, written: str) -> None:
+    """Kubernetes has labels such as cloud.google.com/gke-spot=true; `True` is another one, which no machine has."""
+    (tmp_path / "place.yaml").write_text(f"train: {{place: {{cloud.google.com/gke-spot: {written}}}}}\n")
+    in_file = load([tmp_path / "place.yaml"])
+    assert in_file.train.place == {"cloud.google.com/gke-spot": written}
+    assert load([], [f"train.place={{cloud.google.com/gke-spot: {written}}}"]).train.place == in_file.train.place
+    assert load([], [f"train.place.gke-spot={written}"]).train.place == {"gke-spot": written}
+
+
+@pytest.mark.parametrize("word", ["train.place={a: null}", "train.place.a=null", "engine.place={a.b/c: ~}"])
+def test_a_label_without_a_value_is_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match=r"must have a value; in quotes, 'null' is text$"):
+        load([], [word])
+
+
+@pytest.mark.parametrize("written", ["8", "2", "-1", "1", "0", "+1", "1_0", " 1", "1.0", "maybe", "t"])
+def test_a_number_is_not_true(tmp_path: Path, written: str) -> None:
+    (tmp_path / "switch.yaml").write_text(f"train:\n  shard_within_machine: {written}\n")
+    for files, words in (([tmp_path / "switch.yaml"], []), ([], [f"train.shard_within_machine={written}"])):
+        with pytest.raises(ConfigError, match=r"train\.shard_within_machine=.*: must be true or false$"):
+            load(files, words)
+
+
+@pytest.mark.parametrize(("written", "value"), [("on", True), ("Yes", True), ("TRUE", True), ("off", False), ("no", False)])
+def test_a_switch_has_yaml_s_words(written: str, value: bool) -> None:
+    assert load([], [f"train.shard_within_machine={written}"]).train.shard_within_machine is value

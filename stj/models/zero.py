@@ -5,6 +5,7 @@ is gathered three times in a step instead of twice: backward computes it again, 
 what may be gathered is little more than a layer, nothing is fetched ahead, and the GPU waits for the network.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ CHECKPOINT_BYTES = 12
 SNAPSHOT_SHARE = 0.5
 """Share of the free host memory that copies of a checkpoint may take: the rest is for what the disk has not taken yet, and for
 other processes."""
+_MACHINES_SHOWN = 8
+"""Machines whose numbers of ranks an error lists one by one."""
 _LAYERS = 2.2
 """Layers that may be gathered at once: the one at work, the next one on its way, and their norms."""
 _AHEAD = 0.25
@@ -55,3 +58,22 @@ class ZeroSizes:
         }
         given: dict[str, Any] = train.deepspeed.get("zero_optimization", {})
         return cls(**{name: int(given.get(name, size)) for name, size in sizes.items()})
+
+
+def needs_even_ranks(train: TrainConfig) -> bool:
+    """Whether a setting groups ranks by their numbers, a machine's equal share of them in each group."""
+    return train.shard_within_machine or train.gradient_dtype == "bf16"
+
+
+def uneven_ranks(train: TrainConfig, of_machines: Sequence[int]) -> str:
+    """Why a training that needs equally many ranks on each machine is refused on machines with these, in words."""
+    without = {"train.shard_within_machine=true": "train.shard_within_machine=false"} if train.shard_within_machine else {}
+    if train.gradient_dtype == "bf16":
+        without["train.gradient_dtype=bf16"] = "train.gradient_dtype=fp32"
+    few = len(of_machines) <= _MACHINES_SHOWN
+    ranks = ", ".join(map(str, of_machines)) if few else f"{min(of_machines)} to {max(of_machines)}"
+    return (
+        f"{' and '.join(without)} need{'s' * (len(without) == 1)} equally many ranks on each machine, and "
+        f"train.workers={sum(of_machines)} have {ranks} ranks on theirs: set train.workers to a "
+        f"multiple of a machine's GPUs, or {' and '.join(without.values())}"
+    )

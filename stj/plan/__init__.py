@@ -3,18 +3,22 @@
 Memory follows from the models' shapes. Tokens and hours rest on assumptions, which are printed with them. A GB is 10^9 bytes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from stj.config import Config
-from stj.models.shapes import shape_of
-from stj.plan.cost import Assumptions, GivenPairs, assumed, assumed_pairs, compared_by, has_rule, phases
+from stj.config import Config, HardwareConfig
+from stj.models.shapes import Shape, shape_of
+from stj.plan.cost import Assumptions, GivenPairs, assumed, assumed_pairs, compared_by, has_rule, nothing_fits, phases
 from stj.plan.memory import RolePlan, role_plan
-from stj.plan.phase_cost import IterationPlan, PhasePlan, iterations, spent_words, total
+from stj.plan.phase_cost import IterationPlan, PhasePlan, gpus_words, iterations, spent_words, total
 from stj.plan.remedies import Remedy, remedies
 from stj.plan.room import RoomPlan, room_plan
-from stj.plan.timeline import Timeline, timeline
+from stj.plan.timeline import Timeline, held_gpu_hours, timeline
 from stj.plan.training import TrainingPlan, stages, training_plan
 from stj.plan.waits import waits
+
+_SHOWN_HOURS = 0.05
+"""GPU-hours below this are not shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +26,7 @@ class Plan:
     """What a run needs; `dataclasses.asdict` turns it into JSON values."""
 
     hardware: str
+    """A machine in words: its name, and its GPUs, which may differ from those in the name."""
     links: str
     """The assumed speeds of training, network and storage, in words."""
     roles: tuple[RolePlan, ...]
@@ -33,6 +38,10 @@ class Plan:
     iterations: tuple[IterationPlan, ...]
     timeline: Timeline | None
     """One iteration on the clock; None without GPUs, or if a model's shape is unknown."""
+    held_gpu_hours: float | None
+    """GPU-hours of all machines, held from the begin of the run to its end; None without a timeline."""
+    held_dollars: float | None
+    """The same in dollars, with those of APIs; None without a price."""
     remedies: tuple[Remedy, ...]
     """What would leave less GPU time of this iteration idle; empty without a timeline."""
     draws_per_pair: float
@@ -83,14 +92,20 @@ class Plan:
         priced = dollars is not None
         uncounted = [phase.name for phase in self.phases if phase.gpu_hours is None or (priced and phase.dollars is None)]
         if not uncounted:
-            return [f"{'in all':<12} {spent}"]
+            return [f"{'in all':<12} {spent}{self._held(hours)}"]
         return [f"{'in all':<12} at least {spent}: without {', '.join(uncounted)}, whose shape or price is unknown"]
+
+    def _held(self, hours: float | None) -> str:
+        """What GPUs without a rank or engine add, in words; machines are paid for as a whole."""
+        if self.held_gpu_hours is None or hours is None or self.held_gpu_hours < hours + _SHOWN_HOURS:
+            return ""
+        return f"; {', '.join(spent_words(self.held_gpu_hours, self.held_dollars))} with the GPUs that phases leave idle"
 
     def _clock(self) -> list[str]:
         if self.timeline is None:
             return []
         idle = [remedy.words() for remedy in self.remedies]
-        return [*self.timeline.lines(self.hardware), *([f"{'less idle':<12} {'; '.join(idle)}"] if idle else [])]
+        return [*self.timeline.lines(), *([f"{'less idle':<12} {'; '.join(idle)}"] if idle else [])]
 
     def _assuming(self) -> list[str]:
         a = self.assumptions
@@ -125,16 +140,20 @@ def plan(config: Config, assumptions: Assumptions | None = None, given: GivenPai
         clock = timeline(changed, _all_phases(changed, assumptions, given))
         return clock.idle_share if clock else None
 
+    clock = timeline(config, phase_plans)
+    held = held_gpu_hours(clock.gpus, phase_plans) if clock else None
     rule = "pass the rule" if has_rule(config.select) else "pass, as select.* has no rule"
     return Plan(
-        hardware=config.hardware.name,
+        hardware=_machine(config.hardware),
         links=_links(config),
         roles=tuple(role_plan(name, model, config) for name, model in models.items()),
-        training=training_plan(seed, config) if seed else None,
+        training=_training(seed, config, assumptions) if seed else None,
         room=room_plan(config),
         phases=phase_plans,
         iterations=iterations(phase_plans),
-        timeline=timeline(config, phase_plans),
+        timeline=clock,
+        held_gpu_hours=held,
+        held_dollars=_held_dollars(held, phase_plans, config.hardware.dollars_per_gpu_hour),
         remedies=remedies(config, idle_share),
         draws_per_pair=assumptions.draws(config.judge),
         kept=assumptions.kept(config.judge.samples),
@@ -143,6 +162,24 @@ def plan(config: Config, assumptions: Assumptions | None = None, given: GivenPai
         given=given,
         assumptions=assumptions,
     )
+
+
+def _training(seed: Shape, config: Config, assumptions: Assumptions) -> TrainingPlan:
+    """Memory of the training; it does not fit if it would drop every example."""
+    planned, empty = training_plan(seed, config), nothing_fits(config, assumptions)
+    return replace(planned, fits=False, remedy=empty) if empty else planned
+
+
+def _held_dollars(held: float | None, phase_plans: Sequence[PhasePlan], price: float | None) -> float | None:
+    if held is None or price is None:
+        return None
+    bought = sum(sum(phase.times) * (phase.dollars or 0) for phase in phase_plans if phase.gpu_hours == 0)
+    return held * price + bought
+
+
+def _machine(hardware: HardwareConfig) -> str:
+    gpus = f": {gpus_words(hardware.gpus)} of {hardware.gpu_memory_gb:g} GB" if hardware.gpus else ""
+    return hardware.name + gpus
 
 
 def _all_phases(config: Config, assumptions: Assumptions, given: GivenPairs) -> tuple[PhasePlan, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from stj.config import HardwareConfig
 from stj.plan.memory import GB
-from stj.plan.network import Ranks
+from stj.plan.ranks import Ranks
 from stj.plan.storage import Seconds, added, hashing, scaled, writing
 
 _COPY_GBS = 3.0

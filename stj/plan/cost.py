@@ -66,7 +66,7 @@ class Assumptions:
         longest = self.judged + self.judgment * (self.longer if texts > 1 else 1)
         deviations = (math.log(limit / longest) + self.spread**2 / 2) / self.spread
         share = _below(deviations)
-        return share, mean * _below(deviations - self.spread) / share
+        return share, mean * _below(deviations - self.spread) / share if share else limit
 
     def draws(self, judge: JudgeConfig) -> float:
         """Expected judgments of a pair: to the first right one, (1 - (1-p)^N) / p; to a right and a wrong one; or all N."""
@@ -158,6 +158,19 @@ def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan
     return (*phase_plans, *(_fine_tuning(training, config, a) for training in trainings))
 
 
+def nothing_fits(config: Config, a: Assumptions) -> str:
+    """What to change if a training would drop every example, in words; empty if it keeps some."""
+    for _, train in stages(config.train):
+        if a.fitting(1 + (train.objective != "sft"), train.max_seq_len)[0] < 1 - _ALL:
+            return f"all examples are longer than {_length_key(train)}={train.max_seq_len} tokens and dropped: raise it"
+    return ""
+
+
+def _length_key(train: TrainConfig) -> str:
+    """The setting of the longest example of one training."""
+    return "train.max_seq_len" if train.objective == "sft" else "train.preference.max_seq_len"
+
+
 def _both_orders(given: int, judgments: int, a: Assumptions) -> tuple[float, float]:
     """Tokens of judging given pairs in both orders, `judgments` times each; samples of one prompt read it once."""
     return 2 * given * a.judged, 2 * given * judgments * a.judgment
@@ -239,8 +252,7 @@ class _Training:
         examples = share * pairs * (a.paired(judge) if preferring else a.kept(judge.samples))
         step = train.workers * train.gradient_accumulation * train.max_num_tokens
         steps = min(examples * train.max_epochs * example / step, train.max_steps or math.inf)
-        key = "train.preference.max_seq_len" if preferring else "train.max_seq_len"
-        dropped = f"{1 - share:.0%} of examples are longer than {key}={train.max_seq_len} tokens and dropped"
+        dropped = f"{1 - share:.0%} of examples are longer than {_length_key(train)}={train.max_seq_len} tokens and dropped"
         return cls(
             name=name,
             settings=train,

@@ -1,8 +1,8 @@
 """Memory of an engine: what it holds, whether that fits, and what to change if it does not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from stj.config import Config, ModelConfig
+from stj.config import Config, EngineConfig, ModelConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 
 GB = 1e9
@@ -41,7 +41,8 @@ class RolePlan:
         if self.behind_api:
             return f"{self.role:<12} {self.model}: behind an API, so it takes no GPU"
         if self.parameters is None:
-            return f"{self.role:<12} {self.model}: unknown shape (no config.json here, and none known for this id)"
+            unknown = f"{self.role:<12} {self.model}: unknown shape (no config.json here, and none known for this id)"
+            return unknown if self.fits else f"{unknown}: {verdict(self.fits, self.remedy)}"
         where = f"{self.gpus} x GPU, each {self.weights_gb:.3g} GB" if self.gpus else f"CPU, {self.weights_gb:.3g} GB"
         return (
             f"{self.role:<12} {self.model}: {count(self.parameters)} parameters on {where} of weights; "
@@ -57,7 +58,8 @@ def role_plan(role: str, model: ModelConfig, config: Config) -> RolePlan:
     shape = shape_of(model)
     gpus = model.gpus if config.engine.device == "gpu" else 0
     if shape is None:
-        return RolePlan(role=role, model=model.path, gpus=gpus, parameters=None)
+        fault = _too_many_gpus(role, model, config)
+        return RolePlan(role=role, model=model.path, gpus=gpus, parameters=None, fits=not fault, remedy=fault)
     room = kv_room(shape, model, config)
     remedy = _engine_remedy(role, shape, model, config)
     return RolePlan(
@@ -107,19 +109,62 @@ def count(number: float) -> str:
 
 
 def _engine_remedy(role: str, shape: Shape, model: ModelConfig, config: Config) -> str:
-    key, machine_gpus = f"models.{role}.tensor_parallel_size", config.hardware.gpus
+    if fault := _too_many_gpus(role, model, config) or _uneven_parts(role, shape, model):
+        return fault
     full = kv_room(shape, model, config) < model.max_model_len
     if config.engine.device == "cpu":
         held = shape.parameters * DTYPE_BYTES[model.dtype] + config.engine.kv_cache_gib * 2**30
         if held > config.hardware.host_memory_gb * GB:
             return "take a machine with more memory"
         return "raise engine.kv_cache_gib" if full else ""
-    enough = [tp for tp in _TENSOR_PARALLEL_SIZES if kv_room(shape, model, config, tp) >= model.max_model_len]
-    if model.tensor_parallel_size > machine_gpus:
-        return f"{key}={model.tensor_parallel_size} GPUs, and a machine has {machine_gpus}: lower it or take larger machines"
-    if full and (not enough or enough[0] > machine_gpus):
-        return f"take larger machines, or lower models.{role}.max_model_len"
-    return f"set {key}={enough[0]}" if full else ""
+    return _room_remedy(role, shape, model, config) if full else ""
+
+
+def _too_many_gpus(role: str, model: ModelConfig, config: Config) -> str:
+    """An engine is one process group on one machine; empty if its GPUs fit there."""
+    if config.engine.device == "cpu" or model.gpus <= config.hardware.gpus:
+        return ""
+    tensors = f"models.{role}.tensor_parallel_size={model.tensor_parallel_size}"
+    layers = f"models.{role}.pipeline_parallel_size={model.pipeline_parallel_size}"
+    asked = tensors if model.pipeline_parallel_size == 1 else f"{tensors} x {layers} are {model.gpus}"
+    return f"{asked} GPUs, and a machine has {config.hardware.gpus}: lower it or take larger machines"
+
+
+def _uneven_parts(role: str, shape: Shape, model: ModelConfig) -> str:
+    """Why vLLM cannot share the model over this many GPUs; empty if it can."""
+    if not _divides(model.tensor_parallel_size, shape):
+        heads = f"{shape.heads} attention heads and {shape.kv_heads} KV heads"
+        return f"models.{role}.tensor_parallel_size={model.tensor_parallel_size} must divide the model's {heads}"
+    if model.pipeline_parallel_size > shape.layers:
+        parts = f"models.{role}.pipeline_parallel_size={model.pipeline_parallel_size}"
+        return f"{parts} is more than the model's {shape.layers} layers: lower it"
+    return ""
+
+
+def _divides(tensor_parallel: int, shape: Shape) -> bool:
+    """GPUs share KV heads, or each KV head is on several GPUs."""
+    shared = shape.kv_heads % tensor_parallel == 0 or tensor_parallel % shape.kv_heads == 0
+    return shape.heads % tensor_parallel == 0 and shared
+
+
+def _room_remedy(role: str, shape: Shape, model: ModelConfig, config: Config) -> str:
+    """What makes room for the KV cache: more GPUs of a machine, or the usual share of their memory."""
+    share = EngineConfig.gpu_memory_utilization  # The default.
+    usual = replace(config, engine=replace(config.engine, gpu_memory_utilization=share))
+    most = config.hardware.gpus // model.pipeline_parallel_size
+    sizes = [size for size in _TENSOR_PARALLEL_SIZES if model.tensor_parallel_size < size <= most and _divides(size, shape)]
+
+    def enough(changed: Config) -> str | None:
+        fitting = (size for size in sizes if kv_room(shape, model, changed, size) >= model.max_model_len)
+        return next((f"models.{role}.tensor_parallel_size={size}" for size in fitting), None)
+
+    larger = f"engine.gpu_memory_utilization={share}" if config.engine.gpu_memory_utilization < share else None
+    alone = larger and kv_room(shape, model, usual) >= model.max_model_len
+    if ways := [way for way in (enough(config), larger if alone else None) if way]:
+        return f"set {', or '.join(ways)}"
+    if larger and (gpus := enough(usual)):
+        return f"set {gpus} and {larger}"
+    return f"take larger machines, or lower models.{role}.max_model_len"
 
 
 def verdict(fits: bool, remedy: str) -> str:

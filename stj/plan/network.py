@@ -22,6 +22,7 @@ from stj.models.shapes import Shape
 from stj.models.zero import ZeroSizes
 from stj.plan.memory import GB
 from stj.plan.offload import HostTimes
+from stj.plan.ranks import Ranks
 from stj.plan.training import GRADIENT_BYTES, trained_parameters
 
 _EXPOSED = 0.3
@@ -30,25 +31,6 @@ _SHORT_TOKENS = 600
 """Tokens of a micro-step at which arithmetic takes twice its time: matrix products are too small to fill the GPU."""
 _LINE_SHARE = 0.8
 """Share of a link's speed that collectives reach with large messages."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ranks:
-    """Where the ranks of a training run."""
-
-    count: int
-    machines: int
-
-    @classmethod
-    def of(cls, train: TrainConfig, hardware: HardwareConfig) -> "Ranks":
-        """As many machines as hold all ranks. A machine without GPUs holds any number."""
-        machines = -(-train.workers // hardware.gpus) if hardware.gpus else 1
-        return cls(count=train.workers, machines=machines)
-
-    @property
-    def others(self) -> float:
-        """The share of a collective's bytes that a rank has not itself: (R-1)/R."""
-        return (self.count - 1) / self.count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +107,8 @@ def traffic(shape: Shape, train: TrainConfig, ranks: Ranks) -> Traffic:
 
 
 def _summed_by(train: TrainConfig, ranks: Ranks) -> float:
-    """The share of gradients that leaves a machine. In bf16, machines of equally many ranks send only their sums."""
-    by_machine = train.gradient_dtype == "bf16" and ranks.count % ranks.machines == 0
-    return (ranks.machines - 1) / ranks.machines if by_machine else ranks.others
+    """The share of gradients that leaves a machine. In bf16, machines send only their sums."""
+    return (ranks.machines - 1) / ranks.machines if train.gradient_dtype == "bf16" else ranks.others
 
 
 def micro_step(shape: Shape, train: TrainConfig, hardware: HardwareConfig, text: float) -> MicroStep:

@@ -43,6 +43,8 @@ class PhasePlan(Cost):
     """Seconds of one of them, without a reference; 0 if they are unknown."""
     dropped: str = ""
     """Which examples a training drops, in words; empty if none."""
+    parts: str = ""
+    """What a wait is made of, in words; empty for a phase with tokens."""
 
     @property
     def hours(self) -> float | None:
@@ -54,9 +56,10 @@ class PhasePlan(Cost):
         times = sum(self.times)
         spent = ", ".join(spent_words(*total([(times, self)])))
         often = f"; {times} times{': ' if spent else ''}{spent}" if times > 1 else ""
-        clock = f", {clock_words(self.hours)} on {self.gpus} GPU{'s' * (self.gpus > 1)}" if self.hours else ""
+        clock = f", {clock_words(self.hours)} on {gpus_words(self.gpus)}" if self.hours else ""
         bound = f", bound by {self.bound}" if self.bound else ""
-        return f"{self.name:<12} {self.words()}{clock}{bound}{often}" + (f"; {self.dropped}" if self.dropped else "")
+        more = "".join(f"; {words}" for words in (self.dropped, self.parts) if words)
+        return f"{self.name:<12} {self.words()}{clock}{bound}{often}{more}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +107,11 @@ def spent_words(gpu_hours: float | None, dollars: float | None) -> list[str]:
     """GPU-hours and dollars in words, if they are known."""
     hours = [] if not gpu_hours else [f"{gpu_hours:,.1f} GPU-hours"]
     return hours if dollars is None else [*hours, f"${dollars:,.0f}"]
+
+
+def gpus_words(gpus: int) -> str:
+    """A number of GPUs in words: `1 GPU`, `8 GPUs`."""
+    return f"{gpus} GPU{'s' * (gpus != 1)}"
 
 
 def clock_words(hours: float) -> str:

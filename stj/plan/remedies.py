@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from stj.config import Config
 from stj.models.shapes import shape_of
 from stj.plan.places import machines_of, training_machines
+from stj.plan.ranks import uneven
 from stj.plan.training import training_plan
 
 _WORTH = 0.004
@@ -58,9 +59,9 @@ def _changes(config: Config) -> Iterator[tuple[str, Callable[[Config], Config]]]
     train, hardware = config.train, config.hardware
     every, fetch = train.checkpoint_every_steps * _RARER, hardware.fetch_gbs * _FASTER
     yield f"train.checkpoint_every_steps={every}", _in_train(checkpoint_every_steps=every)
-    if train.gradient_dtype == "fp32":
-        yield "train.gradient_dtype=bf16", _in_train(gradient_dtype="bf16")
-    copied = _in_train(shard_within_machine=True)
+    rounded, copied = _in_train(gradient_dtype="bf16"), _in_train(shard_within_machine=True)
+    if train.gradient_dtype == "fp32" and not uneven(rounded(config).train, hardware):
+        yield "train.gradient_dtype=bf16", rounded
     if not train.shard_within_machine and training_machines(config) > 1 and _training_fits(copied(config)):
         yield "train.shard_within_machine=true", copied
     if train.gradient_accumulation % 2 == 0 and train.objective == "sft":  # the same step in fewer and longer micro-steps

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stj.config import Config
-from stj.plan.phase_cost import PhasePlan, clock_words
+from stj.plan.phase_cost import PhasePlan, clock_words, gpus_words
 from stj.plan.places import machines_of
 
 _SHOWN = 0.001
@@ -45,12 +45,13 @@ class Timeline:
     dollars: float | None
     """Price of all machines for these hours; None without `hardware.dollars_per_gpu_hour`."""
 
-    def lines(self, name: str) -> list[str]:
-        """The timeline for a reader, on machines of this name."""
+    def lines(self) -> list[str]:
+        """The timeline for a reader."""
         cost = "" if self.dollars is None else f", ${self.dollars:,.0f}"
         held = self.hours * self.gpus
+        machines = f"{self.machines} machine{'s' * (self.machines > 1)} of {gpus_words(self.gpus // self.machines)}"
         head = (
-            f"{'timeline':<12} iteration {self.iteration} on {self.machines} x ({name}): {clock_words(self.hours)}, "
+            f"{'timeline':<12} iteration {self.iteration} on {machines}: {clock_words(self.hours)}, "
             f"{held:,.1f} GPU-hours{cost}, {self.idle_share:.1%} of them idle"
         )
         return [head, *(self._line(span, held) for span in self.spans)]
@@ -63,12 +64,13 @@ class Timeline:
 def timeline(config: Config, phases: Sequence[PhasePlan]) -> Timeline | None:
     """The second iteration, or the first if there is no other.
 
-    None on a CPU, and if a phase of the iteration has unknown hours.
+    None on a CPU, and if a phase of the iteration has unknown hours or more GPUs than the machines: an engine that no machine
+    holds.
     """
     machines, index = machines_of(config), min(1, config.iterations - 1)
     gpus = machines * config.hardware.gpus
     here = [phase for phase in sorted(phases, key=_when) if phase.times[index] and phase.gpu_hours != 0]
-    if not gpus or not here or any(phase.hours is None for phase in here):
+    if not gpus or not here or any(phase.hours is None or phase.gpus > gpus for phase in here):
         return None
     spans: list[ClockSpan] = []
     for phase in here:
@@ -83,6 +85,13 @@ def timeline(config: Config, phases: Sequence[PhasePlan]) -> Timeline | None:
         idle_share=sum(span.idle for span in spans) / (hours * gpus),
         dollars=None if price is None else hours * gpus * price,
     )
+
+
+def held_gpu_hours(gpus: int, phases: Sequence[PhasePlan]) -> float | None:
+    """GPU-hours of the run if this many GPUs are held from its begin to its end; None if a phase has unknown hours."""
+    working = [phase for phase in phases if phase.gpu_hours != 0]
+    hours = [sum(phase.times) * phase.hours for phase in working if phase.hours is not None]
+    return gpus * sum(hours) if len(hours) == len(working) else None
 
 
 def _span(phase: PhasePlan, times: int, begins: float, gpus: int) -> ClockSpan:

@@ -10,6 +10,7 @@ from stj.config import Config, TrainConfig
 from stj.models.shapes import Shape
 from stj.models.zero import CHECKPOINT_BYTES, SNAPSHOT_SHARE, ZeroSizes
 from stj.plan.memory import GB, count, verdict
+from stj.plan.ranks import uneven
 
 _TRAINING_SHARE = 0.95
 """Usable share of a GPU's memory; the driver, communication and fragments take the rest."""
@@ -128,7 +129,7 @@ def training_plan(shape: Shape, config: Config) -> TrainingPlan:
     room = hardware.gpu_memory_gb * _TRAINING_SHARE if train.device == "gpu" else hardware.host_memory_gb / per_machine
     remedy = _training_remedy(
         train,
-        uneven=train.workers % per_machine if train.shard_within_machine else 0,
+        uneven=uneven(train, hardware),
         load_full=loading * per_machine / GB > hardware.host_memory_gb,
         host_full=plan.host_gb > hardware.host_memory_gb,
         copy_full=plan.rank_gb - plan.copy_gb <= room < plan.rank_gb,
@@ -250,14 +251,10 @@ def _kept_bytes(shape: Shape, train: TrainConfig) -> int:
 
 
 def _training_remedy(
-    train: TrainConfig, *, uneven: int, load_full: bool, host_full: bool, copy_full: bool, batch_full: bool, full: bool
+    train: TrainConfig, *, uneven: str, load_full: bool, host_full: bool, copy_full: bool, batch_full: bool, full: bool
 ) -> str:
     if uneven:
-        return (
-            f"train.shard_within_machine=true needs equally many ranks on each machine, and {uneven} of "
-            f"train.workers={train.workers} are left over: set it to a multiple of hardware.gpus, or "
-            "train.shard_within_machine=false"
-        )
+        return uneven
     if load_full:
         return "each rank loads the whole mixture of experts into host memory: take machines with more memory or fewer GPUs"
     if host_full:

@@ -20,9 +20,10 @@ from stj.models.zero import CHECKPOINT_BYTES
 from stj.plan.checkpoints import CheckpointPlan, written_behind
 from stj.plan.cost import Assumptions
 from stj.plan.memory import GB
-from stj.plan.network import Ranks, network_seconds
+from stj.plan.network import network_seconds
 from stj.plan.phase_cost import PhasePlan, clock_words
 from stj.plan.places import engines_at_once, machines_of, training_machines
+from stj.plan.ranks import Ranks
 from stj.plan.storage import Seconds, added, hashing, is_fetched, reading, scaled, writing
 from stj.plan.training import exported_parameters, stages, trained_parameters, training_plan
 from stj.storage.folder import is_store
@@ -206,7 +207,7 @@ def _held(name: str, times: tuple[int, ...], gpus: int, seconds: Seconds | None,
         gpus=gpus,
         bound="" if not seconds else max(seconds, key=lambda limit: seconds[limit]),
         waiting=hours or 0.0,
-        dropped="" if not seconds else _parts(seconds),
+        parts="" if not seconds else _parts(seconds),
     )
 
 

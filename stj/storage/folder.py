@@ -26,6 +26,7 @@ from pyarrow import fs
 
 from stj.errors import ConfigError, StjError, StorageFailed
 from stj.storage.digest import DigestingFile, FileDigest
+from stj.storage.location import check_location
 
 PACKAGE_SCHEME = "package://"
 _SAMPLE_BYTES = 1 << 20  # Hash 1 MiB at each end of a file: cheap for weights of 141 GB.
@@ -51,9 +52,10 @@ class Folder:
     def at(cls, location: str | Path) -> "Folder":
         """The folder of a path or URI; it need not exist. The path in a URI may have any characters, encoded (%20) or not.
 
-        Raises ConfigError if the URI has an unknown scheme or holds a secret.
+        Raises ConfigError if the URI has an unknown scheme, names no bucket, or holds a secret.
         """
         text = str(location)
+        check_location(text)
         if "://" not in text:
             absolute = os.path.abspath(os.path.expanduser(text))
             return cls(fs.LocalFileSystem(), absolute, absolute)

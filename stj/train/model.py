@@ -53,9 +53,9 @@ def load_engine(directory: Path, config: TrainConfig, dtype: torch.dtype = torch
     """
     # DeepSpeed compiles its shared-memory collectives (a minute of g++) if it finds a compiler; gloo needs none
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    sharing = ranks_sharing(config)
-    # If machines have different numbers of ranks, each rank counts as a machine: then all sums are in bf16.
-    sum_gradients_by_machine(machine_groups(machine_size() or 1) if config.gradient_dtype == "bf16" else None)
+    size = machine_size(config)
+    sharing = ranks_sharing(config, size)
+    sum_gradients_by_machine(machine_groups(size) if config.gradient_dtype == "bf16" else None)
     settings = deepspeed_settings(config, dtype, sharing=sharing)
     keep = HfDeepSpeedConfig(settings)  # from_pretrained partitions the weights for as long as this object lives
     model = _from_pretrained(directory, dtype, attention.implementation(config.device))

@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from stj.config import TrainConfig
 from stj.errors import ConfigError, TrainingFailed
-from stj.models.zero import ZeroSizes
+from stj.models.zero import ZeroSizes, needs_even_ranks, uneven_ranks
 from stj.train.ranks import gathered, rank_here, ranks_here
 
 _NEVER = 1 << 30  # Steps between DeepSpeed's own lines: ours say more.
@@ -61,38 +61,27 @@ def merged(settings: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
     return result
 
 
-def machine_size() -> int | None:
-    """Ranks of each machine; None unless each machine has equally many, with consecutive numbers. All ranks must call this."""
-    places = _places()
-    size = places[0][1]
-    even = len(places) % size == 0 and places == [(rank % size, size) for rank in range(len(places))]
-    return size if even else None
-
-
-def _places() -> list[tuple[int, int]]:
-    """For each rank its number on its machine, and the number of ranks there."""
-    return gathered((rank_here(), ranks_here()))
-
-
-def ranks_sharing(config: TrainConfig) -> int:
-    """How many ranks of each machine share a second copy of the weights; 1 if there is none. All ranks must call this.
-
-    A training on one machine needs none, and neither does one with one rank a machine.
+def machine_size(config: TrainConfig) -> int:
+    """Ranks of each machine if a setting groups ranks by machine, else 1. All ranks must call this.
 
     Raises TrainingFailed, on every rank, unless each machine has equally many ranks, with consecutive numbers: DeepSpeed
     groups ranks by their numbers alone.
     """
-    if not config.shard_within_machine:
+    if not needs_even_ranks(config):
         return 1
-    size = machine_size()
-    if size is None:
-        places = _places()
-        sizes = ", ".join(str(size) for local, size in places if local == 0)
-        raise TrainingFailed(
-            f"train.shard_within_machine=true needs equally many ranks on each machine, and train.workers={len(places)} have "
-            f"{sizes} ranks on theirs: set train.workers to a multiple of a machine's GPUs, or train.shard_within_machine=false"
-        )
-    return size if size < dist.get_world_size() else 1
+    places = gathered((rank_here(), ranks_here()))
+    size = places[0][1]
+    if places != [(rank % size, size) for rank in range(len(places))]:
+        raise TrainingFailed(uneven_ranks(config, [size for local, size in places if local == 0]))
+    return size
+
+
+def ranks_sharing(config: TrainConfig, size: int) -> int:
+    """How many ranks of each machine, of `size` ranks, share a second copy of the weights; 1 if there is none.
+
+    A training on one machine needs none, and neither does one with one rank a machine.
+    """
+    return size if config.shard_within_machine and size < dist.get_world_size() else 1
 
 
 def check_deepspeed(config: TrainConfig) -> None:

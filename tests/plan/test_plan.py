@@ -123,6 +123,48 @@ def test_a_replica_that_no_machine_holds() -> None:
     assert role.remedy == "models.seed.tensor_parallel_size=4 GPUs, and a machine has 1: lower it or take larger machines"
 
 
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (
+            ("models.seed.tensor_parallel_size=8", "models.seed.pipeline_parallel_size=2"),
+            "models.seed.tensor_parallel_size=8 x models.seed.pipeline_parallel_size=2 are 16 GPUs, and a machine has 8: lower "
+            "it or take larger machines",
+        ),
+        (
+            ("models.seed.path=nobody/unknown", "models.seed.tensor_parallel_size=16"),
+            "models.seed.tensor_parallel_size=16 GPUs, and a machine has 8: lower it or take larger machines",
+        ),
+        (
+            ("models.seed.tensor_parallel_size=1", "models.seed.pipeline_parallel_size=100", "hardware.gpus=256"),
+            "models.seed.pipeline_parallel_size=100 is more than the model's 80 layers: lower it",
+        ),
+        (
+            ("models.seed.tensor_parallel_size=3",),
+            "models.seed.tensor_parallel_size=3 must divide the model's 64 attention heads and 8 KV heads",
+        ),
+        (
+            ("engine.gpu_memory_utilization=0.4",),
+            "set models.seed.tensor_parallel_size=8, or engine.gpu_memory_utilization=0.9",
+        ),
+        (("engine.gpu_memory_utilization=0.1",), "set engine.gpu_memory_utilization=0.9"),
+        (
+            ("engine.gpu_memory_utilization=0.1", "models.seed.tensor_parallel_size=2"),
+            "set models.seed.tensor_parallel_size=4 and engine.gpu_memory_utilization=0.9",
+        ),
+        (
+            ("models.seed.tensor_parallel_size=1", "models.seed.pipeline_parallel_size=8", "hardware.gpu_memory_gb=16"),
+            "take larger machines, or lower models.seed.max_model_len",
+        ),
+    ],
+)
+def test_an_engine_that_no_machine_holds_says_which_setting_is_wrong(words: tuple[str, ...], remedy: str) -> None:
+    planned_run = planned(*words)
+    assert planned_run.roles[2].remedy == remedy
+    assert f"DOES NOT FIT: {remedy}" in planned_run.roles[2].line()
+    assert not planned_run.fits
+
+
 def test_training_states_activations_and_logits_of_the_70b() -> None:
     training = planned().training
     assert training is not None
@@ -282,8 +324,19 @@ def test_real_ranks_hold_what_the_plan_says(size: str) -> None:
         (("train.activation_checkpointing_every=2",), "set train.activation_checkpointing_every=1, or lower train.max_num_tok"),
         (("train.shard_within_machine=true",), "set train.shard_within_machine=false"),
         (
-            ("train.shard_within_machine=true", "train.workers=60"),
-            "train.shard_within_machine=true needs equally many ranks on",
+            ("train.workers=28",),
+            "train.gradient_dtype=bf16 needs equally many ranks on each machine, and train.workers=28 have 8, 8, 8, 4 ranks on "
+            "theirs: set train.workers to a multiple of a machine's GPUs, or train.gradient_dtype=fp32",
+        ),
+        (
+            ("train.workers=12", "train.gradient_dtype=fp32", "train.shard_within_machine=true"),
+            "train.shard_within_machine=true needs equally many ranks on each machine, and train.workers=12 have 8, 4 ranks",
+        ),
+        (
+            ("train.workers=12", "train.shard_within_machine=true"),
+            "train.shard_within_machine=true and train.gradient_dtype=bf16 need equally many ranks on each machine, and "
+            "train.workers=12 have 8, 4 ranks on theirs: set train.workers to a multiple of a machine's GPUs, or "
+            "train.shard_within_machine=false and train.gradient_dtype=fp32",
         ),
         (("train.shard_within_machine=true", "train.workers=16"), "raise train.workers, or set train.offload=optimizer"),
         (("models.seed.path=mistralai/Mixtral-8x22B-Instruct-v0.1", "train.workers=64"), "each rank loads the whole mixture"),
@@ -294,6 +347,19 @@ def test_training_that_does_not_fit_says_what_to_change(overrides: tuple[str, ..
     assert training is not None
     assert not training.fits
     assert training.remedy.startswith(remedy)
+
+
+def test_many_machines_of_unequal_ranks_are_not_listed_one_by_one() -> None:
+    training = planned("train.workers=1003").training
+    assert training is not None
+    assert "train.workers=1003 have 3 to 8 ranks on theirs: " in training.remedy
+
+
+@pytest.mark.parametrize("words", [("train.workers=7",), ("train.workers=24",), ("train.workers=3", "hardware.gpus=1")])
+def test_ranks_of_one_machine_or_equally_many_on_each_are_not_uneven(words: tuple[str, ...]) -> None:
+    training = planned("train.shard_within_machine=true", "train.lora={}", *words).training
+    assert training is not None
+    assert "equally many" not in training.remedy
 
 
 def test_a_model_larger_than_the_memory_of_a_machine_without_gpus_does_not_fit() -> None:
@@ -353,6 +419,17 @@ def test_the_share_of_pairs_follows_the_sampling_of_their_judge() -> None:
     assert planned(files=("released.yaml",)).paired == pytest.approx(0.995, abs=0.001)
     assert planned(files=("rise.yaml",)).paired == pytest.approx(0.995, abs=0.001)
     assert planned().paired is None
+
+
+@pytest.mark.parametrize("file", ["paper.yaml", "mini.yaml"])
+def test_a_training_that_would_drop_every_example_does_not_fit(file: str) -> None:
+    empty = planned("train.max_seq_len=1", files=(file,))
+    assert empty.training is not None
+    assert empty.training.remedy == "all examples are longer than train.max_seq_len=1 tokens and dropped: raise it"
+    assert not empty.fits
+    preferring = planned("train.preference.max_seq_len=9", files=("released.yaml",)).training
+    assert preferring is not None
+    assert preferring.remedy.startswith("all examples are longer than train.preference.max_seq_len=9 tokens")
 
 
 def test_texts_that_are_too_long_are_dropped() -> None:

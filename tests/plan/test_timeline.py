@@ -136,6 +136,33 @@ def test_a_second_copy_of_the_weights_is_advised_only_where_it_fits() -> None:
     assert change not in [remedy.change for remedy in planned(narrow, "hardware.gpu_memory_gb=141", change).remedies]
 
 
+def test_the_whole_run_also_costs_the_gpus_that_phases_leave_idle() -> None:
+    """12 ranks on two machines leave 4 GPUs without a rank."""
+    few = planned("train.workers=12", "train.lora={}", "train.gradient_dtype=fp32", "hardware.dollars_per_gpu_hour=2.5")
+    hours = sum(sum(phase.times) * (phase.hours or 0) for phase in few.phases)
+    assert few.held_gpu_hours == pytest.approx(16 * hours)
+    assert few.held_dollars == pytest.approx(2.5 * 16 * hours)
+    (line,) = (line for line in few.lines() if line.startswith("in all"))
+    assert line.endswith(f"; {16 * hours:,.1f} GPU-hours, ${2.5 * 16 * hours:,.0f} with the GPUs that phases leave idle")
+    assert few.timeline is not None
+    assert few.iterations[1].gpu_hours is not None
+    assert few.held_gpu_hours > 5 * few.iterations[1].gpu_hours
+    assert not any("leave idle" in line for line in planned().lines())  # All phases hold all GPUs here.
+
+
+def test_machines_are_counted_in_gpus_whatever_their_name_is() -> None:
+    lines = planned("hardware.gpus=4").lines()
+    assert lines[0] == "machine      8 x H100 80 GB: 4 GPUs of 80 GB"
+    assert any(" on 8 machines of 4 GPUs: " in line for line in lines)
+
+
+def test_what_needs_equally_many_ranks_on_each_machine_is_not_advised_elsewhere() -> None:
+    words = ("train.gradient_dtype=fp32", "hardware.network_gbs=12.5", "hardware.gpu_memory_gb=141")
+    spares = {"train.gradient_dtype=bf16", "train.shard_within_machine=true"}
+    assert spares <= {remedy.change for remedy in planned(*words, "train.workers=24").remedies}
+    assert not spares & {remedy.change for remedy in planned(*words, "train.workers=28").remedies}
+
+
 def test_fewer_and_longer_micro_steps_are_advised_where_they_fit() -> None:
     """Each gathers all weights. A step has as many tokens as before."""
     narrow = ("hardware.network_gbs=12.5", "train.max_num_tokens=4096", "train.gradient_accumulation=2")

@@ -30,6 +30,14 @@ def seconds(run: Plan, name: str) -> float:
     return (phase(run, name).hours or 0) * 3600
 
 
+def test_a_wait_says_what_it_is_made_of_and_drops_no_examples() -> None:
+    run = planned()
+    assert phase(run, "first starts").parts.startswith("network ")
+    assert phase(run, "first starts").line().endswith(phase(run, "first starts").parts)
+    assert {phase.name for phase in run.phases if phase.dropped} == {"fine-tuning"}
+    assert not phase(run, "fine-tuning").parts
+
+
 PART = 12 * 70.55 / 4
 """GB of a machine's part of a checkpoint of the 70B, which its 8 ranks copy and hash."""
 LINKS = ("hardware.disk_gbs=4", "hardware.fetch_gbs=2")

@@ -82,10 +82,18 @@ def test_means_are_rounded_between_machines_alone(results: dict[str, Any]) -> No
 
 
 def test_machines_with_different_numbers_of_ranks_are_refused(results: dict[str, Any]) -> None:
-    assert set(results["refusals"]) == {
-        "train.shard_within_machine=true needs equally many ranks on each machine, and train.workers=4 have 3, 1 ranks on "
-        "theirs: set train.workers to a multiple of a machine's GPUs, or train.shard_within_machine=false"
-    }
+    ranks = "equally many ranks on each machine, and train.workers=4 have 3, 1 ranks on theirs: set train.workers to a "
+    multiple = f"{ranks}multiple of a machine's GPUs, or "
+    assert results["refusals"] == [
+        f"train.shard_within_machine=true needs {multiple}train.shard_within_machine=false",
+        f"train.gradient_dtype=bf16 needs {multiple}train.gradient_dtype=fp32",
+    ]
+
+
+def test_machines_that_no_setting_groups_may_have_any_number_of_ranks() -> None:
+    from stj.train.zero import machine_size
+
+    assert machine_size(TrainConfig()) == 1
 
 
 def main(rank: int, seed: Path, folder: Path) -> None:
@@ -96,7 +104,8 @@ def main(rank: int, seed: Path, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
     made: dict[str, Any] = {case: train(seed, changes) for case, changes in CASES.items()}
     made["means"] = means(rank)
-    made["refusals"] = refusals(rank)
+    os.environ |= {"LOCAL_RANK": str(rank % 3), "LOCAL_WORLD_SIZE": "3" if rank < 3 else "1"}
+    made["refusals"] = [refusal(seed, changes) for changes in ({"shard_within_machine": True}, {"gradient_dtype": "bf16"})]
     if rank == 0:
         torch.save(made, folder / "made.pt")
     dist.barrier()
@@ -165,19 +174,18 @@ def means(rank: int) -> dict[str, list[float]]:
     return errors
 
 
-def refusals(rank: int) -> list[str]:
-    """What each rank raises if three ranks are on one machine and one is on another."""
-    from stj.train.zero import ranks_sharing
+def refusal(seed: Path, changes: dict[str, Any]) -> str:
+    """What every rank raises if three ranks are on one machine and one is on another; empty unless all raise the same."""
+    from stj.train.model import load_engine
 
-    os.environ |= {"LOCAL_RANK": str(rank % 3), "LOCAL_WORLD_SIZE": "3" if rank < 3 else "1"}
     raised = ""
     try:
-        ranks_sharing(TrainConfig(shard_within_machine=True))
+        load_engine(seed, TrainConfig(workers=RANKS, device="cpu", **changes))
     except TrainingFailed as error:
         raised = str(error)
     gathered = [""] * RANKS
     dist.all_gather_object(gathered, raised)
-    return gathered
+    return raised if set(gathered) == {raised} else ""
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def test_the_largest_layer_is_a_layer_of_the_plan() -> None:
 @pytest.mark.parametrize(
     ("given_settings", "reason"),
     [
-        ({"zero_optimization": {"reduce_scatter": "maybe"}}, "reduce_scatter: Input should be a valid boolean"),
+        ({"zero_optimization": {"overlap_comm": "maybe"}}, "overlap_comm: Input should be a valid boolean"),
         ({"zero_optimization": {"reduce_buckets": 3}}, "reduce_buckets: Extra inputs are not permitted"),
         ({"zero_optimization": {"mics_shard_size": 8}}, "MiCS ZeRO-3 sharding has been removed"),
         ({"comms_logger": 3}, "deepspeed.comm.config.CommsLoggerConfig.. argument after .. must be a mapping"),
