@@ -6,6 +6,8 @@ from stj.errors import ConfigError
 
 _SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 """Schemes of the URIs that Arrow reads."""
+_WITHOUT_BUCKET = ("file", "hdfs", "viewfs")
+"""Schemes that may name no host: the machine itself, or the file system that Hadoop is set to."""
 _WRITE = "write a directory, s3://BUCKET/PATH or gs://BUCKET/PATH"
 _URI = re.compile(r"([A-Za-z][\w+.-]*)://([^/?]*)")
 _ONE_SLASH = re.compile(r"[A-Za-z][\w+.-]+:/(?!/)")
@@ -20,5 +22,5 @@ def check_location(location: str) -> None:
     uri = _URI.match(location)
     if uri is None or uri[1] not in _SCHEMES:
         raise ConfigError(f"{location}: not a path or URI that stj can use: {_WRITE}")
-    if uri[1] != "file" and not uri[2]:
+    if uri[1] not in _WITHOUT_BUCKET and not uri[2]:
         raise ConfigError(f"{location}: names no bucket: give {uri[1]}://BUCKET/PATH")
