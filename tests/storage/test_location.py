@@ -8,7 +8,17 @@ from stj.storage.location import check_location
 
 @pytest.mark.parametrize(
     "location",
-    ["runs/paper", "/a/b", "s3://bucket", "gs://bucket/a?x=1", "file:///a", "hdfs:///a", "hdfs://host:8020/a", "a:b", "./s3:/b"],
+    [
+        "runs/paper",
+        "/a/b",
+        "s3://bucket",
+        "gs://bucket/a?x=1",
+        "file:///a",
+        "hdfs:///a",
+        "hdfs://host:8020/a",
+        "a:b",
+        "./s3:/b",
+    ],
 )
 def test_paths_and_uris_that_arrow_reads_are_taken(location: str) -> None:
     check_location(location)
