@@ -20,8 +20,8 @@ _MACHINES_SHOWN = 8
 """Machines whose numbers of ranks an error lists one by one."""
 _LAYERS = 2.2
 """Layers that may be gathered at once: the one at work, the next one on its way, and their norms."""
-_AHEAD = 0.25
-"""Share of a layer that is fetched ahead: its largest matrices, of which DeepSpeed fetches whole ones."""
+_AHEAD = 1.0
+"""Share of the next layer that is fetched while a layer is at work: ZeRO-3 gathers layers as a whole (train/model.py)."""
 _ADAPTERS_BUCKET = 50_000_000
 """Gradients that DeepSpeed sums at once if only adapters have any. A GPU holds this bucket all the time: 0.2 GB in fp32 instead
 of the 2 GB of DeepSpeed's default."""

@@ -40,7 +40,7 @@ class TrainingPlan:
     logits_gb: float
     """Logits of one slice of the vocabulary (train/head.py) over the whole micro-batch."""
     gradients_gb: float
-    """Summing gradients over the ranks: a bucket, its copies, and the sums in fp32 beyond 2 bytes each."""
+    """Gradients of a layer, and summing them over the ranks: a bucket, its copies, and the sums in fp32 beyond 2 bytes each."""
     update_gb: float
     """At the update, without gathered layers: the bucket, the sums, and a copy of the sums that are used at once."""
     export_gb: float
@@ -117,7 +117,7 @@ def training_plan(shape: Shape, config: Config) -> TrainingPlan:
         copy_gb=_copy_bytes(shape, train, per_machine) / GB,
         activations_gb=activation_bytes(shape, train) * train.max_num_tokens / GB,
         logits_gb=_LOGITS_SHARE * 4 * shape.vocab * train.max_num_tokens / GB,
-        gradients_gb=(bucket + copies + sums) / GB,
+        gradients_gb=(_layer_gradient_bytes(shape, trained, train) + bucket + copies + sums) / GB,
         update_gb=(bucket + sums + (0 if offloaded else 4 * min(part, _sizes(shape, train).sub_group_size))) / GB,
         export_gb=(bucket + sums + _export_bytes(shape, train)) / GB,
         checkpoint_gb=CHECKPOINT_BYTES * trained / GB,
@@ -177,6 +177,11 @@ def _gathered_bytes(shape: Shape, train: TrainConfig) -> float:
     return 2 * min(shape.parameters, max(at_work, _sizes(shape, train).stage3_max_live_parameters))
 
 
+def _layer_gradient_bytes(shape: Shape, trained: int, train: TrainConfig) -> float:
+    """A layer's gradients in bf16: ZeRO-3 sums them once the layer's backward pass has ended (train/model.py)."""
+    return 2 * (trained / shape.layers if train.lora else shape.layer_parameters(shape.experts))
+
+
 def _bucket_bytes(shape: Shape, trained: int, train: TrainConfig, per_machine: int) -> tuple[float, float]:
     """The bucket of gradients in train.gradient_dtype, and the copies from which it is summed.
 
@@ -198,15 +203,14 @@ def _copies_bytes(train: TrainConfig, per_machine: int, numbers: int, largest: i
 
     With train.gradient_dtype=bf16 (mean_by_machine in train/deepspeed_private.py) each gradient is padded in bf16 before. The
     sum of a machine's ranks in fp32 is beside the copy, and then, if there are several machines, that sum and the last one in
-    bf16. If machines have different numbers of ranks, each rank counts as a machine.
+    bf16.
     """
     gloo = 2 if train.device == "cpu" else 1
     if train.gradient_dtype == "fp32":
         return 4.0 * gloo * numbers
-    ranks = 1 if train.workers % per_machine else per_machine
     padded = 2 * largest
-    inside = 4 * gloo * numbers - 4 * numbers + 4 * numbers / ranks
-    across = (4 + 2 * gloo) * numbers / ranks + 2 * numbers / train.workers if train.workers > ranks else 0
+    inside = 4 * gloo * numbers - 4 * numbers + 4 * numbers / per_machine
+    across = (4 + 2 * gloo) * numbers / per_machine + 2 * numbers / train.workers if train.workers > per_machine else 0
     return 4 * numbers + max(padded, inside, across)
 
 

@@ -1,4 +1,4 @@
-"""The one private name of DeepSpeed that stj replaces: how ZeRO-3 sums gradients over ranks.
+"""The two private names of DeepSpeed that stj replaces: how ZeRO-3 sums gradients over ranks, and when it drops frozen weights.
 
 DeepSpeed sums in one format on all links. Here the ranks of a machine sum in fp32, over links that are fast, and machines sum
 these sums in bf16. So a gradient is rounded once a machine, not once a rank, and half as many bytes leave a machine.
@@ -11,7 +11,7 @@ from functools import partial
 import torch
 import torch.distributed as dist
 from deepspeed.comm import reduce_scatter_fn
-from deepspeed.runtime.zero import stage3
+from deepspeed.runtime.zero import partitioned_param_coordinator, stage3
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.nn.functional import pad
@@ -42,6 +42,19 @@ def machine_groups(size: int) -> MachineGroups:
 def sum_gradients_by_machine(groups: MachineGroups | None) -> None:
     """Has every engine of this process sum gradients by machine from now on; None restores DeepSpeed's way."""
     stage3.reduce_scatter_coalesced = partial(mean_by_machine, groups=groups) if groups else _deepspeeds
+
+
+def drop_frozen_weights_with_their_layer() -> None:
+    """Has every engine of this process drop a layer's frozen weights after its backward pass.
+
+    If a checkpointed layer is computed again, DeepSpeed books them on the module around the layers. That one's backward pass
+    ends last, so all weights of the model would be gathered by then.
+    """
+    partitioned_param_coordinator.update_recompute_parameters = _book_on_nobody
+
+
+def _book_on_nobody(*_: object) -> None:
+    """Leaves a weight with the module that holds it."""
 
 
 @torch.no_grad()

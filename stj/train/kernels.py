@@ -8,6 +8,9 @@ from transformers import PreTrainedModel
 from transformers.integrations.liger import apply_liger_kernel
 from transformers.utils import is_liger_kernel_available
 
+from stj.errors import TrainingFailed
+from stj.train.ranks import gathered
+
 KINDS = ("llama", "mistral", "qwen2", "qwen3")
 """The model types whose results and gradients tests/train/test_kernels.py compares. Liger knows more."""
 
@@ -20,3 +23,16 @@ def fuse(model: PreTrainedModel, device: str) -> bool:
         return False
     apply_liger_kernel(model, _PARTS)
     return True
+
+
+def check_fused_everywhere(fused: bool) -> None:
+    """Raises TrainingFailed, on every rank, if only some ranks have fused kernels: they would round differently.
+
+    All ranks must call this.
+    """
+    everywhere = gathered(fused)
+    if any(everywhere) and not all(everywhere):
+        raise TrainingFailed(
+            f"liger-kernel is installed for {sum(everywhere)} of {len(everywhere)} ranks: install requirements/gpu.txt on all "
+            "machines, or start them from one image"
+        )

@@ -14,10 +14,10 @@ from stj.config import TrainConfig
 from stj.errors import ModelError
 from stj.train import attention
 from stj.train.adapters import trained
-from stj.train.deepspeed_private import machine_groups, sum_gradients_by_machine
+from stj.train.deepspeed_private import drop_frozen_weights_with_their_layer, machine_groups, sum_gradients_by_machine
 from stj.train.flops import numel
 from stj.train.head import SupervisedHead
-from stj.train.kernels import fuse
+from stj.train.kernels import check_fused_everywhere, fuse
 from stj.train.zero import deepspeed_settings, machine_size, ranks_sharing
 
 
@@ -60,20 +60,21 @@ def load_engine(directory: Path, config: TrainConfig, dtype: torch.dtype = torch
     keep = HfDeepSpeedConfig(settings)  # from_pretrained partitions the weights for as long as this object lives
     model = _from_pretrained(directory, dtype, attention.implementation(config.device))
     del keep
-    fuse(model, config.device)
+    check_fused_everywhere(fuse(model, config.device))
     if config.lora:
         from stj.train.lora import add_adapters  # peft takes seconds to import, and a training of all weights needs none
 
         add_adapters(model, config.lora, config.seed)
-        if config.activation_checkpointing:
-            # The reentrant kind computes gradients only if its input asks for one, and a frozen embedding's output does not.
-            model.enable_input_require_grads()
+        # A frozen embedding's output asks for no gradient. A checkpointed layer computes one only if its input asks for it, and
+        # otherwise ZeRO-3's hook on a layer's backward pass runs before that pass.
+        model.enable_input_require_grads()
     if config.activation_checkpointing:
         # Not the non-reentrant kind: it compares shapes of what it recomputes, and ZeRO-3 shows it partitioned weights.
         model.gradient_checkpointing_enable(
             gradient_checkpointing_kwargs={"use_reentrant": True}, every_n_layers=config.activation_checkpointing_every
         )
     _gather_by_layer(model)
+    drop_frozen_weights_with_their_layer()
     judge = PackedJudge(model).train()
     settings = deepspeed_settings(config, dtype, layer=largest_layer(model), sharing=sharing)
     engine, *_ = deepspeed.initialize(model=judge, model_parameters=list(trained(judge)), config=settings)
@@ -91,10 +92,10 @@ def _from_pretrained(directory: Path, dtype: torch.dtype, attend: str) -> PreTra
 
 
 def _gather_by_layer(model: PreTrainedModel) -> None:
-    """Has ZeRO-3 gather the weights of a layer at once.
+    """Has ZeRO-3 gather the weights of a layer at once, and sum its gradients at once.
 
-    By default it gathers them module by module, a dozen in a layer. Its Python around each of them takes about 30 ms a layer
-    and micro-batch, so the GPU of an 8B waited a third of the time.
+    By default it does so module by module, a dozen in a layer. Its Python around them takes about 30 ms a layer and
+    micro-batch, so the GPU of an 8B waited a third of the time.
     """
     if kinds := {type(layer) for layer in _layers(model)}:
         set_z3_leaf_modules(model, list(kinds))

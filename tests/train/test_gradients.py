@@ -6,6 +6,7 @@ With adapters, only A and B have gradients. B is not 0 here, as it is in a new a
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from zlib import crc32
@@ -33,7 +34,28 @@ SHIFT = torch.linspace(-30, 30, 2 * COUNT).reshape(COUNT, 2)  # so that pairs we
 LORA = LoraConfig(rank=4, alpha=8)
 
 
-def settings(objective: Objective, accumulation: int = 1, lora: bool = False) -> TrainConfig:
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A training whose gradients are compared."""
+
+    objective: Objective = "sft"
+    packed: bool = True
+    lora: bool = False
+    checkpointing: bool = True
+
+
+CASES = [
+    Case(),
+    Case(packed=False),
+    Case(checkpointing=False),
+    Case(objective="dpo"),
+    Case(lora=True),
+    Case(lora=True, checkpointing=False),
+    Case(objective="dpo", lora=True),
+]
+
+
+def settings(case: Case, accumulation: int = 1) -> TrainConfig:
     preference = PreferenceConfig(gradient_accumulation=accumulation)
     return TrainConfig(
         device="cpu",
@@ -41,13 +63,14 @@ def settings(objective: Objective, accumulation: int = 1, lora: bool = False) ->
         max_num_tokens=8192,
         gradient_accumulation=accumulation,
         preference=preference,
-        lora=LORA if lora else None,
-    ).stage(objective)
+        lora=LORA if case.lora else None,
+        activation_checkpointing=case.checkpointing,
+    ).stage(case.objective)
 
 
 def encoded(objective: Objective) -> list[ExampleTokens]:
     examples = [make_example(index) for index in range(COUNT)]
-    return kept_examples(encode_examples(make_tokenizer(), examples, [259], settings(objective)))[0]
+    return kept_examples(encode_examples(make_tokenizer(), examples, [259], settings(Case(objective=objective))))[0]
 
 
 def batches(objective: Objective, packed: bool) -> list[tuple[int, ...]]:
@@ -99,16 +122,6 @@ def full(seed: Path, objective: Objective, lora: bool) -> dict[str, torch.Tensor
     return {**gradients, "loss": loss.detach(), **({"reference": sums.detach()} if objective == "dpo" else {})}
 
 
-CASES: list[tuple[Objective, bool, bool]] = [
-    ("sft", True, False),
-    ("sft", False, False),
-    ("dpo", True, False),
-    ("sft", True, True),
-    ("dpo", True, True),
-]
-"""Objective, whether examples are packed, and whether adapters are trained."""
-
-
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_gradients_and_loss_are_those_of_the_full_computation(ranks: int, seed_directory: Path, tmp_path: Path) -> None:
     processes = [
@@ -119,21 +132,18 @@ def test_gradients_and_loss_are_those_of_the_full_computation(ranks: int, seed_d
         for rank in range(ranks)
     ]
     assert [process.wait(timeout=1800) for process in processes] == [0] * ranks
-    for (objective, _, lora), gradients in zip(CASES, torch.load(tmp_path / "gradients.pt"), strict=True):
-        expected = full(seed_directory, objective, lora)
+    for case, gradients in zip(CASES, torch.load(tmp_path / "gradients.pt"), strict=True):
+        expected = full(seed_directory, case.objective, case.lora)
         assert gradients.keys() == expected.keys()
         for name, tensor in expected.items():
-            assert (gradients[name] - tensor).norm() <= 1e-5 * tensor.norm(), (objective, lora, name)
+            assert (gradients[name] - tensor).norm() <= 1e-5 * tensor.norm(), (case, name)
 
 
 def main(rank: int, ranks: int, seed: Path, folder: Path) -> None:
     """One rank: makes a step of the training loop for each case, and keeps the gradients of its update."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
-    gradients = [
-        make_step(seed, ranks, objective, batches(objective, packed), Folder.at(folder), lora)
-        for objective, packed, lora in CASES
-    ]
+    gradients = [make_step(seed, ranks, case, Folder.at(folder)) for case in CASES]
     if rank == 0:
         torch.save(gradients, folder / "gradients.pt")
     dist.barrier()
@@ -141,9 +151,7 @@ def main(rank: int, ranks: int, seed: Path, folder: Path) -> None:
     os._exit(0)
 
 
-def make_step(
-    seed: Path, ranks: int, objective: Objective, rows: list[tuple[int, ...]], folder: Folder, lora: bool
-) -> dict[str, torch.Tensor]:
+def make_step(seed: Path, ranks: int, case: Case, folder: Folder) -> dict[str, torch.Tensor]:
     import deepspeed
     from deepspeed.utils import safe_get_full_grad
 
@@ -151,17 +159,18 @@ def make_step(
     from stj.train.reference import reference_logps
     from stj.train.step import StepInputs, train_step
 
+    rows = batches(case.objective, case.packed)
     accumulation = -(-len(rows) // ranks)  # 4 rows: 1 rank x 4, 2 ranks x 2
     rows = [*rows, *[()] * (accumulation * ranks - len(rows))]
-    config, tokens = settings(objective, accumulation, lora), encoded(objective)
+    config, tokens = settings(case, accumulation), encoded(case.objective)
     engine = load_engine(seed, config, dtype=torch.float32)
     learning = {name: p for name, p in engine.module.language_model.named_parameters() if p.requires_grad}
-    for name, parameter in learning.items() if lora else ():
+    for name, parameter in learning.items() if case.lora else ():
         with deepspeed.zero.GatheredParameters(parameter, modifier_rank=0):
             parameter.data.copy_(weights_for(name, parameter.shape))
     kept: dict[str, torch.Tensor] = {}
-    reference, identity = None, "the adapters" if lora else "the seed"
-    if objective == "dpo":
+    reference, identity = None, "the adapters" if case.lora else "the seed"
+    if case.objective == "dpo":
         kept["reference"], forwards = reference_logps(engine, tokens, config, folder / "reference", identity)
         again, none = reference_logps(engine, tokens, config, folder / "reference", identity)
         assert forwards > 0 == none

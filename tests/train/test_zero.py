@@ -56,7 +56,7 @@ def test_sizes_follow_from_the_layers_and_a_user_s_win() -> None:
     zero = deepspeed_settings(TrainConfig(), layer=large)["zero_optimization"]
     assert zero["stage3_max_reuse_distance"] > 2 * large
     assert zero["stage3_max_live_parameters"] > 2 * large
-    assert zero["stage3_prefetch_bucket_size"] == large / 4
+    assert zero["stage3_prefetch_bucket_size"] == large
     given_settings = {
         "zero_optimization": {"stage3_max_reuse_distance": 7, "overlap_comm": False},
         "wall_clock_breakdown": True,
