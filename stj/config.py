@@ -25,7 +25,7 @@ from stj.errors import ConfigError
 from stj.generate import Sampling
 from stj.prompts.given import is_given, packed
 from stj.rows import CATEGORIES
-from stj.storage.location import check_location
+from stj.storage.location import check_location, is_uri
 from stj.verdict import Parser
 
 StopRule = Literal["all", "exact", "unlikely"]
@@ -857,9 +857,12 @@ class TrainConfig:
     """Where metrics go beside metrics.jsonl: any of `tensorboard`, `mlflow` and `wandb`."""
 
     def __post_init__(self) -> None:
-        whole = ("workers", "gradient_accumulation", "checkpoint_every_steps", "max_epochs", "max_steps", "max_seq_len")
+        whole = ("gradient_accumulation", "checkpoint_every_steps", "max_epochs", "max_steps", "max_seq_len")
         _at_least(1, "train.", self, *whole, "activation_checkpointing_every")
-        _check(self.workers <= _MOST_RANKS, f"train.workers={self.workers} ranks: must be 1 to {_MOST_RANKS}")
+        _check(
+            1 <= self.workers <= _MOST_RANKS,
+            f"train.workers={self.workers} ranks: must be 1 to {_MOST_RANKS}; set the number of GPUs that train",
+        )
         _at_least(0, "train.", self, "warmup_steps", "weight_decay", "max_failures", "cpus_per_worker")
         _above_0("train.", self, "lr", "shard_gb", "max_grad_norm")
         _share("train.", self, "final_lr_ratio")
@@ -1053,7 +1056,10 @@ class Config:
         _check_location("run_root", self.run_root)
         _pack_prompt(self, "prompt")
         check_format_is_used(self.prompt_format, [self.prompt], "prompt")
-        _check(1 <= self.iterations <= _MOST_ITERATIONS, f"iterations={self.iterations}: must be 1 to {_MOST_ITERATIONS}")
+        _check(
+            1 <= self.iterations <= _MOST_ITERATIONS,
+            f"iterations={self.iterations} rounds of judging and training: must be 1 to {_MOST_ITERATIONS}; the paper has 5",
+        )
         _check(0 <= self.seed <= _MAX_SEED, f"seed={self.seed}: must be 0 to {_MAX_SEED}")
         _check(1 <= self.votes <= 1000, f"votes={self.votes} judgments in each order: must be 1 to 1000")
         _check_stop_error("vote_stop_error", self.vote_stop_error)
@@ -1192,10 +1198,10 @@ def in_ray_job() -> bool:
 
 def check_run_root(run_root: str) -> None:
     """Raises ConfigError if `run_root` is a file, or a place that is gone when the Ray job ends."""
-    if in_ray_job() and "://" not in run_root and not run_root.startswith("/"):
+    if in_ray_job() and not is_uri(run_root) and not run_root.startswith("/"):
         raise ConfigError(
             f"run_root={run_root} is relative, and a Ray job's working directory is gone when it ends: "
             "give an absolute path or a URI that all nodes share"
         )
     place = Path(os.path.expanduser(run_root))  # pathlib raises for ~NAME of no user
-    _check("://" in run_root or place.is_dir() or not place.exists(), f"run_root={run_root} is a file; name a directory")
+    _check(is_uri(run_root) or place.is_dir() or not place.exists(), f"run_root={run_root} is a file; name a directory")

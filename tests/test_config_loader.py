@@ -319,8 +319,9 @@ def test_a_model_in_use_may_be_written_short_or_as_a_group(tmp_path: Path) -> No
         ("train.max_seq_len=9000", "train.max_seq_len=9000 tokens does not fit in train.max_num_tokens=8192 tokens"),
         ("pairs.method=magic", "modified_instruction"),
         ("judge.samples=0", "judge.samples=0 judgments a pair"),
-        ("iterations=0", "iterations=0"),
-        ("iterations=100000000000", "iterations=100000000000: must be 1 to 1000"),
+        ("iterations=0", "iterations=0 rounds of judging and training: must be 1 to 1000; the paper has 5$"),
+        ("iterations=100000000000", "iterations=100000000000 rounds of judging and training: must be 1 to 1000"),
+        ("train.workers=0", "train.workers=0 ranks: must be 1 to 100000; set the number of GPUs that train$"),
         ("train.workers=100000000000", "train.workers=100000000000 ranks: must be 1 to 100000"),
         ("select.lengths=[x]", "select.lengths=x: no such length"),
         ("select.categories=[Maths]", "select.categories=Maths: no such category; Figure 7 has Coding; Mathematical reasoning"),
@@ -561,6 +562,13 @@ def test_a_part_of_a_machine_before_the_machine_is_refused(tmp_path: Path) -> No
     (tmp_path / "machine.yaml").write_text("hardware: {name: mine, gpus: 4}\n")
     with pytest.raises(ConfigError, match=r"replaces hardware\.disk_gb of .*disk\.yaml last$"):
         load([tmp_path / "disk.yaml", tmp_path / "machine.yaml"])
+    with pytest.raises(ConfigError) as error:
+        load([network, tmp_path / "disk.yaml", machine])
+    disk = tmp_path / "disk.yaml"
+    assert str(error.value) == (
+        f"{machine} names a machine, and replaces hardware.network_gbs of {network}, hardware.disk_gb of {disk}: "
+        f"put {network} and {disk} last"
+    )
     (tmp_path / "price.yaml").write_text("hardware.dollars_per_gpu_hour: 2\n")
     assert load([tmp_path / "price.yaml", machine]).hardware.dollars_per_gpu_hour == 2
 
