@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 
+from stj.deepspeed_settings import used_settings
 from stj.errors import ConfigError
 from stj.generate import Sampling
 from stj.prompts.given import is_given, packed
@@ -398,78 +399,6 @@ def _check_template_kwargs(where: str, model: ModelConfig) -> None:
     )
 
 
-_DEEPSPEED_SECTIONS = (
-    "aio", "comms_logger", "flops_profiler", "memory_breakdown", "wall_clock_breakdown", "zero_optimization"
-)  # fmt: skip
-_DEEPSPEED_OWNED = {
-    "train_batch_size": "it follows from train.workers, train.max_num_tokens and train.gradient_accumulation",
-    "train_micro_batch_size_per_gpu": "set train.max_num_tokens",
-    "gradient_accumulation_steps": "set train.gradient_accumulation",
-    "gradient_clipping": "set train.max_grad_norm",
-    "communication_data_type": "set train.gradient_dtype",
-    "optimizer": "set train.lr, train.betas and train.weight_decay",
-    "scheduler": "set train.lr, train.warmup_steps and train.final_lr_ratio",
-    "activation_checkpointing": "set train.activation_checkpointing",
-    "bf16": "weights are trained in bf16, with master weights in fp32",
-    "fp16": "weights are trained in bf16, with master weights in fp32",
-    "data_types": "gradients are accumulated in fp32",
-    "zero_optimization.stage": "stj trains with stage 3",
-    "zero_optimization.offload_optimizer": "set train.offload",
-    "zero_optimization.cpu_offload": "set train.offload",
-    "zero_optimization.cpu_offload_use_pin_memory": "set train.offload",
-    "zero_optimization.offload_param": "weights are on the GPUs; raise train.workers, or set train.offload",
-    "zero_optimization.cpu_offload_param": "weights are on the GPUs; raise train.workers, or set train.offload",
-    "zero_optimization.reduce_scatter": "gradients are summed as train.gradient_dtype says",
-    "zero_optimization.contiguous_gradients": "gradients are summed in a bucket; set reduce_bucket_size",
-    "zero_optimization.zero_quantized_gradients": "set train.gradient_dtype",
-    "zero_optimization.zero_quantized_weights": "weights are exchanged in bf16; set train.shard_within_machine",
-    "zero_optimization.zero_quantized_nontrainable_weights": "frozen weights are in bf16",
-    "zero_optimization.stage3_use_all_reduce_for_fetch_params": "weights are gathered, which takes half of the traffic",
-    "zero_optimization.use_all_reduce_for_fetch_params": "weights are gathered, which takes half of the traffic",
-    "zero_optimization.zero_hpz_partition_size": "set train.shard_within_machine",
-    "zero_optimization.compute_grad_norm": "each step checks that the norm is finite",
-    "zero_optimization.zenflow": "the optimizer is AdamW, and each step updates all weights",
-}
-"""DeepSpeed's settings that stj sets itself, and where to set them. They would change the weights that are trained, or what the
-plan counts. The others of deepspeed/runtime/zero/config.py change neither, or only stages 1 and 2."""
-
-_DEEPSPEED_SIZES = (
-    "allgather_bucket_size", "reduce_bucket_size", "sub_group_size", "stage3_prefetch_bucket_size",
-    "stage3_param_persistence_threshold", "stage3_model_persistence_threshold", "stage3_max_live_parameters",
-    "stage3_max_reuse_distance",
-)  # fmt: skip
-"""Sizes in parameters. DeepSpeed also takes them without `stage3_`; the plan does not read them then."""
-
-
-def _check_deepspeed(given: dict[str, Any]) -> None:
-    _check(isinstance(given, dict), f"train.deepspeed={given}: must be a mapping, as in {{name: value}}")
-    zero = given.get("zero_optimization", {})
-    _check(
-        isinstance(zero, dict),
-        f"train.deepspeed.zero_optimization={zero}: must be a mapping; "
-        "write train.deepspeed={zero_optimization: {name: value}}",
-    )
-    for name in [*given, *(f"zero_optimization.{name}" for name in zero)]:
-        owned = _DEEPSPEED_OWNED.get(name)
-        _check(owned is None, f"train.deepspeed.{name}: stj sets it itself: {owned}")
-    for name, value in zero.items():
-        whole = value.is_integer() if isinstance(value, float) else type(value) is int
-        _check(
-            (whole and value >= 0) or name not in _DEEPSPEED_SIZES,
-            f"train.deepspeed.zero_optimization.{name}={value}: must be a whole number of parameters, 0 or more",
-        )
-        _check(f"stage3_{name}" not in _DEEPSPEED_SIZES, f"train.deepspeed.zero_optimization.{name}: write stage3_{name}")
-    unread = sorted(set(given) - set(_DEEPSPEED_SECTIONS))
-    _check(
-        not unread,
-        f"train.deepspeed.{', '.join(unread)}: a training of stj does not read it; it reads {', '.join(_DEEPSPEED_SECTIONS)}",
-    )
-    try:
-        json.dumps(given, allow_nan=False)
-    except (TypeError, ValueError):
-        raise ConfigError(f"train.deepspeed={given}: must hold only text, finite numbers, lists and mappings") from None
-
-
 def _mixtral() -> ModelConfig:
     return ModelConfig(path="mistralai/Mixtral-8x22B-Instruct-v0.1", tensor_parallel_size=8)
 
@@ -845,7 +774,7 @@ class TrainConfig:
     of a machine, and `gradient_accumulation`, sum in fp32 with both. `bf16` needs equally many ranks on each machine."""
     deepspeed: dict[str, Any] = field(default_factory=dict, hash=False)
     """More settings of DeepSpeed, merged over those of stj, as in `{zero_optimization: {reduce_bucket_size: 200000000}}`. A
-    setting that stj makes itself is refused."""
+    setting that stj makes itself is refused, unless it has the same value."""
     max_failures: int = 3
     """Number of times that training restarts from its last checkpoint after a rank has died."""
     shard_gb: float = 5
@@ -876,7 +805,7 @@ class TrainConfig:
             "train.activation_checkpointing=false: set that to true, or leave this out",
         )
         _check_option("train.gradient_dtype", self.gradient_dtype, Literal["fp32", "bf16"])
-        _check_deepspeed(self.deepspeed)
+        object.__setattr__(self, "deepspeed", used_settings(self))  # as frozen dataclasses do in __init__
         _check_place("train.place", self.place)
         _check(
             self.max_seq_len <= self.max_num_tokens,
