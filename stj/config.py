@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 
+from stj.deepspeed_settings import used_settings
 from stj.errors import ConfigError
 from stj.generate import Sampling
 from stj.prompts.given import is_given, packed
 from stj.rows import CATEGORIES
-from stj.storage.location import check_location
+from stj.storage.location import check_location, is_uri
 from stj.verdict import Parser
 
 StopRule = Literal["all", "exact", "unlikely"]
@@ -396,78 +397,6 @@ def _check_template_kwargs(where: str, model: ModelConfig) -> None:
         model.thinking == "auto" or THINKING_VARIABLE not in kwargs,
         f"{where}thinking={model.thinking} and chat_template_kwargs.{THINKING_VARIABLE} set the same variable; leave one out",
     )
-
-
-_DEEPSPEED_SECTIONS = (
-    "aio", "comms_logger", "flops_profiler", "memory_breakdown", "wall_clock_breakdown", "zero_optimization"
-)  # fmt: skip
-_DEEPSPEED_OWNED = {
-    "train_batch_size": "it follows from train.workers, train.max_num_tokens and train.gradient_accumulation",
-    "train_micro_batch_size_per_gpu": "set train.max_num_tokens",
-    "gradient_accumulation_steps": "set train.gradient_accumulation",
-    "gradient_clipping": "set train.max_grad_norm",
-    "communication_data_type": "set train.gradient_dtype",
-    "optimizer": "set train.lr, train.betas and train.weight_decay",
-    "scheduler": "set train.lr, train.warmup_steps and train.final_lr_ratio",
-    "activation_checkpointing": "set train.activation_checkpointing",
-    "bf16": "weights are trained in bf16, with master weights in fp32",
-    "fp16": "weights are trained in bf16, with master weights in fp32",
-    "data_types": "gradients are accumulated in fp32",
-    "zero_optimization.stage": "stj trains with stage 3",
-    "zero_optimization.offload_optimizer": "set train.offload",
-    "zero_optimization.cpu_offload": "set train.offload",
-    "zero_optimization.cpu_offload_use_pin_memory": "set train.offload",
-    "zero_optimization.offload_param": "weights are on the GPUs; raise train.workers, or set train.offload",
-    "zero_optimization.cpu_offload_param": "weights are on the GPUs; raise train.workers, or set train.offload",
-    "zero_optimization.reduce_scatter": "gradients are summed as train.gradient_dtype says",
-    "zero_optimization.contiguous_gradients": "gradients are summed in a bucket; set reduce_bucket_size",
-    "zero_optimization.zero_quantized_gradients": "set train.gradient_dtype",
-    "zero_optimization.zero_quantized_weights": "weights are exchanged in bf16; set train.shard_within_machine",
-    "zero_optimization.zero_quantized_nontrainable_weights": "frozen weights are in bf16",
-    "zero_optimization.stage3_use_all_reduce_for_fetch_params": "weights are gathered, which takes half of the traffic",
-    "zero_optimization.use_all_reduce_for_fetch_params": "weights are gathered, which takes half of the traffic",
-    "zero_optimization.zero_hpz_partition_size": "set train.shard_within_machine",
-    "zero_optimization.compute_grad_norm": "each step checks that the norm is finite",
-    "zero_optimization.zenflow": "the optimizer is AdamW, and each step updates all weights",
-}
-"""DeepSpeed's settings that stj sets itself, and where to set them. They would change the weights that are trained, or what the
-plan counts. The others of deepspeed/runtime/zero/config.py change neither, or only stages 1 and 2."""
-
-_DEEPSPEED_SIZES = (
-    "allgather_bucket_size", "reduce_bucket_size", "sub_group_size", "stage3_prefetch_bucket_size",
-    "stage3_param_persistence_threshold", "stage3_model_persistence_threshold", "stage3_max_live_parameters",
-    "stage3_max_reuse_distance",
-)  # fmt: skip
-"""Sizes in parameters. DeepSpeed also takes them without `stage3_`; the plan does not read them then."""
-
-
-def _check_deepspeed(given: dict[str, Any]) -> None:
-    _check(isinstance(given, dict), f"train.deepspeed={given}: must be a mapping, as in {{name: value}}")
-    zero = given.get("zero_optimization", {})
-    _check(
-        isinstance(zero, dict),
-        f"train.deepspeed.zero_optimization={zero}: must be a mapping; "
-        "write train.deepspeed={zero_optimization: {name: value}}",
-    )
-    for name in [*given, *(f"zero_optimization.{name}" for name in zero)]:
-        owned = _DEEPSPEED_OWNED.get(name)
-        _check(owned is None, f"train.deepspeed.{name}: stj sets it itself: {owned}")
-    for name, value in zero.items():
-        whole = value.is_integer() if isinstance(value, float) else type(value) is int
-        _check(
-            (whole and value >= 0) or name not in _DEEPSPEED_SIZES,
-            f"train.deepspeed.zero_optimization.{name}={value}: must be a whole number of parameters, 0 or more",
-        )
-        _check(f"stage3_{name}" not in _DEEPSPEED_SIZES, f"train.deepspeed.zero_optimization.{name}: write stage3_{name}")
-    unread = sorted(set(given) - set(_DEEPSPEED_SECTIONS))
-    _check(
-        not unread,
-        f"train.deepspeed.{', '.join(unread)}: a training of stj does not read it; it reads {', '.join(_DEEPSPEED_SECTIONS)}",
-    )
-    try:
-        json.dumps(given, allow_nan=False)
-    except (TypeError, ValueError):
-        raise ConfigError(f"train.deepspeed={given}: must hold only text, finite numbers, lists and mappings") from None
 
 
 def _mixtral() -> ModelConfig:
@@ -845,7 +774,7 @@ class TrainConfig:
     of a machine, and `gradient_accumulation`, sum in fp32 with both. `bf16` needs equally many ranks on each machine."""
     deepspeed: dict[str, Any] = field(default_factory=dict, hash=False)
     """More settings of DeepSpeed, merged over those of stj, as in `{zero_optimization: {reduce_bucket_size: 200000000}}`. A
-    setting that stj makes itself is refused."""
+    setting that stj makes itself is refused, unless it has the same value."""
     max_failures: int = 3
     """Number of times that training restarts from its last checkpoint after a rank has died."""
     shard_gb: float = 5
@@ -857,9 +786,12 @@ class TrainConfig:
     """Where metrics go beside metrics.jsonl: any of `tensorboard`, `mlflow` and `wandb`."""
 
     def __post_init__(self) -> None:
-        whole = ("workers", "gradient_accumulation", "checkpoint_every_steps", "max_epochs", "max_steps", "max_seq_len")
+        whole = ("gradient_accumulation", "checkpoint_every_steps", "max_epochs", "max_steps", "max_seq_len")
         _at_least(1, "train.", self, *whole, "activation_checkpointing_every")
-        _check(self.workers <= _MOST_RANKS, f"train.workers={self.workers} ranks: must be 1 to {_MOST_RANKS}")
+        _check(
+            1 <= self.workers <= _MOST_RANKS,
+            f"train.workers={self.workers} ranks: must be 1 to {_MOST_RANKS}; set the number of GPUs that train",
+        )
         _at_least(0, "train.", self, "warmup_steps", "weight_decay", "max_failures", "cpus_per_worker")
         _above_0("train.", self, "lr", "shard_gb", "max_grad_norm")
         _share("train.", self, "final_lr_ratio")
@@ -873,7 +805,7 @@ class TrainConfig:
             "train.activation_checkpointing=false: set that to true, or leave this out",
         )
         _check_option("train.gradient_dtype", self.gradient_dtype, Literal["fp32", "bf16"])
-        _check_deepspeed(self.deepspeed)
+        object.__setattr__(self, "deepspeed", used_settings(self))  # as frozen dataclasses do in __init__
         _check_place("train.place", self.place)
         _check(
             self.max_seq_len <= self.max_num_tokens,
@@ -1053,7 +985,10 @@ class Config:
         _check_location("run_root", self.run_root)
         _pack_prompt(self, "prompt")
         check_format_is_used(self.prompt_format, [self.prompt], "prompt")
-        _check(1 <= self.iterations <= _MOST_ITERATIONS, f"iterations={self.iterations}: must be 1 to {_MOST_ITERATIONS}")
+        _check(
+            1 <= self.iterations <= _MOST_ITERATIONS,
+            f"iterations={self.iterations} rounds of judging and training: must be 1 to {_MOST_ITERATIONS}; the paper has 5",
+        )
         _check(0 <= self.seed <= _MAX_SEED, f"seed={self.seed}: must be 0 to {_MAX_SEED}")
         _check(1 <= self.votes <= 1000, f"votes={self.votes} judgments in each order: must be 1 to 1000")
         _check_stop_error("vote_stop_error", self.vote_stop_error)
@@ -1192,10 +1127,10 @@ def in_ray_job() -> bool:
 
 def check_run_root(run_root: str) -> None:
     """Raises ConfigError if `run_root` is a file, or a place that is gone when the Ray job ends."""
-    if in_ray_job() and "://" not in run_root and not run_root.startswith("/"):
+    if in_ray_job() and not is_uri(run_root) and not run_root.startswith("/"):
         raise ConfigError(
             f"run_root={run_root} is relative, and a Ray job's working directory is gone when it ends: "
             "give an absolute path or a URI that all nodes share"
         )
     place = Path(os.path.expanduser(run_root))  # pathlib raises for ~NAME of no user
-    _check("://" in run_root or place.is_dir() or not place.exists(), f"run_root={run_root} is a file; name a directory")
+    _check(is_uri(run_root) or place.is_dir() or not place.exists(), f"run_root={run_root} is a file; name a directory")

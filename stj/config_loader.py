@@ -134,8 +134,9 @@ def _check_machine_comes_first(files: Sequence[str], layers: Sequence[Sequence[S
         if "name" not in here:
             parts |= dict.fromkeys(here, file)
         elif lost := [part for part in parts if part in {*here, "network_gbs", "disk_gb"}]:
-            keys, first = ", ".join(f"hardware.{part}" for part in lost), parts[lost[0]]
-            raise ConfigError(f"{file} names a machine, and replaces {keys} of {first}: put {first} last")
+            keys = ", ".join(f"hardware.{part} of {parts[part]}" for part in lost)
+            last = " and ".join(dict.fromkeys(parts[part] for part in lost))
+            raise ConfigError(f"{file} names a machine, and replaces {keys}: put {last} last")
 
 
 def _models(schema: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -46,7 +46,7 @@ HEAVY = ("ray", "torch", "vllm", "transformers", "deepspeed", "datasets", "rich"
         (["run", MINI, f"run_root={MINI}"], 2, "mini.yaml is a file; name a directory"),
         (["run", MINI, "--dry-run", "run_root=s3://"], 2, "run_root=s3://: names no bucket: give s3://BUCKET/PATH"),
         (["doctor", MINI, "run_root=gs://"], 2, "run_root=gs://: names no bucket: give gs://BUCKET/PATH"),
-        (["run", MINI, "run_root=s3:/b/p"], 2, "run_root=s3:/b/p: a URI has two slashes: write a directory, s3://"),
+        (["run", MINI, "run_root=s3:/b/p"], 2, "run_root=s3:/b/p: a URI has two slashes: write s3://b/p"),
         (["plan", MINI, "run_root=S3://b/p"], 2, "run_root=S3://b/p: not a path or URI that stj can use: write a directory"),
         (["plan", MINI, "run_root=memory://"], 2, "run_root=memory://: not a path or URI"),
         (["plan", MINI, "run_root=http://b/p"], 2, "run_root=http://b/p: not a path or URI"),

@@ -1,6 +1,7 @@
 """Ray's own code for AWS starts the machines of cluster/aws.yaml, in an account of moto."""
 
 import json
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -22,18 +23,29 @@ Calls = list[tuple[str, dict[str, Any]]]
 
 
 @contextmanager
-def aws() -> Iterator[None]:
-    """Moto, with all that is in it: the bucket of other tests of this process is moto's too, and a reset would take it away."""
+def aws(account: str) -> Iterator[None]:
+    """Moto, with an account of its own.
+
+    It is not reset: the bucket of other tests of this process is moto's too, in its default account.
+    """
     moto = mock_aws()
     moto.start(reset=False)
     try:
-        yield
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("MOTO_ACCOUNT_ID", account)
+            yield
     finally:
         moto.stop(remove_data=False)
 
 
 @pytest.fixture(scope="module")
-def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
+def account_id() -> str:
+    """The number of an account that no other set-up of this process has used."""
+    return f"{uuid.uuid4().int % 10**12:012}"
+
+
+@pytest.fixture(scope="module")
+def account(account_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
     """An empty account, and what is called there: actions as a policy names them, with their parameters."""
     made: Calls = []
 
@@ -41,24 +53,24 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
         made.append((f"{model.service_model.service_name}:{model.name}", dict(params)))
 
     caches = (bootstrap.resource_cache, bootstrap._get_subnets_or_die)
-    with pytest.MonkeyPatch.context() as patch, aws():
+    with pytest.MonkeyPatch.context() as patch, aws(account_id):
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # Ray makes a key for SSH
         patch.delenv("AWS_PROFILE", raising=False)
-        boto3.setup_default_session(region_name=REGION)
-        patch.setattr(boto3, "DEFAULT_SESSION", boto3.DEFAULT_SESSION)
-        boto3.DEFAULT_SESSION.events.register("provide-client-params", note)
+        session = boto3.Session(region_name=REGION)
+        patch.setattr(boto3, "DEFAULT_SESSION", session)
+        session.events.register("provide-client-params", note)
         for cache in caches:
             cache.cache_clear()
         yield made
         for cache in caches:
             cache.cache_clear()
-    boto3.DEFAULT_SESSION = None
 
 
 @pytest.fixture(scope="module")
 def content(account: Calls) -> dict[str, Any]:
     """The file with the account's names in the place of each YOUR-..., and Ray's defaults."""
     ec2, iam = boto3.client("ec2"), boto3.client("iam")
+    assert not iam.list_roles()["Roles"]  # other tests' account, or that of an earlier set-up, would have some
     network = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
     zone = f"{REGION}a"
     subnets = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]}
@@ -111,13 +123,13 @@ def test_the_head_starts_and_ends_the_gpu_machines_with_the_rights_of_its_role(a
         assert not {"SubnetId", "SecurityGroupIds"} & set(params)  # AWS refuses them beside interfaces
 
 
-def test_the_role_that_the_head_may_pass_is_that_of_the_machines_profile(content: dict[str, Any]) -> None:
+def test_the_role_that_the_head_may_pass_is_that_of_the_machines_profile(account_id: str, content: dict[str, Any]) -> None:
     policy = json.loads((CLUSTER / "aws-head-policy.json").read_text())
     (passed,) = [statement["Resource"] for statement in policy["Statement"] if statement["Action"] == "iam:PassRole"]
     for name in GPU_TYPES:
         profile = content["available_node_types"][name]["node_config"]["IamInstanceProfile"]["Name"]
         (role,) = boto3.client("iam").get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"]
-        assert passed.replace("YOUR-ACCOUNT", "123456789012") == role["Arn"]
+        assert passed.replace("YOUR-ACCOUNT", account_id) == role["Arn"]
 
 
 def test_ray_refuses_the_private_subnet_without_internal_addresses(content: dict[str, Any]) -> None:

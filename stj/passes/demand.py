@@ -1,7 +1,7 @@
 """What the engines or ranks of a run ask of a cluster, in numbers and in words."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 HELPER_CPUS = 2  # Logical CPUs for Ray Data's reading and splitting tasks, which mostly wait.
@@ -30,6 +30,8 @@ class Demand:
     """Setting that names the place."""
     helper_cpus: float = 0
     """CPUs that must be left over for others, on any machine."""
+    uneven: Callable[[Sequence[int]], str] | None = None
+    """Why machines with these unequal numbers of bundles are refused, in words; None if they may be unequal."""
 
     @property
     def total(self) -> dict[str, float]:

@@ -4,7 +4,8 @@ Machines are counted, not their sums: no engine and no rank spans two. stj/passe
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stj.errors import CapacityError
@@ -90,15 +91,35 @@ class Machines:
         return min(wanted, room) if self.source == "static" or cpus_bind else wanted
 
     def refuse_impossible(self, demand: Demand) -> None:
-        """Raises CapacityError if the cluster can never hold a demand: with both figures, and the machines there are."""
+        """Raises CapacityError if the cluster can never hold a demand: with both figures, and the machines there are.
+
+        Also if the demand must be even over its machines, and no choice of the machines makes it so.
+        """
         room = self.room(demand)
         if room is not None and room < demand.bundles:
             raise CapacityError(f"{self._refusal(demand, room)}; {self.words()}")
+        if room is not None and demand.uneven and (uneven := self._uneven(demand)):
+            raise CapacityError(demand.uneven(uneven))
         if self._ignores_place(demand) and self.room_now(demand) < demand.bundles:
             raise CapacityError(
                 f"{demand.place_words}: the autoscaler v1 does not read labels, and would start other machines as well. "
                 "Start the head with RAY_enable_autoscaler_v2=1, or leave the setting out"
             )
+
+    def _uneven(self, demand: Demand) -> list[int]:
+        """Numbers of bundles of the machines, if no choice of machines gives each the same number; else none.
+
+        Ray fills one machine after the other: all but the last have as many bundles as they hold.
+        """
+        held: Counter[int] = Counter()
+        for kind in [*self.types, *self.live]:  # a machine that is there may hold less than its type's configuration says
+            held[kind.holds(demand)] += kind.most
+        for machines in range(1, demand.bundles + 1):
+            each, rest = divmod(demand.bundles, machines)
+            fit = not rest and held[each] >= machines - 1
+            if fit and sum(most for size, most in held.items() if size >= each) >= machines:
+                return []
+        return list(_filled(held, demand.bundles))
 
     def _ignores_place(self, demand: Demand) -> bool:
         """Whether the autoscaler would start machines for a demand that are large enough but not at its place."""
@@ -166,6 +187,16 @@ def _room(types: Sequence[MachineType], limit: int | None, there: Sequence[Machi
         cpus = _total([*_chosen(types, limit, _cpus), *there])["CPU"] - demand.helper_cpus
         held = min(held, replace(demand, gpus=0).held_by({"CPU": max(0.0, cpus)}))
     return held
+
+
+def _filled(held: Mapping[int, int], bundles: int) -> Iterator[int]:
+    """Bundles of each machine, if those that hold the most are filled first."""
+    for size in sorted(filter(None, held), reverse=True):
+        for _ in range(min(held[size], -(-bundles // size))):
+            yield min(size, bundles)
+            bundles -= size
+        if bundles <= 0:
+            return
 
 
 def _chosen(types: Sequence[MachineType], limit: int | None, worth: Callable[[MachineType], float]) -> list[MachineType]:

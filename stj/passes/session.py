@@ -7,12 +7,14 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import ray
 
 from stj.config import EngineConfig, ModelConfig, RayConfig, TrainConfig, in_ray_job
 from stj.errors import CapacityError
+from stj.models.zero import needs_even_ranks, uneven_ranks
 from stj.passes.check import on_this_machine
 from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.demand import HELPER_CPUS, Demand
@@ -36,6 +38,7 @@ def training_demand(train: TrainConfig) -> Demand:
         gpus=1 if train.device == "gpu" else 0,
         place=train.place,
         place_setting="train.place",
+        uneven=partial(uneven_ranks, train) if needs_even_ranks(train) else None,
     )
 
 

@@ -26,7 +26,7 @@ from pyarrow import fs
 
 from stj.errors import ConfigError, StjError, StorageFailed
 from stj.storage.digest import DigestingFile, FileDigest
-from stj.storage.location import check_location
+from stj.storage.location import check_location, is_uri
 
 PACKAGE_SCHEME = "package://"
 _SAMPLE_BYTES = 1 << 20  # Hash 1 MiB at each end of a file: cheap for weights of 141 GB.
@@ -56,7 +56,7 @@ class Folder:
         """
         text = str(location)
         check_location(text)
-        if "://" not in text:
+        if not is_uri(text):
             absolute = os.path.abspath(os.path.expanduser(text))
             return cls(fs.LocalFileSystem(), absolute, absolute)
         _refuse_secrets(text)
@@ -68,7 +68,7 @@ class Folder:
 
     def __truediv__(self, name: str) -> "Folder":
         location, options = self._uri_parts()
-        encoded = name if "://" not in location else name.replace("%", "%25")
+        encoded = name.replace("%", "%25") if is_uri(location) else name
         return Folder(self.filesystem, self._at(name), f"{location}/{encoded}{options}")
 
     @property
@@ -268,7 +268,7 @@ def write_failure(location: str, reason: str, *, lasting: bool) -> StjError:
 
 def _free_space(location: str) -> str:
     """The free space of the disk of a path; empty for a URI, or if the disk does not answer."""
-    if "://" in location:
+    if is_uri(location):
         return ""
     with suppress(OSError):
         return f"{shutil.disk_usage(existing(Path(location))).free / 1e9:,.2f} GB are free there"
@@ -291,12 +291,12 @@ def absolute_path(location: str) -> str:
     Processes with other working directories need it.
     """
     path = Path(os.path.expanduser(location))
-    return str(path.absolute()) if "://" not in location and path.exists() else location
+    return str(path.absolute()) if path.exists() and not is_uri(location) else location
 
 
 def is_store(location: str) -> bool:
     """Whether a location is in an object store; asks no store."""
-    return "://" in location and not location.startswith(("file://", PACKAGE_SCHEME))
+    return is_uri(location) and not location.startswith(("file://", PACKAGE_SCHEME))
 
 
 def existing(path: Path) -> Path:

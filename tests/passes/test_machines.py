@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stj.config import TrainConfig
 from stj.errors import CapacityError
 from stj.passes.demand import Demand
-from stj.passes.machines import Machines, MachineType, matches
+from stj.passes.machines import NO_LIMIT, Machines, MachineType, matches
+from stj.passes.session import training_demand
 
 GPU = {"CPU": 96, "GPU": 8}
 
@@ -169,6 +171,59 @@ def test_a_place_is_refused_where_the_autoscaler_does_not_read_labels() -> None:
     there = replace(old, live=[HEAD, *[kind("spot", 1, market_type="spot")] * 2])
     there.refuse_impossible(at_spot)
     assert there.at_once(at_spot, 4) == 2  # for more, it would start others
+
+
+def ranks(workers: int, **settings: Any) -> Demand:
+    return training_demand(TrainConfig(workers=workers, gradient_dtype="bf16", **settings))
+
+
+SMALL = kind("small", 9, {"CPU": 48, "GPU": 4})
+
+
+@pytest.mark.parametrize(
+    ("cluster", "workers", "of_machines"),
+    [
+        (GROWS, 28, "8, 8, 8, 4"),
+        (GROWS, 12, "8, 4"),
+        (GROWS, 24, ""),
+        (GROWS, 7, ""),  # one machine has all
+        (Machines(source="static", live=[HEAD, *[kind("gpu", 1)] * 4]), 28, "8, 8, 8, 4"),
+        (Machines(source="static", live=[HEAD, *[kind("gpu", 1)] * 4]), 32, ""),
+        (Machines(source="file", types=[kind("gpu", 4), SMALL], live=[HEAD]), 28, ""),  # seven small ones
+        (Machines(source="file", types=[kind("gpu", 4), SMALL], live=[HEAD]), 26, "8, 8, 8, 2"),
+        (Machines(source="static", live=[kind("gpu", 1), replace(SMALL, most=1)]), 12, "8, 4"),
+        (Machines(source="static", live=[kind("gpu", 1), replace(SMALL, most=1)]), 8, ""),
+        (Machines(source="unknown", live=[HEAD, kind("gpu", 1)]), 12, ""),
+        (Machines(source="file", types=[kind("gpu", 2, {})], live=[HEAD], limit=2), 12, ""),
+    ],
+)
+def test_ranks_that_no_choice_of_machines_makes_even_are_refused_at_the_start(
+    cluster: Machines, workers: int, of_machines: str
+) -> None:
+    """Their ranks would refuse the training after hours of judging."""
+    cluster.refuse_impossible(replace(ranks(workers), uneven=None))
+    if not of_machines:
+        cluster.refuse_impossible(ranks(workers))
+        return
+    words = (
+        f"^train.gradient_dtype=bf16 needs equally many .*, and train.workers={workers} have {of_machines} ranks on theirs: "
+    )
+    with pytest.raises(CapacityError, match=words):
+        cluster.refuse_impossible(ranks(workers))
+
+
+def test_machines_elsewhere_do_not_make_ranks_even() -> None:
+    """The small machines are spot ones."""
+    cluster = Machines(source="file", types=[kind("gpu", 4), replace(SMALL, labels={"market-type": "spot"})], live=[HEAD])
+    cluster.refuse_impossible(ranks(28))
+    with pytest.raises(CapacityError, match="have 8, 8, 8, 4 ranks"):
+        cluster.refuse_impossible(ranks(28, place={"market-type": "!spot"}))
+
+
+def test_one_hundred_thousand_ranks_are_judged_at_once() -> None:
+    huge = Machines(source="file", types=[kind("gpu", NO_LIMIT)], live=[HEAD])
+    with pytest.raises(CapacityError, match="have 3 to 8 ranks"):
+        huge.refuse_impossible(ranks(99_995))
 
 
 @pytest.mark.parametrize(

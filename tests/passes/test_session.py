@@ -3,6 +3,7 @@
 import logging
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,21 @@ def test_a_cluster_whose_machines_are_not_known_is_a_warning(
         pass
     assert [record.levelname for record in caplog.records] == ([level] if level else [])
     assert ("PermissionError: no" in caplog.text) == (source == "unknown")
+
+
+@pytest.mark.parametrize(
+    ("setting", "refused"), [({"gradient_dtype": "bf16"}, True), ({"shard_within_machine": True}, True), ({}, False)]
+)
+def test_a_session_is_refused_if_ranks_can_never_be_even(
+    setting: dict[str, Any], refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eight = MachineType(name="gpu", resources={"CPU": 96, "GPU": 8}, labels={}, most=4)
+    monkeypatch.setattr(session, "joined_cluster", lambda config: nullcontext())
+    monkeypatch.setattr(session, "joined_machines", lambda config: Machines(source="file", types=[eight]))
+    demands = [training_demand(TrainConfig(workers=28, **setting))]
+    expected = pytest.raises(CapacityError, match="equally many ranks") if refused else nullcontext()
+    with expected, session.ray_session(RayConfig(), demands):
+        pass
 
 
 API = ModelConfig(endpoint="https://api.example.com/v1", name="judge-1", parallel_requests=8)

@@ -21,6 +21,7 @@ from stj.rows import Row
 from stj.sources.directory import DataFiles, files_at
 from stj.sources.files import not_empty, read_files
 from stj.sources.hub import check_reachable, is_hub_dataset, read_hub
+from stj.storage.location import is_uri
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,5 +180,5 @@ def benchmark_ref(word: str) -> BenchmarkRef:
         known = ", ".join([*BENCHMARKS, *BENCHMARK_GROUPS])
         raise ConfigError(f"'{name}': no such benchmark{guess}; known benchmarks: {known}")
     if place and not is_hub_dataset(place):
-        place = place if "://" in place else os.path.abspath(os.path.expanduser(place))
+        place = place if is_uri(place) else os.path.abspath(os.path.expanduser(place))
     return BenchmarkRef(name=name, place=place or None)
