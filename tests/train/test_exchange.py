@@ -6,6 +6,8 @@ A machine is two ranks here: LOCAL_RANK and LOCAL_WORLD_SIZE say so, and all pro
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,14 @@ def test_machines_with_different_numbers_of_ranks_are_refused(results: dict[str,
     ]
 
 
+def test_ranks_with_and_without_fused_kernels_are_refused(results: dict[str, Any]) -> None:
+    assert results["unlike kernels"] == [
+        "liger-kernel is installed for 3 of 4 ranks: install requirements/gpu.txt on all machines, or start them from one image",
+        "",
+        "",
+    ]
+
+
 def test_machines_that_no_setting_groups_may_have_any_number_of_ranks() -> None:
     from stj.train.zero import machine_size
 
@@ -98,6 +108,9 @@ def test_machines_that_no_setting_groups_may_have_any_number_of_ranks() -> None:
 
 def main(rank: int, seed: Path, folder: Path) -> None:
     """One rank: makes two steps in each case, and keeps the weights."""
+    from stj.train.kernels import check_fused_everywhere
+    from stj.train.model import load_engine
+
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(RANKS)}
     os.environ |= {"LOCAL_RANK": str(rank % MACHINE), "LOCAL_WORLD_SIZE": str(MACHINE)}
     torch.set_num_threads(1)
@@ -105,7 +118,10 @@ def main(rank: int, seed: Path, folder: Path) -> None:
     made: dict[str, Any] = {case: train(seed, changes) for case, changes in CASES.items()}
     made["means"] = means(rank)
     os.environ |= {"LOCAL_RANK": str(rank % 3), "LOCAL_WORLD_SIZE": "3" if rank < 3 else "1"}
-    made["refusals"] = [refusal(seed, changes) for changes in ({"shard_within_machine": True}, {"gradient_dtype": "bf16"})]
+    three_and_one = [TrainConfig(workers=RANKS, device="cpu", shard_within_machine=True)]
+    three_and_one.append(TrainConfig(workers=RANKS, device="cpu", gradient_dtype="bf16"))
+    made["refusals"] = [refusal(partial(load_engine, seed, config)) for config in three_and_one]
+    made["unlike kernels"] = [refusal(partial(check_fused_everywhere, fused)) for fused in (rank != 2, True, False)]
     if rank == 0:
         torch.save(made, folder / "made.pt")
     dist.barrier()
@@ -174,13 +190,11 @@ def means(rank: int) -> dict[str, list[float]]:
     return errors
 
 
-def refusal(seed: Path, changes: dict[str, Any]) -> str:
-    """What every rank raises if three ranks are on one machine and one is on another; empty unless all raise the same."""
-    from stj.train.model import load_engine
-
+def refusal(work: Callable[[], object]) -> str:
+    """What every rank raises in some work; empty unless all raise the same."""
     raised = ""
     try:
-        load_engine(seed, TrainConfig(workers=RANKS, device="cpu", **changes))
+        work()
     except TrainingFailed as error:
         raised = str(error)
     gathered = [""] * RANKS
