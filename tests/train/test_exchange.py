@@ -93,11 +93,8 @@ def test_machines_with_different_numbers_of_ranks_are_refused(results: dict[str,
 
 
 def test_ranks_with_and_without_fused_kernels_are_refused(results: dict[str, Any]) -> None:
-    assert results["unlike kernels"] == [
-        "liger-kernel is installed for 3 of 4 ranks: install requirements/gpu.txt on all machines, or start them from one image",
-        "",
-        "",
-    ]
+    remedy = "install requirements/gpu.txt on all machines, or start them from one image"
+    assert results["unlike kernels"] == [f"liger-kernel is installed for 3 of 4 ranks: {remedy}", "", ""]
 
 
 def test_machines_that_no_setting_groups_may_have_any_number_of_ranks() -> None:
