@@ -6,7 +6,7 @@
 
 environment    the rate that a plain matrix product in bf16 holds, that of copies to the host, and the card's clocks and power
 full_8b        whole steps on rows of 8,192 packed tokens, with as many layers of the 8B as fit, all of them recomputed: MFU,
-               and peak memory over the plan; then the export
+               the kernels that take the most time, and peak memory over the plan; then the export
 selective_8b   the same, with every second layer recomputed
 engine         the 8B's shape with random weights: a cold start, one sample a prompt at fixed lengths, judging with
                first_correct against all 15, a warm start
@@ -90,7 +90,8 @@ BOXES_S = {
 LEAST_S = 15  # No part begins with less time than this.
 DISK_GB = 20
 """What the seeds of both shapes and the export take on disk, with as many layers as fit."""
-_MODULES = {"engine": "gpu_engine", "bare": "gpu_engine", "load": "gpu_engine"}  # The others are in gpu_training.
+_MODULES = {"engine": "gpu_engine", "bare": "gpu_engine", "load": "gpu_engine", "attention": "gpu_row", "logits": "gpu_row"}
+"""Where a part is; the others are in gpu_training."""
 _WHERE, _WHERE_S = signal.SIGUSR1, 0.3  # A part that is cut writes its stack to its log at this signal, in this time.
 _ROOM_TOLERANCE = 0.01  # Memory that a process before gave back late makes less of a difference.
 _LOG_LINES = 15  # Lines of a failed part's log in the result.

@@ -1,11 +1,11 @@
-"""The parts of gpu.py that need torch: the card, training, attention, logits. Each yields figures as it has them."""
+"""The parts of gpu.py on the card and on training. Each yields figures as it has them."""
 
 import gc
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
@@ -31,7 +31,7 @@ def environment(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
     yield {
         "processes_on_card": len(card("nvmlDeviceGetComputeRunningProcesses") or ()),  # before this one starts CUDA
         "cuda": torch.version.cuda,
-        "memory_gb": round(_card_gb(sizes), 2),
+        "memory_gb": round(card_gb(sizes), 2),
         "cores": len(os.sched_getaffinity(0)),
         "power_limit_w": _watts(card("nvmlDeviceGetEnforcedPowerLimit")),
         "sm_clock_limit_mhz": card("nvmlDeviceGetMaxClockInfo", 1),
@@ -49,13 +49,14 @@ def _watts(milliwatts: int | None) -> float | None:
     return None if milliwatts is None else milliwatts / 1000
 
 
-def _card_gb(sizes: Sizes) -> float:
+def card_gb(sizes: Sizes) -> float:
+    """Memory of the card, in GB; 0 on a CPU."""
     return torch.cuda.get_device_properties(0).total_memory / 1e9 if sizes.device == "gpu" else 0.0
 
 
 def matrix_tflops(sizes: Sizes) -> float:
     """The rate that a square product in bf16 holds, in TFLOP/s: the median of ten runs, after clocks met the power limit."""
-    device = _device(sizes)
+    device = device_of(sizes)
     left, right = (torch.randn(sizes.matrix, sizes.matrix, device=device, dtype=torch.bfloat16) for _ in range(2))
 
     def products() -> None:
@@ -70,7 +71,7 @@ def matrix_tflops(sizes: Sizes) -> float:
 
 def host_copy_gbs(sizes: Sizes) -> list[float]:
     """The rate of a copy to the host's memory, as a checkpoint makes it, in GB/s: to new pages, and then to used ones."""
-    state = torch.ones(sizes.copied, device=_device(sizes))
+    state = torch.ones(sizes.copied, device=device_of(sizes))
     held = torch.empty(state.shape)
     return [float(f"{state.nbytes / timed(lambda: held.copy_(state), state.device) / 1e9:.3g}") for _ in range(2)]
 
@@ -90,7 +91,8 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def _device(sizes: Sizes) -> torch.device:
+def device_of(sizes: Sizes) -> torch.device:
+    """Where a part computes."""
     return torch.device("cuda" if sizes.device == "gpu" else "cpu")
 
 
@@ -139,7 +141,7 @@ def selective_70b(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
 
 def _training(sizes: Sizes, shape: Shape, seed: Path, every: int) -> Generator[Figures, None, "_Training"]:
     join_alone(seed.parent, sizes.device)
-    shape = layers_that_fit(sizes, shape, _card_gb(sizes), memory_share(seed))
+    shape = layers_that_fit(sizes, shape, card_gb(sizes), memory_share(seed))
     yield {"shape": asdict(shape), "parameters": shape.parameters, "matrix_tflops": (tflops := matrix_tflops(sizes))}
     yield {"write_seed_s": _write_seed(sizes, shape, seed)}
     try:
@@ -178,7 +180,7 @@ def _write_seed(sizes: Sizes, shape: Shape, seed: Path) -> float:
 
     started, note = time.monotonic(), seed.with_suffix(".layers")
     if not note.exists() or int(note.read_text()) != shape.layers:
-        write_weights(write_endless(seed, shape), _device(sizes).type)
+        write_weights(write_endless(seed, shape), device_of(sizes).type)
         note.write_text(str(shape.layers))
     return round(time.monotonic() - started, 1)
 
@@ -205,7 +207,7 @@ class _Training:
         from stj.train.model import load_engine
 
         self._sizes, self._shape, self._directory, self._every = sizes, shape, directory, every
-        self._device = _device(sizes)
+        self._device = device_of(sizes)
         self._memory = Memory(self._device)
         self._config = sizes.train(every=every)
         started = time.monotonic()
@@ -243,7 +245,7 @@ class _Training:
         mfu = median(step.mfu for step in counted if step.mfu is not None)
         steps_gb = self._memory.peak_gb()
         peak_gb = max(steps_gb, self._load_gb)
-        plan = training_plan(self._shape, sizes.plan_config(max(1.0, _card_gb(sizes)), every=self._every))
+        plan = training_plan(self._shape, sizes.plan_config(max(1.0, card_gb(sizes)), every=self._every))
         return {
             "recomputed_every": self._every,
             "mfu": mfu,
@@ -317,108 +319,3 @@ def packed_steps(sizes: Sizes, vocabulary: int) -> tuple[list[Any], list[Any]]:
     assert len(rows) == wanted
     size = sizes.accumulation
     return tokens, [PackedStep(epoch=0, micro_batches=tuple(rows[at : at + size])) for at in range(0, wanted, size)]
-
-
-def attention(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
-    """Attention of one packed row, forward and backward: seconds of each way, and how far their results are apart."""
-    from stj.train.attention import implementation
-
-    tokens, steps = packed_steps(sizes, 2)
-    lengths = tuple(tokens[index].length for index in steps[0].micro_batches[0])
-    best, per_text = implementation(sizes.device), implementation("cpu")
-    alone = _Attention(sizes, lengths, per_text)
-    figures: Figures = {"lengths": lengths, "best": best, "per_text_s": alone.seconds(), "per_text_tflops": alone.tflops()}
-    if best == per_text:
-        yield {**figures, "best_over_per_text": "not available: there is only attention of one text at a time here"}
-        return
-    fast = _Attention(sizes, lengths, best)
-    figures |= {"best_s": fast.seconds(), "best_tflops": fast.tflops()}
-    yield {
-        **figures,
-        "best_over_per_text": round(figures["best_s"] / figures["per_text_s"], 4),
-        "difference": {
-            name: float((ours.float() - reference.float()).abs().max() / reference.float().abs().max())
-            for name, ours, reference in zip(("output", "query", "key", "value"), fast.results(), alone.results(), strict=True)
-        },
-    }
-
-
-class _Attention:
-    """One layer's attention over a packed row, by its name in transformers."""
-
-    def __init__(self, sizes: Sizes, lengths: Sequence[int], name: str) -> None:
-        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-        from stj.train.attention import boundaries
-
-        shape, self._device = sizes.small, _device(sizes)
-        self._squares = sum(length**2 for length in lengths)
-        torch.manual_seed(0)
-        self._inputs = [
-            torch.randn(1, heads, sum(lengths), shape.head_dim, device=self._device, dtype=torch.bfloat16, requires_grad=True)
-            for heads in (shape.heads, shape.kv_heads, shape.kv_heads)
-        ]
-        self._upstream = torch.randn(1, sum(lengths), shape.heads, shape.head_dim, device=self._device, dtype=torch.bfloat16)
-        self._attend = ALL_ATTENTION_FUNCTIONS[name]
-        self._module = torch.nn.Module()
-        self._module.is_causal = True
-        self._module.num_key_value_groups = shape.heads // shape.kv_heads
-        self._options = {"scaling": shape.head_dim**-0.5, **boundaries(lengths, name, self._device)}
-
-    def results(self) -> list[torch.Tensor]:
-        """The output and the three gradients."""
-        output, _ = self._attend(self._module, *self._inputs, None, **self._options)
-        return [output.detach(), *torch.autograd.grad(output, self._inputs, self._upstream)]
-
-    def seconds(self, times: int = 10) -> float:
-        """Median seconds of forward and backward."""
-        for _ in range(3):
-            self.results()
-        self._seconds = median(timed(self.results, self._device) for _ in range(times))
-        return round(self._seconds, 6)
-
-    def tflops(self) -> float:
-        """The rate of the last measurement. Two products forward and five backward, each over half of a text's square."""
-        return float(f"{7 * self._squares * self._inputs[0].shape[1] * self._inputs[0].shape[3] / self._seconds / 1e12:.4g}")
-
-
-def logits(sizes: Sizes, scratch: Path) -> Iterator[Figures]:
-    """Memory of loss and gradient behind the last layer, beyond the gradient of the head's weights, and the plan's figure."""
-    from torch.nn.functional import cross_entropy
-
-    from stj.plan.training import training_plan
-    from stj.train.head import SupervisedHead
-
-    shape, device, row = sizes.small, _device(sizes), sizes.row_tokens
-    tokens, steps = packed_steps(sizes, 2)
-    learned = sum(sum(tokens[index].counts) for index in steps[0].micro_batches[0])
-    linear = torch.nn.Linear(shape.hidden, shape.vocab, bias=False, device=device, dtype=torch.bfloat16)
-    head = SupervisedHead(linear)
-    plan = training_plan(shape, sizes.plan_config(max(1.0, _card_gb(sizes)), every=1))
-    yield {"row_tokens": row, "learned_tokens": learned, "vocabulary": shape.vocab, "plan_gb": plan.logits_gb}
-
-    def gb(positions: int, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
-        hidden = torch.randn(positions, shape.hidden, device=device, dtype=torch.bfloat16, requires_grad=True)
-        targets = torch.randint(shape.vocab, (positions,), device=device)
-        linear.zero_grad(set_to_none=True)
-        return _peak_gb(lambda: loss(hidden, targets), linear.weight.nbytes, device)
-
-    def supervised(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return -head(hidden, targets).sum()
-
-    def plain(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(linear(hidden).float(), targets, reduction="sum")
-
-    full_row = gb(row, supervised)
-    yield {"supervised_gb": gb(learned, supervised), "all_gb": full_row, "all_over_plan": full_row / plan.logits_gb}
-    yield {"plain_all_gb": gb(row, plain)}
-
-
-def _peak_gb(loss: Callable[[], torch.Tensor], kept: int, device: torch.device) -> float:
-    if device.type == "cpu":
-        from live_bytes import peak_bytes
-
-        return peak_bytes(loss, kept) / 1e9
-    memory = Memory(device)
-    torch.autograd.backward(loss())
-    return memory.peak_gb() - kept / 1e9

@@ -368,10 +368,10 @@ def test_both_rules_meet_the_same_judgments(benchmarks: None) -> None:
 
 def test_two_ways_of_attention_are_compared(benchmarks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU the kernel's function computes text by text, so there is hardly a difference."""
-    training, sizes = importlib.import_module("gpu_training"), importlib.import_module("gpu_sizes").sizes(tiny=True)
+    row, sizes = importlib.import_module("gpu_row"), importlib.import_module("gpu_sizes").sizes(tiny=True)
     names = iter(["stj_varlen", "stj_per_text"])
     monkeypatch.setattr("stj.train.attention.implementation", lambda device: next(names))
-    (figures,) = training.attention(sizes, tmp_path)
+    (figures,) = row.attention(sizes, tmp_path)
     assert figures["best"] == "stj_varlen"
     assert figures["best_over_per_text"] == pytest.approx(figures["best_s"] / figures["per_text_s"], abs=1e-4)
     assert list(figures["difference"]) == ["output", "query", "key", "value"]
@@ -415,7 +415,7 @@ def test_a_training_that_runs_out_of_memory_begins_again_with_fewer_layers(
             lines["again"] = True
         return lines
 
-    simple = {"join_alone": None, "matrix_tflops": 700.0, "_card_gb": 85.0, "_write_seed": 1.0}
+    simple = {"join_alone": None, "matrix_tflops": 700.0, "card_gb": 85.0, "_write_seed": 1.0}
     for name, value in simple.items():
         monkeypatch.setattr(training, name, lambda *_, value=value: value)
     monkeypatch.setattr(training, "_Training", Training)
