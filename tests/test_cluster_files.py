@@ -128,8 +128,8 @@ def test_the_head_may_do_on_aws_what_ray_s_autoscaler_calls() -> None:
 
 
 def test_the_image_sets_what_the_code_reads() -> None:
-    fetch = (ROOT / "stj" / "models" / "fetch.py").read_text()
-    assert 'os.environ.get("STJ_CACHE")' in fetch
+    location = (ROOT / "stj" / "storage" / "location.py").read_text()
+    assert 'os.environ.get("STJ_CACHE")' in location
     assert all(
         value.startswith("/scratch/") for name, value in ENVIRONMENT.items() if name in ("HF_HOME", "STJ_CACHE", "TMPDIR")
     )

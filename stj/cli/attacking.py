@@ -1,6 +1,5 @@
 """The verb that attacks a judge."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -45,7 +44,7 @@ def _attack(
 
     The pairs are judged as they are and under every attack, in one pass through the judge's weights.
     """
-    from stj.evals.benchmarks.evaluation import SCORES
+    from stj.evals.benchmarks.evaluation import read_scores
     from stj.evals.benchmarks.refs import benchmark_ref
     from stj.evals.evaluate import evaluate
 
@@ -53,5 +52,5 @@ def _attack(
     card = benchmark_ref(f"attacks:{pairs.removeprefix('pairs:')}")
     done = evaluate(model, [card], load(files, settings), show_on_stderr if as_json else show)
     if as_json:
-        print_json(json.loads(done.folder.read(SCORES)))
+        print_json(read_scores(done.folder))
     done.check()

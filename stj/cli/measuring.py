@@ -1,6 +1,5 @@
 """The verbs that measure a judge: eval, score, compare."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -44,7 +43,7 @@ def _eval(
 
     All benchmarks are judged in one pass through the judge's weights.
     """
-    from stj.evals.benchmarks.evaluation import SCORES
+    from stj.evals.benchmarks.evaluation import read_scores
     from stj.evals.benchmarks.refs import benchmark_refs, is_benchmark_ref
     from stj.evals.evaluate import evaluate
 
@@ -58,7 +57,7 @@ def _eval(
     config = load(files, [word for word in settings if is_setting(word)])
     done = evaluate(model, wanted, config, show_on_stderr if as_json else show)
     if as_json:
-        print_json(json.loads(done.folder.read(SCORES)))
+        print_json(read_scores(done.folder))
     done.check()
 
 

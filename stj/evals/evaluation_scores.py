@@ -16,6 +16,7 @@ from stj.prompts.variants import FIGURE_8, Variant
 from stj.rows import row_from_dict
 from stj.stages.stopping import VotesAsked
 from stj.storage.artifacts import Artifact, Key
+from stj.storage.sealed import write_sealed
 from stj.verdict import PARSERS, Parser
 
 
@@ -133,4 +134,4 @@ def _write_scores(
         "parser": config.judge.parser,
     }
     record = {**settings, "benchmarks": [ref.word for ref in benchmarks], "scores": by_benchmark}
-    artifact.folder.write_json(SCORES, record)
+    write_sealed(artifact.folder, SCORES, record)

@@ -8,14 +8,13 @@ Each benchmark of each judge is an artifact of its own. If one is added to a fin
 made again: neither judgments of training pairs nor a model depends on it.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from stj.config import Config, ModelConfig
 from stj.errors import ConfigError, SourceError, StjError
-from stj.evals.benchmarks.evaluation import SCORES, judged_examples
+from stj.evals.benchmarks.evaluation import SCORES, judged_examples, read_scores
 from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_refs
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged
 from stj.evals.benchmarks.unread import Readings
@@ -116,7 +115,7 @@ class BenchmarkPhase(Phase):
         """What makes the scores differ from those by the benchmark's own code, as scores.json says, if it is written yet."""
         if not self.artifact.folder.exists(SCORES):
             return []
-        scores = json.loads(self.artifact.folder.read(SCORES))["scores"][self.ref.name]
+        scores = read_scores(self.artifact.folder)["scores"][self.ref.name]
         return list(scores.get("notes", []))
 
     def summary(self) -> str:

@@ -12,7 +12,6 @@ that of the full plan: a checkpoint that is chosen early has not seen the end of
 Each file is an artifact or is written whole, so a killed run resumes at the same point.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from stj.config import HeldoutConfig, SelectionConfig
-from stj.errors import ArtifactError, PassFailed
+from stj.errors import PassFailed
 from stj.loop.heldout import HeldoutScores, score_heldout
 from stj.loop.inputs import SELECTED_ON, count_selection_pairs, read_selection_pairs
 from stj.loop.kinds import TrainingPhase
@@ -31,13 +30,14 @@ from stj.rows import HELDOUT, row_from_dict
 from stj.stages.judge import judge_heldout
 from stj.storage.artifacts import MANIFEST, STARTED, Artifact, Key
 from stj.storage.folder import Folder
+from stj.storage.sealed import read_sealed, write_sealed
 from stj.train.job import CHECKPOINTS
 from stj.train.launch import TrainingSegment
 
 log = logging.getLogger(__name__)
 
 _SCORES = "scores.json"
-_MANIFEST_FIELDS = {"format", "stj", "fingerprint", "key", "files", "rows"}
+_MANIFEST_FIELDS = {"stj", "fingerprint", "key", "files", "rows"}
 _REPORTED_SCORES = (
     "pairs",
     "unjudged",
@@ -124,7 +124,7 @@ class CheckpointSelection:
         training.fine_tune(model, TrainingSegment(whole=training.artifact, until=until))
         trained = {name: value for name, value in model.manifest().items() if name not in _MANIFEST_FIELDS}
         candidate = Candidate(number=number, trained=trained, scores=asdict(self._scores(model, folder, number)))
-        folder.write_json(_SCORES, {"fingerprint": model.fingerprint, **asdict(candidate)})
+        write_sealed(folder, _SCORES, {"fingerprint": model.fingerprint, **asdict(candidate)})
         return candidate
 
     def _scores(self, model: Artifact, folder: Folder, number: int) -> HeldoutScores:
@@ -205,11 +205,8 @@ def _read_scores(folder: Folder, model: Artifact) -> Candidate | None:
     """The scores that an earlier start wrote for this candidate, if any."""
     if not folder.exists(_SCORES):
         return None
-    try:
-        record = json.loads(folder.read(_SCORES))
-        return Candidate(**record) if record.pop("fingerprint") == model.fingerprint else None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ArtifactError(f"{(folder / _SCORES).uri}: damaged; delete {folder.uri} and run again") from None
+    record = read_sealed(folder, _SCORES, f"delete {folder.uri} and run again")
+    return Candidate(**record) if record.pop("fingerprint") == model.fingerprint else None
 
 
 def _reported(candidate: Candidate) -> dict[str, Any]:

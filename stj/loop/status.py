@@ -1,18 +1,18 @@
 """The state of a run: each phase done, partial, stale (and which field changed) or absent."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stj.config import Config
 from stj.config_loader import from_plain
-from stj.errors import ArtifactError, NoArtifact
+from stj.errors import NoArtifact
 from stj.loop.kinds import TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Run
 from stj.models.removed import removal_note
 from stj.storage.artifacts import State, plain
 from stj.storage.folder import Folder
+from stj.storage.sealed import read_sealed, write_sealed
 from stj.text import Passage, Span
 
 RUN_CONFIG = "config.json"
@@ -55,7 +55,7 @@ def phase_states(phases: Sequence[Phase]) -> list[PhaseState]:
 
 def write_run_config(run: Run) -> None:
     """Writes the run's config into its directory: `stj status RUN` then needs no config file."""
-    run.folder.write_json(RUN_CONFIG, plain(run.config))
+    write_sealed(run.folder, RUN_CONFIG, {"config": plain(run.config)})
 
 
 def read_run_config(folder: Folder) -> Config:
@@ -65,7 +65,5 @@ def read_run_config(folder: Folder) -> Config:
     """
     if not folder.exists(RUN_CONFIG):
         raise NoArtifact(f"{folder.uri}: no run here (no {RUN_CONFIG}); give a run's directory, or its config file")
-    try:
-        return replace(from_plain(json.loads(folder.read(RUN_CONFIG))), run_root=folder.uri)
-    except (ValueError, RecursionError):
-        raise ArtifactError(f"{(folder / RUN_CONFIG).uri}: damaged; give the run's config file instead") from None
+    record = read_sealed(folder, RUN_CONFIG, "give the run's config file instead")
+    return replace(from_plain(record["config"]), run_root=folder.uri)

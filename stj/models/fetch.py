@@ -4,7 +4,6 @@ stj/models/copies.py says where fetched models lie, and which of them go when ro
 """
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -29,18 +28,19 @@ from stj.models.copies import (
     model_copies,
     recorded_snapshot,
 )
+from stj.models.digests import refuse_damaged, written_digests
 from stj.models.hub import WEIGHTS, from_hub, hub_is_offline, hub_size, hub_snapshots, is_hub_id
 from stj.models.locate import adapter_of, content_digest, model_folder
 from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, existing
 from stj.storage.holds import hold
+from stj.storage.location import cache_root
 from stj.storage.probe import probe
 from stj.text import gigabytes
 
-_OURS = Path(os.environ.get("STJ_CACHE") or "~/.cache/stj").expanduser().absolute()
-_CACHE = _OURS / "models"
-_LINKS = _OURS / "links"
+_CACHE = cache_root() / "models"
+_LINKS = cache_root() / "links"
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@=,~-]*")
 _FILES_AT_ONCE = 8  # Fetch this many files at the same time.
 _FILES_BESIDE = ("*.json", "*.jinja", "*.model", "*.model.v*", "*.txt")
@@ -51,14 +51,18 @@ def local_model(model: ModelConfig, *, weights: bool = True) -> Path:
 
     `weights=False` fetches only the other files: a driver needs the tokenizer of a 70B, and has no room for 141 GB.
 
-    Files from a URI are checked against the manifest that stj wrote beside them, or against the listed sizes if there is none.
+    All files are checked against the hashes that came with them (stj/models/digests.py), and those from a URI without any
+    against the listed sizes.
 
     Raises ModelError if the model is missing or damaged, or if the hub cannot be reached.
     """
     if is_hub_id(model.path):
-        return from_hub(model, (*_FILES_BESIDE, WEIGHTS) if weights else _FILES_BESIDE)
-    folder = model_folder(model.path)
-    return folder.local or _cached_copy(folder, weights=weights)
+        directory = from_hub(model, (*_FILES_BESIDE, WEIGHTS) if weights else _FILES_BESIDE)
+    else:
+        folder = model_folder(model.path)
+        directory = folder.local or _cached_copy(folder, weights=weights)
+    refuse_damaged(directory, model.path, weights=weights)
+    return directory
 
 
 def held_model(model: ModelConfig) -> Path:
@@ -67,12 +71,15 @@ def held_model(model: ModelConfig) -> Path:
     Raises ModelError as `local_model` does, and StorageFailed if the disk has too little room.
     """
     if is_hub_id(model.path):
-        return _held_from_hub(model)
-    folder = model_folder(model.path)
-    if folder.local:
-        hold(folder.local / MANIFEST)
-        model_folder(model.path)  # it may have been removed just before it was held
-    return folder.local or _cached_copy(folder, weights=True, held=True)
+        directory = _held_from_hub(model)
+    else:
+        folder = model_folder(model.path)
+        if folder.local:
+            hold(folder.local / MANIFEST)
+            model_folder(model.path)  # it may have been removed just before it was held
+        directory = folder.local or _cached_copy(folder, weights=True, held=True)
+    refuse_damaged(directory, model.path, weights=True)
+    return directory
 
 
 def _held_from_hub(model: ModelConfig) -> Path:
@@ -232,7 +239,7 @@ def _fetch(folder: Folder, to: Path, *, weights: bool) -> None:
 
     Raises ModelError, which names the first file that differs, and StorageFailed if there is too little room.
     """
-    sizes, expected = folder.sizes(), _expected_digests(folder)
+    sizes, expected = folder.sizes(), written_digests(folder, folder.uri)
     names = [name for name in sorted({*sizes, *expected}) if weights or not fnmatch(name, WEIGHTS)]
     for name in names:  # checks sizes first, before it copies 141 GB
         _check_size(folder, name, sizes.get(name), expected[name].size if name in expected else sizes[name])
@@ -288,14 +295,3 @@ def _check_size(folder: Folder, name: str, size: int | None, expected: int) -> N
             f"is missing: it must have {expected:,} bytes" if size is None else f"has {size:,} bytes instead of {expected:,}"
         )
         raise ModelError(f"model {folder.uri}: {name} {problem}; copy or make the model again")
-
-
-def _expected_digests(folder: Folder) -> dict[str, FileDigest]:
-    """The digests in the manifest that stj wrote beside a model; empty for a model from elsewhere."""
-    if not folder.exists(MANIFEST):
-        return {}
-    try:
-        files = json.loads(folder.read(MANIFEST)).get("model", {}).get("files", {})
-        return {name: FileDigest(**facts) for name, facts in files.items()}
-    except (ValueError, TypeError, AttributeError):
-        raise ModelError(f"model {folder.uri}: its {MANIFEST} is damaged; copy or make the model again") from None

@@ -16,7 +16,8 @@ from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, read_ad
 from stj.models.hub import WEIGHTS, from_hub, is_hub_id
 from stj.models.removed import removal_note
 from stj.storage.artifacts import MANIFEST
-from stj.storage.folder import PACKAGE_SCHEME, Folder, absolute_path, content_identity, package_path
+from stj.storage.folder import PACKAGE_SCHEME, Folder, absolute_path, package_path
+from stj.storage.known_digests import content_identity
 
 _WHOLE = ("model.safetensors", "model.safetensors.index.json")  # Beside these, adapter_config.json is only a note.
 _OLD_WEIGHTS = (".bin", ".pt", ".pth")

@@ -4,13 +4,14 @@ manifest.json   stays: the training is done, and is not done again
 removed.json    why the weights are gone; written first, so that a killed removal is known and finished
 """
 
-import json
 from contextlib import nullcontext
 
+from stj.errors import ArtifactError
 from stj.models.adapter import ADAPTER_CONFIG
 from stj.storage.artifacts import MANIFEST, STARTED
 from stj.storage.folder import Folder
 from stj.storage.holds import unheld
+from stj.storage.sealed import read_sealed, write_sealed
 
 REMOVED = "removed.json"
 _STAY = (MANIFEST, STARTED, REMOVED)
@@ -22,8 +23,8 @@ def removal_note(folder: Folder) -> str | None:
     if not folder.exists(REMOVED) or any(folder.exists(name) for name in _SHOWS_A_MODEL):
         return None
     try:
-        return str(json.loads(folder.read(REMOVED))["why"])
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return str(read_sealed(folder, REMOVED, "")["why"])
+    except (ArtifactError, KeyError):
         return f"its {REMOVED} is damaged and does not say why"
 
 
@@ -38,7 +39,7 @@ def remove_weights(folder: Folder, why: str) -> int | None:
             return None
         sizes = {name: size for name, size in folder.sizes().items() if name not in _STAY}
         if sizes:
-            folder.write_json(REMOVED, {"why": why})
+            write_sealed(folder, REMOVED, {"why": why})
         for name in sorted(sizes, key=lambda name: name not in _SHOWS_A_MODEL):
             folder.delete(name)
         return sum(sizes.values())

@@ -18,6 +18,7 @@ from stj.engine.start import start_engine
 from stj.errors import CheckFailed, ConfigError, EndpointError, ModelError, PassFailed, StjError
 from stj.generate import Engine
 from stj.machine.needs import MachineNeeds
+from stj.models.digests import refuse_other_weights
 from stj.passes.ledger import Ledger
 from stj.passes.node_check import refuse_unfit_node
 from stj.passes.nodes import live_nodes
@@ -52,6 +53,8 @@ class PassActor:
         try:
             if packages := ray.get(registry.packages_for.remote(node)):
                 refuse_unfit_node(MachineNeeds(packages=packages, place=spec.place))
+            if spec.weights:
+                refuse_other_weights(spec.model, spec.weights)
             starting = (spec.make_engine or _scoped_engine)(spec.model, config, seed)
             self._engine = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
         except (CheckFailed, ConfigError, ModelError) as error:

@@ -6,7 +6,6 @@ So a pass rests on the files that its own driver read and wrote, not on all file
 
 import math
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -42,7 +41,7 @@ class RowCommitter:
         self._config = config
         self._may_fail = math.inf if total is None else config.max_failed_fraction * total
         self._on_row = on_row
-        artifact.remove_part(FAILED)  # failed rows are tried again
+        artifact.remove_parts(FAILED)  # failed rows are tried again
         self.finished = RowBitmap() if finished is None else finished
         """The finished rows; the committers of one stream share it, and no two of them have the same task."""
         self._committed = 0  # rows of this artifact that are finished
@@ -118,7 +117,7 @@ class RowCommitter:
         """Writes the pending rows as one immutable file. Their cost is written first, so that it is never too low."""
         (self._earlier_cost + self.spent).write(self._artifact.folder)
         if self._pending:
-            self._parts.append(self._artifact.write_part(f"part-{uuid.uuid4().hex}", pa.concat_tables(self._pending)))
+            self._parts.append(self._artifact.write_part("part", pa.concat_tables(self._pending)))
             self._pending, self._pending_bytes, self._pending_rows = [], 0, 0
         self._committed_at = time.monotonic()
 

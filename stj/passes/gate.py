@@ -7,7 +7,7 @@ from stj.passes.driver_actor import driver_actor
 from stj.passes.limit import FAILED, selection_records
 from stj.rows import TRAINING, Row
 from stj.stages.select import OVER_LIMIT, passed_rule
-from stj.storage.artifacts import Artifact
+from stj.storage.artifacts import Artifact, prefix_of
 
 
 class SelectionGate:
@@ -21,7 +21,7 @@ class SelectionGate:
     def load(self) -> None:
         """Forgets what engines reported, and learns what the finished rows on disk say. Failed rows are tried again."""
         self._cut = SelectionCut(self._limit)
-        parts = [part for part in self._artifact.parts() if part != f"{FAILED}.parquet"]
+        parts = [part for part in self._artifact.parts() if prefix_of(part) != FAILED]
         for record in selection_records(self._artifact, parts):
             if record["dropped"] == OVER_LIMIT:  # an older stj kept these rows; they are asked again
                 continue

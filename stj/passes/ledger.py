@@ -1,11 +1,15 @@
 """The cost of a pass over all its starts: `ledger.json` beside its rows, and `ledger` in the manifest at the end."""
 
-import json
+import logging
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from stj.errors import ArtifactError
 from stj.generate import Usage
 from stj.storage.folder import Folder
+from stj.storage.sealed import read_sealed, write_sealed
+
+log = logging.getLogger(__name__)
 
 LEDGER = "ledger.json"
 
@@ -29,7 +33,7 @@ class Ledger:
 
     def write(self, folder: Folder) -> None:
         """Writes the ledger for the next start of the pass."""
-        folder.write(LEDGER, json.dumps(asdict(self)).encode())
+        write_sealed(folder, LEDGER, asdict(self))
 
     def facts(self, useful_tokens: int, dollars: float | None) -> dict[str, Any]:
         """The ledger as JSON values, for the manifest; `useful_tokens` are the output tokens that finished rows needed.
@@ -47,11 +51,12 @@ class Ledger:
 
 
 def read_ledger(folder: Folder) -> Ledger:
-    """The cost of earlier starts; zero if there were none, or if their ledger cannot be read."""
+    """The cost of earlier starts; zero if there were none, or if their ledger is damaged, which a warning says."""
     if not folder.exists(LEDGER):
         return Ledger()
     try:
-        record = json.loads(folder.read(LEDGER))
-        return Ledger(**{**record, "usage": Usage(**record["usage"])})
-    except (ValueError, KeyError, TypeError):
+        record = read_sealed(folder, LEDGER, "what earlier starts of this pass cost is not counted")
+    except ArtifactError as error:
+        log.warning("%s", error)
         return Ledger()
+    return Ledger(**{**record, "usage": Usage(**record["usage"])})

@@ -11,7 +11,6 @@ No part is deleted. After a kill the next start reads the replaced parts again. 
 one may still name its own new parts. Parts that no manifest names do not count.
 """
 
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -70,4 +69,4 @@ def _without(artifact: Artifact, part: str, cut: int | None) -> list[str]:
     if cut is not None:
         left_out = pc.or_(left_out, pc.greater(table["position"], cut))
     rest = table.filter(pc.invert(pc.and_(left_out, pc.equal(table["task"], TRAINING))))
-    return [artifact.stage_part(f"part-{uuid.uuid4().hex}", rest)] if rest.num_rows else []
+    return [artifact.stage_part("part", rest)] if rest.num_rows else []

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -74,6 +75,7 @@ def run_pass(
     engine's machine is lost and not replaced, and EndpointError if the API of the model refuses every request.
     """
     started = time.monotonic()
+    spec = replace(spec, weights=artifact.key.get("model", {}).get("weights", ""))
     live_line = LiveLine()
     committer = StreamCommitter(artifact, beside or {}, config, _clearing(live_line, on_row), spec.total)
     registry = driver_actor(PassRegistry, ray.get_runtime_context().get_node_id())

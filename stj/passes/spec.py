@@ -40,6 +40,8 @@ class Pass:
     """Price of one engine on our machines, for the ledger."""
     capacity_deadline_s: float = 1800
     """Longest wait of rows for an engine without a machine."""
+    weights: str = ""
+    """Identity of the weights as the driver knows them; engines refuse others. Empty: not compared."""
     place: SharedPlace | None = None
     """A directory that the machines of engines must see; None if only the driver works there."""
 

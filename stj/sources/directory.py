@@ -24,7 +24,8 @@ from pathlib import Path
 
 from stj.errors import SourceError
 from stj.sources.files import KIND_NAMES, kind_of, near_names
-from stj.storage.folder import content_identity, package_path
+from stj.storage.folder import package_path
+from stj.storage.known_digests import content_identity
 from stj.text import visible_line
 
 log = logging.getLogger(__name__)

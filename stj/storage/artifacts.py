@@ -20,15 +20,21 @@ What makes a phase stale? Its directory holds another key than the config asks f
 
 The files of an artifact:
 
-    started.json    the key, written first
-    part-*.parquet  rows; each file is complete or absent, and never changes
-    staged-*        rows that count only once the manifest names their file
-    manifest.json   the key, the counts and the names of the files, written last
+    started.json           the key, written first
+    part-<hash>.parquet    rows; each file is complete or absent, and never changes
+    staged-...             rows that count only once the manifest names their file
+    manifest.json          the key, the counts, and each file's name, size and SHA-256, written last
+
+How is damage found? The records hold their own SHA-256 (sealed.py). A part's name ends in the first half of its own, so that
+parts can be trusted before there is a manifest, and parts of two drivers never have one name. Every part is checked when a
+process first reads it. Each part also holds the fingerprint of its key: if started.json is lost, the parts still show what
+they belong to.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import Any, Literal
@@ -38,16 +44,23 @@ import pyarrow.parquet as pq
 
 from stj import __version__
 from stj.errors import ArtifactError, NoArtifact
+from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
+from stj.storage.known_digests import known_digest
+from stj.storage.sealed import read_sealed, write_sealed
 
 Key = dict[str, Any]
 State = Literal["done", "partial", "stale", "absent"]
 
 MANIFEST = "manifest.json"
 STARTED = "started.json"
-_FORMAT = 1
 _STAGED = "staged-"  # Begins the names of files that count only once the manifest names them.
+_PART = re.compile(r"(?P<prefix>.+)-(?P<hash>[0-9a-f]{32})\.parquet")
+_FINGERPRINT = b"stj.fingerprint"  # The field in a part's own metadata.
 _NOTHING = object()
+_MAKE_AGAIN = (
+    "restore it from a copy, or delete it and run the same command again: whole rows are kept, and a model is trained again"
+)
 
 
 def fingerprint(key: Key) -> str:
@@ -80,6 +93,7 @@ class Artifact:
     def __init__(self, folder: Folder, key: Key) -> None:
         self.folder = folder
         self.key = key
+        self._digests: dict[str, FileDigest] = {}
 
     @property
     def fingerprint(self) -> str:
@@ -107,47 +121,65 @@ class Artifact:
     def begin(self, *, overwrite: bool = False) -> bool:
         """Claims the directory for this key; returns True if there is work to do, False if the step is done already.
 
-        Raises ArtifactError if the directory is stale; `overwrite` deletes a stale directory instead.
+        Raises ArtifactError if the directory is stale, or holds parts of another key; `overwrite` deletes these instead.
         """
         state, changed = self.state()
         if state == "stale":
             if not overwrite:
                 raise self.refusal(changed)
-            self.folder.delete(MANIFEST)  # first: after a kill nothing looks finished
-            self.folder.remove()
+            self._remove()
         if state == "done":
             return False
+        if state == "absent" and not all(map(self._is_of_this_key, self.parts())):
+            if not overwrite:
+                raise ArtifactError(
+                    f"{self.folder.uri}: holds rows without {STARTED} and {MANIFEST}, and they were made with other settings: "
+                    "copy it again as a whole, choose another run_root, or pass --overwrite to make it again"
+                )
+            self._remove()
         if state != "partial":
-            self.folder.write_json(STARTED, {"format": _FORMAT, "key": self.key})
+            write_sealed(self.folder, STARTED, {"key": self.key})
         return True
 
-    def write_part(self, name: str, table: pa.Table) -> str:
-        """Writes one file of rows, which never changes afterwards; returns its name as `parts` lists it."""
+    def _remove(self) -> None:
+        self.folder.delete(MANIFEST)  # first: after a kill nothing looks finished
+        self.folder.remove()
+
+    def write_part(self, prefix: str, table: pa.Table) -> str:
+        """Writes one file of rows, which never changes afterwards; returns its name: the prefix and the hash of its content."""
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        self.folder.write(f"{name}.parquet", sink.getvalue())
-        return f"{name}.parquet"
+        metadata = {**(table.schema.metadata or {}), _FINGERPRINT: self.fingerprint.encode()}
+        pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
+        content = sink.getvalue()
+        digest = FileDigest.of(content)
+        name = f"{prefix}-{digest.sha256[:32]}.parquet"
+        self.folder.write(name, content)
+        self._digests[name] = digest
+        return name
 
-    def stage_part(self, name: str, table: pa.Table) -> str:
+    def stage_part(self, prefix: str, table: pa.Table) -> str:
         """Writes a file of rows that counts only once the manifest names it; returns its name as `parts` lists it."""
-        return self.write_part(f"{_STAGED}{name}", table)
+        return self.write_part(f"{_STAGED}{prefix}", table)
 
-    def remove_part(self, name: str) -> None:
-        """Deletes one file of rows of an unfinished artifact, if it exists."""
-        self.folder.delete(f"{name}.parquet")
+    def remove_parts(self, prefix: str) -> None:
+        """Deletes the files of rows with this prefix, of an unfinished artifact."""
+        for name in self.parts():
+            if prefix_of(name) == prefix:
+                self.folder.delete(name)
 
     def finish(self, parts: Sequence[str] | None = None, /, **facts: Any) -> None:
         """Writes the manifest, with these facts beside the key: the artifact is done.
 
-        The manifest lists the named parts, or by default all parts in the directory.
+        The manifest lists the named parts, or by default all parts in the directory. Raises ArtifactError if one is damaged.
         """
-        parts = self.parts() if parts is None else sorted(parts)
         rows = 0
-        for name in parts:
+        files: dict[str, dict[str, Any]] = {}
+        for name in sorted(self.parts() if parts is None else parts):
             with self._parquet(name) as file:
                 rows += file.metadata.num_rows
-        origin = {"format": _FORMAT, "stj": __version__, "fingerprint": self.fingerprint, "key": self.key}
-        self.folder.write_json(MANIFEST, {**origin, "files": parts, "rows": rows, **facts})
+            files[name] = asdict(self._digests[name])
+        origin = {"stj": __version__, "fingerprint": self.fingerprint, "key": self.key}
+        write_sealed(self.folder, MANIFEST, {**origin, "files": files, "rows": rows, **facts})
 
     def manifest(self) -> dict[str, Any]:
         """The manifest. Raises ArtifactError if the step is not finished."""
@@ -160,7 +192,8 @@ class Artifact:
         """Names of the Parquet files: those in the manifest if the artifact is finished, else those written so far."""
         manifest = _record(self.folder, MANIFEST)
         if manifest:
-            return [name for name in manifest["files"] if name.endswith(".parquet")]
+            self._digests |= {name: FileDigest(**facts) for name, facts in manifest["files"].items()}
+            return list(manifest["files"])
         return [name for name in self.folder.names() if name.endswith(".parquet") and not name.startswith(_STAGED)]
 
     def records(self, columns: list[str] | None = None, parts: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -172,28 +205,61 @@ class Artifact:
 
     @contextmanager
     def opened(self, name: str) -> Iterator[pq.ParquetFile]:
-        """One of the `parts`, open to read. Raises ArtifactError if it is damaged, also while it is read."""
+        """One of the `parts`, open to read. Raises ArtifactError if it is damaged, before any of it is read."""
         with self._parquet(name) as file, self._explain_damage(name):
             yield file
 
+    def _is_of_this_key(self, name: str) -> bool:
+        with self._parquet(name) as file:
+            metadata: Mapping[bytes, bytes] = file.schema_arrow.metadata or {}
+        return metadata.get(_FINGERPRINT) == self.fingerprint.encode()
+
     def _parquet(self, name: str) -> pq.ParquetFile:
         with self._explain_damage(name):
-            return pq.ParquetFile((self.folder / name).path, filesystem=self.folder.filesystem)
+            if self.folder.local:
+                self._check(name, known_digest(self.folder.local / name))
+                return pq.ParquetFile((self.folder / name).path, filesystem=self.folder.filesystem)
+            content = self.folder.read(name)
+            self._check(name, FileDigest.of(content))
+            return pq.ParquetFile(pa.BufferReader(content))
+
+    def _check(self, name: str, found: FileDigest) -> None:
+        """Raises ArtifactError unless a part has the digest in the manifest or, before there is one, the hash in its name."""
+        match = _PART.fullmatch(name)
+        if match is None or self._digests.setdefault(name, found) != found or not found.sha256.startswith(match["hash"]):
+            self._digests.pop(name, None)
+            raise self._damaged(name, "its content does not have the SHA-256 that it was written with")
 
     @contextmanager
     def _explain_damage(self, name: str) -> Iterator[None]:
         """Turns the error of a damaged file into one line for the user."""
         try:
             yield
+        except FileNotFoundError:
+            raise ArtifactError(
+                f"{(self.folder / name).uri}: missing; if only a part of the directory was copied, copy it again, else "
+                f"{self._remedy(name)}"
+            ) from None
         except OSError as error:
             raise ArtifactError(
                 f"{(self.folder / name).uri}: cannot be read ({str(error).splitlines()[0]}); run the same command again; "
-                f"if the error stays, delete {self.folder.uri}"
+                f"if the error stays, {self._remedy(name)}"
             ) from None
         except pa.ArrowException as error:
-            raise ArtifactError(
-                f"{(self.folder / name).uri}: damaged ({str(error).splitlines()[0]}); delete it and run again"
-            ) from None
+            raise self._damaged(name, str(error).splitlines()[0]) from None
+
+    def _damaged(self, name: str, how: str) -> ArtifactError:
+        return ArtifactError(f"{(self.folder / name).uri}: damaged: {how}; {self._remedy(name)}")
+
+    def _remedy(self, name: str) -> str:
+        beside = f" and {MANIFEST} beside it" if self.folder.exists(MANIFEST) else ""
+        return f"delete {name}{beside} and run the same command again: only its rows are made again"
+
+
+def prefix_of(part: str) -> str:
+    """The prefix with which `write_part` was called for this part."""
+    match = _PART.fullmatch(part)
+    return match["prefix"] if match else part
 
 
 def artifacts_to_make(artifacts: Iterable[Artifact], *, overwrite: bool) -> list[Artifact]:
@@ -223,15 +289,20 @@ def _record(folder: Folder, name: str) -> dict[str, Any] | None:
     """The content of manifest.json or started.json; None if the file does not exist."""
     if not folder.exists(name):
         return None
-    try:
-        record: dict[str, Any] = json.loads(folder.read(name))
-        if not isinstance(record["key"], dict) or (name == MANIFEST and not _lists_files(record)):
-            raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ArtifactError(f"{(folder / name).uri}: damaged; delete {folder.uri} and run again") from None
+    remedy = (
+        _MAKE_AGAIN
+        if name == MANIFEST
+        else "delete it and run the same command again: rows made with the same settings are kept"
+    )
+    record = read_sealed(folder, name, remedy)
+    if not isinstance(record.get("key"), dict) or (name == MANIFEST and not _lists_files(record)):
+        raise ArtifactError(f"{(folder / name).uri}: no {name} that stj writes: it has other fields; {remedy}")
     return record
 
 
 def _lists_files(manifest: dict[str, Any]) -> bool:
-    files, rows = manifest["files"], manifest["rows"]
-    return isinstance(files, list) and all(isinstance(name, str) for name in files) and isinstance(rows, int)
+    files = manifest.get("files")
+    listed = isinstance(files, dict) and all(
+        isinstance(facts, dict) and facts.keys() == {"size", "sha256"} for facts in files.values()
+    )
+    return listed and isinstance(manifest.get("rows"), int)

@@ -4,7 +4,6 @@
 """
 
 import errno
-import hashlib
 import json
 import os
 import posixpath
@@ -12,10 +11,10 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from stj.storage.digest import DigestingFile, FileDigest
 from stj.storage.location import check_location, is_uri
 
 PACKAGE_SCHEME = "package://"
-_SAMPLE_BYTES = 1 << 20  # Hash 1 MiB at each end of a file: cheap for weights of 141 GB.
 _PART_BYTES = 1 << 26  # Upload parts of 64 MiB: S3 allows 10,000 parts a file, so files of up to 640 GB.
 _PARTS_AT_ONCE = 8  # Wait for the network after this many parts: at most 512 MiB are in memory.
 _LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
@@ -108,13 +106,13 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises StjError if it cannot be read."""
-        with _explain_read_failure((self / name).uri), self.filesystem.open_input_stream(self._at(name)) as stream:
+        with explain_read_failure((self / name).uri), self.filesystem.open_input_stream(self._at(name)) as stream:
             data: bytes = stream.read()
             return data
 
     def read_start(self, name: str, size: int) -> bytes:
         """At most the first `size` bytes of a file. Raises StjError if it cannot be read."""
-        with _explain_read_failure((self / name).uri), self.filesystem.open_input_file(self._at(name)) as file:
+        with explain_read_failure((self / name).uri), self.filesystem.open_input_file(self._at(name)) as file:
             data: bytes = file.read(size)
             return data
 
@@ -172,7 +170,7 @@ class Folder:
         to.mkdir(parents=True, exist_ok=True)
         with (to / name).open("wb") as file:
             sink = DigestingFile(file)
-            with _explain_read_failure(self.uri):
+            with explain_read_failure(self.uri):
                 source = self.filesystem.open_input_stream(self._at(name))
             with source:
                 while part := self._read(source):
@@ -181,7 +179,7 @@ class Folder:
         return sink.digest
 
     def _read(self, source: pa.NativeFile) -> bytes:
-        with _explain_read_failure(self.uri):
+        with explain_read_failure(self.uri):
             part: bytes = source.read(1 << 24)
             return part
 
@@ -212,12 +210,12 @@ class Folder:
         return f"{self.path.rstrip('/')}/{name}" if name else self.path
 
     def _info(self, name: str) -> fs.FileInfo:
-        with _explain_read_failure(self.uri):
+        with explain_read_failure(self.uri):
             return self.filesystem.get_file_info(self._at(name))
 
     def _listing(self) -> list[fs.FileInfo]:
         selector = fs.FileSelector(self.path, allow_not_found=True)
-        with _explain_read_failure(self.uri):
+        with explain_read_failure(self.uri):
             infos: list[fs.FileInfo] = self.filesystem.get_file_info(selector)
             return infos
 
@@ -276,7 +274,7 @@ def _free_space(location: str) -> str:
 
 
 @contextmanager
-def _explain_read_failure(location: str) -> Iterator[None]:
+def explain_read_failure(location: str) -> Iterator[None]:
     """Turns a failed read, for instance from a store that does not answer, into one line for the user."""
     try:
         yield
@@ -309,35 +307,6 @@ def package_path(location: str) -> str:
     if not location.startswith(PACKAGE_SCHEME):
         return location
     return str(package_files("stj").joinpath(location.removeprefix(PACKAGE_SCHEME)))
-
-
-def content_identity(root: Path, files: Sequence[Path]) -> str:
-    """A hash of files below a root: names, sizes, and 1 MiB from both ends of each file.
-
-    It is cheap enough for the 141 GB of a 70B. Files up to 2 MiB are hashed completely. A change in the middle of a larger
-    file that keeps its length is missed. A process reads the same files only once. Raises StjError if a file cannot be read.
-    """
-    with _explain_read_failure(str(root)):
-        return _sampled_hash(tuple((str(file.relative_to(root)), file, _state(file)) for file in files))
-
-
-def _state(file: Path) -> tuple[int, ...]:
-    """What changes whenever a file is written: device, inode, size and times."""
-    status = file.stat()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-@cache
-def _sampled_hash(members: tuple[tuple[str, Path, tuple[int, ...]], ...]) -> str:
-    digest = hashlib.sha256()
-    for name, file, state in members:
-        size = state[2]
-        digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
-        with file.open("rb") as content:
-            digest.update(content.read(_SAMPLE_BYTES))
-            content.seek(max(0, size - _SAMPLE_BYTES))
-            digest.update(content.read(_SAMPLE_BYTES))
-    return digest.hexdigest()
 
 
 def _encoded(uri: str) -> str:

@@ -1,6 +1,8 @@
 """Where something lies, as a user writes it: what can be said of a path or URI without asking a disk or a store."""
 
+import os
 import re
+from pathlib import Path
 
 from stj.errors import ConfigError
 
@@ -11,6 +13,11 @@ _WITHOUT_BUCKET = ("file", "hdfs", "viewfs")
 _WRITE = "write a directory, s3://BUCKET/PATH or gs://BUCKET/PATH"
 _URI = re.compile(r"([A-Za-z][\w+.-]*)://([^/?]*)")
 _ONE_SLASH = re.compile(r"([A-Za-z][\w+.-]+):(/(?!/).*)")
+
+
+def cache_root() -> Path:
+    """Where this machine keeps what `stj` has fetched, and what it knows of files: STJ_CACHE, or ~/.cache/stj."""
+    return Path(os.environ.get("STJ_CACHE") or "~/.cache/stj").expanduser().absolute()
 
 
 def is_uri(location: str) -> bool:

@@ -24,6 +24,7 @@ import torch.distributed as dist
 
 from stj.storage.artifacts import MANIFEST
 from stj.storage.folder import Folder, explain_write_failure, workspace, write_failure
+from stj.storage.sealed import write_sealed
 from stj.train.checkpoint import hash_and_sync, rng_state
 from stj.train.committed import Checkpoint, prune
 from stj.train.ranks import gathered
@@ -138,7 +139,7 @@ def write_files(folder: Folder, tag: str, states: FileStates, written: threading
 def commit(folder: Folder, whole: Checkpoint, rank: int) -> Checkpoint:
     """Makes a checkpoint whole by its manifest, on rank 0, and deletes all but the newest two."""
     if rank == 0:
-        (folder / whole.tag).write_json(MANIFEST, asdict(whole))
+        write_sealed(folder / whole.tag, MANIFEST, asdict(whole))
         prune(folder, whole.fingerprint)
         log.info("checkpoint after step %d: %.1f s, in %.1f s of which no step ran", whole.step, whole.seconds, whole.stopped)
     return whole

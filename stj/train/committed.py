@@ -1,12 +1,12 @@
 """The finished checkpoints of a training run, by their manifests; without torch, so that the driver can look too."""
 
-import json
 import logging
 from dataclasses import dataclass
 
-from stj.errors import TrainingFailed
+from stj.errors import ArtifactError, TrainingFailed
 from stj.storage.artifacts import MANIFEST
 from stj.storage.folder import Folder
+from stj.storage.sealed import read_sealed
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +50,9 @@ def committed(folder: Folder, fingerprint: str) -> list[Checkpoint]:
         if not (folder / tag).exists(MANIFEST):
             continue
         try:
-            checkpoint = Checkpoint(**json.loads((folder / tag).read(MANIFEST)))
-        except (ValueError, TypeError):
-            log.warning("%s: its %s is damaged: this checkpoint is skipped", (folder / tag).uri, MANIFEST)
+            checkpoint = Checkpoint(**read_sealed(folder / tag, MANIFEST, "this checkpoint is skipped"))
+        except ArtifactError as error:
+            log.warning("%s", error)
             continue
         if checkpoint.fingerprint == fingerprint:
             checkpoints.append(checkpoint)

@@ -208,7 +208,7 @@ def _job(
     return TrainingJob(
         config=config,
         seed_model=seed_model,
-        weights=model_identity(seed_model),
+        weights=whole.key.get("seed_model") or model_identity(seed_model),
         fingerprint=whole.fingerprint,
         examples=examples.folder.uri,
         model=output.folder.uri,

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from stj.config import ModelConfig
 from stj.errors import StjError
+from stj.models.digests import refuse_other_weights
 from stj.models.fetch import held_model, local_model
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, explain_write_failure, workspace
@@ -65,9 +66,9 @@ def run_rank(job: TrainingJob, poll_notice: PollNotice = _no_notice, on_step: On
     _quiet()
     config, world_size = job.config, dist.get_world_size()
     _show(job, "loading the model")
-    directory = _fetched_everywhere(job.seed_model)
+    directory = _fetched_everywhere(job.seed_model, job.weights)
     # For the export: the copy with weights may leave the cache while this trains.
-    beside = _fetched_everywhere(job.seed_model, weights=False)
+    beside = _fetched_everywhere(job.seed_model)
     tokens, dropped = read_tokens(job, directory)
     steps = plan_packing([row.id for row in tokens], [row.length for row in tokens], config, world_size)
     _log_start(job, len(tokens), dropped, len(steps))
@@ -102,11 +103,20 @@ def _export(model: PreTrainedModel, job: TrainingJob, beside: Path) -> dict[str,
     return export_model(model, beside, target, job.config.shard_gb, job.seed_model.chat_options)
 
 
-def _fetched_everywhere(model: ModelConfig, *, weights: bool = True) -> Path:
-    """The model's directory on this machine. If one rank's copy is not whole, all ranks raise its error."""
+def _fetched_everywhere(model: ModelConfig, identity: str = "") -> Path:
+    """The model's directory on this machine, with the weights of this identity, or else without weights.
+
+    If one rank's copy is not whole, all ranks raise its error.
+    """
     deepspeed.get_accelerator().set_device(rank_here())  # NCCL uses the current GPU: each rank sets its own
-    directories = on_each_rank(lambda: held_model(model) if weights else local_model(model, weights=False))
+    directories = on_each_rank(lambda: _held(model, identity) if identity else local_model(model, weights=False))
     return directories[dist.get_rank()]
+
+
+def _held(model: ModelConfig, identity: str) -> Path:
+    directory = held_model(model)
+    refuse_other_weights(model, identity)
+    return directory
 
 
 def _reference(

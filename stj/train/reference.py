@@ -11,6 +11,7 @@ A text's key is a hash of the weights, the tokenizer, its token ids and the posi
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from stj.train.data import ExampleTokens, nothing_to_learn
 from stj.train.losses import text_logps
 from stj.train.packing import micro_batches, pack
 from stj.train.ranks import gathered
+
+log = logging.getLogger(__name__)
 
 MicroBatch = tuple[int, ...]
 
@@ -85,7 +88,11 @@ def _read(folder: Folder) -> dict[str, float]:
     known: list[dict[str, float]] = [{}]
     if dist.get_rank() == 0:
         for name in folder.names():
-            known[0] |= json.loads(folder.read(name))
+            written = folder.read(name)
+            if name == _name(written):
+                known[0] |= json.loads(written)
+            else:
+                log.warning("%s: damaged: its numbers are computed again", (folder / name).uri)
     dist.broadcast_object_list(known)
     return known[0]
 
@@ -93,8 +100,12 @@ def _read(folder: Folder) -> dict[str, float]:
 def _commit(logps: dict[str, float], folder: Folder) -> dict[str, float]:
     if dist.get_rank() == 0:
         written = json.dumps(logps).encode()
-        folder.write(f"{hashlib.sha256(written).hexdigest()[:16]}.json", written)
+        folder.write(_name(written), written)
     return logps
+
+
+def _name(written: bytes) -> str:
+    return f"{hashlib.sha256(written).hexdigest()[:32]}.json"
 
 
 def _groups(values: Sequence[Any], size: int) -> list[Sequence[Any]]:

@@ -57,5 +57,5 @@ def test_a_run_that_was_moved_knows_its_config(tmp_path: Path) -> None:
     assert {state.state for state in phase_states(Run(config).phases)} == {"absent"}
     for damaged in ("{", "[" * 100_000):
         (tmp_path / "moved" / "config.json").write_text(damaged)
-        with pytest.raises(ArtifactError, match="damaged; give the run's config file instead"):
+        with pytest.raises(ArtifactError, match="damaged: not JSON; give the run's config file instead"):
             read_run_config(Folder.at(tmp_path / "moved"))

@@ -3,17 +3,21 @@
 import errno
 import json
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stj.errors import ArtifactError, ConfigError, StjError, StorageFailed
 from stj.rows import Category, Judgment, Pair, Row, Turn, row_from_dict, rows_to_table
-from stj.storage.artifacts import Artifact, differences, fingerprint, read_artifact
-from stj.storage.folder import Folder, content_identity, explain_write_failure
+from stj.storage.artifacts import Artifact, differences, fingerprint, prefix_of, read_artifact
+from stj.storage.folder import Folder, explain_write_failure
+from stj.storage.known_digests import content_identity
+from stj.storage.sealed import write_sealed
 from tests.conftest import make_row
 from tests.sources.test_directory import ODD_NAMES
 
@@ -52,49 +56,134 @@ def test_an_unfinished_directory_of_another_config_is_stale_too(tmp_path: Path) 
     assert artifact_at(tmp_path / "a", seed=2).state() == ("stale", ["seed: 1 -> 2"])
 
 
+def finished(path: Path) -> Artifact:
+    """An artifact of a few parts."""
+    artifact = artifact_at(path, setting=0.1, name="\ud800 é")
+    artifact.begin()
+    for number in range(3):
+        artifact.write_part(f"part-{number}", rows_to_table([make_row(number), make_row(number + 10, "x" * 500)]))
+    artifact.finish(dropped={"toxic": 2})
+    return artifact
+
+
+def content(path: Path) -> object:
+    """All that can be read of an artifact."""
+    artifact = read_artifact(Folder.at(path))
+    return artifact.state(), artifact.manifest(), list(artifact.records())
+
+
+def damages(size: int) -> st.SearchStrategy[tuple[str, int, int]]:
+    return st.tuples(st.sampled_from(["flip", "cut", "empty"]), st.integers(0, size - 1), st.integers(0, 7))
+
+
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+def test_no_damage_is_taken_for_data(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A flipped bit or a cut in any file is one line with file and remedy, or changes nothing; the remedy works."""
+    path = tmp_path_factory.mktemp("artifact")
+    whole = finished(path)
+    expected = content(path)
+    file = data.draw(st.sampled_from(sorted(path.iterdir())))
+    written = file.read_bytes()
+    how, place, bit = data.draw(damages(len(written)))
+    flipped = bytes([written[place] ^ 1 << bit])
+    file.write_bytes({"flip": written[:place] + flipped + written[place + 1 :], "cut": written[:place], "empty": b""}[how])
+    found: object
+    try:
+        found = content(path)
+    except ArtifactError as error:
+        found = str(error)
+    if found != expected:
+        assert re.fullmatch(rf"{file}: .*run the same command again.*", str(found))
+        file.unlink()
+        (path / "manifest.json").unlink(missing_ok=True)
+        again = Artifact(whole.folder, whole.key)
+        assert again.begin()
+        assert len(again.parts()) == (2 if file.suffix == ".parquet" else 3)
+        again.finish(dropped={"toxic": 2})
+
+
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+def test_no_damage_of_unfinished_work_is_taken_for_data(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("artifact")
+    expected = list(finished(path).records())
+    (path / "manifest.json").unlink()
+    file = data.draw(st.sampled_from(sorted(path.iterdir())))
+    written = bytearray(file.read_bytes())
+    place = data.draw(st.integers(0, len(written) - 1))
+    written[place] ^= 1 << data.draw(st.integers(0, 7))
+    file.write_bytes(written)
+    with suppress(ArtifactError):
+        assert list(read_artifact(Folder.at(path)).records()) == expected
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("text", "problem"),
     [
-        '{"key": ',
-        '{"key": 1}',
-        '{"key": {}}',
-        '{"key": {}, "files": 3, "rows": 1}',
-        '{"key": {}, "files": [null], "rows": 1}',
-        '{"key": {}, "files": [], "rows": "many"}',
-        "[]",
-        "null",
-        "[" * 100_000,
+        ('{"key": ', "damaged: not JSON; restore it from a copy, or delete it and run"),
+        ("[" * 100_000, "damaged: not JSON"),
+        ("null", "damaged: a JSON NoneType, and an object is needed"),
+        ('{"key": {}, "files": [], "rows": 0}', "damaged: its content does not have the SHA-256 that it names"),
+        ('{"format": 1, "key": {}, "files": [], "rows": 0}', "an older stj wrote it, without the hashes that show damage"),
+        ('{"format": 3, "key": {}}', "has format 3, and this stj reads format 2: a newer stj wrote it, so update stj"),
+        ('{"format": 2, "sha256": "6fd7e4ffd9be7e3c", "key": {}}', "damaged: its content"),
     ],
-    ids=range(9),
+    ids=range(7),
 )
-def test_a_damaged_manifest_is_one_clear_line(text: str, tmp_path: Path) -> None:
+def test_a_manifest_that_is_damaged_or_of_another_version_is_one_clear_line(text: str, problem: str, tmp_path: Path) -> None:
     artifact = artifact_at(tmp_path / "a")
     artifact.begin()
     (tmp_path / "a" / "manifest.json").write_text(text)
-    with pytest.raises(ArtifactError, match=r"manifest.json: damaged; delete"):
+    with pytest.raises(ArtifactError, match=rf"a/manifest.json: {re.escape(problem)}") as error:
         artifact.state()
+    assert "\n" not in str(error.value)
 
 
-def test_a_damaged_part_is_one_clear_line(tmp_path: Path) -> None:
-    artifact = artifact_at(tmp_path / "a")
-    artifact.begin()
-    (tmp_path / "a" / "part-1.parquet").write_bytes(b"not parquet at all")
-    with pytest.raises(ArtifactError, match=r"part-1.parquet: damaged .*; delete it and run again"):
+def test_another_programs_files_are_no_artifact(tmp_path: Path) -> None:
+    write_sealed(Folder.at(tmp_path), "manifest.json", {"name": "site", "icons": []})
+    with pytest.raises(ArtifactError, match=r"no manifest.json that stj writes: it has other fields"):
+        read_artifact(Folder.at(tmp_path))
+
+
+def test_a_part_of_another_name_or_without_a_hash_is_damaged(tmp_path: Path) -> None:
+    artifact = finished(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    (tmp_path / "part-9.parquet").write_bytes((tmp_path / artifact.parts()[0]).read_bytes())
+    with pytest.raises(ArtifactError, match=r"part-9.parquet: damaged: .*; delete part-9.parquet and run"):
         list(artifact.records())
 
 
-def test_damage_inside_a_part_is_one_clear_line(tmp_path: Path) -> None:
-    artifact = artifact_at(tmp_path / "a")
+def test_a_directory_that_was_copied_in_part_says_so(tmp_path: Path) -> None:
+    name = finished(tmp_path).parts()[1]
+    (tmp_path / name).unlink()
+    with pytest.raises(ArtifactError, match=rf"{name}: missing; if only a part of the directory was copied, copy"):
+        content(tmp_path)
+
+
+def test_rows_without_their_records_are_taken_only_by_the_key_they_were_made_with(tmp_path: Path) -> None:
+    whole = finished(tmp_path)
+    rows = list(whole.records())
+    for name in ("started.json", "manifest.json"):
+        (tmp_path / name).unlink()
+    other = artifact_at(tmp_path, setting=0.2)
+    with pytest.raises(ArtifactError, match=r"holds rows without started.json and manifest.json, and they were"):
+        other.begin()
+    again = Artifact(whole.folder, whole.key)
+    assert again.begin()
+    assert list(again.records()) == rows
+    assert other.begin(overwrite=True)
+    assert other.parts() == []
+
+
+def test_parts_of_the_same_rows_are_one_file(tmp_path: Path) -> None:
+    artifact = artifact_at(tmp_path)
     artifact.begin()
-    artifact.write_part("part-1", pa.table({"text": [f"some text, number {i * i}" for i in range(2000)]}))
-    file = tmp_path / "a" / "part-1.parquet"
-    content = bytearray(file.read_bytes())
-    content[20:400] = bytes(380)
-    file.write_bytes(content)
-    with pytest.raises(
-        ArtifactError, match=r"part-1.parquet: cannot be read .*; run the same command again; if the error stays, delete"
-    ):
-        list(artifact.records())
+    table = rows_to_table([make_row(1)])
+    assert artifact.write_part("part", table) == artifact.write_part("part", table)
+    artifact.write_part("failed", table)
+    artifact.remove_parts("part")
+    assert [prefix_of(name) for name in artifact.parts()] == ["failed"]
 
 
 def test_reading_a_folder_without_an_artifact(tmp_path: Path) -> None:

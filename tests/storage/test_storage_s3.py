@@ -1,6 +1,5 @@
 """A run's folder in an object store: the real S3 protocol, served by moto on this machine."""
 
-import json
 import os
 import re
 import threading
@@ -18,6 +17,7 @@ from stj.rows import rows_to_table
 from stj.storage.artifacts import MANIFEST, Artifact, read_artifact
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, workspace
+from stj.storage.sealed import write_sealed
 from tests.conftest import make_row
 
 
@@ -122,7 +122,7 @@ def put_model(folder: Folder, files: dict[str, bytes]) -> ModelConfig:
     for name, content in files.items():
         folder.write(name, content)
     digests = {name: asdict(FileDigest.of(content)) for name, content in files.items()}
-    folder.write(MANIFEST, json.dumps({"model": {"files": digests}}).encode())
+    write_sealed(folder, MANIFEST, {"stj": "0", "fingerprint": "f", "model": {"files": digests}})
     return ModelConfig(path=folder.uri)
 
 
@@ -132,8 +132,13 @@ def put_model(folder: Folder, files: dict[str, bytes]) -> ModelConfig:
         ("model.safetensors", b"w3ights", "model.safetensors has the SHA-256"),
         ("model.safetensors", b"weight", "model.safetensors has 6 bytes instead of 7;"),
         ("tokenizer.json", None, "tokenizer.json is missing: it must have 5 bytes"),
-        (MANIFEST, b"[]", "its manifest.json is damaged"),
-        (MANIFEST, b'{"model": {"files": {"config.json": {"sise": 2}}}}', "its manifest.json is damaged"),
+        (MANIFEST, b"[", "damaged: not JSON; copy or make the model again"),
+        (
+            MANIFEST,
+            b'{"stj": "0", "model": {"files": {"config.json": {"sise": 2}}}}',
+            "damaged: its content does not have",
+        ),
+        (MANIFEST, b'{"format": 3, "fingerprint": "f"}', "has format 3, and this stj reads format 2: a newer stj wrote it"),
     ],
 )
 def test_a_damaged_model_is_refused_with_the_name_of_the_file_and_not_cached(

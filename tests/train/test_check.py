@@ -15,6 +15,7 @@ from stj.errors import ConfigError, ModelError, StjError, TrainingFailed
 from stj.rows import Example
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
+from stj.storage.sealed import write_sealed
 from stj.train import check, data
 from stj.train.committed import Checkpoint
 from stj.train.job import TrainingJob
@@ -152,7 +153,7 @@ def test_more_ranks_than_rows(tmp_path: Path, seed_directory: Path) -> None:
 def test_checkpoints_of_another_number_of_ranks(tmp_path: Path, seed_directory: Path) -> None:
     model = Artifact(Folder.at(tmp_path) / "model", {"step": "model"})
     left = Checkpoint(fingerprint=model.fingerprint, step=3, epoch=0, samples=9, world_size=4, files={})
-    (Folder.at(tmp_path) / "checkpoints" / left.tag).write("manifest.json", json.dumps(asdict(left)).encode())
+    write_sealed(Folder.at(tmp_path) / "checkpoints" / left.tag, "manifest.json", asdict(left))
     assert "was written by 4 ranks and this run has 2" in str(refusal(tmp_path, seed_directory))
 
 

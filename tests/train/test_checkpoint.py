@@ -1,4 +1,3 @@
-import json
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +7,7 @@ import pytest
 
 from stj.errors import TrainingFailed
 from stj.storage.folder import Folder
+from stj.storage.sealed import write_sealed
 from stj.train import checkpoint
 from stj.train.committed import Checkpoint, check_world_size, committed, prune
 
@@ -15,7 +15,7 @@ from stj.train.committed import Checkpoint, check_world_size, committed, prune
 def commit(folder: Path, step: int, fingerprint: str = "mine") -> Checkpoint:
     written = Checkpoint(fingerprint=fingerprint, step=step, epoch=0, samples=step, world_size=2, files={})
     (folder / written.tag).mkdir(parents=True)
-    (folder / written.tag / "manifest.json").write_text(json.dumps(asdict(written)))
+    write_sealed(Folder.at(folder / written.tag), "manifest.json", asdict(written))
     return written
 
 

@@ -11,6 +11,7 @@ from ray.train import ControllerError, PreemptionError, TrainingFailedError, Wor
 from stj.config import ModelConfig, RayConfig, TrainConfig
 from stj.errors import CapacityError, StjError, StorageFailed, TrainingFailed
 from stj.storage.folder import Folder
+from stj.storage.sealed import write_sealed
 from stj.train import launch
 from stj.train.committed import Checkpoint
 from stj.train.job import TrainingJob
@@ -68,7 +69,7 @@ def test_a_restart_names_its_attempt_its_checkpoint_and_the_rank_that_died_first
     died = dead(ActorDiedError())
     update(callback, "RestartingState", killed({0: BROKEN, 1: died}))
     kept = Checkpoint(fingerprint="mine", step=6, epoch=0, samples=9, world_size=2, files={})
-    (Folder.at(tmp_path) / "checkpoints" / kept.tag).write("manifest.json", json.dumps(asdict(kept)).encode())
+    write_sealed(Folder.at(tmp_path) / "checkpoints" / kept.tag, "manifest.json", asdict(kept))
     update(callback, "RestartingState", killed({0: BROKEN}))
     assert restarts(tmp_path) == [
         f"ranks restart (attempt 2 of 3) from the beginning: rank 1 died: {ActorDiedError.BASE_ERROR_MSG}",

@@ -1,11 +1,10 @@
 """An evaluation on disk, as `stj eval` writes it: from the rows of its pass to the examples that the benchmarks score."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from stj.errors import ArtifactError, NoArtifact
+from stj.errors import NoArtifact
 from stj.evals.benchmarks.base import NOT_APPLICABLE, Benchmark, JudgedExample
 from stj.evals.benchmarks.ppe_human import HUMAN_TIE
 from stj.evals.benchmarks.unread import Unread
@@ -14,6 +13,7 @@ from stj.rows import Judgment, Row
 from stj.sources.ids import id_in_task
 from stj.storage.artifacts import Artifact, read_artifact
 from stj.storage.folder import Folder
+from stj.storage.sealed import read_sealed
 from stj.verdict import BEST_OF_FOUR, PAIR, RATING, Format, Label, Parser, Verdict, majority, rating
 
 SCORES = "scores.json"
@@ -30,19 +30,12 @@ def read_evaluation(location: str) -> tuple[Artifact, dict[str, Any]]:
     artifact = read_artifact(Folder.at(location))
     if not artifact.folder.exists(SCORES):
         raise NoArtifact(f"{location}: no finished evaluation (no {SCORES}); give the directory that `stj eval` names")
-    try:
-        record: dict[str, Any] = json.loads(artifact.folder.read(SCORES))
-        whole = (
-            all(isinstance(word, str) for word in record["benchmarks"])
-            and isinstance(record["votes"], int)
-            and isinstance(record.get("parser", ""), str)
-            and all(isinstance(scores, dict) for scores in record["scores"].values())
-        )
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
-        raise ArtifactError(f"{location}: {SCORES} is damaged; run the same `stj eval` again to write it from the judgments")
-    return artifact, record
+    return artifact, read_scores(artifact.folder)
+
+
+def read_scores(folder: Folder) -> dict[str, Any]:
+    """The content of scores.json. Raises ArtifactError if it is damaged."""
+    return read_sealed(folder, SCORES, "delete it and run the same command again, which writes it from the judgments")
 
 
 def judged_examples(

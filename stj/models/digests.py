@@ -1,0 +1,108 @@
+"""Whether a model's files on this machine are what they were written as, by the hashes that came with them.
+
+    a model that `stj` wrote or fetched    the SHA-256 sums in its manifest.json
+    the hub's cache                        the name of a blob: its SHA-256, or git's hash of a small file
+    `hf download --local-dir`              the same hashes, in .cache/huggingface/download beside the files
+    any other directory                    nothing: a run compares its files with those that it began with
+
+Weights are read once on a machine, and again when they have changed (stj/storage/known_digests.py).
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from fnmatch import fnmatch
+from pathlib import Path
+
+from stj.config import ModelConfig
+from stj.errors import ModelError, StjError
+from stj.models.hub import WEIGHTS, is_hub_id
+from stj.models.locate import loaded_files, model_folder, model_identity
+from stj.storage.artifacts import MANIFEST
+from stj.storage.digest import FileDigest
+from stj.storage.folder import Folder, explain_read_failure
+from stj.storage.known_digests import known_digests
+from stj.storage.sealed import read_sealed
+
+_SHA256, _GIT = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
+_DOWNLOADED = ".cache/huggingface/download"
+_MAKE_AGAIN = "copy or make the model again"
+_OURS = {"stj", "fingerprint"}
+"""Fields of a manifest by `stj`: a flipped bit hides only one. Other programs write files of this name too."""
+
+
+def written_digests(folder: Folder, name: str) -> dict[str, FileDigest]:
+    """The digests in the manifest that stj wrote beside a model; empty for a model from elsewhere.
+
+    Raises ModelError, with the model's name, if the manifest is damaged.
+    """
+    if not folder.exists(MANIFEST):
+        return {}
+    try:
+        with suppress(ValueError, RecursionError):
+            if not _OURS & set(json.loads(folder.read(MANIFEST))):
+                return {}
+        manifest = read_sealed(folder, MANIFEST, _MAKE_AGAIN)
+        return {file: FileDigest(**facts) for file, facts in manifest.get("model", {}).get("files", {}).items()}
+    except (StjError, TypeError, AttributeError) as error:
+        raise ModelError(f"model {name}: {error}") from None
+
+
+def refuse_damaged(directory: Path, name: str, *, weights: bool) -> None:
+    """Raises ModelError, which names the file and the remedy, if a file of a model is not what it was written as.
+
+    `name` is the model's name in errors. Without `weights`, only the small files beside them are read.
+    """
+    digests = written_digests(Folder.at(directory), name)
+    hashes = {file: digest.sha256 for file, digest in digests.items()} or dict(_hashes_of_hub(directory))
+    wanted = sorted(file for file in hashes if weights or not fnmatch(file, WEIGHTS))
+    for file in wanted:
+        if not (directory / file).exists():
+            raise ModelError(f"model {name}: {directory / file} is missing: {_MAKE_AGAIN}")
+    with explain_read_failure(str(directory)):
+        large = [file for file in wanted if _SHA256.fullmatch(hashes[file])]
+        found = dict(zip(large, known_digests([(directory / file).resolve() for file in large]), strict=True))
+        small = {file: _git_hash((directory / file).read_bytes()) for file in wanted if file not in found}
+    for file in wanted:
+        if (found[file].sha256 if file in found else small[file]) != hashes[file]:
+            remedy = "delete it and the file that it links to, and run again: it is fetched again"
+            raise ModelError(
+                f"model {name}: {directory / file} is damaged or was changed: its content does not have the hash "
+                f"{hashes[file][:12]}... that it was written with: {_MAKE_AGAIN if digests else remedy}"
+            )
+
+
+def refuse_other_weights(model: ModelConfig, identity: str) -> None:
+    """Raises ModelError if the files of a local model are not those of this identity, which the driver found at the start.
+
+    So a machine with other files under the same path is refused, and a file that was changed or damaged during a run.
+    """
+    if model.endpoint or is_hub_id(model.path) or identity.startswith("model "):  # a model of this run has a manifest
+        return
+    if model_folder(model.path).local and (here := model_identity(model)) != identity:
+        raise ModelError(
+            f"model {model.path}: its files here have the identity {here[:12]}..., and the run began with {identity[:12]}...: "
+            "they were changed or damaged meanwhile, or this machine has others than the driver's. Bring back the files that "
+            "the run began with"
+        )
+
+
+def _hashes_of_hub(directory: Path) -> Iterator[tuple[str, str]]:
+    """The hashes of loaded files that the hub's client knows."""
+    for file in loaded_files(Folder.at(directory)):
+        blob = (directory / file).resolve()
+        beside = directory / _DOWNLOADED / f"{file}.metadata"
+        if blob.parent.name == "blobs":
+            known = blob.name
+        elif beside.is_file():
+            known = beside.read_text(encoding="utf-8", errors="replace").splitlines()[1:2][0]
+        else:
+            continue
+        if _SHA256.fullmatch(known) or _GIT.fullmatch(known):
+            yield file, known
+
+
+def _git_hash(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

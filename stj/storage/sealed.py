@@ -1,0 +1,53 @@
+"""JSON records that name their own SHA-256, so that a damaged one is never taken for data.
+
+    {"format": 2, ..., "sha256": "9f86d0..."}
+
+The hash is that of all other fields as JSON with sorted keys: a record may be indented otherwise, and stays whole.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from stj.errors import ArtifactError
+from stj.storage.folder import Folder
+
+FORMAT = 2
+"""Of all records; 1 had no hashes."""
+_DIGEST = "sha256"
+
+
+def write_sealed(folder: Folder, name: str, record: Mapping[str, Any]) -> None:
+    """Writes a record with its format and its hash, atomically."""
+    whole = {"format": FORMAT, **record}
+    folder.write_json(name, {**whole, _DIGEST: _digest(whole)})
+
+
+def read_sealed(folder: Folder, name: str, remedy: str) -> dict[str, Any]:
+    """The record that `write_sealed` wrote, without format and hash.
+
+    Raises ArtifactError, with the remedy, if it is damaged or of an older version; and StjError if it cannot be read.
+    """
+    where = (folder / name).uri
+    try:
+        record = json.loads(folder.read(name))
+    except (ValueError, RecursionError):
+        raise ArtifactError(f"{where}: damaged: not JSON; {remedy}") from None
+    if not isinstance(record, dict):
+        raise ArtifactError(f"{where}: damaged: a JSON {type(record).__name__}, and an object is needed; {remedy}")
+    version = record.get("format")
+    if type(version) is int and version > FORMAT:
+        raise ArtifactError(
+            f"{where}: has format {version}, and this stj reads format {FORMAT}: a newer stj wrote it, so update stj; if none "
+            f"did, it is damaged: {remedy}"
+        )
+    if version == 1 and _DIGEST not in record:
+        raise ArtifactError(f"{where}: an older stj wrote it, without the hashes that show damage; {remedy}")
+    if record.pop(_DIGEST, None) != _digest(record) or record.pop("format") != FORMAT:
+        raise ArtifactError(f"{where}: damaged: its content does not have the SHA-256 that it names; {remedy}")
+    return record
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
