@@ -1,0 +1,168 @@
+"""Files of models are what they were written as, whoever wrote them: stj, the hub's client, or a run's own driver."""
+
+import hashlib
+import os
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stj.config import ModelConfig
+from stj.errors import ModelError
+from stj.models.digests import refuse_other_weights
+from stj.models.fetch import held_model, local_model
+from stj.models.locate import model_identity
+from stj.storage import known_digests
+from stj.storage.digest import FileDigest
+from stj.storage.folder import Folder
+from stj.storage.known_digests import known_digest
+from stj.storage.sealed import write_sealed
+
+FILES = {
+    "config.json": b'{"model_type": "llama"}',
+    "tokenizer.json": b'{"version": "1.0"}',
+    "model.safetensors": os.urandom(5000),
+    "README.md": b"a judge",
+}
+
+
+def put(directory: Path) -> ModelConfig:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in FILES.items():
+        (directory / name).write_bytes(content)
+    return ModelConfig(path=str(directory))
+
+
+def by_stj(root: Path) -> ModelConfig:
+    """A model that a run has trained."""
+    model = put(root / "model")
+    digests = {name: asdict(FileDigest.of(content)) for name, content in FILES.items() if name != "README.md"}
+    write_sealed(Folder.at(model.path), "manifest.json", {"stj": "0", "fingerprint": "f", "model": {"files": digests}})
+    return model
+
+
+def in_the_hubs_cache(root: Path) -> ModelConfig:
+    """A snapshot of links to blobs, which are named by their hash: SHA-256 for weights, git's for small files."""
+    snapshot, blobs = root / "snapshots/c1", root / "blobs"
+    for directory in (snapshot, blobs):
+        directory.mkdir(parents=True)
+    for name, content in FILES.items():
+        git = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+        blob = blobs / (hashlib.sha256(content) if name.endswith(".safetensors") else git).hexdigest()
+        blob.write_bytes(content)
+        (snapshot / name).symlink_to(blob)
+    return ModelConfig(path=str(snapshot))
+
+
+def downloaded(root: Path) -> ModelConfig:
+    """What `hf download --local-dir` leaves."""
+    model = put(root / "model")
+    notes = root / "model/.cache/huggingface/download"
+    notes.mkdir(parents=True)
+    for name, content in FILES.items():
+        git = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+        known = (hashlib.sha256(content) if name.endswith(".safetensors") else git).hexdigest()
+        (notes / f"{name}.metadata").write_text(f"commit\n{known}\n1700000000.0\n")
+    return model
+
+
+@pytest.mark.parametrize("made", [by_stj, in_the_hubs_cache, downloaded])
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+def test_no_damaged_file_of_a_model_is_loaded(
+    made: object, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model = made(tmp_path_factory.mktemp("model"))  # type: ignore[operator]
+    assert local_model(model) == held_model(model) == Path(model.path)
+    file = Path(model.path) / data.draw(st.sampled_from(["config.json", "tokenizer.json", "model.safetensors"]))
+    written = bytearray(file.read_bytes())
+    written[data.draw(st.integers(0, len(written) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    file.write_bytes(written[: data.draw(st.sampled_from([len(written), len(written) // 2, 0]))])
+    with pytest.raises(ModelError, match=rf"{re.escape(str(file))} is damaged or was changed: .* again") as error:
+        held_model(model)
+    assert "\n" not in str(error.value)
+    if file.suffix == ".json":
+        with pytest.raises(ModelError, match="is damaged or was changed"):
+            local_model(model, weights=False)
+
+
+def test_a_file_of_the_manifest_that_is_not_there_is_named(tmp_path: Path) -> None:
+    model = by_stj(tmp_path)
+    (tmp_path / "model/model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"model.safetensors is missing: copy or make the model again"):
+        local_model(model)
+
+
+def test_files_that_nobody_loads_may_change(tmp_path: Path) -> None:
+    for made in (by_stj, downloaded):
+        model = made(tmp_path / made.__name__)
+        (Path(model.path) / "README.md").write_text("a better description")
+        local_model(model)
+
+
+def test_another_programs_manifest_says_nothing(tmp_path: Path) -> None:
+    model = put(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"name": "app", "model": {"files": {"config.json": {"size": 1, "sha256": "x"}}}}')
+    assert local_model(model) == tmp_path
+
+
+@given(bit=st.integers(0, 7), place=st.floats(0, 1, exclude_max=True))
+@settings(max_examples=200, deadline=None)
+def test_a_flipped_bit_in_our_manifest_never_makes_it_another_programs(
+    bit: int, place: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model = by_stj(tmp_path_factory.mktemp("model"))
+    file = Path(model.path) / "manifest.json"
+    written = bytearray(file.read_bytes())
+    written[int(place * len(written))] ^= 1 << bit
+    file.write_bytes(written)
+    (Path(model.path) / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(ModelError):
+        local_model(model)
+
+
+def test_a_model_without_hashes_is_compared_with_the_one_that_the_run_began_with(tmp_path: Path) -> None:
+    model = put(tmp_path)
+    identity = model_identity(model)
+    refuse_other_weights(model, identity)
+    weights = tmp_path / "model.safetensors"
+    middle = bytearray(weights.read_bytes())
+    middle[2500] ^= 1
+    weights.write_bytes(middle)
+    assert local_model(model) == tmp_path, "nobody says what it should be"
+    with pytest.raises(ModelError, match=r"changed or damaged meanwhile, or this machine has others than the driver's"):
+        refuse_other_weights(model, identity)
+    refuse_other_weights(model, "model 0123")  # a model of this run: its manifest has been compared
+
+
+def test_large_files_are_read_once_on_a_machine_and_again_when_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STJ_CACHE", str(tmp_path / "cache"))
+    file, read = tmp_path / "weights", []
+    file.write_bytes(bytes(1 << 24))
+    of_file = FileDigest.of_file
+    monkeypatch.setattr(FileDigest, "of_file", lambda path: read.append(path) or of_file(path))
+    for _ in range(3):
+        monkeypatch.setattr(known_digests, "_known", {})  # as another process
+        first = known_digest(file)
+    assert (len(read), first) == (1, of_file(file))
+    with file.open("r+b") as stream:
+        stream.write(b"x")
+    os.utime(file, ns=(0, 0))
+    assert known_digest(file) != first
+    (remembered,) = (tmp_path / "cache/digests").glob("*.json")
+    remembered.write_bytes(remembered.read_bytes().replace(b'"sha256"', b'"sha257"', 1))
+    monkeypatch.setattr(known_digests, "_known", {})
+    assert known_digest(file) == of_file(file)
+    assert len(read) == 3
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no directory")
+    monkeypatch.setenv("STJ_CACHE", str(tmp_path / "file/cache"))
+    (tmp_path / "weights").write_bytes(bytes(1 << 24))
+    assert known_digest(tmp_path / "weights") == FileDigest.of_file(tmp_path / "weights")
