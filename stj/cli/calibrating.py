@@ -1,6 +1,7 @@
 """The verbs that say how far a judge can be trusted: calibrate, winrate."""
 
 from dataclasses import asdict
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -55,7 +56,7 @@ def _calibrate(
         stream.write(calibration_text(calibration))
     for item in calibration.summary():
         show(item)
-    for item in (*unread_votes(panel), f"stj: wrote {out}"):
+    for item in chain([f"stj: wrote {out}"], unread_votes(panel)):
         show_on_stderr(item)
 
 

@@ -4,6 +4,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -93,7 +94,7 @@ def _judge(
         # Opened for the first result: a command that fails early must not empty a file of results.
         stream = cache(lambda: stack.enter_context(results_file(out)) if out else sys.stdout)
         agreement = judge_file(panel, lambda row: print_row(answered.add(row), stream()), overwrite=overwrite)
-    for item in (*agreement.summary(), *answered.summary(), *unread_votes(panel)):
+    for item in chain(agreement.summary(), answered.summary(), unread_votes(panel)):
         show_on_stderr(item)
 
 

@@ -10,6 +10,7 @@ from stj.errors import StjError
 from stj.evals.benchmarks.evaluation import SCORES, judged_examples
 from stj.evals.benchmarks.refs import BenchmarkRef, part_of
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged, scores_json
+from stj.evals.benchmarks.unread import EVAL_REMEDY
 from stj.evals.consistency import consistency_by_task
 from stj.prompts.given import variant_of
 from stj.prompts.variants import FIGURE_8, Variant
@@ -41,6 +42,8 @@ def score_evaluation(
     for ref in benchmarks:
         try:
             made = [_scores(artifact, ref, parser, config) for parser in PARSERS]
+            if all(parsed.readings.silent for parsed in made):
+                raise StjError(f"{ref.name}: not one judgment holds a verdict; {made[0].readings.hint(EVAL_REMEDY)}")
             scores += [replace(parsed, part=parts[ref.name], notes=notes[ref.name]) for parsed in made]
         except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stj.config import ModelConfig, UseConfig, VoteConfig, check_format_is_used, check_run_root
+from stj.errors import PassFailed
 from stj.evals.benchmarks.unread import VOTE_REMEDY, Survey, Unread
 from stj.findings import require
 from stj.judging.calibration import Abstention
@@ -138,7 +139,11 @@ def result(row: Row, sitting: Sitting, panel: Panel) -> dict[str, Any]:
 
 
 def unread_votes(panel: Panel) -> Iterator[str]:
-    """A line for each juror whose judgments often hold no verdict in the format of its prompt."""
+    """A line for each juror whose judgments often hold no verdict in the format of its prompt.
+
+    Raises PassFailed, after the lines, if a juror gave no verdict at all.
+    """
+    silent = []
     parser = panel.config.vote.parser
     for sitting in _sittings(panel):
         surveys: dict[str, Survey] = {name: Survey(parser) for name in panel.names}
@@ -151,8 +156,16 @@ def unread_votes(panel: Panel) -> Iterator[str]:
             ]
             surveys[row.task].add(len(row.judgments), unread)
         for prompt, survey in surveys.items():
-            if warning := survey.readings().warning(f"{sitting.model.label}, prompt {prompt}", VOTE_REMEDY):
+            juror, readings = f"{sitting.model.label}, prompt {prompt}", survey.readings()
+            if warning := readings.warning(juror, VOTE_REMEDY):
                 yield f"warning: {warning}"
+            if readings.silent:
+                silent.append(juror)
+    if silent:
+        raise PassFailed(
+            f"{'; '.join(silent)}: not one judgment holds a verdict: the model may be damaged, or asked in words that it was "
+            "never trained on. All results are kept"
+        )
 
 
 def _sittings(panel: Panel) -> list[Sitting]:

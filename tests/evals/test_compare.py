@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.cli import main
-from stj.evals.benchmarks.evaluation import SCORES
+from stj.evals.benchmarks.evaluation import SCORES, read_scores
 from stj.evals.compare import compare_evaluations, mcnemar_p
 from stj.rows import Judgment, Pair, Row, Turn, rows_to_table
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
+from stj.storage.sealed import write_sealed
 
 SUBSETS = {"pairs": "all", "rmbench": "chat/hard", "mtbench": "turn 1/writing"}
 
@@ -38,7 +39,7 @@ def evaluation(folder: Path, right: str, data: Path, *, task: str = "pairs", ids
         )
     artifact.write_part("part", rows_to_table(rows))
     artifact.finish()
-    artifact.folder.write(SCORES, json.dumps({"votes": 1, "benchmarks": [f"{task}:{data}"], "scores": {}}).encode())
+    write_sealed(artifact.folder, SCORES, {"votes": 1, "benchmarks": [f"{task}:{data}"], "scores": {}})
     return str(folder)
 
 
@@ -129,8 +130,8 @@ def test_runs_that_were_read_by_different_parsers_are_one_line(tmp_path: Path, c
     data.touch()
     old, strict, distinct = (evaluation(tmp_path / name, "21", data) for name in ("old", "strict", "distinct"))
     for name in ("strict", "distinct"):
-        scores = tmp_path / name / SCORES
-        scores.write_text(json.dumps({**json.loads(scores.read_text()), "parser": name}))
+        folder = Folder.at(tmp_path / name)
+        write_sealed(folder, SCORES, {**read_scores(folder), "parser": name})
     assert main(["compare", old, strict]) == 0
     assert main(["compare", strict, distinct]) == 2
     [line] = capsys.readouterr().err.splitlines()
@@ -164,7 +165,7 @@ def test_a_damaged_scores_file_is_one_line(text: str, tmp_path: Path, capsys: py
     (tmp_path / "a" / SCORES).write_text(text)
     assert main(["compare", run, run]) == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert "scores.json is damaged" in line
+    assert "scores.json: damaged: " in line
 
 
 @given(st.integers(0, 400), st.integers(0, 400))

@@ -17,6 +17,7 @@ from stj.config import Config, HeldoutConfig, ModelConfig
 from stj.engine.scripted import ScriptedEngine
 from stj.errors import PromptTooLong, RequestFailed
 from stj.evals import evaluate as evaluating
+from stj.evals.benchmarks.evaluation import read_scores
 from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
 from stj.evals.evaluate import judge_benchmark, read_benchmarks
 from stj.generate import Sampling
@@ -177,7 +178,7 @@ def test_several_benchmarks_are_one_artifact_with_every_score(tmp_path: Path, ca
     assert pairs["rows"] == pairs["strict"]["judged"] == 20
     assert pairs["strict"]["groups"]["overall"]["always_a"] == 0.5
     [folder] = (tmp_path / "run" / "evals").iterdir()
-    assert json.loads((folder / "scores.json").read_text()) == record
+    assert read_scores(Folder.at(folder)) == record
     assert {row["task"] for row in read_artifact(Folder.at(folder)).records()} == {"pairs", "judgebench"}
     assert main(["compare", str(folder), str(folder)]) == 0
     assert "pairs: " in capsys.readouterr().out
@@ -373,8 +374,13 @@ def test_pairs_can_be_judged_in_a_published_judges_own_words(tmp_path: Path, cap
     assert records[0]["prompt"].startswith("file-")
     assert records[0]["scores"]["pairs"]["strict"]["groups"]["overall"]["unparsed"] == 0
     assert len(list((tmp_path / "run" / "evals").iterdir())) == 1
-    assert main([*command, f"prompt={tmp_path / 'mine'}", "prompt_format=boxed"]) == 0
-    assert json.loads(capsys.readouterr().out)["scores"]["pairs"]["strict"]["groups"]["overall"]["unparsed"] == 1
+    assert main([*command, f"prompt={tmp_path / 'mine'}", "prompt_format=boxed"]) == 1
+    printed = capsys.readouterr()
+    assert (
+        "pairs: not one judgment holds a verdict; 8 of the 8 looked at seem"
+        in json.loads(printed.out)["scores"]["pairs"]["error"]
+    )
+    assert "pairs not scored: pairs: not one judgment holds a verdict" in printed.err
     assert len(list((tmp_path / "run" / "evals").iterdir())) == 2
     assert main([*command, f"prompt={tmp_path / 'mine'}"]) == 2
     [line] = capsys.readouterr().err.splitlines()

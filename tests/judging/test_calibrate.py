@@ -57,7 +57,7 @@ def test_a_judge_is_calibrated_on_the_pairs_with_a_label(here: Path, capsys: pyt
 def test_votes_without_a_verdict_are_warned_of(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The judge writes [[A]] where Prometheus's prompt asks for [RESULT] A: its calibration would be of nothing but ties."""
     file = write(here / "labelled.jsonl", *labelled(right=3, wrong=1))
-    assert main(["calibrate", SEED_MODEL, file, "vote.prompt=prometheus"]) == 0
+    assert main(["calibrate", SEED_MODEL, file, "vote.prompt=prometheus"]) == 1
     printed = capsys.readouterr()
     assert "no pair has a verdict" in printed.out
     assert "prompt prometheus, distinct: 8 of 8 judgments hold no verdict" in printed.err

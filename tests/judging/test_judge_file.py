@@ -181,8 +181,9 @@ def test_overwriting_removes_only_the_judged_rows(here: Path) -> None:
 def test_prompts_are_compared_and_scored(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [pair(f"q{i}", "xx", "x", winner="B" if i < 2 else "A") for i in range(8)] + [pair("open", "x", "xx", winner=None)]
     file = write(here / "pairs.jsonl", *rows)
-    assert main(["judge", file, f"model={SEED_MODEL}", "--prompts", "figure8", "arena", "prometheus"]) == 0
+    assert main(["judge", file, f"model={SEED_MODEL}", "--prompts", "figure8", "arena", "prometheus"]) == 1
     printed = capsys.readouterr()
+    assert "prompt prometheus: not one judgment holds a verdict: the model may be damaged, or asked in words" in printed.err
     assert len(printed.out.splitlines()) == 27
     agreement = json.loads((here / "runs/judge/pairs/agreement.json").read_text())
     assert agreement["jurors"] == ["figure8", "arena", "prometheus"]

@@ -17,6 +17,8 @@ MOST_UNREAD = 0.5
 """Share of judgments without a verdict above which a file is not scored."""
 WARNED_UNREAD = 0.05
 """Share of judgments without a verdict above which the scores come with a warning."""
+FEWEST_SILENT = 8
+"""If none of this many judgments holds a verdict, the command fails."""
 EVAL_REMEDY = "give the judge its own prompt, prompt=FILE prompt_format={}"
 """How `stj eval` asks a judge in another format. A recorded judgment is only read in another one."""
 VOTE_REMEDY = "give the judge its own prompt, vote.prompt=FILE vote.prompt_format={}"
@@ -85,6 +87,11 @@ class Readings:
     def is_warned_of(self) -> bool:
         """Whether too many judgments hold no verdict to give scores without a warning."""
         return self.share > WARNED_UNREAD
+
+    @property
+    def silent(self) -> bool:
+        """Whether no judgment holds a verdict, of enough judgments to blame the judge: its model may be damaged."""
+        return self.unread == self.judgments >= FEWEST_SILENT
 
     def warning(self, what: str, remedy: str) -> str | None:
         """A line if too many judgments of something hold no verdict; `remedy` has a place for a format's name."""
