@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from stj.passes.check import on_this_machine
 from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.demand import HELPER_CPUS, Demand
 from stj.passes.machines import Machines
+from stj.passes.reaper import Reaper
 from stj.storage.folder import Folder
 from stj.storage.lease import sole_driver
 
@@ -93,25 +94,29 @@ def joined_machines(config: RayConfig) -> Machines:
 
 @contextmanager
 def joined_cluster(config: RayConfig) -> Iterator[None]:
-    """Starts or joins Ray, and leaves it at the end; waits for nothing. Raises CapacityError if no cluster answers."""
-    _connect(config)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    """Starts or joins Ray, and leaves it at the end; waits for nothing. Raises CapacityError if no cluster answers.
+
+    A Ray that was started here ends with this process, even if this process is killed.
+    """
+    with closing(Reaper()) if on_this_machine(config) else nullcontext() as reaper:
+        _connect(config, reaper)
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
-def _connect(config: RayConfig) -> None:
-    local = on_this_machine(config)
+def _connect(config: RayConfig, reaper: Reaper | None) -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future default, without its warning
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}  # their logs are in Ray's dashboard and session folder
-    if not local:
+    if reaper is None:
         _probe(config.address)
     stop_handler = signal.getsignal(signal.SIGTERM)
     try:
-        if local:
-            _start_local(quiet)
+        if reaper:
+            with reaper.marking():
+                _start_local(quiet)
         else:
             ray.init(address="auto" if in_ray_job() else config.address, **quiet)
     except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
