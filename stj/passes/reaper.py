@@ -1,8 +1,8 @@
 """Ends what a dead driver leaves of the Ray that it started on its machine; run as a program, it waits for that death.
 
 Linux kills Ray's own processes with the driver, and Ray's workers end when these are gone. But two helpers of Ray, its agents,
-then try for a minute to report the death to a process that has died too, and hold memory and ports meanwhile. A worker that hangs
-stays for ever. So a small process watches the driver. When the driver dies, it waits a few seconds and kills what is left.
+then try for a minute to report the death to a process that has died too. A worker that hangs stays for ever. So a small process
+watches the driver. When the driver dies, it waits a few seconds and kills what is left.
 
 It knows Ray's processes by a mark in their environment, which they inherit. The mark is in the driver's own environment only
 while Ray starts: no other process of the user has it.

@@ -2,9 +2,7 @@
 
 import logging
 import os
-import signal
 import socket
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
@@ -19,6 +17,7 @@ from stj.passes.check import on_this_machine
 from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.demand import HELPER_CPUS, Demand
 from stj.passes.machines import Machines
+from stj.passes.ray_private import own_signals
 from stj.passes.reaper import Reaper
 from stj.storage.folder import Folder
 from stj.storage.lease import sole_driver
@@ -106,23 +105,21 @@ def joined_cluster(config: RayConfig) -> Iterator[None]:
             ray.shutdown()
 
 
-def _connect(config: RayConfig, reaper: Reaper | None) -> None:
+def _connect(config: RayConfig, reaper: Reaper | None = None) -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future default, without its warning
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}  # their logs are in Ray's dashboard and session folder
     if reaper is None:
         _probe(config.address)
-    stop_handler = signal.getsignal(signal.SIGTERM)
     try:
-        if reaper:
-            with reaper.marking():
-                _start_local(quiet)
-        else:
-            ray.init(address="auto" if in_ray_job() else config.address, **quiet)
+        with own_signals():
+            if reaper:
+                with reaper.marking():
+                    _start_local(quiet)
+            else:
+                ray.init(address="auto" if in_ray_job() else config.address, **quiet)
     except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
         raise _unreachable(config.address, error) from None
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop_handler)  # Ray's own handler prints a stack and ends with code 15
 
 
 def _start_local(quiet: dict[str, Any]) -> None:

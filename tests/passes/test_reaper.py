@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,11 +25,11 @@ with ray_session(RayConfig(address="local"), []):
 
 
 @pytest.fixture
-def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[bytes]:
+def mark(monkeypatch: pytest.MonkeyPatch) -> bytes:
     """A variable in the environment of all that the test starts."""
     name = f"STJ_TEST_{uuid.uuid4().hex}"
     monkeypatch.setenv(name, "1")
-    yield f"{name}=1".encode()
+    return f"{name}=1".encode()
 
 
 @pytest.mark.engine
