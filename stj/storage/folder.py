@@ -32,8 +32,12 @@ PACKAGE_SCHEME = "package://"
 _SAMPLE_BYTES = 1 << 20  # Hash 1 MiB at each end of a file: cheap for weights of 141 GB.
 _PART_BYTES = 1 << 26  # Upload parts of 64 MiB: S3 allows 10,000 parts a file, so files of up to 640 GB.
 _PARTS_AT_ONCE = 8  # Wait for the network after this many parts: at most 512 MiB are in memory.
-_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
-"""Failures of a write that do not heal: full, over the quota, read-only, not allowed, too large for the disk."""
+_LASTING = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG),
+    *(errno.EIO, errno.EUCLEAN, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOTCONN),
+}
+"""Failures that do not heal: full, over the quota, read-only, not allowed, too large for the disk; and a disk or mount that is
+broken or gone. Work that goes on with a broken disk loses more of it."""
 _REFUSED = re.compile("ACCESS_DENIED|NO_SUCH_BUCKET|QuotaExceeded|InsufficientCapacity")  # Arrow's words for a store's answer
 _LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _SECRET = re.compile("key|secret|token|password", re.IGNORECASE)
@@ -253,8 +257,12 @@ def explain_write_failure(location: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        lasting = error.errno in _LASTING or _REFUSED.search(str(error)) is not None
-        raise write_failure(location, error.strerror or str(error), lasting=lasting) from None
+        raise write_failure(location, error.strerror or str(error), lasting=is_lasting(error)) from None
+
+
+def is_lasting(error: OSError) -> bool:
+    """Whether only a person can help: trying again meets the same failure."""
+    return error.errno in _LASTING or _REFUSED.search(str(error)) is not None
 
 
 def write_failure(location: str, reason: str, *, lasting: bool) -> StjError:
@@ -282,7 +290,9 @@ def _explain_read_failure(location: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
-        raise StjError(f"{location}: cannot be read: {reason}. Check the name, the network and this machine's rights") from None
+        raise (StorageFailed if is_lasting(error) else StjError)(
+            f"{location}: cannot be read: {reason}. Check the name, the network and this machine's rights"
+        ) from None
 
 
 def absolute_path(location: str) -> str:
