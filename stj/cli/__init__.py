@@ -1,7 +1,7 @@
 """The command line: `main` runs one command.
 
-Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted, 143 stopped by SIGTERM (stj/cli/signals.py). Results go to stdout, logs to
-stderr.
+Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted, 143 stopped by SIGTERM (stj/cli/signals.py). Results go
+to stdout, logs to stderr.
 """
 
 import logging

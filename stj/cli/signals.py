@@ -1,7 +1,7 @@
 """What SIGTERM, Ctrl-C and a closed terminal do: the first of them stops the verb in an orderly way, the next ends it at once.
 
-A verb that is stopped commits what is finished, and a training asks its ranks for a checkpoint. A second signal does not wait for
-that; what was committed before is kept. A closed terminal is a SIGTERM, unless `nohup` has the process ignore it.
+A verb that is stopped commits what is finished, and a training asks its ranks for a checkpoint. A second signal does not wait
+for that; what was committed before is kept. A closed terminal is a SIGTERM, unless `nohup` has the process ignore it.
 """
 
 import os
@@ -16,7 +16,7 @@ _TERMINATED, _INTERRUPTED = 143, 130
 
 
 def handle_signals(verb: str | None) -> None:
-    """Installs the handlers. A signal that this process ignores from its start stays ignored, as in a shell's background job."""
+    """Installs the handlers. A signal that this process ignores from its start stays ignored, as in a background job."""
     stop = _Stop(verb)
     signal.signal(signal.SIGTERM, stop.terminate)
     if callable(signal.getsignal(signal.SIGINT)):

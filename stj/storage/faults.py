@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from stj.errors import StorageFailed, StjError
+from stj.errors import StjError, StorageFailed
 from stj.storage.folder import existing, is_lasting, write_failure
 from stj.storage.location import is_uri
 

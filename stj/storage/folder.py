@@ -141,10 +141,18 @@ class Folder:
                 temporary.unlink(missing_ok=True)
             _sync_directory(self.local)
 
+    def keep(self, name: str, data: bytes) -> None:
+        """Writes a file unless it has this content already."""
+        if not self.holds(name, data):
+            self.write(name, data)
+
+    def holds(self, name: str, data: bytes) -> bool:
+        """Whether a file has this content."""
+        return self.exists(name) and self.read(name) == data
+
     def write_json(self, name: str, record: Any) -> None:
         """Writes a value as JSON for people and programs: indented, in UTF-8, without escapes for non-ASCII text."""
-        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-        self.write(name, text.encode(errors="backslashreplace"))  # half a surrogate pair becomes a JSON escape
+        self.write(name, json_bytes(record))
 
     def upload(self, file: Path) -> None:
         """Copies a file of this machine into the folder under the same name; does nothing if it is there already.
@@ -232,6 +240,12 @@ class Folder:
         """The URI without its options, and the options: `s3://bucket/run`, `?region=eu-west-1`."""
         location, mark, options = self.uri.partition("?") if self.local is None else (self.uri, "", "")
         return location.rstrip("/"), mark + options
+
+
+def json_bytes(record: Any) -> bytes:
+    """The content of a file of JSON, as `Folder.write_json` writes it."""
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")  # half a surrogate pair becomes a JSON escape
 
 
 @contextmanager

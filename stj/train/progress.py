@@ -43,7 +43,7 @@ def clear_progress(folder: Folder) -> None:
 
 
 def _write(folder: Folder, name: str, record: dict[str, Any]) -> None:
-    """Writes a file. Raises StorageFailed if the disk is full: the ranks would start again and again, and nobody would see it."""
+    """Writes a file. Raises StorageFailed if the disk is full: ranks would start again and again, and nobody would see it."""
     try:
         (folder / CHECKPOINTS).write_json(name, record)
     except StorageFailed:

@@ -1,6 +1,7 @@
 """The whole loop on the real engines: Ray Data, vLLM, Ray Train and ZeRO-3, from the command line, as a user runs it."""
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -138,6 +139,47 @@ def test_a_finished_run_is_reused_and_another_config_refused_by_name(finished: P
     assert "judge.samples: 15 -> 3" in other.stderr
     assert "Traceback" not in other.stderr
     assert read_artifact(Folder.at(finished / "pairs")).state() == ("done", [])
+
+
+def files(root: Path) -> list[tuple[object, ...]]:
+    """All files below a directory, with what changes whenever one is written."""
+    states = ((path, path.stat()) for path in sorted(root.rglob("*")))
+    return [(path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for path, state in states]
+
+
+def test_a_rerun_of_a_finished_run_writes_nothing_and_loads_no_torch(finished: Path) -> None:
+    assert run(finished).returncode == 0  # the report of this config, without the benchmark
+    before = files(finished)
+    words = [sys.executable, "-X", "importtime", *command(finished)[1:]]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "Lift M_0 -> M_1" in done.stdout
+    assert files(finished) == before
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "stj.loop.iterate" in loaded
+    assert not loaded & {"torch", "transformers", "vllm"}
+
+
+def test_a_finished_run_on_a_read_only_disk_shows_its_table(finished: Path, tmp_path: Path) -> None:
+    """Also if its report is of an older version, which cannot be written anew."""
+    root = tmp_path / "run"
+    shutil.copytree(finished, root)
+    assert run(root).returncode == 0
+    report = root / "report.html"
+    newest = report.read_bytes()
+    for content in (newest, b"an older one"):
+        report.write_bytes(content)
+        before = files(root)
+        mounted = f"mount --bind {root} {root} && mount -o remount,ro,bind {root} || exit 77; exec {shlex.join(command(root))}"
+        shown = subprocess.run(["unshare", "--mount", "bash", "-c", mounted], capture_output=True, text=True, check=False)
+        if shown.returncode == 77:
+            pytest.skip("no right to mount")
+        assert shown.returncode == 0, shown.stderr
+        assert "Lift M_0 -> M_1" in shown.stdout
+        assert ("not brought up to date" in shown.stderr) == (content == b"an older one")
+        assert "Traceback" not in shown.stderr
+        assert files(root) == before
+    assert run(root).returncode == 0
+    assert report.read_bytes() == newest
 
 
 def test_a_source_that_cannot_be_read_in_the_middle_is_one_line(tmp_path: Path) -> None:

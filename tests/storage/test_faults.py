@@ -1,4 +1,4 @@
-"""Full disks in the words of the libraries that meet them. Each error is a real one, of a write to /dev/full or over a limit."""
+"""Full disks in the words of the libraries that meet them. Each error is a real one: a write to /dev/full or over a limit."""
 
 import resource
 import signal
