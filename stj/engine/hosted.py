@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stj.config import EngineConfig, ModelConfig
-from stj.engine.root_cause import start_error
+from stj.engine.root_cause import death_cause, start_error
 from stj.engine.wire import LOG_SUFFIX, Answer, Cancel, Request, Start, frame, receive
 from stj.errors import CapacityError, EngineDied, StjError
 from stj.generate import Completion, Engine, Sampling, Usage
@@ -43,6 +43,8 @@ class HostedEngine:
         self._log = log
         self._in_actor = in_actor
         self._closed = False
+        self.on_death: Callable[[str], None] | None = None
+        """Is told why the engine died, before its actor's process ends."""
         self.usage = Usage()
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Completion]] = {}
@@ -110,6 +112,7 @@ class HostedEngine:
             if not isinstance(error, EOFError):
                 traceback.print_exc()
             if self._in_actor and not self._closed:
+                await asyncio.to_thread(self._report_death)
                 os._exit(1)
         finally:
             self._writer.close()
@@ -117,6 +120,10 @@ class HostedEngine:
                 if not future.done():
                     future.set_exception(self._ended())
             self._waiting.clear()
+
+    def _report_death(self) -> None:
+        if self.on_death:
+            self.on_death(death_cause(Path(self._log)))
 
     def _hand_out(self, answer: Answer) -> None:
         future = self._waiting.pop(answer.number, None)

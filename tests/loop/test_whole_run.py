@@ -1,6 +1,7 @@
 """The whole loop on the real engines: Ray Data, vLLM, Ray Train and ZeRO-3, from the command line, as a user runs it."""
 
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -208,6 +209,23 @@ def test_a_pass_that_gets_sigterm_says_so_and_can_be_resumed(tmp_path: Path) -> 
     assert "stj: stopped by SIGTERM; run the same command again" in errors
     assert "Traceback" not in errors
     assert (tmp_path / "run" / "pairs" / "started.json").exists()
+
+
+def test_an_engine_that_is_killed_is_one_line_on_the_terminal(tmp_path: Path, mark: str) -> None:
+    """A killed engine, not its actor, in the middle of a pass."""
+    root, log = tmp_path / "run", tmp_path / "stderr"
+    before = set(engines(mark))
+    with log.open("w") as errors, running(command(root), stderr=errors, stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: bool(list((root / "pairs").glob("part-*.parquet"))), process)
+        os.kill(max(set(engines(mark)) - before), signal.SIGKILL)
+        wait_until(lambda: "an engine died" in log.read_text(), process)
+        process.terminate()
+        assert process.wait(600) == 143
+    (line,) = [line for line in log.read_text().splitlines() if "engine died" in line or "did not start" in line]
+    assert line.endswith(
+        "pairs: an engine died and starts again, with its rows (attempt 1 of 3 follows): "
+        "its process was killed; is memory short?"
+    )
 
 
 @pytest.mark.long
