@@ -47,10 +47,12 @@ _LOG_TAIL = 1 << 18  # Bytes: the autoscaler writes a few lines for each launch.
 def own_signals() -> Iterator[None]:
     """Keeps this process's handlers while Ray starts, and Ray's processes from the hang-up of a terminal that is closed.
 
-    Ray's handler of SIGTERM would end this process with code 15. Its processes would end before the driver could commit.
+    Ray's handlers of SIGTERM would end this process: that of Python with code 15, and that of C++ with a stack and an abort. Ray's
+    processes would end with the terminal, before the driver could commit.
     """
     set_handler = utils.set_sigterm_handler
     in_main = threading.current_thread() is threading.main_thread()
+    terminate = signal.getsignal(signal.SIGTERM)
     hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN) if in_main else None  # what Ray starts inherits this
     utils.set_sigterm_handler = lambda handler: None
     try:
@@ -59,6 +61,7 @@ def own_signals() -> Iterator[None]:
         utils.set_sigterm_handler = set_handler
         if in_main:
             signal.signal(signal.SIGHUP, hang_up)
+            signal.signal(signal.SIGTERM, terminate)
 
 
 class StepCallback(ExecutionCallback, ABC):  # type: ignore[misc]
