@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from stj.cli.signals import handle_signals
+from stj.cli.signals import handle_signals, skip_python_s_end
 from stj.cli.streams import fail, fail_io, open_streams, start_of_line
 from stj.cli.verbs import app
 
@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(stopped.code, int):
             raise
         code = stopped.code  # or Python would make it 120 if stdout is a terminal that was closed
+    if arguments is None:
+        skip_python_s_end(code)
     try:
         sys.stdout.flush()
     except OSError as error:

@@ -4,6 +4,7 @@ A verb that is stopped commits what is finished, and a training asks its ranks f
 for that; what was committed before is kept. A closed terminal is a SIGTERM, unless `nohup` has the process ignore it.
 """
 
+import atexit
 import os
 import signal
 from types import FrameType
@@ -54,6 +55,12 @@ def end_at_once(code: int, name: str) -> NoReturn:
         os.write(2, f"\nstj: ended at once by {name}\n".encode())  # a stream may be in use at this moment
     finally:
         os._exit(code)
+
+
+def skip_python_s_end(code: int) -> None:
+    """Has a process that was stopped end with this code, without Python's own end, in which a second signal has its default."""
+    if code in (_TERMINATED, _INTERRUPTED):
+        atexit.register(os._exit, code)
 
 
 def _hang_up(signum: int, frame: FrameType | None) -> None:

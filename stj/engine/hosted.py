@@ -20,9 +20,10 @@ from typing import Any
 from stj.config import EngineConfig, ModelConfig
 from stj.engine.root_cause import death_cause, start_error
 from stj.engine.wire import LOG_SUFFIX, Answer, Cancel, Request, Start, frame, receive
-from stj.errors import CapacityError, EngineDied, StjError
+from stj.errors import EngineDied, StjError
 from stj.generate import Completion, Engine, Sampling, Usage
 from stj.rows import Turn
+from stj.storage.private import private_folder
 
 _KEEP_LOGS_S = 7 * 24 * 3600
 _PACKAGE_PARENT = Path(__file__).parents[2]
@@ -189,11 +190,7 @@ def _new_log() -> Path:
 
 
 def _folder() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"stj-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise CapacityError(f"{folder} belongs to another user; set TMPDIR to a folder of your own")
-    return folder
+    return private_folder(Path(tempfile.gettempdir()) / f"stj-{os.getuid()}", "TMPDIR")
 
 
 def _socket_path(environment: dict[str, str], device: str, scope: str | None) -> Path:

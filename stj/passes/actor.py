@@ -17,7 +17,7 @@ from stj.config import EngineConfig, ModelConfig
 from stj.engine.hosted import HostedEngine
 from stj.engine.load import EngineLoad
 from stj.engine.start import start_engine
-from stj.errors import CheckFailed, ConfigError, EndpointError, ModelError, PassFailed, StjError
+from stj.errors import CheckFailed, ConfigError, EndpointError, ModelError, PassFailed, StjError, StorageFailed
 from stj.generate import Engine
 from stj.machine.needs import MachineNeeds
 from stj.passes.ledger import Ledger
@@ -57,7 +57,7 @@ class PassActor:
                 refuse_unfit_node(MachineNeeds(packages=packages, place=spec.place))
             starting = (spec.make_engine or _scoped_engine)(spec.model, config, seed)
             self._engine = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
-        except (CheckFailed, ConfigError, ModelError) as error:
+        except (CheckFailed, ConfigError, ModelError, StorageFailed) as error:
             self._refusal = error  # Ray Data would start an actor again whose constructor raises; the first call raises this
             return
         except StjError as error:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import ray
 import yaml
+from ray._common.utils import get_default_ray_temp_dir
 from ray._private import utils, worker
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray._private.state import state
@@ -43,12 +44,17 @@ _FAILED_LAUNCH = re.compile(r"Failed to launch \d+ nodes of type ([^:]+): (.+)")
 _LOG_TAIL = 1 << 18  # Bytes: the autoscaler writes a few lines for each launch.
 
 
+def temporary_folder() -> Path:
+    """Where a Ray that starts here puts its sockets and logs; every user's Ray takes the same name."""
+    return Path(get_default_ray_temp_dir())
+
+
 @contextmanager
 def own_signals() -> Iterator[None]:
     """Keeps this process's handlers while Ray starts, and Ray's processes from the hang-up of a terminal that is closed.
 
-    Ray's handlers of SIGTERM would end this process: that of Python with code 15, and that of C++ with a stack and an abort. Ray's
-    processes would end with the terminal, before the driver could commit.
+    Ray's handlers of SIGTERM would end this process: that of Python with code 15, and that of C++ with a stack and an abort.
+    Ray's processes would end with the terminal, before the driver could commit.
     """
     set_handler = utils.set_sigterm_handler
     in_main = threading.current_thread() is threading.main_thread()

@@ -17,10 +17,11 @@ from stj.passes.check import on_this_machine
 from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.demand import HELPER_CPUS, Demand
 from stj.passes.machines import Machines
-from stj.passes.ray_private import own_signals
+from stj.passes.ray_private import own_signals, temporary_folder
 from stj.passes.reaper import Reaper
 from stj.storage.folder import Folder
 from stj.storage.lease import sole_driver
+from stj.storage.private import refuse_others
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,11 @@ def _connect(config: RayConfig, reaper: Reaper | None = None) -> None:
 
 
 def _start_local(quiet: dict[str, Any]) -> None:
-    """Starts Ray on this machine. On a busy one, its processes may take longer than the 30 s that Ray waits."""
+    """Starts Ray on this machine. On a busy one, its processes may take longer than the 30 s that Ray waits.
+
+    Raises ConfigError if Ray's folder is another user's, who could read and change what this Ray does.
+    """
+    refuse_others(temporary_folder(), "RAY_TMPDIR")
     cpus = (os.cpu_count() or 1) + HELPER_CPUS
     for attempt in range(_START_ATTEMPTS):
         try:
