@@ -304,9 +304,10 @@ def _explain_read_failure(location: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
-        raise (StorageFailed if is_lasting(error) else StjError)(
-            f"{location}: cannot be read: {reason}. Check the name, the network and this machine's rights"
-        ) from None
+        message = f"{location}: cannot be read: {reason}. Check the name, the network and this machine's rights"
+        if is_lasting(error):
+            raise StorageFailed(f"{message}, then run the same command again") from None
+        raise StjError(message) from None
 
 
 def absolute_path(location: str) -> str:
