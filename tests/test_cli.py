@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import shlex
 import signal
@@ -265,18 +266,14 @@ def raising(error: BaseException) -> Callable[..., None]:
         (KeyboardInterrupt(), 130, "stj: interrupted; run the same command again to resume from what is committed\n"),
         (FileNotFoundError(2, "No such file", "/gone"), 1, "stj: [Errno 2] No such file: '/gone'\n"),
         (OSError(28, "No space left on device"), 1, "stj: [Errno 28] No space left on device\n"),
-        (SystemExit(143), None, ""),
+        (SystemExit(143), 143, ""),
     ],
 )
 def test_what_interrupts_a_verb_has_its_own_code(
-    error: BaseException, code: int | None, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stj.loop.iterate.run_all", raising(error))
-    if code is None:
-        with pytest.raises(SystemExit, match="143"):
-            main(["run", MINI])
-    else:
-        assert main(["run", MINI]) == code
+    assert main(["run", MINI]) == code
     assert capsys.readouterr().err == message
 
 
@@ -312,6 +309,49 @@ def test_a_signal_ends_a_verb_with_its_code_and_a_line(
         _, errors = process.communicate(timeout=60)
     assert process.returncode == code
     assert errors == f"stj: {message}{remedy}\n"
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_second_signal_ends_a_verb_at_once(signum: int, code: int) -> None:
+    """The verb cleans up for a minute; the first signal's code stays, and its clean-up ends."""
+    program = (
+        "import signal, sys, time, stj.loop.planning\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
+        "def work(*_):\n"
+        "    try:\n"
+        "        print('ready', flush=True); time.sleep(60)\n"
+        "    finally:\n"
+        "        print('cleaning up', flush=True); time.sleep(60); print('clean', flush=True)\n"
+        "stj.loop.planning.run_plan = work\n"
+        f"from stj.cli import main; sys.exit(main(['plan', {MINI!r}]))"
+    )
+    with running([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for line in ("ready\n", "cleaning up\n"):
+            assert process.stdout.readline() == line
+            process.send_signal(signum)
+        output, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert output == ""
+    assert errors.endswith(f"stj: ended at once by {'Ctrl-C' if signum == signal.SIGINT else 'SIGTERM'}\n")
+    assert "Traceback" not in errors
+
+
+def test_a_closed_terminal_stops_a_verb_as_sigterm_does() -> None:
+    """Standard output and standard error are the terminal that is closed: nothing can be written any more."""
+    program = (
+        "import os, sys, time, stj.loop.iterate\n"
+        "stj.loop.iterate.run_all = lambda *_, **__: print('ready', flush=True) or time.sleep(60)\n"
+        f"from stj.cli import main; sys.exit(main(['run', {MINI!r}]))"
+    )
+    screen, terminal = pty.openpty()
+    options = {"stdin": terminal, "stdout": terminal, "stderr": terminal, "start_new_session": True}
+    opened = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    with running([sys.executable, "-c", opened + program], **options) as process:
+        os.close(terminal)
+        assert b"ready" in os.read(screen, 100)
+        os.close(screen)
+        assert process.wait(30) == 143
 
 
 def test_a_reader_that_closes_the_pipe_is_no_failure() -> None:

@@ -1,22 +1,18 @@
 """The command line: `main` runs one command.
 
-Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted, 143 stopped by SIGTERM. Results go to stdout, logs to
-stderr.
+Exit codes: 0 done, 1 failed, 2 bad config or usage, 130 interrupted, 143 stopped by SIGTERM (stj/cli/signals.py). Results go
+to stdout, logs to stderr.
 """
 
 import logging
-import signal
 import sys
 from collections.abc import Sequence
-from functools import partial
-from types import FrameType
-from typing import NoReturn
 
 import typer
 
+from stj.cli.signals import handle_signals, skip_python_s_end
 from stj.cli.streams import fail, fail_io, open_streams, start_of_line
 from stj.cli.verbs import app
-from stj.cli.words import ending
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,8 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     form = f"{start_of_line()}%(asctime)s %(message)s"
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=form, datefmt="%H:%M:%S")
     words = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, partial(_stop, words[0] if words else None))
-    code = _run_command(words)
+    handle_signals(words[0] if words else None)
+    try:
+        code = _run_command(words)
+    except SystemExit as stopped:
+        if not isinstance(stopped.code, int):
+            raise
+        code = stopped.code  # or Python would make it 120 if stdout is a terminal that was closed
+    if arguments is None:
+        skip_python_s_end(code)
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -50,7 +53,3 @@ def _run_command(words: Sequence[str]) -> int:
 def _is_utf8(word: str) -> bool:
     """Whether a word is text. Python reads bytes that are not UTF-8 as halves of surrogate pairs, which no library takes."""
     return not any("\ud800" <= character <= "\udfff" for character in word)
-
-
-def _stop(verb: str | None, signum: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(fail(ending("stopped by SIGTERM", verb), 143))

@@ -30,6 +30,8 @@ def fail(message: str, exit_code: int) -> int:
         print(f"{start_of_line()}stj: {visible_line(message)}", file=sys.stderr, flush=True)
     except OSError:  # A full disk, or a terminal that was closed: the exit code still counts.
         _discard(sys.stderr)
+    except RuntimeError:  # A signal came while this very stream was written.
+        pass
     return exit_code
 
 

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from stj.config import EngineConfig, ModelConfig
-from stj.engine.root_cause import start_error
+from stj.engine.root_cause import death_cause, start_error
 from stj.engine.wire import LOG_SUFFIX, Answer, Cancel, Request, Start, frame, receive
-from stj.errors import CapacityError, EngineDied, StjError
+from stj.errors import EngineDied, StjError
 from stj.generate import Completion, Engine, Sampling, Usage
 from stj.rows import Turn
+from stj.storage.private import private_folder
 
 _KEEP_LOGS_S = 7 * 24 * 3600
 _PACKAGE_PARENT = Path(__file__).parents[2]
@@ -43,6 +44,8 @@ class HostedEngine:
         self._log = log
         self._in_actor = in_actor
         self._closed = False
+        self.on_death: Callable[[str], None] | None = None
+        """Is told why the engine died, before its actor's process ends."""
         self.usage = Usage()
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Completion]] = {}
@@ -110,6 +113,7 @@ class HostedEngine:
             if not isinstance(error, EOFError):
                 traceback.print_exc()
             if self._in_actor and not self._closed:
+                await asyncio.to_thread(self._report_death)
                 os._exit(1)
         finally:
             self._writer.close()
@@ -117,6 +121,10 @@ class HostedEngine:
                 if not future.done():
                     future.set_exception(self._ended())
             self._waiting.clear()
+
+    def _report_death(self) -> None:
+        if self.on_death:
+            self.on_death(death_cause(Path(self._log)))
 
     def _hand_out(self, answer: Answer) -> None:
         future = self._waiting.pop(answer.number, None)
@@ -182,11 +190,7 @@ def _new_log() -> Path:
 
 
 def _folder() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"stj-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise CapacityError(f"{folder} belongs to another user; set TMPDIR to a folder of your own")
-    return folder
+    return private_folder(Path(tempfile.gettempdir()) / f"stj-{os.getuid()}", "TMPDIR")
 
 
 def _socket_path(environment: dict[str, str], device: str, scope: str | None) -> Path:

@@ -52,6 +52,14 @@ def start_error(model: ModelConfig, config: EngineConfig, reported: str, log: Pa
     return ModelError(f"{model.label}: vLLM cannot load it: {text} {where}")
 
 
+def death_cause(log: Path) -> str:
+    """Why the processes of a running engine ended, from their log, which a process that was killed leaves empty."""
+    cause = root_cause("", log.read_text(errors="replace") if log.exists() else "")
+    if not cause:
+        return "its process was killed; is memory short?"
+    return f"{cause if len(cause) <= _LONGEST else f'{cause[:_LONGEST]}...'} (log: {log} on {gethostname()})"
+
+
 def root_cause(reported: str, log: str) -> str:
     """The exception that names the cause: the one reported, or the first in the log if that one only points to another."""
     if reported and not _REPORT.search(reported):

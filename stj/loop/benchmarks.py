@@ -89,9 +89,14 @@ class BenchmarkPhase(Phase):
         for phase in phases:
             phase.write_scores()
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the scores are there."""
+        return self.artifact.folder.exists(SCORES)
+
     def clean_up(self) -> None:
         """Writes the scores, if a kill came before them."""
-        if not self.artifact.folder.exists(SCORES):
+        if not self.in_order:
             self.write_scores()
 
     def write_scores(self) -> None:

@@ -34,7 +34,6 @@ from stj.storage.artifacts import artifacts_to_make
 from stj.storage.folder import Folder
 from stj.storage.probe import probe
 from stj.text import gigabytes
-from stj.train.check import check_model
 
 _ROLES = ("generator", "first_judge", "seed")
 
@@ -126,6 +125,8 @@ def _requests(use: ModelUse, config: Config) -> Iterator[LongestRequest]:
 
 
 def _check_training(use: ModelUse, config: Config) -> str:
+    from stj.train.check import check_model  # torch and transformers take seconds, and a finished run needs neither
+
     directory = check_model(use.model, config.train.lora)
     return check_examples(config, load_tokenizer(directory, use.model.path))
 

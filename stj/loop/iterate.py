@@ -12,6 +12,7 @@ from stj.errors import StjError
 from stj.findings import Finding, require
 from stj.loop.benchmarks import unused_settings
 from stj.loop.doctor import diagnose_here, engine_paths, examine, trainings_among
+from stj.loop.finished import finished_summary
 from stj.loop.kinds import TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Iteration, Run
@@ -69,7 +70,10 @@ def iterate(iteration: Iteration, make: Make) -> None:
 
 @contextmanager
 def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: bool) -> Iterator[Make]:
-    """Gives a function that makes these phases, with their inputs checked before Ray starts; writes the report afterwards."""
+    """Gives a function that makes these phases, with their inputs checked before Ray starts; shows the tables afterwards.
+
+    Writes the report. If all phases are done, no driver is kept out, and nothing is written that would not change.
+    """
     to_make = artifacts_to_make([phase.artifact for phase in phases], overwrite=overwrite)
     missing = [phase for phase in phases if phase.artifact in to_make]
     config, lost = run.config, without_weights(run, missing)
@@ -80,22 +84,26 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
             print_line("heldout.path=null, benchmarks=[]: no judge will be measured")
         if unused := unused_settings(config):
             print_line(f"benchmarks: {unused}")
-    with driver_session(run.folder, config.ray, _demands(config, missing)), _checked_nodes(run, missing):
-        require(_link_findings(config, missing))
-        write_run_config(run)
 
-        def make(phase: Phase) -> None:
-            if phase.name in lost:
-                print_line(f"{phase.name}: {lost[phase.name]}")
-                return
-            if isinstance(phase, TrainingPhase):
-                remove_older_models(run, print_line)  # before the next model takes its room
-            make_phase(phase, print_line, missing, overwrite=overwrite)
+    def make(phase: Phase) -> None:
+        if phase.name in lost:
+            print_line(f"{phase.name}: {lost[phase.name]}")
+            return
+        if missing and isinstance(phase, TrainingPhase):
+            remove_older_models(run, print_line)  # before the next model takes its room
+        make_phase(phase, print_line, missing, overwrite=overwrite)
 
+    if missing:
+        with driver_session(run.folder, config.ray, _demands(config, missing)), _checked_nodes(run, missing):
+            require(_link_findings(config, missing))
+            write_run_config(run)
+            yield make
+            remove_older_models(run, print_line)
+            summary = RunSummary.of(run)
+            write_report(run.folder, summary.facts, summary.judges, summary.where)
+    else:
         yield make
-        remove_older_models(run, print_line)
-        summary = RunSummary.of(run)
-        write_report(run.folder, summary.facts, summary.judges, summary.where)
+        summary = finished_summary(run, [phase for phase in phases if phase.name not in lost], print_line)
     for number, table in enumerate(tables(summary.judges)):
         if number:
             print_line("")
@@ -119,7 +127,8 @@ def make_phase(phase: Phase, print_line: Show, missing: Collection[Phase], *, ov
         phase.run()
         print_line(f"{phase.name}: {phase.summary()} ({time.monotonic() - started:.0f} s)")
         return
-    phase.clean_up()
+    if missing:
+        phase.clean_up()
     if phase in missing:
         print_line(f"{phase.name}: {phase.summary()} (in the same pass)")
     else:

@@ -250,6 +250,11 @@ class TrainingPhase(Phase):
             done_models=self.done_models,
         )
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the checkpoints are gone."""
+        return not (self.artifact.folder.parent / CHECKPOINTS).exists()
+
     def clean_up(self) -> None:
         """Removes the checkpoints: a kill can come after the model is done and before they are removed."""
         (self.artifact.folder.parent / CHECKPOINTS).remove()

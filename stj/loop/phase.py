@@ -30,6 +30,11 @@ class Phase(ABC):
         """Raises StjError if later phases cannot build on the finished artifact."""
         return
 
+    @property
+    def in_order(self) -> bool:
+        """Whether nothing is left to clean up."""
+        return True
+
     def clean_up(self) -> None:
         """Puts in order what a kill may have left beside the finished artifact."""
         return

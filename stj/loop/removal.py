@@ -12,7 +12,7 @@ from stj.loop.benchmarks import BenchmarkPhase
 from stj.loop.kinds import PassPhase, TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Iteration, Run
-from stj.models.removed import removal_note, remove_weights
+from stj.models.removed import files_to_remove, removal_note, remove_weights
 from stj.text import Show, gigabytes
 from stj.train.job import CHECKPOINTS
 
@@ -25,14 +25,20 @@ def remove_older_models(run: Run, print_line: Show) -> None:
 
     A model that has itself something left to judge, such as a benchmark that was added later, stays.
     """
+    for training, newest in older_models(run):
+        _remove(training, f"by keep_models=last, once M_{newest} had judged", print_line)
+
+
+def older_models(run: Run) -> Iterator[tuple[TrainingPhase, int]]:
+    """The trainings whose weights are to be removed, and the newest judge that has judged."""
     judged = [judge for judge in range(1, run.config.iterations + 1) if _has_judged(run, judge)]
     if run.config.keep_models == "all" or not judged:
         return
     for judge in judged:
         if judge <= judged[-1] - _NEWEST:
             for training in _trainings(run.iterations[judge - 1]):
-                if training.artifact.state()[0] == "done":
-                    _remove(training, f"by keep_models=last, once M_{judged[-1]} had judged", print_line)
+                if training.artifact.state()[0] == "done" and files_to_remove(training.artifact.folder):
+                    yield training, judged[-1]
 
 
 def _has_judged(run: Run, judge: int) -> bool:

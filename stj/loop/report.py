@@ -18,7 +18,7 @@ from stj.loop.heldout import HeldoutScores
 from stj.loop.measures import BenchmarkReport, JudgeComparison
 from stj.loop.plots import Line, bar_plot, line_plot, split_plot
 from stj.loop.where import Where
-from stj.storage.folder import Folder
+from stj.storage.folder import Folder, json_bytes
 from stj.verdict import PARSERS, Parser
 
 _NONE = "–"
@@ -89,16 +89,21 @@ def lift(iterations: Sequence[IterationReport]) -> str:
 def write_report(
     folder: Folder, run: dict[str, Any], iterations: Sequence[IterationReport], where: Where | None = None
 ) -> None:
-    """Writes report.json and report.html.
+    """Writes report.json and report.html, unless they hold the same already.
 
     `where` says where the judges are wrong.
     `run` holds JSON values: facts about the run, its resolved settings as `config`, and a few judgments to show as `samples`.
     A sample has instruction, chosen, rejected, judge, thought, text, verdict and winner.
     """
-    where = where or Where()
+    for name, content in report_files(run, iterations, where or Where()).items():
+        folder.keep(name, content)
+
+
+def report_files(run: dict[str, Any], iterations: Sequence[IterationReport], where: Where) -> dict[str, bytes]:
+    """The content of the report's files, by name."""
     record = {"run": run, "iterations": [asdict(iteration) for iteration in iterations], "where": where.plain()}
-    folder.write_json("report.json", record)
-    folder.write("report.html", html(run, iterations, where).encode(errors="backslashreplace"))
+    page = html(run, iterations, where).encode(errors="backslashreplace")
+    return {"report.json": json_bytes(record), "report.html": page}
 
 
 def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: Where | None = None) -> str:

@@ -12,7 +12,7 @@ from stj.loop.phases import Run
 from stj.models.removed import removal_note
 from stj.storage.artifacts import State, plain
 from stj.storage.folder import Folder
-from stj.storage.sealed import read_sealed, write_sealed
+from stj.storage.sealed import read_sealed, sealed_bytes
 from stj.text import Passage, Span
 
 RUN_CONFIG = "config.json"
@@ -54,8 +54,13 @@ def phase_states(phases: Sequence[Phase]) -> list[PhaseState]:
 
 
 def write_run_config(run: Run) -> None:
-    """Writes the run's config into its directory: `stj status RUN` then needs no config file."""
-    write_sealed(run.folder, RUN_CONFIG, {"config": plain(run.config)})
+    """Writes the run's config into its directory, if it is another one: `stj status RUN` then needs no config file."""
+    run.folder.keep(RUN_CONFIG, run_config(run))
+
+
+def run_config(run: Run) -> bytes:
+    """The content of the file with the run's config."""
+    return sealed_bytes({"config": plain(run.config)})
 
 
 def read_run_config(folder: Folder) -> Config:

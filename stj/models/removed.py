@@ -28,18 +28,24 @@ def removal_note(folder: Folder) -> str | None:
         return f"its {REMOVED} is damaged and does not say why"
 
 
+def files_to_remove(folder: Folder) -> dict[str, int]:
+    """The files of a model that go with its weights, with their bytes; empty if they are gone."""
+    return {name: size for name, size in folder.sizes().items() if name not in _STAY}
+
+
 def remove_weights(folder: Folder, why: str) -> int | None:
     """Removes all files of a model except its manifest; returns their bytes, None if a process uses the model.
 
     The config goes first: what a kill leaves is no model.
     """
+    sizes = files_to_remove(folder)
+    if not sizes:
+        return 0
     local = folder.local
     with unheld(local / MANIFEST) if local else nullcontext(True) as free:
         if not free:
             return None
-        sizes = {name: size for name, size in folder.sizes().items() if name not in _STAY}
-        if sizes:
-            write_sealed(folder, REMOVED, {"why": why})
+        write_sealed(folder, REMOVED, {"why": why})
         for name in sorted(sizes, key=lambda name: name not in _SHOWS_A_MODEL):
             folder.delete(name)
         return sum(sizes.values())

@@ -5,17 +5,19 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, NoReturn
 
 import pyarrow as pa
 import ray
+from ray.exceptions import RayError
 
 from stj.config import EngineConfig, ModelConfig
+from stj.engine.hosted import HostedEngine
 from stj.engine.load import EngineLoad
 from stj.engine.start import start_engine
-from stj.errors import CheckFailed, ConfigError, EndpointError, ModelError, PassFailed, StjError
+from stj.errors import CheckFailed, ConfigError, EndpointError, ModelError, PassFailed, StjError, StorageFailed
 from stj.generate import Engine
 from stj.machine.needs import MachineNeeds
 from stj.models.digests import refuse_other_weights
@@ -30,6 +32,7 @@ from stj.stages.runner import RequestSeeds, run_stages
 _TRIES = 3  # Quarantine a row after this many engine deaths; on its last try it has the engine alone.
 _SUSPECT_SHARE = 8  # Rows that an engine died with take 1/8 of the next engine: few are left to be tried alone.
 _HEARTBEAT_S = 1.0
+_LAST_WORDS_S = 5.0  # Seconds for the registry to take the cause of an engine's death; then the actor ends without.
 
 
 class PassActor:
@@ -46,7 +49,7 @@ class PassActor:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
         self._slots = EngineSlots(config.rows_in_flight)
-        node = ray.get_runtime_context().get_node_id()
+        self._actor, node = ray.get_runtime_context().get_actor_id(), ray.get_runtime_context().get_node_id()
         self._journal = RowJournal(registry, node)
         seed = spec.seed + _earlier_starts(registry, config)  # engines with the same seed would draw the same samples
         self._refusal: StjError | None = None
@@ -57,9 +60,14 @@ class PassActor:
                 refuse_other_weights(spec.model, spec.weights)
             starting = (spec.make_engine or _scoped_engine)(spec.model, config, seed)
             self._engine = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
-        except (CheckFailed, ConfigError, ModelError) as error:
+        except (CheckFailed, ConfigError, ModelError, StorageFailed) as error:
             self._refusal = error  # Ray Data would start an actor again whose constructor raises; the first call raises this
             return
+        except StjError as error:
+            ray.get(registry.record_failed_start.remote(str(error), config.start_attempts))
+            raise
+        if isinstance(self._engine, HostedEngine):
+            self._engine.on_death = self._record_death
         registry.record_start.remote()
         self._load = EngineLoad(self._engine, config.slots)
         if not spec.model.endpoint:  # an API has room at any time, and each surplus sample has its price
@@ -89,6 +97,11 @@ class PassActor:
     def __del__(self) -> None:
         if hasattr(self, "_engine"):
             self._engine.close()
+
+    def _record_death(self, cause: str) -> None:
+        """Leaves word of the engine's death; this process ends next, and Ray restarts it."""
+        with suppress(RayError):
+            ray.get(self._registry.record_death.remote(self._actor, cause), timeout=_LAST_WORDS_S)
 
     def _engine_deaths(self, rows: Sequence[Row]) -> list[int]:
         """How many engines died with each row, not counting those lost with their whole machine: no row causes that."""
@@ -194,7 +207,9 @@ def _earlier_starts(registry: Any, config: EngineConfig) -> int:
     Raises PassFailed if each start killed the engine's process: Ray would restart it forever. Ray Data limits how often a
     constructor may raise, but not how often its process may be killed. The kernel kills processes if memory is short.
     """
-    earlier, attempts = ray.get(registry.record_start_attempt.remote(ray.get_runtime_context().get_actor_id()))
+    context = ray.get_runtime_context()
+    starting = registry.record_start_attempt.remote(context.get_actor_id(), context.get_node_id(), config.start_attempts)
+    earlier, attempts = ray.get(starting)
     if attempts > config.start_attempts:
         raise PassFailed(
             f"an engine's process was killed in each of engine.start_attempts={config.start_attempts} starts; if memory is "

@@ -6,18 +6,20 @@ tests/passes/test_ray_private.py names each one and fails by that name. No other
 import json
 import os
 import re
+import signal
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import ray
 import yaml
-from ray._private import worker
+from ray._common.utils import get_default_ray_temp_dir
+from ray._private import utils, worker
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray._private.state import state
 from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
@@ -40,6 +42,32 @@ _NO_ID = b"\xff"  # Ray fills an id that is not set with this byte, or leaves it
 _DEAD = NodeStatus.Value("DEAD")
 _FAILED_LAUNCH = re.compile(r"Failed to launch \d+ nodes of type ([^:]+): (.+)")
 _LOG_TAIL = 1 << 18  # Bytes: the autoscaler writes a few lines for each launch.
+
+
+def temporary_folder() -> Path:
+    """Where a Ray that starts here puts its sockets and logs; every user's Ray takes the same name."""
+    return Path(get_default_ray_temp_dir())
+
+
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """Keeps this process's handlers while Ray starts, and Ray's processes from the hang-up of a terminal that is closed.
+
+    Ray's handlers of SIGTERM would end this process: that of Python with code 15, and that of C++ with a stack and an abort.
+    Ray's processes would end with the terminal, before the driver could commit.
+    """
+    set_handler = utils.set_sigterm_handler
+    in_main = threading.current_thread() is threading.main_thread()
+    terminate = signal.getsignal(signal.SIGTERM)
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN) if in_main else None  # what Ray starts inherits this
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = set_handler
+        if in_main:
+            signal.signal(signal.SIGHUP, hang_up)
+            signal.signal(signal.SIGTERM, terminate)
 
 
 class StepCallback(ExecutionCallback, ABC):  # type: ignore[misc]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stj.passes.ledger import Ledger
+from stj.passes.restarts import EngineRestart
 
 _SILENCE_S = 10.0  # A running engine reports every second.
 
@@ -26,6 +27,10 @@ class PassRegistry:
         self._spent: dict[str, Ledger] = {}
         self._starts = 0
         self._unfinished_starts: Counter[str] = Counter()
+        self._failed_starts = 0
+        self._homes: dict[str, str] = {}
+        self._last_words: dict[str, str] = {}
+        self._restarts: list[EngineRestart] = []
         self._refusal = ""
         self._engines = (0, 0)
         self._waits = ""
@@ -41,18 +46,39 @@ class PassRegistry:
 
         return expected_packages()
 
-    def record_start_attempt(self, actor: str) -> tuple[int, int]:
-        """Records that an actor starts its engine.
+    def record_start_attempt(self, actor: str, machine: str = "", most: int = 0) -> tuple[int, int]:
+        """Records that an actor starts its engine on a machine. If it did so before, the engine died, and Ray restarts it.
 
         Returns the attempts of all actors before this one, and the most attempts of one actor since an engine last started.
         """
         self._starts += 1
         self._unfinished_starts[actor] += 1
+        attempt = self._unfinished_starts[actor]
+        if actor in self._homes and attempt <= most:
+            cause = self._last_words.pop(actor, "")
+            self._restarts.append(EngineRestart(machine=self._homes[actor], cause=cause, attempt=attempt, attempts=most))
+        self._homes[actor] = machine
         return self._starts - 1, max(self._unfinished_starts.values())
 
     def record_start(self) -> None:
         """Records that an engine has started, which shows that engines can start."""
         self._unfinished_starts.clear()
+        self._failed_starts = 0
+
+    def record_failed_start(self, cause: str, most: int) -> None:
+        """Records that an engine did not start. Ray Data starts another one, unless this was the last attempt."""
+        self._failed_starts += 1
+        if self._failed_starts < most:
+            attempt = self._failed_starts + 1
+            self._restarts.append(EngineRestart(machine=None, cause=cause, attempt=attempt, attempts=most))
+
+    def record_death(self, actor: str, cause: str) -> None:
+        """Records the last words of an actor whose engine has died."""
+        self._last_words[actor] = cause
+
+    def restarts(self, known: int) -> list[EngineRestart]:
+        """The engines that died or did not start, after those that are known."""
+        return self._restarts[known:]
 
     def record_rows(self, machine: str, begun: Sequence[str], ended: Sequence[str]) -> None:
         """Records rows that begin on an engine of this machine, and rows that ended there without an engine's death."""

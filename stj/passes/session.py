@@ -2,11 +2,9 @@
 
 import logging
 import os
-import signal
 import socket
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -19,8 +17,11 @@ from stj.passes.check import on_this_machine
 from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.demand import HELPER_CPUS, Demand
 from stj.passes.machines import Machines
+from stj.passes.ray_private import own_signals, temporary_folder
+from stj.passes.reaper import Reaper
 from stj.storage.folder import Folder
 from stj.storage.lease import sole_driver
+from stj.storage.private import refuse_others
 
 log = logging.getLogger(__name__)
 
@@ -93,35 +94,41 @@ def joined_machines(config: RayConfig) -> Machines:
 
 @contextmanager
 def joined_cluster(config: RayConfig) -> Iterator[None]:
-    """Starts or joins Ray, and leaves it at the end; waits for nothing. Raises CapacityError if no cluster answers."""
-    _connect(config)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    """Starts or joins Ray, and leaves it at the end; waits for nothing. Raises CapacityError if no cluster answers.
+
+    A Ray that was started here ends with this process, even if this process is killed.
+    """
+    with closing(Reaper()) if on_this_machine(config) else nullcontext() as reaper:
+        _connect(config, reaper)
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
-def _connect(config: RayConfig) -> None:
-    local = on_this_machine(config)
+def _connect(config: RayConfig, reaper: Reaper | None = None) -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future default, without its warning
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}  # their logs are in Ray's dashboard and session folder
-    if not local:
+    if reaper is None:
         _probe(config.address)
-    stop_handler = signal.getsignal(signal.SIGTERM)
     try:
-        if local:
-            _start_local(quiet)
-        else:
-            ray.init(address="auto" if in_ray_job() else config.address, **quiet)
+        with own_signals():
+            if reaper:
+                with reaper.marking():
+                    _start_local(quiet)
+            else:
+                ray.init(address="auto" if in_ray_job() else config.address, **quiet)
     except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
         raise _unreachable(config.address, error) from None
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop_handler)  # Ray's own handler prints a stack and ends with code 15
 
 
 def _start_local(quiet: dict[str, Any]) -> None:
-    """Starts Ray on this machine. On a busy one, its processes may take longer than the 30 s that Ray waits."""
+    """Starts Ray on this machine. On a busy one, its processes may take longer than the 30 s that Ray waits.
+
+    Raises ConfigError if Ray's folder is another user's, who could read and change what this Ray does.
+    """
+    refuse_others(temporary_folder(), "RAY_TMPDIR")
     cpus = (os.cpu_count() or 1) + HELPER_CPUS
     for attempt in range(_START_ATTEMPTS):
         try:

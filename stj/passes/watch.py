@@ -14,6 +14,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from stj.passes.engine_waits import EngineWaits
 from stj.passes.ledger import Ledger
 from stj.passes.metrics import PassMetrics
+from stj.passes.nodes import live_nodes
 from stj.passes.progress import Progress
 from stj.passes.routes import StreamCommitter
 from stj.passes.spec import Pass
@@ -52,6 +53,7 @@ class PassWatch(threading.Thread):
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._last_error = ""
+        self._restarts = 0
         self._logged_at = time.monotonic()
         self._log_interval_s = log_interval_s
         self._print(self._line())
@@ -67,6 +69,7 @@ class PassWatch(threading.Thread):
                 with self._lock:
                     self._update()
                     self._commit_due()
+                self._log_restarts()
             except Exception as error:
                 if str(error) != self._last_error:
                     log.warning("%s: not committed for now: %s", self._progress.name, error)
@@ -103,6 +106,14 @@ class PassWatch(threading.Thread):
         in_flight, spent = ray.get(self._registry.snapshot.remote(), timeout=timeout_s)
         self._committer.spend(spent)
         return in_flight, spent
+
+    def _log_restarts(self) -> None:
+        """Logs each engine that died or did not start, once."""
+        restarts = ray.get(self._registry.restarts.remote(self._restarts), timeout=_LAST_ANSWER_TIMEOUT_S)
+        self._restarts += len(restarts)
+        machines = {node["NodeID"] for node in live_nodes()} if restarts else set()
+        for restart in restarts:
+            log.warning("%s: %s", self._progress.name, restart.line(machines))
 
     def _look_at_machines(self) -> None:
         """Finds out what missing engines wait for. It takes no lock, because the cluster's head may answer late."""
@@ -147,5 +158,6 @@ class PassWatch(threading.Thread):
         self.join()
         with suppress(Exception):  # after an error the registry may be gone too; the rows matter more than their cost
             self._spend(_LAST_ANSWER_TIMEOUT_S)
+            self._log_restarts()
         self._engine_waits.end()
         self._live_line.clear()

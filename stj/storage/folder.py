@@ -30,8 +30,12 @@ from stj.storage.location import check_location, is_uri
 PACKAGE_SCHEME = "package://"
 _PART_BYTES = 1 << 26  # Upload parts of 64 MiB: S3 allows 10,000 parts a file, so files of up to 640 GB.
 _PARTS_AT_ONCE = 8  # Wait for the network after this many parts: at most 512 MiB are in memory.
-_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
-"""Failures of a write that do not heal: full, over the quota, read-only, not allowed, too large for the disk."""
+_LASTING = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG),
+    *(errno.EIO, errno.EUCLEAN, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOTCONN),
+}
+"""Failures that do not heal: full, over the quota, read-only, not allowed, too large for the disk; and a disk or mount that is
+broken or gone. Work that goes on with a broken disk loses more of it."""
 _REFUSED = re.compile("ACCESS_DENIED|NO_SUCH_BUCKET|QuotaExceeded|InsufficientCapacity")  # Arrow's words for a store's answer
 _LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _SECRET = re.compile("key|secret|token|password", re.IGNORECASE)
@@ -135,10 +139,18 @@ class Folder:
                 temporary.unlink(missing_ok=True)
             _sync_directory(self.local)
 
+    def keep(self, name: str, data: bytes) -> None:
+        """Writes a file unless it has this content already."""
+        if not self.holds(name, data):
+            self.write(name, data)
+
+    def holds(self, name: str, data: bytes) -> bool:
+        """Whether a file has this content."""
+        return self.exists(name) and self.read(name) == data
+
     def write_json(self, name: str, record: Any) -> None:
         """Writes a value as JSON for people and programs: indented, in UTF-8, without escapes for non-ASCII text."""
-        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-        self.write(name, text.encode(errors="backslashreplace"))  # half a surrogate pair becomes a JSON escape
+        self.write(name, json_bytes(record))
 
     def upload(self, file: Path) -> None:
         """Copies a file of this machine into the folder under the same name; does nothing if it is there already.
@@ -228,6 +240,12 @@ class Folder:
         return location.rstrip("/"), mark + options
 
 
+def json_bytes(record: Any) -> bytes:
+    """The content of a file of JSON, as `Folder.write_json` writes it."""
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")  # half a surrogate pair becomes a JSON escape
+
+
 @contextmanager
 def workspace(folder: Folder) -> Iterator[Path]:
     """A directory of this machine in which to prepare files before `Folder.upload`.
@@ -251,8 +269,12 @@ def explain_write_failure(location: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        lasting = error.errno in _LASTING or _REFUSED.search(str(error)) is not None
-        raise write_failure(location, error.strerror or str(error), lasting=lasting) from None
+        raise write_failure(location, error.strerror or str(error), lasting=is_lasting(error)) from None
+
+
+def is_lasting(error: OSError) -> bool:
+    """Whether only a person can help: trying again meets the same failure."""
+    return error.errno in _LASTING or _REFUSED.search(str(error)) is not None
 
 
 def write_failure(location: str, reason: str, *, lasting: bool) -> StjError:
@@ -280,7 +302,10 @@ def explain_read_failure(location: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
-        raise StjError(f"{location}: cannot be read: {reason}. Check the name, the network and this machine's rights") from None
+        message = f"{location}: cannot be read: {reason}. Check the name, the network and this machine's rights"
+        if is_lasting(error):
+            raise StorageFailed(f"{message}, then run the same command again") from None
+        raise StjError(message) from None
 
 
 def absolute_path(location: str) -> str:

@@ -136,7 +136,7 @@ def _stop_the_work(ended: threading.Event) -> None:
     """
     main = threading.main_thread().ident
     assert main is not None
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    if callable(signal.getsignal(signal.SIGINT)):
         signal.pthread_kill(main, signal.SIGINT)
         return
     handler = signal.getsignal(signal.SIGTERM)

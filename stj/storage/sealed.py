@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stj.errors import ArtifactError
-from stj.storage.folder import Folder
+from stj.storage.folder import Folder, json_bytes
 
 FORMAT = 2
 """Of all records; 1 had no hashes."""
@@ -20,8 +20,13 @@ _DIGEST = "sha256"
 
 def write_sealed(folder: Folder, name: str, record: Mapping[str, Any]) -> None:
     """Writes a record with its format and its hash, atomically."""
+    folder.write(name, sealed_bytes(record))
+
+
+def sealed_bytes(record: Mapping[str, Any]) -> bytes:
+    """The content of the file that `write_sealed` writes."""
     whole = {"format": FORMAT, **record}
-    folder.write_json(name, {**whole, _DIGEST: _digest(whole)})
+    return json_bytes({**whole, _DIGEST: _digest(whole)})
 
 
 def read_sealed(folder: Folder, name: str, remedy: str) -> dict[str, Any]:

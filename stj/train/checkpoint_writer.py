@@ -8,7 +8,6 @@ error of one thread ends all ranks.
 """
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +22,8 @@ import torch
 import torch.distributed as dist
 
 from stj.storage.artifacts import MANIFEST
-from stj.storage.folder import Folder, explain_write_failure, workspace, write_failure
+from stj.storage.faults import storage_fault
+from stj.storage.folder import Folder, explain_write_failure, workspace
 from stj.storage.sealed import write_sealed
 from stj.train.checkpoint import hash_and_sync, rng_state
 from stj.train.committed import Checkpoint, prune
@@ -33,7 +33,6 @@ from stj.train.snapshot import FileStates, HostMemory, snapshot
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.2  # Ranks that wait for a checkpoint meet at least this often.
-_TORCH_WRITER = re.compile("PytorchStreamWriter|inline_container")  # its failures are RuntimeErrors that name its source file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +162,6 @@ def _explained(directory: Path) -> Iterator[None]:
         with explain_write_failure(str(directory)):
             yield
     except RuntimeError as error:
-        if not _TORCH_WRITER.search(str(error)):
-            raise
-        raise write_failure(str(directory), "the disk took only a part of a checkpoint", lasting=True) from None
+        if fault := storage_fault(error, [str(directory)]):
+            raise fault from None
+        raise

@@ -1,11 +1,12 @@
 """Training as one call: ranks under Ray Train, which restarts them from the last checkpoint when one dies."""
 
 import os
+import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 
 from stj.config import ModelConfig, RayConfig, TrainConfig
-from stj.errors import CapacityError, ModelError, StjError, Stopped, TrainingFailed
+from stj.errors import CapacityError, ModelError, StjError, Stopped, StorageFailed, TrainingFailed
 from stj.machine.needs import MachineNeeds
 from stj.machine.packages import expected_packages
 from stj.machine.place import SharedPlace, shared
 from stj.models.locate import model_identity
 from stj.storage.artifacts import Artifact
+from stj.storage.faults import storage_fault
 from stj.storage.folder import Folder, workspace
 from stj.text import LiveLine
 from stj.train.committed import committed
@@ -43,6 +45,7 @@ from stj.train.watch import TrainingWatch
 
 _UNKNOWN_ROOM = TrainingRoom()
 _SAY_EVERY_S = 2.0  # Seconds between two looks at what ranks wait for.
+_SHARED_MEMORY = "/dev/shm"
 _LOOK_S = 60.0  # Ray looks this long for machines, then again: the deadline is checked in between.
 
 
@@ -91,7 +94,8 @@ class _RankStarts(RankCallback):
             waits = self._waiting()
             if waits and self._searching_since is not None:  # they have not started in the meantime
                 self._waits = waits
-                self._write_progress(f"{STARTING}: {waits}")
+                with suppress(StorageFailed):  # the next start of the ranks raises it
+                    self._write_progress(f"{STARTING}: {waits}")
             time.sleep(_SAY_EVERY_S)
 
     def running(self) -> None:
@@ -289,6 +293,15 @@ def _rank(settings: dict[str, _RankCall]) -> TrainResult | StjError:
         return run_rank(job, lambda: poll_stop() or _drain_notice(call.driver_node), gauges(job.folder))
     except (TrainingFailed, ModelError, Stopped) as error:
         return error
+    except Exception as error:  # libraries have words of their own for a full disk
+        if fault := storage_fault(error, _written_places(job)):
+            raise fault from None  # the ranks would only start again to meet it again
+        raise
+
+
+def _written_places(job: TrainingJob) -> list[str]:
+    """Where a rank writes: the run, its scratch disk, and what ranks of one machine share."""
+    return [job.folder, tempfile.gettempdir(), _SHARED_MEMORY]
 
 
 def _drain_notice(driver_node: str) -> Notice | None:
@@ -300,4 +313,6 @@ def _drain_notice(driver_node: str) -> Notice | None:
 def _user_error(error: ray.train.TrainingFailedError, job: TrainingJob) -> StjError:
     """The error for the user."""
     raised = storage_failure(error) or controller_error(error)
+    if raised is not None and not isinstance(raised, StjError):
+        raised = storage_fault(raised, _written_places(job)) or raised
     return raised if isinstance(raised, StjError) else TrainingFailed(f"training of {job.model} failed: {failure_cause(error)}")

@@ -99,7 +99,7 @@ def stop_poll(checkpoints: Folder, run: str) -> PollNotice:
             with suppress(StjError, OSError):  # an unreachable store; the next look may reach it
                 request = json.loads(checkpoints.read(_FILE)) if checkpoints.exists(_FILE) else {}
                 if request.get("run") == run:  # not one that an earlier driver left
-                    notice = Notice(request["by"], end=True)
+                    notice = Notice(time.time() + request["seconds"], end=True)  # the driver's machine may have another time
         return notice
 
     return poll
@@ -127,7 +127,7 @@ def asking_to_stop(checkpoints: Folder, run: str, notice_s: float) -> Iterator[N
         signal.signal(signal.SIGTERM, at_once)
         signal.setitimer(signal.ITIMER_REAL, left)
         try:
-            checkpoints.write(_FILE, json.dumps({"run": run, "by": time.time() + left}).encode())
+            checkpoints.write(_FILE, json.dumps({"run": run, "seconds": left}).encode())
         except (StjError, OSError):
             at_once(signum, frame)
 

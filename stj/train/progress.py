@@ -4,15 +4,16 @@
     checkpoints/restarts.json   one line for each restart of the ranks, with its cause; the controller writes it
 
 They are files because the logs of other processes do not reach the driver. Files work on a disk and in an object store, from
-any machine. A training never fails because of them: what cannot be written is left out. They do not slow it either: a training
-writes about five of them, some 50 ms each in an object store. They go with the checkpoints when the training is done.
+any machine. A store that does not answer for a moment is no reason to lose a training: the file is left out. A full disk is: no
+checkpoint would fit either. The files do not slow a training: it writes about five of them, some 50 ms each in an object store.
+They go with the checkpoints when the training is done.
 """
 
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from stj.errors import StjError
+from stj.errors import StjError, StorageFailed
 from stj.storage.folder import Folder
 from stj.train.job import CHECKPOINTS
 
@@ -42,5 +43,10 @@ def clear_progress(folder: Folder) -> None:
 
 
 def _write(folder: Folder, name: str, record: dict[str, Any]) -> None:
-    with suppress(StjError, OSError):
+    """Writes a file. Raises StorageFailed if the disk is full: ranks would start again and again, and nobody would see it."""
+    try:
         (folder / CHECKPOINTS).write_json(name, record)
+    except StorageFailed:
+        raise
+    except (StjError, OSError):
+        pass

@@ -1,6 +1,8 @@
 """The whole loop on the real engines: Ray Data, vLLM, Ray Train and ZeRO-3, from the command line, as a user runs it."""
 
 import json
+import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -140,6 +142,47 @@ def test_a_finished_run_is_reused_and_another_config_refused_by_name(finished: P
     assert read_artifact(Folder.at(finished / "pairs")).state() == ("done", [])
 
 
+def files(root: Path) -> list[tuple[object, ...]]:
+    """All files below a directory, with what changes whenever one is written."""
+    states = ((path, path.stat()) for path in sorted(root.rglob("*")))
+    return [(path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for path, state in states]
+
+
+def test_a_rerun_of_a_finished_run_writes_nothing_and_loads_no_torch(finished: Path) -> None:
+    assert run(finished).returncode == 0  # the report of this config, without the benchmark
+    before = files(finished)
+    words = [sys.executable, "-X", "importtime", *command(finished)[1:]]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "Lift M_0 -> M_1" in done.stdout
+    assert files(finished) == before
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "stj.loop.iterate" in loaded
+    assert not loaded & {"torch", "transformers", "vllm"}
+
+
+def test_a_finished_run_on_a_read_only_disk_shows_its_table(finished: Path, tmp_path: Path) -> None:
+    """Also if its report is of an older version, which cannot be written anew."""
+    root = tmp_path / "run"
+    shutil.copytree(finished, root)
+    assert run(root).returncode == 0
+    report = root / "report.html"
+    newest = report.read_bytes()
+    for content in (newest, b"an older one"):
+        report.write_bytes(content)
+        before = files(root)
+        mounted = f"mount --bind {root} {root} && mount -o remount,ro,bind {root} || exit 77; exec {shlex.join(command(root))}"
+        shown = subprocess.run(["unshare", "--mount", "bash", "-c", mounted], capture_output=True, text=True, check=False)
+        if shown.returncode == 77:
+            pytest.skip("no right to mount")
+        assert shown.returncode == 0, shown.stderr
+        assert "Lift M_0 -> M_1" in shown.stdout
+        assert ("not brought up to date" in shown.stderr) == (content == b"an older one")
+        assert "Traceback" not in shown.stderr
+        assert files(root) == before
+    assert run(root).returncode == 0
+    assert report.read_bytes() == newest
+
+
 def test_a_source_that_cannot_be_read_in_the_middle_is_one_line(tmp_path: Path) -> None:
     source = tmp_path / "broken.jsonl"
     source.write_text((ROOT / "stj/mini/data/instructions.jsonl").read_text(encoding="utf-8")[:20_000], encoding="utf-8")
@@ -166,6 +209,23 @@ def test_a_pass_that_gets_sigterm_says_so_and_can_be_resumed(tmp_path: Path) -> 
     assert "stj: stopped by SIGTERM; run the same command again" in errors
     assert "Traceback" not in errors
     assert (tmp_path / "run" / "pairs" / "started.json").exists()
+
+
+def test_an_engine_that_is_killed_is_one_line_on_the_terminal(tmp_path: Path, mark: str) -> None:
+    """A killed engine, not its actor, in the middle of a pass."""
+    root, log = tmp_path / "run", tmp_path / "stderr"
+    before = set(engines(mark))
+    with log.open("w") as errors, running(command(root), stderr=errors, stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: bool(list((root / "pairs").glob("part-*.parquet"))), process)
+        os.kill(max(set(engines(mark)) - before), signal.SIGKILL)
+        wait_until(lambda: "an engine died" in log.read_text(), process)
+        process.terminate()
+        assert process.wait(600) == 143
+    (line,) = [line for line in log.read_text().splitlines() if "engine died" in line or "did not start" in line]
+    assert line.endswith(
+        "pairs: an engine died and starts again, with its rows (attempt 1 of 3 follows): "
+        "its process was killed; is memory short?"
+    )
 
 
 @pytest.mark.long

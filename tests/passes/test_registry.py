@@ -173,3 +173,26 @@ def test_what_missing_engines_wait_for_is_kept() -> None:
     registry.record_engines(2, 3)
     registry.record_waits("waiting for 2 of 3 engines")
     assert (registry.engines(), registry.waits()) == ((2, 3), "waiting for 2 of 3 engines")
+
+
+def test_each_engine_that_starts_again_is_one_line_with_its_cause() -> None:
+    registry = PassRegistry()
+    for machine in ("here", "here", LOST, "here"):
+        registry.record_start_attempt("a", machine, 3)
+        registry.record_start()
+    registry.record_death("a", "CUDA error: out of memory")
+    registry.record_start_attempt("a", "here", 3)
+    registry.record_failed_start("no room for the KV cache", 3)
+    lines = [restart.line({"here"}) for restart in registry.restarts(0)]
+    follows = "an engine died and starts again, with its rows (attempt 1 of 3 follows): "
+    assert lines == [
+        f"{follows}its process was killed or crashed; is memory short?",
+        f"{follows}its process was killed or crashed; is memory short?",
+        f"{follows}its machine is lost",
+        f"{follows}CUDA error: out of memory",
+        "an engine did not start (attempt 2 of 3 follows): no room for the KV cache",
+    ]
+    assert registry.restarts(5) == []
+    registry.record_failed_start("again", 3)
+    registry.record_failed_start("the last attempt is the error of the pass", 3)
+    assert [restart.attempt for restart in registry.restarts(5)] == [3]

@@ -250,7 +250,8 @@ def test_a_full_disk_and_a_closed_folder_are_failures_that_do_not_heal(small_dis
     with pytest.raises(StorageFailed, match=r"run: cannot write: No space left on device \(0.00 GB are free there\)"):
         artifact.write_part("part", noise)
     assert artifact.parts() == []
-    for code, lasting in ((errno.EROFS, True), (errno.EACCES, True), (errno.EDQUOT, True), (errno.EIO, False)):
+    kinds = {errno.EROFS: True, errno.EACCES: True, errno.EDQUOT: True, errno.EIO: True, errno.ESTALE: True, errno.EBUSY: False}
+    for code, lasting in kinds.items():
         with pytest.raises(StjError) as caught, explain_write_failure("s3://bucket/run"):
             raise OSError(code, os.strerror(code))
         assert isinstance(caught.value, StorageFailed) == lasting

@@ -1,5 +1,7 @@
 """One driver a directory, on a disk and on S3: a second driver is refused; it takes over from a dead one."""
 
+import ast
+import inspect
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from types import FrameType
 import pytest
 
 from stj.errors import ArtifactError, StjError
-from stj.storage import lease
+from stj.storage import holds, lease
 from stj.storage.folder import Folder
 from stj.storage.lease import sole_driver
 from tests.conftest import running
@@ -155,3 +157,10 @@ def test_a_driver_that_wakes_up_while_it_signs_takes_nobody_s_place(bucket: str,
     with pytest.raises(ArtifactError, match="process 1 on elsewhere"):
         work()
     assert folder.read("driver-000002.lock") == b"process 1 on elsewhere, sign of life 0"
+
+
+def test_no_lease_or_hold_reads_a_clock_that_can_jump() -> None:
+    """Two machines have different times, and a time may be set: signs of life are counted, and waits are monotonic."""
+    for module in (lease, holds):
+        names = {node.attr for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.Attribute)}
+        assert not names & {"time", "time_ns", "now", "utcnow", "st_mtime", "st_mtime_ns", "st_ctime", "mtime_ns"}

@@ -1,0 +1,67 @@
+"""What SIGTERM, Ctrl-C and a closed terminal do: the first of them stops the verb in an orderly way, the next ends it at once.
+
+A verb that is stopped commits what is finished, and a training asks its ranks for a checkpoint. A second signal does not wait
+for that; what was committed before is kept. A closed terminal is a SIGTERM, unless `nohup` has the process ignore it.
+"""
+
+import atexit
+import os
+import signal
+from types import FrameType
+from typing import NoReturn
+
+from stj.cli.streams import fail
+from stj.cli.words import ending
+
+_TERMINATED, _INTERRUPTED = 143, 130
+
+
+def handle_signals(verb: str | None) -> None:
+    """Installs the handlers. A signal that this process ignores from its start stays ignored, as in a background job."""
+    stop = _Stop(verb)
+    signal.signal(signal.SIGTERM, stop.terminate)
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.signal(signal.SIGINT, stop.interrupt)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _hang_up)
+
+
+class _Stop:
+    """The handlers of one command."""
+
+    def __init__(self, verb: str | None) -> None:
+        self._verb = verb
+        self._stopping = False
+
+    def terminate(self, signum: int, frame: FrameType | None) -> NoReturn:
+        """Raises SystemExit; ends the process if it is stopping already."""
+        self._stop(_TERMINATED, "SIGTERM")
+        raise SystemExit(fail(ending("stopped by SIGTERM", self._verb), _TERMINATED))
+
+    def interrupt(self, signum: int, frame: FrameType | None) -> NoReturn:
+        """Raises KeyboardInterrupt, as Python does; ends the process if it is stopping already."""
+        self._stop(_INTERRUPTED, "Ctrl-C")
+        raise KeyboardInterrupt
+
+    def _stop(self, code: int, name: str) -> None:
+        if self._stopping:
+            end_at_once(code, name)
+        self._stopping = True
+
+
+def end_at_once(code: int, name: str) -> NoReturn:
+    """Ends this process; what it has started ends with it, because Linux or the reaper kills it."""
+    try:
+        os.write(2, f"\nstj: ended at once by {name}\n".encode())  # a stream may be in use at this moment
+    finally:
+        os._exit(code)
+
+
+def skip_python_s_end(code: int) -> None:
+    """Has a process that was stopped end with this code, without Python's own end, in which a second signal has its default."""
+    if code in (_TERMINATED, _INTERRUPTED):
+        atexit.register(os._exit, code)
+
+
+def _hang_up(signum: int, frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGTERM)  # a training has a handler of its own for it

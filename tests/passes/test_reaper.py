@@ -1,0 +1,76 @@
+"""What a killed driver leaves of the Ray that it started: nothing, soon."""
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from stj.passes.reaper import MARK, Reaper, marked
+from tests.conftest import running, soon
+
+ROOT = Path(__file__).parents[2]
+DRIVER = """
+import time
+from stj.config import RayConfig
+from stj.passes.session import ray_session
+with ray_session(RayConfig(address="local"), []):
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def mark(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A variable in the environment of all that the test starts."""
+    name = f"STJ_TEST_{uuid.uuid4().hex}"
+    monkeypatch.setenv(name, "1")
+    return f"{name}=1".encode()
+
+
+@pytest.mark.engine
+def test_no_process_of_ray_outlives_a_killed_driver(mark: bytes) -> None:
+    with running([sys.executable, "-c", DRIVER], cwd=ROOT, stdout=subprocess.PIPE) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "ready\n"
+        assert soon(lambda: sum("Agent" in command for command in commands(mark)) == 2, 60), "Ray's agents did not start"
+    assert soon(lambda: not list(marked(mark)), 25), commands(mark)
+
+
+def test_a_process_that_hangs_ends_with_the_driver_and_others_do_not(mark: bytes) -> None:
+    source = (
+        "import subprocess, time\nfrom stj.passes.reaper import Reaper\nreaper = Reaper()\n"
+        "with reaper.marking():\n    subprocess.Popen(['sleep', '600'])\n"
+        "subprocess.Popen(['sleep', '601'])\nprint('ready', flush=True)\ntime.sleep(600)"
+    )
+    with running([sys.executable, "-c", source], cwd=ROOT, stdout=subprocess.PIPE) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "ready\n"
+    assert soon(lambda: commands(mark) == ["sleep 601"], 30)
+    for left in marked(mark):
+        os.kill(left, signal.SIGKILL)
+
+
+def commands(mark: bytes) -> list[str]:
+    """The commands of the processes that are left."""
+    found = []
+    for left in marked(mark):
+        with suppress(OSError):  # it has just ended
+            found.append(Path(f"/proc/{left}/cmdline").read_text().replace("\0", " ").strip())
+    return found
+
+
+def test_a_closed_watch_leaves_nothing(mark: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    reaper = Reaper()
+    with reaper.marking():
+        sleeper = subprocess.Popen(["sleep", "600"])
+        (seen,) = [entry for entry in Path(f"/proc/{sleeper.pid}/environ").read_bytes().split(b"\0") if MARK.encode() in entry]
+    assert list(marked(seen)) == [sleeper.pid]
+    reaper.close()
+    sleeper.kill()
+    sleeper.wait()
+    assert not list(marked(mark))
