@@ -20,7 +20,8 @@ from stj.loop.iterate import run_all
 from stj.loop.kinds import TrainingPhase
 from stj.passes import spec
 from stj.passes.spec import Pass
-from stj.sources.files import Fields, Located, read_files
+from stj.sources.files import read_files
+from stj.sources.records import Fields, Located
 from tests import ray_here
 from tests.kill_driver import MINI, make_engine, train
 
