@@ -21,7 +21,7 @@ class SelectionGate:
     def load(self) -> None:
         """Forgets what engines reported, and learns what the finished rows on disk say. Failed rows are tried again."""
         self._cut = SelectionCut(self._limit)
-        parts = [part for part in self._artifact.parts() if part != f"{FAILED}.parquet"]
+        parts = [part for part in self._artifact.parts() if part != self._artifact.part_name(FAILED)]
         for record in selection_records(self._artifact, parts):
             if record["dropped"] == OVER_LIMIT:  # an older stj kept these rows; they are asked again
                 continue

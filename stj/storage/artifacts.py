@@ -24,10 +24,15 @@ The files of an artifact:
     part-*.parquet  rows; each file is complete or absent, and never changes
     staged-*        rows that count only once the manifest names their file
     manifest.json   the key, the counts and the names of the files, written last
+
+If the source of a pass was repaired, its rows move to another key (passes/carry_over.py). They are written again, to files
+whose names end with their *generation*: part-*.GENERATION.parquet. Then started.json names the new key and the generation, in
+one step. Files of another generation do not count, also if a driver that was taken for dead writes one later.
 """
 
 import hashlib
 import json
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -77,9 +82,17 @@ def _value_text(value: Any) -> str:
 class Artifact:
     """The directory of one step under one key: reports its state, is written part by part, and is read."""
 
-    def __init__(self, folder: Folder, key: Key) -> None:
+    def __init__(self, folder: Folder, key: Key, generation: str | None = None) -> None:
         self.folder = folder
         self.key = key
+        self._generation = generation
+
+    @property
+    def generation(self) -> str:
+        """What ends the names of the parts that count; empty if none were carried over. It is read once."""
+        if self._generation is None:
+            self._generation = str((_record(self.folder, STARTED) or {}).get("generation", ""))
+        return self._generation
 
     @property
     def fingerprint(self) -> str:
@@ -117,7 +130,11 @@ class Artifact:
             self.folder.remove()
         if state == "done":
             return False
-        if state != "partial":
+        if state == "partial":
+            self._generation = None  # as started.json says now
+            self._remove_replaced()
+        else:
+            self._generation = ""
             self.folder.write_json(STARTED, {"format": _FORMAT, "key": self.key})
         return True
 
@@ -125,8 +142,8 @@ class Artifact:
         """Writes one file of rows, which never changes afterwards; returns its name as `parts` lists it."""
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
-        self.folder.write(f"{name}.parquet", sink.getvalue())
-        return f"{name}.parquet"
+        self.folder.write(self.part_name(name), sink.getvalue())
+        return self.part_name(name)
 
     def stage_part(self, name: str, table: pa.Table) -> str:
         """Writes a file of rows that counts only once the manifest names it; returns its name as `parts` lists it."""
@@ -134,7 +151,36 @@ class Artifact:
 
     def remove_part(self, name: str) -> None:
         """Deletes one file of rows of an unfinished artifact, if it exists."""
-        self.folder.delete(f"{name}.parquet")
+        self.folder.delete(self.part_name(name))
+
+    def part_name(self, name: str) -> str:
+        """The name of a file of rows as `parts` lists it."""
+        return f"{name}.{self.generation}.parquet" if self.generation else f"{name}.parquet"
+
+    def successor(self) -> "Artifact":
+        """The same artifact with parts of a new generation, which count once it has taken over."""
+        return Artifact(self.folder, self.key, uuid.uuid4().hex[:8])
+
+    def take_over(self, successor: "Artifact") -> None:
+        """Makes the parts of the successor this unfinished artifact's, in one step. Deletes the manifest and the other parts.
+
+        A kill leaves either the old parts under the old key, or the new ones under this key.
+        """
+        record = {"format": _FORMAT, "key": self.key, "generation": successor.generation}
+        self.folder.write_json(STARTED, record)
+        self._generation = successor.generation
+        self.folder.delete(MANIFEST)  # before the parts that it names
+        self._remove_replaced()
+
+    def _remove_replaced(self) -> None:
+        """Deletes parts of other generations: those that were replaced, and those that a kill kept from taking over."""
+        for name in self.folder.names():
+            if name.endswith(".parquet") and not self._counts(name):
+                self.folder.delete(name)
+
+    def _counts(self, name: str) -> bool:
+        """Whether a file of rows is of this generation."""
+        return name.removesuffix(".parquet").partition(".")[2] == self.generation
 
     def finish(self, parts: Sequence[str] | None = None, /, **facts: Any) -> None:
         """Writes the manifest, with these facts beside the key: the artifact is done.
@@ -161,7 +207,8 @@ class Artifact:
         manifest = _record(self.folder, MANIFEST)
         if manifest:
             return [name for name in manifest["files"] if name.endswith(".parquet")]
-        return [name for name in self.folder.names() if name.endswith(".parquet") and not name.startswith(_STAGED)]
+        names = [name for name in self.folder.names() if name.endswith(".parquet") and not name.startswith(_STAGED)]
+        return list(filter(self._counts, names))
 
     def records(self, columns: list[str] | None = None, parts: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Rows as dictionaries, from the named parts or by default all `parts`; holds one batch in memory at a time."""
