@@ -21,6 +21,7 @@ from stj.models.zero import CHECKPOINT_BYTES
 from stj.plan.disk import WEIGHT_BYTES
 from stj.plan.training import exported_parameters, trained_parameters
 from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
+from stj.sources.unread import UNREAD
 from stj.stages.categorize import categorize
 from stj.stages.judge import judge, judge_heldout
 from stj.stages.pairs import attack_pair, make_pair
@@ -33,6 +34,8 @@ from stj.train.job import CHECKPOINTS, TrainingRoom
 if TYPE_CHECKING:
     from stj.passes.gate import RayGate
     from stj.train.launch import TrainingSegment
+
+_MOST_UNREAD = 0.01  # Above this share a file was torn or misread, rather than one row of it odd.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,9 +141,20 @@ class PassPhase(Phase):
         dollars = "" if ledger["dollars"] is None else f", ${ledger['dollars']:,.2f}"
         wasted = ledger["wasted_tokens"] / max(1, ledger["output_tokens"])
         return (
-            f"{manifest['rows']} rows, {manifest['output_tokens']:,} tokens written, dropped: {dropped}; "
+            f"{manifest['rows']} rows, {manifest['output_tokens']:,} tokens written, dropped: {dropped}{self._warning()}; "
             f"failed: {manifest['failed']}; {duration(ledger['engine_seconds'])} of engines{dollars}, "
             f"{wasted:.0%} of all tokens wasted"
+        )
+
+    def _warning(self) -> str:
+        """A warning if so many rows could not be read that their file should be repaired."""
+        manifest = self.artifact.manifest()
+        unread = sum(count for reason, count in manifest["dropped"].items() if reason in UNREAD)
+        if unread <= _MOST_UNREAD * manifest["rows"]:
+            return ""
+        return (
+            f". WARNING: {unread:,} of {manifest['rows']:,} rows could not be read: `stj show {self.artifact.folder.uri}` names "
+            "their lines, and their repair keeps all other rows"
         )
 
     @property
