@@ -153,8 +153,8 @@ class PassPhase(Phase):
         if unread <= _MOST_UNREAD * manifest["rows"]:
             return ""
         return (
-            f". WARNING: {unread:,} of {manifest['rows']:,} rows could not be read: `stj show {self.artifact.folder.uri}` names "
-            "their lines, and their repair keeps all other rows"
+            f". WARNING: {unread:,} of {manifest['rows']:,} rows could not be read: `stj show {self.artifact.folder.uri}` "
+            "names their lines, and their repair keeps all other rows"
         )
 
     @property

@@ -140,7 +140,7 @@ def test_a_torn_line_is_counted_and_named(tmp_path: Path, asked: Callable[[], li
     assert "WARNING: 1 of 24 rows could not be read" in line
     [torn] = [row for row in rows(root) if row.dropped == "not_readable"]
     assert (torn.position, torn.id) == (5, "unread/00000005")
-    assert str(torn.detail).startswith(", line 6, column 17: not JSON")
+    assert str(torn.detail).startswith(", line 6, column 28: not JSON")
 
 
 def test_near_duplicates_are_found_anew(tmp_path: Path, asked: Callable[[], list[int]]) -> None:
