@@ -14,7 +14,7 @@ from stj.findings import Check, Finding, look, require
 from stj.loop.benchmarks import run_benchmarks, unused_settings
 from stj.loop.named_pairs import BenchmarkPlace, count_heldout, heldout_benchmark, kept_out_places, read_heldout
 from stj.rows import TRAINING, Row, row_from_dict
-from stj.sources import check_source, read_rows, source_size
+from stj.sources import check_source, read_rows, source_identity, source_size
 from stj.sources.heldout import heldout_size, read_pairs
 from stj.sources.hub import check_reachable, is_hub_dataset
 from stj.sources.near_duplicates import drop_near_duplicates
@@ -31,19 +31,31 @@ _FIRST_ROWS = 100
 _FIRST_ROWS_OF_HUB = 10  # Each may be downloaded by a request of its own.
 
 
-def read_training(config: Config, parts: Collection[PassPart], pairs: Artifact | None) -> Iterator[Row]:
+def read_training(
+    config: Config, parts: Collection[PassPart], pairs: Artifact | None, identity: str | None = None
+) -> Iterator[Row]:
     """The training rows that go into a pass, in input order: instructions, or the pairs that were made of them.
 
-    `pairs` is the pass that made the pairs, None if this pass makes them.
+    `pairs` is the pass that made the pairs, None if this pass makes them. `identity` is the content that the source must have.
+
+    Raises SourceError if a file of the source cannot be read any further, or was changed since.
     """
     if "pairs" in parts:
         try:
-            yield from instructions(config)
+            yield from _unchanged(instructions(config), config.source, identity)
         except SourceError as error:  # the check before the start does not read all pages of all files
-            raise SourceError(f"{error}. Finished rows are kept: repair it and run the same command again") from None
+            raise SourceError(f"{error}. Finished rows are kept: put it in order and run the same command again") from None
     elif pairs is not None and ("judge" in parts or "judge_again" in parts):
         for row in training_pairs(map(row_from_dict, pairs.records())):
             yield replace(without_results(row), pair=row.pair, prompt_tokens=0, output_tokens=0)
+
+
+def _unchanged(rows: Iterable[Row], source: SourceConfig, identity: str | None) -> Iterator[Row]:
+    """The rows of a source. Raises SourceError before or behind them if a file is no longer what it was."""
+    for part in (rows, ()):
+        if identity is not None and source_identity(source) != identity:
+            raise SourceError(f"source.path={source.path}: was changed while it was read")
+        yield from part
 
 
 def read_measured(config: Config, parts: Collection[PassPart]) -> Iterator[Row]:

@@ -4,7 +4,7 @@ Ray and Ray Train take seconds to import, so a phase imports them when it runs: 
 phases.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -73,7 +73,7 @@ class PassPhase(Phase):
             self.config,
             name=self.name,
             model=self.model,
-            read=partial(read_training, self.config, self.parts, self._pairs),
+            read=self._read_training,
             read_after=partial(
                 read_with_benchmarks, partial(read_measured, self.config, self.parts), [phase.ref for phase in beside]
             ),
@@ -86,6 +86,15 @@ class PassPhase(Phase):
         for phase in beside:
             phase.write_scores()
         self.require_usable()
+
+    def read_training(self) -> Iterator[Row]:
+        """The training rows that go into the pass. Raises SourceError if the source is no longer what the key says."""
+        return self._read_training()
+
+    @property
+    def _read_training(self) -> Callable[[], Iterator[Row]]:
+        source = self.artifact.key["source"]["path"] if self.makes_pairs else None
+        return partial(read_training, self.config, self.parts, self._pairs, source)
 
     def require_usable(self) -> None:
         """Raises PassFailed if no instruction became a pair, and ArtifactError if an older stj left rows over the limit."""

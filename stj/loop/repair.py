@@ -10,7 +10,7 @@ from functools import partial
 from itertools import chain
 
 from stj.errors import ArtifactError
-from stj.loop.inputs import read_measured, read_training
+from stj.loop.inputs import read_measured
 from stj.loop.kinds import PassPhase
 from stj.loop.phase import Phase
 from stj.passes.carry_over import CarriedOver, SourceRows, carry_over, differs_only_by_content, survey
@@ -84,8 +84,7 @@ def _changes(phase: Phase) -> str:
 
 
 def _source_rows(phase: PassPhase) -> SourceRows:
-    pairs = phase.pairs.artifact if phase.pairs else None
-    rows = chain(read_training(phase.config, phase.parts, pairs), read_measured(phase.config, phase.parts))
+    rows = chain(phase.read_training(), read_measured(phase.config, phase.parts))
     return SourceRows(rows, with_pairs=not phase.makes_pairs)
 
 

@@ -425,11 +425,26 @@ def test_the_check_names_the_first_row_that_is_left_out(tmp_path: Path) -> None:
     assert "pool.jsonl, line 2, column 10: not JSON" in finding.words
 
 
+def test_a_source_that_changes_while_it_is_read_ends_the_pass(tmp_path: Path) -> None:
+    """Its rows would be mixed with others, under a key that names neither file."""
+    file = tmp_path / "pool.jsonl"
+    file.write_text("".join(f'{{"instruction": "{number}"}}\n' for number in range(9)))
+    run = Run(config(tmp_path, f"source.path={file}", "source.kind=instructions", "source.limit=null", "heldout.path=null"))
+    assert len(list(run.pairs.read_training())) == 9
+    reading = run.pairs.read_training()
+    next(reading)
+    file.write_text(file.read_text() + '{"instruction": "10"}\n')
+    with pytest.raises(SourceError, match=r"pool.jsonl: was changed while it was read. Finished rows are kept: put"):
+        list(reading)
+    with pytest.raises(SourceError, match="was changed while it was read"):
+        next(run.pairs.read_training())
+
+
 def test_an_error_in_the_middle_of_a_source_says_that_finished_rows_are_kept(tmp_path: Path) -> None:
     content = b"".join(json.dumps({"instruction": f"{os.urandom(99).hex()}"}).encode() + b"\n" for _ in range(999))
     (tmp_path / "pool.jsonl.gz").write_bytes(gzip.compress(content)[:-999])
     source = (f"source.path={tmp_path}/pool.jsonl.gz", "source.kind=instructions", "source.limit=null")
-    with pytest.raises(SourceError, match=r"gz: cannot be read: .*\. Finished rows are kept: repair it and run"):
+    with pytest.raises(SourceError, match=r"gz: cannot be read: .*\. Finished rows are kept: put it in order and run"):
         list(rows_into(Run(config(tmp_path, *source)).pairs))
 
 
