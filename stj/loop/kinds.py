@@ -161,9 +161,11 @@ class PassPhase(Phase):
         unread = sum(count for reason, count in manifest["dropped"].items() if reason in UNREAD)
         if unread <= _MOST_UNREAD * manifest["rows"]:
             return ""
+        columns = ["position", "dropped", "detail"]
+        details = ((row["position"], row["detail"]) for row in self.artifact.records(columns) if row["dropped"] in UNREAD)
         return (
-            f". WARNING: {unread:,} of {manifest['rows']:,} rows could not be read: `stj show {self.artifact.folder.uri}` "
-            "names their lines, and their repair keeps all other rows"
+            f". WARNING: {unread:,} of {manifest['rows']:,} rows could not be read; the first: {min(details)[1]}. Their repair "
+            "keeps all other rows"
         )
 
     @property

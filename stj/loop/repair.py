@@ -73,14 +73,16 @@ def _refuse_stale(repaired: Sequence[Phase], others: Sequence[Phase]) -> None:
     numbers = f"{kept.kept:,} of its {kept.finished:,} finished rows" if kept else "its finished rows"
     names = ", ".join(phase.name for phase in stale[:3]) + (" and more" if len(stale) > 3 else "")
     raise ArtifactError(
-        f"{first.artifact.folder.uri} was made from another source ({_changes(first)}), and {names} was made with it. Set the "
-        f"source back, choose another run_root, or pass --overwrite: it keeps {numbers}, which did not change, and makes the "
-        "rest again"
+        f"{first.artifact.folder.uri} was made from another source ({_changes(first)}), and later phases rest on it: {names}. "
+        f"Set the source back, choose another run_root, or pass --overwrite: it keeps {numbers}, which did not change, and "
+        "makes the later phases again"
     )
 
 
 def _changes(phase: Phase) -> str:
-    return "; ".join(differences(read_artifact(phase.artifact.folder).key, phase.artifact.key)[:4])
+    """The settings whose files have changed. Their hashes say nothing to a reader; `stj status` has them."""
+    changed = differences(read_artifact(phase.artifact.folder).key, phase.artifact.key)
+    return "other content: " + ", ".join(line.partition(":")[0] for line in changed)
 
 
 def _source_rows(phase: PassPhase) -> SourceRows:

@@ -57,13 +57,15 @@ def phase_states(phases: Sequence[Phase], *, count_kept: bool = False) -> list[P
         states.append(PhaseState(phase.name, state, changed, phase.artifact.fingerprint, rows, removed))
     kept = {phase.name: _kept_words(phase, count=count_kept) for phase in repaired}
     needs_overwrite = any(state.state == "stale" and state.name not in kept for state in states)
-    flag = " with --overwrite" if needs_overwrite else ""
-    return [replace(state, kept=f"{kept[state.name]}{flag}") if state.name in kept else state for state in states]
+    start = "a start with --overwrite" if needs_overwrite else "a start"
+    return [replace(state, kept=f"{start} keeps {kept[state.name]}") if state.name in kept else state for state in states]
 
 
 def _kept_words(phase: Phase, *, count: bool) -> str:
     carried = rows_kept(phase) if count and isinstance(phase, PassPhase) else None
-    return f"a start keeps {'the' if carried is None else f'{carried.kept:,} of {carried.finished:,}'} rows that did not change"
+    if carried is None:
+        return "the finished rows that did not change"
+    return f"the {carried.kept:,} of {carried.finished:,} finished rows that did not change"
 
 
 def write_run_config(run: Run) -> None:

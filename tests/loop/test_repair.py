@@ -137,7 +137,7 @@ def test_a_torn_line_is_counted_and_named(tmp_path: Path, asked: Callable[[], li
     assert manifest["dropped"]["not_readable"] == 1
     line = next(str(line) for line in said if str(line).startswith("pairs: "))
     assert "1 not_readable" in line
-    assert "WARNING: 1 of 24 rows could not be read" in line
+    assert f"WARNING: 1 of 24 rows could not be read; the first: {root}.jsonl, line 6, column 28: not JSON" in line
     [torn] = [row for row in rows(root) if row.dropped == "not_readable"]
     assert (torn.position, torn.id) == (5, "unread/00000005")
     assert str(torn.detail).startswith(", line 6, column 28: not JSON")
@@ -168,8 +168,8 @@ def test_later_phases_are_made_again_only_if_the_user_says_so(tmp_path: Path, as
     with pytest.raises(ArtifactError) as caught:
         run_all(again, [].append)
     said = str(caught.value)
-    assert f"{root}/pairs was made from another source (source.path: " in said
-    assert "iteration_1/examples, iteration_1/model, iteration_2/judged and more was made with it" in said
+    assert f"{root}/pairs was made from another source (other content: source.path), and later" in said
+    assert "rest on it: iteration_1/examples, iteration_1/model, iteration_2/judged and more. Set" in said
     assert "--overwrite: it keeps 23 of its 23 finished rows, which did not change" in said
     assert rows(root) == before
     assert not asked()
@@ -248,9 +248,10 @@ def test_status_and_a_dry_run_say_what_would_be_kept(tmp_path: Path, asked: Call
     def of_pairs(*, count_kept: bool) -> PhaseState:
         return phase_states(Run(config(root, REPAIRED)).phases, count_kept=count_kept)[0]
 
-    assert of_pairs(count_kept=False).kept == "a start keeps the rows that did not change with --overwrite"
-    assert of_pairs(count_kept=True).kept == "a start keeps 23 of 23 rows that did not change with --overwrite"
+    assert of_pairs(count_kept=False).kept == "a start with --overwrite keeps the finished rows that did not change"
+    assert of_pairs(count_kept=True).kept == "a start with --overwrite keeps the 23 of 23 finished rows that did not change"
     finished = break_off(root)
     state = of_pairs(count_kept=True)
-    assert (state.state, state.kept) == ("stale", f"a start keeps {len(finished)} of {len(finished)} rows that did not change")
+    kept = f"a start keeps the {len(finished)} of {len(finished)} finished rows that did not change"
+    assert (state.state, state.kept) == ("stale", kept)
     assert str(state.line()).endswith(str(state.kept))
