@@ -44,7 +44,9 @@ def read_training(
         try:
             yield from _unchanged(instructions(config), config.source, identity)
         except SourceError as error:  # the check before the start does not read all pages of all files
-            raise SourceError(f"{error}. Finished rows are kept: put it in order and run the same command again") from None
+            raise SourceError(
+                f"{error}. Finished rows are kept: once the file is in order, run the same command again"
+            ) from None
     elif pairs is not None and ("judge" in parts or "judge_again" in parts):
         for row in training_pairs(map(row_from_dict, pairs.records())):
             yield replace(without_results(row), pair=row.pair, prompt_tokens=0, output_tokens=0)
