@@ -145,7 +145,7 @@ class SourceConfig:
     instruction_field: str = "instruction"
     """Only for `instructions`: the field that holds the text, or a dialogue as a list of {role, content}."""
     id_field: str | None = None
-    """Only for `instructions`: the field that holds a unique id. If `null`, rows are numbered."""
+    """Only for `instructions`: the field that holds a unique id. If `null`, a row's id is made of its text."""
     limit: int | None = None
     """Read at most this many rows; `null` reads all."""
     near_duplicates: float | None = None

@@ -127,7 +127,7 @@ def _print_dry_run(run: "Run", phases: Sequence["Phase"], as_json: bool) -> None
     from stj.loop.status import phase_states
 
     check_inputs(run.config)
-    states, planned = phase_states(phases), run_plan(run.config)
+    states, planned = phase_states(phases, count_kept=True), run_plan(run.config)
     if as_json:
         print_json({"phases": [asdict(state) for state in states], "plan": asdict(planned)})
         return

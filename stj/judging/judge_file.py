@@ -4,6 +4,7 @@ A juror is a model with one prompt. The prompts of one model share its pass, so 
 compared on the same pairs. If the file says which response is better, each juror is scored.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stj.config import ModelConfig, UseConfig, VoteConfig, check_format_is_used, check_run_root
-from stj.errors import PassFailed
+from stj.errors import ArtifactError, PassFailed
 from stj.evals.benchmarks.unread import VOTE_REMEDY, Survey, Unread
 from stj.findings import require
 from stj.judging.calibration import Abstention
@@ -20,6 +21,7 @@ from stj.judging.jury import Agreement, Opinion, agreement
 from stj.models.check import ModelUse
 from stj.models.config_json import within_context
 from stj.models.locate import with_absolute_path
+from stj.passes.carry_over import CarriedOver, SourceRows, carry_over, differs_only_by_content
 from stj.passes.check import judge_findings
 from stj.passes.node_check import checked_nodes
 from stj.passes.run import run_pass
@@ -35,7 +37,10 @@ from stj.stages.stopping import VotesAsked
 from stj.stages.vote import PairVerdict, first_rounds, pair_verdict, vote
 from stj.storage.artifacts import Artifact, Key, artifacts_to_make, fingerprint, plain
 from stj.storage.folder import Folder, absolute_path
+from stj.text import visible_line
 from stj.verdict import Label, parse
+
+log = logging.getLogger(__name__)
 
 TakeResult = Callable[[Mapping[str, Any]], None]
 
@@ -90,8 +95,9 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     winners = {row_id: label.winner for row_id, label in labels.items()}
     on_result = _labelled(on_result, labels)
     sittings = _sittings(panel)
-    to_make = artifacts_to_make([sitting.artifact for sitting in sittings], overwrite=overwrite)
-    waiting = [sitting for sitting in sittings if sitting.artifact in to_make]
+    edited = [sitting for sitting in sittings if differs_only_by_content(sitting.artifact, _without_file)]
+    to_make = artifacts_to_make([sitting.artifact for sitting in sittings if sitting not in edited], overwrite=overwrite)
+    waiting = [sitting for sitting in sittings if sitting in edited or sitting.artifact in to_make]
     for sitting in sittings:
         if sitting not in waiting:
             _report_rows(sitting, _rows(sitting), on_result, panel)
@@ -193,16 +199,32 @@ def _key(panel: Panel, model: Mapping[str, Any]) -> Key:
 
 
 def _judge(sitting: Sitting, panel: Panel, on_result: TakeResult, *, overwrite: bool) -> None:
+    read = partial(read_responses, absolute_path(panel.file), list(panel.names))
+    if differs_only_by_content(sitting.artifact, _without_file):
+        carry_over(sitting.artifact, SourceRows(read(), with_pairs=True), partial(_carried, panel, overwrite=overwrite))
     sitting.artifact.begin(overwrite=overwrite)
     report = partial(_report_rows, sitting, on_result=on_result, panel=panel)
     report(row for row in _rows(sitting) if not row.error)
     chains: dict[str, Sequence[Stage]] = {
         name: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for name, prompt in panel.names.items()
     }
-    read = partial(read_responses, absolute_path(panel.file), list(panel.names))
     spec = pass_under(panel.config, name=Path(panel.file).name, model=sitting.model, read=read, stages=chains)
     run_pass(spec, sitting.artifact, panel.config.engine, lambda row: report([row]))
     report(row for row in _rows(sitting) if row.error)
+
+
+def _carried(panel: Panel, carried: CarriedOver, *, overwrite: bool) -> None:
+    """Logs what is kept of an edited file. Raises ArtifactError if that is less than half, unless `overwrite` allows it."""
+    if not carried.keeps_most and not overwrite:
+        raise ArtifactError(
+            f"{panel.folder.uri} holds judgments of another file: {panel.file} has {carried.kept:,} of {carried.finished:,} "
+            "judged pairs as they were. Name another run_root, or pass --overwrite to keep these alone"
+        )
+    log.warning("%s", visible_line(f"{panel.file} has changed: {carried.words()}"))
+
+
+def _without_file(key: Key) -> Key:
+    return {name: value for name, value in key.items() if name != "file"}
 
 
 def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult, panel: Panel) -> None:

@@ -21,7 +21,8 @@ from stj.judging.calibration import Calibration
 from stj.judging.correction import CorrectedRate, Rate, corrected
 from stj.sources.dialogue import wrong_type
 from stj.sources.directory import files_at
-from stj.sources.files import Fields, Located, not_empty, read_files
+from stj.sources.files import not_empty, read_files
+from stj.sources.records import Fields, Located
 from stj.storage.artifacts import fingerprint
 
 _FIELDS = Fields(

@@ -14,6 +14,7 @@ from stj.loop.kinds import TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Run
 from stj.loop.removal import weights_in, without_weights
+from stj.loop.repair import phases_to_make
 from stj.machine.gpus import gpus_here
 from stj.models.check import ModelUse
 from stj.models.shapes import Shape, shape_of
@@ -30,7 +31,6 @@ from stj.plan.disk import DiskPlan, disk_plan
 from stj.plan.gpus import check_memory
 from stj.plan.room_here import machine_room
 from stj.plan.training import stages
-from stj.storage.artifacts import artifacts_to_make
 from stj.storage.folder import Folder
 from stj.storage.probe import probe
 from stj.text import gigabytes
@@ -47,8 +47,7 @@ def diagnose_here(config: Config) -> list[Finding]:
     """The findings that need no cluster."""
     try:
         run = Run(config)
-        to_make = artifacts_to_make([phase.artifact for phase in run.phases], overwrite=False)
-        missing = [phase for phase in run.phases if phase.artifact in to_make]
+        missing = phases_to_make(run.phases, overwrite=False)
         lost = without_weights(run, missing)
     except (StjError, OSError):
         return _diagnose_without_run(config)
@@ -85,8 +84,7 @@ def _diagnose_without_run(config: Config) -> list[Finding]:
 
 def _plan_again(config: Config) -> str:
     run = Run(config)
-    to_make = artifacts_to_make([phase.artifact for phase in run.phases], overwrite=False)
-    without_weights(run, [phase for phase in run.phases if phase.artifact in to_make])
+    without_weights(run, phases_to_make(run.phases, overwrite=False))
     return "its phases can be planned"
 
 

@@ -1,24 +1,25 @@
 """The rows that go into each pass: read, counted, and checked before anything starts."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from typing import Literal
 
-from stj.config import Config, TrainConfig
+from stj.config import Config, SourceConfig, TrainConfig
 from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks.refs import BenchmarkRef, is_benchmark
 from stj.findings import Check, Finding, look, require
 from stj.loop.benchmarks import run_benchmarks, unused_settings
 from stj.loop.named_pairs import BenchmarkPlace, count_heldout, heldout_benchmark, kept_out_places, read_heldout
 from stj.rows import TRAINING, Row, row_from_dict
-from stj.sources import read_rows, source_size
+from stj.sources import check_source, read_rows, source_identity, source_size
 from stj.sources.heldout import heldout_size, read_pairs
 from stj.sources.hub import check_reachable, is_hub_dataset
 from stj.sources.near_duplicates import drop_near_duplicates
 from stj.sources.overlap import Place, drop_overlaps, read_texts
+from stj.sources.unread import BAD_FIELD, UNREAD
 from stj.stages.select import reject_unasked, without_results
 from stj.storage.artifacts import Artifact
 
@@ -30,16 +31,33 @@ _FIRST_ROWS = 100
 _FIRST_ROWS_OF_HUB = 10  # Each may be downloaded by a request of its own.
 
 
-def read_training(config: Config, parts: Collection[PassPart], pairs: Artifact | None) -> Iterator[Row]:
+def read_training(
+    config: Config, parts: Collection[PassPart], pairs: Artifact | None, identity: str | None = None
+) -> Iterator[Row]:
     """The training rows that go into a pass, in input order: instructions, or the pairs that were made of them.
 
-    `pairs` is the pass that made the pairs, None if this pass makes them.
+    `pairs` is the pass that made the pairs, None if this pass makes them. `identity` is the content that the source must have.
+
+    Raises SourceError if a file of the source cannot be read any further, or was changed since.
     """
     if "pairs" in parts:
-        yield from instructions(config)
+        try:
+            yield from _unchanged(instructions(config), config.source, identity)
+        except SourceError as error:  # the check before the start does not read all pages of all files
+            raise SourceError(
+                f"{error}. Finished rows are kept: once the file is in order, run the same command again"
+            ) from None
     elif pairs is not None and ("judge" in parts or "judge_again" in parts):
         for row in training_pairs(map(row_from_dict, pairs.records())):
             yield replace(without_results(row), pair=row.pair, prompt_tokens=0, output_tokens=0)
+
+
+def _unchanged(rows: Iterable[Row], source: SourceConfig, identity: str | None) -> Iterator[Row]:
+    """The rows of a source. Raises SourceError before or behind them if a file is no longer what it was."""
+    for part in (rows, ()):
+        if identity is not None and source_identity(source) != identity:
+            raise SourceError(f"source.path={source.path}: was changed while it was read")
+        yield from part
 
 
 def read_measured(config: Config, parts: Collection[PassPart]) -> Iterator[Row]:
@@ -180,10 +198,22 @@ def _check_source(config: Config, hub: bool) -> str:
     if on_hub:
         check_reachable(source)
     first = list(islice(read_rows(source), _FIRST_ROWS_OF_HUB if on_hub else _FIRST_ROWS))
-    if all(row.dropped == "content_not_text" for row in first):
-        raise SourceError(f"source.path={source.path}: {first[0].detail}; all of the first rows are like that")
-    size = source_size(source)
-    return f"{source.path}: about {size:,} rows" if size is not None else f"{source.path}: its first rows can be read"
+    unread = _refuse_unread(first, source)
+    size = check_source(source)
+    return f"{source.path}: {'its first rows can be read' if size is None else f'about {size:,} rows'}{unread}"
+
+
+def _refuse_unread(first: Sequence[Row], source: SourceConfig) -> str:
+    """Words on rows that cannot be read, empty if there are none. Raises SourceError if the config, not a line, seems wrong."""
+    unread = [row for row in first if row.dropped in UNREAD]
+    if not unread:
+        return ""
+    detail = unread[0].detail
+    if len(unread) == len(first):
+        raise SourceError(f"source.path={source.path}: {detail}; all of the first rows are like that")
+    if 2 * sum(row.dropped == BAD_FIELD for row in unread) > len(first):  # the wrong id_field has a usable first row
+        raise SourceError(f"source.path={source.path}: {detail}; most of the first rows are like that")
+    return f"; {len(unread)} of the first {len(first)} cannot be read and are left out ({detail})"
 
 
 def _check_trackers(train: TrainConfig) -> str:

@@ -17,6 +17,7 @@ from stj.loop.kinds import TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Iteration, Run
 from stj.loop.removal import remove_older_models, without_weights
+from stj.loop.repair import carry_over_rows, phases_to_make
 from stj.loop.report import write_report
 from stj.loop.report_tables import tables
 from stj.loop.status import write_run_config
@@ -26,7 +27,6 @@ from stj.passes.link import link_findings
 from stj.passes.node_check import checked_nodes
 from stj.passes.session import driver_session, engine_demand, training_demand
 from stj.plan.room_here import machine_room
-from stj.storage.artifacts import artifacts_to_make
 from stj.text import Show
 
 Make = Callable[[Phase], None]
@@ -74,8 +74,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
 
     Writes the report. If all phases are done, no driver is kept out, and nothing is written that would not change.
     """
-    to_make = artifacts_to_make([phase.artifact for phase in phases], overwrite=overwrite)
-    missing = [phase for phase in phases if phase.artifact in to_make]
+    missing = phases_to_make(phases, overwrite=overwrite)
     config, lost = run.config, without_weights(run, missing)
     missing = [phase for phase in missing if phase.name not in lost]
     if missing:
@@ -123,6 +122,8 @@ def _checked_nodes(run: Run, missing: Sequence[Phase]) -> AbstractContextManager
 def make_phase(phase: Phase, print_line: Show, missing: Collection[Phase], *, overwrite: bool) -> None:
     """Runs a phase, or reuses it if it is done; `missing` are the phases that were not done at the start."""
     started = time.monotonic()
+    if line := carry_over_rows(phase, overwrite=overwrite):
+        print_line(line)
     if phase.artifact.begin(overwrite=overwrite):
         phase.run()
         print_line(f"{phase.name}: {phase.summary()} ({time.monotonic() - started:.0f} s)")

@@ -4,7 +4,7 @@ Ray and Ray Train take seconds to import, so a phase imports them when it runs: 
 phases.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from stj.models.zero import CHECKPOINT_BYTES
 from stj.plan.disk import WEIGHT_BYTES
 from stj.plan.training import exported_parameters, trained_parameters
 from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
+from stj.sources.unread import UNREAD
 from stj.stages.categorize import categorize
 from stj.stages.judge import judge, judge_heldout
 from stj.stages.pairs import attack_pair, make_pair
@@ -33,6 +34,8 @@ from stj.train.job import CHECKPOINTS, TrainingRoom
 if TYPE_CHECKING:
     from stj.passes.gate import RayGate
     from stj.train.launch import TrainingSegment
+
+_MOST_UNREAD = 0.01  # Above this share a file was torn or misread, rather than one row of it odd.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,7 @@ class PassPhase(Phase):
             self.config,
             name=self.name,
             model=self.model,
-            read=partial(read_training, self.config, self.parts, self._pairs),
+            read=self._read_training,
             read_after=partial(
                 read_with_benchmarks, partial(read_measured, self.config, self.parts), [phase.ref for phase in beside]
             ),
@@ -83,6 +86,15 @@ class PassPhase(Phase):
         for phase in beside:
             phase.write_scores()
         self.require_usable()
+
+    def read_training(self) -> Iterator[Row]:
+        """The training rows that go into the pass. Raises SourceError if the source is no longer what the key says."""
+        return self._read_training()
+
+    @property
+    def _read_training(self) -> Callable[[], Iterator[Row]]:
+        source = self.artifact.key["source"]["path"] if self.makes_pairs else None
+        return partial(read_training, self.config, self.parts, self._pairs, source)
 
     def require_usable(self) -> None:
         """Raises PassFailed if no instruction became a pair, and ArtifactError if an older stj left rows over the limit."""
@@ -138,9 +150,22 @@ class PassPhase(Phase):
         dollars = "" if ledger["dollars"] is None else f", ${ledger['dollars']:,.2f}"
         wasted = ledger["wasted_tokens"] / max(1, ledger["output_tokens"])
         return (
-            f"{manifest['rows']} rows, {manifest['output_tokens']:,} tokens written, dropped: {dropped}; "
+            f"{manifest['rows']} rows, {manifest['output_tokens']:,} tokens written, dropped: {dropped}{self._warning()}; "
             f"failed: {manifest['failed']}; {duration(ledger['engine_seconds'])} of engines{dollars}, "
             f"{wasted:.0%} of all tokens wasted"
+        )
+
+    def _warning(self) -> str:
+        """A warning if so many rows could not be read that their file should be repaired."""
+        manifest = self.artifact.manifest()
+        unread = sum(count for reason, count in manifest["dropped"].items() if reason in UNREAD)
+        if unread <= _MOST_UNREAD * manifest["rows"]:
+            return ""
+        columns = ["position", "dropped", "detail"]
+        details = ((row["position"], row["detail"]) for row in self.artifact.records(columns) if row["dropped"] in UNREAD)
+        return (
+            f". WARNING: {unread:,} of {manifest['rows']:,} rows could not be read; the first: {min(details)[1]}. Their repair "
+            "keeps all other rows"
         )
 
     @property

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from stj.config import Config
 from stj.config_loader import from_plain
 from stj.errors import NoArtifact
-from stj.loop.kinds import TrainingPhase
+from stj.loop.kinds import PassPhase, TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Run
+from stj.loop.repair import is_repaired, rows_kept
 from stj.models.removed import removal_note
 from stj.storage.artifacts import State, plain
 from stj.storage.folder import Folder
@@ -31,26 +32,40 @@ class PhaseState:
     rows: int | None
     removed: str | None = None
     """Why the weights of a finished model are gone; None if they are not."""
+    kept: str | None = None
+    """What the next start keeps of a pass whose source was repaired; None for other phases."""
 
     def line(self, indent: int = 0) -> Passage:
         """The phase in one line, coloured by its state on a terminal."""
         rows = f"  {self.rows} rows" if self.rows else ""
         rows += f"  weights removed {self.removed}" if self.removed else ""
         changed = f"  changed: {'; '.join(self.changed)}" if self.changed else ""
+        changed += f"; {self.kept}" if self.kept else ""
         name, state = f"{' ' * indent}{self.name:<28} ", f"{self.state:<8}"
         spans = [Span(name), Span(state, _STYLES[self.state]), Span(rows), Span(changed)]
         return Passage(line=spans, hang=len(name + state) + 2)
 
 
-def phase_states(phases: Sequence[Phase]) -> list[PhaseState]:
-    """The state of each phase."""
+def phase_states(phases: Sequence[Phase], *, count_kept: bool = False) -> list[PhaseState]:
+    """The state of each phase. `count_kept` reads a repaired source, and counts the rows that did not change."""
     states = []
+    repaired = [phase for phase in phases if is_repaired(phase)]
     for phase in phases:
         state, changed = phase.artifact.state()
         rows = phase.artifact.manifest()["rows"] if state == "done" else None
         removed = removal_note(phase.artifact.folder) if state == "done" and isinstance(phase, TrainingPhase) else None
         states.append(PhaseState(phase.name, state, changed, phase.artifact.fingerprint, rows, removed))
-    return states
+    kept = {phase.name: _kept_words(phase, count=count_kept) for phase in repaired}
+    needs_overwrite = any(state.state == "stale" and state.name not in kept for state in states)
+    start = "a start with --overwrite" if needs_overwrite else "a start"
+    return [replace(state, kept=f"{start} keeps {kept[state.name]}") if state.name in kept else state for state in states]
+
+
+def _kept_words(phase: Phase, *, count: bool) -> str:
+    carried = rows_kept(phase) if count and isinstance(phase, PassPhase) else None
+    if carried is None:
+        return "the finished rows that did not change"
+    return f"the {carried.kept:,} of {carried.finished:,} finished rows that did not change"
 
 
 def write_run_config(run: Run) -> None:

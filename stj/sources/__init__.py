@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from stj.config import SourceConfig
 from stj.rows import Row
 from stj.sources.directory import DataFiles, files_at
-from stj.sources.files import Located, at_most, files_size, not_empty, read_files
-from stj.sources.hub import is_hub_dataset, read_hub
+from stj.sources.files import at_most, check_columns, files_size, not_empty, scan_files
+from stj.sources.hub import is_hub_dataset, scan_hub
 from stj.sources.instructions import instruction_fields, rows_by_field
+from stj.sources.records import Fields, Scanned
 from stj.sources.wildchat import WILDCHAT_FIELDS, wildchat_rows
 
 
 def read_rows(config: SourceConfig) -> Iterator[Row]:
     """The instructions of a source, one at a time; positions count from 0, and unusable rows are tombstones.
 
-    Raises SourceError: at once if the file or data set is missing, later if a row cannot be read.
+    Raises SourceError: at once if the file or data set is missing, later if a file cannot be read any further.
     """
     records = _records(config)
     rows = wildchat_rows(records) if config.kind == "wildchat" else rows_by_field(records, config)
@@ -35,21 +36,35 @@ def source_identity(config: SourceConfig) -> str:
     return _files(config).identity()
 
 
-def source_size(config: SourceConfig) -> int | None:
-    """Approximate number of rows of a source, without parsing them; None for a hub data set without `source.limit`.
+def check_source(config: SourceConfig) -> int | None:
+    """The size of a source, with what a run would learn only behind its first rows: the columns of every file, torn archives,
+    and quotes of CSV that never end.
 
-    Raises SourceError if a named file is missing.
+    Raises SourceError for each of them, and if a named file is missing.
+    """
+    if not is_hub_dataset(config.path):
+        check_columns(_files(config).files, _fields(config))
+    return source_size(config)
+
+
+def source_size(config: SourceConfig) -> int | None:
+    """Approximate number of rows of a source; None for a hub data set without `source.limit`.
+
+    Raises SourceError if a named file is missing or torn.
     """
     if is_hub_dataset(config.path):
         return config.limit
     return at_most(config.limit, files_size(_files(config).files))
 
 
-def _records(config: SourceConfig) -> Iterator[Located]:
-    fields = WILDCHAT_FIELDS if config.kind == "wildchat" else instruction_fields(config)
+def _fields(config: SourceConfig) -> Fields:
+    return WILDCHAT_FIELDS if config.kind == "wildchat" else instruction_fields(config)
+
+
+def _records(config: SourceConfig) -> Iterator[Scanned]:
     if is_hub_dataset(config.path):
-        return read_hub(config, fields)
-    return read_files(_files(config).files, fields)
+        return scan_hub(config, _fields(config))
+    return scan_files(_files(config).files, _fields(config))
 
 
 def _files(config: SourceConfig) -> DataFiles:

@@ -8,6 +8,7 @@ from stj.rows import Row, Turn
 from stj.text import without_surrogates
 from stj.thoughts import answer_of
 
+NOT_TEXT = "content_not_text"
 _REPLACEMENT = "\ufffd"
 
 
@@ -42,7 +43,7 @@ def with_turns(row: Row, value: object, field: str, where: str) -> Row:
     try:
         return usable(replace(row, turns=turns_from(value, field, where)))
     except ContentNotText as error:
-        return row.drop("content_not_text", clean(str(error)))  # a file may have any name
+        return row.drop(NOT_TEXT, clean(str(error)))  # a file may have any name
 
 
 def usable(row: Row) -> Row:

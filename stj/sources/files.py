@@ -1,61 +1,30 @@
 """Local .jsonl, .csv and .parquet files as streams of records, with one batch in memory; .json files are read whole.
 
-A record comes with its position in words ("pool.jsonl, line 12"), for errors.
+A record comes with its position in words ("pool.jsonl, line 12"), for errors. `scan_files` gives a BadRecord for a line that
+cannot be read, and goes on behind it. `read_files` is for files of which every record counts: it raises the error instead.
 """
 
-import csv
+import codecs
 import difflib
-import gzip
-import io
 import json
-import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stj.errors import SourceError
+from stj.sources.csv_files import check_csv_columns, csv_size, opened, read_csv
+from stj.sources.records import NOT_READABLE, BadRecord, Fields, Located, Record, Scanned, listed, not_utf8, strict
 
 _T = TypeVar("_T")
-Record = Mapping[str, Any]
-Located = tuple[str, Record]
-"""The position of a record in words, and the record."""
-
 KIND_NAMES = ".jsonl, .ndjson, .json, .csv (each also as .gz) or .parquet"
 """The formats, for errors."""
 _PARQUET_ROWS = 64
 """Rows in memory at once: few, because WildChat's conversations reach 200 kB each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fields:
-    """The fields that a reader needs, or all if none is named; other Parquet columns are never read."""
-
-    required: tuple[str, ...]
-    optional: tuple[str, ...] = ()
-    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Members to read of a field that is a list of structs; all members if the field is not named here."""
-
-    def check(self, present: Iterable[object], where: str) -> None:
-        """Raises SourceError if a required field is missing; the error lists the present ones."""
-        names = [str(name) for name in present]
-        for name in self.required:
-            if name not in names:
-                close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-                guess = f"; did you mean '{close[0]}'?" if close else ""
-                raise SourceError(f"{where}: no field '{name}'; the fields there are {_listed(names)}{guess}")
-
-    def check_columns(self, names: Sequence[str], where: str) -> None:
-        """Raises SourceError if a column is missing, or if one to read comes twice."""
-        self.check(names, where)
-        wanted = (*self.required, *self.optional) or names
-        if twice := [name for name in wanted if name and names.count(name) > 1]:
-            raise SourceError(f"{where}: column '{twice[0]}' comes twice; which one counts is not known: keep one of them")
 
 
 def kind_of(file: Path) -> str | None:
@@ -78,17 +47,34 @@ def near_names(path: Path) -> str:
     """Words that list names like that of a missing path in its directory; empty if there are none."""
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.5)
-    return f"; {path.parent} has {_listed(close)}" if close else ""
+    return f"; {path.parent} has {listed(close)}" if close else ""
 
 
 def read_files(files: Sequence[Path], fields: Fields) -> Iterator[Located]:
     """The records of files, in order.
 
-    Raises SourceError if a file is not in the format of its suffix, or a record lacks a required field.
+    Raises SourceError if a file is not in the format of its suffix, or a record cannot be read or lacks a required field.
+    """
+    return strict(scan_files(files, fields))
+
+
+def scan_files(files: Sequence[Path], fields: Fields) -> Iterator[Scanned]:
+    """The records of files, in order, with those that cannot be read or lack a required field as BadRecords.
+
+    Raises SourceError if a file cannot be read any further: it is not in the format of its suffix, its columns lack a required
+    field, its compression is torn, or a quote in it never ends.
     """
     for file in files:
         with _explained(file):
             yield from _READERS[_format(file)](file, fields)
+
+
+def check_columns(files: Sequence[Path], fields: Fields) -> None:
+    """Raises SourceError if the columns of a file lack a required field; reads no further than headers and footers."""
+    for file in files:
+        if check := _COLUMNS.get(_format(file)):
+            with _explained(file):
+                check(file, fields)
 
 
 def not_empty(rows: Iterator[_T], message: str) -> Iterator[_T]:
@@ -106,7 +92,7 @@ def _explained(file: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise SourceError(f"{file}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from None
+        raise SourceError(f"{file}: {not_utf8(error.reason)}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{file}: cannot be read: {_first_line(error)}") from None
 
@@ -123,23 +109,28 @@ def _format(file: Path) -> str:
     return kind
 
 
-def _opened(file: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(file)) if file.name.lower().endswith(".gz") else file.open("rb")
-
-
-def _jsonl(file: Path, fields: Fields) -> Iterator[Located]:
+def _jsonl(file: Path, fields: Fields) -> Iterator[Scanned]:
     # Binary mode: only \n ends a line, not a U+2028 inside a string.
-    with _opened(file) as lines:
+    with opened(file) as lines:
         for number, line in enumerate(lines, start=1):
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            if text.strip():
-                where = f"{file}, line {number}"
-                record = _json_object(text, where)
-                fields.check(record, where)
-                yield where, record
+            where = f"{file}, line {number}"
+            record = _of_line(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line, where)
+            if record is not None:
+                yield where, record if isinstance(record, BadRecord) else fields.checked(record, where)
 
 
-def _json(file: Path, fields: Fields) -> Iterator[Located]:
+def _of_line(line: bytes, where: str) -> Record | BadRecord | None:
+    """The record of a line; None if the line is blank."""
+    try:
+        text = line.decode()
+        return _json_object(text, where) if text.strip() else None
+    except UnicodeDecodeError as error:
+        return BadRecord(NOT_READABLE, f"{where}: {not_utf8(error.reason)}")
+    except SourceError as error:
+        return BadRecord(NOT_READABLE, str(error))
+
+
+def _json(file: Path, fields: Fields) -> Iterator[Scanned]:
     """The members of a JSON list, or of the list `examples` of an object. A file with one object a line is read as .jsonl."""
     records = _json_records(file)
     if records is None:
@@ -147,10 +138,10 @@ def _json(file: Path, fields: Fields) -> Iterator[Located]:
         return
     for number, record in enumerate(records):
         where = f"{file}, item {number}"
-        if not isinstance(record, dict):
-            raise SourceError(f"{where}: a JSON {type(record).__name__}; an object is needed")
-        fields.check(record, where)
-        yield where, record
+        if isinstance(record, dict):
+            yield where, fields.checked(record, where)
+        else:
+            yield where, BadRecord(NOT_READABLE, f"{where}: a JSON {type(record).__name__}; an object is needed")
 
 
 def _json_records(file: Path) -> list[Any] | None:
@@ -171,7 +162,7 @@ def _json_size(file: Path) -> int:
 
 def _json_value(file: Path) -> Any:
     """The value of a .json file; None if the file holds one value a line."""
-    with _opened(file) as stream:
+    with opened(file) as stream:
         text = stream.read().decode("utf-8-sig")
     try:
         return json.loads(text, object_pairs_hook=_members)
@@ -186,9 +177,7 @@ def _json_value(file: Path) -> Any:
 
 
 def _lines(file: Path) -> int:
-    with _opened(file) as content:
-        if ".csv" in _format(file):  # Its lines end in \n, \r or \r\n.
-            return sum(1 for _ in io.TextIOWrapper(content, encoding="utf-8", errors="replace"))
+    with opened(file) as content:
         return sum(1 for _ in content)
 
 
@@ -224,37 +213,43 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _csv(file: Path, fields: Fields) -> Iterator[Located]:
-    csv.field_size_limit(sys.maxsize)  # Python's limit of 131,072 characters a field is below real conversations.
-    with _opened(file) as content, io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as text:
-        reader = csv.DictReader(text, strict=True)
-        try:
-            if reader.fieldnames is None:
-                return
-            fields.check_columns(reader.fieldnames, str(file))
-            for record in reader:
-                where = f"{file}, line {reader.line_num}"
-                if None in record:
-                    raise SourceError(f"{where}: more values than the header has names ({len(reader.fieldnames)})")
-                if None in record.values():
-                    raise SourceError(f"{where}: fewer values than the header has names ({len(reader.fieldnames)})")
-                yield where, record
-        except csv.Error as error:
-            raise SourceError(f"{file}, line {reader.line_num}: not CSV ({error})") from None
+def _parquet(file: Path, fields: Fields) -> Iterator[Scanned]:
+    with _parquet_file(file) as parquet:
+        fields.check_columns(parquet.schema_arrow.names, str(file))
+        columns = _columns(parquet.schema, fields)
+        number = 0
+        for batch in parquet.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
+            for record in _batch_records(batch):
+                where = f"{file}, row {number}"
+                yield where, BadRecord(NOT_READABLE, f"{where}: {not_utf8('invalid bytes')}") if record is None else record
+                number += 1
 
 
-def _parquet(file: Path, fields: Fields) -> Iterator[Located]:
+def _batch_records(batch: pa.RecordBatch) -> Iterator[Record | None]:
+    """The records of a batch; None for one whose text is not UTF-8."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        if batch.num_rows == 1:
+            yield None
+        else:
+            for row in range(batch.num_rows):
+                yield from _batch_records(batch.slice(row, 1))
+
+
+@contextmanager
+def _parquet_file(file: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file. Raises SourceError, also while it is read, if it is damaged."""
     try:
         with pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as parquet:
-            fields.check_columns(parquet.schema_arrow.names, str(file))
-            columns = _columns(parquet.schema, fields)
-            number = 0
-            for batch in parquet.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
-                for record in batch.to_pylist():
-                    yield f"{file}, row {number}", record
-                    number += 1
+            yield parquet
     except pa.ArrowException as error:
         raise _not_parquet(file, error) from None
+
+
+def _parquet_columns(file: Path, fields: Fields) -> None:
+    with _parquet_file(file) as parquet:
+        fields.check_columns(parquet.schema_arrow.names, str(file))
 
 
 def _parquet_rows(file: Path) -> int:
@@ -286,23 +281,30 @@ def _wanted(path: str, parts: tuple[str, ...] | None) -> bool:
     return parts is None or path.rsplit(".", 1)[-1] in parts
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:20]) or "none"
-
-
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-_READERS: dict[str, Callable[[Path, Fields], Iterator[Located]]] = {
+_READERS: dict[str, Callable[[Path, Fields], Iterator[Scanned]]] = {
     ".jsonl": _jsonl,
     ".jsonl.gz": _jsonl,
     ".ndjson": _jsonl,
     ".ndjson.gz": _jsonl,
     ".json": _json,
     ".json.gz": _json,
-    ".csv": _csv,
-    ".csv.gz": _csv,
+    ".csv": read_csv,
+    ".csv.gz": read_csv,
     ".parquet": _parquet,
 }
-_SIZES: dict[str, Callable[[Path], int]] = {".parquet": _parquet_rows, ".json": _json_size, ".json.gz": _json_size}
+_SIZES: dict[str, Callable[[Path], int]] = {
+    ".parquet": _parquet_rows,
+    ".json": _json_size,
+    ".json.gz": _json_size,
+    ".csv": csv_size,
+    ".csv.gz": csv_size,
+}
+_COLUMNS: dict[str, Callable[[Path, Fields], None]] = {
+    ".parquet": _parquet_columns,
+    ".csv": check_csv_columns,
+    ".csv.gz": check_csv_columns,
+}

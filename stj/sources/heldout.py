@@ -7,9 +7,10 @@ from stj.config import HeldoutConfig
 from stj.rows import HELDOUT, Pair, Row
 from stj.sources.dialogue import usable
 from stj.sources.directory import files_at
-from stj.sources.files import Located, at_most, files_size, not_empty, read_files
+from stj.sources.files import at_most, files_size, not_empty, read_files
 from stj.sources.ids import HELDOUT_PREFIX
 from stj.sources.pairs import PAIR_FIELDS, given_pairs
+from stj.sources.records import Located
 
 
 def read_pairs(config: HeldoutConfig, key: str = "heldout.path") -> Iterator[Row]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from stj.config import SourceConfig
 from stj.errors import SourceError, StjError
-from stj.sources.files import Fields, Located, Record, near_names
+from stj.sources.files import near_names
+from stj.sources.records import Fields, Located, Record, Scanned, strict
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _FILE_SUFFIXES = {".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".gz", ".txt"}
@@ -20,7 +21,12 @@ def is_hub_dataset(location: str) -> bool:
 
 
 def read_hub(config: SourceConfig, fields: Fields, *, key: str = "source.path", files: str | None = None) -> Iterator[Located]:
-    """The records of one split of a hub data set, in order.
+    """The records of one split of a hub data set, in order, as `scan_hub`; raises SourceError if one lacks a field."""
+    return strict(scan_hub(config, fields, key=key, files=files))
+
+
+def scan_hub(config: SourceConfig, fields: Fields, *, key: str = "source.path", files: str | None = None) -> Iterator[Scanned]:
+    """The records of one split of a hub data set, in order; a BadRecord for one that lacks a required field.
 
     `key` names the setting in errors. `files` selects files of the data set; None reads the whole split.
     Raises SourceError if the hub cannot be reached, or has no such data set, revision, split or field.
@@ -52,11 +58,11 @@ def check_reachable(config: SourceConfig, key: str = "source.path") -> None:
         raise _not_provided(config, key, error) from None
 
 
-def _located(config: SourceConfig, fields: Fields, stream: Iterable[Record], where: str, key: str) -> Iterator[Located]:
+def _located(config: SourceConfig, fields: Fields, stream: Iterable[Record], where: str, key: str) -> Iterator[Scanned]:
     with _hub_errors(config, key):
         for number, record in enumerate(stream):
-            fields.check(record, where)
-            yield f"{where}, row {number}", record
+            place = f"{where}, row {number}"
+            yield place, fields.checked(record, place)
 
 
 @contextmanager

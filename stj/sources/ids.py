@@ -7,9 +7,10 @@ An id has parts, such as a subset and the id in it, or a question, two models an
 import hashlib
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 
 from stj.errors import SourceError
-from stj.rows import Row
+from stj.rows import Row, Turn
 from stj.sources.dialogue import clean, wrong_type
 
 RowId = tuple[str, ...]
@@ -17,6 +18,9 @@ RowId = tuple[str, ...]
 
 HELDOUT_PREFIX = "heldout/"
 """Prefix of the ids of held-out pairs; ids of training rows never begin with it."""
+
+UNREAD_PREFIX = "unread/"
+"""Prefix of the ids of rows that cannot be read; ids of other rows never begin with it."""
 
 _RECENT = 8192  # Digests in a set, 1 MB, before they are sorted into an array.
 
@@ -51,8 +55,28 @@ class Seen:
         self._sorted.append(digests)
 
 
+class ContentIds:
+    """Ids of rows without an id in their source: a function of their content, so that no row's id depends on another row.
+
+    The second row with the same content ends with -2. A hash of 64 bits that two contents share would only do the same.
+    """
+
+    def __init__(self) -> None:
+        self._seen = Seen()
+        self._repeats: dict[str, int] = {}
+
+    def of(self, turns: Sequence[Turn]) -> str:
+        """The id of a row with these turns."""
+        text = repr([(turn.role, turn.content) for turn in turns])
+        row_id = f"row-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+        if self._seen.add(row_id):
+            return row_id
+        self._repeats[row_id] = self._repeats.get(row_id, 1) + 1
+        return f"{row_id}-{self._repeats[row_id]}"
+
+
 def numbered(position: int) -> str:
-    """The id of a row without an id in its source."""
+    """The id of a pair or an example without an id in its file."""
     return f"row-{position:08d}"
 
 
@@ -78,11 +102,12 @@ def refuse_seen(row_id: RowId, field: str, where: str, seen: Seen, *, shown: str
 
 
 def training_id(row_id: str, field: str, where: str) -> str:
-    """The id of a training row. Raises SourceError if it looks like the id of a held-out pair."""
-    if row_id.startswith(HELDOUT_PREFIX):
-        raise SourceError(
-            f"{where}: field '{field}' is {row_id[:60]!r}; ids that begin with {HELDOUT_PREFIX} are reserved for held-out pairs"
-        )
+    """The id of a training row. Raises SourceError if it looks like the id of a held-out pair, or of a row that is not read."""
+    for prefix, rows in ((HELDOUT_PREFIX, "held-out pairs"), (UNREAD_PREFIX, "rows that cannot be read")):
+        if row_id.startswith(prefix):
+            raise SourceError(
+                f"{where}: field '{field}' is {row_id[:60]!r}; ids that begin with {prefix} are reserved for {rows}"
+            )
     return row_id
 
 

@@ -1,12 +1,14 @@
 """Plain instructions: one a row, in a field of any name."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from stj.config import SourceConfig
 from stj.rows import Row
 from stj.sources.dialogue import with_turns
-from stj.sources.files import Fields, Located
-from stj.sources.ids import Seen, given_id, numbered, training_id
+from stj.sources.ids import ContentIds, Seen, given_id, training_id
+from stj.sources.records import Fields, Record, Scanned
+from stj.sources.unread import read_each
 
 
 def instruction_fields(config: SourceConfig) -> Fields:
@@ -15,14 +17,14 @@ def instruction_fields(config: SourceConfig) -> Fields:
     return Fields(required=named)
 
 
-def rows_by_field(records: Iterable[Located], config: SourceConfig) -> Iterator[Row]:
-    """Rows of instructions; each is a string, or a dialogue as a list of {role, content}.
+def rows_by_field(records: Iterable[Scanned], config: SourceConfig) -> Iterator[Row]:
+    """Rows of instructions; each is a string, or a dialogue as a list of {role, content}."""
+    text_field, id_field = config.instruction_field, config.id_field
+    seen, content_ids = Seen(), ContentIds()
 
-    Raises SourceError if an id is neither text nor a whole number, or if it is repeated.
-    """
-    seen = Seen()
-    for position, (where, record) in enumerate(records):
-        name = config.id_field
-        row_id = training_id(given_id(record[name], name, where, seen), name, where) if name else numbered(position)
-        row = Row(id=row_id, position=position, turns=())
-        yield with_turns(row, record[config.instruction_field], config.instruction_field, where)
+    def row_of(position: int, where: str, record: Record) -> Row:
+        given = training_id(given_id(record[id_field], id_field, where, seen), id_field, where) if id_field else None
+        row = with_turns(Row(id=given or "", position=position, turns=()), record[text_field], text_field, where)
+        return row if given else replace(row, id=content_ids.of(row.turns))
+
+    return read_each(records, row_of)

@@ -15,7 +15,8 @@ from xxhash import xxh3_64_intdigest
 from stj.config import HeldoutConfig, SourceConfig
 from stj.rows import Row
 from stj.sources.directory import files_at
-from stj.sources.files import Fields, not_empty, read_files
+from stj.sources.files import not_empty, read_files
+from stj.sources.records import Fields
 
 BENCHMARK_OVERLAP = "benchmark_overlap"
 

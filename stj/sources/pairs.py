@@ -13,8 +13,8 @@ from typing import Any
 
 from stj.rows import Turn
 from stj.sources.dialogue import optional_text, text_of, turns_from
-from stj.sources.files import Fields, Located
 from stj.sources.ids import Seen, id_of, numbered, refuse_seen
+from stj.sources.records import Fields, Located
 from stj.sources.truth import CHOSEN, JUDGE_FIELDS, JUDGES_WINNERS, better_response, required_better
 from stj.verdict import Label
 

@@ -5,11 +5,13 @@ This holds for the conversation and for each utterance.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from stj.rows import Row
-from stj.sources.dialogue import optional_bool, optional_text, with_turns
-from stj.sources.files import Fields, Located
-from stj.sources.ids import Seen, numbered, training_id
+from stj.sources.dialogue import NOT_TEXT, optional_bool, optional_text, with_turns
+from stj.sources.ids import ContentIds, Seen, training_id
+from stj.sources.records import Fields, Record, Scanned
+from stj.sources.unread import read_each
 
 WILDCHAT_FIELDS = Fields(
     required=("conversation_hash", "conversation"),
@@ -18,18 +20,14 @@ WILDCHAT_FIELDS = Fields(
 )
 
 
-def wildchat_rows(records: Iterable[Located]) -> Iterator[Row]:
-    """Rows of conversations; a repeated hash makes a tombstone with a new id.
+def wildchat_rows(records: Iterable[Scanned]) -> Iterator[Row]:
+    """Rows of conversations; a repeated hash makes a tombstone with a new id."""
+    seen, content_ids = Seen(), ContentIds()
 
-    Raises SourceError if a hash, language or mark has the wrong type, or if a hash looks like the id of a held-out pair.
-    """
-    seen = Seen()
-    for position, (where, record) in enumerate(records):
-        given = optional_text(record["conversation_hash"], "conversation_hash", where) or numbered(position)
-        row_id = training_id(given, "conversation_hash", where)
-        fresh = seen.add(row_id)
+    def row_of(position: int, where: str, record: Record) -> Row:
+        given = optional_text(record["conversation_hash"], "conversation_hash", where)
         row = Row(
-            id=row_id if fresh else _unique(row_id, position, seen),
+            id=training_id(given or "", "conversation_hash", where),
             position=position,
             turns=(),
             language=optional_text(record.get("language"), "language", where),
@@ -37,10 +35,15 @@ def wildchat_rows(records: Iterable[Located]) -> Iterator[Row]:
             redacted=optional_bool(record.get("redacted"), "redacted", where),
         )
         if isinstance(record["conversation"], str):
-            row = row.drop("content_not_text", f"{where}: 'conversation' is one text, not a list of {{role, content}}")
+            row = row.drop(NOT_TEXT, f"{where}: 'conversation' is one text, not a list of {{role, content}}")
         else:
             row = with_turns(row, record["conversation"], "conversation", where)
-        yield row if fresh else row.drop("duplicate")
+        if not given:
+            row = replace(row, id=content_ids.of(row.turns))
+        fresh = seen.add(row.id)
+        return row if fresh else replace(row, id=_unique(row.id, position, seen)).drop("duplicate")
+
+    return read_each(records, row_of)
 
 
 def _unique(row_id: str, position: int, seen: Seen) -> str:

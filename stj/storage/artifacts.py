@@ -20,21 +20,23 @@ What makes a phase stale? Its directory holds another key than the config asks f
 
 The files of an artifact:
 
-    started.json           the key, written first
-    part-<hash>.parquet    rows; each file is complete or absent, and never changes
-    staged-...             rows that count only once the manifest names their file
-    manifest.json          the key, the counts, and each file's name, size and SHA-256, written last
+    started.json                         the key, written first
+    part-<fingerprint>-<hash>.parquet    rows; each file is complete or absent, and never changes
+    staged-...                           rows that count only once the manifest names their file
+    manifest.json                        the key, the counts, and each file's name, size and SHA-256, written last
 
 How is damage found? The records hold their own SHA-256 (sealed.py). A part's name ends in the first half of its own, so that
 parts can be trusted before there is a manifest, and parts of two drivers never have one name. Every part is checked when a
-process first reads it. Each part also holds the fingerprint of its key: if started.json is lost, the parts still show what
-they belong to.
+process first reads it.
+
+A part counts only under the key whose fingerprint is in its name. So if the source of a pass was repaired, its rows are written
+again under the new key (passes/carry_over.py), and started.json makes them count in one step.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import Any, Literal
@@ -55,8 +57,7 @@ State = Literal["done", "partial", "stale", "absent"]
 MANIFEST = "manifest.json"
 STARTED = "started.json"
 _STAGED = "staged-"  # Begins the names of files that count only once the manifest names them.
-_PART = re.compile(r"(?P<prefix>.+)-(?P<hash>[0-9a-f]{32})\.parquet")
-_FINGERPRINT = b"stj.fingerprint"  # The field in a part's own metadata.
+_PART = re.compile(r"(?P<prefix>.+)-(?P<fingerprint>[0-9a-f]{16})-(?P<hash>[0-9a-f]{32})\.parquet")
 _NOTHING = object()
 _MAKE_AGAIN = (
     "restore it from a copy, or delete it and run the same command again: whole rows are kept, and a model is trained again"
@@ -130,29 +131,49 @@ class Artifact:
             self._remove()
         if state == "done":
             return False
-        if state == "absent" and not all(map(self._is_of_this_key, self.parts())):
+        if state == "absent" and any(map(self._is_of_another_key, self.folder.names())):
             if not overwrite:
                 raise ArtifactError(
                     f"{self.folder.uri}: holds rows without {STARTED} and {MANIFEST}, and they were made with other settings: "
                     "copy it again as a whole, choose another run_root, or pass --overwrite to make it again"
                 )
             self._remove()
-        if state != "partial":
+        if state == "partial":
+            self._remove_replaced()
+        else:
             write_sealed(self.folder, STARTED, {"key": self.key})
         return True
+
+    def take_over(self) -> None:
+        """Makes the directory of another key this one's, in one step, with the parts that were written under this key.
+
+        Deletes the manifest and the other parts afterwards. A kill leaves either the old parts under the old key, or the new
+        ones under this key.
+        """
+        write_sealed(self.folder, STARTED, {"key": self.key})
+        self.folder.delete(MANIFEST)
+        self._remove_replaced()
+
+    def _remove_replaced(self) -> None:
+        """Deletes parts of other keys: those that were replaced, and those that a kill kept from taking over."""
+        for name in filter(self._is_of_another_key, self.folder.names()):
+            self.folder.delete(name)
+
+    def _is_of_another_key(self, name: str) -> bool:
+        match = _PART.fullmatch(name)
+        return match is not None and match["fingerprint"] != self.fingerprint
 
     def _remove(self) -> None:
         self.folder.delete(MANIFEST)  # first: after a kill nothing looks finished
         self.folder.remove()
 
     def write_part(self, prefix: str, table: pa.Table) -> str:
-        """Writes one file of rows, which never changes afterwards; returns its name: the prefix and the hash of its content."""
+        """Writes one file of rows, which never changes afterwards; returns its name, which begins with the prefix."""
         sink = pa.BufferOutputStream()
-        metadata = {**(table.schema.metadata or {}), _FINGERPRINT: self.fingerprint.encode()}
-        pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
+        pq.write_table(table, sink, compression="zstd")
         content = sink.getvalue()
         digest = FileDigest.of(content)
-        name = f"{prefix}-{digest.sha256[:32]}.parquet"
+        name = f"{prefix}-{self.fingerprint}-{digest.sha256[:32]}.parquet"
         self.folder.write(name, content)
         self._digests[name] = digest
         return name
@@ -194,7 +215,8 @@ class Artifact:
         if manifest:
             self._digests |= {name: FileDigest(**facts) for name, facts in manifest["files"].items()}
             return list(manifest["files"])
-        return [name for name in self.folder.names() if name.endswith(".parquet") and not name.startswith(_STAGED)]
+        names = [name for name in self.folder.names() if name.endswith(".parquet") and not name.startswith(_STAGED)]
+        return [name for name in names if not self._is_of_another_key(name)]
 
     def records(self, columns: list[str] | None = None, parts: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Rows as dictionaries, from the named parts or by default all `parts`; holds one batch in memory at a time."""
@@ -208,11 +230,6 @@ class Artifact:
         """One of the `parts`, open to read. Raises ArtifactError if it is damaged, before any of it is read."""
         with self._parquet(name) as file, self._explain_damage(name):
             yield file
-
-    def _is_of_this_key(self, name: str) -> bool:
-        with self._parquet(name) as file:
-            metadata: Mapping[bytes, bytes] = file.schema_arrow.metadata or {}
-        return metadata.get(_FINGERPRINT) == self.fingerprint.encode()
 
     def _parquet(self, name: str) -> pq.ParquetFile:
         with self._explain_damage(name):

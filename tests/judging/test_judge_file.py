@@ -106,6 +106,37 @@ def test_every_row_is_a_line_of_json(here: Path, capsys: pytest.CaptureFixture[s
     assert results[2]["error"] == "prompt_too_long: prompt of 9 tokens, context of 8 tokens"
 
 
+def test_an_edited_file_is_judged_only_where_it_changed(
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, third = (pair(name, "xx", "x", id=name) for name in ("one", "two", "three"))
+    words = ["judge", str(here / "pairs.jsonl"), f"model={SEED_MODEL}"]
+    write(here / "pairs.jsonl", first, second, third)
+    assert main(words) == 0
+    capsys.readouterr()
+    write(
+        here / "pairs.jsonl", pair("new", "x", "xx", id="new"), {**third, "winner": "A"}, {**second, "response_b": "xxx"}, first
+    )
+    assert main(words) == 0
+    verdicts = [(row["id"], row["verdict"], row.get("winner")) for row in lines(capsys.readouterr().out)]
+    assert sorted(verdicts) == [("new", "B", None), ("one", "A", None), ("three", "A", "A"), ("two", "B", None)]
+    assert "pairs.jsonl has changed: 2 finished rows are kept, 1 is gone or changed, and 2 are to be asked" in caplog.text
+
+
+def test_another_file_of_the_same_name_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["judge", str(here / "pairs.jsonl"), f"model={SEED_MODEL}"]
+    write(here / "pairs.jsonl", pair("one", "xx", "x"), pair("two", "xx", "x"))
+    assert main(words) == 0
+    write(here / "pairs.jsonl", pair("another", "xx", "x"))
+    assert main(words) == 1
+    assert "pairs.jsonl has 0 of 2 judged pairs as they were. Name another run_root, or pass" in capsys.readouterr().err
+    assert main([*words, "--overwrite"]) == 0
+    write(here / "pairs.jsonl", pair("another", "xx", "x"), pair("more", "xx", "x"))
+    capsys.readouterr()
+    assert main([*words, LIMIT]) == 1
+    assert "was made with other settings: file: " in capsys.readouterr().err
+
+
 def test_votes_in_another_format_than_the_prompt_s_are_warned_of(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The judge writes [[A]] where Prometheus's prompt asks for [RESULT] A; what it writes for Figure 8 is read."""
     file = write(here / "pairs.jsonl", pair("one", "xx", "x", id="a"), pair("two", "x", "xxx"))

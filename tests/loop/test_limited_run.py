@@ -20,7 +20,8 @@ from stj.loop.iterate import run_all
 from stj.loop.kinds import TrainingPhase
 from stj.passes import spec
 from stj.passes.spec import Pass
-from stj.sources.files import Fields, Located, read_files
+from stj.sources.files import scan_files
+from stj.sources.records import Fields, Scanned
 from tests import ray_here
 from tests.kill_driver import MINI, make_engine, train
 
@@ -36,10 +37,10 @@ class CountedReads:
     def __init__(self) -> None:
         self.counts: list[int] = []
 
-    def __call__(self, files: Sequence[Path], fields: Fields) -> Iterator[Located]:
+    def __call__(self, files: Sequence[Path], fields: Fields) -> Iterator[Scanned]:
         reading = len(self.counts)
         self.counts.append(0)
-        for located in read_files(files, fields):
+        for located in scan_files(files, fields):
             self.counts[reading] += 1
             yield located
 
@@ -53,7 +54,7 @@ class CountedReads:
 def reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CountedReads:
     reads = CountedReads()
     ray_here.install(monkeypatch)
-    monkeypatch.setattr(sources, "read_files", reads)
+    monkeypatch.setattr(sources, "scan_files", reads)
     monkeypatch.setattr(spec, "Pass", partial(Pass, make_engine=partial(make_engine, log=str(tmp_path / "asked"))))
     monkeypatch.setattr(TrainingPhase, "run", train)
     return reads

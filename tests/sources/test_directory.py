@@ -19,7 +19,9 @@ from stj.config import HeldoutConfig, SourceConfig
 from stj.errors import SourceError
 from stj.sources import read_rows, source_identity, source_size
 from stj.sources.directory import files_at, split_of
+from stj.sources.files import read_files
 from stj.sources.heldout import heldout_identity, read_pairs
+from stj.sources.records import Fields
 
 ODD_NAMES = (
     *(
@@ -290,7 +292,7 @@ def test_text_in_another_encoding_is_one_line_from_every_reader(tmp_path: Path, 
     content = '[{"instruction": "größe"}]'.encode("latin-1")
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     with pytest.raises(SourceError, match="not UTF-8 text"):
-        list(read_rows(source(tmp_path / name)))
+        list(read_files([tmp_path / name], Fields(required=("instruction",))))
     if ".json" in name and "jsonl" not in name:  # counted by reading it
         with pytest.raises(SourceError, match="not UTF-8 text"):
             source_size(source(tmp_path / name))

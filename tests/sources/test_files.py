@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from stj.config import SourceConfig
 from stj.errors import SourceError
 from stj.rows import rows_to_table
-from stj.sources import read_rows, source_identity, source_size
+from stj.sources import check_source, read_rows, source_identity, source_size
 from stj.sources.directory import files_at
+from stj.sources.files import read_files
+from stj.sources.records import Fields
 
 TEXTS = ["What is 2+2?", "line one\nline two, with a comma", 'says "no"', "a\u2028b\u0085c\r\nd"]
 
@@ -60,7 +63,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, write: obje
     path = write(tmp_path / name, TEXTS)  # type: ignore[operator]
     rows = list(read_rows(config(path)))
     assert [row.turns[0].content for row in rows] == TEXTS
-    assert [row.id for row in rows] == [f"row-0000000{i}" for i in range(4)]
+    assert [row.id for row in rows] == [row.id for row in read_rows(config(write_jsonl(tmp_path / "same.jsonl", TEXTS)))]
     assert [row.position for row in rows] == [0, 1, 2, 3]
 
 
@@ -111,24 +114,12 @@ def test_a_dialogue_may_stand_for_an_instruction(tmp_path: Path) -> None:
         ("a.csv", b"", "holds no rows"),
         ("a.csv", b"instruction\n", "holds no rows"),
         ("a.txt", b"x", "cannot read a '.txt' file; give a file in .jsonl"),
-        ("a.jsonl", b'{"instruction": "x"}\n{"instruction": oops}\n', "a.jsonl, line 2, column 17: not JSON"),
-        ("a.jsonl", b'{"instruction": "cut', "line 1, column 17: not JSON"),
-        ("a.jsonl", b'["x"]\n', "line 1: a JSON list"),
-        ("a.jsonl", b'{"instruction": ' + b"[" * 100_000, "line 1: JSON that Python cannot hold"),
-        ("a.jsonl", b'{"instruction": ' + b"9" * 5_000 + b"}", "line 1: JSON that Python cannot hold"),
-        ("a.jsonl", b'{"instruction": "\xff"}\n', "not UTF-8 text"),
-        ("a.csv", b"instruction\n\xff\n", "not UTF-8 text"),
-        (
-            "a.jsonl",
-            b'{"instructions": "x", "b": 1}\n',
-            "no field 'instruction'; the fields there are 'instructions', 'b'; did",
-        ),
         ("a.csv", b"prompt,b\nx,y\n", "no field 'instruction'; the fields there are 'prompt', 'b'"),
         ("a.csv", b'instruction\n"open', "not CSV"),
         ("a.csv", b"instruction,b,instruction\nx,1,y\n", "column 'instruction' comes twice"),
-        ("a.jsonl", b'{"instruction": "x", "instruction": "y"}\n', "line 1: field 'instruction' comes twice"),
         ("a.json", b'[{"instruction": "x", "instruction": "y"}]', "field 'instruction' comes twice"),
-        ("a.csv", b"instruction\nx,y\n", "line 2: more values than the header has names (1)"),
+        ("a.csv", b"\xff,instruction\nx,y\n", "not UTF-8 text"),
+        ("a.jsonl.gz", gzip.compress(b'{"instruction": "x"}\n' * 9_999)[:-12], "cannot be read"),
         ("a.parquet", b"PAR1 but not really", "not a Parquet file"),
         ("a.parquet", b"", "not a Parquet file"),
     ],
@@ -136,6 +127,113 @@ def test_a_dialogue_may_stand_for_an_instruction(tmp_path: Path) -> None:
 def test_one_clear_line_for_each_bad_file(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert message in refusal(config(tmp_path / name))
+
+
+GOOD = b'{"instruction": "fine"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "reason", "message"),
+    [
+        ("a.jsonl", b'{"instruction": oops}', "not_readable", "a.jsonl, line 2, column 17: not JSON"),
+        ("a.jsonl", b'{"instruction": "cut', "not_readable", "line 2, column 21: not JSON"),
+        ("a.jsonl", b"\0" * 512, "not_readable", "line 2, column 1: not JSON"),
+        ("a.jsonl", GOOD[:9] + GOOD, "not_readable", "line 2, column 12: not JSON"),
+        ("a.jsonl", b'["x"]', "not_readable", "line 2: a JSON list"),
+        ("a.jsonl", b'{"instruction": ' + b"[" * 100_000, "not_readable", "line 2: JSON that Python cannot hold"),
+        ("a.jsonl", b'{"instruction": ' + b"9" * 5_000 + b"}", "not_readable", "line 2: JSON that Python cannot hold"),
+        (
+            "a.jsonl",
+            b'{"instruction": "\xff"}',
+            "not_readable",
+            "line 2: not UTF-8 text (invalid start byte); convert the file",
+        ),
+        ("a.jsonl", b'{"instruction": "x", "instruction": "y"}', "not_readable", "line 2: field 'instruction' comes twice"),
+        (
+            "a.jsonl",
+            b'{"instructions": "x"}',
+            "no_field",
+            "line 2: no field 'instruction'; the fields there are 'instructions'; did",
+        ),
+        ("a.csv", b"\xff", "not_readable", "line 3: not UTF-8 text"),
+        ("a.csv", b"x,y", "not_readable", "line 3: more values than the header has names (1)"),
+        ("a.json", b'["x"]', "not_readable", "item 1: a JSON list; an object is needed"),
+        ("a.json", b'{"b": 1}', "no_field", "item 1: no field 'instruction'; the fields there are 'b'"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_a_tombstone_and_its_repair_changes_no_other_row(
+    tmp_path: Path, name: str, line: bytes, reason: str, message: str
+) -> None:
+    good = [b'{"instruction": "first"}', b'{"instruction": "repaired"}', GOOD, GOOD]
+    if name == "a.csv":
+        good = [json.loads(text)["instruction"].encode() for text in good]
+
+    def write(lines: list[bytes]) -> SourceConfig:
+        whole = {"a.jsonl": b"\n".join(lines), "a.csv": b"instruction\n" + b"\n".join(lines)}
+        (tmp_path / name).write_bytes(whole.get(name, b"[" + b",".join(lines) + b"]"))
+        return config(tmp_path / name)
+
+    first, bad, *others = read_rows(write([good[0], line, *good[2:]]))
+    assert (bad.position, bad.turns, bad.dropped) == (1, (), reason)
+    assert message in str(bad.detail)
+    repaired = list(read_rows(write(good)))
+    assert [first, *others] == [repaired[0], *repaired[2:]]
+    assert all(row.dropped is None for row in repaired)
+    assert source_size(write([good[0], line, *good[2:]])) == 4
+
+
+def test_other_readers_refuse_a_line_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(GOOD + b"\n{}\n")
+    with pytest.raises(SourceError, match=r"a.jsonl, line 2: no field 'instruction'; the fields there are none"):
+        list(read_files([tmp_path / "a.jsonl"], Fields(required=("instruction",))))
+
+
+def test_text_of_a_parquet_file_that_is_not_utf_8_is_a_tombstone(tmp_path: Path) -> None:
+    texts = pa.array([b"x", b"\xff", b"y"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"instruction": texts}), tmp_path / "a.parquet")
+    rows = list(read_rows(config(tmp_path / "a.parquet")))
+    assert [row.dropped for row in rows] == [None, "not_readable", None]
+    assert rows[1].detail == f"{tmp_path}/a.parquet, row 1: not UTF-8 text (invalid bytes); convert the file to UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("b.csv", b"prompt\nx\n", "b.csv: no field 'instruction'; the fields there are 'prompt'"),
+        ("b.csv", b'instruction\nx\n"open\nx\n', "b.csv, line 4: not CSV"),
+        ("b.csv.gz", gzip.compress(b"instruction\n" * 9_999)[:-9], "b.csv.gz: cannot be read"),
+        ("b.jsonl.gz", gzip.compress(GOOD * 9_999)[:-9], "b.jsonl.gz: cannot be read"),
+        ("b.json", b'[{"instruction": "x"}, {', "b.json, line 1, column 25: not JSON"),
+        ("b.parquet", b"PAR1", "b.parquet: not a Parquet file"),
+    ],
+)
+def test_a_fault_behind_the_first_rows_is_known_before_a_run_starts(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    write_jsonl(tmp_path / "a.jsonl", ["x"])
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError) as caught:
+        check_source(config(tmp_path))
+    assert message in str(caught.value)
+
+
+def test_a_parquet_file_without_the_column_is_known_before_a_run_starts(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", ["x"])
+    pq.write_table(pa.table({"prompt": ["x"]}), tmp_path / "b.parquet")
+    with pytest.raises(SourceError, match=r"b\.parquet: no field 'instruction'"):
+        check_source(config(tmp_path))
+
+
+def test_the_id_of_a_row_without_one_depends_on_its_content_alone(tmp_path: Path) -> None:
+    def ids(*texts: str) -> dict[str, list[str]]:
+        rows = list(read_rows(config(write_jsonl(tmp_path / "a.jsonl", list(texts)))))
+        return {text: [row.id for row in rows if row.instruction == text] for text in texts}
+
+    before, after = ids("a", "b", "a", "c"), ids("new", "c", "a", "a")
+    assert after["a"] == before["a"] == [before["a"][0], f"{before['a'][0]}-2"]
+    assert after["c"] == before["c"]
+    assert len({*before["a"], *before["b"], *before["c"], *after["new"]}) == 5
+    assert before["b"][0].startswith("row-")
 
 
 def test_a_field_that_comes_twice_is_refused_only_if_it_matters(tmp_path: Path) -> None:
@@ -191,12 +289,15 @@ def test_a_parquet_file_without_the_field(tmp_path: Path) -> None:
         ("null", "it must be a string or a whole number"),
         ("true", "it must be a string or a whole number"),
         ('"heldout/a"', "reserved for held-out pairs"),
+        ('"unread/00000001"', "reserved for rows that cannot be read"),
     ],
 )
-def test_bad_ids_are_refused(tmp_path: Path, ids: str, message: str) -> None:
+def test_a_row_with_a_bad_id_is_a_tombstone(tmp_path: Path, ids: str, message: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("".join(f'{{"instruction": "x", "id": {row_id}}}\n' for row_id in ids.split()))
-    assert message in refusal(config(path, id_field="id"))
+    row = list(read_rows(config(path, id_field="id")))[-1]
+    assert row.dropped == "bad_field"
+    assert message in str(row.detail)
 
 
 def test_the_identity_follows_the_content_and_not_the_name(tmp_path: Path) -> None:

@@ -65,6 +65,16 @@ def test_a_field_that_the_data_set_lacks(monkeypatch: pytest.MonkeyPatch) -> Non
         read_rows(SourceConfig())
 
 
+def test_a_record_that_lacks_a_field_is_a_tombstone(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [{"instruction": "x"}, {"instructions": "y"}, {"instruction": "z"}]
+    serve(monkeypatch, datasets.IterableDataset.from_generator(lambda: iter(records)))
+    rows = list(read_rows(SourceConfig(path="a/b", kind="instructions")))
+    assert [(row.position, row.dropped) for row in rows] == [(0, None), (1, "no_field"), (2, None)]
+    assert str(rows[1].detail).startswith(
+        "a/b, split train, row 1: no field 'instruction'; the fields there are 'instructions'"
+    )
+
+
 @pytest.mark.parametrize(
     "refusal",
     [

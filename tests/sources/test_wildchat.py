@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.config import SourceConfig
-from stj.errors import SourceError
 from stj.rows import Row, row_from_dict, rows_to_table
 from stj.sources import read_rows
 from stj.sources.files import read_files
@@ -155,7 +154,15 @@ def test_turns_that_fit_no_chat_template_are_dropped_with_their_reason(
 
 def test_a_null_conversation_and_a_null_hash_are_rows_too() -> None:
     [row] = read_dicts({"conversation_hash": None, "conversation": None})
-    assert (row.id, row.dropped) == ("row-00000000", "no_user_turn")
+    assert (row.id[:4], row.dropped) == ("row-", "no_user_turn")
+
+
+def test_conversations_without_a_hash_have_ids_of_their_content() -> None:
+    texts = ["x", "y", "x"]
+    rows = read_dicts(*({**conversation("", ("user", text)), "conversation_hash": None} for text in texts))
+    assert [row.dropped for row in rows] == [None] * 3
+    assert len({row.id for row in rows}) == 3
+    assert rows[2].id == f"{rows[0].id}-2"
 
 
 @pytest.mark.parametrize("content", [5, True, ["x"], {"text": "x"}, [{"type": "text", "text": "x"}]])
@@ -184,12 +191,11 @@ def test_nul_lone_surrogates_and_a_megabyte_survive_arrow(tmp_path: Path) -> Non
         ({"conversation_hash": "heldout/a", "conversation": []}, "reserved for held-out pairs"),
     ],
 )
-def test_a_wrong_type_is_one_line_with_its_position(record: dict[str, Any], message: str) -> None:
-    with pytest.raises(SourceError) as caught:
-        read_dicts(record)
-    assert message in str(caught.value)
-    assert str(caught.value).startswith("record 0: ")
-    assert "\n" not in str(caught.value)
+def test_a_wrong_type_is_a_tombstone_with_its_position(record: dict[str, Any], message: str) -> None:
+    bad, good = read_dicts(record, conversation("a", ("user", "x")))
+    assert (bad.dropped, good.dropped) == ("bad_field", None)
+    assert message in str(bad.detail)
+    assert str(bad.detail).startswith("record 0: ")
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from stj.evals.metrics import ExampleOutcome, Groups, Official, VerdictsByOrder,
 from stj.rows import Pair, Row, Turn
 from stj.sources.dialogue import text_of, usable, wrong_type
 from stj.sources.directory import DataFiles, files_at
-from stj.sources.files import Fields, read_files
+from stj.sources.files import read_files
 from stj.sources.ids import RowId, Seen, id_of, joined_id, refuse_seen
+from stj.sources.records import Fields
 from stj.sources.truth import CHOSEN, better_response, is_judges_word, is_tie, named_response, required_better
 from stj.verdict import PAIR, Format, Label, Verdict
 

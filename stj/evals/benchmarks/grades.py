@@ -19,8 +19,8 @@ from stj.evals.benchmarks.judge_names import JudgeNames
 from stj.evals.benchmarks.unread import Readings, Survey, Unread
 from stj.evals.intervals import Interval, clustered_ci95
 from stj.sources.dialogue import text_of
-from stj.sources.files import Fields
 from stj.sources.ids import Seen, refuse_seen
+from stj.sources.records import Fields
 from stj.sources.truth import JUDGE_FIELDS
 from stj.text import Column, Table, visible_line
 from stj.thoughts import answer_of

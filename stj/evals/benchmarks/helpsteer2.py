@@ -13,8 +13,8 @@ from stj.errors import SourceError
 from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, number_of, pair_row
 from stj.rows import Row, Turn
 from stj.sources.dialogue import text_of
-from stj.sources.files import Fields
 from stj.sources.ids import numbered
+from stj.sources.records import Fields
 
 _WEIGHTS = {"helpfulness": 0.65, "correctness": 0.8, "coherence": 0.45, "complexity": 0.55, "verbosity": -0.4}
 _HELPFULNESS = {"helpfulness": 1.0}

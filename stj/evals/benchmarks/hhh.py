@@ -13,8 +13,8 @@ from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, chosen_f
 from stj.evals.metrics import SubsetWeights, evenly
 from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from, wrong_type
-from stj.sources.files import Fields
 from stj.sources.ids import numbered
+from stj.sources.records import Fields
 
 NAME = "hhh"
 _SUBSETS = ("harmless", "helpful", "honest", "other")

@@ -11,8 +11,8 @@ from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, better_o
 from stj.evals.metrics import SubsetWeights, VerdictsByOrder
 from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from
-from stj.sources.files import Fields
 from stj.sources.ids import Seen
+from stj.sources.records import Fields
 from stj.verdict import DECISION, FINAL_DECISION, FIVE_WAY, NUMBERED, OUTPUT, RESULT, TWO_SCORES, Format, other
 
 NAME = "judgebench"

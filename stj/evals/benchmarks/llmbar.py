@@ -13,8 +13,8 @@ from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, better_o
 from stj.evals.metrics import SubsetWeights, evenly
 from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from
-from stj.sources.files import Fields
 from stj.sources.ids import numbered
+from stj.sources.records import Fields
 from stj.verdict import OUTPUT
 
 NAME = "llmbar"

@@ -39,8 +39,8 @@ from stj.evals.metrics import ExampleOutcome, SubsetWeights, VerdictsByOrder, ex
 from stj.prompts.two_turns import SECOND_ANSWER, SECOND_QUESTION, SECOND_REFERENCE
 from stj.rows import Row, Turn
 from stj.sources.dialogue import text_of, wrong_type
-from stj.sources.files import Fields
 from stj.sources.ids import RowId, id_in_task, id_parts
+from stj.sources.records import Fields
 from stj.sources.truth import is_tie
 from stj.verdict import PAIR_OR_TIE, TIE, Label, Verdict, other
 

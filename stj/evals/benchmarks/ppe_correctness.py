@@ -17,8 +17,8 @@ from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, one_of, 
 from stj.evals.metrics import SubsetWeights, evenly
 from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from, wrong_type
-from stj.sources.files import Fields
 from stj.sources.ids import RowId, Seen, id_of, id_parts, refuse_seen
+from stj.sources.records import Fields
 
 NAME = "ppe-correctness"
 _MARKS = {"MMLU-Pro": "answer_index", "MATH": "level", "GPQA": "Subdomain", "MBPP-Plus": "task_id", "IFEval": "ifeval_prompt"}

@@ -26,8 +26,8 @@ from stj.evals.benchmarks.base import (
 from stj.evals.metrics import SubsetWeights
 from stj.rows import Row
 from stj.sources.dialogue import optional_bool, optional_text, text_of, turns_from
-from stj.sources.files import Fields
 from stj.sources.ids import Seen
+from stj.sources.records import Fields
 from stj.sources.truth import is_tie
 
 NAME = "ppe-human"

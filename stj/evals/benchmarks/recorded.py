@@ -45,8 +45,9 @@ from stj.evals.benchmarks.unread import Unread
 from stj.evals.metrics import VerdictsByOrder
 from stj.prompts.variants import VARIANTS
 from stj.sources.dialogue import wrong_type
-from stj.sources.files import Fields, not_empty
+from stj.sources.files import not_empty
 from stj.sources.ids import RowId, Seen, id_of, numbered, refuse_seen
+from stj.sources.records import Fields
 from stj.sources.truth import CHOSEN, JUDGE_FIELDS, JUDGES_WINNERS, RESPONSES, better_response
 from stj.thoughts import answer_of
 from stj.verdict import BEST_OF_FOUR, FORMATS, RATING, Format, Label, Parser, majority, other, parse, rating

@@ -16,8 +16,9 @@ from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, chosen_f
 from stj.evals.metrics import SubsetWeights, VerdictsByOrder, evenly, weighted
 from stj.rows import Row
 from stj.sources.dialogue import text_of, turns_from
-from stj.sources.files import Fields, read_files
+from stj.sources.files import read_files
 from stj.sources.ids import Seen, id_parts
+from stj.sources.records import Fields
 
 NAME = "rewardbench"
 _CODE = {f"hep-{language}": 164 for language in ("cpp", "go", "java", "js", "python", "rust")}

@@ -14,8 +14,8 @@ from stj.evals.benchmarks.base import Benchmark, HubPart, JudgedExample, Scored,
 from stj.evals.metrics import ExampleOutcome, SubsetWeights, VerdictsByOrder, evenly, example_outcome, pick_score
 from stj.rows import Candidates, Row
 from stj.sources.dialogue import turns_from, usable
-from stj.sources.files import Fields
 from stj.sources.ids import Seen, id_parts, joined_id
+from stj.sources.records import Fields
 from stj.verdict import BEST_OF_FOUR
 
 TIES = "Ties"

@@ -23,8 +23,8 @@ from stj.evals.benchmarks.base import (
 from stj.evals.metrics import SubsetWeights, evenly
 from stj.rows import Row
 from stj.sources.dialogue import turns_from, wrong_type
-from stj.sources.files import Fields
 from stj.sources.ids import RowId, Seen, id_of, id_parts
+from stj.sources.records import Fields
 
 NAME = "rmbench"
 _DOMAINS = {"chat": ("chat",), "code": ("code",), "math": ("math",), "safety": ("safety-refuse", "safety-response")}

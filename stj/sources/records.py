@@ -1,0 +1,81 @@
+"""Records of files and data sets: what a reader needs of them, and those that cannot be read."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stj.errors import SourceError
+
+Record = Mapping[str, Any]
+Located = tuple[str, Record]
+"""The position of a record in words, and the record."""
+
+NOT_READABLE = "not_readable"
+NO_FIELD = "no_field"
+
+
+@dataclass(frozen=True)
+class BadRecord:
+    """A record that cannot be read, while those behind it can."""
+
+    reason: str
+    """NOT_READABLE: a torn line, for instance. NO_FIELD: it lacks a required field."""
+    message: str
+    """The error: its position, what is wrong, and the remedy."""
+
+
+Scanned = tuple[str, Record | BadRecord]
+"""The position of a record in words, and the record if it can be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fields:
+    """The fields that a reader needs, or all if none is named; other Parquet columns are never read."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Members to read of a field that is a list of structs; all members if the field is not named here."""
+
+    def check(self, present: Iterable[object], where: str) -> None:
+        """Raises SourceError if a required field is missing; the error lists the present ones."""
+        names = [str(name) for name in present]
+        for name in self.required:
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+                guess = f"; did you mean '{close[0]}'?" if close else ""
+                raise SourceError(f"{where}: no field '{name}'; the fields there are {listed(names)}{guess}")
+
+    def checked(self, record: Record, where: str) -> Record | BadRecord:
+        """The record; a BadRecord if a required field is missing."""
+        try:
+            self.check(record, where)
+        except SourceError as error:
+            return BadRecord(NO_FIELD, str(error))
+        return record
+
+    def check_columns(self, names: Sequence[str], where: str) -> None:
+        """Raises SourceError if a column is missing, or if one to read comes twice."""
+        self.check(names, where)
+        wanted = (*self.required, *self.optional) or names
+        if twice := [name for name in wanted if name and names.count(name) > 1]:
+            raise SourceError(f"{where}: column '{twice[0]}' comes twice; which one counts is not known: keep one of them")
+
+
+def strict(records: Iterable[Scanned]) -> Iterator[Located]:
+    """The records. Raises SourceError at the first one that cannot be read."""
+    for where, record in records:
+        if isinstance(record, BadRecord):
+            raise SourceError(record.message)
+        yield where, record
+
+
+def not_utf8(reason: str) -> str:
+    """The error for text in another encoding."""
+    return f"not UTF-8 text ({reason}); convert the file to UTF-8"
+
+
+def listed(names: Sequence[str]) -> str:
+    """At most 20 names in quotes, for errors."""
+    return ", ".join(f"'{name}'" for name in names[:20]) or "none"
