@@ -71,7 +71,6 @@ def app_of(handler: Any) -> FastAPI:
     app.include_router(router)
     app.state.stj_generate = ScriptedEngine(handler).generate
     app.state.stj_vote = VoteConfig()
-    app.state.stj_most_characters = 1000
     return app
 
 
@@ -112,14 +111,13 @@ def test_a_request_may_say_when_its_votes_stop_and_how_they_are_counted() -> Non
     assert (status, "which needs every vote" in answer["detail"]) == (400, True)
 
 
-def test_a_text_that_no_context_could_hold_is_never_tokenized() -> None:
-    def fail(messages: Any, sampling: Any) -> str:
-        raise AssertionError("the engine was asked")
-
-    for change in ({"response_a": "x" * 1001}, {"instruction": [{"role": "user", "content": "x" * 1001}]}):
-        status, answer = ask(app_of(fail), PAIR | change)
-        assert status == 413
-        assert "characters, more than 1,000, the limit for this context" in answer["detail"]
+@pytest.mark.parametrize("repeated", ['"response_a": "x"', '"instruction": [{"role": "user", "role": "user", "content": ""}]'])
+def test_a_body_that_names_a_key_twice_is_refused(repeated: str) -> None:
+    status, answer = ask(app_of(lambda messages, sampling: "[[A]]"), f"{{{repeated}, {json.dumps(PAIR)[1:]}".encode())
+    assert (status, answer["detail"]) == (
+        400,
+        "the body names 'role' twice" if "role" in repeated else "the body names 'response_a' twice",
+    )
 
 
 @pytest.mark.parametrize("field", ['"votes": NaN', '"votes": 1e999', '"prompt": "\\ud800"', '"\\ud800": 1', '"stop": Infinity'])
