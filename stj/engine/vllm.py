@@ -29,6 +29,7 @@ from stj.models.locate import adapter_of
 from stj.models.thinking import ThoughtReader
 from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.rows import Turn
+from stj.text import without_surrogates
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -185,6 +186,16 @@ class VllmEngine:
     def longest_token(self) -> int:
         """The bytes of the vocabulary's longest token; 0 if that is not known."""
         return fewest_tokens(self._tokenizer).longest
+
+    def check_room(self, texts: Sequence[str]) -> None:
+        """Raises PromptTooLong, at once, if a prompt that shows all these texts can never fit in the context.
+
+        White space at their ends does not count: a chat template may leave it out.
+        """
+        if sum(map(len, texts)) > _LONG_CHARACTERS:
+            fewest = sum(fewest_tokens(self._tokenizer)(without_surrogates(text).strip()) for text in texts)
+            if fewest >= self._max_model_len:
+                raise PromptTooLong(f"texts of at least {fewest} tokens, context of {self._max_model_len} tokens")
 
     @property
     def died(self) -> bool:

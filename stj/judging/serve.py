@@ -196,7 +196,7 @@ class JudgeEndpoint:
         adapters = getattr(args, "lora_modules", None) or []
         adapter = adapters[0].path if len(adapters) == 1 else None
         engine = VllmEngine.beside(engine_client, options, _template_text(args.chat_template), adapter)
-        state.stj_generate = engine.generate
+        state.stj_generate, state.stj_check_room = engine.generate, engine.check_room
         state.stj_most_bytes = most_bytes(engine_client.model_config.max_model_len, engine.longest_token)
         state.stj_vote = _vote_config(os.environ.get(_VOTE, "{}"))
         state.stj_abstention = _abstention(os.environ.get(_ABSTENTION, "null"))
@@ -230,6 +230,12 @@ class PairRequest(BaseModel):
     stop_error: float | None = None
     aggregate: Aggregate | None = None
 
+    @property
+    def texts(self) -> list[str]:
+        """All that the judge is shown."""
+        turns = [self.instruction] if isinstance(self.instruction, str) else [turn.content for turn in self.instruction]
+        return [*turns, self.response_a, self.response_b]
+
 
 @router.post(_JUDGE)
 async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
@@ -238,6 +244,7 @@ async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
     abstention: Abstention | None = getattr(state, "stj_abstention", None)
     instruction = pair.model_dump()["instruction"]
     try:
+        state.stj_check_room(pair.texts)
         config = replace(state.stj_vote, **pair.model_dump(include=_SETTINGS, exclude_none=True))
         if abstention and config.key != state.stj_vote.key:
             raise ConfigError(f"this server's calibration is for its own settings of votes: leave out {_set_in(pair)}")
