@@ -163,6 +163,8 @@ class VllmEngine:
                 return encode()
             async with self._one_long_prompt:
                 return await asyncio.to_thread(encode)
+        except PromptTooLong as error:
+            raise PromptTooLong(f"{error}, context of {self._max_model_len} tokens") from None
         except ModelError as error:  # the template serves other dialogues, as check_chat has seen
             raise RequestFailed(str(error)) from None
 
@@ -195,7 +197,7 @@ class VllmEngine:
         if sum(map(len, texts)) > _LONG_CHARACTERS:
             fewest = sum(fewest_tokens(self._tokenizer)(without_surrogates(text).strip()) for text in texts)
             if fewest >= self._max_model_len:
-                raise PromptTooLong(f"texts of at least {fewest} tokens, context of {self._max_model_len} tokens")
+                raise PromptTooLong(f"prompt of at least {fewest} tokens, context of {self._max_model_len} tokens")
 
     @property
     def died(self) -> bool:

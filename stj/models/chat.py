@@ -157,7 +157,7 @@ def _check_length(fewest: FewestTokens, text: str, most_tokens: int) -> None:
     """Raises PromptTooLong if the text has more tokens for sure."""
     least = fewest(text)
     if least > most_tokens:
-        raise PromptTooLong(f"prompt of {len(text)} characters, at least {least} tokens; there is room for {most_tokens}")
+        raise PromptTooLong(f"prompt of at least {least} tokens")
 
 
 def fewest_tokens(tokenizer: "PreTrainedTokenizerBase") -> FewestTokens:

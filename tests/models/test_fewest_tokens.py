@@ -106,6 +106,6 @@ def test_a_text_of_20_mb_is_refused_without_being_tokenized(monkeypatch: pytest.
     monkeypatch.setattr(PlainTokenizer, "encode", lambda self, text: encode(self, text) if len(text) < 1000 else 1 / 0)
     begin = time.monotonic()
     told = refusals([Turn(role="user", content="word’ " * 4_000_000)])
-    assert all("prompt of 24000" in line and "there is room for 131072" in line for line in told)
+    assert all(line.startswith("prompt of at least ") for line in told)
     refusals([Turn(role="user", content="?")], "word " * 4_000_000)
     assert time.monotonic() - begin < 60
