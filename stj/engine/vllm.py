@@ -23,12 +23,13 @@ from stj.engine.weights import check_weights
 from stj.errors import EngineDied, ModelError, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, SeededSampling, Token, TracedSampling, Usage
 from stj.models.adapter import has_tokenizer
-from stj.models.chat import check_chat, encode_chat
+from stj.models.chat import check_chat, encode_chat, fewest_tokens
 from stj.models.fetch import held_model, plain_path
 from stj.models.locate import adapter_of
 from stj.models.thinking import ThoughtReader
 from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.rows import Turn
+from stj.text import without_surrogates
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,6 +59,7 @@ class VllmEngine:
         self._max_model_len = max_model_len
         self._adapter = adapter
         self._ids = itertools.count()
+        self._one_long_prompt = asyncio.Lock()  # A tokenizer takes some 100 bytes of memory for each character.
 
     @classmethod
     def start(cls, model: ModelConfig, config: EngineConfig, seed: int, *, fork_workers: bool = False) -> "VllmEngine":
@@ -150,11 +152,19 @@ class VllmEngine:
         )
 
     async def _prompt(self, messages: Sequence[Turn]) -> list[int]:
-        """The ids of a prompt. Raises RequestFailed if the chat template refuses the messages."""
+        """The ids of a prompt.
+
+        Raises RequestFailed if the chat template refuses the messages, and PromptTooLong if they cannot fit in the context.
+        """
         long = sum(len(turn.content) for turn in messages) > _LONG_CHARACTERS
-        encode = partial(encode_chat, self._tokenizer, messages, self._options)
+        encode = partial(encode_chat, self._tokenizer, messages, self._options, self._max_model_len - 1)
         try:
-            return await asyncio.to_thread(encode) if long else encode()
+            if not long:
+                return encode()
+            async with self._one_long_prompt:
+                return await asyncio.to_thread(encode)
+        except PromptTooLong as error:
+            raise PromptTooLong(f"{error}, context of {self._max_model_len} tokens") from None
         except ModelError as error:  # the template serves other dialogues, as check_chat has seen
             raise RequestFailed(str(error)) from None
 
@@ -173,6 +183,21 @@ class VllmEngine:
     def usage(self) -> Usage:
         """Tokens of the engine since its start."""
         return self._counter.usage
+
+    @property
+    def longest_token(self) -> int:
+        """The bytes of the vocabulary's longest token; 0 if that is not known."""
+        return fewest_tokens(self._tokenizer).longest
+
+    def check_room(self, texts: Sequence[str]) -> None:
+        """Raises PromptTooLong, at once, if a prompt that shows all these texts can never fit in the context.
+
+        White space at their ends does not count: a chat template may leave it out.
+        """
+        if sum(map(len, texts)) > _LONG_CHARACTERS:
+            fewest = sum(fewest_tokens(self._tokenizer)(without_surrogates(text).strip()) for text in texts)
+            if fewest >= self._max_model_len:
+                raise PromptTooLong(f"prompt of at least {fewest} tokens, context of {self._max_model_len} tokens")
 
     @property
     def died(self) -> bool:

@@ -7,8 +7,9 @@
     GET  /metrics     vLLM's metrics, and stj_judge_votes_total by prompt and verdict
     /v1/chat/completions and the rest are vLLM's
 
-The server, its sockets, its batching and its authentication (VLLM_API_KEY guards /v1) are vLLM's. The plugin also works in a
-server that you start yourself: `VLLM_PLUGINS=stj vllm serve MODEL`. If a server has one adapter, the adapter judges.
+The server, its sockets and its batching are vLLM's. With VLLM_API_KEY, every route but /health asks for the key
+(stj/judging/key_guard.py), and no request is larger than stj/judging/body_limit.py allows. The plugin also works in a server
+that you start yourself: `VLLM_PLUGINS=stj vllm serve MODEL`. If a server has one adapter, the adapter judges.
 """
 
 import json
@@ -16,6 +17,7 @@ import math
 import os
 import sys
 from argparse import Namespace
+from collections import Counter as Counts
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, replace
 from importlib.metadata import entry_points
@@ -35,9 +37,10 @@ from stj.engine.weights import check_weights
 from stj.errors import ConfigError, EngineDied, PromptTooLong, RequestFailed
 from stj.findings import require
 from stj.generate import Sampling
-from stj.judging.body_limit import BodyLimit, most_bytes, most_characters
+from stj.judging.body_limit import BodyLimit, most_bytes
 from stj.judging.calibration import Abstention
 from stj.judging.judge import compare_responses
+from stj.judging.key_guard import KeyGuard, environment_keys, server_keys
 from stj.judging.risk import RiskLimit
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import is_mistral
@@ -59,6 +62,7 @@ _GROUP = "vllm.endpoint_plugins"
 _JUDGE = "/v1/judge"
 _VOTE = "STJ_VOTE"  # This variable of the environment gives the plugin the server's VoteConfig, as JSON.
 _ABSTENTION = "STJ_ABSTENTION"  # This one says when the server abstains, as JSON; null if it never does.
+_SHOWN = 40  # Repeat this many characters of a name in an error.
 _MOST_VOTES = 64
 """Limit of a request's judgments in each order."""
 
@@ -66,8 +70,27 @@ _SETTINGS = {"prompt", "votes", "stop", "stop_error", "aggregate"}
 """Fields of a request that are settings of VoteConfig."""
 
 
-class _SendableErrors(APIRoute):
-    """A route whose error for a wrong body can be sent: it repeats the body's values, which JSON or UTF-8 may not allow."""
+class _StrictRequest(Request):
+    """A request whose JSON names each key once: nothing says which of two texts is meant."""
+
+    async def json(self) -> Any:
+        """The body's value. Raises HTTPException if an object names a key twice."""
+        return json.loads(await self.body(), object_pairs_hook=_without_repeats)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        repeated = next(name for name, count in Counts(name for name, _ in pairs).items() if count > 1)
+        raise HTTPException(400, f"the body names {without_surrogates(repeated)[:_SHOWN]!r} twice")
+    return members
+
+
+class _StrictRoute(APIRoute):
+    """A route with strict JSON, whose error for a wrong body can be sent: it repeats the body's values.
+
+    JSON or UTF-8 may not allow them.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, with its errors changed."""
@@ -75,7 +98,7 @@ class _SendableErrors(APIRoute):
 
         async def handled(request: Request) -> Response:
             try:
-                return await handle(request)
+                return await handle(_StrictRequest(request.scope, request.receive))
             except RequestValidationError as error:
                 raise RequestValidationError(_sendable(error.errors())) from None
 
@@ -93,7 +116,7 @@ def _sendable(value: Any) -> Any:
     return [_sendable(member) for member in value] if isinstance(value, list | tuple) else value
 
 
-router = APIRouter(route_class=_SendableErrors)
+router = APIRouter(route_class=_StrictRoute)
 _votes = Counter("stj_judge_votes", "Judgments of pairs (one vote each), by the verdict they vote for", ["prompt", "verdict"])
 
 
@@ -101,8 +124,9 @@ def serve(config: UseConfig, host: str, port: int, abstention: Abstention | None
     """Replaces this process with vLLM's server for this model, which abstains if it is given when.
 
     Raises ModelError if the model or some of its weights are missing, or if its chat template cannot serve. Raises ConfigError
-    if the model is behind an API or if vLLM would not find the plugin.
+    if the model is behind an API, if vLLM would not find the plugin, or if no client could send the API key.
     """
+    environment_keys()
     if config.model.endpoint:
         raise ConfigError(f"{config.model.label} is served there already; `stj serve` takes a model's directory, URI or hub id")
     if _PLUGIN not in entry_points(group=_GROUP).names:
@@ -151,10 +175,15 @@ class JudgeEndpoint:
     required_tasks = ("generate",)
 
     def attach_router(self, app: FastAPI) -> None:
-        """Adds the route to vLLM's routes."""
+        """Adds the route to vLLM's routes, and puts the key and the limits before all of them.
+
+        Raises ConfigError if the key cannot be sent.
+        """
         app.include_router(router)
         # A server that the user starts may take other bodies on vLLM's routes, such as images.
         app.add_middleware(BodyLimit, path=None if _VOTE in os.environ else _JUDGE)
+        if keys := server_keys(getattr(app.state, "args", None)):
+            app.add_middleware(KeyGuard, keys=keys)
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Gives the server's engine, chat template and its variables to the route.
@@ -167,9 +196,8 @@ class JudgeEndpoint:
         adapters = getattr(args, "lora_modules", None) or []
         adapter = adapters[0].path if len(adapters) == 1 else None
         engine = VllmEngine.beside(engine_client, options, _template_text(args.chat_template), adapter)
-        state.stj_generate = engine.generate
-        context = engine_client.model_config.max_model_len
-        state.stj_most_bytes, state.stj_most_characters = most_bytes(context), most_characters(context)
+        state.stj_generate, state.stj_check_room = engine.generate, engine.check_room
+        state.stj_most_bytes = most_bytes(engine_client.model_config.max_model_len, engine.longest_token)
         state.stj_vote = _vote_config(os.environ.get(_VOTE, "{}"))
         state.stj_abstention = _abstention(os.environ.get(_ABSTENTION, "null"))
 
@@ -203,21 +231,20 @@ class PairRequest(BaseModel):
     aggregate: Aggregate | None = None
 
     @property
-    def characters(self) -> int:
-        """Characters of all its texts."""
+    def texts(self) -> list[str]:
+        """All that the judge is shown."""
         turns = [self.instruction] if isinstance(self.instruction, str) else [turn.content for turn in self.instruction]
-        return sum(map(len, [*turns, self.response_a, self.response_b]))
+        return [*turns, self.response_a, self.response_b]
 
 
 @router.post(_JUDGE)
 async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
     """Compares two responses: the better one, its share of the votes, the reward of A over B, and each judgment's text."""
     state = request.app.state
-    if pair.characters > state.stj_most_characters:
-        raise HTTPException(413, _too_long(pair.characters, state.stj_most_characters))
     abstention: Abstention | None = getattr(state, "stj_abstention", None)
     instruction = pair.model_dump()["instruction"]
     try:
+        state.stj_check_room(pair.texts)
         config = replace(state.stj_vote, **pair.model_dump(include=_SETTINGS, exclude_none=True))
         if abstention and config.key != state.stj_vote.key:
             raise ConfigError(f"this server's calibration is for its own settings of votes: leave out {_set_in(pair)}")
@@ -239,10 +266,6 @@ async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
 
 def _set_in(pair: PairRequest) -> str:
     return ", ".join(sorted(pair.model_dump(include=_SETTINGS, exclude_none=True)))
-
-
-def _too_long(characters: int, limit: int) -> str:
-    return f"the instruction and the responses have {characters:,} characters, more than {limit:,}, the limit for this context"
 
 
 def _flags(settings: dict[str, Any]) -> list[str]:

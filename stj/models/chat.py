@@ -17,8 +17,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from stj.config import NO_CHAT_OPTIONS, ChatOptions
-from stj.errors import ModelError
+from stj.errors import ModelError, PromptTooLong
 from stj.models.control_tokens import Names, plain_tokenizer
+from stj.models.fewest_tokens import FewestTokens
 from stj.models.template import check_options, template_of, with_options
 from stj.rows import Turn
 from stj.text import without_surrogates
@@ -36,18 +37,23 @@ _ASKED = (("user",), ("system", "user"), ("user", "assistant", "user"), ("system
 
 
 def encode_chat(
-    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn], options: ChatOptions = NO_CHAT_OPTIONS
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Turn],
+    options: ChatOptions = NO_CHAT_OPTIONS,
+    most_tokens: int | None = None,
 ) -> list[int]:
     """Token ids of the prompt that asks for the assistant's next message.
 
     If the template refuses or omits a system message, its text goes to the head of the first user message. If it also refuses
     two messages of one role in a row, they become one, with a blank line between them. A lone surrogate becomes U+FFFD.
 
-    Raises ModelError if there is no chat template, or if it refuses or omits messages.
+    A long prompt that cannot have as few tokens as `most_tokens` is refused without being tokenized. Any other may have more.
+
+    Raises ModelError if there is no chat template, or if it refuses or omits messages, and PromptTooLong.
     """
     turns = tuple(messages)
     if sum(len(turn.content) for turn in turns) > _CACHED_CHARACTERS:
-        return list(_encode.__wrapped__(tokenizer, _template(tokenizer), turns, options))
+        return list(_encode.__wrapped__(tokenizer, _template(tokenizer), turns, options, most_tokens))
     return list(_encode(tokenizer, _template(tokenizer), turns, options))
 
 
@@ -57,13 +63,17 @@ def encode_reply(
     reply: str,
     options: ChatOptions = NO_CHAT_OPTIONS,
     thought: str = "",
+    most_tokens: int | None = None,
 ) -> list[int]:
     """Token ids of the prompt and of the reply behind it, without its end; the prompt's ids are those of `encode_chat`.
 
     Nothing in the reply becomes a control token, and in the thought before it only the tags of a thought (stj/thoughts.py).
-    Raises ModelError as `encode_chat` does.
+    Raises ModelError and PromptTooLong as `encode_chat` does.
     """
-    prompt = encode_chat(tokenizer, messages, options)
+    prompt = encode_chat(tokenizer, messages, options, most_tokens)
+    if most_tokens and len(thought) + len(reply) > _CACHED_CHARACTERS:
+        untagged = thought.replace(OPEN, "").replace(CLOSE, "") + reply
+        _check_length(fewest_tokens(tokenizer), without_surrogates(untagged).lstrip(), most_tokens)
     if is_mistral(tokenizer):
         return prompt + encode_text(tokenizer, thought + reply)
     plain, text = plain_tokenizer(tokenizer), _prompt(tokenizer, _template(tokenizer), messages, options)
@@ -125,11 +135,42 @@ def is_mistral(tokenizer: "PreTrainedTokenizerBase") -> bool:
 
 @lru_cache(maxsize=_PROMPTS_CACHED)
 def _encode(
-    tokenizer: "PreTrainedTokenizerBase", template: str, turns: tuple[Turn, ...], options: ChatOptions
+    tokenizer: "PreTrainedTokenizerBase",
+    template: str,
+    turns: tuple[Turn, ...],
+    options: ChatOptions,
+    most_tokens: int | None = None,
 ) -> tuple[int, ...]:
     if is_mistral(tokenizer):
+        if most_tokens:
+            _check_length(
+                fewest_tokens(tokenizer), "".join(without_surrogates(turn.content).strip() for turn in turns), most_tokens
+            )
         return _mistral_ids(tokenizer, turns)
-    return tuple(plain_tokenizer(tokenizer).encode(_prompt(tokenizer, template, turns, options)))
+    text = _prompt(tokenizer, template, turns, options)  # a template may leave out a part of a message, so it comes first
+    if most_tokens:
+        _check_length(fewest_tokens(tokenizer), text, most_tokens)
+    return tuple(plain_tokenizer(tokenizer).encode(text))
+
+
+def _check_length(fewest: FewestTokens, text: str, most_tokens: int) -> None:
+    """Raises PromptTooLong if the text has more tokens for sure."""
+    least = fewest(text)
+    if least > most_tokens:
+        raise PromptTooLong(f"prompt of at least {least} tokens")
+
+
+def fewest_tokens(tokenizer: "PreTrainedTokenizerBase") -> FewestTokens:
+    """Counts the fewest tokens of texts."""
+    return _mistral_fewest(tokenizer) if is_mistral(tokenizer) else plain_tokenizer(tokenizer).fewest
+
+
+@lru_cache(maxsize=8)
+def _mistral_fewest(tokenizer: "PreTrainedTokenizerBase") -> FewestTokens:
+    """The count for Mistral's newer tokenizer, Tekken; for the older ones nothing is known."""
+    encoder = tokenizer.tokenizer.instruct_tokenizer.tokenizer
+    tekken = type(encoder).__name__ == "Tekkenizer"
+    return FewestTokens.of_tokens(encoder.id_to_byte_piece(number) for number in range(encoder.n_words) if tekken)
 
 
 def _prompt(tokenizer: "PreTrainedTokenizerBase", template: str, turns: Sequence[Turn], options: ChatOptions) -> str:

@@ -9,12 +9,13 @@ import json
 import re
 import secrets
 from collections.abc import Collection, Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Tokenizer
 
 from stj.errors import ModelError
+from stj.models.fewest_tokens import FewestTokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -94,6 +95,11 @@ class PlainTokenizer:
         for token in tokens:
             text = text.replace(token, self._names.get(token, token))
         return text
+
+    @cached_property
+    def fewest(self) -> FewestTokens:
+        """Counts the fewest ids that `encode` can give for a text."""
+        return FewestTokens.of_backend(self._copy)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text whose control tokens are hidden."""

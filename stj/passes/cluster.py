@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from stj.config import RayConfig
-from stj.errors import CapacityError, StjError
+from stj.errors import CapacityError, ConfigError, StjError
 from stj.findings import Finding, look
 from stj.machine.needs import MachineNeeds
 from stj.machine.packages import expected_packages
@@ -33,6 +33,8 @@ def cluster_findings(
             needs = MachineNeeds(packages=expected_packages(), gpu=any(demand.gpus for demand in demands))
             links = [] if linked_at is None else link_findings("gpu", linked_at)
             return findings + _node_findings(needs, run_root) + links
+    except ConfigError as error:  # It wants a token.
+        return [Finding(subject="ray.address", words=str(error), error=error)]
     except CapacityError as error:  # A config may be meant for a cluster that only the job's own machine reaches.
         return [Finding(subject="ray.address", words=f"the cluster is not checked from here: {error}")]
 

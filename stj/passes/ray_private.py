@@ -20,6 +20,7 @@ import ray
 import yaml
 from ray._common.utils import get_default_ray_temp_dir
 from ray._private import utils, worker
+from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray._private.state import state
 from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
@@ -358,3 +359,9 @@ def hold_machines(name: str, bundles: Sequence[dict[str, float]], labels: dict[s
 def release_machines(name: str) -> None:
     """Ends a request of `hold_machines`."""
     ray.get(get_or_create_autoscaling_coordinator().cancel_request.remote(name), timeout=30)
+
+
+def token_header() -> dict[str, str]:
+    """The header that carries Ray's token; empty if tokens are off. Raises AuthenticationError if there is no token."""
+    header: dict[str, str] = get_auth_headers_if_auth_enabled({})
+    return header

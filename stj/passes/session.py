@@ -4,17 +4,20 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from stj.config import EngineConfig, ModelConfig, RayConfig, TrainConfig, in_ray_job
 from stj.errors import CapacityError
 from stj.models.zero import needs_even_ranks, uneven_ranks
 from stj.passes.check import on_this_machine
 from stj.passes.cluster_machines import machines_of_cluster
+from stj.passes.cluster_token import check_auth_mode, check_token, no_token
 from stj.passes.demand import HELPER_CPUS, Demand
 from stj.passes.machines import Machines
 from stj.passes.ray_private import own_signals, temporary_folder
@@ -74,8 +77,9 @@ def driver_session(folder: Folder, config: RayConfig, demands: Sequence[Demand])
 def ray_session(config: RayConfig, demands: Sequence[Demand]) -> Iterator[None]:
     """Starts or joins Ray, and leaves it at the end.
 
-    Raises CapacityError if no cluster answers, or if the cluster can never have a demanded capacity. Passes and training wait
-    themselves for what it can grow to: the engines and ranks are the only request that ends with them.
+    Raises CapacityError if no cluster answers, or if the cluster can never have a demanded capacity, and ConfigError if it
+    wants a token. Passes and training wait themselves for what it can grow to: the engines and ranks are the only request that
+    ends with them.
     """
     with joined_cluster(config):
         machines = joined_machines(config)
@@ -94,9 +98,11 @@ def joined_machines(config: RayConfig) -> Machines:
 
 @contextmanager
 def joined_cluster(config: RayConfig) -> Iterator[None]:
-    """Starts or joins Ray, and leaves it at the end; waits for nothing. Raises CapacityError if no cluster answers.
+    """Starts or joins Ray, and leaves it at the end; waits for nothing.
 
     A Ray that was started here ends with this process, even if this process is killed.
+
+    Raises CapacityError if no cluster answers, and ConfigError if it wants a token.
     """
     with closing(Reaper()) if on_this_machine(config) else nullcontext() as reaper:
         _connect(config, reaper)
@@ -110,8 +116,9 @@ def _connect(config: RayConfig, reaper: Reaper | None = None) -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future default, without its warning
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}  # their logs are in Ray's dashboard and session folder
+    check_auth_mode()
     if reaper is None:
-        _probe(config.address)
+        _probe(_known_address(config.address))
     try:
         with own_signals():
             if reaper:
@@ -119,6 +126,8 @@ def _connect(config: RayConfig, reaper: Reaper | None = None) -> None:
                     _start_local(quiet)
             else:
                 ray.init(address="auto" if in_ray_job() else config.address, **quiet)
+    except AuthenticationError as error:
+        raise no_token(config.address, error) from None
     except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
         raise _unreachable(config.address, error) from None
 
@@ -141,14 +150,25 @@ def _start_local(quiet: dict[str, Any]) -> None:
             log.warning("Ray's processes did not start in time; trying again")
 
 
+def _known_address(address: str) -> str:
+    """The address that `auto` stands for, if a variable or Ray's own file names one."""
+    if address != "auto" and not in_ray_job():
+        return address
+    file = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    with suppress(OSError):
+        return os.environ.get("RAY_ADDRESS") or file.read_text().strip()
+    return address
+
+
 def _probe(address: str) -> None:
-    """Fails early if nothing listens at host:port; Ray itself would try for minutes."""
+    """Fails early if nothing listens at host:port, or if it wants a token; Ray itself would try for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         try:
             socket.create_connection((host, int(port)), timeout=_PROBE_TIMEOUT_S).close()
         except OSError as error:
             raise _unreachable(address, error) from None
+        check_token(address)
 
 
 def _unreachable(address: str, error: Exception) -> CapacityError:

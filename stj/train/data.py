@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from stj.config import NO_CHAT_OPTIONS, ChatOptions, TrainConfig
-from stj.errors import ModelError, TrainingFailed
+from stj.errors import ModelError, PromptTooLong, TrainingFailed
 from stj.models.chat import encode_chat, encode_reply, is_mistral
 from stj.models.template import template_of, with_options
 from stj.models.thinking import prompt_thought
@@ -144,12 +144,16 @@ def encode_examples(
                 yield "no_wrong_judgment"
                 continue
             judgments.append((example.rejected_thought, example.rejected))
-        prompt = encode_chat(tokenizer, example.messages, options)
-        texts = [
-            [*encode_reply(tokenizer, example.messages, judgment, options, thought_behind(opened, thought)), *end]
-            for thought, judgment in judgments
-        ]
-        if max(map(len, texts)) > config.max_seq_len:
+        most, messages = config.max_seq_len, example.messages
+        try:
+            prompt = encode_chat(tokenizer, messages, options, most)
+            texts = [
+                [*encode_reply(tokenizer, messages, judgment, options, thought_behind(opened, thought), most), *end]
+                for thought, judgment in judgments
+            ]
+        except PromptTooLong:
+            texts = []
+        if not texts or max(map(len, texts)) > most:
             yield "too_long"
             continue
         arrays = tuple(np.array(text, dtype=np.int32) for text in texts)

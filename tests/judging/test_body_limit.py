@@ -1,6 +1,9 @@
-"""Bodies over the limit are refused before they are read, announced or not; others reach the application unchanged."""
+"""Requests over the limits are refused before they are read, announced or not; others reach the application unchanged."""
 
 import asyncio
+import gzip
+import json
+import unicodedata
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from stj.judging.body_limit import LEAST_BODY_BYTES, BodyLimit, most_bytes, most_characters
+from stj.judging import body_limit
+from stj.judging.body_limit import MOST_BYTES, OTHER_BYTES, BodyLimit, most_bytes
 
 LIMIT = 100
 
@@ -53,7 +57,8 @@ def test_the_size_alone_decides(chunks: list[bytes], announced: bool) -> None:
     status, answer = send(app_with(), whole if announced else in_chunks(*chunks))
     if len(whole) > LIMIT:
         assert status == 413
-        assert answer["error"]["message"] == "the body is larger than 100 bytes, the limit for this model's context"
+        size = f"{len(whole)} bytes" if announced else "more than 100 bytes"
+        assert answer["error"]["message"] == f"the body has {size}; the limit for this model's context is 100 bytes"
     else:
         assert (status, answer) == (200, {"size": len(whole)})
 
@@ -102,9 +107,23 @@ def test_other_paths_and_requests_without_a_body_pass() -> None:
 
 
 def test_the_limits_follow_from_the_context() -> None:
-    assert (most_characters(2048), most_bytes(2048)) == (32_768, LEAST_BODY_BYTES)
-    assert (most_characters(131_072), most_bytes(131_072)) == (2_097_152, 12_582_912)
-    assert send(app_with(limit=None), b"x" * (LEAST_BODY_BYTES + 1))[0] == 413
+    assert most_bytes(2048, 20) == OTHER_BYTES + 8 * 2048 * 20
+    assert most_bytes(1_000_000, 128) == most_bytes(2048, 0) == MOST_BYTES
+    assert send(app_with(limit=None), b"x" * (OTHER_BYTES + 1))[0] == 413
+
+
+@given(text=st.text(min_size=1), escaped=st.booleans())
+def test_a_byte_of_text_takes_at_most_eight_in_json(text: str, escaped: bool) -> None:
+    """Also if the tokenizer composes characters."""
+    text = text.encode(errors="replace").decode()
+    assert len(json.dumps(text, ensure_ascii=escaped)) - 2 <= 8 * len(unicodedata.normalize("NFC", text).encode())
+
+
+@pytest.mark.parametrize("character", ["\u212a", "\u1f82", "\0", "\u00e9", "🎉", "각"])
+def test_also_where_few_bytes_take_many(character: str) -> None:
+    decomposed = unicodedata.normalize("NFD", character)
+    for form in (character, decomposed):
+        assert len(json.dumps(form)) - 2 <= 8 * len(unicodedata.normalize("NFC", form).encode())
 
 
 @pytest.mark.parametrize("length", ["", "many", "-5"])
@@ -119,3 +138,64 @@ def test_a_length_of_thousands_of_digits_is_over_the_limit() -> None:
             return (await client.post("/v1/judge", content=b"x", headers={"content-length": "9" * 5000})).status_code
 
     assert asyncio.run(post()) == 413
+
+
+def test_bodies_that_are_held_have_a_limit_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request is held until it is answered; then there is room again."""
+    monkeypatch.setattr(body_limit, "MOST_HELD_BYTES", 150)
+    app = app_with()
+
+    async def post_all() -> list[list[int]]:
+        async with AsyncClient(transport=ASGITransport(app=app), base_url="http://stj") as client:
+            rounds = []
+            for size in (90, 70, 40):
+                answers = await asyncio.gather(*(client.post("/slow", content=b"x" * size) for _ in range(2)))
+                rounds.append(sorted(answer.status_code for answer in answers))
+            return rounds
+
+    @app.post("/slow", include_in_schema=False)
+    async def slow(request: Request) -> dict[str, int]:
+        await asyncio.sleep(0.1)
+        return {"size": len(await request.body())}
+
+    app.router.routes.insert(0, app.router.routes.pop())
+    assert asyncio.run(post_all()) == [[200, 503], [200, 200], [200, 200]]
+
+
+def test_a_body_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "BODY_TIMEOUT_S", 0.1)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0.03)
+            yield b"x"
+
+    status, answer = send(app_with(), slowly())
+    assert (status, answer["error"]["message"]) == (408, "the body did not arrive within 0.1 s")
+
+
+def request_with(headers: dict[str, str], content: bytes = b"x") -> tuple[int, str]:
+    async def post() -> tuple[int, str]:
+        async with AsyncClient(transport=ASGITransport(app=app_with()), base_url="http://stj") as client:
+            answer = await client.post("/v1/judge", content=content, headers=headers)
+            return answer.status_code, answer.json()["error"]["message"]
+
+    return asyncio.run(post())
+
+
+def test_large_headers_and_compressed_bodies_are_refused() -> None:
+    assert request_with({"x-large": "y" * 70_000})[0] == 431
+    status, message = request_with({"content-encoding": "gzip"}, gzip.compress(b"{}"))
+    assert (status, message) == (415, "the body is compressed; send it without Content-Encoding")
+
+
+def test_nesting_that_overwhelms_the_reader_is_the_clients_fault() -> None:
+    app = app_with(limit=10**6)
+
+    @app.post("/json", include_in_schema=False)
+    async def read(request: Request) -> Any:
+        return await request.json()
+
+    app.router.routes.insert(0, app.router.routes.pop())
+    status, answer = send(app, b"[" * 100_000, "/json")
+    assert (status, answer["error"]["message"]) == (400, "the body is nested too deeply")

@@ -31,6 +31,7 @@ APIS = [
     f"{POOL}._ActorPool._running_actors",
     f"{POOL}._ActorPool._pending_actors",
     f"{POOL}._ActorState.is_restarting",
+    "ray._private.authentication.http_token_authentication.get_auth_headers_if_auth_enabled",
     "ray.actor.ActorHandle._actor_id",
     "ray._private.state.state",
     "ray._private.state.GlobalState._connect_and_get_accessor",

@@ -8,6 +8,8 @@ import pytest
 from stj.config import ChatOptions, ModelConfig, TrainConfig
 from stj.errors import ModelError
 from stj.models.chat import encode_chat
+from stj.models.control_tokens import PlainTokenizer
+from stj.models.tokenizer import load_tokenizer
 from stj.rows import Example, Turn
 from stj.storage.folder import Folder
 from stj.train import data
@@ -15,6 +17,7 @@ from stj.train.data import encode_examples, encoded_examples, end_of_turn, kept_
 from stj.train.job import TrainingJob
 from tests.train.conftest import make_example, make_tokenizer, write_examples
 
+SEED_MODEL = Path(__file__).parents[2] / "stj/mini/seed_model"
 LLAMA_3 = (
     "{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] | trim }}<|eot_id|>"
     "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
@@ -103,6 +106,23 @@ def test_too_long_examples_are_dropped_with_a_count() -> None:
     assert none == {}
     assert len(kept) + dropped["too_long"] == 14
     assert [row.id for row in kept] == [row.id for row in all_of_them if row.length <= limit]
+
+
+def test_an_example_that_cannot_fit_is_never_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 MB of text take a tokenizer 10 s and 2 GB."""
+    tokenizer, long = load_tokenizer(SEED_MODEL), "word " * 1_000_000
+    asked = (Turn(role="user", content="?"),)
+    examples = [
+        Example(id="a", winner="A", messages=(Turn(role="user", content=long),), completion="x"),
+        Example(id="b", winner="A", messages=asked, completion=long),
+        Example(id="c", winner="A", messages=asked, completion="x", thought=long),
+        Example(id="d", winner="A", messages=asked, completion="x"),
+    ]
+    encode = PlainTokenizer.encode
+    monkeypatch.setattr(PlainTokenizer, "encode", lambda self, text: encode(self, text if len(text) < 9999 else 1 / 0))
+    encoded = list(encode_examples(tokenizer, examples, [0], TrainConfig()))
+    assert encoded[:3] == ["too_long"] * 3
+    assert not isinstance(encoded[3], str)
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 7])
