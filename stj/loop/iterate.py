@@ -22,6 +22,7 @@ from stj.loop.status import write_run_config
 from stj.loop.summary import RunSummary
 from stj.passes.demand import Demand
 from stj.passes.link import link_findings
+from stj.passes.metrics import RunMetrics
 from stj.passes.node_check import checked_nodes
 from stj.passes.session import driver_session, engine_demand, training_demand
 from stj.plan.room_here import machine_room
@@ -83,6 +84,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
     with driver_session(run.folder, config.ray, _demands(config, missing)), _checked_nodes(run, missing):
         require(_link_findings(config, missing))
         write_run_config(run)
+        shown = RunMetrics(run.folder.uri, len(phases))
 
         def make(phase: Phase) -> None:
             if phase.name in lost:
@@ -90,7 +92,8 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
                 return
             if isinstance(phase, TrainingPhase):
                 remove_older_models(run, print_line)  # before the next model takes its room
-            make_phase(phase, print_line, missing, overwrite=overwrite)
+            with shown.phase(phase.name):
+                make_phase(phase, print_line, missing, overwrite=overwrite)
 
         yield make
         remove_older_models(run, print_line)

@@ -10,14 +10,14 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import ray
 import yaml
-from ray._private import worker
+from ray._private import ray_constants, worker
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray._private.state import state
 from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
@@ -40,6 +40,16 @@ _NO_ID = b"\xff"  # Ray fills an id that is not set with this byte, or leaves it
 _DEAD = NodeStatus.Value("DEAD")
 _FAILED_LAUNCH = re.compile(r"Failed to launch \d+ nodes of type ([^:]+): (.+)")
 _LOG_TAIL = 1 << 18  # Bytes: the autoscaler writes a few lines for each launch.
+
+
+@contextmanager
+def listening_on_loopback() -> Iterator[None]:
+    """Has a Ray that starts in the block listen on loopback alone, as Ray itself does on macOS and Windows."""
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 class StepCallback(ExecutionCallback, ABC):  # type: ignore[misc]

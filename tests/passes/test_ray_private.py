@@ -38,6 +38,7 @@ APIS = [
     "ray._private.worker.global_worker",
     "ray._private.worker._global_node",
     "ray._private.node.Node.get_logs_dir_path",
+    "ray._private.ray_constants.ENABLE_RAY_CLUSTER",
     "ray._private.ray_constants.DEBUG_AUTOSCALING_STATUS",
     "ray.autoscaler._private.kuberay.autoscaling_config.AutoscalingConfigProducer.__init__.ray_cluster_name",
     "ray.autoscaler._private.kuberay.autoscaling_config.AutoscalingConfigProducer.__init__.ray_cluster_namespace",
