@@ -148,12 +148,12 @@ class Listeners(threading.Thread):
     def run(self) -> None:
         """Looks once a second."""
         while not self._ended.wait(1):
+            beyond = {f"socket:[{inode}]": address for address, inode in _listening() if not _loopback(address)}
             for process in marked_processes(self._mark):
                 with suppress(OSError):
-                    sockets = {os.readlink(link) for link in Path(f"/proc/{process}/fd").iterdir()}
                     title = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[0].decode()
-                    for address, inode in _listening():
-                        if f"socket:[{inode}]" in sockets and not _loopback(address):
+                    for link in Path(f"/proc/{process}/fd").iterdir():
+                        if address := beyond.get(os.readlink(link)):
                             self._found.add((address, title))
 
     def end(self) -> None:
