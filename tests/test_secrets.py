@@ -177,7 +177,7 @@ def _loopback(address: str) -> bool:
     return address == "::1" or address.removeprefix("::ffff:").startswith("127.")
 
 
-@pytest.mark.engine
+@pytest.mark.long
 def test_no_secret_is_written_printed_or_shown(left: Left) -> None:
     assert set(left.printed) >= {"run", "failed engine", "judge", "wrong key", "eval", "titles"}
     assert left.printed["titles"].count(b"\n") > 10
@@ -185,13 +185,13 @@ def test_no_secret_is_written_printed_or_shown(left: Left) -> None:
     assert leaks([left.home], left.printed) == []
 
 
-@pytest.mark.engine
+@pytest.mark.long
 def test_nothing_listens_beyond_this_machine_but_the_store_of_ranks(left: Left) -> None:
     """PyTorch's store, through which the ranks of a training find each other, cannot be bound to an address."""
     assert {title for _, title in left.listeners} <= {"ray::RayTrainWorker", "ray::TrainController"}, left.listeners
 
 
-@pytest.mark.engine
+@pytest.mark.long
 def test_no_other_user_can_read_what_lies_in_temporary_folders(left: Left) -> None:
     open_to_all = [path for path in _reachable(left.home / "tmp") if stat.S_IMODE(path.stat().st_mode) & 0o066]
     assert not [path for path in open_to_all if path.name != "ray"]
@@ -210,7 +210,7 @@ def _reachable(folder: Path) -> Iterator[Path]:
             yield path
 
 
-@pytest.mark.engine
+@pytest.mark.long
 def test_no_program_reports_its_use(left: Left) -> None:
     assert not list(left.home.rglob("telemetry*"))
     assert not list(left.home.rglob("usage_stats*"))
