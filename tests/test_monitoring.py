@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,8 +19,14 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from stj.config import RayConfig
 from stj.monitoring import METRICS, SERVER_METRICS, table
-from tests.conftest import running
+from stj.passes.ledger import Ledger
+from stj.passes.metrics import PassMetrics
+from stj.passes.session import joined_cluster
+from stj.train.gauges import TrainingGauges
+from stj.train.metrics import StepMetrics
+from tests.conftest import running, soon
 from tests.judging.mini_server import mini_server
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +37,8 @@ QUERIES = [(panel["title"], target) for panel in PANELS for target in panel["tar
 VARIABLES = {"job": ".*", "run": ".*", "server": ".*", "__rate_interval": "1m"}
 BY_PROMETHEUS = {"job", "instance", "le"}
 """Labels that Prometheus itself adds, and that of buckets."""
+UNKNOWN_ON_CPUS = {"ray_stj_train_mfu", "ray_stj_pass_dollars"}
+"""A CPU has neither a known peak nor a price."""
 UNITS = {"none", "s", "h", "percent", "percentunit", "bytes", "Bps", "currencyUSD"}
 ONLY_ON_GPUS = {"ray_node_gpus_utilization", "ray_node_gram_used", "ray_node_gram_available"}
 
@@ -176,7 +185,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
     home.mkdir()
     run_root = tmp_path_factory.mktemp("monitoring") / "run"
     words = [sys.executable, "-m", "stj.cli", "run", str(ROOT / "conf" / "mini.yaml"), f"run_root={run_root}"]
-    words += ["source.limit=160", "heldout.limit=12", "iterations=1", "hardware.dollars_per_gpu_hour=2"]
+    words += ["source.limit=160", "heldout.limit=12", "iterations=1"]
     words += ["train.checkpoint_every_steps=4"]
     series: Exported = {}
     with running(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | {"RAY_TMPDIR": str(home)}) as run:
@@ -197,8 +206,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
 @pytest.mark.engine
 def test_a_run_exports_what_the_dashboard_shows(exported: Exported) -> None:
     expected = {metric.exported: metric for metric in METRICS if metric.by_ray}
-    unknown_on_cpus = {"ray_stj_train_mfu"}
-    assert {name for name in exported if name.startswith("ray_stj_")} == expected.keys() - unknown_on_cpus
+    assert {name for name in exported if name.startswith("ray_stj_")} == expected.keys() - UNKNOWN_ON_CPUS
     for name, metric in expected.items():
         kind, series = exported.get(name, (metric.kind, []))
         assert kind == metric.kind
@@ -206,9 +214,32 @@ def test_a_run_exports_what_the_dashboard_shows(exported: Exported) -> None:
             assert {*metric.labels} <= labels.keys()
     for title, target in QUERIES:
         for name, labels in parsed(target["expr"]).metrics.items():
-            if name.startswith("ray_") and name not in unknown_on_cpus | ONLY_ON_GPUS:
+            if name.startswith("ray_") and name not in UNKNOWN_ON_CPUS | ONLY_ON_GPUS:
                 assert name in exported, f"{title}: {name}"
                 assert labels - BY_PROMETHEUS <= exported[name][1][0].keys(), f"{title}: {name}"
+
+
+@pytest.mark.engine
+def test_what_is_unknown_on_cpus_is_exported_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    series: Exported = {}
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as short:
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        with joined_cluster(RayConfig(address="local")):
+            step = StepMetrics(step=1, epoch=1, loss=1, preferred=None, lr=1, grad_norm=1, tokens_per_s=1, mfu=0.5)
+            TrainingGauges("/run/iteration_1").show(step, 0)
+            PassMetrics("pairs", "/run").show_cost(Ledger(), 0.5)
+            port = ray.nodes()[0]["MetricsExportPort"]
+
+            def seen() -> bool:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+                    read_metrics(answer.read().decode(), series)
+                return series.keys() >= UNKNOWN_ON_CPUS
+
+            assert soon(seen)
+    labels = {metric.exported: {*metric.labels} for metric in METRICS}
+    assert all(labels[name] <= series[name][1][0].keys() for name in UNKNOWN_ON_CPUS)
 
 
 @pytest.mark.engine
