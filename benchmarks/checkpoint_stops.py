@@ -69,7 +69,7 @@ def _train(folder: Path, run: str, ends: list[float]) -> None:
         model=(Folder.at(run) / "model").uri,
         folder=run,
     )
-    run_rank(job, on_step=lambda step: ends.append(time.monotonic()))
+    run_rank(job, on_step=lambda step, _: ends.append(time.monotonic()))
 
 
 def _bucket(megabytes_per_s: float) -> str:

@@ -91,7 +91,7 @@ if [ -z "$head_ip" ]; then
 fi
 port=$((20000 + SLURM_JOB_ID % 10000))  # Two jobs may share a head node if --exclusive is overruled.
 srun --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" \
-    mkdir -p "$scratch" "$scratch/cache" "$scratch/hf" "$scratch/ray" "$scratch/stj" "$scratch/tmp"
+    mkdir -p -m 700 "$scratch" "$scratch/cache" "$scratch/hf" "$scratch/ray" "$scratch/stj" "$scratch/tmp"
 
 # The step runs in the background, so that this shell hears SLURM's notice and hands it to `stj` alone, not to Ray.
 # `srun` does not take --cpus-per-task from sbatch (since SLURM 22.05): without it, all of a node's processes share one CPU.

@@ -16,12 +16,14 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from stj.config import Config, ModelConfig, UseConfig
 from stj.errors import ConfigError
 from stj.setting_text import Setting, fields_of, is_group, is_setting, is_switch, setting_in_word, settings_in_file
+from stj.storage.folder import is_secret_name
 
 Schema = TypeVar("Schema")
 
 _LONGEST_SHOWN = 200  # Characters of a value in an error.
 _A_MAPPING = "must be a mapping, as in {name: value}"
 _SWITCH = "must be true or false"
+_VARIABLE = re.compile(r"\$\{\s*oc\.env\s*:\s*(\w+)")
 _NUMBER = re.compile(r"\s*[-+]?[\d_]+\s*")
 _WANTED = {"Integer": "a whole number", "Float": "a number"}
 
@@ -197,6 +199,7 @@ def _nested(settings: Sequence[Setting]) -> dict[str, Any]:
 
 
 def _to_config(merged: DictConfig, schema: type[Schema]) -> Schema:
+    _refuse_secret_variables(OmegaConf.to_container(merged, resolve=False))
     try:
         config = OmegaConf.to_object(merged)
     except InterpolationResolutionError as error:
@@ -209,6 +212,17 @@ def _to_config(merged: DictConfig, schema: type[Schema]) -> Schema:
     assert isinstance(config, schema)
     _refuse_references(OmegaConf.to_container(merged, resolve=True))
     return config
+
+
+def _refuse_secret_variables(values: Any) -> None:
+    """Raises ConfigError if a setting takes its value from a variable that holds a secret: a run stores its settings."""
+    for key, value in _leaves(values):
+        names = _VARIABLE.findall(value) if isinstance(value, str) else []
+        for name in filter(is_secret_name, names):
+            raise ConfigError(
+                f"{key}=${{oc.env:{name}}}: settings are stored with the run and printed, and {name} sounds like a secret: stj "
+                "and its libraries read keys from the environment themselves (models behind an API: key_variable)"
+            )
 
 
 def _refuse_references(values: Any) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from stj.cli.words import is_setting, split_settings
 from stj.errors import SourceError
 from stj.evals.benchmarks.refs import benchmark_ref
 from stj.evals.score import score_file
-from stj.passes.metrics import PassMetrics
+from stj.passes.metrics import PassMetrics, RunMetrics
 from stj.passes.progress import Progress
 from stj.sources.ids import joined_id
 from stj.text import in_ascii, json_text
-from stj.train.gauges import gauges
+from stj.train.gauges import TrainingGauges
 from stj.train.metrics import StepMetrics
 from tests.sources.test_directory import ODD_NAMES
 
@@ -92,8 +93,10 @@ def test_a_python_without_utf8_says_so_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
 def test_a_metric_takes_any_name(name: str) -> None:
     """Ray's own gauges, which refuse every label that is not ASCII."""
-    PassMetrics(name).show(Progress(name=name, total=1))
-    gauges(name)(StepMetrics(step=1, epoch=1, loss=1.0, preferred=None, lr=1.0, grad_norm=1.0, tokens_per_s=1.0))
+    PassMetrics(name, name).show(Progress(name=name, total=1, judged=Counter({name: 1})))
+    with RunMetrics(name, 1).phase(name):
+        step = StepMetrics(step=1, epoch=1, loss=1.0, preferred=None, lr=1.0, grad_norm=1.0, tokens_per_s=1.0)
+        TrainingGauges(name).show(step, 0)
     assert in_ascii(name).isascii()
 
 

@@ -25,6 +25,8 @@ from tests.cluster.scripts import SCRIPTS, script_faults
 
 CRD = Path(os.environ.get("STJ_TEST_DATA", "")) / "kuberay_crds" / "ray.io_rayjobs.yaml"
 NEEDS_CRD = pytest.mark.skipif(not CRD.is_file(), reason="STJ_TEST_DATA names no folder with kuberay_crds/ray.io_rayjobs.yaml")
+MONITORING = ("grafana.json", "prometheus.yaml", "podmonitor.yaml")
+"""tests/test_monitoring.py checks these."""
 PLANTED = [(name, number) for name, planted in REPLACED.items() for number in range(len(planted))]
 
 
@@ -65,7 +67,7 @@ def test_shellcheck_names_no_fault(name: str) -> None:
 
 
 def test_every_file_has_rules_and_thirty_planted_faults() -> None:
-    assert {file.name for file in CLUSTER.iterdir()} - {"README.md"} == {*RULES, *SCRIPTS} == set(REPLACED)
+    assert {file.name for file in CLUSTER.iterdir()} - {"README.md", *MONITORING} == {*RULES, *SCRIPTS} == set(REPLACED)
     assert min(len(planted) for planted in REPLACED.values()) > 30
 
 

@@ -263,6 +263,8 @@ def test_a_key_may_be_flat_or_nested_and_mappings_may_be_merged() -> None:
         ("seed: 1\n---\nseed: 2\n", "not YAML"),
         ('run_root: "a\\0b"', r"holds the character U\+0000"),
         ('run_root: "a\\ud800b"', r"holds the character U\+D800"),
+        ("run_root: x-${oc.env:HF_TOKEN}", "run_root=.*HF_TOKEN sounds like a secret"),
+        ("seed: ${oc.decode:${oc.env:MY_PASSWORD,1}}", "seed=.*MY_PASSWORD sounds like a secret"),
         ("run_root: ${nope}", "run_root: Interpolation key 'nope' not found"),
         ("run_root: a\\${b", "no setting may hold"),
         ("run_root: ''", "run_root is empty"),

@@ -177,14 +177,15 @@ def test_the_readme_s_tree_has_the_rooms_of_the_package() -> None:
     assert all((ROOT / "stj" / name).exists() for name in shown)
 
 
-def test_troubleshooting_quotes_the_code() -> None:
+@pytest.mark.parametrize("page", ["troubleshooting.md", "clusters.md"])
+def test_tables_of_failures_quote_the_code(page: str) -> None:
     """A quoted error text, split where a value stands ("…"), is found in one string of the code, in order."""
     texts = list(strings_of_the_code())
-    rows = re.findall(r"^\| [^|]+ \| ([^|]+) \|", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| [^|]+ \| ([^|]+) \|", (ROOT / "docs" / page).read_text(), re.MULTILINE)
     quotes = [cell[1 : cell.rindex("`")] for cell in rows if cell.startswith("`")]
     assert len(quotes) > 20
     unknown = [quote for quote in quotes if not any(holds(text, quote.split("…")) for text in texts)]
-    assert not unknown, "docs/troubleshooting.md quotes texts that the code does not have"
+    assert not unknown, f"docs/{page} quotes texts that the code does not have"
 
 
 def strings_of_the_code() -> Iterator[str]:

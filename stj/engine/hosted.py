@@ -23,9 +23,10 @@ from stj.engine.wire import LOG_SUFFIX, Answer, Cancel, Request, Start, frame, r
 from stj.errors import EngineDied, StjError
 from stj.generate import Completion, Engine, Sampling, Usage
 from stj.rows import Turn
-from stj.storage.private import private_folder
+from stj.storage.private import holds_sockets, private_folder, private_opener
 
 _KEEP_LOGS_S = 7 * 24 * 3600
+_VLLM_SOCKET_NAME = 36  # a UUID
 _PACKAGE_PARENT = Path(__file__).parents[2]
 MakeEngine = Callable[[ModelConfig, EngineConfig, int], Coroutine[Any, Any, Engine]]
 """Starts an engine from a model, settings, and the seed of its sampler."""
@@ -149,7 +150,7 @@ def _connect(connection: socket.socket, environment: dict[str, str], device: str
     It lives as long as its owner: for an actor its parent, which is Ray's process on this machine, otherwise this process.
     """
     path = _socket_path(environment, device, scope)
-    with path.with_suffix(".lock").open("w") as lock:
+    with open(path.with_suffix(".lock"), "w", opener=private_opener) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             connection.connect(str(path))
@@ -169,7 +170,7 @@ def _start_warm_process(path: Path, environment: dict[str, str], device: str, ow
         listener.listen(64)
         number = listener.fileno()
         command = [sys.executable, "-m", "stj.engine.host", str(number), str(owner), device]
-        with path.with_suffix(LOG_SUFFIX).open("wb") as log:
+        with open(path.with_suffix(LOG_SUFFIX), "wb", opener=private_opener) as log:
             subprocess.run(
                 command, env=environment, stdout=log, stderr=log, pass_fds=(number,), start_new_session=True, check=True
             )
@@ -180,24 +181,30 @@ def _warm_log(environment: dict[str, str], device: str, scope: str | None) -> Pa
 
 
 def _new_log() -> Path:
-    """The path of a new engine's log. Engines that end well delete theirs; those of failed ones are kept for a week."""
-    folder = _folder()
-    for old in folder.glob(f"engine-*{LOG_SUFFIX}"):
-        with suppress(FileNotFoundError):  # another process may delete it at the same time
-            if time.time() - old.stat().st_mtime > _KEEP_LOGS_S:
-                old.unlink()
+    """The path of a new engine's log. Engines that end well delete theirs; those of failed ones are kept for a week.
+
+    So are vLLM's sockets and its files for the start of workers, which it never removes.
+    """
+    folder = private_folder()
+    for pattern in (f"engine-*{LOG_SUFFIX}", "vllm_dist_*", "????????-????-????-????-????????????"):
+        for old in folder.glob(pattern):
+            with suppress(FileNotFoundError):  # another process may delete it at the same time
+                if time.time() - old.stat().st_mtime > _KEEP_LOGS_S:
+                    old.unlink()
     return folder / f"engine-{time.strftime('%Y-%m-%dT%H-%M-%S')}-{uuid.uuid4().hex[:8]}{LOG_SUFFIX}"
 
 
-def _folder() -> Path:
-    return private_folder(Path(tempfile.gettempdir()) / f"stj-{os.getuid()}", "TMPDIR")
+def _own_temporary_folder() -> str:
+    """Where vLLM puts its sockets and files: a folder that no other user enters, unless its path is too long for sockets."""
+    folder = private_folder()
+    return str(folder) if holds_sockets(folder, _VLLM_SOCKET_NAME) else tempfile.gettempdir()
 
 
 def _socket_path(environment: dict[str, str], device: str, scope: str | None) -> Path:
     scope = scope or f"process {_owner(scope)}"
     threads = environment.get("OMP_NUM_THREADS", "")
     name = hashlib.sha256("\n".join([scope, device, threads, sys.executable, str(_PACKAGE_PARENT)]).encode()).hexdigest()[:16]
-    return _folder() / f"{name}.socket"
+    return private_folder() / f"{name}.socket"
 
 
 def engine_environment(model: ModelConfig, config: EngineConfig) -> dict[str, str]:
@@ -208,6 +215,7 @@ def engine_environment(model: ModelConfig, config: EngineConfig) -> dict[str, st
     """
     home = str(_PACKAGE_PARENT)
     environment = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"} | os.environ
+    environment["TMPDIR"] = _own_temporary_folder()
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
     if config.deterministic and config.device == "gpu":
         environment["VLLM_BATCH_INVARIANT"] = "1"  # kernels whose result for a request does not depend on the others

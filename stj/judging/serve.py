@@ -50,6 +50,7 @@ from stj.models.fetch import held_model, plain_path
 from stj.models.locate import adapter_of, whole_model
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
+from stj.monitoring import SERVER_METRICS
 from stj.passes.check import judge_findings
 from stj.prompts.given import variant_of
 from stj.prompts.variants import VARIANTS
@@ -117,7 +118,8 @@ def _sendable(value: Any) -> Any:
 
 
 router = APIRouter(route_class=_StrictRoute)
-_votes = Counter("stj_judge_votes", "Judgments of pairs (one vote each), by the verdict they vote for", ["prompt", "verdict"])
+[_VOTES] = SERVER_METRICS
+_votes = Counter(_VOTES.name, _VOTES.description, _VOTES.labels)
 
 
 def serve(config: UseConfig, host: str, port: int, abstention: Abstention | None = None) -> NoReturn:

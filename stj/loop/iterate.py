@@ -24,6 +24,7 @@ from stj.loop.status import write_run_config
 from stj.loop.summary import RunSummary
 from stj.passes.demand import Demand
 from stj.passes.link import link_findings
+from stj.passes.metrics import RunMetrics
 from stj.passes.node_check import checked_nodes
 from stj.passes.session import driver_session, engine_demand, training_demand
 from stj.plan.room_here import machine_room
@@ -96,7 +97,13 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
         with driver_session(run.folder, config.ray, _demands(config, missing)), _checked_nodes(run, missing):
             require(_link_findings(config, missing))
             write_run_config(run)
-            yield make
+            metrics = RunMetrics(run.folder.uri, len(phases))
+
+            def make_and_show(phase: Phase) -> None:
+                with metrics.phase(phase.name):
+                    make(phase)
+
+            yield make_and_show
             remove_older_models(run, print_line)
             summary = RunSummary.of(run)
             write_report(run.folder, summary.facts, summary.judges, summary.where)

@@ -108,6 +108,11 @@ class RowCommitter:
                     self._on_row(row_from_dict(record))
 
     @property
+    def cost(self) -> Ledger:
+        """The cost over all starts."""
+        return self._earlier_cost + self.spent
+
+    @property
     def due(self) -> bool:
         """Whether it is time to commit."""
         full = self._pending_bytes > _PENDING_BYTES or self._pending_rows >= self._config.rows_in_flight
@@ -115,7 +120,7 @@ class RowCommitter:
 
     def commit(self) -> None:
         """Writes the pending rows as one immutable file. Their cost is written first, so that it is never too low."""
-        (self._earlier_cost + self.spent).write(self._artifact.folder)
+        self.cost.write(self._artifact.folder)
         if self._pending:
             self._parts.append(self._artifact.write_part("part", pa.concat_tables(self._pending)))
             self._pending, self._pending_bytes, self._pending_rows = [], 0, 0
@@ -157,7 +162,7 @@ class RowCommitter:
             facts["passed_rule"] = count_passed(self._artifact, self._parts)
         counts = _counts(self._artifact, self._parts)
         useful = counts["output_tokens"] - counts["failed_tokens"] - counts["surplus_tokens"] + useful_elsewhere
-        spent = self._earlier_cost + self.spent
+        spent = self.cost
         self._artifact.finish(self._parts, **counts, ledger=spent.facts(useful, price(spent) if price else None), **facts)
 
     def _too_many_failed(self) -> PassFailed:

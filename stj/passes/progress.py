@@ -13,7 +13,7 @@ from stj.text import duration
 
 _WINDOW_S = 30  # Average tokens per second over this time.
 _SHOWN_CATEGORIES = 3
-_COLUMNS = ["task", "error", "judgments", "kept", "category"]
+_COLUMNS = ["task", "error", "judgments", "kept", "category", "dropped"]
 
 
 @dataclass(kw_only=True)
@@ -25,6 +25,8 @@ class Progress:
     """Rows of the whole pass, None if unknown."""
     done: int = 0
     failed: int = 0
+    dropped: int = 0
+    """Rows that a rule has dropped, in this start."""
     in_flight: int = 0
     tokens_per_s: float = 0
     """Output tokens per second of all engines, including aborted samples."""
@@ -44,6 +46,7 @@ class Progress:
     def add(self, table: pa.Table) -> None:
         """Counts the judgments of finished rows."""
         table = table.select(_COLUMNS)
+        self.dropped += table.num_rows - table["dropped"].null_count
         drawn = pc.fill_null(pc.list_value_length(table["judgments"]), 0)
         table = table.filter(pc.and_(pc.equal(table["task"], TRAINING), pc.greater(drawn, 0)))
         self.draws += sum(len(judgments) for judgments in table["judgments"])

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import ray
 import yaml
 from ray._common.utils import get_default_ray_temp_dir
-from ray._private import utils, worker
+from ray._private import ray_constants, utils, worker
 from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray._private.state import state
@@ -69,6 +69,16 @@ def own_signals() -> Iterator[None]:
         if in_main:
             signal.signal(signal.SIGHUP, hang_up)
             signal.signal(signal.SIGTERM, terminate)
+
+
+@contextmanager
+def listening_on_loopback() -> Iterator[None]:
+    """Has a Ray that starts in the block listen on loopback alone, as Ray itself does on macOS and Windows."""
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 class StepCallback(ExecutionCallback, ABC):  # type: ignore[misc]

@@ -1,15 +1,26 @@
 """What the driver and the engines of a pass know about each other. Every pass starts it as an actor, so it imports little."""
 
-import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from stj.passes.ledger import Ledger
 from stj.passes.restarts import EngineRestart
 
 _SILENCE_S = 10.0  # A running engine reports every second.
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineStates:
+    """How many engines of a pass wait for a machine, start, and run."""
+
+    waiting: int
+    starting: int
+    running: int
+    starts: int
+    """Starts of engines so far; more than there are engines if some died."""
 
 
 class PassRegistry:
@@ -36,7 +47,7 @@ class PassRegistry:
         self._waits = ""
         self._table_ends: set[int] = set()
         self._stopped_at: int | None = None
-        self._heard_at = -math.inf
+        self._heard_at: dict[str, float] = {}
 
     def packages_for(self, node: str) -> Any:
         """The ExpectedPackages of an engine's machine; None for the driver's own machine."""
@@ -128,7 +139,7 @@ class PassRegistry:
 
     def activity(self) -> tuple[int, bool]:
         """Rows on engines now, and whether an engine has lately reported that it runs."""
-        return len(self._on_engines), time.monotonic() - self._heard_at < _SILENCE_S
+        return len(self._on_engines), bool(self._running())
 
     def is_reading(self) -> bool:
         """Whether rows are being read."""
@@ -140,7 +151,7 @@ class PassRegistry:
 
     def record_spending(self, engine: str, spent: Ledger) -> None:
         """Records what an engine has spent since its start. Reports of its threads may arrive in any order."""
-        self._heard_at = time.monotonic()
+        self._heard_at[engine] = time.monotonic()
         known = self._spent.get(engine)
         if known is None or spent.engine_seconds > known.engine_seconds:
             self._spent[engine] = spent
@@ -152,6 +163,17 @@ class PassRegistry:
     def engines(self) -> tuple[int, int]:
         """Engines without a machine, and all engines that the pass has asked for."""
         return self._engines
+
+    def engine_states(self) -> EngineStates:
+        """The engines by what they do now."""
+        missing, total = self._engines
+        running = min(self._running(), total - missing) if total else self._running()
+        starting = max(0, total - missing - running)
+        return EngineStates(waiting=missing, starting=starting, running=running, starts=self._starts)
+
+    def _running(self) -> int:
+        """Engines that have lately reported that they run."""
+        return sum(time.monotonic() - heard_at < _SILENCE_S for heard_at in self._heard_at.values())
 
     def record_waits(self, words: str) -> None:
         """Records what the missing engines wait for; empty if none is missing."""

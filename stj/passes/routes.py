@@ -58,6 +58,11 @@ class StreamCommitter:
         """Records the cost of this start so far; the next commit writes it."""
         self._main.spent = spent
 
+    @property
+    def cost(self) -> Ledger:
+        """The cost of the whole stream over all its starts."""
+        return self._main.cost
+
     def add(self, table: pa.Table) -> pa.Table:
         """Takes finished rows and returns those that are new and did not fail. Raises PassFailed if too many have failed."""
         for row in zip(table["task"].to_pylist(), table["position"].to_pylist(), strict=True):

@@ -20,16 +20,17 @@ from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.cluster_token import check_auth_mode, check_token, no_token
 from stj.passes.demand import HELPER_CPUS, Demand
 from stj.passes.machines import Machines
-from stj.passes.ray_private import own_signals, temporary_folder
+from stj.passes.ray_private import listening_on_loopback, own_signals, temporary_folder
 from stj.passes.reaper import Reaper
 from stj.storage.folder import Folder
 from stj.storage.lease import sole_driver
-from stj.storage.private import refuse_others
+from stj.storage.private import holds_sockets, private_folder, refuse_others
 
 log = logging.getLogger(__name__)
 
 _PROBE_TIMEOUT_S = 10
 _START_ATTEMPTS = 3
+_RAY_SOCKET = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 
 
 def training_demand(train: TrainConfig) -> Demand:
@@ -133,15 +134,17 @@ def _connect(config: RayConfig, reaper: Reaper | None = None) -> None:
 
 
 def _start_local(quiet: dict[str, Any]) -> None:
-    """Starts Ray on this machine. On a busy one, its processes may take longer than the 30 s that Ray waits.
+    """Starts a Ray of this run alone, which no other machine reaches and whose files no other user reads.
 
-    Raises ConfigError if Ray's folder is another user's, who could read and change what this Ray does.
+    On a busy machine, its processes may take longer than the 30 s that Ray waits.
     """
-    refuse_others(temporary_folder(), "RAY_TMPDIR")
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # ranks on CPUs; otherwise the address of the host's name
     cpus = (os.cpu_count() or 1) + HELPER_CPUS
     for attempt in range(_START_ATTEMPTS):
         try:
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+            with listening_on_loopback():
+                ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=_ray_folder(), **quiet)
+            _close_token()
             return
         except Exception as error:  # Ray has no narrower class for this
             ray.shutdown()
@@ -158,6 +161,26 @@ def _known_address(address: str) -> str:
     with suppress(OSError):
         return os.environ.get("RAY_ADDRESS") or file.read_text().strip()
     return address
+
+
+def _ray_folder() -> str | None:
+    """Where Ray keeps logs and sockets: it opens its own folder to all users, so that lies in one that no other user enters.
+
+    None, for Ray's default place, if sockets do not fit there. Raises ConfigError if the place is another user's, who could
+    read and change what this Ray does.
+    """
+    folder = private_folder(os.environ.get("RAY_TMPDIR")) / "ray"
+    if holds_sockets(folder, len(_RAY_SOCKET)):
+        return str(folder)
+    refuse_others(temporary_folder(), "RAY_TMPDIR")
+    return None
+
+
+def _close_token() -> None:
+    """Closes Ray's token to other users: Ray makes it with the mode of any file."""
+    token = Path.home() / ".ray" / "auth_token"
+    with suppress(OSError):  # there is none, or it is not ours
+        token.chmod(0o600)
 
 
 def _probe(address: str) -> None:

@@ -19,6 +19,8 @@ class Pass:
 
     name: str = "pass"
     """Name in the live line, the log and the metrics."""
+    run: str = ""
+    """The run's directory, for the metrics."""
     model: ModelConfig
     read: Callable[[], Iterator[Row]]
     """Reads the rows; runs on the cluster. With a `gate`: the training rows alone, by position, which counts from 0."""
@@ -67,6 +69,7 @@ def pass_under(
     """A pass with the seed, the price and the deadline of a config."""
     return Pass(
         name=name,
+        run=config.run_root or "",
         model=model,
         read=read,
         read_after=read_after,

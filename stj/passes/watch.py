@@ -47,8 +47,9 @@ class PassWatch(threading.Thread):
         self._looked_at = time.monotonic()
         self._committer = committer
         self._registry = registry
+        self._dollars = spec.dollars
         self._progress = Progress(name=spec.name, total=spec.total, done=committer.finished.count)
-        self._metrics = PassMetrics(spec.name)
+        self._metrics = PassMetrics(spec.name, spec.run)
         self._live_line = live_line
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -99,6 +100,8 @@ class PassWatch(threading.Thread):
         done, failed = self._committer.finished.count, self._committer.failed
         self._progress.update(done=done, failed=failed, in_flight=in_flight, usage=spent.usage)
         self._metrics.show(self._progress)
+        self._metrics.show_engines(ray.get(self._registry.engine_states.remote(), timeout=_ANSWER_TIMEOUT_S))
+        self._metrics.show_cost(spent, self._dollars(self._committer.cost))
         self._live_line.show(self._line())
 
     def _spend(self, timeout_s: float) -> tuple[int, Ledger]:
@@ -157,7 +160,8 @@ class PassWatch(threading.Thread):
         self._closed.set()
         self.join()
         with suppress(Exception):  # after an error the registry may be gone too; the rows matter more than their cost
-            self._spend(_LAST_ANSWER_TIMEOUT_S)
+            self._metrics.show_cost(self._spend(_LAST_ANSWER_TIMEOUT_S)[1], self._dollars(self._committer.cost))
             self._log_restarts()
+        self._metrics.end()
         self._engine_waits.end()
         self._live_line.clear()

@@ -38,7 +38,7 @@ _LASTING = {
 broken or gone. Work that goes on with a broken disk loses more of it."""
 _REFUSED = re.compile("ACCESS_DENIED|NO_SUCH_BUCKET|QuotaExceeded|InsufficientCapacity")  # Arrow's words for a store's answer
 _LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
-_SECRET = re.compile("key|secret|token|password", re.IGNORECASE)
+_SECRET = re.compile("key|secret|token|passw|signature|credential|^sig$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -341,10 +341,15 @@ def _encoded(uri: str) -> str:
     return quote(escaped, safe=f"%:/=&@+,;~!$'()*{options}")
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether what has this name is a secret."""
+    return _SECRET.search(name) is not None
+
+
 def _refuse_secrets(uri: str) -> None:
     """Raises ConfigError if a URI holds a password or a key: a run prints its URI and stores it in manifests."""
     parts = urlsplit(uri)
-    secrets = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if _SECRET.search(name)]
+    secrets = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if is_secret_name(name)]
     secrets += ["the part before @"] if parts.password is not None else []
     if secrets:
         raise ConfigError(

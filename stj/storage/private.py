@@ -1,34 +1,46 @@
-"""Directories under names that every user of a machine can guess: used only if this user made them.
+"""Where this machine keeps what only this user may read: logs and sockets of engines, and the session of a Ray of our own.
 
-Another user may have made the name first, as a directory, a file or a link to somewhere else. What lies there is never read,
-written or followed.
+Every user of a machine can guess these names, and another user may have made them first, as a directory, a file or a link to
+somewhere else. What lies there is never read, written or followed.
+
+Sockets have names of at most 107 bytes on Linux. What does not fit below TMPDIR lies where Ray or vLLM puts it by default.
 """
 
 import os
 import stat
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from stj.errors import ConfigError
 from stj.storage.folder import explain_write_failure
 
+_LONGEST_SOCKET_PATH = 107
 
-def private_folder(place: Path, variable: str) -> Path:
-    """Makes a directory that only this user can read. Raises ConfigError as `refuse_others` does."""
-    with explain_write_failure(str(place)):
-        try:
-            place.mkdir(mode=0o700)
-        except FileExistsError:
-            refuse_others(place, variable)
-        place.chmod(0o700)
-    return place
+
+def private_folder(parent: str | None = None, variable: str = "TMPDIR") -> Path:
+    """`stj-UID` in the temporary folder, or in another one, which no other user can enter; it is made if it is not there.
+
+    Raises ConfigError as `refuse_others` does, and StjError if it cannot be made.
+    """
+    folder = Path(parent or tempfile.gettempdir()) / f"stj-{os.getuid()}"
+    refuse_others(folder, variable)
+    with explain_write_failure(str(folder)):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    refuse_others(folder, variable)  # made by another user in between
+    if stat.S_IMODE(folder.lstat().st_mode) & 0o077:
+        with suppress(OSError):  # some disks have no modes
+            folder.chmod(0o700)
+    return folder
 
 
 def refuse_others(place: Path, variable: str) -> None:
     """Raises ConfigError if there is something that is no directory of this user; `variable` moves the name elsewhere."""
-    try:
-        status = place.lstat()
-    except FileNotFoundError:
-        return
+    with explain_write_failure(str(place)):
+        try:
+            status = place.lstat()
+        except FileNotFoundError:
+            return
     if stat.S_ISLNK(status.st_mode):
         fault = "is a link, which another user may have made"
     elif not stat.S_ISDIR(status.st_mode):
@@ -38,3 +50,13 @@ def refuse_others(place: Path, variable: str) -> None:
     else:
         return
     raise ConfigError(f"{place} {fault}: set {variable} to a folder of your own")
+
+
+def holds_sockets(folder: Path, longest_name: int) -> bool:
+    """Whether sockets with names of so many bytes fit below a folder."""
+    return len(os.fsencode(folder)) + 1 + longest_name <= _LONGEST_SOCKET_PATH
+
+
+def private_opener(path: str, flags: int) -> int:
+    """For `open`: makes a file that only this user reads."""
+    return os.open(path, flags, 0o600)

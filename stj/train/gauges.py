@@ -1,31 +1,30 @@
-"""A training's metrics beside Ray's own, on the cluster's Prometheus endpoint and in its dashboard."""
-
-from collections.abc import Callable
+"""A training's metrics beside Ray's own, on the cluster's Prometheus endpoint. stj/monitoring.py declares them."""
 
 from ray.util.metrics import Gauge
 
+from stj.monitoring import TRAINING_METRICS, by_name
 from stj.text import in_ascii
 from stj.train.metrics import StepMetrics
 
-_SHOWN = {
-    "loss": "Loss of the last step, in nats",
-    "lr": "Learning rate of the last step",
-    "grad_norm": "Norm of the last step's gradient",
-    "tokens_per_s": "Tokens of examples a second, of all ranks together",
-    "mfu": "Share of the devices' peak FLOP/s that the last step reached",
-}
 
+class TrainingGauges:
+    """The metrics of one training, labelled with its run's directory and its own below it: iteration_1."""
 
-def gauges(training: str) -> Callable[[StepMetrics], None]:
-    """Returns a function that shows a step's metrics, as `stj_train_loss{training=...}` and so on; for rank 0 only."""
-    by_name = {name: Gauge(f"stj_train_{name}", description, tag_keys=("training",)) for name, description in _SHOWN.items()}
+    def __init__(self, folder: str) -> None:
+        run, iteration, rest = folder.rpartition("/iteration_")  # where stj/loop/phases.py puts trainings
+        run, training = (run, f"iteration_{rest}") if iteration else ("", folder)
+        self._labels = {"run": in_ascii(run), "training": in_ascii(training)}  # Ray takes no other labels
+        declared = by_name(TRAINING_METRICS, "stj_train_")
+        self._gauges = {name: Gauge(metric.name, metric.description, metric.labels) for name, metric in declared.items()}
 
-    label = in_ascii(training)  # Ray takes no other labels
-
-    def show(metrics: StepMetrics) -> None:
-        for name, gauge in by_name.items():
-            value = getattr(metrics, name)
+    def show(self, step: StepMetrics, checkpoint_step: int) -> None:
+        """Shows a step, and the step of the last checkpoint; for rank 0 only."""
+        self._gauges["checkpoint_step"].set(checkpoint_step, self._labels)
+        for name, gauge in self._gauges.items():
+            value = getattr(step, name, None)
             if value is not None:
-                gauge.set(value, tags={"training": label})
+                gauge.set(value, self._labels)
 
-    return show
+    def show_restarts(self, count: int) -> None:
+        """Shows how often ranks have restarted; for the controller only."""
+        self._gauges["restarts"].set(count, self._labels)

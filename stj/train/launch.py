@@ -78,6 +78,7 @@ class _RankStarts(RankCallback):
 
     def before_start(self) -> None:
         """Has Ray look for machines no longer than the deadline."""
+        self._show_restarts()
         if self._searching_since is None:
             self._waits = ""
         self._write_progress(f"{STARTING}: {self._waits}" if self._waits else STARTING)
@@ -139,7 +140,13 @@ class _RankStarts(RankCallback):
 
     def _report(self, line: str) -> None:
         self._restarts.append(line)
+        self._show_restarts()
         write_restarts(Folder.at(self._job.folder), self._restarts)
+
+    def _show_restarts(self) -> None:
+        from stj.train.gauges import TrainingGauges  # the driver, which makes this object, has none
+
+        TrainingGauges(self._job.folder).show_restarts(len(self._restarts))
 
     def _write_progress(self, activity: str) -> None:
         write_progress(Folder.at(self._job.folder), activity)
@@ -282,15 +289,16 @@ def _rank(settings: dict[str, _RankCall]) -> TrainResult | StjError:
     job = call.job
     if job.config.device == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"  # Read when DeepSpeed is imported, so the import stands below.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # Others import it if it is there, and it reports that.
     import torch
 
-    from stj.train.gauges import gauges
+    from stj.train.gauges import TrainingGauges
     from stj.train.loop import run_rank
 
     torch.set_num_threads(max(1, int(job.config.cpus_per_worker)))
     poll_stop = stop_poll(Folder.at(job.folder) / CHECKPOINTS, call.run)
     try:
-        return run_rank(job, lambda: poll_stop() or _drain_notice(call.driver_node), gauges(job.folder))
+        return run_rank(job, lambda: poll_stop() or _drain_notice(call.driver_node), TrainingGauges(job.folder).show)
     except (TrainingFailed, ModelError, Stopped) as error:
         return error
     except Exception as error:  # libraries have words of their own for a full disk

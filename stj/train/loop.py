@@ -47,8 +47,8 @@ log = logging.getLogger(__name__)
 _LINES = 20  # A rank's own log gets about this many step lines a run.
 _UPLOAD_S = 20.0  # Seconds between two uploads of metrics.jsonl: each takes some 100 ms, less than 1% of the time.
 
-OnStep = Callable[[StepMetrics], None]
-"""Receives each step's metrics, on rank 0."""
+OnStep = Callable[[StepMetrics, int], None]
+"""Receives each step's metrics and the step of the last checkpoint (0 if there is none), on rank 0."""
 
 
 def _no_notice() -> None:
@@ -174,7 +174,7 @@ def _learn(
             _log_step(step, len(steps), eta_s=pace * (len(steps) - number - 1))
             track(step)
             if on_step is not None and dist.get_rank() == 0:
-                on_step(step)
+                on_step(step, writer.last.step if writer.last else 0)
             if (number + 1) % every == 0 and number + 1 < len(steps):
                 save(number + 1)
         writer.finish()

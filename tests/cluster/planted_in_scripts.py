@@ -20,6 +20,7 @@ _LEAKS = [
 
 REPLACED_IN_SCRIPTS: dict[str, list[tuple[str, str]]] = {
     "slurm.sh": [
+        ("mkdir -p -m 700 ", "mkdir -p "),
         (' --cpus-per-task="$SLURM_CPUS_PER_TASK"', ""),
         ("580.65.06", "570.26"),
         ("#SBATCH --signal=B:TERM@430\n", ""),

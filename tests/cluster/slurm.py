@@ -81,7 +81,7 @@ def _bare_machines(desk: Desk) -> Iterator[str]:
         address, made, *rest = calls.splitlines()
         yield from differs("the head's address", address, "srun --nodes=1 --ntasks=1 --nodelist=node2 getent ahostsv4 node1")
         directories = " ".join([str(scratch), *(f"{scratch}/{name}" for name in sorted({*SCRATCH, "ray"}))])
-        yield from differs("the directories on each node", made, f"srun --nodes=2 --ntasks=2 mkdir -p {directories}")
+        yield from differs("the directories on each node", made, f"srun --nodes=2 --ntasks=2 mkdir -p -m 700 {directories}")
         caches = {name: place for name, place in ENVIRONMENT.items() if place.startswith("/scratch/")}
         needed = {name: f"{scratch}{place.removeprefix('/scratch')}" for name, place in caches.items()}
         needed["HF_TOKEN_PATH"] = (
@@ -93,7 +93,7 @@ def _bare_machines(desk: Desk) -> Iterator[str]:
         yield from differs("a run on bare machines", (code, message), (0, ""))
     user = f"test-{uuid.uuid4().hex}"
     calls = desk.run("c.yaml", **_JOB | {"USER": user})[1]
-    yield from differs("the disk without settings", f" mkdir -p /tmp/stj-{user} " in calls, True)
+    yield from differs("the disk without settings", f" mkdir -p -m 700 /tmp/stj-{user} " in calls, True)
     shutil.rmtree(f"/tmp/stj-{user}", ignore_errors=True)
 
 

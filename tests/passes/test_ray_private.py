@@ -41,6 +41,7 @@ APIS = [
     "ray._private.node.Node.get_logs_dir_path",
     "ray._private.utils.set_sigterm_handler.sigterm_handler",
     "ray._common.utils.get_default_ray_temp_dir",
+    "ray._private.ray_constants.ENABLE_RAY_CLUSTER",
     "ray._private.ray_constants.DEBUG_AUTOSCALING_STATUS",
     "ray.autoscaler._private.kuberay.autoscaling_config.AutoscalingConfigProducer.__init__.ray_cluster_name",
     "ray.autoscaler._private.kuberay.autoscaling_config.AutoscalingConfigProducer.__init__.ray_cluster_namespace",

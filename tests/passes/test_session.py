@@ -1,6 +1,8 @@
 """What a run asks of a cluster, and a cluster that does not answer."""
 
 import logging
+import os
+import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,15 @@ MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
 def test_an_address_where_nothing_listens_is_one_clear_line() -> None:
     with pytest.raises(CapacityError, match=r"ray.address=127.0.0.1:1: no Ray cluster answers there .*ray start --head"):
         session._connect(RayConfig(address="127.0.0.1:1"))
+
+
+def test_ray_of_one_machine_is_private_where_its_sockets_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        assert session._ray_folder() == f"{short}/stj-{os.getuid()}/ray"
+    long = tmp_path / ("x" * 60)
+    monkeypatch.setenv("RAY_TMPDIR", str(long))
+    assert session._ray_folder() is None
 
 
 def test_what_a_run_asks_for() -> None:

@@ -1,13 +1,27 @@
-"""What other users may have put under names that they can guess; real owners, files and links."""
+"""The folder that only this user enters, and what other users may have put under its name; real owners, files and links."""
 
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from stj.errors import ConfigError
-from stj.storage.private import private_folder
+from stj.errors import ConfigError, StjError
+from stj.storage.private import holds_sockets, private_folder, private_opener
+
+NAME = f"stj-{os.getuid()}"
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture(autouse=True)
+def open_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
 
 
 def of_another_user(place: Path) -> None:
@@ -23,6 +37,18 @@ def link(place: Path) -> None:
     place.symlink_to(place.parent / "elsewhere")
 
 
+def test_nobody_else_enters_the_folder_or_reads_its_files(tmp_path: Path) -> None:
+    folder = private_folder(str(tmp_path / "not" / "there"))
+    assert (folder.name, mode(folder)) == (NAME, 0o700)
+    with open(folder / "log", "w", opener=private_opener):
+        assert mode(folder / "log") == 0o600
+
+
+def test_a_folder_that_was_open_is_closed(tmp_path: Path) -> None:
+    (tmp_path / NAME).mkdir(mode=0o777)
+    assert mode(private_folder(str(tmp_path))) == 0o700
+
+
 @pytest.mark.parametrize(
     ("make", "fault"),
     [
@@ -36,18 +62,21 @@ def link(place: Path) -> None:
 def test_what_another_user_may_have_made_is_refused_and_not_used(
     make: Callable[[Path], None], fault: str, tmp_path: Path
 ) -> None:
-    place = tmp_path / "stj-0"
+    place = tmp_path / NAME
     make(place)
     before = place.lstat()
-    with pytest.raises(ConfigError, match=rf"stj-0 {fault}.*: set TMPDIR to a folder of your own$"):
-        private_folder(place, "TMPDIR")
+    with pytest.raises(ConfigError, match=rf"{NAME} {fault}.*: set TMPDIR to a folder of your own$"):
+        private_folder(str(tmp_path))
     assert place.lstat() == before
     assert [path for path in tmp_path.rglob("*") if path not in (place, tmp_path / "elsewhere")] == []
 
 
-def test_a_folder_of_this_user_is_closed_to_others(tmp_path: Path) -> None:
-    place = tmp_path / "stj-0"
-    assert private_folder(place, "TMPDIR").stat().st_mode & 0o777 == 0o700
-    place.chmod(0o777)
-    private_folder(place, "TMPDIR")
-    assert place.stat().st_mode & 0o777 == 0o700
+def test_a_temporary_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StjError, match="cannot write: Not a directory"):
+        private_folder(str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(("length", "fits"), [(60, True), (70, True), (71, False)])
+def test_linux_takes_sockets_of_107_bytes(length: int, fits: bool) -> None:
+    assert holds_sockets(Path("/" + "x" * (length - 1)), 36) is fits

@@ -265,7 +265,13 @@ def test_without_a_manifest_a_file_is_checked_against_its_listed_size(
 
 @pytest.mark.parametrize(
     "uri",
-    ["s3://bucket/run?access_key=AKIA&secret_key=hunter2", "s3://AKIA:hunter2@bucket/run", "gs://b/run?access_token=hunter2"],
+    [
+        "s3://bucket/run?access_key=AKIA&secret_key=hunter2",
+        "s3://AKIA:hunter2@bucket/run",
+        "gs://b/run?access_token=hunter2",
+        "s3://bucket/run?X-Amz-Signature=hunter2",
+        "s3://bucket/run?sig=hunter2",
+    ],
 )
 def test_a_uri_with_a_secret_is_refused_without_repeating_it(uri: str) -> None:
     with pytest.raises(ConfigError, match="AWS_SECRET_ACCESS_KEY on every machine, or give the machines a role") as error:

@@ -107,7 +107,7 @@ def test_a_training_in_segments_makes_the_weights_of_one_that_nobody_interrupted
     if lora:  # the other way: there is no room for a copy
         monkeypatch.setattr(HostMemory, "fits", lambda memory, engine: False)
     seen: list[int] = []
-    result = run_rank(exported(whole, "model"), on_step=lambda metrics: seen.append(metrics.step))
+    result = run_rank(exported(whole, "model"), on_step=lambda metrics, _: seen.append(metrics.step))
     assert (result.steps, seen) == (6, [1, 2, 3, 4, 5, 6])
     first = run_rank(replace(exported(segments, "first"), until=4))
     assert adapters_alone(tmp_path / "segments/checkpoints/step_00000004") == (lora is not None)
@@ -134,12 +134,12 @@ def test_a_checkpoint_holds_the_weights_of_its_moment_though_later_steps_run_fir
         saved.append(path)
 
     monkeypatch.setattr("stj.train.checkpoint_writer.torch.save", late_save)
-    run_rank(exported(task, "model"), on_step=lambda metrics: later.set() if metrics.step == 5 else None)
+    run_rank(exported(task, "model"), on_step=lambda metrics, _: later.set() if metrics.step == 5 else None)
     assert {path.parent.name for path in saved} == {"step_00000004"}
     (whole,) = committed(Folder.at(tmp_path / "checkpoints"), "mine")
     assert sorted(whole.files) == sorted(path.name for path in saved)
     steps: list[int] = []
-    run_rank(exported(task, "resumed"), on_step=lambda metrics: steps.append(metrics.step))
+    run_rank(exported(task, "resumed"), on_step=lambda metrics, _: steps.append(metrics.step))
     assert steps == [5, 6]
     assert same_weights(tmp_path / "resumed", tmp_path / "model")
 

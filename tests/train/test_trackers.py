@@ -14,9 +14,10 @@ from stj.config_loader import load
 from stj.errors import ConfigError, StjError
 from stj.loop.inputs import check_inputs
 from stj.loop.phases import Run
+from stj.monitoring import TRAINING_METRICS
 from stj.storage.folder import Folder
 from stj.train import trackers
-from stj.train.gauges import gauges
+from stj.train.gauges import TrainingGauges
 from stj.train.job import TrainingJob
 from stj.train.metrics import StepMetrics
 from stj.train.trackers import keep_files, tracked
@@ -206,6 +207,7 @@ def test_rays_gauges_take_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None
             shown[self.name] = (value, tags)
 
     monkeypatch.setattr("stj.train.gauges.Gauge", Gauge)
-    gauges("runs/mini")(step(4))
-    assert shown["stj_train_loss"] == (0.25, {"training": "runs/mini"})
-    assert shown.keys() == {f"stj_train_{name}" for name in ("loss", "lr", "grad_norm", "tokens_per_s", "mfu")}
+    TrainingGauges("/runs/mini/iteration_1/warm_up").show(step(4), 2)
+    assert shown["stj_train_loss"] == (0.25, {"run": "/runs/mini", "training": "iteration_1/warm_up"})
+    assert shown["stj_train_checkpoint_step"][0] == 2
+    assert shown.keys() == {metric.name for metric in TRAINING_METRICS} - {"stj_train_restarts"}
