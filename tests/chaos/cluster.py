@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import ray
 from ray._private.node import Node
-from ray._raylet import GcsClient
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
@@ -52,7 +52,7 @@ class ThreeMachines:
         return list(self._nodes)
 
     def drain(self, node: Node, seconds: float) -> bool:
-        """Announces, as a spot market does, that a machine will be gone in this many seconds; returns whether Ray accepts it."""
+        """Announces, as a spot market does, that a machine will soon be gone; returns whether Ray accepts the notice."""
         reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         gone_ms = int((time.time() + seconds) * 1000)
         accepted, _ = GcsClient(address=self.address).drain_node(node.node_id, reason, "spot", gone_ms)

@@ -11,6 +11,7 @@ from stj.rows import HELDOUT, Example, Judgment, Pair, Row, Turn, examples_to_ta
 from stj.storage.artifacts import Artifact
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
+from stj.verdict import Label
 from tests.chaos.invariants import EXAMPLES
 from tests.chaos.plan import PASSES, TRAININGS
 from tests.conftest import make_row
@@ -28,8 +29,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     heldout = make_row(0, id="heldout/0", task=HELDOUT)
     for place, members in zip(PASSES, ([*rows, heldout], [*rows, heldout], [heldout]), strict=True):
         write_rows(root / place, members)
-    for place in EXAMPLES:
-        write_examples(root / place, [example(row) for row in rows[:4]])
+    for examples in EXAMPLES:
+        write_examples(root / examples, [example(row) for row in rows[:4]])
     for place in TRAININGS:
         write_model(root / place)
     facts = [{"judge": f"M_{k}", "examples": 4, "heldout": {"accuracy": 0.5}} for k in range(3)]
@@ -45,11 +46,11 @@ def run(made: Path, tmp_path: Path) -> Path:
 
 def judged(position: int) -> Row:
     """A row with its pair, and a right judgment; labels alternate."""
-    winner = "AB"[position % 2]
+    winner: Label = "B" if position % 2 else "A"
     text = f"Because {position}. [[{winner}]]"
     judgment = Judgment(
         purpose="training", winner=winner, index=0, text=text, verdict=winner, finish_reason="stop", output_tokens=5
-    )  # type: ignore[arg-type]
+    )
     return make_row(position, pair=Pair(method="bad", chosen="yes", rejected="no"), judgments=(judgment,), kept=0)
 
 

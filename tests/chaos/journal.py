@@ -1,4 +1,7 @@
-"""A journal of the engines that start and of the rows that they are asked: one JSON object a line; a killed engine loses none."""
+"""A journal of the engines that start and of the rows that they are asked.
+
+It has one JSON object a line. A killed engine loses none: each line is written before the row begins.
+"""
 
 import json
 import os
@@ -25,7 +28,7 @@ async def journaled_engine(model: ModelConfig, config: EngineConfig, seed: int, 
         note(row=row_id)
         await begin(rows, row_id)
 
-    actor.RowJournal.begin = noted  # type: ignore[method-assign]
+    actor.RowJournal.begin = noted  # type: ignore[method-assign, assignment]
     note(engine=os.getpid())
     return await actor._scoped_engine(model, config, seed)
 

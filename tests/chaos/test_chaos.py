@@ -83,7 +83,7 @@ def test_a_fault_is_due_when_its_share_of_the_rows_is_committed(run: Path) -> No
 
 
 def test_the_journal_counts_rows_that_were_asked_again_by_weights(tmp_path: Path) -> None:
-    asked = [{"row": "a"}, {"row": "b"}, {"row": "a"}, {"engine": 7}]
+    asked: list[dict[str, object]] = [{"row": "a"}, {"row": "b"}, {"row": "a"}, {"engine": 7}]
     lines = [{"weights": "seed", **line} for line in asked] + [{"weights": "M_1", "row": "a"}]
     (tmp_path / "journal").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     found = read_journal(tmp_path / "journal")

@@ -3,12 +3,13 @@
 import json
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from stj.rows import HELDOUT
+from stj.rows import HELDOUT, Example, Row
+from stj.storage.digest import FileDigest
 from tests.chaos.conftest import SOURCE, STEPS, example, judged, write_examples, write_metrics, write_rows
 from tests.chaos.invariants import violations
 from tests.chaos.plan import PASSES
@@ -24,15 +25,15 @@ def test_a_run_without_a_fault_has_no_violation(run: Path, made: Path) -> None:
     assert violations(run, made, SOURCE) == []
 
 
-def rows(place: str, members: list[object], counted: int | None = None) -> Callable[[Path], None]:
-    return lambda run: write_rows(run / place, members, counted)  # type: ignore[arg-type]
+def rows(place: str, members: list[Row], counted: int | None = None) -> Callable[[Path], None]:
+    return lambda run: write_rows(run / place, members, counted)
 
 
-def examples(members: list[object]) -> Callable[[Path], None]:
-    return lambda run: write_examples(run / "iteration_1/examples", members)  # type: ignore[arg-type]
+def examples(members: list[Example]) -> Callable[[Path], None]:
+    return lambda run: write_examples(run / "iteration_1/examples", members)
 
 
-def other_text() -> object:
+def other_text() -> Row:
     judgment = replace(ROWS[3].judgments[0], text="Surely. [[B]]")
     return replace(ROWS[3], judgments=(judgment,))
 
@@ -109,10 +110,6 @@ def test_what_is_planted_is_found(name: str, run: Path, made: Path) -> None:
 
 
 def test_a_model_that_matches_its_digests_and_is_not_the_undisturbed_one_is_found(run: Path, made: Path) -> None:
-    from dataclasses import asdict
-
-    from stj.storage.digest import FileDigest
-
     change_byte(run)
     digest = asdict(FileDigest.of_file(run / MODEL / "model.safetensors"))
     manifest = json.loads((run / MODEL / "manifest.json").read_text())
