@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging
 
 from stj.rows import TRAINING, Row, row_from_dict
 from stj.storage.artifacts import MANIFEST, read_artifact
@@ -120,6 +121,7 @@ def unsound_model(run: Path, place: str) -> list[str]:
 
 
 def _does_not_load(folder: Path, place: str) -> list[str]:
+    logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever a library raises for a broken model
