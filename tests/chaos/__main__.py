@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
@@ -84,6 +85,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the report there")
     arguments = parser.parse_args(words)
     environment()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the driver and the cluster too
     folder = Path(tempfile.mkdtemp(prefix="stj-chaos-"))
     chaos, results = Chaos(folder), []
     print(HEAD, flush=True)
