@@ -3,6 +3,7 @@
 import os
 import time
 from contextlib import suppress
+from unittest.mock import patch
 
 import ray
 from ray._private.node import Node
@@ -93,7 +94,8 @@ class ThreeMachines:
 
     def _start(self) -> None:
         ray._private.services.find_gcs_addresses.cache_clear()
-        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": _HEAD_CPUS, "include_dashboard": False})
+        with patch("ray._private.utils.write_ray_address"):  # `address="auto"` must not find this cluster
+            self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": _HEAD_CPUS, "include_dashboard": False})
         self._nodes: list[Node] = []
         for _ in range(_MACHINES):
             self._add()
