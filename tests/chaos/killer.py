@@ -24,7 +24,7 @@ TWO_WORKERS = [f"models.{name}.tensor_parallel_size=2" for name in ("generator",
 _LOOK_S = 0.02
 _VICTIM_S = 20.0  # How long a fault waits for a victim, such as an engine that starts.
 _END_S = 120.0  # A driver must end within this time after its end was struck.
-_RUN_S = 900.0  # A run that takes longer hangs.
+_RUN_S = 1800.0  # A run that takes longer hangs: 18 times as long as an undisturbed one on an idle machine.
 _NOTICE_S = (2.0, 8.0)  # Between the notice that a machine will be gone, and its end.
 _OWN_ENDS = 3  # A driver that ends unasked is started again, so that the rest of the run is seen; this often.
 
@@ -83,7 +83,8 @@ class Killer:
         self.course.wall_s = time.monotonic() - began
         self.course.ranks = len(self._ranks)
         self.course.steps_again = self._watch.steps_again if self._watch else 0
-        self.course.strikes += [self._outcome(fault, False, "the run was over") for fault in self._waiting]
+        early = [fault for _, _, fault in self._going]  # their notice was given, and the run ended before it was over
+        self.course.strikes += [self._outcome(fault, False, "the run was over") for fault in [*early, *self._waiting]]
         return self.course
 
     def _drive(self) -> bool:
