@@ -26,6 +26,7 @@ _VICTIM_S = 20.0  # How long a fault waits for a victim, such as an engine that 
 _END_S = 120.0  # A driver must end within this time after its end was struck.
 _RUN_S = 1800.0  # A run that takes longer hangs: 18 times as long as an undisturbed one on an idle machine.
 _NOTICE_S = (2.0, 8.0)  # Between the notice that a machine will be gone, and its end.
+_RESUME = "run the same command again"
 _OWN_ENDS = 3  # A driver that ends unasked is started again, so that the rest of the run is seen; this often.
 
 
@@ -197,7 +198,9 @@ class Killer:
             self.course.problems.append(f"driver {number} ({kind or 'not struck'}) printed a traceback; its last line: {last}")
         if code == 0:
             return False
-        expected = {"driver": code == -signal.SIGKILL, "stop": code == 143, "head": code in (1, 143)}
+        if kind in ("driver", "head") and _RESUME not in output:
+            self.course.problems.append(f"driver {number} ({kind}) ended with code {code} and did not say how to go on: {last}")
+        expected = {"driver": code == -signal.SIGKILL, "stop": code == 143, "head": code == 1}
         if kind is None:
             self._own_ends += 1
         if not expected.get(kind or "", False):

@@ -40,7 +40,7 @@ def judge(tmp_path: Path, kind: Kind | None, code: int, output: str = "") -> tup
 
 @pytest.mark.parametrize(("kind", "code"), [("driver", -9), ("stop", 143), ("head", 1)])
 def test_a_driver_that_was_struck_is_started_again(kind: Kind, code: int, tmp_path: Path) -> None:
-    again, problems, cluster = judge(tmp_path, kind, code)
+    again, problems, cluster = judge(tmp_path, kind, code, "stj: it is gone; run the same command again")
     assert (again, problems, cluster.restarts) == (True, [], kind == "head")
 
 
@@ -54,16 +54,23 @@ def test_a_driver_that_succeeds_ends_the_run(kind: Kind | None, tmp_path: Path) 
     [
         (None, 1, "driver 1 (not struck) ended with code 1: stj: it is lost"),
         ("stop", 1, "driver 1 (stop) ended with code 1: stj: it is lost"),
-        ("driver", 1, "driver 1 (driver) ended with code 1: stj: it is lost"),
-        ("head", -6, "driver 1 (head) ended with code -6: stj: it is lost"),
+        ("driver", -9, "driver 1 (driver) ended with code -9 and did not say how to go on: stj: it is lost"),
+        ("head", 1, "driver 1 (head) ended with code 1 and did not say how to go on: stj: it is lost"),
     ],
 )
 def test_any_other_end_is_a_problem_and_the_run_goes_on(kind: Kind | None, code: int, problem: str, tmp_path: Path) -> None:
     assert judge(tmp_path, kind, code, "pairs: 1 row\nstj: it is lost\n\n")[:2] == (True, [problem])
 
 
+def test_another_code_than_that_of_the_signal_is_a_problem(tmp_path: Path) -> None:
+    _, problems, _ = judge(tmp_path, "head", -6, "stj: it is gone; run the same command again")
+    assert problems == ["driver 1 (head) ended with code -6: stj: it is gone; run the same command again"]
+
+
 def test_a_traceback_is_a_problem_even_if_the_driver_was_struck(tmp_path: Path) -> None:
-    _, problems, _ = judge(tmp_path, "head", 1, "Traceback (most recent call last):\n  x\nOSError: gone\n")
+    _, problems, _ = judge(
+        tmp_path, "head", 1, "Traceback (most recent call last):\n  run the same command again\nOSError: gone\n"
+    )
     assert problems == ["driver 1 (head) printed a traceback; its last line: OSError: gone"]
 
 
