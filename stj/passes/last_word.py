@@ -1,8 +1,8 @@
 """A line for a driver that ends without one.
 
-Ray ends a driver at once, with exit code 1 and no word, if Ray's own process on its machine is gone, as it is after the loss of a
-head. No code of ours runs then, nor after a kill -9, which a machine without memory sends too. So a shell waits beside the driver.
-It reads from the driver, and writes the line if the driver ends before it has sent a word.
+Ray ends a driver at once, with exit code 1 and no word, if Ray's own process on its machine is gone, as after the loss of a
+head. No code of ours runs then, nor after a kill -9, which a machine without memory sends too. So a shell waits beside the
+driver. It reads from the driver, and writes the line if the driver ends before it has sent a word.
 """
 
 import os

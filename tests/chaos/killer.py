@@ -16,6 +16,7 @@ from tests.chaos.cluster import ThreeMachines, raylet_of
 from tests.chaos.plan import DRIVERS, Fault, Kind, Plan
 from tests.chaos.processes import Process, Processes, kill
 from tests.chaos.watch import RunWatch, Sizes
+from tests.conftest import soon
 
 ROOT = Path(__file__).parents[2]
 CONFS = [str(ROOT / "conf" / "mini.yaml"), str(Path(__file__).with_name("conf.yaml"))]
@@ -26,6 +27,7 @@ _VICTIM_S = 20.0  # How long a fault waits for a victim, such as an engine that 
 _END_S = 120.0  # A driver must end within this time after its end was struck.
 _RUN_S = 1800.0  # A run that takes longer hangs: 18 times as long as an undisturbed one on an idle machine.
 _NOTICE_S = (2.0, 8.0)  # Between the notice that a machine will be gone, and its end.
+_LAST_WORD_S = 10.0  # What a driver leaves is written just after its end.
 _RESUME = "run the same command again"
 _OWN_ENDS = 3  # A driver that ends unasked is started again, so that the rest of the run is seen; this often.
 
@@ -98,6 +100,8 @@ class Killer:
                 code = self._strike_until_end(driver)
             finally:
                 driver.kill()  # it has ended, unless this process fails
+        if self._struck and self._struck.kind in ("driver", "head"):
+            soon(lambda: _RESUME in log.read_text(errors="replace"), _LAST_WORD_S)
         return self._judge_end(code, log.read_text(errors="replace"))
 
     def _command(self) -> Sequence[str]:
