@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import typer
 
+from stj.cli.lost_signals import send_lost_signals_again
 from stj.cli.streams import fail, fail_io, open_streams, start_of_line
 from stj.cli.verbs import app
 from stj.cli.words import ending
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=form, datefmt="%H:%M:%S")
     words = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, partial(_stop, words[0] if words else None))
+    send_lost_signals_again()
     code = _run_command(words)
     try:
         sys.stdout.flush()
