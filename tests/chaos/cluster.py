@@ -45,7 +45,7 @@ class ThreeMachines:
     @property
     def raylets(self) -> list[int]:
         """Process ids of Ray itself on all machines, the head first."""
-        return [raylet_of(node) for node in [self._cluster.head_node, *self.lendable]]
+        return [self._head, *self._nodes.values()]
 
     @property
     def lendable(self) -> list[Node]:
@@ -64,9 +64,8 @@ class ThreeMachines:
 
         If it was announced, Ray itself may have ended there before.
         """
-        raylet = raylet_of(node)
+        raylet = self._nodes.pop(node)
         killed = kill(Processes.now().machine(raylet)) or not alive(raylet)
-        self._nodes.remove(node)
         with suppress(Exception):  # it is dead, and Ray's bookkeeping of its processes may say so
             self._cluster.remove_node(node, allow_graceful=False)
         self._add()
@@ -74,8 +73,7 @@ class ThreeMachines:
 
     def kill_head(self) -> bool:
         """Kills Ray's two processes that a cluster cannot lose: the store of its state, and the head's own."""
-        head = self._cluster.head_node
-        pids = {raylet_of(head), int(head.all_processes["gcs_server"][0].process.pid)}
+        pids = {self._head, int(self._cluster.head_node.all_processes["gcs_server"][0].process.pid)}
         table = Processes.now()
         return kill([table.by_pid[pid] for pid in pids if pid in table.by_pid])
 
@@ -96,12 +94,14 @@ class ThreeMachines:
         ray._private.services.find_gcs_addresses.cache_clear()
         with patch("ray._private.utils.write_ray_address"):  # `address="auto"` must not find this cluster
             self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": _HEAD_CPUS, "include_dashboard": False})
-        self._nodes: list[Node] = []
+        self._head = raylet_of(self._cluster.head_node)
+        self._nodes: dict[Node, int] = {}
         for _ in range(_MACHINES):
             self._add()
 
     def _add(self) -> None:
-        self._nodes.append(self._cluster.add_node(num_cpus=_CPUS))
+        node = self._cluster.add_node(num_cpus=_CPUS)
+        self._nodes[node] = raylet_of(node)
 
 
 def raylet_of(node: Node) -> int:
