@@ -32,6 +32,7 @@ _LEAST, _MOST = 2, 4  # Faults of a run: it takes 100 s without them, and each c
 _WEIGHTS = {"pairs": 2.0, "iteration_2/judged": 1.5, "report": 0.5}  # Of a place; 1 of the others. Rows take the longest.
 _HEADS = 1  # Heads that a run loses at most: each costs a whole cluster.
 _LONGEST_DELAY_S = 1.0  # So that not all faults strike just after a commit or a step.
+_LATEST_SHARE = 0.6  # Of the rows of a pass: an engine that is lost later has nothing to do any more.
 _QUICK_DELAY_S = 0.2  # An export, and a report, take that long.
 
 
@@ -76,7 +77,7 @@ def _fault(dice: random.Random, place: Place, kinds: Sequence[Kind]) -> Fault:
     return Fault(
         kind=dice.choice(kinds),
         place=place,
-        share=dice.random(),
+        share=dice.random() * (_LATEST_SHARE if place in PASSES else 1),
         delay_s=dice.uniform(0, longest),
         victim=dice.random(),
     )

@@ -10,6 +10,7 @@ from tests.conftest import soon
 
 _HOST = "stj.engine.host"
 _RANK, _ENGINE_ACTOR = "RayTrainWorker", "PassActor"
+_WITH_ROWS = ".submit"  # Ray shows the method that an actor runs; this one of Ray Data runs our rows.
 _END_S = 20
 
 
@@ -19,6 +20,8 @@ class Process:
 
     pid: int
     parent: int
+    cpu: int
+    """Time on a CPU in the kernel's ticks, its own and its ended children's."""
     words: tuple[str, ...]
     """Its command line; a process may give itself another."""
 
@@ -42,12 +45,13 @@ class Processes:
         children: dict[int, list[Process]] = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
                 words = (folder / "cmdline").read_bytes().decode(errors="replace").strip("\0").split("\0")
             except OSError:  # it has just ended
                 continue
-            if state not in "ZX":
-                process = Process(pid=int(folder.name), parent=int(parent), words=tuple(words))
+            if fields[0] not in "ZX":
+                cpu = sum(map(int, fields[11:15]))
+                process = Process(pid=int(folder.name), parent=int(fields[1]), cpu=cpu, words=tuple(words))
                 found[process.pid] = process
                 children.setdefault(process.parent, []).append(process)
         return cls(found, children)
@@ -62,17 +66,20 @@ class Processes:
         return sorted(found, key=lambda process: process.pid)
 
     def engine_actors(self, raylets: Iterable[int]) -> list[Process]:
-        """Ray's actors that hold an engine."""
-        return self._actors(raylets, _ENGINE_ACTOR)
+        """Ray's actors that hold an engine: those that have rows, or all if none has."""
+        actors = self._actors(raylets, _ENGINE_ACTOR)
+        return [actor for actor in actors if actor.title.endswith(_WITH_ROWS)] or actors
 
     def ranks(self, raylets: Iterable[int]) -> list[Process]:
         """The training ranks."""
         return self._actors(raylets, _RANK)
 
     def engines(self, raylets: Iterable[int]) -> list[Process]:
-        """The engines' own processes, forked from the warm process of their machine."""
+        """The engines' own processes, forked from the warm process of their machine; those that have worked the most."""
         warm = {process.pid for process in self.warm(raylets)}
-        return [process for pid in sorted(warm) for process in self.children.get(pid, [])]
+        engines = [process for pid in sorted(warm) for process in self.children.get(pid, [])]
+        most = max((engine.cpu for engine in engines), default=0)
+        return [engine for engine in engines if 2 * engine.cpu >= most]
 
     def engine_workers(self, raylets: Iterable[int]) -> list[Process]:
         """Processes that engines have started: vLLM's core and workers."""

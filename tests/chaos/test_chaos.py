@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.journal import read_journal
 from tests.chaos.plan import Fault
-from tests.chaos.processes import Processes, alive, kill
+from tests.chaos.processes import Process, Processes, alive, kill
 from tests.chaos.watch import RunWatch, Sizes
 from tests.conftest import running
 
@@ -39,6 +39,37 @@ def test_a_process_and_those_below_it_are_found_and_a_kill_is_seen_to_have_kille
         assert kill([child])
         assert not alive(child.pid)
         assert not kill([child]), "nobody lived"
+
+
+def process(pid: int, parent: int, *words: str, cpu: int = 0) -> Process:
+    return Process(pid=pid, parent=parent, cpu=cpu, words=words)
+
+
+def test_victims_are_those_of_the_machines_and_engines_at_work_come_first() -> None:
+    host, actor = ("python", "-m", "stj.engine.host", "50", "7", "cpu"), "ray::MapWorker(MapBatches(PassActor))"
+    seen = [
+        process(7, 1, "raylet"),
+        process(10, 7, f"{actor}.__init__"),
+        process(11, 7, f"{actor}.submit"),
+        process(12, 7, "ray::RayTrainWorker"),
+        process(20, 1, *host),
+        process(21, 20, *host, cpu=10),
+        process(22, 20, *host, cpu=900),
+        process(23, 22, *host),
+        process(8, 1, "raylet"),
+        process(30, 8, f"{actor}.submit"),
+        process(31, 1, *host[:4], "8", "cpu"),
+    ]
+    children: dict[int, list[Process]] = {}
+    for one in seen:
+        children.setdefault(one.parent, []).append(one)
+    found = Processes({one.pid: one for one in seen}, children)
+    assert [victim.pid for victim in found.engine_actors([7])] == [11]
+    assert [victim.pid for victim in found.ranks([7, 8])] == [12]
+    assert [victim.pid for victim in found.engines([7, 8])] == [22]
+    assert [victim.pid for victim in found.engine_workers([7])] == [23]
+    assert {victim.pid for victim in found.machine(7)} == {7, 10, 11, 12, 20, 21, 22, 23}
+    assert {victim.pid for victim in found.machine(8)} == {8, 30, 31}
 
 
 def test_a_zombie_is_not_alive() -> None:
