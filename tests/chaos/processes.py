@@ -10,7 +10,8 @@ from tests.conftest import soon
 
 _HOST = "stj.engine.host"
 _RANK, _ENGINE_ACTOR = "RayTrainWorker", "PassActor"
-_WITH_ROWS = ".submit"  # Ray shows the method that an actor runs; this one of Ray Data runs our rows.
+_STARTING = ".__init__"  # Ray shows the method that an actor runs.
+_HELPER = "resource_tracker"
 _END_S = 20
 
 
@@ -66,9 +67,9 @@ class Processes:
         return sorted(found, key=lambda process: process.pid)
 
     def engine_actors(self, raylets: Iterable[int]) -> list[Process]:
-        """Ray's actors that hold an engine: those that have rows, or all if none has."""
+        """Ray's actors that hold an engine: those whose engine has started, or all if none has."""
         actors = self._actors(raylets, _ENGINE_ACTOR)
-        return [actor for actor in actors if actor.title.endswith(_WITH_ROWS)] or actors
+        return [actor for actor in actors if not actor.title.endswith(_STARTING)] or actors
 
     def ranks(self, raylets: Iterable[int]) -> list[Process]:
         """The training ranks."""
@@ -82,8 +83,9 @@ class Processes:
         return [engine for engine in engines if 2 * engine.cpu >= most]
 
     def engine_workers(self, raylets: Iterable[int]) -> list[Process]:
-        """Processes that engines have started: vLLM's core and workers."""
-        return [process for engine in self.engines(raylets) for process in self.below(engine.pid)]
+        """Processes that engines have started: vLLM's core and workers, but not Python's helper, which nobody needs."""
+        below = (process for engine in self.engines(raylets) for process in self.below(engine.pid))
+        return [process for process in below if _HELPER not in process.title]
 
     def warm(self, raylets: Iterable[int]) -> list[Process]:
         """The processes that engines are forked from; each names the raylet of its machine as its owner."""

@@ -56,6 +56,7 @@ def test_victims_are_those_of_the_machines_and_engines_at_work_come_first() -> N
         process(21, 20, *host, cpu=10),
         process(22, 20, *host, cpu=900),
         process(23, 22, *host),
+        process(24, 22, "python", "-c", "from multiprocessing.resource_tracker import main;main(33)"),
         process(8, 1, "raylet"),
         process(30, 8, f"{actor}.submit"),
         process(31, 1, *host[:4], "8", "cpu"),
@@ -68,7 +69,7 @@ def test_victims_are_those_of_the_machines_and_engines_at_work_come_first() -> N
     assert [victim.pid for victim in found.ranks([7, 8])] == [12]
     assert [victim.pid for victim in found.engines([7, 8])] == [22]
     assert [victim.pid for victim in found.engine_workers([7])] == [23]
-    assert {victim.pid for victim in found.machine(7)} == {7, 10, 11, 12, 20, 21, 22, 23}
+    assert {victim.pid for victim in found.machine(7)} == {7, 10, 11, 12, 20, 21, 22, 23, 24}
     assert {victim.pid for victim in found.machine(8)} == {8, 30, 31}
 
 
