@@ -11,7 +11,7 @@ UV_VERSION := 0.13.8
 UV := $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") $(if $(PIP_CERT),SSL_CERT_FILE="$(PIP_CERT)") $(BIN)/uv
 BACKEND := $(if $(PIP_FIND_LINKS),,$(if $(filter cpu,$(DEVICE)),--torch-backend cpu))
 
-.PHONY: install demo test test-long test-fast check docs format lock clean
+.PHONY: install demo test test-long test-fast chaos check docs format lock clean
 
 install: $(STAMP)
 
@@ -31,8 +31,11 @@ test: install  ## all tests, including those with real engines
 	$(BIN)/python -m pytest -n 2 -m "not engine and not long" --cov --cov-report=
 	$(BIN)/python -m pytest -m "engine and not long" --cov --cov-append
 
-test-long: install  ## whole runs on real engines: Ray jobs, machines lost and drained, drivers killed on a cluster, checkpoints torn, model selection
+test-long: install  ## whole runs on real engines: Ray jobs, machines lost and drained, drivers killed on a cluster, checkpoints torn, model selection, two seeds of chaos
 	$(BIN)/python -m pytest -m long
+
+chaos: install  ## 20 small runs in which a seeded killer takes engines, ranks, machines, drivers and heads; about an hour
+	$(BIN)/python -m tests.chaos --seeds 20
 
 test-fast: install  ## the tests without engines, in about two minutes
 	$(BIN)/python -m pytest -n 2 -m "not engine and not long"

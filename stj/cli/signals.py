@@ -7,9 +7,11 @@ for that; what was committed before is kept. A closed terminal is a SIGTERM, unl
 import atexit
 import os
 import signal
+import sys
 from types import FrameType
 from typing import NoReturn
 
+from stj.cli.lost_signals import send_lost_signals_again
 from stj.cli.streams import fail
 from stj.cli.words import ending
 
@@ -17,13 +19,17 @@ _TERMINATED, _INTERRUPTED = 143, 130
 
 
 def handle_signals(verb: str | None) -> None:
-    """Installs the handlers. A signal that this process ignores from its start stays ignored, as in a background job."""
+    """Installs the handlers. A signal that this process ignores from its start stays ignored, as in a background job.
+
+    A stop that Python has swallowed is sent again, as the first one that it is.
+    """
     stop = _Stop(verb)
     signal.signal(signal.SIGTERM, stop.terminate)
     if callable(signal.getsignal(signal.SIGINT)):
         signal.signal(signal.SIGINT, stop.interrupt)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, _hang_up)
+    send_lost_signals_again(stop.forget)
 
 
 class _Stop:
@@ -43,6 +49,10 @@ class _Stop:
         self._stop(_INTERRUPTED, "Ctrl-C")
         raise KeyboardInterrupt
 
+    def forget(self) -> None:
+        """Takes the next signal as the first."""
+        self._stopping = False
+
     def _stop(self, code: int, name: str) -> None:
         if self._stopping:
             end_at_once(code, name)
@@ -53,6 +63,8 @@ def end_at_once(code: int, name: str) -> NoReturn:
     """Ends this process; what it has started ends with it, because Linux or the reaper kills it."""
     try:
         os.write(2, f"\nstj: ended at once by {name}\n".encode())  # a stream may be in use at this moment
+        if said := sys.modules.get("stj.passes.last_word"):  # an import could wait for the code that the signal has stopped
+            said.silence()
     finally:
         os._exit(code)
 

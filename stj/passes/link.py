@@ -15,7 +15,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from stj.errors import CheckFailed
 from stj.findings import Finding, look
 from stj.passes.machines import matches
-from stj.passes.nodes import live_nodes, task_on
+from stj.passes.nodes import end_tasks, live_nodes, task_on
 from stj.passes.ray_private import autoscaler_state
 
 _ANYWHERE: Mapping[str, str] = {}
@@ -63,8 +63,7 @@ def _sum_together(nodes: list[dict[str, Any]], device: Literal["gpu", "cpu"], an
             tasks.append(task_on(node, _join, gpus=device == "gpu").remote(rank, len(nodes), address, device))
         return all(ray.get(tasks, timeout=answer_s))
     finally:
-        for task in tasks:
-            ray.cancel(task, force=True)
+        end_tasks(tasks)
 
 
 def _free_port() -> int:

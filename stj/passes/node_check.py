@@ -19,7 +19,7 @@ from stj.machine.needs import MachineNeeds, Need, machine_words
 from stj.machine.packages import expected_packages
 from stj.machine.place import shared
 from stj.passes.check import on_this_machine
-from stj.passes.nodes import live_nodes, task_on
+from stj.passes.nodes import end_tasks, live_nodes, task_on
 from stj.storage.folder import Folder
 
 _ANSWER_S = 60.0  # Ray starts a worker on each machine; one that is too busy is checked when its engine starts.
@@ -85,8 +85,7 @@ def _ask(nodes: Sequence[dict[str, Any]], needs: MachineNeeds, answer_s: float) 
     try:
         return [_answer(task) for task in tasks]
     finally:
-        for task in tasks:
-            ray.cancel(task, force=True)
+        end_tasks(tasks)
 
 
 def _on(node: dict[str, Any], needs: MachineNeeds) -> Any:

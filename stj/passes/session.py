@@ -19,6 +19,7 @@ from stj.passes.check import on_this_machine
 from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.cluster_token import check_auth_mode, check_token, no_token
 from stj.passes.demand import HELPER_CPUS, Demand
+from stj.passes.last_word import last_word
 from stj.passes.machines import Machines
 from stj.passes.ray_private import listening_on_loopback, own_signals, temporary_folder
 from stj.passes.reaper import Reaper
@@ -66,11 +67,17 @@ def engine_demand(engine: EngineConfig, models: Sequence[ModelConfig]) -> Demand
 
 @contextmanager
 def driver_session(folder: Folder, config: RayConfig, demands: Sequence[Demand]) -> Iterator[None]:
-    """Makes this process the only driver of a directory, with Ray if there are demands.
+    """Makes this process the only driver of a directory, with Ray if there are demands. A line says so if it is killed there.
 
     Raises ArtifactError if another driver is at work there, and CapacityError as `ray_session` does.
     """
-    with sole_driver(folder), ray_session(config, demands) if demands else nullcontext():
+    with sole_driver(folder), _ray_of_driver(config, demands) if demands else nullcontext():
+        yield
+
+
+@contextmanager
+def _ray_of_driver(config: RayConfig, demands: Sequence[Demand]) -> Iterator[None]:
+    with last_word(), ray_session(config, demands):
         yield
 
 
