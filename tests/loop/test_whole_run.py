@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shlex
 import shutil
 import signal
@@ -10,9 +11,19 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from stj.config import ModelConfig
+from stj.errors import StjError
+from stj.evals.benchmarks.evaluation import read_scores
+from stj.loop.benchmarks import BenchmarkPhase
+from stj.loop.iterate import run_all
+from stj.loop.phases import Run
+from stj.loop.status import phase_states, read_run_config
+from stj.models.fetch import held_model
+from stj.models.locate import loaded_files
 from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
@@ -294,3 +305,47 @@ def test_a_source_where_no_row_passes_the_rule_is_one_line_with_the_counts(tmp_p
     assert "none of 160 instructions became a pair; 0 passed the rule (dropped: " in nothing.stderr
     assert " language" in nothing.stderr
     assert "Traceback" not in nothing.stderr
+
+
+def seen_by_a_user(root: Path) -> Any:
+    """All that the commands read of a run: states, tables, rows, manifests, scores, and the files of its models."""
+    run = Run(read_run_config(Folder.at(root)))
+    shown: list[str] = []
+    states = phase_states(run.phases)
+    run_all(run.config, lambda item: shown.append(str(item)))
+    rows = [list(phase.artifact.records()) for phase in run.phases]
+    scores = [read_scores(phase.artifact.folder) for phase in run.phases if isinstance(phase, BenchmarkPhase)]
+    models = [held_model(ModelConfig(path=str(path.parent))) for path in sorted(root.glob("*/model/manifest.json"))]
+    files = [(model / name).read_bytes() for model in models for name in loaded_files(Folder.at(model))]
+    facts = [phase.artifact.manifest() for phase in run.phases]
+    return states, shown, rows, scores, files, facts, json.loads((root / "report.json").read_text(encoding="utf-8"))
+
+
+def test_no_flipped_bit_and_no_cut_is_taken_for_data(finished: Path) -> None:
+    """In each file of the run; what can be made anew, as the report, may be."""
+    expected = seen_by_a_user(finished)
+    chance = random.Random(0)
+    files = [path for path in sorted(finished.rglob("*")) if path.is_file() and path.stat().st_size]
+    noticed = 0
+    for file in files * 4:
+        whole = file.read_bytes()
+        place, bit = chance.randrange(len(whole)), 1 << chance.randrange(8)
+        flipped = whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :]
+        file.write_bytes(whole[:place] if chance.random() < 0.2 else flipped)
+        found = seen_or_refused(finished)
+        if found != expected:
+            assert isinstance(found, str), f"{file}, byte {place}, bit {bit}: other data"
+            assert "\n" not in found
+            assert str(file) in found or f"{file.parent}: " in found
+            noticed += 1
+        if not file.name.startswith("report"):
+            file.write_bytes(whole)
+    assert noticed > len(files)
+    assert seen_by_a_user(finished) == expected
+
+
+def seen_or_refused(root: Path) -> Any:
+    try:
+        return seen_by_a_user(root)
+    except StjError as error:
+        return str(error)
