@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from stj.rows import HELDOUT, Example, Judgment, Pair, Row, Turn, examples_to_table, rows_to_table
-from stj.storage.artifacts import Artifact
+from stj.storage.artifacts import MANIFEST, Artifact
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
+from stj.storage.sealed import write_sealed
 from stj.verdict import Label
 from tests.chaos.invariants import EXAMPLES
 from tests.chaos.plan import PASSES, TRAININGS
@@ -69,8 +70,7 @@ def write_rows(place: Path, rows: list[Row], counted: int | None = None) -> None
     artifact.write_part("part-0", rows_to_table(rows))
     artifact.finish()
     if counted is not None:
-        manifest = json.loads((place / "manifest.json").read_text())
-        (place / "manifest.json").write_text(json.dumps(manifest | {"rows": counted}))
+        write_sealed(artifact.folder, MANIFEST, artifact.manifest() | {"rows": counted})
 
 
 def write_examples(place: Path, examples: list[Example]) -> None:

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from stj.rows import HELDOUT, Example, Row
+from stj.storage.artifacts import MANIFEST, read_artifact
 from stj.storage.digest import FileDigest
+from stj.storage.folder import Folder
+from stj.storage.sealed import write_sealed
 from tests.chaos.conftest import SOURCE, STEPS, example, judged, write_examples, write_metrics, write_rows
 from tests.chaos.invariants import violations
 from tests.chaos.plan import PASSES
@@ -39,8 +42,8 @@ def other_text() -> Row:
 
 
 def change_manifest(run: Path, place: str, **facts: object) -> None:
-    file = run / place / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | facts))
+    folder = Folder.at(run / place)
+    write_sealed(folder, MANIFEST, read_artifact(folder).manifest() | facts)
 
 
 def change_byte(run: Path) -> None:

@@ -148,7 +148,15 @@ def judged(rows: Iterator[Row], right: int) -> list[Row]:
         verdicts = [(label, label if number < right else "A") for label in LABELS]
         purpose = "sampled" if row.task == HELDOUT else "greedy"
         judgments = tuple(
-            Judgment(purpose=purpose, winner=label, index=0, text="", verdict=verdict, finish_reason="stop", output_tokens=1)  # type: ignore[arg-type]
+            Judgment(
+                purpose=purpose,  # type: ignore[arg-type]
+                winner=label,
+                index=0,
+                text=f"[[{verdict}]]",
+                verdict=verdict,
+                finish_reason="stop",
+                output_tokens=1,
+            )
             for label, verdict in verdicts
         )
         made.append(Row(**{**vars(row), "judgments": judgments}))

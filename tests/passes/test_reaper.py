@@ -68,7 +68,9 @@ def test_a_closed_watch_leaves_nothing(mark: bytes, monkeypatch: pytest.MonkeyPa
     reaper = Reaper()
     with reaper.marking():
         sleeper = subprocess.Popen(["sleep", "600"])
-        (seen,) = [entry for entry in Path(f"/proc/{sleeper.pid}/environ").read_bytes().split(b"\0") if MARK.encode() in entry]
+        environment = Path(f"/proc/{sleeper.pid}/environ")
+        assert soon(lambda: MARK.encode() in environment.read_bytes(), 20)  # Linux shows it a moment after the start
+        (seen,) = [entry for entry in environment.read_bytes().split(b"\0") if MARK.encode() in entry]
     assert list(marked(seen)) == [sleeper.pid]
     reaper.close()
     sleeper.kill()

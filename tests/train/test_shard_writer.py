@@ -1,7 +1,6 @@
 """Shards that are written behind the gathers: what they hold, what stays on the machine, and errors of the thread."""
 
 import errno
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from stj.models.fetch import local_model
 from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
+from stj.storage.sealed import write_sealed
 from stj.train.shard_writer import ShardWriter
 
 SHARDS = {
@@ -53,7 +53,7 @@ def test_a_machine_fetches_only_what_another_machine_exported(
     config = {"config.json": FileDigest.of(b"{}")}
     target.write("config.json", b"{}")
     files = {name: asdict(digest) for name, digest in (digests | config).items()}
-    target.write(MANIFEST, json.dumps({"model": {"files": files}}).encode())
+    write_sealed(target, MANIFEST, {"stj": "0", "fingerprint": "f", "model": {"files": files}})
     first, *others = SHARDS
     (shard,) = (tmp_path / "cache").rglob(digests[first].sha256)
     shard.unlink()  # another machine wrote this one

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from stj.errors import ArtifactError, ConfigError
 from stj.rows import OPEN, Candidates, Example, Judgment, Pair, Row, Turn, examples_to_table, rows_to_table
 from stj.storage.artifacts import Artifact
+from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
 from stj.verdict import Label
 from stj.viewing import sources
@@ -102,11 +103,23 @@ def test_four_answers_and_ratings() -> None:
     assert index.opinions[0].masks.tolist() == [1 << 8 | 2 << 12, 4 | 8]
 
 
+def put_part(path: Path, *tables: pa.Table) -> None:
+    """A finished artifact of parts that have row groups of 5,000 rows, and perhaps not all of today's columns."""
+    artifact = Artifact(Folder.at(path), {"step": "pass"})
+    artifact.begin()
+    for number, table in enumerate(tables):
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, row_group_size=5000)
+        content = sink.getvalue()
+        digest = FileDigest.of(content).sha256[:32]
+        artifact.folder.write(f"part-{number}-{artifact.fingerprint}-{digest}.parquet", content)
+    artifact.finish()
+
+
 def test_an_artifact_of_an_older_stj_and_one_without_rows(tmp_path: Path) -> None:
     table = rows_to_table([pair_row("x", judged("A"))])
     old = table.drop_columns(["candidates", "dropped", "error", "subset", "detail"])
-    write_rows(tmp_path / "old", [])
-    pq.write_table(old, tmp_path / "old/part-0.parquet")
+    put_part(tmp_path / "old", old)
     index = opened(tmp_path / "old")
     assert index.rows == 1
     assert index.plain()["facts"]["subset"]["codes"] == [-1]
@@ -143,8 +156,7 @@ def test_a_place_without_rows_is_refused(tmp_path: Path) -> None:
 def test_any_row_of_any_part_is_read(tmp_path: Path) -> None:
     """Rows in several parts and row groups, more than one batch of them."""
     rows = [pair_row(str(number)) for number in range(9000)]
-    write_rows(tmp_path, rows[:3], [])
-    pq.write_table(rows_to_table(rows[3:]), tmp_path / "part-1.parquet", row_group_size=5000)
+    put_part(tmp_path, rows_to_table(rows[:3]), rows_to_table(rows[3:]))
     index = opened(tmp_path)
     for number in (0, 2, 3, 4098, 4099, 5002, 5003, 8999):
         assert [row.id for _, row in index.judged(number)] == [f"heldout/{number}"]
