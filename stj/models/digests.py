@@ -50,27 +50,29 @@ def written_digests(folder: Folder, name: str) -> dict[str, FileDigest]:
         raise ModelError(f"model {name}: {error}") from None
 
 
-def refuse_damaged(directory: Path, name: str, *, weights: bool) -> None:
+def refuse_damaged(directory: Path, name: str, *, weights: bool, copied: bool = False) -> None:
     """Raises ModelError, which names the file and the remedy, if a file of a model is not what it was written as.
 
-    `name` is the model's name in errors. Without `weights`, only the small files beside them are read.
+    `name` is the model's name in errors. Without `weights`, only the small files beside them are read. `copied` models lie in
+    the cache of this machine.
     """
     digests = written_digests(Folder.at(directory), name)
     hashes = {file: digest.sha256 for file, digest in digests.items()} or dict(_hashes_of_hub(directory))
     wanted = sorted(file for file in hashes if weights or not fnmatch(file, WEIGHTS))
+    remedy = _MAKE_AGAIN if digests else "delete it and the file that it links to, and run again: it is fetched again"
+    remedy = f"delete {directory} and run again: it is fetched again" if copied else remedy
     for file in wanted:
         if not (directory / file).exists():
-            raise ModelError(f"model {name}: {directory / file} is missing: {_MAKE_AGAIN}")
+            raise ModelError(f"model {name}: {directory / file} is missing: {remedy}")
     with explain_read_failure(str(directory)):
         large = [file for file in wanted if _SHA256.fullmatch(hashes[file])]
         found = dict(zip(large, known_digests([(directory / file).resolve() for file in large]), strict=True))
         small = {file: _git_hash((directory / file).read_bytes()) for file in wanted if file not in found}
     for file in wanted:
         if (found[file].sha256 if file in found else small[file]) != hashes[file]:
-            remedy = "delete it and the file that it links to, and run again: it is fetched again"
             raise ModelError(
                 f"model {name}: {directory / file} is damaged or was changed: its content does not have the hash "
-                f"{hashes[file][:12]}... that it was written with: {_MAKE_AGAIN if digests else remedy}"
+                f"{hashes[file][:12]}... that it was written with: {remedy}"
             )
 
 

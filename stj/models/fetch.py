@@ -35,6 +35,7 @@ from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, existing
 from stj.storage.holds import hold
+from stj.storage.known_digests import remember_digest
 from stj.storage.location import cache_root
 from stj.storage.probe import probe
 from stj.text import gigabytes
@@ -56,12 +57,14 @@ def local_model(model: ModelConfig, *, weights: bool = True) -> Path:
 
     Raises ModelError if the model is missing or damaged, or if the hub cannot be reached.
     """
+    copied = False
     if is_hub_id(model.path):
         directory = from_hub(model, (*_FILES_BESIDE, WEIGHTS) if weights else _FILES_BESIDE)
     else:
         folder = model_folder(model.path)
+        copied = folder.local is None
         directory = folder.local or _cached_copy(folder, weights=weights)
-    refuse_damaged(directory, model.path, weights=weights)
+    refuse_damaged(directory, model.path, weights=weights, copied=copied)
     return directory
 
 
@@ -70,15 +73,17 @@ def held_model(model: ModelConfig) -> Path:
 
     Raises ModelError as `local_model` does, and StorageFailed if the disk has too little room.
     """
+    copied = False
     if is_hub_id(model.path):
         directory = _held_from_hub(model)
     else:
         folder = model_folder(model.path)
+        copied = folder.local is None
         if folder.local:
             hold(folder.local / MANIFEST)
             model_folder(model.path)  # it may have been removed just before it was held
         directory = folder.local or _cached_copy(folder, weights=True, held=True)
-    refuse_damaged(directory, model.path, weights=True)
+    refuse_damaged(directory, model.path, weights=True, copied=copied)
     return directory
 
 
@@ -217,11 +222,13 @@ def _cached_copy(folder: Folder, *, weights: bool, held: bool = False) -> Path:
             temporary = target.with_suffix(".part")
             shutil.rmtree(temporary, ignore_errors=True)  # left by an earlier try that was killed
             try:
-                _fetch(folder, temporary, weights=weights)
+                digests = _fetch(folder, temporary, weights=weights)
             except StjError:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
             temporary.rename(target)
+            for name, digest in digests.items():
+                remember_digest(target / name, digest)
     return target
 
 
@@ -232,8 +239,10 @@ def _is_writable(directory: Path) -> bool:
     return False
 
 
-def _fetch(folder: Folder, to: Path, *, weights: bool) -> None:
-    """Copies a model's files and checks each against the manifest, or against its listed size if no manifest names it.
+def _fetch(folder: Folder, to: Path, *, weights: bool) -> dict[str, FileDigest]:
+    """Copies a model's files, and returns the digests of the copies.
+
+    Each is checked against the manifest, or against its listed size if no manifest names it.
 
     What this machine holds already, as it has exported it or fetched it under another name, is linked and not fetched.
 
@@ -255,6 +264,7 @@ def _fetch(folder: Folder, to: Path, *, weights: bool) -> None:
                 f"model {folder.uri}: {name} has the SHA-256 {digest.sha256}, but {MANIFEST} says {expected[name].sha256}. "
                 "The local copy is deleted: run again. If the error stays, the stored file is damaged: make the model again"
             )
+    return copies
 
 
 def _linked(expected: Mapping[str, FileDigest], names: Sequence[str], to: Path) -> set[str]:

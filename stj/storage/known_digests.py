@@ -10,10 +10,11 @@ A file whose content changes while its size, times and inode stay (a disk that d
 
 import fcntl
 import hashlib
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,8 +23,12 @@ from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, explain_read_failure
 from stj.storage.location import cache_root
 from stj.storage.sealed import read_sealed, write_sealed
+from stj.text import gigabytes
+
+log = logging.getLogger(__name__)
 
 _LARGE_BYTES = 1 << 24  # What is smaller is hashed in 20 ms.
+_ANNOUNCED_BYTES = 2 << 30  # A second or two of a fast disk.
 _FILES_AT_ONCE = 8
 _known: dict[Path, tuple[list[int], FileDigest]] = {}
 
@@ -39,9 +44,21 @@ def known_digest(path: Path) -> FileDigest:
 
 
 def known_digests(files: Sequence[Path]) -> list[FileDigest]:
-    """The digests of several files, a few of which are read at a time. Raises OSError if one cannot be read."""
+    """The digests of several files, a few of which are read at a time. Raises OSError if one cannot be read.
+
+    If that takes long, a line in the log says so first.
+    """
+    unknown = [file for file in files if file.stat().st_size >= _LARGE_BYTES and _remembered(file.absolute()) is None]
+    if (size := sum(file.stat().st_size for file in unknown)) >= _ANNOUNCED_BYTES:
+        log.info("reading %s below %s once on this machine, to know whether it is whole", gigabytes(size), unknown[0].parent)
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
         return list(pool.map(known_digest, files))
+
+
+def remember_digest(path: Path, digest: FileDigest) -> None:
+    """Has this machine remember the digest of a file that was hashed while it was written."""
+    if digest.size >= _LARGE_BYTES:
+        _remember(path.absolute(), digest)
 
 
 def content_identity(root: Path, files: Sequence[Path]) -> str:
@@ -54,22 +71,46 @@ def content_identity(root: Path, files: Sequence[Path]) -> str:
 
 def _of_this_machine(path: Path, state: list[int]) -> FileDigest:
     """The digest as this machine remembers it. While one process reads the file, the others wait for what it finds."""
-    place, name = cache_root() / "digests", hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        lock = (place / f"{name}.lock").open("w")
-    except OSError:  # a cache that cannot be written: each process reads for itself
-        return FileDigest.of_file(path)
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with suppress(StjError):
-            record = read_sealed(Folder.at(place), f"{name}.json", "")
-            if record["state"] == state:
-                return FileDigest(**record["digest"])
-        digest = FileDigest.of_file(path)
-        with suppress(StjError):
-            write_sealed(Folder.at(place), f"{name}.json", {"path": str(path), "state": state, "digest": asdict(digest)})
+    with _alone_with(path):
+        digest = _remembered(path)
+        if digest is None:
+            digest = FileDigest.of_file(path)
+            _remember(path, digest, state)
         return digest
+
+
+def _remembered(path: Path) -> FileDigest | None:
+    with suppress(StjError):
+        record = read_sealed(Folder.at(_place()), f"{_name(path)}.json", "")
+        if record["state"] == _state(path):
+            return FileDigest(**record["digest"])
+    return None
+
+
+def _remember(path: Path, digest: FileDigest, state: list[int] | None = None) -> None:
+    """Writes a digest down, unless the cache cannot be written; `state` is that of the file before it was read."""
+    record = {"path": str(path), "state": state or _state(path), "digest": asdict(digest)}
+    with suppress(StjError, OSError):
+        write_sealed(Folder.at(_place()), f"{_name(path)}.json", record)
+
+
+@contextmanager
+def _alone_with(path: Path) -> Iterator[None]:
+    """Keeps other processes of this machine out; not if the cache cannot be written, or its disk has no locks."""
+    with ExitStack() as held:
+        with suppress(OSError):
+            _place().mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((_place() / f"{_name(path)}.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _place() -> Path:
+    return cache_root() / "digests"
+
+
+def _name(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
 
 
 def _state(path: Path) -> list[int]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stj.config import ModelConfig
 from stj.errors import ModelError
-from stj.models.digests import refuse_other_weights
+from stj.models.digests import refuse_damaged, refuse_other_weights
 from stj.models.fetch import held_model, local_model
 from stj.models.locate import model_identity
 from stj.storage import known_digests
@@ -166,3 +166,35 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path, monkeypat
     monkeypatch.setenv("STJ_CACHE", str(tmp_path / "file/cache"))
     (tmp_path / "weights").write_bytes(bytes(1 << 24))
     assert known_digest(tmp_path / "weights") == FileDigest.of_file(tmp_path / "weights")
+
+
+def test_a_disk_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setenv("STJ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("fcntl.flock", refuse)
+    (tmp_path / "weights").write_bytes(bytes(1 << 24))
+    assert known_digest(tmp_path / "weights") == FileDigest.of_file(tmp_path / "weights")
+
+
+def test_a_long_read_is_announced_and_only_the_first_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("STJ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(known_digests, "_ANNOUNCED_BYTES", 1 << 24)
+    caplog.set_level("INFO")
+    model = put(tmp_path / "model")
+    (tmp_path / "model/model.safetensors").write_bytes(bytes(1 << 24))
+    for _ in range(2):
+        monkeypatch.setattr(known_digests, "_known", {})
+        model_identity(model)
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line == f"reading 0.0168 GB below {tmp_path}/model once on this machine, to know whether it is whole"
+
+
+def test_a_copy_that_has_decayed_names_the_directory_to_delete(tmp_path: Path) -> None:
+    model = by_stj(tmp_path)
+    (tmp_path / "model/tokenizer.json").write_bytes(b"{}")
+    with pytest.raises(ModelError, match=rf"delete {re.escape(model.path)} and run again: it is fetched again"):
+        refuse_damaged(Path(model.path), "s3://bucket/model", weights=False, copied=True)
