@@ -157,7 +157,7 @@ class Points:
 
     def _name(self, folder: Folder, name: str | Path = "", *_: Any) -> str:
         place = os.path.relpath(folder.path, self._root.path)
-        return re.sub("[0-9a-f]{32}", "*", os.path.normpath(f"{place}/{Path(name).name}"))
+        return re.sub("([0-9a-f]{16}-)?[0-9a-f]{32}", "*", os.path.normpath(f"{place}/{Path(name).name}"))
 
 
 def drive(order: dict[str, Any]) -> int:

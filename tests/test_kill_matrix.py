@@ -317,4 +317,4 @@ def test_a_finished_run_asks_no_model_and_another_input_is_refused_by_name(loops
     other.write_text(pool.read_text().replace("Question 1:", "Question 1 :"))
     changed = loops("undisturbed", pool=other)
     assert changed.order()[0] == 1
-    assert "made with other settings: source.path: " in changed.output()
+    assert "was made from another source (other content: source.path)" in changed.output()

@@ -249,7 +249,8 @@ def test_labels_name_the_run_its_phases_and_the_states(exported: Exported) -> No
 
     assert values("ray_stj_run_phase", "phase") == {"pairs", "iteration_1/examples", "iteration_1/model", "heldout_1"}
     assert values("ray_stj_pass_rows", "state") == {"done", "failed", "dropped", "in_flight", "total"}
-    assert values("ray_stj_pass_rows", "pass") == {"pairs", "heldout_1"}
+    passes = values("ray_stj_pass_rows", "pass")
+    assert {"pairs"} <= passes <= {"pairs", "heldout_1"}, "the last pass may be over before Ray shows it"
     assert values("ray_stj_pass_engines", "state") == {"waiting", "starting", "running"}
     assert values("ray_stj_pass_tokens_total", "kind") == {"prompt", "computed", "output"}
     assert values("ray_stj_train_loss", "training") == values("ray_stj_train_restarts", "training") == {"iteration_1"}

@@ -194,12 +194,13 @@ def test_a_finished_run_on_a_read_only_disk_shows_its_table(finished: Path, tmp_
     assert report.read_bytes() == newest
 
 
-def test_a_source_that_cannot_be_read_in_the_middle_is_one_line(tmp_path: Path) -> None:
-    source = tmp_path / "broken.jsonl"
-    source.write_text((ROOT / "stj/mini/data/instructions.jsonl").read_text(encoding="utf-8")[:20_000], encoding="utf-8")
+def test_a_source_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    """Of .json, the whole file is read before the start. A torn line of .jsonl is a row that is dropped with its reason."""
+    source = tmp_path / "broken.json"
+    source.write_text('[{"instruction": "Why?"}, {"instru', encoding="utf-8")
     broken = run(tmp_path / "run", f"source.path={source}")
     assert broken.returncode == 2
-    assert "broken.jsonl" in broken.stderr
+    assert "broken.json" in broken.stderr
     assert "Traceback" not in broken.stderr
     assert len([line for line in broken.stderr.splitlines() if line.startswith("stj:")]) == 1
 

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPTJConfig, GPTJFo
 
 from stj.config import LoraConfig, ModelConfig, TrainConfig
 from stj.errors import ModelError, TrainingFailed
+from stj.models.locate import model_identity
 from stj.storage.folder import Folder
 from stj.train.committed import committed
 from stj.train.job import TrainingJob
@@ -36,7 +37,7 @@ def job(folder: Path, seed: Path, max_seq_len: int = 256, count: int = 3) -> Tra
     return TrainingJob(
         config=config,
         seed_model=ModelConfig(path=str(seed)),
-        weights="the seed's",
+        weights=model_identity(ModelConfig(path=str(seed))),
         fingerprint="mine",
         examples=examples.folder.uri,
         model=str(folder / "model"),

@@ -40,7 +40,7 @@ def test_right_judgments_are_preferred_and_the_reference_is_computed_once(seed_d
     assert again.reference_forwards == 0
     repeated = load_file(tmp_path / "model/model.safetensors")
     assert all(torch.equal(weights[name], repeated[name]) for name in weights)
-    other = run_rank(replace(task, weights="others"))
+    other = run_rank(replace(task, weights="model others"))
     assert other.reference_forwards == first.reference_forwards
 
 
