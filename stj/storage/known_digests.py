@@ -61,7 +61,8 @@ def _of_this_machine(path: Path, state: list[int]) -> FileDigest:
     except OSError:  # a cache that cannot be written: each process reads for itself
         return FileDigest.of_file(path)
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(OSError):  # some disks have no locks: then several processes may read the file
+            fcntl.flock(lock, fcntl.LOCK_EX)
         with suppress(StjError):
             record = read_sealed(Folder.at(place), f"{name}.json", "")
             if record["state"] == state:

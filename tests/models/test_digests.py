@@ -1,5 +1,6 @@
 """Files of models are what they were written as, whoever wrote them: stj, the hub's client, or a run's own driver."""
 
+import errno
 import hashlib
 import os
 import re
@@ -194,6 +195,17 @@ def test_large_files_are_read_once_on_a_machine_and_again_when_they_change(
     monkeypatch.setattr(known_digests, "_known", {})
     assert known_digest(file) == of_file(file)
     assert len(read) == 3
+
+
+def test_a_cache_on_a_disk_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_lock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setenv("STJ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("fcntl.flock", no_lock)
+    (tmp_path / "weights").write_bytes(bytes(1 << 24))
+    assert known_digest(tmp_path / "weights") == FileDigest.of_file(tmp_path / "weights")
+    assert list((tmp_path / "cache/digests").glob("*.json"))
 
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
