@@ -63,8 +63,8 @@ def end_at_once(code: int, name: str) -> NoReturn:
     """Ends this process; what it has started ends with it, because Linux or the reaper kills it."""
     try:
         os.write(2, f"\nstj: ended at once by {name}\n".encode())  # a stream may be in use at this moment
-        if said := sys.modules.get("stj.passes.last_word"):  # an import could wait for the code that the signal has stopped
-            said.silence()
+        if last_word := sys.modules.get("stj.passes.last_word"):  # an import could wait for the code that the signal stopped
+            last_word.silence()
     finally:
         os._exit(code)
 

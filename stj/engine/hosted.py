@@ -46,7 +46,7 @@ class HostedEngine:
         self._in_actor = in_actor
         self._closed = False
         self.on_death: Callable[[str], None] | None = None
-        """Is told why the engine died, before its actor's process ends."""
+        """Receives the cause of the engine's death, before its actor's process ends."""
         self.usage = Usage()
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Completion]] = {}

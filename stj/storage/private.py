@@ -53,7 +53,7 @@ def refuse_others(place: Path, variable: str) -> None:
 
 
 def holds_sockets(folder: Path, longest_name: int) -> bool:
-    """Whether sockets with names of so many bytes fit below a folder."""
+    """Whether sockets fit below a folder; their longest name has this many bytes."""
     return len(os.fsencode(folder)) + 1 + longest_name <= _LONGEST_SOCKET_PATH
 
 

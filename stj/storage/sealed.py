@@ -25,14 +25,15 @@ def write_sealed(folder: Folder, name: str, record: Mapping[str, Any]) -> None:
 
 def sealed_bytes(record: Mapping[str, Any]) -> bytes:
     """The content of the file that `write_sealed` writes."""
-    whole = {"format": FORMAT, **record}
+    whole = json.loads(json.dumps({"format": FORMAT, **record}))  # as it is read: JSON makes numbers in keys texts
     return json_bytes({**whole, _DIGEST: _digest(whole)})
 
 
-def read_sealed(folder: Folder, name: str, remedy: str) -> dict[str, Any]:
+def read_sealed(folder: Folder, name: str, remedy: str, if_older: str = "") -> dict[str, Any]:
     """The record that `write_sealed` wrote, without format and hash.
 
-    Raises ArtifactError, with the remedy, if it is damaged or of an older version; and StjError if it cannot be read.
+    Raises ArtifactError, with the remedy, if it is damaged or of an older version, which may have a remedy of its own; and
+    StjError if it cannot be read.
     """
     where = (folder / name).uri
     try:
@@ -48,8 +49,8 @@ def read_sealed(folder: Folder, name: str, remedy: str) -> dict[str, Any]:
             f"did, it is damaged: {remedy}"
         )
     if version == 1 and _DIGEST not in record:
-        raise ArtifactError(f"{where}: an older stj wrote it, without the hashes that show damage; {remedy}")
-    if record.pop(_DIGEST, None) != _digest(record) or record.pop("format") != FORMAT:
+        raise ArtifactError(f"{where}: an older stj wrote it, without the hashes that show damage; {if_older or remedy}")
+    if record.pop(_DIGEST, None) != _digest(record) or record.pop("format", None) != FORMAT:
         raise ArtifactError(f"{where}: damaged: its content does not have the SHA-256 that it names; {remedy}")
     return record
 

@@ -235,7 +235,7 @@ class _MetricsFile:
         self._writes = dist.get_rank() == 0
         if not self._writes:
             return
-        before = folder.read(METRICS).decode() if folder.exists(METRICS) else ""
+        before = folder.read(METRICS).decode(errors="replace") if folder.exists(METRICS) else ""
         lines = [_json_line(step) for step in read_metrics(before) if step.step <= done]
         Folder.at(directory).write(METRICS, "".join(lines).encode())
         self._upload()

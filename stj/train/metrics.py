@@ -30,14 +30,14 @@ class StepMetrics:
 
 
 def read_metrics(text: str) -> Iterator[StepMetrics]:
-    """The steps of a metrics.jsonl, without a last line that a kill cut short."""
-    return (StepMetrics(**json.loads(line)) for line in _whole_lines(text))
+    """The steps of a metrics.jsonl, without a last line that a kill cut short and without lines that are damaged."""
+    return (step for line in _whole_lines(text) if (step := _step(line)))
 
 
 def last_metrics(text: str) -> StepMetrics | None:
-    """The last step of a metrics.jsonl; None if there is none yet."""
+    """The last step of a metrics.jsonl; None if there is none yet, or if its line is damaged."""
     lines = _whole_lines(text)
-    return StepMetrics(**json.loads(lines[-1])) if lines else None
+    return _step(lines[-1]) if lines else None
 
 
 def step_line(metrics: StepMetrics, total: int, eta_s: float | None) -> str:
@@ -49,6 +49,14 @@ def step_line(metrics: StepMetrics, total: int, eta_s: float | None) -> str:
         f"step {metrics.step}/{total} | loss {metrics.loss:.3f}{preferred} | grad_norm {metrics.grad_norm:.2f} "
         f"| lr {metrics.lr:.1e} | {metrics.tokens_per_s:,.0f} tok/s{mfu}{eta}"
     )
+
+
+def _step(line: str) -> StepMetrics | None:
+    """The step of a line; None if the line is damaged: no training is worth less for it."""
+    try:
+        return StepMetrics(**json.loads(line))
+    except (ValueError, TypeError, RecursionError):
+        return None
 
 
 def _whole_lines(text: str) -> list[str]:

@@ -125,6 +125,15 @@ def test_a_text_that_no_context_could_hold_is_never_asked_about() -> None:
         )
 
 
+def test_the_thought_before_a_response_takes_no_room() -> None:
+    """The judge is not shown it."""
+    seen: list[str] = []
+    app = app_of(lambda messages, sampling: seen.append(messages[-1].content) or "[[A]]")
+    status, _ = ask(app, PAIR | {"response_a": f"<think>{'x' * 5000}</think>It is purple."})
+    assert status == 200
+    assert not any("xx" in prompt for prompt in seen)
+
+
 def test_a_body_that_names_a_key_twice_is_refused() -> None:
     for body in (f'{{"response_a": "x", {json.dumps(PAIR)[1:]}', '{"instruction": [{"response_a": "", "response_a": ""}]}'):
         status, answer = ask(app_of(lambda messages, sampling: "[[A]]"), body.encode())

@@ -1,5 +1,6 @@
 """Files of models are what they were written as, whoever wrote them: stj, the hub's client, or a run's own driver."""
 
+import errno
 import hashlib
 import os
 import re
@@ -103,6 +104,41 @@ def test_files_that_nobody_loads_may_change(tmp_path: Path) -> None:
         local_model(model)
 
 
+@pytest.mark.parametrize("note", ["", "commit\n", "commit\nno hash\n", "\0"])
+def test_a_torn_note_of_the_hubs_client_says_nothing(note: str, tmp_path: Path) -> None:
+    model = downloaded(tmp_path)
+    (tmp_path / "model/.cache/huggingface/download/config.json.metadata").write_text(note)
+    assert local_model(model) == Path(model.path)
+
+
+def test_the_remedy_is_one_that_works(tmp_path: Path) -> None:
+    """`stj` fetches what the hub's cache holds, and nothing else; an edited file can be kept."""
+    remedies = {
+        in_the_hubs_cache: "delete it and the file that it links to",
+        downloaded: r"download it again with `hf download`; or, if you have edited it, delete (?P<note>\S+) and run again",
+        by_stj: "copy or make the model again",
+    }
+    for made, remedy in remedies.items():
+        model = made(tmp_path / made.__name__)
+        (Path(model.path) / "config.json").resolve().write_text("{}")
+        with pytest.raises(ModelError) as error:
+            local_model(model)
+        (match,) = re.finditer(remedy, str(error.value))
+        if made is downloaded:
+            Path(match["note"]).unlink()
+            assert local_model(model) == Path(model.path)
+
+
+def test_a_model_of_an_older_version_can_be_used_without_its_manifest(tmp_path: Path) -> None:
+    model = put(tmp_path)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text('{"format": 1, "stj": "0", "fingerprint": "f", "model": {"files": {}}}')
+    with pytest.raises(ModelError, match=r"manifest.json: an older stj wrote it, .*; remove this file, and the model is used"):
+        local_model(model)
+    manifest.unlink()
+    assert local_model(model) == tmp_path
+
+
 def test_another_programs_manifest_says_nothing(tmp_path: Path) -> None:
     model = put(tmp_path)
     (tmp_path / "manifest.json").write_text('{"name": "app", "model": {"files": {"config.json": {"size": 1, "sha256": "x"}}}}')
@@ -159,6 +195,17 @@ def test_large_files_are_read_once_on_a_machine_and_again_when_they_change(
     monkeypatch.setattr(known_digests, "_known", {})
     assert known_digest(file) == of_file(file)
     assert len(read) == 3
+
+
+def test_a_cache_on_a_disk_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_lock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setenv("STJ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("fcntl.flock", no_lock)
+    (tmp_path / "weights").write_bytes(bytes(1 << 24))
+    assert known_digest(tmp_path / "weights") == FileDigest.of_file(tmp_path / "weights")
+    assert list((tmp_path / "cache/digests").glob("*.json"))
 
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerBase
 
 from stj.errors import PromptTooLong
 from stj.models.chat import encode_chat, encode_reply, encode_text, fewest_tokens
 from stj.models.control_tokens import PlainTokenizer, plain_tokenizer
+from stj.models.fewest_tokens import FewestTokens
 from stj.rows import Turn
 from tests.models import chat_formats
 from tests.models.test_chat import MISTRAL_FILES, mistral, real, seed, synthetic
@@ -48,6 +50,18 @@ def test_no_text_has_fewer_tokens(name: str, text: str) -> None:
     text = text.encode(errors="replace").decode()
     for shown in (text, unicodedata.normalize("NFD", text), plain.hide(text)):
         assert plain.fewest(shown) <= len(plain.encode(shown))
+
+
+def test_an_added_token_may_stand_for_spaces() -> None:
+    """The normalizer makes them of the text's, before it is searched for added tokens."""
+    vocabulary = {f"<0x{byte:02X}>": byte for byte in range(256)} | {"▁": 256}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
+    backend.normalizer = normalizers.Replace(" ", "▁")
+    backend.add_tokens([AddedToken("▁" * 40, normalized=True)])
+    text = " " * 4000
+    tokens = len(backend.encode(text).ids)
+    assert tokens == 100
+    assert FewestTokens.of_backend(backend)(text) <= tokens
 
 
 @pytest.mark.parametrize("file", [file for file in MISTRAL_FILES if "tekken" in file.name][:1], ids=lambda file: file.name)

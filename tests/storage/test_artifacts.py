@@ -125,7 +125,10 @@ def test_no_damage_of_unfinished_work_is_taken_for_data(data: st.DataObject, tmp
         ("[" * 100_000, "damaged: not JSON"),
         ("null", "damaged: a JSON NoneType, and an object is needed"),
         ('{"key": {}, "files": [], "rows": 0}', "damaged: its content does not have the SHA-256 that it names"),
-        ('{"format": 1, "key": {}, "files": [], "rows": 0}', "an older stj wrote it, without the hashes that show damage"),
+        (
+            '{"format": 1, "key": {}, "files": [], "rows": 0}',
+            "an older stj wrote it, without the hashes that show damage; finish with that version, or delete ",
+        ),
         ('{"format": 3, "key": {}}', "has format 3, and this stj reads format 2: a newer stj wrote it, so update stj"),
         ('{"format": 2, "sha256": "6fd7e4ffd9be7e3c", "key": {}}', "damaged: its content"),
     ],
