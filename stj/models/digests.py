@@ -42,7 +42,8 @@ def written_digests(folder: Folder, name: str) -> dict[str, FileDigest]:
         return {}
     try:
         with suppress(ValueError, RecursionError):
-            if not _OURS & set(json.loads(folder.read(MANIFEST))):
+            record = json.loads(folder.read(MANIFEST))
+            if not isinstance(record, dict) or not _OURS & record.keys():
                 return {}
         manifest = read_sealed(folder, MANIFEST, _MAKE_AGAIN)
         return {file: FileDigest(**facts) for file, facts in manifest.get("model", {}).get("files", {}).items()}
@@ -67,11 +68,19 @@ def refuse_damaged(directory: Path, name: str, *, weights: bool) -> None:
         small = {file: _git_hash((directory / file).read_bytes()) for file in wanted if file not in found}
     for file in wanted:
         if (found[file].sha256 if file in found else small[file]) != hashes[file]:
-            remedy = "delete it and the file that it links to, and run again: it is fetched again"
+            remedy = _remedy(directory / file)
             raise ModelError(
                 f"model {name}: {directory / file} is damaged or was changed: its content does not have the hash "
                 f"{hashes[file][:12]}... that it was written with: {_MAKE_AGAIN if digests else remedy}"
             )
+
+
+def _remedy(file: Path) -> str:
+    """What to do about a file that does not have the hash that the hub's client knows."""
+    if file.is_symlink():
+        return "delete it and the file that it links to, and run again: it is fetched again"
+    note = f"{_DOWNLOADED}/{file.name}.metadata"
+    return f"download it again with `hf download --local-dir`; if you edited it, delete {note} beside it"
 
 
 def refuse_other_weights(model: ModelConfig, identity: str) -> None:
@@ -97,7 +106,8 @@ def _hashes_of_hub(directory: Path) -> Iterator[tuple[str, str]]:
         if blob.parent.name == "blobs":
             known = blob.name
         elif beside.is_file():
-            known = beside.read_text(encoding="utf-8", errors="replace").splitlines()[1:2][0]
+            lines = beside.read_text(encoding="utf-8", errors="replace").splitlines()
+            known = lines[1] if len(lines) > 1 else ""  # torn by a crash: nothing is known
         else:
             continue
         if _SHA256.fullmatch(known) or _GIT.fullmatch(known):

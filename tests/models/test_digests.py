@@ -109,6 +109,31 @@ def test_another_programs_manifest_says_nothing(tmp_path: Path) -> None:
     assert local_model(model) == tmp_path
 
 
+@pytest.mark.parametrize("content", ["[]", '[{"name": "a"}]', "5", "null", '"x"', '[["stj"]]'])
+def test_another_programs_manifest_need_not_be_an_object(content: str, tmp_path: Path) -> None:
+    model = put(tmp_path)
+    (tmp_path / "manifest.json").write_text(content)
+    assert local_model(model) == tmp_path
+
+
+def test_a_downloaded_file_that_was_edited_is_used_once_its_note_is_deleted(tmp_path: Path) -> None:
+    model = downloaded(tmp_path)
+    (Path(model.path) / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"if you edited it, delete (\S+) beside it") as caught:
+        local_model(model)
+    note = re.search(r"delete (\S+) beside", str(caught.value))
+    assert note
+    (Path(model.path) / note[1]).unlink()
+    assert local_model(model) == Path(model.path)
+
+
+@pytest.mark.parametrize("content", [b"", b"commit", b"commit\n", bytes(90)])
+def test_a_torn_note_of_the_hubs_client_says_nothing(content: bytes, tmp_path: Path) -> None:
+    model = downloaded(tmp_path)
+    (tmp_path / "model/.cache/huggingface/download/model.safetensors.metadata").write_bytes(content)
+    assert local_model(model) == tmp_path / "model"
+
+
 @given(bit=st.integers(0, 7), place=st.floats(0, 1, exclude_max=True))
 @settings(max_examples=200, deadline=None)
 def test_a_flipped_bit_in_our_manifest_never_makes_it_another_programs(
