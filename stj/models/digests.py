@@ -43,7 +43,8 @@ def written_digests(folder: Folder, name: str) -> dict[str, FileDigest]:
         return {}
     try:
         with suppress(ValueError, RecursionError):
-            if not _OURS & set(json.loads(folder.read(MANIFEST))):
+            record = json.loads(folder.read(MANIFEST))
+            if not isinstance(record, dict) or not _OURS & record.keys():
                 return {}
         manifest = read_sealed(folder, MANIFEST, _MAKE_AGAIN, _OLDER)
         return {file: FileDigest(**facts) for file, facts in manifest.get("model", {}).get("files", {}).items()}

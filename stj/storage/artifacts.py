@@ -215,7 +215,7 @@ class Artifact:
         if manifest:
             self._digests |= {name: FileDigest(**facts) for name, facts in manifest["files"].items()}
             return list(manifest["files"])
-        names = [name for name in self.folder.names() if name.endswith(".parquet") and not name.startswith(_STAGED)]
+        names = [name for name in self.folder.names() if name.endswith(".parquet") and not name.startswith((_STAGED, "."))]
         return [name for name in names if not self._is_of_another_key(name)]
 
     def records(self, columns: list[str] | None = None, parts: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:

@@ -110,9 +110,12 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises StjError if it cannot be read."""
-        with explain_read_failure((self / name).uri), self.filesystem.open_input_stream(self._at(name)) as stream:
-            data: bytes = stream.read()
-            return data
+        with explain_read_failure((self / name).uri):
+            if self.local:
+                refuse_pipe(self.local / name)
+            with self.filesystem.open_input_stream(self._at(name)) as stream:
+                data: bytes = stream.read()
+                return data
 
     def read_start(self, name: str, size: int) -> bytes:
         """At most the first `size` bytes of a file. Raises StjError if it cannot be read."""
@@ -306,6 +309,12 @@ def explain_read_failure(location: str) -> Iterator[None]:
         if is_lasting(error):
             raise StorageFailed(f"{message}, then run the same command again") from None
         raise StjError(message) from None
+
+
+def refuse_pipe(path: Path) -> None:
+    """Raises OSError if a path is neither file nor directory: to open a named pipe may take for ever."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is no file but a pipe or a device")
 
 
 def absolute_path(location: str) -> str:

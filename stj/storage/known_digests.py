@@ -20,7 +20,7 @@ from pathlib import Path
 
 from stj.errors import StjError
 from stj.storage.digest import FileDigest
-from stj.storage.folder import Folder, explain_read_failure
+from stj.storage.folder import Folder, explain_read_failure, refuse_pipe
 from stj.storage.location import cache_root
 from stj.storage.sealed import read_sealed, write_sealed
 from stj.text import gigabytes
@@ -38,6 +38,7 @@ def known_digest(path: Path) -> FileDigest:
     path = path.absolute()
     state = _state(path)
     if path not in _known or _known[path][0] != state:
+        refuse_pipe(path)
         size = path.stat().st_size
         _known[path] = state, (FileDigest.of_file(path) if size < _LARGE_BYTES else _of_this_machine(path, state))
     return _known[path][1]

@@ -145,6 +145,13 @@ def test_another_programs_manifest_says_nothing(tmp_path: Path) -> None:
     assert local_model(model) == tmp_path
 
 
+@pytest.mark.parametrize("content", ["[]", '[{"name": "a"}]', "5", "null", '"x"', '[["stj"]]'])
+def test_another_programs_manifest_need_not_be_an_object(content: str, tmp_path: Path) -> None:
+    model = put(tmp_path)
+    (tmp_path / "manifest.json").write_text(content)
+    assert local_model(model) == tmp_path
+
+
 @given(bit=st.integers(0, 7), place=st.floats(0, 1, exclude_max=True))
 @settings(max_examples=200, deadline=None)
 def test_a_flipped_bit_in_our_manifest_never_makes_it_another_programs(

@@ -189,6 +189,25 @@ def test_parts_of_the_same_rows_are_one_file(tmp_path: Path) -> None:
     assert [prefix_of(name) for name in artifact.parts()] == ["failed"]
 
 
+def test_what_a_copy_by_another_system_leaves_beside_the_parts_is_no_part(tmp_path: Path) -> None:
+    artifact = finished(tmp_path)
+    parts = artifact.parts()
+    (tmp_path / "manifest.json").unlink()
+    (tmp_path / f"._{parts[0]}").write_bytes(b"attributes of a Mac")
+    assert artifact.parts() == parts
+
+
+@pytest.mark.parametrize("what", ["a part", "manifest.json"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(what: str, tmp_path: Path) -> None:
+    artifact = finished(tmp_path)
+    file = tmp_path / (artifact.parts()[0] if what == "a part" else what)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(StjError, match="no file but a pipe or a device") as caught:
+        list(read_artifact(Folder.at(tmp_path)).records())
+    assert str(file) in str(caught.value)
+
+
 def test_reading_a_folder_without_an_artifact(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no artifact here"):
         read_artifact(Folder.at(tmp_path))
