@@ -117,8 +117,13 @@ def _iterate(conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, 
 
 def _start(run_some: Callable[..., None], config: Config, overwrite: bool, as_json: bool) -> None:
     run_some(config, show_on_stderr if as_json else show, overwrite=overwrite)
-    if as_json:
-        print_json(json.loads(Folder.at(config.run_root).read("report.json")))
+    if as_json:  # anew: a disk that takes nothing may hold an older report
+        from stj.loop.phases import Run
+        from stj.loop.report import report_files
+        from stj.loop.summary import RunSummary
+
+        summary = RunSummary.of(Run(config))
+        print_json(json.loads(report_files(summary.facts, summary.judges, summary.where)["report.json"]))
 
 
 def _print_dry_run(run: "Run", phases: Sequence["Phase"], as_json: bool) -> None:

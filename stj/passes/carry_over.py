@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from stj.errors import StjError
 from stj.rows import TRAINING, Row, row_from_dict
 from stj.stages.select import OVER_LIMIT
 from stj.storage.artifacts import Artifact, Key, read_artifact
@@ -112,18 +113,24 @@ def survey(artifact: Artifact, source: SourceRows) -> CarriedOver:
 def carry_over(artifact: Artifact, source: SourceRows, refuse: Callable[[CarriedOver], None]) -> CarriedOver:
     """Rewrites a stale artifact under its new key, with the rows of the source that are finished. It is unfinished then.
 
-    `refuse` may raise before anything has changed.
+    If `refuse` raises, the artifact stays as it was.
     """
+    written: list[str] = []
     kept = finished = 0
     for table in _tables(read_artifact(artifact.folder)):
         positions, asked = _positions(table, source)
         finished += asked
         moved = _moved(table, positions)
         if moved.num_rows:
-            artifact.write_part("part", moved)
+            written.append(artifact.write_part("part", moved))
             kept += moved.num_rows
     carried = CarriedOver(kept=kept, finished=finished, left=source.left)
-    refuse(carried)
+    try:
+        refuse(carried)
+    except StjError:
+        for name in written:
+            artifact.folder.delete(name)
+        raise
     artifact.take_over()
     return carried
 

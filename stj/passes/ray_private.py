@@ -66,9 +66,9 @@ def own_signals() -> Iterator[None]:
         yield
     finally:
         utils.set_sigterm_handler = set_handler
-        if in_main:
-            signal.signal(signal.SIGHUP, hang_up)
-            signal.signal(signal.SIGTERM, terminate)
+        for number, handler in ((signal.SIGHUP, hang_up), (signal.SIGTERM, terminate)):
+            if in_main and handler is not None:  # None: not Python's
+                signal.signal(number, handler)
 
 
 @contextmanager

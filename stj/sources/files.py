@@ -223,6 +223,11 @@ def _parquet(file: Path, fields: Fields) -> Iterator[Scanned]:
                 where = f"{file}, row {number}"
                 yield where, BadRecord(NOT_READABLE, f"{where}: {not_utf8('invalid bytes')}") if record is None else record
                 number += 1
+        if number != parquet.metadata.num_rows:
+            raise SourceError(
+                f"{file}: damaged: its footer counts {parquet.metadata.num_rows:,} rows, and {number:,} can be read; copy it "
+                "again"
+            )
 
 
 def _batch_records(batch: pa.RecordBatch) -> Iterator[Record | None]:
@@ -241,7 +246,7 @@ def _batch_records(batch: pa.RecordBatch) -> Iterator[Record | None]:
 def _parquet_file(file: Path) -> Iterator[pq.ParquetFile]:
     """A Parquet file. Raises SourceError, also while it is read, if it is damaged."""
     try:
-        with pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as parquet:
+        with pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True) as parquet:
             yield parquet
     except pa.ArrowException as error:
         raise _not_parquet(file, error) from None

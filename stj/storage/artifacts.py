@@ -216,7 +216,7 @@ class Artifact:
             self._digests |= {name: FileDigest(**facts) for name, facts in manifest["files"].items()}
             return list(manifest["files"])
         names = [name for name in self.folder.names() if name.endswith(".parquet") and not name.startswith((_STAGED, "."))]
-        return [name for name in names if not self._is_of_another_key(name)]
+        return _without_copies(name for name in names if not self._is_of_another_key(name))
 
     def records(self, columns: list[str] | None = None, parts: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Rows as dictionaries, from the named parts or by default all `parts`; holds one batch in memory at a time."""
@@ -277,6 +277,15 @@ def prefix_of(part: str) -> str:
     """The prefix with which `write_part` was called for this part."""
     match = _PART.fullmatch(part)
     return match["prefix"] if match else part
+
+
+def _without_copies(parts: Iterable[str]) -> list[str]:
+    """The parts, each content once: a file that was copied beside itself would double its rows."""
+    by_content: dict[str, str] = {}
+    for name in parts:
+        match = _PART.fullmatch(name)
+        by_content.setdefault(match["hash"] if match else name, name)
+    return list(by_content.values())
 
 
 def artifacts_to_make(artifacts: Iterable[Artifact], *, overwrite: bool) -> list[Artifact]:

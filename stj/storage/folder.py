@@ -212,14 +212,16 @@ class Folder:
             self.delete(name)
 
     def delete(self, name: str) -> None:
-        """Deletes a file, if it exists."""
+        """Deletes a file, if it exists. Raises StjError if it cannot be deleted."""
         if self.exists(name):
-            self.filesystem.delete_file(self._at(name))
+            with explain_write_failure((self / name).uri):
+                self.filesystem.delete_file(self._at(name))
 
     def remove(self) -> None:
-        """Deletes the folder and its content, if it exists."""
+        """Deletes the folder and its content, if it exists. Raises StjError if it cannot be deleted."""
         if self.exists():
-            self.filesystem.delete_dir(self.path)
+            with explain_write_failure(self.uri):
+                self.filesystem.delete_dir(self.path)
 
     def _at(self, name: str) -> str:
         return f"{self.path.rstrip('/')}/{name}" if name else self.path

@@ -337,3 +337,22 @@ def test_any_bytes_are_rows_or_one_clear_line(tmp_path: Path, suffix: str, conte
     path.write_bytes(content)
     with contextlib.suppress(SourceError):
         list(read_rows(config(path)))
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_flipped_bit_of_a_parquet_file_with_checksums_gives_fewer_or_other_rows(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.mktemp("pool") / "pool.parquet"
+    rows = [{"instruction": f"Question {number}?"} for number in range(90)]
+    pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=30, write_page_checksum=True)
+    written = bytearray(file.read_bytes())
+    pages = pq.read_metadata(file).row_group(0).column(0).data_page_offset
+    written[data.draw(st.integers(pages + 40, len(written) // 2))] ^= 1 << data.draw(st.integers(0, 7))
+    file.write_bytes(written)
+    try:
+        found = [record for _, record in read_files([file], Fields(required=("instruction",)))]
+    except SourceError:
+        return
+    assert len(found) == len(rows)

@@ -337,3 +337,17 @@ rows = st.builds(
 @given(st.lists(rows, min_size=1, max_size=4))
 def test_rows_come_back_from_arrow_as_they_went_in(given_rows: list[Row]) -> None:
     assert list(map(row_from_dict, rows_to_table(given_rows).to_pylist())) == given_rows
+
+
+def test_a_part_that_was_copied_beside_itself_counts_once(tmp_path: Path) -> None:
+    artifact = artifact_at(tmp_path)
+    artifact.begin()
+    name = artifact.write_part("part", rows_to_table([make_row(1)]))
+    (tmp_path / name.replace("part", "copy", 1)).write_bytes((tmp_path / name).read_bytes())
+    assert len(list(artifact.records())) == 1
+
+
+def test_what_cannot_be_deleted_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "file").mkdir(parents=True)
+    with pytest.raises(StjError, match=r"a/file: cannot write: .*check the free space and the permissions"):
+        Folder.at(tmp_path / "a").delete("file")
