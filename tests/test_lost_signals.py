@@ -60,12 +60,17 @@ def test_every_command_is_covered() -> None:
 def test_other_exceptions_and_those_of_other_threads_are_shown_as_before() -> None:
     hook, shown = _SendAgain(), []
     hook._before = shown.append
-    others = [SimpleNamespace(exc_value=ValueError()), SimpleNamespace(exc_value=SystemExit(1))]
+    others = [
+        SimpleNamespace(exc_value=ValueError()),
+        SimpleNamespace(exc_value=SystemExit(143)),
+        SimpleNamespace(exc_value=SystemExit(1)),
+    ]
     hook(others[0])
+    hook(others[2])
     thread = threading.Thread(target=hook, args=(others[1],))
     thread.start()
     thread.join()
-    assert shown == others
+    assert shown == [others[0], others[2], others[1]]
 
 
 def test_a_stop_that_was_lost_is_still_the_first() -> None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+_TERMINATED = 143  # Other exits in a callback are a library's own.
 _AGAIN_S = 0.05  # By then the callback that swallowed it has ended.
 
 
@@ -23,12 +24,13 @@ class _SendAgain:
 
     def __call__(self, lost: Any) -> None:
         """Sends the signal again if its exception was lost; leaves all other exceptions to the hook before."""
-        main = threading.main_thread()
-        if not isinstance(lost.exc_value, SystemExit | KeyboardInterrupt) or threading.current_thread() is not main:
+        main, error = threading.main_thread(), lost.exc_value
+        stop = isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == _TERMINATED)
+        if not stop or threading.current_thread() is not main:
             self._before(lost)
             return
         self.forget()
-        interrupted = isinstance(lost.exc_value, KeyboardInterrupt) and callable(signal.getsignal(signal.SIGINT))
+        interrupted = isinstance(error, KeyboardInterrupt) and callable(signal.getsignal(signal.SIGINT))
         again = threading.Timer(_AGAIN_S, signal.pthread_kill, (main.ident, signal.SIGINT if interrupted else signal.SIGTERM))
         again.daemon = True
         again.start()
