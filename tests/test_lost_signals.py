@@ -60,7 +60,7 @@ def test_every_command_is_covered() -> None:
 def test_other_exceptions_and_those_of_other_threads_are_shown_as_before() -> None:
     hook, shown = _SendAgain(), []
     hook._before = shown.append
-    others = [
+    others = [SimpleNamespace(exc_value=error) for error in (ValueError(), SystemExit(143), SystemExit(1))]
         SimpleNamespace(exc_value=ValueError()),
         SimpleNamespace(exc_value=SystemExit(143)),
         SimpleNamespace(exc_value=SystemExit(1)),
