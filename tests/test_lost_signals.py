@@ -61,10 +61,6 @@ def test_other_exceptions_and_those_of_other_threads_are_shown_as_before() -> No
     hook, shown = _SendAgain(), []
     hook._before = shown.append
     others = [SimpleNamespace(exc_value=error) for error in (ValueError(), SystemExit(143), SystemExit(1))]
-        SimpleNamespace(exc_value=ValueError()),
-        SimpleNamespace(exc_value=SystemExit(143)),
-        SimpleNamespace(exc_value=SystemExit(1)),
-    ]
     hook(others[0])
     hook(others[2])
     thread = threading.Thread(target=hook, args=(others[1],))
