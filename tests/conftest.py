@@ -1,5 +1,6 @@
 """What several tests share: a small Ray of their own, rows, and the scripted world."""
 
+import logging
 import os
 import pty
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from stj.passes.reaper import marked
 from stj.rows import Row, Turn
 
 settings.register_profile("stj", deadline=None)  # machines are noisy: no test rests on wall time
@@ -36,6 +38,12 @@ def ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def root_level() -> None:
+    """Gives the root logger its own level again: a library may change it when a test imports it, as vLLM's server does."""
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")
@@ -129,6 +137,15 @@ def engines(mark: str) -> list[int]:
         except OSError:
             continue
     return [process for _, process in sorted(found)]
+
+
+def commands(mark: bytes) -> list[str]:
+    """The commands of the processes whose environment holds this `NAME=value`."""
+    found = []
+    for left in marked(mark):
+        with suppress(OSError):  # it has just ended
+            found.append(Path(f"/proc/{left}/cmdline").read_text().replace("\0", " ").strip())
+    return found
 
 
 def soon(condition: Callable[[], bool], seconds: float = 120) -> bool:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import asdict, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -42,6 +42,7 @@ from stj.judging.calibration import Abstention
 from stj.judging.judge import compare_responses
 from stj.judging.key_guard import KeyGuard, environment_keys, server_keys
 from stj.judging.risk import RiskLimit
+from stj.judging.server_process import run_server
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import is_mistral
 from stj.models.check import ModelUse
@@ -123,11 +124,12 @@ router = APIRouter(route_class=_StrictRoute)
 _votes = Counter(_VOTES.name, _VOTES.description, _VOTES.labels)
 
 
-def serve(config: UseConfig, host: str, port: int, abstention: Abstention | None = None) -> NoReturn:
-    """Replaces this process with vLLM's server for this model, which abstains if it is given when.
+def serve(config: UseConfig, host: str, port: int, abstention: Abstention | None = None) -> None:
+    """Runs vLLM's server for this model until it ends; the judge abstains if it is given when.
 
     Raises ModelError if the model or some of its weights are missing, or if its chat template cannot serve. Raises ConfigError
-    if the model is behind an API, if vLLM would not find the plugin, or if no client could send the API key.
+    if the model is behind an API, if vLLM would not find the plugin, or if no client could send the API key. Raises EngineDied
+    if the server ends with an error.
     """
     environment_keys()
     if config.model.endpoint:
@@ -149,8 +151,7 @@ def serve(config: UseConfig, host: str, port: int, abstention: Abstention | None
         _ABSTENTION: _abstention_text(abstention),
     }
     print(f"stj: {config.model.path} will judge at http://{host}:{port}/v1/judge", file=sys.stderr, flush=True)
-    words = [sys.executable, "-m", _SERVER, *_flags(settings)]
-    os.execve(sys.executable, words, environment)
+    run_server([sys.executable, "-m", _SERVER, *_flags(settings)], environment)
 
 
 def _model_settings(model: ModelConfig, config: UseConfig) -> dict[str, Any]:

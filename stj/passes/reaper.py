@@ -5,7 +5,7 @@ then try for a minute to report the death to a process that has died too. A work
 watches the driver. When the driver dies, it waits a few seconds and kills what is left.
 
 It knows Ray's processes by a mark in their environment, which they inherit. The mark is in the driver's own environment only
-while Ray starts: no other process of the user has it.
+while Ray starts: no other process of the user has it. The server of `stj serve` is watched in the same way.
 """
 
 import os
@@ -26,12 +26,15 @@ _LOOKS = 6  # Looks in a row that must find nothing: a process that is just bein
 
 
 class Reaper:
-    """The process that watches this one, until it is closed. `mark` goes into the environment of what it may kill."""
+    """The process that watches this one, until it is closed. `marks` go into the environment of what it may kill.
 
-    def __init__(self) -> None:
+    It waits `grace_s` seconds for what can end itself.
+    """
+
+    def __init__(self, grace_s: float = _GRACE_S) -> None:
         self._mark = uuid.uuid4().hex
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__, str(os.getpid()), self._mark],
+            [sys.executable, "-I", "-S", __file__, str(os.getpid()), self._mark, str(grace_s)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -40,11 +43,16 @@ class Reaper:
             start_new_session=True,  # Ctrl-C, and a kill of the driver's process group, do not reach it
         )
 
+    @property
+    def marks(self) -> dict[str, str]:
+        """A process with these variables in its environment, and those that it starts, end with this process."""
+        return {MARK: self._mark, _TITLE_BESIDE: "1"}
+
     @contextmanager
     def marking(self) -> Iterator[None]:
-        """Processes that start in this block, and those that they start, end with this process."""
-        before = {name: os.environ.get(name) for name in (MARK, _TITLE_BESIDE)}
-        os.environ.update({MARK: self._mark, _TITLE_BESIDE: "1"})
+        """Puts `marks` into this process's own environment, for this block."""
+        before = {name: os.environ.get(name) for name in self.marks}
+        os.environ.update(self.marks)
         try:
             yield
         finally:
@@ -58,11 +66,11 @@ class Reaper:
 
 
 def main() -> None:
-    """Waits for the driver's death; arguments: the driver's process id, and the mark."""
-    driver, mark = int(sys.argv[1]), f"{MARK}={sys.argv[2]}".encode()
+    """Waits for the driver's death; arguments: the driver's process id, the mark, and the grace in seconds."""
+    driver, mark, grace_s = int(sys.argv[1]), f"{MARK}={sys.argv[2]}".encode(), float(sys.argv[3])
     while os.getppid() == driver:  # kernels before 5.3 and sandboxes as gVisor have no pidfd to wait for
         time.sleep(_LOOK_S)
-    time.sleep(_GRACE_S)
+    time.sleep(grace_s)
     looks = 0
     while looks < _LOOKS:
         looks += 1

@@ -1,7 +1,6 @@
 """`stj serve` of the mini seed or another model, as a process that tests ask over HTTP."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +13,11 @@ from pathlib import Path
 _ROOT = Path(__file__).parents[2]
 
 
+def serve_words(model: str | Path, port: int) -> list[str]:
+    """The command that serves a model."""
+    return [sys.executable, "-m", "stj.cli", "serve", str(model), "--port", str(port)]
+
+
 @contextmanager
 def mini_server(
     log: Path, key: str, model: str | Path = "package://mini/seed_model", settings: Sequence[str] = ()
@@ -22,10 +26,9 @@ def mini_server(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = [sys.executable, "-m", "stj.cli", "serve", str(model), "--port", str(port)]
     with log.open("w") as printed:
         process = subprocess.Popen(
-            [*words, "vote.decoding.max_tokens=128", *settings],
+            [*serve_words(model, port), "vote.decoding.max_tokens=128", *settings],
             cwd=_ROOT,
             env=os.environ | {"VLLM_API_KEY": key},
             stdout=printed,
@@ -39,8 +42,8 @@ def mini_server(
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.5)
             yield address
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=120) in (0, -signal.SIGTERM), log.read_text()
+            process.terminate()
+            assert process.wait(timeout=120) == 143, log.read_text()
         finally:
             process.kill()  # it is still there only if a test has failed
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.judging.mini_server import mini_server
+from tests.conftest import commands, running, soon, wait_until
+from tests.judging.mini_server import mini_server, serve_words
 
 pytestmark = [
     pytest.mark.engine,
@@ -108,3 +109,15 @@ def test_an_odd_body_is_the_clients_fault_and_the_log_holds_no_text_and_no_key(s
     log = server_log.read_text()
     assert "Traceback" not in log
     assert not [word for word in (KEY, "wrong-secret", "canary-of-a-body") if word in log]
+
+
+def test_a_stop_while_the_server_starts_ends_it_and_its_engine(tmp_path: Path, mark: str) -> None:
+    variable = f"{mark}=1".encode()
+    with (
+        (tmp_path / "log").open("w") as log,
+        running(serve_words("package://mini/seed_model", 0), stdout=log, stderr=log) as process,
+    ):
+        wait_until(lambda: any("EngineCore" in command for command in commands(variable)), process)
+        process.terminate()
+        assert process.wait(60) == 143
+    assert soon(lambda: not commands(variable), 15), commands(variable)

@@ -5,13 +5,12 @@ import signal
 import subprocess
 import sys
 import uuid
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from stj.passes.reaper import MARK, Reaper, marked
-from tests.conftest import running, soon
+from tests.conftest import commands, running, soon
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
@@ -53,15 +52,6 @@ def test_a_process_that_hangs_ends_with_the_driver_and_others_do_not(mark: bytes
     assert soon(lambda: commands(mark) == ["sleep 601"], 30)
     for left in marked(mark):
         os.kill(left, signal.SIGKILL)
-
-
-def commands(mark: bytes) -> list[str]:
-    """The commands of the processes that are left."""
-    found = []
-    for left in marked(mark):
-        with suppress(OSError):  # it has just ended
-            found.append(Path(f"/proc/{left}/cmdline").read_text().replace("\0", " ").strip())
-    return found
 
 
 def test_a_closed_watch_leaves_nothing(mark: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
