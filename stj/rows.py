@@ -16,7 +16,6 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from stj.storage.arrow import Int8, Int16, Int32, reader_of, schema_of, table_of
-from stj.thoughts import split_thought
 from stj.verdict import Format, Label, Parser, Verdict, parse
 
 TRAINING = "training"
@@ -110,7 +109,7 @@ class Judgment:
     finish_reason: str
     output_tokens: Int32
     thought: str = ""
-    """What a thinking judge wrote before the judgment, with its tags (stj/thoughts.py); older artifacts lack it."""
+    """What a thinking judge wrote before the judgment, with its tags (stj/thoughts.py)."""
     probability: float | None = None
     """Probability that the response shown as A is better, by the tokens of the verdict; None without a verdict, or if nobody
     asked for it."""
@@ -219,21 +218,8 @@ def rows_to_table(rows: Iterable[Row]) -> pa.Table:
 
 
 def row_from_dict(record: Mapping[str, Any]) -> Row:
-    """A row from the record that Arrow gives back; a field that an older artifact lacks takes its default.
-
-    The judgments of an older artifact hold their thoughts in their texts; they are separated here.
-    """
-    row = _read_row(record)
-    if any("thought" not in judgment for judgment in (record.get("judgments") or ())[:1]):
-        return replace(row, judgments=tuple(map(_separated, row.judgments)))
-    return row
-
-
-def _separated(judgment: Judgment) -> Judgment:
-    """A judgment of an older artifact, its thought apart."""
-    reply = split_thought(judgment.text)
-    verdict = judgment.verdict if reply.closed else None
-    return replace(judgment, thought=reply.thought, text=reply.text, verdict=verdict)
+    """A row from the record that Arrow gives back; a field that an older artifact lacks takes its default."""
+    return _read_row(record)
 
 
 def examples_to_table(examples: Iterable[Example]) -> pa.Table:
@@ -242,5 +228,5 @@ def examples_to_table(examples: Iterable[Example]) -> pa.Table:
 
 
 def example_from_dict(record: Mapping[str, Any]) -> Example:
-    """A training example from the record that Arrow gives back; older artifacts lack `kind`: all are judgments."""
+    """A training example from the record that Arrow gives back."""
     return _read_example(record)

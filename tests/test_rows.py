@@ -152,32 +152,6 @@ def test_a_field_that_an_older_file_lacks_takes_its_default(tmp_path: Path) -> N
     assert row_from_dict(record) == replace(FULL_ROW, subset=None, candidates=None, aborted=0, surplus_tokens=0)
 
 
-@pytest.mark.parametrize(
-    ("text", "thought", "answer", "verdict"),
-    [
-        ("A is right. [[A]]", "", "A is right. [[A]]", "A"),
-        ("<think>\nB?\n</think>\n\nA. [[A]]", "<think>\nB?\n</think>\n\n", "A. [[A]]", "A"),
-        ("B?\n</think>A. [[A]]", "B?\n</think>", "A. [[A]]", "A"),
-        ("<think>I would say [[A]]", "<think>I would say [[A]]", "", None),
-    ],
-)
-def test_the_judgments_of_an_older_file_are_separated_from_their_thoughts(
-    text: str, thought: str, answer: str, verdict: str | None
-) -> None:
-    judgment = Judgment(purpose="training", winner="A", index=0, text=text, verdict="A", finish_reason="stop", output_tokens=9)
-    (record,) = rows_to_table([make_row(judgments=(judgment, judgment))]).to_pylist()
-    assert {record["judgments"][0].pop("thought"), record["judgments"][1].pop("thought")} == {""}
-    expected = replace(judgment, thought=thought, text=answer, verdict=verdict)
-    assert row_from_dict(record).judgments == (expected, expected)
-
-
-def test_examples_of_an_older_file_are_judgments(tmp_path: Path) -> None:
-    older = examples_to_table([FULL_EXAMPLE]).drop_columns(["kind", "thought", "rejected_thought"])
-    pq.write_table(older, tmp_path / "examples.parquet")
-    (record,) = pq.read_table(tmp_path / "examples.parquet").to_pylist()
-    assert example_from_dict(record) == replace(FULL_EXAMPLE, kind="judgment")
-
-
 def test_a_column_that_is_no_field_is_ignored() -> None:
     (record,) = rows_to_table([FULL_ROW]).to_pylist()
     assert row_from_dict({**record, "mood": "good"}) == FULL_ROW

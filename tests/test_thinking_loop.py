@@ -314,7 +314,7 @@ def test_the_setting_is_in_the_key_of_the_examples_and_its_default_is_not(tmp_pa
     assert ExamplesConfig().thoughts == "keep"
 
 
-def test_pairs_of_an_older_stj_that_hold_thoughts_teach_nothing(tmp_path: Path) -> None:
+def test_pairs_whose_answers_hold_thoughts_teach_nothing(tmp_path: Path) -> None:
     rows = judged_rows()
     spoiled = [
         replace(row, pair=replace(row.pair, chosen=f"<think>\n2 + 2\n</think>\n\n{row.pair.chosen}"))  # type: ignore[union-attr, type-var]

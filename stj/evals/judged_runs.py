@@ -63,7 +63,7 @@ def read_run(location: str) -> JudgedRun:
     artifact, record = read_evaluation(location)
     refused = [name for name, scores in record["scores"].items() if "error" in scores]
     benchmarks = {ref.name: ref for ref in map(benchmark_ref, record["benchmarks"]) if ref.name not in refused}
-    parser: Parser = record.get("parser", "strict")  # An older stj had no other.
+    parser: Parser = record["parser"]
     return EvaluationRun(location=location, artifact=artifact, benchmarks=benchmarks, votes=record["votes"] > 1, parser=parser)
 
 

@@ -65,8 +65,8 @@ class JudgingCounts:
     """Samples ended early because a sample of lower index was right; not among the draws."""
     unparsed: int = 0
     """Judgments without a verdict."""
-    truncated: int | None = None
-    """Those of them that max_tokens cut, or that ended inside their thought; None if nobody counted, as in older artifacts."""
+    truncated: int = 0
+    """Those of them that max_tokens cut, or that ended inside their thought."""
     label_a: int = 0
     """Kept judgments whose better answer was shown as A."""
     label_b: int = 0
@@ -92,7 +92,7 @@ class JudgingCounts:
     @property
     def truncated_share(self) -> float | None:
         """Share of the sampled judgments that were cut."""
-        return None if self.truncated is None or not self.draws else self.truncated / self.draws
+        return self.truncated / self.draws if self.draws else None
 
     def add(self, row: Row, keep: Literal["correct", "random"]) -> None:
         """Counts one training row that has a pair; `keep` says which judgments of it are kept."""
@@ -107,7 +107,7 @@ class JudgingCounts:
         self.aborted += row.aborted
         unparsed = [judgment for judgment in row.judgments if judgment.verdict is None]
         self.unparsed += len(unparsed)
-        self.truncated = (self.truncated or 0) + sum(judgment.truncated for judgment in unparsed)
+        self.truncated += sum(judgment.truncated for judgment in unparsed)
         for parser in PARSERS:
             self.kept_by_parser[parser] = self.kept_by_parser.get(parser, 0) + _keeps(parser, row, keep)
         if row.kept is not None:
@@ -121,8 +121,8 @@ class JudgingCounts:
 
 
 def by_parser(counts: Mapping[str, int]) -> str:
-    """The counts of each parser side by side, for a reader; an older stj counted none."""
-    return ", ".join(f"{parser} {counts[parser]:,}" for parser in PARSERS if parser in counts) or "not counted"
+    """The counts of each parser side by side, for a reader."""
+    return ", ".join(f"{parser} {counts[parser]:,}" for parser in PARSERS if parser in counts) or "nothing was judged"
 
 
 def _keeps(parser: Parser, row: Row, keep: Literal["correct", "random"]) -> bool:

@@ -97,7 +97,7 @@ class ExampleSelection:
 
 
 def _holds_thought(row: Row) -> bool:
-    """Whether the pair was made by an older stj, which left a thinking model's thoughts in its answers."""
+    """Whether a thinking model's thought is left in an answer: a judge would learn from what no reader sees."""
     answers = (row.pair.chosen, row.pair.rejected) if row.pair else ()
     return any(split_thought(answer).thought for answer in answers)
 

@@ -46,10 +46,10 @@ class HeldoutScores:
     """Baseline: the score of picking the answer with fewer characters."""
     verdict_a: float | None = None
     """Share of A among the sampled verdicts, over both orders: one half for a judge without position bias. None if there are
-    no verdicts, or if an older stj counted none."""
+    no verdicts."""
     self_agreement: float | None = None
     """Share of the sampled judgments with the verdict of most samples of the same pair and order; a judgment without a verdict
-    has it never. None if there is a single sample, or if an older stj counted none."""
+    has it never. None if there is a single sample."""
 
 
 class HeldoutTally:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stj.config import HeldoutConfig, ModelConfig, Objective, TrainConfig
-from stj.errors import ArtifactError, PassFailed
+from stj.errors import PassFailed
 from stj.loop.benchmarks import BenchmarkPhase, artifacts_beside, benchmark_stages, claim, read_with_benchmarks
 from stj.loop.counts import Funnel, JudgingCounts, by_parser
 from stj.loop.examples import ExampleSelection
@@ -97,12 +97,7 @@ class PassPhase(Phase):
         return partial(read_training, self.config, self.parts, self._pairs, source)
 
     def require_usable(self) -> None:
-        """Raises PassFailed if no instruction became a pair, and ArtifactError if an older stj left rows over the limit."""
-        if self.limit is not None and "passed_rule" not in self.artifact.manifest():
-            raise ArtifactError(
-                f"{self.artifact.folder.uri} was made by an older stj, which left the rows over select.limit={self.limit} in "
-                "place. Delete it and run the same command again"
-            )
+        """Raises PassFailed if no instruction became a pair."""
         self._require_pairs()
 
     @property

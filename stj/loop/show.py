@@ -18,7 +18,6 @@ from stj.text import Passage, Span
 
 _LONGEST_TEXT = 1200  # characters; a longer text would push its neighbours off the screen
 _RULE = "─" * 60
-_LATER_COLUMNS = {"kind", "thought", "rejected_thought"}  # Examples of an older stj lack them.
 
 
 def show_rows(artifact: Artifact, limit: int) -> Iterator[Passage]:
@@ -67,7 +66,7 @@ def _finished(artifact: Artifact) -> bool:
 def _record(record: Mapping[str, Any]) -> Iterator[Passage]:
     if record.keys() >= set(ROW_SCHEMA.names):
         return _row(row_from_dict(record))
-    if record.keys() >= set(EXAMPLE_SCHEMA.names) - _LATER_COLUMNS:
+    if record.keys() >= set(EXAMPLE_SCHEMA.names):
         return _example(record)
     return _facts(record)
 

@@ -21,7 +21,6 @@ import pyarrow as pa
 
 from stj.errors import StjError
 from stj.rows import TRAINING, Row, row_from_dict
-from stj.stages.select import OVER_LIMIT
 from stj.storage.artifacts import Artifact, Key, read_artifact
 
 _FIELDS = ("id", "position", "task", "subset", "turns", "language", "toxic", "redacted", "category", "pair", "candidates")
@@ -150,7 +149,7 @@ def _positions(table: pa.Table, source: SourceRows) -> tuple[list[int | None], i
 
 def _is_finished(row: Row) -> bool:
     """Whether the work on a row is done, and a model had a part in it."""
-    if row.error is not None or row.dropped == OVER_LIMIT:
+    if row.error is not None:
         return False
     return row.dropped is None or bool(row.category or row.prompt_tokens or row.output_tokens)
 

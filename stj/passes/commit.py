@@ -59,8 +59,7 @@ class RowCommitter:
 
     def _mark_finished(self, part: str) -> bool:
         """Marks the rows of a part as finished; returns False and marks none if the part repeats a finished row."""
-        records = self._artifact.records(["task", "position", "dropped"], [part])
-        rows = [(record["task"], record["position"]) for record in records if record["dropped"] != OVER_LIMIT]
+        rows = [(record["task"], record["position"]) for record in self._artifact.records(["task", "position"], [part])]
         new = not any(self.finished.has(*row) for row in rows)
         if new:
             for row in rows:
@@ -189,7 +188,7 @@ def _counts(artifact: Artifact, parts: Sequence[str]) -> dict[str, Any]:
         totals["prompt_tokens"] += record["prompt_tokens"]
         totals["output_tokens"] += record["output_tokens"]
         if record["error"] is None:
-            totals["surplus_tokens"] += record.get("surplus_tokens", 0)  # files of older versions have none
+            totals["surplus_tokens"] += record["surplus_tokens"]
         else:
             totals["failed_tokens"] += record["output_tokens"]
         if record["dropped"]:

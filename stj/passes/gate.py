@@ -23,8 +23,6 @@ class SelectionGate:
         self._cut = SelectionCut(self._limit)
         parts = [part for part in self._artifact.parts() if prefix_of(part) != FAILED]
         for record in selection_records(self._artifact, parts):
-            if record["dropped"] == OVER_LIMIT:  # an older stj kept these rows; they are asked again
-                continue
             if passed_rule(record["category"], record["dropped"]):
                 self._cut.passed(record["position"])
             else:

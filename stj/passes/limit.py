@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from stj.rows import TRAINING
-from stj.stages.select import OVER_LIMIT, SelectionLimit, passed_rule
+from stj.stages.select import SelectionLimit, passed_rule
 from stj.storage.artifacts import Artifact
 
 FAILED = "failed"
@@ -42,9 +42,11 @@ def cut_of(records: Iterable[Mapping[str, Any]], limit: int) -> int | None:
 def limit_parts(artifact: Artifact, parts: Sequence[str], limit: int) -> list[str]:
     """The parts without the training rows beyond the cut."""
     cut = cut_of(selection_records(artifact, parts), limit)
+    if cut is None:
+        return list(parts)
     limited = []
     for part in parts:
-        if any(_left_out(record, cut) for record in selection_records(artifact, [part])):
+        if any(record["position"] > cut for record in selection_records(artifact, [part])):
             limited += _without(artifact, part, cut)
         else:
             limited.append(part)
@@ -56,17 +58,10 @@ def count_passed(artifact: Artifact, parts: Sequence[str]) -> int:
     return sum(passed_rule(record["category"], record["dropped"]) for record in selection_records(artifact, parts))
 
 
-def _left_out(record: Mapping[str, Any], cut: int | None) -> bool:
-    return record["dropped"] == OVER_LIMIT or (cut is not None and record["position"] > cut)
-
-
-def _without(artifact: Artifact, part: str, cut: int | None) -> list[str]:
+def _without(artifact: Artifact, part: str, cut: int) -> list[str]:
     """A new part without the rows beyond the cut; no part if nothing is left."""
     with artifact.opened(part) as file:
         table = file.read()
-    left_out = pc.equal(table["dropped"], OVER_LIMIT)
-    left_out = pc.fill_null(left_out, False)
-    if cut is not None:
-        left_out = pc.or_(left_out, pc.greater(table["position"], cut))
-    rest = table.filter(pc.invert(pc.and_(left_out, pc.equal(table["task"], TRAINING))))
+    beyond = pc.and_(pc.greater(table["position"], cut), pc.equal(table["task"], TRAINING))
+    rest = table.filter(pc.invert(beyond))
     return [artifact.stage_part("part", rest)] if rest.num_rows else []

@@ -96,7 +96,7 @@ def _columns(batch: pa.RecordBatch) -> Columns:
 
 
 def field_at(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """A field, by its dotted name; nulls if an older artifact lacks it."""
+    """A field, by its dotted name; nulls if the rows have no such field."""
     first, *inner = name.split(".")
     if first not in batch.schema.names:
         return pa.nulls(batch.num_rows, pa.string())

@@ -39,7 +39,7 @@ def evaluation(folder: Path, right: str, data: Path, *, task: str = "pairs", ids
         )
     artifact.write_part("part", rows_to_table(rows))
     artifact.finish()
-    write_sealed(artifact.folder, SCORES, {"votes": 1, "benchmarks": [f"{task}:{data}"], "scores": {}})
+    write_sealed(artifact.folder, SCORES, {"votes": 1, "benchmarks": [f"{task}:{data}"], "scores": {}, "parser": "strict"})
     return str(folder)
 
 

@@ -1,11 +1,10 @@
-"""Going through the phases: their order, and what a kill or an older stj left behind."""
+"""Going through the phases: their order, and what a kill left behind."""
 
 from pathlib import Path
 
 import pytest
 
 from stj.config_loader import load
-from stj.errors import ArtifactError
 from stj.loop.iterate import iterate, make_phase
 from stj.loop.phase import Phase
 from stj.loop.phases import Run
@@ -48,15 +47,3 @@ def test_checkpoints_that_outlived_their_training_are_removed(tmp_path: Path) ->
     make_phase(model, lines.append, [second.model], overwrite=False)
     assert lines == ["iteration_1/model: done already, reused"]
     assert [path.name for path in (tmp_path / "run/iteration_1").iterdir()] == ["model"]
-
-
-def test_pairs_whose_limit_an_older_stj_applied_on_reading_are_refused_if_they_are_read(tmp_path: Path) -> None:
-    run = run_of(tmp_path, "select.limit=5")
-    pairs = run.pairs
-    pairs.artifact.begin()
-    pairs.artifact.finish(pairs=9)
-    lines: list[str] = []
-    with pytest.raises(ArtifactError, match=r"left the rows over select.limit=5 in place. Delete it and run"):
-        make_phase(pairs, lines.append, [run.iterations[1].model], overwrite=False)
-    make_phase(pairs, lines.append, [], overwrite=False)
-    assert lines == ["pairs: done already, reused"] * 2

@@ -94,12 +94,6 @@ def test_thoughts_are_shown_beside_what_follows_them(tmp_path: Path) -> None:
     assert "rejected thought:\n    B?</think>\nrejected, the wrong judgment:\n    [[B]]" in text
 
 
-def test_examples_of_an_older_stj_are_shown_as_examples(tmp_path: Path) -> None:
-    table = examples_to_table([Example(id="e", winner="A", messages=(Turn(role="user", content="?"),), completion="[[A]]")])
-    older = table.drop_columns(["kind", "thought", "rejected_thought"])
-    assert "completion, which is learned:\n    [[A]]" in shown(artifact(tmp_path, older))
-
-
 def test_a_dropped_and_a_failed_row_say_why(tmp_path: Path) -> None:
     dropped = row("r1").drop("rejected_unparsed", "Sorry, no.")
     text = shown(artifact(tmp_path, rows_to_table([dropped, row("r2", error="engine: timed out")])))

@@ -102,17 +102,6 @@ def test_a_row_beyond_the_limit_goes_and_its_tokens_stay_counted(tmp_path: Path)
     assert (manifest["ledger"]["output_tokens"], manifest["ledger"]["wasted_tokens"]) == (28, 14)
 
 
-def test_rows_over_the_limit_that_an_older_stj_committed_are_asked_again(tmp_path: Path) -> None:
-    artifact = begun(tmp_path)
-    artifact.write_part("part-old", rows_to_table([passed(0), make_row(1).drop("over_limit"), make_row(2).drop("over_limit")]))
-    committer = RowCommitter(artifact, EngineConfig(), None)
-    assert [committer.finished.has(TRAINING, position) for position in range(3)] == [True, False, False]
-    commit(committer, [make_row(1, category=REASONING).drop("category"), passed(2)])
-    committer.finish(None, 2)
-    assert sorted(row.position for row in map(row_from_dict, artifact.records())) == [0, 1, 2]
-    assert kept(artifact) == [0, 2]
-
-
 @pytest.mark.parametrize(
     ("rows", "limit", "last_read", "missing"),
     [

@@ -92,7 +92,7 @@ def item_of(example: RowId) -> RowId | None:
 
 
 def row_parts(text: str) -> RowId:
-    """The parts of a row's id. An older stj left the slashes of an item's id as they are."""
+    """The parts of a row's id."""
     item, _, styles = text.rpartition("/")
     return (*id_parts(item, 2), styles)
 
