@@ -203,7 +203,9 @@ class Killer:
             self.course.problems.append(f"driver {number} ({kind or 'not struck'}) printed a traceback; its last line: {last}")
         if code == 0:
             return False
-        if kind in ("driver", "head") and _RESUME not in output:
+        begun = any(line and not line.endswith("done already, reused") for line in map(str.strip, output.splitlines()))
+        # One that is killed while Python imports, and before it has connected to Ray, cannot say a word.
+        if kind in ("driver", "head") and begun and _RESUME not in output:
             self.course.problems.append(f"driver {number} ({kind}) ended with code {code} and did not say how to go on: {last}")
         expected = {"driver": code == -signal.SIGKILL, "stop": code == 143, "head": code == 1}
         if kind is None:
