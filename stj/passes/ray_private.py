@@ -4,6 +4,7 @@ tests/passes/test_ray_private.py names each one and fails by that name. No other
 """
 
 import json
+import logging
 import os
 import re
 import signal
@@ -69,6 +70,20 @@ def own_signals() -> Iterator[None]:
         for number, handler in ((signal.SIGHUP, hang_up), (signal.SIGTERM, terminate)):
             if in_main and handler is not None:  # None: not Python's
                 signal.signal(number, handler)
+
+
+@contextmanager
+def messages_logged(log: logging.Logger) -> Iterator[None]:
+    """Has Ray log, for debugging, what it would print on stdout, among a verb's results: that a worker died, or a task failed.
+
+    `log_to_driver` says only whether the output of workers is printed. A run says itself what died, with the cause.
+    """
+    before = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda data, ignore_prefix=False: log.debug("Ray: %s", " ".join(data["lines"]))
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from stj.passes.cluster_token import check_auth_mode, check_token, no_token
 from stj.passes.demand import HELPER_CPUS, Demand
 from stj.passes.last_word import last_word
 from stj.passes.machines import Machines
-from stj.passes.ray_private import listening_on_loopback, own_signals, temporary_folder
+from stj.passes.ray_private import listening_on_loopback, messages_logged, own_signals, temporary_folder
 from stj.passes.reaper import Reaper
 from stj.storage.folder import Folder
 from stj.storage.lease import sole_driver
@@ -112,7 +112,7 @@ def joined_cluster(config: RayConfig) -> Iterator[None]:
 
     Raises CapacityError if no cluster answers, and ConfigError if it wants a token.
     """
-    with closing(Reaper()) if on_this_machine(config) else nullcontext() as reaper:
+    with closing(Reaper()) if on_this_machine(config) else nullcontext() as reaper, messages_logged(log):
         _connect(config, reaper)
         try:
             yield

@@ -45,7 +45,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stj import __version__
-from stj.errors import ArtifactError, NoArtifact
+from stj.errors import ArtifactError, NoArtifact, StjError
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
 from stj.storage.known_digests import known_digest
@@ -95,6 +95,8 @@ class Artifact:
         self.folder = folder
         self.key = key
         self._digests: dict[str, FileDigest] = {}
+        self._fetched: set[str] = set()
+        """Parts in a store that were fetched whole, and are what was written: only the columns asked for are fetched again."""
 
     @property
     def fingerprint(self) -> str:
@@ -236,9 +238,20 @@ class Artifact:
             if self.folder.local:
                 self._check(name, known_digest(self.folder.local / name))
                 return pq.ParquetFile((self.folder / name).path, filesystem=self.folder.filesystem)
-            content = self.folder.read(name)
+            if name in self._fetched:
+                return pq.ParquetFile((self.folder / name).path, filesystem=self.folder.filesystem, pre_buffer=True)
+            content = self._fetch(name)
             self._check(name, FileDigest.of(content))
+            self._fetched.add(name)
             return pq.ParquetFile(pa.BufferReader(content))
+
+    def _fetch(self, name: str) -> bytes:
+        try:
+            return self.folder.read(name)
+        except StjError:
+            if self.folder.exists(name):
+                raise
+            raise FileNotFoundError from None
 
     def _check(self, name: str, found: FileDigest) -> None:
         """Raises ArtifactError unless a part has the digest in the manifest or, before there is one, the hash in its name."""

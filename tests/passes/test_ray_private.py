@@ -39,6 +39,8 @@ APIS = [
     "ray._private.worker.global_worker",
     "ray._private.worker._global_node",
     "ray._private.node.Node.get_logs_dir_path",
+    "ray._private.worker.print_to_stdstream.data",
+    "ray._private.worker.print_to_stdstream.ignore_prefix",
     "ray._private.utils.set_sigterm_handler.sigterm_handler",
     "ray._common.utils.get_default_ray_temp_dir",
     "ray._private.ray_constants.ENABLE_RAY_CLUSTER",

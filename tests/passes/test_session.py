@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,7 +18,8 @@ from stj.passes import session
 from stj.passes.machines import Machines, MachineType
 from stj.passes.session import engine_demand, training_demand
 
-MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
+ROOT = Path(__file__).parents[2]
+MINI = ROOT / "conf" / "mini.yaml"
 
 
 def test_an_address_where_nothing_listens_is_one_clear_line() -> None:
@@ -90,3 +93,32 @@ def test_models_behind_an_api_ask_for_no_gpu_and_nearly_no_cpu() -> None:
     pool = engine.serving(API)
     assert (pool.min_replicas, pool.max_replicas, pool.rows_in_flight) == (1, 1, 8)
     assert engine.serving(ModelConfig()) is engine
+
+
+DIES_ONCE = """
+import logging, os, pathlib, signal, sys, time
+import ray
+from stj.config import RayConfig
+from stj.passes.session import joined_cluster
+logging.basicConfig(level=logging.WARNING)
+logging.getLogger("stj.passes.session").setLevel(logging.DEBUG)
+
+@ray.remote(max_retries=1)
+def dies_once(folder):
+    if not list(folder.iterdir()):
+        (folder / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 7
+
+with joined_cluster(RayConfig(address="local")):
+    assert ray.get(dies_once.remote(pathlib.Path(sys.argv[1]))) == 7
+    time.sleep(3)
+"""
+
+
+@pytest.mark.engine
+def test_what_ray_says_of_a_worker_that_died_is_not_among_the_results(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", DIES_ONCE, str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout == ""
+    assert "DEBUG:stj.passes.session:Ray: A worker died" in done.stderr

@@ -22,7 +22,7 @@ from tests.conftest import make_row
 from tests.sources.test_directory import ODD_NAMES
 
 
-def artifact_at(path: Path, **key: object) -> Artifact:
+def artifact_at(path: Path | str, **key: object) -> Artifact:
     return Artifact(Folder.at(path), {"step": "test", **key})
 
 
@@ -56,7 +56,7 @@ def test_an_unfinished_directory_of_another_config_is_stale_too(tmp_path: Path) 
     assert artifact_at(tmp_path / "a", seed=2).state() == ("stale", ["seed: 1 -> 2"])
 
 
-def finished(path: Path) -> Artifact:
+def finished(path: Path | str) -> Artifact:
     """An artifact of a few parts."""
     artifact = artifact_at(path, setting=0.1, name="\ud800 é")
     artifact.begin()
@@ -162,6 +162,27 @@ def test_a_directory_that_was_copied_in_part_says_so(tmp_path: Path) -> None:
     (tmp_path / name).unlink()
     with pytest.raises(ArtifactError, match=rf"{name}: missing; if only a part of the directory was copied, copy"):
         content(tmp_path)
+
+
+def test_an_object_that_is_missing_says_so(bucket: str, tmp_path: Path) -> None:
+    folder = Folder.at(bucket) / tmp_path.name
+    name = finished(folder.uri).parts()[1]
+    folder.delete(name)
+    with pytest.raises(ArtifactError, match=rf"{name}.*: missing; if only a part of the directory was copied, copy"):
+        list(read_artifact(folder).records())
+
+
+def test_an_object_is_fetched_whole_once_and_is_checked_by_everyone_who_reads_it(bucket: str, tmp_path: Path) -> None:
+    folder = Folder.at(bucket) / tmp_path.name
+    finished(folder.uri)
+    artifact = read_artifact(folder)
+    whole = list(artifact.records())
+    assert list(artifact.records(["id"])) == [{"id": record["id"]} for record in whole]
+    assert list(artifact.records()) == whole
+    name = artifact.parts()[0]
+    folder.write(name, folder.read(name)[:-9] + b"x" + folder.read(name)[-8:])
+    with pytest.raises(ArtifactError, match="damaged"):
+        list(read_artifact(folder).records(["id"]))
 
 
 def test_rows_without_their_records_are_taken_only_by_the_key_they_were_made_with(tmp_path: Path) -> None:
