@@ -68,6 +68,12 @@ UseConf = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the phases, what would be reused, and the plan; start nothing.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Redo phases that were made with other settings.")]
+RedoJudgments = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Redo judgments that were made with other settings. Those of pairs that an edited FILE keeps stay."
+    ),
+]
 Model = Annotated[
     str,
     typer.Argument(

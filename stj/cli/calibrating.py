@@ -9,6 +9,7 @@ import typer
 from stj.cli.app import (
     AsJson,
     Model,
+    RedoJudgments,
     UseConf,
     check_directory_of,
     check_not_read,
@@ -36,7 +37,7 @@ def _calibrate(
     ],
     conf: UseConf = None,
     out: Annotated[str, typer.Option(metavar="FILE", help="Write the calibration to this file.")] = "calibration.json",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo judgments that were made with other settings.")] = False,
+    overwrite: RedoJudgments = False,
 ) -> None:
     """Measures a judge's confidence on labelled pairs.
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -324,6 +325,9 @@ def seen_by_a_user(root: Path, *, with_tables: bool = True) -> Any:
     return states, rows, scores, files, facts, shown
 
 
+REMEDY = re.compile(r"\b(run the same command again|delete|remove|copy it again|restore it)\b")
+
+
 def seen_or_refused(root: Path, *, with_tables: bool) -> Any:
     try:
         return seen_by_a_user(root, with_tables=with_tables)
@@ -348,6 +352,7 @@ def test_no_flipped_bit_and_no_cut_is_taken_for_data(finished: Path) -> None:
             assert isinstance(found, str), f"{file}, byte {place}, bit {bit}: other data"
             assert "\n" not in found
             assert str(file) in found or f"{file.parent}: " in found
+            assert REMEDY.search(found), found
             noticed += 1
         if not file.name.startswith("report"):
             file.write_bytes(whole)
