@@ -1,7 +1,7 @@
 """Whether a model's files on this machine are what they were written as, by the hashes that came with them.
 
     a model that `stj` wrote or fetched    the SHA-256 sums in its manifest.json
-    the hub's cache                        the name of a blob: its SHA-256, or git's hash of a small file
+    the hub's cache                        the name of a blob: its SHA-256, or the SHA-1 of a small file
     `hf download --local-dir`              the same hashes, in .cache/huggingface/download beside the files
     any other directory                    nothing: a run compares its files with those that it began with
 
@@ -26,12 +26,13 @@ from stj.storage.folder import Folder, explain_read_failure
 from stj.storage.known_digests import known_digests
 from stj.storage.sealed import read_sealed
 
-_SHA256, _GIT = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
+_SHA256, _SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 _DOWNLOADED = ".cache/huggingface/download"
 _MAKE_AGAIN = "copy or make the model again"
+_NOT_JSON = f"{_MAKE_AGAIN}, or delete this file if another program wrote it"
 _OLDER = "remove this file, and the model is used like one from elsewhere, or make the model again"
-_OURS = {"stj", "fingerprint"}
-"""Fields of a manifest by `stj`: a flipped bit hides only one. Other programs write files of this name too."""
+_OURS = {"stj", "fingerprint", "sha256"}
+"""Fields of a manifest by `stj`, of which a flipped bit hides one. Other programs write files of this name too."""
 
 
 def written_digests(folder: Folder, name: str) -> dict[str, FileDigest]:
@@ -41,12 +42,14 @@ def written_digests(folder: Folder, name: str) -> dict[str, FileDigest]:
     """
     if not folder.exists(MANIFEST):
         return {}
+    readable = False
     try:
         with suppress(ValueError, RecursionError):
             record = json.loads(folder.read(MANIFEST))
-            if not isinstance(record, dict) or not _OURS & record.keys():
+            if not isinstance(record, dict) or len(_OURS & record.keys()) < len(_OURS) - 1:
                 return {}
-        manifest = read_sealed(folder, MANIFEST, _MAKE_AGAIN, _OLDER)
+            readable = True
+        manifest = read_sealed(folder, MANIFEST, _MAKE_AGAIN if readable else _NOT_JSON, _OLDER)
         return {file: FileDigest(**facts) for file, facts in manifest.get("model", {}).get("files", {}).items()}
     except (StjError, TypeError, AttributeError) as error:
         raise ModelError(f"model {name}: {error}") from None
@@ -68,9 +71,9 @@ def refuse_damaged(directory: Path, name: str, *, weights: bool, copied: bool = 
     with explain_read_failure(str(directory)):
         large = [file for file in wanted if _SHA256.fullmatch(hashes[file])]
         found = dict(zip(large, known_digests([(directory / file).resolve() for file in large]), strict=True))
-        small = {file: _git_hash((directory / file).read_bytes()) for file in wanted if file not in found}
+        small = {file: _sha1_hashes((directory / file).read_bytes()) for file in wanted if file not in found}
     for file in wanted:
-        if (found[file].sha256 if file in found else small[file]) != hashes[file]:
+        if hashes[file] not in ({found[file].sha256} if file in found else small[file]):
             raise ModelError(
                 f"model {name}: {directory / file} is damaged or was changed: its content does not have the hash "
                 f"{hashes[file][:12]}... that it was written with: {remedy or _hub_remedy(directory, file)}"
@@ -103,7 +106,7 @@ def _hashes_of_hub(directory: Path) -> Iterator[tuple[str, str]]:
             known = "".join(beside.read_text(encoding="utf-8", errors="replace").splitlines()[1:2])
         else:
             continue
-        if _SHA256.fullmatch(known) or _GIT.fullmatch(known):
+        if _SHA256.fullmatch(known) or (_SHA1.fullmatch(known) and not fnmatch(file, WEIGHTS)):
             yield file, known
 
 
@@ -118,5 +121,6 @@ def _hub_remedy(directory: Path, file: str) -> str:
     return f"download it again with `hf download`; or, if you have edited it, delete {_note(directory, file)} and run again"
 
 
-def _git_hash(content: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+def _sha1_hashes(content: bytes) -> set[str]:
+    """What a small file is named by: git's hash on the hub, the plain one on some mirrors."""
+    return {hashlib.sha1(head + content, usedforsecurity=False).hexdigest() for head in (b"", b"blob %d\0" % len(content))}

@@ -85,7 +85,9 @@ class Folder:
         return Path(self.path) if isinstance(self.filesystem, fs.LocalFileSystem) else None
 
     def exists(self, name: str = "") -> bool:
-        """Whether a file or folder of this name exists."""
+        """Whether a file or folder of this name exists, or a link: one that leads nowhere is an error when it is read."""
+        if self.local:
+            return os.path.lexists(self._at(name))
         return bool(self._info(name).type != fs.FileType.NotFound)
 
     def names(self) -> list[str]:

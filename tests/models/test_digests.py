@@ -139,10 +139,43 @@ def test_a_model_of_an_older_version_can_be_used_without_its_manifest(tmp_path: 
     assert local_model(model) == tmp_path
 
 
-def test_another_programs_manifest_says_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"name": "app", "model": {"files": {"config.json": {"size": 1, "sha256": "x"}}}}',
+        '{"fingerprint": "f", "format": 2, "model": "m"}',
+        '{"stj": true}',
+        '{"sha256": "00"}',
+        "{}",
+    ],
+)
+def test_another_programs_manifest_says_nothing(content: str, tmp_path: Path) -> None:
     model = put(tmp_path)
-    (tmp_path / "manifest.json").write_text('{"name": "app", "model": {"files": {"config.json": {"size": 1, "sha256": "x"}}}}')
+    (tmp_path / "manifest.json").write_text(content)
     assert local_model(model) == tmp_path
+
+
+@pytest.mark.parametrize("content", ["", "{", "\x00" * 100, "[" * 100_000])
+def test_a_manifest_that_is_no_json_may_be_deleted(content: str, tmp_path: Path) -> None:
+    model = put(tmp_path)
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(ModelError, match=r"manifest.json: damaged: not JSON; .*, or delete this file if another"):
+        local_model(model)
+
+
+def test_a_mirror_may_name_blobs_by_another_hash(tmp_path: Path) -> None:
+    """Its small files are checked. Weights without a SHA-256 are not: they are compared with those a run began with."""
+    model = in_the_hubs_cache(tmp_path)
+    for name, content in FILES.items():
+        link = Path(model.path) / name
+        renamed = tmp_path / "blobs" / hashlib.sha1(content, usedforsecurity=False).hexdigest()
+        link.resolve().rename(renamed)
+        link.unlink()
+        link.symlink_to(renamed)
+    assert local_model(model) == Path(model.path)
+    (Path(model.path) / "config.json").resolve().write_text("{}")
+    with pytest.raises(ModelError, match=r"config.json is damaged or was changed"):
+        local_model(model)
 
 
 @pytest.mark.parametrize("content", ["[]", '[{"name": "a"}]', "5", "null", '"x"', '[["stj"]]'])

@@ -164,6 +164,19 @@ def test_a_directory_that_was_copied_in_part_says_so(tmp_path: Path) -> None:
         content(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "started.json"])
+def test_a_record_that_is_a_link_to_nowhere_is_not_taken_for_none(name: str, tmp_path: Path) -> None:
+    """A disk that is not mounted: nothing may begin anew beside it."""
+    artifact = finished(tmp_path / "run")
+    if name == "started.json":
+        (tmp_path / "run/manifest.json").unlink()
+    (tmp_path / "run" / name).unlink(missing_ok=True)
+    (tmp_path / "run" / name).symlink_to(tmp_path / "gone")
+    for act in (artifact.state, artifact.begin):
+        with pytest.raises(StjError, match=rf"{name}: cannot be read"):
+            act()
+
+
 def test_an_object_that_is_missing_says_so(bucket: str, tmp_path: Path) -> None:
     folder = Folder.at(bucket) / tmp_path.name
     name = finished(folder.uri).parts()[1]

@@ -135,10 +135,14 @@ def put_model(folder: Folder, files: dict[str, bytes]) -> ModelConfig:
         (MANIFEST, b"[", "damaged: not JSON; copy or make the model again"),
         (
             MANIFEST,
-            b'{"stj": "0", "model": {"files": {"config.json": {"sise": 2}}}}',
+            b'{"stj": "0", "fingerprint": "f", "model": {"files": {"config.json": {"sise": 2}}}}',
             "damaged: its content does not have",
         ),
-        (MANIFEST, b'{"format": 3, "fingerprint": "f"}', "has format 3, and this stj reads format 2: a newer stj wrote it"),
+        (
+            MANIFEST,
+            b'{"format": 3, "stj": "9", "fingerprint": "f"}',
+            "has format 3, and this stj reads format 2: a newer stj wrote it",
+        ),
     ],
 )
 def test_a_damaged_model_is_refused_with_the_name_of_the_file_and_not_cached(
