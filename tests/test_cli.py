@@ -337,6 +337,29 @@ def test_a_second_signal_ends_a_verb_at_once(signum: int, code: int) -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("moment", ["atexit.register(wait)", "threading.Thread(target=wait).start()"])
+def test_a_signal_once_a_verb_is_over_does_not_change_its_exit_code(moment: str, signum: int) -> None:
+    """Libraries clean up at Python's end, which takes a while: the verb has finished, whoever wants to stop it now."""
+    program = (
+        "import atexit, signal, sys, threading, time, stj.loop.planning\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
+        "def wait():\n"
+        "    time.sleep(0.3); print('at its end', flush=True); time.sleep(60)\n"
+        "def work(*_):\n"
+        f"    {moment}\n"
+        "    raise stj.errors.ConfigError('no')\n"
+        "stj.loop.planning.run_plan = work\n"
+        f"from stj.cli import main; sys.argv[1:] = ['plan', {MINI!r}]; sys.exit(main())"
+    )
+    with running([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at its end\n"
+        process.send_signal(signum)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (2, "stj: no\n")
+
+
 def test_a_closed_terminal_stops_a_verb_as_sigterm_does() -> None:
     """Standard output and standard error are the terminal that is closed: nothing can be written any more."""
     program = (

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from stj.cli.signals import handle_signals, skip_python_s_end
+from stj.cli.signals import Ending, handle_signals
 from stj.cli.streams import fail, fail_io, open_streams, start_of_line
 from stj.cli.verbs import app
 
@@ -22,18 +22,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=form, datefmt="%H:%M:%S")
     words = sys.argv[1:] if arguments is None else arguments
     handle_signals(words[0] if words else None)
+    ending = Ending() if arguments is None else None
     try:
         code = _run_command(words)
     except SystemExit as stopped:
         if not isinstance(stopped.code, int):
             raise
         code = stopped.code  # or Python would make it 120 if stdout is a terminal that was closed
-    if arguments is None:
-        skip_python_s_end(code)
     try:
         sys.stdout.flush()
     except OSError as error:
-        return code or fail_io(error)
+        code = code or fail_io(error)
+    if ending:
+        ending.set(code)
     return code
 
 

@@ -8,6 +8,7 @@ import atexit
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -69,10 +70,33 @@ def end_at_once(code: int, name: str) -> NoReturn:
         os._exit(code)
 
 
-def skip_python_s_end(code: int) -> None:
-    """Has a process that was stopped end with this code, without Python's own end, in which a second signal has its default."""
-    if code in (_TERMINATED, _INTERRUPTED):
-        atexit.register(os._exit, code)
+class Ending:
+    """The end of this process: with the command's exit code, whatever signal comes once the command is over.
+
+    Python gives signals their default before it ends, which takes a while if torch was loaded: a run that has finished and
+    printed its tables would seem to have been killed. Made before libraries are imported, so that they clean up first.
+    """
+
+    def __init__(self) -> None:
+        self._code: int | None = None
+        atexit.register(self._end)
+
+    def set(self, code: int) -> None:
+        """The command is over. One that was stopped ends without the libraries' own ends, which may wait."""
+        self._code = code
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if callable(signal.getsignal(number)):
+                signal.signal(number, lambda *_: os._exit(code))
+        if code in (_TERMINATED, _INTERRUPTED):
+            atexit.register(self._end)
+
+    def _end(self) -> None:
+        if self._code is None:  # an exception that nobody expected
+            return
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # the command has said what there is to say of a stream that fails
+                stream.flush()
+        os._exit(self._code)
 
 
 def _hang_up(signum: int, frame: FrameType | None) -> None:

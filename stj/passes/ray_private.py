@@ -61,15 +61,15 @@ def own_signals() -> Iterator[None]:
     set_handler = utils.set_sigterm_handler
     in_main = threading.current_thread() is threading.main_thread()
     terminate = signal.getsignal(signal.SIGTERM)
-    hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN) if in_main else None  # what Ray starts inherits this
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # what Ray starts inherits this
     utils.set_sigterm_handler = lambda handler: None
     try:
         yield
     finally:
         utils.set_sigterm_handler = set_handler
-        for number, handler in ((signal.SIGHUP, hang_up), (signal.SIGTERM, terminate)):
-            if in_main and handler is not None:  # None: not Python's
-                signal.signal(number, handler)
+        if in_main and terminate is not None:  # None: not Python's
+            signal.signal(signal.SIGTERM, terminate)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @contextmanager

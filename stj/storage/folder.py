@@ -86,9 +86,8 @@ class Folder:
 
     def exists(self, name: str = "") -> bool:
         """Whether a file or folder of this name exists, or a link: one that leads nowhere is an error when it is read."""
-        if self.local:
-            return os.path.lexists(self._at(name))
-        return bool(self._info(name).type != fs.FileType.NotFound)
+        found = self._info(name).type != fs.FileType.NotFound
+        return bool(found or (self.local and os.path.islink(self._at(name))))
 
     def names(self) -> list[str]:
         """Names of the files in this folder, sorted; empty if the folder does not exist."""

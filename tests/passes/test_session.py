@@ -122,3 +122,33 @@ def test_what_ray_says_of_a_worker_that_died_is_not_among_the_results(tmp_path: 
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout == ""
     assert "DEBUG:stj.passes.session:Ray: A worker died" in done.stderr
+
+
+HANGS_UP = """
+import os, signal, threading
+from pathlib import Path
+from stj.config import RayConfig
+from stj.passes.reaper import marked
+from stj.passes.session import joined_cluster
+
+def deaf(process):
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return (int(status["SigBlk"], 16) | int(status["SigIgn"], 16)) >> (signal.SIGHUP - 1) & 1
+
+name = f"STJ_TEST_{os.getpid()}"
+os.environ[name] = "1"
+heard = []
+signal.signal(signal.SIGHUP, lambda *_: heard.append("hang-up"))
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGHUP)).start()
+with joined_cluster(RayConfig(address="local")):
+    of_ray = list(marked(f"{name}=1".encode()))
+    print(len(of_ray) > 3, all(map(deaf, of_ray)), heard)
+    os.kill(os.getpid(), signal.SIGHUP)
+    print(heard)
+"""
+
+
+@pytest.mark.engine
+def test_a_terminal_that_is_closed_while_ray_starts_is_heard_and_ray_s_processes_do_not_end_with_it() -> None:
+    done = subprocess.run([sys.executable, "-c", HANGS_UP], cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout == "True True ['hang-up']\n['hang-up', 'hang-up']\n"
