@@ -42,7 +42,7 @@ from stj.judging.calibration import Abstention
 from stj.judging.judge import compare_responses
 from stj.judging.key_guard import KeyGuard, environment_keys, server_keys
 from stj.judging.risk import RiskLimit
-from stj.judging.server_process import run_server
+from stj.judging.server_process import check_address, run_server
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import is_mistral
 from stj.models.check import ModelUse
@@ -128,10 +128,11 @@ def serve(config: UseConfig, host: str, port: int, abstention: Abstention | None
     """Runs vLLM's server for this model until it ends; the judge abstains if it is given when.
 
     Raises ModelError if the model or some of its weights are missing, or if its chat template cannot serve. Raises ConfigError
-    if the model is behind an API, if vLLM would not find the plugin, or if no client could send the API key. Raises EngineDied
-    if the server ends with an error.
+    if the model is behind an API, if vLLM would not find the plugin, if the address is taken, or if no client could send the
+    API key. Raises EngineDied if the server ends with an error.
     """
     environment_keys()
+    check_address(host, port)
     if config.model.endpoint:
         raise ConfigError(f"{config.model.label} is served there already; `stj serve` takes a model's directory, URI or hub id")
     if _PLUGIN not in entry_points(group=_GROUP).names:

@@ -5,13 +5,26 @@ processes then wait for each other for ever.
 """
 
 import signal
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from stj.errors import EngineDied
+from stj.errors import ConfigError, EngineDied
 from stj.passes.reaper import Reaper
 
 _STOPPING_S = 10.0  # A server that runs ends within two seconds: it answers no open request.
+
+
+def check_address(host: str, port: int) -> None:
+    """Raises ConfigError if no server can listen there: vLLM would say so with a traceback, after half a minute."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            remedy = "give an address of this machine and a free port"
+            raise ConfigError(f"--host {host} --port {port}: cannot be used: {error.strerror}; {remedy}") from None
 
 
 def run_server(words: Sequence[str], environment: Mapping[str, str]) -> None:

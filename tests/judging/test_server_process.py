@@ -2,11 +2,15 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from stj.cli import main
 from stj.passes.reaper import marked
 from tests.conftest import running, soon
 
@@ -94,3 +98,24 @@ def test_a_server_that_fails_is_an_error_with_its_exit_code() -> None:
 def test_a_server_that_somebody_else_ends_in_order_ends_the_command_without_an_error() -> None:
     code, printed = served(STARTED + ORDERLY + READY, lambda _, server_id: os.kill(server_id, signal.SIGTERM))
     assert (code, printed) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("127.0.0.1", "Address already in use"),
+        ("192.0.2.1", "Cannot assign requested address"),
+        ("no such host", ""),
+        ("", "Address already in use"),
+    ],
+)
+def test_an_address_where_no_server_can_listen_is_refused_before_the_start(
+    host: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "package://mini/seed_model", "engine.device=cpu", "--host", host, "--port", str(port)]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"stj: --host {host} --port {port}: cannot be used: {reason}")
+    assert printed.endswith("; give an address of this machine and a free port\n")
+    assert printed.count("\n") == 1
