@@ -66,3 +66,12 @@ def test_a_closed_watch_leaves_nothing(mark: bytes, monkeypatch: pytest.MonkeyPa
     sleeper.kill()
     sleeper.wait()
     assert not list(marked(mark))
+
+
+def test_the_watch_gets_nothing_of_the_environment_but_where_libraries_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python that needs them would not start without, and nobody would see it."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/of/a/module")
+    reaper = Reaper()
+    environment = Path(f"/proc/{reaper._process.pid}/environ")
+    assert soon(lambda: environment.read_bytes() == b"LD_LIBRARY_PATH=/of/a/module\0", 20)
+    reaper.close()
