@@ -60,6 +60,14 @@ class Reaper:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
 
+    def __enter__(self) -> "Reaper":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Ends the watch, unless a signal stops this process: a Ray that was just starting is not known to `ray.shutdown`."""
+        if kind is None or issubclass(kind, Exception):
+            self.close()
+
     def close(self) -> None:
         """Ends the watch: Ray has ended."""
         self._process.kill()
