@@ -345,7 +345,8 @@ def test_a_signal_once_a_verb_is_over_does_not_change_its_exit_code(moment: str,
         "import atexit, signal, sys, threading, time, stj.loop.planning\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
         "def wait():\n"
-        "    time.sleep(0.3); print('at its end', flush=True); time.sleep(60)\n"
+        "    while threading.main_thread().is_alive(): time.sleep(0.01)\n"  # until Python waits for the other threads
+        "    print('at its end', flush=True); time.sleep(60)\n"
         "def work(*_):\n"
         f"    {moment}\n"
         "    raise stj.errors.ConfigError('no')\n"

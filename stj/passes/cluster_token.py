@@ -19,6 +19,7 @@ _CALLS = {"": "/ray.rpc.NodeInfoGcsService/GetClusterId", "ray://": "/ray.rpc.Ra
 """Calls that a cluster answers only to those who have its token, by the scheme of its address."""
 _TIMEOUT_S = 5
 _FOR_OTHERS = 0o077
+_NO_PROXY = ("grpc.enable_http_proxy", 0)  # As Ray: a proxy may not reach the cluster, and would see the token.
 
 
 def check_auth_mode() -> None:
@@ -65,7 +66,7 @@ def _refuses(address: str, header: Mapping[str, str]) -> bool:
     import grpc  # it takes 0.2 s
 
     scheme = "ray://" if address.startswith("ray://") else ""
-    with grpc.insecure_channel(address.removeprefix(scheme)) as channel:
+    with grpc.insecure_channel(address.removeprefix(scheme), [_NO_PROXY]) as channel:
         try:
             channel.unary_unary(_CALLS[scheme])(b"", timeout=_TIMEOUT_S, metadata=list(header.items()))
         except grpc.RpcError as error:

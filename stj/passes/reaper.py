@@ -20,6 +20,7 @@ from pathlib import Path
 
 MARK = "STJ_RAY_OF_DRIVER"
 _TITLE_BESIDE = "SPT_NOENV"  # Or the title that a process gives itself is written over its environment, the mark among it.
+_LIBRARIES = ("LD_LIBRARY_PATH",)  # A Python of a cluster's modules does not start without it.
 _GRACE_S = 5.0  # Ray ends nearly all of its processes itself, within two seconds.
 _LOOK_S = 0.5
 _LOOKS = 6  # Looks in a row that must find nothing: a process that is just being started appears late.
@@ -38,7 +39,7 @@ class Reaper:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={},
+            env={name: os.environ[name] for name in _LIBRARIES if name in os.environ},
             cwd="/",  # it must not keep a disk mounted
             start_new_session=True,  # Ctrl-C, and a kill of the driver's process group, do not reach it
         )
@@ -58,6 +59,14 @@ class Reaper:
         finally:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+    def __enter__(self) -> "Reaper":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Ends the watch, unless a signal stops this process: a Ray that was just starting is not known to `ray.shutdown`."""
+        if kind is None or issubclass(kind, Exception):
+            self.close()
 
     def close(self) -> None:
         """Ends the watch: Ray has ended."""

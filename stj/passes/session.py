@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,11 +108,11 @@ def joined_machines(config: RayConfig) -> Machines:
 def joined_cluster(config: RayConfig) -> Iterator[None]:
     """Starts or joins Ray, and leaves it at the end; waits for nothing.
 
-    A Ray that was started here ends with this process, even if this process is killed.
+    A Ray that was started here ends with this process, even if this process is killed, or stopped while Ray starts.
 
     Raises CapacityError if no cluster answers, and ConfigError if it wants a token.
     """
-    with closing(Reaper()) if on_this_machine(config) else nullcontext() as reaper, messages_logged(log):
+    with Reaper() if on_this_machine(config) else nullcontext() as reaper, messages_logged(log):
         _connect(config, reaper)
         try:
             yield

@@ -1,11 +1,11 @@
 """Holds on files: a process that uses a model holds a file of it, and what is held is not removed.
 
-The operating system ends a hold with its process, and with the processes that it forked or became.
+The operating system ends a hold with its process, and with the processes that it forked. `stj serve` holds its
+model for its server.
 """
 
 import errno
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -26,7 +26,6 @@ def hold(file: Path) -> None:
 @cache  # A process holds a file once, and for as long as it lives.
 def _held(file: Path, device: int, inode: int) -> BinaryIO:
     stream = file.open("rb")
-    os.set_inheritable(stream.fileno(), True)  # `stj serve` becomes the server that loads the model
     try:
         fcntl.flock(stream, fcntl.LOCK_SH)
     except OSError as error:

@@ -68,9 +68,9 @@ def _locked(folder: Folder, directory: Path, driver: str) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise _busy(folder, file.read()) from None
-        file.truncate(0)
-        file.write(driver)
-        file.flush()
+        with explain_write_failure(folder.uri):
+            file.truncate(0)
+            os.write(file.fileno(), driver.encode())  # not by the file's buffer, which a full disk would fail again at its end
         yield
 
 

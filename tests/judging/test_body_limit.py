@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from httpx import ASGITransport, AsyncClient
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope, Send
 
 from stj.judging import body_limit
 from stj.judging.body_limit import MOST_BYTES, OTHER_BYTES, BodyLimit, most_bytes
@@ -88,6 +88,25 @@ def test_an_announced_body_is_refused_unread_and_another_at_its_limit() -> None:
     endless: list[Message] = [{"type": "http.request", "body": b"x" * 60, "more_body": True}] * 9
     sent, taken = exchange([(b"transfer-encoding", b"chunked")], endless)
     assert (sent[0]["status"], taken) == (413, 2)
+
+
+def test_a_body_that_comes_byte_by_byte_is_held_and_given_in_one_piece() -> None:
+    """As messages of one byte it would take 300 times its size."""
+    messages: list[Message] = [{"type": "http.request", "body": b"%d" % n, "more_body": n < 9} for n in range(10)]
+    messages.append({"type": "http.disconnect"})
+    given: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        given.extend([await receive(), await receive()])
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    asyncio.run(BodyLimit(app)({"type": "http", "path": "/x", "headers": [], "app": FastAPI()}, receive, send))
+    assert given == [{"type": "http.request", "body": b"0123456789", "more_body": False}, {"type": "http.disconnect"}]
 
 
 def test_a_client_that_leaves_early_gets_no_answer() -> None:

@@ -32,6 +32,7 @@ except StjError as error:
 """
 STARTED = "import os, signal, subprocess, sys, time; engine = subprocess.Popen(['sleep', '600'])\n"
 ORDERLY = "signal.signal(signal.SIGTERM, lambda *_: (engine.kill(), sys.exit(0)))\n"
+FAILS = "signal.signal(signal.SIGUSR1, lambda *_: sys.exit(3))\n"
 DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 READY = "print('ready', os.getpid(), flush=True); time.sleep(600)"
 
@@ -90,7 +91,7 @@ def test_a_server_that_dies_is_an_error_that_names_the_signal() -> None:
 
 
 def test_a_server_that_fails_is_an_error_with_its_exit_code() -> None:
-    code, printed = served(STARTED + "print('ready', os.getpid(), flush=True); time.sleep(0.5); sys.exit(3)", lambda *_: None)
+    code, printed = served(STARTED + FAILS + READY, lambda _, server_id: os.kill(server_id, signal.SIGUSR1))
     assert (code, printed.count("\n")) == (1, 1)
     assert "exit code 3" in printed
 

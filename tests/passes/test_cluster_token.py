@@ -95,6 +95,17 @@ def test_a_wrong_token(guarded: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster_token.check_token(guarded)
 
 
+def test_no_proxy_of_the_environment_is_asked_or_gets_the_token(guarded: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ray itself asks none."""
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        with pytest.raises(ConfigError, match="this cluster wants a token"):
+            cluster_token.check_token(guarded)
+
+
 def test_a_cluster_without_tokens_and_one_that_does_not_answer_are_rays_business() -> None:
     for address in serving(None):
         cluster_token.check_token(address)

@@ -21,6 +21,20 @@ with ray_session(RayConfig(address="local"), []):
     print("ready", flush=True)
     time.sleep(600)
 """
+STOPPED = """
+import subprocess
+import ray
+from stj.config import RayConfig
+from stj.passes.session import joined_cluster
+
+def init(**_):
+    subprocess.Popen(["sleep", "600"])
+    raise SystemExit(143)
+
+ray.init = init
+with joined_cluster(RayConfig(address="local")):
+    pass
+"""
 
 
 @pytest.fixture
@@ -54,6 +68,15 @@ def test_a_process_that_hangs_ends_with_the_driver_and_others_do_not(mark: bytes
         os.kill(left, signal.SIGKILL)
 
 
+def test_what_a_stop_leaves_of_a_ray_that_has_not_started_whole_ends_too(mark: bytes) -> None:
+    assert subprocess.run([sys.executable, "-c", STOPPED], cwd=ROOT, check=False).returncode == 143
+    try:
+        assert soon(lambda: not list(marked(mark)), 25), commands(mark)
+    finally:
+        for left in marked(mark):
+            os.kill(left, signal.SIGKILL)
+
+
 def test_a_closed_watch_leaves_nothing(mark: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     reaper = Reaper()
     with reaper.marking():
@@ -66,3 +89,12 @@ def test_a_closed_watch_leaves_nothing(mark: bytes, monkeypatch: pytest.MonkeyPa
     sleeper.kill()
     sleeper.wait()
     assert not list(marked(mark))
+
+
+def test_the_watch_gets_nothing_of_the_environment_but_where_libraries_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python that needs them would not start without, and nobody would see it."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/of/a/module")
+    reaper = Reaper()
+    environment = Path(f"/proc/{reaper._process.pid}/environ")
+    assert soon(lambda: environment.read_bytes() == b"LD_LIBRARY_PATH=/of/a/module\0", 20)
+    reaper.close()

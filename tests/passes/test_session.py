@@ -132,7 +132,10 @@ from stj.passes.reaper import marked
 from stj.passes.session import joined_cluster
 
 def deaf(process):
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    try:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    except OSError:  # it has just ended
+        return True
     return (int(status["SigBlk"], 16) | int(status["SigIgn"], 16)) >> (signal.SIGHUP - 1) & 1
 
 name = f"STJ_TEST_{os.getpid()}"

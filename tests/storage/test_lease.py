@@ -8,12 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 import pytest
 
-from stj.errors import ArtifactError, StjError
+from stj.errors import ArtifactError, StjError, StorageFailed
 from stj.storage import holds, lease
 from stj.storage.folder import Folder
 from stj.storage.lease import sole_driver
@@ -45,6 +46,15 @@ def test_a_second_driver_is_refused_unless_the_first_was_killed(tmp_path: Path) 
 def test_a_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StjError, match=r"cannot write: .*check the free space"), sole_driver(Folder.at(tmp_path / "file")):
+        pass
+
+
+def test_a_full_disk_is_one_line(small_disk: Path) -> None:
+    with (small_disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+        while ballast.write(b"x" * 4096):
+            pass
+    full = pytest.raises(StorageFailed, match=r"cannot write: No space left on device.*check the free space")
+    with full, sole_driver(Folder.at(small_disk / "run")):
         pass
 
 
