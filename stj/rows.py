@@ -9,9 +9,9 @@ tombstone, and `dropped` or `error` gives the reason. An `Example` is what train
 The Arrow schemas at the end are derived from the dataclasses. So a new field needs a default: older artifacts lack it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 
@@ -208,8 +208,6 @@ ROW_SCHEMA = schema_of(Row)
 """Columns of the Parquet files of a pass."""
 EXAMPLE_SCHEMA = schema_of(Example)
 """Columns of the Parquet files of training examples."""
-_read_row = reader_of(Row)
-_read_example = reader_of(Example)
 
 
 def rows_to_table(rows: Iterable[Row]) -> pa.Table:
@@ -217,9 +215,8 @@ def rows_to_table(rows: Iterable[Row]) -> pa.Table:
     return table_of(rows, ROW_SCHEMA)
 
 
-def row_from_dict(record: Mapping[str, Any]) -> Row:
-    """A row from the record that Arrow gives back; a field that an older artifact lacks takes its default."""
-    return _read_row(record)
+row_from_dict = reader_of(Row)
+"""A row from the record that Arrow gives back; a field that an older artifact lacks takes its default."""
 
 
 def examples_to_table(examples: Iterable[Example]) -> pa.Table:
@@ -227,6 +224,5 @@ def examples_to_table(examples: Iterable[Example]) -> pa.Table:
     return table_of(examples, EXAMPLE_SCHEMA)
 
 
-def example_from_dict(record: Mapping[str, Any]) -> Example:
-    """A training example from the record that Arrow gives back."""
-    return _read_example(record)
+example_from_dict = reader_of(Example)
+"""A training example from the record that Arrow gives back."""

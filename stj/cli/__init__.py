@@ -29,12 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(stopped.code, int):
             raise
         code = stopped.code  # or Python would make it 120 if stdout is a terminal that was closed
+    if ending:
+        ending.set(code)
     try:
         sys.stdout.flush()
     except OSError as error:
         code = code or fail_io(error)
-    if ending:
-        ending.set(code)
+        if ending:
+            ending.set(code)
     return code
 
 

@@ -189,9 +189,17 @@ def _new_log() -> Path:
     for pattern in (f"engine-*{LOG_SUFFIX}", "vllm_dist_*", "????????-????-????-????-????????????"):
         for old in folder.glob(pattern):
             with suppress(FileNotFoundError):  # another process may delete it at the same time
-                if time.time() - old.stat().st_mtime > _KEEP_LOGS_S:
+                if time.time() - old.stat().st_mtime > _KEEP_LOGS_S and not _answers(old):
                     old.unlink()
     return folder / f"engine-{time.strftime('%Y-%m-%dT%H-%M-%S')}-{uuid.uuid4().hex[:8]}{LOG_SUFFIX}"
+
+
+def _answers(file: Path) -> bool:
+    """Whether a process still listens on a socket, as that of a server that has run for weeks."""
+    if not file.is_socket():
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(file)) == 0
 
 
 def _own_temporary_folder() -> str:

@@ -1,7 +1,7 @@
 """Whether a model's files on this machine are what they were written as, by the hashes that came with them.
 
     a model that `stj` wrote or fetched    the SHA-256 sums in its manifest.json
-    the hub's cache                        the name of a blob: its SHA-256, or the SHA-1 of a small file
+    the hub's cache                        the name of a blob: its SHA-256, or the SHA-1 of a file that holds no weights
     `hf download --local-dir`              the same hashes, in .cache/huggingface/download beside the files
     any other directory                    nothing: a run compares its files with those that it began with
 
@@ -29,7 +29,7 @@ from stj.storage.sealed import read_sealed
 _SHA256, _SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 _DOWNLOADED = ".cache/huggingface/download"
 _MAKE_AGAIN = "copy or make the model again"
-_NOT_JSON = f"{_MAKE_AGAIN}, or delete this file if another program wrote it"
+_OURS_OR_NOT = f"{_MAKE_AGAIN}, or delete this file if another program wrote it"
 _OLDER = "remove this file, and the model is used like one from elsewhere, or make the model again"
 _OURS = {"stj", "fingerprint", "sha256"}
 """Fields of a manifest by `stj`, of which a flipped bit hides one. Other programs write files of this name too."""
@@ -42,14 +42,12 @@ def written_digests(folder: Folder, name: str) -> dict[str, FileDigest]:
     """
     if not folder.exists(MANIFEST):
         return {}
-    readable = False
     try:
         with suppress(ValueError, RecursionError):
             record = json.loads(folder.read(MANIFEST))
             if not isinstance(record, dict) or len(_OURS & record.keys()) < len(_OURS) - 1:
                 return {}
-            readable = True
-        manifest = read_sealed(folder, MANIFEST, _MAKE_AGAIN if readable else _NOT_JSON, _OLDER)
+        manifest = read_sealed(folder, MANIFEST, _OURS_OR_NOT, _OLDER)
         return {file: FileDigest(**facts) for file, facts in manifest.get("model", {}).get("files", {}).items()}
     except (StjError, TypeError, AttributeError) as error:
         raise ModelError(f"model {name}: {error}") from None

@@ -70,7 +70,8 @@ class PassWatch(threading.Thread):
                 with self._lock:
                     self._update()
                     self._commit_due()
-                self._log_restarts()
+                with suppress(RayError):  # the next look finds them too
+                    self._log_restarts()
             except Exception as error:
                 if str(error) != self._last_error:
                     log.warning("%s: not committed for now: %s", self._progress.name, error)

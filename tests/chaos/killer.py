@@ -204,7 +204,7 @@ class Killer:
         if code == 0:
             return False
         begun = any(line and not line.endswith("done already, reused") for line in map(str.strip, output.splitlines()))
-        # One that is killed while Python imports, and before it has connected to Ray, cannot say a word.
+        # One that is killed while Python imports, or before it has connected to Ray, cannot say a word; it has done nothing.
         if kind in ("driver", "head") and begun and _RESUME not in output:
             self.course.problems.append(f"driver {number} ({kind}) ended with code {code} and did not say how to go on: {last}")
         expected = {"driver": code == -signal.SIGKILL, "stop": code == 143, "head": code == 1}

@@ -5,9 +5,11 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +23,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from stj.config import Config, ModelConfig
 from stj.config_loader import load
 from stj.engine.host import SetByImports
-from stj.engine.hosted import HostedEngine
+from stj.engine.hosted import HostedEngine, _new_log
 from stj.errors import ConfigError, ModelError, PromptTooLong
 from stj.generate import Completion, Sampling, SeededSampling, Usage
 from stj.rows import Turn
 from stj.storage.folder import package_path
+from stj.storage.private import private_folder
 from tests.conftest import engines, running, soon
 
 pytestmark = pytest.mark.engine
@@ -226,3 +229,23 @@ def test_what_imports_set_is_added_unless_an_engine_sets_it_itself() -> None:
         "CACHE": "0",
     }
     assert imports.added_to({"PATHS": "c"}) == {"PATHS": "c", "CHECK": "1", "CACHE": "1"}
+
+
+def test_logs_and_sockets_of_a_week_ago_are_removed_but_not_those_that_a_process_listens_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = private_folder()
+    listening, left = (folder / str(uuid.uuid4()) for _ in range(2))
+    old_log, young_log = folder / "engine-old.log", folder / "engine-young.log"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as ended:
+        listener.bind(str(listening))
+        listener.listen()
+        ended.bind(str(left))
+        ended.close()
+        for file in (old_log, young_log):
+            file.touch()
+        for file in (listening, left, old_log):
+            os.utime(file, (0, 0))
+        _new_log()
+    assert {file.name for file in folder.iterdir()} == {listening.name, young_log.name}

@@ -2,9 +2,11 @@
 
 import http.client
 import json
+import os
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
@@ -111,11 +113,12 @@ def test_an_odd_body_is_the_clients_fault_and_the_log_holds_no_text_and_no_key(s
     assert not [word for word in (KEY, "wrong-secret", "canary-of-a-body") if word in log]
 
 
-def test_a_stop_while_the_server_starts_ends_it_and_its_engine(tmp_path: Path, mark: str) -> None:
-    variable = f"{mark}=1".encode()
+def test_a_stop_while_the_server_starts_ends_it_and_its_engine(tmp_path: Path) -> None:
+    name = f"STJ_TEST_{uuid.uuid4().hex}"
+    words, variable, environment = serve_words("package://mini/seed_model", 0), f"{name}=1".encode(), os.environ | {name: "1"}
     with (
         (tmp_path / "log").open("w") as log,
-        running(serve_words("package://mini/seed_model", 0), stdout=log, stderr=log) as process,
+        running(words, stdout=log, stderr=log, env=environment) as process,
     ):
         wait_until(lambda: any("EngineCore" in command for command in commands(variable)), process)
         process.terminate()
