@@ -113,7 +113,7 @@ def files_by_digest(cache: Path) -> dict[str, Path]:
     """The files of models that this machine holds, by their SHA-256, as far as it is known."""
     files = {file.name: file for file in cache.glob(f"{_EXPORTED}*/*") if file.parent.suffix != ".part"}
     for manifest in (path for path in cache.glob(f"*/{MANIFEST}") if path.parent.suffix != ".part"):
-        with suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
+        with suppress(OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
             for name, facts in json.loads(manifest.read_bytes())["model"]["files"].items():
                 files.setdefault(facts["sha256"], manifest.parent / name)
     return files

@@ -10,6 +10,7 @@ Weights are read once on a machine, and again when they have changed (stj/storag
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -61,13 +62,14 @@ def refuse_damaged(directory: Path, name: str, *, weights: bool, copied: bool = 
     `name` is the model's name in errors. Without `weights`, only the small files beside them are read. `copied` models lie in
     the cache of this machine.
     """
+    _refuse_lost_links(directory, name, weights=weights)
     digests = written_digests(Folder.at(directory), name)
     hashes = {file: digest.sha256 for file, digest in digests.items()} or dict(_hashes_of_hub(directory))
     wanted = sorted(file for file in hashes if weights or not fnmatch(file, WEIGHTS))
     remedy = f"delete {directory} and run again: it is fetched again" if copied else _MAKE_AGAIN if digests else ""
     for file in wanted:
         if not (directory / file).exists():
-            raise ModelError(f"model {name}: {directory / file} is missing: {remedy or 'fetch it again'}")
+            raise ModelError(f"model {name}: {directory / file} is missing: {remedy or _hub_remedy(directory, file)}")
     with explain_read_failure(str(directory)):
         large = [file for file in wanted if _SHA256.fullmatch(hashes[file])]
         found = dict(zip(large, known_digests([(directory / file).resolve() for file in large]), strict=True))
@@ -96,8 +98,10 @@ def refuse_other_weights(model: ModelConfig, identity: str) -> None:
 
 
 def _hashes_of_hub(directory: Path) -> Iterator[tuple[str, str]]:
-    """The hashes of loaded files that the hub's client knows."""
-    for file in loaded_files(Folder.at(directory)):
+    """The hashes of loaded files that the hub's client knows. Weights may be gone: others, which are loaded, may be there."""
+    noted = {note.name.removesuffix(".metadata") for note in (directory / _DOWNLOADED).glob("*.metadata")}
+    beside_weights = {file for file in noted if not fnmatch(file, WEIGHTS)}
+    for file in loaded_files(Folder.at(directory), beside_weights):
         blob = (directory / file).resolve()
         beside = _note(directory, file)
         if blob.parent.name == "blobs":
@@ -110,6 +114,17 @@ def _hashes_of_hub(directory: Path) -> Iterator[tuple[str, str]]:
             yield file, known
 
 
+def _refuse_lost_links(directory: Path, name: str, *, weights: bool) -> None:
+    """Raises ModelError if a file that is loaded is a link to nowhere, as in a half copied cache: no library would miss it."""
+    lost = [path.name for path in directory.iterdir() if path.is_symlink() and not path.exists()]
+    for file in loaded_files(Folder.at(directory), lost) if lost else ():
+        if file in lost and (weights or not fnmatch(file, WEIGHTS)):
+            raise ModelError(
+                f"model {name}: {directory / file} is a link to {os.readlink(directory / file)}, where nothing is: fetch the "
+                "model again, or copy it with the files that its links lead to (cp -L)"
+            )
+
+
 def _note(directory: Path, file: str) -> Path:
     """Where `hf download --local-dir` notes a file's revision, its hash and the time."""
     return directory / _DOWNLOADED / f"{file}.metadata"
@@ -118,7 +133,7 @@ def _note(directory: Path, file: str) -> Path:
 def _hub_remedy(directory: Path, file: str) -> str:
     if (directory / file).is_symlink():
         return "delete it and the file that it links to, and run again: it is fetched again"
-    return f"download it again with `hf download`; or, if you have edited it, delete {_note(directory, file)} and run again"
+    return f"download it again with `hf download`; or, if you have edited or deleted it, delete {_note(directory, file)} and run again"
 
 
 def _sha1_hashes(content: bytes) -> set[str]:

@@ -97,6 +97,46 @@ def test_a_file_of_the_manifest_that_is_not_there_is_named(tmp_path: Path) -> No
         local_model(model)
 
 
+@pytest.mark.parametrize("gone", ["tokenizer.json", "model.safetensors"])
+def test_a_link_to_nowhere_is_named(gone: str, tmp_path: Path) -> None:
+    """A half copied cache: libraries read what is there, and take defaults for the rest."""
+    model = in_the_hubs_cache(tmp_path)
+    (Path(model.path) / "README.md").resolve().unlink()
+    (Path(model.path) / gone).resolve().unlink()
+    with pytest.raises(ModelError, match=rf"{gone} is a link to \S+, where nothing is: fetch the model again, or copy it"):
+        held_model(model)
+    if gone == "model.safetensors":
+        assert local_model(model, weights=False) == Path(model.path)
+
+
+def test_links_to_nowhere_that_nobody_loads_are_no_obstacle(tmp_path: Path) -> None:
+    model = in_the_hubs_cache(tmp_path)
+    (Path(model.path) / "README.md").resolve().unlink()
+    (Path(model.path) / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model.safetensors"}}')
+    (Path(model.path) / "consolidated.safetensors").symlink_to("gone")
+    assert held_model(model) == Path(model.path)
+
+
+def test_a_downloaded_file_that_is_gone_is_named_unless_it_holds_weights(tmp_path: Path) -> None:
+    model = downloaded(tmp_path)
+    (tmp_path / "model/model.safetensors").rename(tmp_path / "model/other.safetensors")
+    assert held_model(model) == Path(model.path)
+    (tmp_path / "model/tokenizer.json").unlink()
+    with pytest.raises(
+        ModelError, match=r"tokenizer.json is missing: download it again .*, delete (\S+) and run again"
+    ) as error:
+        local_model(model, weights=False)
+    Path(str(error.value).rpartition("delete ")[2].split()[0]).unlink()
+    assert local_model(model) == Path(model.path)
+
+
+def test_a_manifest_that_is_a_directory_is_named(tmp_path: Path) -> None:
+    model = put(tmp_path)
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(ModelError, match=r"manifest.json: cannot be read: .* a directory"):
+        held_model(model)
+
+
 def test_files_that_nobody_loads_may_change(tmp_path: Path) -> None:
     for made in (by_stj, downloaded):
         model = made(tmp_path / made.__name__)
@@ -115,7 +155,7 @@ def test_the_remedy_is_one_that_works(tmp_path: Path) -> None:
     """`stj` fetches what the hub's cache holds, and nothing else; an edited file can be kept."""
     remedies = {
         in_the_hubs_cache: "delete it and the file that it links to",
-        downloaded: r"download it again with `hf download`; or, if you have edited it, delete (?P<note>\S+) and run again",
+        downloaded: r"download it again with `hf download`; or, if you have edited or deleted it, delete (?P<note>\S+) and run again",
         by_stj: "copy or make the model again",
     }
     for made, remedy in remedies.items():
