@@ -133,7 +133,8 @@ def _note(directory: Path, file: str) -> Path:
 def _hub_remedy(directory: Path, file: str) -> str:
     if (directory / file).is_symlink():
         return "delete it and the file that it links to, and run again: it is fetched again"
-    return f"download it again with `hf download`; or, if you have edited or deleted it, delete {_note(directory, file)} and run again"
+    note = _note(directory, file)
+    return f"download it again with `hf download`; or, if you have edited or deleted it, delete {note} and run again"
 
 
 def _sha1_hashes(content: bytes) -> set[str]:

@@ -155,7 +155,7 @@ def test_the_remedy_is_one_that_works(tmp_path: Path) -> None:
     """`stj` fetches what the hub's cache holds, and nothing else; an edited file can be kept."""
     remedies = {
         in_the_hubs_cache: "delete it and the file that it links to",
-        downloaded: r"download it again with `hf download`; or, if you have edited or deleted it, delete (?P<note>\S+) and run again",
+        downloaded: r"download it again with `hf download`; or, if you have edited or .*, delete (?P<note>\S+) and run again",
         by_stj: "copy or make the model again",
     }
     for made, remedy in remedies.items():
