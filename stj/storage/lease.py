@@ -165,6 +165,7 @@ def _text(content: bytes) -> str:
 
 
 def _busy(folder: Folder, other: str) -> ArtifactError:
+    name = other or "its lock names none"
     return ArtifactError(
-        f"{folder.uri}: another driver is at work there ({other or 'its lock names none'}). Wait for it, stop it, or choose another run_root"
+        f"{folder.uri}: another driver is at work there ({name}). Wait for it, stop it, or choose another run_root"
     )
