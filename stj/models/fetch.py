@@ -139,7 +139,7 @@ def weights_here(model: str) -> int:
     files = {file for copy in model_copies(_CACHE) if copy.model == model for file in copy.files}
     if is_hub_id(model):
         files |= set(hub_snapshots(model).glob(f"*/{WEIGHTS}"))
-    return sum(file.stat().st_size for file in {file.resolve() for file in files} if file.exists())
+    return sum(file.stat().st_size for file in {file.resolve() for file in files if file.exists()})
 
 
 def removable_here(place: Path, spared: Collection[str]) -> int:
