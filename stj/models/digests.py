@@ -1,6 +1,6 @@
 """Whether a model's files on this machine are what they were written as, by the hashes that came with them.
 
-    a model that `stj` wrote or fetched    the SHA-256 sums in its manifest.json
+    a model that `stj` wrote or fetched    the SHA-256 sums in its manifest.json, or else those of the fetch in stj-fetched.json
     the hub's cache                        the name of a blob: its SHA-256, or the SHA-1 of a small file
     `hf download --local-dir`              the same hashes, in .cache/huggingface/download beside the files
     any other directory                    nothing: a run compares its files with those that it began with
@@ -12,8 +12,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -25,9 +26,10 @@ from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, explain_read_failure
 from stj.storage.known_digests import known_digests
-from stj.storage.sealed import read_sealed
+from stj.storage.sealed import read_sealed, write_sealed
 
 _SHA256, _SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
+_FETCHED = "stj-fetched.json"
 _DOWNLOADED = ".cache/huggingface/download"
 _MAKE_AGAIN = "copy or make the model again"
 _NOT_JSON = f"{_MAKE_AGAIN}, or delete this file if another program wrote it"
@@ -56,6 +58,13 @@ def written_digests(folder: Folder, name: str) -> dict[str, FileDigest]:
         raise ModelError(f"model {name}: {error}") from None
 
 
+def write_fetched(directory: Path, digests: Mapping[str, FileDigest]) -> None:
+    """Writes down what was fetched from a store, for a model without a manifest: nothing else says what its files must be."""
+    files = {file: asdict(digest) for file, digest in digests.items()}
+    if not written_digests(Folder.at(directory), str(directory)):
+        write_sealed(Folder.at(directory), _FETCHED, {"files": files})
+
+
 def refuse_damaged(directory: Path, name: str, *, weights: bool, copied: bool = False) -> None:
     """Raises ModelError, which names the file and the remedy, if a file of a model is not what it was written as.
 
@@ -63,10 +72,10 @@ def refuse_damaged(directory: Path, name: str, *, weights: bool, copied: bool = 
     the cache of this machine.
     """
     _refuse_lost_links(directory, name, weights=weights)
-    digests = written_digests(Folder.at(directory), name)
+    digests = written_digests(Folder.at(directory), name) or (_fetched_digests(directory, name) if copied else {})
     hashes = {file: digest.sha256 for file, digest in digests.items()} or dict(_hashes_of_hub(directory))
     wanted = sorted(file for file in hashes if weights or not fnmatch(file, WEIGHTS))
-    remedy = f"delete {directory} and run again: it is fetched again" if copied else _MAKE_AGAIN if digests else ""
+    remedy = _fetch_again(directory) if copied else _MAKE_AGAIN if digests else ""
     for file in wanted:
         if not (directory / file).exists():
             raise ModelError(f"model {name}: {directory / file} is missing: {remedy or _hub_remedy(directory, file)}")
@@ -95,6 +104,20 @@ def refuse_other_weights(model: ModelConfig, identity: str) -> None:
             "they were changed or damaged meanwhile, or this machine has others than the driver's. Bring back the files that "
             "the run began with"
         )
+
+
+def _fetched_digests(directory: Path, name: str) -> dict[str, FileDigest]:
+    """The digests that `write_fetched` wrote. Raises ModelError if they are damaged."""
+    folder = Folder.at(directory)
+    try:
+        record = read_sealed(folder, _FETCHED, _fetch_again(directory), fields=("files",)) if folder.exists(_FETCHED) else {}
+    except StjError as error:
+        raise ModelError(f"model {name}: {error}") from None
+    return {file: FileDigest(**facts) for file, facts in record.get("files", {}).items()}
+
+
+def _fetch_again(directory: Path) -> str:
+    return f"delete {directory} and run again: it is fetched again"
 
 
 def _hashes_of_hub(directory: Path) -> Iterator[tuple[str, str]]:

@@ -28,7 +28,7 @@ from stj.models.copies import (
     model_copies,
     recorded_snapshot,
 )
-from stj.models.digests import refuse_damaged, written_digests
+from stj.models.digests import refuse_damaged, write_fetched, written_digests
 from stj.models.hub import WEIGHTS, from_hub, hub_is_offline, hub_size, hub_snapshots, is_hub_id
 from stj.models.locate import adapter_of, content_digest, model_folder
 from stj.storage.artifacts import MANIFEST
@@ -223,6 +223,7 @@ def _cached_copy(folder: Folder, *, weights: bool, held: bool = False) -> Path:
             shutil.rmtree(temporary, ignore_errors=True)  # left by an earlier try that was killed
             try:
                 digests = _fetch(folder, temporary, weights=weights)
+                write_fetched(temporary, digests)
             except StjError:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise

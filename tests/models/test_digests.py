@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -128,6 +129,31 @@ def test_a_downloaded_file_that_is_gone_is_named_unless_it_holds_weights(tmp_pat
         local_model(model, weights=False)
     Path(str(error.value).rpartition("delete ")[2].split()[0]).unlink()
     assert local_model(model) == Path(model.path)
+
+
+@pytest.mark.parametrize("damaged", ["config.json", "model.safetensors", "stj-fetched.json"])
+def test_a_copy_of_a_model_without_a_manifest_is_what_was_fetched(
+    damaged: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / "cache")
+    store = Folder.at(bucket) / f"plain-{damaged}"
+    for name, content in FILES.items():
+        store.write(name, content)
+    model = ModelConfig(path=store.uri)
+    copy = held_model(model)
+    assert held_model(model) == copy
+    written = bytearray((copy / damaged).read_bytes())
+    written[len(written) // 2] ^= 1
+    (copy / damaged).write_bytes(written)
+    with pytest.raises(ModelError, match=rf"{damaged}.* damaged.* delete {re.escape(str(copy))} and run again") as error:
+        held_model(model)
+    assert "\n" not in str(error.value)
+    (copy / damaged).unlink()
+    if damaged != "stj-fetched.json":
+        with pytest.raises(ModelError, match=rf"{damaged} is missing: delete {re.escape(str(copy))} and run again"):
+            held_model(model)
+    shutil.rmtree(copy)
+    assert held_model(model) == copy
 
 
 def test_a_manifest_that_is_a_directory_is_named(tmp_path: Path) -> None:
