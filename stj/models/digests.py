@@ -65,6 +65,11 @@ def write_fetched(directory: Path, digests: Mapping[str, FileDigest]) -> None:
         write_sealed(Folder.at(directory), _FETCHED, {"files": files})
 
 
+def is_copy(directory: Path) -> bool:
+    """Whether a directory of the cache says what its files must be: a whole copy does."""
+    return (directory / MANIFEST).is_file() or (directory / _FETCHED).is_file()
+
+
 def refuse_damaged(directory: Path, name: str, *, weights: bool, copied: bool = False) -> None:
     """Raises ModelError, which names the file and the remedy, if a file of a model is not what it was written as.
 

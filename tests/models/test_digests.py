@@ -156,6 +156,29 @@ def test_a_copy_of_a_model_without_a_manifest_is_what_was_fetched(
     assert held_model(model) == copy
 
 
+@pytest.mark.parametrize("left", ["nothing", "weights", "a file", "a link to nowhere"])
+def test_what_a_cleaner_of_old_files_has_left_is_no_copy(
+    left: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / "cache")
+    store = Folder.at(bucket) / f"cleaned-{left[:3]}"
+    for name, content in FILES.items():
+        store.write(name, content)
+    copy = held_model(ModelConfig(path=store.uri))
+    for file in copy.iterdir():
+        if left != "weights" or file.suffix != ".safetensors":
+            file.unlink()
+    if left == "a file":
+        copy.rmdir()
+        copy.touch()
+        copy.with_suffix(".part").touch()
+    elif left == "a link to nowhere":
+        copy.rmdir()
+        copy.symlink_to("/nowhere/model")
+    assert held_model(ModelConfig(path=store.uri)) == copy
+    assert {file.name for file in copy.iterdir()} == {*FILES, "stj-fetched.json"}
+
+
 def test_a_manifest_that_is_a_directory_is_named(tmp_path: Path) -> None:
     model = put(tmp_path)
     (tmp_path / "manifest.json").mkdir()
