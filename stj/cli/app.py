@@ -1,5 +1,6 @@
 """The command itself, and what its verbs share: arguments, options, output."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -126,9 +127,9 @@ def check_directory_of(out: str | None) -> None:
 
 def check_not_read(out: str | None, *inputs: str | None) -> None:
     """Raises ConfigError if `--out` is a file that the command reads, or lies in a directory of which it reads every file."""
-    place = Path(out).resolve() if out else None
+    place = Path(os.path.realpath(out)) if out else None
     for given in filter(None, inputs):
-        if place and Path(given).expanduser().resolve() in (place, place.parent):
+        if place and Path(os.path.realpath(os.path.expanduser(given))) in (place, place.parent):
             raise ConfigError(f"--out {out}: the command reads {given}, and would write over it or into it; name another file")
 
 

@@ -120,7 +120,7 @@ class BenchmarkPhase(Phase):
         """What makes the scores differ from those by the benchmark's own code, as scores.json says, if it is written yet."""
         if not self.artifact.folder.exists(SCORES):
             return []
-        scores = read_scores(self.artifact.folder)["scores"][self.ref.name]
+        scores = read_scores(self.artifact.folder)["scores"].get(self.ref.name, {})
         return list(scores.get("notes", []))
 
     def summary(self) -> str:

@@ -205,7 +205,7 @@ def _read_scores(folder: Folder, model: Artifact) -> Candidate | None:
     """The scores that an earlier start wrote for this candidate, if any."""
     if not folder.exists(_SCORES):
         return None
-    record = read_sealed(folder, _SCORES, f"delete {folder.uri} and run again")
+    record = read_sealed(folder, _SCORES, f"delete {folder.uri} and run again", fields=("fingerprint", "number", "scores"))
     return Candidate(**record) if record.pop("fingerprint") == model.fingerprint else None
 
 

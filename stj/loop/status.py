@@ -85,5 +85,5 @@ def read_run_config(folder: Folder) -> Config:
     """
     if not folder.exists(RUN_CONFIG):
         raise NoArtifact(f"{folder.uri}: no run here (no {RUN_CONFIG}); give a run's directory, or its config file")
-    record = read_sealed(folder, RUN_CONFIG, "give the run's config file instead")
+    record = read_sealed(folder, RUN_CONFIG, "give the run's config file instead", fields=("config",))
     return replace(from_plain(record["config"]), run_root=folder.uri)

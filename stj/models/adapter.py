@@ -29,11 +29,11 @@ def read_adapter(text: bytes, model: ModelConfig) -> Adapter:
     try:
         settings = json.loads(text)
         kind, base, rank = settings["peft_type"], settings["base_model_name_or_path"], settings["r"]
-    except (ValueError, TypeError, KeyError, AttributeError):
+        ranks = [rank, *(settings.get("rank_pattern") or {}).values()]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ModelError(
             f"model {model.path}: its {ADAPTER_CONFIG} does not name peft_type, base_model_name_or_path and r. Save it again"
         ) from None
-    ranks = [rank, *(settings.get("rank_pattern") or {}).values()]
     if kind != "LORA" or not all(isinstance(rank, int) and 1 <= rank <= MOST_RANK for rank in ranks):
         raise ModelError(
             f"model {model.path}: its {ADAPTER_CONFIG} has peft_type={kind} and ranks {ranks}, and vLLM loads LORA with ranks "

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stj.storage.artifacts import MANIFEST
+from stj.storage.folder import explain_write_failure
 from stj.storage.holds import hold, unheld
 from stj.text import gigabytes
 
@@ -113,7 +114,7 @@ def files_by_digest(cache: Path) -> dict[str, Path]:
     """The files of models that this machine holds, by their SHA-256, as far as it is known."""
     files = {file.name: file for file in cache.glob(f"{_EXPORTED}*/*") if file.parent.suffix != ".part"}
     for manifest in (path for path in cache.glob(f"*/{MANIFEST}") if path.parent.suffix != ".part"):
-        with suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
+        with suppress(OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
             for name, facts in json.loads(manifest.read_bytes())["model"]["files"].items():
                 files.setdefault(facts["sha256"], manifest.parent / name)
     return files
@@ -121,10 +122,15 @@ def files_by_digest(cache: Path) -> dict[str, Path]:
 
 @contextmanager
 def locked_copy(copy: Path, model: str, *, held: bool) -> Iterator[None]:
-    """Locks a copy while it is fetched; `held` has this process hold it afterwards. Counts as a use."""
+    """Locks a copy while it is fetched; `held` has this process hold it afterwards. Counts as a use.
+
+    Raises StjError if the lock cannot be opened, as one of another user.
+    """
     lock = copy.with_suffix(".lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a+", encoding="utf-8") as stream:
+    with explain_write_failure(str(lock)):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        stream = lock.open("a")
+    with stream:
         fcntl.flock(stream, fcntl.LOCK_EX)  # the system releases the lock if its holder dies
         if _lines(lock)[:1] != [model]:
             lock.write_text(f"{model}\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """Whether a model's files on this machine are what they were written as, by the hashes that came with them.
 
-    a model that `stj` wrote or fetched    the SHA-256 sums in its manifest.json
+    a model that `stj` wrote or fetched    the SHA-256 sums in its manifest.json, or else those of the fetch in stj-fetched.json
     the hub's cache                        the name of a blob: its SHA-256, or the SHA-1 of a file that holds no weights
     `hf download --local-dir`              the same hashes, in .cache/huggingface/download beside the files
     any other directory                    nothing: a run compares its files with those that it began with
@@ -10,9 +10,11 @@ Weights are read once on a machine, and again when they have changed (stj/storag
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -24,9 +26,10 @@ from stj.storage.artifacts import MANIFEST
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, explain_read_failure
 from stj.storage.known_digests import known_digests
-from stj.storage.sealed import read_sealed
+from stj.storage.sealed import read_sealed, write_sealed
 
 _SHA256, _SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
+_FETCHED = "stj-fetched.json"
 _DOWNLOADED = ".cache/huggingface/download"
 _MAKE_AGAIN = "copy or make the model again"
 _OURS_OR_NOT = f"{_MAKE_AGAIN}, or delete this file if another program wrote it"
@@ -53,19 +56,32 @@ def written_digests(folder: Folder, name: str) -> dict[str, FileDigest]:
         raise ModelError(f"model {name}: {error}") from None
 
 
+def write_fetched(directory: Path, digests: Mapping[str, FileDigest]) -> None:
+    """Writes down what was fetched from a store, for a model without a manifest: nothing else says what its files must be."""
+    files = {file: asdict(digest) for file, digest in digests.items()}
+    if not written_digests(Folder.at(directory), str(directory)):
+        write_sealed(Folder.at(directory), _FETCHED, {"files": files})
+
+
+def is_copy(directory: Path) -> bool:
+    """Whether a directory of the cache says what its files must be: a whole copy does."""
+    return (directory / MANIFEST).is_file() or (directory / _FETCHED).is_file()
+
+
 def refuse_damaged(directory: Path, name: str, *, weights: bool, copied: bool = False) -> None:
     """Raises ModelError, which names the file and the remedy, if a file of a model is not what it was written as.
 
     `name` is the model's name in errors. Without `weights`, only the small files beside them are read. `copied` models lie in
     the cache of this machine.
     """
-    digests = written_digests(Folder.at(directory), name)
+    _refuse_lost_links(directory, name, weights=weights)
+    digests = written_digests(Folder.at(directory), name) or (_fetched_digests(directory, name) if copied else {})
     hashes = {file: digest.sha256 for file, digest in digests.items()} or dict(_hashes_of_hub(directory))
     wanted = sorted(file for file in hashes if weights or not fnmatch(file, WEIGHTS))
-    remedy = f"delete {directory} and run again: it is fetched again" if copied else _MAKE_AGAIN if digests else ""
+    remedy = _fetch_again(directory) if copied else _MAKE_AGAIN if digests else ""
     for file in wanted:
         if not (directory / file).exists():
-            raise ModelError(f"model {name}: {directory / file} is missing: {remedy or 'fetch it again'}")
+            raise ModelError(f"model {name}: {directory / file} is missing: {remedy or _hub_remedy(directory, file)}")
     with explain_read_failure(str(directory)):
         large = [file for file in wanted if _SHA256.fullmatch(hashes[file])]
         found = dict(zip(large, known_digests([(directory / file).resolve() for file in large]), strict=True))
@@ -93,9 +109,25 @@ def refuse_other_weights(model: ModelConfig, identity: str) -> None:
         )
 
 
+def _fetched_digests(directory: Path, name: str) -> dict[str, FileDigest]:
+    """The digests that `write_fetched` wrote. Raises ModelError if they are damaged."""
+    folder = Folder.at(directory)
+    try:
+        record = read_sealed(folder, _FETCHED, _fetch_again(directory), fields=("files",)) if folder.exists(_FETCHED) else {}
+    except StjError as error:
+        raise ModelError(f"model {name}: {error}") from None
+    return {file: FileDigest(**facts) for file, facts in record.get("files", {}).items()}
+
+
+def _fetch_again(directory: Path) -> str:
+    return f"delete {directory} and run again: it is fetched again"
+
+
 def _hashes_of_hub(directory: Path) -> Iterator[tuple[str, str]]:
-    """The hashes of loaded files that the hub's client knows."""
-    for file in loaded_files(Folder.at(directory)):
+    """The hashes of loaded files that the hub's client knows. Weights may be gone: others, which are loaded, may be there."""
+    noted = {note.name.removesuffix(".metadata") for note in (directory / _DOWNLOADED).glob("*.metadata")}
+    beside_weights = {file for file in noted if not fnmatch(file, WEIGHTS)}
+    for file in loaded_files(Folder.at(directory), beside_weights):
         blob = (directory / file).resolve()
         beside = _note(directory, file)
         if blob.parent.name == "blobs":
@@ -108,6 +140,17 @@ def _hashes_of_hub(directory: Path) -> Iterator[tuple[str, str]]:
             yield file, known
 
 
+def _refuse_lost_links(directory: Path, name: str, *, weights: bool) -> None:
+    """Raises ModelError if a file that is loaded is a link to nowhere, as in a half copied cache: no library would miss it."""
+    lost = [path.name for path in directory.iterdir() if path.is_symlink() and not path.exists()]
+    for file in loaded_files(Folder.at(directory), lost) if lost else ():
+        if file in lost and (weights or not fnmatch(file, WEIGHTS)):
+            raise ModelError(
+                f"model {name}: {directory / file} is a link to {os.readlink(directory / file)}, where nothing is: fetch the "
+                "model again, or copy it with the files that its links lead to (cp -L)"
+            )
+
+
 def _note(directory: Path, file: str) -> Path:
     """Where `hf download --local-dir` notes a file's revision, its hash and the time."""
     return directory / _DOWNLOADED / f"{file}.metadata"
@@ -116,7 +159,8 @@ def _note(directory: Path, file: str) -> Path:
 def _hub_remedy(directory: Path, file: str) -> str:
     if (directory / file).is_symlink():
         return "delete it and the file that it links to, and run again: it is fetched again"
-    return f"download it again with `hf download`; or, if you have edited it, delete {_note(directory, file)} and run again"
+    note = _note(directory, file)
+    return f"download it again with `hf download`; or, if you have edited or deleted it, delete {note} and run again"
 
 
 def _sha1_hashes(content: bytes) -> set[str]:

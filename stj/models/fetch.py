@@ -28,7 +28,7 @@ from stj.models.copies import (
     model_copies,
     recorded_snapshot,
 )
-from stj.models.digests import refuse_damaged, written_digests
+from stj.models.digests import is_copy, refuse_damaged, write_fetched, written_digests
 from stj.models.hub import WEIGHTS, from_hub, hub_is_offline, hub_size, hub_snapshots, is_hub_id
 from stj.models.locate import adapter_of, content_digest, model_folder
 from stj.storage.artifacts import MANIFEST
@@ -139,7 +139,7 @@ def weights_here(model: str) -> int:
     files = {file for copy in model_copies(_CACHE) if copy.model == model for file in copy.files}
     if is_hub_id(model):
         files |= set(hub_snapshots(model).glob(f"*/{WEIGHTS}"))
-    return sum(file.stat().st_size for file in {file.resolve() for file in files} if file.exists())
+    return sum(file.stat().st_size for file in {file.resolve() for file in files if file.exists()})
 
 
 def removable_here(place: Path, spared: Collection[str]) -> int:
@@ -218,18 +218,28 @@ def _cached_copy(folder: Folder, *, weights: bool, held: bool = False) -> Path:
             "that can be"
         )
     with locked_copy(target, folder.uri, held=held):
-        if not target.exists():
+        if not is_copy(target):
             temporary = target.with_suffix(".part")
-            shutil.rmtree(temporary, ignore_errors=True)  # left by an earlier try that was killed
+            _clear(temporary)  # left by an earlier try that was killed
             try:
                 digests = _fetch(folder, temporary, weights=weights)
+                write_fetched(temporary, digests)
             except StjError:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
+            _clear(target)  # what a cleaner of old files has left
             temporary.rename(target)
             for name, digest in digests.items():
                 remember_digest(target / name, digest)
     return target
+
+
+def _clear(place: Path) -> None:
+    """Deletes whatever lies there."""
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
 
 
 def _is_writable(directory: Path) -> bool:

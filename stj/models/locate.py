@@ -5,7 +5,7 @@ A model may be an adapter (stj/models/adapter.py). Then the facts about its laye
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
 from typing import Any
@@ -51,13 +51,15 @@ def model_identity(model: ModelConfig) -> str:
     return f"{files} on {model_identity(adapter.base)}" if adapter else files
 
 
-def loaded_files(folder: Folder) -> list[str]:
+def loaded_files(folder: Folder, missing: Collection[str] = ()) -> list[str]:
     """Names of the files in a model's directory that an engine or a training reads, sorted: a README is none of them.
+
+    `missing` names files that should be there too.
 
     Where an index names the shards of the weights, other weights beside them are not read. Weights of other formats count only
     if there are no safetensors.
     """
-    names = folder.names()
+    names = sorted({*folder.names(), *missing})
     beside = [name for name in names if any(fnmatch(name, pattern) for pattern in _READ_BESIDE)]
     weights = _indexed_shards(folder, names) or [name for name in names if fnmatch(name, WEIGHTS)]
     weights = weights or [name for name in names if name.endswith(_OLD_WEIGHTS)]

@@ -23,8 +23,8 @@ def removal_note(folder: Folder) -> str | None:
     if not folder.exists(REMOVED) or any(folder.exists(name) for name in _SHOWS_A_MODEL):
         return None
     try:
-        return str(read_sealed(folder, REMOVED, "")["why"])
-    except (ArtifactError, KeyError):
+        return str(read_sealed(folder, REMOVED, "", fields=("why",))["why"])
+    except ArtifactError:
         return f"its {REMOVED} is damaged and does not say why"
 
 

@@ -70,7 +70,7 @@ def _eos(file: Path) -> set[int]:
     try:
         record = json.loads(file.read_bytes())
         ids = _named_ids(record) or _named_ids(record.get("text_config") or {})
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise ModelError(f"model {file.parent}: its {file.name} is not a JSON object; save the model again") from None
     if not all(type(number) is int for number in ids):
         raise ModelError(f"model {file.parent}: {file.name}: eos_token_id={ids} must be token ids")
@@ -87,5 +87,5 @@ def _has_template(directory: Path) -> bool:
         return True
     try:
         return bool(json.loads((directory / "tokenizer_config.json").read_bytes()).get("chat_template"))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False

@@ -12,6 +12,7 @@ from stj.storage.sealed import read_sealed, write_sealed
 log = logging.getLogger(__name__)
 
 LEDGER = "ledger.json"
+_FIELDS = ("starts", "engine_seconds", "usage")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ def read_ledger(folder: Folder) -> Ledger:
     if not folder.exists(LEDGER):
         return Ledger()
     try:
-        record = read_sealed(folder, LEDGER, "what earlier starts of this pass cost is not counted")
+        record = read_sealed(folder, LEDGER, "what earlier starts of this pass cost is not counted", fields=_FIELDS)
     except ArtifactError as error:
         log.warning("%s", error)
         return Ledger()

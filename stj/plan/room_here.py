@@ -80,7 +80,7 @@ class MachineRoom:
         disks: dict[int, Path] = {}
         parts: dict[Path, list[DiskPart]] = defaultdict(list)
         for part in phase.parts:
-            directory = existing(places[part.place].resolve())  # a link may lead to a disk that is not there
+            directory = existing(Path(os.path.realpath(places[part.place])))  # a link may lead to a disk that is not there
             disk = disks.setdefault(directory.stat().st_dev, directory)
             if (left := part.size - weights_here(part.what)) > 0:
                 parts[disk].append(DiskPart(what=part.what, place=part.place, size=left))

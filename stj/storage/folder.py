@@ -234,8 +234,7 @@ class Folder:
     def _listing(self) -> list[fs.FileInfo]:
         selector = fs.FileSelector(self.path, allow_not_found=True)
         with explain_read_failure(self.uri):
-            infos: list[fs.FileInfo] = self.filesystem.get_file_info(selector)
-            return infos
+            return [info for info in self.filesystem.get_file_info(selector) if _has_text_name(info)]
 
     def _files(self) -> list[fs.FileInfo]:
         return [info for info in self._listing() if info.type == fs.FileType.File]
@@ -244,6 +243,15 @@ class Folder:
         """The URI without its options, and the options: `s3://bucket/run`, `?region=eu-west-1`."""
         location, mark, options = self.uri.partition("?") if self.local is None else (self.uri, "", "")
         return location.rstrip("/"), mark + options
+
+
+def _has_text_name(info: fs.FileInfo) -> bool:
+    """Whether a name is UTF-8, as all names are that stj writes and reads: Arrow cannot give others."""
+    try:
+        _ = info.base_name
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def json_bytes(record: Any) -> bytes:

@@ -18,7 +18,7 @@ _WITHOUT_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 def hold(file: Path) -> None:
     """Holds a file until this process ends. Does nothing if the file does not exist, or if its disk has no locks."""
-    with suppress(FileNotFoundError, PermissionError):
+    with suppress(FileNotFoundError, PermissionError, IsADirectoryError):
         status = file.stat()
         _held(file, status.st_dev, status.st_ino)
 

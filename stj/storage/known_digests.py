@@ -82,7 +82,7 @@ def _of_this_machine(path: Path, state: list[int]) -> FileDigest:
 
 def _remembered(path: Path) -> FileDigest | None:
     with suppress(StjError):
-        record = read_sealed(Folder.at(_place()), f"{_name(path)}.json", "")
+        record = read_sealed(Folder.at(_place()), f"{_name(path)}.json", "", fields=("state", "digest"))
         if record["state"] == _state(path):
             return FileDigest(**record["digest"])
     return None

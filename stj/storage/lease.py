@@ -62,15 +62,15 @@ def _has_locks(folder: Folder, directory: Path) -> bool:
 
 @contextmanager
 def _locked(folder: Folder, directory: Path, driver: str) -> Iterator[None]:
-    with (directory / _LOCK_FILE).open("a+", encoding="utf-8") as file:
+    with (directory / _LOCK_FILE).open("ab+", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise _busy(folder, file.read()) from None
+            raise _busy(folder, _text(file.read())) from None
         with explain_write_failure(folder.uri):
             file.truncate(0)
-            os.write(file.fileno(), driver.encode())  # not by the file's buffer, which a full disk would fail again at its end
+            file.write(driver.encode())
         yield
 
 
@@ -156,10 +156,16 @@ def _turns(folder: Folder) -> list[int]:
 def _last(folder: Folder) -> tuple[int, str]:
     """The last turn and its driver's sign, which is empty if that driver has ended; turn 0 if no driver was here yet."""
     turns = _turns(folder)
-    return (turns[-1], folder.read(_SIGN_FILE.format(turns[-1])).decode()) if turns else (0, "")
+    return (turns[-1], _text(folder.read(_SIGN_FILE.format(turns[-1])))) if turns else (0, "")
+
+
+def _text(content: bytes) -> str:
+    """What a driver wrote of itself; a damaged sign is one all the same."""
+    return content.decode(errors="replace")
 
 
 def _busy(folder: Folder, other: str) -> ArtifactError:
+    name = other or "its lock names none"
     return ArtifactError(
-        f"{folder.uri}: another driver is at work there ({other}). Wait for it, stop it, or choose another run_root"
+        f"{folder.uri}: another driver is at work there ({name}). Wait for it, stop it, or choose another run_root"
     )

@@ -7,7 +7,7 @@ The hash is that of all other fields as JSON with sorted keys: a record may be i
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from stj.errors import ArtifactError
@@ -29,11 +29,11 @@ def sealed_bytes(record: Mapping[str, Any]) -> bytes:
     return json_bytes({**whole, _DIGEST: _digest(whole)})
 
 
-def read_sealed(folder: Folder, name: str, remedy: str, if_older: str = "") -> dict[str, Any]:
+def read_sealed(folder: Folder, name: str, remedy: str, if_older: str = "", *, fields: Collection[str] = ()) -> dict[str, Any]:
     """The record that `write_sealed` wrote, without format and hash.
 
-    Raises ArtifactError, with the remedy, if it is damaged or of an older version, which may have a remedy of its own; and
-    StjError if it cannot be read.
+    Raises ArtifactError, with the remedy, if it is damaged, lacks one of the fields as a record of another kind does, or is of
+    an older version, which may have a remedy of its own; and StjError if it cannot be read.
     """
     where = (folder / name).uri
     try:
@@ -52,6 +52,8 @@ def read_sealed(folder: Folder, name: str, remedy: str, if_older: str = "") -> d
         raise ArtifactError(f"{where}: an older stj wrote it, without the hashes that show damage; {if_older or remedy}")
     if record.pop(_DIGEST, None) != _digest(record) or record.pop("format", None) != FORMAT:
         raise ArtifactError(f"{where}: damaged: its content does not have the SHA-256 that it names; {remedy}")
+    if lacking := [field for field in fields if field not in record]:
+        raise ArtifactError(f"{where}: no {name} that stj writes: it has no '{lacking[0]}'; {remedy}")
     return record
 
 

@@ -38,6 +38,9 @@ class Checkpoint:
         return tag_of(self.step)
 
 
+_FIELDS = ("fingerprint", "step", "epoch", "samples", "world_size", "files")
+
+
 def tag_of(step: int) -> str:
     """Name of a checkpoint's directory."""
     return f"step_{step:08d}"
@@ -50,7 +53,7 @@ def committed(folder: Folder, fingerprint: str) -> list[Checkpoint]:
         if not (folder / tag).exists(MANIFEST):
             continue
         try:
-            checkpoint = Checkpoint(**read_sealed(folder / tag, MANIFEST, "this checkpoint is skipped"))
+            checkpoint = Checkpoint(**read_sealed(folder / tag, MANIFEST, "this checkpoint is skipped", fields=_FIELDS))
         except ArtifactError as error:
             log.warning("%s", error)
             continue

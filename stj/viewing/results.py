@@ -89,12 +89,12 @@ def _judged(results: pa.Table, pairs: pa.Table | None, file: Path) -> pa.Table:
     columns = {field.name: pa.nulls(size, field.type) for field in ROW_SCHEMA}
     columns["turns"] = pa.array([[]] * size, ROW_SCHEMA.field("turns").type)
     known, second = pc.is_valid(results["winner"]), pc.equal(results["winner"], "B")
-    if pairs is not None:
-        shown = pairs.take(_places(results, pairs, file))
-        columns |= {name: shown[name] for name in ("turns", "pair", "dropped")}
-        second = shown["second"]
-    elif pc.any(known).as_py():
+    if pc.any(known).as_py():
         columns["pair"] = _no_texts(known)
+    if pairs is not None:  # it may lack some of them
+        shown = pairs.take(_places(results, pairs, file))
+        columns |= {name: pc.coalesce(shown[name], columns[name]) for name in ("turns", "pair", "dropped")}
+        second = pc.coalesce(shown["second"], second)
     columns |= {
         "id": results["id"],
         "position": pa.array(np.arange(size)),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.config import ModelConfig
-from stj.errors import StorageFailed
+from stj.errors import StjError, StorageFailed
 from stj.models.copies import (
     exported_shards,
     files_by_digest,
@@ -275,3 +275,12 @@ def test_a_home_that_cannot_be_written_is_no_reason_not_to_load(
     (tmp_path / "file").touch()
     monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / "file/cache")
     assert held_model(ModelConfig(path="org/model")) == hub_in_cache.snapshots / "c1"
+
+
+def test_a_lock_that_cannot_be_opened_is_one_line(cache: Path) -> None:
+    (cache / "model.lock").mkdir()
+    with (
+        pytest.raises(StjError, match=r"model.lock: cannot write: Is a directory"),
+        locked_copy(cache / "model", "s3://bucket/model", held=False),
+    ):
+        pass

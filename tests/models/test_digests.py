@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -97,6 +98,94 @@ def test_a_file_of_the_manifest_that_is_not_there_is_named(tmp_path: Path) -> No
         local_model(model)
 
 
+@pytest.mark.parametrize("gone", ["tokenizer.json", "model.safetensors"])
+def test_a_link_to_nowhere_is_named(gone: str, tmp_path: Path) -> None:
+    """A half copied cache: libraries read what is there, and take defaults for the rest."""
+    model = in_the_hubs_cache(tmp_path)
+    (Path(model.path) / "README.md").resolve().unlink()
+    (Path(model.path) / gone).resolve().unlink()
+    with pytest.raises(ModelError, match=rf"{gone} is a link to \S+, where nothing is: fetch the model again, or copy it"):
+        held_model(model)
+    if gone == "model.safetensors":
+        assert local_model(model, weights=False) == Path(model.path)
+
+
+def test_links_to_nowhere_that_nobody_loads_are_no_obstacle(tmp_path: Path) -> None:
+    model = in_the_hubs_cache(tmp_path)
+    (Path(model.path) / "README.md").resolve().unlink()
+    (Path(model.path) / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model.safetensors"}}')
+    (Path(model.path) / "consolidated.safetensors").symlink_to("gone")
+    assert held_model(model) == Path(model.path)
+
+
+def test_a_downloaded_file_that_is_gone_is_named_unless_it_holds_weights(tmp_path: Path) -> None:
+    model = downloaded(tmp_path)
+    (tmp_path / "model/model.safetensors").rename(tmp_path / "model/other.safetensors")
+    assert held_model(model) == Path(model.path)
+    (tmp_path / "model/tokenizer.json").unlink()
+    with pytest.raises(
+        ModelError, match=r"tokenizer.json is missing: download it again .*, delete (\S+) and run again"
+    ) as error:
+        local_model(model, weights=False)
+    Path(str(error.value).rpartition("delete ")[2].split()[0]).unlink()
+    assert local_model(model) == Path(model.path)
+
+
+@pytest.mark.parametrize("damaged", ["config.json", "model.safetensors", "stj-fetched.json"])
+def test_a_copy_of_a_model_without_a_manifest_is_what_was_fetched(
+    damaged: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / "cache")
+    store = Folder.at(bucket) / f"plain-{damaged}"
+    for name, content in FILES.items():
+        store.write(name, content)
+    model = ModelConfig(path=store.uri)
+    copy = held_model(model)
+    assert held_model(model) == copy
+    written = bytearray((copy / damaged).read_bytes())
+    written[len(written) // 2] ^= 1
+    (copy / damaged).write_bytes(written)
+    with pytest.raises(ModelError, match=rf"{damaged}.* damaged.* delete {re.escape(str(copy))} and run again") as error:
+        held_model(model)
+    assert "\n" not in str(error.value)
+    (copy / damaged).unlink()
+    if damaged != "stj-fetched.json":
+        with pytest.raises(ModelError, match=rf"{damaged} is missing: delete {re.escape(str(copy))} and run again"):
+            held_model(model)
+    shutil.rmtree(copy)
+    assert held_model(model) == copy
+
+
+@pytest.mark.parametrize("left", ["nothing", "weights", "a file", "a link to nowhere"])
+def test_what_a_cleaner_of_old_files_has_left_is_no_copy(
+    left: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stj.models.fetch._CACHE", tmp_path / "cache")
+    store = Folder.at(bucket) / f"cleaned-{left[:3]}"
+    for name, content in FILES.items():
+        store.write(name, content)
+    copy = held_model(ModelConfig(path=store.uri))
+    for file in copy.iterdir():
+        if left != "weights" or file.suffix != ".safetensors":
+            file.unlink()
+    if left == "a file":
+        copy.rmdir()
+        copy.touch()
+        copy.with_suffix(".part").touch()
+    elif left == "a link to nowhere":
+        copy.rmdir()
+        copy.symlink_to("/nowhere/model")
+    assert held_model(ModelConfig(path=store.uri)) == copy
+    assert {file.name for file in copy.iterdir()} == {*FILES, "stj-fetched.json"}
+
+
+def test_a_manifest_that_is_a_directory_is_named(tmp_path: Path) -> None:
+    model = put(tmp_path)
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(ModelError, match=r"manifest.json: cannot be read: .* a directory"):
+        held_model(model)
+
+
 def test_files_that_nobody_loads_may_change(tmp_path: Path) -> None:
     for made in (by_stj, downloaded):
         model = made(tmp_path / made.__name__)
@@ -115,7 +204,7 @@ def test_the_remedy_is_one_that_works(tmp_path: Path) -> None:
     """`stj` fetches what the hub's cache holds, and nothing else; an edited file can be kept."""
     remedies = {
         in_the_hubs_cache: "delete it and the file that it links to",
-        downloaded: r"download it again with `hf download`; or, if you have edited it, delete (?P<note>\S+) and run again",
+        downloaded: r"download it again with `hf download`; or, if you have edited or .*, delete (?P<note>\S+) and run again",
         by_stj: "copy or make the model again",
     }
     for made, remedy in remedies.items():

@@ -175,11 +175,18 @@ def test_an_adapter_that_no_engine_could_load(settings: dict[str, object], messa
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '"x"', '{"peft_type": "LORA"}'])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '"x"', '{"peft_type": "LORA"}', "[" * 100_000])
 def test_a_damaged_adapter_config(text: str, tmp_path: Path) -> None:
     (tmp_path / ADAPTER_CONFIG).write_text(text)
     with pytest.raises(ModelError, match="does not name peft_type, base_model_name_or_path and r"):
         model_identity(ModelConfig(path=str(tmp_path)))
+
+
+@pytest.mark.parametrize("pattern", ["x", [8], 1.5, True])
+def test_ranks_that_are_no_pattern(pattern: object, tmp_path: Path) -> None:
+    model = adapter(tmp_path / "adapter", whole(tmp_path / "base"), rank_pattern=pattern)
+    with pytest.raises(ModelError, match="does not name peft_type, base_model_name_or_path and r"):
+        model_identity(model)
 
 
 def test_an_adapter_without_its_weights_is_refused(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_ends_of_an_answer_are_found_where_they_are_named(
     assert stop_ids(tokenizer, tmp_path) == expected
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"eos_token_id": "</s>"}', '{"eos_token_id": [true]}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"eos_token_id": "</s>"}', '{"eos_token_id": [true]}', "[" * 100_000])
 def test_damaged_settings_are_one_line(content: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ModelError, match=r"config\.json"):

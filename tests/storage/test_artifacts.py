@@ -38,6 +38,17 @@ def test_a_step_is_absent_then_partial_then_done(tmp_path: Path) -> None:
     assert not artifact.begin()
 
 
+def test_a_file_whose_name_is_not_utf8_is_no_obstacle(tmp_path: Path) -> None:
+    artifact = artifact_at(tmp_path)
+    artifact.begin()
+    part = artifact.write_part("part", rows_to_table([make_row(0)]))
+    (tmp_path / os.fsdecode(b"\xff.parquet")).touch()
+    assert artifact.parts() == [part]
+    artifact.begin()
+    artifact.finish()
+    assert [record["position"] for record in artifact.records()] == [0]
+
+
 def test_another_key_is_refused_by_the_field_that_differs(tmp_path: Path) -> None:
     artifact = artifact_at(tmp_path / "a", judge={"samples": 15, "keep": "correct"})
     artifact.begin()

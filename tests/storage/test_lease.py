@@ -1,6 +1,7 @@
 """One driver a directory, on a disk and on S3: a second driver is refused; it takes over from a dead one."""
 
 import ast
+import fcntl
 import inspect
 import signal
 import subprocess
@@ -43,6 +44,26 @@ def test_a_second_driver_is_refused_unless_the_first_was_killed(tmp_path: Path) 
         pass
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\0"])
+def test_a_damaged_lock_is_one_line_while_it_is_held_and_nothing_afterwards(content: bytes, tmp_path: Path) -> None:
+    lock = tmp_path / "driver.lock"
+    lock.write_bytes(content)
+    with lock.open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ArtifactError, match=r"another driver is at work there \(.+\)"), sole_driver(Folder.at(tmp_path)):
+            pass
+    with sole_driver(Folder.at(tmp_path)):
+        assert lock.read_text().startswith("process ")
+
+
+def test_a_full_disk_is_one_line(small_disk: Path) -> None:
+    (small_disk / "driver.lock").touch()
+    with suppress(OSError):
+        (small_disk / "data").write_bytes(bytes(1 << 21))
+    with pytest.raises(StorageFailed, match=r"cannot write: No space left on device"), sole_driver(Folder.at(small_disk)):
+        pass
+
+
 def test_a_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StjError, match=r"cannot write: .*check the free space"), sole_driver(Folder.at(tmp_path / "file")):
@@ -76,6 +97,14 @@ def test_a_disk_without_locks_is_treated_as_an_object_store(
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "_BEAT_S", 0.2)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_damaged_sign_of_life_is_that_of_a_dead_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_has_locks", lambda *_: False)
+    (tmp_path / "driver-000007.lock").write_bytes(b"\xff\xfe\0")
+    with sole_driver(Folder.at(tmp_path)):
+        assert (tmp_path / "driver-000008.lock").read_text().startswith("process ")
 
 
 @pytest.mark.usefixtures("quick")

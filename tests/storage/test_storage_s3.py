@@ -110,7 +110,7 @@ def test_a_model_is_fetched_once_by_the_processes_of_a_machine(
     for thread in threads:
         thread.join()
     assert fetched == [fetched[0]] * 4
-    assert sorted(path.name for path in fetched[0].iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in fetched[0].iterdir()) == ["config.json", "model.safetensors", "stj-fetched.json"]
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == [fetched[0]]
 
 

@@ -115,3 +115,9 @@ def test_the_verb_serves_until_it_is_stopped(run: Path) -> None:
 def test_a_wrong_word_is_one_line(run: Path, words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["view", *(word.format(run=run) for word in words)]) in (1, 2)
     assert line in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_link_to_itself_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.jsonl").symlink_to("r.jsonl")
+    assert main(["view", str(tmp_path / "r.jsonl"), "--out", str(tmp_path / "page.html")]) in (1, 2)
+    assert str(tmp_path / "r.jsonl") in capsys.readouterr().err

@@ -100,3 +100,11 @@ def test_pairs_of_another_file_are_refused(tmp_path: Path) -> None:
     file = written(tmp_path / "r.jsonl", [result("9", vote("A", "A"))])
     with pytest.raises(SourceError, match="none of its ids"):
         sources_of(file, written(tmp_path / "pairs.jsonl", list(PAIRS)))
+
+
+def test_pairs_that_a_file_lacks_are_shown_without_texts(tmp_path: Path) -> None:
+    rows = [result(row_id, vote("A", "B"), winner="B") for row_id in ("1", "7")]
+    [source] = sources_of(written(tmp_path / "r.jsonl", rows), written(tmp_path / "pairs.jsonl", list(PAIRS)))
+    known, unknown = source.row(0), source.row(1)
+    assert (known.instruction, known.pair and known.pair.chosen, known.judgments[0].correct) == ("Which?", "three", True)
+    assert (unknown.turns, unknown.pair and unknown.pair.chosen, unknown.judgments[0].correct) == ((), "", True)

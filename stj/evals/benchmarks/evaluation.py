@@ -35,7 +35,8 @@ def read_evaluation(location: str) -> tuple[Artifact, dict[str, Any]]:
 
 def read_scores(folder: Folder) -> dict[str, Any]:
     """The content of scores.json. Raises ArtifactError if it is damaged."""
-    return read_sealed(folder, SCORES, "delete it and run the same command again, which writes it from the judgments")
+    remedy = "delete it and run the same command again, which writes it from the judgments"
+    return read_sealed(folder, SCORES, remedy, fields=("benchmarks", "votes", "parser", "scores"))
 
 
 def judged_examples(
