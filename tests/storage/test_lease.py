@@ -70,7 +70,7 @@ def test_a_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         pass
 
 
-def test_a_full_disk_is_one_line(small_disk: Path) -> None:
+def test_a_directory_on_a_full_disk_is_one_line(small_disk: Path) -> None:
     with (small_disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
         while ballast.write(b"x" * 4096):
             pass
