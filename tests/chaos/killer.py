@@ -165,7 +165,7 @@ class Killer:
         if not victims:
             return False, f"no {fault.kind} lived"
         victim = _chosen(victims, fault)
-        return kill([victim]), victim.title[:60]
+        return kill([victim]), victim.title.replace(sys.executable, "python")[:60]
 
     def _strike_machine(self, fault: Fault) -> tuple[bool, str]:
         going = [node for _, node, _ in self._going]
