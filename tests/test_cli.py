@@ -370,7 +370,10 @@ def test_a_closed_terminal_stops_a_verb_as_sigterm_does() -> None:
     )
     screen, terminal = pty.openpty()
     options = {"stdin": terminal, "stdout": terminal, "stderr": terminal, "start_new_session": True}
-    opened = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    opened = (
+        "import fcntl, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup\n"
+    )
     with running([sys.executable, "-c", opened + program], **options) as process:
         os.close(terminal)
         assert b"ready" in os.read(screen, 100)
