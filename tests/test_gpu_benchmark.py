@@ -474,7 +474,7 @@ def tiny(out: Path, *parts: str) -> dict[str, Any]:
     return dict(result)
 
 
-@pytest.mark.engine
+@pytest.mark.long
 def test_a_tiny_training_is_measured_and_an_engine_loads_what_it_exports(tmp_path: Path) -> None:
     raw = tiny(tmp_path, "full_8b", "load")["raw"]
     assert raw["full_8b"]["mfu"] > 0

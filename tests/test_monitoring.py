@@ -247,10 +247,11 @@ def test_labels_name_the_run_its_phases_and_the_states(exported: Exported) -> No
     def values(name: str, label: str) -> set[str]:
         return {labels[label] for labels in exported[name][1]}
 
-    assert values("ray_stj_run_phase", "phase") == {"pairs", "iteration_1/examples", "iteration_1/model", "heldout_1"}
+    late = {"heldout_1"}  # the last pass may be over before Ray shows it
+    phases = values("ray_stj_run_phase", "phase")
+    assert phases | late == {"pairs", "iteration_1/examples", "iteration_1/model", *late}
     assert values("ray_stj_pass_rows", "state") == {"done", "failed", "dropped", "in_flight", "total"}
-    passes = values("ray_stj_pass_rows", "pass")
-    assert {"pairs"} <= passes <= {"pairs", "heldout_1"}, "the last pass may be over before Ray shows it"
+    assert values("ray_stj_pass_rows", "pass") | late == {"pairs", *late}
     assert values("ray_stj_pass_engines", "state") == {"waiting", "starting", "running"}
     assert values("ray_stj_pass_tokens_total", "kind") == {"prompt", "computed", "output"}
     assert values("ray_stj_train_loss", "training") == values("ray_stj_train_restarts", "training") == {"iteration_1"}

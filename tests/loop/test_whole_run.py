@@ -325,7 +325,9 @@ def seen_by_a_user(root: Path, *, with_tables: bool = True) -> Any:
     return states, rows, scores, files, facts, shown
 
 
-REMEDY = re.compile(r"\b(run the same command again|delete|remove|copy it again|restore it)\b")
+REMEDY = re.compile(
+    r"run the same command again|delete |copy it again|(copy or make the model|bring back|give the run's config) "
+)
 
 
 def seen_or_refused(root: Path, *, with_tables: bool) -> Any:

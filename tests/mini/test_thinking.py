@@ -60,7 +60,7 @@ def rows_of(folder: Path) -> list[Row]:
     return [row_from_dict(record) for record in read_artifact(Folder.at(folder)).records()]
 
 
-@pytest.mark.engine
+@pytest.mark.long
 def test_no_pair_holds_a_thought_and_every_judgment_keeps_its_own(finished: Path) -> None:
     """Texts are sampled: a `<think>` within a line is only a word, and a thought may hold either tag."""
     paired = [row for row in rows_of(finished / "pairs") if row.task == TRAINING and row.pair]
@@ -87,7 +87,7 @@ def assert_apart(judgment: Judgment) -> None:
         assert judgment.verdict is None
 
 
-@pytest.mark.engine
+@pytest.mark.long
 def test_the_trained_judge_still_thinks_and_is_measured_behind_its_thoughts(finished: Path) -> None:
     judged = rows_of(finished / "heldout_1")
     judgments = [judgment for row in judged for judgment in row.judgments]
@@ -100,7 +100,7 @@ def test_the_trained_judge_still_thinks_and_is_measured_behind_its_thoughts(fini
     assert sum(judgment.verdict is not None for judgment in judgments) > MOST
 
 
-@pytest.mark.engine
+@pytest.mark.long
 def test_the_examples_hold_what_the_judge_wrote_behind_its_prompt(finished: Path, seed: Path) -> None:
     examples = list(map(example_from_dict, read_artifact(Folder.at(finished / "iteration_1" / "examples")).records()))
     assert examples
