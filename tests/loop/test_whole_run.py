@@ -325,8 +325,8 @@ def seen_by_a_user(root: Path, *, with_tables: bool = True) -> Any:
     return states, rows, scores, files, facts, shown
 
 
-REMEDY = re.compile(r"run the same command again|delete |copy it again|copy or make the model |bring back |give the run's config ")
-    r"run the same command again|delete |copy it again|(copy or make the model|bring back|give the run's config) "
+REMEDY = re.compile(
+    r"run the same command again|delete |copy it again|copy or make the model again|bring back |give the run's config file"
 )
 
 
