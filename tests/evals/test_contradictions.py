@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from stj.evals.contradictions import Contradictions, contradicted, contradiction, last_sentence, preferred
 from stj.verdict import FIVE_WAY, PAIR_OR_TIE, Verdict, parse
+from tests.cpu_time import units
 from tests.viewing.conftest import judged, pair_row
 
 DATA = os.environ.get("STJ_TEST_DATA")
@@ -84,9 +84,7 @@ def test_any_text_has_an_answer(text: str, verdict: str | None) -> None:
     "unit", [" ", "(", "so ", "! ", "a\n", "Assistant A is ", "better, ", "while ", "*", "[[A]] ", "very ly "]
 )
 def test_long_texts_take_little_time(unit: str) -> None:
-    started = time.process_time()  # not the wall's: other processes must not count
-    contradicted(unit * 100_000 + "x", "A")
-    assert time.process_time() - started < 1
+    assert units(lambda: contradicted(unit * 100_000 + "x", "A")) < 20
 
 
 def recorded() -> Iterator[tuple[str, Verdict | None]]:

@@ -37,19 +37,24 @@ def recorded(file: Path, count: int) -> Path:
 
 
 def test_ten_thousand_judgments_in_seconds_without_ray_torch_or_vllm(tmp_path: Path) -> None:
-    """By both parsers, in a fresh process. With the imports it takes about 2 s; the limit is 5 s."""
+    """By all parsers, in a fresh process. With imports about 230 units, 2 s on a core of 2024."""
     file = recorded(tmp_path / "judged.jsonl", 10_000)
     code = (
-        "import sys, time\n"
-        "from stj.cli import main\n"
-        f"assert main(['score', {str(file)!r}, '--benchmark', 'rewardbench', '--json']) == 0\n"
+        "import sys\n"
+        "from tests.cpu_time import units\n"
+        "def score():\n"
+        "    from stj.cli import main\n"
+        f"    assert main(['score', {str(file)!r}, '--benchmark', 'rewardbench', '--json']) == 0\n"
+        "taken = units(score)\n"
         "heavy = {'ray', 'torch', 'vllm', 'datasets', 'transformers'} & set(sys.modules)\n"
-        "print(f'{time.process_time():.2f} {sorted(heavy)}', file=sys.stderr)"
+        "print(f'{taken:.0f} {sorted(heavy)}', file=sys.stderr)"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds, heavy = ran.stderr.split(" ", 1)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    taken, heavy = ran.stderr.split(" ", 1)
     assert heavy.strip() == "[]"
-    assert float(seconds) < 5  # CPU time, so a busy machine does not fail the test.
+    assert float(taken) < 600
     scores = json.loads(ran.stdout)
     assert scores["strict"]["judged"] == 10_000
     overall = scores["strict"]["groups"]["overall"]

@@ -1,6 +1,5 @@
 """A prompt is refused as too long without being tokenized only if no tokenizer could make it fit."""
 
-import time
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -122,8 +121,6 @@ def test_a_text_of_20_mb_is_refused_without_being_tokenized(monkeypatch: pytest.
 
     encode = PlainTokenizer.encode
     monkeypatch.setattr(PlainTokenizer, "encode", lambda self, text: encode(self, text) if len(text) < 1000 else 1 / 0)
-    begin = time.monotonic()
     told = refusals([Turn(role="user", content="word’ " * 4_000_000)])
     assert all(line.startswith("prompt of at least ") for line in told)
     refusals([Turn(role="user", content="?")], "word " * 4_000_000)
-    assert time.monotonic() - begin < 60
