@@ -1,4 +1,4 @@
-"""A rubric: what one response is graded by. The criterion, a scale with a description of each point, and what the judge must see.
+"""A rubric: what one response is graded by, with a description of each point of its scale, and what the judge must see.
 
     name: faithfulness
     criterion: Is every statement of the response supported by the context?
