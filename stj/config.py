@@ -25,7 +25,9 @@ from stj.deepspeed_settings import used_settings
 from stj.errors import ConfigError
 from stj.generate import Sampling
 from stj.prompts.given import is_given, packed
+from stj.prompts.grading import GRADES
 from stj.rows import CATEGORIES
+from stj.rubrics import rubric
 from stj.storage.location import check_location, is_uri
 from stj.verdict import Parser
 
@@ -1099,17 +1101,62 @@ class VoteConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GradeConfig:
+    """How a judge in use grades a response by a rubric."""
+
+    prompt: str = "grade"
+    """The words of a grade: `grade`, or a YAML file with `system` and `user` (stj/prompts/grading.py)."""
+    prompt_format: str | None = None
+    """Only with a file in `prompt`: the style of its scores, by its name in stj/verdict/scales.py."""
+    parser: Parser = "distinct"
+    """How scores are read, as in `judge.parser`."""
+    votes: int = 1
+    """Grades of a response by each rubric, from 1 to 1000: 1 is greedy, more are sampled. Costs grow in proportion."""
+    decoding: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
+    """Sampling if `votes` is above 1. A greedy grade uses only its `max_tokens`."""
+    aggregate: Aggregate = "distribution"
+    """Where the probability of each point comes from. `distribution` takes the mean of the votes' own probabilities, from the
+    log-probabilities of the tokens that write the score. `majority` counts votes; an API may give no log-probabilities."""
+
+    def __post_init__(self) -> None:
+        prompt = packed(self.prompt, self.prompt_format, "grade.prompt", GRADES)
+        if prompt != self.prompt:
+            object.__setattr__(self, "prompt", prompt)  # as frozen dataclasses do in __init__
+            object.__setattr__(self, "prompt_format", None)  # the words hold it
+        number = type(self.votes) is int
+        _check(number and 1 <= self.votes <= 1000, f"grade.votes={self.votes} grades of a response: must be 1 to 1000")
+        _check_option("grade.parser", self.parser, Parser)
+        _check_option("grade.aggregate", self.aggregate, Aggregate)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The settings that decide which grades exist, and how they are read, as JSON values."""
+        asked = self if self.votes > 1 else replace(self, decoding=self.decoding.greedy())
+        key = asdict(asked)
+        del key["prompt_format"], key["prompt"]  # The prompt's hashes stand beside this key.
+        return key
+
+
+@dataclass(frozen=True, kw_only=True)
 class UseConfig:
-    """A judge in use: `stj judge` and `stj serve`."""
+    """A judge in use: `stj judge`, `stj grade` and `stj serve`."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     """The judge. If `max_model_len` exceeds the model's context, the model's context is used."""
     vote: VoteConfig = field(default_factory=VoteConfig)
     """How the judge votes on a pair."""
+    rubric: tuple[str, ...] = ()
+    """Only `stj grade`: the rubrics, each by its name in the library (docs/rubrics.md) or as a file of YAML or JSON. Without
+    any, each row of the file brings its own."""
+    weights: tuple[float, ...] = ()
+    """Only `stj grade`: the weight of each rubric in the total, above 0; `[]` weighs all alike."""
+    grade: GradeConfig = field(default_factory=GradeConfig)
+    """How the judge grades a response."""
     engine: EngineConfig = field(default_factory=installed_engine)
     """The pool of vLLM engines; by default one engine for the device that vLLM was built for."""
     run_root: str | None = None
-    """Only `stj judge`: the directory or URI of the judged rows. `null` is `runs/judge/pairs` for `pairs.jsonl`."""
+    """Only `stj judge` and `stj grade`: the directory or URI of the judged rows. `null` is `runs/judge/pairs` for
+    `pairs.jsonl`, or `runs/grade/answers` for `answers.jsonl`."""
     seed: int = 0
     """Seed of the engine's sampler."""
     ray: RayConfig = field(default_factory=lambda: RayConfig(address="local"))
@@ -1117,7 +1164,21 @@ class UseConfig:
 
     def __post_init__(self) -> None:
         _check(self.run_root != "", "run_root is empty; name a directory or a URI, or leave it out")
+        self._pack_rubrics()
         _check_location("run_root", self.run_root or "")
+
+    def _pack_rubrics(self) -> None:
+        """Replaces the rubrics' names by the rubrics themselves, so that they travel with the settings."""
+        rubrics = [rubric(word, "rubric") for word in self.rubric]
+        names = [one.name for one in rubrics]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        _check(twice is None, f"rubric={twice}: two rubrics have this name; a result is told by it, so rename one")
+        _check(
+            not self.weights or len(self.weights) == len(rubrics),
+            f"weights={list(self.weights)}: {len(self.weights)} weights for {len(rubrics)} rubrics; give each rubric one",
+        )
+        _above_0("", self, "weights")
+        object.__setattr__(self, "rubric", tuple(one.packed for one in rubrics))  # as frozen dataclasses do in __init__
 
 
 def in_ray_job() -> bool:

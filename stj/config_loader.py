@@ -37,11 +37,13 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
 
 
 def load_use(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> UseConfig:
-    """The config of a judge in use, in the same way; `model=PATH` is short for `model.path=PATH`.
+    """The config of a judge in use, in the same way.
+
+    `model=PATH` is short for `model.path=PATH`, and `rubric=NAME` for `rubric=[NAME]`.
 
     Raises ConfigError, for example if no model is named.
     """
-    config = _load(UseConfig, files, [_short_model(word) for word in overrides])
+    config = _load(UseConfig, files, [_short_rubric(_short_model(word)) for word in overrides])
     model = load_model(config.model.path, replace(config.model, path=""))
     if not model.path and not model.endpoint:
         raise ConfigError("model.path is empty; name a model, as in model=runs/mini/iteration_3/model")
@@ -75,6 +77,12 @@ def from_plain(values: dict[str, Any]) -> Config:
 def _short_model(word: str) -> str:
     """The word, with the path of a model for a model: `model={path: M}` is a group."""
     return re.sub(r"^model=(?!\{)", "model.path=", word)
+
+
+def _short_rubric(word: str) -> str:
+    """The word, with a list of one rubric for a rubric: `rubric=[a, b]` is a list."""
+    name, _, value = word.partition("=")
+    return f"rubric={json.dumps([value])}" if name == "rubric" and value and not value.startswith("[") else word
 
 
 def _load(schema: type[Schema], files: Sequence[str | Path], overrides: Sequence[str]) -> Schema:

@@ -15,6 +15,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from stj.rubrics import Rubric
 from stj.storage.arrow import Int8, Int16, Int32, reader_of, schema_of, table_of
 from stj.verdict import Format, Label, Parser, Verdict, parse
 
@@ -45,6 +46,9 @@ OPEN = "open"
 
 Purpose = Literal["training", "sampled", "greedy", "rating"]
 """Why a judgment is sampled: to train on, to measure the judge at its usual temperature or greedily, or to rate an answer."""
+
+Answer = Literal["response", "chosen", "rejected"]
+"""Which answer of a row is graded: its only one, or one of its pair."""
 
 Kind = Literal["judgment", "verdict", "deduction"]
 """What a training example asks for: a judgment with its reasons, only the verdict, or the responses behind a judgment."""
@@ -130,6 +134,29 @@ class Judgment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Grade:
+    """One grade of one answer by one rubric."""
+
+    rubric: str
+    """Name of the rubric."""
+    answer: Answer
+    index: Int16
+    """Number of the sample among those of its rubric and answer, from 0."""
+    asked: str
+    """SHA-256 of the messages that the judge saw, in hex: the answer, the rubric and the reference that the grade is for."""
+    text: str
+    """The judgment, behind the thought of a thinking judge."""
+    score: Int8 | None
+    """The point of the scale that the parser reads; None if it reads none."""
+    finish_reason: str
+    output_tokens: Int32
+    thought: str = ""
+    """What a thinking judge wrote before the judgment, with its tags (stj/thoughts.py)."""
+    shares: tuple[float, ...] = ()
+    """Probability of each point of the scale, by the tokens of the score; empty without a score, or if nobody asked for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One instruction on its way through the stages."""
 
@@ -152,6 +179,13 @@ class Row:
     candidates: Candidates | None = None
     reference: str | None = None
     """A reference answer that the judge sees, if the benchmark shows one."""
+    context: str | None = None
+    """A context that the judge sees, such as documents that the answer must be faithful to."""
+    response: str | None = None
+    """The only answer of a row that is graded."""
+    rubrics: tuple[Rubric, ...] = ()
+    """The rubrics that the row's answers are graded by, if it brings its own."""
+    grades: tuple[Grade, ...] = ()
     judgments: tuple[Judgment, ...] = ()
     kept: Int16 | None = None
     """Index into `judgments`: this judgment trains the next judge."""

@@ -19,17 +19,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from stj.config import Aggregate, EngineConfig, ModelConfig, StopRule, VoteConfig, check_format_is_used, installed_engine
+from stj.config import (
+    Aggregate,
+    EngineConfig,
+    GradeConfig,
+    ModelConfig,
+    StopRule,
+    VoteConfig,
+    check_format_is_used,
+    installed_engine,
+)
 from stj.engine.hosted import MakeEngine
 from stj.engine.start import start_engine
 from stj.errors import EngineDied, RequestFailed, SourceError
 from stj.findings import require
 from stj.generate import Engine, Generate, Sampling
 from stj.judging.calibration_file import read_abstention
+from stj.judging.grading import GradeRequest, given_rubric, grade_response
 from stj.models.check import ModelUse, check_model_use
 from stj.models.config_json import within_context
 from stj.rows import HELDOUT, OPEN, Pair, Row
+from stj.rubrics import Rubric
 from stj.sources.dialogue import text_of, turns_from, usable
+from stj.stages.grade import RubricGrade
 from stj.stages.runner import RequestSeeds, TokenCounter
 from stj.stages.vote import PairVerdict, pair_verdict, vote
 from stj.verdict import Parser
@@ -70,6 +82,7 @@ class Judge:
         calibration: str | Path | None = None,
         risk: float | None = None,
         confidence: float = 0.9,
+        grade: GradeConfig | None = None,
         make_engine: MakeEngine | None = None,
     ) -> None:
         """Starts the engine of a model: a directory, a URI, or an id on the hub; a ModelConfig may name one behind an API.
@@ -79,6 +92,8 @@ class Judge:
         greedy, more are sampled with `sampling`. `stop` and `stop_error` say when votes end that cannot change the verdict, or
         probably will not. `aggregate` says how votes become a verdict. All are settings of VoteConfig. `engine` defaults to
         settings for the device that the installed vLLM is built for. `make_engine` starts another engine in place of vLLM.
+
+        `grade` says how single responses are graded.
 
         `calibration` is a file that `stj calibrate` wrote for this judge. With it, the judge abstains so that at most the share
         `risk` of the answered pairs is wrong, with probability `confidence` over calibrations (stj/judging/risk.py).
@@ -98,6 +113,7 @@ class Judge:
             decoding=sampling or VoteConfig().decoding,
         )
         check_format_is_used(self._config.prompt_format, [self._config.prompt], "prompt")
+        self._grade = grade or GradeConfig()
         given = model if isinstance(model, ModelConfig) else ModelConfig(path=str(model))
         self._abstention = read_abstention(calibration, risk, confidence, given, self._config)
         settings = (engine or installed_engine()).serving(given)
@@ -150,6 +166,44 @@ class Judge:
         every_vote = replace(self._config, stop="all")
         return [result.reward for result in self._start(self._compare_all(_triples(pairs), every_vote)).result()]
 
+    def grade(
+        self,
+        instruction: Instruction,
+        response: str,
+        rubric: Rubric | str | Path,
+        reference: str | None = None,
+        context: str | None = None,
+    ) -> RubricGrade:
+        """Grades one response by a rubric: its score, the distribution over the scale, the feedback and the confidence.
+
+        `rubric` is a rubric, the name of one in the library (docs/rubrics.md), or a file of one. A response that cannot be
+        graded has no score, and its `error` says why: for example, it is empty, or the rubric needs a reference.
+
+        Raises ConfigError if there is no such rubric, SourceError if a text has a wrong type, and EngineDied if the engine has
+        ended or the judge is closed.
+        """
+        request = _request(instruction, response, rubric, reference, context)
+        return self._start(self._graded(request)).result()
+
+    def grade_many(self, requests: Iterable[GradeRequest]) -> list[RubricGrade]:
+        """Grades many responses at once, or one by several rubrics; the results are in the order of the requests.
+
+        `stj.judging.grading.total_of` makes one figure of several rubrics. Raises the errors of `grade`.
+        """
+        return self._start(self._all_graded([replace(asked, rubric=given_rubric(asked.rubric)) for asked in requests])).result()
+
+    async def agrade(
+        self,
+        instruction: Instruction,
+        response: str,
+        rubric: Rubric | str | Path,
+        reference: str | None = None,
+        context: str | None = None,
+    ) -> RubricGrade:
+        """Grades one response from a coroutine, on any event loop in any thread. Raises the errors of `grade`."""
+        request = _request(instruction, response, rubric, reference, context)
+        return await asyncio.wrap_future(self._start(self._graded(request)))
+
     def close(self) -> None:
         """Stops the engine and cancels open requests. A second call does nothing."""
         with self._closing:
@@ -184,6 +238,24 @@ class Judge:
             except RequestFailed as error:
                 result = PairVerdict(votes=(), error=str(error))
         return self._abstention.applied(result) if self._abstention else result
+
+    async def _all_graded(self, requests: Sequence[GradeRequest]) -> list[RubricGrade]:
+        return list(await asyncio.gather(*map(self._graded, requests)))
+
+    async def _graded(self, request: GradeRequest) -> RubricGrade:
+        async with self._slots:
+            try:
+                return await grade_response(request, TokenCounter(self._engine.generate, seeds=self._seeds()), self._grade)
+            except RequestFailed as error:
+                asked = given_rubric(request.rubric)
+                return RubricGrade(rubric=asked.name, points=asked.points, error=str(error))
+
+
+def _request(
+    instruction: Instruction, response: str, rubric: Rubric | str | Path, reference: str | None, context: str | None
+) -> GradeRequest:
+    asked = given_rubric(rubric)  # A file is read here, and not in the thread of the engine.
+    return GradeRequest(instruction=instruction, response=response, rubric=asked, reference=reference, context=context)
 
 
 async def compare_responses(

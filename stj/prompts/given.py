@@ -15,8 +15,8 @@ key holds what was asked, not where the file lay.
 import difflib
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Sequence, Set
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 
@@ -57,11 +57,13 @@ class PromptKind:
     """The placeholders that its words must have."""
     optional: Set[str] = frozenset()
     """The placeholders that they may have."""
+    parts: Mapping[str, Set[str]] = field(default_factory=dict)
+    """Keys with words for a part of the message, and the placeholders that they must have."""
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys of its file."""
-        return tuple(field.name for field in fields(self.file))
+        return tuple(key.name for key in fields(self.file))
 
 
 def usable_formats() -> list[str]:
@@ -168,6 +170,9 @@ def _check(words: dict[str, str], file: str, kind: PromptKind) -> None:
     if (user := words.get("user_with_reference")) is not None:
         system = words.get("system_with_reference", words.get("system", ""))
         _check_placeholders(file, "user_with_reference", [system, user], kind.needed | {_REFERENCE}, kind.optional)
+    for part, needed in kind.parts.items():
+        if part in words:
+            _check_placeholders(file, part, [words[part]], needed, frozenset())
     if "${" in "".join(words.values()):
         raise ConfigError(f"{file}: no setting may hold the characters ${{, with which a reference begins")
 

@@ -58,11 +58,6 @@ class Rubric:
         return SCALES[self.scale]
 
     @property
-    def described(self) -> str:
-        """A line for each point, as a prompt shows them."""
-        return "\n".join(f"Score {point}: {text}" for point, text in zip(self.points, self.descriptions, strict=True))
-
-    @property
     def packed(self) -> str:
         """The rubric as a setting holds it."""
         return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
