@@ -34,6 +34,7 @@ from stj.verdict.formats import (
     TWO_SCORES,
 )
 from stj.verdict.reading import PARSERS, TIE, Format, Label, Parser, Verdict, distinct_verdicts, majority, other, parse, rating
+from stj.verdict.scales import GRADE_STYLES, grade_format
 
 __all__ = [
     "ABSOLUTE",
@@ -46,6 +47,7 @@ __all__ = [
     "FIVE_WAY",
     "FORMATS",
     "GRADE",
+    "GRADE_STYLES",
     "NUMBERED",
     "OUTPUT",
     "PAIR",
@@ -60,6 +62,7 @@ __all__ = [
     "Parser",
     "Verdict",
     "distinct_verdicts",
+    "grade_format",
     "majority",
     "other",
     "parse",

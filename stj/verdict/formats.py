@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from stj.verdict import official
 from stj.verdict.official import first_of, five_alone, five_way, higher, letter_or_tie
 from stj.verdict.reading import TIE, Format, Label, Verdict
+from stj.verdict.scales import grade_format
 
 
 def _letters(offered: Sequence[Label]) -> Callable[[str], Verdict | None]:
@@ -173,14 +175,7 @@ GRADE = Format(
     answers=1,
 )
 """FastChat's grades of single answers, [[1]] to [[10]], and Auto-J's."""
-ABSOLUTE = Format(
-    name="prometheus-grade",
-    form="[RESULT] 1 to [RESULT] 5",
-    tag=re.compile(rf"(?i:\[(?:RESULT|SCORE)(?:\]|:)):?{_MARKS}\s?(\d++(?:\.\d++)?+)(?!\w)", re.ASCII),
-    means=_from_one_to(5),
-    paper=official.prometheus_absolute,
-    answers=1,
-)
+ABSOLUTE = replace(grade_format("prometheus", (1, 2, 3, 4, 5)), name="prometheus-grade")
 """Prometheus's grades of single answers, [RESULT] 1 to [RESULT] 5."""
 
 FORMATS: Mapping[str, Format] = {

@@ -4,8 +4,9 @@ Each reads a whole text as it is. They differ from the published code in two way
 And a text without a verdict has none, where the code of JudgeLM and PandaLM calls it a tie.
 """
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from stj.verdict.reading import TIE, Verdict
 
@@ -49,12 +50,45 @@ def prometheus(text: str) -> Verdict | None:
     return match[1].upper() if match else None
 
 
-def prometheus_absolute(text: str) -> Verdict | None:
-    """The rule of prometheus-eval for one response: the first number behind a result or score, if it is from 1 to 5."""
-    behind = r"(?:\[(?:RESULT|SCORE)\]:?|(?:SCORE|RESULT):?|SCORE\s++OF)[\s(\[]*+(\d++)(?:[)\]\s]|$|/\s*+5|\s*+OUT\s*+OF\s*+5)"
+def prometheus_absolute(text: str, scale: Sequence[int] = range(1, 6)) -> Verdict | None:
+    """The rule of prometheus-eval for one response: the first number behind a result or score, if it is from 1 to 5.
+
+    On another scale, that scale's last point stands for the rule's 5.
+    """
+    top = scale[-1]
+    end = rf"[)\]\s]|$|/\s*+{top}|\s*+OUT\s*+OF\s*+{top}"
+    behind = rf"(?:\[(?:RESULT|SCORE)\]:?|(?:SCORE|RESULT):?|SCORE\s++OF)[\s(\[]*+(\d++)(?:{end})"
     match = re.search(behind, text, re.IGNORECASE | re.ASCII)
-    number = match[1].lstrip("0") if match else ""
-    return number if number in ("1", "2", "3", "4", "5") else None
+    return _on_scale(match and match[1], scale)
+
+
+def flow_grade(text: str, scale: Sequence[int]) -> Verdict | None:
+    """Flow-Judge's rule: the first whole number between score tags, if the text has a feedback between its tags too."""
+    _, opened, rest = text.partition("<feedback>")
+    match = re.search(r"<score>\s*+(\d++)\s*+</score>", text, re.ASCII)
+    return _on_scale(match and match[1], scale) if opened and "</feedback>" in rest else None
+
+
+def json_grade(text: str, scale: Sequence[int]) -> Verdict | None:
+    """The rule of most scripts: the text, or what its first fence holds, is a JSON object with a whole number as `score`."""
+    fenced = re.search(r"```(?:json)?(.*?)```", text, re.DOTALL)
+    try:
+        grade = json.loads(fenced[1] if fenced else text)
+    except (ValueError, RecursionError):
+        return None
+    score = grade.get("score") if isinstance(grade, dict) else None
+    return str(score) if type(score) is int and score in scale else None
+
+
+def fastchat_point(text: str, scale: Sequence[int]) -> Verdict | None:
+    """FastChat's rule for single answers, if the number that it reads is a point of the scale; 4.0 is 4."""
+    return _on_scale(fastchat_grade(text), scale)
+
+
+def _on_scale(number: str | None, scale: Sequence[int]) -> Verdict | None:
+    whole = re.fullmatch(r"0*+([0-9]*+)(?:\.0*+)?", number or "")
+    point = (whole[1] or "0") if whole and number else ""
+    return point if point in map(str, scale) else None
 
 
 def judgelm(text: str) -> Verdict | None:

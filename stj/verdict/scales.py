@@ -1,0 +1,97 @@
+"""The formats in which published judges write a grade on a scale of whole numbers, by style and scale.
+
+    prometheus   [RESULT] 4           Prometheus and Prometheus 2
+    flow         <score>3</score>     Flow-Judge, behind its <feedback>
+    fastchat     [[4]]                FastChat's and Auto-J's grades of single answers
+    line         Score: 4/5           on a line or in a sentence of its own, as "**Final score**: 4 out of 5" too
+    json         {"score": 4}         an object, in a fenced block or not
+
+A grade is a point of the scale. 4.0 is the whole number 4, and is read as 4. Anything else is no grade: a number outside the
+scale, a fraction, a sign, "4 or 5", or "4/10" on a scale to 5. Nothing is rounded or clipped.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from stj.verdict import official
+from stj.verdict.reading import Format, Verdict
+
+GRADE_STYLES = ("prometheus", "flow", "fastchat", "line", "json")
+"""Every style of `grade_format`, by name."""
+
+_SIGNS = r"[-−–+≤≥≈~.,/]"  # Directly before a number, each makes another number of it.
+_MARKUP = r"[*_`\"']{0,3}"
+_MARKS = r"[^\w\n]{0,8}"  # Markup and quotes around a value; bounded, so that a run of them takes linear time.
+_ALONE = r"(?=(?:[^\w\n]|[0-9]|out|of){1,40}(?:\n|\Z))"  # A number on the next line; "1. First" is an item of a list.
+_GAP = rf"{_MARKS}(?:\n{_ALONE}{_MARKS})?"
+_OF = r"[ ]?(?i:/|\(?(?:out[ ])?of)[ ]?"
+_JOINED = rf"[ ]?(?:{_OF}|(?i:and|or|to)|[,;&–—-])[ ]?[0-9]++|[ ][0-9]++|\+|[ ]?[¼½¾⅐-⅞]"
+_SENTENCE = r"(?:^|(?<=[.!?;:)\]\"'”»*_>] ))"
+_SCORE_WORD = r"(?i:(?:(?:my|the|final|overall|total)[ ]){0,3}(?:score|rating|grade))"
+_SCORE_KEY = r"(?i:(?:final_|overall_)?(?:score|rating|grade))"
+
+
+@cache
+def grade_format(style: str, scale: tuple[int, ...]) -> Format:
+    """The format of one of `GRADE_STYLES` on a scale: a run of whole numbers such as (0, 1) or (1, 2, 3, 4, 5).
+
+    Raises ValueError for another style, or for a scale that is not two or more consecutive whole numbers from 0 or more.
+    """
+    if style not in GRADE_STYLES:
+        raise ValueError(f"no style of grades: {style!r}; it is one of {', '.join(GRADE_STYLES)}")
+    if len(scale) < 2 or scale[0] < 0 or scale != tuple(range(scale[0], scale[-1] + 1)):
+        raise ValueError(f"no scale: {scale!r}; it is two or more consecutive whole numbers from 0 or more, as (1, 2, 3, 4, 5)")
+    points = {str(point): str(point) for point in scale}
+    written, rule = _FORMS[style], _RULES[style]
+    return Format(
+        name=style,
+        form=f"{written.format(scale[0])} to {written.format(scale[-1])}",
+        tag=_tag(style, scale[-1]),
+        means=points.get,
+        paper=lambda text: rule(text, scale),
+        answers=1,
+    )
+
+
+def _tag(style: str, top: int) -> re.Pattern[str]:
+    number, per_top = _number(top), _per(top)
+    tags = {
+        "prometheus": rf"(?i:\[(?:RESULT|SCORE)(?:\]|:)):?(?:{_MARKS}(?i:score))?{_GAP}{number}",
+        "flow": rf"(?i:<score>)\s?{_MARKS}{number}{_MARKS}\s?(?i:</score>)",
+        "fastchat": rf"\[\[\s?{number}\s?\]\](?:{per_top}|({_OF}[0-9]++))?+",
+        "line": rf"{_SENTENCE}{_MARKS}{_SCORE_WORD}(?:[ ]?\((?:[^()\n]{{0,20}}[^0-9()\n])?{top}\))?{_is()}{_GAP}{number}",
+        "json": rf"(?:(\\))?[\"']{_SCORE_KEY}\\?[\"']\s?:\s?[\"']?{number}(?=\\?[\"']?\s?[,}}\n])",
+    }
+    return re.compile(tags[style], re.MULTILINE)
+
+
+def _is() -> str:
+    """What stands between the word "score" and its number: a colon, "is", or the end of a heading."""
+    return r"(?:[^\w\n:=]{0,8}[:=]|[ ]is\b|(?=[^\w\n]{0,8}\n))"
+
+
+def _per(top: int) -> str:
+    return rf"{_MARKUP}{_OF}{top}(?:\.0++)?(?![.,]?[0-9])\)?"
+
+
+def _number(top: int) -> str:
+    """A number, perhaps out of the top. Its value holds a fraction, another top or a second number too: then it is no grade."""
+    whole = rf"(?<!{_SIGNS})({_SIGNS}?[0-9]++)(?:\.0++(?![0-9])|([.,][0-9]++))?+"
+    return rf"{whole}(?:{_per(top)})?+(?:{_MARKUP}({_JOINED}))?+(?!\w|[ ]?%)"
+
+
+_FORMS = {
+    "prometheus": "[RESULT] {}",
+    "flow": "<score>{}</score>",
+    "fastchat": "[[{}]]",
+    "line": "Score: {}",
+    "json": '"score": {}',
+}
+_RULES: dict[str, Callable[[str, Sequence[int]], Verdict | None]] = {
+    "prometheus": official.prometheus_absolute,
+    "flow": official.flow_grade,
+    "fastchat": official.fastchat_point,
+    "line": official.prometheus_absolute,  # No project owns "Score: 4/5"; prometheus-eval's rule reads it.
+    "json": official.json_grade,
+}

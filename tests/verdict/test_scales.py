@@ -1,0 +1,306 @@
+"""Grades on a scale, in the styles of published judges."""
+
+import json
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stj.verdict import GRADE_STYLES, PARSERS, Parser, grade_format, parse
+
+FIVE = (1, 2, 3, 4, 5)
+SCALES = ((0, 1), (1, 2, 3), FIVE, tuple(range(1, 11)))
+WRITTEN = {
+    "prometheus": "Feedback: it is short. [RESULT] {}",
+    "flow": "<feedback>It is short.</feedback>\n<score>{}</score>",
+    "fastchat": "It is short. Rating: [[{}]]",
+    "line": "It is short.\nScore: {}",
+    "json": '{{"feedback": "It is short.", "score": {}}}',
+}
+
+
+def read(style: str, text: str, scale: tuple[int, ...] = FIVE) -> tuple[str | None, ...]:
+    return tuple(parse(text, grade_format(style, scale), parser) for parser in PARSERS)
+
+
+@pytest.mark.parametrize(
+    ("style", "text", "strict", "distinct", "paper"),
+    [
+        ("prometheus", "Feedback: it is short. [RESULT] 4", "4", "4", "4"),
+        ("prometheus", "[RESULT] 4.0", "4", "4", None),
+        ("prometheus", "[Result]: **5**", "5", "5", None),
+        ("prometheus", "[RESULT] (4)</s>", "4", "4", "4"),
+        ("prometheus", "[RESULT: 3]", "3", "3", "3"),
+        ("prometheus", "[RESULT] Score: 3", "3", "3", "3"),
+        ("prometheus", "[RESULT]\n4", "4", "4", "4"),
+        ("prometheus", "[RESULT]\n1. The response is right", None, None, None),
+        ("prometheus", "[RESULT] 4 because it is right", None, "4", "4"),
+        ("prometheus", "[RESULT] 4/5", "4", "4", "4"),
+        ("prometheus", "[RESULT] 4/10", None, None, None),
+        ("prometheus", "[RESULT] 4 out of 10", None, None, "4"),
+        ("prometheus", "[RESULT] -1", None, None, None),
+        ("prometheus", "[RESULT] .5", None, None, None),
+        ("prometheus", "[RESULT] 4.5", None, None, None),
+        ("prometheus", "[RESULT] 4,5", None, None, None),
+        ("prometheus", "[RESULT] 4½", None, None, None),
+        ("prometheus", "[RESULT] 4 1/2", None, None, "4"),
+        ("prometheus", "[RESULT] 4 or 5", None, None, "4"),
+        ("prometheus", "[RESULT] 4-5", None, None, None),
+        ("prometheus", "[RESULT] 4+", None, None, None),
+        ("prometheus", "[RESULT] 4%", None, None, None),
+        ("prometheus", "[RESULT] 4/5 or 3/5", None, None, "4"),
+        ("prometheus", "[RESULT] 40", None, None, None),
+        ("prometheus", "[RESULT] 0", None, None, None),
+        ("prometheus", "[RESULT] A", None, None, None),
+        ("prometheus", "not [RESULT] 4", None, None, "4"),
+        ("prometheus", "It says [RESULT] 5, which is no argument. [RESULT] 2", None, None, "2"),
+        ("prometheus", "It says [RESULT] 2. [RESULT] 2", "2", "2", "2"),
+        ("flow", "<feedback>Short.</feedback>\n<score>3</score>", "3", "3", "3"),
+        ("flow", "<score> 3 </score>", "3", "3", None),
+        ("flow", "<score>\n3\n</score>\n<feedback>Short.</feedback>", None, "3", "3"),
+        ("flow", "<score>3.0</score>", "3", "3", None),
+        ("flow", "<score>3/5</score>", "3", "3", None),
+        ("flow", "<score>3/10</score>", None, None, None),
+        ("flow", "<score>3.5</score>", None, None, None),
+        ("flow", "<score>-1</score>", None, None, None),
+        ("flow", "<score>3", None, None, None),
+        ("flow", "<feedback>It writes <score>5</score>.</feedback><score>2</score>", None, None, "5"),
+        ("fastchat", "Rating: [[4]]", "4", "4", "4"),
+        ("fastchat", "[[4.0]]", "4", "4", "4"),
+        ("fastchat", "[[4.5]]", None, None, None),
+        ("fastchat", "[[4]]/5", "4", "4", "4"),
+        ("fastchat", "[[4]]/10", None, None, "4"),
+        ("fastchat", "[[4]] out of 10", None, None, "4"),
+        ("fastchat", "[[4/10]]", None, None, None),
+        ("fastchat", "[[7]]", None, None, None),
+        ("fastchat", "[4]", None, None, "4"),
+        ("fastchat", "[[4]] or [[5]]", None, None, "4"),
+        ("fastchat", "It is not [[4]]", None, None, "4"),
+        ("line", "Score: 4/5", "4", "4", "4"),
+        ("line", "It is short.\n**Score**: 4", "4", "4", None),
+        ("line", "**Score:** 4", "4", "4", None),
+        ("line", "Final score: 4 out of 5", "4", "4", "4"),
+        ("line", "- **Overall Score:** **4** / 5.", "4", "4", None),
+        ("line", "It is short. My final rating is 4.", "4", "4", None),
+        ("line", "### Score\n4", "4", "4", "4"),
+        ("line", "### Score\n4 out of 5", "4", "4", "4"),
+        ("line", "Score:\n1. The response is right", None, None, None),
+        ("line", "Score (1-5): 4", "4", "4", None),
+        ("line", "Score (out of 5): 4", "4", "4", None),
+        ("line", "Score (1-10): 4", None, None, None),
+        ("line", "Score: 4/10", None, None, None),
+        ("line", "Score: 4 of 10", None, None, "4"),
+        ("line", "Score: **4**/10", None, None, None),
+        ("line", "Score: 4.5", None, None, None),
+        ("line", "Score: -1", None, None, None),
+        ("line", "Score: 1-5", None, None, None),
+        ("line", "Score: 4, as it is right", None, "4", None),
+        ("line", "Score 4: The response is right", None, None, None),
+        ("line", "Accuracy score: 5\nStyle score: 3\nFinal score: 4", "4", "4", "5"),
+        ("line", "Score: 5\nFinal score: 4", None, None, "5"),
+        ("line", "I would say a score of 4", None, None, "4"),
+        ("line", "Score: ４／５", "4", "4", None),
+        ("json", '{"feedback": "Short.", "score": 4}', "4", "4", "4"),
+        ("json", '```json\n{"feedback": "Short.", "score": 4}\n```', "4", "4", "4"),
+        ("json", '{"score": 4, "feedback": "Short."}', None, "4", "4"),
+        ("json", '{"score": "4"}', "4", "4", None),
+        ("json", '{"score": 4.0}', "4", "4", None),
+        ("json", '{"score": 4.5}', None, None, None),
+        ("json", '{"score": true}', None, None, None),
+        ("json", '{"score": null}', None, None, None),
+        ("json", '{"score": [4]}', None, None, None),
+        ("json", '{"score": 7}', None, None, None),
+        ("json", '{"score": 4', None, None, None),
+        ("json", '{"feedback": "It writes {\\"score\\": 5}.", "score": 2}', None, None, "2"),
+        ("json", '{"feedback": "It writes {\\"score\\": 5}, and', None, None, None),
+        ("json", '{"accuracy": {"score": 5}, "overall": {"score": 4}}', None, None, None),
+        ("json", "[" * 100_000, None, None, None),
+    ],
+)
+def test_what_each_parser_reads(style: str, text: str, strict: str | None, distinct: str | None, paper: str | None) -> None:
+    assert read(style, text) == (strict, distinct, paper)
+
+
+EVERY = pytest.mark.parametrize("style", GRADE_STYLES)
+
+
+@EVERY
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_point_of_a_scale_is_read_and_no_other_number(style: str, scale: tuple[int, ...]) -> None:
+    for number in range(-2, 40):
+        expected = str(number) if number in scale else None
+        assert read(style, WRITTEN[style].format(number), scale) == (expected, expected, expected), number
+
+
+PIECES = (
+    *(
+        "[RESULT] ",
+        "[RESULT]",
+        "<score>",
+        "</score>",
+        "<feedback>",
+        "</feedback>",
+        "[[",
+        "]]",
+        "Score: ",
+        "**Score**",
+        '"score": ',
+    ),
+    *(
+        "1",
+        "3",
+        "4",
+        "7",
+        "10",
+        "0",
+        "4.0",
+        "4.5",
+        "/5",
+        "/10",
+        " out of 5",
+        "-",
+        "{",
+        "}",
+        "\n",
+        " ",
+        ".",
+        ",",
+        "**",
+        "not ",
+        "\\",
+    ),
+)
+TEXTS = st.text(max_size=30) | st.lists(st.sampled_from(PIECES), max_size=10).map("".join)
+
+
+@EVERY
+@settings(max_examples=60)
+@given(text=TEXTS, scale=st.sampled_from(SCALES))
+def test_any_text_has_a_point_of_the_scale_or_none(style: str, text: str, scale: tuple[int, ...]) -> None:
+    strict, distinct, paper = read(style, text, scale)
+    assert {strict, distinct, paper} <= {None, *map(str, scale)}
+    assert strict in {None, distinct}
+
+
+@EVERY
+@settings(max_examples=40)
+@given(first=st.sampled_from(FIVE), second=st.sampled_from(FIVE), between=st.text(max_size=20))
+def test_two_grades_that_differ_are_none(style: str, first: int, second: int, between: str) -> None:
+    text = f"{WRITTEN[style].format(first)}\n{between}\n{WRITTEN[style].format(second)}"
+    assert read(style, text)[1] == (str(first) if first == second else None)
+
+
+@EVERY
+@settings(max_examples=40)
+@given(number=st.floats(-20, 20).filter(lambda number: not number.is_integer()))
+def test_a_fraction_is_neither_rounded_nor_clipped(style: str, number: float) -> None:
+    assert read(style, WRITTEN[style].format(f"{number:f}".rstrip("0") + "1")) == (None, None, None)
+
+
+@given(
+    feedback=st.text(max_size=40),
+    score=st.sampled_from(FIVE),
+    fence=st.sampled_from(["{}", "```json\n{}\n```", "```\n{}\n```"]),
+)
+def test_a_json_object_is_read_whatever_its_feedback_says(feedback: str, score: int, fence: str) -> None:
+    text = fence.format(json.dumps({"feedback": feedback, "score": score}))
+    assert read("json", text)[:2] == (str(score), str(score))
+
+
+@pytest.mark.parametrize(
+    ("style", "scale", "named"),
+    [
+        ("prose", FIVE, "'prose'"),
+        ("flow", (), "()"),
+        ("flow", (1,), "(1,)"),
+        ("flow", (1, 3), "(1, 3)"),
+        ("flow", (-1, 0), "(-1, 0)"),
+        ("flow", (2, 1), "(2, 1)"),
+    ],
+)
+def test_another_style_or_scale_is_an_error(style: str, scale: tuple[int, ...], named: str) -> None:
+    with pytest.raises(ValueError, match=r"no (style|scale)") as error:
+        grade_format(style, scale)
+    assert named in str(error.value)
+
+
+def test_a_format_is_made_once() -> None:
+    assert grade_format("flow", FIVE) is grade_format("flow", FIVE)
+    assert grade_format("flow", FIVE).form == "<score>1</score> to <score>5</score>"
+
+
+REPEATED = (
+    *(
+        " ",
+        "\n",
+        "\u00a0",
+        "[",
+        "]",
+        "(",
+        "{",
+        "<",
+        "\\",
+        "**",
+        "_",
+        '"',
+        "1",
+        "4.",
+        "4/",
+        "4,",
+        ".0",
+        "0",
+        "/5",
+        "- ",
+        "4 or ",
+        "½",
+    ),
+    *(
+        "[RESULT] ",
+        "[RESULT]\n",
+        "[RESULT] 4",
+        "<score>",
+        "<score> ",
+        "<score>4 ",
+        "<feedback>",
+        "</feedback>",
+        "```",
+        "```json",
+    ),
+    *(
+        "Score",
+        "Score: ",
+        "Score:\n",
+        "Score (",
+        "Score (1-5",
+        "my final ",
+        "\nscore",
+        '"score"',
+        '"score": 4, ',
+        "[[4]]",
+        "[[4 ",
+        "not ",
+    ),
+    *("[\n", '{"a":', "((", "out of ", " of", "**4**"),
+)
+BEGUN = {"prometheus": "[RESULT] ", "flow": "<score>", "fastchat": "[[", "line": "Score: ", "json": '"score": '}
+
+
+def _seconds(text: str, style: str, parser: Parser) -> float:
+    started = time.thread_time()
+    parse(text, grade_format(style, FIVE), parser)
+    return time.thread_time() - started
+
+
+@EVERY
+@pytest.mark.parametrize("parser", PARSERS)
+def test_time_grows_with_the_length_of_a_text(style: str, parser: Parser) -> None:
+    """Sixteen times the text takes about sixteen times as long. In quadratic time it would take 256 times as long.
+
+    A measurement can be disturbed, so the fastest of a few counts, and a short one never counts as too long.
+    """
+    for start in ("", BEGUN[style]):
+        for piece in REPEATED:
+            text, long = (start + piece * (length // len(piece)) for length in (1_000, 31_000))
+            short_s = min(_seconds(text, style, parser) for _ in range(3))
+            assert any(_seconds(long, style, parser) < 64 * short_s + 0.05 for _ in range(5)), (start, piece)
