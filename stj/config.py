@@ -1123,6 +1123,7 @@ class GradeConfig:
         if prompt != self.prompt:
             object.__setattr__(self, "prompt", prompt)  # as frozen dataclasses do in __init__
             object.__setattr__(self, "prompt_format", None)  # the words hold it
+        check_format_is_used(self.prompt_format, [self.prompt], "grade.prompt")
         number = type(self.votes) is int
         _check(number and 1 <= self.votes <= 1000, f"grade.votes={self.votes} grades of a response: must be 1 to 1000")
         _check_option("grade.parser", self.parser, Parser)

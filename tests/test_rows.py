@@ -26,6 +26,29 @@ from tests.conftest import make_row
 
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
+RUBRIC = pa.struct(
+    [
+        ("name", pa.string()),
+        ("criterion", pa.string()),
+        ("scale", pa.string()),
+        ("descriptions", pa.list_(pa.string())),
+        ("inputs", pa.list_(pa.string())),
+    ]
+)
+GRADE = pa.struct(
+    [
+        ("rubric", pa.string()),
+        ("answer", pa.string()),
+        ("index", pa.int16()),
+        ("asked", pa.string()),
+        ("text", pa.string()),
+        ("score", pa.int8()),
+        ("finish_reason", pa.string()),
+        ("output_tokens", pa.int32()),
+        ("thought", pa.string()),
+        ("shares", pa.list_(pa.float64())),
+    ]
+)
 ROW_ON_DISK = pa.schema(
     [
         ("id", pa.string()),
@@ -52,6 +75,10 @@ ROW_ON_DISK = pa.schema(
         ),
         ("candidates", pa.struct([("answers", pa.list_(pa.string())), ("good", pa.int16())])),
         ("reference", pa.string()),
+        ("context", pa.string()),
+        ("response", pa.string()),
+        ("rubrics", pa.list_(RUBRIC)),
+        ("grades", pa.list_(GRADE)),
         (
             "judgments",
             pa.list_(
