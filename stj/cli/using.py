@@ -1,4 +1,4 @@
-"""The verbs of a judge in use: judge, serve."""
+"""The verbs of a judge in use: judge, grade, serve."""
 
 import sys
 from contextlib import ExitStack
@@ -96,6 +96,43 @@ def _judge(
         stream = cache(lambda: stack.enter_context(results_file(out)) if out else sys.stdout)
         agreement = judge_file(panel, lambda row: print_row(answered.add(row), stream()), overwrite=overwrite)
     for item in chain(agreement.summary(), answered.summary(), unread_votes(panel)):
+        show_on_stderr(item)
+
+
+@verb(
+    "grade",
+    "stj grade answers.jsonl rubric=helpfulness model=runs/mini/iteration_3/model",
+    "stj grade answers.jsonl 'rubric=[faithfulness, mine.yaml]' 'weights=[2, 1]' model=MODEL --out results.jsonl",
+    docs="grading rubrics",
+)
+def _grade(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A file, or a directory of files: instruction and response; if known, reference, context, rubric, label, id "
+            "and subset.",
+        ),
+    ],
+    conf: UseConf = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write the results to this file instead of stdout.")] = None,
+    overwrite: RedoJudgments = False,
+) -> None:
+    """Grades the responses of a file by rubrics; each result is a JSON line.
+
+    Name the judge by model=PATH, and the rubrics by rubric=NAME. The same command resumes where it was stopped.
+    """
+    from stj.judging.grade_file import grade_file
+
+    files, overrides = split_settings(conf or [])
+    config = load_use(files, overrides)
+    check_directory_of(out)
+    check_not_read(out, file)
+    with ExitStack() as stack:
+        # Opened for the first result: a command that fails early must not empty a file of results.
+        stream = cache(lambda: stack.enter_context(results_file(out)) if out else sys.stdout)
+        graded = grade_file(file, config, lambda line: print_row(line, stream()), overwrite=overwrite)
+    for item in graded.summary():
         show_on_stderr(item)
 
 

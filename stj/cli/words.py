@@ -13,7 +13,7 @@ from stj.cli.help import SETTINGS
 from stj.cli.streams import fail, fail_io
 from stj.errors import CheckFailed, ConfigError, StjError
 
-_RESUMED = ("run", "iterate", "eval", "attack", "judge", "calibrate")  # They commit results as they work.
+_RESUMED = ("run", "iterate", "eval", "attack", "judge", "grade", "calibrate")  # They commit results as they work.
 # A hyphen stands only below a setting: `train.place.market-type=spot` names a label.
 _SETTING = re.compile(r"[A-Za-z_]\w*(\.[\w.-]*)?=")
 

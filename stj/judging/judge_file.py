@@ -4,7 +4,6 @@ A juror is a model with one prompt. The prompts of one model share its pass, so 
 compared on the same pairs. If the file says which response is better, each juror is scored.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -12,35 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from stj.config import ModelConfig, UseConfig, VoteConfig, check_format_is_used, check_run_root
-from stj.errors import ArtifactError, PassFailed
+from stj.errors import PassFailed
 from stj.evals.benchmarks.unread import VOTE_REMEDY, Survey, Unread
-from stj.findings import require
 from stj.judging.calibration import Abstention
+from stj.judging.file_pass import FilePass, run_passes
 from stj.judging.identity import judge_facts, model_facts
 from stj.judging.jury import Agreement, Opinion, agreement
-from stj.models.check import ModelUse
 from stj.models.config_json import within_context
 from stj.models.locate import with_absolute_path
-from stj.passes.carry_over import CarriedOver, SourceRows, carry_over, differs_only_by_content
-from stj.passes.check import judge_findings
-from stj.passes.node_check import checked_nodes
-from stj.passes.run import run_pass
-from stj.passes.session import driver_session, engine_demand
-from stj.passes.spec import pass_under
+from stj.plan.context import given_pairs_request
 from stj.prompts.given import is_given, variant_of
-from stj.rows import Row, row_from_dict
+from stj.rows import Row
 from stj.sources.ids import id_in_task
 from stj.sources.responses import PairLabel, read_labels, read_responses, responses_identity
 from stj.stages.judge import LABELS
 from stj.stages.runner import Stage
 from stj.stages.stopping import VotesAsked
 from stj.stages.vote import PairVerdict, first_rounds, pair_verdict, vote
-from stj.storage.artifacts import Artifact, Key, artifacts_to_make, fingerprint, plain
+from stj.storage.artifacts import Artifact, Key, fingerprint, plain
 from stj.storage.folder import Folder, absolute_path
-from stj.text import visible_line
 from stj.verdict import Label, parse
-
-log = logging.getLogger(__name__)
 
 TakeResult = Callable[[Mapping[str, Any]], None]
 
@@ -71,11 +61,9 @@ class Panel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sitting:
-    """One model's pass over the file."""
+class Sitting(FilePass):
+    """One model's pass over the pairs."""
 
-    model: ModelConfig
-    artifact: Artifact
     judges: Mapping[str, str]
     """Fingerprint of the judge that the model is with each prompt."""
 
@@ -95,21 +83,13 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     winners = {row_id: label.winner for row_id, label in labels.items()}
     on_result = _labelled(on_result, labels)
     sittings = _sittings(panel)
-    edited = [sitting for sitting in sittings if differs_only_by_content(sitting.artifact, _without_file)]
-    to_make = artifacts_to_make([sitting.artifact for sitting in sittings if sitting not in edited], overwrite=overwrite)
-    waiting = [sitting for sitting in sittings if sitting in edited or sitting.artifact in to_make]
-    for sitting in sittings:
-        if sitting not in waiting:
-            _report_rows(sitting, _rows(sitting), on_result, panel)
-    if waiting:
-        uses = [ModelUse(roles=("model",), model=sitting.model, limited=False) for sitting in waiting]
-        variants = [variant_of(prompt) for prompt in panel.prompts]
-        require(judge_findings(uses, variants, panel.folder.uri, panel.config))
-        demand = engine_demand(panel.config.engine, [sitting.model for sitting in waiting])
-        cluster = panel.config.ray
-        with driver_session(panel.folder, cluster, [demand]), checked_nodes(cluster, None, gpu=demand.gpus > 0):
-            for sitting in waiting:
-                _judge(sitting, panel, on_result, overwrite=overwrite)
+
+    def report(sitting: Sitting, rows: Iterable[Row]) -> None:
+        for row in rows:
+            on_result(result(row, sitting, panel))
+
+    requests = [given_pairs_request(variant_of(prompt)) for prompt in panel.prompts]
+    run_passes(sittings, requests, panel.folder, panel.config, report, overwrite=overwrite)
     compared = _compared(panel, sittings, winners)
     panel.folder.write_json("agreement.json", asdict(compared))
     return compared
@@ -129,7 +109,7 @@ def _labelled(take: TakeResult, labels: Mapping[str, PairLabel]) -> TakeResult:
 
 def judged_pairs(panel: Panel) -> Iterator[tuple[str, PairVerdict]]:
     """The verdict of the panel's first model on each pair that is judged, by the id that `read_winners` gives."""
-    for row in _rows(_sittings(panel)[0]):
+    for row in _sittings(panel)[0].rows():
         yield id_in_task(row), pair_verdict(row, panel.config.vote)
 
 
@@ -153,7 +133,7 @@ def unread_votes(panel: Panel) -> Iterator[str]:
     parser = panel.config.vote.parser
     for sitting in _sittings(panel):
         surveys: dict[str, Survey] = {name: Survey(parser) for name in panel.names}
-        for row in _rows(sitting):
+        for row in sitting.rows():
             wording = variant_of(panel.names[row.task]).wording
             unread = [
                 Unread(judgment.text, wording, cut=judgment.finish_reason != "stop")
@@ -182,7 +162,9 @@ def _sittings(panel: Panel) -> list[Sitting]:
         votes = {name: replace(panel.config.vote, prompt=prompt) for name, prompt in panel.names.items()}
         artifact = Artifact(panel.folder / f"judge_{number}", _key(panel, facts))  # run_root may hold other files.
         judges: dict[str, str] = {name: fingerprint(judge_facts(facts, asked)) for name, asked in votes.items()}
-        sittings.append(Sitting(model=model, artifact=artifact, judges=judges))
+        stages: dict[str, Sequence[Stage]] = {name: [partial(vote, config=asked)] for name, asked in votes.items()}
+        read = partial(read_responses, absolute_path(panel.file), list(panel.names))
+        sittings.append(Sitting(file=panel.file, model=model, artifact=artifact, read=read, stages=stages, judges=judges))
     return sittings
 
 
@@ -198,40 +180,6 @@ def _key(panel: Panel, model: Mapping[str, Any]) -> Key:
     }
 
 
-def _judge(sitting: Sitting, panel: Panel, on_result: TakeResult, *, overwrite: bool) -> None:
-    read = partial(read_responses, absolute_path(panel.file), list(panel.names))
-    if differs_only_by_content(sitting.artifact, _without_file):
-        carry_over(sitting.artifact, SourceRows(read(), with_pairs=True), partial(_carried, panel, overwrite=overwrite))
-    sitting.artifact.begin(overwrite=overwrite)
-    report = partial(_report_rows, sitting, on_result=on_result, panel=panel)
-    report(row for row in _rows(sitting) if not row.error)
-    chains: dict[str, Sequence[Stage]] = {
-        name: [partial(vote, config=replace(panel.config.vote, prompt=prompt))] for name, prompt in panel.names.items()
-    }
-    spec = pass_under(panel.config, name=Path(panel.file).name, model=sitting.model, read=read, stages=chains)
-    run_pass(spec, sitting.artifact, panel.config.engine, lambda row: report([row]))
-    report(row for row in _rows(sitting) if row.error)
-
-
-def _carried(panel: Panel, carried: CarriedOver, *, overwrite: bool) -> None:
-    """Logs what is kept of an edited file. Raises ArtifactError if that is less than half, unless `overwrite` allows it."""
-    if not carried.keeps_most and not overwrite:
-        raise ArtifactError(
-            f"{panel.folder.uri} holds judgments of another file: {panel.file} has {carried.kept:,} of {carried.finished:,} "
-            "judged pairs as they were. Name another run_root, or pass --overwrite to keep these alone"
-        )
-    log.warning("%s", visible_line(f"{panel.file} has changed: {carried.words()}"))
-
-
-def _without_file(key: Key) -> Key:
-    return {name: value for name, value in key.items() if name != "file"}
-
-
-def _report_rows(sitting: Sitting, rows: Iterable[Row], on_result: TakeResult, panel: Panel) -> None:
-    for row in rows:
-        on_result(result(row, sitting, panel))
-
-
 def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, Label | None]) -> Agreement:
     """The jurors' agreement. Memory holds two numbers for each juror and pair."""
     by_juror: dict[str, dict[str, Opinion]] = {}
@@ -239,7 +187,7 @@ def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, L
     for model, sitting in zip(panel.models, sittings, strict=True):
         names: dict[str, str] = {name: _name(model.label, name, panel) for name in panel.names}
         by_juror |= {name: {} for name in names.values()}
-        for row in _rows(sitting):
+        for row in sitting.rows():
             verdict = pair_verdict(row, panel.config.vote)
             by_juror[names[row.task]][id_in_task(row)] = _opinion(verdict, panel.config.vote)
             votes += VotesAsked(asked=len(verdict.votes), most=verdict.most_votes)
@@ -259,7 +207,3 @@ def _opinion(verdict: PairVerdict, config: VoteConfig) -> Opinion:
     for_a, for_b = verdict.shares
     first = replace(verdict, votes=verdict.votes[: len(LABELS) * first_rounds(config)])
     return Opinion(for_a=for_a, for_b=for_b, first=first.shares)
-
-
-def _rows(sitting: Sitting) -> Iterator[Row]:
-    return map(row_from_dict, sitting.artifact.records())

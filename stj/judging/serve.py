@@ -53,6 +53,7 @@ from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
 from stj.monitoring import SERVER_METRICS
 from stj.passes.check import judge_findings
+from stj.plan.context import given_pairs_request
 from stj.prompts.given import variant_of
 from stj.prompts.variants import VARIANTS
 from stj.stages.runner import TokenCounter
@@ -144,7 +145,7 @@ def serve(config: UseConfig, host: str, port: int, abstention: Abstention | None
     check_format_is_used(config.vote.prompt_format, [config.vote.prompt], "vote.prompt")
     model = within_context(config.model)
     use = ModelUse(roles=("model",), model=model, limited=False)
-    require(judge_findings([use], [variant_of(config.vote.prompt)], None, config))
+    require(judge_findings([use], [given_pairs_request(variant_of(config.vote.prompt))], None, config))
     settings = {**_model_settings(model, config), "host": host, "port": port}
     environment = engine_environment(model, config.engine) | {
         "VLLM_PLUGINS": _plugins(),

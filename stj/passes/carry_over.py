@@ -24,7 +24,8 @@ from stj.rows import TRAINING, Row, row_from_dict
 from stj.storage.artifacts import Artifact, Key, read_artifact
 
 _FIELDS = ("id", "position", "task", "subset", "turns", "language", "toxic", "redacted", "category", "pair", "candidates")
-_COLUMNS = (*_FIELDS, "reference", "dropped", "error", "prompt_tokens", "output_tokens")
+_GRADED = ("context", "response", "rubrics")
+_COLUMNS = (*_FIELDS, *_GRADED, "reference", "dropped", "error", "prompt_tokens", "output_tokens")
 """What decides whether a finished row is kept: not its judgments, which take most of a file."""
 
 
@@ -77,7 +78,7 @@ class SourceRows:
     def digest(self, row: Row) -> int:
         """A hash of all that the source gives of a row; 64 bits, as ids have in `Seen`."""
         content = [getattr(row, name) for name in ("task", "id", "subset", "turns", "language", "toxic", "redacted")]
-        content += [row.candidates, row.reference]
+        content += [row.candidates, row.reference, row.context, row.response, row.rubrics]
         if self._with_pairs or row.task != TRAINING:
             content += [row.pair, row.category]
         return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=8).digest())

@@ -12,9 +12,8 @@ from stj.models.check import ModelUse, check_model_use, look_at
 from stj.models.fetch import check_cache, tokenizer_directory
 from stj.models.locate import whole_model
 from stj.models.tokenizer import load_tokenizer
-from stj.plan.context import LongestRequest, check_requests, given_pairs_request
+from stj.plan.context import LongestRequest, check_requests
 from stj.plan.gpus import check_gpus
-from stj.prompts.variants import Variant
 from stj.storage.probe import probe
 
 _FREED_S = 10.0  # Engines of a run that was killed end within seconds.
@@ -54,10 +53,9 @@ def _freed_gpus(needed: int) -> Gpus | None:
 
 
 def judge_findings(
-    uses: Sequence[ModelUse], variants: Sequence[Variant], run_root: str | None, config: UseConfig
+    uses: Sequence[ModelUse], requests: Sequence[LongestRequest], run_root: str | None, config: UseConfig
 ) -> list[Finding]:
-    """The findings on judges in use, with their prompts; `run_root` is where rows go, None if they go nowhere."""
-    requests = [given_pairs_request(variant) for variant in variants]
+    """The findings on judges in use, with what they are asked; `run_root` is where rows go, None if they go nowhere."""
     findings = [finding for use in uses for finding in model_findings(use, requests, config.ray)]
     if run_root is not None:
         findings.append(look("run_root", partial(check_place, run_root)))

@@ -8,8 +8,10 @@ from stj.config import Config, ModelConfig
 from stj.errors import ConfigError
 from stj.models.chat import encode_chat
 from stj.prompts import CATEGORIZE, fill
+from stj.prompts.grading import Graded, GradePrompt
 from stj.prompts.variants import FIGURE_8, Variant
 from stj.rows import Pair, Turn
+from stj.rubrics import Rubric
 from stj.stages.judge import judge_messages, messages_of
 from stj.stages.pairs import PAIR_PROMPTS
 
@@ -54,6 +56,13 @@ def judge_requests(config: Config) -> Iterator[LongestRequest]:
 def given_pairs_request(variant: Variant = FIGURE_8) -> LongestRequest:
     """What a judge of given pairs is asked. Nothing limits them; the engine cuts a judgment to the room that they leave."""
     return LongestRequest(what="judgments of given pairs", messages=messages_of(variant.longest()), texts={})
+
+
+def given_responses_request(prompt: GradePrompt, rubrics: Sequence[Rubric]) -> LongestRequest:
+    """What a judge of given responses is asked; the longest rubric counts."""
+    asked = [prompt.ask(Graded(instruction="", response="", context="", reference=""), rubric) for rubric in rubrics]
+    longest = max(asked, key=lambda words: len(words.system) + len(words.user))
+    return LongestRequest(what="grades of given responses", messages=messages_of(longest), texts={})
 
 
 def check_requests(

@@ -66,7 +66,7 @@ def test_votes_without_a_verdict_are_warned_of(here: Path, capsys: pytest.Captur
 def test_pairs_that_stj_judge_has_judged_are_not_judged_again(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stj.judging import judge_file
+    from stj.judging import file_pass
 
     file = write(here / "labelled.jsonl", *labelled(right=4, wrong=1))
     assert main(["judge", file, f"model={SEED_MODEL}"]) == 0
@@ -74,7 +74,7 @@ def test_pairs_that_stj_judge_has_judged_are_not_judged_again(
     def refuse(*_: object) -> None:
         raise AssertionError("a pass ran")
 
-    monkeypatch.setattr(judge_file, "run_pass", refuse)
+    monkeypatch.setattr(file_pass, "run_pass", refuse)
     assert main(["calibrate", SEED_MODEL, file]) == 0
     assert read_calibration(here / "calibration.json").pairs == 5
 

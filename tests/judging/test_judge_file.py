@@ -18,7 +18,7 @@ from stj.config import EngineConfig
 from stj.engine.scripted import ScriptedEngine
 from stj.errors import PromptTooLong, RequestFailed
 from stj.generate import Sampling
-from stj.judging import judge_file
+from stj.judging import file_pass
 from stj.passes import session
 from stj.passes.spec import Pass
 from stj.prompts.variants import FIGURE_8
@@ -68,7 +68,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
                 on_row(judged)
         artifact.finish()
 
-    monkeypatch.setattr(judge_file, "run_pass", run_pass)
+    monkeypatch.setattr(file_pass, "run_pass", run_pass)
     monkeypatch.setattr(session, "ray_session", lambda *_: nullcontext())
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -129,7 +129,7 @@ def test_another_file_of_the_same_name_is_refused(here: Path, capsys: pytest.Cap
     assert main(words) == 0
     write(here / "pairs.jsonl", pair("another", "xx", "x"))
     assert main(words) == 1
-    assert "pairs.jsonl has 0 of 2 judged pairs as they were. Name another run_root, or pass" in capsys.readouterr().err
+    assert "pairs.jsonl has 0 of 2 judged rows as they were. Name another run_root, or pass" in capsys.readouterr().err
     assert main([*words, "--overwrite"]) == 0
     write(here / "pairs.jsonl", pair("another", "xx", "x"), pair("more", "xx", "x"))
     capsys.readouterr()
