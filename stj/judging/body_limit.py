@@ -14,6 +14,7 @@ beyond the first plane, and some decomposed characters become one. So no text is
 """
 
 import asyncio
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
@@ -45,15 +46,15 @@ class BodyLimit:
     That of a body is `app.state.stj_most_bytes`, or, before the model is known, the room for all but text.
     """
 
-    def __init__(self, app: "ASGIApp", path: str | None = None) -> None:
-        """`path` is the only path that is limited; None limits all."""
+    def __init__(self, app: "ASGIApp", paths: Collection[str] = ()) -> None:
+        """`paths` are the only ones that are limited; none limits all."""
         self._app = app
-        self._path = path
+        self._paths = paths
         self._held = 0
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Passes a request on, or refuses it."""
-        if scope["type"] != "http" or (self._path and scope["path"] != self._path):
+        if scope["type"] != "http" or (self._paths and scope["path"] not in self._paths):
             return await self._app(scope, receive, send)
         limit = getattr(scope["app"].state, "stj_most_bytes", OTHER_BYTES)
         if refusal := _refused_unread(scope, limit):

