@@ -1,31 +1,23 @@
 """`stj judge`: each result once, also after a kill; jurors are compared; a bad file is one line, and nothing starts."""
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stj.cli import main
-from stj.config import EngineConfig
-from stj.engine.scripted import ScriptedEngine
 from stj.errors import PromptTooLong, RequestFailed
 from stj.generate import Sampling
-from stj.judging import file_pass
-from stj.passes import session
-from stj.passes.spec import Pass
 from stj.prompts.variants import FIGURE_8
-from stj.rows import Row, Turn, rows_to_table
-from stj.stages.runner import run_stages
-from stj.storage.artifacts import Artifact
+from stj.rows import Turn
 from tests.conftest import running
+from tests.judging.in_process import in_this_process
 
 ROOT = Path(__file__).parents[2]
 SEED_MODEL = "package://mini/seed_model"
@@ -51,26 +43,7 @@ def likes_first(messages: Sequence[Turn], sampling: Sampling) -> str:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Runs passes in this process on scripted engines, which commit each row alone."""
-    handlers = {f"{SEED_MODEL}": likes_long, str(ROOT / "stj/mini/seed_model"): likes_first}
-
-    def run_pass(spec: Pass, artifact: Artifact, config: EngineConfig, on_row: Callable[[Row], None]) -> None:
-        engine = ScriptedEngine(handlers[spec.model.path])
-        done = {record["id"] for record in artifact.records(["id"])}
-        for row in spec.read():
-            if row.id in done:
-                continue
-            judged = asyncio.run(run_stages(row, spec.stages[row.task], engine.generate))
-            if any("STOP" in turn.content for turn in row.turns) and not (tmp_path / "stopped").exists():
-                (tmp_path / "stopped").touch()
-                raise KeyboardInterrupt
-            artifact.write_part(f"part-{len(artifact.parts())}", rows_to_table([judged]))
-            if not judged.error:
-                on_row(judged)
-        artifact.finish()
-
-    monkeypatch.setattr(file_pass, "run_pass", run_pass)
-    monkeypatch.setattr(session, "ray_session", lambda *_: nullcontext())
-    monkeypatch.chdir(tmp_path)
+    in_this_process(monkeypatch, tmp_path, {SEED_MODEL: likes_long, str(ROOT / "stj/mini/seed_model"): likes_first})
     return tmp_path
 
 
