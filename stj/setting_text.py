@@ -214,10 +214,21 @@ def _node(content: bytes, name: str) -> yaml.Node | None:
     try:
         node: yaml.Node | None = yaml.compose(_json_as_yaml(content), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeError) as error:
-        raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
+        raise _unread(content, name, error) from None
     except RecursionError:
         raise ConfigError(f"{name}: nested too deeply") from None
     return node
+
+
+def _unread(content: bytes, name: str, error: Exception) -> ConfigError:
+    """The error for a document that is not YAML. A file of JSON gets that of JSON: YAML would blame its tabs."""
+    language = "JSON" if name.lower().endswith(".json") else "YAML"
+    if language == "JSON":
+        try:
+            json.loads(content)
+        except (ValueError, RecursionError) as fault:
+            error = fault
+    return ConfigError(f"{name}: not {language}: {' '.join(str(error).split())}")
 
 
 def _json_as_yaml(content: bytes) -> bytes:

@@ -196,6 +196,26 @@ def test_any_bytes_are_one_line_and_never_a_rubric(content: bytes) -> None:
     fault_of(content)
 
 
+EDITS = st.sampled_from(
+    [*"\t\r\n'\"{}[]|#~.\0", ": ", "- ", "&a ", "*a", "<<: ", "? ", "!!int ", "---\n", "\u2028", "${a}", "points."]
+)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from([GOOD, json.dumps(yaml.safe_load(GOOD), indent="\t")]), st.data())
+def test_an_edited_file_is_a_whole_rubric_or_one_line(content: str, data: st.DataObject) -> None:
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(content)))
+        content = content[:start] + data.draw(EDITS | st.just("")) + content[start + data.draw(st.integers(0, 20)) :]
+    value = outcome(lambda: read(content))
+    if isinstance(value, Rubric):
+        assert rubric(value.packed, "rubric") == value
+        assert len(value.described) > len("Score 1: ") * len(value.points)
+    else:
+        assert re.match(r"\S*/mine\.yaml[:,] ", value)
+        assert len(value.splitlines()) == 1
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
@@ -323,7 +343,7 @@ def test_a_rubric_without_a_name_has_that_of_its_file() -> None:
         (b"\x89PNG\r\n\x1a\n\0\0", r": not YAML: "),
         ("criterion: Größe?".encode("latin-1"), r": not YAML: "),
         (GOOD.encode("utf-16-le"), r": not YAML: "),
-        ("[" * 100_000, r": nested too deeply"),
+        ("[" * 10_000, r": nested too deeply"),
         ("a: " + "{a: " * 3_000, r": nested too deeply"),
     ],
 )
@@ -341,10 +361,13 @@ def test_a_fault_is_one_line_with_file_and_line(content: str | bytes, fault: str
         (changed(criterion=...), r": no criterion"),
         (changed()[:-2] + ', "1": "again"}}', r", line 1: points\.1 is set twice"),
         (changed()[:-1] + ', "scale": "1-3"}', r", line 1: scale is set twice"),
-        (changed()[:-1], r": not YAML: "),
+        (changed()[:-1], r": not JSON: Expecting ',' delimiter: line 1 column 176"),
+        ('{\n\t"criterion": "Is it right?"\n\t"scale": "1-3"\n}', r": not JSON: Expecting ',' delimiter: line 3 column 2"),
+        ("\t" + "[" * 100_000, r": not JSON: maximum recursion depth"),
+        (b"{\xff}", r": not JSON: 'utf-8' codec can't decode byte 0xff"),
     ],
 )
-def test_a_fault_of_a_json_file_is_one_line_too(content: str, fault: str) -> None:
+def test_a_fault_of_a_json_file_is_one_line_too(content: str | bytes, fault: str) -> None:
     assert re.match(rf"mine\.json{fault}", fault_of(content, "mine.json")), fault_of(content, "mine.json")
 
 
