@@ -114,8 +114,14 @@ def is_group(path: Sequence[str], schema: type) -> bool:
 def _type_at(path: Sequence[str], hint: Any) -> Any:
     for name in path:
         required = _required(hint)
-        hint = _value_type(required) if get_origin(required) is dict else fields_of(required).get(name, _FREE)
+        hint = _value_type(required) if get_origin(required) is dict else _type_in(required, name)
     return hint
+
+
+def _type_in(group: Any, name: str) -> Any:
+    """The type of a key of a group. A group without fields has any key, whose value is text."""
+    fields = fields_of(group)
+    return fields.get(name, _FREE) if fields or not is_dataclass(group) else str
 
 
 def _value_type(mapping: Any) -> Any:
@@ -131,9 +137,9 @@ class _Reader:
         self._lines = lines
 
     def group(self, node: yaml.MappingNode, path: tuple[str, ...], hint: Any) -> Iterator[Setting]:
-        """The settings of a mapping whose keys are fields of a dataclass."""
+        """The settings of a mapping whose keys are fields of a dataclass, or any keys if it has no fields."""
         for key, value in self._pairs(node):
-            names = tuple(key.split("."))
+            names = tuple(key.split(".")) if fields_of(hint) else (key,)
             yield from self.setting((*path, *names), value, _type_at(names, hint))
 
     def setting(self, path: tuple[str, ...], node: yaml.Node | None, hint: Any) -> Iterator[Setting]:
@@ -153,7 +159,7 @@ class _Reader:
         self._check_tag(node)
         if isinstance(node, yaml.MappingNode):
             inner = _value_type(hint) if get_origin(hint) is dict else _FREE
-            return {key: self._value(value, inner) for key, value in self._pairs(node)}
+            return {key: self._value(value, inner) for key, value in self._unlike(self._pairs(node))}
         if isinstance(node, yaml.SequenceNode):
             item = get_args(hint)[0] if get_origin(hint) in (tuple, list) else _FREE
             for member in node.value:
@@ -184,6 +190,17 @@ class _Reader:
         given = {key for key, _ in pairs}
         return [*((key, value) for key, value in merged.items() if key not in given), *pairs]
 
+    def _unlike(self, pairs: list[tuple[str, yaml.Node]]) -> list[tuple[str, yaml.Node]]:
+        """The pairs. Raises ConfigError if two have the same key."""
+        seen: dict[str, yaml.Node] = {}
+        for key, value in pairs:
+            if key in seen:
+                raise ConfigError(
+                    f"{self._where(value)}: {key} is set twice; the other is {self._where(seen[key])}. Keep one of them"
+                )
+            seen[key] = value
+        return pairs
+
     def _check_tag(self, node: yaml.Node) -> None:
         if not node.tag.startswith(_YAML_TAGS) or ":python/" in node.tag:
             raise ConfigError(f"{self._where(node)}: the tag {node.tag} is not read; write the value alone")
@@ -195,12 +212,37 @@ class _Reader:
 def _node(content: bytes, name: str) -> yaml.Node | None:
     """The root of a YAML document. PyYAML's reader finds the encoding: UTF-8, or UTF-16 with its mark."""
     try:
-        node: yaml.Node | None = yaml.compose(content, Loader=yaml.SafeLoader)
+        node: yaml.Node | None = yaml.compose(_json_as_yaml(content), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeError) as error:
-        raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
+        raise _unread(content, name, error) from None
     except RecursionError:
         raise ConfigError(f"{name}: nested too deeply") from None
     return node
+
+
+def _unread(content: bytes, name: str, error: Exception) -> ConfigError:
+    """The error for a document that is not YAML. A file of JSON gets that of JSON: YAML would blame its tabs."""
+    language = "JSON" if name.lower().endswith(".json") else "YAML"
+    if language == "JSON":
+        try:
+            json.loads(content)
+        except (ValueError, RecursionError) as fault:
+            error = fault
+    return ConfigError(f"{name}: not {language}: {' '.join(str(error).split())}")
+
+
+def _json_as_yaml(content: bytes) -> bytes:
+    """A document of JSON in characters that YAML reads as JSON does; any other content as it is.
+
+    YAML refuses tabs between values, takes U+2028 inside a text for a line break, and knows no UTF-32. In JSON, only texts hold
+    characters beyond ASCII, and tabs are never in them. Lines stay lines.
+    """
+    try:
+        json.loads(content)
+        text = content.decode(json.detect_encoding(content), "surrogatepass")
+    except (ValueError, RecursionError):
+        return content
+    return text.replace("\t", " ").replace("\x7f", "\\x7f").encode("ascii", "backslashreplace")
 
 
 def _each_once(settings: list[Setting]) -> list[Setting]:

@@ -234,6 +234,23 @@ def test_a_key_may_be_flat_or_nested_and_mappings_may_be_merged() -> None:
     assert (merged.seed.path, merged.seed.dtype) == ("y", "float16")
 
 
+@given(
+    path=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0$"), min_size=1).filter(str.strip),
+    indent=st.sampled_from([None, 1, "\t"]),
+    wide=st.booleans(),
+)
+@example(path="a \u2028 b\x7f\x85/", indent="\t", wide=True)
+def test_json_is_read_as_json_with_tabs_and_every_character(path: str, indent: Any, wide: bool) -> None:
+    content = json.dumps({"heldout": {"path": path}, "source": {"keep_out": [path]}}, indent=indent, ensure_ascii=not wide)
+    config = read_file(content)
+    assert (config.heldout.path, config.source.keep_out) == (path, (path,))
+
+
+def test_a_fault_of_json_has_the_line_of_the_file() -> None:
+    with pytest.raises(ConfigError, match=r"line 5: train\.lr=fast: must be a number"):
+        read_file('{\n\t"run_root": "\u2028é",\n\t"train":\n\t{\n\t\t"lr": "fast"\n\t}\n}')
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -241,6 +258,8 @@ def test_a_key_may_be_flat_or_nested_and_mappings_may_be_merged() -> None:
         ("train:\n  lr: 1\ntrain.lr: 2\n", "line 3: train.lr is set twice; the other is .*line 2"),
         ("train: {}\ntrain.lr: 2\n", "line 2: train.lr is set twice; the other is .*line 1: train"),
         ("train.lr: 2\ntrain:\n", "line 2: train is set twice"),
+        ("train:\n  place:\n    a: b\n    a: c\n", "line 4: a is set twice; the other is .*line 3. Keep one"),
+        ("train:\n  deepspeed:\n    x: {a: b, a: c}\n", "line 3: a is set twice; the other is .*line 3. Keep one"),
         ("train:\n  lr:\n    x: 1\n", "line 3: train.lr=.*: must be a number"),
         ("train.lr.x: 1", "line 1: unknown key 'train.lr.x'; did you mean 'train.lr'"),
         ("train: {lr: fast}", "line 1: train.lr=fast: must be a number"),

@@ -16,6 +16,7 @@ from stj.cli.words import split_settings
 from stj.config import Config, ModelConfig, UseConfig
 from stj.config_loader import load, load_model, load_use
 from stj.evals.benchmarks import BENCHMARK_GROUPS, BENCHMARKS
+from stj.rubrics import library, rubric
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "docs" / "_ext")]
@@ -240,6 +241,21 @@ def test_the_settings_page_says_no_sentence_twice_in_a_row() -> None:
 
 def test_the_settings_page_is_the_same_for_every_installed_vllm() -> None:
     assert "`enforce_eager: true`" not in settings.page().partition("- **`engine`**")[2]
+
+
+def test_the_table_of_rubrics_says_what_their_files_say() -> None:
+    rows = re.findall(r"^\| \[.*$", (ROOT / "docs/rubrics.md").read_text(), re.MULTILINE)
+    values = [rubric(name, "rubric") for name in library()]
+    files = [f"[{value.name}](../stj/rubrics/library/{value.name}.yaml)" for value in values]
+    cells = [(file, value.scale, ", ".join(value.inputs), value.criterion) for file, value in zip(files, values, strict=True)]
+    assert sorted(rows) == sorted(f"| {' | '.join(row)} |" for row in cells)
+
+
+def test_the_example_of_a_rubric_can_be_read(tmp_path: Path) -> None:
+    example = re.search(r"^```yaml\n(.*?)^```", (ROOT / "docs/rubrics.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert example
+    (tmp_path / "terms.yaml").write_text(example[1])
+    assert rubric(str(tmp_path / "terms.yaml"), "rubric").inputs == ("instruction", "context", "response")
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda file: file.name)
