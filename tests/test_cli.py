@@ -27,7 +27,7 @@ STJ = [sys.executable, "-m", "stj.cli"]
 VERBS = [
     *("plan", "doctor", "run", "iterate", "status", "show"),
     *("eval", "score", "compare", "attack"),
-    *("judge", "serve", "view"),
+    *("judge", "grade", "serve", "view"),
     *("calibrate", "winrate"),
     "mini build-seed",
 ]

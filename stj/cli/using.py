@@ -101,8 +101,8 @@ def _judge(
 
 @verb(
     "grade",
-    "stj grade answers.jsonl rubric=helpfulness model=runs/mini/iteration_3/model",
-    "stj grade answers.jsonl 'rubric=[faithfulness, mine.yaml]' 'weights=[2, 1]' model=MODEL --out results.jsonl",
+    "stj grade answers.jsonl rubric=helpfulness model=MODEL --out results.jsonl",
+    "stj grade answers.jsonl 'rubric=[safety, mine.yaml]' 'weights=[2, 1]' model=M",
     docs="grading rubrics",
 )
 def _grade(
@@ -118,7 +118,7 @@ def _grade(
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write the results to this file instead of stdout.")] = None,
     overwrite: RedoJudgments = False,
 ) -> None:
-    """Grades the responses of a file by rubrics; each result is a JSON line.
+    """Grades the responses of a file by rubrics; each is a JSON line.
 
     Name the judge by model=PATH, and the rubrics by rubric=NAME. The same command resumes where it was stopped.
     """

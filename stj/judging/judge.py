@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from stj.config import (
     Aggregate,
@@ -36,6 +36,7 @@ from stj.findings import require
 from stj.generate import Engine, Generate, Sampling
 from stj.judging.calibration_file import read_abstention
 from stj.judging.grading import GradeRequest, given_rubric, grade_response
+from stj.judging.ranking import Comparison, Pairing, RankedResponse, Tournament, all_pairs, strengths
 from stj.models.check import ModelUse, check_model_use
 from stj.models.config_json import within_context
 from stj.rows import HELDOUT, OPEN, Pair, Row
@@ -191,6 +192,30 @@ class Judge:
         `stj.judging.grading.total_of` makes one figure of several rubrics. Raises the errors of `grade`.
         """
         return self._start(self._all_graded([replace(asked, rubric=given_rubric(asked.rubric)) for asked in requests])).result()
+
+    def rank(
+        self, instruction: Instruction, responses: Sequence[str], method: Literal["all", "tournament"] = "all"
+    ) -> list[RankedResponse]:
+        """Ranks responses by comparing pairs of them, from the strongest to the weakest; `place` is that in the list.
+
+        `all` compares each two. `tournament` compares fewer: each round pairs responses of similar strength. A pair that cannot
+        be judged is no comparison. Raises the errors of `compare`.
+        """
+        listed = list(responses)
+        if method == "all":
+            return strengths(len(listed), self._compared(instruction, listed, all_pairs(len(listed))))
+        tournament, comparisons = Tournament(len(listed)), list[Comparison]()
+        for _ in range(tournament.rounds):
+            comparisons += self._compared(instruction, listed, tournament.next_round(comparisons))
+        return strengths(len(listed), comparisons)
+
+    def _compared(self, instruction: Instruction, responses: Sequence[str], pairs: Sequence[Pairing]) -> list[Comparison]:
+        verdicts = self.compare_many([(instruction, responses[first], responses[second]) for first, second in pairs])
+        return [
+            Comparison(first=first, second=second, share=(1 + verdict.reward) / 2)
+            for (first, second), verdict in zip(pairs, verdicts, strict=True)
+            if verdict.error is None
+        ]
 
     async def agrade(
         self,
