@@ -96,7 +96,7 @@ def figures_table(title: str, group: GroupFigures) -> Table:
     return Table(title=title, columns=columns, rows=rows, note=_reasons(group.undefined))
 
 
-def groups_table(groups: Mapping[str, GroupFigures]) -> Iterator[Table]:
+def groups_table(groups: Mapping[str, GroupFigures]) -> Iterator[str | Table]:
     """A line for each rubric and subset; more than 40 appear only in the JSON."""
     named = {name: group for name, group in groups.items() if name != OVERALL}
     if 0 < len(named) <= _MOST_GROUPS:
@@ -105,6 +105,8 @@ def groups_table(groups: Mapping[str, GroupFigures]) -> Iterator[Table]:
             for name, group in named.items()
         ]
         yield Table(columns=[Column("", name) for name in ("", "rows", *_SHORT)], rows=rows)
+    elif named:
+        yield f"{len(named):,} rubrics and subsets: their figures are in the JSON, --json"
 
 
 def _figures(grades: Sequence[ScoredGrade]) -> GroupFigures:
