@@ -33,6 +33,7 @@ Benchmarks:
   pairs:FILE    any file with instruction or prompt, and chosen and rejected, or
                 response_a, response_b and winner or label
   attacks:FILE  the same pairs, each also under attack, as in `stj attack`
+  grades        recorded grades of single answers, only for `stj score`
 """
 RECORDED_HELP = """\
 Fields of recorded judgments, one judgment a row:
@@ -54,10 +55,13 @@ Fields of recorded judgments, one judgment a row:
            figure8, fastchat, arena, judgebench, prometheus, llmbar, judgelm,
            pandalm, auto-j, boxed, letter, decision; best-of-four; and for
            grades of single answers rating, fastchat-grade, prometheus-grade
+           For --benchmark grades: prometheus, flow, fastchat, line or json
   subset   as the benchmark has it: subset, source and response_model,
            question_id and turn, domain and styles
   grades   for mtbench, FastChat's grades of single answers: question_id, model,
-           turn, judgment and score
+           turn, judgment and score. For --benchmark grades any judge's: score
+           or text (the judge's), and label, all as numbers but the text;
+           optionally rubric, subset, scale ("1-5"), response and id
   id       id or pair_id, unique in its subset; or question_id with its models
            and turn. Optional, like the answers (response_a and response_b, or
            chosen and rejected)

@@ -64,6 +64,7 @@ def _eval(
 @verb(
     "score",
     "stj score judged.jsonl --benchmark judgebench --parser paper",
+    "stj score graded.jsonl --benchmark grades",
     about=f"{BENCHMARKS_HELP}\n{RECORDED_HELP}",
     docs="evaluation",
 )
@@ -93,13 +94,21 @@ def _score(
             "other one that fits all judgments.",
         ),
     ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW-HIGH",
+            help="For grades: the scale of rows that name none, such as 1-5. By default it is the first usual one that holds "
+            "all labels.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Scores judgments that are recorded already; needs no model."""
     from stj.evals.benchmarks.refs import benchmark_ref
     from stj.evals.score import score_file
 
-    record, tables = score_file(file, benchmark_ref(benchmark), parser, format_name)
+    record, tables = score_file(file, benchmark_ref(benchmark), parser, format_name, scale)
     if as_json:
         print_json(record)
         return

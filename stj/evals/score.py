@@ -1,7 +1,7 @@
 """`stj score`: scores of recorded judgments, or of a published table of subset accuracies. Needs no model and no Ray.
 
 FILE holds rows as evals/benchmarks/recorded.py describes them. For rewardbench it may also be one object {subset: accuracy},
-and for mtbench FastChat's grades of single answers.
+for mtbench FastChat's grades of single answers, and for grades it holds grades and labels (evals/benchmarks/grades.py).
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stj.errors import ConfigError, SourceError
-from stj.evals.benchmarks import grades, mtbench, rewardbench
+from stj.evals.benchmarks import fastchat_grades, grades, mtbench, rewardbench
 from stj.evals.benchmarks.read_as import FORMAT_REMEDY, chosen_format, guessed_format, named_format
 from stj.evals.benchmarks.recorded_consistency import recorded_consistency
 from stj.evals.benchmarks.recorded_verdicts import ReadAs
@@ -17,31 +17,37 @@ from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_recorded, scores_json, scores_tables
 from stj.evals.benchmarks.unread import MOST_UNREAD, Readings
 from stj.evals.consistency import consistency_line
+from stj.evals.grade_scores import score_grades
 from stj.evals.table import percent
 from stj.text import Column, Table
 from stj.verdict import GRADE, PARSERS, Parser
 
 
 def score_file(
-    file: str, ref: BenchmarkRef, parser: Parser | None, format_name: str | None = None
+    file: str, ref: BenchmarkRef, parser: Parser | None, format_name: str | None = None, scale: str | None = None
 ) -> tuple[dict[str, Any], list[str | Table]]:
     """The scores as one JSON object, and as tables and lines for a reader; by every parser if none is named.
 
     Judgments are read in the named format, else in that of their judge or benchmark, else in the only one that fits them all.
 
     Raises SourceError if the file cannot be scored, or if most of its judgments hold no verdict. Raises ConfigError if the
-    benchmark takes no place but one is given, or if the format is unknown or of another kind.
+    benchmark takes no place but one is given, or if the format is unknown or of another kind, or if a scale is given and the
+    benchmark is not `grades`.
     """
     if ref.place and not ref.benchmark.needs_records:
         raise ConfigError(f"--benchmark {ref.word}: FILE itself holds what is right; give --benchmark {ref.name}")
+    if ref.name == grades.NAME:
+        return score_grades(file, parser, format_name, scale)
+    if scale:
+        raise ConfigError(f"--scale {scale}: only --benchmark {grades.NAME} takes a scale")
     table = rewardbench.read_table(Path(file)) if ref.name == rewardbench.NAME else None
     if table is not None:
         if format_name:
             raise ConfigError(f"--format {format_name}: {file} holds accuracies, not judgments")
         return _table_scores(file, table)
     parsers = (parser,) if parser else PARSERS
-    if ref.name == mtbench.NAME and grades.is_graded(file):
-        return _grades(file, ref, parsers, format_name)
+    if ref.name == mtbench.NAME and fastchat_grades.is_graded(file):
+        return _fastchat_grades(file, ref, parsers, format_name)
     return _judgments(file, ref, parsers, format_name)
 
 
@@ -107,20 +113,20 @@ def _unread(readings: Readings, remedy: str) -> str:
     return f"{readings.shortfall()}; {readings.hint(remedy)}"
 
 
-def _grades(
+def _fastchat_grades(
     file: str, ref: BenchmarkRef, parsers: Sequence[Parser], format_name: str | None
 ) -> tuple[dict[str, Any], list[str | Table]]:
     if ref.place:
         raise ConfigError(f"--benchmark {ref.word}: {file} holds grades of single answers, which have no human votes")
     wording = chosen_format(format_name, ref.benchmark, answers=1) or GRADE
-    parsed = [grades.read_grades(file, name, wording) for name in parsers]
+    parsed = [fastchat_grades.read_grades(file, name, wording) for name in parsers]
     _refuse_unread(file, [graded.readings for graded in parsed], FORMAT_REMEDY)
     record: dict[str, Any] = {"file": file, "benchmark": ref.name, "format": wording.name, "format_guessed": False}
     items: list[str | Table] = []
     for graded in parsed:
         warning = graded.readings.warning(ref.name, FORMAT_REMEDY)
-        record[graded.parser] = {**({"warning": warning} if warning else {}), **grades.grades_json(graded)}
-        items += [grades.grades_table(graded), *([f"warning: {warning}"] if warning else [])]
+        record[graded.parser] = {**({"warning": warning} if warning else {}), **fastchat_grades.grades_json(graded)}
+        items += [fastchat_grades.grades_table(graded), *([f"warning: {warning}"] if warning else [])]
     return record, items
 
 

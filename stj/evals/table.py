@@ -17,7 +17,8 @@ _LAST = (
     Column("", "longest"),
     Column("", "shortest"),
 )
-_NONE = "–"
+NONE = "–"
+"""What stands for a number that has no meaning."""
 _MOST_SUBSETS = 40
 
 
@@ -32,12 +33,12 @@ def scores_table(title: str, groups: Mapping[str, Scores], subsets: Mapping[str,
 
 def percent(share: float | None) -> str:
     """A share as a percentage with one decimal, without the percent sign."""
-    return _NONE if share is None else f"{100 * share:.1f}"
+    return NONE if share is None else f"{100 * share:.1f}"
 
 
 def interval(ends: Interval | None) -> str:
     """An interval of shares as percentages."""
-    return f"[{percent(ends[0])}, {percent(ends[1])}]" if ends else _NONE
+    return f"[{percent(ends[0])}, {percent(ends[1])}]" if ends else NONE
 
 
 def _cells(name: str, scores: Scores, orders: int) -> list[str]:

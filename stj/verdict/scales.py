@@ -25,7 +25,11 @@ _MARKUP = r"[*_`\"']{0,3}"
 _MARKS = r"[^\w\n]{0,8}"  # Markup and quotes around a value; bounded, so that a run of them takes linear time.
 _ALONE = r"(?=(?:[^\w\n]|[0-9]|out|of){1,40}(?:\n|\Z))"  # A number on the next line; "1. First" is an item of a list.
 _GAP = rf"{_MARKS}(?:\n{_ALONE}{_MARKS})?"
-_OF = r"[ ]?(?i:/|\(?(?:out[ ])?of)[ ]?"
+_UNIT = r"(?:[ ](?i:points?|stars?|marks?))?+"
+_OF = (
+    r"[ ]?(?i:/|\(?(?:out[ ])?of|\(?on[ ]a[ ]scale[ ](?:of|from)[ ][0-9]{1,3}[ ]?(?:to|[–-]))[ ]?"
+    r"(?i:an?[ ](?:possible|maximum[ ]of|total[ ]of)[ ])?"
+)
 _JOINED = rf"[ ]?(?:{_OF}|(?i:and|or|to)|[,;&–—-])[ ]?[0-9]++|[ ][0-9]++|\+|[ ]?[¼½¾⅐-⅞]"
 _SENTENCE = r"(?:^|(?<=[.!?;:)\]\"'”»*_>] ))"
 _SCORE_WORD = r"(?i:(?:(?:my|the|final|overall|total)[ ]){0,3}(?:score|rating|grade))"
@@ -72,13 +76,13 @@ def _is() -> str:
 
 
 def _per(top: int) -> str:
-    return rf"{_MARKUP}{_OF}{top}(?:\.0++)?(?![.,]?[0-9])\)?"
+    return rf"{_MARKUP}{_UNIT}{_OF}{top}(?:\.0++)?(?![.,]?[0-9])\)?"
 
 
 def _number(top: int) -> str:
     """A number, perhaps out of the top. Its value holds a fraction, another top or a second number too: then it is no grade."""
     whole = rf"(?<!{_SIGNS})({_SIGNS}?[0-9]++)(?:\.0++(?![0-9])|([.,][0-9]++))?+"
-    return rf"{whole}(?:{_per(top)})?+(?:{_MARKUP}({_JOINED}))?+(?!\w|[ ]?%)"
+    return rf"{whole}(?:{_per(top)})?+(?:{_MARKUP}{_UNIT}({_JOINED}))?+(?!\w|[ ]?%)"
 
 
 _FORMS = {

@@ -92,6 +92,13 @@ def read(style: str, text: str, scale: tuple[int, ...] = FIVE) -> tuple[str | No
         ("line", "Score: 4/10", None, None, None),
         ("line", "Score: 4 of 10", None, None, "4"),
         ("line", "Score: **4**/10", None, None, None),
+        ("line", "Score: 4 points out of 5", "4", "4", "4"),
+        ("line", "Score: 4 points out of 10", None, None, "4"),
+        ("line", "Score: 4 points", None, "4", "4"),
+        ("line", "Score: 4 out of a possible 10", None, None, "4"),
+        ("line", "Score: 4 (on a scale of 1 to 5)", "4", "4", "4"),
+        ("line", "Score: 4 (on a scale from 1-10)", None, None, "4"),
+        ("line", "Score: 4.0/5.0", "4", "4", None),
         ("line", "Score: 4.5", None, None, None),
         ("line", "Score: -1", None, None, None),
         ("line", "Score: 1-5", None, None, None),
@@ -281,7 +288,7 @@ REPEATED = (
         "[[4 ",
         "not ",
     ),
-    *("[\n", '{"a":', "((", "out of ", " of", "**4**"),
+    *("[\n", '{"a":', "((", "out of ", " of", "**4**", "4 points ", " on a scale of ", "4 (on a scale of 1 to "),
 )
 BEGUN = {"prometheus": "[RESULT] ", "flow": "<score>", "fastchat": "[[", "line": "Score: ", "json": '"score": '}
 

@@ -2,6 +2,7 @@
 
 from stj.evals.benchmarks.attacks import ATTACK_CARD
 from stj.evals.benchmarks.base import Benchmark
+from stj.evals.benchmarks.grades import GRADES
 from stj.evals.benchmarks.helpsteer2 import HELPSTEER2, HELPSTEER2_HELPFULNESS
 from stj.evals.benchmarks.hhh import HHH
 from stj.evals.benchmarks.judgebench import JUDGEBENCH
@@ -18,7 +19,7 @@ _HEADLINE = (PPE_HUMAN, PPE_CORRECTNESS, JUDGEBENCH, RMBENCH)
 _ALL = (
     *_HEADLINE,
     *(REWARDBENCH, REWARDBENCH2, REWARDBENCH2_RATINGS, LLMBAR),
-    *(MTBENCH, HELPSTEER2, HELPSTEER2_HELPFULNESS, HHH, PAIRS, ATTACK_CARD),
+    *(MTBENCH, HELPSTEER2, HELPSTEER2_HELPFULNESS, HHH, PAIRS, ATTACK_CARD, GRADES),
 )
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
 """The benchmarks that still separate judges come first."""

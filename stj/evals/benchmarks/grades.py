@@ -1,147 +1,160 @@
-"""FastChat's grades of single answers on MT-Bench, its `single-v1` judgments: a judge's grades of a model, from 1 to 10.
+"""Grades of single answers, any judge's, beside labels: what a row of such a file says.
 
-A row holds question_id, model, turn, the judge's text as `judgment`, and as `score` the grade that FastChat read from it. The
-score is -1 if FastChat read none. A row with neither was not asked.
+    label      the truth, a number; a fraction if it is the mean of several grades. Null is a row without a label
+    score      the judge's grade, a number; null is a grade that was not asked for
+    text       the judge's text, from which its grade is read if there is no score
+    scale      the points of the row's rubric, "1-5"; optional, for files with rubrics of several scales
+    rubric     name or text of the rubric, optional: a group of its own
+    subset     optional: a group of its own
+    response   the answer, optional: its length is a baseline
+    id         optional; unique in its rubric and subset
+    judge      judge, judge_name, judge_model, ...: optional; the grades of several judges are refused (judge_names.py)
+
+FastChat's grades of MT-Bench have no labels, and a schema of their own (fastchat_grades.py).
 """
 
-import math
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from statistics import fmean
-from typing import Any
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, NoReturn
 
 from stj.errors import SourceError
-from stj.evals.benchmarks import mtbench
 from stj.evals.benchmarks.asked import NOT_ASKED, without_nulls
-from stj.evals.benchmarks.base import SourceRecord, number_of, read_records
+from stj.evals.benchmarks.base import Benchmark, SourceRecord, number_of, read_records
 from stj.evals.benchmarks.judge_names import JudgeNames
-from stj.evals.benchmarks.unread import Readings, Survey, Unread
-from stj.evals.intervals import Interval, clustered_ci95
-from stj.sources.dialogue import text_of
-from stj.sources.ids import Seen, refuse_seen
-from stj.sources.records import Fields
+from stj.rows import Row
+from stj.sources.dialogue import optional_text, wrong_type
+from stj.sources.files import not_empty
+from stj.sources.ids import Seen, id_of, refuse_seen
+from stj.sources.records import Fields, listed
 from stj.sources.truth import JUDGE_FIELDS
-from stj.text import Column, Table, visible_line
 from stj.thoughts import answer_of
-from stj.verdict import GRADE, Format, Parser, parse, rating
 
-_FIELDS = Fields(required=(), optional=("question_id", "model", "turn", "judgment", "score", *JUDGE_FIELDS))
-_LOWEST, _HIGHEST = 1, 10  # The grades that the prompt asks for.
-_UNREAD = -1.0
-"""FastChat's stored score of a judgment without a grade."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeanGrade:
-    """The mean grade of a model on some questions; judgments without a grade are left out, as FastChat does."""
-
-    grades: int
-    """Number of grades."""
-    mean: float
-    ci95: Interval
-    """95% interval of the mean, over questions."""
+NAME = "grades"
+NO_LABEL = "no label"
+"""Why a row is not scored: nothing says which grade is right."""
+OFF_SCALE = "off the scale"
+"""Why a stored score does not count: it is no point of the scale that the user gives."""
+Scale = tuple[int, ...]
+"""The points of a scale: consecutive whole numbers."""
+_FIELDS = Fields(required=(), optional=("id", "score", "label", "text", "rubric", "subset", "scale", "response", *JUDGE_FIELDS))
+_SCALE = re.compile(r"\s*([0-9]{1,3})\s*[-–]\s*([0-9]{1,3})\s*")
+_MOST = 1_000_000  # Squares of larger numbers would lose the digits that a correlation needs.
+_LABEL = "a number; for several grades give their mean"
+_SCORE = "a number, or null if the grade was not asked for; give what could not be read as 'text'"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Grades:
-    """A file of grades, as one of the parsers reads it."""
+class GradeRow(NamedTuple):
+    """A recorded grade, with the label that it should be."""
 
-    parser: Parser
-    judged: int
-    unjudged: int
-    """Number of rows whose grade was not asked for."""
-    unparsed: float
-    """Share of the judgments without a grade."""
-    as_stored: float | None
-    """Share of judgments whose grade equals the stored score; None if no judgment has a stored score."""
-    groups: dict[str, MeanGrade]
-    """Means for each model: over all questions, by turn and by category."""
-    readings: Readings
-    """How the judgments were read."""
+    label: float | None
+    score: float | None
+    text: str | None
+    """The judge's answer, without its thought."""
+    rubric: str | None
+    subset: str | None
+    scale: Scale | None
+    """The scale of the row's rubric, or the one that the user gives."""
+    characters: int | None
+    """Length of the graded response."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names of the groups of its rubric and of its subset."""
+        named = (("rubric", self.rubric), ("subset", self.subset))
+        return tuple(f"{kind}/{name}" for kind, name in named if name is not None)
+
+    @property
+    def unscored(self) -> str | None:
+        """Why the row has no figure to add to, whatever its text says; None if it has."""
+        if self.label is None:
+            return NO_LABEL
+        if self.score is None:
+            return NOT_ASKED if self.text is None else None
+        return None if self.scale is None or on_scale(self.score, self.scale) else OFF_SCALE
 
 
-def is_graded(file: str) -> bool:
-    """Whether a file's first row is a grade. Raises SourceError if the file cannot be read."""
-    first = next(read_records(file, "FILE", _FIELDS), None)
-    return first is not None and {"judgment", "model"} <= first.values.keys()
+def grade_rows(file: str, scale: Scale | None = None) -> Iterator[GradeRow]:
+    """The rows of a file of grades, in order; `scale` is that of the rows that name none.
 
-
-def read_grades(file: str, parser: Parser, wording: Format = GRADE) -> Grades:
-    """The grades in a file, read in this format.
-
-    Raises SourceError if a row cannot be read or comes twice, or if no grade was asked for.
+    Raises SourceError if the file cannot be read, if a row is not a grade, or if its id came before.
     """
-    by_group: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    judged, unjudged, unparsed, stored, survey = 0, 0, 0, list[bool](), Survey(parser)
-    for record in _checked(read_records(file, "FILE", _FIELDS)):
-        parts = mtbench.subset(record).split("/")
-        if record.values.keys().isdisjoint(("judgment", "score")):
-            unjudged += 1
-            continue
-        answer = answer_of(text_of(record.values.get("judgment", ""), "judgment", record.where))
-        grade = rating(parse(answer, wording, parser))
-        judged += 1
-        survey.add(1, [Unread(answer, wording)] if grade is None else [])
-        if record.values.get("score") is not None:
-            score = number_of(record.values["score"], "score", record.where)
-            stored.append(math.isclose(score, _UNREAD if grade is None else grade))
-        if grade is None:
-            unparsed += 1
-            continue
-        model = record.values["model"]
-        for label in ("", *(f", {part}" for part in parts)):
-            by_group[f"{model}{label}"][mtbench.question(record)].append(grade)
-    if not judged:
-        raise SourceError(f"{file}: no grade was asked for: no row has a text in 'judgment'")
-    return Grades(
-        parser=parser,
-        judged=judged,
-        unjudged=unjudged,
-        unparsed=unparsed / judged,
-        as_stored=fmean(stored) if stored else None,
-        groups={name: _mean(list(by_group[name].values())) for name in sorted(by_group)},
-        readings=survey.readings(),
-    )
-
-
-def grades_json(grades: Grades) -> dict[str, Any]:
-    """The grades as JSON values."""
-    return {name: value for name, value in asdict(grades).items() if name not in ("parser", "readings")}
-
-
-def grades_table(grades: Grades) -> Table:
-    """A row for each group, with the mean grade and its interval."""
-    stored = "" if grades.as_stored is None else f", {100 * grades.as_stored:.1f}% read as stored"
-    unjudged = f", {grades.unjudged:,} {NOT_ASKED}" if grades.unjudged else ""
-    missing = f"{100 * grades.unparsed:.1f}% without one"
-    title = f"grades, {grades.parser} parser: {grades.judged:,} judgments, {missing}{unjudged}{stored}"
-    rows = [
-        (visible_line(name), f"{mean.mean:5.2f} [{mean.ci95[0]:.2f}, {mean.ci95[1]:.2f}]", f"{mean.grades:,}")
-        for name, mean in grades.groups.items()
-    ]
-    width = max((len(name) for name, _, _ in rows), default=0)
-    plain = [title, *(f"  {name:<{width}} {mean} of {count}" for name, mean, count in rows)]
-    columns = (Column("", "model"), Column("mean grade", "[95%]"), Column("", "grades"))
-    return Table(title=title, columns=columns, rows=rows, plain=plain)
-
-
-def _checked(records: Iterator[SourceRecord]) -> Iterator[SourceRecord]:
     seen, judge = Seen(), JudgeNames()
+    records = not_empty(read_records(file, "FILE", _FIELDS), f"{file}: holds no grades")
     for record in map(without_nulls, records):
-        Fields(required=("question_id", "model", "turn")).check(record.values, record.where)
-        model = text_of(record.values["model"], "model", record.where)
         judge.check(record)
-        row_id = (str(record.values["question_id"]), model, str(record.values["turn"]))
-        refuse_seen(row_id, "question_id", record.where, seen)
-        yield record
+        row = _row(record, scale)
+        if "id" in record.values:
+            row_id = id_of(record.values["id"], "id", record.where)
+            refuse_seen((row.rubric or "", row.subset or "", row_id), "id", record.where, seen, shown=row_id)
+        yield row
 
 
-def _mean(by_question: Sequence[Sequence[float]]) -> MeanGrade:
-    """The mean, and its interval: a grade from 1 to 10 counts as nine outcomes, its steps."""
-    grades = [grade for question in by_question for grade in question]
-    lowest = min(_LOWEST, *grades)
-    steps = max(_HIGHEST, *grades) - lowest  # The official rule reads any number.
-    shares = ([(grade - lowest) / steps for grade in question] for question in by_question)
-    low, high = (lowest + steps * end for end in clustered_ci95(shares, outcomes=_HIGHEST - _LOWEST))
-    return MeanGrade(grades=len(grades), mean=fmean(grades), ci95=(low, high))
+def fields_of(file: str) -> str:
+    """The names of the fields of a file's first row, for an error."""
+    return listed(list(next(read_records(file, "FILE", Fields(required=()))).values))
+
+
+def scale_of(words: str) -> Scale | None:
+    """The points of a scale in words, "1-5"; None for other words."""
+    ends = _SCALE.fullmatch(words)
+    low, high = (int(ends[1]), int(ends[2])) if ends else (0, 0)
+    return tuple(range(low, high + 1)) if low < high else None
+
+
+def on_scale(number: float, scale: Scale) -> bool:
+    """Whether a number lies between the ends of a scale."""
+    return scale[0] <= number <= scale[-1]
+
+
+def scale_words(scale: Scale) -> str:
+    """The two ends of a scale: "1-5"."""
+    return f"{scale[0]}-{scale[-1]}"
+
+
+def _row(record: SourceRecord, scale: Scale | None) -> GradeRow:
+    values, where = record.values, record.where
+    texts = {name: optional_text(values.get(name), name, where) for name in ("text", "rubric", "subset", "response")}
+    row = GradeRow(
+        label=_number(values.get("label"), "label", _LABEL, where),
+        score=_number(values.get("score"), "score", _SCORE, where),
+        text=None if texts["text"] is None else answer_of(texts["text"]),
+        rubric=texts["rubric"],
+        subset=texts["subset"],
+        scale=_scale(values["scale"], where) if "scale" in values else scale,
+        characters=None if texts["response"] is None else len(texts["response"]),
+    )
+    if row.scale and row.label is not None and not on_scale(row.label, row.scale):
+        raise SourceError(f"{where}: field 'label' is {row.label:g}, which is off the scale {scale_words(row.scale)}")
+    return row
+
+
+def _number(value: object, field: str, wanted: str, where: str) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = number_of(value, field, where)
+    except SourceError:
+        raise wrong_type(value, field, wanted, where) from None
+    if abs(number) > _MOST:
+        raise wrong_type(value, field, f"{wanted}, from -{_MOST:,} to {_MOST:,}", where)
+    return number
+
+
+def _scale(value: object, where: str) -> Scale:
+    scale = scale_of(value) if isinstance(value, str) else None
+    if scale is None:
+        raise wrong_type(value, "scale", 'a scale of whole numbers, as "1-5"', where)
+    return scale
+
+
+def _only_recorded(record: SourceRecord | None = None) -> NoReturn:
+    where = f"{record.where}: " if record else ""
+    raise SourceError(f"{where}grades that are recorded already are scored by `stj score FILE --benchmark {NAME}`")
+
+
+def _no_rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
+    _only_recorded()
+
+
+GRADES = Benchmark(name=NAME, hub=(), fields=Fields(required=("label",)), rows=_no_rows, subset=_only_recorded)
+"""Only for `stj score`: its rows are graded already."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stj.errors import SourceError
-from stj.evals.benchmarks.grades import read_grades
+from stj.evals.benchmarks.fastchat_grades import read_grades
 
 ROW: dict[str, Any] = {"question_id": 81, "model": "m", "turn": 1, "score": 9, "judgment": "[[9]]"}
 HEADER = "question_id,model,turn,score,judgment,judge"
