@@ -1120,6 +1120,20 @@ class UseConfig:
         _check_location("run_root", self.run_root or "")
 
 
+@dataclass(frozen=True, kw_only=True)
+class MergeConfig:
+    """A merge of two models: `stj merge`."""
+
+    weight: float = 0.5
+    """Share of the first model in every weight, from 0 to 1; the second has the rest."""
+    shard_gb: float = 5.0
+    """Size of one file of the merged weights, in GB."""
+
+    def __post_init__(self) -> None:
+        _share("", self, "weight")
+        _above_0("", self, "shard_gb")
+
+
 def in_ray_job() -> bool:
     """Whether this process is the driver of a submitted Ray job."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
