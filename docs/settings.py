@@ -176,7 +176,7 @@ def _like_another(name: str, value: Any, doc: str, like: str, explained: Any) ->
     yield f"  {doc}{' ' if doc else ''}Fields as in [`{like}`](#{like.replace('.', '')}).{defaults}\n"
 
 
-_ALIASES = ("Objective", "Parser", "Thinking", "StopRule", "Aggregate")
+_ALIASES = ("Objective", "Parser", "Thinking", "StopRule", "Aggregate", "MergeMethod")
 
 
 def _type_words(kind: str) -> str:

@@ -1,8 +1,9 @@
-"""One model of two: every weight is `weight` of the first and 1 - `weight` of the second (Prometheus 2, section 3.3).
+"""One model of two: every weight is `weight` of the first and 1 - `weight` of the second (Prometheus 2, arXiv 2405.01535).
 
 Each number is computed in float32 and rounded once, to the first model's dtype. The tensors are read a million numbers at a
-time from files that are mapped, not loaded, and written while the next ones are computed. So a merge of any size needs no more
-memory than the largest tensor of each parent.
+time from files that are mapped, not loaded, and written while the next ones are computed. So the mean of models of any size
+needs no more memory than the largest tensor of each. Methods that count from the base of both (stj/train/merge_methods.py) take
+whole tensors.
 
 The model is made in a directory beside its place, and takes its name when it is whole. So a killed merge leaves no model, and
 the next one clears what it left.
@@ -16,7 +17,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from stj.config import MergeConfig, ModelConfig
+from stj.config_loader import load_model
 from stj.errors import ConfigError, ModelError, StorageFailed
 from stj.models.fetch import held_model, make_room_at
 from stj.models.hub import WEIGHTS, is_hub_id
@@ -35,6 +37,7 @@ from stj.storage.artifacts import Artifact
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, existing, explain_write_failure, is_store, package_path
 from stj.text import gigabytes
+from stj.train.merge_methods import check_method, mix_from_base
 from stj.train.shard import DTYPES
 from stj.train.shard_writer import ShardWriter
 from stj.train.weight_files import bytes_of, plan_shards, shard_name, write_file, write_index
@@ -51,7 +54,7 @@ class MergedModel:
 
     directory: Path
     parents: tuple[str, str]
-    weight: float
+    config: MergeConfig
     numbers: int
     size: int
     """Bytes of the weights."""
@@ -61,34 +64,40 @@ class MergedModel:
     def line(self) -> str:
         """What was written, in words."""
         first, second = self.parents
-        shares = f"{self.weight:g} of {first} and {1 - self.weight:g} of {second}"
+        weight, method = self.config.weight, self.config.method
+        shares = f"{weight:g} of {first} and {1 - weight:g} of {second}"
+        counted = "" if method == "linear" else f", by {method} from {self.config.base}"
         own, other = (" and ".join(dtypes) for dtypes in self.dtypes)
         rounded = f" ({second} has {other})" if own != other else ""
-        return f"{self.directory}: {shares}: {self.numbers:,} numbers in {own}{rounded}, {gigabytes(self.size)}"
+        return f"{self.directory}: {shares}{counted}: {self.numbers:,} numbers in {own}{rounded}, {gigabytes(self.size)}"
 
 
 def merge(first: ModelConfig, second: ModelConfig, out: str, config: MergeConfig) -> MergedModel:
-    """Writes the weighted mean of two models as a new one, which has the first one's dtypes and files beside the weights.
+    """Writes a new model of two: its weights are mixed, and it has the first one's dtypes and files beside the weights.
 
-    Raises ModelError if the two differ in more than their weights, or if one is damaged; ConfigError if `out` is taken; and
-    StorageFailed if the disk has too little room.
+    Raises ModelError if they differ in more than their weights, or if one is damaged. Raises ConfigError if `out` is taken or
+    the method not installed, and StorageFailed if the disk has too little room.
     """
-    target = _free_place(out, (first, second))
-    check_parents(first, second)
-    parents = read_parent(first, held_model(first)), read_parent(second, held_model(second))
-    check_tensors(*parents)
+    check_method(config)
+    models = [first, second, *([load_model(config.base, ModelConfig())] if config.base else [])]
+    target = _free_place(out, models)
+    for other in models[1:]:
+        check_parents(first, other)
+    parents = [read_parent(model, held_model(model)) for model in models]
+    for parent in parents[1:]:
+        check_tensors(parents[0], parent)
     layouts = _layouts(parents[0], config.shard_gb)
     size = sum(map(bytes_of, layouts.values()))
     with _appearing(target) as directory:
         _require_room(target, size)
         log.info("merging %s of weights into %s", gigabytes(size), target)
-        digests = _write_model(parents, layouts, config.weight, Folder.at(directory))
+        digests = _write_model(parents, layouts, config, Folder.at(directory))
         _write_manifest(parents, digests, config, Folder.at(directory), target)
     tensors = parents[0].tensors.values()
     return MergedModel(
         directory=target,
         parents=(first.path, second.path),
-        weight=config.weight,
+        config=config,
         numbers=sum(torch.Size(tensor.shape).numel() for tensor in tensors),
         size=size,
         dtypes=(_dtypes(parents[0]), _dtypes(parents[1])),
@@ -168,14 +177,14 @@ def _layouts(parent: Parent, shard_gb: float) -> dict[str, dict[str, Tensor]]:
 
 
 def _write_model(
-    parents: tuple[Parent, Parent], layouts: Mapping[str, Mapping[str, Tensor]], weight: float, target: Folder
+    parents: Sequence[Parent], layouts: Mapping[str, Mapping[str, Tensor]], config: MergeConfig, target: Folder
 ) -> dict[str, FileDigest]:
     """Writes all files but the manifest; returns their digests."""
     with ShardWriter(target) as writer:
         for file, layout in layouts.items():
             writer.begin(file, layout)
             for name in layout:
-                for part in _mixed(parents, name, weight):
+                for part in _mixed(parents, name, config):
                     writer.add(part)
             writer.end()
         digests = writer.digests()
@@ -187,58 +196,72 @@ def _write_model(
     return digests
 
 
-def _mixed(parents: tuple[Parent, Parent], name: str, weight: float) -> Iterator[Tensor]:
+def _mixed(parents: Sequence[Parent], name: str, config: MergeConfig) -> Iterator[Tensor]:
     """The numbers of a merged tensor, in parts. Raises ModelError if one of them is not finite.
 
     The files are opened for each tensor, because a file that stays open keeps in memory what was read of it.
     """
-    files = [parent.directory / parent.tensors[name].file for parent in parents]
-    with safe_open(files[0], "pt") as first, safe_open(files[1], "pt") as second:
-        flat = (file.get_tensor(name).reshape(-1).split(_NUMBERS_AT_ONCE) for file in (first, second))
-        for parts in zip(*flat, strict=True):
-            yield _checked_mix(parents, name, parts, weight)
+    with ExitStack() as files:
+        places = [parent.directory / parent.tensors[name].file for parent in parents]
+        flat = [files.enter_context(safe_open(place, "pt")).get_tensor(name).reshape(-1) for place in places]
+        at_once = _NUMBERS_AT_ONCE if config.method == "linear" else max(1, flat[0].numel())
+        for parts in zip(*(tensor.split(at_once) for tensor in flat), strict=True):
+            if parts[0].is_floating_point():
+                mixed = (
+                    mix(parts[0], parts[1], config.weight) if config.method == "linear" else mix_from_base(parts, name, config)
+                )
+                _check_finite(parents, name, parts, mixed)
+                yield mixed
+            else:
+                _check_equal(parents, name, parts)
+                yield parts[0]
 
 
-def _checked_mix(parents: tuple[Parent, Parent], name: str, parts: tuple[Tensor, ...], weight: float) -> Tensor:
-    first, second = parts
-    paths = [parent.model.path for parent in parents]
-    if not first.is_floating_point():
-        if not torch.equal(first, second):
+def _check_equal(parents: Sequence[Parent], name: str, parts: Sequence[Tensor]) -> None:
+    for parent, part in zip(parents, parts, strict=True):
+        if not torch.equal(parts[0], part):
             raise ModelError(
-                f"models {paths[0]} and {paths[1]} cannot be merged: the tensor {name} holds other whole numbers in one "
-                "than in the other: merge models that were trained from the same base"
+                f"models {parents[0].model.path} and {parent.model.path} cannot be merged: the tensor {name} holds other whole "
+                "numbers in one than in the other: merge models that were trained from the same base"
             )
-        return first
-    mixed = mix(first, second, weight)
-    if not mixed.isfinite().all():
-        for path, part in zip(paths, parts, strict=True):
-            if not part.isfinite().all():
-                raise ModelError(f"model {path}: the tensor {name} holds NaN or infinity: copy or make the model again")
-        raise ModelError(
-            f"model {paths[1]}: the tensor {name} has numbers too large for {parents[0].tensors[name].dtype}, the dtype of "
-            f"{paths[0]}: name {paths[1]} first"
-        )
-    return mixed
+
+
+def _check_finite(parents: Sequence[Parent], name: str, parts: Sequence[Tensor], mixed: Tensor) -> None:
+    if mixed.isfinite().all():
+        return
+    for parent, part in zip(parents, parts, strict=True):
+        if not part.isfinite().all():
+            raise ModelError(
+                f"model {parent.model.path}: the tensor {name} holds NaN or infinity: copy or make the model again"
+            )
+    first, second = (parent.model.path for parent in parents[:2])
+    raise ModelError(
+        f"model {second}: the tensor {name} has numbers too large for {parents[0].tensors[name].dtype}, the dtype of {first}: "
+        f"name {second} first"
+    )
 
 
 def _write_manifest(
-    parents: tuple[Parent, Parent], digests: Mapping[str, FileDigest], config: MergeConfig, folder: Folder, target: Path
+    parents: Sequence[Parent], digests: Mapping[str, FileDigest], config: MergeConfig, folder: Folder, target: Path
 ) -> None:
-    shares = config.weight, 1 - config.weight
-    described = [_described(parent, share) for parent, share in zip(parents, shares, strict=True)]
+    described = [_described(parent) for parent in parents]
+    for parent, share in zip(described, (config.weight, 1 - config.weight), strict=False):
+        parent["weight"] = share
+    method: dict[str, Any] = {"method": config.method}
+    if config.method != "linear":
+        method |= {"base": described.pop(), "density": config.density, "seed": config.seed}
     files = {name: asdict(digest) for name, digest in digests.items()}
-    key = {"step": "merge", "method": "linear", "parents": described}
-    Artifact(folder, key).finish(model={"path": str(target), "parents": described, "files": files})
+    key = {"step": "merge", **method, "parents": described}
+    Artifact(folder, key).finish(model={"path": str(target), **method, "parents": described, "files": files})
 
 
-def _described(parent: Parent, share: float) -> dict[str, Any]:
+def _described(parent: Parent) -> dict[str, Any]:
     """A parent for the manifest: what was asked for, and what it was."""
     model = with_absolute_path(parent.model)
     return {
         "path": model.path,
         "revision": parent.directory.name if is_hub_id(model.path) else None,
         "identity": model_identity(ModelConfig(path=str(parent.directory))),
-        "weight": share,
         "dtypes": _dtypes(parent),
     }
 

@@ -132,6 +132,102 @@ def test_a_weight_of_1_or_0_gives_one_parent_bit_for_bit(weight: float, parent: 
     assert all(np.array_equal(bits(written[name]), bits(tensor)) for name, tensor in expected.items())
 
 
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What both parents were trained from."""
+    pytest.importorskip("mergekit", reason="the extra `merge` is not installed")
+    return make_model(tmp_path_factory.mktemp("base") / "base", 3).path
+
+
+def merged_from(base: str, parents: tuple[ModelConfig, ModelConfig], out: Path, **settings: Any) -> dict[str, torch.Tensor]:
+    merge(*parents, str(out), MergeConfig(base=base, **settings))
+    return tensors(out)
+
+
+def test_task_arithmetic_is_that_of_numpy(base: str, parents: tuple[ModelConfig, ModelConfig], tmp_path: Path) -> None:
+    written = merged_from(base, parents, tmp_path / "out", method="task_arithmetic", weight=0.7)
+    first, second, start = (tensors(place) for place in (parents[0].path, parents[1].path, base))
+    for name, tensor in written.items():
+        a, b, zero = (float32(weights[name]) for weights in (first, second, start))
+        expected = zero + (np.float32(0.7) * (a - zero) + np.float32(1 - 0.7) * (b - zero))
+        assert np.array_equal(bits(tensor), rounded(expected, torch.bfloat16)), name
+
+
+@pytest.mark.usefixtures("base")
+def test_ties_keeps_the_largest_changes_of_the_sign_that_weighs_more(tmp_path: Path) -> None:
+    a, b, c = (make_model(tmp_path / name, seed, dtype="float32") for seed, name in enumerate("abc"))
+    written = merged_from(c.path, (a, b), tmp_path / "out", method="ties", weight=0.5, density=0.25)
+    first, second, start = (tensors(model.path) for model in (a, b, c))
+    compared = []
+    for name, tensor in written.items():
+        zero = float32(start[name]).reshape(-1)
+        changes = [float32(weights[name]).reshape(-1) - zero for weights in (first, second)]
+        for change in changes:
+            last = np.sort(np.abs(change))[change.size - change.size // 4]
+            change[np.abs(change) < last] = 0
+        if any(np.count_nonzero(change) != change.size // 4 for change in changes):
+            continue  # of equal numbers, no rule says which are kept
+        sign = np.where(changes[0] + changes[1] >= 0, 1, -1)
+        kept = [np.where(np.sign(change) == sign, change, 0) for change in changes]
+        several = np.maximum(sum((part != 0).astype(np.float32) for part in kept), 1)
+        assert np.allclose(float32(tensor).reshape(-1), zero + (kept[0] + kept[1]) / several, atol=1e-6)
+        compared.append(name)
+    assert len(compared) == len(written) - 5  # all but norms, which have not changed
+
+
+def test_dare_keeps_random_changes_by_the_seed_and_the_tensor_s_name(
+    base: str, parents: tuple[ModelConfig, ModelConfig], tmp_path: Path
+) -> None:
+    """All of the weight is on the first parent, so each number is the base's, or its change made larger."""
+    settings: dict[str, Any] = {"method": "dare_linear", "weight": 1, "density": 0.3}
+    written = merged_from(base, parents, tmp_path / "out", **settings)
+    torch.rand(3)  # a generator in another state
+    again = merged_from(base, parents, tmp_path / "again", **settings, shard_gb=1e-4)
+    other = merged_from(base, parents, tmp_path / "other", **settings, seed=1)
+    assert all(torch.equal(again[name], tensor) for name, tensor in written.items())
+    assert not all(torch.equal(other[name], tensor) for name, tensor in written.items())
+    names = [f"model.layers.{layer}.mlp.up_proj.weight" for layer in (0, 1)]
+    first, start = tensors(parents[0].path), tensors(base)
+    dropped = []
+    for name in names:
+        a, zero, result = (float32(weights[name]) for weights in (first, start, written))
+        dropped.append((result == zero) & (a != zero))
+        assert abs(dropped[-1].mean() - 0.7) < 0.03
+        change, kept = a - zero, (a != zero) & ~dropped[-1]
+        scale = np.abs(change).sum() / np.abs(change[kept]).sum()
+        assert np.allclose(result[kept], (zero + scale * change)[kept], rtol=2**-8, atol=1e-6)
+    assert not np.array_equal(*dropped)
+
+
+def test_the_manifest_of_a_merge_from_a_base_names_it(
+    base: str, parents: tuple[ModelConfig, ModelConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["merge", *(model.path for model in parents), str(tmp_path / "out"), "method=dare_ties", f"base={base}"]
+    assert main(words) == 0
+    assert f", by dare_ties from {base}: " in capsys.readouterr().out
+    model = read_artifact(Folder.at(tmp_path / "out")).manifest()["model"]
+    assert (model["method"], model["base"]["path"], model["density"], model["seed"]) == ("dare_ties", base, 0.5, 0)
+    assert [parent["path"] for parent in model["parents"]] == [parent.path for parent in parents]
+    assert held_model(ModelConfig(path=str(tmp_path / "out"))) == tmp_path / "out"
+
+
+def test_a_base_of_another_kind_is_refused(base: str, parents: tuple[ModelConfig, ModelConfig], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    edited(other, "config.json", rms_norm_eps=1e-3)
+    with pytest.raises(ModelError, match=r"other cannot be merged: their config.json differ in rms_norm_eps, 1e-06 in one"):
+        merged_from(str(other), parents, tmp_path / "out", method="ties")
+
+
+def test_a_method_whose_library_is_missing_is_refused(
+    parents: tuple[ModelConfig, ModelConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not (Path(place) / "mergekit").exists()])
+    monkeypatch.delitem(sys.modules, "mergekit", raising=False)
+    with pytest.raises(ConfigError, match=r"method=ties: mergekit computes it, and is not installed: install the extra"):
+        merged_from(parents[0].path, parents, tmp_path / "out", method="ties")
+
+
 def test_other_dtypes_become_the_first_one_s_and_the_manifest_says_so(tmp_path: Path) -> None:
     first, second = make_model(tmp_path / "a", 1), make_model(tmp_path / "b", 2, dtype="float32")
     merged = merge(first, second, str(tmp_path / "out"), HALF)
@@ -437,6 +533,10 @@ def test_a_parent_that_was_changed_after_it_was_made_is_refused(
         ("weight=half", "weight=half: must be a number"),
         ("weight=", "weight="),
         ("shard_gb=0", "shard_gb=0.0: must be above 0"),
+        ("method=slerp", "method=slerp: must be one of"),
+        ("method=dare_ties", "base=None: method=dare_ties counts from the base of both models: name it"),
+        ("base=c", "base=c: method=linear reads no base: leave it out, or name another method"),
+        ("density=0", "density=0.0: must be above 0"),
         ("wieght=0.5", "unknown key 'wieght'; did you mean 'weight'?"),
     ],
 )
