@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stj import config as config_module
-from stj.config import Config, EngineConfig, UseConfig, installed_engine
+from stj.config import Config, EngineConfig, MergeConfig, UseConfig, installed_engine
 
 PAGE = Path(__file__).with_name("settings.md")
 COMMAND = ".venv/bin/python docs/settings.py"
@@ -50,12 +50,19 @@ For `stj judge` and `stj serve`. `model=PATH` is short for `model.path=PATH`. Th
 vLLM: on a CPU build they are `device: cpu`, `kv_cache_gib: 1` and `enforce_eager: true`.
 """
 
+_MERGE = """\
+## A merge
+
+For `stj merge`. See [Merging two judges](training.md#merging-two-judges).
+"""
+
 
 def page() -> str:
     """The whole page as Markdown."""
     run = Reference("")
     lines = [_BEGINNING, *run.lines(Config), _JUDGE_IN_USE]
-    return "\n".join([*lines, *Reference("use-", run.explained).lines(UseConfig)])
+    lines += [*Reference("use-", run.explained).lines(UseConfig), _MERGE]
+    return "\n".join([*lines, *Reference("merge-").lines(MergeConfig)])
 
 
 @cache
@@ -169,7 +176,7 @@ def _like_another(name: str, value: Any, doc: str, like: str, explained: Any) ->
     yield f"  {doc}{' ' if doc else ''}Fields as in [`{like}`](#{like.replace('.', '')}).{defaults}\n"
 
 
-_ALIASES = ("Objective", "Parser", "Thinking", "StopRule", "Aggregate")
+_ALIASES = ("Objective", "Parser", "Thinking", "StopRule", "Aggregate", "MergeMethod")
 
 
 def _type_words(kind: str) -> str:

@@ -36,6 +36,7 @@ Aggregate = Literal["majority", "distribution"]
 
 Thinking = Literal["auto", "off", "on"]
 
+MergeMethod = Literal["linear", "task_arithmetic", "ties", "dare_linear", "dare_ties"]
 Objective = Literal["sft", "dpo", "rpo", "sft_then_dpo"]
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 REASONING_CATEGORIES = ("Mathematical reasoning", "Knowledge and Reasoning")
@@ -1180,6 +1181,37 @@ class UseConfig:
         )
         _above_0("", self, "weights")
         object.__setattr__(self, "rubric", tuple(one.packed for one in rubrics))  # as frozen dataclasses do in __init__
+
+
+_BASE = {
+    True: "counts from the base of both models: name it, as in base=meta-llama/Llama-3.1-8B-Instruct",
+    False: "reads no base: leave it out, or name another method",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeConfig:
+    """A merge of two models: `stj merge`."""
+
+    weight: float = 0.5
+    """Share of the first model, from 0 to 1; the second has the rest."""
+    method: MergeMethod = "linear"
+    """`linear` is the weighted mean of all weights. The others count from the `base`, and need the extra `merge`: mergekit
+    computes them, in 6 to 11 times the memory of the largest tensor in float32."""
+    base: str | None = None
+    """Not with `linear`: the model that both were trained from, named like the two."""
+    density: float = 0.5
+    """Only with `ties`, `dare_linear` and `dare_ties`: share of the numbers that each model's change from the base keeps."""
+    seed: int = 0
+    """Only with `dare_linear` and `dare_ties`: seed of the numbers that are kept."""
+    shard_gb: float = 5.0
+    """Size of one file of the merged weights, in GB."""
+
+    def __post_init__(self) -> None:
+        _share("", self, "weight", "density")
+        _above_0("", self, "shard_gb", "density")
+        needed = self.method != "linear"
+        _check(bool(self.base) == needed, f"base={self.base}: method={self.method} {_BASE[needed]}")
 
 
 def in_ray_job() -> bool:

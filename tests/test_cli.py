@@ -29,6 +29,7 @@ VERBS = [
     *("eval", "score", "compare", "attack"),
     *("judge", "grade", "serve", "view"),
     *("calibrate", "winrate"),
+    "merge",
     "mini build-seed",
 ]
 HEAVY = ("ray", "torch", "vllm", "transformers", "deepspeed", "datasets", "rich")

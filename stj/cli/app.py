@@ -75,11 +75,12 @@ RedoJudgments = Annotated[
         "--overwrite", help="Redo judgments that were made with other settings. Those of pairs that an edited FILE keeps stay."
     ),
 ]
+MODEL_HELP = "A directory, a URI, package:// and a path inside stj, a model's id on the hub, or a .yaml file of its settings."
 Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A directory, a URI, package:// and a path inside stj, a model's id on the hub, or a .yaml file of its settings.",
+        help=MODEL_HELP,
     ),
 ]
 CalibrationFile = Annotated[

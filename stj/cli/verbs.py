@@ -11,7 +11,8 @@ from stj.cli import attacking
 from stj.cli import using
 from stj.cli import viewing
 from stj.cli import calibrating
+from stj.cli import merging
 from stj.cli import building
 from stj.cli.app import app
 
-__all__ = ["app", "attacking", "building", "calibrating", "measuring", "running", "using", "viewing"]
+__all__ = ["app", "attacking", "building", "calibrating", "measuring", "merging", "running", "using", "viewing"]

@@ -56,7 +56,8 @@ _WITHOUT_TEXT = (
 _OTHER_SENSES = ("vision_config", "audio_config")
 _PACKED_LAYERS = ("full_attention", "sliding_attention")
 """Kinds of layers that keep the texts of a packed row apart. A recurrent layer would carry its state into the next text."""
-_TRAINABLE_DTYPES = {"BF16", "F16", "F32", "F64"}
+FLOAT_DTYPES = {"BF16", "F16", "F32", "F64"}
+"""Dtypes of weights that are not quantized, as safetensors names them."""
 _POINTER_BYTES = 1 << 7
 
 
@@ -133,13 +134,7 @@ def check_whole(model: ModelConfig) -> None:
 
 def check_trainable(config: Mapping[str, Any], name: str) -> None:
     """Raises ModelError if training cannot begin from a model with this config: it is quantized, or not of text alone."""
-    if quantization := _quantization(config):
-        key, value = quantization
-        method = value.get("quant_method", "an unnamed method") if isinstance(value, Mapping) else value
-        raise ModelError(
-            f"model {name}: its config.json has a {key} ({method}), and a quantized model cannot be trained: "
-            "name the unquantized model that it was made from. An engine alone can use a quantized one"
-        )
+    refuse_quantized(config, name, "a quantized model cannot be trained", ". An engine alone can use a quantized one")
     if senses := [key for key in _OTHER_SENSES if config.get(key) is not None]:
         raise ModelError(
             f"model {name}: its config.json has a {senses[0]}: training knows models of text alone. "
@@ -149,6 +144,17 @@ def check_trainable(config: Mapping[str, Any], name: str) -> None:
         raise ModelError(
             f"model {name}: its config.json has layers of {others[0]}, and training knows "
             f"{' and '.join(_PACKED_LAYERS)}: name a model of these alone. An engine alone can use the others"
+        )
+
+
+def refuse_quantized(config: Mapping[str, Any], name: str, why: str, more: str = "") -> None:
+    """Raises ModelError if a config says that its weights are quantized."""
+    if found := _quantization(config):
+        key, value = found
+        method = value.get("quant_method", "an unnamed method") if isinstance(value, Mapping) else value
+        raise ModelError(
+            f"model {name}: its config.json has a {key} ({method}), and {why}: "
+            f"name the unquantized model that it was made from{more}"
         )
 
 
@@ -208,7 +214,7 @@ def _check_files(use: ModelUse) -> str:
     _refuse_code(config, "config.json", name)
     _refuse_code(_object(directory / "tokenizer_config.json", name), "tokenizer_config.json", name)
     architecture = _check_architecture(config, name)
-    _load_config(use)
+    load_config(use)
     return f"{name}, {architecture}"
 
 
@@ -288,7 +294,7 @@ def _writes_text(architecture: str, kind: str) -> bool:
     return architecture in known or architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"))
 
 
-def _load_config(use: ModelUse) -> "PreTrainedConfig":
+def load_config(use: ModelUse) -> "PreTrainedConfig":
     """The config with the architecture's defaults. Raises ModelError if transformers refuses it."""
     from transformers import AutoConfig
 
@@ -343,9 +349,9 @@ def _numbers(tensor: Tensor) -> int:
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], use: ModelUse, *, vocabulary: bool) -> None:
-    name, config = use.model.path, _load_config(use)
+    name, config = use.model.path, load_config(use)
     text = config.get_text_config()
-    packed = [tensor for tensor in tensors if tensor.endswith("weight") and tensors[tensor].dtype not in _TRAINABLE_DTYPES]
+    packed = [tensor for tensor in tensors if tensor.endswith("weight") and tensors[tensor].dtype not in FLOAT_DTYPES]
     if use.trained and packed:
         raise ModelError(
             f"model {name}: its files hold {packed[0]} in {tensors[packed[0]].dtype}, and a quantized model cannot be trained: "

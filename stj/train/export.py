@@ -39,18 +39,19 @@ from stj.models.check import QUANTIZATION_KEYS
 from stj.models.removed import REMOVED
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
+from stj.models.weights import INDEX
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
 from stj.train.adapters import Weight, adapter_config, adapters_of, weights_of
 from stj.train.ranks import gathered, ranks_in_turns
 from stj.train.shard import write_shard
 from stj.train.shard_writer import ShardWriter
+from stj.train.weight_files import bytes_of, plan_shards, shard_name, write_file, write_index, write_json
 
 _M_MMAP_THRESHOLD = -3  # mallopt's option, from malloc.h
 _RETURNED_BYTES = 1 << 20
 _CONFIG = "config.json"
 _TEMPLATE = "chat_template.jinja"
-_INDEX = "model.safetensors.index.json"
 _BESIDE = ("generation_config.json", "chat_template*", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
 _VOCABULARY = ("vocab.json", "merges.txt", "*.model", "*.model.v*", "tekken.json", "*.tiktoken")
 
@@ -70,7 +71,7 @@ def export_model(
     digests = _write_shards(model, weights, shards, target)
     if dist.get_rank() == 0:
         _require_seen(target, digests)
-        digests |= _write_index(target, shards) if len(shards) > 1 else {}
+        digests |= write_index(target, {shard.file: shard.layout for shard in shards})
         digests |= _copy_beside(seed_directory, target, options)
     dist.barrier()
     return digests
@@ -92,12 +93,12 @@ class PlannedShard:
 def planned_export(model: PreTrainedModel, shard_gb: float) -> list[PlannedShard]:
     """The files of the exported weights; the same on every rank, whichever writes them."""
     layouts = {name: _layout(model, name, weight) for name, weight in weights_of(model).items()}
-    groups = plan_shards({name: _bytes(layout) for name, layout in layouts.items()}, shard_gb)
+    groups = plan_shards({name: bytes_of(layout) for name, layout in layouts.items()}, shard_gb)
     shards = []
     for number, names in enumerate(groups, start=1):
         buffers = dict(_persistent_buffers(model)) if number == 1 else {}
         layout = buffers | {key: tensor for name in names for key, tensor in layouts[name].items()}
-        file = _shard_name(number, len(groups))
+        file = shard_name(number, len(groups))
         shards.append(PlannedShard(file=file, names=tuple(names), buffers=buffers, layout=layout))
     return shards
 
@@ -168,24 +169,11 @@ def export_adapter(model: PreTrainedModel, seed: ModelConfig, seed_directory: Pa
                     shard.add(parameter.detach().to("cpu", torch.bfloat16))
     digests: dict[str, FileDigest] = {}
     if shard:
-        described = _write_json(target, ADAPTER_CONFIG, adapter_config(model, seed))
+        described = write_json(target, ADAPTER_CONFIG, adapter_config(model, seed))
         beside = _copy_beside(seed_directory, target, seed.chat_options)
         digests = {ADAPTER_WEIGHTS: shard.digest, ADAPTER_CONFIG: described, **beside}
     dist.barrier()
     return digests
-
-
-def plan_shards(sizes: Mapping[str, int], shard_gb: float) -> list[list[str]]:
-    """Names in order, in groups of at most `shard_gb`, or of a single larger tensor; `sizes` in bytes."""
-    shards: list[list[str]] = [[]]
-    used = 0
-    for name, size in sizes.items():
-        if shards[-1] and used + size > shard_gb * 1e9:
-            shards.append([])
-            used = 0
-        shards[-1].append(name)
-        used += size
-    return shards
 
 
 def _layout(model: PreTrainedModel, name: str, weight: Weight) -> dict[str, Tensor]:
@@ -223,13 +211,6 @@ def _give_memory_back() -> None:
     libc.malloc_trim(0)
 
 
-def _write_index(target: Folder, shards: Sequence[PlannedShard]) -> dict[str, FileDigest]:
-    weight_map = {name: shard.file for shard in shards for name in shard.layout}
-    size = sum(_bytes(shard.layout) for shard in shards)
-    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
-    return {_INDEX: _write_json(target, _INDEX, index)}
-
-
 def _clear_once(target: Folder) -> None:
     """Has rank 0 clear the folder before any machine writes there."""
     if dist.get_rank() == 0:
@@ -242,7 +223,7 @@ def _clear(target: Folder) -> None:
     for name in (
         _CONFIG,
         ADAPTER_CONFIG,
-        _INDEX,
+        INDEX,
         REMOVED,
         *(name for name in target.names() if name.endswith((".safetensors", ".safetensors.tmp"))),
     ):
@@ -253,12 +234,12 @@ def _copy_beside(seed_directory: Path, target: Folder, options: ChatOptions) -> 
     digests = {}
     patterns = (*_BESIDE, *_VOCABULARY)
     for path in sorted({path for pattern in patterns for path in seed_directory.glob(pattern) if path.is_file()}):
-        digests[path.name] = _write(target, path.name, path.read_bytes())
+        digests[path.name] = write_file(target, path.name, path.read_bytes())
     if template := _trained_template(seed_directory, options):
-        digests[_TEMPLATE] = _write(target, _TEMPLATE, template.encode())
+        digests[_TEMPLATE] = write_file(target, _TEMPLATE, template.encode())
     config = _without_quantization(json.loads((seed_directory / _CONFIG).read_text(encoding="utf-8")))
     config |= {key: "bfloat16" for key in ("dtype", "torch_dtype") if key in config}
-    return {**digests, _CONFIG: _write_json(target, _CONFIG, config)}
+    return {**digests, _CONFIG: write_json(target, _CONFIG, config)}
 
 
 def _trained_template(seed_directory: Path, options: ChatOptions) -> str | None:
@@ -278,20 +259,3 @@ def _without_quantization(config: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in QUANTIZATION_KEYS}
     text = kept.get("text_config")
     return kept | ({"text_config": _without_quantization(text)} if isinstance(text, dict) else {})
-
-
-def _write_json(target: Folder, name: str, record: Mapping[str, object]) -> FileDigest:
-    return _write(target, name, (json.dumps(record, indent=2) + "\n").encode())
-
-
-def _write(target: Folder, name: str, content: bytes) -> FileDigest:
-    target.write(name, content)
-    return FileDigest.of(content)
-
-
-def _shard_name(number: int, count: int) -> str:
-    return "model.safetensors" if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
-
-
-def _bytes(tensors: Mapping[str, Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors.values())

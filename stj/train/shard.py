@@ -17,7 +17,7 @@ from torch import Tensor
 from stj.storage.digest import DigestingFile
 from stj.storage.folder import Folder, explain_write_failure, workspace
 
-_DTYPES = {
+DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -29,6 +29,7 @@ _DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+"""The format's names of dtypes."""
 _ALIGNMENT = 8  # The limit of the header, in bytes.
 
 
@@ -41,14 +42,14 @@ class Shard(DigestingFile):
         offset = 0
         for name, tensor in layout.items():
             end = offset + tensor.nbytes
-            header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+            header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
             offset = end
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % _ALIGNMENT)
         self.write(len(text).to_bytes(8, "little") + text)
 
     def add(self, tensor: Tensor) -> None:
-        """Writes the next tensor, which must be on the host."""
+        """Writes the next tensor, which must be on the host, or the next part of one."""
         self.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 

@@ -38,7 +38,7 @@ class ShardWriter:
         self._do(self._begin, name, layout)
 
     def add(self, tensor: Tensor) -> None:
-        """Writes the next tensor of the shard, which must be on the host and may not change afterwards."""
+        """Writes the next tensor of the shard, or a part of it; it must be on the host and may not change afterwards."""
         self._do(self._add, tensor)
 
     def end(self) -> None:

@@ -54,9 +54,10 @@ def write_examples(folder: Folder, examples: list[Example]) -> Artifact:
 
 def llama_config(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> LlamaConfig:
     """A Llama of 2 layers, hidden 64."""
-    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes = {"vocab_size": len(tokenizer), "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
     ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    return LlamaConfig(vocab_size=len(tokenizer), intermediate_size=128, **sizes, **ends, **changes)
+    return LlamaConfig(**(sizes | heads | ends | changes))
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,9 @@ from stj.models.template import template_of
 from stj.models.tokenizer import load_tokenizer
 from stj.rows import Turn
 from stj.storage.folder import Folder
-from stj.train.export import export_adapter, export_model, plan_shards
+from stj.train.export import export_adapter, export_model
 from stj.train.model import load_engine
+from stj.train.weight_files import plan_shards
 from tests.train.conftest import make_tokenizer
 
 ROOT = Path(__file__).parents[2]
