@@ -126,7 +126,7 @@ def grade_file(file: str, config: UseConfig, on_result: TakeResult, *, overwrite
         for row in rows:
             results = [rubric_grade(row, by) for by in row.rubrics or rubrics]
             summary.add(row, results)
-            for line in _lines(row, results, labels[row.id], config.weights):
+            for line in _lines(row, results, labels[row.id], config.weights, config.model.label):
                 on_result(line)
 
     requests = [given_responses_request(grade_prompt_of(config.grade.prompt), asked)]
@@ -163,12 +163,18 @@ def _pass(file: str, config: UseConfig, rubrics: Sequence[Rubric], folder: Folde
     )
 
 
-def _lines(row: Row, results: Sequence[RubricGrade], label: AnswerLabel, weights: Sequence[float]) -> Iterator[dict[str, Any]]:
-    """A line for each rubric; with several, each has the total of the response too."""
-    given = {"id": row.id, "subset": label.subset, "label": label.label}
+def _lines(
+    row: Row, results: Sequence[RubricGrade], label: AnswerLabel, weights: Sequence[float], model: str
+) -> Iterator[dict[str, Any]]:
+    """A line for each rubric, as `stj score --benchmark grades` reads it; with several, each has the response's total too."""
+    given = {"id": row.id, "subset": label.subset, "label": label.label, "model": model}
     whole: dict[str, Any] = {}
     if len(results) > 1:
         total = total_of(results, weights)
         whole = {"total": total and total.total, "total_ci95": total and list(total.interval)}
     for result in results:
-        yield {name: value for name, value in given.items() if value is not None} | result.plain() | whole
+        grade = result.plain()
+        text = grade.pop("feedback")
+        said = {"text": text} if result.votes else {}  # A response that was not asked about has no text.
+        scale = {"scale": f"{result.points[0]}-{result.points[-1]}"}
+        yield {name: value for name, value in given.items() if value is not None} | scale | grade | said | whole

@@ -112,6 +112,17 @@ def test_a_changed_response_rubric_or_reference_is_graded_anew(here: Path, capsy
     assert len(asked) == before + 5
 
 
+def test_the_results_are_scored_as_they_are(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three right of four, an unread one and one that was not asked about."""
+    labels = [("four", 1), ("five", 0), ("four", 1), ("five", 1), ("", 1)]
+    file = write(here / "a.jsonl", *(answer(text, label=label, id=str(number)) for number, (text, label) in enumerate(labels)))
+    assert grade(file, "rubric=mine.json", "--out", "results.jsonl") == 0
+    capsys.readouterr()
+    assert main(["score", "results.jsonl", "--benchmark", "grades", "--json"]) == 0
+    overall = json.loads(capsys.readouterr().out)["groups"]["overall"]
+    assert (overall["rows"], overall["exact"], overall["mean_absolute_error"]) == (4, 0.75, 0.25)
+
+
 def test_weights_change_no_grade(here: Path) -> None:
     file = write(here / "a.jsonl", answer("four"))
     assert grade(file, "rubric=[mine.json, helpfulness]") == 0
