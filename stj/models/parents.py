@@ -56,16 +56,17 @@ class Parent:
     tensors: Mapping[str, Tensor]
 
 
-def check_parents(first: ModelConfig, second: ModelConfig) -> None:
-    """Raises ModelError if two models cannot be merged, as far as their small files show; fetches no weights.
+def check_parents(models: Sequence[ModelConfig]) -> None:
+    """Raises ModelError if models cannot be merged, as far as their small files show; fetches no weights.
 
     Raises CheckFailed if several things are wrong with one of them.
     """
-    for model in (first, second):
+    for model in models:
         _check_alone(model)
-    _check_architectures(first, second)
-    _check_tokenizers(first, second)
-    _check_configs(first, second)
+    for other in models[1:]:
+        _check_architectures(models[0], other)
+        _check_tokenizers(models[0], other)
+        _check_configs(models[0], other)
 
 
 def check_tensors(first: Parent, second: Parent) -> None:

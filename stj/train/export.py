@@ -14,7 +14,6 @@ An older config.json is deleted first, and the new one is written last, when ran
 files. So a killed export leaves a directory without config.json, which nothing takes for a model.
 """
 
-import ctypes
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -46,10 +45,8 @@ from stj.train.adapters import Weight, adapter_config, adapters_of, weights_of
 from stj.train.ranks import gathered, ranks_in_turns
 from stj.train.shard import write_shard
 from stj.train.shard_writer import ShardWriter
-from stj.train.weight_files import bytes_of, plan_shards, shard_name, write_file, write_index, write_json
+from stj.train.weight_files import bytes_of, give_memory_back, plan_shards, shard_name, write_file, write_index, write_json
 
-_M_MMAP_THRESHOLD = -3  # mallopt's option, from malloc.h
-_RETURNED_BYTES = 1 << 20
 _CONFIG = "config.json"
 _TEMPLATE = "chat_template.jinja"
 _BESIDE = ("generation_config.json", "chat_template*", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
@@ -66,7 +63,7 @@ def export_model(
     Raises StorageFailed if a disk is full, or if rank 0 does not see what another machine wrote.
     """
     weights, shards = weights_of(model), planned_export(model, shard_gb)
-    _give_memory_back()
+    give_memory_back()
     _clear_once(target)
     digests = _write_shards(model, weights, shards, target)
     if dist.get_rank() == 0:
@@ -198,17 +195,6 @@ def _persistent_buffers(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         for name, buffer in module.named_buffers(prefix=prefix, recurse=False):
             if name.rpartition(".")[2] not in module._non_persistent_buffers_set:
                 yield name, buffer.detach().cpu()
-
-
-def _give_memory_back() -> None:
-    """Has the C library return freed memory to the system.
-
-    By default it keeps blocks of up to 32 MiB: an export held 1.6 to 3.2 shards of them, and needs 0.7. Training keeps the
-    default, because it needs the same blocks again.
-    """
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_M_MMAP_THRESHOLD, _RETURNED_BYTES)
-    libc.malloc_trim(0)
 
 
 def _clear_once(target: Folder) -> None:

@@ -40,7 +40,7 @@ from stj.text import gigabytes
 from stj.train.merge_methods import check_method, mix_from_base
 from stj.train.shard import DTYPES
 from stj.train.shard_writer import ShardWriter
-from stj.train.weight_files import bytes_of, plan_shards, shard_name, write_file, write_index
+from stj.train.weight_files import bytes_of, give_memory_back, plan_shards, shard_name, write_file, write_index
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +81,11 @@ def merge(first: ModelConfig, second: ModelConfig, out: str, config: MergeConfig
     check_method(config)
     models = [first, second, *([load_model(config.base, ModelConfig())] if config.base else [])]
     target = _free_place(out, models)
-    for other in models[1:]:
-        check_parents(first, other)
+    check_parents(models)
     parents = [read_parent(model, held_model(model)) for model in models]
     for parent in parents[1:]:
         check_tensors(parents[0], parent)
+    give_memory_back()
     layouts = _layouts(parents[0], config.shard_gb)
     size = sum(map(bytes_of, layouts.values()))
     with _appearing(target) as directory:
