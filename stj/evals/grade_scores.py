@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from stj.errors import SourceError
-from stj.evals.benchmarks.grades import NAME, OFF_SCALE, GradeRow, grade_rows, scale_words
+from stj.evals.benchmarks.grades import NAME, OFF_SCALE, UNPARSED, GradeRow, grade_rows, scale_words
 from stj.evals.benchmarks.unread import MOST_UNREAD, WARNED_UNREAD
 from stj.evals.grade_figures import Graded
 from stj.evals.grade_groups import OVERALL, GroupFigures, ScoredGrade, figures_json, figures_table, group_figures, groups_table
@@ -20,8 +20,6 @@ from stj.evals.table import percent
 from stj.text import Table
 from stj.verdict import PARSERS, Parser, grade_format, parse, rating
 
-UNPARSED = "unparsed"
-"""Why a row is not scored: its text holds no readable grade."""
 _HEADLINE: Parser = "distinct"
 
 
@@ -118,6 +116,8 @@ def _shortfall(file: str, reading: GradeReading, scores: GradeScores) -> str:
     whose = f"{scores.parser}: " if scores.parser else ""
     if not unparsed:
         return f"{whose}{off:,} of {of} are off the scale; give --scale LOW-HIGH for another"
+    if not reading.style:
+        return f"{unparsed:,} of {of} are votes without a score{f', {off:,} are off the scale' if off else ''}"
     scale = f" on the scale {scale_words(reading.scale)}" if reading.scale else ""
     beside = f", and {off:,} are off the scale" if off else ""
     return f"{whose}{unparsed:,} of {of} cannot be read in the format {reading.style}{scale}{beside}; {hint(file, reading)}"

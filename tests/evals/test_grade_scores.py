@@ -176,6 +176,56 @@ def test_rows_may_have_scales_of_their_own(tmp_path: Path) -> None:
     assert record["scale"] is None
 
 
+@pytest.mark.parametrize("judged", ["score", "text"])
+def test_published_records_need_only_what_the_judge_said(judged: str, tmp_path: Path) -> None:
+    published = [
+        {
+            **{"orig_instruction": "q", "orig_response": "r" * t, "orig_criteria": "Right?", "orig_score": str(t)},
+            **{f"orig_score{point}_description": "x" for point in range(1, 6)},
+            **{"output": f"[RESULT] {t}", judged: s if judged == "score" else f"[RESULT] {s}"},
+        }
+        for s, t in zip(SCORES, LABELS, strict=True)
+    ]
+    record = scored(tmp_path / "grades.jsonl", published)
+    assert record["groups"]["overall"]["pearson"] == pytest.approx(stats.pearsonr(SCORES, LABELS).statistic)
+    assert list(record["groups"]) == ["overall", "rubric/Right?"]
+    assert record["groups"]["overall"]["baselines"]["length"]["pearson"] == pytest.approx(1)
+
+
+def test_the_score_of_flow_judges_records_is_the_label(tmp_path: Path) -> None:
+    rubric = [{"score": point, "description": "x"} for point in (0, 1)]
+    published = [
+        {
+            **{"inputs": [], "output": {"name": "response", "content": "r"}, "criteria": "Right?", "rubric": rubric},
+            **{"id": str(n), "score": n % 2, "text": f"<feedback>f</feedback><score>{int(n > 4)}</score>"},
+        }
+        for n in range(10)
+    ]
+    record = scored(tmp_path / "grades.jsonl", published)
+    assert (record["format"], record["as_stored"], record["judged"]) == ("flow", None, 10)
+    assert record["groups"]["overall"]["exact"] == 0.6
+
+
+def test_votes_and_errors_say_why_there_is_no_score(tmp_path: Path) -> None:
+    lines: list[dict[str, Any]] = [row | {"rubric": "style", "votes": [{"score": row["score"], "text": "x"}]} for row in ROWS]
+    lines += [{"id": "u", "label": 3, "rubric": "style", "score": None, "error": None, "votes": [{"score": None, "text": "x"}]}]
+    lines += [{"id": "f", "label": 3, "rubric": "style", "score": None, "error": "too long", "votes": []}]
+    record = scored(tmp_path / "grades.jsonl", lines)
+    assert (record["judged"], record["unjudged_by_reason"]) == (10, {"failed": 1, "unparsed": 1})
+    assert record["warning"] == "1 of 11 grades are votes without a score"
+
+
+def test_a_real_published_set_with_a_judges_scores(test_data: Path, tmp_path: Path) -> None:
+    rows = json.loads((test_data / "prometheus_vicuna" / "vicuna_eval.json").read_text())
+    record = scored(tmp_path / "grades.jsonl", [row | {"score": row["gpt4_score"][0]} for row in rows])
+    labels = [sum(row["gpt4_score"]) / 3 for row in rows]
+    expected = stats.pearsonr([row["gpt4_score"][0] for row in rows], labels).statistic
+    assert record["groups"]["overall"]["pearson"] == pytest.approx(expected, abs=1e-9)
+    assert record["groups"]["subset/writing"]["rows"] == 40
+    own = [row | {"score": row["gpt4_score"][0], "label": sum(row["gpt4_score"][1:]) / 2} for row in rows]
+    assert scored(tmp_path / "grades.jsonl", own)["groups"]["overall"]["pearson"] == pytest.approx(0.840041, abs=1e-6)
+
+
 def test_csv_and_json_are_read_like_jsonl(tmp_path: Path) -> None:
     table, listed = tmp_path / "grades.csv", tmp_path / "grades.json"
     table.write_text("id,score,label\n" + "".join(f"{r['id']},{r['score']},{r['label']}\n" for r in ROWS) + "last,,3\n")
@@ -202,7 +252,8 @@ def test_csv_and_json_are_read_like_jsonl(tmp_path: Path) -> None:
         ({"id": "r3", "score": 4, "label": 4}, "field 'id' is 'r3', which an earlier row has too"),
         ({"id": "", "score": 4, "label": 4}, "field 'id' is str ''"),
         ({"text": ["[RESULT] 4"], "label": 4}, "field 'text' is list"),
-        ({"score": 4, "label": 4, "rubric": {"criterion": "x"}}, "field 'rubric' is dict"),
+        ({"score": 4, "label": 4, "rubric": ["x"]}, "field 'rubric' is list"),
+        ({"score": 4, "label": 4, "rubric": {}}, "field 'rubric.name' is NoneType"),
         ({"score": 4, "label": 4, "scale": "five"}, "field 'scale' is str 'five'; it must be a scale of whole numbers"),
         ({"score": 4, "label": 7, "scale": "1-5"}, "field 'label' is 7, which is off the scale 1-5"),
     ],
@@ -295,7 +346,9 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=3,
 )
-FIELDS = st.sampled_from(["id", "score", "label", "text", "rubric", "subset", "scale", "response", "judge"])
+FIELDS = st.sampled_from(
+    ["id", "score", "label", "text", "rubric", "subset", "scale", "response", "judge", "votes", "error", "orig_score"]
+)
 TEXTS = st.sampled_from(["[RESULT] 4", "<score>3</score>", "[[4]]", "Score: 4/5", '{"score": 4}', "fine", ""])
 
 

@@ -9,12 +9,17 @@
     response   the answer, optional: its length is a baseline
     id         optional; unique in its rubric and subset
     judge      judge, judge_name, judge_model, ...: optional; the grades of several judges are refused (judge_names.py)
+    votes      a list of the judge's votes: without a score none of them could be read
+    error      why the response could not be graded
+
+A record in a published schema (stj/sources/graded.py) needs no more than the judge's `text`, or its `score` if the schema has
+no field of that name. Its label, rubric, scale, response and id are read where they are.
 
 FastChat's grades of MT-Bench have no labels, and a schema of their own (fastchat_grades.py).
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, NoReturn
 
 from stj.errors import SourceError
@@ -22,21 +27,27 @@ from stj.evals.benchmarks.asked import NOT_ASKED, without_nulls
 from stj.evals.benchmarks.base import Benchmark, SourceRecord, number_of, read_records
 from stj.evals.benchmarks.judge_names import JudgeNames
 from stj.rows import Row
-from stj.sources.dialogue import optional_text, wrong_type
+from stj.sources.dialogue import optional_text, text_of, wrong_type
 from stj.sources.files import not_empty
+from stj.sources.graded import GRADED_FIELDS, graded_record, is_of_schema, is_published
 from stj.sources.ids import Seen, id_of, refuse_seen
 from stj.sources.records import Fields, listed
 from stj.sources.truth import JUDGE_FIELDS
 from stj.thoughts import answer_of
 
 NAME = "grades"
+UNPARSED = "unparsed"
+"""Why a row is not scored: what the judge wrote holds no readable grade."""
+FAILED = "failed"
+"""Why a row is not scored: the response could not be graded."""
 NO_LABEL = "no label"
 """Why a row is not scored: nothing says which grade is right."""
 OFF_SCALE = "off the scale"
 """Why a stored score does not count: it is no point of the scale that the user gives."""
 Scale = tuple[int, ...]
 """The points of a scale: consecutive whole numbers."""
-_FIELDS = Fields(required=(), optional=("id", "score", "label", "text", "rubric", "subset", "scale", "response", *JUDGE_FIELDS))
+_OWN = ("id", "score", "label", "text", "rubric", "subset", "scale", "response", "votes", "error", *JUDGE_FIELDS)
+_FIELDS = Fields(required=(), optional=tuple(dict.fromkeys((*_OWN, *GRADED_FIELDS.optional))))
 _SCALE = re.compile(r"\s*([0-9]{1,3})\s*[-–]\s*([0-9]{1,3})\s*")
 _MOST = 1_000_000  # Squares of larger numbers would lose the digits that a correlation needs.
 _LABEL = "a number; for several grades give their mean"
@@ -56,6 +67,8 @@ class GradeRow(NamedTuple):
     """The scale of the row's rubric, or the one that the user gives."""
     characters: int | None
     """Length of the graded response."""
+    without: str
+    """Why it has no score if it has neither score nor text."""
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -69,7 +82,7 @@ class GradeRow(NamedTuple):
         if self.label is None:
             return NO_LABEL
         if self.score is None:
-            return NOT_ASKED if self.text is None else None
+            return self.without if self.text is None else None
         return None if self.scale is None or on_scale(self.score, self.scale) else OFF_SCALE
 
 
@@ -80,7 +93,7 @@ def grade_rows(file: str, scale: Scale | None = None) -> Iterator[GradeRow]:
     """
     seen, judge = Seen(), JudgeNames()
     records = not_empty(read_records(file, "FILE", _FIELDS), f"{file}: holds no grades")
-    for record in map(without_nulls, records):
+    for record in map(_in_our_fields, map(without_nulls, records)):
         judge.check(record)
         row = _row(record, scale)
         if "id" in record.values:
@@ -95,7 +108,9 @@ def fields_of(file: str) -> str:
 
 
 def scale_of(words: str) -> Scale | None:
-    """The points of a scale in words, "1-5"; None for other words."""
+    """The points of a scale in words, "1-5" or "binary"; None for other words."""
+    if words.strip() == "binary":
+        return (0, 1)
     ends = _SCALE.fullmatch(words)
     low, high = (int(ends[1]), int(ends[2])) if ends else (0, 0)
     return tuple(range(low, high + 1)) if low < high else None
@@ -111,17 +126,36 @@ def scale_words(scale: Scale) -> str:
     return f"{scale[0]}-{scale[-1]}"
 
 
+def _in_our_fields(record: SourceRecord) -> SourceRecord:
+    """The record; one in a published schema with its truth in our fields, unless it has a label of ours."""
+    if "label" in record.values or not is_published(record.values):
+        return record
+    graded = graded_record(record.values, record.where)
+    own = {name: value for name, value in record.values.items() if name in _OWN and not is_of_schema(record.values, name)}
+    points = list(graded.descriptions)
+    truth = {
+        "id": graded.id,
+        "subset": graded.subset,
+        "label": graded.label,
+        "rubric": graded.criterion,
+        "response": graded.response,
+        "scale": scale_words((points[0], points[-1])) if points else None,
+    }
+    return record._replace(values={name: value for name, value in truth.items() if value is not None} | own)
+
+
 def _row(record: SourceRecord, scale: Scale | None) -> GradeRow:
     values, where = record.values, record.where
-    texts = {name: optional_text(values.get(name), name, where) for name in ("text", "rubric", "subset", "response")}
+    texts = {name: optional_text(values.get(name), name, where) for name in ("text", "subset", "response")}
     row = GradeRow(
         label=_number(values.get("label"), "label", _LABEL, where),
         score=_number(values.get("score"), "score", _SCORE, where),
         text=None if texts["text"] is None else answer_of(texts["text"]),
-        rubric=texts["rubric"],
+        rubric=_rubric(values.get("rubric"), where),
         subset=texts["subset"],
         scale=_scale(values["scale"], where) if "scale" in values else scale,
         characters=None if texts["response"] is None else len(texts["response"]),
+        without=FAILED if "error" in values else UNPARSED if values.get("votes") else NOT_ASKED,
     )
     if row.scale and row.label is not None and not on_scale(row.label, row.scale):
         raise SourceError(f"{where}: field 'label' is {row.label:g}, which is off the scale {scale_words(row.scale)}")
@@ -138,6 +172,13 @@ def _number(value: object, field: str, wanted: str, where: str) -> float | None:
     if abs(number) > _MOST:
         raise wrong_type(value, field, f"{wanted}, from -{_MOST:,} to {_MOST:,}", where)
     return number
+
+
+def _rubric(value: object, where: str) -> str | None:
+    """The name of a rubric, or of an object's; without one its criterion."""
+    if isinstance(value, Mapping):
+        return text_of(value.get("name") or value.get("criterion"), "rubric.name", where)
+    return optional_text(value, "rubric", where)
 
 
 def _scale(value: object, where: str) -> Scale:
