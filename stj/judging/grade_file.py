@@ -29,6 +29,8 @@ from stj.storage.artifacts import Artifact, Key, plain
 from stj.storage.folder import Folder, absolute_path
 from stj.text import Column, Table, visible_line
 
+_MOST_ROWS = 20
+"""Rubrics that have a row of their own in the table."""
 TakeResult = Callable[[Mapping[str, Any]], None]
 
 
@@ -78,12 +80,24 @@ class GradeSummary:
         for result in results:
             self.tallies.setdefault((result.rubric, result.points), RubricTally(points=result.points)).add(result)
 
+    def _shown(self) -> dict[tuple[str, tuple[int, ...]], RubricTally]:
+        """The tallies; if rows bring too many rubrics for a table, those of a scale together."""
+        if len(self.tallies) <= _MOST_ROWS:
+            return self.tallies
+        sizes = Counter(points for _, points in self.tallies)
+        together: dict[tuple[str, tuple[int, ...]], RubricTally] = {}
+        for (_, points), tally in self.tallies.items():
+            whole = together.setdefault((f"{sizes[points]:,} rubrics", points), RubricTally(points=points))
+            whole.scores += tally.scores
+            whole.unread += tally.unread
+        return together
+
     def summary(self) -> Iterator[str | Table]:
         """The table of rubrics, and what could not be graded.
 
         Raises PassFailed, after the table, if the judge gave no score at all.
         """
-        tallies = sorted(self.tallies.items())
+        tallies = sorted(self._shown().items())
         rows = [(visible_line(name), f"{points[0]}-{points[-1]}", *tally.words()) for (name, points), tally in tallies]
         width = max((len(name) for name, *_ in rows), default=0)
         columns = tuple(

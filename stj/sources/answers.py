@@ -4,9 +4,12 @@ instruction, prompt or query     a string, or a dialogue as a list of {role, con
 response, answer or output       the response
 reference or reference_answer    optional: a reference answer that the judge sees
 context                          optional: what the response must be faithful to
-rubric                           optional: the name of a library's rubric, or a rubric with the keys of its file
-label                            optional: the true score, which is passed on with the results
+rubric                           optional: the name of a library's rubric, a rubric with the keys of its file, or a list of
+                                 {score, description} beside `criteria`
+label or score                   optional: the true score, which is passed on with the results
 id, subset                       optional; an id is unique
+
+Data sets in the schemas of Prometheus, its benchmarks and Flow-Judge are read as they are published (stj/sources/graded.py).
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,10 +17,11 @@ from typing import Any, NamedTuple
 
 from stj.errors import ConfigError, SourceError
 from stj.rows import Row, Turn
-from stj.rubrics import Rubric, library, rubric, rubric_of
+from stj.rubrics import SCALES, Rubric, library, rubric, rubric_of
 from stj.sources.dialogue import optional_text, text_of, turns_from, usable, wrong_type
 from stj.sources.directory import files_at
 from stj.sources.files import not_empty, read_files
+from stj.sources.graded import GRADED_FIELDS, GradedRecord, graded_record, is_published, points_of
 from stj.sources.ids import ContentIds, Seen, id_of, refuse_seen
 from stj.sources.records import Fields
 
@@ -27,7 +31,19 @@ _KEY = "FILE"
 _INSTRUCTION = ("instruction", "prompt", "query")
 _RESPONSE = ("response", "answer", "output")
 _REFERENCE = ("reference", "reference_answer")
-FIELDS = Fields(required=(), optional=(*_INSTRUCTION, *_RESPONSE, *_REFERENCE, "context", "rubric", "label", "id", "subset"))
+_LABEL = ("label", "score")
+FIELDS = Fields(
+    required=(),
+    optional=tuple(
+        dict.fromkeys(
+            (
+                *(*_INSTRUCTION, *_RESPONSE, *_REFERENCE, "context", "rubric", "criteria", *_LABEL, "id", "subset"),
+                *GRADED_FIELDS.optional,
+            )
+        )
+    ),
+)
+_NAME = 60  # Characters of a criterion that name its rubric.
 
 
 class AnswerLabel(NamedTuple):
@@ -49,7 +65,7 @@ def read_answers(location: str) -> Iterator[Row]:
 
 def read_answer_labels(location: str) -> dict[str, AnswerLabel]:
     """What the file says of each response, by the row's id. Reads and checks the whole file."""
-    return {row.id: AnswerLabel(row.subset, values.get("label")) for row, values in _answers(location)}
+    return {row.id: AnswerLabel(row.subset, label) for row, label in _answers(location)}
 
 
 def answers_identity(location: str) -> str:
@@ -57,14 +73,18 @@ def answers_identity(location: str) -> str:
     return files_at(location, _KEY).identity()
 
 
-def _answers(location: str) -> Iterator[tuple[Row, Mapping[str, Any]]]:
+def _answers(location: str) -> Iterator[tuple[Row, float | str | None]]:
     ids, seen = ContentIds(), Seen()
     records = read_files(files_at(location, _KEY).files, FIELDS)
     wanted = "each row has instruction and response, and perhaps reference, context and rubric"
     for position, (where, values) in enumerate(not_empty(records, f"{location}: holds no responses; {wanted}")):
-        row = _row(values, where, position, ids)
+        if is_published(values):
+            record = graded_record(values, where)
+            row, label = _published_row(record, where, position, ids), record.label
+        else:
+            row, label = _row(values, where, position, ids), values.get(_first_given(values, _LABEL))
         refuse_seen((row.id,), "id", where, seen)
-        yield row, values
+        yield row, label
 
 
 def _row(values: Mapping[str, Any], where: str, position: int, ids: ContentIds) -> Row:
@@ -73,7 +93,8 @@ def _row(values: Mapping[str, Any], where: str, position: int, ids: ContentIds) 
     turns = turns_from(values[asked], asked, where)
     response = text_of(values[answered], answered, where)
     reference = _first_given(values, _REFERENCE)
-    _check_label(values.get("label"), where)
+    label = _first_given(values, _LABEL)
+    _check_label(values.get(label), label, where)
     given = values.get("id")
     content = (*turns, Turn(role="response", content=response))
     return usable(
@@ -86,9 +107,40 @@ def _row(values: Mapping[str, Any], where: str, position: int, ids: ContentIds) 
             response=response,
             reference=optional_text(values.get(reference), reference, where),
             context=optional_text(values.get("context"), "context", where),
-            rubrics=_rubrics(values.get("rubric"), where),
+            rubrics=_rubrics(values, where),
         )
     )
+
+
+def _published_row(record: GradedRecord, where: str, position: int, ids: ContentIds) -> Row:
+    turns = (Turn(role="user", content=record.instruction),)
+    content = (*turns, Turn(role="response", content=record.response))
+    return usable(
+        Row(
+            id=ids.of(content) if record.id is None else record.id,
+            position=position,
+            task=TASK,
+            subset=record.subset,
+            turns=turns,
+            response=record.response,
+            reference=record.reference,
+            context=record.context,
+            rubrics=(_rubric(record.criterion or "", record.descriptions, where),),
+        )
+    )
+
+
+def _rubric(criterion: str, descriptions: Mapping[int, str], where: str) -> Rubric:
+    """A rubric of points. Raises SourceError if its scale is none that a judge is asked for."""
+    scale = next((name for name, points in SCALES.items() if points == tuple(descriptions)), None)
+    if scale is None:
+        known = ", ".join(SCALES)
+        raise SourceError(f"{where}: the rubric describes the points {list(descriptions)}; a scale is one of {known}")
+    name = " ".join(criterion.split())[:_NAME] or "rubric"
+    try:
+        return rubric_of({"criterion": criterion, "scale": scale, "points": descriptions}, where, name)
+    except ConfigError as error:
+        raise SourceError(str(error)) from None
 
 
 def _first_given(values: Mapping[str, Any], names: tuple[str, ...]) -> str:
@@ -96,11 +148,15 @@ def _first_given(values: Mapping[str, Any], names: tuple[str, ...]) -> str:
     return next((name for name in names if values.get(name) is not None), names[0])
 
 
-def _rubrics(value: object, where: str) -> tuple[Rubric, ...]:
+def _rubrics(values: Mapping[str, Any], where: str) -> tuple[Rubric, ...]:
     """The row's own rubric. A name is of the library: a file's row must not read other files."""
+    value = values.get("rubric")
+    if value is None:
+        return ()
+    if isinstance(value, list):
+        Fields(required=("criteria",)).check([name for name, given in values.items() if given is not None], where)
+        return (_rubric(text_of(values["criteria"], "criteria", where), points_of(value, where), where),)
     try:
-        if value is None:
-            return ()
         if isinstance(value, Mapping):
             return (rubric_of(value, f"{where}: field 'rubric'"),)
         if isinstance(value, str) and value in library():
@@ -110,6 +166,6 @@ def _rubrics(value: object, where: str) -> tuple[Rubric, ...]:
     raise wrong_type(value, "rubric", f"the name of a rubric ({', '.join(library())}) or an object", where)
 
 
-def _check_label(value: object, where: str) -> None:
+def _check_label(value: object, name: str, where: str) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | str)):
-        raise wrong_type(value, "label", "a number", where)
+        raise wrong_type(value, name, "a number", where)

@@ -6,8 +6,6 @@
     benchmarks         response_source (the Vicuna and MT-Bench sets of prometheus-eval)
     Flow-Judge         inputs, a list of {name, content}, and output, one of these; criteria; rubric, a list of {score,
                        description}; score and feedback (its held-out sets)
-    any other          instruction, prompt or query; response; label or score; reference, context, rubric and feedback if there
-                       are any
 
 Sources: prometheus-eval/Feedback-Collection, prometheus-eval/prometheus-eval (eval/benchmark) and
 flowaicom/Flow-Judge-v0.1-binary-heldout, by their own descriptions.
@@ -25,8 +23,6 @@ from stj.sources.dialogue import optional_text, text_of, wrong_type
 from stj.sources.ids import id_of
 from stj.sources.records import Fields
 
-_INSTRUCTION = ("instruction", "prompt", "query")
-_REFERENCE = ("reference", "reference_answer")
 _DESCRIPTIONS = tuple(f"orig_score{point}_description" for point in range(1, 6))
 _PROMETHEUS = ("orig_instruction", "orig_response", "orig_criteria", *_DESCRIPTIONS, "orig_score")
 _BENCHMARK = ("instruction", "gpt4_score")
@@ -38,8 +34,7 @@ GRADED_FIELDS = Fields(
             (
                 *(*_PROMETHEUS, "orig_reference_answer", "orig_feedback"),
                 *(*_BENCHMARK, "idx", "response_source", "category"),
-                *(*_FLOW, "feedback"),
-                *(*_INSTRUCTION, "response", "label", *_REFERENCE, "context", "id", "subset"),
+                *(*_FLOW, "feedback", "id"),
             )
         )
     ),
@@ -96,7 +91,8 @@ def graded_record(values: Mapping[str, Any], where: str) -> GradedRecord:
         return _checked(_prometheus(values, where), where)
     if _has(values, _BENCHMARK):
         return _checked(_benchmark(values, where), where)
-    return _checked(_flow(values, where) if _has(values, _FLOW) else _other(values, where), where)
+    Fields(required=_FLOW).check([name for name, value in values.items() if value is not None], where)
+    return _checked(_flow(values, where), where)
 
 
 def _has(values: Mapping[str, Any], names: Sequence[str]) -> bool:
@@ -147,27 +143,8 @@ def _flow(values: Mapping[str, Any], where: str) -> GradedRecord:
         response=response,
         context="\n\n".join(text for name, text in inputs if name == _CONTEXT) or None,
         criterion=text_of(values["criteria"], "criteria", where),
-        descriptions=_points(values["rubric"], where),
+        descriptions=points_of(values["rubric"], where),
         label=_grade(values["score"], "score", where),
-        feedback=optional_text(values.get("feedback"), "feedback", where),
-    )
-
-
-def _other(values: Mapping[str, Any], where: str) -> GradedRecord:
-    asked, reference, label = (_first_given(values, names) for names in (_INSTRUCTION, _REFERENCE, ("label", "score")))
-    Fields(required=(asked, "response")).check([name for name, value in values.items() if value is not None], where)
-    rubric = values.get("rubric")
-    listed = isinstance(rubric, Sequence) and not isinstance(rubric, str)
-    return GradedRecord(
-        id=_id(values, where),
-        subset=optional_text(values.get("subset"), "subset", where),
-        instruction=text_of(values[asked], asked, where),
-        response=text_of(values["response"], "response", where),
-        reference=optional_text(values.get(reference), reference, where),
-        context=optional_text(values.get("context"), "context", where),
-        criterion=optional_text(values.get("criteria") if listed else rubric, "criteria" if listed else "rubric", where),
-        descriptions=_points(rubric, where) if listed else {},
-        label=None if values.get(label) is None else _grade(values[label], label, where),
         feedback=optional_text(values.get("feedback"), "feedback", where),
     )
 
@@ -207,7 +184,7 @@ def _rubric_text(text: str, where: str) -> tuple[str, dict[int, str]]:
     return text[: found[0].start()].strip().removeprefix("[").removesuffix("]"), descriptions
 
 
-def _points(value: object, where: str) -> dict[int, str]:
+def points_of(value: object, where: str) -> dict[int, str]:
     """The points of a list of {score, description}, from the lowest to the highest."""
     wanted = "a list of {score, description}, with whole and different scores"
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(point, Mapping) for point in value):
@@ -243,8 +220,3 @@ def _grade(value: object, name: str, where: str) -> float:
 
 def _id(values: Mapping[str, Any], where: str) -> str | None:
     return None if values.get("id") is None else id_of(values["id"], "id", where)
-
-
-def _first_given(values: Mapping[str, Any], names: Sequence[str]) -> str:
-    """The first of the names that has a value, else the first name."""
-    return next((name for name in names if values.get(name) is not None), names[0])

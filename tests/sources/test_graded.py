@@ -91,18 +91,7 @@ def test_records_of_prometheus_benchmarks() -> None:
     )
 
 
-def test_any_other_record() -> None:
-    record = graded_record(OTHER, WHERE)
-    assert (record.instruction, record.criterion, record.context, record.label) == (
-        "Name a colour.",
-        "helpfulness",
-        "Colours.",
-        3.0,
-    )
-    assert graded_record(OTHER | {"label": 2.5}, WHERE).label == 2.5
-    assert graded_record({"query": "q", "response": "r", "reference_answer": "s"}, WHERE).reference == "s"
-    described = graded_record({**OTHER, "criteria": "Right?", "rubric": FLOW["rubric"], "score": 0}, WHERE)
-    assert (described.criterion, described.descriptions) == ("Right?", {0: "no", 1: "yes"})
+def test_only_published_records_are_read_here() -> None:
     assert [is_published(values) for values in (PROMETHEUS, FLOW, BENCHMARK, OTHER)] == [True, True, True, False]
 
 
@@ -121,13 +110,6 @@ def test_every_record_of_the_vicuna_set(test_data: Path) -> None:
             *record.descriptions.values(),
         ]
         assert all(part and part in row["instruction"] for part in parts)
-
-
-def test_flow_judges_examples_have_no_label(test_data: Path) -> None:
-    for row in json.loads((test_data / "flow_judge_sample" / "csr_assistant.json").read_text()):
-        record = graded_record(row, WHERE)
-        assert (record.instruction, record.context, record.response) == (row["query"], row["context"], row["response"])
-        assert record.label is None
 
 
 @pytest.mark.parametrize(
@@ -153,9 +135,6 @@ def test_flow_judges_examples_have_no_label(test_data: Path) -> None:
         (BENCHMARK | {"instruction": "Name a colour."}, "must have each of these headings once, in this order"),
         (BENCHMARK | {"instruction": BENCHMARK["instruction"].replace("Red.", "###Feedback:")}, "each of these headings once"),
         (BENCHMARK | {"instruction": BENCHMARK["instruction"].replace("Score 2", "Score 1")}, "describes a point twice"),
-        ({"instruction": "q", "answer": "r"}, "no field 'response'; the fields there are 'instruction', 'answer'"),
-        ({"response": "r"}, "no field 'instruction'"),
-        (OTHER | {"score": float("nan")}, "field 'score' is float nan"),
     ],
 )
 def test_a_record_that_says_too_little_is_refused(values: dict[str, Any], message: str) -> None:
