@@ -556,6 +556,13 @@ def test_models_that_differ_or_are_no_parents_are_refused_in_one_line(
     assert {path.name for path in tmp_path.iterdir()} <= {"other"}
 
 
+def test_a_head_that_only_one_of_two_tied_models_has_is_refused(tmp_path: Path) -> None:
+    first, second = (make_model(tmp_path / str(number), number, tie_word_embeddings=True) for number in range(2))
+    rewritten(tmp_path / "1", lambda weights: weights.update({"lm_head.weight": weights["model.embed_tokens.weight"].clone()}))
+    with pytest.raises(ModelError, match=r"1 are not in \S+ \(lm_head.weight, a head that the other ties to its embedding\)"):
+        merge(first, second, str(tmp_path / "out"), HALF)
+
+
 def test_numbers_too_large_for_the_first_dtype_are_refused(tmp_path: Path) -> None:
     first, second = make_model(tmp_path / "a", 1, dtype="float16"), make_model(tmp_path / "b", 2)
     rewritten(tmp_path / "b", lambda weights: weights["model.norm.weight"].fill_(1e6))
