@@ -1,7 +1,7 @@
 """How often 95% intervals of the figures of grades hold the truth: BCa's, and those of percentiles.
 
 The truth is the figure of all 320 grades of Prometheus's Vicuna set: GPT-4's first run, against the mean of the other two. Each
-sample draws some of them with replacement. Needs STJ_TEST_DATA, and takes about 5 minutes.
+sample draws some of them with replacement. Needs STJ_TEST_DATA, and takes about 3 minutes.
 
     python benchmarks/grade_coverage.py
 """

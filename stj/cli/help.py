@@ -54,14 +54,14 @@ Fields of recorded judgments, one judgment a row:
   format   --format NAME, if the texts are not in the benchmark's own format:
            figure8, fastchat, arena, judgebench, prometheus, llmbar, judgelm,
            pandalm, auto-j, boxed, letter, decision; best-of-four; and for
-           grades of single answers rating, fastchat-grade, prometheus-grade
-           For --benchmark grades: prometheus, flow, fastchat, line or json
+           grades of single answers rating, fastchat-grade, prometheus-grade.
+           With --benchmark grades: prometheus, flow, fastchat, line or json
   subset   as the benchmark has it: subset, source and response_model,
            question_id and turn, domain and styles
   grades   for mtbench, FastChat's grades of single answers: question_id, model,
-           turn, judgment and score. For --benchmark grades any judge's: score
-           or text (the judge's), and label, all as numbers but the text;
-           optionally rubric, subset, scale ("1-5"), response and id
+           turn, judgment and score. With --benchmark grades any judge's: score
+           (its grade, a number) or text (its words), and label (the true grade,
+           a number); optionally rubric, subset, scale ("1-5"), response and id
   id       id or pair_id, unique in its subset; or question_id with its models
            and turn. Optional, like the answers (response_a and response_b, or
            chosen and rejected)

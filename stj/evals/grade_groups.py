@@ -165,10 +165,10 @@ def _short(name: str) -> str:
 
 
 def _reasons(undefined: Mapping[str, str]) -> str:
-    """A line for each reason, with the figures that have none."""
-    by_reason: dict[str, list[str]] = {}
+    """A line for each reason, with the figures that have no value or no interval."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
     for name, why in undefined.items():
-        what = _NAMES[name.removeprefix("ci95.")].removesuffix(", %")
-        by_reason.setdefault(why, []).append(f"interval of {what}" if name.startswith("ci95.") else what)
-    lines = (f"no {', '.join(names)}: {why}" for why, names in by_reason.items())
+        what = "no interval of" if name.startswith("ci95.") else "no"
+        by_reason.setdefault((what, why), []).append(_NAMES[name.removeprefix("ci95.")].removesuffix(", %"))
+    lines = (f"{what} {', '.join(names)}: {why}" for (what, why), names in by_reason.items())
     return "\n".join(textwrap.fill(line, _WIDTH, subsequent_indent="  ") for line in lines)

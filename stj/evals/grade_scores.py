@@ -183,4 +183,4 @@ def _how_read(reading: GradeReading, scores: GradeScores) -> Iterator[str]:
         scale = scale_words(reading.scale)
         yield f"scale: {scale}: guessed, because it holds all labels; --scale sets another"
         if scores.off_scale:
-            yield f"{scores.off_scale:,} scores are off this scale, but count; with --scale {scale} they do not"
+            yield f"scores off this scale: {scores.off_scale:,}, which count; with --scale {scale} they do not"

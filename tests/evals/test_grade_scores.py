@@ -146,7 +146,7 @@ def test_a_score_off_a_given_scale_is_counted_and_one_off_a_guessed_scale_is_not
     given = scored(tmp_path / "grades.jsonl", rows, scale="1-5")
     assert (given["judged"], given["off_scale"], given["unjudged_by_reason"]) == (10, 0, {"off the scale": 1})
     _, items = score_file(str(tmp_path / "grades.jsonl"), GRADES, None)
-    assert "1 scores are off this scale, but count; with --scale 1-5 they do not" in items
+    assert "scores off this scale: 1, which count; with --scale 1-5 they do not" in items
 
 
 def test_a_score_stands_and_its_text_is_compared(tmp_path: Path) -> None:
