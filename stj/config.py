@@ -24,15 +24,17 @@ from urllib.parse import SplitResult, urlsplit
 from stj.deepspeed_settings import used_settings
 from stj.errors import ConfigError
 from stj.generate import Sampling
-from stj.prompts.given import is_given, packed
-from stj.prompts.grading import GRADES
+from stj.prompts.given import is_given, packed, variant_of
+from stj.prompts.grading import GRADE, GRADES, GradePrompt, grade_prompt_of
+from stj.prompts.variants import Variant
 from stj.rows import CATEGORIES
-from stj.rubrics import rubric
+from stj.rubrics import Rubric, rubric
 from stj.storage.location import check_location, is_uri
 from stj.verdict import Parser
 
 StopRule = Literal["all", "exact", "unlikely"]
 Aggregate = Literal["majority", "distribution"]
+JudgeMode = Literal["pairwise", "pointwise"]
 
 Thinking = Literal["auto", "off", "on"]
 
@@ -1048,60 +1050,6 @@ def installed_engine() -> EngineConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VoteConfig:
-    """How a judge in use votes on a pair: in both orders, with one vote for each judgment."""
-
-    prompt: str = "figure8"
-    """The judge prompt: `figure8`, `arena`, `prometheus`, `mtbench`, or a YAML file with `system` and `user`. stj trains judges
-    on `figure8`."""
-    prompt_format: str | None = None
-    """Only with a file in `prompt`: the format of its verdicts, by its name in stj/verdict/formats.py."""
-    parser: Parser = "distinct"
-    """How verdicts are read, as in `judge.parser`."""
-    votes: int = 1
-    """Judgments in each order, from 1 to 1000: 1 is greedy, more are sampled. Costs grow in proportion."""
-    decoding: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
-    """Sampling if `votes` is above 1. A greedy judgment uses only its `max_tokens`."""
-    stop: StopRule = "exact"
-    """When the votes on a pair end, if `votes` is above 1. `exact` stops when no vote that is left can change the verdict: it
-    is the verdict of all votes. `unlikely` also stops when a change is unlikely, by `stop_error`. `all` asks every vote, as a
-    mean of all votes needs."""
-    stop_error: float = 0.02
-    """Only for `stop=unlikely`: the greatest probability, for any pair, that the verdict differs from that of all votes. A
-    share above 0, up to 0.5."""
-    aggregate: Aggregate = "majority"
-    """How votes become a verdict. `majority` counts them. `distribution` takes the mean of their probabilities of each verdict,
-    from the log-probabilities of the tokens that write it. It asks every vote, and also works with one."""
-
-    def __post_init__(self) -> None:
-        _pack_prompt(self, "vote.prompt")
-        number = type(self.votes) is int
-        _check(number and 1 <= self.votes <= 1000, f"vote.votes={self.votes} judgments in each order: must be 1 to 1000")
-        _check_option("vote.parser", self.parser, Parser)
-        _check_option("vote.stop", self.stop, StopRule)
-        _check_option("vote.aggregate", self.aggregate, Aggregate)
-        _check_stop_error("vote.stop_error", self.stop_error)
-        _check(
-            self.aggregate == "majority" or self.stop != "unlikely",
-            "vote.stop=unlikely: vote.aggregate=distribution is a mean, which needs every vote; leave out vote.stop",
-        )
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """The settings that decide which judgments exist, and how they are read, as JSON values."""
-        key = asdict(self)
-        del key["prompt_format"]  # The prompt's words hold it.
-        if self.stop != "unlikely":
-            del key["stop_error"]
-        if self.votes == 1 or self.stop == "all" or self.aggregate == "distribution":
-            del key["stop"]  # All votes are asked, as before there was a rule.
-            key.pop("stop_error", None)
-        if self.aggregate == "majority":
-            del key["aggregate"]
-        return key
-
-
-@dataclass(frozen=True, kw_only=True)
 class GradeConfig:
     """How a judge in use grades a response by a rubric."""
 
@@ -1136,6 +1084,106 @@ class GradeConfig:
         asked = self if self.votes > 1 else replace(self, decoding=self.decoding.greedy())
         key = asdict(asked)
         del key["prompt_format"], key["prompt"]  # The prompt's hashes stand beside this key.
+        return key
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoteConfig:
+    """How a judge in use votes on a pair: in both orders, with one vote for each judgment, or by a grade of each response."""
+
+    mode: JudgeMode = "pairwise"
+    """`pairwise` shows the judge both responses, in both orders. `pointwise` has it grade each response alone, by `rubric`. The
+    vote is for the one with the higher score, and equal scores are a tie."""
+    rubric: str | None = None
+    """Only with `mode=pointwise`: the name of a rubric in the library (docs/rubrics.md), or a file of YAML or JSON."""
+    prompt: str = "figure8"
+    """The judge prompt: `figure8`, `arena`, `prometheus`, `mtbench`, or a YAML file with `system` and `user`. stj trains judges
+    on `figure8`. With `mode=pointwise` it is the words of a grade, as in `grade.prompt`."""
+    prompt_format: str | None = None
+    """Only with a file in `prompt`: the format of its verdicts, by its name in stj/verdict/formats.py, or in scales.py for
+    grades."""
+    parser: Parser = "distinct"
+    """How verdicts are read, as in `judge.parser`."""
+    votes: int = 1
+    """Judgments in each order, from 1 to 1000: 1 is greedy, more are sampled. Costs grow in proportion."""
+    decoding: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
+    """Sampling if `votes` is above 1. A greedy judgment uses only its `max_tokens`."""
+    stop: StopRule = "exact"
+    """When the votes on a pair end, if `votes` is above 1. `exact` stops when no vote that is left can change the verdict: it
+    is the verdict of all votes. `unlikely` also stops when a change is unlikely, by `stop_error`. `all` asks every vote, as a
+    mean of all votes needs."""
+    stop_error: float = 0.02
+    """Only for `stop=unlikely`: the greatest probability, for any pair, that the verdict differs from that of all votes. A
+    share above 0, up to 0.5."""
+    aggregate: Aggregate = "majority"
+    """How votes become a verdict. `majority` counts them. `distribution` takes the mean of their probabilities of each verdict,
+    from the log-probabilities of the tokens that write it. It asks every vote, and also works with one."""
+
+    def __post_init__(self) -> None:
+        _check_option("vote.mode", self.mode, JudgeMode)
+        if self.mode == "pointwise":
+            self._pack_grading()
+        else:
+            _check(self.rubric is None, f"vote.rubric={self.rubric}: only vote.mode=pointwise grades by a rubric; leave it out")
+            _pack_prompt(self, "vote.prompt")
+        number = type(self.votes) is int
+        _check(number and 1 <= self.votes <= 1000, f"vote.votes={self.votes} judgments in each order: must be 1 to 1000")
+        _check_option("vote.parser", self.parser, Parser)
+        _check_option("vote.stop", self.stop, StopRule)
+        _check_option("vote.aggregate", self.aggregate, Aggregate)
+        _check_stop_error("vote.stop_error", self.stop_error)
+        _check(
+            self.aggregate == "majority" or self.stop != "unlikely",
+            "vote.stop=unlikely: vote.aggregate=distribution is a mean, which needs every vote; leave out vote.stop",
+        )
+
+    def _pack_grading(self) -> None:
+        """Replaces the rubric and the words of a grade by themselves, as `_pack_prompt` does with those of pairs."""
+        _check(bool(self.rubric), "vote.mode=pointwise: name the rubric to grade by with vote.rubric=NAME")
+        by = rubric(self.rubric or "", "vote.rubric")
+        lacking = [name for name in by.inputs if name in ("context", "reference")]
+        _check(
+            not lacking,
+            f"vote.rubric={by.name}: needs a {' and a '.join(lacking)}, which pairs do not have; name another rubric",
+        )
+        prompt = GRADE if self.prompt == "figure8" else packed(self.prompt, self.prompt_format, "vote.prompt", GRADES)
+        wording = None if is_given(prompt) else self.prompt_format
+        for name, value in {"rubric": by.packed, "prompt": prompt, "prompt_format": wording}.items():
+            object.__setattr__(self, name, value)  # as frozen dataclasses do in __init__
+
+    @property
+    def words(self) -> Variant | GradePrompt:
+        """The words that the judge is asked in."""
+        return grade_prompt_of(self.prompt) if self.mode == "pointwise" else variant_of(self.prompt)
+
+    @property
+    def graded_by(self) -> Rubric:
+        """The rubric of a pointwise judge."""
+        return rubric(self.rubric or "", "vote.rubric")
+
+    @property
+    def grading(self) -> GradeConfig:
+        """How a pointwise judge grades each response."""
+        return GradeConfig(
+            prompt=self.prompt, parser=self.parser, votes=self.votes, decoding=self.decoding, aggregate=self.aggregate
+        )
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The settings that decide which judgments exist, and how they are read, as JSON values."""
+        key = asdict(self)
+        del key["prompt_format"]  # The prompt's words hold it.
+        if self.mode == "pairwise":
+            del key["mode"], key["rubric"]
+        else:
+            key["rubric"] = self.graded_by.digest
+        if self.stop != "unlikely":
+            del key["stop_error"]
+        if self.votes == 1 or self.stop == "all" or self.aggregate == "distribution" or self.mode == "pointwise":
+            del key["stop"]  # All votes are asked, as before there was a rule.
+            key.pop("stop_error", None)
+        if self.aggregate == "majority":
+            del key["aggregate"]
         return key
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from stj.config import ModelConfig, VoteConfig
 from stj.models.config_json import within_context
 from stj.models.locate import loading_settings, model_identity
-from stj.prompts.given import variant_of
 from stj.storage.artifacts import Key, plain
 
 REMEDY = "use the settings of the calibration, or calibrate this judge with `stj calibrate`"
@@ -25,5 +24,5 @@ def model_facts(model: ModelConfig) -> dict[str, Any]:
 def judge_facts(model: dict[str, Any], vote: VoteConfig) -> Key:
     """The facts of a judge with these settings. A greedy judgment uses only `max_tokens` of its decoding."""
     asked = vote if vote.votes > 1 else replace(vote, decoding=vote.decoding.greedy())
-    variant = variant_of(vote.prompt)
+    variant = vote.words
     return {"model": model, "vote": plain(asked.key) | {"prompt": variant.name}, "prompts": dict(variant.hashes)}

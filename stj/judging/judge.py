@@ -23,6 +23,7 @@ from stj.config import (
     Aggregate,
     EngineConfig,
     GradeConfig,
+    JudgeMode,
     ModelConfig,
     StopRule,
     VoteConfig,
@@ -70,6 +71,8 @@ class Judge:
         self,
         model: str | Path | ModelConfig,
         *,
+        mode: JudgeMode = "pairwise",
+        rubric: Rubric | str | Path | None = None,
         prompt: str | Path = "figure8",
         prompt_format: str | None = None,
         parser: Parser = "distinct",
@@ -88,13 +91,12 @@ class Judge:
     ) -> None:
         """Starts the engine of a model: a directory, a URI, or an id on the hub; a ModelConfig may name one behind an API.
 
-        `prompt` is the name of a prompt, or a YAML file of one; then `prompt_format` names the format of its verdicts.
+        With `mode` pointwise, pairs are decided by a grade of each response, by `rubric`. `grade` says how single responses are
+        graded. `prompt` is the name of a prompt, or a YAML file of one; then `prompt_format` names the format of its verdicts.
         `parser` reads the verdict of a judgment, like `judge.parser`. `votes` is the number of judgments in each order: one is
         greedy, more are sampled with `sampling`. `stop` and `stop_error` say when votes end that cannot change the verdict, or
         probably will not. `aggregate` says how votes become a verdict. All are settings of VoteConfig. `engine` defaults to
         settings for the device that the installed vLLM is built for. `make_engine` starts another engine in place of vLLM.
-
-        `grade` says how single responses are graded.
 
         `calibration` is a file that `stj calibrate` wrote for this judge. With it, the judge abstains so that at most the share
         `risk` of the answered pairs is wrong, with probability `confidence` over calibrations (stj/judging/risk.py).
@@ -104,6 +106,8 @@ class Judge:
         cannot keep the risk.
         """
         self._config = VoteConfig(
+            mode=mode,
+            rubric=None if rubric is None else given_rubric(rubric).packed,
             prompt=str(prompt),
             prompt_format=prompt_format,
             parser=parser,

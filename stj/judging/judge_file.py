@@ -6,7 +6,7 @@ compared on the same pairs. If the file says which response is better, each juro
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from stj.judging.identity import judge_facts, model_facts
 from stj.judging.jury import Agreement, Opinion, agreement
 from stj.models.config_json import within_context
 from stj.models.locate import with_absolute_path
-from stj.plan.context import given_pairs_request
-from stj.prompts.given import is_given, variant_of
+from stj.plan.context import vote_request
+from stj.prompts.grading import GradePrompt
+from stj.prompts.variants import VARIANTS, Variant
 from stj.rows import Row
 from stj.sources.ids import id_in_task
 from stj.sources.responses import PairLabel, read_labels, read_responses, responses_identity
@@ -47,10 +48,11 @@ class Panel:
     abstention: Abstention | None = None
     """When the judge does not answer; only for one model with one prompt."""
 
-    @property
-    def names(self) -> dict[str, str]:
-        """The prompts by their names, which are the tasks of the judged rows."""
-        return {variant_of(prompt).name: prompt for prompt in self.prompts}
+    @cached_property
+    def votes(self) -> dict[str, VoteConfig]:
+        """How each prompt is asked, by its name, which is the task of the judged rows."""
+        asked = [replace(self.config.vote, prompt=prompt) for prompt in self.prompts]
+        return {vote.words.name: vote for vote in asked}
 
     @property
     def folder(self) -> Folder:
@@ -88,7 +90,7 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
         for row in rows:
             on_result(result(row, sitting, panel))
 
-    requests = [given_pairs_request(variant_of(prompt)) for prompt in panel.prompts]
+    requests = [vote_request(vote) for vote in panel.votes.values()]
     run_passes(sittings, requests, panel.folder, panel.config, report, overwrite=overwrite)
     compared = _compared(panel, sittings, winners)
     panel.folder.write_json("agreement.json", asdict(compared))
@@ -119,8 +121,10 @@ def result(row: Row, sitting: Sitting, panel: Panel) -> dict[str, Any]:
     if panel.abstention:
         verdict = panel.abstention.applied(verdict)
     judge = {"model": sitting.model.label, "prompt": row.task, "judge": sitting.judges[row.task]}
-    asked = panel.names[row.task]
-    wording = {"format": variant_of(asked).wording.name} if is_given(asked) else {}  # Nobody knows a file's prompt by its name.
+    words = panel.votes[row.task].words
+    wording = {}
+    if isinstance(words, Variant) and words.name not in VARIANTS:
+        wording = {"format": words.wording.name}  # Nobody knows a file's prompt by its name.
     return {"id": id_in_task(row), **judge, **wording, **verdict.plain()}
 
 
@@ -132,15 +136,9 @@ def unread_votes(panel: Panel) -> Iterator[str]:
     silent = []
     parser = panel.config.vote.parser
     for sitting in _sittings(panel):
-        surveys: dict[str, Survey] = {name: Survey(parser) for name in panel.names}
+        surveys: dict[str, Survey] = {name: Survey(parser) for name in panel.votes}
         for row in sitting.rows():
-            wording = variant_of(panel.names[row.task]).wording
-            unread = [
-                Unread(judgment.text, wording, cut=judgment.finish_reason != "stop")
-                for judgment in row.judgments
-                if judgment.verdict is None and parse(judgment.text, wording, parser) is None
-            ]
-            surveys[row.task].add(len(row.judgments), unread)
+            surveys[row.task].add(*_read(row, panel.votes[row.task]))
         for prompt, survey in surveys.items():
             juror, readings = f"{sitting.model.label}, prompt {prompt}", survey.readings()
             if warning := readings.warning(juror, VOTE_REMEDY):
@@ -154,16 +152,30 @@ def unread_votes(panel: Panel) -> Iterator[str]:
         )
 
 
+def _read(row: Row, config: VoteConfig) -> tuple[int, list[Unread]]:
+    """The number of a row's judgments, and those without a verdict, or without a score."""
+    words = config.words
+    if isinstance(words, GradePrompt):
+        wording = words.wording(config.graded_by)
+        judged = [(grade.text, grade.finish_reason) for grade in row.grades if grade.score is None]
+    else:
+        wording = words.wording
+        judged = [(judgment.text, judgment.finish_reason) for judgment in row.judgments if judgment.verdict is None]
+    unread = [
+        Unread(text, wording, cut=reason != "stop") for text, reason in judged if parse(text, wording, config.parser) is None
+    ]
+    return len(row.judgments) + len(row.grades), unread
+
+
 def _sittings(panel: Panel) -> list[Sitting]:
     sittings = []
     for number, named in enumerate(panel.models, start=1):
         model = within_context(with_absolute_path(named))
         facts = model_facts(model)
-        votes = {name: replace(panel.config.vote, prompt=prompt) for name, prompt in panel.names.items()}
         artifact = Artifact(panel.folder / f"judge_{number}", _key(panel, facts))  # run_root may hold other files.
-        judges: dict[str, str] = {name: fingerprint(judge_facts(facts, asked)) for name, asked in votes.items()}
-        stages: dict[str, Sequence[Stage]] = {name: [partial(vote, config=asked)] for name, asked in votes.items()}
-        read = partial(read_responses, absolute_path(panel.file), list(panel.names))
+        judges: dict[str, str] = {name: fingerprint(judge_facts(facts, asked)) for name, asked in panel.votes.items()}
+        stages: dict[str, Sequence[Stage]] = {name: [partial(vote, config=asked)] for name, asked in panel.votes.items()}
+        read = partial(read_responses, absolute_path(panel.file), list(panel.votes))
         sittings.append(Sitting(file=panel.file, model=model, artifact=artifact, read=read, stages=stages, judges=judges))
     return sittings
 
@@ -176,7 +188,7 @@ def _key(panel: Panel, model: Mapping[str, Any]) -> Key:
         "model": {**model, **panel.config.engine.drawn_by(panel.config.seed)},
         "file": responses_identity(panel.file),
         "vote": votes,
-        "prompts": {name: digest for prompt in panel.prompts for name, digest in variant_of(prompt).hashes.items()},
+        "prompts": {name: digest for asked in panel.votes.values() for name, digest in asked.words.hashes.items()},
     }
 
 
@@ -185,7 +197,7 @@ def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, L
     by_juror: dict[str, dict[str, Opinion]] = {}
     votes = VotesAsked()
     for model, sitting in zip(panel.models, sittings, strict=True):
-        names: dict[str, str] = {name: _name(model.label, name, panel) for name in panel.names}
+        names: dict[str, str] = {name: _name(model.label, name, panel) for name in panel.votes}
         by_juror |= {name: {} for name in names.values()}
         for row in sitting.rows():
             verdict = pair_verdict(row, panel.config.vote)

@@ -23,7 +23,6 @@ from stj.judging.calibration import Abstention
 from stj.judging.grading import GradeRequest, grade_response, total_of
 from stj.judging.judge import compare_responses
 from stj.monitoring import SERVER_METRICS
-from stj.prompts.given import variant_of
 from stj.prompts.variants import VARIANTS
 from stj.rubrics import Rubric, library, rubric, rubric_of
 from stj.stages.runner import TokenCounter, together
@@ -200,7 +199,7 @@ async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
         )
     _refuse(verdict.error)
     for vote in verdict.votes:
-        _votes.labels(variant_of(config.prompt).name, vote.verdict or "none").inc()
+        _votes.labels(config.words.name, vote.verdict or "none").inc()
     return (abstention.applied(verdict) if abstention else verdict).plain()
 
 

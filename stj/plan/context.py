@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stj.config import Config, ModelConfig
+from stj.config import Config, ModelConfig, VoteConfig
 from stj.errors import ConfigError
 from stj.models.chat import encode_chat
 from stj.prompts import CATEGORIZE, fill
-from stj.prompts.grading import Graded, GradePrompt
+from stj.prompts.given import variant_of
+from stj.prompts.grading import Graded, GradePrompt, grade_prompt_of
 from stj.prompts.variants import FIGURE_8, Variant
 from stj.rows import Pair, Turn
 from stj.rubrics import Rubric
@@ -63,6 +64,13 @@ def given_responses_request(prompt: GradePrompt, rubrics: Sequence[Rubric]) -> L
     asked = [prompt.ask(Graded(instruction="", response="", context="", reference=""), rubric) for rubric in rubrics]
     longest = max(asked, key=lambda words: len(words.system) + len(words.user))
     return LongestRequest(what="grades of given responses", messages=messages_of(longest), texts={})
+
+
+def vote_request(config: VoteConfig) -> LongestRequest:
+    """What a judge in use is asked about a pair, or about each response of one."""
+    if config.mode == "pointwise":
+        return given_responses_request(grade_prompt_of(config.prompt), [config.graded_by])
+    return given_pairs_request(variant_of(config.prompt))
 
 
 def check_requests(

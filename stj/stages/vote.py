@@ -1,4 +1,4 @@
-"""A trained judge at work: judges a pair in both A/B orders; each judgment is a vote.
+"""A trained judge at work: judges a pair in both A/B orders; each judgment is a vote. A pointwise judge grades each response.
 
 Nothing says which answer is better, so no judgment is right or wrong here (that is stages/judge.py). stages/stopping.py decides
 how many of the votes are asked.
@@ -8,17 +8,23 @@ from collections import Counter
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from math import fsum
 from statistics import fmean
 from typing import Any
 
 from stj.config import Aggregate, VoteConfig
 from stj.generate import Completion, Generate, TracedSampling
 from stj.prompts.given import variant_of
-from stj.rows import Judgment, Row
+from stj.rows import Answer, Grade, Judgment, Row
 from stj.stages.distribution import CHOICES, probability_of_a
+from stj.stages.grade import answer_text, grades_of, missing_input
 from stj.stages.judge import LABELS, judge_messages
+from stj.stages.runner import together
 from stj.stages.stopping import Stopping, ask_in_rounds
 from stj.verdict import Label, other, parse
+
+ANSWERS: tuple[Answer, Answer] = ("chosen", "rejected")
+"""Responses A and B of a pair whose better one is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,8 @@ class Vote:
     """What a thinking judge wrote before its judgment."""
     probability: float | None = None
     """Probability that response A is better, by the tokens of the verdict; None without a verdict, or for a majority."""
+    scores: tuple[int | None, int | None] | None = None
+    """The scores of A and of B, if each was graded alone; the text then holds both judgments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +110,7 @@ class PairVerdict:
             shares["distribution"] = self.distribution
         if self.abstained is not None:
             shares["abstained"] = self.abstained
-        absent = {"thought": "", "probability": None}
+        absent = {"thought": "", "probability": None, "scores": None}
         votes = [
             {name: value for name, value in asdict(vote).items() if name not in absent or value != absent[name]}
             for vote in self.votes
@@ -113,6 +121,8 @@ class PairVerdict:
 async def vote(row: Row, generate: Generate, config: VoteConfig) -> Row:
     """The row with `votes` judgments in each order; a judgment's `winner` is the label under which A was shown."""
     assert row.pair is not None, f"row {row.id} has no pair"
+    if config.mode == "pointwise":
+        return await _grade_both(row, generate, config)
     variant = variant_of(config.prompt)
     sampling = config.decoding if config.votes > 1 else config.decoding.greedy()
     if config.aggregate == "distribution":
@@ -126,9 +136,20 @@ async def vote(row: Row, generate: Generate, config: VoteConfig) -> Row:
     return replace(row, judgments=tuple(judgments))
 
 
+async def _grade_both(row: Row, generate: Generate, config: VoteConfig) -> Row:
+    """The row with `votes` grades of each response; dropped as "empty_response" if one has none to grade."""
+    by = config.graded_by
+    for answer in ANSWERS:
+        if (missing := missing_input(row, answer_text(row, answer), [by])) is not None:
+            return row.drop(*missing)
+    grades = await together(grade for answer in ANSWERS for grade in grades_of(row, answer, by, generate, config.grading))
+    return replace(row, grades=tuple(grades))
+
+
 def stopping_of(config: VoteConfig) -> Stopping:
     """When the votes of a judge in use are enough. A mean of probabilities needs them all."""
-    return Stopping(rule="all" if config.aggregate == "distribution" else config.stop, error=config.stop_error)
+    every = config.aggregate == "distribution" or config.mode == "pointwise"
+    return Stopping(rule="all" if every else config.stop, error=config.stop_error)
 
 
 def first_rounds(config: VoteConfig) -> int:
@@ -139,9 +160,11 @@ def first_rounds(config: VoteConfig) -> int:
 def pair_verdict(row: Row, config: VoteConfig) -> PairVerdict:
     """The verdict of a row's judgments together; `config` is that with which they were asked."""
     error = row.error or (f"{row.dropped}: {row.detail}" if row.detail else row.dropped)
+    pointwise = config.mode == "pointwise"
+    votes = _votes_of_grades(row.grades, config.aggregate) if pointwise else votes_of(row.judgments)
     return PairVerdict(
-        votes=votes_of(row.judgments),
-        most_votes=len(LABELS) * config.votes if row.judgments else 0,
+        votes=votes,
+        most_votes=(1 if pointwise else len(LABELS)) * config.votes if votes else 0,
         error=error,
         aggregate=config.aggregate,
     )
@@ -159,6 +182,36 @@ def votes_of(judgments: Sequence[Judgment]) -> tuple[Vote, ...]:
         )
         for judgment in judgments
     )
+
+
+def _votes_of_grades(grades: Sequence[Grade], aggregate: Aggregate) -> tuple[Vote, ...]:
+    """A vote for each grade of A and the grade of B with the same number."""
+    for_a, for_b = ([grade for grade in grades if grade.answer == answer] for answer in ANSWERS)
+    return tuple(
+        Vote(
+            shown_first="A",
+            verdict=_higher(first.score, second.score),
+            text=f"Response A: {first.text}\n\nResponse B: {second.text}",
+            thought="\n\n".join(filter(None, (first.thought, second.thought))),
+            probability=_probability_higher(first.shares, second.shares) if aggregate == "distribution" else None,
+            scores=(first.score, second.score),
+        )
+        for first, second in zip(for_a, for_b, strict=True)
+    )
+
+
+def _higher(first: int | None, second: int | None) -> Label | None:
+    if first is None or second is None or first == second:
+        return None
+    return "A" if first > second else "B"
+
+
+def _probability_higher(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """The probability that the first score is higher, if both are drawn from their shares; equal ones count half."""
+    if not first or not second:
+        return None
+    chances = (p * q * ((one > two) + (one == two) / 2) for one, p in enumerate(first) for two, q in enumerate(second))
+    return fsum(chances)
 
 
 def _response(judgment: Judgment) -> Label | None:
