@@ -87,7 +87,7 @@ def _judged(results: pa.Table, pairs: pa.Table | None, file: Path) -> pa.Table:
     """One juror's results as a table of ROW_SCHEMA."""
     size = results.num_rows
     columns = {field.name: pa.nulls(size, field.type) for field in ROW_SCHEMA}
-    columns["turns"] = pa.array([[]] * size, ROW_SCHEMA.field("turns").type)
+    columns |= {field.name: pa.array([[]] * size, field.type) for field in ROW_SCHEMA if pa.types.is_list(field.type)}
     known, second = pc.is_valid(results["winner"]), pc.equal(results["winner"], "B")
     if pc.any(known).as_py():
         columns["pair"] = _no_texts(known)

@@ -116,6 +116,8 @@ def kill(processes: Iterable[Process]) -> bool:
     """Kills with -9; returns whether at least one lived before and none lives afterwards."""
     killed = []
     for process in processes:
+        if not alive(process.pid):  # A dead one whose parent has not waited for it yet takes signals.
+            continue
         try:
             os.kill(process.pid, signal.SIGKILL)
         except ProcessLookupError:
