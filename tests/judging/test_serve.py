@@ -395,17 +395,25 @@ def test_a_judge_behind_an_api_answers_as_the_server_does(server: str, model: Pa
 
 @installed
 @pytest.mark.engine
-def test_a_pass_through_an_api_that_is_killed_resumes(server: str, model: Path, tmp_path: Path) -> None:
-    rows = [json.loads(line) for line in (ROOT / "stj/mini/data/heldout.jsonl").read_text().splitlines()[:60]]
-    pairs = [
-        {"instruction": row["instruction"], "response_a": row["chosen"], "response_b": row["rejected"], "winner": "A"}
-        for row in rows
-    ]
-    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+def test_a_server_grades_a_response(server: str) -> None:
+    """The seed of the small world never learned to grade: it writes a text without a score, and none is made up."""
+    status, text = get(f"{server}/v1/grade", ANSWER)
+    answer = json.loads(text)
+    assert status == 200
+    assert (answer["rubric"], answer["error"], len(answer["votes"])) == ("rubric", None, 1)
+    assert answer["feedback"] == answer["votes"][0]["text"] != ""
+    read = [share for share in (answer["distribution"] or {}).values() if share > 0]
+    assert (answer["score"] is None) == (read == [])
+    assert sum(read) == pytest.approx(bool(read))
+    assert get(f"{server}/v1/grade", ANSWER | {"rubric": "no such"})[0] == 422
+
+
+def killed_and_resumed(words: list[str], server: str, model: Path, run: Path, tmp_path: Path) -> list[dict[str, Any]]:
+    """The results of a command that was killed after a few of them and run again; the server's key is in no file or line."""
     settings = {"endpoint": f"{server}/v1", "name": str(model), "key_variable": "STJ_TEST_KEY"}
-    words = [sys.executable, "-m", "stj.cli", "judge", str(tmp_path / "pairs.jsonl"), f"run_root={tmp_path / 'run'}"]
+    words = [sys.executable, "-m", "stj.cli", *words, f"run_root={tmp_path / 'run'}"]
     words += [f"model.{name}={value}" for name, value in settings.items()]
-    words += ["vote.decoding.max_tokens=128", "engine.commit_interval_s=0", "model.parallel_requests=4"]
+    words += ["engine.commit_interval_s=0", "model.parallel_requests=4"]
     environment = os.environ | {"STJ_TEST_KEY": "secret-of-the-server"}
     slow = subprocess.Popen(
         [*words, "model.requests_per_minute=600"],
@@ -420,16 +428,43 @@ def test_a_pass_through_an_api_that_is_killed_resumes(server: str, model: Path, 
     slow.kill()
     printed = "".join(slow.communicate())
     done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
     results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len({result["id"] for result in results}) == len(results) == 60
-    manifest = json.loads((tmp_path / "run" / "judge_1" / "manifest.json").read_text())
+    assert json.loads(first[0]) in results, done.stderr
+    manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["ledger"]["starts"] == 2
     assert manifest["output_tokens"] > 0
-    assert json.loads(first[0]) in results
     printed += "".join(first) + done.stdout + done.stderr
     files = [path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert not [text for text in (printed.encode(), *files) if b"secret-of-the-server" in text]
+    return results
+
+
+def heldout(count: int) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (ROOT / "stj/mini/data/heldout.jsonl").read_text().splitlines()[:count]]
+
+
+@installed
+@pytest.mark.engine
+def test_a_pass_through_an_api_that_is_killed_resumes(server: str, model: Path, tmp_path: Path) -> None:
+    pairs = [
+        {"instruction": row["instruction"], "response_a": row["chosen"], "response_b": row["rejected"], "winner": "A"}
+        for row in heldout(60)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    words = ["judge", str(tmp_path / "pairs.jsonl"), "vote.decoding.max_tokens=128"]
+    results = killed_and_resumed(words, server, model, tmp_path / "run/judge_1", tmp_path)
+    assert len({result["id"] for result in results}) == len(results) == 60
+
+
+@installed
+@pytest.mark.engine
+def test_grades_through_an_api_that_is_killed_resume(server: str, model: Path, tmp_path: Path) -> None:
+    answers = [{"instruction": row["instruction"], "response": row["chosen"]} for row in heldout(60)]
+    (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, answers)))
+    words = ["grade", str(tmp_path / "answers.jsonl"), "rubric=[coherence, safety]", "grade.decoding.max_tokens=32"]
+    results = killed_and_resumed(words, server, model, tmp_path / "run/grades", tmp_path)
+    assert len({(result["id"], result["rubric"]) for result in results}) == len(results) == 120
+    assert all(result["text"] and result["error"] is None for result in results)
 
 
 @installed
