@@ -6,18 +6,26 @@ terminal or hides text (escape sequences, bidirectional overrides, invisible cha
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from itertools import islice
 from typing import Any
 
 from stj.errors import NoArtifact
 from stj.models.removed import removal_note
-from stj.rows import EXAMPLE_SCHEMA, OPEN, ROW_SCHEMA, Judgment, Pair, Row, example_from_dict, row_from_dict
+from stj.rows import OPEN, Example, Grade, Judgment, Pair, Row, example_from_dict, row_from_dict
 from stj.storage.artifacts import MANIFEST, Artifact
 from stj.text import Passage, Span
 
 _LONGEST_TEXT = 1200  # characters; a longer text would push its neighbours off the screen
 _RULE = "─" * 60
+
+
+def _needed(cls: type[Row | Example]) -> set[str]:
+    """The fields that every record has, also one of an older version."""
+    return {field.name for field in fields(cls) if field.default is MISSING and field.default_factory is MISSING}
+
+
+_ROW, _EXAMPLE = _needed(Row), _needed(Example)
 
 
 def show_rows(artifact: Artifact, limit: int) -> Iterator[Passage]:
@@ -64,9 +72,9 @@ def _finished(artifact: Artifact) -> bool:
 
 
 def _record(record: Mapping[str, Any]) -> Iterator[Passage]:
-    if record.keys() >= set(ROW_SCHEMA.names):
+    if record.keys() >= _ROW:
         return _row(row_from_dict(record))
-    if record.keys() >= set(EXAMPLE_SCHEMA.names):
+    if record.keys() >= _EXAMPLE:
         return _example(record)
     return _facts(record)
 
@@ -83,6 +91,7 @@ def _story(row: Row) -> Iterator[Passage]:
     if row.category:
         yield _line(f"category {row.category.name}, complexity {row.category.complexity}, length {row.category.length}")
     yield _text("instruction", row.instruction)
+    yield from _given(row)
     if row.pair:
         if row.pair.modified_instruction:
             yield _text("modified instruction", row.pair.modified_instruction)
@@ -95,6 +104,25 @@ def _story(row: Row) -> Iterator[Passage]:
         if judgment.thought:
             yield _text(f"thought of judgment {judgment.index}", judgment.thought, "dim")
         yield Passage(line=title, text=_cut(judgment.text))
+    for grade in row.grades:
+        if grade.thought:
+            yield _text(f"thought of grade {grade.index}", grade.thought, "dim")
+        yield Passage(line=_grade_title(grade), text=_cut(grade.text))
+
+
+def _given(row: Row) -> Iterator[Passage]:
+    """What a judge sees beside the instruction and a pair."""
+    for name, text in (("context", row.context), ("reference", row.reference), ("response", row.response)):
+        if text is not None:
+            yield _text(name, text)
+
+
+def _grade_title(grade: Grade) -> list[Span]:
+    """The rubric, what was graded, and the score."""
+    answer = "" if grade.answer == "response" else f" of response {'A' if grade.answer == 'chosen' else 'B'}"
+    score = Span("no score", "bold yellow") if grade.score is None else Span(f"score {grade.score}", "bold")
+    ended = "" if grade.finish_reason == "stop" else f", ended by {grade.finish_reason}"
+    return [Span(f"grade {grade.index}{answer}, {grade.rubric}, ", "bold"), score, Span(ended)]
 
 
 def _source_facts(row: Row) -> str:

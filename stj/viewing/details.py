@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stj.evals.contradictions import contradiction
-from stj.rows import OPEN, Judgment, Row
+from stj.rows import OPEN, Grade, Judgment, Row
 from stj.verdict import BEST_OF_FOUR, FIVE_WAY, FORMATS, OUTPUT, RESULT, Format, Verdict, distinct_verdicts
 
 _TAGS: tuple[Format, ...] = (BEST_OF_FOUR, FIVE_WAY, RESULT, OUTPUT)
@@ -25,8 +25,9 @@ def row_details(row_id: str, judged: Iterable[tuple[str, Row]], longest: int) ->
         "turns": [{"role": turn.role, "text": _cut(turn.content, longest)} for turn in shown.turns],
         "modified": _cut(shown.pair.modified_instruction, longest) if shown.pair and shown.pair.modified_instruction else None,
         "reference": _cut(shown.reference, longest) if shown.reference else None,
+        "context": _cut(shown.context, longest) if shown.context else None,
         "answers": _answers(shown, longest),
-        "judges": [_judge(name, row, shown, longest) for name, row in copies if row.judgments or row.ended],
+        "judges": [_judge(name, row, shown, longest) for name, row in copies if row.judgments or row.grades or row.ended],
     }
 
 
@@ -53,6 +54,8 @@ def _answers(row: Row, longest: int) -> list[dict[str, Any]]:
             {"title": f"answer {number + 1}: {'good' if number < row.candidates.good else 'bad'}", "text": _cut(text, longest)}
             for number, text in enumerate(row.candidates.answers)
         ]
+    if row.response is not None:
+        return [{"title": "response", "text": _cut(row.response, longest)}]
     if row.pair is None or not (row.pair.chosen or row.pair.rejected):
         return []
     titles = ("response A", "response B") if row.pair.method == OPEN else ("better answer", "worse answer")
@@ -71,7 +74,27 @@ def _judge(name: str, row: Row, shown: Row, longest: int) -> dict[str, Any]:
         "detail": _cut(row.detail, longest) if row.detail else None,
         "error": _cut(row.error, longest) if row.error else None,
         "answers": _answers(row, longest) if others else [],
-        "judgments": [_judgment(judgment, row, place, longest) for place, judgment in enumerate(row.judgments)],
+        "judgments": [
+            *(_judgment(judgment, row, place, longest) for place, judgment in enumerate(row.judgments)),
+            *(_grade(grade, longest) for grade in row.grades),
+        ],
+    }
+
+
+def _grade(grade: Grade, longest: int) -> dict[str, Any]:
+    """A grade with the members of a judgment; nothing says whether it is right."""
+    return {
+        "title": f"grade {grade.index}, {grade.rubric}",
+        "order": {"response": "the response", "chosen": "response A", "rejected": "response B"}[grade.answer],
+        "outcome": "unread" if grade.score is None else "given",
+        "verdict": "no score" if grade.score is None else f"score {grade.score}",
+        "kept": False,
+        "ended": None if grade.finish_reason == "stop" else grade.finish_reason,
+        "tokens": grade.output_tokens,
+        "probability": None,
+        "thought": _cut(grade.thought, longest) if grade.thought else None,
+        "parts": [{"text": _cut(grade.text, longest), "mark": False}],
+        "contradiction": None,
     }
 
 

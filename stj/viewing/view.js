@@ -205,6 +205,7 @@ function parts(details) {
   }
   if (details.modified) content.push(folded("modified instruction", details.modified));
   if (details.reference) content.push(folded("reference answer, which the judge sees", details.reference));
+  if (details.context) content.push(folded("context, which the judge sees", details.context));
   if (details.answers.length) content.push(make("h3", {}, "Answers"), answers(details.answers));
   for (const judge of details.judges) content.push(...judgeParts(judge));
   return content;

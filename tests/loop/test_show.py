@@ -12,11 +12,25 @@ from hypothesis import strategies as st
 
 from stj.errors import ArtifactError
 from stj.loop.show import show_rows
-from stj.rows import HELDOUT, OPEN, Category, Example, Judgment, Pair, Purpose, Row, Turn, examples_to_table, rows_to_table
+from stj.rows import (
+    HELDOUT,
+    OPEN,
+    Category,
+    Example,
+    Grade,
+    Judgment,
+    Pair,
+    Purpose,
+    Row,
+    Turn,
+    examples_to_table,
+    rows_to_table,
+)
 from stj.storage.artifacts import Artifact, read_artifact
 from stj.storage.folder import Folder
 from stj.text import visible
 from stj.verdict import Label
+from stj.viewing.details import row_details
 from tests.conftest import on_terminal
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \u202egnp.exe \x9b31m \u2028 \u200b \U000e0041 ok\rgone"
@@ -117,6 +131,39 @@ def test_an_open_pair_is_shown_without_a_better_answer(tmp_path: Path) -> None:
     assert "judgment 0, training, response A shown as A, no verdict, ended by length:" in text
     assert "better" not in text
     assert "right" not in text
+
+
+def graded(score: int | None, rubric: str = "truth") -> Grade:
+    return Grade(
+        rubric=rubric,
+        answer="response",
+        index=0,
+        asked="",
+        text=f"So it is {score}.",
+        score=score,
+        finish_reason="stop",
+        output_tokens=4,
+    )
+
+
+def test_a_graded_response_shows_what_the_judge_saw_and_every_score(tmp_path: Path) -> None:
+    made = row(response="nine", reference="9", context="All but nine died.", grades=(graded(3), graded(None, "style")))
+    text = shown(artifact(tmp_path / "graded", rows_to_table([made])))
+    for part in ("context:\n    All but nine died.", "reference:\n    9", "response:\n    nine"):
+        assert part in text
+    assert "grade 0, truth, score 3:\n    So it is 3." in text
+    assert "grade 0, style, no score:\n    So it is None." in text
+    details = row_details("r1", [("judge", made)], 100)
+    assert (details["context"], details["answers"]) == ("All but nine died.", [{"title": "response", "text": "nine"}])
+    assert [(given["verdict"], given["outcome"]) for given in details["judges"][0]["judgments"]] == [
+        ("score 3", "given"),
+        ("no score", "unread"),
+    ]
+
+
+def test_a_row_of_an_older_version_is_shown_as_a_row(tmp_path: Path) -> None:
+    table = rows_to_table([row(judgments=(said("A"),))]).drop_columns(["grades", "rubrics", "context", "response"])
+    assert "judgment 0, training, chosen shown as A, verdict A: right" in shown(artifact(tmp_path / "old", table))
 
 
 def test_a_training_example(tmp_path: Path) -> None:
