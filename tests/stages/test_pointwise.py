@@ -123,3 +123,23 @@ def test_a_file_of_pairs_is_judged_by_grades(
     assert "rubric" in capsys.readouterr().err
     saved = VoteConfig(**json.loads(json.dumps({"mode": "pointwise", "rubric": POINTWISE.rubric, "prompt": POINTWISE.prompt})))
     assert saved == POINTWISE
+
+
+def test_the_results_are_scored_and_counted_by_their_scores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three right, one wrong, one tie, and one without a score."""
+    in_this_process(monkeypatch, tmp_path, {SEED_MODEL: length})
+    answers = [("x", "xx"), ("xx", "xxx"), ("x", "xxx"), ("xx", "x"), ("xxxx", "xxxxx"), ("x", "no score")]
+    rows = [pair("?", *both, winner="B", id=str(number)) for number, both in enumerate(answers)]
+    file = write(tmp_path / "pairs.jsonl", *rows)
+    settings = ["vote.mode=pointwise", "vote.rubric=helpfulness", "--out", "results.jsonl"]
+    assert main(["judge", file, f"model={SEED_MODEL}", *settings]) == 0
+    capsys.readouterr()
+    assert main(["score", "results.jsonl", "--benchmark", "pairs", "--parser", "strict", "--json"]) == 0
+    overall = json.loads(capsys.readouterr().out)["strict"]["groups"]["overall"]
+    assert (overall["examples"], overall["accuracy"], overall["by_order"]) == (6, pytest.approx(3 / 6), [])
+    assert (overall["position_consistent"], overall["unparsed"]) == (None, pytest.approx(1 / 6))
+    assert main(["winrate", "results.jsonl", "--json"]) == 0
+    rate = json.loads(capsys.readouterr().out)
+    assert (rate["pairs"], rate["wins"], rate["ties"]) == (6, 1, 2)

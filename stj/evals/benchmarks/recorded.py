@@ -181,8 +181,10 @@ def _judged(
 
 
 def _is_decision_alone(judgments: tuple[Judgments, Judgments]) -> bool:
-    """Whether the only judgment is a decision without a text: a reward model scores each response alone, in no order."""
+    """Whether the judge saw each response alone, in no order: a pointwise judge, or a reward model, which writes no text."""
     (first, second) = judgments
+    if first and all(judgment.scores is not None for judgment in first):
+        return True
     return len(first) == 1 and not second and first[0].decided and not first[0].text
 
 

@@ -40,6 +40,8 @@ class RecordedJudgment(NamedTuple):
     """Whether the file records decisions."""
     ratings: tuple[str, ...] = ()
     """The texts of the ratings of both answers, if the judge rated each alone."""
+    scores: tuple[int | None, int | None] | None = None
+    """The scores of both answers, if `stj judge` had each graded alone; None for a grade without a score."""
 
 
 Judgments = Sequence[RecordedJudgment]
@@ -57,6 +59,8 @@ class ReadAs:
         """The verdict of a judgment; None if the parser reads none."""
         if parser == "paper" and judgment.decided and self.stored:
             return parse(judgment.decision or "", DECISION, "paper")
+        if judgment.scores is not None:
+            return _higher(*judgment.scores)
         if judgment.ratings:
             return _by_ratings(judgment.ratings, parser)
         if self.wording is DECISION and judgment.decided:
@@ -101,6 +105,10 @@ def judgments_of(value: object, field: str, where: str) -> Judgments:
 
 def _by_ratings(texts: Sequence[str], parser: Parser) -> Verdict | None:
     first, second = (rating(parse(answer_of(text), RATING, parser)) for text in texts)
+    return _higher(first, second)
+
+
+def _higher(first: float | None, second: float | None) -> Verdict | None:
     if first is None or second is None:
         return None
     return "A" if first > second else "B" if second > first else TIE
@@ -184,8 +192,19 @@ def _result_votes(votes: Any) -> tuple[Judgments, Judgments]:
     if any(vote["shown_first"] not in ("A", "B") for vote in votes):
         raise ValueError("a response that is neither A nor B")
     first, second = (
-        [RecordedJudgment(_text(vote["text"])) for vote in votes if vote["shown_first"] == label] for label in ("A", "B")
+        [RecordedJudgment(_text(vote["text"]), scores=_scores(vote)) for vote in votes if vote["shown_first"] == label]
+        for label in ("A", "B")
     )
+    return first, second
+
+
+def _scores(vote: Any) -> tuple[int | None, int | None] | None:
+    """The scores of a pointwise vote; None for a vote on both responses."""
+    if vote.get("scores") is None:
+        return None
+    first, second = vote["scores"]
+    if any(type(score) not in (int, type(None)) for score in (first, second)):
+        raise TypeError("not a score")
     return first, second
 
 
