@@ -4,11 +4,14 @@ instruction, prompt or query     a string, or a dialogue as a list of {role, con
 response, answer or output       the response
 reference or reference_answer    optional: a reference answer that the judge sees
 context                          optional: what the response must be faithful to
-rubric                           optional: the name of a library's rubric, or a rubric with the keys of its file
-label                            optional: the true score, which is passed on with the results
+rubric                           optional: the name of a library's rubric, or a rubric with the keys of its file: an object, or
+                                 its JSON where a cell holds only text
+label                            optional: the true score, a number, which is passed on with the results
 id, subset                       optional; an id is unique
 """
 
+import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -49,7 +52,7 @@ def read_answers(location: str) -> Iterator[Row]:
 
 def read_answer_labels(location: str) -> dict[str, AnswerLabel]:
     """What the file says of each response, by the row's id. Reads and checks the whole file."""
-    return {row.id: AnswerLabel(row.subset, values.get("label")) for row, values in _answers(location)}
+    return {row.id: AnswerLabel(row.subset, label) for row, label in _answers(location)}
 
 
 def answers_identity(location: str) -> str:
@@ -57,14 +60,14 @@ def answers_identity(location: str) -> str:
     return files_at(location, _KEY).identity()
 
 
-def _answers(location: str) -> Iterator[tuple[Row, Mapping[str, Any]]]:
+def _answers(location: str) -> Iterator[tuple[Row, float | str | None]]:
     ids, seen = ContentIds(), Seen()
     records = read_files(files_at(location, _KEY).files, FIELDS)
     wanted = "each row has instruction and response, and perhaps reference, context and rubric"
     for position, (where, values) in enumerate(not_empty(records, f"{location}: holds no responses; {wanted}")):
         row = _row(values, where, position, ids)
         refuse_seen((row.id,), "id", where, seen)
-        yield row, values
+        yield row, _label(values.get("label"), where)
 
 
 def _row(values: Mapping[str, Any], where: str, position: int, ids: ContentIds) -> Row:
@@ -73,7 +76,6 @@ def _row(values: Mapping[str, Any], where: str, position: int, ids: ContentIds) 
     turns = turns_from(values[asked], asked, where)
     response = text_of(values[answered], answered, where)
     reference = _first_given(values, _REFERENCE)
-    _check_label(values.get("label"), where)
     given = values.get("id")
     content = (*turns, Turn(role="response", content=response))
     return usable(
@@ -101,8 +103,9 @@ def _rubrics(value: object, where: str) -> tuple[Rubric, ...]:
     try:
         if value is None:
             return ()
+        value = _parsed(value)
         if isinstance(value, Mapping):
-            return (rubric_of(value, f"{where}: field 'rubric'"),)
+            return (rubric_of(_without_nulls(value), f"{where}: field 'rubric'"),)
         if isinstance(value, str) and value in library():
             return (rubric(value, "rubric"),)
     except ConfigError as error:
@@ -110,6 +113,36 @@ def _rubrics(value: object, where: str) -> tuple[Rubric, ...]:
     raise wrong_type(value, "rubric", f"the name of a rubric ({', '.join(library())}) or an object", where)
 
 
-def _check_label(value: object, where: str) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | str)):
+def _parsed(value: object) -> object:
+    """The object whose JSON the value is, else the value."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A rubric without the nulls that Parquet puts where another row's rubric has a key or a point more."""
+    kept = {name: value for name, value in values.items() if value is not None}
+    points = kept.get("points")
+    if isinstance(points, Mapping):
+        kept["points"] = {point: text for point, text in points.items() if text is not None}
+    return kept
+
+
+def _label(value: object, where: str) -> float | str | None:
+    """The label as the file has it; None for an empty cell. Raises SourceError if it is no finite number, nor its digits."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or not _is_finite(value):
         raise wrong_type(value, "label", "a number", where)
+    return value
+
+
+def _is_finite(value: float | str) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except (ValueError, OverflowError):
+        return False
