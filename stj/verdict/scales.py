@@ -42,13 +42,15 @@ _OF = (
 # Behind a grade: a second one, so that neither is given.
 _SECOND = (
     r"[ ]?(?:[,;&|\\→➜~〜・、±–—−…-]|->|=>|\.\.|(?i:and|or|to|vs\.?|versus|or[ ]maybe|bis|oder|ou|或|至|到))[ ]?[0-9]++"
-    r"|[:'’][0-9]++"
+    r"|[:'’][0-9]++|[ ]?(?:\([^()\n]{1,40}\)[ ]?)?(?:[+=*×÷^]|x[ ])[ ]?\(?[0-9]++"
     r"|[ ][0-9]++|[ ]?[(\[](?:(?i:or|maybe|perhaps|possibly)[ ][0-9]++|[0-9]++[)\]])|[ ](?i:or|and[ ]a[ ]half|plus)\b"
 )
 _MORE = r"\+|[ ]?[¼½¾⅐-⅞]|-ish"
 _JOINED = rf"{_OF}{_COUNT}|{_SECOND}|{_MORE}"
 _SENTENCE = r"(?:^|(?<=[.!?;:)\]\"'”»*_>] )|(?<=>))"
-_SCORE_WORD = r"(?i:(?:(?:my|the|final|overall|total)[ ]){0,3}(?:score|rating|grade))"
+_SCORE_WORD = (
+    r"(?i:(?:(?:my|the|final|overall|total)[ ]){0,3}(?:score|rating|grade))(?![\"'])"  # A key of JSON ends with a quote.
+)
 _OTHER_TOP = r"[\"'](?i:max(?:imum)?(?:_score)?|out_of|scale)[\"']\s?:\s?"
 _SCORE_KEY = r"(?i:(?:final_|overall_)?(?:score|rating|grade))"
 
@@ -84,7 +86,7 @@ def _tag(style: str, top: int) -> re.Pattern[str]:
         "fastchat": rf"\[\[\s?{number}\s?\]\](?:{per_top}|({_OF}{_COUNT}|{_MORE}|[.,][0-9]++|[ ]?%))?+",
         "line": rf"{_SENTENCE}{_MARKS}{_SCORE_WORD}(?:[ ]?\((?:[^()\n]{{0,20}}[^0-9()\n])?{top}\))?{_is()}{_GAP}{number}",
         "json": rf"(?:(\\))?[\"']{_SCORE_KEY}\\?[\"']\s?:\s?[\"']?{number}(?=\\?[\"']?\s?[,}}\n])"
-        rf"|(?<!\\)[\"'](?i:score)[\"']\s?(:)|{_OTHER_TOP}(?!{top}\b)([0-9]++)",
+        rf"|(?<!\\)[\"'](?i:score)[\"']\s?(:)|{_OTHER_TOP}[\"']?(?:[0-9]{{1,3}}[ ]?[-–][ ]?)?+(?!{top}\b)([0-9]++)",
     }
     return re.compile(tags[style], re.MULTILINE)
 
@@ -109,7 +111,7 @@ def _number(top: int) -> str:
 _OPENINGS = {
     "prometheus": r"(?i:\[(?:RESULT|SCORE)(?:\]|:))",
     "flow": r"(?i:<score>)",
-    "fastchat": r"\[\[",
+    "fastchat": r"(?<!\w)\[\[(?!(?i:user question|criterion|scale|score\]|rating\]))",  # But for the headings of a prompt.
     "line": rf"^{_MARKS}{_SCORE_WORD}(?:[ ]?\([^()\n]{{0,30}}\))?[^\w\n:=]{{0,8}}[:=]",
     "json": rf"(?<!\\)[\"']{_SCORE_KEY}[\"']\s?:\s?+(?![\"']\w)",
 }
