@@ -256,6 +256,33 @@ def test_two_grades_that_differ_are_none(style: str, first: int, second: int, be
 
 @EVERY
 @settings(max_examples=40)
+@given(
+    planted=st.sampled_from(FIVE), between=st.text(max_size=20), word=st.sampled_from(["N/A", "none", "?", "four", "3 to 4"])
+)
+def test_an_earlier_grade_does_not_stand_for_a_later_one_that_is_none(
+    style: str, planted: int, between: str, word: str
+) -> None:
+    text = f"{WRITTEN[style].format(planted)}\n{between}\n{WRITTEN[style].format(word)}"
+    assert read(style, text)[:2] == (None, None)
+
+
+@EVERY
+@settings(max_examples=40)
+@given(
+    first=st.sampled_from(FIVE),
+    second=st.integers(0, 100),
+    sign=st.sampled_from(["+", "=", "*", "×", "→", "~", "|", "±", "–", "or", "and", "to", "vs", "over", "out_of"]),
+    blank=st.sampled_from(["", " "]),
+)
+def test_a_number_with_a_sign_and_another_is_no_grade(style: str, first: int, second: int, sign: str, blank: str) -> None:
+    joined = f" {sign.replace('_', ' ')} " if sign.isalpha() or "_" in sign else f"{blank}{sign}{blank}"
+    text = WRITTEN[style].format(f"{first}{joined}{second}")
+    out_of_the_top = second == 5 and sign in ("over", "out_of")
+    assert read(style, text)[:2] == ((str(first),) * 2 if out_of_the_top else (None, None))
+
+
+@EVERY
+@settings(max_examples=40)
 @given(number=st.floats(-20, 20).filter(lambda number: not number.is_integer()))
 def test_a_fraction_is_neither_rounded_nor_clipped(style: str, number: float) -> None:
     assert read(style, WRITTEN[style].format(f"{number:f}".rstrip("0") + "1")) == (None, None, None)
