@@ -24,7 +24,7 @@ GRADE_STYLES = ("prometheus", "flow", "fastchat", "line", "json")
 _SIGNS = r"[-−–+≤≥≈~.,/]"  # Directly before a number, each makes another number of it.
 _MARKUP = r"[*_`\"']{0,3}"
 _MARKS = r"(?:[^\w\n]|_){0,8}"  # Markup and quotes around a value; bounded, so that a run of them takes linear time.
-_BEFORE = r"(?:[^\w\n<>≤≥≈~±]|_|[-=]>|<(?=[0-9]{1,3}>)){0,8}"  # The same before a number, without comparisons: "> 3".
+_BEFORE = r"(?:[^\w\n<>~±¬∼-⋿⩽⩾﹤﹥]|_|[-=]>|<(?=[0-9]{1,3}>)){0,8}"  # The same before a number, without comparisons: "> 3".
 _ALONE = r"(?=(?:[^\w\n]|_|[0-9]|out|of){1,40}(?:\n|\Z))"  # A number on the next line; "1. First" is an item of a list.
 _GAP = rf"(?:{_MARKS}\n{_ALONE}{_MARKS}|{_BEFORE})"
 _UNIT = r"(?:[ ](?i:points?|stars?|marks?))?+"

@@ -144,6 +144,8 @@ def read(style: str, text: str, scale: tuple[int, ...] = FIVE) -> tuple[str | No
         ("fastchat", "[[4 out of 5]]", "4", "4", None),
         ("line", "Score: > 4", None, None, None),
         ("line", "Score: <= 4", None, None, None),
+        ("line", "Score: ≠ 4", None, None, None),
+        ("line", "Score: \u223c4", None, None, None),
         ("line", "Score: -> 4", "4", "4", None),
         ("line", "Score: 4..5", None, None, None),
         ("line", "Score: 4 ± 1", None, None, "4"),
