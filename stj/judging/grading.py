@@ -3,6 +3,7 @@
 `Judge.grade` in judge.py asks a model; `stj grade` in grade_file.py asks in a pass.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,10 +77,15 @@ def check_rubrics(rubrics: Sequence[Rubric], config: GradeConfig) -> None:
 
 
 def total_of(grades: Sequence[RubricGrade], weights: Sequence[float] = ()) -> Total | None:
-    """The weighted mean of several rubrics; all weigh alike without weights. None if a rubric has no score."""
+    """The weighted mean of several rubrics; all weigh alike without weights. None if a rubric has no score, or there is none.
+
+    Raises ConfigError if the weights are not one positive number for each rubric.
+    """
     import numpy as np
 
-    weights = weights or [1.0] * len(grades)
+    if not grades:
+        return None
+    weights = _relative(weights, len(grades))
     whole, mass = sum(weights), np.array([1.0])
     total = 0.0
     for given, weight in zip(grades, weights, strict=True):
@@ -96,6 +102,15 @@ def total_of(grades: Sequence[RubricGrade], weights: Sequence[float] = ()) -> To
     low, high = np.searchsorted(np.cumsum(mass) / mass.sum(), (_TAIL, 1 - _TAIL - _ROUNDING))
     highest = max(1, len(mass) - 1)
     return Total(total, (float(low / highest), float(high / highest)))
+
+
+def _relative(weights: Sequence[float], count: int) -> list[float]:
+    """The weights as parts of the greatest one, since their sum may be more than a float holds."""
+    if not weights:
+        return [1.0] * count
+    if len(weights) != count or not all(0 < weight < math.inf for weight in weights):
+        raise ConfigError(f"weights={list(weights)}: must be {count} numbers above 0, one for each rubric")
+    return [weight / max(weights) for weight in weights]
 
 
 def _row(request: GradeRequest) -> Row:

@@ -32,7 +32,7 @@ from stj.config import (
 )
 from stj.engine.hosted import MakeEngine
 from stj.engine.start import start_engine
-from stj.errors import EngineDied, RequestFailed, SourceError
+from stj.errors import ConfigError, EngineDied, RequestFailed, SourceError
 from stj.findings import require
 from stj.generate import Engine, Generate, Sampling
 from stj.judging.calibration_file import read_abstention
@@ -42,7 +42,7 @@ from stj.models.check import ModelUse, check_model_use
 from stj.models.config_json import within_context
 from stj.rows import HELDOUT, OPEN, Pair, Row
 from stj.rubrics import Rubric
-from stj.sources.dialogue import text_of, turns_from, usable
+from stj.sources.dialogue import text_of, turns_from, usable, wrong_type
 from stj.stages.grade import RubricGrade
 from stj.stages.runner import RequestSeeds, TokenCounter
 from stj.stages.vote import PairVerdict, pair_verdict, vote
@@ -203,8 +203,13 @@ class Judge:
         """Ranks responses by comparing pairs of them, from the strongest to the weakest; `place` is that in the list.
 
         `all` compares each two. `tournament` compares fewer: each round pairs responses of similar strength. A pair that cannot
-        be judged is no comparison. Raises the errors of `compare`.
+        be judged, or without any vote that could be read, is no comparison. Raises ConfigError for another method, SourceError
+        for a text instead of a list, and the errors of `compare`.
         """
+        if method not in ("all", "tournament"):
+            raise ConfigError(f"method={method}: must be all or tournament")
+        if isinstance(responses, str):
+            raise wrong_type(responses, "responses", "a list of strings", "the request")
         listed = list(responses)
         if method == "all":
             return strengths(len(listed), self._compared(instruction, listed, all_pairs(len(listed))))
@@ -218,7 +223,7 @@ class Judge:
         return [
             Comparison(first=first, second=second, share=(1 + verdict.reward) / 2)
             for (first, second), verdict in zip(pairs, verdicts, strict=True)
-            if verdict.error is None
+            if any(vote.verdict is not None for vote in verdict.votes)
         ]
 
     async def agrade(

@@ -93,6 +93,21 @@ class GradePrompt:
             shown.append(self.with_reference.user)
         return name in set().union(*map(placeholders, shown))
 
+    def beside(self, name: str) -> str | None:
+        """A placeholder that the words lose with the paragraph of an input, if that is not given; None if they lose none.
+
+        A response cannot be graded by words that do not show it.
+        """
+        words = [self.plain]
+        if self.with_reference and name != "reference":
+            words.append(self.with_reference)
+        for shown in words:
+            texts = f"{shown.system}\n\n{shown.user}"
+            lost = placeholders(texts) - placeholders(_without(texts, {name})) - GRADES.optional
+            if lost:
+                return min(lost)
+        return None
+
     def wording(self, rubric: Rubric) -> Format:
         """The format of its scores on the rubric's scale."""
         return grade_format(self.style, rubric.points)

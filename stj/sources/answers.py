@@ -4,14 +4,16 @@ instruction, prompt or query     a string, or a dialogue as a list of {role, con
 response, answer or output       the response
 reference or reference_answer    optional: a reference answer that the judge sees
 context                          optional: what the response must be faithful to
-rubric                           optional: the name of a library's rubric, a rubric with the keys of its file, or a list of
-                                 {score, description} beside `criteria`
-label or score                   optional: the true score, which is passed on with the results
+rubric                           optional: the name of a library's rubric, a rubric with the keys of its file (an object, or its
+                                 JSON where a cell holds only text), or a list of {score, description} beside `criteria`
+label or score                   optional: the true score, a number, which is passed on with the results
 id, subset                       optional; an id is unique
 
 Data sets in the schemas of Prometheus, its benchmarks and Flow-Judge are read as they are published (stj/sources/graded.py).
 """
 
+import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -80,9 +82,9 @@ def _answers(location: str) -> Iterator[tuple[Row, float | str | None]]:
     for position, (where, values) in enumerate(not_empty(records, f"{location}: holds no responses; {wanted}")):
         if is_published(values):
             record = graded_record(values, where)
-            row, label = _published_row(record, where, position, ids), record.label
+            row, label = _published_row(record, where, position, ids), _own_label(values, record, where)
         else:
-            row, label = _row(values, where, position, ids), values.get(_first_given(values, _LABEL))
+            row, label = _row(values, where, position, ids), _label(values, where)
         refuse_seen((row.id,), "id", where, seen)
         yield row, label
 
@@ -93,8 +95,6 @@ def _row(values: Mapping[str, Any], where: str, position: int, ids: ContentIds) 
     turns = turns_from(values[asked], asked, where)
     response = text_of(values[answered], answered, where)
     reference = _first_given(values, _REFERENCE)
-    label = _first_given(values, _LABEL)
-    _check_label(values.get(label), label, where)
     given = values.get("id")
     content = (*turns, Turn(role="response", content=response))
     return usable(
@@ -157,8 +157,9 @@ def _rubrics(values: Mapping[str, Any], where: str) -> tuple[Rubric, ...]:
         Fields(required=("criteria",)).check([name for name, given in values.items() if given is not None], where)
         return (_rubric(text_of(values["criteria"], "criteria", where), points_of(value, where), where),)
     try:
+        value = _parsed(value)
         if isinstance(value, Mapping):
-            return (rubric_of(value, f"{where}: field 'rubric'"),)
+            return (rubric_of(_without_nulls(value), f"{where}: field 'rubric'"),)
         if isinstance(value, str) and value in library():
             return (rubric(value, "rubric"),)
     except ConfigError as error:
@@ -166,6 +167,43 @@ def _rubrics(values: Mapping[str, Any], where: str) -> tuple[Rubric, ...]:
     raise wrong_type(value, "rubric", f"the name of a rubric ({', '.join(library())}) or an object", where)
 
 
-def _check_label(value: object, name: str, where: str) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | str)):
+def _parsed(value: object) -> object:
+    """The object whose JSON the value is, else the value."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A rubric without the nulls that Parquet puts where another row's rubric has a key or a point more."""
+    kept = {name: value for name, value in values.items() if value is not None}
+    points = kept.get("points")
+    if isinstance(points, Mapping):
+        kept["points"] = {point: text for point, text in points.items() if text is not None}
+    return kept
+
+
+def _own_label(values: Mapping[str, Any], record: GradedRecord, where: str) -> float | str | None:
+    """The label of a published record; one that a user has added wins, as in `stj score`."""
+    return record.label if values.get("label") is None else _label(values, where)
+
+
+def _label(values: Mapping[str, Any], where: str) -> float | str | None:
+    """The label as the file has it; None for an empty cell. Raises SourceError if it is no finite number, nor its digits."""
+    name = _first_given(values, _LABEL)
+    value = values.get(name)
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or not _is_finite(value):
         raise wrong_type(value, name, "a number", where)
+    return value
+
+
+def _is_finite(value: float | str) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except (ValueError, OverflowError):
+        return False

@@ -99,11 +99,11 @@ class RubricGrade:
 async def grade(row: Row, generate: Generate, config: GradeConfig, rubrics: Sequence[Rubric] = ()) -> Row:
     """The row with the votes on its response by each rubric: its own if it brings some, else those given.
 
-    Dropped as "empty_response", or as "no_context" or "no_reference" if a rubric needs what the row lacks.
+    Dropped as "empty_response", or as "no_context" or "no_reference" if a rubric or the prompt needs what the row lacks.
     """
     assert row.response is not None, f"row {row.id} has no response"
     rubrics = row.rubrics or rubrics
-    if (missing := missing_input(row, row.response, rubrics)) is not None:
+    if (missing := missing_input(row, row.response, rubrics, grade_prompt_of(config.prompt))) is not None:
         return row.drop(*missing)
     votes = await together(vote for rubric in rubrics for vote in grades_of(row, "response", rubric, generate, config))
     return replace(row, grades=tuple(votes))
@@ -174,15 +174,18 @@ def digest_of(messages: Sequence[Turn]) -> str:
     return hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def missing_input(row: Row, response: str, rubrics: Sequence[Rubric]) -> tuple[str, str] | None:
-    """Why the response cannot be graded by these rubrics: the reason and the rubric; None if it can."""
+def missing_input(row: Row, response: str, rubrics: Sequence[Rubric], prompt: GradePrompt) -> tuple[str, str] | None:
+    """Why the response cannot be graded by these rubrics in these words: the reason, and what needs it; None if it can."""
     if not shown_response(response).strip():
         return "empty_response", "the response to grade is empty"
     given = {"context": row.context, "reference": row.reference}
-    for rubric in rubrics:
-        for name, text in given.items():
+    for name, text in given.items():
+        for rubric in rubrics:
             if name in rubric.inputs and not (text or "").strip():
                 return f"no_{name}", f"the rubric {rubric.name} needs a {name}"
+        if text is None and (other := prompt.beside(name)):
+            beside = f"{{{other}}} in one paragraph with {{{name}}}, which is left out without a {name}"
+            return f"no_{name}", f"the words of grade.prompt show {beside}: put an empty line between them"
     return None
 
 

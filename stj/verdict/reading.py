@@ -38,6 +38,8 @@ class Format:
     """Number of answers that a judge sees at once: 2, 4, or 1 if it rates each answer alone."""
     negation: re.Pattern[str] = _NEGATION
     """Pattern of the text before a tag that is negated."""
+    opening: re.Pattern[str] | None = None
+    """Pattern of what opens a verdict. If one opens behind the last readable verdict, that is not the judge's last word."""
     only_at_end: bool = False
     """Whether only its place at the end makes a tag a verdict, as for a bare number: `distinct` reads it like `strict`."""
 
@@ -77,6 +79,8 @@ def _distinct(text: str, wording: Format, *, at_end: bool) -> Verdict | None:
     if wording.only_at_end:
         tags, at_end = tags[-1:], True
     if not tags or (at_end and not closes(text[tags[-1].end() :])):
+        return None
+    if wording.opening and wording.opening.search(text, tags[-1].end()):
         return None
     values = set(map(_value, tags))
     if len(values) > 1 or any(_is_negated(text, tag.start(), wording) for tag in tags):

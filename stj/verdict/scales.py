@@ -7,7 +7,8 @@
     json         {"score": 4}         an object, in a fenced block or not
 
 A grade is a point of the scale. 4.0 is the whole number 4, and is read as 4. Anything else is no grade: a number outside the
-scale, a fraction, a sign, "4 or 5", or "4/10" on a scale to 5. Nothing is rounded or clipped.
+scale, a fraction, a sign, "> 3", "4 or 5", or "4/10" on a scale to 5. Nothing is rounded or clipped. Nor is there a grade if
+the last place for one holds something else, as in "It writes [[5]]. Rating: [[N/A]]".
 """
 
 import re
@@ -22,17 +23,35 @@ GRADE_STYLES = ("prometheus", "flow", "fastchat", "line", "json")
 
 _SIGNS = r"[-−–+≤≥≈~.,/]"  # Directly before a number, each makes another number of it.
 _MARKUP = r"[*_`\"']{0,3}"
-_MARKS = r"[^\w\n]{0,8}"  # Markup and quotes around a value; bounded, so that a run of them takes linear time.
-_ALONE = r"(?=(?:[^\w\n]|[0-9]|out|of){1,40}(?:\n|\Z))"  # A number on the next line; "1. First" is an item of a list.
-_GAP = rf"{_MARKS}(?:\n{_ALONE}{_MARKS})?"
+_MARKS = r"(?:[^\w\n]|_){0,8}"  # Markup and quotes around a value; bounded, so that a run of them takes linear time.
+_BEFORE = r"(?:[^\w\n<>~±¬∼-⋿⩽⩾﹤﹥]|_|[-=]>|<(?=[0-9]{1,3}>)){0,8}"  # The same before a number, without comparisons: "> 3".
+_ALONE = r"(?=(?:[^\w\n]|_|[0-9]|out|of){1,40}(?:\n|\Z))"  # A number on the next line; "1. First" is an item of a list.
+_GAP = rf"(?:{_MARKS}\n{_ALONE}{_MARKS}|{_BEFORE})"
 _UNIT = r"(?:[ ](?i:points?|stars?|marks?))?+"
+_WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_COUNT = rf"(?:[0-9]++|(?i:{'|'.join(_WORDS)}|hundred)\b)"
+_NOT_ENDED = r"[^\w\n.!?;]{0,4}"
+# Between a grade and what it is out of, in the words of several languages.
 _OF = (
-    r"[ ]?(?i:/|\(?(?:out[ ])?of|\(?on[ ]a[ ]scale[ ](?:of|from)[ ][0-9]{1,3}[ ]?(?:to|[–-]))[ ]?"
-    r"(?i:an?[ ](?:possible|maximum[ ]of|total[ ]of)[ ])?"
+    r"(?:[ ]?[/⁄∕][ ]?"
+    rf"|{_NOT_ENDED}(?i:out[ \n]of|max(?:imum)?|(?:on[ ])?(?:an?[ ]|the[ ])?scale)\b[ :]{{0,2}}(?i:(?:of|from)[ ])?"
+    r"|[ ]\(?(?i:of|over|on|in|sur|von|de|di|su|из)[ ]"
+    rf"|{_NOT_ENDED}(?=(?:[0-9]{{1,3}}[ ]?(?:to|[–-])[ ]?)?{_COUNT}[ -](?i:points?[ ]scale|max|scale)))"
+    r"(?i:(?:an?|the|possible|maximum|total|of)[ ]){0,4}(?:[0-9]{1,3}[ ]?(?i:to|[–-])[ ]?)?"
 )
-_JOINED = rf"[ ]?(?:{_OF}|(?i:and|or|to)|[,;&–—-])[ ]?[0-9]++|[ ][0-9]++|\+|[ ]?[¼½¾⅐-⅞]"
-_SENTENCE = r"(?:^|(?<=[.!?;:)\]\"'”»*_>] ))"
-_SCORE_WORD = r"(?i:(?:(?:my|the|final|overall|total)[ ]){0,3}(?:score|rating|grade))"
+# Behind a grade: a second one, so that neither is given.
+_SECOND = (
+    r"[ ]?(?:[,;&|\\→➜~〜・、±–—−…-]|->|=>|\.\.|(?i:and|or|to|vs\.?|versus|or[ ]maybe|bis|oder|ou|或|至|到))[ ]?[0-9]++"
+    r"|[:'’][0-9]++|[ ]?(?:\([^()\n]{1,40}\)[ ]?)?(?:[+=*×÷^]|x[ ])[ ]?\(?[0-9]++"
+    r"|[ ][0-9]++|[ ]?[(\[](?:(?i:or|maybe|perhaps|possibly)[ ][0-9]++|[0-9]++[)\]])|[ ](?i:or|and[ ]a[ ]half|plus)\b"
+)
+_MORE = r"\+|[ ]?[¼½¾⅐-⅞]|-ish"
+_JOINED = rf"{_OF}{_COUNT}|{_SECOND}|{_MORE}"
+_SENTENCE = r"(?:^|(?<=[.!?;:)\]\"'”»*_>] )|(?<=>))"
+_SCORE_WORD = (
+    r"(?i:(?:(?:my|the|final|overall|total)[ ]){0,3}(?:score|rating|grade))(?![\"'])"  # A key of JSON ends with a quote.
+)
+_OTHER_TOP = r"[\"'](?i:max(?:imum)?(?:_score)?|out_of|scale)[\"']\s?:\s?"
 _SCORE_KEY = r"(?i:(?:final_|overall_)?(?:score|rating|grade))"
 
 
@@ -52,6 +71,7 @@ def grade_format(style: str, scale: tuple[int, ...]) -> Format:
         name=style,
         form=f"{written.format(scale[0])} to {written.format(scale[-1])}",
         tag=_tag(style, scale[-1]),
+        opening=re.compile(_OPENINGS[style], re.MULTILINE),
         means=points.get,
         paper=lambda text: rule(text, scale),
         answers=1,
@@ -62,10 +82,11 @@ def _tag(style: str, top: int) -> re.Pattern[str]:
     number, per_top = _number(top), _per(top)
     tags = {
         "prometheus": rf"(?i:\[(?:RESULT|SCORE)(?:\]|:)):?(?:{_MARKS}(?i:score))?{_GAP}{number}",
-        "flow": rf"(?i:<score>)\s?{_MARKS}{number}{_MARKS}\s?(?i:</score>)",
-        "fastchat": rf"\[\[\s?{number}\s?\]\](?:{per_top}|({_OF}[0-9]++))?+",
+        "flow": rf"(?i:<score>)\s?{_BEFORE}{number}{_MARKS}\s?(?i:</score>)",
+        "fastchat": rf"\[\[\s?{number}\s?\]\](?:{per_top}|({_OF}{_COUNT}|{_MORE}|[.,][0-9]++|[ ]?%))?+",
         "line": rf"{_SENTENCE}{_MARKS}{_SCORE_WORD}(?:[ ]?\((?:[^()\n]{{0,20}}[^0-9()\n])?{top}\))?{_is()}{_GAP}{number}",
-        "json": rf"(?:(\\))?[\"']{_SCORE_KEY}\\?[\"']\s?:\s?[\"']?{number}(?=\\?[\"']?\s?[,}}\n])",
+        "json": rf"(?:(\\))?[\"']{_SCORE_KEY}\\?[\"']\s?:\s?[\"']?{number}(?=\\?[\"']?\s?[,}}\n])"
+        rf"|(?<!\\)[\"'](?i:score)[\"']\s?(:)|{_OTHER_TOP}[\"']?(?:[0-9]{{1,3}}[ ]?[-–][ ]?)?+(?!{top}\b)([0-9]++)",
     }
     return re.compile(tags[style], re.MULTILINE)
 
@@ -76,15 +97,25 @@ def _is() -> str:
 
 
 def _per(top: int) -> str:
-    return rf"{_MARKUP}{_UNIT}{_OF}{top}(?:\.0++)?(?![.,]?[0-9])\)?"
+    """Behind a number: that it is one of the scale, as "/5" or "out of five"."""
+    word = rf"|(?i:{_WORDS[top - 2]})\b" if 2 <= top <= len(_WORDS) + 1 else ""
+    return rf"{_MARKUP}{_UNIT}{_OF}(?:{top}(?:\.0++)?(?![.,]?[0-9]){word})(?:[ -](?i:points?[ ]scale|max|scale)\b)?\)?"
 
 
 def _number(top: int) -> str:
     """A number, perhaps out of the top. Its value holds a fraction, another top or a second number too: then it is no grade."""
     whole = rf"(?<!{_SIGNS})({_SIGNS}?[0-9]++)(?:\.0++(?![0-9])|([.,][0-9]++))?+"
-    return rf"{whole}(?:{_per(top)})?+(?:{_MARKUP}{_UNIT}({_JOINED}))?+(?!\w|[ ]?%)"
+    return rf"{whole}(?:{_per(top)})?+(?:{_MARKUP}{_UNIT}({_JOINED}))?+(?!_{{0,8}}[^\W_]|[ ]?%)"
 
 
+_OPENINGS = {
+    "prometheus": r"(?i:\[(?:RESULT|SCORE)(?:\]|:))",
+    "flow": r"(?i:<score>)",
+    "fastchat": r"(?<!\w)\[\[(?!(?i:user question|criterion|scale|score\]|rating\]))",  # But for the headings of a prompt.
+    "line": rf"^{_MARKS}{_SCORE_WORD}(?:[ ]?\([^()\n]{{0,30}}\))?[^\w\n:=]{{0,8}}[:=]",
+    "json": rf"(?<!\\)[\"']{_SCORE_KEY}[\"']\s?:\s?+(?![\"']\w)",
+}
+"""What opens a place for a grade."""
 _FORMS = {
     "prometheus": "[RESULT] {}",
     "flow": "<score>{}</score>",

@@ -1,10 +1,14 @@
 """`stj grade`: one line for each response and rubric, resumed where it was stopped; and what is wrong is one line."""
 
+import csv
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stj.cli import main
@@ -81,6 +85,22 @@ def test_rows_bring_their_own_rubrics(here: Path, capsys: pytest.CaptureFixture[
     assert "[The Start of the Reference Answer]\n4\n" in asked[0]
 
 
+def test_a_cell_of_text_holds_a_rubric_as_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (here / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["instruction", "response", "rubric", "label"], ["2 + 2?", "four", json.dumps(MINE), ""]])
+    assert grade("a.csv") == 0
+    [line] = lines(capsys.readouterr().out)
+    assert (line["rubric"], line["score"], "label" in line) == ("rubric", 1, False)
+
+
+def test_parquet_holds_rubrics_of_several_scales(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its rows share one type, so each rubric has a null for the points that only another one has."""
+    wide = {"name": "wide", "criterion": "Is it long?", "scale": "1-3", "points": {"1": "No.", "2": "Partly.", "3": "Yes."}}
+    pq.write_table(pa.Table.from_pylist([answer("four", rubric=MINE), answer("five", rubric=wide)]), here / "a.parquet")
+    assert grade("a.parquet") == 0
+    assert [line["rubric"] for line in lines(capsys.readouterr().out)] == ["rubric", "wide"]
+
+
 def test_a_stopped_command_resumes_and_a_finished_one_asks_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(here / "a.jsonl", answer("four"), {**answer("five"), "instruction": "STOP"}, answer("fourteen"))
     assert grade(file, "rubric=mine.json", "--out", "results.jsonl") == 130
@@ -143,6 +163,11 @@ def test_weights_change_no_grade(here: Path) -> None:
         (answer("four", rubric={"criterion": "?"}), [], "line 1: field 'rubric': no scale"),
         (answer("four", rubric=MINE | {"scale": "1-3"}), [], "line 1: field 'rubric': points describes '0'"),
         (answer("four", label=True), ["rubric=helpfulness"], "line 1: field 'label' is bool True; it must be a number"),
+        (answer("four", label="4/5"), ["rubric=helpfulness"], "line 1: field 'label' is str '4/5'; it must be a number"),
+        (answer("four", label="good"), ["rubric=helpfulness"], "line 1: field 'label' is str 'good'; it must be a number"),
+        (answer("four", label=math.nan), ["rubric=helpfulness"], "line 1: field 'label' is float nan; it must be a number"),
+        (answer("four", label=10**400), ["rubric=helpfulness"], "it must be a number"),
+        (answer("four", rubric='{"criterion": '), [], "line 1: field 'rubric' is str"),
         ({"instruction": "2 + 2?"}, ["rubric=helpfulness"], "line 1: no field 'response'"),
         ({"response": "4"}, ["rubric=helpfulness"], "line 1: no field 'instruction'"),
         (answer("four", reference=4), ["rubric=helpfulness"], "line 1: field 'reference' is int 4; it must be a string"),

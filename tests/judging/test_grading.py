@@ -1,6 +1,7 @@
 """`Judge.grade` on a scripted engine, several rubrics in one figure, and their interval."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -111,3 +112,19 @@ def test_the_total_and_its_interval(first: RubricGrade, second: RubricGrade, a: 
 def test_a_total_needs_every_score() -> None:
     assert total_of([given_shares("binary", [0, 1]), RubricGrade(rubric="r", points=(0, 1))]) is None
     assert total_of([given_shares("binary", [0, 1]), given_shares("1-3", [0, 0, 1])]) == (1.0, (1.0, 1.0))
+    assert total_of([]) is None
+
+
+@given(shares_of("1-3"), shares_of("1-5"), st.floats(1e-300, 1e307))
+def test_only_the_ratio_of_weights_counts(first: RubricGrade, second: RubricGrade, unit: float) -> None:
+    small, large = total_of([first, second], [1, 4]), total_of([first, second], [unit, 4 * unit])
+    assert small is not None
+    assert large is not None
+    assert large.total == pytest.approx(small.total)
+    assert large.interval == pytest.approx(small.interval, abs=0.002)
+
+
+@pytest.mark.parametrize("weights", [[1], [1, 2, 3], [0, 1], [-1, 2], [math.nan, 1], [math.inf, 1]])
+def test_weights_that_are_none_are_refused(weights: list[float]) -> None:
+    with pytest.raises(ConfigError, match="must be 2 numbers above 0, one for each rubric"):
+        total_of([given_shares("binary", [0, 1]), given_shares("binary", [1, 0])], weights)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from stj.errors import SourceError
+from stj.errors import ConfigError, SourceError
 from stj.generate import Sampling
 from stj.judging.ranking import Comparison, Tournament, all_pairs, strengths
 from stj.rows import Turn
@@ -107,3 +107,16 @@ def test_a_judge_ranks_a_list(method: str) -> None:
         assert [(response.place, response.strength) for response in tied] == [(0, 0), (1, 0), (2, 0)]
         with pytest.raises(SourceError, match="'response_b' is int 5"):
             judge.rank("Write x.", ["x", 5])  # type: ignore[list-item]
+        with pytest.raises(SourceError, match="'responses' is str 'xx'; it must be a list of strings"):
+            judge.rank("Write x.", "xx")
+        with pytest.raises(ConfigError, match="method=swiss: must be all or tournament"):
+            judge.rank("Write x.", ["x", "xx"], "swiss")  # type: ignore[arg-type]
+
+
+def test_a_judge_whose_words_cannot_be_read_compares_nothing() -> None:
+    """Its votes are no ties: the strengths would seem to be equal, and sure."""
+    with scripted(
+        lambda messages, sampling: longest(messages, sampling) if "xxx" in messages[-1].content else "Well."
+    ) as judge:
+        ranked = judge.rank("Write x.", ["x", "xx", "xxx"])
+        assert {response.place: response.comparisons for response in ranked} == {0: 1, 1: 1, 2: 2}

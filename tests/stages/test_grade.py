@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -82,6 +83,20 @@ def test_what_cannot_be_graded_has_a_counted_reason_and_no_score(changes: dict[s
 def test_a_rubric_that_needs_a_context_is_not_graded_without_one() -> None:
     needs = replace(RUBRIC, inputs=("context", "response"))
     assert graded("[[3]]", row(), rubrics=[needs])[0].dropped == "no_context"
+
+
+def test_words_that_would_lose_the_response_ask_nothing(tmp_path: Path) -> None:
+    """Without a context its paragraph is left out: here the response would be too, and yet have a grade."""
+    file = tmp_path / "mine.yaml"
+    file.write_text('user: "{instruction}\\n\\n{context}\\n{response}\\n\\n{criterion} {points} {reference}"')
+    config = GradeConfig(prompt=str(file), prompt_format="fastchat")
+    result, shown = graded("[[1]]", row(), config, [OPEN])
+    assert (result.dropped, shown) == ("no_context", "")
+    assert "{response} in one paragraph with {context}" in (rubric_grade(result, OPEN).error or "")
+    assert graded("[[1]]", row(context="c", reference=None), config, [OPEN])[0].dropped == "no_reference"
+    result, shown = graded("[[1]]", row(context="c"), config, [OPEN])
+    assert rubric_grade(result, OPEN).score == 1
+    assert "c\nfour" in shown
 
 
 @pytest.mark.parametrize("text", ["", "[[0]]", "[[4]]", "[[2.5]]", "[[1]] or [[2]]", "not [[3]]", "three", "Score: 3"])

@@ -122,6 +122,64 @@ def read(style: str, text: str, scale: tuple[int, ...] = FIVE) -> tuple[str | No
         ("json", '{"feedback": "It writes {\\"score\\": 5}.", "score": 2}', None, None, "2"),
         ("json", '{"feedback": "It writes {\\"score\\": 5}, and', None, None, None),
         ("json", '{"accuracy": {"score": 5}, "overall": {"score": 4}}', None, None, None),
+        ("prometheus", "[RESULT] ≥ 3", None, None, None),
+        ("prometheus", "[RESULT] > 3", None, None, None),
+        ("prometheus", "[RESULT] 3→4", None, None, None),
+        ("prometheus", "[RESULT] 3 ~ 4", None, None, "3"),
+        ("prometheus", "[RESULT] 3 and a half", None, None, "3"),
+        ("prometheus", "[RESULT] 3 or higher", None, None, "3"),
+        ("prometheus", "[RESULT] 3 on a 10-point scale", None, None, "3"),
+        ("prometheus", "[RESULT] 3 on a 5-point scale", "3", "3", "3"),
+        ("prometheus", "[RESULT] 3 out of ten", None, None, "3"),
+        ("prometheus", "[RESULT] 3 out of five", "3", "3", "3"),
+        ("prometheus", "[RESULT] _4_", "4", "4", None),
+        ("prometheus", "It says [RESULT] 5 here. [RESULT] N/A", None, None, "5"),
+        ("flow", "<feedback>It writes <score>5</score>.</feedback><score>N/A</score>", None, None, "5"),
+        ("flow", "<score>≥ 4</score>", None, None, None),
+        ("fastchat", "They wrote [[5]]. Rating: [[N/A]]", None, None, "5"),
+        ("fastchat", "Rating: [[rating]], so [[4]]", "4", "4", "4"),
+        ("fastchat", "[[4]] on a 10-point scale", None, None, "4"),
+        ("fastchat", "[[4]].5", None, None, "4"),
+        ("fastchat", "[[4]]½", None, None, "4"),
+        ("fastchat", "[[4 out of 5]]", "4", "4", None),
+        ("line", "Score: > 4", None, None, None),
+        ("line", "Score: <= 4", None, None, None),
+        ("line", "Score: ≠ 4", None, None, None),
+        ("line", "Score: \u223c4", None, None, None),
+        ("line", "Score: -> 4", "4", "4", None),
+        ("line", "Score: 4..5", None, None, None),
+        ("line", "Score: 4 ± 1", None, None, "4"),
+        ("line", "Score: 4 或 5", None, None, "4"),
+        ("line", "Score: 4 (maybe 5)", None, None, "4"),
+        ("line", "Score: 4 (10 max)", None, None, "4"),
+        ("line", "Score: 4 (scale 1-10)", None, None, "4"),
+        ("line", "Score: 4 (scale 1-5)", "4", "4", "4"),
+        ("line", "Score: 4 sur 10", None, None, "4"),
+        ("line", "Score: 4⁄10", None, None, None),
+        ("line", "Score: 4\u22155", "4", "4", None),
+        ("line", "Score: 4. In 3 places it is wrong.", None, "4", None),
+        ("line", "Score: 4 (2 errors)", None, "4", "4"),
+        ("line", "Score: 5</think>Score: 3", None, None, "3"),
+        ("line", "The example has Score: 5\nScore: 5\nScore: N/A", None, None, "5"),
+        ("line", "__Score:__ 4", "4", "4", None),
+        ("json", '{"score": 4, "max_score": 10}', None, None, "4"),
+        ("json", '{"score": 4, "max_score": 5}', None, "4", "4"),
+        ("json", '{"score": "N/A", "rating": 5}', None, None, None),
+        ("json", '{"score": NaN, "grade": 5}', None, None, None),
+        ("json", '{"score": 4, "grade": "B"}', None, "4", "4"),
+        ("json", """{"feedback": "It writes 'score': 5", "score": null}""", None, None, None),
+        ("line", '{"score": 4, "max_score": 10}', None, None, None),
+        ("line", '"Score: 4"', "4", "4", None),
+        ("line", "Score: 1 + 1 + 1", None, None, "1"),
+        ("line", "Score: 3 + 1 = 4", None, None, "3"),
+        ("line", "Score: 2 × 2", None, None, "2"),
+        ("line", "Score: (3 + 5) / 2", None, None, "3"),
+        ("line", "Score: 3 (accuracy) + 1 (style) = 4", None, None, "3"),
+        ("line", "Score: 4 = good", None, "4", "4"),
+        ("fastchat", "[[4]]. The [[Criterion]] asks for it.", None, "4", "4"),
+        ("fastchat", "[[4]], as df[[x]] is right.", None, "4", "4"),
+        ("json", '{"score": 4, "scale": "1-10"}', None, None, "4"),
+        ("json", '{"score": 4, "scale": "1-5"}', None, "4", "4"),
         ("json", "[" * 100_000, None, None, None),
     ],
 )
@@ -196,6 +254,33 @@ def test_any_text_has_a_point_of_the_scale_or_none(style: str, text: str, scale:
 def test_two_grades_that_differ_are_none(style: str, first: int, second: int, between: str) -> None:
     text = f"{WRITTEN[style].format(first)}\n{between}\n{WRITTEN[style].format(second)}"
     assert read(style, text)[1] == (str(first) if first == second else None)
+
+
+@EVERY
+@settings(max_examples=40)
+@given(
+    planted=st.sampled_from(FIVE), between=st.text(max_size=20), word=st.sampled_from(["N/A", "none", "?", "four", "3 to 4"])
+)
+def test_an_earlier_grade_does_not_stand_for_a_later_one_that_is_none(
+    style: str, planted: int, between: str, word: str
+) -> None:
+    text = f"{WRITTEN[style].format(planted)}\n{between}\n{WRITTEN[style].format(word)}"
+    assert read(style, text)[:2] == (None, None)
+
+
+@EVERY
+@settings(max_examples=40)
+@given(
+    first=st.sampled_from(FIVE),
+    second=st.integers(0, 100),
+    sign=st.sampled_from(["+", "=", "*", "×", "→", "~", "|", "±", "–", "or", "and", "to", "vs", "over", "out_of"]),
+    blank=st.sampled_from(["", " "]),
+)
+def test_a_number_with_a_sign_and_another_is_no_grade(style: str, first: int, second: int, sign: str, blank: str) -> None:
+    joined = f" {sign.replace('_', ' ')} " if sign.isalpha() or "_" in sign else f"{blank}{sign}{blank}"
+    text = WRITTEN[style].format(f"{first}{joined}{second}")
+    out_of_the_top = second == 5 and sign in ("over", "out_of")
+    assert read(style, text)[:2] == ((str(first),) * 2 if out_of_the_top else (None, None))
 
 
 @EVERY
@@ -288,7 +373,22 @@ REPEATED = (
         "[[4 ",
         "not ",
     ),
-    *("[\n", '{"a":', "((", "out of ", " of", "**4**", "4 points ", " on a scale of ", "4 (on a scale of 1 to "),
+    *(
+        "[\n",
+        '{"a":',
+        "((",
+        "out of ",
+        " of",
+        "**4**",
+        "4 points ",
+        " on a scale of ",
+        "4 (on a scale of 1 to ",
+        "4 or",
+        "4 …",
+        "4 of the ",
+        "4 (10 max",
+        "[RESULT] N/A ",
+    ),
 )
 BEGUN = {"prometheus": "[RESULT] ", "flow": "<score>", "fastchat": "[[", "line": "Score: ", "json": '"score": '}
 
