@@ -3,6 +3,7 @@
 `Judge.grade` in judge.py asks a model; `stj grade` in grade_file.py asks in a pass.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def given_rubric(value: Rubric | str | Path) -> Rubric:
 
 
 def check_rubrics(rubrics: Sequence[Rubric], config: GradeConfig) -> None:
-    """Raises ConfigError if a rubric needs what the words of the prompt do not show."""
+    """Raises ConfigError if a rubric needs what the words of the prompt do not show, or may not show for each response."""
     words = grade_prompt_of(config.prompt)
     for asked in rubrics:
         for name in ("context", "reference"):
@@ -73,13 +74,25 @@ def check_rubrics(rubrics: Sequence[Rubric], config: GradeConfig) -> None:
                     f"rubric={asked.name}: needs a {name}, which the words of grade.prompt do not show: write {{{name}}} "
                     "there, or take another prompt"
                 )
+            if name not in asked.inputs and (lost := words.lost_with(name)):
+                raise ConfigError(
+                    f"rubric={asked.name}: needs no {name}, and for a response without one the words of grade.prompt lose the "
+                    f"whole paragraph, with {{{min(lost)}}}: put {{{name}}} between blank lines, or let the rubric need it"
+                )
 
 
 def total_of(grades: Sequence[RubricGrade], weights: Sequence[float] = ()) -> Total | None:
-    """The weighted mean of several rubrics; all weigh alike without weights. None if a rubric has no score."""
+    """The weighted mean of several rubrics; all weigh alike without weights. None if a rubric has no score, or without grades.
+
+    Raises ConfigError unless each grade has a weight above 0.
+    """
     import numpy as np
 
     weights = weights or [1.0] * len(grades)
+    if len(weights) != len(grades) or not all(0 < weight < math.inf for weight in weights):
+        raise ConfigError(f"weights={list(weights)}: give each of the {len(grades)} grades a finite number above 0")
+    if not grades:
+        return None
     whole, mass = sum(weights), np.array([1.0])
     total = 0.0
     for given, weight in zip(grades, weights, strict=True):

@@ -1,6 +1,7 @@
 """`Judge.grade` on a scripted engine, several rubrics in one figure, and their interval."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,16 @@ def test_a_prompt_must_show_what_a_rubric_needs(tmp_path: Path) -> None:
             judge.grade("2 + 2?", "four", TRUTH, reference="4")
 
 
+def test_a_response_is_never_left_out_with_a_reference(tmp_path: Path) -> None:
+    """A paragraph without its reference goes; if it shows the response too, the judge would grade nothing."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("user: '{instruction} {reference} {response} {criterion} {points}'")
+    with scripted(grades, grade=GradeConfig(prompt=str(file), prompt_format="fastchat")) as judge:
+        with pytest.raises(ConfigError, match=r"rubric=helpfulness: needs no reference, and .* paragraph, with \{criterion\}"):
+            judge.grade("2 + 2?", "four", "helpfulness", reference="4")
+        assert judge.grade("2 + 2?", "four", TRUTH, reference="4").score == 1
+
+
 def given_shares(scale: str, shares: Sequence[float]) -> RubricGrade:
     vote = Grade(
         rubric="r",
@@ -110,4 +121,11 @@ def test_the_total_and_its_interval(first: RubricGrade, second: RubricGrade, a: 
 
 def test_a_total_needs_every_score() -> None:
     assert total_of([given_shares("binary", [0, 1]), RubricGrade(rubric="r", points=(0, 1))]) is None
+    assert total_of([]) is None
     assert total_of([given_shares("binary", [0, 1]), given_shares("1-3", [0, 0, 1])]) == (1.0, (1.0, 1.0))
+
+
+@pytest.mark.parametrize("weights", [[1], [1, 2, 3], [1, 0], [2, -1], [1, math.nan], [1, math.inf]])
+def test_a_total_needs_a_weight_above_0_for_each_grade(weights: list[float]) -> None:
+    with pytest.raises(ConfigError, match="give each of the 2 grades a finite number above 0"):
+        total_of([given_shares("binary", [0, 1]), given_shares("binary", [1, 0])], weights)
