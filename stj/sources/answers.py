@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from stj.errors import ConfigError, SourceError
 from stj.rows import Row, Turn
 from stj.rubrics import Rubric, library, rubric, rubric_of
-from stj.sources.dialogue import optional_text, text_of, turns_from, usable, wrong_type
+from stj.sources.dialogue import number_of, optional_text, text_of, turns_from, usable, wrong_type
 from stj.sources.directory import files_at
 from stj.sources.files import not_empty, read_files
 from stj.sources.ids import ContentIds, Seen, id_of, refuse_seen
@@ -111,5 +111,6 @@ def _rubrics(value: object, where: str) -> tuple[Rubric, ...]:
 
 
 def _check_label(value: object, where: str) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | str)):
-        raise wrong_type(value, "label", "a number", where)
+    """`stj score` would refuse the results of another label, after hours of grading."""
+    if value is not None:
+        number_of(value, "label", where)

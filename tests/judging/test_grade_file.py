@@ -143,6 +143,8 @@ def test_weights_change_no_grade(here: Path) -> None:
         (answer("four", rubric={"criterion": "?"}), [], "line 1: field 'rubric': no scale"),
         (answer("four", rubric=MINE | {"scale": "1-3"}), [], "line 1: field 'rubric': points describes '0'"),
         (answer("four", label=True), ["rubric=helpfulness"], "line 1: field 'label' is bool True; it must be a number"),
+        (answer("four", label="good"), ["rubric=helpfulness"], "line 1: field 'label' is str 'good'; it must be a number"),
+        (answer("four", label=float("nan")), ["rubric=helpfulness"], "line 1: field 'label' is float nan; it must be a number"),
         ({"instruction": "2 + 2?"}, ["rubric=helpfulness"], "line 1: no field 'response'"),
         ({"response": "4"}, ["rubric=helpfulness"], "line 1: no field 'instruction'"),
         (answer("four", reference=4), ["rubric=helpfulness"], "line 1: field 'reference' is int 4; it must be a string"),

@@ -51,11 +51,14 @@ def test_a_response_is_graded(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_graded_says_why() -> None:
+    requested = GradeRequest(instruction="2 + 2?", response="four", rubric="helpfulness")
     with scripted(grades) as judge:
         assert judge.grade("2 + 2?", "four", TRUTH).error == "no_reference: the rubric truth needs a reference"
         assert judge.grade("2 + 2?", "  ", "helpfulness").error == "empty_response: the response to grade is empty"
         assert judge.grade("", "four", "helpfulness").error == "empty_turn"
         assert judge.grade("fails", "four", "helpfulness").error == "the engine refuses"
+        with pytest.raises(SourceError, match="request 1: tuple; a request is a GradeRequest"):
+            judge.grade_many([requested, ("2 + 2?", "four", "helpfulness")])  # type: ignore[list-item]
         with pytest.raises(ConfigError, match="rubric=helpful: no such rubric or file"):
             judge.grade("2 + 2?", "four", "helpful")
         with pytest.raises(SourceError, match="field 'response' is int 4; it must be a string"):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from stj.errors import SourceError
+from stj.errors import ConfigError, SourceError
 from stj.generate import Sampling
 from stj.judging.ranking import Comparison, Tournament, all_pairs, strengths
 from stj.rows import Turn
@@ -107,3 +107,33 @@ def test_a_judge_ranks_a_list(method: str) -> None:
         assert [(response.place, response.strength) for response in tied] == [(0, 0), (1, 0), (2, 0)]
         with pytest.raises(SourceError, match="'response_b' is int 5"):
             judge.rank("Write x.", ["x", 5])  # type: ignore[list-item]
+
+
+def test_what_is_not_a_list_or_a_method_is_one_line() -> None:
+    with scripted(longest) as judge:
+        with pytest.raises(ConfigError, match="method=swiss: must be one of 'all', 'tournament'"):
+            judge.rank("Write x.", ["x", "xx"], "swiss")  # type: ignore[arg-type]
+        with pytest.raises(SourceError, match="responses is one text"):
+            judge.rank("Write x.", "xxx")
+
+
+def test_judgments_without_a_verdict_are_no_tie() -> None:
+    def silent(messages: Sequence[Turn], sampling: Sampling) -> str:
+        return "I cannot say." if "xx" in messages[-1].content else "[[A=B]]"
+
+    with scripted(silent, prompt="arena") as judge:
+        ranked = {response.place: response for response in judge.rank("Write.", ["x", "xx", "y"])}
+    assert [ranked[place].comparisons for place in range(3)] == [1, 0, 1]
+
+
+def test_a_ranking_asks_all_votes() -> None:
+    """Votes that stop once they are settled have a share further from one half than all of them."""
+    asked: list[int] = []
+
+    def first(messages: Sequence[Turn], sampling: Sampling) -> str:
+        asked.append(1)
+        return longest(messages, sampling)
+
+    with scripted(first, votes=8, stop="exact") as judge:
+        judge.rank("Write x.", ["x", "xx"])
+    assert len(asked) == 16

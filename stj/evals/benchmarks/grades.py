@@ -19,10 +19,10 @@ from typing import NamedTuple, NoReturn
 
 from stj.errors import SourceError
 from stj.evals.benchmarks.asked import NOT_ASKED, without_nulls
-from stj.evals.benchmarks.base import Benchmark, SourceRecord, number_of, read_records
+from stj.evals.benchmarks.base import Benchmark, SourceRecord, read_records
 from stj.evals.benchmarks.judge_names import JudgeNames
 from stj.rows import Row
-from stj.sources.dialogue import optional_text, wrong_type
+from stj.sources.dialogue import number_of, optional_text, wrong_type
 from stj.sources.files import not_empty
 from stj.sources.ids import Seen, id_of, refuse_seen
 from stj.sources.records import Fields, listed
