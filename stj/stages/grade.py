@@ -3,7 +3,7 @@
     shown       the instruction, what the row has of context and reference, the response, and the rubric (prompts/grading.py)
     votes       one greedy grade, or several sampled ones
     shares      the probability of each point of the scale: from the tokens of the score, or from counting votes
-    score       the point with the greatest share
+    score       the point with the greatest share, among those that votes gave
 
 A score is never made up. One outside the scale, a fraction, or several scores are none (stj/verdict/scales.py).
 """
@@ -48,7 +48,7 @@ class RubricGrade:
 
     @property
     def score(self) -> int | None:
-        """The most probable point; None without a score.
+        """The most probable of the points that votes gave, so that a text explains it; None without a score.
 
         Of equally probable points it is the one nearest to the mean, and of two such points the lower one.
         """

@@ -159,6 +159,13 @@ def test_of_equal_points_the_one_nearest_to_the_mean_is_the_score() -> None:
     assert score(5, 1) == 1
 
 
+def test_a_point_that_no_vote_gave_is_no_score() -> None:
+    """Tokens may make such a point the most probable one, but no text explains it."""
+    answer = RubricGrade(rubric="r", points=SCALES["1-3"], votes=(vote(1, (0.4, 0.6, 0)), vote(3, (0, 0.55, 0.45))))
+    assert answer.distribution == pytest.approx({1: 0.2, 2: 0.575, 3: 0.225})
+    assert (answer.score, answer.confidence, answer.feedback) == (3, pytest.approx(0.225), "3")
+
+
 def test_probabilities_of_tokens_are_the_distribution() -> None:
     """A tokenizer that writes [[, 2 and ]]: 2 with probability 0.6, 3 with 0.3, a word with 0.1."""
     tokens = (
