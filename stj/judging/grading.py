@@ -93,6 +93,7 @@ def total_of(grades: Sequence[RubricGrade], weights: Sequence[float] = ()) -> To
         raise ConfigError(f"weights={list(weights)}: give each of the {len(grades)} grades a finite number above 0")
     if not grades:
         return None
+    weights = [weight / max(weights) for weight in weights]  # so that the sum of large ones is finite
     whole, mass = sum(weights), np.array([1.0])
     total = 0.0
     for given, weight in zip(grades, weights, strict=True):

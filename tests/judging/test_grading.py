@@ -125,6 +125,7 @@ def test_the_total_and_its_interval(first: RubricGrade, second: RubricGrade, a: 
 def test_a_total_needs_every_score() -> None:
     assert total_of([given_shares("binary", [0, 1]), RubricGrade(rubric="r", points=(0, 1))]) is None
     assert total_of([]) is None
+    assert total_of([given_shares("binary", [0, 1]), given_shares("binary", [1, 0])], [1e308, 1e308]) == (0.5, (0.5, 0.5))
     assert total_of([given_shares("binary", [0, 1]), given_shares("1-3", [0, 0, 1])]) == (1.0, (1.0, 1.0))
 
 
