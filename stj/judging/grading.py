@@ -18,7 +18,7 @@ from stj.rubrics import Rubric, rubric
 from stj.sources.dialogue import optional_text, text_of, turns_from, usable
 from stj.stages.grade import RubricGrade, grade, rubric_grade
 
-_PARTS = 1000  # Steps of the total, from 0 to 1; the interval's ends are exact to one of them.
+_PARTS = 1000  # Steps of the total, from 0 to 1; each rubric moves the interval's ends by at most half of one.
 _ROUNDING = 1e-12
 _TAIL = 0.025  # Probability below the lower end of a 95% interval, and above the upper end.
 
