@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,10 @@ from stj.config import GradeConfig
 from stj.generate import Completion, Sampling, Token, TracedSampling
 from stj.rows import Grade, Row, Turn, row_from_dict, rows_to_table
 from stj.rubrics import SCALES, Rubric
+from stj.stages.distribution import grade_shares
 from stj.stages.grade import RubricGrade, grade, rubric_grade
 from stj.stages.runner import run_stages
+from stj.verdict import grade_format, parse
 
 RUBRIC = Rubric(
     name="truth",
@@ -164,6 +167,22 @@ def test_a_point_that_no_vote_gave_is_no_score() -> None:
     answer = RubricGrade(rubric="r", points=SCALES["1-3"], votes=(vote(1, (0.4, 0.6, 0)), vote(3, (0, 0.55, 0.45))))
     assert answer.distribution == pytest.approx({1: 0.2, 2: 0.575, 3: 0.225})
     assert (answer.score, answer.confidence, answer.feedback) == (3, pytest.approx(0.225), "3")
+
+
+TEN = (("1", {"1": 0.6, "9": 0.4}), ("0", {"0": 0.7, "]]": 0.3}), ("]]", {"]]": 1.0}))
+ONE = (("1", {"1": 0.6, "9": 0.4}), ("]]", {"]]": 0.7, "0": 0.3}))
+JOINED = (("10]]", {"10]]": 0.42, "9]]": 0.4, "1": 0.18}),)
+
+
+@pytest.mark.parametrize(("written", "tokens"), [("[[10]]", TEN), ("[[1]]", ONE), ("[[10]]", JOINED)])
+def test_a_second_digit_may_come_or_not(written: str, tokens: Sequence[tuple[str, dict[str, float]]]) -> None:
+    """1 with 0.18 or 0.42, 9 with 0.4, 10 with the rest: however the tokenizer cuts, and whichever of them is written."""
+    traced = [Token("[[", (("[[", 1.0),)), *(Token(text, tuple(choices.items())) for text, choices in tokens)]
+    read = partial(parse, wording=grade_format("fastchat", SCALES["1-10"]), parser="distinct")
+    one, *others, nine, ten = grade_shares(traced, written, read, SCALES["1-10"])
+    short = 0.42 if written == "[[1]]" else 0.18
+    assert (one, nine, ten) == (pytest.approx(short), pytest.approx(0.4), pytest.approx(0.6 - short))
+    assert not any(others)
 
 
 def test_probabilities_of_tokens_are_the_distribution() -> None:
