@@ -46,8 +46,8 @@ For `stj run`, `stj iterate`, `stj plan`, `stj status` and `stj eval`.
 _JUDGE_IN_USE = """\
 ## A judge in use
 
-For `stj judge` and `stj serve`. `model=PATH` is short for `model.path=PATH`. The defaults of `engine` follow the installed
-vLLM: on a CPU build they are `device: cpu`, `kv_cache_gib: 1` and `enforce_eager: true`.
+For `stj judge`, `stj grade` and `stj serve`. `model=PATH` is short for `model.path=PATH`. The defaults of `engine` follow the
+installed vLLM: on a CPU build they are `device: cpu`, `kv_cache_gib: 1` and `enforce_eager: true`.
 """
 
 _MERGE = """\

@@ -1259,7 +1259,7 @@ class MergeConfig:
         _share("", self, "weight", "density")
         _above_0("", self, "shard_gb", "density")
         needed = self.method != "linear"
-        _check(bool(self.base) == needed, f"base={self.base}: method={self.method} {_BASE[needed]}")
+        _check(bool(self.base) == needed, f"base={self.base or 'null'}: method={self.method} {_BASE[needed]}")
 
 
 def in_ray_job() -> bool:

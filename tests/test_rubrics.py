@@ -459,3 +459,20 @@ def test_the_library_uses_every_scale_and_every_input_and_no_rubric_twice() -> N
     assert {value.scale for value in values} == set(SCALES)
     assert {name for value in values for name in value.inputs} == set(INPUTS)
     assert len({value.criterion for value in values}) == len({value.digest for value in values}) == len(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scale": "1-7"}, "rubric r: scale is '1-7'; it must be one of binary, 1-3, 1-5, 1-10"),
+        ({"descriptions": ("No.",)}, "rubric r: 1 descriptions; describe each point of the scale binary"),
+        ({"descriptions": ("No.", " ")}, "rubric r: 1 descriptions; describe each point"),
+        ({"descriptions": ("No.", "Yes.", "")}, "rubric r: 2 descriptions; describe each point"),
+        ({"inputs": ("instruction",)}, "rubric r: inputs are ('instruction',); name response"),
+        ({"inputs": ("response", "answer")}, "rubric r: inputs are ('response', 'answer'); name response"),
+    ],
+)
+def test_a_rubric_made_in_python_is_whole_too(change: dict[str, Any], message: str) -> None:
+    whole: dict[str, Any] = {"name": "r", "criterion": "Is it true?", "scale": "binary", "descriptions": ("No.", "Yes.")}
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Rubric(**whole | change)

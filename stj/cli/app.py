@@ -72,7 +72,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Redo phases that w
 RedoJudgments = Annotated[
     bool,
     typer.Option(
-        "--overwrite", help="Redo judgments that were made with other settings. Those of pairs that an edited FILE keeps stay."
+        "--overwrite", help="Redo what was judged with other settings. Rows that an edited FILE keeps are not judged again."
     ),
 ]
 MODEL_HELP = "A directory, a URI, package:// and a path inside stj, a model's id on the hub, or a .yaml file of its settings."

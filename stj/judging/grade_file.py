@@ -189,6 +189,7 @@ def _lines(
     for result in results:
         grade = result.plain()
         text = grade.pop("feedback")
-        said = {"text": text} if result.votes else {}  # A response that was not asked about has no text.
+        # A response that was not asked about has no text. One without a score has an empty text, in which no parser reads one.
+        said = {"text": "" if result.score is None else text} if result.votes else {}
         scale = {"scale": f"{result.points[0]}-{result.points[-1]}"}
         yield {name: value for name, value in given.items() if value is not None} | scale | grade | said | whole

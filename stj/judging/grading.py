@@ -18,7 +18,7 @@ from stj.rubrics import Rubric, rubric
 from stj.sources.dialogue import optional_text, text_of, turns_from, usable
 from stj.stages.grade import RubricGrade, grade, rubric_grade
 
-_PARTS = 1000  # Steps of the total, from 0 to 1; the interval's ends are exact to one of them.
+_PARTS = 1000  # Steps of the total, from 0 to 1; each rubric moves the interval's ends by at most half of one.
 _ROUNDING = 1e-12
 _TAIL = 0.025  # Probability below the lower end of a 95% interval, and above the upper end.
 
@@ -65,7 +65,7 @@ def given_rubric(value: Rubric | str | Path) -> Rubric:
 
 
 def check_rubrics(rubrics: Sequence[Rubric], config: GradeConfig) -> None:
-    """Raises ConfigError if a rubric needs what the words of the prompt do not show."""
+    """Raises ConfigError if a rubric needs what the words of the prompt do not show, or may not show for each response."""
     words = grade_prompt_of(config.prompt)
     for asked in rubrics:
         for name in ("context", "reference"):
@@ -73,6 +73,11 @@ def check_rubrics(rubrics: Sequence[Rubric], config: GradeConfig) -> None:
                 raise ConfigError(
                     f"rubric={asked.name}: needs a {name}, which the words of grade.prompt do not show: write {{{name}}} "
                     "there, or take another prompt"
+                )
+            if name not in asked.inputs and (lost := words.lost_with(name)):
+                raise ConfigError(
+                    f"rubric={asked.name}: needs no {name}, and for a response without one the words of grade.prompt lose the "
+                    f"whole paragraph, with {{{min(lost)}}}: put {{{name}}} between blank lines, or let the rubric need it"
                 )
 
 

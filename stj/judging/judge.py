@@ -40,13 +40,14 @@ from stj.judging.grading import GradeRequest, given_rubric, grade_response
 from stj.judging.ranking import Comparison, Pairing, RankedResponse, Tournament, all_pairs, strengths
 from stj.models.check import ModelUse, check_model_use
 from stj.models.config_json import within_context
+from stj.prompts.given import variant_of
 from stj.rows import HELDOUT, OPEN, Pair, Row
 from stj.rubrics import Rubric
-from stj.sources.dialogue import text_of, turns_from, usable, wrong_type
+from stj.sources.dialogue import text_of, turns_from, usable
 from stj.stages.grade import RubricGrade
 from stj.stages.runner import RequestSeeds, TokenCounter
-from stj.stages.vote import PairVerdict, pair_verdict, vote
-from stj.verdict import Parser
+from stj.stages.vote import PairVerdict, Vote, pair_verdict, vote
+from stj.verdict import Parser, parse
 
 _CLOSING_S = 0.2  # The loop lives this long after `close`: it closes the engine's socket and cancels open requests.
 
@@ -168,8 +169,7 @@ class Judge:
 
     def rewards(self, pairs: Iterable[tuple[Instruction, str, str]]) -> list[float]:
         """The `reward` of many pairs at once: tuples of instruction, response and reference. Raises the errors of `compare`."""
-        every_vote = replace(self._config, stop="all")
-        return [result.reward for result in self._start(self._compare_all(_triples(pairs), every_vote)).result()]
+        return [result.reward for result in self._by_every_vote(_triples(pairs))]
 
     def grade(
         self,
@@ -195,21 +195,27 @@ class Judge:
 
         `stj.judging.grading.total_of` makes one figure of several rubrics. Raises the errors of `grade`.
         """
-        return self._start(self._all_graded([replace(asked, rubric=given_rubric(asked.rubric)) for asked in requests])).result()
+        listed = list(requests)
+        for number, asked in enumerate(listed):
+            if not isinstance(asked, GradeRequest):
+                raise SourceError(f"request {number}: {type(asked).__name__}; a request is a GradeRequest")
+        return self._start(self._all_graded([replace(asked, rubric=given_rubric(asked.rubric)) for asked in listed])).result()
 
     def rank(
         self, instruction: Instruction, responses: Sequence[str], method: Literal["all", "tournament"] = "all"
     ) -> list[RankedResponse]:
         """Ranks responses by comparing pairs of them, from the strongest to the weakest; `place` is that in the list.
 
-        `all` compares each two. `tournament` compares fewer: each round pairs responses of similar strength. A pair that cannot
-        be judged, or without any vote that could be read, is no comparison. Raises ConfigError for another method, SourceError
-        for a text instead of a list, and the errors of `compare`.
+        `all` compares each two. `tournament` compares fewer: each round pairs responses of similar strength. All votes on a
+        pair are asked, because their mean is wanted. A pair that cannot be judged, or none of whose judgments holds a verdict,
+        is no comparison.
+
+        Raises ConfigError for another method, SourceError if the responses are one text, and the errors of `compare`.
         """
         if method not in ("all", "tournament"):
-            raise ConfigError(f"method={method}: must be all or tournament")
+            raise ConfigError(f"method={method}: must be one of 'all', 'tournament'")
         if isinstance(responses, str):
-            raise wrong_type(responses, "responses", "a list of strings", "the request")
+            raise SourceError("responses is one text; rank takes a list of them")
         listed = list(responses)
         if method == "all":
             return strengths(len(listed), self._compared(instruction, listed, all_pairs(len(listed))))
@@ -219,12 +225,22 @@ class Judge:
         return strengths(len(listed), comparisons)
 
     def _compared(self, instruction: Instruction, responses: Sequence[str], pairs: Sequence[Pairing]) -> list[Comparison]:
-        verdicts = self.compare_many([(instruction, responses[first], responses[second]) for first, second in pairs])
+        asked = [(instruction, responses[first], responses[second]) for first, second in pairs]
         return [
             Comparison(first=first, second=second, share=(1 + verdict.reward) / 2)
-            for (first, second), verdict in zip(pairs, verdicts, strict=True)
-            if any(vote.verdict is not None for vote in verdict.votes)
+            for (first, second), verdict in zip(pairs, self._by_every_vote(asked), strict=True)
+            if any(self._is_read(vote) for vote in verdict.votes)
         ]
+
+    def _by_every_vote(self, pairs: Sequence[tuple[Instruction, str, str]]) -> list[PairVerdict]:
+        return self._start(self._compare_all(pairs, replace(self._config, stop="all"))).result()
+
+    def _is_read(self, vote: Vote) -> bool:
+        """Whether a vote has a verdict, which may be a tie."""
+        if vote.scores is not None:
+            return None not in vote.scores
+        wording = variant_of(self._config.prompt).wording
+        return vote.verdict is not None or parse(vote.text, wording, self._config.parser) is not None
 
     async def agrade(
         self,

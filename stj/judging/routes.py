@@ -197,7 +197,7 @@ async def judge_pair(pair: PairRequest, request: Request) -> dict[str, Any]:
         verdict = await compare_responses(
             instruction, pair.response_a, pair.response_b, TokenCounter(state.stj_generate), config
         )
-    _refuse(verdict.error)
+    _refuse(verdict.error, "judged")
     for vote in verdict.votes:
         _votes.labels(config.words.name, vote.verdict or "none").inc()
     return (abstention.applied(verdict) if abstention else verdict).plain()
@@ -218,7 +218,7 @@ async def grade(body: GradeBody, request: Request) -> dict[str, Any]:
             for by in body.asked
         ]
         grades = await together(grade_response(one, TokenCounter(state.stj_generate), config) for one in asked)
-    _refuse(next((given.error for given in grades if given.error), None))
+    _refuse(next((given.error for given in grades if given.error), None), "graded")
     if body.rubric:
         return grades[0].plain()
     total = total_of(grades, body.weights or ())
@@ -242,10 +242,10 @@ def _answered() -> Iterator[None]:
         raise HTTPException(500, str(error)) from None
 
 
-def _refuse(error: str | None) -> None:
-    """Refuses a request whose texts cannot be judged."""
+def _refuse(error: str | None, asked: str) -> None:
+    """Refuses a request whose texts cannot be judged or graded."""
     if error:
-        raise HTTPException(400, f"cannot be judged: {error}")
+        raise HTTPException(400, f"cannot be {asked}: {error}")
 
 
 def _contents(instruction: str | list[Message]) -> list[str]:

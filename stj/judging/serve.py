@@ -108,13 +108,13 @@ def _model_settings(model: ModelConfig, config: UseConfig) -> dict[str, Any]:
 
 
 class JudgeEndpoint:
-    """The plugin that vLLM's server loads: the route and its state."""
+    """The plugin that vLLM's server loads: the routes and their state."""
 
     name = _PLUGIN
     required_tasks = ("generate",)
 
     def attach_router(self, app: FastAPI) -> None:
-        """Adds the route to vLLM's routes, and puts the key and the limits before all of them.
+        """Adds the routes to vLLM's, and puts the key and the limits before all of them.
 
         Raises ConfigError if the key cannot be sent.
         """
@@ -125,7 +125,7 @@ class JudgeEndpoint:
             app.add_middleware(KeyGuard, keys=keys)
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
-        """Gives the server's engine, chat template and its variables to the route.
+        """Gives the server's engine, chat template and its variables to the routes.
 
         Raises ModelError if the chat template cannot serve.
         """

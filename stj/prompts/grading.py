@@ -4,8 +4,9 @@
     FILE     the words of a published judge, in a YAML file, with the style of its scores (stj/verdict/scales.py)
 
 The words show `{instruction}`, `{response}`, `{criterion}` and `{points}`, and may show `{context}`, `{reference}`, `{lowest}`
-and `{highest}`. A paragraph with a context or a reference is left out if there is none. `user_with_reference` replaces `user`
-if there is a reference. `point` is how one point of the scale is written, by default `Score {score}: {description}`.
+and `{highest}`. A paragraph with a context or a reference is left out if there is none, so it shows nothing else.
+`user_with_reference` replaces `user` if there is a reference. `point` is how one point of the scale is written, by default
+`Score {score}: {description}`.
 
 What the rubric says comes last in our words: so the rubrics of one response share what the engine has computed of it.
 """
@@ -93,20 +94,14 @@ class GradePrompt:
             shown.append(self.with_reference.user)
         return name in set().union(*map(placeholders, shown))
 
-    def beside(self, name: str) -> str | None:
-        """A placeholder that the words lose with the paragraph of an input, if that is not given; None if they lose none.
-
-        A response cannot be graded by words that do not show it.
-        """
-        words = [self.plain]
-        if self.with_reference and name != "reference":
-            words.append(self.with_reference)
-        for shown in words:
-            texts = f"{shown.system}\n\n{shown.user}"
-            lost = placeholders(texts) - placeholders(_without(texts, {name})) - GRADES.optional
-            if lost:
-                return min(lost)
-        return None
+    def lost_with(self, name: str) -> set[str]:
+        """What else its words do not show if a context or a reference is not there: what stands in the same paragraph."""
+        words = [self.plain, *([self.with_reference] if self.with_reference and name != "reference" else [])]
+        lost = set[str]()
+        for whole in words:
+            left = placeholders(_without(whole.system, {name})) | placeholders(_without(whole.user, {name}))
+            lost |= (placeholders(whole.system) | placeholders(whole.user)) - left
+        return lost - {name, "lowest", "highest"}
 
     def wording(self, rubric: Rubric) -> Format:
         """The format of its scores on the rubric's scale."""

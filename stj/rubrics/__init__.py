@@ -47,7 +47,10 @@ _DEFAULT_INPUTS = ("instruction", "response")
 
 @dataclass(frozen=True, kw_only=True)
 class Rubric:
-    """A criterion with a scale."""
+    """A criterion with a scale.
+
+    Raises ConfigError if the scale is unknown, a point has no description, or the inputs lack the response.
+    """
 
     name: str
     criterion: str
@@ -57,6 +60,15 @@ class Rubric:
     """What each point of the scale means, from the lowest to the highest."""
     inputs: tuple[str, ...] = _DEFAULT_INPUTS
     """What must be given for a grade; of INPUTS."""
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise ConfigError(f"rubric {self.name}: scale is {_shown(self.scale)}; it must be one of {', '.join(SCALES)}")
+        described = len([text for text in self.descriptions if _shows_something(text)])
+        if described != len(self.points) or described != len(self.descriptions):
+            raise ConfigError(f"rubric {self.name}: {described} descriptions; describe each point of the scale {self.scale}")
+        if "response" not in self.inputs or not set(self.inputs) <= set(INPUTS):
+            raise ConfigError(f"rubric {self.name}: inputs are {_shown(self.inputs)}; name response, and others of {INPUTS}")
 
     @property
     def points(self) -> tuple[int, ...]:
@@ -70,7 +82,7 @@ class Rubric:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that a judge is told by it, in hex; its name is not told."""
+        """SHA-256 of all but its name, which no judge sees, in hex."""
         told = {name: value for name, value in asdict(self).items() if name != "name"}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Responses to grade, from any file: one reader for `stj grade` and for graded benchmarks.
+"""Responses to grade, from any file, for `stj grade`.
 
 instruction, prompt or query     a string, or a dialogue as a list of {role, content}
 response, answer or output       the response

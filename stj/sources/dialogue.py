@@ -1,5 +1,6 @@
 """From the values of a file to the turns of a dialogue that asks for an answer."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -76,6 +77,19 @@ def optional_bool(value: object, field: str, where: str) -> bool | None:
     if value is None or isinstance(value, bool):
         return value
     raise wrong_type(value, field, "true, false or null", where)
+
+
+def number_of(value: object, field: str, where: str) -> float:
+    """A number, or its digits as CSV holds them. Raises SourceError if the value is not a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise wrong_type(value, field, "a number", where)
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise wrong_type(value, field, "a number", where)
+    return number
 
 
 def wrong_type(value: object, field: str, wanted: str, where: str) -> SourceError:

@@ -9,7 +9,8 @@ A verdict is a label or, for a judge that grades, a point of a scale.
 A tokenizer may cut the verdict anywhere, and each prompt has its own format. So nothing here knows a format: an alternative
 token takes the place of the written one, and the judgment's parser reads the verdict again. In a verdict that names both
 labels, such as [[A>>B]], what follows an alternative is turned round with it: [[B>>A]]. In a grade of two digits, the second
-may be missing, or come first: [[10]], [[1]], [[2]]. Otherwise what follows is taken as written.
+may be missing, or come first: [[10]], [[1]], [[2]]. And one may come in the place of what ends the tag. Otherwise what follows
+is taken as written.
 
 The probabilities are the model's own, before temperature and top_p. They are given the text up to the verdict, and given that
 some verdict follows. If the other label is not among the alternatives, its probability is at most the lowest one of them, and
@@ -66,20 +67,20 @@ class _Written:
     labels: bool
     """Whether verdicts are labels, so that each has an opposite, and not points of a scale."""
 
-    def between(self, before: str, text: str, after: str) -> Verdict | None:
-        """The verdict with another token in the place of the written one."""
-        verdicts = (self.read(before + text + ending) for ending in self._endings(before, after))
+    def between(self, before: str, token: str, text: str, after: str) -> Verdict | None:
+        """The verdict with a text in the place of the written token."""
+        verdicts = (self.read(before + text + ending) for ending in self._endings(before + token + after, after))
         return next((verdict for verdict in verdicts if verdict in self.known), None)
 
     def opposite(self, before: str, text: str, after: str) -> Verdict | None:
         """The verdict with the token turned round; None if that is the same token, or if verdicts have no opposite."""
         turned = text.translate(_TURNED)
-        return self.between(before, turned, after) if self.labels and turned != text else None
+        return self.between(before, text, turned, after) if self.labels and turned != text else None
 
-    def _endings(self, before: str, after: str) -> Iterable[str]:
+    def _endings(self, tag: str, after: str) -> Iterable[str]:
         if self.labels:
             return after, after.translate(_TURNED)
-        return after, after.lstrip(_DIGITS), re.split("[0-9]", before + after)[-1]
+        return after, after.lstrip(_DIGITS), re.split("[0-9]", tag)[-1]
 
 
 def _shares_in(tokens: Sequence[Token], text: str, written: _Written) -> Mapping[Verdict, float]:
@@ -134,7 +135,7 @@ def _verdicts_here(token: Token, before: str, after: str, written: _Written, ver
     """The probabilities of the verdicts that the alternatives of one token lead to."""
     here = {verdict: 0.0}
     for text, probability in token.choices:
-        leads_to = verdict if text == token.text else written.between(before, text, after)
+        leads_to = verdict if text == token.text else written.between(before, token.text, text, after)
         if leads_to is not None:
             here[leads_to] = here.get(leads_to, 0.0) + probability
     other = written.opposite(before, token.text, after)

@@ -3,7 +3,7 @@
     shown       the instruction, what the row has of context and reference, the response, and the rubric (prompts/grading.py)
     votes       one greedy grade, or several sampled ones
     shares      the probability of each point of the scale: from the tokens of the score, or from counting votes
-    score       the point with the greatest share
+    score       the point with the greatest share, among those that votes gave
 
 A score is never made up. One outside the scale, a fraction, or several scores are none (stj/verdict/scales.py).
 """
@@ -48,7 +48,7 @@ class RubricGrade:
 
     @property
     def score(self) -> int | None:
-        """The most probable point; None without a score.
+        """The most probable of the points that votes gave, so that a text explains it; None without a score.
 
         Of equally probable points it is the one nearest to the mean, and of two such points the lower one.
         """
@@ -103,7 +103,7 @@ async def grade(row: Row, generate: Generate, config: GradeConfig, rubrics: Sequ
     """
     assert row.response is not None, f"row {row.id} has no response"
     rubrics = row.rubrics or rubrics
-    if (missing := missing_input(row, row.response, rubrics, grade_prompt_of(config.prompt))) is not None:
+    if (missing := missing_input(row, row.response, rubrics)) is not None:
         return row.drop(*missing)
     votes = await together(vote for rubric in rubrics for vote in grades_of(row, "response", rubric, generate, config))
     return replace(row, grades=tuple(votes))
@@ -174,8 +174,8 @@ def digest_of(messages: Sequence[Turn]) -> str:
     return hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def missing_input(row: Row, response: str, rubrics: Sequence[Rubric], prompt: GradePrompt) -> tuple[str, str] | None:
-    """Why the response cannot be graded by these rubrics in these words: the reason, and what needs it; None if it can."""
+def missing_input(row: Row, response: str, rubrics: Sequence[Rubric]) -> tuple[str, str] | None:
+    """Why the response cannot be graded by these rubrics: the reason, and what needs it; None if it can."""
     if not shown_response(response).strip():
         return "empty_response", "the response to grade is empty"
     given = {"context": row.context, "reference": row.reference}
@@ -183,9 +183,6 @@ def missing_input(row: Row, response: str, rubrics: Sequence[Rubric], prompt: Gr
         for rubric in rubrics:
             if name in rubric.inputs and not (text or "").strip():
                 return f"no_{name}", f"the rubric {rubric.name} needs a {name}"
-        if text is None and (other := prompt.beside(name)):
-            beside = f"{{{other}}} in one paragraph with {{{name}}}, which is left out without a {name}"
-            return f"no_{name}", f"the words of grade.prompt show {beside}: put an empty line between them"
     return None
 
 

@@ -15,7 +15,6 @@ from typing import Any
 from stj.config import Aggregate, VoteConfig
 from stj.generate import Completion, Generate, TracedSampling
 from stj.prompts.given import variant_of
-from stj.prompts.grading import grade_prompt_of
 from stj.rows import Answer, Grade, Judgment, Row
 from stj.stages.distribution import CHOICES, probability_of_a
 from stj.stages.grade import answer_text, grades_of, missing_input
@@ -140,9 +139,8 @@ async def vote(row: Row, generate: Generate, config: VoteConfig) -> Row:
 async def _grade_both(row: Row, generate: Generate, config: VoteConfig) -> Row:
     """The row with `votes` grades of each response; dropped as "empty_response" if one has none to grade."""
     by = config.graded_by
-    words = grade_prompt_of(config.prompt)
     for answer in ANSWERS:
-        if (missing := missing_input(row, answer_text(row, answer), [by], words)) is not None:
+        if (missing := missing_input(row, answer_text(row, answer), [by])) is not None:
             return row.drop(*missing)
     grades = await together(grade for answer in ANSWERS for grade in grades_of(row, answer, by, generate, config.grading))
     return replace(row, grades=tuple(grades))

@@ -21,7 +21,9 @@ from stj.verdict.reading import Format, Verdict
 GRADE_STYLES = ("prometheus", "flow", "fastchat", "line", "json")
 """Every style of `grade_format`, by name."""
 
-_SIGNS = r"[-−–+≤≥≈~.,/]"  # Directly before a number, each makes another number of it.
+# Directly before a number, each makes another number of it; but "<score>4" and "<4>" are the number 4.
+_SIGN = r"(?:[-−–+±≤≥≈~.,/]|(?<!(?i:score))>|<(?![0-9]++>))"
+_APART = "[<≤≥≈~±][ ]"  # The signs that keep their meaning with a space; "- 4" may be an item of a list, and "> 4" a quote.
 _MARKUP = r"[*_`\"']{0,3}"
 _MARKS = r"(?:[^\w\n]|_){0,8}"  # Markup and quotes around a value; bounded, so that a run of them takes linear time.
 _BEFORE = r"(?:[^\w\n<>~±¬∼-⋿⩽⩾﹤﹥]|_|[-=]>|<(?=[0-9]{1,3}>)){0,8}"  # The same before a number, without comparisons: "> 3".
@@ -104,7 +106,7 @@ def _per(top: int) -> str:
 
 def _number(top: int) -> str:
     """A number, perhaps out of the top. Its value holds a fraction, another top or a second number too: then it is no grade."""
-    whole = rf"(?<!{_SIGNS})({_SIGNS}?[0-9]++)(?:\.0++(?![0-9])|([.,][0-9]++))?+"
+    whole = rf"(?<!{_SIGN})(?<!{_APART})((?:{_SIGN}|{_APART})?[0-9]++)(?:\.0++(?![0-9])|([.,][0-9]++))?+"
     return rf"{whole}(?:{_per(top)})?+(?:{_MARKUP}{_UNIT}({_JOINED}))?+(?!_{{0,8}}[^\W_]|[ ]?%)"
 
 

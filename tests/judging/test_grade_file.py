@@ -27,6 +27,8 @@ def grades(messages: Sequence[Turn], sampling: Sampling) -> str:
     asked.append(shown)
     if "Is it four?" in shown:
         return f"[[{int('four' in shown.split('[The Start of the Assistant')[1].split('[[Criterion')[0])}]]"
+    if "unsure" in shown:
+        return "[[4]], or not?"
     return "Mostly. [[4]]" if "no score" not in shown else "It is fine."
 
 
@@ -141,6 +143,18 @@ def test_the_results_are_scored_as_they_are(here: Path, capsys: pytest.CaptureFi
     assert main(["score", "results.jsonl", "--benchmark", "grades", "--json"]) == 0
     overall = json.loads(capsys.readouterr().out)["groups"]["overall"]
     assert (overall["rows"], overall["exact"], overall["mean_absolute_error"]) == (4, 0.75, 0.25)
+
+
+def test_what_holds_no_score_has_none_when_it_is_scored(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another parser, or one that does not know of a cut, would read a score in the text."""
+    rows = [answer(f"four {number}", label=4) for number in range(12)] + [answer("unsure", label=4)]
+    assert grade(write(here / "a.jsonl", *rows), "rubric=helpfulness", "grade.parser=strict", "--out", "results.jsonl") == 0
+    result = lines(Path("results.jsonl").read_text())[-1]
+    assert (result["score"], result["text"], result["votes"][0]["text"]) == (None, "", "[[4]], or not?")
+    capsys.readouterr()
+    assert main(["score", "results.jsonl", "--benchmark", "grades", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["judged"], record["unjudged_by_reason"]) == (12, {"unparsed": 1})
 
 
 def test_weights_change_no_grade(here: Path) -> None:

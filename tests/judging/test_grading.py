@@ -51,11 +51,14 @@ def test_a_response_is_graded(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_graded_says_why() -> None:
+    requested = GradeRequest(instruction="2 + 2?", response="four", rubric="helpfulness")
     with scripted(grades) as judge:
         assert judge.grade("2 + 2?", "four", TRUTH).error == "no_reference: the rubric truth needs a reference"
         assert judge.grade("2 + 2?", "  ", "helpfulness").error == "empty_response: the response to grade is empty"
         assert judge.grade("", "four", "helpfulness").error == "empty_turn"
         assert judge.grade("fails", "four", "helpfulness").error == "the engine refuses"
+        with pytest.raises(SourceError, match="request 1: tuple; a request is a GradeRequest"):
+            judge.grade_many([requested, ("2 + 2?", "four", "helpfulness")])  # type: ignore[list-item]
         with pytest.raises(ConfigError, match="rubric=helpful: no such rubric or file"):
             judge.grade("2 + 2?", "four", "helpful")
         with pytest.raises(SourceError, match="field 'response' is int 4; it must be a string"):
@@ -69,6 +72,16 @@ def test_a_prompt_must_show_what_a_rubric_needs(tmp_path: Path) -> None:
         assert judge.grade("2 + 2?", "four", "helpfulness").score == 4
         with pytest.raises(ConfigError, match=r"rubric=truth: needs a reference, which the words of grade\.prompt do not show"):
             judge.grade("2 + 2?", "four", TRUTH, reference="4")
+
+
+def test_a_response_is_never_left_out_with_a_reference(tmp_path: Path) -> None:
+    """A paragraph without its reference goes; if it shows the response too, the judge would grade nothing."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("user: '{instruction} {reference} {response} {criterion} {points}'")
+    with scripted(grades, grade=GradeConfig(prompt=str(file), prompt_format="fastchat")) as judge:
+        with pytest.raises(ConfigError, match=r"rubric=helpfulness: needs no reference, and .* paragraph, with \{criterion\}"):
+            judge.grade("2 + 2?", "four", "helpfulness", reference="4")
+        assert judge.grade("2 + 2?", "four", TRUTH, reference="4").score == 1
 
 
 def given_shares(scale: str, shares: Sequence[float]) -> RubricGrade:
@@ -111,6 +124,8 @@ def test_the_total_and_its_interval(first: RubricGrade, second: RubricGrade, a: 
 
 def test_a_total_needs_every_score() -> None:
     assert total_of([given_shares("binary", [0, 1]), RubricGrade(rubric="r", points=(0, 1))]) is None
+    assert total_of([]) is None
+    assert total_of([given_shares("binary", [0, 1]), given_shares("binary", [1, 0])], [1e308, 1e308]) == (0.5, (0.5, 0.5))
     assert total_of([given_shares("binary", [0, 1]), given_shares("1-3", [0, 0, 1])]) == (1.0, (1.0, 1.0))
     assert total_of([]) is None
 

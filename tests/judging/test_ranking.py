@@ -107,10 +107,6 @@ def test_a_judge_ranks_a_list(method: str) -> None:
         assert [(response.place, response.strength) for response in tied] == [(0, 0), (1, 0), (2, 0)]
         with pytest.raises(SourceError, match="'response_b' is int 5"):
             judge.rank("Write x.", ["x", 5])  # type: ignore[list-item]
-        with pytest.raises(SourceError, match="'responses' is str 'xx'; it must be a list of strings"):
-            judge.rank("Write x.", "xx")
-        with pytest.raises(ConfigError, match="method=swiss: must be all or tournament"):
-            judge.rank("Write x.", ["x", "xx"], "swiss")  # type: ignore[arg-type]
 
 
 def test_a_judge_whose_words_cannot_be_read_compares_nothing() -> None:
@@ -120,3 +116,33 @@ def test_a_judge_whose_words_cannot_be_read_compares_nothing() -> None:
     ) as judge:
         ranked = judge.rank("Write x.", ["x", "xx", "xxx"])
         assert {response.place: response.comparisons for response in ranked} == {0: 1, 1: 1, 2: 2}
+
+
+def test_what_is_not_a_list_or_a_method_is_one_line() -> None:
+    with scripted(longest) as judge:
+        with pytest.raises(ConfigError, match="method=swiss: must be one of 'all', 'tournament'"):
+            judge.rank("Write x.", ["x", "xx"], "swiss")  # type: ignore[arg-type]
+        with pytest.raises(SourceError, match="responses is one text"):
+            judge.rank("Write x.", "xxx")
+
+
+def test_judgments_without_a_verdict_are_no_tie() -> None:
+    def silent(messages: Sequence[Turn], sampling: Sampling) -> str:
+        return "I cannot say." if "xx" in messages[-1].content else "[[A=B]]"
+
+    with scripted(silent, prompt="arena") as judge:
+        ranked = {response.place: response for response in judge.rank("Write.", ["x", "xx", "y"])}
+    assert [ranked[place].comparisons for place in range(3)] == [1, 0, 1]
+
+
+def test_a_ranking_asks_all_votes() -> None:
+    """Votes that stop once they are settled have a share further from one half than all of them."""
+    asked: list[int] = []
+
+    def first(messages: Sequence[Turn], sampling: Sampling) -> str:
+        asked.append(1)
+        return longest(messages, sampling)
+
+    with scripted(first, votes=8, stop="exact") as judge:
+        judge.rank("Write x.", ["x", "xx"])
+    assert len(asked) == 16

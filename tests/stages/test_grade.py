@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -13,8 +13,10 @@ from stj.config import GradeConfig
 from stj.generate import Completion, Sampling, Token, TracedSampling
 from stj.rows import Grade, Row, Turn, row_from_dict, rows_to_table
 from stj.rubrics import SCALES, Rubric
+from stj.stages.distribution import grade_shares
 from stj.stages.grade import RubricGrade, grade, rubric_grade
 from stj.stages.runner import run_stages
+from stj.verdict import grade_format, parse
 
 RUBRIC = Rubric(
     name="truth",
@@ -83,20 +85,6 @@ def test_what_cannot_be_graded_has_a_counted_reason_and_no_score(changes: dict[s
 def test_a_rubric_that_needs_a_context_is_not_graded_without_one() -> None:
     needs = replace(RUBRIC, inputs=("context", "response"))
     assert graded("[[3]]", row(), rubrics=[needs])[0].dropped == "no_context"
-
-
-def test_words_that_would_lose_the_response_ask_nothing(tmp_path: Path) -> None:
-    """Without a context its paragraph is left out: here the response would be too, and yet have a grade."""
-    file = tmp_path / "mine.yaml"
-    file.write_text('user: "{instruction}\\n\\n{context}\\n{response}\\n\\n{criterion} {points} {reference}"')
-    config = GradeConfig(prompt=str(file), prompt_format="fastchat")
-    result, shown = graded("[[1]]", row(), config, [OPEN])
-    assert (result.dropped, shown) == ("no_context", "")
-    assert "{response} in one paragraph with {context}" in (rubric_grade(result, OPEN).error or "")
-    assert graded("[[1]]", row(context="c", reference=None), config, [OPEN])[0].dropped == "no_reference"
-    result, shown = graded("[[1]]", row(context="c"), config, [OPEN])
-    assert rubric_grade(result, OPEN).score == 1
-    assert "c\nfour" in shown
 
 
 @pytest.mark.parametrize("text", ["", "[[0]]", "[[4]]", "[[2.5]]", "[[1]] or [[2]]", "not [[3]]", "three", "Score: 3"])
@@ -172,6 +160,29 @@ def test_of_equal_points_the_one_nearest_to_the_mean_is_the_score() -> None:
     assert score(1, 1, 4, 4, 5) == 4  # mean 3
     assert score(2, 4) == 2
     assert score(5, 1) == 1
+
+
+def test_a_point_that_no_vote_gave_is_no_score() -> None:
+    """Tokens may make such a point the most probable one, but no text explains it."""
+    answer = RubricGrade(rubric="r", points=SCALES["1-3"], votes=(vote(1, (0.4, 0.6, 0)), vote(3, (0, 0.55, 0.45))))
+    assert answer.distribution == pytest.approx({1: 0.2, 2: 0.575, 3: 0.225})
+    assert (answer.score, answer.confidence, answer.feedback) == (3, pytest.approx(0.225), "3")
+
+
+TEN = (("1", {"1": 0.6, "9": 0.4}), ("0", {"0": 0.7, "]]": 0.3}), ("]]", {"]]": 1.0}))
+ONE = (("1", {"1": 0.6, "9": 0.4}), ("]]", {"]]": 0.7, "0": 0.3}))
+JOINED = (("10]]", {"10]]": 0.42, "9]]": 0.4, "1": 0.18}),)
+
+
+@pytest.mark.parametrize(("written", "tokens"), [("[[10]]", TEN), ("[[1]]", ONE), ("[[10]]", JOINED)])
+def test_a_second_digit_may_come_or_not(written: str, tokens: Sequence[tuple[str, dict[str, float]]]) -> None:
+    """1 with 0.18 or 0.42, 9 with 0.4, 10 with the rest: however the tokenizer cuts, and whichever of them is written."""
+    traced = [Token("[[", (("[[", 1.0),)), *(Token(text, tuple(choices.items())) for text, choices in tokens)]
+    read = partial(parse, wording=grade_format("fastchat", SCALES["1-10"]), parser="distinct")
+    one, *others, nine, ten = grade_shares(traced, written, read, SCALES["1-10"])
+    short = 0.42 if written == "[[1]]" else 0.18
+    assert (one, nine, ten) == (pytest.approx(short), pytest.approx(0.4), pytest.approx(0.6 - short))
+    assert not any(others)
 
 
 def test_probabilities_of_tokens_are_the_distribution() -> None:

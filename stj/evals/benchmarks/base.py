@@ -1,6 +1,5 @@
 """The parts of a benchmark: where it lies, how its records become rows to judge, and how verdicts become outcomes."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -242,19 +241,6 @@ def texts_of(value: object, field: str, where: str) -> list[str]:
     if not isinstance(value, list) or not value:
         raise wrong_type(value, field, "a list of strings", where)
     return [text_of(member, f"{field}[]", where) for member in value]
-
-
-def number_of(value: object, field: str, where: str) -> float:
-    """A number, or its digits as CSV holds them. Raises SourceError if the value is not a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise wrong_type(value, field, "a number", where)
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise wrong_type(value, field, "a number", where)
-    return number
 
 
 def better_of(record: SourceRecord, field: str) -> Label:

@@ -14,11 +14,11 @@ from typing import Any
 from stj.errors import SourceError
 from stj.evals.benchmarks import mtbench
 from stj.evals.benchmarks.asked import NOT_ASKED, without_nulls
-from stj.evals.benchmarks.base import SourceRecord, number_of, read_records
+from stj.evals.benchmarks.base import SourceRecord, read_records
 from stj.evals.benchmarks.judge_names import JudgeNames
 from stj.evals.benchmarks.unread import Readings, Survey, Unread
 from stj.evals.intervals import Interval, clustered_ci95
-from stj.sources.dialogue import text_of
+from stj.sources.dialogue import number_of, text_of
 from stj.sources.ids import Seen, refuse_seen
 from stj.sources.records import Fields
 from stj.sources.truth import JUDGE_FIELDS

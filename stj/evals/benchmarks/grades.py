@@ -24,10 +24,10 @@ from typing import NamedTuple, NoReturn
 
 from stj.errors import SourceError
 from stj.evals.benchmarks.asked import NOT_ASKED, without_nulls
-from stj.evals.benchmarks.base import Benchmark, SourceRecord, number_of, read_records
+from stj.evals.benchmarks.base import Benchmark, SourceRecord, read_records
 from stj.evals.benchmarks.judge_names import JudgeNames
 from stj.rows import Row
-from stj.sources.dialogue import optional_text, text_of, wrong_type
+from stj.sources.dialogue import number_of, optional_text, text_of, wrong_type
 from stj.sources.files import not_empty
 from stj.sources.graded import GRADED_FIELDS, graded_record, is_of_schema, is_published
 from stj.sources.ids import Seen, id_of, refuse_seen

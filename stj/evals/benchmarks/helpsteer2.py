@@ -10,9 +10,9 @@ from functools import partial
 from itertools import zip_longest
 
 from stj.errors import SourceError
-from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, number_of, pair_row
+from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, pair_row
 from stj.rows import Row, Turn
-from stj.sources.dialogue import text_of
+from stj.sources.dialogue import number_of, text_of
 from stj.sources.ids import numbered
 from stj.sources.records import Fields
 

@@ -18,14 +18,13 @@ from stj.evals.benchmarks.base import (
     Scored,
     SourceRecord,
     better_of,
-    number_of,
     pair_row,
     score_each,
     unique_id,
 )
 from stj.evals.metrics import SubsetWeights
 from stj.rows import Row
-from stj.sources.dialogue import optional_bool, optional_text, text_of, turns_from
+from stj.sources.dialogue import number_of, optional_bool, optional_text, text_of, turns_from
 from stj.sources.ids import Seen
 from stj.sources.records import Fields
 from stj.sources.truth import is_tie
