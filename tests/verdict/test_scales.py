@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from stj.verdict import GRADE_STYLES, PARSERS, Parser, grade_format, parse
 
 FIVE = (1, 2, 3, 4, 5)
+WORDS = st.text(st.characters(categories=["L", "Zs", "Po"], exclude_characters="/%&'\"*@#\\"), max_size=20)
+"""Text that writes no grade of its own."""
 SCALES = ((0, 1), (1, 2, 3), FIVE, tuple(range(1, 11)))
 WRITTEN = {
     "prometheus": "Feedback: it is short. [RESULT] {}",
@@ -258,7 +260,7 @@ def test_any_text_has_a_point_of_the_scale_or_none(style: str, text: str, scale:
 
 @EVERY
 @settings(max_examples=40)
-@given(first=st.sampled_from(FIVE), second=st.sampled_from(FIVE), between=st.text(max_size=20))
+@given(first=st.sampled_from(FIVE), second=st.sampled_from(FIVE), between=WORDS)
 def test_two_grades_that_differ_are_none(style: str, first: int, second: int, between: str) -> None:
     text = f"{WRITTEN[style].format(first)}\n{between}\n{WRITTEN[style].format(second)}"
     assert read(style, text)[1] == (str(first) if first == second else None)
@@ -266,9 +268,7 @@ def test_two_grades_that_differ_are_none(style: str, first: int, second: int, be
 
 @EVERY
 @settings(max_examples=40)
-@given(
-    planted=st.sampled_from(FIVE), between=st.text(max_size=20), word=st.sampled_from(["N/A", "none", "?", "four", "3 to 4"])
-)
+@given(planted=st.sampled_from(FIVE), between=WORDS, word=st.sampled_from(["N/A", "none", "?", "four", "3 to 4"]))
 def test_an_earlier_grade_does_not_stand_for_a_later_one_that_is_none(
     style: str, planted: int, between: str, word: str
 ) -> None:
