@@ -132,6 +132,7 @@ def grade_file(file: str, config: UseConfig, on_result: TakeResult, *, overwrite
     labels = read_answer_labels(file)
     asked = _all_rubrics(file, rubrics)
     check_rubrics(asked, config.grade)
+    _check_labels(file, labels, rubrics)
     run_root = config.run_root or f"runs/grade/{Path(file).stem}"
     check_run_root(run_root)
     folder, summary = Folder.at(run_root), GradeSummary()
@@ -158,6 +159,19 @@ def _all_rubrics(file: str, rubrics: Sequence[Rubric]) -> list[Rubric]:
     return list(asked.values())
 
 
+def _check_labels(file: str, labels: Mapping[str, AnswerLabel], rubrics: Sequence[Rubric]) -> None:
+    """Raises SourceError if one label would be that of several rubrics, or if labels name none of them."""
+    names = {by.name for by in rubrics}
+    for row_id, given in labels.items():
+        if given.label is not None and not isinstance(given.label, Mapping) and len(rubrics) > 1:
+            raise SourceError(
+                f"{file}: row {row_id!r} has one label for {len(rubrics)} rubrics: give an object of labels by the names of "
+                "rubrics, or name one rubric"
+            )
+        if isinstance(given.label, Mapping) and names and names.isdisjoint(given.label):
+            raise SourceError(f"{file}: row {row_id!r} has labels of {', '.join(given.label)}, and none of {', '.join(names)}")
+
+
 def _pass(file: str, config: UseConfig, rubrics: Sequence[Rubric], folder: Folder) -> FilePass:
     model = within_context(with_absolute_path(config.model))
     key: Key = {
@@ -181,7 +195,7 @@ def _lines(
     row: Row, results: Sequence[RubricGrade], label: AnswerLabel, weights: Sequence[float], model: str
 ) -> Iterator[dict[str, Any]]:
     """A line for each rubric, as `stj score --benchmark grades` reads it; with several, each has the response's total too."""
-    given = {"id": row.id, "subset": label.subset, "label": label.label, "model": model}
+    given = {"id": row.id, "subset": label.subset, "model": model}
     whole: dict[str, Any] = {}
     if len(results) > 1:
         total = total_of(results, weights)
@@ -192,4 +206,5 @@ def _lines(
         # A response that was not asked about has no text. One without a score has an empty text, in which no parser reads one.
         said = {"text": "" if result.score is None else text} if result.votes else {}
         scale = {"scale": f"{result.points[0]}-{result.points[-1]}"}
-        yield {name: value for name, value in given.items() if value is not None} | scale | grade | said | whole
+        known = {name: value for name, value in (given | {"label": label.of(result.rubric)}).items() if value is not None}
+        yield known | scale | grade | said | whole

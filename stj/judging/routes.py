@@ -168,6 +168,8 @@ class GradeBody(BaseModel):
             raise ValueError("give one of rubric and rubrics")
         if self.weights is not None and len(self.weights) != len(self.rubrics or ()):
             raise ValueError("weights has one number for each of rubrics")
+        if len({by.digest for by in self.asked}) < len(self.asked):
+            raise ValueError("rubrics holds a rubric twice")
         return self
 
     @property

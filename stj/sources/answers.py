@@ -6,7 +6,8 @@ reference or reference_answer    optional: a reference answer that the judge see
 context                          optional: what the response must be faithful to
 rubric                           optional: the name of a library's rubric, a rubric with the keys of its file (an object, or its
                                  JSON where a cell holds only text), or a list of {score, description} beside `criteria`
-label or score                   optional: the true score, a number, which is passed on with the results
+label or score                   optional: the true score, which is passed on with the results: a number, or an object of
+                                 numbers by the names of rubrics
 id, subset                       optional; an id is unique
 
 Data sets in the schemas of Prometheus, its benchmarks and Flow-Judge are read as they are published (stj/sources/graded.py).
@@ -48,12 +49,20 @@ FIELDS = Fields(
 _NAME = 60  # Characters of a criterion that name its rubric.
 
 
+Label = float | str
+"""A true score: a number, or its digits."""
+
+
 class AnswerLabel(NamedTuple):
     """What a file says about a response, beside its texts."""
 
     subset: str | None
-    label: float | str | None
-    """The true score as the file has it."""
+    label: Label | Mapping[str, Label] | None
+    """The true score as the file has it; several by the names of their rubrics."""
+
+    def of(self, rubric: str) -> Label | None:
+        """The true score by a rubric."""
+        return self.label.get(rubric) if isinstance(self.label, Mapping) else self.label
 
 
 def read_answers(location: str) -> Iterator[Row]:
@@ -75,7 +84,7 @@ def answers_identity(location: str) -> str:
     return files_at(location, _KEY).identity()
 
 
-def _answers(location: str) -> Iterator[tuple[Row, float | str | None]]:
+def _answers(location: str) -> Iterator[tuple[Row, Label | Mapping[str, Label] | None]]:
     ids, seen = ContentIds(), Seen()
     records = read_files(files_at(location, _KEY).files, FIELDS)
     wanted = "each row has instruction and response, and perhaps reference, context and rubric"
@@ -186,17 +195,24 @@ def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _own_label(values: Mapping[str, Any], record: GradedRecord, where: str) -> float | str | None:
+def _own_label(values: Mapping[str, Any], record: GradedRecord, where: str) -> Label | Mapping[str, Label] | None:
     """The label of a published record; one that a user has added wins, as in `stj score`."""
     return record.label if values.get("label") is None else _label(values, where)
 
 
-def _label(values: Mapping[str, Any], where: str) -> float | str | None:
+def _label(values: Mapping[str, Any], where: str) -> Label | Mapping[str, Label] | None:
     """The label as the file has it; None for an empty cell. Raises SourceError if it is no finite number, nor its digits."""
     name = _first_given(values, _LABEL)
     value = values.get(name)
     if value is None or value == "":
         return None
+    if isinstance(value, Mapping):
+        given = {str(rubric): label for rubric, label in value.items() if label is not None}
+        return {rubric: _number(label, f"{name}.{rubric}", where) for rubric, label in given.items()}
+    return _number(value, name, where)
+
+
+def _number(value: object, name: str, where: str) -> Label:
     if isinstance(value, bool) or not isinstance(value, int | float | str) or not _is_finite(value):
         raise wrong_type(value, name, "a number", where)
     return value

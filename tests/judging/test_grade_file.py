@@ -157,6 +157,18 @@ def test_what_holds_no_score_has_none_when_it_is_scored(here: Path, capsys: pyte
     assert (record["judged"], record["unjudged_by_reason"]) == (12, {"unparsed": 1})
 
 
+def test_each_rubric_has_its_own_label(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(here / "a.jsonl", answer("four", label={"mine": 1, "helpfulness": 3.5}), answer("five", label={"mine": 0}))
+    assert grade(file, "rubric=[mine.json, helpfulness]") == 0
+    results = lines(capsys.readouterr().out)
+    assert [(line["rubric"], line.get("label")) for line in results] == [
+        ("mine", 1),
+        ("helpfulness", 3.5),
+        ("mine", 0),
+        ("helpfulness", None),
+    ]
+
+
 def test_weights_change_no_grade(here: Path) -> None:
     file = write(here / "a.jsonl", answer("four"))
     assert grade(file, "rubric=[mine.json, helpfulness]") == 0
@@ -180,6 +192,9 @@ def test_weights_change_no_grade(here: Path) -> None:
         (answer("four", label="4/5"), ["rubric=helpfulness"], "line 1: field 'label' is str '4/5'; it must be a number"),
         (answer("four", label="good"), ["rubric=helpfulness"], "line 1: field 'label' is str 'good'; it must be a number"),
         (answer("four", label=math.nan), ["rubric=helpfulness"], "line 1: field 'label' is float nan; it must be a number"),
+        (answer("four", label=3), ["rubric=[mine.json, helpfulness]"], "has one label for 2 rubrics: give an object of labels"),
+        (answer("four", label={"style": 3}), ["rubric=helpfulness"], "has labels of style, and none of helpfulness"),
+        (answer("four", label={"mine": "good"}), ["rubric=mine.json"], "line 1: field 'label.mine' is str 'good'"),
         (answer("four", label=10**400), ["rubric=helpfulness"], "it must be a number"),
         (answer("four", rubric='{"criterion": '), [], "line 1: field 'rubric' is str"),
         ({"instruction": "2 + 2?"}, ["rubric=helpfulness"], "line 1: no field 'response'"),

@@ -152,6 +152,7 @@ def test_a_response_is_graded_by_a_rubric_of_the_request() -> None:
         ({"rubric": {**BINARY, "points": {"1": "Yes."}}}, 422),
         ({"rubric": {**BINARY, "scale": "0-1"}}, 422),
         ({"rubrics": [BINARY]}, 422),
+        ({"rubric": None, "rubrics": [BINARY, BINARY]}, 422),
         ({"rubric": None}, 422),
         ({"weights": [1]}, 422),
         ({"response": ""}, 400),
