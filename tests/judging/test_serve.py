@@ -459,6 +459,7 @@ def test_a_pass_through_an_api_that_is_killed_resumes(server: str, model: Path, 
 
 @installed
 @pytest.mark.engine
+@pytest.mark.long
 def test_grades_through_an_api_that_is_killed_resume(server: str, model: Path, tmp_path: Path) -> None:
     answers = [{"instruction": row["instruction"], "response": row["chosen"]} for row in heldout(60)]
     (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, answers)))

@@ -378,6 +378,7 @@ def test_a_merge_takes_the_memory_of_one_file_and_not_of_the_model(tmp_path: Pat
     assert int(ran.stdout.splitlines()[-1]) < 5e7
 
 
+@pytest.mark.long
 def test_a_merge_that_is_killed_leaves_no_model_and_the_next_one_makes_it(
     parents: tuple[ModelConfig, ModelConfig], tmp_path: Path
 ) -> None:
