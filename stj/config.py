@@ -1220,15 +1220,17 @@ class UseConfig:
     def _pack_rubrics(self) -> None:
         """Replaces the rubrics' names by the rubrics themselves, so that they travel with the settings."""
         rubrics = [rubric(word, "rubric") for word in self.rubric]
-        names = [one.name for one in rubrics]
+        names = [by.name for by in rubrics]
         twice = next((name for name in names if names.count(name) > 1), None)
-        _check(twice is None, f"rubric={twice}: two rubrics have this name; a result is told by it, so rename one")
+        _check(
+            twice is None, f"rubric={twice}: two rubrics have this name; results are told apart by it, so rename one of them"
+        )
         _check(
             not self.weights or len(self.weights) == len(rubrics),
             f"weights={list(self.weights)}: {len(self.weights)} weights for {len(rubrics)} rubrics; give each rubric one",
         )
         _above_0("", self, "weights")
-        object.__setattr__(self, "rubric", tuple(one.packed for one in rubrics))  # as frozen dataclasses do in __init__
+        object.__setattr__(self, "rubric", tuple(by.packed for by in rubrics))  # as frozen dataclasses do in __init__
 
 
 _BASE = {
@@ -1259,6 +1261,10 @@ class MergeConfig:
         _share("", self, "weight", "density")
         _above_0("", self, "shard_gb", "density")
         needed = self.method != "linear"
+        _check(
+            needed or (self.density, self.seed) == (0.5, 0),
+            f"density={self.density}, seed={self.seed}: method=linear keeps all numbers; leave them out, or set method",
+        )
         _check(bool(self.base) == needed, f"base={self.base or 'null'}: method={self.method} {_BASE[needed]}")
 
 

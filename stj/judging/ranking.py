@@ -4,7 +4,7 @@
 
 Each comparison counts once, with the share of its votes for each response; a tie is a half for both. Every response has a
 half win and a half loss against a response of strength 0 besides, so that one that always wins has a finite strength. Strengths
-are told from their mean, and so are their intervals: those of the normal distribution that has the curvature of the likelihood
+count from their mean, and so do their intervals: those of the normal distribution that has the curvature of the likelihood
 at its maximum.
 
 `all_pairs` compares each two responses. `Tournament` compares fewer: in each round a response meets one that is about as strong

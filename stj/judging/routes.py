@@ -219,7 +219,7 @@ async def grade(body: GradeBody, request: Request) -> dict[str, Any]:
             )
             for by in body.asked
         ]
-        grades = await together(grade_response(one, TokenCounter(state.stj_generate), config) for one in asked)
+        grades = await together(grade_response(given, TokenCounter(state.stj_generate), config) for given in asked)
     _refuse(next((given.error for given in grades if given.error), None), "graded")
     if body.rubric:
         return grades[0].plain()

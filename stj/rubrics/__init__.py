@@ -83,8 +83,8 @@ class Rubric:
     @property
     def digest(self) -> str:
         """SHA-256 of all but its name, which no judge sees, in hex."""
-        told = {name: value for name, value in asdict(self).items() if name != "name"}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        shown = {name: value for name, value in asdict(self).items() if name != "name"}
+        return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ FIELDS = Fields(
 _NAME = 60  # Characters of a criterion that name its rubric.
 
 
-Label = float | str
+TrueScore = float | str
 """A true score: a number, or its digits."""
 
 
@@ -57,10 +57,10 @@ class AnswerLabel(NamedTuple):
     """What a file says about a response, beside its texts."""
 
     subset: str | None
-    label: Label | Mapping[str, Label] | None
+    label: TrueScore | Mapping[str, TrueScore] | None
     """The true score as the file has it; several by the names of their rubrics."""
 
-    def of(self, rubric: str) -> Label | None:
+    def of(self, rubric: str) -> TrueScore | None:
         """The true score by a rubric."""
         return self.label.get(rubric) if isinstance(self.label, Mapping) else self.label
 
@@ -84,7 +84,7 @@ def answers_identity(location: str) -> str:
     return files_at(location, _KEY).identity()
 
 
-def _answers(location: str) -> Iterator[tuple[Row, Label | Mapping[str, Label] | None]]:
+def _answers(location: str) -> Iterator[tuple[Row, TrueScore | Mapping[str, TrueScore] | None]]:
     ids, seen = ContentIds(), Seen()
     records = read_files(files_at(location, _KEY).files, FIELDS)
     wanted = "each row has instruction and response, and perhaps reference, context and rubric"
@@ -195,12 +195,12 @@ def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _own_label(values: Mapping[str, Any], record: GradedRecord, where: str) -> Label | Mapping[str, Label] | None:
+def _own_label(values: Mapping[str, Any], record: GradedRecord, where: str) -> TrueScore | Mapping[str, TrueScore] | None:
     """The label of a published record; one that a user has added wins, as in `stj score`."""
     return record.label if values.get("label") is None else _label(values, where)
 
 
-def _label(values: Mapping[str, Any], where: str) -> Label | Mapping[str, Label] | None:
+def _label(values: Mapping[str, Any], where: str) -> TrueScore | Mapping[str, TrueScore] | None:
     """The label as the file has it; None for an empty cell. Raises SourceError if it is no finite number, nor its digits."""
     name = _first_given(values, _LABEL)
     value = values.get(name)
@@ -212,7 +212,7 @@ def _label(values: Mapping[str, Any], where: str) -> Label | Mapping[str, Label]
     return _number(value, name, where)
 
 
-def _number(value: object, name: str, where: str) -> Label:
+def _number(value: object, name: str, where: str) -> TrueScore:
     if isinstance(value, bool) or not isinstance(value, int | float | str) or not _is_finite(value):
         raise wrong_type(value, name, "a number", where)
     return value

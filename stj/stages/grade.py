@@ -170,8 +170,8 @@ def answer_text(row: Row, answer: Answer) -> str:
 
 def digest_of(messages: Sequence[Turn]) -> str:
     """SHA-256 of the messages, in hex: a grade is for these alone."""
-    told = [(message.role, message.content) for message in messages]
-    return hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()
+    shown = [(message.role, message.content) for message in messages]
+    return hashlib.sha256(repr(shown).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def missing_input(row: Row, response: str, rubrics: Sequence[Rubric]) -> tuple[str, str] | None:

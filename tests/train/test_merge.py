@@ -605,6 +605,7 @@ def test_a_parent_that_was_changed_after_it_was_made_is_refused(
         ("method=dare_ties", "base=null: method=dare_ties counts from the base of both models: name it"),
         ("base=c", "base=c: method=linear reads no base: leave it out, or name another method"),
         ("density=0", "density=0.0: must be above 0"),
+        ("density=0.3", "density=0.3, seed=0: method=linear keeps all numbers"),
         ("wieght=0.5", "unknown key 'wieght'; did you mean 'weight'?"),
     ],
 )
