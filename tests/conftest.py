@@ -76,7 +76,7 @@ def on_terminal(words: Sequence[str], columns: int = 80, **environment: str) -> 
         except OSError:  # how Linux says that the terminal's other end is closed
             pass
         os.close(screen)
-        assert process.wait(60) == 0, written
+        assert process.wait(600) == 0, written
     return written.decode().replace("\r\n", "\n")
 
 
@@ -148,7 +148,7 @@ def commands(mark: bytes) -> list[str]:
     return found
 
 
-def soon(condition: Callable[[], bool], seconds: float = 120) -> bool:
+def soon(condition: Callable[[], bool], seconds: float = 600) -> bool:
     """Whether the condition is met within this many seconds; an engine on a busy machine takes a minute to end."""
     deadline = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < deadline:

@@ -24,6 +24,7 @@ from tests.conftest import on_terminal, running
 ROOT = Path(__file__).parents[1]
 MINI = str(ROOT / "conf" / "mini.yaml")
 STJ = [sys.executable, "-m", "stj.cli"]
+WAIT = "from tests.waiting import wait_for_a_signal\n"
 VERBS = [
     *("plan", "doctor", "run", "iterate", "status", "show"),
     *("eval", "score", "compare", "attack"),
@@ -298,16 +299,16 @@ def test_a_signal_ends_a_verb_with_its_code_and_a_line(
     verb: str, work: str, remedy: str, signum: int, code: int, message: str
 ) -> None:
     program = (
-        f"import signal, sys, time, {work.rpartition('.')[0]}\n"
+        f"{WAIT}import signal, sys, {work.rpartition('.')[0]}\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
-        f"{work} = lambda *_, **__: print('ready', flush=True) or time.sleep(60)\n"
+        f"{work} = lambda *_, **__: print('ready', flush=True) or wait_for_a_signal()\n"
         f"from stj.cli import main; sys.exit(main([{verb!r}, {MINI!r}]))"
     )
-    with running([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with running([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signum)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == code
     assert errors == f"stj: {message}{remedy}\n"
 
@@ -316,22 +317,22 @@ def test_a_signal_ends_a_verb_with_its_code_and_a_line(
 def test_a_second_signal_ends_a_verb_at_once(signum: int, code: int) -> None:
     """The verb cleans up for a minute; the first signal's code stays, and its clean-up ends."""
     program = (
-        "import signal, sys, time, stj.loop.planning\n"
+        f"{WAIT}import signal, sys, stj.loop.planning\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
         "def work(*_):\n"
         "    try:\n"
-        "        print('ready', flush=True); time.sleep(60)\n"
+        "        print('ready', flush=True); wait_for_a_signal()\n"
         "    finally:\n"
-        "        print('cleaning up', flush=True); time.sleep(60); print('clean', flush=True)\n"
+        "        print('cleaning up', flush=True); wait_for_a_signal()\n"
         "stj.loop.planning.run_plan = work\n"
         f"from stj.cli import main; sys.exit(main(['plan', {MINI!r}]))"
     )
-    with running([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with running([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         for line in ("ready\n", "cleaning up\n"):
             assert process.stdout.readline() == line
             process.send_signal(signum)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=600)
     assert process.returncode == code
     assert output == ""
     assert errors.endswith(f"stj: ended at once by {'Ctrl-C' if signum == signal.SIGINT else 'SIGTERM'}\n")
@@ -339,34 +340,34 @@ def test_a_second_signal_ends_a_verb_at_once(signum: int, code: int) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("moment", ["atexit.register(wait)", "threading.Thread(target=wait).start()"])
+@pytest.mark.parametrize("moment", ["atexit.register(end)", "threading.Thread(target=end).start()"])
 def test_a_signal_once_a_verb_is_over_does_not_change_its_exit_code(moment: str, signum: int) -> None:
     """Libraries clean up at Python's end, which takes a while: the verb has finished, whoever wants to stop it now."""
     program = (
-        "import atexit, signal, sys, threading, time, stj.loop.planning\n"
+        f"{WAIT}import atexit, signal, sys, threading, time, stj.loop.planning\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
-        "def wait():\n"
+        "def end():\n"
         "    while threading.main_thread().is_alive(): time.sleep(0.01)\n"  # until Python waits for the other threads
-        "    print('at its end', flush=True); time.sleep(60)\n"
+        "    print('at its end', flush=True); wait_for_a_signal()\n"
         "def work(*_):\n"
         f"    {moment}\n"
         "    raise stj.errors.ConfigError('no')\n"
         "stj.loop.planning.run_plan = work\n"
         f"from stj.cli import main; sys.argv[1:] = ['plan', {MINI!r}]; sys.exit(main())"
     )
-    with running([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with running([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "at its end\n"
         process.send_signal(signum)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=600)
     assert (process.returncode, errors) == (2, "stj: no\n")
 
 
 def test_a_closed_terminal_stops_a_verb_as_sigterm_does() -> None:
     """Standard output and standard error are the terminal that is closed: nothing can be written any more."""
     program = (
-        "import os, sys, time, stj.loop.iterate\n"
-        "stj.loop.iterate.run_all = lambda *_, **__: print('ready', flush=True) or time.sleep(60)\n"
+        f"{WAIT}import os, sys, stj.loop.iterate\n"
+        "stj.loop.iterate.run_all = lambda *_, **__: print('ready', flush=True) or wait_for_a_signal()\n"
         f"from stj.cli import main; sys.exit(main(['run', {MINI!r}]))"
     )
     screen, terminal = pty.openpty()
@@ -375,11 +376,11 @@ def test_a_closed_terminal_stops_a_verb_as_sigterm_does() -> None:
         "import fcntl, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
         "signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup\n"
     )
-    with running([sys.executable, "-c", opened + program], **options) as process:
+    with running([sys.executable, "-c", opened + program], cwd=ROOT, **options) as process:
         os.close(terminal)
         assert b"ready" in os.read(screen, 100)
         os.close(screen)
-        assert process.wait(30) == 143
+        assert process.wait(600) == 143
 
 
 def test_a_reader_that_closes_the_pipe_is_no_failure() -> None:

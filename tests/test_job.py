@@ -43,7 +43,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         yield ready
     finally:
         head.terminate()
-        head.wait(timeout=60)
+        head.wait(timeout=600)
 
 
 def submit(environment: dict[str, str], *overrides: str) -> subprocess.CompletedProcess[str]:

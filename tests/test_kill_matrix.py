@@ -86,7 +86,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         head.terminate()
-        head.wait(timeout=60)
+        head.wait(timeout=600)
 
 
 def listens(head: "subprocess.Popen[bytes]", log: Path) -> bool:

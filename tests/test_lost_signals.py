@@ -3,15 +3,18 @@
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from stj.cli.lost_signals import _SendAgain
 
+ROOT = Path(__file__).parents[1]
 PROGRAM = """
-import signal, sys, time, weakref
+import signal, weakref
 from stj.cli.lost_signals import send_lost_signals_again
+from tests.waiting import wait_for_a_signal
 
 def stop(signum, frame):
     raise SystemExit(143)
@@ -26,7 +29,7 @@ send_lost_signals_again()
 send_lost_signals_again()
 {where}
 print("it goes on", flush=True)
-time.sleep(60)
+wait_for_a_signal()
 """
 DELETED = "dying = Dying(); del dying"
 IN_A_CALLBACK = "thing = set(); seen = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM)); del thing"
@@ -35,7 +38,7 @@ IN_A_CALLBACK = "thing = set(); seen = weakref.ref(thing, lambda _: signal.raise
 def ends(number: str, where: str = DELETED) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a program that gets a signal where its exception is lost."""
     program = PROGRAM.format(signal=number, where=where)
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
     return ended.returncode, ended.stdout, ended.stderr
 
 
@@ -53,7 +56,7 @@ def test_ctrl_c_stops_the_command() -> None:
 
 def test_every_command_is_covered() -> None:
     program = "import sys; from stj.cli import main; main(['status', 'nowhere']); print(type(sys.unraisablehook).__name__)"
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False)
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
     assert shown.stdout.split() == ["_SendAgain"], shown.stderr
 
 
@@ -72,8 +75,9 @@ def test_other_exceptions_and_those_of_other_threads_are_shown_as_before() -> No
 def test_a_stop_that_was_lost_is_still_the_first() -> None:
     """The second stop ends a command at once, before it could commit."""
     program = """
-import signal, sys, time
+import signal
 from stj.cli.signals import handle_signals
+from tests.waiting import wait_for_a_signal
 
 class Dying:
     def __del__(self):
@@ -83,10 +87,10 @@ handle_signals("run")
 try:
     dying = Dying()
     del dying
-    time.sleep(60)
+    wait_for_a_signal()
 finally:
     print("committed", flush=True)
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
     assert (ended.returncode, ended.stdout) == (143, "committed\n")
     assert "at once" not in ended.stderr

@@ -193,7 +193,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
             time.sleep(0.5)
             for port in home.glob("stj-*/ray/session_latest/metrics_export_port_*"):
                 try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port.read_text()}/metrics", timeout=30) as answer:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port.read_text()}/metrics", timeout=600) as answer:
                         read_metrics(answer.read().decode(), series)
                 except (OSError, ValueError):  # it has not started, or it ends
                     continue
@@ -233,7 +233,7 @@ def test_what_is_unknown_on_cpus_is_exported_where_it_is_known(monkeypatch: pyte
             port = ray.nodes()[0]["MetricsExportPort"]
 
             def seen() -> bool:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=600) as answer:
                     read_metrics(answer.read().decode(), series)
                 return series.keys() >= UNKNOWN_ON_CPUS
 
@@ -265,8 +265,8 @@ def test_a_server_exports_what_the_dashboard_shows(tmp_path: Path) -> None:
     headers = {"Authorization": "Bearer secret-of-the-server", "Content-Type": "application/json"}
     series: Exported = {}
     with mini_server(tmp_path / "log", "secret-of-the-server") as server:
-        urllib.request.urlopen(urllib.request.Request(f"{server}/v1/judge", body, headers), timeout=120).close()
-        with urllib.request.urlopen(urllib.request.Request(f"{server}/metrics", headers=headers), timeout=120) as answer:
+        urllib.request.urlopen(urllib.request.Request(f"{server}/v1/judge", body, headers), timeout=600).close()
+        with urllib.request.urlopen(urllib.request.Request(f"{server}/metrics", headers=headers), timeout=600) as answer:
             read_metrics(answer.read().decode(), series)
     for metric in SERVER_METRICS:
         kind, samples = series[metric.exported]

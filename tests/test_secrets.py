@@ -131,7 +131,7 @@ def _asked(url: str, key: str) -> bytes:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     body = json.dumps(PAIRS[0]).encode() if "judge" in url else None
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=120) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=600) as answer:
             return bytes(answer.read())
     except urllib.error.HTTPError as error:
         return error.read()

@@ -110,7 +110,7 @@ class Desk:
     def run(self, *words: str, **environment: str) -> tuple[int, str, str]:
         """Runs the script. Returns its exit code, what it called, and what it printed on stderr."""
         with self.started(*words, **environment) as script:
-            _, message = script.communicate(timeout=20)
+            _, message = script.communicate(timeout=600)
         return script.returncode, self.log.read_text(), message
 
     @contextmanager

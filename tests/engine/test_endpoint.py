@@ -409,7 +409,7 @@ def test_requests_of_a_closed_engine_end() -> None:
     answer = threading.Event()
 
     def late(body: dict[str, Any], number: int) -> Reply:
-        answer.wait(60)
+        answer.wait(600)
         return said("4")
 
     async def close_while_asked(server: Api) -> tuple[EndpointEngine, list[Any]]:

@@ -216,7 +216,7 @@ def test_an_engine_whose_worker_is_killed_ends_its_actor_which_ray_starts_again(
     assert actor.stdin is not None
     actor.stdin.write("go on\n")
     actor.stdin.flush()
-    assert actor.wait(timeout=300) == 1
+    assert actor.wait(timeout=600) == 1
     assert soon(lambda: len(engines(mark)) == 1)
 
 

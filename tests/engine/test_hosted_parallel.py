@@ -112,10 +112,10 @@ def test_several_workers_answer_as_one_does_and_end(
     mark: str, notes: Path, alone: list[Completion], tensors: int, layers: int
 ) -> None:
     """Also: no worker lacks what importing vLLM has set, which only the warm process does."""
-    assert soon(lambda: len(workers(mark)) == len(engines(mark)), 120)  # warm processes only
+    assert soon(lambda: len(workers(mark)) == len(engines(mark)))  # warm processes only
     before = set(engines(mark))
     answers, processes = asyncio.run(traced(split(tensors, layers), mark))
-    assert soon(lambda: set(engines(mark)) == before, 120)
+    assert soon(lambda: set(engines(mark)) == before)
     assert len(processes - before) == 2 + tensors * layers  # the host and vLLM's EngineCore are two
     assert [answer.text for answer in answers] == [answer.text for answer in alone]
     assert len({answer.text for answer in answers}) > 5
@@ -154,10 +154,10 @@ def test_a_killed_worker_ends_all_requests_with_one_error_and_leaves_nothing(mar
         assert len(errors) == 1
         assert next(iter(errors)).startswith("EngineDied: the engine's process has ended, and its requests with it; start the")
         assert sum(errors.values()) > 100
-        assert soon(lambda: len(set(engines(mark)) - before) == 1, 120)  # the user's warm process
+        assert soon(lambda: len(set(engines(mark)) - before) == 1)  # the user's warm process
         _, printed = user.communicate("go on\n")
         assert (user.returncode, printed) == (0, "")
-        assert soon(lambda: set(engines(mark)) == before, 120)
+        assert soon(lambda: set(engines(mark)) == before)
     finally:
         user.kill()
         user.communicate()
@@ -190,4 +190,4 @@ def test_a_pass_goes_on_after_a_worker_of_its_engine_is_killed(
     assert [row.position for row in rows] == list(range(200))
     assert not [row.error for row in rows if row.error]
     assert [row.detail for row in rows] == [alone[i % 10].text for i in range(200)]
-    assert soon(lambda: len(set(engines(mark)) - before) == 1, 120)  # the warm process of this Ray
+    assert soon(lambda: len(set(engines(mark)) - before) == 1)  # the warm process of this Ray

@@ -43,14 +43,14 @@ def mini_server(
                 time.sleep(0.5)
             yield address
             process.terminate()
-            assert process.wait(timeout=120) == 143, log.read_text()
+            assert process.wait(timeout=600) == 143, log.read_text()
         finally:
             process.kill()  # it is still there only if a test has failed
 
 
 def _healthy(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=120) as response:
+        with urllib.request.urlopen(f"{address}/health", timeout=600) as response:
             return bool(response.status == 200)
     except OSError:
         return False

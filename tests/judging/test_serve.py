@@ -303,7 +303,7 @@ def get(url: str, body: Any = None, key: str = "secret-of-the-server") -> tuple[
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(url, json.dumps(body).encode() if body else None, headers)
     try:
-        with urllib.request.urlopen(request, timeout=120) as response:
+        with urllib.request.urlopen(request, timeout=600) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -311,7 +311,7 @@ def get(url: str, body: Any = None, key: str = "secret-of-the-server") -> tuple[
 
 def refused_at_once(server: str, path: str) -> tuple[int, str]:
     """The answer to a body of 4 GB of which only the first bytes are ever sent: a server that waits for the rest gives none."""
-    connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=120)
+    connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=600)
     connection.putrequest("POST", path)
     for name, value in {"Authorization": "Bearer secret-of-the-server", "Content-Length": str(2**32)}.items():
         connection.putheader(name, value)

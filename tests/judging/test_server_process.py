@@ -48,8 +48,8 @@ def served(server: str, act: Callable[["subprocess.Popen[str]", int], None], sto
         marks = Path(f"/proc/{server_id}/environ").read_bytes().split(b"\0")
         [mark] = [word for word in marks if word.startswith(b"STJ_RAY_OF_DRIVER=")]
         act(process, int(server_id))
-        code = process.wait(50)
-        assert soon(lambda: not list(marked(mark)), 15)
+        code = process.wait(600)
+        assert soon(lambda: not list(marked(mark)))
         return code, process.stderr.read()
 
 

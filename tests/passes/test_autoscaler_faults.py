@@ -34,7 +34,7 @@ def test_two_runs_on_one_pool_say_that_the_gpus_are_taken(
     caplog.set_level(logging.INFO, "stj.passes.watch")
     joined.configure(most=1)
     other = ray.remote(num_cpus=1, num_gpus=2)(OtherRun).remote()
-    ray.get(other.wait_until_started.remote(), timeout=60)
+    ray.get(other.wait_until_started.remote(), timeout=600)
     spec = SlowPass(tmp_path, rows=10, deadline_s=12)
     with pytest.raises(CapacityError, match=r"waiting for 1 of 1 engines .*: all 2 GPUs are in use by others"):
         spec.run()

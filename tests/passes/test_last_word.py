@@ -11,7 +11,7 @@ BLOCK = "import os, signal, sys\nfrom stj.passes.last_word import last_word\nwit
 
 def ends(how: str) -> "subprocess.CompletedProcess[str]":
     """A process that ends like this within the block; returns when nobody holds its stderr any more."""
-    return subprocess.run([sys.executable, "-c", BLOCK + how], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([sys.executable, "-c", BLOCK + how], capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.mark.parametrize(

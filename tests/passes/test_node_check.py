@@ -60,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for node in nodes:
             node.terminate()  # While the head lives: a node tells it that it goes, and waits long for one that is gone.
         for node in nodes:
-            node.wait(60)
+            node.wait(600)
         ray.shutdown()
 
 

@@ -126,7 +126,7 @@ def test_the_adapter_on_a_running_execution(ray_local: None, tmp_path: Path) -> 
 
     class Same:
         def __init__(self) -> None:
-            soon(pending_seen.exists, 60)
+            soon(pending_seen.exists)
 
         def __call__(self, block: Any) -> Any:
             return block
@@ -163,5 +163,5 @@ def test_the_threads_of_a_closed_iterator_end(ray_local: None) -> None:
     assert threads
     batches.close()
     for thread in threads:
-        thread.join(30)
+        thread.join(600)
     assert ray_private.iteration_threads() == set()

@@ -124,7 +124,7 @@ with joined_cluster(RayConfig(address="local")):
 @pytest.mark.engine
 def test_what_ray_says_of_a_worker_that_died_is_not_among_the_results(tmp_path: Path) -> None:
     words = [sys.executable, "-c", DIES_ONCE, str(tmp_path)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout == ""
 
 
@@ -157,5 +157,5 @@ with joined_cluster(RayConfig(address="local")):
 
 @pytest.mark.engine
 def test_a_terminal_that_is_closed_while_ray_starts_is_heard_and_ray_s_processes_do_not_end_with_it() -> None:
-    done = subprocess.run([sys.executable, "-c", HANGS_UP], cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run([sys.executable, "-c", HANGS_UP], cwd=ROOT, capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout == "True True ['hang-up']\n['hang-up', 'hang-up']\n"

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from stj.storage import holds, lease
 from stj.storage.folder import Folder
 from stj.storage.lease import sole_driver
 from tests.conftest import running
+from tests.waiting import wait_for_a_signal
 
 HOLD = """
 import sys, time
@@ -139,7 +139,7 @@ def work_until_overtaken(folder: Folder, turn: int, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(lease, "_sign", sign_and_be_overtaken)
     with sole_driver(folder):
-        time.sleep(60)
+        wait_for_a_signal()
 
 
 @pytest.mark.usefixtures("quick", "ctrl_c")
@@ -180,18 +180,18 @@ def test_a_driver_that_wakes_up_while_it_signs_takes_nobody_s_place(bucket: str,
     def sleep_then_sign(where: Folder, turn: int, content: str) -> None:
         if content.endswith(" 1") and not awake.is_set():
             signing.set()
-            awake.wait(60)
+            awake.wait(600)
         sign(where, turn, content)
 
     monkeypatch.setattr(lease, "_sign", sleep_then_sign)
 
     def work() -> None:
         with sole_driver(folder):
-            signing.wait(60)
+            signing.wait(600)
             sign(folder, 2, "process 1 on elsewhere, sign of life 0")
             folder.delete("driver-000001.lock")
             awake.set()
-            time.sleep(60)
+            wait_for_a_signal()
 
     with pytest.raises(ArtifactError, match="process 1 on elsewhere"):
         work()

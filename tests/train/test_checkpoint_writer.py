@@ -82,7 +82,7 @@ class Ranks:
 
     def meet(self) -> None:
         try:
-            self.barrier.wait(60)
+            self.barrier.wait(600)
         except threading.BrokenBarrierError:
             raise Gone from None
 
@@ -103,7 +103,7 @@ class Ranks:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(600)
         assert not any(thread.is_alive() for thread in threads), "a rank hangs"
         return ends
 

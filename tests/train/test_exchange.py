@@ -43,7 +43,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, seed_directory: Path) -> d
         subprocess.Popen([sys.executable, "-m", __name__, str(rank), str(seed_directory), str(folder)], cwd=ROOT)
         for rank in range(RANKS)
     ]
-    assert [process.wait(timeout=300) for process in processes] == [0] * RANKS
+    assert [process.wait(timeout=600) for process in processes] == [0] * RANKS
     made: dict[str, Any] = torch.load(folder / "made.pt")
     return made
 

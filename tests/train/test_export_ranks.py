@@ -51,8 +51,8 @@ def test_each_of_two_ranks_writes_every_second_shard(seed_directory: Path, tmp_p
     started = ranks("write", seed_directory, tmp_path / "write")
     killed = ranks("kill", seed_directory, tmp_path / "kill")
     try:
-        assert started[0].wait(120) == 0
-        assert killed[1].wait(120) == -signal.SIGKILL
+        assert started[0].wait(600) == 0
+        assert killed[1].wait(600) == -signal.SIGKILL
     finally:
         for rank in (*started, *killed):
             rank.kill()

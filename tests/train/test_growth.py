@@ -57,7 +57,7 @@ def test_ranks_get_their_machines_at_their_place_and_leave_them_afterwards(
     fine_tune(tmp_path, seed_directory, deadline_s=240)
     assert (tmp_path / "model" / "manifest.json").exists()
     assert kinds() == ["on-demand"] * 2
-    assert soon(lambda: not any(node["Alive"] and "market-type" in node["Labels"] for node in ray.nodes()), 60)
+    assert soon(lambda: not any(node["Alive"] and "market-type" in node["Labels"] for node in ray.nodes()))
 
 
 def test_ranks_that_get_no_machine_name_the_type_and_the_reason(

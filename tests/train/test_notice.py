@@ -15,6 +15,7 @@ from stj.errors import Stopped
 from stj.storage.folder import Folder
 from stj.train.committed import Checkpoint
 from stj.train.notice import Notice, NoticeHandler, RankAction, asking_to_stop, stop_notice, stop_poll, stopped
+from tests.waiting import wait_for_a_signal
 
 
 def checkpoint(step: int, seconds: float) -> Checkpoint:
@@ -105,7 +106,7 @@ def terminate_again(asked: Path) -> None:
     terminate_soon()
 
 
-def drive(folder: Path, notice_s: float, signals: int = 1, work: Callable[[], None] = lambda: time.sleep(600)) -> None:
+def drive(folder: Path, notice_s: float, signals: int = 1, work: Callable[[], None] = wait_for_a_signal) -> None:
     """A driver with working ranks that soon gets SIGTERM, and a second one after it has asked the ranks to stop."""
     with asking_to_stop(Folder.at(folder), "mine", notice_s):
         if signals:

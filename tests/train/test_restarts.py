@@ -140,7 +140,7 @@ def no_room() -> ControllerError:
 def test_ranks_wait_for_machines_until_the_deadline(tmp_path: Path, no_room: ControllerError) -> None:
     callback = starts(tmp_path, waits="waiting for 2 of 2 ranks: 1 gpu is starting")
     callback.before_start()
-    assert soon(lambda: activity(tmp_path) == "starting ranks: waiting for 2 of 2 ranks: 1 gpu is starting", 30)
+    assert soon(lambda: activity(tmp_path) == "starting ranks: waiting for 2 of 2 ranks: 1 gpu is starting")
     update(callback, "ReschedulingState", no_room)
     callback.before_start()
     update(callback, "RunningState")
@@ -153,7 +153,7 @@ def test_ranks_wait_for_machines_until_the_deadline(tmp_path: Path, no_room: Con
 def test_the_error_of_the_deadline_says_what_the_ranks_waited_for(tmp_path: Path, no_room: ControllerError) -> None:
     late = starts(tmp_path, deadline_s=0, waits="waiting for 2 of 2 ranks: gpu was refused 3 times (no capacity)")
     late.before_start()
-    assert soon(lambda: activity(tmp_path) != "starting ranks", 30)
+    assert soon(lambda: activity(tmp_path) != "starting ranks")
     with pytest.raises(CapacityError, match=r"gpu was refused 3 times \(no capacity\). Add machines"):
         update(late, "ReschedulingState", no_room)
     update(late, "RunningState")

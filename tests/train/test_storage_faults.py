@@ -193,4 +193,4 @@ def test_a_bucket_that_is_gone(bucket: str, seed_directory: Path) -> None:
     run = f"s3://short/run?{options}"
     line = fails_at_once(run, seed_directory, whole(run), lambda: admin.delete_dir("short"))
     assert "NO_SUCH_BUCKET" in line or "does not exist" in line
-    assert soon(lambda: not ranks_of(os.getpid()), 60)
+    assert soon(lambda: not ranks_of(os.getpid()))

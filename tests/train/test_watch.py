@@ -170,15 +170,15 @@ def test_a_store_that_answers_late_leaves_the_terminal_to_others(tmp_path: Path,
     shown: list[str] = []
     asked, answer = threading.Event(), threading.Event()
     monkeypatch.setattr(watch, "_CLOSE_S", 0.05)
-    monkeypatch.setattr(watch._TrainingState, "look", lambda state: asked.set() or answer.wait(60))
+    monkeypatch.setattr(watch._TrainingState, "look", lambda state: asked.set() or answer.wait(600))
     line = LiveLine()
     monkeypatch.setattr(line, "show", shown.append)
     training_watch = TrainingWatch("iteration_1/model", Folder.at(tmp_path), line)
-    assert asked.wait(60)
+    assert asked.wait(600)
     training_watch.close()
     before = list(shown)
     answer.set()
-    training_watch.join(60)
+    training_watch.join(600)
     assert shown == before
 
 

@@ -36,7 +36,7 @@ def opened(address: str, profile: Path) -> str:
     """The document after its scripts have run."""
     command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
     done = subprocess.run(
-        [*command, "--virtual-time-budget=5000", "--dump-dom", address], capture_output=True, text=True, timeout=300, check=True
+        [*command, "--virtual-time-budget=5000", "--dump-dom", address], capture_output=True, text=True, timeout=600, check=True
     )
     assert 'data-ready="true"' in done.stdout, done.stdout[-2000:]
     return done.stdout

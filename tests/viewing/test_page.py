@@ -94,10 +94,10 @@ def test_the_verb_serves_until_it_is_stopped(run: Path) -> None:
         try:
             url = process.stdout.readline().strip()
             assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url)
-            with urllib.request.urlopen(f"{url}index.json", timeout=60) as answer:
+            with urllib.request.urlopen(f"{url}index.json", timeout=600) as answer:
                 assert json.load(answer)["rows"] == 7
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=600)
         finally:
             process.kill()  # A server that does not end must not keep the tests from ending.
     assert (process.returncode, errors) == (0, "7 rows; end with Ctrl+C\n")

@@ -25,7 +25,7 @@ def server(run: Path) -> Iterator[ViewServer]:
 
 
 def get(server: ViewServer, path: str, method: str = "GET", **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=600)
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()
     content = answer.read()
@@ -80,7 +80,7 @@ def test_a_query_that_names_no_row(server: ViewServer, path: str) -> None:
 
 
 def test_an_address_that_is_none(server: ViewServer) -> None:
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=600) as connection:
         connection.sendall(f"GET http://[/ HTTP/1.0\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
 
@@ -92,7 +92,7 @@ def test_a_browser_that_leaves_early_is_no_error(server: ViewServer, capsys: pyt
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # Its end is a reset.
     get(server, "/")  # The server accepted the first connection before this one.
     for thread in set(threading.enumerate()) - others:
-        thread.join(timeout=10)
+        thread.join(timeout=600)
     assert capsys.readouterr().err == ""
 
 
