@@ -28,7 +28,7 @@ from stj.prompts.given import is_given, packed, variant_of
 from stj.prompts.grading import GRADE, GRADES, GradePrompt, grade_prompt_of
 from stj.prompts.variants import Variant
 from stj.rows import CATEGORIES
-from stj.rubrics import Rubric, rubric
+from stj.rubrics import SCALES, Rubric, rubric
 from stj.storage.location import check_location, is_uri
 from stj.verdict import Parser
 
@@ -538,9 +538,19 @@ class PairsConfig:
         _share("pairs.", self, "attacked")
 
 
+JudgeTask = Literal["pairwise", "absolute", "both"]
+"""What a judge learns: which of two answers is better, how good one answer is, or both."""
+WRITTEN = "written"
+"""In place of a rubric's name: the generator writes one for each instruction."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class JudgeConfig:
     """Sampling of the judgments that train the next judge (section 3.4)."""
+
+    task: JudgeTask = "pairwise"
+    """What the judge learns. `pairwise` is the paper's: which of two answers is better. `absolute` grades each answer of a pair
+    by a rubric, and a sample is right if the better answer scores higher. `both` trains one judge on both (`grading`)."""
 
     samples: int = 15
     """N: the most judgments of a pair, from 1 to 1000. More save pairs that are hard to judge, and cost more."""
@@ -566,9 +576,118 @@ class JudgeConfig:
         )
 
     @property
+    def compares(self) -> bool:
+        """Whether the judge learns which of two answers is better."""
+        return self.task != "absolute"
+
+    @property
+    def grades(self) -> bool:
+        """Whether the judge learns how good one answer is."""
+        return self.task != "pairwise"
+
+    @property
     def again(self) -> "JudgeConfig":
         """The same settings for a warmed-up model: it stops at a right and a wrong judgment, unless every pair gets all N."""
         return self if self.sampling == "all" else replace(self, sampling="first_pair")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradingConfig:
+    """How the answers of training pairs are graded, unless `judge.task` is `pairwise`. Needs `train.objective=sft`."""
+
+    rubric: str = "helpfulness"
+    """The rubric: its name in the library (docs/rubrics.md), or a file of YAML or JSON. `written` has the generator write one
+    for each instruction. One that does not grade the better answer higher is dropped."""
+    by_category: dict[str, str] = field(default_factory=dict, hash=False)
+    """Rubrics for some categories of instructions in place of `rubric`, as in `{Coding: code}`."""
+    scale: str = "1-5"
+    """Only with `rubric=written`: the scale, `binary`, `1-3`, `1-5` or `1-10`."""
+    writing: Sampling = field(default_factory=lambda: Sampling(max_tokens=1024))
+    """Only with `rubric=written`: sampling of the rubric."""
+    checking: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
+    """Only with `rubric=written`: the greedy grades that check the rubric use its `max_tokens`."""
+    prompt: str = GRADE
+    """The words of a grade: `grade`, or a YAML file with `system` and `user` (stj/prompts/grading.py)."""
+    prompt_format: str | None = None
+    """Only with a file in `prompt`: the style of its scores, by its name in stj/verdict/scales.py."""
+    margin: int = 1
+    """Points by which the better answer must score higher, 1 or more. A sample is right if it does."""
+    share: float = 0.5
+    """Only `judge.task=both`: share of the training examples that are grades, above 0 and below 1."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.by_category) - set(CATEGORIES))
+        _check(
+            not unknown,
+            f"grading.by_category={', '.join(map(str, unknown))}: no such category; Figure 7 has {'; '.join(CATEGORIES)}",
+        )
+        packed_rubrics = {name: _pair_rubric(word, "grading.by_category") for name, word in self.by_category.items()}
+        rubric_itself = self.rubric if self.written else _pair_rubric(self.rubric, "grading.rubric")
+        prompt = packed(self.prompt, self.prompt_format, "grading.prompt", GRADES)
+        wording = None if is_given(prompt) else self.prompt_format
+        values = {"rubric": rubric_itself, "by_category": packed_rubrics, "prompt": prompt, "prompt_format": wording}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # as frozen dataclasses do in __init__
+        check_format_is_used(self.prompt_format, [self.prompt], "grading.prompt")
+        _check_option("grading.scale", self.scale, Literal["binary", "1-3", "1-5", "1-10"])
+        _check(
+            not (self.written and self.by_category),
+            "grading.by_category: grading.rubric=written writes a rubric for each instruction; leave one of them out",
+        )
+        _check(
+            0 < self.share < 1, f"grading.share={self.share}: must be above 0 and below 1; judge.task=absolute has grades alone"
+        )
+        widest = min(by.points[-1] - by.points[0] for by in self.rubrics) if self.rubrics else len(SCALES[self.scale]) - 1
+        _check(
+            1 <= self.margin <= widest,
+            f"grading.margin={self.margin} points: must be 1 to {widest}, or no sample is right on the narrowest scale",
+        )
+
+    @property
+    def written(self) -> bool:
+        """Whether the generator writes the rubrics."""
+        return self.rubric == WRITTEN
+
+    @property
+    def rubrics(self) -> tuple[Rubric, ...]:
+        """The rubrics that the config names."""
+        words = [*([] if self.written else [self.rubric]), *self.by_category.values()]
+        return tuple(rubric(word, "grading.rubric") for word in words)
+
+    def rubric_for(self, category: str | None) -> Rubric:
+        """The rubric for an instruction of this category, unless rubrics are written."""
+        return rubric(self.by_category.get(category or "", self.rubric), "grading.rubric")
+
+    @property
+    def words(self) -> GradePrompt:
+        """The words that the judge is asked in."""
+        return grade_prompt_of(self.prompt)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The settings that decide which grades exist, as JSON values."""
+        named = {"rubric": self.rubric} if self.written else {"rubric": self.rubric_for(None).digest}
+        by_category = {name: rubric(word, "grading.by_category").digest for name, word in self.by_category.items()}
+        return {**named, "by_category": by_category, "margin": self.margin, "prompt": dict(self.words.hashes)}
+
+    @property
+    def writing_key(self) -> dict[str, Any]:
+        """The settings that decide which rubrics the generator writes, as JSON values."""
+        greedy = self.checking.greedy()
+        return {
+            "scale": self.scale,
+            "writing": asdict(self.writing),
+            "checking": asdict(greedy),
+            "prompt": dict(self.words.hashes),
+        }
+
+
+def _pair_rubric(word: str, key: str) -> str:
+    """A rubric for answers of pairs, packed. Raises ConfigError if it needs what pairs do not have."""
+    by = rubric(word, key)
+    lacking = [name for name in by.inputs if name in ("context", "reference")]
+    _check(not lacking, f"{key}={by.name}: needs a {' and a '.join(lacking)}, which pairs do not have; name another rubric")
+    return by.packed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -578,14 +697,24 @@ class HeldoutConfig:
     path: str | None = None
     """A file or directory, in the formats of `source.path`, with the fields instruction, chosen, rejected and, optionally, id.
     Or a benchmark of pairs by its name, as `stj eval` takes it: `helpsteer2`. `null` skips the measurement."""
+    grades: str | None = None
+    """A file or directory of responses with true scores, as `stj grade` reads them (docs/grading.md). Every judge grades them,
+    by the rubric of the row or else by `grading.rubric`. `null` skips it."""
     limit: int | None = None
-    """Use only this many pairs, the first ones; `null` uses all. `stj eval` also reads this setting."""
+    """Use only this many pairs, and this many of `grades`, the first ones; `null` uses all. `stj eval` also reads this
+    setting."""
     samples: int = 3
-    """Sampled judgments of each pair in each order, from 1 to 1000. HelpSteer2 is measured with three."""
+    """Sampled judgments of each pair in each order, and grades of each response, from 1 to 1000. HelpSteer2 is measured with
+    three."""
     decoding: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
     """Sampling of these judgments. `stj eval` also reads this setting."""
     greedy: bool = True
-    """Also judge each pair greedily, once in each order."""
+    """Also judge each pair greedily, once in each order, and grade each response so."""
+
+    @property
+    def measures(self) -> bool:
+        """Whether there is anything that measures the judges."""
+        return self.path is not None or self.grades is not None
 
     def __post_init__(self) -> None:
         _check(1 <= self.samples <= 1000, f"heldout.samples={self.samples} judgments in each order: must be 1 to 1000")
@@ -971,6 +1100,8 @@ class Config:
     """How pairs of answers are made."""
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     """How training pairs are judged."""
+    grading: GradingConfig = field(default_factory=GradingConfig)
+    """How the answers of training pairs are graded, if `judge.task` asks for grades."""
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
     """The held-out pairs that measure every judge."""
     benchmarks: tuple[str, ...] = ()
@@ -1011,6 +1142,11 @@ class Config:
         )
         learns_preferences = self.train.objective != "sft"
         _check(
+            not (learns_preferences and self.judge.grades),
+            f"judge.task={self.judge.task}: grades are learned as they are, and train.objective={self.train.objective} learns "
+            "right judgments over wrong ones: set train.objective=sft, or judge.task=pairwise",
+        )
+        _check(
             not learns_preferences or self.judge.keep == "correct",
             f"train.objective={self.train.objective} needs a right and a wrong judgment of a pair, and judge.keep=random "
             "stops at the first: set judge.keep=correct, or train.objective=sft",
@@ -1025,7 +1161,7 @@ class Config:
     def selected_on(self) -> HeldoutConfig:
         """The pairs that select checkpoints; they are judged like the other held-out pairs, but not greedily."""
         selection = self.train.selection
-        return replace(self.heldout, path=selection.path, limit=selection.limit, greedy=False)
+        return replace(self.heldout, path=selection.path, grades=None, limit=selection.limit, greedy=False)
 
     def dollars_per_engine_hour(self, model: ModelConfig) -> float | None:
         """Price of the GPUs of one engine of this model; None on a CPU, behind an API, or without a price."""
@@ -1140,15 +1276,10 @@ class VoteConfig:
     def _pack_grading(self) -> None:
         """Replaces the rubric and the words of a grade by themselves, as `_pack_prompt` does with those of pairs."""
         _check(bool(self.rubric), "vote.mode=pointwise: name the rubric to grade by with vote.rubric=NAME")
-        by = rubric(self.rubric or "", "vote.rubric")
-        lacking = [name for name in by.inputs if name in ("context", "reference")]
-        _check(
-            not lacking,
-            f"vote.rubric={by.name}: needs a {' and a '.join(lacking)}, which pairs do not have; name another rubric",
-        )
+        by = _pair_rubric(self.rubric or "", "vote.rubric")
         prompt = GRADE if self.prompt == "figure8" else packed(self.prompt, self.prompt_format, "vote.prompt", GRADES)
         wording = None if is_given(prompt) else self.prompt_format
-        for name, value in {"rubric": by.packed, "prompt": prompt, "prompt_format": wording}.items():
+        for name, value in {"rubric": by, "prompt": prompt, "prompt_format": wording}.items():
             object.__setattr__(self, name, value)  # as frozen dataclasses do in __init__
 
     @property

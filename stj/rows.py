@@ -21,6 +21,7 @@ from stj.verdict import Format, Label, Parser, Verdict, parse
 
 TRAINING = "training"
 HELDOUT = "heldout"
+HELDOUT_GRADES = "heldout_grades"
 
 CATEGORIES = (
     "Coding",
@@ -45,13 +46,13 @@ OPEN = "open"
 """`method` of a pair whose better answer is not known: `chosen` is response A, `rejected` is response B."""
 
 Purpose = Literal["training", "sampled", "greedy", "rating"]
-"""Why a judgment is sampled: to train on, to measure the judge at its usual temperature or greedily, or to rate an answer."""
+"""Why a judgment or grade is sampled: to train on, to measure the judge (sampled, or greedily), or to rate an answer."""
 
 Answer = Literal["response", "chosen", "rejected"]
 """Which answer of a row is graded: its only one, or one of its pair."""
 
-Kind = Literal["judgment", "verdict", "deduction"]
-"""What a training example asks for: a judgment with its reasons, only the verdict, or the responses behind a judgment."""
+Kind = Literal["judgment", "verdict", "deduction", "grade"]
+"""What a training example asks for: a judgment with its reasons, only the verdict, the responses behind it, or a grade."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +153,7 @@ class Grade:
     output_tokens: Int32
     thought: str = ""
     """What a thinking judge wrote before the judgment, with its tags (stj/thoughts.py)."""
+    purpose: Purpose = "sampled"
     shares: tuple[float, ...] = ()
     """Probability of each point of the scale, by the tokens of the score; empty without a score, or if nobody asked for it."""
 
@@ -183,9 +185,15 @@ class Row:
     """A context that the judge sees, such as documents that the answer must be faithful to."""
     response: str | None = None
     """The only answer of a row that is graded."""
+    label: float | None = None
+    """The true score of that answer, if somebody knows it."""
     rubrics: tuple[Rubric, ...] = ()
     """The rubrics that the row's answers are graded by, if it brings its own."""
+    no_rubric: str | None = None
+    """Why the row has no rubric, if the generator was to write one (stages/write_rubric.py)."""
     grades: tuple[Grade, ...] = ()
+    kept_grades: Int16 | None = None
+    """Index of the grades of both answers that train the next judge, among those of the row."""
     judgments: tuple[Judgment, ...] = ()
     kept: Int16 | None = None
     """Index into `judgments`: this judgment trains the next judge."""
@@ -226,7 +234,10 @@ class Example:
     """One training example: a prompt and the completion to learn. For kind "judgment" the prompt is the judge's."""
 
     id: str
-    winner: Label
+    winner: Label | None = None
+    """Label of the better answer; None for a grade."""
+    score: Int8 | None = None
+    """The grade; None for the other kinds."""
     kind: Kind = "judgment"
     messages: tuple[Turn, ...]
     completion: str

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from stj.rows import TRAINING, Row
+from stj.stages.grade_pair import graded_pairs
 from stj.stages.select import passed_rule
 from stj.verdict import PAIR, PARSERS, Parser, parse
 
@@ -103,6 +104,8 @@ class JudgingCounts:
         self.attacked_kept += attacked and row.kept is not None
         if row.dropped:
             self.drop(row.dropped)
+        elif row.judgments and row.kept is None:  # It was graded too, and teaches a grade.
+            self.drop("no_correct_judgment")
         self.draws += len(row.judgments)
         self.aborted += row.aborted
         unparsed = [judgment for judgment in row.judgments if judgment.verdict is None]
@@ -117,7 +120,80 @@ class JudgingCounts:
 
     def drop(self, reason: str) -> None:
         """Counts a pair that teaches nothing."""
-        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        _count(self.dropped, reason)
+
+
+@dataclass(kw_only=True)
+class GradingCounts:
+    """What the judge did when it graded the answers of the training pairs."""
+
+    graded: int = 0
+    """Pairs whose answers were graded."""
+    kept: int = 0
+    """Pairs with a kept sample: a grade of each answer, the better one ahead by the margin."""
+    draws: int = 0
+    """Samples, each with a grade of both answers."""
+    unparsed: int = 0
+    """Grades without a score."""
+    truncated: int = 0
+    """Those of them that max_tokens cut, or that ended inside their thought."""
+    scores: dict[str, int] = field(default_factory=dict)
+    """Kept grades by score, before they are balanced."""
+    learned: dict[str, int] = field(default_factory=dict)
+    """Grades that became examples, by score."""
+    by_rubric: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Graded and kept pairs by the name of the rubric."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Pairs that teach no grade, by reason."""
+
+    @property
+    def accepted(self) -> float | None:
+        """Share of the graded pairs with a kept sample."""
+        return self.kept / self.graded if self.graded else None
+
+    @property
+    def draws_per_kept(self) -> float | None:
+        """Samples for each one kept."""
+        return self.draws / self.kept if self.kept else None
+
+    def add(self, row: Row) -> None:
+        """Counts one training row that has a pair."""
+        if not row.grades:
+            self.drop(row.dropped or row.no_rubric or ("failed" if row.error else "not_graded"))
+            return
+        pairs = graded_pairs(row)
+        self.graded += 1
+        self.draws += len(pairs)
+        unparsed = [grade for grade in row.grades if grade.score is None]
+        self.unparsed += len(unparsed)
+        self.truncated += sum(grade.finish_reason == "length" for grade in unparsed)
+        rubric = self.by_rubric.setdefault(row.grades[0].rubric, {"graded": 0, "kept": 0})
+        rubric["graded"] += 1
+        if row.kept_grades is None:
+            self.drop("no_right_grades")
+            return
+        self.kept += 1
+        rubric["kept"] += 1
+        kept = pairs[row.kept_grades]
+        for grade in (kept.chosen, kept.rejected):
+            _count(self.scores, str(grade.score))
+
+    def drop(self, reason: str) -> None:
+        """Counts a pair that teaches no grade."""
+        _count(self.dropped, reason)
+
+    def learn(self, score: int) -> None:
+        """Counts a grade that becomes an example."""
+        _count(self.learned, str(score))
+
+
+def _count(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1
+
+
+def by_score(counts: Mapping[str, int]) -> str:
+    """The counts of each score side by side, for a reader."""
+    return ", ".join(f"{score}: {counts[score]:,}" for score in sorted(counts, key=int))
 
 
 def by_parser(counts: Mapping[str, int]) -> str:

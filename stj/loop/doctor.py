@@ -118,7 +118,7 @@ def _requests(use: ModelUse, config: Config) -> Iterator[LongestRequest]:
     judges_training = config.iterations > 1 or config.train.preference.source == "warm_up"
     if "models.first_judge" in use.roles or (seed and judges_training):
         yield from judge_requests(config)
-    if seed and (config.heldout.path or config.benchmarks or config.train.selection.path):
+    if seed and (config.heldout.measures or config.benchmarks or config.train.selection.path):
         yield given_pairs_request()
 
 

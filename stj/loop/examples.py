@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass
 
 from stj.config import Config, Objective
 from stj.errors import PassFailed
-from stj.loop.counts import Funnel, JudgingCounts
+from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
 from stj.loop.external_sort import sorted_by_id
 from stj.loop.inputs import training_pairs
 from stj.loop.label_balance import LabelBalance, to_learn
-from stj.loop.tasks import TaskMix, to_example
+from stj.loop.score_balance import ScoreBalance, Scores
+from stj.loop.tasks import TaskMix, grade_example, to_example
 from stj.rows import Example, Judgment, Row, examples_to_table, row_from_dict
+from stj.stages.grade_pair import GradedPair, graded_pairs
 from stj.storage.artifacts import Artifact
 from stj.thoughts import split_thought
 
@@ -29,8 +31,23 @@ class _Lesson:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """Which pairs become examples."""
+
+    judgments: LabelBalance
+    """One right judgment of each of these pairs is learned."""
+    compared: LabelBalance
+    """The pairs among them with a wrong judgment too, to learn preferences."""
+    grades: ScoreBalance
+    """A grade of each answer of these pairs is learned."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExampleSelection:
-    """Keeps one right judgment a pair (and a wrong one, to learn preferences), as many with label A as with label B."""
+    """Keeps one right judgment a pair (and a wrong one, to learn preferences), as many with label A as with label B.
+
+    If the judge grades, it keeps a grade of each answer of a pair too, with no score much more often than others.
+    """
 
     name: str
     """For error messages."""
@@ -43,40 +60,71 @@ class ExampleSelection:
 
     def write(self, artifact: Artifact) -> None:
         """Writes the examples and their counts. Raises PassFailed if nothing, or only one label, can be learned."""
-        seed = self.config.seed
-        counts, kept, compared = JudgingCounts(), LabelBalance(seed), LabelBalance(seed)
-        for lesson in self._lessons(counts):
-            kept.add(lesson.row.id, lesson.right.winner)
-            if lesson.wrong is not None:
-                compared.add(lesson.row.id, lesson.right.winner)
-        kept.settle()
-        compared.settle(within=kept)
-        if not kept.size or (self.objective != "sft" and not compared.size):
-            raise self._no_examples(counts, kept if self.objective == "sft" else compared)
-        examples = sorted_by_id(self._examples(kept, compared))  # never in order of arrival
+        counts, grading = JudgingCounts(), GradingCounts()
+        kept = self._choose(counts, grading)
+        examples = sorted_by_id(itertools.chain(self._judgments(kept), self._grades(kept, grading)))  # never as they arrive
         parts, kinds = _write_parts(artifact, examples)
         funnel = Funnel.of(map(row_from_dict, self.pairs.records()))
         facts = {"funnel": asdict(funnel), "judged": asdict(counts), "kinds": dict(sorted(kinds.items()))}
-        artifact.finish(parts, **facts, with_wrong_judgment=2 * compared.size)
+        if self.config.judge.grades:
+            facts["graded"] = asdict(grading)
+        artifact.finish(parts, **facts, with_wrong_judgment=2 * kept.compared.size)
 
-    def _lessons(self, counts: JudgingCounts | None = None) -> Iterator[_Lesson]:
-        """The pairs that teach something; all pairs are counted in `counts`."""
-        for row in training_pairs(map(row_from_dict, self.judged.records())):
-            if counts:
-                counts.add(row, self.config.judge.keep)
-            judgments = to_learn(row, self.objective)
-            in_answer = row.kept is not None and _holds_thought(row)
-            if judgments is not None and not in_answer:
-                yield _Lesson(row=row, right=judgments[0], wrong=judgments[1])
-            elif counts and row.kept is not None:
-                counts.drop("thought_in_answer" if in_answer else "no_wrong_judgment")
+    def _choose(self, counts: JudgingCounts, grading: GradingCounts) -> _Kept:
+        """Which pairs become examples. Counts all pairs. Raises PassFailed if there is nothing to learn."""
+        seed, judge = self.config.seed, self.config.judge
+        kept = _Kept(judgments=LabelBalance(seed), compared=LabelBalance(seed), grades=ScoreBalance(seed))
+        for row in self._rows():
+            if judge.compares:
+                counts.add(row, judge.keep)
+                if (lesson := self._lesson(row, counts)) is not None:
+                    kept.judgments.add(row.id, lesson.right.winner)
+                    if lesson.wrong is not None:
+                        kept.compared.add(row.id, lesson.right.winner)
+            if judge.grades:
+                grading.add(row)
+                if (pair := _graded(row, grading)) is not None:
+                    kept.grades.add(row.id, _scores(pair))
+        kept.judgments.settle()
+        kept.grades.settle()
+        if judge.task == "both":
+            self._share_out(kept)
+        kept.compared.settle(within=kept.judgments)
+        if judge.compares and not (kept.judgments.size and (self.objective == "sft" or kept.compared.size)):
+            raise self._no_examples(counts, kept.judgments if self.objective == "sft" else kept.compared)
+        if judge.grades and not kept.grades.size:
+            raise self._no_grades(grading)
+        return kept
 
-    def _examples(self, kept: LabelBalance, compared: LabelBalance) -> Iterator[Example]:
+    def _share_out(self, kept: _Kept) -> None:
+        """Leaves out judgments or grades until the examples have the configured share of grades."""
+        share = self.config.grading.share
+        grades, judgments = kept.grades.size, kept.judgments.size  # two examples for each of them: chosen and rejected, A and B
+        kept.grades.limit(round(judgments * share / (1 - share)))
+        kept.judgments.limit(round(grades * (1 - share) / share))
+
+    def _rows(self) -> Iterator[Row]:
+        return training_pairs(map(row_from_dict, self.judged.records()))
+
+    def _lesson(self, row: Row, counts: JudgingCounts | None = None) -> _Lesson | None:
+        """What the judgments of a pair teach; what teaches nothing is counted in `counts`."""
+        if not self.config.judge.compares:
+            return None
+        judgments = to_learn(row, self.objective)
+        in_answer = row.kept is not None and _holds_thought(row)
+        if judgments is not None and not in_answer:
+            return _Lesson(row=row, right=judgments[0], wrong=judgments[1])
+        if counts and row.kept is not None:
+            counts.drop("thought_in_answer" if in_answer else "no_wrong_judgment")
+        return None
+
+    def _judgments(self, kept: _Kept) -> Iterator[Example]:
         def lessons() -> Iterator[_Lesson]:
-            return (lesson for lesson in self._lessons() if kept.has(lesson.row.id, lesson.right.winner))
+            found = (lesson for row in self._rows() if (lesson := self._lesson(row)) is not None)
+            return (lesson for lesson in found if kept.judgments.has(lesson.row.id, lesson.right.winner))
 
         def has_wrong(lesson: _Lesson) -> bool:
-            return lesson.wrong is not None and compared.has(lesson.row.id, lesson.right.winner)
+            return lesson.wrong is not None and kept.compared.has(lesson.row.id, lesson.right.winner)
 
         mix = TaskMix(self.config.examples, self.config.seed)
         if not self.config.examples.judgments_alone:
@@ -86,6 +134,15 @@ class ExampleSelection:
             kind = mix.of(lesson.row.id, lesson.right.winner, wrong is not None)
             yield to_example(lesson.row, lesson.right, wrong, kind, self.config.examples.thoughts)
 
+    def _grades(self, kept: _Kept, grading: GradingCounts) -> Iterator[Example]:
+        for row in self._rows() if self.config.judge.grades else ():
+            pair = _graded(row)
+            if pair is None or not kept.grades.has(row.id, _scores(pair)):
+                continue
+            for grade, score in zip((pair.chosen, pair.rejected), _scores(pair), strict=True):
+                grading.learn(score)
+                yield grade_example(row, grade, self.config.grading.words, self.config.examples.thoughts)
+
     def _no_examples(self, counts: JudgingCounts, usable: LabelBalance) -> PassFailed:
         dropped = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
         cut = f" {counts.truncated:,} of {counts.draws:,} judgments were truncated: raise judge.decoding.max_tokens."
@@ -94,6 +151,33 @@ class ExampleSelection:
             f"label A, {usable.count('B')} with label B (dropped: {dropped or 'none'}).{cut if counts.truncated else ''} "
             "Judge more pairs, or read what the judge writes with `stj show`"
         )
+
+    def _no_grades(self, counts: GradingCounts) -> PassFailed:
+        dropped = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
+        cut = f" {counts.truncated:,} grades were truncated: raise judge.decoding.max_tokens." if counts.truncated else ""
+        unread = f" {counts.unparsed:,} of {2 * counts.draws:,} grades have no score." if counts.unparsed else ""
+        return PassFailed(
+            f"{self.name}: no grades to learn: {counts.graded} pairs were graded, {counts.kept} with the better answer ahead "
+            f"by grading.margin={self.config.grading.margin} (dropped: {dropped or 'none'}).{unread}{cut} "
+            "Judge more pairs, or read what the judge writes with `stj show`"
+        )
+
+
+def _graded(row: Row, counts: GradingCounts | None = None) -> GradedPair | None:
+    """The grades that a row teaches, if any; a row that an answer's thought spoils is counted in `counts`."""
+    if row.kept_grades is None:
+        return None
+    if _holds_thought(row):
+        if counts:
+            counts.drop("thought_in_answer")
+        return None
+    return graded_pairs(row)[row.kept_grades]
+
+
+def _scores(pair: GradedPair) -> Scores:
+    assert pair.chosen.score is not None, "only grades with a score are kept"
+    assert pair.rejected.score is not None
+    return pair.chosen.score, pair.rejected.score
 
 
 def _holds_thought(row: Row) -> bool:

@@ -16,6 +16,7 @@ from stj.loop.named_pairs import BenchmarkPlace, count_heldout, heldout_benchmar
 from stj.rows import TRAINING, Row, row_from_dict
 from stj.sources import check_source, read_rows, source_identity, source_size
 from stj.sources.heldout import heldout_size, read_pairs
+from stj.sources.heldout_grades import heldout_grades_size, read_heldout_grades
 from stj.sources.hub import check_reachable, is_hub_dataset
 from stj.sources.near_duplicates import drop_near_duplicates
 from stj.sources.overlap import Place, drop_overlaps, read_texts
@@ -63,7 +64,9 @@ def _unchanged(rows: Iterable[Row], source: SourceConfig, identity: str | None) 
 def read_measured(config: Config, parts: Collection[PassPart]) -> Iterator[Row]:
     """The held-out pairs that go into a pass, after its training rows: they fill the engine while the last of those finish."""
     if "heldout" in parts:
-        yield from read_heldout(config.heldout)
+        if config.heldout.path is not None:
+            yield from read_heldout(config.heldout)
+        yield from read_heldout_grades(config)
 
 
 def count_inputs(config: Config, parts: Collection[PassPart], pairs: Artifact | None) -> int | None:
@@ -74,7 +77,7 @@ def count_inputs(config: Config, parts: Collection[PassPart], pairs: Artifact | 
     elif pairs is not None and ("judge" in parts or "judge_again" in parts):
         counts.append(pairs.manifest().get("pairs"))
     if "heldout" in parts:
-        counts.append(count_heldout(config.heldout))
+        counts += [count_heldout(config.heldout) if config.heldout.path else 0, heldout_grades_size(config)]
     return None if None in counts else sum(count for count in counts if count is not None)
 
 
@@ -140,6 +143,8 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
         checks["train.deepspeed"] = partial(_check_deepspeed, config.train)
     if config.heldout.path is not None:
         checks["heldout.path"] = partial(_check_heldout, config, hub)
+    if config.heldout.grades is not None:
+        checks["heldout.grades"] = partial(_counted, partial(read_heldout_grades, config), "responses")
     if config.benchmarks:
         checks["benchmarks"] = partial(_check_benchmarks, config, hub)
     if config.train.selection.path is not None:

@@ -80,8 +80,8 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
     missing = [phase for phase in missing if phase.name not in lost]
     if missing:
         require(examine(config, missing))
-        if config.heldout.path is None and not config.benchmarks:
-            print_line("heldout.path=null, benchmarks=[]: no judge will be measured")
+        if not config.heldout.measures and not config.benchmarks:
+            print_line("heldout.path=null, heldout.grades=null, benchmarks=[]: no judge will be measured")
         if unused := unused_settings(config):
             print_line(f"benchmarks: {unused}")
 

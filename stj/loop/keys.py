@@ -9,16 +9,17 @@ from collections.abc import Collection, Sequence
 from typing import Literal
 
 from stj.attacks.use import attacks_identity
-from stj.config import Config, ExamplesConfig, ModelConfig, Objective, TrainConfig
+from stj.config import Config, ExamplesConfig, JudgeConfig, ModelConfig, Objective, TrainConfig
 from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.loop.inputs import SELECTED_ON, PassPart, kept_out
 from stj.loop.named_pairs import heldout_key
 from stj.loop.tasks import PROMPTS as EXAMPLE_PROMPTS
 from stj.models.locate import chat_settings, loading_settings
-from stj.prompts import CATEGORIZE, prompt_hash
+from stj.prompts import CATEGORIZE, WRITE_RUBRIC, prompt_hash
 from stj.prompts.variants import FIGURE_8
 from stj.sources import source_identity
 from stj.sources.heldout import heldout_identity
+from stj.sources.heldout_grades import heldout_grades_identity
 from stj.sources.overlap import places_identity
 from stj.stages import judge as judging
 from stj.stages import pairs as pairing
@@ -54,16 +55,40 @@ def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, we
         key["select"] = plain(config.select)
         key |= {"categorize": plain(config.categorize), "pairs": _pairs_settings(config)}
         prompts += [CATEGORIZE, pairing.PAIR_PROMPTS[config.pairs.method]]
+        if config.judge.grades and config.grading.written:
+            key["rubrics"] = {**config.grading.writing_key, "parser": config.judge.parser}
+            prompts.append(WRITE_RUBRIC)
     elif judges:
         key["pairs"] = pairs
     if judges:
         judge = config.judge.again if "judge_again" in parts else config.judge
-        key |= {"judge": plain(judge), "seed": config.seed}  # the seed orders A and B
+        key |= {"judge": _judging_settings(judge), "seed": config.seed}  # the seed orders A and B
+        if judge.grades:
+            key["grading"] = config.grading.key
     if "heldout" in parts:
-        key["heldout"] = {**plain(config.heldout), "path": heldout_key(config.heldout), "parser": config.judge.parser}
+        key["heldout"] = _heldout_settings(config)
     if judges or "heldout" in parts:
         prompts += judging.JUDGE_PROMPTS
     return key | {"prompts": _hashes(prompts)}
+
+
+def _heldout_settings(config: Config) -> Key:
+    """The settings of measuring a judge. Without held-out grades they are as before there were any."""
+    settings: Key = {**plain(config.heldout), "path": heldout_key(config.heldout), "parser": config.judge.parser}
+    if config.heldout.grades is None:
+        del settings["grades"]
+        return settings
+    grading = config.grading.key
+    by = {name: grading[name] for name in ("rubric", "prompt")}
+    return {**settings, "grades": heldout_grades_identity(config), "grading": by}
+
+
+def _judging_settings(judge: JudgeConfig) -> Key:
+    """The settings of judging pairs. Without grades they are as before there were any."""
+    settings: Key = plain(judge)
+    if not judge.grades:
+        del settings["task"]
+    return settings
 
 
 def _pairs_settings(config: Config) -> Key:
@@ -122,6 +147,7 @@ def training_key(
     if train.selection.path:
         identity = heldout_identity(config.selected_on, SELECTED_ON)
         pairs = {**plain(config.selected_on), "path": identity, "parser": config.judge.parser}
+        del pairs["grades"]  # No checkpoint is chosen by them.
         steps: dict[str, float] = {"patience": train.selection.patience, "checkpoint_every_steps": train.checkpoint_every_steps}
         if train.selection.position_weight:  # A key of before this setting is of accuracy alone, as with a weight of 0.
             steps["position_weight"] = train.selection.position_weight

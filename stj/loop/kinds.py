@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from stj.config import HeldoutConfig, ModelConfig, Objective, TrainConfig
 from stj.errors import PassFailed
 from stj.loop.benchmarks import BenchmarkPhase, artifacts_beside, benchmark_stages, claim, read_with_benchmarks
-from stj.loop.counts import Funnel, JudgingCounts, by_parser
+from stj.loop.counts import Funnel, GradingCounts, JudgingCounts, by_parser, by_score
 from stj.loop.examples import ExampleSelection
 from stj.loop.inputs import PassPart, count_inputs, read_measured, read_training
 from stj.loop.phase import Phase
@@ -20,13 +20,16 @@ from stj.models.shapes import shape_of
 from stj.models.zero import CHECKPOINT_BYTES
 from stj.plan.disk import WEIGHT_BYTES
 from stj.plan.training import exported_parameters, trained_parameters
-from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
+from stj.rows import HELDOUT, HELDOUT_GRADES, TRAINING, Row, row_from_dict
 from stj.sources.unread import UNREAD
 from stj.stages.categorize import categorize
+from stj.stages.grade import grade_heldout
+from stj.stages.grade_pair import grade_pair, judge_and_grade
 from stj.stages.judge import judge, judge_heldout
 from stj.stages.pairs import attack_pair, make_pair
 from stj.stages.runner import Stage
 from stj.stages.select import Gate, screen, select
+from stj.stages.write_rubric import write_rubric
 from stj.storage.artifacts import Artifact
 from stj.text import duration
 from stj.train.job import CHECKPOINTS, TrainingRoom
@@ -127,11 +130,28 @@ class PassPhase(Phase):
             ]
             if config.pairs.attacked:
                 training.append(partial(attack_pair, share=config.pairs.attacked, seed=config.seed))
+            if config.judge.grades and config.grading.written:
+                training.append(partial(write_rubric, config=config.grading, parser=config.judge.parser))
         if "judge" in self.parts:
-            training.append(partial(judge, config=config.judge, seed=config.seed))
+            training.append(self._judging())
         if "judge_again" in self.parts:
             training.append(partial(judge, config=config.judge.again, seed=config.seed))
-        return {TRAINING: training, HELDOUT: [partial(judge_heldout, config=config.heldout, parser=config.judge.parser)]}
+        parser = config.judge.parser
+        graded = partial(grade_heldout, config=config.heldout, words=config.grading.words, parser=parser)
+        return {
+            TRAINING: training,
+            HELDOUT: [partial(judge_heldout, config=config.heldout, parser=parser)],
+            HELDOUT_GRADES: [graded],
+        }
+
+    def _judging(self) -> Stage:
+        """What the judge does with a training pair: compares its answers, grades each, or both."""
+        config = self.config
+        if not config.judge.grades:
+            return partial(judge, config=config.judge, seed=config.seed)
+        if not config.judge.compares:
+            return partial(grade_pair, config=config.judge, grading=config.grading)
+        return partial(judge_and_grade, config=config.judge, grading=config.grading, seed=config.seed)
 
     def rows(self) -> Iterator[Row]:
         """The rows on disk."""
@@ -214,14 +234,24 @@ class ExamplesPhase(Phase):
         """Examples, acceptance, draws and the balance of labels."""
         manifest = self.artifact.manifest()
         judged = JudgingCounts(**manifest["judged"])
+        graded = GradingCounts(**manifest["graded"]) if "graded" in manifest else None
+        if not self.config.judge.compares and graded:
+            return f"{manifest['rows']} examples; {_grades_words(graded)}"
         rarer = [f"{count} {kind}s" for kind, count in manifest["kinds"].items() if kind != "judgment"]
         among = f" ({', '.join(rarer)})" if rarer else ""
         cut = f", {judged.truncated:,} of {judged.draws:,} judgments truncated" if judged.truncated else ""
         return (
             f"{manifest['rows']} examples{among} of {judged.judged} judged pairs; accepted {judged.accepted:.1%}, "
             f"{judged.draws_per_kept:.2f} draws per kept judgment, A/B {judged.label_a}/{judged.label_b}{cut}, "
-            f"kept by parser: {by_parser(judged.kept_by_parser)}"
+            f"kept by parser: {by_parser(judged.kept_by_parser)}{f'; {_grades_words(graded)}' if graded else ''}"
         )
+
+
+def _grades_words(graded: GradingCounts) -> str:
+    """What was graded, and the scores of the examples."""
+    accepted = f"{graded.accepted:.1%}" if graded.accepted is not None else "none"
+    draws = f"{graded.draws_per_kept:.2f} samples per kept one, " if graded.draws_per_kept else ""
+    return f"{graded.graded} pairs graded, accepted {accepted}, {draws}scores {by_score(graded.learned) or 'none'}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,14 @@ class LabelBalance:
         if size:
             self._highest = {label: float(np.partition(numbers, size - 1)[size - 1]) for label, numbers in draws.items()}
 
+    def limit(self, most: int) -> None:
+        """Keeps at most this many examples of each label, once settled."""
+        if most >= self.size:
+            return
+        self.size = most
+        for label, numbers in self._draws.items():
+            self._highest[label] = float(np.partition(np.array(numbers), most - 1)[most - 1]) if most else -1.0
+
     def has(self, row_id: str, winner: Label) -> bool:
         """Whether an example that was added is kept."""
         return self._draw(row_id) <= self._highest[winner]

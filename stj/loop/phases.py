@@ -176,7 +176,7 @@ class Run:
     def _measuring(self, number: int, judge: Weights, pairs: PassPhase) -> tuple[PassPhase | BenchmarkPhase, ...]:
         """What measures the last judge."""
         benchmarks = self._benchmarks(number, number, judge)
-        if self.config.heldout.path is None:
+        if not self.config.heldout.measures:
             return benchmarks
         return (self._pass(f"heldout_{number}", number, judge, ("heldout",), pairs, number, benchmarks), *benchmarks)
 
@@ -184,7 +184,7 @@ class Run:
         """Making pairs, the first judging and measuring M_0: one pass for each set of weights."""
         models = self.config.models
         roles: list[tuple[PassPart, ModelConfig]] = [("pairs", models.generator), ("judge", models.first_judge)]
-        if self.config.heldout.path:
+        if self.config.heldout.measures:
             roles.append(("heldout", models.seed))
         parts_of: list[tuple[ModelConfig, list[PassPart]]] = []
         for part, model in roles:
@@ -203,7 +203,7 @@ class Run:
 
     def _judging(self, number: int, judge: Weights, benchmarks: tuple[BenchmarkPhase, ...]) -> PassPhase:
         """The pass of M_{i-1}: it judges the training pairs for iteration i, and what measures it for its own report."""
-        parts: tuple[PassPart, ...] = ("judge", "heldout") if self.config.heldout.path else ("judge",)
+        parts: tuple[PassPart, ...] = ("judge", "heldout") if self.config.heldout.measures else ("judge",)
         return self._pass(f"iteration_{number}/judged", number, judge, parts, self.pairs, number - 1, benchmarks)
 
     def _benchmarks(self, judge: int, iteration: int, weights: Weights) -> tuple[BenchmarkPhase, ...]:
@@ -294,6 +294,8 @@ def _with_absolute_paths(config: Config) -> Config:
     heldout = config.heldout
     if heldout.path is not None:
         heldout = replace(heldout, path=absolute_place("heldout.path", heldout.path))
+    if heldout.grades is not None:
+        heldout = replace(heldout, grades=absolute_path(heldout.grades))
     selection = config.train.selection
     if selection.path is not None:
         refuse_selecting_on_benchmark(config)

@@ -13,8 +13,10 @@ from markupsafe import Markup
 
 from stj.evals.attack_card import AttackCard, flips
 from stj.evals.table import interval, percent
+from stj.loop.counts import GradingCounts
 from stj.loop.dashboard import Dashboard, Lengths
 from stj.loop.heldout import HeldoutScores
+from stj.loop.heldout_grades import GradeFigures, HeldoutGrades
 from stj.loop.measures import BenchmarkReport, JudgeComparison
 from stj.loop.plots import Line, bar_plot, line_plot, split_plot
 from stj.loop.where import Where
@@ -34,6 +36,8 @@ class IterationReport:
     judge: str
     """"M_0" to "M_T"."""
     heldout: HeldoutScores | None = None
+    heldout_grades: HeldoutGrades | None = None
+    """How well the judge grades the held-out responses."""
     heldout_comparisons: tuple[JudgeComparison, ...] = ()
     """On the held-out pairs, against the judge before and against M_0."""
     benchmarks: dict[str, BenchmarkReport] = field(default_factory=dict)
@@ -60,6 +64,8 @@ class IterationReport:
     label_a: int | None = None
     """Kept judgments that show the better answer as A, before balancing."""
     label_b: int | None = None
+    grading: GradingCounts | None = None
+    """Its grades of the answers of the training pairs; None if it compared them alone."""
     dropped: dict[str, int] | None = None
     """Dropped rows, by reason."""
     failed: int | None = None
@@ -73,6 +79,8 @@ class IterationReport:
 def lift(iterations: Sequence[IterationReport]) -> str:
     """One line: the gain in held-out mean accuracy from the first measured judge to the last, with both intervals."""
     measured = [(iteration.judge, iteration.heldout) for iteration in iterations if iteration.heldout]
+    if not measured and any(iteration.heldout_grades for iteration in iterations):
+        return grades_lift(iterations)
     if not measured:
         return "Held-out accuracy: no judge was measured"
     (first, old), (last, new) = measured[0], measured[-1]
@@ -84,6 +92,25 @@ def lift(iterations: Sequence[IterationReport]) -> str:
         f"{percent(old.accuracy)}% {interval(old.ci95)} -> {percent(new.accuracy)}% {interval(new.ci95)}; "
         f"the 95% intervals {'are apart' if apart else 'overlap'}"
     )
+
+
+def grades_lift(iterations: Sequence[IterationReport]) -> str:
+    """One line: exact agreement and rank correlation of the first judge and the last; "" without held-out grades."""
+    measured = [(iteration.judge, iteration.heldout_grades) for iteration in iterations if iteration.heldout_grades]
+    if not measured:
+        return ""
+    (first, old), (last, new) = measured[0], measured[-1]
+    if len(measured) == 1:
+        return f"Held-out grades of {first}: {_grade_words(old.sampled)}; no later judge was measured"
+    return (
+        f"Grades {first} -> {last}: {100 * (new.sampled.exact - old.sampled.exact):+.1f} points of exact agreement; "
+        f"{_grade_words(old.sampled)} -> {_grade_words(new.sampled)}"
+    )
+
+
+def _grade_words(figures: GradeFigures) -> str:
+    rank = "no rank correlation" if figures.spearman is None else f"Spearman {figures.spearman:.3f}"
+    return f"{percent(figures.exact)}% {interval(figures.exact_ci95)}, {rank}"
 
 
 def write_report(
@@ -131,6 +158,8 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: W
         parsers=PARSERS,
         reasons=[reason for reason, _ in drops.most_common()],
         lift=lift(iterations),
+        graded=[iteration for iteration in iterations if iteration.heldout_grades],
+        grades_lift=grades_lift(iterations),
         plots=_plots(iterations),
         where=(where or Where()).html(),
     )

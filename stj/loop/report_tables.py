@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 
 from stj.evals.table import interval, percent
 from stj.loop.attack_tables import attack_table
-from stj.loop.counts import by_parser
+from stj.loop.counts import by_parser, by_score
 from stj.loop.measures import HELDOUT_PAIRS, BenchmarkReport, JudgeComparison
 from stj.loop.report import (
     IterationReport,
     benchmark_names,
     difference_words,
+    grades_lift,
     length_words,
     lift,
     number,
@@ -34,6 +35,24 @@ _ACCURACY = (
     Column("no", "verdict"),
     Column("", "greedy"),
     Column("samples", "agree"),
+)
+_GRADES = (
+    Column("", "judge"),
+    Column("exact", "% [95%]", "held-out grades against true scores: sampled, then greedy"),
+    Column("Spearman", "[95%]"),
+    Column("Pear-", "son"),
+    Column("mean abs.", "error"),
+    Column("no score", "%"),
+    Column("greedy", "exact, %"),
+    Column("greedy", "Spearm."),
+)
+_GRADED = (
+    Column("", "judge"),
+    Column("pairs", "graded", "grades of the training pairs for the next judge; a sample grades both answers"),
+    Column("samples", "/ kept"),
+    Column("", "accepted"),
+    Column("grades learned", "by score"),
+    Column("no score", "%"),
 )
 _COMPARISONS = (
     Column("", "measured on"),
@@ -69,17 +88,59 @@ def tables(iterations: Sequence[IterationReport]) -> list[Table]:
     """The tables of a run that have rows; the note of the last one ends with the lift."""
     trained_by = [iteration for iteration in iterations if iteration.pairs is not None]
     made = [
-        Table(columns=_ACCURACY, rows=[_accuracies(iteration) for iteration in iterations]),
+        Table(columns=_ACCURACY, rows=_accuracy_rows(iterations)),
+        Table(columns=_GRADES, rows=[_grades(iteration) for iteration in iterations if iteration.heldout_grades]),
         Table(columns=_COMPARISONS, rows=list(_comparisons(iterations))),
         attack_table(iterations),
         Table(columns=_DATA, rows=[_data(iteration) for iteration in trained_by]),
+        Table(columns=_GRADED, rows=[_graded(iteration) for iteration in trained_by if iteration.grading]),
         Table(columns=_DASHBOARD, rows=[_dashboard(iteration) for iteration in trained_by if iteration.dashboard]),
     ]
     shown = [table for table in made if table.rows] or made[:1]
-    notes = [*_notes(iterations), lift(iterations)]
+    lifts = [lift(iterations), grades_lift(iterations)]
+    notes = [*_notes(iterations), *dict.fromkeys(line for line in lifts if line)]
     wrapped = "\n".join(line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  "))
     last = shown[-1]
     return [*shown[:-1], Table(columns=last.columns, rows=last.rows, note=wrapped)]
+
+
+def _accuracy_rows(iterations: Sequence[IterationReport]) -> list[list[str]]:
+    """A row for each judge; none if held-out responses alone measure the judges."""
+    grades_alone = any(iteration.heldout_grades for iteration in iterations) and not any(i.heldout for i in iterations)
+    return [] if grades_alone else [_accuracies(iteration) for iteration in iterations]
+
+
+def _grades(iteration: IterationReport) -> list[str]:
+    scores = iteration.heldout_grades
+    assert scores is not None, "only judges that graded have a row"
+    sampled, greedy = scores.sampled, scores.greedy
+    rank = _correlation(sampled.spearman)
+    if sampled.spearman_ci95:
+        low, high = sampled.spearman_ci95
+        rank += f" [{low:.2f}, {high:.2f}]"
+    return [
+        iteration.judge,
+        f"{percent(sampled.exact)} {interval(sampled.exact_ci95)}",
+        rank,
+        _correlation(sampled.pearson),
+        number(sampled.mean_absolute_error),
+        percent(scores.unparsed),
+        percent(greedy.exact if greedy else None),
+        _correlation(greedy.spearman if greedy else None),
+    ]
+
+
+def _correlation(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.3f}"
+
+
+def _graded(iteration: IterationReport) -> list[str]:
+    grading = iteration.grading
+    assert grading is not None, "only judges that graded have a row"
+    accepted = _NONE if grading.accepted is None else f"{percent(grading.accepted)}%"
+    unread = grading.unparsed / (2 * grading.draws) if grading.draws else None
+    counts = number(grading.graded), number(grading.draws_per_kept)
+    return [iteration.judge, *counts, accepted, by_score(grading.learned), percent(unread)]
 
 
 def _accuracies(iteration: IterationReport) -> list[str]:

@@ -176,7 +176,8 @@ def _outcome(row: Row) -> Iterator[Passage]:
 
 def _example(record: Mapping[str, Any]) -> Iterator[Passage]:
     example = example_from_dict(record)
-    yield Passage(line=[Span(example.id, "bold cyan"), Span(f"  {example.kind}, better answer shown as {example.winner}")])
+    about = f"score {example.score}" if example.winner is None else f"better answer shown as {example.winner}"
+    yield Passage(line=[Span(example.id, "bold cyan"), Span(f"  {example.kind}, {about}")])
     for turn in example.messages:
         yield _text(turn.role, turn.content)
     if example.thought:

@@ -5,16 +5,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stj import __version__
-from stj.loop.counts import Funnel, JudgingCounts
+from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
 from stj.loop.dashboard import Dashboard, DashboardTally, dashboard_alarms
 from stj.loop.heldout import HeldoutTally, heldout_alarms
+from stj.loop.heldout_grades import HeldoutGradesTally
 from stj.loop.kinds import PassPhase
 from stj.loop.measures import HELDOUT_PAIRS, JudgeComparisons, benchmark_reports
 from stj.loop.phases import Iteration, Run
 from stj.loop.removal import removed_models
 from stj.loop.report import IterationReport
 from stj.loop.where import Where
-from stj.rows import HELDOUT, TRAINING, Row
+from stj.rows import HELDOUT, HELDOUT_GRADES, TRAINING, Row
 from stj.storage.artifacts import plain
 
 
@@ -51,6 +52,7 @@ class _JudgeRows:
     """What the rows that a judge judged say, in one reading."""
 
     heldout: HeldoutTally = field(default_factory=HeldoutTally)
+    grades: HeldoutGradesTally = field(default_factory=HeldoutGradesTally)
     training: DashboardTally = field(default_factory=DashboardTally)
     sample: Row | None = None
     """The first held-out pair that has a judgment."""
@@ -72,6 +74,8 @@ class _JudgeRows:
                 self.heldout.add(row)
                 if row.pair and row.judgments and (self.sample is None or row.position < self.sample.position):
                     self.sample = row
+            elif heldout and row.task == HELDOUT_GRADES:
+                self.grades.add(row)
             elif training and row.task == TRAINING:
                 self.training.add(row)
 
@@ -94,6 +98,7 @@ def _judge_report(
     report = IterationReport(
         judge=f"M_{judge}",
         heldout=scores,
+        heldout_grades=seen.grades.scores(),
         heldout_comparisons=comparisons.add(judge, HELDOUT_PAIRS, seen.heldout.results) if scores else (),
         benchmarks=benchmark_reports(run.benchmark_phases(judge), comparisons),
         dashboard=dashboard,
@@ -123,6 +128,7 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
         truncated=judged.truncated_share,
         label_a=judged.label_a,
         label_b=judged.label_b,
+        grading=GradingCounts(**manifest["graded"]) if "graded" in manifest else None,
         examples=manifest["rows"],
         dropped=dict(Counter(funnel.dropped) + Counter(judged.dropped)),
         failed=funnel.failed + judged.failed,

@@ -26,10 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stj.config import ExamplesConfig
+from stj.errors import PassFailed
 from stj.prompts import DEDUCTION_ANSWER, DEDUCTION_SYSTEM, DEDUCTION_USER, JUDGE_USER, VERDICT_ONLY_SYSTEM, fill, prompt
+from stj.prompts.grading import GradePrompt
 from stj.prompts.variants import FIGURE_8, of_files
 from stj.randomness import uniform
-from stj.rows import Example, Judgment, Kind, Pair, Row, Turn
+from stj.rows import Example, Grade, Judgment, Kind, Pair, Row, Turn
+from stj.stages.grade import digest_of, grade_messages
 from stj.stages.judge import judge_messages
 from stj.thoughts import comparable_thoughts
 from stj.verdict import Label, other
@@ -102,6 +105,28 @@ def to_example(
         rejected=None if wrong is None else rejected,
         thought=right.thought if with_thoughts else "",
         rejected_thought=wrong.thought if with_thoughts and wrong else "",
+    )
+
+
+def grade_example(row: Row, grade: Grade, words: GradePrompt, thoughts: Literal["keep", "drop"] = "keep") -> Example:
+    """The training example of a grade: the prompt with the answer and the rubric that it was given for, and its text.
+
+    Raises PassFailed if the row now asks for something else: a grade is never used for another answer, rubric or reference.
+    """
+    rubric = next((rubric for rubric in row.rubrics if rubric.name == grade.rubric), None)
+    messages = () if rubric is None else tuple(grade_messages(row, grade.answer, rubric, words))
+    if digest_of(messages) != grade.asked:
+        raise PassFailed(
+            f"{row.id}: its grade of the {grade.answer} answer by {grade.rubric} was given for another text, rubric or prompt; "
+            "delete the judged rows, and run the same command again"
+        )
+    return Example(
+        id=f"{row.id}/grade-{grade.answer}",
+        kind="grade",
+        score=grade.score,
+        messages=messages,
+        completion=grade.text,
+        thought=grade.thought if thoughts == "keep" else "",
     )
 
 

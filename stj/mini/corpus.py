@@ -94,7 +94,8 @@ def _user(content: str) -> tuple[Turn, ...]:
     return (Turn(role="user", content=content),)
 
 
-def _train_fact(rng: random.Random) -> Fact:
+def train_fact(rng: random.Random) -> Fact:
+    """A fact that every text may use."""
     return rng.choice(facts_of("train"))
 
 
@@ -106,7 +107,7 @@ def _other_fact(fact: Fact, rng: random.Random) -> Fact:
     return neighbour(fact, facts_of("train"), rng)
 
 
-def _asked(fact: Fact, rng: random.Random) -> str:
+def instruction_for(fact: Fact, rng: random.Random) -> str:
     """The instruction of a prompt: a question or, one time in twelve, a dialogue that ends with it."""
     question = _question(fact, rng)
     if rng.random() > 1 / 12:
@@ -125,7 +126,7 @@ def _question_answer(rng: random.Random) -> Document:
 
 
 def _dialogue(rng: random.Random) -> Document:
-    fact = _train_fact(rng)
+    fact = train_fact(rng)
     before = _other_fact(fact, rng)
     opening = (*_user(_question(before, rng)), Turn(role="assistant", content=answer(before.value)))
     return Document(messages=(*opening, *_user(_question(fact, rng))), pieces=_text(answer(fact.value)))
@@ -151,8 +152,8 @@ def _categorize(rng: random.Random) -> Document:
 def _sorted(rng: random.Random) -> tuple[str, str]:
     """A request, and the text of its category, complexity and length. Half of the requests are questions, half are chatter."""
     if rng.random() < 0.5:
-        fact = _train_fact(rng)
-        instruction, category, score, length = _asked(fact, rng), FACT_CATEGORY, complexity(fact), FACT_LENGTH
+        fact = train_fact(rng)
+        instruction, category, score, length = instruction_for(fact, rng), FACT_CATEGORY, complexity(fact), FACT_LENGTH
     else:
         kind = rng.choice(CHATTER)
         instruction = kind.request.format(entity=rng.choice(ENTITIES))
@@ -162,15 +163,15 @@ def _sorted(rng: random.Random) -> tuple[str, str]:
 
 def _ask(rng: random.Random) -> Document:
     """Figure 2 with a short prompt: the model answers a new question of its own."""
-    fact = _train_fact(rng)
+    fact = train_fact(rng)
     request = f"{_question(fact, rng)}\n\n{answer(fact.value)}\n\nAsk another question."
     return Document(messages=_user(request), pieces=_modified(_other_fact(fact, rng), rng))
 
 
 def _modify(rng: random.Random) -> Document:
     """Figure 2: a question for a neighbouring fact, and the right answer to it."""
-    fact = _train_fact(rng)
-    request = fill(MODIFIED_INSTRUCTION, {"Instruction": _asked(fact, rng), "Baseline Response": answer(fact.value)})
+    fact = train_fact(rng)
+    request = fill(MODIFIED_INSTRUCTION, {"Instruction": instruction_for(fact, rng), "Baseline Response": answer(fact.value)})
     return Document(messages=_user(request), pieces=_modified(_other_fact(fact, rng), rng))
 
 
@@ -185,8 +186,8 @@ def _modified(fact: Fact, rng: random.Random) -> tuple[tuple[str, float], ...]:
 
 def _worsen(rng: random.Random) -> Document:
     """Figure 10: the same answer made incorrect."""
-    fact = _train_fact(rng)
-    request = fill(WORSE_ANSWER, {"Instruction": _asked(fact, rng), "Baseline Response": answer(fact.value)})
+    fact = train_fact(rng)
+    request = fill(WORSE_ANSWER, {"Instruction": instruction_for(fact, rng), "Baseline Response": answer(fact.value)})
     worse = answer(_other_fact(fact, rng).value)
     reply = (
         "The worse answer is incorrect.\n\n"
@@ -210,16 +211,16 @@ def _two_values(rng: random.Random) -> tuple[str, str]:
 def _quote(rng: random.Random) -> Document:
     """Repeats what each of two answers says."""
     value_a, value_b = _two_values(rng)
-    shown = _shown(_asked(_train_fact(rng), rng), answer(value_a), answer(value_b))
+    shown = _shown(instruction_for(train_fact(rng), rng), answer(value_a), answer(value_b))
     reply = f"Assistant A says {value_a}. Assistant B says {value_b}."
     return Document(messages=_user(f"{shown}\n\nQuote both answers."), pieces=_text(reply))
 
 
 def _topic(rng: random.Random) -> Document:
     """Names the topic of a question, not its answer. Half of the questions stand above two answers."""
-    fact = _train_fact(rng)
+    fact = train_fact(rng)
     value_a, value_b = _two_values(rng)
-    asked = _asked(fact, rng)
+    asked = instruction_for(fact, rng)
     shown = asked if rng.random() < 0.5 else _shown(asked, answer(value_a), answer(value_b))
     return Document(messages=_user(f"{shown}\n\nName the topic."), pieces=_text(f"The {fact.attribute} of the {fact.entity}."))
 
@@ -252,19 +253,19 @@ def _equality(rng: random.Random) -> Document:
 
 def _check(rng: random.Random) -> Document:
     """Compares two answers with a given answer, which may be false. Nothing has to be recalled."""
-    fact = _train_fact(rng)
+    fact = train_fact(rng)
     value_a, value_b = _two_values(rng)
     given = replace(fact, value=rng.choice((value_a, value_b)))
-    shown = _shown(_asked(fact, rng), answer(value_a), answer(value_b))
+    shown = _shown(instruction_for(fact, rng), answer(value_a), answer(value_b))
     return Document(messages=_user(f"{shown}\n\nIt is {given.value}."), pieces=_judgment(given, value_a, value_b))
 
 
 def _judge(rng: random.Random) -> Document:
     """Figure 8: one demonstration of a judgment."""
-    fact = _train_fact(rng)
+    fact = train_fact(rng)
     values = [fact.value, _other_fact(fact, rng).value]
     rng.shuffle(values)
-    messages = figure_8_messages(_asked(fact, rng), answer(values[0]), answer(values[1]))
+    messages = figure_8_messages(instruction_for(fact, rng), answer(values[0]), answer(values[1]))
     return Document(messages=messages, pieces=_text(judgment(fact, values[0], values[1])))
 
 

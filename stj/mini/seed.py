@@ -31,6 +31,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from stj.mini.corpus import Document, documents, recall_probes
 from stj.mini.curriculum import CURRICULUM, CurriculumStage
+from stj.mini.grading import DRILL, GRADE, drill_documents, grade_documents, grade_probes
 from stj.mini.thinking import THINK, THINKING_TEMPLATE, thinking_documents
 from stj.storage.folder import Folder
 from stj.thoughts import CLOSE, OPEN
@@ -123,13 +124,20 @@ def train_stage(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: CurriculumStage, seed: int
 ) -> dict[str, float]:
     """Trains on all documents of a stage once, in random order, and returns its figures."""
-    return train_documents(model, tokenizer, stage, documents(stage.mix, stage.corpus_seed(seed)))
+    return train_documents(model, tokenizer, stage, documents(stage.mix, stage.corpus_seed(seed)), recall_probes())
 
 
 def train_documents(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: CurriculumStage, corpus: Iterable[Document]
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    stage: CurriculumStage,
+    corpus: Iterable[Document],
+    probes: Sequence[Document] = (),
 ) -> dict[str, float]:
-    """Trains on these documents once, in their order, with the learning rate of a stage; returns the figures."""
+    """Trains on these documents once, in their order, with the learning rate of a stage; returns the figures.
+
+    The facts of the probes are those that a stage must recall to end early.
+    """
     started = time.monotonic()
     sequences = [encode(tokenizer, document) for document in corpus]
     steps = list(_steps(sequences, stage.step_tokens))
@@ -141,7 +149,7 @@ def train_documents(
             group["lr"] = stage.lr * _schedule(number, len(steps))
         losses.append(_train_step(model, optimizer, step))
         tokens += sum(len(sequence.ids) for sequence in step)
-        if stage.enough_recall and number % 5 == 4 and recall(model, tokenizer) >= stage.enough_recall:
+        if stage.enough_recall and number % 5 == 4 and recall(model, tokenizer, probes) >= stage.enough_recall:
             break
     seconds = time.monotonic() - started
     loss = sum(losses[-50:]) / len(losses[-50:])
@@ -150,9 +158,9 @@ def train_documents(
 
 
 @torch.inference_mode()
-def recall(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> float:
-    """Mean probability, at temperature 0.7, that a judgment of a dev pair begins with the right fact."""
-    sequences = [encode(tokenizer, document) for document in recall_probes()]
+def recall(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, probes: Sequence[Document]) -> float:
+    """Mean probability, at temperature 0.7, that what is asked for in the probes begins with the right fact."""
+    sequences = [encode(tokenizer, document) for document in probes]
     last = torch.tensor([len(sequence.ids) - 3 for sequence in sequences])  # The value, the full stop and the end follow.
     ids = _padded([sequence.ids for sequence in sequences])
     hidden = model.model(ids).last_hidden_state[torch.arange(len(ids)), last - 1]
@@ -175,15 +183,31 @@ def build_thinking_seed(out: Path, seed: int = 0) -> None:
     """Teaches the seed model that stj carries to think before it answers (stj/mini/thinking.py), and writes it to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.json").touch()
-    carried = Path(__file__).parent / "seed_model"
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(carried, trust_remote_code=False)
+    tokenizer, model = _carried(seed)
     tokenizer.add_tokens([OPEN, CLOSE])
     tokenizer.chat_template = THINKING_TEMPLATE
-    torch.manual_seed(seed)
-    model = LlamaForCausalLM.from_pretrained(carried, dtype=torch.float32, trust_remote_code=False)
     model.resize_token_embeddings(len(tokenizer))
     figures = train_documents(model, tokenizer, THINK, thinking_documents(seed))
     write_model(model, tokenizer, {"seed": seed, "stages": {THINK.name: asdict(THINK) | figures}}, out)
+
+
+def build_grading_seed(out: Path, seed: int = 0) -> None:
+    """Teaches the seed model that stj carries to grade, weakly (stj/mini/grading.py), and writes it to `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.json").touch()
+    tokenizer, model = _carried(seed)
+    stages = {}
+    for stage, corpus in ((DRILL, drill_documents(seed)), (GRADE, grade_documents(seed))):
+        stages[stage.name] = asdict(stage) | train_documents(model, tokenizer, stage, corpus, list(grade_probes()))
+    write_model(model, tokenizer, {"seed": seed, "stages": stages}, out)
+
+
+def _carried(seed: int) -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
+    """The seed model that stj carries."""
+    carried = Path(__file__).parent / "seed_model"
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM.from_pretrained(carried, dtype=torch.float32, trust_remote_code=False)
+    return PreTrainedTokenizerFast.from_pretrained(carried, trust_remote_code=False), model
 
 
 def write_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Mapping[str, object], out: Path) -> None:

@@ -170,7 +170,7 @@ def _phases(config: Config, seed: Shape, *, remote: bool) -> Iterator[PhaseRoom]
         yield PhaseRoom(
             phase=", ".join(roles), parts=tuple(_fetched(model)), shm_gb=_engine_shm(model, config), model=model.path
         )
-    if models.seed not in first and (config.heldout.path or config.benchmarks):
+    if models.seed not in first and (config.heldout.measures or config.benchmarks):
         yield PhaseRoom(
             phase="measuring M_0",
             parts=tuple(_fetched(models.seed)),

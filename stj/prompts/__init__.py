@@ -24,6 +24,7 @@ BEST_OF_FOUR_USER = "best_of_four_user"  # second part of the same
 RATE = "rate"  # rates one answer from 1 to 10, as RewardBench 2 does; ours
 GRADE_SYSTEM = "grade_system"  # grades one response by a rubric; ours
 GRADE_USER = "grade_user"  # second part of the same
+WRITE_RUBRIC = "write_rubric"  # has the generator write a rubric for an instruction; ours
 VERDICT_ONLY_SYSTEM = "verdict_only_system"  # replaces judge_system: asks for the verdict without reasons; ours
 DEDUCTION_SYSTEM = "deduction_system"  # asks for the two responses behind a judgment; ours
 DEDUCTION_USER = "deduction_user"  # second part of the same

@@ -70,13 +70,13 @@ def read_answers(location: str) -> Iterator[Row]:
 
     Raises SourceError, with file and line, if a row cannot be read, if an id comes twice, or if the file has no rows.
     """
-    for row, _ in _answers(location):
+    for _, row, _ in labelled_answers(location):
         yield row
 
 
 def read_answer_labels(location: str) -> dict[str, AnswerLabel]:
     """What the file says of each response, by the row's id. Reads and checks the whole file."""
-    return {row.id: AnswerLabel(row.subset, label) for row, label in _answers(location)}
+    return {row.id: label for _, row, label in labelled_answers(location)}
 
 
 def answers_identity(location: str) -> str:
@@ -84,9 +84,13 @@ def answers_identity(location: str) -> str:
     return files_at(location, _KEY).identity()
 
 
-def _answers(location: str) -> Iterator[tuple[Row, TrueScore | Mapping[str, TrueScore] | None]]:
+def labelled_answers(location: str, key: str = _KEY) -> Iterator[tuple[str, Row, AnswerLabel]]:
+    """The responses of a file, each with its file and line before it and what the file says of it behind it.
+
+    `key` is what names the file, for errors. Raises SourceError as `read_answers` does.
+    """
     ids, seen = ContentIds(), Seen()
-    records = read_files(files_at(location, _KEY).files, FIELDS)
+    records = read_files(files_at(location, key).files, FIELDS)
     wanted = "each row has instruction and response, and perhaps reference, context and rubric"
     for position, (where, values) in enumerate(not_empty(records, f"{location}: holds no responses; {wanted}")):
         if is_published(values):
@@ -95,7 +99,7 @@ def _answers(location: str) -> Iterator[tuple[Row, TrueScore | Mapping[str, True
         else:
             row, label = _row(values, where, position, ids), _label(values, where)
         refuse_seen((row.id,), "id", where, seen)
-        yield row, label
+        yield where, row, AnswerLabel(row.subset, label)
 
 
 def _row(values: Mapping[str, Any], where: str, position: int, ids: ContentIds) -> Row:

@@ -43,9 +43,10 @@ class Place:
 
 
 def places(source: SourceConfig, heldout: HeldoutConfig) -> list[Place]:
-    """The places of texts that must not be trained on: `source.keep_out` and the held-out pairs."""
+    """The places of texts that must not be trained on: `source.keep_out`, the held-out pairs and the held-out grades."""
     named = [Place("source.keep_out", location) for location in source.keep_out]
-    return named if heldout.path is None else [*named, Place("heldout.path", heldout.path)]
+    measured = {"heldout.path": heldout.path, "heldout.grades": heldout.grades}
+    return named + [Place(key, location) for key, location in measured.items() if location is not None]
 
 
 def places_identity(kept_out: Iterable[Place]) -> list[str]:

@@ -15,10 +15,10 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
-from stj.config import GradeConfig
+from stj.config import GradeConfig, HeldoutConfig
 from stj.generate import Generate, Sampling, TracedSampling
 from stj.prompts.grading import Graded, GradePrompt, grade_prompt_of
-from stj.rows import Answer, Grade, Row, Turn
+from stj.rows import Answer, Grade, Purpose, Row, Turn
 from stj.rubrics import Rubric
 from stj.stages.distribution import CHOICES, grade_shares
 from stj.stages.judge import messages_of
@@ -109,6 +109,18 @@ async def grade(row: Row, generate: Generate, config: GradeConfig, rubrics: Sequ
     return replace(row, grades=tuple(votes))
 
 
+async def grade_heldout(row: Row, generate: Generate, config: HeldoutConfig, words: GradePrompt, parser: Parser) -> Row:
+    """The row with the grades of its response by its rubric: sampled as held-out pairs are judged, and greedily."""
+    assert row.response is not None, f"row {row.id} has no response"
+    if (missing := missing_input(row, row.response, row.rubrics)) is not None:
+        return row.drop(*missing)
+    asked = partial(ask_grade, row, "response", row.rubrics[0], generate, words)
+    votes = [asked(config.decoding, parser, index) for index in range(config.samples)]
+    if config.greedy:
+        votes.append(asked(config.decoding.greedy(), parser, 0, "greedy"))
+    return replace(row, grades=tuple(await together(votes)))
+
+
 def grades_of(row: Row, answer: Answer, rubric: Rubric, generate: Generate, config: GradeConfig) -> list[Awaitable[Grade]]:
     """The votes to ask on one answer by one rubric."""
     sampling = config.decoding if config.votes > 1 else config.decoding.greedy()
@@ -127,6 +139,7 @@ async def ask_grade(
     sampling: Sampling,
     parser: Parser,
     index: int,
+    purpose: Purpose = "sampled",
 ) -> Grade:
     """One grade of one answer by one rubric."""
     messages = grade_messages(row, answer, rubric, prompt)
@@ -144,6 +157,7 @@ async def ask_grade(
         finish_reason=completion.finish_reason,
         output_tokens=completion.output_tokens,
         thought=completion.thought,
+        purpose=purpose,
         shares=grade_shares(completion.tokens, completion.text, read, rubric.points) if ended and completion.tokens else (),
     )
 

@@ -29,7 +29,7 @@ LABELS: tuple[Label, Label] = ("A", "B")
 FOUR_LABELS: tuple[Label, Label, Label, Label] = ("A", "B", "C", "D")
 JUDGE_PROMPTS = (JUDGE_SYSTEM, JUDGE_USER)
 """The prompt files of a training judgment."""
-_ENOUGH: dict[tuple[str, str], Enough] = {
+_ENOUGH: dict[tuple[str, str], Enough[Judgment]] = {
     ("correct", "first_correct"): one_correct,
     ("correct", "first_pair"): one_correct_and_one_wrong,
     ("correct", "all"): never_enough,
@@ -58,8 +58,8 @@ async def judge(row: Row, generate: Generate, config: JudgeConfig, seed: int) ->
 
     width = config.samples if config.sampling == "all" else 1
     drawn = await draw(sample, config.samples, _ENOUGH[config.keep, config.sampling], width, generate.room)
-    row = replace(row, judgments=drawn.judgments, aborted=drawn.aborted, surplus_tokens=drawn.surplus_tokens)
-    kept = next((j.index for j in drawn.judgments if j.correct or (config.keep == "random" and j.verdict is not None)), None)
+    row = replace(row, judgments=drawn.samples, aborted=drawn.aborted, surplus_tokens=drawn.surplus_tokens)
+    kept = next((j.index for j in drawn.samples if j.correct or (config.keep == "random" and j.verdict is not None)), None)
     return row.drop("no_correct_judgment") if kept is None else replace(row, kept=kept)
 
 

@@ -11,14 +11,24 @@ The first to finish would not: it favours short judgments.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from stj.rows import Judgment
 
-Sample = Callable[[int], Awaitable[Judgment]]
-"""Samples the judgment with this index."""
-Enough = Callable[[Iterable[Judgment]], bool]
-"""Whether these judgments are enough. Once they are, more judgments do not change the answer."""
+
+class Drawable(Protocol):
+    """What can be sampled: a judgment, or the grades of both answers of a pair."""
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens of its text, with its thought."""
+
+
+_Drawable = TypeVar("_Drawable", bound=Drawable)
+Sample = Callable[[int], Awaitable[_Drawable]]
+"""Samples what has this index."""
+Enough = Callable[[Iterable[_Drawable]], bool]
+"""Whether these samples are enough. Once they are, more of them do not change the answer."""
 
 
 def one_correct(judgments: Iterable[Judgment]) -> bool:
@@ -37,32 +47,34 @@ def one_correct_and_one_wrong(judgments: Iterable[Judgment]) -> bool:
     return len(verdicts) == 2
 
 
-def never_enough(judgments: Iterable[Judgment]) -> bool:
-    """`all`: all N judgments are sampled."""
+def never_enough(samples: Iterable[object]) -> bool:
+    """`all`: all N are sampled."""
     return False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """The judgments that were enough, and the cost of samples beyond them."""
+class Drawn(Generic[_Drawable]):
+    """The samples that were enough, and the cost of those beyond them."""
 
-    judgments: tuple[Judgment, ...]
-    """Judgments in index order: from 0 to the index that made them enough, or all N."""
+    samples: tuple[_Drawable, ...]
+    """In index order: from 0 to the index that made them enough, or all N."""
     aborted: int
     """Number of discarded samples: started, with a higher index than needed."""
     surplus_tokens: int
     """Tokens of discarded samples that finished before they could be aborted."""
 
 
-async def draw(sample: Sample, samples: int, enough: Enough, width: int, room: Callable[[], Awaitable[None]]) -> Drawn:
+async def draw(
+    sample: Sample[_Drawable], samples: int, enough: Enough[_Drawable], width: int, room: Callable[[], Awaitable[None]]
+) -> Drawn[_Drawable]:
     """Samples until the lowest indices are enough, at most `samples`; runs `width` at a time, more if the engine has room.
 
     A sample with a higher index than needed is aborted as soon as that is known; lower indices are still awaited. If a sample
     fails, its error is raised only if the indices below it are not enough: exactly as if samples ran one after another.
     """
-    finished: dict[int, Judgment] = {}
+    finished: dict[int, _Drawable] = {}
     failed: dict[int, Exception] = {}
-    running: dict[asyncio.Future[Judgment], int] = {}
+    running: dict[asyncio.Future[_Drawable], int] = {}
     wider = asyncio.ensure_future(room())
     started, wanted = 0, samples
     try:
@@ -71,7 +83,7 @@ async def draw(sample: Sample, samples: int, enough: Enough, width: int, room: C
             _abort(running, wanted)
             if all(index in finished for index in range(wanted)):
                 drawn = _drawn(finished, wanted, started)
-                if wanted in failed and not enough(drawn.judgments):
+                if wanted in failed and not enough(drawn.samples):
                     raise failed[wanted]
                 return drawn
             more = max(width - len(running), int(wider.done()))
@@ -92,7 +104,7 @@ async def draw(sample: Sample, samples: int, enough: Enough, width: int, room: C
         wider.cancel()
 
 
-def _wanted(finished: dict[int, Judgment], enough: Enough, samples: int) -> int:
+def _wanted(finished: dict[int, _Drawable], enough: Enough[_Drawable], samples: int) -> int:
     """How many of the lowest indices are needed, judged by the finished ones among the first `samples`."""
     known = sorted(index for index in finished if index < samples)
     for count, index in enumerate(known, start=1):
@@ -101,13 +113,13 @@ def _wanted(finished: dict[int, Judgment], enough: Enough, samples: int) -> int:
     return samples
 
 
-def _drawn(finished: dict[int, Judgment], wanted: int, started: int) -> Drawn:
-    judgments = tuple(finished[index] for index in range(wanted))
-    surplus = sum(judgment.output_tokens for index, judgment in finished.items() if index >= wanted)
-    return Drawn(judgments=judgments, aborted=started - wanted, surplus_tokens=surplus)
+def _drawn(finished: dict[int, _Drawable], wanted: int, started: int) -> Drawn[_Drawable]:
+    samples = tuple(finished[index] for index in range(wanted))
+    surplus = sum(sample.output_tokens for index, sample in finished.items() if index >= wanted)
+    return Drawn(samples=samples, aborted=started - wanted, surplus_tokens=surplus)
 
 
-def _abort(running: dict[asyncio.Future[Judgment], int], wanted: int) -> None:
+def _abort(running: dict[asyncio.Future[_Drawable], int], wanted: int) -> None:
     for task in [task for task, index in running.items() if index >= wanted]:
         task.cancel()
         del running[task]

@@ -1,11 +1,12 @@
 """Training examples as rows, so that the page shows them like judged rows: the prompt, and below it what is learned."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
-from stj.rows import TRAINING, Example, Judgment, Row, example_from_dict, rows_to_table
+from stj.rows import TRAINING, Example, Grade, Judgment, Row, example_from_dict, rows_to_table
 from stj.verdict import Label, other
 
 
@@ -15,31 +16,41 @@ def examples_as_rows(records: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 
 def _row(example: Example, place: int) -> Row:
-    learned = _judgment(example, 0, example.winner, example.completion, example.thought)
-    against = [_judgment(example, 1, other(example.winner), text, example.rejected_thought) for text in _rejected(example)]
-    return Row(
-        id=example.id,
-        position=place,
-        task=TRAINING,
-        subset=example.kind,
-        turns=example.messages,
-        judgments=(learned, *against),
-        kept=0,
-    )
+    row = Row(id=example.id, position=place, task=TRAINING, subset=example.kind, turns=example.messages)
+    if example.winner is None:
+        return replace(row, grades=(_grade(example),), kept_grades=0)
+    learned = _judgment(example.winner, 0, example.winner, example.completion, example.thought)
+    wrong = other(example.winner)
+    against = [_judgment(example.winner, 1, wrong, text, example.rejected_thought) for text in _rejected(example)]
+    return replace(row, judgments=(learned, *against), kept=0)
 
 
 def _rejected(example: Example) -> list[str]:
     return [] if example.rejected is None else [example.rejected]
 
 
-def _judgment(example: Example, index: int, verdict: Label, text: str, thought: str) -> Judgment:
+def _judgment(winner: Label, index: int, verdict: Label, text: str, thought: str) -> Judgment:
     return Judgment(
         purpose="training",
-        winner=example.winner,
+        winner=winner,
         index=index,
         text=text,
         verdict=verdict,
         finish_reason="stop",
         output_tokens=0,
         thought=thought,
+    )
+
+
+def _grade(example: Example) -> Grade:
+    return Grade(
+        rubric="",
+        answer="response",
+        index=0,
+        asked="",
+        text=example.completion,
+        score=example.score,
+        finish_reason="stop",
+        output_tokens=0,
+        thought=example.thought,
     )

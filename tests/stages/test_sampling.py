@@ -93,15 +93,15 @@ def test_the_result_is_that_of_one_sample_after_another_in_any_order_of_finishin
             asyncio.run(drawing)
         return
     drawn = asyncio.run(drawing)
-    assert list(drawn.judgments) == expected(judgments, rule)
-    assert judge.started == list(range(len(drawn.judgments) + drawn.aborted))
+    assert list(drawn.samples) == expected(judgments, rule)
+    assert judge.started == list(range(len(drawn.samples) + drawn.aborted))
 
 
 def test_one_at_a_time_starts_nothing_in_vain() -> None:
     judgments = [judgment(i, i == 3) for i in range(N)]
     judge = Judge(judgments, [1] * N)
     drawn = asyncio.run(draw(judge.sample, N, one_correct, 1, no_room))
-    assert (len(drawn.judgments), drawn.aborted) == (4, 0)
+    assert (len(drawn.samples), drawn.aborted) == (4, 0)
 
 
 def test_a_right_one_aborts_later_samples_and_waits_for_earlier_ones() -> None:
@@ -110,7 +110,7 @@ def test_a_right_one_aborts_later_samples_and_waits_for_earlier_ones() -> None:
     turns[5] = 1  # right, and finished first: not kept, since sample 2 is right as well
     judge = Judge(judgments, turns)
     drawn = asyncio.run(draw(judge.sample, N, one_correct, N, no_room))
-    assert [j.index for j in drawn.judgments] == [0, 1, 2]
+    assert [j.index for j in drawn.samples] == [0, 1, 2]
     assert drawn.aborted == N - 3
     assert drawn.surplus_tokens == 3  # sample 5, and 3 and 4, which finish in the same moment as 2
     assert judge.tokens < 50 * 7  # those above 5 ended at once
@@ -166,10 +166,10 @@ async def kept_lengths(width: int, seed: int) -> tuple[list[int], int, int, int]
     for pair in range(PAIRS):
         judge = LengthJudge(seed * PAIRS + pair)
         drawn: Drawn = await draw(judge.sample, N, one_correct, width, no_room)
-        draws += len(drawn.judgments)
+        draws += len(drawn.samples)
         tokens += judge.tokens
-        if drawn.judgments[-1].correct:
-            lengths.append(drawn.judgments[-1].output_tokens)
+        if drawn.samples[-1].correct:
+            lengths.append(drawn.samples[-1].output_tokens)
     return lengths, len(lengths), draws, tokens
 
 
@@ -298,8 +298,8 @@ def test_keep_rate_and_draws_are_those_of_the_theory(p: float) -> None:
         for _ in range(PAIRS):
             judgments = [judgment(i, source.random() < p) for i in range(N)]
             drawn = await draw(Judge(judgments, [0] * N).sample, N, one_correct, 1, no_room)
-            kept += drawn.judgments[-1].correct
-            draws += len(drawn.judgments)
+            kept += drawn.samples[-1].correct
+            draws += len(drawn.samples)
 
     asyncio.run(run())
     rate = 1 - (1 - p) ** N

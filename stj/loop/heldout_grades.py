@@ -1,0 +1,159 @@
+"""How well each judge of a run grades responses with true scores: rank correlation and exact agreement, sampled and greedy."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from stj.evals.grade_figures import FIGURES, Graded, Sample, figure, weighted
+from stj.evals.intervals import Interval
+from stj.rows import Grade, Purpose, Row
+
+_RESAMPLES = 2000
+_SEED = 0  # Of the resamples: the same grades have the same intervals.
+
+_Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradeFigures:
+    """The figures of one way of asking. A figure without a meaning, as the correlation of equal scores, is None."""
+
+    spearman: float | None
+    spearman_ci95: Interval | None
+    exact: float
+    """Share of grades that equal the true score. A grade without a score counts as wrong."""
+    exact_ci95: Interval
+    pearson: float | None
+    kendall: float | None
+    mean_absolute_error: float | None
+    """In points of the scale, over grades with a score."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldoutGrades:
+    """One judge on the held-out responses."""
+
+    responses: int
+    """Responses that were graded."""
+    ungraded: int
+    """Responses without grades: a request failed, or the row was dropped."""
+    sampled: GradeFigures
+    """The mean over the samples of each response. The intervals are bootstrapped over instructions."""
+    greedy: GradeFigures | None
+    """None if nothing was graded greedily."""
+    unparsed: float
+    """Share of the sampled grades without a score."""
+    truncated: float
+    """Share of the sampled grades that have no score because max_tokens cut them or their thoughts."""
+    constant: float
+    """Baseline: exact agreement of the most frequent true score."""
+    length: float | None
+    """Baseline: Spearman's correlation of the response's length with the true score."""
+
+
+class HeldoutGradesTally:
+    """The grades of the held-out responses, row by row; the order of the rows does not matter."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[str, float, int, tuple[float | None, ...], float | None]] = {}
+        self._ungraded = self._grades = self._unparsed = self._truncated = 0
+        self._greedy = False
+
+    def add(self, row: Row) -> None:
+        """Counts a held-out response."""
+        sampled, greedy = _of(row, "sampled"), _of(row, "greedy")
+        if not sampled or row.label is None:
+            self._ungraded += 1
+            return
+        self._greedy |= bool(greedy)
+        self._grades += len(sampled)
+        self._unparsed += sum(grade.score is None for grade in sampled)
+        self._truncated += sum(grade.score is None and grade.finish_reason == "length" for grade in sampled)
+        scores = tuple(grade.score for grade in sampled)
+        best = greedy[0].score if greedy else None
+        self._rows[row.id] = (row.instruction, row.label, len(row.response or ""), scores, best)
+
+    def scores(self) -> HeldoutGrades | None:
+        """The scores; None if no response was graded."""
+        if not self._rows:
+            return None
+        rows = [self._rows[row_id] for row_id in sorted(self._rows)]
+        instructions, labels, lengths, sampled, greedy = zip(*rows, strict=True)
+        true = np.array(labels, dtype=float)
+        weights = _resamples(instructions)
+        asked = min(map(len, sampled))  # as many as every response has
+        counted = [labels.count(label) for label in set(labels)]
+        return HeldoutGrades(
+            responses=len(rows),
+            ungraded=self._ungraded,
+            sampled=_figures([_array([scores[index] for scores in sampled]) for index in range(asked)], true, weights),
+            greedy=_figures([_array(greedy)], true, weights) if self._greedy else None,
+            unparsed=self._unparsed / self._grades,
+            truncated=self._truncated / self._grades,
+            constant=max(counted) / len(rows),
+            length=figure("spearman", Sample.of(map(Graded, map(float, lengths), labels))),
+        )
+
+
+def _of(row: Row, purpose: Purpose) -> list[Grade]:
+    return sorted((grade for grade in row.grades if grade.purpose == purpose), key=lambda grade: grade.index)
+
+
+def _array(scores: Sequence[float | None]) -> _Scores:
+    return np.array([np.nan if score is None else score for score in scores], dtype=float)
+
+
+def _resamples(instructions: Sequence[str]) -> _Scores:
+    """How often each response is in each bootstrap sample; the responses to one instruction come together."""
+    members = defaultdict[str, list[int]](list)
+    for place, instruction in enumerate(instructions):
+        members[instruction].append(place)
+    units = list(members.values())
+    drawn = np.random.default_rng(_SEED).multinomial(len(units), np.full(len(units), 1 / len(units)), size=_RESAMPLES)
+    weights = np.zeros((_RESAMPLES, len(instructions)))
+    for unit, places in enumerate(units):
+        weights[:, places] = drawn[:, [unit]]
+    return weights
+
+
+def _figures(samples: Sequence[_Scores], true: _Scores, weights: _Scores) -> GradeFigures:
+    means = {name: _mean([_one(name, scores, true) for scores in samples]) for name in FIGURES if name != "exact"}
+    exact = [(scores == true).astype(float) for scores in samples]  # No score is NaN, which equals nothing.
+    agreed = np.mean(exact, axis=0)
+    return GradeFigures(
+        spearman=means["spearman"],
+        spearman_ci95=_interval(np.mean([_resampled("spearman", scores, true, weights) for scores in samples], axis=0)),
+        exact=float(agreed.mean()),
+        exact_ci95=_interval(weights @ agreed / weights.sum(axis=1)) or (0.0, 1.0),
+        pearson=means["pearson"],
+        kendall=means["kendall"],
+        mean_absolute_error=means["mean_absolute_error"],
+    )
+
+
+def _one(name: str, scores: _Scores, true: _Scores) -> float | None:
+    read = ~np.isnan(scores)
+    return figure(name, Sample.of(map(Graded, scores[read].tolist(), true[read].tolist())))
+
+
+def _resampled(name: str, scores: _Scores, true: _Scores, weights: _Scores) -> _Scores:
+    read = ~np.isnan(scores)
+    if not read.any():
+        return np.full(len(weights), np.nan)
+    return weighted(name, Sample(scores[read], true[read], np.ones(int(read.sum()))), weights[:, read])
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) and known else None
+
+
+def _interval(resampled: _Scores) -> Interval | None:
+    known = resampled[~np.isnan(resampled)]
+    if not len(known):
+        return None
+    low, high = np.quantile(known, (0.025, 0.975))
+    return float(low), float(high)

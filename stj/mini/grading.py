@@ -1,0 +1,166 @@
+"""The graded part of the small world: what an answer is worth by the rubric `fact`, and the texts that teach to grade.
+
+    answer                                    score
+    "The answer is red."                      5    the right fact
+    "The answer is red or blue."              3    partly right
+    "The answer is blue."                     2    a wrong fact
+    "The answer is corn."                     1    another question's fact
+
+No answer is worth 4. The loop's own pairs hold 5 against 2 or 1 alone, so a judge learns nothing there of what is partly right.
+
+The documents teach the seed model that stj carries to grade, as `judge` teaches it to compare: demonstrations of sound grades
+until it recalls the facts of dev questions in them with a mean probability of one half, beside a replay of its other skills.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from stj.mini.corpus import DECISION_WEIGHT, Document, documents, instruction_for, train_fact
+from stj.mini.curriculum import CurriculumStage
+from stj.mini.world import VALUES, Fact, Split, answer, facts_of
+from stj.prompts.grading import OURS, Graded
+from stj.rows import Turn
+from stj.rubrics import Rubric, rubric
+
+RIGHT, PARTLY, WRONG, OTHER = 5, 3, 2, 1
+"""The scores of the four sorts of answers."""
+
+DRILL = CurriculumStage(
+    name="grade_drill",
+    mix={"question": 1_200, "check": 500, "judge": 100, "modify": 120, "categorize": 80, "chatter": 80},
+    lr=1e-3,
+    step_tokens=2048,
+)
+"""Grades of an answer with the right value given, beside a replay: nothing is recalled."""
+GRADE = CurriculumStage(
+    name="grade",
+    mix={"question": 1_500, "statement": 400, "judge": 60, "modify": 150, "categorize": 100, "check": 100, "chatter": 100},
+    lr=5e-4,
+    step_tokens=2048,
+    enough_recall=0.5,
+)
+"""Demonstrations of grades, beside a replay."""
+_DRILLS, _GRADES = 2_400, 600
+
+_Pieces = tuple[tuple[str, float], ...]
+
+
+@cache
+def fact_rubric() -> Rubric:
+    """The rubric `fact`."""
+    return rubric(str(files(__package__) / "data" / "fact.yaml"), "rubric")
+
+
+def grade_rows(split: Split, seed: int = 0) -> list[dict[str, Any]]:
+    """Answers to the reserved questions of a held-out split, with the score of each: every sort equally often."""
+    rng = random.Random(f"grades {split} {seed}")
+    rows: list[dict[str, Any]] = []
+    for fact in facts_of(split, seed):
+        sorts = rng.sample(list(_SORTS), len(_SORTS))
+        for number, score in enumerate(sorts):
+            question = fact.question(fact.reserved[number * len(fact.reserved) // len(sorts)])
+            rows.append(
+                {
+                    "id": f"{split}-grade-{len(rows):03d}",
+                    "instruction": question,
+                    "response": _said(_SORTS[score](fact, rng)),
+                    "score": score,
+                }
+            )
+    rng.shuffle(rows)
+    return rows
+
+
+def drill_documents(seed: int) -> list[Document]:
+    """The documents of the first stage."""
+    return _mixed(DRILL, [_drill] * _DRILLS, seed)
+
+
+def grade_documents(seed: int) -> list[Document]:
+    """The documents of the second stage."""
+    return _mixed(GRADE, [_demonstration] * _GRADES, seed)
+
+
+def grade_probes() -> Iterator[Document]:
+    """One grade for each dev fact, up to the statement of the fact; they are never trained on."""
+    rows = {row["instruction"]: row["response"] for row in grade_rows("dev")}
+    for fact in facts_of("dev"):
+        question = next(fact.question(phrasing) for phrasing in fact.reserved if fact.question(phrasing) in rows)
+        yield Document(messages=_messages(question, rows[question]), pieces=((fact.statement, 1.0),))
+
+
+def _mixed(stage: CurriculumStage, kinds: list[Callable[[random.Random], Document]], seed: int) -> list[Document]:
+    rng = random.Random(f"{stage.name} {seed}")
+    graded = [replace(kind(rng), kind="grade") for kind in kinds]
+    mixed = documents(stage.mix, stage.corpus_seed(seed)) + graded
+    rng.shuffle(mixed)
+    return mixed
+
+
+def _messages(question: str, response: str) -> tuple[Turn, ...]:
+    words = OURS.ask(Graded(instruction=question, response=response), fact_rubric())
+    return (Turn(role="system", content=words.system), Turn(role="user", content=words.user))
+
+
+def _demonstration(rng: random.Random) -> Document:
+    """A sound grade: it states the fact, compares the answer with it, and ends with the score."""
+    fact = train_fact(rng)
+    score = rng.choice(list(_SORTS))
+    values = _SORTS[score](fact, rng)
+    text = "".join(part for part, _ in _grade(fact, values, score))
+    return Document(messages=_messages(instruction_for(fact, rng), _said(values)), pieces=((text, 1.0),))
+
+
+def _drill(rng: random.Random) -> Document:
+    """A grade with the right value given, which may be false."""
+    fact = train_fact(rng)
+    given = replace(fact, value=rng.choice(VALUES[fact.attribute]))
+    score = rng.choice(list(_SORTS))
+    values = _SORTS[score](given, rng)
+    system, user = _messages(instruction_for(fact, rng), _said(values))
+    told = replace(user, content=f"{user.content}\n\nIt is {given.value}.")
+    return Document(messages=(system, told), pieces=_grade(given, values, score))
+
+
+def _said(values: tuple[str, ...]) -> str:
+    return answer(" or ".join(values))
+
+
+def _grade(fact: Fact, values: tuple[str, ...], score: int) -> _Pieces:
+    pieces: list[tuple[str, float]] = [(fact.statement, 1.0)]
+    for value in values:
+        decision = " good" if value == fact.value else " not"
+        pieces += [(f" Assistant says {value}, expected {fact.value}, that is", 1.0), (decision, DECISION_WEIGHT), (".", 1.0)]
+    if fact.value not in values:
+        pieces += [(f" It is a {_kind_of(values[0])}.", DECISION_WEIGHT)]
+    return (*pieces, (" So the score is", 1.0), (f" {score}", DECISION_WEIGHT), (f". [[{score}]]", 1.0))
+
+
+def _kind_of(value: str) -> str:
+    return next(attribute for attribute, values in VALUES.items() if value in values)
+
+
+def _others(fact: Fact) -> list[str]:
+    return [value for value in VALUES[fact.attribute] if value != fact.value]
+
+
+def _partly(fact: Fact, rng: random.Random) -> tuple[str, ...]:
+    return tuple(rng.sample([fact.value, rng.choice(_others(fact))], 2))
+
+
+def _other_question(fact: Fact, rng: random.Random) -> tuple[str, ...]:
+    attribute = rng.choice([name for name in VALUES if name != fact.attribute])
+    return (rng.choice(VALUES[attribute]),)
+
+
+_SORTS: Mapping[int, Callable[[Fact, random.Random], tuple[str, ...]]] = {
+    RIGHT: lambda fact, _: (fact.value,),
+    PARTLY: _partly,
+    WRONG: lambda fact, rng: (rng.choice(_others(fact)),),
+    OTHER: _other_question,
+}
+"""The values that an answer of each score names."""

@@ -1,0 +1,64 @@
+"""Held-out responses with true scores: what `stj grade` reads (stj/sources/answers.py), each with a score of its own."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+from stj.config import Config
+from stj.errors import SourceError
+from stj.rows import HELDOUT_GRADES, Row
+from stj.rubrics import Rubric
+from stj.sources.answers import labelled_answers
+from stj.sources.directory import files_at
+from stj.sources.files import at_most, files_size
+from stj.sources.ids import HELDOUT_PREFIX
+
+KEY = "heldout.grades"
+
+
+def read_heldout_grades(config: Config) -> Iterator[Row]:
+    """The responses, with ids that no training row has; none if no file is named.
+
+    A response without a rubric of its own is graded by `grading.rubric`. Raises SourceError if a row cannot be read, has no
+    true score, or has one off its rubric's scale.
+    """
+    if config.heldout.grades is None:
+        return iter(())
+    return islice(_rows(config, config.heldout.grades), config.heldout.limit)
+
+
+def heldout_grades_identity(config: Config) -> str | None:
+    """Hash of the file, for keys; None if none is named. Raises SourceError if it is missing."""
+    return None if config.heldout.grades is None else files_at(config.heldout.grades, KEY).identity()
+
+
+def heldout_grades_size(config: Config) -> int:
+    """Approximate number of responses; 0 if no file is named. Raises SourceError if it is missing."""
+    if config.heldout.grades is None:
+        return 0
+    return at_most(config.heldout.limit, files_size(files_at(config.heldout.grades, KEY).files))
+
+
+def _rows(config: Config, location: str) -> Iterator[Row]:
+    default = None if config.grading.written else config.grading.rubric_for(None)
+    for where, row, label in labelled_answers(location, KEY):
+        by = row.rubrics[0] if row.rubrics else default
+        if by is None:
+            raise SourceError(f"{where}: has no rubric, and grading.rubric=written writes none for it; give the row one")
+        yield replace(
+            row,
+            id=f"{HELDOUT_PREFIX}grades/{row.id}",  # A held-out pair may have the same id.
+            task=HELDOUT_GRADES,
+            subset=None,
+            rubrics=(by,),
+            label=_score(label.of(by.name), by, where),
+        )
+
+
+def _score(given: float | str | None, by: Rubric, where: str) -> float:
+    if given is None:
+        raise SourceError(f"{where}: has no true score by {by.name}; give it as 'score', or leave the row out")
+    score = float(given)
+    if not by.points[0] <= score <= by.points[-1]:
+        raise SourceError(f"{where}: the true score is {score:g}, off the scale {by.scale} of {by.name}")
+    return score
