@@ -84,7 +84,7 @@ def token_ids(model: str, prompts: Sequence[Any]) -> list[list[int]]:
     from transformers import AutoTokenizer
 
     from stj.models.chat import encode_chat
-    from stj.storage.folder import package_path
+    from stj.package_files import package_path
 
     tokenizer = AutoTokenizer.from_pretrained(package_path(model))
     return [encode_chat(tokenizer, messages) for messages in prompts]

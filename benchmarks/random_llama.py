@@ -8,7 +8,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stj.models.shapes import Shape
-from stj.storage.folder import Folder, package_path
+from stj.package_files import package_path
+from stj.storage.folder import Folder
 from stj.train.shard import write_shard
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")

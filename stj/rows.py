@@ -153,9 +153,9 @@ class Grade:
     output_tokens: Int32
     thought: str = ""
     """What a thinking judge wrote before the judgment, with its tags (stj/thoughts.py)."""
-    purpose: Purpose = "sampled"
     shares: tuple[float, ...] = ()
     """Probability of each point of the scale, by the tokens of the score; empty without a score, or if nobody asked for it."""
+    purpose: Purpose = "sampled"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,6 +47,7 @@ GRADE = pa.struct(
         ("output_tokens", pa.int32()),
         ("thought", pa.string()),
         ("shares", pa.list_(pa.float64())),
+        ("purpose", pa.string()),
     ]
 )
 ROW_ON_DISK = pa.schema(
@@ -77,8 +78,11 @@ ROW_ON_DISK = pa.schema(
         ("reference", pa.string()),
         ("context", pa.string()),
         ("response", pa.string()),
+        ("label", pa.float64()),
         ("rubrics", pa.list_(RUBRIC)),
+        ("no_rubric", pa.string()),
         ("grades", pa.list_(GRADE)),
+        ("kept_grades", pa.int16()),
         (
             "judgments",
             pa.list_(
@@ -112,6 +116,7 @@ EXAMPLE_ON_DISK = pa.schema(
     [
         ("id", pa.string()),
         ("winner", pa.string()),
+        ("score", pa.int8()),
         ("kind", pa.string()),
         ("messages", TURNS),
         ("completion", pa.string()),

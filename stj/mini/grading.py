@@ -16,12 +16,12 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from stj.mini.corpus import DECISION_WEIGHT, Document, documents, instruction_for, train_fact
 from stj.mini.curriculum import CurriculumStage
-from stj.mini.world import VALUES, Fact, Split, answer, facts_of
+from stj.mini.world import VALUES, Fact, Split, answer, facts_of, write_jsonl
 from stj.prompts.grading import OURS, Graded
 from stj.rows import Turn
 from stj.rubrics import Rubric, rubric
@@ -52,7 +52,7 @@ _Pieces = tuple[tuple[str, float], ...]
 @cache
 def fact_rubric() -> Rubric:
     """The rubric `fact`."""
-    return rubric(str(files(__package__) / "data" / "fact.yaml"), "rubric")
+    return rubric("package://mini/data/fact.yaml", "rubric")
 
 
 def grade_rows(split: Split, seed: int = 0) -> list[dict[str, Any]]:
@@ -73,6 +73,12 @@ def grade_rows(split: Split, seed: int = 0) -> list[dict[str, Any]]:
             )
     rng.shuffle(rows)
     return rows
+
+
+def write_grades(directory: Path, seed: int = 0) -> None:
+    """Writes heldout_grades.jsonl (the test split) and dev_grades.jsonl."""
+    write_jsonl(directory / "heldout_grades.jsonl", grade_rows("test", seed))
+    write_jsonl(directory / "dev_grades.jsonl", grade_rows("dev", seed))
 
 
 def drill_documents(seed: int) -> list[Document]:

@@ -231,13 +231,14 @@ def instruction_rows(seed: int = 0) -> list[dict[str, Any]]:
 def write_data(directory: Path, seed: int = 0) -> None:
     """Writes instructions.jsonl, heldout.jsonl (the test split), attacked.jsonl (a part of it) and dev.jsonl."""
     directory.mkdir(parents=True, exist_ok=True)
-    _write_jsonl(directory / "instructions.jsonl", instruction_rows(seed))
-    _write_jsonl(directory / "heldout.jsonl", heldout_rows("test", seed))
-    _write_jsonl(directory / "attacked.jsonl", heldout_rows("test", seed)[::ATTACKED_STEP])
-    _write_jsonl(directory / "dev.jsonl", heldout_rows("dev", seed))
+    write_jsonl(directory / "instructions.jsonl", instruction_rows(seed))
+    write_jsonl(directory / "heldout.jsonl", heldout_rows("test", seed))
+    write_jsonl(directory / "attacked.jsonl", heldout_rows("test", seed)[::ATTACKED_STEP])
+    write_jsonl(directory / "dev.jsonl", heldout_rows("dev", seed))
 
 
-def _write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes rows as lines of JSON."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 

@@ -26,7 +26,8 @@ from stj.models.locate import adapter_of, whole_model
 from stj.models.shapes import STANDARD_TYPES, check_shapes
 from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.models.weights import Tensor, read_index, read_tensors, read_weights, refuse_pointer, several, weight_files
-from stj.storage.folder import Folder, package_path
+from stj.package_files import package_path
+from stj.storage.folder import Folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase

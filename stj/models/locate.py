@@ -15,8 +15,9 @@ from stj.errors import ModelError
 from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, read_adapter
 from stj.models.hub import WEIGHTS, from_hub, is_hub_id
 from stj.models.removed import removal_note
+from stj.package_files import PACKAGE_SCHEME, package_path
 from stj.storage.artifacts import MANIFEST
-from stj.storage.folder import PACKAGE_SCHEME, Folder, absolute_path, package_path
+from stj.storage.folder import Folder, absolute_path
 from stj.storage.known_digests import content_identity
 
 _WHOLE = ("model.safetensors", "model.safetensors.index.json")  # Beside these, adapter_config.json is only a note.

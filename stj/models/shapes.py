@@ -12,7 +12,7 @@ from typing import Any
 from stj.config import ModelConfig
 from stj.errors import ModelError
 from stj.models.adapter import ADAPTER_CONFIG, read_adapter
-from stj.storage.folder import package_path
+from stj.package_files import package_path
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 

@@ -27,6 +27,7 @@ from types import MappingProxyType
 from typing import Any
 
 from stj.errors import ConfigError
+from stj.package_files import package_path
 from stj.setting_text import settings_in_file
 
 SCALES: Mapping[str, tuple[int, ...]] = {
@@ -113,7 +114,7 @@ def rubric(word: str, key: str) -> Rubric:
     if word in library():
         return _of_library(word)
     where = f"{key}={word if word.isprintable() and len(word) <= _LONGEST_PLACE else _shown(word)}"
-    path = Path(word)
+    path = Path(package_path(word))
     try:
         path = path.expanduser()
         if path.is_dir():

@@ -23,8 +23,8 @@ from functools import cache
 from pathlib import Path
 
 from stj.errors import SourceError
+from stj.package_files import package_path
 from stj.sources.files import KIND_NAMES, kind_of, near_names
-from stj.storage.folder import package_path
 from stj.storage.known_digests import content_identity
 from stj.text import visible_line
 

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -24,10 +23,10 @@ import pyarrow as pa
 from pyarrow import fs
 
 from stj.errors import ConfigError, StjError, StorageFailed
+from stj.package_files import PACKAGE_SCHEME
 from stj.storage.digest import DigestingFile, FileDigest
 from stj.storage.location import check_location, is_uri
 
-PACKAGE_SCHEME = "package://"
 _PART_BYTES = 1 << 26  # Upload parts of 64 MiB: S3 allows 10,000 parts a file, so files of up to 640 GB.
 _PARTS_AT_ONCE = 8  # Wait for the network after this many parts: at most 512 MiB are in memory.
 _LASTING = {
@@ -345,13 +344,6 @@ def is_store(location: str) -> bool:
 def existing(path: Path) -> Path:
     """The path, or the nearest above it that exists."""
     return next(above for above in (path, *path.parents) if above.exists() or above.is_symlink())
-
-
-def package_path(location: str) -> str:
-    """The path inside the installed package for a location `package://x/y`; any other location unchanged."""
-    if not location.startswith(PACKAGE_SCHEME):
-        return location
-    return str(package_files("stj").joinpath(location.removeprefix(PACKAGE_SCHEME)))
 
 
 def _encoded(uri: str) -> str:

@@ -33,9 +33,10 @@ from stj.models.fetch import held_model, make_room_at
 from stj.models.hub import WEIGHTS, is_hub_id
 from stj.models.locate import loaded_files, model_identity, with_absolute_path
 from stj.models.parents import Parent, check_parents, check_tensors, read_parent
+from stj.package_files import package_path
 from stj.storage.artifacts import Artifact
 from stj.storage.digest import FileDigest
-from stj.storage.folder import Folder, existing, explain_write_failure, is_store, package_path
+from stj.storage.folder import Folder, existing, explain_write_failure, is_store
 from stj.text import gigabytes
 from stj.train.merge_methods import check_method, mix_from_base
 from stj.train.shard import DTYPES

@@ -26,8 +26,8 @@ from stj.engine.host import SetByImports
 from stj.engine.hosted import HostedEngine, _new_log
 from stj.errors import ConfigError, ModelError, PromptTooLong
 from stj.generate import Completion, Sampling, SeededSampling, Usage
+from stj.package_files import package_path
 from stj.rows import Turn
-from stj.storage.folder import package_path
 from stj.storage.private import private_folder
 from tests.conftest import engines, running, soon
 

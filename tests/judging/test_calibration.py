@@ -312,7 +312,7 @@ def test_the_answered_pairs_are_counted() -> None:
 def test_the_facts_of_a_model_do_not_depend_on_where_it_lies(tmp_path: Path) -> None:
     import shutil
 
-    from stj.storage.folder import package_path
+    from stj.package_files import package_path
 
     shutil.copytree(package_path(SEED_MODEL), tmp_path / "copy")
     assert model_facts(ModelConfig(path=SEED_MODEL)) == model_facts(ModelConfig(path=str(tmp_path / "copy")))
