@@ -599,7 +599,7 @@ class GradingConfig:
     """The rubric: its name in the library (docs/rubrics.md), or a file of YAML or JSON. `written` has the generator write one
     for each instruction. One that does not grade the better answer higher is dropped."""
     by_category: dict[str, str] = field(default_factory=dict, hash=False)
-    """Rubrics for some categories of instructions in place of `rubric`, as in `{Coding: code}`."""
+    """Rubrics for some categories of instructions in place of `rubric`, as in `{Coding: code_quality}`."""
     scale: str = "1-5"
     """Only with `rubric=written`: the scale, `binary`, `1-3`, `1-5` or `1-10`."""
     writing: Sampling = field(default_factory=lambda: Sampling(max_tokens=1024))

@@ -1,0 +1,57 @@
+"""Graded pairs are balanced over scores, whatever their order."""
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from statistics import median_high
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stj.loop.score_balance import ScoreBalance, Scores
+
+PAIRS = st.lists(st.tuples(st.integers(2, 5), st.integers(1, 4)).filter(lambda scores: scores[0] > scores[1]), max_size=120)
+
+
+def balanced(pairs: Iterable[tuple[str, Scores]], seed: int, most: int | None = None) -> tuple[set[str], int]:
+    pairs = list(pairs)
+    balance = ScoreBalance(seed)
+    for row_id, scores in pairs:
+        balance.add(row_id, scores)
+    balance.settle()
+    if most is not None:
+        balance.limit(most)
+    return {row_id for row_id, scores in pairs if balance.has(row_id, scores)}, balance.size
+
+
+@given(PAIRS, st.integers(0, 5), st.randoms(use_true_random=False))
+def test_no_score_has_more_examples_than_the_middle_one(scores: list[Scores], seed: int, rng: random.Random) -> None:
+    pairs = [(f"row-{i}", of) for i, of in enumerate(scores)]
+    kept, size = balanced(pairs, seed)
+    assert size == len(kept)
+    before = Counter(score for _, of in pairs for score in of)
+    after = Counter(score for row_id, of in pairs if row_id in kept for score in of)
+    most = median_high(before.values()) if before else 0
+    assert all(count <= most for count in after.values())
+    left_out = [of for row_id, of in pairs if row_id not in kept]
+    assert all(any(after[score] == most for score in of) for of in left_out), "a pair was left out although both had room"
+    rng.shuffle(pairs)
+    assert balanced(pairs, seed) == (kept, size)
+
+
+@given(PAIRS, st.integers(0, 5), st.integers(0, 60))
+def test_a_limit_keeps_the_lowest_draws_of_those(scores: list[Scores], seed: int, most: int) -> None:
+    pairs = [(f"row-{i}", of) for i, of in enumerate(scores)]
+    kept, _ = balanced(pairs, seed)
+    limited, size = balanced(pairs, seed, most)
+    assert limited <= kept
+    assert len(limited) == size == min(most, len(kept))
+
+
+def test_one_number_is_not_learned() -> None:
+    often, rare = [(5, 1)] * 80 + [(5, 2)] * 10, [(4, 3)] * 20 + [(3, 2)] * 10
+    pairs = [(f"row-{i}", of) for i, of in enumerate([*often, *rare])]
+    kept, _ = balanced(pairs, 0)
+    counts = Counter(score for row_id, of in pairs if row_id in kept for score in of)
+    assert max(counts.values()) == 30
+    assert counts[5] == counts[1] + counts[2] - 10

@@ -1,0 +1,83 @@
+"""Rubrics that a model writes: read whole or not at all, and kept only if they grade the better answer higher."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stj.config import GradingConfig
+from stj.generate import Completion, Generate, Sampling
+from stj.rows import Pair, Row, Turn
+from stj.rubrics import SCALES
+from stj.stages.runner import run_stages
+from stj.stages.write_rubric import parse_rubric, write_rubric
+from tests.conftest import make_row
+
+WHOLE = "Criterion: Is the sum right?\nScore 1: No sum.\nScore 2: A wrong sum.\nScore 3: The right sum."
+WORDS = st.text(st.characters(blacklist_categories=("C", "Z"), blacklist_characters="*_`#>${}-"), min_size=1, max_size=20)
+
+
+def written(text: str, better: str, worse: str, finish_reason: str = "stop") -> Row:
+    """The row after a generator that writes this rubric, and these grades by it."""
+
+    async def ask(messages: Sequence[Turn], sampling: Sampling) -> Completion:
+        shown = messages[-1].content
+        if "Write a rubric" in shown:
+            return Completion(text=text, finish_reason=finish_reason, prompt_tokens=1, output_tokens=1)
+        return Completion(text=better if "\nfour\n" in shown else worse, finish_reason="stop", prompt_tokens=1, output_tokens=1)
+
+    async def stage(row: Row, generate: Generate) -> Row:
+        return await write_rubric(row, generate, GradingConfig(rubric="written", scale="1-3"), "distinct")
+
+    return asyncio.run(run_stages(make_row(pair=Pair(method="given", chosen="four", rejected="five")), [stage], ask))
+
+
+def test_a_rubric_that_grades_the_better_answer_higher_is_kept() -> None:
+    row = written(WHOLE, "[[3]]", "[[2]]")
+    [rubric] = row.rubrics
+    assert (rubric.criterion, rubric.scale, rubric.descriptions[2]) == ("Is the sum right?", "1-3", "The right sum.")
+    assert (row.no_rubric, row.dropped) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "better", "worse", "finish_reason", "reason"),
+    [
+        (WHOLE, "[[2]]", "[[2]]", "stop", "rubric_not_higher"),
+        (WHOLE, "[[1]]", "[[3]]", "stop", "rubric_not_higher"),
+        (WHOLE, "no idea", "[[1]]", "stop", "rubric_not_higher"),
+        (WHOLE, "[[3]]", "[[2]]", "length", "rubric_truncated"),
+        ("A good answer is right.", "[[3]]", "[[2]]", "stop", "rubric_unparsed"),
+    ],
+)
+def test_another_rubric_is_dropped_and_the_pair_stays(
+    text: str, better: str, worse: str, finish_reason: str, reason: str
+) -> None:
+    row = written(text, better, worse, finish_reason)
+    assert (row.rubrics, row.no_rubric, row.dropped) == ((), reason, None)
+    assert row.pair
+
+
+@given(scale=st.sampled_from(sorted(SCALES)), data=st.data(), markup=st.sampled_from(["", "**", "- ", "> ", "# "]))
+def test_a_whole_rubric_is_read_as_it_was_written(scale: str, data: st.DataObject, markup: str) -> None:
+    points = SCALES[scale]
+    criterion, *texts = data.draw(st.lists(WORDS, min_size=len(points) + 1, max_size=len(points) + 1))
+    lines = [f"Score {point}: {text}" for point, text in zip(points, texts, strict=True)]
+    rubric = parse_rubric("\n".join(f"{markup}{line}" for line in [f"Criterion: {criterion}", *lines]), scale)
+    assert rubric is not None
+    assert (rubric.criterion, rubric.descriptions) == (criterion, tuple(texts))
+
+
+@given(
+    st.text(max_size=300) | st.lists(st.sampled_from([*WHOLE.splitlines(), "Score 4: More.", ""]), max_size=8).map("\n".join)
+)
+def test_any_text_is_a_whole_rubric_or_none(text: str) -> None:
+    rubric = parse_rubric(text, "1-3")
+    lines = [line for line in text.splitlines() if line.strip()]
+    wanted = sorted(WHOLE.splitlines())
+    if sorted(lines) != wanted:
+        assert rubric is None or sum("score" in line.casefold() for line in lines) == 3
+    else:
+        scores = [line for line in lines if line.startswith("Score")]
+        assert (rubric is not None) == (scores in (sorted(scores), sorted(scores)[::-1]))
