@@ -733,16 +733,34 @@ class ExamplesConfig:
     deductions: float = 0
     """Share of pairs that teach to deduce the two responses from the judgment, from 0 to 1. Both shares are at most 1
     together."""
+    labelled: tuple[str, ...] = ()
+    """Files or directories of labelled judgments to train on too: graded responses, as Feedback Collection and Flow-Judge's
+    data have them, or pairs with feedback, as Preference Collection has them (docs/grading.md)."""
+    labelled_share: float | None = None
+    """Share of the examples that are `labelled`, above 0, up to 1. With 1 they are all: nothing is generated or judged.
+    `null` takes every example of both kinds."""
     thoughts: Literal["keep", "drop"] = "keep"
     """What a judge learns from a thinking judge. `keep` is the judgment with the thought before it, `drop` the judgment alone.
     Thoughts count in `train.max_seq_len`. A judge that does not think has nothing to keep or drop."""
 
     def __post_init__(self) -> None:
         _share("examples.", self, "verdicts", "deductions")
+        _check("" not in self.labelled, "examples.labelled holds an empty name; name files, or leave it out")
+        share = self.labelled_share
+        _check(share is None or 0 < share <= 1, f"examples.labelled_share={share}: must be above 0, and at most 1")
+        _check(
+            share is None or bool(self.labelled),
+            f"examples.labelled_share={share}: no labelled judgments; name their files in examples.labelled",
+        )
         _check(
             self.verdicts + self.deductions <= 1,
             f"examples.verdicts={self.verdicts}, examples.deductions={self.deductions}: must be at most 1 together",
         )
+
+    @property
+    def labelled_alone(self) -> bool:
+        """Whether every example is labelled, so that no pair is made or judged."""
+        return self.labelled_share == 1
 
     @property
     def judgments_alone(self) -> bool:
@@ -1141,6 +1159,15 @@ class Config:
             "set train.objective=sft_then_dpo",
         )
         learns_preferences = self.train.objective != "sft"
+        _check(
+            not (learns_preferences and self.examples.labelled),
+            "examples.labelled: labelled judgments have no wrong one beside them, which "
+            f"train.objective={self.train.objective} needs: set train.objective=sft, or leave them out",
+        )
+        _check(
+            not self.examples.labelled_alone or self.iterations == 1,
+            f"iterations={self.iterations}: examples.labelled_share=1 trains on the same examples in each; set iterations=1",
+        )
         _check(
             not (learns_preferences and self.judge.grades),
             f"judge.task={self.judge.task}: grades are learned as they are, and train.objective={self.train.objective} learns "

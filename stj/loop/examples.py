@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from stj.config import Config, Objective
@@ -11,6 +11,7 @@ from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
 from stj.loop.external_sort import sorted_by_id
 from stj.loop.inputs import training_pairs
 from stj.loop.label_balance import LabelBalance, to_learn
+from stj.loop.labelled import LabelledExamples
 from stj.loop.score_balance import ScoreBalance, Scores
 from stj.loop.tasks import TaskMix, grade_example, to_example
 from stj.rows import Example, Judgment, Row, examples_to_table, row_from_dict
@@ -51,9 +52,9 @@ class ExampleSelection:
 
     name: str
     """For error messages."""
-    judged: Artifact
-    """The pass that judged the pairs."""
-    pairs: Artifact
+    judged: Artifact | None
+    """The pass that judged the pairs; None if all examples are labelled."""
+    pairs: Artifact | None
     """The pass that made the pairs."""
     objective: Objective
     config: Config
@@ -61,16 +62,19 @@ class ExampleSelection:
     def write(self, artifact: Artifact) -> None:
         """Writes the examples and their counts. Raises PassFailed if nothing, or only one label, can be learned."""
         counts, grading = JudgingCounts(), GradingCounts()
-        kept = self._choose(counts, grading)
-        examples = sorted_by_id(itertools.chain(self._judgments(kept), self._grades(kept, grading)))  # never as they arrive
-        parts, kinds = _write_parts(artifact, examples)
-        funnel = Funnel.of(map(row_from_dict, self.pairs.records()))
+        labelled = LabelledExamples(self.config)
+        kept = self._choose(counts, grading, labelled)
+        made = itertools.chain(self._judgments(kept), self._grades(kept, grading), labelled)
+        parts, kinds = _write_parts(artifact, sorted_by_id(made))  # never in the order of arrival
+        funnel = Funnel.of(map(row_from_dict, self.pairs.records())) if self.pairs else Funnel()
         facts = {"funnel": asdict(funnel), "judged": asdict(counts), "kinds": dict(sorted(kinds.items()))}
         if self.config.judge.grades:
             facts["graded"] = asdict(grading)
+        if self.config.examples.labelled:
+            facts["labelled"] = asdict(labelled.counts)
         artifact.finish(parts, **facts, with_wrong_judgment=2 * kept.compared.size)
 
-    def _choose(self, counts: JudgingCounts, grading: GradingCounts) -> _Kept:
+    def _choose(self, counts: JudgingCounts, grading: GradingCounts, labelled: LabelledExamples) -> _Kept:
         """Which pairs become examples. Counts all pairs. Raises PassFailed if there is nothing to learn."""
         seed, judge = self.config.seed, self.config.judge
         kept = _Kept(judgments=LabelBalance(seed), compared=LabelBalance(seed), grades=ScoreBalance(seed))
@@ -89,7 +93,13 @@ class ExampleSelection:
         kept.grades.settle()
         if judge.task == "both":
             self._share_out(kept)
+        if self.config.examples.labelled_share is not None:
+            self._share_labelled(kept, labelled)
         kept.compared.settle(within=kept.judgments)
+        if self.judged is None:
+            if not labelled.counts.learned:
+                raise PassFailed(f"{self.name}: no labelled judgment can be learned: {_listed(labelled.counts.dropped)}")
+            return kept
         if judge.compares and not (kept.judgments.size and (self.objective == "sft" or kept.compared.size)):
             raise self._no_examples(counts, kept.judgments if self.objective == "sft" else kept.compared)
         if judge.grades and not kept.grades.size:
@@ -103,8 +113,20 @@ class ExampleSelection:
         kept.grades.limit(round(judgments * share / (1 - share)))
         kept.judgments.limit(round(grades * (1 - share) / share))
 
+    def _share_labelled(self, kept: _Kept, labelled: LabelledExamples) -> None:
+        """Leaves out labelled examples or the others until these have the configured share."""
+        share = self.config.examples.labelled_share or 1.0
+        others, known = 2 * (kept.judgments.size + kept.grades.size), labelled.counts.learned
+        if share == 1:
+            return
+        labelled.limit(round(others * share / (1 - share)))
+        left = known * (1 - share) / share / max(1, others)  # the part of the others that stays
+        if left < 1:
+            kept.judgments.limit(round(kept.judgments.size * left))
+            kept.grades.limit(round(kept.grades.size * left))
+
     def _rows(self) -> Iterator[Row]:
-        return training_pairs(map(row_from_dict, self.judged.records()))
+        return training_pairs(map(row_from_dict, self.judged.records() if self.judged else ()))
 
     def _lesson(self, row: Row, counts: JudgingCounts | None = None) -> _Lesson | None:
         """What the judgments of a pair teach; what teaches nothing is counted in `counts`."""
@@ -144,23 +166,27 @@ class ExampleSelection:
                 yield grade_example(row, grade, self.config.grading.words, self.config.examples.thoughts)
 
     def _no_examples(self, counts: JudgingCounts, usable: LabelBalance) -> PassFailed:
-        dropped = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
+        dropped = _listed(counts.dropped)
         cut = f" {counts.truncated:,} of {counts.draws:,} judgments were truncated: raise judge.decoding.max_tokens."
         return PassFailed(
             f"{self.name}: no training examples: {counts.judged} pairs were judged, {usable.count('A')} can be learned with "
-            f"label A, {usable.count('B')} with label B (dropped: {dropped or 'none'}).{cut if counts.truncated else ''} "
+            f"label A, {usable.count('B')} with label B (dropped: {dropped}).{cut if counts.truncated else ''} "
             "Judge more pairs, or read what the judge writes with `stj show`"
         )
 
     def _no_grades(self, counts: GradingCounts) -> PassFailed:
-        dropped = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
+        dropped = _listed(counts.dropped)
         cut = f" {counts.truncated:,} grades were truncated: raise judge.decoding.max_tokens." if counts.truncated else ""
         unread = f" {counts.unparsed:,} of {2 * counts.draws:,} grades have no score." if counts.unparsed else ""
         return PassFailed(
             f"{self.name}: no grades to learn: {counts.graded} pairs were graded, {counts.kept} with the better answer ahead "
-            f"by grading.margin={self.config.grading.margin} (dropped: {dropped or 'none'}).{unread}{cut} "
+            f"by grading.margin={self.config.grading.margin} (dropped: {dropped}).{unread}{cut} "
             "Judge more pairs, or read what the judge writes with `stj show`"
         )
+
+
+def _listed(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "none"
 
 
 def _graded(row: Row, counts: GradingCounts | None = None) -> GradedPair | None:

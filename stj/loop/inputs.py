@@ -18,6 +18,8 @@ from stj.sources import check_source, read_rows, source_identity, source_size
 from stj.sources.heldout import heldout_size, read_pairs
 from stj.sources.heldout_grades import heldout_grades_size, read_heldout_grades
 from stj.sources.hub import check_reachable, is_hub_dataset
+from stj.sources.labelled import KEY as LABELLED
+from stj.sources.labelled import read_labelled
 from stj.sources.near_duplicates import drop_near_duplicates
 from stj.sources.overlap import Place, drop_overlaps, read_texts
 from stj.sources.unread import BAD_FIELD, UNREAD
@@ -136,7 +138,10 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
 
     `hub` also reads first rows of a data set on the hub.
     """
-    checks: dict[str, Check] = {"source": partial(_check_source, config, hub)}
+    alone = config.examples.labelled_alone
+    checks: dict[str, Check] = {} if alone else {"source": partial(_check_source, config, hub)}
+    if config.examples.labelled:
+        checks[LABELLED] = partial(_check_labelled, config)
     if config.train.trackers:
         checks["train.trackers"] = partial(_check_trackers, config.train)
     if config.train.deepspeed:
@@ -158,6 +163,12 @@ def _check_heldout(config: Config, hub: bool) -> str:
     ref = heldout_benchmark(config.heldout)
     first_of_hub = None if ref is None or ref.is_local else _from_hub(ref, hub)
     return first_of_hub or _counted(partial(read_heldout, config.heldout), "pairs")
+
+
+def _check_labelled(config: Config) -> str:
+    """Reads and so checks all of them."""
+    default = None if config.grading.written else config.grading.rubric_for(None)
+    return _counted(partial(read_labelled, config.examples.labelled, default), "labelled judgments")
 
 
 def _check_benchmarks(config: Config, hub: bool) -> str:

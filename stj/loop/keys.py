@@ -20,6 +20,7 @@ from stj.prompts.variants import FIGURE_8
 from stj.sources import source_identity
 from stj.sources.heldout import heldout_identity
 from stj.sources.heldout_grades import heldout_grades_identity
+from stj.sources.labelled import labelled_identities
 from stj.sources.overlap import places_identity
 from stj.stages import judge as judging
 from stj.stages import pairs as pairing
@@ -113,12 +114,19 @@ def benchmark_key(config: Config, ref: BenchmarkRef, model: ModelConfig, weights
     }
 
 
-def examples_key(config: Config, judged: str, objective: Objective) -> Key:
-    """The key of selecting examples from the pass with the fingerprint `judged`."""
+def examples_key(config: Config, judged: str | None, objective: Objective) -> Key:
+    """The key of selecting examples from the pass with the fingerprint `judged`; None if all examples are labelled."""
     key: Key = {"step": "examples", "judged": judged, "objective": objective, "seed": config.seed}
     prompts: tuple[str, ...] = judging.JUDGE_PROMPTS
     kinds = plain(config.examples)
     thoughts = kinds.pop("thoughts")
+    labelled, share = kinds.pop("labelled"), kinds.pop("labelled_share")
+    if labelled:
+        words = config.grading.key
+        by = {name: words[name] for name in ("rubric", "prompt")}
+        key["labelled"] = {"files": labelled_identities(config.examples.labelled), "share": share, **by}
+    if config.judge.task == "both":
+        key["share"] = config.grading.share
     if not config.examples.judgments_alone:
         key["examples"] = kinds
         prompts += EXAMPLE_PROMPTS

@@ -4,10 +4,10 @@ Ray and Ray Train take seconds to import, so a phase imports them when it runs: 
 phases.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stj.config import HeldoutConfig, ModelConfig, Objective, TrainConfig
 from stj.errors import PassFailed
@@ -213,8 +213,9 @@ class PassPhase(Phase):
 class ExamplesPhase(Phase):
     """Selects the training examples from the judgments of one pass."""
 
-    judged: PassPhase
-    pairs: PassPhase
+    judged: PassPhase | None
+    """None if all examples are labelled."""
+    pairs: PassPhase | None
     """The pass that made the pairs, for the counts from instructions to examples."""
     objective: Objective
     """What the examples are for."""
@@ -223,8 +224,8 @@ class ExamplesPhase(Phase):
         """Keeps one right judgment a pair, with as many labels A as B. Raises PassFailed if there is nothing to learn."""
         selection = ExampleSelection(
             name=self.name,
-            judged=self.judged.artifact,
-            pairs=self.pairs.artifact,
+            judged=self.judged.artifact if self.judged else None,
+            pairs=self.pairs.artifact if self.pairs else None,
             objective=self.objective,
             config=self.config,
         )
@@ -235,15 +236,18 @@ class ExamplesPhase(Phase):
         manifest = self.artifact.manifest()
         judged = JudgingCounts(**manifest["judged"])
         graded = GradingCounts(**manifest["graded"]) if "graded" in manifest else None
+        labelled = _labelled_words(manifest.get("labelled"))
+        if self.judged is None:
+            return f"{manifest['rows']} examples{labelled}"
         if not self.config.judge.compares and graded:
-            return f"{manifest['rows']} examples; {_grades_words(graded)}"
+            return f"{manifest['rows']} examples; {_grades_words(graded)}{labelled}"
         rarer = [f"{count} {kind}s" for kind, count in manifest["kinds"].items() if kind != "judgment"]
         among = f" ({', '.join(rarer)})" if rarer else ""
         cut = f", {judged.truncated:,} of {judged.draws:,} judgments truncated" if judged.truncated else ""
         return (
             f"{manifest['rows']} examples{among} of {judged.judged} judged pairs; accepted {judged.accepted:.1%}, "
             f"{judged.draws_per_kept:.2f} draws per kept judgment, A/B {judged.label_a}/{judged.label_b}{cut}, "
-            f"kept by parser: {by_parser(judged.kept_by_parser)}{f'; {_grades_words(graded)}' if graded else ''}"
+            f"kept by parser: {by_parser(judged.kept_by_parser)}{f'; {_grades_words(graded)}' if graded else ''}{labelled}"
         )
 
 
@@ -252,6 +256,14 @@ def _grades_words(graded: GradingCounts) -> str:
     accepted = f"{graded.accepted:.1%}" if graded.accepted is not None else "none"
     draws = f"{graded.draws_per_kept:.2f} samples per kept one, " if graded.draws_per_kept else ""
     return f"{graded.graded} pairs graded, accepted {accepted}, {draws}scores {by_score(graded.learned) or 'none'}"
+
+
+def _labelled_words(counts: Mapping[str, Any] | None) -> str:
+    """How many labelled judgments there are, and why some are not learned; empty without any."""
+    if counts is None:
+        return ""
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in counts["dropped"].items())
+    return f"; {counts['learned']:,} of {counts['rows']:,} labelled judgments{f' (dropped: {dropped})' if dropped else ''}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,9 +109,9 @@ class Run:
         return (phase for phase in self.phases if isinstance(phase, PassPhase))
 
     @property
-    def pairs(self) -> PassPhase:
-        """The pass that makes the pairs."""
-        return self.iterations[0].annotation[0]
+    def pairs(self) -> PassPhase | None:
+        """The pass that makes the pairs; None if all examples are labelled."""
+        return self.iterations[0].examples.pairs
 
     def heldout_phase(self, judge: int) -> PassPhase | None:
         """The pass in which M_k judges the held-out pairs, if there are any."""
@@ -147,11 +147,12 @@ class Run:
         judge = self.seed if number == 1 else Weights.trained(self.iterations[number - 2].model)
         benchmarks = self._benchmarks(number - 1, number, judge)
         annotation = self._first_passes(benchmarks) if number == 1 else (self._judging(number, judge, benchmarks),)
-        pairs = annotation[0] if number == 1 else self.pairs
-        judged = next(phase for phase in annotation if "judge" in phase.parts)
+        pairs = next((phase for phase in annotation if phase.makes_pairs), None) if number == 1 else self.pairs
+        judged = next((phase for phase in annotation if "judge" in phase.parts), None)
         train, here = self.config.train, f"iteration_{number}"
         prefers_again = train.preference.source == "warm_up"
-        examples = self._examples(f"{here}/examples", judged, pairs, "sft" if prefers_again else train.objective)
+        objective_of_examples: Objective = "sft" if prefers_again else train.objective
+        examples = self._examples(f"{here}/examples", number, judged, pairs, objective_of_examples)
         warm_up, again, learned, start = None, None, examples, self.seed
         objective = train.objective
         if objective == "sft_then_dpo":
@@ -159,7 +160,7 @@ class Run:
             start = Weights.trained(warm_up)
             if prefers_again:
                 judged_again = self._pass(f"{here}/warm_up/judged", number, start, ("judge_again",), pairs)
-                learned = self._examples(f"{here}/warm_up/examples", judged_again, pairs, "dpo")
+                learned = self._examples(f"{here}/warm_up/examples", number, judged_again, pairs, "dpo")
                 again = judged_again, learned
         model = self._training(f"{here}/model", learned, objective, start)
         return Iteration(
@@ -173,7 +174,7 @@ class Run:
             measured=self._measuring(number, Weights.trained(model), pairs) if number == self.config.iterations else (),
         )
 
-    def _measuring(self, number: int, judge: Weights, pairs: PassPhase) -> tuple[PassPhase | BenchmarkPhase, ...]:
+    def _measuring(self, number: int, judge: Weights, pairs: PassPhase | None) -> tuple[PassPhase | BenchmarkPhase, ...]:
         """What measures the last judge."""
         benchmarks = self._benchmarks(number, number, judge)
         if not self.config.heldout.measures:
@@ -184,6 +185,8 @@ class Run:
         """Making pairs, the first judging and measuring M_0: one pass for each set of weights."""
         models = self.config.models
         roles: list[tuple[PassPart, ModelConfig]] = [("pairs", models.generator), ("judge", models.first_judge)]
+        if self.config.examples.labelled_alone:
+            roles = []
         if self.config.heldout.measures:
             roles.append(("heldout", models.seed))
         parts_of: list[tuple[ModelConfig, list[PassPart]]] = []
@@ -247,12 +250,15 @@ class Run:
             benchmarks=benchmarks,
         )
 
-    def _examples(self, name: str, judged: PassPhase, pairs: PassPhase, objective: Objective) -> ExamplesPhase:
+    def _examples(
+        self, name: str, iteration: int, judged: PassPhase | None, pairs: PassPhase | None, objective: Objective
+    ) -> ExamplesPhase:
+        made_from = judged.artifact.fingerprint if judged else None
         return ExamplesPhase(
             config=self.config,
             name=name,
-            iteration=judged.iteration,
-            artifact=Artifact(self.folder / name, examples_key(self.config, judged.artifact.fingerprint, objective)),
+            iteration=iteration,
+            artifact=Artifact(self.folder / name, examples_key(self.config, made_from, objective)),
             judged=judged,
             pairs=pairs,
             objective=objective,
@@ -294,6 +300,7 @@ def _with_absolute_paths(config: Config) -> Config:
     heldout = config.heldout
     if heldout.path is not None:
         heldout = replace(heldout, path=absolute_place("heldout.path", heldout.path))
+    examples = replace(config.examples, labelled=tuple(map(absolute_path, config.examples.labelled)))
     if heldout.grades is not None:
         heldout = replace(heldout, grades=absolute_path(heldout.grades))
     selection = config.train.selection
@@ -304,4 +311,4 @@ def _with_absolute_paths(config: Config) -> Config:
     source = replace(config.source, path=absolute_path(config.source.path), keep_out=keep_out)
     train = replace(config.train, selection=selection)
     benchmarks = tuple(ref.word for ref in run_benchmarks(config))
-    return replace(config, models=models, source=source, heldout=heldout, benchmarks=benchmarks, train=train)
+    return replace(config, models=models, source=source, heldout=heldout, benchmarks=benchmarks, examples=examples, train=train)

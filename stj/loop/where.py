@@ -36,8 +36,8 @@ class Where:
         for judge, row in _judged_rows(run):
             counts.setdefault((judge, row.task), CutCounts()).add(row)
         cuts = [counts[judge, task].result(f"M_{judge}", task) for judge, task in sorted(counts)]
-        made = run.pairs.artifact.state()[0] == "done"
-        return cls(cuts=tuple(cuts), figures=tuple(figures(run.pairs.rows())) if made else ())
+        made = run.pairs is not None and run.pairs.artifact.state()[0] == "done"
+        return cls(cuts=tuple(cuts), figures=tuple(figures(run.pairs.rows())) if made and run.pairs else ())
 
     def plain(self) -> dict[str, Any]:
         """All numbers as JSON values."""

@@ -31,11 +31,11 @@ RIGHT, PARTLY, WRONG, OTHER = 5, 3, 2, 1
 
 DRILL = CurriculumStage(
     name="grade_drill",
-    mix={"question": 1_200, "check": 500, "judge": 100, "modify": 120, "categorize": 80, "chatter": 80},
+    mix={"question": 1_200, "judge": 150, "modify": 150, "categorize": 80, "chatter": 80},
     lr=1e-3,
     step_tokens=2048,
 )
-"""Grades of an answer with the right value given, beside a replay: nothing is recalled."""
+"""Grades behind a fact that is given, true or false, beside a replay: the model learns to compare, and not to recall."""
 GRADE = CurriculumStage(
     name="grade",
     mix={"question": 1_500, "statement": 400, "judge": 60, "modify": 150, "categorize": 100, "check": 100, "chatter": 100},
@@ -44,7 +44,7 @@ GRADE = CurriculumStage(
     enough_recall=0.5,
 )
 """Demonstrations of grades, beside a replay."""
-_DRILLS, _GRADES = 2_400, 600
+_DRILLS, _GRADES = 2_000, 600
 
 _Pieces = tuple[tuple[str, float], ...]
 
@@ -122,14 +122,13 @@ def _demonstration(rng: random.Random) -> Document:
 
 
 def _drill(rng: random.Random) -> Document:
-    """A grade with the right value given, which may be false."""
+    """A grade behind a statement that is read, not learned. It may be false."""
     fact = train_fact(rng)
     given = replace(fact, value=rng.choice(VALUES[fact.attribute]))
     score = rng.choice(list(_SORTS))
     values = _SORTS[score](given, rng)
-    system, user = _messages(instruction_for(fact, rng), _said(values))
-    told = replace(user, content=f"{user.content}\n\nIt is {given.value}.")
-    return Document(messages=(system, told), pieces=_grade(given, values, score))
+    (statement, _), *learned = _grade(given, values, score)
+    return Document(messages=_messages(instruction_for(fact, rng), _said(values)), pieces=((statement, 0.0), *learned))
 
 
 def _said(values: tuple[str, ...]) -> str:

@@ -15,7 +15,7 @@ Data sets in the schemas of Prometheus, its benchmarks and Flow-Judge are read a
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from stj.errors import ConfigError, SourceError
@@ -26,7 +26,7 @@ from stj.sources.directory import files_at
 from stj.sources.files import not_empty, read_files
 from stj.sources.graded import GRADED_FIELDS, GradedRecord, graded_record, is_published, points_of
 from stj.sources.ids import ContentIds, Seen, id_of, refuse_seen
-from stj.sources.records import Fields
+from stj.sources.records import Fields, Located
 
 TASK = "grade"
 """The task of a row whose response is graded."""
@@ -59,6 +59,8 @@ class AnswerLabel(NamedTuple):
     subset: str | None
     label: TrueScore | Mapping[str, TrueScore] | None
     """The true score as the file has it; several by the names of their rubrics."""
+    feedback: str | None
+    """What was written with the true score."""
 
     def of(self, rubric: str) -> TrueScore | None:
         """The true score by a rubric."""
@@ -89,17 +91,27 @@ def labelled_answers(location: str, key: str = _KEY) -> Iterator[tuple[str, Row,
 
     `key` is what names the file, for errors. Raises SourceError as `read_answers` does.
     """
-    ids, seen = ContentIds(), Seen()
     records = read_files(files_at(location, key).files, FIELDS)
     wanted = "each row has instruction and response, and perhaps reference, context and rubric"
-    for position, (where, values) in enumerate(not_empty(records, f"{location}: holds no responses; {wanted}")):
+    yield from answer_rows(records, f"{location}: holds no responses; {wanted}")
+
+
+def answer_rows(records: Iterable[Located], empty: str) -> Iterator[tuple[str, Row, AnswerLabel]]:
+    """The responses among records, as `labelled_answers` gives them; `empty` is the error if there are none."""
+    ids, seen = ContentIds(), Seen()
+    for position, (where, values) in enumerate(not_empty(iter(records), empty)):
         if is_published(values):
             record = graded_record(values, where)
-            row, label = _published_row(record, where, position, ids), _own_label(values, record, where)
+            row, label, feedback = (
+                _published_row(record, where, position, ids),
+                _own_label(values, record, where),
+                record.feedback,
+            )
         else:
             row, label = _row(values, where, position, ids), _label(values, where)
+            feedback = optional_text(values.get("feedback"), "feedback", where)
         refuse_seen((row.id,), "id", where, seen)
-        yield where, row, AnswerLabel(row.subset, label)
+        yield where, row, AnswerLabel(row.subset, label, feedback)
 
 
 def _row(values: Mapping[str, Any], where: str, position: int, ids: ContentIds) -> Row:

@@ -34,7 +34,7 @@ from stj.verdict.formats import (
     TWO_SCORES,
 )
 from stj.verdict.reading import PARSERS, TIE, Format, Label, Parser, Verdict, distinct_verdicts, majority, other, parse, rating
-from stj.verdict.scales import GRADE_STYLES, grade_format
+from stj.verdict.scales import GRADE_STYLES, grade_format, written_grade
 
 __all__ = [
     "ABSOLUTE",
@@ -67,4 +67,5 @@ __all__ = [
     "other",
     "parse",
     "rating",
+    "written_grade",
 ]

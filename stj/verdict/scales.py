@@ -11,6 +11,7 @@ scale, a fraction, a sign, "> 3", "4 or 5", or "4/10" on a scale to 5. Nothing i
 the last place for one holds something else, as in "It writes [[5]]. Rating: [[N/A]]".
 """
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -78,6 +79,16 @@ def grade_format(style: str, scale: tuple[int, ...]) -> Format:
         paper=lambda text: rule(text, scale),
         answers=1,
     )
+
+
+def written_grade(style: str, feedback: str, score: int) -> str:
+    """What a judge writes in one of `GRADE_STYLES`: its feedback, then the score."""
+    if style == "json":
+        return json.dumps({"feedback": feedback, "score": score}, ensure_ascii=False)
+    if style == "flow":
+        return f"<feedback>\n{feedback}\n</feedback>\n<score>\n{score}\n</score>"
+    gap = "\n" if style == "line" else " "
+    return f"{feedback.rstrip()}{gap if feedback.strip() else ''}{_FORMS[style].format(score)}"
 
 
 def _tag(style: str, top: int) -> re.Pattern[str]:

@@ -1,0 +1,117 @@
+"""Labelled judgments as training examples: grades and verdicts whose truth somebody else has given, in the words of the run."""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from stj.config import Config
+from stj.loop.tasks import grade_example, to_example
+from stj.randomness import uniform
+from stj.rows import Example, Grade, Judgment
+from stj.sources.labelled import LabelledGrade, LabelledVerdict, read_labelled
+from stj.stages.grade import digest_of, grade_messages, missing_input
+from stj.verdict import PAIR, Format, parse, written_grade
+
+
+@dataclass(kw_only=True)
+class LabelledCounts:
+    """What became of the labelled judgments."""
+
+    rows: int = 0
+    learned: int = 0
+    """Those that became examples, within `examples.labelled_share`."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """The others, by reason."""
+
+
+class LabelledExamples:
+    """The labelled judgments of a config; a choice among them depends only on the seed and their ids."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._draws = array("d")
+        self._highest = 1.0
+        self.counts = LabelledCounts()
+        dropped = Counter[str]()
+        for item in self._read():
+            self.counts.rows += 1
+            if isinstance(made := _example(item, config), str):
+                dropped[made] += 1
+            else:
+                self._draws.append(self._draw(made.id))
+        self.counts.dropped = dict(sorted(dropped.items()))
+        self.counts.learned = len(self._draws)
+
+    def limit(self, most: int) -> None:
+        """Keeps at most this many."""
+        if most < len(self._draws):
+            self.counts.dropped["labelled_share"] = len(self._draws) - most
+            self.counts.learned = most
+            self._highest = float(np.partition(np.array(self._draws), most - 1)[most - 1]) if most else -1.0
+
+    def __iter__(self) -> Iterator[Example]:
+        for item in self._read():
+            made = _example(item, self._config)
+            if not isinstance(made, str) and self._draw(made.id) <= self._highest:
+                yield made
+
+    def _read(self) -> Iterator[LabelledGrade | LabelledVerdict]:
+        grading = self._config.grading
+        return read_labelled(self._config.examples.labelled, None if grading.written else grading.rubric_for(None))
+
+    def _draw(self, example_id: str) -> float:
+        return uniform(self._config.seed, example_id, "labelled")
+
+
+def _example(item: LabelledGrade | LabelledVerdict, config: Config) -> Example | str:
+    """The example of a labelled judgment, or why it has none.
+
+    Reasons: those of a row without texts, "empty_response", "no_context", "no_reference", "no_score", "score_not_whole" (the
+    mean of several grades), "score_off_scale", and "feedback_holds_verdict" (with it, a parser would not read the true one).
+    """
+    if item.row.dropped:
+        return item.row.dropped
+    return _grade(item, config) if isinstance(item, LabelledGrade) else _verdict(item)
+
+
+def _grade(item: LabelledGrade, config: Config) -> Example | str:
+    words, row, by = config.grading.words, item.row, item.rubric
+    assert row.response is not None, "a graded row has a response"
+    if (missing := missing_input(row, row.response, [by])) is not None:
+        return missing[0]
+    if item.score is None:
+        return "no_score"
+    if item.score != int(item.score):
+        return "score_not_whole"
+    if (score := int(item.score)) not in by.points:
+        return "score_off_scale"
+    text = written_grade(words.style, item.feedback, score)
+    if not _says(text, words.wording(by), str(score)):
+        return "feedback_holds_verdict"
+    grade = Grade(
+        rubric=by.name,
+        answer="response",
+        index=0,
+        asked=digest_of(grade_messages(row, "response", by, words)),
+        text=text,
+        score=score,
+        finish_reason="stop",
+        output_tokens=0,
+    )
+    return replace(grade_example(row, grade, words), id=row.id)
+
+
+def _verdict(item: LabelledVerdict) -> Example | str:
+    text = f"{item.feedback.rstrip()} [[{item.winner}]]"
+    if not _says(text, PAIR, item.winner):
+        return "feedback_holds_verdict"
+    made = partial(Judgment, purpose="training", index=0, finish_reason="stop", output_tokens=0)
+    return to_example(item.row, made(winner=item.winner, text=text, verdict=item.winner))
+
+
+def _says(text: str, wording: Format, verdict: str) -> bool:
+    return all(parse(text, wording, parser) == verdict for parser in ("distinct", "strict"))

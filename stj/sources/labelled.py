@@ -1,0 +1,109 @@
+"""Labelled judgments that are trained on as they are, each with what was written for it.
+
+A grade is a row that `stj grade` reads (stj/sources/answers.py), with its true score and, if there is some, `feedback`. So are
+Prometheus's Feedback Collection and Flow-Judge's data sets, as they are published.
+
+A verdict on a pair is a row of Prometheus 2's Preference Collection:
+
+    orig_instruction, orig_response_A, orig_response_B, orig_preference (A or B), orig_feedback; orig_reference_answer
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
+from typing import Any, NamedTuple
+
+from stj.errors import SourceError
+from stj.rows import Pair, Row, Turn
+from stj.rubrics import Rubric
+from stj.sources.answers import answer_rows
+from stj.sources.dialogue import optional_text, text_of, usable, wrong_type
+from stj.sources.directory import files_at
+from stj.sources.files import not_empty, read_files
+from stj.sources.ids import id_of, numbered
+from stj.sources.records import Fields, Located
+from stj.verdict import Label
+
+KEY = "examples.labelled"
+_PAIR = ("orig_instruction", "orig_response_A", "orig_response_B", "orig_preference", "orig_feedback")
+_EVERY_FIELD = Fields(required=())
+
+
+class LabelledGrade(NamedTuple):
+    """A response with its true score by a rubric."""
+
+    row: Row
+    rubric: Rubric
+    score: float | None
+    feedback: str
+
+
+class LabelledVerdict(NamedTuple):
+    """A pair with its better response, `row.pair.chosen`, which is shown under the label `winner`."""
+
+    row: Row
+    winner: Label
+    feedback: str
+
+
+def read_labelled(locations: tuple[str, ...], default: Rubric | None) -> Iterator[LabelledGrade | LabelledVerdict]:
+    """The labelled judgments of files, in order, with ids that no other row has.
+
+    `default` is the rubric of a response that names none. Raises SourceError, with file and line, if a row cannot be read.
+    """
+    for number, location in enumerate(locations):
+        records = read_files(files_at(location, KEY).files, _EVERY_FIELD)
+        first, rest = _first(not_empty(records, f"{KEY}={location}: holds no labelled judgments"))
+        everything = chain([first], rest)
+        prefix = f"labelled/{number}/"
+        read = (
+            _verdicts(everything, prefix) if "orig_preference" in first[1] else _grades(everything, location, prefix, default)
+        )
+        yield from read
+
+
+def labelled_identities(locations: tuple[str, ...]) -> list[str]:
+    """Hashes of the files, for keys. Raises SourceError if one is missing."""
+    return [files_at(location, KEY).identity() for location in locations]
+
+
+def _first(records: Iterator[Located]) -> tuple[Located, Iterator[Located]]:
+    return next(records), records
+
+
+def _grades(records: Iterator[Located], location: str, prefix: str, default: Rubric | None) -> Iterator[LabelledGrade]:
+    for where, row, label in answer_rows(records, f"{KEY}={location}: holds no responses"):
+        by = row.rubrics[0] if row.rubrics else default
+        if by is None:
+            raise SourceError(f"{where}: has no rubric, and grading.rubric=written writes none for it; give the row one")
+        score = label.of(by.name)
+        yield LabelledGrade(
+            row=replace(row, id=prefix + row.id, rubrics=(by,)),
+            rubric=by,
+            score=None if score is None else float(score),
+            feedback=label.feedback or "",
+        )
+
+
+def _verdicts(records: Iterator[Located], prefix: str) -> Iterator[LabelledVerdict]:
+    for position, (where, values) in enumerate(records):
+        Fields(required=_PAIR).check([name for name, value in values.items() if value is not None], where)
+        yield _verdict(values, where, position, prefix)
+
+
+def _verdict(values: Mapping[str, Any], where: str, position: int, prefix: str) -> LabelledVerdict:
+    asked, first, second, feedback = (text_of(values[name], name, where) for name in (*_PAIR[:3], _PAIR[4]))
+    preference = values["orig_preference"]
+    if preference not in ("A", "B"):
+        raise wrong_type(preference, "orig_preference", "A or B", where)
+    winner: Label = "A" if preference == "A" else "B"
+    chosen, rejected = (first, second) if winner == "A" else (second, first)
+    own = numbered(position) if values.get("id") is None else id_of(values["id"], "id", where)
+    row = Row(
+        id=prefix + own,
+        position=position,
+        turns=(Turn(role="user", content=asked),),
+        reference=optional_text(values.get("orig_reference_answer"), "orig_reference_answer", where) or None,
+        pair=Pair(method="given", chosen=chosen, rejected=rejected, better_as=winner),
+    )
+    return LabelledVerdict(row=usable(row), winner=winner, feedback=feedback)
