@@ -1,0 +1,192 @@
+"""Labelled judgments as training examples: published schemas, what is left out, and shares."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stj.config_loader import load
+from stj.errors import ConfigError, SourceError
+from stj.loop.labelled import LabelledExamples
+from stj.loop.phases import Run
+from stj.rows import Example, Grade, Judgment, Pair, Row, example_from_dict, rows_to_table
+from stj.rubrics import SCALES
+from stj.stages.grade import digest_of, grade_messages
+from stj.verdict import GRADE_STYLES, grade_format, parse, written_grade
+from tests.conftest import make_row
+
+MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
+POINTS = {f"orig_score{point}_description": f"Worth {point}." for point in range(1, 6)}
+FEEDBACK_COLLECTION = {
+    **POINTS,
+    "orig_instruction": "What is 2 + 2?",
+    "orig_response": "4",
+    "orig_reference_answer": "Four.",
+    "orig_criteria": "Is the sum right?",
+    "orig_feedback": "The response gives the right sum.",
+    "orig_score": "5",
+    "instruction": "###Task Description: ...",
+    "output": "The response gives the right sum. [RESULT] 5",
+}
+PREFERENCE_COLLECTION = {
+    "orig_instruction": "What is 2 + 2?",
+    "orig_response_A": "5",
+    "orig_response_B": "4",
+    "orig_criteria": "Is the sum right?",
+    "orig_feedback": "Response B gives the right sum.",
+    "orig_preference": "B",
+}
+FLOW = {
+    "inputs": [{"name": "question", "content": "What is 2 + 2?"}],
+    "output": {"name": "answer", "content": "4"},
+    "criteria": "Is the sum right?",
+    "rubric": [{"score": 0, "description": "No."}, {"score": 1, "description": "Yes."}],
+    "score": 1,
+    "feedback": "It is.",
+}
+OWN = {"instruction": "What is 2 + 2?", "response": "4", "rubric": "correctness_without_reference", "score": 4}
+
+
+def file_of(path: Path, *rows: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def examples(files: Iterable[Path], *overrides: str) -> tuple[list[Example], LabelledExamples]:
+    named = f"examples.labelled=[{','.join(map(str, files))}]"
+    made = LabelledExamples(load([MINI], [named, *overrides]))
+    return list(made), made
+
+
+def test_published_schemas_become_examples_in_the_words_of_the_run(tmp_path: Path) -> None:
+    files = [
+        file_of(tmp_path / f"{i}.jsonl", row) for i, row in enumerate([FEEDBACK_COLLECTION, PREFERENCE_COLLECTION, FLOW, OWN])
+    ]
+    (grade, verdict, flow, own), made = examples(files)
+    assert grade.completion == "The response gives the right sum. [[5]]"
+    assert (grade.kind, grade.score, grade.winner) == ("grade", 5, None)
+    shown = grade.messages[-1].content
+    for text in ("What is 2 + 2?", "\n4\n", "Four.", "Is the sum right?", "Score 3: Worth 3."):
+        assert text in shown
+    assert (verdict.kind, verdict.winner, verdict.completion) == ("judgment", "B", "Response B gives the right sum. [[B]]")
+    assert verdict.messages[-1].content.index("5") < verdict.messages[-1].content.rindex("4")
+    assert (flow.score, flow.completion) == (1, "It is. [[1]]")
+    assert (own.score, own.completion) == (4, "[[4]]")
+    assert len({example.id for example in (grade, verdict, flow, own)}) == 4
+    assert (made.counts.rows, made.counts.learned, made.counts.dropped) == (4, 4, {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"score": 4.5}, "score_not_whole"),
+        ({"score": None}, "no_score"),
+        ({"score": 9}, "score_off_scale"),
+        ({"response": " "}, "empty_response"),
+        ({"rubric": "correctness"}, "no_reference"),
+        ({"feedback": "I would say [[2]], or more."}, "feedback_holds_verdict"),
+    ],
+)
+def test_what_cannot_be_learned_has_a_counted_reason(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    made, counted = examples([file_of(tmp_path / "own.jsonl", {**OWN, **changes}, OWN | {"id": "2"})])
+    assert len(made) == 1
+    assert counted.counts.dropped == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (PREFERENCE_COLLECTION | {"orig_preference": "C"}, "orig_preference"),
+        ({**PREFERENCE_COLLECTION, "orig_feedback": None}, "orig_feedback"),
+        ({**FEEDBACK_COLLECTION, "orig_score": "6"}, "off the rubric's scale"),
+        ({"instruction": "x"}, "response"),
+    ],
+)
+def test_a_row_of_another_schema_is_named_with_its_line(row: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=f"line 1.*{message}"):
+        examples([file_of(tmp_path / "own.jsonl", row)])
+
+
+@given(style=st.sampled_from(GRADE_STYLES), scale=st.sampled_from(sorted(SCALES)), data=st.data())
+def test_a_written_grade_is_read_back(style: str, scale: str, data: st.DataObject) -> None:
+    score = data.draw(st.sampled_from(SCALES[scale]))
+    feedback = data.draw(st.text(st.characters(categories=("L", "Z")), max_size=60))
+    text = written_grade(style, feedback, score)
+    wording = grade_format(style, SCALES[scale])
+    if not any(parse(feedback, wording, parser) for parser in ("distinct", "strict")):
+        assert parse(text, wording, "distinct") == str(score)
+        assert parse(text, wording, "strict") == str(score)
+
+
+def judged_run(tmp_path: Path, labelled: int, *overrides: str) -> list[Example]:
+    """The examples of a run whose 100 pairs are all judged rightly and graded (5, 1), beside labelled grades."""
+    rows = [OWN | {"id": str(i)} for i in range(labelled)]
+    words = [f"examples.labelled=[{file_of(tmp_path / 'own.jsonl', *rows)}]"] if labelled else []
+    run = Run(load([MINI], [f"run_root={tmp_path}/run", "iterations=1", *words, *overrides]))
+    first = run.phases[0]
+    first.artifact.begin()
+    first.artifact.write_part("part-0", rows_to_table([judged(run, i) for i in range(100)]))
+    first.artifact.finish()
+    phase = next(phase for phase in run.phases if phase.name == "iteration_1/examples")
+    phase.artifact.begin()
+    phase.run()
+    return [example_from_dict(record) for record in phase.artifact.records()]
+
+
+def judged(run: Run, position: int) -> Row:
+    rubric = run.config.grading.rubric_for(None)
+    label = "AB"[position % 2]
+    judgment = Judgment(
+        purpose="training", winner=label, index=0, text=f"[[{label}]]", verdict=label, finish_reason="stop", output_tokens=1
+    )  # type: ignore[arg-type]
+    row = make_row(position, id=f"row-{position:03d}", pair=Pair(method="given", chosen="four", rejected="five"))
+    row = replace(row, judgments=(judgment,), kept=0, kept_grades=0, rubrics=(rubric,))
+
+    def grade(answer: str, score: int) -> Grade:
+        asked = digest_of(grade_messages(row, answer, rubric, run.config.grading.words))  # type: ignore[arg-type]
+        return Grade(
+            rubric=rubric.name, answer=answer, index=0, asked=asked, text=f"[[{score}]]", score=score, finish_reason="stop",
+            output_tokens=1, purpose="training",
+        )  # type: ignore[arg-type]  # fmt: skip
+
+    return replace(row, grades=(grade("chosen", 5), grade("rejected", 1)))
+
+
+@pytest.mark.parametrize(
+    ("labelled", "overrides", "judgments", "grades", "known"),
+    [
+        (0, ["judge.task=pairwise"], 100, 0, 0),
+        (0, ["judge.task=absolute"], 0, 200, 0),
+        (0, ["judge.task=both"], 100, 100, 0),
+        (0, ["judge.task=both", "grading.share=0.8"], 50, 200, 0),
+        (30, ["judge.task=pairwise"], 100, 0, 30),
+        (30, ["judge.task=pairwise", "examples.labelled_share=0.2"], 100, 0, 25),
+        (30, ["judge.task=both", "examples.labelled_share=0.5"], 16, 16, 30),
+    ],
+)
+def test_the_shares_are_kept(
+    labelled: int, overrides: list[str], judgments: int, grades: int, known: int, tmp_path: Path
+) -> None:
+    made = judged_run(tmp_path, labelled, *overrides)
+    kinds = Counter(f"{example.kind}{'' if example.id.startswith('row-') else ', labelled'}" for example in made)
+    assert (kinds["judgment"], kinds["grade"], kinds["grade, labelled"]) == (judgments, grades, known)
+    assert len({example.id for example in made}) == len(made)
+
+
+def test_labelled_judgments_alone_need_no_pairs(tmp_path: Path) -> None:
+    file = file_of(tmp_path / "own.jsonl", *(OWN | {"id": str(i)} for i in range(4)))
+    words = [f"run_root={tmp_path}/run", f"examples.labelled=[{file}]", "examples.labelled_share=1", "heldout.path=null"]
+    run = Run(load([MINI], [*words, "iterations=1"]))
+    assert [phase.name for phase in run.phases] == ["iteration_1/examples", "iteration_1/model"]
+    run.phases[0].artifact.begin()
+    run.phases[0].run()
+    assert run.phases[0].artifact.manifest()["rows"] == 4
+    assert "4 of 4 labelled judgments" in run.phases[0].summary()
+    with pytest.raises(ConfigError, match="set iterations=1"):
+        load([MINI], [*words, "iterations=2"])
