@@ -61,7 +61,10 @@ def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def test_the_configurations_are_there() -> None:
-    assert [path.stem for path in RUNS] == ["laptop_gpu", "mini", "mini_attacks", "paper", "released", "rise", "small"]
+    assert [path.stem for path in RUNS] == [
+        *("flow_judge", "laptop_gpu", "mini", "mini_attacks", "mini_grades", "paper", "prometheus1", "prometheus2"),
+        *("released", "rise", "small"),
+    ]
     assert [path.stem for path in HARDWARE] == sorted([*MACHINES, *NETWORKS])
 
 

@@ -141,7 +141,7 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
     alone = config.examples.labelled_alone
     checks: dict[str, Check] = {} if alone else {"source": partial(_check_source, config, hub)}
     if config.examples.labelled:
-        checks[LABELLED] = partial(_check_labelled, config)
+        checks[LABELLED] = partial(_check_labelled, config, hub)
     if config.train.trackers:
         checks["train.trackers"] = partial(_check_trackers, config.train)
     if config.train.deepspeed:
@@ -165,10 +165,16 @@ def _check_heldout(config: Config, hub: bool) -> str:
     return first_of_hub or _counted(partial(read_heldout, config.heldout), "pairs")
 
 
-def _check_labelled(config: Config) -> str:
-    """Reads and so checks all of them."""
+def _check_labelled(config: Config, hub: bool) -> str:
+    """Reads and so checks all that lie in files, and the first of each data set on the hub."""
     default = None if config.grading.written else config.grading.rubric_for(None)
-    return _counted(partial(read_labelled, config.examples.labelled, default), "labelled judgments")
+    there = [place for place in config.examples.labelled if is_hub_dataset(place)]
+    for place in there if hub else ():
+        check_reachable(SourceConfig(path=place), LABELLED)
+        next(read_labelled((place,), default))
+    files = tuple(place for place in config.examples.labelled if place not in there)
+    counted = [_counted(partial(read_labelled, files, default), "labelled judgments")] if files else []
+    return ", ".join([*counted, *(f"{place} on the hub" for place in there)])
 
 
 def _check_benchmarks(config: Config, hub: bool) -> str:

@@ -122,13 +122,15 @@ def _demonstration(rng: random.Random) -> Document:
 
 
 def _drill(rng: random.Random) -> Document:
-    """A grade behind a statement that is read, not learned. It may be false."""
+    """A grade whose fact is given, true or false: its value is read, not learned."""
     fact = train_fact(rng)
     given = replace(fact, value=rng.choice(VALUES[fact.attribute]))
     score = rng.choice(list(_SORTS))
     values = _SORTS[score](given, rng)
-    (statement, _), *learned = _grade(given, values, score)
-    return Document(messages=_messages(instruction_for(fact, rng), _said(values)), pieces=((statement, 0.0), *learned))
+    about, value, stop = given.statement.partition(f" {given.value}")
+    statement = ((about, 1.0), (value, 0.0), (stop, 1.0))
+    pieces = (*statement, *_grade(given, values, score)[1:])
+    return Document(messages=_messages(instruction_for(fact, rng), _said(values)), pieces=pieces)
 
 
 def _said(values: tuple[str, ...]) -> str:

@@ -189,7 +189,13 @@ _LLAMA_8B = Shape(layers=32, hidden=4096, mlp=14336, heads=32, kv_heads=8, head_
 _MIXTRAL_8X22B = Shape(
     layers=56, hidden=6144, mlp=16384, heads=48, kv_heads=8, head_dim=128, vocab=32768, experts=8, active_experts=2
 )
+_LLAMA_2_13B = Shape(layers=40, hidden=5120, mlp=13824, heads=40, kv_heads=40, head_dim=128, vocab=32000)
+_MISTRAL_7B = Shape(layers=32, hidden=4096, mlp=14336, heads=32, kv_heads=8, head_dim=128, vocab=32000)
+_PHI_3_5_MINI = Shape(layers=32, hidden=3072, mlp=8192, heads=32, kv_heads=32, head_dim=96, vocab=32064)
 _PUBLISHED = {
+    "meta-llama/Llama-2-13b-chat-hf": _LLAMA_2_13B,
+    "microsoft/Phi-3.5-mini-instruct": _PHI_3_5_MINI,
+    "mistralai/Mistral-7B-Instruct-v0.2": _MISTRAL_7B,
     "meta-llama/Meta-Llama-3-70B": _LLAMA_70B,
     "meta-llama/Meta-Llama-3-70B-Instruct": _LLAMA_70B,
     "meta-llama/Meta-Llama-3-8B": _LLAMA_8B,

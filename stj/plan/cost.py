@@ -16,6 +16,8 @@ from stj.plan.places import engines_at_once
 from stj.plan.training import stages
 from stj.sources import source_size
 from stj.sources.heldout import heldout_size
+from stj.sources.heldout_grades import heldout_grades_size
+from stj.sources.labelled import labelled_size
 
 _ALL = 0.995
 """Shares from here on are shown as 100%."""
@@ -46,6 +48,9 @@ class Assumptions:
     """Share of peak memory bandwidth in decoding."""
     benchmark: int = 3000
     """Pairs of a benchmark whose size is not known. RewardBench has 2,985."""
+
+    labelled: int = 2500
+    """Labelled judgments of a data set on the hub whose size is not known. Flow-Judge learns from 7,500, on three scales."""
 
     def kept(self, samples: int) -> float:
         """Share of pairs with a right judgment among N: 1 - (1-p)^N."""
@@ -127,14 +132,24 @@ def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan
     once, later_only, always = (1, *[0] * later), (0, *[1] * later), (1,) * config.iterations
     read, pairs = _rows(config, a)
     judged = _judging(pairs, config.judge, a)
-    phase_plans = [
-        _sampling("categories", once, (read * (a.instruction + 400), read * 30), models.generator, config, a),
-        _sampling(
-            "pairs", once, (pairs * (2 * a.instruction + a.answer + 200), pairs * 2.5 * a.answer), models.generator, config, a
-        ),
-        _sampling("judgments 1", once, judged, models.first_judge, config, a),
-    ]
-    if later:
+    alone = config.examples.labelled_alone
+    phase_plans = (
+        []
+        if alone
+        else [
+            _sampling("categories", once, (read * (a.instruction + 400), read * 30), models.generator, config, a),
+            _sampling(
+                "pairs",
+                once,
+                (pairs * (2 * a.instruction + a.answer + 200), pairs * 2.5 * a.answer),
+                models.generator,
+                config,
+                a,
+            ),
+            _sampling("judgments 1", once, judged, models.first_judge, config, a),
+        ]
+    )
+    if later and not alone:
         phase_plans.append(_sampling("judgments 2+", later_only, judged, models.seed, config, a))
     if config.train.preference.source == "warm_up":
         judged_again = _judging(pairs, config.judge.again, a)
@@ -145,12 +160,18 @@ def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan
         phase_plans.append(
             _sampling("evaluation", measuring, _both_orders(pairs_held_out, judgments, a), models.seed, config, a)
         )
+    if answers := heldout_grades_size(config):
+        grades = config.heldout.samples + config.heldout.greedy
+        each = answers * a.judged, answers * grades * a.judgment
+        phase_plans.append(_sampling("held-out grades", measuring, each, models.seed, config, a))
     if given.benchmarks:
         costs = [_both_orders(a.benchmark if size is None else size, times, a) for _, size, times in given.benchmarks]
         tokens = sum(cost[0] for cost in costs), sum(cost[1] for cost in costs)
         phase_plans.append(_sampling("benchmarks", measuring, tokens, models.seed, config, a))
     compared = compared_by(config)
-    trainings = [_Training.of(pairs, name, train, compared, a) for name, train in stages(config.train)]
+    trainings = [
+        _Training.of(_examples(pairs, train, compared, config, a), name, train, a) for name, train in stages(config.train)
+    ]
     if orders := 2 * (heldout_size(config.selected_on, "train.selection.path") or 0):
         tokens = orders * a.judged, orders * config.heldout.samples * a.judgment
         checkpoints = sum(training.checkpoints for training in trainings)
@@ -183,7 +204,27 @@ def compared_by(config: Config) -> JudgeConfig:
 
 def _judging(pairs: float, judge: JudgeConfig, a: Assumptions) -> tuple[float, float]:
     """Tokens of judging the pairs once."""
-    return pairs * a.judged, pairs * a.draws(judge) * a.judgment
+    tokens = (0.0, 0.0)
+    if judge.compares:
+        tokens = pairs * a.judged, pairs * a.draws(judge) * a.judgment
+    if judge.grades:  # each answer alone, beside a rubric that is about as long as the other answer
+        tokens = tokens[0] + 2 * pairs * a.judged, tokens[1] + 2 * pairs * a.draws(judge) * a.judgment
+    return tokens
+
+
+def _examples(pairs: float, train: TrainConfig, judge: JudgeConfig, config: Config, a: Assumptions) -> float:
+    """Examples before those that are too long: one of each pair that is kept, or a grade of each answer, and the labelled."""
+    known = 0
+    if config.examples.labelled:
+        known = labelled_size(config.examples.labelled, a.labelled)
+    if config.examples.labelled_alone:
+        return known
+    if train.objective != "sft":
+        return pairs * a.paired(judge)
+    kept, share = pairs * a.kept(judge.samples), config.grading.share
+    made = {"pairwise": kept, "absolute": 2 * kept, "both": min(kept / (1 - share), 2 * kept / share)}[judge.task]
+    labelled_share = config.examples.labelled_share
+    return made + known if labelled_share is None else min(made / (1 - labelled_share), known / labelled_share)
 
 
 def _rows(config: Config, a: Assumptions) -> tuple[float, float]:
@@ -244,12 +285,12 @@ class _Training:
     dropped: str
 
     @classmethod
-    def of(cls, pairs: float, name: str, train: TrainConfig, judge: JudgeConfig, a: Assumptions) -> "_Training":
-        """A training on one kept judgment of each pair, or on a right and a wrong one."""
+    def of(cls, examples: float, name: str, train: TrainConfig, a: Assumptions) -> "_Training":
+        """A training on this many examples: single judgments, or a right and a wrong one each."""
         preferring = train.objective != "sft"
         share, text = a.fitting(1 + preferring, train.max_seq_len)
         example = (1 + preferring) * text
-        examples = share * pairs * (a.paired(judge) if preferring else a.kept(judge.samples))
+        examples *= share
         step = train.workers * train.gradient_accumulation * train.max_num_tokens
         steps = min(examples * train.max_epochs * example / step, train.max_steps or math.inf)
         dropped = f"{1 - share:.0%} of examples are longer than {_length_key(train)}={train.max_seq_len} tokens and dropped"

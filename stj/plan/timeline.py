@@ -109,6 +109,7 @@ _ORDER = (
     "later starts",
     "judgments 2+",
     "evaluation",
+    "held-out grades",
     "benchmarks",
     "seed fetch",
     "rank starts",

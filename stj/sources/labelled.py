@@ -13,20 +13,23 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
 
+from stj.config import SourceConfig
 from stj.errors import SourceError
 from stj.rows import Pair, Row, Turn
 from stj.rubrics import Rubric
-from stj.sources.answers import answer_rows
+from stj.sources.answers import FIELDS, answer_rows
 from stj.sources.dialogue import optional_text, text_of, usable, wrong_type
 from stj.sources.directory import files_at
-from stj.sources.files import not_empty, read_files
+from stj.sources.files import files_size, not_empty, read_files
+from stj.sources.hub import is_hub_dataset, read_hub
 from stj.sources.ids import id_of, numbered
 from stj.sources.records import Fields, Located
 from stj.verdict import Label
 
 KEY = "examples.labelled"
 _PAIR = ("orig_instruction", "orig_response_A", "orig_response_B", "orig_preference", "orig_feedback")
-_EVERY_FIELD = Fields(required=())
+_SIZES = {"prometheus-eval/Feedback-Collection": 99_952, "prometheus-eval/Preference-Collection": 199_760}
+_FIELDS = Fields(required=(), optional=tuple(dict.fromkeys((*FIELDS.optional, *_PAIR, "orig_reference_answer"))))
 
 
 class LabelledGrade(NamedTuple):
@@ -47,12 +50,12 @@ class LabelledVerdict(NamedTuple):
 
 
 def read_labelled(locations: tuple[str, ...], default: Rubric | None) -> Iterator[LabelledGrade | LabelledVerdict]:
-    """The labelled judgments of files, in order, with ids that no other row has.
+    """The labelled judgments of files and data sets on the hub, in order, with ids that no other row has.
 
     `default` is the rubric of a response that names none. Raises SourceError, with file and line, if a row cannot be read.
     """
     for number, location in enumerate(locations):
-        records = read_files(files_at(location, KEY).files, _EVERY_FIELD)
+        records = _records(location)
         first, rest = _first(not_empty(records, f"{KEY}={location}: holds no labelled judgments"))
         everything = chain([first], rest)
         prefix = f"labelled/{number}/"
@@ -63,8 +66,24 @@ def read_labelled(locations: tuple[str, ...], default: Rubric | None) -> Iterato
 
 
 def labelled_identities(locations: tuple[str, ...]) -> list[str]:
-    """Hashes of the files, for keys. Raises SourceError if one is missing."""
-    return [files_at(location, KEY).identity() for location in locations]
+    """Hashes of the files, or names of data sets on the hub, for keys. Raises SourceError if one is missing."""
+    return [f"{place}@main/train" if is_hub_dataset(place) else files_at(place, KEY).identity() for place in locations]
+
+
+def labelled_size(locations: tuple[str, ...], unknown: int) -> int:
+    """Approximate number of labelled judgments; `unknown` for each data set of the hub whose size is not published here.
+
+    Raises SourceError if a file is missing.
+    """
+    there = [place for place in locations if is_hub_dataset(place)]
+    files = [files_at(place, KEY).files for place in locations if place not in there]
+    return sum(map(files_size, files)) + sum(_SIZES.get(place, unknown) for place in there)
+
+
+def _records(location: str) -> Iterator[Located]:
+    if is_hub_dataset(location):
+        return read_hub(SourceConfig(path=location), _FIELDS, key=KEY)
+    return read_files(files_at(location, KEY).files, _FIELDS)
 
 
 def _first(records: Iterator[Located]) -> tuple[Located, Iterator[Located]]:
