@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from stj.evals.attack_card import AttackCard, flips
 from stj.evals.table import interval, percent
-from stj.loop.counts import GradingCounts
+from stj.loop.counts import GradingCounts, by_score
 from stj.loop.dashboard import Dashboard, Lengths
 from stj.loop.heldout import HeldoutScores
 from stj.loop.heldout_grades import GradeFigures, HeldoutGrades
@@ -158,6 +158,7 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: W
         parsers=PARSERS,
         reasons=[reason for reason, _ in drops.most_common()],
         lift=lift(iterations),
+        trained_grades=[(judge, data.grading) for judge, data in data_by_judge if data.grading],
         graded=[iteration for iteration in iterations if iteration.heldout_grades],
         grades_lift=grades_lift(iterations),
         plots=_plots(iterations),
@@ -195,6 +196,11 @@ def length_words(lengths: Lengths | None) -> str:
         return _NONE
     low, _, high = lengths.quartiles
     return f"{lengths.mean:,.0f} [{low:,}, {high:,}]"
+
+
+def ends(limits: tuple[float, float] | None) -> str:
+    """The ends of an interval of correlations; empty without one."""
+    return "" if limits is None else f"[{limits[0]:.2f}, {limits[1]:.2f}]"
 
 
 def benchmark_names(iterations: Sequence[IterationReport]) -> list[str]:
@@ -277,4 +283,5 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(percent=percent, interval=interval, number=number, written=_written)
     environment.filters.update(difference=difference_words, p=p_words, lengths=length_words, flips=flips)
+    environment.filters.update(ends=ends, by_score=lambda counts: by_score(counts) or _NONE)
     return environment.from_string(files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ from stj.loop.report import (
     IterationReport,
     benchmark_names,
     difference_words,
+    ends,
     grades_lift,
     length_words,
     lift,
@@ -114,10 +115,7 @@ def _grades(iteration: IterationReport) -> list[str]:
     scores = iteration.heldout_grades
     assert scores is not None, "only judges that graded have a row"
     sampled, greedy = scores.sampled, scores.greedy
-    rank = _correlation(sampled.spearman)
-    if sampled.spearman_ci95:
-        low, high = sampled.spearman_ci95
-        rank += f" [{low:.2f}, {high:.2f}]"
+    rank = f"{_correlation(sampled.spearman)} {ends(sampled.spearman_ci95)}".rstrip()
     return [
         iteration.judge,
         f"{percent(sampled.exact)} {interval(sampled.exact_ci95)}",
