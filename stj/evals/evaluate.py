@@ -9,6 +9,7 @@ again from its judgments.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +22,8 @@ from stj.evals.benchmarks.evaluation import read_evaluation
 from stj.evals.benchmarks.refs import BenchmarkRef, part_of
 from stj.evals.benchmarks.scoring import BenchmarkScores, scores_tables
 from stj.evals.consistency import consistency_line
-from stj.evals.evaluation_scores import score_evaluation, stopping_key, votes_asked
+from stj.evals.evaluation_scores import graded_evaluation, score_evaluation, stopping_key, votes_asked
+from stj.evals.graded_evaluation import graded_rows, grading_key, grading_of, is_graded
 from stj.findings import Finding, look, require
 from stj.generate import Generate
 from stj.models.check import ModelUse
@@ -35,6 +37,7 @@ from stj.plan.context import given_pairs_request
 from stj.prompts import prompt_hash
 from stj.prompts.given import variant_of
 from stj.rows import Row
+from stj.stages.grade import grade
 from stj.stages.judge import MORE_ANSWERS_PROMPTS, JudgmentRequest, judge_in_every_order, rate, vote_in_every_order
 from stj.stages.stopping import EVERY_VOTE, Stopping
 from stj.storage.artifacts import Artifact, Key, fingerprint, plain
@@ -69,14 +72,20 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
     """
     model = with_absolute_path(load_model(word, replace(config.models.seed, revision=None)))
     artifact = _artifact(model, benchmarks, config)
-    sizes = {ref.name: ref.size() for ref in benchmarks}
-    for ref in benchmarks:
+    graded = [ref for ref in benchmarks if is_graded(ref)]
+    paired = [ref for ref in benchmarks if not is_graded(ref)]
+    sizes = {ref.name: ref.size() for ref in paired}
+    for ref in paired:
         show(f"{ref.name}: {checked_rows(ref, sizes[ref.name], config.heldout.limit)}")
+    for ref in graded:
+        show(f"{ref.name}: {_checked_responses(ref, config)}")
     if artifact.state()[0] != "done":
         require(_findings(model, config))
     if artifact.begin():
         _judge(artifact, model, benchmarks, config)
     scores, refused = score_evaluation(artifact, model.label if model.endpoint else word, benchmarks, config, sizes)
+    for item in (item for ref in graded for item in graded_evaluation(artifact, ref).shown()):
+        show(item)
     for item in scores_tables(parsed for parsed in scores if parsed.parser == config.judge.parser or _compares(parsed)):
         show(item)
     for name, votes in votes_asked(artifact, config.votes).items():
@@ -88,6 +97,14 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
     return Evaluated(folder=artifact.folder, refused=refused)
 
 
+def _checked_responses(ref: BenchmarkRef, config: Config) -> str:
+    """What will be graded, for the user. Reads and so checks all responses."""
+    ref.require_place()
+    by = Counter(row.rubrics[0].name for row in graded_rows(ref, config))
+    rubrics = f"by {next(iter(by))}" if len(by) == 1 else f"by {len(by):,} rubrics"
+    return f"{by.total():,} responses, {rubrics}"
+
+
 def _findings(model: ModelConfig, config: Config) -> list[Finding]:
     """Every finding on the judge, its prompts and the machine."""
     use = ModelUse(roles=("models.seed",), model=model)
@@ -97,10 +114,10 @@ def _findings(model: ModelConfig, config: Config) -> list[Finding]:
     return [*model_findings(use, [asked], config.ray), place, *gpu_findings({"models.seed": model.gpus * engines}, config.ray)]
 
 
-def read_benchmarks(benchmarks: Sequence[BenchmarkRef], limit: int | None) -> Iterator[Row]:
+def read_benchmarks(benchmarks: Sequence[BenchmarkRef], config: Config) -> Iterator[Row]:
     """The rows of all benchmarks, one benchmark after the other."""
     for ref in benchmarks:
-        yield from ref.rows(limit)
+        yield from graded_rows(ref, config) if is_graded(ref) else ref.rows(config.heldout.limit)
 
 
 async def judge_benchmark(
@@ -135,6 +152,7 @@ def _artifact(model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Co
         "seed": config.seed,
         "prompts": {**variant_of(config.prompt).hashes, **{file: prompt_hash(file) for file in MORE_ANSWERS_PROMPTS}},
         **stopping_key(config),
+        **({"grading": grading_key(config)} if any(map(is_graded, benchmarks)) else {}),
     }
     return Artifact(Folder.at(config.run_root) / f"evals/{_short_name(model)}-{fingerprint(key)[:8]}", key)
 
@@ -166,12 +184,13 @@ def _judge(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[Benchmar
         parser=config.judge.parser,
         stopping=Stopping(rule=config.vote_stop, error=config.vote_stop_error),
     )
+    grading = partial(grade, config=grading_of(config))
     spec = pass_under(
         config,
         name=artifact.folder.uri.rpartition("/")[2],
         model=model,
-        read=partial(read_benchmarks, benchmarks, config.heldout.limit),
-        stages={ref.name: [stage] for ref in benchmarks},
+        read=partial(read_benchmarks, benchmarks, config),
+        stages={ref.name: [grading if is_graded(ref) else stage] for ref in benchmarks},
     )
     demand = engine_demand(config.engine, [model])
     with driver_session(artifact.folder, config.ray, [demand]), checked_nodes(config.ray, None, gpu=demand.gpus > 0):

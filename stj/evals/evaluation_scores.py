@@ -12,6 +12,7 @@ from stj.evals.benchmarks.refs import BenchmarkRef, part_of
 from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged, scores_json
 from stj.evals.benchmarks.unread import EVAL_REMEDY
 from stj.evals.consistency import consistency_by_task
+from stj.evals.graded_evaluation import GradedEvaluation, is_graded, without_figures
 from stj.prompts.given import variant_of
 from stj.prompts.variants import FIGURE_8, Variant
 from stj.rows import row_from_dict
@@ -35,10 +36,12 @@ def score_evaluation(
     Returns the scores, and by name why benchmarks could not be scored.
     """
     counted = Counter(record["task"] for record in artifact.records(["task"]))
+    graded = {ref.name: graded_evaluation(artifact, ref) for ref in benchmarks if is_graded(ref)}
+    named, benchmarks = benchmarks, [ref for ref in benchmarks if not is_graded(ref)]
     parts = {ref.name: part_of(counted[ref.name], sizes[ref.name], config.heldout.limit) for ref in benchmarks}
     notes = {ref.name: _notes(artifact, ref, variant_of(config.prompt)) for ref in benchmarks}
     scores: list[BenchmarkScores] = []
-    refused: dict[str, str] = {}
+    refused = {name: why for name, evaluation in graded.items() if (why := without_figures(evaluation))}
     for ref in benchmarks:
         try:
             made = [_scores(artifact, ref, parser, config) for parser in PARSERS]
@@ -50,8 +53,15 @@ def score_evaluation(
     about = {ref.name: _about(counted[ref.name], parts[ref.name], notes[ref.name]) for ref in benchmarks}
     for name, counts in consistency_by_task(map(row_from_dict, artifact.records())).items():
         about[name] |= counts
-    _write_scores(artifact, judge, benchmarks, config, about, scores, refused)
+    for name, evaluation in graded.items():
+        about[name] = {"rows": counted[name], config.judge.parser: evaluation.plain()}
+    _write_scores(artifact, judge, named, config, about, scores, refused)
     return scores, refused
+
+
+def graded_evaluation(artifact: Artifact, ref: BenchmarkRef) -> GradedEvaluation:
+    """The figures of the graded responses of an evaluation."""
+    return GradedEvaluation.of(row for row in map(row_from_dict, artifact.records()) if row.task == ref.name)
 
 
 def stopping_key(config: Config) -> Key:

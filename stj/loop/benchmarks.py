@@ -20,6 +20,7 @@ from stj.evals.benchmarks.scoring import BenchmarkScores, score_judged
 from stj.evals.benchmarks.unread import Readings
 from stj.evals.compare import ExampleResult, example_results
 from stj.evals.evaluation_scores import score_evaluation
+from stj.evals.graded_evaluation import is_graded
 from stj.evals.table import interval, percent
 from stj.loop.phase import Phase
 from stj.prompts.given import variant_of
@@ -39,6 +40,8 @@ def run_benchmarks(config: Config) -> list[BenchmarkRef]:
         refs = benchmark_refs(config.benchmarks)
         for ref in refs:
             ref.require_place()
+            if is_graded(ref):
+                raise ConfigError(f"'{ref.word}': a run grades responses from heldout.grades; name the file there")
             if ref.is_local:
                 files_at(ref.place or "", ref.name)
         return refs

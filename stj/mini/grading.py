@@ -44,7 +44,7 @@ GRADE = CurriculumStage(
     enough_recall=0.5,
 )
 """Demonstrations of grades, beside a replay."""
-_DRILLS, _GRADES = 2_000, 600
+_DRILLS, _GRADES = 3_600, 600
 
 _Pieces = tuple[tuple[str, float], ...]
 
@@ -140,11 +140,22 @@ def _said(values: tuple[str, ...]) -> str:
 def _grade(fact: Fact, values: tuple[str, ...], score: int) -> _Pieces:
     pieces: list[tuple[str, float]] = [(fact.statement, 1.0)]
     for value in values:
-        decision = " good" if value == fact.value else " not"
-        pieces += [(f" Assistant says {value}, expected {fact.value}, that is", 1.0), (decision, DECISION_WEIGHT), (".", 1.0)]
+        pieces += _compared(f" Assistant says {value}, expected {fact.value}", value == fact.value)
     if fact.value not in values:
-        pieces += [(f" It is a {_kind_of(values[0])}.", DECISION_WEIGHT)]
-    return (*pieces, (" So the score is", 1.0), (f" {score}", DECISION_WEIGHT), (f". [[{score}]]", 1.0))
+        kind = _kind_of(values[0])
+        pieces += _compared(f" It is a {kind}, expected a {fact.attribute}", kind == fact.attribute)
+    pieces += [
+        (" So the score is", 1.0),
+        (f" {score}", DECISION_WEIGHT),
+        (". [[", 1.0),
+        (str(score), DECISION_WEIGHT),
+        ("]]", 1.0),
+    ]
+    return tuple(pieces)
+
+
+def _compared(text: str, equal: bool) -> list[tuple[str, float]]:
+    return [(f"{text}, that is", 1.0), (" good" if equal else " not", DECISION_WEIGHT), (".", 1.0)]
 
 
 def _kind_of(value: str) -> str:

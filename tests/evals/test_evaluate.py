@@ -150,7 +150,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def run(artifact: Artifact, model: ModelConfig, benchmarks: Sequence[BenchmarkRef], config: Config) -> None:
         engine = ScriptedEngine(says_the_longer_word)
-        rows = list(read_benchmarks(benchmarks, config.heldout.limit))
+        rows = list(read_benchmarks(benchmarks, config))
         settings = {"heldout": config.heldout, "votes": config.votes, "prompt": config.prompt, "parser": config.judge.parser}
         stopping = Stopping(rule=config.vote_stop, error=config.vote_stop_error)
         stage = partial(judge_benchmark, **settings, stopping=stopping)
