@@ -51,7 +51,8 @@ def score_evaluation(
         except StjError as error:  # The other benchmarks are still scored.
             refused[ref.name] = str(error)
     about = {ref.name: _about(counted[ref.name], parts[ref.name], notes[ref.name]) for ref in benchmarks}
-    for name, counts in consistency_by_task(map(row_from_dict, artifact.records())).items():
+    compared = (row for row in map(row_from_dict, artifact.records()) if row.task not in graded)
+    for name, counts in consistency_by_task(compared).items():
         about[name] |= counts
     for name, evaluation in graded.items():
         about[name] = {"rows": counted[name], config.judge.parser: evaluation.plain()}

@@ -10,6 +10,8 @@ label or score                   optional: the true score, which is passed on wi
                                  numbers by the names of rubrics
 id, subset                       optional; an id is unique
 
+HelpSteer2's rows, with their five attributes, have a true score by each of five rubrics (stj/sources/helpsteer2.py).
+
 Data sets in the schemas of Prometheus, its benchmarks and Flow-Judge are read as they are published (stj/sources/graded.py).
 """
 
@@ -25,6 +27,7 @@ from stj.sources.dialogue import optional_text, text_of, turns_from, usable, wro
 from stj.sources.directory import files_at
 from stj.sources.files import not_empty, read_files
 from stj.sources.graded import GRADED_FIELDS, GradedRecord, graded_record, is_published, points_of
+from stj.sources.helpsteer2 import RUBRICS, has_attributes, true_scores, turns_of
 from stj.sources.ids import ContentIds, Seen, id_of, refuse_seen
 from stj.sources.records import Fields, Located
 
@@ -41,6 +44,7 @@ FIELDS = Fields(
         dict.fromkeys(
             (
                 *(*_INSTRUCTION, *_RESPONSE, *_REFERENCE, "context", "rubric", "criteria", *_LABEL, "id", "subset"),
+                *RUBRICS,
                 *GRADED_FIELDS.optional,
             )
         )
@@ -117,7 +121,9 @@ def answer_rows(records: Iterable[Located], empty: str) -> Iterator[tuple[str, R
 def _row(values: Mapping[str, Any], where: str, position: int, ids: ContentIds) -> Row:
     asked, answered = (_first_given(values, names) for names in (_INSTRUCTION, _RESPONSE))
     Fields(required=(asked, answered)).check([name for name, value in values.items() if value is not None], where)
-    turns = turns_from(values[asked], asked, where)
+    turns = (
+        turns_of(text_of(values[asked], asked, where)) if has_attributes(values) else turns_from(values[asked], asked, where)
+    )
     response = text_of(values[answered], answered, where)
     reference = _first_given(values, _REFERENCE)
     given = values.get("id")
@@ -220,6 +226,8 @@ def _label(values: Mapping[str, Any], where: str) -> TrueScore | Mapping[str, Tr
     """The label as the file has it; None for an empty cell. Raises SourceError if it is no finite number, nor its digits."""
     name = _first_given(values, _LABEL)
     value = values.get(name)
+    if value is None and has_attributes(values):
+        return true_scores(values, where)
     if value is None or value == "":
         return None
     if isinstance(value, Mapping):

@@ -101,3 +101,33 @@ def test_an_id_that_comes_twice_is_refused(tmp_path: Path) -> None:
     row = {"id": "x", "instruction": "q", "response": "r"}
     with pytest.raises(SourceError, match="line 2: field 'id' is 'x', which an earlier row has too"):
         list(read_answers(written(tmp_path, row, row)))
+
+
+HELPSTEER2 = {
+    "prompt": "2 + 2?",
+    "response": "4",
+    "helpfulness": 4,
+    "correctness": 0,
+    "coherence": 3,
+    "complexity": 1,
+    "verbosity": 2,
+}
+
+
+def test_helpsteer2_has_a_true_score_by_each_of_its_rubrics(tmp_path: Path) -> None:
+    spoken = HELPSTEER2 | {"prompt": "Hi\n<extra_id_1>Assistant\nHello!\n<extra_id_1>User\n2 + 2?"}
+    file = tmp_path / "train.jsonl"
+    file.write_text(json.dumps(HELPSTEER2) + "\n" + json.dumps(spoken) + "\n")
+    rows, labels = list(read_answers(str(file))), list(read_answer_labels(str(file)).values())
+    assert [turn.role for turn in rows[1].turns] == ["user", "assistant", "user"]
+    wanted = {"helpfulness": 5, "correctness_without_reference": 1, "coherence": 4, "complexity": 2, "verbosity": 3}
+    assert {name: labels[0].of(name) for name in wanted} == wanted
+    assert labels[0].of("safety") is None
+
+
+@pytest.mark.parametrize("value", [5, -1, 2.5, True, "4"])
+def test_an_attribute_off_its_scale_is_refused_with_its_line(value: object, tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text(json.dumps(HELPSTEER2 | {"coherence": value}) + "\n")
+    with pytest.raises(SourceError, match=r"line 1.*coherence.*a whole number from 0 to 4"):
+        list(read_answers(str(file)))

@@ -4,22 +4,20 @@ The better response has the higher weighted sum of the attributes (section 4.1 o
 helpfulness. Equal scores are dropped. The judge is measured with three samples at T 0.7, in both orders.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import zip_longest
 
 from stj.errors import SourceError
 from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, pair_row
-from stj.rows import Row, Turn
+from stj.rows import Row
 from stj.sources.dialogue import number_of, text_of
+from stj.sources.helpsteer2 import turns_of
 from stj.sources.ids import numbered
 from stj.sources.records import Fields
 
 _WEIGHTS = {"helpfulness": 0.65, "correctness": 0.8, "coherence": 0.45, "complexity": 0.55, "verbosity": -0.4}
 _HELPFULNESS = {"helpfulness": 1.0}
-_SPEAKER = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
-"""Separates the turns of a prompt that is a dialogue."""
 
 
 def rows(records: Iterable[SourceRecord], name: str, weights: dict[str, float]) -> Iterator[Row]:
@@ -33,7 +31,7 @@ def rows(records: Iterable[SourceRecord], name: str, weights: dict[str, float]) 
         answers = [text_of(record.values["response"], "response", record.where) for record in (first, second)]
         scores = [_score(record, weights) for record in (first, second)]
         chosen, rejected = answers if scores[0] >= scores[1] else reversed(answers)
-        turns = _turns(text_of(first.values["prompt"], "prompt", first.where))
+        turns = turns_of(text_of(first.values["prompt"], "prompt", first.where))
         row = pair_row(name, position, (numbered(position),), "validation", turns, chosen, rejected)
         yield row.drop("equal_scores") if scores[0] == scores[1] else row
 
@@ -46,12 +44,6 @@ def subset(record: SourceRecord) -> str:
 def _score(record: SourceRecord, weights: dict[str, float]) -> float:
     weighted = (weight * number_of(record.values[name], name, record.where) for name, weight in weights.items())
     return round(sum(weighted), 6)  # Equal scores stay equal: floating-point sums differ in the last digits.
-
-
-def _turns(prompt: str) -> tuple[Turn, ...]:
-    first, *rest = _SPEAKER.split(prompt)
-    spoken = [("User", first), *zip(rest[::2], rest[1::2], strict=True)]
-    return tuple(Turn(role=speaker.lower(), content=content) for speaker, content in spoken)
 
 
 def _benchmark(name: str, weights: dict[str, float]) -> Benchmark:
