@@ -104,5 +104,4 @@ def _rows(place: str, config: Config) -> Iterator[Row]:
         by = row.rubrics[0] if row.rubrics else default
         if by is None:
             raise SourceError(f"{where}: has no rubric, and grading.rubric=written writes none for it; give the row one")
-        true = label.of(by.name)
-        yield replace(row, id=f"{NAME}/{row.id}", task=NAME, rubrics=(by,), label=None if true is None else float(true))
+        yield replace(row, id=f"{NAME}/{row.id}", task=NAME, rubrics=(by,), label=label.on_scale(by, where))

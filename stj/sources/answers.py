@@ -70,6 +70,15 @@ class AnswerLabel(NamedTuple):
         """The true score by a rubric."""
         return self.label.get(rubric) if isinstance(self.label, Mapping) else self.label
 
+    def on_scale(self, by: Rubric, where: str) -> float | None:
+        """The true score by a rubric as a number. Raises SourceError if it is off the rubric's scale."""
+        if (given := self.of(by.name)) is None:
+            return None
+        score = float(given)
+        if not by.points[0] <= score <= by.points[-1]:
+            raise SourceError(f"{where}: the true score is {score:g}, off the scale {by.scale} of {by.name}")
+        return score
+
 
 def read_answers(location: str) -> Iterator[Row]:
     """The responses of a file as rows to grade.

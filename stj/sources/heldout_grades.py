@@ -7,7 +7,6 @@ from itertools import islice
 from stj.config import Config
 from stj.errors import SourceError
 from stj.rows import HELDOUT_GRADES, Row
-from stj.rubrics import Rubric
 from stj.sources.answers import labelled_answers
 from stj.sources.directory import files_at
 from stj.sources.files import at_most, files_size
@@ -45,20 +44,13 @@ def _rows(config: Config, location: str) -> Iterator[Row]:
         by = row.rubrics[0] if row.rubrics else default
         if by is None:
             raise SourceError(f"{where}: has no rubric, and grading.rubric=written writes none for it; give the row one")
+        if (score := label.on_scale(by, where)) is None:
+            raise SourceError(f"{where}: has no true score by {by.name}; give it as 'score', or leave the row out")
         yield replace(
             row,
             id=f"{HELDOUT_PREFIX}grades/{row.id}",  # A held-out pair may have the same id.
             task=HELDOUT_GRADES,
             subset=None,
             rubrics=(by,),
-            label=_score(label.of(by.name), by, where),
+            label=score,
         )
-
-
-def _score(given: float | str | None, by: Rubric, where: str) -> float:
-    if given is None:
-        raise SourceError(f"{where}: has no true score by {by.name}; give it as 'score', or leave the row out")
-    score = float(given)
-    if not by.points[0] <= score <= by.points[-1]:
-        raise SourceError(f"{where}: the true score is {score:g}, off the scale {by.scale} of {by.name}")
-    return score

@@ -35,13 +35,13 @@ def test_scores_are_of_all_responses_and_of_each_rubric_and_subset(tmp_path: Pat
         {"instruction": "q", "response": f"a{i}", "score": i, "subset": "even" if i % 2 == 0 else "odd"} for i in range(1, 6)
     ]
     own = {"instruction": "q", "response": "b", "score": 1, "rubric": "safety"}
-    rows, config = rows_of(tmp_path / "g.jsonl", *answers, own, words=("grading.rubric=style", "votes=3"))
-    assert [row.rubrics[0].name for row in rows] == ["style"] * 5 + ["safety"]
+    rows, config = rows_of(tmp_path / "g.jsonl", *answers, own, words=("grading.rubric=helpfulness", "votes=3"))
+    assert [row.rubrics[0].name for row in rows] == ["helpfulness"] * 5 + ["safety"]
     assert grading_of(config).votes == 3
     evaluation = GradedEvaluation.of(graded(row, int(row.label or 0)) for row in rows)
     record = evaluation.plain()
     assert (record["judged"], record["unjudged"]) == (6, 0)
-    assert set(record["groups"]) == {"overall", "rubric/style", "rubric/safety", "subset/even", "subset/odd"}
+    assert set(record["groups"]) == {"overall", "rubric/helpfulness", "rubric/safety", "subset/even", "subset/odd"}
     assert record["groups"]["overall"]["spearman"] == 1
     assert without_figures(evaluation) is None
 
@@ -66,6 +66,8 @@ def test_what_cannot_be_graded_is_said_before_anything_starts(tmp_path: Path) ->
     file = tmp_path / "g.jsonl"
     with pytest.raises(SourceError, match=r"line 1: has no rubric, and grading\.rubric=written"):
         rows_of(file, {"instruction": "q", "response": "a", "score": 3}, words=("grading.rubric=written",))
+    with pytest.raises(SourceError, match="line 1: the true score is 6, off the scale 1-5 of helpfulness"):
+        rows_of(file, {"instruction": "q", "response": "a", "score": 6}, words=("grading.rubric=helpfulness",))
     with pytest.raises(ConfigError, match=r"a run grades responses from heldout\.grades"):
         run_benchmarks(load([MINI], [f"benchmarks=[grades:{file}]"]))
     with pytest.raises(ConfigError, match="'grades' is not on the hub: give its file"):
