@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.config_loader import load
-from stj.errors import ConfigError, SourceError
+from stj.errors import ConfigError, PassFailed, SourceError
 from stj.loop.labelled import LabelledExamples
 from stj.loop.phases import Run
-from stj.rows import Example, Grade, Judgment, Pair, Row, example_from_dict, rows_to_table
+from stj.loop.tasks import grade_example
+from stj.rows import Example, Grade, Judgment, Pair, Row, Turn, example_from_dict, rows_to_table
 from stj.rubrics import SCALES
 from stj.stages.grade import digest_of, grade_messages
 from stj.verdict import GRADE_STYLES, grade_format, parse, written_grade
@@ -190,3 +191,19 @@ def test_labelled_judgments_alone_need_no_pairs(tmp_path: Path) -> None:
     assert "4 of 4 labelled judgments" in run.phases[0].summary()
     with pytest.raises(ConfigError, match="set iterations=1"):
         load([MINI], [*words, "iterations=2"])
+
+
+@pytest.mark.parametrize("changed", ["answer", "instruction", "rubric", "no rubric"])
+def test_a_grade_is_never_used_for_another_answer_or_rubric(changed: str, tmp_path: Path) -> None:
+    run = Run(load([MINI], [f"run_root={tmp_path}/run", "judge.task=absolute"]))
+    row, words = judged(run, 0), run.config.grading.words
+    assert row.pair
+    assert grade_example(row, row.grades[0], words).score == 5
+    other = {
+        "answer": replace(row, pair=replace(row.pair, chosen="fourteen")),
+        "instruction": replace(row, turns=(Turn(role="user", content="What is 3 + 3?"),)),
+        "rubric": replace(row, rubrics=(replace(row.rubrics[0], criterion="Is it short?"),)),
+        "no rubric": replace(row, rubrics=()),
+    }[changed]
+    with pytest.raises(PassFailed, match="was given for another text, rubric or prompt"):
+        grade_example(other, row.grades[0], words)
