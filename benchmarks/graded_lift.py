@@ -1,0 +1,81 @@
+"""What the small world's judge gains on grades and on pairs: trained on one task, on both, and on random grades.
+
+    python benchmarks/graded_lift.py --seeds 0 1 2      twelve runs of conf/mini_grades.yaml, some minutes each
+    python benchmarks/graded_lift.py --seeds 0 --tasks absolute random
+
+Writes benchmarks/results/graded_lift.json: for each run seed the figures of each judge, and what a judge of both tasks loses on
+each against the judge of that task alone. `random` is the control, judge.task=absolute with judge.keep=random: any two scores
+are kept, right or not.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "graded_lift.json"
+TASKS = {
+    "absolute": ["judge.task=absolute"],
+    "random": ["judge.task=absolute", "judge.keep=random"],
+    "both": ["judge.task=both"],
+    "pairwise": ["judge.task=pairwise"],
+}
+
+
+def judges(task: str, seed: int, runs: Path) -> list[dict[str, Any]]:
+    """Runs or resumes one run; returns the figures of its judges."""
+    root = runs / f"{task}{seed}"
+    settings = [f"seed={seed}", f"train.seed={seed}", f"run_root={root}", *TASKS[task]]
+    subprocess.run([sys.executable, "-m", "stj.cli", "run", str(ROOT / "conf" / "mini_grades.yaml"), *settings], check=True)
+    iterations: list[dict[str, Any]] = json.loads((root / "report.json").read_text())["iterations"]
+    return [_figures(iteration) for iteration in iterations]
+
+
+def _figures(iteration: dict[str, Any]) -> dict[str, Any]:
+    grades, pairs = iteration["heldout_grades"], iteration["heldout"]
+    return {
+        "judge": iteration["judge"],
+        **{name: grades["sampled"][name] for name in ("exact", "exact_ci95", "spearman", "spearman_ci95")},
+        **{f"greedy_{name}": grades["greedy"][name] for name in ("exact", "spearman")},
+        "pairs": pairs["accuracy"],
+        "pairs_ci95": pairs["ci95"],
+        "greedy_pairs": pairs["greedy_accuracy"],
+    }
+
+
+def main() -> None:
+    """Measures and writes the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "graded_lift")
+    options = parser.parse_args()
+    runs = []
+    for seed in options.seeds:
+        made = {task: judges(task, seed, options.runs) for task in options.tasks}
+        runs.append({"seed": seed, **made, "summary": _summary(made)})
+        print(json.dumps({"seed": seed, **runs[-1]["summary"]}))
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps({"runs": runs}, indent=1) + "\n")
+    print(f"written to {RESULT}")
+
+
+def _summary(made: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
+    """In points: what each judge gains, and what the judge of both tasks has less than the judge of one."""
+    summary = {}
+    for task, (first, *_, last) in made.items():
+        for name in ("exact", "spearman", "pairs"):
+            summary[f"{task}: {name}"] = round(100 * (last[name] - first[name]), 1)
+    if {"absolute", "both", "pairwise"} <= made.keys():
+        both = made["both"][-1]
+        summary["both less than absolute: exact"] = round(100 * (made["absolute"][-1]["exact"] - both["exact"]), 1)
+        summary["both less than absolute: spearman"] = round(100 * (made["absolute"][-1]["spearman"] - both["spearman"]), 1)
+        summary["both less than pairwise: pairs"] = round(100 * (made["pairwise"][-1]["pairs"] - both["pairs"]), 1)
+    return summary
+
+
+if __name__ == "__main__":
+    main()
