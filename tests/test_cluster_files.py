@@ -27,7 +27,11 @@ CRD = Path(os.environ.get("STJ_TEST_DATA", "")) / "kuberay_crds" / "ray.io_rayjo
 NEEDS_CRD = pytest.mark.skipif(not CRD.is_file(), reason="STJ_TEST_DATA names no folder with kuberay_crds/ray.io_rayjobs.yaml")
 MONITORING = ("grafana.json", "prometheus.yaml", "podmonitor.yaml")
 """tests/test_monitoring.py checks these."""
-PLANTED = [(name, number) for name, planted in REPLACED.items() for number in range(len(planted))]
+PLANTED = [
+    pytest.param(name, number, marks=[pytest.mark.long] if name in SCRIPTS and number % 5 else [])  # a script takes seconds
+    for name, planted in REPLACED.items()
+    for number in range(len(planted))
+]
 
 
 def faults_of(name: str, text: str, directory: Path) -> list[str]:

@@ -7,11 +7,12 @@ A number out of its bounds raises an alarm, which stops nothing. Bounds are wide
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stj.evals.metrics import pick_score
 from stj.rows import Row
+from stj.rubrics import Rubric
 
 VERDICT_A_BOUNDS = (0.35, 0.65)
 """Share of A. Half of the pairs show the better answer as A. Beyond these bounds, at least 15 of 100 verdicts follow the
@@ -178,6 +179,20 @@ def dashboard_alarms(now: Dashboard, before: Dashboard | None) -> Iterator[str]:
     yield from _length_alarms(now)
     if before is not None and before.pairs >= FEWEST:
         yield from _change_alarms(now, before)
+
+
+def score_alarm(learned: Mapping[str, int], rubrics: Sequence[Rubric]) -> Iterator[str]:
+    """A line if the learned grades, by score, leave out points of the only scale: a judge forgets what it never sees."""
+    scales = {rubric.points for rubric in rubrics}
+    if sum(learned.values()) < FEWEST or len(scales) != 1:
+        return
+    [points] = scales
+    missing = [str(point) for point in points if not learned.get(str(point))]
+    if missing:
+        yield (
+            f"no learned grade is {' or '.join(missing)} on the scale from {points[0]} to {points[-1]}: the judge may forget "
+            "such scores; add pairs with answers of that worth, or labelled grades (examples.labelled)"
+        )
 
 
 def skew_alarm(share: float | None, count: int, what: str) -> Iterator[str]:

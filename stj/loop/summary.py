@@ -6,7 +6,7 @@ from typing import Any
 
 from stj import __version__
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
-from stj.loop.dashboard import Dashboard, DashboardTally, dashboard_alarms
+from stj.loop.dashboard import Dashboard, DashboardTally, dashboard_alarms, score_alarm
 from stj.loop.heldout import HeldoutTally, heldout_alarms
 from stj.loop.heldout_grades import HeldoutGradesTally
 from stj.loop.kinds import PassPhase
@@ -114,8 +114,12 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
     """The report with the counts of the training set that the judge made."""
     manifest = iteration.examples.artifact.manifest()
     funnel, judged = Funnel(**manifest["funnel"]), JudgingCounts(**manifest["judged"])
+    grading = GradingCounts(**manifest["graded"]) if "graded" in manifest else None
+    labelled = bool(run.config.examples.labelled)
+    forgotten = score_alarm(grading.learned, run.config.grading.rubrics) if grading and not labelled else ()
     return replace(
         report,
+        alarms=(*report.alarms, *forgotten),
         instructions_in=funnel.instructions_in,
         selected=funnel.selected,
         pairs=funnel.pairs,
@@ -128,7 +132,7 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
         truncated=judged.truncated_share,
         label_a=judged.label_a,
         label_b=judged.label_b,
-        grading=GradingCounts(**manifest["graded"]) if "graded" in manifest else None,
+        grading=grading,
         examples=manifest["rows"],
         dropped=dict(Counter(funnel.dropped) + Counter(judged.dropped)),
         failed=funnel.failed + judged.failed,

@@ -176,10 +176,15 @@ def _modify(rng: random.Random) -> Document:
 
 
 def _modified(fact: Fact, rng: random.Random) -> tuple[tuple[str, float], ...]:
+    return modified(_question(fact, rng), fact.value)
+
+
+def modified(question: str, value: str) -> tuple[tuple[str, float], ...]:
+    """What Figure 2 asks for: another question, and the answer to it."""
     heading = "The start of Assistant’s answer to the modified instruction\nThe answer is"
     return (
-        (f"User Question Modified\n{_question(fact, rng)}\n\n{heading}", 1.0),
-        (f" {fact.value}", DECISION_WEIGHT),
+        (f"User Question Modified\n{question}\n\n{heading}", 1.0),
+        (f" {value}", DECISION_WEIGHT),
         (".\nThe end of Assistant’s answer to the modified instruction", 1.0),
     )
 

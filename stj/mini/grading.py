@@ -6,7 +6,9 @@
     "The answer is blue."                     2    a wrong fact
     "The answer is corn."                     1    another question's fact
 
-No answer is worth 4. The loop's own pairs hold 5 against 2 or 1 alone, so a judge learns nothing there of what is partly right.
+No answer is worth 4. The loop's pairs must hold answers of every other worth: a judge that learned from right and wrong answers
+alone called what is partly right a 5 after two iterations, though its reasons still said 3. So this seed modifies one question
+in three to ask about two animals. The right answer to that is partly right for the first question.
 
 The documents teach the seed model that stj carries to grade, as `judge` teaches it to compare: demonstrations of sound grades
 until it recalls the facts of dev questions in them with a mean probability of one half, beside a replay of its other skills.
@@ -19,9 +21,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stj.mini.corpus import DECISION_WEIGHT, Document, documents, instruction_for, train_fact
+from stj.mini.corpus import DECISION_WEIGHT, Document, documents, instruction_for, modified, train_fact
 from stj.mini.curriculum import CurriculumStage
 from stj.mini.world import VALUES, Fact, Split, answer, facts_of, write_jsonl
+from stj.prompts import MODIFIED_INSTRUCTION, fill
 from stj.prompts.grading import OURS, Graded
 from stj.rows import Turn
 from stj.rubrics import Rubric, rubric
@@ -31,7 +34,7 @@ RIGHT, PARTLY, WRONG, OTHER = 5, 3, 2, 1
 
 DRILL = CurriculumStage(
     name="grade_drill",
-    mix={"question": 1_200, "judge": 150, "modify": 150, "categorize": 80, "chatter": 80},
+    mix={"question": 1_200, "judge": 150, "modify": 300, "categorize": 200, "chatter": 80},
     lr=1e-3,
     step_tokens=2048,
 )
@@ -45,6 +48,10 @@ GRADE = CurriculumStage(
 )
 """Demonstrations of grades, beside a replay."""
 _DRILLS, _GRADES = 3_600, 600
+_TWO_ASKED = {DRILL.name: 150, GRADE.name: 75}
+"""Modified questions about two animals."""
+_OFTEN = (1, 1, 2, 2)
+"""How often the drills hold each of the sorts: two values of a kind are harder to compare than two values."""
 
 _Pieces = tuple[tuple[str, float], ...]
 
@@ -102,7 +109,8 @@ def grade_probes() -> Iterator[Document]:
 def _mixed(stage: CurriculumStage, kinds: list[Callable[[random.Random], Document]], seed: int) -> list[Document]:
     rng = random.Random(f"{stage.name} {seed}")
     graded = [replace(kind(rng), kind="grade") for kind in kinds]
-    mixed = documents(stage.mix, stage.corpus_seed(seed)) + graded
+    modified = [replace(_modify_to_two(rng), kind="modify") for _ in range(_TWO_ASKED[stage.name])]
+    mixed = documents(stage.mix, stage.corpus_seed(seed)) + graded + modified
     rng.shuffle(mixed)
     return mixed
 
@@ -125,12 +133,25 @@ def _drill(rng: random.Random) -> Document:
     """A grade whose fact is given, true or false: its value is read, not learned."""
     fact = train_fact(rng)
     given = replace(fact, value=rng.choice(VALUES[fact.attribute]))
-    score = rng.choice(list(_SORTS))
+    [score] = rng.choices(list(_SORTS), _OFTEN)
     values = _SORTS[score](given, rng)
     about, value, stop = given.statement.partition(f" {given.value}")
     statement = ((about, 1.0), (value, 0.0), (stop, 1.0))
     pieces = (*statement, *_grade(given, values, score)[1:])
     return Document(messages=_messages(instruction_for(fact, rng), _said(values)), pieces=pieces)
+
+
+def _modify_to_two(rng: random.Random) -> Document:
+    """Figure 2: the question for two animals at once, and the right answer to it."""
+    fact = train_fact(rng)
+    other = rng.choice(
+        [other for other in facts_of("train") if other.attribute == fact.attribute and other.value != fact.value]
+    )
+    request = fill(MODIFIED_INSTRUCTION, {"Instruction": instruction_for(fact, rng), "Baseline Response": answer(fact.value)})
+    asked = rng.sample([fact, other], 2)
+    question = f"What is the {fact.attribute} of the {asked[0].entity} or the {asked[1].entity}?"
+    reply = modified(question, " or ".join(each.value for each in asked))
+    return Document(messages=(Turn(role="user", content=request),), pieces=reply)
 
 
 def _said(values: tuple[str, ...]) -> str:

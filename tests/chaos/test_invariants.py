@@ -104,7 +104,9 @@ PLANTED: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if place % 4 else []) for place, name in enumerate(PLANTED)]
+)
 def test_what_is_planted_is_found(name: str, run: Path, made: Path) -> None:
     plant, line = PLANTED[name]
     plant(run)

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.config_loader import load
-from stj.loop.dashboard import Dashboard, DashboardTally, Lengths, dashboard_alarms
+from stj.loop.dashboard import FEWEST, Dashboard, DashboardTally, Lengths, dashboard_alarms, score_alarm
 from stj.loop.heldout import HeldoutTally, heldout_alarms
 from stj.loop.phases import Run
 from stj.loop.summary import RunSummary
 from stj.rows import HELDOUT, Category, Judgment, Pair, Row, rows_to_table
+from stj.rubrics import rubric
 from stj.verdict import Label
 from tests.conftest import make_row
 
@@ -184,3 +185,20 @@ def test_m_1_is_not_compared_with_a_first_judge_that_is_another_model(tmp_path: 
         artifact.finish()
     lines = [[alarm for alarm in report.alarms if "judgments went" in alarm] for report in RunSummary.of(run).judges]
     assert [len(of_judge) for of_judge in lines] == [0, alarms, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("learned", "rubrics", "missing"),
+    [
+        ({"5": 40, "1": 40}, ["helpfulness"], "no learned grade is 2 or 3 or 4 on the scale from 1 to 5"),
+        ({"5": 40, "4": 9, "3": 9, "2": 9}, ["helpfulness", "coherence"], "no learned grade is 1 on"),
+        ({"5": 40, "4": 1, "3": 1, "2": 1, "1": 40}, ["helpfulness"], None),
+        ({"5": FEWEST // 2 - 1, "1": FEWEST // 2}, ["helpfulness"], None),
+        ({"1": 80}, ["helpfulness", "safety"], None),  # two scales: no score is missing on both
+        ({"1": 80}, [], None),  # rubrics that the generator writes
+    ],
+)
+def test_scores_that_are_never_learned_raise_an_alarm(learned: dict[str, int], rubrics: list[str], missing: str | None) -> None:
+    lines = list(score_alarm(learned, [rubric(name, "rubric") for name in rubrics]))
+    assert len(lines) == (missing is not None)
+    assert missing is None or lines[0].startswith(missing)
