@@ -574,6 +574,11 @@ class JudgeConfig:
             f"judge.keep=random stops at the first judgment with a verdict, and judge.sampling={self.sampling} does not: "
             "set judge.sampling=first_correct, or judge.keep=correct",
         )
+        _check(
+            self.compares or self.sampling != "first_pair",
+            "judge.sampling=first_pair: is for preferences between judgments of pairs, and judge.task=absolute makes none: set "
+            "judge.sampling=first_correct",
+        )
 
     @property
     def compares(self) -> bool:
@@ -621,6 +626,8 @@ class GradingConfig:
             not unknown,
             f"grading.by_category={', '.join(map(str, unknown))}: no such category; Figure 7 has {'; '.join(CATEGORIES)}",
         )
+        for name, word in self.by_category.items():
+            _check(isinstance(word, str), f"grading.by_category={{{name}: {word}}}: must be the name of a rubric or file")
         packed_rubrics = {name: _pair_rubric(word, "grading.by_category") for name, word in self.by_category.items()}
         rubric_itself = self.rubric if self.written else _pair_rubric(self.rubric, "grading.rubric")
         prompt = packed(self.prompt, self.prompt_format, "grading.prompt", GRADES)
@@ -630,6 +637,10 @@ class GradingConfig:
             object.__setattr__(self, name, value)  # as frozen dataclasses do in __init__
         check_format_is_used(self.prompt_format, [self.prompt], "grading.prompt")
         _check_option("grading.scale", self.scale, Literal["binary", "1-3", "1-5", "1-10"])
+        _check(
+            self.written or self.scale == GradingConfig.scale,
+            f"grading.scale={self.scale}: a rubric by its name has its own scale; leave it out, or set grading.rubric=written",
+        )
         _check(
             not (self.written and self.by_category),
             "grading.by_category: grading.rubric=written writes a rubric for each instruction; leave one of them out",
@@ -746,6 +757,8 @@ class ExamplesConfig:
     def __post_init__(self) -> None:
         _share("examples.", self, "verdicts", "deductions")
         _check("" not in self.labelled, "examples.labelled holds an empty name; name files, or leave it out")
+        twice = next((place for place in self.labelled if self.labelled.count(place) > 1), None)
+        _check(twice is None, f"examples.labelled: {twice} comes twice; name each place once")
         share = self.labelled_share
         _check(share is None or 0 < share <= 1, f"examples.labelled_share={share}: must be above 0, and at most 1")
         _check(
@@ -1167,6 +1180,11 @@ class Config:
         _check(
             not self.examples.labelled_alone or self.iterations == 1,
             f"iterations={self.iterations}: examples.labelled_share=1 trains on the same examples in each; set iterations=1",
+        )
+        _check(
+            self.judge.compares or self.examples.judgments_alone,
+            f"examples.verdicts={self.examples.verdicts}, examples.deductions={self.examples.deductions}: are made of "
+            "judgments of pairs, and judge.task=absolute makes none: set both to 0, or judge.task=both",
         )
         _check(
             not (learns_preferences and self.judge.grades),

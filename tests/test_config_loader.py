@@ -590,3 +590,24 @@ def test_a_number_is_not_true(tmp_path: Path, written: str) -> None:
 @pytest.mark.parametrize(("written", "value"), [("on", True), ("Yes", True), ("TRUE", True), ("off", False), ("no", False)])
 def test_a_switch_has_yaml_s_words(written: str, value: bool) -> None:
     assert load([], [f"train.shard_within_machine={written}"]).train.shard_within_machine is value
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["grading.by_category={Coding: [a]}"], "grading.by_category={Coding: ['a']}: must be the name of a rubric or file"),
+        (["grading.by_category={Coding: {a: b}}"], "must be the name of a rubric or file"),
+        (["grading.scale=1-3"], "grading.scale=1-3: a rubric by its name has its own scale"),
+        (["judge.task=absolute", "judge.sampling=first_pair"], "set judge.sampling=first_correct"),
+        (
+            ["judge.task=absolute", "examples.verdicts=0.5"],
+            "examples.verdicts=0.5, examples.deductions=0.0: are made of judgments",
+        ),
+        (["examples.labelled=[a.jsonl, b.jsonl, a.jsonl]"], "examples.labelled: a.jsonl comes twice"),
+    ],
+)
+def test_settings_of_grades_that_would_be_ignored_are_refused_in_one_line(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load([CONF / "mini.yaml"], words)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,6 +1,7 @@
 """From a judged pass to training examples, as streams: a million pairs take a few bytes of memory each."""
 
 import itertools
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -91,39 +92,47 @@ class ExampleSelection:
                     kept.grades.add(row.id, _scores(pair))
         kept.judgments.settle()
         kept.grades.settle()
-        if judge.task == "both":
-            self._share_out(kept)
-        if self.config.examples.labelled_share is not None:
-            self._share_labelled(kept, labelled)
         kept.compared.settle(within=kept.judgments)
+        self._check_kept(kept, counts, grading)
+        self._share_out(kept, labelled)
+        return kept
+
+    def _check_kept(self, kept: _Kept, counts: JudgingCounts, grading: GradingCounts) -> None:
+        """Raises PassFailed if the pairs teach nothing."""
         if self.judged is None:
-            if not labelled.counts.learned:
-                raise PassFailed(f"{self.name}: no labelled judgment can be learned: {_listed(labelled.counts.dropped)}")
-            return kept
+            return
+        judge = self.config.judge
         if judge.compares and not (kept.judgments.size and (self.objective == "sft" or kept.compared.size)):
             raise self._no_examples(counts, kept.judgments if self.objective == "sft" else kept.compared)
         if judge.grades and not kept.grades.size:
             raise self._no_grades(grading)
-        return kept
 
-    def _share_out(self, kept: _Kept) -> None:
-        """Leaves out judgments or grades until the examples have the configured share of grades."""
+    def _share_out(self, kept: _Kept, labelled: LabelledExamples) -> None:
+        """Leaves out examples until their kinds have the configured shares. Raises PassFailed if a kind has none left.
+
+        Only `train.objective=sft` has shares, so no example with a wrong judgment is left out.
+        """
+        judge, share = self.config.judge, self.config.examples.labelled_share
+        if self.config.examples.labelled and not labelled.counts.learned:
+            raise PassFailed(f"{self.name}: no labelled judgment can be learned: {_listed(labelled.counts.dropped)}")
+        before = _sizes(kept, labelled)
+        if judge.task == "both":
+            self._share_grades(kept)
+        if share is not None:
+            _share_labelled(kept, labelled, share)
+        lost = [f"{count:,} {what}" for what, count in before.items() if count and not _sizes(kept, labelled)[what]]
+        if lost and self.judged is not None:
+            shares = f"grading.share={self.config.grading.share}, " if judge.task == "both" else ""
+            raise PassFailed(
+                f"{self.name}: {shares}examples.labelled_share={share if share is not None else 'null'}: leave none of "
+                f"{' and '.join(lost)}; there are too few others. Choose a share nearer to 0.5, or judge more pairs"
+            )
+
+    def _share_grades(self, kept: _Kept) -> None:
         share = self.config.grading.share
         grades, judgments = kept.grades.size, kept.judgments.size  # two examples for each of them: chosen and rejected, A and B
-        kept.grades.limit(round(judgments * share / (1 - share)))
-        kept.judgments.limit(round(grades * (1 - share) / share))
-
-    def _share_labelled(self, kept: _Kept, labelled: LabelledExamples) -> None:
-        """Leaves out labelled examples or the others until these have the configured share."""
-        share = self.config.examples.labelled_share or 1.0
-        others, known = 2 * (kept.judgments.size + kept.grades.size), labelled.counts.learned
-        if share == 1:
-            return
-        labelled.limit(round(others * share / (1 - share)))
-        left = known * (1 - share) / share / max(1, others)  # the part of the others that stays
-        if left < 1:
-            kept.judgments.limit(round(kept.judgments.size * left))
-            kept.grades.limit(round(kept.grades.size * left))
+        kept.grades.limit(_beside(judgments, share))
+        kept.judgments.limit(_beside(grades, 1 - share))
 
     def _rows(self) -> Iterator[Row]:
         return training_pairs(map(row_from_dict, self.judged.records() if self.judged else ()))
@@ -183,6 +192,28 @@ class ExampleSelection:
             f"by grading.margin={self.config.grading.margin} (dropped: {dropped}).{unread}{cut} "
             "Judge more pairs, or read what the judge writes with `stj show`"
         )
+
+
+def _share_labelled(kept: _Kept, labelled: LabelledExamples, share: float) -> None:
+    """Leaves out labelled examples or the others until these have their share."""
+    if share == 1:
+        return
+    others, known = 2 * (kept.judgments.size + kept.grades.size), labelled.counts.learned
+    labelled.limit(_beside(others, share))
+    left = known * (1 - share) / share / max(1, others)  # the part of the others that stays
+    if left < 1:
+        kept.judgments.limit(round(kept.judgments.size * left))
+        kept.grades.limit(round(kept.grades.size * left))
+
+
+def _beside(others: int, share: float) -> int:
+    """How many have the share beside so many others."""
+    return round(min(others * share / (1 - share), sys.maxsize)) if share < 1 else sys.maxsize
+
+
+def _sizes(kept: _Kept, labelled: LabelledExamples) -> dict[str, int]:
+    sizes = {"judgments": kept.judgments.size, "grades": kept.grades.size}
+    return {**{what: 2 * size for what, size in sizes.items()}, "labelled judgments": labelled.counts.learned}
 
 
 def _listed(dropped: Mapping[str, int]) -> str:

@@ -1,17 +1,19 @@
 """How well each judge of a run grades responses with true scores: rank correlation and exact agreement, sampled and greedy."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from stj.evals.grade_figures import FIGURES, Graded, Sample, figure, weighted
-from stj.evals.intervals import Interval
+from stj.evals.intervals import Interval, clustered_ci95
 from stj.rows import Grade, Purpose, Row
 
 _RESAMPLES = 2000
+_BLOCK = 2_000_000  # Weights in memory at once, 16 MB: those of 20,000 responses in all resamples would take gigabytes.
+_MOST_UNDEFINED = 0.01  # Share of resamples without a correlation, as with equal scores, above which it has no interval.
 _SEED = 0  # Of the resamples: the same grades have the same intervals.
 
 _Scores = npt.NDArray[np.float64]
@@ -41,7 +43,8 @@ class HeldoutGrades:
     ungraded: int
     """Responses without grades: a request failed, or the row was dropped."""
     sampled: GradeFigures
-    """The mean over the samples of each response. The intervals are bootstrapped over instructions."""
+    """The mean over the samples of each response. The intervals are over instructions: by bootstrap for the correlation, and
+    in closed form for the share (stj/evals/intervals.py)."""
     greedy: GradeFigures | None
     """None if nothing was graded greedily."""
     unparsed: float
@@ -83,17 +86,15 @@ class HeldoutGradesTally:
         rows = [self._rows[row_id] for row_id in sorted(self._rows)]
         instructions, labels, lengths, sampled, greedy = zip(*rows, strict=True)
         true = np.array(labels, dtype=float)
-        weights = _resamples(instructions)
         asked = min(map(len, sampled))  # as many as every response has
-        counted = [labels.count(label) for label in set(labels)]
         return HeldoutGrades(
             responses=len(rows),
             ungraded=self._ungraded,
-            sampled=_figures([_array([scores[index] for scores in sampled]) for index in range(asked)], true, weights),
-            greedy=_figures([_array(greedy)], true, weights) if self._greedy else None,
+            sampled=_figures([_array([scores[index] for scores in sampled]) for index in range(asked)], true, instructions),
+            greedy=_figures([_array(greedy)], true, instructions) if self._greedy else None,
             unparsed=self._unparsed / self._grades,
             truncated=self._truncated / self._grades,
-            constant=max(counted) / len(rows),
+            constant=max(Counter(labels).values()) / len(rows),
             length=figure("spearman", Sample.of(map(Graded, map(float, lengths), labels))),
         )
 
@@ -106,32 +107,41 @@ def _array(scores: Sequence[float | None]) -> _Scores:
     return np.array([np.nan if score is None else score for score in scores], dtype=float)
 
 
-def _resamples(instructions: Sequence[str]) -> _Scores:
-    """How often each response is in each bootstrap sample; the responses to one instruction come together."""
-    members = defaultdict[str, list[int]](list)
-    for place, instruction in enumerate(instructions):
-        members[instruction].append(place)
-    units = list(members.values())
-    drawn = np.random.default_rng(_SEED).multinomial(len(units), np.full(len(units), 1 / len(units)), size=_RESAMPLES)
-    weights = np.zeros((_RESAMPLES, len(instructions)))
-    for unit, places in enumerate(units):
-        weights[:, places] = drawn[:, [unit]]
-    return weights
+def _resamples(instructions: Sequence[str]) -> Iterator[_Scores]:
+    """How often each response is in each bootstrap sample, in blocks; the responses to one instruction come together."""
+    numbers = {instruction: number for number, instruction in enumerate(dict.fromkeys(instructions))}
+    unit = np.array([numbers[instruction] for instruction in instructions])
+    chance, shares = np.random.default_rng(_SEED), np.full(len(numbers), 1 / len(numbers))
+    block = max(1, _BLOCK // len(instructions))
+    for first in range(0, _RESAMPLES, block):
+        drawn = chance.multinomial(len(numbers), shares, size=min(block, _RESAMPLES - first))
+        yield drawn[:, unit].astype(float)
 
 
-def _figures(samples: Sequence[_Scores], true: _Scores, weights: _Scores) -> GradeFigures:
+def _figures(samples: Sequence[_Scores], true: _Scores, instructions: Sequence[str]) -> GradeFigures:
     means = {name: _mean([_one(name, scores, true) for scores in samples]) for name in FIGURES if name != "exact"}
-    exact = [(scores == true).astype(float) for scores in samples]  # No score is NaN, which equals nothing.
-    agreed = np.mean(exact, axis=0)
+    agreed = np.mean([scores == true for scores in samples], axis=0)  # No score is NaN, which equals nothing.
+    by_instruction = defaultdict[str, list[float]](list)
+    for instruction, share in zip(instructions, agreed.tolist(), strict=True):
+        by_instruction[instruction].append(share)
     return GradeFigures(
         spearman=means["spearman"],
-        spearman_ci95=_interval(np.mean([_resampled("spearman", scores, true, weights) for scores in samples], axis=0)),
+        spearman_ci95=None if means["spearman"] is None else _interval(_spearmans(samples, true, instructions)),
         exact=float(agreed.mean()),
-        exact_ci95=_interval(weights @ agreed / weights.sum(axis=1)) or (0.0, 1.0),
+        exact_ci95=clustered_ci95(by_instruction.values(), outcomes=len(samples)),
         pearson=means["pearson"],
         kendall=means["kendall"],
         mean_absolute_error=means["mean_absolute_error"],
     )
+
+
+def _spearmans(samples: Sequence[_Scores], true: _Scores, instructions: Sequence[str]) -> _Scores:
+    """Spearman's correlation in each bootstrap sample, the mean over the samples of each response."""
+    blocks = (
+        np.mean([_resampled("spearman", scores, true, weights) for scores in samples], axis=0)
+        for weights in _resamples(instructions)
+    )
+    return np.concatenate(list(blocks))
 
 
 def _one(name: str, scores: _Scores, true: _Scores) -> float | None:
@@ -153,7 +163,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _interval(resampled: _Scores) -> Interval | None:
     known = resampled[~np.isnan(resampled)]
-    if not len(known):
+    if len(known) < (1 - _MOST_UNDEFINED) * len(resampled):
         return None
     low, high = np.quantile(known, (0.025, 0.975))
     return float(low), float(high)

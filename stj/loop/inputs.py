@@ -12,6 +12,7 @@ from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks.refs import BenchmarkRef, is_benchmark
 from stj.findings import Check, Finding, look, require
 from stj.loop.benchmarks import run_benchmarks, unused_settings
+from stj.loop.labelled import check_learnable
 from stj.loop.named_pairs import BenchmarkPlace, count_heldout, heldout_benchmark, kept_out_places, read_heldout
 from stj.rows import TRAINING, Row, row_from_dict
 from stj.sources import check_source, read_rows, source_identity, source_size
@@ -174,6 +175,8 @@ def _check_labelled(config: Config, hub: bool) -> str:
         next(read_labelled((place,), default))
     files = tuple(place for place in config.examples.labelled if place not in there)
     counted = [_counted(partial(read_labelled, files, default), "labelled judgments")] if files else []
+    if files and not there:
+        check_learnable(config, files)
     return ", ".join([*counted, *(f"{place} on the hub" for place in there)])
 
 

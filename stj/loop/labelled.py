@@ -9,11 +9,13 @@ from functools import partial
 import numpy as np
 
 from stj.config import Config
+from stj.errors import SourceError
 from stj.loop.tasks import grade_example, to_example
 from stj.randomness import uniform
 from stj.rows import Example, Grade, Judgment
-from stj.sources.labelled import LabelledGrade, LabelledVerdict, read_labelled
+from stj.sources.labelled import KEY, LabelledGrade, LabelledVerdict, read_labelled
 from stj.stages.grade import digest_of, grade_messages, missing_input
+from stj.thoughts import shown_response, split_thought
 from stj.verdict import PAIR, Format, parse, written_grade
 
 
@@ -37,7 +39,7 @@ class LabelledExamples:
         self._highest = 1.0
         self.counts = LabelledCounts()
         dropped = Counter[str]()
-        for item in self._read():
+        for item in _read(config, config.examples.labelled):
             self.counts.rows += 1
             if isinstance(made := _example(item, config), str):
                 dropped[made] += 1
@@ -54,27 +56,41 @@ class LabelledExamples:
             self._highest = float(np.partition(np.array(self._draws), most - 1)[most - 1]) if most else -1.0
 
     def __iter__(self) -> Iterator[Example]:
-        for item in self._read():
+        for item in _read(self._config, self._config.examples.labelled):
             made = _example(item, self._config)
             if not isinstance(made, str) and self._draw(made.id) <= self._highest:
                 yield made
 
-    def _read(self) -> Iterator[LabelledGrade | LabelledVerdict]:
-        grading = self._config.grading
-        return read_labelled(self._config.examples.labelled, None if grading.written else grading.rubric_for(None))
-
     def _draw(self, example_id: str) -> float:
         return uniform(self._config.seed, example_id, "labelled")
+
+
+def check_learnable(config: Config, places: tuple[str, ...]) -> None:
+    """Raises SourceError if none of the labelled judgments at these places becomes an example."""
+    dropped = Counter[str]()
+    for item in _read(config, places):
+        if not isinstance(made := _example(item, config), str):
+            return
+        dropped[made] += 1
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(dropped.items()))
+    raise SourceError(f"{KEY}=[{', '.join(places)}]: no row can be learned: {reasons}; give rows with scores, or leave it out")
+
+
+def _read(config: Config, places: tuple[str, ...]) -> Iterator[LabelledGrade | LabelledVerdict]:
+    return read_labelled(places, None if config.grading.written else config.grading.rubric_for(None))
 
 
 def _example(item: LabelledGrade | LabelledVerdict, config: Config) -> Example | str:
     """The example of a labelled judgment, or why it has none.
 
     Reasons: those of a row without texts, "empty_response", "no_context", "no_reference", "no_score", "score_not_whole" (the
-    mean of several grades), "score_off_scale", and "feedback_holds_verdict" (with it, a parser would not read the true one).
+    mean of several grades), "score_off_scale", "same_answers", "thought_in_answer" and "thought_in_feedback" (of a thinking
+    model, which no reader sees), and "feedback_holds_verdict" (with it, a parser would not read the true one).
     """
     if item.row.dropped:
         return item.row.dropped
+    if split_thought(item.feedback).thought:
+        return "thought_in_feedback"
     return _grade(item, config) if isinstance(item, LabelledGrade) else _verdict(item)
 
 
@@ -106,7 +122,15 @@ def _grade(item: LabelledGrade, config: Config) -> Example | str:
 
 
 def _verdict(item: LabelledVerdict) -> Example | str:
-    text = f"{item.feedback.rstrip()} [[{item.winner}]]"
+    assert item.row.pair is not None, "a verdict is on a pair"
+    responses = item.row.pair.chosen, item.row.pair.rejected
+    if not all(shown_response(response).strip() for response in responses):
+        return "empty_response"
+    if responses[0] == responses[1]:
+        return "same_answers"
+    if any(split_thought(response).thought for response in responses):
+        return "thought_in_answer"
+    text = f"{item.feedback.rstrip()} [[{item.winner}]]".lstrip()
     if not _says(text, PAIR, item.winner):
         return "feedback_holds_verdict"
     made = partial(Judgment, purpose="training", index=0, finish_reason="stop", output_tokens=0)

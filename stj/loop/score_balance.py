@@ -1,8 +1,8 @@
 """Which graded pairs become training examples: balanced over scores, so that the judge does not learn one number.
 
-A pair gives two examples, one with each of its scores. No score gets more examples than the middle one of those that occur:
-with 90, 60, 20, 8 and 6 examples of the five scores, at most 20 of each stay. Of an even number of scores it is the upper of
-the two in the middle, so two scores stay as they are.
+A pair gives two examples, one with each of its scores. Both may have the same score if `judge.keep` is `random`. No score gets
+more examples than the middle one of those that occur: with 90, 60, 20, 8 and 6 examples of the five scores, at most 20 of each
+stay. Of an even number of scores it is the upper of the two in the middle, so two scores stay as they are.
 """
 
 from array import array
@@ -23,8 +23,8 @@ _NONE = -1.0  # Lower than any draw.
 class ScoreBalance:
     """A choice of pairs that depends only on the seed, and on the id and the scores of each pair.
 
-    Every pair draws a number, which takes 8 bytes of memory. In the order of these numbers, a pair is kept while both of its
-    scores have room. Once a score is full, it stays full: so one number for each two scores tells which pairs are kept.
+    Every pair draws a number, which takes 8 bytes of memory. In the order of these numbers, a pair is kept while its scores
+    have room. Room never comes back: so one number for each two scores tells which pairs are kept.
     """
 
     def __init__(self, seed: int) -> None:
@@ -53,7 +53,7 @@ class ScoreBalance:
         self._highest = dict.fromkeys(kinds, _NONE)
         for draw, kind in ordered:
             scores = kinds[kind]
-            if all(room[score] for score in scores):
+            if all(room[score] >= scores.count(score) for score in scores):
                 self._highest[scores] = draw
                 for score in scores:
                     room[score] -= 1
@@ -75,7 +75,8 @@ class ScoreBalance:
     def _counts(self) -> Counter[int]:
         counts = Counter[int]()
         for scores, draws in self._draws.items():
-            counts.update(dict.fromkeys(scores, len(draws)))
+            for score in scores:
+                counts[score] += len(draws)
         return counts
 
     def _ordered(self) -> tuple[list[Scores], Iterable[tuple[float, int]]]:

@@ -16,14 +16,13 @@ Data sets in the schemas of Prometheus, its benchmarks and Flow-Judge are read a
 """
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from stj.errors import ConfigError, SourceError
 from stj.rows import Row, Turn
 from stj.rubrics import SCALES, Rubric, library, rubric, rubric_of
-from stj.sources.dialogue import optional_text, text_of, turns_from, usable, wrong_type
+from stj.sources.dialogue import number_of, optional_text, text_of, turns_from, usable, wrong_type
 from stj.sources.directory import files_at
 from stj.sources.files import not_empty, read_files
 from stj.sources.graded import GRADED_FIELDS, GradedRecord, graded_record, is_published, points_of
@@ -246,13 +245,6 @@ def _label(values: Mapping[str, Any], where: str) -> TrueScore | Mapping[str, Tr
 
 
 def _number(value: object, name: str, where: str) -> TrueScore:
-    if isinstance(value, bool) or not isinstance(value, int | float | str) or not _is_finite(value):
-        raise wrong_type(value, name, "a number", where)
+    number_of(value, name, where)
+    assert isinstance(value, int | float | str), "number_of takes nothing else"
     return value
-
-
-def _is_finite(value: float | str) -> bool:
-    try:
-        return math.isfinite(float(value))
-    except (ValueError, OverflowError):
-        return False

@@ -80,8 +80,11 @@ def optional_bool(value: object, field: str, where: str) -> bool | None:
 
 
 def number_of(value: object, field: str, where: str) -> float:
-    """A number, or its digits as CSV holds them. Raises SourceError if the value is not a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    """A number, or its digits as CSV holds them. Raises SourceError if the value is not a finite number.
+
+    Python would read "1_0" as ten, as it does in a program.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or "_" in str(value):
         raise wrong_type(value, field, "a number", where)
     try:
         number = float(value)

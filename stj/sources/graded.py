@@ -11,7 +11,6 @@ Sources: prometheus-eval/Feedback-Collection, prometheus-eval/prometheus-eval (e
 flowaicom/Flow-Judge-v0.1-binary-heldout, by their own descriptions.
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from statistics import fmean
 from typing import Any
 
 from stj.errors import SourceError
-from stj.sources.dialogue import optional_text, text_of, wrong_type
+from stj.sources.dialogue import number_of, optional_text, text_of, wrong_type
 from stj.sources.ids import id_of
 from stj.sources.records import Fields
 
@@ -72,8 +71,11 @@ class GradedRecord:
 
 
 def is_published(values: Mapping[str, Any]) -> bool:
-    """Whether a record is in the schema of Prometheus, of its benchmarks or of Flow-Judge."""
-    return any(_has(values, names) for names in (_PROMETHEUS[:3], _BENCHMARK, _FLOW))
+    """Whether a record is in the schema of Prometheus, of its benchmarks or of Flow-Judge; a null in it is still to be refused.
+
+    Feedback Collection also has `instruction` and `output`, a whole prompt and a judge's answer: they are no response.
+    """
+    return _is_prometheus(values) or _has(values, _BENCHMARK) or _is_flow(values)
 
 
 def is_of_schema(values: Mapping[str, Any], name: str) -> bool:
@@ -87,7 +89,7 @@ def graded_record(values: Mapping[str, Any], where: str) -> GradedRecord:
     Raises SourceError, with file and line, if a field is missing or has the wrong type, if a point of the scale has no
     description, or if the label is off the scale.
     """
-    if _has(values, _PROMETHEUS[:3]):
+    if _is_prometheus(values):
         return _checked(_prometheus(values, where), where)
     if _has(values, _BENCHMARK):
         return _checked(_benchmark(values, where), where)
@@ -95,12 +97,21 @@ def graded_record(values: Mapping[str, Any], where: str) -> GradedRecord:
     return _checked(_flow(values, where), where)
 
 
+def _is_prometheus(values: Mapping[str, Any]) -> bool:
+    return sum(values.get(name) is not None for name in _PROMETHEUS[:3]) > 1
+
+
+def _is_flow(values: Mapping[str, Any]) -> bool:
+    given = sum(values.get(name) is not None for name in _FLOW)
+    return values.get("inputs") is not None and given >= len(_FLOW) - 1
+
+
 def _has(values: Mapping[str, Any], names: Sequence[str]) -> bool:
     return all(values.get(name) is not None for name in names)
 
 
 def _prometheus(values: Mapping[str, Any], where: str) -> GradedRecord:
-    Fields(required=_PROMETHEUS).check(values, where)
+    Fields(required=_PROMETHEUS).check([name for name, value in values.items() if value is not None], where)
     return GradedRecord(
         id=_id(values, where),
         instruction=text_of(values["orig_instruction"], "orig_instruction", where),
@@ -119,7 +130,10 @@ def _benchmark(values: Mapping[str, Any], where: str) -> GradedRecord:
     if not isinstance(grades, Sequence) or isinstance(grades, str) or not grades:
         raise wrong_type(grades, "gpt4_score", "a list of grades", where)
     criterion, descriptions = _rubric_text(parts["rubric"], where)
-    named = [str(values[name]) for name in ("idx", "response_source") if values.get(name) is not None]
+    labels = [_grade(grade, "gpt4_score[]", where) for grade in grades]
+    if off := [label for label in labels if not min(descriptions) <= label <= max(descriptions)]:
+        raise SourceError(f"{where}: field 'gpt4_score[]' is {off[0]:g}, off the rubric's scale")  # A mean would hide it.
+    named = [id_of(values[name], name, where) for name in ("idx", "response_source") if values.get(name) is not None]
     return GradedRecord(
         id=_id(values, where) or "/".join(named) or None,
         subset=optional_text(values.get("category"), "category", where),
@@ -128,7 +142,7 @@ def _benchmark(values: Mapping[str, Any], where: str) -> GradedRecord:
         reference=parts["reference"] or None,
         criterion=criterion,
         descriptions=descriptions,
-        label=fmean(_grade(grade, "gpt4_score[]", where) for grade in grades),
+        label=fmean(labels),
     )
 
 
@@ -207,15 +221,7 @@ def _named_texts(value: object, name: str, where: str) -> list[tuple[str, str]]:
 
 def _grade(value: object, name: str, where: str) -> float:
     """A grade: a number, or its digits. Raises SourceError for anything else."""
-    number = math.nan
-    if isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            number = math.nan
-    if not math.isfinite(number):
-        raise wrong_type(value, name, "a number", where)
-    return number
+    return number_of(value, name, where)
 
 
 def _id(values: Mapping[str, Any], where: str) -> str | None:

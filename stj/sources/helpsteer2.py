@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from stj.errors import SourceError
 from stj.rows import Turn
-from stj.sources.dialogue import wrong_type
+from stj.sources.dialogue import number_of, wrong_type
 
 RUBRICS: Mapping[str, tuple[str, ...]] = {
     "helpfulness": ("helpfulness",),
@@ -32,11 +33,20 @@ def true_scores(values: Mapping[str, Any], where: str) -> dict[str, int]:
     """The true scores of a record by the names of rubrics. Raises SourceError if an attribute is not 0 to 4."""
     scores: dict[str, int] = {}
     for name, rubrics in RUBRICS.items():
-        value = values[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or value not in range(_MOST + 1):
-            raise wrong_type(value, name, f"a whole number from 0 to {_MOST}", where)
-        scores |= dict.fromkeys(rubrics, int(value) + 1)
+        scores |= dict.fromkeys(rubrics, _attribute(values[name], name, where) + 1)
     return scores
+
+
+def _attribute(value: object, name: str, where: str) -> int:
+    """An attribute, or its digits as CSV holds them."""
+    wrong = wrong_type(value, name, f"a whole number from 0 to {_MOST}", where)
+    try:
+        number = number_of(value, name, where)
+    except SourceError:
+        raise wrong from None
+    if number not in range(_MOST + 1):
+        raise wrong
+    return int(number)
 
 
 def turns_of(prompt: str) -> tuple[Turn, ...]:

@@ -6,6 +6,8 @@ Prometheus's Feedback Collection and Flow-Judge's data sets, as they are publish
 A verdict on a pair is a row of Prometheus 2's Preference Collection:
 
     orig_instruction, orig_response_A, orig_response_B, orig_preference (A or B), orig_feedback; orig_reference_answer
+
+A place holds grades or verdicts, not both.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,12 +24,13 @@ from stj.sources.dialogue import optional_text, text_of, usable, wrong_type
 from stj.sources.directory import files_at
 from stj.sources.files import files_size, not_empty, read_files
 from stj.sources.hub import is_hub_dataset, read_hub
-from stj.sources.ids import id_of, numbered
+from stj.sources.ids import Seen, id_of, numbered, refuse_seen
 from stj.sources.records import Fields, Located
 from stj.verdict import Label
 
 KEY = "examples.labelled"
 _PAIR = ("orig_instruction", "orig_response_A", "orig_response_B", "orig_preference", "orig_feedback")
+_OF_PAIRS = _PAIR[1:4]  # The fields that no graded response has.
 _SIZES = {"prometheus-eval/Feedback-Collection": 99_952, "prometheus-eval/Preference-Collection": 199_760}
 _FIELDS = Fields(required=(), optional=tuple(dict.fromkeys((*FIELDS.optional, *_PAIR, "orig_reference_answer"))))
 
@@ -57,12 +60,9 @@ def read_labelled(locations: tuple[str, ...], default: Rubric | None) -> Iterato
     for number, location in enumerate(locations):
         records = _records(location)
         first, rest = _first(not_empty(records, f"{KEY}={location}: holds no labelled judgments"))
-        everything = chain([first], rest)
-        prefix = f"labelled/{number}/"
-        read = (
-            _verdicts(everything, prefix) if "orig_preference" in first[1] else _grades(everything, location, prefix, default)
-        )
-        yield from read
+        pairs, prefix = _is_pair(first[1]), f"labelled/{number}/"
+        records = _of_one_kind(chain([first], rest), pairs)
+        yield from _verdicts(records, prefix) if pairs else _grades(records, location, prefix, default)
 
 
 def labelled_identities(locations: tuple[str, ...]) -> list[str]:
@@ -90,6 +90,19 @@ def _first(records: Iterator[Located]) -> tuple[Located, Iterator[Located]]:
     return next(records), records
 
 
+def _is_pair(values: Mapping[str, Any]) -> bool:
+    return any(values.get(name) not in (None, "") for name in _OF_PAIRS)
+
+
+def _of_one_kind(records: Iterator[Located], pairs: bool) -> Iterator[Located]:
+    """The records. Raises SourceError at a pair behind graded responses, or the reverse."""
+    for where, values in records:
+        if _is_pair(values) != pairs:
+            known, other = ("pairs", "no pair") if pairs else ("graded responses", "a pair")
+            raise SourceError(f"{where}: is {other}, and the rows before it are {known}; name a file of each in {KEY}=[A, B]")
+        yield where, values
+
+
 def _grades(records: Iterator[Located], location: str, prefix: str, default: Rubric | None) -> Iterator[LabelledGrade]:
     for where, row, label in answer_rows(records, f"{KEY}={location}: holds no responses"):
         by = row.rubrics[0] if row.rubrics else default
@@ -105,21 +118,23 @@ def _grades(records: Iterator[Located], location: str, prefix: str, default: Rub
 
 
 def _verdicts(records: Iterator[Located], prefix: str) -> Iterator[LabelledVerdict]:
+    seen = Seen()
     for position, (where, values) in enumerate(records):
         Fields(required=_PAIR).check([name for name, value in values.items() if value is not None], where)
-        yield _verdict(values, where, position, prefix)
+        own = numbered(position) if values.get("id") is None else id_of(values["id"], "id", where)
+        refuse_seen((own,), "id", where, seen)
+        yield _verdict(values, where, position, prefix + own)
 
 
-def _verdict(values: Mapping[str, Any], where: str, position: int, prefix: str) -> LabelledVerdict:
+def _verdict(values: Mapping[str, Any], where: str, position: int, row_id: str) -> LabelledVerdict:
     asked, first, second, feedback = (text_of(values[name], name, where) for name in (*_PAIR[:3], _PAIR[4]))
     preference = values["orig_preference"]
     if preference not in ("A", "B"):
         raise wrong_type(preference, "orig_preference", "A or B", where)
     winner: Label = "A" if preference == "A" else "B"
     chosen, rejected = (first, second) if winner == "A" else (second, first)
-    own = numbered(position) if values.get("id") is None else id_of(values["id"], "id", where)
     row = Row(
-        id=prefix + own,
+        id=row_id,
         position=position,
         turns=(Turn(role="user", content=asked),),
         reference=optional_text(values.get("orig_reference_answer"), "orig_reference_answer", where) or None,

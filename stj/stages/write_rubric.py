@@ -6,6 +6,7 @@ pair stays: a judge of pairs needs no rubric.
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 from stj.config import WRITTEN, GradingConfig
 from stj.errors import ConfigError
@@ -47,16 +48,27 @@ async def write_rubric(row: Row, generate: Generate, config: GradingConfig, pars
 
 
 def parse_rubric(text: str, scale: str) -> Rubric | None:
-    """The rubric that a text holds: one criterion, and a description of each point of the scale; None if it is not whole."""
-    criteria = _CRITERION.findall(text)
-    points = [(int(match["point"]), match["text"].strip(" *_\t")) for match in _POINT.finditer(text)]
-    if len(criteria) != 1 or [point for point, _ in points] not in (list(SCALES[scale]), list(SCALES[scale])[::-1]):
+    """The rubric that a text holds: one criterion, and a description of each point of the scale; None if it is not whole.
+
+    It is not whole if two points have the same description, or if a line between its lines would be lost.
+    """
+    criteria, found = list(_CRITERION.finditer(text)), list(_POINT.finditer(text))
+    points = {int(match["point"]): match["text"].strip(" *_\t") for match in found}
+    if len(criteria) != 1 or [int(match["point"]) for match in found] not in (list(SCALES[scale]), list(SCALES[scale])[::-1]):
         return None
-    values = {"criterion": criteria[0].strip(" *_\t"), "scale": scale, "points": dict(points)}
+    if len({description.casefold() for description in points.values()}) < len(points) or _has_more(text, [*criteria, *found]):
+        return None
+    values = {"criterion": criteria[0]["text"].strip(" *_\t"), "scale": scale, "points": points}
     try:
         return rubric_of(values, "a written rubric", WRITTEN)
     except ConfigError:  # a description of nothing, or a character that no setting holds
         return None
+
+
+def _has_more(text: str, lines: list[re.Match[str]]) -> bool:
+    """Whether there are words between these lines, as the second line of a description."""
+    lines = sorted(lines, key=lambda line: line.start())
+    return any(re.search(r"\w", text[line.end() : after.start()]) for line, after in pairwise(lines))
 
 
 async def _grades_higher(row: Row, generate: Generate, rubric: Rubric, config: GradingConfig, parser: Parser) -> bool:

@@ -1,7 +1,8 @@
 """The figures of a judge's held-out grades, against numpy and scipy, and what is not a grade."""
 
 import json
-from collections.abc import Sequence
+import random
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import stats
 from stj.config import Config
 from stj.config_loader import load
 from stj.errors import SourceError
-from stj.loop.heldout_grades import HeldoutGradesTally
+from stj.loop.heldout_grades import HeldoutGrades, HeldoutGradesTally
 from stj.rows import HELDOUT_GRADES, Grade, Row, Turn
 from stj.sources.heldout_grades import read_heldout_grades
 
@@ -66,6 +67,39 @@ def test_figures_are_means_over_samples_in_any_order_of_rows(
     for row in made:
         again.add(row)
     assert again.scores() == scores
+
+
+def tally_of(rows: Iterable[Row]) -> HeldoutGrades:
+    tally = HeldoutGradesTally()
+    for row in rows:
+        tally.add(row)
+    scores = tally.scores()
+    assert scores is not None
+    return scores
+
+
+@pytest.mark.parametrize(("score", "exact"), [(3, 1.0), (None, 0.0)])
+def test_few_responses_do_not_make_an_interval_of_one_point(score: int | None, exact: float) -> None:
+    scores = tally_of([response(0, 3, (score, score), score)])
+    assert (scores.sampled.exact, scores.sampled.spearman, scores.sampled.spearman_ci95) == (exact, None, None)
+    low, high = scores.sampled.exact_ci95
+    assert low <= exact <= high
+    assert high - low > 0.5
+
+
+def test_a_correlation_that_hangs_on_one_response_has_no_interval() -> None:
+    """A third of the bootstrap samples lack that response, and have equal scores alone."""
+    scores = tally_of([response(2 * i, 5 if i == 7 else 1, (5 if i == 7 else 1,), 1) for i in range(30)])
+    assert scores.sampled.spearman == pytest.approx(1)
+    assert scores.sampled.spearman_ci95 is None
+
+
+def test_the_intervals_do_not_depend_on_how_many_resamples_are_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(0)
+    rows = [response(i, chance.randint(1, 5), (chance.randint(1, 5),), chance.randint(1, 5)) for i in range(40)]
+    whole = tally_of(rows)
+    monkeypatch.setattr("stj.loop.heldout_grades._BLOCK", 40 * 7)
+    assert tally_of(rows) == whole
 
 
 def test_a_response_without_grades_is_counted_and_not_scored() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from stj.config_loader import load
 from stj.errors import ConfigError, PassFailed, SourceError
+from stj.loop.inputs import check_inputs
 from stj.loop.labelled import LabelledExamples
 from stj.loop.phases import Run
 from stj.loop.tasks import grade_example
@@ -101,6 +102,58 @@ def test_what_cannot_be_learned_has_a_counted_reason(changes: dict[str, Any], re
 
 
 @pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"orig_response_A": ""}, "empty_response"),
+        ({"orig_response_B": "<think>Four?</think>"}, "empty_response"),
+        ({"orig_response_B": "<think>Four?</think>4"}, "thought_in_answer"),
+        ({"orig_response_A": "4"}, "same_answers"),
+        ({"orig_feedback": "<think>B?</think>B is right."}, "thought_in_feedback"),
+        ({"orig_feedback": "B is right.\n<think>Or A?"}, "thought_in_feedback"),
+        ({"orig_feedback": "[[A]] is wrong."}, "feedback_holds_verdict"),
+        ({"orig_instruction": " "}, "empty_turn"),
+    ],
+)
+def test_a_pair_that_teaches_nothing_has_a_counted_reason(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    made, counted = examples([file_of(tmp_path / "own.jsonl", {**PREFERENCE_COLLECTION, **changes}, PREFERENCE_COLLECTION)])
+    assert len(made) == 1
+    assert counted.counts.dropped == {reason: 1}
+
+
+def test_a_verdict_without_feedback_is_the_verdict_alone(tmp_path: Path) -> None:
+    (made,), _ = examples([file_of(tmp_path / "own.jsonl", PREFERENCE_COLLECTION | {"orig_feedback": " "})])
+    assert made.completion == "[[B]]"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([PREFERENCE_COLLECTION, FEEDBACK_COLLECTION], "line 2: is no pair, and the rows before it are pairs"),
+        ([FEEDBACK_COLLECTION, PREFERENCE_COLLECTION], "line 2: is a pair, and the rows before it are graded responses"),
+        ([PREFERENCE_COLLECTION | {"id": "x"}] * 2, "line 2: field 'id' is 'x', which an earlier row has too"),
+        ([{**PREFERENCE_COLLECTION, "orig_preference": None}], "line 1: no field 'orig_preference'"),
+    ],
+)
+def test_a_file_holds_one_kind_with_ids_of_their_own(rows: list[dict[str, Any]], message: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=message):
+        examples([file_of(tmp_path / "own.jsonl", *rows)])
+
+
+def test_graded_responses_may_have_empty_fields_of_pairs(tmp_path: Path) -> None:
+    """As Parquet and CSV hold rows whose table had pairs once."""
+    empty = {"orig_preference": None, "orig_response_A": ""}
+    (made,), _ = examples([file_of(tmp_path / "own.jsonl", {**FEEDBACK_COLLECTION, **empty})])
+    assert made.score == 5
+
+
+def test_labelled_judgments_of_which_none_can_be_learned_are_refused_before_a_start(tmp_path: Path) -> None:
+    rows = [OWN | {"id": "1", "score": None}, OWN | {"id": "2", "score": 9}]
+    words = [f"examples.labelled=[{file_of(tmp_path / 'own.jsonl', *rows)}]", f"run_root={tmp_path}/run"]
+    with pytest.raises(SourceError, match="no row can be learned: 1 no_score, 1 score_off_scale"):
+        check_inputs(load([MINI], words))
+
+
+@pytest.mark.parametrize(
     ("row", "message"),
     [
         (PREFERENCE_COLLECTION | {"orig_preference": "C"}, "orig_preference"),
@@ -178,6 +231,22 @@ def test_the_shares_are_kept(
     kinds = Counter(f"{example.kind}{'' if example.id.startswith('row-') else ', labelled'}" for example in made)
     assert (kinds["judgment"], kinds["grade"], kinds["grade, labelled"]) == (judgments, grades, known)
     assert len({example.id for example in made}) == len(made)
+
+
+@pytest.mark.parametrize(
+    ("labelled", "overrides", "message"),
+    [
+        (0, ["judge.task=both", "grading.share=0.001"], r"grading\.share=0\.001.*leave none of 200 grades"),
+        (0, ["judge.task=both", "grading.share=1e-320"], "leave none of 200 grades"),
+        (0, ["judge.task=both", "grading.share=0.9999999999999999"], "leave none of 100 judgments"),
+        (30, ["examples.labelled_share=0.001"], r"labelled_share=0\.001: leave none of 30 labelled judgments"),
+        (30, ["examples.labelled_share=1e-320"], "leave none of 30 labelled judgments"),
+        (30, ["examples.labelled_share=0.999"], "leave none of 100 judgments"),
+    ],
+)
+def test_a_share_that_leaves_none_of_a_kind_is_named(labelled: int, overrides: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(PassFailed, match=message):
+        judged_run(tmp_path, labelled, *overrides)
 
 
 def test_labelled_judgments_alone_need_no_pairs(tmp_path: Path) -> None:

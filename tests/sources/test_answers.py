@@ -74,7 +74,7 @@ def test_flow_judges_examples_have_no_label_and_no_rubric(test_data: Path) -> No
     labels = read_answer_labels(str(file))
     for row, given in zip(read_answers(str(file)), json.loads(file.read_text()), strict=True):
         assert (row.instruction, row.context, row.response) == (given["query"], given["context"], given["response"])
-        assert (row.rubrics, labels[row.id]) == ((), AnswerLabel(None, None))
+        assert (row.rubrics, labels[row.id]) == ((), AnswerLabel(None, None, None))
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,27 @@ def test_helpsteer2_has_a_true_score_by_each_of_its_rubrics(tmp_path: Path) -> N
     assert labels[0].of("safety") is None
 
 
-@pytest.mark.parametrize("value", [5, -1, 2.5, True, "4"])
+@pytest.mark.parametrize("value", [5, -1, 2.5, True, "4.5", "5", "x"])
 def test_an_attribute_off_its_scale_is_refused_with_its_line(value: object, tmp_path: Path) -> None:
     file = tmp_path / "train.jsonl"
     file.write_text(json.dumps(HELPSTEER2 | {"coherence": value}) + "\n")
     with pytest.raises(SourceError, match=r"line 1.*coherence.*a whole number from 0 to 4"):
         list(read_answers(str(file)))
+
+
+def test_helpsteer2_may_be_a_csv_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("prompt,response,helpfulness,correctness,coherence,complexity,verbosity\nHi,Hello,4,4.0,3,0,1\n")
+    [label] = read_answer_labels(str(file)).values()
+    assert (label.of("helpfulness"), label.of("correctness"), label.of("complexity")) == (5, 5, 1)
+
+
+@pytest.mark.parametrize("score", ["1_0", "", " ", "4/5", "four", "0x4", "nan", "inf", "1e999", "4,0", True, [4], float("nan")])
+def test_what_is_no_number_is_never_a_score(score: object, tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({"instruction": "x", "response": "y", "score": score}))
+    if score == "":
+        assert [label.label for label in read_answer_labels(str(file)).values()] == [None]
+        return
+    with pytest.raises(SourceError, match="line 1: field 'score'"):
+        read_answer_labels(str(file))

@@ -131,6 +131,12 @@ def test_every_record_of_the_vicuna_set(test_data: Path) -> None:
         (FLOW | {"rubric": [{"score": 0}, {"score": 1}]}, "field 'rubric[].description' is NoneType"),
         (FLOW | {"output": "Red."}, "field 'output' is list ['Red.']; it must be made of {name, content}"),
         (BENCHMARK | {"gpt4_score": 3}, "field 'gpt4_score' is int 3; it must be a list of grades"),
+        *((PROMETHEUS | {name: None}, f"no field '{name}'") for name in ("orig_instruction", "orig_response", "orig_criteria")),
+        *((FLOW | {name: None}, f"no field '{name}'") for name in ("output", "criteria", "rubric", "score")),
+        (PROMETHEUS | {"orig_score": "1_0"}, "field 'orig_score' is str '1_0'; it must be a number"),
+        (BENCHMARK | {"gpt4_score": [1, 5]}, "field 'gpt4_score[]' is 5, off the rubric's scale"),
+        (BENCHMARK | {"gpt4_score": [1e308, 1e308]}, "off the rubric's scale"),
+        (BENCHMARK | {"idx": [1]}, "field 'idx' is list [1]"),
         (BENCHMARK | {"gpt4_score": [3, None]}, "field 'gpt4_score[]' is NoneType"),
         (BENCHMARK | {"instruction": "Name a colour."}, "must have each of these headings once, in this order"),
         (BENCHMARK | {"instruction": BENCHMARK["instruction"].replace("Red.", "###Feedback:")}, "each of these headings once"),
@@ -138,6 +144,7 @@ def test_every_record_of_the_vicuna_set(test_data: Path) -> None:
     ],
 )
 def test_a_record_that_says_too_little_is_refused(values: dict[str, Any], message: str) -> None:
+    assert is_published(values), "else it would be read as a row of another schema"
     with pytest.raises(SourceError) as error:
         graded_record(values, WHERE)
     assert str(error.value).startswith(f"{WHERE}: ")

@@ -1,6 +1,7 @@
 """Rubrics that a model writes: read whole or not at all, and kept only if they grade the better answer higher."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -62,7 +63,7 @@ def test_another_rubric_is_dropped_and_the_pair_stays(
 @given(scale=st.sampled_from(sorted(SCALES)), data=st.data(), markup=st.sampled_from(["", "**", "- ", "> ", "# "]))
 def test_a_whole_rubric_is_read_as_it_was_written(scale: str, data: st.DataObject, markup: str) -> None:
     points = SCALES[scale]
-    criterion, *texts = data.draw(st.lists(WORDS, min_size=len(points) + 1, max_size=len(points) + 1))
+    criterion, *texts = data.draw(st.lists(WORDS, min_size=len(points) + 1, max_size=len(points) + 1, unique_by=str.casefold))
     lines = [f"Score {point}: {text}" for point, text in zip(points, texts, strict=True)]
     rubric = parse_rubric("\n".join(f"{markup}{line}" for line in [f"Criterion: {criterion}", *lines]), scale)
     assert rubric is not None
@@ -81,3 +82,51 @@ def test_any_text_is_a_whole_rubric_or_none(text: str) -> None:
     else:
         scores = [line for line in lines if line.startswith("Score")]
         assert (rubric is not None) == (scores in (sorted(scores), sorted(scores)[::-1]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Criterion: <one question>\nScore 1: <one sentence>\nScore 2: <one sentence>\nScore 3: <one sentence>",
+        "Criterion: Is it right?\nScore 1: ...\nScore 2: ...\nScore 3: ...",
+        WHOLE.replace("A wrong sum.", "no SUM."),
+        WHOLE.replace("Is the sum right?", "The response should\n- be right\n- be short"),
+        WHOLE.replace("A wrong sum.", "A wrong sum,\n  or two."),
+        WHOLE + "\n" + WHOLE,
+        WHOLE.replace("Score 2: A wrong sum.\n", ""),
+        WHOLE.replace("Score 1: No sum.\nScore 2", "Score 1-2"),
+        WHOLE.replace("Score", "Punktzahl"),
+        "| Score | Meaning |\n|---|---|\n| 1 | No sum. |\n| 2 | A wrong sum. |\n| 3 | The right sum. |",
+        WHOLE.replace("No sum.", "No sum ${x}."),
+        WHOLE.replace("No sum.", "\u200b"),
+    ],
+)
+def test_a_rubric_that_says_less_than_it_seems_is_none(text: str) -> None:
+    assert parse_rubric(text, "1-3") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Sure, here it is:\n\n{WHOLE}\n\nI hope this helps!",
+        f"```\n{WHOLE}\n```",
+        WHOLE.replace("\n", "\n\n---\n\n"),
+        WHOLE.replace("\n", "\r\n"),
+        "\n".join(reversed(WHOLE.splitlines())),
+    ],
+)
+def test_words_around_a_rubric_and_lines_without_words_are_left_out(text: str) -> None:
+    rubric = parse_rubric(text, "1-3")
+    assert rubric is not None
+    assert (rubric.criterion, rubric.descriptions) == ("Is the sum right?", ("No sum.", "A wrong sum.", "The right sum."))
+
+
+@pytest.mark.parametrize("part", ["Criterion: x\n", "Score 1: y\n", "*******\n", "Score 1", " ", "\n", "######Score 1******\n"])
+def test_reading_takes_linear_time(part: str) -> None:
+    def seconds(size: int) -> float:
+        text = WHOLE + "\n" + part * size
+        start = time.process_time()
+        parse_rubric(text, "1-3")
+        return time.process_time() - start
+
+    assert seconds(100_000) < 0.5 + 40 * seconds(10_000)
