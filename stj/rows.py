@@ -189,8 +189,8 @@ class Row:
     """The true score of that answer, if somebody knows it."""
     rubrics: tuple[Rubric, ...] = ()
     """The rubrics that the row's answers are graded by, if it brings its own."""
-    no_rubric: str | None = None
-    """Why the row has no rubric, if the generator was to write one (stages/write_rubric.py)."""
+    ungraded: str | None = None
+    """Why the answers of its pair teach no grade, if the row itself goes on (stages/write_rubric.py, grade_pair.py)."""
     grades: tuple[Grade, ...] = ()
     kept_grades: Int16 | None = None
     """Index of the grades of both answers that train the next judge, among those of the row."""

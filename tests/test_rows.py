@@ -80,7 +80,7 @@ ROW_ON_DISK = pa.schema(
         ("response", pa.string()),
         ("label", pa.float64()),
         ("rubrics", pa.list_(RUBRIC)),
-        ("no_rubric", pa.string()),
+        ("ungraded", pa.string()),
         ("grades", pa.list_(GRADE)),
         ("kept_grades", pa.int16()),
         (

@@ -130,7 +130,7 @@ class GradingCounts:
     graded: int = 0
     """Pairs whose answers were graded."""
     kept: int = 0
-    """Pairs with a kept sample: a grade of each answer, the better one ahead by the margin."""
+    """Pairs with a kept sample: a grade of each answer, the better one ahead by the margin unless judge.keep is random."""
     draws: int = 0
     """Samples, each with a grade of both answers."""
     unparsed: int = 0
@@ -145,6 +145,7 @@ class GradingCounts:
     """Graded and kept pairs by the name of the rubric."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Pairs that teach no grade, by reason."""
+    failed: int = 0
 
     @property
     def accepted(self) -> float | None:
@@ -158,8 +159,10 @@ class GradingCounts:
 
     def add(self, row: Row) -> None:
         """Counts one training row that has a pair."""
+        self.failed += row.error is not None
         if not row.grades:
-            self.drop(row.dropped or row.no_rubric or ("failed" if row.error else "not_graded"))
+            if row.error is None:
+                self.drop(row.ungraded or row.dropped or "not_graded")
             return
         pairs = graded_pairs(row)
         self.graded += 1

@@ -116,6 +116,7 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
     funnel, judged = Funnel(**manifest["funnel"]), JudgingCounts(**manifest["judged"])
     grading = GradingCounts(**manifest["graded"]) if "graded" in manifest else None
     labelled = bool(run.config.examples.labelled)
+    alone = grading if grading and not run.config.judge.compares else GradingCounts()
     forgotten = score_alarm(grading.learned, run.config.grading.rubrics) if grading and not labelled else ()
     return replace(
         report,
@@ -134,8 +135,8 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
         label_b=judged.label_b,
         grading=grading,
         examples=manifest["rows"],
-        dropped=dict(Counter(funnel.dropped) + Counter(judged.dropped)),
-        failed=funnel.failed + judged.failed,
+        dropped=dict(Counter(funnel.dropped) + Counter(judged.dropped) + Counter(alone.dropped)),
+        failed=funnel.failed + judged.failed + alone.failed,
     )
 
 

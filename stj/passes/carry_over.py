@@ -19,12 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from stj.config import WRITTEN
 from stj.errors import StjError
 from stj.rows import TRAINING, Row, row_from_dict
+from stj.rubrics import Rubric
 from stj.storage.artifacts import Artifact, Key, read_artifact
 
 _FIELDS = ("id", "position", "task", "subset", "turns", "language", "toxic", "redacted", "category", "pair", "candidates")
-_GRADED = ("context", "response", "rubrics")
+_GRADED = ("context", "response", "label", "rubrics")
 _COLUMNS = (*_FIELDS, *_GRADED, "reference", "dropped", "error", "prompt_tokens", "output_tokens")
 """What decides whether a finished row is kept: not its judgments, which take most of a file."""
 
@@ -78,7 +80,8 @@ class SourceRows:
     def digest(self, row: Row) -> int:
         """A hash of all that the source gives of a row; 64 bits, as ids have in `Seen`."""
         content = [getattr(row, name) for name in ("task", "id", "subset", "turns", "language", "toxic", "redacted")]
-        content += [row.candidates, row.reference, row.context, row.response, row.rubrics]
+        content += [row.candidates, row.reference, row.context, row.response]
+        content += [row.label, row.rubrics] if row.task != TRAINING else [_written(row)]
         if self._with_pairs or row.task != TRAINING:
             content += [row.pair, row.category]
         return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=8).digest())
@@ -91,6 +94,11 @@ class SourceRows:
             return None
         self._taken[place] = True
         return int(self._positions[place])
+
+
+def _written(row: Row) -> tuple[Rubric, ...]:
+    """The rubric that a training row enters a judging pass with; those of the library are set while it is graded."""
+    return tuple(rubric for rubric in row.rubrics if rubric.name == WRITTEN)
 
 
 def differs_only_by_content(artifact: Artifact, without_content: Callable[[Key], Key]) -> bool:

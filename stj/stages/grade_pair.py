@@ -58,7 +58,7 @@ async def grade_pair(row: Row, generate: Generate, config: JudgeConfig, grading:
     assert row.pair is not None, f"row {row.id} has no pair"
     rubric = rubric_for(row, grading)
     if rubric is None:
-        return row.drop(row.no_rubric or "no_rubric")
+        return row.drop(row.ungraded or "no_rubric")
     for text in (row.pair.chosen, row.pair.rejected):
         if (missing := missing_input(row, text, [rubric])) is not None:
             return row.drop(*missing)
@@ -87,7 +87,7 @@ async def judge_and_grade(row: Row, generate: Generate, config: JudgeConfig, gra
         rubrics=graded.rubrics,
         grades=graded.grades,
         kept_grades=graded.kept_grades,
-        no_rubric=graded.no_rubric,
+        ungraded=graded.dropped,
         aborted=judged.aborted + graded.aborted,
         surplus_tokens=judged.surplus_tokens + graded.surplus_tokens,
     )

@@ -1,6 +1,6 @@
 """A rubric that the generator writes for an instruction, and its check: it must grade the better answer higher.
 
-A rubric that cannot be read, or that does not tell the answers of the pair apart, is dropped, and `Row.no_rubric` says why. The
+A rubric that cannot be read, or that does not tell the answers of the pair apart, is dropped, and `Row.ungraded` says why. The
 pair stays: a judge of pairs needs no rubric.
 """
 
@@ -38,12 +38,12 @@ async def write_rubric(row: Row, generate: Generate, config: GradingConfig, pars
     }
     written = await generate([Turn(role="user", content=fill(WRITE_RUBRIC, shown))], config.writing)
     if written.finish_reason == "length":
-        return replace(row, no_rubric="rubric_truncated")
+        return replace(row, ungraded="rubric_truncated")
     rubric = parse_rubric(written.text, config.scale)
     if rubric is None:
-        return replace(row, no_rubric="rubric_unparsed")
+        return replace(row, ungraded="rubric_unparsed")
     if not await _grades_higher(row, generate, rubric, config, parser):
-        return replace(row, no_rubric="rubric_not_higher")
+        return replace(row, ungraded="rubric_not_higher")
     return replace(row, rubrics=(rubric,))
 
 

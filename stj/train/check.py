@@ -20,6 +20,7 @@ from stj.train.job import CHECKPOINTS, TrainingJob
 from stj.train.packing import micro_batches
 from stj.train.zero import check_deepspeed
 
+_SCORE = "score "
 _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
 
@@ -33,7 +34,8 @@ def check(job: TrainingJob) -> None:
     for newest in committed(Folder.at(job.folder) / CHECKPOINTS, job.fingerprint)[:1]:
         check_world_size(newest, job.config.workers)
     check_deepspeed(job.config)
-    labels = {record["id"]: record["winner"] for record in read_artifact(Folder.at(job.examples)).records(["id", "winner"])}
+    columns = ["id", "winner", "score"]
+    labels = {record["id"]: _label(record) for record in read_artifact(Folder.at(job.examples)).records(columns)}
     if not labels:
         raise TrainingFailed(f"{job.examples}: no examples to train on: it is empty. Select more")
     _check_labels(labels.values(), job)
@@ -63,13 +65,26 @@ def check_model(model: ModelConfig, lora: LoraConfig | None = None) -> Path:
     return directory
 
 
+def _label(record: Mapping[str, Any]) -> str:
+    """What an example teaches to say: a label, or a score."""
+    winner: str | None = record["winner"]
+    return f"{_SCORE}{record.get('score')}" if winner is None else winner
+
+
 def _check_labels(labels: Iterable[str], job: TrainingJob, of_what: str = "") -> None:
-    counts = Counter(labels)
-    if len(counts) == 1:
-        (label,) = counts
+    """Raises TrainingFailed if all verdicts, or all grades, say the same."""
+    everything = list(labels)
+    grades = Counter(label for label in everything if label.startswith(_SCORE))
+    verdicts = Counter(label for label in everything if not label.startswith(_SCORE))
+    if len(verdicts) == 1:
         raise TrainingFailed(
-            f"{job.examples}: all {counts.total()} examples{of_what} have the label {label}: a judge would learn to say "
-            "nothing else. Balance them: select as many with A as with B"
+            f"{job.examples}: all {verdicts.total()} examples{of_what} have the label {next(iter(verdicts))}: a judge would "
+            "learn to say nothing else. Balance them: select as many with A as with B"
+        )
+    if len(grades) == 1:
+        raise TrainingFailed(
+            f"{job.examples}: all {grades.total()} grades{of_what} have the {next(iter(grades))}: a judge would learn to say "
+            "nothing else. Give examples of several scores"
         )
 
 

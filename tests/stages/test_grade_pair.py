@@ -84,7 +84,7 @@ def test_each_instruction_has_the_rubric_of_its_category() -> None:
     ("row", "grading", "reason"),
     [
         (make_row(pair=Pair(method="given", chosen="four", rejected=" ")), GRADING, "empty_response"),
-        (make_row(pair=PAIR.pair, no_rubric="rubric_not_higher"), GradingConfig(rubric="written"), "rubric_not_higher"),
+        (make_row(pair=PAIR.pair, ungraded="rubric_not_higher"), GradingConfig(rubric="written"), "rubric_not_higher"),
     ],
 )
 def test_what_cannot_be_graded_is_not_asked_about(row: Row, grading: GradingConfig, reason: str) -> None:

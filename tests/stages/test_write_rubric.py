@@ -39,7 +39,7 @@ def test_a_rubric_that_grades_the_better_answer_higher_is_kept() -> None:
     row = written(WHOLE, "[[3]]", "[[2]]")
     [rubric] = row.rubrics
     assert (rubric.criterion, rubric.scale, rubric.descriptions[2]) == ("Is the sum right?", "1-3", "The right sum.")
-    assert (row.no_rubric, row.dropped) == (None, None)
+    assert (row.ungraded, row.dropped) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_another_rubric_is_dropped_and_the_pair_stays(
     text: str, better: str, worse: str, finish_reason: str, reason: str
 ) -> None:
     row = written(text, better, worse, finish_reason)
-    assert (row.rubrics, row.no_rubric, row.dropped) == ((), reason, None)
+    assert (row.rubrics, row.ungraded, row.dropped) == ((), reason, None)
     assert row.pair
 
 

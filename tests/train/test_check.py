@@ -53,6 +53,16 @@ def test_examples_of_one_label(tmp_path: Path, seed_directory: Path) -> None:
     assert "all 6 examples have the label A" in str(error)
 
 
+def test_grades_of_one_score(tmp_path: Path, seed_directory: Path) -> None:
+    grades = [replace(example, winner=None, score=4, kind="grade") for example in EXAMPLES]
+    error = refusal(tmp_path, seed_directory, grades)
+    assert "all 12 grades have the score 4: a judge would learn to say nothing else" in str(error)
+    error = refusal(
+        tmp_path / "both", seed_directory, [*EXAMPLES, *(replace(grade, id=f"{grade.id}-grade") for grade in grades)]
+    )
+    assert "all 12 grades have the score 4" in str(error)
+
+
 def test_enough_examples_are_not_all_encoded(tmp_path: Path, seed_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ranks encode all, each a part; here it would take minutes for a large set, while GPUs wait."""
     encoded: list[str] = []
