@@ -609,8 +609,6 @@ class GradingConfig:
     """Only with `rubric=written`: the scale, `binary`, `1-3`, `1-5` or `1-10`."""
     writing: Sampling = field(default_factory=lambda: Sampling(max_tokens=1024))
     """Only with `rubric=written`: sampling of the rubric."""
-    checking: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
-    """Only with `rubric=written`: the greedy grades that check the rubric use its `max_tokens`."""
     prompt: str = GRADE
     """The words of a grade: `grade`, or a YAML file with `system` and `user` (stj/prompts/grading.py)."""
     prompt_format: str | None = None
@@ -665,6 +663,11 @@ class GradingConfig:
         words = [*([] if self.written else [self.rubric]), *self.by_category.values()]
         return tuple(rubric(word, "grading.rubric") for word in words)
 
+    @property
+    def default_rubric(self) -> Rubric | None:
+        """The rubric of an instruction without a category; None if the generator writes one for each."""
+        return None if self.written else self.rubric_for(None)
+
     def rubric_for(self, category: str | None) -> Rubric:
         """The rubric for an instruction of this category, unless rubrics are written."""
         return rubric(self.by_category.get(category or "", self.rubric), "grading.rubric")
@@ -684,13 +687,7 @@ class GradingConfig:
     @property
     def writing_key(self) -> dict[str, Any]:
         """The settings that decide which rubrics the generator writes, as JSON values."""
-        greedy = self.checking.greedy()
-        return {
-            "scale": self.scale,
-            "writing": asdict(self.writing),
-            "checking": asdict(greedy),
-            "prompt": dict(self.words.hashes),
-        }
+        return {"scale": self.scale, "writing": asdict(self.writing), "prompt": dict(self.words.hashes)}
 
 
 def _pair_rubric(word: str, key: str) -> str:
@@ -1170,6 +1167,12 @@ class Config:
             not warm_up or self.train.objective == "sft_then_dpo",
             f"train.preference.source=warm_up: train.objective={self.train.objective} has no warm-up; "
             "set train.objective=sft_then_dpo",
+        )
+        learns_pairs = self.judge.compares and not self.examples.labelled_alone
+        _check(
+            learns_pairs or self.train.selection.path is None,
+            "train.selection.path: checkpoints are chosen by how they judge pairs, and with judge.task=absolute or "
+            "examples.labelled_share=1 training may hold none: leave it out, or set judge.task=both",
         )
         learns_preferences = self.train.objective != "sft"
         _check(

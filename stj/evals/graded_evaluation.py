@@ -11,13 +11,12 @@ from itertools import islice
 from typing import Any
 
 from stj.config import Config, GradeConfig
-from stj.errors import SourceError
 from stj.evals.benchmarks.grades import FAILED, NAME, NO_LABEL, UNPARSED
 from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.evals.grade_figures import Graded
 from stj.evals.grade_groups import OVERALL, GroupFigures, ScoredGrade, figures_json, figures_table, group_figures, groups_table
 from stj.rows import Row
-from stj.sources.answers import labelled_answers
+from stj.sources.answers import labelled_answers, rubric_of_row
 from stj.stages.grade import rubric_grade
 from stj.text import Table
 
@@ -99,9 +98,6 @@ def without_figures(evaluation: GradedEvaluation) -> str | None:
 
 
 def _rows(place: str, config: Config) -> Iterator[Row]:
-    default = None if config.grading.written else config.grading.rubric_for(None)
     for where, row, label in labelled_answers(place, NAME):
-        by = row.rubrics[0] if row.rubrics else default
-        if by is None:
-            raise SourceError(f"{where}: has no rubric, and grading.rubric=written writes none for it; give the row one")
+        by = rubric_of_row(row, config.grading.default_rubric, where)
         yield replace(row, id=f"{NAME}/{row.id}", task=NAME, rubrics=(by,), label=label.on_scale(by, where))

@@ -10,10 +10,10 @@ from stj.config import Config, Objective
 from stj.errors import PassFailed
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
 from stj.loop.external_sort import sorted_by_id
-from stj.loop.inputs import training_pairs
+from stj.loop.inputs import kept_out, training_pairs
 from stj.loop.label_balance import LabelBalance, to_learn
 from stj.loop.labelled import LabelledExamples
-from stj.loop.score_balance import ScoreBalance, Scores
+from stj.loop.score_balance import Points, ScoreBalance
 from stj.loop.tasks import TaskMix, grade_example, to_example
 from stj.rows import Example, Judgment, Row, examples_to_table, row_from_dict
 from stj.stages.grade_pair import GradedPair, graded_pairs
@@ -63,7 +63,7 @@ class ExampleSelection:
     def write(self, artifact: Artifact) -> None:
         """Writes the examples and their counts. Raises PassFailed if nothing, or only one label, can be learned."""
         counts, grading = JudgingCounts(), GradingCounts()
-        labelled = LabelledExamples(self.config)
+        labelled = LabelledExamples(self.config, kept_out(self.config) if self.config.examples.labelled else ())
         kept = self._choose(counts, grading, labelled)
         made = itertools.chain(self._judgments(kept), self._grades(kept, grading), labelled)
         parts, kinds = _write_parts(artifact, sorted_by_id(made))  # never in the order of arrival
@@ -89,7 +89,7 @@ class ExampleSelection:
             if judge.grades:
                 grading.add(row)
                 if (pair := _graded(row, grading)) is not None:
-                    kept.grades.add(row.id, _scores(pair))
+                    kept.grades.add(row.id, _points(row, pair))
         kept.judgments.settle()
         kept.grades.settle()
         kept.compared.settle(within=kept.judgments)
@@ -168,7 +168,7 @@ class ExampleSelection:
     def _grades(self, kept: _Kept, grading: GradingCounts) -> Iterator[Example]:
         for row in self._rows() if self.config.judge.grades else ():
             pair = _graded(row)
-            if pair is None or not kept.grades.has(row.id, _scores(pair)):
+            if pair is None or not kept.grades.has(row.id, _points(row, pair)):
                 continue
             for grade, score in zip((pair.chosen, pair.rejected), _scores(pair), strict=True):
                 grading.learn(score)
@@ -231,7 +231,14 @@ def _graded(row: Row, counts: GradingCounts | None = None) -> GradedPair | None:
     return graded_pairs(row)[row.kept_grades]
 
 
-def _scores(pair: GradedPair) -> Scores:
+def _points(row: Row, pair: GradedPair) -> Points:
+    """The points of both grades on the scale of their rubric."""
+    scale = next(rubric.scale for rubric in row.rubrics if rubric.name == pair.chosen.rubric)
+    better, worse = _scores(pair)
+    return (scale, better), (scale, worse)
+
+
+def _scores(pair: GradedPair) -> tuple[int, int]:
     assert pair.chosen.score is not None, "only grades with a score are kept"
     assert pair.rejected.score is not None
     return pair.chosen.score, pair.rejected.score

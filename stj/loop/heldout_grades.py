@@ -2,7 +2,8 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +26,10 @@ class GradeFigures:
 
     spearman: float | None
     spearman_ci95: Interval | None
-    exact: float
-    """Share of grades that equal the true score. A grade without a score counts as wrong."""
-    exact_ci95: Interval
+    exact: float | None
+    """Share of grades that equal the true score, of the responses whose true score is a whole number. A grade without a score
+    counts as wrong. None without such responses."""
+    exact_ci95: Interval | None
     pearson: float | None
     kendall: float | None
     mean_absolute_error: float | None
@@ -51,10 +53,13 @@ class HeldoutGrades:
     """Share of the sampled grades without a score."""
     truncated: float
     """Share of the sampled grades that have no score because max_tokens cut them or their thoughts."""
-    constant: float
-    """Baseline: exact agreement of the most frequent true score."""
+    constant: float | None
+    """Baseline: exact agreement of the most frequent true score. None without whole ones."""
     length: float | None
     """Baseline: Spearman's correlation of the response's length with the true score."""
+    scales: int = 1
+    """Number of different scales. If there are several, only `exact` is given: a 1 of one is not a 1 of another."""
+    ungraded_by_reason: dict[str, int] = field(default_factory=dict)
 
 
 class HeldoutGradesTally:
@@ -62,15 +67,18 @@ class HeldoutGradesTally:
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[str, float, int, tuple[float | None, ...], float | None]] = {}
-        self._ungraded = self._grades = self._unparsed = self._truncated = 0
+        self._ungraded = Counter[str]()
+        self._grades = self._unparsed = self._truncated = 0
+        self._scales = set[str]()
         self._greedy = False
 
     def add(self, row: Row) -> None:
         """Counts a held-out response."""
         sampled, greedy = _of(row, "sampled"), _of(row, "greedy")
         if not sampled or row.label is None:
-            self._ungraded += 1
+            self._ungraded[row.dropped or ("failed" if row.error else "not_graded")] += 1
             return
+        self._scales.update(rubric.scale for rubric in row.rubrics)
         self._greedy |= bool(greedy)
         self._grades += len(sampled)
         self._unparsed += sum(grade.score is None for grade in sampled)
@@ -87,15 +95,20 @@ class HeldoutGradesTally:
         instructions, labels, lengths, sampled, greedy = zip(*rows, strict=True)
         true = np.array(labels, dtype=float)
         asked = min(map(len, sampled))  # as many as every response has
+        by_sample = [_array([scores[index] for scores in sampled]) for index in range(asked)]
+        one_scale = len(self._scales) < 2
+        whole = Counter(label for label in labels if label == int(label))
         return HeldoutGrades(
             responses=len(rows),
-            ungraded=self._ungraded,
-            sampled=_figures([_array([scores[index] for scores in sampled]) for index in range(asked)], true, instructions),
-            greedy=_figures([_array(greedy)], true, instructions) if self._greedy else None,
+            ungraded=self._ungraded.total(),
+            sampled=_figures(by_sample, true, instructions, one_scale),
+            greedy=_figures([_array(greedy)], true, instructions, one_scale) if self._greedy else None,
             unparsed=self._unparsed / self._grades,
             truncated=self._truncated / self._grades,
-            constant=max(Counter(labels).values()) / len(rows),
-            length=figure("spearman", Sample.of(map(Graded, map(float, lengths), labels))),
+            constant=max(whole.values()) / whole.total() if whole else None,
+            length=figure("spearman", Sample.of(map(Graded, map(float, lengths), labels))) if one_scale else None,
+            scales=max(1, len(self._scales)),
+            ungraded_by_reason=dict(sorted(self._ungraded.items())),
         )
 
 
@@ -118,17 +131,20 @@ def _resamples(instructions: Sequence[str]) -> Iterator[_Scores]:
         yield drawn[:, unit].astype(float)
 
 
-def _figures(samples: Sequence[_Scores], true: _Scores, instructions: Sequence[str]) -> GradeFigures:
-    means = {name: _mean([_one(name, scores, true) for scores in samples]) for name in FIGURES if name != "exact"}
+def _figures(samples: Sequence[_Scores], true: _Scores, instructions: Sequence[str], one_scale: bool) -> GradeFigures:
+    names = [name for name in FIGURES if name != "exact"]
+    means = {name: _mean([_figure_of(name, scores, true) for scores in samples]) if one_scale else None for name in names}
     agreed = np.mean([scores == true for scores in samples], axis=0)  # No score is NaN, which equals nothing.
     by_instruction = defaultdict[str, list[float]](list)
-    for instruction, share in zip(instructions, agreed.tolist(), strict=True):
-        by_instruction[instruction].append(share)
+    for instruction, share, label in zip(instructions, agreed.tolist(), true.tolist(), strict=True):
+        if label == int(label):
+            by_instruction[instruction].append(share)
+    shares = [share for together in by_instruction.values() for share in together]
     return GradeFigures(
         spearman=means["spearman"],
         spearman_ci95=None if means["spearman"] is None else _interval(_spearmans(samples, true, instructions)),
-        exact=float(agreed.mean()),
-        exact_ci95=clustered_ci95(by_instruction.values(), outcomes=len(samples)),
+        exact=fmean(shares) if shares else None,
+        exact_ci95=clustered_ci95(by_instruction.values(), outcomes=len(samples)) if shares else None,
         pearson=means["pearson"],
         kendall=means["kendall"],
         mean_absolute_error=means["mean_absolute_error"],
@@ -144,7 +160,7 @@ def _spearmans(samples: Sequence[_Scores], true: _Scores, instructions: Sequence
     return np.concatenate(list(blocks))
 
 
-def _one(name: str, scores: _Scores, true: _Scores) -> float | None:
+def _figure_of(name: str, scores: _Scores, true: _Scores) -> float | None:
     read = ~np.isnan(scores)
     return figure(name, Sample.of(map(Graded, scores[read].tolist(), true[read].tolist())))
 

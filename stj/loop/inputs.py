@@ -20,7 +20,7 @@ from stj.sources.heldout import heldout_size, read_pairs
 from stj.sources.heldout_grades import heldout_grades_size, read_heldout_grades
 from stj.sources.hub import check_reachable, is_hub_dataset
 from stj.sources.labelled import KEY as LABELLED
-from stj.sources.labelled import read_labelled
+from stj.sources.labelled import labelled_identities, read_labelled
 from stj.sources.near_duplicates import drop_near_duplicates
 from stj.sources.overlap import Place, drop_overlaps, read_texts
 from stj.sources.unread import BAD_FIELD, UNREAD
@@ -168,12 +168,19 @@ def _check_heldout(config: Config, hub: bool) -> str:
 
 def _check_labelled(config: Config, hub: bool) -> str:
     """Reads and so checks all that lie in files, and the first of each data set on the hub."""
-    default = None if config.grading.written else config.grading.rubric_for(None)
+    default = config.grading.default_rubric
     there = [place for place in config.examples.labelled if is_hub_dataset(place)]
     for place in there if hub else ():
         check_reachable(SourceConfig(path=place), LABELLED)
         next(read_labelled((place,), default))
     files = tuple(place for place in config.examples.labelled if place not in there)
+    held = {place.identity(): place for place in kept_out(config)}
+    for place, identity in zip(config.examples.labelled, labelled_identities(config.examples.labelled), strict=True):
+        if identity in held:
+            raise ConfigError(
+                f"{LABELLED}={place}: holds what {held[identity].key}={held[identity].location} measures; name other data in "
+                "one of them"
+            )
     counted = [_counted(partial(read_labelled, files, default), "labelled judgments")] if files else []
     if files and not there:
         check_learnable(config, files)

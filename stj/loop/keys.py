@@ -57,7 +57,11 @@ def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, we
         key |= {"categorize": plain(config.categorize), "pairs": _pairs_settings(config)}
         prompts += [CATEGORIZE, pairing.PAIR_PROMPTS[config.pairs.method]]
         if config.judge.grades and config.grading.written:
-            key["rubrics"] = {**config.grading.writing_key, "parser": config.judge.parser}
+            key["rubrics"] = {
+                **config.grading.writing_key,
+                "parser": config.judge.parser,
+                "checking": plain(config.judge.decoding.greedy()),
+            }
             prompts.append(WRITE_RUBRIC)
     elif judges:
         key["pairs"] = pairs
@@ -125,6 +129,7 @@ def examples_key(config: Config, judged: str | None, objective: Objective) -> Ke
         words = config.grading.key
         by = {name: words[name] for name in ("rubric", "prompt")}
         key["labelled"] = {"files": labelled_identities(config.examples.labelled), "share": share, **by}
+        key["labelled"]["keep_out"] = places_identity(kept_out(config))
     if config.judge.task == "both":
         key["share"] = config.grading.share
     if not config.examples.judgments_alone:

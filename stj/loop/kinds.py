@@ -131,7 +131,7 @@ class PassPhase(Phase):
             if config.pairs.attacked:
                 training.append(partial(attack_pair, share=config.pairs.attacked, seed=config.seed))
             if config.judge.grades and config.grading.written:
-                training.append(partial(write_rubric, config=config.grading, parser=config.judge.parser))
+                training.append(partial(write_rubric, config=config.grading, judge=config.judge))
         if "judge" in self.parts:
             training.append(self._judging())
         if "judge_again" in self.parts:

@@ -1,10 +1,12 @@
 """Labelled judgments as training examples: grades and verdicts whose truth somebody else has given, in the words of the run."""
 
+import math
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import tee
 
 import numpy as np
 
@@ -14,9 +16,11 @@ from stj.loop.tasks import grade_example, to_example
 from stj.randomness import uniform
 from stj.rows import Example, Grade, Judgment
 from stj.sources.labelled import KEY, LabelledGrade, LabelledVerdict, read_labelled
+from stj.sources.overlap import Place, drop_overlaps
 from stj.stages.grade import digest_of, grade_messages, missing_input
+from stj.stages.judge import LABELS
 from stj.thoughts import shown_response, split_thought
-from stj.verdict import PAIR, Format, parse, written_grade
+from stj.verdict import PAIR, Format, Label, parse, written_grade
 
 
 @dataclass(kw_only=True)
@@ -31,35 +35,54 @@ class LabelledCounts:
 
 
 class LabelledExamples:
-    """The labelled judgments of a config; a choice among them depends only on the seed and their ids."""
+    """The labelled judgments of a config, as many verdicts for A as for B.
 
-    def __init__(self, config: Config) -> None:
+    Those that repeat a text to keep out are dropped. A choice among them depends only on the seed and their ids. Every example
+    draws a number, which takes 8 bytes of memory.
+    """
+
+    def __init__(self, config: Config, kept_out: Sequence[Place] = ()) -> None:
         self._config = config
-        self._draws = array("d")
-        self._highest = 1.0
+        self._kept_out = kept_out
+        self._draws: dict[Label | None, array[float]] = {label: array("d") for label in (None, *LABELS)}
         self.counts = LabelledCounts()
         dropped = Counter[str]()
-        for item in _read(config, config.examples.labelled):
+        for item in self._read():
             self.counts.rows += 1
             if isinstance(made := _example(item, config), str):
                 dropped[made] += 1
             else:
-                self._draws.append(self._draw(made.id))
-        self.counts.dropped = dict(sorted(dropped.items()))
-        self.counts.learned = len(self._draws)
+                self._draws[made.winner].append(self._draw(made.id))
+        verdicts = min(len(self._draws[label]) for label in LABELS)
+        self._keep({None: len(self._draws[None]), **dict.fromkeys(LABELS, verdicts)})
+        dropped["more_of_one_label"] = sum(map(len, self._draws.values())) - self.counts.learned
+        self.counts.dropped = {reason: count for reason, count in sorted(dropped.items()) if count}
 
     def limit(self, most: int) -> None:
-        """Keeps at most this many."""
-        if most < len(self._draws):
-            self.counts.dropped["labelled_share"] = len(self._draws) - most
-            self.counts.learned = most
-            self._highest = float(np.partition(np.array(self._draws), most - 1)[most - 1]) if most else -1.0
+        """Keeps at most this many, of each label and of grades in proportion."""
+        if most < (before := self.counts.learned):
+            self._keep({of: math.floor(count * most / before) for of, count in self._kept.items()})
+            self.counts.dropped["labelled_share"] = before - self.counts.learned
 
     def __iter__(self) -> Iterator[Example]:
-        for item in _read(self._config, self._config.examples.labelled):
+        for item in self._read():
             made = _example(item, self._config)
-            if not isinstance(made, str) and self._draw(made.id) <= self._highest:
+            if not isinstance(made, str) and self._draw(made.id) <= self._highest[made.winner]:
                 yield made
+
+    def _read(self) -> Iterator[LabelledGrade | LabelledVerdict]:
+        items, again = tee(_read(self._config, self._config.examples.labelled))
+        rows = drop_overlaps((item.row for item in again), self._kept_out)
+        return (item._replace(row=row) for item, row in zip(items, rows, strict=True))
+
+    def _keep(self, counts: Mapping[Label | None, int]) -> None:
+        """Keeps this many of each label, and of grades: those with the lowest draws."""
+        self._kept = dict(counts)
+        self._highest = {
+            of: float(np.partition(np.array(self._draws[of]), count - 1)[count - 1]) if count else -1.0
+            for of, count in counts.items()
+        }
+        self.counts.learned = sum(counts.values())
 
     def _draw(self, example_id: str) -> float:
         return uniform(self._config.seed, example_id, "labelled")
@@ -77,7 +100,7 @@ def check_learnable(config: Config, places: tuple[str, ...]) -> None:
 
 
 def _read(config: Config, places: tuple[str, ...]) -> Iterator[LabelledGrade | LabelledVerdict]:
-    return read_labelled(places, None if config.grading.written else config.grading.rubric_for(None))
+    return read_labelled(places, config.grading.default_rubric)
 
 
 def _example(item: LabelledGrade | LabelledVerdict, config: Config) -> Example | str:

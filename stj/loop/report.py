@@ -66,6 +66,8 @@ class IterationReport:
     label_b: int | None = None
     grading: GradingCounts | None = None
     """Its grades of the answers of the training pairs; None if it compared them alone."""
+    labelled: dict[str, Any] | None = None
+    """The labelled judgments among its training data: rows, learned, and dropped by reason (LabelledCounts)."""
     dropped: dict[str, int] | None = None
     """Dropped rows, by reason."""
     failed: int | None = None
@@ -102,15 +104,15 @@ def grades_lift(iterations: Sequence[IterationReport]) -> str:
     (first, old), (last, new) = measured[0], measured[-1]
     if len(measured) == 1:
         return f"Held-out grades of {first}: {_grade_words(old.sampled)}; no later judge was measured"
-    return (
-        f"Grades {first} -> {last}: {100 * (new.sampled.exact - old.sampled.exact):+.1f} points of exact agreement; "
-        f"{_grade_words(old.sampled)} -> {_grade_words(new.sampled)}"
-    )
+    before, after = old.sampled.exact, new.sampled.exact
+    gained = "" if before is None or after is None else f"{100 * (after - before):+.1f} points of exact agreement; "
+    return f"Grades {first} -> {last}: {gained}{_grade_words(old.sampled)} -> {_grade_words(new.sampled)}"
 
 
 def _grade_words(figures: GradeFigures) -> str:
     rank = "no rank correlation" if figures.spearman is None else f"Spearman {figures.spearman:.3f}"
-    return f"{percent(figures.exact)}% {interval(figures.exact_ci95)}, {rank}"
+    exact = "no whole true score" if figures.exact is None else f"{percent(figures.exact)}% {interval(figures.exact_ci95)}"
+    return f"{exact}, {rank}"
 
 
 def write_report(

@@ -214,6 +214,10 @@ def _notes(iterations: Sequence[IterationReport]) -> Iterator[str]:
                 f"Attacked pairs for {judge}: {sum(data.attacked.values()):,} of {number(data.pairs)} ({by_attack}); "
                 f"{percent(data.attacked_accepted)}% of them accepted"
             )
+        if data.labelled:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in data.labelled["dropped"].items())
+            of = f"{data.labelled['learned']:,} of {data.labelled['rows']:,} labelled judgments"
+            yield f"Learned for {judge}: {of}{f' (dropped: {reasons})' if reasons else ''}"
         if data.kept_by_parser:
             kept = by_parser(data.kept_by_parser)
             yield f"Pairs with a judgment to keep for {judge}, by parser: {kept}; {data.parser} decided"
@@ -222,6 +226,17 @@ def _notes(iterations: Sequence[IterationReport]) -> Iterator[str]:
             if report.error:
                 yield f"{name} by {iteration.judge} is not scored: {report.error}"
             yield from (f"{name} by {iteration.judge}: {note}" for note in report.notes)
+    for iteration in iterations:
+        grades = iteration.heldout_grades
+        if grades and grades.ungraded:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in grades.ungraded_by_reason.items())
+            yield f"Not graded by {iteration.judge}: {grades.ungraded:,} held-out responses ({reasons})"
+        if grades and grades.scales > 1:
+            yield (
+                f"Held-out responses on {grades.scales} scales: only exact agreement compares them; `stj eval MODEL "
+                "grades:FILE` has the other figures by rubric"
+            )
+            break
     for iteration in iterations:
         for alarm in iteration.alarms:
             yield f"ALARM {iteration.judge}: {alarm}"

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from stj.randomness import uniform
 
-Scores = tuple[int, int]
-"""The scores of the better and the worse answer."""
+Point = tuple[str, int]
+"""A score on a scale: the 1 of a binary scale and that of a scale from 1 to 5 mean different things."""
+Points = tuple[Point, Point]
+"""Those of the better and the worse answer."""
 _NONE = -1.0  # Lower than any draw.
 
 
@@ -29,10 +31,10 @@ class ScoreBalance:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._draws: dict[Scores, array[float]] = {}
-        self._highest: dict[Scores, float] = {}
+        self._draws: dict[Points, array[float]] = {}
+        self._highest: dict[Points, float] = {}
 
-    def add(self, row_id: str, scores: Scores) -> None:
+    def add(self, row_id: str, scores: Points) -> None:
         """Draws for a pair."""
         self._draws.setdefault(scores, array("d")).append(self._draw(row_id))
 
@@ -64,22 +66,22 @@ class ScoreBalance:
         last = float(kept[most - 1]) if 0 < most <= len(kept) else _NONE if most <= 0 else np.inf
         self._highest = {scores: min(highest, last) for scores, highest in self._highest.items()}
 
-    def has(self, row_id: str, scores: Scores) -> bool:
+    def has(self, row_id: str, scores: Points) -> bool:
         """Whether a pair that was added is kept."""
         return self._draw(row_id) <= self._highest[scores]
 
-    def _kept(self, scores: Scores) -> NDArray[np.float64]:
+    def _kept(self, scores: Points) -> NDArray[np.float64]:
         draws = np.array(self._draws[scores])
         return draws[draws <= self._highest[scores]]
 
-    def _counts(self) -> Counter[int]:
-        counts = Counter[int]()
+    def _counts(self) -> Counter[Point]:
+        counts = Counter[Point]()
         for scores, draws in self._draws.items():
             for score in scores:
                 counts[score] += len(draws)
         return counts
 
-    def _ordered(self) -> tuple[list[Scores], Iterable[tuple[float, int]]]:
+    def _ordered(self) -> tuple[list[Points], Iterable[tuple[float, int]]]:
         """The sorts of pairs, and every pair's draw with the number of its sort, lowest draw first."""
         kinds = sorted(self._draws)
         draws = np.concatenate([np.array(self._draws[kind]) for kind in kinds] or [np.empty(0)])

@@ -134,6 +134,7 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
         label_a=judged.label_a,
         label_b=judged.label_b,
         grading=grading,
+        labelled=manifest.get("labelled"),
         examples=manifest["rows"],
         dropped=dict(Counter(funnel.dropped) + Counter(judged.dropped) + Counter(alone.dropped)),
         failed=funnel.failed + judged.failed + alone.failed,

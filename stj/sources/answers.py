@@ -126,6 +126,14 @@ def answer_rows(records: Iterable[Located], empty: str) -> Iterator[tuple[str, R
         yield where, row, AnswerLabel(row.subset, label, feedback)
 
 
+def rubric_of_row(row: Row, default: Rubric | None, where: str) -> Rubric:
+    """The row's own rubric, or else the default. Raises SourceError if there is neither."""
+    by = row.rubrics[0] if row.rubrics else default
+    if by is None:
+        raise SourceError(f"{where}: has no rubric, and grading.rubric=written writes none for it; give the row one")
+    return by
+
+
 def _row(values: Mapping[str, Any], where: str, position: int, ids: ContentIds) -> Row:
     asked, answered = (_first_given(values, names) for names in (_INSTRUCTION, _RESPONSE))
     Fields(required=(asked, answered)).check([name for name, value in values.items() if value is not None], where)

@@ -7,7 +7,7 @@ from itertools import islice
 from stj.config import Config
 from stj.errors import SourceError
 from stj.rows import HELDOUT_GRADES, Row
-from stj.sources.answers import labelled_answers
+from stj.sources.answers import labelled_answers, rubric_of_row
 from stj.sources.directory import files_at
 from stj.sources.files import at_most, files_size
 from stj.sources.ids import HELDOUT_PREFIX
@@ -39,11 +39,8 @@ def heldout_grades_size(config: Config) -> int:
 
 
 def _rows(config: Config, location: str) -> Iterator[Row]:
-    default = None if config.grading.written else config.grading.rubric_for(None)
     for where, row, label in labelled_answers(location, KEY):
-        by = row.rubrics[0] if row.rubrics else default
-        if by is None:
-            raise SourceError(f"{where}: has no rubric, and grading.rubric=written writes none for it; give the row one")
+        by = rubric_of_row(row, config.grading.default_rubric, where)
         if (score := label.on_scale(by, where)) is None:
             raise SourceError(f"{where}: has no true score by {by.name}; give it as 'score', or leave the row out")
         yield replace(

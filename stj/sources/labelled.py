@@ -19,7 +19,7 @@ from stj.config import SourceConfig
 from stj.errors import SourceError
 from stj.rows import Pair, Row, Turn
 from stj.rubrics import Rubric
-from stj.sources.answers import FIELDS, answer_rows
+from stj.sources.answers import FIELDS, answer_rows, rubric_of_row
 from stj.sources.dialogue import optional_text, text_of, usable, wrong_type
 from stj.sources.directory import files_at
 from stj.sources.files import files_size, not_empty, read_files
@@ -105,9 +105,7 @@ def _of_one_kind(records: Iterator[Located], pairs: bool) -> Iterator[Located]:
 
 def _grades(records: Iterator[Located], location: str, prefix: str, default: Rubric | None) -> Iterator[LabelledGrade]:
     for where, row, label in answer_rows(records, f"{KEY}={location}: holds no responses"):
-        by = row.rubrics[0] if row.rubrics else default
-        if by is None:
-            raise SourceError(f"{where}: has no rubric, and grading.rubric=written writes none for it; give the row one")
+        by = rubric_of_row(row, default, where)
         score = label.of(by.name)
         yield LabelledGrade(
             row=replace(row, id=prefix + row.id, rubrics=(by,)),

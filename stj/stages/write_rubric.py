@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 
-from stj.config import WRITTEN, GradingConfig
+from stj.config import WRITTEN, GradingConfig, JudgeConfig
 from stj.errors import ConfigError
 from stj.generate import Generate
 from stj.prompts import WRITE_RUBRIC, fill
@@ -16,14 +16,13 @@ from stj.rows import Answer, Row, Turn
 from stj.rubrics import SCALES, Rubric, rubric_of
 from stj.stages.grade import ask_grade, missing_input
 from stj.stages.runner import together
-from stj.verdict import Parser
 
 _MARKUP = r"[ \t*#_>-]{0,6}"
 _CRITERION = re.compile(rf"^{_MARKUP}Criterion{_MARKUP}:{_MARKUP}(?P<text>[^\n]+)", re.IGNORECASE | re.MULTILINE)
 _POINT = re.compile(rf"^{_MARKUP}Score[ ](?P<point>\d{{1,2}}){_MARKUP}:{_MARKUP}(?P<text>[^\n]+)", re.IGNORECASE | re.MULTILINE)
 
 
-async def write_rubric(row: Row, generate: Generate, config: GradingConfig, parser: Parser) -> Row:
+async def write_rubric(row: Row, generate: Generate, config: GradingConfig, judge: JudgeConfig) -> Row:
     """The row with the rubric that the generator writes for its instruction, or with the reason why it has none.
 
     Reasons: "rubric_truncated" (max_tokens cut it), "rubric_unparsed" (it is not in the prompt's format, or not whole),
@@ -42,7 +41,7 @@ async def write_rubric(row: Row, generate: Generate, config: GradingConfig, pars
     rubric = parse_rubric(written.text, config.scale)
     if rubric is None:
         return replace(row, ungraded="rubric_unparsed")
-    if not await _grades_higher(row, generate, rubric, config, parser):
+    if not await _grades_higher(row, generate, rubric, config, judge):
         return replace(row, ungraded="rubric_not_higher")
     return replace(row, rubrics=(rubric,))
 
@@ -71,13 +70,15 @@ def _has_more(text: str, lines: list[re.Match[str]]) -> bool:
     return any(re.search(r"\w", text[line.end() : after.start()]) for line, after in pairwise(lines))
 
 
-async def _grades_higher(row: Row, generate: Generate, rubric: Rubric, config: GradingConfig, parser: Parser) -> bool:
+async def _grades_higher(row: Row, generate: Generate, rubric: Rubric, config: GradingConfig, judge: JudgeConfig) -> bool:
     """Whether the model that wrote it grades the better answer higher, greedily."""
     assert row.pair is not None, f"row {row.id} has no pair"
     if missing_input(row, row.pair.chosen, [rubric]) or missing_input(row, row.pair.rejected, [rubric]):
         return False
     answers: tuple[Answer, ...] = ("chosen", "rejected")
-    greedy = config.checking.greedy()
-    grades = await together(ask_grade(row, answer, rubric, generate, config.words, greedy, parser, 0) for answer in answers)
+    greedy = judge.decoding.greedy()
+    grades = await together(
+        ask_grade(row, answer, rubric, generate, config.words, greedy, judge.parser, 0) for answer in answers
+    )
     better, worse = (grade.score for grade in grades)
     return better is not None and worse is not None and better > worse

@@ -8,21 +8,26 @@ from statistics import median_high
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.loop.score_balance import ScoreBalance, Scores
+from stj.loop.score_balance import Point, ScoreBalance
 
+Scores = tuple[int, int]
 PAIRS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), max_size=120)
 """Scores in any order, and equal ones too: `judge.keep=random` keeps every pair with two scores."""
+
+
+def points(scores: Scores, scale: str = "1-5") -> tuple[Point, Point]:
+    return (scale, scores[0]), (scale, scores[1])
 
 
 def balanced(pairs: Iterable[tuple[str, Scores]], seed: int, most: int | None = None) -> tuple[set[str], int]:
     pairs = list(pairs)
     balance = ScoreBalance(seed)
     for row_id, scores in pairs:
-        balance.add(row_id, scores)
+        balance.add(row_id, points(scores))
     balance.settle()
     if most is not None:
         balance.limit(most)
-    return {row_id for row_id, scores in pairs if balance.has(row_id, scores)}, balance.size
+    return {row_id for row_id, scores in pairs if balance.has(row_id, points(scores))}, balance.size
 
 
 @given(PAIRS, st.integers(0, 5), st.randoms(use_true_random=False))
@@ -63,3 +68,14 @@ def test_one_number_is_not_learned() -> None:
     counts = Counter(score for row_id, of in pairs if row_id in kept for score in of)
     assert max(counts.values()) == 30
     assert counts[5] == counts[1] + counts[2] - 10
+
+
+def test_a_score_of_one_scale_takes_no_room_of_another() -> None:
+    """The 1 of a binary scale is its best score, and that of a scale from 1 to 5 its worst."""
+    balance = ScoreBalance(0)
+    for number in range(100):
+        balance.add(f"binary-{number}", points((1, 0), "binary"))
+    for number in range(10):
+        balance.add(f"five-{number}", points((5, 1)))
+    balance.settle()
+    assert sum(balance.has(f"five-{number}", points((5, 1))) for number in range(10)) == 10

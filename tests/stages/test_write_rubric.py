@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.config import GradingConfig
+from stj.config import GradingConfig, JudgeConfig
 from stj.generate import Completion, Generate, Sampling
 from stj.rows import Pair, Row, Turn
 from stj.rubrics import SCALES
@@ -30,7 +30,7 @@ def written(text: str, better: str, worse: str, finish_reason: str = "stop") -> 
         return Completion(text=better if "\nfour\n" in shown else worse, finish_reason="stop", prompt_tokens=1, output_tokens=1)
 
     async def stage(row: Row, generate: Generate) -> Row:
-        return await write_rubric(row, generate, GradingConfig(rubric="written", scale="1-3"), "distinct")
+        return await write_rubric(row, generate, GradingConfig(rubric="written", scale="1-3"), JudgeConfig())
 
     return asyncio.run(run_stages(make_row(pair=Pair(method="given", chosen="four", rejected="five")), [stage], ask))
 
