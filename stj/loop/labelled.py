@@ -15,6 +15,7 @@ from stj.randomness import uniform
 from stj.rows import Example, Grade, Judgment
 from stj.sources.labelled import KEY, LabelledGrade, LabelledVerdict, read_labelled
 from stj.stages.grade import digest_of, grade_messages, missing_input
+from stj.text import shows_something
 from stj.thoughts import shown_response, split_thought
 from stj.verdict import PAIR, Format, parse, written_grade
 
@@ -124,7 +125,7 @@ def _grade(item: LabelledGrade, config: Config) -> Example | str:
 def _verdict(item: LabelledVerdict) -> Example | str:
     assert item.row.pair is not None, "a verdict is on a pair"
     responses = item.row.pair.chosen, item.row.pair.rejected
-    if not all(shown_response(response).strip() for response in responses):
+    if not all(shows_something(shown_response(response)) for response in responses):
         return "empty_response"
     if responses[0] == responses[1]:
         return "same_answers"
