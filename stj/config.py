@@ -742,8 +742,8 @@ class ExamplesConfig:
     """Share of pairs that teach to deduce the two responses from the judgment, from 0 to 1. Both shares are at most 1
     together."""
     labelled: tuple[str, ...] = ()
-    """Labelled judgments to train on too, in files, directories or data sets of the hub: graded responses, as Feedback
-    Collection and Flow-Judge's data have them, or pairs with feedback, as Preference Collection has them (docs/grading.md)."""
+    """Labelled judgments to train on too, in files, directories or data sets of the hub (docs/grading.md). They are graded
+    responses, as in Feedback Collection and Flow-Judge's data, or pairs with feedback, as in Preference Collection."""
     labelled_share: float | None = None
     """Share of the examples that are `labelled`, above 0, up to 1. With 1 they are all: nothing is generated or judged.
     `null` takes every example of both kinds."""

@@ -58,6 +58,11 @@ def visible_line(text: str) -> str:
     return visible(text).replace("\n", "\\n")
 
 
+def shows_something(text: str) -> bool:
+    """Whether a reader sees a character; spaces and marks of direction or joining are none."""
+    return any(character.isprintable() and not character.isspace() for character in text)
+
+
 def in_ascii(text: str) -> str:
     """The text with the codes of all other characters: `\\u6570\\u636e.jsonl`."""
     return text.encode("ascii", "backslashreplace").decode()

@@ -19,6 +19,7 @@ from stj.sources.labelled import KEY, LabelledGrade, LabelledVerdict, read_label
 from stj.sources.overlap import Place, drop_overlaps
 from stj.stages.grade import digest_of, grade_messages, missing_input
 from stj.stages.judge import LABELS
+from stj.text import shows_something
 from stj.thoughts import shown_response, split_thought
 from stj.verdict import PAIR, Format, Label, parse, written_grade
 
@@ -147,7 +148,7 @@ def _grade(item: LabelledGrade, config: Config) -> Example | str:
 def _verdict(item: LabelledVerdict) -> Example | str:
     assert item.row.pair is not None, "a verdict is on a pair"
     responses = item.row.pair.chosen, item.row.pair.rejected
-    if not all(shown_response(response).strip() for response in responses):
+    if not all(shows_something(shown_response(response)) for response in responses):
         return "empty_response"
     if responses[0] == responses[1]:
         return "same_answers"

@@ -29,6 +29,7 @@ from typing import Any
 from stj.errors import ConfigError
 from stj.package_files import package_path
 from stj.setting_text import settings_in_file
+from stj.text import shows_something
 
 SCALES: Mapping[str, tuple[int, ...]] = {
     "binary": (0, 1),
@@ -65,7 +66,7 @@ class Rubric:
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
             raise ConfigError(f"rubric {self.name}: scale is {_shown(self.scale)}; it must be one of {', '.join(SCALES)}")
-        described = len([text for text in self.descriptions if _shows_something(text)])
+        described = len([text for text in self.descriptions if shows_something(text)])
         if described != len(self.points) or described != len(self.descriptions):
             raise ConfigError(f"rubric {self.name}: {described} descriptions; describe each point of the scale {self.scale}")
         if "response" not in self.inputs or not set(self.inputs) <= set(INPUTS):
@@ -218,7 +219,7 @@ class _Given:
             raise self.fault(key, f"{key} is {_shown(value)}, not text; put it in quotes if it is meant as text")
         if bad := _NO_TEXT.search(value or ""):
             raise self.fault(key, f"{key} holds the character U+{ord(bad[0]):04X}, which is no text; leave it out")
-        if not value or not _shows_something(value):
+        if not value or not shows_something(value):
             raise self.fault(key, f"no {key}: {remedy}")
         if "${" in value:
             raise self.fault(key, f"{key} holds the characters ${{, which no setting may hold; leave them out")
@@ -255,11 +256,6 @@ class _Given:
         if "response" not in given:
             raise self.fault("inputs", "inputs lacks response, which is what is graded")
         return tuple(name for name in INPUTS if name in given)
-
-
-def _shows_something(text: str) -> bool:
-    """Whether a reader sees a character; spaces and marks of direction or joining are none."""
-    return any(character.isprintable() and not character.isspace() for character in text)
 
 
 def _shown(value: object) -> str:

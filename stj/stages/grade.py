@@ -23,6 +23,7 @@ from stj.rubrics import Rubric
 from stj.stages.distribution import CHOICES, grade_shares
 from stj.stages.judge import messages_of
 from stj.stages.runner import together
+from stj.text import shows_something
 from stj.thoughts import shown_response
 from stj.verdict import Parser, parse
 
@@ -190,7 +191,7 @@ def digest_of(messages: Sequence[Turn]) -> str:
 
 def missing_input(row: Row, response: str, rubrics: Sequence[Rubric]) -> tuple[str, str] | None:
     """Why the response cannot be graded by these rubrics: the reason, and what needs it; None if it can."""
-    if not shown_response(response).strip():
+    if not shows_something(shown_response(response)):
         return "empty_response", "the response to grade is empty"
     given = {"context": row.context, "reference": row.reference}
     for name, text in given.items():

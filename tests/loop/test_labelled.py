@@ -91,6 +91,7 @@ def test_published_schemas_become_examples_in_the_words_of_the_run(tmp_path: Pat
         ({"score": None}, "no_score"),
         ({"score": 9}, "score_off_scale"),
         ({"response": " "}, "empty_response"),
+        ({"response": "\u200b\u2060"}, "empty_response"),
         ({"rubric": "correctness"}, "no_reference"),
         ({"feedback": "I would say [[2]], or more."}, "feedback_holds_verdict"),
     ],
@@ -105,6 +106,7 @@ def test_what_cannot_be_learned_has_a_counted_reason(changes: dict[str, Any], re
     ("changes", "reason"),
     [
         ({"orig_response_A": ""}, "empty_response"),
+        ({"orig_response_B": "\u200b"}, "empty_response"),
         ({"orig_response_B": "<think>Four?</think>"}, "empty_response"),
         ({"orig_response_B": "<think>Four?</think>4"}, "thought_in_answer"),
         ({"orig_response_A": "4"}, "same_answers"),
