@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stj.config_loader import load
 from stj.errors import ConfigError, PassFailed, SourceError
-from stj.loop.inputs import check_inputs
+from stj.loop.inputs import check_inputs, input_findings, kept_out
 from stj.loop.labelled import LabelledExamples
 from stj.loop.phases import Run
 from stj.loop.tasks import grade_example
@@ -44,6 +44,13 @@ PREFERENCE_COLLECTION = {
     "orig_feedback": "Response B gives the right sum.",
     "orig_preference": "B",
 }
+MIRRORED = PREFERENCE_COLLECTION | {
+    "orig_response_A": "4",
+    "orig_response_B": "5",
+    "orig_feedback": "Response A gives the right sum.",
+    "orig_preference": "A",
+}
+"""Beside it, so that there are as many labels A as B."""
 FLOW = {
     "inputs": [{"name": "question", "content": "What is 2 + 2?"}],
     "output": {"name": "answer", "content": "4"},
@@ -67,21 +74,20 @@ def examples(files: Iterable[Path], *overrides: str) -> tuple[list[Example], Lab
 
 
 def test_published_schemas_become_examples_in_the_words_of_the_run(tmp_path: Path) -> None:
-    files = [
-        file_of(tmp_path / f"{i}.jsonl", row) for i, row in enumerate([FEEDBACK_COLLECTION, PREFERENCE_COLLECTION, FLOW, OWN])
-    ]
-    (grade, verdict, flow, own), made = examples(files)
+    rows = [[FEEDBACK_COLLECTION], [PREFERENCE_COLLECTION, MIRRORED], [FLOW], [OWN]]
+    (grade, verdict, mirrored, flow, own), made = examples([file_of(tmp_path / f"{i}.jsonl", *of) for i, of in enumerate(rows)])
     assert grade.completion == "The response gives the right sum. [[5]]"
     assert (grade.kind, grade.score, grade.winner) == ("grade", 5, None)
     shown = grade.messages[-1].content
     for text in ("What is 2 + 2?", "\n4\n", "Four.", "Is the sum right?", "Score 3: Worth 3."):
         assert text in shown
     assert (verdict.kind, verdict.winner, verdict.completion) == ("judgment", "B", "Response B gives the right sum. [[B]]")
+    assert (mirrored.winner, mirrored.completion) == ("A", "Response A gives the right sum. [[A]]")
     assert verdict.messages[-1].content.index("5") < verdict.messages[-1].content.rindex("4")
     assert (flow.score, flow.completion) == (1, "It is. [[1]]")
     assert (own.score, own.completion) == (4, "[[4]]")
-    assert len({example.id for example in (grade, verdict, flow, own)}) == 4
-    assert (made.counts.rows, made.counts.learned, made.counts.dropped) == (4, 4, {})
+    assert len({example.id for example in (grade, verdict, mirrored, flow, own)}) == 5
+    assert (made.counts.rows, made.counts.learned, made.counts.dropped) == (5, 5, {})
 
 
 @pytest.mark.parametrize(
@@ -117,14 +123,44 @@ def test_what_cannot_be_learned_has_a_counted_reason(changes: dict[str, Any], re
     ],
 )
 def test_a_pair_that_teaches_nothing_has_a_counted_reason(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
-    made, counted = examples([file_of(tmp_path / "own.jsonl", {**PREFERENCE_COLLECTION, **changes}, PREFERENCE_COLLECTION)])
-    assert len(made) == 1
+    rows = [{**PREFERENCE_COLLECTION, **changes}, PREFERENCE_COLLECTION, MIRRORED]
+    made, counted = examples([file_of(tmp_path / "own.jsonl", *rows)])
+    assert len(made) == 2
     assert counted.counts.dropped == {reason: 1}
 
 
 def test_a_verdict_without_feedback_is_the_verdict_alone(tmp_path: Path) -> None:
-    (made,), _ = examples([file_of(tmp_path / "own.jsonl", PREFERENCE_COLLECTION | {"orig_feedback": " "})])
+    (made, _), _ = examples([file_of(tmp_path / "own.jsonl", PREFERENCE_COLLECTION | {"orig_feedback": " "}, MIRRORED)])
     assert made.completion == "[[B]]"
+
+
+def test_there_are_as_many_labels_a_as_b(tmp_path: Path) -> None:
+    rows = [(MIRRORED if number % 4 else PREFERENCE_COLLECTION) | {"id": str(number)} for number in range(20)]
+    made, counted = examples([file_of(tmp_path / "own.jsonl", *rows)])
+    assert Counter(example.winner for example in made) == {"A": 5, "B": 5}
+    assert counted.counts.dropped == {"more_of_one_label": 10}
+    counted.limit(5)
+    assert Counter(example.winner for example in counted) == {"A": 2, "B": 2}
+    assert counted.counts.learned == 4
+
+
+def test_a_held_out_text_is_not_learned(tmp_path: Path) -> None:
+    words = "one two three four five six seven eight nine ten eleven twelve thirteen"
+    rows = [OWN | {"instruction": f"Count: {words}.", "id": "held out"}, OWN]
+    held = file_of(tmp_path / "held.jsonl", OWN | {"instruction": f"Say {words}", "response": "no"})
+    config = load([MINI], [f"examples.labelled=[{file_of(tmp_path / 'own.jsonl', *rows)}]", f"heldout.grades={held}"])
+    made = LabelledExamples(config, kept_out(config))
+    assert len(list(made)) == 1
+    assert made.counts.dropped == {"benchmark_overlap": 1}
+
+
+def test_what_measures_a_judge_cannot_train_it(tmp_path: Path) -> None:
+    file = file_of(tmp_path / "own.jsonl", OWN)
+    copy = file_of(tmp_path / "copy.jsonl", OWN)
+    config = load([MINI], [f"examples.labelled=[{file}]", f"heldout.grades={copy}", "heldout.path=null"])
+    [finding] = [finding for finding in input_findings(config, hub=False) if finding.subject == "examples.labelled"]
+    assert not finding.ok
+    assert f"holds what heldout.grades={copy} measures" in finding.words
 
 
 @pytest.mark.parametrize(
