@@ -90,7 +90,10 @@ def compare_evaluations(run_a: str, run_b: str) -> list[EvalComparison]:
     compared = [_compared_on(first.benchmarks[name], first, second) for name in names]
     comparisons = [comparison for comparison in compared if comparison.examples]
     if not comparisons:
-        raise SourceError(f"{run_a} and {run_b} have no judged examples in common; evaluate both on the same benchmark")
+        raise SourceError(
+            f"{run_a} and {run_b} have no judged pairs in common; evaluate both on the same benchmark of "
+            "pairs (grades are not compared)"
+        )
     return comparisons
 
 

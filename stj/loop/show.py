@@ -107,7 +107,7 @@ def _story(row: Row) -> Iterator[Passage]:
     for grade in row.grades:
         if grade.thought:
             yield _text(f"thought of grade {grade.index}", grade.thought, "dim")
-        yield Passage(line=_grade_title(grade), text=_cut(grade.text))
+        yield Passage(line=_grade_title(grade, row, is_open=is_open), text=_cut(grade.text))
 
 
 def _given(row: Row) -> Iterator[Passage]:
@@ -117,12 +117,16 @@ def _given(row: Row) -> Iterator[Passage]:
             yield _text(name, text)
 
 
-def _grade_title(grade: Grade) -> list[Span]:
-    """The rubric, what was graded, and the score."""
-    answer = "" if grade.answer == "response" else f" of response {'A' if grade.answer == 'chosen' else 'B'}"
+def _grade_title(grade: Grade, row: Row, *, is_open: bool) -> list[Span]:
+    """The rubric, what was graded, the score and the true one, and whether it trains the next judge."""
+    names = {"chosen": "response A", "rejected": "response B"} if is_open else {}
+    answer = "" if grade.answer == "response" else f" of {names.get(grade.answer, f'the {grade.answer} answer')}"
     score = Span("no score", "bold yellow") if grade.score is None else Span(f"score {grade.score}", "bold")
+    true = "" if row.label is None or grade.answer != "response" else f" (true score {row.label:g})"
     ended = "" if grade.finish_reason == "stop" else f", ended by {grade.finish_reason}"
-    return [Span(f"grade {grade.index}{answer}, {grade.rubric}, ", "bold"), score, Span(ended)]
+    kept = row.kept_grades == grade.index and grade.answer != "response"
+    title = f"grade {grade.index}, {grade.purpose}{answer}, {grade.rubric}, "
+    return [Span(title, "bold"), score, Span(true + ended), *([Span(", KEPT", "bold magenta")] if kept else [])]
 
 
 def _source_facts(row: Row) -> str:

@@ -128,7 +128,8 @@ def grades_of(row: Row, answer: Answer, rubric: Rubric, generate: Generate, conf
     if config.aggregate == "distribution":
         sampling = TracedSampling(**asdict(sampling), choices=CHOICES)
     asked = partial(ask_grade, row, answer, rubric, generate, grade_prompt_of(config.prompt), sampling, config.parser)
-    return [asked(index) for index in range(config.votes)]
+    purpose: Purpose = "sampled" if config.votes > 1 else "greedy"
+    return [asked(index, purpose) for index in range(config.votes)]
 
 
 async def ask_grade(

@@ -76,19 +76,21 @@ def _judge(name: str, row: Row, shown: Row, longest: int) -> dict[str, Any]:
         "answers": _answers(row, longest) if others else [],
         "judgments": [
             *(_judgment(judgment, row, place, longest) for place, judgment in enumerate(row.judgments)),
-            *(_grade(grade, longest) for grade in row.grades),
+            *(_grade(grade, row, longest) for grade in row.grades),
         ],
     }
 
 
-def _grade(grade: Grade, longest: int) -> dict[str, Any]:
+def _grade(grade: Grade, row: Row, longest: int) -> dict[str, Any]:
     """A grade with the members of a judgment; nothing says whether it is right."""
+    named = f", {grade.rubric}" if grade.rubric else ""  # an example holds the rubric in its prompt
+    true = "" if row.label is None or grade.answer != "response" else f", true score {row.label:g}"
     return {
-        "title": f"grade {grade.index}, {grade.rubric}",
+        "title": f"grade {grade.index}, {grade.purpose}{named}{true}",
         "order": {"response": "the response", "chosen": "response A", "rejected": "response B"}[grade.answer],
         "outcome": "unread" if grade.score is None else "given",
         "verdict": "no score" if grade.score is None else f"score {grade.score}",
-        "kept": False,
+        "kept": row.kept_grades == grade.index,
         "ended": None if grade.finish_reason == "stop" else grade.finish_reason,
         "tokens": grade.output_tokens,
         "probability": None,

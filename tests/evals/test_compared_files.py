@@ -59,7 +59,7 @@ def test_unread_judgments_are_not_compared(tmp_path: Path, capsys: pytest.Captur
 def test_runs_without_a_common_example_are_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = write(tmp_path / "a.jsonl", *TEXTS["figure8"]), write(tmp_path / "b.jsonl", *TEXTS["figure8"], subset="x")
     assert main(["compare", first, second]) == 2
-    assert "have no judged examples in common" in capsys.readouterr().err
+    assert "have no judged pairs in common" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verdict", [{}, {"verdict": "C"}, {"verdict": 1}])

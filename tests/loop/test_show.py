@@ -151,8 +151,8 @@ def test_a_graded_response_shows_what_the_judge_saw_and_every_score(tmp_path: Pa
     text = shown(artifact(tmp_path / "graded", rows_to_table([made])))
     for part in ("context:\n    All but nine died.", "reference:\n    9", "response:\n    nine"):
         assert part in text
-    assert "grade 0, truth, score 3:\n    So it is 3." in text
-    assert "grade 0, style, no score:\n    So it is None." in text
+    assert "grade 0, sampled, truth, score 3:\n    So it is 3." in text
+    assert "grade 0, sampled, style, no score:\n    So it is None." in text
     details = row_details("r1", [("judge", made)], 100)
     assert (details["context"], details["answers"]) == ("All but nine died.", [{"title": "response", "text": "nine"}])
     assert [(given["verdict"], given["outcome"]) for given in details["judges"][0]["judgments"]] == [
