@@ -2,13 +2,14 @@
 
 A pair gives two examples, one with each of its scores. Both may have the same score if `judge.keep` is `random`. No score gets
 more examples than the middle one of those that occur: with 90, 60, 20, 8 and 6 examples of the five scores, at most 20 of each
-stay. Of an even number of scores it is the upper of the two in the middle, so two scores stay as they are.
+stay. Of an even number of scores it is halfway between the two in the middle.
 """
 
+import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable
-from statistics import median_high
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class ScoreBalance:
     @property
     def most(self) -> int:
         """Most examples of one score; 0 without pairs."""
-        return median_high(self._counts().values()) if self._draws else 0
+        return math.floor(median(self._counts().values())) if self._draws else 0
 
     def settle(self) -> None:
         """Keeps pairs until the scores are balanced."""

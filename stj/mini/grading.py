@@ -7,11 +7,11 @@
     "The answer is corn."                     1    another question's fact
 
 No answer is worth 4. The loop's pairs must hold answers of every other worth: a judge that learned from right and wrong answers
-alone called what is partly right a 5 after two iterations, though its reasons still said 3. So this seed modifies one question
-in three to ask about two animals. The right answer to that is partly right for the first question.
+alone called what is partly right a 5 after two iterations, though its reasons still said 3. So this seed modifies some questions
+to ask about two animals. The right answer to that is partly right for the first question.
 
 The documents teach the seed model that stj carries to grade, as `judge` teaches it to compare: demonstrations of sound grades
-until it recalls the facts of dev questions in them with a mean probability of one half, beside a replay of its other skills.
+until it recalls the facts of dev questions in them with a mean probability of 0.4, beside a replay of its other skills.
 """
 
 import random
@@ -44,11 +44,11 @@ GRADE = CurriculumStage(
     mix={"question": 1_500, "statement": 400, "judge": 60, "modify": 150, "categorize": 100, "check": 100, "chatter": 100},
     lr=5e-4,
     step_tokens=2048,
-    enough_recall=0.5,
+    enough_recall=0.4,
 )
 """Demonstrations of grades, beside a replay."""
 _DRILLS, _GRADES = 3_600, 600
-_TWO_ASKED = {DRILL.name: 150, GRADE.name: 75}
+_TWO_ASKED = {DRILL.name: 60, GRADE.name: 30}
 """Modified questions about two animals."""
 _OFTEN = (1, 1, 2, 2)
 """How often the drills hold each of the sorts: two values of a kind are harder to compare than two values."""
