@@ -7,8 +7,8 @@
     "The answer is corn."                     1    another question's fact
 
 No answer is worth 4. The loop's pairs must hold answers of every other worth: a judge that learned from right and wrong answers
-alone called what is partly right a 5 after two iterations, though its reasons still said 3. So this seed modifies some questions
-to ask about two animals. The right answer to that is partly right for the first question.
+alone called what is partly right a 5 after two iterations, though its reasons still said 3. So this seed modifies some
+questions to ask about two animals. The right answer to that is partly right for the first question.
 
 The documents teach the seed model that stj carries to grade, as `judge` teaches it to compare: demonstrations of sound grades
 until it recalls the facts of dev questions in them with a mean probability of 0.4, beside a replay of its other skills.

@@ -102,6 +102,7 @@ def evaluated(root: Path, model: str, *words: str) -> dict[str, object]:
     return scores["grades"]["distinct"]
 
 
+@pytest.mark.long
 def test_a_judge_learns_from_labelled_grades_alone_and_is_evaluated_on_others(tmp_path: Path) -> None:
     labelled = tmp_path / "labelled.jsonl"
     rows: Sequence[dict[str, object]] = [json.loads(line) for line in (ROOT / "stj/mini/data/dev_grades.jsonl").open()]
