@@ -91,7 +91,7 @@ def _plan_again(config: Config) -> str:
 def _uses(config: Config, trainings: int) -> Iterator[ModelUse]:
     """The models of the run, each once: roles with the same settings share one."""
     roles: dict[ModelConfig, list[str]] = {}
-    for role in _ROLES:
+    for role in ("seed",) if config.examples.labelled_alone else _ROLES:  # nothing is generated or judged
         roles.setdefault(getattr(config.models, role), []).append(f"models.{role}")
     for model, names in roles.items():
         yield ModelUse(

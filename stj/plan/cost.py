@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -49,6 +49,7 @@ class Assumptions:
     benchmark: int = 3000
     """Pairs of a benchmark whose size is not known. RewardBench has 2,985."""
 
+    rubric: int = 200
     labelled: int = 2500
     """Labelled judgments of a data set on the hub whose size is not known. Flow-Judge learns from 7,500, on three scales."""
 
@@ -133,22 +134,9 @@ def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan
     read, pairs = _rows(config, a)
     judged = _judging(pairs, config.judge, a)
     alone = config.examples.labelled_alone
-    phase_plans = (
-        []
-        if alone
-        else [
-            _sampling("categories", once, (read * (a.instruction + 400), read * 30), models.generator, config, a),
-            _sampling(
-                "pairs",
-                once,
-                (pairs * (2 * a.instruction + a.answer + 200), pairs * 2.5 * a.answer),
-                models.generator,
-                config,
-                a,
-            ),
-            _sampling("judgments 1", once, judged, models.first_judge, config, a),
-        ]
-    )
+    phase_plans = [] if alone else [*_making_pairs(read, pairs, once, config, a)]
+    if not alone:
+        phase_plans.append(_sampling("judgments 1", once, judged, models.first_judge, config, a))
     if later and not alone:
         phase_plans.append(_sampling("judgments 2+", later_only, judged, models.seed, config, a))
     if config.train.preference.source == "warm_up":
@@ -177,6 +165,17 @@ def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan
         checkpoints = sum(training.checkpoints for training in trainings)
         phase_plans.append(_sampling("selection", (checkpoints,) * config.iterations, tokens, models.seed, config, a))
     return (*phase_plans, *(_fine_tuning(training, config, a) for training in trainings))
+
+
+def _making_pairs(read: float, pairs: float, once: tuple[int, ...], config: Config, a: Assumptions) -> Iterator[PhasePlan]:
+    """What the generator does: it categorises instructions, writes pairs and, if it is asked for them, rubrics."""
+    model = config.models.generator
+    yield _sampling("categories", once, (read * (a.instruction + 400), read * 30), model, config, a)
+    tokens = pairs * (2 * a.instruction + a.answer + 200), pairs * 2.5 * a.answer
+    yield _sampling("pairs", once, tokens, model, config, a)
+    if config.judge.grades and config.grading.written:  # a rubric, and a grade of each answer by it
+        tokens = pairs * (a.instruction + 200 + 2 * a.judged), pairs * (a.rubric + 2 * a.judgment)
+        yield _sampling("rubrics", once, tokens, model, config, a)
 
 
 def nothing_fits(config: Config, a: Assumptions) -> str:

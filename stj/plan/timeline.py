@@ -105,6 +105,7 @@ _ORDER = (
     "first starts",
     "categories",
     "pairs",
+    "rubrics",
     "judgments 1",
     "later starts",
     "judgments 2+",
