@@ -33,7 +33,7 @@ Benchmarks:
   pairs:FILE    any file with instruction or prompt, and chosen and rejected, or
                 response_a, response_b and winner or label
   attacks:FILE  the same pairs, each also under attack, as in `stj attack`
-  grades        responses with true scores, as grades:FILE; recorded for `stj score`
+  grades:FILE   responses with true scores; `stj score` reads recorded grades
 """
 RECORDED_HELP = """\
 Fields of recorded judgments, one judgment a row:
