@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
@@ -22,6 +21,7 @@ from stj.errors import ModelError
 from stj.models.chat import check_chat, encode_chat, encode_reply, encode_text
 from stj.models.tokenizer import load_tokenizer
 from stj.rows import Turn
+from tests.cpu_time import in_proportion
 from tests.models import chat_formats
 
 SEED_MODEL = Path(__file__).parents[2] / "stj" / "mini" / "seed_model"
@@ -288,13 +288,8 @@ def test_lone_surrogates_become_replacement_characters(tokenizer: PreTrainedToke
 
 @pytest.mark.parametrize("text", ["word ", "<|end|>", "<", "\n", "<|", "数"])
 def test_a_long_message_takes_time_in_proportion(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
-    def seconds(characters: int) -> float:
-        begin = time.process_time()
-        encode_chat(tokenizer, [Turn(role="user", content=text * (characters // len(text)))])
-        return time.process_time() - begin
-
-    seconds(1000)
-    assert seconds(800_000) < 40 * max(0.01, min(seconds(100_000) for _ in range(2)))
+    short, long = ([Turn(role="user", content=text * (size // len(text)))] for size in (50_000, 800_000))
+    assert in_proportion(lambda turns: encode_chat(tokenizer, turns), short, long, times=16)
 
 
 def test_a_template_without_a_system_role_gets_it_at_the_head_of_the_first_message(tokenizer: PreTrainedTokenizerBase) -> None:

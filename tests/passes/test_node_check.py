@@ -6,7 +6,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,11 +63,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ray.shutdown()
 
 
-def test_each_fault_is_one_line_within_seconds(place: Path) -> None:
-    started = time.monotonic()
+def test_each_fault_is_one_line(place: Path) -> None:
     with shared(Folder.at(place)) as seen:
         faults = node_findings(MachineNeeds(packages=expected_packages(), place=seen))
-    assert time.monotonic() - started < 60
     lines = sorted(finding.words for finding in faults)
     address = ray.nodes()[0]["NodeManagerAddress"]
     assert len(lines) == 2

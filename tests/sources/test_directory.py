@@ -1,11 +1,9 @@
 """Directories as data: links, formats in any case, splits, configs, odd names, and what counts for their identity."""
 
-import gc
 import gzip
 import json
 import logging
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from stj.sources.directory import files_at, split_of
 from stj.sources.files import read_files
 from stj.sources.heldout import heldout_identity, read_pairs
 from stj.sources.records import Fields
+from tests.cpu_time import in_proportion
 
 ODD_NAMES = (
     *(
@@ -299,20 +298,11 @@ def test_text_in_another_encoding_is_one_line_from_every_reader(tmp_path: Path, 
 
 
 def test_the_time_for_a_directory_is_in_proportion_to_its_files(tmp_path: Path) -> None:
-    def seconds(files: int) -> float:
+    def folder_of(files: int) -> Path:
         folder = tmp_path / str(files)
         folder.mkdir()
         for number in range(files):
             (folder / f"{number}.jsonl").touch()
-        return min(reading(folder) for _ in range(3))
+        return folder
 
-    def reading(folder: Path) -> float:
-        start = time.thread_time()
-        files_at(str(folder), "source.path")
-        return time.thread_time() - start
-
-    gc.disable()  # A collection in a process that has run a thousand tests takes longer than all files.
-    try:
-        assert seconds(4000) < 20 * max(seconds(400), 0.01)
-    finally:
-        gc.enable()
+    assert in_proportion(lambda folder: files_at(str(folder), "source.path"), folder_of(250), folder_of(4000), times=16)

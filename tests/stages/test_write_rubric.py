@@ -1,7 +1,6 @@
 """Rubrics that a model writes: read whole or not at all, and kept only if they grade the better answer higher."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -15,6 +14,7 @@ from stj.rubrics import SCALES
 from stj.stages.runner import run_stages
 from stj.stages.write_rubric import parse_rubric, write_rubric
 from tests.conftest import make_row
+from tests.cpu_time import in_proportion
 
 WHOLE = "Criterion: Is the sum right?\nScore 1: No sum.\nScore 2: A wrong sum.\nScore 3: The right sum."
 WORDS = st.text(st.characters(blacklist_categories=("C", "Z"), blacklist_characters="*_`#>${}-"), min_size=1, max_size=20)
@@ -123,10 +123,5 @@ def test_words_around_a_rubric_and_lines_without_words_are_left_out(text: str) -
 
 @pytest.mark.parametrize("part", ["Criterion: x\n", "Score 1: y\n", "*******\n", "Score 1", " ", "\n", "######Score 1******\n"])
 def test_reading_takes_linear_time(part: str) -> None:
-    def seconds(size: int) -> float:
-        text = WHOLE + "\n" + part * size
-        start = time.process_time()
-        parse_rubric(text, "1-3")
-        return time.process_time() - start
-
-    assert seconds(100_000) < 0.5 + 40 * seconds(10_000)
+    short, long = (WHOLE + "\n" + part * size for size in (5_000, 80_000))
+    assert in_proportion(lambda text: parse_rubric(text, "1-3"), short, long, times=16)

@@ -2,13 +2,13 @@
 
 import random
 import re
-import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stj.verdict import FORMATS, GRADE, PAIR, PARSERS, RESULT, TIE, Format, Parser, majority, other, parse, rating
+from stj.verdict import FORMATS, GRADE, PAIR, PARSERS, RESULT, TIE, Parser, majority, other, parse, rating
+from tests.cpu_time import in_proportion
 
 LABELS: dict[str, set[str | None]] = {
     "figure8": {"A", "B", None},
@@ -512,25 +512,14 @@ BEGUN = {
 """The beginning of a tag of a format; of the others it is [[."""
 
 
-def _seconds(text: str, wording: Format, parser: Parser) -> float:
-    started = time.thread_time()
-    parse(text, wording, parser)
-    return time.thread_time() - started
-
-
 @pytest.mark.parametrize("parser", PARSERS)
 @FORMAT
 def test_time_grows_with_the_length_of_a_text(name: str, parser: Parser) -> None:
-    """Sixteen times the text takes about sixteen times as long. In quadratic time it would take 256 times as long.
-
-    A measurement can be disturbed, so the fastest of a few counts, and a short one never counts as too long.
-    """
+    wording = FORMATS[name]
     for start in ("", BEGUN.get(name, "[[")):
         for piece in REPEATED:
-            text, wording = start + piece * (1_000 // len(piece)), FORMATS[name]
-            long = start + piece * (31_000 // len(piece))
-            short_s = min(_seconds(text, wording, parser) for _ in range(3))
-            assert any(_seconds(long, wording, parser) < 64 * short_s + 0.05 for _ in range(5)), (start, piece)
+            short, long = (start + piece * (length // len(piece)) for length in (2_000, 32_000))
+            assert in_proportion(lambda text: parse(text, wording, parser), short, long, times=16), (start, piece)
 
 
 def test_a_majority_is_what_most_votes_say() -> None:

@@ -1,13 +1,13 @@
 """Grades on a scale, in the styles of published judges."""
 
 import json
-import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stj.verdict import GRADE_STYLES, PARSERS, Parser, grade_format, parse
+from tests.cpu_time import in_proportion
 
 FIVE = (1, 2, 3, 4, 5)
 WORDS = st.text(st.characters(categories=["L", "Zs", "Po"], exclude_characters="/%&'\"*@#\\"), max_size=20)
@@ -401,21 +401,11 @@ REPEATED = (
 BEGUN = {"prometheus": "[RESULT] ", "flow": "<score>", "fastchat": "[[", "line": "Score: ", "json": '"score": '}
 
 
-def _seconds(text: str, style: str, parser: Parser) -> float:
-    started = time.thread_time()
-    parse(text, grade_format(style, FIVE), parser)
-    return time.thread_time() - started
-
-
 @EVERY
 @pytest.mark.parametrize("parser", PARSERS)
 def test_time_grows_with_the_length_of_a_text(style: str, parser: Parser) -> None:
-    """Sixteen times the text takes about sixteen times as long. In quadratic time it would take 256 times as long.
-
-    A measurement can be disturbed, so the fastest of a few counts, and a short one never counts as too long.
-    """
+    wording = grade_format(style, FIVE)
     for start in ("", BEGUN[style]):
         for piece in REPEATED:
-            text, long = (start + piece * (length // len(piece)) for length in (1_000, 31_000))
-            short_s = min(_seconds(text, style, parser) for _ in range(3))
-            assert any(_seconds(long, style, parser) < 64 * short_s + 0.05 for _ in range(5)), (start, piece)
+            short, long = (start + piece * (length // len(piece)) for length in (2_000, 32_000))
+            assert in_proportion(lambda text: parse(text, wording, parser), short, long, times=16), (start, piece)
