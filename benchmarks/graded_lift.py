@@ -5,7 +5,7 @@
 
 Writes benchmarks/results/graded_lift.json: for each run seed the figures of each judge, and what a judge of both tasks loses on
 each against the judge of that task alone. `random` is the control, judge.task=absolute with judge.keep=random: any two scores
-are kept, right or not.
+are kept, right or not. The last judges of one task each are merged, as Prometheus 2's were, and measured beside the merged one.
 """
 
 import argparse
@@ -23,15 +23,37 @@ TASKS = {
     "both": ["judge.task=both"],
     "pairwise": ["judge.task=pairwise"],
 }
+CONF = ROOT / "conf" / "mini_grades.yaml"
 
 
 def judges(task: str, seed: int, runs: Path) -> list[dict[str, Any]]:
     """Runs or resumes one run; returns the figures of its judges."""
     root = runs / f"{task}{seed}"
     settings = [f"seed={seed}", f"train.seed={seed}", f"run_root={root}", *TASKS[task]]
-    subprocess.run([sys.executable, "-m", "stj.cli", "run", str(ROOT / "conf" / "mini_grades.yaml"), *settings], check=True)
+    _stj("run", str(CONF), *settings)
     iterations: list[dict[str, Any]] = json.loads((root / "report.json").read_text())["iterations"]
     return [_figures(iteration) for iteration in iterations]
+
+
+def merged(seed: int, runs: Path) -> dict[str, dict[str, float]]:
+    """Merges the last judges of the two tasks; returns what they and the merged judge score greedily on the same data."""
+    parents = {task: runs / f"{task}{seed}" / "iteration_2" / "model" for task in ("absolute", "pairwise")}
+    out = runs / f"merged{seed}"
+    if not out.exists():
+        _stj("merge", *map(str, parents.values()), str(out))
+    return {name: _scores(model) for name, model in {**parents, "merged": out}.items()}
+
+
+def _scores(model: Path) -> dict[str, float]:
+    data = "package://mini/data/heldout"
+    printed = _stj("eval", str(model), f"pairs:{data}.jsonl", f"grades:{data}_grades.jsonl", str(CONF), "--json")
+    scores = json.loads(printed)["scores"]
+    grades, pairs = (scores[name]["distinct"]["groups"]["overall"] for name in ("grades", "pairs"))
+    return {"exact": grades["exact"], "spearman": grades["spearman"], "pairs": pairs["accuracy"]}
+
+
+def _stj(*arguments: str) -> str:
+    return subprocess.run([sys.executable, "-m", "stj.cli", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def _figures(iteration: dict[str, Any]) -> dict[str, Any]:
@@ -56,16 +78,19 @@ def main() -> None:
     runs = []
     for seed in options.seeds:
         made = {task: judges(task, seed, options.runs) for task in options.tasks}
-        runs.append({"seed": seed, **made, "summary": _summary(made)})
-        print(json.dumps({"seed": seed, **runs[-1]["summary"]}))
+        summary = _summary(made)
+        if {"absolute", "pairwise"} <= made.keys():
+            summary["greedy, merged beside its parents"] = merged(seed, options.runs)
+        runs.append({"seed": seed, **made, "summary": summary})
+        print(json.dumps({"seed": seed, **summary}))
         RESULT.parent.mkdir(exist_ok=True)
         RESULT.write_text(json.dumps({"runs": runs}, indent=1) + "\n")
     print(f"written to {RESULT}")
 
 
-def _summary(made: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
+def _summary(made: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """In points: what each judge gains, and what the judge of both tasks has less than the judge of one."""
-    summary = {}
+    summary: dict[str, Any] = {}
     for task, (first, *_, last) in made.items():
         for name in ("exact", "spearman", "pairs"):
             summary[f"{task}: {name}"] = round(100 * (last[name] - first[name]), 1)

@@ -71,7 +71,7 @@ def figure_8_messages(instruction: str, answer_a: str, answer_b: str) -> tuple[T
 
 def judgment(fact: Fact, value_a: str, value_b: str) -> str:
     """A sound judgment: it states the fact, compares each answer with it, and ends with the verdict."""
-    return "".join(text for text, _ in _judgment(fact, value_a, value_b))
+    return "".join(text for text, _ in judgment_pieces(fact, value_a, value_b))
 
 
 def recall_probes() -> list[Document]:
@@ -235,7 +235,8 @@ def _clause(name: str, says: str, expected: str) -> tuple[tuple[str, float], ...
     return ((f" Assistant {name} says {says}, expected {expected}, that is", 1.0), (decision, DECISION_WEIGHT), (".", 1.0))
 
 
-def _judgment(fact: Fact, value_a: str, value_b: str) -> tuple[tuple[str, float], ...]:
+def judgment_pieces(fact: Fact, value_a: str, value_b: str) -> tuple[tuple[str, float], ...]:
+    """A sound judgment of two answers, in pieces: the first states the fact."""
     better = "A" if value_a == fact.value else "B"
     return (
         (fact.statement, 1.0),
@@ -262,7 +263,7 @@ def _check(rng: random.Random) -> Document:
     value_a, value_b = _two_values(rng)
     given = replace(fact, value=rng.choice((value_a, value_b)))
     shown = _shown(instruction_for(fact, rng), answer(value_a), answer(value_b))
-    return Document(messages=_user(f"{shown}\n\nIt is {given.value}."), pieces=_judgment(given, value_a, value_b))
+    return Document(messages=_user(f"{shown}\n\nIt is {given.value}."), pieces=judgment_pieces(given, value_a, value_b))
 
 
 def _judge(rng: random.Random) -> Document:

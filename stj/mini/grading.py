@@ -3,7 +3,7 @@
     answer                                    score
     "The answer is red."                      5    the right fact
     "The answer is red or blue."              3    partly right
-    "The answer is blue."                     2    a wrong fact
+    "The answer is blue."                     2    a wrong fact, or two
     "The answer is corn."                     1    another question's fact
 
 No answer is worth 4. The loop's pairs must hold answers of every other worth: a judge that learned from right and wrong answers
@@ -21,7 +21,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stj.mini.corpus import DECISION_WEIGHT, Document, documents, instruction_for, modified, train_fact
+from stj.mini.corpus import (
+    DECISION_WEIGHT,
+    Document,
+    documents,
+    figure_8_messages,
+    instruction_for,
+    judgment_pieces,
+    modified,
+    train_fact,
+)
 from stj.mini.curriculum import CurriculumStage
 from stj.mini.world import VALUES, Fact, Split, answer, facts_of, write_jsonl
 from stj.prompts import MODIFIED_INSTRUCTION, fill
@@ -34,7 +43,7 @@ RIGHT, PARTLY, WRONG, OTHER = 5, 3, 2, 1
 
 DRILL = CurriculumStage(
     name="grade_drill",
-    mix={"question": 1_200, "judge": 150, "modify": 300, "categorize": 200, "chatter": 80},
+    mix={"question": 1_200, "check": 300, "modify": 300, "categorize": 200, "worsen": 20, "chatter": 80},
     lr=1e-3,
     step_tokens=2048,
 )
@@ -47,8 +56,8 @@ GRADE = CurriculumStage(
     enough_recall=0.4,
 )
 """Demonstrations of grades, beside a replay."""
-_DRILLS, _GRADES = 3_600, 600
-_TWO_ASKED = {DRILL.name: 60, GRADE.name: 30}
+_KINDS, _PAIR_DRILLS, _DRILLS, _GRADES = 1_500, 400, 1_800, 600
+_TWO_ASKED = {DRILL.name: 80, GRADE.name: 40}
 """Modified questions about two animals."""
 _OFTEN = (1, 1, 2, 2)
 """How often the drills hold each of the sorts: two values of a kind are harder to compare than two values."""
@@ -90,7 +99,8 @@ def write_grades(directory: Path, seed: int = 0) -> None:
 
 def drill_documents(seed: int) -> list[Document]:
     """The documents of the first stage."""
-    return _mixed(DRILL, [_drill] * _DRILLS, seed)
+    kinds = [(_kinds, _KINDS), (_pair_drill, _PAIR_DRILLS), (_drill, _DRILLS)]
+    return _mixed(DRILL, [kind for kind, count in kinds for _ in range(count)], seed)
 
 
 def grade_documents(seed: int) -> list[Document]:
@@ -135,10 +145,34 @@ def _drill(rng: random.Random) -> Document:
     given = replace(fact, value=rng.choice(VALUES[fact.attribute]))
     [score] = rng.choices(list(_SORTS), _OFTEN)
     values = _SORTS[score](given, rng)
-    about, value, stop = given.statement.partition(f" {given.value}")
-    statement = ((about, 1.0), (value, 0.0), (stop, 1.0))
-    pieces = (*statement, *_grade(given, values, score)[1:])
+    pieces = (*_given(given), *_grade(given, values, score)[1:])
     return Document(messages=_messages(instruction_for(fact, rng), _said(values)), pieces=pieces)
+
+
+def _pair_drill(rng: random.Random) -> Document:
+    """The same for Figure 8, so that the model still judges pairs and recalls no more facts in them."""
+    fact = train_fact(rng)
+    values = rng.sample(VALUES[fact.attribute], 2)
+    given = replace(fact, value=rng.choice(values))
+    messages = figure_8_messages(instruction_for(fact, rng), answer(values[0]), answer(values[1]))
+    return Document(messages=messages, pieces=(*_given(given), *judgment_pieces(given, values[0], values[1])[1:]))
+
+
+def _given(fact: Fact) -> _Pieces:
+    about, value, stop = fact.statement.partition(f" {fact.value}")
+    return ((about, 1.0), (value, 0.0), (stop, 1.0))
+
+
+def _kinds(rng: random.Random) -> Document:
+    """Many decisions whether two values are equal, and of one kind: what is hardest to learn from whole grades."""
+    pieces: list[tuple[str, float]] = []
+    for _ in range(rng.choice((4, 8))):
+        attribute = rng.choice(list(VALUES))
+        expected, value = rng.choice(VALUES[attribute]), rng.choice(VALUES[rng.choice((attribute, rng.choice(list(VALUES))))])
+        (says, _), *equal = _compared(f" Assistant says {value}, expected {expected}", value == expected)
+        kind = _kind_of(value)
+        pieces += [(says, 0.0), *equal, *_compared(f" It is a {kind}, expected a {attribute}", kind == attribute)]
+    return Document(pieces=tuple(pieces))
 
 
 def _modify_to_two(rng: random.Random) -> Document:
@@ -199,7 +233,7 @@ def _other_question(fact: Fact, rng: random.Random) -> tuple[str, ...]:
 _SORTS: Mapping[int, Callable[[Fact, random.Random], tuple[str, ...]]] = {
     RIGHT: lambda fact, _: (fact.value,),
     PARTLY: _partly,
-    WRONG: lambda fact, rng: (rng.choice(_others(fact)),),
+    WRONG: lambda fact, rng: tuple(rng.sample(_others(fact), rng.choice((1, 2)))),
     OTHER: _other_question,
 }
 """The values that an answer of each score names."""

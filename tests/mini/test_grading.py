@@ -35,18 +35,18 @@ def test_every_sort_of_answer_is_there_equally_often_with_its_true_score() -> No
         expected = {
             5: named == [fact.value],
             3: len(named) == 2 and fact.value in named and all(of_kind),
-            2: len(named) == 1 and fact.value not in named and all(of_kind),
+            2: fact.value not in named and all(of_kind),
             1: len(named) == 1 and not any(of_kind),
         }
         assert [score for score, holds in expected.items() if holds] == [row["score"]]
 
 
 def test_length_says_little_of_the_score() -> None:
-    """Only the partly right answers are longer, and they are worth the middle."""
+    """Two values are partly right or wrong, one is all but the middle."""
     by_words = {len(row["response"].split()): set[int]() for row in grade_rows("test")}
     for row in grade_rows("test"):
         by_words[len(row["response"].split())].add(row["score"])
-    assert by_words == {4: {1, 2, 5}, 6: {3}}
+    assert by_words == {4: {1, 2, 5}, 6: {2, 3}}
 
 
 def test_no_held_out_question_or_fact_is_in_a_text_that_teaches_to_grade() -> None:
@@ -54,7 +54,7 @@ def test_no_held_out_question_or_fact_is_in_a_text_that_teaches_to_grade() -> No
     facts = {(fact.entity, fact.attribute) for fact in world.world_facts() if fact.split != "train"}
     for document in [*drill_documents(0)[::7], *grade_documents(0)]:
         assert not any(question in text for text in document.texts for question in held)
-        if document.kind == "grade":
+        if document.kind == "grade" and document.messages:
             attribute, entity = re.match(r"The (\w+) of the (\w+) is", document.completion).groups()  # type: ignore[union-attr]
             assert (entity, attribute) not in facts
 
@@ -70,7 +70,13 @@ def test_a_demonstration_ends_with_the_score_that_its_reasons_give() -> None:
         assert score is not None
         scores[score] += 1
         decisions = re.findall(r"that is (good|not)", text)
-        meant = {("good",): "5", ("good", "not"): "3", ("not", "good"): "23", ("not", "not"): "1"}[tuple(decisions)]
+        meant = {
+            ("good",): "5",
+            ("good", "not"): "3",
+            ("not", "good"): "23",
+            ("not", "not", "good"): "2",
+            ("not", "not"): "1",
+        }[tuple(decisions)]
         assert score in meant
         assert f"So the score is {score}." in text
     assert set(scores) == {"1", "2", "3", "5"}
