@@ -24,6 +24,7 @@ from urllib.parse import SplitResult, urlsplit
 from stj.deepspeed_settings import used_settings
 from stj.errors import ConfigError
 from stj.generate import Sampling
+from stj.pair_sources import PairSource, check_sources
 from stj.prompts.given import is_given, packed, variant_of
 from stj.prompts.grading import GRADE, GRADES, GradePrompt, grade_prompt_of
 from stj.prompts.variants import Variant
@@ -1118,6 +1119,8 @@ class Config:
     """Where the instructions come from."""
     select: SelectConfig = field(default_factory=SelectConfig)
     """Which instructions become pairs."""
+    preferences: list[PairSource] = field(default_factory=list, hash=False)
+    """Where training pairs come from, and in what proportions: a list of sources. Empty stands for synthetic pairs alone."""
     models: ModelsConfig = field(default_factory=ModelsConfig)
     """The models of the three roles: generator, first judge and seed."""
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -1162,6 +1165,7 @@ class Config:
             f"iteration={self.iteration}: must be 1 to iterations={self.iterations}",
         )
         _check(all(self.benchmarks), "benchmarks holds an empty name; name benchmarks as NAME or NAME:PLACE")
+        self._check_preferences()
         warm_up = self.train.preference.source == "warm_up"
         _check(
             not warm_up or self.train.objective == "sft_then_dpo",
@@ -1204,6 +1208,42 @@ class Config:
             f"train.objective={self.train.objective} needs a right and a wrong judgment of a pair, and "
             f"judge.samples={self.judge.samples} gives one: set judge.samples=2 or more, or train.objective=sft",
         )
+
+    def _check_preferences(self) -> None:
+        """Raises ConfigError if the sources of pairs do not fit the other settings."""
+        if not self.preferences:
+            return
+        check_sources(self.preferences, self.select.categories)
+        _check(
+            not self.judge.grades,
+            f"judge.task={self.judge.task}: with sources of pairs in `preferences`, a judge learns pairs alone: set "
+            "judge.task=pairwise",
+        )
+        _check(
+            not self.examples.labelled_alone,
+            "examples.labelled_share=1: no pair is made or judged; leave `preferences` out, or choose a smaller share",
+        )
+        _check(
+            self.makes_synthetic or self.select.limit is None,
+            f"select.limit={self.select.limit}: counts synthetic pairs, and `preferences` has none: set limit of its sources",
+        )
+        answers = any(source.kind == "gsm8k" for source in self.preferences)
+        _check(
+            not answers or self.pairs.answer.temperature > 0,
+            "pairs.answer.temperature=0: gsm8k needs different answers to a question: set a temperature above 0",
+        )
+
+    @property
+    def makes_synthetic(self) -> bool:
+        """Whether pairs are made of the instructions of `source`."""
+        return not self.examples.labelled_alone and (
+            not self.preferences or any(not source.given for source in self.preferences)
+        )
+
+    @property
+    def generates(self) -> bool:
+        """Whether any pair needs the generator."""
+        return self.makes_synthetic or any(source.kind == "gsm8k" for source in self.preferences)
 
     @property
     def selected_on(self) -> HeldoutConfig:

@@ -18,9 +18,12 @@ from stj.sources import source_size
 from stj.sources.heldout import heldout_size
 from stj.sources.heldout_grades import heldout_grades_size
 from stj.sources.labelled import labelled_size
+from stj.sources.preferences import preferences_size
 
 _ALL = 0.995
 """Shares from here on are shown as 100%."""
+_ANSWERS = 4
+"""Answers to a question until one is right and one is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,8 @@ class Assumptions:
 
     rubric: int = 200
     labelled: int = 2500
-    """Labelled judgments of a data set on the hub whose size is not known. Flow-Judge learns from 7,500, on three scales."""
+    """Labelled judgments, or pairs, of a data set on the hub whose size is not known. Flow-Judge learns from 7,500, on three
+    scales."""
 
     def kept(self, samples: int) -> float:
         """Share of pairs with a right judgment among N: 1 - (1-p)^N."""
@@ -134,7 +138,11 @@ def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan
     read, pairs = _rows(config, a)
     judged = _judging(pairs, config.judge, a)
     alone = config.examples.labelled_alone
-    phase_plans = [] if alone else [*_making_pairs(read, pairs, once, config, a)]
+    phase_plans = [*_making_pairs(read, pairs, once, config, a)] if config.makes_synthetic else []
+    if questions := sum(preferences_size(source) or 0 for source in config.preferences if source.kind == "gsm8k"):
+        answering = float(questions * a.instruction), float(questions * _ANSWERS * a.answer)
+        phase_plans.append(_sampling("answers", once, answering, models.generator, config, a))
+    pairs += _given(config, a)
     if not alone:
         phase_plans.append(_sampling("judgments 1", once, judged, models.first_judge, config, a))
     if later and not alone:
@@ -228,10 +236,18 @@ def _examples(pairs: float, train: TrainConfig, judge: JudgeConfig, config: Conf
 
 def _rows(config: Config, a: Assumptions) -> tuple[float, float]:
     """Numbers of categorised instructions and of pairs; categorising stops at `select.limit`."""
+    if not config.makes_synthetic:
+        return 0, 0
     available = source_size(config.source) or a.instructions
     wanted = config.select.limit or available
     read = min(available, wanted / a.passing)
     return read, min(wanted, read * a.passing)
+
+
+def _given(config: Config, a: Assumptions) -> float:
+    """The pairs that are not synthetic."""
+    sizes: list[int | None] = [preferences_size(source) for source in config.preferences if source.given]
+    return float(sum(a.labelled if size is None else size for size in sizes))
 
 
 def _sampling(
