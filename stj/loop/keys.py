@@ -128,6 +128,8 @@ def examples_key(config: Config, judged: str | None, objective: Objective) -> Ke
         by = {name: words[name] for name in ("rubric", "prompt")}
         key["labelled"] = {"files": labelled_identities(config.examples.labelled), "share": share, **by}
         key["labelled"]["keep_out"] = places_identity(kept_out(config))
+    if config.preferences:
+        key["sources"] = [[source.title, source.weight, source.categories] for source in config.preferences]
     if config.judge.task == "both":
         key["share"] = config.grading.share
     if not config.examples.judgments_alone:

@@ -155,10 +155,10 @@ def _helpsteer2(records: Iterable[Located], source: PairSource) -> Iterator[Row]
         scores = [helpsteer2.weighted_score(each, place) for place, each in (first, second)]
         chosen, rejected = responses if scores[0] >= scores[1] else reversed(responses)
         turns = helpsteer2.turns_of(text_of(values["prompt"], "prompt", where))
-        row, lead = _pair_row(numbered(position), turns, chosen, rejected, _origin(source, where)), abs(scores[0] - scores[1])
-        if not lead:
-            row = row.drop("equal_scores")
-        yield row.drop("below_margin") if 0 < lead < source.margin else row
+        lead = round(abs(scores[0] - scores[1]), 6)
+        reason = "equal_scores" if not lead else "below_margin" if lead < source.margin else None
+        row = _pair_row(numbered(position), turns, chosen, rejected, _origin(source, where))
+        yield row.drop(reason) if reason else row
 
 
 def _gsm8k(records: Iterable[Located], source: PairSource) -> Iterator[Row]:
