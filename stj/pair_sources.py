@@ -49,7 +49,7 @@ class PairSource:
 
     def __post_init__(self) -> None:
         _check_option("kind", self.kind, _LABELLED_BY)
-        where = f"preferences: {self.title}"
+        where = self.key
         _check(math.isfinite(self.weight) and self.weight > 0, f"{where}.weight={self.weight}: must be above 0")
         _check("/" not in self.name and self.name.isprintable(), f"{where}.name: must have no slash and no line break")
         self._check_use(where)
@@ -65,6 +65,11 @@ class PairSource:
     def title(self) -> str:
         """Its name."""
         return self.name or self.kind
+
+    @property
+    def key(self) -> str:
+        """Its setting, for errors."""
+        return f"preferences[{self.title}]"
 
     @property
     def given(self) -> bool:
@@ -106,7 +111,7 @@ def check_sources(sources: Sequence[PairSource], selected: tuple[str, ...] | Non
     taken: set[str] = set()
     for source in made:
         left = set(source.categories or selected or CATEGORIES) - taken
-        _check(bool(left), f"preferences: {source.title}: the sources before it take all its categories; leave it out")
+        _check(bool(left), f"{source.key}: the sources before it take all its categories; leave it out")
         taken |= left
     lost = sorted(set(selected or CATEGORIES) - taken)
     _check(

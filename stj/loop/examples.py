@@ -128,7 +128,7 @@ class ExampleSelection:
         for title, counted in by_source.items():
             if not balance.size_of(title):
                 raise PassFailed(
-                    f"{self.name}: preferences: {title} has no example to mix: {counted.kept:,} of its {counted.judged:,} "
+                    f"{self.name}: preferences[{title}] has no example to mix: {counted.kept:,} of its {counted.judged:,} "
                     "judged pairs can be learned, and there must be some of each label. Leave it out, or give it more pairs"
                 )
 

@@ -24,7 +24,7 @@ from stj.sources.labelled import KEY as LABELLED
 from stj.sources.labelled import labelled_identities, read_labelled
 from stj.sources.near_duplicates import drop_near_duplicates
 from stj.sources.overlap import Place, drop_overlaps, read_texts
-from stj.sources.preferences import on_hub, preferences_identity, preferences_size, read_preferences
+from stj.sources.preferences import on_hub, preferences_identity, preferences_size, read_preferences, source_content
 from stj.sources.unread import BAD_FIELD, UNREAD
 from stj.stages.select import reject_unasked, without_results
 from stj.storage.artifacts import Artifact
@@ -169,7 +169,7 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
     checks: dict[str, Check] = {"source": partial(_check_source, config, hub)} if config.makes_synthetic else {}
     for source in config.preferences:
         if source.given:
-            checks[f"preferences: {source.title}"] = partial(_check_preferences, source, hub)
+            checks[source.key] = partial(_check_preferences, config, source, hub)
     if config.examples.labelled:
         checks[LABELLED] = partial(_check_labelled, config, hub)
     if config.train.trackers:
@@ -195,16 +195,21 @@ def _check_heldout(config: Config, hub: bool) -> str:
     return first_of_hub or _counted(partial(read_heldout, config.heldout), "pairs")
 
 
-def _check_preferences(source: PairSource, hub: bool) -> str:
+def _check_preferences(config: Config, source: PairSource, hub: bool) -> str:
     """Reads and so checks all rows of a file, or the first of a data set on the hub."""
+    content = source_content(source)
+    _refuse_measured(config, f"{source.key}.path={source.path}", content)
+    same = next((other for other in config.preferences if other.given and source_content(other) == content), source)
+    if same != source:
+        raise ConfigError(f"{source.key}.path={source.path}: {same.key} has the same data; leave one of them out")
     if (there := on_hub(source)) is not None:
         if hub:
-            check_reachable(there, f"preferences: {source.title}.path")
+            check_reachable(there, f"{source.key}.path")
             next(read_preferences([source]))
         return f"{there.path} on the hub"
     usable = sum(row.dropped is None for row in read_preferences([source]))
     if not usable:
-        raise SourceError(f"preferences: {source.title}.path={source.path}: none of its rows can be learned; name other data")
+        raise SourceError(f"{source.key}.path={source.path}: none of its rows can be learned; name other data")
     return f"{usable:,} {'questions' if source.kind == 'gsm8k' else 'pairs'}"
 
 
@@ -216,17 +221,19 @@ def _check_labelled(config: Config, hub: bool) -> str:
         check_reachable(SourceConfig(path=place), LABELLED)
         next(read_labelled((place,), default))
     files = tuple(place for place in config.examples.labelled if place not in there)
-    held = {place.identity(): place for place in kept_out(config)}
     for place, identity in zip(config.examples.labelled, labelled_identities(config.examples.labelled), strict=True):
-        if identity in held:
-            raise ConfigError(
-                f"{LABELLED}={place}: holds what {held[identity].key}={held[identity].location} measures; name other data in "
-                "one of them"
-            )
+        _refuse_measured(config, f"{LABELLED}={place}", identity)
     counted = [_counted(partial(read_labelled, files, default), "labelled judgments")] if files else []
     if files and not there:
         check_learnable(config, files)
     return ", ".join([*counted, *(f"{place} on the hub" for place in there)])
+
+
+def _refuse_measured(config: Config, setting: str, identity: str) -> None:
+    """Raises ConfigError if the data of a setting is what measures the judges."""
+    for place in kept_out(config):
+        if place.identity() == identity:
+            raise ConfigError(f"{setting}: holds what {place.key}={place.location} measures; name other data in one of them")
 
 
 def _check_benchmarks(config: Config, hub: bool) -> str:

@@ -85,11 +85,12 @@ def on_hub(source: PairSource) -> SourceConfig | None:
 
 
 def _identity(source: PairSource) -> dict[str, object]:
-    place, file, _ = _place(source)
-    there = is_hub_dataset(place.path)
-    named = "/".join(filter(None, [place.path, place.config_name, file])) + "@main/train"
-    content = named if there else files_at(place.path, _key(source)).identity()
-    settings: dict[str, object] = {"kind": source.kind, "name": source.title, "content": content, "limit": source.limit}
+    settings: dict[str, object] = {
+        "kind": source.kind,
+        "name": source.title,
+        "content": source_content(source),
+        "limit": source.limit,
+    }
     if source.kind == "helpsteer2":
         settings["margin"] = source.margin
     if source.kind == "gsm8k":
@@ -97,8 +98,16 @@ def _identity(source: PairSource) -> dict[str, object]:
     return settings
 
 
+def source_content(source: PairSource) -> str:
+    """The content of a given source: a hash of its files, or its name on the hub. Raises SourceError if a file is missing."""
+    place, file, _ = _place(source)
+    if is_hub_dataset(place.path):
+        return "/".join(filter(None, [place.path, place.config_name, file])) + "@main/train"
+    return files_at(place.path, _key(source)).identity()
+
+
 def _key(source: PairSource) -> str:
-    return f"preferences: {source.title}.path"
+    return f"{source.key}.path"
 
 
 def _place(source: PairSource) -> tuple[SourceConfig, str | None, int | None]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.errors import CheckFailed, PassFailed, SourceError
+from stj.errors import CheckFailed, ConfigError, PassFailed, SourceError
 from stj.loop.inputs import check_inputs
 from stj.loop.mixing import MixedBalance
 from stj.loop.phases import Run
@@ -153,14 +153,14 @@ def test_the_examples_have_the_proportion_of_the_weights_and_the_report_says_so(
 def test_a_source_without_examples_is_one_line(tmp_path: Path) -> None:
     run = mixing(tmp_path)
     write(run.phases[0], [judged(number, "+") for number in range(40)])
-    with pytest.raises(PassFailed, match="preferences: mine has no example to mix: 0 of its 0 judged pairs can be learned"):
+    with pytest.raises(PassFailed, match=r"preferences\[mine\] has no example to mix: 0 of its 0 judged pairs can be learned"):
         selected(run, "iteration_1/examples")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "preferences: mine.path=.*holds no rows"),
+        ("", r"preferences\[mine\].path=.*holds no rows"),
         ('{"prompt": "q", "chosen": "a", "rejected": "a"}', "none of its rows can be learned"),
         ('{"prompt": "q", "chosen": "a", "rejected": "b"}\n{"prompt": "q"}', "line 2: no field"),
     ],
@@ -169,6 +169,15 @@ def test_bad_pairs_are_refused_before_anything_starts(tmp_path: Path, content: s
     (tmp_path / "mine.jsonl").write_text(content)
     with pytest.raises((SourceError, CheckFailed), match=message):
         check_inputs(mixing(tmp_path).config)
+
+
+def test_what_measures_the_judges_and_what_is_there_already_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}')
+    with pytest.raises((ConfigError, CheckFailed), match=r"preferences\[mine\].path=.*holds what heldout.path=.* measures"):
+        check_inputs(mixing(tmp_path, f"heldout.path={tmp_path}/mine.jsonl").config)
+    twice = "{kind: pairs, name: mine, path: FILE}, {kind: pairs, name: more, path: FILE}"
+    with pytest.raises((ConfigError, CheckFailed), match=r"preferences\[more\].path=.*preferences\[mine\] has the same data"):
+        check_inputs(mixing(tmp_path, second=twice).config)
 
 
 def test_a_file_that_changes_while_it_is_read_ends_the_pass(tmp_path: Path) -> None:

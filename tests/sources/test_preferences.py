@@ -142,7 +142,7 @@ def test_a_row_in_another_schema_is_one_line(tmp_path: Path, kind: Any, rows: li
 
 
 def test_an_empty_or_missing_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"preferences: pairs.path=.*holds no rows; name a file with pairs"):
+    with pytest.raises(SourceError, match=r"preferences\[pairs\].path=.*holds no rows; name a file with pairs"):
         rows_of(kind="pairs", path=written(tmp_path / "empty.jsonl", []))
-    with pytest.raises(SourceError, match=r"preferences: gsm8k.path=.*no such file"):
+    with pytest.raises(SourceError, match=r"preferences\[gsm8k\].path=.*no such file"):
         rows_of(kind="gsm8k", path=str(tmp_path / "none.jsonl"))
