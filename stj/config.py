@@ -24,7 +24,7 @@ from urllib.parse import SplitResult, urlsplit
 from stj.deepspeed_settings import used_settings
 from stj.errors import ConfigError
 from stj.generate import Sampling
-from stj.pair_sources import PairSource, check_sources
+from stj.pair_sources import PairSource, check_sources, human_share
 from stj.prompts.given import is_given, packed, variant_of
 from stj.prompts.grading import GRADE, GRADES, GradePrompt, grade_prompt_of
 from stj.prompts.variants import Variant
@@ -748,6 +748,9 @@ class ExamplesConfig:
     labelled_share: float | None = None
     """Share of the examples that are `labelled`, above 0, up to 1. With 1 they are all: nothing is generated or judged.
     `null` takes every example of both kinds."""
+    human_share: float | None = None
+    """The least share of examples that rest on human labels, from 0 to 1, by the weights of `preferences`. A run whose weights
+    give less is refused before it starts. `null` asks for none."""
     thoughts: Literal["keep", "drop"] = "keep"
     """What a judge learns from a thinking judge. `keep` is the judgment with the thought before it, `drop` the judgment alone.
     Thoughts count in `train.max_seq_len`. A judge that does not think has nothing to keep or drop."""
@@ -757,6 +760,8 @@ class ExamplesConfig:
         _check("" not in self.labelled, "examples.labelled holds an empty name; name files, or leave it out")
         twice = next((place for place in self.labelled if self.labelled.count(place) > 1), None)
         _check(twice is None, f"examples.labelled: {twice} comes twice; name each place once")
+        human = self.human_share
+        _check(human is None or 0 <= human <= 1, f"examples.human_share={human}: must be 0 to 1, or null")
         share = self.labelled_share
         _check(share is None or 0 < share <= 1, f"examples.labelled_share={share}: must be above 0, and at most 1")
         _check(
@@ -1211,6 +1216,12 @@ class Config:
 
     def _check_preferences(self) -> None:
         """Raises ConfigError if the sources of pairs do not fit the other settings."""
+        wanted, reached = self.examples.human_share, human_share(self.preferences)
+        _check(
+            wanted is None or reached >= wanted - 1e-9,  # The sum of 0.1, 0.2 and 0.3 is not 0.6.
+            f"examples.human_share={wanted}: by the weights of `preferences`, {reached:.3g} of the examples rest on human "
+            "labels: raise the weights of sources that humans labelled (helpsteer2, hh_rlhf, or pairs with human: true)",
+        )
         if not self.preferences:
             return
         check_sources(self.preferences, self.select.categories)

@@ -38,6 +38,8 @@ class PairSource:
     categories: tuple[str, ...] | None = None
     """Only `synthetic`: the pairs whose instructions are of these categories of Figure 7. `null` takes all that no source
     before it takes."""
+    human: bool = False
+    """Only `pairs`: humans labelled them. The published sets with human labels are known."""
     limit: int | None = None
     """Not for `synthetic`, which has `select.limit`: read only this many pairs, or questions; `null` reads all."""
     margin: float = 0.0
@@ -79,7 +81,7 @@ class PairSource:
     @property
     def labelled_by(self) -> LabelledBy:
         """Who says which of its answers are better."""
-        return _LABELLED_BY[self.kind]
+        return "human" if self.human else _LABELLED_BY[self.kind]
 
     def _check_use(self, where: str) -> None:
         """Raises ConfigError for a setting that this kind does not have."""
@@ -87,6 +89,7 @@ class PairSource:
             "path": self.given,
             "limit": self.given,
             "categories": not self.given,
+            "human": self.kind == "pairs",
             "margin": self.kind == "helpsteer2",
             "per_question": self.kind == "gsm8k",
             "samples": self.kind == "gsm8k",
@@ -121,6 +124,12 @@ def check_sources(sources: Sequence[PairSource], selected: tuple[str, ...] | Non
     )
     absent = sorted({name for source in made for name in source.categories or ()} - set(selected or CATEGORIES))
     _check(not absent, f"preferences: select.categories drops {', '.join(absent)}, which a source takes: select them too")
+
+
+def human_share(sources: Sequence[PairSource]) -> float:
+    """Share of the examples that rest on human labels, by the weights of their sources."""
+    whole = sum(source.weight for source in sources)
+    return sum(source.weight for source in sources if source.labelled_by == "human") / whole if whole else 0.0
 
 
 def synthetic_source(sources: Sequence[PairSource], category: str | None) -> PairSource | None:

@@ -55,6 +55,8 @@ def test_what_cannot_be_is_one_line(sources: str, message: str) -> None:
     [
         (["judge.task=both"], "judge.task=pairwise"),
         (["examples.labelled=[a.jsonl]", "examples.labelled_share=1", "iterations=1"], "no pair is made or judged"),
+        (["examples.human_share=0.1"], "examples.human_share=0.1: by the weights of `preferences`, 0 of the examples"),
+        (["examples.human_share=2"], "must be 0 to 1"),
         (["select.limit=5"], "set limit of its sources"),
         (["pairs.answer.temperature=0"], "different answers"),
     ],
@@ -62,6 +64,17 @@ def test_what_cannot_be_is_one_line(sources: str, message: str) -> None:
 def test_sources_that_do_not_fit_other_settings_are_one_line(words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load([], ["preferences=[{kind: gsm8k}]", *words])
+
+
+def test_the_share_of_human_labels_is_that_of_the_weights() -> None:
+    sources = "preferences=[{weight: 2}, {kind: pairs, name: ours, path: a.jsonl, human: true}, {kind: hh_rlhf, weight: 2}]"
+    assert load([], [sources, "examples.human_share=0.6"]).preferences[1].labelled_by == "human"
+    with pytest.raises(ConfigError, match=r"examples.human_share=0.61: by the weights of `preferences`, 0.6 of the examples"):
+        load([], [sources, "examples.human_share=0.61"])
+    with pytest.raises(ConfigError, match="0 of the examples rest on human labels"):
+        load([], ["examples.human_share=0.5"])
+    with pytest.raises(ConfigError, match="kind=gsm8k has no such setting"):
+        load([], ["preferences=[{kind: gsm8k, human: true}]"])
 
 
 def test_a_synthetic_pair_is_of_the_first_source_that_takes_its_category() -> None:

@@ -122,6 +122,7 @@ def examples_key(config: Config, judged: str | None, objective: Objective) -> Ke
     prompts: tuple[str, ...] = judging.JUDGE_PROMPTS
     kinds = plain(config.examples)
     thoughts = kinds.pop("thoughts")
+    del kinds["human_share"]  # It refuses a run, and changes none.
     labelled, share = kinds.pop("labelled"), kinds.pop("labelled_share")
     if labelled:
         words = config.grading.key
