@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stj import config as config_module
+from stj import pair_sources
 from stj.config import Config, EngineConfig, MergeConfig, UseConfig, installed_engine
 
 PAGE = Path(__file__).with_name("settings.md")
@@ -101,6 +102,12 @@ def optional_group(kind: str) -> type | None:
     return cls if rest == "None" and is_dataclass(cls) and isinstance(cls, type) else None
 
 
+def list_group(kind: str) -> type | None:
+    """The class of settings that a type like `list[PairSource]` names; None for other types."""
+    cls = getattr(config_module, kind.removeprefix("list[").removesuffix("]"), None) if kind.startswith("list[") else None
+    return cls if is_dataclass(cls) and isinstance(cls, type) else None
+
+
 def as_yaml(value: object) -> str:
     """A value as it is written in a YAML file."""
     if isinstance(value, float):
@@ -122,11 +129,19 @@ class Reference:
         A section begins with the class's docstring alone: the one under the field says the same in fewer words.
         """
         groups = [field for field in fields(schema) if is_dataclass(default_of(field))]
-        yield from self._fields(schema, "", [field for field in fields(schema) if field not in groups])
+        lists = [field for field in fields(schema) if list_group(field_docs(schema)[field.name][0])]
+        yield from self._fields(schema, "", [field for field in fields(schema) if field not in [*groups, *lists]])
         known = [field for field in groups if type(default_of(field)) in self.explained]
         docs = field_docs(schema)
         for field in known:
             yield from self._group(field.name, default_of(field), docs[field.name][1])
+        for field in lists:
+            kind, doc = docs[field.name]
+            member = list_group(kind)
+            assert member, f"{kind} is no list of groups"
+            yield f"### {field.name}\n"
+            yield f'<a id="{self._anchor}{field.name}"></a>{doc} Each member of the list has these settings.\n'
+            yield from self._group(f"{field.name}[]", member(), "")
         for field in (field for field in groups if field not in known):
             yield f"### {field.name}\n"
             yield from self._group(field.name, default_of(field), "")
@@ -160,7 +175,7 @@ class Reference:
             kind, doc = docs[field.name]
             value = default_of(field) if instance is None else getattr(instance, field.name)
             name = f"{prefix}{field.name}"
-            anchor = self._anchor + name.replace(".", "-")
+            anchor = self._anchor + name.replace("[]", "").replace(".", "-")
             ending = "\\" if doc else ""
             yield f'- <a id="{anchor}"></a>**`{name}`** · {_type_words(kind)} · default `{as_yaml(value)}`{ending}'
             yield f"  {doc}\n" if doc else ""
@@ -176,14 +191,14 @@ def _like_another(name: str, value: Any, doc: str, like: str, explained: Any) ->
     yield f"  {doc}{' ' if doc else ''}Fields as in [`{like}`](#{like.replace('.', '')}).{defaults}\n"
 
 
-_ALIASES = ("Objective", "Parser", "Thinking", "StopRule", "Aggregate", "MergeMethod")
+_ALIASES = ("PairSourceKind", "Objective", "Parser", "Thinking", "StopRule", "Aggregate", "MergeMethod")
 
 
 def _type_words(kind: str) -> str:
     """A type for a reader of YAML: the values of a Literal, `float or null`."""
     if optional_group(kind):
         return "a group of settings or null"
-    resolved = str(getattr(config_module, kind)) if kind in _ALIASES else kind
+    resolved = str(getattr(config_module, kind, None) or getattr(pair_sources, kind)) if kind in _ALIASES else kind
     words = resolved.replace("typing.", "").replace("'", '"').replace(" | None", " or null")
     if words.startswith("Literal["):
         return " or ".join(f"`{value.strip()}`" for value in words[len("Literal[") : -1].replace('"', "").split(","))

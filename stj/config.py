@@ -24,6 +24,7 @@ from urllib.parse import SplitResult, urlsplit
 from stj.deepspeed_settings import used_settings
 from stj.errors import ConfigError
 from stj.generate import Sampling
+from stj.pair_sources import PairSource, check_sources, human_share
 from stj.prompts.given import is_given, packed, variant_of
 from stj.prompts.grading import GRADE, GRADES, GradePrompt, grade_prompt_of
 from stj.prompts.variants import Variant
@@ -747,6 +748,9 @@ class ExamplesConfig:
     labelled_share: float | None = None
     """Share of the examples that are `labelled`, above 0, up to 1. With 1 they are all: nothing is generated or judged.
     `null` takes every example of both kinds."""
+    human_share: float | None = None
+    """The least share of examples that rest on human labels, from 0 to 1, by the weights of `preferences`. A run whose weights
+    give less is refused before it starts. `null` asks for none."""
     thoughts: Literal["keep", "drop"] = "keep"
     """What a judge learns from a thinking judge. `keep` is the judgment with the thought before it, `drop` the judgment alone.
     Thoughts count in `train.max_seq_len`. A judge that does not think has nothing to keep or drop."""
@@ -756,6 +760,8 @@ class ExamplesConfig:
         _check("" not in self.labelled, "examples.labelled holds an empty name; name files, or leave it out")
         twice = next((place for place in self.labelled if self.labelled.count(place) > 1), None)
         _check(twice is None, f"examples.labelled: {twice} comes twice; name each place once")
+        human = self.human_share
+        _check(human is None or 0 <= human <= 1, f"examples.human_share={human}: must be 0 to 1, or null")
         share = self.labelled_share
         _check(share is None or 0 < share <= 1, f"examples.labelled_share={share}: must be above 0, and at most 1")
         _check(
@@ -1118,6 +1124,8 @@ class Config:
     """Where the instructions come from."""
     select: SelectConfig = field(default_factory=SelectConfig)
     """Which instructions become pairs."""
+    preferences: list[PairSource] = field(default_factory=list, hash=False)
+    """Where training pairs come from, and in what proportions: a list of sources. Empty stands for synthetic pairs alone."""
     models: ModelsConfig = field(default_factory=ModelsConfig)
     """The models of the three roles: generator, first judge and seed."""
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -1162,6 +1170,7 @@ class Config:
             f"iteration={self.iteration}: must be 1 to iterations={self.iterations}",
         )
         _check(all(self.benchmarks), "benchmarks holds an empty name; name benchmarks as NAME or NAME:PLACE")
+        self._check_preferences()
         warm_up = self.train.preference.source == "warm_up"
         _check(
             not warm_up or self.train.objective == "sft_then_dpo",
@@ -1204,6 +1213,48 @@ class Config:
             f"train.objective={self.train.objective} needs a right and a wrong judgment of a pair, and "
             f"judge.samples={self.judge.samples} gives one: set judge.samples=2 or more, or train.objective=sft",
         )
+
+    def _check_preferences(self) -> None:
+        """Raises ConfigError if the sources of pairs do not fit the other settings."""
+        wanted, reached = self.examples.human_share, human_share(self.preferences)
+        _check(
+            wanted is None or reached >= wanted - 1e-9,  # The sum of 0.1, 0.2 and 0.3 is not 0.6.
+            f"examples.human_share={wanted}: by the weights of `preferences`, {reached:.3g} of the examples rest on human "
+            "labels: raise the weights of sources that humans labelled (helpsteer2, hh_rlhf, or pairs with human: true)",
+        )
+        if not self.preferences:
+            return
+        check_sources(self.preferences, self.select.categories)
+        _check(
+            not self.judge.grades,
+            f"judge.task={self.judge.task}: with sources of pairs in `preferences`, a judge learns pairs alone: set "
+            "judge.task=pairwise",
+        )
+        _check(
+            not self.examples.labelled_alone,
+            "examples.labelled_share=1: no pair is made or judged; leave `preferences` out, or choose a smaller share",
+        )
+        _check(
+            self.makes_synthetic or self.select.limit is None,
+            f"select.limit={self.select.limit}: counts synthetic pairs, and `preferences` has none: set limit of its sources",
+        )
+        answers = any(source.kind == "gsm8k" for source in self.preferences)
+        _check(
+            not answers or self.pairs.answer.temperature > 0,
+            "pairs.answer.temperature=0: gsm8k needs different answers to a question: set a temperature above 0",
+        )
+
+    @property
+    def makes_synthetic(self) -> bool:
+        """Whether pairs are made of the instructions of `source`."""
+        return not self.examples.labelled_alone and (
+            not self.preferences or any(not source.given for source in self.preferences)
+        )
+
+    @property
+    def generates(self) -> bool:
+        """Whether any pair needs the generator."""
+        return self.makes_synthetic or any(source.kind == "gsm8k" for source in self.preferences)
 
     @property
     def selected_on(self) -> HeldoutConfig:

@@ -51,6 +51,9 @@ Purpose = Literal["training", "sampled", "greedy", "rating"]
 Answer = Literal["response", "chosen", "rejected"]
 """Which answer of a row is graded: its only one, or one of its pair."""
 
+LabelledBy = Literal["construction", "human", "final_answer", "file"]
+"""Who says which answer of a pair is better: how it was made, a human, its final number, or a file that does not say who."""
+
 Kind = Literal["judgment", "verdict", "deduction", "grade"]
 """What a training example asks for: a judgment with its reasons, only the verdict, the responses behind it, or a grade."""
 
@@ -86,6 +89,20 @@ class Pair:
     """The attack that changed the rejected answer (stj/attacks/kinds.py); None if none did."""
     better_as: Label | None = None
     """The only label under which the better answer may be shown, because the rejected one names labels; None for any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a training pair comes from that is not synthetic."""
+
+    source: str
+    """Name of the source in `preferences`."""
+    place: str
+    """File and line, or data set and row."""
+    labelled_by: LabelledBy
+    """Who says which answer is better."""
+    answer: str | None = None
+    """The known answer to a question, as a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +195,8 @@ class Row:
     """Whether the source marks the dialogue as redacted; None if it does not say."""
     category: Category | None = None
     pair: Pair | None = None
+    origin: Origin | None = None
+    """Where it comes from; None for a synthetic pair and for a benchmark's."""
     candidates: Candidates | None = None
     reference: str | None = None
     """A reference answer that the judge sees, if the benchmark shows one."""
@@ -216,6 +235,11 @@ class Row:
     def ended(self) -> bool:
         """Whether later stages skip the row."""
         return self.dropped is not None or self.error is not None
+
+    @property
+    def chain(self) -> str:
+        """Name of the chain of stages that the row passes through: its task, and the source of a pair that is not synthetic."""
+        return self.task if self.origin is None else f"{self.task}/{self.origin.source}"
 
     @property
     def instruction(self) -> str:

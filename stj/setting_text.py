@@ -4,6 +4,7 @@ YAML 1.1 guesses a type from a value's spelling: it reads 010 as 8, 2024_05_01 a
 false. Here the type of the setting decides. Text stays as it is written, and OmegaConf converts the text of a number.
 """
 
+import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -162,6 +163,8 @@ class _Reader:
             return {key: self._value(value, inner) for key, value in self._unlike(self._pairs(node))}
         if isinstance(node, yaml.SequenceNode):
             item = get_args(hint)[0] if get_origin(hint) in (tuple, list) else _FREE
+            if is_dataclass(item):
+                return [self._group_in_list(member, item) for member in node.value]
             for member in node.value:
                 if item is str and not isinstance(member, yaml.ScalarNode):
                     raise ConfigError(f"{self._where(member)}: a list of texts holds a list or a group, which is no text")
@@ -171,6 +174,19 @@ class _Reader:
         text = _text(node.value, self._where(node))
         plain = isinstance(node, yaml.ScalarNode) and node.style is None
         return _free_value(text) if hint is _FREE and plain else text
+
+    def _group_in_list(self, node: yaml.Node, group: Any) -> dict[str, Any]:
+        """The settings of one member of a list of groups. Raises ConfigError for an unknown key."""
+        known = fields_of(group)
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{self._where(node)}: a list of groups of settings, as in [{{{next(iter(known))}: ...}}]")
+        given = dict(self._unlike(self._pairs(node)))
+        for key, value in given.items():
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+                guess = f"did you mean '{close[0]}'?" if close else f"the keys are {', '.join(known)}"
+                raise ConfigError(f"{self._where(value)}: unknown key '{key}' in a list of groups; {guess}")
+        return {key: self._value(value, _required(known[key])) for key, value in given.items()}
 
     def _pairs(self, node: yaml.MappingNode) -> list[tuple[str, yaml.Node]]:
         """Keys and values; those of a merged mapping (`<<: *other`) where the mapping itself has none."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from stj.config import Config, ModelConfig
+from stj.config import REASONING_CATEGORIES, Config, ModelConfig
 from stj.config_loader import load, load_model
 from stj.loop.planning import run_plan
 from stj.plan import plan
@@ -21,7 +21,10 @@ HARDWARE = sorted((CONF / "hardware").glob("*.yaml"))
 MACHINES = ["1x80gb", "8xa100-80", "8xh100-80", "8xh200-141", "laptop"]
 NETWORKS = ["efa-400", "ethernet-100", "infiniband-1600", "infiniband-3200", "tcpx-1000"]
 MODELS = sorted((CONF / "models").glob("*.yaml"))
-ONE_MODEL = {"flow_judge", "laptop_gpu", "mini", "mini_grades", "prometheus1", "prometheus2", "small"}
+ONE_MODEL = {
+    *("flow_judge", "laptop_gpu", "mini", "mini_grades", "prometheus1", "prometheus2", "small", "table10"),
+    *(f"table6_{ratio}" for ratio in ("1_1", "1_2", "1_5", "2_1", "5_1")),
+}
 PAPER_TABLES = {
     "iterations",
     "source.kind",
@@ -64,7 +67,8 @@ def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
 def test_the_configurations_are_there() -> None:
     assert [path.stem for path in RUNS] == [
         *("flow_judge", "laptop_gpu", "mini", "mini_attacks", "mini_grades", "paper", "prometheus1", "prometheus2"),
-        *("released", "rise", "small"),
+        *("released", "rise", "small", "table10", "table12", "table4_coding", "table4_math", "table4_safety", "table5"),
+        *(f"table6_{ratio}" for ratio in ("1_1", "1_2", "1_5", "2_1", "5_1")),
     ]
     assert [path.stem for path in HARDWARE] == sorted([*MACHINES, *NETWORKS])
 
@@ -184,6 +188,32 @@ def test_rise_warms_up_and_then_prefers_among_what_it_misjudges() -> None:
     config = load([CONF / "rise.yaml"])
     assert (config.train.objective, config.train.preference.source, config.iterations) == ("sft_then_dpo", "warm_up", 1)
     assert config.select.limit == 2 * 20_000
+
+
+@pytest.mark.parametrize("ratio", ["1_1", "1_2", "1_5", "2_1", "5_1"])
+def test_table_6_mixes_synthetic_pairs_of_llama_3_with_helpsteer2_s_in_the_ratio_of_its_name(ratio: str) -> None:
+    config = load([CONF / f"table6_{ratio}.yaml"])
+    weights = {source.kind: source.weight for source in config.preferences}
+    synthetic, labelled = map(int, ratio.split("_"))
+    assert weights == {"synthetic": synthetic, "helpsteer2": labelled}
+    assert {config.models.generator.path, config.models.seed.path} == {"meta-llama/Meta-Llama-3-70B-Instruct"}
+    assert (config.iterations, config.select.limit, config.select.categories) == (1, 20_582, REASONING_CATEGORIES)
+
+
+def test_tables_4_and_5_train_on_one_source_each() -> None:
+    def kinds(name: str) -> list[str]:
+        return [source.kind for source in load([CONF / f"{name}.yaml"]).preferences]
+
+    assert [kinds(f"table4_{name}") for name in ("safety", "math", "coding")] == [["hh_rlhf"], ["gsm8k"], []]
+    assert load([CONF / "table4_coding.yaml"]).select.categories == ("Coding",)
+    assert (kinds("table5"), load([CONF / "table5.yaml"]).iterations) == (["helpsteer2"], 4)
+
+
+def test_tables_10_and_12_change_who_judges_first() -> None:
+    tenth, twelfth = (load([CONF / f"{name}.yaml"]).models for name in ("table10", "table12"))
+    assert (tenth.generator.path, tenth.first_judge) == ("mistralai/Mixtral-8x22B-Instruct-v0.1", tenth.seed)
+    assert twelfth.first_judge.path == "runs/table5/iteration_1/model"
+    assert load([CONF / "table12.yaml"]).iterations == 2
 
 
 def test_table_8() -> None:

@@ -14,6 +14,7 @@ from stj.rows import (
     Category,
     Example,
     Judgment,
+    Origin,
     Pair,
     Row,
     Turn,
@@ -73,6 +74,10 @@ ROW_ON_DISK = pa.schema(
                     ("better_as", pa.string()),
                 ]
             ),
+        ),
+        (
+            "origin",
+            pa.struct([("source", pa.string()), ("place", pa.string()), ("labelled_by", pa.string()), ("answer", pa.string())]),
         ),
         ("candidates", pa.struct([("answers", pa.list_(pa.string())), ("good", pa.int16())])),
         ("reference", pa.string()),
@@ -136,6 +141,7 @@ FULL_ROW = make_row(
     redacted=True,
     category=Category(name="Coding", complexity=3, length="b"),
     pair=Pair(method="given", chosen="four", rejected="five", attack="verdict", better_as="B"),
+    origin=Origin(source="mine", place="mine.jsonl, line 3", labelled_by="human", answer="4"),
     candidates=Candidates(answers=("a", "b", "c", "d"), good=1),
     reference="four",
     judgments=(

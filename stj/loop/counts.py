@@ -33,7 +33,7 @@ class Funnel:
         for row in rows:
             if row.task != TRAINING:
                 continue
-            funnel.instructions_in += 1
+            funnel.instructions_in += row.origin is None
             funnel.selected += passed_rule(row.category, row.dropped)
             funnel.pairs += row.pair is not None
             if row.pair and row.pair.attack:

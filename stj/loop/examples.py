@@ -11,8 +11,9 @@ from stj.errors import PassFailed
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
 from stj.loop.external_sort import sorted_by_id
 from stj.loop.inputs import kept_out, training_pairs
-from stj.loop.label_balance import LabelBalance, to_learn
+from stj.loop.label_balance import to_learn
 from stj.loop.labelled import LabelledExamples
+from stj.loop.mixing import MixedBalance, SourceCounts, source_counts, source_of
 from stj.loop.score_balance import Points, ScoreBalance
 from stj.loop.tasks import TaskMix, grade_example, to_example
 from stj.rows import Example, Judgment, Row, examples_to_table, row_from_dict
@@ -36,9 +37,9 @@ class _Lesson:
 class _Kept:
     """Which pairs become examples."""
 
-    judgments: LabelBalance
+    judgments: MixedBalance
     """One right judgment of each of these pairs is learned."""
-    compared: LabelBalance
+    compared: MixedBalance
     """The pairs among them with a wrong judgment too, to learn preferences."""
     grades: ScoreBalance
     """A grade of each answer of these pairs is learned."""
@@ -64,7 +65,8 @@ class ExampleSelection:
         """Writes the examples and their counts. Raises PassFailed if nothing, or only one label, can be learned."""
         counts, grading = JudgingCounts(), GradingCounts()
         labelled = LabelledExamples(self.config, kept_out(self.config) if self.config.examples.labelled else ())
-        kept = self._choose(counts, grading, labelled)
+        by_source = source_counts(self.config.preferences)
+        kept = self._choose(counts, grading, labelled, by_source)
         made = itertools.chain(self._judgments(kept), self._grades(kept, grading), labelled)
         parts, kinds = _write_parts(artifact, sorted_by_id(made))  # never in the order of arrival
         funnel = Funnel.of(map(row_from_dict, self.pairs.records())) if self.pairs else Funnel()
@@ -73,29 +75,62 @@ class ExampleSelection:
             facts["graded"] = asdict(grading)
         if self.config.examples.labelled:
             facts["labelled"] = asdict(labelled.counts)
+        if by_source:
+            for title, counted in by_source.items():
+                counted.learned = 2 * kept.judgments.size_of(title)
+            facts["sources"] = {title: asdict(counted) for title, counted in by_source.items()}
         artifact.finish(parts, **facts, with_wrong_judgment=2 * kept.compared.size)
 
-    def _choose(self, counts: JudgingCounts, grading: GradingCounts, labelled: LabelledExamples) -> _Kept:
+    def _choose(
+        self,
+        counts: JudgingCounts,
+        grading: GradingCounts,
+        labelled: LabelledExamples,
+        by_source: Mapping[str, SourceCounts],
+    ) -> _Kept:
         """Which pairs become examples. Counts all pairs. Raises PassFailed if there is nothing to learn."""
         seed, judge = self.config.seed, self.config.judge
-        kept = _Kept(judgments=LabelBalance(seed), compared=LabelBalance(seed), grades=ScoreBalance(seed))
+        sources = self.config.preferences
+        kept = _Kept(judgments=MixedBalance(seed, sources), compared=MixedBalance(seed, sources), grades=ScoreBalance(seed))
         for row in self._rows():
             if judge.compares:
                 counts.add(row, judge.keep)
-                if (lesson := self._lesson(row, counts)) is not None:
-                    kept.judgments.add(row.id, lesson.right.winner)
+                lesson = self._lesson(row, counts)
+                if lesson is not None:
+                    kept.judgments.add(row, lesson.right.winner)
                     if lesson.wrong is not None:
-                        kept.compared.add(row.id, lesson.right.winner)
+                        kept.compared.add(row, lesson.right.winner)
+                if by_source:
+                    counted = by_source[source_of(row, sources)]
+                    counted.judged += 1
+                    counted.kept += lesson is not None
             if judge.grades:
                 grading.add(row)
                 if (pair := _graded(row, grading)) is not None:
                     kept.grades.add(row.id, _points(row, pair))
         kept.judgments.settle()
         kept.grades.settle()
-        kept.compared.settle(within=kept.judgments)
+        self._mix(kept, by_source)
         self._check_kept(kept, counts, grading)
         self._share_out(kept, labelled)
         return kept
+
+    def _mix(self, kept: _Kept, by_source: Mapping[str, SourceCounts]) -> None:
+        """Mixes the sources by their weights. Raises PassFailed if one has nothing to mix."""
+        self._refuse_empty(kept.judgments, by_source)
+        kept.judgments.mix()
+        kept.compared.settle(within=kept.judgments)
+        if self.objective != "sft":
+            self._refuse_empty(kept.compared, by_source)
+            kept.compared.mix()
+
+    def _refuse_empty(self, balance: MixedBalance, by_source: Mapping[str, SourceCounts]) -> None:
+        for title, counted in by_source.items():
+            if not balance.size_of(title):
+                raise PassFailed(
+                    f"{self.name}: preferences[{title}] has no example to mix: {counted.kept:,} of its {counted.judged:,} "
+                    "judged pairs can be learned, and there must be some of each label. Leave it out, or give it more pairs"
+                )
 
     def _check_kept(self, kept: _Kept, counts: JudgingCounts, grading: GradingCounts) -> None:
         """Raises PassFailed if the pairs teach nothing."""
@@ -152,10 +187,10 @@ class ExampleSelection:
     def _judgments(self, kept: _Kept) -> Iterator[Example]:
         def lessons() -> Iterator[_Lesson]:
             found = (lesson for row in self._rows() if (lesson := self._lesson(row)) is not None)
-            return (lesson for lesson in found if kept.judgments.has(lesson.row.id, lesson.right.winner))
+            return (lesson for lesson in found if kept.judgments.has(lesson.row, lesson.right.winner))
 
         def has_wrong(lesson: _Lesson) -> bool:
-            return lesson.wrong is not None and kept.compared.has(lesson.row.id, lesson.right.winner)
+            return lesson.wrong is not None and kept.compared.has(lesson.row, lesson.right.winner)
 
         mix = TaskMix(self.config.examples, self.config.seed)
         if not self.config.examples.judgments_alone:
@@ -174,7 +209,7 @@ class ExampleSelection:
                 grading.learn(score)
                 yield grade_example(row, grade, self.config.grading.words, self.config.examples.thoughts)
 
-    def _no_examples(self, counts: JudgingCounts, usable: LabelBalance) -> PassFailed:
+    def _no_examples(self, counts: JudgingCounts, usable: MixedBalance) -> PassFailed:
         dropped = _listed(counts.dropped)
         cut = f" {counts.truncated:,} of {counts.draws:,} judgments were truncated: raise judge.decoding.max_tokens."
         return PassFailed(

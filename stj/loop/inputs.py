@@ -1,11 +1,11 @@
 """The rows that go into each pass: read, counted, and checked before anything starts."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 from stj.config import Config, SourceConfig, TrainConfig
 from stj.errors import ConfigError, SourceError
@@ -14,6 +14,7 @@ from stj.findings import Check, Finding, look, require
 from stj.loop.benchmarks import run_benchmarks, unused_settings
 from stj.loop.labelled import check_learnable
 from stj.loop.named_pairs import BenchmarkPlace, count_heldout, heldout_benchmark, kept_out_places, read_heldout
+from stj.pair_sources import PairSource
 from stj.rows import TRAINING, Row, row_from_dict
 from stj.sources import check_source, read_rows, source_identity, source_size
 from stj.sources.heldout import heldout_size, read_pairs
@@ -23,6 +24,7 @@ from stj.sources.labelled import KEY as LABELLED
 from stj.sources.labelled import labelled_identities, read_labelled
 from stj.sources.near_duplicates import drop_near_duplicates
 from stj.sources.overlap import Place, drop_overlaps, read_texts
+from stj.sources.preferences import on_hub, preferences_identity, preferences_size, read_preferences, source_content
 from stj.sources.unread import BAD_FIELD, UNREAD
 from stj.stages.select import reject_unasked, without_results
 from stj.storage.artifacts import Artifact
@@ -36,17 +38,18 @@ _FIRST_ROWS_OF_HUB = 10  # Each may be downloaded by a request of its own.
 
 
 def read_training(
-    config: Config, parts: Collection[PassPart], pairs: Artifact | None, identity: str | None = None
+    config: Config, parts: Collection[PassPart], pairs: Artifact | None, identity: Mapping[str, Any] | None = None
 ) -> Iterator[Row]:
     """The training rows that go into a pass, in input order: instructions, or the pairs that were made of them.
 
-    `pairs` is the pass that made the pairs, None if this pass makes them. `identity` is the content that the source must have.
+    `pairs` is the pass that made the pairs, None if this pass makes them. `identity` is the content that the sources must have
+    (`sources_key`).
 
     Raises SourceError if a file of the source cannot be read any further, or was changed since.
     """
     if "pairs" in parts:
         try:
-            yield from _unchanged(instructions(config), config.source, identity)
+            yield from _unchanged(_to_pairs(config), config, identity)
         except SourceError as error:  # the check before the start does not read all pages of all files
             raise SourceError(
                 f"{error}. Finished rows are kept: once the file is in order, run the same command again"
@@ -56,12 +59,34 @@ def read_training(
             yield replace(without_results(row), pair=row.pair, prompt_tokens=0, output_tokens=0)
 
 
-def _unchanged(rows: Iterable[Row], source: SourceConfig, identity: str | None) -> Iterator[Row]:
-    """The rows of a source. Raises SourceError before or behind them if a file is no longer what it was."""
+def _to_pairs(config: Config) -> Iterator[Row]:
+    """The rows that become pairs: first those of other sources, so that the limit of synthetic pairs leaves none out."""
+    position = -1
+    for row in drop_overlaps(read_preferences(config.preferences), kept_out(config)):
+        position = row.position
+        yield row
+    if config.makes_synthetic:
+        for row in instructions(config):
+            yield replace(row, position=position + 1 + row.position) if position >= 0 else row
+
+
+def _unchanged(rows: Iterable[Row], config: Config, identity: Mapping[str, Any] | None) -> Iterator[Row]:
+    """The rows of all sources. Raises SourceError before or behind them if a file is no longer what it was."""
     for part in (rows, ()):
-        if identity is not None and source_identity(source) != identity:
-            raise SourceError(f"source.path={source.path}: was changed while it was read")
+        if identity is not None and sources_key(config) != identity:
+            raise SourceError(f"{_named(config)}: was changed while it was read")
         yield from part
+
+
+def sources_key(config: Config) -> dict[str, Any]:
+    """The content of all that pairs are made of, for keys. Raises SourceError if a file is missing."""
+    given = preferences_identity(config.preferences)
+    path = source_identity(config.source) if config.makes_synthetic else None
+    return {"path": path, **({"preferences": given} if given else {})}
+
+
+def _named(config: Config) -> str:
+    return "a file of preferences" if not config.makes_synthetic else f"source.path={config.source.path}"
 
 
 def read_measured(config: Config, parts: Collection[PassPart]) -> Iterator[Row]:
@@ -76,7 +101,9 @@ def count_inputs(config: Config, parts: Collection[PassPart], pairs: Artifact | 
     """About how many rows go into a pass; None if a source cannot be counted without reading it."""
     counts: list[int | None] = []
     if "pairs" in parts:
-        counts.append(source_size(config.source))
+        counts += [preferences_size(source) for source in config.preferences if source.given]
+        if config.makes_synthetic:
+            counts.append(source_size(config.source))
     elif pairs is not None and ("judge" in parts or "judge_again" in parts):
         counts.append(pairs.manifest().get("pairs"))
     if "heldout" in parts:
@@ -139,8 +166,10 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
 
     `hub` also reads first rows of a data set on the hub.
     """
-    alone = config.examples.labelled_alone
-    checks: dict[str, Check] = {} if alone else {"source": partial(_check_source, config, hub)}
+    checks: dict[str, Check] = {"source": partial(_check_source, config, hub)} if config.makes_synthetic else {}
+    for source in config.preferences:
+        if source.given:
+            checks[source.key] = partial(_check_preferences, config, source, hub)
     if config.examples.labelled:
         checks[LABELLED] = partial(_check_labelled, config, hub)
     if config.train.trackers:
@@ -166,6 +195,24 @@ def _check_heldout(config: Config, hub: bool) -> str:
     return first_of_hub or _counted(partial(read_heldout, config.heldout), "pairs")
 
 
+def _check_preferences(config: Config, source: PairSource, hub: bool) -> str:
+    """Reads and so checks all rows of a file, or the first of a data set on the hub."""
+    content = source_content(source)
+    _refuse_measured(config, f"{source.key}.path={source.path}", content)
+    same = next((other for other in config.preferences if other.given and source_content(other) == content), source)
+    if same != source:
+        raise ConfigError(f"{source.key}.path={source.path}: {same.key} has the same data; leave one of them out")
+    if (there := on_hub(source)) is not None:
+        if hub:
+            check_reachable(there, f"{source.key}.path")
+            next(read_preferences([source]))
+        return f"{there.path} on the hub"
+    usable = sum(row.dropped is None for row in read_preferences([source]))
+    if not usable:
+        raise SourceError(f"{source.key}.path={source.path}: none of its rows can be learned; name other data")
+    return f"{usable:,} {'questions' if source.kind == 'gsm8k' else 'pairs'}"
+
+
 def _check_labelled(config: Config, hub: bool) -> str:
     """Reads and so checks all that lie in files, and the first of each data set on the hub."""
     default = config.grading.default_rubric
@@ -174,17 +221,19 @@ def _check_labelled(config: Config, hub: bool) -> str:
         check_reachable(SourceConfig(path=place), LABELLED)
         next(read_labelled((place,), default))
     files = tuple(place for place in config.examples.labelled if place not in there)
-    held = {place.identity(): place for place in kept_out(config)}
     for place, identity in zip(config.examples.labelled, labelled_identities(config.examples.labelled), strict=True):
-        if identity in held:
-            raise ConfigError(
-                f"{LABELLED}={place}: holds what {held[identity].key}={held[identity].location} measures; name other data in "
-                "one of them"
-            )
+        _refuse_measured(config, f"{LABELLED}={place}", identity)
     counted = [_counted(partial(read_labelled, files, default), "labelled judgments")] if files else []
     if files and not there:
         check_learnable(config, files)
     return ", ".join([*counted, *(f"{place} on the hub" for place in there)])
+
+
+def _refuse_measured(config: Config, setting: str, identity: str) -> None:
+    """Raises ConfigError if the data of a setting is what measures the judges."""
+    for place in kept_out(config):
+        if place.identity() == identity:
+            raise ConfigError(f"{setting}: holds what {place.key}={place.location} measures; name other data in one of them")
 
 
 def _check_benchmarks(config: Config, hub: bool) -> str:

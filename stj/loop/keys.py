@@ -11,13 +11,12 @@ from typing import Literal
 from stj.attacks.use import attacks_identity
 from stj.config import Config, ExamplesConfig, JudgeConfig, ModelConfig, Objective, TrainConfig
 from stj.evals.benchmarks.refs import BenchmarkRef
-from stj.loop.inputs import SELECTED_ON, PassPart, kept_out
+from stj.loop.inputs import SELECTED_ON, PassPart, kept_out, sources_key
 from stj.loop.named_pairs import heldout_key
 from stj.loop.tasks import PROMPTS as EXAMPLE_PROMPTS
 from stj.models.locate import chat_settings, loading_settings
 from stj.prompts import CATEGORIZE, WRITE_RUBRIC, prompt_hash
 from stj.prompts.variants import FIGURE_8
-from stj.sources import source_identity
 from stj.sources.heldout import heldout_identity
 from stj.sources.heldout_grades import heldout_grades_identity
 from stj.sources.labelled import labelled_identities
@@ -49,8 +48,7 @@ def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, we
     prompts: list[str] = []
     judges = "judge" in parts or "judge_again" in parts
     if "pairs" in parts:
-        identities = {"path": source_identity(config.source), "keep_out": places_identity(kept_out(config))}
-        key["source"] = {**plain(config.source), **identities}
+        key["source"] = {**plain(config.source), **sources_key(config), "keep_out": places_identity(kept_out(config))}
         if config.source.config_name is None:
             del key["source"]["config_name"]  # so that a key is as it was before this setting
         key["select"] = plain(config.select)
@@ -124,12 +122,15 @@ def examples_key(config: Config, judged: str | None, objective: Objective) -> Ke
     prompts: tuple[str, ...] = judging.JUDGE_PROMPTS
     kinds = plain(config.examples)
     thoughts = kinds.pop("thoughts")
+    del kinds["human_share"]  # It refuses a run, and changes none.
     labelled, share = kinds.pop("labelled"), kinds.pop("labelled_share")
     if labelled:
         words = config.grading.key
         by = {name: words[name] for name in ("rubric", "prompt")}
         key["labelled"] = {"files": labelled_identities(config.examples.labelled), "share": share, **by}
         key["labelled"]["keep_out"] = places_identity(kept_out(config))
+    if config.preferences:
+        key["sources"] = [[source.title, source.weight, source.categories] for source in config.preferences]
     if config.judge.task == "both":
         key["share"] = config.grading.share
     if not config.examples.judgments_alone:

@@ -18,10 +18,12 @@ from stj.loop.inputs import PassPart, count_inputs, read_measured, read_training
 from stj.loop.phase import Phase
 from stj.models.shapes import shape_of
 from stj.models.zero import CHECKPOINT_BYTES
+from stj.pair_sources import PairSource
 from stj.plan.disk import WEIGHT_BYTES
 from stj.plan.training import exported_parameters, trained_parameters
 from stj.rows import HELDOUT, HELDOUT_GRADES, TRAINING, Row, row_from_dict
 from stj.sources.unread import UNREAD
+from stj.stages.answer_question import pair_of_answers
 from stj.stages.categorize import categorize
 from stj.stages.grade import grade_heldout
 from stj.stages.grade_pair import grade_pair, judge_and_grade
@@ -96,8 +98,9 @@ class PassPhase(Phase):
 
     @property
     def _read_training(self) -> Callable[[], Iterator[Row]]:
-        source = self.artifact.key["source"]["path"] if self.makes_pairs else None
-        return partial(read_training, self.config, self.parts, self._pairs, source)
+        made_of = self.artifact.key.get("source", {})
+        identity = {name: made_of[name] for name in ("path", "preferences") if name in made_of}
+        return partial(read_training, self.config, self.parts, self._pairs, identity or None)
 
     def require_usable(self) -> None:
         """Raises PassFailed if no instruction became a pair."""
@@ -120,38 +123,54 @@ class PassPhase(Phase):
     def stages(self, gate: Gate | None) -> dict[str, Sequence[Stage]]:
         """The chain of stages for each task: sections 3.2, 3.3 and 3.4 of the paper."""
         config = self.config
-        training: list[Stage] = []
-        if self.makes_pairs:
-            training += [
-                partial(screen, rule=config.select, gate=gate),
-                partial(categorize, config=config.categorize),
-                partial(select, rule=config.select, gate=gate),
-                partial(make_pair, config=config.pairs),
-            ]
-            if config.pairs.attacked:
-                training.append(partial(attack_pair, share=config.pairs.attacked, seed=config.seed))
-            if config.judge.grades and config.grading.written:
-                training.append(partial(write_rubric, config=config.grading, judge=config.judge))
-        if "judge" in self.parts:
-            training.append(self._judging())
-        if "judge_again" in self.parts:
-            training.append(partial(judge, config=config.judge.again, seed=config.seed))
+        judging = self._judging()
+        chains = {TRAINING: [*self._making_pairs(gate), *judging]}
+        for source in config.preferences:
+            if source.given:
+                chains[f"{TRAINING}/{source.title}"] = [*self._answering(source), *judging]
         parser = config.judge.parser
         graded = partial(grade_heldout, config=config.heldout, words=config.grading.words, parser=parser)
         return {
-            TRAINING: training,
+            **chains,
             HELDOUT: [partial(judge_heldout, config=config.heldout, parser=parser)],
             HELDOUT_GRADES: [graded],
         }
 
-    def _judging(self) -> Stage:
-        """What the judge does with a training pair: compares its answers, grades each, or both."""
+    def _making_pairs(self, gate: Gate | None) -> list[Stage]:
+        """From an instruction to a synthetic pair."""
+        if not self.makes_pairs:
+            return []
         config = self.config
-        if not config.judge.grades:
-            return partial(judge, config=config.judge, seed=config.seed)
-        if not config.judge.compares:
-            return partial(grade_pair, config=config.judge, grading=config.grading)
-        return partial(judge_and_grade, config=config.judge, grading=config.grading, seed=config.seed)
+        stages: list[Stage] = [
+            partial(screen, rule=config.select, gate=gate),
+            partial(categorize, config=config.categorize),
+            partial(select, rule=config.select, gate=gate),
+            partial(make_pair, config=config.pairs),
+        ]
+        if config.pairs.attacked:
+            stages.append(partial(attack_pair, share=config.pairs.attacked, seed=config.seed))
+        if config.judge.grades and config.grading.written:
+            stages.append(partial(write_rubric, config=config.grading, judge=config.judge))
+        return stages
+
+    def _answering(self, source: PairSource) -> list[Stage]:
+        """From a question to a pair of answers; a pair that is given needs nothing."""
+        if source.kind != "gsm8k" or not self.makes_pairs:
+            return []
+        return [partial(pair_of_answers, sampling=self.config.pairs.answer, samples=source.samples)]
+
+    def _judging(self) -> list[Stage]:
+        """What the judge does with a training pair: compares its answers, grades each, or both."""
+        config, stages = self.config, list[Stage]()
+        if "judge" in self.parts and not config.judge.grades:
+            stages.append(partial(judge, config=config.judge, seed=config.seed))
+        elif "judge" in self.parts and not config.judge.compares:
+            stages.append(partial(grade_pair, config=config.judge, grading=config.grading))
+        elif "judge" in self.parts:
+            stages.append(partial(judge_and_grade, config=config.judge, grading=config.grading, seed=config.seed))
+        if "judge_again" in self.parts:
+            stages.append(partial(judge, config=config.judge.again, seed=config.seed))
+        return stages
 
     def rows(self) -> Iterator[Row]:
         """The rows on disk."""

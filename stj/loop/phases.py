@@ -184,7 +184,8 @@ class Run:
     def _first_passes(self, benchmarks: tuple[BenchmarkPhase, ...]) -> tuple[PassPhase, ...]:
         """Making pairs, the first judging and measuring M_0: one pass for each set of weights."""
         models = self.config.models
-        roles: list[tuple[PassPart, ModelConfig]] = [("pairs", models.generator), ("judge", models.first_judge)]
+        maker = models.generator if self.config.generates else models.first_judge  # Given pairs need no generator.
+        roles: list[tuple[PassPart, ModelConfig]] = [("pairs", maker), ("judge", models.first_judge)]
         if self.config.examples.labelled_alone:
             roles = []
         if self.config.heldout.measures:

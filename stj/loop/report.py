@@ -18,6 +18,7 @@ from stj.loop.dashboard import Dashboard, Lengths
 from stj.loop.heldout import HeldoutScores
 from stj.loop.heldout_grades import GradeFigures, HeldoutGrades
 from stj.loop.measures import BenchmarkReport, JudgeComparison
+from stj.loop.mixing import SourceCounts
 from stj.loop.plots import Line, bar_plot, line_plot, split_plot
 from stj.loop.where import Where
 from stj.storage.folder import Folder, json_bytes
@@ -68,6 +69,8 @@ class IterationReport:
     """Its grades of the answers of the training pairs; None if it compared them alone."""
     labelled: dict[str, Any] | None = None
     """The labelled judgments among its training data: rows, learned, and dropped by reason (LabelledCounts)."""
+    sources: dict[str, SourceCounts] | None = None
+    """The pairs of each source, if the run names its sources (`preferences`)."""
     dropped: dict[str, int] | None = None
     """Dropped rows, by reason."""
     failed: int | None = None
@@ -160,6 +163,7 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: W
         parsers=PARSERS,
         reasons=[reason for reason, _ in drops.most_common()],
         lift=lift(iterations),
+        mixed=[(judge, data.sources) for judge, data in data_by_judge if data.sources],
         trained_grades=[(judge, data.grading) for judge, data in data_by_judge if data.grading],
         graded=[iteration for iteration in iterations if iteration.heldout_grades],
         grades_lift=grades_lift(iterations),

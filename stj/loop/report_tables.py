@@ -75,6 +75,16 @@ _DATA = (
     Column("training", "examples"),
     Column("rows", "failed"),
 )
+_SOURCES = (
+    Column("", "judge"),
+    Column("", "source", "pairs for the next judge by source"),
+    Column("", "labelled by"),
+    Column("", "weight"),
+    Column("pairs", "judged"),
+    Column("can be", "learned"),
+    Column("training", "examples"),
+    Column("share", "%"),
+)
 _DASHBOARD = (
     Column("", "judge"),
     Column("verdicts", "A, %", "judgments of the training pairs; lengths: mean [middle half]"),
@@ -95,6 +105,7 @@ def tables(iterations: Sequence[IterationReport]) -> list[Table]:
         attack_table(iterations),
         Table(columns=_DATA, rows=[_data(iteration) for iteration in trained_by]),
         Table(columns=_GRADED, rows=[_graded(iteration) for iteration in trained_by if iteration.grading]),
+        Table(columns=_SOURCES, rows=[row for iteration in trained_by for row in _sources(iteration)]),
         Table(columns=_DASHBOARD, rows=[_dashboard(iteration) for iteration in trained_by if iteration.dashboard]),
     ]
     shown = [table for table in made if table.rows] or made[:1]
@@ -195,6 +206,21 @@ def _data(iteration: IterationReport) -> list[str]:
     return [iteration.judge, *counts, accepted, balance, *map(number, (iteration.examples, iteration.failed))]
 
 
+def _sources(iteration: IterationReport) -> Iterator[list[str]]:
+    """A row for each source of pairs, the judge's name before the first."""
+    sources = iteration.sources or {}
+    learned = sum(counts.learned for counts in sources.values())
+    for number_of, (title, counts) in enumerate(sources.items()):
+        yield [
+            "" if number_of else iteration.judge,
+            title,
+            counts.labelled_by.replace("_", " "),
+            f"{counts.weight:g}",
+            *map(number, (counts.judged, counts.kept, counts.learned)),
+            percent(counts.learned / learned if learned else None),
+        ]
+
+
 def _dashboard(iteration: IterationReport) -> list[str]:
     dashboard = iteration.dashboard
     assert dashboard is not None, "only judges with a dashboard have a row"
@@ -214,6 +240,10 @@ def _notes(iterations: Sequence[IterationReport]) -> Iterator[str]:
                 f"Attacked pairs for {judge}: {sum(data.attacked.values()):,} of {number(data.pairs)} ({by_attack}); "
                 f"{percent(data.attacked_accepted)}% of them accepted"
             )
+        if data.sources:
+            by_humans = sum(counts.learned for counts in data.sources.values() if counts.labelled_by == "human")
+            share = by_humans / max(1, sum(counts.learned for counts in data.sources.values()))
+            yield f"Examples for {judge} that rest on human labels: {by_humans:,}, {percent(share)}%"
         if data.labelled:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in data.labelled["dropped"].items())
             of = f"{data.labelled['learned']:,} of {data.labelled['rows']:,} labelled judgments"

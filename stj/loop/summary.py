@@ -11,6 +11,7 @@ from stj.loop.heldout import HeldoutTally, heldout_alarms
 from stj.loop.heldout_grades import HeldoutGradesTally
 from stj.loop.kinds import PassPhase
 from stj.loop.measures import HELDOUT_PAIRS, JudgeComparisons, benchmark_reports
+from stj.loop.mixing import SourceCounts
 from stj.loop.phases import Iteration, Run
 from stj.loop.removal import removed_models
 from stj.loop.report import IterationReport
@@ -135,6 +136,7 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
         label_b=judged.label_b,
         grading=grading,
         labelled=manifest.get("labelled"),
+        sources={title: SourceCounts(**counts) for title, counts in manifest.get("sources", {}).items()} or None,
         examples=manifest["rows"],
         dropped=dict(Counter(funnel.dropped) + Counter(judged.dropped) + Counter(alone.dropped)),
         failed=funnel.failed + judged.failed + alone.failed,

@@ -122,7 +122,7 @@ class PassActor:
             await self._journal.begin(row.id)
             seeds = RequestSeeds(self._seed, row.id) if self._deterministic else None
             try:
-                row = await run_stages(row, self._stages[row.task], self._load.ask, self._load.room, seeds)
+                row = await run_stages(row, self._stages[row.chain], self._load.ask, self._load.room, seeds)
             except EndpointError as error:  # the driver ends the pass, when it has the rows that were answered before
                 await self._registry.record_refusal.remote(str(error))
                 row = replace(row, error=str(error))

@@ -9,6 +9,7 @@ from typing import Literal
 
 from stj.config import Config, HardwareConfig, JudgeConfig, ModelConfig, SelectConfig, TrainConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
+from stj.pair_sources import PairSource
 from stj.plan.memory import GB, kv_room
 from stj.plan.network import MicroStep, micro_step, reading_step, update
 from stj.plan.phase_cost import PhasePlan
@@ -18,9 +19,12 @@ from stj.sources import source_size
 from stj.sources.heldout import heldout_size
 from stj.sources.heldout_grades import heldout_grades_size
 from stj.sources.labelled import labelled_size
+from stj.sources.preferences import preferences_size
 
 _ALL = 0.995
 """Shares from here on are shown as 100%."""
+_ANSWERS = 4
+"""Answers to a question until one is right and one is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,8 @@ class Assumptions:
 
     rubric: int = 200
     labelled: int = 2500
-    """Labelled judgments of a data set on the hub whose size is not known. Flow-Judge learns from 7,500, on three scales."""
+    """Labelled judgments, or pairs, of a data set on the hub whose size is not known. Flow-Judge learns from 7,500, on three
+    scales."""
 
     def kept(self, samples: int) -> float:
         """Share of pairs with a right judgment among N: 1 - (1-p)^N."""
@@ -131,10 +136,14 @@ def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan
     """
     models, later = config.models, config.iterations - 1
     once, later_only, always = (1, *[0] * later), (0, *[1] * later), (1,) * config.iterations
-    read, pairs = _rows(config, a)
+    read, made = _rows(config, a)
+    pairs = made + _given(config, a)
     judged = _judging(pairs, config.judge, a)
     alone = config.examples.labelled_alone
-    phase_plans = [] if alone else [*_making_pairs(read, pairs, once, config, a)]
+    phase_plans = [*_making_pairs(read, made, once, config, a)] if config.makes_synthetic else []
+    if questions := sum(preferences_size(source) or 0 for source in config.preferences if source.kind == "gsm8k"):
+        answering = float(questions * a.instruction), float(questions * _ANSWERS * a.answer)
+        phase_plans.append(_sampling("answers", once, answering, models.generator, config, a))
     if not alone:
         phase_plans.append(_sampling("judgments 1", once, judged, models.first_judge, config, a))
     if later and not alone:
@@ -158,7 +167,8 @@ def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan
         phase_plans.append(_sampling("benchmarks", measuring, tokens, models.seed, config, a))
     compared = compared_by(config)
     trainings = [
-        _Training.of(_examples(pairs, train, compared, config, a), name, train, a) for name, train in stages(config.train)
+        _Training.of(_examples(_mixed(made, config, a), train, compared, config, a), name, train, a)
+        for name, train in stages(config.train)
     ]
     if orders := 2 * (heldout_size(config.selected_on, "train.selection.path") or 0):
         tokens = orders * a.judged, orders * config.heldout.samples * a.judgment
@@ -228,10 +238,32 @@ def _examples(pairs: float, train: TrainConfig, judge: JudgeConfig, config: Conf
 
 def _rows(config: Config, a: Assumptions) -> tuple[float, float]:
     """Numbers of categorised instructions and of pairs; categorising stops at `select.limit`."""
+    if not config.makes_synthetic:
+        return 0, 0
     available = source_size(config.source) or a.instructions
     wanted = config.select.limit or available
     read = min(available, wanted / a.passing)
     return read, min(wanted, read * a.passing)
+
+
+def _given(config: Config, a: Assumptions) -> float:
+    """The pairs that are not synthetic."""
+    return sum(_size(source, a) for source in config.preferences if source.given)
+
+
+def _size(source: PairSource, a: Assumptions) -> float:
+    size = preferences_size(source)
+    return float(a.labelled if size is None else size)
+
+
+def _mixed(made: float, config: Config, a: Assumptions) -> float:
+    """The pairs that are learned from, after mixing; several synthetic sources are taken to be of one size."""
+    if not config.preferences:
+        return made
+    synthetic = made / max(1, sum(not source.given for source in config.preferences))
+    sizes = {source.title: _size(source, a) if source.given else synthetic for source in config.preferences}
+    unit = min(sizes[source.title] / source.weight for source in config.preferences)
+    return unit * sum(source.weight for source in config.preferences)
 
 
 def _sampling(

@@ -106,6 +106,7 @@ _ORDER = (
     "categories",
     "pairs",
     "rubrics",
+    "answers",
     "judgments 1",
     "later starts",
     "judgments 2+",

@@ -4,12 +4,14 @@ Each attribute is a true score by a rubric of the library, on its scale from 1 t
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 from typing import Any
 
 from stj.errors import SourceError
 from stj.rows import Turn
 from stj.sources.dialogue import number_of, wrong_type
+from stj.sources.records import Located
 
 RUBRICS: Mapping[str, tuple[str, ...]] = {
     "helpfulness": ("helpfulness",),
@@ -19,6 +21,14 @@ RUBRICS: Mapping[str, tuple[str, ...]] = {
     "verbosity": ("verbosity",),
 }
 """The rubrics of each attribute. Annotators saw no reference."""
+WEIGHTS: Mapping[str, float] = {
+    "helpfulness": 0.65,
+    "correctness": 0.8,
+    "coherence": 0.45,
+    "complexity": 0.55,
+    "verbosity": -0.4,
+}
+"""The weights of the attributes in the score of a response (section 4.1 of the self-taught evaluators)."""
 _MOST = 4
 _SPEAKER = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 """Separates the turns of a prompt that is a dialogue."""
@@ -47,6 +57,23 @@ def _attribute(value: object, name: str, where: str) -> int:
     if number not in range(_MOST + 1):
         raise wrong
     return int(number)
+
+
+def weighted_score(values: Mapping[str, Any], where: str, weights: Mapping[str, float] = WEIGHTS) -> float:
+    """The weighted sum of a response's attributes. Raises SourceError if one is no number."""
+    weighted = (weight * number_of(values[name], name, where) for name, weight in weights.items())
+    return round(sum(weighted), 6)  # Equal scores stay equal: floating-point sums differ in the last digits.
+
+
+def of_one_prompt(records: Iterable[Located]) -> Iterator[tuple[Located, Located]]:
+    """The two responses of each prompt, which are adjacent. Raises SourceError if two adjacent rows have different prompts."""
+    stream = iter(records)
+    for first, second in zip_longest(stream, stream):
+        if second is None or first[1]["prompt"] != second[1]["prompt"]:
+            raise SourceError(
+                f"{first[0]}: the next row has another prompt; HelpSteer2 has the two responses of a prompt in adjacent rows"
+            )
+        yield first, second
 
 
 def turns_of(prompt: str) -> tuple[Turn, ...]:

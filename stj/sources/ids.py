@@ -22,6 +22,9 @@ HELDOUT_PREFIX = "heldout/"
 UNREAD_PREFIX = "unread/"
 """Prefix of the ids of rows that cannot be read; ids of other rows never begin with it."""
 
+PREFERENCES_PREFIX = "preferences/"
+"""Prefix of the ids of training pairs that are not synthetic; ids of other rows never begin with it."""
+
 _RECENT = 8192  # Digests in a set, 1 MB, before they are sorted into an array.
 
 
@@ -103,7 +106,12 @@ def refuse_seen(row_id: RowId, field: str, where: str, seen: Seen, *, shown: str
 
 def training_id(row_id: str, field: str, where: str) -> str:
     """The id of a training row. Raises SourceError if it looks like the id of a held-out pair, or of a row that is not read."""
-    for prefix, rows in ((HELDOUT_PREFIX, "held-out pairs"), (UNREAD_PREFIX, "rows that cannot be read")):
+    reserved = {
+        HELDOUT_PREFIX: "held-out pairs",
+        UNREAD_PREFIX: "rows that cannot be read",
+        PREFERENCES_PREFIX: "pairs of other sources",
+    }
+    for prefix, rows in reserved.items():
         if row_id.startswith(prefix):
             raise SourceError(
                 f"{where}: field '{field}' is {row_id[:60]!r}; ids that begin with {prefix} are reserved for {rows}"

@@ -37,6 +37,8 @@ class GivenPair:
     """The row's id, or its number in the source."""
     subset: str | None
     position: int
+    place: str
+    """Its file and line, or item, in words."""
     turns: tuple[Turn, ...]
     first: str
     second: str
@@ -76,6 +78,7 @@ def _pair(values: Mapping[str, Any], where: str, position: int) -> GivenPair:
         id=numbered(position) if values.get("id") is None else id_of(values["id"], "id", where),
         subset=optional_text(values.get("subset"), "subset", where) or None,
         position=position,
+        place=where,
         turns=turns_from(values[asked], asked, where),
         first=first,
         second=second,

@@ -35,6 +35,9 @@ def _facts(row: Row) -> Iterator[tuple[str, str]]:
     yield "task", row.task
     if row.subset:
         yield "subset", row.subset
+    if row.origin:
+        yield "source", f"{row.origin.source}, labelled by {row.origin.labelled_by.replace('_', ' ')}"
+        yield "place", row.origin.place
     if row.category:
         yield "category", row.category.name
         yield "complexity", str(row.category.complexity)

@@ -1,0 +1,147 @@
+"""The setting `preferences`: which sources training pairs come from, and in what proportions (Tables 4 to 6)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from stj.errors import ConfigError
+from stj.rows import CATEGORIES, LabelledBy
+
+PairSourceKind = Literal["synthetic", "helpsteer2", "hh_rlhf", "gsm8k", "pairs"]
+_LABELLED_BY: dict[PairSourceKind, LabelledBy] = {
+    "synthetic": "construction",
+    "helpsteer2": "human",
+    "hh_rlhf": "human",
+    "gsm8k": "final_answer",
+    "pairs": "file",
+}
+_MOST_SAMPLES = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSource:
+    """One source of training pairs."""
+
+    kind: PairSourceKind = "synthetic"
+    """`synthetic` pairs are made of the instructions of `source`. `helpsteer2` and `hh_rlhf` (harmless-base) have human labels.
+    `gsm8k` has questions with known answers: the generator answers each several times, and a right answer is better than a
+    wrong one. `pairs` is any file of labelled pairs, as `stj eval pairs:FILE` reads it."""
+    name: str = ""
+    """Its name in reports and ids; empty stands for its kind. Two sources of one kind need names."""
+    path: str | None = None
+    """A file, a directory or a data set of the hub; `null` is the published data set of the kind. `synthetic` has none: its
+    instructions are those of `source.path`."""
+    weight: float = 1.0
+    """Its part of the examples, in proportion to the other weights, above 0. Of a source that has too many, a part that
+    depends only on `seed` is left out."""
+    categories: tuple[str, ...] | None = None
+    """Only `synthetic`: the pairs whose instructions are of these categories of Figure 7. `null` takes all that no source
+    before it takes."""
+    human: bool = False
+    """Only `pairs`: humans labelled them. The published sets with human labels are known."""
+    limit: int | None = None
+    """Not for `synthetic`, which has `select.limit`: read only this many pairs, or questions; `null` reads all."""
+    margin: float = 0.0
+    """Only `helpsteer2`: the better response's score is at least this much higher. Equal scores are always left out."""
+    per_question: int = 1
+    """Only `gsm8k`: pairs of each question, from 1 to 100, each of other answers."""
+    samples: int = 8
+    """Only `gsm8k`: the most answers for a pair, from 2 to 1000. They end with the first right and wrong one."""
+
+    def __post_init__(self) -> None:
+        _check_option("kind", self.kind, _LABELLED_BY)
+        where = self.key
+        _check(math.isfinite(self.weight) and self.weight > 0, f"{where}.weight={self.weight}: must be above 0")
+        _check("/" not in self.name and self.name.isprintable(), f"{where}.name: must have no slash and no line break")
+        self._check_use(where)
+        _check(self.limit is None or self.limit >= 1, f"{where}.limit={self.limit} pairs: must be at least 1")
+        _check(math.isfinite(self.margin) and self.margin >= 0, f"{where}.margin={self.margin}: must be at least 0")
+        _check(1 <= self.per_question <= 100, f"{where}.per_question={self.per_question} pairs: must be 1 to 100")
+        _check(2 <= self.samples <= _MOST_SAMPLES, f"{where}.samples={self.samples} answers: must be 2 to {_MOST_SAMPLES}")
+        unknown = sorted(set(self.categories or ()) - set(CATEGORIES))
+        _check(not unknown, f"{where}.categories={', '.join(unknown)}: no such category; Figure 7 has {'; '.join(CATEGORIES)}")
+        _check(self.categories != (), f"{where}.categories=[]: no pair can be of it; null takes all")
+
+    @property
+    def title(self) -> str:
+        """Its name."""
+        return self.name or self.kind
+
+    @property
+    def key(self) -> str:
+        """Its setting, for errors."""
+        return f"preferences[{self.title}]"
+
+    @property
+    def given(self) -> bool:
+        """Whether its pairs, or questions, are read, and not made of the run's instructions."""
+        return self.kind != "synthetic"
+
+    @property
+    def labelled_by(self) -> LabelledBy:
+        """Who says which of its answers are better."""
+        return "human" if self.human else _LABELLED_BY[self.kind]
+
+    def _check_use(self, where: str) -> None:
+        """Raises ConfigError for a setting that this kind does not have."""
+        only = {
+            "path": self.given,
+            "limit": self.given,
+            "categories": not self.given,
+            "human": self.kind == "pairs",
+            "margin": self.kind == "helpsteer2",
+            "per_question": self.kind == "gsm8k",
+            "samples": self.kind == "gsm8k",
+        }
+        for name, used in only.items():
+            _check(
+                used or getattr(self, name) == getattr(PairSource, name),
+                f"{where}.{name}={getattr(self, name)}: kind={self.kind} has no such setting; leave it out",
+            )
+        _check(self.kind != "pairs" or bool(self.path), f"{where}.path is empty; name a file of labelled pairs")
+
+
+def check_sources(sources: Sequence[PairSource], selected: tuple[str, ...] | None) -> None:
+    """Raises ConfigError if two sources have the same name, or if a synthetic pair would be of no source.
+
+    `selected` are the categories that `select` keeps; None for all.
+    """
+    titles = [source.title for source in sources]
+    twice = next((title for title in titles if titles.count(title) > 1), None)
+    _check(twice is None, f"preferences: {twice} comes twice; give each source a name of its own")
+    made = [source for source in sources if not source.given]
+    taken: set[str] = set()
+    for source in made:
+        left = set(source.categories or selected or CATEGORIES) - taken
+        _check(bool(left), f"{source.key}: the sources before it take all its categories; leave it out")
+        taken |= left
+    lost = sorted(set(selected or CATEGORIES) - taken)
+    _check(
+        not (made and lost),
+        f"preferences: no source takes the synthetic pairs of {', '.join(lost)}, which select.categories keeps: add a source "
+        "with these categories, or select fewer",
+    )
+    absent = sorted({name for source in made for name in source.categories or ()} - set(selected or CATEGORIES))
+    _check(not absent, f"preferences: select.categories drops {', '.join(absent)}, which a source takes: select them too")
+
+
+def human_share(sources: Sequence[PairSource]) -> float:
+    """Share of the examples that rest on human labels, by the weights of their sources."""
+    whole = sum(source.weight for source in sources)
+    return sum(source.weight for source in sources if source.labelled_by == "human") / whole if whole else 0.0
+
+
+def synthetic_source(sources: Sequence[PairSource], category: str | None) -> PairSource | None:
+    """The source of a synthetic pair whose instruction is of this category."""
+    made = (source for source in sources if not source.given)
+    return next((source for source in made if source.categories is None or category in source.categories), None)
+
+
+def _check_option(name: str, value: object, options: Sequence[str] | dict[PairSourceKind, LabelledBy]) -> None:
+    _check(value in options, f"preferences: {name}={value}: must be one of {', '.join(options)}")
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)

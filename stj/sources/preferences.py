@@ -1,0 +1,205 @@
+"""Sources of training pairs beside synthetic ones: labelled pairs, and questions with known answers (`preferences`).
+
+    helpsteer2   prompt, response and five attributes by human annotators; the two responses of a prompt are adjacent. The
+                 better one has the higher weighted sum (section 4.1)
+    hh_rlhf      chosen and rejected, each a whole dialogue in one text; people preferred the last turn of the chosen one
+    gsm8k        question, and answer with the final number behind "####"
+    pairs        any file of labelled pairs (sources/pairs.py)
+
+A row knows its origin: the source, its place there, and who says which answer is better.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from stj.config import SourceConfig
+from stj.errors import SourceError
+from stj.final_number import final_number
+from stj.pair_sources import PairSource, PairSourceKind
+from stj.rows import Origin, Pair, Row, Turn
+from stj.sources import helpsteer2
+from stj.sources.dialogue import text_of, usable
+from stj.sources.directory import files_at
+from stj.sources.files import at_most, files_size, not_empty, read_files
+from stj.sources.hub import is_hub_dataset, read_hub
+from stj.sources.ids import PREFERENCES_PREFIX, joined_id, numbered
+from stj.sources.pairs import PAIR_FIELDS, given_pairs
+from stj.sources.records import Fields, Located
+from stj.text import shows_something
+from stj.thoughts import shown_response
+
+_HUB: dict[PairSourceKind, tuple[SourceConfig, str | None, int]] = {
+    "helpsteer2": (SourceConfig(path="nvidia/HelpSteer2"), None, 20_324),
+    "hh_rlhf": (SourceConfig(path="Anthropic/hh-rlhf"), "harmless-base/train.jsonl.gz", 42_537),
+    "gsm8k": (SourceConfig(path="openai/gsm8k", config_name="main"), None, 7_473),
+}
+"""The published data set of a kind, its file if it holds others too, and the rows of its training split."""
+_FIELDS: dict[PairSourceKind, Fields] = {
+    "helpsteer2": Fields(required=("prompt", "response", *helpsteer2.WEIGHTS)),
+    "hh_rlhf": Fields(required=("chosen", "rejected")),
+    "gsm8k": Fields(required=("question", "answer")),
+    "pairs": PAIR_FIELDS,
+}
+_SPEAKER = re.compile(r"\n\n(Human|Assistant):")
+_ROLES = {"Human": "user", "Assistant": "assistant"}
+_FINAL = "####"
+
+
+def read_preferences(sources: Sequence[PairSource]) -> Iterator[Row]:
+    """The rows of all given sources, in order, with ids that no other row has; positions count from 0.
+
+    A row has a pair, or a question whose answer is known. One that teaches nothing is a tombstone: "same_answers",
+    "empty_answer", "equal_scores", "below_margin", "other_dialogue" (the two dialogues of hh_rlhf differ before their last
+    turn), or a reason of a row without usable turns.
+
+    Raises SourceError, with file and line, if a row cannot be read.
+    """
+    given = (row for source in sources if source.given for row in _rows(source))
+    return (replace(row, position=position) for position, row in enumerate(given))
+
+
+def preferences_identity(sources: Sequence[PairSource]) -> list[dict[str, object]]:
+    """What decides which rows the given sources have, for keys. Raises SourceError if a file is missing."""
+    return [_identity(source) for source in sources if source.given]
+
+
+def preferences_size(source: PairSource) -> int | None:
+    """About how many rows a given source has; None for a data set of the hub whose size is not published here.
+
+    Raises SourceError if a file is missing.
+    """
+    place, _, published = _place(source)
+    records = published if is_hub_dataset(place.path) else files_size(files_at(place.path, _key(source)).files)
+    if records is None:
+        return None if source.limit is None else source.limit * source.per_question
+    pairs = records // 2 if source.kind == "helpsteer2" else records
+    return at_most(source.limit, pairs) * source.per_question
+
+
+def on_hub(source: PairSource) -> SourceConfig | None:
+    """The data set of the hub that a source reads; None for a file."""
+    place = _place(source)[0]
+    return place if is_hub_dataset(place.path) else None
+
+
+def _identity(source: PairSource) -> dict[str, object]:
+    settings: dict[str, object] = {
+        "kind": source.kind,
+        "name": source.title,
+        "content": source_content(source),
+        "limit": source.limit,
+    }
+    if source.kind == "helpsteer2":
+        settings["margin"] = source.margin
+    if source.kind == "gsm8k":
+        settings |= {"per_question": source.per_question, "samples": source.samples}
+    return settings
+
+
+def source_content(source: PairSource) -> str:
+    """The content of a given source: a hash of its files, or its name on the hub. Raises SourceError if a file is missing."""
+    place, file, _ = _place(source)
+    if is_hub_dataset(place.path):
+        return "/".join(filter(None, [place.path, place.config_name, file])) + "@main/train"
+    return files_at(place.path, _key(source)).identity()
+
+
+def _key(source: PairSource) -> str:
+    return f"{source.key}.path"
+
+
+def _place(source: PairSource) -> tuple[SourceConfig, str | None, int | None]:
+    """Where a source lies, its file in a data set of the hub, and the number of its published rows."""
+    return _HUB[source.kind] if source.path is None else (SourceConfig(path=source.path), None, None)
+
+
+def _rows(source: PairSource) -> Iterator[Row]:
+    place, file, _ = _place(source)
+    fields, key = _FIELDS[source.kind], _key(source)
+    if is_hub_dataset(place.path):
+        records = read_hub(place, fields, key=key, files=file)
+    else:
+        records = read_files(files_at(place.path, key).files, fields)
+    rows = islice(_READERS[source.kind](records, source), source.limit)
+    empty = f"{key}={place.path}: holds no rows; name a file with {'questions' if source.kind == 'gsm8k' else 'pairs'}"
+    for row in not_empty(rows, empty):
+        for copy in range(source.per_question):
+            own = row.id if copy == 0 else f"{row.id}-{copy + 1}"
+            yield replace(row, id=PREFERENCES_PREFIX + joined_id(source.title, own))
+
+
+def _given_pairs(records: Iterable[Located], source: PairSource) -> Iterator[Row]:
+    for pair in given_pairs(records, labelled=True, in_subsets=False):
+        chosen, rejected = pair.ranked
+        yield _pair_row(pair.id, pair.turns, chosen, rejected, _origin(source, pair.place))
+
+
+def _hh_rlhf(records: Iterable[Located], source: PairSource) -> Iterator[Row]:
+    for position, (where, values) in enumerate(records):
+        better, worse = (_dialogue(text_of(values[name], name, where), name, where) for name in ("chosen", "rejected"))
+        row = _pair_row(numbered(position), better[:-1], better[-1].content, worse[-1].content, _origin(source, where))
+        yield row.drop("other_dialogue") if better[:-1] != worse[:-1] else row
+
+
+def _dialogue(text: str, name: str, where: str) -> list[Turn]:
+    """The turns of a dialogue in one text; the last one is the assistant's."""
+    head, *spoken = _SPEAKER.split(text)
+    turns = [
+        Turn(role=_ROLES[speaker], content=content.strip()) for speaker, content in zip(spoken[::2], spoken[1::2], strict=True)
+    ]
+    if head.strip() or len(turns) < 2 or turns[-1].role != "assistant":
+        raise SourceError(
+            f"{where}: field '{name}' is no dialogue of hh_rlhf; it begins with '\\n\\nHuman:' and ends with a turn of "
+            "'\\n\\nAssistant:'. Other pairs are read by kind=pairs"
+        )
+    return turns
+
+
+def _helpsteer2(records: Iterable[Located], source: PairSource) -> Iterator[Row]:
+    for position, (first, second) in enumerate(helpsteer2.of_one_prompt(records)):
+        where, values = first
+        responses = [text_of(each["response"], "response", place) for place, each in (first, second)]
+        scores = [helpsteer2.weighted_score(each, place) for place, each in (first, second)]
+        chosen, rejected = responses if scores[0] >= scores[1] else reversed(responses)
+        turns = helpsteer2.turns_of(text_of(values["prompt"], "prompt", where))
+        lead = round(abs(scores[0] - scores[1]), 6)
+        reason = "equal_scores" if not lead else "below_margin" if lead < source.margin else None
+        row = _pair_row(numbered(position), turns, chosen, rejected, _origin(source, where))
+        yield row.drop(reason) if reason else row
+
+
+def _gsm8k(records: Iterable[Located], source: PairSource) -> Iterator[Row]:
+    for position, (where, values) in enumerate(records):
+        question, answer = (text_of(values[name], name, where) for name in ("question", "answer"))
+        number = final_number(answer) if _FINAL in answer else None
+        if number is None:
+            raise SourceError(f"{where}: field 'answer' has no final number behind '{_FINAL}'")
+        origin = replace(_origin(source, where), answer=f"{number:f}")
+        yield usable(Row(id=numbered(position), position=0, turns=(Turn(role="user", content=question),), origin=origin))
+
+
+_READERS: dict[PairSourceKind, Callable[[Iterable[Located], PairSource], Iterator[Row]]] = {
+    "helpsteer2": _helpsteer2,
+    "hh_rlhf": _hh_rlhf,
+    "gsm8k": _gsm8k,
+    "pairs": _given_pairs,
+}
+
+
+def _origin(source: PairSource, where: str) -> Origin:
+    return Origin(source=source.title, place=where, labelled_by=source.labelled_by)
+
+
+def _pair_row(row_id: str, turns: Sequence[Turn], chosen: str, rejected: str, origin: Origin) -> Row:
+    """The row of a pair, or its tombstone if the pair teaches nothing."""
+    pair = Pair(method="given", chosen=chosen, rejected=rejected)
+    row = usable(Row(id=row_id, position=0, turns=tuple(turns), origin=origin))
+    if row.dropped:
+        return row
+    if chosen == rejected:
+        return row.drop("same_answers")
+    if not all(shows_something(shown_response(answer)) for answer in (chosen, rejected)):
+        return row.drop("empty_answer")
+    return replace(row, pair=pair)

@@ -1,0 +1,148 @@
+"""Training pairs that are not synthetic: published data sets in their schemas, files of pairs, and what is wrong with them."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stj.errors import SourceError
+from stj.pair_sources import PairSource
+from stj.rows import Row
+from stj.sources.preferences import preferences_identity, preferences_size, read_preferences
+
+DATA = os.environ.get("STJ_TEST_DATA")
+REAL = pytest.mark.skipif(not DATA, reason="STJ_TEST_DATA names no folder of real data")
+ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+
+
+def written(file: Path, rows: list[dict[str, Any]]) -> str:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+def steered(prompt: str, response: str, *attributes: int) -> dict[str, Any]:
+    return {"prompt": prompt, "response": response, **dict(zip(ATTRIBUTES, attributes, strict=True))}
+
+
+def rows_of(**settings: Any) -> list[Row]:
+    return list(read_preferences([PairSource(**settings)]))
+
+
+@REAL
+def test_the_dialogues_of_hh_rlhf_are_compared_by_their_last_turns() -> None:
+    file = Path(str(DATA), "hh_harmless_test_a", "test.jsonl")
+    rows = rows_of(kind="hh_rlhf", path=str(file))
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(rows) == len(records) == 1156
+    assert Counter(row.dropped for row in rows) == {None: 1149, "other_dialogue": 5, "empty_answer": 2}
+    for row, record in zip(rows, records, strict=True):
+        if row.dropped is None:
+            assert row.pair is not None
+            said = "".join(f"\n\n{'Human' if turn.role == 'user' else 'Assistant'}: {turn.content}" for turn in row.turns)
+            for answer, field in ((row.pair.chosen, "chosen"), (row.pair.rejected, "rejected")):
+                assert f"{said}\n\nAssistant: {answer}".split() == record[field].split()
+            assert row.turns[-1].role == "user"
+    assert {row.origin.labelled_by for row in rows if row.origin} == {"human"}
+
+
+@REAL
+def test_questions_of_gsm8k_have_their_known_answers() -> None:
+    file = Path(str(DATA), "gsm8k_test", "test.jsonl")
+    rows = rows_of(kind="gsm8k", path=str(file), per_question=3)
+    assert len(rows) == 3 * 400
+    assert len({row.id for row in rows}) == len(rows)
+    for row, line in zip(rows[::3], file.read_text().splitlines(), strict=True):
+        assert row.origin is not None
+        assert row.origin.answer == json.loads(line)["answer"].split("#### ")[1].replace(",", "")
+        assert (row.pair, row.dropped) == (None, None)
+
+
+def test_the_better_response_of_helpsteer2_has_the_higher_weighted_sum(tmp_path: Path) -> None:
+    rows = [
+        steered("q", "long and right", 3, 4, 4, 2, 4),  # 1.95 + 3.2 + 1.8 + 1.1 - 1.6 = 6.45
+        steered("q", "short and right", 3, 4, 4, 1, 0),  # 1.95 + 3.2 + 1.8 + .55 = 7.5
+        steered("p<extra_id_1>Assistant\na\n<extra_id_1>User\nb", "same", 1, 1, 1, 1, 1),
+        steered("p<extra_id_1>Assistant\na\n<extra_id_1>User\nb", "equal", 1, 1, 1, 1, 1),
+        steered("r", "better", 4, 4, 4, 4, 0),
+        steered("r", "worse", 0, 0, 0, 0, 0),
+    ]
+    file = written(tmp_path / "train.jsonl", rows)
+    first, equal, third = rows_of(kind="helpsteer2", path=file)
+    assert first.pair is not None
+    assert (first.pair.chosen, first.pair.rejected) == ("short and right", "long and right")
+    assert equal.dropped == "equal_scores"
+    assert third.pair is not None
+    assert third.pair.chosen == "better"
+    assert [row.dropped for row in rows_of(kind="helpsteer2", path=file, margin=1.06)] == ["below_margin", "equal_scores", None]
+    assert [row.dropped for row in rows_of(kind="helpsteer2", path=file, margin=1.05)] == [None, "equal_scores", None]
+    assert preferences_size(PairSource(kind="helpsteer2", path=file)) == 3
+
+
+def test_a_file_of_pairs_keeps_its_ids_and_tells_where_each_row_is(tmp_path: Path) -> None:
+    pairs = [
+        {"id": "x", "instruction": "q", "response_a": "a", "response_b": "b", "winner": "B"},
+        {"id": "y", "prompt": "q", "chosen": "a", "rejected": "a"},
+        {"id": "z", "prompt": "q", "chosen": "a", "rejected": " \u200b"},
+        {"id": "t", "prompt": [{"role": "user", "content": ""}], "chosen": "a", "rejected": "b"},
+    ]
+    file = written(tmp_path / "mine.jsonl", pairs)
+    rows = rows_of(kind="pairs", name="mine", path=file)
+    assert [row.id for row in rows] == ["preferences/mine/x", "preferences/mine/y", "preferences/mine/z", "preferences/mine/t"]
+    assert [row.dropped for row in rows] == [None, "same_answers", "empty_answer", "empty_turn"]
+    assert rows[0].pair is not None
+    assert (rows[0].pair.chosen, rows[0].pair.rejected) == ("b", "a")
+    assert [row.origin.place for row in rows if row.origin] == [f"{file}, line {number}" for number in (1, 2, 3, 4)]
+
+
+def test_sources_follow_each_other_and_no_two_rows_have_one_id_or_position(tmp_path: Path) -> None:
+    file = written(tmp_path / "mine.jsonl", [{"prompt": str(n), "chosen": "a", "rejected": "b"} for n in range(5)])
+    sources = [PairSource(kind="pairs", name=name, path=file, limit=limit) for name, limit in (("one", 2), ("two", None))]
+    rows = list(read_preferences([*sources, PairSource()]))
+    assert [row.position for row in rows] == list(range(7))
+    assert len({row.id for row in rows}) == 7
+    assert [row.chain for row in rows] == ["training/one"] * 2 + ["training/two"] * 5
+
+
+def test_what_changes_the_rows_changes_the_identity_and_the_weight_does_not(tmp_path: Path) -> None:
+    file = written(tmp_path / "mine.jsonl", [{"question": "q", "answer": "#### 1"}])
+
+    def identity(**settings: Any) -> list[dict[str, object]]:
+        return preferences_identity([PairSource(kind="gsm8k", path=file, **settings)])
+
+    before = identity()
+    assert identity(weight=3) == before
+    assert all(identity(**changed) != before for changed in ({"limit": 1}, {"samples": 3}, {"per_question": 2}, {"name": "x"}))
+    written(tmp_path / "mine.jsonl", [{"question": "q", "answer": "#### 2"}])
+    assert identity() != before
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "message"),
+    [
+        ("pairs", [{"prompt": "q", "chosen": "a"}], "line 1: no field 'rejected'"),
+        ("pairs", [{"prompt": "q", "response_a": "a", "response_b": "b"}], "line 1: .*winner"),
+        ("pairs", [{"prompt": "q", "response_a": "a", "response_b": "b", "winner": "C"}], "line 1: .*'C'"),
+        ("hh_rlhf", [{"prompt": "q", "response": "a"}], "line 1: no field 'chosen'"),
+        ("hh_rlhf", [{"chosen": "a", "rejected": "b"}], "line 1: field 'chosen' is no dialogue of hh_rlhf"),
+        ("hh_rlhf", [{"chosen": "\n\nHuman: a", "rejected": "b"}], "line 1: field 'chosen' is no dialogue of hh_rlhf"),
+        ("hh_rlhf", [{"chosen": 3, "rejected": "b"}], "line 1: field 'chosen' is int 3"),
+        ("gsm8k", [{"question": "q", "answer": "18"}], "line 1: field 'answer' has no final number"),
+        ("gsm8k", [{"question": "q", "answer": "#### many"}], "line 1: field 'answer' has no final number"),
+        ("gsm8k", [{"question": None, "answer": "#### 1"}], "line 1: field 'question' is NoneType None"),
+        ("helpsteer2", [steered("q", "a", 1, 1, 1, 1, 1)], "line 1: the next row has another prompt"),
+        ("helpsteer2", [{"prompt": "q", "response": "a"}], "line 1: no field 'helpfulness'"),
+    ],
+)
+def test_a_row_in_another_schema_is_one_line(tmp_path: Path, kind: Any, rows: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        rows_of(kind=kind, path=written(tmp_path / "pairs.jsonl", rows))
+
+
+def test_an_empty_or_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"preferences\[pairs\].path=.*holds no rows; name a file with pairs"):
+        rows_of(kind="pairs", path=written(tmp_path / "empty.jsonl", []))
+    with pytest.raises(SourceError, match=r"preferences\[gsm8k\].path=.*no such file"):
+        rows_of(kind="gsm8k", path=str(tmp_path / "none.jsonl"))
