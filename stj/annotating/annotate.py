@@ -59,7 +59,8 @@ def count_lines(counts: LabelCounts, pairs: int, out: Path) -> Iterator[str]:
     total = sum(counts.by_annotator.values())
     people = ", ".join(f"{name} {number:,}" for name, number in counts.by_annotator.items())
     yield f"{out}: {total:,} labels of {counts.pairs:,} pairs, of {pairs:,} to label: {people}"
-    yield f"the same command continues; next: stj agree {out}"
+    other = "" if len(counts.by_annotator) > 1 else "another annotator into the same file, then "
+    yield f"the same command continues; next: {other}stj agree {out}"
 
 
 @contextmanager

@@ -13,6 +13,7 @@ All are functions of the seed, the pair's id and the annotator's name, so that t
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from stj.errors import SourceError
@@ -38,7 +39,7 @@ class BlindPair:
     response_a: str
     response_b: str
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The pair's name among all: an id is unique in its subset."""
         return key_of(self.subset, self.id)

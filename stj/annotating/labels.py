@@ -66,9 +66,13 @@ class LabelFile:
         with self._locked():
             pass
 
+    def of(self, annotator: str) -> Mapping[str, PersonLabel]:
+        """The last label of each pair that an annotator has labelled, as far as the file was read."""
+        return self._labels.get(annotator, {})
+
     def label(self, annotator: str, key: str) -> PersonLabel | None:
         """The last label that an annotator gave to a pair, as far as the file was read."""
-        return self._labels[annotator].get(key) if annotator in self._labels else None
+        return self.of(annotator).get(key)
 
     def put(self, annotator: str, pair: BlindPair, label: PersonLabel, before: PersonLabel | None) -> None:
         """Appends a label, unless the file has it already; `before` is the one that the annotator had when they gave it.
@@ -121,11 +125,10 @@ class LabelFile:
 
     def _continues(self, file: BinaryIO) -> bool:
         """Whether the file is the one that was read, with lines added at most."""
-        status = os.fstat(file.fileno())
-        if self._end == 0 or status.st_ino != self._inode or status.st_size < self._end:
+        if self._end == 0 or os.fstat(file.fileno()).st_ino != self._inode:
             return False
         file.seek(self._end - 1)
-        return file.read(1) == b"\n"
+        return file.read(1) == b"\n"  # nothing, if the file is shorter now
 
     def _mend(self, file: BinaryIO, last: bytes) -> None:
         """Ends a last line that was left without its end: a whole one counts, a torn one is moved to FILE.torn."""
@@ -176,7 +179,8 @@ def _no_label(where: str, why: str) -> SourceError:
 
 def _check_texts(record: Mapping[str, Any], pair: BlindPair, where: str) -> None:
     """Raises SourceError if a label is of other texts than the pair of this id has: it would pass for a label of these."""
-    if all(record[name] == pair.record[name] for name in _TEXTS):
+    known = pair.record
+    if all(record[name] == known[name] for name in _TEXTS):
         return
     swapped = (record["response_a"], record["response_b"]) == (pair.response_b, pair.response_a)
     remedy = "give the seed=N that it was begun with" if swapped else "give the pairs that it was begun with"

@@ -43,11 +43,10 @@ class Session:
         `number` is null in the answer if all pairs have one. Raises IndexError if there is no such pair.
         """
         self._labels.read()
-        order = self.order(annotator)
-        labels = [self._labels.label(annotator, pair.key) for pair in order]
-        count = {"of": len(order), "labelled": sum(label is not None for label in labels)}
+        order, labels = self.order(annotator), self._labels.of(annotator)
+        count = {"of": len(order), "labelled": sum(pair.key in labels for pair in order)}
         if number is None:
-            number = next((place for place, label in enumerate(labels, start=1) if label is None), None)
+            number = next((place for place, pair in enumerate(order, start=1) if pair.key not in labels), None)
         if number is None:
             return {"number": None, **count}
         pair = self._pair(annotator, number)

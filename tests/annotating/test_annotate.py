@@ -67,6 +67,12 @@ def test_without_a_label_there_is_nothing_to_count(tmp_path: Path) -> None:
     assert list(count_lines(LabelCounts({}, 0), 7, tmp_path)) == [f"{tmp_path}: no label yet; the same command continues"]
 
 
+def test_agreement_needs_a_second_annotator(tmp_path: Path) -> None:
+    [counts, following] = count_lines(LabelCounts({"Ada": 1200}, 1200), 1300, tmp_path / "l.jsonl")
+    assert counts == f"{tmp_path}/l.jsonl: 1,200 labels of 1,200 pairs, of 1,300 to label: Ada 1,200"
+    assert following.endswith(f"next: another annotator into the same file, then stj agree {tmp_path}/l.jsonl")
+
+
 @pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.JSONL", "pairs.csv", "pairs.parquet", "pairs.jsonl.gz"])
 def test_the_labels_lie_in_the_working_directory_by_the_name_of_the_pairs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

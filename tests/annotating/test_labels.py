@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -162,16 +163,50 @@ def test_a_whole_last_line_without_its_end_counts(pairs: Path, out: Path) -> Non
 
 
 def test_a_file_that_an_editor_replaced_is_read_anew(pairs: Path, out: Path, tmp_path: Path) -> None:
+    """Also if all it holds has the same size as before, with a line added."""
     first, second, third = blind(pairs)
     labels = label_file(pairs, out)
     labels.put("Ada", first, "A", None)
-    labels.put("Ada", second, "A", None)
     edited = tmp_path / "edited"
-    edited.write_bytes(out.read_bytes().splitlines(keepends=True)[1].replace(b'"A"}', b'"B"}'))
+    edited.write_bytes(out.read_bytes().replace(b'"A"}', b'"B"}') + out.read_bytes().replace(b"Ada", b"Bob"))
     edited.rename(out)
     labels.put("Ada", third, "A", None)
-    assert [labels.label("Ada", pair.key) for pair in (first, second, third)] == [None, "B", "A"]
-    assert [line["id"] for line in lines_of(out)] == ["p1", "p2"]
+    assert [labels.label("Ada", pair.key) for pair in (first, second, third)] == ["B", None, "A"]
+    assert labels.label("Bob", first.key) == "A"
+    assert [line["id"] for line in lines_of(out)] == ["p0", "p0", "p2"]
+
+
+@pytest.mark.parametrize("name", ["Al", "Alexander"])
+def test_a_file_that_was_edited_in_place_is_read_anew(pairs: Path, out: Path, name: str) -> None:
+    """Its lines have other lengths, so that what was read ends amid a line, or behind the end."""
+    first, second, _ = blind(pairs)
+    labels = label_file(pairs, out)
+    labels.put("Ada", first, "A", None)
+    with out.open("r+b") as file:
+        text = file.read().replace(b"Ada", name.encode())
+        file.seek(0)
+        file.truncate()
+        file.write(text)
+    labels.put(name, second, "B", None)
+    assert [labels.label(who, first.key) for who in ("Ada", name)] == [None, "A"]
+    assert [line["annotator"] for line in lines_of(out)] == [name, name]
+
+
+def test_a_file_that_is_replaced_before_its_lock_is_taken_gets_no_label(
+    pairs: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = label_file(pairs, out)
+    take = fcntl.flock
+
+    def replace_once(file: BinaryIO, how: int) -> None:
+        if (tmp_path / "edited").exists():
+            (tmp_path / "edited").rename(out)
+        take(file, how)
+
+    (tmp_path / "edited").touch()
+    monkeypatch.setattr(fcntl, "flock", replace_once)
+    labels.put("Ada", blind(pairs)[0], "A", None)
+    assert len(lines_of(out)) == 1
 
 
 def test_a_lock_that_is_never_given_up_is_one_line(pairs: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,13 +69,19 @@ def test_pairs_come_one_by_one_until_all_have_a_label(server: AnnotateServer, pa
     assert len(lines_of(pairs.with_name("labels.jsonl"))) == 3
 
 
-def test_a_choice_is_a_label_of_the_response_that_was_shown(server: AnnotateServer, pairs: Path) -> None:
-    for number, place in ((1, "1"), (2, "2"), (3, "1")):
-        responses = asked(server, "/pair.json", number=number)["responses"]
-        asked(server, "/label.json", number=number, choice=place, before=None)
-        line = lines_of(pairs.with_name("labels.jsonl"))[-1]
-        better = line["response_a"] if line["label"] == "A" else line["response_b"]
-        assert better == responses[int(place) - 1]  # type: ignore[index]
+def test_a_choice_is_a_label_of_the_response_that_was_shown(tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "pairs.jsonl", [open_pair(n) for n in range(12)])
+    labels = set()
+    with serving(pairs) as server:
+        for number in range(1, 13):
+            responses = asked(server, "/pair.json", number=number)["responses"]
+            asked(server, "/label.json", number=number, choice="2", before=None)
+            assert asked(server, "/pair.json", number=number)["choice"] == "2"
+            line = lines_of(tmp_path / "labels.jsonl")[-1]
+            labels.add(line["label"])
+            better = line["response_a"] if line["label"] == "A" else line["response_b"]
+            assert better == responses[1]  # type: ignore[index]
+    assert labels == {"A", "B"}  # each response was shown first
 
 
 def test_a_restarted_server_continues(server: AnnotateServer, pairs: Path) -> None:
