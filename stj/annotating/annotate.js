@@ -17,7 +17,7 @@ async function ask(path, body) {
     const headers = { "Content-Type": "application/json", "X-Stj-Token": token };
     answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
   } catch {
-    throw new Error("The server does not answer: is it still running? Nothing was saved; try again.");
+    throw new Error("The server does not answer: is it still running? Your label may not be saved; try again.");
   }
   if (!answer.ok) throw Object.assign(new Error(await answer.text()), { status: answer.status });
   return answer.json();

@@ -4,7 +4,7 @@ import threading
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from stj.annotating.blind import BlindPair, in_order, shows_b_first
 from stj.annotating.labels import LabelFile, PersonLabel
@@ -43,7 +43,7 @@ class Session:
         `number` is null in the answer if all pairs have one. Raises IndexError if there is no such pair.
         """
         self._labels.read()
-        order, labels = self.order(annotator), self._labels.of(annotator)
+        order, labels = self._ordered(annotator), self._labels.of(annotator)
         count = {"of": len(order), "labelled": sum(pair.key in labels for pair in order)}
         if number is None:
             number = next((place for place, pair in enumerate(order, start=1) if pair.key not in labels), None)
@@ -61,13 +61,12 @@ class Session:
         label_of = self._labels_of_choices(annotator, pair)
         self._labels.put(annotator, pair, label_of[choice], label_of[before] if before else None)
 
-    def order(self, annotator: str) -> Sequence[BlindPair]:
-        """The pairs in the order of an annotator."""
-        with self._ordering:
+    def _ordered(self, annotator: str) -> Sequence[BlindPair]:
+        with self._ordering:  # two tabs that open at once sort only once
             return self._order(annotator)
 
     def _pair(self, annotator: str, number: int) -> BlindPair:
-        order = self.order(annotator)
+        order = self._ordered(annotator)
         if not 1 <= number <= len(order):
             raise IndexError(number)
         return order[number - 1]
@@ -91,7 +90,7 @@ def choice_of(value: object) -> Choice:
     """A choice of a request. Raises ValueError for any other value."""
     if value not in get_args(Choice):
         raise ValueError(value)
-    return value  # type: ignore[return-value]  # one of the four, as the line above says
+    return cast(Choice, value)
 
 
 def shown_text(text: str) -> str:

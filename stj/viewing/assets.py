@@ -9,7 +9,7 @@ from importlib.resources import files
 
 @cache
 def asset(name: str, package: str = __package__) -> str:
-    """A file of a package; of this one are the colours and forms that all pages share (base.css)."""
+    """A file of a package. This one has what all pages share: base.css, the colours and forms."""
     return files(package).joinpath(name).read_text(encoding="utf-8")
 
 

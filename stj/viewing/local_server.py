@@ -1,7 +1,7 @@
 """A server of one page, for this machine alone unless an address is given.
 
 It answers only if the Host header names this machine: a page of another site, whose name was made to point here (DNS
-rebinding), gets nothing. Of a server on another address no name is known; what it serves needs a secret of its own.
+rebinding), gets nothing. A server on another address has no known name, so what it serves needs a secret of its own.
 """
 
 import socket

@@ -182,7 +182,7 @@ def test_what_is_not_saved_is_said(chromium: Browser, pairs: Path) -> None:
         network = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
         tab.command("Network.emulateNetworkConditions", offline=True, **network)
         press(tab, "1")
-        assert text(tab, "alert").startswith("The server does not answer: is it still running? Nothing was saved")
+        assert text(tab, "alert").startswith("The server does not answer: is it still running? Your label may not be saved")
         assert text(tab, "place") == "Pair 1 of 5"
         tab.command("Network.emulateNetworkConditions", offline=False, **network)
         out.write_text("")
