@@ -18,7 +18,7 @@ from typing import Any
 
 from stj import config as config_module
 from stj import pair_sources
-from stj.config import Config, EngineConfig, MergeConfig, UseConfig, installed_engine
+from stj.config import AnnotateConfig, Config, EngineConfig, MergeConfig, UseConfig, installed_engine
 
 PAGE = Path(__file__).with_name("settings.md")
 COMMAND = ".venv/bin/python docs/settings.py"
@@ -57,13 +57,20 @@ _MERGE = """\
 For `stj merge`. See [Merging two judges](training.md#merging-two-judges).
 """
 
+_ANNOTATE = """\
+## Labels by people
+
+For `stj annotate`. See [Annotating](annotating.md).
+"""
+
 
 def page() -> str:
     """The whole page as Markdown."""
     run = Reference("")
     lines = [_BEGINNING, *run.lines(Config), _JUDGE_IN_USE]
     lines += [*Reference("use-", run.explained).lines(UseConfig), _MERGE]
-    return "\n".join([*lines, *Reference("merge-").lines(MergeConfig)])
+    lines += [*Reference("merge-").lines(MergeConfig), _ANNOTATE]
+    return "\n".join([*lines, *Reference("annotate-").lines(AnnotateConfig)])
 
 
 @cache

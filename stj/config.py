@@ -1498,6 +1498,23 @@ class MergeConfig:
         _check(bool(self.base) == needed, f"base={self.base or 'null'}: method={self.method} {_BASE[needed]}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class AnnotateConfig:
+    """A file of labels and who fills it: `stj annotate`."""
+
+    name: str | None = None
+    """The annotator, 1 to 60 printable characters; `null` asks on the page, so that several people can share a server."""
+    out: str | None = None
+    """The .jsonl file of the labels, which several servers may fill; `null` is `pairs.labels.jsonl` for `pairs.jsonl`."""
+    seed: int = 0
+    """Seed of the order of the pairs and of the responses; the same for all who fill one file."""
+    limit: int | None = None
+    """Number of pairs, the first ones of the file that can be labelled; `null` takes all."""
+
+    def __post_init__(self) -> None:
+        _above_0("", self, "limit")
+
+
 def in_ray_job() -> bool:
     """Whether this process is the driver of a submitted Ray job."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ

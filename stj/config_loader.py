@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from stj.config import Config, MergeConfig, ModelConfig, UseConfig
+from stj.config import AnnotateConfig, Config, MergeConfig, ModelConfig, UseConfig
 from stj.errors import ConfigError
 from stj.setting_text import Setting, fields_of, is_group, is_setting, is_switch, setting_in_word, settings_in_file
 from stj.storage.folder import is_secret_name
@@ -53,6 +53,11 @@ def load_use(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> UseC
 def load_merge(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> MergeConfig:
     """The settings of a merge, in the same way. Raises ConfigError."""
     return _load(MergeConfig, files, overrides)
+
+
+def load_annotate(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> AnnotateConfig:
+    """The settings of a file of labels, in the same way. Raises ConfigError."""
+    return _load(AnnotateConfig, files, overrides)
 
 
 def load_model(word: str, like: ModelConfig) -> ModelConfig:

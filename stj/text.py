@@ -73,7 +73,15 @@ def json_text(value: object, stream: TextIO, *, indent: int | None = None) -> st
 
     What the stream's encoding lacks, and what a terminal obeys or does not show, is a JSON escape.
     """
-    encoding = stream.encoding or "utf-8"
+    return _json_text(value, stream.encoding or "utf-8", indent)
+
+
+def json_line(value: object) -> bytes:
+    """A value as one line of a .jsonl file in UTF-8, with the escapes of `json_text`."""
+    return f"{_json_text(value, 'utf-8', None)}\n".encode()
+
+
+def _json_text(value: object, encoding: str, indent: int | None) -> str:
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     return _NOT_PLAIN.sub(lambda match: _json_character(match[0], encoding), text)
 

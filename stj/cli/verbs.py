@@ -10,9 +10,10 @@ from stj.cli import measuring
 from stj.cli import attacking
 from stj.cli import using
 from stj.cli import viewing
+from stj.cli import annotating
 from stj.cli import calibrating
 from stj.cli import merging
 from stj.cli import building
 from stj.cli.app import app
 
-__all__ = ["app", "attacking", "building", "calibrating", "measuring", "merging", "running", "using", "viewing"]
+__all__ = ["annotating", "app", "attacking", "building", "calibrating", "measuring", "merging", "running", "using", "viewing"]

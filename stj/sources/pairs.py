@@ -44,6 +44,8 @@ class GivenPair:
     second: str
     winner: Label | None
     """The better response, A for the first one; None if it is not known, or if both are the same text."""
+    ranked_by_file: bool = False
+    """Whether the file names the responses chosen and rejected, so that their order is the truth."""
 
     @property
     def ranked(self) -> tuple[str, str]:
@@ -83,6 +85,7 @@ def _pair(values: Mapping[str, Any], where: str, position: int) -> GivenPair:
         first=first,
         second=second,
         winner=None if first == second else winner,
+        ranked_by_file=names == CHOSEN,
     )
 
 

@@ -140,7 +140,7 @@ class Folder:
                 temporary.rename(self.local / name)
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync_directory(self.local)
+            sync_directory(self.local)
 
     def keep(self, name: str, data: bytes) -> None:
         """Writes a file unless it has this content already."""
@@ -203,7 +203,7 @@ class Folder:
         if to.local:
             to.local.mkdir(parents=True, exist_ok=True)
             Path(self._at(name)).rename(to.local / name)
-            _sync_directory(to.local)
+            sync_directory(to.local)
             return
         with explain_write_failure(to.uri):
             source, sink = self.filesystem.open_input_stream(self._at(name)), to.filesystem.open_output_stream(to._at(name))
@@ -371,7 +371,8 @@ def _refuse_secrets(uri: str) -> None:
         )
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Makes the names in a directory last, as fsync does for the content of a file."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -4,18 +4,15 @@ The policy allows only this script and this style, by their hashes, and only req
 data in JSON; the script shows them as text alone.
 """
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterator
-from functools import cache
 from html import escape
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
 from stj.evals.length_bins import LENGTH_BINS, length_bounds
+from stj.viewing.assets import asset, content_policy, filled
 from stj.viewing.columns import Whole
 from stj.viewing.details import row_details
 from stj.viewing.index import Index
@@ -29,25 +26,21 @@ ONE_FILE_TEXT = 20_000
 def policy(*, served: bool) -> str:
     """The Content-Security-Policy of a page."""
     connect = "'self'" if served else "'none'"
-    return (
-        f"default-src 'none'; script-src '{_hash('view.js')}'; style-src '{_hash('view.css')}'; connect-src {connect}; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    return content_policy(script=asset("view.js"), style=_style(), connect=connect)
 
 
 def page(name: str, data: Any = None) -> str:
     """The page for a place of this name; it asks the server for the rows if `data` is None."""
     block = "" if data is None else f'<script type="application/json" id="data">{_json(data)}</script>\n'
-    filled = {
+    values = {
         "policy": policy(served=data is None),
         "name": escape(name),
-        "style": _asset("view.css"),
-        "script": _asset("view.js"),
+        "style": _style(),
+        "script": asset("view.js"),
         "data": block,
         "lengths": "".join(_length_options()),
     }
-    parts = _asset("page.html").replace("}}", "{{").split("{{")
-    return "".join(filled[part.strip()] if place % 2 else part for place, part in enumerate(parts))
+    return filled(asset("page.html"), values)
 
 
 def one_file(name: str, index: Index) -> str:
@@ -80,11 +73,5 @@ def _json(data: Any) -> str:
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _hash(asset: str) -> str:
-    digest = hashlib.sha256(_asset(asset).encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
-
-
-@cache
-def _asset(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+def _style() -> str:
+    return asset("base.css") + asset("view.css")

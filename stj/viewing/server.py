@@ -1,66 +1,34 @@
 """Serves the page on this machine alone, read-only.
 
-The server knows six paths and no files, so no path can lead out of anything. It answers only if the Host header names this
-machine: a page of another site, whose name was made to point here (DNS rebinding), gets nothing.
+The server knows seven paths and no files, so no path can lead out of anything. It answers only to this machine's own names
+(local_server.py).
 """
 
 import json
-import sys
 from collections.abc import Callable
 from functools import cache
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from stj.errors import ConfigError, StjError
+from stj.errors import StjError
 from stj.viewing.details import row_details
 from stj.viewing.index import Index
+from stj.viewing.local_server import HTML, JSON, PLAIN, LocalServer, PageHandler
 from stj.viewing.lookup import contradicting, search
 from stj.viewing.page import page, policy
 
-ADDRESS = "127.0.0.1"
-_HTTP_PORT = 80  # Browsers leave it out of the Host header.
 _MOST_TITLES = 500
 _LONGEST_TEXT = 1_000_000  # characters of one text; a browser shows this within a second
-_HTML, _JSON, _PLAIN = "text/html", "application/json", "text/plain"
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 Query = dict[str, str]
 
 
-class ViewServer(ThreadingHTTPServer):
+class ViewServer(LocalServer):
     """A server of one index. Its port is chosen by the system if none is given."""
-
-    daemon_threads = True
 
     def __init__(self, name: str, index: Index, port: int = 0) -> None:
         self.answers = answers(name, index)
-        try:
-            super().__init__((ADDRESS, port), _Handler)
-        except OSError as error:
-            raise ConfigError(f"--port {port}: cannot be used: {error.strerror}; leave it out to take a free one") from None
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says nothing of a browser that left before its answer was whole, as each reload does."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)
-
-    @property
-    def url(self) -> str:
-        """Where a browser finds the page."""
-        return f"http://{ADDRESS}:{self.server_port}/"
-
-    def names_this_machine(self, host: str | None) -> bool:
-        """Whether a Host header names this server as its own user does."""
-        names = {f"{name}:{self.server_port}" for name in (ADDRESS, "localhost")}
-        return host in (names | {ADDRESS, "localhost"} if self.server_port == _HTTP_PORT else names)
+        super().__init__(_Handler, port)
 
 
 def answers(name: str, index: Index) -> dict[str, Callable[[Query], bytes]]:
@@ -94,50 +62,37 @@ def answers(name: str, index: Index) -> dict[str, Callable[[Query], bytes]]:
     }
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(PageHandler):
     server: ViewServer
-    server_version, sys_version = "stj", ""
-    protocol_version = "HTTP/1.1"
-    timeout = 60  # seconds without a request, after which a connection is closed
+
+    def policy(self) -> str:
+        """The policy of the page that the server sends."""
+        return policy(served=True)
 
     def do_GET(self) -> None:
         """Answers a request for a page or for data."""
-        if not self.server.names_this_machine(self.headers.get("Host")):
-            self._send(HTTPStatus.MISDIRECTED_REQUEST, b"this server answers only to 127.0.0.1 and localhost", _PLAIN)
+        if not self.host_is_known():
             return
         try:
             target = urlsplit(self.path)
         except ValueError:  # `http://[/` is no address.
-            self._send(HTTPStatus.BAD_REQUEST, b"no address", _PLAIN)
+            self.send_content(HTTPStatus.BAD_REQUEST, b"no address", PLAIN)
             return
         answer = self.server.answers.get(target.path)
         if answer is None:
-            self._send(HTTPStatus.NOT_FOUND, b"no such page", _PLAIN)
+            self.send_content(HTTPStatus.NOT_FOUND, b"no such page", PLAIN)
             return
         try:
             query = {key: values[-1] for key, values in parse_qs(target.query, keep_blank_values=True).items()}
             content = answer(query)
         except (ValueError, KeyError):
-            self._send(HTTPStatus.BAD_REQUEST, b"the query names no row", _PLAIN)
+            self.send_content(HTTPStatus.BAD_REQUEST, b"the query names no row", PLAIN)
         except StjError as error:
-            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, str(error).encode(errors="backslashreplace"), _PLAIN)
+            self.send_content(HTTPStatus.INTERNAL_SERVER_ERROR, str(error).encode(errors="backslashreplace"), PLAIN)
         else:
-            self._send(HTTPStatus.OK, content, _HTML if target.path == "/" else _JSON)
+            self.send_content(HTTPStatus.OK, content, HTML if target.path == "/" else JSON)
 
     do_HEAD = do_GET
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing: the terminal shows only where the page is."""
-
-    def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
-        self.send_response(status)
-        for name, value in {**_HEADERS, "Content-Security-Policy": f"{policy(served=True)}; frame-ancestors 'none'"}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
 
 
 def _number(word: str, index: Index) -> int:
