@@ -8,6 +8,7 @@ torch take seconds, and `stj --help` needs neither.
 from stj.cli import running
 from stj.cli import measuring
 from stj.cli import attacking
+from stj.cli import agreeing
 from stj.cli import using
 from stj.cli import viewing
 from stj.cli import calibrating
@@ -15,4 +16,4 @@ from stj.cli import merging
 from stj.cli import building
 from stj.cli.app import app
 
-__all__ = ["app", "attacking", "building", "calibrating", "measuring", "merging", "running", "using", "viewing"]
+__all__ = ["agreeing", "app", "attacking", "building", "calibrating", "measuring", "merging", "running", "using", "viewing"]

@@ -81,8 +81,10 @@ def named_response(value: object, field: str, where: str) -> Label:
     # pandas writes whole numbers as 1.0 if the column has a gap.
     word = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
     verdict = named_verdict(word)
-    if verdict == "A" or verdict == "B":
-        return verdict
+    if verdict == "A":
+        return "A"
+    if verdict == "B":
+        return "B"
     if verdict == TIE:
         raise SourceError(
             f"{where}: field '{field}' is {word[:_SHOWN]!r}; ties are not allowed here: each pair needs a better answer"
