@@ -27,7 +27,7 @@ STJ = [sys.executable, "-m", "stj.cli"]
 WAIT = "from tests.waiting import wait_for_a_signal\n"
 VERBS = [
     *("plan", "doctor", "run", "iterate", "status", "show"),
-    *("eval", "score", "compare", "attack"),
+    *("eval", "score", "compare", "attack", "agree"),
     *("judge", "grade", "serve", "view"),
     *("calibrate", "winrate"),
     "merge",

@@ -54,7 +54,7 @@ def _agree(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measures how far people's labels agree; makes one of several.
+    """Measures how far people's labels agree, and aggregates them.
 
     Percentage, Krippendorff's alpha and Cohen's kappa, with 95% intervals.
     """

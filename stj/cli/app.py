@@ -147,11 +147,11 @@ def finished_file(path: str) -> Iterator[TextIO]:
 
     Raises StorageFailed if a disk is full.
     """
-    place = Path(os.path.realpath(path))
-    if place.exists() and not place.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         with results_file(path) as stream:
             yield stream
         return
+    place = Path(os.path.realpath(path))  # What a link leads to is replaced, not the link.
     temporary = place.with_name(f".stj-{os.getpid()}.tmp")
     try:
         with results_file(str(temporary)) as stream:

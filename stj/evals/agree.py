@@ -26,7 +26,8 @@ _MOST_ROWS = 40
 _MOST_TWOS = 10  # Two annotators: all of five.
 _EQUAL_LABELS = "all labels are equal in more than 1% of the resamples"
 _WIDTH = 80  # columns of a terminal
-_LONGEST_NAME = 20  # characters, so that a row has 80 columns
+_LONGEST_NAME = 18  # characters, so that a row has 80 columns
+_LONGEST_ANNOTATOR = 16
 _TEXTS = ("id", "subset", "category", "instruction", "prompt", "response_a", "response_b")
 _FIGURES = ("agreement", "alpha", "kappa")
 
@@ -293,7 +294,7 @@ def _label_counts(labelled: Labelled) -> dict[str, int]:
 
 
 def _annotator_tables(labelled: Labelled) -> Iterator[str | Table]:
-    names = [_short(name) for name in labelled.annotations.annotators]
+    names = [_short(name, _LONGEST_ANNOTATOR) for name in labelled.annotations.annotators]
     yield from ("", _given_table(names, labelled), "")
     columns = [Column("with the others'", "majority"), Column("", "pairs"), *_columns("kappa")]
     rows = [
@@ -301,7 +302,7 @@ def _annotator_tables(labelled: Labelled) -> Iterator[str | Table]:
         for name, figures in zip(names, labelled.annotators, strict=True)
     ]
     if labelled.model:
-        columns.append(Column("accu-", "racy, %"))
+        columns.append(Column("accuracy", "%"))
         for number, row in enumerate(rows):
             row.append(percent(_known(labelled.model.accuracy(number))))
     figures = [figure for annotator in labelled.annotators for figure in (annotator.percentage, annotator.kappa)]
@@ -387,5 +388,6 @@ def _with_reasons(table: Table, figures: Sequence[Figure]) -> Table:
 
 
 def _short(name: str, longest: int = _LONGEST_NAME) -> str:
-    line = " ".join(name.split())
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+    """The name on one line; of a longer one the start and the end, in which similar names differ."""
+    line, half = " ".join(name.split()), longest // 2
+    return line if len(line) <= longest else f"{line[:half]}…{line[half + 1 - longest :]}"
