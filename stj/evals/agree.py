@@ -214,7 +214,7 @@ def _by_group(annotations: Annotations, votes: Votes) -> Iterator[tuple[str, Vot
     for number, name in enumerate(annotations.groups):
         members = order[ends[number] : ends[number + 1]]
         if len(members):
-            yield name, Votes(votes.pair[members], votes.annotator[members], votes.label[members])
+            yield name, votes.at(members)
 
 
 def _group_json(group: Agreement, annotations: Annotations) -> dict[str, Any]:

@@ -6,7 +6,7 @@
     kappa        Cohen's (1960), of two annotators: the same with the labels of each dealt out at random
 
 The percentage has the closed form of other shares (intervals.py): 5 of 5 are not 100% for sure. Alpha and kappa have a
-bootstrap (bootstrap.py). Pairs count as independent of each other.
+bootstrap (bootstrap.py). Pairs count as independent of each other. benchmarks/agreement_coverage.py measures the coverage.
 
 A figure without a meaning is None, with the reason: alpha if all labels are equal, because chance then explains everything.
 """
@@ -14,9 +14,11 @@ A figure without a meaning is None, with the reason: alpha if all labels are equ
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from stj.evals.bootstrap import FEWEST, Array, Weighted, acceleration, bca, resamples
 from stj.evals.intervals import Interval, Unit, UnitPart, weighted_ci95
@@ -47,12 +49,11 @@ class Votes(NamedTuple):
     @classmethod
     def of(cls, annotations: Annotations) -> "Votes":
         """All labels that are not `unsure`."""
-        sure = annotations.label >= 0
-        return cls(annotations.pair[sure], annotations.annotator[sure], annotations.label[sure])
+        return cls(annotations.pair, annotations.annotator, annotations.label).at(annotations.label >= 0)
 
-    def where(self, mask: "np.typing.NDArray[np.bool_]") -> "Votes":
-        """The labels of a mask."""
-        return Votes(self.pair[mask], self.annotator[mask], self.label[mask])
+    def at(self, which: npt.NDArray[Any]) -> "Votes":
+        """Some of the labels, by their places or by a mask."""
+        return Votes(self.pair[which], self.annotator[which], self.label[which])
 
 
 class TwoAnnotators(NamedTuple):
@@ -228,7 +229,7 @@ def _most_in_common(votes: Votes) -> list[tuple[int, int]]:
     from scipy.sparse import csr_array, triu  # Takes 0.2 s to import, which other commands need not wait for.
 
     busiest = np.argsort(-np.bincount(votes.annotator), kind="stable")[:_MOST_COMPARED]
-    votes = votes.where(np.isin(votes.annotator, busiest))
+    votes = votes.at(np.isin(votes.annotator, busiest))
     labelled = csr_array((np.ones(len(votes.pair), dtype=np.int64), (votes.annotator, votes.pair)))
     common = triu(labelled @ labelled.T, k=1).tocoo()
     first, second = common.coords
@@ -236,20 +237,27 @@ def _most_in_common(votes: Votes) -> list[tuple[int, int]]:
     return list(zip(first[most].tolist(), second[most].tolist(), strict=True))
 
 
-def _against_others(votes: Votes, annotators: int, labels: int) -> Ints:
-    """For each annotator, how often each label (rows) met each majority of the other annotators (columns).
+def _against_others(votes: Votes, annotators: int, labels: int) -> Iterator[Ints]:
+    """For each annotator, how often each label (rows) met each majority of the other annotators (columns)."""
+    majority = _others_majority(votes, labels)
+    order = np.argsort(votes.annotator, kind="stable")
+    order = order[majority[order] >= 0]
+    ends = np.searchsorted(votes.annotator[order], np.arange(annotators + 1))
+    for first, last in pairwise(ends):
+        own = order[first:last]
+        cells = votes.label[own] * labels + majority[own]
+        yield np.bincount(cells, minlength=labels**2).reshape(labels, labels)
 
-    A pair on which two labels of the others come first together has no majority.
-    """
+
+def _others_majority(votes: Votes, labels: int) -> Ints:
+    """For each label, the one that most other annotators gave its pair; -1 if there is none, or two come first together."""
     row, counts = label_counts(votes, labels)
-    tables = np.zeros(annotators * labels**2, dtype=np.int64)
+    majority = np.full(len(row), -1, dtype=np.int64)
     for start in range(0, len(row), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        own = votes.label[chunk]
         others = counts[row[chunk]]
-        others[np.arange(len(own)), own] -= 1
+        others[np.arange(len(others)), votes.label[chunk]] -= 1
         best = others.max(axis=1)
         known = (best > 0) & ((others == best[:, None]).sum(axis=1) == 1)
-        cells = (votes.annotator[chunk] * labels + own) * labels + others.argmax(axis=1)
-        tables += np.bincount(cells[known], minlength=len(tables))
-    return tables.reshape(annotators, labels, labels)
+        majority[chunk] = np.where(known, others.argmax(axis=1), -1)
+    return majority

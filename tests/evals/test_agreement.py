@@ -98,8 +98,8 @@ def test_figures_are_those_of_their_definitions(pairs: Sequence[Sequence[int | N
     units = [[label for label in pair if label is not None] for pair in pairs]
     several = [unit for unit in units if len(unit) > 1]
     equal = [first == second for unit in several for first, second in combinations(unit, 2)]
-    found = percentage(counts(table, 3))
-    assert found.value == (pytest.approx(mean(equal)) if equal else None)
+    share = percentage(counts(table, 3))
+    assert share.value == (pytest.approx(mean(equal)) if equal else None)
     values = [label for unit in several for label in unit]
     observed = [
         (a != b) / (len(unit) - 1) for unit in several for i, a in enumerate(unit) for j, b in enumerate(unit) if i != j
@@ -121,7 +121,7 @@ def test_neither_names_nor_order_matter(pairs: list[list[int | None]], names: Se
     assert (other.pairs, other.labels) == (whole.pairs, whole.labels)
     assert other.percentage == whole.percentage
     assert other.alpha.value == pytest.approx(whole.alpha.value)
-    kappas = [sorted(two.kappa.value or 0.0 for two in one.twos) for one in (whole, other)]
+    kappas = [sorted(two.kappa.value or 0.0 for two in part.twos) for part in (whole, other)]
     assert kappas[0] == pytest.approx(kappas[1])
     shuffled = sorted(pairs, key=lambda _: chance.random())  # type: ignore[attr-defined]
     again = agreement(votes(by_annotator(shuffled)), 3)
@@ -131,7 +131,8 @@ def test_neither_names_nor_order_matter(pairs: list[list[int | None]], names: Se
 @given(tables)
 def test_an_interval_holds_its_value(pairs: Sequence[Sequence[int | None]]) -> None:
     repeated = by_annotator(pairs * 4)
-    for figure in (agreed := agreement(votes(repeated), 3)).percentage, agreed.alpha, *(two.kappa for two in agreed.twos):
+    whole = agreement(votes(repeated), 3)
+    for figure in (whole.percentage, whole.alpha, *(two.kappa for two in whole.twos)):
         assert figure.value is None or -1 <= figure.value <= 1
         if figure.ci95:
             assert figure.value is not None
@@ -150,12 +151,12 @@ def test_an_interval_holds_its_value(pairs: Sequence[Sequence[int | None]]) -> N
     ],
 )
 def test_a_figure_without_a_meaning_is_none_and_never_zero(table: Table, agreed: float | None, reason: str) -> None:
-    found = agreement(votes(table), 3)
-    assert found.percentage.value == (None if agreed is None else pytest.approx(agreed))
-    assert found.alpha.ci95 is None
-    assert found.alpha.why == reason
+    whole = agreement(votes(table), 3)
+    assert whole.percentage.value == (None if agreed is None else pytest.approx(agreed))
+    assert whole.alpha.ci95 is None
+    assert whole.alpha.why == reason
     if "equal" in reason or "no pair" in reason:
-        assert found.alpha.value is None
+        assert whole.alpha.value is None
 
 
 def test_five_of_five_are_not_all_for_sure() -> None:
@@ -164,10 +165,10 @@ def test_five_of_five_are_not_all_for_sure() -> None:
 
 def test_two_who_never_agree_are_below_chance() -> None:
     table = ((0, 1) * 10, (1, 0) * 10)
-    found = agreement(votes(table), 2)
-    assert found.percentage.value == 0
-    assert found.alpha.value == pytest.approx(-0.95)  # not -1: no label is dealt out twice
-    assert found.twos[0].kappa.value == -1
+    whole = agreement(votes(table), 2)
+    assert whole.percentage.value == 0
+    assert whole.alpha.value == pytest.approx(-0.95)  # not -1: no label is dealt out twice
+    assert whole.twos[0].kappa.value == -1
 
 
 def test_kappas_are_of_those_with_the_most_pairs_in_common_first() -> None:
@@ -182,8 +183,8 @@ def test_each_annotator_meets_the_majority_of_the_others() -> None:
     """Where the others are split, as on the third pair, or are silent, nothing is compared."""
     table = ((0, 1, 2, 0, -1), (0, 1, 2, 1, 0), (0, 1, 0, None, 0), (0, 0, None, None, None))
     figures = annotator_figures(annotated(table))
-    assert [(one.labels, one.unsure, one.compared) for one in figures] == [(4, 1, 3), (5, 0, 4), (4, 0, 4), (2, 0, 2)]
-    assert [one.percentage.value for one in figures] == pytest.approx([2 / 3, 3 / 4, 3 / 4, 1 / 2])
+    assert [(whose.labels, whose.unsure, whose.compared) for whose in figures] == [(4, 1, 3), (5, 0, 4), (4, 0, 4), (2, 0, 2)]
+    assert [whose.percentage.value for whose in figures] == pytest.approx([2 / 3, 3 / 4, 3 / 4, 1 / 2])
     assert figures[0].shares == pytest.approx([0.5, 0.25, 0.25])
     assert figures[3].kappa == Figure(0.0, None, "fewer than 10 pairs")
 
@@ -198,8 +199,8 @@ def test_three_thousand_annotators_of_one_label_each() -> None:
     rows = 3_000
     pair, annotator = np.arange(rows) // 30, np.arange(rows)
     label = (np.arange(rows) % 7 == 0).astype(np.int64)
-    found = agreement(Votes(pair, annotator, label), 2)
-    assert (found.pairs, found.labels, len(found.twos)) == (100, 3_000, 200)
-    assert found.alpha.ci95
-    assert {two.pairs for two in found.twos} == {1}
-    assert {two.kappa.ci95 for two in found.twos} == {None}
+    whole = agreement(Votes(pair, annotator, label), 2)
+    assert (whole.pairs, whole.labels, len(whole.twos)) == (100, 3_000, 200)
+    assert whole.alpha.ci95
+    assert {two.pairs for two in whole.twos} == {1}
+    assert {two.kappa.ci95 for two in whole.twos} == {None}
