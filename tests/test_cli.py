@@ -506,7 +506,7 @@ def test_more_cpus_than_there_are_is_said_before_anything_starts(tmp_path: Path)
 
 
 @pytest.mark.parametrize("there", [True, False])
-@pytest.mark.parametrize("words", ["show", "status", "compare", "view", "score --benchmark pairs", "winrate"])
+@pytest.mark.parametrize("words", ["show", "status", "compare", "view", "score --benchmark pairs", "winrate", "agree"])
 def test_a_place_that_holds_nothing_is_bad_input(
     words: str, there: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

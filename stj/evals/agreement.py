@@ -8,7 +8,8 @@
 The percentage has the closed form of other shares (intervals.py): 5 of 5 are not 100% for sure. Alpha and kappa have a
 bootstrap (bootstrap.py). Pairs count as independent of each other. benchmarks/agreement_coverage.py measures the coverage.
 
-A figure without a meaning is None, with the reason: alpha if all labels are equal, because chance then explains everything.
+A figure without a meaning is None, with the reason. If all labels are equal, chance explains everything; the labels of a single
+pair, dealt out at random, are its own labels, so that alpha would always be 0.
 """
 
 from collections import Counter
@@ -27,6 +28,7 @@ from stj.sources.annotations import Annotations, Ints
 _MOST_DISTINCT = 20_000  # Different pairs, by their counts of labels: their resamples take a minute.
 _MOST_TWOS = 200  # Two annotators: kappas beyond these are of few pairs, and nobody reads them.
 _MOST_COMPARED = 1_000  # Annotators: two by two they are half a million.
+_SINGLE = "a single pair"
 _CHUNK = 200_000  # Labels whose counts are in memory at once.
 
 
@@ -146,6 +148,8 @@ def alpha(counts: Ints) -> Figure:
     several = counts[counts.sum(axis=1) > 1]
     if not len(several):
         return Figure(None, None, "no pair has labels by two annotators")
+    if len(several) == 1:
+        return Figure(None, None, _SINGLE)
     if (several.sum(axis=0) > 0).sum() == 1:
         return Figure(None, None, "all labels are equal")
     units, times = np.unique(several, axis=0, return_counts=True)
@@ -165,6 +169,8 @@ def kappa(table: Ints) -> Figure:
     rows, columns = np.nonzero(table)
     if not len(rows):
         return Figure(None, None, "no pair has both labels")
+    if table.sum() == 1:
+        return Figure(None, None, _SINGLE)
     if len(np.union1d(rows, columns)) == 1:
         return Figure(None, None, "all labels are equal")
     by_row, by_column = (np.eye(len(table))[place] for place in (rows, columns))

@@ -307,3 +307,13 @@ def test_mt_bench_s_people(test_data: Path, run: Output) -> None:
     record = figures(run, file, "by=turn", "aggregate=dawid_skene")
     assert record["groups"]["1"]["agreement"] == pytest.approx(0.63, abs=0.03)
     assert len(record["annotators"]) == 65
+
+
+def test_a_category_with_one_pair_has_no_number_of_chance(files: list[str], tmp_path: Path, run: Output) -> None:
+    alone = [
+        {"id": "x", "category": "rare", "annotator": name, "label": label} for name, label in (("anna", "A"), ("bob", "B"))
+    ]
+    rare = figures(run, *files, written(tmp_path / "rare.jsonl", alone))["groups"]["rare"]
+    assert (rare["pairs"], rare["agreement"], rare["alpha"], rare["kappas"][0]["kappa"]) == (1, 0.0, None, None)
+    assert rare["undefined"] == {"alpha": "a single pair"}
+    assert rare["ci95"]["agreement"] == [0.0, pytest.approx(0.975)]
