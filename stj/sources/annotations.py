@@ -326,8 +326,12 @@ def _labels(values: Record, allowed: LabelSet, where: str) -> tuple[dict[str, st
         given = [(values[long], "label", values["label"])]
     else:
         given = list(_wide(values, where))
-    read = ((_annotator(name, long or _WIDE, where), allowed.read(value, column, where)) for name, column, value in given)
-    return {name: label for name, label in read if label is not None}, not long
+    labels: dict[str, str] = {}
+    for spelled, column, value in given:
+        name, label = _annotator(spelled, long or _WIDE, where), allowed.read(value, column, where)
+        if label is not None and labels.setdefault(name, label) != label:
+            raise SourceError(f"{where}: two labels by the annotator {name[:60]!r}, {labels[name]!r} and {label!r}; keep one")
+    return labels, not long
 
 
 def _wide(values: Record, where: str) -> Iterator[tuple[object, str, object]]:

@@ -154,6 +154,8 @@ def test_groups_are_of_the_field_that_is_named(tmp_path: Path) -> None:
         ([{"id": 1, "annotators": {"anna": "D"}}], "line 1: field 'annotators.anna' is str 'D'; it must be A, B, tie"),
         ([{"id": 1, "annotators": ["A", "D"]}], "line 1: field 'annotators[1]' is str 'D'"),
         ([{"id": 1, "annotator": "x", "label": "A", "annotators": {}}], "both 'annotator' and 'annotators' name annotators"),
+        ([{"id": 1, "annotators": {"x": "A", " x": "B"}}], "line 1: two labels by the annotator 'x', 'A' and 'B'; keep one"),
+        ([{"id": 1, "annotator_x": "A", "annotation_x": "tie"}], "two labels by the annotator 'x', 'A' and 'tie'"),
         ([{"id": [1], "annotator": "x", "label": "A"}], "line 1: field 'id' is list [1]"),
         ([{"id": 1, "subset": 1.5, "annotator": "x", "label": "A"}], "line 1: field 'subset' is float 1.5"),
         ([{"id": 1, "response_a": "x", "annotator": "x", "label": "A"}], "line 1: no field 'response_b'"),
