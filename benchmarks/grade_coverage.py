@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from stj.evals import grade_intervals
+from stj.evals.bootstrap import resamples
 from stj.evals.grade_figures import FIGURES, SHARES, Graded, Sample, figure, weighted
 
 SAMPLES = 500
@@ -34,12 +35,12 @@ def main() -> None:
         for _ in range(SAMPLES):
             sample = Sample.of(chance.choices(rows, k=size))
             found, _ = grade_intervals.intervals(sample)
-            resamples = np.concatenate(list(grade_intervals._resamples(sample)))
+            drawn = np.concatenate(list(resamples(sample.counts)))
             for name in names:
                 if (bca := found[name]) is None:
                     held[name][2] += 1
                     continue
-                low, high = np.nanquantile(weighted(name, sample, resamples), [0.025, 0.975])
+                low, high = np.nanquantile(weighted(name, sample, drawn), [0.025, 0.975])
                 held[name][0] += bca[0] <= truth[name] <= bca[1]
                 held[name][1] += low <= truth[name] <= high
         for name, (bca, percentiles, without) in held.items():

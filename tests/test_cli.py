@@ -27,7 +27,7 @@ STJ = [sys.executable, "-m", "stj.cli"]
 WAIT = "from tests.waiting import wait_for_a_signal\n"
 VERBS = [
     *("plan", "doctor", "run", "iterate", "status", "show"),
-    *("eval", "score", "compare", "attack"),
+    *("eval", "score", "compare", "attack", "agree"),
     *("judge", "grade", "serve", "view", "annotate"),
     *("calibrate", "winrate"),
     "merge",
@@ -505,8 +505,11 @@ def test_more_cpus_than_there_are_is_said_before_anything_starts(tmp_path: Path)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["driver.lock"]
 
 
+WITH_PLACES = ("show", "status", "compare", "view", "annotate", "score --benchmark pairs", "winrate", "agree")
+
+
 @pytest.mark.parametrize("there", [True, False])
-@pytest.mark.parametrize("words", ["show", "status", "compare", "view", "annotate", "score --benchmark pairs", "winrate"])
+@pytest.mark.parametrize("words", WITH_PLACES)
 def test_a_place_that_holds_nothing_is_bad_input(
     words: str, there: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -141,6 +141,29 @@ def results_file(path: str) -> Iterator[TextIO]:
         yield stream
 
 
+@contextmanager
+def finished_file(path: str) -> Iterator[TextIO]:
+    """A file to write, which appears under its name only if all of it was written. A pipe or a device is written at once.
+
+    Raises StorageFailed if a disk is full.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        with results_file(path) as stream:
+            yield stream
+        return
+    place = Path(os.path.realpath(path))  # What a link leads to is replaced, not the link.
+    temporary = place.with_name(f".stj-{os.getpid()}.tmp")
+    try:
+        with results_file(str(temporary)) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        with explain_write_failure(path):
+            temporary.replace(place)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def print_row(row: object, stream: TextIO) -> None:
     """Prints a value as one line of JSON, at once."""
     print(json_text(row, stream), file=stream, flush=True)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from stj.cli.help import SETTINGS
+from stj.cli.help import OWN_SETTINGS, SETTINGS
 from stj.cli.streams import fail, fail_io
 from stj.errors import CheckFailed, ConfigError, StjError
 
@@ -94,7 +94,7 @@ class Verb(_Help, TyperCommand):
         arguments = list(self._params("argument"))
         rows = [(argument.metavar, argument.help) for argument in arguments]
         if any(argument.nargs == -1 for argument in arguments):
-            rows.append(("key=value", SETTINGS))
+            rows.append(("key=value", OWN_SETTINGS.get(self.name or "", SETTINGS)))
         with formatter.section("Arguments"):
             formatter.write_dl(rows)
         with formatter.section("Options"):

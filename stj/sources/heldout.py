@@ -37,7 +37,7 @@ def heldout_size(config: HeldoutConfig, key: str = "heldout.path") -> int | None
 
 
 def _rows(records: Iterable[Located]) -> Iterator[Row]:
-    """Rows of pairs; a pair with equal answers has no better one and is a tombstone.
+    """Rows of pairs; a pair with equal answers, or on which people did not decide, has no better one and is a tombstone.
 
     Raises SourceError if a value has the wrong type, or if an id is repeated.
     """
@@ -50,4 +50,5 @@ def _rows(records: Iterable[Located]) -> Iterator[Row]:
             turns=pair.turns,
             pair=Pair(method="given", chosen=chosen, rejected=rejected),
         )
-        yield row.drop("same_answers") if chosen == rejected else usable(row)
+        without_better = "same_answers" if chosen == rejected else pair.undecided
+        yield row.drop(without_better) if without_better else usable(row)

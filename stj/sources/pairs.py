@@ -5,6 +5,7 @@ response_a and response_b            two responses, or
 chosen and rejected                  the better response and the worse one
 winner or label                      the better response (stj/sources/truth.py), if it is known
 id, subset                           optional; an id is unique in its subset
+annotators                           people's labels, as `stj agree` writes them: beside them winner may be a tie or null
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,15 +17,23 @@ from stj.sources.dialogue import optional_text, text_of, turns_from
 from stj.sources.ids import Seen, id_of, numbered, refuse_seen
 from stj.sources.records import Fields, Located
 from stj.sources.truth import CHOSEN, JUDGE_FIELDS, JUDGES_WINNERS, better_response, required_better
-from stj.verdict import Label
+from stj.verdict import TIE, Label
 
 ALL = "all"
 """The subset of pairs without one."""
+HUMAN_TIE = "human_tie"
+"""Why a pair has no better response: people called it a tie."""
+NO_WINNER = "no_winner"
+"""Why a pair has no better response: people disagree, or none of them could tell."""
+_ANNOTATORS = "annotators"
 _INSTRUCTION = ("instruction", "prompt")
 _OPEN = ("response_a", "response_b")
 PAIR_FIELDS = Fields(
     required=(),
-    optional=(*_INSTRUCTION, *_OPEN, *CHOSEN, "winner", "label", "id", "subset", *JUDGES_WINNERS, *JUDGE_FIELDS),
+    optional=(
+        *(*_INSTRUCTION, *_OPEN, *CHOSEN, "winner", "label", "id", "subset"),
+        *(*JUDGES_WINNERS, *JUDGE_FIELDS, _ANNOTATORS),
+    ),
 )
 """The fields of a pair, of which each row has some."""
 
@@ -46,6 +55,8 @@ class GivenPair:
     """The better response, A for the first one; None if it is not known, or if both are the same text."""
     ranked_by_file: bool = False
     """Whether the file names the responses chosen and rejected, so that their order is the truth."""
+    undecided: str | None = None
+    """HUMAN_TIE or NO_WINNER if people's labels name no better response."""
 
     @property
     def ranked(self) -> tuple[str, str]:
@@ -54,7 +65,7 @@ class GivenPair:
 
 
 def given_pairs(records: Iterable[Located], *, labelled: bool = False, in_subsets: bool = True) -> Iterator[GivenPair]:
-    """The pairs of a source's records; if they must be `labelled`, each that is not the same text twice has a winner.
+    """The pairs of a source's records; if they must be `labelled`, each has a winner, but for equal texts and undecided pairs.
 
     An id is unique `in_subsets`, or else in the whole source.
 
@@ -65,7 +76,7 @@ def given_pairs(records: Iterable[Located], *, labelled: bool = False, in_subset
         pair = _pair(values, where, position)
         key = (pair.subset or ALL, pair.id) if in_subsets else (pair.id,)
         refuse_seen(key, "id", where, seen, shown=pair.id)
-        if labelled and pair.first != pair.second:
+        if labelled and pair.first != pair.second and not pair.undecided:
             required_better(values, where)
         yield pair
 
@@ -75,7 +86,8 @@ def _pair(values: Mapping[str, Any], where: str, position: int) -> GivenPair:
     names = _OPEN if any(values.get(name) is not None for name in _OPEN) or _first_given(values, CHOSEN) is None else CHOSEN
     Fields(required=(asked, *names)).check(values, where)
     first, second = (text_of(values[name], name, where) for name in names)
-    winner = better_response(values, where)
+    undecided = _undecided(values)
+    winner = None if undecided else better_response(values, where)
     return GivenPair(
         id=numbered(position) if values.get("id") is None else id_of(values["id"], "id", where),
         subset=optional_text(values.get("subset"), "subset", where) or None,
@@ -86,7 +98,16 @@ def _pair(values: Mapping[str, Any], where: str, position: int) -> GivenPair:
         second=second,
         winner=None if first == second else winner,
         ranked_by_file=names == CHOSEN,
+        undecided=undecided,
     )
+
+
+def _undecided(values: Mapping[str, Any]) -> str | None:
+    """Why the row, one of `stj agree`, has no better response; None if it may have one."""
+    aggregated = values.get(_ANNOTATORS) is not None and "winner" in values
+    if not aggregated or any(values.get(name) is not None for name in ("label", *CHOSEN)):
+        return None
+    return NO_WINNER if values["winner"] is None else HUMAN_TIE if values["winner"] == TIE else None
 
 
 def _first_given(values: Mapping[str, Any], names: Iterable[str]) -> str | None:

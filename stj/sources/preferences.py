@@ -52,7 +52,8 @@ def read_preferences(sources: Sequence[PairSource]) -> Iterator[Row]:
 
     A row has a pair, or a question whose answer is known. One that teaches nothing is a tombstone: "same_answers",
     "empty_answer", "equal_scores", "below_margin", "other_dialogue" (the two dialogues of hh_rlhf differ before their last
-    turn), or a reason of a row without usable turns.
+    turn), "human_tie" and "no_winner" (several people label the pair, and name no better response), or a reason of a row
+    without usable turns.
 
     Raises SourceError, with file and line, if a row cannot be read.
     """
@@ -133,7 +134,8 @@ def _rows(source: PairSource) -> Iterator[Row]:
 def _given_pairs(records: Iterable[Located], source: PairSource) -> Iterator[Row]:
     for pair in given_pairs(records, labelled=True, in_subsets=False):
         chosen, rejected = pair.ranked
-        yield _pair_row(pair.id, pair.turns, chosen, rejected, _origin(source, pair.place))
+        row = _pair_row(pair.id, pair.turns, chosen, rejected, _origin(source, pair.place))
+        yield replace(row, pair=None).drop(pair.undecided) if pair.undecided else row
 
 
 def _hh_rlhf(records: Iterable[Located], source: PairSource) -> Iterator[Row]:

@@ -17,7 +17,7 @@ from typing import Any
 from stj.errors import SourceError
 from stj.sources.dialogue import wrong_type
 from stj.text import visible_line
-from stj.verdict import Label
+from stj.verdict import TIE, Label, Verdict
 
 RESPONSES = (("response_a", "response_b"), ("response_A", "response_B"), ("output_1", "output_2"))
 """Names of the fields that hold the first response and the second."""
@@ -29,6 +29,7 @@ JUDGE_FIELDS = ("judge", "judge_name", "judge_id", "judge_model", "annotator", "
 
 _FIRST = ("A", "response_a", "response_A", "model_a", "model_1", "A>B", "A>>B", "1", "1.0", "output_1")
 _SECOND = ("B", "response_b", "response_B", "model_b", "model_2", "B>A", "B>>A", "2", "2.0", "output_2")
+_EQUAL = ("A=B", "C")
 _EMPTY = (None, "")
 _SHOWN = 60  # characters of a value in an error
 _NAMED = 20  # fields in an error
@@ -79,15 +80,25 @@ def named_response(value: object, field: str, where: str) -> Label:
     """
     # pandas writes whole numbers as 1.0 if the column has a gap.
     word = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
-    if word in _FIRST:
+    verdict = named_verdict(word)
+    if verdict == "A":
         return "A"
-    if word in _SECOND:
+    if verdict == "B":
         return "B"
-    if is_tie(word) or word in {"A=B", "C"}:
+    if verdict == TIE:
         raise SourceError(
             f"{where}: field '{field}' is {word[:_SHOWN]!r}; ties are not allowed here: each pair needs a better answer"
         )
     raise wrong_type(value, field, "A or B (also response_a, model_a, A>B or 1 for the first)", where)
+
+
+def named_verdict(word: str) -> Verdict | None:
+    """The verdict that a word names: A is the first response, B the second, TIE neither; None for any other word."""
+    if word in _FIRST:
+        return "A"
+    if word in _SECOND:
+        return "B"
+    return TIE if is_tie(word) or word in _EQUAL else None
 
 
 def is_tie(word: str) -> bool:

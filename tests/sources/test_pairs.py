@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stj.errors import SourceError
-from stj.sources.pairs import GivenPair, given_pairs
+from stj.sources.pairs import HUMAN_TIE, NO_WINNER, GivenPair, given_pairs
 
 TURNS = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}, {"role": "user", "content": "Sure?"}]
 
@@ -47,6 +47,26 @@ def test_a_bad_pair_is_one_clear_line(record: dict[str, Any], message: str) -> N
     with pytest.raises(SourceError) as caught:
         read(record)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("record", "winner", "undecided"),
+    [
+        ({"winner": "B", "annotators": {"anna": "B"}}, "B", None),
+        ({"winner": "tie", "annotators": {"anna": "tie"}}, None, HUMAN_TIE),
+        ({"winner": None, "annotators": {}}, None, NO_WINNER),
+        ({"winner": None, "label": "A", "annotators": {"anna": "B"}}, "A", None),
+    ],
+)
+def test_people_may_decide_for_neither_response(record: dict[str, Any], winner: str | None, undecided: str | None) -> None:
+    [pair] = read({"instruction": "?", "response_a": "x", "response_b": "y", **record}, labelled=True)
+    assert (pair.winner, pair.undecided) == (winner, undecided)
+
+
+def test_labels_that_are_not_aggregated_are_no_winner() -> None:
+    row = {"instruction": "?", "response_a": "x", "response_b": "y", "annotators": {"anna": "A"}}
+    with pytest.raises(SourceError, match="no field 'winner' or 'label'"):
+        read(row, labelled=True)
 
 
 def test_an_id_is_unique_in_its_subset() -> None:

@@ -97,6 +97,18 @@ def test_a_file_of_pairs_keeps_its_ids_and_tells_where_each_row_is(tmp_path: Pat
     assert [row.origin.place for row in rows if row.origin] == [f"{file}, line {number}" for number in (1, 2, 3, 4)]
 
 
+def test_pairs_that_people_could_not_decide_are_left_out(tmp_path: Path) -> None:
+    pair = {"prompt": "q", "response_a": "a", "response_b": "b"}
+    voted = [
+        pair | {"id": "1", "winner": "B", "annotators": {"x": "B", "y": "B"}},
+        pair | {"id": "2", "winner": "tie", "annotators": {"x": "tie", "y": "tie"}},
+        pair | {"id": "3", "winner": None, "annotators": {"x": "A", "y": "B"}},
+    ]
+    rows = rows_of(kind="pairs", path=written(tmp_path / "labelled.jsonl", voted))
+    assert [row.dropped for row in rows] == [None, "human_tie", "no_winner"]
+    assert [row.pair is None for row in rows] == [False, True, True]
+
+
 def test_sources_follow_each_other_and_no_two_rows_have_one_id_or_position(tmp_path: Path) -> None:
     file = written(tmp_path / "mine.jsonl", [{"prompt": str(n), "chosen": "a", "rejected": "b"} for n in range(5)])
     sources = [PairSource(kind="pairs", name=name, path=file, limit=limit) for name, limit in (("one", 2), ("two", None))]

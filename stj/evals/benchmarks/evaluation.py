@@ -6,11 +6,11 @@ from typing import Any
 
 from stj.errors import NoArtifact
 from stj.evals.benchmarks.base import NOT_APPLICABLE, Benchmark, JudgedExample
-from stj.evals.benchmarks.ppe_human import HUMAN_TIE
 from stj.evals.benchmarks.unread import Unread
 from stj.evals.metrics import VerdictsByOrder, lengths
 from stj.rows import Judgment, Row
 from stj.sources.ids import id_in_task
+from stj.sources.pairs import HUMAN_TIE, NO_WINNER
 from stj.storage.artifacts import Artifact, read_artifact
 from stj.storage.folder import Folder
 from stj.storage.sealed import read_sealed
@@ -18,7 +18,7 @@ from stj.verdict import BEST_OF_FOUR, PAIR, RATING, Format, Label, Parser, Verdi
 
 SCORES = "scores.json"
 """The file beside the rows: the model, the benchmarks and every score."""
-NO_BETTER = ("same_answers", "equal_scores", HUMAN_TIE, NOT_APPLICABLE)
+NO_BETTER = ("same_answers", "equal_scores", HUMAN_TIE, NO_WINNER, NOT_APPLICABLE)
 """Reasons for dropping a row without anything to judge, by its benchmark's own data."""
 
 

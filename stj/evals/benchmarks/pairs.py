@@ -17,11 +17,12 @@ and no author says how they count."""
 
 
 def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
-    """Rows of pairs; one with two equal responses is a tombstone."""
+    """Rows of pairs; one with two equal responses, or on which people did not decide, is a tombstone."""
     for pair in given_pairs(((record.where, record.values) for record in records), labelled=True):
         part = pair.subset or ALL
         row = pair_row(NAME, pair.position, (part, pair.id), part, pair.turns, *pair.ranked)
-        yield row.drop(_SAME) if pair.first == pair.second else row
+        without_better = _SAME if pair.first == pair.second else pair.undecided
+        yield row.drop(without_better) if without_better else row
 
 
 def subset(record: SourceRecord) -> str:

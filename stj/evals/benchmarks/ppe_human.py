@@ -26,12 +26,11 @@ from stj.evals.metrics import SubsetWeights
 from stj.rows import Row
 from stj.sources.dialogue import number_of, optional_bool, optional_text, text_of, turns_from
 from stj.sources.ids import Seen
+from stj.sources.pairs import HUMAN_TIE
 from stj.sources.records import Fields
 from stj.sources.truth import is_tie
 
 NAME = "ppe-human"
-HUMAN_TIE = "human_tie"
-"""Why a pair has no better answer: people called it a tie."""
 _ALL = "all pairs"
 _KINDS = {
     "hard_prompt": "hard prompts",
