@@ -5,9 +5,28 @@ torch take seconds, and `stj --help` needs neither.
 """
 
 # isort: off
+from stj.cli import running
+from stj.cli import measuring
+from stj.cli import attacking
+from stj.cli import agreeing
+from stj.cli import using
 from stj.cli import viewing
+from stj.cli import annotating
+from stj.cli import calibrating
+from stj.cli import merging
+from stj.cli import building
+from stj.cli.app import app
 
 __all__ = [
-    *("agreeing", "annotating", "app", "attacking", "building", "calibrating", "measuring", "merging", "running", "using"),
+    "agreeing",
+    "annotating",
+    "app",
+    "attacking",
+    "building",
+    "calibrating",
+    "measuring",
+    "merging",
+    "running",
+    "using",
     "viewing",
 ]
