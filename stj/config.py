@@ -1171,6 +1171,8 @@ class Config:
         )
         _check(all(self.benchmarks), "benchmarks holds an empty name; name benchmarks as NAME or NAME:PLACE")
         self._check_preferences()
+        if self.preferences and not self.generates:  # No text is written, so that no generator is checked or loaded.
+            object.__setattr__(self, "models", replace(self.models, generator=self.models.first_judge))
         warm_up = self.train.preference.source == "warm_up"
         _check(
             not warm_up or self.train.objective == "sft_then_dpo",
@@ -1216,7 +1218,13 @@ class Config:
 
     def _check_preferences(self) -> None:
         """Raises ConfigError if the sources of pairs do not fit the other settings."""
-        wanted, reached = self.examples.human_share, human_share(self.preferences)
+        wanted, others = self.examples.human_share, 1 - (self.examples.labelled_share or 0)
+        reached = others * human_share(self.preferences)
+        _check(
+            wanted is None or not self.examples.labelled or self.examples.labelled_share is not None,
+            f"examples.human_share={wanted}: examples.labelled has no share, so that of human labels is not known: set "
+            "examples.labelled_share",
+        )
         _check(
             wanted is None or reached >= wanted - 1e-9,  # The sum of 0.1, 0.2 and 0.3 is not 0.6.
             f"examples.human_share={wanted}: by the weights of `preferences`, {reached:.3g} of the examples rest on human "

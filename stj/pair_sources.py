@@ -30,14 +30,17 @@ class PairSource:
     name: str = ""
     """Its name in reports and ids; empty stands for its kind. Two sources of one kind need names."""
     path: str | None = None
-    """A file, a directory or a data set of the hub; `null` is the published data set of the kind. `synthetic` has none: its
-    instructions are those of `source.path`."""
+    """A file, a directory or a data set of the hub; `null` is the published data set of the kind. Of a directory in the layout
+    of that data set, its training split is read; `pairs` reads every file. `synthetic` has none: its instructions are those of
+    `source.path`."""
+    revision: str | None = None
+    """Only on the hub: the commit or tag of the data set; `null` is its newest one. Set it if you may resume the run later."""
     weight: float = 1.0
     """Its part of the examples, in proportion to the other weights, above 0. Of a source that has too many, a part that
     depends only on `seed` is left out."""
     categories: tuple[str, ...] | None = None
-    """Only `synthetic`: the pairs whose instructions are of these categories of Figure 7. `null` takes all that no source
-    before it takes."""
+    """Only `synthetic`: the pairs whose instructions are of these categories of Figure 7, which no other source names. `null`
+    takes all that no source before it takes."""
     human: bool = False
     """Only `pairs`: humans labelled them. The published sets with human labels are known."""
     limit: int | None = None
@@ -45,15 +48,15 @@ class PairSource:
     margin: float = 0.0
     """Only `helpsteer2`: the better response's score is at least this much higher. Equal scores are always left out."""
     per_question: int = 1
-    """Only `gsm8k`: pairs of each question, from 1 to 100, each of other answers."""
+    """Only `gsm8k`: pairs of each question, from 1 to 100. Each samples its own answers, so two may be alike."""
     samples: int = 8
     """Only `gsm8k`: the most answers for a pair, from 2 to 1000. They end with the first right and wrong one."""
 
     def __post_init__(self) -> None:
         _check_option("kind", self.kind, _LABELLED_BY)
         where = self.key
-        _check(math.isfinite(self.weight) and self.weight > 0, f"{where}.weight={self.weight}: must be above 0")
-        _check("/" not in self.name and self.name.isprintable(), f"{where}.name: must have no slash and no line break")
+        _check(math.isfinite(self.weight) and self.weight > 0, f"{where}.weight={self.weight}: must be a number above 0")
+        _check("/" not in self.name and self.name.isprintable(), "preferences: a name must be printable, without a slash")
         self._check_use(where)
         _check(self.limit is None or self.limit >= 1, f"{where}.limit={self.limit} pairs: must be at least 1")
         _check(math.isfinite(self.margin) and self.margin >= 0, f"{where}.margin={self.margin}: must be at least 0")
@@ -87,6 +90,7 @@ class PairSource:
         """Raises ConfigError for a setting that this kind does not have."""
         only = {
             "path": self.given,
+            "revision": self.given,
             "limit": self.given,
             "categories": not self.given,
             "human": self.kind == "pairs",
@@ -99,7 +103,8 @@ class PairSource:
                 used or getattr(self, name) == getattr(PairSource, name),
                 f"{where}.{name}={getattr(self, name)}: kind={self.kind} has no such setting; leave it out",
             )
-        _check(self.kind != "pairs" or bool(self.path), f"{where}.path is empty; name a file of labelled pairs")
+        empty = self.path == "" or (self.kind == "pairs" and self.path is None)
+        _check(not empty, f"{where}.path is empty; name a file, a directory or a data set on the hub")
 
 
 def check_sources(sources: Sequence[PairSource], selected: tuple[str, ...] | None) -> None:
@@ -113,6 +118,8 @@ def check_sources(sources: Sequence[PairSource], selected: tuple[str, ...] | Non
     made = [source for source in sources if not source.given]
     taken: set[str] = set()
     for source in made:
+        twice_named = ", ".join(sorted(taken.intersection(source.categories or ())))
+        _check(not twice_named, f"{source.key}: a source before it takes {twice_named} already; name each category once")
         left = set(source.categories or selected or CATEGORIES) - taken
         _check(bool(left), f"{source.key}: the sources before it take all its categories; leave it out")
         taken |= left

@@ -24,9 +24,9 @@ def test_sources_are_read_from_words_and_files_and_written_back(tmp_path: object
         ("gsm8k", "must be a list"),
         ("[null]", "a list of groups of settings"),
         ("[{kind: wildchat}]", "must be one of"),
-        ("[{weight: 0}]", r"preferences\[synthetic\].weight=0.0: must be above 0"),
-        ("[{weight: nan}]", r"preferences\[synthetic\].weight=nan: must be above 0"),
-        ("[{weight: -1}]", r"preferences\[synthetic\].weight=-1.0: must be above 0"),
+        ("[{weight: 0}]", r"preferences\[synthetic\].weight=0.0: must be a number above 0"),
+        ("[{weight: nan}]", r"preferences\[synthetic\].weight=nan: must be a number above 0"),
+        ("[{weight: -1}]", r"preferences\[synthetic\].weight=-1.0: must be a number above 0"),
         ("[{weight: heavy}]", "must be a number"),
         ("[{kind: pairs}]", r"\[pairs\].path is empty"),
         ("[{path: a.jsonl}]", r"\[synthetic\].path=a.jsonl: kind=synthetic has no such setting"),
@@ -36,9 +36,16 @@ def test_sources_are_read_from_words_and_files_and_written_back(tmp_path: object
         ("[{kind: gsm8k, samples: 1}]", "must be 2 to 1000"),
         ("[{kind: gsm8k, per_question: 0}]", "must be 1 to 100"),
         ("[{kind: gsm8k, limit: 0}]", "must be at least 1"),
-        ("[{kind: gsm8k, name: a/b}]", "no slash"),
+        ("[{kind: gsm8k, name: a/b}]", "without a slash"),
         ("[{kind: gsm8k}, {kind: gsm8k}]", "gsm8k comes twice"),
         ("[{}, {name: more}]", r"preferences\[more\]: the sources before it take all its categories"),
+        ("[{kind: gsm8k, path: ''}]", r"\[gsm8k\].path is empty"),
+        ("[{weight: inf}]", "must be a number above 0"),
+        ("[{revision: abc}]", "kind=synthetic has no such setting"),
+        (
+            "[{categories: [Coding, Extraction]}, {name: m, categories: [Coding, Other]}]",
+            r"preferences\[m\]: a source before it takes Coding already",
+        ),
         ("[{categories: [Cooking]}]", "categories=Cooking: no such category"),
         ("[{categories: []}]", "no pair can be of it"),
         ("[{categories: [Mathematical reasoning]}]", "no source takes the synthetic pairs of Knowledge and Reasoning"),
@@ -56,6 +63,7 @@ def test_what_cannot_be_is_one_line(sources: str, message: str) -> None:
         (["judge.task=both"], "judge.task=pairwise"),
         (["examples.labelled=[a.jsonl]", "examples.labelled_share=1", "iterations=1"], "no pair is made or judged"),
         (["examples.human_share=0.1"], "examples.human_share=0.1: by the weights of `preferences`, 0 of the examples"),
+        (["examples.human_share=0", "examples.labelled=[a.jsonl]"], "set examples.labelled_share"),
         (["examples.human_share=2"], "must be 0 to 1"),
         (["select.limit=5"], "set limit of its sources"),
         (["pairs.answer.temperature=0"], "different answers"),
@@ -71,6 +79,9 @@ def test_the_share_of_human_labels_is_that_of_the_weights() -> None:
     assert load([], [sources, "examples.human_share=0.6"]).preferences[1].labelled_by == "human"
     with pytest.raises(ConfigError, match=r"examples.human_share=0.61: by the weights of `preferences`, 0.6 of the examples"):
         load([], [sources, "examples.human_share=0.61"])
+    mixed = [sources, "examples.labelled=[a.jsonl]", "examples.labelled_share=0.5", "examples.human_share=0.4"]
+    with pytest.raises(ConfigError, match=r"0\.3 of the examples rest on human labels"):
+        load([], mixed)
     with pytest.raises(ConfigError, match="0 of the examples rest on human labels"):
         load([], ["examples.human_share=0.5"])
     with pytest.raises(ConfigError, match="kind=gsm8k has no such setting"):

@@ -16,6 +16,7 @@ class Funnel:
     """From instructions to pairs."""
 
     instructions_in: int = 0
+    """Instructions, and pairs and questions of other sources."""
     selected: int = 0
     """Instructions that passed the rule."""
     pairs: int = 0
@@ -33,7 +34,7 @@ class Funnel:
         for row in rows:
             if row.task != TRAINING:
                 continue
-            funnel.instructions_in += row.origin is None
+            funnel.instructions_in += 1
             funnel.selected += passed_rule(row.category, row.dropped)
             funnel.pairs += row.pair is not None
             if row.pair and row.pair.attack:

@@ -113,6 +113,8 @@ class ExampleSelection:
         self._mix(kept, by_source)
         self._check_kept(kept, counts, grading)
         self._share_out(kept, labelled)
+        learned = kept.judgments if self.objective == "sft" else kept.compared
+        self._refuse_empty(learned, by_source)  # Mixing, or a share, may have rounded a source down to nothing.
         return kept
 
     def _mix(self, kept: _Kept, by_source: Mapping[str, SourceCounts]) -> None:
@@ -129,7 +131,8 @@ class ExampleSelection:
             if not balance.size_of(title):
                 raise PassFailed(
                     f"{self.name}: preferences[{title}] has no example to mix: {counted.kept:,} of its {counted.judged:,} "
-                    "judged pairs can be learned, and there must be some of each label. Leave it out, or give it more pairs"
+                    "judged pairs can be learned, and there must be some of each label, also by the weights. Leave it out, or "
+                    "give it more pairs or weight"
                 )
 
     def _check_kept(self, kept: _Kept, counts: JudgingCounts, grading: GradingCounts) -> None:

@@ -60,14 +60,29 @@ def read_training(
 
 
 def _to_pairs(config: Config) -> Iterator[Row]:
-    """The rows that become pairs: first those of other sources, so that the limit of synthetic pairs leaves none out."""
-    position = -1
-    for row in drop_overlaps(read_preferences(config.preferences), kept_out(config)):
-        position = row.position
+    """The rows that become pairs: first those of other sources, so that the limit of synthetic pairs leaves none out.
+
+    Rows that repeat a benchmark, and instructions that repeat an earlier one, become tombstones. An instruction that the rule
+    rejects before any model is asked hides no other: if the first copy is marked toxic, the second one stays.
+    """
+    rows = drop_overlaps(_rows_of_sources(config), kept_out(config))
+    if config.source.near_duplicates is None:
+        return rows
+
+    def is_compared(row: Row) -> bool:
+        return row.origin is None and reject_unasked(row, config.select) is None
+
+    return drop_near_duplicates(rows, config.source.near_duplicates, is_compared)
+
+
+def _rows_of_sources(config: Config) -> Iterator[Row]:
+    given = 0
+    for row in read_preferences(config.preferences):
+        given += 1
         yield row
     if config.makes_synthetic:
-        for row in instructions(config):
-            yield replace(row, position=position + 1 + row.position) if position >= 0 else row
+        for row in read_rows(config.source):
+            yield replace(row, position=given + row.position) if given else row
 
 
 def _unchanged(rows: Iterable[Row], config: Config, identity: Mapping[str, Any] | None) -> Iterator[Row]:
@@ -86,7 +101,10 @@ def sources_key(config: Config) -> dict[str, Any]:
 
 
 def _named(config: Config) -> str:
-    return "a file of preferences" if not config.makes_synthetic else f"source.path={config.source.path}"
+    """The settings that name what pairs are made of."""
+    synthetic = [f"source.path={config.source.path}"] if config.makes_synthetic else []
+    given = [f"{source.key}.path={source.path}" for source in config.preferences if source.given and source.path]
+    return " or ".join([*synthetic, *given]) or "the data"
 
 
 def read_measured(config: Config, parts: Collection[PassPart]) -> Iterator[Row]:
@@ -114,18 +132,6 @@ def count_inputs(config: Config, parts: Collection[PassPart], pairs: Artifact | 
 def training_pairs(rows: Iterable[Row]) -> Iterator[Row]:
     """The training rows that became pairs. Held-out pairs may share a pass with them."""
     return (row for row in rows if row.task == TRAINING and row.pair is not None)
-
-
-def instructions(config: Config) -> Iterator[Row]:
-    """The rows of the source. Rows that repeat a benchmark or an earlier row become tombstones.
-
-    A row that the rule rejects before any model is asked hides no other row: if the first copy is marked toxic, the second one
-    stays.
-    """
-    rows = drop_overlaps(read_rows(config.source), kept_out(config))
-    if config.source.near_duplicates is None:
-        return rows
-    return drop_near_duplicates(rows, config.source.near_duplicates, lambda row: reject_unasked(row, config.select) is None)
 
 
 def kept_out(config: Config) -> list[Place]:
@@ -198,10 +204,11 @@ def _check_heldout(config: Config, hub: bool) -> str:
 def _check_preferences(config: Config, source: PairSource, hub: bool) -> str:
     """Reads and so checks all rows of a file, or the first of a data set on the hub."""
     content = source_content(source)
-    _refuse_measured(config, f"{source.key}.path={source.path}", content)
+    named = f"{source.key}.path={source.path or 'null'}"
+    _refuse_measured(config, named, content)
     same = next((other for other in config.preferences if other.given and source_content(other) == content), source)
     if same != source:
-        raise ConfigError(f"{source.key}.path={source.path}: {same.key} has the same data; leave one of them out")
+        raise ConfigError(f"{named}: {same.key} has the same data; leave one of them out")
     if (there := on_hub(source)) is not None:
         if hub:
             check_reachable(there, f"{source.key}.path")
@@ -209,7 +216,7 @@ def _check_preferences(config: Config, source: PairSource, hub: bool) -> str:
         return f"{there.path} on the hub"
     usable = sum(row.dropped is None for row in read_preferences([source]))
     if not usable:
-        raise SourceError(f"{source.key}.path={source.path}: none of its rows can be learned; name other data")
+        raise SourceError(f"{named}: none of its rows can be learned; name other data")
     return f"{usable:,} {'questions' if source.kind == 'gsm8k' else 'pairs'}"
 
 

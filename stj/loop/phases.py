@@ -184,8 +184,7 @@ class Run:
     def _first_passes(self, benchmarks: tuple[BenchmarkPhase, ...]) -> tuple[PassPhase, ...]:
         """Making pairs, the first judging and measuring M_0: one pass for each set of weights."""
         models = self.config.models
-        maker = models.generator if self.config.generates else models.first_judge  # Given pairs need no generator.
-        roles: list[tuple[PassPart, ModelConfig]] = [("pairs", maker), ("judge", models.first_judge)]
+        roles: list[tuple[PassPart, ModelConfig]] = [("pairs", models.generator), ("judge", models.first_judge)]
         if self.config.examples.labelled_alone:
             roles = []
         if self.config.heldout.measures:
@@ -292,6 +291,9 @@ class Run:
 
 def _with_absolute_paths(config: Config) -> Config:
     """The config with paths that processes in other working directories understand."""
+    preferences = [
+        source if source.path is None else replace(source, path=absolute_path(source.path)) for source in config.preferences
+    ]
     models = replace(
         config.models,
         generator=with_absolute_path(config.models.generator),
@@ -312,4 +314,13 @@ def _with_absolute_paths(config: Config) -> Config:
     source = replace(config.source, path=absolute_path(config.source.path), keep_out=keep_out)
     train = replace(config.train, selection=selection)
     benchmarks = tuple(ref.word for ref in run_benchmarks(config))
-    return replace(config, models=models, source=source, heldout=heldout, benchmarks=benchmarks, examples=examples, train=train)
+    return replace(
+        config,
+        models=models,
+        source=source,
+        preferences=preferences,
+        heldout=heldout,
+        benchmarks=benchmarks,
+        examples=examples,
+        train=train,
+    )

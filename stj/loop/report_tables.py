@@ -243,7 +243,7 @@ def _notes(iterations: Sequence[IterationReport]) -> Iterator[str]:
         if data.sources:
             by_humans = sum(counts.learned for counts in data.sources.values() if counts.labelled_by == "human")
             share = by_humans / max(1, sum(counts.learned for counts in data.sources.values()))
-            yield f"Examples for {judge} that rest on human labels: {by_humans:,}, {percent(share)}%"
+            yield f"Examples of pairs for {judge} that rest on human labels: {by_humans:,}, {percent(share)}%"
         if data.labelled:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in data.labelled["dropped"].items())
             of = f"{data.labelled['learned']:,} of {data.labelled['rows']:,} labelled judgments"

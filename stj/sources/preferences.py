@@ -13,15 +13,17 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 from stj.config import SourceConfig
 from stj.errors import SourceError
 from stj.final_number import final_number
+from stj.package_files import package_path
 from stj.pair_sources import PairSource, PairSourceKind
 from stj.rows import Origin, Pair, Row, Turn
 from stj.sources import helpsteer2
 from stj.sources.dialogue import text_of, usable
-from stj.sources.directory import files_at
+from stj.sources.directory import DataFiles, files_at
 from stj.sources.files import at_most, files_size, not_empty, read_files
 from stj.sources.hub import is_hub_dataset, read_hub
 from stj.sources.ids import PREFERENCES_PREFIX, joined_id, numbered
@@ -36,6 +38,8 @@ _HUB: dict[PairSourceKind, tuple[SourceConfig, str | None, int]] = {
     "gsm8k": (SourceConfig(path="openai/gsm8k", config_name="main"), None, 7_473),
 }
 """The published data set of a kind, its file if it holds others too, and the rows of its training split."""
+_FOLDERS: dict[PairSourceKind, str] = {"hh_rlhf": "harmless-base", "gsm8k": "main"}
+"""The folder of a copy that holds other data too."""
 _FIELDS: dict[PairSourceKind, Fields] = {
     "helpsteer2": Fields(required=("prompt", "response", *helpsteer2.WEIGHTS)),
     "hh_rlhf": Fields(required=("chosen", "rejected")),
@@ -51,9 +55,9 @@ def read_preferences(sources: Sequence[PairSource]) -> Iterator[Row]:
     """The rows of all given sources, in order, with ids that no other row has; positions count from 0.
 
     A row has a pair, or a question whose answer is known. One that teaches nothing is a tombstone: "same_answers",
-    "empty_answer", "equal_scores", "below_margin", "other_dialogue" (the two dialogues of hh_rlhf differ before their last
-    turn), "human_tie" and "no_winner" (several people label the pair, and name no better response), or a reason of a row
-    without usable turns.
+    "empty_answer", "equal_scores", "below_margin", "not_a_dialogue" and "other_dialogue" (the two dialogues of hh_rlhf differ
+    before their last turn), "human_tie" and "no_winner" (several people label the pair, and name no better response), or a
+    reason of a row without usable turns.
 
     Raises SourceError, with file and line, if a row cannot be read.
     """
@@ -72,7 +76,7 @@ def preferences_size(source: PairSource) -> int | None:
     Raises SourceError if a file is missing.
     """
     place, _, published = _place(source)
-    records = published if is_hub_dataset(place.path) else files_size(files_at(place.path, _key(source)).files)
+    records = published if is_hub_dataset(place.path) else files_size(_files(source).files)
     if records is None:
         return None if source.limit is None else source.limit * source.per_question
     pairs = records // 2 if source.kind == "helpsteer2" else records
@@ -91,6 +95,7 @@ def _identity(source: PairSource) -> dict[str, object]:
         "name": source.title,
         "content": source_content(source),
         "limit": source.limit,
+        "labelled_by": source.labelled_by,
     }
     if source.kind == "helpsteer2":
         settings["margin"] = source.margin
@@ -103,8 +108,8 @@ def source_content(source: PairSource) -> str:
     """The content of a given source: a hash of its files, or its name on the hub. Raises SourceError if a file is missing."""
     place, file, _ = _place(source)
     if is_hub_dataset(place.path):
-        return "/".join(filter(None, [place.path, place.config_name, file])) + "@main/train"
-    return files_at(place.path, _key(source)).identity()
+        return "/".join(filter(None, [place.path, place.config_name, file])) + f"@{place.revision or 'main'}/train"
+    return _files(source).identity()
 
 
 def _key(source: PairSource) -> str:
@@ -113,7 +118,22 @@ def _key(source: PairSource) -> str:
 
 def _place(source: PairSource) -> tuple[SourceConfig, str | None, int | None]:
     """Where a source lies, its file in a data set of the hub, and the number of its published rows."""
-    return _HUB[source.kind] if source.path is None else (SourceConfig(path=source.path), None, None)
+    published = _HUB.get(source.kind)
+    if published and source.path in (None, published[0].path):
+        place, file, rows = published
+        return replace(place, revision=source.revision), file, rows
+    assert source.path is not None, f"{source.kind} names a place"
+    return SourceConfig(path=source.path, revision=source.revision), None, None
+
+
+def _files(source: PairSource) -> DataFiles:
+    """The files of a source that is not on the hub: the training split of a published data set, or every file of pairs."""
+    assert source.path is not None, "a source that is not on the hub names a path"
+    if source.kind == "pairs":
+        return files_at(source.path, _key(source))
+    folder = _FOLDERS.get(source.kind)
+    inside = folder if folder and Path(package_path(source.path), folder).is_dir() else None
+    return files_at(source.path, _key(source), split="train", config_name=inside)
 
 
 def _rows(source: PairSource) -> Iterator[Row]:
@@ -122,7 +142,7 @@ def _rows(source: PairSource) -> Iterator[Row]:
     if is_hub_dataset(place.path):
         records = read_hub(place, fields, key=key, files=file)
     else:
-        records = read_files(files_at(place.path, key).files, fields)
+        records = read_files(_files(source).files, fields)
     rows = islice(_READERS[source.kind](records, source), source.limit)
     empty = f"{key}={place.path}: holds no rows; name a file with {'questions' if source.kind == 'gsm8k' else 'pairs'}"
     for row in not_empty(rows, empty):
@@ -140,7 +160,14 @@ def _given_pairs(records: Iterable[Located], source: PairSource) -> Iterator[Row
 
 def _hh_rlhf(records: Iterable[Located], source: PairSource) -> Iterator[Row]:
     for position, (where, values) in enumerate(records):
-        better, worse = (_dialogue(text_of(values[name], name, where), name, where) for name in ("chosen", "rejected"))
+        try:
+            better, worse = (_dialogue(text_of(values[name], name, where), name, where) for name in ("chosen", "rejected"))
+        except SourceError as error:
+            if not position:  # Another schema: no row of it would be read.
+                raise
+            odd = Row(id=numbered(position), position=0, turns=(), origin=_origin(source, where))
+            yield odd.drop("not_a_dialogue", str(error))
+            continue
         row = _pair_row(numbered(position), better[:-1], better[-1].content, worse[-1].content, _origin(source, where))
         yield row.drop("other_dialogue") if better[:-1] != worse[:-1] else row
 

@@ -40,7 +40,7 @@ async def pair_of_answers(row: Row, generate: Generate, sampling: Sampling, samp
         return _Answer(text=text, right=None if number is None else number == known, output_tokens=completion.output_tokens)
 
     drawn = await draw(sample, samples, _right_and_wrong, _WIDTH, generate.room)
-    row = replace(row, aborted=drawn.aborted, surplus_tokens=drawn.surplus_tokens)
+    row = replace(row, surplus_tokens=drawn.surplus_tokens)
     right, wrong = (next((a.text for a in drawn.samples if a.right is truth), None) for truth in (True, False))
     if right is None or wrong is None:
         evidence = drawn.samples[0].text

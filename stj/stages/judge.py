@@ -58,8 +58,8 @@ async def judge(row: Row, generate: Generate, config: JudgeConfig, seed: int) ->
 
     width = config.samples if config.sampling == "all" else 1
     drawn = await draw(sample, config.samples, _ENOUGH[config.keep, config.sampling], width, generate.room)
-    aborted, surplus = row.aborted + drawn.aborted, row.surplus_tokens + drawn.surplus_tokens
-    row = replace(row, judgments=drawn.samples, aborted=aborted, surplus_tokens=surplus)
+    surplus = row.surplus_tokens + drawn.surplus_tokens  # An answer to a question may have some too.
+    row = replace(row, judgments=drawn.samples, aborted=drawn.aborted, surplus_tokens=surplus)
     kept = next((j.index for j in drawn.samples if j.correct or (config.keep == "random" and j.verdict is not None)), None)
     return row.drop("no_correct_judgment") if kept is None else replace(row, kept=kept)
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stj.config_loader import from_plain
 from stj.errors import CheckFailed, ConfigError, PassFailed, SourceError
 from stj.loop.inputs import check_inputs
 from stj.loop.mixing import MixedBalance
@@ -21,7 +22,7 @@ from stj.pair_sources import PairSource
 from stj.plan.cost import Assumptions, assumed_pairs, phases
 from stj.rows import Origin, Row
 from stj.stages.judge import LABELS
-from stj.storage.artifacts import differences
+from stj.storage.artifacts import differences, plain
 from stj.verdict import Label
 from tests.conftest import make_row
 from tests.loop.test_examples import judged, selected, write
@@ -104,7 +105,10 @@ def test_a_given_pair_that_repeats_a_held_out_text_is_left_out(tmp_path: Path) -
 def test_without_synthetic_pairs_and_questions_nobody_loads_the_generator(tmp_path: Path) -> None:
     other = "models.generator.path=org/other"
     only = ("preferences=[{kind: pairs, path: stj/mini/data/dev.jsonl}]", "iterations=1")
-    assert passes(Run(config(tmp_path, *only, other)))["pairs"] == ("pairs", "judge", "heldout")
+    alone = Run(config(tmp_path, *only, other))
+    assert passes(alone)["pairs"] == ("pairs", "judge", "heldout")
+    assert alone.config.models.generator == alone.config.models.first_judge
+    assert from_plain(plain(alone.config)) == alone.config
     asked = ("preferences=[{kind: gsm8k, path: q.jsonl}]", "iterations=1")
     (tmp_path / "q.jsonl").write_text('{"question": "q", "answer": "#### 1"}')
     asked = (asked[0].replace("q.jsonl", f"{tmp_path}/q.jsonl"), asked[1])
@@ -143,11 +147,39 @@ def test_the_examples_have_the_proportion_of_the_weights_and_the_report_says_so(
     assert manifest["sources"]["mine"] == {
         "labelled_by": "file", "weight": 2.0, "judged": 150, "kept": 140, "learned": of_mine[True],
     }  # fmt: skip
-    assert manifest["funnel"]["instructions_in"] == 50
+    assert manifest["funnel"]["instructions_in"] == 200
     shown = "\n".join(str(table) for table in tables(RunSummary.of(run).judges))
     assert re.search(r"M_0 +made +construction +1 +50 ", shown)
     assert re.search(r"mine +file +2 +150 +140 ", shown)
     assert "rest on human labels: 0, 0.0%" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["preferences=[{name: made, weight: 50}, {kind: pairs, name: mine, path: FILE}]"],
+        ["preferences=[{name: made}, {kind: pairs, name: mine, path: FILE, weight: 0.02}]"],
+    ],
+)
+def test_a_weight_that_leaves_nothing_of_a_source_is_one_line(tmp_path: Path, words: list[str]) -> None:
+    mixing(tmp_path)  # writes the file
+    run = mixing(tmp_path, *(word.replace("FILE", str(tmp_path / "mine.jsonl")) for word in words))
+    origin = Origin(source="mine", place="mine.jsonl, line 1", labelled_by="file")
+    rows = [judged(number, "+") for number in range(40)]
+    write(run.phases[0], [replace(row, origin=origin) if row.position % 2 else row for row in rows])
+    with pytest.raises(PassFailed, match=r"preferences\[mine\] has no example to mix"):
+        selected(run, "iteration_1/examples")
+
+
+def test_paths_are_those_of_the_working_directory_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixing(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run = mixing(tmp_path, second="{kind: pairs, name: mine, path: mine.jsonl}")
+    monkeypatch.chdir("/")
+    assert run.config.preferences[1].path == str(tmp_path / "mine.jsonl")
+    assert len(list(rows_into(run.iterations[0].annotation[0]))) == len(
+        list(rows_into(mixing(tmp_path).iterations[0].annotation[0]))
+    )
 
 
 def test_a_source_without_examples_is_one_line(tmp_path: Path) -> None:

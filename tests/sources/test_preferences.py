@@ -11,7 +11,7 @@ import pytest
 from stj.errors import SourceError
 from stj.pair_sources import PairSource
 from stj.rows import Row
-from stj.sources.preferences import preferences_identity, preferences_size, read_preferences
+from stj.sources.preferences import preferences_identity, preferences_size, read_preferences, source_content
 
 DATA = os.environ.get("STJ_TEST_DATA")
 REAL = pytest.mark.skipif(not DATA, reason="STJ_TEST_DATA names no folder of real data")
@@ -58,6 +58,64 @@ def test_questions_of_gsm8k_have_their_known_answers() -> None:
         assert row.origin is not None
         assert row.origin.answer == json.loads(line)["answer"].split("#### ")[1].replace(",", "")
         assert (row.pair, row.dropped) == (None, None)
+
+
+def spoken(*texts: str) -> str:
+    return "".join(f"\n\n{'Assistant' if place % 2 else 'Human'}: {text}" for place, text in enumerate(texts))
+
+
+def test_a_dialogue_of_hh_rlhf_and_what_is_none(tmp_path: Path) -> None:
+    rows = [
+        {"chosen": spoken("a", "b", "c", "better"), "rejected": spoken("a", "b", "c", "worse")},
+        {"chosen": spoken("a", "better"), "rejected": spoken("another", "worse")},
+        {"chosen": spoken("a", "better"), "rejected": spoken("a")},
+        {"chosen": "no dialogue", "rejected": spoken("a", "b")},
+        {"chosen": spoken("a", ""), "rejected": spoken("a", "b")},
+    ]
+    first, *others = rows_of(kind="hh_rlhf", path=written(tmp_path / "train.jsonl", rows))
+    assert [(turn.role, turn.content) for turn in first.turns] == [("user", "a"), ("assistant", "b"), ("user", "c")]
+    assert first.pair is not None
+    assert (first.pair.chosen, first.pair.rejected) == ("better", "worse")
+    assert [row.dropped for row in others] == ["other_dialogue", "not_a_dialogue", "not_a_dialogue", "empty_answer"]
+
+
+def test_questions_are_repeated_with_ids_of_their_own(tmp_path: Path) -> None:
+    rows = [{"question": "q", "answer": "1 + 1 = <<1+1=2>>2\n#### 2"}, {"question": "r", "answer": "#### 1,000"}]
+    read = rows_of(kind="gsm8k", path=written(tmp_path / "train.jsonl", rows), per_question=2)
+    assert [row.origin.answer for row in read if row.origin] == ["2", "2", "1000", "1000"]
+    assert len({row.id for row in read}) == 4
+
+
+@pytest.mark.parametrize("kind", ["helpsteer2", "hh_rlhf", "gsm8k"])
+def test_of_a_copy_of_a_published_data_set_only_its_training_split_is_read(tmp_path: Path, kind: Any) -> None:
+    def records(text: str) -> list[dict[str, Any]]:
+        return {
+            "helpsteer2": [steered(text, "a", 1, 1, 1, 1, 1), steered(text, "b", 2, 2, 2, 2, 2)],
+            "hh_rlhf": [{"chosen": spoken(text, "a"), "rejected": spoken(text, "b")}],
+            "gsm8k": [{"question": text, "answer": "#### 1"}],
+        }[kind]
+
+    folder = {"hh_rlhf": "harmless-base", "gsm8k": "main"}.get(kind, "")
+    for place in {"", folder, "another"} if folder else {""}:
+        (tmp_path / place).mkdir(exist_ok=True)
+        for split in ("train", "test"):
+            if place or not folder:
+                written(tmp_path / place / f"{split}-00000-of-00001.jsonl", records(f"{place or 'top'} {split}"))
+    assert [row.turns[0].content for row in rows_of(kind=kind, path=str(tmp_path))] == [f"{folder or 'top'} train"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "published", "content"),
+    [
+        ("hh_rlhf", "Anthropic/hh-rlhf", "Anthropic/hh-rlhf/harmless-base/train.jsonl.gz@main/train"),
+        ("gsm8k", "openai/gsm8k", "openai/gsm8k/main@main/train"),
+        ("helpsteer2", "nvidia/HelpSteer2", "nvidia/HelpSteer2@main/train"),
+    ],
+)
+def test_a_published_data_set_is_the_same_with_and_without_its_name(kind: Any, published: str, content: str) -> None:
+    assert source_content(PairSource(kind=kind)) == source_content(PairSource(kind=kind, path=published)) == content
+    assert source_content(PairSource(kind=kind, revision="abc")) == content.replace("@main", "@abc")
+    assert preferences_size(PairSource(kind=kind)) == {"hh_rlhf": 42_537, "gsm8k": 7_473, "helpsteer2": 10_162}[kind]
 
 
 def test_the_better_response_of_helpsteer2_has_the_higher_weighted_sum(tmp_path: Path) -> None:
