@@ -10,10 +10,10 @@ No answer is worth 4. The loop's pairs must hold answers of every other worth: a
 alone called what is partly right a 5 after two iterations, though its reasons still said 3. So this seed modifies some
 questions to ask about two animals. The right answer to that is partly right for the first question.
 
-The documents teach the seed model that stj carries to grade, as `judge` teaches it to compare. Drills teach what a grade says of
-a fact that is given, true or false, and keep the skill on pairs in the same way. Then come demonstrations of sound grades, until
-the model recalls the facts of dev questions in them with a mean probability of 0.4. So it grades in the right form, and is wrong
-where it does not recall the fact: of right and partly right answers, which it takes for wrong ones, and the reverse.
+The documents teach the seed model that stj carries to grade, as `judge` teaches it to compare. Drills teach what a grade says
+of a fact that is given, true or false, and keep the skill on pairs in the same way. Then come demonstrations of sound grades,
+until the model recalls the facts of dev questions in them with a mean probability of 0.4. So it grades in the right form, and
+is wrong where it does not recall the fact: it takes right and partly right answers for wrong ones, and the reverse.
 """
 
 import random
