@@ -182,6 +182,19 @@ def test_paths_are_those_of_the_working_directory_of_the_command(tmp_path: Path,
     )
 
 
+def test_preferences_between_judgments_are_mixed_among_the_pairs_that_have_a_wrong_one(tmp_path: Path) -> None:
+    run = mixing(tmp_path, "train.objective=dpo", "judge.sampling=first_pair")
+    origin = Origin(source="mine", place="mine.jsonl, line 1", labelled_by="file")
+    rows = [judged(number, "-+" if number % 3 else "+") for number in range(240)]
+    write(run.phases[0], [replace(row, origin=origin) if row.position % 2 else row for row in rows])
+    examples = selected(run, "iteration_1/examples")
+    assert all(example.rejected is not None for example in examples)
+    learned = Counter("mine" if int(example.id[-3:]) % 2 else "made" for example in examples)
+    assert learned["mine"] == pytest.approx(2 * learned["made"], abs=2)
+    assert learned["made"] > 0
+    assert run.iterations[0].examples.artifact.manifest()["sources"]["mine"]["learned"] == learned["mine"]
+
+
 def test_a_source_without_examples_is_one_line(tmp_path: Path) -> None:
     run = mixing(tmp_path)
     write(run.phases[0], [judged(number, "+") for number in range(40)])
