@@ -24,6 +24,7 @@ from urllib.parse import SplitResult, urlsplit
 from stj.deepspeed_settings import used_settings
 from stj.errors import ConfigError
 from stj.generate import Sampling
+from stj.pair_fields import PairFields, Ties
 from stj.pair_sources import PairSource, check_sources, human_share
 from stj.prompts.given import is_given, packed, variant_of
 from stj.prompts.grading import GRADE, GRADES, GradePrompt, grade_prompt_of
@@ -706,6 +707,12 @@ class HeldoutConfig:
     path: str | None = None
     """A file or directory, in the formats of `source.path`, with the fields instruction, chosen, rejected and, optionally, id.
     Or a benchmark of pairs by its name, as `stj eval` takes it: `helpsteer2`. `null` skips the measurement."""
+    fields: PairFields = field(default_factory=PairFields)
+    """The names of the fields in `path`, if they are others. `pairs:FILE` among `benchmarks` and in `stj eval` is read by the
+    same names."""
+    ties: Ties = "skip"
+    """What a pair counts that people call a tie. `skip` drops it as `human_tie`. `count` takes a judge for right if it calls it
+    a tie too, or prefers another response in each order. `half` counts one half for each verdict. So does `pairs:FILE`."""
     grades: str | None = None
     """A file or directory of responses with true scores, as `stj grade` reads them (docs/grading.md). Every judge grades them,
     by the rubric of the row or else by `grading.rubric`. `null` skips it."""
@@ -728,6 +735,7 @@ class HeldoutConfig:
     def __post_init__(self) -> None:
         _check(1 <= self.samples <= 1000, f"heldout.samples={self.samples} judgments in each order: must be 1 to 1000")
         _at_least(1, "heldout.", self, "limit")
+        _check_option("heldout.ties", self.ties, Ties)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -832,6 +840,10 @@ class SelectionConfig:
     path: str | None = None
     """A file of pairs like `heldout.path`; `null` selects nothing and takes the last step. Do not name the file of
     `heldout.path`: a judge looks too good on the pairs that selected it."""
+    fields: PairFields = field(default_factory=PairFields)
+    """The names of the fields in `path`, as in `heldout.fields`."""
+    ties: Ties = "skip"
+    """What a pair counts that people call a tie, as in `heldout.ties`."""
     limit: int | None = None
     """Use only this many pairs, the first ones; `null` uses all. Every checkpoint costs a pass over them."""
     patience: int = 3
@@ -842,6 +854,7 @@ class SelectionConfig:
 
     def __post_init__(self) -> None:
         _at_least(1, "train.selection.", self, "limit", "patience")
+        _check_option("train.selection.ties", self.ties, Ties)
         _share("train.selection.", self, "position_weight")
 
 
@@ -1268,7 +1281,8 @@ class Config:
     def selected_on(self) -> HeldoutConfig:
         """The pairs that select checkpoints; they are judged like the other held-out pairs, but not greedily."""
         selection = self.train.selection
-        return replace(self.heldout, path=selection.path, grades=None, limit=selection.limit, greedy=False)
+        heldout = replace(self.heldout, path=selection.path, fields=selection.fields, ties=selection.ties, grades=None)
+        return replace(heldout, limit=selection.limit, greedy=False)
 
     def dollars_per_engine_hour(self, model: ModelConfig) -> float | None:
         """Price of the GPUs of one engine of this model; None on a CPU, behind an API, or without a price."""
@@ -1440,6 +1454,11 @@ class UseConfig:
     """Only `stj grade`: the weight of each rubric in the total, above 0; `[]` weighs all alike."""
     grade: GradeConfig = field(default_factory=GradeConfig)
     """How the judge grades a response."""
+    fields: PairFields = field(default_factory=PairFields)
+    """Only `stj judge`, `stj calibrate` and `stj grade`: the names of the fields in a file of pairs, if they are others."""
+    ties: Ties = "skip"
+    """Only `stj judge`: what a pair counts that people call a tie. `skip` takes it for one whose winner is not known. `count`
+    takes a juror for right if it has no verdict because its votes are equal. `half` counts one half for a pair with votes."""
     engine: EngineConfig = field(default_factory=installed_engine)
     """The pool of vLLM engines; by default one engine for the device that vLLM was built for."""
     run_root: str | None = None
@@ -1452,6 +1471,7 @@ class UseConfig:
 
     def __post_init__(self) -> None:
         _check(self.run_root != "", "run_root is empty; name a directory or a URI, or leave it out")
+        _check_option("ties", self.ties, Ties)
         self._pack_rubrics()
         _check_location("run_root", self.run_root or "")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stj.errors import ConfigError
+from stj.pair_fields import OWN_FIELDS, PairFields
 from stj.rows import CATEGORIES, LabelledBy
 
 PairSourceKind = Literal["synthetic", "helpsteer2", "hh_rlhf", "gsm8k", "pairs"]
@@ -43,6 +44,8 @@ class PairSource:
     takes all that no source before it takes."""
     human: bool = False
     """Only `pairs`: humans labelled them. The published sets with human labels are known."""
+    fields: PairFields = OWN_FIELDS
+    """Only `pairs`: the names of its fields, if they are others than stj's own. A pair that people call a tie is dropped."""
     limit: int | None = None
     """Not for `synthetic`, which has `select.limit`: read only this many pairs, or questions; `null` reads all."""
     margin: float = 0.0
@@ -94,6 +97,7 @@ class PairSource:
             "limit": self.given,
             "categories": not self.given,
             "human": self.kind == "pairs",
+            "fields": self.kind == "pairs",
             "margin": self.kind == "helpsteer2",
             "per_question": self.kind == "gsm8k",
             "samples": self.kind == "gsm8k",

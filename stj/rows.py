@@ -45,6 +45,14 @@ CATEGORIES = (
 OPEN = "open"
 """`method` of a pair whose better answer is not known: `chosen` is response A, `rejected` is response B."""
 
+TIED = "tied"
+"""`method` of a pair that people call a tie: a judge is right if it calls it a tie too. `chosen` is the file's response A."""
+TIED_HALF = "tied_half"
+"""The same, but each verdict counts one half."""
+
+WITHOUT_BETTER = (OPEN, TIED, TIED_HALF)
+"""Methods of pairs of which neither answer is known to be better."""
+
 Purpose = Literal["training", "sampled", "greedy", "rating"]
 """Why a judgment or grade is sampled: to train on, to measure the judge (sampled, or greedily), or to rate an answer."""
 
@@ -79,7 +87,7 @@ class Category:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two answers to an instruction. `chosen` is the better one, by construction or by a human label (except for OPEN)."""
+    """Two answers to an instruction. `chosen` is the better one, by construction or by a human label, if `ranked`."""
 
     method: str
     chosen: str
@@ -89,6 +97,11 @@ class Pair:
     """The attack that changed the rejected answer (stj/attacks/kinds.py); None if none did."""
     better_as: Label | None = None
     """The only label under which the better answer may be shown, because the rejected one names labels; None for any."""
+
+    @property
+    def ranked(self) -> bool:
+        """Whether one of the answers is known to be better."""
+        return self.method not in WITHOUT_BETTER
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,10 +20,9 @@ from stj.errors import SourceError
 from stj.randomness import uniform
 from stj.rows import Row, Turn
 from stj.sources.dialogue import usable
-from stj.sources.directory import files_at
-from stj.sources.files import not_empty, read_files
+from stj.sources.files import not_empty
 from stj.sources.ids import joined_id
-from stj.sources.pairs import ALL, PAIR_FIELDS, GivenPair, given_pairs
+from stj.sources.pairs import ALL, GivenPair, given_pairs, pair_records
 
 SAME_TEXT = "same_text"
 _WANTED = "each row has instruction, response_a and response_b, or chosen and rejected"
@@ -105,8 +104,7 @@ def reasons(skipped: Counter[str]) -> str:
 
 
 def _given(location: str) -> Iterator[GivenPair]:
-    records = read_files(files_at(location, "PAIRS").files, PAIR_FIELDS)
-    return not_empty(given_pairs(records), f"{location}: holds no pairs; {_WANTED}")
+    return not_empty(given_pairs(pair_records(location, "PAIRS")), f"{location}: holds no pairs; {_WANTED}")
 
 
 def _unusable(pair: GivenPair) -> str | None:

@@ -51,10 +51,10 @@ def _eval(
     settings = [word for word in words if not is_benchmark_ref(word)]
     files = [word for word in settings if not is_setting(word) and Path(word).suffix in CONF_SUFFIXES]
     unknown = [word for word in settings if not is_setting(word) and word not in files]
-    wanted = benchmark_refs([*unknown, *benchmarks])
+    config = load(files, [word for word in settings if is_setting(word)])
+    wanted = benchmark_refs([*unknown, *benchmarks], config.heldout.fields, config.heldout.ties)
     if not wanted:
         raise ConfigError("no benchmark given; `stj eval --help` lists them")
-    config = load(files, [word for word in settings if is_setting(word)])
     done = evaluate(model, wanted, config, show_on_stderr if as_json else show)
     if as_json:
         print_json(read_scores(done.folder))

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from stj.evals.intervals import Interval, Unit, UnitPart, joined_part, weighted_ci95
-from stj.rows import Pair
+from stj.rows import TIED_HALF, Pair
 from stj.verdict import TIE, Label, Verdict
 
 _LABELS: tuple[Label, ...] = ("A", "B", "C", "D")
@@ -104,15 +104,23 @@ class Scores:
 
 
 def example_outcome(
-    verdicts: VerdictsByOrder, sizes: Sequence[int] | None, official: Official | None = None, *, orders_known: bool = True
+    verdicts: VerdictsByOrder,
+    sizes: Sequence[int] | None,
+    official: Official | None = None,
+    *,
+    orders_known: bool = True,
+    tied: str | None = None,
 ) -> ExampleOutcome:
     """The outcome of an example; `sizes` are the lengths of its answers in characters, the better one first.
 
-    If the orders are not known, the verdicts are those of all orders together, under the label of the better answer.
+    If the orders are not known, the verdicts are those of all orders together, under the label of the better answer. `tied`
+    says that people call the example a tie: under TIED a sample is right if it calls a tie in all orders, or another answer
+    better in each; under TIED_HALF each verdict counts one half.
     """
     longest = None if sizes is None else pick_score(sizes, max(sizes))
     shortest = None if sizes is None else pick_score(sizes, min(sizes))
     outcome = _outcome(tuple((order, tuple(verdicts[order])) for order in sorted(verdicts)), longest, shortest, official)
+    outcome = _tied(outcome, verdicts, half=tied == TIED_HALF) if tied else outcome
     return outcome if orders_known else outcome._replace(orders=(), consistent=None, agreed=None, always_a=None)
 
 
@@ -141,6 +149,28 @@ def _outcome(
         longest=longest,
         shortest=shortest,
     )
+
+
+def _tied(outcome: ExampleOutcome, verdicts: VerdictsByOrder, *, half: bool) -> ExampleOutcome:
+    """The outcome of an example without a better answer; a missing verdict counts as wrong here too."""
+    orders = sorted(verdicts)
+    if half:
+        right = tuple(0.5 * _mean([verdict is not None for verdict in verdicts[order]]) for order in orders)
+        whole, baseline = _mean(right), 0.5
+    else:
+        samples = zip(*(verdicts[order] for order in orders), strict=True)
+        whole, baseline = _mean([_calls_tie(orders, sample) for sample in samples]), 0.0
+        right = (whole,) * len(orders)
+    always_a = 0.5 if half else 1.0  # In two orders A is another answer each time.
+    longest, shortest = (None if score is None else baseline for score in (outcome.longest, outcome.shortest))
+    return outcome._replace(
+        right=right, consistent=whole, official=whole, always_a=always_a, longest=longest, shortest=shortest
+    )
+
+
+def _calls_tie(orders: Sequence[Label], verdicts: Sequence[Verdict | None]) -> bool:
+    """Whether a sample calls a tie in all orders, or prefers another answer in each: the same label wherever it is shown."""
+    return None not in verdicts and (set(verdicts) == {TIE} or (len(orders) > 1 and len(set(verdicts)) == 1))
 
 
 def lengths(pair: Pair) -> tuple[int, int]:

@@ -13,7 +13,7 @@ def calibrate(panel: Panel, *, overwrite: bool = False) -> Calibration:
     Pairs that `stj judge` has judged under the same run_root are not judged again. Raises SourceError if no pair has a label,
     and the errors of `judge_file`.
     """
-    winners = {row_id: winner for row_id, winner in read_winners(panel.file).items() if winner}
+    winners = {row_id: winner for row_id, winner in read_winners(panel.file, panel.config.fields).items() if winner}
     if not winners:
         raise SourceError(
             f"{panel.file}: no pair names its better response; a calibration needs 'label', 'chosen' and 'rejected', or a "

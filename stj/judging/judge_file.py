@@ -19,11 +19,13 @@ from stj.judging.identity import judge_facts, model_facts
 from stj.judging.jury import Agreement, Opinion, agreement
 from stj.models.config_json import within_context
 from stj.models.locate import with_absolute_path
+from stj.pair_fields import key_without_defaults
 from stj.plan.context import vote_request
 from stj.prompts.grading import GradePrompt
 from stj.prompts.variants import VARIANTS, Variant
 from stj.rows import Row
 from stj.sources.ids import id_in_task
+from stj.sources.pairs import ALL
 from stj.sources.responses import PairLabel, read_labels, read_responses, responses_identity
 from stj.stages.judge import LABELS
 from stj.stages.runner import Stage
@@ -31,7 +33,7 @@ from stj.stages.stopping import VotesAsked
 from stj.stages.vote import PairVerdict, first_rounds, pair_verdict, vote
 from stj.storage.artifacts import Artifact, Key, fingerprint, plain
 from stj.storage.folder import Folder, absolute_path
-from stj.verdict import Label, parse
+from stj.verdict import Verdict, parse
 
 TakeResult = Callable[[Mapping[str, Any]], None]
 
@@ -81,7 +83,7 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     `run_pass`.
     """
     check_format_is_used(panel.config.vote.prompt_format, panel.prompts, "vote.prompt")
-    labels = read_labels(panel.file)
+    labels = read_labels(panel.file, panel.config.fields, panel.config.ties)
     winners = {row_id: label.winner for row_id, label in labels.items()}
     on_result = _labelled(on_result, labels)
     sittings = _sittings(panel)
@@ -92,7 +94,8 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
 
     requests = [vote_request(vote) for vote in panel.votes.values()]
     run_passes(sittings, requests, panel.folder, panel.config, report, overwrite=overwrite)
-    compared = _compared(panel, sittings, winners)
+    subsets = {row_id: label.subset or ALL for row_id, label in labels.items()}
+    compared = _compared(panel, sittings, winners, subsets)
     panel.folder.write_json("agreement.json", asdict(compared))
     return compared
 
@@ -175,7 +178,7 @@ def _sittings(panel: Panel) -> list[Sitting]:
         artifact = Artifact(panel.folder / f"judge_{number}", _key(panel, facts))  # run_root may hold other files.
         judges: dict[str, str] = {name: fingerprint(judge_facts(facts, asked)) for name, asked in panel.votes.items()}
         stages: dict[str, Sequence[Stage]] = {name: [partial(vote, config=asked)] for name, asked in panel.votes.items()}
-        read = partial(read_responses, absolute_path(panel.file), list(panel.votes))
+        read = partial(read_responses, absolute_path(panel.file), list(panel.votes), panel.config.fields)
         sittings.append(Sitting(file=panel.file, model=model, artifact=artifact, read=read, stages=stages, judges=judges))
     return sittings
 
@@ -187,12 +190,15 @@ def _key(panel: Panel, model: Mapping[str, Any]) -> Key:
         "step": "judge_file",
         "model": {**model, **panel.config.engine.drawn_by(panel.config.seed)},
         "file": responses_identity(panel.file),
+        **key_without_defaults({"fields": plain(panel.config.fields)}),
         "vote": votes,
         "prompts": {name: digest for asked in panel.votes.values() for name, digest in asked.words.hashes.items()},
     }
 
 
-def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, Label | None]) -> Agreement:
+def _compared(
+    panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, Verdict | None], subsets: Mapping[str, str]
+) -> Agreement:
     """The jurors' agreement. Memory holds two numbers for each juror and pair."""
     by_juror: dict[str, dict[str, Opinion]] = {}
     votes = VotesAsked()
@@ -204,7 +210,8 @@ def _compared(panel: Panel, sittings: Sequence[Sitting], winners: Mapping[str, L
             by_juror[names[row.task]][id_in_task(row)] = _opinion(verdict, panel.config.vote)
             votes += VotesAsked(asked=len(verdict.votes), most=verdict.most_votes)
     opinions = {row_id: [by_id[row_id] for by_id in by_juror.values()] for row_id in winners}
-    compared = agreement(list(by_juror), opinions, {row_id: winner for row_id, winner in winners.items() if winner})
+    known = {row_id: winner for row_id, winner in winners.items() if winner}
+    compared = agreement(list(by_juror), opinions, known, subsets, half_ties=panel.config.ties == "half")
     return replace(compared, votes=votes)
 
 

@@ -13,7 +13,7 @@ from statistics import fmean
 from stj.evals.intervals import Interval, mean_ci95
 from stj.stages.stopping import VotesAsked
 from stj.text import Column, Table, visible_line
-from stj.verdict import Label
+from stj.verdict import TIE, Label, Verdict
 
 Verdicts = Sequence[Label | None]
 
@@ -34,9 +34,15 @@ class Opinion:
         """The response with more votes; None if both have the same number."""
         return None if self.for_a == self.for_b else "A" if self.for_a > self.for_b else "B"
 
-    def right(self, winner: Label) -> float:
-        """Expected share of right votes if this response is the better one, whenever the votes stopped."""
+    def right(self, winner: Verdict, *, half_ties: bool = False) -> float:
+        """Expected share of right votes if this response is the better one, whenever the votes stopped.
+
+        If people call the pair a tie, an equal number of votes for both responses is right. With `half_ties` each vote counts
+        one half instead.
+        """
         for_a, for_b = self.first or (self.for_a, self.for_b)
+        if winner == TIE:
+            return 0.5 * (for_a + for_b) if half_ties else float(self.verdict is None and self.for_a > 0)
         return for_a if winner == "A" else for_b
 
     @property
@@ -148,13 +154,16 @@ class Agreement:
     """The pairs on which they disagree, the most divided first."""
     majorities: Mapping[str, Label | None]
     """The strict majority on each pair."""
+    subsets: Mapping[str, Mapping[str, JurorAccuracy]] = field(default_factory=dict)
+    """The same on each subset; empty if the pairs have one subset or none."""
     votes: VotesAsked = field(default_factory=VotesAsked)
     """Votes of all jurors on all pairs."""
 
     def summary(self) -> Iterator[str | Table]:
         """The agreement for a reader: a table of accuracies if winners are known, then lines."""
         if self.accuracy:
-            yield self._accuracies_table()
+            yield _accuracies_table(self.accuracy)
+            yield from (_accuracies_table(accuracy, name) for name, accuracy in self.subsets.items())
         if self.spread is not None and len(self.jurors) > 1:
             yield f"spread over {len(self.jurors)} jurors: {100 * self.spread:.1f} points"
         for names, kappa in self.kappa.items():
@@ -166,33 +175,50 @@ class Agreement:
         if self.votes.asked < self.votes.most:
             yield str(self.votes)
 
-    def _accuracies_table(self) -> Table:
-        columns = (Column("", "%"), Column("accuracy", "[95%]"), Column("verdict", "right"), Column("", "none"))
-        rows = [
-            (
-                name,
-                f"{100 * scores.accuracy:.1f} [{100 * scores.ci95[0]:.1f}, {100 * scores.ci95[1]:.1f}]",
-                f"{100 * scores.right_verdicts:.1f}",
-                f"{100 * scores.undecided:.1f}",
-            )
-            for name, scores in self.accuracy.items()
-        ]
-        plain = [
-            f"{name}: accuracy {accuracy.replace(' ', '% ', 1)}, verdict right {right}%, none {none}%"
-            for name, accuracy, right, none in rows
-        ]
-        return Table(columns=columns, rows=rows, plain=plain)
+
+def _accuracies_table(accuracies: Mapping[str, JurorAccuracy], subset: str = "") -> Table:
+    """A row for each juror, on all pairs or on those of a subset."""
+    title = f"% on {visible_line(subset)}" if subset else "%"
+    columns = (Column("", title), Column("accuracy", "[95%]"), Column("verdict", "right"), Column("", "none"))
+    rows = [
+        (
+            name,
+            f"{100 * scores.accuracy:.1f} [{100 * scores.ci95[0]:.1f}, {100 * scores.ci95[1]:.1f}]",
+            f"{100 * scores.right_verdicts:.1f}",
+            f"{100 * scores.undecided:.1f}",
+        )
+        for name, scores in accuracies.items()
+    ]
+    where = f" on {visible_line(subset)}" if subset else ""
+    plain = [
+        f"{name}{where}: accuracy {accuracy.replace(' ', '% ', 1)}, verdict right {right}%, none {none}%"
+        for name, accuracy, right, none in rows
+    ]
+    return Table(columns=columns, rows=rows, plain=plain)
 
 
-def agreement(jurors: Sequence[str], opinions: Mapping[str, Sequence[Opinion]], winners: Mapping[str, Label]) -> Agreement:
-    """Compares the jurors on pairs by id, and scores them on the pairs with a known winner.
+def agreement(
+    jurors: Sequence[str],
+    opinions: Mapping[str, Sequence[Opinion]],
+    winners: Mapping[str, Verdict],
+    subsets: Mapping[str, str] | None = None,
+    *,
+    half_ties: bool = False,
+) -> Agreement:
+    """Compares the jurors on pairs by id, and scores them on the pairs with a known winner, and on each of their `subsets`.
 
-    The opinions on a pair are in the order of the jurors.
+    The opinions on a pair are in the order of the jurors. A winner is TIE if people call the pair a tie and ties count.
     """
     rows = {row_id: tuple(opinion.verdict for opinion in row) for row_id, row in opinions.items()}
     columns = {name: [row[place] for row in rows.values()] for place, name in enumerate(jurors)}
     majorities = {row_id: strict_majority(row) for row_id, row in rows.items()}
-    accuracy = _accuracies(jurors, opinions, winners, majorities)
+    accuracy = _accuracies(jurors, opinions, winners, majorities, half_ties=half_ties)
+    parts: dict[str, dict[str, Verdict]] = {}
+    for row_id, winner in winners.items():
+        parts.setdefault((subsets or {}).get(row_id, ""), {})[row_id] = winner
+    by_subset = {
+        name: _accuracies(jurors, opinions, part, majorities, half_ties=half_ties) for name, part in sorted(parts.items())
+    }
     shares = [accuracy[name].accuracy for name in jurors if name in accuracy]
     return Agreement(
         jurors=tuple(jurors),
@@ -200,6 +226,7 @@ def agreement(jurors: Sequence[str], opinions: Mapping[str, Sequence[Opinion]], 
         kappa={f"{a} and {b}": cohens_kappa(columns[a], columns[b]) for a, b in itertools.combinations(jurors, 2)},
         alpha=krippendorffs_alpha(list(rows.values())),
         accuracy=accuracy,
+        subsets=by_subset if len(by_subset) > 1 else {},
         spread=max(shares) - min(shares) if shares else None,
         splits=tuple(splits(opinions)),
         majorities=majorities,
@@ -209,17 +236,22 @@ def agreement(jurors: Sequence[str], opinions: Mapping[str, Sequence[Opinion]], 
 def _accuracies(
     jurors: Sequence[str],
     opinions: Mapping[str, Sequence[Opinion]],
-    winners: Mapping[str, Label],
+    winners: Mapping[str, Verdict],
     majorities: Mapping[str, Label | None],
+    *,
+    half_ties: bool,
 ) -> dict[str, JurorAccuracy]:
     judged = [row_id for row_id in opinions if row_id in winners]
     if not judged:
         return {}
     accuracies = {
-        name: _accuracy([(opinions[row_id][place], winners[row_id]) for row_id in judged]) for place, name in enumerate(jurors)
+        name: _accuracy([(opinions[row_id][place], winners[row_id]) for row_id in judged], half_ties=half_ties)
+        for place, name in enumerate(jurors)
     }
     if len(jurors) > 1:
-        accuracies["majority"] = _accuracy([(_unanimous(majorities[row_id]), winners[row_id]) for row_id in judged])
+        accuracies["majority"] = _accuracy(
+            [(_unanimous(majorities[row_id]), winners[row_id]) for row_id in judged], half_ties=half_ties
+        )
     return accuracies
 
 
@@ -227,12 +259,14 @@ def _unanimous(verdict: Label | None) -> Opinion:
     return Opinion(for_a=float(verdict == "A"), for_b=float(verdict == "B"))
 
 
-def _accuracy(pairs: Sequence[tuple[Opinion, Label]]) -> JurorAccuracy:
-    right = [opinion.right(winner) for opinion, winner in pairs]
+def _accuracy(pairs: Sequence[tuple[Opinion, Verdict]], *, half_ties: bool) -> JurorAccuracy:
+    right = [opinion.right(winner, half_ties=half_ties) for opinion, winner in pairs]
     return JurorAccuracy(
         accuracy=fmean(right),
         ci95=mean_ci95(right),
-        right_verdicts=fmean(opinion.verdict == winner for opinion, winner in pairs),
+        right_verdicts=fmean(
+            opinion.verdict == winner or (winner == TIE and opinion.right(TIE) == 1) for opinion, winner in pairs
+        ),
         undecided=fmean(opinion.verdict is None for opinion, _ in pairs),
     )
 

@@ -37,7 +37,7 @@ def run_benchmarks(config: Config) -> list[BenchmarkRef]:
     without files.
     """
     try:
-        refs = benchmark_refs(config.benchmarks)
+        refs = benchmark_refs(config.benchmarks, config.heldout.fields, config.heldout.ties)
         for ref in refs:
             ref.require_place()
             if is_graded(ref):

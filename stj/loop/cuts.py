@@ -16,7 +16,7 @@ from typing import Any
 from stj.evals.consistency import Consistency
 from stj.evals.intervals import Interval, Unit, UnitPart, weighted_ci95
 from stj.evals.length_bins import LENGTH_BINS, length_bin
-from stj.rows import OPEN, TRAINING, Judgment, Row
+from stj.rows import TRAINING, Judgment, Row
 
 DIMENSIONS = ("category", "length difference", "position", "turns")
 _POSITIONS = ("better answer first", "better answer second")
@@ -87,7 +87,7 @@ class CutCounts:
             total[1] += judgment.output_tokens
         self._consistency.add(row)
         counted = _counted(row)
-        if row.pair is None or row.pair.method == OPEN or not counted:
+        if row.pair is None or not row.pair.ranked or not counted:
             return
         for dimension, label in _classes(row):
             self._count(dimension, label, counted)

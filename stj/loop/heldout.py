@@ -2,14 +2,25 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from stj.evals.compare import ExampleResult
 from stj.evals.intervals import Interval
 from stj.evals.metrics import Scores, Tallies, VerdictsByOrder, example_outcome, lengths, overall_only, score_tallies
 from stj.loop.dashboard import FEWEST, FULL_AGREEMENT, MOST_UNPARSED, skew_alarm
 from stj.rows import HELDOUT, Judgment, Purpose, Row
+from stj.sources.pairs import ALL
 from stj.verdict import Label, Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetScores:
+    """One judge on one subset of the held-out pairs, by the sampled judgments."""
+
+    pairs: int
+    accuracy: float
+    ci95: Interval
+    position_consistent: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +61,12 @@ class HeldoutScores:
     self_agreement: float | None = None
     """Share of the sampled judgments with the verdict of most samples of the same pair and order; a judgment without a verdict
     has it never. None if there is a single sample."""
+    tied: int = 0
+    """Those of the pairs that people call a tie (`heldout.ties`)."""
+    unjudged_by_reason: dict[str, int] = field(default_factory=dict)
+    """The unjudged rows by reason: that of the dropped row, or "failed"."""
+    subsets: dict[str, SubsetScores] = field(default_factory=dict)
+    """The scores of each subset, if the pairs have any."""
 
 
 class HeldoutTally:
@@ -58,18 +75,22 @@ class HeldoutTally:
     def __init__(self) -> None:
         self.results: dict[str, ExampleResult] = {}
         """The judge's result on each pair, by the row's id, for paired comparisons. Pairs of one instruction are a unit."""
-        self._sampled, self._greedy = Tallies(), Tallies()
-        self._unjudged = self._samples = self._truncated = self._repeated = self._agreed = 0
+        self._sampled, self._greedy, self._by_subset = Tallies(), Tallies(), Tallies()
+        self._unjudged = Counter[str]()
+        self._tied = self._samples = self._truncated = self._repeated = self._agreed = 0
         self._verdicts: Counter[Verdict | None] = Counter()
 
     def add(self, row: Row) -> None:
         """Counts a held-out row."""
         verdicts = _verdicts(row.judgments, "sampled")
         if not _judged_in_every_order(verdicts) or row.pair is None:
-            self._unjudged += 1
+            self._unjudged[row.dropped or "failed"] += 1
             return
-        outcome = example_outcome(verdicts, lengths(row.pair))
+        tied = row.pair.method if not row.pair.ranked else None
+        self._tied += tied is not None
+        outcome = example_outcome(verdicts, lengths(row.pair), tied=tied)
         self._sampled.add(HELDOUT, outcome, row.instruction)
+        self._by_subset.add(row.subset or ALL, outcome, row.instruction)
         self.results[row.id] = ExampleResult(outcome.accuracy, (outcome.consistent or 0.0) > 0.5, row.instruction)
         cut = [judgment.truncated for judgment in row.judgments if judgment.purpose == "sampled"]
         self._samples += len(cut)
@@ -78,7 +99,7 @@ class HeldoutTally:
             self._count(samples)
         greedy = _verdicts(row.judgments, "greedy")
         if _judged_in_every_order(greedy):
-            self._greedy.add(HELDOUT, example_outcome(greedy, lengths(row.pair)), row.instruction)
+            self._greedy.add(HELDOUT, example_outcome(greedy, lengths(row.pair), tied=tied), row.instruction)
 
     def _count(self, samples: Sequence[Verdict | None]) -> None:
         """Counts the verdicts of one pair in one order."""
@@ -93,13 +114,30 @@ class HeldoutTally:
         if not self._sampled.subsets:
             return None
         greedy = _scores(self._greedy) if self._greedy.subsets else None
-        scores = _heldout_scores(_scores(self._sampled), greedy, self._unjudged, self._truncated / self._samples)
+        scores = _heldout_scores(_scores(self._sampled), greedy, self._unjudged.total(), self._truncated / self._samples)
         named = self._verdicts["A"] + self._verdicts["B"]
         return replace(
             scores,
             verdict_a=self._verdicts["A"] / named if named else None,
             self_agreement=self._agreed / self._repeated if self._repeated else None,
+            tied=self._tied,
+            unjudged_by_reason=dict(sorted(self._unjudged.items())),
+            subsets=self._subset_scores(),
         )
+
+    def _subset_scores(self) -> dict[str, SubsetScores]:
+        """The scores of each subset; none if no pair has one."""
+        if self._by_subset.subsets.keys() == {ALL}:
+            return {}
+        return {
+            name: SubsetScores(
+                pairs=scores.examples,
+                accuracy=scores.accuracy,
+                ci95=scores.ci95,
+                position_consistent=scores.position_consistent,
+            )
+            for name, scores in score_tallies(self._by_subset, overall_only)[0].items()
+        }
 
 
 def score_heldout(rows: Iterable[Row]) -> HeldoutScores | None:

@@ -15,6 +15,7 @@ from stj.loop.inputs import SELECTED_ON, PassPart, kept_out, sources_key
 from stj.loop.named_pairs import heldout_key
 from stj.loop.tasks import PROMPTS as EXAMPLE_PROMPTS
 from stj.models.locate import chat_settings, loading_settings
+from stj.pair_fields import key_without_defaults
 from stj.prompts import CATEGORIZE, WRITE_RUBRIC, prompt_hash
 from stj.prompts.variants import FIGURE_8
 from stj.sources.heldout import heldout_identity
@@ -77,7 +78,11 @@ def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, we
 
 def _heldout_settings(config: Config) -> Key:
     """The settings of measuring a judge. Without held-out grades they are as before there were any."""
-    settings: Key = {**plain(config.heldout), "path": heldout_key(config.heldout), "parser": config.judge.parser}
+    settings: Key = {
+        **key_without_defaults(plain(config.heldout)),
+        "path": heldout_key(config.heldout),
+        "parser": config.judge.parser,
+    }
     if config.heldout.grades is None:
         del settings["grades"]
         return settings
@@ -160,7 +165,7 @@ def training_key(
         key["chat"] = chat
     if train.selection.path:
         identity = heldout_identity(config.selected_on, SELECTED_ON)
-        pairs = {**plain(config.selected_on), "path": identity, "parser": config.judge.parser}
+        pairs = {**key_without_defaults(plain(config.selected_on)), "path": identity, "parser": config.judge.parser}
         del pairs["grades"]  # No checkpoint is chosen by them.
         steps: dict[str, float] = {"patience": train.selection.patience, "checkpoint_every_steps": train.checkpoint_every_steps}
         if train.selection.position_weight:  # A key of before this setting is of accuracy alone, as with a weight of 0.

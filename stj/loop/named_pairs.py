@@ -49,7 +49,8 @@ def heldout_benchmark(config: HeldoutConfig) -> BenchmarkRef | None:
 
     Raises ConfigError if the benchmark does not hold pairs with a better answer.
     """
-    ref = named_benchmark(_HELDOUT, config.path)
+    named = named_benchmark(_HELDOUT, config.path)
+    ref = named and replace(named, fields=config.fields, ties=config.ties)
     if ref and (ref.benchmark.candidates or ref.benchmark.needs_records):
         raise ConfigError(
             f"heldout.path={config.path}: held-out pairs have two answers, of which one is better. Name {ref.name} under "
@@ -67,7 +68,7 @@ def read_heldout(config: HeldoutConfig) -> Iterator[Row]:
     ref = heldout_benchmark(config)
     if ref is None:
         return read_pairs(config)
-    rows = (replace(row, id=f"{HELDOUT_PREFIX}{row.id}", task=HELDOUT, subset=None) for row in ref.rows(None))
+    rows = (replace(row, id=f"{HELDOUT_PREFIX}{row.id}", task=HELDOUT) for row in ref.rows(None))
     return not_empty(islice(rows, config.limit), f"heldout.path={config.path}: holds no pairs; set heldout.path=null")
 
 

@@ -152,6 +152,8 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: W
         samples=run.get("samples") or [],
         iterations=iterations,
         first=measured[0] if measured else None,
+        subsets=heldout_subsets(iterations),
+        heldout_notes=list(heldout_notes(iterations)),
         last=measured[-1] if measured else None,
         trained=data_by_judge,
         benchmarks=benchmark_names(iterations),
@@ -170,6 +172,26 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: W
         plots=_plots(iterations),
         where=(where or Where()).html(),
     )
+
+
+def heldout_subsets(iterations: Sequence[IterationReport]) -> list[str]:
+    """The subsets of the held-out pairs."""
+    return sorted({name for iteration in iterations if iteration.heldout for name in iteration.heldout.subsets})
+
+
+def heldout_notes(iterations: Sequence[IterationReport]) -> Iterator[str]:
+    """Which held-out pairs are ties, and which were not judged, for each judge of whom it is not the same as before."""
+    said = ""
+    for iteration in iterations:
+        scores = iteration.heldout
+        if scores is None:
+            continue
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in scores.unjudged_by_reason.items())
+        tied = [f"{scores.tied:,} of {scores.pairs:,} are ties by their labels"] if scores.tied else []
+        words = "; ".join([*tied, *([f"{scores.unjudged:,} not judged ({reasons})"] if reasons else [])])
+        if words and words != said:
+            yield f"Held-out pairs of {iteration.judge}: {words}"
+        said = words
 
 
 def attack_cards(iterations: Sequence[IterationReport]) -> dict[str, AttackCard]:

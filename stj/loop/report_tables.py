@@ -16,13 +16,15 @@ from stj.loop.report import (
     difference_words,
     ends,
     grades_lift,
+    heldout_notes,
+    heldout_subsets,
     length_words,
     lift,
     number,
     p_words,
     training_sets,
 )
-from stj.text import Column, Table
+from stj.text import Column, Table, visible_line
 
 WIDTH = 100
 """Most columns of text in a table and in a line below it."""
@@ -36,6 +38,13 @@ _ACCURACY = (
     Column("no", "verdict"),
     Column("", "greedy"),
     Column("samples", "agree"),
+)
+_SUBSETS = (
+    Column("", "subset"),
+    Column("", "judge", "held-out pairs by subset, %"),
+    Column("", "pairs"),
+    Column("mean accuracy", "[95% interval]"),
+    Column("position-", "consistent"),
 )
 _GRADES = (
     Column("", "judge"),
@@ -100,6 +109,7 @@ def tables(iterations: Sequence[IterationReport]) -> list[Table]:
     trained_by = [iteration for iteration in iterations if iteration.pairs is not None]
     made = [
         Table(columns=_ACCURACY, rows=_accuracy_rows(iterations)),
+        Table(columns=_SUBSETS, rows=list(_subset_rows(iterations))),
         Table(columns=_GRADES, rows=[_grades(iteration) for iteration in iterations if iteration.heldout_grades]),
         Table(columns=_COMPARISONS, rows=list(_comparisons(iterations))),
         attack_table(iterations),
@@ -120,6 +130,20 @@ def _accuracy_rows(iterations: Sequence[IterationReport]) -> list[list[str]]:
     """A row for each judge; none if held-out responses alone measure the judges."""
     grades_alone = any(iteration.heldout_grades for iteration in iterations) and not any(i.heldout for i in iterations)
     return [] if grades_alone else [_accuracies(iteration) for iteration in iterations]
+
+
+def _subset_rows(iterations: Sequence[IterationReport]) -> Iterator[list[str]]:
+    """A row for each subset and judge."""
+    for subset in heldout_subsets(iterations):
+        rows = [
+            [
+                *(iteration.judge, f"{scores.pairs:,}", f"{percent(scores.accuracy)} {interval(scores.ci95)}"),
+                percent(scores.position_consistent),
+            ]
+            for iteration in iterations
+            if iteration.heldout and (scores := iteration.heldout.subsets.get(subset))
+        ]
+        yield from _named(visible_line(subset), rows)
 
 
 def _grades(iteration: IterationReport) -> list[str]:
@@ -251,6 +275,7 @@ def _notes(iterations: Sequence[IterationReport]) -> Iterator[str]:
         if data.kept_by_parser:
             kept = by_parser(data.kept_by_parser)
             yield f"Pairs with a judgment to keep for {judge}, by parser: {kept}; {data.parser} decided"
+    yield from heldout_notes(iterations)
     for iteration in iterations:
         for name, report in iteration.benchmarks.items():
             if report.error:

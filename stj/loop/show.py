@@ -12,7 +12,7 @@ from typing import Any
 
 from stj.errors import NoArtifact
 from stj.models.removed import removal_note
-from stj.rows import OPEN, Example, Grade, Judgment, Pair, Row, example_from_dict, row_from_dict
+from stj.rows import Example, Grade, Judgment, Pair, Row, example_from_dict, row_from_dict
 from stj.storage.artifacts import MANIFEST, Artifact
 from stj.text import Passage, Span
 
@@ -100,7 +100,7 @@ def _story(row: Row) -> Iterator[Passage]:
         yield from _pair(row.pair)
     for number, answer in enumerate(row.candidates.answers if row.candidates else ()):
         yield _text(f"answer {number}, {'good' if row.candidates and number < row.candidates.good else 'bad'}", answer)
-    is_open = row.pair is not None and row.pair.method == OPEN
+    is_open = row.pair is not None and not row.pair.ranked
     for place, judgment in enumerate(row.judgments):
         title = _vote_title(judgment) if is_open else _judgment_title(judgment, kept=place == row.kept)
         if judgment.thought:
@@ -137,7 +137,7 @@ def _source_facts(row: Row) -> str:
 
 
 def _pair(pair: Pair) -> Iterator[Passage]:
-    known = pair.method != OPEN
+    known = pair.ranked
     yield _text("chosen, the better answer" if known else "response A", pair.chosen)
     made = f"{pair.method}, attacked: {pair.attack}" if pair.attack else pair.method
     yield _text(f"rejected, the worse answer ({made})" if known else "response B", pair.rejected)

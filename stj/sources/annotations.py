@@ -20,7 +20,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,19 +32,17 @@ from stj.sources.files import read_files
 from stj.sources.ids import id_of, joined_id
 from stj.sources.pairs import ALL
 from stj.sources.records import Fields, Record, listed
-from stj.sources.truth import CHOSEN, named_verdict
+from stj.sources.truth import CHOSEN
+from stj.sources.votes import ANNOTATORS, UNSURE, label_word, members_of, pair_label
 from stj.verdict import TIE
 
 Ints = npt.NDArray[np.int64]
 
-UNSURE = "unsure"
-"""The label of an annotator who cannot tell: no label, and counted."""
 PAIR_LABELS = ("A", TIE, "B")
 GROUP_FIELDS = ("subset", "category")
 """The fields of which the first that a row has is its group, if no other is named."""
 _KEY = "FILE"
 _LONG = ("annotator", "annotator_id", "annotator_name")
-_WIDE = "annotators"
 _COLUMNS = ("annotator_", "annotation_")
 _VOTE = ("judge", "winner", "question_id", "turn", "model_a", "model_b")
 _RESPONSES = ("response_a", "response_b")
@@ -70,17 +68,16 @@ class LabelSet:
         """The label that a value means; None if there is none. Raises SourceError for one outside the set."""
         if value is None or value == "":
             return None
-        word = _word(value)
+        if self.is_of_pairs:
+            return pair_label(value, name, where, "; labels=any takes any label")
+        word = label_word(value)
         if word.casefold() == UNSURE:
             return UNSURE
-        label = _pair_label(word) if self.is_of_pairs else word if not self.names or word in self.names else None
-        if not label:
+        if not word or (self.names and word not in self.names):
             raise wrong_type(value, name, self._wanted(), where)
-        return label
+        return word
 
     def _wanted(self) -> str:
-        if self.is_of_pairs:
-            return f"A, B, tie or {UNSURE} (also response_a, model_a or 1 for A); labels=any takes any label"
         if self.names:
             return f"one of {listed(self.names)} or '{UNSURE}'; labels=any takes any label"
         return "text, a number, true or false, and not blank"
@@ -318,8 +315,8 @@ def _in_our_fields(values: Record, where: str) -> Record:
 def _labels(values: Record, allowed: LabelSet, where: str) -> tuple[dict[str, str], bool]:
     """The labels of a row by annotator, and whether the row is in the wide form."""
     long = next((name for name in _LONG if values.get(name) not in (None, "")), None)
-    if long and values.get(_WIDE) not in (None, ""):
-        raise SourceError(f"{where}: both '{long}' and '{_WIDE}' name annotators; keep one of them")
+    if long and values.get(ANNOTATORS) not in (None, ""):
+        raise SourceError(f"{where}: both '{long}' and '{ANNOTATORS}' name annotators; keep one of them")
     if long:
         if "label" not in values:
             Fields(required=("label",)).check(values, where)
@@ -328,7 +325,7 @@ def _labels(values: Record, allowed: LabelSet, where: str) -> tuple[dict[str, st
         given = list(_wide(values, where))
     labels: dict[str, str] = {}
     for spelled, column, value in given:
-        name, label = _annotator(spelled, long or _WIDE, where), allowed.read(value, column, where)
+        name, label = _annotator(spelled, long or ANNOTATORS, where), allowed.read(value, column, where)
         if label is not None and labels.setdefault(name, label) != label:
             raise SourceError(f"{where}: two labels by the annotator {name[:60]!r}, {labels[name]!r} and {label!r}; keep one")
     return labels, not long
@@ -336,23 +333,17 @@ def _labels(values: Record, allowed: LabelSet, where: str) -> tuple[dict[str, st
 
 def _wide(values: Record, where: str) -> Iterator[tuple[object, str, object]]:
     """The name, the field and the label of each annotator of a row in the wide form."""
-    members = None if values.get(_WIDE) == "" else values.get(_WIDE)
+    members = None if values.get(ANNOTATORS) == "" else values.get(ANNOTATORS)
     columns = [(name, prefix) for name in values for prefix in _COLUMNS if name.startswith(prefix) and name != prefix]
     if members is None and not columns:
         raise SourceError(
-            f"{where}: no labels: a row needs 'annotator' and 'label', or '{_WIDE}', or columns annotator_NAME; the fields "
-            f"there are {listed(list(values))}"
+            f"{where}: no labels: a row needs 'annotator' and 'label', or '{ANNOTATORS}', or columns annotator_NAME; the "
+            f"fields there are {listed(list(values))}"
         )
     if members is None:
         yield from ((name.removeprefix(prefix), name, values[name]) for name, prefix in columns)
-    elif isinstance(members, Mapping):
-        yield from ((name, f"{_WIDE}.{name}", label) for name, label in members.items())
-    elif isinstance(members, list) and all(isinstance(member, tuple) and len(member) == 2 for member in members):
-        yield from ((name, f"{_WIDE}.{name}", label) for name, label in members)  # Arrow's maps
-    elif isinstance(members, list):
-        yield from ((number, f"{_WIDE}[{number - 1}]", label) for number, label in enumerate(members, start=1))
     else:
-        raise wrong_type(members, _WIDE, "an object {name: label} or a list of labels", where)
+        yield from members_of(members, where)
 
 
 def _texts(values: Record, where: str, *, of_pairs: bool) -> tuple[str, ...] | None:
@@ -392,19 +383,6 @@ def _annotator(value: object, name: str, where: str) -> str:
     if not text:
         raise wrong_type(value, name, "the annotator's name, and not blank", where)
     return text
-
-
-def _word(value: Any) -> str:
-    """A label as text without spaces around it; empty if it is none. A number is written without .0: pandas adds it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else "" if value != value else str(value)
-    return clean(str(value)).strip() if isinstance(value, str | int) else ""
-
-
-def _pair_label(word: str) -> str | None:
-    return next(filter(None, map(named_verdict, (word, word.lower(), word.upper()))), None)
 
 
 def _digest(value: object) -> int:

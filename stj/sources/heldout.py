@@ -4,12 +4,12 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from stj.config import HeldoutConfig
-from stj.rows import HELDOUT, Pair, Row
+from stj.rows import HELDOUT, Row
 from stj.sources.dialogue import usable
 from stj.sources.directory import files_at
-from stj.sources.files import at_most, files_size, not_empty, read_files
+from stj.sources.files import at_most, files_size, not_empty
 from stj.sources.ids import HELDOUT_PREFIX
-from stj.sources.pairs import PAIR_FIELDS, given_pairs
+from stj.sources.pairs import given_pairs, pair_records
 from stj.sources.records import Located
 
 
@@ -21,9 +21,9 @@ def read_pairs(config: HeldoutConfig, key: str = "heldout.path") -> Iterator[Row
     """
     if config.path is None:
         return iter(())
-    records = read_files(files_at(config.path, key).files, PAIR_FIELDS)
+    records = pair_records(config.path, key, config.fields)
     empty = f"{key}={config.path}: holds no pairs; name a file with pairs, or set {key}=null"
-    return not_empty(itertools.islice(_rows(records), config.limit), empty)
+    return not_empty(itertools.islice(_rows(records, config), config.limit), empty)
 
 
 def heldout_identity(config: HeldoutConfig, key: str = "heldout.path") -> str | None:
@@ -36,19 +36,19 @@ def heldout_size(config: HeldoutConfig, key: str = "heldout.path") -> int | None
     return None if config.path is None else at_most(config.limit, files_size(files_at(config.path, key).files))
 
 
-def _rows(records: Iterable[Located]) -> Iterator[Row]:
+def _rows(records: Iterable[Located], config: HeldoutConfig) -> Iterator[Row]:
     """Rows of pairs; a pair with equal answers, or on which people did not decide, has no better one and is a tombstone.
 
     Raises SourceError if a value has the wrong type, or if an id is repeated.
     """
-    for pair in given_pairs(records, labelled=True, in_subsets=False):
-        chosen, rejected = pair.ranked
+    for pair in given_pairs(records, config.fields, labelled=True):
+        judged, reason = pair.judged(config.ties)
         row = Row(
-            id=HELDOUT_PREFIX + pair.id,
+            id=HELDOUT_PREFIX + pair.row_id,
             position=pair.position,
             task=HELDOUT,
+            subset=pair.subset,
             turns=pair.turns,
-            pair=Pair(method="given", chosen=chosen, rejected=rejected),
+            pair=judged,
         )
-        without_better = "same_answers" if chosen == rejected else pair.undecided
-        yield row.drop(without_better) if without_better else usable(row)
+        yield row.drop(reason) if reason else usable(row)

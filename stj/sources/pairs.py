@@ -1,41 +1,43 @@
-"""Pairs of responses to an instruction, from any file: one reader for `stj judge`, `stj eval pairs:FILE` and held-out pairs.
+"""Pairs of responses to an instruction, from any file: the one reader of all that takes pairs.
 
 instruction or prompt                a string, or a dialogue as a list of {role, content}
 response_a and response_b            two responses, or
 chosen and rejected                  the better response and the worse one
-winner or label                      the better response (stj/sources/truth.py), if it is known
+winner or label                      the better response (stj/sources/truth.py), or a tie, if it is known
 id, subset                           optional; an id is unique in its subset
-annotators                           people's labels, as `stj agree` writes them: beside them winner may be a tie or null
+annotators                           several people's labels: {name: label} or a list. Without a winner, that of most of them
+
+Fields of other names are given by PairFields (stj/pair_fields.py).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stj.rows import Turn
+from stj.errors import SourceError
+from stj.pair_fields import OWN_FIELDS, PairFields, Ties
+from stj.rows import TIED, TIED_HALF, Pair, Turn
 from stj.sources.dialogue import optional_text, text_of, turns_from
-from stj.sources.ids import Seen, id_of, numbered, refuse_seen
-from stj.sources.records import Fields, Located
-from stj.sources.truth import CHOSEN, JUDGE_FIELDS, JUDGES_WINNERS, better_response, required_better
+from stj.sources.directory import files_at
+from stj.sources.files import read_files
+from stj.sources.ids import Seen, id_of, joined_id, numbered, refuse_seen
+from stj.sources.records import Fields, Located, listed
+from stj.sources.truth import CHOSEN, JUDGE_FIELDS, JUDGES_WINNERS, better_response, is_judges_word, required_better
+from stj.sources.votes import ANNOTATORS, UNSURE, label_of_most, members_of, pair_label
 from stj.verdict import TIE, Label
 
 ALL = "all"
 """The subset of pairs without one."""
+SAME_ANSWERS = "same_answers"
+"""Why a pair has no better response: both are the same text."""
 HUMAN_TIE = "human_tie"
 """Why a pair has no better response: people called it a tie."""
 NO_WINNER = "no_winner"
 """Why a pair has no better response: people disagree, or none of them could tell."""
-_ANNOTATORS = "annotators"
 _INSTRUCTION = ("instruction", "prompt")
 _OPEN = ("response_a", "response_b")
-PAIR_FIELDS = Fields(
-    required=(),
-    optional=(
-        *(*_INSTRUCTION, *_OPEN, *CHOSEN, "winner", "label", "id", "subset"),
-        *(*JUDGES_WINNERS, *JUDGE_FIELDS, _ANNOTATORS),
-    ),
-)
-"""The fields of a pair, of which each row has some."""
+_OWN = (*_INSTRUCTION, *_OPEN, *CHOSEN, "winner", "label", "id", "subset", *JUDGES_WINNERS, *JUDGE_FIELDS, ANNOTATORS)
+_LONG_FORM = ("annotator", "annotator_id", "annotator_name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,8 @@ class GivenPair:
     id: str
     """The row's id, or its number in the source."""
     subset: str | None
+    row_id: str
+    """An id that no other pair of the source has: its own, or its subset and id if another subset had that id before."""
     position: int
     place: str
     """Its file and line, or item, in words."""
@@ -63,51 +67,166 @@ class GivenPair:
         """The better response and the worse one."""
         return (self.second, self.first) if self.winner == "B" else (self.first, self.second)
 
+    def judged(self, ties: Ties) -> tuple[Pair, str | None]:
+        """The pair that a judge is measured by, and why it is not judged; None if it is."""
+        chosen, rejected = self.ranked
+        tied = self.undecided == HUMAN_TIE and ties != "skip" and self.first != self.second
+        method = {"count": TIED, "half": TIED_HALF}[ties] if tied else "given"
+        reason = SAME_ANSWERS if self.first == self.second else None if tied else self.undecided
+        return Pair(method=method, chosen=chosen, rejected=rejected), reason
 
-def given_pairs(records: Iterable[Located], *, labelled: bool = False, in_subsets: bool = True) -> Iterator[GivenPair]:
+
+def pair_records(location: str, key: str, fields: PairFields = OWN_FIELDS) -> Iterator[Located]:
+    """The records of a file or a directory; `key` names the setting in errors.
+
+    Raises SourceError: at once if a file is missing, later if it cannot be read.
+    """
+    return read_files(files_at(location, key).files, fields_to_read(fields))
+
+
+def fields_to_read(fields: PairFields = OWN_FIELDS) -> Fields:
+    """The fields of a pair: those that are named are in each row, and of the others each row has some."""
+    return Fields(required=fields.named, optional=tuple(name for name in _OWN if name not in fields.named))
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What names a pair."""
+
+    id: str
+    subset: str | None
+    row_id: str
+    position: int
+
+
+def given_pairs(records: Iterable[Located], fields: PairFields = OWN_FIELDS, *, labelled: bool = False) -> Iterator[GivenPair]:
     """The pairs of a source's records; if they must be `labelled`, each has a winner, but for equal texts and undecided pairs.
 
-    An id is unique `in_subsets`, or else in the whole source.
-
-    Raises SourceError, with file and line, if a pair cannot be read or if its id came before.
+    Raises SourceError, with file and line, if a pair cannot be read or if its id came before in its subset.
     """
-    seen = Seen()
+    seen, seen_rows = Seen(), Seen()
     for position, (where, values) in enumerate(records):
-        pair = _pair(values, where, position)
-        key = (pair.subset or ALL, pair.id) if in_subsets else (pair.id,)
-        refuse_seen(key, "id", where, seen, shown=pair.id)
-        if labelled and pair.first != pair.second and not pair.undecided:
-            required_better(values, where)
-        yield pair
+        given_id = values.get(fields.id or "id")
+        pair_id = numbered(position) if given_id is None else id_of(given_id, fields.id or "id", where)
+        subset = optional_text(values.get(fields.subset or "subset"), fields.subset or "subset", where) or None
+        if not seen.add((subset or ALL, pair_id)):
+            raise _seen_before(values, fields.id or "id", pair_id, where)
+        row_id = pair_id
+        if not seen_rows.add(row_id):
+            row_id = joined_id(subset or ALL, pair_id)
+            refuse_seen((row_id,), fields.id or "id", where, seen_rows)
+        yield _pair(values, where, fields, _Named(pair_id, subset, row_id, position), labelled=labelled)
 
 
-def _pair(values: Mapping[str, Any], where: str, position: int) -> GivenPair:
-    asked = _first_given(values, _INSTRUCTION) or _INSTRUCTION[0]
-    names = _OPEN if any(values.get(name) is not None for name in _OPEN) or _first_given(values, CHOSEN) is None else CHOSEN
-    Fields(required=(asked, *names)).check(values, where)
+def _pair(values: Mapping[str, Any], where: str, fields: PairFields, named: _Named, *, labelled: bool) -> GivenPair:
+    rest = {name: value for name, value in values.items() if name not in fields.named}
+    asked, names = _text_fields(rest, fields)
+    _check_given(values, (asked, *names), fields, where)
     first, second = (text_of(values[name], name, where) for name in names)
-    undecided = _undecided(values)
-    winner = None if undecided else better_response(values, where)
+    winner, undecided = _truth(values, rest, names, fields, where)
+    if labelled and winner is None and undecided is None and first != second:
+        required_better(rest, where)
     return GivenPair(
-        id=numbered(position) if values.get("id") is None else id_of(values["id"], "id", where),
-        subset=optional_text(values.get("subset"), "subset", where) or None,
-        position=position,
+        id=named.id,
+        subset=named.subset,
+        row_id=named.row_id,
+        position=named.position,
         place=where,
         turns=turns_from(values[asked], asked, where),
         first=first,
         second=second,
         winner=None if first == second else winner,
-        ranked_by_file=names == CHOSEN,
+        ranked_by_file=names in (CHOSEN, (fields.chosen, fields.rejected)),
         undecided=undecided,
     )
 
 
-def _undecided(values: Mapping[str, Any]) -> str | None:
-    """Why the row, one of `stj agree`, has no better response; None if it may have one."""
-    aggregated = values.get(_ANNOTATORS) is not None and "winner" in values
-    if not aggregated or any(values.get(name) is not None for name in ("label", *CHOSEN)):
-        return None
-    return NO_WINNER if values["winner"] is None else HUMAN_TIE if values["winner"] == TIE else None
+def _text_fields(rest: Mapping[str, Any], fields: PairFields) -> tuple[str, tuple[str, str]]:
+    """The field of the instruction, and those of the two responses; `rest` are the fields that no setting names."""
+    asked = fields.instruction or _first_given(rest, _INSTRUCTION) or _INSTRUCTION[0]
+    if fields.response_a is not None and fields.response_b is not None:
+        return asked, (fields.response_a, fields.response_b)
+    if fields.chosen is not None and fields.rejected is not None:
+        return asked, (fields.chosen, fields.rejected)
+    opened = any(rest.get(name) is not None for name in _OPEN)
+    return asked, _OPEN if opened or _first_given(rest, CHOSEN) is None else CHOSEN
+
+
+def _check_given(values: Mapping[str, Any], names: Iterable[str], fields: PairFields, where: str) -> None:
+    """Raises SourceError if a field of a text is missing, which names it, the fields that are there, and the remedy."""
+    Fields(required=fields.named).check(values, where)
+    for name in names:
+        if name not in values:
+            raise SourceError(
+                f"{where}: no field '{name}'; the fields there are {listed(list(map(str, values)))}. If another field holds "
+                f"it, name that one: fields.{name}=FIELD"
+            )
+
+
+def _truth(
+    values: Mapping[str, Any], rest: Mapping[str, Any], names: tuple[str, str], fields: PairFields, where: str
+) -> tuple[Label | None, str | None]:
+    """The better response, A for the first one, and why there is none, if people's labels name none."""
+    if fields.chosen is not None:
+        return "A", None
+    if fields.winner is not None:
+        return _decided(_named_label(values[fields.winner], fields.winner, names, where))
+    if fields.annotators:
+        return _decided(label_of_most(_named_label(values[name], name, names, where) for name in fields.annotators))
+    if calls_a_tie(rest, where):
+        return None, HUMAN_TIE
+    if rest.get(ANNOTATORS) is not None and not _is_labelled(rest):
+        if "winner" in rest:
+            return _decided(pair_label(rest["winner"], "winner", where))
+        members = members_of(rest[ANNOTATORS], where)
+        return _decided(label_of_most(pair_label(label, name, where) for _, name, label in members))
+    return _by_truth(values, rest, names, where), None
+
+
+def calls_a_tie(values: Mapping[str, Any], where: str) -> bool:
+    """Whether a row of stj's own fields calls the pair a tie: its label or, without one, a winner that no judge wrote."""
+    if _is_labelled(values):
+        return _is_tie(values, "label", where)
+    return not is_judges_word(values) and _is_tie(values, "winner", where)
+
+
+def _is_labelled(values: Mapping[str, Any]) -> bool:
+    return any(values.get(name) not in (None, "") for name in ("label", *CHOSEN))
+
+
+def _by_truth(values: Mapping[str, Any], rest: Mapping[str, Any], names: tuple[str, str], where: str) -> Label | None:
+    shown = {} if names == CHOSEN else dict(zip(_OPEN, (values[name] for name in names), strict=True))
+    return better_response({**rest, **shown}, where)
+
+
+def _named_label(value: object, name: str, responses: tuple[str, str], where: str) -> str | None:
+    """The label of a value, which may also be the name of a response's field."""
+    for label, response in zip("AB", responses, strict=True):
+        if value == response:
+            return label
+    return pair_label(value, name, where, f", or {responses[0]} or {responses[1]}")
+
+
+def _decided(label: str | None) -> tuple[Label | None, str | None]:
+    if label is None or label == UNSURE:
+        return None, NO_WINNER
+    return (None, HUMAN_TIE) if label == TIE else ("A" if label == "A" else "B", None)
+
+
+def _is_tie(values: Mapping[str, Any], name: str, where: str) -> bool:
+    """Whether a field calls the pair a tie; what it says else is read by stj/sources/truth.py."""
+    try:
+        return pair_label(values.get(name), name, where) == TIE
+    except SourceError:
+        return False
+
+
+def _seen_before(values: Mapping[str, Any], field: str, pair_id: str, where: str) -> SourceError:
+    several = any(values.get(name) is not None for name in _LONG_FORM)
+    remedy = ". If each row is one person's label, `stj agree FILE --out PAIRS.jsonl` makes one pair of them" if several else ""
+    return SourceError(
+        f"{where}: field '{field}' is {pair_id[:60]!r}, which an earlier row has too; ids must be unique{remedy}"
+    )
 
 
 def _first_given(values: Mapping[str, Any], names: Iterable[str]) -> str | None:

@@ -19,6 +19,7 @@ from stj.config import SourceConfig
 from stj.errors import SourceError
 from stj.final_number import final_number
 from stj.package_files import package_path
+from stj.pair_fields import OWN_FIELDS, key_without_defaults
 from stj.pair_sources import PairSource, PairSourceKind
 from stj.rows import Origin, Pair, Row, Turn
 from stj.sources import helpsteer2
@@ -27,8 +28,9 @@ from stj.sources.directory import DataFiles, files_at
 from stj.sources.files import at_most, files_size, not_empty, read_files
 from stj.sources.hub import is_hub_dataset, read_hub
 from stj.sources.ids import PREFERENCES_PREFIX, joined_id, numbered
-from stj.sources.pairs import PAIR_FIELDS, given_pairs
+from stj.sources.pairs import fields_to_read, given_pairs
 from stj.sources.records import Fields, Located
+from stj.storage.artifacts import plain
 from stj.text import shows_something
 from stj.thoughts import shown_response
 
@@ -44,7 +46,6 @@ _FIELDS: dict[PairSourceKind, Fields] = {
     "helpsteer2": Fields(required=("prompt", "response", *helpsteer2.WEIGHTS)),
     "hh_rlhf": Fields(required=("chosen", "rejected")),
     "gsm8k": Fields(required=("question", "answer")),
-    "pairs": PAIR_FIELDS,
 }
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -97,6 +98,8 @@ def _identity(source: PairSource) -> dict[str, object]:
         "limit": source.limit,
         "labelled_by": source.labelled_by,
     }
+    if source.fields != OWN_FIELDS:
+        settings |= key_without_defaults({"fields": plain(source.fields)})
     if source.kind == "helpsteer2":
         settings["margin"] = source.margin
     if source.kind == "gsm8k":
@@ -138,7 +141,7 @@ def _files(source: PairSource) -> DataFiles:
 
 def _rows(source: PairSource) -> Iterator[Row]:
     place, file, _ = _place(source)
-    fields, key = _FIELDS[source.kind], _key(source)
+    fields, key = _FIELDS.get(source.kind) or fields_to_read(source.fields), _key(source)
     if is_hub_dataset(place.path):
         records = read_hub(place, fields, key=key, files=file)
     else:
@@ -152,9 +155,9 @@ def _rows(source: PairSource) -> Iterator[Row]:
 
 
 def _given_pairs(records: Iterable[Located], source: PairSource) -> Iterator[Row]:
-    for pair in given_pairs(records, labelled=True, in_subsets=False):
+    for pair in given_pairs(records, source.fields, labelled=True):
         chosen, rejected = pair.ranked
-        row = _pair_row(pair.id, pair.turns, chosen, rejected, _origin(source, pair.place))
+        row = _pair_row(pair.row_id, pair.turns, chosen, rejected, _origin(source, pair.place))
         yield replace(row, pair=None).drop(pair.undecided) if pair.undecided else row
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from stj.pair_fields import OWN_FIELDS, PairFields, Ties
 from stj.rows import OPEN, Pair, Row
 from stj.sources.dialogue import usable
 from stj.sources.directory import files_at
-from stj.sources.files import not_empty, read_files
-from stj.sources.ids import Seen, joined_id, refuse_seen
-from stj.sources.pairs import ALL, PAIR_FIELDS, GivenPair, given_pairs
-from stj.verdict import Label
+from stj.sources.files import not_empty
+from stj.sources.pairs import HUMAN_TIE, GivenPair, given_pairs, pair_records
+from stj.verdict import TIE, Label, Verdict
 
 _KEY = "FILE"
 
@@ -19,20 +19,20 @@ class PairLabel(NamedTuple):
 
     id: str
     subset: str | None
-    winner: Label | None
-    """The better response; None if it is not known."""
+    winner: Verdict | None
+    """The better response, or TIE if ties count; None if it is not known."""
 
 
-def read_responses(location: str, prompts: Sequence[str]) -> Iterator[Row]:
+def read_responses(location: str, prompts: Sequence[str], fields: PairFields = OWN_FIELDS) -> Iterator[Row]:
     """The pairs of a file, once for each judge prompt; the prompt is a row's task and the beginning of its id.
 
     Raises SourceError, with file and line, if a row cannot be read or the file has no rows.
     """
-    for row_id, pair in _pairs(location):
+    for pair in _pairs(location, fields):
         for prompt in prompts:
             yield usable(
                 Row(
-                    id=f"{prompt}/{row_id}",
+                    id=f"{prompt}/{pair.row_id}",
                     position=pair.position,
                     task=prompt,
                     subset=pair.subset,
@@ -42,14 +42,14 @@ def read_responses(location: str, prompts: Sequence[str]) -> Iterator[Row]:
             )
 
 
-def read_labels(location: str) -> dict[str, PairLabel]:
+def read_labels(location: str, fields: PairFields = OWN_FIELDS, ties: Ties = "skip") -> dict[str, PairLabel]:
     """The label of each pair by the id of its row in a task. Reads and checks the whole file."""
-    return {row_id: PairLabel(pair.id, pair.subset, pair.winner) for row_id, pair in _pairs(location)}
+    return {pair.row_id: PairLabel(pair.id, pair.subset, _winner(pair, ties)) for pair in _pairs(location, fields)}
 
 
-def read_winners(location: str) -> dict[str, Label | None]:
+def read_winners(location: str, fields: PairFields = OWN_FIELDS) -> dict[str, Label | None]:
     """The better response of each pair by the id of its row in a task, None if it is not known. Reads and checks the file."""
-    return {row_id: label.winner for row_id, label in read_labels(location).items()}
+    return {pair.row_id: pair.winner for pair in _pairs(location, fields)}
 
 
 def responses_identity(location: str) -> str:
@@ -57,14 +57,11 @@ def responses_identity(location: str) -> str:
     return files_at(location, _KEY).identity()
 
 
-def _pairs(location: str) -> Iterator[tuple[str, GivenPair]]:
-    """The pairs with the ids of their rows: the pair's own id, or its subset and id if another subset had that id before."""
-    pairs = given_pairs(read_files(files_at(location, _KEY).files, PAIR_FIELDS))
+def _winner(pair: GivenPair, ties: Ties) -> Verdict | None:
+    return TIE if pair.undecided == HUMAN_TIE and ties != "skip" and pair.first != pair.second else pair.winner
+
+
+def _pairs(location: str, fields: PairFields) -> Iterator[GivenPair]:
     wanted = "each row has instruction, response_a and response_b, or chosen and rejected"
-    seen = Seen()
-    for pair in not_empty(pairs, f"{location}: holds no pairs; {wanted}"):
-        row_id = pair.id
-        if not seen.add(row_id):
-            row_id = joined_id(pair.subset or ALL, pair.id)
-            refuse_seen((row_id,), "id", location, seen)
-        yield row_id, pair
+    pairs = given_pairs(pair_records(location, _KEY, fields), fields)
+    return not_empty(pairs, f"{location}: holds no pairs; {wanted}")

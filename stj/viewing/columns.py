@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from stj.rows import OPEN
+from stj.rows import WITHOUT_BETTER
 from stj.viewing.sources import Source
 
 Whole = NDArray[np.int64]
@@ -89,7 +89,7 @@ def _columns(batch: pa.RecordBatch) -> Columns:
         titles=_titles(batch),
         facts={name: pc.cast(values, pa.string()) for name, values in facts.items()},
         answers=paired | several,
-        known=several | (paired & ~_numpy(pc.fill_null(pc.equal(method, OPEN), fill_value=True))),
+        known=several | (paired & ~_numpy(pc.fill_null(pc.is_in(method, pa.array(WITHOUT_BETTER)), fill_value=True))),
         difference=_difference(batch),
         counts=_counts(batch),
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stj.evals.contradictions import contradiction
-from stj.rows import OPEN, Grade, Judgment, Row
+from stj.rows import Grade, Judgment, Row
 from stj.verdict import BEST_OF_FOUR, FIVE_WAY, FORMATS, OUTPUT, RESULT, Format, Verdict, distinct_verdicts
 
 _TAGS: tuple[Format, ...] = (BEST_OF_FOUR, FIVE_WAY, RESULT, OUTPUT)
@@ -61,7 +61,7 @@ def _answers(row: Row, longest: int) -> list[dict[str, Any]]:
         return [{"title": "response", "text": _cut(row.response, longest)}]
     if row.pair is None or not (row.pair.chosen or row.pair.rejected):
         return []
-    titles = ("response A", "response B") if row.pair.method == OPEN else ("better answer", "worse answer")
+    titles = ("better answer", "worse answer") if row.pair.ranked else ("response A", "response B")
     texts = row.pair.chosen, row.pair.rejected
     return [{"title": title, "text": _cut(text, longest)} for title, text in zip(titles, texts, strict=True)]
 
@@ -123,7 +123,7 @@ def _judgment(judgment: Judgment, row: Row, place: int, longest: int) -> dict[st
 def _order(judgment: Judgment, row: Row) -> str:
     if judgment.purpose == "rating":
         return f"rates answer {judgment.index + 1}"
-    answer = "response A" if row.pair and row.pair.method == OPEN else "better answer"
+    answer = "response A" if row.pair and not row.pair.ranked else "better answer"
     return f"{answer} shown {_PLACES[judgment.winner]}, as {judgment.winner}"
 
 
@@ -133,7 +133,7 @@ def _outcome(judgment: Judgment, row: Row) -> tuple[str, str]:
         return "unread", "no verdict"
     if judgment.purpose == "rating":
         return "given", f"rating {judgment.verdict}"
-    if row.pair is None or row.pair.method != OPEN:
+    if row.pair is None or row.pair.ranked:
         return ("right", f"{judgment.verdict}: right") if judgment.correct else ("wrong", f"{judgment.verdict}: wrong")
     if judgment.verdict not in ("A", "B"):
         return "given", judgment.verdict

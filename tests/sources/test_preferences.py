@@ -194,7 +194,7 @@ def test_what_changes_the_rows_changes_the_identity_and_the_weight_does_not(tmp_
     [
         ("pairs", [{"prompt": "q", "chosen": "a"}], "line 1: no field 'rejected'"),
         ("pairs", [{"prompt": "q", "response_a": "a", "response_b": "b"}], "line 1: .*winner"),
-        ("pairs", [{"prompt": "q", "response_a": "a", "response_b": "b", "winner": "C"}], "line 1: .*'C'"),
+        ("pairs", [{"prompt": "q", "response_a": "a", "response_b": "b", "winner": "C>D"}], "line 1: .*'C>D'"),
         ("hh_rlhf", [{"prompt": "q", "response": "a"}], "line 1: no field 'chosen'"),
         ("hh_rlhf", [{"chosen": "a", "rejected": "b"}], "line 1: field 'chosen' is no dialogue of hh_rlhf"),
         ("hh_rlhf", [{"chosen": "\n\nHuman: a", "rejected": "b"}], "line 1: field 'chosen' is no dialogue of hh_rlhf"),

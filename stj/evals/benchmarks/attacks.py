@@ -18,8 +18,10 @@ from stj.attacks.use import attacked, attacks_identity
 from stj.errors import SourceError
 from stj.evals.benchmarks import pairs
 from stj.evals.benchmarks.base import NOT_APPLICABLE, Benchmark, SourceRecord
+from stj.pair_fields import OWN_FIELDS, PairFields, Ties
 from stj.rows import Row
 from stj.sources.ids import id_in_task, id_parts, joined_id
+from stj.sources.pairs import fields_to_read
 from stj.verdict import Label
 
 NAME = "attacks"
@@ -41,13 +43,18 @@ class AttackedId(NamedTuple):
     """AB, or the only label under which the better answer is shown."""
 
 
-def rows(records: Iterable[SourceRecord]) -> Iterator[Row]:
+def rows(records: Iterable[SourceRecord], fields: PairFields = OWN_FIELDS) -> Iterator[Row]:
     """Each pair as it is, then under every attack; a pair that cannot be judged stands alone."""
     position = 0
-    for pair in pairs.rows(records):
+    for pair in pairs.rows(records, fields):
         for row in _versions(pair):
             yield replace(row, position=position)
             position += 1
+
+
+def read_as(fields: PairFields, ties: Ties) -> Benchmark:
+    """The attack card of a file whose fields have these names. A tie has no worse answer to attack, whatever `ties` says."""
+    return replace(ATTACK_CARD, fields=fields_to_read(fields), rows=partial(rows, fields=fields))
 
 
 def attacked_id(text: str) -> AttackedId:
@@ -92,4 +99,5 @@ ATTACK_CARD = Benchmark(
     limit_records=True,
     edition=partial(attacks_identity, "card"),
     attacks=True,
+    read_as=read_as,
 )

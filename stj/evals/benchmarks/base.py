@@ -9,6 +9,7 @@ from stj.errors import SourceError
 from stj.evals.benchmarks.duels import DuelResult, Models
 from stj.evals.benchmarks.unread import Unread
 from stj.evals.metrics import ExampleOutcome, Groups, Official, VerdictsByOrder, example_outcome, overall_only
+from stj.pair_fields import PairFields, Ties
 from stj.rows import Pair, Row, Turn
 from stj.sources.dialogue import text_of, usable, wrong_type
 from stj.sources.directory import DataFiles, files_at
@@ -64,6 +65,8 @@ class JudgedExample:
     """Number of good answers among the rated ones."""
     unjudged: str | None = None
     """Why the example was not judged. If so, its verdicts are None or absent."""
+    tied: str | None = None
+    """TIED or TIED_HALF if people call the example a tie, and ties count."""
     judgments: int = 0
     """Number of texts of the judge that were read."""
     unread: tuple[Unread, ...] = ()
@@ -86,7 +89,9 @@ class Scored(NamedTuple):
 def score_each(benchmark: "Benchmark", judged: Iterable[JudgedExample], records: Iterable[SourceRecord]) -> Iterator[Scored]:
     """One outcome for each example."""
     for example in judged:
-        result = example_outcome(example.verdicts, example.sizes, benchmark.official, orders_known=example.orders_known)
+        result = example_outcome(
+            example.verdicts, example.sizes, benchmark.official, orders_known=example.orders_known, tied=example.tied
+        )
         yield Scored(example.id, example.subset, result, benchmark.cluster(example.id), example.unjudged)
 
 
@@ -174,6 +179,8 @@ class Benchmark:
     """Whether the rows are pairs before and after attacks (stj/evals/benchmarks/attacks.py)."""
     select_files: SelectFiles = lambda paths: paths
     """Selects the files of a directory to read, if the publisher keeps other files beside them."""
+    read_as: Callable[[PairFields, Ties], "Benchmark"] | None = None
+    """The same for a file whose fields have other names, if the benchmark is of any file of pairs."""
     rated: Callable[[Row], bool] = lambda row: False
     """Whether the judge rates each answer of a row alone."""
     reference_answers: ReferenceAnswers | None = None

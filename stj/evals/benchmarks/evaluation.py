@@ -8,7 +8,7 @@ from stj.errors import NoArtifact
 from stj.evals.benchmarks.base import NOT_APPLICABLE, Benchmark, JudgedExample
 from stj.evals.benchmarks.unread import Unread
 from stj.evals.metrics import VerdictsByOrder, lengths
-from stj.rows import Judgment, Row
+from stj.rows import TIED, TIED_HALF, Judgment, Row
 from stj.sources.ids import id_in_task
 from stj.sources.pairs import HUMAN_TIE, NO_WINNER
 from stj.storage.artifacts import Artifact, read_artifact
@@ -75,7 +75,8 @@ def _judged(row: Row, benchmark: Benchmark, parser: Parser | None, wording: Form
     for judgment, verdict in read:
         samples.setdefault(judgment.winner, []).append(verdict)
     verdicts: VerdictsByOrder = {label: [majority(cast)] for label, cast in samples.items()} if votes else samples
-    return replace(_example(row, benchmark, wording, read), verdicts=verdicts)
+    tied = row.pair.method if row.pair and row.pair.method in (TIED, TIED_HALF) else None
+    return replace(_example(row, benchmark, wording, read), verdicts=verdicts, tied=tied)
 
 
 def _rated(row: Row, benchmark: Benchmark, parser: Parser | None) -> JudgedExample:

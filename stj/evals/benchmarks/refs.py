@@ -6,17 +6,19 @@ data set on the hub. Its records have the benchmark's published schema.
 
 import difflib
 import itertools
+import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 
 from stj.config import SourceConfig
 from stj.errors import ConfigError
 from stj.evals.benchmarks import BENCHMARK_GROUPS, BENCHMARKS
 from stj.evals.benchmarks.base import Benchmark, HubPart, SourceRecord, read_records, record_files
+from stj.pair_fields import OWN_FIELDS, PairFields, Ties, key_without_defaults
 from stj.rows import Row
 from stj.sources.directory import DataFiles, files_at
 from stj.sources.files import not_empty, read_files
@@ -30,11 +32,16 @@ class BenchmarkRef:
 
     name: str
     place: str | None
+    fields: PairFields = OWN_FIELDS
+    """The names of the fields in a file of pairs."""
+    ties: Ties = "skip"
+    """What ties count in a file of pairs."""
 
     @property
     def benchmark(self) -> Benchmark:
         """The benchmark itself."""
-        return BENCHMARKS[self.name]
+        benchmark = BENCHMARKS[self.name]
+        return benchmark.read_as(self.fields, self.ties) if benchmark.read_as else benchmark
 
     @property
     def word(self) -> str:
@@ -56,9 +63,14 @@ class BenchmarkRef:
             references = self._reference_files()
             answers = f", references {references.identity()}" if references and references.files else ""
             files = record_files(self.place or "", self.name, self._select_files)
-            return files.identity() + answers + self.benchmark.edition()
+            return files.identity() + answers + self.benchmark.edition() + self._reading()
         self.require_place()
         return ", ".join(f"{part.path}@{part.revision or 'main'}/{part.split}/{part.files or ''}" for part in self._parts())
+
+    def _reading(self) -> str:
+        """How a file of pairs is read, for keys; empty for stj's own fields without ties, and for other benchmarks."""
+        how = key_without_defaults({"fields": asdict(self.fields), "ties": self.ties})
+        return f", {json.dumps(how, sort_keys=True)}" if how and self.benchmark.read_as else ""
 
     def require_place(self) -> None:
         """Raises ConfigError if it is not on the hub and no file is given."""
@@ -154,17 +166,18 @@ def is_benchmark(word: str) -> bool:
     return is_benchmark_ref(word) or any(part.path == word for benchmark in BENCHMARKS.values() for part in benchmark.hub)
 
 
-def benchmark_refs(words: Sequence[str]) -> list[BenchmarkRef]:
+def benchmark_refs(words: Sequence[str], fields: PairFields = OWN_FIELDS, ties: Ties = "skip") -> list[BenchmarkRef]:
     """The benchmarks that words name. A group stands for its members that no other word names: these may have a place.
 
-    Raises ConfigError if a word is unknown, or if a benchmark is named twice.
+    `fields` and `ties` say how files of pairs are read. Raises ConfigError if a word is unknown, or if a benchmark is named
+    twice.
     """
     single = [benchmark_ref(word) for word in words if word not in BENCHMARK_GROUPS]
     if twice := [name for name, count in Counter(ref.name for ref in single).items() if count > 1]:
         raise ConfigError(f"{', '.join(twice)}: named twice; an evaluation takes each benchmark once")
     by_name = {ref.name: ref for ref in single}
     members = {name: benchmark_ref(name) for word in words for name in BENCHMARK_GROUPS.get(word, ())}
-    return list((members | by_name).values())
+    return [replace(ref, fields=fields, ties=ties) for ref in (members | by_name).values()]
 
 
 def benchmark_ref(word: str) -> BenchmarkRef:
