@@ -49,7 +49,7 @@ def _judge(
         typer.Argument(
             metavar="FILE",
             help="A file, or a directory of files: instruction or prompt; response_a and response_b, or chosen and rejected; "
-            "if known, id, subset, and winner or label.",
+            "if known, id, subset, and winner or label. Other names: fields.instruction=NAME.",
         ),
     ],
     conf: UseConf = None,
@@ -110,8 +110,8 @@ def _grade(
         str,
         typer.Argument(
             metavar="FILE",
-            help="A file, or a directory of files: instruction and response; if known, reference, context, rubric, label, id "
-            "and subset.",
+            help="A file, or a directory of files: instruction and response, or pairs as `stj judge` reads them; if known, "
+            "reference, context, rubric, label, id and subset.",
         ),
     ],
     conf: UseConf = None,

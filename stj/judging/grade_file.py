@@ -19,6 +19,7 @@ from stj.judging.grading import check_rubrics, total_of
 from stj.judging.identity import model_facts
 from stj.models.config_json import within_context
 from stj.models.locate import with_absolute_path
+from stj.pair_fields import PairFields, key_without_defaults
 from stj.plan.context import given_responses_request
 from stj.prompts.grading import grade_prompt_of
 from stj.rows import Row
@@ -129,8 +130,8 @@ def grade_file(file: str, config: UseConfig, on_result: TakeResult, *, overwrite
     Raises ConfigError if there is no rubric, SourceError if a row cannot be read, and the errors of `run_passes`.
     """
     rubrics = [rubric(packed, "rubric") for packed in config.rubric]
-    labels = read_answer_labels(file)
-    asked = _all_rubrics(file, rubrics)
+    labels = read_answer_labels(file, config.fields)
+    asked = _all_rubrics(file, rubrics, config.fields)
     check_rubrics(asked, config.grade)
     _check_labels(file, labels, rubrics)
     run_root = config.run_root or f"runs/grade/{Path(file).stem}"
@@ -149,10 +150,10 @@ def grade_file(file: str, config: UseConfig, on_result: TakeResult, *, overwrite
     return summary
 
 
-def _all_rubrics(file: str, rubrics: Sequence[Rubric]) -> list[Rubric]:
+def _all_rubrics(file: str, rubrics: Sequence[Rubric], fields: PairFields) -> list[Rubric]:
     """The command's rubrics and those of the rows. Raises SourceError if a row has none, and the command names none."""
     asked = {by.digest: by for by in rubrics}
-    for row in read_answers(file):
+    for row in read_answers(file, fields):
         if not row.rubrics and not rubrics:
             raise SourceError(f"{file}: row {row.id!r} has no rubric: name one with rubric=NAME, or give each row its own")
         asked |= {by.digest: by for by in row.rubrics}
@@ -178,6 +179,7 @@ def _pass(file: str, config: UseConfig, rubrics: Sequence[Rubric], folder: Folde
         "step": "grade_file",
         "model": {**model_facts(model), **config.engine.drawn_by(config.seed)},
         "file": answers_identity(file),
+        **key_without_defaults({"fields": plain(config.fields)}),
         "grade": plain(config.grade.key),
         "prompts": dict(grade_prompt_of(config.grade.prompt).hashes),
         "rubrics": {by.name: by.digest for by in rubrics},
@@ -186,7 +188,7 @@ def _pass(file: str, config: UseConfig, rubrics: Sequence[Rubric], folder: Folde
         file=file,
         model=model,
         artifact=Artifact(folder / "grades", key),  # run_root may hold other files.
-        read=partial(read_answers, absolute_path(file)),
+        read=partial(read_answers, absolute_path(file), config.fields),
         stages={TASK: [partial(grade, config=config.grade, rubrics=rubrics)]},
     )
 

@@ -10,6 +10,9 @@ label or score                   optional: the true score, which is passed on wi
                                  numbers by the names of rubrics
 id, subset                       optional; an id is unique
 
+Rows of pairs (stj/sources/pairs.py) are two responses each, which have the pair's id with /a and /b behind it. Their labels
+say which is better, and are no scores.
+
 HelpSteer2's rows, with their five attributes, have a true score by each of five rubrics (stj/sources/helpsteer2.py).
 
 Data sets in the schemas of Prometheus, its benchmarks and Flow-Judge are read as they are published (stj/sources/graded.py).
@@ -17,9 +20,12 @@ Data sets in the schemas of Prometheus, its benchmarks and Flow-Judge are read a
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import chain, tee
 from typing import Any, NamedTuple
 
 from stj.errors import ConfigError, SourceError
+from stj.pair_fields import OWN_FIELDS, PairFields
 from stj.rows import Row, Turn
 from stj.rubrics import SCALES, Rubric, library, rubric, rubric_of
 from stj.sources.dialogue import number_of, optional_text, text_of, turns_from, usable, wrong_type
@@ -28,7 +34,9 @@ from stj.sources.files import not_empty, read_files
 from stj.sources.graded import GRADED_FIELDS, GradedRecord, graded_record, is_published, points_of
 from stj.sources.helpsteer2 import RUBRICS, has_attributes, true_scores, turns_of
 from stj.sources.ids import ContentIds, Seen, id_of, refuse_seen
+from stj.sources.pairs import OPEN_RESPONSES, fields_to_read, given_pairs
 from stj.sources.records import Fields, Located
+from stj.sources.truth import CHOSEN
 
 TASK = "grade"
 """The task of a row whose response is graded."""
@@ -79,18 +87,18 @@ class AnswerLabel(NamedTuple):
         return score
 
 
-def read_answers(location: str) -> Iterator[Row]:
-    """The responses of a file as rows to grade.
+def read_answers(location: str, fields: PairFields = OWN_FIELDS) -> Iterator[Row]:
+    """The responses of a file as rows to grade. `fields` are the names of its fields if it holds pairs.
 
     Raises SourceError, with file and line, if a row cannot be read, if an id comes twice, or if the file has no rows.
     """
-    for _, row, _ in labelled_answers(location):
+    for _, row, _ in labelled_answers(location, fields=fields):
         yield row
 
 
-def read_answer_labels(location: str) -> dict[str, AnswerLabel]:
+def read_answer_labels(location: str, fields: PairFields = OWN_FIELDS) -> dict[str, AnswerLabel]:
     """What the file says of each response, by the row's id. Reads and checks the whole file."""
-    return {row.id: label for _, row, label in labelled_answers(location)}
+    return {row.id: label for _, row, label in labelled_answers(location, fields=fields)}
 
 
 def answers_identity(location: str) -> str:
@@ -98,14 +106,20 @@ def answers_identity(location: str) -> str:
     return files_at(location, _KEY).identity()
 
 
-def labelled_answers(location: str, key: str = _KEY) -> Iterator[tuple[str, Row, AnswerLabel]]:
+def labelled_answers(location: str, key: str = _KEY, fields: PairFields = OWN_FIELDS) -> Iterator[tuple[str, Row, AnswerLabel]]:
     """The responses of a file, each with its file and line before it and what the file says of it behind it.
 
     `key` is what names the file, for errors. Raises SourceError as `read_answers` does.
     """
-    records = read_files(files_at(location, key).files, FIELDS)
+    of_pairs = fields_to_read(fields)
+    optional = tuple(name for name in dict.fromkeys((*FIELDS.optional, *of_pairs.optional)) if name not in of_pairs.required)
+    records = read_files(files_at(location, key).files, Fields(required=of_pairs.required, optional=optional))
     wanted = "each row has instruction and response, and perhaps reference, context and rubric"
-    yield from answer_rows(records, f"{location}: holds no responses; {wanted}")
+    empty = f"{location}: holds no responses; {wanted}"
+    records = not_empty(records, empty)
+    first = next(records)
+    records = chain([first], records)
+    yield from _of_pairs(records, fields) if _is_pair(first[1], fields) else answer_rows(records, empty)
 
 
 def answer_rows(records: Iterable[Located], empty: str) -> Iterator[tuple[str, Row, AnswerLabel]]:
@@ -126,6 +140,23 @@ def answer_rows(records: Iterable[Located], empty: str) -> Iterator[tuple[str, R
         yield where, row, AnswerLabel(row.subset, label, feedback)
 
 
+def _is_pair(values: Mapping[str, Any], fields: PairFields) -> bool:
+    alone = is_published(values) or any(values.get(name) is not None for name in _RESPONSE)
+    two = any(all(values.get(name) is not None for name in names) for names in (OPEN_RESPONSES, CHOSEN))
+    return bool(fields.named) or (two and not alone)
+
+
+def _of_pairs(records: Iterable[Located], fields: PairFields) -> Iterator[tuple[str, Row, AnswerLabel]]:
+    """Both responses of each pair."""
+    beside, read = tee(records)
+    for (where, values), pair in zip(beside, given_pairs(read, fields), strict=True):
+        rest = {name: value for name, value in values.items() if name not in fields.named}
+        row = _with_inputs(Row(id=pair.row_id, position=pair.position, task=TASK, turns=pair.turns), rest, where)
+        for label, response in (("a", pair.first), ("b", pair.second)):
+            answer = replace(row, id=f"{pair.row_id}/{label}", subset=pair.subset, response=response)
+            yield where, usable(answer), AnswerLabel(pair.subset, None, None)
+
+
 def rubric_of_row(row: Row, default: Rubric | None, where: str) -> Rubric:
     """The row's own rubric, or else the default. Raises SourceError if there is neither."""
     by = row.rubrics[0] if row.rubrics else default
@@ -141,21 +172,27 @@ def _row(values: Mapping[str, Any], where: str, position: int, ids: ContentIds) 
         turns_of(text_of(values[asked], asked, where)) if has_attributes(values) else turns_from(values[asked], asked, where)
     )
     response = text_of(values[answered], answered, where)
-    reference = _first_given(values, _REFERENCE)
     given = values.get("id")
     content = (*turns, Turn(role="response", content=response))
-    return usable(
-        Row(
-            id=ids.of(content) if given is None else id_of(given, "id", where),
-            position=position,
-            task=TASK,
-            subset=optional_text(values.get("subset"), "subset", where) or None,
-            turns=turns,
-            response=response,
-            reference=optional_text(values.get(reference), reference, where),
-            context=optional_text(values.get("context"), "context", where),
-            rubrics=_rubrics(values, where),
-        )
+    row = Row(
+        id=ids.of(content) if given is None else id_of(given, "id", where),
+        position=position,
+        task=TASK,
+        subset=optional_text(values.get("subset"), "subset", where) or None,
+        turns=turns,
+        response=response,
+    )
+    return usable(_with_inputs(row, values, where))
+
+
+def _with_inputs(row: Row, values: Mapping[str, Any], where: str) -> Row:
+    """The row with what a judge sees beside the response: a reference answer, a context and a rubric."""
+    reference = _first_given(values, _REFERENCE)
+    return replace(
+        row,
+        reference=optional_text(values.get(reference), reference, where),
+        context=optional_text(values.get("context"), "context", where),
+        rubrics=_rubrics(values, where),
     )
 
 

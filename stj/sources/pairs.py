@@ -35,8 +35,9 @@ HUMAN_TIE = "human_tie"
 NO_WINNER = "no_winner"
 """Why a pair has no better response: people disagree, or none of them could tell."""
 _INSTRUCTION = ("instruction", "prompt")
-_OPEN = ("response_a", "response_b")
-_OWN = (*_INSTRUCTION, *_OPEN, *CHOSEN, "winner", "label", "id", "subset", *JUDGES_WINNERS, *JUDGE_FIELDS, ANNOTATORS)
+OPEN_RESPONSES = ("response_a", "response_b")
+"""The fields of two responses in an order that says nothing."""
+_OWN = (*_INSTRUCTION, *OPEN_RESPONSES, *CHOSEN, "winner", "label", "id", "subset", *JUDGES_WINNERS, *JUDGE_FIELDS, ANNOTATORS)
 _LONG_FORM = ("annotator", "annotator_id", "annotator_name")
 
 
@@ -148,8 +149,8 @@ def _text_fields(rest: Mapping[str, Any], fields: PairFields) -> tuple[str, tupl
         return asked, (fields.response_a, fields.response_b)
     if fields.chosen is not None and fields.rejected is not None:
         return asked, (fields.chosen, fields.rejected)
-    opened = any(rest.get(name) is not None for name in _OPEN)
-    return asked, _OPEN if opened or _first_given(rest, CHOSEN) is None else CHOSEN
+    opened = any(rest.get(name) is not None for name in OPEN_RESPONSES)
+    return asked, OPEN_RESPONSES if opened or _first_given(rest, CHOSEN) is None else CHOSEN
 
 
 def _check_given(values: Mapping[str, Any], names: Iterable[str], fields: PairFields, where: str) -> None:
@@ -195,7 +196,7 @@ def _is_labelled(values: Mapping[str, Any]) -> bool:
 
 
 def _by_truth(values: Mapping[str, Any], rest: Mapping[str, Any], names: tuple[str, str], where: str) -> Label | None:
-    shown = {} if names == CHOSEN else dict(zip(_OPEN, (values[name] for name in names), strict=True))
+    shown = {} if names == CHOSEN else dict(zip(OPEN_RESPONSES, (values[name] for name in names), strict=True))
     return better_response({**rest, **shown}, where)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stj.evals.metrics import Tallies, example_outcome, overall_only, score_tallies
 from stj.loop.heldout import score_heldout
-from stj.rows import HELDOUT, TRAINING, Judgment, Pair, Purpose, Row, Turn
+from stj.rows import HELDOUT, TIED, TIED_HALF, TRAINING, Judgment, Pair, Purpose, Row, Turn
 from stj.verdict import Label, other
 
 LABELS: tuple[Label, Label] = ("A", "B")
@@ -121,6 +121,56 @@ def test_scores_are_json() -> None:
     assert scores is not None
     record = json.loads(json.dumps(asdict(scores)))
     assert record["ci95"] == [pytest.approx(0.025), 1.0]
+
+
+def tied(verdicts: Verdicts, method: str, number: int = 0) -> Row:
+    return replace(heldout(verdicts, number=number), pair=Pair(method=method, chosen="first", rejected="second"))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "counted", "half"),
+    [
+        ([("A", "A")], 1.0, 0.5),  # Another response in each order: no preference.
+        ([("tie", "tie")], 1.0, 0.5),
+        ([("A", "B")], 0.0, 0.5),  # The same response in both orders.
+        ([("A", "tie")], 0.0, 0.5),
+        ([("A", None)], 0.0, 0.25),  # A missing verdict is wrong here too.
+        ([(None, None)], 0.0, 0.0),
+        ([("A", "A"), ("B", "A"), ("B", "B"), ("A", "B")], 0.5, 0.5),
+    ],
+)
+def test_a_tie_counts_by_the_rule(verdicts: Verdicts, counted: float, half: float) -> None:
+    for method, accuracy in ((TIED, counted), (TIED_HALF, half)):
+        scores = score_heldout([tied(verdicts, method)])
+        assert scores is not None
+        assert (scores.accuracy, scores.position_consistent, scores.tied) == (accuracy, accuracy, 1)
+        assert (scores.longest, scores.always_a) == ((0.0, 1.0) if method == TIED else (0.5, 0.5))
+
+
+def test_ties_and_other_pairs_are_one_mean() -> None:
+    rows = [
+        tied([("A", "B")], TIED, 0),
+        tied([("B", "B")], TIED, 1),
+        heldout([("A", "B")], number=2),
+        heldout([("A", "A")], number=3),
+    ]
+    scores = score_heldout(rows)
+    assert scores is not None
+    assert (scores.pairs, scores.tied, scores.accuracy) == (4, 2, (0 + 1 + 1 + 0.5) / 4)
+
+
+def test_subsets_have_scores_of_their_own_and_change_none() -> None:
+    rows = [heldout([("A", "B")], number=0), heldout([("A", "A")], number=1), heldout([("B", "A")], number=2).drop("human_tie")]
+    parts = [
+        replace(row, subset=subset, judgments=() if row.dropped else row.judgments)
+        for row, subset in zip(rows, "xyx", strict=True)
+    ]
+    alone, divided = score_heldout([rows[0], rows[1], parts[2]]), score_heldout(parts)
+    assert alone is not None
+    assert divided is not None
+    assert {name: (part.pairs, part.accuracy) for name, part in divided.subsets.items()} == {"x": (1, 1.0), "y": (1, 0.5)}
+    assert alone == replace(divided, subsets={})
+    assert (divided.unjudged, divided.unjudged_by_reason) == (1, {"human_tie": 1})
 
 
 def test_clusters_span_the_subsets_of_a_group() -> None:

@@ -133,3 +133,22 @@ def test_jurors_are_scored_with_their_spread_and_the_majority() -> None:
     assert jury.kappa["one and unsure"] is None
     assert len("\n".join(map(str, jury.summary())).splitlines()) == 4 + 1 + 3 + 2
     assert agreement(["one"], {}, {}).accuracy == {}
+
+
+TIES = {"x": [Opinion(for_a=0.5, for_b=0.5)], "y": [Opinion(for_a=1, for_b=0)], "z": [Opinion(for_a=0, for_b=0)]}
+
+
+@pytest.mark.parametrize(("half", "accuracy", "right"), [(False, 1 / 3, 1 / 3), (True, 1 / 3, 1 / 3)])
+def test_a_tie_is_right_if_the_votes_are_equal_or_counts_one_half(half: bool, accuracy: float, right: float) -> None:
+    """Three ties: equal votes, all votes for A, no votes at all. By halves the second is one half too, and the first."""
+    scores = agreement(["judge"], TIES, dict.fromkeys(TIES, "tie"), half_ties=half).accuracy["judge"]
+    assert (scores.accuracy, scores.right_verdicts) == (pytest.approx(accuracy), pytest.approx(right))
+    assert [opinion.right("tie", half_ties=half) for [opinion] in TIES.values()] == ([0.5, 0.5, 0] if half else [1, 0, 0])
+
+
+def test_jurors_are_scored_on_each_subset() -> None:
+    opinions = {name: [sure("A"), sure("B")] for name in "wxyz"}
+    compared = agreement(["p", "q"], opinions, {"w": "A", "x": "A", "y": "B"}, {"w": "one", "x": "one", "y": "two", "z": "two"})
+    assert {name: part["p"].accuracy for name, part in compared.subsets.items()} == {"one": 1.0, "two": 0.0}
+    assert compared.accuracy["p"].accuracy == pytest.approx(2 / 3)
+    assert not agreement(["p", "q"], opinions, {"w": "A"}, dict.fromkeys("wxyz", "one")).subsets

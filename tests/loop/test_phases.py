@@ -418,6 +418,18 @@ def test_a_config_of_a_data_set_is_in_the_key_only_if_one_is_named(tmp_path: Pat
         assert ("config_name" in pass_that(run, "pairs", 1).artifact.key["source"]) == named
 
 
+def test_names_of_fields_and_ties_are_in_the_keys_only_if_they_change_anything(tmp_path: Path) -> None:
+    def keys(*words: str) -> list[str]:
+        return [phase.artifact.fingerprint for phase in Run(config(tmp_path, *words)).phases]
+
+    selecting = f"train.selection.path={SEED.parent}/data/dev.jsonl"
+    plain, told = Run(config(tmp_path, selecting)), keys(selecting, "heldout.ties=skip", "heldout.fields.instruction=null")
+    assert not any(word in json.dumps(phase.artifact.key) for phase in plain.phases for word in ('"ties"', '"fields"'))
+    assert [phase.artifact.fingerprint for phase in plain.phases] == told
+    for word in ("heldout.ties=half", "heldout.fields.instruction=q", "train.selection.ties=count"):
+        assert keys(selecting, word) != told
+
+
 def test_attacks_on_training_pairs_are_in_the_key_only_if_there_are_any(tmp_path: Path) -> None:
     """Without them a key is as before there were any; with them it holds their words, and the seed that draws them."""
     three = (OTHER, "models.generator.path=org/third")

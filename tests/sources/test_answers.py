@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from stj.errors import SourceError
+from stj.pair_fields import PairFields
 from stj.rubrics import rubric
 from stj.sources.answers import AnswerLabel, read_answer_labels, read_answers
 from tests.sources.test_graded import BENCHMARK, FLOW, PROMETHEUS
@@ -149,3 +150,20 @@ def test_what_is_no_number_is_never_a_score(score: object, tmp_path: Path) -> No
         return
     with pytest.raises(SourceError, match="line 1: field 'score'"):
         read_answer_labels(str(file))
+
+
+@pytest.mark.parametrize(
+    ("row", "fields"),
+    [
+        ({"prompt": "q", "response_a": "x", "response_b": "y", "label": "A", "id": 7, "subset": "s"}, {}),
+        ({"prompt": "q", "chosen": "x", "rejected": "y", "id": "7", "subset": "s"}, {}),
+        ({"ask": "q", "l": "x", "r": "y", "response": "z", "nr": 7, "part": "s"}, {"instruction": "ask", "response_a": "l"}),
+    ],
+)
+def test_a_pair_is_two_responses(tmp_path: Path, row: dict[str, Any], fields: dict[str, str]) -> None:
+    more = {"response_b": "r", "id": "nr", "subset": "part"} if fields else {}
+    names, file = PairFields(**fields, **more), written(tmp_path, {**row, "reference": "ref", "rubric": "helpfulness"})
+    rows, labels = list(read_answers(file, names)), read_answer_labels(file, names)
+    assert [(each.id, each.response, each.subset) for each in rows] == [("7/a", "x", "s"), ("7/b", "y", "s")]
+    assert {(each.turns[0].content, each.reference, each.rubrics[0].name) for each in rows} == {("q", "ref", "helpfulness")}
+    assert [label.label for label in labels.values()] == [None, None]

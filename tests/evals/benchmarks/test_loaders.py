@@ -17,9 +17,12 @@ from stj.cli import main
 from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks import BENCHMARKS
 from stj.evals.benchmarks.base import HubPart
+from stj.evals.benchmarks.evaluation import judged_examples
 from stj.evals.benchmarks.refs import benchmark_ref, benchmark_refs
+from stj.evals.benchmarks.scoring import score_judged
+from stj.pair_fields import OWN_FIELDS, PairFields, Ties
 from stj.prompts.two_turns import SECOND_REFERENCE
-from stj.rows import Row, row_from_dict, rows_to_table
+from stj.rows import Judgment, Row, row_from_dict, rows_to_table
 
 Record = dict[str, Any]
 
@@ -398,7 +401,6 @@ def without(name: str, field: str) -> list[Record]:
         ("llmbar", bad("llmbar", subset=3), "field 'subset' is int 3; it must be a string"),
         ("hhh", without("hhh", "targets"), "field 'targets' is NoneType None"),
         ("hhh", without("hhh", "subset"), "no field 'subset'"),
-        ("pairs", bad("pairs", winner="tie"), "ties are not allowed"),
         ("pairs", bad("pairs", winner=None), "no field 'winner' or 'label'"),
         ("pairs", without("pairs", "response_b"), "no field 'response_b'"),
         ("pairs", bad("pairs", id="a") * 2, "which an earlier row has too"),
@@ -498,3 +500,40 @@ def test_a_benchmark_that_is_not_there() -> None:
         benchmark_ref("rewardbnch")
     with pytest.raises(ConfigError, match="give its file"):
         assert benchmark_ref("pairs").identity
+
+
+def test_a_file_of_pairs_may_have_other_fields_and_ties(tmp_path: Path) -> None:
+    file = tmp_path / "odd.jsonl"
+    rows = [{"q": "2 + 2?", "l": "4", "r": "5", "w": word, "part": "sums"} for word in ("l", "r", "tie")]
+    write_jsonl(file, rows)
+    names = PairFields(instruction="q", response_a="l", response_b="r", winner="w", subset="part")
+    [ref], [half], [own] = (benchmark_refs([f"pairs:{file}"], *how) for how in ((names,), (names, "half"), ()))
+    assert [(row.pair and row.pair.chosen, row.dropped, row.subset) for row in ref.rows(None)] == [
+        ("4", None, "sums"),
+        ("5", None, "sums"),
+        ("4", "human_tie", "sums"),
+    ]
+    assert [row.pair and row.pair.method for row in half.rows(None)] == ["given", "given", "tied_half"]
+    assert len({ref.identity, half.identity, own.identity}) == 3
+    with pytest.raises(SourceError, match="no field 'instruction'; the fields there are 'q', 'l', 'r', 'w', 'part'"):
+        list(own.rows(None))
+
+
+@pytest.mark.parametrize(("ties", "accuracy"), [("skip", 1.0), ("count", 2 / 3), ("half", 5 / 6)])
+def test_ties_count_in_the_scores_of_pairs(tmp_path: Path, ties: Ties, accuracy: float) -> None:
+    """A judge that always prefers the right answer, and on the tie the first response in both orders."""
+    rows = [{"instruction": "2 + 2?", "response_a": "4", "response_b": "5", "winner": word} for word in ("A", "tie", "A")]
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    [ref] = benchmark_refs([f"pairs:{tmp_path}/pairs.jsonl"], OWN_FIELDS, ties)
+
+    def judged(row: Row) -> Row:
+        said = [
+            Judgment(purpose="greedy", winner=label, index=0, text="", verdict=label, finish_reason="stop", output_tokens=1)
+            for label in ("A", "B")
+        ]
+        return row if row.dropped else replace(row, judgments=tuple(said))
+
+    examples = judged_examples(map(judged, ref.rows(None)), ref.benchmark, None, votes=False)
+    scores = score_judged(ref.benchmark, "distinct", examples, ref.records())
+    assert scores.groups["overall"].accuracy == pytest.approx(accuracy)
+    assert scores.unjudged == ({"human_tie": 1} if ties == "skip" else {})
