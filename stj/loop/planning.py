@@ -1,8 +1,9 @@
-"""The plan of a run, with the sizes of its benchmarks: the planner lies below the benchmarks and cannot look them up."""
+"""The plan of a run, with the sizes of its benchmarks and a look at its instructions: the planner lies below both."""
 
 from stj.config import Config
 from stj.loop.benchmarks import run_benchmarks
 from stj.loop.named_pairs import count_heldout
+from stj.loop.source_sample import source_sample
 from stj.plan import Plan, plan
 from stj.plan.cost import GivenPairs
 
@@ -19,4 +20,5 @@ def run_plan(config: Config) -> Plan:
         check_deepspeed(config.train)
     benchmarks = tuple((ref.name, ref.size(), max(1, ref.benchmark.samples)) for ref in run_benchmarks(config))
     heldout = 0 if config.heldout.path is None else count_heldout(config.heldout)
-    return plan(config, given=GivenPairs(heldout=heldout, benchmarks=benchmarks))
+    given = GivenPairs(heldout=heldout, benchmarks=benchmarks)
+    return plan(config, given=given, sample=source_sample(config))

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 
 from stj.config import Config, HardwareConfig
 from stj.models.shapes import Shape, shape_of
-from stj.plan.cost import Assumptions, GivenPairs, assumed, assumed_pairs, compared_by, has_rule, nothing_fits, phases
+from stj.plan.assumptions import Assumptions, assumed, has_rule
+from stj.plan.cost import GivenPairs, assumed_pairs, compared_by, nothing_fits, phases
 from stj.plan.memory import RolePlan, role_plan
 from stj.plan.phase_cost import IterationPlan, PhasePlan, gpus_words, iterations, spent_words, total
 from stj.plan.remedies import Remedy, remedies
 from stj.plan.room import RoomPlan, room_plan
+from stj.plan.sample import SourceSample, with_sample
 from stj.plan.timeline import Timeline, held_gpu_hours, timeline
 from stj.plan.training import TrainingPlan, stages, training_plan
 from stj.plan.waits import waits
@@ -55,6 +57,10 @@ class Plan:
     given: GivenPairs
     """The pairs that measure each judge."""
     assumptions: Assumptions
+    sample: SourceSample | None
+    """The first instructions of the source; None if it is on the hub."""
+    sample_words: tuple[str, ...]
+    """The same in lines for a reader."""
 
     @property
     def fits(self) -> bool:
@@ -67,6 +73,7 @@ class Plan:
         training = self.training.line() if self.training else f"{'training':<12} models.seed has an unknown shape"
         return [
             f"{'machine':<12} {self.hardware}",
+            *(f"{'' if place else 'sample':<12} {words}" for place, words in enumerate(self.sample_words)),
             *self._roles(),
             training,
             *(self.room.lines() if self.room else ()),
@@ -125,12 +132,19 @@ class Plan:
         return [f"{'':<12} {self.assumptions.benchmark:,} pairs each in {', '.join(unknown)};"] if unknown else []
 
 
-def plan(config: Config, assumptions: Assumptions | None = None, given: GivenPairs | None = None) -> Plan:
+def plan(
+    config: Config,
+    assumptions: Assumptions | None = None,
+    given: GivenPairs | None = None,
+    sample: SourceSample | None = None,
+) -> Plan:
     """The needs of a run of this config. `given` are the sizes of its benchmarks; without them all are assumed.
 
-    Raises SourceError if a local source is missing.
+    `sample` are the first instructions of its source, whose lengths take the place of assumed ones. Raises SourceError if a
+    local source is missing.
     """
     assumptions = assumptions or assumed(config)
+    assumptions = with_sample(assumptions, sample, config) if sample else assumptions
     models = {"generator": config.models.generator, "first_judge": config.models.first_judge, "seed": config.models.seed}
     seed = shape_of(config.models.seed)
     given = given or assumed_pairs(config)
@@ -142,7 +156,8 @@ def plan(config: Config, assumptions: Assumptions | None = None, given: GivenPai
 
     clock = timeline(config, phase_plans)
     held = held_gpu_hours(clock.gpus, phase_plans) if clock else None
-    rule = "pass the rule" if has_rule(config.select) else "pass, as select.* has no rule"
+    no_rule = "pass, as select.* has no rule" if assumptions.passing == 1 else "can be used"
+    rule = "pass the rule" if has_rule(config.select) else no_rule
     return Plan(
         hardware=_machine(config.hardware),
         links=_links(config),
@@ -161,6 +176,8 @@ def plan(config: Config, assumptions: Assumptions | None = None, given: GivenPai
         passing=f"{assumptions.passing:.0%} of instructions {rule}",
         given=given,
         assumptions=assumptions,
+        sample=sample,
+        sample_words=tuple(sample.words(config.select, assumptions.passing)) if sample else (),
     )
 
 

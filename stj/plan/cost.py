@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from stj.config import Config, HardwareConfig, JudgeConfig, ModelConfig, SelectConfig, TrainConfig
+from stj.config import Config, HardwareConfig, JudgeConfig, ModelConfig, TrainConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.pair_sources import PairSource
+from stj.plan.assumptions import Assumptions
 from stj.plan.memory import GB, kv_room
 from stj.plan.network import MicroStep, micro_step, reading_step, update
 from stj.plan.phase_cost import PhasePlan
@@ -25,87 +26,6 @@ _ALL = 0.995
 """Shares from here on are shown as 100%."""
 _ANSWERS = 4
 """Answers to a question until one is right and one is wrong."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Assumptions:
-    """Values that no config holds: lengths in tokens, shares, and the reached part of a GPU's peak."""
-
-    instructions: int = 838_000
-    """Instructions of a hub data set; the default is WildChat-1M's."""
-    passing: float = 0.15
-    """Share of instructions that become pairs; the default is WildChat-1M's share in the two categories of reasoning."""
-    instruction: int = 300
-    answer: int = 500
-    judged: int = 1800
-    """Prompt of a judgment: Figure 8 with an instruction and two answers."""
-    judgment: int = 500
-    spread: float = 0.27
-    """Standard deviation of the logarithm of the length of a prompt with its judgment; the logarithm is taken as normal."""
-    longer: float = 1.27
-    """Mean length of the longer of two judgments, divided by the mean length of a judgment."""
-    right: float = 0.7
-    """p: share of sampled judgments that agree with the label."""
-    compute: float = 0.4
-    """Share of peak FLOP/s in prefill."""
-    bandwidth: float = 0.6
-    """Share of peak memory bandwidth in decoding."""
-    benchmark: int = 3000
-    """Pairs of a benchmark whose size is not known. RewardBench has 2,985."""
-
-    rubric: int = 200
-    labelled: int = 2500
-    """Labelled judgments, or pairs, of a data set on the hub whose size is not known. Flow-Judge learns from 7,500, on three
-    scales."""
-
-    def kept(self, samples: int) -> float:
-        """Share of pairs with a right judgment among N: 1 - (1-p)^N."""
-        return float(1 - (1 - self.right) ** samples)
-
-    def paired(self, judge: JudgeConfig) -> float:
-        """Share of pairs with a right and a wrong judgment among N: 1 - (1-p)^N - p^N.
-
-        If sampling stops at the first right judgment, the first one must be wrong: (1-p) - (1-p)^N.
-        """
-        if judge.sampling == "first_correct":
-            return self.kept(judge.samples) - self.right
-        return float(self.kept(judge.samples) - self.right**judge.samples)
-
-    def fitting(self, texts: int, limit: int) -> tuple[float, float]:
-        """Share of examples whose texts all have at most `limit` tokens, and the mean length of their texts."""
-        mean = self.judged + self.judgment
-        longest = self.judged + self.judgment * (self.longer if texts > 1 else 1)
-        deviations = (math.log(limit / longest) + self.spread**2 / 2) / self.spread
-        share = _below(deviations)
-        return share, mean * _below(deviations - self.spread) / share if share else limit
-
-    def draws(self, judge: JudgeConfig) -> float:
-        """Expected judgments of a pair: to the first right one, (1 - (1-p)^N) / p; to a right and a wrong one; or all N."""
-        if judge.sampling == "all":
-            return judge.samples
-        if judge.sampling == "first_pair":
-            return 1 + sum(self.right**drawn + (1 - self.right) ** drawn for drawn in range(1, judge.samples))
-        return self.kept(judge.samples) / self.right
-
-
-_MINI = Assumptions(passing=0.62, instruction=11, answer=5, judged=244, judgment=45, spread=0.05, right=0.6)
-"""Values of the mini world, in tokens of its seed model, from its runs."""
-
-
-def assumed(config: Config) -> Assumptions:
-    """The assumptions for a run. The mini world has its own; without a rule of selection all instructions pass."""
-    assumptions = _MINI if config.source.path.startswith("package://mini/") else Assumptions()
-    return assumptions if has_rule(config.select) else replace(assumptions, passing=1.0)
-
-
-def has_rule(select: SelectConfig) -> bool:
-    """Whether the rule drops more than the few instructions that the source marks as toxic or redacted."""
-    return replace(select, limit=None, toxic=False, redacted=False) != SelectConfig(categories=None)
-
-
-def _below(deviations: float) -> float:
-    """Share of a normal distribution below this number of standard deviations."""
-    return math.erfc(-deviations / math.sqrt(2)) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +162,7 @@ def _rows(config: Config, a: Assumptions) -> tuple[float, float]:
         return 0, 0
     available = source_size(config.source) or a.instructions
     wanted = config.select.limit or available
-    read = min(available, wanted / a.passing)
+    read = min(available, wanted / a.passing) if a.passing else available
     return read, min(wanted, read * a.passing)
 
 

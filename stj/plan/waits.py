@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from stj.config import Config, ModelConfig, TrainConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.models.zero import CHECKPOINT_BYTES
+from stj.plan.assumptions import Assumptions
 from stj.plan.checkpoints import CheckpointPlan, written_behind
-from stj.plan.cost import Assumptions
 from stj.plan.memory import GB
 from stj.plan.network import network_seconds
 from stj.plan.phase_cost import PhasePlan, clock_words

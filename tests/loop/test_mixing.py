@@ -19,7 +19,8 @@ from stj.loop.phases import Run
 from stj.loop.report_tables import tables
 from stj.loop.summary import RunSummary
 from stj.pair_sources import PairSource
-from stj.plan.cost import Assumptions, assumed_pairs, phases
+from stj.plan.assumptions import Assumptions
+from stj.plan.cost import assumed_pairs, phases
 from stj.rows import Origin, Row
 from stj.stages.judge import LABELS
 from stj.storage.artifacts import differences, plain

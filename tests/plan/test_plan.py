@@ -16,7 +16,8 @@ from stj.errors import SourceError
 from stj.models.shapes import Shape, shape_of
 from stj.models.zero import ZeroSizes
 from stj.plan import Plan, plan
-from stj.plan.cost import Assumptions, GivenPairs
+from stj.plan.assumptions import Assumptions
+from stj.plan.cost import GivenPairs
 from stj.plan.memory import kv_room
 
 ROOT = Path(__file__).parents[2]
