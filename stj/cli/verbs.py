@@ -5,6 +5,7 @@ torch take seconds, and `stj --help` needs neither.
 """
 
 # isort: off
+from stj.cli import starting
 from stj.cli import running
 from stj.cli import measuring
 from stj.cli import attacking
@@ -27,6 +28,7 @@ __all__ = [
     "measuring",
     "merging",
     "running",
+    "starting",
     "using",
     "viewing",
 ]
