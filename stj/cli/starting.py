@@ -1,5 +1,6 @@
 """The verb that begins a run of one's own: init."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -168,5 +169,6 @@ def _report(new: "NewRun", planned: "Plan") -> None:
     for words in planned.sample_words:
         show(f"  {words}")
     show(f"{new.out} is written. Next:")
-    for command in (f"stj doctor {new.out}", f"stj run {new.out} --dry-run", f"stj run {new.out}"):
+    file = shlex.quote(str(new.out))
+    for command in (f"stj doctor {file}", f"stj run {file} --dry-run", f"stj run {file}"):
         show(f"  {command}")

@@ -6,6 +6,7 @@ The file is loaded and checked as `stj run --dry-run` does before it is written.
 import json
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -153,7 +154,7 @@ def _text(new: NewRun, shared: int, engine: Mapping[str, Any], train: Mapping[st
 
 
 def _head(new: NewRun) -> list[str]:
-    name = _scalar(str(new.out))
+    name = shlex.quote(str(new.out))
     return [
         "# A run of the self-taught judge. Every setting: docs/settings.md",
         "#",
@@ -169,7 +170,7 @@ def _source(seen: InstructionsSeen) -> list[str]:
         there = f"The fields there: {', '.join(seen.fields)}." if seen.fields else ""
         lines.append(f"  instruction_field: {_scalar(seen.field)}{_comment(there)}")
     if seen.not_seen:
-        lines.append(f"  # Not looked at: {visible_line(seen.not_seen)}")
+        lines.append(f"  # The data was {seen.not_seen}.")
     return [*lines, "  near_duplicates: 0.8  # Drops what nearly repeats an earlier instruction; null keeps all."]
 
 
@@ -185,11 +186,13 @@ def _select(categories: Sequence[str]) -> list[str]:
 
 
 def _models(new: NewRun, shared: int) -> list[str]:
+    largest = _served(new)
+
     def local(seen: ModelSeen) -> list[str]:
         return [
             f"    path: {_scalar(_place(seen.path))}{_comment(_model_words(seen))}",
             f"    max_model_len: {seen.max_model_len}",
-            f"    tensor_parallel_size: {shared}  # GPUs of one engine",
+            f"    tensor_parallel_size: {shared if seen == largest else 1}  # GPUs of one engine",
         ]
 
     if isinstance(new.generator, Endpoint):
@@ -203,9 +206,10 @@ def _models(new: NewRun, shared: int) -> list[str]:
 
 
 def _model_words(seen: ModelSeen) -> str:
-    size = f"{seen.shape.parameters / 1e9:.3g}B parameters" if seen.shape else "of unknown shape: check the settings of memory"
+    unknown = "of unknown shape, so check the settings of memory"
+    size = f"{seen.shape.parameters / 1e9:.3g}B parameters" if seen.shape else unknown
     context = f", a context of {seen.context:,} tokens" if seen.context else ""
-    return f"{size}{context}{f' ({seen.not_seen})' if seen.not_seen else ''}"
+    return f"{size}{context}{f'; {seen.not_seen}' if seen.not_seen else ''}"
 
 
 def _lengths(new: NewRun) -> list[list[str]]:

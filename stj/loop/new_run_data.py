@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice, permutations
+from itertools import combinations, islice, permutations
 from typing import Any
 
 from stj.config import SourceConfig
@@ -29,10 +29,11 @@ _RANKED = (
     *(("win", "lose"), ("winning", "losing"), ("positive", "negative"), ("best", "worst")),
 )
 """The same, where it says which response is better."""
-_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[^\W\d_a-zA-Z]+")
 _WINNER = ("winner", "label", "preference", "preferred", "better", "choice", "verdict", "gold", "vote", "judgment")
 _SUBSETS = ("subset", "category", "domain", "topic", "source", "kind", "type", "group")
 _ID = ("id", "pair_id", "uid", "uuid", "key")
+_NO_HUB = "not seen, as the hub did not answer or has no such data set"
 _MOST_SUBSETS = 50  # Of more, a table has no use.
 
 
@@ -76,10 +77,10 @@ def look_at_instructions(place: str, given: str | None) -> InstructionsSeen:
     """
     try:
         records = _first_records(place, "source.path", split="train")
-    except StjError as error:
+    except StjError:
         if not is_hub_dataset(place):
             raise
-        return InstructionsSeen(place=place, field=given, not_seen=f"the hub could not be reached: {_short(error)}")
+        return InstructionsSeen(place=place, field=given, not_seen=_NO_HUB)
     names = _names(records)
     if given is not None:
         Fields(required=(given,)).check(names, records[0][0])
@@ -95,11 +96,10 @@ def look_at_pairs(place: str, given: Mapping[str, str | tuple[str, ...]]) -> Pai
     """
     try:
         records = _first_records(place, "heldout.path")
-    except StjError as error:
+    except StjError:
         if not is_hub_dataset(place):
             raise
-        reason = f"the hub could not be reached: {_short(error)}"
-        return PairsSeen(place=f"pairs:{place}", names=PairFields(**given), not_seen=reason)  # type: ignore[arg-type]
+        return PairsSeen(place=f"pairs:{place}", names=PairFields(**given), not_seen=_NO_HUB)  # type: ignore[arg-type]
     names = _pair_fields(records, given)
     if is_hub_dataset(place):
         seen = PairsSeen(place=f"pairs:{place}", names=names, not_seen=f"only its first {len(records)} rows were read")
@@ -161,13 +161,13 @@ def _pair_fields(records: Sequence[Located], given: Mapping[str, str | tuple[str
     if not {"response_a", "chosen"} & roles.keys():
         roles |= _responses(records, roles)
     responses = [str(roles[name]) for name in (*OPEN_RESPONSES, *CHOSEN) if name in roles]
+    if "chosen" not in roles and not {"winner", "annotators"} & roles.keys():
+        roles |= _winner(records, [name for name in names if name not in _flat(roles)], responses)
     if "instruction" not in roles:
-        asked = _instruction_field(records, taken=(*responses, *_flat(roles)))
+        asked = _instruction_field(records, taken=_flat(roles))
         if asked is None:
             raise _untold(where, names, "the instruction", "instruction")
         roles["instruction"] = asked
-    if "chosen" not in roles and not {"winner", "annotators"} & roles.keys():
-        roles |= _winner(records, [name for name in names if name not in _flat(roles)], responses)
     rest = [name for name in names if name not in _flat(roles)]
     if "id" not in roles and (named := _by_name(rest, _ID)) and _is_unique(records, named):
         roles["id"] = named
@@ -193,11 +193,15 @@ def _responses(records: Sequence[Located], roles: Mapping[str, str | tuple[str, 
     """The fields of the two responses, by the role of each: of several that may be, those with the longest texts."""
     names = _names(records)
     able = [name for name in names if name not in _flat(roles) and _holds(records, name, _is_text)]
+    able = [name for name in able if not _divides(records, name) and not _holds(records, name, _is_own_label, empty=True)]
     for ends, (first, second) in ((_RANKED, CHOSEN), (_ENDS, OPEN_RESPONSES)):
         told = [pair for words in ends for pair in permutations(able, 2) if _differ_by(*pair, *words)]
         if told:
             one, two = max(told, key=lambda pair: _characters(records, pair[0]) + _characters(records, pair[1]))
             return {first: one, second: two}
+    spoken = [name for name in able if _holds(records, name, _is_sentence)]
+    if len(alike := [pair for pair in combinations(spoken, 2) if _differ_in_one_word(*pair)]) == 1:
+        return dict(zip(OPEN_RESPONSES, alike[0], strict=True))
     raise _untold(records[0][0], names, "the two responses", *OPEN_RESPONSES)
 
 
@@ -209,6 +213,12 @@ def _differ_by(one: str, two: str, first: str, second: str) -> bool:
     words.remove(first)
     others.remove(second)
     return words == others
+
+
+def _differ_in_one_word(one: str, two: str) -> bool:
+    """Whether two names have several words, all but one of which are the same."""
+    words, others = _WORDS.findall(one), _WORDS.findall(two)
+    return len(words) == len(others) > 1 and sum(word != other for word, other in zip(words, others, strict=True)) == 1
 
 
 def _characters(records: Sequence[Located], name: str) -> int:
@@ -282,6 +292,10 @@ def _is_label(value: object, responses: Sequence[str]) -> bool:
         return False
 
 
+def _is_own_label(value: object) -> bool:
+    return _is_label(value, ())
+
+
 def _is_unique(records: Sequence[Located], name: str) -> bool:
     values = [values.get(name) for _, values in records]
     able = all(isinstance(value, str | int) and not isinstance(value, bool) for value in values)
@@ -301,7 +315,3 @@ def _untold(where: str, names: Sequence[str], what: str, *roles: str) -> Unknown
     return UnknownField(
         f"{where}: no field is known to hold {what}; the fields there are {listed(names)}. Name it: --pair-fields '{{{named}}}'"
     )
-
-
-def _short(error: Exception) -> str:
-    return str(error).splitlines()[0][:120]

@@ -18,6 +18,7 @@ _GPU_GB = 80
 _TOKENS_A_STEP = 65_536
 """Tokens of a step, as in conf/small.yaml: several dozen judgments, so that single ones do not steer it."""
 _CONTEXT = 8192
+_NO_HUB = "its config.json was not seen, as the hub did not deliver it"
 _SMALL = 100_000_000
 """Parameters below which a model learns with the learning rate of the small world."""
 
@@ -78,10 +79,10 @@ def look_at_model(path: str) -> ModelSeen:
         context = context_of(model)
         folder = model_folder(path).local
         shape = shape_of(model) or (shape_of(ModelConfig(path=str(folder))) if folder else None)
-    except StjError as error:
+    except StjError:
         if not is_hub_id(path):
             raise
-        return ModelSeen(path=path, shape=shape_of(model), context=None, not_seen=str(error).splitlines()[0])
+        return ModelSeen(path=path, shape=shape_of(model), context=None, not_seen=_NO_HUB)
     return ModelSeen(path=path, shape=shape, context=context)
 
 
@@ -123,7 +124,9 @@ def trainings(model: ModelSeen, machine: Machine) -> Iterator[dict[str, Any]]:
         yield {**cpu, **own, **preference, "activation_checkpointing": not small}
         return
     for way in ({}, {"offload": "optimizer"}, {"lora": {"rank": 16}, "lr": 1e-4}):
-        for tokens in (16384, 8192, longest):
+        for tokens in (16_384, 8192, longest):
+            if tokens > longest and tokens * machine.gpus > _TOKENS_A_STEP:
+                continue
             steps = max(1, _TOKENS_A_STEP // (tokens * machine.gpus))
             yield {
                 "workers": machine.gpus,
