@@ -7,12 +7,15 @@ import json
 import os
 import re
 import shlex
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from stj.config import Config
 from stj.config_loader import load
@@ -27,7 +30,8 @@ from stj.plan import Plan, plan
 from stj.storage.folder import explain_write_failure
 from stj.text import visible_line
 
-_PLAIN = re.compile(r"[A-Za-z_./~][A-Za-z0-9_./~:@=-]*")
+_PLAIN = re.compile(r"(?:[A-Za-z_/]|\.{1,2}/|~/)(?:[\w./~@=-]|:(?=/))*", re.ASCII)
+"""Text that YAML reads as text, unless it is one of its words."""
 _WORDS_OF_YAML = ("true", "false", "null", "yes", "no", "on", "off", "y", "n", "~")
 
 
@@ -176,8 +180,10 @@ def _source(seen: InstructionsSeen) -> list[str]:
 
 def _select(categories: Sequence[str]) -> list[str]:
     if categories:
-        named = json.dumps(list(categories), ensure_ascii=False)
-        return ["select:", f"  categories: {named}  # Only instructions that the generator sorts into these become pairs."]
+        return [
+            "select:",
+            f"  categories: {_scalar(categories)}  # Only instructions that the generator sorts into these become pairs.",
+        ]
     return [
         "select:",
         "  categories: null  # All instructions become pairs. The paper keeps two categories of reasoning.",
@@ -272,8 +278,9 @@ def _scalar(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_scalar, value))}]"
     if isinstance(value, str):
-        plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS_OF_YAML and ": " not in value
-        return value if plain else json.dumps(value, ensure_ascii=False)
+        plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS_OF_YAML
+        quoted: str = yaml.safe_dump(value, default_style='"', allow_unicode=True, width=sys.maxsize).rstrip("\n")
+        return value if plain else quoted
     return json.dumps(value)
 
 
