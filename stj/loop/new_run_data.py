@@ -197,7 +197,7 @@ def _responses(records: Sequence[Located], roles: Mapping[str, str | tuple[str, 
     for ends, (first, second) in ((_RANKED, CHOSEN), (_ENDS, OPEN_RESPONSES)):
         told = [pair for words in ends for pair in permutations(able, 2) if _differ_by(*pair, *words)]
         if told:
-            one, two = max(told, key=lambda pair: _characters(records, pair[0]) + _characters(records, pair[1]))
+            one, two = max(told, key=lambda pair: sum(_characters(records, name) for name in pair))
             return {first: one, second: two}
     spoken = [name for name in able if _holds(records, name, _is_sentence)]
     if len(alike := [pair for pair in combinations(spoken, 2) if _differ_in_one_word(*pair)]) == 1:
@@ -247,7 +247,7 @@ def _alike(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         stem = re.match(r"[A-Za-z]+", name)
         groups.setdefault(stem[0].lower() if stem else "", []).append(name)
-    return tuple(max(groups.values(), key=len, default=[]))
+    return tuple(max(groups.values(), key=lambda group: len(group), default=[]))
 
 
 def _flat(roles: Mapping[str, str | tuple[str, ...]]) -> list[str]:

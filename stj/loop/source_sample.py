@@ -33,7 +33,7 @@ def source_sample(config: Config) -> SourceSample | None:
     counter = token_counter(config.models.seed)
     rows = list(_screened(config))
     asked = [row for row in rows if row.dropped is None]
-    tokens = counter.count([row.instruction for row in asked])
+    tokens = counter.tokens([row.instruction for row in asked])
     most = config.models.generator.max_model_len
     fitting = tuple(length for length in tokens if length + _TEMPLATE < most)
     dropped = Counter(row.dropped for row in rows if row.dropped is not None)
@@ -45,7 +45,7 @@ def source_sample(config: Config) -> SourceSample | None:
         size=source_size(config.source),
         dropped=dict(dropped),
         tokens=fitting,
-        prompt=sum(counter.count([turn.content for turn in words])) + _TEMPLATE,
+        prompt=sum(counter.tokens([turn.content for turn in words])) + _TEMPLATE,
         exact=counter.exact,
     )
 

@@ -15,7 +15,7 @@ _CHARACTERS = 4
 class TokenCounter(NamedTuple):
     """Counts tokens of texts, without those of a chat template."""
 
-    count: Callable[[Sequence[str]], list[int]]
+    tokens: Callable[[Sequence[str]], list[int]]
     exact: bool
     """Whether a tokenizer counts."""
 

@@ -89,8 +89,8 @@ def test_a_source_without_any_usable_row_is_planned_without_an_error(tmp_path: P
 def test_the_tokenizer_counts_or_characters_do(tmp_path: Path) -> None:
     exact, estimate = token_counter(ModelConfig(path=SEED)), token_counter(ModelConfig(path="org/not-here"))
     assert exact.exact
-    assert exact.count(["ant", "the red ant"])[0] < exact.count(["the red ant"])[0]
-    assert (estimate.exact, estimate.count(["", "abcd", "abcde"])) == (False, [0, 1, 2])
+    assert exact.tokens(["ant", "the red ant"])[0] < exact.tokens(["the red ant"])[0]
+    assert (estimate.exact, estimate.tokens(["", "abcd", "abcde"])) == (False, [0, 1, 2])
     (tmp_path / "tokenizer.json").write_text("{")
     assert not token_counter(ModelConfig(path=str(tmp_path))).exact
 
