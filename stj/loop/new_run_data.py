@@ -247,7 +247,7 @@ def _alike(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         stem = re.match(r"[A-Za-z]+", name)
         groups.setdefault(stem[0].lower() if stem else "", []).append(name)
-    return tuple(max(groups.values(), key=lambda group: len(group), default=[]))
+    return tuple(next(iter(sorted(groups.values(), key=len, reverse=True)), []))
 
 
 def _flat(roles: Mapping[str, str | tuple[str, ...]]) -> list[str]:

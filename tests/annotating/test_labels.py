@@ -15,7 +15,7 @@ from stj.annotating.blind import BlindPair, read_blind_pairs
 from stj.annotating.labels import LabelCounts, LabelledElsewhere
 from stj.errors import SourceError, StjError
 from stj.sources.files import read_files
-from stj.sources.pairs import PAIR_FIELDS, given_pairs
+from stj.sources.pairs import fields_to_read, given_pairs
 from tests.annotating.conftest import DIALOGUE, label_file, lines_of, open_pair, write_pairs
 
 ROOT = Path(__file__).parents[2]
@@ -62,8 +62,8 @@ def test_labels_of_one_annotator_are_a_source_of_labelled_pairs(pairs: Path, out
     labels = label_file(pairs, out)
     for pair, label in zip(blind(pairs), ("A", "B", "A"), strict=True):
         labels.put("Ada", pair, label, None)  # type: ignore[arg-type]
-    read = list(given_pairs(read_files([out], PAIR_FIELDS), labelled=True))
-    before = list(given_pairs(read_files([pairs], PAIR_FIELDS)))
+    read = list(given_pairs(read_files([out], fields_to_read()), labelled=True))
+    before = list(given_pairs(read_files([pairs], fields_to_read())))
     assert [pair.winner for pair in read] == ["A", "B", "A"]
     texts = [[(pair.id, pair.subset, pair.turns, pair.first, pair.second) for pair in source] for source in (read, before)]
     assert texts[0] == texts[1]
