@@ -45,12 +45,13 @@ def _attack(
     The pairs are judged as they are and under every attack, in one pass through the judge's weights.
     """
     from stj.evals.benchmarks.evaluation import read_scores
-    from stj.evals.benchmarks.refs import benchmark_ref
+    from stj.evals.benchmarks.refs import benchmark_refs
     from stj.evals.evaluate import evaluate
 
     files, settings = split_settings(words or [])
-    card = benchmark_ref(f"attacks:{pairs.removeprefix('pairs:')}")
-    done = evaluate(model, [card], load(files, settings), show_on_stderr if as_json else show)
+    config = load(files, settings)
+    cards = benchmark_refs([f"attacks:{pairs.removeprefix('pairs:')}"], config.heldout.fields)
+    done = evaluate(model, cards, config, show_on_stderr if as_json else show)
     if as_json:
         print_json(read_scores(done.folder))
     done.check()

@@ -66,7 +66,7 @@ class HeldoutScores:
     unjudged_by_reason: dict[str, int] = field(default_factory=dict)
     """The unjudged rows by reason: that of the dropped row, or "failed"."""
     subsets: dict[str, SubsetScores] = field(default_factory=dict)
-    """The scores of each subset, if the pairs have any."""
+    """The scores of each subset, if the pairs have several."""
 
 
 class HeldoutTally:
@@ -126,8 +126,8 @@ class HeldoutTally:
         )
 
     def _subset_scores(self) -> dict[str, SubsetScores]:
-        """The scores of each subset; none if no pair has one."""
-        if self._by_subset.subsets.keys() == {ALL}:
+        """The scores of each subset; none if all pairs are of one."""
+        if len(self._by_subset.subsets) < 2:
             return {}
         return {
             name: SubsetScores(

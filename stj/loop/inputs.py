@@ -1,5 +1,6 @@
 """The rows that go into each pass: read, counted, and checked before anything starts."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -189,7 +190,7 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
     if config.benchmarks:
         checks["benchmarks"] = partial(_check_benchmarks, config, hub)
     if config.train.selection.path is not None:
-        checks[SELECTED_ON] = partial(_counted, partial(read_selection_pairs, config), "pairs")
+        checks[SELECTED_ON] = partial(_check_selection, config)
     findings = [look(subject, check) for subject, check in checks.items()]
     places_to_read = [place for place in kept_out(config) if place.key not in checks]
     return findings + [look(place.key, partial(_check_place, place, hub)) for place in places_to_read]
@@ -198,7 +199,7 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
 def _check_heldout(config: Config, hub: bool) -> str:
     ref = heldout_benchmark(config.heldout)
     first_of_hub = None if ref is None or ref.is_local else _from_hub(ref, hub)
-    return first_of_hub or _counted(partial(read_heldout, config.heldout), "pairs")
+    return first_of_hub or _judgeable(read_heldout(config.heldout), f"heldout.path={config.heldout.path}")
 
 
 def _check_preferences(config: Config, source: PairSource, hub: bool) -> str:
@@ -271,6 +272,19 @@ def _from_hub(ref: BenchmarkRef, hub: bool) -> str:
         if not any(True for _ in ref.rows(1)):
             raise SourceError(f"{ref.word}: holds no rows")
     return "on the hub"
+
+
+def _check_selection(config: Config) -> str:
+    return _judgeable(read_selection_pairs(config), f"{SELECTED_ON}={config.train.selection.path}")
+
+
+def _judgeable(rows: Iterable[Row], setting: str) -> str:
+    """The number of pairs, and of those that are not judged by reason. Raises SourceError if none is."""
+    reasons = Counter(row.dropped for row in rows)
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items(), key=str) if reason)
+    if not reasons[None]:
+        raise SourceError(f"{setting}: none of its {reasons.total():,} pairs can be judged ({dropped}); name other pairs")
+    return f"{reasons.total():,} pairs{f', not judged: {dropped}' if dropped else ''}"
 
 
 def _counted(read: Callable[[], Iterator[object]], things: str) -> str:

@@ -12,6 +12,7 @@ from stj.config import Config, HeldoutConfig
 from stj.errors import ConfigError
 from stj.evals.benchmarks import BENCHMARK_GROUPS, BENCHMARKS
 from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref, is_benchmark_ref
+from stj.pair_fields import OWN_FIELDS
 from stj.rows import HELDOUT, Row
 from stj.sources.files import at_most, not_empty
 from stj.sources.heldout import heldout_identity, heldout_size, read_pairs
@@ -51,6 +52,11 @@ def heldout_benchmark(config: HeldoutConfig) -> BenchmarkRef | None:
     """
     named = named_benchmark(_HELDOUT, config.path)
     ref = named and replace(named, fields=config.fields, ties=config.ties)
+    if ref and not ref.benchmark.read_as and (config.fields != OWN_FIELDS or config.ties != "skip"):
+        raise ConfigError(
+            f"heldout.path={config.path}: heldout.fields and heldout.ties are for files of pairs, and {ref.name} has fields "
+            "of its own: leave them out"
+        )
     if ref and (ref.benchmark.candidates or ref.benchmark.needs_records):
         raise ConfigError(
             f"heldout.path={config.path}: held-out pairs have two answers, of which one is better. Name {ref.name} under "

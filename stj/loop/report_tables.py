@@ -29,6 +29,7 @@ from stj.text import Column, Table, visible_line
 WIDTH = 100
 """Most columns of text in a table and in a line below it."""
 _NONE = "–"
+_MOST_SUBSETS = 12
 _ACCURACY = (
     Column("", "judge"),
     Column("mean accuracy", "[95% interval]", "held-out pairs, %"),
@@ -133,8 +134,9 @@ def _accuracy_rows(iterations: Sequence[IterationReport]) -> list[list[str]]:
 
 
 def _subset_rows(iterations: Sequence[IterationReport]) -> Iterator[list[str]]:
-    """A row for each subset and judge."""
-    for subset in heldout_subsets(iterations):
+    """A row for each subset and judge; none if there are too many for a terminal, which the report has."""
+    subsets = heldout_subsets(iterations)
+    for subset in subsets if len(subsets) <= _MOST_SUBSETS else ():
         rows = [
             [
                 *(iteration.judge, f"{scores.pairs:,}", f"{percent(scores.accuracy)} {interval(scores.ci95)}"),

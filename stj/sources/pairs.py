@@ -107,20 +107,24 @@ def given_pairs(records: Iterable[Located], fields: PairFields = OWN_FIELDS, *, 
     """
     seen, seen_rows = Seen(), Seen()
     for position, (where, values) in enumerate(records):
-        given_id = values.get(fields.id or "id")
+        rest = {name: value for name, value in values.items() if name not in fields.named}
+        given_id = values.get(fields.id) if fields.id else rest.get("id")
         pair_id = numbered(position) if given_id is None else id_of(given_id, fields.id or "id", where)
-        subset = optional_text(values.get(fields.subset or "subset"), fields.subset or "subset", where) or None
+        part = values.get(fields.subset) if fields.subset else rest.get("subset")
+        subset = optional_text(part, fields.subset or "subset", where) or None
         if not seen.add((subset or ALL, pair_id)):
             raise _seen_before(values, fields.id or "id", pair_id, where)
         row_id = pair_id
         if not seen_rows.add(row_id):
             row_id = joined_id(subset or ALL, pair_id)
             refuse_seen((row_id,), fields.id or "id", where, seen_rows)
-        yield _pair(values, where, fields, _Named(pair_id, subset, row_id, position), labelled=labelled)
+        yield _pair(values, rest, where, fields, _Named(pair_id, subset, row_id, position), labelled=labelled)
 
 
-def _pair(values: Mapping[str, Any], where: str, fields: PairFields, named: _Named, *, labelled: bool) -> GivenPair:
-    rest = {name: value for name, value in values.items() if name not in fields.named}
+def _pair(
+    values: Mapping[str, Any], rest: Mapping[str, Any], where: str, fields: PairFields, named: _Named, *, labelled: bool
+) -> GivenPair:
+    """The pair of a record; `rest` are the fields that no setting names."""
     asked, names = _text_fields(rest, fields)
     _check_given(values, (asked, *names), fields, where)
     first, second = (text_of(values[name], name, where) for name in names)
@@ -137,7 +141,7 @@ def _pair(values: Mapping[str, Any], where: str, fields: PairFields, named: _Nam
         first=first,
         second=second,
         winner=None if first == second else winner,
-        ranked_by_file=names in (CHOSEN, (fields.chosen, fields.rejected)),
+        ranked_by_file=fields.response_a is None and (fields.chosen is not None or names == CHOSEN),
         undecided=undecided,
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stj.errors import SourceError
+from stj.errors import ConfigError, SourceError
 from stj.loop.inputs import check_inputs, input_findings
 from stj.loop.phases import Run
 from tests.loop.test_phases import config, rows_into
@@ -63,3 +63,21 @@ def test_an_error_in_the_middle_of_a_source_says_that_finished_rows_are_kept(tmp
     source = (f"source.path={tmp_path}/pool.jsonl.gz", "source.kind=instructions", "source.limit=null")
     with pytest.raises(SourceError, match=r"gz: cannot be read: .*\. Finished rows are kept: once"):
         list(rows_into(Run(config(tmp_path, *source)).pairs))
+
+
+def test_pairs_that_no_judge_is_asked_about_are_counted_and_all_of_them_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "votes.jsonl"
+    rows = [{"q": "2 + 2?", "l": "4", "r": "5", "w": word} for word in ("l", "tie", "", "tie")]
+    names = ("heldout.fields={instruction: q, response_a: l, response_b: r, winner: w}", f"heldout.path={file}")
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def heldout(*more: str) -> str:
+        findings = input_findings(Run(config(tmp_path, *names, *more)).config)
+        return next(finding.words for finding in findings if finding.subject == "heldout.path")
+
+    assert heldout() == "4 pairs, not judged: 2 human_tie, 1 no_winner"
+    assert heldout("heldout.ties=half") == "4 pairs, not judged: 1 no_winner"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows[1:]))
+    assert "none of its 3 pairs can be judged (2 human_tie, 1 no_winner)" in heldout()
+    with pytest.raises(ConfigError, match="helpsteer2 has fields of its own: leave them out"):
+        Run(config(tmp_path, "heldout.path=helpsteer2", "heldout.ties=half"))

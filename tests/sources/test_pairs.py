@@ -206,3 +206,9 @@ def test_a_file_of_any_kind_has_any_names(tmp_path: Path, suffix: str) -> None:
     assert [(pair.id, pair.subset, pair.ranked) for pair in pairs] == [(str(n), "sums", ("4", "5")) for n in range(3)]
     with pytest.raises(SourceError, match="no field 'missing'; the fields there are 'q', 'left'"):
         list(pair_records(str(file), "FILE", PairFields(id="missing")))
+
+
+def test_a_field_that_is_named_for_one_part_is_no_other_part() -> None:
+    row = {"subset": "2 + 2?", "id": "4", "chosen": "5", "winner": "A"}
+    [pair] = read(row, fields=PairFields(instruction="subset", response_a="id", response_b="chosen"), labelled=True)
+    assert (pair.id, pair.subset, pair.ranked, pair.ranked_by_file) == ("row-00000000", None, ("4", "5"), False)
