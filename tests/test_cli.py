@@ -26,7 +26,7 @@ MINI = str(ROOT / "conf" / "mini.yaml")
 STJ = [sys.executable, "-m", "stj.cli"]
 WAIT = "from tests.waiting import wait_for_a_signal\n"
 VERBS = [
-    *("plan", "doctor", "run", "iterate", "status", "show"),
+    *("init", "plan", "doctor", "run", "iterate", "status", "show"),
     *("eval", "score", "compare", "attack", "agree"),
     *("judge", "grade", "serve", "view", "annotate"),
     *("calibrate", "winrate"),

@@ -28,7 +28,7 @@ _MOST_GPUS = 64
 @verb(
     "init",
     "stj init",
-    "stj init my.yaml --instructions pool.jsonl --model org/model-8b --pairs votes.csv --gpus 8",
+    "stj init my.yaml --instructions pool.csv --model org/8b --pairs votes.csv",
     docs="start data-and-models",
 )
 def _init(

@@ -79,6 +79,32 @@ def test_every_row_is_a_line_of_json(here: Path, capsys: pytest.CaptureFixture[s
     assert results[2]["error"] == "prompt_too_long: prompt of 9 tokens, context of 8 tokens"
 
 
+@pytest.mark.parametrize(("ties", "accuracy"), [("skip", 1.0), ("count", 0.75), ("half", 0.875)])
+def test_a_file_of_other_fields_with_ties_and_subsets(
+    here: Path, ties: str, accuracy: float, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The judge is right on three pairs, and has a verdict on the tie. What it prints is scored as it is."""
+    monkeypatch.chdir(here)
+    rows = [
+        {"q": f"which {number}", "l": "x" * (number + 2), "r": "x", "better": "tie" if number == 3 else "l", "part": part}
+        for number, part in enumerate(("one", "one", "two", "two"))
+    ]
+    file = write(here / "pairs.jsonl", *rows)
+    names = "fields={instruction: q, response_a: l, response_b: r, winner: better, subset: part}"
+    assert main(["judge", file, f"model={SEED_MODEL}", names, f"ties={ties}", "--out", "results.jsonl"]) == 0
+    winners = [row.get("winner") for row in lines((here / "results.jsonl").read_text())]
+    assert winners == ["A", "A", "A", None if ties == "skip" else "tie"]
+    compared = json.loads((here / "runs/judge/pairs/agreement.json").read_text())
+    assert compared["accuracy"]["figure8"]["accuracy"] == accuracy
+    assert {name: part["figure8"]["accuracy"] for name, part in compared["subsets"].items()}["one"] == 1.0
+    assert "figure8 on one: accuracy 100.0%" in capsys.readouterr().err
+    if ties != "skip":
+        assert main(["score", "results.jsonl", "--benchmark", "pairs"]) == 0
+        assert "human_tie 1" in capsys.readouterr().out
+    assert main(["judge", file, f"model={SEED_MODEL}"]) == 2
+    assert "no field 'instruction'; the fields there are 'q', 'l', 'r', 'better', 'part'" in capsys.readouterr().err
+
+
 def test_an_edited_file_is_judged_only_where_it_changed(
     here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -296,7 +322,7 @@ GOOD = json.dumps(pair("one", "xx", "x", id="a"))
         (f"{GOOD}\n" + '{"instruction": "x"', "line 2, column"),
         (f"{GOOD}\n{GOOD}\n", "line 2: field 'id' is 'a', which an earlier row has too"),
         (json.dumps(pair("x", "a", 3)), "line 1: field 'response_b' is int 3; it must be a string"),  # type: ignore[arg-type]
-        (json.dumps(pair("x", "a", "b", winner="tie")), "line 1: field 'winner' is 'tie'; ties are not allowed"),
+        (json.dumps(pair("x", "a", "b", winner="both")), "line 1: field 'winner' is str 'both'; it must be A or B"),
     ],
 )
 def test_a_bad_file_is_one_line_before_anything_starts(

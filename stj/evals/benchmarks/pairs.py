@@ -39,12 +39,12 @@ def _without_better(record: SourceRecord) -> str | None:
 
     Raises SourceError, as for rows to judge, if its fields contradict.
     """
-    if calls_a_tie(record.values, record.where):
-        return HUMAN_TIE
+    tied = calls_a_tie(record.values, record.where)
     names = next((names for names in (*RESPONSES, CHOSEN) if all(name in record.values for name in names)), None)
     if names is None or record.values[names[0]] != record.values[names[1]]:
-        return None
-    better_response(record.values, record.where)
+        return HUMAN_TIE if tied else None
+    if not tied:
+        better_response(record.values, record.where)
     return SAME_ANSWERS
 
 

@@ -225,7 +225,7 @@ def test_equal_answers_are_neither_judged_nor_scored(names: tuple[str, str], lab
     assert [row.dropped for row in rows] == ["same_answers", None]
 
 
-@pytest.mark.parametrize("label", [{"label": "tie"}, {"label": "A", "chosen": "four", "rejected": "five"}])
+@pytest.mark.parametrize("label", [{"label": "both"}, {"label": "A", "chosen": "four", "rejected": "five"}])
 def test_equal_answers_with_a_label_that_nobody_can_read_are_refused(label: Record, tmp_path: Path) -> None:
     row = {"instruction": "2 + 2?", "response_a": "four", "response_b": "four", "judgment_ab": "[[A]]", **label}
     with pytest.raises(SourceError, match="line 1: field"):
@@ -359,7 +359,7 @@ def test_without_human_votes_the_orders_are_still_compared(tmp_path: Path) -> No
     [
         ("pairs", [], "holds no recorded judgments"),
         ("pairs", [PAIR, PAIR], "which an earlier row has too"),
-        ("pairs", [{**PAIR, "winner": "tie"}], "ties are not allowed"),
+        ("pairs", [{**PAIR, "winner": "tie"}], "human_tie 1"),
         ("pairs", [{"id": "a", "winner": "A"}], "no judgments: give 'judgment_ab'"),
         ("pairs", [{"id": "a", "judgment_ab": "x", "judgment_ba": "x"}], "no field 'winner'"),
         ("pairs", [{**PAIR, "id": ["a"]}], "field 'id' is list ['a']; it must be a string or a whole number"),
