@@ -247,7 +247,8 @@ def _alike(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         stem = re.match(r"[A-Za-z]+", name)
         groups.setdefault(stem[0].lower() if stem else "", []).append(name)
-    return tuple(next(iter(sorted(groups.values(), key=len, reverse=True)), []))
+    largest = sorted(groups.values(), key=len, reverse=True)
+    return tuple(largest[0]) if largest else ()
 
 
 def _flat(roles: Mapping[str, str | tuple[str, ...]]) -> list[str]:
