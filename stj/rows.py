@@ -197,6 +197,8 @@ class Row:
     pair: Pair | None = None
     origin: Origin | None = None
     """Where it comes from; None for a synthetic pair and for a benchmark's."""
+    cluster: Int32 | None = None
+    """Number of the instruction's cluster, by size from 0 (`curate.clustering`); None if it has none."""
     candidates: Candidates | None = None
     reference: str | None = None
     """A reference answer that the judge sees, if the benchmark shows one."""
@@ -251,6 +253,10 @@ class Row:
     def drop(self, reason: str, detail: str | None = None) -> "Row":
         """This row as a tombstone, with at most 2,000 characters of detail."""
         return replace(self, dropped=reason, detail=detail[:2000] if detail else None)
+
+    def in_cluster(self, cluster: int | None) -> "Row":
+        """This row as a member of a cluster."""
+        return self if cluster is None else replace(self, cluster=cluster)
 
 
 @dataclass(frozen=True, kw_only=True)

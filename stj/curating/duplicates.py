@@ -8,7 +8,7 @@ every near-duplicate is found. Beyond that, two near-duplicates on both sides of
 import numpy as np
 
 from stj.curating.clusters import kmeans
-from stj.curating.vectors import Indices, VectorFile
+from stj.curating.vectors import Indices, VectorSet
 
 _ONE_CELL = 20_000
 _CELL = 2_000
@@ -16,13 +16,13 @@ _BLOCK = 1_024
 NONE = -1
 
 
-def near_duplicates(vectors: VectorFile, compared: Indices, threshold: float, seed: int) -> Indices:
-    """For each vector the first earlier one with at least this cosine similarity; NONE if there is none, or it is not compared.
+def near_duplicates(vectors: VectorSet, threshold: float, seed: int) -> Indices:
+    """For each vector the first earlier one with at least this cosine similarity; NONE if there is none.
 
     Only vectors without an earlier one count as earlier ones. So each that stays differs from all that stay before it.
     """
     found = np.full(len(vectors), NONE, np.int64)
-    for members in _cells(vectors, compared, seed):
+    for members in _cells(vectors, seed):
         kept = np.empty(0, np.int64)
         for start in range(0, len(members), _BLOCK):
             block = members[start : start + _BLOCK]
@@ -30,16 +30,16 @@ def near_duplicates(vectors: VectorFile, compared: Indices, threshold: float, se
     return found
 
 
-def _cells(vectors: VectorFile, compared: Indices, seed: int) -> list[Indices]:
-    """The compared indices of each cell, in order."""
-    if len(compared) <= _ONE_CELL:
-        return [compared]
-    cells = kmeans(vectors, max(2, len(vectors) // _CELL), seed)[compared]
+def _cells(vectors: VectorSet, seed: int) -> list[Indices]:
+    """The indices of each cell, in order."""
+    if len(vectors) <= _ONE_CELL:
+        return [np.arange(len(vectors))]
+    cells = kmeans(vectors, len(vectors) // _CELL, seed)
     order = np.argsort(cells, kind="stable")
-    return np.split(compared[order], np.flatnonzero(np.diff(cells[order])) + 1)
+    return np.split(order, np.flatnonzero(np.diff(cells[order])) + 1)
 
 
-def _compare(vectors: VectorFile, block: Indices, kept: Indices, threshold: float, found: Indices) -> Indices:
+def _compare(vectors: VectorSet, block: Indices, kept: Indices, threshold: float, found: Indices) -> Indices:
     """Notes in `found` which of a block repeat a kept vector or an earlier one of the block; returns those that do not."""
     here = vectors.take(block)
     for start in range(0, len(kept), _BLOCK):
@@ -57,4 +57,4 @@ def _compare(vectors: VectorFile, block: Indices, kept: Indices, threshold: floa
         staying = earlier[found[block[earlier]] == NONE]
         if len(staying):
             found[block[rest[row]]] = block[staying[0]]
-    return block[found[block] == NONE]
+    return np.asarray(block[found[block] == NONE])

@@ -5,6 +5,7 @@ from the installed package. Its own loader is not used, for three reasons: it lo
 wheel does not have, and then asks the hub; it pads all texts of a batch to the longest; and it sets up logging on import.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from scipy.sparse import csr_matrix
 from stj.curation import WORDLLAMA
 from stj.errors import ConfigError
 from stj.models.hub import is_hub_id
+from stj.storage.folder import absolute_path
 from stj.storage.known_digests import content_identity
 
 Vectors = npt.NDArray[np.float32]
@@ -25,6 +27,7 @@ Vectors = npt.NDArray[np.float32]
 
 _CHARACTERS = 2000  # Half of them from the start of a text and half from its end, where a long prompt puts its question.
 _MOST_WORDS = 400_000  # Words whose tokens are remembered: about 100 MB.
+_LATIN = re.compile(r"[A-Za-z\u00aa\u00ba\u00c0-\u024f]")
 _WEIGHTS, _TOKENIZER = "weights/l2_supercat_256.safetensors", "tokenizers/l2_supercat_tokenizer_config.json"
 _REINSTALL = f"pip install --force-reinstall {WORDLLAMA}==0.4.0.post1"
 
@@ -36,6 +39,9 @@ class Embedder(Protocol):
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """A vector for each text, in order."""
+
+    def tells_apart(self, text: str) -> bool:
+        """Whether different texts like this one have different vectors."""
 
 
 def embedder(name: str) -> Embedder:
@@ -58,8 +64,8 @@ def check_embedding(name: str) -> str:
         return f"{name} on the hub"
     if not (Path(name) / "modules.json").is_file():
         raise ConfigError(
-            f"curate.embedding={name}: no sentence-transformers model there (no modules.json); name its directory, an id on the "
-            "hub, or wordllama"
+            f"curate.embedding={name}: no sentence-transformers model there (no modules.json); name its directory, an id on "
+            "the hub, or wordllama"
         )
     return name
 
@@ -74,6 +80,11 @@ def embedding_identity(name: str) -> str:
         return f"{name}@main"
     files = sorted(path for path in Path(name).rglob("*") if path.is_file())
     return content_identity(Path(name), files)
+
+
+def absolute_embedding(name: str) -> str:
+    """The setting with the absolute path of a local directory."""
+    return name if name == WORDLLAMA or is_hub_id(name) else absolute_path(name)
 
 
 class WordLlama:
@@ -107,6 +118,11 @@ class WordLlama:
         counts = csr_matrix((np.ones(len(tokens), np.float32), tokens, ends), (len(words), len(self._vectors)))
         return normalized(np.asarray(counts @ self._vectors, np.float32))
 
+    def tells_apart(self, text: str) -> bool:
+        """Whether nine of ten letters are Latin. It learned from English: texts in one other script have almost one vector."""
+        letters = sum(map(str.isalpha, text))
+        return letters == 0 or len(_LATIN.findall(text)) >= 0.9 * letters
+
     def _learn(self, words: Iterable[str]) -> None:
         """Looks up the tokens of all words that are not known yet."""
         if len(self._tokens) > _MOST_WORDS:
@@ -134,6 +150,10 @@ class SentenceTransformer:
         vectors = self._model.encode([shortened(text) for text in texts], convert_to_numpy=True, show_progress_bar=False)
         return normalized(np.asarray(vectors, np.float32))
 
+    def tells_apart(self, text: str) -> bool:
+        """What a model reads is its user's choice."""
+        return True
+
 
 def shortened(text: str) -> str:
     """A text of at most 2,000 characters: the first and the last thousand of a longer one. No character is a lone surrogate."""
@@ -145,7 +165,7 @@ def shortened(text: str) -> str:
 def normalized(vectors: Vectors) -> Vectors:
     """The vectors with length 1; zeros stay zeros."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return np.asarray(np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0))
 
 
 def _wordllama_files() -> tuple[Path, Path]:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stj.curating.embedding import Vectors
-from stj.curating.vectors import Indices, VectorFile
+from stj.curating.vectors import Indices, VectorSet
 from stj.curation import Projection
 
 _NEIGHBOURS = 15  # UMAP's own default.
@@ -27,7 +27,7 @@ class Axes:
         return np.asarray((vectors - self.mean) @ self.directions, np.float32)
 
 
-def principal_axes(vectors: VectorFile, count: int) -> Axes:
+def principal_axes(vectors: VectorSet, count: int) -> Axes:
     """The principal components of all vectors, read once. The largest weight of each is positive, so that maps do not flip."""
     dimensions = vectors.dimensions
     total, products = np.zeros(dimensions), np.zeros((dimensions, dimensions))
@@ -46,7 +46,7 @@ def principal_axes(vectors: VectorFile, count: int) -> Axes:
     )
 
 
-def places(vectors: VectorFile, shown: Indices, by: Projection, seed: int) -> tuple[npt.NDArray[np.float32], float | None]:
+def places(vectors: VectorSet, shown: Indices, by: Projection, seed: int) -> tuple[npt.NDArray[np.float32], float | None]:
     """The place of each shown vector on a map, shape (shown, 2), and the share of the variance that PCA shows.
 
     PCA's axes are those of all vectors; UMAP lays out the shown ones alone.

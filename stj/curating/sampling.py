@@ -9,30 +9,32 @@ shrinks. So the farthest of a few thousand candidates is the farthest of all, wh
 """
 
 import numpy as np
+import numpy.typing as npt
 
-from stj.curating.vectors import Indices, Labels, VectorFile
+from stj.curating.vectors import Indices, Labels, VectorSet
 
-_CANDIDATES = 4096
+Similarities = npt.NDArray[np.float32]
+
+_CANDIDATES = 4096  # Each round reads all vectors, and decides about some of these.
 
 
-def quota(labels: Labels, candidates: Indices, size: int, seed: int) -> Indices:
-    """`size` of the candidates, in order, with as many of each cluster as it has and the others need."""
-    if size >= len(candidates):
-        return candidates
-    lots = np.random.default_rng(seed).permutation(len(candidates))
-    here = labels[candidates]
-    order = np.lexsort((lots, here))
-    sorted_labels = here[order]
+def quota(labels: Labels, size: int, seed: int) -> Indices:
+    """`size` of the indices of these labels, in order, with as many of each cluster as it has and the others need."""
+    if size >= len(labels):
+        return np.arange(len(labels))
+    lots = np.random.default_rng(seed).permutation(len(labels))
+    order = np.lexsort((lots, labels))
+    sorted_labels = labels[order]
     starts = np.flatnonzero(np.r_[True, sorted_labels[1:] != sorted_labels[:-1]])
     sizes = np.diff(np.r_[starts, len(order)])
     shares = _shares(sizes, size)
     place = np.arange(len(order)) - np.repeat(starts, sizes)
-    return np.sort(candidates[order[place < np.repeat(shares, sizes)]])
+    return np.sort(order[place < np.repeat(shares, sizes)])
 
 
 def _shares(sizes: Indices, size: int) -> Indices:
     """How many each cluster gives: at most what it has, and no other gives two more than one that has more to give."""
-    shares, left = np.zeros_like(sizes), size
+    shares, left = np.zeros_like(sizes), min(size, int(sizes.sum()))
     while left:
         open_ones = np.flatnonzero(shares < sizes)
         if left < len(open_ones):  # the last of them, one each: from the largest clusters
@@ -45,36 +47,36 @@ def _shares(sizes: Indices, size: int) -> Indices:
     return shares
 
 
-def farthest_first(vectors: VectorFile, candidates: Indices, size: int, seed: int) -> Indices:
-    """`size` of the candidates, in order, each of which was the least similar to all that were taken before it."""
-    if size >= len(candidates):
-        return candidates
-    first = int(np.random.default_rng(seed).integers(len(candidates)))
+def farthest_first(vectors: VectorSet, size: int, seed: int) -> Indices:
+    """`size` of the vectors, in order, each of which was the least similar to all that were taken before it."""
+    if size >= len(vectors):
+        return np.arange(len(vectors))
+    first = int(np.random.default_rng(seed).integers(len(vectors)))
     taken, new = [first], [first]
-    similarity = np.full(len(candidates), -2.0, np.float32)  # to the most similar taken one; lower is farther
+    similarity = np.full(len(vectors), -2.0, np.float32)  # to the most similar taken one; lower is farther
     while True:
-        _update(vectors, candidates, new, similarity)
+        _update(vectors, new, similarity)
         similarity[taken] = np.inf
         if len(taken) == size:
-            return np.sort(candidates[taken])
-        new = _next_taken(vectors, candidates, similarity, size - len(taken))
+            return np.sort(np.array(taken))
+        new = _next_taken(vectors, similarity, size - len(taken))
         taken += new
 
 
-def _update(vectors: VectorFile, candidates: Indices, new: list[int], similarity: np.ndarray) -> None:
+def _update(vectors: VectorSet, new: list[int], similarity: Similarities) -> None:
     """Takes the newly taken ones into account."""
-    there = vectors.take(candidates[new]).T
-    for start in range(0, len(candidates), _CANDIDATES):
-        part = slice(start, start + _CANDIDATES)
-        similarity[part] = np.maximum(similarity[part], (vectors.take(candidates[part]) @ there).max(1))
+    there = vectors.take(np.array(new)).T
+    for start, chunk in vectors.chunks():
+        part = similarity[start : start + len(chunk)]
+        np.maximum(part, (chunk @ there).max(1), out=part)
 
 
-def _next_taken(vectors: VectorFile, candidates: Indices, similarity: np.ndarray, most: int) -> list[int]:
+def _next_taken(vectors: VectorSet, similarity: Similarities, most: int) -> list[int]:
     """The next ones of the greedy algorithm, as far as the farthest candidates alone decide them: one or more."""
     among = min(_CANDIDATES, len(similarity))
     farthest = np.sort(np.argpartition(similarity, among - 1)[:among])
     others = np.delete(similarity, farthest).min() if among < len(similarity) else np.inf
-    here, near, taken = vectors.take(candidates[farthest]), similarity[farthest].copy(), list[int]()
+    here, near, taken = vectors.take(farthest), similarity[farthest].copy(), list[int]()
     while len(taken) < most:
         best = int(near.argmin())
         if near[best] == np.inf or (taken and near[best] >= others):

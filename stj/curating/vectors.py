@@ -6,6 +6,7 @@ memory, and the system may drop them again.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,21 @@ Labels = npt.NDArray[np.int32]
 NO_CLUSTER = -1
 CHUNK = 8192
 """Vectors that are worked on at once: 8 MB of 256 numbers each."""
+
+
+class VectorSet(Protocol):
+    """Vectors that are read in any order."""
+
+    dimensions: int
+
+    def __len__(self) -> int:
+        """Number of vectors."""
+
+    def take(self, indices: Indices) -> Vectors:
+        """The vectors with these indices."""
+
+    def chunks(self) -> Iterator[tuple[int, Vectors]]:
+        """All vectors in order, CHUNK at a time, with the index of the first."""
 
 
 class VectorFile:
@@ -56,6 +72,25 @@ class VectorFile:
             shape = (self._count, self.dimensions)
             self._stored = np.memmap(self._path, np.float16, "r", shape=shape) if self._count else empty
         return self._stored
+
+
+class Subset:
+    """Some vectors of a file, under indices of their own."""
+
+    def __init__(self, vectors: VectorSet, members: Indices) -> None:
+        self._vectors, self._members, self.dimensions = vectors, members, vectors.dimensions
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def take(self, indices: Indices) -> Vectors:
+        """The vectors with these indices."""
+        return self._vectors.take(self._members[indices])
+
+    def chunks(self) -> Iterator[tuple[int, Vectors]]:
+        """All vectors in order, CHUNK at a time, with the index of the first."""
+        for start in range(0, len(self), CHUNK):
+            yield start, self._vectors.take(self._members[start : start + CHUNK])
 
 
 def by_lot(size: int, most: int, seed: int) -> Indices:

@@ -2,7 +2,7 @@
 
 A word's odds in a cluster are smoothed by its frequency in all texts, and divided by their standard error (Monroe, Colaresi and
 Quinn, "Fightin' Words", 2008, equation 22). So a name is made of words that are frequent in the cluster and rare elsewhere, and
-needs no list of stop words. A text counts each of its words once.
+needs no list of stop words: words that are common everywhere name nothing. A text counts each of its words once.
 """
 
 import re
@@ -15,6 +15,7 @@ _WORDS = re.compile(r"[^\W\d_]{2,}")
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")  # Thai, Japanese, Chinese, Korean
 _VOCABULARY = 20_000
 _MOST_COUNTED = 200_000  # Different words that are counted before the rarest are forgotten.
+_COMMON = 0.1  # No cluster is named by a word of more than this share of the texts, or of twice an equal part of them.
 _PRIOR = 500.0  # Weight of all texts against a cluster's own, in words.
 _LONGEST = 24
 
@@ -36,14 +37,16 @@ def characteristic_words(texts: Iterable[tuple[int, str]], count: int = 3) -> Ma
     A cluster has fewer than `count` if fewer words are more frequent in it than elsewhere.
     """
     counts: dict[int, Counter[str]] = {}
-    everywhere = Counter[str]()
+    everywhere, read = Counter[str](), 0
     for cluster, text in texts:
         words = words_of(text)
+        read += 1
         counts.setdefault(cluster, Counter()).update(words)
         everywhere.update(words)
         if len(everywhere) > _MOST_COUNTED:
             everywhere = Counter(dict(everywhere.most_common(_VOCABULARY)))
-    vocabulary = [word for word, _ in sorted(everywhere.most_common(_VOCABULARY))]
+    most = max(_COMMON, 2 / max(1, len(counts))) * read
+    vocabulary = sorted(word for word, texts_with in everywhere.most_common(_VOCABULARY) if texts_with <= max(most, 1))
     if not vocabulary:
         return dict.fromkeys(counts, ())
     total = np.array([everywhere[word] for word in vocabulary], float)

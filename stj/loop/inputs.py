@@ -12,6 +12,7 @@ from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks.refs import BenchmarkRef, is_benchmark
 from stj.findings import Check, Finding, look, require
 from stj.loop.benchmarks import run_benchmarks, unused_settings
+from stj.loop.curated import as_curated, check_curation
 from stj.loop.labelled import check_learnable
 from stj.loop.named_pairs import BenchmarkPlace, count_heldout, heldout_benchmark, kept_out_places, read_heldout
 from stj.pair_sources import PairSource
@@ -38,18 +39,23 @@ _FIRST_ROWS_OF_HUB = 10  # Each may be downloaded by a request of its own.
 
 
 def read_training(
-    config: Config, parts: Collection[PassPart], pairs: Artifact | None, identity: Mapping[str, Any] | None = None
+    config: Config,
+    parts: Collection[PassPart],
+    pairs: Artifact | None,
+    identity: Mapping[str, Any] | None = None,
+    curated: Artifact | None = None,
 ) -> Iterator[Row]:
     """The training rows that go into a pass, in input order: instructions, or the pairs that were made of them.
 
     `pairs` is the pass that made the pairs, None if this pass makes them. `identity` is the content that the sources must have
-    (`sources_key`).
+    (`sources_key`). `curated` holds what curation decided about each row, if the config asks for it.
 
     Raises SourceError if a file of the source cannot be read any further, or was changed since.
     """
     if "pairs" in parts:
         try:
-            yield from _unchanged(_to_pairs(config), config, identity)
+            rows = _to_pairs(config) if curated is None else as_curated(_rows_of_sources(config), curated)
+            yield from _unchanged(rows, config, identity)
         except SourceError as error:  # the check before the start does not read all pages of all files
             raise SourceError(
                 f"{error}. Finished rows are kept: once the file is in order, run the same command again"
@@ -57,6 +63,11 @@ def read_training(
     elif pairs is not None and ("judge" in parts or "judge_again" in parts):
         for row in training_pairs(map(row_from_dict, pairs.records())):
             yield replace(without_results(row), pair=row.pair, prompt_tokens=0, output_tokens=0)
+
+
+def read_uncurated(config: Config, identity: Mapping[str, Any] | None = None) -> Iterator[Row]:
+    """The rows that curation decides about, in input order. Raises SourceError as `read_training` does."""
+    return _unchanged(_to_pairs(config), config, identity)
 
 
 def _to_pairs(config: Config) -> Iterator[Row]:
@@ -178,6 +189,9 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
             checks[source.key] = partial(_check_preferences, config, source, hub)
     if config.examples.labelled:
         checks[LABELLED] = partial(_check_labelled, config, hub)
+    if config.curate.embeds:
+        parts: tuple[PassPart, ...] = ("pairs",)
+        checks["curate"] = partial(check_curation, config, partial(count_inputs, config, parts, None))
     if config.train.trackers:
         checks["train.trackers"] = partial(_check_trackers, config.train)
     if config.train.deepspeed:

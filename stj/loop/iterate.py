@@ -55,6 +55,8 @@ def run_one(config: Config, print_line: Show, *, overwrite: bool = False) -> Non
 
 def iterate(iteration: Iteration, make: Make) -> None:
     """One iteration i of section 3; it can be one Ray job."""
+    if iteration.curation:  # not in the paper: clusters, near-duplicates by meaning, a sample
+        make(iteration.curation)
     for annotation in iteration.annotation:  # 3.2, 3.3: select instructions, write pairs (once); 3.4: M_{i-1} judges them
         make(annotation)
     for benchmark in iteration.benchmarks:  # how good M_{i-1} is; judged in its pass above, unless that was done before

@@ -54,6 +54,8 @@ class PassPhase(Phase):
     """k of the M_k that judges in this pass; 0 also if the first judge is not the seed."""
     pairs: "PassPhase | None" = None
     """The pass that made the pairs; None if this one makes them."""
+    curated: Artifact | None = None
+    """What curation decided about the instructions; None without it, or if this pass makes no pairs."""
     benchmarks: tuple[BenchmarkPhase, ...] = ()
     """The benchmarks of the same judge: the pass judges those that are missing too."""
 
@@ -100,7 +102,7 @@ class PassPhase(Phase):
     def _read_training(self) -> Callable[[], Iterator[Row]]:
         made_of = self.artifact.key.get("source", {})
         identity = {name: made_of[name] for name in ("path", "preferences") if name in made_of}
-        return partial(read_training, self.config, self.parts, self._pairs, identity or None)
+        return partial(read_training, self.config, self.parts, self._pairs, identity or None, self.curated)
 
     def require_usable(self) -> None:
         """Raises PassFailed if no instruction became a pair."""
