@@ -59,7 +59,7 @@ def hdbscan(vectors: VectorSet, config: CurateConfig, seed: int) -> Labels:
     if least < 2:
         return np.full(len(vectors), NO_CLUSTER, np.int32)
     labels = HDBSCAN(min_cluster_size=least, copy=True).fit(fitted_on).labels_.astype(np.int32)
-    found = labels[nearest(vectors, fitted_on, axes.project)]
+    found: Labels = np.asarray(labels[nearest(vectors, fitted_on, axes.project)])
     found[drawn] = labels
     return found
 
@@ -81,7 +81,7 @@ def _largest_first(labels: Labels) -> Labels:
     """The same clusters, numbered from 0 by their size; empty ones have no number."""
     counts = np.bincount(labels[labels >= 0]) if (labels >= 0).any() else np.zeros(0, np.int64)
     order = np.argsort(-counts, kind="stable")
-    numbers: Labels = np.empty(len(counts) + 1, np.int32)
+    numbers = np.empty(len(counts) + 1, np.int32)
     numbers[order] = np.arange(len(counts))
     numbers[-1] = NO_CLUSTER  # what label -1 finds
     return np.asarray(numbers[labels])

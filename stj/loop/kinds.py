@@ -30,13 +30,14 @@ from stj.stages.grade_pair import grade_pair, judge_and_grade
 from stj.stages.judge import judge, judge_heldout
 from stj.stages.pairs import attack_pair, make_pair
 from stj.stages.runner import Stage
-from stj.stages.select import Gate, screen, select
+from stj.stages.select import ClusterGate, Gate, screen, select
 from stj.stages.write_rubric import write_rubric
 from stj.storage.artifacts import Artifact
 from stj.text import duration
 from stj.train.job import CHECKPOINTS, TrainingRoom
 
 if TYPE_CHECKING:
+    from stj.passes.cluster_gate import RayClusterGate
     from stj.passes.gate import RayGate
     from stj.train.launch import TrainingSegment
 
@@ -75,7 +76,7 @@ class PassPhase(Phase):
         from stj.passes.spec import pass_under
 
         beside = claim(self.benchmarks)
-        gate = self._gate()
+        gate, clusters = self._gate(), self._cluster_gate()
         spec = pass_under(
             self.config,
             name=self.name,
@@ -85,8 +86,9 @@ class PassPhase(Phase):
                 read_with_benchmarks, partial(read_measured, self.config, self.parts), [phase.ref for phase in beside]
             ),
             total=None if beside else self._total(),
-            stages={**self.stages(gate), **benchmark_stages(beside)},
+            stages={**self.stages(gate, clusters), **benchmark_stages(beside)},
             limit=self.limit,
+            per_cluster=self.per_cluster,
             gate=gate,
         )
         run_pass(spec, self.artifact, self.config.engine, beside=artifacts_beside(beside))
@@ -113,6 +115,11 @@ class PassPhase(Phase):
         """N: the first N instructions that pass the rule are kept; None for a pass that does not select."""
         return self.config.select.limit if self.makes_pairs else None
 
+    @property
+    def per_cluster(self) -> int | None:
+        """The first N instructions of each cluster that pass the rule are kept; None for a pass that does not select."""
+        return self.config.select.per_cluster if self.makes_pairs else None
+
     def count_inputs(self) -> int | None:
         """About how many rows go in; None if that is not known."""
         return count_inputs(self.config, self.parts, self._pairs)
@@ -122,11 +129,11 @@ class PassPhase(Phase):
         count = self.count_inputs()
         return None if count is None or (self.limit is not None and count > self.limit) else count
 
-    def stages(self, gate: Gate | None) -> dict[str, Sequence[Stage]]:
+    def stages(self, gate: Gate | None, clusters: ClusterGate | None = None) -> dict[str, Sequence[Stage]]:
         """The chain of stages for each task: sections 3.2, 3.3 and 3.4 of the paper."""
         config = self.config
         judging = self._judging()
-        chains = {TRAINING: [*self._making_pairs(gate), *judging]}
+        chains = {TRAINING: [*self._making_pairs(gate, clusters), *judging]}
         for source in config.preferences:
             if source.given:
                 chains[f"{TRAINING}/{source.title}"] = [*self._answering(source), *judging]
@@ -138,15 +145,15 @@ class PassPhase(Phase):
             HELDOUT_GRADES: [graded],
         }
 
-    def _making_pairs(self, gate: Gate | None) -> list[Stage]:
+    def _making_pairs(self, gate: Gate | None, clusters: ClusterGate | None) -> list[Stage]:
         """From an instruction to a synthetic pair."""
         if not self.makes_pairs:
             return []
         config = self.config
         stages: list[Stage] = [
-            partial(screen, rule=config.select, gate=gate),
+            partial(screen, rule=config.select, gate=gate, clusters=clusters),
             partial(categorize, config=config.categorize),
-            partial(select, rule=config.select, gate=gate),
+            partial(select, rule=config.select, gate=gate, clusters=clusters),
             partial(make_pair, config=config.pairs),
         ]
         if config.pairs.attacked:
@@ -214,6 +221,13 @@ class PassPhase(Phase):
         from stj.passes.gate import RayGate
 
         return RayGate(self.limit, self.artifact)
+
+    def _cluster_gate(self) -> "RayClusterGate | None":
+        if self.per_cluster is None:
+            return None
+        from stj.passes.cluster_gate import RayClusterGate
+
+        return RayClusterGate(self.per_cluster, self.artifact)
 
     def _require_pairs(self) -> None:
         """Raises PassFailed, with the counts of what was dropped, if no instruction became a pair."""
