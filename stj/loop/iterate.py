@@ -108,7 +108,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
             yield make_and_show
             remove_older_models(run, print_line)
             summary = RunSummary.of(run)
-            write_report(run.folder, summary.facts, summary.judges, summary.where)
+            write_report(run.folder, summary.facts, summary.judges, summary.where, summary.diversity)
     else:
         yield make
         summary = finished_summary(run, [phase for phase in phases if phase.name not in lost], print_line)

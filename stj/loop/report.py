@@ -15,6 +15,7 @@ from stj.evals.attack_card import AttackCard, flips
 from stj.evals.table import interval, percent
 from stj.loop.counts import GradingCounts, by_score
 from stj.loop.dashboard import Dashboard, Lengths
+from stj.loop.diversity import Diversity
 from stj.loop.heldout import HeldoutScores
 from stj.loop.heldout_grades import GradeFigures, HeldoutGrades
 from stj.loop.measures import BenchmarkReport, JudgeComparison
@@ -119,26 +120,39 @@ def _grade_words(figures: GradeFigures) -> str:
 
 
 def write_report(
-    folder: Folder, run: dict[str, Any], iterations: Sequence[IterationReport], where: Where | None = None
+    folder: Folder,
+    run: dict[str, Any],
+    iterations: Sequence[IterationReport],
+    where: Where | None = None,
+    diversity: Diversity | None = None,
 ) -> None:
     """Writes report.json and report.html, unless they hold the same already.
 
-    `where` says where the judges are wrong.
+    `where` says where the judges are wrong, `diversity` how diverse the instructions are.
     `run` holds JSON values: facts about the run, its resolved settings as `config`, and a few judgments to show as `samples`.
     A sample has instruction, chosen, rejected, judge, thought, text, verdict and winner.
     """
-    for name, content in report_files(run, iterations, where or Where()).items():
+    for name, content in report_files(run, iterations, where or Where(), diversity or Diversity()).items():
         folder.keep(name, content)
 
 
-def report_files(run: dict[str, Any], iterations: Sequence[IterationReport], where: Where) -> dict[str, bytes]:
+def report_files(
+    run: dict[str, Any], iterations: Sequence[IterationReport], where: Where, diversity: Diversity
+) -> dict[str, bytes]:
     """The content of the report's files, by name."""
     record = {"run": run, "iterations": [asdict(iteration) for iteration in iterations], "where": where.plain()}
-    page = html(run, iterations, where).encode(errors="backslashreplace")
+    if diversity.facts is not None:
+        record["diversity"] = diversity.plain()
+    page = html(run, iterations, where, diversity).encode(errors="backslashreplace")
     return {"report.json": json_bytes(record), "report.html": page}
 
 
-def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: Where | None = None) -> str:
+def html(
+    run: Mapping[str, Any],
+    iterations: Sequence[IterationReport],
+    where: Where | None = None,
+    diversity: Diversity | None = None,
+) -> str:
     """The report as one page that needs neither network nor scripts."""
     measured = [iteration for iteration in iterations if iteration.heldout]
     data_by_judge = training_sets(iterations)
@@ -169,6 +183,7 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: W
         grades_lift=grades_lift(iterations),
         plots=_plots(iterations),
         where=(where or Where()).html(),
+        diversity=(diversity or Diversity()).html(),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from stj import __version__
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
 from stj.loop.dashboard import Dashboard, DashboardTally, dashboard_alarms, score_alarm
+from stj.loop.diversity import Diversity
 from stj.loop.heldout import HeldoutTally, heldout_alarms
 from stj.loop.heldout_grades import HeldoutGradesTally
 from stj.loop.kinds import PassPhase
@@ -30,6 +31,8 @@ class RunSummary:
     """For each judge M_0 ... M_T its scores, and the training set that it made, as far as they exist."""
     where: Where
     """Where the judges are wrong."""
+    diversity: Diversity
+    """The clusters and the map of the instructions."""
 
     @classmethod
     def of(cls, run: Run) -> "RunSummary":
@@ -45,7 +48,7 @@ class RunSummary:
             before = report.dashboard if judge or _first_judge_is_seed(run) else None
             if seen.sample is not None:
                 samples.append(_shown(judge, seen.sample))
-        return cls(facts=run_facts(run) | {"samples": samples}, judges=judges, where=Where.of(run))
+        return cls(facts=run_facts(run) | {"samples": samples}, judges=judges, where=Where.of(run), diversity=Diversity.of(run))
 
 
 @dataclass(kw_only=True)
