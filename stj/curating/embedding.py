@@ -143,7 +143,7 @@ class SentenceTransformer:
             self._model = sentence_transformers.SentenceTransformer(name)
         except Exception as error:  # a missing file, an unreachable hub, bad JSON: the package raises many kinds
             raise ConfigError(f"curate.embedding={name}: cannot be loaded ({str(error).splitlines()[0]})") from None
-        self.dimensions = int(self._model.get_sentence_embedding_dimension() or 0)
+        self.dimensions: int = self.embed(["a text"]).shape[1]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """A vector for each text, in order. The model itself cuts texts that are longer than it can read."""

@@ -17,7 +17,8 @@ _VOCABULARY = 20_000
 _MOST_COUNTED = 200_000  # Different words that are counted before the rarest are forgotten.
 _COMMON = 0.1  # No cluster is named by a word of more than this share of the texts, or of twice an equal part of them.
 _PRIOR = 500.0  # Weight of all texts against a cluster's own, in words.
-_LONGEST = 24
+_LONGEST = 24  # Longer runs of letters are codes or links.
+_TINY = 1e-9  # Instead of no other words at all.
 
 
 def words_of(text: str) -> set[str]:
@@ -61,7 +62,7 @@ def _highest(vocabulary: list[str], here: Counter[str], total: np.ndarray, count
 
     def log_odds(words: np.ndarray) -> np.ndarray:
         smoothed = words + prior
-        return np.asarray(np.log(smoothed) - np.log(words.sum() + _PRIOR - smoothed))
+        return np.asarray(np.log(smoothed) - np.log(np.maximum(words.sum() + _PRIOR - smoothed, _TINY)))
 
     z = (log_odds(inside) - log_odds(outside)) / np.sqrt(1 / (inside + prior) + 1 / (outside + prior))
     best = np.argsort(-z, kind="stable")[:count]

@@ -154,12 +154,16 @@ def test_both_ways_to_find_near_duplicates_are_counted_and_other_scripts_are_not
     assert found == {"minhash": 0, "both": 1, "embedding": 1, "not_compared": 2}
 
 
-def test_rows_that_may_not_become_pairs_are_neither_embedded_nor_hide_others(pool: Path) -> None:
+def test_a_row_that_may_not_become_a_pair_hides_no_other(pool: Path) -> None:
     text = "What is the best way to learn how to play the guitar at home"
-    pool.write_text("".join(json.dumps({"instruction": words}) + "\n" for words in (text, "", text)))
-    rows = decided(config(pool, "curate.near_duplicates=0.9", "select.max_turns=1"))
-    assert [row.dropped for row in rows] == [None, "empty", "duplicate"] or rows[2].dropped == "near_duplicate_by_meaning"
-    assert manifest(pool, "curated")["rows"] == 3
+    turns = [{"role": "user", "content": text}, {"role": "assistant", "content": "Play."}, {"role": "user", "content": "So?"}]
+    pool.write_text("".join(json.dumps({"instruction": words}) + "\n" for words in (turns, "", text)))
+    rows = decided(config(pool, "curate.near_duplicates=0.5", "select.max_turns=1"))
+    assert rows[0].dropped is None  # by curation: the pass itself drops it for its turns
+    assert rows[1].dropped is not None
+    assert rows[2].dropped is None
+    facts = manifest(pool, "curated")
+    assert (facts["rows"], facts["embedded"]) == (3, 1)
 
 
 def test_a_source_that_changed_under_its_curation_is_refused(pool: Path) -> None:
@@ -168,7 +172,7 @@ def test_a_source_that_changed_under_its_curation_is_refused(pool: Path) -> None
     run = Run(settings)
     pool.write_text("\n".join(pool.read_text().splitlines()[1:]) + "\n")
     assert run.pairs is not None
-    with pytest.raises(SourceError, match="was changed|other rows"):
+    with pytest.raises(SourceError, match=r"was changed|other rows"):
         list(run.pairs.read_training())
 
 
@@ -188,7 +192,7 @@ def test_bad_input_is_one_line_before_the_first_pass(
     settings = config(pool, *overrides)
     with pytest.raises(ConfigError, match=words):
         check_inputs(settings)
-    assert any(not finding.ok and "curate" in finding.line() for finding in diagnose_here(settings))
+    assert [finding.subject for finding in diagnose_here(settings) if not finding.ok] == ["curate"]
     with pytest.raises(ConfigError, match=words):
         run_all(settings, [].append)
     assert not (pool.parent / "run/pairs").exists()
