@@ -19,6 +19,7 @@ from stj.curating.embedding import Vectors
 from stj.curating.projection import principal_axes
 from stj.curating.vectors import CHUNK, NO_CLUSTER, Labels, VectorSet, by_lot
 from stj.curation import CurateConfig
+from stj.errors import ConfigError
 
 _FITTED = 10_000
 """Vectors that HDBSCAN is fitted on. Its time grows with the square of their number."""
@@ -51,14 +52,18 @@ def kmeans(vectors: VectorSet, clusters: int, seed: int) -> Labels:
 
 
 def hdbscan(vectors: VectorSet, config: CurateConfig, seed: int) -> Labels:
-    """The cluster of the nearest vector among those that HDBSCAN was fitted on."""
+    """The cluster of the nearest vector among those that HDBSCAN was fitted on. Raises ConfigError if it finds none."""
     axes = principal_axes(vectors, _DIRECTIONS)
     drawn = by_lot(len(vectors), _FITTED, seed)
     fitted_on = axes.project(vectors.take(drawn))
     least = min(config.min_cluster_size, len(drawn))
-    if least < 2:
-        return np.full(len(vectors), NO_CLUSTER, np.int32)
-    labels = HDBSCAN(min_cluster_size=least, copy=True).fit(fitted_on).labels_.astype(np.int32)
+    none = np.full(len(drawn), NO_CLUSTER, np.int32)
+    labels = HDBSCAN(min_cluster_size=least, copy=True).fit(fitted_on).labels_.astype(np.int32) if least > 1 else none
+    if (labels == NO_CLUSTER).all():
+        raise ConfigError(
+            f"curate.min_cluster_size={config.min_cluster_size} rows: HDBSCAN finds no cluster in a sample of {len(drawn):,} "
+            "rows: lower it, or set curate.clustering=kmeans"
+        )
     found: Labels = np.asarray(labels[nearest(vectors, fitted_on, axes.project)])
     found[drawn] = labels
     return found

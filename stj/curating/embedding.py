@@ -120,6 +120,8 @@ class WordLlama:
 
     def tells_apart(self, text: str) -> bool:
         """Whether nine of ten letters are Latin. It learned from English: texts in one other script have almost one vector."""
+        if text.isascii():
+            return True
         letters = sum(map(str.isalpha, text))
         return letters == 0 or len(_LATIN.findall(text)) >= 0.9 * letters
 

@@ -16,6 +16,7 @@ from stj.curating.sampling import farthest_first, quota
 from stj.curating.vectors import CHUNK, NO_CLUSTER, Indices, Subset, VectorFile
 from stj.curating.words import characteristic_words, words_of
 from stj.curation import CurateConfig
+from stj.errors import ConfigError
 from tests.cpu_time import in_proportion
 
 
@@ -60,15 +61,28 @@ def test_fewer_different_vectors_than_clusters_leave_no_empty_number(tmp_path: P
     assert set(labels.tolist()) == set(range(labels.max() + 1))
 
 
-@pytest.mark.parametrize("clustering", ["kmeans", "hdbscan"])
-@pytest.mark.parametrize("count", [0, 1, 2])
-def test_hardly_any_vectors_are_no_error(tmp_path: Path, clustering: str, count: int) -> None:
-    config = CurateConfig(clustering=clustering, **({"clusters": 2} if clustering == "kmeans" else {}))
+@pytest.mark.parametrize("count", [0, 2])
+def test_hardly_any_vectors_are_no_error(tmp_path: Path, count: int) -> None:
     file = stored(tmp_path, np.eye(4, dtype=np.float32)[:count])
-    if clustering == "kmeans" and count == 1:
-        pytest.skip("refused before: more clusters than rows")
-    assert len(cluster(file, config, 0)) == count
+    assert len(cluster(file, CurateConfig(clustering="kmeans", clusters=2), 0)) == count
     assert places(file, np.arange(count), "pca", 0)[0].shape == (count, 2)
+
+
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_vectors_of_no_density_are_refused_by_hdbscan(tmp_path: Path, count: int) -> None:
+    file = stored(tmp_path, np.eye(30, dtype=np.float32)[:count])
+    with pytest.raises(ConfigError, match=rf"HDBSCAN finds no cluster in a sample of {count} rows: lower it"):
+        cluster(file, CurateConfig(clustering="hdbscan"), 0)
+
+
+def test_umap_lays_the_shown_vectors_out(tmp_path: Path) -> None:
+    pytest.importorskip("umap")
+    vectors, of = blobs(300, 3, noise=0.1)
+    shown = np.arange(0, 300, 2)
+    found, share = places(stored(tmp_path, vectors), shown, "umap", 0)
+    assert (found.shape, share) == ((150, 2), None)
+    centres = np.array([found[of[shown] == topic].mean(0) for topic in range(3)])
+    assert (((found[:, None] - centres[None]) ** 2).sum(-1).argmin(1) == of[shown]).all()
 
 
 def test_a_vector_takes_the_nearest_point(tmp_path: Path) -> None:
