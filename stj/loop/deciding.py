@@ -41,7 +41,7 @@ from stj.storage.artifacts import Artifact
 _BATCH = 512  # Texts that are embedded at once.
 _PART_ROWS = 100_000
 _ON_MAP = 2_000  # More points hide each other, and the page grows by 300 bytes for each.
-_NAMING = 50_000  # Texts from which clusters are named: 500 for each of 100.
+_NAMING = 20_000  # Texts from which clusters are named: 200 for each of 100.
 _NAMING_CHARACTERS = 500
 _MAP_CHARACTERS = 300
 _THIN = 0.25
