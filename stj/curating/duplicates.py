@@ -13,6 +13,7 @@ from stj.curating.vectors import Indices, VectorSet
 _ONE_CELL = 20_000
 _CELL = 2_000
 _BLOCK = 1_024
+ROUNDING = 5e-4  # What 16-bit floats change a similarity by: equal texts must reach a threshold of 1.
 NONE = -1
 
 
@@ -21,7 +22,7 @@ def near_duplicates(vectors: VectorSet, threshold: float, seed: int) -> Indices:
 
     Only vectors without an earlier one count as earlier ones. So each that stays differs from all that stay before it.
     """
-    found = np.full(len(vectors), NONE, np.int64)
+    found, threshold = np.full(len(vectors), NONE, np.int64), threshold - ROUNDING
     for members in _cells(vectors, seed):
         kept = np.empty(0, np.int64)
         for start in range(0, len(members), _BLOCK):

@@ -18,7 +18,7 @@ import numpy as np
 
 from stj.config import Config
 from stj.curating.clusters import cluster
-from stj.curating.duplicates import NONE, near_duplicates
+from stj.curating.duplicates import NONE, ROUNDING, near_duplicates
 from stj.curating.embedding import Embedder, embedder, shortened
 from stj.curating.projection import places
 from stj.curating.sampling import farthest_first, quota
@@ -170,7 +170,7 @@ def _agreed(read: _Read, by_minhash: Sequence[int], threshold: float) -> int:
         later = np.array(by_minhash[start : start + _BATCH])
         earlier = np.array([vector_of[read.dropped[read.embedded[index]][1] or ""] for index in later])
         similar = (read.vectors.take(later) * read.vectors.take(earlier)).sum(1)
-        agreed += int((similar >= threshold).sum())
+        agreed += int((similar >= threshold - ROUNDING).sum())
     return agreed
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stj.curating import duplicates
 from stj.curating.clusters import cluster, nearest
-from stj.curating.duplicates import NONE, near_duplicates
+from stj.curating.duplicates import NONE, ROUNDING, near_duplicates
 from stj.curating.embedding import Vectors, normalized
 from stj.curating.projection import places, principal_axes
 from stj.curating.sampling import farthest_first, quota
@@ -96,7 +96,7 @@ def plain_duplicates(vectors: Vectors, threshold: float) -> list[int]:
     """The rule, one by one."""
     kept, found = list[int](), []
     for index, vector in enumerate(vectors):
-        earlier = next((other for other in kept if vector @ vectors[other] >= threshold), NONE)
+        earlier = next((other for other in kept if vector @ vectors[other] >= threshold - ROUNDING), NONE)
         found.append(earlier)
         kept += [index] if earlier == NONE else []
     return found
@@ -113,10 +113,13 @@ def test_near_duplicates_follow_the_rule_in_any_blocks(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates, "_BLOCK", block)
         found = near_duplicates(file, threshold, 0)
-    expected = plain_duplicates(vectors, threshold)
-    borders = {round(float(a @ b), 5) for a in vectors for b in vectors} if count < 60 else set()
-    if round(threshold, 5) not in borders:
-        assert found.tolist() == expected or threshold == 1.0  # products of equal vectors round to either side of 1
+    assert found.tolist() == plain_duplicates(vectors, threshold)
+
+
+def test_equal_vectors_reach_a_threshold_of_1(tmp_path: Path) -> None:
+    vectors, _ = blobs(50, 5, dimensions=256, noise=1.0)
+    found = near_duplicates(stored(tmp_path, np.concatenate([vectors, vectors])), 1.0, 0)
+    assert found.tolist() == [NONE] * 50 + list(range(50))
 
 
 def test_planted_near_duplicates_are_found_in_cells_too(tmp_path: Path) -> None:
