@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from stj.errors import ConfigError
 from stj.loop.inputs import read_uncurated
 from stj.loop.phase import Phase
 
@@ -17,7 +18,11 @@ class CurationPhase(Phase):
 
         made_of = self.artifact.key["source"]
         identity = {name: made_of[name] for name in ("path", "preferences") if name in made_of}
-        decide(read_uncurated(self.config, identity), self.config, self.artifact)
+        try:
+            decide(read_uncurated(self.config, identity), self.config, self.artifact)
+        except ConfigError:  # Nothing was made: a start with other settings must not ask for --overwrite.
+            self.artifact.folder.remove()
+            raise
 
     def summary(self) -> str:
         """Rows, clusters, near-duplicates by what found them, and how many were sampled."""

@@ -1,8 +1,8 @@
 """How diverse the instructions of a run are: its clusters, thin regions, near-duplicates, and the map of the report."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -21,6 +21,7 @@ from stj.storage.artifacts import Artifact
 _SYNTHETIC = "instructions of source.path"
 _NO_CLUSTER = "no cluster"
 _UNCATEGORIZED = "not categorised"
+_COLUMNS = ["id", "task", "cluster", "category.name", "dropped", "pair.method", "kept", "kept_grades"]
 _NAMED_THIN = 12  # Thin clusters that a sentence names; the table marks all.
 
 _Record = Mapping[str, Any]
@@ -61,15 +62,16 @@ class Diversity:
         if run.curation is None or run.curation.artifact.state()[0] != "done":
             return cls()
         manifest = run.curation.artifact.manifest()
-        made = _training_records(run.pairs.artifact) if run.pairs else {}
-        judged = next((records for records in map(_training_records, _judged(run)) if records), {})
         decisions = [decision_from_dict(record) for record in run.curation.artifact.records() if record["x"] is not None]
+        shown = {decision.id for decision in decisions}
+        made = _Passed.of(run.pairs.artifact if run.pairs else None, shown)
+        judged = _Passed.of(_newest_judged(run), shown)
         names = {cluster["number"]: cluster["name"] for cluster in manifest["clusters"]}
         return cls(
             facts={name: manifest[name] for name in ("rows", "embedded", "near_duplicates", "sampled", "map")},
             words=tuple(curation_words(manifest)),
-            clusters=tuple(_counts(manifest["clusters"], made.values(), judged.values())),
-            points=tuple(_point(decision, names, made, judged) for decision in decisions),
+            clusters=tuple(_counts(manifest["clusters"], made, judged)),
+            points=tuple(_point(decision, names, made.shown, judged.shown) for decision in decisions),
         )
 
     def plain(self) -> dict[str, Any]:
@@ -93,42 +95,54 @@ class Diversity:
         )
 
 
-def _judged(run: Run) -> Iterable[Artifact]:
-    """Where the training pairs were judged, the newest first."""
+@dataclass(kw_only=True)
+class _Passed:
+    """What became of the training rows of a finished pass: counts by cluster, and the rows that the map shows."""
+
+    done: bool = False
+    selected: Counter[int] = field(default_factory=Counter)
+    pairs: Counter[int] = field(default_factory=Counter)
+    accepted: Counter[int] = field(default_factory=Counter)
+    shown: dict[str, _Record] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, artifact: Artifact | None, shown: Collection[str]) -> "_Passed":
+        """Reads the rows of a pass; nothing if it is not finished."""
+        passed = cls(done=artifact is not None and artifact.state()[0] == "done")
+        if artifact is None or not passed.done:
+            return passed
+        for record in artifact.records(_COLUMNS):
+            if record["task"] == TRAINING:
+                passed._add(record, shown)
+        return passed
+
+    def _add(self, record: _Record, shown: Collection[str]) -> None:
+        self.selected[record["cluster"]] += passed_rule(record["category"], record["dropped"])
+        self.pairs[record["cluster"]] += record["pair"] is not None
+        self.accepted[record["cluster"]] += _accepted(record)
+        if record["id"] in shown:
+            self.shown[record["id"]] = record
+
+
+def _newest_judged(run: Run) -> Artifact | None:
+    """Where the newest judge judged the training pairs."""
     passes = [iteration.examples.judged for iteration in reversed(run.iterations)]
-    return [judged.artifact for judged in passes if judged]
-
-
-def _training_records(artifact: Artifact) -> dict[str, _Record]:
-    """What became of each training row of a finished pass, by id; empty if the pass is not finished."""
-    if artifact.state()[0] != "done":
-        return {}
-    columns = ["id", "task", "cluster", "category.name", "dropped", "pair.method", "kept", "kept_grades"]
-    return {record["id"]: record for record in artifact.records(columns) if record["task"] == TRAINING}
+    return next((judged.artifact for judged in passes if judged and judged.artifact.state()[0] == "done"), None)
 
 
 def _accepted(record: _Record) -> bool:
     return record["kept"] is not None or record["kept_grades"] is not None
 
 
-def _counts(clusters: Iterable[_Record], made: Iterable[_Record], judged: Iterable[_Record]) -> Iterable[ClusterCounts]:
+def _counts(clusters: Iterable[_Record], made: _Passed, judged: _Passed) -> Iterator[ClusterCounts]:
     """The clusters with the counts of the passes, as far as there are any."""
-    selected, pairs, accepted = Counter[int](), Counter[int](), Counter[int]()
-    any_made = any_judged = False
-    for record in made:
-        any_made = True
-        selected[record["cluster"]] += passed_rule(record["category"], record["dropped"])
-        pairs[record["cluster"]] += record["pair"] is not None
-    for record in judged:
-        any_judged = True
-        accepted[record["cluster"]] += _accepted(record)
     for cluster in clusters:
         number = cluster["number"]
         yield ClusterCounts(
             **cluster,
-            selected=selected[number] if any_made else None,
-            pairs=pairs[number] if any_made else None,
-            accepted=accepted[number] if any_judged else None,
+            selected=made.selected[number] if made.done else None,
+            pairs=made.pairs[number] if made.done else None,
+            accepted=judged.accepted[number] if judged.done else None,
         )
 
 

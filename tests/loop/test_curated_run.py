@@ -202,6 +202,7 @@ def test_rows_that_are_dropped_first_leave_fewer_than_the_clusters(pool: Path) -
     pool.write_text('{"instruction": "the same words again and again"}\n' * 50)
     with pytest.raises(ConfigError, match=r"curate\.clusters=10 clusters: there are 1 instructions"):
         decided(config(pool, "curate.clustering=kmeans", "curate.clusters=10", "source.near_duplicates=0.9"))
+    assert len(decided(config(pool, "curate.near_duplicates=0.9"))) == 50  # needs no --overwrite
 
 
 def test_the_report_has_the_map_the_clusters_and_thin_regions(pool: Path, here: Path) -> None:
