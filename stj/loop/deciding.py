@@ -2,8 +2,8 @@
 
     rows -> overlaps and MinHash -> vectors in a scratch file -> near-duplicates by meaning -> clusters -> a sample -> decisions
 
-Memory holds about 300 bytes a row, and the texts that are drawn by lot: for the names of clusters, and for the map. Whether a
-text is drawn depends on the seed and its id alone.
+Memory holds the id and the decision of each row, and the texts that are drawn by lot: for the names of clusters, and for the
+map. The lot of a text depends on the seed and its id alone.
 """
 
 import heapq
