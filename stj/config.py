@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 
+from stj.curation import CurateConfig
 from stj.deepspeed_settings import used_settings
 from stj.errors import ConfigError
 from stj.generate import Sampling
@@ -196,6 +197,9 @@ class SelectConfig:
     """Keep only this many of the rows that pass, the first in input order; `null` keeps all. Costs grow in proportion. Reading
     stops there: at most `engine.max_replicas` times `engine.rows_in_flight` rows are read beyond the last row taken. For a
     model behind an API that is `parallel_requests` rows."""
+    per_cluster: int | None = None
+    """Keep only this many of the rows of each cluster that pass, the first in input order; `null` keeps all. Needs
+    `curate.clustering`, and no `limit`. A row without a cluster has no such limit."""
 
     def __post_init__(self) -> None:
         _check(
@@ -203,7 +207,7 @@ class SelectConfig:
             f"select.min_complexity={self.min_complexity}, select.max_complexity={self.max_complexity}: "
             "they must be 1 to 10, and min at most max",
         )
-        _at_least(1, "select.", self, "limit", "min_turns")
+        _at_least(1, "select.", self, "limit", "min_turns", "per_cluster")
         _check(
             self.max_turns is None or self.min_turns <= self.max_turns,
             f"select.min_turns={self.min_turns}, select.max_turns={self.max_turns} user turns: min must be at most max",
@@ -1124,6 +1128,8 @@ class Config:
     """Where the instructions come from."""
     select: SelectConfig = field(default_factory=SelectConfig)
     """Which instructions become pairs."""
+    curate: CurateConfig = field(default_factory=CurateConfig)
+    """How diverse the instructions are: clusters, near-duplicates by meaning, and a sample of them."""
     preferences: list[PairSource] = field(default_factory=list, hash=False)
     """Where training pairs come from, and in what proportions: a list of sources. Empty stands for synthetic pairs alone."""
     models: ModelsConfig = field(default_factory=ModelsConfig)
@@ -1171,6 +1177,7 @@ class Config:
         )
         _check(all(self.benchmarks), "benchmarks holds an empty name; name benchmarks as NAME or NAME:PLACE")
         self._check_preferences()
+        self._check_curation()
         if self.preferences and not self.generates:  # No text is written, so that no generator is checked or loaded.
             object.__setattr__(self, "models", replace(self.models, generator=self.models.first_judge))
         warm_up = self.train.preference.source == "warm_up"
@@ -1214,6 +1221,23 @@ class Config:
             not learns_preferences or self.judge.samples > 1,
             f"train.objective={self.train.objective} needs a right and a wrong judgment of a pair, and "
             f"judge.samples={self.judge.samples} gives one: set judge.samples=2 or more, or train.objective=sft",
+        )
+
+    def _check_curation(self) -> None:
+        """Raises ConfigError if the clusters that a setting needs are not made, or nothing is there to be curated."""
+        per_cluster = self.select.per_cluster
+        _check(
+            per_cluster is None or self.curate.clustering is not None,
+            f"select.per_cluster={per_cluster}: no clusters are made: set curate.clustering=kmeans or hdbscan",
+        )
+        _check(
+            per_cluster is None or self.select.limit is None,
+            f"select.per_cluster={per_cluster}, select.limit={self.select.limit}: the first rows of each cluster are not the "
+            "first rows of all: leave one of them out, or bound the rows before categories with curate.sample_size",
+        )
+        _check(
+            not self.curate.embeds or (self.makes_synthetic and not self.examples.labelled_alone),
+            "curate: no instructions become pairs, so there is nothing to curate: leave it out",
         )
 
     def _check_preferences(self) -> None:

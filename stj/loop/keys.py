@@ -52,6 +52,8 @@ def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, we
         if config.source.config_name is None:
             del key["source"]["config_name"]  # so that a key is as it was before this setting
         key["select"] = plain(config.select)
+        if config.select.per_cluster is None:
+            del key["select"]["per_cluster"]
         key |= {"categorize": plain(config.categorize), "pairs": _pairs_settings(config)}
         prompts += [CATEGORIZE, pairing.PAIR_PROMPTS[config.pairs.method]]
         if config.judge.grades and config.grading.written:

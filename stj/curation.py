@@ -1,0 +1,87 @@
+"""The settings group `curate`: how diverse the instructions are, and which of them go on.
+
+All of it happens before the first pass, in a phase of its own (stj/loop/curation.py), which runs if `clustering`,
+`near_duplicates` or `sample` is set.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from stj.errors import ConfigError
+
+Clustering = Literal["kmeans", "hdbscan"]
+Sample = Literal["quota", "farthest_first"]
+Projection = Literal["pca", "umap"]
+
+WORDLLAMA = "wordllama"
+"""The embedding whose weights are in its package."""
+_MOST_CLUSTERS = 2000  # Every row is compared with every centre, and the report names each cluster.
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurateConfig:
+    """Diversity of the instructions: embedding, clusters, near-duplicates by meaning, and a sample of a given size."""
+
+    embedding: str = WORDLLAMA
+    """What turns an instruction into a vector: `wordllama`, whose weights are in its package, or a sentence-transformers model,
+    as a local directory or an id on the Hugging Face hub."""
+    clustering: Clustering | None = None
+    """`kmeans` makes `clusters` groups of all instructions. `hdbscan` finds their number, on a sample of 10,000 rows; each
+    other row takes the cluster of the nearest sampled one, which may be none. `null` makes no clusters."""
+    clusters: int = 100
+    """Only `kmeans`: number of clusters, from 2 to 2000, and at most one for each row."""
+    min_cluster_size: int = 25
+    """Only `hdbscan`: rows of the sample that make a cluster, 2 or more. Smaller groups have no cluster."""
+    near_duplicates: float | None = None
+    """Drop an instruction whose embedding has at least this cosine similarity to that of an earlier one, from 0.5 to 1. It acts
+    behind `source.near_duplicates`, which compares characters. `null` keeps all."""
+    sample: Sample | None = None
+    """How `sample_size` instructions are chosen. `quota` takes as many from each cluster, by lot. `farthest_first` takes, each
+    time, the one least similar to all taken so far. `null` keeps all."""
+    sample_size: int | None = None
+    """Only with `sample`: number of instructions that stay, before categories."""
+    map: Projection = "pca"
+    """How the map of the report draws the embeddings: `pca`, or `umap`, which needs the package umap-learn."""
+
+    def __post_init__(self) -> None:
+        _check(bool(self.embedding), "curate.embedding is empty; name wordllama, a directory or a model on the hub")
+        _check(2 <= self.clusters <= _MOST_CLUSTERS, f"curate.clusters={self.clusters} clusters: must be 2 to {_MOST_CLUSTERS}")
+        _check(self.min_cluster_size >= 2, f"curate.min_cluster_size={self.min_cluster_size} rows: must be 2 or more")
+        share = self.near_duplicates
+        _check(
+            share is None or (math.isfinite(share) and 0.5 <= share <= 1),
+            f"curate.near_duplicates={share}: must be between 0.5 and 1, or null",
+        )
+        size = self.sample_size
+        _check(size is None or size >= 1, f"curate.sample_size={size} instructions: must be at least 1")
+        _check(
+            (self.sample is None) == (size is None),
+            f"curate.sample={self.sample or 'null'}, curate.sample_size={size or 'null'}: set both, or neither",
+        )
+        _check(
+            self.sample != "quota" or self.clustering is not None,
+            "curate.sample=quota: takes as many instructions from each cluster: set curate.clustering=kmeans or hdbscan",
+        )
+        unused = {
+            "clusters": self.clustering != "kmeans",
+            "min_cluster_size": self.clustering != "hdbscan",
+            "embedding": not self.embeds,
+            "map": not self.embeds,
+        }
+        for name, is_unused in unused.items():
+            value = getattr(self, name)
+            _check(
+                not is_unused or value == getattr(CurateConfig, name),
+                f"curate.{name}={value}: nothing uses it: set curate.clustering, or leave it out",
+            )
+
+    @property
+    def embeds(self) -> bool:
+        """Whether instructions are embedded."""
+        return self.clustering is not None or self.near_duplicates is not None or self.sample is not None
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
