@@ -1129,7 +1129,7 @@ class Config:
     select: SelectConfig = field(default_factory=SelectConfig)
     """Which instructions become pairs."""
     curate: CurateConfig = field(default_factory=CurateConfig)
-    """How diverse the instructions are: clusters, near-duplicates by meaning, and a sample of them."""
+    """How diverse the instructions are, and which clues their pairs may not hold."""
     preferences: list[PairSource] = field(default_factory=list, hash=False)
     """Where training pairs come from, and in what proportions: a list of sources. Empty stands for synthetic pairs alone."""
     models: ModelsConfig = field(default_factory=ModelsConfig)
@@ -1239,6 +1239,7 @@ class Config:
             not self.curate.embeds or (self.makes_synthetic and not self.examples.labelled_alone),
             "curate: no instructions become pairs, so there is nothing to curate: leave it out",
         )
+        self.curate.check_balance(self.train.objective, self.judge.task, bool(self.examples.labelled))
 
     def _check_preferences(self) -> None:
         """Raises ConfigError if the sources of pairs do not fit the other settings."""

@@ -1,6 +1,6 @@
-"""The settings group `curate`: how diverse the instructions are, and which of them go on.
+"""The settings group `curate`: how diverse the instructions are, which of them go on, and which clues the pairs may not hold.
 
-All of it happens before the first pass, in a phase of its own (stj/loop/curation.py), which runs if `clustering`,
+Diversity is made before the first pass, in a phase of its own (stj/loop/curation.py), which runs if `clustering`,
 `near_duplicates` or `sample` is set.
 """
 
@@ -13,6 +13,7 @@ from stj.errors import ConfigError
 Clustering = Literal["kmeans", "hdbscan"]
 Sample = Literal["quota", "farthest_first"]
 Projection = Literal["pca", "umap"]
+Clue = Literal["length", "markdown", "refusals", "language"]
 
 WORDLLAMA = "wordllama"
 """The embedding whose weights are in its package."""
@@ -43,6 +44,9 @@ class CurateConfig:
     """Only with `sample`: number of instructions that stay, before categories."""
     map: Projection = "pca"
     """How the map of the report draws the embeddings: `pca`, or `umap`, which needs the package umap-learn."""
+    balance: tuple[Clue, ...] = ()
+    """Clues that must not say which answer is better: `length` (characters), `markdown`, `refusals`, `language` (another one
+    than the instruction's). Of the pairs that can be learned, so many are left out that each clue alone is right in 50 ± 2%."""
 
     def __post_init__(self) -> None:
         _check(bool(self.embedding), "curate.embedding is empty; name wordllama, a directory or a model on the hub")
@@ -63,6 +67,7 @@ class CurateConfig:
             self.sample != "quota" or self.clustering is not None,
             "curate.sample=quota: takes as many instructions from each cluster: set curate.clustering=kmeans or hdbscan",
         )
+        _check(len(set(self.balance)) == len(self.balance), f"curate.balance={list(self.balance)}: name each clue once")
         unused = {
             "clusters": self.clustering != "kmeans",
             "min_cluster_size": self.clustering != "hdbscan",
@@ -80,6 +85,19 @@ class CurateConfig:
     def embeds(self) -> bool:
         """Whether instructions are embedded."""
         return self.clustering is not None or self.near_duplicates is not None or self.sample is not None
+
+    def check_balance(self, objective: str, task: str, labelled: bool) -> None:
+        """Raises ConfigError if pairs are to be balanced of which training learns others too, or only a part."""
+        if not self.balance:
+            return
+        where = f"curate.balance=[{', '.join(self.balance)}]"
+        _check(
+            objective != "sft_then_dpo",
+            f"{where}: train.objective=sft_then_dpo learns from two sets of pairs, and one choice cannot balance both: set "
+            "another objective",
+        )
+        _check(task == "pairwise", f"{where}: judge.task={task}: grades have no better answer: set judge.task=pairwise")
+        _check(not labelled, f"{where}: examples.labelled adds judgments that are not balanced: leave one of them out")
 
 
 def _check(condition: bool, message: str) -> None:

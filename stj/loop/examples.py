@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from stj.config import Config, Objective
 from stj.errors import PassFailed
+from stj.loop.clue_balance import ClueBalance, ClueBalanceCounts
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
 from stj.loop.external_sort import sorted_by_id
 from stj.loop.inputs import kept_out, training_pairs
@@ -43,6 +44,16 @@ class _Kept:
     """The pairs among them with a wrong judgment too, to learn preferences."""
     grades: ScoreBalance
     """A grade of each answer of these pairs is learned."""
+    matched: ClueBalance | None = None
+    """The pairs that `curate.balance` keeps, among which the others choose; None if it names no clue."""
+
+    def has(self, lesson: _Lesson) -> bool:
+        """Whether a right judgment of a pair is learned."""
+        return self.may_have(lesson) and self.judgments.has(lesson.row, lesson.right.winner)
+
+    def may_have(self, lesson: _Lesson) -> bool:
+        """Whether `curate.balance` keeps a pair."""
+        return self.matched is None or self.matched.has(lesson.row, lesson.right.winner)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +77,8 @@ class ExampleSelection:
         counts, grading = JudgingCounts(), GradingCounts()
         labelled = LabelledExamples(self.config, kept_out(self.config) if self.config.examples.labelled else ())
         by_source = source_counts(self.config.preferences)
-        kept = self._choose(counts, grading, labelled, by_source)
+        matched, balanced = self._without_clues()
+        kept = self._choose(counts, grading, labelled, by_source, matched)
         made = itertools.chain(self._judgments(kept), self._grades(kept, grading), labelled)
         parts, kinds = _write_parts(artifact, sorted_by_id(made))  # never in the order of arrival
         funnel = Funnel.of(map(row_from_dict, self.pairs.records())) if self.pairs else Funnel()
@@ -79,7 +91,19 @@ class ExampleSelection:
             for title, counted in by_source.items():
                 counted.learned = 2 * kept.judgments.size_of(title)
             facts["sources"] = {title: asdict(counted) for title, counted in by_source.items()}
+        if balanced:
+            facts["balanced"] = asdict(balanced)
         artifact.finish(parts, **facts, with_wrong_judgment=2 * kept.compared.size)
+
+    def _without_clues(self) -> tuple[ClueBalance | None, ClueBalanceCounts | None]:
+        """The pairs that stay if no clue in `curate.balance` may give their better answers away; None without such clues."""
+        if not self.config.curate.balance:
+            return None, None
+        matched = ClueBalance(self.config.curate.balance, self.config.seed, self.config.preferences)
+        for row in self._rows():
+            if (lesson := self._lesson(row)) is not None:
+                matched.add(row, lesson.right.winner)
+        return matched, matched.settle(self.name)
 
     def _choose(
         self,
@@ -87,16 +111,24 @@ class ExampleSelection:
         grading: GradingCounts,
         labelled: LabelledExamples,
         by_source: Mapping[str, SourceCounts],
+        matched: ClueBalance | None,
     ) -> _Kept:
         """Which pairs become examples. Counts all pairs. Raises PassFailed if there is nothing to learn."""
         seed, judge = self.config.seed, self.config.judge
         sources = self.config.preferences
-        kept = _Kept(judgments=MixedBalance(seed, sources), compared=MixedBalance(seed, sources), grades=ScoreBalance(seed))
+        kept = _Kept(
+            judgments=MixedBalance(seed, sources),
+            compared=MixedBalance(seed, sources),
+            grades=ScoreBalance(seed),
+            matched=matched,
+        )
         for row in self._rows():
             if judge.compares:
                 counts.add(row, judge.keep)
                 lesson = self._lesson(row, counts)
-                if lesson is not None:
+                if lesson is not None and not kept.may_have(lesson):
+                    counts.drop("clue_balance")
+                elif lesson is not None:
                     kept.judgments.add(row, lesson.right.winner)
                     if lesson.wrong is not None:
                         kept.compared.add(row, lesson.right.winner)
@@ -118,13 +150,19 @@ class ExampleSelection:
         return kept
 
     def _mix(self, kept: _Kept, by_source: Mapping[str, SourceCounts]) -> None:
-        """Mixes the sources by their weights. Raises PassFailed if one has nothing to mix."""
+        """Mixes the sources by their weights. Raises PassFailed if one has nothing to mix.
+
+        Pairs without clues are mixed already: to leave out another would bring a clue back.
+        """
+        mixed = bool(self.config.curate.balance)
         self._refuse_empty(kept.judgments, by_source)
-        kept.judgments.mix()
+        if not mixed:
+            kept.judgments.mix()
         kept.compared.settle(within=kept.judgments)
         if self.objective != "sft":
             self._refuse_empty(kept.compared, by_source)
-            kept.compared.mix()
+            if not mixed:
+                kept.compared.mix()
 
     def _refuse_empty(self, balance: MixedBalance, by_source: Mapping[str, SourceCounts]) -> None:
         for title, counted in by_source.items():
@@ -190,7 +228,7 @@ class ExampleSelection:
     def _judgments(self, kept: _Kept) -> Iterator[Example]:
         def lessons() -> Iterator[_Lesson]:
             found = (lesson for row in self._rows() if (lesson := self._lesson(row)) is not None)
-            return (lesson for lesson in found if kept.judgments.has(lesson.row, lesson.right.winner))
+            return filter(kept.has, found)
 
         def has_wrong(lesson: _Lesson) -> bool:
             return lesson.wrong is not None and kept.compared.has(lesson.row, lesson.right.winner)

@@ -133,6 +133,8 @@ def examples_key(config: Config, judged: str | None, objective: Objective) -> Ke
         key["labelled"]["keep_out"] = places_identity(kept_out(config))
     if config.preferences:
         key["sources"] = [[source.title, source.weight, source.categories] for source in config.preferences]
+    if config.curate.balance:
+        key["balance"] = list(config.curate.balance)
     if config.judge.task == "both":
         key["share"] = config.grading.share
     if not config.examples.judgments_alone:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stj.config import HeldoutConfig, ModelConfig, Objective, TrainConfig
 from stj.errors import PassFailed
 from stj.loop.benchmarks import BenchmarkPhase, artifacts_beside, benchmark_stages, claim, read_with_benchmarks
+from stj.loop.clue_balance import ClueBalanceCounts, balance_words
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts, by_parser, by_score
 from stj.loop.examples import ExampleSelection
 from stj.loop.inputs import PassPart, count_inputs, read_measured, read_training
@@ -256,6 +257,8 @@ class ExamplesPhase(Phase):
         judged = JudgingCounts(**manifest["judged"])
         graded = GradingCounts(**manifest["graded"]) if "graded" in manifest else None
         labelled = _labelled_words(manifest.get("labelled"))
+        if "balanced" in manifest:
+            labelled += f"; {balance_words(ClueBalanceCounts(**manifest['balanced']))}"
         if self.judged is None:
             return f"{manifest['rows']} examples{labelled}"
         if not self.config.judge.compares and graded:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stj import __version__
+from stj.loop.clue_balance import ClueBalanceCounts
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
 from stj.loop.dashboard import Dashboard, DashboardTally, dashboard_alarms, score_alarm
 from stj.loop.heldout import HeldoutTally, heldout_alarms
@@ -137,6 +138,7 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
         grading=grading,
         labelled=manifest.get("labelled"),
         sources={title: SourceCounts(**counts) for title, counts in manifest.get("sources", {}).items()} or None,
+        balanced=ClueBalanceCounts(**manifest["balanced"]) if "balanced" in manifest else None,
         examples=manifest["rows"],
         dropped=dict(Counter(funnel.dropped) + Counter(judged.dropped) + Counter(alone.dropped)),
         failed=funnel.failed + judged.failed + alone.failed,
