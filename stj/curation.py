@@ -13,7 +13,7 @@ from stj.errors import ConfigError
 Clustering = Literal["kmeans", "hdbscan"]
 Sample = Literal["quota", "farthest_first"]
 Projection = Literal["pca", "umap"]
-Clue = Literal["length", "markdown", "refusals", "language"]
+Clue = Literal["length", "markdown", "refusals", "language", "unfinished"]
 
 WORDLLAMA = "wordllama"
 """The embedding whose weights are in its package."""
@@ -46,7 +46,8 @@ class CurateConfig:
     """How the map of the report draws the embeddings: `pca`, or `umap`, which needs the package umap-learn."""
     balance: tuple[Clue, ...] = ()
     """Clues that must not say which answer is better: `length` (characters), `markdown`, `refusals`, `language` (another one
-    than the instruction's). Of the pairs that can be learned, so many are left out that each clue alone is right in 50 ± 2%."""
+    than the instruction's), `unfinished` (it ends inside a sentence). Of the pairs that can be learned, so many are left out
+    that each clue alone is right in 50 ± 2%."""
 
     def __post_init__(self) -> None:
         _check(bool(self.embedding), "curate.embedding is empty; name wordllama, a directory or a model on the hub")

@@ -48,14 +48,27 @@ def _language(instruction: str, answer: str) -> float:
     return float(asked is not None and given is not None and asked != given)
 
 
-FEATURES: Mapping[str, Feature] = {"length": _length, "markdown": _markdown, "refusals": _refusals, "language": _language}
-"""The number of characters, the number of marks of Markdown, whether it begins with a refusal, and whether it is in another
-language than the instruction."""
+def _unfinished(instruction: str, answer: str) -> float:
+    """1 if the answer ends inside a sentence or a block of code, as one does that max_tokens cut."""
+    end = answer.rstrip()
+    return float(bool(end) and (end[-1].isalpha() or end[-1] in ",;:-(" or end.count("```") % 2 == 1))
+
+
+FEATURES: Mapping[str, Feature] = {
+    "length": _length,
+    "markdown": _markdown,
+    "refusals": _refusals,
+    "language": _language,
+    "unfinished": _unfinished,
+}
+"""The number of characters, the number of marks of Markdown, whether it begins with a refusal, whether it is in another
+language than the instruction, and whether it ends inside a sentence."""
 RULES: Mapping[str, str] = {
     "length": "the longer answer",
     "markdown": "the answer with more Markdown",
     "refusals": "the answer that refuses",
     "language": "the answer in another language",
+    "unfinished": "the answer that ends inside a sentence",
 }
 """What a feature alone would choose."""
 

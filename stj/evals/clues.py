@@ -3,9 +3,9 @@
 A clue is right about a pair if it alone chooses the better answer; it is one half right if both answers look the same to it.
 So chance is 50%, and a clue that is much below it gives the better answer away as well as one above.
 
-    length, markdown, refusals, language    a fixed rule each (clue_features.py)
-    position                                whether the better answer is shown as A
-    opening, words                          learned on some instructions and scored on others (learned_clues.py)
+    length, markdown, refusals, language, unfinished    a fixed rule each (clue_features.py)
+    position                                            whether the better answer is shown as A
+    opening, words                                      learned on some instructions, scored on others (learned_clues.py)
 """
 
 import heapq

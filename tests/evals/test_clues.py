@@ -133,6 +133,23 @@ def test_what_a_model_thought_is_no_feature() -> None:
     assert feature_sign("markdown", "q", thought, "42") == 0
 
 
+@pytest.mark.parametrize(
+    ("answer", "unfinished"),
+    [
+        ("It is so.", 0),
+        ("It is", 1),
+        ("First,", 1),
+        ("x = 4", 0),
+        ("```py\nx\n```", 0),
+        ("```py\nx = 4", 1),
+        ("", 0),
+        ("Да, и", 1),
+    ],
+)
+def test_an_answer_that_ends_inside_a_sentence(answer: str, unfinished: int) -> None:
+    assert FEATURES["unfinished"]("q", answer) == unfinished
+
+
 def test_what_can_be_balanced_is_what_has_a_rule() -> None:
     assert set(Balanced.__args__) == set(FEATURES) == set(RULES)
 
