@@ -4,7 +4,8 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 from stj.config import Config, Objective
 from stj.errors import PassFailed
@@ -12,26 +13,16 @@ from stj.loop.clue_balance import ClueBalance, ClueBalanceCounts
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
 from stj.loop.external_sort import sorted_by_id
 from stj.loop.inputs import kept_out, training_pairs
-from stj.loop.label_balance import to_learn
 from stj.loop.labelled import LabelledExamples
+from stj.loop.lessons import Lesson, Lessons, holds_thought
 from stj.loop.mixing import MixedBalance, SourceCounts, source_counts, source_of
 from stj.loop.score_balance import Points, ScoreBalance
 from stj.loop.tasks import TaskMix, grade_example, to_example
-from stj.rows import Example, Judgment, Row, examples_to_table, row_from_dict
+from stj.rows import Example, Row, examples_to_table, row_from_dict
 from stj.stages.grade_pair import GradedPair, graded_pairs
 from stj.storage.artifacts import Artifact
-from stj.thoughts import split_thought
 
 _EXAMPLES_PER_FILE = 2048
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Lesson:
-    """What a pair teaches."""
-
-    row: Row
-    right: Judgment
-    wrong: Judgment | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +38,11 @@ class _Kept:
     matched: ClueBalance | None = None
     """The pairs that `curate.balance` keeps, among which the others choose; None if it names no clue."""
 
-    def has(self, lesson: _Lesson) -> bool:
+    def has(self, lesson: Lesson) -> bool:
         """Whether a right judgment of a pair is learned."""
         return self.may_have(lesson) and self.judgments.has(lesson.row, lesson.right.winner)
 
-    def may_have(self, lesson: _Lesson) -> bool:
+    def may_have(self, lesson: Lesson) -> bool:
         """Whether `curate.balance` keeps a pair."""
         return self.matched is None or self.matched.has(lesson.row, lesson.right.winner)
 
@@ -69,6 +60,8 @@ class ExampleSelection:
     """The pass that judged the pairs; None if all examples are labelled."""
     pairs: Artifact | None
     """The pass that made the pairs."""
+    earlier: Artifact | None
+    """The pass that judged the pairs in the iteration before; None in the first one."""
     objective: Objective
     config: Config
 
@@ -101,7 +94,7 @@ class ExampleSelection:
             return None, None
         matched = ClueBalance(self.config.curate.balance, self.config.seed, self.config.preferences)
         for row in self._rows():
-            if (lesson := self._lesson(row)) is not None:
+            if (lesson := self._lessons.of(row)) is not None:
                 matched.add(row, lesson.right.winner)
         return matched, matched.settle(self.name)
 
@@ -125,7 +118,7 @@ class ExampleSelection:
         for row in self._rows():
             if judge.compares:
                 counts.add(row, judge.keep)
-                lesson = self._lesson(row, counts)
+                lesson = self._lessons.of(row, counts)
                 if lesson is not None and not kept.may_have(lesson):
                     counts.drop("clue_balance")
                 elif lesson is not None:
@@ -213,24 +206,16 @@ class ExampleSelection:
     def _rows(self) -> Iterator[Row]:
         return training_pairs(map(row_from_dict, self.judged.records() if self.judged else ()))
 
-    def _lesson(self, row: Row, counts: JudgingCounts | None = None) -> _Lesson | None:
-        """What the judgments of a pair teach; what teaches nothing is counted in `counts`."""
-        if not self.config.judge.compares:
-            return None
-        judgments = to_learn(row, self.objective)
-        in_answer = row.kept is not None and _holds_thought(row)
-        if judgments is not None and not in_answer:
-            return _Lesson(row=row, right=judgments[0], wrong=judgments[1])
-        if counts and row.kept is not None:
-            counts.drop("thought_in_answer" if in_answer else "no_wrong_judgment")
-        return None
+    @cached_property
+    def _lessons(self) -> Lessons:
+        return Lessons(self.config, self.objective, self.earlier)
 
     def _judgments(self, kept: _Kept) -> Iterator[Example]:
-        def lessons() -> Iterator[_Lesson]:
-            found = (lesson for row in self._rows() if (lesson := self._lesson(row)) is not None)
+        def lessons() -> Iterator[Lesson]:
+            found = (lesson for row in self._rows() if (lesson := self._lessons.of(row)) is not None)
             return filter(kept.has, found)
 
-        def has_wrong(lesson: _Lesson) -> bool:
+        def has_wrong(lesson: Lesson) -> bool:
             return lesson.wrong is not None and kept.compared.has(lesson.row, lesson.right.winner)
 
         mix = TaskMix(self.config.examples, self.config.seed)
@@ -239,7 +224,8 @@ class ExampleSelection:
         for lesson in lessons():
             wrong = lesson.wrong if has_wrong(lesson) else None
             kind = mix.of(lesson.row.id, lesson.right.winner, wrong is not None)
-            yield to_example(lesson.row, lesson.right, wrong, kind, self.config.examples.thoughts)
+            made = to_example(lesson.row, lesson.right, wrong, kind, self.config.examples.thoughts)
+            yield replace(made, difficulty=self._lessons.difficulty(lesson.row))
 
     def _grades(self, kept: _Kept, grading: GradingCounts) -> Iterator[Example]:
         for row in self._rows() if self.config.judge.grades else ():
@@ -300,7 +286,7 @@ def _graded(row: Row, counts: GradingCounts | None = None) -> GradedPair | None:
     """The grades that a row teaches, if any; a row that an answer's thought spoils is counted in `counts`."""
     if row.kept_grades is None:
         return None
-    if _holds_thought(row):
+    if holds_thought(row):
         if counts:
             counts.drop("thought_in_answer")
         return None
@@ -318,12 +304,6 @@ def _scores(pair: GradedPair) -> tuple[int, int]:
     assert pair.chosen.score is not None, "only grades with a score are kept"
     assert pair.rejected.score is not None
     return pair.chosen.score, pair.rejected.score
-
-
-def _holds_thought(row: Row) -> bool:
-    """Whether a thinking model's thought is left in an answer: a judge would learn from what no reader sees."""
-    answers = (row.pair.chosen, row.pair.rejected) if row.pair else ()
-    return any(split_thought(answer).thought for answer in answers)
 
 
 def _write_parts(artifact: Artifact, examples: Iterator[Example]) -> tuple[list[str], Counter[str]]:

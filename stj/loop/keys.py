@@ -52,6 +52,7 @@ def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, we
         if config.source.config_name is None:
             del key["source"]["config_name"]  # so that a key is as it was before this setting
         key["select"] = plain(config.select)
+        del key["select"]["disagreement"]  # It chooses among judged pairs, and rejects no instruction.
         if config.select.per_cluster is None:
             del key["select"]["per_cluster"]
         key |= {"categorize": plain(config.categorize), "pairs": _pairs_settings(config)}
@@ -133,6 +134,8 @@ def examples_key(config: Config, judged: str | None, objective: Objective) -> Ke
         key["labelled"]["keep_out"] = places_identity(kept_out(config))
     if config.preferences:
         key["sources"] = [[source.title, source.weight, source.categories] for source in config.preferences]
+    if config.select.disagreement:
+        key["disagreement"] = plain(config.select.disagreement)
     if config.curate.balance:
         key["balance"] = list(config.curate.balance)
     if config.judge.task == "both":

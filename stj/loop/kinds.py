@@ -237,6 +237,8 @@ class ExamplesPhase(Phase):
     """None if all examples are labelled."""
     pairs: PassPhase | None
     """The pass that made the pairs, for the counts from instructions to examples."""
+    earlier: PassPhase | None
+    """The pass that judged the pairs in the iteration before."""
     objective: Objective
     """What the examples are for."""
 
@@ -246,6 +248,7 @@ class ExamplesPhase(Phase):
             name=self.name,
             judged=self.judged.artifact if self.judged else None,
             pairs=self.pairs.artifact if self.pairs else None,
+            earlier=self.earlier.artifact if self.earlier else None,
             objective=self.objective,
             config=self.config,
         )
