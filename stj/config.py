@@ -1243,15 +1243,17 @@ class Config:
             not self.curate.embeds or (self.makes_synthetic and not self.examples.labelled_alone),
             "curate: no instructions become pairs, so there is nothing to curate: leave it out",
         )
+        judge = self.judge
+        compares = judge.compares and not self.examples.labelled_alone
         if self.select.disagreement:
-            judge = self.judge
             self.select.disagreement.check(
                 sampling=judge.sampling,
                 samples=judge.samples,
                 keep=judge.keep,
-                compares=judge.compares and not self.examples.labelled_alone,
+                compares=compares,
                 iterations=self.iterations,
             )
+        self.curate.check_noise(compares=compares, iterations=self.iterations)
         self.curate.check_balance(self.train.objective, self.judge.task, bool(self.examples.labelled))
 
     def _check_preferences(self) -> None:

@@ -38,7 +38,7 @@ class DisagreementConfig:
         _check(finite and 0 <= self.low <= self.high <= 1, f"{bounds}: shares must be 0 to 1, and low at most high")
         _check(self.high > 0, f"{bounds}: a pair without a right sample has nothing to learn; raise high")
         _check(
-            self != DisagreementConfig(draws=self.draws),
+            self.low > 0 or self.high < 1 or self.weighted or self.order != "random",
             "select.disagreement: keeps every pair in random order; set low, high, weighted or order, or leave it out",
         )
 

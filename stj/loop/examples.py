@@ -3,7 +3,7 @@
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
@@ -60,8 +60,8 @@ class ExampleSelection:
     """The pass that judged the pairs; None if all examples are labelled."""
     pairs: Artifact | None
     """The pass that made the pairs."""
-    earlier: Artifact | None
-    """The pass that judged the pairs in the iteration before; None in the first one."""
+    earlier: Sequence[Artifact]
+    """The passes that judged the pairs in the iterations before."""
     objective: Objective
     config: Config
 
@@ -84,6 +84,8 @@ class ExampleSelection:
             for title, counted in by_source.items():
                 counted.learned = 2 * kept.judgments.size_of(title)
             facts["sources"] = {title: asdict(counted) for title, counted in by_source.items()}
+        if self._lessons.noise:
+            facts["label_noise"] = asdict(self._lessons.noise)
         if balanced:
             facts["balanced"] = asdict(balanced)
         artifact.finish(parts, **facts, with_wrong_judgment=2 * kept.compared.size)
@@ -208,7 +210,7 @@ class ExampleSelection:
 
     @cached_property
     def _lessons(self) -> Lessons:
-        return Lessons(self.config, self.objective, self.earlier)
+        return Lessons(self.config, self.objective, self.judged, self.earlier)
 
     def _judgments(self, kept: _Kept) -> Iterator[Example]:
         def lessons() -> Iterator[Lesson]:

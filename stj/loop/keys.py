@@ -136,6 +136,8 @@ def examples_key(config: Config, judged: str | None, objective: Objective) -> Ke
         key["sources"] = [[source.title, source.weight, source.categories] for source in config.preferences]
     if config.select.disagreement:
         key["disagreement"] = plain(config.select.disagreement)
+    if config.curate.label_noise is not None:
+        key["label_noise"] = config.curate.label_noise
     if config.curate.balance:
         key["balance"] = list(config.curate.balance)
     if config.judge.task == "both":

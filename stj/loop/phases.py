@@ -261,7 +261,7 @@ class Run:
             artifact=Artifact(self.folder / name, examples_key(self.config, made_from, objective)),
             judged=judged,
             pairs=pairs,
-            earlier=self.iterations[iteration - 2].examples.judged if iteration > 1 else None,
+            earlier=tuple(before.examples.judged for before in self.iterations[: iteration - 1] if before.examples.judged),
             objective=objective,
         )
 

@@ -11,6 +11,7 @@ from stj.loop.dashboard import Dashboard, DashboardTally, dashboard_alarms, scor
 from stj.loop.heldout import HeldoutTally, heldout_alarms
 from stj.loop.heldout_grades import HeldoutGradesTally
 from stj.loop.kinds import PassPhase
+from stj.loop.label_flags import LabelNoise
 from stj.loop.measures import HELDOUT_PAIRS, JudgeComparisons, benchmark_reports
 from stj.loop.mixing import SourceCounts
 from stj.loop.phases import Iteration, Run
@@ -138,6 +139,7 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
         grading=grading,
         labelled=manifest.get("labelled"),
         sources={title: SourceCounts(**counts) for title, counts in manifest.get("sources", {}).items()} or None,
+        label_noise=LabelNoise(**manifest["label_noise"]) if "label_noise" in manifest else None,
         balanced=ClueBalanceCounts(**manifest["balanced"]) if "balanced" in manifest else None,
         examples=manifest["rows"],
         dropped=dict(Counter(funnel.dropped) + Counter(judged.dropped) + Counter(alone.dropped)),
