@@ -37,13 +37,13 @@ class DisagreementConfig:
         finite = math.isfinite(self.low) and math.isfinite(self.high)
         _check(finite and 0 <= self.low <= self.high <= 1, f"{bounds}: shares must be 0 to 1, and low at most high")
         _check(self.high > 0, f"{bounds}: a pair without a right sample has nothing to learn; raise high")
+
+    def check(self, *, sampling: str, samples: int, keep: str, compares: bool, iterations: int) -> None:
+        """Raises ConfigError if the other settings of a run give no shares, or if nothing is done with them."""
         _check(
             self.low > 0 or self.high < 1 or self.weighted or self.order != "random",
             "select.disagreement: keeps every pair in random order; set low, high, weighted or order, or leave it out",
         )
-
-    def check(self, *, sampling: str, samples: int, keep: str, compares: bool, iterations: int) -> None:
-        """Raises ConfigError if the other settings of a run give no shares."""
         where = f"select.disagreement.draws={self.draws}"
         _check(compares, "select.disagreement: judge.task=absolute compares no pairs: set judge.task=pairwise or both")
         _check(keep == "correct", f"select.disagreement: judge.keep={keep} learns wrong judgments too: set judge.keep=correct")
