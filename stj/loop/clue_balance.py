@@ -64,13 +64,20 @@ class ClueBalance:
         self._draws.setdefault(self._cell(row, winner), array("d")).append(self._draw(row))
 
     def settle(self, name: str) -> ClueBalanceCounts:
-        """Chooses the pairs. Raises PassFailed, in the name of a phase, if no choice has each clue near 50%."""
+        """Chooses the pairs. Raises PassFailed, in the name of a phase, if no choice has each clue near 50%.
+
+        If a source lacks pairs of a label, no choice has both labels: all stay, and the labels' balance says what is missing.
+        """
         cells = sorted(self._draws)
         sizes = {cell: len(self._draws[cell]) for cell in cells}
-        weights = {source.title: source.weight for source in self._sources}
-        chosen = dict(zip(cells, _most(cells, list(sizes.values()), weights), strict=True)) if cells else {}
-        if cells and not any(chosen.values()):
-            raise PassFailed(self._unreachable(name, sizes))
+        weights = {source.title: source.weight for source in self._sources} or {"": 1.0}
+        groups = {cell[:2] for cell in cells}
+        if groups >= set(product(weights, LABELS)):
+            chosen = dict(zip(cells, _most(cells, list(sizes.values()), weights), strict=True))
+            if not any(chosen.values()):
+                raise PassFailed(self._unreachable(name, sizes))
+        else:
+            chosen = sizes
         for cell, count in chosen.items():
             draws = np.array(self._draws[cell])
             self._highest[cell] = float(np.partition(draws, count - 1)[count - 1]) if count else -1.0
@@ -114,7 +121,7 @@ def _most(cells: Sequence[_Cell], sizes: Sequence[int], weights: Mapping[str, fl
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    titles = sorted(weights) or [""]
+    titles = sorted(weights)
     sources = len(titles)
     no_cell, no_source = [0.0] * len(cells), [0.0] * sources
     rows: list[list[float]] = []
@@ -124,7 +131,7 @@ def _most(cells: Sequence[_Cell], sizes: Sequence[int], weights: Mapping[str, fl
         for label in LABELS:  # the source's pairs of a label - its examples of one label = 0
             rows.append([*(float(cell[:2] == (title, label)) for cell in cells), *(-one for one in this), 0])
             ends.append((0, 0))
-        rows.append([*no_cell, *this, -weights.get(title, 1.0)])  # its examples - its weight * the unit, up to rounding
+        rows.append([*no_cell, *this, -weights[title]])  # its examples - its weight * the unit, up to rounding
         ends.append((-0.5, 0.5))
     reach = 2 * TOLERANCE * _WITHIN
     for label, clue, sign in product(LABELS, range(len(cells[0][2])), (1, -1)):  # |sum of signs| <= reach * pairs

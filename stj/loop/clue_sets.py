@@ -28,7 +28,7 @@ class ClueSets:
         self._samples: dict[str, PairSample] = {}
         self._learned: dict[int, tuple[str, frozenset[str]]] = {}
         self._sizes: dict[str, int] = {}
-        for iteration in (run.iterations[0], run.iterations[-1]):
+        for iteration in {each.number: each for each in (run.iterations[0], run.iterations[-1])}.values():
             if iteration.examples.artifact.state()[0] == "done":
                 self._choose_learned(iteration)
 

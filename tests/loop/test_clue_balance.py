@@ -85,7 +85,9 @@ def test_what_is_kept_obeys_every_rule_in_any_order(
         return chosen
 
     chosen = kept()
-    if chosen is not None:
+    whole = len({(source, label) for source, label, _, _ in drawn}) == 2 * len(sources)
+    assert whole or chosen == sorted(rows, key=lambda item: item[0].id)  # the balance of labels says what is missing
+    if whole and chosen is not None:
         for clue in ("length", "markdown"):
             for label in "AB":
                 assert abs(share_right([row for row, own in chosen if own == label], clue) - 0.5) <= TOLERANCE
@@ -207,6 +209,18 @@ def test_a_balance_that_cannot_be_reached_ends_the_run_in_one_line(tmp_path: Pat
     )
     with pytest.raises(PassFailed, match=message):
         selected(run, "iteration_1/examples")
+
+
+def test_a_source_without_examples_or_a_label_without_pairs_is_named_as_without_balance(tmp_path: Path) -> None:
+    run = mixing(tmp_path, "curate.balance=[length]")
+    write(run.phases[0], leaning_rows())
+    with pytest.raises(PassFailed, match=r"preferences\[mine\] has no example to mix: 0 of its 0 judged pairs can be learned"):
+        selected(run, "iteration_1/examples")
+    alone = run_of(tmp_path / "alone", "curate.balance=[length]")
+    rows = [row for row in leaning_rows() if row.judgments[0].winner == "A"]
+    write(alone.phases[0], rows)
+    with pytest.raises(PassFailed, match=r"no training examples: .* with label A, 0 with label B"):
+        selected(alone, "iteration_1/examples")
 
 
 def test_without_balance_nothing_is_as_before_and_with_it_only_the_examples_are_stale(tmp_path: Path) -> None:
