@@ -1,7 +1,7 @@
 """How well simple features say which of two answers is better: what a judge could learn in place of judging.
 
 A clue is right about a pair if it alone chooses the better answer; it is one half right if both answers look the same to it.
-So chance is 50%, and a clue that is much below it gives the better answer away as well as one above.
+So chance is 50%, and a fixed rule that is much below it gives the better answer away as well as one above.
 
     length, markdown, refusals, language, unfinished    a fixed rule each (clue_features.py)
     position                                            whether the better answer is shown as A
@@ -34,12 +34,17 @@ class Clue:
     accuracy: float
     ci95: Interval
     """The 95% interval of the accuracy. Pairs of one instruction are a cluster."""
+    learned: bool = False
+    """Whether it was learned on other instructions."""
 
     @property
     def tells(self) -> bool:
-        """Whether the interval leaves out 50%, which is chance."""
+        """Whether the interval is above 50%, which is chance; for a fixed rule also whether it is below.
+
+        A learned clue below chance has learned what holds for no other instruction: few pairs often give one.
+        """
         low, high = self.ci95
-        return not low <= 0.5 <= high
+        return low > 0.5 or (high < 0.5 and not self.learned)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +92,11 @@ class PairSample:
         words = word_outcomes(pairs, folds) if folds else None
         if folds:
             outcomes = opening_outcomes(pairs, folds)
-            clues += _clue("opening", "the answer whose first words are more often those of better answers", pairs, outcomes)
+            clues += _clue(
+                "opening", "the answer whose first words are more often those of better answers", pairs, outcomes, learned=True
+            )
         if words:
-            clues += _clue("words", "the answer that a bag of words prefers", pairs, words[0])
+            clues += _clue("words", "the answer that a bag of words prefers", pairs, words[0], learned=True)
         telling = words[1] if words else None
         return PairClues(pairs=whole or self.pairs, looked_at=len(pairs), clues=tuple(clues), telling_words=telling)
 
@@ -102,7 +109,9 @@ def _clues_by_rule(pairs: Sequence[AnswerPair]) -> Iterator[Clue]:
     yield from _clue("position", "the answer shown as A", shown, [pair.first for pair in shown if pair.first is not None])
 
 
-def _clue(name: str, rule: str, pairs: Sequence[AnswerPair], outcomes: Sequence[float]) -> Iterator[Clue]:
+def _clue(
+    name: str, rule: str, pairs: Sequence[AnswerPair], outcomes: Sequence[float], *, learned: bool = False
+) -> Iterator[Clue]:
     """The clue with these outcomes of these pairs; none without pairs."""
     if not pairs:
         return
@@ -112,6 +121,7 @@ def _clue(name: str, rule: str, pairs: Sequence[AnswerPair], outcomes: Sequence[
         differ=sum(outcome != 0.5 for outcome in outcomes),
         accuracy=sum(outcomes) / len(outcomes),
         ci95=clustered_ci95(_clusters(pairs, outcomes)),
+        learned=learned,
     )
 
 

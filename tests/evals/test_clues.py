@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,14 @@ def test_a_planted_clue_is_found_with_its_share_and_the_others_are_not(feature: 
     assert clues.telling_words
     if feature == "words":
         assert clues.telling_words.better[0] == "zebra"
+
+
+def test_a_rule_tells_below_chance_too_and_what_was_learned_does_not() -> None:
+    rule = Clue(name="length", rule="the longer answer", differ=90, accuracy=0.3, ci95=(0.2, 0.4))
+    assert rule.tells
+    assert not replace(rule, learned=True).tells
+    assert replace(rule, learned=True, accuracy=0.7, ci95=(0.6, 0.8)).tells
+    assert not replace(rule, ci95=(0.4, 0.6)).tells
 
 
 def test_without_any_clue_nothing_tells() -> None:
