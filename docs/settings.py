@@ -209,7 +209,11 @@ def _type_words(kind: str) -> str:
     words = resolved.replace("typing.", "").replace("'", '"').replace(" | None", " or null")
     if words.startswith("Literal["):
         return " or ".join(f"`{value.strip()}`" for value in words[len("Literal[") : -1].replace('"', "").split(","))
-    return words.replace("tuple[str, ...]", "list of str").replace("tuple[float, float]", "two floats")
+    return (
+        words.replace("tuple[str, ...]", "list of str")
+        .replace("tuple[Clue, ...]", "list of str")
+        .replace("tuple[float, float]", "two floats")
+    )
 
 
 if __name__ == "__main__":

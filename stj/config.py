@@ -23,6 +23,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from stj.curation import CurateConfig
 from stj.deepspeed_settings import used_settings
+from stj.disagreement import DisagreementConfig
 from stj.errors import ConfigError
 from stj.generate import Sampling
 from stj.pair_sources import PairSource, check_sources, human_share
@@ -200,6 +201,9 @@ class SelectConfig:
     per_cluster: int | None = None
     """Keep only this many of the rows of each cluster that pass, the first in input order; `null` keeps all. Needs
     `curate.clustering`, and no `limit`. A row without a cluster has no such limit."""
+    disagreement: DisagreementConfig | None = None
+    """Which judged pairs are learned, by how often the judge is right about them: `{low: 0.2, high: 0.8}`. `null` learns from
+    all. It rejects no instruction."""
 
     def __post_init__(self) -> None:
         _check(
@@ -1129,7 +1133,7 @@ class Config:
     select: SelectConfig = field(default_factory=SelectConfig)
     """Which instructions become pairs."""
     curate: CurateConfig = field(default_factory=CurateConfig)
-    """How diverse the instructions are: clusters, near-duplicates by meaning, and a sample of them."""
+    """How diverse the instructions are, and which clues their pairs may not hold."""
     preferences: list[PairSource] = field(default_factory=list, hash=False)
     """Where training pairs come from, and in what proportions: a list of sources. Empty stands for synthetic pairs alone."""
     models: ModelsConfig = field(default_factory=ModelsConfig)
@@ -1224,7 +1228,7 @@ class Config:
         )
 
     def _check_curation(self) -> None:
-        """Raises ConfigError if the clusters that a setting needs are not made, or nothing is there to be curated."""
+        """Raises ConfigError if the clusters or samples that a setting needs are not made, or nothing is to be curated."""
         per_cluster = self.select.per_cluster
         _check(
             per_cluster is None or self.curate.clustering is not None,
@@ -1239,6 +1243,18 @@ class Config:
             not self.curate.embeds or (self.makes_synthetic and not self.examples.labelled_alone),
             "curate: no instructions become pairs, so there is nothing to curate: leave it out",
         )
+        judge = self.judge
+        compares = judge.compares and not self.examples.labelled_alone
+        if self.select.disagreement:
+            self.select.disagreement.check(
+                sampling=judge.sampling,
+                samples=judge.samples,
+                keep=judge.keep,
+                compares=compares,
+                iterations=self.iterations,
+            )
+        self.curate.check_noise(compares=compares, iterations=self.iterations)
+        self.curate.check_balance(self.train.objective, self.judge.task, bool(self.examples.labelled))
 
     def _check_preferences(self) -> None:
         """Raises ConfigError if the sources of pairs do not fit the other settings."""

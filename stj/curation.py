@@ -1,6 +1,6 @@
-"""The settings group `curate`: how diverse the instructions are, and which of them go on.
+"""The settings group `curate`: how diverse the instructions are, which of them go on, and which clues the pairs may not hold.
 
-All of it happens before the first pass, in a phase of its own (stj/loop/curation.py), which runs if `clustering`,
+Diversity is made before the first pass, in a phase of its own (stj/loop/curation.py), which runs if `clustering`,
 `near_duplicates` or `sample` is set.
 """
 
@@ -13,6 +13,7 @@ from stj.errors import ConfigError
 Clustering = Literal["kmeans", "hdbscan"]
 Sample = Literal["quota", "farthest_first"]
 Projection = Literal["pca", "umap"]
+Clue = Literal["length", "markdown", "refusals", "language", "unfinished"]
 
 WORDLLAMA = "wordllama"
 """The embedding whose weights are in its package."""
@@ -43,6 +44,14 @@ class CurateConfig:
     """Only with `sample`: number of instructions that stay, before categories."""
     map: Projection = "pca"
     """How the map of the report draws the embeddings: `pca`, or `umap`, which needs the package umap-learn."""
+    balance: tuple[Clue, ...] = ()
+    """Clues that must not say which answer is better: `length` (characters), `markdown`, `refusals`, `language` (another one
+    than the instruction's), `unfinished` (it ends inside a sentence). Of the pairs that can be learned, so many are left out
+    that each clue alone is right in 50 ± 2%."""
+    label_noise: float | None = None
+    """Leave out a pair whose label is wrong with at least this probability, above 0.5, as all judges of the run so far see it
+    (stj/evals/label_noise.py). It needs two judges, so it begins in iteration 2. 1 leaves out none, and only reports. `null`
+    does not look."""
 
     def __post_init__(self) -> None:
         _check(bool(self.embedding), "curate.embedding is empty; name wordllama, a directory or a model on the hub")
@@ -63,6 +72,12 @@ class CurateConfig:
             self.sample != "quota" or self.clustering is not None,
             "curate.sample=quota: takes as many instructions from each cluster: set curate.clustering=kmeans or hdbscan",
         )
+        noise = self.label_noise
+        _check(
+            noise is None or (math.isfinite(noise) and 0.5 < noise <= 1),
+            f"curate.label_noise={noise}: must be a probability above 0.5, up to 1, or null",
+        )
+        _check(len(set(self.balance)) == len(self.balance), f"curate.balance={list(self.balance)}: name each clue once")
         unused = {
             "clusters": self.clustering != "kmeans",
             "min_cluster_size": self.clustering != "hdbscan",
@@ -80,6 +95,28 @@ class CurateConfig:
     def embeds(self) -> bool:
         """Whether instructions are embedded."""
         return self.clustering is not None or self.near_duplicates is not None or self.sample is not None
+
+    def check_noise(self, *, compares: bool, iterations: int) -> None:
+        """Raises ConfigError if no two judges judge the same pairs."""
+        where = f"curate.label_noise={self.label_noise}"
+        _check(self.label_noise is None or compares, f"{where}: no pairs are compared; set judge.task=pairwise, or both")
+        _check(
+            self.label_noise is None or iterations > 1,
+            f"{where}: with one judge, its errors and wrong labels look the same: set iterations=2 or more",
+        )
+
+    def check_balance(self, objective: str, task: str, labelled: bool) -> None:
+        """Raises ConfigError if pairs are to be balanced of which training learns others too, or only a part."""
+        if not self.balance:
+            return
+        where = f"curate.balance=[{', '.join(self.balance)}]"
+        _check(
+            objective != "sft_then_dpo",
+            f"{where}: train.objective=sft_then_dpo learns from two sets of pairs, and one choice cannot balance both: set "
+            "another objective",
+        )
+        _check(task == "pairwise", f"{where}: judge.task={task}: grades have no better answer: set judge.task=pairwise")
+        _check(not labelled, f"{where}: examples.labelled adds judgments that are not balanced: leave one of them out")
 
 
 def _check(condition: bool, message: str) -> None:

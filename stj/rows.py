@@ -277,6 +277,8 @@ class Example:
     """Thought to learn before the completion, with its tags; "" for none."""
     rejected_thought: str = ""
     """Thought before `rejected`. Either both completions have a thought, or neither has."""
+    difficulty: float | None = None
+    """Place in a curriculum, from 0 (first) to 1; None if it has none (`select.disagreement.order`)."""
 
 
 ROW_SCHEMA = schema_of(Row)

@@ -11,6 +11,7 @@ from stj.config import Config
 from stj.errors import StjError
 from stj.findings import Finding, require
 from stj.loop.benchmarks import unused_settings
+from stj.loop.clue_sets import clue_table
 from stj.loop.doctor import diagnose_here, engine_paths, examine, trainings_among
 from stj.loop.finished import finished_summary
 from stj.loop.kinds import TrainingPhase
@@ -112,7 +113,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
     else:
         yield make
         summary = finished_summary(run, [phase for phase in phases if phase.name not in lost], print_line)
-    for number, table in enumerate(tables(summary.judges)):
+    for number, table in enumerate(tables(summary.judges, clue_table(summary.where.clues))):
         if number:
             print_line("")
         print_line(table)

@@ -63,6 +63,7 @@ def pass_key(
         if curated is not None:
             key["curated"] = curated
         key["select"] = plain(config.select)
+        del key["select"]["disagreement"]  # It chooses among judged pairs, and rejects no instruction.
         if config.select.per_cluster is None:
             del key["select"]["per_cluster"]
         key |= {"categorize": plain(config.categorize), "pairs": _pairs_settings(config)}
@@ -161,6 +162,12 @@ def examples_key(config: Config, judged: str | None, objective: Objective) -> Ke
         key["labelled"]["keep_out"] = places_identity(kept_out(config))
     if config.preferences:
         key["sources"] = [[source.title, source.weight, source.categories] for source in config.preferences]
+    if config.select.disagreement:
+        key["disagreement"] = plain(config.select.disagreement)
+    if config.curate.label_noise is not None:
+        key["label_noise"] = config.curate.label_noise
+    if config.curate.balance:
+        key["balance"] = list(config.curate.balance)
     if config.judge.task == "both":
         key["share"] = config.grading.share
     if not config.examples.judgments_alone:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from stj.config import HeldoutConfig, ModelConfig, Objective, TrainConfig
 from stj.errors import PassFailed
 from stj.loop.benchmarks import BenchmarkPhase, artifacts_beside, benchmark_stages, claim, read_with_benchmarks
+from stj.loop.clue_balance import ClueBalanceCounts, balance_words
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts, by_parser, by_score
 from stj.loop.examples import ExampleSelection
 from stj.loop.inputs import PassPart, count_inputs, read_measured, read_training
+from stj.loop.label_flags import LabelNoise, noise_words
 from stj.loop.phase import Phase
 from stj.models.shapes import shape_of
 from stj.models.zero import CHECKPOINT_BYTES
@@ -252,6 +254,8 @@ class ExamplesPhase(Phase):
     """None if all examples are labelled."""
     pairs: PassPhase | None
     """The pass that made the pairs, for the counts from instructions to examples."""
+    earlier: tuple[PassPhase, ...]
+    """The passes that judged the pairs in the iterations before."""
     objective: Objective
     """What the examples are for."""
 
@@ -261,6 +265,7 @@ class ExamplesPhase(Phase):
             name=self.name,
             judged=self.judged.artifact if self.judged else None,
             pairs=self.pairs.artifact if self.pairs else None,
+            earlier=[phase.artifact for phase in self.earlier],
             objective=self.objective,
             config=self.config,
         )
@@ -272,6 +277,10 @@ class ExamplesPhase(Phase):
         judged = JudgingCounts(**manifest["judged"])
         graded = GradingCounts(**manifest["graded"]) if "graded" in manifest else None
         labelled = _labelled_words(manifest.get("labelled"))
+        if "label_noise" in manifest:
+            labelled += f"; {noise_words(LabelNoise(**manifest['label_noise']))}"
+        if "balanced" in manifest:
+            labelled += f"; {balance_words(ClueBalanceCounts(**manifest['balanced']))}"
         if self.judged is None:
             return f"{manifest['rows']} examples{labelled}"
         if not self.config.judge.compares and graded:

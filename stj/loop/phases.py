@@ -279,6 +279,7 @@ class Run:
             artifact=Artifact(self.folder / name, examples_key(self.config, made_from, objective)),
             judged=judged,
             pairs=pairs,
+            earlier=tuple(before.examples.judged for before in self.iterations[: iteration - 1] if before.examples.judged),
             objective=objective,
         )
 

@@ -13,11 +13,13 @@ from markupsafe import Markup
 
 from stj.evals.attack_card import AttackCard, flips
 from stj.evals.table import interval, percent
+from stj.loop.clue_balance import ClueBalanceCounts, balance_words
 from stj.loop.counts import GradingCounts, by_score
 from stj.loop.dashboard import Dashboard, Lengths
 from stj.loop.diversity import Diversity
 from stj.loop.heldout import HeldoutScores
 from stj.loop.heldout_grades import GradeFigures, HeldoutGrades
+from stj.loop.label_flags import LabelNoise, noise_words
 from stj.loop.measures import BenchmarkReport, JudgeComparison
 from stj.loop.mixing import SourceCounts
 from stj.loop.plots import Line, bar_plot, line_plot, split_plot
@@ -72,6 +74,10 @@ class IterationReport:
     """The labelled judgments among its training data: rows, learned, and dropped by reason (LabelledCounts)."""
     sources: dict[str, SourceCounts] | None = None
     """The pairs of each source, if the run names its sources (`preferences`)."""
+    label_noise: LabelNoise | None = None
+    """What the judges so far say about the labels, if `curate.label_noise` asks."""
+    balanced: ClueBalanceCounts | None = None
+    """The pairs that `curate.balance` left out, if it names clues."""
     dropped: dict[str, int] | None = None
     """Dropped rows, by reason."""
     failed: int | None = None
@@ -303,6 +309,8 @@ def _written(value: object) -> str:
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(percent=percent, interval=interval, number=number, written=_written)
-    environment.filters.update(difference=difference_words, p=p_words, lengths=length_words, flips=flips)
+    environment.filters.update(
+        difference=difference_words, p=p_words, lengths=length_words, flips=flips, balanced=balance_words, noise=noise_words
+    )
     environment.filters.update(ends=ends, by_score=lambda counts: by_score(counts) or _NONE)
     return environment.from_string(files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8"))

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stj import __version__
+from stj.loop.clue_balance import ClueBalanceCounts
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
 from stj.loop.dashboard import Dashboard, DashboardTally, dashboard_alarms, score_alarm
 from stj.loop.diversity import Diversity
 from stj.loop.heldout import HeldoutTally, heldout_alarms
 from stj.loop.heldout_grades import HeldoutGradesTally
 from stj.loop.kinds import PassPhase
+from stj.loop.label_flags import LabelNoise
 from stj.loop.measures import HELDOUT_PAIRS, JudgeComparisons, benchmark_reports
 from stj.loop.mixing import SourceCounts
 from stj.loop.phases import Iteration, Run
@@ -140,6 +142,8 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
         grading=grading,
         labelled=manifest.get("labelled"),
         sources={title: SourceCounts(**counts) for title, counts in manifest.get("sources", {}).items()} or None,
+        label_noise=LabelNoise(**manifest["label_noise"]) if "label_noise" in manifest else None,
+        balanced=ClueBalanceCounts(**manifest["balanced"]) if "balanced" in manifest else None,
         examples=manifest["rows"],
         dropped=dict(Counter(funnel.dropped) + Counter(judged.dropped) + Counter(alone.dropped)),
         failed=funnel.failed + judged.failed + alone.failed,

@@ -24,7 +24,7 @@ from stj.sources.dialogue import optional_text, text_of, usable, wrong_type
 from stj.sources.directory import files_at
 from stj.sources.files import files_size, not_empty, read_files
 from stj.sources.hub import is_hub_dataset, read_hub
-from stj.sources.ids import Seen, id_of, numbered, refuse_seen
+from stj.sources.ids import LABELLED_PREFIX, Seen, id_of, numbered, refuse_seen
 from stj.sources.records import Fields, Located
 from stj.verdict import Label
 
@@ -60,7 +60,7 @@ def read_labelled(locations: tuple[str, ...], default: Rubric | None) -> Iterato
     for number, location in enumerate(locations):
         records = _records(location)
         first, rest = _first(not_empty(records, f"{KEY}={location}: holds no labelled judgments"))
-        pairs, prefix = _is_pair(first[1]), f"labelled/{number}/"
+        pairs, prefix = _is_pair(first[1]), f"{LABELLED_PREFIX}{number}/"
         records = _of_one_kind(chain([first], rest), pairs)
         yield from _verdicts(records, prefix) if pairs else _grades(records, location, prefix, default)
 

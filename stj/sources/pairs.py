@@ -5,6 +5,7 @@ response_a and response_b            two responses, or
 chosen and rejected                  the better response and the worse one
 winner or label                      the better response (stj/sources/truth.py), if it is known
 id, subset                           optional; an id is unique in its subset
+chosen_finish_reason, ...            optional, of any of the four responses: "length" if max_tokens cut it
 annotators                           people's labels, as `stj agree` writes them: beside them winner may be a tie or null
 """
 
@@ -28,11 +29,13 @@ NO_WINNER = "no_winner"
 _ANNOTATORS = "annotators"
 _INSTRUCTION = ("instruction", "prompt")
 _OPEN = ("response_a", "response_b")
+_CUT = "length"  # The finish_reason of APIs and of vLLM for a text that max_tokens cut.
+_FINISH = {name: f"{name}_finish_reason" for name in (*_OPEN, *CHOSEN)}
 PAIR_FIELDS = Fields(
     required=(),
     optional=(
         *(*_INSTRUCTION, *_OPEN, *CHOSEN, "winner", "label", "id", "subset"),
-        *(*JUDGES_WINNERS, *JUDGE_FIELDS, _ANNOTATORS),
+        *(*JUDGES_WINNERS, *JUDGE_FIELDS, _ANNOTATORS, *_FINISH.values()),
     ),
 )
 """The fields of a pair, of which each row has some."""
@@ -57,6 +60,8 @@ class GivenPair:
     """Whether the file names the responses chosen and rejected, so that their order is the truth."""
     undecided: str | None = None
     """HUMAN_TIE or NO_WINNER if people's labels name no better response."""
+    truncated: bool = False
+    """Whether the file says that max_tokens cut one of them."""
 
     @property
     def ranked(self) -> tuple[str, str]:
@@ -99,7 +104,12 @@ def _pair(values: Mapping[str, Any], where: str, position: int) -> GivenPair:
         winner=None if first == second else winner,
         ranked_by_file=names == CHOSEN,
         undecided=undecided,
+        truncated=any(_finish_reason(values, name, where) == _CUT for name in names),
     )
+
+
+def _finish_reason(values: Mapping[str, Any], name: str, where: str) -> str | None:
+    return optional_text(values.get(_FINISH[name]), _FINISH[name], where)
 
 
 def _undecided(values: Mapping[str, Any]) -> str | None:

@@ -49,6 +49,7 @@ _FIELDS: dict[PairSourceKind, Fields] = {
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 _FINAL = "####"
+_TRUNCATED = "answer_truncated"  # As of synthetic pairs: an end that is missing says which answer is worse.
 
 
 def read_preferences(sources: Sequence[PairSource]) -> Iterator[Row]:
@@ -56,8 +57,8 @@ def read_preferences(sources: Sequence[PairSource]) -> Iterator[Row]:
 
     A row has a pair, or a question whose answer is known. One that teaches nothing is a tombstone: "same_answers",
     "empty_answer", "equal_scores", "below_margin", "not_a_dialogue" and "other_dialogue" (the two dialogues of hh_rlhf differ
-    before their last turn), "human_tie" and "no_winner" (several people label the pair, and name no better response), or a
-    reason of a row without usable turns.
+    before their last turn), "answer_truncated" (the file says that max_tokens cut one of them), "human_tie" and "no_winner"
+    (several people label the pair, and name no better response), or a reason of a row without usable turns.
 
     Raises SourceError, with file and line, if a row cannot be read.
     """
@@ -155,7 +156,8 @@ def _given_pairs(records: Iterable[Located], source: PairSource) -> Iterator[Row
     for pair in given_pairs(records, labelled=True, in_subsets=False):
         chosen, rejected = pair.ranked
         row = _pair_row(pair.id, pair.turns, chosen, rejected, _origin(source, pair.place))
-        yield replace(row, pair=None).drop(pair.undecided) if pair.undecided else row
+        reason = pair.undecided or (_TRUNCATED if pair.truncated and not row.dropped else None)
+        yield replace(row, pair=None).drop(reason) if reason else row
 
 
 def _hh_rlhf(records: Iterable[Located], source: PairSource) -> Iterator[Row]:
