@@ -179,12 +179,12 @@ class ExampleSelection:
         """What the judgments of a pair teach; what teaches nothing is counted in `counts`."""
         if not self.config.judge.compares:
             return None
-        judgments = to_learn(row, self.objective)
-        in_answer = row.kept is not None and _holds_thought(row)
-        if judgments is not None and not in_answer:
+        reason = unusable(row, self.objective)
+        judgments = None if reason else to_learn(row, self.objective)
+        if judgments is not None:
             return _Lesson(row=row, right=judgments[0], wrong=judgments[1])
-        if counts and row.kept is not None:
-            counts.drop("thought_in_answer" if in_answer else "no_wrong_judgment")
+        if counts and reason:
+            counts.drop(reason)
         return None
 
     def _judgments(self, kept: _Kept) -> Iterator[Example]:
@@ -230,6 +230,15 @@ class ExampleSelection:
             f"by grading.margin={self.config.grading.margin} (dropped: {dropped}).{unread}{cut} "
             "Judge more pairs, or read what the judge writes with `stj show`"
         )
+
+
+def unusable(row: Row, objective: Objective) -> str | None:
+    """Why a pair with a kept judgment teaches nothing: "thought_in_answer" or "no_wrong_judgment"; None if it does, or has none."""
+    if row.kept is None:
+        return None
+    if _holds_thought(row):
+        return "thought_in_answer"
+    return "no_wrong_judgment" if to_learn(row, objective) is None else None
 
 
 def _share_labelled(kept: _Kept, labelled: LabelledExamples, share: float) -> None:

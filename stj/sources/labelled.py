@@ -42,6 +42,8 @@ class LabelledGrade(NamedTuple):
     rubric: Rubric
     score: float | None
     feedback: str
+    place: str
+    """File and line, or data set and row."""
 
 
 class LabelledVerdict(NamedTuple):
@@ -50,6 +52,8 @@ class LabelledVerdict(NamedTuple):
     row: Row
     winner: Label
     feedback: str
+    place: str
+    """File and line, or data set and row."""
 
 
 def read_labelled(locations: tuple[str, ...], default: Rubric | None) -> Iterator[LabelledGrade | LabelledVerdict]:
@@ -112,6 +116,7 @@ def _grades(records: Iterator[Located], location: str, prefix: str, default: Rub
             rubric=by,
             score=None if score is None else float(score),
             feedback=label.feedback or "",
+            place=where,
         )
 
 
@@ -138,4 +143,4 @@ def _verdict(values: Mapping[str, Any], where: str, position: int, row_id: str) 
         reference=optional_text(values.get("orig_reference_answer"), "orig_reference_answer", where) or None,
         pair=Pair(method="given", chosen=chosen, rejected=rejected, better_as=winner),
     )
-    return LabelledVerdict(row=usable(row), winner=winner, feedback=feedback)
+    return LabelledVerdict(row=usable(row), winner=winner, feedback=feedback, place=where)
