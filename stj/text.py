@@ -145,7 +145,9 @@ class Passage:
             grid.add_row(line[: self.hang], line[self.hang :])
         yield grid if self.hang else line
         if self.text is not None:
-            yield Constrain(Padding(Text(visible(self.text), style=style), (0, 0, 0, 4)), width=min(self.width, options.max_width))
+            yield Constrain(
+                Padding(Text(visible(self.text), style=style), (0, 0, 0, 4)), width=min(self.width, options.max_width)
+            )
 
 
 class LiveLine:

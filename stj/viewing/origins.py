@@ -25,6 +25,7 @@ _GRADES = ("/grade-chosen", "/grade-rejected")
 _UNITS = ("line", "row", "item")
 """What a place counts: lines of text, rows of Parquet files, items of a JSON list."""
 _LABELLED_PREFIX = "labelled/"
+_LONGEST_NUMBER = 18  # digits; Python refuses to read 5,000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class Origins:
         row_id = next((word.removesuffix(end) for end in _GRADES if word.endswith(end)), word)
         sought = Sought(ids=set(self._ids(row_id)), places={word})
         file, _, number = word.rpartition(":")
-        if not file or not number.isdecimal():
+        if not file or not number.isdecimal() or len(number) > _LONGEST_NUMBER:
             return sought
         whole = file if is_hub_dataset(file) else os.path.abspath(os.path.expanduser(package_path(file)))
         sought.places |= {f"{named}, {unit} {int(number)}" for named in (file, whole) for unit in _UNITS}
@@ -119,9 +120,7 @@ class Origins:
             at = ((row.id, self._instruction(place)) for place, row in read_located(self._config.source) if place in wanted)
             yield from islice(at, 1)
 
-    def _pairs_at(
-        self, file: str, wanted: set[str], only: PairSource | None = None
-    ) -> Iterator[tuple[str, SourcePlace]]:
+    def _pairs_at(self, file: str, wanted: set[str], only: PairSource | None = None) -> Iterator[tuple[str, SourcePlace]]:
         for source in self._config.preferences:
             if source.path is not None and _holds(source.path, file) and only in (None, source):
                 at = (row for row in read_preferences([source]) if row.origin and row.origin.place in wanted)
@@ -147,17 +146,21 @@ class Origins:
                 row_id: self._instruction(None, f"{path} on the hub; position {row.position} of all rows")
                 for row_id, row in rows.items()
             }
-        located = ((row.id, place) for place, row in read_located(self._config.source)) if rows else iter(())
-        found, note = _first_places(located, rows.keys())
-        return {
-            row_id: self._instruction(found.get(row_id), None if row_id in found else f"{path}: {note}") for row_id in rows
-        }
+
+        def located() -> Iterator[tuple[str, str]]:
+            yield from ((row.id, place) for place, row in read_located(self._config.source))
+
+        found, note = _first_places(located(), rows.keys())
+        return {row_id: self._instruction(found.get(row_id), None if row_id in found else note) for row_id in rows}
 
     def _of_labelled(self, ids: Collection[str]) -> dict[str, SourcePlace]:
         if any(map(is_hub_dataset, self._config.examples.labelled)):
             return {row_id: _of_labelled(None, "on the hub; its number is in the id") for row_id in ids}
-        located = ((item.row.id, item.place) for item in self._read_labelled()) if ids else iter(())
-        found, note = _first_places(located, ids)
+
+        def located() -> Iterator[tuple[str, str]]:
+            yield from ((item.row.id, item.place) for item in self._read_labelled())
+
+        found, note = _first_places(located(), ids)
         return {row_id: _of_labelled(found.get(row_id), None if row_id in found else note) for row_id in ids}
 
 
@@ -165,7 +168,7 @@ def _first_places(located: Iterator[tuple[str, str]], ids: Collection[str]) -> t
     """The places of ids, read as far as the last of them, and why others have none."""
     left, places = set(ids), dict[str, str]()
     try:
-        for row_id, place in located:
+        for row_id, place in located if left else ():
             if row_id in left:
                 places[row_id] = place
                 left.remove(row_id)
@@ -173,7 +176,7 @@ def _first_places(located: Iterator[tuple[str, str]], ids: Collection[str]) -> t
                     break
     except SourceError as error:
         return places, str(error)
-    return places, "it is not there any more"
+    return places, "its source does not hold it any more"
 
 
 def _of_origin(row: Row) -> SourcePlace:

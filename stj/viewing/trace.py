@@ -8,7 +8,7 @@ the models nor the data must still be there. Of each artifact two columns are re
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pyarrow as pa
@@ -30,6 +30,7 @@ from stj.viewing.sources import ArtifactSource, artifacts_in
 
 _GRADES = ("/grade-chosen", "/grade-rejected")
 """Ends of the ids of examples that teach a grade."""
+_LIKE = 3  # Ids that an error shows.
 LEFT_OUT = "left_out"
 """Why an example is not learned: the balance of labels, sources and kinds leaves it out."""
 NOT_JUDGED = "not_judged"
@@ -86,7 +87,7 @@ class Learned:
     name: str
     """The folder of the examples in the run."""
     judged: str | None
-    """The pass whose judgments it was selected from; None for labelled judgments alone, or if the pass is not there any more."""
+    """The pass whose judgments it was selected from; None for labelled judgments, or if it is gone."""
     examples: tuple[Example, ...]
     reason: str | None
     """Why there are none; None if there are."""
@@ -152,7 +153,9 @@ class _Tracer:
             for record in _records(artifact, lambda batch: _of_rows(batch, sought)):
                 row = row_from_dict(record)
                 by_id.setdefault(row.id, []).append(self._step(name, artifact, state, makes_pairs, row, record))
-        sets = [(name, artifact, self._examples(artifact, {*by_id, *sought.ids})) for name, artifact in self._of_step["examples"]]
+        sets = [
+            (name, artifact, self._examples(artifact, {*by_id, *sought.ids})) for name, artifact in self._of_step["examples"]
+        ]
         labelled = {row_id for *_, examples in sets for row_id in examples} - by_id.keys()
         ids = [*by_id, *sorted(labelled | (sought.known.keys() - by_id.keys()))]
         if not ids:
@@ -217,9 +220,7 @@ class _Tracer:
             return None
         done = artifact.state()[0] == "done"
         reason = None if examples else _reason(judged, artifact) if judged and done else NOT_FINISHED
-        trained = next(
-            (each for each in self._of_step["model"] if each[1].key.get("examples") == artifact.fingerprint), None
-        )
+        trained = next((each for each in self._of_step["model"] if each[1].key.get("examples") == artifact.fingerprint), None)
         state: State = trained[1].state()[0] if trained else "absent"
         return Learned(
             name=name,
@@ -249,14 +250,17 @@ class _Tracer:
         """The error for a word that names no row: rows with similar ids, else an id of the run."""
         if sought.refusal:
             return NoArtifact(f"{word}: {sought.refusal}")
-        like, first = list[str](), None
+        like, first = list[str](), None  # the same id is in the passes of all judges
         for _, artifact in self._of_step["pass"]:
             for ids in ArtifactSource(artifact, "").batches(("id",)):
                 column = field_at(ids, "id")
                 first = first or (column[0].as_py() if len(column) else None)
-                like += column.filter(pc.match_substring(column, word, ignore_case=True)).to_pylist()[: 3 - len(like)]
+                if word and len(like) < _LIKE:
+                    like += column.filter(pc.match_substring(column, word, ignore_case=True)).to_pylist()[: _LIKE - len(like)]
         if like:
-            return NoArtifact(f"{word}: no row of {self._folder.uri} has this id; some that hold it: {', '.join(like)}")
+            return NoArtifact(
+                f"{word}: no row of {self._folder.uri} has this id; some that hold it: {', '.join(dict.fromkeys(like))}"
+            )
         if first is None:
             return NoArtifact(f"{word}: {self._folder.uri} holds no rows yet; the same `stj run` makes them")
         return NoArtifact(

@@ -163,9 +163,7 @@ def _text(title: str, text: str) -> Passage:
 
 def _fact(label: str, words: str, style: str = "") -> Iterator[Passage]:
     """A label and its words, on as many lines as they need; a path is never broken."""
-    wrapped = textwrap.wrap(
-        visible_line(words), _WIDTH - _LABEL - 2, break_long_words=False, break_on_hyphens=False
-    ) or [""]
+    wrapped = textwrap.wrap(visible_line(words), _WIDTH - _LABEL - 2, break_long_words=False, break_on_hyphens=False) or [""]
     for number, line in enumerate(wrapped):
         yield Passage(line=[Span(f"  {label if number == 0 else '':<{_LABEL}}", style), Span(line)])
 
