@@ -4,10 +4,11 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 from stj.config import Config, Objective
 from stj.errors import PassFailed
+from stj.loop.all_benchmarks import keeps_out_all
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
 from stj.loop.external_sort import sorted_by_id
 from stj.loop.inputs import kept_out, training_pairs
@@ -17,11 +18,15 @@ from stj.loop.mixing import MixedBalance, SourceCounts, source_counts, source_of
 from stj.loop.score_balance import Points, ScoreBalance
 from stj.loop.tasks import TaskMix, grade_example, to_example
 from stj.rows import Example, Judgment, Row, examples_to_table, row_from_dict
+from stj.sources.answer_overlap import AnswerPhrases
+from stj.sources.overlap import BENCHMARK_OVERLAP
 from stj.stages.grade_pair import GradedPair, graded_pairs
 from stj.storage.artifacts import Artifact
 from stj.thoughts import split_thought
 
 _EXAMPLES_PER_FILE = 2048
+_ANSWERS = ["id", "position", "task", "turns", "pair", "response"]
+"""The columns that hold the answers of a pair."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +65,13 @@ class ExampleSelection:
     """The pass that made the pairs."""
     objective: Objective
     config: Config
+    _repeats: dict[str, str] = field(default_factory=dict, init=False)
+    """Ids of the pairs whose answers repeat a benchmark, and what they repeat."""
 
     def write(self, artifact: Artifact) -> None:
         """Writes the examples and their counts. Raises PassFailed if nothing, or only one label, can be learned."""
         counts, grading = JudgingCounts(), GradingCounts()
+        self._repeats.update(self._find_repeats())
         labelled = LabelledExamples(self.config, kept_out(self.config) if self.config.examples.labelled else ())
         by_source = source_counts(self.config.preferences)
         kept = self._choose(counts, grading, labelled, by_source)
@@ -173,7 +181,18 @@ class ExampleSelection:
         kept.judgments.limit(_beside(grades, 1 - share))
 
     def _rows(self) -> Iterator[Row]:
-        return training_pairs(map(row_from_dict, self.judged.records() if self.judged else ()))
+        """The judged pairs; those whose answers repeat a benchmark teach nothing."""
+        for row in training_pairs(map(row_from_dict, self.judged.records() if self.judged else ())):
+            overlap = self._repeats.get(row.id)
+            yield replace(row.drop(BENCHMARK_OVERLAP, overlap), kept=None, kept_grades=None) if overlap else row
+
+    def _find_repeats(self) -> Iterator[tuple[str, str]]:
+        """The judged pairs whose answers repeat a benchmark, if `source.keep_out` is `all`, and what they repeat."""
+        known = AnswerPhrases(kept_out(self.config)) if keeps_out_all(self.config.source) and self.judged else None
+        rows = map(row_from_dict, self.judged.records(_ANSWERS)) if known and self.judged else ()
+        for row in training_pairs(rows):
+            if known and (overlap := known.first_overlap(row)) is not None:
+                yield row.id, overlap
 
     def _lesson(self, row: Row, counts: JudgingCounts | None = None) -> _Lesson | None:
         """What the judgments of a pair teach; what teaches nothing is counted in `counts`."""
@@ -233,7 +252,7 @@ class ExampleSelection:
 
 
 def unusable(row: Row, objective: Objective) -> str | None:
-    """Why a pair with a kept judgment teaches nothing: "thought_in_answer" or "no_wrong_judgment"; None if it does, or has none."""
+    """Why a pair with a kept judgment teaches nothing: "thought_in_answer" or "no_wrong_judgment"; None for any other pair."""
     if row.kept is None:
         return None
     if _holds_thought(row):

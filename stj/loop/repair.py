@@ -96,7 +96,7 @@ def _without_content(key: Key, *, makes_pairs: bool) -> Key:
     The texts to keep out are content as well: they only make tombstones, for which no model is asked.
     """
     key = {name: dict(value) if isinstance(value, dict) else value for name, value in key.items()}
-    for place, name in (("source", "path"), ("source", "keep_out"), ("heldout", "path")):
+    for place, name in (("source", "path"), ("source", "keep_out"), ("source", "all_benchmarks"), ("heldout", "path")):
         if isinstance(key.get(place), dict):
             key[place].pop(name, None)
     if not makes_pairs:

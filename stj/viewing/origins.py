@@ -111,8 +111,8 @@ class Origins:
             named = [self._config.source.path] if self._config.makes_synthetic else []
             named += [source.path for source in self._config.preferences if source.path]
             sought.refusal = (
-                f"this place gives no row of the run; it reads {', '.join([*named, *self._config.examples.labelled])}, and lines "
-                "count from 1, rows of Parquet and items of JSON from 0"
+                f"this place gives no row of the run; it reads {', '.join([*named, *self._config.examples.labelled])}, and "
+                "lines count from 1, rows of Parquet and items of JSON from 0"
             )
 
     def _instructions_at(self, file: str, wanted: set[str]) -> Iterator[tuple[str, SourcePlace]]:

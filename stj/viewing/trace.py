@@ -1,4 +1,4 @@
-"""The lineage of training rows in a run's folder: from a row back to all that it was made of, from a source row to what came of it.
+"""The lineage of rows in a run's folder: from a training row back to its source, and from a source row to what came of it.
 
     source row ──► row of a pass: instruction, category, pair ──► judgments of each judge ──► examples ──► model
 
@@ -21,11 +21,11 @@ from stj.loop.status import read_run_config
 from stj.models.removed import removal_note
 from stj.passes.ledger import read_ledger
 from stj.rows import TRAINING, Example, Row, example_from_dict, row_from_dict
+from stj.sources.labelled import KEY as LABELLED
 from stj.storage.artifacts import Artifact, State
 from stj.storage.folder import Folder
-from stj.sources.labelled import KEY as LABELLED
 from stj.viewing.columns import field_at
-from stj.viewing.origins import Origins, SourcePlace, Sought
+from stj.viewing.origins import Origins, Sought, SourcePlace
 from stj.viewing.sources import ArtifactSource, artifacts_in
 
 _GRADES = ("/grade-chosen", "/grade-rejected")
