@@ -27,6 +27,7 @@ from stj.rows import GIVEN, TRAINING, Row, row_from_dict
 from stj.rubrics import Rubric
 from stj.storage.artifacts import Artifact, Key, read_artifact
 
+_LONGEST_NUMBER = 18  # digits that 64 bits hold
 _FIELDS = (
     "id",
     "position",
@@ -135,16 +136,21 @@ class _Places:
 
     def append(self, row: Row) -> None:
         """Adds the place of the next row."""
-        words, _, number = row.origin.place.rpartition(" ") if row.origin else ("", "", "")
-        known = number.isdecimal()
-        self._kinds.append(self._words.setdefault(words, len(self._words)) if known else -1)
-        self._numbers.append(int(number) if known else 0)
+        if row.origin is None:
+            self._kinds.append(-1)
+            self._numbers.append(-1)
+            return
+        words, _, number = row.origin.place.rpartition(" ")
+        counted = len(number) <= _LONGEST_NUMBER and number.isdecimal() and f"{words} {int(number)}" == row.origin.place
+        self._kinds.append(self._words.setdefault(words if counted else row.origin.place, len(self._words)))
+        self._numbers.append(int(number) if counted else -1)
 
     def of(self, index: int) -> str | None:
         """The place of a row, by its number."""
         if (kind := self._kinds[index]) < 0:
             return None
-        return f"{self._known[kind]} {self._numbers[index]}"
+        number = self._numbers[index]
+        return self._known[kind] if number < 0 else f"{self._known[kind]} {number}"
 
     @cached_property
     def _known(self) -> list[str]:
