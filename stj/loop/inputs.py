@@ -14,7 +14,14 @@ from stj.findings import Check, Finding, look, require
 from stj.loop.all_benchmarks import KEEP_OUT, all_benchmarks, keeps_out_all, not_kept_out, not_read_words
 from stj.loop.benchmarks import run_benchmarks, unused_settings
 from stj.loop.labelled import check_learnable
-from stj.loop.named_pairs import BenchmarkPlace, count_heldout, heldout_benchmark, kept_out_places, read_heldout
+from stj.loop.named_pairs import (
+    BenchmarkPlace,
+    count_heldout,
+    heldout_benchmark,
+    kept_out_places,
+    read_heldout,
+    with_cached_benchmarks,
+)
 from stj.pair_sources import PairSource
 from stj.rows import TRAINING, Row, row_from_dict
 from stj.sources import check_source, read_rows, source_identity, source_size
@@ -174,6 +181,7 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
 
     `hub` also reads first rows of a data set on the hub.
     """
+    config = with_cached_benchmarks(config)
     checks: dict[str, Check] = {"source": partial(_check_source, config, hub)} if config.makes_synthetic else {}
     for source in config.preferences:
         if source.given:

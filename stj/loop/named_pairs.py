@@ -47,6 +47,13 @@ def absolute_places(key: str, locations: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([ALL, *named, *cached_benchmarks(named)] if ALL in (*locations,) else named))
 
 
+def with_cached_benchmarks(config: Config) -> Config:
+    """The config with the benchmarks of this machine's cache named beside `source.keep_out=all`."""
+    if not keeps_out_all(config.source):
+        return config
+    return replace(config, source=replace(config.source, keep_out=absolute_places(KEEP_OUT, config.source.keep_out)))
+
+
 def heldout_benchmark(config: HeldoutConfig) -> BenchmarkRef | None:
     """The benchmark that `heldout.path` names, if it names any.
 

@@ -110,8 +110,9 @@ class Origins:
         if not sought.known:
             named = [self._config.source.path] if self._config.makes_synthetic else []
             named += [source.path for source in self._config.preferences if source.path]
+            named += self._config.examples.labelled
             sought.refusal = (
-                f"this place gives no row of the run; it reads {', '.join([*named, *self._config.examples.labelled])}, and "
+                f"this place gives no row of the run; it reads {', '.join(named) or 'data sets of the hub'}, and "
                 "lines count from 1, rows of Parquet and items of JSON from 0"
             )
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stj.config import Config
+from stj.config import Config, ModelConfig
 from stj.errors import NoArtifact
 from stj.loop.examples import unusable
 from stj.loop.status import read_run_config
@@ -46,6 +46,7 @@ class Weights:
     name: str
     """M_k for a model that the run trained, else the setting that names the model."""
     path: str
+    """Where it lies; the name and address of a model behind an API."""
     identity: str
     removed: str | None = None
     """Why its weights are gone; None if they are not."""
@@ -197,12 +198,10 @@ class _Tracer:
                 number = trained.split("/")[0].removeprefix("iteration_")
                 called = f"M_{number}" if trained == f"iteration_{number}/model" else f"M_{number} after its warm-up"
                 return Weights(name=called, path=model.folder.uri, identity=identity, removed=removal_note(model.folder))
-        models = self._config.models
-        if name == "pairs":
-            return Weights(name="models.generator", path=models.generator.path, identity=identity)
-        if name == "iteration_1/judged":
-            return Weights(name="models.first_judge", path=models.first_judge.path, identity=identity)
-        return Weights(name="models.seed", path=models.seed.path, identity=identity)
+        roles = {"pairs": "generator", "iteration_1/judged": "first_judge"}
+        role = roles.get(name, "seed")
+        given: ModelConfig = getattr(self._config.models, role)
+        return Weights(name=f"models.{role}", path=given.path or f"{given.name} at {given.endpoint}", identity=identity)
 
     def _examples(self, artifact: Artifact, ids: set[str]) -> dict[str, list[Example]]:
         """The examples of rows, by the rows' ids."""

@@ -103,6 +103,19 @@ def test_what_is_in_the_cache_is_kept_out_and_the_rest_is_named(cache: Path, con
     assert Run(run.config).config.source == run.config.source
 
 
+def test_the_doctor_looks_into_the_cache(
+    cache: Path, config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = config()
+    raw = [each for each in input_findings(given, hub=False) if each.subject == "source.keep_out"]
+    assert raw == [each for each in input_findings(Run(given).config, hub=False) if each.subject == "source.keep_out"]
+    words = [f"run_root={tmp_path / 'r'}", f"source.path={tmp_path / 'pool.jsonl'}", "source.kind=instructions"]
+    main(["doctor", str(MINI), *words, "source.keep_out=all"])
+    said = capsys.readouterr().out
+    assert "ok     source.keep_out: all: 1 of" in said
+    assert "NOT READ" in said
+
+
 def test_a_named_place_stands_for_its_benchmark(cache: Path, config: Callable[..., Config], tmp_path: Path) -> None:
     file = put(cache, "allenai/reward-bench", {"id": 1, "prompt": "a", "chosen": "b", "rejected": "c", "subset": "hep-go"})
     shutil.move(file, tmp_path / "mine.jsonl")
