@@ -45,6 +45,9 @@ CATEGORIES = (
 OPEN = "open"
 """`method` of a pair whose better answer is not known: `chosen` is response A, `rejected` is response B."""
 
+GIVEN = "given"
+"""`method` of a pair that a source gives, with its better answer."""
+
 Purpose = Literal["training", "sampled", "greedy", "rating"]
 """Why a judgment or grade is sampled: to train on, to measure the judge (sampled, or greedily), or to rate an answer."""
 

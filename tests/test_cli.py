@@ -28,7 +28,7 @@ WAIT = "from tests.waiting import wait_for_a_signal\n"
 VERBS = [
     *("plan", "doctor", "run", "iterate", "status", "show"),
     *("eval", "score", "compare", "attack", "agree"),
-    *("judge", "grade", "serve", "view", "annotate"),
+    *("judge", "grade", "serve", "view", "trace", "annotate"),
     *("calibrate", "winrate"),
     "merge",
     "mini build-seed",

@@ -4,11 +4,12 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 from stj.config import Config, Objective
 from stj.errors import PassFailed
+from stj.loop.all_benchmarks import keeps_out_all
 from stj.loop.clue_balance import ClueBalance, ClueBalanceCounts
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
 from stj.loop.external_sort import sorted_by_id
@@ -19,10 +20,14 @@ from stj.loop.mixing import MixedBalance, SourceCounts, source_counts, source_of
 from stj.loop.score_balance import Points, ScoreBalance
 from stj.loop.tasks import TaskMix, grade_example, to_example
 from stj.rows import Example, Row, examples_to_table, row_from_dict
+from stj.sources.answer_overlap import AnswerPhrases
+from stj.sources.overlap import BENCHMARK_OVERLAP
 from stj.stages.grade_pair import GradedPair, graded_pairs
 from stj.storage.artifacts import Artifact
 
 _EXAMPLES_PER_FILE = 2048
+_ANSWERS = ["id", "position", "task", "turns", "pair", "response"]
+"""The columns that hold the answers of a pair."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +69,13 @@ class ExampleSelection:
     """The passes that judged the pairs in the iterations before."""
     objective: Objective
     config: Config
+    _repeats: dict[str, str] = field(default_factory=dict, init=False)
+    """Ids of the pairs whose answers repeat a benchmark, and what they repeat."""
 
     def write(self, artifact: Artifact) -> None:
         """Writes the examples and their counts. Raises PassFailed if nothing, or only one label, can be learned."""
         counts, grading = JudgingCounts(), GradingCounts()
+        self._repeats.update(self._find_repeats())
         labelled = LabelledExamples(self.config, kept_out(self.config) if self.config.examples.labelled else ())
         by_source = source_counts(self.config.preferences)
         matched, balanced = self._without_clues()
@@ -206,7 +214,18 @@ class ExampleSelection:
         kept.judgments.limit(_beside(grades, 1 - share))
 
     def _rows(self) -> Iterator[Row]:
-        return training_pairs(map(row_from_dict, self.judged.records() if self.judged else ()))
+        """The judged pairs; those whose answers repeat a benchmark teach nothing."""
+        for row in training_pairs(map(row_from_dict, self.judged.records() if self.judged else ())):
+            overlap = self._repeats.get(row.id)
+            yield replace(row.drop(BENCHMARK_OVERLAP, overlap), kept=None, kept_grades=None) if overlap else row
+
+    def _find_repeats(self) -> Iterator[tuple[str, str]]:
+        """The judged pairs whose answers repeat a benchmark, if `source.keep_out` is `all`, and what they repeat."""
+        known = AnswerPhrases(kept_out(self.config)) if keeps_out_all(self.config.source) and self.judged else None
+        rows = map(row_from_dict, self.judged.records(_ANSWERS)) if known and self.judged else ()
+        for row in training_pairs(rows):
+            if known and (overlap := known.first_overlap(row)) is not None:
+                yield row.id, overlap
 
     @cached_property
     def _lessons(self) -> Lessons:

@@ -11,20 +11,29 @@ from stj.config import Config, SourceConfig, TrainConfig
 from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks.refs import BenchmarkRef, is_benchmark
 from stj.findings import Check, Finding, look, require
+from stj.loop.all_benchmarks import KEEP_OUT, all_benchmarks, keeps_out_all, not_kept_out, not_read_words
 from stj.loop.benchmarks import run_benchmarks, unused_settings
 from stj.loop.curated import as_curated, check_curation
 from stj.loop.labelled import check_learnable
-from stj.loop.named_pairs import BenchmarkPlace, count_heldout, heldout_benchmark, kept_out_places, read_heldout
+from stj.loop.named_pairs import (
+    BenchmarkPlace,
+    count_heldout,
+    heldout_benchmark,
+    kept_out_places,
+    read_heldout,
+    with_cached_benchmarks,
+)
 from stj.pair_sources import PairSource
 from stj.rows import TRAINING, Row, row_from_dict
 from stj.sources import check_source, read_rows, source_identity, source_size
+from stj.sources.answer_overlap import drop_repeats
 from stj.sources.heldout import heldout_size, read_pairs
 from stj.sources.heldout_grades import heldout_grades_size, read_heldout_grades
 from stj.sources.hub import check_reachable, is_hub_dataset
 from stj.sources.labelled import KEY as LABELLED
 from stj.sources.labelled import labelled_identities, read_labelled
 from stj.sources.near_duplicates import drop_near_duplicates
-from stj.sources.overlap import Place, drop_overlaps, read_texts
+from stj.sources.overlap import Place, read_texts
 from stj.sources.preferences import on_hub, preferences_identity, preferences_size, read_preferences, source_content
 from stj.sources.unread import BAD_FIELD, UNREAD
 from stj.stages.select import reject_unasked, without_results
@@ -76,7 +85,7 @@ def _to_pairs(config: Config) -> Iterator[Row]:
     Rows that repeat a benchmark, and instructions that repeat an earlier one, become tombstones. An instruction that the rule
     rejects before any model is asked hides no other: if the first copy is marked toxic, the second one stays.
     """
-    rows = drop_overlaps(_rows_of_sources(config), kept_out(config))
+    rows = drop_repeats(_rows_of_sources(config), kept_out(config))
     if config.source.near_duplicates is None:
         return rows
 
@@ -183,6 +192,7 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
 
     `hub` also reads first rows of a data set on the hub.
     """
+    config = with_cached_benchmarks(config)
     checks: dict[str, Check] = {"source": partial(_check_source, config, hub)} if config.makes_synthetic else {}
     for source in config.preferences:
         if source.given:
@@ -206,7 +216,8 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
         checks[SELECTED_ON] = partial(_counted, partial(read_selection_pairs, config), "pairs")
     findings = [look(subject, check) for subject, check in checks.items()]
     places_to_read = [place for place in kept_out(config) if place.key not in checks]
-    return findings + [look(place.key, partial(_check_place, place, hub)) for place in places_to_read]
+    findings += [look(place.key, partial(_check_place, place, hub)) for place in places_to_read]
+    return findings + ([look(KEEP_OUT, partial(_check_all_benchmarks, config))] if keeps_out_all(config.source) else [])
 
 
 def _check_heldout(config: Config, hub: bool) -> str:
@@ -270,6 +281,17 @@ def _check_benchmark(ref: BenchmarkRef, hub: bool) -> str:
     if not rows:
         raise SourceError(f"{ref.word}: holds no rows to judge")
     return f"{rows:,} rows"
+
+
+def _check_all_benchmarks(config: Config) -> str:
+    """Which benchmarks are kept out by `all`. Raises ConfigError if none is."""
+    missing, known = not_kept_out(config.source), all_benchmarks()
+    if len(missing) == len(known):
+        raise ConfigError(
+            f"{KEEP_OUT}=all: none of the {len(known)} benchmarks is in this machine's cache: fetch them with "
+            "`hf download --repo-type dataset ID`, or name files beside it: [all, rewardbench:FILE]"
+        )
+    return f"all: {len(known) - len(missing)} of {len(known)} benchmarks{not_read_words(missing)}"
 
 
 def _check_place(place: Place, hub: bool) -> str:

@@ -12,6 +12,7 @@ from stj.attacks.use import attacks_identity
 from stj.config import Config, ExamplesConfig, JudgeConfig, ModelConfig, Objective, TrainConfig
 from stj.curating.embedding import embedding_identity
 from stj.evals.benchmarks.refs import BenchmarkRef
+from stj.loop.all_benchmarks import keeps_out_all, not_kept_out
 from stj.loop.inputs import SELECTED_ON, PassPart, kept_out, sources_key
 from stj.loop.named_pairs import heldout_key
 from stj.loop.tasks import PROMPTS as EXAMPLE_PROMPTS
@@ -103,6 +104,8 @@ def _source_settings(config: Config) -> Key:
     settings: Key = {**plain(config.source), **sources_key(config), "keep_out": places_identity(kept_out(config))}
     if config.source.config_name is None:
         del settings["config_name"]  # so that a key is as it was before this setting
+    if keeps_out_all(config.source):
+        settings["all_benchmarks"] = {"not_read": not_kept_out(config.source)}
     return settings
 
 
@@ -160,6 +163,8 @@ def examples_key(config: Config, judged: str | None, objective: Objective) -> Ke
         by = {name: words[name] for name in ("rubric", "prompt")}
         key["labelled"] = {"files": labelled_identities(config.examples.labelled), "share": share, **by}
         key["labelled"]["keep_out"] = places_identity(kept_out(config))
+    if keeps_out_all(config.source):
+        key["answers_keep_out"] = places_identity(kept_out(config))
     if config.preferences:
         key["sources"] = [[source.title, source.weight, source.categories] for source in config.preferences]
     if config.select.disagreement:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stj.config import HeldoutConfig, ModelConfig, Objective, TrainConfig
 from stj.errors import PassFailed
+from stj.loop.all_benchmarks import not_read_words
 from stj.loop.benchmarks import BenchmarkPhase, artifacts_beside, benchmark_stages, claim, read_with_benchmarks
 from stj.loop.clue_balance import ClueBalanceCounts, balance_words
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts, by_parser, by_score
@@ -195,10 +196,17 @@ class PassPhase(Phase):
         dollars = "" if ledger["dollars"] is None else f", ${ledger['dollars']:,.2f}"
         wasted = ledger["wasted_tokens"] / max(1, ledger["output_tokens"])
         return (
-            f"{manifest['rows']} rows, {manifest['output_tokens']:,} tokens written, dropped: {dropped}{self._warning()}; "
+            f"{manifest['rows']} rows, {manifest['output_tokens']:,} tokens written, dropped: {dropped}{self._warning()}"
+            f"{not_read_words(self.not_kept_out)}; "
             f"failed: {manifest['failed']}; {duration(ledger['engine_seconds'])} of engines{dollars}, "
             f"{wasted:.0%} of all tokens wasted"
         )
+
+    @property
+    def not_kept_out(self) -> list[str]:
+        """The benchmarks that `source.keep_out=all` could not read for this pass."""
+        names: list[str] = self.artifact.key.get("source", {}).get("all_benchmarks", {}).get("not_read", [])
+        return names
 
     def _warning(self) -> str:
         """A warning if so many rows could not be read that their file should be repaired."""

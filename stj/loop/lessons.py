@@ -44,23 +44,30 @@ class Lessons:
         """What the judgments of a pair teach; what teaches nothing is counted in `counts`."""
         if not self._compares:
             return None
-        judgments = to_learn(row, self._objective)
-        reason = None if judgments else "no_wrong_judgment"
+        reason = unusable(row, self._objective)
+        judgments = None if reason else to_learn(row, self._objective)
         if judgments and self._boundary:
             reason = self._boundary.rejects(row)
         if judgments and self._flags and self._flags.rejects(row):
             reason = "label_noise"
-        if row.kept is not None and holds_thought(row):
-            reason = "thought_in_answer"
         if judgments and not reason:
             return Lesson(row=row, right=judgments[0], wrong=judgments[1])
-        if counts and row.kept is not None and reason:
+        if counts and reason:
             counts.drop(reason)
         return None
 
     def difficulty(self, row: Row) -> float | None:
         """The place of a pair in the curriculum; None if there is none."""
         return self._boundary.difficulty(row) if self._boundary else None
+
+
+def unusable(row: Row, objective: Objective) -> str | None:
+    """Why a pair with a kept judgment teaches nothing: "thought_in_answer" or "no_wrong_judgment"; None for any other pair."""
+    if row.kept is None:
+        return None
+    if holds_thought(row):
+        return "thought_in_answer"
+    return "no_wrong_judgment" if to_learn(row, objective) is None else None
 
 
 def holds_thought(row: Row) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stj import __version__
+from stj.loop.all_benchmarks import all_benchmarks, keeps_out_all, not_kept_out, not_read_words
 from stj.loop.clue_balance import ClueBalanceCounts
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
 from stj.loop.dashboard import Dashboard, DashboardTally, dashboard_alarms, score_alarm
@@ -154,6 +155,10 @@ def run_facts(run: Run) -> dict[str, Any]:
     """JSON values about the run as a whole, with its config and the models whose weights are gone."""
     config = run.config
     named = {"run_root": config.run_root, "run seed": config.seed, "judgments kept": config.judge.keep, "stj": __version__}
+    if keeps_out_all(config.source):
+        missing = run.pairs.not_kept_out if run.pairs else not_kept_out(config.source)
+        read = [name for name in all_benchmarks() if name not in missing]
+        named["benchmarks kept out"] = f"{', '.join(read) or 'none'}{not_read_words(missing)}"
     removed = {f"weights of {training.name}": f"removed {note}" for training, note in removed_models(run)}
     return {**named, **removed, "config": plain(config)}
 

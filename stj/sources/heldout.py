@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from stj.config import HeldoutConfig
-from stj.rows import HELDOUT, Pair, Row
+from stj.rows import GIVEN, HELDOUT, Pair, Row
 from stj.sources.dialogue import usable
 from stj.sources.directory import files_at
 from stj.sources.files import at_most, files_size, not_empty, read_files
@@ -48,7 +48,7 @@ def _rows(records: Iterable[Located]) -> Iterator[Row]:
             position=pair.position,
             task=HELDOUT,
             turns=pair.turns,
-            pair=Pair(method="given", chosen=chosen, rejected=rejected),
+            pair=Pair(method=GIVEN, chosen=chosen, rejected=rejected),
         )
         without_better = "same_answers" if chosen == rejected else pair.undecided
         yield row.drop(without_better) if without_better else usable(row)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from stj.config import SourceConfig
 from stj.errors import SourceError
-from stj.rows import Pair, Row, Turn
+from stj.rows import GIVEN, Pair, Row, Turn
 from stj.rubrics import Rubric
 from stj.sources.answers import FIELDS, answer_rows, rubric_of_row
 from stj.sources.dialogue import optional_text, text_of, usable, wrong_type
@@ -42,6 +42,8 @@ class LabelledGrade(NamedTuple):
     rubric: Rubric
     score: float | None
     feedback: str
+    place: str
+    """File and line, or data set and row."""
 
 
 class LabelledVerdict(NamedTuple):
@@ -50,6 +52,8 @@ class LabelledVerdict(NamedTuple):
     row: Row
     winner: Label
     feedback: str
+    place: str
+    """File and line, or data set and row."""
 
 
 def read_labelled(locations: tuple[str, ...], default: Rubric | None) -> Iterator[LabelledGrade | LabelledVerdict]:
@@ -112,6 +116,7 @@ def _grades(records: Iterator[Located], location: str, prefix: str, default: Rub
             rubric=by,
             score=None if score is None else float(score),
             feedback=label.feedback or "",
+            place=where,
         )
 
 
@@ -136,6 +141,6 @@ def _verdict(values: Mapping[str, Any], where: str, position: int, row_id: str) 
         position=position,
         turns=(Turn(role="user", content=asked),),
         reference=optional_text(values.get("orig_reference_answer"), "orig_reference_answer", where) or None,
-        pair=Pair(method="given", chosen=chosen, rejected=rejected, better_as=winner),
+        pair=Pair(method=GIVEN, chosen=chosen, rejected=rejected, better_as=winner),
     )
-    return LabelledVerdict(row=usable(row), winner=winner, feedback=feedback)
+    return LabelledVerdict(row=usable(row), winner=winner, feedback=feedback, place=where)

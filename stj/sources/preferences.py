@@ -20,7 +20,7 @@ from stj.errors import SourceError
 from stj.final_number import final_number
 from stj.package_files import package_path
 from stj.pair_sources import PairSource, PairSourceKind
-from stj.rows import Origin, Pair, Row, Turn
+from stj.rows import GIVEN, Origin, Pair, Row, Turn
 from stj.sources import helpsteer2
 from stj.sources.dialogue import text_of, usable
 from stj.sources.directory import DataFiles, files_at
@@ -225,7 +225,7 @@ def _origin(source: PairSource, where: str) -> Origin:
 
 def _pair_row(row_id: str, turns: Sequence[Turn], chosen: str, rejected: str, origin: Origin) -> Row:
     """The row of a pair, or its tombstone if the pair teaches nothing."""
-    pair = Pair(method="given", chosen=chosen, rejected=rejected)
+    pair = Pair(method=GIVEN, chosen=chosen, rejected=rejected)
     row = usable(Row(id=row_id, position=0, turns=tuple(turns), origin=origin))
     if row.dropped:
         return row
