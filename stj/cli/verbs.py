@@ -14,6 +14,7 @@ from stj.cli import viewing
 from stj.cli import annotating
 from stj.cli import calibrating
 from stj.cli import merging
+from stj.cli import publishing
 from stj.cli import building
 from stj.cli.app import app
 
@@ -26,6 +27,7 @@ __all__ = [
     "calibrating",
     "measuring",
     "merging",
+    "publishing",
     "running",
     "using",
     "viewing",
