@@ -1,8 +1,8 @@
 """The model that a judge was trained from: its name for others, and its licence as far as its own files say.
 
-    README.md      the front matter of its card: license, license_name, license_link
-    config.json    license, which some models have there
-    neither        unknown, and the card says so
+README.md      the front matter of its card: license, license_name, license_link
+config.json    license, which some models have there
+neither        unknown, and the card says so
 """
 
 import json

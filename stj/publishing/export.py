@@ -69,7 +69,9 @@ def _refuse_inside(published: Published, place: Destination, dest: str) -> None:
         return
     model = Folder.at(package_path(published.model.path)).local
     if model and model.resolve() in place.path.parents:
-        raise ConfigError(f"DEST={dest}: lies in the model {published.model.path}, which is read: name a directory outside of it")
+        raise ConfigError(
+            f"DEST={dest}: lies in the model {published.model.path}, which is read: name a directory outside of it"
+        )
 
 
 def _base_of(published: Published, files: ModelFiles, facts: JudgeFacts | None) -> BaseModel | None:

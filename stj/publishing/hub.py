@@ -50,8 +50,8 @@ class HubRepository:
                 return
         if held:
             raise ConfigError(
-                f"DEST=hub:{self.id}: holds {len(held)} files ({min(held)}), and nothing is overwritten: name a new repository, "
-                "or delete its files"
+                f"DEST=hub:{self.id}: holds {len(held)} files ({min(held)}), and nothing is overwritten: name a new "
+                "repository, or delete its files"
             )
 
     def upload(self, files: Mapping[str, Path], digests: Mapping[str, FileDigest]) -> None:
@@ -61,7 +61,7 @@ class HubRepository:
         if the hub refuses; then nothing is committed.
         """
         from huggingface_hub import CommitOperationAdd, HfApi
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils.tqdm import disable_progress_bars
 
         if not sys.stderr.isatty():
             disable_progress_bars()
@@ -94,7 +94,9 @@ class HubRepository:
         except Exception as error:  # the client's errors, and those of the HTTP library that it happens to use
             status = getattr(getattr(error, "response", None), "status_code", None)
             remedy = f"{_LOG_IN}, if the organization is yours" if status in (401, 403) else "run the same command again"
-            raise StjError(f"hub:{self.id}: the hub does not take it ({_cause(error)}); nothing was committed: {remedy}") from None
+            raise StjError(
+                f"hub:{self.id}: the hub does not take it ({_cause(error)}); nothing was committed: {remedy}"
+            ) from None
 
 
 def _cause(error: BaseException) -> str:

@@ -119,7 +119,7 @@ def _vllm_code(name: str, facts: JudgeFacts | None, adapter: Adapter | None, par
             "from vllm.lora.request import LoRARequest",
         ]
         room = adapter_settings(adapter, name)["max_lora_rank"]
-        loaded = f'LLM({json.dumps(adapter.base.path)}, enable_lora=True, max_lora_rank={room}{context})'
+        loaded = f"LLM({json.dumps(adapter.base.path)}, enable_lora=True, max_lora_rank={room}{context})"
         lora = ', lora_request=LoRARequest("judge", 1, snapshot_download(MODEL))'
     head = [*(["import re", ""] if asked else []), *imports, "", _model_line(name)]
     if asked:
@@ -144,4 +144,3 @@ def _vllm_code(name: str, facts: JudgeFacts | None, adapter: Adapter | None, par
             f'    print(llm.chat([{{"role": "user", "content": "What is 2 + 2?"}}], greedy{lora})[0].outputs[0].text)',
         ]
     return "\n".join([*head, *body])
-

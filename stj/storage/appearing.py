@@ -1,7 +1,7 @@
 """A directory that appears whole or not at all: it is filled beside its place, and takes its name when it is complete.
 
-    .NAME.merging/NAME    while it is filled, and after a kill: the next call clears it
-    NAME                  complete
+.NAME.merging/NAME    while it is filled, and after a kill: the next call clears it
+NAME                  complete
 """
 
 import os
