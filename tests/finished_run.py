@@ -20,11 +20,15 @@ from stj.verdict import Label
 
 MINI = Path(__file__).parents[1] / "conf" / "mini.yaml"
 SEED_MODEL = Path(mini).parent / "seed_model"
+_PAIRS = 12
 _LABELS: tuple[Label, Label] = ("A", "B")
 
 
-def finished_run(root: Path, *overrides: str, until: str | None = None, pairs: int = 12) -> Run:
-    """A run whose phases are done, or those before the one named `until`. M_k is right on more held-out pairs than M_{k-1}."""
+def finished_run(root: Path, *overrides: str, until: str | None = None, worse_from: int = 99) -> Run:
+    """A run whose phases are done, or those before the one named `until`.
+
+    M_k is right on more held-out pairs than M_{k-1}; from M_`worse_from` on, a judge is right on none in both orders.
+    """
     run = Run(load([MINI], [f"run_root={root}", "iterations=2", *overrides]))
     write_run_config(run)
     for phase in run.phases:
@@ -33,7 +37,7 @@ def finished_run(root: Path, *overrides: str, until: str | None = None, pairs: i
         if not phase.artifact.begin():
             continue
         if isinstance(phase, PassPhase):
-            _write_pass(phase, pairs)
+            _write_pass(phase, worse_from)
         elif isinstance(phase, BenchmarkPhase):
             rows = [_judged(row, right=index % 3 > 0) for index, row in enumerate(phase.ref.rows(None))]
             phase.artifact.write_part("part", rows_to_table(rows))
@@ -66,17 +70,19 @@ def heldout_id(number: int) -> str:
     return f"{HELDOUT}/{number}"
 
 
-def _write_pass(phase: PassPhase, pairs: int) -> None:
+def _write_pass(phase: PassPhase, worse_from: int) -> None:
     rows: list[Row] = []
-    for number in range(pairs):
+    for number in range(_PAIRS):
         row = _row(f"row-{number}", number, TRAINING)
         if "judge" in phase.parts:
             wrong, right = (_judgment(_LABELS[number % 2], right=kept, index=index) for index, kept in enumerate((False, True)))
             row = row if number == 3 else Row(**{**_fields(row), "judgments": (wrong, right), "kept": 1})
         rows.append(row)
-    rows.append(Row(id="row-dropped", position=pairs, turns=(Turn(role="user", content="Sing."),), dropped="category"))
+    rows.append(Row(id="row-dropped", position=_PAIRS, turns=(Turn(role="user", content="Sing."),), dropped="category"))
     if "heldout" in phase.parts:
-        rows += [_judged(_row(heldout_id(n), n, HELDOUT), right=n % 4 <= phase.judge) for n in range(20)]
+        rows += [
+            _judged(_row(heldout_id(n), n, HELDOUT), right=phase.judge < worse_from and n % 6 <= phase.judge) for n in range(20)
+        ]
     phase.artifact.write_part("part", rows_to_table(rows))
     made = sum(row.pair is not None and row.task == TRAINING for row in rows)
     phase.artifact.finish(dropped={"category": 1}, failed=0, pairs=made, output_tokens=9)

@@ -6,6 +6,7 @@ torch take seconds, and `stj --help` needs neither.
 
 # isort: off
 from stj.cli import running
+from stj.cli import listing
 from stj.cli import measuring
 from stj.cli import attacking
 from stj.cli import agreeing
@@ -25,6 +26,7 @@ __all__ = [
     "attacking",
     "building",
     "calibrating",
+    "listing",
     "measuring",
     "merging",
     "publishing",

@@ -53,7 +53,7 @@ def programs(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)\n```", text, re.DOTALL)
 
 
-def constants(program: str) -> dict[str, str]:
+def texts_of(program: str) -> dict[str, str]:
     """The texts that a program assigns."""
     assigned = (node for node in ast.parse(program).body if isinstance(node, ast.Assign))
     return {node.targets[0].id: ast.literal_eval(node.value) for node in assigned}  # type: ignore[attr-defined]
@@ -104,8 +104,8 @@ def test_the_card_has_the_figures_of_the_run(run: Path, tmp_path: Path) -> None:
 def test_the_programs_of_the_card_load_the_model_and_ask_as_it_was_trained(run: Path, tmp_path: Path) -> None:
     main(["export", str(run), str(tmp_path / 'a "b"')])
     with_stj, with_vllm = programs(card_of(tmp_path / 'a "b"')[1])
-    assert constants(with_stj) == {"MODEL": 'a "b"'}
-    assert constants(with_vllm) == {"MODEL": 'a "b"', "SYSTEM": prompt(JUDGE_SYSTEM), "USER": prompt(JUDGE_USER)}
+    assert texts_of(with_stj) == {"MODEL": 'a "b"'}
+    assert texts_of(with_vllm) == {"MODEL": 'a "b"', "SYSTEM": prompt(JUDGE_SYSTEM), "USER": prompt(JUDGE_USER)}
     for program in (with_stj, with_vllm):
         for node in ast.walk(ast.parse(program)):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("stj"):
@@ -129,7 +129,7 @@ def test_the_programs_of_the_card_run(run: Path, tmp_path: Path, program: int) -
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"}
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"(A|B|tie|None)\s*$", done.stdout), done.stdout
+    assert re.search(r"(^|\s)(A|B|tie|None)$", done.stdout, re.MULTILINE), done.stdout
 
 
 def test_a_model_of_a_run_and_a_plain_model_are_published_too(
@@ -154,7 +154,7 @@ def test_what_was_exported_is_published_again_with_the_card_that_its_owner_edite
     assert main(["export", str(tmp_path / "out"), str(tmp_path / "again")]) == 0
     text = card_of(tmp_path / "again")[1]
     assert "Mine: ask me first." in text
-    assert [constants(program)["MODEL"] for program in programs(text)] == ["again", "again"]
+    assert [texts_of(program)["MODEL"] for program in programs(text)] == ["again", "again"]
     assert json.loads((tmp_path / "again/manifest.json").read_bytes())["key"]["judge"] == "M_2"
 
 
