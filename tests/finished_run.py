@@ -21,6 +21,8 @@ from stj.verdict import Label
 MINI = Path(__file__).parents[1] / "conf" / "mini.yaml"
 SEED_MODEL = Path(mini).parent / "seed_model"
 _PAIRS = 12
+_HELDOUT = 20
+_FIRST_HELDOUT = 0
 _LABELS: tuple[Label, Label] = ("A", "B")
 
 
@@ -80,9 +82,9 @@ def _write_pass(phase: PassPhase, worse_from: int) -> None:
         rows.append(row)
     rows.append(Row(id="row-dropped", position=_PAIRS, turns=(Turn(role="user", content="Sing."),), dropped="category"))
     if "heldout" in phase.parts:
-        rows += [
-            _judged(_row(heldout_id(n), n, HELDOUT), right=phase.judge < worse_from and n % 6 <= phase.judge) for n in range(20)
-        ]
+        for place in range(_HELDOUT):
+            row = _row(heldout_id(place), _FIRST_HELDOUT + place, HELDOUT)
+            rows.append(_judged(row, right=phase.judge < worse_from and place % 6 <= phase.judge))
     phase.artifact.write_part("part", rows_to_table(rows))
     made = sum(row.pair is not None and row.task == TRAINING for row in rows)
     phase.artifact.finish(dropped={"category": 1}, failed=0, pairs=made, output_tokens=9)

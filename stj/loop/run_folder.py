@@ -15,6 +15,7 @@ from typing import Any
 from stj.errors import NoArtifact
 from stj.evals.benchmarks.evaluation import SCORES, read_scores
 from stj.evals.compare import ExampleResult
+from stj.evals.judged_runs import shown_digest
 from stj.loop.heldout import HeldoutScores, HeldoutTally
 from stj.loop.heldout_grades import HeldoutGrades, HeldoutGradesTally
 from stj.loop.status import RUN_CONFIG
@@ -35,6 +36,8 @@ class Measured:
     """None without held-out responses."""
     results: Mapping[str, ExampleResult]
     """The result on each held-out pair, by the row's id."""
+    shown: Mapping[str, bytes]
+    """A digest of the instruction and the answers of each held-out pair, by the row's id."""
 
 
 class RunFolder:
@@ -119,12 +122,14 @@ class RunFolder:
         if artifact is None:
             return None
         pairs, grades = HeldoutTally(), HeldoutGradesTally()
+        shown: dict[str, bytes] = {}
         for row in rows_of(artifact):
             if row.task == HELDOUT:
                 pairs.add(row)
+                shown[row.id] = shown_digest(row)
             elif row.task == HELDOUT_GRADES:
                 grades.add(row)
-        return Measured(pairs=pairs.scores(), grades=grades.scores(), results=pairs.results)
+        return Measured(pairs=pairs.scores(), grades=grades.scores(), results=pairs.results, shown=shown)
 
     def benchmarks(self, judge: int) -> dict[str, Artifact]:
         """The finished benchmarks of M_k, by name."""
