@@ -75,8 +75,8 @@ def compare_runs(location_a: str, location_b: str) -> RunComparison:
 
 
 def _settings(first: RunFolder, second: RunFolder) -> list[str]:
-    configs = [{name: value for name, value in run.config.items() if name not in _PLACES} for run in (first, second)]
-    return differences(*configs)
+    config_a, config_b = ({name: value for name, value in run.config.items() if name not in _PLACES} for run in (first, second))
+    return differences(config_a, config_b)
 
 
 class _Comparing:
@@ -108,7 +108,9 @@ class _Comparing:
         a, b = self._measured(self._first, judge_a), self._measured(self._second, judge_b)
         if a is None or b is None:
             return None
-        ids = {digest: row_id for row_id, digest in reversed(a.shown.items()) if row_id in a.results}
+        ids: dict[bytes, str] = {}
+        for row_id in a.results:
+            ids.setdefault(a.shown[row_id], row_id)
         by_b = {ids[b.shown[row_id]]: result for row_id, result in b.results.items() if b.shown[row_id] in ids}
         by_a = {row_id: a.results[row_id] for row_id in by_b}
         compared = compare_examples(f"held-out, {_named(judge_a, judge_b)}", by_a, by_b)
@@ -123,8 +125,8 @@ class _Comparing:
     def _note_settings(self, judge_a: int, judge_b: int) -> None:
         """Notes what else differs in how the judges were measured: then a difference is not the judges' alone."""
         first, second = self._first.measured_in(judge_a), self._second.measured_in(judge_b)
-        asked = [_without_data(artifact.key["heldout"]) for artifact in (first, second) if artifact]
-        for line in differences(*asked):
+        asked_a, asked_b = (_without_data(artifact.key["heldout"]) if artifact else {} for artifact in (first, second))
+        for line in differences(asked_a, asked_b):
             note = f"held-out pairs were measured with other settings: heldout.{line}"
             if note not in self.notes:
                 self.notes.append(note)
@@ -147,7 +149,7 @@ class _Comparing:
 
 
 def _named(judge_a: int, judge_b: int) -> str:
-    return f"M_{judge_a}" if judge_a == judge_b else f"M_{judge_a} of A and M_{judge_b} of B"
+    return f"M_{judge_a}" if judge_a == judge_b else f"M_{judge_a}/M_{judge_b}"
 
 
 def _without_data(settings: Mapping[str, Any]) -> dict[str, Any]:

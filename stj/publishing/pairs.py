@@ -24,6 +24,7 @@ from stj.loop.run_folder import RunFolder, rows_of
 from stj.models.hub import is_hub_id
 from stj.publishing.card import render
 from stj.publishing.destination import Filling, destination
+from stj.publishing.hub import quiet_client
 from stj.rows import TRAINING, Row
 from stj.storage.artifacts import Artifact
 from stj.storage.digest import FileDigest
@@ -97,6 +98,7 @@ def export_pairs(word: str, dest: str) -> str:
     Raises NoArtifact if there is no run, ArtifactError if it has judged nothing yet or a file is damaged, ConfigError if the
     place is taken, and StorageFailed if the disk is too small. Then nothing is published.
     """
+    quiet_client()
     run = RunFolder(Folder.at(word))
     passes = list(run.passes())
     if not passes:

@@ -36,7 +36,7 @@ def test_two_runs_are_compared_setting_by_setting_and_judge_by_judge(
     record = compared(capsys, str(first), str(second))
     assert record["settings"] == ["heldout.samples: 3 -> 5", "iterations: 2 -> 3", "train.lr: 0.0005 -> 0.001"]
     by_name = {str(each["benchmark"]): each for each in record["comparisons"]}
-    names = ["M_0", "M_1", "M_2", "M_2 of A and M_3 of B"]
+    names = ["M_0", "M_1", "M_2", "M_2/M_3"]
     assert list(by_name) == [f"{what}, {name}" for what in ("held-out", "pairs") for name in names]
     assert by_name["held-out, M_1"]["difference"] == 0
     worse = by_name["held-out, M_2"]
@@ -56,7 +56,7 @@ def test_the_text_names_settings_figures_and_flipped_rows(runs: tuple[Path, Path
     assert main(["compare", *map(str, runs), "--rows", "2"]) == 0
     out = capsys.readouterr().out
     assert "settings that differ, A -> B: 3\n  heldout.samples: 3 -> 5\n" in out
-    assert "held-out, M_2 of A and M_3 of B, right in A, not in B: 11 rows; the first 2" in out
+    assert "held-out, M_2/M_3, right in A, not in B: 11 rows; the first 2" in out
     assert out.count("  heldout/") == 2
     assert "How many sheep are left of 0, heldout?" in out
 

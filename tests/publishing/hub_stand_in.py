@@ -191,7 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _action(self, item: dict[str, str]) -> dict[str, object]:
         if item["oid"] in self.state.blobs:
             return dict(item)
-        href = f"{self.state.endpoint}/lfs-store/{item['oid']}"
+        href = f"{self.state.endpoint}/lfs-store/{item['oid']}?X-Amz-Signature=signed"
         return {**item, "actions": {"upload": {"href": href, "header": {}}}}
 
     def _commit(self, place: str, lines: list[dict[str, dict[str, str]]]) -> None:

@@ -26,6 +26,7 @@ from stj.models.fetch import local_model
 from stj.models.removed import remove_weights
 from stj.prompts import JUDGE_SYSTEM, JUDGE_USER, prompt
 from stj.publishing.base_model import base_model
+from stj.publishing.hub import _cause
 from stj.publishing.model_card import _PARSERS
 from stj.storage.folder import Folder
 from stj.verdict import PAIR, PARSERS, parse
@@ -315,7 +316,8 @@ def test_a_repository_of_the_hub_gets_all_files_in_one_commit(run: Path, tmp_pat
     words = (sys.executable, "-m", "stj.cli", "export", str(run), "hub:org/judge")
     done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    assert TOKEN not in done.stdout + done.stderr
+    assert TOKEN not in done.stdout
+    assert done.stderr == ""
     assert done.stdout.startswith(f"{hub.endpoint}/org/judge: M_2 of {run}")
     repository = hub.repositories["models/org/judge"]
     assert len(repository.commits) == 2
@@ -356,6 +358,11 @@ def test_a_hub_that_refuses_is_one_line_without_the_token_and_has_no_half_model(
     assert "models/org/judge" not in hub.repositories or len(hub.repositories["models/org/judge"].commits) == 1
     hub.refuse, hub.corrupt = {}, False
     assert export(capsys, str(run), "hub:org/judge")[0] == 0
+
+
+def test_an_error_shows_neither_the_token_nor_a_signed_address(hub: StandIn) -> None:
+    error = RuntimeError(f"PUT https://store/x?X-Amz-Signature=abc with {TOKEN} failed")
+    assert _cause(error) == "PUT https://store/x?... with *** failed"
 
 
 def test_without_a_token_the_hub_is_not_asked(
