@@ -5,6 +5,7 @@ the report names the fingerprint of the very pass that lies there.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from stj.storage.folder import Folder
 from stj.storage.lease import driver_at
 from stj.storage.tree import TreeFile, tree
 from stj.text import Column, Table, gigabytes
+
+log = logging.getLogger(__name__)
 
 _DEEPEST = 4  # Look for runs this many levels down.
 _REPORT = "report.json"
@@ -90,10 +93,16 @@ def _cells(run: ListedRun) -> list[str]:
 
 
 def _runs_below(folder: Folder, depth: int) -> Iterator[Folder]:
-    if is_run(folder):
+    """The runs in a folder and below, but not those inside of runs. What cannot be read is named in the log."""
+    try:
+        found, names = is_run(folder), folder.folders()
+    except StjError as error:
+        log.warning("%s", error)
+        return
+    if found:
         yield folder
     elif depth:
-        for name in folder.folders():
+        for name in names:
             if not name.startswith("."):
                 yield from _runs_below(folder / name, depth - 1)
 

@@ -111,6 +111,8 @@ class RunFolder:
         """The pass in which M_k judged the held-out rows."""
         places = [f"iteration_{judge + 1}/judged", f"heldout_{judge}"] + ([] if judge else ["pairs"])
         identity = self.identity(judge)
+        if judge and identity is None:  # Nobody knows whose figures these are. Before a training, those of M_0 are the seed's.
+            return None
         for artifact in filter(None, map(self.finished, places)):
             if "heldout" in artifact.key and identity in (None, artifact.key["model"]["weights"]):
                 return artifact

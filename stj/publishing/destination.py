@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from stj.errors import ArtifactError, ConfigError
 from stj.models.fetch import require_room_at
-from stj.models.hub import is_hub_id
+from stj.models.hub import is_hub_name
 from stj.publishing.hub import HubRepository
 from stj.storage.appearing import appearing, new_directory
 from stj.storage.digest import FileDigest
@@ -146,7 +146,7 @@ def destination(word: str, kind: RepositoryKind) -> Destination:
     if not word.startswith(HUB):
         return LocalDirectory(path=new_directory(word, _SETTING))
     identifier = word.removeprefix(HUB)
-    if not is_hub_id(identifier) and not Path(identifier).exists():
+    if not is_hub_name(identifier):
         raise ConfigError(f"{_SETTING}={word}: no id of the hub: write {HUB}ORGANIZATION/NAME, in letters, digits, - _ and .")
     repository = HubRepository(id=identifier, kind=kind)
     repository.require_empty()

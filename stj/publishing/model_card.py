@@ -13,9 +13,10 @@ from stj.prompts import JUDGE_SYSTEM, JUDGE_USER, prompt
 from stj.publishing.base_model import BaseModel
 from stj.publishing.card import render
 from stj.publishing.facts import JudgeFacts
+from stj.thoughts import CLOSE
 from stj.verdict import Parser
 
-_NAMED = re.compile(r'^MODEL = ".*"', re.MULTILINE)
+_NAMED = re.compile(r"^MODEL = .*$", re.MULTILINE)
 _PARSERS: dict[Parser, tuple[str, str]] = {
     "distinct": (
         "the one distinct `[[A]]` or `[[B]]` in the text, and none if both are there",
@@ -120,14 +121,16 @@ def _vllm_code(name: str, facts: JudgeFacts | None, adapter: Adapter | None, par
         ]
         room = adapter_settings(adapter, name)["max_lora_rank"]
         loaded = f"LLM({json.dumps(adapter.base.path)}, enable_lora=True, max_lora_rank={room}{context})"
-        lora = ', lora_request=LoRARequest("judge", 1, snapshot_download(MODEL))'
-    head = [*(["import re", ""] if asked else []), *imports, "", _model_line(name)]
+        lora = ', lora_request=LoRARequest("judge", 1, adapter)'
+    standard = [*(["import os"] if adapter else []), *(["import re"] if asked else [])]
+    head = [*standard, *([""] if standard else []), *imports, "", _model_line(name)]
     if asked:
         head += [f"SYSTEM = {prompt(JUDGE_SYSTEM)!r}", f"USER = {prompt(JUDGE_USER)!r}", "", "", _PARSERS[parser][1], ""]
     tokens = facts.max_tokens if facts else 1024
     body = [
         "",
         'if __name__ == "__main__":',
+        *(["    adapter = MODEL if os.path.isdir(MODEL) else snapshot_download(MODEL)"] if adapter else []),
         f"    llm = {loaded}",
         f"    greedy = SamplingParams(temperature=0, max_tokens={tokens})",
     ]
@@ -137,7 +140,8 @@ def _vllm_code(name: str, facts: JudgeFacts | None, adapter: Adapter | None, par
             '    user = re.sub(r"\\{(instruction|response [AB])\\}", lambda place: values[place[1]], USER)',
             '    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]',
             f"    text = llm.chat(messages, greedy{lora})[0].outputs[0].text",
-            "    print(text, verdict(text))",
+            f"    answer = text.rpartition({CLOSE!r})[2]  # what a thinking model says behind its thought",
+            "    print(text, verdict(answer))",
         ]
     else:
         body += [

@@ -4,6 +4,7 @@
 NAME                  complete
 """
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -38,18 +39,49 @@ def new_directory(word: str, setting: str) -> Path:
 def appearing(target: Path, doing: str) -> Iterator[Path]:
     """An empty directory that takes the place of `target` when this ends without an error, and goes if it ends with one.
 
-    `doing`, as "merging", is part of the hidden name under which it is filled. Raises StorageFailed if a disk is full.
+    `doing`, as "merging", is part of the hidden name under which it is filled. Raises ConfigError if another process fills it
+    at this moment, and StorageFailed if a disk is full.
     """
     holder = target.with_name(f".{target.name}.{doing}")
     directory = holder / target.name
+    with _held_alone(holder, target):
+        try:
+            with explain_write_failure(str(target)):
+                _clear(holder)
+                directory.mkdir()
+                if target.is_dir():
+                    target.rmdir()  # fails at once where a disk is mounted, which no directory could replace later
+            yield directory
+            with explain_write_failure(str(target)):
+                Folder.at(holder).move(target.name, Folder.at(target.parent))
+        finally:
+            shutil.rmtree(holder, ignore_errors=True)
+
+
+@contextmanager
+def _held_alone(holder: Path, target: Path) -> Iterator[None]:
+    """Makes the directory and locks it, so that two processes never fill one. The system ends the lock with the process."""
     with explain_write_failure(str(target)):
-        shutil.rmtree(holder, ignore_errors=True)
-        directory.mkdir(parents=True)
-        if target.is_dir():
-            target.rmdir()  # fails at once where a disk is mounted, which no directory could replace later
+        holder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(holder, os.O_RDONLY)
     try:
-        yield directory
-        with explain_write_failure(str(target)):
-            Folder.at(holder).move(target.name, Folder.at(target.parent))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{target}: another process is writing there; wait for it, or name another directory") from None
+        except OSError:  # a disk without locks
+            pass
+        if not holder.exists() or os.fstat(descriptor).st_ino != holder.stat().st_ino:
+            raise ConfigError(f"{target}: another process was writing there a moment ago; run the same command again")
+        yield
     finally:
-        shutil.rmtree(holder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _clear(directory: Path) -> None:
+    """Deletes what a kill has left in a directory."""
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -26,8 +27,10 @@ from stj.models.fetch import local_model
 from stj.models.removed import remove_weights
 from stj.prompts import JUDGE_SYSTEM, JUDGE_USER, prompt
 from stj.publishing.base_model import base_model
+from stj.publishing.facts import judge_facts
 from stj.publishing.hub import _cause
-from stj.publishing.model_card import _PARSERS
+from stj.publishing.model_card import _PARSERS, model_card
+from stj.storage.appearing import appearing
 from stj.storage.folder import Folder
 from stj.verdict import PAIR, PARSERS, parse
 from tests.finished_run import SEED_MODEL, finished_run, write_pairs_file
@@ -156,6 +159,7 @@ def test_what_was_exported_is_published_again_with_the_card_that_its_owner_edite
     text = card_of(tmp_path / "again")[1]
     assert "Mine: ask me first." in text
     assert [texts_of(program)["MODEL"] for program in programs(text)] == ["again", "again"]
+    assert text.count("the path of this directory") == 2
     assert json.loads((tmp_path / "again/manifest.json").read_bytes())["key"]["judge"] == "M_2"
 
 
@@ -225,6 +229,43 @@ def _prepare(what: str, run: Path, place: Path) -> None:
         (place / "plain/adapter_model.safetensors").write_bytes((SEED_MODEL / "model.safetensors").read_bytes())
         settings = {"peft_type": "LORA", "base_model_name_or_path": str(SEED_MODEL), "r": 8}
         (place / "plain/adapter_config.json").write_text(json.dumps(settings))
+
+
+def test_a_judge_that_grades_is_asked_for_grades(run: Path) -> None:
+    facts = replace(judge_facts(RunFolder(Folder.at(run)), 2), compares=False, grades=True)
+    text = model_card("org/grader", facts, None, None).decode()
+    assert "it grades a response to an instruction by a rubric" in text
+    with_stj, with_vllm = programs(text)
+    assert 'judge.grade("What is 2 + 2?", "It is 4.", rubric="helpfulness").score' in with_stj
+    assert texts_of(with_vllm) == {"MODEL": "org/grader"}
+
+
+def test_the_programs_of_an_adapter_load_it_over_its_base(run: Path, tmp_path: Path, hub: StandIn) -> None:
+    """The base is on the hub, so the adapter can be published."""
+    hub.repositories["models/org/base"] = Repository(files={p.name: p.read_bytes() for p in SEED_MODEL.iterdir()})
+    shutil.copytree(SEED_MODEL, tmp_path / "adapter")
+    (tmp_path / "adapter/model.safetensors").rename(tmp_path / "adapter/adapter_model.safetensors")
+    (tmp_path / "adapter/config.json").unlink()
+    settings = {"peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 9}
+    (tmp_path / "adapter/adapter_config.json").write_text(json.dumps(settings))
+    assert main(["export", str(tmp_path / "adapter"), str(tmp_path / "out")]) == 0
+    metadata, text = card_of(tmp_path / "out")
+    assert (metadata["library_name"], metadata["base_model"], metadata["base_model_relation"]) == (
+        "peft",
+        "org/base",
+        "adapter",
+    )
+    with_vllm = programs(text)[1]
+    assert 'LLM("org/base", enable_lora=True, max_lora_rank=16)' in with_vllm
+    compile(with_vllm, "card", "exec")
+
+
+def test_two_exports_to_one_place_do_not_mix(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with appearing(tmp_path / "out", "exporting") as directory:
+        (directory / "mine").touch()
+        assert main(["export", str(run), str(tmp_path / "out")]) == 2
+        assert "another process is writing there" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
 def test_a_killed_export_leaves_nothing_that_passes_for_a_model_and_the_next_one_clears_it(run: Path, tmp_path: Path) -> None:
