@@ -11,7 +11,7 @@ from stj.errors import ConfigError
 from stj.text import show
 
 
-@verb("ls", "stj ls", "stj ls /data/runs --json", docs="resuming evaluation")
+@verb("ls", "stj ls", "stj ls /data/runs --json", docs="start")
 def _ls(
     place: Annotated[
         str | None,
@@ -46,7 +46,7 @@ def _clean(
     ] = "last",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Removes weights and checkpoints of a run that you no longer need.
+    """Removes weights and checkpoints of a run; asks first.
 
     Shows first what goes, how much that is, and what `stj run` would have to make again. Rows, scores and the report stay.
     """

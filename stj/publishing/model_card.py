@@ -97,7 +97,7 @@ def _model_line(name: str) -> str:
 def _stj_code(name: str, facts: JudgeFacts | None) -> str:
     options = f', parser="{facts.parser}"' if facts else ""
     model = "MODEL"
-    imports = "from stj.judging.judge import Judge"
+    imports = "from stj import Judge"
     if facts and facts.max_model_len:
         imports += "\nfrom stj.config import ModelConfig"
         model = f"ModelConfig(path=MODEL, max_model_len={facts.max_model_len})"
