@@ -81,8 +81,9 @@ def planned_cleaning(location: str, keep: Keep) -> CleaningPlan:
     """
     folder = Folder.at(location)
     run = RunFolder(folder)
-    if driver := driver_at(folder):
-        raise ArtifactError(f"{folder.uri}: a driver is at work there ({driver}). Wait for it, or stop it, and then clean")
+    driver = driver_at(folder)
+    if driver and driver.alive:  # Otherwise `clean` waits for a sign of life.
+        raise ArtifactError(f"{folder.uri}: a driver is at work there ({driver.name}). Wait for it, or stop it, and then clean")
     judge = _kept_judge(run, keep)
     removals = (*_weights(run, judge), *_left_behind(run, keep))
     kept = f"weights of M_{judge}" if judge else "no weights"

@@ -38,7 +38,7 @@ class ListedRun:
 
     run: str
     state: str
-    """running, done, damaged, or how many of its iterations are trained."""
+    """running, done, damaged, or how many of its iterations are trained; "running?" if its driver may have been killed."""
     seed: str | None = None
     """The model that it began from."""
     iterations: int = 0
@@ -115,7 +115,8 @@ def _listed(folder: Folder, top: Folder) -> ListedRun:
         run = RunFolder(folder)
         names, driver = {file.path for file in files}, driver_at(folder)
         trained = sum(f"iteration_{judge}/model/{MANIFEST}" in names for judge in range(1, run.iterations + 1))
-        state = "running" if driver else "done" if _is_done(run, names) else f"{trained} of {run.iterations}"
+        working = "running" if driver and driver.alive else "running?" if driver else None
+        state = working or ("done" if _is_done(run, names) else f"{trained} of {run.iterations}")
         return ListedRun(
             run=name,
             state=state,
@@ -125,7 +126,7 @@ def _listed(folder: Folder, top: Folder) -> ListedRun:
             **_accuracy(run),
             size=size,
             changed=changed,
-            driver=driver,
+            driver=driver.name if driver else None,
         )
     except (StjError, TypeError, ValueError, KeyError, AttributeError) as error:  # One damaged run hides no other.
         why = str(error) if isinstance(error, StjError) else f"its records have other fields than this stj writes ({error})"

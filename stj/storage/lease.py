@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from stj.errors import ArtifactError, StjError, Stopped
 from stj.storage.folder import Folder, explain_write_failure
@@ -49,25 +49,30 @@ def sole_driver(folder: Folder) -> Iterator[None]:
             yield
 
 
-def driver_at(folder: Folder) -> str | None:
-    """The driver that is at work in a directory; None if there is none. Takes no lease, and does not wait.
+class Driver(NamedTuple):
+    """A driver, as its lease names it."""
 
-    Where there are no locks, a driver counts as alive for a minute after its last sign of life.
-    """
+    name: str
+    alive: bool
+    """Whether it is at work for certain. Without locks a driver that was killed looks like one that works, until the next one
+    has waited for its sign of life."""
+
+
+def driver_at(folder: Folder) -> Driver | None:
+    """The driver that is at work in a directory; None if there is none. Takes no lease, and does not wait."""
     lock = folder.local / _LOCK_FILE if folder.local else None
     if lock and lock.exists():
         with lock.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return _text(file.read()) or "its lock names none"
+                return Driver(_text(file.read()) or "its lock names none", alive=True)
             except OSError:  # a disk without locks
                 pass
             else:
                 return None
-    turn, sign = _last(folder)
-    signed_at = {name: time_ns / 1e9 for name, _, time_ns in folder.listing()}.get(_SIGN_FILE.format(turn), 0.0)
-    return sign if sign and time.time() - signed_at < _MISSED * _BEAT_S else None
+    _, sign = _last(folder)
+    return Driver(sign, alive=False) if sign else None
 
 
 def _has_locks(folder: Folder, directory: Path) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stj.cli import main
+from stj.loop.cleaning import planned_cleaning
 from stj.loop.finished import finished_summary
 from stj.loop.listing import list_runs, runs_table
 from stj.loop.phases import Run
@@ -115,6 +116,16 @@ with sole_driver(Folder.at(sys.argv[1])):
     print("works", flush=True)
     sys.stdin.read()
 """
+
+
+def test_where_there_are_no_locks_a_driver_may_be_dead_and_clean_finds_out(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run / "driver.lock").unlink(missing_ok=True)
+    (run / "driver-000007.lock").write_text("process 1 on another, 0a0b, sign of life 3")
+    [here] = listed(capsys, str(run))
+    assert (here["state"], here["driver"]) == ("running?", "process 1 on another, 0a0b, sign of life 3")
+    assert planned_cleaning(str(run), "none").size > 0
 
 
 def test_one_damaged_run_hides_no_other(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
