@@ -62,8 +62,9 @@ class ListedRun:
 def list_runs(location: str) -> list[ListedRun]:
     """The runs in and below a directory, the last changed first. Raises NoArtifact if there is none."""
     top = Folder.at(location)
-    if not top.exists():
-        raise NoArtifact(f"{location}: does not exist; name a directory of runs")
+    if not top.exists() or (top.local and not top.local.is_dir()):
+        problem = "no directory" if top.exists() else "does not exist"
+        raise NoArtifact(f"{location}: {problem}; name a directory of runs")
     runs = [_listed(folder, top) for folder in _runs_below(top, _DEEPEST)]
     if not runs:
         raise NoArtifact(f"{location}: no run here, nor {_DEEPEST} levels below; a run is a directory with config.json by stj")

@@ -138,10 +138,13 @@ def test_one_damaged_run_hides_no_other(run: Path, capsys: pytest.CaptureFixture
     assert "run: " in str(runs_table(list_runs(str(run.parent))))
 
 
-@pytest.mark.parametrize(("where", "line"), [("nothing", "does not exist"), ("", "no run here")])
+@pytest.mark.parametrize(("where", "line"), [("nothing", "does not exist"), ("", "no run here"), ("file.txt", "no directory")])
 def test_a_place_without_runs_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], where: str, line: str) -> None:
+    (tmp_path / "file.txt").touch()
     assert main(["ls", str(tmp_path / where)]) == 2
-    assert line in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(("keep", "stay"), [("last", [3]), ("best", [3]), ("none", [])])
