@@ -21,13 +21,14 @@ from hypothesis import strategies as st
 
 from stj.cli import main
 from stj.config import ModelConfig
+from stj.loop.heldout_grades import GradeFigures, HeldoutGrades
 from stj.loop.run_folder import RunFolder
 from stj.models.digests import refuse_damaged
 from stj.models.fetch import local_model
 from stj.models.removed import remove_weights
 from stj.prompts import JUDGE_SYSTEM, JUDGE_USER, prompt
 from stj.publishing.base_model import base_model
-from stj.publishing.facts import judge_facts
+from stj.publishing.facts import Origin, judge_facts
 from stj.publishing.hub import _cause
 from stj.publishing.model_card import _PARSERS, model_card
 from stj.storage.appearing import appearing
@@ -238,6 +239,24 @@ def test_a_judge_that_grades_is_asked_for_grades(run: Path) -> None:
     with_stj, with_vllm = programs(text)
     assert 'judge.grade("What is 2 + 2?", "It is 4.", rubric="helpfulness").score' in with_stj
     assert texts_of(with_vllm) == {"MODEL": "org/grader"}
+
+
+def test_figures_of_grades_and_hostile_names_are_cells_of_a_table(run: Path) -> None:
+    facts = judge_facts(RunFolder(Folder.at(run)), 2)
+    figures = GradeFigures(
+        spearman=0.5, spearman_ci95=(0.1, 0.9), exact=None, exact_ci95=None, pearson=None, kendall=None, mean_absolute_error=1.0
+    )
+    grades = HeldoutGrades(
+        responses=9, ungraded=0, sampled=figures, greedy=None, unparsed=0.0, truncated=0.0, constant=None, length=None
+    )
+    hostile = Origin(name="a | b\n# c <script>", by="people", pairs=3, kept=None, learned=2)
+    made = replace(facts, heldout={}, benchmarks=(), heldout_grades={"M_2": grades}, origins=(hostile,), keep="random")
+    text = model_card("org/grader", made, None, None).decode()
+    assert "| M_2 (this model) | 9 | – – | 0.500 [0.10, 0.90] | 0.0 |" in text
+    assert r"| a \| b\\n\# c \<script\> | people | 3 | – | 2 |" in text
+    assert "2 of the" in text
+    assert "this is a control, not a good judge" in text
+    assert "On benchmarks" not in text
 
 
 def test_the_programs_of_an_adapter_load_it_over_its_base(run: Path, tmp_path: Path, hub: StandIn) -> None:
