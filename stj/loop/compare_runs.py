@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stj.errors import ConfigError, SourceError
+from stj.config_loader import from_plain
+from stj.errors import ConfigError, SourceError, StjError
 from stj.evals.changed_rows import changed_rows
 from stj.evals.compare import (
     EvalComparison,
@@ -20,12 +21,13 @@ from stj.evals.compare import (
 )
 from stj.loop.run_folder import Measured, RunFolder, is_run, rows_of
 from stj.rows import HELDOUT
-from stj.storage.artifacts import differences
+from stj.storage.artifacts import differences, plain
 from stj.storage.folder import Folder
 from stj.text import Table
 
 _PLACES = ("run_root", "iteration")
 """Settings that say where and which, not how."""
+_LONGEST = 100  # Characters of a setting for a reader, as a rubric is long; JSON has all of it.
 _OF_DATA = ("path", "limit")
 """Settings of the held-out pairs that say which: the pairs themselves are compared."""
 
@@ -48,7 +50,7 @@ class RunComparison:
     def shown(self, rows: int) -> Iterator[str | Table]:
         """For a reader: settings, figures, and at most `rows` rows of each kind that the last judges judge differently."""
         yield f"settings that differ, A -> B: {len(self.settings) or 'none'}"
-        yield from (f"  {line}" for line in self.settings)
+        yield from (f"  {line if len(line) <= _LONGEST else f'{line[:_LONGEST]}…'}" for line in self.settings)
         yield ""
         if self.comparisons:
             yield comparisons_table(self.comparisons)
@@ -75,8 +77,18 @@ def compare_runs(location_a: str, location_b: str) -> RunComparison:
 
 
 def _settings(first: RunFolder, second: RunFolder) -> list[str]:
-    config_a, config_b = ({name: value for name, value in run.config.items() if name not in _PLACES} for run in (first, second))
+    config_a, config_b = (
+        {name: value for name, value in _with_defaults(run.config).items() if name not in _PLACES} for run in (first, second)
+    )
     return differences(config_a, config_b)
+
+
+def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config with the settings that its version did not have yet at their defaults; as it is if this one cannot read it."""
+    try:
+        return dict(plain(from_plain(dict(config))))
+    except (StjError, TypeError):
+        return config
 
 
 class _Comparing:

@@ -1,6 +1,7 @@
 """`stj compare` of whole runs: settings, each judge on the same pairs, and what is not compared."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from stj.evals.compare import compare_examples
 from stj.loop.run_folder import RunFolder
 from stj.mini import __file__ as mini
 from stj.storage.folder import Folder
+from stj.storage.sealed import read_sealed, write_sealed
 from tests.finished_run import finished_run, write_pairs_file
 
 
@@ -65,6 +67,21 @@ def test_the_same_run_differs_in_nothing(runs: tuple[Path, Path], capsys: pytest
     record = compared(capsys, str(runs[0]), str(runs[0]))
     assert (record["settings"], record["notes"]) == ([], [])
     assert {each["difference"] for each in record["comparisons"]} == {0}
+
+
+def test_a_setting_that_an_older_version_did_not_have_is_at_its_default(
+    runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = Path(shutil.copytree(runs[0], tmp_path / "old"))
+    record = read_sealed(Folder.at(old), "config.json", "")
+    for name in ("grading", "preferences", "keep_models"):
+        del record["config"][name]
+    write_sealed(Folder.at(old), "config.json", record)
+    assert compared(capsys, str(runs[0]), str(old))["settings"] == []
+    record["config"]["of_a_newer_version"] = "x" * 1000
+    write_sealed(Folder.at(old), "config.json", record)
+    assert main(["compare", str(runs[0]), str(old)]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 130
 
 
 def test_pairs_are_the_same_by_what_they_hold_not_by_their_ids(
