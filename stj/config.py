@@ -432,11 +432,14 @@ class ModelsConfig:
     """Judges the pairs of iteration 1. The model trained in an iteration judges those of the next."""
     seed: ModelConfig = field(default_factory=_llama)
     """M_0, which every iteration fine-tunes anew."""
+    share_first_pass: bool = True
+    """Whether pairs are judged in the pass that makes them, if their generator is the first judge or the seed: that saves one
+    start of its engines. With `false`, no setting of judging or measuring makes the pairs stale."""
 
     def __post_init__(self) -> None:
-        for role in fields(self):
-            model: ModelConfig = getattr(self, role.name)
-            _check(bool(model.path or model.endpoint), f"models.{role.name}.path is empty; name a model")
+        for name in ("generator", "first_judge", "seed"):
+            model: ModelConfig = getattr(self, name)
+            _check(bool(model.path or model.endpoint), f"models.{name}.path is empty; name a model")
         _check(
             self.seed.endpoint is None,
             f"models.seed.endpoint={self.seed.endpoint}: the seed is fine-tuned, which needs its weights: set models.seed.path",

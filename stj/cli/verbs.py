@@ -6,6 +6,7 @@ torch take seconds, and `stj --help` needs neither.
 
 # isort: off
 from stj.cli import running
+from stj.cli import listing
 from stj.cli import measuring
 from stj.cli import attacking
 from stj.cli import agreeing
@@ -14,6 +15,7 @@ from stj.cli import viewing
 from stj.cli import annotating
 from stj.cli import calibrating
 from stj.cli import merging
+from stj.cli import publishing
 from stj.cli import building
 from stj.cli.app import app
 
@@ -24,8 +26,10 @@ __all__ = [
     "attacking",
     "building",
     "calibrating",
+    "listing",
     "measuring",
     "merging",
+    "publishing",
     "running",
     "using",
     "viewing",

@@ -15,10 +15,10 @@
       report.json, report.html
 
 All work with the same weights is one pass. If one model generates and judges first, `pairs` holds the judgments of iteration 1
-too, and there is no `iteration_1/judged`.
+too, and there is no `iteration_1/judged`, unless models.share_first_pass=false.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -196,7 +196,7 @@ class Run:
         return (self._pass(f"heldout_{number}", number, judge, ("heldout",), pairs, number, benchmarks), *benchmarks)
 
     def _first_passes(self, benchmarks: tuple[BenchmarkPhase, ...]) -> tuple[PassPhase, ...]:
-        """Making pairs, the first judging and measuring M_0: one pass for each set of weights."""
+        """Making pairs, the first judging and measuring M_0: one pass for each set of weights, or one more for the pairs."""
         models = self.config.models
         roles: list[tuple[PassPart, ModelConfig]] = [("pairs", models.generator), ("judge", models.first_judge)]
         if self.config.examples.labelled_alone:
@@ -205,18 +205,23 @@ class Run:
             roles.append(("heldout", models.seed))
         parts_of: list[tuple[ModelConfig, list[PassPart]]] = []
         for part, model in roles:
-            sharing = next((parts for other, parts in parts_of if other == model), None)
+            sharing = next((parts for other, parts in parts_of if other == model and self._is_shared(parts)), None)
             if sharing is None:
                 parts_of.append((model, [part]))
             else:
                 sharing.append(part)
+        last_of_seed = next((parts for model, parts in reversed(parts_of) if model == models.seed), None)
         passes: list[PassPhase] = []
         for model, parts in parts_of:
             name = "pairs" if "pairs" in parts else "iteration_1/judged" if "judge" in parts else "heldout_0"
             made = passes[0] if passes else None
-            measured = benchmarks if model == models.seed else ()
+            measured = benchmarks if parts is last_of_seed else ()
             passes.append(self._pass(name, 1, Weights.of(model), tuple(parts), made, benchmarks=measured))
         return tuple(passes)
+
+    def _is_shared(self, parts: Sequence[PassPart]) -> bool:
+        """Whether a pass with these parts takes more of them, if the same model has them."""
+        return self.config.models.share_first_pass or "pairs" not in parts
 
     def _judging(self, number: int, judge: Weights, benchmarks: tuple[BenchmarkPhase, ...]) -> PassPhase:
         """The pass of M_{i-1}: it judges the training pairs for iteration i, and what measures it for its own report."""

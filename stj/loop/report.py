@@ -28,6 +28,8 @@ from stj.storage.folder import Folder, json_bytes
 from stj.verdict import PARSERS, Parser
 
 _NONE = "–"
+_NOT_SHOWN = {"config", "samples", "fingerprints"}
+"""Facts about a run that have a part of the page of their own, or say nothing to a reader."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +169,7 @@ def html(
     for _, data in data_by_judge:
         drops.update(data.dropped or {})
     return _template().render(
-        facts={key: value for key, value in run.items() if key not in {"config", "samples"}},
+        facts={key: value for key, value in run.items() if key not in _NOT_SHOWN},
         settings=list(_settings(run.get("config") or {})),
         samples=run.get("samples") or [],
         iterations=iterations,

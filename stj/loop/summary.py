@@ -51,7 +51,8 @@ class RunSummary:
             before = report.dashboard if judge or _first_judge_is_seed(run) else None
             if seen.sample is not None:
                 samples.append(_shown(judge, seen.sample))
-        return cls(facts=run_facts(run) | {"samples": samples}, judges=judges, where=Where.of(run), diversity=Diversity.of(run))
+        facts = run_facts(run) | {"fingerprints": _fingerprints(run), "samples": samples}
+        return cls(facts=facts, judges=judges, where=Where.of(run), diversity=Diversity.of(run))
 
 
 @dataclass(kw_only=True)
@@ -85,6 +86,11 @@ class _JudgeRows:
                 self.grades.add(row)
             elif training and row.task == TRAINING:
                 self.training.add(row)
+
+
+def _fingerprints(run: Run) -> dict[str, str]:
+    """The fingerprints of the finished phases, by name: who reads the report alone sees whether it is of what lies there."""
+    return {phase.name: phase.artifact.fingerprint for phase in run.phases if phase.artifact.state()[0] == "done"}
 
 
 def _first_judge_is_seed(run: Run) -> bool:
