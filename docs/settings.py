@@ -195,10 +195,10 @@ def _like_another(name: str, value: Any, doc: str, like: str, explained: Any) ->
     listed = ", ".join(f"`{key}: {as_yaml(item)}`" for key, item in differing.items())
     defaults = f" Defaults that differ: {listed}." if listed else ""
     yield f"- **`{name}`**\\"
-    yield f"  {doc}{' ' if doc else ''}Fields as in [`{like}`](#{like.replace('.', '')}).{defaults}\n"
+    yield f"  {doc}{' ' if doc else ''}Fields as in [`{like}`](#{like.replace('[]', '').replace('.', '')}).{defaults}\n"
 
 
-_ALIASES = ("PairSourceKind", "Objective", "Parser", "Thinking", "StopRule", "Aggregate", "MergeMethod")
+_ALIASES = ("PairSourceKind", "Ties", "Objective", "Parser", "Thinking", "StopRule", "Aggregate", "MergeMethod")
 
 
 def _type_words(kind: str) -> str:
@@ -209,7 +209,11 @@ def _type_words(kind: str) -> str:
     words = resolved.replace("typing.", "").replace("'", '"').replace(" | None", " or null")
     if words.startswith("Literal["):
         return " or ".join(f"`{value.strip()}`" for value in words[len("Literal[") : -1].replace('"', "").split(","))
-    return words.replace("tuple[str, ...]", "list of str").replace("tuple[float, float]", "two floats")
+    return (
+        words.replace("tuple[str, ...]", "list of str")
+        .replace("tuple[Clue, ...]", "list of str")
+        .replace("tuple[float, float]", "two floats")
+    )
 
 
 if __name__ == "__main__":

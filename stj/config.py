@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 
+from stj.curation import CurateConfig
 from stj.deepspeed_settings import used_settings
+from stj.disagreement import DisagreementConfig
 from stj.errors import ConfigError
 from stj.generate import Sampling
 from stj.pair_fields import PairFields, Ties
@@ -160,8 +162,9 @@ class SourceConfig:
     keeps all."""
     keep_out: tuple[str, ...] = ()
     """Benchmarks as files or directories, as in `path`, or by their names, as `stj eval` takes them. An instruction that shares
-    13 words in a row with one of their texts is dropped. `heldout.path`, `heldout.grades` and `train.selection.path` are always
-    kept out in the same way, also of `examples.labelled`."""
+    13 words in a row with one of their texts is dropped. `all` is every benchmark in the hub's cache on this machine, and those
+    that are not there are reported. With it answers are compared too, by 20 words in a row. `heldout.path`, `heldout.grades`
+    and `train.selection.path` are always kept out in the same way, also of `examples.labelled`."""
 
     def __post_init__(self) -> None:
         _check(bool(self.path), "source.path is empty; name a file, a directory or a data set on the hub")
@@ -197,6 +200,12 @@ class SelectConfig:
     """Keep only this many of the rows that pass, the first in input order; `null` keeps all. Costs grow in proportion. Reading
     stops there: at most `engine.max_replicas` times `engine.rows_in_flight` rows are read beyond the last row taken. For a
     model behind an API that is `parallel_requests` rows."""
+    per_cluster: int | None = None
+    """Keep only this many of the rows of each cluster that pass, the first in input order; `null` keeps all. Needs
+    `curate.clustering`, and no `limit`. A row without a cluster has no such limit."""
+    disagreement: DisagreementConfig | None = None
+    """Which judged pairs are learned, by how often the judge is right about them: `{low: 0.2, high: 0.8}`. `null` learns from
+    all. It rejects no instruction."""
 
     def __post_init__(self) -> None:
         _check(
@@ -204,7 +213,7 @@ class SelectConfig:
             f"select.min_complexity={self.min_complexity}, select.max_complexity={self.max_complexity}: "
             "they must be 1 to 10, and min at most max",
         )
-        _at_least(1, "select.", self, "limit", "min_turns")
+        _at_least(1, "select.", self, "limit", "min_turns", "per_cluster")
         _check(
             self.max_turns is None or self.min_turns <= self.max_turns,
             f"select.min_turns={self.min_turns}, select.max_turns={self.max_turns} user turns: min must be at most max",
@@ -424,11 +433,14 @@ class ModelsConfig:
     """Judges the pairs of iteration 1. The model trained in an iteration judges those of the next."""
     seed: ModelConfig = field(default_factory=_llama)
     """M_0, which every iteration fine-tunes anew."""
+    share_first_pass: bool = True
+    """Whether pairs are judged in the pass that makes them, if their generator is the first judge or the seed: that saves one
+    start of its engines. With `false`, no setting of judging or measuring makes the pairs stale."""
 
     def __post_init__(self) -> None:
-        for role in fields(self):
-            model: ModelConfig = getattr(self, role.name)
-            _check(bool(model.path or model.endpoint), f"models.{role.name}.path is empty; name a model")
+        for name in ("generator", "first_judge", "seed"):
+            model: ModelConfig = getattr(self, name)
+            _check(bool(model.path or model.endpoint), f"models.{name}.path is empty; name a model")
         _check(
             self.seed.endpoint is None,
             f"models.seed.endpoint={self.seed.endpoint}: the seed is fine-tuned, which needs its weights: set models.seed.path",
@@ -1137,6 +1149,8 @@ class Config:
     """Where the instructions come from."""
     select: SelectConfig = field(default_factory=SelectConfig)
     """Which instructions become pairs."""
+    curate: CurateConfig = field(default_factory=CurateConfig)
+    """How diverse the instructions are, and which clues their pairs may not hold."""
     preferences: list[PairSource] = field(default_factory=list, hash=False)
     """Where training pairs come from, and in what proportions: a list of sources. Empty stands for synthetic pairs alone."""
     models: ModelsConfig = field(default_factory=ModelsConfig)
@@ -1184,6 +1198,7 @@ class Config:
         )
         _check(all(self.benchmarks), "benchmarks holds an empty name; name benchmarks as NAME or NAME:PLACE")
         self._check_preferences()
+        self._check_curation()
         if self.preferences and not self.generates:  # No text is written, so that no generator is checked or loaded.
             object.__setattr__(self, "models", replace(self.models, generator=self.models.first_judge))
         warm_up = self.train.preference.source == "warm_up"
@@ -1228,6 +1243,35 @@ class Config:
             f"train.objective={self.train.objective} needs a right and a wrong judgment of a pair, and "
             f"judge.samples={self.judge.samples} gives one: set judge.samples=2 or more, or train.objective=sft",
         )
+
+    def _check_curation(self) -> None:
+        """Raises ConfigError if the clusters or samples that a setting needs are not made, or nothing is to be curated."""
+        per_cluster = self.select.per_cluster
+        _check(
+            per_cluster is None or self.curate.clustering is not None,
+            f"select.per_cluster={per_cluster}: no clusters are made: set curate.clustering=kmeans or hdbscan",
+        )
+        _check(
+            per_cluster is None or self.select.limit is None,
+            f"select.per_cluster={per_cluster}, select.limit={self.select.limit}: the first rows of each cluster are not the "
+            "first rows of all: leave one of them out, or bound the rows before categories with curate.sample_size",
+        )
+        _check(
+            not self.curate.embeds or (self.makes_synthetic and not self.examples.labelled_alone),
+            "curate: no instructions become pairs, so there is nothing to curate: leave it out",
+        )
+        judge = self.judge
+        compares = judge.compares and not self.examples.labelled_alone
+        if self.select.disagreement:
+            self.select.disagreement.check(
+                sampling=judge.sampling,
+                samples=judge.samples,
+                keep=judge.keep,
+                compares=compares,
+                iterations=self.iterations,
+            )
+        self.curate.check_noise(compares=compares, iterations=self.iterations)
+        self.curate.check_balance(self.train.objective, self.judge.task, bool(self.examples.labelled))
 
     def _check_preferences(self) -> None:
         """Raises ConfigError if the sources of pairs do not fit the other settings."""

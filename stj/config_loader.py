@@ -21,6 +21,8 @@ from stj.storage.folder import is_secret_name
 Schema = TypeVar("Schema")
 
 _LONGEST_SHOWN = 200  # Characters of a value in an error.
+_ONE_WORD = ("source", "keep_out"), "all"
+"""A setting whose list may be this word alone."""
 _A_MAPPING = "must be a mapping, as in {name: value}"
 _SWITCH = "must be true or false"
 _VARIABLE = re.compile(r"\$\{\s*oc\.env\s*:\s*(\w+)")
@@ -212,7 +214,7 @@ def _nested(settings: Sequence[Setting]) -> dict[str, Any]:
         place = root
         for name in setting.path[:-1]:
             place = place.setdefault(name, {})
-        place[setting.path[-1]] = setting.value
+        place[setting.path[-1]] = [setting.value] if (setting.path, setting.value) == _ONE_WORD else setting.value
     return root
 
 

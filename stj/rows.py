@@ -45,6 +45,8 @@ CATEGORIES = (
 OPEN = "open"
 """`method` of a pair whose better answer is not known: `chosen` is response A, `rejected` is response B."""
 
+GIVEN = "given"
+"""`method` of a pair that a source gives, with its better answer."""
 TIED = "tied"
 """`method` of a pair that people call a tie: a judge is right if it calls it a tie too. `chosen` is the file's response A."""
 TIED_HALF = "tied_half"
@@ -210,6 +212,8 @@ class Row:
     pair: Pair | None = None
     origin: Origin | None = None
     """Where it comes from; None for a synthetic pair and for a benchmark's."""
+    cluster: Int32 | None = None
+    """Number of the instruction's cluster, by size from 0 (`curate.clustering`); None if it has none."""
     candidates: Candidates | None = None
     reference: str | None = None
     """A reference answer that the judge sees, if the benchmark shows one."""
@@ -265,6 +269,10 @@ class Row:
         """This row as a tombstone, with at most 2,000 characters of detail."""
         return replace(self, dropped=reason, detail=detail[:2000] if detail else None)
 
+    def in_cluster(self, cluster: int | None) -> "Row":
+        """This row as a member of a cluster."""
+        return self if cluster is None else replace(self, cluster=cluster)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
@@ -284,6 +292,8 @@ class Example:
     """Thought to learn before the completion, with its tags; "" for none."""
     rejected_thought: str = ""
     """Thought before `rejected`. Either both completions have a thought, or neither has."""
+    difficulty: float | None = None
+    """Place in a curriculum, from 0 (first) to 1; None if it has none (`select.disagreement.order`)."""
 
 
 ROW_SCHEMA = schema_of(Row)

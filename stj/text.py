@@ -119,12 +119,14 @@ class Passage:
     """Whether a terminal shows all of it dimmed."""
     hang: int = 0
     """The column at which a terminal continues a line that is too long."""
+    width: int = _WIDEST
+    """The most columns that the text takes."""
 
     def __str__(self) -> str:
         line = "".join(visible_line(span.text) for span in self.line)
         if self.text is None:
             return line
-        wrapped = (textwrap.wrap(row, _WIDEST - 4, replace_whitespace=False) for row in visible(self.text).split("\n"))
+        wrapped = (textwrap.wrap(row, self.width - 4, replace_whitespace=False) for row in visible(self.text).split("\n"))
         return "\n".join([f"{line}:", *(textwrap.indent("\n".join(rows), "    ") for rows in wrapped)])
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
@@ -143,7 +145,9 @@ class Passage:
             grid.add_row(line[: self.hang], line[self.hang :])
         yield grid if self.hang else line
         if self.text is not None:
-            yield Constrain(Padding(Text(visible(self.text), style=style), (0, 0, 0, 4)), width=min(_WIDEST, options.max_width))
+            yield Constrain(
+                Padding(Text(visible(self.text), style=style), (0, 0, 0, 4)), width=min(self.width, options.max_width)
+            )
 
 
 class LiveLine:

@@ -27,10 +27,11 @@ STJ = [sys.executable, "-m", "stj.cli"]
 WAIT = "from tests.waiting import wait_for_a_signal\n"
 VERBS = [
     *("init", "plan", "doctor", "run", "iterate", "status", "show"),
+    *("ls", "clean"),
     *("eval", "score", "compare", "attack", "agree"),
-    *("judge", "grade", "serve", "view", "annotate"),
+    *("judge", "grade", "serve", "view", "trace", "annotate"),
     *("calibrate", "winrate"),
-    "merge",
+    *("merge", "export"),
     "mini build-seed",
 ]
 HEAVY = ("ray", "torch", "vllm", "transformers", "deepspeed", "datasets", "rich")

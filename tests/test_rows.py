@@ -128,6 +128,7 @@ EXAMPLE_ON_DISK = pa.schema(
         ("rejected", pa.string()),
         ("thought", pa.string()),
         ("rejected_thought", pa.string()),
+        ("difficulty", pa.float64()),
     ]
 )
 

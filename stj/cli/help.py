@@ -19,7 +19,7 @@ Examples:
   stj mini build-seed thinking_seed --thinking
 """
 SETTINGS = "Single settings, such as seed=3; they may stand anywhere. docs/settings.md lists them."
-OWN_SETTINGS = {"agree": "by=, aggregate= and labels=, described below; they may stand anywhere."}
+OWN_SETTINGS = {"agree": "by=, aggregate=, labels= and order=, described below; they may stand anywhere."}
 """The settings of verbs that take no config, by the verb's name."""
 BENCHMARKS_HELP = """\
 Benchmarks:

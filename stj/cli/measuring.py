@@ -117,29 +117,42 @@ def _score(
 
 
 @verb(
-    "compare", "stj compare runs/run/evals/A runs/run/evals/B", "stj compare results_A.jsonl results_B.jsonl", docs="evaluation"
+    "compare",
+    "stj compare runs/a runs/b",
+    "stj compare runs/run/evals/A runs/run/evals/B",
+    "stj compare results_A.jsonl results_B.jsonl",
+    docs="evaluation",
 )
 def _compare(
     run_a: Annotated[
         str,
         typer.Argument(
-            metavar="RUN_A", help="The directory that `stj eval` wrote for one judge, or a file of results of `stj judge`."
+            metavar="RUN_A",
+            help="The directory of a run, or the one that `stj eval` wrote for one judge, or a file of results of `stj judge`.",
         ),
     ],
-    run_b: Annotated[
-        str, typer.Argument(metavar="RUN_B", help="The directory or file of another judge, on the same examples.")
-    ],
+    run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="Another one of the same kind, on the same examples.")],
     rows: Annotated[
         int, typer.Option(metavar="N", parser=whole_number, help="How many of the rows that changed to list, of each kind.")
     ] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Compares two judges by example; lists the rows that changed.
+    """Compares two judges by example, or two whole runs.
 
-    Shows the difference with a 95% interval, and McNemar's exact p.
+    Shows the difference with a 95% interval, McNemar's exact p, and the rows that changed; of runs also the settings that
+    differ, and each iteration.
     """
     from stj.evals.compare import changes_lines, compare_evaluations, comparisons_json, comparisons_table
+    from stj.loop.compare_runs import are_runs, compare_runs
 
+    if are_runs(run_a, run_b):
+        compared = compare_runs(run_a, run_b)
+        if as_json:
+            print_json(compared.plain())
+            return
+        for item in compared.shown(rows):
+            show(item)
+        return
     comparisons = compare_evaluations(run_a, run_b)
     if as_json:
         print_json(comparisons_json(comparisons))

@@ -123,7 +123,8 @@ def _start(run_some: Callable[..., None], config: Config, overwrite: bool, as_js
         from stj.loop.summary import RunSummary
 
         summary = RunSummary.of(Run(config))
-        print_json(json.loads(report_files(summary.facts, summary.judges, summary.where)["report.json"]))
+        files = report_files(summary.facts, summary.judges, summary.where, summary.diversity)
+        print_json(json.loads(files["report.json"]))
 
 
 def _print_dry_run(run: "Run", phases: Sequence["Phase"], as_json: bool) -> None:

@@ -7,6 +7,7 @@ torch take seconds, and `stj --help` needs neither.
 # isort: off
 from stj.cli import starting
 from stj.cli import running
+from stj.cli import listing
 from stj.cli import measuring
 from stj.cli import attacking
 from stj.cli import agreeing
@@ -15,6 +16,7 @@ from stj.cli import viewing
 from stj.cli import annotating
 from stj.cli import calibrating
 from stj.cli import merging
+from stj.cli import publishing
 from stj.cli import building
 from stj.cli.app import app
 
@@ -25,8 +27,10 @@ __all__ = [
     "attacking",
     "building",
     "calibrating",
+    "listing",
     "measuring",
     "merging",
+    "publishing",
     "running",
     "starting",
     "using",

@@ -1,4 +1,4 @@
-"""The verb that shows rows in a browser: view."""
+"""The verbs that show rows: view in a browser, trace from source to model."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from stj.cli.app import check_directory_of, check_not_read, port_number, results_file, show_on_stderr, verb
+from stj.cli.app import (
+    AsJson,
+    check_directory_of,
+    check_not_read,
+    port_number,
+    print_json,
+    results_file,
+    show_on_stderr,
+    verb,
+)
+from stj.text import show
 
 
 @verb(
@@ -57,3 +67,36 @@ def _view(
         show_on_stderr(f"{index.rows:,} rows; end with Ctrl+C")
         with suppress(KeyboardInterrupt):  # Ctrl+C is how it ends, not a failure.
             server.serve_forever()
+
+
+@verb(
+    "trace",
+    "stj trace runs/mini pool.jsonl:12",
+    "stj trace runs/mini row-0f3a5c21 --json",
+    docs="evaluation",
+)
+def _trace(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a run, finished or not.")],
+    row: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="A row: its id in the run or in its source, or the file and line of the source as FILE:LINE.",
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Traces a row from its source to what was learned of it.
+
+    Shows where it comes from, what each pass made of it and with which model and prompts, why it was dropped or learned, and
+    what it cost. Needs neither the models nor Ray.
+    """
+    from stj.viewing.trace import trace
+    from stj.viewing.trace_text import passages, plain
+
+    found = trace(run, row)
+    if as_json:
+        print_json(plain(found))
+        return
+    for passage in passages(found):
+        show(passage)

@@ -21,7 +21,7 @@ from stj.evals.table import NONE, interval, percent
 from stj.sources.annotations import PAIRS, Annotations, LabelSet, annotation_files, label_set, pair_rows, read_annotations
 from stj.text import Column, Table
 
-_SETTINGS = ("by", "labels", "aggregate")
+_SETTINGS = ("by", "labels", "aggregate", "order")
 _MOST_ROWS = 40
 _MOST_TWOS = 10  # Two annotators: all of five.
 _EQUAL_LABELS = "all labels are equal in more than 1% of the resamples"
@@ -40,6 +40,14 @@ class AgreeSettings:
     by: str | None = None
     """The field of the groups; None for subset or category."""
     aggregate: Method | None = None
+    ordinal: bool = False
+    """Whether the labels have an order, for alpha."""
+
+    def __post_init__(self) -> None:
+        if self.ordinal and not self.allowed.names:
+            raise ConfigError(
+                "order=ordinal: the order of labels=any is not known; list them from low to high, as in labels=1,2,3"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +72,7 @@ class Labelled:
 
 def agree_settings(words: Sequence[str]) -> AgreeSettings:
     """The settings in words, key=value. Raises ConfigError."""
-    settings = AgreeSettings()
+    settings, ordinal = AgreeSettings(), False
     for word in words:
         key, _, value = word.partition("=")
         if key == "by" and value:
@@ -73,13 +81,17 @@ def agree_settings(words: Sequence[str]) -> AgreeSettings:
             settings = replace(settings, allowed=label_set(value))
         elif key == "aggregate" and value in METHODS:
             settings = replace(settings, aggregate=value)
+        elif key == "order" and value in ("nominal", "ordinal"):
+            ordinal = value == "ordinal"
+        elif key == "order":
+            raise ConfigError(f"{word}: must be nominal or ordinal")
         elif key == "aggregate":
             raise ConfigError(f"{word}: must be {' or '.join(METHODS)}")
         else:
             close = difflib.get_close_matches(key, _SETTINGS, n=1)
             guess = f"; did you mean '{close[0]}'?" if close and close[0] != key else ""
-            raise ConfigError(f"{word}: `stj agree` takes by=FIELD, labels=SET and aggregate=METHOD{guess}")
-    return settings
+            raise ConfigError(f"{word}: `stj agree` takes by=FIELD, labels=SET, aggregate=METHOD and order=ORDER{guess}")
+    return replace(settings, ordinal=ordinal)  # checked once all words are read
 
 
 def agree(locations: Sequence[str], settings: AgreeSettings) -> Labelled:
@@ -96,8 +108,8 @@ def agree(locations: Sequence[str], settings: AgreeSettings) -> Labelled:
         files=files,
         settings=settings,
         annotations=annotations,
-        overall=agreement(votes, size),
-        groups={name: agreement(part, size) for name, part in _by_group(annotations, votes)},
+        overall=agreement(votes, size, ordinal=settings.ordinal),
+        groups={name: agreement(part, size, ordinal=settings.ordinal) for name, part in _by_group(annotations, votes)},
         annotators=annotator_figures(annotations),
         aggregated=aggregated,
         model=model,
@@ -140,6 +152,7 @@ def agreement_json(labelled: Labelled) -> dict[str, Any]:
         "files": [str(file) for file in labelled.files],
         "labels": list(annotations.labels),
         "by": labelled.settings.by,
+        "order": "ordinal" if labelled.settings.ordinal else "nominal",
         "pairs": annotations.pairs,
         "unsure": labelled.unsure,
         "replaced": annotations.replaced,

@@ -2,7 +2,8 @@
 
     percentage   share of equal labels, among all two labels of a pair by different annotators
     alpha        Krippendorff's (2011), for labels without an order: 1 minus the disagreement, divided by that of the same
-                 labels dealt out at random. Annotators may have labelled different pairs
+                 labels dealt out at random. Annotators may have labelled different pairs. For labels in an order (ordinal), two
+                 labels disagree by the square of the labels between them, each end counted by half
     kappa        Cohen's (1960), of two annotators: the same with the labels of each dealt out at random
 
 The percentage has the closed form of other shares (intervals.py): 5 of 5 are not 100% for sure. Alpha and kappa have a
@@ -99,14 +100,17 @@ class AnnotatorFigures:
     kappa: Figure
 
 
-def agreement(votes: Votes, labels: int) -> Agreement:
-    """How far all annotators agree, and each two of them; `labels` is the number of different labels."""
+def agreement(votes: Votes, labels: int, *, ordinal: bool = False) -> Agreement:
+    """How far all annotators agree, and each two of them; `labels` is the number of different labels.
+
+    `ordinal` if the labels have an order: alpha then counts how far two labels are apart.
+    """
     _, counts = label_counts(votes, labels)
     return Agreement(
         pairs=int((counts.sum(axis=1) > 1).sum()),
         labels=len(votes.label),
         percentage=percentage(counts),
-        alpha=alpha(counts),
+        alpha=alpha(counts, ordinal=ordinal),
         twos=list(_twos(votes, labels)),
     )
 
@@ -143,8 +147,8 @@ def percentage(counts: Ints) -> Figure:
     return _share(_twos_of(counts).sum(axis=1), _twos_of(counts.sum(axis=1)), "no pair has labels by two annotators")
 
 
-def alpha(counts: Ints) -> Figure:
-    """Krippendorff's alpha for labels without an order, from the counts of each label in each pair."""
+def alpha(counts: Ints, *, ordinal: bool = False) -> Figure:
+    """Krippendorff's alpha from the counts of each label in each pair: for labels without an order, or `ordinal` ones."""
     several = counts[counts.sum(axis=1) > 1]
     if not len(several):
         return Figure(None, None, "no pair has labels by two annotators")
@@ -153,6 +157,10 @@ def alpha(counts: Ints) -> Figure:
     if (several.sum(axis=0) > 0).sum() == 1:
         return Figure(None, None, "all labels are equal")
     units, times = np.unique(several, axis=0, return_counts=True)
+    return _bootstrapped(times.astype(float), _ordinal(units) if ordinal else _nominal(units))
+
+
+def _nominal(units: Ints) -> Weighted:
     sizes = units.sum(axis=1)
     agreeing = 2 * _twos_of(units).sum(axis=1) / (sizes - 1)
 
@@ -161,7 +169,24 @@ def alpha(counts: Ints) -> Figure:
         labels = weights @ sizes
         return np.asarray(1 - (labels - weights @ agreeing) * (labels - 1) / (labels**2 - (totals**2).sum(axis=1)))
 
-    return _bootstrapped(times.astype(float), weighted)
+    return weighted
+
+
+def _ordinal(units: Ints) -> Weighted:
+    """The distance of two labels is that of their middle ranks among all labels. So squares need no table of all two labels:
+    the squared distances of m labels sum to 2 (m times the sum of squared ranks - the squared sum of ranks)."""
+    sizes = units.sum(axis=1)
+
+    def weighted(weights: Array) -> Array:
+        totals = weights @ units  # (resamples, labels)
+        labels = totals.sum(axis=1)
+        ranks = np.cumsum(totals, axis=1) - totals / 2
+        squares = ((weights @ (units * (sizes / (sizes - 1))[:, None])) * ranks**2).sum(axis=1)
+        observed = squares - (weights * (ranks @ units.T) ** 2 / (sizes - 1)).sum(axis=1)
+        by_chance = labels * (totals * ranks**2).sum(axis=1) - (totals * ranks).sum(axis=1) ** 2
+        return np.asarray(1 - (labels - 1) * observed / by_chance)
+
+    return weighted
 
 
 def kappa(table: Ints) -> Figure:

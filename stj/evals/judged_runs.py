@@ -88,7 +88,7 @@ class EvaluationRun:
 
     def shown(self, ref: BenchmarkRef) -> Iterator[tuple[str, bytes]]:
         """The id of each row, and a digest of its instruction and answers."""
-        return ((row.id, _digest(row)) for row in self.rows(ref))
+        return ((row.id, shown_digest(row)) for row in self.rows(ref))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +165,7 @@ def _as_voted(record: SourceRecord) -> VerdictsByOrder:
     return {label: [majority(verdicts)] for label, verdicts in orders.items()}
 
 
-def _digest(row: Row) -> bytes:
+def shown_digest(row: Row) -> bytes:
+    """A digest of the instruction and the answers of a row: two rows with the same one are the same example."""
     shown = [row.instruction, asdict(row.pair) if row.pair else None, asdict(row.candidates) if row.candidates else None]
     return hashlib.blake2b(json.dumps(shown).encode(), digest_size=16).digest()

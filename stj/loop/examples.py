@@ -3,34 +3,31 @@
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 
 from stj.config import Config, Objective
 from stj.errors import PassFailed
+from stj.loop.all_benchmarks import keeps_out_all
+from stj.loop.clue_balance import ClueBalance, ClueBalanceCounts
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
 from stj.loop.external_sort import sorted_by_id
 from stj.loop.inputs import kept_out, training_pairs
-from stj.loop.label_balance import to_learn
 from stj.loop.labelled import LabelledExamples
+from stj.loop.lessons import Lesson, Lessons, holds_thought
 from stj.loop.mixing import MixedBalance, SourceCounts, source_counts, source_of
 from stj.loop.score_balance import Points, ScoreBalance
 from stj.loop.tasks import TaskMix, grade_example, to_example
-from stj.rows import Example, Judgment, Row, examples_to_table, row_from_dict
+from stj.rows import Example, Row, examples_to_table, row_from_dict
+from stj.sources.answer_overlap import AnswerPhrases
+from stj.sources.overlap import BENCHMARK_OVERLAP
 from stj.stages.grade_pair import GradedPair, graded_pairs
 from stj.storage.artifacts import Artifact
-from stj.thoughts import split_thought
 
 _EXAMPLES_PER_FILE = 2048
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Lesson:
-    """What a pair teaches."""
-
-    row: Row
-    right: Judgment
-    wrong: Judgment | None
+_ANSWERS = ["id", "position", "task", "turns", "pair", "response"]
+"""The columns that hold the answers of a pair."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +40,16 @@ class _Kept:
     """The pairs among them with a wrong judgment too, to learn preferences."""
     grades: ScoreBalance
     """A grade of each answer of these pairs is learned."""
+    matched: ClueBalance | None = None
+    """The pairs that `curate.balance` keeps, among which the others choose; None if it names no clue."""
+
+    def has(self, lesson: Lesson) -> bool:
+        """Whether a right judgment of a pair is learned."""
+        return self.may_have(lesson) and self.judgments.has(lesson.row, lesson.right.winner)
+
+    def may_have(self, lesson: Lesson) -> bool:
+        """Whether `curate.balance` keeps a pair."""
+        return self.matched is None or self.matched.has(lesson.row, lesson.right.winner)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +65,21 @@ class ExampleSelection:
     """The pass that judged the pairs; None if all examples are labelled."""
     pairs: Artifact | None
     """The pass that made the pairs."""
+    earlier: Sequence[Artifact]
+    """The passes that judged the pairs in the iterations before."""
     objective: Objective
     config: Config
+    _repeats: dict[str, str] = field(default_factory=dict, init=False)
+    """Ids of the pairs whose answers repeat a benchmark, and what they repeat."""
 
     def write(self, artifact: Artifact) -> None:
         """Writes the examples and their counts. Raises PassFailed if nothing, or only one label, can be learned."""
         counts, grading = JudgingCounts(), GradingCounts()
+        self._repeats.update(self._find_repeats())
         labelled = LabelledExamples(self.config, kept_out(self.config) if self.config.examples.labelled else ())
         by_source = source_counts(self.config.preferences)
-        kept = self._choose(counts, grading, labelled, by_source)
+        matched, balanced = self._without_clues()
+        kept = self._choose(counts, grading, labelled, by_source, matched)
         made = itertools.chain(self._judgments(kept), self._grades(kept, grading), labelled)
         parts, kinds = _write_parts(artifact, sorted_by_id(made))  # never in the order of arrival
         funnel = Funnel.of(map(row_from_dict, self.pairs.records())) if self.pairs else Funnel()
@@ -79,7 +92,21 @@ class ExampleSelection:
             for title, counted in by_source.items():
                 counted.learned = 2 * kept.judgments.size_of(title)
             facts["sources"] = {title: asdict(counted) for title, counted in by_source.items()}
+        if self._lessons.noise:
+            facts["label_noise"] = asdict(self._lessons.noise)
+        if balanced:
+            facts["balanced"] = asdict(balanced)
         artifact.finish(parts, **facts, with_wrong_judgment=2 * kept.compared.size)
+
+    def _without_clues(self) -> tuple[ClueBalance | None, ClueBalanceCounts | None]:
+        """The pairs that stay if no clue in `curate.balance` may give their better answers away; None without such clues."""
+        if not self.config.curate.balance:
+            return None, None
+        matched = ClueBalance(self.config.curate.balance, self.config.seed, self.config.preferences)
+        for row in self._rows():
+            if (lesson := self._lessons.of(row)) is not None:
+                matched.add(row, lesson.right.winner)
+        return matched, matched.settle(self.name)
 
     def _choose(
         self,
@@ -87,16 +114,24 @@ class ExampleSelection:
         grading: GradingCounts,
         labelled: LabelledExamples,
         by_source: Mapping[str, SourceCounts],
+        matched: ClueBalance | None,
     ) -> _Kept:
         """Which pairs become examples. Counts all pairs. Raises PassFailed if there is nothing to learn."""
         seed, judge = self.config.seed, self.config.judge
         sources = self.config.preferences
-        kept = _Kept(judgments=MixedBalance(seed, sources), compared=MixedBalance(seed, sources), grades=ScoreBalance(seed))
+        kept = _Kept(
+            judgments=MixedBalance(seed, sources),
+            compared=MixedBalance(seed, sources),
+            grades=ScoreBalance(seed),
+            matched=matched,
+        )
         for row in self._rows():
             if judge.compares:
                 counts.add(row, judge.keep)
-                lesson = self._lesson(row, counts)
-                if lesson is not None:
+                lesson = self._lessons.of(row, counts)
+                if lesson is not None and not kept.may_have(lesson):
+                    counts.drop("clue_balance")
+                elif lesson is not None:
                     kept.judgments.add(row, lesson.right.winner)
                     if lesson.wrong is not None:
                         kept.compared.add(row, lesson.right.winner)
@@ -118,13 +153,19 @@ class ExampleSelection:
         return kept
 
     def _mix(self, kept: _Kept, by_source: Mapping[str, SourceCounts]) -> None:
-        """Mixes the sources by their weights. Raises PassFailed if one has nothing to mix."""
+        """Mixes the sources by their weights. Raises PassFailed if one has nothing to mix.
+
+        Pairs without clues are mixed already: to leave out another would bring a clue back.
+        """
+        mixed = bool(self.config.curate.balance)
         self._refuse_empty(kept.judgments, by_source)
-        kept.judgments.mix()
+        if not mixed:
+            kept.judgments.mix()
         kept.compared.settle(within=kept.judgments)
         if self.objective != "sft":
             self._refuse_empty(kept.compared, by_source)
-            kept.compared.mix()
+            if not mixed:
+                kept.compared.mix()
 
     def _refuse_empty(self, balance: MixedBalance, by_source: Mapping[str, SourceCounts]) -> None:
         for title, counted in by_source.items():
@@ -173,26 +214,29 @@ class ExampleSelection:
         kept.judgments.limit(_beside(grades, 1 - share))
 
     def _rows(self) -> Iterator[Row]:
-        return training_pairs(map(row_from_dict, self.judged.records() if self.judged else ()))
+        """The judged pairs; those whose answers repeat a benchmark teach nothing."""
+        for row in training_pairs(map(row_from_dict, self.judged.records() if self.judged else ())):
+            overlap = self._repeats.get(row.id)
+            yield replace(row.drop(BENCHMARK_OVERLAP, overlap), kept=None, kept_grades=None) if overlap else row
 
-    def _lesson(self, row: Row, counts: JudgingCounts | None = None) -> _Lesson | None:
-        """What the judgments of a pair teach; what teaches nothing is counted in `counts`."""
-        if not self.config.judge.compares:
-            return None
-        judgments = to_learn(row, self.objective)
-        in_answer = row.kept is not None and _holds_thought(row)
-        if judgments is not None and not in_answer:
-            return _Lesson(row=row, right=judgments[0], wrong=judgments[1])
-        if counts and row.kept is not None:
-            counts.drop("thought_in_answer" if in_answer else "no_wrong_judgment")
-        return None
+    def _find_repeats(self) -> Iterator[tuple[str, str]]:
+        """The judged pairs whose answers repeat a benchmark, if `source.keep_out` is `all`, and what they repeat."""
+        known = AnswerPhrases(kept_out(self.config)) if keeps_out_all(self.config.source) and self.judged else None
+        rows = map(row_from_dict, self.judged.records(_ANSWERS)) if known and self.judged else ()
+        for row in training_pairs(rows):
+            if known and (overlap := known.first_overlap(row)) is not None:
+                yield row.id, overlap
+
+    @cached_property
+    def _lessons(self) -> Lessons:
+        return Lessons(self.config, self.objective, self.judged, self.earlier)
 
     def _judgments(self, kept: _Kept) -> Iterator[Example]:
-        def lessons() -> Iterator[_Lesson]:
-            found = (lesson for row in self._rows() if (lesson := self._lesson(row)) is not None)
-            return (lesson for lesson in found if kept.judgments.has(lesson.row, lesson.right.winner))
+        def lessons() -> Iterator[Lesson]:
+            found = (lesson for row in self._rows() if (lesson := self._lessons.of(row)) is not None)
+            return filter(kept.has, found)
 
-        def has_wrong(lesson: _Lesson) -> bool:
+        def has_wrong(lesson: Lesson) -> bool:
             return lesson.wrong is not None and kept.compared.has(lesson.row, lesson.right.winner)
 
         mix = TaskMix(self.config.examples, self.config.seed)
@@ -201,7 +245,8 @@ class ExampleSelection:
         for lesson in lessons():
             wrong = lesson.wrong if has_wrong(lesson) else None
             kind = mix.of(lesson.row.id, lesson.right.winner, wrong is not None)
-            yield to_example(lesson.row, lesson.right, wrong, kind, self.config.examples.thoughts)
+            made = to_example(lesson.row, lesson.right, wrong, kind, self.config.examples.thoughts)
+            yield replace(made, difficulty=self._lessons.difficulty(lesson.row))
 
     def _grades(self, kept: _Kept, grading: GradingCounts) -> Iterator[Example]:
         for row in self._rows() if self.config.judge.grades else ():
@@ -262,7 +307,7 @@ def _graded(row: Row, counts: GradingCounts | None = None) -> GradedPair | None:
     """The grades that a row teaches, if any; a row that an answer's thought spoils is counted in `counts`."""
     if row.kept_grades is None:
         return None
-    if _holds_thought(row):
+    if holds_thought(row):
         if counts:
             counts.drop("thought_in_answer")
         return None
@@ -280,12 +325,6 @@ def _scores(pair: GradedPair) -> tuple[int, int]:
     assert pair.chosen.score is not None, "only grades with a score are kept"
     assert pair.rejected.score is not None
     return pair.chosen.score, pair.rejected.score
-
-
-def _holds_thought(row: Row) -> bool:
-    """Whether a thinking model's thought is left in an answer: a judge would learn from what no reader sees."""
-    answers = (row.pair.chosen, row.pair.rejected) if row.pair else ()
-    return any(split_thought(answer).thought for answer in answers)
 
 
 def _write_parts(artifact: Artifact, examples: Iterator[Example]) -> tuple[list[str], Counter[str]]:

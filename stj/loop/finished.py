@@ -31,7 +31,7 @@ def finished_summary(run: Run, phases: Sequence[Phase], print_line: Show) -> Run
             write_run_config(run)
             remove_older_models(run, print_line)
             summary = RunSummary.of(run)  # it counts removed models
-            write_report(run.folder, summary.facts, summary.judges, summary.where)
+            write_report(run.folder, summary.facts, summary.judges, summary.where, summary.diversity)
     except StorageFailed as error:
         log.warning("the report is not brought up to date: %s", error)
     return summary
@@ -39,7 +39,7 @@ def finished_summary(run: Run, phases: Sequence[Phase], print_line: Show) -> Run
 
 def _is_current(run: Run, phases: Sequence[Phase], summary: RunSummary) -> bool:
     """Whether all files say what they should, and none is left that should be gone."""
-    files = {RUN_CONFIG: run_config(run), **report_files(summary.facts, summary.judges, summary.where)}
+    files = {RUN_CONFIG: run_config(run), **report_files(summary.facts, summary.judges, summary.where, summary.diversity)}
     return (
         all(phase.in_order for phase in phases)
         and all(run.folder.holds(name, content) for name, content in files.items())

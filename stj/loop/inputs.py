@@ -12,19 +12,29 @@ from stj.config import Config, SourceConfig, TrainConfig
 from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks.refs import BenchmarkRef, is_benchmark
 from stj.findings import Check, Finding, look, require
+from stj.loop.all_benchmarks import KEEP_OUT, all_benchmarks, keeps_out_all, not_kept_out, not_read_words
 from stj.loop.benchmarks import run_benchmarks, unused_settings
+from stj.loop.curated import as_curated, check_curation
 from stj.loop.labelled import check_learnable
-from stj.loop.named_pairs import BenchmarkPlace, count_heldout, heldout_benchmark, kept_out_places, read_heldout
+from stj.loop.named_pairs import (
+    BenchmarkPlace,
+    count_heldout,
+    heldout_benchmark,
+    kept_out_places,
+    read_heldout,
+    with_cached_benchmarks,
+)
 from stj.pair_sources import PairSource
 from stj.rows import TRAINING, Row, row_from_dict
 from stj.sources import check_source, read_rows, source_identity, source_size
+from stj.sources.answer_overlap import drop_repeats
 from stj.sources.heldout import heldout_size, read_pairs
 from stj.sources.heldout_grades import heldout_grades_size, read_heldout_grades
 from stj.sources.hub import check_reachable, is_hub_dataset
 from stj.sources.labelled import KEY as LABELLED
 from stj.sources.labelled import labelled_identities, read_labelled
 from stj.sources.near_duplicates import drop_near_duplicates
-from stj.sources.overlap import Place, drop_overlaps, read_texts
+from stj.sources.overlap import Place, read_texts
 from stj.sources.preferences import on_hub, preferences_identity, preferences_size, read_preferences, source_content
 from stj.sources.unread import BAD_FIELD, UNREAD
 from stj.stages.select import reject_unasked, without_results
@@ -39,18 +49,23 @@ _FIRST_ROWS_OF_HUB = 10  # Each may be downloaded by a request of its own.
 
 
 def read_training(
-    config: Config, parts: Collection[PassPart], pairs: Artifact | None, identity: Mapping[str, Any] | None = None
+    config: Config,
+    parts: Collection[PassPart],
+    pairs: Artifact | None,
+    identity: Mapping[str, Any] | None = None,
+    curated: Artifact | None = None,
 ) -> Iterator[Row]:
     """The training rows that go into a pass, in input order: instructions, or the pairs that were made of them.
 
     `pairs` is the pass that made the pairs, None if this pass makes them. `identity` is the content that the sources must have
-    (`sources_key`).
+    (`sources_key`). `curated` holds what curation decided about each row, if the config asks for it.
 
     Raises SourceError if a file of the source cannot be read any further, or was changed since.
     """
     if "pairs" in parts:
         try:
-            yield from _unchanged(_to_pairs(config), config, identity)
+            rows = _to_pairs(config) if curated is None else as_curated(_rows_of_sources(config), curated)
+            yield from _unchanged(rows, config, identity)
         except SourceError as error:  # the check before the start does not read all pages of all files
             raise SourceError(
                 f"{error}. Finished rows are kept: once the file is in order, run the same command again"
@@ -60,13 +75,18 @@ def read_training(
             yield replace(without_results(row), pair=row.pair, prompt_tokens=0, output_tokens=0)
 
 
+def read_uncurated(config: Config, identity: Mapping[str, Any] | None = None) -> Iterator[Row]:
+    """The rows that curation decides about, in input order. Raises SourceError as `read_training` does."""
+    return _unchanged(_to_pairs(config), config, identity)
+
+
 def _to_pairs(config: Config) -> Iterator[Row]:
     """The rows that become pairs: first those of other sources, so that the limit of synthetic pairs leaves none out.
 
     Rows that repeat a benchmark, and instructions that repeat an earlier one, become tombstones. An instruction that the rule
     rejects before any model is asked hides no other: if the first copy is marked toxic, the second one stays.
     """
-    rows = drop_overlaps(_rows_of_sources(config), kept_out(config))
+    rows = drop_repeats(_rows_of_sources(config), kept_out(config))
     if config.source.near_duplicates is None:
         return rows
 
@@ -173,12 +193,16 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
 
     `hub` also reads first rows of a data set on the hub.
     """
+    config = with_cached_benchmarks(config)
     checks: dict[str, Check] = {"source": partial(_check_source, config, hub)} if config.makes_synthetic else {}
     for source in config.preferences:
         if source.given:
             checks[source.key] = partial(_check_preferences, config, source, hub)
     if config.examples.labelled:
         checks[LABELLED] = partial(_check_labelled, config, hub)
+    if config.curate.embeds:
+        parts: tuple[PassPart, ...] = ("pairs",)
+        checks["curate"] = partial(check_curation, config, partial(count_inputs, config, parts, None))
     if config.train.trackers:
         checks["train.trackers"] = partial(_check_trackers, config.train)
     if config.train.deepspeed:
@@ -193,7 +217,8 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
         checks[SELECTED_ON] = partial(_check_selection, config)
     findings = [look(subject, check) for subject, check in checks.items()]
     places_to_read = [place for place in kept_out(config) if place.key not in checks]
-    return findings + [look(place.key, partial(_check_place, place, hub)) for place in places_to_read]
+    findings += [look(place.key, partial(_check_place, place, hub)) for place in places_to_read]
+    return findings + ([look(KEEP_OUT, partial(_check_all_benchmarks, config))] if keeps_out_all(config.source) else [])
 
 
 def _check_heldout(config: Config, hub: bool) -> str:
@@ -257,6 +282,17 @@ def _check_benchmark(ref: BenchmarkRef, hub: bool) -> str:
     if not rows:
         raise SourceError(f"{ref.word}: holds no rows to judge")
     return f"{rows:,} rows"
+
+
+def _check_all_benchmarks(config: Config) -> str:
+    """Which benchmarks are kept out by `all`. Raises ConfigError if none is."""
+    missing, known = not_kept_out(config.source), all_benchmarks()
+    if len(missing) == len(known):
+        raise ConfigError(
+            f"{KEEP_OUT}=all: none of the {len(known)} benchmarks is in this machine's cache: fetch them with "
+            "`hf download --repo-type dataset ID`, or name files beside it: [all, rewardbench:FILE]"
+        )
+    return f"all: {len(known) - len(missing)} of {len(known)} benchmarks{not_read_words(missing)}"
 
 
 def _check_place(place: Place, hub: bool) -> str:

@@ -11,6 +11,7 @@ from stj.config import Config
 from stj.errors import StjError
 from stj.findings import Finding, require
 from stj.loop.benchmarks import unused_settings
+from stj.loop.clue_sets import clue_table
 from stj.loop.doctor import diagnose_here, engine_paths, examine, trainings_among
 from stj.loop.finished import finished_summary
 from stj.loop.kinds import TrainingPhase
@@ -55,6 +56,8 @@ def run_one(config: Config, print_line: Show, *, overwrite: bool = False) -> Non
 
 def iterate(iteration: Iteration, make: Make) -> None:
     """One iteration i of section 3; it can be one Ray job."""
+    if iteration.curation:  # not in the paper: clusters, near-duplicates by meaning, a sample
+        make(iteration.curation)
     for annotation in iteration.annotation:  # 3.2, 3.3: select instructions, write pairs (once); 3.4: M_{i-1} judges them
         make(annotation)
     for benchmark in iteration.benchmarks:  # how good M_{i-1} is; judged in its pass above, unless that was done before
@@ -106,11 +109,11 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
             yield make_and_show
             remove_older_models(run, print_line)
             summary = RunSummary.of(run)
-            write_report(run.folder, summary.facts, summary.judges, summary.where)
+            write_report(run.folder, summary.facts, summary.judges, summary.where, summary.diversity)
     else:
         yield make
         summary = finished_summary(run, [phase for phase in phases if phase.name not in lost], print_line)
-    for number, table in enumerate(tables(summary.judges)):
+    for number, table in enumerate(tables(summary.judges, clue_table(summary.where.clues))):
         if number:
             print_line("")
         print_line(table)

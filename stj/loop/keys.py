@@ -10,7 +10,9 @@ from typing import Literal
 
 from stj.attacks.use import attacks_identity
 from stj.config import Config, ExamplesConfig, JudgeConfig, ModelConfig, Objective, TrainConfig
+from stj.curating.embedding import embedding_identity
 from stj.evals.benchmarks.refs import BenchmarkRef
+from stj.loop.all_benchmarks import keeps_out_all, not_kept_out
 from stj.loop.inputs import SELECTED_ON, PassPart, kept_out, sources_key
 from stj.loop.named_pairs import heldout_key
 from stj.loop.tasks import PROMPTS as EXAMPLE_PROMPTS
@@ -43,16 +45,29 @@ _OPERATIONAL = (
 _TRAIN = TrainConfig()
 
 
-def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, weights: str, pairs: str | None) -> Key:
-    """The key of a pass; `pairs` is the fingerprint of the pass that made the pairs, None if this pass makes them."""
+def pass_key(
+    config: Config,
+    parts: Collection[PassPart],
+    model: ModelConfig,
+    weights: str,
+    pairs: str | None,
+    curated: str | None = None,
+) -> Key:
+    """The key of a pass; `pairs` is the fingerprint of the pass that made the pairs, None if this pass makes them.
+
+    `curated` is the fingerprint of the curation of its instructions, None without one.
+    """
     key: Key = {"step": "pass", "model": {"weights": weights, **loading_settings(model), **config.engine.drawn_by(config.seed)}}
     prompts: list[str] = []
     judges = "judge" in parts or "judge_again" in parts
     if "pairs" in parts:
-        key["source"] = {**plain(config.source), **sources_key(config), "keep_out": places_identity(kept_out(config))}
-        if config.source.config_name is None:
-            del key["source"]["config_name"]  # so that a key is as it was before this setting
+        key["source"] = _source_settings(config)
+        if curated is not None:
+            key["curated"] = curated
         key["select"] = plain(config.select)
+        del key["select"]["disagreement"]  # It chooses among judged pairs, and rejects no instruction.
+        if config.select.per_cluster is None:
+            del key["select"]["per_cluster"]
         key |= {"categorize": plain(config.categorize), "pairs": _pairs_settings(config)}
         prompts += [CATEGORIZE, pairing.PAIR_PROMPTS[config.pairs.method]]
         if config.judge.grades and config.grading.written:
@@ -74,6 +89,25 @@ def pass_key(config: Config, parts: Collection[PassPart], model: ModelConfig, we
     if judges or "heldout" in parts:
         prompts += judging.JUDGE_PROMPTS
     return key | {"prompts": _hashes(prompts)}
+
+
+def curation_key(config: Config) -> Key:
+    """The key of curating the instructions: what they are, which of them may become pairs, and how they are curated."""
+    by = plain(config.curate)
+    by["embedding"] = embedding_identity(config.curate.embedding)
+    asked = ("languages", "toxic", "redacted", "min_turns", "max_turns")  # what a row is screened by before a model is asked
+    screen = {name: value for name, value in plain(config.select).items() if name in asked}
+    return {"step": "curated", "source": _source_settings(config), "select": screen, "curate": by, "seed": config.seed}
+
+
+def _source_settings(config: Config) -> Key:
+    """The settings and the content of all that pairs are made of."""
+    settings: Key = {**plain(config.source), **sources_key(config), "keep_out": places_identity(kept_out(config))}
+    if config.source.config_name is None:
+        del settings["config_name"]  # so that a key is as it was before this setting
+    if keeps_out_all(config.source):
+        settings["all_benchmarks"] = {"not_read": not_kept_out(config.source)}
+    return settings
 
 
 def _heldout_settings(config: Config) -> Key:
@@ -134,8 +168,16 @@ def examples_key(config: Config, judged: str | None, objective: Objective) -> Ke
         by = {name: words[name] for name in ("rubric", "prompt")}
         key["labelled"] = {"files": labelled_identities(config.examples.labelled), "share": share, **by}
         key["labelled"]["keep_out"] = places_identity(kept_out(config))
+    if keeps_out_all(config.source):
+        key["answers_keep_out"] = places_identity(kept_out(config))
     if config.preferences:
         key["sources"] = [[source.title, source.weight, source.categories] for source in config.preferences]
+    if config.select.disagreement:
+        key["disagreement"] = plain(config.select.disagreement)
+    if config.curate.label_noise is not None:
+        key["label_noise"] = config.curate.label_noise
+    if config.curate.balance:
+        key["balance"] = list(config.curate.balance)
     if config.judge.task == "both":
         key["share"] = config.grading.share
     if not config.examples.judgments_alone:

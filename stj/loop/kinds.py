@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from stj.config import HeldoutConfig, ModelConfig, Objective, TrainConfig
 from stj.errors import PassFailed
+from stj.loop.all_benchmarks import not_read_words
 from stj.loop.benchmarks import BenchmarkPhase, artifacts_beside, benchmark_stages, claim, read_with_benchmarks
+from stj.loop.clue_balance import ClueBalanceCounts, balance_words
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts, by_parser, by_score
 from stj.loop.examples import ExampleSelection
 from stj.loop.inputs import PassPart, count_inputs, read_measured, read_training
+from stj.loop.label_flags import LabelNoise, noise_words
 from stj.loop.phase import Phase
 from stj.models.shapes import shape_of
 from stj.models.zero import CHECKPOINT_BYTES
@@ -30,13 +33,14 @@ from stj.stages.grade_pair import grade_pair, judge_and_grade
 from stj.stages.judge import judge, judge_heldout
 from stj.stages.pairs import attack_pair, make_pair
 from stj.stages.runner import Stage
-from stj.stages.select import Gate, screen, select
+from stj.stages.select import ClusterGate, Gate, screen, select
 from stj.stages.write_rubric import write_rubric
 from stj.storage.artifacts import Artifact
 from stj.text import duration
 from stj.train.job import CHECKPOINTS, TrainingRoom
 
 if TYPE_CHECKING:
+    from stj.passes.cluster_gate import RayClusterGate
     from stj.passes.gate import RayGate
     from stj.train.launch import TrainingSegment
 
@@ -54,6 +58,8 @@ class PassPhase(Phase):
     """k of the M_k that judges in this pass; 0 also if the first judge is not the seed."""
     pairs: "PassPhase | None" = None
     """The pass that made the pairs; None if this one makes them."""
+    curated: Artifact | None = None
+    """What curation decided about the instructions; None without it, or if this pass makes no pairs."""
     benchmarks: tuple[BenchmarkPhase, ...] = ()
     """The benchmarks of the same judge: the pass judges those that are missing too."""
 
@@ -73,7 +79,7 @@ class PassPhase(Phase):
         from stj.passes.spec import pass_under
 
         beside = claim(self.benchmarks)
-        gate = self._gate()
+        gate, clusters = self._gate(), self._cluster_gate()
         spec = pass_under(
             self.config,
             name=self.name,
@@ -83,8 +89,9 @@ class PassPhase(Phase):
                 read_with_benchmarks, partial(read_measured, self.config, self.parts), [phase.ref for phase in beside]
             ),
             total=None if beside else self._total(),
-            stages={**self.stages(gate), **benchmark_stages(beside)},
+            stages={**self.stages(gate, clusters), **benchmark_stages(beside)},
             limit=self.limit,
+            per_cluster=self.per_cluster,
             gate=gate,
         )
         run_pass(spec, self.artifact, self.config.engine, beside=artifacts_beside(beside))
@@ -100,7 +107,7 @@ class PassPhase(Phase):
     def _read_training(self) -> Callable[[], Iterator[Row]]:
         made_of = self.artifact.key.get("source", {})
         identity = {name: made_of[name] for name in ("path", "preferences") if name in made_of}
-        return partial(read_training, self.config, self.parts, self._pairs, identity or None)
+        return partial(read_training, self.config, self.parts, self._pairs, identity or None, self.curated)
 
     def require_usable(self) -> None:
         """Raises PassFailed if no instruction became a pair."""
@@ -111,6 +118,11 @@ class PassPhase(Phase):
         """N: the first N instructions that pass the rule are kept; None for a pass that does not select."""
         return self.config.select.limit if self.makes_pairs else None
 
+    @property
+    def per_cluster(self) -> int | None:
+        """The first N instructions of each cluster that pass the rule are kept; None for a pass that does not select."""
+        return self.config.select.per_cluster if self.makes_pairs else None
+
     def count_inputs(self) -> int | None:
         """About how many rows go in; None if that is not known."""
         return count_inputs(self.config, self.parts, self._pairs)
@@ -120,11 +132,11 @@ class PassPhase(Phase):
         count = self.count_inputs()
         return None if count is None or (self.limit is not None and count > self.limit) else count
 
-    def stages(self, gate: Gate | None) -> dict[str, Sequence[Stage]]:
+    def stages(self, gate: Gate | None, clusters: ClusterGate | None = None) -> dict[str, Sequence[Stage]]:
         """The chain of stages for each task: sections 3.2, 3.3 and 3.4 of the paper."""
         config = self.config
         judging = self._judging()
-        chains = {TRAINING: [*self._making_pairs(gate), *judging]}
+        chains = {TRAINING: [*self._making_pairs(gate, clusters), *judging]}
         for source in config.preferences:
             if source.given:
                 chains[f"{TRAINING}/{source.title}"] = [*self._answering(source), *judging]
@@ -136,15 +148,15 @@ class PassPhase(Phase):
             HELDOUT_GRADES: [graded],
         }
 
-    def _making_pairs(self, gate: Gate | None) -> list[Stage]:
+    def _making_pairs(self, gate: Gate | None, clusters: ClusterGate | None) -> list[Stage]:
         """From an instruction to a synthetic pair."""
         if not self.makes_pairs:
             return []
         config = self.config
         stages: list[Stage] = [
-            partial(screen, rule=config.select, gate=gate),
+            partial(screen, rule=config.select, gate=gate, clusters=clusters),
             partial(categorize, config=config.categorize),
-            partial(select, rule=config.select, gate=gate),
+            partial(select, rule=config.select, gate=gate, clusters=clusters),
             partial(make_pair, config=config.pairs),
         ]
         if config.pairs.attacked:
@@ -184,10 +196,17 @@ class PassPhase(Phase):
         dollars = "" if ledger["dollars"] is None else f", ${ledger['dollars']:,.2f}"
         wasted = ledger["wasted_tokens"] / max(1, ledger["output_tokens"])
         return (
-            f"{manifest['rows']} rows, {manifest['output_tokens']:,} tokens written, dropped: {dropped}{self._warning()}; "
+            f"{manifest['rows']} rows, {manifest['output_tokens']:,} tokens written, dropped: {dropped}{self._warning()}"
+            f"{not_read_words(self.not_kept_out)}; "
             f"failed: {manifest['failed']}; {duration(ledger['engine_seconds'])} of engines{dollars}, "
             f"{wasted:.0%} of all tokens wasted"
         )
+
+    @property
+    def not_kept_out(self) -> list[str]:
+        """The benchmarks that `source.keep_out=all` could not read for this pass."""
+        names: list[str] = self.artifact.key.get("source", {}).get("all_benchmarks", {}).get("not_read", [])
+        return names
 
     def _warning(self) -> str:
         """A warning if so many rows could not be read that their file should be repaired."""
@@ -213,6 +232,13 @@ class PassPhase(Phase):
 
         return RayGate(self.limit, self.artifact)
 
+    def _cluster_gate(self) -> "RayClusterGate | None":
+        if self.per_cluster is None:
+            return None
+        from stj.passes.cluster_gate import RayClusterGate
+
+        return RayClusterGate(self.per_cluster, self.artifact)
+
     def _require_pairs(self) -> None:
         """Raises PassFailed, with the counts of what was dropped, if no instruction became a pair."""
         if not self.makes_pairs or self.artifact.manifest()["pairs"]:
@@ -236,6 +262,8 @@ class ExamplesPhase(Phase):
     """None if all examples are labelled."""
     pairs: PassPhase | None
     """The pass that made the pairs, for the counts from instructions to examples."""
+    earlier: tuple[PassPhase, ...]
+    """The passes that judged the pairs in the iterations before."""
     objective: Objective
     """What the examples are for."""
 
@@ -245,6 +273,7 @@ class ExamplesPhase(Phase):
             name=self.name,
             judged=self.judged.artifact if self.judged else None,
             pairs=self.pairs.artifact if self.pairs else None,
+            earlier=[phase.artifact for phase in self.earlier],
             objective=self.objective,
             config=self.config,
         )
@@ -256,6 +285,10 @@ class ExamplesPhase(Phase):
         judged = JudgingCounts(**manifest["judged"])
         graded = GradingCounts(**manifest["graded"]) if "graded" in manifest else None
         labelled = _labelled_words(manifest.get("labelled"))
+        if "label_noise" in manifest:
+            labelled += f"; {noise_words(LabelNoise(**manifest['label_noise']))}"
+        if "balanced" in manifest:
+            labelled += f"; {balance_words(ClueBalanceCounts(**manifest['balanced']))}"
         if self.judged is None:
             return f"{manifest['rows']} examples{labelled}"
         if not self.config.judge.compares and graded:

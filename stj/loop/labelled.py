@@ -15,8 +15,9 @@ from stj.errors import SourceError
 from stj.loop.tasks import grade_example, to_example
 from stj.randomness import uniform
 from stj.rows import Example, Grade, Judgment
+from stj.sources.answer_overlap import drop_repeats
 from stj.sources.labelled import KEY, LabelledGrade, LabelledVerdict, read_labelled
-from stj.sources.overlap import Place, drop_overlaps
+from stj.sources.overlap import Place
 from stj.stages.grade import digest_of, grade_messages, missing_input
 from stj.stages.judge import LABELS
 from stj.text import shows_something
@@ -73,7 +74,7 @@ class LabelledExamples:
 
     def _read(self) -> Iterator[LabelledGrade | LabelledVerdict]:
         items, again = tee(_read(self._config, self._config.examples.labelled))
-        rows = drop_overlaps((item.row for item in again), self._kept_out)
+        rows = drop_repeats((item.row for item in again), self._kept_out)
         return (item._replace(row=row) for item, row in zip(items, rows, strict=True))
 
     def _keep(self, counts: Mapping[Label | None, int]) -> None:

@@ -4,7 +4,7 @@ A word that begins with a benchmark's name is the benchmark, as in `stj eval`: N
 the same name is given as ./NAME.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -12,8 +12,10 @@ from stj.config import Config, HeldoutConfig
 from stj.errors import ConfigError
 from stj.evals.benchmarks import BENCHMARK_GROUPS, BENCHMARKS
 from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref, is_benchmark_ref
+from stj.loop.all_benchmarks import ALL, KEEP_OUT, cached_benchmarks, keeps_out_all
 from stj.pair_fields import OWN_FIELDS
 from stj.rows import HELDOUT, Row
+from stj.sources.answer_overlap import answers_of
 from stj.sources.files import at_most, not_empty
 from stj.sources.heldout import heldout_identity, heldout_size, read_pairs
 from stj.sources.ids import HELDOUT_PREFIX
@@ -42,7 +44,15 @@ def absolute_place(key: str, location: str) -> str:
 
 def absolute_places(key: str, locations: Iterable[str]) -> tuple[str, ...]:
     """The same for several; a group of benchmarks, as `headline`, is replaced by its members."""
-    return tuple(dict.fromkeys(absolute_place(key, location) for location in _members(locations)))
+    named = [absolute_place(key, location) for location in _members(locations) if location != ALL]
+    return tuple(dict.fromkeys([ALL, *named, *cached_benchmarks(named)] if ALL in (*locations,) else named))
+
+
+def with_cached_benchmarks(config: Config) -> Config:
+    """The config with the benchmarks of this machine's cache named beside `source.keep_out=all`."""
+    if not keeps_out_all(config.source):
+        return config
+    return replace(config, source=replace(config.source, keep_out=absolute_places(KEEP_OUT, config.source.keep_out)))
 
 
 def heldout_benchmark(config: HeldoutConfig) -> BenchmarkRef | None:
@@ -111,13 +121,22 @@ class BenchmarkPlace(Place):
         """Its records, with the fields that the benchmark reads. Raises SourceError if they cannot be read."""
         return (record.values for record in self.ref.records())
 
+    def by_instruction(self) -> Iterator[tuple[str, Sequence[str]]]:
+        """The instruction, answers and reference of each row to judge, by the instruction."""
+        for row in self.ref.rows(None):
+            answers = [*answers_of(row), *(row.candidates.answers if row.candidates else ()), row.reference or ""]
+            yield row.instruction, [*(turn.content for turn in row.turns), *answers]
+
 
 def kept_out_places(config: Config) -> list[Place]:
     """The files and benchmarks of `source.keep_out` and `heldout.path`: their texts are kept out of the training pairs."""
-    source = replace(config.source, keep_out=tuple(_members(config.source.keep_out)))
+    named = tuple(location for location in _members(config.source.keep_out) if location != ALL)
+    every = keeps_out_all(config.source)
     return [
-        BenchmarkPlace(place.key, place.location) if is_benchmark_ref(place.location) else place
-        for place in places(source, config.heldout)
+        BenchmarkPlace(place.key, place.location, with_answers=every and place.key == KEEP_OUT)
+        if is_benchmark_ref(place.location)
+        else place
+        for place in places(replace(config.source, keep_out=named), config.heldout)
     ]
 
 

@@ -1,6 +1,7 @@
 """The phases of a run in the order of section 3 of the paper, and where each one lies on disk.
 
     RUN_ROOT/
+      curated/                          only with `curate.*`: the cluster of each instruction, and which of them stay
       pairs/                  3.2, 3.3  rows: instructions, categories, pairs
       iteration_1/judged/     3.4       rows: the judgments of the pairs, and of the held-out pairs, by M_0
       iteration_1/examples/   3.4       the training set: one right judgment a pair, as many labels A as B
@@ -14,18 +15,20 @@
       report.json, report.html
 
 All work with the same weights is one pass. If one model generates and judges first, `pairs` holds the judgments of iteration 1
-too, and there is no `iteration_1/judged`.
+too, and there is no `iteration_1/judged`, unless models.share_first_pass=false.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from stj.config import Config, ModelConfig, Objective, check_run_root
+from stj.curating.embedding import absolute_embedding
 from stj.errors import ArtifactError
 from stj.loop.benchmarks import BenchmarkPhase, run_benchmarks
+from stj.loop.curation import CurationPhase
 from stj.loop.inputs import PassPart, refuse_selecting_on_benchmark
-from stj.loop.keys import benchmark_key, examples_key, pass_key, training_key
+from stj.loop.keys import benchmark_key, curation_key, examples_key, pass_key, training_key
 from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
 from stj.loop.named_pairs import absolute_place, absolute_places
 from stj.loop.phase import Phase
@@ -59,6 +62,8 @@ class Iteration:
     """The phases of one iteration, in the order in which they run."""
 
     number: int
+    curation: CurationPhase | None
+    """Clusters, near-duplicates by meaning and the sample of instructions; only in iteration 1, if the config asks for it."""
     annotation: tuple[PassPhase, ...]
     """Sections 3.2 to 3.4. In iteration 1: the passes that make the pairs, judge them and measure M_0. Later: one pass of
     M_{i-1}, which judges the pairs and the held-out pairs."""
@@ -79,7 +84,8 @@ class Iteration:
     def phases(self) -> list[Phase]:
         """All of them."""
         warmed_up = [] if self.warm_up is None else [self.warm_up, *(self.again or ())]
-        return [*self.annotation, *self.benchmarks, self.examples, *warmed_up, self.model, *self.measured]
+        curation = [] if self.curation is None else [self.curation]
+        return [*curation, *self.annotation, *self.benchmarks, self.examples, *warmed_up, self.model, *self.measured]
 
 
 class Run:
@@ -94,6 +100,7 @@ class Run:
         self.folder = Folder.at(config.run_root)
         self.seed = Weights.of(self.config.models.seed)
         self._refs = run_benchmarks(self.config)
+        self.curation = self._curation() if config.curate.embeds else None
         self.iterations: list[Iteration] = []
         for number in range(1, config.iterations + 1):
             self.iterations.append(self._iteration(number))
@@ -165,6 +172,7 @@ class Run:
         model = self._training(f"{here}/model", learned, objective, start)
         return Iteration(
             number=number,
+            curation=self.curation if number == 1 else None,
             annotation=annotation,
             benchmarks=benchmarks,
             examples=examples,
@@ -174,6 +182,12 @@ class Run:
             measured=self._measuring(number, Weights.trained(model), pairs) if number == self.config.iterations else (),
         )
 
+    def _curation(self) -> CurationPhase:
+        """What happens to the instructions before the first pass."""
+        name = "curated"
+        artifact = Artifact(self.folder / name, curation_key(self.config))
+        return CurationPhase(config=self.config, name=name, iteration=1, artifact=artifact)
+
     def _measuring(self, number: int, judge: Weights, pairs: PassPhase | None) -> tuple[PassPhase | BenchmarkPhase, ...]:
         """What measures the last judge."""
         benchmarks = self._benchmarks(number, number, judge)
@@ -182,7 +196,7 @@ class Run:
         return (self._pass(f"heldout_{number}", number, judge, ("heldout",), pairs, number, benchmarks), *benchmarks)
 
     def _first_passes(self, benchmarks: tuple[BenchmarkPhase, ...]) -> tuple[PassPhase, ...]:
-        """Making pairs, the first judging and measuring M_0: one pass for each set of weights."""
+        """Making pairs, the first judging and measuring M_0: one pass for each set of weights, or one more for the pairs."""
         models = self.config.models
         roles: list[tuple[PassPart, ModelConfig]] = [("pairs", models.generator), ("judge", models.first_judge)]
         if self.config.examples.labelled_alone:
@@ -191,18 +205,23 @@ class Run:
             roles.append(("heldout", models.seed))
         parts_of: list[tuple[ModelConfig, list[PassPart]]] = []
         for part, model in roles:
-            sharing = next((parts for other, parts in parts_of if other == model), None)
+            sharing = next((parts for other, parts in parts_of if other == model and self._is_shared(parts)), None)
             if sharing is None:
                 parts_of.append((model, [part]))
             else:
                 sharing.append(part)
+        last_of_seed = next((parts for model, parts in reversed(parts_of) if model == models.seed), None)
         passes: list[PassPhase] = []
         for model, parts in parts_of:
             name = "pairs" if "pairs" in parts else "iteration_1/judged" if "judge" in parts else "heldout_0"
             made = passes[0] if passes else None
-            measured = benchmarks if model == models.seed else ()
+            measured = benchmarks if parts is last_of_seed else ()
             passes.append(self._pass(name, 1, Weights.of(model), tuple(parts), made, benchmarks=measured))
         return tuple(passes)
+
+    def _is_shared(self, parts: Sequence[PassPart]) -> bool:
+        """Whether a pass with these parts takes more of them, if the same model has them."""
+        return self.config.models.share_first_pass or "pairs" not in parts
 
     def _judging(self, number: int, judge: Weights, benchmarks: tuple[BenchmarkPhase, ...]) -> PassPhase:
         """The pass of M_{i-1}: it judges the training pairs for iteration i, and what measures it for its own report."""
@@ -238,15 +257,19 @@ class Run:
         benchmarks: tuple[BenchmarkPhase, ...] = (),
     ) -> PassPhase:
         made_from = pairs.artifact.fingerprint if pairs else None
+        curated = self.curation.artifact if self.curation and "pairs" in parts else None
+        decided = curated.fingerprint if curated else None
+        key = pass_key(self.config, parts, weights.model, weights.identity, made_from, decided)
         return PassPhase(
             config=self.config,
             name=name,
             iteration=iteration,
-            artifact=Artifact(self.folder / name, pass_key(self.config, parts, weights.model, weights.identity, made_from)),
+            artifact=Artifact(self.folder / name, key),
             model=weights.model,
             parts=parts,
             judge=judge,
             pairs=pairs,
+            curated=curated,
             benchmarks=benchmarks,
         )
 
@@ -261,6 +284,7 @@ class Run:
             artifact=Artifact(self.folder / name, examples_key(self.config, made_from, objective)),
             judged=judged,
             pairs=pairs,
+            earlier=tuple(before.examples.judged for before in self.iterations[: iteration - 1] if before.examples.judged),
             objective=objective,
         )
 
@@ -313,11 +337,13 @@ def _with_absolute_paths(config: Config) -> Config:
     keep_out = absolute_places("source.keep_out", config.source.keep_out)
     source = replace(config.source, path=absolute_path(config.source.path), keep_out=keep_out)
     train = replace(config.train, selection=selection)
+    curate = replace(config.curate, embedding=absolute_embedding(config.curate.embedding))
     benchmarks = tuple(ref.word for ref in run_benchmarks(config))
     return replace(
         config,
         models=models,
         source=source,
+        curate=curate,
         preferences=preferences,
         heldout=heldout,
         benchmarks=benchmarks,

@@ -33,9 +33,14 @@ def phases_to_make(phases: Sequence[Phase], *, overwrite: bool) -> list[Phase]:
 
 def is_repaired(phase: Phase) -> bool:
     """Whether a phase is stale by the content of its source alone, so that rows which did not change are kept."""
-    if not isinstance(phase, PassPhase) or (phase.makes_pairs and is_hub_dataset(phase.config.source.path)):
+    if not isinstance(phase, PassPhase) or _reads_hub(phase):
         return False
     return differs_only_by_content(phase.artifact, partial(_without_content, makes_pairs=phase.makes_pairs))
+
+
+def _reads_hub(phase: PassPhase) -> bool:
+    """Whether a phase reads its instructions from the hub, and would read them all again."""
+    return phase.makes_pairs and phase.config.makes_synthetic and is_hub_dataset(phase.config.source.path)
 
 
 def rows_kept(phase: PassPhase) -> CarriedOver | None:
@@ -96,9 +101,17 @@ def _without_content(key: Key, *, makes_pairs: bool) -> Key:
     The texts to keep out are content as well: they only make tombstones, for which no model is asked.
     """
     key = {name: dict(value) if isinstance(value, dict) else value for name, value in key.items()}
-    for place, name in (("source", "path"), ("source", "keep_out"), ("heldout", "path")):
+    if isinstance(source := key.get("source"), dict) and "preferences" in source:
+        source["preferences"] = [_without_file(given) for given in source["preferences"]]
+    for place, name in (("source", "path"), ("source", "keep_out"), ("source", "all_benchmarks"), ("heldout", "path")):
         if isinstance(key.get(place), dict):
             key[place].pop(name, None)
     if not makes_pairs:
         key.pop("pairs", None)
     return key
+
+
+def _without_file(given: Key) -> Key:
+    """What a key holds of a source of pairs, without the content of its files. A data set of the hub is no file to repair."""
+    on_hub = "@" in given["content"]
+    return {name: value for name, value in given.items() if name != "content" or on_hub}

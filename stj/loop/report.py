@@ -13,10 +13,13 @@ from markupsafe import Markup
 
 from stj.evals.attack_card import AttackCard, flips
 from stj.evals.table import interval, percent
+from stj.loop.clue_balance import ClueBalanceCounts, balance_words
 from stj.loop.counts import GradingCounts, by_score
 from stj.loop.dashboard import Dashboard, Lengths
+from stj.loop.diversity import Diversity
 from stj.loop.heldout import HeldoutScores
 from stj.loop.heldout_grades import GradeFigures, HeldoutGrades
+from stj.loop.label_flags import LabelNoise, noise_words
 from stj.loop.measures import BenchmarkReport, JudgeComparison
 from stj.loop.mixing import SourceCounts
 from stj.loop.plots import Line, bar_plot, line_plot, split_plot
@@ -25,6 +28,8 @@ from stj.storage.folder import Folder, json_bytes
 from stj.verdict import PARSERS, Parser
 
 _NONE = "–"
+_NOT_SHOWN = {"config", "samples", "fingerprints"}
+"""Facts about a run that have a part of the page of their own, or say nothing to a reader."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +76,10 @@ class IterationReport:
     """The labelled judgments among its training data: rows, learned, and dropped by reason (LabelledCounts)."""
     sources: dict[str, SourceCounts] | None = None
     """The pairs of each source, if the run names its sources (`preferences`)."""
+    label_noise: LabelNoise | None = None
+    """What the judges so far say about the labels, if `curate.label_noise` asks."""
+    balanced: ClueBalanceCounts | None = None
+    """The pairs that `curate.balance` left out, if it names clues."""
     dropped: dict[str, int] | None = None
     """Dropped rows, by reason."""
     failed: int | None = None
@@ -119,26 +128,39 @@ def _grade_words(figures: GradeFigures) -> str:
 
 
 def write_report(
-    folder: Folder, run: dict[str, Any], iterations: Sequence[IterationReport], where: Where | None = None
+    folder: Folder,
+    run: dict[str, Any],
+    iterations: Sequence[IterationReport],
+    where: Where | None = None,
+    diversity: Diversity | None = None,
 ) -> None:
     """Writes report.json and report.html, unless they hold the same already.
 
-    `where` says where the judges are wrong.
+    `where` says where the judges are wrong, `diversity` how diverse the instructions are.
     `run` holds JSON values: facts about the run, its resolved settings as `config`, and a few judgments to show as `samples`.
     A sample has instruction, chosen, rejected, judge, thought, text, verdict and winner.
     """
-    for name, content in report_files(run, iterations, where or Where()).items():
+    for name, content in report_files(run, iterations, where or Where(), diversity or Diversity()).items():
         folder.keep(name, content)
 
 
-def report_files(run: dict[str, Any], iterations: Sequence[IterationReport], where: Where) -> dict[str, bytes]:
+def report_files(
+    run: dict[str, Any], iterations: Sequence[IterationReport], where: Where, diversity: Diversity
+) -> dict[str, bytes]:
     """The content of the report's files, by name."""
     record = {"run": run, "iterations": [asdict(iteration) for iteration in iterations], "where": where.plain()}
-    page = html(run, iterations, where).encode(errors="backslashreplace")
+    if diversity.facts is not None:
+        record["diversity"] = diversity.plain()
+    page = html(run, iterations, where, diversity).encode(errors="backslashreplace")
     return {"report.json": json_bytes(record), "report.html": page}
 
 
-def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: Where | None = None) -> str:
+def html(
+    run: Mapping[str, Any],
+    iterations: Sequence[IterationReport],
+    where: Where | None = None,
+    diversity: Diversity | None = None,
+) -> str:
     """The report as one page that needs neither network nor scripts."""
     measured = [iteration for iteration in iterations if iteration.heldout]
     data_by_judge = training_sets(iterations)
@@ -147,7 +169,7 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: W
     for _, data in data_by_judge:
         drops.update(data.dropped or {})
     return _template().render(
-        facts={key: value for key, value in run.items() if key not in {"config", "samples"}},
+        facts={key: value for key, value in run.items() if key not in _NOT_SHOWN},
         settings=list(_settings(run.get("config") or {})),
         samples=run.get("samples") or [],
         iterations=iterations,
@@ -171,6 +193,7 @@ def html(run: Mapping[str, Any], iterations: Sequence[IterationReport], where: W
         grades_lift=grades_lift(iterations),
         plots=_plots(iterations),
         where=(where or Where()).html(),
+        diversity=(diversity or Diversity()).html(),
     )
 
 
@@ -310,6 +333,8 @@ def _written(value: object) -> str:
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(percent=percent, interval=interval, number=number, written=_written)
-    environment.filters.update(difference=difference_words, p=p_words, lengths=length_words, flips=flips)
+    environment.filters.update(
+        difference=difference_words, p=p_words, lengths=length_words, flips=flips, balanced=balance_words, noise=noise_words
+    )
     environment.filters.update(ends=ends, by_score=lambda counts: by_score(counts) or _NONE)
     return environment.from_string(files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8"))

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from stj.evals.table import interval, percent
 from stj.loop.attack_tables import attack_table
+from stj.loop.clue_balance import balance_words
 from stj.loop.counts import by_parser, by_score
+from stj.loop.label_flags import noise_words
 from stj.loop.measures import HELDOUT_PAIRS, BenchmarkReport, JudgeComparison
 from stj.loop.report import (
     IterationReport,
@@ -105,8 +107,8 @@ _DASHBOARD = (
 )
 
 
-def tables(iterations: Sequence[IterationReport]) -> list[Table]:
-    """The tables of a run that have rows; the note of the last one ends with the lift."""
+def tables(iterations: Sequence[IterationReport], clues: Table | None = None) -> list[Table]:
+    """The tables of a run that have rows, with that of its clues; the note of the last one ends with the lift."""
     trained_by = [iteration for iteration in iterations if iteration.pairs is not None]
     made = [
         Table(columns=_ACCURACY, rows=_accuracy_rows(iterations)),
@@ -118,6 +120,7 @@ def tables(iterations: Sequence[IterationReport]) -> list[Table]:
         Table(columns=_GRADED, rows=[_graded(iteration) for iteration in trained_by if iteration.grading]),
         Table(columns=_SOURCES, rows=[row for iteration in trained_by for row in _sources(iteration)]),
         Table(columns=_DASHBOARD, rows=[_dashboard(iteration) for iteration in trained_by if iteration.dashboard]),
+        *([clues] if clues else []),
     ]
     shown = [table for table in made if table.rows] or made[:1]
     lifts = [lift(iterations), grades_lift(iterations)]
@@ -270,6 +273,10 @@ def _notes(iterations: Sequence[IterationReport]) -> Iterator[str]:
             by_humans = sum(counts.learned for counts in data.sources.values() if counts.labelled_by == "human")
             share = by_humans / max(1, sum(counts.learned for counts in data.sources.values()))
             yield f"Examples of pairs for {judge} that rest on human labels: {by_humans:,}, {percent(share)}%"
+        if data.label_noise:
+            yield f"Labels for {judge}: {noise_words(data.label_noise)}"
+        if data.balanced:
+            yield f"Learned for {judge}: {balance_words(data.balanced)}"
         if data.labelled:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in data.labelled["dropped"].items())
             of = f"{data.labelled['learned']:,} of {data.labelled['rows']:,} labelled judgments"

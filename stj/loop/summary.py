@@ -5,11 +5,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stj import __version__
+from stj.loop.all_benchmarks import all_benchmarks, keeps_out_all, not_kept_out, not_read_words
+from stj.loop.clue_balance import ClueBalanceCounts
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
 from stj.loop.dashboard import Dashboard, DashboardTally, dashboard_alarms, score_alarm
+from stj.loop.diversity import Diversity
 from stj.loop.heldout import HeldoutTally, heldout_alarms
 from stj.loop.heldout_grades import HeldoutGradesTally
 from stj.loop.kinds import PassPhase
+from stj.loop.label_flags import LabelNoise
 from stj.loop.measures import HELDOUT_PAIRS, JudgeComparisons, benchmark_reports
 from stj.loop.mixing import SourceCounts
 from stj.loop.phases import Iteration, Run
@@ -30,6 +34,8 @@ class RunSummary:
     """For each judge M_0 ... M_T its scores, and the training set that it made, as far as they exist."""
     where: Where
     """Where the judges are wrong."""
+    diversity: Diversity
+    """The clusters and the map of the instructions."""
 
     @classmethod
     def of(cls, run: Run) -> "RunSummary":
@@ -45,7 +51,8 @@ class RunSummary:
             before = report.dashboard if judge or _first_judge_is_seed(run) else None
             if seen.sample is not None:
                 samples.append(_shown(judge, seen.sample))
-        return cls(facts=run_facts(run) | {"samples": samples}, judges=judges, where=Where.of(run))
+        facts = run_facts(run) | {"fingerprints": _fingerprints(run), "samples": samples}
+        return cls(facts=facts, judges=judges, where=Where.of(run), diversity=Diversity.of(run))
 
 
 @dataclass(kw_only=True)
@@ -79,6 +86,11 @@ class _JudgeRows:
                 self.grades.add(row)
             elif training and row.task == TRAINING:
                 self.training.add(row)
+
+
+def _fingerprints(run: Run) -> dict[str, str]:
+    """The fingerprints of the finished phases, by name: who reads the report alone sees whether it is of what lies there."""
+    return {phase.name: phase.artifact.fingerprint for phase in run.phases if phase.artifact.state()[0] == "done"}
 
 
 def _first_judge_is_seed(run: Run) -> bool:
@@ -137,6 +149,8 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
         grading=grading,
         labelled=manifest.get("labelled"),
         sources={title: SourceCounts(**counts) for title, counts in manifest.get("sources", {}).items()} or None,
+        label_noise=LabelNoise(**manifest["label_noise"]) if "label_noise" in manifest else None,
+        balanced=ClueBalanceCounts(**manifest["balanced"]) if "balanced" in manifest else None,
         examples=manifest["rows"],
         dropped=dict(Counter(funnel.dropped) + Counter(judged.dropped) + Counter(alone.dropped)),
         failed=funnel.failed + judged.failed + alone.failed,
@@ -147,6 +161,10 @@ def run_facts(run: Run) -> dict[str, Any]:
     """JSON values about the run as a whole, with its config and the models whose weights are gone."""
     config = run.config
     named = {"run_root": config.run_root, "run seed": config.seed, "judgments kept": config.judge.keep, "stj": __version__}
+    if keeps_out_all(config.source):
+        missing = run.pairs.not_kept_out if run.pairs else not_kept_out(config.source)
+        read = [name for name in all_benchmarks() if name not in missing]
+        named["benchmarks kept out"] = f"{', '.join(read) or 'none'}{not_read_words(missing)}"
     removed = {f"weights of {training.name}": f"removed {note}" for training, note in removed_models(run)}
     return {**named, **removed, "config": plain(config)}
 

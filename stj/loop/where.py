@@ -4,7 +4,7 @@ The rows of each pass are read once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -12,7 +12,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from stj.evals.clues import PairClues
+from stj.evals.table import interval, percent
 from stj.loop.benchmarks import BenchmarkPhase
+from stj.loop.clue_sets import ClueSets, clue_names, clue_of
 from stj.loop.cut_plots import Point, interval_plot, share_plot
 from stj.loop.cuts import DIMENSIONS, TOKEN_BINS, Cut, CutCounts, JudgeCuts
 from stj.loop.figures import Figure, figures
@@ -28,24 +31,33 @@ class Where:
     cuts: tuple[JudgeCuts, ...] = ()
     """In the order of the judges."""
     figures: tuple[Figure, ...] = ()
+    clues: Mapping[str, PairClues] = field(default_factory=dict)
+    """How well simple features say which answer is better, by the set of pairs (stj/loop/clue_sets.py)."""
 
     @classmethod
     def of(cls, run: Run) -> "Where":
         """Reads the finished passes of a run."""
         counts: dict[tuple[int, str], CutCounts] = {}
+        sets = ClueSets(run)
         for judge, row in _judged_rows(run):
             counts.setdefault((judge, row.task), CutCounts()).add(row)
+            sets.add(judge, row)
         cuts = [counts[judge, task].result(f"M_{judge}", task) for judge, task in sorted(counts)]
         made = run.pairs is not None and run.pairs.artifact.state()[0] == "done"
-        return cls(cuts=tuple(cuts), figures=tuple(figures(run.pairs.rows())) if made and run.pairs else ())
+        drawn = tuple(figures(run.pairs.rows())) if made and run.pairs else ()
+        return cls(cuts=tuple(cuts), figures=drawn, clues=sets.result())
 
     def plain(self) -> dict[str, Any]:
         """All numbers as JSON values."""
-        return {"cuts": [asdict(cuts) for cuts in self.cuts], "figures": [asdict(figure) for figure in self.figures]}
+        return {
+            "cuts": [asdict(cuts) for cuts in self.cuts],
+            "figures": [asdict(figure) for figure in self.figures],
+            "clues": {name: asdict(clues) for name, clues in self.clues.items()},
+        }
 
     def html(self) -> Markup:
         """The part of the page; empty if there are no numbers."""
-        if not self.cuts and not self.figures:
+        if not self.cuts and not self.figures and not self.clues:
             return Markup()
         plots = [(task, _task_plots(task, self.cuts)) for task in _tasks(self.cuts)]
         return Markup(
@@ -54,6 +66,10 @@ class Where:
                 tasks=[(task, shown) for task, shown in plots if shown],
                 figures=[(figure, _figure_plot(figure)) for figure in self.figures],
                 lengths=_lengths_plot(self.cuts),
+                clues=self.clues,
+                clue_names=clue_names(self.clues),
+                clue_rules={clue.name: clue.rule for each in self.clues.values() for clue in each.clues},
+                clue_of=clue_of,
             )
         )
 
@@ -132,4 +148,5 @@ def _shares(counts: Sequence[int]) -> list[float]:
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(percent=percent, interval=interval)
     return environment.from_string(files(__package__).joinpath("where.html.jinja").read_text(encoding="utf-8"))

@@ -127,6 +127,19 @@ def make_room_at(place: Path, size: int, done: Collection[str]) -> tuple[int, st
     return make_room(_CACHE, size, place, done), filling(_CACHE)
 
 
+def require_room_at(target: Path, size: int) -> None:
+    """Makes room for `size` bytes that are to be written to a new directory.
+
+    Raises StorageFailed if copies of models that may go are not enough.
+    """
+    free, filled = make_room_at(existing(target.parent), size, ())
+    if free < size:
+        raise StorageFailed(
+            f"{target}: {gigabytes(size)} must be written there, and {gigabytes(free)} are free"
+            f"{f'; copies of models take {filled}' if filled else ''}: free space, or name a directory on a larger disk"
+        )
+
+
 def cache_places() -> tuple[Path, Path]:
     """Where this machine keeps the models that it fetches: the hub's cache, and that of `stj` for models at URIs."""
     from huggingface_hub.constants import HF_HUB_CACHE

@@ -17,7 +17,12 @@ _HUB_S = 10.0  # Longest wait for the hub's list of sizes.
 
 def is_hub_id(location: str) -> bool:
     """Whether a location is an id on the hub; an existing local path is not."""
-    return bool(_HUB_ID.fullmatch(location)) and not Path(location).exists()
+    return is_hub_name(location) and not Path(location).exists()
+
+
+def is_hub_name(word: str) -> bool:
+    """Whether a word has the form of an id on the hub, whatever lies here."""
+    return bool(_HUB_ID.fullmatch(word))
 
 
 def hub_is_offline() -> bool:

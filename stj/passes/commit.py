@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from stj.config import EngineConfig
 from stj.errors import PassFailed
+from stj.passes.cluster_gate import per_cluster_parts
 from stj.passes.ledger import Ledger, read_ledger
 from stj.passes.limit import FAILED, count_passed, cut_of, limit_parts, selection_records
 from stj.passes.row_bitmap import RowBitmap
@@ -140,9 +141,10 @@ class RowCommitter:
         price: Callable[[Ledger], float | None] | None,
         limit: int | None = None,
         useful_elsewhere: int = 0,
+        per_cluster: int | None = None,
         **facts: Any,
     ) -> None:
-        """Adds the failed rows, applies the limit, and writes the manifest with all counts; `price` is in dollars.
+        """Adds the failed rows, applies the limits, and writes the manifest with all counts; `price` is in dollars.
 
         `useful_elsewhere` are output tokens of the same engines that rows of other artifacts needed.
 
@@ -159,6 +161,8 @@ class RowCommitter:
         if limit is not None:
             self._parts = limit_parts(self._artifact, self._parts, limit)
             facts["passed_rule"] = count_passed(self._artifact, self._parts)
+        if per_cluster is not None:
+            self._parts = per_cluster_parts(self._artifact, self._parts, per_cluster)
         counts = _counts(self._artifact, self._parts)
         useful = counts["output_tokens"] - counts["failed_tokens"] - counts["surplus_tokens"] + useful_elsewhere
         spent = self.cost

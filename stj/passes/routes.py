@@ -93,9 +93,15 @@ class StreamCommitter:
         for committer in self._all:
             committer.commit()
 
-    def finish(self, price: Callable[[Ledger], float | None] | None, limit: int | None = None, **facts: Any) -> None:
+    def finish(
+        self,
+        price: Callable[[Ledger], float | None] | None,
+        limit: int | None = None,
+        per_cluster: int | None = None,
+        **facts: Any,
+    ) -> None:
         """Writes the manifests, that of the main artifact first. Raises PassFailed if no rows came in, or too many failed."""
         elsewhere = sum(committer.useful_tokens() for committer in self._beside.values())
-        self._main.finish(price, limit, elsewhere, **facts)
+        self._main.finish(price, limit, elsewhere, per_cluster, **facts)
         for committer in self._beside.values():
             committer.finish(None)

@@ -90,7 +90,7 @@ def run_pass(
             committer.commit()
     if failure:
         raise failure
-    committer.finish(spec.dollars, spec.limit, seconds=round(time.monotonic() - started, 1))
+    committer.finish(spec.dollars, spec.limit, spec.per_cluster, seconds=round(time.monotonic() - started, 1))
 
 
 def _attempt_rows(

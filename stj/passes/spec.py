@@ -36,6 +36,8 @@ class Pass:
     """Number of rows that `read` yields, if known."""
     limit: int | None = None
     """Number of rows that may pass the instruction rule. Rows beyond the last of them are not part of the result."""
+    per_cluster: int | None = None
+    """Number of rows of each cluster that may pass the instruction rule. Later ones are tombstones."""
     gate: RayGate | None = None
     """The gate that the stages ask about the limit: reading stops with it."""
     dollars_per_engine_hour: float | None = None
@@ -64,6 +66,7 @@ def pass_under(
     read_after: Callable[[], Iterator[Row]] | None = None,
     total: int | None = None,
     limit: int | None = None,
+    per_cluster: int | None = None,
     gate: RayGate | None = None,
 ) -> Pass:
     """A pass with the seed, the price and the deadline of a config."""
@@ -76,6 +79,7 @@ def pass_under(
         stages=stages,
         total=total,
         limit=limit,
+        per_cluster=per_cluster,
         gate=gate,
         seed=config.seed,
         dollars_per_engine_hour=config.dollars_per_engine_hour(model) if isinstance(config, Config) else None,

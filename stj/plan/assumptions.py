@@ -103,7 +103,7 @@ def sorts(select: SelectConfig) -> bool:
 
 def has_rule(select: SelectConfig) -> bool:
     """Whether the rule drops more than the few instructions that the source marks as toxic or redacted."""
-    return replace(select, limit=None, toxic=False, redacted=False) != SelectConfig(categories=None)
+    return replace(select, limit=None, toxic=False, redacted=False, disagreement=None) != SelectConfig(categories=None)
 
 
 def _below(deviations: float) -> float:

@@ -157,13 +157,18 @@ def _examples(pairs: float, train: TrainConfig, judge: JudgeConfig, config: Conf
 
 
 def _rows(config: Config, a: Assumptions) -> tuple[float, float]:
-    """Numbers of categorised instructions and of pairs; categorising stops at `select.limit`."""
+    """Numbers of categorised instructions and of pairs; categorising stops at `select.limit`.
+
+    Near-duplicates are not foreseen. Each of the k-means clusters is taken to have `select.per_cluster` rows that pass.
+    """
     if not config.makes_synthetic:
         return 0, 0
     available = source_size(config.source) or a.instructions
+    available = min(available, config.curate.sample_size or available)
     wanted = config.select.limit or available
     read = min(available, wanted / a.passing) if a.passing else available
-    return read, min(wanted, read * a.passing)
+    by_cluster = config.select.per_cluster if config.curate.clustering == "kmeans" else None
+    return read, min(wanted if by_cluster is None else by_cluster * config.curate.clusters, read * a.passing)
 
 
 def _given(config: Config, a: Assumptions) -> float:

@@ -50,7 +50,10 @@ def _of_passes(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, m
     """The starts of all passes: in the first iteration one for each of the first models, later one for each judge."""
     models, last = config.models, config.iterations - 1
     first = [models.generator, models.first_judge, *([models.seed] if measures else [])]
-    different = [model for number, model in enumerate(first) if model not in first[:number] and not model.endpoint]
+    alone = 0 if models.share_first_pass else 1  # What makes the pairs has a start of its own.
+    different = [
+        model for place, model in enumerate(first) if model not in first[min(alone, place) : place] and not model.endpoint
+    ]
     named = {phase.name: phase for phase in phases}
     extra = [named[name].times for name in ("judged again", "selection") if name in named]
     later = [

@@ -40,6 +40,11 @@ def prompt(name: str) -> str:
     return files(__name__).joinpath(f"{name}.txt").read_text(encoding="utf-8")
 
 
+def is_prompt(name: str) -> bool:
+    """Whether this version has a prompt file of this name."""
+    return files(__name__).joinpath(f"{name}.txt").is_file()
+
+
 def fill(name: str, values: Mapping[str, str]) -> str:
     """A prompt with its placeholders replaced."""
     return fill_text(prompt(name), values)

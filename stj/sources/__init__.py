@@ -1,7 +1,7 @@
 """Where instructions come from: `read_rows` streams them, and `source_identity` identifies them in keys."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from stj.config import SourceConfig
 from stj.rows import Row
@@ -18,7 +18,16 @@ def read_rows(config: SourceConfig) -> Iterator[Row]:
 
     Raises SourceError: at once if the file or data set is missing, later if a file cannot be read any further.
     """
-    records = _records(config)
+    return _rows(_records(config), config)
+
+
+def read_located(config: SourceConfig) -> Iterator[tuple[str, Row]]:
+    """The rows of `read_rows`, each with its place in words: file and line, or data set and row."""
+    records, again = itertools.tee(_records(config))  # One record makes one row, so at most one waits between the two.
+    return zip((where for where, _ in again), _rows(records, config), strict=False)
+
+
+def _rows(records: Iterable[Scanned], config: SourceConfig) -> Iterator[Row]:
     rows = wildchat_rows(records) if config.kind == "wildchat" else rows_by_field(records, config)
     return not_empty(
         itertools.islice(rows, config.limit), f"source.path={config.path}: holds no rows; name a source with instructions"

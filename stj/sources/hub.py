@@ -58,6 +58,20 @@ def check_reachable(config: SourceConfig, key: str = "source.path") -> None:
         raise _not_provided(config, key, error) from None
 
 
+def cached_copy(path: str, revision: str | None) -> Path | None:
+    """The files of a data set in the hub's cache on this machine; None if it holds none. Asks no network."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    if not _HUB_ID.fullmatch(path):
+        return None
+    folder = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=path, repo_type="dataset")
+    reference = folder / "refs" / (revision or "main")
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
+    copy = folder / "snapshots" / commit if commit else None
+    return copy if copy is not None and copy.is_dir() else None
+
+
 def _located(config: SourceConfig, fields: Fields, stream: Iterable[Record], where: str, key: str) -> Iterator[Scanned]:
     with _hub_errors(config, key):
         for number, record in enumerate(stream):

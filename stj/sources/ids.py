@@ -22,6 +22,9 @@ HELDOUT_PREFIX = "heldout/"
 UNREAD_PREFIX = "unread/"
 """Prefix of the ids of rows that cannot be read; ids of other rows never begin with it."""
 
+LABELLED_PREFIX = "labelled/"
+"""Prefix of the ids of labelled judgments; ids of other rows never begin with it."""
+
 PREFERENCES_PREFIX = "preferences/"
 """Prefix of the ids of training pairs that are not synthetic; ids of other rows never begin with it."""
 
@@ -110,6 +113,7 @@ def training_id(row_id: str, field: str, where: str) -> str:
         HELDOUT_PREFIX: "held-out pairs",
         UNREAD_PREFIX: "rows that cannot be read",
         PREFERENCES_PREFIX: "pairs of other sources",
+        LABELLED_PREFIX: "labelled judgments",
     }
     for prefix, rows in reserved.items():
         if row_id.startswith(prefix):

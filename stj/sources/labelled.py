@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 
 from stj.config import SourceConfig
 from stj.errors import SourceError
-from stj.rows import Pair, Row, Turn
+from stj.rows import GIVEN, Pair, Row, Turn
 from stj.rubrics import Rubric
 from stj.sources.answers import FIELDS, answer_rows, rubric_of_row
 from stj.sources.dialogue import optional_text, text_of, usable, wrong_type
 from stj.sources.directory import files_at
 from stj.sources.files import files_size, not_empty, read_files
 from stj.sources.hub import is_hub_dataset, read_hub
-from stj.sources.ids import Seen, id_of, numbered, refuse_seen
+from stj.sources.ids import LABELLED_PREFIX, Seen, id_of, numbered, refuse_seen
 from stj.sources.records import Fields, Located
 from stj.verdict import Label
 
@@ -42,6 +42,8 @@ class LabelledGrade(NamedTuple):
     rubric: Rubric
     score: float | None
     feedback: str
+    place: str
+    """File and line, or data set and row."""
 
 
 class LabelledVerdict(NamedTuple):
@@ -50,6 +52,8 @@ class LabelledVerdict(NamedTuple):
     row: Row
     winner: Label
     feedback: str
+    place: str
+    """File and line, or data set and row."""
 
 
 def read_labelled(locations: tuple[str, ...], default: Rubric | None) -> Iterator[LabelledGrade | LabelledVerdict]:
@@ -60,7 +64,7 @@ def read_labelled(locations: tuple[str, ...], default: Rubric | None) -> Iterato
     for number, location in enumerate(locations):
         records = _records(location)
         first, rest = _first(not_empty(records, f"{KEY}={location}: holds no labelled judgments"))
-        pairs, prefix = _is_pair(first[1]), f"labelled/{number}/"
+        pairs, prefix = _is_pair(first[1]), f"{LABELLED_PREFIX}{number}/"
         records = _of_one_kind(chain([first], rest), pairs)
         yield from _verdicts(records, prefix) if pairs else _grades(records, location, prefix, default)
 
@@ -112,6 +116,7 @@ def _grades(records: Iterator[Located], location: str, prefix: str, default: Rub
             rubric=by,
             score=None if score is None else float(score),
             feedback=label.feedback or "",
+            place=where,
         )
 
 
@@ -136,6 +141,6 @@ def _verdict(values: Mapping[str, Any], where: str, position: int, row_id: str) 
         position=position,
         turns=(Turn(role="user", content=asked),),
         reference=optional_text(values.get("orig_reference_answer"), "orig_reference_answer", where) or None,
-        pair=Pair(method="given", chosen=chosen, rejected=rejected, better_as=winner),
+        pair=Pair(method=GIVEN, chosen=chosen, rejected=rejected, better_as=winner),
     )
-    return LabelledVerdict(row=usable(row), winner=winner, feedback=feedback)
+    return LabelledVerdict(row=usable(row), winner=winner, feedback=feedback, place=where)

@@ -1,7 +1,8 @@
 """Overlap with benchmarks: an instruction that shares 13 words in a row with a text that must not be trained on.
 
-Only what the user wrote counts. Chat models have set phrases ("feel free to ask and I'll do my best to assist you") that also
-occur in a benchmark's answers. They show no overlap with the benchmark.
+Only what the user wrote is compared in this way. Chat models have set phrases ("feel free to ask and I'll do my best to assist
+you") that also occur in a benchmark's answers. They show no overlap with the benchmark. With `source.keep_out=all` answers are
+compared too, by a rule of their own (answer_overlap.py).
 """
 
 import re
@@ -32,6 +33,8 @@ class Place:
 
     key: str
     location: str
+    with_answers: bool = False
+    """Whether the answers of training pairs must not repeat its texts either."""
 
     def identity(self) -> str:
         """Its content, for keys. Raises SourceError if it is missing."""
@@ -40,6 +43,10 @@ class Place:
     def records(self) -> Iterator[object]:
         """Its records. Raises SourceError if they cannot be read."""
         return (record for _, record in read_files(files_at(self.location, self.key).files, _EVERY_FIELD))
+
+    def by_instruction(self) -> Iterator[tuple[str, Sequence[str]]]:
+        """Its texts by their instruction. Raises SourceError if they cannot be read."""
+        return ((repr(record), list(_texts(record))) for record in self.records())
 
 
 def places(source: SourceConfig, heldout: HeldoutConfig) -> list[Place]:
@@ -76,29 +83,31 @@ def drop_overlaps(rows: Iterable[Row], kept_out: Sequence[Place]) -> Iterator[Ro
 def _overlaps(row: Row, known: Sequence[tuple[str, Hashes]]) -> Iterator[str]:
     for turn in row.turns:
         if turn.role == "user":
-            phrases = _phrases(turn.content)
-            hashes = _hashes(phrases)
+            phrases = phrases_of(turn.content)
+            hashes = hashes_of(phrases)
             for location, there in known:
-                for index in np.flatnonzero(_among(hashes, there)):
+                for index in np.flatnonzero(among(hashes, there)):
                     yield f"{location}: {phrases[index]}"
 
 
-def _among(hashes: Hashes, there: Hashes) -> npt.NDArray[np.bool_]:
+def among(hashes: Hashes, there: Hashes) -> npt.NDArray[np.bool_]:
     """Which of the hashes are among the sorted hashes `there`."""
     return np.not_equal(np.searchsorted(there, hashes, "left"), np.searchsorted(there, hashes, "right"))
 
 
 def _phrases_at(place: Place) -> Hashes:
     """Hashes of the distinct phrases of a place, sorted."""
-    return np.unique(np.concatenate([_hashes(_phrases(text)) for text in read_texts(place)]))
+    return np.unique(np.concatenate([hashes_of(phrases_of(text)) for text in read_texts(place)]))
 
 
-def _phrases(text: str) -> list[str]:
+def phrases_of(text: str, length: int = _WORDS) -> list[str]:
+    """All runs of this many words in a text."""
     words = re.findall(r"\w+", text.casefold())
-    return [" ".join(words[start : start + _WORDS]) for start in range(len(words) - _WORDS + 1)]
+    return [" ".join(words[start : start + length]) for start in range(len(words) - length + 1)]
 
 
-def _hashes(phrases: Sequence[str]) -> Hashes:
+def hashes_of(phrases: Sequence[str]) -> Hashes:
+    """Hashes of texts, 64 bits each."""
     return np.fromiter((xxh3_64_intdigest(phrase.encode()) for phrase in phrases), np.uint64, len(phrases))
 
 

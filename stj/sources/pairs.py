@@ -5,6 +5,7 @@ response_a and response_b            two responses, or
 chosen and rejected                  the better response and the worse one
 winner or label                      the better response (stj/sources/truth.py), or a tie, if it is known
 id, subset                           optional; an id is unique in its subset
+chosen_finish_reason, ...            optional, of any of the four responses: "length" if max_tokens cut it
 annotators                           several people's labels: {name: label} or a list. Without a winner, that of most of them
 
 Fields of other names are given by PairFields (stj/pair_fields.py).
@@ -16,7 +17,7 @@ from typing import Any
 
 from stj.errors import SourceError
 from stj.pair_fields import OWN_FIELDS, PairFields, Ties
-from stj.rows import TIED, TIED_HALF, Pair, Turn
+from stj.rows import GIVEN, TIED, TIED_HALF, Pair, Turn
 from stj.sources.dialogue import optional_text, text_of, turns_from
 from stj.sources.directory import files_at
 from stj.sources.files import read_files
@@ -37,8 +38,19 @@ NO_WINNER = "no_winner"
 _INSTRUCTION = ("instruction", "prompt")
 OPEN_RESPONSES = ("response_a", "response_b")
 """The fields of two responses in an order that says nothing."""
-_OWN = (*_INSTRUCTION, *OPEN_RESPONSES, *CHOSEN, "winner", "label", "id", "subset", *JUDGES_WINNERS, *JUDGE_FIELDS, ANNOTATORS)
+_CUT = "length"  # The finish_reason of APIs and of vLLM for a text that max_tokens cut.
 _LONG_FORM = ("annotator", "annotator_id", "annotator_name")
+
+
+def _finish_field(response: str) -> str:
+    """The field of why a response ended."""
+    return f"{response}_finish_reason"
+
+
+_OWN = (
+    *(*_INSTRUCTION, *OPEN_RESPONSES, *CHOSEN, "winner", "label", "id", "subset"),
+    *(*JUDGES_WINNERS, *JUDGE_FIELDS, ANNOTATORS, *map(_finish_field, (*OPEN_RESPONSES, *CHOSEN))),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +74,8 @@ class GivenPair:
     """Whether the file names the responses chosen and rejected, so that their order is the truth."""
     undecided: str | None = None
     """HUMAN_TIE or NO_WINNER if people's labels name no better response."""
+    truncated: bool = False
+    """Whether the file says that max_tokens cut one of them."""
 
     @property
     def ranked(self) -> tuple[str, str]:
@@ -72,7 +86,7 @@ class GivenPair:
         """The pair that a judge is measured by, and why it is not judged; None if it is."""
         chosen, rejected = self.ranked
         tied = self.undecided == HUMAN_TIE and ties != "skip" and self.first != self.second
-        method = {"count": TIED, "half": TIED_HALF}[ties] if tied else "given"
+        method = {"count": TIED, "half": TIED_HALF}[ties] if tied else GIVEN
         reason = SAME_ANSWERS if self.first == self.second else None if tied else self.undecided
         return Pair(method=method, chosen=chosen, rejected=rejected), reason
 
@@ -87,7 +101,9 @@ def pair_records(location: str, key: str, fields: PairFields = OWN_FIELDS) -> It
 
 def fields_to_read(fields: PairFields = OWN_FIELDS) -> Fields:
     """The fields of a pair: those that are named are in each row, and of the others each row has some."""
-    return Fields(required=fields.named, optional=tuple(name for name in _OWN if name not in fields.named))
+    responses = (fields.response_a, fields.response_b, fields.chosen, fields.rejected)
+    ends = (_finish_field(name) for name in responses if name is not None)
+    return Fields(required=fields.named, optional=tuple(name for name in (*_OWN, *ends) if name not in fields.named))
 
 
 @dataclass(frozen=True)
@@ -143,6 +159,7 @@ def _pair(
         winner=None if first == second else winner,
         ranked_by_file=fields.response_a is None and (fields.chosen is not None or names == CHOSEN),
         undecided=undecided,
+        truncated=any(optional_text(rest.get(_finish_field(name)), _finish_field(name), where) == _CUT for name in names),
     )
 
 

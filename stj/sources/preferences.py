@@ -21,7 +21,7 @@ from stj.final_number import final_number
 from stj.package_files import package_path
 from stj.pair_fields import OWN_FIELDS, key_without_defaults
 from stj.pair_sources import PairSource, PairSourceKind
-from stj.rows import Origin, Pair, Row, Turn
+from stj.rows import GIVEN, Origin, Pair, Row, Turn
 from stj.sources import helpsteer2
 from stj.sources.dialogue import text_of, usable
 from stj.sources.directory import DataFiles, files_at
@@ -50,6 +50,7 @@ _FIELDS: dict[PairSourceKind, Fields] = {
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 _FINAL = "####"
+_TRUNCATED = "answer_truncated"  # As of synthetic pairs: an end that is missing says which answer is worse.
 
 
 def read_preferences(sources: Sequence[PairSource]) -> Iterator[Row]:
@@ -57,8 +58,8 @@ def read_preferences(sources: Sequence[PairSource]) -> Iterator[Row]:
 
     A row has a pair, or a question whose answer is known. One that teaches nothing is a tombstone: "same_answers",
     "empty_answer", "equal_scores", "below_margin", "not_a_dialogue" and "other_dialogue" (the two dialogues of hh_rlhf differ
-    before their last turn), "human_tie" and "no_winner" (several people label the pair, and name no better response), or a
-    reason of a row without usable turns.
+    before their last turn), "answer_truncated" (the file says that max_tokens cut one of them), "human_tie" and "no_winner"
+    (several people label the pair, and name no better response), or a reason of a row without usable turns.
 
     Raises SourceError, with file and line, if a row cannot be read.
     """
@@ -158,7 +159,8 @@ def _given_pairs(records: Iterable[Located], source: PairSource) -> Iterator[Row
     for pair in given_pairs(records, source.fields, labelled=True):
         chosen, rejected = pair.ranked
         row = _pair_row(pair.row_id, pair.turns, chosen, rejected, _origin(source, pair.place))
-        yield replace(row, pair=None).drop(pair.undecided) if pair.undecided else row
+        reason = pair.undecided or (_TRUNCATED if pair.truncated and not row.dropped else None)
+        yield replace(row, pair=None).drop(reason) if reason else row
 
 
 def _hh_rlhf(records: Iterable[Located], source: PairSource) -> Iterator[Row]:
@@ -226,7 +228,7 @@ def _origin(source: PairSource, where: str) -> Origin:
 
 def _pair_row(row_id: str, turns: Sequence[Turn], chosen: str, rejected: str, origin: Origin) -> Row:
     """The row of a pair, or its tombstone if the pair teaches nothing."""
-    pair = Pair(method="given", chosen=chosen, rejected=rejected)
+    pair = Pair(method=GIVEN, chosen=chosen, rejected=rejected)
     row = usable(Row(id=row_id, position=0, turns=tuple(turns), origin=origin))
     if row.dropped:
         return row

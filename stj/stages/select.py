@@ -9,6 +9,7 @@ from stj.generate import Generate
 from stj.rows import Row
 
 OVER_LIMIT = "over_limit"
+OVER_PER_CLUSTER = "per_cluster"
 
 
 class Gate(Protocol):
@@ -21,17 +22,35 @@ class Gate(Protocol):
         """Records a passing row; True if it is over the limit already."""
 
 
-async def screen(row: Row, generate: Generate, rule: SelectConfig, gate: Gate | None) -> Row:
-    """The row; dropped, before any model is asked, if the rule rejects its source fields or the limit is reached."""
+class ClusterGate(Protocol):
+    """The limit of each cluster, shared by the actors of a pass: its first k rows in input order that pass the rule."""
+
+    async def over(self, cluster: int, position: int) -> bool:
+        """Whether k passing rows of the cluster before this position are known."""
+
+    async def passed(self, cluster: int, position: int) -> bool:
+        """Records a passing row; True if its cluster is over the limit already."""
+
+
+async def screen(
+    row: Row, generate: Generate, rule: SelectConfig, gate: Gate | None, clusters: ClusterGate | None = None
+) -> Row:
+    """The row; dropped, before any model is asked, if the rule rejects its source fields or a limit is reached."""
     reason = reject_unasked(row, rule)
+    if reason is None and clusters is not None and row.cluster is not None and await clusters.over(row.cluster, row.position):
+        reason = OVER_PER_CLUSTER
     if reason is None and gate is not None and await gate.over(row.position):
         reason = OVER_LIMIT
     return row.drop(reason) if reason else row
 
 
-async def select(row: Row, generate: Generate, rule: SelectConfig, gate: Gate | None) -> Row:
-    """The row; dropped if the rule rejects its category, complexity or expected length, or the limit is reached."""
+async def select(
+    row: Row, generate: Generate, rule: SelectConfig, gate: Gate | None, clusters: ClusterGate | None = None
+) -> Row:
+    """The row; dropped if the rule rejects its category, complexity or expected length, or a limit is reached."""
     reason = reject_categorized(row, rule)
+    if reason is None and clusters is not None and row.cluster is not None and await clusters.passed(row.cluster, row.position):
+        reason = OVER_PER_CLUSTER
     if reason is None and gate is not None and await gate.passed(row.position):
         reason = OVER_LIMIT
     return row.drop(reason) if reason else row
@@ -95,7 +114,7 @@ class SelectionLimit:
 
 def passed_rule(category: object, dropped: str | None) -> bool:
     """Whether a row with this category and drop reason passed the rule; later drops do not matter."""
-    return category is not None and dropped not in {"category", "complexity", "length", OVER_LIMIT}
+    return category is not None and dropped not in {"category", "complexity", "length", OVER_LIMIT, OVER_PER_CLUSTER}
 
 
 def without_results(row: Row) -> Row:

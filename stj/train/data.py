@@ -36,6 +36,8 @@ class ExampleTokens:
     """The prompt with the judgment and its end-of-turn token; for a preference, first with the right judgment, then with the
     wrong one."""
     prompt_length: int
+    difficulty: float | None = None
+    """Place in a curriculum, from 0 (first) to 1; None if it has none."""
 
     @property
     def length(self) -> int:
@@ -157,7 +159,7 @@ def encode_examples(
             yield "too_long"
             continue
         arrays = tuple(np.array(text, dtype=np.int32) for text in texts)
-        yield ExampleTokens(id=example.id, texts=arrays, prompt_length=len(prompt))
+        yield ExampleTokens(id=example.id, texts=arrays, prompt_length=len(prompt), difficulty=example.difficulty)
 
 
 def nothing_to_learn(tokens: Sequence[ExampleTokens]) -> ExampleTokens:

@@ -70,7 +70,8 @@ def run_rank(job: TrainingJob, poll_notice: PollNotice = _no_notice, on_step: On
     # For the export: the copy with weights may leave the cache while this trains.
     beside = _fetched_everywhere(job.seed_model)
     tokens, dropped = read_tokens(job, directory)
-    steps = plan_packing([row.id for row in tokens], [row.length for row in tokens], config, world_size)
+    ids, lengths, difficulties = zip(*((row.id, row.length, row.difficulty) for row in tokens), strict=True)
+    steps = plan_packing(ids, lengths, config, world_size, difficulties)
     _log_start(job, len(tokens), dropped, len(steps))
     make_room_everywhere(job, len(steps[: job.until]))
     engine = load_engine(directory, config)

@@ -15,9 +15,8 @@ the next one clears what it left.
 
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,15 +27,16 @@ from torch import Tensor
 
 from stj.config import MergeConfig, ModelConfig
 from stj.config_loader import load_model
-from stj.errors import ConfigError, ModelError, StorageFailed
-from stj.models.fetch import held_model, make_room_at
+from stj.errors import ConfigError, ModelError
+from stj.models.fetch import held_model, require_room_at
 from stj.models.hub import WEIGHTS, is_hub_id
 from stj.models.locate import loaded_files, model_identity, with_absolute_path
 from stj.models.parents import Parent, check_parents, check_tensors, read_parent
 from stj.package_files import package_path
+from stj.storage.appearing import appearing, new_directory
 from stj.storage.artifacts import Artifact
 from stj.storage.digest import FileDigest
-from stj.storage.folder import Folder, existing, explain_write_failure, is_store
+from stj.storage.folder import Folder, is_store
 from stj.text import gigabytes
 from stj.train.merge_methods import check_method, mix_from_base
 from stj.train.shard import DTYPES
@@ -89,8 +89,8 @@ def merge(first: ModelConfig, second: ModelConfig, out: str, config: MergeConfig
     give_memory_back()
     layouts = _layouts(parents[0], config.shard_gb)
     size = sum(map(bytes_of, layouts.values()))
-    with _appearing(target) as directory:
-        _require_room(target, size)
+    with appearing(target, "merging") as directory:
+        require_room_at(target, size)
         log.info("merging %s of weights into %s", gigabytes(size), target)
         digests = _write_model(parents, layouts, config, Folder.at(directory))
         _write_manifest(parents, digests, config, Folder.at(directory), target)
@@ -119,51 +119,12 @@ def mix(first: Tensor, second: Tensor, weight: float) -> Tensor:
 def _free_place(out: str, models: Sequence[ModelConfig]) -> Path:
     """The directory that a merge may make. Raises ConfigError if it cannot be one, holds files, or lies in a parent."""
     local = None if not out or is_store(out) else Folder.at(out).local
-    if local is None:
-        raise ConfigError(f"OUT={out}: a merge is written to a directory of this machine: name one, and copy it to the store")
-    target = Path(os.path.realpath(local))
+    target = Path(os.path.realpath(local)) if local else None
     for model in models:
         place = None if model.endpoint or is_hub_id(model.path) else Folder.at(package_path(model.path)).local
-        if place and Path(os.path.realpath(place)) in (target, *target.parents):
+        if place and target and Path(os.path.realpath(place)) in (target, *target.parents):
             raise ConfigError(f"OUT={out}: lies in the model {model.path}, which is read: name a directory outside of it")
-    if target.exists() and not target.is_dir():
-        raise ConfigError(f"OUT={out}: a file; name a directory")
-    with explain_write_failure(out):
-        held = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
-    if held:
-        raise ConfigError(f"OUT={out}: holds {len(held)} files ({held[0]}): name a new directory, or empty this one")
-    return target
-
-
-@contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """An empty directory that takes the place of `target` when this ends without an error, and goes if it ends with one.
-
-    After a kill it stays beside `target`, under a hidden name; the next call clears it.
-    """
-    holder = target.with_name(f".{target.name}.merging")
-    directory = holder / target.name
-    with explain_write_failure(str(target)):
-        shutil.rmtree(holder, ignore_errors=True)
-        directory.mkdir(parents=True)
-        if target.is_dir():
-            target.rmdir()  # fails at once where a disk is mounted, which no directory could replace later
-    try:
-        yield directory
-        with explain_write_failure(str(target)):
-            Folder.at(holder).move(target.name, Folder.at(target.parent))
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
-
-
-def _require_room(target: Path, size: int) -> None:
-    """Makes room for the weights. Raises StorageFailed if copies of models that may go are not enough."""
-    free, filled = make_room_at(existing(target.parent), size, ())
-    if free < size:
-        raise StorageFailed(
-            f"{target}: {gigabytes(size)} must be written there, and {gigabytes(free)} are free"
-            f"{f'; copies of models take {filled}' if filled else ''}: free space, or name a directory on a larger disk"
-        )
+    return new_directory(out, "OUT")
 
 
 def _layouts(parent: Parent, shard_gb: float) -> dict[str, dict[str, Tensor]]:

@@ -1,8 +1,8 @@
 """Which examples make up each step, and how the texts of a micro-batch lie in one row.
 
-The plan is a function of (seed, epoch, ids, lengths) and the token budget. So every rank computes the same plan, and a resumed
-run needs only its step. The micro-batches do not depend on the number of ranks: two ranks see in one step what one rank sees
-with twice the accumulation.
+The plan is a function of (seed, epoch, ids, lengths, difficulties) and the token budget. So every rank computes the same plan,
+and a resumed run needs only its step. The micro-batches do not depend on the number of ranks: two ranks see in one step what
+one rank sees with twice the accumulation.
 
 A micro-batch is a row of texts one after another, without padding. Positions count from 0 in each text, and attention stays
 within a text (`attention.py`), so an example is computed as if it were alone.
@@ -65,7 +65,13 @@ class PackedRow:
         return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in fields.items()}
 
 
-def plan_packing(ids: Sequence[str], lengths: Sequence[int], config: TrainConfig, world_size: int) -> list[PackedStep]:
+def plan_packing(
+    ids: Sequence[str],
+    lengths: Sequence[int],
+    config: TrainConfig,
+    world_size: int,
+    difficulties: Sequence[float | None] | None = None,
+) -> list[PackedStep]:
     """All steps of a run, over its epochs; each example is in one step of an epoch.
 
     An epoch's micro-batches are spread evenly over its steps, so that no update rests on a few left-over examples.
@@ -73,7 +79,7 @@ def plan_packing(ids: Sequence[str], lengths: Sequence[int], config: TrainConfig
     per_step = world_size * config.gradient_accumulation
     steps: list[PackedStep] = []
     for epoch in range(config.max_epochs):
-        batches = micro_batches(ids, lengths, config.max_num_tokens, config.seed, epoch)
+        batches = micro_batches(ids, lengths, config.max_num_tokens, config.seed, epoch, difficulties)
         count = -(-len(batches) // per_step)
         bounds = [len(batches) * step // count for step in range(count + 1)]
         for start, end in pairwise(bounds):
@@ -83,14 +89,26 @@ def plan_packing(ids: Sequence[str], lengths: Sequence[int], config: TrainConfig
 
 
 def micro_batches(
-    ids: Sequence[str], lengths: Sequence[int], max_num_tokens: int, seed: int, epoch: int
+    ids: Sequence[str],
+    lengths: Sequence[int],
+    max_num_tokens: int,
+    seed: int,
+    epoch: int,
+    difficulties: Sequence[float | None] | None = None,
 ) -> list[tuple[int, ...]]:
     """One epoch's examples in random order, packed into rows of at most `max_num_tokens` tokens.
 
-    Examples near each other in the random order are packed together. A row that is not full is broken up again, and its
+    With difficulties from 0 to 1 the easy ones come first, in random order among equals; an example without one takes a random
+    place. Examples near each other in the order are packed together. A row that is not full is broken up again, and its
     examples join the next window.
     """
-    order = sorted(range(len(ids)), key=lambda index: uniform(seed, ids[index], f"order of epoch {epoch}"))
+
+    def place(index: int) -> tuple[float, float]:
+        drawn = uniform(seed, ids[index], f"order of epoch {epoch}")
+        difficulty = difficulties[index] if difficulties else 0.0
+        return (drawn if difficulty is None else difficulty), drawn
+
+    order = sorted(range(len(ids)), key=place)
     rows: list[tuple[int, ...]] = []
     waiting: list[int] = []
     for window in _windows(order, lengths, _WINDOW * max_num_tokens):

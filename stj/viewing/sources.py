@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,11 +68,16 @@ class ArtifactSource:
                 yield from file.iter_batches(batch_size=_BATCH_ROWS, columns=_paths(file, fields))
 
     def row(self, number: int) -> Row:
-        """One row. Its batch is kept, because the next row that is asked for is often beside it."""
+        """One row."""
+        return row_from_dict(self.record(number))
+
+    def record(self, number: int) -> dict[str, Any]:
+        """One row as Arrow gives it back. Its batch is kept, because the next row that is asked for is often beside it."""
         kept = self._kept.get("batch")  # Another thread may replace it meanwhile.
         if kept is None or not kept.holds(number):
             kept = self._kept["batch"] = self._batch(number)
-        return row_from_dict(kept.rows.slice(number - kept.start, 1).to_pylist()[0])
+        record: dict[str, Any] = kept.rows.slice(number - kept.start, 1).to_pylist()[0]
+        return record
 
     def _batch(self, number: int) -> "_Batch":
         """The batch that holds a row; only the batches before it in its part are read."""
@@ -138,15 +143,19 @@ def sources_at(folder: Folder) -> list[Source]:
     """
     if any(folder.exists(record) for record in (MANIFEST, STARTED)) and _columns(alone := read_artifact(folder)) >= _EXAMPLE:
         return [TableSource(examples_as_rows(alone.records()), "training examples")]
-    named = [(name, artifact) for name, artifact in _artifacts(folder, "", _DEPTH) if _columns(artifact) >= _ROW]
+    named = [(name, artifact) for name, artifact in artifacts_in(folder) if _columns(artifact) >= _ROW]
     if not named:
         raise NoArtifact(f"{folder.uri}: no rows here: give the directory of a run, of an evaluation or of an artifact")
     whole = [ArtifactSource(artifact, _judge(name, artifact, folder)) for name, artifact in named]
     return sorted(whole, key=lambda source: _place(source.judge))
 
 
+def artifacts_in(folder: Folder) -> Iterator[tuple[str, Artifact]]:
+    """The artifacts in a folder and below it, finished or not, by their names relative to it."""
+    return _artifacts(folder, "", _DEPTH)
+
+
 def _artifacts(folder: Folder, name: str, depth: int) -> Iterator[tuple[str, Artifact]]:
-    """The artifacts in a folder and below it, by their names relative to it."""
     here = folder / name if name else folder
     if any(here.exists(record) for record in (MANIFEST, STARTED)):
         yield name, read_artifact(here)

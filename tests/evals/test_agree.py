@@ -170,7 +170,12 @@ def test_annotators_without_a_pair_in_common_are_refused(tmp_path: Path, run: Ou
         (["nowhere.jsonl"], "FILE=nowhere.jsonl: no such file or directory"),
         (["{}", "aggregate=mean"], "aggregate=mean: must be majority or dawid_skene"),
         (["{}", "agregate=majority"], "did you mean 'aggregate'?"),
-        (["{}", "by="], "by=: `stj agree` takes by=FIELD, labels=SET and aggregate=METHOD"),
+        (["{}", "by="], "by=: `stj agree` takes by=FIELD, labels=SET, aggregate=METHOD and order=ORDER"),
+        (["{}", "order=rank"], "order=rank: must be nominal or ordinal"),
+        (
+            ["{}", "order=ordinal", "labels=any"],
+            "order=ordinal: the order of labels=any is not known; list them from low to high",
+        ),
         (["{}", "labels=yes"], "labels=yes: must be pair, any, or two or more labels as yes,no"),
         (["{}", "by=topic"], "has this field; the fields of the first row are 'id', 'instruction'"),
         (["{}", "labels=A,B"], "line 9: field 'label' is str 'tie'; it must be one of 'A', 'B' or 'unsure'"),

@@ -67,6 +67,39 @@ def test_one_model_in_all_roles_shares_the_first_pass(tmp_path: Path) -> None:
     }
 
 
+ALONE = "models.share_first_pass=false"
+
+
+def test_pairs_can_have_a_pass_of_their_own(tmp_path: Path) -> None:
+    run = Run(config(tmp_path, ALONE, "iterations=1"))
+    assert passes(run) == {"pairs": ("pairs",), "iteration_1/judged": ("judge", "heldout"), "heldout_1": ("heldout",)}
+    assert run.iterations[0].examples.judged is pass_that(run, "judge", 1)
+    assert pass_that(run, "judge", 1).pairs is run.pairs
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["judge.samples=8", "judge.parser=strict", "judge.keep=random", "heldout.samples=5", "heldout.limit=10", "seed=7"],
+)
+def test_then_a_setting_of_judging_makes_no_pairs_stale(tmp_path: Path, override: str) -> None:
+    before, after = (
+        {phase.name: phase.artifact.fingerprint for phase in Run(config(tmp_path, ALONE, *more)).phases}
+        for more in ([], [override])
+    )
+    assert [name for name in before if before[name] == after[name]] == ["pairs"]
+
+
+def test_sharing_the_first_pass_is_the_default_and_in_no_key(tmp_path: Path) -> None:
+    shared, third = (OTHER, "models.generator.path=org/third"), "models.share_first_pass=true"
+    for words in ([], list(shared)):
+        assert [phase.artifact.key for phase in Run(config(tmp_path, *words)).phases] == [
+            phase.artifact.key for phase in Run(config(tmp_path, *words, third)).phases
+        ]
+    assert [phase.artifact.key for phase in Run(config(tmp_path, *shared)).phases] == [
+        phase.artifact.key for phase in Run(config(tmp_path, *shared, ALONE)).phases
+    ]
+
+
 def test_the_papers_roles_share_what_they_can(tmp_path: Path) -> None:
     same = config(tmp_path, "iterations=1", OTHER, "models.generator.path=org/other")
     assert passes(Run(same)) == {"pairs": ("pairs", "judge"), "heldout_0": ("heldout",), "heldout_1": ("heldout",)}

@@ -241,6 +241,74 @@ def test_held_out_pairs_may_be_repaired_too(tmp_path: Path, asked: Callable[[], 
     assert {row.task for row in rows(root)} > {TRAINING}
 
 
+def pair(number: int, **changes: str) -> dict[str, str]:
+    text = f"Question {number}: which is better?"
+    return {"id": f"p{number}", "instruction": text, "chosen": f"yes {number}", "rejected": "no", **changes}
+
+
+PAIRS = [pair(number) for number in range(60, 80)]
+PAIR_REPAIRS = {
+    "a label is mended": [*PAIRS[:8], pair(68, chosen="no", rejected="yes 68"), *PAIRS[9:]],
+    "a line is inserted": [*PAIRS[:3], pair(90), *PAIRS[3:]],
+    "a line is deleted": [*PAIRS[:8], *PAIRS[9:]],
+    "the lines are in another order": PAIRS[::-1],
+    "an id is changed": [*PAIRS[:8], pair(68, id="other"), *PAIRS[9:]],
+    "nothing that is read": [{**each, "note": "checked"} for each in PAIRS],
+}
+
+
+def with_pairs(root: Path, pairs: Sequence[dict[str, str]]) -> Config:
+    """Pairs of a file, beside synthetic pairs."""
+    file = root.parent / f"{root.name}-pairs.jsonl"
+    file.write_text("\n".join(map(json.dumps, pairs)))
+    return config(root, LINES, f"preferences=[{{}}, {{kind: pairs, path: {file}}}]")
+
+
+def of_sources(root: Path) -> list[Row]:
+    """The rows with the lines of their places, not the files', whose names differ."""
+    return [
+        row if row.origin is None else replace(row, origin=replace(row.origin, place=row.origin.place.partition(".jsonl")[2]))
+        for row in rows(root)
+    ]
+
+
+@pytest.mark.parametrize("repair", PAIR_REPAIRS)
+def test_a_repaired_file_of_pairs_gives_the_rows_of_a_fresh_run(
+    tmp_path: Path, asked: Callable[[], list[int]], repair: str
+) -> None:
+    pairs, root = PAIR_REPAIRS[repair], tmp_path / "run"
+    run_all(with_pairs(root, PAIRS), [].append)
+    read = [{name: value for name, value in each.items() if name != "note"} for each in pairs]
+    changed = {_number(each) for each in (*PAIRS, *read) if (each in PAIRS) != (each in read)}
+    finished = break_off(root) - changed
+    asked()
+    said: list[object] = []
+    run_all(with_pairs(root, pairs), said.append)
+    assert not finished & set(asked()), "asked again for rows that did not change"
+    run_all(with_pairs(tmp_path / "fresh", pairs), [].append)
+    assert of_sources(root) == of_sources(tmp_path / "fresh")
+    [line] = carried(said)
+    assert line.startswith(f"pairs: its source has changed: {len(finished - {15})} finished rows are kept, ")
+    learned, learned_fresh = (
+        list(read_artifact(Folder.at(run / "iteration_1/examples")).records()) for run in (root, tmp_path / "fresh")
+    )
+    assert learned == learned_fresh
+
+
+def _number(pair: dict[str, str]) -> int:
+    return int(pair["instruction"].split()[1].rstrip(":"))
+
+
+def test_another_kind_of_label_is_no_repair(tmp_path: Path, asked: Callable[[], list[int]]) -> None:
+    root = tmp_path / "run"
+    run_all(with_pairs(root, PAIRS), [].append)
+    break_off(root)
+    sources = with_pairs(root, PAIR_REPAIRS["a line is deleted"]).preferences
+    human = [replace(source, human=True) if source.kind == "pairs" else source for source in sources]
+    with pytest.raises(ArtifactError, match=r"was made with other settings: source\.preferences: "):
+        run_all(replace(with_pairs(root, PAIRS), preferences=human), [].append)
+
+
 def test_status_and_a_dry_run_say_what_would_be_kept(tmp_path: Path, asked: Callable[[], list[int]]) -> None:
     root = tmp_path / "run"
     run_all(config(root, LINES), [].append)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stj.passes.carry_over import CarriedOver, SourceRows, carry_over, differs_only_by_content, survey
-from stj.rows import HELDOUT, Category, Pair, Row, Turn, row_from_dict, rows_to_table
+from stj.rows import HELDOUT, Category, Origin, Pair, Row, Turn, row_from_dict, rows_to_table
 from stj.sources.ids import ContentIds
 from stj.storage.artifacts import Artifact, Key
 from stj.storage.folder import Folder
@@ -263,3 +263,45 @@ def test_a_part_of_an_older_version_lacks_columns(tmp_path: Path) -> None:
     artifact, carried = moved(tmp_path, source_rows(["b", "a"]))
     assert carried.kept == 2
     assert [row.position for row in rows_of(artifact)] == [0, 1]
+
+
+def asked_question(number: int, place: int, answer: str = "7") -> Row:
+    """A question of a source of questions: it enters without a pair."""
+    origin = Origin(source="gsm8k", place=f"q.jsonl, line {place}", labelled_by="final_answer", answer=answer)
+    return Row(id=f"q{number}", position=place - 1, turns=(Turn(role="user", content=f"Question {number}"),), origin=origin)
+
+
+def test_a_question_keeps_the_answers_that_were_sampled_for_it_and_gets_its_new_place(tmp_path: Path) -> None:
+    before = [asked_question(number, number) for number in range(1, 9)]
+    answered = [
+        replace(row, pair=Pair(method="sampled_answers", chosen="It is 7", rejected="It is 8"), output_tokens=5)
+        for row in before
+    ]
+    write(tmp_path, "old", answered, done=True)
+    repaired = [
+        asked_question(9, 1),
+        *(asked_question(number, number + 1, "8" if number == 3 else "7") for number in range(1, 9)),
+    ]
+    artifact = Artifact(Folder.at(tmp_path), key("new"))
+    carry_over(artifact, SourceRows(repaired, with_pairs=False), lambda carried: None)
+    kept = {row.id: row for row in map(row_from_dict, artifact.records())}
+    assert kept.keys() == {f"q{number}" for number in range(1, 9)} - {"q3"}
+    for row in kept.values():
+        assert row.origin
+        assert row.pair
+        assert row.origin.place == f"q.jsonl, line {row.position + 1}"
+        assert (row.id, row.pair.chosen) == (f"q{row.position}", "It is 7")
+
+
+@settings(max_examples=50)
+@given(places=st.lists(st.one_of(st.text(), st.integers(0).map("f.jsonl, line {}".format)), max_size=8))
+def test_a_place_of_any_words_is_kept(places: list[str]) -> None:
+    def row(number: int, place: str) -> Row:
+        given = Origin(source="mine", place=place, labelled_by="human")
+        pair = Pair(method="given", chosen=f"{number}", rejected="no")
+        return Row(id=f"p{number}", position=number, turns=(Turn(role="user", content="hi"),), pair=pair, origin=given)
+
+    source = SourceRows([row(number, place) for number, place in enumerate(places)], with_pairs=False)
+    seats = [source.take(row(number, "elsewhere")) for number in range(len(places))]
+    assert [seat and seat.position for seat in seats] == list(range(len(places)))
+    assert [seat and seat.place for seat in seats] == places

@@ -111,6 +111,8 @@ def test_weights_that_a_machine_holds_are_not_fetched_again() -> None:
     later = seconds(planned("run_root=s3://b/p"), "later starts") + WEIGHTS / 4 / 2
     assert seconds(shared, "first starts") == pytest.approx(later, rel=1e-4)
     assert seconds(other, "first starts") == pytest.approx(2 * later - WEIGHTS / 2, rel=0.01)
+    alone = planned(*roles, "models.share_first_pass=false")
+    assert seconds(alone, "first starts") == pytest.approx(2 * later - WEIGHTS / 2, rel=0.01)
     assert not [row for row in (*shared.phases, *other.phases) if row.name == "seed fetch"]
     unmeasured = planned("heldout.path=null", "benchmarks=[]")
     assert seconds(unmeasured, "seed fetch") == pytest.approx(WEIGHTS / 2, rel=0.01)

@@ -167,6 +167,30 @@ def test_pairs_that_people_could_not_decide_are_left_out(tmp_path: Path) -> None
     assert [row.pair is None for row in rows] == [False, True, True]
 
 
+@pytest.mark.parametrize("names", [("chosen", "rejected"), ("response_a", "response_b")])
+def test_a_pair_with_an_answer_that_max_tokens_cut_is_left_out_whichever_side_it_is(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    reasons = [("stop", "stop"), ("length", "stop"), ("stop", "length"), ("length", "length"), (None, None), ("", "stop")]
+    label = {} if names[0] == "chosen" else {"winner": "A"}
+    rows = [
+        {"prompt": f"q{number}", names[0]: "yes", names[1]: "no", **label}
+        | {f"{name}_finish_reason": reason for name, reason in zip(names, ends, strict=True)}
+        for number, ends in enumerate(reasons)
+    ]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = list(read_preferences([PairSource(kind="pairs", path=str(tmp_path / "p.jsonl"))]))
+    assert [row.dropped for row in read] == [None, *["answer_truncated"] * 3, None, None]
+    assert [row.pair is None for row in read] == [row.dropped is not None for row in read]
+
+
+def test_a_finish_reason_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    row = {"prompt": "q", "chosen": "yes", "rejected": "no", "chosen_finish_reason": 3}
+    (tmp_path / "p.jsonl").write_text(json.dumps(row))
+    with pytest.raises(SourceError, match=r"p.jsonl, line 1: .*chosen_finish_reason"):
+        list(read_preferences([PairSource(kind="pairs", path=str(tmp_path / "p.jsonl"))]))
+
+
 def test_sources_follow_each_other_and_no_two_rows_have_one_id_or_position(tmp_path: Path) -> None:
     file = written(tmp_path / "mine.jsonl", [{"prompt": str(n), "chosen": "a", "rejected": "b"} for n in range(5)])
     sources = [PairSource(kind="pairs", name=name, path=file, limit=limit) for name, limit in (("one", 2), ("two", None))]

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -95,6 +96,13 @@ def test_control_tokens_in_a_judgment_are_learned_as_text(tmp_path: Path) -> Non
     (row,), _ = kept_examples(encode_examples(tokenizer, [example], end_of_turn(tokenizer, tmp_path), TrainConfig()))
     assert list(row.texts[0][row.prompt_length :]).count(tokenizer.eos_token_id) == 1
     assert row.counts == (len("x<|end|>y") + 1,)
+
+
+def test_the_place_of_an_example_in_a_curriculum_stays_with_its_tokens() -> None:
+    tokenizer = make_tokenizer()
+    examples = [replace(make_example(0), difficulty=0.25), make_example(1)]
+    tokens, _ = kept_examples(encode_examples(tokenizer, examples, [0], TrainConfig()))
+    assert [example.difficulty for example in tokens] == [0.25, None]
 
 
 def test_too_long_examples_are_dropped_with_a_count() -> None:

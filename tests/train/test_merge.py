@@ -628,8 +628,8 @@ def test_the_place_of_the_result_must_be_free_and_outside_of_the_parents(
         (parents[0].path, inside),
         (f"{parents[0].path}/merged", inside),
         (str(tmp_path / "link/merged"), inside),
-        ("s3://bucket/merged", "a merge is written to a directory of this machine"),
-        ("", "a merge is written to a directory of this machine"),
+        ("s3://bucket/merged", "the result is written to a directory of this machine"),
+        ("", "the result is written to a directory of this machine"),
     ):
         with pytest.raises(ConfigError, match=message):
             merge(*parents, out, HALF)

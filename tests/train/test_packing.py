@@ -1,4 +1,6 @@
-from itertools import groupby
+import random
+import statistics
+from itertools import chain, groupby
 
 import torch
 from hypothesis import given, settings
@@ -39,6 +41,30 @@ def test_every_example_is_in_one_step_of_an_epoch_and_every_rank_has_as_many_bat
 def test_packed_rows_stay_in_the_budget(lengths: list[int], seed: int) -> None:
     for step in plan_packing(names(lengths), lengths, configured(seed=seed), 2):
         assert all(sum(lengths[index] for index in batch) <= 200 for batch in step.micro_batches)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**31))
+def test_a_curriculum_goes_from_easy_to_hard_in_each_epoch(seed: int) -> None:
+    rng = random.Random(seed)
+    lengths = [rng.randint(20, 100) for _ in range(400)]
+    difficulties = [rng.choice((0.0, 0.5, 1.0, None)) for _ in lengths]
+    for epoch in (0, 1):
+        batches = micro_batches(names(lengths), lengths, 200, seed, epoch, difficulties)
+        assert sorted(chain.from_iterable(batches)) == list(range(len(lengths)))
+        known = [difficulties[index] for index in chain.from_iterable(batches) if difficulties[index] is not None]
+        third = len(known) // 3
+        assert (
+            statistics.fmean(known[:third]) < statistics.fmean(known[third : 2 * third]) < statistics.fmean(known[2 * third :])
+        )
+        unknown = [place for place, index in enumerate(chain.from_iterable(batches)) if difficulties[index] is None]
+        assert 0.3 < statistics.fmean(unknown) / len(lengths) < 0.7  # spread over the whole epoch
+
+
+@given(LENGTHS, st.integers(0, 1000))
+def test_examples_without_a_place_in_a_curriculum_are_in_the_order_of_no_curriculum(lengths: list[int], seed: int) -> None:
+    ids = names(lengths)
+    assert micro_batches(ids, lengths, 200, seed, 0, [None] * len(ids)) == micro_batches(ids, lengths, 200, seed, 0)
 
 
 @given(LENGTHS)

@@ -10,7 +10,7 @@ from stj.evals.benchmarks.duels import DuelResult, Models
 from stj.evals.benchmarks.unread import Unread
 from stj.evals.metrics import ExampleOutcome, Groups, Official, VerdictsByOrder, example_outcome, overall_only
 from stj.pair_fields import PairFields, Ties
-from stj.rows import Pair, Row, Turn
+from stj.rows import GIVEN, Pair, Row, Turn
 from stj.sources.dialogue import text_of, usable, wrong_type
 from stj.sources.directory import DataFiles, files_at
 from stj.sources.files import read_files
@@ -231,7 +231,7 @@ def pair_row(task: str, position: int, row_id: RowId, subset: str, turns: tuple[
         task=task,
         subset=subset,
         turns=turns,
-        pair=Pair(method="given", chosen=chosen, rejected=rejected),
+        pair=Pair(method=GIVEN, chosen=chosen, rejected=rejected),
     )
     return usable(row)
 

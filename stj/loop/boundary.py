@@ -1,0 +1,45 @@
+"""How often the judge is right about a pair, and which pairs are near the boundary (`select.disagreement`)."""
+
+from stj.disagreement import DisagreementConfig
+from stj.loop.pair_draws import PairDraws, RightOf
+from stj.randomness import uniform
+from stj.rows import Row
+
+TOO_HARD, TOO_EASY, OFF_BOUNDARY = "too_hard", "too_easy", "off_boundary"
+"""Why a pair that could be learned is left out: by `low`, by `high`, or by lot."""
+
+
+class Boundary:
+    """Which pairs are near the boundary; `earlier` has their samples if they are not this iteration's."""
+
+    def __init__(self, config: DisagreementConfig, seed: int, earlier: PairDraws | None) -> None:
+        self._config = config
+        self._seed = seed
+        self._earlier = earlier
+
+    def rejects(self, row: Row) -> str | None:
+        """Why a pair is left out; None if it stays. One without samples stays."""
+        config, drawn = self._config, self._drawn(row)
+        if drawn is None:
+            return None
+        if drawn.share < config.low:
+            return TOO_HARD
+        if drawn.share > config.high:
+            return TOO_EASY
+        return OFF_BOUNDARY if config.weighted and self._lost(row, drawn) else None
+
+    def difficulty(self, row: Row) -> float | None:
+        """Where a pair comes in a curriculum, from 0 (easy) to 1; None if the order is random, or without samples."""
+        drawn = self._drawn(row) if self._config.order == "easy_first" else None
+        return None if drawn is None else 1 - drawn.share
+
+    def _drawn(self, row: Row) -> RightOf | None:
+        """The samples by which a pair is chosen."""
+        if self._config.draws == "all":
+            return RightOf.of(row)
+        return self._earlier.of(row.id) if self._earlier else None
+
+    def _lost(self, row: Row, drawn: RightOf) -> bool:
+        """Whether the lot leaves a pair out."""
+        p = (drawn.right + 0.5) / (drawn.samples + 1)
+        return uniform(self._seed, row.id, "boundary") >= 4 * p * (1 - p)

@@ -1,0 +1,51 @@
+"""The phase that curates instructions: embeds them, clusters them, and decides which of them stay."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from stj.errors import ConfigError
+from stj.loop.inputs import read_uncurated
+from stj.loop.phase import Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurationPhase(Phase):
+    """Decides about every row of the source before any model is asked. It needs no engine, and runs beside the driver."""
+
+    def run(self) -> None:
+        """Writes a decision for each row. Raises ConfigError if there are more clusters than rows."""
+        from stj.loop.deciding import decide  # scikit-learn takes seconds to import
+
+        made_of = self.artifact.key["source"]
+        identity = {name: made_of[name] for name in ("path", "preferences") if name in made_of}
+        try:
+            decide(read_uncurated(self.config, identity), self.config, self.artifact)
+        except ConfigError:  # Nothing was made: a start with other settings must not ask for --overwrite.
+            self.artifact.folder.remove()
+            raise
+
+    def summary(self) -> str:
+        """Rows, clusters, near-duplicates by what found them, and how many were sampled."""
+        return "; ".join(curation_words(self.artifact.manifest()))
+
+
+def curation_words(manifest: dict[str, Any]) -> list[str]:
+    """What curation found, in words, of its manifest."""
+    words = [f"{manifest['embedded']:,} of {manifest['rows']:,} rows embedded"]
+    if clusters := manifest["clusters"]:
+        without = f", {manifest['without_cluster']:,} rows without one" if manifest["without_cluster"] else ""
+        words.append(f"{len(clusters)} clusters{without}")
+    if found := manifest["near_duplicates"]:
+        words.append(
+            f"near-duplicates: {found['minhash']:,} by MinHash alone, {found['both']:,} by both, "
+            f"{found['embedding']:,} by embedding alone"
+            + (
+                f"; {found['not_compared']:,} texts not compared by embedding (curate.embedding)"
+                if found["not_compared"]
+                else ""
+            )
+        )
+    if sampled := manifest["sampled"]:
+        words.append(f"sampled {sampled['taken']:,} of {sampled['among']:,} instructions")
+    thin = [cluster["name"] for cluster in manifest["clusters"] if cluster["thin"]]
+    return [*words, *([f"thin: {len(thin)} clusters, such as {thin[-1]}"] if thin else [])]
