@@ -11,9 +11,9 @@ from stj.models.token_count import token_counter
 from stj.plan.sample import SourceSample
 from stj.rows import Pair, Row
 from stj.sources import read_rows, source_size
+from stj.sources.answer_overlap import drop_repeats
 from stj.sources.hub import is_hub_dataset
 from stj.sources.near_duplicates import drop_near_duplicates
-from stj.sources.overlap import drop_overlaps
 from stj.stages.judge import judge_messages
 from stj.stages.select import reject_unasked
 
@@ -52,7 +52,7 @@ def source_sample(config: Config) -> SourceSample | None:
 
 def _screened(config: Config) -> Iterator[Row]:
     """The rows with the reasons for which no model is asked about them, as a pass finds them."""
-    rows = drop_overlaps(islice(read_rows(config.source), _ROWS), kept_out(config))
+    rows = drop_repeats(islice(read_rows(config.source), _ROWS), kept_out(config))
     if config.source.near_duplicates is not None:
         rows = drop_near_duplicates(rows, config.source.near_duplicates, lambda row: reject_unasked(row, config.select) is None)
     for row in rows:
