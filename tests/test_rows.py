@@ -79,6 +79,7 @@ ROW_ON_DISK = pa.schema(
             "origin",
             pa.struct([("source", pa.string()), ("place", pa.string()), ("labelled_by", pa.string()), ("answer", pa.string())]),
         ),
+        ("cluster", pa.int32()),
         ("candidates", pa.struct([("answers", pa.list_(pa.string())), ("good", pa.int16())])),
         ("reference", pa.string()),
         ("context", pa.string()),
