@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from stj.cli.app import (
     Conf,
     DryRun,
     Overwrite,
+    Wide,
     files_and_overrides,
     print_json,
     show_on_stderr,
@@ -74,7 +76,9 @@ def _doctor(conf: Conf, as_json: AsJson = False) -> None:
 
 
 @verb("run", "stj run conf/mini.yaml", "stj run conf/small.yaml run_root=/data/small --dry-run", docs="start method resuming")
-def _run(conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, as_json: AsJson = False) -> None:
+def _run(
+    conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, wide: Wide = False, as_json: AsJson = False
+) -> None:
     """Runs all iterations of a config.
 
     Finished phases are reused. A run that was stopped resumes from its last commit.
@@ -89,7 +93,7 @@ def _run(conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, as_j
         run = Run(config)
         _print_dry_run(run, run.phases, as_json)
     else:
-        _start(run_all, config, overwrite, as_json)
+        _start(run_all, config, overwrite=overwrite, wide=wide, as_json=as_json)
 
 
 @verb(
@@ -98,7 +102,9 @@ def _run(conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, as_j
     "ray job submit --working-dir . -- stj iterate conf/paper.yaml run_root=URI",
     docs="method clusters resuming",
 )
-def _iterate(conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, as_json: AsJson = False) -> None:
+def _iterate(
+    conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, wide: Wide = False, as_json: AsJson = False
+) -> None:
     """Runs one iteration: the next, or iteration=N.
 
     One iteration is one Ray job: it judges with one model, and trains the next.
@@ -112,11 +118,11 @@ def _iterate(conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, 
         iteration = run.next_iteration()
         _print_dry_run(run, iteration.phases if iteration else [], as_json)
     else:
-        _start(run_one, config, overwrite, as_json)
+        _start(run_one, config, overwrite=overwrite, wide=wide, as_json=as_json)
 
 
-def _start(run_some: Callable[..., None], config: Config, overwrite: bool, as_json: bool) -> None:
-    run_some(config, show_on_stderr if as_json else show, overwrite=overwrite)
+def _start(run_some: Callable[..., None], config: Config, *, overwrite: bool, wide: bool, as_json: bool) -> None:
+    run_some(config, partial(show_on_stderr if as_json else show, wide=wide), overwrite=overwrite)
     if as_json:  # anew: a disk that takes nothing may hold an older report
         from stj.loop.phases import Run
         from stj.loop.report import report_files

@@ -25,13 +25,13 @@ from stj.verdict import Label, Verdict, other
 _WIDTH = 80  # columns of the lines below the table
 SWAP, ANY = "swap", "any"
 _COLUMNS = (
-    Column("", ""),
-    Column("", "pairs"),
+    Column("", "", word="attack"),
+    Column("", "pairs", priority=2),
     Column("right", "before"),
-    Column("of these", "flipped [95%]"),
-    Column("to no", "verdict"),
+    Column("of these", "flipped [95%]", word="flipped"),
+    Column("to no", "verdict", priority=1),
     Column("accuracy", "before"),
-    Column("", "after"),
+    Column("", "after", word="accuracy after"),
 )
 _LEGEND = (
     "Shares in percent. Flipped: right before, and not right under the attack.\n"

@@ -105,9 +105,10 @@ def comparisons_json(comparisons: Sequence[EvalComparison]) -> list[dict[str, An
 def comparisons_table(comparisons: Sequence[EvalComparison]) -> Table:
     """A row for each benchmark, in percent; plain text has a sentence instead."""
     columns = (
-        *(Column("", "benchmark"), Column("accuracy", "A"), Column("", "B"), Column("difference, points", "B - A [95%]")),
-        *(Column("", "examples"), Column("", "independent"), Column("right in all", "only A"), Column("orders", "only B")),
-        Column("McNemar's", "exact p"),
+        *(Column("", "benchmark"), Column("accuracy", "A"), Column("", "B", word="accuracy B")),
+        *(Column("difference, points", "B - A [95%]"), Column("", "examples"), Column("", "independent", priority=3)),
+        *(Column("right in all", "only A", priority=2), Column("orders", "only B", priority=2)),
+        Column("McNemar's", "exact p", priority=1),
     )
     rows = [
         [

@@ -6,12 +6,17 @@ from stj.evals.intervals import Interval
 from stj.evals.metrics import Scores
 from stj.text import Column, Table, visible_line
 
-_FIRST = (Column("", ""), Column("", "n"), Column("accuracy, mean of", "orders [95%]"))
-_ORDERS = (Column("better", "as A"), Column("shown", "as B"), Column("", "as C"), Column("", "as D"))
+_FIRST = (Column("", "", word="unit of a row"), Column("", "n"), Column("accuracy, mean of", "orders [95%]"))
+_ORDERS = (
+    Column("better", "as A", priority=2),
+    Column("shown", "as B", priority=2),
+    Column("", "as C", priority=2),
+    Column("", "as D", priority=2),
+)
 _LAST = (
     Column("all orders", "right"),
-    Column("same answer", "preferred"),
-    Column("no", "verdict"),
+    Column("same answer", "preferred", priority=3),
+    Column("no", "verdict", priority=1),
     Column("official", "rule", "official score, and content-blind baselines"),
     Column("", "always A"),
     Column("", "longest"),

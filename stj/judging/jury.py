@@ -167,7 +167,12 @@ class Agreement:
             yield str(self.votes)
 
     def _accuracies_table(self) -> Table:
-        columns = (Column("", "%"), Column("accuracy", "[95%]"), Column("verdict", "right"), Column("", "none"))
+        columns = (
+            Column("", "%", word="juror"),
+            Column("accuracy", "[95%]"),
+            Column("verdict", "right"),
+            Column("no", "verdict"),
+        )
         rows = [
             (
                 name,

@@ -1,7 +1,4 @@
-"""The tables of a run for the terminal: how good each judge is, how sure that is, and the training data that it made.
-
-Each table has at most 100 columns of text.
-"""
+"""The tables of a run for the terminal: how good each judge is, how sure that is, and the training data that it made."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -24,10 +21,8 @@ from stj.loop.report import (
     p_words,
     training_sets,
 )
-from stj.text import Column, Table
+from stj.text import WIDTH, Column, Table
 
-WIDTH = 100
-"""Most columns of text in a table and in a line below it."""
 _NONE = "–"
 _ACCURACY = (
     Column("", "judge"),
@@ -35,65 +30,65 @@ _ACCURACY = (
     Column("winner", "first"),
     Column("winner", "second"),
     Column("position-", "consistent"),
-    Column("no", "verdict"),
-    Column("", "greedy"),
-    Column("samples", "agree"),
+    Column("no", "verdict", priority=1),
+    Column("", "greedy", priority=2),
+    Column("samples", "agree", priority=3),
 )
 _GRADES = (
     Column("", "judge"),
     Column("exact", "% [95%]", "held-out grades against true scores: sampled, then greedy"),
     Column("Spearman", "[95%]"),
-    Column("Pear-", "son"),
-    Column("mean abs.", "error"),
-    Column("no score", "%"),
-    Column("greedy", "exact, %"),
-    Column("greedy", "Spearm."),
+    Column("", "Pearson", priority=2),
+    Column("mean abs.", "error", priority=1),
+    Column("no", "score, %", word="no score"),
+    Column("greedy", "exact, %", priority=3),
+    Column("greedy", "Spearman", priority=3),
 )
 _GRADED = (
     Column("", "judge"),
-    Column("pairs", "graded", "grades of the training pairs for the next judge; a sample grades both answers"),
+    Column("pairs", "graded", "grades of the training pairs for the next judge"),
     Column("samples", "/ kept"),
     Column("", "accepted"),
-    Column("grades learned", "by score"),
-    Column("no score", "%"),
+    Column("grades learned", "by score", priority=1),
+    Column("no", "score, %", word="no score"),
 )
 _COMPARISONS = (
     Column("", "measured on"),
     Column("", "judge"),
-    Column("", "n"),
+    Column("", "n", priority=2),
     Column("accuracy", "% [95%]"),
     Column("", "against"),
     Column("difference", "points [95%]"),
-    Column("McNemar", "exact p"),
+    Column("McNemar", "exact p", priority=1),
 )
 _DATA = (
     Column("", "judge"),
     Column("instr.", "in", "training data for the next judge"),
-    Column("", "selected"),
-    Column("", "pairs"),
+    Column("", "selected", priority=1),
+    Column("", "pairs", word="pairs made"),
     Column("draws", "/ kept"),
     Column("", "accepted"),
-    Column("kept", "A / B"),
+    Column("kept", "A / B", priority=2),
     Column("training", "examples"),
-    Column("rows", "failed"),
+    Column("rows", "failed", priority=3),
 )
 _SOURCES = (
     Column("", "judge"),
     Column("", "source", "pairs for the next judge by source"),
     Column("", "labelled by"),
-    Column("", "weight"),
-    Column("pairs", "judged"),
-    Column("can be", "learned"),
+    Column("", "weight", priority=1),
+    Column("pairs", "judged", priority=2),
+    Column("can be", "learned", priority=3),
     Column("training", "examples"),
     Column("share", "%"),
 )
 _DASHBOARD = (
     Column("", "judge"),
-    Column("verdicts", "A, %", "judgments of the training pairs; lengths: mean [middle half]"),
-    Column("no ver-", "dict, %"),
+    Column("verdicts", "A, %", "judgments of the training pairs"),
+    Column("no", "verdict, %"),
     Column("tokens of a", "judgment"),
-    Column("characters of", "better answer"),
-    Column("characters of", "worse answer"),
+    Column("characters of", "better answer", priority=1),
+    Column("characters of", "worse answer", priority=1),
 )
 
 

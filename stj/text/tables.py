@@ -18,7 +18,6 @@ WIDTH = 80
 _LONGEST_NAME = 60  # characters in the first column, so that a table has room for an accuracy and its interval
 _LONGEST_TITLE = 24  # characters of a title in the head of the first column; a longer one has a line of its own
 _GAP = 2  # Columns of a plain table stand this many spaces apart.
-_HEAD = ("upper", "lower", "group")
 
 
 class Column(NamedTuple):
@@ -59,7 +58,10 @@ class Table:
     def __post_init__(self) -> None:
         """Makes all text visible, as a Passage does: names of models and subsets come from files."""
         visible_columns = [
-            column._replace(**{part: visible_line(getattr(column, part)) for part in _HEAD}) for column in self.columns
+            column._replace(
+                upper=visible_line(column.upper), lower=visible_line(column.lower), group=visible_line(column.group)
+            )
+            for column in self.columns
         ]
         object.__setattr__(self, "columns", visible_columns)
         object.__setattr__(self, "rows", [[_name(name), *map(visible_line, cells)] for name, *cells in self.rows])

@@ -1,0 +1,102 @@
+"""Every word of a table and of a live line has a definition, which `stj explain` and docs/reading-results.md show."""
+
+import ast
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stj.cli import main
+from stj.errors import ConfigError
+from stj.glossary import explain, sections
+from stj.text import Column
+
+PACKAGE = Path(__file__).parents[1] / "stj"
+RULES = ("reject_unasked", "reject_categorized")
+
+
+def calls(function: str) -> Iterator[tuple[str, ast.Call]]:
+    """Every call of this function or method in the package, with its file."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and function in (getattr(node.func, "id", ""), getattr(node.func, "attr", "")):
+                yield str(file.relative_to(PACKAGE)), node
+
+
+def columns() -> Iterator[tuple[str, Column]]:
+    """Every Column that the package makes, with its place. A head that is not written there must have a `word` that is."""
+    for place, call in calls("Column"):
+        names = ("upper", "lower", "group", "priority", "word")
+        given = dict(zip(names, call.args, strict=False)) | {keyword.arg: keyword.value for keyword in call.keywords}
+        known = {name: value.value for name, value in given.items() if isinstance(value, ast.Constant)}
+        assert {"upper", "lower"} <= known.keys() or known.get("word"), f"{place}: name the column by word="
+        yield place, Column(known.get("upper", ""), known.get("lower", ""), word=known.get("word", ""))
+
+
+def reasons() -> Iterator[tuple[str, str]]:
+    """Every reason for which the package drops a row: the first argument of `drop`, and what the rules return."""
+    constants = {
+        target.id: statement.value.value
+        for file in PACKAGE.rglob("*.py")
+        for statement in ast.parse(file.read_text()).body
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+    for place, call in calls("drop"):
+        for node in ast.walk(call.args[0]) if call.args and not isinstance(call.args[0], ast.Starred) else ():
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield place, node.value
+            elif isinstance(node, ast.Name) and isinstance(constants.get(node.id), str):
+                yield place, constants[node.id]
+    for function in ast.walk(ast.parse((PACKAGE / "stages/select.py").read_text())):
+        for node in ast.walk(function) if getattr(function, "name", "") in RULES else ():
+            if isinstance(node, ast.Return) and isinstance(node.value, ast.Constant) and node.value.value:
+                yield "stages/select.py", node.value.value
+
+
+@pytest.mark.parametrize(("place", "column"), [pytest.param(*each, id=f"{each[0]} {each[1].name}") for each in columns()])
+def test_every_column_of_every_table_is_defined(place: str, column: Column) -> None:
+    assert explain(column.word or column.name).text
+
+
+@pytest.mark.parametrize(("place", "reason"), sorted(set(reasons())))
+def test_every_reason_to_drop_a_row_is_defined(place: str, reason: str) -> None:
+    assert explain(reason).word == reason
+
+
+def test_the_walk_over_the_package_finds_its_columns_and_reasons() -> None:
+    assert len(list(columns())) > 80
+    assert {"toxic", "pair_identical", "answer_truncated", "near_duplicate"} <= {reason for _, reason in reasons()}
+
+
+def test_no_form_of_a_word_has_two_definitions() -> None:
+    for section in sections():
+        for word in section.words:
+            assert {explain(form).word for form in (word.word, *word.also)} == {word.word}
+
+
+@pytest.mark.parametrize(
+    "asked", ["KAPPA", "Cohen's kappa", "draws/kept", "draws per kept judgment", "winner   first", "$", "lr"]
+)
+def test_a_word_is_found_in_any_of_its_forms(asked: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", *asked.split(" ")]) == 0
+    assert explain(asked).text in capsys.readouterr().out
+
+
+def test_an_unknown_word_is_one_line_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "kapa"]) == 2
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith("stj: kapa: no word of a table or a live line; the nearest are kappa,")
+    )
+
+
+@given(st.text(max_size=40))
+def test_any_word_is_explained_or_refused(asked: str) -> None:
+    with suppress(ConfigError):
+        assert explain(asked).text
