@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from stj.evals.intervals import Interval
 from stj.evals.metrics import Scores
+from stj.glossary import explain
 from stj.text import Column, Table, visible_line
 
 _FIRST = (Column("", "", word="unit of a row"), Column("", "n"), Column("accuracy, mean of", "orders [95%]"))
@@ -34,6 +35,11 @@ def scores_table(title: str, groups: Mapping[str, Scores], subsets: Mapping[str,
     rows = [_cells(name, scores, orders) for name, scores in groups.items()]
     rows += [_cells(f"  {name}", scores, orders) for name, scores in shown.items()]
     return Table(title=title, columns=(*_FIRST, *_ORDERS[:orders], *_LAST), rows=rows)
+
+
+def accuracy_line() -> str:
+    """What every accuracy is, for a line below its table."""
+    return f"accuracy: {explain('accuracy').text}"
 
 
 def percent(share: float | None) -> str:

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from stj.evals.table import interval, percent
+from stj.evals.table import accuracy_line, interval, percent
 from stj.loop.attack_tables import attack_table
 from stj.loop.clue_balance import balance_words
 from stj.loop.counts import by_parser, by_score
@@ -108,7 +108,8 @@ def tables(iterations: Sequence[IterationReport], clues: Table | None = None) ->
     ]
     shown = [table for table in made if table.rows] or made[:1]
     lifts = [lift(iterations), grades_lift(iterations)]
-    notes = [*_notes(iterations), *dict.fromkeys(line for line in lifts if line)]
+    measured = [accuracy_line()] if any(iteration.heldout or iteration.benchmarks for iteration in iterations) else []
+    notes = [*measured, *_notes(iterations), *dict.fromkeys(line for line in lifts if line)]
     wrapped = "\n".join(line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  "))
     last = shown[-1]
     return [*shown[:-1], Table(columns=last.columns, rows=last.rows, note=wrapped)]
