@@ -1,4 +1,4 @@
-"""The verbs of a run: plan, doctor, run, iterate, status, show."""
+"""The verbs of a run: plan, doctor, run, iterate, status, watch, show."""
 
 import json
 import sys
@@ -83,16 +83,18 @@ def _run(
 
     Finished phases are reused. A run that was stopped resumes from its last commit.
     """
-    from stj.loop.iterate import run_all
-    from stj.loop.phases import Run
-
     config = load(*files_and_overrides(conf))
     if config.iteration is not None:
         raise ConfigError(f"iteration={config.iteration}: `stj run` does all of them; `stj iterate` does one")
     if dry_run:
+        from stj.loop.phases import Run
+
         run = Run(config)
         _print_dry_run(run, run.phases, as_json)
     else:
+        _open(config)
+        from stj.loop.iterate import run_all  # Ray takes seconds to import
+
         _start(run_all, config, overwrite=overwrite, wide=wide, as_json=as_json)
 
 
@@ -109,16 +111,26 @@ def _iterate(
 
     One iteration is one Ray job: it judges with one model, and trains the next.
     """
-    from stj.loop.iterate import run_one
-    from stj.loop.phases import Run
-
     config = load(*files_and_overrides(conf))
     if dry_run:
+        from stj.loop.phases import Run
+
         run = Run(config)
         iteration = run.next_iteration()
         _print_dry_run(run, iteration.phases if iteration else [], as_json)
     else:
+        _open(config)
+        from stj.loop.iterate import run_one
+
         _start(run_one, config, overwrite=overwrite, wide=wide, as_json=as_json)
+
+
+def _open(config: Config) -> None:
+    """Says at once what the run is."""
+    from stj.loop.opening import opening_lines
+
+    for line in opening_lines(config):
+        show_on_stderr(line)
 
 
 def _start(run_some: Callable[..., None], config: Config, *, overwrite: bool, wide: bool, as_json: bool) -> None:
@@ -184,6 +196,19 @@ def _status(
         return
     for state in states:
         show(state.line())
+
+
+@verb("watch", "stj watch runs/mini", "stj watch s3://bucket/runs/small", docs="start")
+def _watch(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run_root of a run, a directory or a URI.")],
+) -> None:
+    """Shows a run that another process or machine drives.
+
+    It shows the live line of the driver and ends with the run. It only reads, and says if the driver is dead.
+    """
+    from stj.loop.watching import watch_run
+
+    watch_run(Folder.at(run), show)
 
 
 @verb("show", "stj show runs/mini/iteration_2/judged --limit 20", docs="resuming troubleshooting")

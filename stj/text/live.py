@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 CLEAR_LINE = "\r\x1b[2K"
 """Erases a live line; log lines on the same terminal start with it."""
 
-_BETWEEN = " | "
-
 
 class Part(NamedTuple):
     """A part of a live line: `loss 0.412`."""
@@ -22,6 +20,8 @@ class Part(NamedTuple):
     text: str
     priority: int = 0
     """0 is always shown. On a terminal that is too narrow, the parts with the highest number are left out first."""
+    before: str = " | "
+    """What separates it from the part before it."""
 
 
 Parts = Sequence[Part]
@@ -30,7 +30,7 @@ Parts = Sequence[Part]
 
 def line_of(parts: Parts) -> str:
     """All parts as one line."""
-    return _BETWEEN.join(part.text for part in parts)
+    return "".join(f"{part.before if place else ''}{part.text}" for place, part in enumerate(parts))
 
 
 def parts_that_fit(parts: Parts, width: int) -> Parts:
@@ -58,6 +58,13 @@ class LiveLine:
     def live(self) -> bool:
         """Whether there is a terminal to write on."""
         return self._console is not None
+
+    def whole(self, parts: Parts, eta_s: float | None = None, dollars: float | None = None) -> Parts:
+        """These parts of a phase, and what a run says of itself beside them (stj/loop/run_line.py); here they are all.
+
+        `eta_s` are the seconds to the end of the phase, `dollars` what it has cost so far; None if they are not known.
+        """
+        return parts
 
     def show(self, line: str | Parts) -> None:
         """Replaces the line shown before."""
