@@ -10,9 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.cli import main
+from stj.config_loader import load
 from stj.errors import ConfigError
 from stj.glossary import explain, sections
-from stj.text import Column
+from stj.loop.outlook import Outlook
+from stj.loop.phases import Run
+from stj.passes.progress import Progress
+from stj.text import Column, Part
+from stj.train.metrics import StepMetrics, step_parts
 
 PACKAGE = Path(__file__).parents[1] / "stj"
 RULES = ("reject_unasked", "reject_categorized")
@@ -66,6 +71,30 @@ def test_every_column_of_every_table_is_defined(place: str, column: Column) -> N
 @pytest.mark.parametrize(("place", "reason"), sorted(set(reasons())))
 def test_every_reason_to_drop_a_row_is_defined(place: str, reason: str) -> None:
     assert explain(reason).word == reason
+
+
+def live_parts() -> list[Part]:
+    """Every part of every live line, as the code makes them: a pass and a training with all that they can show."""
+    progress = Progress(name="pairs", total=9, done=3, failed=1, in_flight=2, draws=4, kept=2, eta_s=60)
+    progress.judged["Coding"] = progress.accepted["Coding"] = 2
+    step = StepMetrics(step=3, epoch=0, loss=0.4, preferred=0.7, lr=1e-6, grad_norm=0.8, tokens_per_s=8000, mfu=0.4)
+    run = Run(load([str(PACKAGE.parent / "conf/mini.yaml")], ["run_root=/nowhere/run"]))
+    outlook = Outlook(run.phases, run.config, dollars=5.0)
+    outlook.begin(run.phases[0])
+    return [*progress.parts(), *step_parts(step, 9, eta_s=60, checkpoint=2), *outlook.parts(60, 1.0)]
+
+
+@pytest.mark.parametrize("part", live_parts(), ids=str)
+def test_every_word_of_the_live_lines_is_defined(part: Part) -> None:
+    if part.before == " ":  # categories, which the data names
+        return
+    words = [word for word in part.text.split() if not any(character.isdigit() for character in word)]
+    word = "$" if part.text.startswith("$") else " ".join(words).removeprefix("pairs: ")
+    assert explain(word).text
+
+
+def test_the_live_lines_have_all_their_parts() -> None:
+    assert len(list(live_parts())) == 8 + 9 + 3
 
 
 def test_the_walk_over_the_package_finds_its_columns_and_reasons() -> None:

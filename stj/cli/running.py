@@ -5,9 +5,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -129,8 +128,7 @@ def _open(config: Config) -> None:
     """Says at once what the run is."""
     from stj.loop.opening import opening_lines
 
-    for line in opening_lines(config):
-        show_on_stderr(line)
+    _show_plan(opening_lines(config), sys.stderr)
 
 
 def _start(run_some: Callable[..., None], config: Config, *, overwrite: bool, wide: bool, as_json: bool) -> None:
@@ -161,11 +159,11 @@ def _print_dry_run(run: "Run", phases: Sequence["Phase"], as_json: bool) -> None
     _show_plan(planned.lines())
 
 
-def _show_plan(lines: Sequence[str]) -> None:
+def _show_plan(lines: Sequence[str], stream: TextIO | None = None) -> None:
     """Shows a plan, whose lines begin with a label of 12 characters."""
     for line in lines:
         bad = "bold red" if "DOES NOT FIT" in line else ""
-        show(Passage(line=[Span(line[:12], "bold"), Span(line[12:], bad)], hang=13))
+        show(Passage(line=[Span(line[:12], "bold"), Span(line[12:], bad)], hang=13), stream)
 
 
 @verb("status", "stj status runs/mini", "stj status conf/mini.yaml seed=3", docs="resuming")
@@ -211,23 +209,42 @@ def _watch(
     watch_run(Folder.at(run), show)
 
 
-@verb("show", "stj show runs/mini/iteration_2/judged --limit 20", docs="resuming troubleshooting")
+@verb(
+    "show",
+    "stj show runs/mini/iteration_2/judged --limit 20",
+    "stj show runs/mini/pairs --where dropped=pair_identical --columns id,pair",
+    docs="resuming troubleshooting",
+)
 def _show(
     path: Annotated[str, typer.Argument(metavar="PATH", help="An artifact's directory or URI.")],
     limit: Annotated[int, typer.Option(metavar="N", parser=whole_number, help="The number of rows to show.")] = 5,
+    offset: Annotated[int, typer.Option(metavar="N", parser=whole_number, help="The number of rows to leave out before.")] = 0,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHICH",
+            help="wrong (most judgments are), flipped (the orders prefer different answers), dropped, dropped=REASON or id=ID.",
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="FIELD,...", help="Only these fields, such as id,dropped,pair.chosen.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a row.")] = False,
 ) -> None:
     """Shows rows of an artifact: answers, judgments, why dropped.
 
     An artifact that is not finished shows the rows committed so far. A model shows its manifest.
     """
+    from stj.loop.row_selection import RowSelection
     from stj.loop.show import show_rows
     from stj.storage.artifacts import read_artifact
 
     artifact = read_artifact(Folder.at(path))
+    names = tuple(name.strip() for name in columns.split(",")) if columns else ()
+    selection = RowSelection(where=where, offset=offset, limit=limit, columns=names)
     if as_json:
-        for record in islice(artifact.records(), limit):
+        for record in selection.records(artifact):
             print(json_text(record, sys.stdout))
     else:
-        for passage in show_rows(artifact, limit):
+        for passage in show_rows(artifact, selection):
             show(passage)

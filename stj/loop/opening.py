@@ -16,13 +16,17 @@ _COUNTED_BYTES = 1 << 28  # Files of 256 MiB are counted in less than a second; 
 
 
 def opening_lines(config: Config) -> list[str]:
-    """`run_root runs/mini: 240 instructions (data.jsonl), 80 held-out pairs (pairs.jsonl)`, and where the logs are.
+    """Lines that begin with a label of 12 characters, as those of a plan do: `reads        240 instructions (data.jsonl)`.
 
     What cannot be read has its name alone here: the check of the inputs says what is wrong.
     """
-    read = ", ".join(_inputs(config)) or "nothing to read"
-    logs = f"of engines and ranks: {_ray_logs(config)}"
-    return [f"run_root {config.run_root}: {read}", f"log: here (stderr); {logs}; from elsewhere: stj watch {config.run_root}"]
+    reads = [f"{'' if place else 'reads':<12} {words}" for place, words in enumerate(_inputs(config))]
+    return [
+        f"{'run_root':<12} {config.run_root}",
+        *reads,
+        f"{'log':<12} this stream; of engines and ranks: {_ray_logs(config)}",
+        f"{'elsewhere':<12} stj watch {config.run_root}",
+    ]
 
 
 def _inputs(config: Config) -> Iterator[str]:

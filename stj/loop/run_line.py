@@ -11,7 +11,7 @@ from stj.loop.board import Board
 from stj.loop.outlook import Outlook
 from stj.loop.phase import Phase
 from stj.storage.folder import Folder
-from stj.text import LiveLine, Part, Parts, Show, Table, duration
+from stj.text import LiveLine, Part, Parts, Show, Table, so_far
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def _show_time(activity: str, line: LiveLine, ended: threading.Event) -> None:
     log_at = began + _FIRST_LOG_S
     while not ended.wait(_LOOK_S):
         now = time.monotonic()
-        words = f"{activity} ({duration(now - began)})"
+        words = so_far(activity, now - began)
         line.show(line.whole([Part(words)]))
         if not line.live and now >= log_at:
             log.info("%s", words)

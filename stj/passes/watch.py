@@ -18,7 +18,7 @@ from stj.passes.nodes import live_nodes
 from stj.passes.progress import Progress
 from stj.passes.routes import StreamCommitter
 from stj.passes.spec import Pass
-from stj.text import LiveLine, Part, Parts, duration, line_of
+from stj.text import LiveLine, Part, Parts, line_of, so_far
 
 log = logging.getLogger(__name__)
 
@@ -142,8 +142,8 @@ class PassWatch(threading.Thread):
         if self._rows_began:
             parts = [*self._progress.parts(every_category=every_category), *waits]
         else:
-            since = duration(time.monotonic() - self._started_at)
-            parts = [Part(f"{self._progress.name}: {self._waits or self._starting} ({since})")]
+            doing = so_far(self._waits or self._starting, time.monotonic() - self._started_at)
+            parts = [Part(f"{self._progress.name}: {doing}")]
         return self._live_line.whole(parts, self._progress.eta_s, self._dollars(self._committer.cost))
 
     @property

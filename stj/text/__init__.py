@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from stj.text.amounts import duration, gigabytes
+from stj.text.amounts import duration, gigabytes, so_far
 from stj.text.characters import (
     for_encoding,
     in_ascii,
@@ -39,6 +39,7 @@ __all__ = [
     "parts_that_fit",
     "show",
     "shows_something",
+    "so_far",
     "visible",
     "visible_line",
     "without_surrogates",

@@ -3,7 +3,6 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from stj.text.characters import visible_line
@@ -70,21 +69,21 @@ class Table:
         object.__setattr__(self, "note", "\n".join(map(visible_line, self.note.split("\n"))))
 
     def fitted(self, width: int) -> "Table":
-        """The columns that a terminal of this width has room for, by their priority; a line below names the others."""
-        widths = [self._rich_width(place) for place in range(len(self.columns))]
+        """The columns that a terminal of this width has room for, by their priority; a line below names the others.
 
-        def fits(places: Sequence[int]) -> bool:
-            parts = self._groups(places)
-            return all(sum(widths[place] for place in part) + _GAP * (len(part) - 1) <= width for part in parts)
-
-        kept = places_that_fit([0, *(column.priority for column in self.columns[1:])], fits)
+        Each group of columns is a table of its own there, so each is fitted alone.
+        """
+        kept = [0]
+        heads = [self.columns[0]]
+        for group in self._groups():
+            places = self._fitting(group, width)[1:]
+            kept += places
+            heads += [self.columns[place]._replace(group="") for place in places]
+            if places:
+                heads[-len(places)] = heads[-len(places)]._replace(group=self.columns[group[1]].group)
         if len(kept) == len(self.columns):
             return self
         left_out = ", ".join(column.name for place, column in enumerate(self.columns) if place not in kept)
-        heads = [self.columns[0], *(self.columns[place]._replace(group="") for place in kept[1:])]
-        for part in self._groups(kept):
-            group = next((self.columns[place].group for place in range(part[1], 0, -1) if self.columns[place].group), "")
-            heads[kept.index(part[1])] = self.columns[part[1]]._replace(group=group)
         note = f"left out for want of room: {left_out} (--wide shows all)"
         return replace(
             self,
@@ -92,6 +91,16 @@ class Table:
             rows=[[row[place] for place in kept] for row in self.rows],
             note="\n".join(filter(None, (note, self.note))),
         )
+
+    def _fitting(self, places: Sequence[int], width: int) -> list[int]:
+        """Those of these places that a terminal of this width has room for, the first always."""
+        widths = [self._rich_width(place) for place in places]
+
+        def fits(kept: Sequence[int]) -> bool:
+            return sum(widths[number] for number in kept) + _GAP * (len(kept) - 1) <= width
+
+        priorities = [0, *(self.columns[place].priority for place in places[1:])]
+        return [places[number] for number in places_that_fit(priorities, fits)]
 
     def __str__(self) -> str:
         title = [] if self.plain or self._head_title == self.title else textwrap.wrap(self.title, WIDTH)
@@ -130,15 +139,14 @@ class Table:
         if self.note:
             yield Text(f"\n{self.note}")
 
-    def _groups(self, places: Sequence[int]) -> list[list[int]]:
-        """These places group by group, the first column in each."""
-        parts: list[list[int]] = []
-        for before, place in pairwise(places):
-            begins = any(self.columns[between].group for between in range(before + 1, place + 1))
-            if not parts or begins:
-                parts.append([0])
-            parts[-1].append(place)
-        return parts
+    def _groups(self) -> list[list[int]]:
+        """The places of the columns of each group, the first column in each."""
+        groups: list[list[int]] = []
+        for place, column in enumerate(self.columns[1:], 1):
+            if not groups or column.group:
+                groups.append([0])
+            groups[-1].append(place)
+        return groups
 
     def _heads(self) -> list[list[str]]:
         upper, lower = [column.upper for column in self.columns], [column.lower for column in self.columns]

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 
 from stj.storage.folder import Folder
-from stj.text import LiveLine, Part, Parts, duration, line_of
+from stj.text import LiveLine, Part, Parts, line_of, so_far
 from stj.train.job import CHECKPOINTS, METRICS
 from stj.train.metrics import StepMetrics, last_metrics, step_parts
 from stj.train.progress import EXPORTING, PROGRESS, RESTARTS, STARTING, TAKING_STEPS
@@ -128,7 +128,7 @@ class _TrainingState:
         if self._activity == TAKING_STEPS and self.last_step:
             return self.last_step
         activity = "waiting for the first step" if self._activity == TAKING_STEPS else self._activity
-        return [Part(f"{activity} ({duration(time.monotonic() - self._activity_began)})")]
+        return [Part(so_far(activity, time.monotonic() - self._activity_began))]
 
     def _begin(self, activity: str) -> None:
         """Counts the time of an activity from its begin; what a start waits for is not another one."""
