@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from stj.evals.table import accuracy_line, interval, percent
 from stj.loop.attack_tables import attack_table
@@ -55,9 +56,9 @@ _GRADED = (
 _COMPARISONS = (
     Column("", "measured on"),
     Column("", "judge"),
+    Column("", "against"),
     Column("", "n", priority=2),
     Column("accuracy", "% [95%]"),
-    Column("", "against"),
     Column("difference", "points [95%]"),
     Column("McNemar", "exact p", priority=1),
 )
@@ -74,8 +75,8 @@ _DATA = (
 )
 _SOURCES = (
     Column("", "judge"),
-    Column("", "source", "pairs for the next judge by source"),
-    Column("", "labelled by"),
+    Column("", "source"),
+    Column("", "labelled by", "pairs for the next judge by source"),
     Column("", "weight", priority=1),
     Column("pairs", "judged", priority=2),
     Column("can be", "learned", priority=3),
@@ -98,11 +99,11 @@ def tables(iterations: Sequence[IterationReport], clues: Table | None = None) ->
     made = [
         Table(columns=_ACCURACY, rows=_accuracy_rows(iterations)),
         Table(columns=_GRADES, rows=[_grades(iteration) for iteration in iterations if iteration.heldout_grades]),
-        Table(columns=_COMPARISONS, rows=list(_comparisons(iterations))),
+        Table(columns=_COMPARISONS, rows=list(_comparisons(iterations)), keys=3),
         attack_table(iterations),
         Table(columns=_DATA, rows=[_data(iteration) for iteration in trained_by]),
         Table(columns=_GRADED, rows=[_graded(iteration) for iteration in trained_by if iteration.grading]),
-        Table(columns=_SOURCES, rows=[row for iteration in trained_by for row in _sources(iteration)]),
+        Table(columns=_SOURCES, rows=[row for iteration in trained_by for row in _sources(iteration)], keys=2),
         Table(columns=_DASHBOARD, rows=[_dashboard(iteration) for iteration in trained_by if iteration.dashboard]),
         *([clues] if clues else []),
     ]
@@ -112,7 +113,7 @@ def tables(iterations: Sequence[IterationReport], clues: Table | None = None) ->
     notes = [*measured, *_notes(iterations), *dict.fromkeys(line for line in lifts if line)]
     wrapped = "\n".join(line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  "))
     last = shown[-1]
-    return [*shown[:-1], Table(columns=last.columns, rows=last.rows, note=wrapped)]
+    return [*shown[:-1], replace(last, note=wrapped)]
 
 
 def _accuracy_rows(iterations: Sequence[IterationReport]) -> list[list[str]]:
@@ -193,9 +194,11 @@ def _on_benchmark(judge: str, report: BenchmarkReport) -> list[list[str]]:
 
 def _judge_rows(cells: list[str], comparisons: Sequence[JudgeComparison]) -> list[list[str]]:
     """A row for each comparison of a judge; only the first repeats who it is and how good."""
+    judge, *figures = cells
     compared = [[comparison.against, difference_words(comparison), p_words(comparison)] for comparison in comparisons]
-    first, *others = compared or [[_NONE] * 3]
-    return [[*cells, *first], *([*[""] * len(cells), *other] for other in others)]
+    (against, *first), *others = compared or [[_NONE] * 3]
+    unnamed = [""] * len(figures)
+    return [[judge, against, *figures, *first], *(["", other, *unnamed, *differs] for other, *differs in others)]
 
 
 def _data(iteration: IterationReport) -> list[str]:

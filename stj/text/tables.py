@@ -41,7 +41,7 @@ class Table:
     """A table as data. `str` gives plain text for logs, pipes and files; `rich` renders it for a terminal.
 
     The first column is aligned left, all others right. Plain text is at most 80 columns wide. If a table is wider, or wider
-    than its terminal, its columns continue below in another table, group by group. That table repeats the first column.
+    than its terminal, its columns continue below in another table, group by group. That table repeats the first columns.
     `fitted` leaves columns out instead.
     """
 
@@ -53,6 +53,8 @@ class Table:
     """Lines that replace the plain table; empty for aligned columns."""
     note: str = ""
     """Lines below the table."""
+    keys: int = 1
+    """The first columns, which say what a row is about: each part of a table that is too wide repeats them."""
 
     def __post_init__(self) -> None:
         """Makes all text visible, as a Passage does: names of models and subsets come from files."""
@@ -73,14 +75,14 @@ class Table:
 
         Each group of columns is a table of its own there, so each is fitted alone.
         """
-        kept = [0]
-        heads = [self.columns[0]]
+        kept = list(range(self.keys))
+        heads = list(self.columns[: self.keys])
         for group in self._groups():
-            places = self._fitting(group, width)[1:]
+            places = self._fitting(group, width)[self.keys :]
             kept += places
             heads += [self.columns[place]._replace(group="") for place in places]
             if places:
-                heads[-len(places)] = heads[-len(places)]._replace(group=self.columns[group[1]].group)
+                heads[-len(places)] = heads[-len(places)]._replace(group=self.columns[group[self.keys]].group)
         if len(kept) == len(self.columns):
             return self
         left_out = ", ".join(column.name for place, column in enumerate(self.columns) if place not in kept)
@@ -93,13 +95,13 @@ class Table:
         )
 
     def _fitting(self, places: Sequence[int], width: int) -> list[int]:
-        """Those of these places that a terminal of this width has room for, the first always."""
+        """Those of these places that a terminal of this width has room for, those of the keys always."""
         widths = [self._rich_width(place) for place in places]
 
         def fits(kept: Sequence[int]) -> bool:
             return sum(widths[number] for number in kept) + _GAP * (len(kept) - 1) <= width
 
-        priorities = [0, *(self.columns[place].priority for place in places[1:])]
+        priorities = [0] * self.keys + [self.columns[place].priority for place in places[self.keys :]]
         return [places[number] for number in places_that_fit(priorities, fits)]
 
     def __str__(self) -> str:
@@ -118,7 +120,7 @@ class Table:
 
     def _plain_part(self, places: Sequence[int], widths: Sequence[int]) -> list[str]:
         heads = self._heads()
-        if places[1:2] != [1]:  # The title stands above the first part only.
+        if places[self.keys : self.keys + 1] != [self.keys]:  # The title stands above the first part only.
             heads[0][0] = self.columns[0].upper
         lines = [_plain_line([cells[place] for place in places], widths) for cells in (*heads, *self.rows)]
         groups = [self._group_line(places, widths)] if any(self.columns[place].group for place in places) else []
@@ -130,7 +132,8 @@ class Table:
 
         widths = [self._rich_width(place) for place in range(len(self.columns))]
         for number, places in enumerate(self._parts(options.max_width, widths, _GAP)):
-            title = ", ".join(filter(None, ("" if number else self.title, self.columns[places[1]].group)))
+            group = next((self.columns[place].group for place in places if self.columns[place].group), "")
+            title = ", ".join(filter(None, ("" if number else self.title, group)))
             if number:
                 yield Text("")
             if title:
@@ -140,11 +143,11 @@ class Table:
             yield Text(f"\n{self.note}")
 
     def _groups(self) -> list[list[int]]:
-        """The places of the columns of each group, the first column in each."""
+        """The places of the columns of each group, the keys in each."""
         groups: list[list[int]] = []
-        for place, column in enumerate(self.columns[1:], 1):
+        for place, column in enumerate(self.columns[self.keys :], self.keys):
             if not groups or column.group:
-                groups.append([0])
+                groups.append(list(range(self.keys)))
             groups[-1].append(place)
         return groups
 
@@ -170,12 +173,14 @@ class Table:
 
     def _parts(self, width: int, widths: Sequence[int], gap: int) -> Iterator[list[int]]:
         """The places of the columns of each part that is at most this wide, the first column in each."""
-        part, used = [0], widths[0]
-        for place in range(1, len(self.columns)):
+        keys = list(range(self.keys))
+        of_keys = sum(widths[: self.keys]) + gap * (self.keys - 1)
+        part, used = keys.copy(), of_keys
+        for place in range(self.keys, len(self.columns)):
             needed = gap + widths[place]
-            if len(part) > 1 and (used + needed > width or self.columns[place].group):
+            if len(part) > self.keys and (used + needed > width or self.columns[place].group):
                 yield part
-                part, used = [0], widths[0]
+                part, used = keys.copy(), of_keys
             part.append(place)
             used += needed
         yield part
