@@ -1,11 +1,12 @@
 """The scores of a benchmark as a table: groups first, then subsets, the content-blind baselines beside them."""
 
+import textwrap
 from collections.abc import Mapping
 
 from stj.evals.intervals import Interval
 from stj.evals.metrics import Scores
 from stj.glossary import explain
-from stj.text import Column, Table, visible_line
+from stj.text import WIDTH, Column, Table, visible_line
 
 _FIRST = (Column("", "", word="unit of a row"), Column("", "n"), Column("accuracy, mean of", "orders [95%]"))
 _ORDERS = (
@@ -38,8 +39,8 @@ def scores_table(title: str, groups: Mapping[str, Scores], subsets: Mapping[str,
 
 
 def accuracy_line() -> str:
-    """What every accuracy is, for a line below its table."""
-    return f"accuracy: {explain('accuracy').text}"
+    """What every accuracy is, for below its table."""
+    return textwrap.fill(f"accuracy: {explain('accuracy').text}", WIDTH, subsequent_indent="  ")
 
 
 def percent(share: float | None) -> str:

@@ -109,7 +109,11 @@ def tables(iterations: Sequence[IterationReport], clues: Table | None = None) ->
     ]
     shown = [table for table in made if table.rows] or made[:1]
     lifts = [lift(iterations), grades_lift(iterations)]
-    measured = [accuracy_line()] if any(iteration.heldout or iteration.benchmarks for iteration in iterations) else []
+    measured = (
+        [" ".join(accuracy_line().split())]
+        if any(iteration.heldout or iteration.benchmarks for iteration in iterations)
+        else []
+    )
     notes = [*measured, *_notes(iterations), *dict.fromkeys(line for line in lifts if line)]
     wrapped = "\n".join(line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  "))
     last = shown[-1]

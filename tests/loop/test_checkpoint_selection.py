@@ -21,6 +21,7 @@ from stj.passes.spec import Pass
 from stj.rows import Judgment, rows_to_table
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
+from stj.text import LiveLine
 from stj.train.job import TrainingRoom
 from stj.train.launch import TrainingSegment
 
@@ -50,6 +51,7 @@ class World:
         segment: TrainingSegment,
         room: TrainingRoom,
         waiting: Callable[[], str],
+        line: LiveLine | None,
     ) -> None:
         if not output.begin():
             return
