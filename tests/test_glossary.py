@@ -52,7 +52,8 @@ def reasons() -> Iterator[tuple[str, str]]:
         if isinstance(target, ast.Name)
     }
     for place, call in calls("drop"):
-        for node in ast.walk(call.args[0]) if call.args and not isinstance(call.args[0], ast.Starred) else ():
+        given = call.args[0] if call.args else None  # A subscript is a reason that was recorded before.
+        for node in ast.walk(given) if given and not isinstance(given, ast.Starred | ast.Subscript) else ():
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield place, node.value
             elif isinstance(node, ast.Name) and isinstance(constants.get(node.id), str):
