@@ -17,7 +17,7 @@ Settings:
   aggregate=METHOD     one label a pair: majority, or dawid_skene, which weighs
                        annotators by how often they are right
   labels=SET           pair (A, B, tie), any, or a list such as yes,no
-  order=ORDER          nominal, or ordinal: alpha counts how far labels are apart
+  order=ORDER          nominal, or ordinal: alpha counts how far labels differ
 
 Rows, in .jsonl, .csv, .parquet and other files or directories:
   long   annotator and label, one label a row; a later label of the same
