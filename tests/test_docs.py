@@ -21,6 +21,7 @@ from stj.rubrics import library, rubric
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "docs" / "_ext")]
 
+import reading_results  # noqa: E402
 import settings  # noqa: E402  (docs/ and docs/_ext are no packages)
 from repository_links import anchors, broken_links  # noqa: E402
 
@@ -217,6 +218,11 @@ def holds(text: str, pieces: list[str]) -> bool:
 
 def test_the_settings_page_is_fresh() -> None:
     assert settings.PAGE.read_text() == settings.page(), f"docs/settings.md is not fresh: run `{settings.COMMAND}`"
+
+
+def test_the_page_of_words_is_fresh() -> None:
+    stale = f"docs/reading-results.md is not fresh: run `{reading_results.COMMAND}`"
+    assert reading_results.PAGE.read_text() == reading_results.page(), stale
 
 
 def test_the_settings_page_has_every_setting_with_type_default_and_docstring() -> None:

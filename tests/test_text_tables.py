@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from stj.text import Column, Table, show
+from stj.text import Column, Part, Table, line_of, parts_that_fit, show
 
 TABLE = Table(
     title="a run",
@@ -47,20 +47,89 @@ def test_plain_columns_are_aligned_under_their_groups() -> None:
 
 
 @given(st.lists(st.lists(st.text("0123456789,.[]-", min_size=1, max_size=30), min_size=9, max_size=9), min_size=1, max_size=4))
-def test_plain_text_is_at_most_100_columns_wide_and_holds_every_cell(rows: list[list[str]]) -> None:
+def test_plain_text_is_at_most_80_columns_wide_and_holds_every_cell(rows: list[list[str]]) -> None:
     columns = [Column(f"upper {place}", "lower", "a group" if place in (3, 6) else "") for place in range(9)]
     lines = str(Table(title="a run", columns=columns, rows=rows)).splitlines()
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 80
     cells = " ".join(lines).split()
     assert all(cells.count(cell) >= sum(row.count(cell) for row in rows) for row in rows for cell in row)
 
 
 def test_a_name_of_any_length_leaves_room_for_the_numbers() -> None:
     [*_, row] = str(Table(columns=TABLE.columns, rows=[["start " + "x" * 500 + " end", "62.5", "70.0", "1"]])).splitlines()
-    assert len(row) <= 100
+    assert len(row) <= 80
     assert row.startswith("start x")
     assert "… " not in row
     assert "x end" in row
+
+
+WIDE = Table(
+    columns=[
+        Column("", "judge"),
+        Column("accuracy", "[95%]", "one group"),
+        Column("no", "verdict", priority=1),
+        Column("", "greedy", priority=2),
+        Column("always", "A", "another", priority=2),
+        Column("", "longest", priority=1),
+    ],
+    rows=[["M_0", "62.5 [60.1, 64.9]", "0.0", "61.0", "50.0", "51.0"]],
+    note="a note",
+)
+
+
+def test_a_narrow_terminal_leaves_out_what_matters_least_and_says_so() -> None:
+    assert WIDE.fitted(80) is WIDE
+    fitted = WIDE.fitted(34)
+    assert [column.name for column in fitted.columns] == ["judge", "accuracy [95%]", "no verdict", "always A", "longest"]
+    assert fitted.rows == [["M_0", "62.5 [60.1, 64.9]", "0.0", "50.0", "51.0"]]
+    assert fitted.note == "left out for want of room: greedy (--wide shows all)\na note"
+    narrow = WIDE.fitted(24)
+    assert [column.name for column in narrow.columns] == ["judge", "accuracy [95%]", "always A", "longest"]
+    assert [column.group for column in narrow.columns] == ["", "one group", "another", ""]
+
+
+def test_the_group_of_a_column_that_is_left_out_goes_to_the_next() -> None:
+    table = Table(
+        columns=[Column("", "x"), Column("", "first one", "group", priority=1), Column("", "b")], rows=[["1", "2", "3"]]
+    )
+    assert table.fitted(9).columns[1:] == [Column("", "b", "group")]
+
+
+@given(st.integers(1, 120), st.lists(st.integers(0, 3), min_size=1, max_size=9))
+def test_what_is_left_out_matters_no_more_than_what_stays(width: int, priorities: list[int]) -> None:
+    columns = [Column("", "name"), *(Column("", f"column {n}", priority=p) for n, p in enumerate(priorities))]
+    fitted = Table(columns=columns, rows=[["x", *map(str, priorities)]]).fitted(width)
+    kept = [column.priority for column in fitted.columns[1:]]
+    out = [column.priority for column in columns[1:] if column.lower not in {each.lower for each in fitted.columns}]
+    assert all(priority > 0 for priority in out)
+    assert max(kept, default=0) <= min(out, default=3)
+    assert len(kept) + len(out) == len(priorities)
+    widest = max((len(column.lower) for column in fitted.columns[1:]), default=0)
+    assert not out or not any(kept) or 4 + (2 + widest) * len(kept) <= width + 4
+
+
+def test_wide_shows_all_columns_on_a_terminal_and_a_pipe_always_does(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table(
+        columns=[Column("", "n"), *(Column("", f"column number {n}", priority=n) for n in range(9))], rows=[["x", *"012345678"]]
+    )
+    terminal, wide = Terminal(), Terminal()
+    show(table, terminal)
+    show(table, wide, wide=True)
+    show(table)
+    for text in (wide.getvalue(), capsys.readouterr().out):
+        assert all(f"column number {n}" in text for n in range(9))
+        assert "left out" not in text
+    above, below = terminal.getvalue().split("left out for want of room: ")
+    assert "column number 4" not in above
+    assert "column number 4, " in below
+    assert "(--wide shows all)" in " ".join(below.split())
+
+
+def test_a_live_line_keeps_what_matters_most() -> None:
+    parts = [Part("model: step 3/9"), Part("loss 0.5"), Part("lr 1e-6", 7), Part("(all)", 7, before=" "), Part("eta 2m")]
+    assert line_of(parts) == "model: step 3/9 | loss 0.5 | lr 1e-6 (all) | eta 2m"
+    assert line_of(parts_that_fit(parts, 46)) == "model: step 3/9 | loss 0.5 | lr 1e-6 | eta 2m"
+    assert line_of(parts_that_fit(parts, 5)) == "model: step 3/9 | loss 0.5 | eta 2m"
 
 
 def test_plain_lines_may_replace_the_columns() -> None:

@@ -67,6 +67,7 @@ UseConf = Annotated[
     typer.Argument(metavar="CONF.yaml", help="Config files for a judge in use: UseConfig in docs/settings.md."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Show all columns of a table that is wider than the terminal.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the phases, what would be reused, and the plan; start nothing.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Redo phases that were made with other settings.")]
 RedoJudgments = Annotated[
@@ -169,6 +170,6 @@ def print_row(row: object, stream: TextIO) -> None:
     print(json_text(row, stream), file=stream, flush=True)
 
 
-def show_on_stderr(item: str | Table) -> None:
+def show_on_stderr(item: str | Table, *, wide: bool = False) -> None:
     """Shows a line or a table where logs and progress appear."""
-    show(item, sys.stderr)
+    show(item, sys.stderr, wide=wide)

@@ -1,10 +1,11 @@
 """The verb that attacks a judge."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from stj.cli.app import AsJson, Model, print_json, show_on_stderr, verb
+from stj.cli.app import AsJson, Model, Wide, print_json, show_on_stderr, verb
 from stj.cli.words import split_settings
 from stj.config_loader import load
 from stj.text import show
@@ -38,6 +39,7 @@ def _attack(
         ),
     ],
     words: Annotated[list[str] | None, typer.Argument(metavar="CONF.yaml", help="Config files, as for `stj eval`.")] = None,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """Measures how many right verdicts of a judge each attack flips.
@@ -51,7 +53,7 @@ def _attack(
     files, settings = split_settings(words or [])
     config = load(files, settings)
     cards = benchmark_refs([f"attacks:{pairs.removeprefix('pairs:')}"], config.heldout.fields)
-    done = evaluate(model, cards, config, show_on_stderr if as_json else show)
+    done = evaluate(model, cards, config, partial(show_on_stderr if as_json else show, wide=wide))
     if as_json:
         print_json(read_scores(done.folder))
     done.check()

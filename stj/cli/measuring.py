@@ -1,5 +1,6 @@
 """The verbs that measure a judge: eval, score, compare."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ from stj.cli.app import (
     CONF_SUFFIXES,
     AsJson,
     Model,
+    Wide,
     print_json,
     show_on_stderr,
     verb,
@@ -37,6 +39,7 @@ def _eval(
             help="Benchmarks, listed below, and config files. votes=32 takes majorities; prompt=FILE asks in other words.",
         ),
     ],
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """Measures a judge on benchmarks, in both orders.
@@ -55,7 +58,7 @@ def _eval(
     wanted = benchmark_refs([*unknown, *benchmarks], config.heldout.fields, config.heldout.ties)
     if not wanted:
         raise ConfigError("no benchmark given; `stj eval --help` lists them")
-    done = evaluate(model, wanted, config, show_on_stderr if as_json else show)
+    done = evaluate(model, wanted, config, partial(show_on_stderr if as_json else show, wide=wide))
     if as_json:
         print_json(read_scores(done.folder))
     done.check()
@@ -102,6 +105,7 @@ def _score(
             "all labels.",
         ),
     ] = None,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """Scores judgments that are recorded already; needs no model."""
@@ -113,7 +117,7 @@ def _score(
         print_json(record)
         return
     for item in tables:
-        show(item)
+        show(item, wide=wide)
 
 
 @verb(
@@ -135,6 +139,7 @@ def _compare(
     rows: Annotated[
         int, typer.Option(metavar="N", parser=whole_number, help="How many of the rows that changed to list, of each kind.")
     ] = 5,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """Compares two judges by example, or two whole runs.
@@ -157,6 +162,6 @@ def _compare(
     if as_json:
         print_json(comparisons_json(comparisons))
     else:
-        show(comparisons_table(comparisons))
+        show(comparisons_table(comparisons), wide=wide)
         for line in changes_lines(comparisons, rows):
             show(line)

@@ -1,12 +1,12 @@
-"""The verbs of a run: plan, doctor, run, iterate, status, show."""
+"""The verbs of a run: plan, doctor, run, iterate, status, watch, show."""
 
 import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -16,6 +16,7 @@ from stj.cli.app import (
     Conf,
     DryRun,
     Overwrite,
+    Wide,
     files_and_overrides,
     print_json,
     show_on_stderr,
@@ -74,22 +75,26 @@ def _doctor(conf: Conf, as_json: AsJson = False) -> None:
 
 
 @verb("run", "stj run conf/mini.yaml", "stj run conf/small.yaml run_root=/data/small --dry-run", docs="start method resuming")
-def _run(conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, as_json: AsJson = False) -> None:
+def _run(
+    conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, wide: Wide = False, as_json: AsJson = False
+) -> None:
     """Runs all iterations of a config.
 
     Finished phases are reused. A run that was stopped resumes from its last commit.
     """
-    from stj.loop.iterate import run_all
-    from stj.loop.phases import Run
-
     config = load(*files_and_overrides(conf))
     if config.iteration is not None:
         raise ConfigError(f"iteration={config.iteration}: `stj run` does all of them; `stj iterate` does one")
     if dry_run:
+        from stj.loop.phases import Run
+
         run = Run(config)
         _print_dry_run(run, run.phases, as_json)
     else:
-        _start(run_all, config, overwrite, as_json)
+        _open(config)
+        from stj.loop.iterate import run_all  # Ray takes seconds to import
+
+        _start(run_all, config, overwrite=overwrite, wide=wide, as_json=as_json)
 
 
 @verb(
@@ -98,25 +103,36 @@ def _run(conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, as_j
     "ray job submit --working-dir . -- stj iterate conf/paper.yaml run_root=URI",
     docs="method clusters resuming",
 )
-def _iterate(conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, as_json: AsJson = False) -> None:
+def _iterate(
+    conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, wide: Wide = False, as_json: AsJson = False
+) -> None:
     """Runs one iteration: the next, or iteration=N.
 
     One iteration is one Ray job: it judges with one model, and trains the next.
     """
-    from stj.loop.iterate import run_one
-    from stj.loop.phases import Run
-
     config = load(*files_and_overrides(conf))
     if dry_run:
+        from stj.loop.phases import Run
+
         run = Run(config)
         iteration = run.next_iteration()
         _print_dry_run(run, iteration.phases if iteration else [], as_json)
     else:
-        _start(run_one, config, overwrite, as_json)
+        _open(config)
+        from stj.loop.iterate import run_one
+
+        _start(run_one, config, overwrite=overwrite, wide=wide, as_json=as_json)
 
 
-def _start(run_some: Callable[..., None], config: Config, overwrite: bool, as_json: bool) -> None:
-    run_some(config, show_on_stderr if as_json else show, overwrite=overwrite)
+def _open(config: Config) -> None:
+    """Says at once what the run is."""
+    from stj.loop.opening import opening_lines
+
+    _show_plan(opening_lines(config), sys.stderr)
+
+
+def _start(run_some: Callable[..., None], config: Config, *, overwrite: bool, wide: bool, as_json: bool) -> None:
+    run_some(config, partial(show_on_stderr if as_json else show, wide=wide), overwrite=overwrite)
     if as_json:  # anew: a disk that takes nothing may hold an older report
         from stj.loop.phases import Run
         from stj.loop.report import report_files
@@ -143,11 +159,11 @@ def _print_dry_run(run: "Run", phases: Sequence["Phase"], as_json: bool) -> None
     _show_plan(planned.lines())
 
 
-def _show_plan(lines: Sequence[str]) -> None:
+def _show_plan(lines: Sequence[str], stream: TextIO | None = None) -> None:
     """Shows a plan, whose lines begin with a label of 12 characters."""
     for line in lines:
         bad = "bold red" if "DOES NOT FIT" in line else ""
-        show(Passage(line=[Span(line[:12], "bold"), Span(line[12:], bad)], hang=13))
+        show(Passage(line=[Span(line[:12], "bold"), Span(line[12:], bad)], hang=13), stream)
 
 
 @verb("status", "stj status runs/mini", "stj status conf/mini.yaml seed=3", docs="resuming")
@@ -180,23 +196,55 @@ def _status(
         show(state.line())
 
 
-@verb("show", "stj show runs/mini/iteration_2/judged --limit 20", docs="resuming troubleshooting")
+@verb("watch", "stj watch runs/mini", "stj watch s3://bucket/runs/small", docs="start")
+def _watch(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run_root of a run, a directory or a URI.")],
+) -> None:
+    """Shows a run that another process or machine drives.
+
+    It shows the live line of the driver and ends with the run. It only reads, and says if the driver is dead.
+    """
+    from stj.loop.watching import watch_run
+
+    watch_run(Folder.at(run), show)
+
+
+@verb(
+    "show",
+    "stj show runs/mini/iteration_2/judged --limit 20",
+    "stj show runs/mini/pairs --where dropped=pair_identical --columns id,pair",
+    docs="resuming troubleshooting",
+)
 def _show(
     path: Annotated[str, typer.Argument(metavar="PATH", help="An artifact's directory or URI.")],
     limit: Annotated[int, typer.Option(metavar="N", parser=whole_number, help="The number of rows to show.")] = 5,
+    offset: Annotated[int, typer.Option(metavar="N", parser=whole_number, help="The number of rows to leave out before.")] = 0,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHICH",
+            help="wrong (most judgments are), flipped (the orders prefer different answers), dropped, dropped=REASON or id=ID.",
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="FIELD,...", help="Only these fields, such as id,dropped,pair.chosen.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a row.")] = False,
 ) -> None:
     """Shows rows of an artifact: answers, judgments, why dropped.
 
     An artifact that is not finished shows the rows committed so far. A model shows its manifest.
     """
+    from stj.loop.row_selection import RowSelection
     from stj.loop.show import show_rows
     from stj.storage.artifacts import read_artifact
 
     artifact = read_artifact(Folder.at(path))
+    names = tuple(name.strip() for name in columns.split(",")) if columns else ()
+    selection = RowSelection(where=where, offset=offset, limit=limit, columns=names)
     if as_json:
-        for record in islice(artifact.records(), limit):
+        for record in selection.records(artifact):
             print(json_text(record, sys.stdout))
     else:
-        for passage in show_rows(artifact, limit):
+        for passage in show_rows(artifact, selection):
             show(passage)

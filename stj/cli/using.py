@@ -66,6 +66,9 @@ def _judge(
         ),
     ] = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write the results to this file instead of stdout.")] = None,
+    texts: Annotated[
+        bool, typer.Option("--texts", help="Put the instruction and both responses into each result too.")
+    ] = False,
     overwrite: RedoJudgments = False,
     calibration: CalibrationFile = None,
     risk: Risk = None,
@@ -87,7 +90,7 @@ def _judge(
         raise ConfigError(f"--calibration {calibration}: it is of one judge; give one model and one prompt")
     vote = replace(config.vote, prompt=asked[0])
     abstention = read_abstention(calibration, risk, confidence, models[0], vote)
-    panel = Panel(file=file, models=models, prompts=asked, config=config, abstention=abstention)
+    panel = Panel(file=file, models=models, prompts=asked, config=config, texts=texts, abstention=abstention)
     check_directory_of(out)
     check_not_read(out, file, calibration)
     answered = AnsweredTally(abstention)

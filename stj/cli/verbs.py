@@ -13,6 +13,7 @@ from stj.cli import attacking
 from stj.cli import agreeing
 from stj.cli import using
 from stj.cli import viewing
+from stj.cli import explaining
 from stj.cli import annotating
 from stj.cli import calibrating
 from stj.cli import merging
@@ -27,6 +28,7 @@ __all__ = [
     "attacking",
     "building",
     "calibrating",
+    "explaining",
     "listing",
     "measuring",
     "merging",

@@ -31,6 +31,8 @@ _LONGEST_ANNOTATOR = 16
 _TEXTS = ("id", "subset", "category", "instruction", "prompt", "response_a", "response_b")
 _FIGURES = ("agreement", "alpha", "kappa")
 
+_ALPHA, _KAPPA = Column("alpha", "[95%]"), Column("kappa", "[95%]")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AgreeSettings:
@@ -170,7 +172,12 @@ def agreement_tables(labelled: Labelled) -> Iterator[str | Table]:
     rows = [("overall", labelled.overall), *shown.items()]
     yield _with_reasons(
         Table(
-            columns=[Column("", ""), Column("", "pairs"), Column("", "labels"), *_columns("alpha")],
+            columns=[
+                Column("", "", word="unit of a row"),
+                Column("", "pairs", word="pairs in common"),
+                Column("", "labels"),
+                *_columns(_ALPHA),
+            ],
             rows=[(_short(name), f"{group.pairs:,}", f"{group.labels:,}", *_cells(group)) for name, group in rows],
         ),
         [figure for _, group in rows for figure in (group.percentage, group.alpha)],
@@ -309,13 +316,13 @@ def _label_counts(labelled: Labelled) -> dict[str, int]:
 def _annotator_tables(labelled: Labelled) -> Iterator[str | Table]:
     names = [_short(name, _LONGEST_ANNOTATOR) for name in labelled.annotations.annotators]
     yield from ("", _given_table(names, labelled), "")
-    columns = [Column("with the others'", "majority"), Column("", "pairs"), *_columns("kappa")]
+    columns = [Column("with the others'", "majority"), Column("", "pairs", word="pairs in common"), *_columns(_KAPPA)]
     rows = [
         [name, f"{figures.compared:,}", _percent(figures.percentage), _number(figures.kappa)]
         for name, figures in zip(names, labelled.annotators, strict=True)
     ]
     if labelled.model:
-        columns.append(Column("accuracy", "%"))
+        columns.append(Column("estimated", "right, %"))
         for number, row in enumerate(rows):
             row.append(percent(_known(labelled.model.accuracy(number))))
     figures = [figure for annotator in labelled.annotators for figure in (annotator.percentage, annotator.kappa)]
@@ -325,7 +332,7 @@ def _annotator_tables(labelled: Labelled) -> Iterator[str | Table]:
 def _given_table(names: Sequence[str], labelled: Labelled) -> Table:
     """What each annotator gave; the shares of labels only for pairs, whose labels have short names."""
     of_pairs = labelled.settings.allowed.is_of_pairs
-    shares = [Column(name, "%") for name in labelled.annotations.labels] if of_pairs else []
+    shares = [Column(name, "%", word="share of a label") for name in labelled.annotations.labels] if of_pairs else []
     rows = [
         (
             name,
@@ -352,7 +359,9 @@ def _twos_table(labelled: Labelled) -> Table:
         )
         for two in twos
     ]
-    table = Table(columns=[Column("two annotators", ""), Column("", "pairs"), *_columns("kappa")], rows=rows)
+    table = Table(
+        columns=[Column("two annotators", ""), Column("", "pairs", word="pairs in common"), *_columns(_KAPPA)], rows=rows
+    )
     return _with_reasons(table, [figure for two in twos for figure in (two.percentage, two.kappa)])
 
 
@@ -373,8 +382,8 @@ def _aggregation_lines(labelled: Labelled) -> Iterator[str]:
         yield f"dawid_skene: the likelihood still grew after {len(model.log_likelihood)} steps; few pairs have several labels"
 
 
-def _columns(figure: str) -> list[Column]:
-    return [Column("agree, %", "[95%]"), Column(figure, "[95%]")]
+def _columns(figure: Column) -> list[Column]:
+    return [Column("agree, %", "[95%]"), figure]
 
 
 def _cells(group: Agreement) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from stj.attacks.kinds import ATTACKS
 from stj.evals.benchmarks.attacks import UNATTACKED
 from stj.evals.benchmarks.base import NOT_APPLICABLE, JudgedExample
 from stj.evals.intervals import Interval, clustered_ci95
-from stj.evals.table import interval, percent
+from stj.evals.table import accuracy_line, interval, percent
 from stj.sources.ids import RowId
 from stj.text import Column, Table
 from stj.verdict import Label, Verdict, other
@@ -25,13 +25,13 @@ from stj.verdict import Label, Verdict, other
 _WIDTH = 80  # columns of the lines below the table
 SWAP, ANY = "swap", "any"
 _COLUMNS = (
-    Column("", ""),
-    Column("", "pairs"),
+    Column("", "", word="attack"),
+    Column("", "pairs", priority=2),
     Column("right", "before"),
-    Column("of these", "flipped [95%]"),
-    Column("to no", "verdict"),
+    Column("of these", "flipped [95%]", word="flipped"),
+    Column("to no", "verdict", priority=1),
     Column("accuracy", "before"),
-    Column("", "after"),
+    Column("", "after", word="accuracy after"),
 )
 _LEGEND = (
     "Shares in percent. Flipped: right before, and not right under the attack.\n"
@@ -125,7 +125,7 @@ class CardBuilder:
 def card_table(title: str, card: AttackCard) -> Table:
     """The card in percent, at most 80 columns wide; lines below it count the pairs that were not compared."""
     rows = [_cells(name, result) for name, result in card.items()]
-    notes = [_LEGEND]
+    notes = [_LEGEND, accuracy_line()]
     for reason in ("not_applicable", "unjudged"):
         if counts := {name: getattr(result, reason) for name, result in card.items() if getattr(result, reason)}:
             listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())

@@ -21,7 +21,7 @@ from stj.evals.changed_rows import ChangedRows, changed_lines, changed_rows
 from stj.evals.intervals import Interval, difference_ci95
 from stj.evals.judged_runs import JudgedRun, read_run
 from stj.evals.metrics import ExampleOutcome
-from stj.evals.table import percent
+from stj.evals.table import accuracy_line, percent
 from stj.rows import Row
 from stj.sources.ids import joined_id
 from stj.text import Column, Table
@@ -105,9 +105,10 @@ def comparisons_json(comparisons: Sequence[EvalComparison]) -> list[dict[str, An
 def comparisons_table(comparisons: Sequence[EvalComparison]) -> Table:
     """A row for each benchmark, in percent; plain text has a sentence instead."""
     columns = (
-        *(Column("", "benchmark"), Column("accuracy", "A"), Column("", "B"), Column("difference, points", "B - A [95%]")),
-        *(Column("", "examples"), Column("", "independent"), Column("right in all", "only A"), Column("orders", "only B")),
-        Column("McNemar's", "exact p"),
+        *(Column("", "benchmark"), Column("accuracy", "A"), Column("", "B", word="accuracy B")),
+        *(Column("difference, points", "B - A [95%]"), Column("", "examples"), Column("", "independent", priority=3)),
+        *(Column("right in all", "only A", priority=2), Column("orders", "only B", priority=2)),
+        Column("McNemar's", "exact p", priority=1),
     )
     rows = [
         [
@@ -117,7 +118,8 @@ def comparisons_table(comparisons: Sequence[EvalComparison]) -> Table:
         ]
         for compared in comparisons
     ]
-    note = "\n".join(f"{compared.benchmark}: {compared.conclusion}" for compared in comparisons)
+    conclusions = [f"{compared.benchmark}: {compared.conclusion}" for compared in comparisons]
+    note = "\n".join([*conclusions, accuracy_line()])
     return Table(
         columns=columns, rows=rows, plain=[line for compared in comparisons for line in _sentences(compared)], note=note
     )

@@ -27,7 +27,17 @@ _NAMES = {
     "within_one": "within one, %",
     "quadratic_kappa": "quadratic kappa",
 }
-_SHORT = ("Pearson", "Spearm.", "tau-b", "MAE", "exact", "in one", "kappa")
+_COLUMNS = (
+    Column("", "", word="unit of a row"),
+    Column("", "rows"),
+    Column("", "Pearson"),
+    Column("", "Spearman"),
+    Column("", "tau-b", priority=2),
+    Column("", "MAE"),
+    Column("", "exact"),
+    Column("", "in one", priority=1),
+    Column("", "kappa", priority=1, word="quadratic kappa"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +90,8 @@ def figures_json(group: GroupFigures) -> dict[str, Any]:
 def figures_table(title: str, group: GroupFigures) -> Table:
     """A line for each figure: the rows behind it, its value and interval, and the baselines."""
     columns = (
-        *(Column("", ""), Column("", "rows"), Column("", "value"), Column("", "[95%]")),
-        *(Column("always", "majority"), Column("always", "mean"), Column("by", "length")),
+        *(Column("", "", word="unit of a row"), Column("", "rows"), Column("", "value"), Column("", "[95%]", word="95%")),
+        *(Column("always", "majority", priority=1), Column("always", "mean", priority=1), Column("by", "length", priority=2)),
     )
     rows = [
         (
@@ -104,7 +114,7 @@ def groups_table(groups: Mapping[str, GroupFigures]) -> Iterator[str | Table]:
             (_short(name), f"{group.rows:,}", *(_shown(figure, group.values[figure]) for figure in FIGURES))
             for name, group in named.items()
         ]
-        yield Table(columns=[Column("", name) for name in ("", "rows", *_SHORT)], rows=rows)
+        yield Table(columns=_COLUMNS, rows=rows)
     elif named:
         yield f"{len(named):,} rubrics and subsets: their figures are in the JSON, --json"
 

@@ -140,4 +140,4 @@ def _table_scores(file: str, table: dict[str, float]) -> tuple[dict[str, Any], l
     }
     rows = [(name, percent(value)) for name, value in groups.items()]
     plain = [f"{name:<10} {value:>5}" for name, value in rows]
-    return record, [Table(columns=(Column("", ""), Column("", "accuracy, %")), rows=rows, plain=plain)]
+    return record, [Table(columns=(Column("", "", word="unit of a row"), Column("", "accuracy, %")), rows=rows, plain=plain)]

@@ -1,17 +1,24 @@
 """The scores of a benchmark as a table: groups first, then subsets, the content-blind baselines beside them."""
 
+import textwrap
 from collections.abc import Mapping
 
 from stj.evals.intervals import Interval
 from stj.evals.metrics import Scores
-from stj.text import Column, Table, visible_line
+from stj.glossary import explain
+from stj.text import WIDTH, Column, Table, visible_line
 
-_FIRST = (Column("", ""), Column("", "n"), Column("accuracy, mean of", "orders [95%]"))
-_ORDERS = (Column("better", "as A"), Column("shown", "as B"), Column("", "as C"), Column("", "as D"))
+_FIRST = (Column("", "", word="unit of a row"), Column("", "n"), Column("accuracy, mean of", "orders [95%]"))
+_ORDERS = (
+    Column("better", "as A", priority=2),
+    Column("shown", "as B", priority=2),
+    Column("", "as C", priority=2),
+    Column("", "as D", priority=2),
+)
 _LAST = (
     Column("all orders", "right"),
-    Column("same answer", "preferred"),
-    Column("no", "verdict"),
+    Column("same answer", "preferred", priority=3),
+    Column("no", "verdict", priority=1),
     Column("official", "rule", "official score, and content-blind baselines"),
     Column("", "always A"),
     Column("", "longest"),
@@ -29,6 +36,11 @@ def scores_table(title: str, groups: Mapping[str, Scores], subsets: Mapping[str,
     rows = [_cells(name, scores, orders) for name, scores in groups.items()]
     rows += [_cells(f"  {name}", scores, orders) for name, scores in shown.items()]
     return Table(title=title, columns=(*_FIRST, *_ORDERS[:orders], *_LAST), rows=rows)
+
+
+def accuracy_line() -> str:
+    """What every accuracy is, for below its table."""
+    return textwrap.fill(f"accuracy: {explain('accuracy').text}", WIDTH, subsequent_indent="  ")
 
 
 def percent(share: float | None) -> str:

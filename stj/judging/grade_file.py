@@ -101,8 +101,9 @@ class GradeSummary:
         tallies = sorted(self._shown().items())
         rows = [(visible_line(name), f"{points[0]}-{points[-1]}", *tally.words()) for (name, points), tally in tallies]
         width = max((len(name) for name, *_ in rows), default=0)
-        columns = tuple(
-            Column(*head) for head in (("", "rubric"), ("", "scale"), ("mean score", "[95%]"), ("", "scores"), ("no", "score"))
+        columns = (
+            *(Column("", "rubric"), Column("", "scale"), Column("mean score", "[95%]")),
+            *(Column("", "scores"), Column("no", "score")),
         )
         if rows:
             plain = [

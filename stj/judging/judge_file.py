@@ -33,7 +33,7 @@ from stj.stages.stopping import VotesAsked
 from stj.stages.vote import PairVerdict, first_rounds, pair_verdict, vote
 from stj.storage.artifacts import Artifact, Key, fingerprint, plain
 from stj.storage.folder import Folder, absolute_path
-from stj.verdict import Verdict, parse
+from stj.verdict import TIE, Verdict, parse
 
 TakeResult = Callable[[Mapping[str, Any]], None]
 
@@ -47,6 +47,8 @@ class Panel:
     prompts: tuple[str, ...]
     """Prompts as `vote.prompt` holds them."""
     config: UseConfig
+    texts: bool = False
+    """Whether each result holds the instruction and both responses."""
     abstention: Abstention | None = None
     """When the judge does not answer; only for one model with one prompt."""
 
@@ -101,15 +103,25 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
 
 
 def _labelled(take: TakeResult, labels: Mapping[str, PairLabel]) -> TakeResult:
-    """Takes results with the id, the subset and the winner that their file has, so that `stj score` reads them as they are."""
+    """Takes results with the id, the subset and the winner that their file has, so that `stj score` reads them as they are.
+
+    If the winner is known, `outcome` is right, wrong or no verdict; failed if the pair could not be judged. A tie has none.
+    """
 
     def take_labelled(result: Mapping[str, Any]) -> None:
         label = labels[result["id"]]
         given = {"id": label.id, "subset": label.subset, "winner": label.winner}
         known = {name: value for name, value in given.items() if value is not None}
-        take({**known, **{name: value for name, value in result.items() if name != "id"}})
+        outcome = {} if label.winner in (None, TIE) else {"outcome": _outcome(result, label.winner)}
+        take({**known, **outcome, **{name: value for name, value in result.items() if name != "id"}})
 
     return take_labelled
+
+
+def _outcome(result: Mapping[str, Any], winner: Verdict | None) -> str:
+    if result["error"]:
+        return "failed"
+    return "no verdict" if result["verdict"] is None else "right" if result["verdict"] == winner else "wrong"
 
 
 def judged_pairs(panel: Panel) -> Iterator[tuple[str, PairVerdict]]:
@@ -128,7 +140,10 @@ def result(row: Row, sitting: Sitting, panel: Panel) -> dict[str, Any]:
     wording = {}
     if isinstance(words, Variant) and words.name not in VARIANTS:
         wording = {"format": words.wording.name}  # Nobody knows a file's prompt by its name.
-    return {"id": id_in_task(row), **judge, **wording, **verdict.plain()}
+    texts = {}
+    if panel.texts and row.pair is not None:
+        texts = {"instruction": row.instruction, "response_a": row.pair.chosen, "response_b": row.pair.rejected}
+    return {"id": id_in_task(row), **texts, **judge, **wording, **verdict.plain()}
 
 
 def unread_votes(panel: Panel) -> Iterator[str]:

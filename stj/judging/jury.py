@@ -1,7 +1,8 @@
 """Several judges on the same pairs: their majority, their agreement beyond chance, and the pairs that divide them.
 
-A juror is a judge, or one judge with one of several prompts. Its verdict on a pair is A, B or none. The measures of agreement
-treat none as a missing value. In a majority, none is a vote for neither response.
+A juror is a judge, or one judge with one of several prompts. Its verdict on a pair is A, B or none. In counts, none is an
+outcome of its own. The measures of agreement beyond chance treat none as a missing value, and say on how many pairs they rest.
+In a majority, none is a vote for neither response.
 """
 
 import itertools
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from stj.evals.intervals import Interval, mean_ci95
+from stj.evals.table import accuracy_line
 from stj.stages.stopping import VotesAsked
 from stj.text import Column, Table, visible_line
 from stj.verdict import TIE, Label, Verdict
@@ -104,6 +106,18 @@ def krippendorffs_alpha(rows: Sequence[Verdicts]) -> float | None:
     return 1 - (total.total() - 1) * opposed / expected if expected else None
 
 
+def outcomes_of(first: Verdicts, second: Verdicts) -> "Outcomes":
+    """How often two jurors differ."""
+    both = list(zip(first, second, strict=True))
+    with_verdicts = [(a, b) for a, b in both if a is not None and b is not None]
+    return Outcomes(
+        pairs=len(both),
+        with_verdicts=len(with_verdicts),
+        opposed=sum(a != b for a, b in with_verdicts),
+        one_abstains=sum((a is None) != (b is None) for a, b in both),
+    )
+
+
 def splits(opinions: Mapping[str, Sequence[Opinion]]) -> list[VoteSplit]:
     """The pairs that divide the jurors: the most evenly divided first, and among equals those with the surest jurors."""
     divided = [split for split in itertools.starmap(_split, opinions.items()) if split.disagreement > 0]
@@ -137,6 +151,24 @@ class JurorAccuracy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """Two jurors on the same pairs; A, B and no verdict are three outcomes."""
+
+    pairs: int
+    with_verdicts: int
+    """Pairs on which both have a verdict: Cohen's kappa rests on these."""
+    opposed: int
+    """Pairs on which one says A and the other B."""
+    one_abstains: int
+    """Pairs on which only one of them has a verdict."""
+
+    def line(self) -> str:
+        """`20 of 50 differ: 2 opposed, 18 one abstains`."""
+        differ = self.opposed + self.one_abstains
+        return f"{differ:,} of {self.pairs:,} differ: {self.opposed:,} opposed, {self.one_abstains:,} one abstains"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Agreement:
     """Several jurors on the same pairs."""
 
@@ -144,8 +176,12 @@ class Agreement:
     pairs: int
     kappa: Mapping[str, float | None]
     """Cohen's kappa of every two jurors."""
+    outcomes: Mapping[str, Outcomes]
+    """On how many pairs they differ, and how."""
     alpha: float | None
     """Krippendorff's alpha of all jurors."""
+    alpha_pairs: int
+    """Pairs with two verdicts or more: the alpha rests on these."""
     accuracy: Mapping[str, JurorAccuracy]
     """Each juror's accuracy, and the jury's as "majority"; empty if no pair has a known winner."""
     spread: float | None
@@ -167,11 +203,16 @@ class Agreement:
         if self.spread is not None and len(self.jurors) > 1:
             yield f"spread over {len(self.jurors)} jurors: {100 * self.spread:.1f} points"
         for names, kappa in self.kappa.items():
-            yield f"Cohen's kappa, {names}: {_shown(kappa)}"
+            outcomes = self.outcomes[names]
+            yield f"{names}: {outcomes.line()}"
+            yield f"  Cohen's kappa {_shown(kappa)}, on the {outcomes.with_verdicts:,} pairs on which both have a verdict"
         if len(self.jurors) > 1:
-            yield f"Krippendorff's alpha of {len(self.jurors)} jurors on {self.pairs:,} pairs: {_shown(self.alpha)}"
+            yield (
+                f"Krippendorff's alpha of {len(self.jurors)} jurors: {_shown(self.alpha)}, on the {self.alpha_pairs:,} of "
+                f"{self.pairs:,} pairs with two verdicts or more"
+            )
             first = ", ".join(visible_line(split.id) for split in self.splits[:5]) or "none"
-            yield f"{len(self.splits):,} pairs divide them; the first: {first}"
+            yield f"{len(self.splits):,} pairs with opposed verdicts; the first: {first}"
         if self.votes.asked < self.votes.most:
             yield str(self.votes)
 
@@ -179,7 +220,12 @@ class Agreement:
 def _accuracies_table(accuracies: Mapping[str, JurorAccuracy], subset: str = "") -> Table:
     """A row for each juror, on all pairs or on those of a subset."""
     title = f"% on {visible_line(subset)}" if subset else "%"
-    columns = (Column("", title), Column("accuracy", "[95%]"), Column("verdict", "right"), Column("", "none"))
+    columns = (
+        Column("", title, word="juror"),
+        Column("accuracy", "[95%]"),
+        Column("verdict", "right"),
+        Column("no", "verdict"),
+    )
     rows = [
         (
             name,
@@ -191,10 +237,10 @@ def _accuracies_table(accuracies: Mapping[str, JurorAccuracy], subset: str = "")
     ]
     where = f" on {visible_line(subset)}" if subset else ""
     plain = [
-        f"{name}{where}: accuracy {accuracy.replace(' ', '% ', 1)}, verdict right {right}%, none {none}%"
+        f"{name}{where}: accuracy {accuracy.replace(' ', '% ', 1)}, verdict right {right}%, no verdict {none}%"
         for name, accuracy, right, none in rows
     ]
-    return Table(columns=columns, rows=rows, plain=plain)
+    return Table(columns=(Column("", title, word="juror"), *shares), rows=rows, plain=plain, note=accuracy_line())
 
 
 def agreement(
@@ -224,7 +270,9 @@ def agreement(
         jurors=tuple(jurors),
         pairs=len(rows),
         kappa={f"{a} and {b}": cohens_kappa(columns[a], columns[b]) for a, b in itertools.combinations(jurors, 2)},
+        outcomes={f"{a} and {b}": outcomes_of(columns[a], columns[b]) for a, b in itertools.combinations(jurors, 2)},
         alpha=krippendorffs_alpha(list(rows.values())),
+        alpha_pairs=sum(sum(verdict is not None for verdict in row) > 1 for row in rows.values()),
         accuracy=accuracy,
         subsets=by_subset if len(by_subset) > 1 else {},
         spread=max(shares) - min(shares) if shares else None,

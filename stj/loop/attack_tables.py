@@ -16,7 +16,11 @@ def attack_table(iterations: Sequence[IterationReport]) -> Table:
     shown = {judge: cards[judge] for judge in (list(cards)[:1] + list(cards)[1:][-1:])}
     columns = [Column("", "attack")]
     for judge in shown:
-        columns += [Column("right", "before", f"{judge}, %"), Column("of these", "flipped [95%]"), Column("accuracy", "after")]
+        columns += [
+            Column("right", "before", f"{judge}, %"),
+            Column("of these", "flipped [95%]", word="flipped"),
+            Column("accuracy", "after"),
+        ]
     names = next(iter(shown.values()), {})
     return Table(columns=columns, rows=[[name, *_cells(name, shown)] for name in names])
 

@@ -28,6 +28,7 @@ from stj.rows import Row, row_from_dict
 from stj.sources.directory import files_at
 from stj.stages.runner import Stage
 from stj.storage.artifacts import Artifact
+from stj.text import LiveLine
 
 
 def run_benchmarks(config: Config) -> list[BenchmarkRef]:
@@ -74,7 +75,7 @@ class BenchmarkPhase(Phase):
         """The judge."""
         return self.model
 
-    def run(self) -> None:
+    def run(self, line: LiveLine | None = None) -> None:
         """Judges this benchmark and the judge's later ones, in one pass."""
         from stj.passes.run import run_pass
         from stj.passes.spec import pass_under
@@ -88,7 +89,7 @@ class BenchmarkPhase(Phase):
             read=partial(read_with_benchmarks, None, [phase.ref for phase in phases]),
             stages=benchmark_stages(phases),
         )
-        run_pass(spec, self.artifact, self.config.engine, beside=artifacts_beside(beside))
+        run_pass(spec, self.artifact, self.config.engine, beside=artifacts_beside(beside), live_line=line)
         for phase in phases:
             phase.write_scores()
 

@@ -31,6 +31,7 @@ from stj.stages.judge import judge_heldout
 from stj.storage.artifacts import MANIFEST, STARTED, Artifact, Key
 from stj.storage.folder import Folder
 from stj.storage.sealed import read_sealed, write_sealed
+from stj.text import LiveLine
 from stj.train.job import CHECKPOINTS
 from stj.train.launch import TrainingSegment
 
@@ -95,6 +96,8 @@ class CheckpointSelection:
     training: TrainingPhase
     pairs: HeldoutConfig
     """The pairs that checkpoints are chosen by."""
+    line: LiveLine | None = None
+    """Shows the progress."""
 
     def run(self) -> None:
         """Trains to the end, or until checkpoints no longer improve, and makes the best one the model of the phase.
@@ -121,7 +124,7 @@ class CheckpointSelection:
             return scored
         model.begin(overwrite=True)
         until = number * training.train.checkpoint_every_steps
-        training.fine_tune(model, TrainingSegment(whole=training.artifact, until=until))
+        training.fine_tune(model, TrainingSegment(whole=training.artifact, until=until), self.line)
         trained = {name: value for name, value in model.manifest().items() if name not in _MANIFEST_FIELDS}
         candidate = Candidate(number=number, trained=trained, scores=asdict(self._scores(model, folder, number)))
         write_sealed(folder, _SCORES, {"fingerprint": model.fingerprint, **asdict(candidate)})
@@ -142,7 +145,7 @@ class CheckpointSelection:
                 total=count_selection_pairs(config),
                 stages={HELDOUT: [partial(judge_heldout, config=self.pairs, parser=config.judge.parser)]},
             )
-            run_pass(spec, judged, config.engine)
+            run_pass(spec, judged, config.engine, live_line=self.line)
         scores = score_heldout(map(row_from_dict, judged.records()))
         if scores is None:
             raise PassFailed(f"{SELECTED_ON}={self.pairs.path}: none of its pairs could be judged; see `stj show`")

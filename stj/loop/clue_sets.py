@@ -77,9 +77,9 @@ class ClueSets:
 def clue_table(sets: Mapping[str, PairClues]) -> Table:
     """A row for each clue, a column for each set of pairs; no rows without pairs."""
     names = clue_names(sets)
-    title = "pairs in which a clue alone chooses the better answer, %, [95%]; chance is 50"
+    title = "a clue alone chooses the better answer, % [95%]; chance is 50"
     columns = [Column("", "clue")]
-    columns += [Column(*_split(name), title if number == 0 else "") for number, name in enumerate(sets)]
+    columns += [Column(*_split(name), title if number == 0 else "", word="pairs of a set") for number, name in enumerate(sets)]
     return Table(columns=columns, rows=[[name, *(_cell(each, name) for each in sets.values())] for name in names])
 
 

@@ -6,13 +6,14 @@ from typing import Any
 from stj.errors import ConfigError
 from stj.loop.inputs import read_uncurated
 from stj.loop.phase import Phase
+from stj.text import LiveLine
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurationPhase(Phase):
     """Decides about every row of the source before any model is asked. It needs no engine, and runs beside the driver."""
 
-    def run(self) -> None:
+    def run(self, line: LiveLine | None = None) -> None:
         """Writes a decision for each row. Raises ConfigError if there are more clusters than rows."""
         from stj.loop.deciding import decide  # scikit-learn takes seconds to import
 

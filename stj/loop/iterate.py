@@ -5,7 +5,7 @@ instructions -> categories -> pairs -> judgments -> the right ones, balanced -> 
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 from stj.config import Config
 from stj.errors import StjError
@@ -15,21 +15,26 @@ from stj.loop.clue_sets import clue_table
 from stj.loop.doctor import diagnose_here, engine_paths, examine, trainings_among
 from stj.loop.finished import finished_summary
 from stj.loop.kinds import TrainingPhase
+from stj.loop.outlook import Outlook
 from stj.loop.phase import Phase
 from stj.loop.phases import Iteration, Run
+from stj.loop.planning import run_plan
 from stj.loop.removal import remove_older_models, without_weights
 from stj.loop.repair import carry_over_rows, phases_to_make
 from stj.loop.report import write_report
 from stj.loop.report_tables import tables
+from stj.loop.run_line import RunLine, doing, shown_run
 from stj.loop.status import write_run_config
 from stj.loop.summary import RunSummary
+from stj.passes.check import on_this_machine
 from stj.passes.demand import Demand
 from stj.passes.link import link_findings
 from stj.passes.metrics import RunMetrics
 from stj.passes.node_check import checked_nodes
 from stj.passes.session import driver_session, engine_demand, training_demand
+from stj.plan.phase_cost import total
 from stj.plan.room_here import machine_room
-from stj.text import Show
+from stj.text import LiveLine, Show
 
 Make = Callable[[Phase], None]
 """Makes the artifact of a phase, or reuses it."""
@@ -78,38 +83,43 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
 
     Writes the report. If all phases are done, no driver is kept out, and nothing is written that would not change.
     """
-    missing = phases_to_make(phases, overwrite=overwrite)
+    with doing("looking at what is done"):
+        missing = phases_to_make(phases, overwrite=overwrite)
     config, lost = run.config, without_weights(run, missing)
     missing = [phase for phase in missing if phase.name not in lost]
     if missing:
-        require(examine(config, missing))
+        with doing("checking the inputs"):
+            findings = examine(config, missing)
+        require(findings)
         if not config.heldout.measures and not config.benchmarks:
             print_line("heldout.path=null, heldout.grades=null, benchmarks=[]: no judge will be measured")
         if unused := unused_settings(config):
             print_line(f"benchmarks: {unused}")
 
-    def make(phase: Phase) -> None:
+    def make(phase: Phase, line: RunLine | None = None) -> None:
         if phase.name in lost:
             print_line(f"{phase.name}: {lost[phase.name]}")
             return
         if missing and isinstance(phase, TrainingPhase):
             remove_older_models(run, print_line)  # before the next model takes its room
-        make_phase(phase, print_line, missing, overwrite=overwrite)
+        make_phase(phase, print_line, missing, overwrite=overwrite, line=line)
 
     if missing:
-        with driver_session(run.folder, config.ray, _demands(config, missing)), _checked_nodes(run, missing):
+        with _driving(run, missing), shown_run(run.folder, Outlook(phases, config, _dollars(config))) as shown:
             require(_link_findings(config, missing))
             write_run_config(run)
             metrics = RunMetrics(run.folder.uri, len(phases))
+            print_line = shown.also(print_line)
 
             def make_and_show(phase: Phase) -> None:
-                with metrics.phase(phase.name):
-                    make(phase)
+                with metrics.phase(phase.name), shown.phase(phase) as line:
+                    make(phase, line)
 
             yield make_and_show
             remove_older_models(run, print_line)
-            summary = RunSummary.of(run)
-            write_report(run.folder, summary.facts, summary.judges, summary.where, summary.diversity)
+            with doing("writing the report"):
+                summary = RunSummary.of(run)
+                write_report(run.folder, summary.facts, summary.judges, summary.where, summary.diversity)
     else:
         yield make
         summary = finished_summary(run, [phase for phase in phases if phase.name not in lost], print_line)
@@ -117,6 +127,27 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
         if number:
             print_line("")
         print_line(table)
+
+
+@contextmanager
+def _driving(run: Run, missing: Sequence[Phase]) -> Iterator[None]:
+    """Makes this process the driver of the run, with Ray and its machines checked."""
+    config = run.config
+    with ExitStack() as stack:
+        with doing("starting Ray" if on_this_machine(config.ray) else f"joining Ray at {config.ray.address}"):
+            stack.enter_context(driver_session(run.folder, config.ray, _demands(config, missing)))
+        with doing("checking the machines"):
+            stack.enter_context(_checked_nodes(run, missing))
+        yield
+
+
+def _dollars(config: Config) -> float | None:
+    """What the run costs by its plan; None if no price is known, or if it cannot be planned."""
+    with suppress(StjError, OSError):
+        if config.hardware.dollars_per_gpu_hour is not None:
+            planned = run_plan(config)
+            return total((sum(phase.times), phase) for phase in planned.phases)[1]
+    return None
 
 
 def _checked_nodes(run: Run, missing: Sequence[Phase]) -> AbstractContextManager[None]:
@@ -129,13 +160,15 @@ def _checked_nodes(run: Run, missing: Sequence[Phase]) -> AbstractContextManager
     return checked_nodes(config.ray, run.folder, gpu=engines or ranks, room=room)
 
 
-def make_phase(phase: Phase, print_line: Show, missing: Collection[Phase], *, overwrite: bool) -> None:
+def make_phase(
+    phase: Phase, print_line: Show, missing: Collection[Phase], *, overwrite: bool, line: LiveLine | None = None
+) -> None:
     """Runs a phase, or reuses it if it is done; `missing` are the phases that were not done at the start."""
     started = time.monotonic()
-    if line := carry_over_rows(phase, overwrite=overwrite):
-        print_line(line)
+    if carried := carry_over_rows(phase, overwrite=overwrite):
+        print_line(carried)
     if phase.artifact.begin(overwrite=overwrite):
-        phase.run()
+        phase.run(line)
         print_line(f"{phase.name}: {phase.summary()} ({time.monotonic() - started:.0f} s)")
         return
     if missing:

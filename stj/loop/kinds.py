@@ -36,7 +36,7 @@ from stj.stages.runner import Stage
 from stj.stages.select import ClusterGate, Gate, screen, select
 from stj.stages.write_rubric import write_rubric
 from stj.storage.artifacts import Artifact
-from stj.text import duration
+from stj.text import LiveLine, duration
 from stj.train.job import CHECKPOINTS, TrainingRoom
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class PassPhase(Phase):
         """Whether this pass turns instructions into pairs."""
         return "pairs" in self.parts
 
-    def run(self) -> None:
+    def run(self, line: LiveLine | None = None) -> None:
         """Streams the rows through the model. Raises PassFailed if no instruction became a pair."""
         from stj.passes.run import run_pass
         from stj.passes.spec import pass_under
@@ -94,7 +94,7 @@ class PassPhase(Phase):
             per_cluster=self.per_cluster,
             gate=gate,
         )
-        run_pass(spec, self.artifact, self.config.engine, beside=artifacts_beside(beside))
+        run_pass(spec, self.artifact, self.config.engine, beside=artifacts_beside(beside), live_line=line)
         for phase in beside:
             phase.write_scores()
         self.require_usable()
@@ -267,7 +267,7 @@ class ExamplesPhase(Phase):
     objective: Objective
     """What the examples are for."""
 
-    def run(self) -> None:
+    def run(self, line: LiveLine | None = None) -> None:
         """Keeps one right judgment a pair, with as many labels A as B. Raises PassFailed if there is nothing to learn."""
         selection = ExampleSelection(
             name=self.name,
@@ -336,22 +336,22 @@ class TrainingPhase(Phase):
         """Its checkpoints judge if the config names pairs to choose them by."""
         return self.model if self.selected_on else None
 
-    def run(self) -> None:
+    def run(self, line: LiveLine | None = None) -> None:
         """Trains, and selects among the checkpoints if the config asks for it."""
         from stj.loop.checkpoint_selection import CheckpointSelection
 
         if self.selected_on:
-            CheckpointSelection(training=self, pairs=self.selected_on).run()
+            CheckpointSelection(training=self, pairs=self.selected_on, line=line).run()
         else:
-            self.fine_tune(self.artifact)
+            self.fine_tune(self.artifact, line=line)
 
-    def fine_tune(self, output: Artifact, segment: "TrainingSegment | None" = None) -> None:
+    def fine_tune(self, output: Artifact, segment: "TrainingSegment | None" = None, line: LiveLine | None = None) -> None:
         """Trains the model of this phase, or the beginning of it that is a segment, into an artifact."""
         from stj.passes.waiting import waiting_ranks
         from stj.train.launch import train
 
         examples, waiting = self.examples.artifact, waiting_ranks(self.train)
-        train(self.train, self.model, examples, output, self.config.ray, segment, self._room(), waiting)
+        train(self.train, self.model, examples, output, self.config.ray, segment, self._room(), waiting, line)
 
     def _room(self) -> TrainingRoom:
         """What the training takes of disks."""

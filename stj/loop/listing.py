@@ -79,7 +79,7 @@ def runs_json(runs: list[ListedRun]) -> list[dict[str, Any]]:
 def runs_table(runs: list[ListedRun]) -> Table:
     """A row for each run; the seed model has a column where it fits a terminal."""
     heads = [Column("", "run"), Column("", "seed model"), Column("", "state"), Column("held-out", "accuracy, % [95%]")]
-    heads += [Column("", "size"), Column("last change", "UTC")]
+    heads += [Column("", "size"), Column("last change", "UTC", word="last change")]
     rows = [_cells(run) for run in runs]
     widths = [max(len(head.upper), len(head.lower), *(len(row[place]) for row in rows)) for place, head in enumerate(heads)]
     if sum(widths) + _GAP * (len(heads) - 1) > _WIDTH:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from stj.config import Config, ModelConfig
 from stj.storage.artifacts import Artifact
+from stj.text import LiveLine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +24,11 @@ class Phase(ABC):
         return None
 
     @abstractmethod
-    def run(self) -> None:
-        """Makes the artifact, which is already claimed; an earlier start may have left a part of it."""
+    def run(self, line: LiveLine | None = None) -> None:
+        """Makes the artifact, which is already claimed; an earlier start may have left a part of it.
+
+        `line` shows the progress.
+        """
 
     def require_usable(self) -> None:
         """Raises StjError if later phases cannot build on the finished artifact."""

@@ -1,12 +1,10 @@
-"""The tables of a run for the terminal: how good each judge is, how sure that is, and the training data that it made.
-
-Each table has at most 100 columns of text.
-"""
+"""The tables of a run for the terminal: how good each judge is, how sure that is, and the training data that it made."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from stj.evals.table import interval, percent
+from stj.evals.table import accuracy_line, interval, percent
 from stj.loop.attack_tables import attack_table
 from stj.loop.clue_balance import balance_words
 from stj.loop.counts import by_parser, by_score
@@ -26,10 +24,8 @@ from stj.loop.report import (
     p_words,
     training_sets,
 )
-from stj.text import Column, Table, visible_line
+from stj.text import WIDTH, Column, Table, visible_line
 
-WIDTH = 100
-"""Most columns of text in a table and in a line below it."""
 _NONE = "–"
 _MOST_SUBSETS = 12
 _ACCURACY = (
@@ -38,9 +34,9 @@ _ACCURACY = (
     Column("winner", "first"),
     Column("winner", "second"),
     Column("position-", "consistent"),
-    Column("no", "verdict"),
-    Column("", "greedy"),
-    Column("samples", "agree"),
+    Column("no", "verdict", priority=1),
+    Column("", "greedy", priority=2),
+    Column("samples", "agree", priority=3),
 )
 _SUBSETS = (
     Column("", "subset"),
@@ -53,57 +49,57 @@ _GRADES = (
     Column("", "judge"),
     Column("exact", "% [95%]", "held-out grades against true scores: sampled, then greedy"),
     Column("Spearman", "[95%]"),
-    Column("Pear-", "son"),
-    Column("mean abs.", "error"),
-    Column("no score", "%"),
-    Column("greedy", "exact, %"),
-    Column("greedy", "Spearm."),
+    Column("", "Pearson", priority=2),
+    Column("mean abs.", "error", priority=1),
+    Column("no", "score, %", word="no score"),
+    Column("greedy", "exact, %", priority=3),
+    Column("greedy", "Spearman", priority=3),
 )
 _GRADED = (
     Column("", "judge"),
-    Column("pairs", "graded", "grades of the training pairs for the next judge; a sample grades both answers"),
+    Column("pairs", "graded", "grades of the training pairs for the next judge"),
     Column("samples", "/ kept"),
     Column("", "accepted"),
-    Column("grades learned", "by score"),
-    Column("no score", "%"),
+    Column("grades learned", "by score", priority=1),
+    Column("no", "score, %", word="no score"),
 )
 _COMPARISONS = (
     Column("", "measured on"),
     Column("", "judge"),
-    Column("", "n"),
-    Column("accuracy", "% [95%]"),
     Column("", "against"),
+    Column("", "n", priority=2),
+    Column("accuracy", "% [95%]"),
     Column("difference", "points [95%]"),
-    Column("McNemar", "exact p"),
+    Column("McNemar", "exact p", priority=1),
 )
 _DATA = (
     Column("", "judge"),
     Column("instr.", "in", "training data for the next judge"),
-    Column("", "selected"),
-    Column("", "pairs"),
+    Column("", "selected", priority=1),
+    Column("", "pairs", word="pairs made"),
     Column("draws", "/ kept"),
     Column("", "accepted"),
-    Column("kept", "A / B"),
+    Column("kept", "A / B", priority=2),
     Column("training", "examples"),
-    Column("rows", "failed"),
+    Column("rows", "failed", priority=3),
 )
 _SOURCES = (
     Column("", "judge"),
-    Column("", "source", "pairs for the next judge by source"),
-    Column("", "labelled by"),
-    Column("", "weight"),
-    Column("pairs", "judged"),
-    Column("can be", "learned"),
+    Column("", "source"),
+    Column("", "labelled by", "pairs for the next judge by source"),
+    Column("", "weight", priority=1),
+    Column("pairs", "judged", priority=2),
+    Column("can be", "learned", priority=3),
     Column("training", "examples"),
     Column("share", "%"),
 )
 _DASHBOARD = (
     Column("", "judge"),
-    Column("verdicts", "A, %", "judgments of the training pairs; lengths: mean [middle half]"),
-    Column("no ver-", "dict, %"),
+    Column("verdicts", "A, %", "judgments of the training pairs"),
+    Column("no", "verdict, %"),
     Column("tokens of a", "judgment"),
-    Column("characters of", "better answer"),
-    Column("characters of", "worse answer"),
+    Column("characters of", "better answer", priority=1),
+    Column("characters of", "worse answer", priority=1),
 )
 
 
@@ -114,20 +110,25 @@ def tables(iterations: Sequence[IterationReport], clues: Table | None = None) ->
         Table(columns=_ACCURACY, rows=_accuracy_rows(iterations)),
         Table(columns=_SUBSETS, rows=list(_subset_rows(iterations))),
         Table(columns=_GRADES, rows=[_grades(iteration) for iteration in iterations if iteration.heldout_grades]),
-        Table(columns=_COMPARISONS, rows=list(_comparisons(iterations))),
+        Table(columns=_COMPARISONS, rows=list(_comparisons(iterations)), keys=3),
         attack_table(iterations),
         Table(columns=_DATA, rows=[_data(iteration) for iteration in trained_by]),
         Table(columns=_GRADED, rows=[_graded(iteration) for iteration in trained_by if iteration.grading]),
-        Table(columns=_SOURCES, rows=[row for iteration in trained_by for row in _sources(iteration)]),
+        Table(columns=_SOURCES, rows=[row for iteration in trained_by for row in _sources(iteration)], keys=2),
         Table(columns=_DASHBOARD, rows=[_dashboard(iteration) for iteration in trained_by if iteration.dashboard]),
         *([clues] if clues else []),
     ]
     shown = [table for table in made if table.rows] or made[:1]
     lifts = [lift(iterations), grades_lift(iterations)]
-    notes = [*_notes(iterations), *dict.fromkeys(line for line in lifts if line)]
+    measured = (
+        [" ".join(accuracy_line().split())]
+        if any(iteration.heldout or iteration.benchmarks for iteration in iterations)
+        else []
+    )
+    notes = [*measured, *_notes(iterations), *dict.fromkeys(line for line in lifts if line)]
     wrapped = "\n".join(line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  "))
     last = shown[-1]
-    return [*shown[:-1], Table(columns=last.columns, rows=last.rows, note=wrapped)]
+    return [*shown[:-1], replace(last, note=wrapped)]
 
 
 def _accuracy_rows(iterations: Sequence[IterationReport]) -> list[list[str]]:
@@ -223,9 +224,11 @@ def _on_benchmark(judge: str, report: BenchmarkReport) -> list[list[str]]:
 
 def _judge_rows(cells: list[str], comparisons: Sequence[JudgeComparison]) -> list[list[str]]:
     """A row for each comparison of a judge; only the first repeats who it is and how good."""
+    judge, *figures = cells
     compared = [[comparison.against, difference_words(comparison), p_words(comparison)] for comparison in comparisons]
-    first, *others = compared or [[_NONE] * 3]
-    return [[*cells, *first], *([*[""] * len(cells), *other] for other in others)]
+    (against, *first), *others = compared or [[_NONE] * 3]
+    unnamed = [""] * len(figures)
+    return [[judge, against, *figures, *first], *(["", other, *unnamed, *differs] for other, *differs in others)]
 
 
 def _data(iteration: IterationReport) -> list[str]:

@@ -7,10 +7,10 @@ terminal or hides text (escape sequences, bidirectional overrides, invisible cha
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, replace
-from itertools import islice
 from typing import Any
 
 from stj.errors import NoArtifact
+from stj.loop.row_selection import RowSelection
 from stj.models.removed import removal_note
 from stj.rows import Example, Grade, Judgment, Pair, Row, example_from_dict, row_from_dict
 from stj.storage.artifacts import MANIFEST, Artifact
@@ -28,19 +28,19 @@ def _needed(cls: type[Row | Example]) -> set[str]:
 _ROW, _EXAMPLE = _needed(Row), _needed(Example)
 
 
-def show_rows(artifact: Artifact, limit: int) -> Iterator[Passage]:
-    """A line about the artifact, then its first `limit` rows; its manifest if it has no rows, as a model.
+def show_rows(artifact: Artifact, selection: RowSelection) -> Iterator[Passage]:
+    """A line about the artifact, then the selected rows; its manifest if it has no rows, as a model.
 
-    Raises NoArtifact if there is no artifact.
+    Raises NoArtifact if there is no artifact, and ConfigError if the selection does not fit it.
     """
     state, _ = artifact.state()
     if state == "absent":
         raise NoArtifact(f"{artifact.folder.uri}: no artifact here (no {MANIFEST}); `stj status` lists those of a run")
-    yield _headline(artifact, limit)
+    yield _headline(artifact, selection)
     if not artifact.parts():
         yield from _facts(artifact.manifest() if _finished(artifact) else artifact.key)
         return
-    for record in islice(artifact.records(), limit):
+    for record in selection.records(artifact):
         yield _line("")
         yield _line(_RULE, "dim")
         yield from _record(record)
@@ -55,7 +55,7 @@ def _text(title: str, text: str, style: str = "bold") -> Passage:
     return Passage(line=[Span(title, style)], text=_cut(text))
 
 
-def _headline(artifact: Artifact, limit: int) -> Passage:
+def _headline(artifact: Artifact, selection: RowSelection) -> Passage:
     where = Span(f"{artifact.folder.uri}: ", "bold")
     if not _finished(artifact):
         rest = ", the rows committed so far" if artifact.parts() else ", nothing committed yet"
@@ -63,7 +63,9 @@ def _headline(artifact: Artifact, limit: int) -> Passage:
     if note := removal_note(artifact.folder):
         return Passage(line=[where, Span("finished", "green"), Span(f", weights removed {note}", "yellow")])
     rows = artifact.manifest().get("rows", 0)
-    counted = f", {min(limit, rows):,} of {rows:,} rows" if artifact.parts() else ""
+    shown = max(0, min(selection.limit, rows - selection.offset))
+    counted = f"of {rows:,} rows those with {selection.where}" if selection.where else f"{shown:,} of {rows:,} rows"
+    counted = f", {counted}" if artifact.parts() else ""
     return Passage(line=[where, Span("finished", "green"), Span(counted)])
 
 

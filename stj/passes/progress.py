@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from stj.generate import Usage
 from stj.rows import TRAINING
-from stj.text import duration
+from stj.text import Part, duration, line_of
 
 _WINDOW_S = 30  # Average tokens per second over this time.
 _SHOWN_CATEGORIES = 3
@@ -73,21 +73,26 @@ class Progress:
 
     def line(self, *, every_category: bool = False) -> str:
         """The line, with the most frequent categories or all of them."""
-        rows = f"{self.done:,} rows" if self.total is None else f"{self.done:,}/{max(self.done, self.total):,} rows"
-        parts = [f"{self.name}: {rows}", f"{self.failed:,} failed", f"{self.in_flight:,} in flight"]
-        parts.append(f"{self.tokens_per_s:,.0f} tok/s")
-        if self.kept:
-            parts.append(f"{self.draws / self.kept:.2f} draws/kept")
-            parts.append(f"accepted {self.kept / self.judged.total():.0%}{self._categories(every_category)}")
-        if self.eta_s is not None:
-            parts.append(f"eta {duration(self.eta_s)}")
-        return " | ".join(parts)
+        return line_of(self.parts(every_category=every_category))
 
-    def _categories(self, every_category: bool) -> str:
+    def parts(self, *, every_category: bool = False) -> list[Part]:
+        """The parts of the line; a narrow terminal keeps the rows and the time to go."""
+        rows = f"{self.done:,} rows" if self.total is None else f"{self.done:,}/{max(self.done, self.total):,} rows"
+        parts = [Part(f"{self.name}: {rows}"), Part(f"{self.failed:,} failed", 1 if self.failed else 6)]
+        parts += [Part(f"{self.in_flight:,} in flight", 5), Part(f"{self.tokens_per_s:,.0f} tok/s", 2)]
+        if self.kept:
+            parts.append(Part(f"{self.draws / self.kept:.2f} draws/kept", 4))
+            parts.append(Part(f"accepted {self.kept / self.judged.total():.0%}", 3))
+            parts += self._categories(every_category)
+        if self.eta_s is not None:
+            parts.append(Part(f"eta {duration(self.eta_s)}"))
+        return parts
+
+    def _categories(self, every_category: bool) -> list[Part]:
         """Acceptance by category: it shows kinds of questions that teach nothing."""
         shown = [
-            (name, count)
+            f"{name} {self.accepted[name] / count:.0%}"
             for name, count in self.judged.most_common(None if every_category else _SHOWN_CATEGORIES)
             if name != "-"
         ]
-        return f" ({', '.join(f'{name} {self.accepted[name] / count:.0%}' for name, count in shown)})" if shown else ""
+        return [Part(f"({', '.join(shown)})", 7, before=" ")] if shown else []

@@ -36,6 +36,7 @@ from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data._internal.output_buffer import OutputBlockSizeOption
 from ray.exceptions import RaySystemError
 
+from stj.machine.stderr import stderr_without
 from stj.passes.nodes import HEAD, live_nodes, task_on
 
 _ITERATION_THREAD = "iter_threaded"  # The prefetcher beside it waits for this thread, and calls nothing by itself.
@@ -43,6 +44,7 @@ _NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"  # Kubern
 _NO_ID = b"\xff"  # Ray fills an id that is not set with this byte, or leaves it empty.
 _DEAD = NodeStatus.Value("DEAD")
 _FAILED_LAUNCH = re.compile(r"Failed to launch \d+ nodes of type ([^:]+): (.+)")
+_LEVEL_LINE = re.compile(rb"\[[^\n]*\] logging\.cc:\d+: Set ray log level from environment variable[^\n]*\n")
 _LOG_TAIL = 1 << 18  # Bytes: the autoscaler writes a few lines for each launch.
 
 
@@ -84,6 +86,25 @@ def messages_logged(log: logging.Logger) -> Iterator[None]:
         yield
     finally:
         worker.print_to_stdstream = before
+
+
+@contextmanager
+def level_line_left_out() -> Iterator[None]:
+    """Leaves out the line in which Ray's core says on stderr at which level it logs from then on.
+
+    It is written before that level counts, so that no variable silences it.
+    """
+    connect = worker.connect
+
+    def quiet_connect(*args: Any, **kwargs: Any) -> Any:
+        with stderr_without(_LEVEL_LINE):
+            return connect(*args, **kwargs)
+
+    worker.connect = quiet_connect
+    try:
+        yield
+    finally:
+        worker.connect = connect
 
 
 @contextmanager

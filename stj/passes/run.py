@@ -64,19 +64,20 @@ def run_pass(
     config: EngineConfig,
     on_row: Callable[[Row], None] | None = None,
     beside: Mapping[str, Artifact] | None = None,
+    live_line: LiveLine | None = None,
 ) -> None:
     """Runs the rows of a pass that are not done yet, and finishes its artifact.
 
     A killed pass resumes after the rows that it has committed, and tries failed rows again. `on_row` gets each row that did
     not fail as soon as it arrives, a little before it is committed. `beside` names the artifacts of tasks that do not belong
-    to the pass's own artifact; they are finished after it.
+    to the pass's own artifact; they are finished after it. The progress appears on `live_line`, or in the log.
 
     Raises PassFailed if more than `max_failed_fraction` of the rows failed or no engine starts. Raises CapacityError if an
     engine's machine is lost and not replaced, and EndpointError if the API of the model refuses every request.
     """
     started = time.monotonic()
     spec = replace(spec, weights=artifact.key.get("model", {}).get("weights", ""))
-    live_line = LiveLine()
+    live_line = live_line or LiveLine()
     committer = StreamCommitter(artifact, beside or {}, config, _clearing(live_line, on_row), spec.total)
     registry = driver_actor(PassRegistry, ray.get_runtime_context().get_node_id())
     waits = EngineWaits(engine_demand(config, [spec.model]), registry)

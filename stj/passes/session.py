@@ -21,17 +21,16 @@ from stj.passes.cluster_token import check_auth_mode, check_token, no_token
 from stj.passes.demand import HELPER_CPUS, Demand
 from stj.passes.last_word import last_word
 from stj.passes.machines import Machines
-from stj.passes.ray_private import listening_on_loopback, messages_logged, own_signals, temporary_folder
+from stj.passes.ray_private import level_line_left_out, listening_on_loopback, messages_logged, own_signals, temporary_folder
 from stj.passes.reaper import Reaper
 from stj.storage.folder import Folder
 from stj.storage.lease import sole_driver
-from stj.storage.private import holds_sockets, private_folder, refuse_others
+from stj.storage.private import ray_folder, refuse_others
 
 log = logging.getLogger(__name__)
 
 _PROBE_TIMEOUT_S = 10
 _START_ATTEMPTS = 3
-_RAY_SOCKET = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 
 
 def training_demand(train: TrainConfig) -> Demand:
@@ -128,7 +127,7 @@ def _connect(config: RayConfig, reaper: Reaper | None = None) -> None:
     if reaper is None:
         _probe(_known_address(config.address))
     try:
-        with own_signals():
+        with own_signals(), level_line_left_out():
             if reaper:
                 with reaper.marking():
                     _start_local(quiet)
@@ -176,8 +175,7 @@ def _ray_folder() -> str | None:
     None, for Ray's default place, if sockets do not fit there. Raises ConfigError if the place is another user's, who could
     read and change what this Ray does.
     """
-    folder = private_folder(os.environ.get("RAY_TMPDIR")) / "ray"
-    if holds_sockets(folder, len(_RAY_SOCKET)):
+    if folder := ray_folder():
         return str(folder)
     refuse_others(temporary_folder(), "RAY_TMPDIR")
     return None

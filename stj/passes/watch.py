@@ -18,7 +18,7 @@ from stj.passes.nodes import live_nodes
 from stj.passes.progress import Progress
 from stj.passes.routes import StreamCommitter
 from stj.passes.spec import Pass
-from stj.text import LiveLine
+from stj.text import LiveLine, Part, Parts, line_of, so_far
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ class PassWatch(threading.Thread):
         self._committer = committer
         self._registry = registry
         self._dollars = spec.dollars
+        name = "/".join(spec.model.path.split("/")[-2:])
+        self._starting = "starting clients" if spec.model.endpoint else f"starting engines of {name}"
         self._progress = Progress(name=spec.name, total=spec.total, done=committer.finished.count)
         self._metrics = PassMetrics(spec.name, spec.run)
         self._live_line = live_line
@@ -55,9 +57,9 @@ class PassWatch(threading.Thread):
         self._closed = threading.Event()
         self._last_error = ""
         self._restarts = 0
-        self._logged_at = time.monotonic()
+        self._started_at = self._logged_at = time.monotonic()
         self._log_interval_s = log_interval_s
-        self._print(self._line())
+        self._print(self._parts())
         self.start()
 
     def run(self) -> None:
@@ -103,7 +105,10 @@ class PassWatch(threading.Thread):
         self._metrics.show(self._progress)
         self._metrics.show_engines(ray.get(self._registry.engine_states.remote(), timeout=_ANSWER_TIMEOUT_S))
         self._metrics.show_cost(spent, self._dollars(self._committer.cost))
-        self._live_line.show(self._line())
+        parts = self._parts()
+        self._live_line.show(parts)
+        if not self._rows_began:
+            self._log_due(parts)
 
     def _spend(self, timeout_s: float) -> tuple[int, Ledger]:
         """Takes the cost so far. Returns it, with the number of rows on engines."""
@@ -132,26 +137,37 @@ class PassWatch(threading.Thread):
             if self._waits:
                 log.info("%s: %s", self._progress.name, self._waits)
 
-    def _line(self, *, every_category: bool = False) -> str:
-        if self._progress.done or self._progress.failed or self._progress.in_flight:
-            line = self._progress.line(every_category=every_category)
-            return f"{line} | {self._waits}" if self._waits else line
-        return f"{self._progress.name}: {self._waits or 'starting engines'}"
+    def _parts(self, *, every_category: bool = False) -> Parts:
+        waits = [Part(self._waits)] if self._waits else []
+        if self._rows_began:
+            parts = [*self._progress.parts(every_category=every_category), *waits]
+        else:
+            doing = so_far(self._waits or self._starting, time.monotonic() - self._started_at)
+            parts = [Part(f"{self._progress.name}: {doing}")]
+        return self._live_line.whole(parts, self._progress.eta_s, self._dollars(self._committer.cost))
+
+    @property
+    def _rows_began(self) -> bool:
+        return bool(self._progress.done or self._progress.failed or self._progress.in_flight)
 
     def _commit_due(self) -> None:
         if not self._committer.due:
             return
+        self._log_due(self._parts(every_category=True))
+        self._committer.commit()
+
+    def _log_due(self, parts: Parts) -> None:
+        """Logs the line if the last one is long enough ago."""
         now = time.monotonic()
         if not self._live_line.live and now - self._logged_at > self._log_interval_s:
             self._logged_at = now
-            self._print(self._line(every_category=True))
-        self._committer.commit()
+            self._print(parts)
 
-    def _print(self, line: str) -> None:
+    def _print(self, parts: Parts) -> None:
         if self._live_line.live:
-            self._live_line.show(line)
+            self._live_line.show(parts)
         else:
-            log.info("%s", line)
+            log.info("%s", line_of(parts))
 
     def close(self) -> None:
         """Ends the thread, takes the cost so far and removes the live line.

@@ -16,6 +16,7 @@ from stj.errors import ConfigError
 from stj.storage.folder import explain_write_failure
 
 _LONGEST_SOCKET_PATH = 107
+_RAY_SOCKET = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 
 
 def private_folder(parent: str | None = None, variable: str = "TMPDIR") -> Path:
@@ -60,3 +61,12 @@ def holds_sockets(folder: Path, longest_name: int) -> bool:
 def private_opener(path: str, flags: int) -> int:
     """For `open`: makes a file that only this user reads."""
     return os.open(path, flags, 0o600)
+
+
+def ray_folder() -> Path | None:
+    """Where a Ray of our own keeps logs and sockets; None, for Ray's default place, if sockets do not fit there.
+
+    Raises ConfigError and StjError as `private_folder` does.
+    """
+    folder = private_folder(os.environ.get("RAY_TMPDIR")) / "ray"
+    return folder if holds_sockets(folder, len(_RAY_SOCKET)) else None

@@ -174,6 +174,7 @@ def train(
     segment: TrainingSegment | None = None,
     room: TrainingRoom = _UNKNOWN_ROOM,
     waiting: Callable[[], str] = str,
+    live_line: LiveLine | None = None,
 ) -> None:
     """Fine-tunes the seed model on the examples; the output artifact is the model, and is done when this returns.
 
@@ -198,7 +199,7 @@ def train(
     checkpoints = whole.folder.parent / CHECKPOINTS
     run = uuid.uuid4().hex
     with asking_to_stop(checkpoints, run, stop_notice(cluster.stop_notice_s)):
-        with _shown(whole.folder), workspace(checkpoints) as directory, shared(checkpoints) as place:
+        with _shown(whole.folder, live_line or LiveLine()), workspace(checkpoints) as directory, shared(checkpoints) as place:
             result = _fit(job, run, directory, _RankStarts(job, cluster, waiting), place)
         facts = asdict(result)
         model = {"path": output.folder.uri, "seed": seed_model.path, "files": facts.pop("files")}
@@ -230,10 +231,10 @@ def _job(
 
 
 @contextmanager
-def _shown(model: Folder) -> Iterator[None]:
+def _shown(model: Folder, live_line: LiveLine) -> Iterator[None]:
     """Shows the training of a model while it runs; its name is the end of its path: iteration_1/model."""
     clear_progress(model.parent)
-    watch = TrainingWatch("/".join(model.path.split("/")[-2:]), model.parent, LiveLine())
+    watch = TrainingWatch("/".join(model.path.split("/")[-2:]), model.parent, live_line)
     try:
         yield
     finally:

@@ -158,10 +158,14 @@ def _learn(
             metrics.keep()
             writer.save(_position(job, steps, done))
 
-        _show(job, TAKING_STEPS, len(steps))
+        shown = last
+        _show(job, TAKING_STEPS, len(steps), last.step if last else 0)
         started = time.monotonic()
         for number in range(done, until):
             writer.look()
+            if writer.last and writer.last is not shown:
+                shown = writer.last
+                _show(job, TAKING_STEPS, len(steps), shown.step)
             action = _of_rank_0(handler.next_action, number, writer)
             if action.save:
                 save(number)
@@ -201,10 +205,10 @@ def _position(job: TrainingJob, steps: Sequence[PackedStep], done: int) -> Check
     )
 
 
-def _show(job: TrainingJob, activity: str, steps: int = 0) -> None:
-    """Lets the driver show what the ranks do now, and of how many steps."""
+def _show(job: TrainingJob, activity: str, steps: int = 0, checkpoint: int = 0) -> None:
+    """Lets the driver show what the ranks do now, of how many steps, and from which step they would resume."""
     if dist.get_rank() == 0:
-        write_progress(Folder.at(job.folder), activity, steps)
+        write_progress(Folder.at(job.folder), activity, steps, checkpoint)
 
 
 def _log_start(job: TrainingJob, examples: int, dropped: dict[str, int], steps: int) -> None:

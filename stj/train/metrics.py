@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stj.text import duration
+from stj.text import Part, duration, line_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,23 @@ def last_metrics(text: str) -> StepMetrics | None:
 
 def step_line(metrics: StepMetrics, total: int, eta_s: float | None) -> str:
     """One step for a reader; `eta_s` is the time to the last step at the pace so far, in seconds."""
-    preferred = "" if metrics.preferred is None else f" | preferred {metrics.preferred:.0%}"
-    mfu = "" if metrics.mfu is None else f" | mfu {metrics.mfu:.0%}"
-    eta = "" if eta_s is None else f" | eta {duration(eta_s)}"
-    return (
-        f"step {metrics.step}/{total} | loss {metrics.loss:.3f}{preferred} | grad_norm {metrics.grad_norm:.2f} "
-        f"| lr {metrics.lr:.1e} | {metrics.tokens_per_s:,.0f} tok/s{mfu}{eta}"
-    )
+    return line_of(step_parts(metrics, total, eta_s))
+
+
+def step_parts(metrics: StepMetrics, total: int, eta_s: float | None, checkpoint: int = 0) -> list[Part]:
+    """The parts of that line, and the step from which the training would resume; 0 if there is no checkpoint."""
+    parts = [Part(f"step {metrics.step}/{total}"), Part(f"loss {metrics.loss:.3f}")]
+    if metrics.preferred is not None:
+        parts.append(Part(f"preferred {metrics.preferred:.0%}", 4))
+    parts += [Part(f"grad_norm {metrics.grad_norm:.2f}", 6), Part(f"lr {metrics.lr:.1e}", 7)]
+    parts.append(Part(f"{metrics.tokens_per_s:,.0f} tok/s", 2))
+    if metrics.mfu is not None:
+        parts.append(Part(f"mfu {metrics.mfu:.0%}", 5))
+    if checkpoint:
+        parts.append(Part(f"checkpoint {checkpoint}", 3))
+    if eta_s is not None:
+        parts.append(Part(f"eta {duration(eta_s)}"))
+    return parts
 
 
 def _step(line: str) -> StepMetrics | None:

@@ -1,11 +1,13 @@
 """What the ranks and Ray Train's controller leave for the driver to show: two small files beside the checkpoints.
 
-    checkpoints/progress.json   what the ranks do now, and all steps; the controller writes it before they start, then rank 0
+    checkpoints/progress.json   what the ranks do now, all steps, and the last checkpoint; the controller writes it before they
+                                start, then rank 0
     checkpoints/restarts.json   one line for each restart of the ranks, with its cause; the controller writes it
 
 They are files because the logs of other processes do not reach the driver. Files work on a disk and in an object store, from
 any machine. A store that does not answer for a moment is no reason to lose a training: the file is left out. A full disk is: no
-checkpoint would fit either. The files do not slow a training: it writes about five of them, some 50 ms each in an object store.
+checkpoint would fit either. The files do not slow a training: it writes about five of them and one for each checkpoint, some
+50 ms each in an object store.
 They go with the checkpoints when the training is done.
 """
 
@@ -25,9 +27,12 @@ TAKING_STEPS = "training"
 EXPORTING = "exporting the model"
 
 
-def write_progress(folder: Folder, activity: str, steps: int = 0) -> None:
-    """Writes what the ranks do now, and how many steps the training has, 0 if that is unknown; `folder` is that of the job."""
-    _write(folder, PROGRESS, {"activity": activity, "steps": steps})
+def write_progress(folder: Folder, activity: str, steps: int = 0, checkpoint: int = 0) -> None:
+    """Writes what the ranks do now, how many steps the training has, and after which step its last checkpoint was written.
+
+    Both are 0 if unknown; `folder` is that of the job.
+    """
+    _write(folder, PROGRESS, {"activity": activity, "steps": steps, "checkpoint": checkpoint})
 
 
 def write_restarts(folder: Folder, lines: Sequence[str]) -> None:

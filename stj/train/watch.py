@@ -11,9 +11,9 @@ import time
 from contextlib import suppress
 
 from stj.storage.folder import Folder
-from stj.text import LiveLine
+from stj.text import LiveLine, Part, Parts, line_of, so_far
 from stj.train.job import CHECKPOINTS, METRICS
-from stj.train.metrics import StepMetrics, last_metrics, step_line
+from stj.train.metrics import StepMetrics, last_metrics, step_parts
 from stj.train.progress import EXPORTING, PROGRESS, RESTARTS, STARTING, TAKING_STEPS
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class TrainingWatch(threading.Thread):
         self._closed.set()
         self.join(_CLOSE_S)
         if not self.is_alive() and self._state.last_step:
-            self._log(f"{self._name}: {self._state.last_step}")
+            self._log(line_of(self._named(self._state.last_step)))
         self._live_line.clear()
 
     def _look(self) -> None:
@@ -70,9 +70,13 @@ class TrainingWatch(threading.Thread):
         self._restarts = len(self._state.restarts)
 
     def _show(self) -> str:
-        line = f"{self._name}: {self._state.line()}"
-        self._live_line.show(line)
-        return line
+        parts = self._live_line.whole(self._named(self._state.parts()), self._state.eta_s)
+        self._live_line.show(parts)
+        return line_of(parts)
+
+    def _named(self, parts: Parts) -> Parts:
+        first, *others = parts
+        return [first._replace(text=f"{self._name}: {first.text}"), *others]
 
     def _log(self, line: str) -> None:
         """Writes a line to the log, unless a terminal shows it or the log has it already."""
@@ -90,9 +94,13 @@ class _TrainingState:
         self._beside = _ChangedFiles(folder)
         self._notes = _ChangedFiles(folder / CHECKPOINTS)
         self._activity = STARTING
+        self._activity_began = time.monotonic()
+        self._checkpoint = 0
         self.restarts: list[str] = []
-        self.last_step = ""
+        self.last_step: Parts = ()
         """The last step in words; empty if there is none."""
+        self.eta_s: float | None = None
+        """Seconds to the last step at the pace so far; None if that is not known."""
         self._begun = self._seen = (0, 0.0)
         """The first and the last step seen since the ranks started, each with its time."""
 
@@ -103,7 +111,9 @@ class _TrainingState:
             self.restarts = [str(line) for line in json.loads(notes[RESTARTS])["restarts"]]
         if PROGRESS in notes:
             progress = json.loads(notes[PROGRESS])
-            self._activity, self._steps = str(progress["activity"]), int(progress["steps"]) or self._steps
+            self._begin(str(progress["activity"]))
+            self._steps = int(progress["steps"]) or self._steps
+            self._checkpoint = int(progress.get("checkpoint", 0))
         if self._activity in (TAKING_STEPS, EXPORTING):  # Until then, the file holds steps that a restart makes again.
             for text in self._beside.changed(METRICS).values():
                 self._take(last_metrics(text))
@@ -113,21 +123,28 @@ class _TrainingState:
         """Whether the ranks wait for machines."""
         return self._activity.startswith(f"{STARTING}: ")
 
-    def line(self) -> str:
-        """What the ranks do now."""
-        if self._activity != TAKING_STEPS:
-            return self._activity
-        return self.last_step or "waiting for the first step"
+    def parts(self) -> Parts:
+        """What the ranks do now, and for how long already until they take steps."""
+        if self._activity == TAKING_STEPS and self.last_step:
+            return self.last_step
+        activity = "waiting for the first step" if self._activity == TAKING_STEPS else self._activity
+        return [Part(so_far(activity, time.monotonic() - self._activity_began))]
+
+    def _begin(self, activity: str) -> None:
+        """Counts the time of an activity from its begin; what a start waits for is not another one."""
+        if activity.partition(":")[0] != self._activity.partition(":")[0]:
+            self._activity_began = time.monotonic()
+        self._activity = activity
 
     def _take(self, metrics: StepMetrics | None) -> None:
         if metrics is None:
-            self.last_step = ""
+            self.last_step, self.eta_s = (), None
             return
         before, seen = self._seen, (metrics.step, time.monotonic())
         begun = seen if not before[0] or metrics.step < before[0] else self._begun  # Ranks that restart go back.
         steps, seconds = seen[0] - begun[0], seen[1] - begun[1]
-        eta_s = seconds / steps * (self._steps - metrics.step) if steps else None
-        self.last_step = step_line(metrics, self._steps, eta_s)
+        self.eta_s = seconds / steps * (self._steps - metrics.step) if steps else None
+        self.last_step = step_parts(metrics, self._steps, self.eta_s, self._checkpoint)
         self._begun, self._seen = begun, seen
 
 

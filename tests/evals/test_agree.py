@@ -99,7 +99,7 @@ def test_the_tables_fit_a_terminal_and_explain_their_dashes(files: list[str], ru
         "kappa",
         "anna, bob",
         "with the others'",
-        "accuracy",
+        "estimated",
         "fewer than 10 pairs",
     ):
         assert words in out

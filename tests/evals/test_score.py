@@ -171,7 +171,7 @@ def test_all_four_orders_are_shown_and_control_characters_escaped(tmp_path: Path
     file.write_text(json.dumps({"id": "1", "subset": "Math", "judgments": texts}))
     assert main(["score", str(file), "--benchmark", "rewardbench2", "--parser", "strict"]) == 0
     table = capsys.readouterr().out
-    assert "as A   as B  as C   as D" in " ".join(table.splitlines()[1].split("orders [95%]"))
+    assert "as A   as B  as C   as D" in " ".join(table.splitlines()[2].split("orders [95%]"))
     assert "100.0  100.0   0.0  100.0" in table
     file.write_text(json.dumps({"winner": "A", "subset": "\x1b[31mred\n", "judgment_ab": "[[A]]", "judgment_ba": "[[B]]"}))
     assert main(["score", str(file), "--benchmark", "pairs", "--parser", "strict"]) == 0

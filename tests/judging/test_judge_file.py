@@ -271,7 +271,9 @@ def test_a_jury_of_models_is_compared(here: Path, capsys: pytest.CaptureFixture[
         "row-00000001": None,
     }  # The second judge prefers the first response: ties.
     assert (here / "runs/judge/pairs/judge_2/manifest.json").exists()
-    assert "Krippendorff's alpha of 2 jurors on 2 pairs: none" in printed.err
+    assert "2 of 2 differ: 0 opposed, 2 one abstains" in printed.err
+    nothing = "none (nothing to agree on), on the 0 of 2 pairs with two verdicts or more"
+    assert f"Krippendorff's alpha of 2 jurors: {nothing}" in printed.err
 
 
 def test_results_are_scored_and_compared_as_they_are(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

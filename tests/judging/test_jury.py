@@ -8,7 +8,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from stj.judging.jury import Opinion, Verdicts, agreement, cohens_kappa, krippendorffs_alpha, splits, strict_majority
+from stj.judging.jury import (
+    Opinion,
+    Verdicts,
+    agreement,
+    cohens_kappa,
+    krippendorffs_alpha,
+    outcomes_of,
+    splits,
+    strict_majority,
+)
 from stj.verdict import Label
 
 VERDICT = st.sampled_from(["A", "B", None])
@@ -131,7 +140,17 @@ def test_jurors_are_scored_with_their_spread_and_the_majority() -> None:
     assert [split.id for split in jury.splits] == ["2"]
     assert jury.kappa["one and other"] == cohens_kappa(first, second)  # type: ignore[arg-type]
     assert jury.kappa["one and unsure"] is None
-    assert len("\n".join(map(str, jury.summary())).splitlines()) == 4 + 1 + 3 + 2
+    lines = "\n".join(map(str, jury.summary())).splitlines()
+    assert any(line.startswith("accuracy: share of right judgments") for line in lines)
+    assert [line for line in lines if "differ" in line] == [
+        "one and other: 1 of 5 differ: 1 opposed, 0 one abstains",
+        "one and unsure: 5 of 5 differ: 0 opposed, 5 one abstains",
+        "other and unsure: 5 of 5 differ: 0 opposed, 5 one abstains",
+    ]
+    assert [line.partition(", ")[2] for line in lines if "Cohen's kappa" in line] == [
+        f"on the {pairs} pairs on which both have a verdict" for pairs in (5, 0, 0)
+    ]
+    assert any("of 3 jurors" in line and "on the 5 of 5 pairs" in line for line in lines)
     assert agreement(["one"], {}, {}).accuracy == {}
 
 
@@ -152,3 +171,12 @@ def test_jurors_are_scored_on_each_subset() -> None:
     assert {name: part["p"].accuracy for name, part in compared.subsets.items()} == {"one": 1.0, "two": 0.0}
     assert compared.accuracy["p"].accuracy == pytest.approx(2 / 3)
     assert not agreement(["p", "q"], opinions, {"w": "A"}, dict.fromkeys("wxyz", "one")).subsets
+
+
+@given(PAIRS)
+def test_every_pair_of_two_jurors_is_the_same_opposed_or_one_abstains(pairs: list[tuple[Label | None, Label | None]]) -> None:
+    first, second = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    outcomes = outcomes_of(first, second)
+    assert outcomes.opposed + outcomes.one_abstains == sum(a != b for a, b in pairs)
+    assert outcomes.with_verdicts - outcomes.opposed == sum(a == b is not None for a, b in pairs)
+    assert outcomes == outcomes_of(second, swapped(swapped(first)))

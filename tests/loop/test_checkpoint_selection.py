@@ -21,6 +21,7 @@ from stj.passes.spec import Pass
 from stj.rows import Judgment, rows_to_table
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
+from stj.text import LiveLine
 from stj.train.job import TrainingRoom
 from stj.train.launch import TrainingSegment
 
@@ -50,6 +51,7 @@ class World:
         segment: TrainingSegment,
         room: TrainingRoom,
         waiting: Callable[[], str],
+        line: LiveLine | None,
     ) -> None:
         if not output.begin():
             return
@@ -61,7 +63,7 @@ class World:
         facts["reference_forwards"] = 0
         output.finish(**facts, steps=steps, loss_first=2.0, loss_last=1.0)
 
-    def run_pass(self, spec: Pass, artifact: Artifact, config: EngineConfig) -> None:
+    def run_pass(self, spec: Pass, artifact: Artifact, config: EngineConfig, live_line: LiveLine | None = None) -> None:
         assert (Folder.at(spec.model.path)).exists("manifest.json")
         right = self.right[int(artifact.folder.parent.path.rpartition("_")[2]) - 1]
         rows = list(spec.read())
@@ -147,7 +149,7 @@ def test_weights_are_deleted_as_soon_as_a_better_checkpoint_is_known(
     world = pretend([5, 8, 3, 2])
     held: list[list[str]] = []
 
-    def look(spec: Pass, artifact: Artifact, config: EngineConfig) -> None:
+    def look(spec: Pass, artifact: Artifact, config: EngineConfig, live_line: LiveLine | None = None) -> None:
         held.append(sorted(path.parent.parent.name for path in tmp_path.glob("**/model/model.safetensors")))
         world.run_pass(spec, artifact, config)
 

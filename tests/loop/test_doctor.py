@@ -61,7 +61,7 @@ def refusals(seed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *mo
     assert code == (2 if wrong else 0)
     if wrong:
         assert main(words("run", seed, tmp_path, *more)) == 2
-        printed = capsys.readouterr().err.splitlines()
+        printed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("stj: ")]
         assert [line.removeprefix("stj: ") for line in printed] == [line.partition(": ")[2] for line in wrong]
     assert not (tmp_path / "run").exists()
     return wrong
@@ -398,7 +398,7 @@ def test_a_place_that_cannot_be_written(
     for verb in ("doctor", "run"):
         assert main([verb, MINI, f"run_root={run_root.format(here=tmp_path)}"]) == 2
         printed = capsys.readouterr()
-        wrong = printed.err.splitlines() or [line for line in printed.out.splitlines() if line.startswith("WRONG")]
+        wrong = [line for line in (printed.err + printed.out).splitlines() if line.startswith(("stj: ", "WRONG"))]
         assert len(wrong) == 1, wrong
         assert message in wrong[0]
 

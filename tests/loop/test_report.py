@@ -115,7 +115,8 @@ def test_on_a_terminal_the_tables_fit_and_no_cell_is_cut(columns: int) -> None:
 
 def unwrapped(iterations: list[IterationReport]) -> list[str]:
     """The lines below the tables, each on a line of its own."""
-    return tables(iterations)[-1].note.replace("\n  ", " ").splitlines()
+    lines = tables(iterations)[-1].note.replace("\n  ", " ").splitlines()
+    return [line for line in lines if not line.startswith("accuracy: ")]
 
 
 def test_the_lines_below_say_what_each_parser_would_keep() -> None:

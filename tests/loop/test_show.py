@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stj.errors import ArtifactError
+from stj.loop.row_selection import RowSelection
 from stj.loop.show import show_rows
 from stj.rows import (
     HELDOUT,
@@ -60,7 +61,7 @@ def artifact(path: Path, *tables: pa.Table, finished: bool = True) -> Artifact:
 
 
 def shown(made: Artifact, limit: int = 10) -> str:
-    return "\n".join(map(str, show_rows(made, limit)))
+    return "\n".join(map(str, show_rows(made, RowSelection(limit=limit))))
 
 
 def test_a_judged_row_shows_its_whole_story(tmp_path: Path) -> None:

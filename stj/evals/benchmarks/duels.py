@@ -63,7 +63,10 @@ def duels_table(duels: tuple[Duel, ...]) -> Iterator[Table]:
     """A table with a row for each pair of models; more than 40 pairs appear only in the JSON."""
     if not 0 < len(duels) <= _MOST_PAIRS:
         return
-    heads = (("", "win"), ("", "loss"), ("", "tie"), ("incon-", "sistent"), ("no", "verdict"))
+    columns = (
+        *(Column("", "first model against second"), Column("", "win"), Column("", "loss"), Column("", "tie")),
+        *(Column("", "inconsistent"), Column("no", "verdict", priority=1)),
+    )
     rows = [
         (
             f"{duel.model_1} against {duel.model_2}",
@@ -71,4 +74,4 @@ def duels_table(duels: tuple[Duel, ...]) -> Iterator[Table]:
         )
         for duel in duels
     ]
-    yield Table(columns=(Column("", "first model against second"), *(Column(*head) for head in heads)), rows=rows)
+    yield Table(columns=columns, rows=rows)

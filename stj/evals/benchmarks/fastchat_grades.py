@@ -122,7 +122,7 @@ def grades_table(grades: Grades) -> Table:
     ]
     width = max((len(name) for name, _, _ in rows), default=0)
     plain = [title, *(f"  {name:<{width}} {mean} of {count}" for name, mean, count in rows)]
-    columns = (Column("", "model"), Column("mean grade", "[95%]"), Column("", "grades"))
+    columns = (Column("", "model"), Column("mean grade", "[95%]"), Column("", "grades", word="scores"))
     return Table(title=title, columns=columns, rows=rows, plain=plain)
 
 

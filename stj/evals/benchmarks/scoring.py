@@ -14,7 +14,7 @@ from stj.evals.benchmarks.recorded_verdicts import ReadAs
 from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.evals.benchmarks.unread import EVAL_REMEDY, Readings, Survey
 from stj.evals.metrics import Scores, Tallies, score_tallies
-from stj.evals.table import scores_table
+from stj.evals.table import accuracy_line, scores_table
 from stj.text import Table
 from stj.verdict import Parser
 
@@ -115,7 +115,11 @@ def scores_json(scores: BenchmarkScores, remedy: str = EVAL_REMEDY) -> dict[str,
 
 
 def scores_tables(scores: Iterable[BenchmarkScores], remedy: str = EVAL_REMEDY) -> Iterator[str | Table]:
-    """A table for each parser, and below it a line that counts the unjudged examples by reason, and perhaps a warning."""
+    """A table for each parser, and below it a line that counts the unjudged examples by reason, and perhaps a warning.
+
+    The last line says what an accuracy is.
+    """
+    parsed: BenchmarkScores | None = None
     for parsed in scores:
         part = f" ({parsed.part})" if parsed.part else ""
         title = f"{parsed.benchmark}{part}, {parsed.parser}"
@@ -127,6 +131,8 @@ def scores_tables(scores: Iterable[BenchmarkScores], remedy: str = EVAL_REMEDY) 
         warning = parsed.warning(remedy)
         lines = [_unjudged(parsed.unjudged), *parsed.notes, *map(_absent, parsed.missing.items())]
         yield "\n".join([*lines, *([f"warning: {warning}"] if warning else []), ""])
+    if parsed:
+        yield f"{accuracy_line()}\n"
 
 
 def _unjudged(reasons: Mapping[str, int]) -> str:

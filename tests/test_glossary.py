@@ -1,0 +1,132 @@
+"""Every word of a table and of a live line has a definition, which `stj explain` and docs/reading-results.md show."""
+
+import ast
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stj.cli import main
+from stj.config_loader import load
+from stj.errors import ConfigError
+from stj.glossary import explain, sections
+from stj.loop.outlook import Outlook
+from stj.loop.phases import Run
+from stj.passes.progress import Progress
+from stj.text import Column, Part
+from stj.train.metrics import StepMetrics, step_parts
+
+PACKAGE = Path(__file__).parents[1] / "stj"
+RULES = ("reject_unasked", "reject_categorized")
+
+
+def calls(function: str) -> Iterator[tuple[str, ast.Call]]:
+    """Every call of this function or method in the package, with its file."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and function in (getattr(node.func, "id", ""), getattr(node.func, "attr", "")):
+                yield str(file.relative_to(PACKAGE)), node
+
+
+def columns() -> Iterator[tuple[str, Column]]:
+    """Every Column that the package makes, with its place. A head that is not written there must have a `word` that is."""
+    for place, call in calls("Column"):
+        names = ("upper", "lower", "group", "priority", "word")
+        given = dict(zip(names, call.args, strict=False)) | {keyword.arg: keyword.value for keyword in call.keywords}
+        known = {name: value.value for name, value in given.items() if isinstance(value, ast.Constant)}
+        assert {"upper", "lower"} <= known.keys() or known.get("word"), f"{place}: name the column by word="
+        yield place, Column(known.get("upper", ""), known.get("lower", ""), word=known.get("word", ""))
+
+
+def reasons() -> Iterator[tuple[str, str]]:
+    """Every reason for which the package drops a row: the first argument of `drop`, and what the rules return."""
+    constants = {
+        target.id: statement.value.value
+        for file in PACKAGE.rglob("*.py")
+        for statement in ast.parse(file.read_text()).body
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+    for place, call in calls("drop"):
+        given = call.args[0] if call.args else None  # A subscript is a reason that was recorded before.
+        for node in ast.walk(given) if given and not isinstance(given, ast.Starred | ast.Subscript) else ():
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield place, node.value
+            elif isinstance(node, ast.Name) and isinstance(constants.get(node.id), str):
+                yield place, constants[node.id]
+    for function in ast.walk(ast.parse((PACKAGE / "stages/select.py").read_text())):
+        for node in ast.walk(function) if getattr(function, "name", "") in RULES else ():
+            if isinstance(node, ast.Return) and isinstance(node.value, ast.Constant) and node.value.value:
+                yield "stages/select.py", node.value.value
+
+
+@pytest.mark.parametrize(("place", "column"), [pytest.param(*each, id=f"{each[0]} {each[1].name}") for each in columns()])
+def test_every_column_of_every_table_is_defined(place: str, column: Column) -> None:
+    assert explain(column.word or column.name).text
+
+
+@pytest.mark.parametrize(("place", "reason"), sorted(set(reasons())))
+def test_every_reason_to_drop_a_row_is_defined(place: str, reason: str) -> None:
+    assert explain(reason).word == reason
+
+
+def live_parts() -> list[Part]:
+    """Every part of every live line, as the code makes them: a pass and a training with all that they can show."""
+    progress = Progress(name="pairs", total=9, done=3, failed=1, in_flight=2, draws=4, kept=2, eta_s=60)
+    progress.judged["Coding"] = progress.accepted["Coding"] = 2
+    step = StepMetrics(step=3, epoch=0, loss=0.4, preferred=0.7, lr=1e-6, grad_norm=0.8, tokens_per_s=8000, mfu=0.4)
+    run = Run(load([str(PACKAGE.parent / "conf/mini.yaml")], ["run_root=/nowhere/run"]))
+    outlook = Outlook(run.phases, run.config, dollars=5.0)
+    outlook.begin(run.phases[0])
+    return [*progress.parts(), *step_parts(step, 9, eta_s=60, checkpoint=2), *outlook.parts(60, 1.0)]
+
+
+@pytest.mark.parametrize("part", live_parts(), ids=str)
+def test_every_word_of_the_live_lines_is_defined(part: Part) -> None:
+    if part.before == " ":  # categories, which the data names
+        return
+    words = [word for word in part.text.split() if not any(character.isdigit() for character in word)]
+    word = "$" if part.text.startswith("$") else " ".join(words).removeprefix("pairs: ")
+    assert explain(word).text
+
+
+def test_the_live_lines_have_all_their_parts() -> None:
+    assert len(list(live_parts())) == 8 + 9 + 3
+
+
+def test_the_walk_over_the_package_finds_its_columns_and_reasons() -> None:
+    assert len(list(columns())) > 80
+    assert {"toxic", "pair_identical", "answer_truncated", "near_duplicate"} <= {reason for _, reason in reasons()}
+
+
+def test_no_form_of_a_word_has_two_definitions() -> None:
+    for section in sections():
+        for word in section.words:
+            assert {explain(form).word for form in (word.word, *word.also)} == {word.word}
+
+
+@pytest.mark.parametrize(
+    "asked", ["KAPPA", "Cohen's kappa", "draws/kept", "draws per kept judgment", "winner   first", "$", "lr"]
+)
+def test_a_word_is_found_in_any_of_its_forms(asked: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", *asked.split(" ")]) == 0
+    assert explain(asked).text in capsys.readouterr().out
+
+
+def test_an_unknown_word_is_one_line_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "kapa"]) == 2
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith("stj: kapa: no word of a table or a live line; the nearest are kappa,")
+    )
+
+
+@given(st.text(max_size=40))
+def test_any_word_is_explained_or_refused(asked: str) -> None:
+    with suppress(ConfigError):
+        assert explain(asked).text
