@@ -220,12 +220,7 @@ class Agreement:
 def _accuracies_table(accuracies: Mapping[str, JurorAccuracy], subset: str = "") -> Table:
     """A row for each juror, on all pairs or on those of a subset."""
     title = f"% on {visible_line(subset)}" if subset else "%"
-    columns = (
-        Column("", title, word="juror"),
-        Column("accuracy", "[95%]"),
-        Column("verdict", "right"),
-        Column("no", "verdict"),
-    )
+    shares = (Column("accuracy", "[95%]"), Column("verdict", "right"), Column("no", "verdict"))
     rows = [
         (
             name,
