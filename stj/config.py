@@ -31,6 +31,7 @@ from stj.pair_sources import PairSource, check_sources, human_share
 from stj.prompts.given import is_given, packed, variant_of
 from stj.prompts.grading import GRADE, GRADES, GradePrompt, grade_prompt_of
 from stj.prompts.variants import Variant
+from stj.rescue import RescueConfig
 from stj.rows import CATEGORIES
 from stj.rubrics import SCALES, Rubric, rubric
 from stj.storage.location import check_location, is_uri
@@ -577,6 +578,8 @@ class JudgeConfig:
     keep: Literal["correct", "random"] = "correct"
     """`correct` keeps a right judgment. `random` keeps any judgment that can be parsed: the control that shows what rejection
     sampling adds."""
+    rescue: RescueConfig | None = None
+    """What is done about pairs without a right judgment; `null` drops them."""
     parser: Parser = "distinct"
     """How verdicts are read, also on held-out pairs and in `stj eval`. `distinct` reads the one distinct tag anywhere in the
     judgment. `strict` reads it only at the end. `paper` is RewardBench's rule: A if [[A]] occurs anywhere, else B."""
@@ -593,6 +596,8 @@ class JudgeConfig:
             "judge.sampling=first_pair: is for preferences between judgments of pairs, and judge.task=absolute makes none: set "
             "judge.sampling=first_correct",
         )
+        if self.rescue:
+            self.rescue.check(task=self.task, keep=self.keep)
 
     @property
     def compares(self) -> bool:

@@ -167,6 +167,17 @@ class Judgment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rationale:
+    """Reasons for the known label, by a judge that was told the label of a pair that it never got right (stages/rescue.py)."""
+
+    judgment: Judgment
+    checks: tuple[Judgment, ...] = ()
+    """The verdicts of the judge that saw these reasons, and not the label."""
+    rejected: str | None = None
+    """Why it is not learned; None if it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Grade:
     """One grade of one answer by one rubric."""
 
@@ -233,6 +244,8 @@ class Row:
     judgments: tuple[Judgment, ...] = ()
     kept: Int16 | None = None
     """Index into `judgments`: this judgment trains the next judge."""
+    rationales: tuple[Rationale, ...] = ()
+    """Tries to rescue a pair without a right judgment (`judge.rescue`); only the last may be learned."""
     aborted: Int16 = 0
     """Samples that were started and then discarded, because lower indices were enough."""
     surplus_tokens: int = 0
@@ -252,6 +265,11 @@ class Row:
     def ended(self) -> bool:
         """Whether later stages skip the row."""
         return self.dropped is not None or self.error is not None
+
+    @property
+    def rescued(self) -> Judgment | None:
+        """The judgment with reasons for the known label that trains the next judge; None if there is none."""
+        return next((rationale.judgment for rationale in self.rationales if rationale.rejected is None), None)
 
     @property
     def chain(self) -> str:

@@ -105,7 +105,7 @@ class JudgingCounts:
         self.attacked_kept += attacked and row.kept is not None
         if row.dropped:
             self.drop(row.dropped)
-        elif row.judgments and row.kept is None:  # It was graded too, and teaches a grade.
+        elif row.judgments and row.kept is None and row.rescued is None:  # It was graded too, and teaches a grade.
             self.drop("no_correct_judgment")
         self.draws += len(row.judgments)
         self.aborted += row.aborted
@@ -122,6 +122,36 @@ class JudgingCounts:
     def drop(self, reason: str) -> None:
         """Counts a pair that teaches nothing."""
         _count(self.dropped, reason)
+
+
+@dataclass(kw_only=True)
+class RescueCounts:
+    """What became of the pairs without a right judgment (`judge.rescue`). A rescued pair is not among the kept ones."""
+
+    tried: int = 0
+    """Pairs that were judged once more with their label known."""
+    rescued: int = 0
+    """Those of them with a rationale that may be learned."""
+    rationales: int = 0
+    """Rationales of all these pairs."""
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Rationales that are not learned, by reason."""
+
+    def add(self, row: Row) -> None:
+        """Counts one training row that has a pair."""
+        self.tried += bool(row.rationales)
+        self.rescued += row.rescued is not None
+        self.rationales += len(row.rationales)
+        for rationale in row.rationales:
+            if rationale.rejected is not None:
+                _count(self.rejected, rationale.rejected)
+
+
+def rescue_words(counts: RescueCounts) -> str:
+    """How many pairs were rescued, and why rationales are not learned, for a reader."""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.rejected.items()))
+    why = f" ({counts.rationales:,} rationales, not learned: {reasons})" if reasons else ""
+    return f"rescued {counts.rescued:,} of {counts.tried:,} pairs without a right judgment{why}"
 
 
 @dataclass(kw_only=True)

@@ -11,7 +11,7 @@ from stj.config import Config, Objective
 from stj.errors import PassFailed
 from stj.loop.all_benchmarks import keeps_out_all
 from stj.loop.clue_balance import ClueBalance, ClueBalanceCounts
-from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
+from stj.loop.counts import Funnel, GradingCounts, JudgingCounts, RescueCounts
 from stj.loop.external_sort import sorted_by_id
 from stj.loop.inputs import kept_out, training_pairs
 from stj.loop.labelled import LabelledExamples
@@ -74,18 +74,20 @@ class ExampleSelection:
 
     def write(self, artifact: Artifact) -> None:
         """Writes the examples and their counts. Raises PassFailed if nothing, or only one label, can be learned."""
-        counts, grading = JudgingCounts(), GradingCounts()
+        counts, grading, rescue = JudgingCounts(), GradingCounts(), RescueCounts()
         self._repeats.update(self._find_repeats())
         labelled = LabelledExamples(self.config, kept_out(self.config) if self.config.examples.labelled else ())
         by_source = source_counts(self.config.preferences)
         matched, balanced = self._without_clues()
-        kept = self._choose(counts, grading, labelled, by_source, matched)
+        kept = self._choose(counts, grading, rescue, labelled, by_source, matched)
         made = itertools.chain(self._judgments(kept), self._grades(kept, grading), labelled)
         parts, kinds = _write_parts(artifact, sorted_by_id(made))  # never in the order of arrival
         funnel = Funnel.of(map(row_from_dict, self.pairs.records())) if self.pairs else Funnel()
         facts = {"funnel": asdict(funnel), "judged": asdict(counts), "kinds": dict(sorted(kinds.items()))}
         if self.config.judge.grades:
             facts["graded"] = asdict(grading)
+        if self.config.judge.rescue and self.judged:
+            facts["rescue"] = asdict(rescue)
         if self.config.examples.labelled:
             facts["labelled"] = asdict(labelled.counts)
         if by_source:
@@ -112,6 +114,7 @@ class ExampleSelection:
         self,
         counts: JudgingCounts,
         grading: GradingCounts,
+        rescue: RescueCounts,
         labelled: LabelledExamples,
         by_source: Mapping[str, SourceCounts],
         matched: ClueBalance | None,
@@ -128,6 +131,7 @@ class ExampleSelection:
         for row in self._rows():
             if judge.compares:
                 counts.add(row, judge.keep)
+                rescue.add(row)
                 lesson = self._lessons.of(row, counts)
                 if lesson is not None and not kept.may_have(lesson):
                     counts.drop("clue_balance")
@@ -217,7 +221,7 @@ class ExampleSelection:
         """The judged pairs; those whose answers repeat a benchmark teach nothing."""
         for row in training_pairs(map(row_from_dict, self.judged.records() if self.judged else ())):
             overlap = self._repeats.get(row.id)
-            yield replace(row.drop(BENCHMARK_OVERLAP, overlap), kept=None, kept_grades=None) if overlap else row
+            yield replace(row.drop(BENCHMARK_OVERLAP, overlap), kept=None, rationales=(), kept_grades=None) if overlap else row
 
     def _find_repeats(self) -> Iterator[tuple[str, str]]:
         """The judged pairs whose answers repeat a benchmark, if `source.keep_out` is `all`, and what they repeat."""

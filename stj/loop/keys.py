@@ -26,6 +26,7 @@ from stj.sources.labelled import labelled_identities
 from stj.sources.overlap import places_identity
 from stj.stages import judge as judging
 from stj.stages import pairs as pairing
+from stj.stages.rescue import RESCUE_PROMPTS
 from stj.storage.artifacts import Key, plain
 
 _OPERATIONAL = (
@@ -88,6 +89,8 @@ def pass_key(
         key["heldout"] = _heldout_settings(config)
     if judges or "heldout" in parts:
         prompts += judging.JUDGE_PROMPTS
+    if judges and config.judge.rescue:
+        prompts += RESCUE_PROMPTS
     return key | {"prompts": _hashes(prompts)}
 
 
@@ -126,10 +129,12 @@ def _heldout_settings(config: Config) -> Key:
 
 
 def _judging_settings(judge: JudgeConfig) -> Key:
-    """The settings of judging pairs. Without grades they are as before there were any."""
+    """The settings of judging pairs. Without grades or rescue they are as before there were any."""
     settings: Key = plain(judge)
     if not judge.grades:
         del settings["task"]
+    if judge.rescue is None:
+        del settings["rescue"]
     return settings
 
 

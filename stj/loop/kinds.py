@@ -14,7 +14,7 @@ from stj.errors import PassFailed
 from stj.loop.all_benchmarks import not_read_words
 from stj.loop.benchmarks import BenchmarkPhase, artifacts_beside, benchmark_stages, claim, read_with_benchmarks
 from stj.loop.clue_balance import ClueBalanceCounts, balance_words
-from stj.loop.counts import Funnel, GradingCounts, JudgingCounts, by_parser, by_score
+from stj.loop.counts import Funnel, GradingCounts, JudgingCounts, RescueCounts, by_parser, by_score, rescue_words
 from stj.loop.examples import ExampleSelection
 from stj.loop.inputs import PassPart, count_inputs, read_measured, read_training
 from stj.loop.label_flags import LabelNoise, noise_words
@@ -32,6 +32,7 @@ from stj.stages.grade import grade_heldout
 from stj.stages.grade_pair import grade_pair, judge_and_grade
 from stj.stages.judge import judge, judge_heldout
 from stj.stages.pairs import attack_pair, make_pair
+from stj.stages.rescue import judge_or_rescue
 from stj.stages.runner import Stage
 from stj.stages.select import ClusterGate, Gate, screen, select
 from stj.stages.write_rubric import write_rubric
@@ -174,14 +175,15 @@ class PassPhase(Phase):
     def _judging(self) -> list[Stage]:
         """What the judge does with a training pair: compares its answers, grades each, or both."""
         config, stages = self.config, list[Stage]()
+        pairwise = judge_or_rescue if config.judge.rescue else judge
         if "judge" in self.parts and not config.judge.grades:
-            stages.append(partial(judge, config=config.judge, seed=config.seed))
+            stages.append(partial(pairwise, config=config.judge, seed=config.seed))
         elif "judge" in self.parts and not config.judge.compares:
             stages.append(partial(grade_pair, config=config.judge, grading=config.grading))
         elif "judge" in self.parts:
             stages.append(partial(judge_and_grade, config=config.judge, grading=config.grading, seed=config.seed))
         if "judge_again" in self.parts:
-            stages.append(partial(judge, config=config.judge.again, seed=config.seed))
+            stages.append(partial(pairwise, config=config.judge.again, seed=config.seed))
         return stages
 
     def rows(self) -> Iterator[Row]:
@@ -285,6 +287,8 @@ class ExamplesPhase(Phase):
         judged = JudgingCounts(**manifest["judged"])
         graded = GradingCounts(**manifest["graded"]) if "graded" in manifest else None
         labelled = _labelled_words(manifest.get("labelled"))
+        if "rescue" in manifest:
+            labelled += f"; {rescue_words(RescueCounts(**manifest['rescue']))}"
         if "label_noise" in manifest:
             labelled += f"; {noise_words(LabelNoise(**manifest['label_noise']))}"
         if "balanced" in manifest:

@@ -61,12 +61,14 @@ def to_learn(row: Row, objective: Objective) -> tuple[Judgment, Judgment | None]
     """The judgment to learn and, for objectives on pairs, a wrong one in the same order.
 
     None if the required judgments are missing. For pairs they are the first right and the first wrong one in index order:
-    samples are independent, so these are as random as any. A judgment without a verdict is not wrong, only unreadable.
+    samples are independent, so these are as random as any. A judgment without a verdict is not wrong, only unreadable. A pair
+    without a right sample may have a rescued judgment in its place.
     """
     if objective == "sft":
-        return None if row.kept is None else (row.judgments[row.kept], None)
+        kept = row.rescued if row.kept is None else row.judgments[row.kept]
+        return None if kept is None else (kept, None)
     judgments = sorted((j for j in row.judgments if j.verdict is not None), key=lambda judgment: judgment.index)
-    right = next((judgment for judgment in judgments if judgment.correct), None)
+    right = next((judgment for judgment in judgments if judgment.correct), row.rescued)
     if right is None:
         return None
     wrong = next((j for j in judgments if not j.correct and j.winner == right.winner), None)

@@ -62,8 +62,11 @@ class Lessons:
 
 
 def unusable(row: Row, objective: Objective) -> str | None:
-    """Why a pair with a kept judgment teaches nothing: "thought_in_answer" or "no_wrong_judgment"; None for any other pair."""
-    if row.kept is None:
+    """Why a pair with a kept or rescued judgment teaches nothing, or None.
+
+    It is "thought_in_answer" or "no_wrong_judgment".
+    """
+    if row.kept is None and row.rescued is None:
         return None
     if holds_thought(row):
         return "thought_in_answer"

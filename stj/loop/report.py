@@ -14,7 +14,7 @@ from markupsafe import Markup
 from stj.evals.attack_card import AttackCard, flips
 from stj.evals.table import interval, percent
 from stj.loop.clue_balance import ClueBalanceCounts, balance_words
-from stj.loop.counts import GradingCounts, by_score
+from stj.loop.counts import GradingCounts, RescueCounts, by_score, rescue_words
 from stj.loop.dashboard import Dashboard, Lengths
 from stj.loop.diversity import Diversity
 from stj.loop.heldout import HeldoutScores
@@ -76,6 +76,8 @@ class IterationReport:
     """The labelled judgments among its training data: rows, learned, and dropped by reason (LabelledCounts)."""
     sources: dict[str, SourceCounts] | None = None
     """The pairs of each source, if the run names its sources (`preferences`)."""
+    rescue: RescueCounts | None = None
+    """What became of the pairs without a right judgment, if `judge.rescue` asks."""
     label_noise: LabelNoise | None = None
     """What the judges so far say about the labels, if `curate.label_noise` asks."""
     balanced: ClueBalanceCounts | None = None
@@ -336,5 +338,5 @@ def _template() -> jinja2.Template:
     environment.filters.update(
         difference=difference_words, p=p_words, lengths=length_words, flips=flips, balanced=balance_words, noise=noise_words
     )
-    environment.filters.update(ends=ends, by_score=lambda counts: by_score(counts) or _NONE)
+    environment.filters.update(rescue=rescue_words, ends=ends, by_score=lambda counts: by_score(counts) or _NONE)
     return environment.from_string(files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from stj.evals.table import accuracy_line, interval, percent
 from stj.loop.attack_tables import attack_table
 from stj.loop.clue_balance import balance_words
-from stj.loop.counts import by_parser, by_score
+from stj.loop.counts import by_parser, by_score, rescue_words
 from stj.loop.label_flags import noise_words
 from stj.loop.measures import HELDOUT_PAIRS, BenchmarkReport, JudgeComparison
 from stj.loop.report import (
@@ -276,6 +276,8 @@ def _notes(iterations: Sequence[IterationReport]) -> Iterator[str]:
             by_humans = sum(counts.learned for counts in data.sources.values() if counts.labelled_by == "human")
             share = by_humans / max(1, sum(counts.learned for counts in data.sources.values()))
             yield f"Examples of pairs for {judge} that rest on human labels: {by_humans:,}, {percent(share)}%"
+        if data.rescue:
+            yield f"For {judge}: {rescue_words(data.rescue)}"
         if data.label_noise:
             yield f"Labels for {judge}: {noise_words(data.label_noise)}"
         if data.balanced:

@@ -12,7 +12,7 @@ from typing import Any
 from stj.errors import NoArtifact
 from stj.loop.row_selection import RowSelection
 from stj.models.removed import removal_note
-from stj.rows import Example, Grade, Judgment, Pair, Row, example_from_dict, row_from_dict
+from stj.rows import Example, Grade, Judgment, Pair, Rationale, Row, example_from_dict, row_from_dict
 from stj.storage.artifacts import MANIFEST, Artifact
 from stj.text import Passage, Span
 
@@ -108,10 +108,31 @@ def _story(row: Row) -> Iterator[Passage]:
         if judgment.thought:
             yield _text(f"thought of judgment {judgment.index}", judgment.thought, "dim")
         yield Passage(line=title, text=_cut(judgment.text))
+    for rationale in row.rationales:
+        yield from _rationale(rationale)
     for grade in row.grades:
         if grade.thought:
             yield _text(f"thought of grade {grade.index}", grade.thought, "dim")
         yield Passage(line=_grade_title(grade, row, is_open=is_open), text=_cut(grade.text))
+
+
+def _rationale(rationale: Rationale) -> Iterator[Passage]:
+    """A judgment with the label known, the verdicts by its reasons, and whether it trains the next judge."""
+    judgment = rationale.judgment
+    if judgment.thought:
+        yield _text(f"thought of rationale {judgment.index}", judgment.thought, "dim")
+    title = Span(f"rationale {judgment.index}, told that {judgment.winner} is better{checks_words(rationale)}, ", "bold")
+    outcome = (
+        Span(f"not learned: {rationale.rejected}", "bold yellow") if rationale.rejected else Span("RESCUED", "bold magenta")
+    )
+    tokens = Span(f", {judgment.output_tokens:,} tokens{_cut_short(judgment)}")
+    yield Passage(line=[title, outcome, tokens], text=_cut(judgment.text))
+
+
+def checks_words(rationale: Rationale) -> str:
+    """How many of the verdicts by the reasons alone are the label, for a reader; empty if nobody was asked."""
+    found = sum(check.correct for check in rationale.checks)
+    return f", confirmed by {found} of {len(rationale.checks)}" if rationale.checks else ""
 
 
 def _given(row: Row) -> Iterator[Passage]:

@@ -7,7 +7,7 @@ from typing import Any
 from stj import __version__
 from stj.loop.all_benchmarks import all_benchmarks, keeps_out_all, not_kept_out, not_read_words
 from stj.loop.clue_balance import ClueBalanceCounts
-from stj.loop.counts import Funnel, GradingCounts, JudgingCounts
+from stj.loop.counts import Funnel, GradingCounts, JudgingCounts, RescueCounts
 from stj.loop.dashboard import Dashboard, DashboardTally, dashboard_alarms, score_alarm
 from stj.loop.diversity import Diversity
 from stj.loop.heldout import HeldoutTally, heldout_alarms
@@ -149,6 +149,7 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
         grading=grading,
         labelled=manifest.get("labelled"),
         sources={title: SourceCounts(**counts) for title, counts in manifest.get("sources", {}).items()} or None,
+        rescue=RescueCounts(**manifest["rescue"]) if "rescue" in manifest else None,
         label_noise=LabelNoise(**manifest["label_noise"]) if "label_noise" in manifest else None,
         balanced=ClueBalanceCounts(**manifest["balanced"]) if "balanced" in manifest else None,
         examples=manifest["rows"],

@@ -15,6 +15,7 @@ from stj.rows import Pair, Turn
 from stj.rubrics import Rubric
 from stj.stages.judge import judge_messages, messages_of
 from stj.stages.pairs import PAIR_PROMPTS
+from stj.stages.rescue import check_messages, hinted_messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,6 +53,10 @@ def judge_requests(config: Config) -> Iterator[LongestRequest]:
         "judge.decoding.max_tokens": config.judge.decoding.max_tokens,
     }
     yield LongestRequest(what="judgments", messages=_judging(FIGURE_8), texts=texts)
+    if config.judge.rescue:
+        yield LongestRequest(what="rationales", messages=hinted_messages("", _EMPTY_PAIR, "A"), texts=texts)
+        twice = texts | {"judge.decoding.max_tokens of the reasons": config.judge.decoding.max_tokens}
+        yield LongestRequest(what="checks of rationales", messages=check_messages("", _EMPTY_PAIR, "A", ""), texts=twice)
 
 
 def given_pairs_request(variant: Variant = FIGURE_8) -> LongestRequest:

@@ -24,6 +24,8 @@ from stj.sources.preferences import preferences_size
 
 _ALL = 0.995
 """Shares from here on are shown as 100%."""
+_CHECK = (80, 10)
+"""Tokens of what asks for the verdict behind a rationale, and of that verdict."""
 _ANSWERS = 4
 """Answers to a question until one is right and one is wrong."""
 
@@ -136,6 +138,11 @@ def _judging(pairs: float, judge: JudgeConfig, a: Assumptions) -> tuple[float, f
     tokens = (0.0, 0.0)
     if judge.compares:
         tokens = pairs * a.judged, pairs * a.draws(judge) * a.judgment
+    if judge.rescue:
+        written = pairs * (1 - a.kept(judge.samples)) * judge.rescue.samples  # at most, as the first may pass
+        question, verdict = _CHECK
+        read = 2 * a.judged + a.judgment + question  # the checks of a rationale share a prompt
+        tokens = tokens[0] + written * read, tokens[1] + written * (a.judgment + judge.rescue.checks * verdict)
     if judge.grades:  # each answer alone, beside a rubric that is about as long as the other answer
         tokens = tokens[0] + 2 * pairs * a.judged, tokens[1] + 2 * pairs * a.draws(judge) * a.judgment
     return tokens
@@ -149,8 +156,9 @@ def _examples(pairs: float, train: TrainConfig, judge: JudgeConfig, config: Conf
     if config.examples.labelled_alone:
         return known
     if train.objective != "sft":
-        return pairs * a.paired(judge)
-    kept, share = pairs * a.kept(judge.samples), config.grading.share
+        return pairs * (a.paired(judge) + (1 - a.kept(judge.samples) if judge.rescue else 0))
+    kept = pairs if judge.rescue else pairs * a.kept(judge.samples)  # at most, if every pair is rescued
+    share = config.grading.share
     made = {"pairwise": kept, "absolute": 2 * kept, "both": min(kept / (1 - share), 2 * kept / share)}[judge.task]
     labelled_share = config.examples.labelled_share
     return made + known if labelled_share is None else min(made / (1 - labelled_share), known / labelled_share)

@@ -29,6 +29,8 @@ VERDICT_ONLY_SYSTEM = "verdict_only_system"  # replaces judge_system: asks for t
 DEDUCTION_SYSTEM = "deduction_system"  # asks for the two responses behind a judgment; ours
 DEDUCTION_USER = "deduction_user"  # second part of the same
 DEDUCTION_ANSWER = "deduction_answer"  # the format of the two responses
+RESCUE_HINT = "rescue_hint"  # behind judge_user: tells the label and asks for the reasons; ours
+RESCUE_CHECK = "rescue_check"  # behind such reasons: asks for the verdict that follows from them; ours
 
 _PLACEHOLDER = re.compile(r"\{\{(?P<text>[A-Za-z][\w -]*)\}\}|\{(?P<name>[A-Za-z][\w -]*)\}")
 """A placeholder, or a word in doubled braces, which stands for the word in braces as text."""

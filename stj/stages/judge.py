@@ -29,6 +29,8 @@ LABELS: tuple[Label, Label] = ("A", "B")
 FOUR_LABELS: tuple[Label, Label, Label, Label] = ("A", "B", "C", "D")
 JUDGE_PROMPTS = (JUDGE_SYSTEM, JUDGE_USER)
 """The prompt files of a training judgment."""
+NO_CORRECT_JUDGMENT = "no_correct_judgment"
+"""Why a pair is dropped of which no sample is right."""
 _ENOUGH: dict[tuple[str, str], Enough[Judgment]] = {
     ("correct", "first_correct"): one_correct,
     ("correct", "first_pair"): one_correct_and_one_wrong,
@@ -54,14 +56,14 @@ async def judge(row: Row, generate: Generate, config: JudgeConfig, seed: int) ->
     read = partial(parse, wording=PAIR, parser=config.parser)
 
     def sample(index: int) -> Awaitable[Judgment]:
-        return _sample(generate, messages, config.decoding, purpose="training", winner=winner, index=index, read=read)
+        return sample_judgment(generate, messages, config.decoding, purpose="training", winner=winner, index=index, read=read)
 
     width = config.samples if config.sampling == "all" else 1
     drawn = await draw(sample, config.samples, _ENOUGH[config.keep, config.sampling], width, generate.room)
     surplus = row.surplus_tokens + drawn.surplus_tokens  # An answer to a question may have some too.
     row = replace(row, judgments=drawn.samples, aborted=drawn.aborted, surplus_tokens=surplus)
     kept = next((j.index for j in drawn.samples if j.correct or (config.keep == "random" and j.verdict is not None)), None)
-    return row.drop("no_correct_judgment") if kept is None else replace(row, kept=kept)
+    return row.drop(NO_CORRECT_JUDGMENT) if kept is None else replace(row, kept=kept)
 
 
 async def judge_heldout(row: Row, generate: Generate, config: HeldoutConfig, parser: Parser = "distinct") -> Row:
@@ -79,7 +81,7 @@ async def judge_in_every_order(
     orders, wording = _orders(row, variant)
     read = partial(parse, wording=wording, parser=parser)
     judgments = await together(
-        _sample(generate, messages, sampling, purpose=purpose, winner=winner, index=index, read=read)
+        sample_judgment(generate, messages, sampling, purpose=purpose, winner=winner, index=index, read=read)
         for purpose, sampling, index in requests
         for winner, messages in orders.items()
     )
@@ -97,7 +99,7 @@ async def vote_in_every_order(
     read = partial(parse, wording=wording, parser=parser)
 
     def ask(winner: Label, index: int) -> list[Awaitable[Judgment]]:
-        return [_sample(generate, orders[winner], sampling, purpose="sampled", winner=winner, index=index, read=read)]
+        return [sample_judgment(generate, orders[winner], sampling, purpose="sampled", winner=winner, index=index, read=read)]
 
     def readings(judgment: Judgment) -> list[Verdict | None]:
         return [judgment.read(wording, parser) for parser in PARSERS]
@@ -126,7 +128,7 @@ async def rate(row: Row, generate: Generate, sampling: Sampling, parser: Parser)
     greedy = sampling.greedy()
     read = partial(parse, wording=RATING, parser=parser)
     judgments = await together(
-        _sample(generate, _rate_messages(row, answer), greedy, purpose="rating", winner="A", index=index, read=read)
+        sample_judgment(generate, _rate_messages(row, answer), greedy, purpose="rating", winner="A", index=index, read=read)
         for index, answer in enumerate(row.candidates.answers)
     )
     return replace(row, judgments=tuple(judgments))
@@ -169,7 +171,7 @@ def label_of_winner(seed: int, row_id: str) -> Label:
     return "A" if uniform(seed, row_id, "order") < 0.5 else "B"
 
 
-async def _sample(
+async def sample_judgment(
     generate: Generate,
     messages: list[Turn],
     sampling: Sampling,
@@ -179,6 +181,7 @@ async def _sample(
     index: int,
     read: Callable[[str], Verdict | None],
 ) -> Judgment:
+    """One judgment of a prompt that shows the better answer as `winner`; `read` finds its verdict, unless it was cut."""
     completion = await generate(messages, sampling)
     return Judgment(
         purpose=purpose,

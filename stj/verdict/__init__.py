@@ -33,6 +33,7 @@ from stj.verdict.formats import (
     RESULT,
     TWO_SCORES,
 )
+from stj.verdict.plain import plainly
 from stj.verdict.reading import PARSERS, TIE, Format, Label, Parser, Verdict, distinct_verdicts, majority, other, parse, rating
 from stj.verdict.scales import GRADE_STYLES, grade_format, written_grade
 
@@ -66,6 +67,7 @@ __all__ = [
     "majority",
     "other",
     "parse",
+    "plainly",
     "rating",
     "written_grade",
 ]

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stj.evals.contradictions import contradiction
-from stj.rows import Grade, Judgment, Row
+from stj.loop.show import checks_words
+from stj.rows import Grade, Judgment, Rationale, Row
 from stj.verdict import BEST_OF_FOUR, FIVE_WAY, FORMATS, OUTPUT, RESULT, Format, Verdict, distinct_verdicts
 
 _TAGS: tuple[Format, ...] = (BEST_OF_FOUR, FIVE_WAY, RESULT, OUTPUT)
@@ -79,6 +80,7 @@ def _judge(name: str, row: Row, shown: Row, longest: int) -> dict[str, Any]:
         "answers": _answers(row, longest) if others else [],
         "judgments": [
             *(_judgment(judgment, row, place, longest) for place, judgment in enumerate(row.judgments)),
+            *(_rationale(rationale, row, longest) for rationale in row.rationales),
             *(_grade(grade, row, longest) for grade in row.grades),
         ],
     }
@@ -117,6 +119,16 @@ def _judgment(judgment: Judgment, row: Row, place: int, longest: int) -> dict[st
         "thought": _cut(judgment.thought, longest) if judgment.thought else None,
         "parts": marked(_cut(judgment.text, longest), judgment.verdict),
         "contradiction": contradiction(judgment),
+    }
+
+
+def _rationale(rationale: Rationale, row: Row, longest: int) -> dict[str, Any]:
+    """A judgment whose judge knew the label, with the members of any other."""
+    outcome = f"not learned: {rationale.rejected}" if rationale.rejected else "rescued"
+    return {
+        **_judgment(rationale.judgment, row, -1, longest),
+        "title": f"rationale {rationale.judgment.index}, label known{checks_words(rationale)}, {outcome}",
+        "kept": rationale.rejected is None,
     }
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from stj.loop.show import checks_words
 from stj.prompts import is_prompt, prompt_hash
-from stj.rows import OPEN, Grade, Judgment, Row
+from stj.rows import OPEN, Grade, Judgment, Rationale, Row
 from stj.text import Passage, Span, duration, visible_line
 from stj.viewing.trace import LEFT_OUT, NOT_FINISHED, NOT_JUDGED, Learned, RowTrace, Step, Trace
 
@@ -66,6 +67,10 @@ def _step(step: Step, *, first: bool) -> Iterator[Passage]:
         yield from _fact("sample", _sample(judgment, kept=kept, is_open=bool(row.pair and row.pair.method == OPEN)))
     if row.kept is not None:
         yield _text("kept judgment", row.judgments[row.kept].text)
+    for rationale in row.rationales:
+        yield from _fact("rationale", _rationale(rationale))
+    if row.rescued is not None:
+        yield _text("rescued judgment", row.rescued.text)
     for grade in row.grades:
         yield from _fact("grade", _grade(grade, kept=grade.index == row.kept_grades and grade.answer != "response"))
     yield from _outcome(row)
@@ -104,6 +109,14 @@ def _sample(judgment: Judgment, *, kept: bool, is_open: bool) -> str:
     shown = "" if judgment.purpose == "rating" else f", {first} as {judgment.winner}"
     words = f"{judgment.index}, {judgment.purpose}{shown}: {verdict}{right}, {judgment.output_tokens or 0:,} tokens{cut}"
     return f"{words}, KEPT" if kept else words
+
+
+def _rationale(rationale: Rationale) -> str:
+    """What became of a judgment that knew the label, in a line."""
+    judgment = rationale.judgment
+    outcome = f"not learned: {rationale.rejected}" if rationale.rejected else "RESCUED"
+    told = f"{judgment.index}, told that {judgment.winner} is better{checks_words(rationale)}"
+    return f"{told}, {judgment.output_tokens:,} tokens: {outcome}"
 
 
 def _right(judgment: Judgment) -> str:
