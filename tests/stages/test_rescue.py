@@ -1,7 +1,7 @@
 """Rescue: the hint, the rules, the checks without the label, and what is never learned."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -22,8 +22,10 @@ from stj.verdict import PAIR, Label, other, parse
 from tests.conftest import make_row
 
 PAIR_OF_SUMS = Pair(method="given", chosen="Two and two make four.", rejected="Two and two make five.")
-GOOD = "The question asks for a sum. One answer adds correctly and the other is off by one. So assistant {right} is better. [[{right}]]"
-Script = Callable[[str], str]
+GOOD = (
+    "The question asks for a sum. One answer adds correctly and the other is off by one. So assistant {right} is better. "
+    "[[{right}]]"
+)
 
 
 class Judge:
@@ -78,9 +80,7 @@ def test_the_checks_never_see_the_label() -> None:
     judge = Judge()
     judged(judge)
     [messages] = set(judge.asked["check"])
-    assert messages[
-        2
-    ].content == "The question asks for a sum.\nOne answer adds correctly and the other is off by one.".replace("\n", " ")
+    assert messages[2].content == "The question asks for a sum. One answer adds correctly and the other is off by one."
     assert messages[3].content == prompt(RESCUE_CHECK)
     pair = PAIR_OF_SUMS
     swapped = Pair(method="given", chosen=pair.rejected, rejected=pair.chosen)
@@ -167,8 +167,9 @@ def test_a_prompt_that_is_too_long_leaves_the_pair_as_it_was(where: str, tries: 
     judge = Judge()
 
     def answer(messages: Sequence[Turn], sampling: Sampling) -> str:
+        before = len(judge.asked[where])
         written = judge.answer(messages, sampling)
-        if judge.asked[where]:
+        if len(judge.asked[where]) > before:
             raise PromptTooLong("4,000 tokens")
         return written
 
