@@ -148,7 +148,8 @@ def _origins(examples: Mapping[str, Any]) -> Iterator[Origin]:
         by = _BY[counts["labelled_by"]]
         yield Origin(name=name, by=by, pairs=counts["judged"], kept=counts["kept"], learned=counts["learned"])
     if not sources and (pairs := max(judged.get("judged", 0), graded.get("graded", 0))):
-        kept = max(judged.get("kept", 0), graded.get("kept", 0))
+        rescued = (examples.get("rescue") or {}).get("rescued", 0)
+        kept = max(judged.get("kept", 0) + rescued, graded.get("kept", 0))
         made = examples["rows"] - of_files
         yield Origin(name="synthetic pairs", by=_BY["construction"], pairs=pairs, kept=kept, learned=made)
     if labelled:

@@ -65,6 +65,7 @@ SCHEMA = pa.schema(
         ("attack", pa.string()),
         ("judgments", pa.list_(_JUDGMENT)),
         ("grades", pa.list_(_GRADE)),
+        ("rescued", pa.string()),
         ("dropped", pa.string()),
     ]
 )
@@ -150,6 +151,7 @@ def record_of(row: Row) -> dict[str, Any]:
             }
             for grade in row.grades
         ],
+        "rescued": row.rescued.text if row.rescued else None,
         "dropped": row.dropped,
     }
 
