@@ -51,6 +51,19 @@ GRADE = pa.struct(
         ("purpose", pa.string()),
     ]
 )
+JUDGMENT = pa.struct(
+    [
+        ("purpose", pa.string()),
+        ("winner", pa.string()),
+        ("index", pa.int16()),
+        ("text", pa.string()),
+        ("verdict", pa.string()),
+        ("finish_reason", pa.string()),
+        ("output_tokens", pa.int32()),
+        ("thought", pa.string()),
+        ("probability", pa.float64()),
+    ]
+)
 ROW_ON_DISK = pa.schema(
     [
         ("id", pa.string()),
@@ -89,25 +102,12 @@ ROW_ON_DISK = pa.schema(
         ("ungraded", pa.string()),
         ("grades", pa.list_(GRADE)),
         ("kept_grades", pa.int16()),
-        (
-            "judgments",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("purpose", pa.string()),
-                        ("winner", pa.string()),
-                        ("index", pa.int16()),
-                        ("text", pa.string()),
-                        ("verdict", pa.string()),
-                        ("finish_reason", pa.string()),
-                        ("output_tokens", pa.int32()),
-                        ("thought", pa.string()),
-                        ("probability", pa.float64()),
-                    ]
-                )
-            ),
-        ),
+        ("judgments", pa.list_(JUDGMENT)),
         ("kept", pa.int16()),
+        (
+            "rationales",
+            pa.list_(pa.struct([("judgment", JUDGMENT), ("checks", pa.list_(JUDGMENT)), ("rejected", pa.string())])),
+        ),
         ("aborted", pa.int16()),
         ("surplus_tokens", pa.int64()),
         ("dropped", pa.string()),
