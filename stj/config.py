@@ -1275,6 +1275,10 @@ class Config:
                 compares=compares,
                 iterations=self.iterations,
             )
+        _check(
+            judge.rescue is None or not self.examples.labelled_alone,
+            "judge.rescue: examples.labelled_share=1 judges no pairs: leave it out, or choose a smaller share",
+        )
         self.curate.check_noise(compares=compares, iterations=self.iterations)
         self.curate.check_balance(self.train.objective, self.judge.task, bool(self.examples.labelled))
 
