@@ -100,7 +100,7 @@ async def make_engine(model: ModelConfig, config: EngineConfig, seed: int, log: 
     return Scripted(folder.read(_WEIGHTS).decode() if folder else "seed", log)
 
 
-def train(phase: TrainingPhase) -> None:
+def train(phase: TrainingPhase, line: object = None) -> None:
     """Writes weights that differ for each training set."""
     examples = phase.examples.artifact
     content = b"".join(examples.folder.read(name) for name in examples.parts())
