@@ -32,7 +32,7 @@ from stj.verdict import PAIR, Label, parse, plainly
 RESCUE_PROMPTS = (RESCUE_HINT, RESCUE_CHECK)
 """The prompt files of a rescue, beside those of a judgment."""
 CUT, OTHER_LABEL, NO_REASONS, TOLD = "cut", "not_the_label", "no_reasons", "says_it_was_told"
-NOT_CONFIRMED, TOO_LONG = "not_confirmed", "prompt_too_long"
+NOT_CONFIRMED, TOO_LONG = "not_confirmed", "check_too_long"
 """Why a rationale is not learned."""
 _COPIED = 7  # Words in a row: "Assistant A gave the better answer" has six, and needs no hint.
 _TELLING = re.compile(

@@ -11,11 +11,23 @@ from stj.config import JudgeConfig
 from stj.engine.scripted import ScriptedEngine
 from stj.errors import ConfigError, PromptTooLong, RequestFailed
 from stj.generate import Sampling
+from stj.glossary import explain
 from stj.prompts import RESCUE_CHECK, RESCUE_HINT, fill, prompt
 from stj.rescue import RescueConfig
 from stj.rows import ROW_SCHEMA, Pair, Row, Turn, row_from_dict
 from stj.stages.judge import judge_messages, label_of_winner
-from stj.stages.rescue import check_messages, hinted_messages, judge_or_rescue, reasons_of
+from stj.stages.rescue import (
+    CUT,
+    NO_REASONS,
+    NOT_CONFIRMED,
+    OTHER_LABEL,
+    TOLD,
+    TOO_LONG,
+    check_messages,
+    hinted_messages,
+    judge_or_rescue,
+    reasons_of,
+)
 from stj.stages.runner import TokenCounter, run_stages
 from stj.storage.arrow import table_of
 from stj.verdict import PAIR, Label, other, parse
@@ -162,7 +174,7 @@ def test_a_rationale_that_was_cut_is_not_learned() -> None:
     assert row.rationales[0].rejected == "cut"
 
 
-@pytest.mark.parametrize(("where", "tries", "reason"), [("hint", 0, None), ("check", 2, "prompt_too_long")])
+@pytest.mark.parametrize(("where", "tries", "reason"), [("hint", 0, None), ("check", 2, "check_too_long")])
 def test_a_prompt_that_is_too_long_leaves_the_pair_as_it_was(where: str, tries: int, reason: str | None) -> None:
     judge = Judge()
 
@@ -277,3 +289,8 @@ def test_settings_out_of_range_are_one_line(settings: dict[str, float], message:
 def test_settings_that_leave_nothing_to_rescue_are_one_line(settings: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=f"judge.rescue: {message}"):
         JudgeConfig(rescue=RescueConfig(), **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reason", [*(CUT, OTHER_LABEL, NO_REASONS, TOLD), *(NOT_CONFIRMED, TOO_LONG)])
+def test_every_reason_not_to_learn_a_rationale_is_defined(reason: str) -> None:
+    assert explain(reason).word == reason
