@@ -1327,6 +1327,11 @@ class Config:
         return mixed_sources(self.preferences, examples.human_share, examples.human_share_rule, examples.labelled_share)
 
     @property
+    def tops_up(self) -> bool:
+        """Whether weights are raised so that `examples.human_share` holds."""
+        return self.mixed_preferences != self.preferences
+
+    @property
     def makes_synthetic(self) -> bool:
         """Whether pairs are made of the instructions of `source`."""
         return not self.examples.labelled_alone and (

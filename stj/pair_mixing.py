@@ -46,7 +46,9 @@ def check_mixing(mixing: Mixing, sources: Sequence[PairSource], objective: str, 
     if mixing == "down":
         return
     where = "examples.mixing=up"
-    _check(len(sources) > 1, f"{where}: nothing is mixed, so nothing would be repeated: name sources in `preferences`")
+    _check(
+        len(sources) > 1, f"{where}: nothing is mixed, so nothing would be repeated: name two or more sources in `preferences`"
+    )
     _check(
         objective != "sft_then_dpo",
         f"{where}: train.objective=sft_then_dpo learns twice from the same examples, which need other repeats each time: set "

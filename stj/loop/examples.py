@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from stj.config import Config, Objective
 from stj.errors import PassFailed
@@ -105,7 +105,8 @@ class ExampleSelection:
         """The pairs that stay if no clue in `curate.balance` may give their better answers away; None without such clues."""
         if not self.config.curate.balance:
             return None, None
-        matched = ClueBalance(self.config.curate.balance, self.config.seed, self.config.mixed_preferences)
+        sources, for_humans = self.config.mixed_preferences, self.config.tops_up
+        matched = ClueBalance(self.config.curate.balance, self.config.seed, sources, for_humans=for_humans)
         for row in self._rows():
             if (lesson := self._lessons.of(row)) is not None:
                 matched.add(row, lesson.right.winner)
@@ -121,11 +122,11 @@ class ExampleSelection:
     ) -> _Kept:
         """Which pairs become examples. Counts all pairs. Raises PassFailed if there is nothing to learn."""
         seed, judge = self.config.seed, self.config.judge
-        sources, mixing = self.config.mixed_preferences, self.config.examples.mixing
-        for_humans = sources != self.config.preferences
+        sources = self.config.mixed_preferences
+        balance = partial(MixedBalance, seed, sources, self.config.examples.mixing, for_humans=self.config.tops_up)
         kept = _Kept(
-            judgments=MixedBalance(seed, sources, mixing, for_humans=for_humans),
-            compared=MixedBalance(seed, sources, mixing, for_humans=for_humans),
+            judgments=balance(),
+            compared=balance(),
             grades=ScoreBalance(seed),
             matched=matched,
         )

@@ -172,9 +172,8 @@ def examples_key(config: Config, judged: str | None, objective: Objective) -> Ke
     if keeps_out_all(config.source):
         key["answers_keep_out"] = places_identity(kept_out(config))
     if config.preferences:
-        mixed = config.mixed_preferences
-        key["sources"] = [[source.title, source.weight, source.categories] for source in mixed]
-        if mixed != config.preferences:
+        key["sources"] = [[source.title, source.weight, source.categories] for source in config.mixed_preferences]
+        if config.tops_up:
             key["human_share"] = config.examples.human_share
         if mixing != "down":
             key["mixing"] = mixing

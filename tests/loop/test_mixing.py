@@ -17,13 +17,14 @@ from stj.errors import CheckFailed, ConfigError, PassFailed, SourceError
 from stj.loop.inputs import check_inputs
 from stj.loop.mixing import MixedBalance
 from stj.loop.phases import Run
+from stj.loop.report import html
 from stj.loop.report_tables import tables
 from stj.loop.summary import RunSummary
 from stj.pair_mixing import Mixing, mixed_sources
 from stj.pair_sources import PairSource
 from stj.plan.assumptions import Assumptions
 from stj.plan.cost import assumed_pairs, phases
-from stj.rows import Example, Origin, Row
+from stj.rows import Example, Origin, Pair, Row
 from stj.stages.judge import LABELS
 from stj.storage.artifacts import differences, plain
 from stj.verdict import Label
@@ -298,6 +299,22 @@ def test_weights_that_repeat_an_example_hundreds_of_times_end_the_run_in_one_lin
         selected(run, "iteration_1/examples")
 
 
+def test_a_share_of_human_labels_holds_among_pairs_without_clues(tmp_path: Path) -> None:
+    second = "{kind: pairs, name: mine, weight: 0.1, path: FILE, human: true}"
+    asked = ("examples.human_share=0.37", "examples.human_share_rule=top_up", "curate.balance=[length]")
+    run = mixing(tmp_path, *asked, second=second)
+    origin = Origin(source="mine", place="mine.jsonl, line 1", labelled_by="human")
+    answers = [Pair(method="given", chosen="long " * (1 + number // 8 % 2), rejected="long " * 2) for number in range(240)]
+    answers = [
+        pair if number // 16 % 2 else replace(pair, chosen=f"{pair.rejected} and") for number, pair in enumerate(answers)
+    ]
+    rows = [replace(judged(number, "+"), pair=pair) for number, pair in enumerate(answers)]
+    write(run.phases[0], [row if row.position % 4 else replace(row, origin=origin, category=None) for row in rows])
+    examples = selected(run, "iteration_1/examples")
+    assert run.iterations[0].examples.artifact.manifest()["balanced"]["kept"] == len(examples) > 50
+    assert 0.37 <= sum(map(of_mine, examples)) / len(examples) < 0.4
+
+
 @pytest.mark.parametrize("mixed", ["down", "up"])
 def test_a_share_of_human_labels_is_topped_up_and_reported(tmp_path: Path, mixed: str) -> None:
     second = "{kind: pairs, name: mine, weight: 0.1, path: FILE, human: true}"
@@ -313,6 +330,9 @@ def test_a_share_of_human_labels_is_topped_up_and_reported(tmp_path: Path, mixed
     assert (repeated > 0) == (mixed == "up")
     shown = " ".join("\n".join(str(table) for table in tables(RunSummary.of(run).judges)).split())
     assert "mine: examples.human_share raised its weight from 0.1 to 1.5" in shown
+    page = html({}, RunSummary.of(run).judges)
+    assert "mine: examples.human_share raised its weight from 0.1 to 1.5" in page
+    assert (f"{repeated:,} of its {mine:,} examples are repeats" in page) == (mixed == "up")
     assert f"rest on human labels: {mine}, 60" in shown
 
 
