@@ -41,6 +41,12 @@ def mixed_sources(
     return [replace(source, weight=source.weight * factor) if source.labelled_by == "human" else source for source in sources]
 
 
+def raised_words(source: PairSource, mixed: Sequence[PairSource]) -> str:
+    """That the weight of a source was raised; empty if it was not."""
+    weight = next(other.weight for other in mixed if other.title == source.title)
+    return "" if weight == source.weight else f"; examples.human_share raises its weight from {source.weight:g} to {weight:.3g}"
+
+
 def check_mixing(mixing: Mixing, sources: Sequence[PairSource], objective: str, balanced: bool) -> None:
     """Raises ConfigError if examples are to be repeated where that would do nothing, or undo another setting."""
     if mixing == "down":

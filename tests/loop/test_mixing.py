@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stj.config_loader import from_plain
 from stj.errors import CheckFailed, ConfigError, PassFailed, SourceError
-from stj.loop.inputs import check_inputs
+from stj.loop.inputs import check_inputs, input_findings
 from stj.loop.mixing import MixedBalance
 from stj.loop.phases import Run
 from stj.loop.report import html
@@ -320,6 +320,8 @@ def test_a_share_of_human_labels_is_topped_up_and_reported(tmp_path: Path, mixed
     second = "{kind: pairs, name: mine, weight: 0.1, path: FILE, human: true}"
     asked = ("examples.human_share=0.6", "examples.human_share_rule=top_up", f"examples.mixing={mixed}")
     run = mixing(tmp_path, *asked, second=second)
+    found = {finding.subject: finding.words for finding in input_findings(run.config, hub=False)}
+    assert found["preferences[mine]"] == "60 pairs; examples.human_share raises its weight from 0.1 to 1.5"
     two_sources(run, "+")
     examples = selected(run, "iteration_1/examples")
     mine = sum(map(of_mine, examples))
