@@ -198,7 +198,18 @@ def _like_another(name: str, value: Any, doc: str, like: str, explained: Any) ->
     yield f"  {doc}{' ' if doc else ''}Fields as in [`{like}`](#{like.replace('[]', '').replace('.', '')}).{defaults}\n"
 
 
-_ALIASES = ("PairSourceKind", "Ties", "Objective", "Parser", "Thinking", "StopRule", "Aggregate", "MergeMethod")
+_ALIASES = (
+    "PairSourceKind",
+    "Ties",
+    "Objective",
+    "Parser",
+    "Thinking",
+    "StopRule",
+    "Aggregate",
+    "MergeMethod",
+    "Mixing",
+    "HumanShareRule",
+)
 
 
 def _type_words(kind: str) -> str:

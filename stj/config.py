@@ -27,7 +27,8 @@ from stj.disagreement import DisagreementConfig
 from stj.errors import ConfigError
 from stj.generate import Sampling
 from stj.pair_fields import PairFields, Ties
-from stj.pair_sources import PairSource, check_sources, human_share
+from stj.pair_mixing import HumanShareRule, Mixing, check_mixing, mixed_sources
+from stj.pair_sources import PairSource, check_sources
 from stj.prompts.given import is_given, packed, variant_of
 from stj.prompts.grading import GRADE, GRADES, GradePrompt, grade_prompt_of
 from stj.prompts.variants import Variant
@@ -773,9 +774,16 @@ class ExamplesConfig:
     labelled_share: float | None = None
     """Share of the examples that are `labelled`, above 0, up to 1. With 1 they are all: nothing is generated or judged.
     `null` takes every example of both kinds."""
+    mixing: Mixing = "down"
+    """How the sources in `preferences` get the proportion of their weights. `down` leaves out examples of those that have too
+    many. `up` repeats examples of those that have too few: all of a source equally often, and some once more."""
     human_share: float | None = None
-    """The least share of examples that rest on human labels, from 0 to 1, by the weights of `preferences`. A run whose weights
-    give less is refused before it starts. `null` asks for none."""
+    """The least share of examples that rest on human labels, from 0 to 1, by the weights of `preferences`. `null` asks for
+    none."""
+    human_share_rule: HumanShareRule = "refuse"
+    """What happens if the weights give less than `human_share`. `refuse` ends the run before it starts. `top_up` raises the
+    weights of the sources with human labels in proportion, by as little as is enough: `mixing` then leaves out other examples,
+    or repeats those with human labels."""
     thoughts: Literal["keep", "drop"] = "keep"
     """What a judge learns from a thinking judge. `keep` is the judgment with the thought before it, `drop` the judgment alone.
     Thoughts count in `train.max_seq_len`. A judge that does not think has nothing to keep or drop."""
@@ -787,6 +795,12 @@ class ExamplesConfig:
         _check(twice is None, f"examples.labelled: {twice} comes twice; name each place once")
         human = self.human_share
         _check(human is None or 0 <= human <= 1, f"examples.human_share={human}: must be 0 to 1, or null")
+        _check_option("examples.mixing", self.mixing, Mixing)
+        _check_option("examples.human_share_rule", self.human_share_rule, HumanShareRule)
+        _check(
+            human is not None or self.human_share_rule == "refuse",
+            f"examples.human_share_rule={self.human_share_rule}: no share is asked for: set examples.human_share too",
+        )
         share = self.labelled_share
         _check(share is None or 0 < share <= 1, f"examples.labelled_share={share}: must be above 0, and at most 1")
         _check(
@@ -1284,18 +1298,15 @@ class Config:
 
     def _check_preferences(self) -> None:
         """Raises ConfigError if the sources of pairs do not fit the other settings."""
-        wanted, others = self.examples.human_share, 1 - (self.examples.labelled_share or 0)
-        reached = others * human_share(self.preferences)
+        examples, train = self.examples, self.train
         _check(
-            wanted is None or not self.examples.labelled or self.examples.labelled_share is not None,
-            f"examples.human_share={wanted}: examples.labelled has no share, so that of human labels is not known: set "
-            "examples.labelled_share",
+            examples.human_share is None or not examples.labelled or examples.labelled_share is not None,
+            f"examples.human_share={examples.human_share}: examples.labelled has no share, so that of human labels is not "
+            "known: set examples.labelled_share",
         )
-        _check(
-            wanted is None or reached >= wanted - 1e-9,  # The sum of 0.1, 0.2 and 0.3 is not 0.6.
-            f"examples.human_share={wanted}: by the weights of `preferences`, {reached:.3g} of the examples rest on human "
-            "labels: raise the weights of sources that humans labelled (helpsteer2, hh_rlhf, or pairs with human: true)",
-        )
+        mixed_sources(self.preferences, examples.human_share, examples.human_share_rule, examples.labelled_share)
+        objective = "dpo" if train.preference.source == "warm_up" else train.objective
+        check_mixing(examples.mixing, self.preferences, objective, bool(self.curate.balance))
         if not self.preferences:
             return
         check_sources(self.preferences, self.select.categories)
@@ -1317,6 +1328,17 @@ class Config:
             not answers or self.pairs.answer.temperature > 0,
             "pairs.answer.temperature=0: gsm8k needs different answers to a question: set a temperature above 0",
         )
+
+    @property
+    def mixed_preferences(self) -> list[PairSource]:
+        """The sources in `preferences`, with the weights that examples are mixed by."""
+        examples = self.examples
+        return mixed_sources(self.preferences, examples.human_share, examples.human_share_rule, examples.labelled_share)
+
+    @property
+    def tops_up(self) -> bool:
+        """Whether weights are raised so that `examples.human_share` holds."""
+        return self.mixed_preferences != self.preferences
 
     @property
     def makes_synthetic(self) -> bool:

@@ -37,8 +37,8 @@ class PairSource:
     revision: str | None = None
     """Only on the hub: the commit or tag of the data set; `null` is its newest one. Set it if you may resume the run later."""
     weight: float = 1.0
-    """Its part of the examples, in proportion to the other weights, above 0. Of a source that has too many, a part that
-    depends only on `seed` is left out."""
+    """Its part of the examples, in proportion to the other weights, above 0. `examples.mixing` says whether examples are left
+    out or repeated for it."""
     categories: tuple[str, ...] | None = None
     """Only `synthetic`: the pairs whose instructions are of these categories of Figure 7, which no other source names. `null`
     takes all that no source before it takes."""

@@ -39,6 +39,7 @@ from stj.prompts import CATEGORIZE, MODIFIED_INSTRUCTION, prompt
 from stj.rows import Turn
 from stj.storage import lease
 from stj.storage.folder import Folder
+from stj.text import LiveLine
 from stj.train import check  # noqa: F401 - a driver imports it late, which takes seconds
 from tests import ray_here
 
@@ -100,7 +101,7 @@ async def make_engine(model: ModelConfig, config: EngineConfig, seed: int, log: 
     return Scripted(folder.read(_WEIGHTS).decode() if folder else "seed", log)
 
 
-def train(phase: TrainingPhase, line: object = None) -> None:
+def train(phase: TrainingPhase, line: LiveLine | None = None) -> None:
     """Writes weights that differ for each training set."""
     examples = phase.examples.artifact
     content = b"".join(examples.folder.read(name) for name in examples.parts())

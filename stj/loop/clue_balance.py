@@ -31,6 +31,8 @@ TOLERANCE = 0.02
 """How far the share of pairs about which a clue is right may be from 50%."""
 _WITHIN = 0.999  # Of the tolerance: the solver's answers are whole only up to 1e-6.
 _GAP = 1e-3  # Share of the pairs that the solver may leave out without need: the last ones can take it minutes.
+_NEAREST, _UP, _DOWN = (-0.5, 0.5), (0.0, 1.0), (-1.0, 0.0)
+"""How far rounding to a whole number may lead, from where to where."""
 _Signs = tuple[int, ...]
 _Cell = tuple[str, Label, _Signs]
 """The source, the label under which the better answer is shown, and the sign of each clue."""
@@ -52,7 +54,11 @@ class ClueBalanceCounts:
 class ClueBalance:
     """Which pairs stay; every pair that is added takes 8 bytes of memory."""
 
-    def __init__(self, clues: Sequence[Clue], seed: int, sources: Sequence[PairSource]) -> None:
+    def __init__(self, clues: Sequence[Clue], seed: int, sources: Sequence[PairSource], *, for_humans: bool = False) -> None:
+        """With `for_humans`, numbers are rounded up for sources that humans labelled, and down for others."""
+        self._rounding = {
+            source.title: _NEAREST if not for_humans else _UP if source.labelled_by == "human" else _DOWN for source in sources
+        } or {"": _NEAREST}
         self._clues = clues
         self._seed = seed
         self._sources = sources
@@ -73,7 +79,7 @@ class ClueBalance:
         weights = {source.title: source.weight for source in self._sources} or {"": 1.0}
         groups = {cell[:2] for cell in cells}
         if groups >= set(product(weights, LABELS)):
-            chosen = dict(zip(cells, _most(cells, list(sizes.values()), weights), strict=True))
+            chosen = dict(zip(cells, _most(cells, list(sizes.values()), weights, self._rounding), strict=True))
             if not any(chosen.values()):
                 raise PassFailed(self._unreachable(name, sizes))
         else:
@@ -114,7 +120,9 @@ class ClueBalance:
         )
 
 
-def _most(cells: Sequence[_Cell], sizes: Sequence[int], weights: Mapping[str, float]) -> list[int]:
+def _most(
+    cells: Sequence[_Cell], sizes: Sequence[int], weights: Mapping[str, float], rounding: Mapping[str, tuple[float, float]]
+) -> list[int]:
     """How many pairs of each cell stay: the most under the rules above; none at all if no choice obeys them.
 
     The unknowns are the pairs of each cell, the examples of one label of each source, and the unit of the weights.
@@ -132,7 +140,7 @@ def _most(cells: Sequence[_Cell], sizes: Sequence[int], weights: Mapping[str, fl
             rows.append([*(float(cell[:2] == (title, label)) for cell in cells), *(-one for one in this), 0])
             ends.append((0, 0))
         rows.append([*no_cell, *this, -weights[title]])  # its examples - its weight * the unit, up to rounding
-        ends.append((-0.5, 0.5))
+        ends.append(rounding[title])
     reach = 2 * TOLERANCE * _WITHIN
     for label, clue, sign in product(LABELS, range(len(cells[0][2])), (1, -1)):  # |sum of signs| <= reach * pairs
         rows.append([*((sign * signs[clue] - reach) * (own == label) for _, own, signs in cells), *no_source, 0])

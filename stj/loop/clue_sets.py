@@ -12,7 +12,7 @@ from stj.evals.learned_clues import AnswerPair
 from stj.evals.table import interval, percent
 from stj.loop.phases import Iteration, Run
 from stj.rows import HELDOUT, OPEN, TRAINING, Row
-from stj.sources.ids import LABELLED_PREFIX
+from stj.sources.ids import LABELLED_PREFIX, REPEAT_PREFIX
 from stj.text import Column, Table
 
 HELDOUT_SET, TRAINING_SET = "held-out pairs", "training pairs"
@@ -56,13 +56,13 @@ class ClueSets:
         }
 
     def _choose_learned(self, iteration: Iteration) -> None:
-        """Samples the examples on pairs of one iteration by their ids, so that not all ids are in memory."""
+        """Samples the examples on pairs of one iteration by their ids, so that not all ids are in memory; without repeats."""
         name, size = f"learned by M_{iteration.number}", 0
 
         def ids() -> Iterator[str]:
             nonlocal size
             for record in iteration.examples.artifact.records(["id", "winner"]):
-                if record["winner"] is not None and not record["id"].startswith(LABELLED_PREFIX):
+                if record["winner"] is not None and not record["id"].startswith((LABELLED_PREFIX, REPEAT_PREFIX)):
                     size += 1
                     yield record["id"]
 

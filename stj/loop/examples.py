@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from stj.config import Config, Objective
 from stj.errors import PassFailed
@@ -16,11 +16,12 @@ from stj.loop.external_sort import sorted_by_id
 from stj.loop.inputs import kept_out, training_pairs
 from stj.loop.labelled import LabelledExamples
 from stj.loop.lessons import Lesson, Lessons, holds_thought
-from stj.loop.mixing import MixedBalance, SourceCounts, source_counts, source_of
+from stj.loop.mixing import MOST_TIMES, MixedBalance, SourceCounts, source_counts, source_of
 from stj.loop.score_balance import Points, ScoreBalance
 from stj.loop.tasks import TaskMix, grade_example, to_example
 from stj.rows import Example, Row, examples_to_table, row_from_dict
 from stj.sources.answer_overlap import AnswerPhrases
+from stj.sources.ids import repeat_id
 from stj.sources.overlap import BENCHMARK_OVERLAP
 from stj.stages.grade_pair import GradedPair, graded_pairs
 from stj.storage.artifacts import Artifact
@@ -43,9 +44,9 @@ class _Kept:
     matched: ClueBalance | None = None
     """The pairs that `curate.balance` keeps, among which the others choose; None if it names no clue."""
 
-    def has(self, lesson: Lesson) -> bool:
-        """Whether a right judgment of a pair is learned."""
-        return self.may_have(lesson) and self.judgments.has(lesson.row, lesson.right.winner)
+    def times(self, lesson: Lesson) -> int:
+        """How often a right judgment of a pair is learned."""
+        return self.judgments.times(lesson.row, lesson.right.winner) if self.may_have(lesson) else 0
 
     def may_have(self, lesson: Lesson) -> bool:
         """Whether `curate.balance` keeps a pair."""
@@ -77,7 +78,7 @@ class ExampleSelection:
         counts, grading, rescue = JudgingCounts(), GradingCounts(), RescueCounts()
         self._repeats.update(self._find_repeats())
         labelled = LabelledExamples(self.config, kept_out(self.config) if self.config.examples.labelled else ())
-        by_source = source_counts(self.config.preferences)
+        by_source = source_counts(self.config.mixed_preferences, self.config.preferences)
         matched, balanced = self._without_clues()
         kept = self._choose(counts, grading, rescue, labelled, by_source, matched)
         made = itertools.chain(self._judgments(kept), self._grades(kept, grading), labelled)
@@ -93,6 +94,8 @@ class ExampleSelection:
         if by_source:
             for title, counted in by_source.items():
                 counted.learned = 2 * kept.judgments.size_of(title)
+                counted.repeated = counted.learned - 2 * kept.judgments.distinct_of(title)
+                counted.most_times = kept.judgments.most_times_of(title)
             facts["sources"] = {title: asdict(counted) for title, counted in by_source.items()}
         if self._lessons.noise:
             facts["label_noise"] = asdict(self._lessons.noise)
@@ -104,7 +107,8 @@ class ExampleSelection:
         """The pairs that stay if no clue in `curate.balance` may give their better answers away; None without such clues."""
         if not self.config.curate.balance:
             return None, None
-        matched = ClueBalance(self.config.curate.balance, self.config.seed, self.config.preferences)
+        sources, for_humans = self.config.mixed_preferences, self.config.tops_up
+        matched = ClueBalance(self.config.curate.balance, self.config.seed, sources, for_humans=for_humans)
         for row in self._rows():
             if (lesson := self._lessons.of(row)) is not None:
                 matched.add(row, lesson.right.winner)
@@ -121,10 +125,11 @@ class ExampleSelection:
     ) -> _Kept:
         """Which pairs become examples. Counts all pairs. Raises PassFailed if there is nothing to learn."""
         seed, judge = self.config.seed, self.config.judge
-        sources = self.config.preferences
+        sources = self.config.mixed_preferences
+        balance = partial(MixedBalance, seed, sources, self.config.examples.mixing, for_humans=self.config.tops_up)
         kept = _Kept(
-            judgments=MixedBalance(seed, sources),
-            compared=MixedBalance(seed, sources),
+            judgments=balance(),
+            compared=balance(),
             grades=ScoreBalance(seed),
             matched=matched,
         )
@@ -170,6 +175,12 @@ class ExampleSelection:
             self._refuse_empty(kept.compared, by_source)
             if not mixed:
                 kept.compared.mix()
+        for title in by_source:
+            if (times := kept.judgments.most_times_of(title)) > MOST_TIMES:
+                raise PassFailed(
+                    f"{self.name}: examples.mixing=up: an example of preferences[{title}] would be learned {times:,} times by "
+                    f"the weights, more than {MOST_TIMES}: lower its weight, give it more pairs, or set examples.mixing=down"
+                )
 
     def _refuse_empty(self, balance: MixedBalance, by_source: Mapping[str, SourceCounts]) -> None:
         for title, counted in by_source.items():
@@ -236,21 +247,23 @@ class ExampleSelection:
         return Lessons(self.config, self.objective, self.judged, self.earlier)
 
     def _judgments(self, kept: _Kept) -> Iterator[Example]:
-        def lessons() -> Iterator[Lesson]:
-            found = (lesson for row in self._rows() if (lesson := self._lessons.of(row)) is not None)
-            return filter(kept.has, found)
+        def learned() -> Iterator[tuple[str, Lesson]]:
+            """The id of each example, and what it teaches."""
+            for row in self._rows():
+                if (lesson := self._lessons.of(row)) is not None:
+                    yield from ((repeat_id(row.id, times), lesson) for times in range(1, kept.times(lesson) + 1))
 
         def has_wrong(lesson: Lesson) -> bool:
             return lesson.wrong is not None and kept.compared.has(lesson.row, lesson.right.winner)
 
         mix = TaskMix(self.config.examples, self.config.seed)
         if not self.config.examples.judgments_alone:
-            mix.share_out((lesson.row.id, lesson.right.winner, has_wrong(lesson)) for lesson in lessons())
-        for lesson in lessons():
+            mix.share_out((example_id, lesson.right.winner, has_wrong(lesson)) for example_id, lesson in learned())
+        for example_id, lesson in learned():
             wrong = lesson.wrong if has_wrong(lesson) else None
-            kind = mix.of(lesson.row.id, lesson.right.winner, wrong is not None)
+            kind = mix.of(example_id, lesson.right.winner, wrong is not None)
             made = to_example(lesson.row, lesson.right, wrong, kind, self.config.examples.thoughts)
-            yield replace(made, difficulty=self._lessons.difficulty(lesson.row))
+            yield replace(made, id=example_id, difficulty=self._lessons.difficulty(lesson.row))
 
     def _grades(self, kept: _Kept, grading: GradingCounts) -> Iterator[Example]:
         for row in self._rows() if self.config.judge.grades else ():

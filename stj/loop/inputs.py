@@ -24,6 +24,7 @@ from stj.loop.named_pairs import (
     read_heldout,
     with_cached_benchmarks,
 )
+from stj.pair_mixing import raised_words
 from stj.pair_sources import PairSource
 from stj.rows import TRAINING, Row, row_from_dict
 from stj.sources import check_source, read_rows, source_identity, source_size
@@ -235,15 +236,16 @@ def _check_preferences(config: Config, source: PairSource, hub: bool) -> str:
     same = next((other for other in config.preferences if other.given and source_content(other) == content), source)
     if same != source:
         raise ConfigError(f"{named}: {same.key} has the same data; leave one of them out")
+    raised = raised_words(source, config.mixed_preferences)
     if (there := on_hub(source)) is not None:
         if hub:
             check_reachable(there, f"{source.key}.path")
             next(read_preferences([source]))
-        return f"{there.path} on the hub"
+        return f"{there.path} on the hub{raised}"
     usable = sum(row.dropped is None for row in read_preferences([source]))
     if not usable:
         raise SourceError(f"{named}: none of its rows can be learned; name other data")
-    return f"{usable:,} {'questions' if source.kind == 'gsm8k' else 'pairs'}"
+    return f"{usable:,} {'questions' if source.kind == 'gsm8k' else 'pairs'}{raised}"
 
 
 def _check_labelled(config: Config, hub: bool) -> str:

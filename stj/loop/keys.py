@@ -166,7 +166,8 @@ def examples_key(config: Config, judged: str | None, objective: Objective) -> Ke
     prompts: tuple[str, ...] = judging.JUDGE_PROMPTS
     kinds = plain(config.examples)
     thoughts = kinds.pop("thoughts")
-    del kinds["human_share"]  # It refuses a run, and changes none.
+    del kinds["human_share"], kinds["human_share_rule"]  # A run that they change mixes by other weights.
+    mixing = kinds.pop("mixing")
     labelled, share = kinds.pop("labelled"), kinds.pop("labelled_share")
     if labelled:
         words = config.grading.key
@@ -176,7 +177,11 @@ def examples_key(config: Config, judged: str | None, objective: Objective) -> Ke
     if keeps_out_all(config.source):
         key["answers_keep_out"] = places_identity(kept_out(config))
     if config.preferences:
-        key["sources"] = [[source.title, source.weight, source.categories] for source in config.preferences]
+        key["sources"] = [[source.title, source.weight, source.categories] for source in config.mixed_preferences]
+        if config.tops_up:
+            key["human_share"] = config.examples.human_share
+        if mixing != "down":
+            key["mixing"] = mixing
     if config.select.disagreement:
         key["disagreement"] = plain(config.select.disagreement)
     if config.curate.label_noise is not None:

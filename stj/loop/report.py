@@ -21,7 +21,7 @@ from stj.loop.heldout import HeldoutScores
 from stj.loop.heldout_grades import GradeFigures, HeldoutGrades
 from stj.loop.label_flags import LabelNoise, noise_words
 from stj.loop.measures import BenchmarkReport, JudgeComparison
-from stj.loop.mixing import SourceCounts
+from stj.loop.mixing import SourceCounts, mixing_words
 from stj.loop.plots import Line, bar_plot, line_plot, split_plot
 from stj.loop.where import Where
 from stj.storage.folder import Folder, json_bytes
@@ -338,5 +338,7 @@ def _template() -> jinja2.Template:
     environment.filters.update(
         difference=difference_words, p=p_words, lengths=length_words, flips=flips, balanced=balance_words, noise=noise_words
     )
-    environment.filters.update(rescue=rescue_words, ends=ends, by_score=lambda counts: by_score(counts) or _NONE)
+    environment.filters.update(
+        rescue=rescue_words, ends=ends, mixing=mixing_words, by_score=lambda counts: by_score(counts) or _NONE
+    )
     return environment.from_string(files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ from stj.loop.clue_balance import balance_words
 from stj.loop.counts import by_parser, by_score, rescue_words
 from stj.loop.label_flags import noise_words
 from stj.loop.measures import HELDOUT_PAIRS, BenchmarkReport, JudgeComparison
+from stj.loop.mixing import mixing_words
 from stj.loop.report import (
     IterationReport,
     benchmark_names,
@@ -276,6 +277,7 @@ def _notes(iterations: Sequence[IterationReport]) -> Iterator[str]:
             by_humans = sum(counts.learned for counts in data.sources.values() if counts.labelled_by == "human")
             share = by_humans / max(1, sum(counts.learned for counts in data.sources.values()))
             yield f"Examples of pairs for {judge} that rest on human labels: {by_humans:,}, {percent(share)}%"
+            yield from (f"Mixed for {judge}: {words}" for words in mixing_words(data.sources))
         if data.rescue:
             yield f"For {judge}: {rescue_words(data.rescue)}"
         if data.label_noise:

@@ -190,13 +190,14 @@ def _size(source: PairSource, a: Assumptions) -> float:
 
 
 def _mixed(made: float, config: Config, a: Assumptions) -> float:
-    """The pairs that are learned from, after mixing; several synthetic sources are taken to be of one size."""
+    """The pairs that are learned from, after mixing, repeats too; several synthetic sources are taken to be of one size."""
     if not config.preferences:
         return made
     synthetic = made / max(1, sum(not source.given for source in config.preferences))
-    sizes = {source.title: _size(source, a) if source.given else synthetic for source in config.preferences}
-    unit = min(sizes[source.title] / source.weight for source in config.preferences)
-    return unit * sum(source.weight for source in config.preferences)
+    sources = config.mixed_preferences
+    units = [(_size(source, a) if source.given else synthetic) / source.weight for source in sources]
+    unit = max(units) if config.examples.mixing == "up" else min(units)
+    return unit * sum(source.weight for source in sources)
 
 
 def _sampling(

@@ -40,6 +40,9 @@ class Origin:
     kept: int | None
     """Those with something to learn; None for labelled judgments, which are learned as they are."""
     learned: int
+    """Examples; repeats count."""
+    repeated: int = 0
+    """Those of them that are repeats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +149,8 @@ def _origins(examples: Mapping[str, Any]) -> Iterator[Origin]:
     of_files = labelled["learned"] if labelled else 0
     for name, counts in sources.items():
         by = _BY[counts["labelled_by"]]
-        yield Origin(name=name, by=by, pairs=counts["judged"], kept=counts["kept"], learned=counts["learned"])
+        numbers = {"kept": counts["kept"], "learned": counts["learned"], "repeated": counts.get("repeated", 0)}
+        yield Origin(name=name, by=by, pairs=counts["judged"], **numbers)
     if not sources and (pairs := max(judged.get("judged", 0), graded.get("graded", 0))):
         rescued = (examples.get("rescue") or {}).get("rescued", 0)
         kept = max(judged.get("kept", 0) + rescued, graded.get("kept", 0))

@@ -28,6 +28,11 @@ LABELLED_PREFIX = "labelled/"
 PREFERENCES_PREFIX = "preferences/"
 """Prefix of the ids of training pairs that are not synthetic; ids of other rows never begin with it."""
 
+REPEAT_PREFIX = "repeat/"
+"""Prefix of the ids of repeated training examples; ids of rows never begin with it."""
+REPEAT = f"^{REPEAT_PREFIX}[0-9]+/"
+"""Pattern of what stands before a row's id in the id of a repeated example."""
+
 _RECENT = 8192  # Digests in a set, 1 MB, before they are sorted into an array.
 
 
@@ -114,6 +119,7 @@ def training_id(row_id: str, field: str, where: str) -> str:
         UNREAD_PREFIX: "rows that cannot be read",
         PREFERENCES_PREFIX: "pairs of other sources",
         LABELLED_PREFIX: "labelled judgments",
+        REPEAT_PREFIX: "repeated examples",
     }
     for prefix, rows in reserved.items():
         if row_id.startswith(prefix):
@@ -136,6 +142,11 @@ def id_parts(text: str, count: int) -> RowId:
     """The parts that `joined_id` joined, `count` of them."""
     *first, last = text.split("/", count - 1)
     return (*(part.replace("%2F", "/").replace("%25", "%") for part in first), last)
+
+
+def repeat_id(row_id: str, times: int) -> str:
+    """The id of the example of a row that is learned for the n-th time; the row's id for the first."""
+    return row_id if times == 1 else REPEAT_PREFIX + joined_id(times, row_id)
 
 
 def id_in_task(row: Row) -> str:

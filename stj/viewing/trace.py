@@ -7,6 +7,7 @@ judged them, and a model its examples, each by a fingerprint (stj/storage/artifa
 the models nor the data must still be there. Of each artifact two columns are read as a stream, and whole only the rows sought.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -21,6 +22,7 @@ from stj.loop.status import read_run_config
 from stj.models.removed import removal_note
 from stj.passes.ledger import read_ledger
 from stj.rows import TRAINING, Example, Row, example_from_dict, row_from_dict
+from stj.sources.ids import REPEAT
 from stj.sources.labelled import KEY as LABELLED
 from stj.storage.artifacts import Artifact, State
 from stj.storage.folder import Folder
@@ -147,7 +149,7 @@ class _Tracer:
         self._origins = Origins(config)
 
     def rows(self, word: str) -> list[RowTrace]:
-        sought = self._origins.sought(word)
+        sought = self._origins.sought(re.sub(REPEAT, "", word))
         by_id: dict[str, list[Step]] = {}
         for name, artifact in self._of_step["pass"]:
             state, makes_pairs = artifact.state()[0], "categorize" in artifact.key
@@ -207,7 +209,7 @@ class _Tracer:
         """The examples of rows, by the rows' ids."""
         wanted = pa.array([f"{row_id}{end}" for row_id in sorted(ids) for end in ("", *_GRADES)], pa.string())
         by_row: dict[str, list[Example]] = {}
-        for record in _records(artifact, lambda batch: pc.is_in(field_at(batch, "id"), value_set=wanted)):
+        for record in _records(artifact, lambda batch: pc.is_in(_without_repeat(field_at(batch, "id")), value_set=wanted)):
             example = example_from_dict(record)
             by_row.setdefault(_row_id(example), []).append(example)
         return by_row
@@ -292,8 +294,14 @@ def _of_rows(batch: pa.RecordBatch, sought: Sought) -> pa.Array:
     return pc.or_(by_id, pc.is_in(places, value_set=pa.array(sorted(sought.places), pa.string())))
 
 
+def _without_repeat(ids: pa.Array) -> pa.Array:
+    """The ids of examples; that of a repeat is the id of the example which it repeats."""
+    return pc.replace_substring_regex(ids, REPEAT, "")
+
+
 def _row_id(example: Example) -> str:
-    return next((example.id.removesuffix(end) for end in _GRADES if example.id.endswith(end)), example.id)
+    example_id = re.sub(REPEAT, "", example.id)
+    return next((example_id.removesuffix(end) for end in _GRADES if example_id.endswith(end)), example_id)
 
 
 def _reason(judged: Step, examples: Artifact) -> str:

@@ -290,6 +290,7 @@ def test_a_parquet_file_without_the_field(tmp_path: Path) -> None:
         ("true", "it must be a string or a whole number"),
         ('"heldout/a"', "reserved for held-out pairs"),
         ('"unread/00000001"', "reserved for rows that cannot be read"),
+        ('"repeat/2/a"', "reserved for repeated examples"),
     ],
 )
 def test_a_row_with_a_bad_id_is_a_tombstone(tmp_path: Path, ids: str, message: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -50,7 +51,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = [f"run_root={folder / 'run'}", f"source.path={folder / 'pool.jsonl'}", "source.kind=instructions"]
         words += ["source.limit=null", "heldout.limit=4", "iterations=2", "judge.samples=4", "source.near_duplicates=1"]
         words += ["engine.rows_in_flight=8", "engine.max_replicas=1", "engine.min_replicas=1", "select.limit=null"]
-        words += [f"preferences=[{{}}, {{kind: pairs, name: mine, path: {folder / 'pairs.jsonl'}, human: true}}]"]
+        words += [f"preferences=[{{}}, {{kind: pairs, name: mine, path: {folder / 'pairs.jsonl'}, human: true, weight: 3}}]"]
+        words += ["examples.mixing=up"]
         heldout = [{"id": f"h{number}", "chosen": "yes", "rejected": "no", **question(number)} for number in range(80, 84)]
         (folder / "heldout.jsonl").write_text("\n".join(map(json.dumps, heldout)))
         run_all(load([MINI], [*words, f"heldout.path={folder / 'heldout.jsonl'}"]), [].append)
@@ -89,19 +91,23 @@ def test_what_is_learned_is_what_the_training_sets_hold(run: Path) -> None:
     for iteration, judged in ((1, "pairs"), (2, "iteration_2/judged")):
         name = f"iteration_{iteration}/examples"
         learned = {record["id"]: record for record in read_artifact(Folder.at(run / name)).records()}
-        reasons = set()
+        reasons, repeated = set(), False
         for row in rows_of(run, judged):
             if row.task != TRAINING:
                 continue
             found = next(each for each in traced(run, row.id).learned if each.name == name)
-            assert [example.completion for example in found.examples] == [
-                learned[each]["completion"] for each in [row.id] if each in learned
-            ]
+            ids = {each for each in learned if re.sub(r"^repeat/\d+/", "", each) == row.id}
+            assert {example.id: example.completion for example in found.examples} == {
+                each: learned[each]["completion"] for each in ids
+            }
+            assert all(traced(run, each) == traced(run, row.id) for each in ids)
+            repeated |= len(ids) > 1
             assert (found.reason is None) == (row.id in learned)
             assert found.reason is None or found.reason == (row.dropped or ("failed" if row.error else LEFT_OUT))
             assert (found.judged, found.model, found.state, found.steps) == (judged, f"iteration_{iteration}/model", "done", 1)
             reasons.add(found.reason)
         assert {None, "no_correct_judgment", LEFT_OUT} <= reasons
+        assert repeated
 
 
 def test_a_given_pair_is_found_by_its_id_its_id_in_the_file_and_its_line(run: Path) -> None:
