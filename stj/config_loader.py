@@ -4,8 +4,8 @@ import copy
 import difflib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from stj.config import AnnotateConfig, Config, MergeConfig, ModelConfig, UseConfig
+from stj.config import AnnotateConfig, Config, MergeConfig, ModelConfig, UseConfig, installed_engine
 from stj.errors import ConfigError
+from stj.package_files import conf_path, names_conf
 from stj.setting_text import Setting, fields_of, is_group, is_setting, is_switch, setting_in_word, settings_in_file
 from stj.storage.folder import is_secret_name
 
@@ -36,6 +37,19 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
     Raises ConfigError, which names the key, the value and the remedy.
     """
     return _load(Config, files, overrides)
+
+
+def load_eval(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
+    """The config of an evaluation, in the same way. A file is the config of a run; without any, a judge in use is the default.
+
+    That is: engines for the device that vLLM was built for, on this machine, and on one GPU unless the model needs more
+    (passes/model_here.py). `model.KEY=value` is short for `models.seed.KEY=value`: the judge is loaded like the seed.
+
+    Raises ConfigError.
+    """
+    use = {"engine": asdict(installed_engine()), "ray": {"address": "local"}, "models": {"seed": {"tensor_parallel_size": 1}}}
+    defaults = {} if files else use
+    return _load(Config, files, [re.sub(r"^model\.", "models.seed.", word) for word in overrides], defaults)
 
 
 def load_use(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> UseConfig:
@@ -63,11 +77,11 @@ def load_annotate(files: Sequence[str | Path], overrides: Sequence[str] = ()) ->
 
 
 def load_model(word: str, like: ModelConfig) -> ModelConfig:
-    """The model that a word names: a file NAME.yaml of its settings, or a path, loaded like another model.
+    """The model that a word names: a file NAME.yaml or conf:NAME of its settings, or a path, loaded like another model.
 
     Raises ConfigError.
     """
-    if Path(word).suffix in {".yaml", ".yml"}:
+    if names_conf(word):
         return _load(ModelConfig, [word], [])
     return replace(like, path=word, endpoint=None, name=None) if word else like
 
@@ -97,9 +111,11 @@ def _short_rubric(word: str) -> str:
     return f"rubric={json.dumps([value])}" if name == "rubric" and value and not value.startswith("[") else word
 
 
-def _load(schema: type[Schema], files: Sequence[str | Path], overrides: Sequence[str]) -> Schema:
-    merged = _defaults(schema)
-    layers = [settings_in_file(_read(Path(file)), str(file), schema) for file in files]
+def _load(
+    schema: type[Schema], files: Sequence[str | Path], overrides: Sequence[str], defaults: Mapping[str, Any] | None = None
+) -> Schema:
+    merged = OmegaConf.unsafe_merge(_defaults(schema), defaults or {})
+    layers = [settings_in_file(_read(conf_path(file)), str(file), schema) for file in files]
     _check_machine_comes_first([str(file) for file in files], layers)
     for settings in layers:
         merged = _merge(_with_machine_renamed(_with_models_moved(merged, settings, schema), settings), settings, schema)
@@ -174,7 +190,7 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"{file}: no such config file; conf/ has mini.yaml, small.yaml and paper.yaml") from None
+        raise ConfigError(f"{file}: no such config file; stj brings conf:mini, conf:small, conf:paper and others") from None
     except OSError as error:
         raise ConfigError(f"{file}: not a YAML file: {error.strerror or error}") from None
 
