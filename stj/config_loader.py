@@ -15,6 +15,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from stj.config import AnnotateConfig, Config, MergeConfig, ModelConfig, UseConfig
 from stj.errors import ConfigError
+from stj.package_files import conf_path, names_conf
 from stj.setting_text import Setting, fields_of, is_group, is_setting, is_switch, setting_in_word, settings_in_file
 from stj.storage.folder import is_secret_name
 
@@ -63,11 +64,11 @@ def load_annotate(files: Sequence[str | Path], overrides: Sequence[str] = ()) ->
 
 
 def load_model(word: str, like: ModelConfig) -> ModelConfig:
-    """The model that a word names: a file NAME.yaml of its settings, or a path, loaded like another model.
+    """The model that a word names: a file NAME.yaml or conf:NAME of its settings, or a path, loaded like another model.
 
     Raises ConfigError.
     """
-    if Path(word).suffix in {".yaml", ".yml"}:
+    if names_conf(word):
         return _load(ModelConfig, [word], [])
     return replace(like, path=word, endpoint=None, name=None) if word else like
 
@@ -99,7 +100,7 @@ def _short_rubric(word: str) -> str:
 
 def _load(schema: type[Schema], files: Sequence[str | Path], overrides: Sequence[str]) -> Schema:
     merged = _defaults(schema)
-    layers = [settings_in_file(_read(Path(file)), str(file), schema) for file in files]
+    layers = [settings_in_file(_read(conf_path(file)), str(file), schema) for file in files]
     _check_machine_comes_first([str(file) for file in files], layers)
     for settings in layers:
         merged = _merge(_with_machine_renamed(_with_models_moved(merged, settings, schema), settings), settings, schema)
@@ -174,7 +175,7 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"{file}: no such config file; conf/ has mini.yaml, small.yaml and paper.yaml") from None
+        raise ConfigError(f"{file}: no such config file; stj brings conf:mini, conf:small, conf:paper and others") from None
     except OSError as error:
         raise ConfigError(f"{file}: not a YAML file: {error.strerror or error}") from None
 

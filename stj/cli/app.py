@@ -16,7 +16,6 @@ from stj.errors import ConfigError
 from stj.storage.folder import explain_write_failure
 from stj.text import Table, json_text, show
 
-CONF_SUFFIXES = {".yaml", ".yml"}
 _LAST_PORT = 65535
 _WIDEST_HELP = 100  # columns; longer lines of help are hard to read
 app = typer.Typer(
@@ -60,7 +59,7 @@ def port_number(word: str | int) -> int:
 
 Conf = Annotated[
     list[str],
-    typer.Argument(metavar="CONF.yaml", help="Config files, merged from left to right."),
+    typer.Argument(metavar="CONF.yaml", help="Config files, merged from left to right. conf:NAME is one that stj brings, such as conf:mini."),
 ]
 UseConf = Annotated[
     list[str] | None,
@@ -110,7 +109,7 @@ def files_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The config files among the words, at least one, and the settings. Raises ConfigError."""
     files, overrides = split_settings(words)
     if not files:
-        raise ConfigError("no config file given; try conf/mini.yaml")
+        raise ConfigError("no config file given; try conf:mini")
     return files, overrides
 
 

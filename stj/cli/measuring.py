@@ -1,13 +1,11 @@
 """The verbs that measure a judge: eval, score, compare."""
 
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from stj.cli.app import (
-    CONF_SUFFIXES,
     AsJson,
     Model,
     Wide,
@@ -20,6 +18,7 @@ from stj.cli.help import BENCHMARKS_HELP, RECORDED_HELP
 from stj.cli.words import is_setting
 from stj.config_loader import load
 from stj.errors import ConfigError
+from stj.package_files import names_conf
 from stj.text import show
 
 
@@ -52,7 +51,7 @@ def _eval(
 
     benchmarks = [word for word in words if is_benchmark_ref(word)]
     settings = [word for word in words if not is_benchmark_ref(word)]
-    files = [word for word in settings if not is_setting(word) and Path(word).suffix in CONF_SUFFIXES]
+    files = [word for word in settings if not is_setting(word) and names_conf(word)]
     unknown = [word for word in settings if not is_setting(word) and word not in files]
     config = load(files, [word for word in settings if is_setting(word)])
     wanted = benchmark_refs([*unknown, *benchmarks], config.heldout.fields, config.heldout.ties)

@@ -5,13 +5,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from stj.cli.app import (
-    CONF_SUFFIXES,
     AsJson,
     Conf,
     DryRun,
@@ -26,6 +24,7 @@ from stj.cli.app import (
 from stj.config import Config
 from stj.config_loader import load
 from stj.errors import ConfigError
+from stj.package_files import names_conf
 from stj.storage.folder import Folder
 from stj.text import Passage, Span, json_text, show
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from stj.loop.phases import Run
 
 
-@verb("plan", "stj plan conf/paper.yaml conf/hardware/8xh100-80.yaml", docs="costs data-and-models")
+@verb("plan", "stj plan conf:paper conf:hardware/8xh100-80", docs="costs data-and-models")
 def _plan(conf: Conf, as_json: AsJson = False) -> None:
     """Shows whether a run fits, and its memory, tokens and GPU-hours.
 
@@ -51,7 +50,7 @@ def _plan(conf: Conf, as_json: AsJson = False) -> None:
 
 @verb(
     "doctor",
-    "stj doctor conf/mini.yaml",
+    "stj doctor conf:mini",
     "stj doctor conf/small.yaml models.seed.path=/models/my-8b run_root=/data/small",
     docs="data-and-models troubleshooting",
 )
@@ -74,7 +73,7 @@ def _doctor(conf: Conf, as_json: AsJson = False) -> None:
         raise typer.Exit(ConfigError.exit_code)
 
 
-@verb("run", "stj run conf/mini.yaml", "stj run conf/small.yaml run_root=/data/small --dry-run", docs="start method resuming")
+@verb("run", "stj run conf:mini", "stj run conf/small.yaml run_root=/data/small --dry-run", docs="start method resuming")
 def _run(
     conf: Conf, dry_run: DryRun = False, overwrite: Overwrite = False, wide: Wide = False, as_json: AsJson = False
 ) -> None:
@@ -184,7 +183,7 @@ def _status(
     from stj.loop.phases import Run
     from stj.loop.status import phase_states, read_run_config
 
-    given = Path(target[0]).suffix in CONF_SUFFIXES
+    given = names_conf(target[0])
     if not given and len(target) > 1:
         raise ConfigError(f"{target[1]}: a run's directory knows its config; to change it give the config file")
     config = load(*files_and_overrides(target)) if given else read_run_config(Folder.at(target[0]))
