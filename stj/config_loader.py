@@ -4,8 +4,8 @@ import copy
 import difflib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from stj.config import AnnotateConfig, Config, MergeConfig, ModelConfig, UseConfig
+from stj.config import AnnotateConfig, Config, MergeConfig, ModelConfig, UseConfig, installed_engine
 from stj.errors import ConfigError
 from stj.package_files import conf_path, names_conf
 from stj.setting_text import Setting, fields_of, is_group, is_setting, is_switch, setting_in_word, settings_in_file
@@ -37,6 +37,19 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
     Raises ConfigError, which names the key, the value and the remedy.
     """
     return _load(Config, files, overrides)
+
+
+def load_eval(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
+    """The config of an evaluation, in the same way. A file is the config of a run; without any, a judge in use is the default.
+
+    That is: engines for the device that vLLM was built for, on this machine, and on one GPU unless the model needs more
+    (passes/model_here.py). `model.KEY=value` is short for `models.seed.KEY=value`: the judge is loaded like the seed.
+
+    Raises ConfigError.
+    """
+    use = {"engine": asdict(installed_engine()), "ray": {"address": "local"}, "models": {"seed": {"tensor_parallel_size": 1}}}
+    defaults = {} if files else use
+    return _load(Config, files, [re.sub(r"^model\.", "models.seed.", word) for word in overrides], defaults)
 
 
 def load_use(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> UseConfig:
@@ -98,8 +111,10 @@ def _short_rubric(word: str) -> str:
     return f"rubric={json.dumps([value])}" if name == "rubric" and value and not value.startswith("[") else word
 
 
-def _load(schema: type[Schema], files: Sequence[str | Path], overrides: Sequence[str]) -> Schema:
-    merged = _defaults(schema)
+def _load(
+    schema: type[Schema], files: Sequence[str | Path], overrides: Sequence[str], defaults: Mapping[str, Any] | None = None
+) -> Schema:
+    merged = OmegaConf.unsafe_merge(_defaults(schema), defaults or {})
     layers = [settings_in_file(_read(conf_path(file)), str(file), schema) for file in files]
     _check_machine_comes_first([str(file) for file in files], layers)
     for settings in layers:

@@ -16,6 +16,7 @@ import pytest
 from typer.main import get_command
 
 from stj import __version__
+from stj.errors import ConfigError
 from stj.cli import main
 from stj.cli.verbs import app
 from stj.text import CLEAR_LINE
@@ -229,6 +230,27 @@ def test_several_values_follow_one_flag_and_settings_stand_anywhere(
 def test_a_setting_before_the_file_is_not_taken_for_it(words: str, file: str, out: str | None) -> None:
     read = parse(["judge", *words.split()])
     assert (read["file"], read["out"], "model=m" in read["conf"]) == (file, out, True)
+
+
+@pytest.mark.parametrize("named", [["--model", "m"], ["--model=m"], ["model=m"]])
+@pytest.mark.parametrize(("verb", "rest"), [("judge", ["f"]), ("eval", ["pairs:f"]), ("serve", []), ("calibrate", ["f"])])
+def test_a_model_is_named_alike_in_each_verb(verb: str, rest: list[str], named: list[str]) -> None:
+    read = parse([verb, *rest, *named, "seed=1"])
+    assert read == parse([verb, *named, *rest, "seed=1"])
+    assert read["model"] == "m" if "model" in read else read["conf"] == ["model=m", "seed=1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["judge", "f", "--model"], "--model: give its value after it"),
+        (["eval", "--model", "--json", "pairs:f"], "--model: give its value after it"),
+        (["judge", "f", "model=a", "--model", "b"], "model=a and model=b: give one model"),
+    ],
+)
+def test_a_model_has_one_name(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(words)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

@@ -16,8 +16,8 @@ import yaml
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from stj.config import Config, TrainConfig
-from stj.config_loader import from_plain, load, load_model, load_use
+from stj.config import Config, TrainConfig, UseConfig
+from stj.config_loader import from_plain, load, load_eval, load_model, load_use
 from stj.errors import ConfigError
 from stj.setting_text import fields_of
 
@@ -611,3 +611,11 @@ def test_settings_of_grades_that_would_be_ignored_are_refused_in_one_line(words:
         load([CONF / "mini.yaml"], words)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_an_evaluation_without_a_config_file_has_the_defaults_of_a_judge_in_use() -> None:
+    config, use = load_eval([], ["model.max_model_len=4096", "votes=3"]), UseConfig()
+    assert (config.engine, config.ray) == (use.engine, use.ray)
+    assert (config.models.seed.gpus, config.models.seed.max_model_len, config.votes) == (1, 4096, 3)
+    assert load_eval([CONF / "paper.yaml"]) == load([CONF / "paper.yaml"])
+    assert load_eval([], ["ray.address=auto", "engine.max_replicas=2"]).ray.address == "auto"

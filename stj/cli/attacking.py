@@ -7,7 +7,7 @@ import typer
 
 from stj.cli.app import AsJson, Model, Wide, print_json, show_on_stderr, verb
 from stj.cli.words import split_settings
-from stj.config_loader import load
+from stj.config_loader import load_eval
 from stj.text import show
 
 _ATTACKS = """\
@@ -51,7 +51,7 @@ def _attack(
     from stj.evals.evaluate import evaluate
 
     files, settings = split_settings(words or [])
-    config = load(files, settings)
+    config = load_eval(files, settings)
     cards = benchmark_refs([f"attacks:{pairs.removeprefix('pairs:')}"], config.heldout.fields)
     done = evaluate(model, cards, config, partial(show_on_stderr if as_json else show, wide=wide))
     if as_json:

@@ -16,7 +16,7 @@ from stj.cli.app import (
 )
 from stj.cli.help import BENCHMARKS_HELP, RECORDED_HELP
 from stj.cli.words import is_setting
-from stj.config_loader import load
+from stj.config_loader import load_eval
 from stj.errors import ConfigError
 from stj.package_files import names_conf
 from stj.text import show
@@ -53,7 +53,7 @@ def _eval(
     settings = [word for word in words if not is_benchmark_ref(word)]
     files = [word for word in settings if not is_setting(word) and names_conf(word)]
     unknown = [word for word in settings if not is_setting(word) and word not in files]
-    config = load(files, [word for word in settings if is_setting(word)])
+    config = load_eval(files, [word for word in settings if is_setting(word)])
     wanted = benchmark_refs([*unknown, *benchmarks], config.heldout.fields, config.heldout.ties)
     if not wanted:
         raise ConfigError("no benchmark given; `stj eval --help` lists them")

@@ -17,6 +17,9 @@ _RESUMED = ("run", "iterate", "eval", "attack", "judge", "grade", "calibrate")  
 # A hyphen stands only below a setting: `train.place.market-type=spot` names a label.
 _SETTING = re.compile(r"[A-Za-z_]\w*(\.[\w.-]*)?=")
 
+_MODEL_IS_A_SETTING = ("judge", "grade")
+_MODEL = re.compile(r"(--)?model=(?!\{)")  # `model={path: M}` is a group of settings.
+
 
 class _Help:
     """Help that ends with its examples, unchanged: click would rewrap their lines."""
@@ -65,6 +68,7 @@ class Verb(_Help, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Reads the words of a verb. Raises ConfigError if an option that needs a value has none."""
+        args = self._with_model_in_place(args)
         options = {flag: option for option in self.params for flag in option.opts if flag.startswith("-")}
         many = {flag for flag, option in options.items() if getattr(option, "multiple", False)}
         if not ctx.resilient_parsing:  # A shell completes words that are not complete.
@@ -80,6 +84,23 @@ class Verb(_Help, TyperCommand):
             if isinstance(value, str) and value in options:
                 raise ConfigError(f"--{name}: give its value before {value}")
         return rest
+
+    def _with_model_in_place(self, args: Sequence[str]) -> list[str]:
+        """The words with the model where the verb reads it: MODEL, model=MODEL and --model MODEL are one in each verb.
+
+        Raises ConfigError if the verb takes one model, and the words name several.
+        """
+        first = next(self._params("argument"), None)
+        takes_word = first is not None and first.name == "model"
+        if not takes_word and self.name not in _MODEL_IS_A_SETTING:
+            return list(args)
+        words = list(_with_models_marked(args))
+        models = [word for word, is_model in words if is_model]
+        if len(models) > 1:
+            raise ConfigError(f"{' and '.join(f'model={model}' for model in models)}: give one model")
+        if takes_word:
+            return [*models, *(word for word, is_model in words if not is_model)]
+        return [f"model={word}" if is_model else word for word, is_model in words]
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words of the usage line: arguments first."""
@@ -102,6 +123,25 @@ class Verb(_Help, TyperCommand):
 
     def _params(self, kind: str) -> Iterator[Any]:
         return (param for param in self.params if param.param_type_name == kind)
+
+
+def _with_models_marked(words: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """Each word with whether it is a model, which model=MODEL, --model=MODEL or --model MODEL names.
+
+    Raises ConfigError if --model has no value.
+    """
+    left = iter(words)
+    for word in left:
+        if word == "--":
+            yield from ((other, False) for other in (word, *left))
+        elif word == "--model":
+            model = next(left, "")
+            if not model or model.startswith("-"):
+                raise ConfigError("--model: give its value after it")
+            yield model, True
+        else:
+            match = _MODEL.match(word)
+            yield (word[match.end() :], True) if match else (word, False)
 
 
 def _one_value_per_flag(words: Sequence[str], flags: set[str]) -> Iterator[str]:

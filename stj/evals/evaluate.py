@@ -29,6 +29,7 @@ from stj.generate import Generate
 from stj.models.check import ModelUse
 from stj.models.locate import loading_settings, model_identity, with_absolute_path
 from stj.passes.check import check_place, gpu_findings, model_findings
+from stj.passes.model_here import model_here
 from stj.passes.node_check import checked_nodes
 from stj.passes.run import run_pass
 from stj.passes.session import driver_session, engine_demand
@@ -70,7 +71,8 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
 
     Raises ConfigError, SourceError or ModelError before anything starts if an input is missing or wrong.
     """
-    model = with_absolute_path(load_model(word, replace(config.models.seed, revision=None)))
+    like = replace(config.models.seed, revision=None)
+    model = model_here(with_absolute_path(load_model(word, like)), config.engine, config.ray)
     artifact = _artifact(model, benchmarks, config)
     graded = [ref for ref in benchmarks if is_graded(ref)]
     paired = [ref for ref in benchmarks if not is_graded(ref)]

@@ -17,9 +17,9 @@ from stj.evals.intervals import mean_ci95
 from stj.judging.file_pass import FilePass, run_passes
 from stj.judging.grading import check_rubrics, total_of
 from stj.judging.identity import model_facts
-from stj.models.config_json import within_context
 from stj.models.locate import with_absolute_path
 from stj.pair_fields import PairFields, key_without_defaults
+from stj.passes.model_here import model_here
 from stj.plan.context import given_responses_request
 from stj.prompts.grading import grade_prompt_of
 from stj.rows import Row
@@ -175,7 +175,7 @@ def _check_labels(file: str, labels: Mapping[str, AnswerLabel], rubrics: Sequenc
 
 
 def _pass(file: str, config: UseConfig, rubrics: Sequence[Rubric], folder: Folder) -> FilePass:
-    model = within_context(with_absolute_path(config.model))
+    model = model_here(with_absolute_path(config.model), config.engine, config.ray)
     key: Key = {
         "step": "grade_file",
         "model": {**model_facts(model), **config.engine.drawn_by(config.seed)},

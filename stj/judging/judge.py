@@ -39,7 +39,7 @@ from stj.judging.calibration_file import read_abstention
 from stj.judging.grading import GradeRequest, given_rubric, grade_response
 from stj.judging.ranking import Comparison, Pairing, RankedResponse, Tournament, all_pairs, strengths
 from stj.models.check import ModelUse, check_model_use
-from stj.models.config_json import within_context
+from stj.passes.model_here import model_here
 from stj.prompts.given import variant_of
 from stj.rows import HELDOUT, OPEN, Pair, Row
 from stj.rubrics import Rubric
@@ -123,7 +123,7 @@ class Judge:
         given = model if isinstance(model, ModelConfig) else ModelConfig(path=str(model))
         self._abstention = read_abstention(calibration, risk, confidence, given, self._config)
         settings = (engine or installed_engine()).serving(given)
-        made = make_engine(given, settings, seed) if make_engine else start_engine(_checked(given), settings, seed, scope=None)
+        made = make_engine(given, settings, seed) if make_engine else start_engine(_checked(given, settings), settings, seed, scope=None)
         self._seed = seed if settings.deterministic else None
         self._slots = asyncio.Semaphore(settings.rows_in_flight)
         self._loop = asyncio.new_event_loop()
@@ -348,8 +348,8 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
         task.cancel()
 
 
-def _checked(model: ModelConfig) -> ModelConfig:
+def _checked(model: ModelConfig, engine: EngineConfig) -> ModelConfig:
     """The model with its own context. Raises ModelError before an engine starts if it cannot be used."""
-    model = within_context(model)
+    model = model_here(model, engine)
     require(check_model_use(ModelUse(roles=("model",), model=model, limited=False)))
     return model

@@ -17,9 +17,9 @@ from stj.judging.calibration import Abstention
 from stj.judging.file_pass import FilePass, run_passes
 from stj.judging.identity import judge_facts, model_facts
 from stj.judging.jury import Agreement, Opinion, agreement
-from stj.models.config_json import within_context
 from stj.models.locate import with_absolute_path
 from stj.pair_fields import key_without_defaults
+from stj.passes.model_here import model_here
 from stj.plan.context import vote_request
 from stj.prompts.grading import GradePrompt
 from stj.prompts.variants import VARIANTS, Variant
@@ -188,7 +188,7 @@ def _read(row: Row, config: VoteConfig) -> tuple[int, list[Unread]]:
 def _sittings(panel: Panel) -> list[Sitting]:
     sittings = []
     for number, named in enumerate(panel.models, start=1):
-        model = within_context(with_absolute_path(named))
+        model = model_here(with_absolute_path(named), panel.config.engine, panel.config.ray)
         facts = model_facts(model)
         artifact = Artifact(panel.folder / f"judge_{number}", _key(panel, facts))  # run_root may hold other files.
         judges: dict[str, str] = {name: fingerprint(judge_facts(facts, asked)) for name, asked in panel.votes.items()}

