@@ -1,15 +1,18 @@
-"""The judge as TRL's reward function: by hand, and in two steps of TRL's GRPOTrainer."""
+"""The judge as TRL's reward function: by hand, and in steps of TRL's trainers of GRPO and online DPO."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.errors import PromptTooLong
+from stj.errors import PromptTooLong, SourceError
 from stj.generate import Sampling
-from stj.reward import pairwise_reward
+from stj.judging.judge import Judge
+from stj.reward import async_pairwise_reward, pairwise_reward
 from stj.rows import Turn
 from tests.judging.test_judge import always_first, scripted
 
@@ -86,8 +89,62 @@ def test_rewards_of_a_group_sum_to_zero(asked: list[tuple[str, int]]) -> None:
         assert group == [None] if len(group) == 1 else abs(sum(reward or 0 for reward in group)) < 1e-9
 
 
+def test_a_batch_is_judged_at_once_and_awaited() -> None:
+    prompts = [f"p{number % 100}" for number in range(200)]
+    completions = ["x" * (1 + number // 100) for number in range(200)]
+    with scripted(likes_long) as judge:
+        plain = pairwise_reward(judge)(prompts, completions)
+        both = asyncio.run(_twice(async_pairwise_reward(judge)(prompts=prompts, completions=completions)))
+    assert plain == [-1.0] * 100 + [1.0] * 100 == both
+
+
+async def _twice(rewards: Awaitable[list[float | None]]) -> list[float | None]:
+    """Beside other work on the same loop, which must go on while the judge works."""
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    ticking = asyncio.create_task(tick())
+    result = await rewards
+    ticking.cancel()
+    assert ticks > 1
+    return result
+
+
+def test_each_completion_has_its_prompt() -> None:
+    with scripted(likes_long) as judge, pytest.raises(SourceError, match="1 prompts for 2 completions"):
+        pairwise_reward(judge)(["p"], ["x", "xx"])
+
+
 @pytest.mark.engine
-def test_trl_trains_on_it(tmp_path: Path) -> None:
+def test_online_dpo_trains_on_it(tmp_path: Path) -> None:
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
+
+    settings = OnlineDPOConfig(
+        output_dir=str(tmp_path), per_device_train_batch_size=2, max_new_tokens=8, max_steps=1, logging_steps=1, report_to=[],
+        use_cpu=True, bf16=False, gradient_checkpointing=False,
+    )  # fmt: skip
+    prompts = [{"prompt": [{"role": "user", "content": f"What is the color of the {name}?"}]} for name in ("fox", "ant")]
+    tokenizer = AutoTokenizer.from_pretrained(SEED)
+    with scripted(likes_long) as judge:
+        trainer = OnlineDPOTrainer(
+            AutoModelForCausalLM.from_pretrained(SEED), reward_funcs=pairwise_reward(judge), args=settings,
+            processing_class=tokenizer, train_dataset=Dataset.from_list(prompts),
+        )  # fmt: skip
+        trainer.train()
+    [logged] = [entry for entry in trainer.state.log_history if "objective/scores" in entry]
+    assert abs(logged["objective/scores"]) < 1e-6  # The two rewards of a prompt sum to zero.
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("reward", [pairwise_reward, async_pairwise_reward])
+def test_trl_trains_on_it(tmp_path: Path, reward: Callable[[Judge], Callable[..., Any]]) -> None:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
@@ -107,7 +164,7 @@ def test_trl_trains_on_it(tmp_path: Path) -> None:
     ]
     with scripted(likes_long) as judge:
         trainer = GRPOTrainer(
-            str(SEED), reward_funcs=pairwise_reward(judge), args=settings, train_dataset=Dataset.from_list(prompts)
+            str(SEED), reward_funcs=reward(judge), args=settings, train_dataset=Dataset.from_list(prompts)
         )
         trainer.train()
     logged = [entry for entry in trainer.state.log_history if "rewards/stj_judge/mean" in entry]

@@ -171,6 +171,11 @@ class Judge:
         """The `reward` of many pairs at once: tuples of instruction, response and reference. Raises the errors of `compare`."""
         return [result.reward for result in self._by_every_vote(_triples(pairs))]
 
+    async def arewards(self, pairs: Iterable[tuple[Instruction, str, str]]) -> list[float]:
+        """The `rewards` of many pairs from a coroutine, on any event loop in any thread. Raises the errors of `compare`."""
+        asked = self._compare_all(_triples(pairs), replace(self._config, stop="all"))
+        return [result.reward for result in await asyncio.wrap_future(self._start(asked))]
+
     def grade(
         self,
         instruction: Instruction,

@@ -26,6 +26,7 @@ from stj.loop.report_tables import tables
 from stj.loop.run_line import RunLine, doing, shown_run
 from stj.loop.status import write_run_config
 from stj.loop.summary import RunSummary
+from stj.loop.tracked_run import track_iterations
 from stj.passes.check import on_this_machine
 from stj.passes.demand import Demand
 from stj.passes.link import link_findings
@@ -120,6 +121,8 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
             with doing("writing the report"):
                 summary = RunSummary.of(run)
                 write_report(run.folder, summary.facts, summary.judges, summary.where, summary.diversity)
+            with doing("sending the figures to trackers"):
+                track_iterations(run, summary.judges)
     else:
         yield make
         summary = finished_summary(run, [phase for phase in phases if phase.name not in lost], print_line)

@@ -1,4 +1,4 @@
-"""Sends the metrics of each step to TensorBoard, MLflow and Weights & Biases.
+"""Sends the metrics of each step, and of each iteration of a run, to TensorBoard, MLflow and Weights & Biases.
 
 No tracker can fail or delay a training: each has its own thread, with a queue. If it fails, one warning names the tracker
 and the kind of error, no more: the libraries' texts may hold an address with a password. The rest of its metrics are dropped;
@@ -14,10 +14,10 @@ WANDB_MODE=offline. The files of TensorBoard and W&B, and of MLflow without a se
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from queue import SimpleQueue
 from time import time
@@ -33,6 +33,7 @@ from stj.train.metrics import StepMetrics
 log = logging.getLogger(__name__)
 
 _PROJECT = "stj"
+_PARAM_LENGTH = 6000  # MLflow refuses longer values.
 _CLOSE_S = 30  # At the end a tracker gets this long for the steps that are still in its queue.
 _ADVICE = {
     "tensorboard": "is there room on the disk?",
@@ -44,16 +45,20 @@ _FOLDERS = ("tensorboard", "mlruns", "wandb")
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedTraining:
-    """One training, as a tracker sees it."""
+    """One training, or the iterations of a run, as a tracker sees it."""
 
     id: str
-    """The fingerprint of the model: the same after a restart."""
+    """The fingerprint of the model, or one of the run: the same after a restart."""
     name: str
     settings: Mapping[str, Any]
     directory: Path
     """Where a tracker without a server writes, on this machine."""
     done: int
     """Steps done before this start."""
+    group: str = "train"
+    """What TensorBoard shows before the metrics' names."""
+    clock: str = "loss"
+    """A metric that every step has."""
 
 
 class Tracker(Protocol):
@@ -61,6 +66,9 @@ class Tracker(Protocol):
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Records the metrics of a step."""
+
+    def attach(self, file: Path) -> None:
+        """Keeps a file with the run."""
 
     def close(self) -> None:
         """Ends the run; a later start may resume it."""
@@ -79,8 +87,10 @@ def tracked(job: TrainingJob, directory: Path, done: int) -> Iterator[Callable[[
     senders = [_Sender(name, training) for name in job.config.trackers] if dist.get_rank() == 0 else []
 
     def track(metrics: StepMetrics) -> None:
+        values = {name: value for name, value in asdict(metrics).items() if value is not None}
+        step = values.pop("step")
         for sender in senders:
-            sender.send(metrics)
+            sender.send(partial(_log, step=step, values=values))
 
     try:
         yield track
@@ -88,6 +98,21 @@ def tracked(job: TrainingJob, directory: Path, done: int) -> Iterator[Callable[[
         for sender in senders:
             sender.close()
         keep_files(directory, Folder.at(job.folder))
+
+
+def track_run(
+    names: Sequence[str], run: TrackedTraining, steps: Iterable[tuple[int, Mapping[str, float]]], report: Path, folder: Folder
+) -> None:
+    """Sends the metrics of a run's iterations, and its report, to these trackers; `folder` keeps the files that they write."""
+    senders = [_Sender(name, run) for name in names]
+    for step, values in steps:
+        for sender in senders:
+            sender.send(partial(_log, step=step, values=values))
+    for sender in senders:
+        sender.send(lambda tracker: tracker.attach(report))
+    for sender in senders:
+        sender.close()
+    keep_files(run.directory, folder)
 
 
 def keep_files(directory: Path, folder: Folder) -> None:
@@ -113,19 +138,23 @@ def _warn_left_out(target: str, kind: str) -> None:
     log.warning("train.trackers: not all files of trackers could be copied to %s (%s). Training continues", target, kind)
 
 
+def _log(tracker: Tracker, step: int, values: Mapping[str, float]) -> None:
+    tracker.log(step, values)
+
+
 class _Sender:
     """A tracker in its thread."""
 
     def __init__(self, name: str, training: TrackedTraining) -> None:
         self._name = name
         self._warned = False
-        self._queue: SimpleQueue[StepMetrics | None] = SimpleQueue()
+        self._queue: SimpleQueue[Callable[[Tracker], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, args=(training,), name=f"tracker-{name}", daemon=True)
         self._thread.start()
 
-    def send(self, metrics: StepMetrics) -> None:
-        """Takes a step's metrics, and returns at once."""
-        self._queue.put(metrics)
+    def send(self, use: Callable[[Tracker], None]) -> None:
+        """Takes what is to be done with the tracker, and returns at once."""
+        self._queue.put(use)
 
     def close(self) -> None:
         """Waits until all is sent, but not forever."""
@@ -137,9 +166,8 @@ class _Sender:
     def _serve(self, training: TrackedTraining) -> None:
         try:
             tracker = _TRACKERS[self._name](training)
-            while (metrics := self._queue.get()) is not None:
-                values = {name: value for name, value in asdict(metrics).items() if value is not None}
-                tracker.log(values.pop("step"), values)
+            while (use := self._queue.get()) is not None:
+                use(tracker)
             tracker.close()
         except Exception as error:  # any error of a tracker: none is a reason to lose a training
             self._warn(f"failed ({type(error).__name__})")
@@ -154,12 +182,16 @@ class _TensorBoard:
     def __init__(self, training: TrackedTraining) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self._group = training.group
         self._writer = SummaryWriter(str(training.directory / "tensorboard"), purge_step=training.done + 1)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            self._writer.add_scalar(f"train/{name}", value, step)
+            self._writer.add_scalar(f"{self._group}/{name}", value, step)
         self._writer.flush()
+
+    def attach(self, file: Path) -> None:
+        self._writer.add_text(file.name, f"The report of this run is `{file}`.")  # TensorBoard keeps no files.
 
     def close(self) -> None:
         self._writer.close()
@@ -182,14 +214,17 @@ class _MLflow:
         else:
             tags = {"stj.model": training.id}
             self._run = self._client.create_run(self._experiment(), run_name=training.name, tags=tags).info.run_id
-            params = [Param(name, str(value)) for name, value in training.settings.items()]
+            params = [Param(name, str(value)[:_PARAM_LENGTH]) for name, value in training.settings.items()]
             self._client.log_batch(self._run, params=params)
-        self._logged = max((metric.step for metric in self._client.get_metric_history(self._run, "loss")), default=0)
+        self._logged = max((metric.step for metric in self._client.get_metric_history(self._run, training.clock)), default=0)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         if step > self._logged:
             now = int(time() * 1000)
             self._client.log_batch(self._run, [self._metric(name, value, now, step) for name, value in values.items()])
+
+    def attach(self, file: Path) -> None:
+        self._client.log_artifact(self._run, str(file))
 
     def close(self) -> None:
         self._client.set_terminated(self._run)
@@ -217,6 +252,9 @@ class _Wandb:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
+
+    def attach(self, file: Path) -> None:
+        self._run.log_artifact(str(file), name=f"report-{self._run.id}", type="report")
 
     def close(self) -> None:
         self._run.finish()
