@@ -112,17 +112,17 @@ def check_settings(verb: str, words: list[str]) -> None:
     """Raises ConfigError for a file or setting that does not exist; fails for a benchmark that does not."""
     others, settings = split_settings(words)
     settings = [word for word in settings if word.partition("=")[0] not in PLACEHOLDERS]
-    named = [word for word in others if word.endswith(".yaml") and word != OWN_PROMPT]
+    named = [word for word in others if names_conf(word) and word != OWN_PROMPT]
     if verb in {"run", "iterate", "plan"}:
         assert named == [word for word in others if not word.startswith("-") and word.partition(".")[0] not in PLACEHOLDERS]
-    files = [str(ROOT / word) for word in named if word.partition(".")[0] not in PLACEHOLDERS]
+    files = [str(ROOT / conf_path(word)) for word in named if word.partition(".")[0] not in PLACEHOLDERS]
     for model in [file for file in files if Path(file).parent.name == "models"]:
         load_model(model, ModelConfig())
         files.remove(model)
     if verb in {"judge", "serve", "calibrate"}:
         load_use(files, ["model=M", *settings])
         return
-    load(files, settings)
+    (load_eval if verb in {"eval", "attack"} else load)(files, settings)
     if verb == "eval":
         names = {word.partition(":")[0] for word in words[1:] if "=" not in word and not word.endswith(".yaml")}
         assert names <= {*BENCHMARKS, *BENCHMARK_GROUPS}

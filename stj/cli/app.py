@@ -80,7 +80,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help=MODEL_HELP,
+        help=f"{MODEL_HELP} --model MODEL is the same.",
     ),
 ]
 CalibrationFile = Annotated[

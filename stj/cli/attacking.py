@@ -24,7 +24,7 @@ The order of the answers is "swap".
 
 @verb(
     "attack",
-    "stj attack runs/mini/iteration_3/model pairs.jsonl conf/mini.yaml",
+    "stj attack runs/mini/iteration_3/model pairs.jsonl",
     about=_ATTACKS,
     docs="evaluation",
 )

@@ -24,7 +24,7 @@ from stj.text import show
 
 @verb(
     "eval",
-    "stj eval runs/mini/iteration_3/model pairs:mine.jsonl conf/mini.yaml",
+    "stj eval runs/mini/iteration_3/model pairs:mine.jsonl",
     "stj eval MODEL headline conf/small.yaml votes=32",
     about=BENCHMARKS_HELP,
     docs="evaluation",

@@ -76,7 +76,7 @@ def _judge(
 ) -> None:
     """Judges the pairs of a file; each result is a JSON line.
 
-    Name the judge by model=PATH. The same command resumes where it was stopped.
+    Name the judge by --model MODEL or model=MODEL. The same command resumes where it was stopped.
     """
     from stj.judging.calibration import AnsweredTally
     from stj.judging.calibration_file import read_abstention
@@ -123,7 +123,7 @@ def _grade(
 ) -> None:
     """Grades the responses of a file by rubrics; each is a JSON line.
 
-    Name the judge by model=PATH, and the rubrics by rubric=NAME. The same command resumes where it was stopped.
+    Name the judge by --model MODEL or model=MODEL, and rubrics by rubric=NAME. The same command resumes where it was stopped.
     """
     from stj.judging.grade_file import grade_file
 

@@ -216,7 +216,7 @@ class _MLflow:
             self._run = self._client.create_run(self._experiment(), run_name=training.name, tags=tags).info.run_id
             params = [Param(name, str(value)[:_PARAM_LENGTH]) for name, value in training.settings.items()]
             self._client.log_batch(self._run, params=params)
-        self._logged = max((metric.step for metric in self._client.get_metric_history(self._run, training.clock)), default=0)
+        self._logged = max((metric.step for metric in self._client.get_metric_history(self._run, training.clock)), default=-1)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         if step > self._logged:
