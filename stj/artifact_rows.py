@@ -8,11 +8,14 @@ from stj.rows import EXAMPLE_SCHEMA, ROW_SCHEMA, Example, Row, example_from_dict
 from stj.storage.artifacts import Artifact, read_artifact
 from stj.storage.folder import Folder
 
-_KINDS = (({"id", "task", "turns"}, ROW_SCHEMA.names, row_from_dict), ({"id", "messages"}, EXAMPLE_SCHEMA.names, example_from_dict))
+_KINDS = (
+    ({"id", "task", "turns"}, ROW_SCHEMA.names, row_from_dict),
+    ({"id", "messages"}, EXAMPLE_SCHEMA.names, example_from_dict),
+)
 """What tells rows from examples, the columns that are read, and the reader."""
 
 
-def load_rows(path: str | Path) -> Iterator[Row] | Iterator[Example]:
+def load_rows(path: str | Path) -> Iterator[Row | Example]:
     """The rows of an artifact, one after the other: a Row of a pass, or an Example that a judge is trained on.
 
     `path` is an artifact's directory or URI, such as runs/mini/iteration_1/judged. One that is not finished gives the rows
@@ -22,11 +25,16 @@ def load_rows(path: str | Path) -> Iterator[Row] | Iterator[Example]:
     once or when the damaged file is reached.
     """
     artifact = read_artifact(Folder.at(path))
-    parts = artifact.parts()
-    return iter(()) if not parts else _typed(artifact, parts)
+    if parts := artifact.parts():
+        return _typed(artifact, parts)
+    if artifact.state()[0] == "done" and "model" in artifact.manifest():
+        raise NoArtifact(
+            f"{artifact.folder.uri}: holds a model, and no rows; name a directory of rows, such as judged or examples"
+        )
+    return iter(())
 
 
-def _typed(artifact: Artifact, parts: list[str]) -> Iterator[Row] | Iterator[Example]:
+def _typed(artifact: Artifact, parts: list[str]) -> Iterator[Row | Example]:
     with artifact.opened(parts[0]) as file:
         columns = set(file.schema_arrow.names)
     for needed, known, read in _KINDS:

@@ -1497,7 +1497,8 @@ class UseConfig:
     """A judge in use: `stj judge`, `stj grade` and `stj serve`."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    """The judge. If `max_model_len` exceeds the model's context, the model's context is used."""
+    """The judge. If `max_model_len` exceeds the model's context, the model's context is used. If one GPU of this machine cannot
+    hold the model, as few as hold it share its layers."""
     vote: VoteConfig = field(default_factory=VoteConfig)
     """How the judge votes on a pair."""
     rubric: tuple[str, ...] = ()

@@ -86,3 +86,11 @@ def test_three_tools_read_the_files_of_an_artifact(artifact: Artifact) -> None:
     assert sorted(name for (name,) in duckdb.sql(f"SELECT id FROM '{files}'").fetchall()) == ids
     [counted] = duckdb.sql(f"SELECT count(*), max(len(turns)) FROM '{files}'").fetchall()
     assert counted == (5, max(len(row.turns) for row in ROWS))
+
+
+def test_a_model_has_no_rows(tmp_path: Path) -> None:
+    artifact = Artifact(Folder.at(tmp_path), {"step": "test"})
+    artifact.begin()
+    artifact.finish(model={"path": str(tmp_path)})
+    with pytest.raises(NoArtifact, match="holds a model, and no rows"):
+        stj.load_rows(tmp_path)

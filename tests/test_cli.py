@@ -16,9 +16,9 @@ import pytest
 from typer.main import get_command
 
 from stj import __version__
-from stj.errors import ConfigError
 from stj.cli import main
 from stj.cli.verbs import app
+from stj.errors import ConfigError
 from stj.text import CLEAR_LINE
 from tests.conftest import on_terminal, running
 

@@ -14,8 +14,9 @@ import yaml
 from stj.cli import main
 from stj.cli.words import split_settings
 from stj.config import Config, ModelConfig, UseConfig
-from stj.config_loader import load, load_model, load_use
+from stj.config_loader import load, load_eval, load_model, load_use
 from stj.evals.benchmarks import BENCHMARK_GROUPS, BENCHMARKS
+from stj.package_files import conf_path, names_conf
 from stj.rubrics import library, rubric
 
 ROOT = Path(__file__).resolve().parents[1]

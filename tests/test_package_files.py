@@ -31,14 +31,16 @@ def test_a_name_is_the_file_of_conf(name: str) -> None:
 
 def test_a_run_and_a_model_load_by_name() -> None:
     assert load(["conf:paper", "conf:hardware/8xh100-80"]) == load([CONF / "paper.yaml", CONF / "hardware/8xh100-80.yaml"])
-    assert load_model("conf:models/api", load([]).models.seed) == load_model(str(CONF / "models/api.yaml"), load([]).models.seed)
+    assert load_model("conf:models/api", load([]).models.seed) == load_model(
+        str(CONF / "models/api.yaml"), load([]).models.seed
+    )
 
 
 @given(st.text(max_size=20) | st.sampled_from(["../pyproject", "/etc/passwd", "hardware", "mini.yml", "mini.yaml.yaml", "."]))
 def test_an_unknown_name_lists_those_there_are(name: str) -> None:
     if name.removesuffix(".yaml") in packed_confs():
         return
-    with pytest.raises(ConfigError, match="no such config; .*There are .*mini, .*paper"):
+    with pytest.raises(ConfigError, match=r"no such config; .*There are .*mini, .*paper"):
         conf_path(f"conf:{name}")
 
 

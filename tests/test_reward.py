@@ -163,9 +163,7 @@ def test_trl_trains_on_it(tmp_path: Path, reward: Callable[[Judge], Callable[...
         {"prompt": [{"role": "user", "content": f"What is the color of the {name}?"}]} for name in ("fox", "ant", "bee", "cat")
     ]
     with scripted(likes_long) as judge:
-        trainer = GRPOTrainer(
-            str(SEED), reward_funcs=reward(judge), args=settings, train_dataset=Dataset.from_list(prompts)
-        )
+        trainer = GRPOTrainer(str(SEED), reward_funcs=reward(judge), args=settings, train_dataset=Dataset.from_list(prompts))
         trainer.train()
     logged = [entry for entry in trainer.state.log_history if "rewards/stj_judge/mean" in entry]
     assert len(logged) == 2

@@ -75,5 +75,5 @@ def test_an_answer_is_graded_by_a_rubric(tmp_path: Path) -> None:
         log = evaluated(graded(judge, "helpfulness"), [Sample(input="a"), Sample(input="endless")], ["hm", "hm"], tmp_path)
     assert log.status == "success", log.error
     first, second = (sample.scores["graded"] for sample in log.samples)
-    assert (first.value, first.explanation) == (4.0, "Fine.")
+    assert (first.value, first.explanation) == (4.0, "Fine. Rating: [[4]]")
     assert second.reason == "not graded"

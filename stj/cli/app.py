@@ -59,7 +59,10 @@ def port_number(word: str | int) -> int:
 
 Conf = Annotated[
     list[str],
-    typer.Argument(metavar="CONF.yaml", help="Config files, merged from left to right. conf:NAME is one that stj brings, such as conf:mini."),
+    typer.Argument(
+        metavar="CONF.yaml",
+        help="Config files, merged from left to right. conf:NAME is one that stj brings, such as conf:mini.",
+    ),
 ]
 UseConf = Annotated[
     list[str] | None,

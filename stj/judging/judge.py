@@ -123,7 +123,11 @@ class Judge:
         given = model if isinstance(model, ModelConfig) else ModelConfig(path=str(model))
         self._abstention = read_abstention(calibration, risk, confidence, given, self._config)
         settings = (engine or installed_engine()).serving(given)
-        made = make_engine(given, settings, seed) if make_engine else start_engine(_checked(given, settings), settings, seed, scope=None)
+        made = (
+            make_engine(given, settings, seed)
+            if make_engine
+            else start_engine(_checked(given, settings), settings, seed, scope=None)
+        )
         self._seed = seed if settings.deterministic else None
         self._slots = asyncio.Semaphore(settings.rows_in_flight)
         self._loop = asyncio.new_event_loop()

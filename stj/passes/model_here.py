@@ -1,4 +1,4 @@
-"""A judge in use as it is loaded without a word on its size: with its own context, on the GPUs of this machine that it needs."""
+"""A judge in use, loaded without a word on its size: with its own context, on the GPUs of this machine that it needs."""
 
 from dataclasses import replace
 

@@ -21,7 +21,7 @@ from stj.rubrics import Rubric
 _TIE = 0.5
 
 
-@scorer(metrics=[mean(), stderr()])
+@scorer(metrics=[mean(), stderr()])  # type: ignore[untyped-decorator]
 def preferred(judge: Judge) -> Scorer:
     """Whether the judge prefers the answer to the sample's target, in both orders: 1, 0, or 0.5 if it prefers neither.
 
@@ -33,7 +33,9 @@ def preferred(judge: Judge) -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         if not target.text:
-            raise SourceError(f"sample {state.sample_id}: has no target to compare with; give one, or score by a rubric: graded")
+            raise SourceError(
+                f"sample {state.sample_id}: has no target to compare with; give one, or score by a rubric: graded"
+            )
         answer = state.output.completion
         result = await judge.acompare(_instruction(state), answer, target.text)
         texts = "\n\n".join(vote.text for vote in result.votes)
@@ -48,7 +50,7 @@ def preferred(judge: Judge) -> Scorer:
     return score
 
 
-@scorer(metrics=[mean(), stderr()])
+@scorer(metrics=[mean(), stderr()])  # type: ignore[untyped-decorator]
 def graded(judge: Judge, rubric: Rubric | str | Path) -> Scorer:
     """The judge's grade of the answer by a rubric, on the rubric's own scale; the sample's target is its reference, if any.
 

@@ -1,4 +1,4 @@
-"""The figures of a run's iterations, in the real trackers, offline: what each shows after the run and after it is sent again."""
+"""The figures of a run's iterations in the real trackers, offline: what each shows after they are sent once, and again."""
 
 from pathlib import Path
 
@@ -48,7 +48,9 @@ def test_a_judge_that_is_not_measured_yet_waits(tmp_path: Path) -> None:
     assert [number for number, _ in iteration_figures(run, RunSummary.of(run).judges)] == [0, 1]
 
 
-def test_tensorboard_and_mlflow_show_each_iteration_once_and_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_and_mlflow_show_each_iteration_once_and_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mlflow = pytest.importorskip("mlflow", reason="the extra `trackers` is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -82,6 +84,6 @@ def test_wandb_keeps_the_figures_and_the_report(tmp_path: Path, monkeypatch: pyt
 
 def test_a_run_without_trackers_writes_nothing(tmp_path: Path) -> None:
     run = finished_run(tmp_path)
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     track_iterations(run, RunSummary.of(run).judges)
-    assert {path for path in tmp_path.rglob("*")} == before
+    assert set(tmp_path.rglob("*")) == before
