@@ -3,7 +3,7 @@
 HELP = "The self-taught judge: trains LLM judges without human labels, and uses them."
 ABOUT = """\
 Examples:
-  stj run conf/mini.yaml     the whole loop in the small world, on two CPU cores
+  stj run conf:mini          the whole loop in the small world, on two CPU cores
   stj judge pairs.jsonl model=runs/mini/iteration_3/model
   stj COMMAND --help         arguments, options and an example of each command
 

@@ -98,7 +98,7 @@ def _run(
 
 @verb(
     "iterate",
-    "stj iterate conf/mini.yaml",
+    "stj iterate conf:mini",
     "ray job submit --working-dir . -- stj iterate conf/paper.yaml run_root=URI",
     docs="method clusters resuming",
 )
@@ -165,7 +165,7 @@ def _show_plan(lines: Sequence[str], stream: TextIO | None = None) -> None:
         show(Passage(line=[Span(line[:12], "bold"), Span(line[12:], bad)], hang=13), stream)
 
 
-@verb("status", "stj status runs/mini", "stj status conf/mini.yaml seed=3", docs="resuming")
+@verb("status", "stj status runs/mini", "stj status conf:mini seed=3", docs="resuming")
 def _status(
     target: Annotated[
         list[str],

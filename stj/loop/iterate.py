@@ -121,8 +121,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
             with doing("writing the report"):
                 summary = RunSummary.of(run)
                 write_report(run.folder, summary.facts, summary.judges, summary.where, summary.diversity)
-            with doing("sending the figures to trackers"):
-                track_iterations(run, summary.judges)
+            track_iterations(run, summary.judges)
     else:
         yield make
         summary = finished_summary(run, [phase for phase in phases if phase.name not in lost], print_line)

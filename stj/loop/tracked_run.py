@@ -11,6 +11,7 @@ from pathlib import Path
 from stj.loop.phase import Phase
 from stj.loop.phases import Run
 from stj.loop.report import IterationReport
+from stj.loop.run_line import doing
 from stj.storage.artifacts import fingerprint, plain
 
 _REPORT = "report.html"
@@ -27,7 +28,7 @@ def track_iterations(run: Run, judges: Sequence[IterationReport]) -> None:
         return
     from stj.train.trackers import TrackedTraining, track_run  # imports torch: seconds, which runs without trackers save
 
-    with tempfile.TemporaryDirectory() as temporary:
+    with doing("sending the figures to trackers"), tempfile.TemporaryDirectory() as temporary:
         directory = run.folder.local or Path(temporary)
         report = run.folder.download(_REPORT, directory)
         first = run.iterations[0].model.artifact.fingerprint
