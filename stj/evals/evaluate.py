@@ -16,7 +16,7 @@ from functools import partial
 
 from stj.config import Config, HeldoutConfig, ModelConfig
 from stj.config_loader import load_model
-from stj.errors import SourceError, StjError
+from stj.errors import ConfigError, SourceError, StjError
 from stj.evals.benchmarks import BENCHMARKS
 from stj.evals.benchmarks.evaluation import read_evaluation
 from stj.evals.benchmarks.refs import BenchmarkRef, part_of
@@ -71,6 +71,8 @@ def evaluate(word: str, benchmarks: Sequence[BenchmarkRef], config: Config, show
 
     Raises ConfigError, SourceError or ModelError before anything starts if an input is missing or wrong.
     """
+    if not word:
+        raise ConfigError("the name of the model is empty; name one, as in runs/mini/iteration_3/model")
     like = replace(config.models.seed, revision=None)
     model = model_here(with_absolute_path(load_model(word, like)), config.engine, config.ray)
     artifact = _artifact(model, benchmarks, config)

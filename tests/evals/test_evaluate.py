@@ -459,3 +459,10 @@ def test_a_wrong_command_is_one_line(words: list[str], message: str, capsys: pyt
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [["--model=", "pairs:f"], ["", "pairs:f"]])
+def test_an_empty_name_is_no_model(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """It would otherwise stand for the default seed of a run."""
+    assert main(["eval", *words]) == 2
+    assert "the name of the model is empty" in capsys.readouterr().err
