@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from stj.cli import main
 from stj.config_loader import load
 from stj.errors import ConfigError
+from stj.evals.clues import PairSample
+from stj.evals.learned_clues import AnswerPair
 from stj.glossary import explain, sections
 from stj.loop.outlook import Outlook
 from stj.loop.phases import Run
@@ -130,3 +132,18 @@ def test_an_unknown_word_is_one_line_with_the_nearest(capsys: pytest.CaptureFixt
 def test_any_word_is_explained_or_refused(asked: str) -> None:
     with suppress(ConfigError):
         assert explain(asked).text
+
+
+def test_every_clue_is_defined() -> None:
+    """Clues are heads of rows, and not of columns."""
+    pairs = [
+        AnswerPair(id=str(n), instruction=f"instruction {n}", chosen=f"yes {n}", rejected=f"no {n}", first=True)
+        for n in range(200)
+    ]
+    sample = PairSample(0)
+    for pair in pairs:
+        sample.add(pair)
+    clues = [clue.name for clue in sample.clues().clues]
+    assert {"length", "position", "opening", "words"} <= set(clues)
+    for name in clues:
+        assert "clue: " in explain(name).text
