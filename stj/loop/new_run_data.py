@@ -238,7 +238,7 @@ def _winner(records: Sequence[Located], rest: Sequence[str], responses: Sequence
         return {"annotators": several}
     if len(labels) == 1:
         return {"winner": labels[0]}
-    raise _untold(records[0][0], _names(records), "which response is better", "winner")
+    raise _untold(records[0][0], _names(records), "which response is better", "winner", "annotators")
 
 
 def _alike(names: Sequence[str]) -> tuple[str, ...]:
@@ -312,7 +312,9 @@ def _divides(records: Sequence[Located], name: str) -> bool:
 
 
 def _untold(where: str, names: Sequence[str], what: str, *roles: str) -> UnknownField:
-    named = ", ".join(f"{role}: FIELD" for role in roles)
+    ways = ["annotators: [FIELD, FIELD, ...]"] if "annotators" in roles else []
+    ways.insert(0, ", ".join(f"{role}: FIELD" for role in roles if role != "annotators"))
+    remedy = " or ".join(f"'{{{way}}}'" for way in ways)
     return UnknownField(
-        f"{where}: no field is known to hold {what}; the fields there are {listed(names)}. Name it: --pair-fields '{{{named}}}'"
+        f"{where}: no field is known to hold {what}; the fields there are {listed(names)}. Name it: --pair-fields {remedy}"
     )
