@@ -103,11 +103,28 @@ def lift(iterations: Sequence[IterationReport]) -> str:
     if len(measured) == 1:
         return f"Held-out accuracy of {first}: {percent(old.accuracy)}% {interval(old.ci95)}; no later judge was measured"
     apart = old.ci95[1] < new.ci95[0] or new.ci95[1] < old.ci95[0]
+    noise = ", so this is within noise" if within_noise(iterations) else ""
     return (
         f"Lift {first} -> {last}: {100 * (new.accuracy - old.accuracy):+.1f} points of held-out accuracy, "
         f"{percent(old.accuracy)}% {interval(old.ci95)} -> {percent(new.accuracy)}% {interval(new.ci95)}; "
-        f"the 95% intervals {'are apart' if apart else 'overlap'}"
+        f"the 95% intervals {'are apart' if apart else 'overlap'}{noise}"
     )
+
+
+def within_noise(iterations: Sequence[IterationReport]) -> bool:
+    """Whether chance may explain what the last judge gained over the first one measured on held-out pairs.
+
+    The interval of their difference on the same pairs holds 0 or, if they were not compared so, their own intervals overlap.
+    """
+    measured = [iteration for iteration in iterations if iteration.heldout]
+    first, last = measured[0], measured[-1]
+    paired = next((found.ci95 for found in last.heldout_comparisons if found.against == first.judge), None)
+    if paired is not None:
+        return paired[0] <= 0 <= paired[1]
+    if first.heldout is None or last.heldout is None:
+        return False
+    (low, high), (new_low, new_high) = first.heldout.ci95, last.heldout.ci95
+    return new_low <= high and low <= new_high
 
 
 def grades_lift(iterations: Sequence[IterationReport]) -> str:
@@ -189,6 +206,7 @@ def html(
         parsers=PARSERS,
         reasons=[reason for reason, _ in drops.most_common()],
         lift=lift(iterations),
+        within_noise=bool(measured) and within_noise(iterations),
         mixed=[(judge, data.sources) for judge, data in data_by_judge if data.sources],
         trained_grades=[(judge, data.grading) for judge, data in data_by_judge if data.grading],
         graded=[iteration for iteration in iterations if iteration.heldout_grades],

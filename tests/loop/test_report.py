@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from stj.loop.heldout import HeldoutScores
+from stj.loop.measures import JudgeComparison
 from stj.loop.plots import Line, bar_plot, line_plot, split_plot, ticks_between
 from stj.loop.report import IterationReport, html, lift, write_report
 from stj.loop.report_tables import WIDTH, tables
@@ -137,7 +139,26 @@ def test_the_last_line_is_the_lift_with_both_intervals() -> None:
     )
     close = [iteration("M_0", 0.60), iteration("M_1", 0.58)]
     assert "-2.0 points" in lift(close)
+    assert lift(close).endswith("overlap, so this is within noise")
+    assert "points, within noise" in html({}, close)
+    assert "within noise" not in html({}, RUN)
+
+
+def test_the_headline_takes_the_paired_interval_if_there_is_one() -> None:
+    compared = JudgeComparison(
+        against="M_0",
+        examples=200,
+        units=200,
+        difference=0.02,
+        ci95=(0.004, 0.036),
+        only_a=1,
+        only_b=5,
+        mcnemar_p=0.2,
+        conclusion="",
+    )
+    close = [iteration("M_0", 0.58), replace(iteration("M_1", 0.60), heldout_comparisons=(compared,))]
     assert lift(close).endswith("overlap")
+    assert "within noise" not in html({}, close)
 
 
 def test_the_page_has_the_truncated_judgments_and_the_thought_of_a_sample() -> None:
