@@ -5,11 +5,11 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
@@ -181,6 +181,11 @@ def written(hint: Any, draw: st.DataObject) -> Any:
     if get_origin(hint) is tuple:
         count = draw.draw(st.integers(0, 3)) if ... in get_args(hint) else len(get_args(hint))
         return [written(get_args(hint)[0], draw) for _ in range(count)]
+    if get_origin(hint) is list:
+        return [written(get_args(hint)[0], draw) for _ in range(draw.draw(st.integers(0, 2)))]
+    if is_dataclass(hint):
+        hints = get_type_hints(hint)
+        return {name: written(hints[name], draw) for name in draw.draw(st.sets(st.sampled_from(sorted(hints)), max_size=3))}
     if get_origin(hint) is dict:
         return draw.draw(st.dictionaries(st.sampled_from(["effort", "level"]), st.booleans() | st.integers() | st.just("低")))
     if NoneType in get_args(hint):
