@@ -49,7 +49,7 @@ def test_a_closed_stderr_is_no_error() -> None:
 def test_a_ray_that_starts_here_says_nothing_on_stderr() -> None:
     code = (
         "from stj.config import RayConfig; from stj.passes.session import joined_cluster\n"
-        "with joined_cluster(RayConfig()): print('up')"
+        "with joined_cluster(RayConfig(address='local')): print('up')"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
