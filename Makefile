@@ -9,6 +9,7 @@ UV_VERSION := 0.13.8
 
 # uv knows PyTorch's CPU builds by name; if PIP_FIND_LINKS names a folder of wheels, uv looks there first.
 UV := $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") $(if $(PIP_CERT),SSL_CERT_FILE="$(PIP_CERT)") $(BIN)/uv
+export PYTHONDONTWRITEBYTECODE :=  # tests start hundreds of processes, each of which would compile the package anew
 BACKEND := $(if $(PIP_FIND_LINKS),,$(if $(filter cpu,$(DEVICE)),--torch-backend cpu))
 
 .PHONY: install demo test test-long test-fast chaos check docs format lock clean

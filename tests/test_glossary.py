@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,18 @@ PACKAGE = Path(__file__).parents[1] / "stj"
 RULES = ("reject_unasked", "reject_categorized")
 
 
+@cache
+def parsed() -> dict[str, ast.Module]:
+    """The package's files. They are read when a test asks, not while tests are collected."""
+    return {str(file.relative_to(PACKAGE)): ast.parse(file.read_text()) for file in sorted(PACKAGE.rglob("*.py"))}
+
+
 def calls(function: str) -> Iterator[tuple[str, ast.Call]]:
     """Every call of this function or method in the package, with its file."""
-    for file in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
+    for file, module in parsed().items():
+        for node in ast.walk(module):
             if isinstance(node, ast.Call) and function in (getattr(node.func, "id", ""), getattr(node.func, "attr", "")):
-                yield str(file.relative_to(PACKAGE)), node
+                yield file, node
 
 
 def columns() -> Iterator[tuple[str, Column]]:
@@ -47,8 +54,8 @@ def reasons() -> Iterator[tuple[str, str]]:
     """Every reason for which the package drops a row: the first argument of `drop`, and what the rules return."""
     constants = {
         target.id: statement.value.value
-        for file in PACKAGE.rglob("*.py")
-        for statement in ast.parse(file.read_text()).body
+        for module in parsed().values()
+        for statement in module.body
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
         for target in statement.targets
         if isinstance(target, ast.Name)
@@ -60,20 +67,26 @@ def reasons() -> Iterator[tuple[str, str]]:
                 yield place, node.value
             elif isinstance(node, ast.Name) and isinstance(constants.get(node.id), str):
                 yield place, constants[node.id]
-    for function in ast.walk(ast.parse((PACKAGE / "stages/select.py").read_text())):
+    for function in ast.walk(parsed()["stages/select.py"]):
         for node in ast.walk(function) if getattr(function, "name", "") in RULES else ():
             if isinstance(node, ast.Return) and isinstance(node.value, ast.Constant) and node.value.value:
                 yield "stages/select.py", node.value.value
 
 
-@pytest.mark.parametrize(("place", "column"), [pytest.param(*each, id=f"{each[0]} {each[1].name}") for each in columns()])
-def test_every_column_of_every_table_is_defined(place: str, column: Column) -> None:
-    assert explain(column.word or column.name).text
+def defined(word: str) -> str | None:
+    """The word that defines this one, if there is one."""
+    with suppress(ConfigError):
+        found = explain(word)
+        return found.word if found.text else None
+    return None
 
 
-@pytest.mark.parametrize(("place", "reason"), sorted(set(reasons())))
-def test_every_reason_to_drop_a_row_is_defined(place: str, reason: str) -> None:
-    assert explain(reason).word == reason
+def test_every_column_of_every_table_is_defined() -> None:
+    assert [(place, column.name) for place, column in columns() if not defined(column.word or column.name)] == []
+
+
+def test_every_reason_to_drop_a_row_is_defined() -> None:
+    assert [(place, reason) for place, reason in sorted(set(reasons())) if defined(reason) != reason] == []
 
 
 def live_parts() -> list[Part]:
@@ -87,13 +100,13 @@ def live_parts() -> list[Part]:
     return [*progress.parts(), *step_parts(step, 9, eta_s=60, checkpoint=2), *outlook.parts(60, 1.0)]
 
 
-@pytest.mark.parametrize("part", live_parts(), ids=str)
-def test_every_word_of_the_live_lines_is_defined(part: Part) -> None:
-    if part.before == " ":  # categories, which the data names
-        return
-    words = [word for word in part.text.split() if not any(character.isdigit() for character in word)]
-    word = "$" if part.text.startswith("$") else " ".join(words).removeprefix("pairs: ")
-    assert explain(word).text
+def test_every_word_of_the_live_lines_is_defined() -> None:
+    for part in live_parts():
+        if part.before == " ":  # categories, which the data names
+            continue
+        words = [word for word in part.text.split() if not any(character.isdigit() for character in word)]
+        word = "$" if part.text.startswith("$") else " ".join(words).removeprefix("pairs: ")
+        assert defined(word), word
 
 
 def test_the_live_lines_have_all_their_parts() -> None:

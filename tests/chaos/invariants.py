@@ -4,12 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
-from transformers.utils import logging
+from typing import TYPE_CHECKING, Any
 
 from stj.rows import TRAINING, Row, row_from_dict
 from stj.storage.artifacts import MANIFEST, read_artifact
@@ -19,6 +14,9 @@ from stj.train.job import CHECKPOINTS, METRICS
 from stj.train.metrics import read_metrics
 from stj.verdict import PAIR, parse
 from tests.chaos.plan import PASSES, TRAININGS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EXAMPLES = ("iteration_1/examples", "iteration_2/examples")
 _JUDGED = dict(zip(EXAMPLES, PASSES, strict=False))
@@ -121,6 +119,10 @@ def unsound_model(run: Path, place: str) -> list[str]:
 
 
 def _does_not_load(folder: Path, place: str) -> list[str]:
+    import torch  # Seconds, which whatever imports this module would pay.
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
     logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
@@ -132,6 +134,8 @@ def _does_not_load(folder: Path, place: str) -> list[str]:
 
 def other_model(run: Path, calm: Path, place: str) -> list[str]:
     """Whether losses or weights are not, to the last bit, those of the undisturbed run: training resumes exactly."""
+    import torch
+
     wrong = []
     losses, expected = (_metrics(root, place) for root in (run, calm))
     if losses != expected:
@@ -172,7 +176,9 @@ def _first_difference(these: Sequence[Any], others: Sequence[Any]) -> int:
     return next((number for number, equal in enumerate(same, 1) if not equal), min(len(these), len(others)) + 1)
 
 
-def _weights(folder: Path) -> dict[str, torch.Tensor]:
+def _weights(folder: Path) -> "dict[str, Tensor]":
+    from safetensors.torch import load_file
+
     return {name: tensor for file in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(file).items()}
 
 
