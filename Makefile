@@ -12,7 +12,7 @@ UV := $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") $(if $(PIP_CERT)
 export PYTHONDONTWRITEBYTECODE :=  # tests start hundreds of processes, each of which would compile the package anew
 BACKEND := $(if $(PIP_FIND_LINKS),,$(if $(filter cpu,$(DEVICE)),--torch-backend cpu))
 
-.PHONY: install demo test test-long test-fast chaos check docs format lock clean
+.PHONY: install demo test test-long test-fast coverage chaos check docs format lock clean
 
 install: $(STAMP)
 
@@ -29,17 +29,21 @@ demo: install  ## three self-taught iterations of the mini configuration, on two
 	@echo "report: runs/mini/report.html"
 
 test: install  ## all tests, including those with real engines
-	$(BIN)/python -m pytest -n 2 -m "not engine and not long" --cov --cov-report=
-	$(BIN)/python -m pytest -m "engine and not long" --cov --cov-append
+	$(BIN)/python -m pytest -n 2 -m "not engine and not long"
+	$(BIN)/python -m pytest -m "engine and not long"
 
-test-long: install  ## whole runs on real engines: Ray jobs, machines lost and drained, drivers killed on a cluster, checkpoints torn, model selection, two seeds of chaos
+test-long: install  ## whole runs on real engines: Ray jobs, machines lost and drained, drivers killed on a cluster, checkpoints torn, model selection, two seeds of chaos; properties on hundreds of examples each
 	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -n 2 -m "hypothesis and not engine and not long" --hypothesis-profile=thorough
 
 chaos: install  ## 20 small runs in which a seeded killer takes engines, ranks, machines, drivers and heads; about an hour
 	$(BIN)/python -m tests.chaos --seeds 20
 
-test-fast: install  ## the tests without engines, in about two minutes
-	$(BIN)/python -m pytest -n 2 -m "not engine and not long"
+test-fast: install  ## the quick ones of the tests without engines
+	$(BIN)/python -m pytest -n 2 -m "not engine and not long and not slow"
+
+coverage: install  ## what the tests without engines run of the package
+	$(BIN)/python -m pytest -n 2 -m "not engine and not long" --cov
 
 check: install  ## format, lint, types, which room may import which, the docs and their links
 	$(BIN)/ruff format --check .

@@ -18,7 +18,8 @@ from hypothesis import settings
 from stj.passes.reaper import marked
 from stj.rows import Row, Turn
 
-settings.register_profile("stj", deadline=None)  # machines are noisy: no test rests on wall time
+settings.register_profile("stj", deadline=None, max_examples=25)  # machines are noisy: no test rests on wall time
+settings.register_profile("thorough", settings.get_profile("stj"), max_examples=400)
 settings.load_profile("stj")
 
 

@@ -108,6 +108,7 @@ def rayjob_schema() -> Any:
     return made
 
 
+@pytest.mark.long
 @NEEDS_CRD
 def test_kuberay_s_schema_accepts_the_rayjob_with_the_lines_for_efa() -> None:
     jsonschema.validate(yaml.safe_load((CLUSTER / "kuberay.yaml").read_text().replace("# EFA: ", "")), rayjob_schema())

@@ -100,6 +100,7 @@ def allowed(action: str) -> bool:
     return any(fnmatchcase(action, pattern) for each in patterns for pattern in ([each] if isinstance(each, str) else each))
 
 
+@pytest.mark.long
 def test_the_head_starts_and_ends_the_gpu_machines_with_the_rights_of_its_role(account: Calls, content: dict[str, Any]) -> None:
     content = bootstrap.bootstrap_aws(content)
     account.clear()

@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def test_every_path_that_the_pages_name_exists() -> None:
 
 
 def test_every_page_that_help_names_exists() -> None:
-    named_pages = {page for text in strings_of_the_code() for page in re.findall(r"docs/[\w-]+\.md", text)}
+    named_pages = {page for text in texts_of_the_code() for page in re.findall(r"docs/[\w-]+\.md", text)}
     assert not [page for page in named_pages if not (ROOT / page).exists()]
 
 
@@ -186,13 +187,19 @@ def test_tables_of_failures_quote_the_code(page: str) -> None:
 
     A cell begins with one; others in it hold a "…", or they name something else, such as a metric.
     """
-    texts = list(strings_of_the_code())
+    texts = texts_of_the_code()
     rows = re.findall(r"^\| [^|]+ \| ([^|]+) \|", (ROOT / "docs" / page).read_text(), re.MULTILINE)
     cells = [re.findall(r"`([^`]+)`", cell) for cell in rows if cell.startswith("`")]
     quotes = [quote for first, *others in cells for quote in (first, *(other for other in others if "…" in other))]
     assert len(quotes) > 20
     unknown = [quote for quote in quotes if not any(holds(text, quote.split("…")) for text in texts)]
     assert not unknown, f"docs/{page} quotes texts that the code does not have"
+
+
+@cache
+def texts_of_the_code() -> list[str]:
+    """The strings of the package."""
+    return list(strings_of_the_code())
 
 
 def strings_of_the_code() -> Iterator[str]:
@@ -217,8 +224,14 @@ def holds(text: str, pieces: list[str]) -> bool:
     return True
 
 
+@cache
+def settings_page() -> str:
+    """The page as the docstrings make it now."""
+    return settings.page()
+
+
 def test_the_settings_page_is_fresh() -> None:
-    assert settings.PAGE.read_text() == settings.page(), f"docs/settings.md is not fresh: run `{settings.COMMAND}`"
+    assert settings.PAGE.read_text() == settings_page(), f"docs/settings.md is not fresh: run `{settings.COMMAND}`"
 
 
 def test_the_page_of_words_is_fresh() -> None:
@@ -242,13 +255,13 @@ def test_the_settings_page_has_every_setting_with_type_default_and_docstring() -
 
 
 def test_the_settings_page_says_no_sentence_twice_in_a_row() -> None:
-    paragraphs = [line for line in settings.page().splitlines() if line and not line.startswith(("-", "#"))]
+    paragraphs = [line for line in settings_page().splitlines() if line and not line.startswith(("-", "#"))]
     twice = [text for text in paragraphs for first, second in pairwise(text.split(". ")) if first == second.rstrip(".")]
     assert not twice
 
 
 def test_the_settings_page_is_the_same_for_every_installed_vllm() -> None:
-    assert "`enforce_eager: true`" not in settings.page().partition("- **`engine`**")[2]
+    assert "`enforce_eager: true`" not in settings_page().partition("- **`engine`**")[2]
 
 
 def test_the_table_of_rubrics_says_what_their_files_say() -> None:

@@ -366,6 +366,7 @@ def test_both_rules_meet_the_same_judgments(benchmarks: None) -> None:
     assert first["output_tokens"] < 0.4 * every["output_tokens"]
 
 
+@pytest.mark.long
 def test_two_ways_of_attention_are_compared(benchmarks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU the kernel's function computes text by text, so there is hardly a difference."""
     row, sizes = importlib.import_module("gpu_row"), importlib.import_module("gpu_sizes").sizes(tiny=True)

@@ -181,6 +181,7 @@ def test_a_check_of_nothing_fails(tmp_path: Path) -> None:
         assert (ran.returncode, len(ran.stderr.splitlines())) == (1, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("first", "second", "path"),
     [

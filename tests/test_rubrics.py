@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from stj.errors import ConfigError
@@ -192,7 +192,6 @@ def test_a_digest_is_of_all_but_the_name(value: Rubric) -> None:
     assert value.digest not in {other.digest for other in others}
 
 
-@settings(max_examples=300)
 @given(st.binary(max_size=80) | st.text(max_size=80).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_one_line_and_never_a_rubric(content: bytes) -> None:
     fault_of(content)
@@ -203,7 +202,6 @@ EDITS = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
 @given(st.sampled_from([GOOD, json.dumps(yaml.safe_load(GOOD), indent="\t")]), st.data())
 def test_an_edited_file_is_a_whole_rubric_or_one_line(content: str, data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 3))):
@@ -227,7 +225,6 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300)
 @given(key=st.sampled_from(["name", "criterion", "scale", "inputs", "points", "other"]), value=JSON)
 def test_any_value_is_read_as_it_stands_or_is_one_line(key: str, value: Any) -> None:
     """In a body of HTTP, in a file, and in a packed rubric."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stj.annotating.blind import in_order, read_blind_pairs, shows_b_first
@@ -32,7 +32,6 @@ def seen_and_written(rows: Sequence[Mapping[str, object]]) -> tuple[list[str], s
 
 
 @given(PAIRS, st.integers(0, 15))
-@settings(max_examples=30)
 @example([["better", "a much longer and worse response"]], 1)
 def test_chosen_and_rejected_leave_no_trace(texts: list[list[str]], swapped: int) -> None:
     """The same texts, with the truth the other way round in any of the pairs."""
@@ -45,7 +44,6 @@ def test_chosen_and_rejected_leave_no_trace(texts: list[list[str]], swapped: int
 
 
 @given(PAIRS, st.data())
-@settings(max_examples=30)
 def test_a_label_in_the_file_of_pairs_leaves_no_trace(texts: list[list[str]], data: st.DataObject) -> None:
     plain = [{"instruction": "ask", "response_a": first, "response_b": second} for first, second in texts]
     truths: list[dict[str, str]] = []

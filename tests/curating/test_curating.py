@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.curating import duplicates
@@ -75,6 +75,7 @@ def test_vectors_of_no_density_are_refused_by_hdbscan(tmp_path: Path, count: int
         cluster(file, CurateConfig(clustering="hdbscan"), 0)
 
 
+@pytest.mark.long
 def test_umap_lays_the_shown_vectors_out(tmp_path: Path) -> None:
     pytest.importorskip("umap")
     vectors, of = blobs(300, 3, noise=0.1)
@@ -103,7 +104,6 @@ def plain_duplicates(vectors: Vectors, threshold: float) -> list[int]:
 
 
 @given(st.integers(0, 400), st.sampled_from([0.5, 0.8, 0.95, 1.0]), st.integers(0, 5), st.sampled_from([3, 7, 64]))
-@settings(max_examples=40, deadline=None)
 def test_near_duplicates_follow_the_rule_in_any_blocks(
     tmp_path_factory: pytest.TempPathFactory, count: int, threshold: float, seed: int, block: int
 ) -> None:

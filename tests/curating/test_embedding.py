@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.curating import embedding
@@ -51,7 +51,6 @@ def embedding_tokenizer() -> object:
 
 
 @given(st.lists(st.text(max_size=200), max_size=8))
-@settings(max_examples=60, deadline=None)
 def test_any_texts_have_vectors_of_length_1_or_0_that_do_not_depend_on_their_neighbours(texts: list[str]) -> None:
     vectors = WORDS.embed(texts) if texts else np.zeros((0, 256))
     assert vectors.shape == (len(texts), 256)

@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -68,7 +68,6 @@ def test_weights_give_what_scipy_gives(rows: list[Graded]) -> None:
             assert weighted(name, sample, sample.counts[None, :])[0] == pytest.approx(value, abs=1e-9)
 
 
-@settings(max_examples=40)
 @given(rows=st.lists(st.builds(Graded, POINTS, LABELS), min_size=4, max_size=12), seed=st.integers(0, 99))
 def test_a_resample_is_a_weight_for_each_row(rows: list[Graded], seed: int) -> None:
     drawn = random.Random(seed).choices(rows, k=len(rows))
@@ -111,7 +110,6 @@ def test_a_constant_score_has_no_kappa_beyond_chance() -> None:
     assert found["mean_absolute_error"] == pytest.approx(4 / 3)
 
 
-@settings(max_examples=30)
 @given(st.lists(st.builds(Graded, POINTS, LABELS), min_size=1, max_size=60))
 def test_an_interval_holds_its_figure_or_has_a_reason(rows: list[Graded]) -> None:
     sample = Sample.of(rows)

@@ -352,7 +352,7 @@ FIELDS = st.sampled_from(
 TEXTS = st.sampled_from(["[RESULT] 4", "<score>3</score>", "[[4]]", "Score: 4/5", '{"score": 4}', "fine", ""])
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     rows=st.lists(
         st.dictionaries(FIELDS, VALUES, max_size=4) | st.fixed_dictionaries({"label": st.integers(1, 5), "text": TEXTS}),

@@ -77,7 +77,7 @@ def test_a_difference_exchanged_is_mirrored(clusters: list[list[float]]) -> None
     assert mirrored == pytest.approx((-high, -low))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.sampled_from([5, 12, 40]), st.sampled_from([0.5, 0.8, 0.95, 0.99]))
 def test_nineteen_in_twenty_intervals_hold_the_truth(examples: int, truth: float) -> None:
     """The probability is summed exactly over all counts for one judgment an example; benchmarks/coverage.py does the rest."""

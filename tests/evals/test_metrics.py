@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.evals.metrics import Tallies, example_outcome, overall_only, score_tallies
@@ -220,7 +220,6 @@ def mirrored(row: Row) -> Row:
     return replace(row, judgments=tuple(swapped))
 
 
-@settings(deadline=None)  # A busy machine is slow.
 @given(ROWS)
 def test_exchanging_the_orders_exchanges_only_their_names(rows: list[Row]) -> None:
     scores, swapped = score_heldout(rows), score_heldout(map(mirrored, rows))
@@ -233,13 +232,11 @@ def test_exchanging_the_orders_exchanges_only_their_names(rows: list[Row]) -> No
     assert swapped == replace(scores, accuracy_winner_first=second, accuracy_winner_second=first, always_a=1 - scores.always_a)
 
 
-@settings(deadline=None)  # A busy machine is slow.
 @given(ROWS, st.randoms())
 def test_the_order_of_arrival_does_not_matter(rows: list[Row], shuffler: random.Random) -> None:
     assert score_heldout(shuffler.sample(rows, len(rows))) == score_heldout(rows)
 
 
-@settings(deadline=None)  # A busy machine is slow.
 @given(ROWS)
 def test_bounds(rows: list[Row]) -> None:
     scores = score_heldout(rows)

@@ -72,6 +72,7 @@ def peak(file: Path) -> int:
     return most
 
 
+@pytest.mark.long
 def test_memory_grows_with_the_ids_alone(tmp_path: Path) -> None:
     """A row is 1,000 bytes of text; memory keeps the digest of its id, about 100 bytes."""
     peak(recorded(tmp_path / "warm.jsonl", 100))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.cli import main
@@ -229,7 +229,6 @@ def authors_score(decisions: Iterable[tuple[str, Sequence[str | None]]]) -> floa
 
 
 @given(st.lists(st.tuples(st.sampled_from(["A>B", "B>A"]), st.tuples(GAMES, GAMES)), min_size=1, max_size=8))
-@settings(max_examples=40)
 def test_judgebench_s_decisions_give_its_authors_numbers(
     tmp_path_factory: pytest.TempPathFactory, decisions: list[tuple[str, tuple[str | None, str | None]]]
 ) -> None:
@@ -353,7 +352,6 @@ TEXTS = st.sampled_from([*(text for texts in RIGHT.values() for text in texts), 
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6))
-@settings(max_examples=80)
 def test_no_accuracy_is_zero_in_silence(tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str]]) -> None:
     """Whatever a file holds: if the scores come without a warning, nearly all its judgments were read."""
     file = written(tmp_path_factory.mktemp("any") / "judged.jsonl", texts)

@@ -197,7 +197,7 @@ def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path, content: bytes
         read_calibration(tmp_path / "c.json")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_file_that_is_cut_or_has_another_byte_is_refused_or_the_same(tmp_path: Path, data: st.DataObject) -> None:
     whole = calibration_text(calibration()).encode()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
@@ -38,7 +38,6 @@ def loss(values: np.ndarray, comparisons: Sequence[Comparison]) -> float:
 
 
 @given(COMPARISONS)
-@settings(max_examples=40)
 def test_strengths_are_those_of_a_general_optimizer(comparisons: list[Comparison]) -> None:
     ranked = strengths(SIZE, comparisons)
     expected = minimize(loss, np.zeros(SIZE), args=(comparisons,), tol=1e-10).x
@@ -51,7 +50,6 @@ def test_strengths_are_those_of_a_general_optimizer(comparisons: list[Comparison
 
 
 @given(COMPARISONS)
-@settings(max_examples=40)
 def test_the_order_of_comparisons_and_of_their_responses_changes_nothing(comparisons: list[Comparison]) -> None:
     turned = [Comparison(first=met.second, second=met.first, share=1 - met.share) for met in reversed(comparisons)]
     first, second = ({r.place: r.strength for r in strengths(SIZE, given)} for given in (comparisons, turned))

@@ -109,7 +109,12 @@ def carried(said: Sequence[object]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("repair", "limit"), [*((repair, "null") for repair in REPAIRS), ("a line is inserted", "6"), ("all of it", "6")]
+    ("repair", "limit"),
+    [
+        ("a line is inserted", "6"),
+        *(pytest.param(repair, "null", marks=[pytest.mark.long] if repair != "all of it" else []) for repair in REPAIRS),
+        pytest.param("all of it", "6", marks=[pytest.mark.long]),
+    ],
 )
 def test_a_repaired_source_gives_the_rows_of_a_fresh_run(
     tmp_path: Path, asked: Callable[[], list[int]], repair: str, limit: str
@@ -272,7 +277,13 @@ def of_sources(root: Path) -> list[Row]:
     ]
 
 
-@pytest.mark.parametrize("repair", PAIR_REPAIRS)
+@pytest.mark.parametrize(
+    "repair",
+    [
+        pytest.param(name, marks=[] if name in ("a label is mended", "an id is changed") else [pytest.mark.long])
+        for name in PAIR_REPAIRS
+    ],
+)
 def test_a_repaired_file_of_pairs_gives_the_rows_of_a_fresh_run(
     tmp_path: Path, asked: Callable[[], list[int]], repair: str
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.errors import ArtifactError
@@ -288,7 +288,6 @@ def test_data_cannot_pretend_to_be_a_line_of_ours(tmp_path: Path) -> None:
     assert not [line for line in text.splitlines() if line.startswith("DROPPED")]
 
 
-@settings(deadline=None)  # clocks lie on a busy machine
 @given(st.text(alphabet=st.characters(exclude_categories=[])))
 def test_any_text_can_be_printed(text: str) -> None:
     printed = visible(text)

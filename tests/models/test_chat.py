@@ -118,13 +118,11 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     return {number: text for number, text in added.items() if text not in words}
 
 
-def many(examples: int) -> Any:
-    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture]
-    return settings(max_examples=examples, deadline=None, suppress_health_check=checks)
+ANY = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.parametrize("name", REAL)
-@many(150)
+@ANY
 @given(turns=dialogues())
 def test_real_models_prompts_have_the_ids_of_their_templates(name: str, turns: list[Turn]) -> None:
     tokenizer = real(name)
@@ -134,7 +132,7 @@ def test_real_models_prompts_have_the_ids_of_their_templates(name: str, turns: l
 
 @pytest.mark.parametrize("template", [chat_formats.VICUNA, chat_formats.LLAMA_2, chat_formats.ALPACA])
 @pytest.mark.parametrize("name", ["llama3_1", "gemma3"])
-@many(50)
+@ANY
 @given(turns=dialogues())
 def test_real_tokenizers_agree_with_templates_without_control_tokens(name: str, template: str, turns: list[Turn]) -> None:
     tokenizer = real(name)
@@ -149,7 +147,7 @@ def test_real_tokenizers_agree_with_templates_without_control_tokens(name: str, 
 
 
 @pytest.mark.parametrize("kind", chat_formats.KINDS)
-@many(100)
+@ANY
 @given(turns=dialogues(), template=st.sampled_from(chat_formats.TEMPLATES))
 def test_each_kind_of_tokenizer_has_the_ids_of_its_template(kind: str, turns: list[Turn], template: str) -> None:
     tokenizer = synthetic()[kind]
@@ -161,7 +159,7 @@ def test_each_kind_of_tokenizer_has_the_ids_of_its_template(kind: str, turns: li
 
 
 @pytest.mark.parametrize("file", MISTRAL_FILES, ids=lambda file: file.name)
-@many(60)
+@ANY
 @given(turns=dialogues())
 def test_mistrals_own_format_has_the_ids_of_mistral_common(file: Path, turns: list[Turn]) -> None:
     from mistral_common.protocol.instruct.request import ChatCompletionRequest
@@ -175,7 +173,7 @@ def test_mistrals_own_format_has_the_ids_of_mistral_common(file: Path, turns: li
 
 @pytest.mark.parametrize("legacy", [True, False])
 @pytest.mark.parametrize("file", [file for file in MISTRAL_FILES if "tekken" not in file.name], ids=lambda file: file.name)
-@many(30)
+@ANY
 @given(turns=dialogues(), template=st.sampled_from([chat_formats.MISTRAL, chat_formats.LLAMA_2, chat_formats.VICUNA]))
 def test_sentencepiece_read_by_transformers_has_the_ids_of_its_template(
     file: Path, legacy: bool, turns: list[Turn], template: str
@@ -242,7 +240,7 @@ FRAGMENTS = st.sampled_from(
 
 
 @pytest.mark.parametrize("kind", chat_formats.KINDS)
-@many(100)
+@ANY
 @given(turns=dialogues(st.lists(FRAGMENTS | TEXTS, max_size=6).map("".join)), template=st.sampled_from(chat_formats.TEMPLATES))
 def test_no_pieces_of_control_tokens_become_one(kind: str, turns: list[Turn], template: str) -> None:
     tokenizer = synthetic()[kind]
@@ -273,7 +271,7 @@ def test_control_tokens_in_content_stay_text(tokenizer: PreTrainedTokenizerBase)
     assert attack in tokenizer.decode(ids)
 
 
-@many(200)
+@ANY
 @given(text=st.text(st.characters(exclude_categories=["Cs"])) | TEXTS)
 def test_any_text_comes_back_and_holds_no_control_token(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
     ids = encode_text(tokenizer, text)
@@ -426,7 +424,7 @@ def test_mistrals_encoder_takes_no_variables() -> None:
 
 
 @pytest.mark.parametrize("kind", chat_formats.KINDS)
-@many(50)
+@ANY
 @given(turns=dialogues(), reply=TEXTS, template=st.sampled_from(chat_formats.TEMPLATES))
 def test_a_reply_follows_the_prompt_that_was_asked(kind: str, turns: list[Turn], reply: str, template: str) -> None:
     tokenizer = synthetic()[kind]

@@ -90,7 +90,7 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(SEED_MODEL, tmp_path / "seed"))
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "generation_config.json"])
 def test_whatever_a_json_file_holds_the_check_ends_in_findings(file: str, copy: Path, data: Any) -> None:

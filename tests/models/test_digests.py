@@ -73,7 +73,7 @@ def downloaded(root: Path) -> ModelConfig:
 
 @pytest.mark.parametrize("made", [by_stj, in_the_hubs_cache, downloaded])
 @given(data=st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_damaged_file_of_a_model_is_loaded(
     made: object, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -275,7 +275,6 @@ def test_another_programs_manifest_need_not_be_an_object(content: str, tmp_path:
 
 
 @given(bit=st.integers(0, 7), place=st.floats(0, 1, exclude_max=True))
-@settings(max_examples=200, deadline=None)
 def test_a_flipped_bit_in_our_manifest_never_makes_it_another_programs(
     bit: int, place: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerBase
@@ -43,7 +43,6 @@ NAMES = ("seed", "qwen3", "llama3_1", "gemma3", *chat_formats.KINDS)
 @given(text=TEXTS)
 @example(text="</s>" + " " * 1000 + "</s>")
 @example(text="\u1f82" * 1000)
-@settings(max_examples=60, deadline=None)
 def test_no_text_has_fewer_tokens(name: str, text: str) -> None:
     plain = plain_tokenizer(tokenizer_of(name))
     text = text.encode(errors="replace").decode()
@@ -65,7 +64,6 @@ def test_an_added_token_may_stand_for_spaces() -> None:
 
 @pytest.mark.parametrize("file", [file for file in MISTRAL_FILES if "tekken" in file.name][:1], ids=lambda file: file.name)
 @given(text=TEXTS)
-@settings(max_examples=60, deadline=None)
 def test_no_text_has_fewer_tokens_of_mistrals(file: Any, text: str) -> None:
     tokenizer = mistral(file)
     text = text.encode(errors="replace").decode()
@@ -82,7 +80,6 @@ def test_words_are_counted_closely_enough_to_refuse_a_long_text(name: str) -> No
 
 @given(text=TEXTS, most=st.integers(1, 3000))
 @example(text="x" * 30_000, most=100)
-@settings(max_examples=60, deadline=None)
 @pytest.mark.parametrize("template", [chat_formats.CHATML, chat_formats.MISTRAL])
 def test_a_prompt_is_refused_only_if_it_is_too_long(template: str, text: str, most: int) -> None:
     tokenizer = seed(template)

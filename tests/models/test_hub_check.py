@@ -119,6 +119,7 @@ def calls() -> Iterator[list[str]]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
+@pytest.mark.long
 def test_a_hub_that_does_not_answer_is_one_line_and_is_asked_once(tmp_path: Path, calls: list[str]) -> None:
     places = ("source.path=org/data", "heldout.path=judgebench", "benchmarks=[ppe-human]", "source.keep_out=[rmbench]")
     code, lines = doctor(calls[0], tmp_path, *places)

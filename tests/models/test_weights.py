@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -32,14 +32,12 @@ def read(place: Path) -> dict[str, Any]:
     return dict(read_weights(Folder.at(place), "m", trained=True))
 
 
-@settings(max_examples=60)
 @given(tensors=st.dictionaries(st.text("abc.", min_size=1, max_size=8), st.tuples(st.sampled_from(DTYPES), SHAPES), min_size=1))
 def test_what_the_library_writes_is_read(place: Path, tensors: dict[str, tuple[torch.dtype, list[int]]]) -> None:
     save_file({name: torch.zeros(shape).to(dtype) for name, (dtype, shape) in tensors.items()}, place / "model.safetensors")
     assert {name: tensor.shape for name, tensor in read(place).items()} == {name: tuple(t[1]) for name, t in tensors.items()}
 
 
-@settings(max_examples=60)
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_file_cut_anywhere_is_refused(place: Path, share: float) -> None:
     file = place / "model.safetensors"
@@ -51,7 +49,6 @@ def test_a_file_cut_anywhere_is_refused(place: Path, share: float) -> None:
         read(place)
 
 
-@settings(max_examples=150)
 @given(content=st.binary(max_size=64))
 def test_any_bytes_are_refused_in_one_line(place: Path, content: bytes) -> None:
     (place / "model.safetensors").write_bytes(content)
@@ -60,7 +57,6 @@ def test_any_bytes_are_refused_in_one_line(place: Path, content: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=200)
 @given(
     header=st.dictionaries(
         st.text(max_size=3), JSON | st.fixed_dictionaries({}, optional={"dtype": JSON, "shape": JSON, "data_offsets": JSON})

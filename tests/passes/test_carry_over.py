@@ -76,7 +76,7 @@ def moved(folder: Path, rows: Sequence[Row], source: str = "new") -> tuple[Artif
     return artifact, carry_over(artifact, SourceRows(rows, with_pairs=False), accept)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(TEXTS, max_size=9), st.lists(TEXTS, max_size=9), st.randoms(use_true_random=False), st.booleans())
 def test_what_is_kept_and_what_is_asked_make_the_rows_of_a_fresh_run(
     tmp_path_factory: pytest.TempPathFactory, old: list[str], new: list[str], dice: random.Random, done: bool
@@ -293,7 +293,6 @@ def test_a_question_keeps_the_answers_that_were_sampled_for_it_and_gets_its_new_
         assert (row.id, row.pair.chosen) == (f"q{row.position}", "It is 7")
 
 
-@settings(max_examples=50)
 @given(places=st.lists(st.one_of(st.text(), st.integers(0).map("f.jsonl, line {}".format)), max_size=8))
 def test_a_place_of_any_words_is_kept(places: list[str]) -> None:
     def row(number: int, place: str) -> Row:

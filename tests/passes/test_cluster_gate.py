@@ -4,7 +4,7 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.passes.cluster_gate import ClusterLimits, per_cluster_parts
@@ -27,7 +27,6 @@ ROWS = st.lists(st.tuples(st.one_of(st.none(), st.integers(0, 2)), st.booleans()
 
 
 @given(ROWS, st.integers(1, 4), st.randoms(use_true_random=False), st.integers(1, 9))
-@settings(max_examples=60, deadline=None)
 def test_the_first_of_each_cluster_stay_in_any_order_of_arrival(
     rows: list[tuple[int | None, bool]], limit: int, order: Random, in_part: int
 ) -> None:

@@ -61,6 +61,7 @@ def most_alive(every: int | None) -> float:
     return alive.most / TOKENS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("every", [1, 2, 3, None], ids=["all again", "every second", "every third", "none again"])
 def test_layers_keep_what_the_plan_says(every: int | None) -> None:
     train = TrainConfig(

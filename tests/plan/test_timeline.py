@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.config_loader import load
@@ -177,7 +177,6 @@ def test_fewer_and_longer_micro_steps_are_advised_where_they_fit() -> None:
 CONFIG = load(PAPER, [S3])
 
 
-@settings(max_examples=30)
 @given(
     gbs=st.floats(0.1, 1000),
     replicas=st.integers(1, 16),

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.config_loader import load
@@ -197,7 +197,6 @@ def test_a_model_behind_an_api_starts_no_engine() -> None:
 PAPER = load([CONF / "paper.yaml"], ["run_root=s3://b/p"])
 
 
-@settings(max_examples=30)
 @given(
     speeds=st.tuples(st.floats(0.01, 1000), st.floats(0.01, 1000)),
     link=st.sampled_from(["network_gbs", "disk_gbs", "fetch_gbs", "nvlink_gbs"]),

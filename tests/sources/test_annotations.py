@@ -241,6 +241,7 @@ def test_no_order_of_the_rows_changes_anything(tmp_path: Path) -> None:
     assert sorted(map(sorted, map(dict.items, labels(forward)))) == sorted(map(sorted, map(dict.items, labels(back))))
 
 
+@pytest.mark.long
 def test_memory_keeps_numbers_and_no_texts(tmp_path: Path) -> None:
     """A row is 2,000 bytes of text; memory keeps about 200 bytes of a pair and its three labels."""
 

@@ -87,6 +87,7 @@ def test_an_answer_repeats_itself_if_it_has_twenty_words(words: list[str], lead:
     assert (known.first_overlap(pair(f"{lead} {answer}")) is not None) == (len(words) >= 20)
 
 
+@pytest.mark.long
 def test_real_answers_are_found_in_real_conversations_and_nothing_else_is(test_data: Path) -> None:
     words = [(name, test_data / file) for name, _, file in (word.partition(":") for word in REAL)]
     kept_out = [BenchmarkPlace("source.keep_out", f"{name}:{file}", with_answers=True) for name, file in words]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.config import HeldoutConfig, SourceConfig
@@ -253,7 +253,6 @@ def test_held_out_pairs_may_lie_in_a_directory_and_all_of_it_is_read(tmp_path: P
     assert heldout_identity(config) == before
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.sampled_from(["train", "dev", "x", "a b", "数据"]), max_size=3),
     st.sampled_from(["a", "test", "train-00001-of-00002"]),

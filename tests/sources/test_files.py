@@ -318,7 +318,7 @@ def test_the_size_counts_without_parsing(tmp_path: Path) -> None:
         source_size(config(tmp_path))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(st.characters(codec=None), min_size=1), min_size=1, max_size=5))
 def test_any_text_of_a_jsonl_file_arrives_and_fits_arrow(tmp_path: Path, texts: list[str]) -> None:
     path = tmp_path / "any.jsonl"
@@ -331,7 +331,7 @@ def test_any_text_of_a_jsonl_file_arrives_and_fits_arrow(tmp_path: Path, texts: 
             assert row.turns[0].content == text
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(suffix=st.sampled_from([".jsonl", ".csv", ".parquet"]), content=st.binary(max_size=200))
 def test_any_bytes_are_rows_or_one_clear_line(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"any{suffix}"
@@ -341,7 +341,7 @@ def test_any_bytes_are_rows_or_one_clear_line(tmp_path: Path, suffix: str, conte
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_flipped_bit_of_a_parquet_file_with_checksums_gives_fewer_or_other_rows(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

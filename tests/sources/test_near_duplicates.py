@@ -6,7 +6,7 @@ from pathlib import Path
 from string import ascii_lowercase
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.config import SourceConfig
@@ -32,7 +32,6 @@ def rows_of(texts: list[str]) -> list[Row]:
 
 
 @given(st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=8), st.sampled_from([0.5, 0.8, 0.9, 1.0]))
-@settings(max_examples=50)
 def test_only_the_first_of_exact_copies_is_kept(texts: list[str], threshold: float) -> None:
     dropped = drops(rows_of(texts + texts), threshold)
     assert "row-0" not in dropped
@@ -42,13 +41,11 @@ def test_only_the_first_of_exact_copies_is_kept(texts: list[str], threshold: flo
 
 
 @given(st.permutations(range(12)))
-@settings(max_examples=30)
 def test_the_order_of_unrelated_rows_does_not_matter(order: list[int]) -> None:
     assert drops(rows_of([sentence(seed) for seed in order])) == {}
 
 
 @given(st.lists(st.sampled_from([sentence(seed, 8) for seed in range(3)]), max_size=12), st.integers(0, 12))
-@settings(max_examples=50)
 def test_a_row_is_decided_by_those_before_it(texts: list[str], end: int) -> None:
     before = drops(rows_of(texts[:end]))
     assert before == {row_id: earlier for row_id, earlier in drops(rows_of(texts)).items() if int(row_id[4:]) < end}

@@ -67,14 +67,14 @@ def test_what_an_assistant_says_does_not_count(tmp_path: Path) -> None:
     assert row.dropped is None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(st.text("abc_é1", min_size=1, max_size=3), max_size=30))
 def test_a_text_overlaps_itself_if_it_has_thirteen_words(tmp_path: Path, words: list[str]) -> None:
     overlaps = dropped(bench(tmp_path, {"text": " ".join(words)}), ". ".join(words) or "x")
     assert [text is not None for text in overlaps] == [len(words) >= 13]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(), other=st.text(min_size=1))
 def test_no_text_is_too_odd(tmp_path: Path, text: str, other: str) -> None:
     dropped(bench(tmp_path, {"text": text}), other)

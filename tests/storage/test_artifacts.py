@@ -88,7 +88,7 @@ def damages(size: int) -> st.SearchStrategy[tuple[str, int, int]]:
 
 
 @given(data=st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_damage_is_taken_for_data(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A flipped bit or a cut in any file is one line with file and remedy, or changes nothing; the remedy works."""
     path = tmp_path_factory.mktemp("artifact")
@@ -115,7 +115,7 @@ def test_no_damage_is_taken_for_data(data: st.DataObject, tmp_path_factory: pyte
 
 
 @given(data=st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_damage_of_unfinished_work_is_taken_for_data(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("artifact")
     expected = list(finished(path).records())

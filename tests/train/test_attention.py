@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import (
@@ -58,7 +58,6 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(lengths=tuple(lengths), heads=kv_heads * draw(st.integers(1, 3)), kv_heads=kv_heads, size=8, window=window)
 
 
-@settings(max_examples=40, deadline=None)
 @given(cases())
 def test_texts_alone_are_what_a_mask_over_the_row_means(case: Case) -> None:
     assert errors(case, "stj_per_text", attend_within_texts, CPU, torch.float64)["output"] < 1e-6

@@ -208,7 +208,6 @@ def operations(*, stored: bool) -> int:
 LAST = {stored: operations(stored=stored) for stored in (False, True)}
 
 
-@settings(max_examples=30)
 @given(data=st.data(), stored=st.booleans(), fits=st.booleans())
 def test_a_kill_at_any_file_operation_leaves_the_new_checkpoint_or_the_one_before(
     data: st.DataObject, stored: bool, fits: bool

@@ -45,6 +45,7 @@ def test_a_frozen_head_passes_the_same_gradient_on_and_has_none(bias: bool) -> N
     assert all(parameter.grad is None for parameter in head.parameters())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("everything", [False, True])
 def test_logits_take_a_tenth_of_tokens_times_vocabulary(everything: bool) -> None:
     lengths, vocabulary = paper_lengths(4, seed=0), 128_256

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.config import PreferenceConfig, TrainConfig
@@ -40,7 +40,6 @@ def by_hand(pairs: list[tuple[torch.Tensor, torch.Tensor]], reference: torch.Ten
     return compared / len(pairs) + p.nll_scale * likelihood
 
 
-@settings(max_examples=30)
 @given(COUNTS, st.sampled_from(["dpo", "rpo"]), st.booleans(), st.sampled_from([0.0, 1.5]))
 def test_preference_losses_are_those_of_the_papers_however_they_are_spread(
     counts: list[tuple[int, int]], objective: str, normalized: bool, nll_scale: float

@@ -364,6 +364,7 @@ print(memory("VmHWM") - before)
 """
 
 
+@pytest.mark.long
 def test_a_merge_takes_the_memory_of_one_file_and_not_of_the_model(tmp_path: Path) -> None:
     """The peak grows by less than a file of 50 MB (26 were measured); parents and the result have more than 200 MB each."""
     small = [make_model(tmp_path / name, seed).path for seed, name in enumerate("ab")]

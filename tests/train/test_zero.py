@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -28,7 +28,6 @@ def leaves(tree: dict[str, Any], above: tuple[str, ...] = ()) -> dict[tuple[str,
     return values
 
 
-@settings(max_examples=60, deadline=None)
 @given(TREES, TREES)
 def test_what_is_merged_last_wins_and_leaves_the_rest(base: dict[str, Any], over: dict[str, Any]) -> None:
     result = leaves(merged(base, over))

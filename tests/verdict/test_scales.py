@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.verdict import GRADE_STYLES, PARSERS, Parser, grade_format, parse
@@ -250,7 +250,6 @@ TEXTS = st.text(max_size=30) | st.lists(st.sampled_from(PIECES), max_size=10).ma
 
 
 @EVERY
-@settings(max_examples=60)
 @given(text=TEXTS, scale=st.sampled_from(SCALES))
 def test_any_text_has_a_point_of_the_scale_or_none(style: str, text: str, scale: tuple[int, ...]) -> None:
     strict, distinct, paper = read(style, text, scale)
@@ -259,7 +258,6 @@ def test_any_text_has_a_point_of_the_scale_or_none(style: str, text: str, scale:
 
 
 @EVERY
-@settings(max_examples=40)
 @given(first=st.sampled_from(FIVE), second=st.sampled_from(FIVE), between=WORDS)
 def test_two_grades_that_differ_are_none(style: str, first: int, second: int, between: str) -> None:
     text = f"{WRITTEN[style].format(first)}\n{between}\n{WRITTEN[style].format(second)}"
@@ -267,7 +265,6 @@ def test_two_grades_that_differ_are_none(style: str, first: int, second: int, be
 
 
 @EVERY
-@settings(max_examples=40)
 @given(planted=st.sampled_from(FIVE), between=WORDS, word=st.sampled_from(["N/A", "none", "?", "four", "3 to 4"]))
 def test_an_earlier_grade_does_not_stand_for_a_later_one_that_is_none(
     style: str, planted: int, between: str, word: str
@@ -277,7 +274,6 @@ def test_an_earlier_grade_does_not_stand_for_a_later_one_that_is_none(
 
 
 @EVERY
-@settings(max_examples=40)
 @given(
     first=st.sampled_from(FIVE),
     second=st.integers(0, 100),
@@ -292,7 +288,6 @@ def test_a_number_with_a_sign_and_another_is_no_grade(style: str, first: int, se
 
 
 @EVERY
-@settings(max_examples=40)
 @given(number=st.floats(-20, 20).filter(lambda number: not number.is_integer()))
 def test_a_fraction_is_neither_rounded_nor_clipped(style: str, number: float) -> None:
     assert read(style, WRITTEN[style].format(f"{number:f}".rstrip("0") + "1")) == (None, None, None)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.errors import ArtifactError, ConfigError
@@ -166,7 +166,6 @@ VERDICTS = st.sampled_from([None, "A", "B", "tie"])
 
 
 @given(st.lists(st.lists(st.tuples(VERDICTS, st.sampled_from(["A", "B"])), max_size=5), max_size=6))
-@settings(max_examples=60, deadline=None)
 def test_columns_agree_with_the_rows_themselves(rows: list[list[tuple[str | None, Label]]]) -> None:
     made = [pair_row(str(number), *(judged(*given) for given in row)) for number, row in enumerate(rows)]
     index = index_of(*made)

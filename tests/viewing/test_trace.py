@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,7 @@ def test_a_line_of_the_source_leads_to_what_each_judge_said_and_to_the_models(ru
 
 
 def test_what_is_learned_is_what_the_training_sets_hold(run: Path) -> None:
+    row_trace = cache(partial(traced, run))
     for iteration, judged in ((1, "pairs"), (2, "iteration_2/judged")):
         name = f"iteration_{iteration}/examples"
         learned = {record["id"]: record for record in read_artifact(Folder.at(run / name)).records()}
@@ -95,12 +96,12 @@ def test_what_is_learned_is_what_the_training_sets_hold(run: Path) -> None:
         for row in rows_of(run, judged):
             if row.task != TRAINING:
                 continue
-            found = next(each for each in traced(run, row.id).learned if each.name == name)
+            found = next(each for each in row_trace(row.id).learned if each.name == name)
             ids = {each for each in learned if re.sub(r"^repeat/\d+/", "", each) == row.id}
             assert {example.id: example.completion for example in found.examples} == {
                 each: learned[each]["completion"] for each in ids
             }
-            assert all(traced(run, each) == traced(run, row.id) for each in ids)
+            assert all(row_trace(each) == row_trace(row.id) for each in ids)
             repeated |= len(ids) > 1
             assert (found.reason is None) == (row.id in learned)
             assert found.reason is None or found.reason == (row.dropped or ("failed" if row.error else LEFT_OUT))
@@ -169,7 +170,7 @@ def test_a_word_that_names_nothing_is_one_line_with_a_remedy(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(word=st.text())
 def test_no_word_is_too_odd(run: Path, word: str) -> None:
     with suppress(StjError):

@@ -143,7 +143,7 @@ def as_csv_with_json(file: Path, rows: Sequence[Record]) -> None:
 VOTES = st.none() | st.lists(st.none() | st.sampled_from(["so [[A]]", "so [[B]]", "hm"]), max_size=3)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.fixed_dictionaries({"judgment_ab": VOTES, "judgment_ba": VOTES}), min_size=1, max_size=4))
 def test_a_csv_cell_holds_votes_as_json(rows: list[Record]) -> None:
     given_rows = [{"label": "A", "judge": ["m", f"prompt {number}"], **row} for number, row in enumerate(rows)]

@@ -47,7 +47,7 @@ RECORDED: list[dict[str, Any]] = [
     {"judgments": {"A": "[[A]]"}, "subset": "Math", "id": 1},
     {"ratings": ["9", 2], "num_correct": 1, "subset": "Ties", "id": "ref:1"},
 ]
-HOSTILE = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+HOSTILE = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 def source_record(record: dict[str, Any]) -> SourceRecord:
