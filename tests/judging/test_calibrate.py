@@ -196,6 +196,7 @@ def test_the_server_abstains_and_refuses_a_request_for_other_votes(calibrated: P
     assert server._abstention(server._abstention_text(None)) is None
 
 
+@pytest.mark.long
 @installed
 @pytest.mark.engine
 def test_a_real_server_abstains(tmp_path: Path) -> None:

@@ -304,6 +304,7 @@ def test_a_script_judges_on_real_vllm_and_leaves_no_process(mark: str) -> None:
     assert soon(lambda: engines(mark) == [])
 
 
+@pytest.mark.long
 @pytest.mark.engine
 def test_an_engine_that_is_killed_is_an_error_and_the_process_lives(mark: str) -> None:
     with Judge(SEED_MODEL, votes=4, sampling=Sampling(max_tokens=128)) as judge:

@@ -4,12 +4,10 @@ import asyncio
 import http.client
 import json
 import os
-import shutil
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
@@ -31,13 +29,9 @@ from stj.judging.serve import JudgeEndpoint, _flags, _model_settings, _plugins, 
 from stj.models.chat import encode_chat
 from stj.models.tokenizer import load_tokenizer
 from stj.rows import Turn
-from tests.judging.mini_server import mini_server
+from tests.judging.conftest import CHAT_SETTINGS, KEY
 
 ROOT = Path(__file__).parents[2]
-SEED_MODEL = ROOT / "stj/mini/seed_model"
-FULL_PRECISION = "model.dtype=float32"
-"""Greedy texts repeat. In bf16 they may depend on what a prompt is batched with, because two tokens can be nearly equal."""
-CHAT_SETTINGS = ["model.thinking=off", "model.chat_template_kwargs={effort: low}", "model.template_date=2024-03-05"]
 PAIR = {
     "instruction": "Which color does the ant have?",
     "response_a": "The answer is purple.",
@@ -268,38 +262,7 @@ def test_a_model_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str
     )
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The mini seed, with a chat template that asks for the date and may think if its system message is "Options".
-
-    It shows a message that comes in parts in another way, as Gemma 4's does. Only its config.json names the token that ends an
-    answer.
-    """
-    folder = tmp_path_factory.mktemp("serve") / "model"
-    shutil.copytree(SEED_MODEL, folder, ignore=shutil.ignore_patterns("generation_config.json"))
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    del settings["eos_token"]
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    template = folder / "chat_template.jinja"
-    options = "{{ strftime_now('%d %b %Y') }}{% if enable_thinking is false %} quick{% endif %} {{ effort }}"
-    shown = f"{{% if messages[0]['content'] == 'Options' %}}{options}{{% endif %}}"
-    parts = (
-        "{% for m in messages %}{% if m.content is not string %}{% for p in m.content %}{{ p.text }}, {% endfor %}{% endif %}"
-    )
-    template.write_text(shown + parts + "{% endfor %}" + template.read_text())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server with this model and an API key."""
-    with mini_server(
-        tmp_path_factory.mktemp("serve") / "log", "secret-of-the-server", model, [*CHAT_SETTINGS, FULL_PRECISION]
-    ) as address:
-        yield address
-
-
-def get(url: str, body: Any = None, key: str = "secret-of-the-server") -> tuple[int, str]:
+def get(url: str, body: Any = None, key: str = KEY) -> tuple[int, str]:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(url, json.dumps(body).encode() if body else None, headers)
     try:
@@ -313,7 +276,7 @@ def refused_at_once(server: str, path: str) -> tuple[int, str]:
     """The answer to a body of 4 GB of which only the first bytes are ever sent: a server that waits for the rest gives none."""
     connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=600)
     connection.putrequest("POST", path)
-    for name, value in {"Authorization": "Bearer secret-of-the-server", "Content-Length": str(2**32)}.items():
+    for name, value in {"Authorization": f"Bearer {KEY}", "Content-Length": str(2**32)}.items():
         connection.putheader(name, value)
     connection.endheaders(b'{"instruction": "')
     response = connection.getresponse()
@@ -374,7 +337,7 @@ def test_vllms_chat_endpoint_has_the_prompt_of_the_judge(server: str, model: Pat
 @installed
 @pytest.mark.engine
 def test_a_judge_behind_an_api_answers_as_the_server_does(server: str, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STJ_TEST_KEY", "secret-of-the-server")
+    monkeypatch.setenv("STJ_TEST_KEY", KEY)
     served = ModelConfig(endpoint=f"{server}/v1", name=str(model), key_variable="STJ_TEST_KEY")
     with Judge(served, sampling=Sampling(max_tokens=128)) as judge:
         result = judge.compare(PAIR["instruction"], PAIR["response_a"], PAIR["response_b"])
@@ -415,7 +378,7 @@ def killed_and_resumed(words: list[str], server: str, model: Path, run: Path, tm
     words = [sys.executable, "-m", "stj.cli", *words, f"run_root={tmp_path / 'run'}"]
     words += [f"model.{name}={value}" for name, value in settings.items()]
     words += ["engine.commit_interval_s=0", "model.parallel_requests=4"]
-    environment = os.environ | {"STJ_TEST_KEY": "secret-of-the-server"}
+    environment = os.environ | {"STJ_TEST_KEY": KEY}
     slow = subprocess.Popen(
         [*words, "model.requests_per_minute=600"],
         env=environment,
@@ -436,7 +399,7 @@ def killed_and_resumed(words: list[str], server: str, model: Path, run: Path, tm
     assert manifest["output_tokens"] > 0
     printed += "".join(first) + done.stdout + done.stderr
     files = [path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert not [text for text in (printed.encode(), *files) if b"secret-of-the-server" in text]
+    assert not [text for text in (printed.encode(), *files) if KEY.encode() in text]
     return results
 
 
@@ -444,6 +407,7 @@ def heldout(count: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (ROOT / "stj/mini/data/heldout.jsonl").read_text().splitlines()[:count]]
 
 
+@pytest.mark.long
 @installed
 @pytest.mark.engine
 def test_a_pass_through_an_api_that_is_killed_resumes(server: str, model: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -14,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import commands, running, soon, wait_until
-from tests.judging.mini_server import mini_server, serve_words
+from tests.judging.conftest import KEY
+from tests.judging.mini_server import serve_words
 
 pytestmark = [
     pytest.mark.engine,
@@ -23,7 +23,6 @@ pytestmark = [
         reason="this environment's stj was installed before it had an endpoint: make install",
     ),
 ]
-KEY = "secret-of-the-server"
 PAIR = {"instruction": "Which color does the ant have?", "response_a": "Purple.", "response_b": "Red."}
 BODY_PATHS = ("/v1/judge", "/v1/chat/completions", "/tokenize", "/invocations")
 ODD_BODIES = {
@@ -38,19 +37,6 @@ ODD_BODIES = {
     "null": b"null",
     "a list": b"[]",
 }
-
-
-@pytest.fixture(scope="module")
-def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the server prints."""
-    return tmp_path_factory.mktemp("serve") / "log"
-
-
-@pytest.fixture(scope="module")
-def server(server_log: Path) -> Iterator[str]:
-    """The address of a server with a key."""
-    with mini_server(server_log, KEY) as address:
-        yield address
 
 
 def get(url: str, key: str = KEY) -> tuple[int, str]:
@@ -109,6 +95,7 @@ def test_an_odd_body_is_the_clients_fault_and_the_log_holds_no_text_and_no_key(s
     assert not [word for word in (KEY, "wrong-secret", "canary-of-a-body") if word in log]
 
 
+@pytest.mark.long
 def test_a_stop_while_the_server_starts_ends_it_and_its_engine(tmp_path: Path) -> None:
     name = f"STJ_TEST_{uuid.uuid4().hex}"
     words, variable, environment = serve_words("package://mini/seed_model", 0), f"{name}=1".encode(), os.environ | {name: "1"}
