@@ -10,7 +10,6 @@ from stj.config_loader import load
 from stj.loop.benchmarks import BenchmarkPhase
 from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
 from stj.loop.phases import Run
-from stj.loop.report import write_report
 from stj.loop.status import write_run_config
 from stj.loop.summary import RunSummary
 from stj.mini import __file__ as mini
@@ -50,7 +49,7 @@ def finished_run(root: Path, *overrides: str, until: str | None = None, worse_fr
         elif isinstance(phase, TrainingPhase):
             write_model(phase)
     summary = RunSummary.of(run)
-    write_report(run.folder, summary.facts, summary.judges, summary.where)
+    summary.write(run.folder)
     return run
 
 

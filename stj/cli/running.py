@@ -134,12 +134,9 @@ def _start(run_some: Callable[..., None], config: Config, *, overwrite: bool, wi
     run_some(config, partial(show_on_stderr if as_json else show, wide=wide), overwrite=overwrite)
     if as_json:  # anew: a disk that takes nothing may hold an older report
         from stj.loop.phases import Run
-        from stj.loop.report import report_files
         from stj.loop.summary import RunSummary
 
-        summary = RunSummary.of(Run(config))
-        files = report_files(summary.facts, summary.judges, summary.where, summary.diversity)
-        print_json(json.loads(files["report.json"]))
+        print_json(json.loads(RunSummary.of(Run(config)).files()["report.json"]))
 
 
 def _print_dry_run(run: "Run", phases: Sequence["Phase"], as_json: bool) -> None:

@@ -23,6 +23,7 @@ from stj.errors import PassFailed
 from stj.loop.heldout import HeldoutScores, score_heldout
 from stj.loop.inputs import SELECTED_ON, count_selection_pairs, read_selection_pairs
 from stj.loop.kinds import TrainingPhase
+from stj.loop.phase import CANDIDATES
 from stj.models.locate import model_in
 from stj.passes.run import run_pass
 from stj.passes.spec import pass_under
@@ -166,8 +167,8 @@ class CheckpointSelection:
         for name in sorted(source.names(), key=lambda name: name == "config.json"):
             if name not in (MANIFEST, STARTED):
                 source.move(name, target)
-        for candidate in (target.parent / "candidates").folders():  # Those of other settings too.
-            (target.parent / f"candidates/{candidate}/model").remove()
+        for candidate in (target.parent / CANDIDATES).folders():  # Those of other settings too.
+            (target.parent / f"{CANDIDATES}/{candidate}/model").remove()
         (target.parent / CHECKPOINTS).remove()
         trained = {
             **best.trained,
@@ -181,7 +182,7 @@ class CheckpointSelection:
         self.training.artifact.finish(**trained, selection=selection)
 
     def _folder(self, number: int) -> Folder:
-        return self.training.artifact.folder.parent / f"candidates/checkpoint_{number}"
+        return self.training.artifact.folder.parent / f"{CANDIDATES}/checkpoint_{number}"
 
 
 def best_of(candidates: Sequence[Candidate], position_weight: float) -> Candidate:

@@ -3,20 +3,21 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from stj.loop.curated import NOT_SAMPLED, Decision, decision_from_dict
 from stj.loop.curation import curation_words
 from stj.loop.map_plot import Colouring, Point, map_plot
 from stj.loop.phases import Run
+from stj.loop.report.cells import Cell, table_of
+from stj.loop.report.templates import render
+from stj.loop.report.words import number
 from stj.rows import TRAINING
 from stj.stages.select import passed_rule
 from stj.storage.artifacts import Artifact
+from stj.text import Column
 
 _SYNTHETIC = "instructions of source.path"
 _NO_CLUSTER = "no cluster"
@@ -46,6 +47,17 @@ class ClusterCounts:
     """Whether it has less than a quarter of an equal part of what was kept."""
 
 
+_CELLS = (
+    Cell[ClusterCounts](Column("", "cluster"), lambda cluster: f"{cluster.number} {cluster.name}"),
+    Cell[ClusterCounts](Column("", "rows", word="rows of a cluster"), lambda cluster: number(cluster.rows)),
+    Cell[ClusterCounts](Column("", "kept", word="kept of a cluster"), lambda cluster: number(cluster.kept)),
+    Cell[ClusterCounts](Column("", "selected"), lambda cluster: number(cluster.selected)),
+    Cell[ClusterCounts](Column("", "pairs", word="pairs made"), lambda cluster: number(cluster.pairs)),
+    Cell[ClusterCounts](Column("", "accepted", word="accepted of a cluster"), lambda cluster: number(cluster.accepted)),
+    Cell[ClusterCounts](Column("", "thin"), lambda cluster: "thin" if cluster.thin else ""),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Diversity:
     """What curation found, and what became of it in the passes. Empty for a run that curates nothing."""
@@ -55,6 +67,8 @@ class Diversity:
     words: tuple[str, ...] = ()
     clusters: tuple[ClusterCounts, ...] = ()
     points: tuple[Point, ...] = ()
+
+    name = "diversity"
 
     @classmethod
     def of(cls, run: Run) -> "Diversity":
@@ -74,24 +88,26 @@ class Diversity:
             points=tuple(_point(decision, names, made.shown, judged.shown) for decision in decisions),
         )
 
-    def plain(self) -> dict[str, Any]:
-        """All numbers as JSON values; the points of the map are in the page alone."""
-        return {"facts": dict(self.facts or {}), "clusters": [asdict(cluster) for cluster in self.clusters]}
+    def plain(self) -> dict[str, Any] | None:
+        """All numbers as JSON values; the points of the map are in the page alone. None for a run that curates nothing."""
+        if self.facts is None:
+            return None
+        return {"facts": dict(self.facts), "clusters": [asdict(cluster) for cluster in self.clusters]}
 
     def html(self) -> Markup:
         """The part of the page; empty for a run that curates nothing."""
         if self.facts is None:
             return Markup()
         thin = [cluster for cluster in self.clusters if cluster.thin]
-        return Markup(
-            _template().render(
-                facts=self.facts,
-                words=self.words,
-                clusters=self.clusters,
-                thin=thin[:_NAMED_THIN],
-                unnamed=len(thin[_NAMED_THIN:]),
-                map=map_plot(self.points, _colourings(self.points)),
-            )
+        return render(
+            "diversity.html.jinja",
+            facts=self.facts,
+            words=self.words,
+            clusters=self.clusters,
+            table=table_of(_CELLS, self.clusters),
+            thin=thin[:_NAMED_THIN],
+            unnamed=len(thin[_NAMED_THIN:]),
+            map=map_plot(self.points, _colourings(self.points)),
         )
 
 
@@ -188,10 +204,3 @@ def _colourings(points: Iterable[Point]) -> list[Colouring]:
         Colouring(title=title, classes=tuple(name for name, _ in counts.most_common()))
         for title, counts in zip(titles, counted, strict=True)
     ]
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = lambda value: "–" if value is None else f"{value:,}"
-    return environment.from_string(files(__package__).joinpath("diversity.html.jinja").read_text(encoding="utf-8"))

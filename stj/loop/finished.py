@@ -7,7 +7,6 @@ from stj.errors import StorageFailed
 from stj.loop.phase import Phase
 from stj.loop.phases import Run
 from stj.loop.removal import older_models, remove_older_models
-from stj.loop.report import report_files, write_report
 from stj.loop.status import RUN_CONFIG, run_config, write_run_config
 from stj.loop.summary import RunSummary
 from stj.storage.lease import sole_driver
@@ -31,7 +30,7 @@ def finished_summary(run: Run, phases: Sequence[Phase], print_line: Show) -> Run
             write_run_config(run)
             remove_older_models(run, print_line)
             summary = RunSummary.of(run)  # it counts removed models
-            write_report(run.folder, summary.facts, summary.judges, summary.where, summary.diversity)
+            summary.write(run.folder)
     except StorageFailed as error:
         log.warning("the report is not brought up to date: %s", error)
     return summary
@@ -39,7 +38,7 @@ def finished_summary(run: Run, phases: Sequence[Phase], print_line: Show) -> Run
 
 def _is_current(run: Run, phases: Sequence[Phase], summary: RunSummary) -> bool:
     """Whether all files say what they should, and none is left that should be gone."""
-    files = {RUN_CONFIG: run_config(run), **report_files(summary.facts, summary.judges, summary.where, summary.diversity)}
+    files = {RUN_CONFIG: run_config(run), **summary.files()}
     return (
         all(phase.in_order for phase in phases)
         and all(run.folder.holds(name, content) for name, content in files.items())

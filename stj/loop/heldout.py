@@ -152,6 +152,11 @@ def score_heldout(rows: Iterable[Row]) -> HeldoutScores | None:
     return tally.scores()
 
 
+def is_judged(row: Row) -> bool:
+    """Whether a held-out pair has sampled verdicts in every order: else it has no score."""
+    return _judged_in_every_order(_verdicts(row.judgments, "sampled"))
+
+
 def _verdicts(judgments: Iterable[Judgment], purpose: Purpose) -> VerdictsByOrder:
     """The verdicts of one purpose, by order."""
     asked = sorted((judgment for judgment in judgments if judgment.purpose == purpose), key=lambda judgment: judgment.index)

@@ -21,7 +21,6 @@ from stj.loop.phases import Iteration, Run
 from stj.loop.planning import run_plan
 from stj.loop.removal import remove_older_models, without_weights
 from stj.loop.repair import carry_over_rows, phases_to_make
-from stj.loop.report import write_report
 from stj.loop.report_tables import tables
 from stj.loop.run_line import RunLine, doing, shown_run
 from stj.loop.status import write_run_config
@@ -120,7 +119,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
             remove_older_models(run, print_line)
             with doing("writing the report"):
                 summary = RunSummary.of(run)
-                write_report(run.folder, summary.facts, summary.judges, summary.where, summary.diversity)
+                summary.write(run.folder)
             track_iterations(run, summary.judges)
     else:
         yield make

@@ -12,6 +12,7 @@ from stj.config import Config
 from stj.loop.benchmarks import BenchmarkPhase
 from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
 from stj.loop.phase import Phase
+from stj.loop.spending import training_dollars
 from stj.text import Part, Parts, duration
 
 _NUMBER = re.compile(r"_\d+(?=/|$)")
@@ -81,10 +82,10 @@ class Outlook:
 
     def _training_dollars(self, phase: Phase, seconds: float | None = None) -> float:
         """The price of the GPUs of a training; 0 for other phases."""
-        if self._price is None or not isinstance(phase, TrainingPhase) or phase.train.device == "cpu":
+        if not isinstance(phase, TrainingPhase):
             return 0.0
         seconds = time.monotonic() - self._began if seconds is None else seconds
-        return seconds / 3600 * phase.train.workers * self._price
+        return training_dollars(phase.train, self._price, seconds) or 0.0
 
 
 def _kind(phase: Phase) -> str:

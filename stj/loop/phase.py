@@ -7,6 +7,9 @@ from stj.config import Config, ModelConfig
 from stj.storage.artifacts import Artifact
 from stj.text import LiveLine
 
+CANDIDATES = "candidates"
+"""Directory beside a model, with the checkpoints among which it was chosen and their judgments."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase(ABC):

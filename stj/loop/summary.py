@@ -18,10 +18,17 @@ from stj.loop.measures import HELDOUT_PAIRS, JudgeComparisons, benchmark_reports
 from stj.loop.mixing import SourceCounts
 from stj.loop.phases import Iteration, Run
 from stj.loop.removal import removed_models
-from stj.loop.report import IterationReport
+from stj.loop.report import IterationReport, Part, report_files, write_report
+from stj.loop.report.costs import Costs
+from stj.loop.report.failed_grades import add_response
+from stj.loop.report.failed_pairs import add_pair
+from stj.loop.report.failures import Failures, FailureTally, JudgeFailures
+from stj.loop.report.losses import Losses
+from stj.loop.report.ways import PAIR_WAYS, RESPONSE_WAYS
 from stj.loop.where import Where
 from stj.rows import HELDOUT, HELDOUT_GRADES, TRAINING, Row
 from stj.storage.artifacts import plain
+from stj.storage.folder import Folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,29 +43,60 @@ class RunSummary:
     """Where the judges are wrong."""
     diversity: Diversity
     """The clusters and the map of the instructions."""
+    losses: Losses
+    """How each training went."""
+    costs: Costs
+    """What each phase took."""
+    failures: Failures
+    """What each judge missed."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the report beside the judges, in the order of the page."""
+        return self.losses, self.costs, self.diversity, self.where, self.failures
+
+    def files(self) -> dict[str, bytes]:
+        """The content of the report's files, by name."""
+        return report_files(self.facts, self.judges, self.parts)
+
+    def write(self, folder: Folder) -> None:
+        """Writes the report's files, unless they hold the same already."""
+        write_report(folder, self.facts, self.judges, self.parts)
 
     @classmethod
     def of(cls, run: Run) -> "RunSummary":
         """The summary of all artifacts that are finished. Reads each of them once."""
         judges: list[IterationReport] = []
         samples: list[dict[str, str | None]] = []
+        missed = _Missed()
         comparisons = JudgeComparisons()
         before: Dashboard | None = None
         for judge in range(run.config.iterations + 1):
             seen = _JudgeRows.of(run, judge)
+            missed.add(f"M_{judge}", seen)
             report = _judge_report(run, judge, seen, comparisons, before)
             judges.append(report)
             before = report.dashboard if judge or _first_judge_is_seed(run) else None
             if seen.sample is not None:
                 samples.append(_shown(judge, seen.sample))
         facts = run_facts(run) | {"fingerprints": _fingerprints(run), "samples": samples}
-        return cls(facts=facts, judges=judges, where=Where.of(run), diversity=Diversity.of(run))
+        return cls(
+            facts=facts,
+            judges=judges,
+            where=Where.of(run),
+            diversity=Diversity.of(run),
+            losses=Losses.of(run),
+            costs=Costs.of(run),
+            failures=Failures.of(missed.pairs, missed.responses),
+        )
 
 
 @dataclass(kw_only=True)
 class _JudgeRows:
     """What the rows that a judge judged say, in one reading."""
 
+    failed_pairs: FailureTally
+    failed_responses: FailureTally
     heldout: HeldoutTally = field(default_factory=HeldoutTally)
     grades: HeldoutGradesTally = field(default_factory=HeldoutGradesTally)
     training: DashboardTally = field(default_factory=DashboardTally)
@@ -70,7 +108,8 @@ class _JudgeRows:
         """Reads the passes in which M_k judged the held-out pairs, and in which the training pairs were judged for M_{k+1}."""
         measured, iteration = run.heldout_phase(judge), _trained_next(run, judge)
         judged = iteration.examples.judged if iteration else None
-        seen = cls()
+        seed = run.config.seed
+        seen = cls(failed_pairs=FailureTally(seed=seed), failed_responses=FailureTally(seed=seed))
         for phase in {phase.name: phase for phase in (judged, measured) if phase}.values():
             if phase.artifact.state()[0] == "done":
                 seen._read(phase, heldout=phase is measured, training=phase is judged)
@@ -80,12 +119,30 @@ class _JudgeRows:
         for row in phase.rows():
             if heldout and row.task == HELDOUT:
                 self.heldout.add(row)
+                add_pair(self.failed_pairs, row)
                 if row.pair and row.judgments and (self.sample is None or row.position < self.sample.position):
                     self.sample = row
             elif heldout and row.task == HELDOUT_GRADES:
                 self.grades.add(row)
+                add_response(self.failed_responses, row)
             elif training and row.task == TRAINING:
                 self.training.add(row)
+
+
+@dataclass(kw_only=True)
+class _Missed:
+    """What the judges missed so far, in their order."""
+
+    pairs: list[JudgeFailures] = field(default_factory=list)
+    responses: list[JudgeFailures] = field(default_factory=list)
+    right_before: dict[str, bool] = field(default_factory=dict)
+    """Whether the latest judge had a held-out pair right, by the row's id."""
+
+    def add(self, judge: str, seen: _JudgeRows) -> None:
+        """Takes the next judge."""
+        self.pairs += seen.failed_pairs.result(judge, PAIR_WAYS, self.right_before)
+        self.responses += seen.failed_responses.result(judge, RESPONSE_WAYS, {})
+        self.right_before = {row_id: result.accuracy > 0.5 for row_id, result in seen.heldout.results.items()}
 
 
 def _fingerprints(run: Run) -> dict[str, str]:

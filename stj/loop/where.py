@@ -5,15 +5,11 @@ The rows of each pass are read once.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from stj.evals.clues import PairClues
-from stj.evals.table import interval, percent
 from stj.loop.benchmarks import BenchmarkPhase
 from stj.loop.clue_sets import ClueSets, clue_names, clue_of
 from stj.loop.cut_plots import Point, interval_plot, share_plot
@@ -21,7 +17,22 @@ from stj.loop.cuts import DIMENSIONS, TOKEN_BINS, Cut, CutCounts, JudgeCuts
 from stj.loop.figures import Figure, figures
 from stj.loop.kinds import PassPhase
 from stj.loop.phases import Run
+from stj.loop.report.cells import Cell, table_of
+from stj.loop.report.templates import render
+from stj.loop.report.words import number, whole
 from stj.rows import HELDOUT, TRAINING, Row, row_from_dict
+from stj.text import Column
+
+_CELLS = (
+    Cell[JudgeCuts](Column("", "judge, task", word="judge"), lambda each: f"{each.judge}, {each.task}"),
+    Cell[JudgeCuts](Column("tokens,", "mean", word="tokens of a judgment"), lambda each: whole(each.lengths.mean)),
+    Cell[JudgeCuts](Column("of right", "ones"), lambda each: whole(each.lengths.mean_right)),
+    Cell[JudgeCuts](Column("of", "others"), lambda each: whole(each.lengths.mean_wrong)),
+    Cell[JudgeCuts](Column("verdict against its", "last sentence"), lambda each: number(each.contradictions["count"])),
+    Cell[JudgeCuts](Column("of last sentences", "that prefer one"), lambda each: number(each.contradictions["stated"])),
+    Cell[JudgeCuts](Column("cycles", "A>B>C>A"), lambda each: number(each.cycles["count"])),
+    Cell[JudgeCuts](Column("", "of triples"), lambda each: number(each.cycles["triples"])),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +44,8 @@ class Where:
     figures: tuple[Figure, ...] = ()
     clues: Mapping[str, PairClues] = field(default_factory=dict)
     """How well simple features say which answer is better, by the set of pairs (stj/loop/clue_sets.py)."""
+
+    name = "where"
 
     @classmethod
     def of(cls, run: Run) -> "Where":
@@ -60,17 +73,17 @@ class Where:
         if not self.cuts and not self.figures and not self.clues:
             return Markup()
         plots = [(task, _task_plots(task, self.cuts)) for task in _tasks(self.cuts)]
-        return Markup(
-            _template().render(
-                cuts=self.cuts,
-                tasks=[(task, shown) for task, shown in plots if shown],
-                figures=[(figure, _figure_plot(figure)) for figure in self.figures],
-                lengths=_lengths_plot(self.cuts),
-                clues=self.clues,
-                clue_names=clue_names(self.clues),
-                clue_rules={clue.name: clue.rule for each in self.clues.values() for clue in each.clues},
-                clue_of=clue_of,
-            )
+        return render(
+            "where.html.jinja",
+            cuts=self.cuts,
+            judging=table_of(_CELLS, self.cuts),
+            tasks=[(task, shown) for task, shown in plots if shown],
+            figures=[(figure, _figure_plot(figure)) for figure in self.figures],
+            lengths=_lengths_plot(self.cuts),
+            clues=self.clues,
+            clue_names=clue_names(self.clues),
+            clue_rules={clue.name: clue.rule for each in self.clues.values() for clue in each.clues},
+            clue_of=clue_of,
         )
 
 
@@ -143,10 +156,3 @@ def _number(judge: str) -> int:
 def _shares(counts: Sequence[int]) -> list[float]:
     total = sum(counts)
     return [count / total if total else 0.0 for count in counts]
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=percent, interval=interval)
-    return environment.from_string(files(__package__).joinpath("where.html.jinja").read_text(encoding="utf-8"))

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from stj.evals.attack_card import AttackCard, AttackResult
-from stj.loop.attack_tables import attack_table
 from stj.loop.measures import BenchmarkReport
 from stj.loop.report import IterationReport, html, write_report
+from stj.loop.report.judge_tables import attack_table
 from stj.loop.report_tables import WIDTH, tables
 from stj.storage.folder import Folder
 from tests.loop.test_report import iteration
@@ -70,6 +70,6 @@ def test_a_single_card_and_all_cards_are_on_the_page_and_in_json(tmp_path: Path)
     cards = [judge["benchmarks"]["attacks"]["attacks"]["padding"] for judge in record["iterations"]]
     assert [card["flipped"] for card in cards] == [0.848, 0.5, 0.848]
     page = (tmp_path / "report.html").read_text()
-    assert all(f"M_{judge}:<br>right before" in page for judge in range(3))
-    assert "50.0 [76.2, 92.4]" in page
+    assert all(f'colspan="3">M_{judge}, %</th>' in page for judge in range(3))
+    assert "50.0 <i>[76.2, 92.4]</i>" in page
     assert "Attacked pairs for M_1" in page

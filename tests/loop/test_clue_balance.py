@@ -15,7 +15,6 @@ from stj.evals.clue_features import FEATURES, feature_sign
 from stj.loop.clue_balance import TOLERANCE, ClueBalance
 from stj.loop.clue_sets import clue_table
 from stj.loop.phases import Run
-from stj.loop.report import write_report
 from stj.loop.report_tables import tables
 from stj.loop.summary import RunSummary
 from stj.pair_sources import PairSource
@@ -173,7 +172,7 @@ def test_the_examples_of_a_run_hold_no_named_clue_and_the_report_says_what_was_l
     summary = RunSummary.of(run)
     shown = "\n".join(str(table) for table in tables(summary.judges, clue_table(summary.where.clues)))
     assert line in " ".join(shown.split())
-    write_report(Folder.at(tmp_path), summary.facts, summary.judges, summary.where)
+    summary.write(Folder.at(tmp_path))
     assert line in (tmp_path / "report.html").read_text(encoding="utf-8")
 
     again = run_of(tmp_path / "again", *words)

@@ -10,7 +10,6 @@ from stj.errors import ConfigError
 from stj.evals.label_noise import auroc
 from stj.loop.label_flags import LabelFlags
 from stj.loop.phases import Run
-from stj.loop.report import write_report
 from stj.loop.report_tables import tables
 from stj.loop.summary import RunSummary
 from stj.rows import Row
@@ -72,7 +71,7 @@ def test_planted_labels_are_flagged_left_out_and_reported(tmp_path: Path, sampli
     assert line in phase.summary()
     summary = RunSummary.of(run)
     assert line in " ".join("\n".join(map(str, tables(summary.judges))).split())
-    write_report(Folder.at(tmp_path), summary.facts, summary.judges, summary.where)
+    summary.write(Folder.at(tmp_path))
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert line in page
     assert noise["most"][0][0] in page

@@ -59,7 +59,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_the_buttons_choose_the_colours_and_the_legend(chromium: Browser, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    page.write_text(html({}, [], None, diversity()), encoding="utf-8", errors="backslashreplace")
+    page.write_text(html({}, [], [diversity()]), encoding="utf-8", errors="backslashreplace")
     tab = chromium.opened(page.as_uri())
     tab.wait("document.querySelectorAll('.map circle').length === 60")
 

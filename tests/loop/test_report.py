@@ -16,8 +16,10 @@ from stj.loop.heldout import HeldoutScores
 from stj.loop.measures import JudgeComparison
 from stj.loop.plots import Line, bar_plot, line_plot, split_plot, ticks_between
 from stj.loop.report import IterationReport, html, lift, write_report
+from stj.loop.report.html_table import html_table
 from stj.loop.report_tables import WIDTH, tables
 from stj.storage.folder import Folder
+from stj.text import Column, Table
 from tests.conftest import on_terminal
 
 HOSTILE = "</svg><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7 * 7 }}\u202e\ud800"
@@ -74,12 +76,14 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
+        self.links: list[str | None] = []
         self.text = ""
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes.update(name for name, _ in attrs)
+        self.links += [value for name, value in attrs if name == "href"]
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -129,7 +133,10 @@ def test_the_lines_below_say_what_each_parser_would_keep() -> None:
     assert lift_line.startswith("Lift")
     old = IterationReport(judge="M_0", pairs=3)  # An older stj did not count this.
     assert "by parser" not in shown([old])
-    assert "decided by" in html({}, [old])
+    page = html({}, [old])
+    assert "decided<br>by" in page
+    assert "do not say what was dropped" in page
+    assert "label A, kept" not in page  # Nobody counted the labels: no plot says 0.
 
 
 def test_the_last_line_is_the_lift_with_both_intervals() -> None:
@@ -141,7 +148,7 @@ def test_the_last_line_is_the_lift_with_both_intervals() -> None:
     assert "-2.0 points" in lift(close)
     assert lift(close).endswith("overlap, so this is within noise")
     assert "points, within noise" in html({}, close)
-    assert "within noise" not in html({}, RUN)
+    assert "+22.0 points, beyond noise" in html({}, RUN)
 
 
 def test_the_headline_takes_the_paired_interval_if_there_is_one() -> None:
@@ -157,16 +164,20 @@ def test_the_headline_takes_the_paired_interval_if_there_is_one() -> None:
         conclusion="",
     )
     close = [iteration("M_0", 0.58), replace(iteration("M_1", 0.60), heldout_comparisons=(compared,))]
-    assert lift(close).endswith("overlap")
-    assert "within noise" not in html({}, close)
+    assert lift(close).endswith("overlap, but the paired one leaves out 0, so this is beyond noise")
+    page = html({}, close)
+    assert "+2.0 points, beyond noise" in page
+    assert "On the same pairs the difference is +2.0 [+0.4, +3.6] points" in page
+    unclear = [close[0], replace(close[1], heldout_comparisons=(replace(compared, ci95=(-0.01, 0.05)),))]
+    assert "+2.0 points, within noise" in html({}, unclear)
 
 
 def test_the_page_has_the_truncated_judgments_and_the_thought_of_a_sample() -> None:
     sample = {"judge": "M_0", "instruction": "?", "chosen": "4", "rejected": "5", "winner": "A", "verdict": "A"}
     page = html({"samples": [{**sample, "thought": "<think>4 or 5?", "text": "4. [[A]]"}]}, RUN)
-    assert page.count("<th>truncated, %") == 2
+    assert page.count("<br>truncated") + page.count(">truncated</th>") == 2
     assert "<td>0.4</td>" in page
-    assert "<td>6.2</td>" in page
+    assert "<td>6.2%</td>" in page
     assert "&lt;think&gt;4 or 5?" in page
     assert "<h3>Thought</h3>" not in html({"samples": [{**sample, "thought": "", "text": "4. [[A]]"}]}, RUN)
 
@@ -209,7 +220,9 @@ def test_hostile_text_does_nothing(tmp_path: Path) -> None:
     write_report(Folder.at(tmp_path), run, [hostile, *RUN])
     page = Page((tmp_path / "report.html").read_text())
     assert not page.tags & {"script", "img", "link", "iframe"}
-    assert not page.attributes & {"src", "href", "onerror", "onclick", "onload"}
+    assert not page.attributes & {"src", "onerror", "onclick", "onload"}
+    assert page.links
+    assert all(link and re.fullmatch(r"#[a-z-]+", link) for link in page.links)  # inside the page
     assert "<script>alert(1)</script>" in page.text
     assert "{{ 7 * 7 }}" in page.text
     assert json.loads((tmp_path / "report.json").read_text())["run"]["samples"][0]["chosen"] == HOSTILE
@@ -241,3 +254,20 @@ def test_plots_of_nothing_are_drawn() -> None:
         bar_plot(["x"], [None], x_title="x", y_title="y", written=str),
     ):
         assert ElementTree.fromstring(plot).tag == "svg"
+
+
+@pytest.mark.parametrize("judges", [0, 1, 12, 13, 40])
+def test_a_table_with_a_column_for_each_judge_continues_below(judges: int) -> None:
+    names = [f"M_{number}" for number in range(judges)]
+    table = Table(columns=[Column("", "what"), *(Column("", name) for name in names)], rows=[["row", *names]])
+    parts = html_table(table, "judges").split("<table>")[1:]
+    assert len(parts) == max(1, -(-judges // 12))
+    assert all(part.count('scope="row"') == 1 for part in parts)
+    assert re.findall(r"<td>(.*?)</td>", "".join(parts)) == names
+
+
+def test_a_group_of_columns_is_not_torn() -> None:
+    columns = [Column("", "attack"), *(Column("", "right", f"M_{n // 3}" if n % 3 == 0 else "") for n in range(15))]
+    parts = html_table(Table(columns=columns, rows=[["swap", *map(str, range(15))]]), "attacks").split("<table>")[1:]
+    assert [re.findall(r'colspan="3">(.*?)</th>', part) for part in parts] == [["M_0", "M_1", "M_2", "M_3"], ["M_4"]]
+    assert re.findall(r"<td>(\d+)</td>", "".join(parts)) == list(map(str, range(15)))

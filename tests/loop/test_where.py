@@ -105,7 +105,7 @@ def test_hostile_names_do_nothing(tmp_path: Path) -> None:
     rows = [pair_row(HOSTILE, judged("A", text="So Assistant B is better."), category=category, task=HOSTILE)]
     figure = Figure(number=6, title="category", labels=(HOSTILE,), all=(1,), selected=(0,))
     where = Where(cuts=(counted(*rows, task=HOSTILE),), figures=(figure,))
-    write_report(Folder.at(tmp_path), {}, [], where)
+    write_report(Folder.at(tmp_path), {}, [], [where])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert "{{ 7 * 7 }}" in page
