@@ -193,7 +193,7 @@ def broken_off(run: Path, to: Path, *gone: str) -> Path:
 
 def test_an_unfinished_run_shows_what_is_committed(run: Path, tmp_path: Path) -> None:
     part = broken_off(run, tmp_path / "part", "pairs/manifest.json", "iteration_1", "iteration_2", "heldout_2", "report.*")
-    parts = sorted((part / "pairs").glob("*.parquet"))
+    parts = sorted((part / "pairs/rows").glob("*.parquet"))
     for path in parts[1:]:
         path.unlink()
     committed = {row.id for row in rows_of(part)}
