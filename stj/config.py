@@ -154,7 +154,8 @@ class SourceConfig:
     config_name: str | None = None
     """Config of a data set that has several. In a directory it names a folder."""
     instruction_field: str = "instruction"
-    """Only for `instructions`: the field that holds the text, or a dialogue as a list of {role, content}."""
+    """Only for `instructions`: the field that holds the text, or a dialogue as a list of {role, content}. A dotted name that is
+    no field itself names a member: `prompt.text` of {"prompt": {"text": "..."}}."""
     id_field: str | None = None
     """Only for `instructions`: the field that holds a unique id. If `null`, a row's id is made of its text."""
     limit: int | None = None

@@ -247,7 +247,12 @@ def test_killed_while_the_limit_is_applied(loops: Loops, undisturbed: Loop) -> N
 def test_killed_while_it_commits_in_an_object_store(loops: Loops, undisturbed: Loop, bucket: str) -> None:
     root, _, options = bucket.partition("?")
     loop = loops("bucket", root=f"{root}/killed?{options}", settings=("iterations=1",))
-    for file in ("pairs/rows/part-*.parquet", "pairs/rows/failed-*.parquet", "pairs/manifest.json", f"{EXAMPLES[0]}/manifest.json"):
+    for file in (
+        "pairs/rows/part-*.parquet",
+        "pairs/rows/failed-*.parquet",
+        "pairs/manifest.json",
+        f"{EXAMPLES[0]}/manifest.json",
+    ):
         for moment in ("before", "after"):
             assert loop.drive(f"write {file}: {moment}") == KILLED, loop.output()
     assert loop.drive() == 0

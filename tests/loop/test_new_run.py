@@ -114,8 +114,8 @@ def test_three_annotators_ties_and_odd_names(here: Path, name: str, capsys: pyte
         annotators=("rater0", "rater1", "rater2"),
         subset="Domain",
     )
-    assert "30 pairs; " in (out := capsys.readouterr().out)
-    assert "no_winner; 3 subsets" in out
+    assert " of 30 pairs count (" in (out := capsys.readouterr().out)
+    assert "no_winner); 3 subsets" in out
 
 
 @pytest.mark.parametrize(
