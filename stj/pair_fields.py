@@ -13,8 +13,8 @@ Ties = Literal["skip", "count", "half"]
 class PairFields:
     """The names of the fields in a file of pairs. `null` takes stj's own names (stj/sources/pairs.py).
 
-    A field that is named here must be in every row, and has no other meaning. A dotted name that is no field itself names a member:
-    `answer.text` of {"answer": {"text": "..."}}.
+    A field that is named here must be in every row, and has no other meaning. A dotted name that is no field itself names
+    a member: `answer.text` of {"answer": {"text": "..."}}.
     """
 
     instruction: str | None = None

@@ -1,6 +1,5 @@
 """`stj.load_rows`, and an artifact's files in pandas, DuckDB and Polars, as docs/reading-runs.md says."""
 
-from glob import glob
 from pathlib import Path
 
 import pandas as pd
