@@ -105,8 +105,8 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
 def _labelled(take: TakeResult, labels: Mapping[str, PairLabel], ties: Ties) -> Callable[[Mapping[str, Any], Opinion], None]:
     """Takes results with the id, the subset and the winner that their file has, so that `stj score` reads them as they are.
 
-    If the winner is known, `outcome` is right, wrong or no verdict; failed if the pair could not be judged. A tie has one only if
-    ties count: with ties=half no verdict is right or wrong.
+    If the winner is known, `outcome` is right, wrong or no verdict; failed if the pair could not be judged. A tie has one only
+    with ties=count: with ties=half no verdict is right or wrong.
     """
 
     def take_labelled(result: Mapping[str, Any], opinion: Opinion) -> None:

@@ -134,7 +134,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
 
 @contextmanager
 def _driving(run: Run, missing: Sequence[Phase], outlook: Outlook) -> Iterator[ShownRun]:
-    """Makes this process the driver of the run, with Ray and its machines checked; who watches sees it from the first moment."""
+    """Makes this process the driver of the run, with Ray and its machines checked; who watches sees that too."""
     config = run.config
     with sole_driver(run.folder), shown_run(run.folder, outlook) as shown, ExitStack() as stack:
         with shown.doing("starting Ray" if on_this_machine(config.ray) else f"joining Ray at {config.ray.address}"):

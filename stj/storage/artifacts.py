@@ -25,9 +25,9 @@ The files of an artifact:
     rows/staged-...                           rows that count only once the manifest names their file
     manifest.json                             the key, the counts, and each file's name, size and SHA-256, written last
 
-The folder of rows holds nothing else once there is a manifest: pandas, Polars and DuckDB read it as it is. They take the files
-of a directory for data, Polars even hidden ones. Earlier versions kept the rows beside the records, where they are still read: a
-part's name is its path below the artifact's folder.
+Nothing else is in the folder of rows once there is a manifest: pandas, Polars and DuckDB read it as it is. They take all
+files of a directory for data, Polars even hidden ones. Earlier versions kept rows beside the records. They are still read
+there: a part is named by its path below the artifact's folder.
 
 How is damage found? The records hold their own SHA-256 (sealed.py). A part's name ends in the first half of its own, so that
 parts can be trusted before there is a manifest, and parts of two drivers have one name only if they are the same. Every part is
