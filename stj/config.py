@@ -1615,6 +1615,8 @@ class AnnotateConfig:
     """Seed of the order of the pairs and of the responses; the same for all who fill one file."""
     limit: int | None = None
     """Number of pairs, the first ones of the file that can be labelled; `null` takes all."""
+    fields: PairFields = field(default_factory=PairFields)
+    """The names of the fields in the file of pairs, if they are others than stj's own."""
 
     def __post_init__(self) -> None:
         _above_0("", self, "limit")
