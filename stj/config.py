@@ -725,7 +725,8 @@ class HeldoutConfig:
 
     path: str | None = None
     """A file or directory, in the formats of `source.path`, with the fields instruction, chosen, rejected and, optionally, id.
-    Or a benchmark of pairs by its name, as `stj eval` takes it: `helpsteer2`. `null` skips the measurement."""
+    Or a benchmark of pairs by its name, as `stj eval` takes it: `helpsteer2`; or a data set of the hub by its id. `null` skips
+    the measurement."""
     fields: PairFields = field(default_factory=PairFields)
     """The names of the fields in `path`, if they are others. `pairs:FILE` among `benchmarks` and in `stj eval` is read by the
     same names."""
