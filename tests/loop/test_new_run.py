@@ -219,6 +219,8 @@ def test_another_generator_is_a_model_of_its_own(here: Path) -> None:
         (["--instructions", "pool.csv", "--model", SEED, "--endpoint-name", "x"], "there is no --endpoint"),
         (["--instructions", "pool.csv", "--model", SEED, "--endpoint", "ftp://x", "--endpoint-name", "y"], "not a URL"),
         (["--instructions", "pool.csv", "--model", SEED, "--categories", "Cooking"], "no such category"),
+        (["--gpus", "0", "--gpu-memory", "40"], "--gpu-memory 40 GB: --gpus 0 takes none"),
+        (["--pair-fields", "{winner: x}"], "--pair-fields {winner: x}: there is no --pairs"),
         (["--instructions", "pool.csv", "--model", SEED, "--pair-fields", "{winnr: x}", "--pairs", "p"], "unknown key"),
     ],
 )

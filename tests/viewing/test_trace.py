@@ -79,6 +79,7 @@ def test_a_line_of_the_source_leads_to_what_each_judge_said_and_to_the_models(ru
         written = (run.parent / "pool.jsonl").read_text().splitlines()[line - 1]
         assert json.loads(written)["instruction"] == row.instruction
         assert trace(str(run), f"{run.parent / 'pool.jsonl'}:{line}").rows == [found]
+        assert trace(str(run), f"pool.jsonl:{line}").rows == [found]
         assert (found.place.source, found.place.labelled_by) == ("synthetic", "construction")
         assert [step.name for step in found.steps] == ["pairs", "iteration_2/judged"]
         assert found.steps[0].row == row
@@ -150,7 +151,7 @@ def test_a_held_out_pair_has_every_judge_and_no_training_set(run: Path) -> None:
         ("nobody", r"nobody: no row of \S+ has this id\. An id looks like \S+; FILE:LINE names a row"),
         ("", r"An id looks like"),
         ("(.*", r"An id looks like"),
-        ("pool.jsonl:3", r"An id looks like"),
+        ("other.jsonl:3", r"An id looks like"),
         ("pairs.jsonl:" + "9" * 5000, r"An id looks like"),
         (
             "{}/pool.jsonl:99",
