@@ -169,9 +169,9 @@ def same_pairs(shown_a: Mapping[str, bytes], shown_b: Mapping[str, bytes]) -> It
         for row_id in sorted(shown):
             by_text.setdefault(shown[row_id], ([], []))[side].append(row_id)
     for in_a, in_b in by_text.values():
-        named_alike = [row_id for row_id in in_a if row_id in set(in_b)]
-        rest = ([row_id for row_id in ids if row_id not in set(named_alike)] for ids in (in_a, in_b))
-        yield from ((row_id, row_id) for row_id in named_alike)
+        named_alike = {*in_a} & {*in_b}
+        rest = ([row_id for row_id in ids if row_id not in named_alike] for ids in (in_a, in_b))
+        yield from ((row_id, row_id) for row_id in in_a if row_id in named_alike)
         yield from zip(*rest, strict=False)
 
 

@@ -11,6 +11,7 @@ Record = Mapping[str, Any]
 Located = tuple[str, Record]
 """The position of a record in words, and the record."""
 
+_DEEPEST = 8  # Objects inside of objects: a name of nine parts is no name, and a hostile file nests a thousand.
 NOT_READABLE = "not_readable"
 NO_FIELD = "no_field"
 
@@ -69,13 +70,15 @@ class Fields:
             raise SourceError(f"{where}: column '{twice[0]}' comes twice; which one counts is not known: keep one of them")
 
 
-def with_members(record: Record) -> dict[str, Any]:
+def with_members(record: Record, depth: int = _DEEPEST) -> dict[str, Any]:
     """A record and, behind its fields, the members of its objects under their dotted names; a field goes before a member."""
+    if not depth:
+        return dict(record)
     members = {
         f"{name}.{inner}": member
         for name, value in record.items()
         if isinstance(value, Mapping)
-        for inner, member in with_members(value).items()
+        for inner, member in with_members(value, depth - 1).items()
     }
     return {**record, **{name: value for name, value in members.items() if name not in record}}
 

@@ -332,11 +332,10 @@ def read_artifact(folder: Folder) -> Artifact:
 
     Raises NoArtifact if there is none.
     """
-    if folder.path.endswith(f"/{ROWS}") and not folder.exists(MANIFEST) and not folder.exists(STARTED):
-        folder = folder.parent
-    for name in (MANIFEST, STARTED):
-        if record := _record(folder, name):
-            return Artifact(folder, record["key"])
+    for place in (folder, folder.parent) if folder.path.endswith(f"/{ROWS}") else (folder,):
+        for name in (MANIFEST, STARTED):
+            if record := _record(place, name):
+                return Artifact(place, record["key"])
     raise NoArtifact(f"{folder.uri}: no artifact here (no {MANIFEST}); `stj status` lists the artifacts of a run")
 
 

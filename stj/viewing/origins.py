@@ -82,7 +82,7 @@ class Origins:
             return whole
         read = [self._config.source.path, *(source.path or "" for source in self._config.preferences)]
         named = {path for path in (*read, *self._config.examples.labelled) if os.path.basename(path) == file}
-        return named.pop() if len(named) == 1 else whole
+        return os.path.abspath(os.path.expanduser(package_path(named.pop()))) if len(named) == 1 else whole
 
     def places(self, rows: Mapping[str, Row], sought: Sought, ids: Sequence[str]) -> dict[str, SourcePlace]:
         """Where these ids come from; `rows` are those of them that passes hold."""

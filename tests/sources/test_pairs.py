@@ -165,6 +165,12 @@ def test_a_dotted_name_names_a_member(tmp_path: Path, name: str) -> None:
         list(pair_records(str(tmp_path / name), "file", wrong))
 
 
+def test_objects_nested_without_end_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"a":' * 400 + "1" + "}" * 400)
+    with pytest.raises(SourceError, match=r"no field 'a.b'; the fields there are 'a', 'a.a'"):
+        list(pair_records(str(tmp_path / "p.jsonl"), "file", PairFields(instruction="a.b")))
+
+
 def test_a_named_field_that_is_missing_is_said_with_those_that_are_there() -> None:
     with pytest.raises(SourceError, match=r"line 1: no field 'beter'; the fields there are 'q', 'left'.*did you mean 'better'"):
         read(ODD, fields=PairFields(response_a="left", response_b="right", winner="beter"))
