@@ -18,7 +18,7 @@ _KINDS = (
 def load_rows(path: str | Path) -> Iterator[Row | Example]:
     """The rows of an artifact, one after the other: a Row of a pass, or an Example that a judge is trained on.
 
-    `path` is an artifact's directory or URI, such as runs/mini/iteration_1/judged. One that is not finished gives the rows
+    `path` is an artifact's directory or URI, such as runs/mini/iteration_2/judged. One that is not finished gives the rows
     committed so far. One batch of rows is in memory at a time. Each file is compared with its SHA-256 when it is opened.
 
     Raises NoArtifact if there is none or if it holds other things, such as a model. Raises ArtifactError if it is damaged, at

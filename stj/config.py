@@ -154,7 +154,8 @@ class SourceConfig:
     config_name: str | None = None
     """Config of a data set that has several. In a directory it names a folder."""
     instruction_field: str = "instruction"
-    """Only for `instructions`: the field that holds the text, or a dialogue as a list of {role, content}."""
+    """Only for `instructions`: the field that holds the text, or a dialogue as a list of {role, content}. A dotted name that is
+    no field itself names a member: `prompt.text` of {"prompt": {"text": "..."}}."""
     id_field: str | None = None
     """Only for `instructions`: the field that holds a unique id. If `null`, a row's id is made of its text."""
     limit: int | None = None
@@ -724,7 +725,8 @@ class HeldoutConfig:
 
     path: str | None = None
     """A file or directory, in the formats of `source.path`, with the fields instruction, chosen, rejected and, optionally, id.
-    Or a benchmark of pairs by its name, as `stj eval` takes it: `helpsteer2`. `null` skips the measurement."""
+    Or a benchmark of pairs by its name, as `stj eval` takes it: `helpsteer2`; or a data set of the hub by its id. `null` skips
+    the measurement."""
     fields: PairFields = field(default_factory=PairFields)
     """The names of the fields in `path`, if they are others. `pairs:FILE` among `benchmarks` and in `stj eval` is read by the
     same names."""
@@ -1614,6 +1616,8 @@ class AnnotateConfig:
     """Seed of the order of the pairs and of the responses; the same for all who fill one file."""
     limit: int | None = None
     """Number of pairs, the first ones of the file that can be labelled; `null` takes all."""
+    fields: PairFields = field(default_factory=PairFields)
+    """The names of the fields in the file of pairs, if they are others than stj's own."""
 
     def __post_init__(self) -> None:
         _above_0("", self, "limit")

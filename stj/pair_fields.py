@@ -13,7 +13,8 @@ Ties = Literal["skip", "count", "half"]
 class PairFields:
     """The names of the fields in a file of pairs. `null` takes stj's own names (stj/sources/pairs.py).
 
-    A field that is named here must be in every row, and has no other meaning.
+    A field that is named here must be in every row, and has no other meaning. A dotted name that is no field itself names
+    a member: `answer.text` of {"answer": {"text": "..."}}.
     """
 
     instruction: str | None = None
@@ -30,8 +31,8 @@ class PairFields:
     """The field that says which response is better: A, B or tie, in the words of stj/sources/truth.py, or the name of the
     response's field. An empty one says nothing, and the pair is dropped where a winner is needed."""
     annotators: tuple[str, ...] = ()
-    """In place of `winner`: the fields of several people's labels, one for each person. The label of most of them is the
-    winner. If none has most, the pair is dropped as `no_winner`."""
+    """In place of `winner`: the fields of several people's labels, one for each person, or a field that holds all of them as
+    {name: label} or a list. The label of most is the winner. If none has most, the pair is dropped as `no_winner`."""
     id: str | None = None
     """The field of the pair's id."""
     subset: str | None = None

@@ -1,6 +1,5 @@
 """`stj.load_rows`, and an artifact's files in pandas, DuckDB and Polars, as docs/reading-runs.md says."""
 
-from glob import glob
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +8,7 @@ import pytest
 import stj
 from stj.errors import ArtifactError, NoArtifact
 from stj.rows import Example, Row, Turn, examples_to_table, rows_to_table
-from stj.storage.artifacts import Artifact
+from stj.storage.artifacts import Artifact, read_artifact
 from stj.storage.folder import Folder
 from tests.conftest import make_row
 
@@ -76,16 +75,37 @@ def test_an_empty_artifact_has_no_rows(tmp_path: Path) -> None:
     assert list(stj.load_rows(tmp_path)) == []
 
 
-def test_three_tools_read_the_files_of_an_artifact(artifact: Artifact) -> None:
+def test_three_tools_read_the_folder_of_rows_as_it_is(artifact: Artifact) -> None:
     duckdb, polars = pytest.importorskip("duckdb"), pytest.importorskip("polars")
     artifact.finish()
-    files = f"{artifact.folder.uri}/*.parquet"
+    rows = f"{artifact.folder.uri}/rows"
     ids = [row.id for row in ROWS]
-    assert sorted(pd.read_parquet(glob(files))["id"]) == ids
-    assert sorted(polars.read_parquet(files)["id"]) == ids
-    assert sorted(name for (name,) in duckdb.sql(f"SELECT id FROM '{files}'").fetchall()) == ids
-    [counted] = duckdb.sql(f"SELECT count(*), max(len(turns)) FROM '{files}'").fetchall()
+    assert sorted(pd.read_parquet(rows)["id"]) == ids
+    assert sorted(polars.read_parquet(rows)["id"]) == ids
+    assert polars.scan_parquet(rows).select(polars.len()).collect().item() == len(ROWS)
+    assert sorted(name for (name,) in duckdb.sql(f"SELECT id FROM '{rows}/*.parquet'").fetchall()) == ids
+    [counted] = duckdb.sql(f"SELECT count(*), max(len(turns)) FROM read_parquet('{rows}')").fetchall()
     assert counted == (5, max(len(row.turns) for row in ROWS))
+
+
+def test_an_artifact_is_also_named_by_its_folder_of_rows(artifact: Artifact) -> None:
+    assert {row.id for row in stj.load_rows(f"{artifact.folder.uri}/rows")} == {row.id for row in ROWS}
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_rows_that_lie_beside_the_records_are_read_and_continued(artifact: Artifact, finished: bool) -> None:
+    """As versions before the folder of rows left them."""
+    place = Path(artifact.folder.uri)
+    for part in (place / "rows").iterdir():
+        part.rename(place / part.name)
+    (place / "rows").rmdir()
+    before = read_artifact(artifact.folder)
+    if finished:
+        before.finish()
+        assert list(before.manifest()["files"]) == sorted(part.name for part in place.glob("part-*"))
+    else:
+        assert not before.begin() or before.write_part("part", rows_to_table([make_row(5)]))
+    assert sorted(row.id for row in stj.load_rows(place)) == [make_row(number).id for number in range(5 if finished else 6)]
 
 
 def test_a_model_has_no_rows(tmp_path: Path) -> None:

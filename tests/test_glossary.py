@@ -91,7 +91,7 @@ def test_every_reason_to_drop_a_row_is_defined() -> None:
 
 def live_parts() -> list[Part]:
     """Every part of every live line, as the code makes them: a pass and a training with all that they can show."""
-    progress = Progress(name="pairs", total=9, done=3, failed=1, in_flight=2, draws=4, kept=2, eta_s=60)
+    progress = Progress(name="pairs", total=9, done=3, failed=1, in_flight=2, tokens_per_s=9, draws=4, kept=2, eta_s=60)
     progress.judged["Coding"] = progress.accepted["Coding"] = 2
     step = StepMetrics(step=3, epoch=0, loss=0.4, preferred=0.7, lr=1e-6, grad_norm=0.8, tokens_per_s=8000, mfu=0.4)
     run = Run(load([str(PACKAGE.parent / "conf/mini.yaml")], ["run_root=/nowhere/run"]))

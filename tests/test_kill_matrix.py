@@ -237,7 +237,7 @@ def test_killed_at_every_named_point(loops: Loops, undisturbed: Loop) -> None:
 def test_killed_while_the_limit_is_applied(loops: Loops, undisturbed: Loop) -> None:
     """All rows are processed at once, so rows beyond the limit are on disk when the pass finishes."""
     loop = loops("limit", settings=(f"engine.rows_in_flight={2 * QUESTIONS}", "iterations=2"))
-    staged = [f"write pairs/staged-part-*.parquet: {moment}" for moment in ("before", "before its rename", "after")]
+    staged = [f"write pairs/rows/staged-part-*.parquet: {moment}" for moment in ("before", "before its rename", "after")]
     for point in [*staged, "write pairs/manifest.json: before"]:
         assert loop.drive(point) == KILLED, f"never came to {point}\n{loop.output()}"
     assert loop.drive() == 0
@@ -247,7 +247,12 @@ def test_killed_while_the_limit_is_applied(loops: Loops, undisturbed: Loop) -> N
 def test_killed_while_it_commits_in_an_object_store(loops: Loops, undisturbed: Loop, bucket: str) -> None:
     root, _, options = bucket.partition("?")
     loop = loops("bucket", root=f"{root}/killed?{options}", settings=("iterations=1",))
-    for file in ("pairs/part-*.parquet", "pairs/failed-*.parquet", "pairs/manifest.json", f"{EXAMPLES[0]}/manifest.json"):
+    for file in (
+        "pairs/rows/part-*.parquet",
+        "pairs/rows/failed-*.parquet",
+        "pairs/manifest.json",
+        f"{EXAMPLES[0]}/manifest.json",
+    ):
         for moment in ("before", "after"):
             assert loop.drive(f"write {file}: {moment}") == KILLED, loop.output()
     assert loop.drive() == 0
@@ -283,7 +288,7 @@ def kill_at_random_moments(fresh: Iterator[Loop], undisturbed: Loop, count: int)
 
 def test_of_two_drivers_one_commits_and_the_other_says_why_not(loops: Loops, undisturbed: Loop) -> None:
     loop = loops("rivals")
-    code, first = loop.order("write pairs/part-*.parquet: after", stop=True)
+    code, first = loop.order("write pairs/rows/part-*.parquet: after", stop=True)
     assert code == STOPPED
     assert loop.order()[0] == 1
     assert f"ArtifactError: {loop.root}: another driver is at work there (process {first} on " in loop.output()
@@ -298,9 +303,9 @@ def test_a_driver_that_was_taken_for_dead_and_wakes_up_leaves_no_row_twice(
     """In an object store no lock stops its last write, but that file is not among the files of the pass."""
     root, _, options = bucket.partition("?")
     loop = loops("suspended", root=f"{root}/suspended?{options}", settings=("iterations=1",))
-    code, first = loop.order("write pairs/part-*.parquet: before", stop=True)
+    code, first = loop.order("write pairs/rows/part-*.parquet: before", stop=True)
     assert code == STOPPED
-    code, second = loop.order("write pairs/part-*.parquet: after", stop=True)
+    code, second = loop.order("write pairs/rows/part-*.parquet: after", stop=True)
     assert code == STOPPED, loop.output()
     assert loop.wake(first) == 1
     assert "another driver is at work there" in loop.output()

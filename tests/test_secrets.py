@@ -98,7 +98,7 @@ def _use_everything(result: Left) -> None:
     (home / "pairs.jsonl").write_text("\n".join(map(json.dumps, PAIRS)))
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with running([*STJ, "run", *mini, "engine.commit_interval_s=0"], **silent) as killed:
-        wait_until(lambda: bool(list((home / "run" / "pairs").glob("part-*.parquet"))), killed)
+        wait_until(lambda: bool(list((home / "run" / "pairs" / "rows").glob("part-*.parquet"))), killed)
         killed.send_signal(signal.SIGKILL)
     _call(result, "run", [*STJ, "run", *mini], 0)
     judge = [*STJ, "judge", str(home / "pairs.jsonl"), "vote.decoding.max_tokens=64"]

@@ -23,7 +23,7 @@ def annotate(location: str, config: AnnotateConfig, host: str, port: int) -> Non
     """
     name = None if config.name is None else annotator_name(config.name)
     out = labels_path(location, config.out)
-    blind = read_blind_pairs(location, config.seed, config.limit)
+    blind = read_blind_pairs(location, config.seed, config.limit, config.fields)
     labels = LabelFile(out, {pair.key: pair for pair in blind.pairs})
     labels.read()
     session = Session(blind.pairs, labels, config.seed)

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from stj.errors import SourceError
+from stj.pair_fields import OWN_FIELDS, PairFields
 from stj.randomness import uniform
 from stj.rows import Row, Turn
 from stj.sources.dialogue import usable
@@ -64,14 +65,14 @@ class BlindPairs(NamedTuple):
     """Pairs that nobody can label, by reason."""
 
 
-def read_blind_pairs(location: str, seed: int, limit: int | None = None) -> BlindPairs:
+def read_blind_pairs(location: str, seed: int, limit: int | None = None, fields: PairFields = OWN_FIELDS) -> BlindPairs:
     """The pairs of a file or a directory that can be labelled, at most `limit` of them.
 
     Raises SourceError, with file and line, if a row cannot be read or no pair can be labelled.
     """
     skipped: Counter[str] = Counter()
     pairs: list[BlindPair] = []
-    for pair in _given(location):
+    for pair in _given(location, fields):
         if len(pairs) == limit:
             break
         if reason := _unusable(pair):
@@ -103,8 +104,8 @@ def reasons(skipped: Counter[str]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
 
 
-def _given(location: str) -> Iterator[GivenPair]:
-    return not_empty(given_pairs(pair_records(location, "PAIRS")), f"{location}: holds no pairs; {_WANTED}")
+def _given(location: str, fields: PairFields) -> Iterator[GivenPair]:
+    return not_empty(given_pairs(pair_records(location, "PAIRS", fields), fields), f"{location}: holds no pairs; {_WANTED}")
 
 
 def _unusable(pair: GivenPair) -> str | None:

@@ -30,7 +30,7 @@ def _annotate(
         typer.Argument(
             metavar="PAIRS",
             help="A file, or a directory of files: instruction or prompt; response_a and response_b, or chosen and rejected; "
-            "if known, id and subset.",
+            "if known, id and subset. Other names: fields.instruction=NAME.",
         ),
     ],
     words: Annotated[

@@ -21,6 +21,8 @@ Examples:
 SETTINGS = "Single settings, such as seed=3; they may stand anywhere. docs/settings.md lists them."
 OWN_SETTINGS = {"agree": "by=, aggregate=, labels= and order=, described below; they may stand anywhere."}
 """The settings of verbs that take no config, by the verb's name."""
+WITHOUT_SETTINGS = ("explain", "view")
+"""Verbs that take several words, whose help says itself what these are."""
 BENCHMARKS_HELP = """\
 Benchmarks:
   ppe-human, ppe-correctness, judgebench, rmbench, rewardbench,

@@ -155,7 +155,7 @@ def _compare(
             print_json(compared.plain())
             return
         for item in compared.shown(rows):
-            show(item)
+            show(item, wide=wide)
         return
     comparisons = compare_evaluations(run_a, run_b)
     if as_json:

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -26,7 +27,7 @@ from stj.config_loader import load
 from stj.errors import ConfigError
 from stj.package_files import names_conf
 from stj.storage.folder import Folder
-from stj.text import Passage, Span, json_text, show
+from stj.text import LiveLine, Passage, Span, json_text, show
 
 if TYPE_CHECKING:
     from stj.loop.phase import Phase
@@ -90,8 +91,8 @@ def _run(
         run = Run(config)
         _print_dry_run(run, run.phases, as_json)
     else:
-        _open(config)
-        from stj.loop.iterate import run_all  # Ray takes seconds to import
+        with _opened(config):
+            from stj.loop.iterate import run_all
 
         _start(run_all, config, overwrite=overwrite, wide=wide, as_json=as_json)
 
@@ -117,17 +118,24 @@ def _iterate(
         iteration = run.next_iteration()
         _print_dry_run(run, iteration.phases if iteration else [], as_json)
     else:
-        _open(config)
-        from stj.loop.iterate import run_one
+        with _opened(config):
+            from stj.loop.iterate import run_one
 
         _start(run_one, config, overwrite=overwrite, wide=wide, as_json=as_json)
 
 
-def _open(config: Config) -> None:
-    """Says at once what the run is."""
+@contextmanager
+def _opened(config: Config) -> Iterator[None]:
+    """Says at once what the run is; meanwhile Ray is imported, which takes seconds."""
     from stj.loop.opening import opening_lines
 
     _show_plan(opening_lines(config), sys.stderr)
+    line = LiveLine()
+    line.show("loading Ray")
+    try:
+        yield
+    finally:
+        line.clear()
 
 
 def _start(run_some: Callable[..., None], config: Config, *, overwrite: bool, wide: bool, as_json: bool) -> None:

@@ -75,6 +75,10 @@ def _init(
     from stj.loop.new_run_fit import look_at_model, machine_for
 
     check_new(out)
+    if pair_fields is not None and pairs in (None, _NONE) and not can_ask():
+        raise ConfigError(f"--pair-fields {pair_fields}: there is no --pairs; name it too, or leave this out")
+    if gpu_memory is not None and gpus == 0:
+        raise ConfigError(f"--gpu-memory {gpu_memory:g} GB: --gpus 0 takes none; leave one of them out")
     SelectConfig(categories=tuple(categories) if categories else None)  # refuses a name that Figure 7 lacks
     if gpu_memory is not None and gpu_memory <= 0:
         raise ConfigError(f"--gpu-memory {gpu_memory:g} GB: must be above 0")

@@ -16,6 +16,9 @@ from stj.cli.app import (
     show_on_stderr,
     verb,
 )
+from stj.config_loader import load_annotate
+from stj.errors import ConfigError
+from stj.pair_fields import PairFields
 from stj.text import show
 
 
@@ -33,6 +36,12 @@ def _view(
             help="The directory of a run, an evaluation or an artifact, or a file of results that `stj judge` wrote.",
         ),
     ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="fields.ROLE=NAME", help="The fields of --pairs, if they are others, as `stj judge` takes them."
+        ),
+    ] = None,
     pairs: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="The pairs behind RESULTS: their instructions, answers and known winners."),
@@ -56,7 +65,7 @@ def _view(
 
     check_directory_of(out)
     check_not_read(out, *(given for given in (place, pairs) if given and not Path(given).is_dir()))
-    index = Index(sources_of(place, pairs))
+    index = Index(sources_of(place, pairs, _fields(words or [], pairs)))
     if out:
         with results_file(out) as stream:
             stream.write(one_file(place, index))
@@ -67,6 +76,16 @@ def _view(
         show_on_stderr(f"{index.rows:,} rows; end with Ctrl+C")
         with suppress(KeyboardInterrupt):  # Ctrl+C is how it ends, not a failure.
             server.serve_forever()
+
+
+def _fields(words: list[str], pairs: str | None) -> PairFields:
+    """The fields of the file of pairs that settings name. Raises ConfigError for any other word."""
+    for word in words:
+        if not word.startswith(("fields.", "fields=")):
+            raise ConfigError(f"{word}: of settings `stj view` takes the fields of --pairs alone, as fields.instruction=NAME")
+        if pairs is None:
+            raise ConfigError(f"{word}: there is no --pairs FILE; name it too, or leave this out")
+    return load_annotate([], words).fields
 
 
 @verb(

@@ -9,7 +9,7 @@ from typing import Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from stj.cli.help import OWN_SETTINGS, SETTINGS
+from stj.cli.help import OWN_SETTINGS, SETTINGS, WITHOUT_SETTINGS
 from stj.cli.streams import fail, fail_io
 from stj.errors import CheckFailed, ConfigError, StjError
 
@@ -107,14 +107,15 @@ class Verb(_Help, TyperCommand):
         pieces = []
         for argument in self._params("argument"):
             name = argument.metavar if argument.required else f"[{argument.metavar}]"
-            pieces.append(f"{name}... [key=value]..." if argument.nargs == -1 else name)
+            several = "..." if self.name in WITHOUT_SETTINGS else "... [key=value]..."
+            pieces.append(f"{name}{several}" if argument.nargs == -1 else name)
         return [*pieces, "[OPTIONS]"]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the arguments and the options, each with its help."""
         arguments = list(self._params("argument"))
         rows = [(argument.metavar, argument.help) for argument in arguments]
-        if any(argument.nargs == -1 for argument in arguments):
+        if any(argument.nargs == -1 for argument in arguments) and self.name not in WITHOUT_SETTINGS:
             rows.append(("key=value", OWN_SETTINGS.get(self.name or "", SETTINGS)))
         with formatter.section("Arguments"):
             formatter.write_dl(rows)

@@ -1,7 +1,7 @@
 """`stj eval`: one judge on any number of benchmarks, in one pass through its weights.
 
     RUN_ROOT/evals/MODEL-KEY/
-      part-*.parquet, manifest.json    every judgment and verdict; a row holds all orders of an example
+      rows/*.parquet, manifest.json    every judgment and verdict; a row holds all orders of an example
       scores.json                      every score, by every parser
 
 The key holds what was judged and with which settings. The same command resumes a killed evaluation; a finished one is scored

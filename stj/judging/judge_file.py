@@ -18,7 +18,7 @@ from stj.judging.file_pass import FilePass, run_passes
 from stj.judging.identity import judge_facts, model_facts
 from stj.judging.jury import Agreement, Opinion, agreement
 from stj.models.locate import with_absolute_path
-from stj.pair_fields import key_without_defaults
+from stj.pair_fields import Ties, key_without_defaults
 from stj.passes.model_here import model_here
 from stj.plan.context import vote_request
 from stj.prompts.grading import GradePrompt
@@ -87,12 +87,12 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     check_format_is_used(panel.config.vote.prompt_format, panel.prompts, "vote.prompt")
     labels = read_labels(panel.file, panel.config.fields, panel.config.ties)
     winners = {row_id: label.winner for row_id, label in labels.items()}
-    on_result = _labelled(on_result, labels)
+    report_labelled = _labelled(on_result, labels, panel.config.ties)
     sittings = _sittings(panel)
 
     def report(sitting: Sitting, rows: Iterable[Row]) -> None:
         for row in rows:
-            on_result(result(row, sitting, panel))
+            report_labelled(result(row, sitting, panel), _opinion(row, panel.config.vote))
 
     requests = [vote_request(vote) for vote in panel.votes.values()]
     run_passes(sittings, requests, panel.folder, panel.config, report, overwrite=overwrite)
@@ -102,25 +102,29 @@ def judge_file(panel: Panel, on_result: TakeResult, *, overwrite: bool = False) 
     return compared
 
 
-def _labelled(take: TakeResult, labels: Mapping[str, PairLabel]) -> TakeResult:
+def _labelled(take: TakeResult, labels: Mapping[str, PairLabel], ties: Ties) -> Callable[[Mapping[str, Any], Opinion], None]:
     """Takes results with the id, the subset and the winner that their file has, so that `stj score` reads them as they are.
 
-    If the winner is known, `outcome` is right, wrong or no verdict; failed if the pair could not be judged. A tie has none.
+    If the winner is known, `outcome` is right, wrong or no verdict; failed if the pair could not be judged. A tie has one only
+    with ties=count: with ties=half no verdict is right or wrong.
     """
 
-    def take_labelled(result: Mapping[str, Any]) -> None:
+    def take_labelled(result: Mapping[str, Any], opinion: Opinion) -> None:
         label = labels[result["id"]]
         given = {"id": label.id, "subset": label.subset, "winner": label.winner}
         known = {name: value for name, value in given.items() if value is not None}
-        outcome = {} if label.winner in (None, TIE) else {"outcome": _outcome(result, label.winner)}
+        rated = label.winner is not None and (label.winner != TIE or ties == "count")
+        outcome = {"outcome": _outcome(result, opinion, label.winner)} if rated else {}
         take({**known, **outcome, **{name: value for name, value in result.items() if name != "id"}})
 
     return take_labelled
 
 
-def _outcome(result: Mapping[str, Any], winner: Verdict | None) -> str:
+def _outcome(result: Mapping[str, Any], opinion: Opinion, winner: Verdict | None) -> str:
     if result["error"]:
         return "failed"
+    if winner == TIE and opinion.calls_a_tie:
+        return "right"
     return "no verdict" if result["verdict"] is None else "right" if result["verdict"] == winner else "wrong"
 
 
@@ -222,7 +226,7 @@ def _compared(
         by_juror |= {name: {} for name in names.values()}
         for row in sitting.rows():
             verdict = pair_verdict(row, panel.config.vote)
-            by_juror[names[row.task]][id_in_task(row)] = _opinion(verdict, panel.config.vote)
+            by_juror[names[row.task]][id_in_task(row)] = _opinion(row, panel.config.vote)
             votes += VotesAsked(asked=len(verdict.votes), most=verdict.most_votes)
     opinions = {row_id: [by_id[row_id] for by_id in by_juror.values()] for row_id in winners}
     known = {row_id: winner for row_id, winner in winners.items() if winner}
@@ -237,7 +241,11 @@ def _name(model: str, prompt: str, panel: Panel) -> str:
     return model if len(panel.prompts) == 1 else f"{model} {prompt}"
 
 
-def _opinion(verdict: PairVerdict, config: VoteConfig) -> Opinion:
+def _opinion(row: Row, config: VoteConfig) -> Opinion:
+    verdict = pair_verdict(row, config)
     for_a, for_b = verdict.shares
     first = replace(verdict, votes=verdict.votes[: len(LABELS) * first_rounds(config)])
-    return Opinion(for_a=for_a, for_b=for_b, first=first.shares)
+    ties = sum(vote.scores is not None and None not in vote.scores and vote.verdict is None for vote in verdict.votes)
+    ties += sum(judgment.verdict == TIE for judgment in row.judgments)
+    for_tie = ties / max(1, len(verdict.votes)) if verdict.distribution is None else 0.0
+    return Opinion(for_a=for_a, for_b=for_b, for_tie=for_tie, first=first.shares)

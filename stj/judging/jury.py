@@ -8,11 +8,11 @@ In a majority, none is a vote for neither response.
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from stj.evals.intervals import Interval, mean_ci95
-from stj.evals.table import accuracy_line
+from stj.evals.table import NONE, accuracy_line, interval, percent
 from stj.stages.stopping import VotesAsked
 from stj.text import Column, Table, visible_line
 from stj.verdict import TIE, Label, Verdict
@@ -22,7 +22,7 @@ Verdicts = Sequence[Label | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Opinion:
-    """One juror's votes on one pair, as shares; votes for neither response are the rest up to 1."""
+    """One juror's votes on one pair, as shares; unreadable votes are the rest up to 1."""
 
     for_a: float
     """Share of its votes for response A."""
@@ -31,10 +31,18 @@ class Opinion:
     """The same two shares among the first votes, which no rule leaves out; None if they are all votes. Where votes stop once
     they are settled, the shares of those asked lie further apart than those of all votes would; these do not."""
 
+    for_tie: float = 0.0
+    """Share of its votes that say that both are equally good, in words or by equal scores."""
+
     @property
     def verdict(self) -> Label | None:
         """The response with more votes; None if both have the same number."""
         return None if self.for_a == self.for_b else "A" if self.for_a > self.for_b else "B"
+
+    @property
+    def calls_a_tie(self) -> bool:
+        """Whether it has as many votes for each response, or only votes for a tie; unreadable judgments call nothing."""
+        return self.verdict is None and self.for_a + self.for_tie > 0
 
     def right(self, winner: Verdict, *, half_ties: bool = False) -> float:
         """Expected share of right votes if this response is the better one, whenever the votes stopped.
@@ -44,7 +52,7 @@ class Opinion:
         """
         for_a, for_b = self.first or (self.for_a, self.for_b)
         if winner == TIE:
-            return 0.5 * (for_a + for_b) if half_ties else float(self.verdict is None and self.for_a > 0)
+            return 0.5 * (for_a + for_b + self.for_tie) if half_ties else float(self.calls_a_tie)
         return for_a if winner == "A" else for_b
 
     @property
@@ -140,14 +148,15 @@ def _split(row_id: str, row: Sequence[Opinion]) -> VoteSplit:
 class JurorAccuracy:
     """One juror, or the jury, against known winners, as shares of the pairs with a known winner."""
 
-    accuracy: float
-    """Share of right votes, the mean of both orders; a vote for neither response is not right."""
-    ci95: Interval
+    accuracy: float | None
+    """Share of right votes, the mean of both orders; a vote for neither response is not right. None for the majority, which has
+    one verdict on a pair and no orders."""
+    ci95: Interval | None
     """95% interval of the accuracy, over pairs."""
     right_verdicts: float
-    """Share of pairs with a right verdict."""
+    """Share of pairs with a right verdict; of a tie that counts, as many votes for A as for B."""
     undecided: float
-    """Share of pairs without a verdict."""
+    """Share of pairs without a verdict, but for ties called right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +208,7 @@ class Agreement:
         """The agreement for a reader: a table of accuracies if winners are known, then lines."""
         if self.accuracy:
             yield _accuracies_table(self.accuracy)
-            yield from (_accuracies_table(accuracy, name) for name, accuracy in self.subsets.items())
+            yield from (replace(_accuracies_table(accuracy, name), note="") for name, accuracy in self.subsets.items())
         if self.spread is not None and len(self.jurors) > 1:
             yield f"spread over {len(self.jurors)} jurors: {100 * self.spread:.1f} points"
         for names, kappa in self.kappa.items():
@@ -224,7 +233,7 @@ def _accuracies_table(accuracies: Mapping[str, JurorAccuracy], subset: str = "")
     rows = [
         (
             name,
-            f"{100 * scores.accuracy:.1f} [{100 * scores.ci95[0]:.1f}, {100 * scores.ci95[1]:.1f}]",
+            NONE if scores.accuracy is None else f"{percent(scores.accuracy)} {interval(scores.ci95)}",
             f"{100 * scores.right_verdicts:.1f}",
             f"{100 * scores.undecided:.1f}",
         )
@@ -232,10 +241,14 @@ def _accuracies_table(accuracies: Mapping[str, JurorAccuracy], subset: str = "")
     ]
     where = f" on {visible_line(subset)}" if subset else ""
     plain = [
-        f"{name}{where}: accuracy {accuracy.replace(' ', '% ', 1)}, verdict right {right}%, no verdict {none}%"
+        f"{name}{where}: {_in_words(accuracy)}verdict right {right}%, no verdict {none}%"
         for name, accuracy, right, none in rows
     ]
     return Table(columns=(Column("", title, word="juror"), *shares), rows=rows, plain=plain, note=accuracy_line())
+
+
+def _in_words(accuracy: str) -> str:
+    return "" if accuracy == NONE else f"accuracy {accuracy.replace(' ', '% ', 1)}, "
 
 
 def agreement(
@@ -260,7 +273,7 @@ def agreement(
     by_subset = {
         name: _accuracies(jurors, opinions, part, majorities, half_ties=half_ties) for name, part in sorted(parts.items())
     }
-    shares = [accuracy[name].accuracy for name in jurors if name in accuracy]
+    shares = [share for name in jurors if name in accuracy and (share := accuracy[name].accuracy) is not None]
     return Agreement(
         jurors=tuple(jurors),
         pairs=len(rows),
@@ -292,25 +305,28 @@ def _accuracies(
         for place, name in enumerate(jurors)
     }
     if len(jurors) > 1:
-        accuracies["majority"] = _accuracy(
-            [(_unanimous(majorities[row_id]), winners[row_id]) for row_id in judged], half_ties=half_ties
-        )
+        jury = [(_majority(opinions[row_id], majorities[row_id]), winners[row_id]) for row_id in judged]
+        accuracies["majority"] = replace(_accuracy(jury, half_ties=half_ties), accuracy=None, ci95=None)
     return accuracies
 
 
-def _unanimous(verdict: Label | None) -> Opinion:
+def _majority(opinions: Sequence[Opinion], verdict: Label | None) -> Opinion:
+    """The jury as one juror: it calls a tie if more than half of all jurors do."""
+    ties = sum(opinion.calls_a_tie for opinion in opinions)
+    if verdict is None and 2 * ties > len(opinions):
+        return Opinion(for_a=0.5, for_b=0.5)
     return Opinion(for_a=float(verdict == "A"), for_b=float(verdict == "B"))
 
 
 def _accuracy(pairs: Sequence[tuple[Opinion, Verdict]], *, half_ties: bool) -> JurorAccuracy:
     right = [opinion.right(winner, half_ties=half_ties) for opinion, winner in pairs]
+    right_verdicts = [opinion.calls_a_tie if winner == TIE else opinion.verdict == winner for opinion, winner in pairs]
+    without = [opinion.verdict is None for opinion, _ in pairs]
     return JurorAccuracy(
         accuracy=fmean(right),
         ci95=mean_ci95(right),
-        right_verdicts=fmean(
-            opinion.verdict == winner or (winner == TIE and opinion.right(TIE) == 1) for opinion, winner in pairs
-        ),
-        undecided=fmean(opinion.verdict is None for opinion, _ in pairs),
+        right_verdicts=fmean(right_verdicts),
+        undecided=fmean(none and not known for none, known in zip(without, right_verdicts, strict=True)),
     )
 
 

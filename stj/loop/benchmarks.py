@@ -1,7 +1,7 @@
 """The benchmarks of a run: each judge M_0 to M_T judges them, in a pass that its weights take anyway.
 
     RUN_ROOT/benchmarks_2/rewardbench/
-      part-*.parquet, manifest.json    every judgment of M_2, as `stj eval` would write it
+      rows/*.parquet, manifest.json    every judgment of M_2, as `stj eval` would write it
       scores.json                      every score, by every parser: `stj compare` takes two such folders
 
 Each benchmark of each judge is an artifact of its own. If one is added to a finished run, it is judged and nothing else is

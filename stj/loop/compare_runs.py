@@ -120,11 +120,10 @@ class _Comparing:
         a, b = self._measured(self._first, judge_a), self._measured(self._second, judge_b)
         if a is None or b is None:
             return None
-        ids: dict[bytes, str] = {}
-        for row_id in a.results:
-            ids.setdefault(a.shown[row_id], row_id)
-        by_b = {ids[b.shown[row_id]]: result for row_id, result in b.results.items() if b.shown[row_id] in ids}
-        by_a = {row_id: a.results[row_id] for row_id in by_b}
+        judged_a, judged_b = ({row_id: each.shown[row_id] for row_id in each.results} for each in (a, b))
+        matched = dict(same_pairs(judged_a, judged_b))
+        by_a = {row_id: a.results[row_id] for row_id in matched}
+        by_b = {row_id: b.results[other] for row_id, other in matched.items()}
         compared = compare_examples(f"held-out, {_named(judge_a, judge_b)}", by_a, by_b)
         if not compared.examples:
             return None
@@ -158,6 +157,22 @@ class _Comparing:
         if place not in self._read:
             self._read[place] = run.measured(judge)
         return self._read[place]
+
+
+def same_pairs(shown_a: Mapping[str, bytes], shown_b: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
+    """The id in A and the id in B of each pair that both have, from a digest of its texts by its id.
+
+    Of several with the same texts those of one id are the same, and the others in the order of their ids.
+    """
+    by_text: dict[bytes, tuple[list[str], list[str]]] = {}
+    for side, shown in enumerate((shown_a, shown_b)):
+        for row_id in sorted(shown):
+            by_text.setdefault(shown[row_id], ([], []))[side].append(row_id)
+    for in_a, in_b in by_text.values():
+        named_alike = {*in_a} & {*in_b}
+        rest = ([row_id for row_id in ids if row_id not in named_alike] for ids in (in_a, in_b))
+        yield from ((row_id, row_id) for row_id in in_a if row_id in named_alike)
+        yield from zip(*rest, strict=False)
 
 
 def _named(judge_a: int, judge_b: int) -> str:

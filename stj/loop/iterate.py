@@ -22,7 +22,7 @@ from stj.loop.planning import run_plan
 from stj.loop.removal import remove_older_models, without_weights
 from stj.loop.repair import carry_over_rows, phases_to_make
 from stj.loop.report_tables import tables
-from stj.loop.run_line import RunLine, doing, shown_run
+from stj.loop.run_line import RunLine, ShownRun, doing, shown_run
 from stj.loop.status import write_run_config
 from stj.loop.summary import RunSummary
 from stj.loop.tracked_run import track_iterations
@@ -31,9 +31,10 @@ from stj.passes.demand import Demand
 from stj.passes.link import link_findings
 from stj.passes.metrics import RunMetrics
 from stj.passes.node_check import checked_nodes
-from stj.passes.session import driver_session, engine_demand, training_demand
+from stj.passes.session import driver_ray, engine_demand, training_demand
 from stj.plan.phase_cost import total
 from stj.plan.room_here import machine_room
+from stj.storage.lease import sole_driver
 from stj.text import LiveLine, Show
 
 Make = Callable[[Phase], None]
@@ -105,7 +106,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
         make_phase(phase, print_line, missing, overwrite=overwrite, line=line)
 
     if missing:
-        with _driving(run, missing), shown_run(run.folder, Outlook(phases, config, _dollars(config))) as shown:
+        with _driving(run, missing, Outlook(phases, config, _dollars(config))) as shown:
             require(_link_findings(config, missing))
             write_run_config(run)
             metrics = RunMetrics(run.folder.uri, len(phases))
@@ -117,7 +118,7 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
 
             yield make_and_show
             remove_older_models(run, print_line)
-            with doing("writing the report"):
+            with shown.doing("writing the report"):
                 summary = RunSummary.of(run)
                 summary.write(run.folder)
             track_iterations(run, summary.judges)
@@ -131,15 +132,15 @@ def _making(run: Run, phases: Sequence[Phase], print_line: Show, *, overwrite: b
 
 
 @contextmanager
-def _driving(run: Run, missing: Sequence[Phase]) -> Iterator[None]:
-    """Makes this process the driver of the run, with Ray and its machines checked."""
+def _driving(run: Run, missing: Sequence[Phase], outlook: Outlook) -> Iterator[ShownRun]:
+    """Makes this process the driver of the run, with Ray and its machines checked; who watches sees that too."""
     config = run.config
-    with ExitStack() as stack:
-        with doing("starting Ray" if on_this_machine(config.ray) else f"joining Ray at {config.ray.address}"):
-            stack.enter_context(driver_session(run.folder, config.ray, _demands(config, missing)))
-        with doing("checking the machines"):
+    with sole_driver(run.folder), shown_run(run.folder, outlook) as shown, ExitStack() as stack:
+        with shown.doing("starting Ray" if on_this_machine(config.ray) else f"joining Ray at {config.ray.address}"):
+            stack.enter_context(driver_ray(config.ray, _demands(config, missing)))
+        with shown.doing("checking the machines"):
             stack.enter_context(_checked_nodes(run, missing))
-        yield
+        yield shown
 
 
 def _dollars(config: Config) -> float | None:

@@ -1,7 +1,7 @@
 """Benchmarks by name where a file may stand: `heldout.path=helpsteer2` and `source.keep_out=[rewardbench]`.
 
 A word that begins with a benchmark's name is the benchmark, as in `stj eval`: NAME reads the hub, NAME:PLACE a file. A file of
-the same name is given as ./NAME.
+the same name is given as ./NAME. For `heldout.path` the id of another data set on the hub stands for its pairs.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,13 +11,14 @@ from itertools import islice
 from stj.config import Config, HeldoutConfig
 from stj.errors import ConfigError
 from stj.evals.benchmarks import BENCHMARK_GROUPS, BENCHMARKS
-from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref, is_benchmark_ref
+from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
 from stj.loop.all_benchmarks import ALL, KEEP_OUT, cached_benchmarks, keeps_out_all
 from stj.pair_fields import OWN_FIELDS
 from stj.rows import HELDOUT, Row
 from stj.sources.answer_overlap import answers_of
 from stj.sources.files import at_most, not_empty
 from stj.sources.heldout import heldout_identity, heldout_size, read_pairs
+from stj.sources.hub import is_hub_dataset
 from stj.sources.ids import HELDOUT_PREFIX
 from stj.sources.overlap import Place, places
 from stj.storage.folder import absolute_path
@@ -27,6 +28,8 @@ _HELDOUT = "heldout.path"
 
 def named_benchmark(key: str, location: str | None) -> BenchmarkRef | None:
     """The benchmark that a setting names; None if it names a file. Raises ConfigError if it names a group of benchmarks."""
+    if location and key == _HELDOUT and is_hub_dataset(location):
+        location = f"pairs:{location}"
     name = (location or "").partition(":")[0]
     if name in BENCHMARK_GROUPS:
         raise ConfigError(
@@ -134,7 +137,7 @@ def kept_out_places(config: Config) -> list[Place]:
     every = keeps_out_all(config.source)
     return [
         BenchmarkPlace(place.key, place.location, with_answers=every and place.key == KEEP_OUT)
-        if is_benchmark_ref(place.location)
+        if named_benchmark(place.key, place.location)
         else place
         for place in places(replace(config.source, keep_out=named), config.heldout)
     ]

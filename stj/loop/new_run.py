@@ -27,6 +27,7 @@ from stj.loop.phases import Run
 from stj.loop.planning import run_plan
 from stj.pair_fields import OWN_FIELDS
 from stj.plan import Plan, plan
+from stj.plan.memory import count
 from stj.storage.folder import explain_write_failure
 from stj.text import visible_line
 
@@ -213,7 +214,7 @@ def _models(new: NewRun, shared: int) -> list[str]:
 
 def _model_words(seen: ModelSeen) -> str:
     unknown = "of unknown shape, so check the settings of memory"
-    size = f"{seen.shape.parameters / 1e9:.3g}B parameters" if seen.shape else unknown
+    size = f"{count(seen.shape.parameters)} parameters" if seen.shape else unknown
     context = f", a context of {seen.context:,} tokens" if seen.context else ""
     return f"{size}{context}{f'; {seen.not_seen}' if seen.not_seen else ''}"
 
@@ -239,7 +240,8 @@ def _lengths(new: NewRun) -> list[list[str]]:
 def _pairs_words(seen: PairsSeen) -> str:
     parts = [f"{seen.pairs:,} pairs"] if seen.pairs else []
     if seen.dropped:
-        parts.append(", ".join(f"{count:,} {reason}" for reason, count in sorted(seen.dropped.items())))
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(seen.dropped.items()))
+        parts = [f"{seen.pairs - sum(seen.dropped.values()):,} of {seen.pairs:,} pairs count ({reasons})"]
     if len(seen.subsets) > 1:
         parts.append(f"{len(seen.subsets)} subsets")
     return "; ".join([*parts, *([seen.not_seen] if seen.not_seen else [])])

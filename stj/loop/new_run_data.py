@@ -13,8 +13,8 @@ from stj.pair_fields import OWN_FIELDS, PairFields
 from stj.sources.directory import files_at
 from stj.sources.files import read_files
 from stj.sources.hub import check_reachable, is_hub_dataset, read_hub
-from stj.sources.pairs import ALL, HUMAN_TIE, NO_WINNER, OPEN_RESPONSES, given_pairs, pair_records
-from stj.sources.records import Fields, Located, listed
+from stj.sources.pairs import ALL, OPEN_RESPONSES, given_pairs, pair_records
+from stj.sources.records import Fields, Located, listed, with_members
 from stj.sources.truth import CHOSEN
 from stj.sources.votes import ANNOTATORS, pair_label
 
@@ -112,17 +112,17 @@ def _counted(seen: PairsSeen, records: Iterable[Located]) -> PairsSeen:
     for pair in given_pairs(records, seen.names, labelled=True):
         pairs += 1
         subsets[pair.subset or ALL] += 1
-        if pair.undecided:
-            dropped[pair.undecided] += 1
+        if reason := pair.judged("skip")[1]:
+            dropped[reason] += 1
     if not pairs:
         raise SourceError(f"heldout.path={seen.place}: holds no pairs")
-    if pairs == dropped[NO_WINNER] + dropped[HUMAN_TIE]:
+    if pairs == dropped.total():
         raise SourceError(f"heldout.path={seen.place}: none of its {pairs:,} pairs has a better response")
     return replace(seen, pairs=pairs, dropped=dict(dropped), subsets=dict(subsets))
 
 
 def _first_records(place: str, key: str, split: str = "all") -> list[Located]:
-    """The first records of a place with all their fields. Raises SourceError if there are none."""
+    """The first records of a place with all their fields and members. Raises SourceError if there are none."""
     if is_hub_dataset(place):
         source = SourceConfig(path=place)
         check_reachable(source, key)
@@ -131,7 +131,7 @@ def _first_records(place: str, key: str, split: str = "all") -> list[Located]:
         records = list(islice(read_files(files_at(place, key, split=split).files, _EVERY_FIELD), _LOOKED_AT))
     if not records:
         raise SourceError(f"{key}={place}: holds no rows")
-    return records
+    return [(where, with_members(record)) for where, record in records]
 
 
 def _names(records: Sequence[Located]) -> tuple[str, ...]:
@@ -139,8 +139,17 @@ def _names(records: Sequence[Located]) -> tuple[str, ...]:
 
 
 def _instruction_field(records: Sequence[Located], taken: Iterable[str] = ()) -> str | None:
-    """The field that holds the instruction: by its name, or the only one with text; None if several may."""
-    able = [name for name in _names(records) if name not in taken and _holds(records, name, _is_prompt)]
+    """The field that holds the instruction: by its name, or the only one with text; None if several may.
+
+    A member of an object is taken only if no field may be it.
+    """
+    names = _names(records)
+    fields = [name for name in names if name.partition(".")[0] not in names or "." not in name]
+    return _asked(records, fields, taken) or _asked(records, names, taken)
+
+
+def _asked(records: Sequence[Located], names: Sequence[str], taken: Iterable[str]) -> str | None:
+    able = [name for name in names if name not in taken and _holds(records, name, _is_prompt)]
     named = [name for wanted in _INSTRUCTION for name in able if name.lower() == wanted]
     partly = [name for wanted in _INSTRUCTION for name in able if wanted in re.split(r"[\W_]+", name.lower())]
     found = named or partly

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from stj.errors import StjError
 from stj.loop.board import Board
@@ -49,6 +49,10 @@ class ShownRun:
         self._outlook.begin(phase)
         yield self._line
         self._outlook.end(phase)
+
+    def doing(self, activity: str) -> AbstractContextManager[None]:
+        """Shows what happens before the first phase."""
+        return doing(activity, self._line)
 
     def also(self, print_line: Show) -> Show:
         """Prints, and puts lines on the board too; its tables are in the report."""

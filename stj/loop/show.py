@@ -5,11 +5,12 @@ terminal or hides text (escape sequences, bidirectional overrides, invisible cha
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
-from stj.errors import NoArtifact
+from stj.errors import ConfigError, NoArtifact
 from stj.loop.row_selection import RowSelection
 from stj.models.removed import removal_note
 from stj.rows import Example, Grade, Judgment, Pair, Rationale, Row, example_from_dict, row_from_dict
@@ -36,14 +37,21 @@ def show_rows(artifact: Artifact, selection: RowSelection) -> Iterator[Passage]:
     state, _ = artifact.state()
     if state == "absent":
         raise NoArtifact(f"{artifact.folder.uri}: no artifact here (no {MANIFEST}); `stj status` lists those of a run")
+    if _finished(artifact) and not artifact.parts() and (selection.where or selection.columns):
+        given = f"--where {selection.where}" if selection.where else f"--columns {','.join(selection.columns)}"
+        raise ConfigError(f"{given}: {artifact.folder.uri} holds no rows; leave it out")
     yield _headline(artifact, selection)
     if not artifact.parts():
         yield from _facts(artifact.manifest() if _finished(artifact) else artifact.key)
         return
+    found = False
     for record in selection.records(artifact):
+        found = True
         yield _line("")
         yield _line(_RULE, "dim")
         yield from _record(record)
+    if not found and selection.limit:
+        yield _line(f"no such row{_reasons(artifact) if (selection.where or '').startswith('dropped') else ''}")
 
 
 def _line(text: str, style: str = "") -> Passage:
@@ -67,6 +75,13 @@ def _headline(artifact: Artifact, selection: RowSelection) -> Passage:
     counted = f"of {rows:,} rows those with {selection.where}" if selection.where else f"{shown:,} of {rows:,} rows"
     counted = f", {counted}" if artifact.parts() else ""
     return Passage(line=[where, Span("finished", "green"), Span(counted)])
+
+
+def _reasons(artifact: Artifact) -> str:
+    """The reasons for which rows were dropped, with their counts, in words."""
+    counts = Counter(str(reason) for record in artifact.records(["dropped"]) if (reason := record.get("dropped")) is not None)
+    words = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
+    return f"; dropped there: {words or 'none'}"
 
 
 def _finished(artifact: Artifact) -> bool:

@@ -1,12 +1,13 @@
 """A look at the first instructions of a run, before it starts: their lengths, and what the rules make of them."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
 from stj.config import Config
 from stj.loop.inputs import kept_out
+from stj.loop.named_pairs import BenchmarkPlace
 from stj.models.token_count import token_counter
 from stj.plan.sample import SourceSample
 from stj.rows import Pair, Row
@@ -14,6 +15,7 @@ from stj.sources import read_rows, source_size
 from stj.sources.answer_overlap import drop_repeats
 from stj.sources.hub import is_hub_dataset
 from stj.sources.near_duplicates import drop_near_duplicates
+from stj.sources.overlap import Place
 from stj.stages.judge import judge_messages
 from stj.stages.select import reject_unasked
 
@@ -31,7 +33,9 @@ def source_sample(config: Config) -> SourceSample | None:
     if not config.makes_synthetic or is_hub_dataset(config.source.path):
         return None
     counter = token_counter(config.models.seed)
-    rows = list(_screened(config))
+    places = kept_out(config)
+    far = [place for place in places if isinstance(place, BenchmarkPlace) and not place.ref.is_local]
+    rows = list(_screened(config, [place for place in places if place not in far]))
     asked = [row for row in rows if row.dropped is None]
     tokens = counter.tokens([row.instruction for row in asked])
     most = config.models.generator.max_model_len
@@ -47,12 +51,13 @@ def source_sample(config: Config) -> SourceSample | None:
         tokens=fitting,
         prompt=sum(counter.tokens([turn.content for turn in words])) + _TEMPLATE,
         exact=counter.exact,
+        not_looked_for=tuple(f"{place.key}={place.location}" for place in far),
     )
 
 
-def _screened(config: Config) -> Iterator[Row]:
-    """The rows with the reasons for which no model is asked about them, as a pass finds them."""
-    rows = drop_repeats(islice(read_rows(config.source), _ROWS), kept_out(config))
+def _screened(config: Config, places: Sequence[Place]) -> Iterator[Row]:
+    """The rows with the reasons for which no model is asked about them, as a pass finds them that keeps out these places."""
+    rows = drop_repeats(islice(read_rows(config.source), _ROWS), places)
     if config.source.near_duplicates is not None:
         rows = drop_near_duplicates(rows, config.source.near_duplicates, lambda row: reject_unasked(row, config.select) is None)
     for row in rows:

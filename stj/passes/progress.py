@@ -79,7 +79,9 @@ class Progress:
         """The parts of the line; a narrow terminal keeps the rows and the time to go."""
         rows = f"{self.done:,} rows" if self.total is None else f"{self.done:,}/{max(self.done, self.total):,} rows"
         parts = [Part(f"{self.name}: {rows}"), Part(f"{self.failed:,} failed", 1 if self.failed else 6)]
-        parts += [Part(f"{self.in_flight:,} in flight", 5), Part(f"{self.tokens_per_s:,.0f} tok/s", 2)]
+        parts.append(Part(f"{self.in_flight:,} in flight", 5))
+        if self.tokens_per_s:  # engines report the tokens of a request at its end
+            parts.append(Part(f"{self.tokens_per_s:,.0f} tok/s", 2))
         if self.kept:
             parts.append(Part(f"{self.draws / self.kept:.2f} draws/kept", 4))
             parts.append(Part(f"accepted {self.kept / self.judged.total():.0%}", 3))

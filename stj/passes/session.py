@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,13 +70,17 @@ def driver_session(folder: Folder, config: RayConfig, demands: Sequence[Demand])
 
     Raises ArtifactError if another driver is at work there, and CapacityError as `ray_session` does.
     """
-    with sole_driver(folder), _ray_of_driver(config, demands) if demands else nullcontext():
+    with sole_driver(folder), driver_ray(config, demands):
         yield
 
 
 @contextmanager
-def _ray_of_driver(config: RayConfig, demands: Sequence[Demand]) -> Iterator[None]:
-    with last_word(), ray_session(config, demands):
+def driver_ray(config: RayConfig, demands: Sequence[Demand]) -> Iterator[None]:
+    """Ray for the driver of a directory, if there are demands. Raises CapacityError as `ray_session` does."""
+    with ExitStack() as stack:
+        if demands:
+            stack.enter_context(last_word())
+            stack.enter_context(ray_session(config, demands))
         yield
 
 

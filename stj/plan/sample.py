@@ -25,6 +25,8 @@ class SourceSample:
     """Tokens of the judge's prompt around nothing."""
     exact: bool
     """Whether the seed's tokenizer counted the tokens; if not, 4 characters are taken for one."""
+    not_looked_for: tuple[str, ...] = ()
+    """Settings that name texts on the hub, which only a run asks: what these drop is not counted."""
 
     @property
     def usable(self) -> float:
@@ -42,6 +44,7 @@ class SourceSample:
         return [
             f"the first {self.rows:,}{of} instructions: {lengths}",
             f"of them the rules drop {', '.join(shares) or 'none'} before a model is asked",
+            *(f"not looked for: texts on the hub, {', '.join(self.not_looked_for)}" for _ in self.not_looked_for[:1]),
             *_unknown(rule, passing),
         ]
 

@@ -215,13 +215,14 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _parquet(file: Path, fields: Fields) -> Iterator[Scanned]:
     with _parquet_file(file) as parquet:
-        fields.check_columns(parquet.schema_arrow.names, str(file))
+        fields.check_columns(_column_names(parquet), str(file))
         columns = _columns(parquet.schema, fields)
         number = 0
         for batch in parquet.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
             for record in _batch_records(batch):
                 where = f"{file}, row {number}"
-                yield where, BadRecord(NOT_READABLE, f"{where}: {not_utf8('invalid bytes')}") if record is None else record
+                bad = BadRecord(NOT_READABLE, f"{where}: {not_utf8('invalid bytes')}")
+                yield where, bad if record is None else fields.checked(record, where)
                 number += 1
         if number != parquet.metadata.num_rows:
             raise SourceError(
@@ -254,7 +255,18 @@ def _parquet_file(file: Path) -> Iterator[pq.ParquetFile]:
 
 def _parquet_columns(file: Path, fields: Fields) -> None:
     with _parquet_file(file) as parquet:
-        fields.check_columns(parquet.schema_arrow.names, str(file))
+        fields.check_columns(_column_names(parquet), str(file))
+
+
+def _column_names(parquet: pq.ParquetFile) -> list[str]:
+    """The names of the columns, and the dotted ones of the members of structs."""
+
+    def members(field: pa.Field) -> Iterator[str]:
+        for inner in field.flatten() if pa.types.is_struct(field.type) else ():
+            yield inner.name
+            yield from members(inner)
+
+    return [*parquet.schema_arrow.names, *(name for field in parquet.schema_arrow for name in members(field))]
 
 
 def _parquet_rows(file: Path) -> int:

@@ -40,8 +40,10 @@ def scan_hub(config: SourceConfig, fields: Fields, *, key: str = "source.path", 
             config.path, name=config.config_name, **chosen, revision=config.revision, split=config.split, streaming=True
         )
         if stream.column_names is not None:
-            fields.check(stream.column_names, where)
-            stream = stream.select_columns([name for name in stream.column_names if name in fields.required + fields.optional])
+            there = stream.column_names
+            needed = tuple(name if name in there else name.partition(".")[0] for name in fields.required)
+            Fields(required=needed).check(there, where)
+            stream = stream.select_columns([name for name in there if name in needed + fields.optional])
     return _located(config, fields, stream, where, key)
 
 

@@ -194,7 +194,7 @@ def _truth(
     if fields.winner is not None:
         return _decided(_named_label(values[fields.winner], fields.winner, names, where))
     if fields.annotators:
-        return _decided(label_of_most(_named_label(values[name], name, names, where) for name in fields.annotators))
+        return _decided(label_of_most(_peoples_labels(values, names, fields, where)))
     if calls_a_tie(rest, where):
         return None, HUMAN_TIE
     if rest.get(ANNOTATORS) is not None and not _is_labelled(rest):
@@ -203,6 +203,14 @@ def _truth(
         members = members_of(rest[ANNOTATORS], where)
         return _decided(label_of_most(pair_label(label, name, where) for _, name, label in members))
     return _by_truth(values, rest, names, where), None
+
+
+def _peoples_labels(values: Mapping[str, Any], names: tuple[str, str], fields: PairFields, where: str) -> Iterator[str | None]:
+    """The labels in the fields of annotators: one each, or those of several people in an object or a list."""
+    for field in fields.annotators:
+        several = isinstance(values[field], Mapping | list)
+        for _, name, label in members_of(values[field], where, field) if several else [("", field, values[field])]:
+            yield _named_label(label, name, names, where)
 
 
 def calls_a_tie(values: Mapping[str, Any], where: str) -> bool:

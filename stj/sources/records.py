@@ -11,6 +11,7 @@ Record = Mapping[str, Any]
 Located = tuple[str, Record]
 """The position of a record in words, and the record."""
 
+_DEEPEST = 8  # Objects inside of objects: a name of nine parts is no name, and a hostile file nests a thousand.
 NOT_READABLE = "not_readable"
 NO_FIELD = "no_field"
 
@@ -34,6 +35,7 @@ class Fields:
     """The fields that a reader needs, or all if none is named; other Parquet columns are never read."""
 
     required: tuple[str, ...]
+    """Their names. A dotted one that is no field itself names a member: `prompt.text` of {"prompt": {"text": "..."}}."""
     optional: tuple[str, ...] = ()
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Members to read of a field that is a list of structs; all members if the field is not named here."""
@@ -41,6 +43,8 @@ class Fields:
     def check(self, present: Iterable[object], where: str) -> None:
         """Raises SourceError if a required field is missing; the error lists the present ones."""
         names = [str(name) for name in present]
+        if isinstance(present, Mapping) and not all(name in present for name in self.required):
+            names = list(with_members(present))
         for name in self.required:
             if name not in names:
                 close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -48,12 +52,15 @@ class Fields:
                 raise SourceError(f"{where}: no field '{name}'; the fields there are {listed(names)}{guess}")
 
     def checked(self, record: Record, where: str) -> Record | BadRecord:
-        """The record; a BadRecord if a required field is missing."""
+        """The record, with the members that dotted names ask for under these names; a BadRecord if a field is missing."""
         try:
             self.check(record, where)
         except SourceError as error:
             return BadRecord(NO_FIELD, str(error))
-        return record
+        if all(name in record for name in self.required):
+            return record
+        every = with_members(record)
+        return {**record, **{name: every[name] for name in self.required}}
 
     def check_columns(self, names: Sequence[str], where: str) -> None:
         """Raises SourceError if a column is missing, or if one to read comes twice."""
@@ -61,6 +68,19 @@ class Fields:
         wanted = (*self.required, *self.optional) or names
         if twice := [name for name in wanted if name and names.count(name) > 1]:
             raise SourceError(f"{where}: column '{twice[0]}' comes twice; which one counts is not known: keep one of them")
+
+
+def with_members(record: Record, depth: int = _DEEPEST) -> dict[str, Any]:
+    """A record and, behind its fields, the members of its objects under their dotted names; a field goes before a member."""
+    if not depth:
+        return dict(record)
+    members = {
+        f"{name}.{inner}": member
+        for name, value in record.items()
+        if isinstance(value, Mapping)
+        for inner, member in with_members(value, depth - 1).items()
+    }
+    return {**record, **{name: value for name, value in members.items() if name not in record}}
 
 
 def strict(records: Iterable[Scanned]) -> Iterator[Located]:

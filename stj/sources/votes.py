@@ -14,19 +14,19 @@ ANNOTATORS = "annotators"
 """The field with the labels of all annotators of a pair."""
 
 
-def members_of(value: object, where: str) -> Iterator[tuple[object, str, object]]:
-    """The name, the field and the label of each annotator in the value of `annotators`.
+def members_of(value: object, where: str, field: str = ANNOTATORS) -> Iterator[tuple[object, str, object]]:
+    """The name, the field and the label of each annotator in the value of a field.
 
     Raises SourceError unless it is an object {name: label} or a list of labels, whose names are then 1, 2 and so on.
     """
     if isinstance(value, Mapping):
-        yield from ((name, f"{ANNOTATORS}.{name}", label) for name, label in value.items())
+        yield from ((name, f"{field}.{name}", label) for name, label in value.items())
     elif isinstance(value, list) and all(isinstance(member, tuple) and len(member) == 2 for member in value):
-        yield from ((name, f"{ANNOTATORS}.{name}", label) for name, label in value)  # Arrow's maps
+        yield from ((name, f"{field}.{name}", label) for name, label in value)  # Arrow's maps
     elif isinstance(value, list):
-        yield from ((number, f"{ANNOTATORS}[{number - 1}]", label) for number, label in enumerate(value, start=1))
+        yield from ((number, f"{field}[{number - 1}]", label) for number, label in enumerate(value, start=1))
     else:
-        raise wrong_type(value, ANNOTATORS, "an object {name: label} or a list of labels", where)
+        raise wrong_type(value, field, "an object {name: label} or a list of labels", where)
 
 
 def pair_label(value: object, name: str, where: str, remedy: str = "") -> str | None:

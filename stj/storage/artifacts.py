@@ -20,10 +20,14 @@ What makes a phase stale? Its directory holds another key than the config asks f
 
 The files of an artifact:
 
-    started.json                         the key, written first
-    part-<fingerprint>-<hash>.parquet    rows; each file is complete or absent, and never changes
-    staged-...                           rows that count only once the manifest names their file
-    manifest.json                        the key, the counts, and each file's name, size and SHA-256, written last
+    started.json                              the key, written first
+    rows/part-<fingerprint>-<hash>.parquet    rows; each file is complete or absent, and never changes
+    rows/staged-...                           rows that count only once the manifest names their file
+    manifest.json                             the key, the counts, and each file's name, size and SHA-256, written last
+
+Nothing else is in the folder of rows once there is a manifest: pandas, Polars and DuckDB read it as it is. They take all
+files of a directory for data, Polars even hidden ones. Earlier versions kept rows beside the records. They are still read
+there: a part is named by its path below the artifact's folder.
 
 How is damage found? The records hold their own SHA-256 (sealed.py). A part's name ends in the first half of its own, so that
 parts can be trusted before there is a manifest, and parts of two drivers have one name only if they are the same. Every part is
@@ -56,8 +60,10 @@ State = Literal["done", "partial", "stale", "absent"]
 
 MANIFEST = "manifest.json"
 STARTED = "started.json"
+ROWS = "rows"
+"""The folder of an artifact's Parquet files."""
 _STAGED = "staged-"  # Begins the names of files that count only once the manifest names them.
-_PART = re.compile(r"(?P<prefix>.+)-(?P<fingerprint>[0-9a-f]{16})-(?P<hash>[0-9a-f]{32})\.parquet")
+_PART = re.compile(rf"(?:{ROWS}/)?(?P<prefix>[^/]+)-(?P<fingerprint>[0-9a-f]{{16}})-(?P<hash>[0-9a-f]{{32}})\.parquet")
 _NOTHING = object()
 _MAKE_AGAIN = (
     "restore it from a copy, or delete it and run the same command again: whole rows are kept, and a model is trained again"
@@ -133,7 +139,7 @@ class Artifact:
             self._remove()
         if state == "done":
             return False
-        if state == "absent" and any(map(self._is_of_another_key, self.folder.names())):
+        if state == "absent" and any(map(self._is_of_another_key, self._files())):
             if not overwrite:
                 raise ArtifactError(
                     f"{self.folder.uri}: holds rows without {STARTED} and {MANIFEST}, and they were made with other settings: "
@@ -158,8 +164,12 @@ class Artifact:
 
     def _remove_replaced(self) -> None:
         """Deletes parts of other keys: those that were replaced, and those that a kill kept from taking over."""
-        for name in filter(self._is_of_another_key, self.folder.names()):
+        for name in filter(self._is_of_another_key, self._files()):
             self.folder.delete(name)
+
+    def _files(self) -> list[str]:
+        """The files in the artifact's folder and in that of its rows, by their paths below it, sorted."""
+        return [*self.folder.names(), *(f"{ROWS}/{name}" for name in (self.folder / ROWS).names())]
 
     def _is_of_another_key(self, name: str) -> bool:
         match = _PART.fullmatch(name)
@@ -170,15 +180,16 @@ class Artifact:
         self.folder.remove()
 
     def write_part(self, prefix: str, table: pa.Table) -> str:
-        """Writes one file of rows, which never changes afterwards; returns its name, which begins with the prefix."""
+        """Writes one file of rows, which never changes afterwards; returns its path below the artifact's folder."""
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         content = sink.getvalue()
         digest = FileDigest.of(content)
         name = f"{prefix}-{self.fingerprint}-{digest.sha256[:32]}.parquet"
-        self.folder.write(name, content)
-        self._digests[name] = digest
-        return name
+        (self.folder / ROWS).write(name, content)
+        part = f"{ROWS}/{name}"
+        self._digests[part] = digest
+        return part
 
     def stage_part(self, prefix: str, table: pa.Table) -> str:
         """Writes a file of rows that counts only once the manifest names it; returns its name as `parts` lists it."""
@@ -212,13 +223,13 @@ class Artifact:
         return manifest
 
     def parts(self) -> list[str]:
-        """Names of the Parquet files: those in the manifest if the artifact is finished, else those written so far."""
+        """The Parquet files, by their paths below the folder: those in the manifest, or else those written so far."""
         manifest = _record(self.folder, MANIFEST)
         if manifest:
             self._digests |= {name: FileDigest(**facts) for name, facts in manifest["files"].items()}
             return list(manifest["files"])
-        names = [name for name in self.folder.names() if name.endswith(".parquet") and not name.startswith((_STAGED, "."))]
-        return _without_copies(name for name in names if not self._is_of_another_key(name))
+        names = [name for name in self._files() if name.endswith(".parquet") and not self._is_of_another_key(name)]
+        return _without_copies(name for name in names if not name.rpartition("/")[2].startswith((_STAGED, ".")))
 
     def records(self, columns: list[str] | None = None, parts: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Rows as dictionaries, from the named parts or by default all `parts`; holds one batch in memory at a time."""
@@ -317,10 +328,14 @@ def artifacts_to_make(artifacts: Iterable[Artifact], *, overwrite: bool) -> list
 
 
 def read_artifact(folder: Folder) -> Artifact:
-    """The artifact in a folder, with the key that its files hold. Raises NoArtifact if there is none."""
-    for name in (MANIFEST, STARTED):
-        if record := _record(folder, name):
-            return Artifact(folder, record["key"])
+    """The artifact in a folder, with the key that its files hold; that of a folder of rows is above it.
+
+    Raises NoArtifact if there is none.
+    """
+    for place in (folder, folder.parent) if folder.path.endswith(f"/{ROWS}") else (folder,):
+        for name in (MANIFEST, STARTED):
+            if record := _record(place, name):
+                return Artifact(place, record["key"])
     raise NoArtifact(f"{folder.uri}: no artifact here (no {MANIFEST}); `stj status` lists the artifacts of a run")
 
 

@@ -69,11 +69,20 @@ class Origins:
         file, _, number = word.rpartition(":")
         if not file or not number.isdecimal() or len(number) > _LONGEST_NUMBER:
             return sought
-        whole = file if is_hub_dataset(file) else os.path.abspath(os.path.expanduser(package_path(file)))
+        whole = file if is_hub_dataset(file) else self._whole(file)
         sought.places |= {f"{named}, {unit} {int(number)}" for named in (file, whole) for unit in _UNITS}
         if os.path.isfile(whole):
             self._read_place(sought, whole, int(number))
         return sought
+
+    def _whole(self, file: str) -> str:
+        """The absolute path of a file; a name alone may be that of a file which the run reads elsewhere."""
+        whole = os.path.abspath(os.path.expanduser(package_path(file)))
+        if os.path.isfile(whole) or os.path.basename(file) != file:
+            return whole
+        read = [self._config.source.path, *(source.path or "" for source in self._config.preferences)]
+        named = {path for path in (*read, *self._config.examples.labelled) if os.path.basename(path) == file}
+        return os.path.abspath(os.path.expanduser(package_path(named.pop()))) if len(named) == 1 else whole
 
     def places(self, rows: Mapping[str, Row], sought: Sought, ids: Sequence[str]) -> dict[str, SourcePlace]:
         """Where these ids come from; `rows` are those of them that passes hold."""

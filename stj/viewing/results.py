@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from stj.errors import SourceError
+from stj.pair_fields import OWN_FIELDS, PairFields
 from stj.rows import OPEN, ROW_SCHEMA
 from stj.sources.ids import id_in_task
 from stj.sources.responses import read_responses, read_winners
@@ -29,10 +30,10 @@ _KNOWN = "given"
 """`method` of a pair whose better response the file names."""
 
 
-def read_results(file: Path, pairs: str | None) -> list[Source]:
+def read_results(file: Path, pairs: str | None, fields: PairFields = OWN_FIELDS) -> list[Source]:
     """One source for each model and prompt. Raises SourceError if a file cannot be read or does not hold what it should."""
     results = _read(file)
-    known = _pairs_table(pairs) if pairs else None
+    known = _pairs_table(pairs, fields) if pairs else None
     jurors = pc.binary_join_element_wise(results["model"], results["prompt"], " ").combine_chunks()
     each = [results.filter(pc.equal(jurors, juror)) for juror in pc.unique(jurors).to_pylist()]
     return [TableSource(_judged(table.combine_chunks(), known, file), _name(table)) for table in each]
@@ -66,11 +67,11 @@ def _table(file: Path) -> pa.Table:
     return pj.read_json(file, read_options=pj.ReadOptions(block_size=whole), parse_options=options)
 
 
-def _pairs_table(pairs: str) -> pa.Table:
+def _pairs_table(pairs: str, fields: PairFields) -> pa.Table:
     """The judged pairs, the better response first if it is known; `second` marks those whose second response it is."""
-    winners = read_winners(pairs)
+    winners = read_winners(pairs, fields)
     columns: dict[str, list[Any]] = {name: [] for name in ("id", "turns", "pair", "dropped", "second")}
-    for row in read_responses(pairs, (_TASK,)):
+    for row in read_responses(pairs, (_TASK,), fields):
         row_id = id_in_task(row)
         winner = winners[row_id]
         assert row.pair is not None, f"pair {row_id} has no responses"

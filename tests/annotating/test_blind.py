@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from stj.annotating.blind import in_order, read_blind_pairs, shows_b_first
 from stj.annotating.server import AnnotateServer
 from stj.errors import SourceError
+from stj.pair_fields import PairFields
 from tests.annotating.conftest import DIALOGUE, label_file, open_pair, session_of, write_pairs
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -123,3 +124,11 @@ def test_pairs_that_nobody_can_label_are_counted(tmp_path: Path) -> None:
 def test_a_file_without_pairs_is_refused(tmp_path: Path, rows: list[dict[str, object]], message: str) -> None:
     with pytest.raises(SourceError, match=message):
         read_blind_pairs(str(write_pairs(tmp_path / "p.jsonl", rows)), 0)
+
+
+def test_fields_may_have_other_names(tmp_path: Path) -> None:
+    rows = [{"Frage": "ask", "besser": "good", "schlechter": "bad"}, {"Frage": "ask", "besser": "fine", "schlechter": "poor"}]
+    names = PairFields(instruction="Frage", chosen="besser", rejected="schlechter")
+    pairs = read_blind_pairs(str(write_pairs(tmp_path / "p.jsonl", rows)), 0, fields=names).pairs
+    assert [{pair.response_a, pair.response_b} for pair in pairs] == [{"good", "bad"}, {"fine", "poor"}]
+    assert pairs[0].turns[0].content == "ask"

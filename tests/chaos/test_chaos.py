@@ -108,7 +108,7 @@ def test_a_fault_is_due_when_its_share_of_the_rows_is_committed(run: Path) -> No
     assert watch.over("pairs")
     (run / "pairs/manifest.json").unlink()
     assert watch.reached(fault("pairs", 0.9))
-    for part in (run / "pairs").glob("part-*.parquet"):
+    for part in (run / "pairs/rows").glob("part-*.parquet"):
         part.unlink()
     fresh = RunWatch(run, Sizes(of={"pairs": 7}))
     assert fresh.reached(fault("pairs", 0))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from stj.storage.artifacts import MANIFEST, STARTED
+from stj.storage.artifacts import MANIFEST, ROWS, STARTED
 from stj.train.job import CHECKPOINTS, METRICS
 from stj.train.progress import EXPORTING, PROGRESS
 from tests.chaos.plan import EXPORTS, PASSES, TRAININGS, Fault, Place
@@ -70,10 +70,10 @@ class RunWatch:
         return self.over(place) or steps >= all_steps or (steps > 0 and EXPORTING in _text(progress))
 
     def _rows_of(self, place: Place) -> int:
-        for part in (self._root / place).glob("part-*.parquet"):
+        for part in (self._root / place / ROWS).glob("part-*.parquet"):
             if part not in self._rows:
                 self._rows[part] = pq.read_metadata(part).num_rows
-        return sum(rows for part, rows in self._rows.items() if part.parent == self._root / place)
+        return sum(rows for part, rows in self._rows.items() if part.parent == self._root / place / ROWS)
 
     def _steps_of(self, place: Place) -> int:
         return _text((self._root / place).parent / METRICS).count("\n")

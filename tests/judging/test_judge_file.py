@@ -425,7 +425,7 @@ def test_a_killed_judging_resumes_on_the_real_engine(heldout: str, tmp_path: Pat
         assert first.stdout is not None
         first_lines = [first.stdout.readline() for _ in range(5)]
     folder = tmp_path / "runs/judge/heldout/judge_1"
-    committed = len(list(folder.glob("part-*.parquet")))
+    committed = len(list((folder / "rows").glob("part-*.parquet")))
     assert 1 <= committed < 60
     assert not (folder / "manifest.json").exists()
     time.sleep(1)

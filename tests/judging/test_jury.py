@@ -133,7 +133,7 @@ def test_jurors_are_scored_with_their_spread_and_the_majority() -> None:
         "one": (0.75, 0.75, 0.0),
         "other": (0.5, 0.5, 0.0),
         "unsure": (0.5, 0.0, 1.0),
-        "majority": (0.5, 0.5, 0.25),
+        "majority": (None, 0.5, 0.25),
     }
     assert jury.spread == 0.25
     assert jury.majorities == {"0": "A", "1": "A", "2": None, "3": "B", "4": "B"}
@@ -163,6 +163,16 @@ def test_a_tie_is_right_if_the_votes_are_equal_or_counts_one_half(half: bool, ac
     scores = agreement(["judge"], TIES, dict.fromkeys(TIES, "tie"), half_ties=half).accuracy["judge"]
     assert (scores.accuracy, scores.right_verdicts) == (pytest.approx(accuracy), pytest.approx(right))
     assert [opinion.right("tie", half_ties=half) for [opinion] in TIES.values()] == ([0.5, 0.5, 0] if half else [1, 0, 0])
+
+
+def test_a_jury_calls_a_tie_if_most_jurors_do() -> None:
+    tied, gone, said = Opinion(for_a=0.5, for_b=0.5), Opinion(for_a=0, for_b=0), Opinion(for_a=0, for_b=0, for_tie=1)
+    assert [opinion.right("tie") for opinion in (tied, gone, said)] == [1, 0, 1]
+    assert [opinion.right("tie", half_ties=True) for opinion in (tied, gone, said)] == [0.5, 0, 0.5]
+    rows = {"t": [tied, said, sure("A")], "a": [tied, gone, sure("A")], "b": [sure("B"), sure("B"), tied]}
+    scores = agreement(["p", "q", "r"], rows, dict.fromkeys(rows, "tie")).accuracy
+    assert (scores["majority"].right_verdicts, scores["majority"].undecided) == pytest.approx((1 / 3, 1 / 3))
+    assert (scores["p"].right_verdicts, scores["p"].undecided) == pytest.approx((2 / 3, 0))
 
 
 def test_jurors_are_scored_on_each_subset() -> None:

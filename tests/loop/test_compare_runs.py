@@ -8,6 +8,7 @@ import pytest
 
 from stj.cli import main
 from stj.evals.compare import compare_examples
+from stj.loop.compare_runs import same_pairs
 from stj.loop.run_folder import RunFolder
 from stj.mini import __file__ as mini
 from stj.storage.folder import Folder
@@ -61,6 +62,7 @@ def test_the_text_names_settings_figures_and_flipped_rows(runs: tuple[Path, Path
     assert "held-out, M_2/M_3, right in A, not in B: 11 rows; the first 2" in out
     assert out.count("  heldout/") == 2
     assert "How many sheep are left of 0, heldout?" in out
+    assert main(["compare", *map(str, runs), "--wide"]) == 0
 
 
 def test_the_same_run_differs_in_nothing(runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,6 +98,14 @@ def test_pairs_are_the_same_by_what_they_hold_not_by_their_ids(
     record = compared(capsys, str(runs[0]), str(tmp_path / "apart"))
     assert record["comparisons"] == []
     assert record["notes"] == ["held-out pairs: no judge of both runs was measured on the same ones"]
+
+
+def test_pairs_with_the_same_texts_are_compared_each_with_itself() -> None:
+    """A file may hold a pair twice: crossed over, a run would differ from itself."""
+    once, twice = {"a": b"1", "b": b"2", "c": b"2"}, {"c": b"2", "b": b"2", "x": b"2", "y": b"1"}
+    assert dict(same_pairs(once, once)) == {"a": "a", "b": "b", "c": "c"}
+    assert dict(same_pairs(once, twice)) == {"a": "y", "b": "b", "c": "c"}
+    assert dict(same_pairs({"p": b"2"}, twice)) == {"p": "b"}
 
 
 def test_runs_are_compared_as_far_as_both_have_come(

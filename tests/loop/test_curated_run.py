@@ -115,10 +115,10 @@ def test_a_finished_curation_is_not_made_again_and_other_settings_make_it_stale(
 def test_a_killed_curation_is_made_again_alike(pool: Path) -> None:
     first = [(row.id, row.cluster) for row in decided(config(pool, *KMEANS))]
     folder = pool.parent / "run/curated"
-    parts = {path.name for path in folder.glob("*.parquet")}
+    parts = {path.name for path in folder.rglob("*.parquet")}
     (folder / "manifest.json").unlink()
     assert [(row.id, row.cluster) for row in decided(config(pool, *KMEANS))] == first
-    assert {path.name for path in folder.glob("*.parquet")} == parts
+    assert {path.name for path in folder.rglob("*.parquet")} == parts
 
 
 @pytest.mark.parametrize("sample", ["quota", "farthest_first"])

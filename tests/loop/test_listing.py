@@ -135,7 +135,7 @@ def test_one_damaged_run_hides_no_other(run: Path, capsys: pytest.CaptureFixture
     runs = {str(each["run"]): each for each in listed(capsys, str(run.parent))}
     assert (runs["run"]["state"], runs["other"]["state"]) == ("damaged", "0 of 2")
     assert "damaged" in str(runs["run"]["why"])
-    assert "run: " in str(runs_table(list_runs(str(run.parent))))
+    assert "run:" in str(runs_table(list_runs(str(run.parent))))
 
 
 @pytest.mark.parametrize(("where", "line"), [("nothing", "does not exist"), ("", "no run here"), ("file.txt", "no directory")])

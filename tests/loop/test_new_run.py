@@ -114,8 +114,8 @@ def test_three_annotators_ties_and_odd_names(here: Path, name: str, capsys: pyte
         annotators=("rater0", "rater1", "rater2"),
         subset="Domain",
     )
-    assert "30 pairs; " in (out := capsys.readouterr().out)
-    assert "no_winner; 3 subsets" in out
+    assert " of 30 pairs count (" in (out := capsys.readouterr().out)
+    assert "no_winner); 3 subsets" in out
 
 
 @pytest.mark.parametrize(
@@ -219,6 +219,8 @@ def test_another_generator_is_a_model_of_its_own(here: Path) -> None:
         (["--instructions", "pool.csv", "--model", SEED, "--endpoint-name", "x"], "there is no --endpoint"),
         (["--instructions", "pool.csv", "--model", SEED, "--endpoint", "ftp://x", "--endpoint-name", "y"], "not a URL"),
         (["--instructions", "pool.csv", "--model", SEED, "--categories", "Cooking"], "no such category"),
+        (["--gpus", "0", "--gpu-memory", "40"], "--gpu-memory 40 GB: --gpus 0 takes none"),
+        (["--pair-fields", "{winner: x}"], "--pair-fields {winner: x}: there is no --pairs"),
         (["--instructions", "pool.csv", "--model", SEED, "--pair-fields", "{winnr: x}", "--pairs", "p"], "unknown key"),
     ],
 )

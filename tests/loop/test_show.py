@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.errors import ArtifactError
+from stj.errors import ArtifactError, ConfigError
 from stj.loop.row_selection import RowSelection
 from stj.loop.show import show_rows
 from stj.rows import (
@@ -202,6 +202,15 @@ def test_the_limit(tmp_path: Path) -> None:
     assert "2 of 3 rows" in text
     assert "r2" in text
     assert "r3" not in text
+
+
+def test_a_selection_without_rows_says_so(tmp_path: Path) -> None:
+    made = artifact(tmp_path / "rows", rows_to_table([row("r1"), replace(row("r2"), dropped="pair_identical")]))
+    said = list(map(str, show_rows(made, RowSelection(where="dropped=pair_identcal"))))
+    assert said[-1] == "no such row; dropped there: 1 pair_identical"
+    assert list(map(str, show_rows(made, RowSelection(where="id=r3"))))[-1] == "no such row"
+    with pytest.raises(ConfigError, match=r"--where wrong: .* holds no rows; leave it out"):
+        list(show_rows(artifact(tmp_path / "model"), RowSelection(where="wrong")))
 
 
 def test_no_artifact(tmp_path: Path) -> None:

@@ -103,3 +103,15 @@ def test_what_surely_fits_is_never_planned_to_be_dropped(tokens: list[int], limi
     assert a.longest == 250 + max(tokens) + 3 * 2048
     assert share == 1 if a.longest <= limit else 0 <= share <= 1
     assert text > 0
+
+
+@pytest.mark.parametrize("setting", ["heldout.path=org/mypairs", "source.keep_out=[rewardbench]"])
+def test_a_plan_asks_no_hub_and_says_what_it_did_not_look_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("stj.evals.benchmarks.refs.read_hub", refuse)
+    words = run_plan(own(tmp_path, ["Which color does the ant have?"] * 3, setting)).sample_words
+    assert any(line.startswith("not looked for: texts on the hub, ") for line in words)

@@ -69,7 +69,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, mark: str) -> Path:
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     with running(command(root, measuring(root)), **silent) as first:
         wait_until(lambda: bool(engines(mark)), first)
-        wait_until(lambda: bool(list((root / "pairs").glob("part-*.parquet"))), first)
+        wait_until(lambda: bool(list((root / "pairs/rows").glob("part-*.parquet"))), first)
     state = json.loads(subprocess.run([*STJ, "status", str(root), "--json"], capture_output=True, check=True).stdout)
     assert state[0]["state"] in {"partial", "done"}
     assert soon(lambda: not engines(mark), 120), f"engines that outlived their run: {engines(mark)}"
@@ -229,7 +229,7 @@ def test_an_engine_that_is_killed_is_one_line_on_the_terminal(tmp_path: Path, ma
     root, log = tmp_path / "run", tmp_path / "stderr"
     before = set(engines(mark))
     with log.open("w") as errors, running(command(root), stderr=errors, stdout=subprocess.DEVNULL) as process:
-        wait_until(lambda: bool(list((root / "pairs").glob("part-*.parquet"))), process)
+        wait_until(lambda: bool(list((root / "pairs/rows").glob("part-*.parquet"))), process)
         os.kill(max(set(engines(mark)) - before), signal.SIGKILL)
         wait_until(lambda: "an engine died" in log.read_text(), process)
         process.terminate()

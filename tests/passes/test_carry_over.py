@@ -227,7 +227,7 @@ def test_a_kill_at_any_point_loses_no_row_that_did_not_change(
             artifact = Artifact(Folder.at(folder), key("new"))
         assert artifact.begin()
         assert rows_of(artifact) == expected
-        assert len(list(folder.glob("*.parquet"))) == len(artifact.parts())
+        assert len(list(folder.rglob("*.parquet"))) == len(artifact.parts())
         if ended:
             break
     assert ended

@@ -60,7 +60,7 @@ def test_a_pass_of_unknown_size_without_judgments_says_less() -> None:
     progress = Progress(name="pairs", total=None)
     progress.add(rows_to_table([make_row(0)]))
     progress.update(done=1, failed=0, in_flight=0, usage=Usage())
-    assert progress.line() == "pairs: 1 rows | 0 failed | 0 in flight | 0 tok/s"
+    assert progress.line() == "pairs: 1 rows | 0 failed | 0 in flight"
 
 
 def test_a_ledger_adds_up_over_starts_and_says_what_was_wasted(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ async def wait_for_the_first(row: Row, generate: Generate, folder: str) -> Row:
     """Row 3 ends when two others are committed; Ray Data holds one block back until the next one arrives."""
 
     def committed() -> bool:
-        return sum(pq.read_metadata(part).num_rows for part in Path(folder).glob("part-*")) >= 2
+        return sum(pq.read_metadata(part).num_rows for part in (Path(folder) / "rows").glob("part-*")) >= 2
 
     if row.position == 3 and not await asyncio.to_thread(soon, committed, 300):
         return replace(row, error="the others were not committed while this row waited")

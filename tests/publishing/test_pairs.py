@@ -74,7 +74,7 @@ def test_what_has_no_pairs_is_one_line(
 
 def test_a_damaged_file_of_rows_publishes_nothing(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = Path(finished_run(tmp_path / "broken").folder.path)
-    file = next((broken / "iteration_2/judged").glob("part-*.parquet"))
+    file = next((broken / "iteration_2/judged/rows").glob("part-*.parquet"))
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)

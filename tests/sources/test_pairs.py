@@ -143,6 +143,34 @@ def test_three_annotators_decide_by_most(votes: str, winner: str) -> None:
     assert (pair.winner or pair.undecided) == winner
 
 
+@pytest.mark.parametrize(("value", "winner"), [({"anna": "B", "ben": "y", "cem": "A"}, "B"), (["A", "tie", "tie"], HUMAN_TIE)])
+def test_one_field_may_hold_the_labels_of_all_annotators(value: object, winner: str) -> None:
+    row = {"prompt": "?", "x": "1", "y": "2", "Urteile": value}
+    [pair] = read(row, fields=PairFields(response_a="x", response_b="y", annotators=("Urteile",)), labelled=True)
+    assert (pair.winner or pair.undecided) == winner
+
+
+@pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.parquet"])
+def test_a_dotted_name_names_a_member(tmp_path: Path, name: str) -> None:
+    row = {"q": {"Frage Text": "?"}, "Antwort": {"links": "x", "rechts": "y"}, "a.b": "B"}
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / name)
+    else:
+        (tmp_path / name).write_text(json.dumps({**row, "a": {"b": "a field of this very name goes before"}}))
+    names = PairFields(instruction="q.Frage Text", response_a="Antwort.links", response_b="Antwort.rechts", winner="a.b")
+    [pair] = given_pairs(pair_records(str(tmp_path / name), "file", names), names, labelled=True)
+    assert (pair.turns[0].content, pair.first, pair.second, pair.winner) == ("?", "x", "y", "B")
+    wrong = PairFields(instruction="q.Frage")
+    with pytest.raises(SourceError, match=r"no field 'q.Frage'; the fields there are .*did you mean 'q.Frage Text'"):
+        list(pair_records(str(tmp_path / name), "file", wrong))
+
+
+def test_objects_nested_without_end_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"a":' * 400 + "1" + "}" * 400)
+    with pytest.raises(SourceError, match=r"no field 'a.b'; the fields there are 'a', 'a.a'"):
+        list(pair_records(str(tmp_path / "p.jsonl"), "file", PairFields(instruction="a.b")))
+
+
 def test_a_named_field_that_is_missing_is_said_with_those_that_are_there() -> None:
     with pytest.raises(SourceError, match=r"line 1: no field 'beter'; the fields there are 'q', 'left'.*did you mean 'better'"):
         read(ODD, fields=PairFields(response_a="left", response_b="right", winner="beter"))

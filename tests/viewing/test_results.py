@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stj.cli import main
 from stj.errors import SourceError
 from stj.rows import OPEN, Judgment, Pair
 from stj.stages.vote import votes_of
@@ -74,6 +75,21 @@ def test_several_jurors_are_several_judges_of_the_same_rows(tmp_path: Path) -> N
     index = Index(sources_of(written(tmp_path / "r.jsonl", records), None))
     assert index.rows == 1
     assert {each.judge: each.prefers[0] for each in index.opinions} == {"m figure8": 1, "n figure8": 2}
+
+
+def test_the_fields_of_the_pairs_may_have_other_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = written(tmp_path / "p.jsonl", [{"Nr": "1", "Frage": "2 + 2?", "links": "4", "rechts": "5"}])
+    results = written(tmp_path / "r.jsonl", [result("1", vote("A", "A"))])
+    words = ["view", results, "--pairs", pairs, "fields.response_a=links", "fields.response_b=rechts", "fields.id=Nr"]
+    assert main([*words, "fields.instruction=Frage", "--out", str(tmp_path / "page.html")]) == 0
+    assert "2 + 2?" in (tmp_path / "page.html").read_text()
+    capsys.readouterr()
+    for wrong, message in (
+        ([*words, "seed=3"], "seed=3: of settings"),
+        (["view", results, "fields.id=Nr"], "fields.id=Nr: there is no --pairs FILE"),
+    ):
+        assert main(wrong) == 2
+        assert capsys.readouterr().err.startswith(f"stj: {message}")
 
 
 def test_a_failed_pair_has_its_error(tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ def test_a_line_of_the_source_leads_to_what_each_judge_said_and_to_the_models(ru
         written = (run.parent / "pool.jsonl").read_text().splitlines()[line - 1]
         assert json.loads(written)["instruction"] == row.instruction
         assert trace(str(run), f"{run.parent / 'pool.jsonl'}:{line}").rows == [found]
+        assert trace(str(run), f"pool.jsonl:{line}").rows == [found]
         assert (found.place.source, found.place.labelled_by) == ("synthetic", "construction")
         assert [step.name for step in found.steps] == ["pairs", "iteration_2/judged"]
         assert found.steps[0].row == row
@@ -151,7 +152,7 @@ def test_a_held_out_pair_has_every_judge_and_no_training_set(run: Path) -> None:
         ("nobody", r"nobody: no row of \S+ has this id\. An id looks like \S+; FILE:LINE names a row"),
         ("", r"An id looks like"),
         ("(.*", r"An id looks like"),
-        ("pool.jsonl:3", r"An id looks like"),
+        ("other.jsonl:3", r"An id looks like"),
         ("pairs.jsonl:" + "9" * 5000, r"An id looks like"),
         (
             "{}/pool.jsonl:99",
@@ -194,7 +195,7 @@ def broken_off(run: Path, to: Path, *gone: str) -> Path:
 
 def test_an_unfinished_run_shows_what_is_committed(run: Path, tmp_path: Path) -> None:
     part = broken_off(run, tmp_path / "part", "pairs/manifest.json", "iteration_1", "iteration_2", "heldout_2", "report.*")
-    parts = sorted((part / "pairs").glob("*.parquet"))
+    parts = sorted((part / "pairs/rows").glob("*.parquet"))
     for path in parts[1:]:
         path.unlink()
     committed = {row.id for row in rows_of(part)}
