@@ -28,7 +28,7 @@ from stj.errors import ArtifactError
 from stj.loop.benchmarks import BenchmarkPhase, run_benchmarks
 from stj.loop.curation import CurationPhase
 from stj.loop.inputs import PassPart, refuse_selecting_on_benchmark
-from stj.loop.keys import benchmark_key, curation_key, examples_key, pass_key, training_key
+from stj.loop.keys import benchmark_key, curation_key, decisions_identity, examples_key, pass_key, training_key
 from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
 from stj.loop.named_pairs import absolute_place, absolute_places
 from stj.loop.phase import Phase
@@ -258,7 +258,7 @@ class Run:
     ) -> PassPhase:
         made_from = pairs.artifact.fingerprint if pairs else None
         curated = self.curation.artifact if self.curation and "pairs" in parts else None
-        decided = curated.fingerprint if curated else None
+        decided = decisions_identity(curated.key) if curated else None
         key = pass_key(self.config, parts, weights.model, weights.identity, made_from, decided)
         return PassPhase(
             config=self.config,
@@ -277,14 +277,15 @@ class Run:
         self, name: str, iteration: int, judged: PassPhase | None, pairs: PassPhase | None, objective: Objective
     ) -> ExamplesPhase:
         made_from = judged.artifact.fingerprint if judged else None
+        earlier = tuple(before.examples.judged for before in self.iterations[: iteration - 1] if before.examples.judged)
         return ExamplesPhase(
             config=self.config,
             name=name,
             iteration=iteration,
-            artifact=Artifact(self.folder / name, examples_key(self.config, made_from, objective)),
+            artifact=Artifact(self.folder / name, examples_key(self.config, made_from, objective, first=not earlier)),
             judged=judged,
             pairs=pairs,
-            earlier=tuple(before.examples.judged for before in self.iterations[: iteration - 1] if before.examples.judged),
+            earlier=earlier,
             objective=objective,
         )
 

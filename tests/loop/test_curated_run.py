@@ -112,6 +112,17 @@ def test_a_finished_curation_is_not_made_again_and_other_settings_make_it_stale(
         run_all(config(pool, KMEANS[0], "curate.clusters=4"), [].append)
 
 
+def test_choices_after_judging_leave_the_pairs_and_another_map_makes_nothing_else_again(pool: Path) -> None:
+    settings = (*KMEANS, "iterations=2", "judge.sampling=all")
+    keys = {phase.name: phase.artifact.key for phase in Run(config(pool, *settings)).phases}
+    for later in ("curate.balance=[length]", "curate.label_noise=0.9"):
+        chosen = {phase.name: phase.artifact.key for phase in Run(config(pool, *settings, later)).phases}
+        assert [chosen[name] for name in ("curated", "pairs")] == [keys[name] for name in ("curated", "pairs")], later
+        assert chosen["iteration_2/examples"] != keys["iteration_2/examples"]
+    mapped = {phase.name: phase.artifact.key for phase in Run(config(pool, *settings, "curate.map=umap")).phases}
+    assert [name for name in keys if mapped[name] != keys[name]] == ["curated"]
+
+
 def test_a_killed_curation_is_made_again_alike(pool: Path) -> None:
     first = [(row.id, row.cluster) for row in decided(config(pool, *KMEANS))]
     folder = pool.parent / "run/curated"
