@@ -144,13 +144,22 @@ class SentenceTransformer:
         try:
             self._model = sentence_transformers.SentenceTransformer(name)
         except Exception as error:  # a missing file, an unreachable hub, bad JSON: the package raises many kinds
-            raise ConfigError(f"curate.embedding={name}: cannot be loaded ({str(error).splitlines()[0]})") from None
+            raise ConfigError(f"curate.embedding={name}: cannot be loaded ({_cause(error)})") from None
+        self._name = name
         self.dimensions: int = self.embed(["a text"]).shape[1]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """A vector for each text, in order. The model itself cuts texts that are longer than it can read."""
-        vectors = self._model.encode([shortened(text) for text in texts], convert_to_numpy=True, show_progress_bar=False)
-        return normalized(np.asarray(vectors, np.float32))
+        try:
+            encoded = self._model.encode([shortened(text) for text in texts], convert_to_numpy=True, show_progress_bar=False)
+        except Exception as error:  # too little memory, a text that is too long: the package raises many kinds
+            raise ConfigError(f"curate.embedding={self._name}: cannot embed the texts ({_cause(error)})") from None
+        vectors = np.asarray(encoded, np.float32)
+        if not np.isfinite(vectors).all():
+            raise ConfigError(
+                f"curate.embedding={self._name}: its vectors hold numbers that are not finite; name another model"
+            )
+        return normalized(vectors)
 
     def tells_apart(self, text: str) -> bool:
         """What a model reads is its user's choice."""
@@ -168,6 +177,11 @@ def normalized(vectors: Vectors) -> Vectors:
     """The vectors with length 1; zeros stay zeros."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0))
+
+
+def _cause(error: Exception) -> str:
+    """What happened, in a line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _wordllama_files() -> tuple[Path, Path]:

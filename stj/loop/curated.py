@@ -68,7 +68,8 @@ def check_curation(config: Config, count: Callable[[], int | None]) -> str:
 def refuse_more_clusters(config: Config, rows: int) -> None:
     """Raises ConfigError if there are more clusters than rows to be put into them."""
     if config.curate.clustering == "kmeans" and config.curate.clusters > rows:
+        fewer = f"set curate.clusters={max(2, rows // 10)} or fewer"
+        remedy = fewer if rows > 1 else "look at source.path and select.*, or leave curate.clustering out"
         raise ConfigError(
-            f"curate.clusters={config.curate.clusters} clusters: there are {rows:,} instructions to put into them; set "
-            f"curate.clusters={max(2, rows // 10)} or fewer"
+            f"curate.clusters={config.curate.clusters} clusters: there are {rows:,} instructions to put into them; {remedy}"
         )

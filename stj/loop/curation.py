@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from stj.errors import ConfigError
+from stj.errors import StjError
 from stj.loop.inputs import read_uncurated
 from stj.loop.phase import Phase
 from stj.text import LiveLine
@@ -21,7 +21,7 @@ class CurationPhase(Phase):
         identity = {name: made_of[name] for name in ("path", "preferences") if name in made_of}
         try:
             decide(read_uncurated(self.config, identity), self.config, self.artifact)
-        except ConfigError:  # Nothing was made: a start with other settings must not ask for --overwrite.
+        except StjError:  # Nothing was made: a start with other settings or a mended source must not ask for --overwrite.
             self.artifact.folder.remove()
             raise
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from stj.loop.show import checks_words
 from stj.prompts import is_prompt, prompt_hash
-from stj.rows import OPEN, Grade, Judgment, Rationale, Row
+from stj.rows import Grade, Judgment, Rationale, Row
 from stj.text import Passage, Span, duration, visible_line
 from stj.viewing.trace import LEFT_OUT, NOT_FINISHED, NOT_JUDGED, Learned, RowTrace, Step, Trace
 
@@ -64,7 +64,7 @@ def _step(step: Step, *, first: bool) -> Iterator[Passage]:
         yield from _texts(row)
     for judgment in row.judgments:
         kept = row.kept is not None and judgment is row.judgments[row.kept]
-        yield from _fact("sample", _sample(judgment, kept=kept, is_open=bool(row.pair and row.pair.method == OPEN)))
+        yield from _fact("sample", _sample(judgment, kept=kept, is_open=bool(row.pair and not row.pair.ranked)))
     if row.kept is not None:
         yield _text("kept judgment", row.judgments[row.kept].text)
     for rationale in row.rationales:
@@ -95,7 +95,7 @@ def _texts(row: Row) -> Iterator[Passage]:
         yield _text("modified instruction", row.pair.modified_instruction)
     made = f"{row.pair.method}, attacked: {row.pair.attack}" if row.pair.attack else row.pair.method
     yield from _fact("pair", made)
-    known = row.pair.method != OPEN
+    known = row.pair.ranked
     yield _text("chosen" if known else "response A", row.pair.chosen)
     yield _text("rejected" if known else "response B", row.pair.rejected)
 

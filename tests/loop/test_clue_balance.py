@@ -19,7 +19,7 @@ from stj.loop.report import write_report
 from stj.loop.report_tables import tables
 from stj.loop.summary import RunSummary
 from stj.pair_sources import PairSource
-from stj.rows import HELDOUT, Example, Judgment, Origin, Pair, Row
+from stj.rows import HELDOUT, TIED, Example, Judgment, Origin, Pair, Row
 from stj.storage.artifacts import differences
 from stj.storage.folder import Folder
 from stj.verdict import Label
@@ -256,11 +256,13 @@ def heldout(number: int) -> Row:
 def test_the_report_has_the_clues_of_each_set_of_pairs(tmp_path: Path) -> None:
     run: Run = run_of(tmp_path, "iterations=2")
     rows = leaning_rows()
-    write(run.phases[0], [*rows, *(heldout(number) for number in range(30))])
+    ties = [replace(heldout(number), pair=replace(pair_with(1, 0), method=TIED)) for number in range(30, 36)]
+    write(run.phases[0], [*rows, *(heldout(number) for number in range(30)), *ties])
     examples: list[Example] = selected(run, "iteration_1/examples")
     where = RunSummary.of(run).where
     assert list(where.clues) == ["held-out pairs", "training pairs", "learned by M_1"]
     found = {name: {clue.name: clue for clue in clues.clues} for name, clues in where.clues.items()}
+    assert where.clues["held-out pairs"].pairs == 30  # nobody knows a better answer of a tie
     assert found["held-out pairs"]["length"].accuracy == 0
     assert found["held-out pairs"]["position"].accuracy == 0.5  # both orders of each pair
     assert found["training pairs"]["length"].accuracy == pytest.approx(share_right(rows, "length"))

@@ -11,6 +11,8 @@ import pytest
 from stj.config import Config
 from stj.config_loader import load
 from stj.errors import ArtifactError, ConfigError, SourceError
+from stj.loop.curated import Decision
+from stj.loop.diversity import _point
 from stj.loop.doctor import diagnose_here
 from stj.loop.inputs import check_inputs
 from stj.loop.iterate import run_all
@@ -132,6 +134,26 @@ def test_a_killed_curation_is_made_again_alike(pool: Path) -> None:
     assert {path.name for path in folder.glob("*.parquet")} == parts
 
 
+def test_copies_are_found_by_both_ways_whatever_the_length_of_their_ids(pool: Path) -> None:
+    texts = [*["What is the best way to learn how to play the guitar at home"] * 2, "Name three rivers of Asia."]
+    lines = [{"id": letter * 3000, "instruction": text} for letter, text in zip("xyz", texts, strict=True)]
+    pool.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = decided(config(pool, "source.id_field=id", "source.near_duplicates=0.8", "curate.near_duplicates=0.9"))
+    assert [row.dropped for row in rows] == [None, "near_duplicate", None]
+    assert manifest(pool, "curated")["near_duplicates"]["both"] == 1
+
+
+def test_a_source_that_cannot_be_read_to_its_end_leaves_nothing_to_overwrite(pool: Path) -> None:
+    settings = config(pool, *KMEANS)
+    run = Run(settings)
+    assert run.curation is not None
+    assert run.curation.artifact.begin()
+    pool.write_text("\n".join(pool.read_text().splitlines()[1:]) + "\n")
+    with pytest.raises(SourceError, match="was changed while it was read"):
+        run.curation.run()
+    assert len(decided(settings)) == 119
+
+
 @pytest.mark.parametrize("sample", ["quota", "farthest_first"])
 def test_a_sample_has_its_size_all_topics_and_follows_the_seed(pool: Path, sample: str) -> None:
     settings = [*KMEANS, f"curate.sample={sample}", "curate.sample_size=9"]
@@ -214,6 +236,25 @@ def test_rows_that_are_dropped_first_leave_fewer_than_the_clusters(pool: Path) -
     with pytest.raises(ConfigError, match=r"curate\.clusters=10 clusters: there are 1 instructions"):
         decided(config(pool, "curate.clustering=kmeans", "curate.clusters=10", "source.near_duplicates=0.9"))
     assert len(decided(config(pool, "curate.near_duplicates=0.9"))) == 50  # needs no --overwrite
+
+
+@pytest.mark.parametrize(
+    ("source", "values", "outcome"),
+    [
+        (None, {"dropped": "category"}, "not selected"),
+        (None, {"dropped": "toxic", "category": None}, "not selected"),
+        (None, {"dropped": "pair_identical"}, "no pair made"),
+        (None, {"error": "no answer", "category": None}, "failed"),
+        ("gsm8k", {"dropped": "no_right_answer", "category": None}, "no pair made"),
+        (None, {"pair": {"method": "given"}}, "pair, not yet judged"),
+    ],
+)
+def test_the_map_tells_a_row_without_a_pair_from_one_that_was_not_selected(
+    source: str | None, values: dict[str, Any], outcome: str
+) -> None:
+    record = {"id": "1", "category": {"name": "Coding"}, "dropped": None, "error": None, "pair": None, **values}
+    decision = Decision(id="1", position=0, source=source, x=0.0, y=0.0, text="a question")
+    assert _point(decision, {}, {"1": record}, {}).classes[2] == outcome
 
 
 def test_the_report_has_the_map_the_clusters_and_thin_regions(pool: Path, here: Path) -> None:
