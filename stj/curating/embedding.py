@@ -157,7 +157,7 @@ class SentenceTransformer:
         vectors = np.asarray(encoded, np.float32)
         if not np.isfinite(vectors).all():
             raise ConfigError(
-                f"curate.embedding={self._name}: its vectors hold numbers that are not finite; name another model"
+                f"curate.embedding={self._name}: its vectors hold NaN or infinity; name another model"
             )
         return normalized(vectors)
 

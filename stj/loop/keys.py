@@ -108,7 +108,7 @@ def curation_key(config: Config) -> Key:
 
 
 def decisions_identity(curation: Key) -> str:
-    """What the decisions about the instructions depend on, by the key of their curation. The map shows them, and decides nothing."""
+    """What the decisions about the instructions depend on, by the key of their curation: all but the map."""
     return fingerprint({**curation, "curate": {**curation["curate"], "map": _CURATE.map}})
 
 
