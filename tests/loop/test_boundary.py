@@ -108,9 +108,8 @@ def test_it_makes_only_the_examples_stale_and_is_no_rule_of_instructions(tmp_pat
 
 
 def test_samples_of_the_iteration_before_make_nothing_of_the_first_one_stale(tmp_path: Path) -> None:
-    plain, bounded = (
-        run_of(tmp_path, "iterations=2", *words) for words in ((), ("select.disagreement={draws: last, low: 0.2}",))
-    )
+    plain = run_of(tmp_path, "iterations=2")
+    bounded = run_of(tmp_path, "iterations=2", "select.disagreement={draws: last, low: 0.2}")
     for name in ("iteration_1/examples", "iteration_1/model"):
         assert not differences(key_of(plain, name), key_of(bounded, name)), name
     assert differences(key_of(plain, "iteration_2/examples"), key_of(bounded, "iteration_2/examples"))

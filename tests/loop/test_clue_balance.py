@@ -122,6 +122,18 @@ def test_clues_that_only_together_are_balanced_keep_their_pairs() -> None:
     assert balance.settle("here").kept == 80
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_weights_of_any_size_are_solved_as_their_proportions(unit: float) -> None:
+    kept = []
+    for sources in (sources_of([1.0, 2.0]), sources_of([unit, 2 * unit])):
+        balance = ClueBalance(("length",), 0, sources)
+        for number in range(240):
+            pair = pair_with(1 if number % 10 < 7 else -1, 0)
+            balance.add(row_of(number, f"s{number % 2}", pair), "AB"[number % 20 > 9])
+        kept.append(balance.settle("here").kept)
+    assert kept[0] == kept[1] > 0
+
+
 def test_many_clues_and_sources_are_solved(tmp_path: Path) -> None:
     rng = random.Random(0)
     sources = sources_of([1.0, 2.0, 0.7])
