@@ -203,7 +203,7 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
         checks[LABELLED] = partial(_check_labelled, config, hub)
     if config.curate.embeds:
         parts: tuple[PassPart, ...] = ("pairs",)
-        checks["curate"] = partial(check_curation, config, partial(count_inputs, config, parts, None))
+        checks["curate"] = partial(check_curation, config, partial(count_inputs, config, parts, None), hub)
     if config.train.trackers:
         checks["train.trackers"] = partial(_check_trackers, config.train)
     if config.train.deepspeed:
