@@ -37,6 +37,9 @@ from stj.models.removed import removal_note
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder, absolute_path
 
+CURATED = "curated"
+"""The folder of the decisions about the instructions."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
@@ -184,9 +187,8 @@ class Run:
 
     def _curation(self) -> CurationPhase:
         """What happens to the instructions before the first pass."""
-        name = "curated"
-        artifact = Artifact(self.folder / name, curation_key(self.config))
-        return CurationPhase(config=self.config, name=name, iteration=1, artifact=artifact)
+        artifact = Artifact(self.folder / CURATED, curation_key(self.config))
+        return CurationPhase(config=self.config, name=CURATED, iteration=1, artifact=artifact)
 
     def _measuring(self, number: int, judge: Weights, pairs: PassPhase | None) -> tuple[PassPhase | BenchmarkPhase, ...]:
         """What measures the last judge."""

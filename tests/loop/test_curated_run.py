@@ -21,6 +21,8 @@ from stj.loop.phases import Run
 from stj.passes import spec
 from stj.passes.spec import Pass
 from stj.rows import Row
+from stj.viewing.trace import trace
+from stj.viewing.trace_text import passages
 from tests import ray_here
 from tests.kill_driver import MINI, make_engine, train
 
@@ -92,6 +94,9 @@ def test_clusters_are_the_topics_and_each_gives_its_first_rows(pool: Path, here:
     assert run.pairs is not None
     rows = list(run.pairs.rows())
     assert len({(row.cluster, topic(row)) for row in rows}) == 3
+    [traced] = trace(str(pool.parent / "run"), rows[0].id).rows
+    assert traced.cluster in [f"{cluster['number']} ({cluster['name']})" for cluster in manifest(pool, "curated")["clusters"]]
+    assert f"cluster   {traced.cluster}" in "\n".join(map(str, passages(trace(str(pool.parent / "run"), rows[0].id))))
     paired = Counter(row.cluster for row in rows if row.pair)
     assert set(paired) == {0, 1, 2}
     assert max(paired.values()) <= 5
