@@ -418,7 +418,7 @@ def test_a_source_without_examples_is_one_line(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("", r"preferences\[mine\].path=.*holds no rows"),
-        ('{"prompt": "q", "chosen": "a", "rejected": "a"}', "none of its 1 rows can be learned (1 same_answers)"),
+        ('{"prompt": "q", "chosen": "a", "rejected": "a"}', r"none of its 1 rows can be learned \(1 same_answers\)"),
         ('{"prompt": "q", "chosen": "a", "rejected": "b"}\n{"prompt": "q"}', "line 2: no field"),
     ],
 )
