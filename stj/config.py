@@ -1349,8 +1349,8 @@ class Config:
 
     @property
     def generates(self) -> bool:
-        """Whether any pair needs the generator."""
-        return self.makes_synthetic or any(source.kind == "gsm8k" for source in self.preferences)
+        """Whether any pair needs the generator: to be written, or to be sorted into a category."""
+        return self.makes_synthetic or any(source.kind == "gsm8k" or source.filtered for source in self.preferences)
 
     @property
     def selected_on(self) -> HeldoutConfig:

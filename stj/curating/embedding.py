@@ -176,9 +176,7 @@ class SentenceTransformer:
             raise ConfigError(f"curate.embedding={self._name}: cannot embed the texts ({_cause(error)})") from None
         vectors = np.asarray(encoded, np.float32)
         if not np.isfinite(vectors).all():
-            raise ConfigError(
-                f"curate.embedding={self._name}: its vectors hold NaN or infinity; name another model"
-            )
+            raise ConfigError(f"curate.embedding={self._name}: its vectors hold NaN or infinity; name another model")
         return normalized(vectors)
 
     def tells_apart(self, text: str) -> bool:
