@@ -100,7 +100,9 @@ def _split(name: str) -> tuple[str, str]:
 
 def _cell(clues: PairClues, name: str) -> str:
     clue = clue_of(clues, name)
-    return _NONE if clue is None else f"{percent(clue.accuracy)} {interval(clue.ci95)}"
+    if clue is None:
+        return _NONE
+    return f"{percent(clue.accuracy)} {interval(clue.ci95) if clue.differ else 'none differ'}"
 
 
 def _pair(row: Row) -> AnswerPair:

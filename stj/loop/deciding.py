@@ -141,8 +141,11 @@ def _draw(read: _Read, lot: float, text: str) -> None:
         heapq.heappushpop(read.drawn, drawn)
 
 
-def _near_duplicates(read: _Read, config: Config) -> dict[str, int]:
-    """Drops near-duplicates by meaning; returns how many MinHash, the embedding and both found. Empty if none are wanted."""
+def _near_duplicates(read: _Read, config: Config) -> dict[str, int | None]:
+    """Drops near-duplicates by meaning; returns how many MinHash, the embedding and both found. Empty if none are wanted.
+
+    What MinHash found is None if `source.near_duplicates` does not ask it.
+    """
     threshold = config.curate.near_duplicates
     if threshold is None:
         return {}
@@ -154,8 +157,9 @@ def _near_duplicates(read: _Read, config: Config) -> dict[str, int]:
     for index in np.flatnonzero(first != NONE):
         row, earlier = read.embedded[compared[index]], read.embedded[compared[first[index]]]
         read.dropped[row] = NEAR_DUPLICATE_BY_MEANING, read.ids[earlier]
-    counts = {"minhash": len(by_minhash) - both, "both": both, "embedding": int((first != NONE).sum())}
-    return {**counts, "not_compared": len(instructions) - len(compared)}
+    asked = config.source.near_duplicates is not None
+    of_minhash = {"minhash": len(by_minhash) - both, "both": both} if asked else {"minhash": None, "both": None}
+    return {**of_minhash, "embedding": int((first != NONE).sum()), "not_compared": len(instructions) - len(compared)}
 
 
 def _agreed(read: _Read, by_minhash: Sequence[int], threshold: float) -> int:

@@ -99,8 +99,7 @@ def pass_key(
 
 def curation_key(config: Config) -> Key:
     """The key of curating the instructions: what they are, which of them may become pairs, and how they are curated."""
-    chosen_later = {"balance": _CURATE.balance, "label_noise": _CURATE.label_noise}  # They choose among judged pairs.
-    by = plain(replace(config.curate, **chosen_later))
+    by = plain(replace(config.curate, balance=(), label_noise=None))  # They choose among judged pairs.
     by["embedding"] = embedding_identity(config.curate.embedding)
     asked = ("languages", "toxic", "redacted", "min_turns", "max_turns")  # what a row is screened by before a model is asked
     screen = {name: value for name, value in plain(config.select).items() if name in asked}

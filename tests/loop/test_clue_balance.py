@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -287,6 +288,7 @@ def test_the_report_has_the_clues_of_each_set_of_pairs(tmp_path: Path) -> None:
     shown = str(clue_table(where.clues))
     assert all(len(line) <= 100 for line in shown.splitlines())
     assert "chance is 50" in shown
+    assert re.search(r"^position +50\.0 none differ", shown, re.MULTILINE)  # both orders of each held-out pair
     page = where.html()
     assert "What gives the better answer away" in page
     assert json.dumps(where.plain())

@@ -139,6 +139,17 @@ def test_a_killed_curation_is_made_again_alike(pool: Path) -> None:
     assert {path.name for path in folder.glob("*.parquet")} == parts
 
 
+def test_a_way_that_was_not_asked_has_found_no_number(pool: Path) -> None:
+    pool.write_text('{"instruction": "the same words again and again"}\n' * 3)
+    settings = config(pool, "curate.near_duplicates=0.9")
+    decided(settings)
+    found = manifest(pool, "curated")["near_duplicates"]
+    assert found == {"minhash": None, "both": None, "embedding": 2, "not_compared": 0}
+    run = Run(settings)
+    assert run.curation is not None
+    assert "near-duplicates: 2 by embedding; MinHash was not asked (source.near_duplicates)" in run.curation.summary()
+
+
 def test_copies_are_found_by_both_ways_whatever_the_length_of_their_ids(pool: Path) -> None:
     texts = [*["What is the best way to learn how to play the guitar at home"] * 2, "Name three rivers of Asia."]
     lines = [{"id": letter * 3000, "instruction": text} for letter, text in zip("xyz", texts, strict=True)]
