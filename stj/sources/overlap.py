@@ -1,7 +1,7 @@
 """Overlap with benchmarks: an instruction that shares 13 words in a row with a text that must not be trained on.
 
-Many instructions have fewer words: 257 of AlpacaEval's 805, and 144 of 326 in LLMBar. Such a one overlaps if it is the same as a
-whole text, word for word. So a copy is found, and a common phrase inside a text is not.
+Many instructions have fewer words: 257 of AlpacaEval's 805, and 144 of 326 in LLMBar. Such a one overlaps if it is, word for
+word, a whole text. So a copy is found, and a common phrase inside a text is not.
 
 Only what the user wrote is compared in this way. Chat models have set phrases ("feel free to ask and I'll do my best to assist
 you") that also occur in a benchmark's answers. They show no overlap with the benchmark. With `source.keep_out=all` answers are
