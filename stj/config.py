@@ -165,9 +165,10 @@ class SourceConfig:
     keeps all."""
     keep_out: tuple[str, ...] = ()
     """Benchmarks as files or directories, as in `path`, or by their names, as `stj eval` takes them. An instruction that shares
-    13 words in a row with one of their texts is dropped. `all` is every benchmark in the hub's cache on this machine, and those
-    that are not there are reported. With it answers are compared too, by 20 words in a row. `heldout.path`, `heldout.grades`
-    and `train.selection.path` are always kept out in the same way, also of `examples.labelled`."""
+    13 words in a row with one of their texts, or is a shorter text of theirs, is dropped. `all` is every benchmark in the hub's
+    cache on this machine, and those that are not there are reported. With it answers are compared too, by 20 words in a row.
+    `heldout.path`, `heldout.grades` and `train.selection.path` are always kept out in the same way, also of
+    `examples.labelled`."""
 
     def __post_init__(self) -> None:
         _check(bool(self.path), "source.path is empty; name a file, a directory or a data set on the hub")
@@ -1351,8 +1352,8 @@ class Config:
 
     @property
     def generates(self) -> bool:
-        """Whether any pair needs the generator."""
-        return self.makes_synthetic or any(source.kind == "gsm8k" for source in self.preferences)
+        """Whether any pair needs the generator: to be written, or to be sorted into a category."""
+        return self.makes_synthetic or any(source.kind == "gsm8k" or source.filtered for source in self.preferences)
 
     @property
     def selected_on(self) -> HeldoutConfig:

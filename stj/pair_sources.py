@@ -40,8 +40,9 @@ class PairSource:
     """Its part of the examples, in proportion to the other weights, above 0. `examples.mixing` says whether examples are left
     out or repeated for it."""
     categories: tuple[str, ...] | None = None
-    """Only `synthetic`: the pairs whose instructions are of these categories of Figure 7, which no other source names. `null`
-    takes all that no source before it takes."""
+    """The pairs whose instructions are of these categories of Figure 7. For `synthetic`, no other source names them, and `null`
+    takes all that no source before it takes. Of other sources the generator sorts the instructions first; `null` keeps all, and
+    asks nothing."""
     human: bool = False
     """Only `pairs`: humans labelled them. The published sets with human labels are known."""
     fields: PairFields = OWN_FIELDS
@@ -85,6 +86,11 @@ class PairSource:
         return self.kind != "synthetic"
 
     @property
+    def filtered(self) -> bool:
+        """Whether the generator sorts its instructions into categories, and only some of its pairs stay."""
+        return self.given and self.categories is not None
+
+    @property
     def labelled_by(self) -> LabelledBy:
         """Who says which of its answers are better."""
         return "human" if self.human else _LABELLED_BY[self.kind]
@@ -95,7 +101,6 @@ class PairSource:
             "path": self.given,
             "revision": self.given,
             "limit": self.given,
-            "categories": not self.given,
             "human": self.kind == "pairs",
             "fields": self.kind == "pairs",
             "margin": self.kind == "helpsteer2",

@@ -23,6 +23,9 @@ TRAINING = "training"
 HELDOUT = "heldout"
 HELDOUT_GRADES = "heldout_grades"
 
+MOST_DETAIL = 2000
+"""Characters of `Row.detail`; the rest is cut."""
+
 CATEGORIES = (
     "Coding",
     "Mathematical reasoning",
@@ -284,8 +287,8 @@ class Row:
         return "\n\n".join(f"{turn.role.capitalize()}: {turn.content}" for turn in self.turns)
 
     def drop(self, reason: str, detail: str | None = None) -> "Row":
-        """This row as a tombstone, with at most 2,000 characters of detail."""
-        return replace(self, dropped=reason, detail=detail[:2000] if detail else None)
+        """This row as a tombstone, with at most MOST_DETAIL characters of detail."""
+        return replace(self, dropped=reason, detail=detail[:MOST_DETAIL] if detail else None)
 
     def in_cluster(self, cluster: int | None) -> "Row":
         """This row as a member of a cluster."""

@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 
 from stj.curation import WORDLLAMA
 from stj.errors import ConfigError
-from stj.models.hub import is_hub_id
+from stj.models.hub import hub_snapshots, is_hub_id
 from stj.storage.folder import absolute_path
 from stj.storage.known_digests import content_identity
 
@@ -29,6 +29,7 @@ _CHARACTERS = 2000  # Half of them from the start of a text and half from its en
 _MOST_WORDS = 400_000  # Words whose tokens are remembered: about 100 MB.
 _LATIN = re.compile(r"[A-Za-z\u00aa\u00ba\u00c0-\u024f]")
 _WEIGHTS, _TOKENIZER = "weights/l2_supercat_256.safetensors", "tokenizers/l2_supercat_tokenizer_config.json"
+_MODULES = "modules.json"  # What every sentence-transformers model has.
 _REINSTALL = f"pip install --force-reinstall {WORDLLAMA}==0.4.0.post1"
 
 
@@ -62,12 +63,31 @@ def check_embedding(name: str) -> str:
         )
     if is_hub_id(name):
         return f"{name} on the hub"
-    if not (Path(name) / "modules.json").is_file():
+    if not (Path(name) / _MODULES).is_file():
         raise ConfigError(
-            f"curate.embedding={name}: no sentence-transformers model there (no modules.json); name its directory, an id on "
+            f"curate.embedding={name}: no sentence-transformers model there (no {_MODULES}); name its directory, an id on "
             "the hub, or wordllama"
         )
     return name
+
+
+def check_on_hub(name: str) -> None:
+    """Asks the hub about an embedding that is not in its cache. Raises ConfigError if the hub has no such model."""
+    if not is_hub_id(name) or any(hub_snapshots(name).glob(f"*/{_MODULES}")):
+        return
+    from huggingface_hub import HfApi
+
+    try:
+        files = HfApi().list_repo_files(name)
+    except Exception as error:  # the client's errors, and those of the HTTP library that it happens to use
+        raise ConfigError(
+            f"curate.embedding={name}: not a local directory, and the hub does not deliver it ({_cause(error)}). Check the "
+            "name, the network and HF_TOKEN, or set curate.embedding=wordllama"
+        ) from None
+    if _MODULES not in files:
+        raise ConfigError(
+            f"curate.embedding={name}: the hub has it, but it is no sentence-transformers model (no {_MODULES}); name another"
+        )
 
 
 def embedding_identity(name: str) -> str:
@@ -144,13 +164,20 @@ class SentenceTransformer:
         try:
             self._model = sentence_transformers.SentenceTransformer(name)
         except Exception as error:  # a missing file, an unreachable hub, bad JSON: the package raises many kinds
-            raise ConfigError(f"curate.embedding={name}: cannot be loaded ({str(error).splitlines()[0]})") from None
+            raise ConfigError(f"curate.embedding={name}: cannot be loaded ({_cause(error)})") from None
+        self._name = name
         self.dimensions: int = self.embed(["a text"]).shape[1]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """A vector for each text, in order. The model itself cuts texts that are longer than it can read."""
-        vectors = self._model.encode([shortened(text) for text in texts], convert_to_numpy=True, show_progress_bar=False)
-        return normalized(np.asarray(vectors, np.float32))
+        try:
+            encoded = self._model.encode([shortened(text) for text in texts], convert_to_numpy=True, show_progress_bar=False)
+        except Exception as error:  # too little memory, a text that is too long: the package raises many kinds
+            raise ConfigError(f"curate.embedding={self._name}: cannot embed the texts ({_cause(error)})") from None
+        vectors = np.asarray(encoded, np.float32)
+        if not np.isfinite(vectors).all():
+            raise ConfigError(f"curate.embedding={self._name}: its vectors hold NaN or infinity; name another model")
+        return normalized(vectors)
 
     def tells_apart(self, text: str) -> bool:
         """What a model reads is its user's choice."""
@@ -168,6 +195,11 @@ def normalized(vectors: Vectors) -> Vectors:
     """The vectors with length 1; zeros stay zeros."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0))
+
+
+def _cause(error: Exception) -> str:
+    """What happened, in a line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _wordllama_files() -> tuple[Path, Path]:

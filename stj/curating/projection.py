@@ -10,6 +10,7 @@ from stj.curating.vectors import Indices, VectorSet
 from stj.curation import Projection
 
 _NEIGHBOURS = 15  # UMAP's own default.
+_FEWEST = 4  # Points that UMAP can lay out: it needs more than the three eigenvectors that it begins from.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +50,12 @@ def principal_axes(vectors: VectorSet, count: int) -> Axes:
 def places(vectors: VectorSet, shown: Indices, by: Projection, seed: int) -> tuple[npt.NDArray[np.float32], float | None]:
     """The place of each shown vector on a map, shape (shown, 2), and the share of the variance that PCA shows.
 
-    PCA's axes are those of all vectors; UMAP lays out the shown ones alone.
+    PCA's axes are those of all vectors; UMAP lays out the shown ones alone. PCA also shows what is too little for UMAP.
     """
-    if by == "pca":
+    if by == "pca" or len(shown) < _FEWEST:
         axes = principal_axes(vectors, 2)
         return axes.project(vectors.take(shown)), axes.share
     from umap import UMAP
 
-    laid_out = UMAP(n_neighbors=min(_NEIGHBOURS, max(2, len(shown) - 1)), metric="cosine", random_state=seed, n_jobs=1)
+    laid_out = UMAP(n_neighbors=min(_NEIGHBOURS, len(shown) - 1), metric="cosine", random_state=seed, n_jobs=1)
     return np.asarray(laid_out.fit_transform(vectors.take(shown)), np.float32), None

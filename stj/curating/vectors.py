@@ -1,17 +1,18 @@
 """The vectors of all rows in one file, so that memory does not grow with their number: a million of 256 numbers take 512 MB.
 
 They are stored as 16-bit floats, which changes a cosine similarity by less than 0.001. Only the pages that are read are in
-memory, and the system may drop them again.
+memory, and the system may drop them again. The file has no name, so that a kill leaves nothing behind.
 """
 
+import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from stj.curating.embedding import Vectors
+from stj.storage.folder import explain_write_failure
 
 Indices = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int32]
@@ -38,20 +39,30 @@ class VectorSet(Protocol):
 
 
 class VectorFile:
-    """Vectors that are appended, and then read in any order."""
+    """Vectors that are appended, and then read in any order, in a file in the temporary directory."""
 
-    def __init__(self, path: Path, dimensions: int) -> None:
-        self._path, self.dimensions = path, dimensions
-        self._file = path.open("wb")
+    def __init__(self, dimensions: int) -> None:
+        """Raises StjError if the temporary directory takes no file."""
+        self.dimensions = dimensions
+        with explain_write_failure(tempfile.gettempdir()):
+            self._file = tempfile.TemporaryFile(prefix="stj-vectors-")  # noqa: SIM115  closed by `__exit__`
         self._stored: npt.NDArray[np.float16] | None = None
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
     def append(self, vectors: Vectors) -> None:
-        """Adds vectors at the end; none may be added after the first was read."""
-        self._file.write(vectors.astype(np.float16).tobytes())
+        """Adds vectors at the end; none may be added after the first was read. Raises StjError if the disk is full."""
+        with explain_write_failure(tempfile.gettempdir()):
+            self._file.write(vectors.astype(np.float16).tobytes())
+            self._file.flush()
         self._count += len(vectors)
 
     def take(self, indices: Indices) -> Vectors:
@@ -67,10 +78,9 @@ class VectorFile:
 
     def _opened(self) -> npt.NDArray[np.float16]:
         if self._stored is None:
-            self._file.close()
             empty = np.empty((0, self.dimensions), np.float16)
             shape = (self._count, self.dimensions)
-            self._stored = np.memmap(self._path, np.float16, "r", shape=shape) if self._count else empty
+            self._stored = np.memmap(self._file, np.float16, "r", shape=shape) if self._count else empty
         return self._stored
 
 

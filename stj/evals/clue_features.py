@@ -11,9 +11,9 @@ Feature = Callable[[str, str], float]
 
 _MARKDOWN = re.compile(
     r"^ {0,3}#{1,6} \S"  # a heading
-    r"|^\s*(?:[-*+]|\d{1,3}[.)]) +\S"  # an item of a list
-    r"|^\s*```"  # a fence
-    r"|^\s*\|.*\|\s*$"  # a line of a table
+    r"|^[^\S\n]*(?:[-*+]|\d{1,3}[.)]) +\S"  # an item of a list
+    r"|^[^\S\n]*```"  # a fence
+    r"|^[^\S\n]*\|.*\|[^\S\n]*$"  # a line of a table
     r"|\*\*\S(?:[^*\n]{0,200}\S)?\*\*"  # bold words
     r"|`[^`\n]+`"  # code in a line
     r"|\[[^\]\n]{1,200}\]\([^)\s]{1,500}\)",  # a link

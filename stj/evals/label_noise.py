@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 FEWEST_JUDGES = 2
 PLANTED = 0.1
 """Share of the labels that are turned around to check the flag: few, so that most of the others are as they were."""
+_FEWEST_PLANTED = 10  # With fewer, the AUROC is one of a few numbers, and often 1 by luck.
 _CLASSES = 5  # Odd, so that as many samples for as against the label have a class of their own, which says nothing.
 _SEEN = np.array([0.8, 0.4, 0.4, 0.8, 1.6])  # Pairs of each class before any is seen: a few pairs make no perfect judge.
 _WRONG = (1.0, 9.0)  # Wrong and right labels before any is seen: most labels are right, or nothing could be learned.
@@ -76,13 +77,14 @@ def _better_than_chance(judge: Floats) -> Floats:
 
 
 def planted_auroc(agreeing: Floats, seed: int) -> float | None:
-    """How well the flag finds labels that were turned around on purpose; None if all or none were.
+    """How well the flag finds labels that were turned around on purpose; None with too few verdicts to plant and find them.
 
     It is the probability that one of them has a higher probability of being wrong than one of the others, which hold what was
     wrong before: so it is a lower bound.
     """
+    agreeing = agreeing[np.isfinite(agreeing).any(axis=1)]  # Turning the label of a pair without verdicts changes nothing.
     planted = np.array([uniform(seed, str(place), "planted") < PLANTED for place in range(len(agreeing))], dtype=bool)
-    if planted.all() or not planted.any():
+    if min(planted.sum(), (~planted).sum()) < _FEWEST_PLANTED:
         return None
     turned = np.where(planted[:, None], 1 - agreeing, agreeing)
     return auroc(estimate_noise(turned).wrong, planted)

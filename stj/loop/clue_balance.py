@@ -31,6 +31,7 @@ TOLERANCE = 0.02
 """How far the share of pairs about which a clue is right may be from 50%."""
 _WITHIN = 0.999  # Of the tolerance: the solver's answers are whole only up to 1e-6.
 _GAP = 1e-3  # Share of the pairs that the solver may leave out without need: the last ones can take it minutes.
+_NODES = 100  # Branches of the search: the first few find the choice, and thousands of others only prove it within the gap.
 _NEAREST, _UP, _DOWN = (-0.5, 0.5), (0.0, 1.0), (-1.0, 0.0)
 """How far rounding to a whole number may lead, from where to where."""
 _Signs = tuple[int, ...]
@@ -76,7 +77,8 @@ class ClueBalance:
         """
         cells = sorted(self._draws)
         sizes = {cell: len(self._draws[cell]) for cell in cells}
-        weights = {source.title: source.weight for source in self._sources} or {"": 1.0}
+        largest = max((source.weight for source in self._sources), default=1.0)  # The solver knows no numbers such as 1e9.
+        weights = {source.title: source.weight / largest for source in self._sources} or {"": 1.0}
         groups = {cell[:2] for cell in cells}
         if groups >= set(product(weights, LABELS)):
             chosen = dict(zip(cells, _most(cells, list(sizes.values()), weights, self._rounding), strict=True))
@@ -146,14 +148,17 @@ def _most(
         rows.append([*((sign * signs[clue] - reach) * (own == label) for _, own, signs in cells), *no_source, 0])
         ends.append((-np.inf, 0))
     low, high = zip(*ends, strict=True)
-    solved = milp(
-        c=[*(-1 for _ in cells), *no_source, 0],
-        integrality=[*(1 for _ in cells), *(1 for _ in titles), 0],
-        bounds=Bounds(0, [*sizes, *(np.inf for _ in titles), np.inf]),
-        constraints=LinearConstraint(rows, low, high),
-        options={"mip_rel_gap": _GAP},
-    )
-    return [0] * len(cells) if solved.x is None else [round(count) for count in solved.x[: len(cells)]]
+    for nodes in (_NODES, None):  # Without a limit if the first branches hold no choice at all.
+        solved = milp(
+            c=[*(-1 for _ in cells), *no_source, 0],
+            integrality=[*(1 for _ in cells), *(1 for _ in titles), 0],
+            bounds=Bounds(0, [*sizes, *(np.inf for _ in titles), np.inf]),
+            constraints=LinearConstraint(rows, low, high),
+            options={"mip_rel_gap": _GAP, "node_limit": nodes},
+        )
+        if solved.x is not None:
+            return [round(count) for count in solved.x[: len(cells)]]
+    return [0] * len(cells)
 
 
 def balance_words(counts: ClueBalanceCounts) -> str:

@@ -11,7 +11,7 @@ from stj.evals.clues import MOST_PAIRS, Clue, PairClues, PairSample, clue_draw
 from stj.evals.learned_clues import AnswerPair
 from stj.evals.table import interval, percent
 from stj.loop.phases import Iteration, Run
-from stj.rows import HELDOUT, OPEN, TRAINING, Row
+from stj.rows import HELDOUT, TRAINING, Row
 from stj.sources.ids import LABELLED_PREFIX, REPEAT_PREFIX
 from stj.text import Column, Table
 
@@ -34,7 +34,7 @@ class ClueSets:
 
     def add(self, judge: int, row: Row) -> None:
         """Adds a row that M_k judged; one without a pair whose better answer is known does not count."""
-        if row.pair is None or row.pair.method == OPEN or not row.judgments:
+        if row.pair is None or not row.pair.ranked or not row.judgments:
             return
         if row.task == HELDOUT:
             self._measured = judge if self._measured is None else self._measured
@@ -100,7 +100,9 @@ def _split(name: str) -> tuple[str, str]:
 
 def _cell(clues: PairClues, name: str) -> str:
     clue = clue_of(clues, name)
-    return _NONE if clue is None else f"{percent(clue.accuracy)} {interval(clue.ci95)}"
+    if clue is None:
+        return _NONE
+    return f"{percent(clue.accuracy)} {interval(clue.ci95) if clue.differ else 'none differ'}"
 
 
 def _pair(row: Row) -> AnswerPair:

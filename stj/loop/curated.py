@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from stj.config import Config
-from stj.curating.embedding import check_embedding
+from stj.curating.embedding import absolute_embedding, check_embedding, check_on_hub
 from stj.errors import ConfigError, SourceError
 from stj.rows import Row
 from stj.storage.arrow import Int32, reader_of, schema_of
@@ -51,12 +51,15 @@ def as_curated(rows: Iterable[Row], curated: Artifact) -> Iterator[Row]:
         yield row.in_cluster(decision["cluster"])
 
 
-def check_curation(config: Config, count: Callable[[], int | None]) -> str:
+def check_curation(config: Config, count: Callable[[], int | None], hub: bool) -> str:
     """Words on how instructions are curated. `count` gives about how many there are, None if that is not known.
 
-    Raises ConfigError if a package or model is missing, or there are more clusters than rows.
+    Raises ConfigError if a package or model is missing, or there are more clusters than rows; `hub` also asks the hub.
     """
-    words = check_embedding(config.curate.embedding)
+    embedding = absolute_embedding(config.curate.embedding)
+    words = check_embedding(embedding)
+    if hub:
+        check_on_hub(embedding)
     if config.curate.map == "umap" and find_spec("umap") is None:
         raise ConfigError("curate.map=umap: umap-learn is not installed: pip install 'stj[umap]', or set curate.map=pca")
     rows = count()
@@ -68,7 +71,8 @@ def check_curation(config: Config, count: Callable[[], int | None]) -> str:
 def refuse_more_clusters(config: Config, rows: int) -> None:
     """Raises ConfigError if there are more clusters than rows to be put into them."""
     if config.curate.clustering == "kmeans" and config.curate.clusters > rows:
+        fewer = f"set curate.clusters={max(2, rows // 10)} or fewer"
+        remedy = fewer if rows > 1 else "look at source.path and select.*, or leave curate.clustering out"
         raise ConfigError(
-            f"curate.clusters={config.curate.clusters} clusters: there are {rows:,} instructions to put into them; set "
-            f"curate.clusters={max(2, rows // 10)} or fewer"
+            f"curate.clusters={config.curate.clusters} clusters: there are {rows:,} instructions to put into them; {remedy}"
         )

@@ -1,9 +1,10 @@
 """The phase that curates instructions: embeds them, clusters them, and decides which of them stay."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stj.errors import ConfigError
+from stj.errors import StjError
 from stj.loop.inputs import read_uncurated
 from stj.loop.phase import Phase
 from stj.text import LiveLine
@@ -21,7 +22,7 @@ class CurationPhase(Phase):
         identity = {name: made_of[name] for name in ("path", "preferences") if name in made_of}
         try:
             decide(read_uncurated(self.config, identity), self.config, self.artifact)
-        except ConfigError:  # Nothing was made: a start with other settings must not ask for --overwrite.
+        except StjError:  # Nothing was made: a start with other settings or a mended source must not ask for --overwrite.
             self.artifact.folder.remove()
             raise
 
@@ -37,16 +38,17 @@ def curation_words(manifest: dict[str, Any]) -> list[str]:
         without = f", {manifest['without_cluster']:,} rows without one" if manifest["without_cluster"] else ""
         words.append(f"{len(clusters)} clusters{without}")
     if found := manifest["near_duplicates"]:
-        words.append(
-            f"near-duplicates: {found['minhash']:,} by MinHash alone, {found['both']:,} by both, "
-            f"{found['embedding']:,} by embedding alone"
-            + (
-                f"; {found['not_compared']:,} texts not compared by embedding (curate.embedding)"
-                if found["not_compared"]
-                else ""
-            )
-        )
+        words.append(f"near-duplicates: {_found_by(found)}")
+        if found["not_compared"]:
+            words.append(f"{found['not_compared']:,} texts not compared by embedding (curate.embedding)")
     if sampled := manifest["sampled"]:
         words.append(f"sampled {sampled['taken']:,} of {sampled['among']:,} instructions")
     thin = [cluster["name"] for cluster in manifest["clusters"] if cluster["thin"]]
     return [*words, *([f"thin: {len(thin)} clusters, such as {thin[-1]}"] if thin else [])]
+
+
+def _found_by(found: Mapping[str, int | None]) -> str:
+    """How many near-duplicates which way found, in words."""
+    if found["minhash"] is None:
+        return f"{found['embedding']:,} by embedding; MinHash was not asked (source.near_duplicates)"
+    return f"{found['minhash']:,} by MinHash alone, {found['both']:,} by both, {found['embedding']:,} by embedding alone"

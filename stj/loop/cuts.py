@@ -51,7 +51,7 @@ class JudgmentLengths:
     mean_right: float | None
     """Mean of the judgments with a right verdict; None if there are none."""
     mean_wrong: float | None
-    """Mean of all others."""
+    """Mean of the others, without ratings and judgments of pairs of which neither answer is known to be better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +75,15 @@ class CutCounts:
     def __init__(self) -> None:
         self._classes: dict[tuple[str, str], Counter[Unit]] = {}
         self._tokens = Counter[int]()
-        self._sums: dict[bool, list[int]] = {True: [0, 0], False: [0, 0]}
+        self._sums: dict[bool | None, list[int]] = {True: [0, 0], False: [0, 0], None: [0, 0]}
+        """Judgments and their tokens by whether the verdict is right; None if that is not known."""
         self._consistency = Consistency()
 
     def add(self, row: Row) -> None:
         """Counts a row with judgments, if the better of its answers is known."""
         for judgment in row.judgments:
             self._tokens[_token_bin(judgment.output_tokens)] += 1
-            total = self._sums[judgment.correct]
+            total = self._sums[_is_right(judgment, row)]
             total[0] += 1
             total[1] += judgment.output_tokens
         self._consistency.add(row)
@@ -121,12 +122,19 @@ class CutCounts:
 
     def _lengths(self) -> JudgmentLengths:
         (right, right_tokens), (wrong, wrong_tokens) = self._sums[True], self._sums[False]
+        judgments, tokens = map(sum, zip(*self._sums.values(), strict=True))
         return JudgmentLengths(
             counts=tuple(self._tokens[place] for place in range(len(TOKEN_BINS))),
-            mean=_mean(right + wrong, right_tokens + wrong_tokens),
+            mean=_mean(judgments, tokens),
             mean_right=_mean(right, right_tokens),
             mean_wrong=_mean(wrong, wrong_tokens),
         )
+
+
+def _is_right(judgment: Judgment, row: Row) -> bool | None:
+    """Whether the verdict is right; None for a rating, and if nobody knows which answer is better."""
+    known = row.pair.ranked if row.pair else judgment.purpose != "rating"
+    return judgment.correct if known else None
 
 
 def _counted(row: Row) -> Sequence[Judgment]:

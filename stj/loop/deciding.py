@@ -8,10 +8,8 @@ map. The lot of a text depends on the seed and its id alone.
 
 import heapq
 import itertools
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +30,7 @@ from stj.loop.curated import (
     refuse_more_clusters,
 )
 from stj.randomness import uniform
-from stj.rows import Row
+from stj.rows import MOST_DETAIL, Row
 from stj.sources.near_duplicates import NEAR_DUPLICATE
 from stj.stages.select import reject_unasked
 from stj.storage.arrow import table_of
@@ -78,8 +76,8 @@ class _Read:
 def decide(rows: Iterable[Row], config: Config, artifact: Artifact) -> None:
     """Writes a decision for each row into the artifact, and finishes it. Raises ConfigError for more clusters than rows."""
     embedding = embedder(config.curate.embedding)
-    with tempfile.TemporaryDirectory(prefix="stj-vectors-") as scratch:
-        read = _read(rows, config, embedding, VectorFile(Path(scratch) / "vectors", embedding.dimensions))
+    with VectorFile(embedding.dimensions) as vectors:
+        read = _read(rows, config, embedding, vectors)
         found = _near_duplicates(read, config)
         staying = read.staying()
         refuse_more_clusters(config, len(staying))
@@ -95,7 +93,7 @@ def decide(rows: Iterable[Row], config: Config, artifact: Artifact) -> None:
         without_cluster=int((labels[staying] == NO_CLUSTER).sum()) if config.curate.clustering else 0,
         near_duplicates=found,
         sampled=sampled,
-        map={"by": config.curate.map, "points": len(on_map), "share_of_variance": share},
+        map={"by": config.curate.map if share is None else "pca", "points": len(on_map), "share_of_variance": share},
     )
 
 
@@ -143,8 +141,11 @@ def _draw(read: _Read, lot: float, text: str) -> None:
         heapq.heappushpop(read.drawn, drawn)
 
 
-def _near_duplicates(read: _Read, config: Config) -> dict[str, int]:
-    """Drops near-duplicates by meaning; returns how many MinHash, the embedding and both found. Empty if none are wanted."""
+def _near_duplicates(read: _Read, config: Config) -> dict[str, int | None]:
+    """Drops near-duplicates by meaning; returns how many MinHash, the embedding and both found. Empty if none are wanted.
+
+    What MinHash found is None if `source.near_duplicates` does not ask it.
+    """
     threshold = config.curate.near_duplicates
     if threshold is None:
         return {}
@@ -156,15 +157,16 @@ def _near_duplicates(read: _Read, config: Config) -> dict[str, int]:
     for index in np.flatnonzero(first != NONE):
         row, earlier = read.embedded[compared[index]], read.embedded[compared[first[index]]]
         read.dropped[row] = NEAR_DUPLICATE_BY_MEANING, read.ids[earlier]
-    counts = {"minhash": len(by_minhash) - both, "both": both, "embedding": int((first != NONE).sum())}
-    return {**counts, "not_compared": len(instructions) - len(compared)}
+    asked = config.source.near_duplicates is not None
+    of_minhash = {"minhash": len(by_minhash) - both, "both": both} if asked else {"minhash": None, "both": None}
+    return {**of_minhash, "embedding": int((first != NONE).sum()), "not_compared": len(instructions) - len(compared)}
 
 
 def _agreed(read: _Read, by_minhash: Sequence[int], threshold: float) -> int:
     """How many of the pairs that MinHash found are as similar by their vectors as the threshold."""
     if not by_minhash:
         return 0
-    vector_of = {read.ids[row]: index for index, row in reversed(list(enumerate(read.embedded)))}
+    vector_of = {read.ids[row][:MOST_DETAIL]: index for index, row in reversed(list(enumerate(read.embedded)))}
     agreed = 0
     for start in range(0, len(by_minhash), _BATCH):
         later = np.array(by_minhash[start : start + _BATCH])

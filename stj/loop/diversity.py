@@ -22,7 +22,7 @@ from stj.text import Column
 _SYNTHETIC = "instructions of source.path"
 _NO_CLUSTER = "no cluster"
 _UNCATEGORIZED = "not categorised"
-_COLUMNS = ["id", "task", "cluster", "category.name", "dropped", "pair.method", "kept", "kept_grades"]
+_COLUMNS = ["id", "task", "cluster", "category.name", "dropped", "error", "pair.method", "kept", "kept_grades"]
 _NAMED_THIN = 12  # Thin clusters that a sentence names; the table marks all.
 
 _Record = Mapping[str, Any]
@@ -187,10 +187,18 @@ def _outcome(decision: Decision, made: _Record | None, judged: Mapping[str, _Rec
     if made is None:
         return "not yet read"
     if made["pair"] is None:
-        return "not selected"
+        return _without_pair(decision, made)
     if decision.id not in judged:
         return "pair, not yet judged"
     return "accepted" if _accepted(judged[decision.id]) else "pair, not accepted"
+
+
+def _without_pair(decision: Decision, made: _Record) -> str:
+    """Why a row that curation kept is no pair."""
+    if made["error"] is not None:
+        return "failed"
+    of_rule = decision.source is None and not passed_rule(made["category"], made["dropped"])
+    return "not selected" if of_rule else "no pair made"
 
 
 def _colourings(points: Iterable[Point]) -> list[Colouring]:

@@ -203,7 +203,7 @@ def input_findings(config: Config, *, hub: bool = True) -> list[Finding]:
         checks[LABELLED] = partial(_check_labelled, config, hub)
     if config.curate.embeds:
         parts: tuple[PassPart, ...] = ("pairs",)
-        checks["curate"] = partial(check_curation, config, partial(count_inputs, config, parts, None))
+        checks["curate"] = partial(check_curation, config, partial(count_inputs, config, parts, None), hub)
     if config.train.trackers:
         checks["train.trackers"] = partial(_check_trackers, config.train)
     if config.train.deepspeed:
@@ -242,10 +242,12 @@ def _check_preferences(config: Config, source: PairSource, hub: bool) -> str:
             check_reachable(there, f"{source.key}.path")
             next(read_preferences([source]))
         return f"{there.path} on the hub{raised}"
-    usable = sum(row.dropped is None for row in read_preferences([source]))
-    if not usable:
-        raise SourceError(f"{named}: none of its rows can be learned; name other data")
-    return f"{usable:,} {'questions' if source.kind == 'gsm8k' else 'pairs'}{raised}"
+    reasons = Counter(row.dropped for row in read_preferences([source]))
+    dropped = _listed(reasons)
+    if not (usable := reasons[None]):
+        raise SourceError(f"{named}: none of its {reasons.total():,} rows can be learned ({dropped}); name other data")
+    left_out = f", not learned: {dropped}" if dropped else ""
+    return f"{usable:,} {'questions' if source.kind == 'gsm8k' else 'pairs'}{left_out}{raised}"
 
 
 def _check_labelled(config: Config, hub: bool) -> str:
@@ -319,10 +321,15 @@ def _check_selection(config: Config) -> str:
 def _judgeable(rows: Iterable[Row], setting: str) -> str:
     """The number of pairs, and of those that are not judged by reason. Raises SourceError if none is."""
     reasons = Counter(row.dropped for row in rows)
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items(), key=str) if reason)
+    dropped = _listed(reasons)
     if not reasons[None]:
         raise SourceError(f"{setting}: none of its {reasons.total():,} pairs can be judged ({dropped}); name other pairs")
     return f"{reasons.total():,} pairs{f', not judged: {dropped}' if dropped else ''}"
+
+
+def _listed(reasons: Counter[str | None]) -> str:
+    """How many rows are dropped by each reason, in words."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items(), key=str) if reason)
 
 
 def _counted(read: Callable[[], Iterator[object]], things: str) -> str:

@@ -6,11 +6,13 @@ the fingerprints of the phases that it reads. A phase is stale if its key differ
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from stj.attacks.use import attacks_identity
 from stj.config import Config, ExamplesConfig, JudgeConfig, ModelConfig, Objective, TrainConfig
 from stj.curating.embedding import embedding_identity
+from stj.curation import CurateConfig
 from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.loop.all_benchmarks import keeps_out_all, not_kept_out
 from stj.loop.inputs import SELECTED_ON, PassPart, kept_out, sources_key
@@ -27,7 +29,7 @@ from stj.sources.overlap import places_identity
 from stj.stages import judge as judging
 from stj.stages import pairs as pairing
 from stj.stages.rescue import RESCUE_PROMPTS
-from stj.storage.artifacts import Key, plain
+from stj.storage.artifacts import Key, fingerprint, plain
 
 _OPERATIONAL = (
     "device",
@@ -44,6 +46,7 @@ _OPERATIONAL = (
 )
 """Settings of training that decide when and where it computes, not what."""
 _TRAIN = TrainConfig()
+_CURATE = CurateConfig()
 
 
 def pass_key(
@@ -56,7 +59,7 @@ def pass_key(
 ) -> Key:
     """The key of a pass; `pairs` is the fingerprint of the pass that made the pairs, None if this pass makes them.
 
-    `curated` is the fingerprint of the curation of its instructions, None without one.
+    `curated` says what was decided about its instructions (`decisions_identity`), None without curation.
     """
     key: Key = {"step": "pass", "model": {"weights": weights, **loading_settings(model), **config.engine.drawn_by(config.seed)}}
     prompts: list[str] = []
@@ -96,11 +99,16 @@ def pass_key(
 
 def curation_key(config: Config) -> Key:
     """The key of curating the instructions: what they are, which of them may become pairs, and how they are curated."""
-    by = plain(config.curate)
+    by = plain(replace(config.curate, balance=(), label_noise=None))  # They choose among judged pairs.
     by["embedding"] = embedding_identity(config.curate.embedding)
     asked = ("languages", "toxic", "redacted", "min_turns", "max_turns")  # what a row is screened by before a model is asked
     screen = {name: value for name, value in plain(config.select).items() if name in asked}
     return {"step": "curated", "source": _source_settings(config), "select": screen, "curate": by, "seed": config.seed}
+
+
+def decisions_identity(curation: Key) -> str:
+    """What the decisions about the instructions depend on, by the key of their curation: all but the map."""
+    return fingerprint({**curation, "curate": {**curation["curate"], "map": _CURATE.map}})
 
 
 def _source_settings(config: Config) -> Key:
@@ -160,8 +168,11 @@ def benchmark_key(config: Config, ref: BenchmarkRef, model: ModelConfig, weights
     }
 
 
-def examples_key(config: Config, judged: str | None, objective: Objective) -> Key:
-    """The key of selecting examples from the pass with the fingerprint `judged`; None if all examples are labelled."""
+def examples_key(config: Config, judged: str | None, objective: Objective, *, first: bool) -> Key:
+    """The key of selecting examples from the pass with the fingerprint `judged`; None if all examples are labelled.
+
+    `first` says whether no judge has judged the pairs before: rules that need an earlier one do nothing then.
+    """
     key: Key = {"step": "examples", "judged": judged, "objective": objective, "seed": config.seed}
     prompts: tuple[str, ...] = judging.JUDGE_PROMPTS
     kinds = plain(config.examples)
@@ -182,9 +193,10 @@ def examples_key(config: Config, judged: str | None, objective: Objective) -> Ke
             key["human_share"] = config.examples.human_share
         if mixing != "down":
             key["mixing"] = mixing
-    if config.select.disagreement:
-        key["disagreement"] = plain(config.select.disagreement)
-    if config.curate.label_noise is not None:
+    disagreement = config.select.disagreement
+    if disagreement and not (first and disagreement.draws == "last"):
+        key["disagreement"] = plain(disagreement)
+    if config.curate.label_noise is not None and not first:
         key["label_noise"] = config.curate.label_noise
     if config.curate.balance:
         key["balance"] = list(config.curate.balance)

@@ -31,6 +31,7 @@ from stj.stages.categorize import categorize
 from stj.stages.grade import grade_heldout
 from stj.stages.grade_pair import grade_pair, judge_and_grade
 from stj.stages.judge import judge, judge_heldout
+from stj.stages.keep_categories import keep_categories
 from stj.stages.pairs import attack_pair, make_pair
 from stj.stages.rescue import judge_or_rescue
 from stj.stages.runner import Stage
@@ -167,10 +168,13 @@ class PassPhase(Phase):
         return stages
 
     def _answering(self, source: PairSource) -> list[Stage]:
-        """From a question to a pair of answers; a pair that is given needs nothing."""
-        if source.kind != "gsm8k" or not self.makes_pairs:
-            return []
-        return [partial(pair_of_answers, sampling=self.config.pairs.answer, samples=source.samples)]
+        """From a question to a pair of answers; a pair that is given is at most sorted into a category."""
+        stages: list[Stage] = []
+        if self.makes_pairs and source.categories is not None:
+            stages.append(partial(keep_categories, config=self.config.categorize, categories=source.categories))
+        if self.makes_pairs and source.kind == "gsm8k":
+            stages.append(partial(pair_of_answers, sampling=self.config.pairs.answer, samples=source.samples))
+        return stages
 
     def _judging(self) -> list[Stage]:
         """What the judge does with a training pair: compares its answers, grades each, or both."""

@@ -3,13 +3,14 @@
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from stj.config import Config
 from stj.evals.label_noise import FEWEST_JUDGES, estimate_noise, planted_auroc
 from stj.loop.inputs import training_pairs
-from stj.loop.pair_draws import PairDraws, digest_of_id
+from stj.loop.pair_draws import PairDraws, RightOf, digest_of_id
 from stj.rows import Row, row_from_dict
 from stj.storage.artifacts import Artifact
 
@@ -24,13 +25,14 @@ class LabelNoise:
 
     judges: int
     pairs: int
-    """Pairs that the current judge has judged."""
+    """Pairs with a verdict of the current judge."""
     wrong: float
     """Share of wrong labels, as estimated."""
     accuracy: tuple[float, ...]
     """Of each judge, as estimated; the current one comes last."""
     planted_auroc: float | None
-    """The probability that a label that was turned around on purpose has a higher probability of being wrong than another."""
+    """The probability that a label that was turned around on purpose has a higher probability of being wrong than another.
+    None with too few pairs to plant them."""
     flagged: int
     """Pairs whose label is wrong with at least `threshold`."""
     threshold: float
@@ -43,8 +45,8 @@ class LabelFlags:
 
     def __init__(self, judged: Artifact, earlier: Sequence[Artifact], threshold: float, config: Config) -> None:
         self.threshold = threshold
-        stopped = config.judge.sampling != "all"
-        draws = [PairDraws(_rows(artifact), first_alone=stopped) for artifact in (*earlier, judged)]
+        opinion = partial(RightOf.opinion, first_alone=config.judge.sampling != "all")
+        draws = [PairDraws(_rows(artifact), opinion) for artifact in (*earlier, judged)]
         current = draws[-1]
         agreeing = np.stack([each.shares(current.digests) for each in draws], axis=1)
         estimate = estimate_noise(agreeing)
@@ -62,7 +64,7 @@ class LabelFlags:
         )
 
     def wrong(self, row_id: str) -> float | None:
-        """The probability that a pair's label is wrong; None if the current judge has not judged it."""
+        """The probability that a pair's label is wrong; None if the current judge has no verdict on it."""
         digest = np.uint64(digest_of_id(row_id))
         place = int(np.searchsorted(self._digests, digest))
         found = place < len(self._digests) and self._digests[place] == digest
@@ -89,7 +91,10 @@ def label_flags(judged: Artifact | None, earlier: Sequence[Artifact], config: Co
 def noise_words(noise: LabelNoise) -> str:
     """How many labels are wrong, who says so, and how well they find wrong ones."""
     accuracy = ", ".join(f"{share:.1%}" for share in noise.accuracy)
-    found = "" if noise.planted_auroc is None else f"; planted wrong labels are found with AUROC {noise.planted_auroc:.3f}"
+    if noise.planted_auroc is None:
+        found = "; too few pairs to check that with planted wrong labels"
+    else:
+        found = f"; planted wrong labels are found with AUROC {noise.planted_auroc:.3f}"
     return (
         f"{noise.wrong:.1%} of {noise.pairs:,} labels wrong, as {noise.judges} judges see it (their accuracy: {accuracy}); "
         f"{noise.flagged:,} with a probability of at least {noise.threshold:g}{found}"

@@ -2,25 +2,38 @@
 
 import hashlib
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stj.rows import Row
+from stj.rows import Judgment, Row
 
 
 class RightOf(NamedTuple):
-    """How many samples of a pair have the right verdict, and how many there are. One without a verdict is not right."""
+    """How many samples of a pair have the right verdict, and how many there are."""
 
     right: int
     samples: int
 
     @classmethod
-    def of(cls, row: Row, *, first_alone: bool = False) -> "RightOf | None":
-        """Counts a row's judgments, or its first one alone; None without any."""
-        judgments = row.judgments[:1] if first_alone else row.judgments
+    def of(cls, row: Row) -> "RightOf | None":
+        """Counts a row's judgments; one without a verdict is not right. None without any."""
+        return cls._counted(row.judgments)
+
+    @classmethod
+    def opinion(cls, row: Row, *, first_alone: bool) -> "RightOf | None":
+        """Counts a row's verdicts, or its first one alone; None without any.
+
+        A judgment without a verdict does not speak against the label. If sampling stopped at a right verdict, all verdicts are
+        no fair draw of the judge's opinions, and only the first of them is.
+        """
+        verdicts = [judgment for judgment in row.judgments if judgment.verdict is not None]
+        return cls._counted(verdicts[:1] if first_alone else verdicts)
+
+    @classmethod
+    def _counted(cls, judgments: Sequence[Judgment]) -> "RightOf | None":
         return cls(sum(judgment.correct for judgment in judgments), len(judgments)) if judgments else None
 
     @property
@@ -30,15 +43,12 @@ class RightOf(NamedTuple):
 
 
 class PairDraws:
-    """The samples of the rows that have any; 12 bytes of memory for each.
+    """The samples of the rows that have any; 12 bytes of memory for each."""
 
-    If sampling stopped at a right one, the samples are no fair draw of the judge's opinions, and only the first of them is.
-    """
-
-    def __init__(self, rows: Iterable[Row], *, first_alone: bool = False) -> None:
+    def __init__(self, rows: Iterable[Row], count: Callable[[Row], RightOf | None] = RightOf.of) -> None:
         digests, counts = array("Q"), array("H")
         for row in rows:
-            if (drawn := RightOf.of(row, first_alone=first_alone)) is not None:
+            if (drawn := count(row)) is not None:
                 digests.append(digest_of_id(row.id))
                 counts.extend(drawn)
         unordered = np.array(digests, dtype=np.uint64)

@@ -28,7 +28,7 @@ from stj.errors import ArtifactError
 from stj.loop.benchmarks import BenchmarkPhase, run_benchmarks
 from stj.loop.curation import CurationPhase
 from stj.loop.inputs import PassPart, refuse_selecting_on_benchmark
-from stj.loop.keys import benchmark_key, curation_key, examples_key, pass_key, training_key
+from stj.loop.keys import benchmark_key, curation_key, decisions_identity, examples_key, pass_key, training_key
 from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
 from stj.loop.named_pairs import absolute_place, absolute_places
 from stj.loop.phase import Phase
@@ -36,6 +36,9 @@ from stj.models.locate import model_identity, model_in, with_absolute_path
 from stj.models.removed import removal_note
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder, absolute_path
+
+CURATED = "curated"
+"""The folder of the decisions about the instructions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,9 +187,8 @@ class Run:
 
     def _curation(self) -> CurationPhase:
         """What happens to the instructions before the first pass."""
-        name = "curated"
-        artifact = Artifact(self.folder / name, curation_key(self.config))
-        return CurationPhase(config=self.config, name=name, iteration=1, artifact=artifact)
+        artifact = Artifact(self.folder / CURATED, curation_key(self.config))
+        return CurationPhase(config=self.config, name=CURATED, iteration=1, artifact=artifact)
 
     def _measuring(self, number: int, judge: Weights, pairs: PassPhase | None) -> tuple[PassPhase | BenchmarkPhase, ...]:
         """What measures the last judge."""
@@ -258,7 +260,7 @@ class Run:
     ) -> PassPhase:
         made_from = pairs.artifact.fingerprint if pairs else None
         curated = self.curation.artifact if self.curation and "pairs" in parts else None
-        decided = curated.fingerprint if curated else None
+        decided = decisions_identity(curated.key) if curated else None
         key = pass_key(self.config, parts, weights.model, weights.identity, made_from, decided)
         return PassPhase(
             config=self.config,
@@ -277,14 +279,15 @@ class Run:
         self, name: str, iteration: int, judged: PassPhase | None, pairs: PassPhase | None, objective: Objective
     ) -> ExamplesPhase:
         made_from = judged.artifact.fingerprint if judged else None
+        earlier = tuple(before.examples.judged for before in self.iterations[: iteration - 1] if before.examples.judged)
         return ExamplesPhase(
             config=self.config,
             name=name,
             iteration=iteration,
-            artifact=Artifact(self.folder / name, examples_key(self.config, made_from, objective)),
+            artifact=Artifact(self.folder / name, examples_key(self.config, made_from, objective, first=not earlier)),
             judged=judged,
             pairs=pairs,
-            earlier=tuple(before.examples.judged for before in self.iterations[: iteration - 1] if before.examples.judged),
+            earlier=earlier,
             objective=objective,
         )
 

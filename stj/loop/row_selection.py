@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 from stj.errors import ConfigError
+from stj.rows import WITHOUT_BETTER
 from stj.storage.artifacts import Artifact
 
 Record = Mapping[str, Any]
@@ -53,7 +54,7 @@ def _judgments(record: Record, winner: str | None = None) -> list[bool]:
 
 
 def _is_wrong(record: Record) -> bool:
-    is_known = (record.get("pair") or {}).get("method") != "open"
+    is_known = (record.get("pair") or {}).get("method") not in WITHOUT_BETTER
     right = _judgments(record)
     return is_known and bool(right) and 2 * sum(right) < len(right)
 

@@ -59,8 +59,8 @@ class Assumptions:
             return 1.0, mean
         longest = self.judged + self.judgment * (self.longer if texts > 1 else 1)
         deviations = (math.log(limit / longest) + self.spread**2 / 2) / self.spread
-        share, length = _below(deviations), mean * _below(deviations - self.spread)
-        return share, length / share if length else limit  # So far out, one underflows before the other.
+        share, below = _below(deviations), _below(deviations - self.spread)
+        return share, mean * below / share if below else limit  # Too few for a float fit: those are as long as may be.
 
     def draws(self, judge: JudgeConfig) -> float:
         """Expected judgments of a pair: to the first right one, (1 - (1-p)^N) / p; to a right and a wrong one; or all N."""

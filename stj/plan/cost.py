@@ -62,7 +62,8 @@ def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan
     pairs = made + _given(config, a)
     judged = _judging(pairs, config.judge, a)
     alone = config.examples.labelled_alone
-    phase_plans = [*_making_pairs(read, made, once, config, a)] if config.makes_synthetic else []
+    phase_plans = [*_sorting(read, once, config, a)]
+    phase_plans += _making_pairs(made, once, config, a) if config.makes_synthetic else []
     if questions := sum(preferences_size(source) or 0 for source in config.preferences if source.kind == "gsm8k"):
         answering = float(questions * a.instruction), float(questions * _ANSWERS * a.answer)
         phase_plans.append(_sampling("answers", once, answering, models.generator, config, a))
@@ -99,10 +100,16 @@ def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan
     return (*phase_plans, *(_fine_tuning(training, config, a) for training in trainings))
 
 
-def _making_pairs(read: float, pairs: float, once: tuple[int, ...], config: Config, a: Assumptions) -> Iterator[PhasePlan]:
-    """What the generator does: it categorises instructions, writes pairs and, if it is asked for them, rubrics."""
+def _sorting(read: float, once: tuple[int, ...], config: Config, a: Assumptions) -> Iterator[PhasePlan]:
+    """The categories of instructions, and of the pairs of sources that keep only some; all of these are taken to stay."""
+    read += sum(_size(source, a) for source in config.preferences if source.filtered)
+    if read or config.makes_synthetic:
+        yield _sampling("categories", once, (read * (a.instruction + 400), read * 30), config.models.generator, config, a)
+
+
+def _making_pairs(pairs: float, once: tuple[int, ...], config: Config, a: Assumptions) -> Iterator[PhasePlan]:
+    """What the generator writes: pairs and, if it is asked for them, rubrics."""
     model = config.models.generator
-    yield _sampling("categories", once, (read * (a.instruction + 400), read * 30), model, config, a)
     tokens = pairs * (2 * a.instruction + a.answer + 200), pairs * 2.5 * a.answer
     yield _sampling("pairs", once, tokens, model, config, a)
     if config.judge.grades and config.grading.written:  # a rubric, and a grade of each answer by it

@@ -101,6 +101,8 @@ def _identity(source: PairSource) -> dict[str, object]:
     }
     if source.fields != OWN_FIELDS:
         settings |= key_without_defaults({"fields": plain(source.fields)})
+    if source.categories is not None:
+        settings["categories"] = sorted(source.categories)
     if source.kind == "helpsteer2":
         settings["margin"] = source.margin
     if source.kind == "gsm8k":

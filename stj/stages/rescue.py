@@ -24,7 +24,7 @@ from stj.errors import PromptTooLong
 from stj.generate import Generate
 from stj.prompts import RESCUE_CHECK, RESCUE_HINT, fill, prompt
 from stj.rescue import RescueConfig
-from stj.rows import Judgment, Pair, Rationale, Row, Turn
+from stj.rows import MOST_DETAIL, Judgment, Pair, Rationale, Row, Turn
 from stj.stages.judge import NO_CORRECT_JUDGMENT, judge, judge_messages, label_of_winner, sample_judgment
 from stj.stages.runner import together
 from stj.verdict import PAIR, Label, parse, plainly
@@ -64,7 +64,7 @@ async def judge_or_rescue(row: Row, generate: Generate, config: JudgeConfig, see
         try:
             rationales.append(await _rationale(judged, generate, config, config.rescue, seed, index))
         except PromptTooLong as error:
-            judged = replace(judged, detail=f"no rationale: {error}"[:2000])
+            judged = replace(judged, detail=f"no rationale: {error}"[:MOST_DETAIL])
             break
         if rationales[-1].rejected is None:
             return replace(judged, dropped=None, rationales=tuple(rationales))
@@ -88,7 +88,7 @@ async def _rationale(
         checks = await together(ask(messages, index=number, read=verdict) for number in range(rescue.checks))
     except PromptTooLong:
         return Rationale(judgment=judgment, rejected=TOO_LONG)
-    confirmed = sum(check.correct for check in checks) >= rescue.agree * rescue.checks
+    confirmed = sum(check.correct for check in checks) / rescue.checks >= rescue.agree
     return Rationale(judgment=judgment, checks=tuple(checks), rejected=None if confirmed else NOT_CONFIRMED)
 
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from stj.config import Config, ModelConfig
 from stj.errors import NoArtifact
-from stj.loop.lessons import unusable
+from stj.loop.phases import CURATED
 from stj.loop.status import read_run_config
 from stj.models.removed import removal_note
 from stj.passes.ledger import read_ledger
@@ -27,18 +27,13 @@ from stj.sources.labelled import KEY as LABELLED
 from stj.storage.artifacts import Artifact, State
 from stj.storage.folder import Folder
 from stj.viewing.columns import field_at
+from stj.viewing.not_learned import LEFT_OUT, NOT_FINISHED, not_learned, rules_of
 from stj.viewing.origins import Origins, Sought, SourcePlace
 from stj.viewing.sources import ArtifactSource, artifacts_in
 
 _GRADES = ("/grade-chosen", "/grade-rejected")
 """Ends of the ids of examples that teach a grade."""
 _LIKE = 3  # Ids that an error shows.
-LEFT_OUT = "left_out"
-"""Why an example is not learned: the balance of labels, sources and kinds leaves it out."""
-NOT_JUDGED = "not_judged"
-"""Why an example is not learned: the row has no judgment."""
-NOT_FINISHED = "not_finished"
-"""Why an example is not learned yet: the training set is not finished."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +89,8 @@ class Learned:
     examples: tuple[Example, ...]
     reason: str | None
     """Why there are none; None if there are."""
+    rules: tuple[str, ...]
+    """The rules of which one leaves it out, if that is all that is known."""
     model: str | None
     """The folder of the model that learned the training set; None if there is none yet."""
     state: State
@@ -109,6 +106,8 @@ class RowTrace:
 
     id: str
     place: SourcePlace
+    cluster: str | None = None
+    """Number and characteristic words of its cluster; None if it has none."""
     steps: list[Step] = field(default_factory=list)
     learned: list[Learned] = field(default_factory=list)
     absent: str | None = None
@@ -145,6 +144,8 @@ class _Tracer:
             step: sorted((each for each in found if each[1].key.get("step") in kinds), key=lambda each: _order(each[0]))
             for step, kinds in {"pass": ("pass", "benchmark"), "examples": ("examples",), "model": ("model",)}.items()
         }
+        curated = next((each for name, each in found if name == CURATED and each.state()[0] == "done"), None)
+        self._clusters = {each["number"]: each["name"] for each in curated.manifest()["clusters"]} if curated else {}
         self._folder = folder
         self._origins = Origins(config)
 
@@ -176,7 +177,9 @@ class _Tracer:
         learned = [self._learned(name, artifact, steps, examples.get(row_id, [])) for name, artifact, examples in sets]
         made = [each for each in learned if each is not None]
         absent = None if steps or any(each.examples for each in made) else self._absent(place)
-        return RowTrace(id=row_id, place=place, steps=steps, learned=made, absent=absent)
+        number = steps[0].row.cluster if steps else None
+        cluster = None if number is None else f"{number} ({self._clusters.get(number, 'its words are gone')})"
+        return RowTrace(id=row_id, place=place, cluster=cluster, steps=steps, learned=made, absent=absent)
 
     def _step(
         self, name: str, artifact: Artifact, state: State, makes_pairs: bool, row: Row, record: Mapping[str, Any]
@@ -220,7 +223,7 @@ class _Tracer:
         if not examples and (judged is None or judged.row.task != TRAINING):
             return None
         done = artifact.state()[0] == "done"
-        reason = None if examples else _reason(judged, artifact) if judged and done else NOT_FINISHED
+        reason = None if examples else _reason(judged, steps, artifact) if judged and done else NOT_FINISHED
         trained = next((each for each in self._of_step["model"] if each[1].key.get("examples") == artifact.fingerprint), None)
         state: State = trained[1].state()[0] if trained else "absent"
         return Learned(
@@ -228,6 +231,7 @@ class _Tracer:
             judged=judged.name if judged else None,
             examples=tuple(examples),
             reason=reason,
+            rules=tuple(rules_of(artifact.key)) if reason == LEFT_OUT else (),
             model=trained[0] if trained else None,
             state=state,
             steps=trained[1].manifest().get("steps") if trained and state == "done" else None,
@@ -304,16 +308,12 @@ def _row_id(example: Example) -> str:
     return next((example_id.removesuffix(end) for end in _GRADES if example_id.endswith(end)), example_id)
 
 
-def _reason(judged: Step, examples: Artifact) -> str:
+def _reason(judged: Step, steps: Sequence[Step], examples: Artifact) -> str:
     """Why a row of a finished pass is in no training set that was selected from it."""
-    row = judged.row
-    if row.error is not None:
-        return "failed"
-    if row.dropped is not None:
-        return row.dropped
-    if not row.judgments and not row.grades:
-        return NOT_JUDGED
-    return unusable(row, examples.key["objective"]) or LEFT_OUT
+    folder = judged.name.partition("/")[0]
+    before = [step for step in steps[: steps.index(judged)] if "/warm_up/" not in step.name]
+    earlier = [step.row for step in before if step.name.partition("/")[0] != folder]
+    return not_learned(judged.row, earlier, examples.key)
 
 
 def _cost(artifact: Artifact, state: State, row: Row) -> Cost | None:

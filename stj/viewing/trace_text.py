@@ -1,22 +1,21 @@
 """A trace as a person reads it in 80 columns, and as JSON values."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from stj.loop.show import checks_words
 from stj.prompts import is_prompt, prompt_hash
-from stj.rows import OPEN, Grade, Judgment, Rationale, Row
+from stj.rows import Grade, Judgment, Rationale, Row
 from stj.text import Passage, Span, duration, visible_line
-from stj.viewing.trace import LEFT_OUT, NOT_FINISHED, NOT_JUDGED, Learned, RowTrace, Step, Trace
+from stj.viewing.not_learned import NOT_FINISHED, NOT_JUDGED
+from stj.viewing.trace import Learned, RowTrace, Step, Trace
 
 _WIDTH = 80  # columns
 _LABEL = 10  # columns of the word before a fact
 _LONGEST = 400  # characters of a text; `stj show` and --json have all of it
 _REASONS = {
-    LEFT_OUT: "left out: by source.keep_out=all, select.disagreement, curate.label_noise or curate.balance, or so that labels, "
-    "sources and kinds have their shares",
     NOT_JUDGED: "not judged",
     NOT_FINISHED: "the training set is not finished",
 }
@@ -34,6 +33,7 @@ def _row(found: RowTrace) -> Iterator[Passage]:
     yield _plain(found.id, "bold cyan")
     yield from _fact("source", f"{found.place.source}{_labelled_by(found.place.labelled_by)}")
     yield from _fact("place", found.place.place or f"not known: {found.place.note}") if _has_place(found) else ()
+    yield from _fact("cluster", found.cluster) if found.cluster else ()
     if found.absent:
         yield from _fact("NOT THERE", found.absent, "bold yellow")
     for number, step in enumerate(found.steps):
@@ -64,7 +64,7 @@ def _step(step: Step, *, first: bool) -> Iterator[Passage]:
         yield from _texts(row)
     for judgment in row.judgments:
         kept = row.kept is not None and judgment is row.judgments[row.kept]
-        yield from _fact("sample", _sample(judgment, kept=kept, is_open=bool(row.pair and row.pair.method == OPEN)))
+        yield from _fact("sample", _sample(judgment, kept=kept, is_open=bool(row.pair and not row.pair.ranked)))
     if row.kept is not None:
         yield _text("kept judgment", row.judgments[row.kept].text)
     for rationale in row.rationales:
@@ -95,7 +95,7 @@ def _texts(row: Row) -> Iterator[Passage]:
         yield _text("modified instruction", row.pair.modified_instruction)
     made = f"{row.pair.method}, attacked: {row.pair.attack}" if row.pair.attack else row.pair.method
     yield from _fact("pair", made)
-    known = row.pair.method != OPEN
+    known = row.pair.ranked
     yield _text("chosen" if known else "response A", row.pair.chosen)
     yield _text("rejected" if known else "response B", row.pair.rejected)
 
@@ -157,12 +157,16 @@ def _learned(learned: Learned) -> Iterator[Passage]:
         against = ", against a wrong one" if example.rejected is not None else ""
         yield from _fact("learned", f"a {example.kind}, {about}{against}", "green")
     if learned.reason:
-        yield from _fact("NOT", _REASONS.get(learned.reason, learned.reason), "yellow")
+        yield from _fact("NOT", _not_learned(learned.reason, learned.rules), "yellow")
     if learned.examples and learned.model:
         steps = "" if learned.steps is None else f", {learned.steps:,} steps"
         gone = f", weights removed {learned.removed}" if learned.removed else ""
         state = "" if learned.state == "done" else ", NOT FINISHED"
         yield from _fact("by", f"{learned.model}{steps}{state}{gone}")
+
+
+def _not_learned(reason: str, rules: Sequence[str]) -> str:
+    return f"left out: by {' or '.join(rules)}" if rules else _REASONS.get(reason, reason)
 
 
 def _plain(text: str, style: str = "") -> Passage:
@@ -191,6 +195,7 @@ def _plain_row(found: RowTrace) -> dict[str, Any]:
     return {
         "id": found.id,
         "source": asdict(found.place),
+        "cluster": found.cluster,
         "absent": found.absent,
         "steps": [_plain_step(step) for step in found.steps],
         "training_sets": [asdict(learned) for learned in found.learned],

@@ -1,5 +1,8 @@
 """Clusters, near-duplicates and samples against plain, slow versions of the same rules."""
 
+import re
+import resource
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +19,12 @@ from stj.curating.sampling import farthest_first, quota
 from stj.curating.vectors import CHUNK, NO_CLUSTER, Indices, Subset, VectorFile
 from stj.curating.words import characteristic_words, words_of
 from stj.curation import CurateConfig
-from stj.errors import ConfigError
+from stj.errors import ConfigError, StjError
 from tests.cpu_time import in_proportion
 
 
-def stored(place: Path, vectors: Vectors) -> VectorFile:
-    file = VectorFile(place / "vectors", vectors.shape[1])
+def stored(vectors: Vectors) -> VectorFile:
+    file = VectorFile(vectors.shape[1])
     for start in range(0, len(vectors), 1000):
         file.append(vectors[start : start + 1000])
     return file
@@ -41,11 +44,9 @@ def purity(labels: np.ndarray, of: Indices) -> float:
 
 
 @pytest.mark.parametrize("config", [CurateConfig(clustering="kmeans", clusters=8), CurateConfig(clustering="hdbscan")])
-def test_clusters_are_the_centres_of_a_sorted_source_numbered_by_size_and_the_same_again(
-    tmp_path: Path, config: CurateConfig
-) -> None:
+def test_clusters_are_the_centres_of_a_sorted_source_numbered_by_size_and_the_same_again(config: CurateConfig) -> None:
     vectors, of = blobs(12_000, 8)
-    file = stored(tmp_path, vectors)
+    file = stored(vectors)
     labels = cluster(file, config, seed=3)
     assert purity(labels, of) > 0.97
     assert len(set(labels.tolist()) - {NO_CLUSTER}) == 8
@@ -55,42 +56,64 @@ def test_clusters_are_the_centres_of_a_sorted_source_numbered_by_size_and_the_sa
     assert (cluster(file, config, seed=3) == labels).all()
 
 
-def test_fewer_different_vectors_than_clusters_leave_no_empty_number(tmp_path: Path) -> None:
-    file = stored(tmp_path, np.repeat(np.eye(3, dtype=np.float32), 10, axis=0))
+def test_fewer_different_vectors_than_clusters_leave_no_empty_number() -> None:
+    file = stored(np.repeat(np.eye(3, dtype=np.float32), 10, axis=0))
     labels = cluster(file, CurateConfig(clustering="kmeans", clusters=6), seed=0)
     assert set(labels.tolist()) == set(range(labels.max() + 1))
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_hardly_any_vectors_are_no_error(tmp_path: Path, count: int) -> None:
-    file = stored(tmp_path, np.eye(4, dtype=np.float32)[:count])
+def test_hardly_any_vectors_are_no_error(count: int) -> None:
+    file = stored(np.eye(4, dtype=np.float32)[:count])
     assert len(cluster(file, CurateConfig(clustering="kmeans", clusters=2), 0)) == count
     assert places(file, np.arange(count), "pca", 0)[0].shape == (count, 2)
 
 
 @pytest.mark.parametrize("count", [1, 2, 30])
-def test_vectors_of_no_density_are_refused_by_hdbscan(tmp_path: Path, count: int) -> None:
-    file = stored(tmp_path, np.eye(30, dtype=np.float32)[:count])
+def test_vectors_of_no_density_are_refused_by_hdbscan(count: int) -> None:
+    file = stored(np.eye(30, dtype=np.float32)[:count])
     with pytest.raises(ConfigError, match=rf"HDBSCAN finds no cluster in a sample of {count} rows: lower it"):
         cluster(file, CurateConfig(clustering="hdbscan"), 0)
 
 
 @pytest.mark.long
-def test_umap_lays_the_shown_vectors_out(tmp_path: Path) -> None:
+def test_umap_lays_the_shown_vectors_out() -> None:
     pytest.importorskip("umap")
     vectors, of = blobs(300, 3, noise=0.1)
     shown = np.arange(0, 300, 2)
-    found, share = places(stored(tmp_path, vectors), shown, "umap", 0)
+    found, share = places(stored(vectors), shown, "umap", 0)
     assert (found.shape, share) == ((150, 2), None)
     centres = np.array([found[of[shown] == topic].mean(0) for topic in range(3)])
     assert (((found[:, None] - centres[None]) ** 2).sum(-1).argmin(1) == of[shown]).all()
 
 
-def test_a_vector_takes_the_nearest_point(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_too_few_for_umap_are_laid_out_by_pca(count: int) -> None:
+    vectors, _ = blobs(count, 2)
+    found, share = places(stored(vectors), np.arange(count), "umap", 0)
+    assert found.shape == (count, 2)
+    assert np.isfinite(found).all()
+    assert share is not None
+
+
+def test_a_full_disk_is_one_line_and_a_kill_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    file = VectorFile(8)
+    assert list(tmp_path.iterdir()) == []
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(StjError, match=re.escape(f"{tmp_path}: cannot write: File too large")):
+            file.append(np.ones((1000, 8), np.float32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_vector_takes_the_nearest_point() -> None:
     vectors, _ = blobs(CHUNK + 100, 5)
     points = vectors[::500]
     expected = ((vectors[:, None] - points[None]) ** 2).sum(-1).argmin(1)
-    assert (nearest(stored(tmp_path, vectors), points) == expected).mean() > 0.999  # 16-bit floats move a border a little
+    assert (nearest(stored(vectors), points) == expected).mean() > 0.999  # 16-bit floats move a border a little
 
 
 def plain_duplicates(vectors: Vectors, threshold: float) -> list[int]:
@@ -104,30 +127,28 @@ def plain_duplicates(vectors: Vectors, threshold: float) -> list[int]:
 
 
 @given(st.integers(0, 400), st.sampled_from([0.5, 0.8, 0.95, 1.0]), st.integers(0, 5), st.sampled_from([3, 7, 64]))
-def test_near_duplicates_follow_the_rule_in_any_blocks(
-    tmp_path_factory: pytest.TempPathFactory, count: int, threshold: float, seed: int, block: int
-) -> None:
+def test_near_duplicates_follow_the_rule_in_any_blocks(count: int, threshold: float, seed: int, block: int) -> None:
     vectors, _ = blobs(count, 9, dimensions=6, seed=seed)
     vectors = vectors.astype(np.float16).astype(np.float32)
-    file = stored(tmp_path_factory.mktemp("vectors"), vectors)
+    file = stored(vectors)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates, "_BLOCK", block)
         found = near_duplicates(file, threshold, 0)
     assert found.tolist() == plain_duplicates(vectors, threshold)
 
 
-def test_equal_vectors_reach_a_threshold_of_1(tmp_path: Path) -> None:
+def test_equal_vectors_reach_a_threshold_of_1() -> None:
     vectors, _ = blobs(50, 5, dimensions=256, noise=1.0)
-    found = near_duplicates(stored(tmp_path, np.concatenate([vectors, vectors])), 1.0, 0)
+    found = near_duplicates(stored(np.concatenate([vectors, vectors])), 1.0, 0)
     assert found.tolist() == [NONE] * 50 + list(range(50))
 
 
-def test_planted_near_duplicates_are_found_in_cells_too(tmp_path: Path) -> None:
+def test_planted_near_duplicates_are_found_in_cells_too() -> None:
     vectors, _ = blobs(24_000, 40, dimensions=64, noise=1.0)
     draw = np.random.default_rng(1)
     copied = draw.choice(20_000, 500, replace=False)
     copies = normalized(vectors[copied] + 0.02 * draw.normal(size=(500, 64)).astype(np.float32))
-    found = near_duplicates(stored(tmp_path, np.concatenate([vectors, copies])), 0.97, 0)
+    found = near_duplicates(stored(np.concatenate([vectors, copies])), 0.97, 0)
     assert (found[:24_000] == NONE).all()
     assert (found[24_000:] == copied).mean() > 0.97
 
@@ -142,15 +163,15 @@ def plain_farthest_first(vectors: Vectors, size: int, seed: int) -> list[int]:
     return sorted(taken)
 
 
-def test_farthest_first_is_the_greedy_algorithm(tmp_path: Path) -> None:
+def test_farthest_first_is_the_greedy_algorithm() -> None:
     vectors, _ = blobs(9_000, 30)
-    file = stored(tmp_path, vectors)
+    file = stored(vectors)
     assert farthest_first(file, 200, 5).tolist() == plain_farthest_first(vectors.astype(np.float16).astype(np.float32), 200, 5)
 
 
-def test_farthest_first_takes_time_in_proportion_to_the_vectors(tmp_path: Path) -> None:
+def test_farthest_first_takes_time_in_proportion_to_the_vectors() -> None:
     vectors, _ = blobs(40_000, 30)
-    file = stored(tmp_path, vectors)
+    file = stored(vectors)
     assert in_proportion(lambda size: farthest_first(Subset(file, np.arange(size)), 50, 0), 10_000, 40_000, 4)
 
 
@@ -167,17 +188,17 @@ def test_a_quota_has_the_size_and_is_as_equal_as_it_can_be(labels: list[int], si
 
 
 @pytest.mark.parametrize("size", [0, 1, 3])
-def test_a_sample_of_few_vectors_has_them_all(tmp_path: Path, size: int) -> None:
-    assert farthest_first(stored(tmp_path, np.eye(3, dtype=np.float32)[:size]), 3, 0).tolist() == list(range(size))
+def test_a_sample_of_few_vectors_has_them_all(size: int) -> None:
+    assert farthest_first(stored(np.eye(3, dtype=np.float32)[:size]), 3, 0).tolist() == list(range(size))
 
 
-def test_equal_vectors_can_be_sampled_too(tmp_path: Path) -> None:
-    assert len(set(farthest_first(stored(tmp_path, np.ones((50, 4), np.float32) / 2), 20, 0).tolist())) == 20
+def test_equal_vectors_can_be_sampled_too() -> None:
+    assert len(set(farthest_first(stored(np.ones((50, 4), np.float32) / 2), 20, 0).tolist())) == 20
 
 
-def test_principal_axes_are_those_of_numpy(tmp_path: Path) -> None:
+def test_principal_axes_are_those_of_numpy() -> None:
     vectors, _ = blobs(CHUNK + 500, 4)
-    axes = principal_axes(stored(tmp_path, vectors), 3)
+    axes = principal_axes(stored(vectors), 3)
     _, values, expected = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
     assert np.abs(np.sum(axes.directions.T * expected[:3], 1)) == pytest.approx(1, abs=1e-3)
     assert axes.share == pytest.approx((values[:3] ** 2).sum() / (values**2).sum(), abs=1e-3)

@@ -2,7 +2,9 @@
 
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.curating import embedding
-from stj.curating.embedding import WordLlama, absolute_embedding, check_embedding, embedder, embedding_identity, shortened
+from stj.curating.embedding import (
+    SentenceTransformer,
+    WordLlama,
+    absolute_embedding,
+    check_embedding,
+    check_on_hub,
+    embedder,
+    embedding_identity,
+    shortened,
+)
 from stj.errors import ConfigError
 
 WORDS = WordLlama()
@@ -101,6 +112,31 @@ def test_a_missing_package_is_named(name: str, words: str, monkeypatch: pytest.M
         check_embedding(name)
     with pytest.raises(ConfigError, match=words):
         embedding_identity(name)
+
+
+def test_an_id_that_neither_the_cache_nor_the_hub_has_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match=r"curate.embedding=org/none: not a local directory, and the hub does not deliver it"):
+        check_on_hub("org/none")
+    (tmp_path / "models--org--none/snapshots/abc").mkdir(parents=True)
+    (tmp_path / "models--org--none/snapshots/abc/modules.json").touch()
+    check_on_hub("org/none")
+    check_on_hub("wordllama")
+
+
+@pytest.mark.parametrize(
+    ("encode", "words"),
+    [
+        (lambda texts, **_: np.full((len(texts), 2), np.nan), "its vectors hold NaN or infinity"),
+        (lambda texts, **_: 1 / 0, r"cannot embed the texts \(division by zero\)"),
+    ],
+)
+def test_a_model_that_fails_on_a_text_is_named(encode: Callable[..., object], words: str) -> None:
+    broken = object.__new__(SentenceTransformer)
+    broken._name, broken._model = "mine", SimpleNamespace(encode=encode)
+    with pytest.raises(ConfigError, match=f"curate.embedding=mine: {words}"):
+        broken.embed(["a text"])
 
 
 def test_a_missing_wordllama_and_missing_files_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

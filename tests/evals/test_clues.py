@@ -205,6 +205,19 @@ def test_refusals_are_those_that_people_named(test_data: Path) -> None:
     assert sum(refused["1_full_compliance"]) <= 0.08 * len(refused["1_full_compliance"])
 
 
+@pytest.mark.parametrize("unit", ["\n", " \n", "* ", "|a", "[", "` "])
+def test_an_answer_that_repeats_itself_takes_time_in_proportion(unit: str) -> None:
+    """Models that do not stop write thousands of line ends."""
+    assert in_proportion(lambda text: FEATURES["markdown"]("", text), unit * 500, unit * 4000, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "marks"), [("\n\n  - one\n\n\t2) two\n", 2), ("\n | a | b | \n\n|c|\n", 2), (" ```\nx\n```", 2), ("a - b\n", 0)]
+)
+def test_marks_of_markdown_are_counted_behind_blank_lines_too(text: str, marks: int) -> None:
+    assert FEATURES["markdown"]("", text) == marks
+
+
 def test_time_grows_in_proportion_to_an_answer() -> None:
     def hostile(size: int) -> str:
         return "**a" * size + "[" * size + "`" * size + "\n|" * size + "- " * size + " " * size + "|" + " " * size

@@ -107,6 +107,14 @@ def test_it_makes_only_the_examples_stale_and_is_no_rule_of_instructions(tmp_pat
     assert has_rule(bounded.config.select) == has_rule(plain.config.select)
 
 
+def test_samples_of_the_iteration_before_make_nothing_of_the_first_one_stale(tmp_path: Path) -> None:
+    plain = run_of(tmp_path, "iterations=2")
+    bounded = run_of(tmp_path, "iterations=2", "select.disagreement={draws: last, low: 0.2}")
+    for name in ("iteration_1/examples", "iteration_1/model"):
+        assert not differences(key_of(plain, name), key_of(bounded, name)), name
+    assert differences(key_of(plain, "iteration_2/examples"), key_of(bounded, "iteration_2/examples"))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

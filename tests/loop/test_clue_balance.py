@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from stj.loop.phases import Run
 from stj.loop.report_tables import tables
 from stj.loop.summary import RunSummary
 from stj.pair_sources import PairSource
-from stj.rows import HELDOUT, Example, Judgment, Origin, Pair, Row
+from stj.rows import HELDOUT, TIED, Example, Judgment, Origin, Pair, Row
 from stj.storage.artifacts import differences
 from stj.storage.folder import Folder
 from stj.verdict import Label
@@ -119,6 +120,18 @@ def test_clues_that_only_together_are_balanced_keep_their_pairs() -> None:
     for row, label in rows:
         balance.add(row, label)
     assert balance.settle("here").kept == 80
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_weights_of_any_size_are_solved_as_their_proportions(unit: float) -> None:
+    kept = []
+    for sources in (sources_of([1.0, 2.0]), sources_of([unit, 2 * unit])):
+        balance = ClueBalance(("length",), 0, sources)
+        for number in range(240):
+            pair = pair_with(1 if number % 10 < 7 else -1, 0)
+            balance.add(row_of(number, f"s{number % 2}", pair), "AB"[number % 20 > 9])
+        kept.append(balance.settle("here").kept)
+    assert kept[0] == kept[1] > 0
 
 
 def test_many_clues_and_sources_are_solved(tmp_path: Path) -> None:
@@ -255,11 +268,13 @@ def heldout(number: int) -> Row:
 def test_the_report_has_the_clues_of_each_set_of_pairs(tmp_path: Path) -> None:
     run: Run = run_of(tmp_path, "iterations=2")
     rows = leaning_rows()
-    write(run.phases[0], [*rows, *(heldout(number) for number in range(30))])
+    ties = [replace(heldout(number), pair=replace(pair_with(1, 0), method=TIED)) for number in range(30, 36)]
+    write(run.phases[0], [*rows, *(heldout(number) for number in range(30)), *ties])
     examples: list[Example] = selected(run, "iteration_1/examples")
     where = RunSummary.of(run).where
     assert list(where.clues) == ["held-out pairs", "training pairs", "learned by M_1"]
     found = {name: {clue.name: clue for clue in clues.clues} for name, clues in where.clues.items()}
+    assert where.clues["held-out pairs"].pairs == 30  # nobody knows a better answer of a tie
     assert found["held-out pairs"]["length"].accuracy == 0
     assert found["held-out pairs"]["position"].accuracy == 0.5  # both orders of each pair
     assert found["training pairs"]["length"].accuracy == pytest.approx(share_right(rows, "length"))
@@ -272,6 +287,7 @@ def test_the_report_has_the_clues_of_each_set_of_pairs(tmp_path: Path) -> None:
     shown = str(clue_table(where.clues))
     assert all(len(line) <= 100 for line in shown.splitlines())
     assert "chance is 50" in shown
+    assert re.search(r"^position +50\.0 none differ", shown, re.MULTILINE)  # both orders of each held-out pair
     page = where.html()
     assert "What gives the better answer away" in page
     assert json.dumps(where.plain())

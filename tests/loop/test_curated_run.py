@@ -11,6 +11,8 @@ import pytest
 from stj.config import Config
 from stj.config_loader import load
 from stj.errors import ArtifactError, ConfigError, SourceError
+from stj.loop.curated import Decision
+from stj.loop.diversity import _point
 from stj.loop.doctor import diagnose_here
 from stj.loop.inputs import check_inputs
 from stj.loop.iterate import run_all
@@ -19,6 +21,8 @@ from stj.loop.phases import Run
 from stj.passes import spec
 from stj.passes.spec import Pass
 from stj.rows import Row
+from stj.viewing.trace import trace
+from stj.viewing.trace_text import passages
 from tests import ray_here
 from tests.kill_driver import MINI, make_engine, train
 
@@ -90,6 +94,9 @@ def test_clusters_are_the_topics_and_each_gives_its_first_rows(pool: Path, here:
     assert run.pairs is not None
     rows = list(run.pairs.rows())
     assert len({(row.cluster, topic(row)) for row in rows}) == 3
+    [traced] = trace(str(pool.parent / "run"), rows[0].id).rows
+    assert traced.cluster in [f"{cluster['number']} ({cluster['name']})" for cluster in manifest(pool, "curated")["clusters"]]
+    assert f"cluster   {traced.cluster}" in "\n".join(map(str, passages(trace(str(pool.parent / "run"), rows[0].id))))
     paired = Counter(row.cluster for row in rows if row.pair)
     assert set(paired) == {0, 1, 2}
     assert max(paired.values()) <= 5
@@ -112,6 +119,17 @@ def test_a_finished_curation_is_not_made_again_and_other_settings_make_it_stale(
         run_all(config(pool, KMEANS[0], "curate.clusters=4"), [].append)
 
 
+def test_choices_after_judging_leave_the_pairs_and_another_map_makes_nothing_else_again(pool: Path) -> None:
+    settings = (*KMEANS, "iterations=2", "judge.sampling=all")
+    keys = {phase.name: phase.artifact.key for phase in Run(config(pool, *settings)).phases}
+    for later in ("curate.balance=[length]", "curate.label_noise=0.9"):
+        chosen = {phase.name: phase.artifact.key for phase in Run(config(pool, *settings, later)).phases}
+        assert [chosen[name] for name in ("curated", "pairs")] == [keys[name] for name in ("curated", "pairs")], later
+        assert chosen["iteration_2/examples"] != keys["iteration_2/examples"]
+    mapped = {phase.name: phase.artifact.key for phase in Run(config(pool, *settings, "curate.map=umap")).phases}
+    assert [name for name in keys if mapped[name] != keys[name]] == ["curated"]
+
+
 def test_a_killed_curation_is_made_again_alike(pool: Path) -> None:
     first = [(row.id, row.cluster) for row in decided(config(pool, *KMEANS))]
     folder = pool.parent / "run/curated"
@@ -119,6 +137,37 @@ def test_a_killed_curation_is_made_again_alike(pool: Path) -> None:
     (folder / "manifest.json").unlink()
     assert [(row.id, row.cluster) for row in decided(config(pool, *KMEANS))] == first
     assert {path.name for path in folder.rglob("*.parquet")} == parts
+
+
+def test_a_way_that_was_not_asked_has_found_no_number(pool: Path) -> None:
+    pool.write_text('{"instruction": "the same words again and again"}\n' * 3)
+    settings = config(pool, "curate.near_duplicates=0.9")
+    decided(settings)
+    found = manifest(pool, "curated")["near_duplicates"]
+    assert found == {"minhash": None, "both": None, "embedding": 2, "not_compared": 0}
+    run = Run(settings)
+    assert run.curation is not None
+    assert "near-duplicates: 2 by embedding; MinHash was not asked (source.near_duplicates)" in run.curation.summary()
+
+
+def test_copies_are_found_by_both_ways_whatever_the_length_of_their_ids(pool: Path) -> None:
+    texts = [*["What is the best way to learn how to play the guitar at home"] * 2, "Name three rivers of Asia."]
+    lines = [{"id": letter * 3000, "instruction": text} for letter, text in zip("xyz", texts, strict=True)]
+    pool.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = decided(config(pool, "source.id_field=id", "source.near_duplicates=0.8", "curate.near_duplicates=0.9"))
+    assert [row.dropped for row in rows] == [None, "near_duplicate", None]
+    assert manifest(pool, "curated")["near_duplicates"]["both"] == 1
+
+
+def test_a_source_that_cannot_be_read_to_its_end_leaves_nothing_to_overwrite(pool: Path) -> None:
+    settings = config(pool, *KMEANS)
+    run = Run(settings)
+    assert run.curation is not None
+    assert run.curation.artifact.begin()
+    pool.write_text("\n".join(pool.read_text().splitlines()[1:]) + "\n")
+    with pytest.raises(SourceError, match="was changed while it was read"):
+        run.curation.run()
+    assert len(decided(settings)) == 119
 
 
 @pytest.mark.parametrize("sample", ["quota", "farthest_first"])
@@ -203,6 +252,25 @@ def test_rows_that_are_dropped_first_leave_fewer_than_the_clusters(pool: Path) -
     with pytest.raises(ConfigError, match=r"curate\.clusters=10 clusters: there are 1 instructions"):
         decided(config(pool, "curate.clustering=kmeans", "curate.clusters=10", "source.near_duplicates=0.9"))
     assert len(decided(config(pool, "curate.near_duplicates=0.9"))) == 50  # needs no --overwrite
+
+
+@pytest.mark.parametrize(
+    ("source", "values", "outcome"),
+    [
+        (None, {"dropped": "category"}, "not selected"),
+        (None, {"dropped": "toxic", "category": None}, "not selected"),
+        (None, {"dropped": "pair_identical"}, "no pair made"),
+        (None, {"error": "no answer", "category": None}, "failed"),
+        ("gsm8k", {"dropped": "no_right_answer", "category": None}, "no pair made"),
+        (None, {"pair": {"method": "given"}}, "pair, not yet judged"),
+    ],
+)
+def test_the_map_tells_a_row_without_a_pair_from_one_that_was_not_selected(
+    source: str | None, values: dict[str, Any], outcome: str
+) -> None:
+    record = {"id": "1", "category": {"name": "Coding"}, "dropped": None, "error": None, "pair": None, **values}
+    decision = Decision(id="1", position=0, source=source, x=0.0, y=0.0, text="a question")
+    assert _point(decision, {}, {"1": record}, {}).classes[2] == outcome
 
 
 def test_the_report_has_the_map_the_clusters_and_thin_regions(pool: Path, here: Path) -> None:

@@ -90,6 +90,37 @@ def test_the_probability_of_each_pair_tells_planted_labels_apart(tmp_path: Path)
     assert flags.wrong("another row") is None
 
 
+@pytest.mark.parametrize("sampling", SAMPLING)
+def test_a_judgment_without_a_verdict_does_not_speak_against_the_label(tmp_path: Path, sampling: str) -> None:
+    run = run_of(tmp_path, "iterations=2", f"judge.sampling={sampling}", "judge.samples=5", "curate.label_noise=0.6")
+    rng = random.Random(3)
+    for name in ("pairs", "iteration_2/judged"):
+        rows = [judged(number, "?????" if number % 5 == 0 else outcome(rng, 0.95, False, sampling)) for number in range(150)]
+        rows += [judged(150, "?+"), judged(151, "?-" + "-" * 3)]
+        write(next(phase for phase in run.phases if phase.name == name), rows)
+    first, second = (iteration.examples.judged for iteration in run.iterations)
+    assert first
+    assert second
+    flags = LabelFlags(second.artifact, [first.artifact], 0.6, run.config)
+    assert flags.noise.pairs == 122
+    assert flags.noise.wrong < 0.2
+    assert flags.wrong("row-005") is None
+    right, wrong = flags.wrong("row-150"), flags.wrong("row-151")
+    assert right is not None
+    assert wrong is not None
+    assert right < 0.1 < 0.3 < wrong
+
+
+def test_few_pairs_do_not_check_the_flag(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "iterations=2", "judge.sampling=all", "curate.label_noise=1")
+    for name in ("pairs", "iteration_2/judged"):
+        write(next(phase for phase in run.phases if phase.name == name), [judged(number, "+-") for number in range(40)])
+    selected(run, "iteration_2/examples")
+    noise = run.iterations[1].examples.artifact.manifest()["label_noise"]
+    assert noise["planted_auroc"] is None
+    assert "too few pairs to check that with planted wrong labels" in run.iterations[1].examples.summary()
+
+
 def test_a_probability_of_1_reports_and_leaves_nothing_out(tmp_path: Path) -> None:
     run, _ = judged_twice(tmp_path, "curate.label_noise=1")
     with_flags = selected(run, "iteration_2/examples")
@@ -100,11 +131,13 @@ def test_a_probability_of_1_reports_and_leaves_nothing_out(tmp_path: Path) -> No
     assert selected(without, "iteration_2/examples") == with_flags
 
 
-def test_it_makes_only_the_examples_stale(tmp_path: Path) -> None:
+def test_it_makes_only_the_examples_of_later_iterations_stale(tmp_path: Path) -> None:
     plain, noisy = run_of(tmp_path, "iterations=2"), run_of(tmp_path, "iterations=2", "curate.label_noise=0.9")
-    assert "label_noise" not in json.dumps([key_of(plain, "pairs"), key_of(plain, "iteration_1/examples")])
-    assert not differences(key_of(plain, "pairs"), key_of(noisy, "pairs"))
-    assert differences(key_of(plain, "iteration_1/examples"), key_of(noisy, "iteration_1/examples"))
+    assert "label_noise" not in json.dumps([key_of(plain, name) for name in ("pairs", "iteration_2/examples")])
+    for name in ("pairs", "iteration_1/examples", "iteration_1/model", "iteration_2/judged"):
+        assert not differences(key_of(plain, name), key_of(noisy, name)), name
+    changed = differences(key_of(plain, "iteration_2/examples"), key_of(noisy, "iteration_2/examples"))
+    assert changed == ["label_noise: nothing -> 0.9"]
 
 
 @pytest.mark.parametrize(

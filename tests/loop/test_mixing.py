@@ -219,6 +219,25 @@ def test_a_weight_makes_only_the_examples_stale_and_a_file_makes_the_pairs_stale
     assert "preferences" not in json.dumps(key_of(Run(config(tmp_path)), "pairs"))
 
 
+def test_categories_of_a_given_source_are_asked_of_the_generator_where_the_pairs_are_made(tmp_path: Path) -> None:
+    whole = mixing(tmp_path)
+    part = mixing(tmp_path, second="{kind: pairs, name: mine, path: FILE, categories: [Other, Coding]}")
+    again = mixing(tmp_path, second="{kind: pairs, name: mine, path: FILE, categories: [Coding, Other]}")
+    changed = differences(key_of(whole, "pairs"), key_of(part, "pairs"))
+    assert len(changed) == 1
+    assert key_of(part, "pairs") == key_of(again, "pairs")
+
+    def asked(run: Run, name: str) -> list[str]:
+        phase = next(phase for phase in run.passes if phase.name == name)
+        return [stage.func.__name__ for stage in phase.stages(None)["training/mine"]]  # type: ignore[attr-defined]
+
+    assert "keep_categories" not in asked(whole, "pairs")
+    assert asked(part, "pairs") == ["keep_categories", "judge"]
+    alone = "preferences=[{kind: pairs, path: stj/mini/data/dev.jsonl%s}]"
+    assert not config(tmp_path, alone % "").generates
+    assert config(tmp_path, alone % ", categories: [Coding]").generates
+
+
 def test_the_examples_have_the_proportion_of_the_weights_and_the_report_says_so(tmp_path: Path) -> None:
     run = mixing(tmp_path)
     rows = []
@@ -418,7 +437,7 @@ def test_a_source_without_examples_is_one_line(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("", r"preferences\[mine\].path=.*holds no rows"),
-        ('{"prompt": "q", "chosen": "a", "rejected": "a"}', "none of its rows can be learned"),
+        ('{"prompt": "q", "chosen": "a", "rejected": "a"}', r"none of its 1 rows can be learned \(1 same_answers\)"),
         ('{"prompt": "q", "chosen": "a", "rejected": "b"}\n{"prompt": "q"}', "line 2: no field"),
     ],
 )
@@ -459,6 +478,9 @@ def test_the_plan_counts_given_pairs_and_leaves_out_what_is_not_made(tmp_path: P
     assert "categories" in both
     assert 0 < alone["judgments 1"] < both["judgments 1"]
     assert both["categories"] == planned()["categories"]
+    filtered = planned("preferences=[{kind: pairs, path: stj/mini/data/dev.jsonl, categories: [Coding]}]")
+    assert filtered.pop("categories") > 0
+    assert filtered == alone
     heavy = planned("preferences=[{}, {kind: pairs, path: stj/mini/data/dev.jsonl, weight: 9}]")
     assert heavy["judgments 1"] == both["judgments 1"]
     assert heavy["fine-tuning"] < both["fine-tuning"]  # of nine times as many given pairs, most synthetic ones are left out

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stj.cli import main
 from stj.errors import ConfigError
 from stj.loop.row_selection import RowSelection
-from stj.rows import OPEN, Pair, rows_to_table
+from stj.rows import OPEN, TIED, Pair, rows_to_table
 from stj.storage.artifacts import Artifact
 from tests.loop.test_show import artifact, row, said
 
@@ -25,6 +25,7 @@ def judged(tmp_path: Path) -> Artifact:
         row("flipped", pair=KNOWN, judgments=(said("A", "A"), said("A", "B"))),
         row("silent", pair=KNOWN, judgments=(said(None, "A"), said(None, "B"))),
         row("open", pair=Pair(method=OPEN, chosen="x", rejected="y"), judgments=(said("B", "A"), said("B", "B"))),
+        row("tie", pair=Pair(method=TIED, chosen="x", rejected="y"), judgments=(said("B", "A"), said("A", "B"))),
         row("out").drop("toxic"),
         row("same").drop("pair_identical"),
     ]
@@ -34,7 +35,7 @@ def judged(tmp_path: Path) -> Artifact:
 @pytest.mark.parametrize(
     ("where", "names"),
     [
-        (None, ["right", "wrong", "flipped", "silent", "open", "out", "same"]),
+        (None, ["right", "wrong", "flipped", "silent", "open", "tie", "out", "same"]),
         ("wrong", ["wrong", "silent"]),
         ("flipped", ["flipped", "open"]),
         ("dropped", ["out", "same"]),
@@ -62,7 +63,7 @@ def test_offset_limit_and_columns_on_the_command_line(judged: Artifact, capsys: 
         {"id": "flipped", "pair.chosen": "nine"},
     ]
     assert main(words) == 0
-    assert "2 of 7 rows\n" in (out := capsys.readouterr().out)
+    assert "2 of 8 rows\n" in (out := capsys.readouterr().out)
     assert "id: wrong\npair.chosen: nine\n" in out
     assert main(["show", judged.folder.uri, "--where", "dropped", "--columns", "id,pair.chosen", "--json"]) == 0
     assert '{"id": "out", "pair.chosen": null}' in capsys.readouterr().out

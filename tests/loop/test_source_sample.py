@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stj.cli import main
@@ -96,6 +96,7 @@ def test_the_tokenizer_counts_or_characters_do(tmp_path: Path) -> None:
 
 
 @given(tokens=st.lists(st.integers(1, 30_000), min_size=1, max_size=20), limit=st.integers(1, 40_000))
+@example(tokens=[290], limit=1)
 def test_what_surely_fits_is_never_planned_to_be_dropped(tokens: list[int], limit: int) -> None:
     sample = SourceSample(rows=len(tokens), size=None, tokens=tuple(tokens), prompt=250, exact=True)
     a = with_sample(Assumptions(), sample, Config())

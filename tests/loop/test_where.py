@@ -17,7 +17,7 @@ from stj.loop.cuts import CutCounts, JudgeCuts
 from stj.loop.figures import Figure, figures
 from stj.loop.report import write_report
 from stj.loop.where import Where
-from stj.rows import CATEGORIES, OPEN, TRAINING, Category, Pair, Row, Turn
+from stj.rows import CATEGORIES, OPEN, TIED, TRAINING, Category, Pair, Row, Turn
 from stj.storage.folder import Folder
 from tests.viewing.conftest import judged, pair_row
 
@@ -50,6 +50,14 @@ def test_cuts_by_hand() -> None:
     assert (cuts.lengths.mean, cuts.lengths.mean_right, sum(cuts.lengths.counts)) == (7, 7, 7)
     assert all(0 <= cut.ci95[0] <= cut.accuracy <= cut.ci95[1] <= 1 for cut in cuts.cuts)
     assert all(cut.ci95[0] < cut.ci95[1] for cut in cuts.cuts)  # not a point, even for one row
+
+
+def test_judgments_that_nobody_can_call_right_or_wrong_have_a_length_alone() -> None:
+    long = replace(judged("A"), output_tokens=100)
+    ties = [pair_row(method, long, pair=Pair(method=method, chosen="a", rejected="b")) for method in (OPEN, TIED)]
+    rating = pair_row("rated", replace(judged("7"), purpose="rating", output_tokens=100), pair=None)
+    lengths = counted(pair_row("1", judged("A"), judged("A", "B")), *ties, rating).lengths
+    assert (lengths.mean, lengths.mean_right, lengths.mean_wrong) == (pytest.approx(314 / 5), 7, 7)
 
 
 def test_of_training_pairs_only_the_first_sample_counts() -> None:

@@ -1,4 +1,4 @@
-"""Overlap with benchmarks: 13 words in a row, from any text of any file, with any case and punctuation."""
+"""Overlap with benchmarks: 13 words in a row, or a whole shorter text, of any file, with any case and punctuation."""
 
 import json
 from pathlib import Path
@@ -69,9 +69,25 @@ def test_what_an_assistant_says_does_not_count(tmp_path: Path) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(st.text("abc_é1", min_size=1, max_size=3), max_size=30))
-def test_a_text_overlaps_itself_if_it_has_thirteen_words(tmp_path: Path, words: list[str]) -> None:
+def test_a_text_overlaps_itself_if_it_has_thirteen_words_or_sixteen_characters(tmp_path: Path, words: list[str]) -> None:
     overlaps = dropped(bench(tmp_path, {"text": " ".join(words)}), ". ".join(words) or "x")
-    assert [text is not None for text in overlaps] == [len(words) >= 13]
+    assert [text is not None for text in overlaps] == [len(words) >= 13 or len(" ".join(words)) >= 16]
+
+
+@pytest.mark.parametrize(
+    ("text", "copy", "overlaps"),
+    [
+        ("How did US states get their names?", "how did us states get their names", True),
+        ("How did US states get their names?", "Tell me: how did US states get their names?", False),
+        ("Tell me: how did US states get their names?", "How did US states get their names?", False),
+        ("什么是人工智能以及它是如何改变世界的", "什么是人工智能以及它是如何改变世界的?", True),
+        ("What is AI?", "What is AI?", False),
+        ("Yes, please.", "Yes, please.", False),
+    ],
+)
+def test_a_short_instruction_overlaps_a_whole_text(tmp_path: Path, text: str, copy: str, overlaps: bool) -> None:
+    [found] = dropped(bench(tmp_path, {"id": "abc", "turns": [text]}), copy)
+    assert (found is not None) == overlaps
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

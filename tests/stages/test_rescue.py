@@ -152,10 +152,11 @@ def test_a_thought_that_speaks_of_the_hint_is_not_learned() -> None:
         ("++?", 1.0, False),
         ("???", 0.01, False),
         ("+++", 1.0, True),
+        ("+" * 55 + "-" * 45, 0.55, True),  # 0.55 * 100 is above 55 in floating point
     ],
 )
 def test_enough_verdicts_by_the_reasons_alone_must_be_the_label(checks: str, agree: float, rescued: bool) -> None:
-    row = judged(Judge(checks=checks), RescueConfig(agree=agree))
+    row = judged(Judge(checks=checks), RescueConfig(agree=agree, checks=len(checks)))
     assert (row.rescued is not None) == rescued
     assert row.rationales[0].rejected == (None if rescued else "not_confirmed")
     assert row.dropped == (None if rescued else "no_correct_judgment")

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from stj.passes.spec import Pass
 from stj.rows import TRAINING, Row, row_from_dict
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
-from stj.viewing.trace import LEFT_OUT, NOT_FINISHED, RowTrace, trace
+from stj.viewing.not_learned import LEFT_OUT, NOT_FINISHED, not_learned, rules_of
+from stj.viewing.trace import RowTrace, trace
 from stj.viewing.trace_text import passages, plain
 from tests import ray_here
 from tests.kill_driver import MINI, make_engine, train
+from tests.loop.test_examples import judged
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \u202egnp.exe \u2028 ok"
 
@@ -90,11 +93,11 @@ def test_a_line_of_the_source_leads_to_what_each_judge_said_and_to_the_models(ru
 
 def test_what_is_learned_is_what_the_training_sets_hold(run: Path) -> None:
     row_trace = cache(partial(traced, run))
-    for iteration, judged in ((1, "pairs"), (2, "iteration_2/judged")):
+    for iteration, judging in ((1, "pairs"), (2, "iteration_2/judged")):
         name = f"iteration_{iteration}/examples"
         learned = {record["id"]: record for record in read_artifact(Folder.at(run / name)).records()}
         reasons, repeated = set(), False
-        for row in rows_of(run, judged):
+        for row in rows_of(run, judging):
             if row.task != TRAINING:
                 continue
             found = next(each for each in row_trace(row.id).learned if each.name == name)
@@ -102,14 +105,38 @@ def test_what_is_learned_is_what_the_training_sets_hold(run: Path) -> None:
             assert {example.id: example.completion for example in found.examples} == {
                 each: learned[each]["completion"] for each in ids
             }
-            assert all(row_trace(each) == row_trace(row.id) for each in ids)
+            if len(ids) > 1 and not repeated:  # one row is enough: each trace reads all artifacts
+                assert all(row_trace(each) == row_trace(row.id) for each in ids)
             repeated |= len(ids) > 1
             assert (found.reason is None) == (row.id in learned)
+            assert found.rules == (("the balance of labels, sources and kinds",) if found.reason == LEFT_OUT else ())
             assert found.reason is None or found.reason == (row.dropped or ("failed" if row.error else LEFT_OUT))
-            assert (found.judged, found.model, found.state, found.steps) == (judged, f"iteration_{iteration}/model", "done", 1)
+            assert (found.judged, found.model, found.state, found.steps) == (judging, f"iteration_{iteration}/model", "done", 1)
             reasons.add(found.reason)
         assert {None, "no_correct_judgment", LEFT_OUT} <= reasons
         assert repeated
+
+
+@pytest.mark.parametrize(
+    ("disagreement", "outcome", "earlier", "reason"),
+    [
+        ({"low": 0.5}, "+---", [], "too_hard"),
+        ({"high": 0.5}, "+++-", [], "too_easy"),
+        ({"high": 0.9}, "+---", ["++++"], LEFT_OUT),
+        ({"high": 0.9, "draws": "last"}, "+---", ["----", "++++", ""], "too_easy"),
+        ({"high": 0.9, "draws": "last"}, "++++", [], LEFT_OUT),
+        (None, "+---", ["++++"], LEFT_OUT),
+        (None, "----", [], "no_correct_judgment"),
+        (None, "", [], "not_judged"),
+    ],
+)
+def test_a_pair_far_from_the_boundary_is_named_by_the_samples_that_chose(
+    disagreement: dict[str, Any] | None, outcome: str, earlier: list[str], reason: str
+) -> None:
+    key = {"objective": "sft", "seed": 0, "label_noise": 0.9, **({"disagreement": disagreement} if disagreement else {})}
+    row = judged(0, outcome) if outcome else replace(judged(0, ""), dropped=None)
+    assert not_learned(row, [judged(0, each) for each in earlier], key) == reason
+    assert list(rules_of(key)) == ["curate.label_noise", "the balance of labels, sources and kinds"]
 
 
 def test_a_given_pair_is_found_by_its_id_its_id_in_the_file_and_its_line(run: Path) -> None:
