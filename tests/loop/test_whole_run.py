@@ -212,6 +212,7 @@ def test_show_is_readable(finished: Path) -> None:
         assert shown.stdout.strip()
 
 
+@pytest.mark.long
 def test_a_pass_that_gets_sigterm_says_so_and_can_be_resumed(tmp_path: Path) -> None:
     with running(command(tmp_path / "run"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         wait_until((tmp_path / "run" / "pairs" / "started.json").exists, process)
@@ -224,6 +225,7 @@ def test_a_pass_that_gets_sigterm_says_so_and_can_be_resumed(tmp_path: Path) -> 
     assert (tmp_path / "run" / "pairs" / "started.json").exists()
 
 
+@pytest.mark.long
 def test_an_engine_that_is_killed_is_one_line_on_the_terminal(tmp_path: Path, mark: str) -> None:
     """A killed engine, not its actor, in the middle of a pass."""
     root, log = tmp_path / "run", tmp_path / "stderr"
