@@ -11,7 +11,7 @@ from itertools import islice
 from stj.config import Config, HeldoutConfig
 from stj.errors import ConfigError
 from stj.evals.benchmarks import BENCHMARK_GROUPS, BENCHMARKS
-from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref
+from stj.evals.benchmarks.refs import BenchmarkRef, benchmark_ref, is_benchmark_ref
 from stj.loop.all_benchmarks import ALL, KEEP_OUT, cached_benchmarks, keeps_out_all
 from stj.pair_fields import OWN_FIELDS
 from stj.rows import HELDOUT, Row
@@ -28,7 +28,7 @@ _HELDOUT = "heldout.path"
 
 def named_benchmark(key: str, location: str | None) -> BenchmarkRef | None:
     """The benchmark that a setting names; None if it names a file. Raises ConfigError if it names a group of benchmarks."""
-    if location and key == _HELDOUT and is_hub_dataset(location):
+    if location and _is_data_set(key, location):
         location = f"pairs:{location}"
     name = (location or "").partition(":")[0]
     if name in BENCHMARK_GROUPS:
@@ -37,6 +37,11 @@ def named_benchmark(key: str, location: str | None) -> BenchmarkRef | None:
             f"{', '.join(BENCHMARK_GROUPS[name])}, with or without :PLACE, or a file (./{name})"
         )
     return benchmark_ref(location) if location and name in BENCHMARKS else None
+
+
+def _is_data_set(key: str, location: str) -> bool:
+    """Whether a setting names held-out pairs by the id of their data set on the hub."""
+    return key == _HELDOUT and is_hub_dataset(location)
 
 
 def absolute_place(key: str, location: str) -> str:
@@ -137,7 +142,7 @@ def kept_out_places(config: Config) -> list[Place]:
     every = keeps_out_all(config.source)
     return [
         BenchmarkPlace(place.key, place.location, with_answers=every and place.key == KEEP_OUT)
-        if named_benchmark(place.key, place.location)
+        if is_benchmark_ref(place.location) or _is_data_set(place.key, place.location)
         else place
         for place in places(replace(config.source, keep_out=named), config.heldout)
     ]
