@@ -91,7 +91,8 @@ def _run(
         run = Run(config)
         _print_dry_run(run, run.phases, as_json)
     else:
-        with _opened(config):
+        _open(config)
+        with _loading():
             from stj.loop.iterate import run_all
 
         _start(run_all, config, overwrite=overwrite, wide=wide, as_json=as_json)
@@ -118,18 +119,23 @@ def _iterate(
         iteration = run.next_iteration()
         _print_dry_run(run, iteration.phases if iteration else [], as_json)
     else:
-        with _opened(config):
+        _open(config)
+        with _loading():
             from stj.loop.iterate import run_one
 
         _start(run_one, config, overwrite=overwrite, wide=wide, as_json=as_json)
 
 
-@contextmanager
-def _opened(config: Config) -> Iterator[None]:
-    """Says at once what the run is; meanwhile Ray is imported, which takes seconds."""
+def _open(config: Config) -> None:
+    """Says at once what the run is."""
     from stj.loop.opening import opening_lines
 
     _show_plan(opening_lines(config), sys.stderr)
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Says on a terminal that Ray is imported, which takes seconds."""
     line = LiveLine()
     line.show("loading Ray")
     try:

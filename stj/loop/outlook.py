@@ -26,7 +26,8 @@ class Outlook:
         self._phases = phases
         self._price = config.hardware.dollars_per_gpu_hour
         self._planned = dollars
-        self._seconds: dict[str, float] = {}
+        self._seconds: dict[str, float | None] = {}
+        """Of phases that are done; None if nothing says how long it took, as earlier versions did not."""
         self._spent: dict[str, float] = {}
         self._current: Phase | None = None
         self._began = time.monotonic()
@@ -60,7 +61,7 @@ class Outlook:
 
     def _left(self, eta_s: float | None) -> tuple[float | None, bool]:
         """Seconds to the end of the run, None if nothing of it is known, and whether a part is unknown."""
-        of_kind = {_kind(phase): self._seconds[phase.name] for phase in self._phases if phase.name in self._seconds}
+        of_kind = {_kind(phase): seconds for phase in self._phases if (seconds := self._seconds.get(phase.name)) is not None}
         known = [] if eta_s is None else [eta_s]
         unknown = eta_s is None
         if eta_s is None and self._current and (whole := of_kind.get(_kind(self._current))) is not None:
@@ -75,10 +76,10 @@ class Outlook:
         return (sum(known) if any(known) or not unknown else None), unknown
 
     def _take(self, phase: Phase, seconds: float | None) -> None:
-        self._seconds[phase.name] = seconds or 0.0
+        self._seconds[phase.name] = seconds
         ledger = phase.artifact.manifest().get("ledger", {}) if isinstance(phase, PassPhase | BenchmarkPhase) else {}
         spent = ledger.get("dollars") or 0.0
-        self._spent[phase.name] = spent + self._training_dollars(phase, seconds)
+        self._spent[phase.name] = spent + self._training_dollars(phase, seconds or 0.0)
 
     def _training_dollars(self, phase: Phase, seconds: float | None = None) -> float:
         """The price of the GPUs of a training; 0 for other phases."""

@@ -60,6 +60,19 @@ def test_a_phase_to_come_takes_as_long_as_the_last_of_its_kind(tmp_path: Path, c
     assert words(view) == "phase 7/10 | run eta 19m+", "no pace yet: 300 s less 60, and 900 s"
 
 
+def test_a_phase_of_which_nobody_knows_how_long_it_took_is_no_measure(tmp_path: Path, clock: list[float]) -> None:
+    """As earlier versions left it: later phases of its kind do not take 0 s."""
+    run = Run(config(tmp_path))
+    for name in ("pairs", "iteration_1/examples", "iteration_1/model"):
+        artifact = next(phase for phase in run.phases if phase.name == name).artifact
+        artifact.begin()
+        artifact.finish()
+    view = Outlook(run.phases, run.config)
+    view.begin(next(phase for phase in run.phases if phase.name == "iteration_2/judged"))
+    assert words(view, eta_s=60) == "phase 4/10 | run eta 1m+"
+    assert words(view) == "phase 4/10"
+
+
 def test_a_run_says_what_it_costs_if_a_price_is_known(tmp_path: Path, clock: list[float]) -> None:
     priced = config(tmp_path, "train.device=gpu", "train.workers=4")
     run = Run(replace(priced, hardware=replace(priced.hardware, dollars_per_gpu_hour=3.0)))
