@@ -92,8 +92,9 @@ def test_a_file_of_other_fields_with_ties_and_subsets(
     file = write(here / "pairs.jsonl", *rows)
     names = "fields={instruction: q, response_a: l, response_b: r, winner: better, subset: part}"
     assert main(["judge", file, f"model={SEED_MODEL}", names, f"ties={ties}", "--out", "results.jsonl"]) == 0
-    winners = [row.get("winner") for row in lines((here / "results.jsonl").read_text())]
-    assert winners == ["A", "A", "A", None if ties == "skip" else "tie"]
+    results = lines((here / "results.jsonl").read_text())
+    assert [row.get("winner") for row in results] == ["A", "A", "A", None if ties == "skip" else "tie"]
+    assert [row.get("outcome") for row in results] == ["right"] * 3 + (["wrong"] if ties == "count" else [None])
     compared = json.loads((here / "runs/judge/pairs/agreement.json").read_text())
     assert compared["accuracy"]["figure8"]["accuracy"] == accuracy
     assert {name: part["figure8"]["accuracy"] for name, part in compared["subsets"].items()}["one"] == 1.0
