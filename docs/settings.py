@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stj import config as config_module
-from stj import pair_sources
+from stj import model_settings, pair_sources
 from stj.config import AnnotateConfig, Config, EngineConfig, MergeConfig, UseConfig, installed_engine
 
 PAGE = Path(__file__).with_name("settings.md")
@@ -142,6 +142,9 @@ class Reference:
         docs = field_docs(schema)
         for field in known:
             yield from self._group(field.name, default_of(field), docs[field.name][1])
+        for field in (field for field in groups if field not in known):
+            yield f"### {field.name}\n"
+            yield from self._group(field.name, default_of(field), "")
         for field in lists:
             kind, doc = docs[field.name]
             member = list_group(kind)
@@ -149,9 +152,6 @@ class Reference:
             yield f"### {field.name}\n"
             yield f'<a id="{self._anchor}{field.name}"></a>{doc} Each member of the list has these settings.\n'
             yield from self._group(f"{field.name}[]", member(), "")
-        for field in (field for field in groups if field not in known):
-            yield f"### {field.name}\n"
-            yield from self._group(field.name, default_of(field), "")
 
     def _group(self, key: str, default: Any, doc: str) -> Iterator[str]:
         """What a group is, its fields, and the groups inside it."""
@@ -216,7 +216,8 @@ def _type_words(kind: str) -> str:
     """A type for a reader of YAML: the values of a Literal, `float or null`."""
     if optional_group(kind):
         return "a group of settings or null"
-    resolved = str(getattr(config_module, kind, None) or getattr(pair_sources, kind)) if kind in _ALIASES else kind
+    homes = (config_module, pair_sources, model_settings)
+    resolved = str(next(getattr(home, kind) for home in homes if hasattr(home, kind))) if kind in _ALIASES else kind
     words = resolved.replace("typing.", "").replace("'", '"').replace(" | None", " or null")
     if words.startswith("Literal["):
         return " or ".join(f"`{value.strip()}`" for value in words[len("Literal[") : -1].replace('"', "").split(","))

@@ -36,5 +36,10 @@ def final_number(text: str) -> Decimal | None:
     return _decimal(last["value"])
 
 
+def as_number(text: str) -> Decimal | None:
+    """The number that a text is, such as "$1,200" or "-3.50"; None if it is anything else."""
+    return _decimal(text.strip()) if re.fullmatch(_VALUE, text.strip()) else None
+
+
 def _decimal(value: str) -> Decimal:
     return Decimal(value.replace(",", "").replace("$", "").replace("−", "-")).normalize()

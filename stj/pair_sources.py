@@ -1,23 +1,27 @@
 """The setting `preferences`: which sources training pairs come from, and in what proportions (Tables 4 to 6)."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from stj.errors import ConfigError
+from stj.model_settings import ModelConfig
 from stj.pair_fields import OWN_FIELDS, PairFields
 from stj.rows import CATEGORIES, LabelledBy
 
-PairSourceKind = Literal["synthetic", "helpsteer2", "hh_rlhf", "gsm8k", "pairs"]
+PairSourceKind = Literal["synthetic", "helpsteer2", "hh_rlhf", "gsm8k", "questions", "pairs"]
 _LABELLED_BY: dict[PairSourceKind, LabelledBy] = {
     "synthetic": "construction",
     "helpsteer2": "human",
     "hh_rlhf": "human",
     "gsm8k": "final_answer",
+    "questions": "final_answer",
     "pairs": "file",
 }
 _MOST_SAMPLES = 1000
+_FOLDER = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +30,15 @@ class PairSource:
 
     kind: PairSourceKind = "synthetic"
     """`synthetic` pairs are made of the instructions of `source`. `helpsteer2` and `hh_rlhf` (harmless-base) have human labels.
-    `gsm8k` has questions with known answers: the generator answers each several times, and a right answer is better than a
-    wrong one. `pairs` is any file of labelled pairs, as `stj eval pairs:FILE` reads it."""
+    `gsm8k` has questions with known answers: each is answered several times, and a right answer is better than a wrong one.
+    `questions` is any file of such questions (`question` or `instruction` or `prompt`, and `answer`). `pairs` is any file of
+    labelled pairs, as `stj eval pairs:FILE` reads it."""
     name: str = ""
     """Its name in reports and ids; empty stands for its kind. Two sources of one kind need names."""
     path: str | None = None
     """A file, a directory or a data set of the hub; `null` is the published data set of the kind. Of a directory in the layout
-    of that data set, its training split is read; `pairs` reads every file. `synthetic` has none: its instructions are those of
-    `source.path`."""
+    of that data set, its training split is read; `pairs` and `questions` read every file. `synthetic` has none: its
+    instructions are those of `source.path`."""
     revision: str | None = None
     """Only on the hub: the commit or tag of the data set; `null` is its newest one. Set it if you may resume the run later."""
     weight: float = 1.0
@@ -52,9 +57,13 @@ class PairSource:
     margin: float = 0.0
     """Only `helpsteer2`: the better response's score is at least this much higher. Equal scores are always left out."""
     per_question: int = 1
-    """Only `gsm8k`: pairs of each question, from 1 to 100. Each samples its own answers, so two may be alike."""
+    """Only `gsm8k`, `questions`: pairs of each question, from 1 to 100. Each samples its own answers, so two may be alike."""
     samples: int = 8
-    """Only `gsm8k`: the most answers for a pair, from 2 to 1000. They end with the first right and wrong one."""
+    """Only `gsm8k`, `questions`: the most answers for a pair, from 2 to 1000. They end with the first right and wrong one."""
+    model: ModelConfig | None = None
+    """Only `gsm8k`, `questions`: the policy that answers, as in `{path: org/policy}`, so that the judge learns from what this
+    model gets right and wrong. It has a pass of its own, which sources with the same model share. `null` is the generator.
+    `pairs.answer` says how either samples."""
 
     def __post_init__(self) -> None:
         _check_option("kind", self.kind, _LABELLED_BY)
@@ -69,6 +78,7 @@ class PairSource:
         unknown = sorted(set(self.categories or ()) - set(CATEGORIES))
         _check(not unknown, f"{where}.categories={', '.join(unknown)}: no such category; Figure 7 has {'; '.join(CATEGORIES)}")
         _check(self.categories != (), f"{where}.categories=[]: no pair can be of it; null takes all")
+        self._check_model(where)
 
     @property
     def title(self) -> str:
@@ -91,6 +101,21 @@ class PairSource:
         return self.given and self.categories is not None
 
     @property
+    def asks(self) -> bool:
+        """Whether it has questions, whose answers are sampled."""
+        return self.kind in ("gsm8k", "questions")
+
+    @property
+    def asks_generator(self) -> bool:
+        """Whether the generator answers its questions."""
+        return self.asks and self.model is None
+
+    @property
+    def things(self) -> str:
+        """What it holds, in words."""
+        return "questions" if self.asks else "pairs"
+
+    @property
     def labelled_by(self) -> LabelledBy:
         """Who says which of its answers are better."""
         return "human" if self.human else _LABELLED_BY[self.kind]
@@ -104,16 +129,29 @@ class PairSource:
             "human": self.kind == "pairs",
             "fields": self.kind == "pairs",
             "margin": self.kind == "helpsteer2",
-            "per_question": self.kind == "gsm8k",
-            "samples": self.kind == "gsm8k",
+            "per_question": self.asks,
+            "samples": self.asks,
+            "model": self.asks,
         }
         for name, used in only.items():
+            value = getattr(self, name)
             _check(
-                used or getattr(self, name) == getattr(PairSource, name),
-                f"{where}.{name}={getattr(self, name)}: kind={self.kind} has no such setting; leave it out",
+                used or value == getattr(PairSource, name),
+                f"{where}.{name}={_shown(value)}: kind={self.kind} has no such setting; leave it out",
             )
-        empty = self.path == "" or (self.kind == "pairs" and self.path is None)
+        empty = self.path == "" or (self.kind in ("pairs", "questions") and self.path is None)
         _check(not empty, f"{where}.path is empty; name a file, a directory or a data set on the hub")
+
+    def _check_model(self, where: str) -> None:
+        """Raises ConfigError if the policy is not named, or its name can be no folder."""
+        if self.model is None:
+            return
+        _check(bool(self.model.path or self.model.endpoint), f"{where}.model.path is empty; name a model")
+        _check(
+            bool(_FOLDER.fullmatch(self.title)),
+            f"{where}: the answers of its model lie in a folder of this name; let it hold letters, digits, '.', '_' and '-' "
+            "alone, and begin with a letter or digit",
+        )
 
 
 def check_sources(sources: Sequence[PairSource], selected: tuple[str, ...] | None) -> None:
@@ -142,6 +180,15 @@ def check_sources(sources: Sequence[PairSource], selected: tuple[str, ...] | Non
     _check(not absent, f"preferences: select.categories drops {', '.join(absent)}, which a source takes: select them too")
 
 
+def policies(sources: Sequence[PairSource]) -> dict[str, ModelConfig]:
+    """The policies that answer questions, each once, by the name of the first source that it answers for."""
+    names: dict[str, ModelConfig] = {}
+    for source in sources:
+        if source.model is not None and source.model not in names.values():
+            names[source.title] = source.model
+    return names
+
+
 def human_share(sources: Sequence[PairSource]) -> float:
     """Share of the examples that rest on human labels, by the weights of their sources."""
     whole = sum(source.weight for source in sources)
@@ -152,6 +199,10 @@ def synthetic_source(sources: Sequence[PairSource], category: str | None) -> Pai
     """The source of a synthetic pair whose instruction is of this category."""
     made = (source for source in sources if not source.given)
     return next((source for source in made if source.categories is None or category in source.categories), None)
+
+
+def _shown(value: object) -> object:
+    return value.label if isinstance(value, ModelConfig) else value
 
 
 def _check_option(name: str, value: object, options: Sequence[str] | dict[PairSourceKind, LabelledBy]) -> None:

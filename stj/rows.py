@@ -120,7 +120,9 @@ class Origin:
     labelled_by: LabelledBy
     """Who says which answer is better."""
     answer: str | None = None
-    """The known answer to a question, as a number."""
+    """The known answer to a question: a number, or words."""
+    policy: str | None = None
+    """The model that sampled its answers, and the identity of its weights; None if the generator did, or nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -158,6 +158,8 @@ class _Reader:
 
     def _value(self, node: yaml.Node, hint: Any) -> Any:
         self._check_tag(node)
+        if fields_of(hint) and isinstance(node, yaml.MappingNode):
+            return self._group_in_list(node, hint)
         if isinstance(node, yaml.MappingNode):
             inner = _value_type(hint) if get_origin(hint) is dict else _FREE
             return {key: self._value(value, inner) for key, value in self._unlike(self._pairs(node))}
@@ -176,7 +178,7 @@ class _Reader:
         return _free_value(text) if hint is _FREE and plain else text
 
     def _group_in_list(self, node: yaml.Node, group: Any) -> dict[str, Any]:
-        """The settings of one member of a list of groups. Raises ConfigError for an unknown key."""
+        """The settings of one member of a list of groups, or of a group in it. Raises ConfigError for an unknown key."""
         known = fields_of(group)
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{self._where(node)}: a list of groups of settings, as in [{{{next(iter(known))}: ...}}]")
@@ -186,7 +188,15 @@ class _Reader:
                 close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
                 guess = f"did you mean '{close[0]}'?" if close else f"the keys are {', '.join(known)}"
                 raise ConfigError(f"{self._where(value)}: unknown key '{key}' in a list of groups; {guess}")
-        return {key: self._value(value, _required(known[key])) for key, value in given.items()}
+        return {key: self._value_in_list(key, value, known[key]) for key, value in given.items()}
+
+    def _value_in_list(self, key: str, node: yaml.Node, hint: Any) -> Any:
+        """The value of a setting in a list of groups. Raises ConfigError for one value in place of a group."""
+        if node.tag == _NULL:
+            return None
+        if fields_of(hint) and not isinstance(node, yaml.MappingNode):
+            raise _not_a_group(self._where(node), key)
+        return self._value(node, _required(hint))
 
     def _pairs(self, node: yaml.MappingNode) -> list[tuple[str, yaml.Node]]:
         """Keys and values; those of a merged mapping (`<<: *other`) where the mapping itself has none."""

@@ -16,12 +16,13 @@ from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind
 from vllm.usage.usage_lib import UsageContext
 
-from stj.config import ChatOptions, EngineConfig, ModelConfig
+from stj.config import EngineConfig, ModelConfig
 from stj.engine.settings import adapter_settings, engine_settings
 from stj.engine.vllm_private import AsyncLLM, EngineDeadError, EngineGenerateError, UsageCounter
 from stj.engine.weights import check_weights
 from stj.errors import EngineDied, ModelError, PromptTooLong, RequestFailed
 from stj.generate import Completion, Sampling, SeededSampling, Token, TracedSampling, Usage
+from stj.model_settings import ChatOptions
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import check_chat, encode_chat, fewest_tokens
 from stj.models.fetch import held_model, plain_path

@@ -25,7 +25,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from stj.config import ChatOptions, GradeConfig, ModelConfig, UseConfig, VoteConfig, check_format_is_used
+from stj.config import GradeConfig, ModelConfig, UseConfig, VoteConfig, check_format_is_used
 from stj.engine.hosted import engine_environment
 from stj.engine.settings import adapter_settings, engine_settings
 from stj.engine.weights import check_weights
@@ -38,6 +38,7 @@ from stj.judging.key_guard import KeyGuard, environment_keys, server_keys
 from stj.judging.risk import RiskLimit
 from stj.judging.routes import GRADE, JUDGE, router
 from stj.judging.server_process import check_address, run_server
+from stj.model_settings import ChatOptions
 from stj.models.adapter import has_tokenizer
 from stj.models.chat import is_mistral
 from stj.models.check import ModelUse

@@ -24,6 +24,8 @@ from stj.loop.named_pairs import (
     read_heldout,
     with_cached_benchmarks,
 )
+from stj.loop.questions import answered_rows
+from stj.loop.reading import resumable, sum_of, unchanged
 from stj.pair_mixing import raised_words
 from stj.pair_sources import PairSource
 from stj.rows import TRAINING, Row, row_from_dict
@@ -36,13 +38,23 @@ from stj.sources.labelled import KEY as LABELLED
 from stj.sources.labelled import labelled_identities, read_labelled
 from stj.sources.near_duplicates import drop_near_duplicates
 from stj.sources.overlap import Place, read_texts
-from stj.sources.preferences import on_hub, preferences_identity, preferences_size, read_preferences, source_content
+from stj.sources.preferences import (
+    NO_KNOWN_ANSWER,
+    on_hub,
+    preferences_identity,
+    preferences_size,
+    read_preferences,
+    source_content,
+)
 from stj.sources.unread import BAD_FIELD, UNREAD
 from stj.stages.select import reject_unasked, without_results
 from stj.storage.artifacts import Artifact
 
-PassPart = Literal["pairs", "judge", "judge_again", "heldout"]
-"""What a pass does. A model that was warmed up judges the training pairs again."""
+PassPart = Literal["answers", "pairs", "judge", "judge_again", "heldout"]
+"""What a pass does. A policy answers questions. A model that was warmed up judges the training pairs again."""
+
+Answered = Mapping[str, Artifact]
+"""The passes in which policies answered questions, by the name of the source in `preferences`."""
 
 SELECTED_ON = "train.selection.path"
 _FIRST_ROWS = 100
@@ -55,22 +67,19 @@ def read_training(
     pairs: Artifact | None,
     identity: Mapping[str, Any] | None = None,
     curated: Artifact | None = None,
+    answered: Answered | None = None,
 ) -> Iterator[Row]:
     """The training rows that go into a pass, in input order: instructions, or the pairs that were made of them.
 
     `pairs` is the pass that made the pairs, None if this pass makes them. `identity` is the content that the sources must have
-    (`sources_key`). `curated` holds what curation decided about each row, if the config asks for it.
+    (`sources_key`). `curated` holds what curation decided about each row, if the config asks for it. `answered` are the passes
+    in which policies answered the questions of their sources.
 
     Raises SourceError if a file of the source cannot be read any further, or was changed since.
     """
     if "pairs" in parts:
-        try:
-            rows = _to_pairs(config) if curated is None else as_curated(_rows_of_sources(config), curated)
-            yield from _unchanged(rows, config, identity)
-        except SourceError as error:  # the check before the start does not read all pages of all files
-            raise SourceError(
-                f"{error}. Finished rows are kept: once the file is in order, run the same command again"
-            ) from None
+        rows = _to_pairs(config, answered) if curated is None else as_curated(_rows_of_sources(config, answered), curated)
+        yield from resumable(unchanged(rows, partial(sources_key, config), identity, _named(config)))
     elif pairs is not None and ("judge" in parts or "judge_again" in parts):
         for row in training_pairs(map(row_from_dict, pairs.records())):
             yield replace(without_results(row), pair=row.pair, prompt_tokens=0, output_tokens=0)
@@ -78,16 +87,16 @@ def read_training(
 
 def read_uncurated(config: Config, identity: Mapping[str, Any] | None = None) -> Iterator[Row]:
     """The rows that curation decides about, in input order. Raises SourceError as `read_training` does."""
-    return _unchanged(_to_pairs(config), config, identity)
+    return unchanged(_to_pairs(config, None), partial(sources_key, config), identity, _named(config))
 
 
-def _to_pairs(config: Config) -> Iterator[Row]:
+def _to_pairs(config: Config, answered: Answered | None) -> Iterator[Row]:
     """The rows that become pairs: first those of other sources, so that the limit of synthetic pairs leaves none out.
 
     Rows that repeat a benchmark, and instructions that repeat an earlier one, become tombstones. An instruction that the rule
     rejects before any model is asked hides no other: if the first copy is marked toxic, the second one stays.
     """
-    rows = drop_repeats(_rows_of_sources(config), kept_out(config))
+    rows = drop_repeats(_rows_of_sources(config, answered), kept_out(config))
     if config.source.near_duplicates is None:
         return rows
 
@@ -97,22 +106,16 @@ def _to_pairs(config: Config) -> Iterator[Row]:
     return drop_near_duplicates(rows, config.source.near_duplicates, is_compared)
 
 
-def _rows_of_sources(config: Config) -> Iterator[Row]:
+def _rows_of_sources(config: Config, answered: Answered | None) -> Iterator[Row]:
     given = 0
-    for row in read_preferences(config.preferences):
-        given += 1
-        yield row
+    for source in config.preferences:
+        artifact = answered.get(source.title) if answered else None
+        for row in read_preferences([source]) if artifact is None else answered_rows(artifact, source):
+            yield replace(row, position=given)
+            given += 1
     if config.makes_synthetic:
         for row in read_rows(config.source):
             yield replace(row, position=given + row.position) if given else row
-
-
-def _unchanged(rows: Iterable[Row], config: Config, identity: Mapping[str, Any] | None) -> Iterator[Row]:
-    """The rows of all sources. Raises SourceError before or behind them if a file is no longer what it was."""
-    for part in (rows, ()):
-        if identity is not None and sources_key(config) != identity:
-            raise SourceError(f"{_named(config)}: was changed while it was read")
-        yield from part
 
 
 def sources_key(config: Config) -> dict[str, Any]:
@@ -148,7 +151,7 @@ def count_inputs(config: Config, parts: Collection[PassPart], pairs: Artifact | 
         counts.append(pairs.manifest().get("pairs"))
     if "heldout" in parts:
         counts += [count_heldout(config.heldout) if config.heldout.path else 0, heldout_grades_size(config)]
-    return None if None in counts else sum(count for count in counts if count is not None)
+    return sum_of(counts)
 
 
 def training_pairs(rows: Iterable[Row]) -> Iterator[Row]:
@@ -233,7 +236,8 @@ def _check_preferences(config: Config, source: PairSource, hub: bool) -> str:
     content = source_content(source)
     named = f"{source.key}.path={source.path or 'null'}"
     _refuse_measured(config, named, content)
-    same = next((other for other in config.preferences if other.given and source_content(other) == content), source)
+    alike = (other for other in config.preferences if other.given and source_content(other) == content)
+    same = next(other for other in alike if not other.asks or not source.asks or other.model == source.model)
     if same != source:
         raise ConfigError(f"{named}: {same.key} has the same data; leave one of them out")
     raised = raised_words(source, config.mixed_preferences)
@@ -245,9 +249,21 @@ def _check_preferences(config: Config, source: PairSource, hub: bool) -> str:
     reasons = Counter(row.dropped for row in read_preferences([source]))
     dropped = _listed(reasons)
     if not (usable := reasons[None]):
-        raise SourceError(f"{named}: none of its {reasons.total():,} rows can be learned ({dropped}); name other data")
+        raise SourceError(
+            f"{named}: none of its {reasons.total():,} rows can be learned ({dropped}); {_remedy(reasons)}"
+        )
     left_out = f", not learned: {dropped}" if dropped else ""
-    return f"{usable:,} {'questions' if source.kind == 'gsm8k' else 'pairs'}{left_out}{raised}"
+    return f"{usable:,} {source.things}{left_out}{raised}"
+
+
+def _remedy(reasons: Counter[str | None]) -> str:
+    """What to do about a source none of whose rows can be learned."""
+    if not reasons[NO_KNOWN_ANSWER]:
+        return "name other data"
+    return (
+        "give each question an answer that is a number, or words. Without one, only a judge knows which of two answers is "
+        "better: name the file as source.path, and its pairs are made by construction"
+    )
 
 
 def _check_labelled(config: Config, hub: bool) -> str:

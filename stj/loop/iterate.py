@@ -64,6 +64,8 @@ def iterate(iteration: Iteration, make: Make) -> None:
     """One iteration i of section 3; it can be one Ray job."""
     if iteration.curation:  # not in the paper: clusters, near-duplicates by meaning, a sample
         make(iteration.curation)
+    for answers in iteration.answers:  # not in the paper: policies answer questions, a right and a wrong answer are a pair
+        make(answers)
     for annotation in iteration.annotation:  # 3.2, 3.3: select instructions, write pairs (once); 3.4: M_{i-1} judges them
         make(annotation)
     for benchmark in iteration.benchmarks:  # how good M_{i-1} is; judged in its pass above, unless that was done before

@@ -5,7 +5,7 @@ the fingerprints of the phases that it reads. A phase is stale if its key differ
 (stj/storage/artifacts.py). A setting that is not in a key can be changed without redoing anything.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -17,6 +17,7 @@ from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.loop.all_benchmarks import keeps_out_all, not_kept_out
 from stj.loop.inputs import SELECTED_ON, PassPart, kept_out, sources_key
 from stj.loop.named_pairs import heldout_key
+from stj.loop.questions import questions_key
 from stj.loop.tasks import PROMPTS as EXAMPLE_PROMPTS
 from stj.models.locate import chat_settings, loading_settings
 from stj.pair_fields import key_without_defaults
@@ -56,18 +57,25 @@ def pass_key(
     weights: str,
     pairs: str | None,
     curated: str | None = None,
+    answered: Mapping[str, str] | None = None,
 ) -> Key:
     """The key of a pass; `pairs` is the fingerprint of the pass that made the pairs, None if this pass makes them.
 
-    `curated` says what was decided about its instructions (`decisions_identity`), None without curation.
+    `curated` says what was decided about its instructions (`decisions_identity`), None without curation. `answered` are the
+    fingerprints of the passes in which policies answered questions, by the name of the source.
     """
     key: Key = {"step": "pass", "model": {"weights": weights, **loading_settings(model), **config.engine.drawn_by(config.seed)}}
+    if "answers" in parts:
+        source = {**questions_key(config, model), **_keep_out_settings(config)}
+        return key | {"source": source, "answers": plain(config.pairs.answer), "prompts": {}}
     prompts: list[str] = []
     judges = "judge" in parts or "judge_again" in parts
     if "pairs" in parts:
         key["source"] = _source_settings(config)
         if curated is not None:
             key["curated"] = curated
+        if answered:
+            key["answered"] = dict(answered)
         key["select"] = plain(config.select)
         del key["select"]["disagreement"]  # It chooses among judged pairs, and rejects no instruction.
         if config.select.per_cluster is None:
@@ -113,9 +121,15 @@ def decisions_identity(curation: Key) -> str:
 
 def _source_settings(config: Config) -> Key:
     """The settings and the content of all that pairs are made of."""
-    settings: Key = {**plain(config.source), **sources_key(config), "keep_out": places_identity(kept_out(config))}
+    settings: Key = {**plain(config.source), **sources_key(config), **_keep_out_settings(config)}
     if config.source.config_name is None:
         del settings["config_name"]  # so that a key is as it was before this setting
+    return settings
+
+
+def _keep_out_settings(config: Config) -> Key:
+    """The texts that are kept out of the training pairs."""
+    settings: Key = {"keep_out": places_identity(kept_out(config))}
     if keeps_out_all(config.source):
         settings["all_benchmarks"] = {"not_read": not_kept_out(config.source)}
     return settings

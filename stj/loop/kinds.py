@@ -16,9 +16,10 @@ from stj.loop.benchmarks import BenchmarkPhase, artifacts_beside, benchmark_stag
 from stj.loop.clue_balance import ClueBalanceCounts, balance_words
 from stj.loop.counts import Funnel, GradingCounts, JudgingCounts, RescueCounts, by_parser, by_score, rescue_words
 from stj.loop.examples import ExampleSelection
-from stj.loop.inputs import PassPart, count_inputs, read_measured, read_training
+from stj.loop.inputs import PassPart, count_inputs, kept_out, read_measured, read_training
 from stj.loop.label_flags import LabelNoise, noise_words
 from stj.loop.phase import Phase
+from stj.loop.questions import answered_by, count_questions, no_pair_words, read_questions
 from stj.models.shapes import shape_of
 from stj.models.zero import CHECKPOINT_BYTES
 from stj.pair_sources import PairSource
@@ -59,7 +60,9 @@ class PassPhase(Phase):
     judge: int = 0
     """k of the M_k that judges in this pass; 0 also if the first judge is not the seed."""
     pairs: "PassPhase | None" = None
-    """The pass that made the pairs; None if this one makes them."""
+    """The pass that made the pairs; None if this one makes them, or answers questions."""
+    answered: tuple["PassPhase", ...] = ()
+    """The passes in which policies answered questions, whose pairs this one takes among those that it makes."""
     curated: Artifact | None = None
     """What curation decided about the instructions; None without it, or if this pass makes no pairs."""
     benchmarks: tuple[BenchmarkPhase, ...] = ()
@@ -71,12 +74,17 @@ class PassPhase(Phase):
         return self.model
 
     @property
+    def answers(self) -> bool:
+        """Whether a policy answers questions in this pass."""
+        return "answers" in self.parts
+
+    @property
     def makes_pairs(self) -> bool:
         """Whether this pass turns instructions into pairs."""
         return "pairs" in self.parts
 
     def run(self, line: LiveLine | None = None) -> None:
-        """Streams the rows through the model. Raises PassFailed if no instruction became a pair."""
+        """Streams the rows through the model. Raises PassFailed if no instruction, or no question, became a pair."""
         from stj.passes.run import run_pass
         from stj.passes.spec import pass_under
 
@@ -109,10 +117,16 @@ class PassPhase(Phase):
     def _read_training(self) -> Callable[[], Iterator[Row]]:
         made_of = self.artifact.key.get("source", {})
         identity = {name: made_of[name] for name in ("path", "preferences") if name in made_of}
-        return partial(read_training, self.config, self.parts, self._pairs, identity or None, self.curated)
+        if self.answers:
+            weights: str = self.artifact.key["model"]["weights"]
+            return partial(read_questions, self.config, self.model, weights, kept_out(self.config), identity)
+        answered = {source.title: phase.artifact for phase in self.answered for source in answered_by(self.config, phase.model)}
+        return partial(read_training, self.config, self.parts, self._pairs, identity or None, self.curated, answered)
 
     def require_usable(self) -> None:
-        """Raises PassFailed if no instruction became a pair."""
+        """Raises PassFailed if no instruction, or no question, became a pair."""
+        if self.answers and not self.artifact.manifest()["pairs"]:
+            raise PassFailed(no_pair_words(self.config, self.artifact, self.model))
         self._require_pairs()
 
     @property
@@ -127,6 +141,8 @@ class PassPhase(Phase):
 
     def count_inputs(self) -> int | None:
         """About how many rows go in; None if that is not known."""
+        if self.answers:
+            return count_questions(self.config, self.model)
         return count_inputs(self.config, self.parts, self._pairs)
 
     def _total(self) -> int | None:
@@ -168,11 +184,12 @@ class PassPhase(Phase):
         return stages
 
     def _answering(self, source: PairSource) -> list[Stage]:
-        """From a question to a pair of answers; a pair that is given is at most sorted into a category."""
+        """From a question to a pair of answers; a pair that is given, or that a policy has made, is at most sorted."""
         stages: list[Stage] = []
         if self.makes_pairs and source.categories is not None:
             stages.append(partial(keep_categories, config=self.config.categorize, categories=source.categories))
-        if self.makes_pairs and source.kind == "gsm8k":
+        by_policy = self.answers and source.asks and source.model == self.model
+        if by_policy or (self.makes_pairs and source.asks_generator):
             stages.append(partial(pair_of_answers, sampling=self.config.pairs.answer, samples=source.samples))
         return stages
 

@@ -2,6 +2,8 @@
 
     RUN_ROOT/
       curated/                          only with `curate.*`: the cluster of each instruction, and which of them stay
+      answers/NAME/                     only with a policy in `preferences`, rows: the questions of the source NAME and of others
+                                        with the same model, each with a right and a wrong answer of the policy
       pairs/                  3.2, 3.3  rows: instructions, categories, pairs
       iteration_1/judged/     3.4       rows: the judgments of the pairs, and of the held-out pairs, by M_0
       iteration_1/examples/   3.4       the training set: one right judgment a pair, as many labels A as B
@@ -19,23 +21,24 @@ too, and there is no `iteration_1/judged`, unless models.share_first_pass=false.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from stj.config import Config, ModelConfig, Objective, check_run_root
-from stj.curating.embedding import absolute_embedding
 from stj.errors import ArtifactError
+from stj.loop.absolute_paths import with_absolute_paths
 from stj.loop.benchmarks import BenchmarkPhase, run_benchmarks
 from stj.loop.curation import CurationPhase
-from stj.loop.inputs import PassPart, refuse_selecting_on_benchmark
+from stj.loop.inputs import PassPart
 from stj.loop.keys import benchmark_key, curation_key, decisions_identity, examples_key, pass_key, training_key
 from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
-from stj.loop.named_pairs import absolute_place, absolute_places
 from stj.loop.phase import Phase
-from stj.models.locate import model_identity, model_in, with_absolute_path
+from stj.loop.questions import answered_by
+from stj.models.locate import model_identity, model_in
 from stj.models.removed import removal_note
+from stj.pair_sources import policies
 from stj.storage.artifacts import Artifact
-from stj.storage.folder import Folder, absolute_path
+from stj.storage.folder import Folder
 
 CURATED = "curated"
 """The folder of the decisions about the instructions."""
@@ -67,6 +70,8 @@ class Iteration:
     number: int
     curation: CurationPhase | None
     """Clusters, near-duplicates by meaning and the sample of instructions; only in iteration 1, if the config asks for it."""
+    answers: tuple[PassPhase, ...]
+    """Policies answer questions: a pass for the weights of each; only in iteration 1, if `preferences` names any."""
     annotation: tuple[PassPhase, ...]
     """Sections 3.2 to 3.4. In iteration 1: the passes that make the pairs, judge them and measure M_0. Later: one pass of
     M_{i-1}, which judges the pairs and the held-out pairs."""
@@ -88,7 +93,16 @@ class Iteration:
         """All of them."""
         warmed_up = [] if self.warm_up is None else [self.warm_up, *(self.again or ())]
         curation = [] if self.curation is None else [self.curation]
-        return [*curation, *self.annotation, *self.benchmarks, self.examples, *warmed_up, self.model, *self.measured]
+        return [
+            *curation,
+            *self.answers,
+            *self.annotation,
+            *self.benchmarks,
+            self.examples,
+            *warmed_up,
+            self.model,
+            *self.measured,
+        ]
 
 
 class Run:
@@ -99,9 +113,10 @@ class Run:
 
     def __init__(self, config: Config) -> None:
         check_run_root(config.run_root)
-        self.config = _with_absolute_paths(config)
+        self.config = with_absolute_paths(config)
         self.folder = Folder.at(config.run_root)
         self.seed = Weights.of(self.config.models.seed)
+        self.answers = tuple(self._answering())
         self._refs = run_benchmarks(self.config)
         self.curation = self._curation() if config.curate.embeds else None
         self.iterations: list[Iteration] = []
@@ -176,6 +191,7 @@ class Run:
         return Iteration(
             number=number,
             curation=self.curation if number == 1 else None,
+            answers=self.answers if number == 1 else (),
             annotation=annotation,
             benchmarks=benchmarks,
             examples=examples,
@@ -189,6 +205,11 @@ class Run:
         """What happens to the instructions before the first pass."""
         artifact = Artifact(self.folder / CURATED, curation_key(self.config))
         return CurationPhase(config=self.config, name=CURATED, iteration=1, artifact=artifact)
+
+    def _answering(self) -> Iterator[PassPhase]:
+        """The passes in which policies answer questions. Sources with the same policy share one."""
+        for title, model in policies(self.config.preferences).items():
+            yield self._pass(f"answers/{title}", 1, Weights.of(model), ("answers",), None)
 
     def _measuring(self, number: int, judge: Weights, pairs: PassPhase | None) -> tuple[PassPhase | BenchmarkPhase, ...]:
         """What measures the last judge."""
@@ -261,7 +282,8 @@ class Run:
         made_from = pairs.artifact.fingerprint if pairs else None
         curated = self.curation.artifact if self.curation and "pairs" in parts else None
         decided = decisions_identity(curated.key) if curated else None
-        key = pass_key(self.config, parts, weights.model, weights.identity, made_from, decided)
+        answered = self.answers if "pairs" in parts else ()
+        key = pass_key(self.config, parts, weights.model, weights.identity, made_from, decided, self._fingerprints(answered))
         return PassPhase(
             config=self.config,
             name=name,
@@ -271,9 +293,16 @@ class Run:
             parts=parts,
             judge=judge,
             pairs=pairs,
+            answered=answered,
             curated=curated,
             benchmarks=benchmarks,
         )
+
+    def _fingerprints(self, answered: Sequence[PassPhase]) -> dict[str, str]:
+        """The fingerprints of policies' answers, by the name of the source."""
+        return {
+            source.title: phase.artifact.fingerprint for phase in answered for source in answered_by(self.config, phase.model)
+        }
 
     def _examples(
         self, name: str, iteration: int, judged: PassPhase | None, pairs: PassPhase | None, objective: Objective
@@ -311,45 +340,7 @@ class Run:
     def _done_before_training(self, number: int) -> Iterator[str]:
         """Models that no phase needs once the pairs of an iteration are judged: those that made pairs, and earlier judges."""
         models = self.config.models
-        yield from {model.path for model in (models.generator, models.first_judge) if model.path} - {models.seed.path}
+        first = (models.generator, models.first_judge, *policies(self.config.preferences).values())
+        yield from {model.path for model in first if model.path} - {models.seed.path}
         for iteration in self.iterations[: number - 1]:
             yield from (training.artifact.folder.uri for training in (iteration.model, iteration.warm_up) if training)
-
-
-def _with_absolute_paths(config: Config) -> Config:
-    """The config with paths that processes in other working directories understand."""
-    preferences = [
-        source if source.path is None else replace(source, path=absolute_path(source.path)) for source in config.preferences
-    ]
-    models = replace(
-        config.models,
-        generator=with_absolute_path(config.models.generator),
-        first_judge=with_absolute_path(config.models.first_judge),
-        seed=with_absolute_path(config.models.seed),
-    )
-    heldout = config.heldout
-    if heldout.path is not None:
-        heldout = replace(heldout, path=absolute_place("heldout.path", heldout.path))
-    examples = replace(config.examples, labelled=tuple(map(absolute_path, config.examples.labelled)))
-    if heldout.grades is not None:
-        heldout = replace(heldout, grades=absolute_path(heldout.grades))
-    selection = config.train.selection
-    if selection.path is not None:
-        refuse_selecting_on_benchmark(config)
-        selection = replace(selection, path=absolute_path(selection.path))
-    keep_out = absolute_places("source.keep_out", config.source.keep_out)
-    source = replace(config.source, path=absolute_path(config.source.path), keep_out=keep_out)
-    train = replace(config.train, selection=selection)
-    curate = replace(config.curate, embedding=absolute_embedding(config.curate.embedding))
-    benchmarks = tuple(ref.word for ref in run_benchmarks(config))
-    return replace(
-        config,
-        models=models,
-        source=source,
-        curate=curate,
-        preferences=preferences,
-        heldout=heldout,
-        benchmarks=benchmarks,
-        examples=examples,
-        train=train,
-    )

@@ -1,8 +1,8 @@
 """A repaired source in the middle of a run: which phases are carried over to it, and when the user must ask for that.
 
-Phases that only a pass with the seed or another given model fills can be carried over: `pairs`, and `iteration_1/judged` and
-`heldout_0` where they are passes of their own. All later phases rest on a model that was trained on the old rows. If there are
-any yet, the run stops, and --overwrite makes them again.
+Phases that only a pass with the seed or another given model fills can be carried over: `answers/NAME`, `pairs`, and
+`iteration_1/judged` and `heldout_0` where they are passes of their own. All later phases rest on a model that was trained on
+the old rows, and `pairs` rests on answers as they are. If there are any yet, the run stops, and --overwrite makes them again.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,9 @@ def _reads_hub(phase: PassPhase) -> bool:
 
 def rows_kept(phase: PassPhase) -> CarriedOver | None:
     """What a start would keep of a repaired phase; None if that depends on pairs that are still to be made."""
-    return None if phase.pairs is not None and "judge" in phase.parts else survey(phase.artifact, _source_rows(phase))
+    later = phase.pairs is not None and "judge" in phase.parts
+    unanswered = any(answers.artifact.state()[0] != "done" for answers in phase.answered)
+    return None if later or unanswered else survey(phase.artifact, _source_rows(phase))
 
 
 def carry_over_rows(phase: Phase, *, overwrite: bool) -> str | None:
@@ -92,7 +94,7 @@ def _changes(phase: Phase) -> str:
 
 def _source_rows(phase: PassPhase) -> SourceRows:
     rows = chain(phase.read_training(), read_measured(phase.config, phase.parts))
-    return SourceRows(rows, with_pairs=not phase.makes_pairs)
+    return SourceRows(rows, with_pairs=phase.pairs is not None)
 
 
 def _without_content(key: Key, *, makes_pairs: bool) -> Key:

@@ -16,8 +16,8 @@ from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from stj.config import NO_CHAT_OPTIONS, ChatOptions
 from stj.errors import ModelError, PromptTooLong
+from stj.model_settings import NO_CHAT_OPTIONS, ChatOptions
 from stj.models.control_tokens import Names, plain_tokenizer
 from stj.models.fewest_tokens import FewestTokens
 from stj.models.template import check_options, template_of, with_options

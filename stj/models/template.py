@@ -17,8 +17,8 @@ from jinja2.ext import Extension
 from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
 
-from stj.config import TEMPLATE_DATE, THINKING_VARIABLE, ChatOptions
 from stj.errors import ModelError
+from stj.model_settings import TEMPLATE_DATE, THINKING_VARIABLE, ChatOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

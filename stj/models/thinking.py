@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from stj.config import NO_CHAT_OPTIONS, ChatOptions
+from stj.model_settings import NO_CHAT_OPTIONS, ChatOptions
 from stj.models.chat import encode_chat, is_mistral
 from stj.rows import Turn
 from stj.thoughts import CLOSE, OPEN, PromptThought, Reply, split_thought

@@ -4,32 +4,36 @@
                  better one has the higher weighted sum (section 4.1)
     hh_rlhf      chosen and rejected, each a whole dialogue in one text; people preferred the last turn of the chosen one
     gsm8k        question, and answer with the final number behind "####"
+    questions    question, instruction or prompt, and answer: a number or words, also behind "####"
     pairs        any file of labelled pairs (sources/pairs.py)
 
 A row knows its origin: the source, its place there, and who says which answer is better.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 
 from stj.config import SourceConfig
 from stj.errors import SourceError
+from stj.final_answer import can_be_known
 from stj.final_number import final_number
 from stj.package_files import package_path
 from stj.pair_fields import OWN_FIELDS, key_without_defaults
 from stj.pair_sources import PairSource, PairSourceKind
 from stj.rows import GIVEN, Origin, Pair, Row, Turn
 from stj.sources import helpsteer2
-from stj.sources.dialogue import text_of, usable
+from stj.sources.dialogue import optional_text, text_of, turns_from, usable
 from stj.sources.directory import DataFiles, files_at
 from stj.sources.files import at_most, files_size, not_empty, read_files
 from stj.sources.hub import is_hub_dataset, read_hub
 from stj.sources.ids import PREFERENCES_PREFIX, joined_id, numbered
 from stj.sources.pairs import fields_to_read, given_pairs
-from stj.sources.records import Fields, Located
+from stj.sources.records import Fields, Located, listed
 from stj.storage.artifacts import plain
 from stj.text import shows_something
 from stj.thoughts import shown_response
@@ -47,6 +51,8 @@ _FIELDS: dict[PairSourceKind, Fields] = {
     "hh_rlhf": Fields(required=("chosen", "rejected")),
     "gsm8k": Fields(required=("question", "answer")),
 }
+_QUESTION = ("question", "instruction", "prompt")
+NO_KNOWN_ANSWER = "no_known_answer"
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 _FINAL = "####"
@@ -59,7 +65,8 @@ def read_preferences(sources: Sequence[PairSource]) -> Iterator[Row]:
     A row has a pair, or a question whose answer is known. One that teaches nothing is a tombstone: "same_answers",
     "empty_answer", "equal_scores", "below_margin", "not_a_dialogue" and "other_dialogue" (the two dialogues of hh_rlhf differ
     before their last turn), "answer_truncated" (the file says that max_tokens cut one of them), "human_tie" and "no_winner"
-    (several people label the pair, and name no better response), or a reason of a row without usable turns.
+    (several people label the pair, and name no better response), "no_known_answer" (a question has no answer, or one that
+    cannot be compared), or a reason of a row without usable turns.
 
     Raises SourceError, with file and line, if a row cannot be read.
     """
@@ -105,7 +112,7 @@ def _identity(source: PairSource) -> dict[str, object]:
         settings["categories"] = sorted(source.categories)
     if source.kind == "helpsteer2":
         settings["margin"] = source.margin
-    if source.kind == "gsm8k":
+    if source.asks:
         settings |= {"per_question": source.per_question, "samples": source.samples}
     return settings
 
@@ -135,7 +142,7 @@ def _place(source: PairSource) -> tuple[SourceConfig, str | None, int | None]:
 def _files(source: PairSource) -> DataFiles:
     """The files of a source that is not on the hub: the training split of a published data set, or every file of pairs."""
     assert source.path is not None, "a source that is not on the hub names a path"
-    if source.kind == "pairs":
+    if source.kind in ("pairs", "questions"):
         return files_at(source.path, _key(source))
     folder = _FOLDERS.get(source.kind)
     inside = folder if folder and Path(package_path(source.path), folder).is_dir() else None
@@ -144,17 +151,23 @@ def _files(source: PairSource) -> DataFiles:
 
 def _rows(source: PairSource) -> Iterator[Row]:
     place, file, _ = _place(source)
-    fields, key = _FIELDS.get(source.kind) or fields_to_read(source.fields), _key(source)
+    fields, key = _fields(source), _key(source)
     if is_hub_dataset(place.path):
         records = read_hub(place, fields, key=key, files=file)
     else:
         records = read_files(_files(source).files, fields)
     rows = islice(_READERS[source.kind](records, source), source.limit)
-    empty = f"{key}={place.path}: holds no rows; name a file with {'questions' if source.kind == 'gsm8k' else 'pairs'}"
+    empty = f"{key}={place.path}: holds no rows; name a file with {source.things}"
     for row in not_empty(rows, empty):
         for copy in range(source.per_question):
             own = row.id if copy == 0 else f"{row.id}-{copy + 1}"
             yield replace(row, id=PREFERENCES_PREFIX + joined_id(source.title, own))
+
+
+def _fields(source: PairSource) -> Fields:
+    if source.kind == "questions":
+        return Fields(required=("answer",), optional=_QUESTION)
+    return _FIELDS.get(source.kind) or fields_to_read(source.fields)
 
 
 def _given_pairs(records: Iterable[Located], source: PairSource) -> Iterator[Row]:
@@ -216,10 +229,32 @@ def _gsm8k(records: Iterable[Located], source: PairSource) -> Iterator[Row]:
         yield usable(Row(id=numbered(position), position=0, turns=(Turn(role="user", content=question),), origin=origin))
 
 
+def _questions(records: Iterable[Located], source: PairSource) -> Iterator[Row]:
+    for position, (where, values) in enumerate(records):
+        asked = next((name for name in _QUESTION if values.get(name) is not None), None)
+        if asked is None:
+            names = listed(list(map(str, values)))
+            raise SourceError(f"{where}: no field {' or '.join(_QUESTION)}; the fields there are {names}")
+        answer = _known_answer(values["answer"], where)
+        origin = replace(_origin(source, where), answer=answer)
+        turns = turns_from(values[asked], asked, where)
+        row = usable(Row(id=numbered(position), position=0, turns=turns, origin=origin))
+        yield row if row.dropped or answer else row.drop(NO_KNOWN_ANSWER, str(values["answer"]))
+
+
+def _known_answer(value: object, where: str) -> str | None:
+    """The known answer behind the last "####", or all of it; None if there is none, or it cannot be compared with others."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = format(Decimal(str(value)), "f") if math.isfinite(value) else None
+    text = (optional_text(value, "answer", where) or "").rpartition(_FINAL)[2].strip()
+    return text if can_be_known(text) else None
+
+
 _READERS: dict[PairSourceKind, Callable[[Iterable[Located], PairSource], Iterator[Row]]] = {
     "helpsteer2": _helpsteer2,
     "hh_rlhf": _hh_rlhf,
     "gsm8k": _gsm8k,
+    "questions": _questions,
     "pairs": _given_pairs,
 }
 

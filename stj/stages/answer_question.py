@@ -1,10 +1,12 @@
-"""A pair of sampled answers to a question whose answer is known: a right one is better than a wrong one (GSM8K in Table 4)."""
+"""A pair of sampled answers to a question whose answer is known: a right one is better than a wrong one (GSM8K in Table 4).
+
+The generator answers, or a policy that the source of the question names.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from decimal import Decimal
 
-from stj.final_number import final_number
+from stj.final_answer import is_right
 from stj.generate import Generate, Sampling
 from stj.rows import Pair, Row
 from stj.stages.sampling import draw
@@ -19,25 +21,25 @@ _WIDTH = 2  # A right and a wrong answer are needed.
 class _Answer:
     text: str
     right: bool | None
-    """None if it has no final number, or was cut."""
+    """None if that is not clear (stj/final_answer.py), or if it was cut."""
     output_tokens: int
 
 
 async def pair_of_answers(row: Row, generate: Generate, sampling: Sampling, samples: int) -> Row:
     """The row with the first right and the first wrong answer in index order, of at most `samples`.
 
-    Dropped as "no_right_answer" or "no_wrong_answer". An answer without a final number is neither, and so is one that
-    max_tokens cut.
+    Dropped as "no_right_answer" or "no_wrong_answer". An answer is neither if it is not clear what it ends with, or if
+    max_tokens cut it.
     """
     assert row.origin is not None, f"row {row.id} has no origin"
     assert row.origin.answer is not None, f"row {row.id} has no known answer"
-    known = Decimal(row.origin.answer)
+    known = row.origin.answer
 
     async def sample(index: int) -> _Answer:
         completion = await generate(row.turns, sampling)
         text = completion.text.strip()
-        number = final_number(shown_response(text)) if completion.finish_reason == "stop" else None
-        return _Answer(text=text, right=None if number is None else number == known, output_tokens=completion.output_tokens)
+        right = is_right(shown_response(text), known) if completion.finish_reason == "stop" else None
+        return _Answer(text=text, right=right, output_tokens=completion.output_tokens)
 
     drawn = await draw(sample, samples, _right_and_wrong, _WIDTH, generate.room)
     row = replace(row, surplus_tokens=drawn.surplus_tokens)

@@ -11,8 +11,9 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from stj.config import NO_CHAT_OPTIONS, ChatOptions, TrainConfig
+from stj.config import TrainConfig
 from stj.errors import ModelError, PromptTooLong, TrainingFailed
+from stj.model_settings import NO_CHAT_OPTIONS, ChatOptions
 from stj.models.chat import encode_chat, encode_reply, is_mistral
 from stj.models.template import template_of, with_options
 from stj.models.thinking import prompt_thought

@@ -30,8 +30,9 @@ from torch.nn import Parameter
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
-from stj.config import NO_CHAT_OPTIONS, ChatOptions, ModelConfig
+from stj.config import ModelConfig
 from stj.errors import StorageFailed
+from stj.model_settings import NO_CHAT_OPTIONS, ChatOptions
 from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from stj.models.chat import is_mistral
 from stj.models.check import QUANTIZATION_KEYS

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from stj.config import ChatOptions
 from stj.errors import ModelError
+from stj.model_settings import ChatOptions
 from stj.models.chat import check_chat, encode_chat, encode_reply, encode_text
 from stj.models.tokenizer import load_tokenizer
 from stj.rows import Turn

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from stj.config import ChatOptions
+from stj.model_settings import ChatOptions
 from stj.models.template import with_options
 
 TEMPLATE = (

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from stj.config import NO_CHAT_OPTIONS, ChatOptions, ModelConfig
+from stj.config import ModelConfig
+from stj.model_settings import NO_CHAT_OPTIONS, ChatOptions
 from stj.models.chat import encode_chat, encode_reply
 from stj.models.thinking import ThoughtReader, prompt_thought
 from stj.rows import Turn

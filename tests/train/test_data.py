@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from stj.config import ChatOptions, ModelConfig, TrainConfig
+from stj.config import ModelConfig, TrainConfig
 from stj.errors import ModelError
+from stj.model_settings import ChatOptions
 from stj.models.chat import encode_chat
 from stj.models.control_tokens import PlainTokenizer
 from stj.models.tokenizer import load_tokenizer

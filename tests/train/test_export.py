@@ -17,8 +17,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from stj.config import ChatOptions, LoraConfig, ModelConfig, TrainConfig
+from stj.config import LoraConfig, ModelConfig, TrainConfig
 from stj.errors import ModelError
+from stj.model_settings import ChatOptions
 from stj.models.chat import check_chat, encode_chat
 from stj.models.template import template_of
 from stj.models.tokenizer import load_tokenizer

@@ -1,0 +1,31 @@
+"""Checks that groups of settings share. Each raises ConfigError with the key, the value and what is right."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from stj.errors import ConfigError
+
+
+def check(condition: bool, message: str) -> None:
+    """Raises ConfigError with a message if a condition is not met."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def numbers(key: str, settings: object, names: Sequence[str], right: Callable[[float], bool], words: str) -> None:
+    """Checks settings that are numbers, tuples of numbers, or None. None is always valid; infinity and NaN never are."""
+    for name in names:
+        value = getattr(settings, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            right_or_none = number is None or (math.isfinite(number) and right(number))
+            check(right_or_none, f"{key}{name}={number}: must be {words}")
+
+
+def at_least(low: int, key: str, settings: object, *names: str) -> None:
+    """Checks that settings are `low` or more, or None."""
+    numbers(key, settings, names, lambda number: number >= low, f"{low} or more")
+
+
+def above_0(key: str, settings: object, *names: str) -> None:
+    """Checks that settings are above 0, or None."""
+    numbers(key, settings, names, lambda number: number > 0, "above 0")
