@@ -26,6 +26,7 @@ from stj.plan.context import (
     generator_requests,
     given_pairs_request,
     judge_requests,
+    policy_requests,
 )
 from stj.plan.disk import DiskPlan, disk_plan
 from stj.plan.gpus import check_memory
@@ -34,8 +35,6 @@ from stj.plan.training import stages
 from stj.storage.folder import Folder
 from stj.storage.probe import probe
 from stj.text import gigabytes
-
-_ROLES = ("generator", "first_judge", "seed")
 
 
 def diagnose(config: Config) -> list[Finding]:
@@ -91,8 +90,9 @@ def _plan_again(config: Config) -> str:
 def _uses(config: Config, trainings: int) -> Iterator[ModelUse]:
     """The models of the run, each once: roles with the same settings share one."""
     roles: dict[ModelConfig, list[str]] = {}
-    for role in ("seed",) if config.examples.labelled_alone else _ROLES:  # nothing is generated or judged
-        roles.setdefault(getattr(config.models, role), []).append(f"models.{role}")
+    for setting, model in config.named_models.items():
+        if setting == "models.seed" or not config.examples.labelled_alone:  # else nothing is generated or judged
+            roles.setdefault(model, []).append(setting)
     for model, names in roles.items():
         yield ModelUse(
             roles=tuple(names),
@@ -114,6 +114,8 @@ def _requests(use: ModelUse, config: Config) -> Iterator[LongestRequest]:
     """What a model is asked in all of its roles. The seed is asked as the judges that it becomes."""
     if "models.generator" in use.roles:
         yield from generator_requests(config)
+    elif any(setting.startswith("preferences[") for setting in use.roles):
+        yield from policy_requests(config)
     seed = "models.seed" in use.roles
     judges_training = config.iterations > 1 or config.train.preference.source == "warm_up"
     if "models.first_judge" in use.roles or (seed and judges_training):
@@ -179,18 +181,17 @@ def _cluster_findings(config: Config) -> list[Finding]:
     from stj.passes.cluster import cluster_findings  # ray takes seconds to import
     from stj.passes.session import engine_demand, training_demand
 
-    models = [getattr(config.models, role) for role in _ROLES]
-    demands = [engine_demand(config.engine, models), training_demand(config.train)]
+    demands = [engine_demand(config.engine, list(config.named_models.values())), training_demand(config.train)]
     linked = config.train.device == "gpu" and config.train.workers > 1
     return cluster_findings(config.ray, demands, config.train.place if linked else None, config.run_root)
 
 
 def _gpu_findings(config: Config, *, trains: bool) -> list[Finding]:
     """The findings on this machine's GPUs, if the run uses them."""
-    models, engine, train = config.models, config.engine, config.train
+    engine, train = config.engine, config.train
     needs = {"train.workers": train.workers} if trains and train.device == "gpu" else {}
     if engine.device == "gpu":
-        needs |= {f"models.{role}": getattr(models, role).gpus * engine.min_replicas for role in _ROLES}
+        needs |= {setting: model.gpus * engine.min_replicas for setting, model in config.named_models.items()}
     findings = gpu_findings(needs, config.ray)
     gpus = gpus_here() if findings and findings[0].ok and engine.device == "gpu" else None
     return findings + ([look("GPU memory", partial(check_memory, gpus, config, trains=trains))] if gpus else [])

@@ -2,8 +2,8 @@
 
     RUN_ROOT/
       curated/                          only with `curate.*`: the cluster of each instruction, and which of them stay
-      answers/NAME/                     only with a policy in `preferences`, rows: the questions of the source NAME and of others
-                                        with the same model, each with a right and a wrong answer of the policy
+      answers/NAME/                     only with a policy in `preferences`, rows: the questions of the source NAME and others
+                                        of the same policy, each with a right and a wrong answer
       pairs/                  3.2, 3.3  rows: instructions, categories, pairs
       iteration_1/judged/     3.4       rows: the judgments of the pairs, and of the held-out pairs, by M_0
       iteration_1/examples/   3.4       the training set: one right judgment a pair, as many labels A as B
@@ -33,7 +33,7 @@ from stj.loop.inputs import PassPart
 from stj.loop.keys import benchmark_key, curation_key, decisions_identity, examples_key, pass_key, training_key
 from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
 from stj.loop.phase import Phase
-from stj.loop.questions import answered_by
+from stj.loop.questions import ANSWERS, answered_by
 from stj.models.locate import model_identity, model_in
 from stj.models.removed import removal_note
 from stj.pair_sources import policies
@@ -209,7 +209,7 @@ class Run:
     def _answering(self) -> Iterator[PassPhase]:
         """The passes in which policies answer questions. Sources with the same policy share one."""
         for title, model in policies(self.config.preferences).items():
-            yield self._pass(f"answers/{title}", 1, Weights.of(model), ("answers",), None)
+            yield self._pass(f"{ANSWERS}{title}", 1, Weights.of(model), ("answers",), None)
 
     def _measuring(self, number: int, judge: Weights, pairs: PassPhase | None) -> tuple[PassPhase | BenchmarkPhase, ...]:
         """What measures the last judge."""

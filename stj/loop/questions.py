@@ -22,6 +22,8 @@ from stj.sources.overlap import Place
 from stj.sources.preferences import preferences_identity, preferences_size, read_preferences
 from stj.storage.artifacts import Artifact
 
+ANSWERS = "answers/"
+"""With the name of a source behind it: the folder of a policy's pass."""
 _ANSWERS_FAILED = "answers_failed"
 
 
@@ -63,8 +65,8 @@ def no_pair_words(config: Config, artifact: Artifact, model: ModelConfig) -> str
     sources = ", ".join(source.key for source in answered_by(config, model))
     return (
         f"none of {manifest['rows']:,} questions became a pair (dropped: {dropped}; failed: {manifest['failed']}). "
-        f"{model.label} is always right, never right, or it is not clear what its answers end with: raise samples of {sources}, ask for "
-        '"Answer: ..." in the questions, raise pairs.answer.max_tokens, or name other questions. '
+        f"{model.label} is always right, never right, or it is not clear what its answers end with: raise samples of "
+        f'{sources}, ask for "Answer: ..." in the questions, raise pairs.answer.max_tokens, or name other questions. '
         f"`stj show {artifact.folder.uri}` has its answers"
     )
 

@@ -107,6 +107,8 @@ def _story(row: Row) -> Iterator[Passage]:
     yield Passage(line=[Span(row.id, "bold cyan"), Span(f"  position {row.position}, {row.task}{_source_facts(row)}")])
     if row.origin:
         yield _line(f"of {row.origin.source}: {row.origin.place}, labelled by {row.origin.labelled_by.replace('_', ' ')}")
+        if row.origin.policy:
+            yield _line(f"answered by {row.origin.policy}")
     if row.category:
         yield _line(f"category {row.category.name}, complexity {row.category.complexity}, length {row.category.length}")
     yield _text("instruction", row.instruction)

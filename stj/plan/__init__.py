@@ -145,7 +145,6 @@ def plan(
     """
     assumptions = assumptions or assumed(config)
     assumptions = with_sample(assumptions, sample, config) if sample else assumptions
-    models = {"generator": config.models.generator, "first_judge": config.models.first_judge, "seed": config.models.seed}
     seed = shape_of(config.models.seed)
     given = given or assumed_pairs(config)
     phase_plans = _all_phases(config, assumptions, given)
@@ -161,7 +160,7 @@ def plan(
     return Plan(
         hardware=_machine(config.hardware),
         links=_links(config),
-        roles=tuple(role_plan(name, model, config) for name, model in models.items()),
+        roles=tuple(role_plan(setting, model, config) for setting, model in config.named_models.items()),
         training=_training(seed, config, assumptions) if seed else None,
         room=room_plan(config),
         phases=phase_plans,

@@ -41,8 +41,14 @@ def generator_requests(config: Config) -> Iterator[LongestRequest]:
     sorting = fill(CATEGORIZE, {"instruction": ""})
     worse = fill(PAIR_PROMPTS[config.pairs.method], {"Instruction": "", "Baseline Response": ""})
     yield LongestRequest(what="categories", messages=_user(sorting), texts=category)
-    yield LongestRequest(what="answers", messages=_user(""), texts=answer)
+    yield from policy_requests(config)
     yield LongestRequest(what="worse answers", messages=_user(worse), texts=answer | rejected)
+
+
+def policy_requests(config: Config) -> Iterator[LongestRequest]:
+    """What a policy is asked: questions."""
+    answer = {"pairs.answer.max_tokens": config.pairs.answer.max_tokens}
+    yield LongestRequest(what="answers", messages=_user(""), texts=answer)
 
 
 def judge_requests(config: Config) -> Iterator[LongestRequest]:

@@ -9,11 +9,11 @@ from typing import Literal
 
 from stj.config import Config, HardwareConfig, JudgeConfig, ModelConfig, TrainConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
-from stj.pair_sources import PairSource
+from stj.pair_sources import PairSource, policies
 from stj.plan.assumptions import Assumptions
 from stj.plan.memory import GB, kv_room
 from stj.plan.network import MicroStep, micro_step, reading_step, update
-from stj.plan.phase_cost import PhasePlan
+from stj.plan.phase_cost import POLICY, PhasePlan
 from stj.plan.places import engines_at_once
 from stj.plan.training import stages
 from stj.sources import source_size
@@ -64,9 +64,7 @@ def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan
     alone = config.examples.labelled_alone
     phase_plans = [*_sorting(read, once, config, a)]
     phase_plans += _making_pairs(made, once, config, a) if config.makes_synthetic else []
-    if questions := sum(preferences_size(source) or 0 for source in config.preferences if source.kind == "gsm8k"):
-        answering = float(questions * a.instruction), float(questions * _ANSWERS * a.answer)
-        phase_plans.append(_sampling("answers", once, answering, models.generator, config, a))
+    phase_plans += _answering(once, config, a)
     if not alone:
         phase_plans.append(_sampling("judgments 1", once, judged, models.first_judge, config, a))
     if later and not alone:
@@ -105,6 +103,15 @@ def _sorting(read: float, once: tuple[int, ...], config: Config, a: Assumptions)
     read += sum(_size(source, a) for source in config.preferences if source.filtered)
     if read or config.makes_synthetic:
         yield _sampling("categories", once, (read * (a.instruction + 400), read * 30), config.models.generator, config, a)
+
+
+def _answering(once: tuple[int, ...], config: Config, a: Assumptions) -> Iterator[PhasePlan]:
+    """The answers to questions: by the generator, and by each policy in a pass of its own."""
+    named = {"answers": None, **{f"{POLICY}{title}": model for title, model in policies(config.preferences).items()}}
+    for name, model in named.items():
+        if questions := sum(_size(source, a) for source in config.preferences if source.asks and source.model == model):
+            tokens = questions * a.instruction, questions * _ANSWERS * a.answer
+            yield _sampling(name, once, tokens, model or config.models.generator, config, a)
 
 
 def _making_pairs(pairs: float, once: tuple[int, ...], config: Config, a: Assumptions) -> Iterator[PhasePlan]:

@@ -46,10 +46,10 @@ def check_memory(gpus: Gpus, config: Config, *, trains: bool) -> str:
     needs more than the whole memory of a GPU.
     """
     here = replace(config, hardware=replace(config.hardware, gpus=len(gpus.names), gpu_memory_gb=gpus.memory_gb))
-    for role in ("generator", "first_judge", "seed"):
-        planned = role_plan(role, getattr(config.models, role), here)
+    for setting, model in config.named_models.items():
+        planned = role_plan(setting, model, here)
         if not planned.fits:
-            raise CheckFailed(f"models.{role} does not fit on GPUs of {gpus.memory_gb:.0f} GB: {planned.remedy}")
+            raise CheckFailed(f"{setting} does not fit on GPUs of {gpus.memory_gb:.0f} GB: {planned.remedy}")
     shape = shape_of(config.models.seed)
     if not trains or shape is None or config.train.device != "gpu":
         return f"all models fit on GPUs of {gpus.memory_gb:.0f} GB"

@@ -51,17 +51,18 @@ class RolePlan:
         )
 
 
-def role_plan(role: str, model: ModelConfig, config: Config) -> RolePlan:
-    """What an engine of this model holds. It fits if the KV cache has room for one sequence of full length."""
+def role_plan(setting: str, model: ModelConfig, config: Config) -> RolePlan:
+    """What an engine of the model of a setting holds. It fits if the KV cache has room for one sequence of full length."""
+    role = setting.removeprefix("models.")
     if model.endpoint:
         return RolePlan(role=role, model=model.label, gpus=0, parameters=None, behind_api=True)
     shape = shape_of(model)
     gpus = model.gpus if config.engine.device == "gpu" else 0
     if shape is None:
-        fault = _too_many_gpus(role, model, config)
+        fault = _too_many_gpus(setting, model, config)
         return RolePlan(role=role, model=model.path, gpus=gpus, parameters=None, fits=not fault, remedy=fault)
     room = kv_room(shape, model, config)
-    remedy = _engine_remedy(role, shape, model, config)
+    remedy = _engine_remedy(setting, shape, model, config)
     return RolePlan(
         role=role,
         model=model.path,
@@ -117,8 +118,8 @@ def count(number: float) -> str:
     return f"{number:.0f}"
 
 
-def _engine_remedy(role: str, shape: Shape, model: ModelConfig, config: Config) -> str:
-    if fault := _too_many_gpus(role, model, config) or _uneven_parts(role, shape, model):
+def _engine_remedy(setting: str, shape: Shape, model: ModelConfig, config: Config) -> str:
+    if fault := _too_many_gpus(setting, model, config) or _uneven_parts(setting, shape, model):
         return fault
     full = kv_room(shape, model, config) < model.max_model_len
     if config.engine.device == "cpu":
@@ -126,26 +127,26 @@ def _engine_remedy(role: str, shape: Shape, model: ModelConfig, config: Config) 
         if held > config.hardware.host_memory_gb * GB:
             return "take a machine with more memory"
         return "raise engine.kv_cache_gib" if full else ""
-    return _room_remedy(role, shape, model, config) if full else ""
+    return _room_remedy(setting, shape, model, config) if full else ""
 
 
-def _too_many_gpus(role: str, model: ModelConfig, config: Config) -> str:
+def _too_many_gpus(setting: str, model: ModelConfig, config: Config) -> str:
     """An engine is one process group on one machine; empty if its GPUs fit there."""
     if config.engine.device == "cpu" or model.gpus <= config.hardware.gpus:
         return ""
-    tensors = f"models.{role}.tensor_parallel_size={model.tensor_parallel_size}"
-    layers = f"models.{role}.pipeline_parallel_size={model.pipeline_parallel_size}"
+    tensors = f"{setting}.tensor_parallel_size={model.tensor_parallel_size}"
+    layers = f"{setting}.pipeline_parallel_size={model.pipeline_parallel_size}"
     asked = tensors if model.pipeline_parallel_size == 1 else f"{tensors} x {layers} are {model.gpus}"
     return f"{asked} GPUs, and a machine has {config.hardware.gpus}: lower it or take larger machines"
 
 
-def _uneven_parts(role: str, shape: Shape, model: ModelConfig) -> str:
+def _uneven_parts(setting: str, shape: Shape, model: ModelConfig) -> str:
     """Why vLLM cannot share the model over this many GPUs; empty if it can."""
     if not _divides(model.tensor_parallel_size, shape):
         heads = f"{shape.heads} attention heads and {shape.kv_heads} KV heads"
-        return f"models.{role}.tensor_parallel_size={model.tensor_parallel_size} must divide the model's {heads}"
+        return f"{setting}.tensor_parallel_size={model.tensor_parallel_size} must divide the model's {heads}"
     if model.pipeline_parallel_size > shape.layers:
-        parts = f"models.{role}.pipeline_parallel_size={model.pipeline_parallel_size}"
+        parts = f"{setting}.pipeline_parallel_size={model.pipeline_parallel_size}"
         return f"{parts} is more than the model's {shape.layers} layers: lower it"
     return ""
 
@@ -156,7 +157,7 @@ def _divides(tensor_parallel: int, shape: Shape) -> bool:
     return shape.heads % tensor_parallel == 0 and shared
 
 
-def _room_remedy(role: str, shape: Shape, model: ModelConfig, config: Config) -> str:
+def _room_remedy(setting: str, shape: Shape, model: ModelConfig, config: Config) -> str:
     """What makes room for the KV cache: more GPUs of a machine, or the usual share of their memory."""
     share = EngineConfig.gpu_memory_utilization  # The default.
     usual = replace(config, engine=replace(config.engine, gpu_memory_utilization=share))
@@ -165,7 +166,7 @@ def _room_remedy(role: str, shape: Shape, model: ModelConfig, config: Config) ->
 
     def enough(changed: Config) -> str | None:
         fitting = (size for size in sizes if kv_room(shape, model, changed, size) >= model.max_model_len)
-        return next((f"models.{role}.tensor_parallel_size={size}" for size in fitting), None)
+        return next((f"{setting}.tensor_parallel_size={size}" for size in fitting), None)
 
     larger = f"engine.gpu_memory_utilization={share}" if config.engine.gpu_memory_utilization < share else None
     alone = larger and kv_room(shape, model, usual) >= model.max_model_len
@@ -173,7 +174,7 @@ def _room_remedy(role: str, shape: Shape, model: ModelConfig, config: Config) ->
         return f"set {', or '.join(ways)}"
     if larger and (gpus := enough(usual)):
         return f"set {gpus} and {larger}"
-    return f"take larger machines, or lower models.{role}.max_model_len"
+    return f"take larger machines, or lower {setting}.max_model_len"
 
 
 def verdict(fits: bool, remedy: str) -> str:

@@ -14,7 +14,7 @@ def machines_of(config: Config) -> int:
     gpus = config.hardware.gpus
     if not gpus:
         return 1
-    models = (config.models.generator, config.models.first_judge, config.models.seed)
+    models = config.named_models.values()
     engines = [-(-config.engine.min_replicas // _engines_of_machine(model, gpus)) for model in models if model.gpus]
     return max([training_machines(config), *(engines if config.engine.device == "gpu" else [])])
 

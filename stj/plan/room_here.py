@@ -99,8 +99,7 @@ def machine_room(
     if planned is None:
         return None
     written = (DiskPart(what="models and checkpoints", place=_RUN_ROOT, size=in_run_root),) if in_run_root else ()
-    models = config.models
-    roles = {model.path for model in (models.generator, models.first_judge, models.seed)}
+    roles = {model.path for model in config.named_models.values()}
 
     def is_left(phase: PhaseRoom) -> bool:
         if phase.phase == TRAINING:

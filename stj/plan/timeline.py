@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stj.config import Config
-from stj.plan.phase_cost import PhasePlan, clock_words, gpus_words
+from stj.plan.phase_cost import POLICY, PhasePlan, clock_words, gpus_words
 from stj.plan.places import machines_of
 
 _SHOWN = 0.001
@@ -103,6 +103,7 @@ def _span(phase: PhasePlan, times: int, begins: float, gpus: int) -> ClockSpan:
 # The order in which phases begin. One that runs several times stands where it first begins.
 _ORDER = (
     "first starts",
+    POLICY,
     "categories",
     "pairs",
     "rubrics",
@@ -126,7 +127,7 @@ _ORDER = (
 
 
 def _when(phase: PhasePlan) -> int:
-    return _ORDER.index(phase.name)
+    return _ORDER.index(POLICY if phase.name.startswith(POLICY) else phase.name)
 
 
 def _clock(hours: float) -> str:

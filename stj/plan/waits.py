@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from stj.config import Config, ModelConfig, TrainConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.models.zero import CHECKPOINT_BYTES
+from stj.pair_sources import policies
 from stj.plan.assumptions import Assumptions
 from stj.plan.checkpoints import CheckpointPlan, written_behind
 from stj.plan.memory import GB
@@ -47,13 +48,12 @@ def waits(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, measur
 
 
 def _of_passes(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, measures: bool) -> list[PhasePlan]:
-    """The starts of all passes: in the first iteration one for each of the first models, later one for each judge."""
+    """The starts of all passes: in the first iteration one for each of the first models and policies, later for each judge."""
     models, last = config.models, config.iterations - 1
     first = [models.generator, models.first_judge, *([models.seed] if measures else [])]
     alone = 0 if models.share_first_pass else 1  # What makes the pairs has a start of its own.
-    different = [
-        model for place, model in enumerate(first) if model not in first[min(alone, place) : place] and not model.endpoint
-    ]
+    others = [model for place, model in enumerate(first) if model not in first[min(alone, place) : place]]
+    different = [model for model in (*policies(config.preferences).values(), *others) if not model.endpoint]
     named = {phase.name: phase for phase in phases}
     extra = [named[name].times for name in ("judged again", "selection") if name in named]
     later = [
@@ -139,7 +139,7 @@ def _of_training(config: Config, phases: Sequence[PhasePlan], *, measures: bool)
         _held("export", (len(kinds),) * count, gpus, export, config),
     ]
     models = config.models
-    first = {_weights_of(models.generator), _weights_of(models.first_judge)}
+    first = {_weights_of(model) for setting, model in config.named_models.items() if setting != "models.seed"}
     fetched = config.engine.device == "gpu" and (measures or _weights_of(models.seed) in first)
     if shape is not None and not fetched and is_fetched(models.seed.path):
         fetch = {"network": 2 * shape.parameters / GB / config.hardware.fetch_gbs}

@@ -39,6 +39,8 @@ def _facts(row: Row) -> Iterator[tuple[str, str]]:
     if row.origin:
         yield "source", f"{row.origin.source}, labelled by {row.origin.labelled_by.replace('_', ' ')}"
         yield "place", row.origin.place
+        if row.origin.policy:
+            yield "policy", row.origin.policy
     if row.category:
         yield "category", row.category.name
         yield "complexity", str(row.category.complexity)

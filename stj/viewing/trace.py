@@ -15,9 +15,10 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stj.config import Config, ModelConfig
+from stj.config import Config
 from stj.errors import NoArtifact
 from stj.loop.phases import CURATED
+from stj.loop.questions import ANSWERS
 from stj.loop.status import read_run_config
 from stj.models.removed import removal_note
 from stj.passes.ledger import read_ledger
@@ -203,10 +204,11 @@ class _Tracer:
                 number = trained.split("/")[0].removeprefix("iteration_")
                 called = f"M_{number}" if trained == f"iteration_{number}/model" else f"M_{number} after its warm-up"
                 return Weights(name=called, path=model.folder.uri, identity=identity, removed=removal_note(model.folder))
-        roles = {"pairs": "generator", "iteration_1/judged": "first_judge"}
-        role = roles.get(name, "seed")
-        given: ModelConfig = getattr(self._config.models, role)
-        return Weights(name=f"models.{role}", path=given.path or f"{given.name} at {given.endpoint}", identity=identity)
+        roles = {"pairs": "models.generator", "iteration_1/judged": "models.first_judge"}
+        policy = f"preferences[{name.removeprefix(ANSWERS)}].model" if name.startswith(ANSWERS) else None
+        setting = policy or roles.get(name, "models.seed")
+        given = self._config.named_models.get(setting)
+        return Weights(name=setting, path=given.label if given else "not in the config any more", identity=identity)
 
     def _examples(self, artifact: Artifact, ids: set[str]) -> dict[str, list[Example]]:
         """The examples of rows, by the rows' ids."""
@@ -278,6 +280,8 @@ def _order(name: str) -> tuple[int, int, str]:
     """The order in which a run makes its artifacts: by iteration, the judgments of a benchmark behind those of pairs."""
     number = "".join(filter(str.isdigit, name.split("/")[0]))
     measures = name.startswith(("heldout_", "benchmarks_"))
+    if name.startswith(ANSWERS):
+        return -1, 0, name
     return (0, 0, "") if name == "pairs" else (int(number or 0) + measures, int(measures), name)
 
 
