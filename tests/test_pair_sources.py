@@ -4,7 +4,8 @@ import pytest
 
 from stj.config_loader import from_plain, load
 from stj.errors import ConfigError
-from stj.pair_sources import PairSource, synthetic_source
+from stj.model_settings import ModelConfig
+from stj.pair_sources import PairSource, policies, synthetic_source
 from stj.storage.artifacts import plain
 
 
@@ -41,6 +42,15 @@ def test_sources_are_read_from_words_and_files_and_written_back(tmp_path: object
         ("[{kind: gsm8k}, {kind: gsm8k}]", "gsm8k comes twice"),
         ("[{}, {name: more}]", r"preferences\[more\]: the sources before it take all its categories"),
         ("[{kind: gsm8k, path: ''}]", r"\[gsm8k\].path is empty"),
+        ("[{kind: questions}]", r"\[questions\].path is empty"),
+        ("[{kind: questions, path: q.jsonl, model: {}}]", r"\[questions\].model.path is empty"),
+        ("[{kind: gsm8k, model: org/policy}]", "model has one value instead of a group of settings"),
+        ("[{kind: gsm8k, model: {pth: org/policy}}]", "unknown key 'pth' in a list of groups; did you mean 'path'"),
+        ("[{kind: gsm8k, model: {path: org/policy, max_model_len: long}}]", "must be a whole number"),
+        ("[{kind: gsm8k, model: {endpoint: 'http://h/v1'}}]", "set name to the name of a model there"),
+        ("[{kind: hh_rlhf, model: {path: org/policy}}]", r"\[hh_rlhf\].model=org/policy: kind=hh_rlhf has no such setting"),
+        ("[{kind: gsm8k, name: ../mine, model: {path: org/policy}}]", "without a slash"),
+        ("[{kind: gsm8k, name: .., model: {path: org/policy}}]", "lie in a folder of this name"),
         ("[{weight: inf}]", "must be a number above 0"),
         ("[{revision: abc}]", "kind=synthetic has no such setting"),
         (
@@ -98,3 +108,20 @@ def test_a_synthetic_pair_is_of_the_first_source_that_takes_its_category() -> No
     taken = [synthetic_source(sources, category) for category in ("Coding", "Other", None)]
     assert [source.title for source in taken if source] == ["code", "rest", "rest"]
     assert synthetic_source([PairSource(kind="gsm8k")], "Coding") is None
+
+
+def test_a_policy_is_written_as_a_model_and_keeps_what_is_written() -> None:
+    sources = "[{kind: gsm8k, model: {path: 010, revision: 8601e45, max_model_len: 512, chat_template_kwargs: {a: 1}}}, {}]"
+    model = load([], [f"preferences={sources}"]).preferences[0].model
+    assert model == ModelConfig(path="010", revision="8601e45", max_model_len=512, chat_template_kwargs={"a": 1})
+
+
+def test_sources_with_the_same_policy_share_it_under_the_name_of_the_first() -> None:
+    one, other = ModelConfig(path="org/one"), ModelConfig(path="org/other")
+    sources = [
+        PairSource(kind="gsm8k"),
+        PairSource(kind="gsm8k", name="first", model=one),
+        PairSource(kind="questions", name="second", path="q.jsonl", model=other),
+        PairSource(kind="questions", name="third", path="q.jsonl", model=one),
+    ]
+    assert policies(sources) == {"first": one, "second": other}

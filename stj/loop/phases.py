@@ -116,9 +116,9 @@ class Run:
         self.config = with_absolute_paths(config)
         self.folder = Folder.at(config.run_root)
         self.seed = Weights.of(self.config.models.seed)
-        self.answers = tuple(self._answering())
         self._refs = run_benchmarks(self.config)
         self.curation = self._curation() if config.curate.embeds else None
+        self.answers = tuple(self._answering())
         self.iterations: list[Iteration] = []
         for number in range(1, config.iterations + 1):
             self.iterations.append(self._iteration(number))

@@ -200,6 +200,25 @@ def test_sources_follow_each_other_and_no_two_rows_have_one_id_or_position(tmp_p
     assert [row.chain for row in rows] == ["training/one"] * 2 + ["training/two"] * 5
 
 
+def test_questions_of_any_file_are_asked_if_their_answers_can_be_compared(tmp_path: Path) -> None:
+    questions: list[dict[str, Any]] = [
+        {"question": "2+2?", "answer": "Two and two.\n#### 4"},
+        {"instruction": "How many?", "answer": 1200},
+        {"prompt": [{"role": "user", "content": "Half?"}], "answer": 0.5},
+        {"question": "Capital?", "answer": " New York "},
+        {"question": "Solve it.", "answer": "x^2"},
+        {"question": "Is it?", "answer": None},
+        {"question": "NaN?", "answer": float("nan")},
+        {"question": " ", "answer": "4"},
+    ]
+    rows = rows_of(kind="questions", path=written(tmp_path / "q.jsonl", questions))
+    known = [row.origin.answer for row in rows if row.origin]
+    assert known == ["4", "1200", "0.5", "New York", None, None, None, "4"]
+    assert [row.dropped for row in rows] == [None] * 4 + ["no_known_answer"] * 3 + ["empty_turn"]
+    assert rows[4].detail == "x^2"
+    assert {row.origin.labelled_by for row in rows if row.origin} == {"final_answer"}
+
+
 def test_what_changes_the_rows_changes_the_identity_and_the_weight_does_not(tmp_path: Path) -> None:
     file = written(tmp_path / "mine.jsonl", [{"question": "q", "answer": "#### 1"}])
 
@@ -226,6 +245,10 @@ def test_what_changes_the_rows_changes_the_identity_and_the_weight_does_not(tmp_
         ("gsm8k", [{"question": "q", "answer": "18"}], "line 1: field 'answer' has no final number"),
         ("gsm8k", [{"question": "q", "answer": "#### many"}], "line 1: field 'answer' has no final number"),
         ("gsm8k", [{"question": None, "answer": "#### 1"}], "line 1: field 'question' is NoneType None"),
+        ("questions", [{"question": "q"}], "line 1: no field 'answer'"),
+        ("questions", [{"task": "q", "answer": "Paris"}], "line 1: no field question or instruction or prompt; .* 'task'"),
+        ("questions", [{"question": "q", "answer": True}], "line 1: field 'answer' is bool True"),
+        ("questions", [{"question": 3, "answer": "1"}], "line 1: field 'question' is int 3"),
         ("helpsteer2", [steered("q", "a", 1, 1, 1, 1, 1)], "line 1: the next row has another prompt"),
         ("helpsteer2", [{"prompt": "q", "response": "a"}], "line 1: no field 'helpfulness'"),
     ],

@@ -1,0 +1,242 @@
+"""A policy answers questions in a pass of its own: what goes in, what becomes stale, and what the other passes see of it."""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stj.config import EngineConfig, ModelConfig
+from stj.config_loader import from_plain
+from stj.errors import ArtifactError, PassFailed
+from stj.generate import Completion, Engine, Sampling, Usage
+from stj.loop.inputs import input_findings, read_uncurated
+from stj.loop.iterate import run_all
+from stj.loop.kinds import PassPhase, TrainingPhase
+from stj.loop.phases import Run
+from stj.loop.row_selection import RowSelection
+from stj.loop.show import show_rows
+from stj.loop.source_sample import source_sample
+from stj.passes import spec
+from stj.passes.spec import Pass
+from stj.plan import plan
+from stj.rows import Pair, Row, Turn, row_from_dict
+from stj.storage.artifacts import plain, read_artifact
+from stj.storage.folder import Folder
+from stj.viewing.trace import trace
+from tests import ray_here
+from tests.kill_driver import make_engine, train
+from tests.loop.test_examples import write
+from tests.loop.test_phases import config, passes
+
+ONE, OTHER = "{path: package://mini/grading_seed, max_model_len: 512}", "{path: package://mini/seed_model, max_model_len: 500}"
+
+
+def question(number: int) -> dict[str, str]:
+    return {"question": f"Question {number}: how much is {number} + 1?", "answer": f"#### {number + 1}"}
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Callable[..., Run]:
+    """A run on eight questions to a policy, between a file of pairs and synthetic pairs."""
+    (tmp_path / "q.jsonl").write_text("\n".join(json.dumps(question(number)) for number in range(10, 18)))
+    pairs = [{"prompt": f"p{number}", "chosen": "yes", "rejected": "no"} for number in range(3)]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+
+    def run(model: str | None = ONE, *words: str, more: str = "", kind: str = "questions", synthetic: str = ", {}") -> Run:
+        policy = f", model: {model}" if model else ""
+        mine, exam = f"{{kind: pairs, name: mine, path: {tmp_path}/mine.jsonl}}", f"kind: {kind}, path: {tmp_path}/q.jsonl"
+        sources = f"preferences=[{mine}, {{{exam}, name: exam{policy}{more}}}{synthetic}]"
+        return Run(config(tmp_path, sources, "source.limit=4", "iterations=1", "select.limit=null", *words))
+
+    return run
+
+
+def fingerprints(run: Run) -> dict[str, str]:
+    return {phase.name: phase.artifact.fingerprint for phase in run.phases}
+
+
+def answered(run: Run) -> list[Row]:
+    """The rows of the policy's pass, in an order of arrival: two pairs, a tombstone, and five that failed."""
+    [phase] = run.answers
+    rows = list(phase.read_training())
+    ends = [replace(row, error="timeout", output_tokens=3) for row in rows]
+    for place in (0, 5):
+        pair = Pair(method="sampled_answers", chosen=f"right {place}", rejected=f"wrong {place}")
+        ends[place] = replace(rows[place], pair=pair, prompt_tokens=9, output_tokens=9)
+    ends[3] = rows[3].drop("no_right_answer", "It is 3.")
+    random.Random(0).shuffle(ends)
+    return ends
+
+
+def test_each_policy_has_a_pass_before_the_others_which_its_sources_share(planned: Callable[..., Run], tmp_path: Path) -> None:
+    run = planned()
+    assert list(passes(run).items())[:2] == [("answers/exam", ("answers",)), ("pairs", ("pairs", "judge", "heldout"))]
+    assert run.phases[0].name == "answers/exam"
+    assert from_plain(plain(run.config)) == run.config
+    more = f"}}, {{kind: gsm8k, name: again, path: {tmp_path}/q.jsonl, limit: 1, model: {ONE}}}, {{kind: questions, path: "
+    more += f"{tmp_path}/q.jsonl, model: {OTHER}"
+    several = planned(more=more)
+    assert [(phase.name, phase.count_inputs()) for phase in several.answers] == [("answers/exam", 9), ("answers/questions", 8)]
+    asked = list(several.answers[0].read_training())
+    assert [row.origin.source for row in asked if row.origin] == ["exam"] * 8 + ["again"]
+    assert all(row.origin and "grading_seed (" in (row.origin.policy or "") for row in asked)
+    assert set(several.answers[1].stages(None)) >= {"training/exam", "training/questions"}
+    assert [bool(several.answers[1].stages(None)[f"training/{name}"]) for name in ("mine", "exam", "questions")] == [0, 0, 1]
+
+
+def test_only_what_follows_from_a_policy_is_stale_with_it_and_without_one_keys_are_as_they_were(
+    planned: Callable[..., Run],
+) -> None:
+    before, other, longer = (fingerprints(planned(model)) for model in (ONE, OTHER, ONE.replace("512", "511")))
+    assert all(before[name] != other[name] != longer[name] for name in before if not name.startswith("heldout_1"))
+    without = planned(None)
+    assert not without.answers
+    assert '"answered"' not in json.dumps([phase.artifact.key for phase in without.phases])
+    sampled = fingerprints(planned(ONE, "pairs.rejected.max_tokens=50"))
+    assert sampled["answers/exam"] == before["answers/exam"]
+    assert sampled["pairs"] != before["pairs"]
+
+
+def test_curation_rests_on_the_questions_and_not_on_who_answers_them(planned: Callable[..., Run]) -> None:
+    keys = [planned(model, "curate.clustering=kmeans", "curate.clusters=2").curation for model in (ONE, OTHER)]
+    assert len({phase.artifact.fingerprint for phase in keys if phase}) == 1
+
+
+def test_the_other_passes_see_pairs_and_tombstones_in_the_order_of_the_questions(planned: Callable[..., Run]) -> None:
+    run = planned()
+    write(run.answers[0], answered(run))
+    rows = [row for row in pairs_of(run).read_training() if row.origin]
+    assert [row.id for row in rows] == [row.id for row in read_uncurated(run.config) if row.origin]
+    assert [row.position for row in rows] == list(range(11))
+    of_policy = rows[3:]
+    assert [row.pair.chosen if row.pair else row.dropped for row in of_policy] == [
+        *("right 0", "answers_failed", "answers_failed", "no_right_answer"),
+        *("answers_failed", "right 5", "answers_failed", "answers_failed"),
+    ]  # fmt: skip
+    assert not any(row.error or row.output_tokens or row.prompt_tokens for row in of_policy)
+    assert {row.detail for row in of_policy if row.dropped == "answers_failed"} == {"timeout"}
+    judging = pairs_of(run).stages(None)["training/exam"]
+    assert len(judging) == 1  # it is judged, and not answered again
+
+
+def pairs_of(run: Run) -> PassPhase:
+    return next(phase for phase in run.passes if phase.makes_pairs)
+
+
+def test_without_any_pair_the_run_ends_and_says_why(planned: Callable[..., Run]) -> None:
+    run = planned()
+    write(run.answers[0], [row.drop("no_wrong_answer") for row in run.answers[0].read_training()])
+    with pytest.raises(PassFailed, match=r"none of 8 questions became a pair \(dropped: 8 no_wrong_answer; failed: 0\)"):
+        run.answers[0].require_usable()
+
+
+def test_questions_that_nobody_can_check_are_refused_with_what_to_do(planned: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"question": "q", "answer": null}\n{"question": "r", "answer": "x^2"}')
+    [finding] = [each for each in input_findings(planned().config, hub=False) if "exam" in each.subject]
+    assert not finding.ok
+    assert "no answer can be compared" in finding.words
+    assert "name the file as source.path" in finding.words
+    (tmp_path / "q.jsonl").write_text(json.dumps(question(1)) + '\n{"question": "r", "answer": "x^2"}')
+    [finding] = [each for each in input_findings(planned().config, hub=False) if "exam" in each.subject]
+    assert (finding.ok, finding.words) == (True, "1 questions, 1 more without an answer that can be compared")
+
+
+def test_two_policies_may_answer_the_same_questions_but_one_not_twice(planned: Callable[..., Run], tmp_path: Path) -> None:
+    def faults(model: str) -> list[str]:
+        more = f"}}, {{kind: questions, name: again, path: {tmp_path}/q.jsonl, model: {model}"
+        return [each.words for each in input_findings(planned(more=more).config, hub=False) if not each.ok]
+
+    assert faults(OTHER) == []
+    [fault] = faults(ONE)
+    assert "preferences[exam] has the same data" in fault
+
+
+def test_the_plan_has_the_policy_its_engines_and_its_tokens(planned: Callable[..., Run]) -> None:
+    run = planned(ONE, "hardware.gpus=8", "engine.device=gpu", "train.device=gpu")
+    made = plan(run.config, sample=source_sample(run.config))
+    assert "preferences[exam].model" in [role.role for role in made.roles]
+    tokens = {phase.name: phase.tokens_out for phase in made.phases}
+    assert tokens["answers/exam"] > 0
+    assert "answers" not in tokens
+    assert made.timeline is not None
+    assert [span.phase for span in made.timeline.spans][:2] == ["first starts", "answers/exam"]
+    with_policy, without = (
+        next(phase for phase in plan(planned(model).config).phases if phase.name.startswith("answers")).name
+        for model in (ONE, None)
+    )
+    assert (with_policy, without) == ("answers/exam", "answers")
+
+
+class Policy:
+    """An engine that is right about half of all questions, by its own dice; it knows what it was asked."""
+
+    def __init__(self, log: Path) -> None:
+        self._log, self._dice, self.usage = log, random.Random(1), Usage()
+
+    async def generate(self, messages: Sequence[Turn], sampling: Sampling) -> Completion:
+        number = int(messages[0].content.split()[1].rstrip(":"))
+        with self._log.open("a") as log:
+            log.write(f"{number}\n")
+        text = f"It is {number + self._dice.choice([1, 2])}."
+        await asyncio.sleep(0)
+        return Completion(text=text, finish_reason="stop", prompt_tokens=9, output_tokens=4)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+async def engine_of(model: ModelConfig, engine: EngineConfig, seed: int, log: Path) -> Engine:
+    return Policy(log) if model.path.endswith("grading_seed") else await make_engine(model, engine, seed, str(log) + ".others")
+
+
+def test_a_whole_run_asks_the_policy_once_and_its_rows_know_who_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planned: Callable[..., Run]
+) -> None:
+    ray_here.install(monkeypatch)
+    log = tmp_path / "asked"
+    monkeypatch.setattr(spec, "Pass", partial(Pass, make_engine=partial(engine_of, log=log)))
+    monkeypatch.setattr(TrainingPhase, "run", train)
+    (tmp_path / "mine.jsonl").write_text(
+        "\n".join(json.dumps({"prompt": f"Question {n}: yes?", "chosen": "yes", "rejected": "no"}) for n in range(30, 42))
+    )
+    words = ["heldout.path=null", "engine.rows_in_flight=8", "engine.max_replicas=1", "engine.min_replicas=1"]
+    run = planned(ONE, *words, more=", per_question: 3", synthetic="")
+    lines: list[str] = []
+    run_all(run.config, lines.append)
+    asked = log.read_text().splitlines()
+    assert set(asked) == {str(number) for number in range(10, 18)}
+    assert any(line.startswith("answers/exam: 24 rows, ") for line in lines)
+    rows = [row for row in map(row_from_dict, read_artifact(Folder.at(tmp_path / "run/pairs")).records()) if row.origin]
+    of_policy = [row for row in rows if row.origin and row.origin.source == "exam"]
+    for row in of_policy:
+        assert row.pair is not None or row.dropped in ("no_right_answer", "no_wrong_answer")
+        if row.pair:
+            assert row.origin is not None
+            assert row.pair.chosen == f"It is {row.origin.answer}."
+            assert row.judgments
+    assert sum(row.pair is not None for row in of_policy) > 12
+    found = trace(str(tmp_path / "run"), of_policy[0].id).rows[0]
+    assert [(step.name, step.weights.name) for step in found.steps] == [
+        ("answers/exam", "preferences[exam].model"),
+        ("pairs", "models.generator"),
+    ]
+    assert found.steps[0].weights.path.endswith("grading_seed")
+    assert (found.place.source, found.place.labelled_by) == ("exam", "final_answer")
+    selection = RowSelection(where=f"id={of_policy[0].id}")
+    shown = str(list(show_rows(read_artifact(Folder.at(tmp_path / "run/pairs")), selection)))
+    assert "answered by" in shown
+    report: dict[str, Any] = json.loads((tmp_path / "run/report.json").read_text())["iterations"][0]["sources"]
+    assert report["exam"]["labelled_by"] == "final_answer"
+    assert report["exam"]["judged"] == sum(row.pair is not None for row in of_policy)
+
+    Folder.at(tmp_path / "run/pairs").remove()
+    run_all(planned(ONE, *words, more=", per_question: 3", synthetic="").config, lines.append)
+    assert log.read_text().splitlines() == asked
+    with pytest.raises(ArtifactError, match=r"answers/exam"):
+        run_all(planned(OTHER, *words, more=", per_question: 3", synthetic="").config, lines.append)
