@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,21 +15,21 @@ from stj.config_loader import from_plain
 from stj.errors import ArtifactError, PassFailed
 from stj.generate import Completion, Engine, Sampling, Usage
 from stj.loop.inputs import input_findings, read_uncurated
-from stj.loop.iterate import run_all
-from stj.loop.kinds import PassPhase, TrainingPhase
+from stj.loop.iterate import make_phase
+from stj.loop.kinds import PassPhase
 from stj.loop.phases import Run
+from stj.loop.repair import phases_to_make
 from stj.loop.row_selection import RowSelection
 from stj.loop.show import show_rows
-from stj.loop.source_sample import source_sample
+from stj.loop.status import write_run_config
 from stj.passes import spec
 from stj.passes.spec import Pass
 from stj.plan import plan
-from stj.rows import Pair, Row, Turn, row_from_dict
-from stj.storage.artifacts import plain, read_artifact
-from stj.storage.folder import Folder
+from stj.rows import Pair, Row, Turn
+from stj.storage.artifacts import plain
 from stj.viewing.trace import trace
 from tests import ray_here
-from tests.kill_driver import make_engine, train
+from tests.kill_driver import make_engine
 from tests.loop.test_examples import write
 from tests.loop.test_phases import config, passes
 
@@ -131,7 +130,9 @@ def pairs_of(run: Run) -> PassPhase:
 
 def test_without_any_pair_the_run_ends_and_says_why(planned: Callable[..., Run]) -> None:
     run = planned()
-    write(run.answers[0], [row.drop("no_wrong_answer") for row in run.answers[0].read_training()])
+    artifact = run.answers[0].artifact
+    artifact.begin()
+    artifact.finish([], rows=8, pairs=0, dropped={"no_wrong_answer": 8}, failed=0)
     with pytest.raises(PassFailed, match=r"none of 8 questions became a pair \(dropped: 8 no_wrong_answer; failed: 0\)"):
         run.answers[0].require_usable()
 
@@ -159,7 +160,7 @@ def test_two_policies_may_answer_the_same_questions_but_one_not_twice(planned: C
 
 def test_the_plan_has_the_policy_its_engines_and_its_tokens(planned: Callable[..., Run]) -> None:
     run = planned(ONE, "hardware.gpus=8", "engine.device=gpu", "train.device=gpu")
-    made = plan(run.config, sample=source_sample(run.config))
+    made = plan(run.config)
     assert "preferences[exam].model" in [role.role for role in made.roles]
     tokens = {phase.name: phase.tokens_out for phase in made.phases}
     assert tokens["answers/exam"] > 0
@@ -195,48 +196,50 @@ async def engine_of(model: ModelConfig, engine: EngineConfig, seed: int, log: Pa
     return Policy(log) if model.path.endswith("grading_seed") else await make_engine(model, engine, seed, str(log) + ".others")
 
 
-def test_a_whole_run_asks_the_policy_once_and_its_rows_know_who_answered(
+def test_the_passes_ask_the_policy_once_and_its_rows_know_who_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planned: Callable[..., Run]
 ) -> None:
     ray_here.install(monkeypatch)
     log = tmp_path / "asked"
     monkeypatch.setattr(spec, "Pass", partial(Pass, make_engine=partial(engine_of, log=log)))
-    monkeypatch.setattr(TrainingPhase, "run", train)
-    (tmp_path / "mine.jsonl").write_text(
-        "\n".join(json.dumps({"prompt": f"Question {n}: yes?", "chosen": "yes", "rejected": "no"}) for n in range(30, 42))
-    )
+    mine = [{"prompt": f"Question {number}: yes?", "chosen": "yes", "rejected": "no"} for number in range(30, 42)]
     words = ["heldout.path=null", "engine.rows_in_flight=8", "engine.max_replicas=1", "engine.min_replicas=1"]
-    run = planned(ONE, *words, more=", per_question: 3", synthetic="")
-    lines: list[str] = []
-    run_all(run.config, lines.append)
+    made = partial(planned, more=", per_question: 3", synthetic="")
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, mine)))
+    run, lines = made(ONE, *words), list[str]()
+    write_run_config(run)
+
+    def make(run: Run) -> None:
+        for phase in run.phases[:3]:  # the policy's pass, that of the other pairs, and the examples
+            make_phase(phase, lines.append, run.phases, overwrite=False)
+
+    make(run)
     asked = log.read_text().splitlines()
     assert set(asked) == {str(number) for number in range(10, 18)}
-    assert any(line.startswith("answers/exam: 24 rows, ") for line in lines)
-    rows = [row for row in map(row_from_dict, read_artifact(Folder.at(tmp_path / "run/pairs")).records()) if row.origin]
-    of_policy = [row for row in rows if row.origin and row.origin.source == "exam"]
+    assert lines[0].startswith("answers/exam: 24 rows, ")
+    of_policy = [row for row in pairs_of(run).rows() if row.origin and row.origin.source == "exam"]
     for row in of_policy:
-        assert row.pair is not None or row.dropped in ("no_right_answer", "no_wrong_answer")
+        assert row.origin is not None
         if row.pair:
-            assert row.origin is not None
             assert row.pair.chosen == f"It is {row.origin.answer}."
             assert row.judgments
-    assert sum(row.pair is not None for row in of_policy) > 12
+        else:
+            assert row.dropped in ("no_right_answer", "no_wrong_answer")
+    judged = sum(row.pair is not None for row in of_policy)
+    assert judged > 12
+    counts = run.iterations[0].examples.artifact.manifest()["sources"]["exam"]
+    assert (counts["labelled_by"], counts["judged"]) == ("final_answer", judged)
+
     found = trace(str(tmp_path / "run"), of_policy[0].id).rows[0]
-    assert [(step.name, step.weights.name) for step in found.steps] == [
-        ("answers/exam", "preferences[exam].model"),
-        ("pairs", "models.generator"),
-    ]
+    steps = [(step.name, step.weights.name) for step in found.steps]
+    assert steps == [("answers/exam", "preferences[exam].model"), ("pairs", "models.generator")]
     assert found.steps[0].weights.path.endswith("grading_seed")
     assert (found.place.source, found.place.labelled_by) == ("exam", "final_answer")
     selection = RowSelection(where=f"id={of_policy[0].id}")
-    shown = str(list(show_rows(read_artifact(Folder.at(tmp_path / "run/pairs")), selection)))
-    assert "answered by" in shown
-    report: dict[str, Any] = json.loads((tmp_path / "run/report.json").read_text())["iterations"][0]["sources"]
-    assert report["exam"]["labelled_by"] == "final_answer"
-    assert report["exam"]["judged"] == sum(row.pair is not None for row in of_policy)
+    assert "answered by" in str(list(show_rows(pairs_of(run).artifact, selection)))
 
-    Folder.at(tmp_path / "run/pairs").remove()
-    run_all(planned(ONE, *words, more=", per_question: 3", synthetic="").config, lines.append)
-    assert log.read_text().splitlines() == asked
+    pairs_of(run).artifact.folder.remove()
+    make(made(ONE, *words))
+    assert log.read_text().splitlines() == asked  # A start after a kill asks the policy nothing that it has answered.
     with pytest.raises(ArtifactError, match=r"answers/exam"):
-        run_all(planned(OTHER, *words, more=", per_question: 3", synthetic="").config, lines.append)
+        phases_to_make(made(OTHER, *words).phases, overwrite=False)
