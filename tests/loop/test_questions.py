@@ -18,14 +18,14 @@ from stj.loop.inputs import input_findings, read_uncurated
 from stj.loop.iterate import make_phase
 from stj.loop.kinds import PassPhase
 from stj.loop.phases import Run
-from stj.loop.repair import phases_to_make
+from stj.loop.repair import carry_over_rows, phases_to_make
 from stj.loop.row_selection import RowSelection
 from stj.loop.show import show_rows
 from stj.loop.status import write_run_config
 from stj.passes import spec
 from stj.passes.spec import Pass
 from stj.plan import plan
-from stj.rows import Pair, Row, Turn
+from stj.rows import Pair, Row, Turn, row_from_dict, rows_to_table
 from stj.storage.artifacts import plain
 from stj.viewing.trace import trace
 from tests import ray_here
@@ -135,6 +135,19 @@ def test_without_any_pair_the_run_ends_and_says_why(planned: Callable[..., Run])
     artifact.finish([], rows=8, pairs=0, dropped={"no_wrong_answer": 8}, failed=0)
     with pytest.raises(PassFailed, match=r"none of 8 questions became a pair \(dropped: 8 no_wrong_answer; failed: 0\)"):
         run.answers[0].require_usable()
+
+
+def test_a_repaired_file_of_questions_keeps_the_answers_to_the_others(planned: Callable[..., Run], tmp_path: Path) -> None:
+    run = planned()
+    artifact = run.answers[0].artifact
+    artifact.begin()
+    artifact.write_part("part-0", rows_to_table(answered(run)))
+    lines = (tmp_path / "q.jsonl").read_text().splitlines()
+    (tmp_path / "q.jsonl").write_text("\n".join([*lines[:5], json.dumps(question(77)), *lines[6:]]))
+    repaired = planned()
+    assert carry_over_rows(repaired.answers[0], overwrite=False) is not None
+    kept = {row.position: row.pair and row.pair.chosen for row in map(row_from_dict, repaired.answers[0].artifact.records())}
+    assert kept == {0: "right 0"}  # The pair of line 6 is gone with its question; the others have no answers yet.
 
 
 def test_questions_that_nobody_can_check_are_refused_with_what_to_do(planned: Callable[..., Run], tmp_path: Path) -> None:
