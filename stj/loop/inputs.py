@@ -246,12 +246,11 @@ def _check_preferences(config: Config, source: PairSource, hub: bool) -> str:
             check_reachable(there, f"{source.key}.path")
             next(read_preferences([source]))
         return f"{there.path} on the hub{raised}"
-    reasons = Counter(row.dropped for row in read_preferences([source]))
+    rows = Counter(row.dropped for row in read_preferences([source]))
+    reasons = Counter({reason: count // source.per_question for reason, count in rows.items()})
     dropped = _listed(reasons)
     if not (usable := reasons[None]):
-        raise SourceError(
-            f"{named}: none of its {reasons.total():,} rows can be learned ({dropped}); {_remedy(reasons)}"
-        )
+        raise SourceError(f"{named}: none of its {reasons.total():,} rows can be learned ({dropped}); {_remedy(reasons)}")
     left_out = f", not learned: {dropped}" if dropped else ""
     return f"{usable:,} {source.things}{left_out}{raised}"
 
