@@ -90,7 +90,15 @@ ROW_ON_DISK = pa.schema(
         ),
         (
             "origin",
-            pa.struct([("source", pa.string()), ("place", pa.string()), ("labelled_by", pa.string()), ("answer", pa.string())]),
+            pa.struct(
+                [
+                    ("source", pa.string()),
+                    ("place", pa.string()),
+                    ("labelled_by", pa.string()),
+                    ("answer", pa.string()),
+                    ("policy", pa.string()),
+                ]
+            ),
         ),
         ("cluster", pa.int32()),
         ("candidates", pa.struct([("answers", pa.list_(pa.string())), ("good", pa.int16())])),
@@ -143,7 +151,7 @@ FULL_ROW = make_row(
     redacted=True,
     category=Category(name="Coding", complexity=3, length="b"),
     pair=Pair(method="given", chosen="four", rejected="five", attack="verdict", better_as="B"),
-    origin=Origin(source="mine", place="mine.jsonl, line 3", labelled_by="human", answer="4"),
+    origin=Origin(source="mine", place="mine.jsonl, line 3", labelled_by="human", answer="4", policy="org/one@main"),
     candidates=Candidates(answers=("a", "b", "c", "d"), good=1),
     reference="four",
     judgments=(

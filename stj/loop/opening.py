@@ -34,7 +34,8 @@ def _inputs(config: Config) -> Iterator[str]:
         yield _counted("instructions", config.source.path, partial(source_size, config.source))
     for source in config.preferences:
         if source.given:
-            yield _counted(f"pairs of {source.title}", source.path, partial(preferences_size, source))
+            most = " at most" if source.asks else ""
+            yield _counted(f"pairs of {source.title}{most}", source.path, partial(preferences_size, source))
     if config.heldout.path is not None:
         yield _counted("held-out pairs", config.heldout.path, partial(count_heldout, config.heldout))
     if config.heldout.grades is not None:
