@@ -1,8 +1,9 @@
 """Whether an answer is right, by the known answer to its question: how a sampled answer is checked without a judge.
 
 A known number is compared with the number that an answer comes to (final_number.py). Known words are compared with the words
-of the answer's last "####" or \\boxed{}, else with those behind its last "Answer:" or "answer is", else with the whole answer
-if it is one line. Case and punctuation do not count. If the known answer is one letter, it is a choice: "(B) Paris" chooses B.
+of the answer's last \\boxed{}, else with those behind "####", "Answer:" or "answer is" in its last line, else with the whole
+answer if it is one line. Case and punctuation do not count. If the known answer is one letter, it is a choice: "(B) Paris"
+chooses B.
 
 A wrong label is worse than a lost answer. So an answer is neither right nor wrong if it may be the known one in other words: it
 holds the known words or is a part of them, it has digits or signs of a formula, or what it ends with is not clear. Nor are
@@ -13,7 +14,7 @@ import re
 
 from stj.final_number import as_number, final_number
 
-_MARKED = re.compile(r"^.*####[ \t]*(?P<value>\S.*)$", re.MULTILINE)
+_MARKED = re.compile(r".*####[ \t]*(?P<value>\S.*)")
 _BOXED = re.compile(r"\\boxed\s*\{(?P<value>(?:[^{}]|\{[^{}]*\})*)\}")
 _SAID = re.compile(r"\banswer\b[*_ ]*(?:is\b|:)[*_: ]*(?P<value>[^\n]+)", re.IGNORECASE)
 _TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
@@ -48,11 +49,12 @@ def is_right(text: str, known: str) -> bool | None:
 
 
 def _final_words(text: str) -> str | None:
-    """What an answer ends with: marked, boxed or announced, or all of it if it is one line; None if that is not clear."""
-    for mark in (_MARKED, _BOXED, _SAID):
-        if found := list(mark.finditer(text)):
+    """What an answer ends with: boxed, marked or announced, or all of it if it is one line; None if that is not clear."""
+    lines = text.strip().splitlines()
+    for mark, place in ((_BOXED, text), (_MARKED, lines[-1] if lines else ""), (_SAID, lines[-1] if lines else "")):
+        if found := list(mark.finditer(place)):  # Behind a heading ("#### Result") or "The answer is below:" comes more.
             return _TEXT.sub(r"\1", found[-1]["value"])
-    return text if len(text.strip().splitlines()) == 1 else None
+    return text if len(lines) == 1 else None
 
 
 def _words(text: str) -> list[str] | None:

@@ -24,6 +24,8 @@ NAMES = st.sampled_from(["Paris", "New York", "O'Brien", "Saint-Denis", "東京"
         ("Let me think.\nIt may be Rome.", "Paris", None),
         ("The answer is not Paris but Rome.", "Paris", None),
         ("First: #### Rome\nNo, wait.\n#### Paris", "Paris", True),
+        ("#### Result\nIt is Paris, of course.", "Paris", None),
+        ("The answer is below.\nIt is Paris, of course.", "Paris", None),
         (r"So \boxed{\text{New York}}", "New York", True),
         (r"So \boxed{\frac{3}{4}}", "New York", None),
         ("New York City", "New York", None),
