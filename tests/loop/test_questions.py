@@ -124,6 +124,13 @@ def test_the_other_passes_see_pairs_and_tombstones_in_the_order_of_the_questions
     assert len(judging) == 1  # it is judged, and not answered again
 
 
+def test_questions_of_some_categories_are_sorted_once_they_are_answered(planned: Callable[..., Run]) -> None:
+    run = planned(ONE, more=", categories: [Coding]")
+    asked, after = (phase.stages(None)["training/exam"] for phase in (run.answers[0], pairs_of(run)))
+    names = [[getattr(stage, "func", stage).__name__ for stage in stages] for stages in (asked, after)]
+    assert names == [["pair_of_answers"], ["keep_categories", "judge"]]
+
+
 def pairs_of(run: Run) -> PassPhase:
     return next(phase for phase in run.passes if phase.makes_pairs)
 
@@ -154,11 +161,11 @@ def test_questions_that_nobody_can_check_are_refused_with_what_to_do(planned: Ca
     (tmp_path / "q.jsonl").write_text('{"question": "q", "answer": null}\n{"question": "r", "answer": "x^2"}')
     [finding] = [each for each in input_findings(planned().config, hub=False) if "exam" in each.subject]
     assert not finding.ok
-    assert "no answer can be compared" in finding.words
+    assert "none of its 2 rows can be learned (2 no_known_answer)" in finding.words
     assert "name the file as source.path" in finding.words
     (tmp_path / "q.jsonl").write_text(json.dumps(question(1)) + '\n{"question": "r", "answer": "x^2"}')
     [finding] = [each for each in input_findings(planned().config, hub=False) if "exam" in each.subject]
-    assert (finding.ok, finding.words) == (True, "1 questions, 1 more without an answer that can be compared")
+    assert (finding.ok, finding.words) == (True, "1 questions, not learned: 1 no_known_answer")
 
 
 def test_two_policies_may_answer_the_same_questions_but_one_not_twice(planned: Callable[..., Run], tmp_path: Path) -> None:
