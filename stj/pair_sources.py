@@ -20,6 +20,8 @@ _LABELLED_BY: dict[PairSourceKind, LabelledBy] = {
     "questions": "final_answer",
     "pairs": "file",
 }
+ANSWERS = "answers/"
+"""With the name of a source behind it: the pass in which a policy answers its questions."""
 _MOST_SAMPLES = 1000
 _FOLDER = re.compile(r"\w[\w.-]*")
 

@@ -33,10 +33,10 @@ from stj.loop.inputs import PassPart
 from stj.loop.keys import benchmark_key, curation_key, decisions_identity, examples_key, pass_key, training_key
 from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
 from stj.loop.phase import Phase
-from stj.loop.questions import ANSWERS, answered_by
+from stj.loop.questions import answered_by
 from stj.models.locate import model_identity, model_in
 from stj.models.removed import removal_note
-from stj.pair_sources import policies
+from stj.pair_sources import ANSWERS, policies
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
 

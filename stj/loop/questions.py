@@ -22,8 +22,6 @@ from stj.sources.overlap import Place
 from stj.sources.preferences import preferences_identity, preferences_size, read_preferences
 from stj.storage.artifacts import Artifact
 
-ANSWERS = "answers/"
-"""With the name of a source behind it: the folder of a policy's pass."""
 _ANSWERS_FAILED = "answers_failed"
 
 

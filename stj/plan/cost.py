@@ -9,11 +9,11 @@ from typing import Literal
 
 from stj.config import Config, HardwareConfig, JudgeConfig, ModelConfig, TrainConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
-from stj.pair_sources import PairSource, policies
+from stj.pair_sources import ANSWERS, PairSource, policies
 from stj.plan.assumptions import Assumptions
 from stj.plan.memory import GB, kv_room
 from stj.plan.network import MicroStep, micro_step, reading_step, update
-from stj.plan.phase_cost import POLICY, PhasePlan
+from stj.plan.phase_cost import PhasePlan
 from stj.plan.places import engines_at_once
 from stj.plan.training import stages
 from stj.sources import source_size
@@ -107,7 +107,7 @@ def _sorting(read: float, once: tuple[int, ...], config: Config, a: Assumptions)
 
 def _answering(once: tuple[int, ...], config: Config, a: Assumptions) -> Iterator[PhasePlan]:
     """The answers to questions: by the generator, and by each policy in a pass of its own."""
-    named = {"answers": None, **{f"{POLICY}{title}": model for title, model in policies(config.preferences).items()}}
+    named = {"answers": None, **{f"{ANSWERS}{title}": model for title, model in policies(config.preferences).items()}}
     for name, model in named.items():
         if questions := sum(_size(source, a) for source in config.preferences if source.asks and source.model == model):
             tokens = questions * a.instruction, questions * _ANSWERS * a.answer

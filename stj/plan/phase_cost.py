@@ -6,9 +6,6 @@ from itertools import groupby
 
 from stj.plan.memory import count
 
-POLICY = "answers/"
-"""With the name of a source behind it: the phase in which a policy answers questions."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:

@@ -12,10 +12,9 @@ from stj.config import Config, ModelConfig
 from stj.models.hub import is_hub_id
 from stj.models.shapes import Shape, shape_of
 from stj.models.zero import CHECKPOINT_BYTES
-from stj.pair_sources import policies
+from stj.pair_sources import ANSWERS, policies
 from stj.plan.disk import WEIGHT_BYTES, DiskPlan, disk_plan
 from stj.plan.memory import GB, verdict
-from stj.plan.phase_cost import POLICY
 from stj.plan.places import machines_of, training_machines
 from stj.plan.training import exported_parameters, stages, trained_parameters, training_plan
 from stj.storage.folder import is_store
@@ -168,7 +167,7 @@ def _phases(config: Config, seed: Shape, *, remote: bool) -> Iterator[PhaseRoom]
     models = config.models
     for title, model in policies(config.preferences).items():
         yield PhaseRoom(
-            phase=f"{POLICY}{title}", parts=tuple(_fetched(model)), shm_gb=_engine_shm(model, config), model=model.path
+            phase=f"{ANSWERS}{title}", parts=tuple(_fetched(model)), shm_gb=_engine_shm(model, config), model=model.path
         )
     first = list(dict.fromkeys([models.generator, models.first_judge]))
     for model in first:

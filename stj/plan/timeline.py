@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stj.config import Config
-from stj.plan.phase_cost import POLICY, PhasePlan, clock_words, gpus_words
+from stj.pair_sources import ANSWERS
+from stj.plan.phase_cost import PhasePlan, clock_words, gpus_words
 from stj.plan.places import machines_of
 
 _SHOWN = 0.001
@@ -103,7 +104,7 @@ def _span(phase: PhasePlan, times: int, begins: float, gpus: int) -> ClockSpan:
 # The order in which phases begin. One that runs several times stands where it first begins.
 _ORDER = (
     "first starts",
-    POLICY,
+    ANSWERS,
     "categories",
     "pairs",
     "rubrics",
@@ -127,7 +128,7 @@ _ORDER = (
 
 
 def _when(phase: PhasePlan) -> int:
-    return _ORDER.index(POLICY if phase.name.startswith(POLICY) else phase.name)
+    return _ORDER.index(ANSWERS if phase.name.startswith(ANSWERS) else phase.name)
 
 
 def _clock(hours: float) -> str:

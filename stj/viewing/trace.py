@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from stj.config import Config
 from stj.errors import NoArtifact
 from stj.loop.phases import CURATED
-from stj.loop.questions import ANSWERS
 from stj.loop.status import read_run_config
 from stj.models.removed import removal_note
+from stj.pair_sources import ANSWERS
 from stj.passes.ledger import read_ledger
 from stj.rows import TRAINING, Example, Row, example_from_dict, row_from_dict
 from stj.sources.ids import REPEAT
